@@ -1,0 +1,31 @@
+"""Fast gradient sign method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from robustness.attack import Attack, Look, State, Task
+from robustness.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class FGSM(Attack):
+    """One step of the whole budget along the steepest direction.
+
+    Goodfellow et al. 2015, arXiv:1412.6572, sec. 4: the sign of the gradient in linf; elsewhere the
+    steepest direction of that norm (Miyato et al. 2016, arXiv:1605.07725, for l2).
+    """
+
+    name: ClassVar[str] = "fgsm"
+    paper: ClassVar[str] = "Goodfellow et al. 2015, arXiv:1412.6572"
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
+
+    steps: int = setting(1, "number of steps; FGSM is a single one", low=1, high=1)
+
+    def init(self, task: Task) -> State:
+        return {"point": task.images}
+
+    def step(self, task: Task, state: State, look: Look) -> State:
+        move = task.norm.steepest(look(state["point"]).gradient)
+        return {"point": task.project(state["point"] - task.per_row(task.epsilon) * move)}

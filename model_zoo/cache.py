@@ -1,0 +1,125 @@
+"""Where downloaded files stay: one folder per source, with a SHA-256 that is checked on each use.
+
+::
+
+    ROBUSTNESS_CACHE/kaggle-owner-slug-1f2e3d4c5b6a/
+        content/model.h5    the file
+        record.json         its source, size and SHA-256; written last
+        download.part       what has come of an unfinished download
+        download.json       which version of the remote file that is
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from robustness.errors import FetchError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock: there, two fetches of one source are not kept apart
+    fcntl = None  # type: ignore[assignment]
+
+
+def root() -> Path:
+    """The cache folder: `ROBUSTNESS_CACHE`, else `robustness` in the user's XDG cache folder."""
+    if own := os.environ.get("ROBUSTNESS_CACHE"):
+        return Path(own).expanduser().absolute()
+    base = Path(os.environ.get("XDG_CACHE_HOME") or "")
+    # The XDG specification says to ignore a relative path.
+    return (base if base.is_absolute() else Path.home() / ".cache") / "robustness"
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def safe_name(name: str) -> str:
+    """`name`, chosen by a stranger, as a bare file name that is safe on every system."""
+    bare = re.split(r"[/\\]", name)[-1]
+    return re.sub(r"[^A-Za-z0-9._-]", "_", bare).lstrip(".")[-100:] or "file"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The place of one source in the cache."""
+
+    source: str
+    folder: Path
+
+    @classmethod
+    def of(cls, source: str) -> Slot:
+        """The slot of `source`, in a folder whose name a person can read."""
+        readable = re.sub(r"[^A-Za-z0-9]+", "-", source).strip("-")[:60]
+        key = hashlib.sha256(source.encode()).hexdigest()[:12]
+        return cls(source, root() / f"{readable}-{key}")
+
+    @property
+    def part(self) -> Path:
+        """Where an unfinished download is kept."""
+        return self.folder / "download.part"
+
+    def cached(self) -> Path | None:
+        """The file, its SHA-256 checked; None if there is none. FetchError if it was changed."""
+        try:
+            record = json.loads((self.folder / "record.json").read_text("utf-8"))
+            name, expected = str(record["file"]), str(record["sha256"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise FetchError(
+                f"The cache's record of {self.source} in {self.folder} cannot be read; "
+                f"fetch it again with force."
+            ) from error
+        path = self.folder / "content" / safe_name(name)
+        if not path.is_file():
+            return None
+        if (found := sha256(path)) != expected:
+            raise FetchError(
+                f"The cached file {path} was changed since it was fetched: its SHA-256 is "
+                f"{found[:16]}…, expected {expected[:16]}…. Fetch {self.source} again with force."
+            )
+        return path
+
+    def keep(self, finished: Path, name: str) -> Path:
+        """Move `finished` in as the source's file, called `name`, and record its SHA-256."""
+        content = self.folder / "content"
+        record = self.folder / "record.json"
+        path = content / safe_name(name)
+        facts = {"source": self.source, "file": path.name, "bytes": finished.stat().st_size}
+        facts["sha256"] = sha256(finished)
+        # Without a record the file counts as absent, so a kill between these lines is harmless.
+        record.unlink(missing_ok=True)
+        if content.exists():
+            shutil.rmtree(content)
+        content.mkdir(parents=True)
+        finished.replace(path)
+        draft = record.with_suffix(".tmp")
+        draft.write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
+        draft.replace(record)
+        return path
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from fetching the same source; FetchError if one is at it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as file:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise FetchError(
+                        f"Another process is fetching {self.source} right now; wait for it, "
+                        f"then try again."
+                    ) from None
+            yield

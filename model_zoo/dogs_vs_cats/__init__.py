@@ -1,0 +1,1 @@
+"""The Dogs-vs-Cats CNN: architecture, weights, training, photographs and rendered pets."""

@@ -1,0 +1,266 @@
+"""Train the CNN: `python -m model_zoo.dogs_vs_cats.training --photos dogs-vs-cats.zip --out DIR`.
+
+Three things make it fit a small machine and a small network:
+
+- *Progressive resizing*: most epochs see 64-pixel pictures, where one costs a sixth of a
+  128-pixel one. The convolutions carry over as they are; the first dense kernel is a picture of
+  weights and is resized like one (bilinear, divided by the gain in area).
+- *Augmentation by one affine map* (turn, scale, stretch, shift, mirror) plus a shift of colour.
+- *Honest moving statistics*: dropout in front of batch normalisation inflates the variance that
+  the moving averages see. The last stage trains without dropout, and at the end the statistics are
+  estimated again, with dropout off, as plain averages.
+
+It is seeded, saves after every quarter epoch, and goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from model_zoo.dogs_vs_cats import photos
+from model_zoo.dogs_vs_cats.architecture import CLASS_NAMES, build
+
+QUARTERS = 4
+"""Checkpoints per epoch."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Some epochs at one resolution. `renderings` is their number in each epoch."""
+
+    name: str
+    side: int
+    epochs: int
+    peak: float
+    final: float
+    dropout: float = 1.0
+    renderings: int = 0
+
+
+STAGES = (
+    Stage("small", 64, 16, 1e-3, 1e-4),
+    Stage("medium", 96, 6, 5e-4, 5e-5, renderings=1000),
+    Stage("full", 128, 2, 2.5e-4, 5e-5, renderings=1000),
+    Stage("settle", 128, 1, 5e-5, 1e-6, dropout=0.0, renderings=1000),
+)
+
+
+class Batches(keras.utils.PyDataset):
+    """Shuffled, augmented batches; batch b of epoch e depends on the seed, e and b alone."""
+
+    def __init__(self, images, labels, side: int, batch: int, seed: int, quarter: int = 0) -> None:
+        super().__init__(workers=1, max_queue_size=4)
+        self.images, self.labels, self.side, self.batch = images, labels, side, batch
+        self.seed, self.quarter = seed, quarter
+        self.quarter_steps = len(images) // batch // QUARTERS
+
+    def __len__(self) -> int:
+        return self.quarter_steps
+
+    def on_epoch_end(self) -> None:
+        self.quarter += 1
+
+    def __getitem__(self, index: int):
+        epoch, quarter = divmod(self.quarter, QUARTERS)
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.images))
+        start = (quarter * self.quarter_steps + index) * self.batch
+        rows = np.sort(order[start : start + self.batch])
+        rng = np.random.default_rng([self.seed, epoch, start])
+        return augment(self.images[rows], self.side, rng), self.labels[rows]
+
+
+def augment(images: np.ndarray, side: int, rng: np.random.Generator) -> tf.Tensor:
+    """Turn, scale, stretch, shift and mirror each image, shift its colours; float32 in 0..1."""
+    n, source = len(images), images.shape[1]
+    zoom = np.exp(rng.uniform(math.log(0.72), math.log(1.04), n)) * source / side
+    stretch = np.exp(rng.uniform(-0.12, 0.12, n))
+    angle = rng.normal(0, 0.12, n)
+    mirror = rng.choice([-1.0, 1.0], n)
+    a, b = zoom * stretch * mirror * np.cos(angle), -zoom / stretch * np.sin(angle)
+    c, d = zoom * stretch * mirror * np.sin(angle), zoom / stretch * np.cos(angle)
+    middle, slack = (side - 1) / 2, np.maximum(source - zoom * side, 0) / 2 + 0.03 * source
+    centre = (source - 1) / 2 + rng.uniform(-1, 1, (2, n)) * slack
+    rows = [a, b, centre[0] - (a + b) * middle, c, d, centre[1] - (c + d) * middle, 0 * a, 0 * a]
+    moved = tf.raw_ops.ImageProjectiveTransformV3(
+        images=tf.cast(images, tf.float32) / 255,
+        transforms=np.stack(rows, axis=1).astype("float32"),
+        output_shape=[side, side],
+        interpolation="BILINEAR",
+        fill_mode="REFLECT",
+        fill_value=0.0,
+    )
+    shape = (n, 1, 1, 1)
+    gain = np.exp(rng.normal(0, 0.15, shape) + rng.normal(0, 0.05, (n, 1, 1, 3)))
+    grey = tf.reduce_mean(moved, axis=-1, keepdims=True)
+    colour = rng.uniform(0.5, 1.3, shape).astype("float32")
+    coloured = (grey + (moved - grey) * colour) * gain.astype("float32")
+    return tf.clip_by_value(coloured + rng.normal(0, 0.05, shape).astype("float32"), 0.0, 1.0)
+
+
+def resize_kernel(kernel: np.ndarray, old: int, new: int) -> np.ndarray:
+    """The first dense kernel for a feature map of `new` cells a side instead of `old`."""
+    units = kernel.shape[-1]
+    grid = kernel.reshape(old, old, -1)
+    wide = tf.image.resize(grid[None], (new, new), antialias=new < old)[0].numpy()
+    return (wide * (old / new) ** 2).reshape(-1, units)
+
+
+def grow(small: keras.Model, large: keras.Model) -> None:
+    """Copy the weights of `small` into `large`, the same network for a larger picture."""
+    for source, target in zip(small.weights, large.weights, strict=True):
+        value = source.numpy()
+        if value.shape != target.shape:
+            sides = [math.isqrt(w.shape[0] // 128) for w in (source, target)]
+            value = resize_kernel(value, *sides)
+        target.assign(value)
+
+
+def settle_statistics(model: keras.Model, batches: Batches, count: int) -> None:
+    """Set each moving mean and variance to the plain average over `count` batches, no dropout."""
+    norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+    rates = {x: x.rate for x in model.layers if isinstance(x, keras.layers.Dropout)}
+    sums = [0.0] * (2 * len(norms))
+    momenta = [norm.momentum for norm in norms]
+    for layer in rates:
+        layer.rate = 0.0
+    for norm in norms:
+        norm.momentum = 0.0
+    for index in range(count):
+        model(batches[index][0], training=True)
+        seen = [v.numpy() for x in norms for v in (x.moving_mean, x.moving_variance)]
+        sums = [total + value for total, value in zip(sums, seen, strict=True)]
+    targets = [v for x in norms for v in (x.moving_mean, x.moving_variance)]
+    for target, total in zip(targets, sums, strict=True):
+        target.assign(total / count)
+    for layer, rate in rates.items():
+        layer.rate = rate
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def accuracy(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> float:
+    """Share of `images` (uint8) that `model` gets right."""
+    right = 0
+    for start in range(0, len(images), 256):
+        batch = images[start : start + 256].astype("float32") / 255
+        right += int((model(batch, training=False).numpy().argmax(1) == labels[start : start + 256]).sum())
+    return right / len(images)
+
+
+def with_renderings(images, labels, side: int, count: int, seed: int):
+    """`images` and `labels` with `count` rendered pets of training seeds put behind them."""
+    if not count:
+        return images, labels
+    from model_zoo.dogs_vs_cats.renderings import training_rendering
+
+    pets, classes = [], []
+    for index in range(count):
+        kind = index % len(CLASS_NAMES)
+        picture = Image.fromarray(training_rendering(CLASS_NAMES[kind], seed + index))
+        pets.append(np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR)))
+        classes.append(kind)
+    return np.concatenate([images, pets]), np.concatenate([labels, classes])
+
+
+def schedule(stage: Stage, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    return keras.optimizers.schedules.CosineDecay(
+        stage.peak / 10,
+        steps,
+        alpha=stage.final / stage.peak,
+        warmup_target=stage.peak,
+        warmup_steps=min(200, steps // 10),
+    )
+
+
+class Journal(keras.callbacks.Callback):
+    """A line a quarter, and the held-out accuracy at the end of each epoch, to `log.jsonl`."""
+
+    def __init__(self, path: Path, stage: Stage, images, labels) -> None:
+        super().__init__()
+        self.path, self.stage, self.images, self.labels = path, stage, images, labels
+
+    def on_epoch_end(self, epoch: int, logs=None) -> None:
+        line = {"stage": self.stage.name, "quarter": epoch + 1, "time": round(time.time())}
+        line |= {k: round(float(v), 4) for k, v in (logs or {}).items()}
+        if (epoch + 1) % QUARTERS == 0:
+            line["held_out"] = round(accuracy(self.model, self.images, self.labels), 4)
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def train(archive: Path, out: Path, *, batch: int, seed: int, precision: str) -> Path:
+    """Run every stage; the finished network is `out/model.keras`, and its path is returned."""
+    keras.mixed_precision.set_global_policy(precision)
+    out.mkdir(parents=True, exist_ok=True)
+    previous: Path | None = None
+    for number, stage in enumerate(STAGES):
+        finished = out / f"{number}-{stage.name}.keras"
+        if not finished.exists():
+            run_stage(stage, finished, previous, archive, batch=batch, seed=seed + number)
+        previous = finished
+    model = keras.saving.load_model(previous, compile=False)
+    keras.mixed_precision.set_global_policy("float32")
+    full = build()
+    full.set_weights(model.get_weights())
+    full.save(out / "model.keras")
+    return out / "model.keras"
+
+
+def run_stage(stage: Stage, finished: Path, previous: Path | None, archive: Path, *, batch: int, seed: int) -> None:
+    """Train one stage, from `previous`'s weights if given, and save it as `finished`."""
+    keras.utils.set_random_seed(seed)
+    source = round(stage.side * 1.25)
+    images, labels = photos.arrays(archive, source, held=False, cache=finished.parent)
+    images, labels = with_renderings(images, labels, source, stage.renderings, seed * 1_000_000)
+    held = photos.arrays(archive, stage.side, held=True, cache=finished.parent)
+    model = build(stage.side, dropout=stage.dropout)
+    if previous is not None:
+        grow(keras.saving.load_model(previous, compile=False), model)
+    batches = Batches(images, labels, stage.side, batch, seed)
+    total = stage.epochs * QUARTERS
+    model.compile(
+        keras.optimizers.AdamW(schedule(stage, total * len(batches)), weight_decay=0.02),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    folder = finished.with_suffix(".backup")
+    backup = keras.callbacks.BackupAndRestore(folder, delete_checkpoint=False)
+    counter = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda quarter, logs: setattr(batches, "quarter", quarter)
+    )
+    journal = Journal(finished.parent / "log.jsonl", stage, *held)
+    model.fit(batches, epochs=total, callbacks=[counter, journal, backup], verbose=2)
+    settle_statistics(model, batches, min(120, len(batches)))
+    with journal.path.open("a") as file:
+        line = asdict(stage) | {"settled": accuracy(model, *held)}
+        file.write(json.dumps(line) + "\n")
+    model.save(finished)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, required=True, help="Kaggle's dogs-vs-cats.zip or train.zip")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the result")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--precision", choices=("float32", "mixed_bfloat16"), default="mixed_bfloat16",
+        help="mixed_bfloat16 where the processor has it (AMX, AVX512-BF16, a GPU), else float32",
+    )
+    arguments = parser.parse_args()
+    print(train(arguments.photos, arguments.out, batch=arguments.batch, seed=arguments.seed, precision=arguments.precision))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""The zoo's Dogs-vs-Cats model: the notebook's network with the weights that come along."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model_zoo.registry import ModelInfo, zoo_model
+from robustness.errors import ModelError
+
+if TYPE_CHECKING:
+    from robustness.classifier import Classifier
+
+WEIGHTS = Path(__file__).with_name("weights") / "dogs-vs-cats.npz"
+NOTEBOOK = "kaggle:uysimty/keras-cnn-dog-or-cat-classification"
+SCALING = "0..1"
+
+INFO = ModelInfo(
+    name="dogs-vs-cats",
+    summary="The CNN of Kaggle's Dogs-vs-Cats notebook, trained here; 12.9 million parameters.",
+    input_shape=(128, 128, 3),
+    classes=("cat", "dog"),
+    source=f"the toolkit itself; architecture of {NOTEBOOK}",
+)
+
+
+@zoo_model(INFO)
+def load() -> Classifier:
+    """The published model, in float32."""
+    return from_weights(WEIGHTS)
+
+
+def from_weights(path: Path) -> Classifier:
+    """The network with weights from a compact file; ModelError if it is missing or damaged."""
+    from model_zoo.dogs_vs_cats import weights_file  # noqa: PLC0415
+
+    if not path.is_file():
+        raise ModelError(
+            f"The weights {path.name} are not in this installation; install the toolkit again, or "
+            f"load {NOTEBOOK} instead."
+        )
+    model = _built()
+    weights_file.load(model, path)
+    from robustness.classifier import Classifier  # noqa: PLC0415 (imports TensorFlow)
+
+    return Classifier(model, class_names=INFO.classes, scaling=SCALING, name=INFO.name)
+
+
+def from_notebook_weights(
+    path: Path,
+    *,
+    trust: bool = False,
+    class_names: Sequence[str] | None = None,
+    scaling: Any = None,
+) -> Classifier:
+    """The network with weights as the notebook saves them (HDF5, of Keras 2 or 3).
+
+    Unless told otherwise, class 0 is the cat and class 1 the dog, and counts are divided by 255,
+    as in the notebook. UnsafeModelError, ModelError as `modelfile.load_weights`.
+    """
+    from robustness import modelfile  # noqa: PLC0415
+    from robustness.classifier import Classifier  # noqa: PLC0415
+
+    model = _built()
+    modelfile.load_weights(model, path, trust=trust)
+    names = tuple(class_names or INFO.classes)
+    return Classifier(model, class_names=names, scaling=scaling or SCALING, file=path)
+
+
+def _built() -> Any:
+    import keras  # noqa: PLC0415 (imports TensorFlow)
+
+    from model_zoo.dogs_vs_cats.architecture import build  # noqa: PLC0415
+
+    policy = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy("float32")
+    try:
+        return build()
+    finally:
+        keras.mixed_precision.set_dtype_policy(policy)

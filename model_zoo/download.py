@@ -1,0 +1,213 @@
+"""One file over HTTP: bounded in size, and going on where a broken connection left off.
+
+The kaggle client's own `download_file` resumes too, but knows no limit on size, takes its file
+name from the URL, and sends no body when it repeats a POST. Here a part is continued only when the
+server still names the same version of the file (a strong ETag or the date of change).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+
+from robustness.errors import FetchError
+
+ATTEMPTS = 5
+PAUSE = 1.0  # seconds before the second attempt; twice that before the third, and so on
+_CHUNK = 1 << 20
+_CUT = (requests.RequestException, urllib3.exceptions.HTTPError)
+
+
+class Patient(requests.adapters.HTTPAdapter):
+    """An adapter that never waits for ever: 10 s for a connection, 60 s for the next byte."""
+
+    def send(  # noqa: PLR0917 (as in the base class)
+        self, request, stream=False, timeout=None, verify=True, cert=None, proxies=None
+    ):
+        """Send `request`, with a timeout if the caller gave none."""
+        return super().send(request, stream, timeout or (10, 60), verify, cert, proxies)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a download is: bytes so far, bytes in all (None: unknown), and what happened."""
+
+    done: int
+    total: int | None
+    note: str = ""
+
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class _Version:
+    """Which bytes a server is offering: their number, and its name for this state of the file."""
+
+    total: int | None
+    validator: str | None
+
+    @classmethod
+    def of(cls, response: requests.Response) -> _Version:
+        headers = response.headers
+        if headers.get("Content-Encoding", "identity") != "identity":
+            return cls(None, None)  # lengths and ranges would be of the encoded bytes
+        length = headers.get("Content-Length", "")
+        tag = headers.get("ETag", "")
+        # A weak ETag promises a like file, not the same bytes.
+        strong = tag if tag.startswith('"') else headers.get("Last-Modified")
+        return cls(int(length) if length.isdecimal() else None, strong)
+
+
+def download(
+    ask: Callable[[], requests.Response],
+    part: Path,
+    *,
+    what: str,
+    limit: int,
+    report: Report | None = None,
+) -> None:
+    """Bring the file that `ask` answers with to `part`, at most `limit` bytes.
+
+    `ask` sends the request for the whole file anew and gives the streamed response. A `part` left
+    by an earlier call is continued. FetchError if the file is too large or keeps breaking off; in
+    the second case `part` stays.
+    """
+    job = _Download(ask, part, what, limit, report or (lambda progress: None))
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(PAUSE * 2 ** (attempt - 1))
+        response = ask()
+        try:
+            job.receive(response)
+        except _CUT:
+            continue
+        except OSError as error:
+            raise FetchError(f"{part} cannot be written: {error.strerror or error}.") from error
+        finally:
+            response.close()
+        part.with_suffix(".json").unlink(missing_ok=True)
+        return
+    raise FetchError(
+        f"The download of {what} broke off {ATTEMPTS} times, at {_size(part):,} bytes in the end; "
+        f"what came is kept, and fetching again goes on from there."
+    )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+@dataclass(frozen=True)
+class _Download:
+    ask: Callable[[], requests.Response]
+    part: Path
+    what: str
+    limit: int
+    report: Report
+
+    def receive(self, response: requests.Response) -> None:
+        """Write the body of `response`, or what `part` lacks of it."""
+        self._check(response)
+        version = _Version.of(response)
+        have = _size(self.part)
+        if have and self._is_of(version):
+            if have == version.total:
+                return
+            rest = _rest(response, have, version)
+            if rest is not None:
+                with rest:
+                    self.report(Progress(have, version.total, f"going on at byte {have:,}"))
+                    self._write(rest, version, have)
+                return
+            response.close()
+            with self.ask() as whole:
+                self._anew(whole, "the server cannot go on in the middle; starting anew")
+        elif have:
+            self._anew(response, "the earlier part may be of another version; starting anew")
+        else:
+            self._anew(response, "")
+
+    def _anew(self, response: requests.Response, note: str) -> None:
+        self._check(response)
+        version = _Version.of(response)
+        self.part.unlink(missing_ok=True)
+        self.part.with_suffix(".json").write_text(json.dumps(asdict(version)), "utf-8")
+        self.report(Progress(0, version.total, note))
+        self._write(response, version, 0)
+
+    def _is_of(self, version: _Version) -> bool:
+        """Whether the part on disk belongs to the `version` that is on offer."""
+        try:
+            marker = json.loads(self.part.with_suffix(".json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return False
+        return version.validator is not None and marker == asdict(version)
+
+    def _check(self, response: requests.Response) -> None:
+        """FetchError for an answer that is too large, or came over an open line."""
+        address = urlsplit(response.url)
+        if address.scheme != "https" and address.hostname not in ("localhost", "127.0.0.1", "::1"):
+            raise FetchError(f"{self.what} is offered over an unencrypted connection: refused.")
+        total = _Version.of(response).total or 0
+        if total > self.limit:
+            self._too_large(f"is {total:,} bytes")
+        free = shutil.disk_usage(self.part.parent).free + _size(self.part)
+        if total > free:
+            raise FetchError(
+                f"{self.what} is {total:,} bytes, and {self.part.parent} has {free:,} left; "
+                f"make room, or name another folder in ROBUSTNESS_CACHE."
+            )
+
+    def _write(self, response: requests.Response, version: _Version, start: int) -> None:
+        done = start
+        with self.part.open("ab" if start else "wb") as out:
+            for chunk in response.iter_content(_CHUNK):
+                done += len(chunk)
+                if done > self.limit:
+                    break
+                out.write(chunk)
+                self.report(Progress(done, version.total))
+        if done > self.limit:
+            self._too_large("goes on")
+        if version.total is not None and done != version.total:
+            raise requests.ConnectionError
+
+    def _too_large(self, found: str) -> None:
+        self.part.unlink(missing_ok=True)
+        self.part.with_suffix(".json").unlink(missing_ok=True)
+        raise FetchError(
+            f"{self.what} {found}, past the limit of {self.limit:,} bytes; if it is what you "
+            f"want, raise the limit."
+        )
+
+
+def _rest(response: requests.Response, start: int, version: _Version) -> requests.Response | None:
+    """The same request again, for the bytes from `start`; None if the server does not give them."""
+    response.close()
+    request = response.request.copy()
+    request.headers["Range"] = f"bytes={start}-"
+    request.headers["If-Range"] = version.validator or ""
+    with requests.Session() as session:
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, Patient())
+        settings = session.merge_environment_settings(request.url or "", {}, True, None, None)
+        rest = session.send(request, **settings)
+    given = re.fullmatch(rf"bytes {start}-\d+/(\d+|\*)", rest.headers.get("Content-Range", ""))
+    if (
+        rest.status_code == requests.codes.partial
+        and given
+        and given[1] in (str(version.total), "*")
+    ):
+        return rest
+    rest.close()
+    return None

@@ -1,0 +1,156 @@
+"""Models by name or source: `load` gives a Classifier, `list_models` says which names there are.
+
+Every name, the built-in one too, is an entry point of the group `robustness.models`: a callable
+without arguments that returns a Classifier. Made with `zoo_model`, it also describes itself, so
+that a list of models needs neither weights nor TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model_zoo.kaggle_source import FORMS, MODEL_SUFFIXES, KaggleSource, fetch
+from robustness.errors import ModelError, SettingError
+
+if TYPE_CHECKING:
+    from robustness.classifier import Classifier
+
+GROUP = "robustness.models"
+SOURCES = (
+    "a name from the zoo, the path of a .keras or .h5 file, kaggle:owner/notebook, or "
+    "kaggle-model:owner/model/framework/variation/version"
+)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known of a model before it is loaded; `source` says where it comes from."""
+
+    name: str
+    summary: str
+    input_shape: tuple[int, int, int] | None = None
+    classes: tuple[str, ...] = ()
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class ZooModel:
+    """A loader that describes itself."""
+
+    info: ModelInfo
+    loader: Callable[[], Classifier]
+
+    def __call__(self) -> Classifier:
+        """Load the model."""
+        return self.loader()
+
+
+def zoo_model(info: ModelInfo) -> Callable[[Callable[[], Classifier]], ZooModel]:
+    """Attach `info` to a function that loads a model."""
+    return lambda loader: ZooModel(info, loader)
+
+
+def list_models() -> list[ModelInfo]:
+    """Every model of the zoo, by name. A plug-in that cannot be imported says so in its summary."""
+    return [_info(point) for _, point in sorted(_registered().items())]
+
+
+def load(
+    name_or_source: str | Path,
+    *,
+    trust: bool = False,
+    class_names: Sequence[str] | None = None,
+    scaling: Any = None,
+) -> Classifier:
+    """The model that `name_or_source` means, and no other.
+
+    It is a name from the zoo, the path of a `.keras` or `.h5` file, or a model on Kaggle (see
+    `kaggle_source`). A weights-only `.h5` is read as weights of the Dogs-vs-Cats notebook's
+    network. `class_names` and `scaling` are for a file that does not say them itself, `trust` is
+    for one whose scan found something that could run code: see `Classifier.load`.
+
+    SettingError for a name that is not known, ModelError for a file that is no usable model,
+    FetchError if a download fails.
+    """
+    text = str(name_or_source)
+    if isinstance(name_or_source, str) and text.partition(":")[0] in FORMS:
+        if not KaggleSource.parse(text).is_model:
+            raise SettingError(
+                f"{text!r} is data, not a model; expected {SOURCES}. Data is brought by fetch."
+            )
+        return _from_file(fetch(text), trust, class_names, scaling)
+    point = None if isinstance(name_or_source, Path) else _registered().get(text)
+    if point is None:
+        named_as_file = isinstance(name_or_source, Path) or text.lower().endswith(MODEL_SUFFIXES)
+        if named_as_file or Path(text).exists():
+            return _from_file(Path(text), trust, class_names, scaling)
+        raise SettingError(_unknown(text))
+    if class_names is not None or scaling is not None:
+        raise SettingError(
+            f"The zoo's {text!r} brings its own class names and scaling; leave them out, or load "
+            f"a file."
+        )
+    return _loader(point)()
+
+
+def _from_file(
+    path: Path, trust: bool, class_names: Sequence[str] | None, scaling: Any
+) -> Classifier:
+    from robustness import modelfile  # noqa: PLC0415
+    from robustness.classifier import Classifier  # noqa: PLC0415 (imports TensorFlow)
+
+    report = modelfile.scan(path)
+    if report.format != "weights":
+        return Classifier.load(path, class_names=class_names, scaling=scaling, trust=trust)
+    from model_zoo.dogs_vs_cats import zoo  # noqa: PLC0415
+
+    return zoo.from_notebook_weights(path, trust=trust, class_names=class_names, scaling=scaling)
+
+
+def _registered() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _loader(point: EntryPoint) -> Callable[[], Classifier]:
+    try:
+        loader = point.load()
+    except Exception as error:  # a stranger's module may raise anything
+        raise ModelError(
+            f"The plug-in of the model {point.name!r} ({point.value}) cannot be imported: "
+            f"{type(error).__name__}: {error}."
+        ) from error
+    if not callable(loader):
+        raise ModelError(
+            f"The plug-in of the model {point.name!r} ({point.value}) is {type(loader).__name__}; "
+            f"expected a callable that returns a Classifier."
+        )
+    return loader
+
+
+def _info(point: EntryPoint) -> ModelInfo:
+    try:
+        loader = _loader(point)
+    except ModelError as error:
+        return ModelInfo(point.name, str(error), source=point.value)
+    info = getattr(loader, "info", None)
+    if isinstance(info, ModelInfo):
+        return replace(info, name=point.name)
+    summary = (loader.__doc__ or "").strip().partition("\n")[0]
+    return ModelInfo(point.name, summary, source=point.value)
+
+
+def _unknown(text: str) -> str:
+    names = sorted(_registered())
+    if not names:
+        return (
+            f"There is no model {text!r}: no models are registered at all, because the toolkit is "
+            f"not installed (`pip install .` in its folder does that)."
+        )
+    near = get_close_matches(text, names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"There is no model {text!r}; {hint}The zoo has: {', '.join(names)}. Expected {SOURCES}."

@@ -1,0 +1,51 @@
+"""Audit image classifiers: which pictures flip, how surely we know, what each flip looks like.
+
+``robustness.audit(model, images, attacks=["pgd"], epsilons=[1, 2, 4])`` is the way in. Names are
+loaded when they are used: TensorFlow takes seconds to import, and a report needs none of it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from robustness.attack import Attack
+    from robustness.auditing import audit
+    from robustness.classifier import Classifier
+    from robustness.conformance import check_attack
+    from robustness.errors import RobustnessError
+    from robustness.result import AuditResult
+    from robustness.threat import Threat
+
+_HOMES = {
+    "Attack": "attack",
+    "AuditResult": "result",
+    "Classifier": "classifier",
+    "RobustnessError": "errors",
+    "Threat": "threat",
+    "audit": "auditing",
+    "check_attack": "conformance",
+}
+
+__all__ = [
+    "Attack",
+    "AuditResult",
+    "Classifier",
+    "RobustnessError",
+    "Threat",
+    "audit",
+    "check_attack",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'robustness' has no attribute {name!r}")
+    value = getattr(import_module(f"robustness.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

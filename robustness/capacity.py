@@ -1,0 +1,47 @@
+"""How many rows advance together, from the memory there is."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from robustness import gradients
+from robustness.classifier import Classifier
+
+PROCESSOR_ROWS, ACCELERATOR_ROWS = 32, 256
+"""More rows than these gain no speed; on an accelerator the engine halves them if they do not fit."""
+SHARE = 0.25
+"""Of the free memory that activations may take."""
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    for layer in getattr(model, "layers", []):
+        yield layer
+        yield from _layers(layer)
+
+
+def row_bytes(classifier: Classifier) -> int:
+    """An estimate of the memory one row needs: activations and their gradients, and a few images."""
+    numbers = 12 * math.prod(classifier.input_shape)
+    for layer in _layers(classifier.model):
+        shape = getattr(getattr(layer, "output", None), "shape", None)
+        numbers += 3 * math.prod(n or 1 for n in shape[1:]) if shape else 0
+    return 4 * numbers
+
+
+def free_bytes() -> int:
+    """Memory of this machine that is free now."""
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 2 << 30
+
+
+def slots_for(classifier: Classifier) -> int:
+    """Rows that fit: a power of two, at most `PROCESSOR_ROWS` or `ACCELERATOR_ROWS`."""
+    most = ACCELERATOR_ROWS
+    if not gradients.accelerated():
+        most = min(PROCESSOR_ROWS, int(SHARE * free_bytes() / row_bytes(classifier)))
+    return 1 << max(0, int(math.log2(max(1, most))))

@@ -1,0 +1,249 @@
+"""A Keras model with its preprocessing and class names, as everything else here sees it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from robustness import gradients, modelfile
+from robustness.errors import ModelError, SettingError
+from robustness.heads import Head, find_head
+from robustness.scalings import (
+    Scaling,
+    ScalingChoice,
+    choose_scaling,
+    inner_scaling,
+    parse_scaling,
+    undecided,
+)
+
+# Batches are cut into these sizes, so that a compiled forward pass is traced four times at most.
+_SIZES = (64, 16, 8, 4, 1)
+
+
+class Classifier:
+    """Images in counts in, logits and probabilities out; the weights stay as they are.
+
+    `logits` is for attacks (differentiable), `probabilities` is the judge: the user's own model,
+    last layer included, in inference mode. A model whose weights change needs a new Classifier.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        class_names: Sequence[str] | None = None,
+        scaling: str | Scaling | None = None,
+        head: str | None = None,
+        name: str | None = None,
+        file: str | Path | None = None,
+    ) -> None:
+        """Wrap a built Keras 3 `model` that takes images (n, height, width, channels).
+
+        `class_names` in the order of the outputs; else the model's attribute `class_names`, else
+        "class 0", ... . `scaling` may be left out only if the model's first layers scale counts
+        themselves (Rescaling, Normalization); otherwise name one of `scalings.SCALINGS` or use
+        `Classifier.decide`. `head` says what the outputs are where the model leaves it open (one of
+        `heads.HEADS`). Raises ModelError, SettingError.
+        """
+        self.model = model
+        self.input_shape = input_shape(model)
+        self.name = name or (Path(file).stem if file else str(model.name))
+        self.file = Path(file) if file else None
+        self.scaling = self._chosen(scaling)
+        self._said: dict[str, Any] = {
+            "class_names": class_names,
+            "head": head,
+            "name": name,
+            "file": file,
+        }
+        self.head: Head = find_head(model, self._probe(), head)
+        self.class_names = _names(model, class_names, self.head.classes)
+        self._predict = gradients.compile(self._forward)
+
+    @classmethod
+    def load(cls, path: str | Path, *, trust: bool = False, **settings: Any) -> Classifier:
+        """The classifier in a model file; `settings` as for `Classifier` (class_names, scaling...).
+
+        The file is scanned first (`modelfile.scan`). Raises UnsafeModelError, ModelError.
+        """
+        model = modelfile.load_model(path, trust)
+        return cls(model, file=path, **settings)
+
+    @classmethod
+    def decide(
+        cls, model: Any, images: np.ndarray, labels: np.ndarray | None, **settings: Any
+    ) -> Classifier:
+        """A classifier whose scaling is given, found in the model, or decided by accuracy.
+
+        `images` uint8 (n, height, width, channels), `labels` (n,) class indices. Raises ModelError
+        with the accuracies where they do not decide.
+        """
+        if settings.get("scaling") is None and inner_scaling(model) is None:
+            draft = cls(model, **{**settings, "scaling": "0..255"})
+            choice = draft.choose_scaling(images, labels)
+            if choice.scaling is None:
+                raise undecided(choice.sentence)
+            return draft.with_scaling(choice.scaling)
+        return cls(model, **settings)
+
+    def with_scaling(self, scaling: str | Scaling) -> Classifier:
+        """The same model under another scaling."""
+        return Classifier(self.model, scaling=scaling, **self._said)
+
+    def choose_scaling(self, images: np.ndarray, labels: np.ndarray | None) -> ScalingChoice:
+        """Accuracy on `images` under each candidate scaling, and which one it speaks for."""
+
+        def predict(scaling: Scaling, some: np.ndarray) -> np.ndarray:
+            return self._batched(some, scaling).argmax(axis=1)
+
+        return choose_scaling(predict, images, labels, len(self.class_names))
+
+    def logits(self, images: Any) -> Any:
+        """Logits (n, classes), float32, of images (n, height, width, channels) in counts.
+
+        Differentiable; usable inside a compiled function.
+        """
+        return self.head.logits(self.scaling.apply(images))
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities (n, classes), float32, by the user's own model; images in counts."""
+        return self._batched(images, self.scaling)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the weights: shape, type and bytes in the model's order.
+
+        Names are left out: Keras renames layers when a model is built twice in one process.
+        """
+        sha = hashlib.sha256()
+        for weight in self.model.weights:
+            values = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
+            sha.update(f"{values.shape} {values.dtype}\n".encode())
+            sha.update(values.tobytes())
+        return sha.hexdigest()
+
+    def card(self) -> dict[str, Any]:
+        """The target of an audit, JSON-able: what was loaded and how it is read."""
+        report = modelfile.scan(self.file) if self.file else None
+        return {
+            "name": self.name,
+            "file": report.name if report else None,
+            "file_sha256": report.sha256 if report else None,
+            "format": report.format if report else "in memory",
+            "findings": list(report.findings) if report else [],
+            "notes": list(report.notes) if report else [],
+            "weights_sha256": self.digest,
+            "parameters": int(self.model.count_params()),
+            "input_shape": list(self.input_shape),
+            "scaling": self.scaling.card(),
+            "head": self.head.kind,
+            "head_sentence": self.head.sentence,
+            "logits_rebuilt": self.head.rebuilt,
+            "class_names": list(self.class_names),
+            "keras": keras.__version__,
+        }
+
+    def _forward(self, inputs: Any) -> Any:
+        return self.head.probabilities(inputs)
+
+    def _batched(self, images: np.ndarray, scaling: Scaling) -> np.ndarray:
+        images = np.asarray(images)
+        if images.shape[1:] != self.input_shape:
+            raise ModelError(
+                f"Images of shape {images.shape} were given; {self.name} takes "
+                f"(n, {', '.join(map(str, self.input_shape))})."
+            )
+        parts = [np.zeros((0, len(self.class_names)), "float32")]
+        for part in _cut(images):
+            inputs = scaling.apply(np.asarray(part, "float32"))
+            parts.append(np.asarray(keras.ops.convert_to_numpy(self._predict(inputs)), "float32"))
+        return np.concatenate(parts)
+
+    def _chosen(self, scaling: str | Scaling | None) -> Scaling:
+        chosen = inner_scaling(self.model) if scaling is None else parse_scaling(scaling)
+        if chosen is None:
+            raise undecided("No Rescaling or Normalization for counts stands at its beginning.")
+        if chosen.per_channel and self.input_shape[-1] != 3:
+            raise SettingError(
+                f"Scaling {chosen.name} is for three channels; the model takes "
+                f"{self.input_shape[-1]}."
+            )
+        return chosen
+
+    def _probe(self) -> Any:
+        """Four inputs that no image classifier should confuse: black, white and two of noise."""
+        noise = np.random.default_rng(0).uniform(0, 255, (2, *self.input_shape))
+        flat = np.stack([np.zeros(self.input_shape), np.full(self.input_shape, 255.0)])
+        return self.scaling.apply(np.concatenate([flat, noise]).astype("float32"))
+
+
+def input_shape(model: Any) -> tuple[int, int, int]:
+    """(height, width, channels) that a Keras model takes; ModelError if it takes no images."""
+    if not isinstance(model, keras.Model):
+        raise ModelError(f"A {type(model).__name__} was given; expected a Keras 3 model.")
+    inputs = getattr(model, "inputs", None)
+    if inputs and len(inputs) != 1:
+        raise ModelError(f"The model has {len(inputs)} inputs; expected one, the image.")
+    shape = (
+        tuple(inputs[0].shape) if inputs else (model.get_build_config() or {}).get("input_shape")
+    )
+    if not shape:
+        raise ModelError(
+            "The model does not know its input shape yet; call it once on a batch of images, or "
+            "build it with model.build((None, height, width, channels))."
+        )
+    sizes = tuple(shape)[1:]
+    if len(sizes) != 3:
+        raise ModelError(
+            f"The model takes inputs of shape {tuple(shape)}; expected images "
+            "(n, height, width, channels)."
+        )
+    if sizes[-1] not in (1, 3):
+        advice = ""
+        if sizes[0] in (1, 3):
+            advice = (
+                " The channels seem to come first, which is not supported: put a "
+                "Permute((3, 1, 2)) layer in front of the model."
+            )
+        raise ModelError(
+            f"The model takes inputs of shape {sizes}; expected (height, width, channels) with "
+            f"1 or 3 channels.{advice}"
+        )
+    if None in sizes:
+        raise ModelError(
+            f"The model takes images of any size {sizes}; expected a fixed one. Put it behind "
+            "keras.Input((height, width, channels)): Sequential([Input(...), model])."
+        )
+    height, width, channels = map(int, sizes)
+    return height, width, channels
+
+
+def _names(model: Any, given: Sequence[str] | None, classes: int) -> tuple[str, ...]:
+    found = given if given is not None else getattr(model, "class_names", None)
+    if found is None:
+        return tuple(f"class {i}" for i in range(classes))
+    names = tuple(str(name) for name in found)
+    if len(names) != classes:
+        some = ", ".join(names[:5]) + ", ..." * (len(names) > 5)
+        raise ModelError(
+            f"{len(names)} class names were given ({some}); the model tells {classes} classes "
+            "apart. Name each once, in the order of the outputs."
+        )
+    if len(set(names)) < classes:
+        raise ModelError(f"Class names repeat: {', '.join(names)}. Each class needs its own.")
+    return names
+
+
+def _cut(images: np.ndarray) -> Iterable[np.ndarray]:
+    start = 0
+    while start < len(images):
+        size = next(size for size in _SIZES if size <= len(images) - start)
+        yield images[start : start + size]
+        start += size

@@ -1,0 +1,282 @@
+"""`check_attack`: does an attack keep its contract? For our own recipes and for strangers' alike.
+
+The judge of truth is a linear classifier. For two classes the distance of an image to the boundary is
+known in closed form, |margin| divided by the dual norm of the difference of the weights, so a budget a
+little above it must be enough and a budget a little below it can never be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from robustness import engine
+from robustness.attack import Attack
+from robustness.classifier import Classifier
+from robustness.errors import AttackError, RobustnessError, SettingError
+from robustness.goals import Goal, Targeted, Untargeted
+from robustness.norms import NORMS, Norm
+from robustness.threat import Threat
+
+SHAPE = (8, 8, 3)
+ROWS = 6
+_LEAST = 0.1
+"""The least margin of an image, in logits."""
+DUAL = {"linf": 1, "l2": 2, "l1": np.inf, "l0": np.inf}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One clause of the contract: what was asked, whether it holds, and what was seen if not."""
+
+    name: str
+    holds: bool
+    sentence: str = ""
+
+
+def check_attack(attack: type[Attack] | Attack, *, seed: int = 0) -> list[Check]:
+    """Try `attack` (a class, or an object with parameters) against its contract.
+
+    Checked for each of its norms, untargeted and targeted: declarations, the shape of the state, the
+    budget and the box at every step, numbers that are finite, that it does something, that it works
+    where it provably can, that rows do not depend on neighbours, order or batch size, and that a
+    seed decides everything.
+
+    Returns
+    -------
+    The checks, all of which hold.
+
+    Raises
+    ------
+    AttackError: naming every clause that is broken, and how.
+    """
+    checks = list(_checks(attack, seed))
+    broken = [check for check in checks if not check.holds]
+    if broken:
+        name = attack.__name__ if isinstance(attack, type) else attack.label
+        listed = "\n".join(f"  - {check.name}: {check.sentence}" for check in broken)
+        raise AttackError(f"{name} breaks its contract:\n{listed}")
+    return checks
+
+
+def _checks(attack: type[Attack] | Attack, seed: int) -> Iterator[Check]:
+    declared = _declarations(attack)
+    yield declared
+    if not declared.holds:
+        return
+    made = attack() if isinstance(attack, type) else attack
+    for name in made.norms:
+        for goal in (Untargeted(), Targeted(2)):
+            bench = _Bench(made, NORMS[name], goal, seed)
+            where = f"{name}, {'targeted' if isinstance(goal, Targeted) else 'untargeted'}"
+            for title, clause in _CLAUSES.items():
+                try:
+                    sentence = clause(bench)
+                except RobustnessError as error:
+                    sentence = str(error)
+                except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything
+                    sentence = f"it raised {type(error).__name__}: {error}"
+                yield Check(f"{title} ({where})", not sentence, sentence)
+                if sentence:
+                    break
+
+
+def _declarations(attack: Any) -> Check:
+    cls = attack if isinstance(attack, type) else type(attack)
+    if not issubclass(cls, Attack):
+        return Check("declares itself", False, f"{cls.__name__} is not an Attack; derive it from robustness.attack.Attack.")
+    missing = [n for n in ("name", "paper", "norms") if not getattr(cls, n, None)]
+    if missing:
+        return Check("declares itself", False, f"{cls.__name__} lacks {', '.join(missing)}; set them as class variables.")
+    unknown = [n for n in cls.norms if n not in NORMS]
+    if unknown:
+        return Check("declares itself", False, f"unknown norms {', '.join(unknown)}; expected some of {', '.join(NORMS)}.")
+    if cls.knowledge not in ("white-box", "score", "decision"):
+        return Check("declares itself", False, f"knowledge {cls.knowledge!r}; expected white-box, score or decision.")
+    try:
+        if isinstance(attack, type):
+            attack()
+    except (SettingError, TypeError) as error:
+        return Check("declares itself", False, f"it cannot be made without parameters: {error}")
+    return Check("declares itself", True)
+
+
+class _Bench:
+    """A linear classifier, images, and the attack's points at every step."""
+
+    def __init__(self, attack: Attack, norm: Norm, goal: Goal, seed: int) -> None:
+        self.attack, self.norm, self.goal, self.seed = attack, norm, goal, seed
+        rng = np.random.default_rng(seed)
+        # Like one another, and near the boundary: an attack of a few small steps must reach it too.
+        base = rng.integers(70, 186, SHAPE)
+        self.images = (base + rng.integers(-6, 7, (ROWS, *SHAPE))).astype(np.uint8)
+        # Logits of a few units: where they are hundreds apart, cross-entropy has no gradient left.
+        self.weights = rng.normal(0, 0.002, (int(np.prod(SHAPE)), 3)).astype("float32")
+        flat = self.images.reshape(ROWS, -1).astype("float32")
+        # Every image is of class 0, by a margin that differs from image to image.
+        gaps = flat @ (self.weights[:, :1] - self.weights[:, 1:])
+        self.classifier = _linear(self.weights, np.concatenate([[0.0], gaps.min(0) - _LEAST]))
+        self.labels = np.zeros(ROWS, int)
+        self.threat = Threat((self.budget,), norm, goal)
+
+    @property
+    def budget(self) -> float:
+        """Well above the distance of the farthest image to the boundary."""
+        flat = self.images.reshape(ROWS, -1).astype("float64")
+        rivals = [self.goal.target] if isinstance(self.goal, Targeted) else [1, 2]
+        needs = []
+        for rival in rivals:
+            normal = (self.weights[:, 0] - self.weights[:, rival]).astype("float64")
+            margins = flat @ normal - (flat @ normal).min() + _LEAST
+            needs.append(margins / np.linalg.norm(normal, DUAL[self.norm.name]))
+        need = float(np.min(needs, axis=0).max())
+        if self.norm.name == "l0":
+            # A pixel moves by a hundred counts and more, in three channels.
+            need = need / 60
+        return float(np.ceil(3 * need + 2))
+
+    def points(
+        self, order: list[int], *, slots: int | None = None, epsilons: dict[int, float] | None = None
+    ) -> dict[int, np.ndarray]:
+        """The points (steps + 1, h, w, c) of some images, run together in this order."""
+        rows = engine.Rows(
+            self.classifier, self.attack, self.threat, slots=slots or len(order), seed=self.seed
+        )
+        places = [
+            engine.Place(
+                engine.Subject(str(i), self.images[i], int(self.labels[i])),
+                (epsilons or {}).get(i, self.budget),
+            )
+            for i in order
+        ]
+        state = rows.enter(None, range(len(order)), places)
+        walk = [np.asarray(ops.convert_to_numpy(state["own"]["point"]))]
+        shapes = tree.map_structure(lambda x: (tuple(x.shape), str(x.dtype)), state["own"])
+        for _ in range(min(self.attack.steps, 25)):
+            state, _ = rows.advance(state)
+            walk.append(np.asarray(ops.convert_to_numpy(state["own"]["point"])))
+        after = tree.map_structure(lambda x: (tuple(x.shape), str(x.dtype)), state["own"])
+        if after != shapes:
+            raise AttackError(f"the state changes from {shapes} to {after}; keep names, shapes and types.")
+        return {i: np.stack([w[n] for w in walk]) for n, i in enumerate(order)}
+
+    def flips(self) -> dict[str, engine.Rung]:
+        """The verdict on each image at the bench's budget."""
+        found: dict[str, engine.Rung] = {}
+        subjects = (
+            engine.Subject(str(i), image, int(label))
+            for i, (image, label) in enumerate(zip(self.images, self.labels, strict=True))
+        )
+        engine.search(
+            self.classifier,
+            self.attack,
+            self.threat,
+            subjects,
+            lambda subject, rungs: found.__setitem__(subject.key, rungs[0]),
+            slots=ROWS,
+            seed=self.seed,
+        )
+        return found
+
+
+def _linear(weights: np.ndarray, bias: np.ndarray) -> Classifier:
+    model = keras.Sequential(
+        [
+            keras.layers.Input(SHAPE),
+            keras.layers.Flatten(),
+            keras.layers.Dense(weights.shape[1], dtype="float32"),
+        ]
+    )
+    model.layers[-1].set_weights([weights, np.asarray(bias, "float32")])
+    return Classifier(model, scaling="0..255", head="logits", name="linear")
+
+
+def _state(bench: _Bench) -> str:
+    rows = engine.Rows(bench.classifier, bench.attack, bench.threat, slots=2, seed=bench.seed)
+    subject = engine.Subject("0", bench.images[0], 0)
+    state = rows.enter(None, [0, 1], [engine.Place(subject, bench.budget)] * 2)["own"]
+    if "point" not in state:
+        return f"the state has {', '.join(state)}; it must hold the images under 'point'."
+    if tuple(state["point"].shape) != (2, *SHAPE):
+        return f"'point' has shape {tuple(state['point'].shape)}; expected {(2, *SHAPE)}."
+    short = [name for name, x in state.items() if not x.shape or x.shape[0] != 2]
+    return f"{', '.join(short)} lack the leading axis of rows." if short else ""
+
+
+def _finite(bench: _Bench) -> str:
+    for i, walk in bench.points(list(range(ROWS))).items():
+        if not np.isfinite(walk).all():
+            step = int(np.argmin(np.isfinite(walk).all(axis=(1, 2, 3))))
+            return f"image {i} has NaN or infinite numbers after step {step}."
+    return ""
+
+
+def _budget(bench: _Bench) -> str:
+    for i, walk in bench.points(list(range(ROWS))).items():
+        if walk.min() < -1e-3 or walk.max() > 255 + 1e-3:
+            return f"image {i} leaves 0..255 ({walk.min():.4g}..{walk.max():.4g}); end with task.project."
+        size = np.asarray(ops.convert_to_numpy(bench.norm.size(walk - bench.images[i].astype("float32"))))
+        if size.max() > bench.budget * (1 + 1e-4):
+            return (
+                f"image {i} is {size.max():.5g} away after step {int(size.argmax())}; the budget is "
+                f"{bench.budget:g}. End with task.project."
+            )
+    return ""
+
+
+def _does_something(bench: _Bench) -> str:
+    still = [
+        i
+        for i, walk in bench.points(list(range(ROWS))).items()
+        if not np.abs(walk - bench.images[i].astype("float32")).max() > 0
+    ]
+    return f"{len(still)} of {ROWS} images come back unchanged." if still else ""
+
+
+def _neighbours(bench: _Bench) -> str:
+    far = {i: bench.budget * (1 + 2 * (i % 2)) for i in range(ROWS)}
+    together = bench.points(list(range(ROWS)), epsilons=far)
+    mixed = bench.points(list(reversed(range(ROWS))), epsilons=far)
+    alone = {i: bench.points([i], epsilons=far)[i] for i in (0, 1)}
+    for i, walk in together.items():
+        for other, what in ((mixed[i], "in another order"), (alone.get(i, walk), "alone")):
+            apart = float(np.abs(walk - other).max())
+            if apart > 1e-3 * bench.budget:
+                return (
+                    f"image {i} comes out {apart:.3g} counts different {what}; a row may not depend on "
+                    "its neighbours. Reduce over axes 1 and up only, and use task.per_row."
+                )
+    return ""
+
+
+def _seeded(bench: _Bench) -> str:
+    first, second = bench.points([0, 1])[0], bench.points([0, 1])[0]
+    if not np.array_equal(first, second):
+        return "two runs with one seed differ; draw random numbers with task.uniform or task.normal."
+    return ""
+
+
+def _works(bench: _Bench) -> str:
+    held = [key for key, rung in bench.flips().items() if rung.flip is None]
+    if held:
+        return (
+            f"{len(held)} of {ROWS} images hold at epsilon {bench.budget:g}, three times the distance "
+            "to the boundary of a linear model; does it lower the loss?"
+        )
+    return ""
+
+
+_CLAUSES: dict[str, Callable[[_Bench], str]] = {
+    "keeps a state of rows": _state,
+    "stays finite": _finite,
+    "stays within the budget": _budget,
+    "does something": _does_something,
+    "treats rows independently": _neighbours,
+    "is decided by its seed": _seeded,
+    "flips a linear model": _works,
+}

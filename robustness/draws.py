@@ -1,0 +1,81 @@
+"""Random numbers as a pure function of (key, stream, position): the same in any batch and order.
+
+Threefry-2x32 with 20 rounds (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"),
+written in wrapping int32 arithmetic so that every Keras backend computes the same bits. A key is two
+int32 per row, made by `key` from the seed and the names of what it is for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
+
+
+def key(seed: int, *names: str | int) -> np.ndarray:
+    """Two int32 that stand for `seed` and `names`; other names, another key."""
+    text = "\x1f".join(str(part) for part in (seed, *names))
+    return np.frombuffer(hashlib.sha256(text.encode()).digest()[:8], np.int32).copy()
+
+
+def _rotate(x: Any, distance: int) -> Any:
+    low = ops.bitwise_right_shift(x, ops.cast(32 - distance, "int32"))
+    low = ops.bitwise_and(low, ops.cast((1 << distance) - 1, "int32"))
+    return ops.bitwise_or(ops.bitwise_left_shift(x, ops.cast(distance, "int32")), low)
+
+
+def threefry(keys: Any, counters: Any) -> tuple[Any, Any]:
+    """Two words of random bits (rows, n) int32.
+
+    `keys` is (rows, 2) int32; `counters` two int32 arrays that broadcast to (rows, n).
+    """
+    keys = ops.cast(keys, "int32")
+    first, second = keys[:, 0:1], keys[:, 1:2]
+    third = ops.bitwise_xor(ops.bitwise_xor(first, second), ops.cast(_PARITY, "int32"))
+    schedule = (first, second, third)
+    a, b = counters[0] + first, counters[1] + second
+    for group in range(5):
+        for distance in _ROTATIONS[group % 2]:
+            a = a + b
+            b = ops.bitwise_xor(_rotate(b, distance), a)
+        a = a + schedule[(group + 1) % 3]
+        b = b + schedule[(group + 2) % 3] + ops.cast(group + 1, "int32")
+    return a, b
+
+
+def uniform(keys: Any, stream: Any, shape: tuple[int, ...]) -> Any:
+    """Numbers in (0, 1), (rows, *shape) float32.
+
+    Parameters
+    ----------
+    keys: (rows, 2) int32.
+    stream: an int, or (rows,) int32: which of a key's independent streams (a step number, say).
+    shape: of one row.
+    """
+    count = math.prod(shape)
+    half = (count + 1) // 2
+    positions = ops.arange(half, dtype="int32")[None, :]
+    streams = ops.broadcast_to(
+        ops.reshape(ops.cast(stream, "int32"), (-1, 1)), (ops.shape(keys)[0], 1)
+    )
+    bits = ops.concatenate(threefry(keys, (positions, streams)), axis=1)[:, :count]
+    # The top 23 bits, half a step off zero, so that neither 0 nor 1 is ever drawn.
+    top = ops.bitwise_and(ops.bitwise_right_shift(bits, ops.cast(9, "int32")), (1 << 23) - 1)
+    return ops.reshape((ops.cast(top, "float32") + 0.5) * 2.0**-23, (-1, *shape))
+
+
+def normal(keys: Any, stream: Any, shape: tuple[int, ...]) -> Any:
+    """Standard normal numbers (rows, *shape) float32, by Box and Muller's transform."""
+    count = math.prod(shape)
+    half = (count + 1) // 2
+    pairs = uniform(keys, stream, (2, half))
+    radius = ops.sqrt(-2.0 * ops.log(pairs[:, 0]))
+    angle = 2.0 * math.pi * pairs[:, 1]
+    both = ops.concatenate([radius * ops.cos(angle), radius * ops.sin(angle)], axis=1)
+    return ops.reshape(both[:, :count], (-1, *shape))

@@ -1,0 +1,28 @@
+"""The seam to the framework below Keras: gradients, compilation, devices, memory.
+
+The only room that names a framework. Which one is Keras's choice (`KERAS_BACKEND`), looked up once,
+here. Each backend module offers the same names:
+
+- `value_and_grad(fn)`: with ``fn(points, *data) -> (values (rows,), aux)``, a function that returns
+  ``((values, aux), gradient)``. The gradient is that of the *sum* of values, shaped like `points`:
+  row i is the gradient of value i exactly when the model treats rows independently.
+- `compile(fn)`: `fn`, traced once per shape and run as one unit.
+- `device()`: the device that runs, in words; `accelerated()`: whether it is more than the processor.
+- `OutOfMemory`: the exceptions by which this backend says that a batch did not fit.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import keras
+
+_backend = import_module(f"{__name__}._{keras.backend.backend()}")
+
+compile = _backend.compile  # noqa: A001 - the word for it in every framework
+device = _backend.device
+accelerated = _backend.accelerated
+value_and_grad = _backend.value_and_grad
+OutOfMemory: tuple[type[BaseException], ...] = _backend.OutOfMemory
+
+__all__ = ["OutOfMemory", "accelerated", "compile", "device", "value_and_grad"]

@@ -1,0 +1,46 @@
+"""JAX: `jax.grad` inside `jax.jit`. Weights are constants of the compiled function."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+OutOfMemory = (jax.errors.JaxRuntimeError,)
+
+
+def value_and_grad(fn: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[tuple[Any, Any], Any]]:
+    """Values, auxiliary results and per-row gradients of `fn` at its first argument.
+
+    JAX has no word for "not connected": a loss that ignores the image has a gradient of zeros, which
+    the pre-flight checks find.
+    """
+
+    def total(points: Any, *data: Any) -> tuple[Any, tuple[Any, Any]]:
+        values, aux = fn(points, *data)
+        return jnp.sum(values), (values, aux)
+
+    def call(points: Any, *data: Any) -> tuple[tuple[Any, Any], Any]:
+        (_, result), gradient = jax.value_and_grad(total, has_aux=True)(jnp.asarray(points), *data)
+        return result, gradient
+
+    return call
+
+
+def compile(fn: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001
+    """`fn` as one program, traced once per structure and shape of its arguments."""
+    return jax.jit(fn)
+
+
+def accelerated() -> bool:
+    """Whether JAX sees an accelerator."""
+    return jax.default_backend() != "cpu"
+
+
+def device() -> str:
+    """The device that runs, in words."""
+    names = ", ".join(d.device_kind for d in jax.devices())
+    return f"GPU {names}" if accelerated() else f"CPU, {os.cpu_count()} cores"

@@ -1,0 +1,7 @@
+"""Sentences that every backend says alike."""
+
+DISCONNECTED = (
+    "The loss does not depend on the images, so there is no gradient to follow. Expected a model that "
+    "is differentiable from input to output; look for a layer that rounds, takes an argmax, or leaves "
+    "the framework, or use an attack that needs no gradient."
+)

@@ -1,0 +1,49 @@
+"""TensorFlow: a tape inside `tf.function`; no XLA, which halves the speed of convolutions on CPUs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from robustness.errors import GradientError
+from robustness.gradients._messages import DISCONNECTED
+
+OutOfMemory = (tf.errors.ResourceExhaustedError,)
+
+
+def value_and_grad(fn: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[tuple[Any, Any], Any]]:
+    """Values, auxiliary results and per-row gradients of `fn` at its first argument."""
+
+    def call(points: Any, *data: Any) -> tuple[tuple[Any, Any], Any]:
+        points = tf.convert_to_tensor(points)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(points)
+            values, aux = fn(points, *data)
+        gradient = tape.gradient(values, points)
+        if gradient is None:
+            raise GradientError(DISCONNECTED)
+        return (values, aux), tf.convert_to_tensor(gradient)
+
+    return call
+
+
+def compile(fn: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001
+    """`fn` as one graph, traced once per structure and shape of its arguments."""
+    return tf.function(fn, reduce_retracing=False, jit_compile=False, autograph=False)
+
+
+def accelerated() -> bool:
+    """Whether TensorFlow sees a GPU."""
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def device() -> str:
+    """The device that runs, in words."""
+    names = [
+        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
+    return "GPU " + ", ".join(names) if names else f"CPU, {os.cpu_count()} cores"

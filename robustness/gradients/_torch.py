@@ -1,0 +1,52 @@
+"""PyTorch: `torch.autograd.grad`, run eagerly."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from robustness.errors import GradientError
+from robustness.gradients._messages import DISCONNECTED
+
+OutOfMemory = (torch.OutOfMemoryError,)
+
+
+def value_and_grad(fn: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[tuple[Any, Any], Any]]:
+    """Values, auxiliary results and per-row gradients of `fn` at its first argument."""
+
+    def call(points: Any, *data: Any) -> tuple[tuple[Any, Any], Any]:
+        leaf = points.detach().clone().requires_grad_(True)
+        with torch.enable_grad():
+            values, aux = fn(leaf, *data)
+            if not values.requires_grad:
+                raise GradientError(DISCONNECTED)
+            (gradient,) = torch.autograd.grad(values.sum(), leaf, allow_unused=True)
+        if gradient is None:
+            raise GradientError(DISCONNECTED)
+        return (values.detach(), torch.utils._pytree.tree_map(_detach, aux)), gradient
+
+    return call
+
+
+def _detach(value: Any) -> Any:
+    return value.detach() if isinstance(value, torch.Tensor) else value
+
+
+def compile(fn: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001
+    """`fn` without gradient bookkeeping; PyTorch needs no tracing."""
+    return torch.no_grad()(fn)
+
+
+def accelerated() -> bool:
+    """Whether PyTorch sees a GPU."""
+    return torch.cuda.is_available()
+
+
+def device() -> str:
+    """The device that runs, in words."""
+    if accelerated():
+        return f"GPU {torch.cuda.get_device_name()}"
+    return f"CPU, {os.cpu_count()} cores"

@@ -1,0 +1,106 @@
+"""The judge: a flip counts only when the saved 8-bit file, read back, flips the user's own model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from robustness.classifier import Classifier
+from robustness.pictures import from_png, to_png
+from robustness.threat import Threat
+
+CHUNK = 8
+"""Pictures judged together. Always this many, filled up where there are fewer: a network's last bits
+can depend on the size of the batch, and a verdict must not."""
+
+
+@dataclass(frozen=True)
+class Distances:
+    """How far two 8-bit pictures are apart, in counts; `l0` in pixels, `components` in channels of them."""
+
+    l0: int
+    components: int
+    l1: float
+    l2: float
+    linf: float
+
+    def of(self, norm: str) -> float:
+        """The distance under a norm by name."""
+        return float(getattr(self, norm))
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A picture that may have flipped: the original, its class, the budget, and the picture."""
+
+    original: np.ndarray
+    label: int
+    epsilon: float
+    picture: np.ndarray
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A flip that holds: the file's bytes, the class it gets, with which confidence, how far away."""
+
+    png: bytes
+    adversarial_class: int
+    confidence: float
+    distances: Distances
+
+
+def distances(original: np.ndarray, picture: np.ndarray) -> Distances:
+    """Exact distances between two uint8 pictures (height, width, channels)."""
+    delta = np.abs(picture.astype(np.int64) - original.astype(np.int64))
+    return Distances(
+        l0=int(delta.any(axis=-1).sum()),
+        components=int((delta > 0).sum()),
+        l1=float(delta.sum()),
+        l2=float(np.sqrt((delta * delta).sum())),
+        linf=float(delta.max()),
+    )
+
+
+class Judge:
+    """Saves, reads back, predicts with the user's model in float32, and measures."""
+
+    def __init__(self, classifier: Classifier, threat: Threat) -> None:
+        self._classifier, self._threat = classifier, threat
+
+    def probabilities(self, pictures: np.ndarray) -> np.ndarray:
+        """(n, classes) of uint8 pictures (n, h, w, c), in chunks of one size."""
+        rows = []
+        for start in range(0, len(pictures), CHUNK):
+            chunk = pictures[start : start + CHUNK]
+            filled = np.concatenate([chunk, np.repeat(chunk[:1], CHUNK - len(chunk), axis=0)])
+            rows.append(self._classifier.probabilities(filled)[: len(chunk)])
+        return np.concatenate(rows)
+
+    def __call__(self, suspects: Sequence[Suspect]) -> list[Flip | None]:
+        """The flip of each suspect, or None where its file does not flip within the budget."""
+        files = [to_png(suspect.picture) for suspect in suspects]
+        read = np.stack([from_png(data) for data in files])
+        rows = self.probabilities(read)
+        return [
+            self._verdict(suspect, data, picture, row)
+            for suspect, data, picture, row in zip(suspects, files, read, rows, strict=True)
+        ]
+
+    def _verdict(
+        self, suspect: Suspect, data: bytes, picture: np.ndarray, row: np.ndarray
+    ) -> Flip | None:
+        goal, norm = self._threat.goal, self._threat.norm
+        predicted = int(row.argmax())
+        aim = int(goal.aims(np.array([suspect.label]))[0])
+        far = distances(suspect.original, picture)
+        flipped = (
+            np.isfinite(row).all()
+            and predicted != suspect.label
+            and bool(goal.reached(predicted, aim))
+        )
+        # Exact for whole counts; the little more is the rounding of a square root.
+        if not flipped or far.of(norm.name) > suspect.epsilon * (1 + 1e-9):
+            return None
+        return Flip(data, predicted, float(row[predicted]), far)

@@ -1,0 +1,234 @@
+"""Rules for model files, read without loading them: configurations and HDF5 files.
+
+A model file is code: it names classes and functions that the loader imports and calls. The rules
+are an allow-list (the places Keras itself writes), so what nobody thought of is refused too. Each
+broken rule becomes a *finding*, a sentence that names the place.
+"""
+
+from __future__ import annotations
+
+import builtins
+import re
+from collections.abc import Iterator
+from typing import Any
+
+# Layers that carry code or load another file, whatever module claims them.
+CODE_LAYERS = {
+    "Lambda": "carries Python code",
+    "TFSMLayer": "loads another SavedModel from disk",
+    "TorchModuleWrapper": "unpickles a torch module, which runs code",
+    "JaxLayer": "carries Python code",
+    "FlaxLayer": "carries Python code",
+}
+LOOKUP_LAYERS = {"StringLookup", "IntegerLookup", "TextVectorization", "IndexLookup"}
+
+# Where Keras keeps the objects a model is made of; `keras.src.` stands before them too.
+_FUNCTION_MODULES = {
+    *("activations", "constraints", "initializers", "losses", "metrics", "ops", "optimizers"),
+    "regularizers",
+}
+_OBJECT_MODULES = _FUNCTION_MODULES | {
+    *("dtype_policies", "engine", "layers", "legacy.losses", "mixed_precision", "models"),
+    *("quantizers", "random", "trainers"),
+}
+_TOP_LEVEL = {
+    *("Model", "Sequential", "Functional", "Variable", "KerasTensor", "Initializer"),
+    *("DTypePolicy", "FloatDTypePolicy", "QuantizedDTypePolicy", "SeedGenerator"),
+}
+# Plain values that Keras writes in the shape of an object.
+_VALUES = {
+    *("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__tuple__", "__ellipsis__"),
+    *("__slice__", "TensorShape"),
+}
+_PATH_FIELDS = {
+    *("vocabulary", "vocabulary_path", "vocab_file", "idf_weights", "sparse_vocabulary", "path"),
+    *("filepath", "file_path", "filename", "fname", "origin", "url", "cache_dir", "directory"),
+}
+_REMOTE = re.compile(r"^[a-z][a-z0-9+.\-]*://", re.IGNORECASE)
+_ABSOLUTE = re.compile(r"^(/|\\|~|[A-Za-z]:[\\/])")
+
+MAX_OBJECTS = 200_000
+MAX_DATASET_BYTES = 4 << 30
+MAX_EXPANSION = 64
+EXPANSION_FLOOR_BYTES = 64 << 20
+# HDF5 looks for a plug-in library when it meets any other filter.
+_H5_FILTERS = {1, 2, 3, 4, 5, 6, 32000}  # gzip, shuffle, fletcher32, szip, nbit, scaleoffset, lzf
+
+
+def quote(text: object, limit: int = 60) -> str:
+    """Text of a stranger for one line of a terminal: control characters escaped, shortened."""
+    shown = repr(str(text))
+    return shown if len(shown) <= limit else f"{shown[: limit - 4]}...'"
+
+
+def is_remote(path: object) -> bool:
+    """Whether `path` names something that is not a local file (http, gs, s3, hf, file, ...)."""
+    return bool(_REMOTE.match(str(path)))
+
+
+def config_findings(config: Any) -> list[str]:
+    """Findings in a model's configuration, already parsed from JSON. Nothing is imported."""
+    if isinstance(config, dict):
+        # Models are loaded with compile=False, which drops the training configuration unread.
+        config = {key: value for key, value in config.items() if key != "compile_config"}
+    found: list[str] = []
+    pending: list[tuple[Any, str]] = [(config, "the model")]
+    for count, (value, place) in enumerate(_walk(pending)):
+        if count > MAX_OBJECTS:
+            return [*found, f"the configuration holds more than {MAX_OBJECTS} values"]
+        if isinstance(value, dict):
+            found += _object_findings(value, place)
+            found += _path_findings(value, place)
+        elif isinstance(value, str) and is_remote(value):
+            found.append(f"{place} names a remote address: {quote(value)}")
+    return list(dict.fromkeys(found))
+
+
+def _walk(pending: list[tuple[Any, str]]) -> Iterator[tuple[Any, str]]:
+    # Iterative: a hostile file may nest deeper than Python recurses.
+    while pending:
+        value, place = pending.pop()
+        if isinstance(value, dict):
+            place = _place(value, place)
+        yield value, place
+        if isinstance(value, dict):
+            pending += [(child, place) for child in value.values()]
+        elif isinstance(value, list):
+            pending += [(child, place) for child in value]
+
+
+def _place(value: dict[str, Any], outer: str) -> str:
+    config = value.get("config")
+    name = config.get("name") if isinstance(config, dict) else None
+    if "class_name" not in value or not isinstance(name, str):
+        return outer
+    return f"layer {quote(name)} ({quote(value['class_name'])[1:-1]})"
+
+
+def _object_findings(value: dict[str, Any], place: str) -> list[str]:
+    problem = _object_problem(value) if "class_name" in value else ""
+    return [f"{place} {problem}"] if problem else []
+
+
+def _object_problem(value: dict[str, Any]) -> str:
+    name, module, registered = (value.get(k) for k in ("class_name", "module", "registered_name"))
+    if not isinstance(name, str) or not isinstance(module, str | None):
+        return f"has a class or module that is not text: {quote((module, name))}"
+    names = {re.split(r"[>.]", text)[-1] for text in (name, registered) if isinstance(text, str)}
+    problem = ""
+    if code := sorted(names & set(CODE_LAYERS)):
+        problem = f"is a {code[0]} layer, which {CODE_LAYERS[code[0]]}"
+    elif name == "__lambda__":
+        problem = "holds a lambda function, which carries Python code"
+    elif name in _VALUES:
+        pass
+    elif name.startswith("__") or name in ("TypeSpec", "CompositeTensor"):
+        problem = f"holds a {quote(name)} object, which no image classifier needs"
+    elif name == "function":
+        problem = _function_problem(value.get("config"), module)
+    # Without a module: resolved only among Keras' own layers and what this process registered.
+    elif module is not None and not _allowed_class(module, name):
+        problem = f"asks for {quote(f'{module}.{name}')}, which is not a Keras layer or helper"
+    return problem
+
+
+def _function_problem(name: object, module: str | None) -> str:
+    if not isinstance(name, str):
+        return f"names a function that is not text: {quote(name)}"
+    if module is None or (module == "builtins" and not hasattr(builtins, name)):
+        return ""
+    if _inside(module, _FUNCTION_MODULES):
+        return ""
+    return f"asks for the function {quote(f'{module}.{name}')}, which is not one of Keras' own"
+
+
+def _allowed_class(module: str, name: str) -> bool:
+    if module in ("keras", "keras.src"):
+        return name in _TOP_LEVEL
+    # Classes are written in capitals; functions such as keras.models.load_model are not.
+    return name[:1].isupper() and _inside(module, _OBJECT_MODULES)
+
+
+def _inside(module: str, allowed: set[str]) -> bool:
+    head, _, rest = module.partition(".")
+    if head != "keras":
+        return False
+    rest = rest.removeprefix("src.")
+    return any(rest == one or rest.startswith(f"{one}.") for one in allowed)
+
+
+def _path_findings(value: dict[str, Any], place: str) -> list[str]:
+    found = []
+    lookup = value.get("class_name") in LOOKUP_LAYERS
+    config = value.get("config") if lookup else None
+    if isinstance(config, dict) and isinstance(config.get("vocabulary"), str):
+        found.append(f"{place} reads its vocabulary from a file: {quote(config['vocabulary'])}")
+    for key in sorted(_PATH_FIELDS & value.keys()):
+        text = value[key]
+        if isinstance(text, str) and (_ABSOLUTE.match(text) or ".." in re.split(r"[\\/]", text)):
+            found.append(f"{place} reads another file: {key} = {quote(text)}")
+    return found
+
+
+def h5_findings(file: Any, size: int) -> list[str]:
+    """Findings in an open `h5py.File` of `size` bytes: links, foreign storage, shape bombs.
+
+    Links are looked at before they are followed, only hard links are; no array is read.
+    """
+    import h5py  # noqa: PLC0415 - the scan starts fast where no HDF5 file is involved
+
+    found: list[str] = []
+    declared, seen = 0, set()
+    pending = [file]
+    while pending:
+        group = pending.pop()
+        for key in group:
+            link = group.get(key, getlink=True)
+            place = f"entry {quote(f'{group.name}/{key}')}"
+            if not isinstance(link, h5py.HardLink):
+                found.append(f"{place} is a {type(link).__name__}, which points somewhere else")
+                continue
+            member = group[key]
+            identity = h5py.h5o.get_info(member.id).addr
+            if identity in seen:
+                continue
+            seen.add(identity)
+            if len(seen) > MAX_OBJECTS:
+                return [*found, f"the file holds more than {MAX_OBJECTS} entries"]
+            if isinstance(member, h5py.Group):
+                pending.append(member)
+            elif isinstance(member, h5py.Dataset):
+                found += _dataset_findings(member, place)
+                declared += _declared_bytes(member)
+    if declared > EXPANSION_FLOOR_BYTES and declared > MAX_EXPANSION * size:
+        found.append(
+            f"the arrays claim {_size(declared)} in a file of {_size(size)}, "
+            f"more than {MAX_EXPANSION} times its size"
+        )
+    return found
+
+
+def _dataset_findings(dataset: Any, place: str) -> list[str]:
+    if dataset.external:
+        return [f"{place} keeps its numbers in another file: {quote(dataset.external[0][0])}"]
+    if dataset.is_virtual:
+        return [f"{place} is a virtual dataset, which reads other files"]
+    found = []
+    if dataset.dtype.kind == "O":
+        found.append(f"{place} holds {dataset.dtype} values, not numbers")
+    settings = dataset.id.get_create_plist()
+    filters = [settings.get_filter(i)[0] for i in range(settings.get_nfilters())]
+    if unknown := [number for number in filters if number not in _H5_FILTERS]:
+        found.append(f"{place} needs the HDF5 plug-in {unknown[0]}")
+    if (declared := _declared_bytes(dataset)) > MAX_DATASET_BYTES:
+        most = _size(MAX_DATASET_BYTES)
+        found.append(f"{place} claims {_size(declared)}; at most {most} is read")
+    return found
+
+
+def _declared_bytes(dataset: Any) -> int:
+    return int(dataset.size or 0) * int(dataset.dtype.itemsize)
+
+
+def _size(count: int) -> str:
+    return f"{count / (1 << 20):.1f} MiB"

@@ -1,0 +1,240 @@
+"""Descent with any Keras optimizer, as a program of the one loop.
+
+`minimize` lowers the sum of ``loss(point, *data)``. It is one job of `iterate`: the point may be a
+vector, a matrix, or many starts stacked along the first axis, and the optimizer moves all of it.
+Everything is float64, because published figures are quoted to more digits than float32 holds.
+
+Keras optimizers cannot be used as pure functions here: `Optimizer.stateless_apply` refuses to work
+on the TensorFlow backend (keras 3.15). So the optimizer and its variable live inside the program,
+a copy made for this one job; the caller's own object is never changed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from robustness import gradients
+from robustness.errors import SettingError
+from robustness.optimization.iterate import iterate
+
+Loss = Callable[..., Any]
+"""``loss(point, *data) -> value``: differentiable, written in `keras.ops`; its sum is lowered."""
+
+CONVERGED = "converged"
+SPENT = "steps spent before the tolerance was met"
+DIVERGED = "diverged: the loss is no longer a finite number; a smaller learning rate may help"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One scored point: what `each` and `stop` are shown. Step 0 is the start."""
+
+    step: int
+    point: np.ndarray
+    loss: float
+    gradient: np.ndarray
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The last scored point, its loss, the losses of all points (steps + 1,), and how it ended."""
+
+    value: np.ndarray
+    loss: float
+    history: np.ndarray
+    steps: int
+    status: str
+
+    @property
+    def converged(self) -> bool:
+        """Whether the stopping rule was met; False too where none was given."""
+        return self.status == CONVERGED
+
+
+def settled(tolerance: float) -> Callable[[Step], bool]:
+    """A stopping rule: no entry of the gradient is larger than `tolerance`."""
+    return lambda step: bool(np.max(np.abs(step.gradient)) <= tolerance)
+
+
+def minimize(
+    loss: Loss,
+    start: Any,
+    *,
+    optimizer: str | keras.optimizers.Optimizer = "adam",
+    learning_rate: float | None = None,
+    steps: int = 100,
+    data: Sequence[Any] = (),
+    rates: Any = 1.0,
+    project: Callable[[Any], Any] | None = None,
+    stop: Callable[[Step], bool] | None = None,
+    each: Callable[[Step], None] | None = None,
+    chunk: int | None = None,
+) -> Solution:
+    """Lower ``sum(loss(point, *data))`` from `start` in at most `steps` steps.
+
+    Parameters
+    ----------
+    loss: see `Loss`. Arrays it needs belong into `data`, so that it is traced once per shape.
+    start: the first point, any shape.
+    optimizer: a name (see `optimizer_names`) or a Keras optimizer, which is copied.
+    learning_rate: replaces the optimizer's own.
+    data: arrays handed to `loss`.
+    rates: multiplies each step; broadcasts to the point: a learning rate per parameter.
+    project: maps a point to the nearest allowed one; applied to the start and after every step.
+    stop: says of a scored point that it will do. None runs all steps.
+    each: called with every scored point, the start included.
+    chunk: split the arrays of `data` along their first axis into pieces of so many rows and add up
+        the losses and gradients, so that memory does not grow with the rows.
+    """
+    if steps < 1:
+        raise SettingError(f"steps={steps}; expected a whole number of at least 1.")
+    begin = np.array(start, dtype="float64")
+    if not np.all(np.isfinite(begin)):
+        raise SettingError("The start has entries that are not finite; expected real numbers.")
+    program = _Program(
+        look=_chunked(loss, data, chunk),
+        optimizer=find_optimizer(optimizer, learning_rate),
+        steps=steps,
+        rates=np.asarray(rates, "float64"),
+        project=project or (lambda point: point),
+        stop=stop,
+        each=each,
+    )
+    jobs = [begin]
+    iterate(program, lambda: jobs.pop() if jobs else None)
+    last = program.last
+    return Solution(last.point, last.loss, np.array(program.losses), last.step, program.status)
+
+
+@dataclass
+class _Program:
+    """One job in one place: the descent of one point."""
+
+    look: Callable[[Any], tuple[float, np.ndarray]]
+    optimizer: keras.optimizers.Optimizer
+    steps: int
+    rates: np.ndarray
+    project: Callable[[Any], Any]
+    stop: Callable[[Step], bool] | None
+    each: Callable[[Step], None] | None
+    losses: list[float] = field(default_factory=list)
+    status: str = ""
+    last: Step = field(init=False)
+
+    def enter(self, state: Any, places: Sequence[int], jobs: Sequence[np.ndarray]) -> Any:
+        start = np.asarray(self.project(ops.convert_to_tensor(jobs[0])))
+        variable = keras.Variable(start, dtype="float64")
+        self.optimizer.build([variable])
+        self._score(start, 0)
+        return variable
+
+    def advance(self, state: Any) -> tuple[Any, np.ndarray]:
+        if not self.status:
+            before = self.last.point
+            self.optimizer.apply([ops.convert_to_tensor(self.last.gradient)], [state])
+            moved = before + self.rates * (np.asarray(state.value) - before)
+            state.assign(self.project(ops.convert_to_tensor(moved)))
+            self._score(np.array(state.value), self.last.step + 1)
+        return state, np.array([bool(self.status)])
+
+    def leave(self, state: Any, places: Sequence[int], jobs: Sequence[Any]) -> Sequence[bool]:
+        return [True]
+
+    def _score(self, point: np.ndarray, step: int) -> None:
+        loss, gradient = self.look(point)
+        self.last = Step(step, point, loss, gradient)
+        self.losses.append(loss)
+        if self.each is not None:
+            self.each(self.last)
+        if not (np.isfinite(loss) and np.all(np.isfinite(gradient))):
+            self.status = DIVERGED
+        elif self.stop is not None and self.stop(self.last):
+            self.status = CONVERGED
+        elif step >= self.steps:
+            self.status = SPENT
+
+
+@lru_cache(maxsize=32)
+def look(loss: Loss) -> Callable[..., tuple[Any, Any]]:
+    """``(point, *data) -> (values, gradient)``, compiled once per loss and shape."""
+    gradient = gradients.value_and_grad(lambda point, *data: (loss(point, *data), ()))
+
+    def call(point: Any, *data: Any) -> tuple[Any, Any]:
+        (values, _), slope = gradient(point, *data)
+        return values, slope
+
+    return gradients.compile(call)
+
+
+def _chunked(
+    loss: Loss, data: Sequence[Any], chunk: int | None
+) -> Callable[[Any], tuple[float, np.ndarray]]:
+    seen = look(loss)
+    rows = len(data[0]) if chunk and data else 0
+    size = chunk or 1
+    pieces = [slice(i, i + size) for i in range(0, rows, size)]
+    whole = None if pieces else [ops.convert_to_tensor(d) for d in data]
+
+    def call(point: np.ndarray) -> tuple[float, np.ndarray]:
+        at = ops.convert_to_tensor(point)
+        total, slope = 0.0, np.zeros_like(point)
+        parts = [whole] if whole is not None else (
+            [ops.convert_to_tensor(np.asarray(d[piece], "float64")) for d in data]
+            for piece in pieces
+        )
+        for part in parts:
+            values, gradient = seen(at, *part)
+            total += float(np.sum(np.asarray(values)))
+            slope = slope + np.asarray(gradient)
+        return total, slope
+
+    return call
+
+
+_ALIASES = {"momentum": ("SGD", {"momentum": 0.9}), "nesterov": ("SGD", {"momentum": 0.9, "nesterov": True})}
+_WRAPPERS = ("Optimizer", "LossScaleOptimizer", "MultiOptimizer")
+
+
+def optimizer_names() -> dict[str, type]:
+    """The optimizers that Keras has, by lower-case name, and two words for descent with memory."""
+    known = {
+        name.lower(): kind
+        for name, kind in vars(keras.optimizers).items()
+        if inspect.isclass(kind)
+        and issubclass(kind, keras.optimizers.Optimizer)
+        and name not in _WRAPPERS
+    }
+    return known | {alias: known[name.lower()] for alias, (name, _) in _ALIASES.items()}
+
+
+def find_optimizer(
+    optimizer: str | keras.optimizers.Optimizer, learning_rate: float | None = None
+) -> keras.optimizers.Optimizer:
+    """A fresh optimizer by name, or a copy of an object; SettingError names the nearest name."""
+    if learning_rate is not None and not (np.isfinite(learning_rate) and learning_rate > 0):
+        raise SettingError(f"learning_rate={learning_rate:g}; expected a number above 0.")
+    rate = {} if learning_rate is None else {"learning_rate": learning_rate}
+    if isinstance(optimizer, keras.optimizers.Optimizer):
+        return type(optimizer).from_config(optimizer.get_config() | rate)
+    if not isinstance(optimizer, str):
+        raise SettingError(
+            f"optimizer={optimizer!r}; expected a name such as 'adam' or a keras.optimizers object."
+        )
+    known = optimizer_names()
+    word = optimizer.lower().replace("-", "").replace("_", "").strip()
+    if word not in known:
+        near = get_close_matches(word, known, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise SettingError(
+            f"No optimizer is called {optimizer!r}; Keras has {', '.join(sorted(known))}.{hint}"
+        )
+    return known[word](**(_ALIASES.get(word, ("", {}))[1] | rate))

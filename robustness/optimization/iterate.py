@@ -1,0 +1,68 @@
+"""The one loop of the project: rows in, rows out.
+
+A fixed number of slots advance together, one compiled step at a time. A row that is finished leaves
+at once and the next job of the queue takes its slot, so shapes never change and nothing waits for
+its neighbours. Attacks, descents, regressions and spreadings are programs of this loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+Job = TypeVar("Job")
+
+
+class Program(Protocol[Job]):
+    """What happens to the rows. `state` is the program's own; the loop only hands it on."""
+
+    def enter(self, state: Any, places: Sequence[int], jobs: Sequence[Job]) -> Any:
+        """The state with each job loaded into its place. `state` is None at the first call."""
+
+    def advance(self, state: Any) -> tuple[Any, np.ndarray]:
+        """One step of every slot, and which slots (slots,) bool have something to say."""
+
+    def leave(self, state: Any, places: Sequence[int], jobs: Sequence[Job]) -> Sequence[bool]:
+        """Hear those slots out; whether each is finished. It may put jobs into the queue."""
+
+
+def iterate(
+    program: Program[Job],
+    take: Callable[[], Job | None],
+    *,
+    slots: int = 1,
+    each: Callable[[Any], None] | None = None,
+) -> None:
+    """Run jobs through `program` until `take` returns None and every slot is empty.
+
+    Parameters
+    ----------
+    program: what a step does.
+    take: the next job, or None if there is none now; asked again after each departure.
+    slots: how many rows advance together.
+    each: called with the state after every step (a progress display, a history).
+    """
+    held: list[Job | None] = [None] * slots
+    state = None
+    while True:
+        places, jobs = [], []
+        for place in range(slots):
+            if held[place] is None and (job := take()) is not None:
+                held[place] = job
+                places.append(place)
+                jobs.append(job)
+        if places:
+            state = program.enter(state, places, jobs)
+        if all(job is None for job in held):
+            return
+        state, ready = program.advance(state)
+        if each is not None:
+            each(state)
+        speaking = [p for p in range(slots) if ready[p] and held[p] is not None]
+        if speaking:
+            finished = program.leave(state, speaking, [held[p] for p in speaking])  # type: ignore[misc]
+            for place, done in zip(speaking, finished, strict=True):
+                if done:
+                    held[place] = None

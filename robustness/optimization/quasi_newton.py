@@ -1,0 +1,246 @@
+"""L-BFGS on rows, each at its own pace, as a program of the one loop.
+
+Liu and Nocedal 1989, "On the limited memory BFGS method", with a backtracking line search. One
+advance evaluates the trial point of every row once; a row whose trial is good enough moves on, the
+others shorten their step. A row that has settled is shown to `renew`, which gives it new data (the
+next exponent of a continuation, new multipliers) or lets it go; then the next start takes its slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from robustness.optimization.descent import CONVERGED, SPENT, Loss, look
+from robustness.optimization.iterate import iterate
+
+_SUFFICIENT = 1e-4
+"""Armijo's constant: how much of the promised decrease a step must keep."""
+_SHORTEST = 1e-9
+"""Steps below this fraction of the direction are not taken: the direction is given up instead."""
+_ROUNDING = 4e-16
+"""Increases below this fraction of the value are rounding, not ascent."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A row that has settled: its point, loss and gradient, which stage this was, how it ended."""
+
+    job: int
+    stage: int
+    point: np.ndarray
+    loss: float
+    gradient: np.ndarray
+    data: tuple[np.ndarray, ...]
+    steps: int
+    status: str
+
+
+Renew = Callable[[Stage], tuple[np.ndarray, ...] | None]
+
+
+def minimize_rows(
+    loss: Loss,
+    jobs: Iterable[tuple[np.ndarray, tuple[np.ndarray, ...]]],
+    *,
+    slots: int,
+    steps: int | Callable[[int], int] = 200,
+    tolerance: float = 1e-9,
+    memory: int = 10,
+    renew: Renew | None = None,
+    each: Callable[[np.ndarray, np.ndarray], None] | None = None,
+) -> list[Stage]:
+    """Lower each row's own loss; the last stage of every job, in the order of the jobs.
+
+    Parameters
+    ----------
+    loss: ``loss(points (slots, ...), *data (slots, ...)) -> (slots,)``; rows are independent.
+    jobs: a start and its row of `data` each.
+    slots: how many rows advance together.
+    steps: evaluations a row may spend in one stage; a function of the stage's number, or a number.
+    tolerance: a row has settled when no entry of its gradient is larger.
+    memory: how many pairs of differences the curvature is built from.
+    renew: see the module; None ends a row at its first stage.
+    each: called after every advance with the points (slots, ...) and losses (slots,).
+    """
+    queue = iter(enumerate(jobs))
+    allowed = steps if callable(steps) else lambda stage: steps
+    program = _Program(loss, slots, allowed, tolerance, memory, renew or (lambda stage: None))
+    show = None if each is None else lambda rows: each(rows.point, rows.value)
+    iterate(program, lambda: next(queue, None), slots=slots, each=show)
+    return [program.done[job] for job in sorted(program.done)]
+
+
+@dataclass
+class _Rows:
+    """The arrays of all slots. `pairs` (memory, 2, slots, size) holds differences, newest last."""
+
+    point: np.ndarray
+    trial: np.ndarray
+    value: np.ndarray
+    gradient: np.ndarray
+    direction: np.ndarray
+    length: np.ndarray
+    fresh: np.ndarray
+    spent: np.ndarray
+    stage: np.ndarray
+    stuck: np.ndarray
+    pairs: np.ndarray
+    data: list[np.ndarray]
+
+
+@dataclass
+class _Program:
+    loss: Loss
+    slots: int
+    allowed: Callable[[int], int]
+    tolerance: float
+    memory: int
+    renew: Renew
+    done: dict[int, Stage] = field(default_factory=dict)
+    constant: list[Any] | None = None
+
+    def enter(self, state: _Rows | None, places: Sequence[int], jobs: Sequence[Any]) -> _Rows:
+        rows = state or self._empty(jobs[0][1])
+        for place, (_, (start, data)) in zip(places, jobs, strict=True):
+            rows.point[place] = np.ravel(start)
+            rows.stage[place] = 0
+            self._load(rows, place, data)
+        return rows
+
+    def _empty(self, job: tuple[np.ndarray, tuple[np.ndarray, ...]]) -> _Rows:
+        # Slots that no job reaches hold the first job's arrays, so that nothing is undefined there.
+        start, data = np.asarray(job[0], "float64"), job[1]
+        self.shape = start.shape
+        point = np.repeat(np.ravel(start)[None], self.slots, axis=0)
+        zeros = np.zeros(self.slots)
+        return _Rows(
+            point=point,
+            trial=point.copy(),
+            value=zeros.copy(),
+            gradient=np.zeros_like(point),
+            direction=np.zeros_like(point),
+            length=zeros.copy(),
+            fresh=np.ones(self.slots, bool),
+            spent=np.zeros(self.slots, int),
+            stage=np.zeros(self.slots, int),
+            stuck=np.zeros(self.slots, bool),
+            pairs=np.zeros((self.memory, 2, *point.shape)),
+            data=[np.repeat(np.asarray(d, "float64")[None], self.slots, axis=0) for d in data],
+        )
+
+    def _load(self, rows: _Rows, place: int, data: tuple[np.ndarray, ...]) -> None:
+        for array, new in zip(rows.data, data, strict=True):
+            array[place] = new
+        self.constant = None
+        rows.trial[place] = rows.point[place]
+        rows.fresh[place] = True
+        rows.stuck[place] = False
+        rows.spent[place] = 0
+        rows.pairs[:, :, place] = 0.0
+
+    def advance(self, rows: _Rows) -> tuple[_Rows, np.ndarray]:
+        if self.constant is None:  # data changes only between stages
+            self.constant = [ops.convert_to_tensor(d) for d in rows.data]
+        shaped = ops.convert_to_tensor(rows.trial.reshape(self.slots, *self.shape))
+        values, slopes = look(self.loss)(shaped, *self.constant)
+        value = np.asarray(values)
+        gradient = np.asarray(slopes).reshape(self.slots, -1)
+
+        promised = np.sum(rows.gradient * rows.direction, axis=1) * rows.length
+        bound = rows.value + _SUFFICIENT * promised + _ROUNDING * np.abs(rows.value)
+        with np.errstate(invalid="ignore"):
+            good = rows.fresh | ((value <= bound) & np.all(np.isfinite(gradient), axis=1))
+        rows.spent += 1
+        self._remember(rows, good & ~rows.fresh, gradient)
+        column = good[:, None]
+        rows.point = np.where(column, rows.trial, rows.point)
+        rows.gradient = np.where(column, gradient, rows.gradient)
+        self._shorten(rows, ~good, value, promised)
+        rows.value = np.where(good, value, rows.value)
+        self._aim(rows, good)
+        rows.fresh[:] = False
+        rows.trial = rows.point + rows.length[:, None] * rows.direction
+
+        over = rows.spent >= np.array([self.allowed(s) for s in rows.stage])
+        return rows, over | rows.stuck | self._settled(rows)
+
+    def _settled(self, rows: _Rows) -> np.ndarray:
+        return np.max(np.abs(rows.gradient), axis=1) <= self.tolerance
+
+    def _remember(self, rows: _Rows, moved: np.ndarray, gradient: np.ndarray) -> None:
+        step, change = rows.trial - rows.point, gradient - rows.gradient
+        curved = np.sum(step * change, axis=1) > 1e-14 * np.sum(change * change, axis=1)
+        keep = np.flatnonzero(moved & curved)
+        rows.pairs[:-1, :, keep] = rows.pairs[1:, :, keep]
+        rows.pairs[-1, 0, keep] = step[keep]
+        rows.pairs[-1, 1, keep] = change[keep]
+
+    def _shorten(
+        self, rows: _Rows, bad: np.ndarray, value: np.ndarray, promised: np.ndarray
+    ) -> None:
+        """The minimum of the parabola through value, slope and trial, kept within 0.1 .. 0.5."""
+        with np.errstate(all="ignore"):
+            factor = -promised / (2.0 * (value - rows.value - promised))
+        factor = np.clip(np.nan_to_num(factor, nan=0.1, posinf=0.5, neginf=0.1), 0.1, 0.5)
+        rows.length = np.where(bad, rows.length * factor, rows.length)
+        hopeless = bad & (rows.length < _SHORTEST)
+        blank = ~np.any(rows.pairs[-1, 0], axis=1)
+        rows.stuck |= hopeless & blank
+        again = np.flatnonzero(hopeless & ~blank)
+        rows.pairs[:, :, again] = 0.0
+        self._aim(rows, hopeless & ~blank)
+
+    def _aim(self, rows: _Rows, which: np.ndarray) -> None:
+        """New directions, by the two-loop recursion; the first of a stage is the gradient, short."""
+        if not np.any(which):
+            return
+        q, pairs = rows.gradient[which], rows.pairs[:, :, which]
+        steps, changes = pairs[:, 0], pairs[:, 1]
+        products = np.sum(steps * changes, axis=2)
+        inverse = np.divide(1.0, products, out=np.zeros_like(products), where=products > 0)
+        shares = np.zeros_like(products)
+        for i in reversed(range(self.memory)):
+            shares[i] = inverse[i] * np.sum(steps[i] * q, axis=1)
+            q = q - shares[i][:, None] * changes[i]
+        squares = np.sum(changes[-1] ** 2, axis=1)
+        known = products[-1] > 0
+        size = np.linalg.norm(q, axis=1)
+        first = np.minimum(1.0, 0.1 / np.maximum(size, 1e-300))
+        scale = np.where(known, products[-1] / np.where(known, squares, 1.0), first)
+        q = q * scale[:, None]
+        for i in range(self.memory):
+            share = inverse[i] * np.sum(changes[i] * q, axis=1)
+            q = q + (shares[i] - share)[:, None] * steps[i]
+        rows.direction[which] = -q
+        rows.length[which] = 1.0
+
+    def leave(self, rows: _Rows, places: Sequence[int], jobs: Sequence[Any]) -> Sequence[bool]:
+        settled = self._settled(rows)
+        return [
+            self._hear(rows, place, job, CONVERGED if settled[place] else SPENT)
+            for place, (job, _) in zip(places, jobs, strict=True)
+        ]
+
+    def _hear(self, rows: _Rows, place: int, job: int, status: str) -> bool:
+        stage = Stage(
+            job=job,
+            stage=int(rows.stage[place]),
+            point=rows.point[place].reshape(self.shape).copy(),
+            loss=float(rows.value[place]),
+            gradient=rows.gradient[place].reshape(self.shape).copy(),
+            data=tuple(d[place].copy() for d in rows.data),
+            steps=int(rows.spent[place]),
+            status=status,
+        )
+        data = self.renew(stage)
+        if data is None:
+            self.done[job] = stage
+            return True
+        rows.stage[place] += 1
+        self._load(rows, place, data)
+        return False

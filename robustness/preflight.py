@@ -1,0 +1,314 @@
+"""Checks before any attack: would a number from this model mean anything?
+
+Each check gives one `Finding`: an id, a severity, and a plain sentence with the numbers. The ids
+with D are the diagnostics of the field (AutoAttack's checks, Carlini et al. 2019, Indicators of
+Attack Failure), those with P our own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from keras import ops
+
+from robustness import gradients
+from robustness.classifier import Classifier
+from robustness.errors import GradientError, ImagesError
+from robustness.losses import margin
+from robustness.scalings import beats_chance, clearly_better
+
+Severity = Literal["ok", "note", "warning", "error"]
+RANDOM_TOLERANCE = 1e-4
+ROW_TOLERANCE = 1e-4
+LOGIT_TOLERANCE = 1e-3
+BETTER = 0.05
+ZERO_GRADIENTS = 0.05
+GRADIENT_IMAGES = 64
+ROWS = 4
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found out."""
+
+    id: str
+    severity: Severity
+    sentence: str
+
+
+def run(classifier: Classifier, images: np.ndarray, labels: np.ndarray | None) -> list[Finding]:
+    """Every check on `images`, uint8 (n, height, width, channels), with true `labels` (n,) or None.
+
+    A few dozen to a few hundred images are enough. Checks whose premise is broken by an earlier
+    one (outputs that are not finite, or change from call to call) are left out.
+    """
+    images = np.asarray(images)
+    if len(images) == 0:
+        raise ImagesError("No readable picture is left for the checks before the attack.")
+    labels = None if labels is None else np.asarray(labels)
+    probabilities = classifier.probabilities(images)
+    logits = _logits(classifier, images)
+    findings = [_input(classifier, images), _head(classifier)]
+    broken = _not_finite(probabilities, logits)
+    findings.append(broken)
+    if broken.severity != "ok":
+        return findings
+    noisy = _random(classifier, images, probabilities)
+    findings.append(noisy)
+    if labels is not None:
+        findings.append(_accuracy(probabilities, labels))
+        findings.append(_label_order(classifier, probabilities, labels))
+    findings.append(_scaling(classifier, images, labels))
+    if noisy.severity == "ok":
+        findings.append(_consistent(logits, probabilities))
+        findings.append(_rows(classifier, images, probabilities))
+    findings.append(_saturated(classifier, probabilities))
+    findings.append(_gradients(classifier, images))
+    return findings
+
+
+def _logits(classifier: Classifier, images: np.ndarray) -> np.ndarray:
+    parts = [_numpy(classifier.logits(part)) for part in _parts(images)]
+    return np.concatenate(parts)
+
+
+def _parts(images: np.ndarray) -> list[np.ndarray]:
+    return [images[i : i + 64].astype("float32") for i in range(0, len(images), 64)]
+
+
+def _numpy(tensor: Any) -> np.ndarray:
+    return np.asarray(ops.convert_to_numpy(tensor))
+
+
+def _input(classifier: Classifier, images: np.ndarray) -> Finding:
+    height, width, channels = classifier.input_shape
+    low, high = int(images.min()), int(images.max())
+    said = (
+        f"The model takes {width}x{height} images with {channels} channel(s). "
+        f"{classifier.scaling.sentence}"
+    )
+    if high <= 1:
+        return Finding(
+            "P01-input",
+            "error",
+            f"{said} But the images hold counts from {low} to {high}: they seem to be scaled to "
+            "0..1 already; give them in counts 0..255.",
+        )
+    return Finding("P01-input", "ok", f"{said} The images hold counts from {low} to {high}.")
+
+
+def _head(classifier: Classifier) -> Finding:
+    severity: Severity = "ok" if classifier.head.rebuilt else "note"
+    return Finding("D02-head", severity, classifier.head.sentence)
+
+
+def _not_finite(probabilities: np.ndarray, logits: np.ndarray) -> Finding:
+    bad = ~(np.isfinite(probabilities).all(axis=1) & np.isfinite(logits).all(axis=1))
+    count = len(bad)
+    if bad.any():
+        return Finding(
+            "P05-not-finite",
+            "error",
+            f"The model gives NaN or infinity on {int(bad.sum())} of {count} images; no verdict "
+            "about them means anything. Look for a division by zero, a logarithm, or damaged "
+            "weights.",
+        )
+    return Finding("P05-not-finite", "ok", f"All outputs on {count} images are finite numbers.")
+
+
+def _random(classifier: Classifier, images: np.ndarray, first: np.ndarray) -> Finding:
+    change = max(float(np.max(np.abs(classifier.probabilities(images) - first))) for _ in range(2))
+    if change > RANDOM_TOLERANCE:
+        return Finding(
+            "D01-random-outputs",
+            "warning",
+            f"The same images get other probabilities when asked again (up to {change:.2g} apart): "
+            "the model draws random numbers. A flip may be luck; average over draws (expectation "
+            "over transformation), and switch off randomness that is only for training.",
+        )
+    return Finding(
+        "D01-random-outputs", "ok", f"Three passes agree (largest difference {change:.1g})."
+    )
+
+
+def _accuracy(probabilities: np.ndarray, labels: np.ndarray) -> Finding:
+    count, classes = probabilities.shape
+    accuracy = float(np.mean(probabilities.argmax(axis=1) == labels))
+    said = f"{accuracy:.1%} of {count} images are classified as labelled"
+    if beats_chance(accuracy, count, classes):
+        return Finding("D21-clean-accuracy", "ok", f"{said}.")
+    if count < 20:
+        return Finding(
+            "D21-clean-accuracy",
+            "note",
+            f"{said}; too few to tell from chance ({1 / classes:.0%}).",
+        )
+    return Finding(
+        "D21-clean-accuracy",
+        "error",
+        f"{said}, no better than chance ({1 / classes:.0%}): labels, class order or preprocessing "
+        "are wrong, or the model is untrained.",
+    )
+
+
+def _label_order(classifier: Classifier, probabilities: np.ndarray, labels: np.ndarray) -> Finding:
+    predicted = probabilities.argmax(axis=1)
+    order = _best_order(predicted, labels, len(classifier.class_names))
+    right = predicted == labels
+    other = order[labels] == predicted
+    gain = float(other.mean() - right.mean())
+    plausible = beats_chance(float(other.mean()), len(labels), probabilities.shape[1])
+    if gain > BETTER and plausible and clearly_better(other, right):
+        names = classifier.class_names
+        moved = ", ".join(
+            f"{names[label]} as {names[output]}"
+            for label, output in enumerate(order)
+            if label != output and label in labels
+        )
+        return Finding(
+            "P03-label-order",
+            "warning",
+            "The class names seem to be in another order than the model's outputs: "
+            f"{right.mean():.1%} are right as they stand, {other.mean():.1%} if reordered (images "
+            f"labelled {moved}). Give the class names in the order of the outputs.",
+        )
+    return Finding("P03-label-order", "ok", "No other order of the class names fits better.")
+
+
+def _best_order(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """For each label the output it most often gets, if that is one to one; else the identity."""
+    counts = np.zeros((classes, classes), int)
+    np.add.at(counts, (labels, predicted), 1)
+    order = counts.argmax(axis=1)
+    absent = counts.sum(axis=1) == 0
+    free = [c for c in range(classes) if c not in order[~absent]]
+    if len(free) != int(absent.sum()):
+        return np.arange(classes)
+    order[absent] = free
+    return order
+
+
+def _scaling(classifier: Classifier, images: np.ndarray, labels: np.ndarray | None) -> Finding:
+    chosen = classifier.scaling
+    if labels is None:
+        return Finding(
+            "P02-scaling",
+            "note",
+            f"Scaling {chosen.name} is taken as given; without labels nothing can check it.",
+        )
+    accuracies = dict(classifier.choose_scaling(images, labels).accuracies)
+    own = classifier.probabilities(images).argmax(axis=1) == labels
+    accuracies.setdefault(chosen.name, float(own.mean()))
+    table = ", ".join(f"{name} {accuracy:.1%}" for name, accuracy in accuracies.items())
+    best = max(accuracies, key=lambda name: accuracies[name])
+    gain = accuracies[best] - accuracies[chosen.name]
+    if gain > BETTER:
+        theirs = classifier.with_scaling(best).probabilities(images).argmax(axis=1) == labels
+        if clearly_better(theirs, own):
+            return Finding(
+                "P02-scaling",
+                "warning",
+                f"Scaling {best} is more accurate than the chosen {chosen.name} by "
+                f"{100 * gain:.1f} points on {len(images)} images ({table}); the model seems to "
+                "expect it.",
+            )
+    return Finding(
+        "P02-scaling",
+        "ok",
+        f"Scaling {chosen.name}: no other is clearly more accurate on {len(images)} images "
+        f"({table}).",
+    )
+
+
+def _consistent(logits: np.ndarray, probabilities: np.ndarray) -> Finding:
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    softmax = shifted / shifted.sum(axis=1, keepdims=True)
+    change = float(np.max(np.abs(softmax - probabilities)))
+    ordered = np.sort(probabilities, axis=1)
+    clear = ordered[:, -1] - ordered[:, -2] > LOGIT_TOLERANCE
+    other = int(np.sum(clear & (logits.argmax(axis=1) != probabilities.argmax(axis=1))))
+    if change > LOGIT_TOLERANCE or other:
+        return Finding(
+            "P06-logits",
+            "error",
+            f"The softmax of the logits differs from the model's own probabilities by {change:.2g} "
+            f"({other} of {len(logits)} images get another class): attacks would follow another "
+            "model. Say what the outputs are with head='softmax' or head='logits'.",
+        )
+    return Finding(
+        "P06-logits",
+        "ok",
+        f"The softmax of the logits equals the model's probabilities (within {change:.1g}).",
+    )
+
+
+def _rows(classifier: Classifier, images: np.ndarray, together: np.ndarray) -> Finding:
+    # Neighbours that differ: a batch of one image says nothing about mixing.
+    batch = images if len(images) > 1 else np.concatenate([images, 255 - images])
+    together = together if len(images) > 1 else classifier.probabilities(batch)
+    change = max(
+        float(np.max(np.abs(classifier.probabilities(batch[i : i + 1])[0] - together[i])))
+        for i in range(min(ROWS, len(batch)))
+    )
+    if change > ROW_TOLERANCE:
+        return Finding(
+            "P07-rows",
+            "error",
+            f"An image alone gets other probabilities than among others (up to {change:.2g} "
+            "apart): the model mixes the images of a batch, as BatchNormalization does in training "
+            "mode. Per-image gradients and verdicts mean nothing then.",
+        )
+    return Finding("P07-rows", "ok", f"Images alone and in a batch agree (within {change:.1g}).")
+
+
+def _saturated(classifier: Classifier, probabilities: np.ndarray) -> Finding:
+    share = float(np.mean(probabilities.max(axis=1) >= 1.0))
+    said = f"{share:.1%} of the images have a probability of exactly 1 in float32"
+    if share == 0 or classifier.head.rebuilt:
+        harmless = "" if share == 0 else "; attacks work on the logits, so they still have a slope"
+        return Finding("P04-saturation", "ok" if share == 0 else "note", f"{said}{harmless}.")
+    return Finding(
+        "P04-saturation",
+        "warning",
+        f"{said}, and the softmax cannot be taken off: no gradient there, so the model would look "
+        "robust without being so. Audit the model without its last activation.",
+    )
+
+
+def _gradients(classifier: Classifier, images: np.ndarray) -> Finding:
+    images = images[:GRADIENT_IMAGES]
+    try:
+        found = np.concatenate([_margin_gradients(classifier, part) for part in _parts(images)])
+    except (GradientError, LookupError) as error:
+        return Finding(
+            "D03-gradient-missing",
+            "error",
+            f"There is no gradient from the logits to the image ({str(error).splitlines()[0]}). "
+            "White-box attacks cannot speak about this model; use attacks that need no gradient.",
+        )
+    rows = found.reshape(len(found), -1)
+    wild = ~np.isfinite(rows).all(axis=1)
+    flat = ~wild & (np.abs(np.where(np.isfinite(rows), rows, 0)).sum(axis=1) == 0)
+    bad, count = int(np.sum(wild | flat)), len(rows)
+    if not bad:
+        return Finding("D04-gradient-zero", "ok", f"The gradient is alive on all {count} images.")
+    return Finding(
+        "D04-gradient-zero",
+        "error" if bad > ZERO_GRADIENTS * count else "warning",
+        f"The gradient of the margin is zero on {int(flat.sum())} and NaN or infinite on "
+        f"{int(wild.sum())} of {count} images: gradient attacks cannot move there, so those images "
+        "would look robust without being so.",
+    )
+
+
+def _margin_gradients(classifier: Classifier, images: np.ndarray) -> np.ndarray:
+    def loss(points: Any, classes: Any) -> tuple[Any, Any]:
+        logits = classifier.logits(points)
+        return margin(logits, classes), logits
+
+    classes = _numpy(classifier.logits(images)).argmax(axis=1).astype("int32")
+    call = gradients.value_and_grad(loss)
+    _, gradient = call(ops.convert_to_tensor(images), ops.convert_to_tensor(classes))
+    return _numpy(gradient)

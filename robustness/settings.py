@@ -1,0 +1,108 @@
+"""Parameters of attacks: dataclass fields that carry their meaning and range, and check themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from robustness.errors import SettingError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a parameter means and which values it takes."""
+
+    meaning: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    automatic: str = ""
+    """What None stands for, where None is allowed."""
+
+    def span(self) -> str:
+        """The range in words."""
+        if self.choices:
+            return " | ".join(self.choices)
+        low = "-inf" if self.low is None else f"{self.low:g}"
+        high = "inf" if self.high is None else f"{self.high:g}"
+        return f"{low} .. {high}"
+
+
+def setting(default: Any, meaning: str, **limits: Any) -> Any:
+    """A dataclass field with a `Setting`; limits are `low`, `high`, `choices`, `automatic`."""
+    return dataclasses.field(
+        default=default, metadata={"setting": Setting(meaning, **limits)}
+    )
+
+
+def settings(cls: type) -> dict[str, tuple[dataclasses.Field, Setting]]:
+    """The parameters of a dataclass by name."""
+    return {
+        f.name: (f, f.metadata["setting"])
+        for f in dataclasses.fields(cls)
+        if "setting" in f.metadata
+    }
+
+
+def check(instance: Any) -> None:
+    """SettingError unless every parameter of `instance` has the type and range it declares."""
+    for name, (field, rule) in settings(type(instance)).items():
+        object.__setattr__(instance, name, _checked(name, field, rule, getattr(instance, name)))
+
+
+def _checked(name: str, field: dataclasses.Field, rule: Setting, value: Any) -> Any:
+    if value is None and rule.automatic:
+        return None
+    if rule.choices:
+        if value in rule.choices:
+            return value
+        raise SettingError(f"{name}={value!r} is not known; expected one of {rule.span()}.")
+    kind = str(field.type).partition(" |")[0]
+    if kind == "bool":
+        if isinstance(value, bool):
+            return value
+        raise SettingError(f"{name}={value!r}; expected true or false.")
+    whole = kind == "int"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise SettingError(f"{name}={value!r}; expected a {'whole ' * whole}number.")
+    if not math.isfinite(value) or (whole and value != int(value)):
+        raise SettingError(f"{name}={value!r}; expected a {'whole ' * whole}number.")
+    if (rule.low is not None and value < rule.low) or (rule.high is not None and value > rule.high):
+        raise SettingError(f"{name}={value:g} is out of range; expected {rule.span()}.")
+    return int(value) if whole else float(value)
+
+
+def from_text(cls: type, texts: dict[str, str]) -> dict[str, Any]:
+    """Keyword arguments for `cls` from `name=value` texts; SettingError for an unknown name."""
+    known = settings(cls)
+    values: dict[str, Any] = {}
+    for name, text in texts.items():
+        plain = name.replace("-", "_")
+        if plain not in known:
+            near = get_close_matches(plain, known, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise SettingError(
+                f"{cls.__name__} has no parameter {name!r}; it has {', '.join(known)}.{hint}"
+            )
+        values[plain] = _parsed(known[plain], text)
+    return values
+
+
+def _parsed(entry: tuple[dataclasses.Field, Setting], text: str) -> Any:
+    field, rule = entry
+    word = text.strip().lower()
+    if rule.automatic and word in ("auto", "none", ""):
+        return None
+    if str(field.type).startswith("bool"):
+        return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(
+            word, text
+        )
+    if rule.choices:
+        return text.strip()
+    try:
+        return float(word)
+    except ValueError:
+        return text

@@ -1,0 +1,313 @@
+"""Models by name, file and source, each through the door a stranger would use."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+import model_zoo
+from model_zoo import registry
+from model_zoo.dogs_vs_cats import architecture, publish, renderings, weights_file, zoo
+from robustness.classifier import Classifier
+from robustness.errors import ImagesError, ModelError, SettingError, UnsafeModelError
+
+# Keras itself warns when it saves a model under TensorFlow and NumPy 2.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+ROOT = Path(__file__).parents[2]
+STRANGERS = '''
+from model_zoo.registry import ModelInfo, zoo_model
+
+def plain():
+    """A model of a stranger.
+
+    More about it.
+    """
+    return "the plain model"
+
+@zoo_model(ModelInfo("another name", "Described.", (8, 8, 1), ("a", "b"), "a stranger"))
+def described():
+    return "the described model"
+
+NUMBER = 3
+'''
+
+
+def installed(folder, name, models):
+    """Make `folder` hold an installed distribution with these entry points."""
+    info = folder / f"{name.replace('-', '_')}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    lines = [f"{key} = {value}" for key, value in models.items()]
+    (info / "entry_points.txt").write_text("\n".join([f"[{registry.GROUP}]", *lines, ""]))
+
+
+@pytest.fixture
+def zoo_of_all(tmp_path, monkeypatch):
+    """The toolkit as its own pyproject.toml registers it, and a stranger's plug-in."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    folder = tmp_path / "site"
+    folder.mkdir()
+    installed(folder, project["name"], project["entry-points"][registry.GROUP])
+    (folder / "strangers_models.py").write_text(STRANGERS)
+    named = {name: f"strangers_models:{name}" for name in ("plain", "described")}
+    broken = {"number": "strangers_models:NUMBER", "gone": "no_such_module:load"}
+    installed(folder, "stranger", named | broken)
+    monkeypatch.syspath_prepend(folder)
+    return folder
+
+
+def small_model():
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.layers.Input((8, 8, 3)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2, activation="softmax"),
+        ]
+    )
+
+
+# Names
+
+
+def test_the_list_describes_every_model_even_broken_ones(zoo_of_all):
+    models = {info.name: info for info in model_zoo.list_models()}
+    assert list(models) == sorted(models)
+    assert models["dogs-vs-cats"] == zoo.INFO
+    assert models["plain"].summary == "A model of a stranger."
+    assert models["described"] == registry.ModelInfo(
+        "described", "Described.", (8, 8, 1), ("a", "b"), "a stranger"
+    )
+    assert "cannot be imported: ModuleNotFoundError" in models["gone"].summary
+    assert "is int; expected a callable" in models["number"].summary
+
+
+def test_the_description_agrees_with_the_network():
+    assert zoo.INFO.input_shape == architecture.INPUT_SHAPE
+    assert zoo.INFO.classes == architecture.CLASS_NAMES == renderings.KINDS
+
+
+def test_listing_needs_no_tensorflow(zoo_of_all):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import model_zoo;"
+        "print([m.name for m in model_zoo.list_models()]);"
+        "print({'tensorflow', 'keras', 'kagglesdk'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code, str(zoo_of_all)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    names, modules = done.stdout.splitlines()
+    assert "'dogs-vs-cats'" in names
+    assert modules == "set()"
+
+
+def test_a_strangers_model_is_loaded_by_name(zoo_of_all):
+    assert model_zoo.load("plain") == "the plain model"
+    assert model_zoo.load("described") == "the described model"
+
+
+def test_a_wrong_name_suggests_the_nearest(zoo_of_all):
+    with pytest.raises(SettingError, match=r"'dog-vs-cat'; did you mean 'dogs-vs-cats'\?"):
+        model_zoo.load("dog-vs-cat")
+    with pytest.raises(SettingError, match=r"The zoo has: .*described, dogs-vs-cats.*kaggle:owner"):
+        model_zoo.load("xyzzy")
+
+
+def test_an_empty_zoo_says_that_nothing_is_installed(monkeypatch):
+    monkeypatch.setattr(registry, "entry_points", lambda group: [])
+    with pytest.raises(SettingError, match="not installed"):
+        model_zoo.load("dogs-vs-cats")
+
+
+@pytest.mark.parametrize("name", ["gone", "number"])
+def test_a_broken_plug_in_is_named(zoo_of_all, name):
+    with pytest.raises(ModelError, match=f"plug-in of the model '{name}'"):
+        model_zoo.load(name)
+
+
+@pytest.mark.parametrize("setting", [{"class_names": ("a", "b")}, {"scaling": "0..1"}])
+def test_a_zoo_model_keeps_its_own_names_and_scaling(zoo_of_all, setting):
+    with pytest.raises(SettingError, match="brings its own"):
+        model_zoo.load("plain", **setting)
+
+
+# Files
+
+
+def test_a_file_is_loaded_as_it_is(tmp_path):
+    path = tmp_path / "net.keras"
+    model = small_model()
+    model.save(path)
+    for spelling in (path, str(path)):
+        loaded = model_zoo.load(spelling, class_names=("x", "y"), scaling="0..1")
+        assert (loaded.name, loaded.class_names) == ("net", ("x", "y"))
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype("float32")
+    expected = model.predict(images / 255, verbose=0)
+    np.testing.assert_allclose(loaded.probabilities(images), expected, atol=1e-6)
+
+
+def test_trust_is_passed_on(tmp_path):
+    path = tmp_path / "code.keras"
+    inputs = keras.Input((8, 8, 3))
+    outputs = keras.layers.Flatten()(keras.layers.Lambda(lambda x: x)(inputs))
+    keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(outputs)).save(path)
+    with pytest.raises(UnsafeModelError, match="Lambda"):
+        model_zoo.load(path, scaling="0..1")
+    assert len(model_zoo.load(path, scaling="0..1", trust=True).class_names) == 2
+
+
+def test_a_file_is_never_taken_for_a_name_nor_a_name_for_a_file(zoo_of_all, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"no model file 'dogs-vs-cats.keras'"):
+        model_zoo.load("dogs-vs-cats.keras")
+    with pytest.raises(ModelError, match=r"no model file 'plain'"):
+        model_zoo.load(Path("plain"))
+    Path("plain").write_text("a file")
+    assert model_zoo.load("plain") == "the plain model"
+    Path("net.onnx").write_text("a file")
+    with pytest.raises(ModelError, match="Keras"):
+        model_zoo.load("net.onnx")
+
+
+def test_data_is_no_model():
+    with pytest.raises(SettingError, match=r"is data, not a model.*fetch"):
+        model_zoo.load("kaggle-competition:dogs-vs-cats")
+
+
+def test_a_kaggle_source_is_fetched_and_loaded(tmp_path, monkeypatch):
+    path = tmp_path / "net.keras"
+    small_model().save(path)
+    asked = []
+    monkeypatch.setattr(registry, "fetch", lambda source: asked.append(source) or path)
+    source = "kaggle-model:owner/pets/keras/small/1#net.keras"
+    assert model_zoo.load(source, scaling="0..1").name == "net"
+    assert asked == [source]
+
+
+# The notebook's weights
+
+
+def keras2_weights(path, model, rng):
+    """Fill an HDF5 file as Keras 2 does with `save_weights`; returns the arrays in order."""
+    arrays, names = [], []
+    with h5py.File(path, "w") as file:
+        for position, layer in enumerate(model.layers):
+            name = f"{type(layer).__name__.lower()}_{position + 1}"
+            names.append(name.encode())
+            group = file.create_group(name)
+            weights = [w for w in layer.weights if "seed" not in w.path]
+            group.attrs["weight_names"] = [f"{name}/{w.name}:0".encode() for w in weights]
+            for weight in weights:
+                low = 0.1 if "variance" in weight.name else -0.05
+                value = rng.uniform(low, 0.2, weight.shape).astype("float32")
+                group.create_dataset(f"{name}/{weight.name}:0", data=value)
+                arrays.append(value)
+        file.attrs["layer_names"] = names
+        file.attrs["backend"] = b"tensorflow"
+        file.attrs["keras_version"] = b"2.2.4"
+    return arrays
+
+
+def test_the_notebooks_weights_of_keras_2(tmp_path):
+    path = tmp_path / "model.h5"
+    arrays = keras2_weights(path, architecture.build(), np.random.default_rng(0))
+    loaded = model_zoo.load(path)
+    assert (loaded.class_names, loaded.scaling.name) == (("cat", "dog"), "0..1")
+    assert loaded.name == "model"
+    weights = [w for layer in loaded.model.layers for w in layer.weights if "seed" not in w.path]
+    assert len(weights) == len(arrays) == 5 * 2 + 4 * 4
+    for weight, value in zip(weights, arrays, strict=True):
+        assert np.array_equal(weight.numpy(), value), weight.path
+
+
+def test_weights_of_another_network_do_not_load(tmp_path):
+    path = tmp_path / "other.weights.h5"
+    small_model().save_weights(path)
+    with pytest.raises(ModelError, match=r"fit the weights of 'other.weights.h5'"):
+        model_zoo.load(path)
+
+
+# The built-in model
+
+
+def vouched(folder, seed):
+    """Random weights with a card, as published ones lie in the package."""
+    keras.utils.set_random_seed(seed)
+    model = architecture.build()
+    path = folder / zoo.WEIGHTS.name
+    facts = {"file": path.name, "sha256": weights_file.save(model, path)}
+    (folder / weights_file.CARD).write_text(json.dumps({"weights": facts}))
+    return model, path
+
+
+def test_the_built_in_model_by_name(zoo_of_all, tmp_path, monkeypatch):
+    model, path = vouched(tmp_path, 1)
+    monkeypatch.setattr(zoo, "WEIGHTS", path)
+    loaded = model_zoo.load("dogs-vs-cats")
+    assert isinstance(loaded, Classifier)
+    assert (loaded.name, loaded.class_names) == ("dogs-vs-cats", ("cat", "dog"))
+    assert (loaded.input_shape, loaded.scaling.name) == ((128, 128, 3), "0..1")
+    assert {weight.dtype for weight in loaded.model.trainable_weights} == {"float32"}
+    pet = renderings.render("dog", 0)[None]
+    expected = model(pet.astype("float32") / 255).numpy()
+    np.testing.assert_allclose(loaded.probabilities(pet), expected, atol=2e-3)
+
+
+def test_without_weights_the_sentence_says_what_else_there_is(tmp_path):
+    with pytest.raises(ModelError, match=r"not in this installation.*kaggle:uysimty"):
+        zoo.from_weights(tmp_path / "none.npz")
+
+
+def test_a_lower_precision_elsewhere_does_not_reach_the_built_in_model(tmp_path):
+    _, path = vouched(tmp_path, 1)
+    before = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    try:
+        loaded = zoo.from_weights(path)
+        assert keras.mixed_precision.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.mixed_precision.set_dtype_policy(before)
+    assert {layer.compute_dtype for layer in loaded.model.layers} == {"float32"}
+
+
+# Publishing
+
+
+@pytest.mark.parametrize(("right", "count"), [(0, 7), (7, 7), (1, 2), (2345, 2500)])
+def test_the_interval_is_wilsons(right, count):
+    from scipy.stats import binomtest
+
+    expected = binomtest(right, count).proportion_ci(0.95, method="wilson")
+    np.testing.assert_allclose(publish.wilson(right, count), expected, atol=1e-12)
+
+
+class Judge:
+    """Says 1 where the first count is above 100."""
+
+    def probabilities(self, images):
+        above = images[:, 0, 0, 0] > 100
+        return np.stack([~above, above], axis=1).astype("float32")
+
+
+def test_the_tally_counts_every_picture_once():
+    pictures = [(np.full((2, 2, 3), value, np.uint8), int(value > 90)) for value in range(200)]
+    tally = publish.tally(Judge(), iter(pictures))
+    assert (tally.right, tally.count) == (190, 200)  # wrong from 91 to 100
+    assert tally.card["accuracy"] == 0.95
+    with pytest.raises(ImagesError):
+        publish.tally(Judge(), iter([]))
+
+
+def test_a_log_without_a_finished_stage_is_refused(tmp_path):
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"stage": "small", "quarter": 1}\n')
+    with pytest.raises(SettingError, match="no finished stage"):
+        publish.stages(log)
+    log.write_text('{"stage": "small"}\n{"name": "small", "epochs": 2, "settled": 0.9}\n')
+    assert publish.stages(log) == [{"name": "small", "epochs": 2, "settled": 0.9}]
