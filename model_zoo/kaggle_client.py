@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -160,9 +159,8 @@ def _said(response: requests.Response | None) -> str:
     except (ValueError, requests.RequestException):
         return ""
     message = body.get("message") if isinstance(body, dict) else None
-    return (
-        re.sub(r"[\x00-\x1f\x7f]+", " ", message)[:200].strip() if isinstance(message, str) else ""
-    )
+    # Shown with its control characters escaped, by `repr`.
+    return message[:200].strip() if isinstance(message, str) else ""
 
 
 def _credentials() -> Credentials | None:

@@ -8,22 +8,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from functools import cached_property
-from importlib.metadata import entry_points
 from typing import Any, ClassVar, Literal
 
 from keras import ops
 
-from robustness import draws, gradients, settings
-from robustness.errors import AttackError, SettingError
+from robustness import draws, gradients, plugins, settings
+from robustness.errors import AttackError
 from robustness.goals import Goal, predicted
 from robustness.losses import LOSSES
 from robustness.norms import Norm
 
 State = dict[str, Any]
 Knowledge = Literal["white-box", "score", "decision"]
-GROUP = "robustness.attacks"
 
 
 @dataclass(frozen=True)
@@ -229,22 +226,9 @@ def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def registered() -> dict[str, type[Attack]]:
-    """Every installed attack by name: ours and plug-ins', all by the entry points `robustness.attacks`."""
-    return {point.name: point.load() for point in sorted(entry_points(group=GROUP))}
-
-
 def find(name: str) -> type[Attack]:
-    """The attack called `name`; SettingError with the nearest name for an unknown one."""
-    points = {point.name: point for point in entry_points(group=GROUP)}
-    if name not in points:
-        near = get_close_matches(name, points, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise SettingError(
-            f"Unknown attack {name!r}; there are {', '.join(sorted(points))}.{hint} "
-            "`robustness attacks` shows them."
-        )
-    return points[name].load()
+    """The installed attack called `name`; SettingError with the nearest name for an unknown one."""
+    return plugins.load(plugins.ATTACKS, name)
 
 
 def make(attack: str | Attack, **parameters: Any) -> Attack:

@@ -41,7 +41,8 @@ from robustness.store import (
     Run,
     StripRow,
 )
-from robustness.threat import Threat, parse_epsilons
+from robustness.threat import Threat
+from robustness.units import parse_epsilons
 
 EVIDENCE = ("all", "flips", "none")
 SHELF_BYTES = 256 << 20
@@ -161,7 +162,7 @@ def audit(
     shelf = Shelf(source)
     classifier = _classifier(model, shelf, entries, class_names or source.class_names, scaling, trust)
     threat = Threat(
-        _epsilons(epsilons), norms.parse(norm), parse_goal(target, classifier.class_names)
+        parse_epsilons(epsilons), norms.parse(norm), parse_goal(target, classifier.class_names)
     )
     made = tuple(attacks_room.make(a) for a in attacks)
     slots = batch_size or capacity.slots_for(classifier)
@@ -288,7 +289,6 @@ class _Audit:
         counts = self.store.count(attack.label)
         tally = {FLIPPED: 0, ROBUST: 0}
         done, total = len(settled), len(self.entries)
-        last = epsilons[-1]
 
         def report() -> None:
             self.progress(Progress(attack.label, done, total, tally[FLIPPED], tally[ROBUST]))
@@ -317,7 +317,6 @@ class _Audit:
             report()
 
         report()
-        del last
         while rows:
             subjects = self._subjects(list(rows.values()))
             try:
@@ -493,10 +492,6 @@ def _source(images: Any, labels: np.ndarray | None, names: Sequence[str] | None)
     if isinstance(images, np.ndarray):
         return from_arrays(images, labels, names)
     return images
-
-
-def _epsilons(values: Any) -> tuple[float, ...]:
-    return parse_epsilons([values] if isinstance(values, (int, float)) else values)
 
 
 def _evidence(value: str | int) -> str:

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 from functools import cached_property
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from robustness.errors import SettingError
+from robustness import plugins
 from robustness.store import FLIPPED, ROBUST, Run
 
-REPORTS = "robustness.reports"
 _COLUMNS = (
     "image label clean_class attack epsilon status adversarial_class confidence_before "
     "confidence_after l0 l1 l2 linf step forward backward"
 ).split()
-
-
-def report_writer(kind: str = "html") -> Any:
-    """The installed writer of reports called `kind` (entry points `robustness.reports`)."""
-    for point in entry_points(group=REPORTS):
-        if point.name == kind:
-            return point.load()
-    names = ", ".join(sorted(p.name for p in entry_points(group=REPORTS))) or "none"
-    raise SettingError(f"Unknown kind of report {kind!r}; installed: {names}.")
 
 
 class AuditResult:
@@ -75,7 +64,7 @@ class AuditResult:
 
     def report(self, path: str | Path | None = None, *, kind: str = "html") -> Path:
         """Write the report; to the run folder unless `path` says otherwise. Returns where it is."""
-        return report_writer(kind)(self.path, path)
+        return plugins.load(plugins.REPORTS, kind)(self.path, path)
 
     def __repr__(self) -> str:
         count = self.outcomes.image.nunique()

@@ -49,8 +49,8 @@ class Stage:
 
 STAGES = (
     Stage("small", 64, 16, 1e-3, 1e-4),
-    Stage("medium", 96, 6, 5e-4, 5e-5, renderings=1000),
-    Stage("full", 128, 2, 2.5e-4, 5e-5, renderings=1000),
+    Stage("medium", 96, 5, 5e-4, 5e-5, renderings=1000),
+    Stage("full", 128, 1, 2.5e-4, 5e-5, renderings=1000),
     Stage("settle", 128, 1, 5e-5, 1e-6, dropout=0.0, renderings=1000),
 )
 

@@ -40,6 +40,7 @@ class Kaggle:
     etag: str | None = '"one"'
     ranges: bool = True
     cuts: int = 0  # how many of the next answers break off half-way
+    piece: int | None = None  # give at most so many bytes of a range
     length: bool = True  # whether to say how long a body is
     status: int = 200
     message: str = ""
@@ -101,18 +102,22 @@ class Handler(BaseHTTPRequestHandler):
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         if asked and kaggle.ranges and self.headers.get("If-Range") == kaggle.etag:
             start = int(asked[1])
+        if start and kaggle.piece:
+            end = min(start + kaggle.piece, len(data))
+        else:
+            end = len(data)
         self.send_response(206 if start else 200)
         self.send_header("Content-Type", "application/octet-stream")
         if kaggle.etag:
             self.send_header("ETag", kaggle.etag)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
         if kaggle.length:
-            self.send_header("Content-Length", str(len(data) - start))
+            self.send_header("Content-Length", str(end - start))
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
-        data = data[start:]
+        data = data[start:end]
         if kaggle.cuts:
             kaggle.cuts -= 1
             data = data[: len(data) // 2]
@@ -321,6 +326,11 @@ def test_a_request_that_is_not_redirected_is_repeated_with_its_body_and_key(kagg
     assert body["filePath"] == "model.h5"
 
 
+def test_a_server_may_give_less_than_was_asked_for(kaggle):
+    kaggle.cuts, kaggle.piece = 1, 800_000
+    assert fetch(NOTEBOOK).read_bytes() == BODY
+
+
 @pytest.mark.parametrize(
     ("change", "note"),
     [
@@ -371,8 +381,10 @@ def test_a_file_that_says_it_is_too_large_is_not_begun(kaggle):
 
 def test_a_file_that_hides_its_length_is_cut_off_at_the_limit(kaggle):
     kaggle.length = False
+    seen = []
     with pytest.raises(FetchError, match=r"goes on, past the limit of 1,500,000"):
-        fetch(NOTEBOOK, max_bytes=1_500_000)
+        fetch(NOTEBOOK, max_bytes=1_500_000, progress=seen.append)
+    assert max(progress.done for progress in seen) <= 1_500_000
     assert not part(NOTEBOOK).exists()
     assert fetch(NOTEBOOK).read_bytes() == BODY
 

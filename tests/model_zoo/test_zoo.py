@@ -1,19 +1,22 @@
 """Models by name, file and source, each through the door a stranger would use."""
 
+import io
 import json
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import h5py
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import model_zoo
 from model_zoo import registry
-from model_zoo.dogs_vs_cats import architecture, publish, renderings, weights_file, zoo
+from model_zoo.dogs_vs_cats import architecture, photos, publish, renderings, weights_file, zoo
 from robustness.classifier import Classifier
 from robustness.errors import ImagesError, ModelError, SettingError, UnsafeModelError
 
@@ -236,9 +239,11 @@ def test_weights_of_another_network_do_not_load(tmp_path):
 # The built-in model
 
 
-def vouched(folder, seed):
-    """Random weights with a card, as published ones lie in the package."""
-    keras.utils.set_random_seed(seed)
+@pytest.fixture(scope="module")
+def vouched(tmp_path_factory):
+    """Random weights with a card, as published ones lie in the package; and the model."""
+    folder = tmp_path_factory.mktemp("weights")
+    keras.utils.set_random_seed(1)
     model = architecture.build()
     path = folder / zoo.WEIGHTS.name
     facts = {"file": path.name, "sha256": weights_file.save(model, path)}
@@ -246,14 +251,20 @@ def vouched(folder, seed):
     return model, path
 
 
-def test_the_built_in_model_by_name(zoo_of_all, tmp_path, monkeypatch):
-    model, path = vouched(tmp_path, 1)
+def test_the_built_in_model_by_name(zoo_of_all, vouched, monkeypatch):
+    model, path = vouched
     monkeypatch.setattr(zoo, "WEIGHTS", path)
-    loaded = model_zoo.load("dogs-vs-cats")
+    before = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")  # must not reach the model
+    try:
+        loaded = model_zoo.load("dogs-vs-cats")
+        assert keras.mixed_precision.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.mixed_precision.set_dtype_policy(before)
     assert isinstance(loaded, Classifier)
     assert (loaded.name, loaded.class_names) == ("dogs-vs-cats", ("cat", "dog"))
     assert (loaded.input_shape, loaded.scaling.name) == ((128, 128, 3), "0..1")
-    assert {weight.dtype for weight in loaded.model.trainable_weights} == {"float32"}
+    assert {layer.compute_dtype for layer in loaded.model.layers} == {"float32"}
     pet = renderings.render("dog", 0)[None]
     expected = model(pet.astype("float32") / 255).numpy()
     np.testing.assert_allclose(loaded.probabilities(pet), expected, atol=2e-3)
@@ -262,18 +273,6 @@ def test_the_built_in_model_by_name(zoo_of_all, tmp_path, monkeypatch):
 def test_without_weights_the_sentence_says_what_else_there_is(tmp_path):
     with pytest.raises(ModelError, match=r"not in this installation.*kaggle:uysimty"):
         zoo.from_weights(tmp_path / "none.npz")
-
-
-def test_a_lower_precision_elsewhere_does_not_reach_the_built_in_model(tmp_path):
-    _, path = vouched(tmp_path, 1)
-    before = keras.mixed_precision.dtype_policy()
-    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
-    try:
-        loaded = zoo.from_weights(path)
-        assert keras.mixed_precision.dtype_policy().name == "mixed_bfloat16"
-    finally:
-        keras.mixed_precision.set_dtype_policy(before)
-    assert {layer.compute_dtype for layer in loaded.model.layers} == {"float32"}
 
 
 # Publishing
@@ -311,3 +310,31 @@ def test_a_log_without_a_finished_stage_is_refused(tmp_path):
         publish.stages(log)
     log.write_text('{"stage": "small"}\n{"name": "small", "epochs": 2, "settled": 0.9}\n')
     assert publish.stages(log) == [{"name": "small", "epochs": 2, "settled": 0.9}]
+
+
+def test_publishing_judges_the_published_file_on_what_it_was_not_trained_on(vouched, tmp_path):
+    model, _ = vouched
+    model.save(tmp_path / "model.keras")
+    names = [f"{kind}.{number}.jpg" for kind in ("cat", "dog") for number in range(30)]
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for number, name in enumerate(names):
+            data = io.BytesIO()
+            Image.new("RGB", (50, 40), (4 * number, 100, 30)).save(data, "JPEG")
+            archive.writestr(f"train/{name}", data.getvalue())
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"name": "full", "epochs": 1, "settled": 0.5}\n')
+    folder = tmp_path / "out"
+    path = publish.publish(
+        tmp_path / "model.keras", tmp_path / "photos.zip", log, folder, rendered=4, seed=7
+    )
+    card = json.loads(path.read_text())
+    held = [name for name in names if photos.held_out(name)]
+    assert card["training"]["photographs"] == len(names) - len(held)
+    assert card["training"]["seed"] == 7
+    assert card["held_out_photographs"]["of"] == len(held) > 0
+    assert card["renderings"]["of"] == 4
+    assert card["weights"]["parameters"] == 12_942_786
+    published = zoo.from_weights(folder / card["weights"]["file"])
+    pets = [(pixels, label) for _, label, pixels in renderings.renderings(4)]
+    guesses = published.probabilities(np.stack([pixels for pixels, _ in pets])).argmax(1)
+    assert card["renderings"]["right"] == int((guesses == [label for _, label in pets]).sum())

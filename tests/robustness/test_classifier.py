@@ -116,7 +116,7 @@ def test_a_saturated_softmax_keeps_its_logits():
     model = sequential(dense)
     dense.set_weights([dense.get_weights()[0] * 1e4, np.array([5e3, 0, -5e3])])
     classifier = Classifier(model)
-    features = keras.Model(model.inputs, dense.input)(IMAGES.astype("float32"), training=False)
+    features = keras.Model(model.inputs[0], dense.input)(IMAGES.astype("float32"), training=False)
     expected = np.asarray(features) @ np.asarray(dense.kernel) + np.asarray(dense.bias)
     assert own(model).max() == 1.0
     np.testing.assert_allclose(logits(classifier), expected, rtol=1e-4, atol=1e-1)
@@ -284,8 +284,12 @@ def threshold_model(scale: float) -> keras.Model:
     return model
 
 
-BRIGHT = np.array([i % 2 for i in range(40)])
-GREYS = np.stack([np.full(SHAPE, 40 + 170 * b + i, np.uint8) for i, b in enumerate(BRIGHT)])
+# Above or below 127.5, many of them between that and the thresholds of the other scalings.
+LEVELS = np.concatenate(
+    [np.linspace(*ends, 10) for ends in ((20, 110), (119, 126), (129, 140), (195, 250))]
+)
+BRIGHT = (LEVELS > 127.5).astype(int)
+GREYS = np.stack([np.full(SHAPE, level, np.uint8) for level in LEVELS])
 
 
 def test_accuracy_decides_the_scaling():

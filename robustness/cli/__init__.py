@@ -1,0 +1,66 @@
+"""The command line. Every command imports what it needs when it runs, so that help is instant."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from robustness.cli import attacks, audit, fetch, models, report
+from robustness.cli.terminal import stderr
+from robustness.errors import ImagesError, ModelError, RobustnessError, SettingError
+
+USAGE, BROKEN, INTERRUPTED = 2, 3, 130
+
+app = typer.Typer(
+    name="robustness",
+    help="Audit image classifiers: which pictures flip under changes nobody sees, how surely, "
+    "and what each flip looks like.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("audit")(audit.audit)
+app.command("attacks")(attacks.attacks)
+app.command("check-attack")(attacks.check)
+app.command("models")(models.models)
+app.command("report")(report.report)
+app.command("fetch")(fetch.fetch)
+
+
+def _version(shown: bool) -> None:
+    if shown:
+        from importlib.metadata import version
+
+        typer.echo(f"robustness-toolkit {version('robustness-toolkit')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and leave.", callback=_version, is_eager=True
+    ),
+) -> None:
+    """Audit image classifiers."""
+    # Before anything imports TensorFlow: its greeting is of no use to an auditor.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def main() -> None:
+    """Run the command line; errors of the user's making are one sentence, never a traceback."""
+    try:
+        app()
+    except RobustnessError as error:
+        stderr().print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        usage = isinstance(error, (SettingError, ImagesError, ModelError))
+        sys.exit(USAGE if usage else BROKEN)
+    except KeyboardInterrupt:
+        stderr().print("Interrupted.", markup=False)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,26 @@
+"""`robustness models`."""
+
+from __future__ import annotations
+
+
+def models() -> None:
+    """List the models that can be audited by name.
+
+    \b
+    Examples:
+      robustness models
+      robustness audit --model dogs-vs-cats
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    from model_zoo import list_models
+    from robustness.cli.terminal import stdout
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("model", "input", "classes", "what it is"):
+        table.add_column(title, overflow="fold")
+    for info in list_models():
+        shape = "x".join(map(str, info.input_shape)) if info.input_shape else ""
+        table.add_row(*map(Text, (info.name, shape, ", ".join(info.classes), info.summary)))
+    stdout().print(table)

@@ -1,0 +1,110 @@
+"""What people see while they wait: tables, and progress that says how long it will take."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from robustness.auditing import Progress as Report
+
+PLAIN_SECONDS = 10.0
+
+
+def stdout() -> Console:
+    """Where results go."""
+    return Console(highlight=False, emoji=False)
+
+
+def stderr() -> Console:
+    """Where progress and errors go."""
+    plain = bool(os.environ.get("CI"))
+    return Console(stderr=True, highlight=False, emoji=False, force_interactive=False if plain else None)
+
+
+def duration(seconds: float) -> str:
+    """`75` as `1 min 15 s`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+class Clock:
+    """Time left of a stage, from what was done since it began."""
+
+    def __init__(self) -> None:
+        self._stage, self._start, self._from = "", 0.0, 0
+
+    def left(self, report: Report) -> str:
+        """In words; nothing where there is no telling yet."""
+        now = time.monotonic()
+        if report.stage != self._stage:
+            self._stage, self._start, self._from = report.stage, now, report.done
+        gained = report.done - self._from
+        if not gained or report.done >= report.total:
+            return ""
+        return f"{duration((now - self._start) / gained * (report.total - report.done))} left"
+
+
+def sentence(report: Report) -> str:
+    """What to say of a stage besides its count."""
+    judged = report.flipped + report.robust
+    if not judged:
+        return ""
+    return f"{report.flipped} flipped, {report.robust / judged:.0%} robust"
+
+
+class Display:
+    """A live bar a stage on a terminal; a line every few seconds in a log."""
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self._console, self._quiet = console, quiet
+        self._clock = Clock()
+        self._tasks: dict[str, TaskID] = {}
+        self._said = 0.0
+        self._last: tuple[str, int] = ("", -1)
+        self._live: Progress | None = None
+        if console.is_terminal and console.is_interactive and not quiet:
+            self._live = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
+                TextColumn("{task.completed}/{task.total}"),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[said]}", markup=False),
+                console=console,
+            )
+
+    def __enter__(self) -> Display:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, report: Report) -> None:
+        """Show how far a stage is."""
+        if self._quiet:
+            return
+        left = self._clock.left(report)
+        said = ", ".join(part for part in (sentence(report), left) if part)
+        title = "reading and classifying" if report.stage == "clean" else report.stage
+        if self._live:
+            if report.stage not in self._tasks:
+                self._tasks[report.stage] = self._live.add_task(title, total=report.total, said="")
+            self._live.update(self._tasks[report.stage], completed=report.done, said=said)
+            return
+        over = report.done >= report.total
+        due = time.monotonic() - self._said > PLAIN_SECONDS
+        if (over or due) and self._last != (report.stage, report.done):
+            self._said, self._last = time.monotonic(), (report.stage, report.done)
+            line = f"{title}: {report.done}/{report.total}{', ' if said else ''}{said}"
+            self._console.print(line, markup=False, soft_wrap=True)

@@ -1,0 +1,197 @@
+"""Zip archives by strangers, read in place: nothing is extracted, no header is believed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import stat
+import struct
+import tempfile
+import threading
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from robustness.errors import ImagesError
+from robustness.images.entries import MAX_BYTES, MAX_ENTRIES, Unreadable
+
+MAX_RATIO = 100
+"""Bytes out per byte in, at most; no picture is packed so well."""
+RATIO_FLOOR = 1 << 20
+"""Below so many bytes the ratio does not matter."""
+MAX_SPOOL = 16 << 30
+SPOOL_FLOOR = 256 << 20
+_CHUNK = 1 << 18
+_BROKEN = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,  # an encrypted member
+    EOFError,
+    OSError,
+    ValueError,  # also names that are not the UTF-8 they say they are
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+
+
+class Window(io.RawIOBase):
+    """`size` bytes of a file from `start`, as a file. Closes the file it was given.
+
+    ZipExtFile can seek too, but only by reading everything again from the beginning (before
+    Python 3.13), which takes a second for each picture of an archive in an archive.
+    """
+
+    def __init__(self, file: IO[bytes], start: int, size: int) -> None:
+        self._file, self._start, self._size, self._at = file, start, size, 0
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
+    def tell(self) -> int:
+        """The position, from the window's beginning."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move; ValueError before the beginning."""
+        at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if at < 0:
+            raise ValueError("A position before the beginning of the file.")
+        self._at = at
+        return at
+
+    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
+        """Fill `buffer` as far as the window reaches."""
+        view = memoryview(buffer).cast("B")[: max(0, self._size - self._at)]
+        self._file.seek(self._start + self._at)
+        count = self._file.readinto(view)  # type: ignore[attr-defined]
+        self._at += count
+        return count
+
+    def close(self) -> None:
+        """Close the file too."""
+        self._file.close()
+        super().close()
+
+
+@contextlib.contextmanager
+def sound(name: str, kind: str = "zip archive") -> Iterator[None]:
+    """Turn what zipfile or NumPy raises about the file `name` into ImagesError."""
+    try:
+        yield
+    except _BROKEN as error:
+        raise ImagesError(
+            f"{name} cannot be read ({error}); expected a sound {kind}. Make it or fetch it again."
+        ) from error
+
+
+def member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Window:
+    """The content of a member of the archive at `path` as a file that can be seeked cheaply.
+
+    A stored member is read in place; a compressed one is unpacked into a nameless temporary file.
+    ImagesError if it is encrypted, damaged or unpacks to far more than a data set does.
+    """
+    name = f"{info.filename} in {path.name}"
+    if info.flag_bits & 1:
+        raise ImagesError(f"{name} is encrypted; expected an archive without password.")
+    if info.compress_type != zipfile.ZIP_STORED:
+        return _spool(archive, info, name)
+    with contextlib.ExitStack() as stack, sound(name):
+        file = stack.enter_context(path.open("rb"))
+        file.seek(info.header_offset)
+        magic, name_size, extra_size = struct.unpack("<4s22xHH", file.read(30))
+        if magic != b"PK\x03\x04":
+            raise zipfile.BadZipFile("no member where the list says one is")
+        stack.pop_all()  # the window closes it now
+    return Window(file, info.header_offset + 30 + name_size + extra_size, info.file_size)
+
+
+def _spool(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Window:
+    most = min(MAX_SPOOL, max(SPOOL_FLOOR, MAX_RATIO * info.compress_size))
+    with contextlib.ExitStack() as stack, sound(name):
+        file = stack.enter_context(tempfile.TemporaryFile())
+        _expect_bounded(info)
+        packed = stack.enter_context(archive.open(info))
+        while chunk := packed.read(_CHUNK):
+            file.write(chunk)
+            if file.tell() > most:
+                raise ImagesError(
+                    f"{name} unpacks to more than {most:,} bytes from {info.compress_size:,}, as "
+                    "only archives made to do harm do."
+                )
+        size = file.tell()
+        packed.close()
+        stack.pop_all()
+    return Window(file, 0, size)
+
+
+def _expect_bounded(info: zipfile.ZipInfo) -> None:
+    """Only these two give out no more bytes at once than they are asked for."""
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise NotImplementedError("it is packed otherwise than by deflate, which is not read")
+
+
+def members(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
+    """Everything in the archive but folders; ImagesError if it is too much."""
+    infos = archive.infolist()
+    if len(infos) > MAX_ENTRIES:
+        raise ImagesError(f"{name} holds {len(infos):,} files; at most {MAX_ENTRIES:,} are read.")
+    return [info for info in infos if not info.is_dir()]
+
+
+def posix(info: zipfile.ZipInfo) -> str:
+    """The member's name with the separators of every system turned into slashes."""
+    return info.filename.replace("\\", "/")
+
+
+def fault(info: zipfile.ZipInfo) -> str:
+    """Why a member is not read, one sentence; "" if nothing is wrong with its header."""
+    name = info.orig_filename.replace("\\", "/")  # `filename` is cut at a NUL
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    faults = {
+        "Its name in the archive has a control character.": re.search(r"[\x00-\x1f\x7f]", name),
+        "Its name in the archive is an absolute path.": re.match(r"/|[A-Za-z]:", name),
+        "Its name in the archive leads out of the archive.": ".." in name.split("/"),
+        "It is a link or a device in the archive, not a file.": kind not in (0, stat.S_IFREG),
+        "It is encrypted.": info.flag_bits & 1,
+    }
+    return next((sentence for sentence, wrong in faults.items() if wrong), "")
+
+
+def reader(archive: zipfile.ZipFile) -> Callable[[zipfile.ZipInfo], bytes]:
+    """A function from a member to its bytes, for any thread; Unreadable within its limits."""
+    lock = threading.Lock()
+
+    def read(info: zipfile.ZipInfo) -> bytes:
+        with lock:
+            try:
+                _expect_bounded(info)
+                with archive.open(info) as packed:
+                    return _bounded(packed, info.compress_size)
+            except _BROKEN as error:
+                raise Unreadable(f"The archive is damaged here ({error}).") from error
+
+    return read
+
+
+def _bounded(packed: IO[bytes], compressed: int) -> bytes:
+    """All bytes, counted as they come: what the header says of its size may be a lie."""
+    out = io.BytesIO()
+    while chunk := packed.read(_CHUNK):
+        out.write(chunk)
+        size = out.tell()
+        if size > MAX_BYTES:
+            raise Unreadable(f"It is larger than {MAX_BYTES >> 20} MiB, the most that is read.")
+        if size > RATIO_FLOOR and size > MAX_RATIO * compressed:
+            raise Unreadable(
+                f"It unpacks to more than {MAX_RATIO} times its size, as no photograph does."
+            )
+    return out.getvalue()

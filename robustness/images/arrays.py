@@ -1,0 +1,219 @@
+"""Pictures that are arrays already: in memory, or in a `.npz` read one row at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import threading
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from robustness.errors import ImagesError
+from robustness.images import archives
+from robustness.images.decode import fit, mode_for, to_channels
+from robustness.images.entries import MAX_BYTES, Entry, Library, Shape, Source, Unreadable, key_of
+from robustness.images.labels import Labelling, by_number, by_word
+
+_Rows = Callable[[int], np.ndarray]
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+_COUNTS = "expected counts, whole numbers from 0 to 255"
+
+
+def from_arrays(
+    images: Any,
+    labels: Any = None,
+    class_names: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+) -> Source:
+    """A Source over `images` (n, height, width, channels) in counts, which is not copied.
+
+    labels: (n,) class indices, or class names. names: (n,) what each image is called, "row 17" if
+    not given. ImagesError if the images are not counts, or something has another length.
+    """
+    array = np.asarray(images)
+    return _source(
+        "array",
+        shape=array.shape,
+        dtype=array.dtype,
+        rows=array.__getitem__,
+        labels=labels,
+        class_names=class_names,
+        names=names,
+    )
+
+
+def open_npz(path: Path, known: Sequence[str] | None) -> Source:
+    """The `.npz` at `path`: `images`, maybe `labels`, `class_names`. Rows are read when needed."""
+    with archives.sound(path.name, ".npz file"), zipfile.ZipFile(path) as archive:
+        infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        if "images" not in infos:
+            raise ImagesError(
+                f"{path.name} holds the arrays {', '.join(sorted(infos)) or '(none)'}; expected "
+                "`images` (n, height, width, channels), and maybe `labels` and `class_names`."
+            )
+        small = {
+            name: _small(path, archive, infos[name])
+            for name in ("labels", "class_names")
+            if name in infos
+        }
+        shape, dtype, rows = _rows(path, archive, infos["images"])
+    found = small.get("class_names")
+    names = known if found is None or known is not None else tuple(str(n) for n in found)
+    return _source(
+        key_of(path.name),
+        shape=shape,
+        dtype=dtype,
+        rows=rows,
+        labels=small.get("labels"),
+        class_names=names,
+    )
+
+
+def _small(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """A whole array, of those that are small."""
+    if info.file_size > MAX_BYTES:
+        raise ImagesError(f"{info.filename} in {path.name} is larger than labels ever are.")
+    with archives.member(path, archive, info) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _rows(
+    path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo
+) -> tuple[tuple[int, ...], np.dtype, _Rows]:
+    """Shape, dtype and a function that reads one row of an array too large to be loaded."""
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(archives.member(path, archive, info))
+        read_header = _HEADERS.get(np.lib.format.read_magic(file))
+        if read_header is None:
+            raise ImagesError(f"`images` in {path.name} is in a version of .npy that is not read.")
+        shape, fortran, dtype = read_header(file)
+        if fortran or dtype.hasobject:
+            raise ImagesError(
+                f"`images` in {path.name} is a Fortran-ordered or pickled array, which cannot be "
+                "read row by row; save np.ascontiguousarray(images) as numbers."
+            )
+        start = file.tell()
+        size = math.prod(shape[1:]) * dtype.itemsize
+        if file.seek(0, io.SEEK_END) < start + size * math.prod(shape[:1]):
+            raise ImagesError(f"`images` in {path.name} is truncated; save it again.")
+        stack.pop_all()  # closed when nobody holds the source any more
+    lock = threading.Lock()
+
+    def row(number: int) -> np.ndarray:
+        with lock:
+            file.seek(start + number * size)
+            data = file.read(size)
+        if len(data) < size:
+            raise Unreadable("The file ends before this row does.")
+        return np.frombuffer(data, dtype).reshape(shape[1:])
+
+    return shape, dtype, row
+
+
+def _source(
+    what: str,
+    *,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    rows: _Rows,
+    labels: Any,
+    class_names: Sequence[str] | None,
+    names: Sequence[str] | None = None,
+) -> Source:
+    if len(shape) != 4 or min(shape) < 1:
+        raise ImagesError(
+            f"{what}: the images have the shape {shape}; expected (n, height, width, channels). "
+            "One image is images[None], grey images without channels are images[..., None]."
+        )
+    count = shape[0]
+    _expect_counts(what, count, dtype, rows)
+    for name, values in (("labels", labels), ("names", names)):
+        if values is not None and np.shape(values)[:1] != (count,):
+            raise ImagesError(
+                f"{what}: {np.shape(values)} {name} for {count:,} images; expected one each."
+            )
+    labelling = _label(what, labels, count, class_names)
+    keys = [f"row {number}" for number in range(count)]
+    items = (
+        (Entry(key, key_of(str(name)), label), number, "")
+        for number, (key, name, label) in enumerate(
+            zip(keys, keys if names is None else names, labelling.labels, strict=True)
+        )
+    )
+
+    def load(number: int, _: Entry, wanted: Shape) -> tuple[np.ndarray, str]:
+        return _fit(rows(number).astype(np.uint8), wanted)
+
+    return Library(labelling.describe(what), labelling.class_names, items, load)
+
+
+def _label(what: str, labels: Any, count: int, class_names: Sequence[str] | None) -> Labelling:
+    if labels is None:
+        return Labelling(None if class_names is None else tuple(class_names), [None] * count)
+    array = np.asarray(labels)
+    if array.shape != (count,) or array.dtype.kind not in "iuU":
+        raise ImagesError(
+            f"{what}: the labels have the shape {array.shape} and the type {array.dtype}; expected "
+            f"({count},) class numbers or names. One-hot labels are np.argmax(labels, axis=1)."
+        )
+    try:
+        if array.dtype.kind == "U":
+            return by_word([str(value) for value in array], class_names)
+        return by_number([int(value) for value in array], class_names)
+    except ImagesError as error:
+        raise ImagesError(f"{what}: {error}") from error
+
+
+def _expect_counts(what: str, count: int, dtype: np.dtype, rows: _Rows) -> None:
+    """ImagesError unless every value is a count; 8-bit arrays need no look, others need one."""
+    if dtype == np.uint8:
+        return
+    if dtype.kind not in "iuf":
+        raise ImagesError(f"{what}: the images have the type {dtype}; {_COUNTS}.")
+    most = 0.0
+    for number in range(count):
+        row = rows(number)
+        low, high = float(row.min()), float(row.max())
+        if low >= -1 and high <= 1 and (low < 0 or bool((row % 1).any())):
+            raise _scaled(what, low)
+        if not (low >= 0 and high <= 255) or bool((row % 1).any()):  # also true of NaN
+            raise ImagesError(
+                f"{what}: row {number} has values from {low:g} to {high:g}, not all of them "
+                f"8-bit; {_COUNTS}: scale, round and clip the images."
+            )
+        most = max(most, high)
+    if dtype.kind == "f" and most == 1:
+        raise _scaled(what, 0)
+
+
+def _scaled(what: str, low: float) -> ImagesError:
+    formula = "images * 255" if low >= 0 else "(images + 1) * 127.5"
+    return ImagesError(
+        f"{what}: the images lie between {'0' if low >= 0 else '-1'} and 1; expected counts "
+        f"0..255: give np.round({formula})."
+    )
+
+
+def _fit(pixels: np.ndarray, wanted: Shape) -> tuple[np.ndarray, str]:
+    """`pixels` uint8 (h, w, c) in the shape the model takes, and what had to be done for it."""
+    if pixels.shape == tuple(wanted):
+        return pixels, ""
+    channels = pixels.shape[-1]
+    if channels not in (1, 3, 4):
+        raise Unreadable(
+            f"It has the shape {pixels.shape}, not the model's {tuple(wanted)}, and images with "
+            f"{channels} channels are not resized."
+        )
+    image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels))
+    notes: list[str] = []
+    image = to_channels(image, mode_for(wanted), notes)
+    return fit(image, wanted, notes), "; ".join(notes)

@@ -1,0 +1,92 @@
+"""Losses of points on the sphere: how badly they are spread, as differentiable functions of rows.
+
+Every loss takes vectors (rows, count, dim) of any length, looks at their directions only, and
+gives (rows,). Gradients are finite everywhere: a vector is never compared with itself, and the
+slopes of the angle and of the square root, infinite at 0, are cut off just before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+SELF = -1e300
+"""The log-weight of a pair that does not count; finite, so that it can be multiplied by 0."""
+_TOUCH = 1e-12
+"""1 - cosine of vectors this close is not told from 0."""
+
+
+def unit(points: Any) -> Any:
+    """Directions: each vector over its length; a zero vector stays zero."""
+    squares = ops.sum(points * points, axis=-1, keepdims=True)
+    return points / ops.sqrt(ops.maximum(squares, 1e-200))
+
+
+def _others(points: Any) -> Any:
+    """1 for pairs of two different vectors, 0 on the diagonal, (count, count)."""
+    count = points.shape[1]
+    return ops.convert_to_tensor(1.0 - np.eye(count), dtype=points.dtype)
+
+
+def _nearest_angles(points: Any) -> Any:
+    """The angle of each vector to its nearest neighbour (rows, count), radians."""
+    x, other = unit(points), _others(points)
+    cosines = ops.matmul(x, ops.transpose(x, (0, 2, 1))) * other - (1.0 - other)
+    nearest = ops.max(cosines, axis=2)
+    return ops.arccos(ops.clip(nearest, _TOUCH - 1.0, 1.0 - _TOUCH))
+
+
+def smallest_angle(points: Any) -> Any:
+    """Minus the smallest angle between two vectors, radians: only the closest pair feels it."""
+    return -ops.min(_nearest_angles(points), axis=1)
+
+
+def angle_and_variance(points: Any, weight: float = 0.4) -> Any:
+    """Minus the smallest angle, plus `weight` times the variance of the nearest angles."""
+    nearest = _nearest_angles(points)
+    return weight * ops.var(nearest, axis=1) - ops.min(nearest, axis=1)
+
+
+def net_force(points: Any) -> Any:
+    """The sum over vectors of the size of the net force along the sphere (rows,).
+
+    Each vector is pushed by all others with the inverse square of their distance; the pushes on one
+    vector are added before their size is taken, so that a balanced vector feels nothing.
+    """
+    x, other = unit(points), _others(points)
+    cosines = ops.matmul(x, ops.transpose(x, (0, 2, 1)))
+    squares = ops.maximum(2.0 - 2.0 * cosines, _TOUCH) * other + (1.0 - other)
+    strength = other / (squares * ops.sqrt(squares))
+    # Sum over j of strength (x_i - x_j); its part along x_i does not move a vector on the sphere.
+    pull = ops.matmul(strength, x)
+    along = ops.sum(pull * x, axis=2, keepdims=True)
+    force = along * x - pull
+    return ops.sum(ops.sqrt(ops.sum(force * force, axis=2) + _TOUCH**2), axis=1)
+
+
+def inverse_power(points: Any, fixed: Any, log_weights: Any, power: Any) -> Any:
+    """``log(sum of weight / distance**power) / power`` over pairs (rows,).
+
+    With power 1 the logarithm of Coulomb's energy; with a large power a smooth stand-in for the
+    logarithm of 1 / the smallest distance.
+
+    Parameters
+    ----------
+    points, fixed: (rows, count, dim) that move and (rows, others, dim) that do not.
+    log_weights: (rows, count, count + others), or twice as wide: then the negatives of all vectors
+        stand around too (antipodal mode). `SELF` where a pair does not count.
+    power: (rows,).
+    """
+    x = unit(points)
+    around = ops.concatenate([x, unit(fixed)], axis=1)
+    if log_weights.shape[2] == 2 * around.shape[1]:
+        around = ops.concatenate([around, -around], axis=1)
+    cosines = ops.matmul(x, ops.transpose(around, (0, 2, 1)))
+    counts = ops.cast(log_weights > 0.1 * SELF, cosines.dtype)
+    squares = ops.maximum(2.0 - 2.0 * cosines, _TOUCH) * counts + (1.0 - counts)
+    exponents = log_weights - 0.5 * power[:, None, None] * ops.log(squares)
+    top = ops.stop_gradient(ops.max(exponents, axis=(1, 2), keepdims=True))
+    total = ops.sum(ops.exp(exponents - top), axis=(1, 2))
+    return (ops.log(total) + top[:, 0, 0]) / power

@@ -1,0 +1,448 @@
+"""Unit vectors as far apart as possible: spherical codes, Thomson's problem, and around fixed ones.
+
+The best method, `loss="energy"`, has two parts, both programs of the one loop. First the energy
+``sum 1 / distance**p`` is lowered with p annealed upward, from many starts that share a batch.
+Then the max-min problem itself is solved by the exponential method of multipliers (Kort and
+Bertsekas 1972): at a fixed large p the pairs get weights, multiplied each round by what the pair
+contributes; the weights converge to the multipliers of the active contacts, and the vectors to a
+point that satisfies the conditions of a maximum, to about 1e-11. Nothing has to guess the contacts.
+
+The other losses are the article's, lowered with any Keras optimizer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from robustness import draws
+from robustness.errors import SettingError
+from robustness.optimization import packing
+from robustness.optimization.bounds import Bound, best_bound
+from robustness.optimization.descent import CONVERGED, Step, minimize
+from robustness.optimization.quasi_newton import Stage, minimize_rows
+
+LOSSES: dict[str, Callable[[Any], Any]] = {
+    "angle": packing.smallest_angle,
+    "variance": packing.angle_and_variance,
+    "force": packing.net_force,
+}
+"""The article's three losses by name; "energy" is the fourth, with a method of its own."""
+
+_POWERS = (1.0, 8.0, 2.0, 32.0)
+"""Where the annealing of start 0, 1, 2, ... begins: gentle and harsh ones find different codes."""
+_LAST_POWER = 1024.0
+_ROUNDS = 12
+"""Multiplier rounds at most; four or five do where the contacts hold the vectors firmly."""
+_EXACT = 1e-11
+"""The gap between the closest and the weighted mean contact at which a code is polished."""
+_BATCH = 400_000
+"""Pairs that a batch of starts may hold together: 3 MB an array, of which a step needs about ten."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Vectors (count, dim) and how far apart they are; angles in degrees.
+
+    `energy` is ``sum over pairs of distance**-power``. `history` holds the smallest angle, along the
+    steps of the article's losses, or after each stage of the energy. `path` (frames, count, dim),
+    where it was asked for, is how the vectors moved.
+    """
+
+    vectors: np.ndarray
+    angle: float
+    cosine: float
+    energy: float
+    power: float
+    history: np.ndarray
+    bound: Bound
+    status: str
+    path: np.ndarray | None = None
+
+    @property
+    def gap(self) -> float:
+        """Degrees that are missing to the known optimum, or to the best bound."""
+        return math.degrees(self.bound.angle) - self.angle
+
+    @property
+    def converged(self) -> bool:
+        """Whether the conditions of a (local) optimum hold; False where only the steps ended."""
+        return self.status == CONVERGED
+
+
+def spread(
+    count: int,
+    dim: int,
+    *,
+    loss: str = "energy",
+    power: float | None = None,
+    seed: int = 0,
+    restarts: int | None = None,
+    start: Any = None,
+    fixed: Any = None,
+    antipodal: bool = False,
+    steps: int | None = None,
+    optimizer: Any = "adam",
+    learning_rate: float | None = None,
+    path: bool = False,
+) -> Spread:
+    """`count` unit vectors in `dim` dimensions, spread out.
+
+    Parameters
+    ----------
+    loss: "energy", or one of the article's: "angle", "variance", "force".
+    power: with "energy": stop at this exponent (1 is Thomson's problem) instead of annealing it.
+    seed: of the random starts; the same seed, the same vectors.
+    restarts: how many starts; None chooses by the size of the problem.
+    start: (count, dim), a warm start: the first of the starts.
+    fixed: (others, dim), vectors that stay; the new ones keep away from them too.
+    antipodal: keep away from the negatives as well (lines instead of vectors).
+    steps: of the article's losses (500), or evaluations in one stage of the energy (150).
+    optimizer, learning_rate: of the article's losses; see `descent.minimize`.
+    path: keep every step's vectors of the winner.
+    """
+    problem = _problem(count, dim, fixed, antipodal)
+    if steps is not None and steps < 1:
+        raise SettingError(f"steps={steps}; expected a whole number of at least 1.")
+    if restarts is not None and restarts < 1:
+        raise SettingError(f"restarts={restarts}; expected a whole number of at least 1.")
+    if count == 1 and not len(problem.fixed):
+        only = _starts(problem, seed, start)(0)
+        return _result(problem, only, [], CONVERGED, 1.0, None)
+    if loss == "energy":
+        return _by_energy(problem, power, seed, restarts, start, steps or 150, path)
+    if loss not in LOSSES:
+        known = ", ".join(["energy", *LOSSES])
+        raise SettingError(f"loss={loss!r} is not known; expected one of {known}.")
+    if len(problem.fixed) or antipodal or power is not None:
+        raise SettingError(
+            f"loss={loss!r} knows neither fixed vectors nor antipodal mode nor a power; "
+            "use loss='energy' for those."
+        )
+    begin = [_starts(problem, seed, start)(i) for i in range(restarts or 1)]
+    rate = 0.02 if learning_rate is None else learning_rate
+    return _by_descent(problem, loss, np.stack(begin), optimizer, rate, steps or 500, path)
+
+
+def choose(rows: Any, count: int) -> np.ndarray:
+    """Indices (count,) of the rows whose directions are most spread, ascending.
+
+    Farthest-point selection from every row in turn (from 64 of them where there are more), then
+    exchanges of one chosen row against one left out, for as long as one widens the smallest angle.
+    """
+    x = _directions(rows, "rows")
+    if not 1 <= count <= len(x):
+        raise SettingError(f"count={count}; expected 1 .. {len(x)}, the number of rows.")
+    first = np.unique(np.linspace(0, len(x) - 1, min(len(x), 64)).astype(int))
+    best = min((_farthest(x, int(i), count) for i in first), key=lambda c: _closest(x[c]))
+    return np.sort(_exchange(x, best))
+
+
+# --- the problem -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Problem:
+    count: int
+    dim: int
+    fixed: np.ndarray
+    antipodal: bool
+
+    @property
+    def pairs(self) -> np.ndarray:
+        """Log-weights (count, count + others [x 2]) that count every pair twice."""
+        total = self.count + len(self.fixed)
+        weights = np.zeros((self.count, total))
+        weights[:, self.count :] = math.log(2.0)
+        np.fill_diagonal(weights, packing.SELF)
+        return np.concatenate([weights, weights], axis=1) if self.antipodal else weights
+
+    def cosines(self, vectors: np.ndarray) -> np.ndarray:
+        """With all others (and their negatives); -2 where a vector would meet itself."""
+        around = np.concatenate([vectors, self.fixed])
+        cosines = vectors @ around.T
+        if self.antipodal:
+            cosines = np.concatenate([cosines, -cosines], axis=1)
+        return np.where(self.pairs < 0, -2.0, cosines)
+
+
+def _problem(count: int, dim: int, fixed: Any, antipodal: bool) -> _Problem:
+    for name, value, low in (("count", count, 1), ("dim", dim, 2)):
+        if isinstance(value, bool) or int(value) != value or value < low:
+            raise SettingError(f"{name}={value!r}; expected a whole number of at least {low}.")
+    others = np.zeros((0, dim)) if fixed is None else _directions(fixed, "fixed")
+    if others.shape[1] != dim:
+        raise SettingError(f"fixed has {others.shape[1]} columns; expected {dim}, the dimension.")
+    return _Problem(int(count), int(dim), others, antipodal)
+
+
+def _directions(rows: Any, name: str) -> np.ndarray:
+    x = np.asarray(rows, "float64")
+    if x.ndim != 2 or not len(x) or not np.all(np.isfinite(x)):
+        raise SettingError(f"{name} of shape {x.shape}; expected finite vectors, one in each row.")
+    lengths = np.linalg.norm(x, axis=1, keepdims=True)
+    if np.any(lengths == 0):
+        raise SettingError(f"{name} contains a zero vector, which has no direction; leave it out.")
+    return x / lengths
+
+
+def _starts(problem: _Problem, seed: int, start: Any) -> Callable[[int], np.ndarray]:
+    """Start number i (count, dim): the warm one first, then directions drawn from the seed."""
+    warm = None if start is None else _directions(start, "start")
+    if warm is not None and warm.shape != (problem.count, problem.dim):
+        raise SettingError(
+            f"start of shape {warm.shape}; expected {(problem.count, problem.dim)}: a vector a row."
+        )
+
+    def begin(index: int) -> np.ndarray:
+        key = draws.key(seed, "spreading", problem.count, problem.dim)[None]
+        noise = np.asarray(draws.normal(key, index, (problem.count, problem.dim))[0], "float64")
+        if warm is None or index > 0:
+            return _unit(noise)
+        # Vectors that coincide push each other in no direction at all: part them a little.
+        touching = np.any(problem.cosines(warm) > 1.0 - 1e-9, axis=1, keepdims=True)
+        return _unit(warm + 1e-3 * touching * noise)
+
+    return begin
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-100)
+
+
+def _result(
+    problem: _Problem,
+    vectors: np.ndarray,
+    history: Any,
+    status: str,
+    power: float,
+    path: np.ndarray | None,
+) -> Spread:
+    cosines = problem.cosines(vectors)
+    largest = float(np.clip(np.max(cosines), -1.0, 1.0)) if cosines.size > 1 else -1.0
+    weights = np.where(problem.pairs < 0, 0.0, 0.5 * np.exp(np.maximum(problem.pairs, 0.0)))
+    distances = np.sqrt(np.maximum(2.0 - 2.0 * cosines, 1e-300))
+    with np.errstate(over="ignore"):
+        energy = float(np.sum(weights * distances**-power))
+    return Spread(
+        vectors=vectors,
+        angle=math.degrees(math.acos(largest)),
+        cosine=largest,
+        energy=energy,
+        power=power,
+        history=np.asarray(history, "float64"),
+        bound=best_bound(
+            problem.count + len(problem.fixed), problem.dim, antipodal=problem.antipodal
+        ),
+        status=status,
+        path=path,
+    )
+
+
+# --- the article's losses --------------------------------------------------------------------
+
+
+def _by_descent(
+    problem: _Problem,
+    loss: str,
+    begin: np.ndarray,
+    optimizer: Any,
+    rate: float,
+    steps: int,
+    path: bool,
+) -> Spread:
+    """Adam (or another) on all starts at once; the best scored point by smallest angle is kept."""
+    history: list[np.ndarray] = []
+    frames: list[np.ndarray] = []
+    best = {"cosine": np.inf, "row": 0, "vectors": begin[0]}
+
+    def watch(step: Step) -> None:
+        cosines = np.array([np.max(problem.cosines(_unit(row))) for row in step.point])
+        history.append(np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0))))
+        row = int(np.argmin(cosines))
+        if cosines[row] < best["cosine"]:
+            best.update(cosine=cosines[row], row=row, vectors=_unit(step.point[row]))
+        if path:
+            frames.append(_unit(step.point))
+
+    solution = minimize(
+        LOSSES[loss],
+        begin,
+        optimizer=optimizer,
+        learning_rate=rate,
+        steps=steps,
+        project=packing.unit,
+        each=watch,
+    )
+    row = int(best["row"])
+    return _result(
+        problem,
+        np.asarray(best["vectors"]),
+        [angles[row] for angles in history],
+        solution.status,
+        1.0,
+        np.stack([frame[row] for frame in frames]) if path else None,
+    )
+
+
+# --- energy, annealed and polished -----------------------------------------------------------
+
+
+@dataclass
+class _Schedule:
+    """What comes after each stage of a start, and which starts are worth going on with."""
+
+    problem: _Problem
+    power: float | None
+    bound: float
+    best: float = np.inf
+    angles: dict[int, list[float]] = field(default_factory=dict)
+    polished: dict[int, bool] = field(default_factory=dict)
+
+    def first(self, job: int) -> float:
+        return self.power or _POWERS[job % len(_POWERS)]
+
+    def renew(self, stage: Stage) -> tuple[np.ndarray, ...] | None:
+        """The next exponent, or the next multipliers, or None: finished or hopeless."""
+        cosines = self.problem.cosines(_unit(stage.point))
+        largest = float(np.max(cosines))
+        angle = math.degrees(math.acos(min(1.0, max(-1.0, largest))))
+        self.angles.setdefault(stage.job, []).append(angle)
+        fixed, weights, power = stage.data
+        if self.power is not None:
+            self.polished[stage.job] = stage.status == CONVERGED
+            return None
+        shares = _shares(cosines, weights, float(power))
+        mean = float(np.sum(shares * np.where(shares > 0, cosines, 0.0)))
+        if power >= 256.0 and mean > self.best + 1e-6:
+            return None  # even when polished, this start stays behind the best one
+        if largest - mean <= _EXACT or math.acos(max(-1.0, largest)) >= self.bound - 1e-12:
+            self.best = min(self.best, largest)
+            self.polished[stage.job] = True
+            return None
+        if power < _LAST_POWER:
+            return fixed, weights, np.minimum(4.0 * power, _LAST_POWER)
+        if len(self.angles[stage.job]) >= _ROUNDS + 6:
+            self.best = min(self.best, largest)
+            return None
+        with np.errstate(divide="ignore"):
+            logs = np.maximum(np.log(shares), -200.0)
+        return fixed, np.where(self.problem.pairs < 0, packing.SELF, logs), power
+
+
+def _shares(cosines: np.ndarray, weights: np.ndarray, power: float) -> np.ndarray:
+    """What each pair contributes to the weighted energy; they add up to 1."""
+    squares = np.maximum(2.0 - 2.0 * cosines, 1e-12)
+    exponents = np.where(weights < 0.1 * packing.SELF, -np.inf, weights - 0.5 * power * np.log(squares))
+    shares = np.exp(exponents - np.max(exponents))
+    return shares / np.sum(shares)
+
+
+def _by_energy(
+    problem: _Problem,
+    power: float | None,
+    seed: int,
+    restarts: int | None,
+    start: Any,
+    steps: int,
+    path: bool,
+) -> Spread:
+    if power is not None and not (math.isfinite(power) and power > 0):
+        raise SettingError(f"power={power:g}; expected a number above 0.")
+    bound = best_bound(problem.count + len(problem.fixed), problem.dim, antipodal=problem.antipodal)
+    schedule = _Schedule(problem, power, bound.angle if bound.exact else math.inf)
+    size = problem.pairs.size
+    easy = bound.exact and power is None
+    number = restarts or int(np.clip(400_000 / size * (0.02 if easy else 1.0), 4 if easy else 1, 64))
+    if size > 500_000 and restarts is None:
+        number = 1
+    begin = _starts(problem, seed, start)
+
+    def job(index: int) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        return begin(index), (problem.fixed, problem.pairs, np.array(schedule.first(index)))
+
+    def jobs() -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...]]]:
+        for index in range(number):
+            if power is None and schedule.best <= math.cos(bound.angle) + 1e-9 and bound.exact:
+                return  # nobody can do better
+            yield job(index)
+
+    def solve(queue: Any, slots: int, schedule: _Schedule, each: Any = None) -> list[Stage]:
+        return minimize_rows(
+            packing.inverse_power,
+            queue,
+            slots=slots,
+            steps=(lambda stage: 20 * steps) if power is not None else (lambda stage: steps),
+            tolerance=1e-11 if power is None else 1e-10,
+            renew=schedule.renew,
+            each=each,
+        )
+
+    slots = int(np.clip(_BATCH // size, 1, number))
+    done = solve(jobs(), slots, schedule)
+    finals = {stage.job: stage for stage in done}
+    rank = (
+        (lambda s: s.loss)
+        if power is not None
+        else (lambda s: float(np.max(problem.cosines(_unit(s.point)))))
+    )
+    winner = min(finals.values(), key=rank)
+    frames: list[np.ndarray] = []
+    if path:  # walk the winner's way once more, alone, and watch it
+        again = replace(schedule, best=np.inf, angles={}, polished={})
+        shift = [job(winner.job)]
+        solve(iter(shift), 1, again, lambda points, _: frames.append(_unit(points[0].reshape(problem.count, -1))))
+    good = schedule.polished.get(winner.job, False)
+    return _result(
+        problem,
+        _unit(winner.point),
+        schedule.angles[winner.job],
+        CONVERGED if good else "stages spent before the conditions of an optimum held",
+        power or 1.0,
+        np.stack(frames) if frames else None,
+    )
+
+
+# --- a subset --------------------------------------------------------------------------------
+
+
+def _closest(x: np.ndarray) -> float:
+    """The largest cosine between two rows; -1 for a single one."""
+    cosines = x @ x.T
+    np.fill_diagonal(cosines, -1.0)
+    return float(np.max(cosines))
+
+
+def _farthest(x: np.ndarray, first: int, count: int) -> np.ndarray:
+    chosen, nearest = [first], x @ x[first]
+    while len(chosen) < count:
+        nearest[chosen] = np.inf
+        chosen.append(int(np.argmin(nearest)))
+        nearest = np.maximum(nearest, x @ x[chosen[-1]])
+    return np.array(chosen)
+
+
+def _exchange(x: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Swap one of the closest pair for the row that helps most, until none does."""
+    chosen = chosen.copy()
+    while len(chosen) > 1:
+        cosines = x[chosen] @ x[chosen].T
+        np.fill_diagonal(cosines, -1.0)
+        worst = float(np.max(cosines))
+        options = []
+        for place in np.unravel_index(int(np.argmax(cosines)), cosines.shape):
+            rest = np.delete(chosen, place)
+            reach = np.max(x @ x[rest].T, axis=1)
+            reach[chosen] = np.inf
+            row = int(np.argmin(reach))
+            inner = _closest(x[rest]) if len(rest) > 1 else -1.0
+            options.append((max(float(reach[row]), inner), int(place), row))
+        value, place, row = min(options)
+        if value >= worst - 1e-12:
+            break
+        chosen[place] = row
+    return chosen

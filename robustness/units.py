@@ -1,0 +1,40 @@
+"""Budgets as people write them. No TensorFlow: a typing error is told at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from robustness.errors import SettingError
+
+
+def parse_epsilon(value: float | str) -> float:
+    """A budget in counts from a number, `"4"` or `"4/255"`.
+
+    SettingError for anything else, and below 1, where no 8-bit image can change.
+    """
+    text = str(value).strip()
+    number, _, divisor = text.partition("/")
+    try:
+        epsilon = float(number)
+        if divisor and float(divisor) != 255:
+            raise ValueError
+    except ValueError:
+        raise SettingError(
+            f'Epsilon {text!r} is not a budget; expected counts such as 4, or "4/255".'
+        ) from None
+    if not math.isfinite(epsilon) or epsilon < 1:
+        share = f" If {epsilon:g} is a share of 1, write {max(1, round(epsilon * 255))}."
+        raise SettingError(
+            f"Epsilon {text} is below 1 count, so no 8-bit image can change; expected counts, where "
+            f"4 means 4/255.{share if 0 < epsilon < 1 else ''}"
+        )
+    return epsilon
+
+
+def parse_epsilons(values: float | str | Iterable[float | str]) -> tuple[float, ...]:
+    """A ladder of budgets from `4`, `"1,2,4"` or an iterable."""
+    if isinstance(values, (int, float)):
+        return (parse_epsilon(values),)
+    parts = values.split(",") if isinstance(values, str) else values
+    return tuple(parse_epsilon(part) for part in parts)

@@ -1,0 +1,31 @@
+"""What all tests share: where the photographs are that only some machines have."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _data(name: str) -> Path:
+    """`name` in the data folder beside the repository, or in $ROBUSTNESS_TEST_DATA; else skip."""
+    folder = Path(os.environ.get("ROBUSTNESS_TEST_DATA") or ROOT.parent / "shared" / "data")
+    path = folder / name
+    if not path.exists():
+        pytest.skip(f"{name} is not here; set ROBUSTNESS_TEST_DATA to the folder that holds it")
+    return path
+
+
+@pytest.fixture(scope="session")
+def photos_archive() -> Path:
+    """Kaggle's dogs-vs-cats.zip."""
+    return _data("dogs-vs-cats.zip")
+
+
+@pytest.fixture(scope="session")
+def article_photos() -> Path:
+    """A folder of a few photographs without labels."""
+    return _data("article")

@@ -1,0 +1,69 @@
+"""Small models whose answers are known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from robustness.classifier import Classifier
+from robustness.engine import Subject
+
+
+def linear(weights: np.ndarray, bias: np.ndarray, shape: tuple[int, int, int]) -> Classifier:
+    """Logits ``flat(image) @ weights + bias``."""
+    model = keras.Sequential(
+        [keras.layers.Input(shape), keras.layers.Flatten(), keras.layers.Dense(weights.shape[1])]
+    )
+    model.layers[-1].set_weights([weights.astype("float32"), bias.astype("float32")])
+    return Classifier(model, scaling="0..255", head="logits", name="linear")
+
+
+def two_sided(
+    rng: np.random.Generator, *, rows: int = 12, shape: tuple[int, int, int] = (6, 6, 3), far: float = 6.0
+) -> tuple[Classifier, np.ndarray, np.ndarray, np.ndarray]:
+    """A two-class linear classifier, images, their classes, and |margin| of each.
+
+    Margins are such that the linf distance |margin| / ||w||_1 lies below about `far` counts.
+    """
+    size = int(np.prod(shape))
+    images = (rng.integers(60, 196, shape) + rng.integers(-5, 6, (rows, *shape))).astype(np.uint8)
+    normal = rng.normal(0, 0.004, size)
+    scores = images.reshape(rows, -1) @ normal
+    centre = np.median(scores)
+    weights = np.stack([np.zeros(size), normal], axis=1)
+    classifier = linear(weights, np.array([0.0, -centre]), shape)
+    margins = scores - centre
+    keep = (np.abs(margins) > 1e-3) & (np.abs(margins) < far * np.abs(normal).sum())
+    return classifier, images[keep], (margins[keep] > 0).astype(int), np.abs(margins[keep])
+
+
+def normal_of(classifier: Classifier) -> np.ndarray:
+    """The direction from class 0 to class 1 of a linear classifier."""
+    weights = classifier.model.layers[-1].get_weights()[0]
+    return weights[:, 1] - weights[:, 0]
+
+
+def small_cnn(seed: int, shape: tuple[int, int, int] = (12, 12, 3), classes: int = 3) -> Classifier:
+    """A small network that is not linear, sharp enough that small changes flip it."""
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential(
+        [
+            keras.layers.Input(shape),
+            keras.layers.Conv2D(6, 3, activation="relu"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(16, activation="tanh"),
+            keras.layers.Dense(classes, activation="softmax"),
+        ]
+    )
+    return Classifier(model, scaling="0..1", name="small")
+
+
+def subjects(classifier: Classifier, images: np.ndarray, labels: Any = None) -> list[Subject]:
+    """Every image with its class, or with the class the model gives it."""
+    if labels is None:
+        labels = classifier.probabilities(images).argmax(1)
+    return [
+        Subject(f"row {i}", x, int(y)) for i, (x, y) in enumerate(zip(images, labels, strict=True))
+    ]

@@ -1,0 +1,82 @@
+"""Properties of the sample: a subset, the same for the same seed, balanced, never the first n."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from robustness.errors import SettingError
+from robustness.images import Entry, select
+
+LABELLED = st.dictionaries(
+    st.text(max_size=6), st.one_of(st.none(), st.integers(0, 3)), max_size=40
+).map(lambda labels: [Entry(key, key, label) for key, label in labels.items()])
+LIMITS = st.integers(1, 50)
+
+
+@given(LABELLED, LIMITS, st.integers(), st.randoms())
+@settings(deadline=None)
+def test_the_order_that_entries_come_in_does_not_matter(entries, limit, seed, random):
+    shuffled = entries.copy()
+    random.shuffle(shuffled)
+    chosen = select(entries, limit=limit, seed=seed)
+    assert chosen == select(shuffled, limit=limit, seed=seed)
+    assert len(chosen) == min(limit, len(entries))
+    assert len({entry.key for entry in chosen}) == len(chosen)
+    assert set(chosen) <= set(entries)
+
+
+@given(LABELLED, LIMITS)
+@settings(deadline=None)
+def test_classes_are_balanced_as_far_as_they_last(entries, limit):
+    available = Counter(entry.label for entry in entries)
+    chosen = Counter(entry.label for entry in select(entries, limit=limit))
+    most = max(chosen.values(), default=0)
+    for label, count in available.items():
+        assert chosen[label] >= min(count, most - 1)
+
+
+@given(LABELLED, LIMITS, LIMITS)
+@settings(deadline=None)
+def test_a_smaller_limit_is_the_beginning_of_a_larger_one(entries, one, two):
+    small, large = sorted((one, two))
+    assert select(entries, limit=small) == select(entries, limit=large)[:small]
+
+
+@given(LABELLED, st.integers(1, 5))
+@settings(deadline=None)
+def test_per_class_takes_so_many_of_each(entries, per_class):
+    available = Counter(entry.label for entry in entries)
+    chosen = Counter(entry.label for entry in select(entries, per_class=per_class))
+    assert chosen == {label: min(n, per_class) for label, n in available.items()}
+
+
+@given(LABELLED)
+@settings(deadline=None)
+def test_only_is_asked_before_anything_is_counted(entries):
+    chosen = select(entries, per_class=2, only=lambda entry: entry.label == 1)
+    assert {entry.label for entry in chosen} <= {1}
+    assert len(chosen) == min(2, sum(entry.label == 1 for entry in entries))
+
+
+def test_without_limits_all_come():
+    entries = [Entry(str(n), str(n), n % 3) for n in range(30)]
+    assert sorted(select(entries), key=lambda e: int(e.key)) == entries
+
+
+def test_the_sample_is_not_the_first_n_and_follows_the_seed():
+    entries = [Entry(f"{n:04}", "", None) for n in range(1000)]
+    chosen = select(entries, limit=100)
+    assert select(entries, limit=100, seed=1) != chosen
+    mean = sum(int(entry.key) for entry in chosen) / 100
+    assert 500 - 4 * 29 < mean < 500 + 4 * 29  # 29 = 289 / sqrt(100), the deviation of the mean
+
+
+@pytest.mark.parametrize("bad", [0, -1, 1.5, True, "3"])
+@pytest.mark.parametrize("name", ["limit", "per_class"])
+def test_a_limit_that_is_none_is_refused(name, bad):
+    with pytest.raises(SettingError, match=f"`{name}` is .*expected a whole number above 0"):
+        select([], **{name: bad})

@@ -1,0 +1,307 @@
+"""Folders, lists and single files: what is found there, how it is labelled, what is not read."""
+
+from __future__ import annotations
+
+import os
+import threading
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from robustness.errors import ImagesError
+from robustness.images import Entry, Source, entries, open_source
+
+SHAPE = (4, 4, 3)
+
+
+def _save(path: Path, grey: int = 7) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4), (grey,) * 3).save(path)
+    return path
+
+
+def _labels(source: Source) -> dict[str, int | None]:
+    return {entry.key: entry.label for entry in source.entries()}
+
+
+def _read(source: Source, key: str):
+    (entry,) = [entry for entry in source.entries() if entry.key == key]
+    return source.read(entry, SHAPE)
+
+
+def test_a_folder_per_class(tmp_path):
+    for name in ("dog/b.png", "dog/deep/c.png", "cat/a.png"):
+        _save(tmp_path / name)
+    (tmp_path / "cat" / "notes.txt").write_text("not a picture")
+    source = open_source(str(tmp_path))
+    assert source.class_names == ("cat", "dog")
+    assert _labels(source) == {"cat/a.png": 0, "dog/b.png": 1, "dog/deep/c.png": 1}
+    assert source.entries()[0].name == "a.png"
+    assert source.description == (
+        f"folder {tmp_path.name}, 2 classes, 3 images, 1 other file skipped"
+    )
+    assert (_read(source, "dog/deep/c.png").pixels == 7).all()
+
+
+def test_given_classes_set_the_order_and_capitals_do_not_matter(tmp_path):
+    _save(tmp_path / "Cat/a.png")
+    _save(tmp_path / "Dog/b.png")
+    source = open_source(tmp_path, ["dog", "cat", "bird"])
+    assert source.class_names == ("dog", "cat", "bird")
+    assert _labels(source) == {"Cat/a.png": 1, "Dog/b.png": 0}
+
+
+def test_an_accent_may_be_packed_in_two_ways(tmp_path):
+    _save(tmp_path / "hu\u0308hner/a.png")
+    _save(tmp_path / "cat/a.png")
+    assert set(_labels(open_source(tmp_path, ["h\u00fchner", "cat"])).values()) == {0, 1}
+
+
+def test_an_unknown_folder_is_named_with_the_classes(tmp_path):
+    _save(tmp_path / "cat/a.png")
+    _save(tmp_path / "birds/b.png")
+    with pytest.raises(ImagesError, match="'birds' is none of the classes cat, dog"):
+        open_source(tmp_path, ["cat", "dog"])
+
+
+def test_a_single_unknown_folder_is_no_silent_loss_of_labels(tmp_path):
+    _save(tmp_path / "cats/a.png")
+    with pytest.raises(ImagesError, match="'cats' is none of the classes cat, dog"):
+        open_source(tmp_path, ["cat", "dog"])
+
+
+def test_a_picture_outside_the_class_folders_has_no_label(tmp_path):
+    for name in ("cat/a.png", "dog/b.png", "c.png"):
+        _save(tmp_path / name)
+    source = open_source(tmp_path)
+    assert _labels(source) == {"c.png": None, "cat/a.png": 0, "dog/b.png": 1}
+    assert "3 images (1 without label)" in source.description
+
+
+def test_kaggles_names(tmp_path):
+    for name in ("train/cat.1.jpg", "train/dog.17.jpg"):
+        _save(tmp_path / name)
+    for folder in (tmp_path, tmp_path / "train"):
+        found = open_source(folder)
+        assert found.class_names == ("cat", "dog")
+        assert list(_labels(found).values()) == [0, 1]
+    given = open_source(tmp_path / "train", ("dog", "bird"))
+    assert _labels(given) == {"cat.1.jpg": None, "dog.17.jpg": 0}
+
+
+@pytest.mark.parametrize(
+    "names", [("img_0.jpg", "img_1.jpg"), ("cat.1.jpg", "cat.2.jpg"), ("a.b.jpg",)]
+)
+def test_other_names_are_no_labels(tmp_path, names):
+    for name in names:
+        _save(tmp_path / name)
+    source = open_source(tmp_path)
+    assert source.class_names is None
+    assert set(_labels(source).values()) == {None}
+    assert "no labels" in source.description
+
+
+def test_hidden_files_are_not_there(tmp_path):
+    for name in ("cat/a.png", "dog/b.png", ".git/c.png", "__MACOSX/cat/d.png", "cat/._a.png"):
+        _save(tmp_path / name)
+    (tmp_path / "Thumbs.db").write_bytes(b"x")
+    source = open_source(tmp_path)
+    assert list(_labels(source)) == ["cat/a.png", "dog/b.png"]
+    assert "skipped" not in source.description
+
+
+def test_one_picture(tmp_path):
+    source = open_source(_save(tmp_path / "dog.3.png"), ["cat", "dog"])
+    assert source.entries() == [Entry("dog.3.png", "dog.3.png", 1)]
+    assert source.description == "file dog.3.png, 1 class, 1 image"
+    assert open_source(_save(tmp_path / "x.png")).class_names is None
+
+
+def test_links_out_of_the_folder_are_not_followed(tmp_path):
+    _save(tmp_path / "secret/a.png")
+    root = tmp_path / "photos"
+    _save(root / "real.png")
+    (root / "inside.png").symlink_to("real.png")
+    (root / "outside.png").symlink_to(tmp_path / "secret/a.png")
+    (root / "nowhere.png").symlink_to("missing.png")
+    (root / "ring.png").symlink_to("ring.png")
+    (root / "loop").symlink_to(root)
+    (root / "away").symlink_to(tmp_path / "secret")
+    source = open_source(root)
+    assert list(_labels(source)) == [
+        f"{n}.png" for n in ("inside", "nowhere", "outside", "real", "ring")
+    ]
+    assert "2 linked folders skipped" in source.description
+    assert _read(source, "inside.png").pixels is not None
+    assert "outside the folder photos" in _read(source, "outside.png").reason
+    assert _read(source, "nowhere.png").reason == "There is no such file."
+    assert _read(source, "ring.png").reason != ""
+
+
+def test_what_is_not_a_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    source = open_source(tmp_path)
+    assert list(_labels(source)) == ["pipe.png"]
+    assert _read(source, "pipe.png").reason == "It is not a regular file."
+    os.mkfifo(tmp_path / "pipe.zip")
+    with pytest.raises(ImagesError, match="not a source of pictures"):
+        open_source(tmp_path / "pipe.zip")
+
+
+def test_a_file_too_large_is_not_read(tmp_path):
+    with (tmp_path / "large.png").open("wb") as file:
+        file.truncate((64 << 20) + 1)
+    tracemalloc.start()
+    picture = _read(open_source(tmp_path), "large.png")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert picture.reason == "It is larger than 64 MiB, the most that is read."
+    assert peak < 70 << 20
+
+
+def test_a_name_that_is_no_text_is_still_a_key(tmp_path):
+    try:
+        (tmp_path / os.fsdecode(b"\xff.png")).write_bytes(_save(tmp_path / "a.png").read_bytes())
+    except OSError:
+        pytest.skip("this file system holds no such name")
+    source = open_source(tmp_path)
+    for entry in source.entries():
+        entry.key.encode()
+        entry.name.encode()
+        assert source.read(entry, SHAPE).pixels is not None
+
+
+def test_a_vanished_picture_and_a_strange_key_have_reasons(tmp_path):
+    path = _save(tmp_path / "a.png")
+    source = open_source(tmp_path)
+    path.unlink()
+    assert _read(source, "a.png").reason == "There is no such file."
+    stranger = source.read(Entry("../a.png", "a.png", None), SHAPE)
+    assert stranger.reason == "The source holds no picture of this key."
+
+
+def test_nothing_there_suggests_what_may_be_meant(tmp_path):
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(ImagesError, match="nothing at .*did you mean '.*photos'"):
+        open_source(tmp_path / "photo")
+    with pytest.raises(ImagesError, match="check the path"):
+        open_source(tmp_path / ("x" * 5000))
+
+
+def test_an_empty_folder_says_what_was_expected(tmp_path):
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(
+        ImagesError, match=r"holds no pictures \(1 other file skipped\); expected PNG"
+    ):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.heic", "pictures"])
+def test_an_unknown_kind_of_file_says_what_was_expected(tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(
+        ImagesError, match=f"{name} is not a source of pictures; expected a picture"
+    ):
+        open_source(tmp_path / name)
+
+
+def test_a_folder_of_too_many_pictures_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("robustness.images.sources.MAX_ENTRIES", 2)
+    for n in range(3):
+        _save(tmp_path / f"{n}.png")
+    with pytest.raises(ImagesError, match="more than 2 pictures"):
+        open_source(tmp_path)
+
+
+def _list(folder: Path, *lines: str) -> Path:
+    (folder / "list.csv").write_text("\n".join(lines), "utf-8-sig")
+    return folder / "list.csv"
+
+
+@pytest.mark.parametrize("labels", [("dog", "cat", ""), ("1", "0", "")])
+def test_a_list(tmp_path, labels):
+    for name in ("a.png", "sub/b.png", "c.png"):
+        _save(tmp_path / name)
+    names = ("a.png", "sub\\b.png", "c.png")
+    path = _list(tmp_path, "Path, Label", *(f"{n},{w}" for n, w in zip(names, labels, strict=True)))
+    source = open_source(path)
+    assert _labels(source) == {"a.png": 1, "sub/b.png": 0, "c.png": None}
+    assert source.class_names == (("cat", "dog") if labels[0] == "dog" else None)
+    assert all(source.read(entry, SHAPE).pixels is not None for entry in source.entries())
+    assert _labels(open_source(path, ["cat", "dog"])) == _labels(source)
+
+
+def test_a_list_without_labels(tmp_path):
+    _save(tmp_path / "a.png")
+    source = open_source(_list(tmp_path, "path", "a.png", "a.png"))
+    assert _labels(source) == {"a.png": None, "a.png (2)": None}
+    assert _read(source, "a.png (2)").pixels is not None
+
+
+def test_a_list_reads_only_below_its_folder(tmp_path):
+    outside = _save(tmp_path / "outside.png")
+    inside = _save(tmp_path / "lists/inside.png")
+    rows = ["../outside.png", str(outside), str(inside), "missing.png", "", "nul\0.png", "."]
+    path = _list(tmp_path / "lists", "path,label", *(f"{row},0" for row in rows))
+    source = open_source(path)
+    reasons = [source.read(entry, SHAPE).reason for entry in source.entries()]
+    assert "outside the folder lists" in reasons[0]
+    assert "outside the folder lists" in reasons[1]
+    assert reasons[2:5] == ["", "There is no such file.", "The row names no file."]
+    assert reasons[5] and reasons[6] == "It is not a regular file."
+
+
+@pytest.mark.parametrize(
+    ("lines", "known", "words"),
+    [
+        (("file,label", "a.png,0"), None, "columns file, label; expected .* path and label"),
+        (("",), None, "columns .none."),
+        (("path,label",), None, "lists no pictures"),
+        (("path,label", "a.png,bird"), ("cat", "dog"), "'bird' is not a class; expected cat, dog"),
+        (("path,label", "a.png,2"), ("cat", "dog"), "2 is not a class"),
+        (("path,label", "a.png,-1"), None, "-1 is not a class; expected a number from 0"),
+    ],
+)
+def test_a_bad_list_says_what_was_expected(tmp_path, lines, known, words):
+    with pytest.raises(ImagesError, match=words):
+        open_source(_list(tmp_path, *lines), known)
+
+
+def test_a_list_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "list.csv").write_bytes(b"path\n\xff\xfe\n")
+    with pytest.raises(ImagesError, match="expected CSV in UTF-8"):
+        open_source(tmp_path / "list.csv")
+
+
+def test_threads_read_the_same(tmp_path):
+    for n in range(40):
+        _save(tmp_path / f"{n:02}.png", n)
+    source = open_source(tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        pictures = list(pool.map(lambda entry: source.read(entry, SHAPE), source.entries()))
+    assert [int(p.pixels[0, 0, 0]) for p in pictures] == list(range(40))
+    assert threading.active_count() >= 1
+
+
+def test_the_reader_needs_no_framework():
+    import subprocess
+    import sys
+
+    code = "import sys, robustness.images as _; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_article_photographs(article_photos):
+    source = open_source(article_photos)
+    pictures = [source.read(entry, (128, 128, 3)) for entry in source.entries()]
+    assert len(pictures) == 5
+    assert all(p.pixels is not None and np.ptp(p.pixels) > 50 for p in pictures)
+
+
+def test_the_same_path_twice_gives_two_keys_even_against_numbers():
+    assert entries.numbered(["a", "a", "a (2)", "a"]) == ["a", "a (2)", "a (2) (2)", "a (3)"]
