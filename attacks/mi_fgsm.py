@@ -36,6 +36,10 @@ class MIFGSM(Attack):
         gradient = look(state["point"]).gradient
         size = ops.mean(ops.abs(gradient), axis=(1, 2, 3), keepdims=True)
         momentum = self.decay * state["momentum"] + gradient / ops.maximum(size, 1e-30)
-        length = task.epsilon / self.steps if self.step_size is None else self.step_size + 0 * task.epsilon
+        length = (
+            task.epsilon / self.steps
+            if self.step_size is None
+            else self.step_size + 0 * task.epsilon
+        )
         move = task.per_row(length) * task.norm.steepest(momentum)
         return {"point": task.project(state["point"] - move), "momentum": momentum}

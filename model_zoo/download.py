@@ -30,9 +30,7 @@ _CUT = (requests.RequestException, urllib3.exceptions.HTTPError)
 class Patient(requests.adapters.HTTPAdapter):
     """An adapter that never waits for ever: 10 s for a connection, 60 s for the next byte."""
 
-    def send(  # noqa: PLR0917 (as in the base class)
-        self, request, stream=False, timeout=None, verify=True, cert=None, proxies=None
-    ):
+    def send(self, request, stream=False, timeout=None, verify=True, cert=None, proxies=None):
         """Send `request`, with a timeout if the caller gave none."""
         return super().send(request, stream, timeout or (10, 60), verify, cert, proxies)
 

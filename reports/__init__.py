@@ -1,0 +1,10 @@
+"""Reports: a run folder in, text out. Nothing here needs TensorFlow or Keras.
+
+``write_html(run)`` writes one self-contained page; ``summarise(Run.open(run))`` gives its numbers.
+"""
+
+from reports.html import write_html
+from reports.intervals import Share, wilson
+from reports.summary import Summary, summarise
+
+__all__ = ["Share", "Summary", "summarise", "wilson", "write_html"]

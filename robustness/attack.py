@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from keras import ops
 
 from robustness import draws, gradients, plugins, settings
-from robustness.errors import AttackError
+from robustness.errors import AttackError, SettingError
 from robustness.goals import Goal, predicted
 from robustness.losses import LOSSES
 from robustness.norms import Norm
@@ -207,6 +207,14 @@ class Attack(ABC):
     def step(self, task: Task, state: State, look: Look) -> State:
         """The state after one more step."""
 
+    def expect_norm(self, norm: Norm) -> None:
+        """SettingError unless there is a version of this attack for `norm`."""
+        if norm.name not in self.norms:
+            raise SettingError(
+                f"{self.name} has no {norm.name} version; it works in {', '.join(self.norms)}. "
+                "Choose one of these norms, or another attack."
+            )
+
     @property
     def label(self) -> str:
         """Name and parameters, for people; unique among the attacks of a run."""
@@ -243,4 +251,6 @@ def create(cls: type[Attack], parameters: dict[str, Any]) -> Attack:
     texts = {k: v for k, v in parameters.items() if isinstance(v, str)}
     values = {k: v for k, v in parameters.items() if not isinstance(v, str)}
     settings.from_text(cls, dict.fromkeys(values, ""))
-    return cls(**{k.replace("-", "_"): v for k, v in values.items()}, **settings.from_text(cls, texts))
+    return cls(
+        **{k.replace("-", "_"): v for k, v in values.items()}, **settings.from_text(cls, texts)
+    )

@@ -79,7 +79,7 @@ def _checks(attack: type[Attack] | Attack, seed: int) -> Iterator[Check]:
                     sentence = clause(bench)
                 except RobustnessError as error:
                     sentence = str(error)
-                except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything
+                except Exception as error:
                     sentence = f"it raised {type(error).__name__}: {error}"
                 yield Check(f"{title} ({where})", not sentence, sentence)
                 if sentence:
@@ -89,15 +89,31 @@ def _checks(attack: type[Attack] | Attack, seed: int) -> Iterator[Check]:
 def _declarations(attack: Any) -> Check:
     cls = attack if isinstance(attack, type) else type(attack)
     if not issubclass(cls, Attack):
-        return Check("declares itself", False, f"{cls.__name__} is not an Attack; derive it from robustness.attack.Attack.")
+        return Check(
+            "declares itself",
+            False,
+            f"{cls.__name__} is not an Attack; derive it from robustness.attack.Attack.",
+        )
     missing = [n for n in ("name", "paper", "norms") if not getattr(cls, n, None)]
     if missing:
-        return Check("declares itself", False, f"{cls.__name__} lacks {', '.join(missing)}; set them as class variables.")
+        return Check(
+            "declares itself",
+            False,
+            f"{cls.__name__} lacks {', '.join(missing)}; set them as class variables.",
+        )
     unknown = [n for n in cls.norms if n not in NORMS]
     if unknown:
-        return Check("declares itself", False, f"unknown norms {', '.join(unknown)}; expected some of {', '.join(NORMS)}.")
+        return Check(
+            "declares itself",
+            False,
+            f"unknown norms {', '.join(unknown)}; expected some of {', '.join(NORMS)}.",
+        )
     if cls.knowledge not in ("white-box", "score", "decision"):
-        return Check("declares itself", False, f"knowledge {cls.knowledge!r}; expected white-box, score or decision.")
+        return Check(
+            "declares itself",
+            False,
+            f"knowledge {cls.knowledge!r}; expected white-box, score or decision.",
+        )
     try:
         if isinstance(attack, type):
             attack()
@@ -141,7 +157,11 @@ class _Bench:
         return float(np.ceil(3 * need + 2))
 
     def points(
-        self, order: list[int], *, slots: int | None = None, epsilons: dict[int, float] | None = None
+        self,
+        order: list[int],
+        *,
+        slots: int | None = None,
+        epsilons: dict[int, float] | None = None,
     ) -> dict[int, np.ndarray]:
         """The points (steps + 1, h, w, c) of some images, run together in this order."""
         rows = engine.Rows(
@@ -162,7 +182,9 @@ class _Bench:
             walk.append(np.asarray(ops.convert_to_numpy(state["own"]["point"])))
         after = tree.map_structure(lambda x: (tuple(x.shape), str(x.dtype)), state["own"])
         if after != shapes:
-            raise AttackError(f"the state changes from {shapes} to {after}; keep names, shapes and types.")
+            raise AttackError(
+                f"the state changes from {shapes} to {after}; keep names, shapes and types."
+            )
         return {i: np.stack([w[n] for w in walk]) for n, i in enumerate(order)}
 
     def flips(self) -> dict[str, engine.Rung]:
@@ -220,7 +242,9 @@ def _budget(bench: _Bench) -> str:
     for i, walk in bench.points(list(range(ROWS))).items():
         if walk.min() < -1e-3 or walk.max() > 255 + 1e-3:
             return f"image {i} leaves 0..255 ({walk.min():.4g}..{walk.max():.4g}); end with task.project."
-        size = np.asarray(ops.convert_to_numpy(bench.norm.size(walk - bench.images[i].astype("float32"))))
+        size = np.asarray(
+            ops.convert_to_numpy(bench.norm.size(walk - bench.images[i].astype("float32")))
+        )
         if size.max() > bench.budget * (1 + 1e-4):
             return (
                 f"image {i} is {size.max():.5g} away after step {int(size.argmax())}; the budget is "
@@ -257,7 +281,9 @@ def _neighbours(bench: _Bench) -> str:
 def _seeded(bench: _Bench) -> str:
     first, second = bench.points([0, 1])[0], bench.points([0, 1])[0]
     if not np.array_equal(first, second):
-        return "two runs with one seed differ; draw random numbers with task.uniform or task.normal."
+        return (
+            "two runs with one seed differ; draw random numbers with task.uniform or task.normal."
+        )
     return ""
 
 

@@ -18,7 +18,6 @@ from keras import ops, tree
 from robustness import draws, gradients
 from robustness.attack import Attack, Look, Task
 from robustness.classifier import Classifier
-from robustness.errors import SettingError
 from robustness.judge import CHUNK, Flip, Judge, Suspect
 from robustness.optimization.iterate import iterate
 from robustness.threat import Threat
@@ -113,11 +112,7 @@ class Rows:
     def __init__(
         self, classifier: Classifier, attack: Attack, threat: Threat, *, slots: int, seed: int
     ) -> None:
-        if threat.norm.name not in attack.norms:
-            raise SettingError(
-                f"{attack.name} has no {threat.norm.name} version; expected a norm among "
-                f"{', '.join(attack.norms)}."
-            )
+        attack.expect_norm(threat.norm)
         self._classifier, self._attack, self._threat = classifier, attack, threat
         self._seed, self.slots = seed, slots
         self._chunk = min(CHUNK, slots)
@@ -198,7 +193,9 @@ class Rows:
         state, reached = self._advance(state)
         return state, ops.convert_to_numpy(reached)
 
-    def snap(self, state: State, points: Any, where: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def snap(
+        self, state: State, points: Any, where: Sequence[int]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Rows of `points` as uint8 pictures inside the budget, and whether they were finite."""
         grids, finite = [], []
         for start in range(0, len(where), self._chunk):

@@ -96,7 +96,9 @@ def l0(z: Any, radius: Any, low: Any, high: Any, *, channels: int = 1) -> Any:
     earlier pixel.
     """
     inside = ops.clip(z, low, high)
-    gain = ops.sum(ops.reshape(z * z - (z - inside) ** 2, (-1, z.shape[1] // channels, channels)), 2)
+    gain = ops.sum(
+        ops.reshape(z * z - (z - inside) ** 2, (-1, z.shape[1] // channels, channels)), 2
+    )
     order = ops.argsort(-gain, axis=1)
     rank = ops.argsort(order, axis=1)
     kept = ops.cast(rank, z.dtype) < ops.floor(radius)[:, None]

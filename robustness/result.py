@@ -11,10 +11,20 @@ import pandas as pd
 from robustness import plugins
 from robustness.store import FLIPPED, ROBUST, Run
 
-_COLUMNS = (
-    "image label clean_class attack epsilon status adversarial_class confidence_before "
-    "confidence_after l0 l1 l2 linf step forward backward"
-).split()
+_COLUMNS = [
+    *("image", "label", "clean_class", "attack", "epsilon", "status", "adversarial_class"),
+    *(
+        "confidence_before",
+        "confidence_after",
+        "l0",
+        "l1",
+        "l2",
+        "linf",
+        "step",
+        "forward",
+        "backward",
+    ),
+]
 
 
 class AuditResult:
@@ -72,6 +82,7 @@ class AuditResult:
 
     def _repr_html_(self) -> str:
         rates = self.flip_rates.rename("flip rate").reset_index()
-        return f"<p>{self.flip_rate:.1%} of the correctly classified images flip.</p>" + rates.to_html(
-            index=False, escape=True, float_format=lambda x: f"{x:.3g}"
+        return (
+            f"<p>{self.flip_rate:.1%} of the correctly classified images flip.</p>"
+            + rates.to_html(index=False, escape=True, float_format=lambda x: f"{x:.3g}")
         )

@@ -33,9 +33,7 @@ class Setting:
 
 def setting(default: Any, meaning: str, **limits: Any) -> Any:
     """A dataclass field with a `Setting`; limits are `low`, `high`, `choices`, `automatic`."""
-    return dataclasses.field(
-        default=default, metadata={"setting": Setting(meaning, **limits)}
-    )
+    return dataclasses.field(default=default, metadata={"setting": Setting(meaning, **limits)})
 
 
 def settings(cls: type) -> dict[str, tuple[dataclasses.Field, Setting]]:

@@ -13,8 +13,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +91,8 @@ _SQL_TYPES = {"str": "TEXT", "int": "INTEGER", "float": "REAL"}
 def _create(table: str) -> str:
     row, primary = _TABLES[table]
     columns = [f"{f.name} {_SQL_TYPES[str(f.type).split(' ')[0]]}" for f in fields(row)]
-    return f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(columns)}, PRIMARY KEY ({', '.join(primary)}))"
+    keys = f"PRIMARY KEY ({', '.join(primary)})"
+    return f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(columns)}, {keys})"
 
 
 class Run:
@@ -212,12 +212,6 @@ class Run:
             return False
         return hashlib.sha256(data).hexdigest() == Path(name).stem
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """One transaction: all of it or none of it."""
-        with self._db:
-            yield
-
     def add(self, rows: Iterable[ImageRow | OutcomeRow | StripRow]) -> None:
         """Write rows in one transaction, replacing those of the same key."""
         with self._db:
@@ -227,11 +221,6 @@ class Run:
                 marks = ", ".join("?" * len(values))
                 # The table's name is one of our own three.
                 self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", values)  # noqa: S608
-
-    def forget(self, image: str, attack: str) -> None:
-        """Drop the outcomes of one image under one attack."""
-        with self._db:
-            self._db.execute("DELETE FROM outcomes WHERE image = ? AND attack = ?", (image, attack))
 
     def _frame(self, table: str, order: str) -> pd.DataFrame:
         columns = [f.name for f in fields(_TABLES[table][0])]
@@ -272,9 +261,9 @@ class Run:
 
     def count(self, attack: str | None = None) -> dict[str, int]:
         """How many outcomes have each status."""
-        where, values = ("WHERE attack = ?", (attack,)) if attack else ("", ())
         rows = self._db.execute(
-            f"SELECT status, count(*) FROM outcomes {where} GROUP BY status", values  # noqa: S608
+            "SELECT status, count(*) FROM outcomes WHERE ? IN (attack, '') GROUP BY status",
+            (attack or "",),
         )
         return dict(rows.fetchall())
 
@@ -314,8 +303,3 @@ def _replace(target: Path, data: bytes) -> None:
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     part.write_bytes(data)
     part.replace(target)
-
-
-def as_record(row: ImageRow | OutcomeRow | StripRow) -> dict[str, Any]:
-    """A row as a plain dict."""
-    return asdict(row)

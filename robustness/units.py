@@ -17,13 +17,13 @@ def parse_epsilon(value: float | str) -> float:
     number, _, divisor = text.partition("/")
     try:
         epsilon = float(number)
-        if divisor and float(divisor) != 255:
+        if (divisor and float(divisor) != 255) or not math.isfinite(epsilon):
             raise ValueError
     except ValueError:
         raise SettingError(
             f'Epsilon {text!r} is not a budget; expected counts such as 4, or "4/255".'
         ) from None
-    if not math.isfinite(epsilon) or epsilon < 1:
+    if epsilon < 1:
         share = f" If {epsilon:g} is a share of 1, write {max(1, round(epsilon * 255))}."
         raise SettingError(
             f"Epsilon {text} is below 1 count, so no 8-bit image can change; expected counts, where "

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import keras
 
-CLASS_NAMES = ("cat", "dog")
-INPUT_SHAPE = (128, 128, 3)
+from model_zoo.dogs_vs_cats import CLASS_NAMES, INPUT_SHAPE
 
 
 def build(side: int = INPUT_SHAPE[0], *, dropout: float = 1.0) -> keras.Sequential:

@@ -41,7 +41,9 @@ class Pets:
     def read(self, entry: Entry, shape: tuple[int, int, int]) -> Picture:
         """The picture at the size of `shape`."""
         if shape[2] != 3:
-            return unreadable(entry, "the rendered pets are in colour; the model takes grey pictures")
+            return unreadable(
+                entry, "the rendered pets are in colour; the model takes grey pictures"
+            )
         pixels = _chelsea() if entry.key == CHELSEA else self._render(entry)
         size = (shape[1], shape[0])
         if pixels.shape[:2] == shape[:2]:
@@ -57,7 +59,7 @@ class Pets:
 
 def _chelsea() -> np.ndarray:
     """The middle square of Chelsea, whose face fills the picture."""
-    from skimage import data
+    from skimage import data  # noqa: PLC0415 - slow to import, and only for this one picture
 
     photo = data.chelsea()
     height, width = photo.shape[:2]

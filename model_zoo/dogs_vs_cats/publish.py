@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +23,7 @@ import numpy as np
 from model_zoo.dogs_vs_cats import weights_file, zoo
 from model_zoo.dogs_vs_cats.photos import held_out
 from model_zoo.dogs_vs_cats.renderings import renderings
+from reports.intervals import Share
 from robustness.classifier import Classifier
 from robustness.errors import ImagesError, ModelError, SettingError
 
@@ -43,31 +42,18 @@ _USE = (
 )
 
 
-@dataclass(frozen=True)
-class Tally:
-    """How many of so many pictures were right."""
-
-    right: int
-    count: int
-
-    @property
-    def card(self) -> dict[str, Any]:
-        """The accuracy with its 95 % Wilson interval, JSON-able."""
-        low, high = wilson(self.right, self.count)
-        share = round(self.right / self.count, 4)
-        interval = [round(low, 4), round(high, 4)]
-        return {"accuracy": share, "interval95": interval, "right": self.right, "of": self.count}
+def _card(share: Share) -> dict[str, Any]:
+    """An accuracy with its 95 % Wilson interval, JSON-able."""
+    numbers = [round(x, 4) for x in (share.share, share.low, share.high) if x is not None]
+    return {
+        "accuracy": numbers[0],
+        "interval95": numbers[1:],
+        "right": share.count,
+        "of": share.total,
+    }
 
 
-def wilson(right: int, count: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """The interval for a share `right / count` (count > 0) by Wilson's score, 95 % by default."""
-    share, square = right / count, z * z / count
-    middle = share + square / 2
-    spread = z * math.sqrt(share * (1 - share) / count + square / (4 * count))
-    return (middle - spread) / (1 + square), (middle + spread) / (1 + square)
-
-
-def tally(classifier: Classifier, pictures: Iterator[tuple[np.ndarray, int]]) -> Tally:
+def tally(classifier: Classifier, pictures: Iterator[tuple[np.ndarray, int]]) -> Share:
     """Judge `pictures`: pairs of uint8 (height, width, channels) and class index."""
     right = count = 0
     while batch := list(islice(pictures, _BATCH)):
@@ -76,7 +62,7 @@ def tally(classifier: Classifier, pictures: Iterator[tuple[np.ndarray, int]]) ->
         count += len(batch)
     if not count:
         raise ImagesError("There is not one picture to judge the model by.")
-    return Tally(right, count)
+    return Share.of(right, count)
 
 
 def held_out_photos(
@@ -148,10 +134,10 @@ def publish(
     _write(card, facts)  # `from_weights` compares with it
     published = zoo.from_weights(weights)
     drawn = ((pixels, label) for _, label, pixels in renderings(rendered))
-    facts["held_out_photographs"] = tally(
-        published, held_out_photos(source, published.input_shape)
-    ).card
-    facts["renderings"] = tally(published, drawn).card
+    facts["held_out_photographs"] = _card(
+        tally(published, held_out_photos(source, published.input_shape))
+    )
+    facts["renderings"] = _card(tally(published, drawn))
     _write(card, facts)
     return card
 

@@ -27,8 +27,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from model_zoo.dogs_vs_cats import photos
-from model_zoo.dogs_vs_cats.architecture import CLASS_NAMES, build
+from model_zoo.dogs_vs_cats import CLASS_NAMES, photos
+from model_zoo.dogs_vs_cats.architecture import build
+from model_zoo.dogs_vs_cats.renderings import training_rendering
 
 QUARTERS = 4
 """Checkpoints per epoch."""
@@ -153,7 +154,9 @@ def accuracy(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> floa
     right = 0
     for start in range(0, len(images), 256):
         batch = images[start : start + 256].astype("float32") / 255
-        right += int((model(batch, training=False).numpy().argmax(1) == labels[start : start + 256]).sum())
+        right += int(
+            (model(batch, training=False).numpy().argmax(1) == labels[start : start + 256]).sum()
+        )
     return right / len(images)
 
 
@@ -161,8 +164,6 @@ def with_renderings(images, labels, side: int, count: int, seed: int):
     """`images` and `labels` with `count` rendered pets of training seeds put behind them."""
     if not count:
         return images, labels
-    from model_zoo.dogs_vs_cats.renderings import training_rendering
-
     pets, classes = [], []
     for index in range(count):
         kind = index % len(CLASS_NAMES)
@@ -216,7 +217,9 @@ def train(archive: Path, out: Path, *, batch: int, seed: int, precision: str) ->
     return out / "model.keras"
 
 
-def run_stage(stage: Stage, finished: Path, previous: Path | None, archive: Path, *, batch: int, seed: int) -> None:
+def run_stage(
+    stage: Stage, finished: Path, previous: Path | None, archive: Path, *, batch: int, seed: int
+) -> None:
     """Train one stage, from `previous`'s weights if given, and save it as `finished`."""
     keras.utils.set_random_seed(seed)
     source = round(stage.side * 1.25)
@@ -249,17 +252,33 @@ def run_stage(stage: Stage, finished: Path, previous: Path | None, archive: Path
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, required=True, help="Kaggle's dogs-vs-cats.zip or train.zip")
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the result")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--photos", type=Path, required=True, help="Kaggle's dogs-vs-cats.zip or train.zip"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for checkpoints and the result"
+    )
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--precision", choices=("float32", "mixed_bfloat16"), default="mixed_bfloat16",
+        "--precision",
+        choices=("float32", "mixed_bfloat16"),
+        default="mixed_bfloat16",
         help="mixed_bfloat16 where the processor has it (AMX, AVX512-BF16, a GPU), else float32",
     )
     arguments = parser.parse_args()
-    print(train(arguments.photos, arguments.out, batch=arguments.batch, seed=arguments.seed, precision=arguments.precision))
+    print(
+        train(
+            arguments.photos,
+            arguments.out,
+            batch=arguments.batch,
+            seed=arguments.seed,
+            precision=arguments.precision,
+        )
+    )
 
 
 if __name__ == "__main__":

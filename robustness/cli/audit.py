@@ -34,37 +34,88 @@ Examples:
 def audit(
     model: Annotated[
         str,
-        typer.Option("--model", "-m", help="A name (`robustness models`), a .keras or .h5 file, or kaggle:OWNER/NOTEBOOK."),
+        typer.Option(
+            "--model",
+            "-m",
+            help="A name (`robustness models`), a .keras or .h5 file, or kaggle:OWNER/NOTEBOOK.",
+        ),
     ] = MODEL,
     images: Annotated[
         str,
-        typer.Option("--images", "-i", help="A folder, zip, CSV, .npz or picture; or pets, pets:N for rendered ones."),
+        typer.Option(
+            "--images",
+            "-i",
+            help="A folder, zip, CSV, .npz or picture; or pets, pets:N for rendered ones.",
+        ),
     ] = IMAGES,
     attack: Annotated[
         list[str] | None,
-        typer.Option("--attack", "-a", help=f"NAME or NAME:parameter=value,...; again for more. [default: {ATTACK}]"),
+        typer.Option(
+            "--attack",
+            "-a",
+            help=f"NAME or NAME:parameter=value,...; again for more. [default: {ATTACK}]",
+        ),
     ] = None,
     epsilon: Annotated[
         str, typer.Option("--epsilon", "-e", help="Budgets in counts: 4, 4/255, or 1,2,4,8.")
     ] = EPSILON,
     steps: Annotated[int | None, typer.Option(help="Steps of every attack given.")] = None,
-    step_size: Annotated[float | None, typer.Option(help="Step size of every attack given, as epsilon is counted.")] = None,
+    step_size: Annotated[
+        float | None, typer.Option(help="Step size of every attack given, as epsilon is counted.")
+    ] = None,
     restarts: Annotated[int | None, typer.Option(help="Restarts of every attack given.")] = None,
     norm: Annotated[str, typer.Option(help="linf, l2, l1 or l0.")] = "linf",
-    target: Annotated[str | None, typer.Option(help="Class to reach; any other class if not given.")] = None,
-    all_steps: Annotated[bool, typer.Option("--all-steps", help="Take every step and report the last point, not the first flip.")] = False,
-    limit: Annotated[int | None, typer.Option(help="At most so many pictures, a random sample in balance.")] = None,
-    per_class: Annotated[int | None, typer.Option(help="At most so many pictures of each class.")] = None,
-    held_out: Annotated[bool, typer.Option("--held-out", help="Only photos that the bundled CNN never saw.")] = False,
+    target: Annotated[
+        str | None, typer.Option(help="Class to reach; any other class if not given.")
+    ] = None,
+    all_steps: Annotated[
+        bool,
+        typer.Option(
+            "--all-steps", help="Take every step and report the last point, not the first flip."
+        ),
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option(help="At most so many pictures, a random sample in balance.")
+    ] = None,
+    per_class: Annotated[
+        int | None, typer.Option(help="At most so many pictures of each class.")
+    ] = None,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Only photos that the bundled CNN never saw.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of the sample and of the attacks.")] = 0,
-    classes: Annotated[str | None, typer.Option(help="Class names in the order of the model's outputs: cat,dog.")] = None,
-    scaling: Annotated[str | None, typer.Option(help="What the model's inputs are: 0..255, 0..1, -1..1, caffe or torch; found out if not given.")] = None,
-    trust_model: Annotated[bool, typer.Option("--trust-model", help="Load a file that could run code.")] = False,
-    evidence: Annotated[str, typer.Option(help="Which pictures stay on disk: flips, none, or a number of images.")] = "flips",
-    batch_size: Annotated[int | None, typer.Option(help="Rows that advance together; from the memory there is if not given.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The run folder. [default: audit-run-DATE-TIME]")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with this run; its own settings are used.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON on standard output, and nothing else there.")] = False,
+    classes: Annotated[
+        str | None, typer.Option(help="Class names in the order of the model's outputs: cat,dog.")
+    ] = None,
+    scaling: Annotated[
+        str | None,
+        typer.Option(
+            help="What the model's inputs are: 0..255, 0..1, -1..1, caffe or torch; found out if not given."
+        ),
+    ] = None,
+    trust_model: Annotated[
+        bool, typer.Option("--trust-model", help="Load a file that could run code.")
+    ] = False,
+    evidence: Annotated[
+        str, typer.Option(help="Which pictures stay on disk: flips, none, or a number of images.")
+    ] = "flips",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Rows that advance together; from the memory there is if not given."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The run folder. [default: audit-run-DATE-TIME]"),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with this run; its own settings are used.")
+    ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="The summary as JSON on standard output, and nothing else there."
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Attack every correctly classified picture, verify each flip from its saved file, and report."""
@@ -77,7 +128,7 @@ def audit(
     }  # fmt: skip
     if resume is not None:
         options = _resumed(resume)
-    folder = resume or out or Path(datetime.now().strftime("audit-run-%Y%m%d-%H%M%S"))  # noqa: DTZ005 - local time, for people
+    folder = resume or out or Path(datetime.now().strftime("audit-run-%Y%m%d-%H%M%S"))
     _run(options, folder, resume is not None, as_json, quiet)
 
 
@@ -210,5 +261,5 @@ def _show(result: Any, as_json: bool) -> None:
         return
     console = stdout()
     console.print(outcome_table(summary))
-    console.print(f"\n{summary.verdict}", markup=False, soft_wrap=True)
+    console.print(f"\n{summary.sentence}", markup=False, soft_wrap=True)
     console.print(f"report: {page}", markup=False, soft_wrap=True)

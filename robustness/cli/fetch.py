@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import time
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from model_zoo.download import Progress
 
 
 def fetch(
     source: Annotated[
         str,
-        typer.Argument(help="kaggle:OWNER/NOTEBOOK, kaggle-model:OWNER/MODEL/FRAMEWORK/VARIATION/VERSION or kaggle-competition:NAME."),
+        typer.Argument(
+            help="kaggle:OWNER/NOTEBOOK, kaggle-model:OWNER/MODEL/FRAMEWORK/VARIATION/VERSION or "
+            "kaggle-competition:NAME."
+        ),
     ],
-    force: Annotated[bool, typer.Option("--force", help="Again, even if it is there already.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Again, even if it is there.")] = False,
+    max_mb: Annotated[
+        int | None, typer.Option("--max-mb", help="Refuse more than so many megabytes.", min=1)
+    ] = None,
 ) -> None:
     """Download a model or data from Kaggle into the cache, and print where it is.
 
@@ -23,4 +33,20 @@ def fetch(
     """
     from model_zoo import fetch as get
 
-    typer.echo(get(source, force=force))
+    limit = None if max_mb is None else max_mb * 1_000_000
+    typer.echo(get(source, force=force, max_bytes=limit, progress=_Lines()))
+
+
+class _Lines:
+    """A line a few seconds, and every note, on standard error."""
+
+    def __init__(self) -> None:
+        self._said = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.note:
+            typer.echo(progress.note, err=True)
+        if time.monotonic() - self._said > 3:
+            self._said = time.monotonic()
+            total = f" of {progress.total / 1e6:.1f}" if progress.total else ""
+            typer.echo(f"{progress.done / 1e6:.1f}{total} MB", err=True)

@@ -10,7 +10,9 @@ import typer
 
 def report(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to; into the run if not given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where to; into the run if not given.")
+    ] = None,
     kind: Annotated[str, typer.Option(help="An installed kind of report.")] = "html",
 ) -> None:
     """Write a run's report again, from what the run kept. Needs no TensorFlow.

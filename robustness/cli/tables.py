@@ -14,16 +14,18 @@ if TYPE_CHECKING:
 def outcome_table(summary: Summary) -> Table:
     """A row an attack and epsilon: flips of the initially correct images, with their interval."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("attack", "epsilon", "flipped", "of", "flip rate", "95 % interval"):
+    for title in ("attack", "epsilon", "flipped", "of", "flip rate", "95 % interval", "steps"):
         table.add_column(title, justify="left" if title == "attack" else "right")
-    for row in summary.rows:
-        low, high = row.interval
+    for rate in summary.rates:
+        share = rate.tally.flip_rate
+        known = share.share is not None and share.low is not None and share.high is not None
         table.add_row(
-            Text(row.attack),
-            f"{row.epsilon:g}",
-            str(row.flipped),
-            str(row.correct),
-            "-" if row.flip_rate is None else f"{row.flip_rate:.1%}",
-            "-" if row.flip_rate is None else f"{low:.1%} .. {high:.1%}",
+            Text(rate.attack or "all together"),
+            f"{rate.epsilon:g}",
+            str(share.count),
+            str(share.total),
+            f"{share.share:.1%}" if known else "-",
+            f"{share.low:.1%} .. {share.high:.1%}" if known else "-",
+            "-" if rate.steps is None else f"{rate.steps:g}",
         )
     return table

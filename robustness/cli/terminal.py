@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
-    from robustness.auditing import Progress as Report
+    from robustness.auditor import Progress as Report
 
 PLAIN_SECONDS = 10.0
 
@@ -23,7 +23,9 @@ def stdout() -> Console:
 def stderr() -> Console:
     """Where progress and errors go."""
     plain = bool(os.environ.get("CI"))
-    return Console(stderr=True, highlight=False, emoji=False, force_interactive=False if plain else None)
+    return Console(
+        stderr=True, highlight=False, emoji=False, force_interactive=False if plain else None
+    )
 
 
 def duration(seconds: float) -> str:

@@ -19,7 +19,7 @@ import keras
 
 _backend = import_module(f"{__name__}._{keras.backend.backend()}")
 
-compile = _backend.compile  # noqa: A001 - the word for it in every framework
+compile = _backend.compile
 device = _backend.device
 accelerated = _backend.accelerated
 value_and_grad = _backend.value_and_grad

@@ -12,7 +12,9 @@ import jax.numpy as jnp
 OutOfMemory = (jax.errors.JaxRuntimeError,)
 
 
-def value_and_grad(fn: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[tuple[Any, Any], Any]]:
+def value_and_grad(
+    fn: Callable[..., tuple[Any, Any]],
+) -> Callable[..., tuple[tuple[Any, Any], Any]]:
     """Values, auxiliary results and per-row gradients of `fn` at its first argument.
 
     JAX has no word for "not connected": a loss that ignores the image has a gradient of zeros, which
@@ -30,7 +32,7 @@ def value_and_grad(fn: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[tu
     return call
 
 
-def compile(fn: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001
+def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
     """`fn` as one program, traced once per structure and shape of its arguments."""
     return jax.jit(fn)
 

@@ -14,7 +14,9 @@ from robustness.gradients._messages import DISCONNECTED
 OutOfMemory = (tf.errors.ResourceExhaustedError,)
 
 
-def value_and_grad(fn: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[tuple[Any, Any], Any]]:
+def value_and_grad(
+    fn: Callable[..., tuple[Any, Any]],
+) -> Callable[..., tuple[tuple[Any, Any], Any]]:
     """Values, auxiliary results and per-row gradients of `fn` at its first argument."""
 
     def call(points: Any, *data: Any) -> tuple[tuple[Any, Any], Any]:
@@ -30,7 +32,7 @@ def value_and_grad(fn: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[tu
     return call
 
 
-def compile(fn: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001
+def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
     """`fn` as one graph, traced once per structure and shape of its arguments."""
     return tf.function(fn, reduce_retracing=False, jit_compile=False, autograph=False)
 

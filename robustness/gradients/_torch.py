@@ -14,7 +14,9 @@ from robustness.gradients._messages import DISCONNECTED
 OutOfMemory = (torch.OutOfMemoryError,)
 
 
-def value_and_grad(fn: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[tuple[Any, Any], Any]]:
+def value_and_grad(
+    fn: Callable[..., tuple[Any, Any]],
+) -> Callable[..., tuple[tuple[Any, Any], Any]]:
     """Values, auxiliary results and per-row gradients of `fn` at its first argument."""
 
     def call(points: Any, *data: Any) -> tuple[tuple[Any, Any], Any]:
@@ -35,7 +37,7 @@ def _detach(value: Any) -> Any:
     return value.detach() if isinstance(value, torch.Tensor) else value
 
 
-def compile(fn: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A001
+def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
     """`fn` without gradient bookkeeping; PyTorch needs no tracing."""
     return torch.no_grad()(fn)
 

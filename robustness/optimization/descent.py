@@ -187,9 +187,13 @@ def _chunked(
     def call(point: np.ndarray) -> tuple[float, np.ndarray]:
         at = ops.convert_to_tensor(point)
         total, slope = 0.0, np.zeros_like(point)
-        parts = [whole] if whole is not None else (
-            [ops.convert_to_tensor(np.asarray(d[piece], "float64")) for d in data]
-            for piece in pieces
+        parts = (
+            [whole]
+            if whole is not None
+            else (
+                [ops.convert_to_tensor(np.asarray(d[piece], "float64")) for d in data]
+                for piece in pieces
+            )
         )
         for part in parts:
             values, gradient = seen(at, *part)
@@ -200,7 +204,10 @@ def _chunked(
     return call
 
 
-_ALIASES = {"momentum": ("SGD", {"momentum": 0.9}), "nesterov": ("SGD", {"momentum": 0.9, "nesterov": True})}
+_ALIASES = {
+    "momentum": ("SGD", {"momentum": 0.9}),
+    "nesterov": ("SGD", {"momentum": 0.9, "nesterov": True}),
+}
 _WRAPPERS = ("Optimizer", "LossScaleOptimizer", "MultiOptimizer")
 
 

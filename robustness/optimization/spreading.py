@@ -337,7 +337,9 @@ class _Schedule:
 def _shares(cosines: np.ndarray, weights: np.ndarray, power: float) -> np.ndarray:
     """What each pair contributes to the weighted energy; they add up to 1."""
     squares = np.maximum(2.0 - 2.0 * cosines, 1e-12)
-    exponents = np.where(weights < 0.1 * packing.SELF, -np.inf, weights - 0.5 * power * np.log(squares))
+    exponents = np.where(
+        weights < 0.1 * packing.SELF, -np.inf, weights - 0.5 * power * np.log(squares)
+    )
     shares = np.exp(exponents - np.max(exponents))
     return shares / np.sum(shares)
 
@@ -357,7 +359,9 @@ def _by_energy(
     schedule = _Schedule(problem, power, bound.angle if bound.exact else math.inf)
     size = problem.pairs.size
     easy = bound.exact and power is None
-    number = restarts or int(np.clip(400_000 / size * (0.02 if easy else 1.0), 4 if easy else 1, 64))
+    number = restarts or int(
+        np.clip(400_000 / size * (0.02 if easy else 1.0), 4 if easy else 1, 64)
+    )
     if size > 500_000 and restarts is None:
         number = 1
     begin = _starts(problem, seed, start)
@@ -395,7 +399,12 @@ def _by_energy(
     if path:  # walk the winner's way once more, alone, and watch it
         again = replace(schedule, best=np.inf, angles={}, polished={})
         shift = [job(winner.job)]
-        solve(iter(shift), 1, again, lambda points, _: frames.append(_unit(points[0].reshape(problem.count, -1))))
+        solve(
+            iter(shift),
+            1,
+            again,
+            lambda points, _: frames.append(_unit(points[0].reshape(problem.count, -1))),
+        )
     good = schedule.polished.get(winner.job, False)
     return _result(
         problem,

@@ -102,10 +102,7 @@ class Handler(BaseHTTPRequestHandler):
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         if asked and kaggle.ranges and self.headers.get("If-Range") == kaggle.etag:
             start = int(asked[1])
-        if start and kaggle.piece:
-            end = min(start + kaggle.piece, len(data))
-        else:
-            end = len(data)
+        end = min(start + kaggle.piece, len(data)) if start and kaggle.piece else len(data)
         self.send_response(206 if start else 200)
         self.send_header("Content-Type", "application/octet-stream")
         if kaggle.etag:

@@ -278,14 +278,6 @@ def test_without_weights_the_sentence_says_what_else_there_is(tmp_path):
 # Publishing
 
 
-@pytest.mark.parametrize(("right", "count"), [(0, 7), (7, 7), (1, 2), (2345, 2500)])
-def test_the_interval_is_wilsons(right, count):
-    from scipy.stats import binomtest
-
-    expected = binomtest(right, count).proportion_ci(0.95, method="wilson")
-    np.testing.assert_allclose(publish.wilson(right, count), expected, atol=1e-12)
-
-
 class Judge:
     """Says 1 where the first count is above 100."""
 

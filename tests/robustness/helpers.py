@@ -21,7 +21,11 @@ def linear(weights: np.ndarray, bias: np.ndarray, shape: tuple[int, int, int]) -
 
 
 def two_sided(
-    rng: np.random.Generator, *, rows: int = 12, shape: tuple[int, int, int] = (6, 6, 3), far: float = 6.0
+    rng: np.random.Generator,
+    *,
+    rows: int = 12,
+    shape: tuple[int, int, int] = (6, 6, 3),
+    far: float = 6.0,
 ) -> tuple[Classifier, np.ndarray, np.ndarray, np.ndarray]:
     """A two-class linear classifier, images, their classes, and |margin| of each.
 

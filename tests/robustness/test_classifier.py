@@ -15,7 +15,6 @@ from robustness.errors import ModelError, SettingError
 from robustness.scalings import SCALINGS, Scaling, choose_scaling, parse_scaling
 
 # Keras itself still calls NumPy in the old way when it reads a variable.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 SHAPE = (6, 5, 3)
 RNG = np.random.default_rng(1)
 IMAGES = RNG.integers(0, 256, (7, *SHAPE), dtype=np.uint8)

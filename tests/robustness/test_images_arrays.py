@@ -137,7 +137,7 @@ def test_rows_are_read_one_at_a_time(npz):
 def test_pickles_are_never_read(npz):
     with pytest.raises(ImagesError, match="pickled"):
         npz(images=np.full((1, *SHAPE), None))
-    with pytest.raises(ImagesError, match="cannot be read .*expected a sound .npz"):
+    with pytest.raises(ImagesError, match=r"cannot be read .*expected a sound \.npz"):
         npz(images=_images(), labels=np.array([None] * 6))
 
 

@@ -22,7 +22,9 @@ def _png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def _png(width, height, bits, colour, rows: bytes = b"", extra: bytes = b"") -> bytes:
+def _png(
+    width: int, height: int, bits: int, colour: int, rows: bytes = b"", *, extra: bytes = b""
+) -> bytes:
     """A PNG written by hand: what Pillow cannot write, it must still read."""
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     body = _png_chunk(b"IHDR", header) + extra + _png_chunk(b"IDAT", zlib.compress(rows))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
+import subprocess
+import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -187,7 +188,7 @@ def test_a_vanished_picture_and_a_strange_key_have_reasons(tmp_path):
 
 def test_nothing_there_suggests_what_may_be_meant(tmp_path):
     (tmp_path / "photos").mkdir()
-    with pytest.raises(ImagesError, match="nothing at .*did you mean '.*photos'"):
+    with pytest.raises(ImagesError, match=r"nothing at .*did you mean '.*photos'"):
         open_source(tmp_path / "photo")
     with pytest.raises(ImagesError, match="check the path"):
         open_source(tmp_path / ("x" * 5000))
@@ -285,14 +286,12 @@ def test_threads_read_the_same(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         pictures = list(pool.map(lambda entry: source.read(entry, SHAPE), source.entries()))
     assert [int(p.pixels[0, 0, 0]) for p in pictures] == list(range(40))
-    assert threading.active_count() >= 1
 
 
 def test_the_reader_needs_no_framework():
-    import subprocess
-    import sys
-
-    code = "import sys, robustness.images as _; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    code = (
+        "import sys, robustness.images; sys.exit(bool({'tensorflow', 'keras'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

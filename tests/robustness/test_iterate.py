@@ -77,5 +77,9 @@ def test_a_job_that_is_not_finished_keeps_its_slot():
 
 def test_each_hears_of_every_step():
     queue, heard = deque([2, 2]), []
-    iterate(Countdown(1), lambda: queue.popleft() if queue else None, each=lambda s: heard.append(int(s[0])))
+    iterate(
+        Countdown(1),
+        lambda: queue.popleft() if queue else None,
+        each=lambda s: heard.append(int(s[0])),
+    )
     assert heard == [1, 0, 1, 0]

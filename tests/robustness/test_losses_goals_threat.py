@@ -41,7 +41,15 @@ def test_goals_own_sign_and_predicate():
     assert to.concerns(1)
 
 
-@pytest.mark.parametrize(("text", "goal"), [(None, goals.Untargeted()), ("dog", goals.Targeted(1)), ("0", goals.Targeted(0)), (1, goals.Targeted(1))])
+@pytest.mark.parametrize(
+    ("text", "goal"),
+    [
+        (None, goals.Untargeted()),
+        ("dog", goals.Targeted(1)),
+        ("0", goals.Targeted(0)),
+        (1, goals.Targeted(1)),
+    ],
+)
 def test_targets_are_named_or_numbered(text, goal):
     assert goals.parse(text, ("cat", "dog")) == goal
 
@@ -52,14 +60,24 @@ def test_unknown_targets_name_the_classes(text):
         goals.parse(text, ("cat", "dog"))
 
 
-@pytest.mark.parametrize(("text", "counts"), [(4, 4.0), ("4", 4.0), ("4/255", 4.0), (" 8 / 255", 8.0), (1.5, 1.5)])
+@pytest.mark.parametrize(
+    ("text", "counts"), [(4, 4.0), ("4", 4.0), ("4/255", 4.0), (" 8 / 255", 8.0), (1.5, 1.5)]
+)
 def test_budgets_are_counts(text, counts):
     assert parse_epsilon(text) == counts
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [(0.5, "below 1 count"), (0.031, "write 8"), ("four", "not a budget"), ("4/256", "not a budget"), ("nan", "below 1 count"), (-3, "below 1"), ("inf", "below 1 count")],
+    [
+        (0.5, "below 1 count"),
+        (0.031, "write 8"),
+        ("four", "not a budget"),
+        ("4/256", "not a budget"),
+        ("nan", "not a budget"),
+        (-3, "below 1"),
+        ("inf", "not a budget"),
+    ],
 )
 def test_budgets_that_cannot_be_say_why(text, said):
     with pytest.raises(SettingError, match=said):

@@ -20,7 +20,6 @@ from robustness.errors import ModelError, UnsafeModelError
 
 layers = keras.layers
 # Keras itself still calls NumPy in the old way when it saves a variable.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
 def small_model(units: int = 3, operations: bool = False) -> keras.Model:

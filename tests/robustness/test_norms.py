@@ -46,7 +46,7 @@ def size_of(name: str, delta) -> np.ndarray:
 
 @pytest.mark.parametrize("name", NORMS)
 @given(seed=st.integers(0, 10**6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_projection_is_inside_idempotent_and_keeps_what_is_inside(name, seed):
     delta, images = arrays(seed)
     size = radius(name, seed)
@@ -56,7 +56,9 @@ def test_projection_is_inside_idempotent_and_keeps_what_is_inside(name, seed):
     assert (images + out <= 255 + 1e-3).all()
     again = project(name, out, size, images)
     np.testing.assert_allclose(again, out, atol=2e-3 * size.max())
-    inside = project(name, np.clip(delta, -images, 255 - images), np.full(4, 1e6, "float32"), images)
+    inside = project(
+        name, np.clip(delta, -images, 255 - images), np.full(4, 1e6, "float32"), images
+    )
     np.testing.assert_allclose(inside, np.clip(delta, -images, 255 - images), rtol=1e-5, atol=1e-3)
 
 
@@ -73,7 +75,7 @@ def test_projection_is_the_nearest_point_an_independent_solver_finds(name, seed)
     budget = {
         "l1": lambda u: size[0] - u.sum(),
         "l2": lambda u: size[0] ** 2 - ((u[:n] - u[n:]) ** 2).sum(),
-        "linf": lambda u: size[0] - (u[:n] + u[n:]).max(),
+        "linf": lambda u: size[0] - (u[:n] + u[n:]),
     }[name]
     start = np.concatenate([np.maximum(out, 0), np.maximum(-out, 0)]) * 0.5
     found = optimize.minimize(
@@ -145,7 +147,7 @@ def test_l2_samples_are_uniform_in_the_ball():
 
 @pytest.mark.parametrize("name", NORMS)
 @given(seed=st.integers(0, 10**6))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_grid_points_are_whole_legal_and_within_the_budget(name, seed):
     delta, images = arrays(seed)
     size = radius(name, seed)

@@ -12,7 +12,6 @@ from robustness.classifier import Classifier
 from robustness.errors import ImagesError
 
 # Keras itself still calls NumPy in the old way when it reads a variable.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 SHAPE = (4, 4, 3)
 RNG = np.random.default_rng(0)
 # Class k is bright in channel k; the noise keeps every picture different.

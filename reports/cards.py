@@ -1,0 +1,216 @@
+"""The quiet half of a report: what was threatened, with what, on what, and how to do it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from reports import words
+from reports.summary import Summary, section
+
+_SEVERITIES = ("error", "warning", "note", "ok")
+_WIDE = 0.20
+_KNOWLEDGE = {
+    "white-box": "white-box: the weights and gradients of the model",
+    "score": "score-based: its probabilities only",
+    "decision": "decision-based: its answer only",
+}
+_PARTS = {
+    "linf": "each component",
+    "l2": "Euclidean length",
+    "l1": "in all",
+    "l0": "changed pixels",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A term and what is to be said of it; `code` for hashes and the like."""
+
+    term: str
+    value: str
+    code: bool = False
+
+
+@dataclass(frozen=True)
+class Card:
+    """A titled list of rows; its `id` is the anchor on the page."""
+
+    id: str
+    title: str
+    rows: tuple[Row, ...]
+
+
+def title(summary: Summary) -> str:
+    """What the report is about."""
+    return str(section(summary.manifest, "model").get("name") or "a model")
+
+
+def moment(text: Any) -> str:
+    """`23 November 2026, 04:00 UTC` from an ISO time; other text as it is."""
+    try:
+        when = datetime.fromisoformat(str(text)).astimezone(UTC)
+    except ValueError:
+        return str(text or "")
+    return f"{when.day} {when:%B %Y, %H:%M} UTC"
+
+
+def figures(summary: Summary) -> list[tuple[str, str, str]]:
+    """The few numbers beside the verdict: (number, what it is, what it rests on)."""
+    clean, last = summary.images.clean_accuracy, summary.worst[-1] if summary.worst else None
+    found = []
+    if clean and clean.share is not None:
+        known = f"{clean.count:,} of {clean.total:,} images right"
+        found.append((words.percent(clean.share), "clean accuracy", known))
+    robust = last.robust_accuracy if last else None
+    if robust and robust.share is not None:
+        rest = f"{robust.count:,} of {robust.total:,} right whatever the attack"
+        found.append((words.percent(robust.share), "robust accuracy", rest))
+    smallest = summary.smallest_epsilon
+    if smallest.total:
+        if smallest.median is None:
+            value = f"> {summary.epsilon:g}" if summary.epsilon else "–"
+            rest = f"fewer than half of {smallest.total:,} flip"
+        else:
+            value = f"{smallest.median:g}"
+            rest = f"{smallest.censored:,} of {smallest.total:,} never flip"
+        found.append((value, "median smallest epsilon", rest))
+    if summary.cost.seconds is not None:
+        passes = summary.cost.forward + summary.cost.backward
+        found.append((words.seconds(summary.cost.seconds), "time taken", f"{passes:,} passes"))
+    return found
+
+
+def cards(summary: Summary) -> list[Card]:
+    """Every card of the page, in order."""
+    return [
+        Card("threat", "Threat model", tuple(_threat(summary))),
+        Card("target", "Target", tuple(_target(summary))),
+        Card("data", "Data", tuple(_data(summary))),
+        Card("device", "Device and cost", tuple(_device(summary))),
+    ]
+
+
+def _threat(summary: Summary) -> Iterable[Row]:
+    config = summary.config
+    attacks = [a for a in config.get("attacks") or () if isinstance(a, dict)]
+    goal = str(config.get("goal", "untargeted"))
+    yield Row("Goal", "any other class (untargeted)" if goal == "untargeted" else goal)
+    for knowledge in dict.fromkeys(str(a.get("knowledge", "")) for a in attacks):
+        if knowledge:
+            yield Row("Knowledge", _KNOWLEDGE.get(knowledge, knowledge))
+    epsilons = [float(e) for e in config.get("epsilons") or ()]
+    if epsilons:
+        name = words.NORM_NAMES.get(summary.norm, summary.norm)
+        shown = ", ".join(f"{e:g}" for e in epsilons)
+        also = "" if summary.norm == "l0" else f" ({', '.join(f'{e:g}/255' for e in epsilons)})"
+        unit = "" if summary.norm == "l0" else " counts of 0–255"
+        yield Row("Budget", f"{name}, {_PARTS.get(summary.norm, '')}: {shown}{unit}{also}")
+    yield Row("Domain", "8-bit pictures at the size the model takes")
+    yield Row("A flip is", "a right answer that turns wrong for the saved PNG, read back from disk")
+    for attack in attacks:
+        paper = f" {attack['paper']}." if attack.get("paper") else ""
+        settings = attack.get("parameters") or {}
+        said = ", ".join(f"{key} {value}" for key, value in settings.items()) or "no parameters"
+        yield Row(f"Attack {attack.get('name', '')}", f"{said}.{paper}")
+
+
+def _target(summary: Summary) -> Iterable[Row]:
+    model = section(summary.manifest, "model")
+    shape = model.get("input_shape")
+    yield Row("Model", title(summary))
+    if model.get("file"):
+        yield Row("File", f"{model['file']} ({model.get('format', 'unknown format')})")
+    if isinstance(shape, list | tuple):
+        yield Row("Input", f"{' × '.join(map(str, shape))} (height, width, channels)")
+    scaling = model.get("scaling")
+    if isinstance(scaling, dict):
+        yield Row("Scaling", str(scaling.get("sentence") or scaling.get("name") or "unknown"))
+    if model.get("head_sentence") or model.get("head"):
+        yield Row("Output", str(model.get("head_sentence") or model["head"]))
+    if summary.class_names:
+        shown = ", ".join(words.shorten(name) for name in summary.class_names[:20])
+        more = len(summary.class_names) - 20
+        yield Row("Classes", shown + (f" and {more:,} more" if more > 0 else ""))
+    if isinstance(model.get("parameters"), int):
+        yield Row("Parameters", f"{model['parameters']:,}")
+    for note in [*(model.get("findings") or ()), *(model.get("notes") or ())]:
+        yield Row("Note", str(note))
+    yield from _hashes(model, file_sha256="File SHA-256", weights_sha256="Weights SHA-256")
+
+
+def _data(summary: Summary) -> Iterable[Row]:
+    data, images = section(summary.manifest, "data"), summary.images
+    if data.get("description"):
+        yield Row("Source", str(data["description"]))
+    available = f" of {data['available']:,}" if isinstance(data.get("available"), int) else ""
+    yield Row("Selected", f"{images.selected:,}{available}")
+    unread = images.selected - images.readable
+    yield Row("Readable", f"{images.readable:,}" + (f", {unread:,} not" if unread else ""))
+    if images.labelled:
+        yield Row(
+            "Wrong before", f"{images.misclassified:,}, not attacked and never counted as flips"
+        )
+    if summary.converted:
+        yield Row("Converted", f"{summary.converted:,} resized or turned into plain 8-bit pictures")
+    if data.get("seed") is not None:
+        yield Row("Seed", str(data["seed"]))
+    yield from _hashes(data, sha256="Pictures SHA-256", selection_sha256="Selection SHA-256")
+
+
+def _device(summary: Summary) -> Iterable[Row]:
+    for name, value in section(summary.manifest, "environment").items():
+        if value:
+            yield Row(str(name).replace("_", " ").capitalize(), str(value))
+    tool = section(summary.manifest, "tool")
+    if tool:
+        yield Row("Tool", f"{tool.get('name', '')} {tool.get('version', '')}".strip())
+    yield Row("Time", words.seconds(summary.cost.seconds))
+    yield Row("Passes", f"{summary.cost.forward:,} forward, {summary.cost.backward:,} backward")
+    for name in ("created", "finished"):
+        if summary.manifest.get(name):
+            yield Row(name.capitalize(), moment(summary.manifest[name]))
+
+
+def _hashes(card: dict[str, Any], **terms: str) -> Iterable[Row]:
+    for key, term in terms.items():
+        if card.get(key):
+            yield Row(term, str(card[key]), code=True)
+
+
+def checks(summary: Summary) -> list[dict[str, str]]:
+    """The checks before the attack, the worst first."""
+    found = []
+    for entry in summary.manifest.get("preflight") or ():
+        severity = str(entry.get("severity", "note"))
+        known = severity if severity in _SEVERITIES else "note"
+        said = {"id": str(entry.get("id", "")), "sentence": str(entry.get("sentence", ""))}
+        found.append({"severity": known, **said})
+    return sorted(found, key=lambda one: _SEVERITIES.index(one["severity"]))
+
+
+def limits(summary: Summary) -> list[str]:
+    """What the numbers do not say."""
+    said = [
+        "Robustness here is an upper bound: an attack can be too weak. An image that held may fall to "
+        "more steps, more restarts or another attack; an image that flipped has flipped.",
+        "The interval says how well these images stand for others drawn in the same way. It says "
+        "nothing of how strong the attack was.",
+        "Tried were small changes of pixels at the size the model takes. Rotation, light, crops, "
+        "stickers and photographs of prints are other threats.",
+    ]
+    rate = summary.overall.flip_rate
+    if rate.low is not None and rate.high is not None and rate.high - rate.low > _WIDE:
+        said.append(
+            f"{words.plural(rate.total, 'image is', 'images are')} few: the 95 % interval spans "
+            f"{100 * (rate.high - rate.low):.0f} points. Audit more images."
+        )
+    if str(summary.config.get("goal", "untargeted")) != "untargeted":
+        said.append(
+            "The attack had one class to reach; images driven to other classes count as robust."
+        )
+    if len(summary.attacks) == 1:
+        said.append("One attack only. Attacks of another kind find what this one is blind to.")
+    return said

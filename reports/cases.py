@@ -1,0 +1,132 @@
+"""The flips worth showing: the most confident ones, no kind of flip taking all the room."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from reports import metrics
+
+MOST = 6
+MOST_STEPS = 6
+
+
+@dataclass(frozen=True)
+class Step:
+    """One picture on the way: after how many steps, the file, a probability per class."""
+
+    number: int
+    png: str
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class CaseRow:
+    """One flip to show. `png` is the flip's file, `original` the image's; None where not kept."""
+
+    image: str
+    name: str
+    label: int | None
+    before: int | None
+    after: int | None
+    confidence_before: float | None
+    confidence_after: float | None
+    attack: str
+    epsilon: float
+    linf: float | None
+    step: int | None
+    original: str | None
+    png: str | None
+    steps: tuple[Step, ...]
+
+
+def best_cases(
+    images: pd.DataFrame,
+    outcomes: pd.DataFrame,
+    strips: pd.DataFrame,
+    most: int = MOST,
+) -> tuple[CaseRow, ...]:
+    """Up to `most` flips, one an image.
+
+    Those with pictures come before those without, those with their steps before those with the
+    end only; then kinds of flip (from class, to class) take turns, the most confident first.
+    """
+    flips = outcomes[outcomes["status"] == metrics.FLIPPED]
+    known = images[["key", "name", "label", "clean_class", "png"]]
+    flips = flips.merge(known, left_on="image", right_on="key", suffixes=("", "_original"))
+    walks = {key: rows for key, rows in strips.groupby(["image", "attack", "epsilon"])}
+    keys = list(zip(flips["image"], flips["attack"], flips["epsilon"], strict=True))
+    flips = flips.assign(
+        pictured=(flips["png"].notna() & flips["png_original"].notna()).astype("int64"),
+        walked=pd.Series([key in walks for key in keys], index=flips.index, dtype="int64"),
+    )
+    order = flips.sort_values(
+        ["pictured", "walked", "epsilon", "confidence_after", "image", "attack"],
+        ascending=[False, False, True, False, True, True],
+    ).drop_duplicates("image")
+    order = order.sort_values(
+        ["pictured", "walked", "confidence_after", "image"], ascending=[False, False, False, True]
+    )
+    turn = order.groupby(
+        ["pictured", "walked", "clean_class", "adversarial_class"], dropna=False
+    ).cumcount()
+    order = order.assign(turn=turn).sort_values(
+        ["pictured", "walked", "turn", "confidence_after", "image"],
+        ascending=[False, False, True, False, True],
+    )
+    return tuple(_case(row, walks) for row in order.head(most).to_dict("records"))
+
+
+def _case(row: dict[Any, Any], walks: dict[Any, pd.DataFrame]) -> CaseRow:
+    rows = walks.get((row["image"], row["attack"], row["epsilon"]))
+    return CaseRow(
+        image=str(row["image"]),
+        name=str(row["name"] or row["image"]),
+        label=_whole(row["label"]),
+        before=_whole(row["clean_class"]),
+        after=_whole(row["adversarial_class"]),
+        confidence_before=_known(row["confidence_before"]),
+        confidence_after=_known(row["confidence_after"]),
+        attack=str(row["attack"]),
+        epsilon=float(row["epsilon"]),
+        linf=_known(row["linf"]),
+        step=_whole(row["step"]),
+        original=row["png_original"],
+        png=row["png"],
+        steps=() if rows is None else _steps(rows),
+    )
+
+
+def _steps(rows: pd.DataFrame) -> tuple[Step, ...]:
+    """The steps of one flip: the first, the last, and a few evenly between."""
+    ordered = rows.sort_values("step").to_dict("records")
+    steps = [
+        Step(int(row["step"]), str(row["png"]), found)
+        for row in ordered
+        if row["png"] and (found := _probabilities(row["probabilities"]))
+    ]
+    if len(steps) <= MOST_STEPS:
+        return tuple(steps)
+    places = {round(i * (len(steps) - 1) / (MOST_STEPS - 1)) for i in range(MOST_STEPS)}
+    return tuple(steps[place] for place in sorted(places))
+
+
+def _probabilities(text: Any) -> tuple[float, ...]:
+    """The numbers of a JSON list; nothing where it is not one."""
+    try:
+        values = json.loads(text)
+        return tuple(float(v) for v in values if math.isfinite(float(v)))
+    except (TypeError, ValueError):
+        return ()
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None or math.isnan(value) else int(value)
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else float(value)

@@ -1,0 +1,199 @@
+"""The report's charts, each a function from numbers to inline SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from markupsafe import Markup
+
+from reports.intervals import Share
+from reports.svg import Axes, Drawing
+from reports.words import percent, percents, plural, shorten
+
+WIDTH, HEIGHT = 460.0, 268.0
+_QUARTERS = [0.0, 0.25, 0.5, 0.75, 1.0]
+CHANNELS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}
+_MOST_LABELS = 8
+
+
+@dataclass(frozen=True)
+class Line:
+    """A flip rate at each epsilon."""
+
+    name: str
+    points: tuple[tuple[float, Share], ...]
+
+
+def curve(lines: Sequence[Line], worst: Line, unit: str) -> Markup:
+    """Flip rate over epsilon: each attack, and all together with the 95 % interval.
+
+    Every line begins at no flips for epsilon 0, where nothing can change.
+    """
+    points = [(e, s) for e, s in worst.points if s.share is not None]
+    end = max((e for e, _ in points), default=1.0)
+    said = "; ".join(f"epsilon {e:g}: {percent(s.share)}" for e, s in points)
+    drawing = Drawing(WIDTH, HEIGHT, f"Flip rate over epsilon, all attacks together. {said}.")
+    alone = len(lines) <= 1
+    axes = Axes(drawing, (44, 14, WIDTH - (16 if alone else 118), HEIGHT - 44), (0, end), (0, 1))
+    axes.ticks_up(_QUARTERS, [f"{100 * q:.0f} %" for q in _QUARTERS])
+    axes.ticks_across([0.0, *(e for e, _ in points)], ["0", *(f"{e:g}" for e, _ in points)])
+    drawing.text((44 + axes.box[2]) / 2, HEIGHT - 6, f"epsilon, {unit}", "axis", "middle")
+    low = [(axes.x(e), axes.y(s.low or 0)) for e, s in points]
+    high = [(axes.x(e), axes.y(1 if s.high is None else s.high)) for e, s in points]
+    start = (axes.x(0), axes.y(0))
+    drawing.path([start, *low, *reversed(high)], "band", closed=True)
+    labels = []
+    for number, line in enumerate(lines if not alone else []):
+        kept = [(e, s.share) for e, s in line.points if s.share is not None]
+        places = [start, *((axes.x(e), axes.y(v)) for e, v in kept)]
+        drawing.path(places, f"line dash{number % 4}")
+        labels.append((places[-1][1], shorten(line.name, 17), "tick"))
+    places = [start, *((axes.x(e), axes.y(s.share or 0)) for e, s in points)]
+    drawing.path(places, "line worst")
+    for (x, y), (e, s) in zip(places[1:], points, strict=True):
+        drawing.dot(
+            x, y, 3.5, "worst-dot", f"{e:g}: {percent(s.share)} ({percents(s.low, s.high)})"
+        )
+    if not alone:
+        labels.append((places[-1][1], "all together", "tick strong"))
+        for y, words, look in _apart(labels[-_MOST_LABELS:], 15, axes.box[1], axes.box[3]):
+            drawing.text(axes.box[2] + 9, y + 4, words, look)
+    return drawing.markup()
+
+
+def _apart(
+    labels: list[tuple[float, str, str]], gap: float, top: float, bottom: float
+) -> list[tuple[float, str, str]]:
+    """The labels moved down until none touches the next, then up as a whole if they end too low."""
+    placed: list[tuple[float, str, str]] = []
+    # The envelope comes last and lies highest or as high: it keeps the upper place.
+    for y, words, look in sorted(
+        labels, key=lambda one: (round(one[0], 1), one[2] != "tick strong")
+    ):
+        placed.append((max(y, placed[-1][0] + gap) if placed else max(y, top), words, look))
+    excess = max(0.0, placed[-1][0] - bottom) if placed else 0.0
+    return [(y - excess, words, look) for y, words, look in placed]
+
+
+def deltas(histogram: pd.DataFrame) -> Markup:
+    """How many components changed by how many counts, a bar per channel; no change is left out.
+
+    `histogram` has an index of counts and a column per channel. Wide ranges are gathered in bins.
+    """
+    table, step = _gathered(histogram)
+    share = table / max(1, int(histogram.to_numpy().sum()))
+    top = float(share.to_numpy().max(initial=0)) or 1.0
+    names = CHANNELS.get(share.shape[1], tuple(f"channel {i}" for i in range(share.shape[1])))
+    drawing = Drawing(
+        WIDTH,
+        HEIGHT,
+        f"How often each change from {table.index.min()} to {table.index.max()} occurs.",
+    )
+    reach = max(abs(int(table.index.min())), abs(int(table.index.max())), 1)
+    axes = Axes(
+        drawing, (48, 14, WIDTH - 12, HEIGHT - 44), (-reach - step / 2, reach + step / 2), (0, top)
+    )
+    axes.ticks_up([0, top / 2, top], [percent(v) if v else "0" for v in (0, top / 2, top)])
+    counts = [c for c in range(-reach, reach + 1) if c % step == 0]
+    axes.ticks_across([float(c) for c in counts], [f"{c:+d}" if c else "0" for c in counts])
+    drawing.text((48 + WIDTH - 12) / 2, HEIGHT - 6, "change in counts", "axis", "middle")
+    slot = (axes.x(step) - axes.x(0)) * 0.78
+    each = slot / share.shape[1]
+    for count, row in share.iterrows():
+        value = float(str(count))
+        for place, (name, part) in enumerate(zip(names, row, strict=True)):
+            if not value or not part:
+                continue
+            x = axes.x(value) - slot / 2 + place * each
+            says = f"{value:+g} in {name}: {percent(float(part))}"
+            height = axes.box[3] - axes.y(float(part))
+            drawing.rect(x, axes.y(float(part)), max(0.6, each - 0.6), height, f"bar {name}", says)
+    drawing.line(axes.box[0], axes.box[3], axes.box[2], axes.box[3], "base")
+    return drawing.markup()
+
+
+def _gathered(histogram: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """The table in bins of an odd width, so that no change stays alone in the middle bin."""
+    reach = max(abs(int(histogram.index.min())), abs(int(histogram.index.max())), 1)
+    step = max(1, -(-reach // 16))
+    step += step % 2 == 0
+    if step == 1:
+        return histogram, 1
+    changed = histogram[histogram.index != 0]
+    middles = [step * round(int(count) / step) for count in changed.index]
+    # A small change must not fall into the bin of no change, which is not drawn.
+    middles = [m or (step if c > 0 else -step) for m, c in zip(middles, changed.index, strict=True)]
+    return changed.groupby(middles).sum(), step
+
+
+def confidences(before: Sequence[int], after: Sequence[int]) -> Markup:
+    """Two histograms back to back: confidence in the right class before, in the wrong one after."""
+    total, top = sum(before), max(*before, *after, 1)
+    drawing = Drawing(
+        WIDTH,
+        HEIGHT,
+        f"Confidence of {plural(total, 'flipped image')}: in the right class before, above; in the "
+        "wrong class after, below.",
+    )
+    axes = Axes(drawing, (44, 24, WIDTH - 12, HEIGHT - 44), (0, 1), (-top, top))
+    axes.ticks_up([-top, 0, top], [str(top), "0", str(top)])
+    axes.ticks_across(_QUARTERS, [f"{100 * q:.0f} %" for q in _QUARTERS])
+    drawing.text((44 + WIDTH - 12) / 2, HEIGHT - 6, "confidence", "axis", "middle")
+    width = (axes.box[2] - axes.box[0]) / len(before)
+    for values, look, sign in ((before, "bar calm", 1), (after, "bar accent", -1)):
+        for place, count in enumerate(values):
+            if count:
+                low, high = sorted((axes.y(0), axes.y(sign * count)))
+                share = place / len(values)
+                says = f"{100 * share:.0f}–{100 * (share + 1 / len(values)):.0f} %: {count}"
+                drawing.rect(
+                    axes.box[0] + place * width + 1, low, width - 2, high - low, look, says
+                )
+    drawing.line(axes.box[0], axes.y(0), axes.box[2], axes.y(0), "base")
+    drawing.text(axes.box[0] + 6, axes.box[1] + 12, "before: the right class", "key")
+    drawing.text(axes.box[0] + 6, axes.box[3] - 6, "after: the wrong class", "key accent-text")
+    return drawing.markup()
+
+
+def interval(share: Share) -> Markup:
+    """A small bar from 0 to 100 % with the interval as a line and the share as a dot."""
+    said = f"{percent(share.share)}, interval {percents(share.low, share.high)}"
+    drawing = Drawing(120, 14, said, kind="interval")
+    drawing.line(4, 7, 116, 7, "track")
+    if share.share is not None and share.low is not None and share.high is not None:
+        drawing.line(4 + 112 * share.low, 7, 4 + 112 * share.high, 7, "reach")
+        drawing.dot(4 + 112 * share.share, 7, 4, "worst-dot")
+    return drawing.markup()
+
+
+def meter(share: float, look: str) -> Markup:
+    """A bar as long as a share 0..1; its number stands beside it in the page."""
+    drawing = Drawing(100, 6, percent(share), kind="meter").stretched()
+    drawing.rect(0, 0, 100, 6, "track-fill")
+    drawing.rect(0, 0, 100 * min(1.0, max(0.0, share)), 6, look)
+    return drawing.markup()
+
+
+def parts(counts: Sequence[tuple[str, int]]) -> Markup:
+    """One bar of everything, cut into named parts: (class of the page, count)."""
+    total = sum(count for _, count in counts) or 1
+    said = ", ".join(f"{name} {count}" for name, count in counts if count)
+    drawing = Drawing(1000, 10, said or "nothing", kind="parts").stretched()
+    drawing.rect(0, 0, 1000, 10, "track-fill")
+    x = 0.0
+    for name, count in counts:
+        width = 1000 * count / total
+        gap = 2.0 if width > 6 else 0.0
+        drawing.rect(x, 0, width - gap, 10, f"part-{name}", f"{name}: {count}")
+        x += width
+    return drawing.markup()
+
+
+def frame(shape: tuple[int, int], top: int, left: int, side: int) -> Markup:
+    """A square outline to lay over a picture of `shape` (height, width)."""
+    drawing = Drawing(shape[1], shape[0], "Where the numbers below are", kind="frame")
+    drawing.rect(left - 0.5, top - 0.5, side + 1, side + 1, "frame-dark")
+    drawing.rect(left - 0.5, top - 0.5, side + 1, side + 1, "frame-light")
+    return drawing.markup()

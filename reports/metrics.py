@@ -1,0 +1,212 @@
+"""The numbers of a report, as pure functions of pictures and of the run's tables.
+
+A flip is counted among the images that the model classified correctly to begin with, and only where
+the attack could be judged: `flipped / (flipped + robust)`. Images that were wrong before, could not
+be read, or on which an attack broke down are counted apart, never as a flip and never as robust.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from reports.intervals import Share
+
+FLIPPED, ROBUST, FAILED = "flipped", "robust", "failed"
+MISCLASSIFIED, UNREADABLE = "misclassified", "unreadable"
+STATUSES = (FLIPPED, ROBUST, FAILED, MISCLASSIFIED, UNREADABLE)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many images have each status, and what follows.
+
+    `lowest` and `highest` are the flip rate if every failed image were robust, or flipped; they
+    equal the flip rate where none failed, and are None where no image was correct.
+    """
+
+    flipped: int
+    robust: int
+    failed: int
+    misclassified: int
+    unreadable: int
+    flip_rate: Share
+    lowest: float | None
+    highest: float | None
+
+
+def tally(status: pd.Series) -> Tally:
+    """Count one status an image."""
+    counts = {name: int((status == name).sum()) for name in STATUSES}
+    flipped, robust, failed = counts[FLIPPED], counts[ROBUST], counts[FAILED]
+    attacked = flipped + robust + failed
+    return Tally(
+        **counts,
+        flip_rate=Share.of(flipped, flipped + robust),
+        lowest=flipped / attacked if attacked else None,
+        highest=(flipped + failed) / attacked if attacked else None,
+    )
+
+
+def carried(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """`outcomes` with every flip counted at the larger epsilons of its attack as well.
+
+    A picture inside a small budget is inside each larger one, whatever the attack found there.
+    Sorted by attack, image and epsilon; only `status` changes.
+    """
+    frame = outcomes.sort_values(["attack", "image", "epsilon"], kind="stable")
+    flipped = frame["status"].eq(FLIPPED)
+    ever = flipped.groupby([frame["attack"], frame["image"]], sort=False).cummax()
+    return frame.assign(status=frame["status"].where(~ever, FLIPPED))
+
+
+_RANK = {FLIPPED: 0, FAILED: 1, ROBUST: 2, MISCLASSIFIED: 3, UNREADABLE: 4}
+
+
+def worst_case(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """One status per image and epsilon over all attacks: columns image, epsilon, status.
+
+    One flip suffices. Without any, an attack that broke down leaves the image undecided (failed);
+    only an image that every attack left alone is robust.
+    """
+    frame = carried(outcomes)
+    rank = frame["status"].map(_RANK).astype("int64")
+    worst = rank.groupby([frame["image"], frame["epsilon"]]).min().reset_index(name="rank")
+    names = {number: name for name, number in _RANK.items()}
+    return worst.assign(status=worst["rank"].map(names))[["image", "epsilon", "status"]]
+
+
+def clean_accuracy(images: pd.DataFrame) -> Share | None:
+    """Correct among the readable labelled images (columns label, clean_class); None without labels."""
+    known = images[images["label"].notna() & images["clean_class"].notna()]
+    if known.empty:
+        return None
+    return Share.of(int((known["label"] == known["clean_class"]).sum()), len(known))
+
+
+def robust_accuracy(status: pd.Series) -> Share:
+    """Robust among all readable images, wrong ones included: one status an image.
+
+    An image on which an attack failed is not counted as robust.
+    """
+    readable = status[status != UNREADABLE]
+    return Share.of(int((readable == ROBUST).sum()), len(readable))
+
+
+@dataclass(frozen=True)
+class SmallestEpsilon:
+    """How small a budget suffices, over the correct images.
+
+    `median` is the smallest epsilon at which at least half of them flip, None if that is beyond
+    the largest one tried; `censored` did not flip at any, `total` is all of them.
+    """
+
+    median: float | None
+    censored: int
+    total: int
+
+
+def smallest_epsilons(outcomes: pd.DataFrame) -> pd.Series:
+    """Per correct image the smallest epsilon at which any attack flipped it; inf where none did."""
+    attacked = outcomes[outcomes["status"].isin([FLIPPED, ROBUST, FAILED])]
+    found = attacked["epsilon"].astype("float64").where(attacked["status"] == FLIPPED, math.inf)
+    return found.groupby(attacked["image"]).min()
+
+
+def smallest_epsilon(outcomes: pd.DataFrame) -> SmallestEpsilon:
+    """The median over the correct images, those that never flip kept as beyond the last epsilon."""
+    epsilons = np.sort(smallest_epsilons(outcomes).to_numpy(dtype="float64"))
+    if not len(epsilons):
+        return SmallestEpsilon(None, 0, 0)
+    middle = float(epsilons[(len(epsilons) - 1) // 2])
+    censored = int(np.isinf(epsilons).sum())
+    return SmallestEpsilon(None if math.isinf(middle) else middle, censored, len(epsilons))
+
+
+def first_flips(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """One row per flipped image: its smallest epsilon, and there the most confident attack."""
+    flips = outcomes[outcomes["status"] == FLIPPED]
+    order = flips.sort_values(
+        ["epsilon", "confidence_after", "attack"], ascending=[True, False, True], kind="stable"
+    )
+    return order.drop_duplicates("image")
+
+
+def flips_between(flips: pd.DataFrame) -> pd.DataFrame:
+    """How many flips lead from which class to which: columns clean_class, adversarial_class, count."""
+    known = flips[flips["clean_class"].notna() & flips["adversarial_class"].notna()]
+    pairs = [known["clean_class"].astype("int64"), known["adversarial_class"].astype("int64")]
+    counted = known.groupby(pairs).size().reset_index(name="count")
+    return counted.sort_values(["count", "clean_class"], ascending=[False, True], kind="stable")
+
+
+@dataclass(frozen=True)
+class Change:
+    """How far two 8-bit pictures are apart, in counts. `pixels` and `components` are L0 both ways.
+
+    `psnr` in dB, None for identical pictures (infinite).
+    """
+
+    pixels: int
+    components: int
+    l1: float
+    l2: float
+    linf: float
+    psnr: float | None
+
+
+def delta(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The signed change, int16, of uint8 pictures (height, width, channels). ValueError if unlike."""
+    if before.shape != after.shape:
+        raise ValueError(f"Pictures of shapes {before.shape} and {after.shape} cannot be compared.")
+    return after.astype(np.int16) - before.astype(np.int16)
+
+
+def change(before: np.ndarray, after: np.ndarray) -> Change:
+    """Every distance between two uint8 pictures (height, width, channels)."""
+    size = np.abs(delta(before, after)).astype(np.int64)
+    l2 = math.sqrt(float((size * size).sum()))
+    return Change(
+        pixels=int(size.any(axis=-1).sum()),
+        components=int(np.count_nonzero(size)),
+        l1=float(size.sum()),
+        l2=l2,
+        linf=float(size.max(initial=0)),
+        psnr=psnr(l2, size.size),
+    )
+
+
+def psnr(l2: float, components: int) -> float | None:
+    """Peak signal to noise in dB from an L2 distance in counts; None where nothing changed."""
+    if l2 == 0 or components == 0:
+        return None
+    return 10 * math.log10(255 * 255 * components / (l2 * l2))
+
+
+def delta_histogram(deltas: Sequence[np.ndarray]) -> pd.DataFrame:
+    """How often each signed count occurs in each channel, over pictures of any size.
+
+    `deltas` are int arrays (height, width, channels). Index: every count from the smallest to the
+    largest, columns: channels. Empty without deltas.
+    """
+    if not deltas:
+        return pd.DataFrame()
+    low = min(int(d.min()) for d in deltas)
+    high = max(int(d.max()) for d in deltas)
+    totals = np.zeros((high - low + 1, deltas[0].shape[-1]), np.int64)
+    for one in deltas:
+        for channel in range(totals.shape[1]):
+            flat = one[..., channel].ravel().astype(np.int64) - low
+            totals[:, channel] += np.bincount(flat, minlength=len(totals))
+    return pd.DataFrame(totals, index=range(low, high + 1))
+
+
+def share_histogram(values: pd.Series, bins: int = 20) -> list[int]:
+    """How many of some shares 0..1 fall into each of `bins` equal bins; missing ones are left out."""
+    known = values.dropna().to_numpy(dtype="float64")
+    counts, _ = np.histogram(np.clip(known, 0, 1), bins=bins, range=(0, 1))
+    return [int(count) for count in counts]

@@ -1,0 +1,365 @@
+"""What a run has shown, as data: the report, a terminal and a machine read the same numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from reports import metrics, words
+from reports.cases import CaseRow, best_cases
+from reports.intervals import Share
+from reports.metrics import FAILED, FLIPPED, SmallestEpsilon, Tally
+from reports.tables import ReadableRun, complete
+
+WORST = None
+"""In place of an attack's name: every attack together, image by image."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What one attack, or all together (`attack` None), did within one epsilon.
+
+    Medians are over the flips: of their confidence, of their saved pictures' distances in counts,
+    and of the steps they took. `float_flips` flipped in float, but no 8-bit picture of them did.
+    """
+
+    attack: str | None
+    epsilon: float
+    tally: Tally
+    robust_accuracy: Share | None
+    confidence_after: float | None = None
+    l0: float | None = None
+    l2: float | None = None
+    steps: float | None = None
+    float_flips: int = 0
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """How many images, and what the model says of them unchanged."""
+
+    selected: int
+    readable: int
+    labelled: int
+    misclassified: int
+    clean_accuracy: Share | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """`count` images of class `before` flip to class `after`."""
+
+    before: str
+    after: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image without a verdict, and why."""
+
+    key: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Range:
+    """Smallest, median and largest of a distance over all flips, in `unit`."""
+
+    name: str
+    unit: str
+    low: float
+    median: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the run took. Passes are per image, not per batch."""
+
+    seconds: float | None
+    forward: int
+    backward: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything a report says, apart from the pixels. `to_dict` is JSON-able."""
+
+    sentence: str
+    epsilon: float | None
+    finished: bool
+    warnings: tuple[str, ...]
+    overall: Tally
+    images: ImageCounts
+    attacks: tuple[str, ...]
+    rates: tuple[Rate, ...]
+    worst: tuple[Rate, ...]
+    smallest_epsilon: SmallestEpsilon
+    pairs: tuple[Pair, ...]
+    distances: tuple[Range, ...]
+    confidence_before: tuple[int, ...]
+    confidence_after: tuple[int, ...]
+    cases: tuple[CaseRow, ...]
+    skipped: tuple[Skipped, ...]
+    failed: tuple[Skipped, ...]
+    converted: int
+    cost: Cost
+    manifest: dict[str, Any]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What was asked for."""
+        return section(self.manifest, "config")
+
+    @property
+    def norm(self) -> str:
+        """Name of the norm."""
+        return str(self.config.get("norm", "unknown norm"))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names, in the order of the model's outputs."""
+        return tuple(str(name) for name in self.manifest.get("class_names") or ())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists and numbers; what is not a finite number is None."""
+        return _plain(asdict(self))
+
+
+def section(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A part of the manifest; empty where it is missing."""
+    found = manifest.get(name)
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def summarise(run: ReadableRun) -> Summary:
+    """Everything a report says about a run, from its tables and `run.json`; no picture is read."""
+    manifest = run.manifest
+    images = complete(run.images(), "images")
+    outcomes = complete(run.outcomes(), "outcomes")
+    config = section(manifest, "config")
+    names = tuple(str(name) for name in manifest.get("class_names") or ())
+    labelled = bool(images["label"].notna().any())
+    epsilons = sorted(float(e) for e in outcomes["epsilon"].dropna().unique())
+    attacks = _attacks(config, outcomes)
+    worst_status = metrics.worst_case(outcomes)
+    last = worst_status[worst_status["epsilon"] == epsilons[-1]] if epsilons else worst_status
+    overall = metrics.tally(last["status"])
+    firsts = metrics.first_flips(outcomes).merge(
+        images[["key", "label", "clean_class"]], left_on="image", right_on="key"
+    )
+    sentence = words.verdict_sentence(
+        overall.flip_rate,
+        str(config.get("norm", "unknown norm")),
+        epsilons[-1] if epsilons else None,
+        _short_names(config, attacks),
+        str(config.get("goal", "untargeted")),
+    )
+    return Summary(
+        sentence=sentence,
+        epsilon=epsilons[-1] if epsilons else None,
+        finished=bool(manifest.get("finished")),
+        warnings=_warnings(manifest, images, outcomes, overall, attacks, len(epsilons)),
+        overall=overall,
+        images=_image_counts(images),
+        attacks=attacks,
+        rates=_rates(outcomes, attacks, labelled),
+        worst=_worst(worst_status, labelled),
+        smallest_epsilon=metrics.smallest_epsilon(outcomes),
+        pairs=_pairs(firsts, names),
+        distances=_distances(firsts, section(manifest, "model")),
+        confidence_before=tuple(metrics.share_histogram(firsts["confidence_before"])),
+        confidence_after=tuple(metrics.share_histogram(firsts["confidence_after"])),
+        cases=best_cases(images, outcomes, complete(run.strips(), "strips")),
+        skipped=_skipped(images),
+        failed=_failed(outcomes, images),
+        converted=int(images["note"].fillna("").astype(str).ne("").sum()),
+        cost=_cost(manifest, outcomes),
+        manifest=manifest,
+    )
+
+
+def _attacks(config: Mapping[str, Any], outcomes: pd.DataFrame) -> tuple[str, ...]:
+    """Labels in the order they were asked for, then any that only the table knows."""
+    known = [str(a.get("label") or a.get("name")) for a in config.get("attacks") or ()]
+    found = [str(name) for name in outcomes["attack"].dropna().unique()]
+    return tuple(dict.fromkeys([*(k for k in known if k in found), *found]))
+
+
+def _short_names(config: Mapping[str, Any], attacks: tuple[str, ...]) -> list[str]:
+    """Names without parameters, where these tell the attacks apart."""
+    names = {a.get("label"): str(a.get("name")) for a in config.get("attacks") or ()}
+    short = [names.get(label, label) for label in attacks]
+    return [words.shorten(n) for n in (short if len(set(short)) == len(short) else attacks)]
+
+
+def _rates(outcomes: pd.DataFrame, attacks: tuple[str, ...], labelled: bool) -> tuple[Rate, ...]:
+    frame = metrics.carried(outcomes)
+    groups = dict(list(frame.groupby(["attack", "epsilon"])))
+    ordered = sorted(groups, key=lambda key: (attacks.index(str(key[0])), key[1]))
+    return tuple(_rate(str(k[0]), float(k[1]), groups[k], labelled) for k in ordered)
+
+
+def _rate(attack: str, epsilon: float, rows: pd.DataFrame, labelled: bool) -> Rate:
+    flips = rows[rows["status"] == FLIPPED]
+    return Rate(
+        attack=attack,
+        epsilon=epsilon,
+        tally=metrics.tally(rows["status"]),
+        robust_accuracy=metrics.robust_accuracy(rows["status"]) if labelled else None,
+        confidence_after=_median(flips["confidence_after"]),
+        l0=_median(flips["l0"]),
+        l2=_median(flips["l2"]),
+        steps=_median(flips["step"]),
+        float_flips=int(((rows["float_flip"] == 1) & (rows["status"] != FLIPPED)).sum()),
+    )
+
+
+def _worst(status: pd.DataFrame, labelled: bool) -> tuple[Rate, ...]:
+    return tuple(
+        Rate(
+            attack=WORST,
+            epsilon=float(epsilon),
+            tally=metrics.tally(rows["status"]),
+            robust_accuracy=metrics.robust_accuracy(rows["status"]) if labelled else None,
+        )
+        for epsilon, rows in status.groupby("epsilon")
+    )
+
+
+def _image_counts(images: pd.DataFrame) -> ImageCounts:
+    readable = images["clean_class"].notna()
+    labelled = readable & images["label"].notna()
+    wrong = labelled & (images["label"] != images["clean_class"])
+    return ImageCounts(
+        selected=len(images),
+        readable=int(readable.sum()),
+        labelled=int(labelled.sum()),
+        misclassified=int(wrong.sum()),
+        clean_accuracy=metrics.clean_accuracy(images),
+    )
+
+
+def _pairs(firsts: pd.DataFrame, names: tuple[str, ...]) -> tuple[Pair, ...]:
+    counted = metrics.flips_between(firsts)
+    return tuple(
+        Pair(words.class_name(names, before), words.class_name(names, after), int(count))
+        for before, after, count in counted.itertuples(index=False)
+    )
+
+
+def _distances(flips: pd.DataFrame, model: Mapping[str, Any]) -> tuple[Range, ...]:
+    shape = model.get("input_shape")
+    size = math.prod(shape) if isinstance(shape, list | tuple) else 0
+    noise = [metrics.psnr(v, size) for v in flips["l2"].dropna()] if size else []
+    columns = [
+        ("Changed pixels (L0)", "pixels", flips["l0"]),
+        ("Changed components (L0)", "components", flips["components"]),
+        ("Sum of changes (L1)", "counts", flips["l1"]),
+        ("Euclidean length (L2)", "counts", flips["l2"]),
+        ("Largest change (L∞)", "counts", flips["linf"]),
+        ("Peak signal to noise", "dB", pd.Series(noise, dtype="float64")),
+    ]
+    return tuple(
+        Range(name, unit, float(v.min()), float(v.median()), float(v.max()))
+        for name, unit, column in columns
+        if not (v := column.dropna()).empty
+    )
+
+
+def _skipped(images: pd.DataFrame) -> tuple[Skipped, ...]:
+    lost = images[images["reason"].fillna("").astype(str).ne("")]
+    return tuple(
+        Skipped(str(r.key), str(r.name), str(r.reason))
+        for r in lost.itertuples(index=False, name="R")
+    )
+
+
+def _failed(outcomes: pd.DataFrame, images: pd.DataFrame) -> tuple[Skipped, ...]:
+    """One entry per image and reason: an attack that breaks down does so at each epsilon."""
+    lost = outcomes[outcomes["status"] == FAILED].drop_duplicates(["image", "attack", "reason"])
+    known = dict(zip(images["key"], images["name"], strict=True))
+    return tuple(
+        Skipped(
+            str(row["image"]),
+            str(known.get(row["image"], row["image"])),
+            f"{row['attack']}: {row['reason'] or 'no reason given'}",
+        )
+        for row in lost.to_dict("records")
+    )
+
+
+def _warnings(
+    manifest: Mapping[str, Any],
+    images: pd.DataFrame,
+    outcomes: pd.DataFrame,
+    overall: Tally,
+    attacks: tuple[str, ...],
+    epsilons: int,
+) -> tuple[str, ...]:
+    """What a reader must know before believing the number."""
+    said = []
+    expected = len(images) * len(attacks) * epsilons
+    if not manifest.get("finished"):
+        said.append("This run is not finished: the numbers cover what it had done so far.")
+    elif len(outcomes) < expected:
+        said.append(
+            f"{expected - len(outcomes):,} of {expected:,} outcomes are missing from this run."
+        )
+    if overall.failed:
+        low, high = words.percent(overall.lowest), words.percent(overall.highest)
+        said.append(
+            f"Attacks broke down on {words.plural(overall.failed, 'image')}, which the rate leaves "
+            f"out; counting them, it lies between {low} and {high}."
+        )
+    problems = [f for f in manifest.get("preflight") or () if f.get("severity") == "error"]
+    if problems:
+        verb = "check says" if len(problems) == 1 else "checks say"
+        said.append(
+            f"{len(problems)} {verb} that this model may be read wrongly (see Checks below); the "
+            "numbers mean little until that is mended."
+        )
+    unreadable = int(images["clean_class"].isna().sum())
+    if unreadable:
+        said.append(
+            f"{words.plural(unreadable, 'image')} of {len(images):,} could not be read "
+            "and have no verdict."
+            if unreadable > 1
+            else f"1 image of {len(images):,} could not be read and has no verdict."
+        )
+    if len(images) and not images["label"].notna().any():
+        said.append(
+            "The images have no labels: the model's own answer is taken for the true class, so "
+            "accuracy is not known."
+        )
+    return tuple(said)
+
+
+def _cost(manifest: Mapping[str, Any], outcomes: pd.DataFrame) -> Cost:
+    took = section(manifest, "timing").get("seconds")
+    return Cost(
+        seconds=float(took) if isinstance(took, int | float) else None,
+        forward=int(outcomes["forward"].sum()),
+        backward=int(outcomes["backward"].sum()),
+    )
+
+
+def _median(column: pd.Series) -> float | None:
+    known = column.dropna()
+    return None if known.empty else float(known.median())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

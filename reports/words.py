@@ -1,0 +1,116 @@
+"""Numbers and names as people read them. Names come from files and models: they may be hostile."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Sequence
+
+from reports.intervals import Share
+
+# Controls, invisible formatting (right-to-left overrides), line separators, private, unassigned.
+_HIDDEN = {"Cc", "Cf", "Zl", "Zp", "Co", "Cn", "Cs"}
+_STACKED = 3
+NORM_NAMES = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
+
+
+def visible(text: str) -> str:
+    """`text` with every character that hides, breaks or reorders text shown as its code.
+
+    Piles of combining marks are shown so too from the fourth on: they paint over other lines.
+    """
+    shown, marks = [], 0
+    for character in text:
+        category = unicodedata.category(character)
+        marks = marks + 1 if category in ("Mn", "Me") else 0
+        hidden = category in _HIDDEN or marks > _STACKED
+        shown.append(f"⟨U+{ord(character):04X}⟩" if hidden else character)
+    return "".join(shown)
+
+
+def shorten(text: str, most: int = 48) -> str:
+    """`text`, made visible and cut in the middle to at most `most` characters."""
+    text = visible(text)
+    if len(text) <= most:
+        return text
+    tail = most // 2 - 1
+    return f"{text[: most - tail - 1]}…{text[-tail:]}"
+
+
+def percent(share: float | None) -> str:
+    """`97.0 %`. 0 and 100 are said only where they are exact; None is a dash."""
+    return "–" if share is None else f"{_hundred(share)} %"
+
+
+def _hundred(share: float) -> str:
+    if share in (0, 1):
+        return f"{100 * share:.0f}"
+    return f"{min(99.9, max(0.1, 100 * share)):.1f}"
+
+
+def percents(low: float | None, high: float | None, dash: str = "–") -> str:
+    """`97.0–100 %`."""
+    if low is None or high is None:
+        return "–"
+    return f"{_hundred(low)}{dash}{_hundred(high)} %"
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number without useless digits: 4, 2.5, 12,345."""
+    if value is None:
+        return "–"
+    if float(value).is_integer() or abs(value) >= 10**digits:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}"
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """`1 image`, `2 images`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def seconds(value: float | None) -> str:
+    """`48 s`, `3 min 20 s`, `2 h 5 min`."""
+    if value is None:
+        return "–"
+    if value < 60:
+        return f"{value:.3g} s"
+    if value < 3600:
+        return f"{int(value // 60)} min {int(value % 60)} s"
+    return f"{int(value // 3600)} h {int(value % 3600 // 60)} min"
+
+
+def size(norm: str, epsilon: float) -> str:
+    """A budget in words, after the norm: `4 counts`, `30 pixels`, `an L2 distance of 100 counts`."""
+    counts = plural(int(epsilon), "count") if float(epsilon).is_integer() else f"{epsilon:g} counts"
+    if norm == "l0":
+        return counts.replace("count", "pixel")
+    return counts if norm == "linf" else f"an {NORM_NAMES.get(norm, norm)} distance of {counts}"
+
+
+def class_name(names: Sequence[str], number: float | None) -> str:
+    """The name of a class, or what stands for one that has none."""
+    if number is None or math.isnan(number):
+        return "unknown"
+    return names[int(number)] if 0 <= int(number) < len(names) else f"class {int(number)}"
+
+
+def verdict_sentence(
+    rate: Share, norm: str, epsilon: float | None, attacks: Sequence[str], goal: str
+) -> str:
+    """The one sentence of a report, plain enough for a terminal."""
+    if epsilon is None:
+        return "No attack was run, so nothing can be said about robustness."
+    if rate.total == 0:
+        return (
+            "No correctly classified image was attacked, so nothing can be said about robustness."
+        )
+    # Wilson's interval has neither end missing where something was counted.
+    interval = percents(rate.low, rate.high, dash="-")
+    does = "flips" if rate.count == 1 else "flip"
+    aim = "" if goal == "untargeted" else f", {goal}"
+    return (
+        f"{rate.count:,} of {plural(rate.total, 'correctly classified image')} "
+        f"({percent(rate.share)}, 95 % interval {interval}) {does} within {size(norm, epsilon)} "
+        f"({', '.join(attacks)}, {norm}{aim})."
+    )

@@ -1,0 +1,318 @@
+"""An audit under way: the clean pass, each attack, the strips; every result kept as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from robustness import engine, gradients
+from robustness.attack import Attack
+from robustness.classifier import Classifier
+from robustness.errors import ModelError, RunError
+from robustness.images import Entry, Picture
+from robustness.judge import Judge
+from robustness.manifest import data_digest, now
+from robustness.pictures import to_png
+from robustness.plan import Plan
+from robustness.shelf import Shelf
+from robustness.store import (
+    FAILED,
+    FLIPPED,
+    MISCLASSIFIED,
+    ROBUST,
+    UNREADABLE,
+    ImageRow,
+    OutcomeRow,
+    Pending,
+    Run,
+    StripRow,
+)
+
+STRIPS = 6
+"""Flips an attack whose steps are kept for the report."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage is. `stage` is "clean" or an attack's label."""
+
+    stage: str
+    done: int
+    total: int
+    flipped: int = 0
+    robust: int = 0
+
+
+Listener = Callable[[Progress], None]
+
+
+class Auditor:
+    """One audit under way: the clean pass, each attack, the strips."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        classifier: Classifier,
+        shelf: Shelf,
+        entries: list[Entry],
+        store: Run,
+        progress: Listener,
+    ) -> None:
+        self.plan, self.classifier, self.shelf = plan, classifier, shelf
+        self.entries, self.store, self.progress = entries, store, progress
+        self.judge = Judge(classifier, plan.threat)
+        self.pending = Pending(store)
+        self.slots = plan.slots
+
+    def run(self) -> None:
+        started = time.monotonic()
+        try:
+            self._clean()
+            for attack in self.plan.attacks:
+                self._attack(attack)
+            self._strips()
+        finally:
+            self.pending.flush()
+        manifest = self.store.manifest
+        timing = manifest["timing"]
+        timing["seconds"] = round(timing["seconds"] + time.monotonic() - started, 3)
+        manifest |= {"finished": now(), "timing": timing}
+        manifest["data"]["sha256"] = data_digest(self.store)
+        self.store.write_manifest(manifest)
+
+    def _clean(self) -> None:
+        """What the model says of each image unchanged."""
+        known = {row.key for row in self.store.image_rows()}
+        todo = [(n, e) for n, e in enumerate(self.entries) if e.key not in known]
+        done, total = len(self.entries) - len(todo), len(self.entries)
+        pictures = self.shelf.stream((e for _, e in todo), self.classifier.input_shape)
+        numbered = zip((n for n, _ in todo), pictures, strict=False)
+        with contextlib.closing(pictures):
+            while chunk := [pair for _, pair in zip(range(64), numbered, strict=False)]:
+                rows = [self._image_row(n, picture) for n, picture in chunk]
+                readable = [i for i, (_, p) in enumerate(chunk) if p.pixels is not None]
+                if readable:
+                    pixels = np.stack([chunk[i][1].pixels for i in readable])
+                    for i, row in zip(readable, self.judge.probabilities(pixels), strict=True):
+                        rows[i] = _predicted(rows[i], row)
+                self.pending.add(rows)
+                done += len(chunk)
+                self.progress(Progress("clean", done, total))
+        self.pending.flush()
+
+    def _image_row(self, position: int, picture: Picture) -> ImageRow:
+        entry = picture.entry
+        return ImageRow(
+            key=entry.key,
+            position=position,
+            name=entry.name,
+            label=entry.label,
+            digest=picture.digest,
+            note=picture.note,
+            reason=picture.reason,
+        )
+
+    def _attack(self, attack: Attack) -> None:
+        """Run one attack over every correct image that is not settled yet."""
+        epsilons = self.plan.threat.epsilons
+        settled = self.store.settled(attack.label, len(epsilons))
+        counts = self.store.count(attack.label)
+        tally = {FLIPPED: 0, ROBUST: 0}
+        done, total = len(settled), len(self.entries)
+
+        def report() -> None:
+            self.progress(Progress(attack.label, done, total, tally[FLIPPED], tally[ROBUST]))
+
+        todo: list[ImageRow] = []
+        for row in self.store.image_rows():
+            if row.key in settled:
+                continue
+            if status := _spared(row):
+                self.pending.add(_spared_rows(row, attack.label, epsilons, status))
+                done += 1
+            else:
+                todo.append(row)
+        self.pending.flush()
+        tally[FLIPPED] = counts.get(FLIPPED, 0) // max(1, len(epsilons))
+        rows = {row.key: row for row in todo}
+
+        def settle(subject: engine.Subject, rungs: list[engine.Rung]) -> None:
+            nonlocal done
+            row = rows.pop(subject.key)
+            self.pending.add(self._outcomes(row, subject, attack.label, rungs))
+            done += 1
+            final = rungs[-1]
+            if not final.reason:
+                tally[FLIPPED if final.flip else ROBUST] += 1
+            report()
+
+        report()
+        while rows:
+            subjects = self._subjects(list(rows.values()))
+            try:
+                with contextlib.closing(subjects):
+                    engine.search(
+                        self.classifier,
+                        attack,
+                        self.plan.threat,
+                        subjects,
+                        settle,
+                        slots=self.slots,
+                        seed=self.plan.seed,
+                        all_steps=self.plan.all_steps,
+                    )
+            except gradients.OutOfMemory as error:
+                if self.slots == 1:
+                    raise ModelError(
+                        "A single image does not fit into the memory of the device; use a machine "
+                        "with more, or close what else runs on it."
+                    ) from error
+                self.slots //= 2
+        self.pending.flush()
+
+    def _subjects(self, rows: list[ImageRow]) -> Iterator[engine.Subject]:
+        entries = {e.key: e for e in self.entries}
+        pictures = self.shelf.stream((entries[r.key] for r in rows), self.classifier.input_shape)
+        with contextlib.closing(pictures):
+            for row, picture in zip(rows, pictures, strict=True):
+                if picture.digest != row.digest:
+                    raise RunError(
+                        f"{row.name} has changed since this run looked at it first"
+                        f"{': ' + picture.reason if picture.reason else ''}. Expected the same "
+                        "pictures throughout; put it back, or audit into a new folder."
+                    )
+                if picture.pixels is None or row.clean_class is None:
+                    raise RunError(f"{row.name} cannot be read any more: {picture.reason}")
+                yield engine.Subject(row.key, picture.pixels, row.clean_class)
+
+    def _outcomes(
+        self, row: ImageRow, subject: engine.Subject, label: str, rungs: list[engine.Rung]
+    ) -> list[ImageRow | OutcomeRow]:
+        """The rows of one image, its pictures saved first."""
+        written: list[ImageRow | OutcomeRow] = []
+        kept = self.plan.keeps(row.position)
+        if kept and any(r.flip for r in rungs):
+            original = self.store.save_png(to_png(subject.pixels))
+            written.append(replace(row, png=original))
+        for rung in rungs:
+            outcome = OutcomeRow(
+                image=row.key,
+                attack=label,
+                epsilon=rung.epsilon,
+                status=FAILED if rung.reason else FLIPPED if rung.flip else ROBUST,
+                confidence_before=row.confidence,
+                step=rung.step,
+                restart=rung.restart,
+                forward=rung.forward,
+                backward=rung.backward,
+                float_flip=int(rung.floated),
+                reason=rung.reason,
+            )
+            if rung.flip:
+                outcome = replace(
+                    outcome,
+                    adversarial_class=rung.flip.adversarial_class,
+                    confidence_after=rung.flip.confidence,
+                    **asdict(rung.flip.distances),
+                    png=self.store.save_png(rung.flip.png) if kept else None,
+                )
+            written.append(outcome)
+        return written
+
+    def _strips(self) -> None:
+        """Walk the most confident flips of each attack again and keep every step."""
+        outcomes, images = self.store.outcomes(), {r.key: r for r in self.store.image_rows()}
+        entries = {e.key: e for e in self.entries}
+        for attack in self.plan.attacks:
+            flips = outcomes[(outcomes.attack == attack.label) & (outcomes.status == FLIPPED)]
+            flips = flips[flips.png.notna() & (flips.step > 0)]
+            # An image's first rung that flipped; the others carry the same picture.
+            flips = flips.sort_values(["epsilon", "image"]).drop_duplicates("image")
+            best = _varied(
+                flips.sort_values(["confidence_after", "image"], ascending=[False, True])
+            )
+            walks, cases = [], []
+            for case in best.itertuples():
+                picture = self.shelf.read(entries[case.image], self.classifier.input_shape)
+                row = images[case.image]
+                if picture.pixels is None or row.clean_class is None:
+                    continue
+                subject = engine.Subject(row.key, picture.pixels, row.clean_class)
+                place = engine.Place(subject, case.epsilon, int(case.restart))
+                walks.append((place, int(case.step)))
+                cases.append((row.key, attack.label, float(case.epsilon), subject))
+            if not walks:
+                continue
+            starts = self.judge.probabilities(np.stack([c[3].pixels for c in cases]))
+            strips = [
+                self._strip(case, 0, case[3].pixels, row)
+                for case, row in zip(cases, starts, strict=True)
+            ]
+            engine.replay(
+                self.classifier,
+                attack,
+                self.plan.threat,
+                walks,
+                lambda n, step, grid, row, c=cases, s=strips: s.append(
+                    self._strip(c[n], step, grid, row)
+                ),
+                slots=self.slots,
+                seed=self.plan.seed,
+            )
+            self.store.add(strips)
+
+    def _strip(
+        self, case: tuple[str, str, float, Any], step: int, grid: np.ndarray, row: np.ndarray
+    ) -> StripRow:
+        shown = "[" + ", ".join(f"{p:.6f}" for p in row.tolist()) + "]"
+        return StripRow(
+            image=case[0],
+            attack=case[1],
+            epsilon=case[2],
+            step=step,
+            png=self.store.save_png(to_png(grid)),
+            probabilities=shown,
+        )
+
+
+def _varied(flips: Any) -> Any:
+    """The first flips of a ranked table, no class taking more than its share."""
+    share = -(-STRIPS // max(1, flips.adversarial_class.nunique()))
+    return flips.groupby("adversarial_class", sort=False).head(share).head(STRIPS)
+
+
+def _predicted(row: ImageRow, probabilities: np.ndarray) -> ImageRow:
+    """`row` with the model's answer; an image the model answers with NaN is not readable to it."""
+    if not np.isfinite(probabilities).all():
+        return replace(row, reason="the model answers with numbers that are not finite")
+    predicted = int(probabilities.argmax())
+    return replace(row, clean_class=predicted, confidence=float(probabilities[predicted]))
+
+
+def _spared(row: ImageRow) -> str:
+    """The status of an image that is not attacked, or nothing."""
+    if row.reason or row.clean_class is None:
+        return UNREADABLE
+    # Without a label, the model's own answer is taken for true.
+    return "" if row.label in (None, row.clean_class) else MISCLASSIFIED
+
+
+def _spared_rows(
+    row: ImageRow, label: str, epsilons: Sequence[float], status: str
+) -> list[OutcomeRow]:
+    return [
+        OutcomeRow(
+            image=row.key,
+            attack=label,
+            epsilon=epsilon,
+            status=status,
+            confidence_before=row.confidence,
+            reason=row.reason,
+        )
+        for epsilon in epsilons
+    ]

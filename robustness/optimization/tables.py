@@ -1,0 +1,138 @@
+"""The rows of a regression: checked, measured and condensed in chunks, so that memory stays flat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from robustness.errors import SettingError
+
+CHUNK = 8192
+"""Rows that are held in float64 at a time."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Features (rows, columns), targets (rows,) and weights (rows,), with their weighted moments.
+
+    `x` may be any array with a shape and slices, a memory map for one; it is converted chunk by
+    chunk. `centre` and `spread` (columns + 1,) are the mean and standard deviation, target last.
+    """
+
+    x: Any
+    y: np.ndarray
+    weights: np.ndarray
+    names: tuple[str, ...]
+    centre: np.ndarray
+    spread: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        return len(self.y)
+
+    @property
+    def total(self) -> float:
+        """The sum of the weights."""
+        return float(np.sum(self.weights))
+
+    def chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Pieces of (x, y, weights), float64."""
+        for begin in range(0, self.rows, CHUNK):
+            piece = slice(begin, begin + CHUNK)
+            yield np.asarray(self.x[piece], "float64"), self.y[piece], self.weights[piece]
+
+    def standardized(self) -> np.ndarray:
+        """The features with mean 0 and deviation 1, and a column of ones (rows, columns + 1)."""
+        z = np.ones((self.rows, len(self.names) + 1))
+        z[:, :-1] = (np.asarray(self.x, "float64") - self.centre[:-1]) / self.spread[:-1]
+        return z
+
+
+def read_table(
+    x: Any, y: Any, weights: Any = None, names: Sequence[str] | None = None, *, spare: int = 1
+) -> Table:
+    """A `Table`, or a SettingError that says what is wrong with the rows.
+
+    A single feature may be given flat. `spare`: how many rows more than parameters are needed.
+    """
+    x = x if hasattr(x, "shape") and hasattr(x, "__getitem__") and len(x.shape) == 2 else _flat(x)
+    target = np.asarray(y, "float64").ravel()
+    rows, columns = x.shape
+    if len(target) != rows:
+        raise SettingError(f"{rows} rows of features and {len(target)} targets; expected as many.")
+    if rows < columns + 1 + spare:
+        raise SettingError(
+            f"{rows} rows for {columns + 1} parameters; expected at least {columns + 1 + spare} "
+            "rows. Give more rows, fewer features, or a ridge."
+        )
+    mass = np.ones(rows) if weights is None else np.asarray(weights, "float64").ravel()
+    if mass.shape != target.shape or not np.all(mass >= 0) or not 0 < np.sum(mass) < np.inf:
+        raise SettingError("weights must be one finite number of at least 0 per row, not all 0.")
+    labels = tuple(names) if names is not None else tuple(f"x{i + 1}" for i in range(columns))
+    if len(labels) != columns:
+        raise SettingError(f"{len(labels)} names for {columns} features; expected as many.")
+    empty = Table(x, target, mass, labels, np.zeros(columns + 1), np.ones(columns + 1))
+    return _measured(empty)
+
+
+def _flat(x: Any) -> np.ndarray:
+    array = np.asarray(x)
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or not array.shape[1]:
+        raise SettingError(f"Features of shape {array.shape}; expected (rows, features).")
+    return array
+
+
+def _measured(table: Table) -> Table:
+    """The same table with its moments; refuses missing numbers and columns that never change."""
+    names = (*table.names, "the target")
+    shift, low, high = None, np.inf, -np.inf
+    first = second = 0.0
+    begin = 0
+    for x, y, mass in table.chunks():
+        both = np.column_stack([x, y])
+        if not np.all(np.isfinite(both)):
+            row, column = np.argwhere(~np.isfinite(both))[0]
+            raise SettingError(
+                f"{names[column]} is {both[row, column]} in row {begin + row}; expected finite "
+                "numbers. Drop the rows with missing values first."
+            )
+        shift = both[0] if shift is None else shift
+        low, high = np.minimum(low, both.min(axis=0)), np.maximum(high, both.max(axis=0))
+        moved = both - shift
+        first = first + mass @ moved
+        second = second + mass @ (moved * moved)
+        begin += len(y)
+    constant = [name for name, a, b in zip(table.names, low[:-1], high[:-1], strict=True) if a == b]
+    if constant:
+        raise SettingError(
+            f"{', '.join(constant)} never changes, so its coefficient cannot be told from the "
+            "intercept; drop the column."
+        )
+    mean = first / table.total
+    deviation = np.sqrt(np.maximum(second / table.total - mean * mean, 0.0))
+    deviation = np.where(deviation > 0, deviation, 1.0)
+    return Table(table.x, table.y, table.weights, table.names, shift + mean, deviation)
+
+
+def triangle(table: Table) -> np.ndarray:
+    """The triangular factor (columns + 2, columns + 2) of the standardised rows.
+
+    Columns: the features, the ones, the target. QR of one chunk stacked under the factor so far:
+    ``|features b - target|`` is the same for the triangle as for all rows, and memory stays flat.
+    """
+    width = len(table.names) + 2
+    factor = np.zeros((0, width))
+    for x, y, mass in table.chunks():
+        root = np.sqrt(mass)[:, None]
+        piece = np.ones((len(y), width))
+        piece[:, :-2] = (x - table.centre[:-1]) / table.spread[:-1]
+        piece[:, -1] = (y - table.centre[-1]) / table.spread[-1]
+        factor = np.linalg.qr(np.concatenate([factor, piece * root]), mode="r")
+    full = np.zeros((width, width))
+    full[: len(factor)] = factor
+    return full

@@ -1,0 +1,75 @@
+"""What is to be run: resolved, checked, and written down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from robustness.attack import Attack
+from robustness.errors import SettingError
+from robustness.threat import Threat
+
+EVIDENCE = ("flips", "none")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The part of an audit that a resumed run must share. SettingError if it cannot be run.
+
+    `evidence` is "flips" (the pictures that flipped stay on disk), "none", or a number (those of
+    the first so many images).
+    """
+
+    attacks: tuple[Attack, ...]
+    threat: Threat
+    seed: int
+    slots: int
+    all_steps: bool
+    evidence: str
+
+    def __post_init__(self) -> None:
+        if not self.attacks:
+            raise SettingError(
+                "No attack was given; expected at least one, `robustness attacks` lists them."
+            )
+        if self.slots < 1:
+            raise SettingError(f"Batch size {self.slots} is not usable; expected at least 1.")
+        if self.evidence not in EVIDENCE and not self.evidence.isdigit():
+            raise SettingError(
+                f"Evidence {self.evidence!r} is not known; expected {', '.join(EVIDENCE)}, or a "
+                "number of images."
+            )
+        labels = [attack.label for attack in self.attacks]
+        if len(set(labels)) < len(labels):
+            raise SettingError(f"The same attack was given twice: {', '.join(labels)}.")
+        for attack in self.attacks:
+            attack.expect_norm(self.threat.norm)
+
+    def keeps(self, position: int) -> bool:
+        """Whether the pictures of the image at `position` stay on disk."""
+        if self.evidence.isdigit():
+            return position < int(self.evidence)
+        return self.evidence == "flips"
+
+    def config(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """JSON-able, for `run.json`."""
+        return {
+            "attacks": [
+                {
+                    "name": a.name,
+                    "label": a.label,
+                    "parameters": a.parameters(),
+                    "knowledge": a.knowledge,
+                    "paper": a.paper,
+                }
+                for a in self.attacks
+            ],
+            "norm": self.threat.norm.name,
+            "epsilons": list(self.threat.epsilons),
+            "goal": self.threat.goal.describe(class_names),
+            "seed": self.seed,
+            "slots": self.slots,
+            "all_steps": self.all_steps,
+            "evidence": self.evidence,
+        }

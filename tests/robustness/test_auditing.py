@@ -1,0 +1,341 @@
+"""The audit as a whole: what is counted, what is kept, killed and gone on with, refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import robustness
+from attacks import BIM, PGD
+from robustness.auditor import Progress
+from robustness.errors import ImagesError, ModelError, RunError, SettingError
+from robustness.judge import distances
+from robustness.pictures import from_png
+from robustness.store import Run
+from tests.robustness.helpers import small_cnn
+
+
+@pytest.fixture(scope="module")
+def material():
+    """A network, pictures and labels of which some are wrong."""
+    classifier = small_cnn(9)
+    images = np.random.default_rng(4).integers(0, 256, (40, 12, 12, 3)).astype(np.uint8)
+    labels = classifier.probabilities(images).argmax(1)
+    labels[::8] = (labels[::8] + 1) % 3
+    return classifier, images, labels
+
+
+def comparable(path) -> pd.DataFrame:
+    with Run.open(path) as run:
+        return run.outcomes()
+
+
+def test_an_audit_counts_flips_of_correct_images_only(material, tmp_path):
+    classifier, images, labels = material
+    heard: list[Progress] = []
+    result = robustness.audit(
+        classifier, images, labels=labels, attacks=["bim", PGD(steps=5)], epsilons=[1, 4],
+        run=tmp_path / "run", progress=heard.append,
+    )  # fmt: skip
+    frame = result.to_frame()
+    assert ", ".join(frame.columns) == (
+        "image, label, clean_class, attack, epsilon, status, adversarial_class, confidence_before, "
+        "confidence_after, l0, l1, l2, linf, step, forward, backward"
+    )
+    assert len(frame) == 40 * 2 * 2
+    wrong = frame.label != frame.clean_class
+    assert (frame[wrong].status == "misclassified").all()
+    assert set(frame[~wrong].status) <= {"flipped", "robust"}
+    flipped = frame[frame.status == "flipped"]
+    assert (flipped.adversarial_class != flipped.label).all()
+    assert (flipped.linf <= flipped.epsilon).all()
+    last = frame[(frame.epsilon == 4) & ~wrong]
+    expected = (last.status == "flipped").groupby(last.image).any().mean()
+    assert result.flip_rate == pytest.approx(expected)
+    assert "flip rate" in repr(result)
+    assert "<table" in result._repr_html_()
+    assert heard[-1].done == heard[-1].total == 40
+    assert {p.stage for p in heard} == {"clean", "bim(steps=4)", "pgd(steps=5)"}
+
+
+def test_evidence_is_what_the_rows_say(material, tmp_path):
+    classifier, images, labels = material
+    robustness.audit(
+        classifier,
+        images,
+        labels=labels,
+        epsilons=[2, 8],
+        attacks=[BIM(steps=8)],
+        run=tmp_path / "r",
+    )
+    with Run.open(tmp_path / "r") as run:
+        originals = {row.key: row for row in run.image_rows()}
+        flips = run.outcomes().query("status == 'flipped'")
+        assert len(flips)
+        for row in flips.itertuples():
+            picture = from_png(run.png(row.png))
+            original = from_png(run.png(originals[row.image].png))
+            far = distances(original, picture)
+            assert (far.l0, far.l1, far.l2, far.linf) == (row.l0, row.l1, row.l2, row.linf)
+            probabilities = classifier.probabilities(picture[None])[0]
+            assert probabilities.argmax() == row.adversarial_class
+        strips = run.strips()
+        ends = strips.sort_values("step").groupby(["image", "attack", "epsilon"]).tail(1)
+        both = ends.merge(flips, on=["image", "attack", "epsilon"], suffixes=("", "_flip"))
+        assert len(both) == len(ends) > 0
+        assert (both.png == both.png_flip).all()
+        assert (both.step == both.step_flip).all()
+        starts = strips[strips.step == 0]
+        assert len(starts) == len(ends)
+
+
+@pytest.mark.parametrize(("evidence", "kept"), [("none", 0), ("3", 3)])
+def test_evidence_can_be_limited(material, tmp_path, evidence, kept):
+    classifier, images, labels = material
+    robustness.audit(
+        classifier,
+        images,
+        labels=labels,
+        epsilons=[8],
+        attacks=["bim"],
+        evidence=evidence,
+        run=tmp_path / "r",
+    )
+    with Run.open(tmp_path / "r") as run:
+        flips = run.outcomes().query("status == 'flipped'")
+        assert len(flips) > 3
+        assert flips.png.notna().sum() <= kept
+        assert flips.l2.notna().all()
+
+
+def test_pictures_without_labels_are_attacked_from_what_the_model_says(material):
+    classifier, images, _ = material
+    frame = robustness.audit(classifier, images, epsilons=[4], attacks=["bim"]).to_frame()
+    assert frame.label.isna().all()
+    assert set(frame.status) <= {"flipped", "robust"}
+
+
+def test_a_target_leaves_its_own_class_alone(material):
+    classifier, images, labels = material
+    frame = robustness.audit(
+        classifier, images, labels=labels, epsilons=[16], attacks=[BIM(steps=16)], target="class 1"
+    ).to_frame()
+    assert not (frame.label == "class 1").any()
+    assert set(frame.adversarial_class.dropna()) == {"class 1"}
+
+
+def test_a_bad_picture_is_an_outcome_and_an_odd_name_is_harmless(material, tmp_path):
+    classifier, images, _ = material
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    names = ["<img src=x onerror=alert(1)>.png", "=cmd|'' !A0.png", "näme\u202egnp.png"]
+    for name, image in zip(names, images, strict=False):
+        Image.fromarray(image).save(folder / name)
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing")
+    (folder / "empty.png").write_bytes(b"")
+    frame = robustness.audit(
+        classifier, folder, epsilons=[8], attacks=["bim"], run=tmp_path / "r"
+    ).to_frame()
+    states = frame.set_index("image").status
+    assert states["broken.jpg"] == states["empty.png"] == "unreadable"
+    assert all(states[name] in ("flipped", "robust") for name in names)
+    kept = [p.name for p in (tmp_path / "r" / "images").rglob("*.png")]
+    assert all(len(name) == 68 for name in kept)
+
+
+def test_nothing_but_bad_pictures_is_an_audit_too(material, tmp_path):
+    classifier, *_ = material
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"x")
+    result = robustness.audit(classifier, tmp_path / "photos", epsilons=[8], attacks=["bim"])
+    assert result.to_frame().status.tolist() == ["unreadable"]
+    assert np.isnan(result.flip_rate)
+
+
+WORKER = """
+import sys, numpy as np, robustness
+from attacks import PGD
+model, data, run, slots = sys.argv[1:]
+robustness.audit(model, data, attacks=[PGD(steps=12, restarts=2)], epsilons=[1, 2, 3, 4],
+                 batch_size=int(slots), run=run, resume=__import__("os").path.exists(run + "/run.json"),
+                 scaling="0..1")
+"""
+
+
+def start(folder, run, slots=4):
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            WORKER,
+            str(folder / "model.keras"),
+            str(folder / "data.npz"),
+            str(run),
+            str(slots),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on_to_the_same_outcomes(material, tmp_path):
+    classifier, images, labels = material
+    classifier.model.save(tmp_path / "model.keras")
+    np.savez(tmp_path / "data.npz", images=images, labels=labels)
+    undisturbed = start(tmp_path, tmp_path / "whole")
+    assert undisturbed.wait() == 0, undisturbed.stderr.read()
+    expected = comparable(tmp_path / "whole")
+    killed, rng = 0, random.Random(0)
+    for _ in range(3):
+        process = start(tmp_path, tmp_path / "killed")
+        # Killed while outcomes are coming in, not while TensorFlow is being imported.
+        before = rows_in(tmp_path / "killed")
+        while process.poll() is None and rows_in(tmp_path / "killed") < before + rng.randrange(
+            8, 40
+        ):
+            time.sleep(0.01)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            killed += 1
+        process.wait()
+    assert killed
+    last = start(tmp_path, tmp_path / "killed")
+    assert last.wait() == 0, last.stderr.read()
+    pd.testing.assert_frame_equal(comparable(tmp_path / "killed"), expected)
+
+
+def rows_in(path) -> int:
+    try:
+        with Run.open(path) as run:
+            return len(run.outcomes())
+    except Exception:
+        return 0
+
+
+def test_going_on_with_a_finished_run_changes_nothing_and_lost_evidence_comes_back(
+    material, tmp_path
+):
+    classifier, images, labels = material
+    settings = {
+        "labels": labels,
+        "epsilons": [2, 6],
+        "attacks": [PGD(steps=6)],
+        "run": tmp_path / "r",
+    }
+    robustness.audit(classifier, images, **settings)
+    before = comparable(tmp_path / "r")
+    robustness.audit(classifier, images, resume=True, **settings)
+    pd.testing.assert_frame_equal(comparable(tmp_path / "r"), before)
+    lost = tmp_path / "r" / before.png.dropna().iloc[0]
+    content = lost.read_bytes()
+    lost.unlink()
+    robustness.audit(classifier, images, resume=True, **settings)
+    assert lost.read_bytes() == content
+    pd.testing.assert_frame_equal(comparable(tmp_path / "r"), before)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"epsilons": [2, 5]}, "setting epsilons"),
+        ({"seed": 1}, "setting seed"),
+        ({"attacks": [PGD(steps=7)]}, "setting attacks"),
+        ({"limit": 10}, "selection of images"),
+        ({"model": 10}, "model weights"),
+        ({"target": 1}, "setting goal"),
+    ],
+)
+def test_resuming_with_anything_else_is_refused_by_name(material, tmp_path, change, said):
+    classifier, images, labels = material
+    settings = {
+        "labels": labels[:12],
+        "epsilons": [2, 6],
+        "attacks": [PGD(steps=2)],
+        "run": tmp_path / "r",
+    }
+    robustness.audit(classifier, images[:12], **settings)
+    before = comparable(tmp_path / "r")
+    model = small_cnn(change.pop("model")) if "model" in change else classifier
+    with pytest.raises(RunError, match=said):
+        robustness.audit(model, images[:12], resume=True, **{**settings, **change})
+    pd.testing.assert_frame_equal(comparable(tmp_path / "r"), before)
+
+
+def test_changed_pictures_are_noticed_on_the_way(material, tmp_path):
+    classifier, images, labels = material
+    settings = {"labels": labels[:12], "epsilons": [2], "attacks": ["bim"], "run": tmp_path / "r"}
+    robustness.audit(classifier, images[:12], **settings)
+    with Run.resume(tmp_path / "r") as run:
+        run._db.execute("DELETE FROM outcomes")
+        run._db.commit()
+    with pytest.raises(RunError, match="has changed"):
+        robustness.audit(classifier, images[12:24], resume=True, **settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "said"),
+    [
+        ({"attacks": []}, SettingError, "No attack"),
+        ({"attacks": ["bimm"]}, SettingError, "Did you mean bim"),
+        ({"attacks": ["bim", "bim"]}, SettingError, "twice"),
+        ({"norm": "l2"}, SettingError, "bim has no l2 version"),
+        ({"epsilons": [0.1]}, SettingError, "below 1 count"),
+        ({"evidence": "some"}, SettingError, "flips, none"),
+        ({"evidence": "-1"}, SettingError, "flips, none"),
+        ({"batch_size": -1}, SettingError, "at least 1"),
+        ({"target": "cow"}, SettingError, "class 0, class 1, class 2"),
+        ({"limit": 0}, SettingError, "limit"),
+        ({"images": "nowhere/at/all"}, ImagesError, "nowhere"),
+        ({"model": "missing.keras"}, ModelError, "missing.keras"),
+        ({"model": "model.pkl"}, ModelError, "keras"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_is_written(material, tmp_path, change, error, said):
+    classifier, images, labels = material
+    settings = {
+        "model": classifier,
+        "images": images,
+        "labels": labels,
+        "attacks": ["bim"],
+    } | change
+    with pytest.raises(error, match=said):
+        robustness.audit(run=tmp_path / "r", **settings)
+    assert not (tmp_path / "r").exists()
+
+
+def test_the_manifest_tells_what_another_person_needs(material, tmp_path):
+    classifier, images, labels = material
+    robustness.audit(
+        classifier,
+        images,
+        labels=labels,
+        attacks=["bim"],
+        run=tmp_path / "r",
+        command="robustness audit",
+    )
+    manifest = json.loads((tmp_path / "r" / "run.json").read_text())
+    assert manifest["model"]["weights_sha256"] == classifier.digest
+    assert manifest["config"]["attacks"][0]["parameters"] == {
+        "steps": 4,
+        "loss": "cross_entropy",
+        "step_size": 1.0,
+    }
+    assert manifest["environment"]["device"].startswith(("CPU", "GPU"))
+    assert manifest["finished"] and manifest["timing"]["seconds"] > 0
+    assert {f["id"] for f in manifest["preflight"]} >= {
+        "P01-input",
+        "D02-head",
+        "D21-clean-accuracy",
+    }
+    assert str(tmp_path) not in json.dumps(manifest["model"])

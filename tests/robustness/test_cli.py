@@ -1,0 +1,198 @@
+"""The command line: instant help, errors in one sentence, exit codes, nothing but results on stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robustness.store import Run
+from tests.robustness.helpers import small_cnn
+
+MAIN = "from robustness.cli import main; main()"
+
+
+def robustness(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", MAIN, *map(str, words)],
+        cwd=cwd,
+        env=os.environ | {"COLUMNS": "200", "PYTHONPATH": os.getcwd()} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    classifier = small_cnn(9)
+    images = np.random.default_rng(4).integers(0, 256, (24, 12, 12, 3)).astype(np.uint8)
+    labels = classifier.probabilities(images).argmax(1)
+    classifier.model.save(folder / "model.keras")
+    np.savez(folder / "data.npz", images=images, labels=labels, class_names=["x", "y", "z"])
+    return folder
+
+
+@pytest.mark.parametrize("words", [["--help"], ["audit", "--help"], ["--version"], ["report", "-h"]])
+def test_help_imports_no_framework(words, tmp_path):
+    code = (
+        "import sys\n"
+        "from robustness.cli import app\n"
+        f"try: app({words!r})\n"
+        "except SystemExit as leave: assert not leave.code\n"
+        "loaded = {'tensorflow', 'keras', 'pandas', 'jinja2'} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_every_command_has_examples(tmp_path):
+    listed = robustness("--help", cwd=tmp_path).stdout
+    for command in ("audit", "attacks", "check-attack", "models", "report", "fetch"):
+        assert command in listed
+        shown = robustness(command, "--help", cwd=tmp_path).stdout
+        assert "Examples:" in shown, command
+        assert f"robustness {command}" in shown, command
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["audit", "--attack", "bimm"], 2, "Did you mean bim?"),
+        (["audit", "--epsilon", "0.03"], 2, "write 8"),
+        (["audit", "--epsilon", "x"], 2, "not a budget"),
+        (["audit", "--images", "nowhere"], 2, "nowhere"),
+        (["audit", "--attack", "bim:steps"], 2, "expected name=value"),
+        (["audit", "--resume", "nowhere"], 3, "no run.json"),
+        (["audit", "--resume", "nowhere", "--seed", "3"], 2, "--seed came with it"),
+        (["audit", "--images", "pets:0"], 2, "expected 1 to 1000000"),
+        (["report", "nowhere"], 3, "no run.json"),
+        (["report", "nowhere", "--kind", "htm"], 2, "Did you mean html?"),
+        (["attacks", "pdg"], 2, "Did you mean pgd?"),
+        (["check-attack", "no_such_module:Attack"], 2, "no_such_module"),
+        (["fetch", "kaggle:oops"], 2, "kaggle:"),
+        (["audit", "--no-such-option"], 2, "No such option"),
+        (["nonsense"], 2, "No such command"),
+    ],
+)
+def test_errors_are_one_sentence_told_at_once(words, code, said, tmp_path):
+    done = robustness(*words, cwd=tmp_path)
+    assert done.returncode == code, (done.stdout, done.stderr)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [["audit", "--attack", "bimm"], ["audit", "--epsilon", "0.5"]])
+def test_errors_of_arguments_cost_no_framework(words):
+    code = (
+        "import sys\n"
+        "from robustness.cli import app\n"
+        "from robustness.errors import SettingError\n"
+        f"try: app({words!r}, standalone_mode=False)\n"
+        "except SettingError: pass\n"
+        "else: raise AssertionError('no error')\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_an_audit_prints_a_table_and_the_reports_path(material):
+    done = robustness(
+        *("audit", "-m", "model.keras", "-i", "data.npz", "-a", "pgd:steps=5", "-a", "bim"),
+        *("-e", "2,8", "--scaling", "0..1", "-o", "first"),
+        cwd=material,
+        CI="1",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "pgd(steps=5)" in done.stdout
+    assert "95 % interval" in done.stdout
+    assert str(Path("first") / "report.html") in done.stdout
+    assert (material / "first" / "report.html").stat().st_size > 5000
+    assert "Traceback" not in done.stderr
+    assert "tensorflow" not in done.stderr.lower()
+    # In a log: whole lines, no cursor movements.
+    assert "\x1b" not in done.stdout + done.stderr
+    again = robustness("audit", "-m", "model.keras", "-i", "data.npz", "-o", "first", cwd=material)
+    assert again.returncode == 3
+    assert "--resume first" in again.stderr
+
+
+@pytest.mark.slow
+def test_json_has_standard_output_to_itself(material):
+    done = robustness(
+        *("audit", "-m", "model.keras", "-i", "data.npz", "-e", "4", "--scaling", "0..1"),
+        *("--json", "-o", "second"),
+        cwd=material,
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["attacks"] == ["bim(steps=4)"]
+    shown = robustness("report", "second", "--out", "elsewhere.html", cwd=material)
+    assert shown.returncode == 0, shown.stderr
+    assert (material / "elsewhere.html").exists()
+
+
+@pytest.mark.slow
+def test_control_c_loses_nothing(material):
+    words = ["audit", "-m", "model.keras", "-i", "data.npz", "-a", "pgd:steps=4000,step_size=0.01"]
+    words += ["-e", "1,2", "--scaling", "0..1", "-o", "third", "--batch-size", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", MAIN, *words],
+        cwd=material,
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and not images_in(material / "third"):
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "robustness audit --resume third" in said
+    assert "Traceback" not in said
+    with Run.open(material / "third") as run:
+        assert run.manifest["finished"] is None
+
+
+def images_in(path: Path) -> int:
+    try:
+        with Run.open(path) as run:
+            return len(run.images())
+    except Exception:
+        return 0
+
+
+def test_attacks_and_their_parameters_are_listed(tmp_path):
+    listed = robustness("attacks", cwd=tmp_path).stdout
+    for name in ("fgsm", "bim", "pgd", "mi-fgsm", "arXiv:1706.06083", "white-box"):
+        assert name in listed
+    shown = robustness("attacks", "pgd", cwd=tmp_path).stdout
+    for word in ("step_size", "epsilon / 4", "restarts", "1 .. 10000"):
+        assert word in shown
+
+
+def test_models_are_listed_without_a_framework(tmp_path):
+    code = (
+        "import sys\nfrom robustness.cli import app\n"
+        "try: app(['models'])\nexcept SystemExit as leave: assert not leave.code\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "dogs-vs-cats" in done.stdout

@@ -1,0 +1,259 @@
+"""The engine: a plain loop's verdicts, whatever the batch; counts; the ladder; the judge."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attacks import BIM, FGSM, PGD
+from robustness import engine
+from robustness.errors import AttackError, SettingError
+from robustness.judge import Judge, Suspect, distances
+from robustness.norms import NORMS
+from robustness.pictures import from_png, to_png
+from robustness.threat import Threat
+from tests.robustness.helpers import small_cnn, subjects
+
+LADDER = (1.0, 2.0, 4.0, 8.0)
+
+
+def run(classifier, attack, threat, some, **kwargs):
+    found: dict[str, list[engine.Rung]] = {}
+    engine.search(
+        classifier, attack, threat, iter(some), lambda s, r: found.__setitem__(s.key, r), **kwargs
+    )
+    return found
+
+
+def essence(found):
+    return {
+        key: [
+            (
+                r.epsilon,
+                r.flip and (r.flip.png, r.flip.adversarial_class),
+                r.step,
+                r.restart,
+                r.forward,
+                r.backward,
+                r.carried,
+            )
+            for r in rungs
+        ]
+        for key, rungs in found.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def case():
+    classifier = small_cnn(8)
+    images = np.random.default_rng(3).integers(0, 256, (21, 12, 12, 3)).astype(np.uint8)
+    return classifier, subjects(classifier, images)
+
+
+@pytest.fixture(scope="module")
+def reference(case):
+    """Each image alone, one slot."""
+    classifier, some = case
+    found = {}
+    for subject in some:
+        found |= run(classifier, PGD(steps=2, restarts=3), Threat(LADDER), [subject], slots=1)
+    return essence(found)
+
+
+@pytest.mark.parametrize("slots", [1, 7, 64])
+def test_batch_size_changes_nothing(case, reference, slots):
+    classifier, some = case
+    found = run(classifier, PGD(steps=2, restarts=3), Threat(LADDER), some, slots=slots)
+    assert essence(found) == reference
+
+
+def test_order_and_company_change_nothing(case, reference):
+    classifier, some = case
+    found = run(classifier, PGD(steps=2, restarts=3), Threat(LADDER), some[::-2], slots=5)
+    assert essence(found) == {k: reference[k] for k in found}
+
+
+def test_the_case_is_interesting(reference):
+    """Some flip on the way up, some late, some in the second restart: else the tests prove little."""
+    first = [next((i for i, r in enumerate(rungs) if r[1]), None) for rungs in reference.values()]
+    assert len({f for f in first if f is not None}) >= 2
+    assert any(r[3] and r[3] > 0 for rungs in reference.values() for r in rungs)
+
+
+def test_a_ladder_is_what_separate_runs_say_and_larger_rungs_are_settled(case, reference):
+    classifier, some = case
+    for number, epsilon in enumerate(LADDER):
+        alone = run(classifier, PGD(steps=2, restarts=3), Threat((epsilon,)), some)
+        for key, rungs in reference.items():
+            if not any(r[1] for r in rungs[:number]):
+                assert bool(alone[key][0].flip) == bool(rungs[number][1])
+            else:
+                assert rungs[number][1] == rungs[number - 1][1]
+                assert rungs[number][4:] == (0, 0, True)
+
+
+def test_passes_are_counted_by_row(case):
+    classifier, some = case
+    found = run(classifier, BIM(steps=3), Threat((1,)), some)
+    for (rung,) in found.values():
+        if rung.flip is None:
+            # Three looks, and the judge's one of the last point at least.
+            assert rung.backward == 3
+            assert rung.forward >= 4
+        else:
+            assert rung.backward == min(rung.step + 1, 3)
+        assert rung.step is None or 1 <= rung.step <= 3
+
+
+def test_every_flip_holds_when_its_bytes_are_judged_again(case):
+    classifier, some = case
+    images = {s.key: s for s in some}
+    found = run(classifier, PGD(steps=10), Threat((2, 6)), some)
+    flips = [(images[k], r) for k, rungs in found.items() for r in rungs if r.flip]
+    assert flips
+    for subject, rung in flips:
+        picture = from_png(rung.flip.png)
+        assert picture.dtype == np.uint8
+        assert np.abs(picture.astype(int) - subject.pixels.astype(int)).max() <= rung.epsilon
+        probabilities = classifier.probabilities(picture[None])[0]
+        assert probabilities.argmax() == rung.flip.adversarial_class != subject.label
+        assert probabilities.max() == pytest.approx(rung.flip.confidence, abs=1e-6)
+        assert rung.flip.distances == distances(subject.pixels, picture)
+
+
+def test_all_steps_reports_the_last_point(case):
+    classifier, some = case
+    early = run(classifier, BIM(steps=6), Threat((8,)), some)
+    late = run(classifier, BIM(steps=6), Threat((8,)), some, all_steps=True)
+    assert {k for k, r in early.items() if r[0].flip} == {k for k, r in late.items() if r[0].flip}
+    flips = [(early[k][0], late[k][0]) for k in early if early[k][0].flip]
+    assert flips
+    assert all(r.backward == 6 for _, r in flips)
+    assert sum(b.step == 6 for _, b in flips) > 0.8 * len(flips)
+    assert (
+        np.mean([b.flip.confidence > a.flip.confidence for a, b in flips if b.step > a.step]) > 0.8
+    )
+
+
+def test_seeds_matter_to_random_attacks_and_only_to_them(case):
+    classifier, some = case
+    threat = Threat((4,))
+    assert essence(run(classifier, BIM(), threat, some, seed=1)) == essence(
+        run(classifier, BIM(), threat, some, seed=2)
+    )
+    assert essence(run(classifier, PGD(steps=2), threat, some, seed=1)) != essence(
+        run(classifier, PGD(steps=2), threat, some, seed=2)
+    )
+
+
+def test_a_norm_the_attack_lacks_is_refused(case):
+    classifier, some = case
+    with pytest.raises(SettingError, match="bim has no l2 version"):
+        run(classifier, BIM(), Threat((4,), NORMS["l2"]), some)
+
+
+def test_a_black_box_cannot_peek(case):
+    from dataclasses import dataclass
+
+    @dataclass(frozen=True, kw_only=True)
+    class Peek(FGSM):
+        knowledge = "decision"
+
+    classifier, some = case
+    with pytest.raises(AttackError, match="asked for the gradient"):
+        run(classifier, Peek(), Threat((4,)), some[:1])
+
+
+def test_numbers_that_are_not_finite_fail_their_image_alone(case):
+    from dataclasses import dataclass
+
+    from keras import ops
+
+    @dataclass(frozen=True, kw_only=True)
+    class Breaks(BIM):
+        """Divides by zero where the first pixel is dark."""
+
+        def step(self, task, state, look):
+            out = super().step(task, state, look)
+            dark = task.images[:, :1, :1, :1] < 128
+            return {"point": ops.where(dark, float("nan"), out["point"])}
+
+    classifier, some = case
+    found = run(classifier, Breaks(steps=2), Threat((1, 2)), some)
+    for subject in some:
+        dark = subject.pixels[0, 0, 0] < 128
+        reasons = [r.reason for r in found[subject.key]]
+        assert all("not finite" in r for r in reasons) if dark else not any(reasons)
+
+
+def test_the_judge_counts_nothing_over_budget_or_unflipped(case):
+    classifier, some = case
+    judge = Judge(classifier, Threat((2,)))
+    flip = next(
+        (s, r[0])
+        for s, r in zip(
+            some, run(classifier, PGD(steps=10), Threat((8,)), some).values(), strict=True
+        )
+        if r[0].flip
+    )
+    subject, picture = flip[0], from_png(flip[1].flip.png)
+    far = float(np.abs(picture.astype(int) - subject.pixels.astype(int)).max())
+    good, tight, same = judge(
+        [
+            Suspect(subject.pixels, subject.label, far, picture),
+            Suspect(subject.pixels, subject.label, far - 1, picture),
+            Suspect(subject.pixels, subject.label, far, subject.pixels),
+        ]
+    )
+    assert good is not None
+    assert tight is None
+    assert same is None
+
+
+@given(st.integers(0, 10**6), st.sampled_from([1, 3, 4]))
+@settings(max_examples=20, deadline=None)
+def test_pictures_survive_their_file(seed, channels):
+    pixels = np.random.default_rng(seed).integers(0, 256, (9, 5, channels)).astype(np.uint8)
+    np.testing.assert_array_equal(from_png(to_png(pixels)), pixels)
+    assert to_png(pixels) == to_png(pixels.copy())
+
+
+def test_pictures_with_odd_channels_are_refused():
+    with pytest.raises(SettingError, match="5 channels"):
+        to_png(np.zeros((2, 2, 5), np.uint8))
+
+
+def test_distances_are_those_of_numpy():
+    rng = np.random.default_rng(0)
+    a, b = (rng.integers(0, 256, (7, 6, 3)).astype(np.uint8) for _ in range(2))
+    b[:3] = a[:3]
+    delta = b.astype(float) - a
+    got = distances(a, b)
+    assert got.l0 == (delta != 0).any(-1).sum()
+    assert got.components == (delta != 0).sum()
+    for name, order in (("l1", 1), ("l2", 2), ("linf", np.inf)):
+        assert got.of(name) == pytest.approx(np.linalg.norm(delta.ravel(), order))
+
+
+def test_a_walk_shown_again_ends_at_the_flip(case):
+    classifier, some = case
+    threat = Threat((6,))
+    found = run(classifier, PGD(steps=10), threat, some)
+    flips = [(s, found[s.key][0]) for s in some if found[s.key][0].flip][:5]
+    seen: dict[int, list] = {}
+    engine.replay(
+        classifier,
+        PGD(steps=10),
+        threat,
+        [(engine.Place(s, 6.0, r.restart), r.step) for s, r in flips],
+        lambda walk, step, picture, row: seen.setdefault(walk, []).append((step, picture, row)),
+        slots=3,
+    )
+    for number, (subject, rung) in enumerate(flips):
+        steps = seen[number]
+        assert [s for s, _, _ in steps] == list(range(1, rung.step + 1))
+        np.testing.assert_array_equal(steps[-1][1], from_png(rung.flip.png))
+        assert steps[-1][2].argmax() == rung.flip.adversarial_class
+        assert subject.label != rung.flip.adversarial_class

@@ -1,0 +1,153 @@
+"""Every command in README and docs runs, every example works, as a newcomer would type it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(name: str, kind: str) -> list[str]:
+    return [text for found, text in BLOCK.findall((ROOT / name).read_text()) if found == kind]
+
+
+def commands(name: str) -> list[str]:
+    return [line for text in blocks(name, "console") for line in text.splitlines() if line]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder as the README's reader has it: a model, photos, and the example plug-in installed."""
+    import keras
+
+    from robustness.pictures import to_png
+
+    folder = tmp_path_factory.mktemp("newcomer")
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.layers.Input((16, 16, 3)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Conv2D(4, 3, activation="relu"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2, activation="softmax"),
+        ]
+    )
+    model.save(folder / "model.keras")
+    rng = np.random.default_rng(0)
+    for kind in ("cat", "dog"):
+        (folder / "photos" / kind).mkdir(parents=True)
+        for number in range(4):
+            pixels = rng.integers(0, 256, (16, 16, 3)).astype(np.uint8)
+            (folder / "photos" / kind / f"{number}.png").write_bytes(to_png(pixels))
+    code, test = blocks("docs/adding-an-attack.md", "python")
+    (folder / "sign_and_fade.py").write_text(code)
+    (folder / "test_sign_and_fade.py").write_text(test)
+    package = tomllib.loads(blocks("docs/adding-an-attack.md", "toml")[0])["project"]
+    info = folder / f"sign_and_fade-{package['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {package['name']}\nVersion: {package['version']}\n"
+    )
+    points = package["entry-points"]["robustness.attacks"]
+    (info / "entry_points.txt").write_text(
+        "[robustness.attacks]\n" + "".join(f"{k} = {v}\n" for k, v in points.items())
+    )
+    return folder
+
+
+def run(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    paths = os.pathsep.join([str(folder), str(ROOT)])
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": paths, "CI": "1", "COLUMNS": "160"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def robustness(words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What typing `robustness ...` does."""
+    return run(
+        [sys.executable, "-c", "from robustness.cli import main; main()", *shlex.split(words)],
+        folder,
+    )
+
+
+def test_the_first_two_commands_are_those_that_continuous_integration_runs():
+    first, second = commands("README.md")[:2]
+    assert "robustness audit" in first
+    assert "pytest" in second
+    assert "README.md" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.slow
+def test_every_other_command_of_the_readme_runs(workplace):
+    typed = commands("README.md")[2:]
+    assert typed
+    done = robustness("audit --images pets:4 --attack fgsm --out audit-run", workplace)
+    assert done.returncode == 0, done.stderr
+    for line in typed:
+        program, _, rest = line.partition(" ")
+        assert program == "robustness"
+        done = robustness(rest, workplace)
+        assert done.returncode == 0, (line, done.stderr)
+    assert (workplace / "audit-run" / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(workplace):
+    done = run([sys.executable, "-c", blocks("README.md", "python")[0]], workplace)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_example_attack_is_proved_listed_and_run(workplace):
+    outputs = {}
+    for line in commands("docs/adding-an-attack.md"):
+        done = robustness(line.partition(" ")[2], workplace)
+        assert done.returncode == 0, (line, done.stderr)
+        outputs[line] = done.stdout
+    assert "sign-and-fade" in outputs["robustness attacks"]
+    assert "number of steps" in outputs["robustness attacks sign-and-fade"]
+    assert (
+        "ok  treats rows independently"
+        in outputs["robustness check-attack sign_and_fade:SignAndFade"]
+    )
+    assert "sign-and-fade" in outputs[commands("docs/adding-an-attack.md")[-1]]
+    tested = run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_sign_and_fade.py"],
+        workplace,
+    )
+    assert "1 passed" in tested.stdout, tested.stdout
+
+
+def test_the_example_attack_is_short():
+    code = blocks("docs/adding-an-attack.md", "python")[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 30
+
+
+def test_links_lead_somewhere():
+    for name in ("README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))):
+        text = (ROOT / name).read_text()
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+            assert ((ROOT / name).parent / target).exists(), (name, target)
+
+
+def test_pictures_in_the_repository_are_readable():
+    for path in ROOT.glob("docs/**/*.png"):
+        Image.open(path).verify()
