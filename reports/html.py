@@ -57,6 +57,7 @@ def render(run: Run) -> str:
         exhibits=exhibits,
         rows=_rate_rows(summary),
         parts=_parts(summary),
+        basis=_basis(summary),
         figures=cards.figures(summary),
         curve=_curve(summary),
         confidences=_confidences(summary),
@@ -81,9 +82,10 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "percent": words.percent,
-        "percents": words.percents,
+        "percent": lambda share: words.together(words.percent(share)),
+        "percents": lambda low, high: words.together(words.percents(low, high)),
         "number": words.number,
+        "together": words.together,
         "plural": words.plural,
         "shorten": words.shorten,
         "interval": charts.interval,
@@ -93,11 +95,9 @@ def _environment() -> Environment:
 
 def _shown(value: Any) -> Any:
     """What an expression of the template prints: plain text with nothing hidden in it."""
-    return words.visible(value) if isinstance(value, str) and not _safe(value) else value
-
-
-def _safe(value: str) -> bool:
-    return isinstance(value, Markup)
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return words.visible(value)
 
 
 def _style() -> str:
@@ -121,6 +121,15 @@ def _rate_rows(summary: Summary) -> list[tuple[str, list[Rate]]]:
     if len(summary.attacks) > 1:
         groups.append(("All together, image by image", list(summary.worst)))
     return groups
+
+
+def _basis(summary: Summary) -> list[str]:
+    """What the verdict rests on, in a few words."""
+    names = [words.shorten(name, 40) for name in summary.attacks[:4]]
+    more = len(summary.attacks) - len(names)
+    shown = ", ".join(names) + (f" and {words.plural(more, 'more attack')}" if more > 0 else "")
+    goal = str(summary.config.get("goal", "untargeted"))
+    return [shown, words.NORM_NAMES.get(summary.norm, summary.norm), goal]
 
 
 def _parts(summary: Summary) -> dict[str, Any]:

@@ -91,6 +91,7 @@ class Cost:
 class Summary:
     """Everything a report says, apart from the pixels. `to_dict` is JSON-able."""
 
+    headline: str
     sentence: str
     epsilon: float | None
     finished: bool
@@ -154,16 +155,12 @@ def summarise(run: ReadableRun) -> Summary:
     firsts = metrics.first_flips(outcomes).merge(
         images[["key", "label", "clean_class"]], left_on="image", right_on="key"
     )
-    sentence = words.verdict_sentence(
-        overall.flip_rate,
-        str(config.get("norm", "unknown norm")),
-        epsilons[-1] if epsilons else None,
-        _short_names(config, attacks),
-        str(config.get("goal", "untargeted")),
-    )
+    norm, epsilon = str(config.get("norm", "unknown norm")), epsilons[-1] if epsilons else None
+    goal, short = str(config.get("goal", "untargeted")), _short_names(config, attacks)
     return Summary(
-        sentence=sentence,
-        epsilon=epsilons[-1] if epsilons else None,
+        headline=words.headline(overall.flip_rate, norm, epsilon),
+        sentence=words.sentence(overall.flip_rate, norm, epsilon, short, goal),
+        epsilon=epsilon,
         finished=bool(manifest.get("finished")),
         warnings=_warnings(manifest, images, outcomes, overall, attacks, len(epsilons)),
         overall=overall,

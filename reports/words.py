@@ -19,6 +19,8 @@ def visible(text: str) -> str:
 
     Piles of combining marks are shown so too from the fourth on: they paint over other lines.
     """
+    if text.isascii() and text.isprintable():
+        return text
     shown, marks = [], 0
     for character in text:
         category = unicodedata.category(character)
@@ -53,6 +55,11 @@ def percents(low: float | None, high: float | None, dash: str = "–") -> str:
     if low is None or high is None:
         return "–"
     return f"{_hundred(low)}{dash}{_hundred(high)} %"
+
+
+def together(text: str) -> str:
+    """`text` with its units kept on the line of their numbers, for a page."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -95,22 +102,27 @@ def class_name(names: Sequence[str], number: float | None) -> str:
     return names[int(number)] if 0 <= int(number) < len(names) else f"class {int(number)}"
 
 
-def verdict_sentence(
-    rate: Share, norm: str, epsilon: float | None, attacks: Sequence[str], goal: str
-) -> str:
-    """The one sentence of a report, plain enough for a terminal."""
+def headline(rate: Share, norm: str, epsilon: float | None) -> str:
+    """The verdict in short, to stand beside its rate."""
     if epsilon is None:
         return "No attack was run, so nothing can be said about robustness."
     if rate.total == 0:
-        return (
-            "No correctly classified image was attacked, so nothing can be said about robustness."
-        )
-    # Wilson's interval has neither end missing where something was counted.
-    interval = percents(rate.low, rate.high, dash="-")
+        return "No correctly classified image was attacked, so nothing can be said about robustness."
     does = "flips" if rate.count == 1 else "flip"
-    aim = "" if goal == "untargeted" else f", {goal}"
     return (
-        f"{rate.count:,} of {plural(rate.total, 'correctly classified image')} "
-        f"({percent(rate.share)}, 95 % interval {interval}) {does} within {size(norm, epsilon)} "
-        f"({', '.join(attacks)}, {norm}{aim})."
+        f"{rate.count:,} of {plural(rate.total, 'correctly classified image')} {does} within "
+        f"{size(norm, epsilon)}."
     )
+
+
+def sentence(
+    rate: Share, norm: str, epsilon: float | None, attacks: Sequence[str], goal: str
+) -> str:
+    """The one sentence of a report, plain enough for a terminal."""
+    said = headline(rate, norm, epsilon)
+    if rate.share is None or epsilon is None:
+        return said
+    numbers = f"({percent(rate.share)}, 95 % interval {percents(rate.low, rate.high, '-')}) flip"
+    aim = "" if goal == "untargeted" else f", {goal}"
+    named = f" ({', '.join(attacks)}, {norm}{aim})."
+    return said.replace("flip", numbers, 1).removesuffix(".") + named

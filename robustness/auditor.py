@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -49,6 +49,8 @@ class Progress:
 
 
 Listener = Callable[[Progress], None]
+Case = tuple[str, str, float, engine.Subject]
+"""Image, attack and epsilon of a flip whose steps are kept, and the image itself."""
 
 
 class Auditor:
@@ -95,10 +97,10 @@ class Auditor:
         with contextlib.closing(pictures):
             while chunk := [pair for _, pair in zip(range(64), numbered, strict=False)]:
                 rows = [self._image_row(n, picture) for n, picture in chunk]
-                readable = [i for i, (_, p) in enumerate(chunk) if p.pixels is not None]
-                if readable:
-                    pixels = np.stack([chunk[i][1].pixels for i in readable])
-                    for i, row in zip(readable, self.judge.probabilities(pixels), strict=True):
+                pixels = {i: p.pixels for i, (_, p) in enumerate(chunk) if p.pixels is not None}
+                if pixels:
+                    answers = self.judge.probabilities(np.stack(list(pixels.values())))
+                    for i, row in zip(pixels, answers, strict=True):
                         rows[i] = _predicted(rows[i], row)
                 self.pending.add(rows)
                 done += len(chunk)
@@ -175,7 +177,7 @@ class Auditor:
                 self.slots //= 2
         self.pending.flush()
 
-    def _subjects(self, rows: list[ImageRow]) -> Iterator[engine.Subject]:
+    def _subjects(self, rows: list[ImageRow]) -> Generator[engine.Subject]:
         entries = {e.key: e for e in self.entries}
         pictures = self.shelf.stream((entries[r.key] for r in rows), self.classifier.input_shape)
         with contextlib.closing(pictures):
@@ -236,7 +238,8 @@ class Auditor:
             best = _varied(
                 flips.sort_values(["confidence_after", "image"], ascending=[False, True])
             )
-            walks, cases = [], []
+            walks: list[tuple[engine.Place, int]] = []
+            cases: list[Case] = []
             for case in best.itertuples():
                 picture = self.shelf.read(entries[case.image], self.classifier.input_shape)
                 row = images[case.image]
@@ -253,22 +256,29 @@ class Auditor:
                 self._strip(case, 0, case[3].pixels, row)
                 for case, row in zip(cases, starts, strict=True)
             ]
+
+            def seen(
+                walk: int,
+                step: int,
+                grid: np.ndarray,
+                row: np.ndarray,
+                cases: list[Case] = cases,
+                strips: list[StripRow] = strips,
+            ) -> None:
+                strips.append(self._strip(cases[walk], step, grid, row))
+
             engine.replay(
                 self.classifier,
                 attack,
                 self.plan.threat,
                 walks,
-                lambda n, step, grid, row, c=cases, s=strips: s.append(
-                    self._strip(c[n], step, grid, row)
-                ),
+                seen,
                 slots=self.slots,
                 seed=self.plan.seed,
             )
             self.store.add(strips)
 
-    def _strip(
-        self, case: tuple[str, str, float, Any], step: int, grid: np.ndarray, row: np.ndarray
-    ) -> StripRow:
+    def _strip(self, case: Case, step: int, grid: np.ndarray, row: np.ndarray) -> StripRow:
         shown = "[" + ", ".join(f"{p:.6f}" for p in row.tolist()) + "]"
         return StripRow(
             image=case[0],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -36,7 +36,7 @@ class Shelf:
                 self._left -= size
         return picture
 
-    def stream(self, entries: Iterable[Entry], shape: tuple[int, int, int]) -> Iterator[Picture]:
+    def stream(self, entries: Iterable[Entry], shape: tuple[int, int, int]) -> Generator[Picture]:
         """Pictures in order, a few decoded ahead on other threads."""
         waiting: deque[Future[Picture]] = deque()
         with ThreadPoolExecutor(2, thread_name_prefix="pictures") as pool:

@@ -41,7 +41,15 @@ def test_the_public_names_are_these():
     import robustness
 
     assert sorted(robustness.__all__) == sorted(
-        ["Attack", "AuditResult", "Classifier", "RobustnessError", "Threat", "audit", "check_attack"]
+        [
+            "Attack",
+            "AuditResult",
+            "Classifier",
+            "RobustnessError",
+            "Threat",
+            "audit",
+            "check_attack",
+        ]
     )
     for name in robustness.__all__:
         assert getattr(robustness, name).__name__ == name
@@ -67,7 +75,7 @@ def test_there_is_one_loop():
     found = []
     for room in ROOMS:
         for path in (ROOT / room).rglob("*.py"):
-            if path.name == "iterate.py" or path.name == "conformance.py":
+            if path.name in ("iterate.py", "conformance.py"):
                 continue
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, (ast.For, ast.While)) and gradient_calls(node):
@@ -80,7 +88,9 @@ def test_the_library_holds_no_assert_and_no_pickle(room):
     for path in (ROOT / room).rglob("*.py"):
         tree = ast.parse(path.read_text())
         assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree)), path
-        assert not re.search(r"^\s*(import|from) pickle|allow_pickle=True", path.read_text(), re.M), path
+        assert not re.search(
+            r"^\s*(import|from) pickle|allow_pickle=True", path.read_text(), re.M
+        ), path
 
 
 def test_the_changelog_knows_this_version():

@@ -21,6 +21,7 @@ import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -59,10 +60,12 @@ STAGES = (
 class Batches(keras.utils.PyDataset):
     """Shuffled, augmented batches; batch b of epoch e depends on the seed, e and b alone."""
 
-    def __init__(self, images, labels, side: int, batch: int, seed: int, quarter: int = 0) -> None:
+    def __init__(
+        self, images: np.ndarray, labels: np.ndarray, side: int, *, batch: int, seed: int
+    ) -> None:
         super().__init__(workers=1, max_queue_size=4)
         self.images, self.labels, self.side, self.batch = images, labels, side, batch
-        self.seed, self.quarter = seed, quarter
+        self.seed, self.quarter = seed, 0
         self.quarter_steps = len(images) // batch // QUARTERS
 
     def __len__(self) -> int:
@@ -71,7 +74,7 @@ class Batches(keras.utils.PyDataset):
     def on_epoch_end(self) -> None:
         self.quarter += 1
 
-    def __getitem__(self, index: int):
+    def __getitem__(self, index: int) -> tuple[Any, np.ndarray]:
         epoch, quarter = divmod(self.quarter, QUARTERS)
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.images))
         start = (quarter * self.quarter_steps + index) * self.batch
@@ -160,7 +163,9 @@ def accuracy(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> floa
     return right / len(images)
 
 
-def with_renderings(images, labels, side: int, count: int, seed: int):
+def with_renderings(
+    images: np.ndarray, labels: np.ndarray, side: int, *, count: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """`images` and `labels` with `count` rendered pets of training seeds put behind them."""
     if not count:
         return images, labels
@@ -186,11 +191,11 @@ def schedule(stage: Stage, steps: int) -> keras.optimizers.schedules.LearningRat
 class Journal(keras.callbacks.Callback):
     """A line a quarter, and the held-out accuracy at the end of each epoch, to `log.jsonl`."""
 
-    def __init__(self, path: Path, stage: Stage, images, labels) -> None:
+    def __init__(self, path: Path, stage: Stage, images: np.ndarray, labels: np.ndarray) -> None:
         super().__init__()
         self.path, self.stage, self.images, self.labels = path, stage, images, labels
 
-    def on_epoch_end(self, epoch: int, logs=None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         line = {"stage": self.stage.name, "quarter": epoch + 1, "time": round(time.time())}
         line |= {k: round(float(v), 4) for k, v in (logs or {}).items()}
         if (epoch + 1) % QUARTERS == 0:
@@ -224,12 +229,14 @@ def run_stage(
     keras.utils.set_random_seed(seed)
     source = round(stage.side * 1.25)
     images, labels = photos.arrays(archive, source, held=False, cache=finished.parent)
-    images, labels = with_renderings(images, labels, source, stage.renderings, seed * 1_000_000)
+    images, labels = with_renderings(
+        images, labels, source, count=stage.renderings, seed=seed * 1_000_000
+    )
     held = photos.arrays(archive, stage.side, held=True, cache=finished.parent)
     model = build(stage.side, dropout=stage.dropout)
     if previous is not None:
         grow(keras.saving.load_model(previous, compile=False), model)
-    batches = Batches(images, labels, stage.side, batch, seed)
+    batches = Batches(images, labels, stage.side, batch=batch, seed=seed)
     total = stage.epochs * QUARTERS
     model.compile(
         keras.optimizers.AdamW(schedule(stage, total * len(batches)), weight_decay=0.02),

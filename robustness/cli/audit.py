@@ -240,11 +240,16 @@ def _pictures(options: dict[str, Any]) -> tuple[Source, Callable[[Entry], bool] 
 
 
 def _model(load: Any, options: dict[str, Any], classes: list[str] | None) -> Any:
-    """A Classifier from the zoo or Kaggle; a file is left to the audit, which finds its scaling."""
-    name = options["model"]
-    if Path(name).suffix in (".keras", ".h5", ".hdf5") and options["scaling"] is None:
-        return name
-    return load(name, trust=options["trust_model"], class_names=classes, scaling=options["scaling"])
+    """A Classifier; or, where its scaling is left open, the file: the audit finds out by accuracy."""
+    from robustness import modelfile
+
+    path, scaling = Path(options["model"]), options["scaling"]
+    whole = path.suffix in (".keras", ".h5", ".hdf5") and modelfile.scan(path).format != "weights"
+    if whole and scaling is None:
+        return path
+    return load(
+        options["model"], trust=options["trust_model"], class_names=classes, scaling=scaling
+    )
 
 
 def _show(result: Any, as_json: bool) -> None:

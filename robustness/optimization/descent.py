@@ -4,9 +4,9 @@
 vector, a matrix, or many starts stacked along the first axis, and the optimizer moves all of it.
 Everything is float64, because published figures are quoted to more digits than float32 holds.
 
-Keras optimizers cannot be used as pure functions here: `Optimizer.stateless_apply` refuses to work
-on the TensorFlow backend (keras 3.15). So the optimizer and its variable live inside the program,
-a copy made for this one job; the caller's own object is never changed.
+The optimizer's state goes in and comes out (`Optimizer.stateless_apply`) where Keras allows that.
+On the TensorFlow backend it refuses (keras 3.15), so there the optimizer's variables live inside
+this one job, in a copy of the optimizer: the caller's own object is never changed.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def minimize(
     start: Any,
     *,
     optimizer: str | keras.optimizers.Optimizer = "adam",
-    learning_rate: float | None = None,
+    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | None = None,
     steps: int = 100,
     data: Sequence[Any] = (),
     rates: Any = 1.0,
@@ -86,7 +86,7 @@ def minimize(
     loss: see `Loss`. Arrays it needs belong into `data`, so that it is traced once per shape.
     start: the first point, any shape.
     optimizer: a name (see `optimizer_names`) or a Keras optimizer, which is copied.
-    learning_rate: replaces the optimizer's own.
+    learning_rate: a number or a Keras schedule; replaces the optimizer's own.
     data: arrays handed to `loss`.
     rates: multiplies each step; broadcasts to the point: a learning rate per parameter.
     project: maps a point to the nearest allowed one; applied to the start and after every step.
@@ -129,21 +129,23 @@ class _Program:
     losses: list[float] = field(default_factory=list)
     status: str = ""
     last: Step = field(init=False)
+    move: Callable[..., tuple[Any, Any]] = field(init=False)
 
     def enter(self, state: Any, places: Sequence[int], jobs: Sequence[np.ndarray]) -> Any:
-        start = np.asarray(self.project(ops.convert_to_tensor(jobs[0])))
-        variable = keras.Variable(start, dtype="float64")
-        self.optimizer.build([variable])
+        start = np.array(self.project(ops.convert_to_tensor(jobs[0])))
+        self.move, memory = _mover(self.optimizer, start)
         self._score(start, 0)
-        return variable
+        return memory
 
     def advance(self, state: Any) -> tuple[Any, np.ndarray]:
         if not self.status:
-            before = self.last.point
-            self.optimizer.apply([ops.convert_to_tensor(self.last.gradient)], [state])
-            moved = before + self.rates * (np.asarray(state.value) - before)
-            state.assign(self.project(ops.convert_to_tensor(moved)))
-            self._score(np.array(state.value), self.last.step + 1)
+            before, gradient = self.last.point, self.last.gradient
+            after, state = self.move(
+                ops.convert_to_tensor(before), ops.convert_to_tensor(gradient), state
+            )
+            moved = before + self.rates * (np.asarray(after) - before)
+            point = np.array(self.project(ops.convert_to_tensor(moved)))
+            self._score(point, self.last.step + 1)
         return state, np.array([bool(self.status)])
 
     def leave(self, state: Any, places: Sequence[int], jobs: Sequence[Any]) -> Sequence[bool]:
@@ -161,6 +163,31 @@ class _Program:
             self.status = CONVERGED
         elif step >= self.steps:
             self.status = SPENT
+
+
+def _mover(
+    optimizer: keras.optimizers.Optimizer, start: np.ndarray
+) -> tuple[Callable[..., tuple[Any, Any]], Any]:
+    """``(point, gradient, memory) -> (point, memory)`` of the optimizer, and its first memory."""
+    variable = keras.Variable(start, dtype="float64")
+    optimizer.build([variable])
+
+    def pure(point: Any, gradient: Any, memory: Any) -> tuple[Any, Any]:
+        points, memory = optimizer.stateless_apply(memory, [gradient], [point])
+        return points[0], memory
+
+    def held(point: Any, gradient: Any, memory: Any) -> tuple[Any, Any]:
+        variable.assign(point)
+        optimizer.apply([gradient], [variable])
+        return ops.convert_to_tensor(variable.value) + 0.0, memory
+
+    memory = [ops.convert_to_tensor(v.value) for v in optimizer.variables]
+    point = ops.convert_to_tensor(start)
+    try:
+        pure(point, ops.zeros_like(point), memory)
+    except ValueError:
+        return gradients.compile(held), []
+    return gradients.compile(pure), memory
 
 
 @lru_cache(maxsize=32)
@@ -224,10 +251,12 @@ def optimizer_names() -> dict[str, type]:
 
 
 def find_optimizer(
-    optimizer: str | keras.optimizers.Optimizer, learning_rate: float | None = None
+    optimizer: str | keras.optimizers.Optimizer,
+    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | None = None,
 ) -> keras.optimizers.Optimizer:
     """A fresh optimizer by name, or a copy of an object; SettingError names the nearest name."""
-    if learning_rate is not None and not (np.isfinite(learning_rate) and learning_rate > 0):
+    number = isinstance(learning_rate, (int, float))
+    if number and not (np.isfinite(learning_rate) and learning_rate > 0):
         raise SettingError(f"learning_rate={learning_rate:g}; expected a number above 0.")
     rate = {} if learning_rate is None else {"learning_rate": learning_rate}
     if isinstance(optimizer, keras.optimizers.Optimizer):

@@ -20,7 +20,7 @@ import numpy as np
 from keras import ops
 
 from robustness.errors import SettingError
-from robustness.optimization.descent import CONVERGED, Step, minimize, settled
+from robustness.optimization.descent import CONVERGED, minimize, settled
 from robustness.optimization.quasi_newton import minimize_rows
 from robustness.optimization.tables import CHUNK, Table, read_table, triangle
 

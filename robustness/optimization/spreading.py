@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import keras
 import numpy as np
 
 from robustness import draws
@@ -111,7 +112,7 @@ def spread(
     if restarts is not None and restarts < 1:
         raise SettingError(f"restarts={restarts}; expected a whole number of at least 1.")
     if count == 1 and not len(problem.fixed):
-        only = _starts(problem, seed, start)(0)
+        only = _starts(problem, seed, start, 1)[0]
         return _result(problem, only, [], CONVERGED, 1.0, None)
     if loss == "energy":
         return _by_energy(problem, power, seed, restarts, start, steps or 150, path)
@@ -123,9 +124,11 @@ def spread(
             f"loss={loss!r} knows neither fixed vectors nor antipodal mode nor a power; "
             "use loss='energy' for those."
         )
-    begin = [_starts(problem, seed, start)(i) for i in range(restarts or 1)]
-    rate = 0.02 if learning_rate is None else learning_rate
-    return _by_descent(problem, loss, np.stack(begin), optimizer, rate, steps or 500, path)
+    begin = _starts(problem, seed, start, restarts or 1)
+    number = steps or 500
+    # These losses have a kink at their best, where a constant rate never comes to rest.
+    rate = learning_rate or keras.optimizers.schedules.CosineDecay(0.1, number)
+    return _by_descent(problem, loss, begin, optimizer, rate, number, path)
 
 
 def choose(rows: Any, count: int) -> np.ndarray:
@@ -190,23 +193,22 @@ def _directions(rows: Any, name: str) -> np.ndarray:
     return x / lengths
 
 
-def _starts(problem: _Problem, seed: int, start: Any) -> Callable[[int], np.ndarray]:
-    """Start number i (count, dim): the warm one first, then directions drawn from the seed."""
-    warm = None if start is None else _directions(start, "start")
-    if warm is not None and warm.shape != (problem.count, problem.dim):
+def _starts(problem: _Problem, seed: int, start: Any, number: int) -> np.ndarray:
+    """Starts (number, count, dim): the warm one first, then directions drawn from the seed."""
+    key = draws.key(seed, "spreading", problem.count, problem.dim)
+    keys, streams = np.repeat(key[None], number, axis=0), np.arange(number, dtype="int32")
+    noise = np.asarray(draws.normal(keys, streams, (problem.count, problem.dim)), "float64")
+    begin = _unit(noise)
+    if start is None:
+        return begin
+    warm = _directions(start, "start")
+    if warm.shape != begin.shape[1:]:
         raise SettingError(
-            f"start of shape {warm.shape}; expected {(problem.count, problem.dim)}: a vector a row."
+            f"start of shape {warm.shape}; expected {begin.shape[1:]}: a vector in each row."
         )
-
-    def begin(index: int) -> np.ndarray:
-        key = draws.key(seed, "spreading", problem.count, problem.dim)[None]
-        noise = np.asarray(draws.normal(key, index, (problem.count, problem.dim))[0], "float64")
-        if warm is None or index > 0:
-            return _unit(noise)
-        # Vectors that coincide push each other in no direction at all: part them a little.
-        touching = np.any(problem.cosines(warm) > 1.0 - 1e-9, axis=1, keepdims=True)
-        return _unit(warm + 1e-3 * touching * noise)
-
+    # Vectors that coincide push each other in no direction at all: part them a little.
+    touching = np.any(problem.cosines(warm) > 1.0 - 1e-9, axis=1, keepdims=True)
+    begin[0] = _unit(warm + 1e-3 * touching * noise[0])
     return begin
 
 
@@ -364,10 +366,10 @@ def _by_energy(
     )
     if size > 500_000 and restarts is None:
         number = 1
-    begin = _starts(problem, seed, start)
+    begin = _starts(problem, seed, start, number)
 
     def job(index: int) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-        return begin(index), (problem.fixed, problem.pairs, np.array(schedule.first(index)))
+        return begin[index], (problem.fixed, problem.pairs, np.array(schedule.first(index)))
 
     def jobs() -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...]]]:
         for index in range(number):

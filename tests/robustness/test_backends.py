@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-PROGRAM = '''
+PROGRAM = """
 import numpy as np, keras
 from keras import ops
 from attacks import BIM, PGD
@@ -59,11 +59,12 @@ bits = draws.threefry(np.array([[0, 0]], "int32"), (np.zeros((1, 1), "int32"), n
 words = [int(np.asarray(ops.convert_to_numpy(b)).astype("int64")[0, 0]) & 0xFFFFFFFF for b in bits]
 assert words == [0x6B200159, 0x99BA4EFE], words
 found = {}
-subjects = [engine.Subject(str(i), x.astype("uint8"), int(y)) for i, (x, y) in enumerate(zip(images, z.argmax(1)))]
+pairs = enumerate(zip(images.astype("uint8"), z.argmax(1)))
+subjects = [engine.Subject(str(i), x, int(y)) for i, (x, y) in pairs]
 engine.search(classifier, PGD(steps=5), Threat((2, 30)), iter(subjects),
               lambda s, r: found.__setitem__(s.key, [x.flip and x.flip.distances.l1 for x in r]), slots=2)
 print(keras.backend.backend(), gradients.device().split()[0], sorted(found.items()))
-'''
+"""
 
 
 def answer(backend: str) -> str:

@@ -23,7 +23,7 @@ def robustness(*words: str, cwd: Path, **environment: str) -> subprocess.Complet
     return subprocess.run(
         [sys.executable, "-c", MAIN, *map(str, words)],
         cwd=cwd,
-        env=os.environ | {"COLUMNS": "200", "PYTHONPATH": os.getcwd()} | environment,
+        env=os.environ | {"COLUMNS": "200", "PYTHONPATH": str(Path.cwd())} | environment,
         capture_output=True,
         text=True,
         timeout=300,
@@ -42,7 +42,9 @@ def material(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("words", [["--help"], ["audit", "--help"], ["--version"], ["report", "-h"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["audit", "--help"], ["--version"], ["report", "-h"]]
+)
 def test_help_imports_no_framework(words, tmp_path):
     code = (
         "import sys\n"
@@ -154,7 +156,7 @@ def test_control_c_loses_nothing(material):
     process = subprocess.Popen(
         [sys.executable, "-c", MAIN, *words],
         cwd=material,
-        env=os.environ | {"PYTHONPATH": os.getcwd()},
+        env=os.environ | {"PYTHONPATH": str(Path.cwd())},
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -1,0 +1,175 @@
+"""A small canvas for still and moving charts: axes, dots, lines and words, with Pillow alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from robustness.errors import SettingError
+
+INK, QUIET, FAINT, PAPER = (34, 34, 34), (120, 120, 120), (226, 226, 226), (255, 255, 255)
+SERIES = ((0, 90, 160), (200, 80, 0), (0, 125, 85), (150, 60, 140), (120, 95, 0), (70, 70, 70))
+"""Colours that differ in lightness too, for readers who do not see hue."""
+_SCALE = 2
+_MARGIN = (62, 34, 16, 42)
+_FRAMES = 60
+
+
+@dataclass(frozen=True)
+class Box:
+    """Where a panel lies on the canvas, in its pixels."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+class Canvas:
+    """A white picture, drawn at twice its size and then reduced, so that lines are smooth."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.size = (width, height)
+        self.image = Image.new("RGB", (width * _SCALE, height * _SCALE), PAPER)
+        self._draw = ImageDraw.Draw(self.image)
+
+    def line(self, points: Iterable[Sequence[float]], colour: tuple, width: float = 1.5) -> None:
+        """A line through points; those that are not finite are left out."""
+        flat = [(x * _SCALE, y * _SCALE) for x, y in points if math.isfinite(x + y)]
+        if len(flat) > 1:
+            self._draw.line(flat, fill=colour, width=max(1, round(width * _SCALE)), joint="curve")
+
+    def dot(self, x: float, y: float, radius: float, colour: tuple) -> None:
+        """A filled disc."""
+        box = [(v * _SCALE) for v in (x - radius, y - radius, x + radius, y + radius)]
+        self._draw.ellipse(box, fill=colour)
+
+    def ring(self, x: float, y: float, radius: float, colour: tuple) -> None:
+        """A circle's outline."""
+        box = [(v * _SCALE) for v in (x - radius, y - radius, x + radius, y + radius)]
+        self._draw.ellipse(box, outline=colour, width=_SCALE)
+
+    def text(
+        self, x: float, y: float, words: str, *, anchor: str = "la", size: int = 12, colour=INK
+    ) -> None:
+        """Words at a point; `anchor` as Pillow has it."""
+        font = ImageFont.load_default(size * _SCALE)
+        self._draw.text((x * _SCALE, y * _SCALE), words, fill=colour, font=font, anchor=anchor)
+
+    def paste(self, picture: Image.Image, box: Box) -> None:
+        """A picture, stretched over a box."""
+        size = (round(box.width * _SCALE), round(box.height * _SCALE))
+        place = (round(box.left * _SCALE), round(box.top * _SCALE))
+        self.image.paste(picture.resize(size, Image.Resampling.BICUBIC), place)
+
+    def finish(self) -> Image.Image:
+        """The picture at its own size."""
+        return self.image.resize(self.size, Image.Resampling.LANCZOS)
+
+
+class Panel:
+    """A chart inside a box: titled axes, and a map from data to canvas."""
+
+    def __init__(
+        self,
+        canvas: Canvas,
+        box: Box,
+        span: tuple[float, float, float, float],
+        titles: tuple[str, str, str],
+        *,
+        logarithmic: bool = False,
+    ) -> None:
+        left, top, right, bottom = _MARGIN
+        self.canvas = canvas
+        self.inner = Box(
+            box.left + left, box.top + top, box.width - left - right, box.height - top - bottom
+        )
+        self._log = logarithmic
+        low, high = (_log10(span[2]), _log10(span[3])) if logarithmic else span[2:]
+        self._x, self._y = _widened(*span[:2]), _widened(low, high)
+        self._titles = titles
+
+    def frame(self) -> Panel:
+        """Draw the grid, the ticks and the titles."""
+        inner, canvas = self.inner, self.canvas
+        for tick, words in ticks(*self._x):
+            x, _ = self._place(tick, self._y[0])
+            canvas.line([(x, inner.top), (x, inner.top + inner.height)], FAINT, 0.7)
+            canvas.text(x, inner.top + inner.height + 5, words, anchor="ma", size=11, colour=QUIET)
+        for tick, words in ticks(*self._y):
+            _, y = self._place(self._x[0], tick)
+            label = f"{10.0**tick:.3g}" if self._log else words
+            canvas.line([(inner.left, y), (inner.left + inner.width, y)], FAINT, 0.7)
+            canvas.text(inner.left - 6, y, label, anchor="rm", size=11, colour=QUIET)
+        title, across, up = self._titles
+        canvas.text(inner.left, inner.top - 9, title, anchor="ls", size=13)
+        middle, below = inner.left + inner.width / 2, inner.top + inner.height + 22
+        canvas.text(middle, below, across, anchor="ma", size=11, colour=QUIET)
+        canvas.text(inner.left + inner.width, inner.top - 9, up, anchor="rs", size=11, colour=QUIET)
+        return self
+
+    def _place(self, x: float, y: float) -> tuple[float, float]:
+        inner = self.inner
+        across = (x - self._x[0]) / (self._x[1] - self._x[0])
+        up = (y - self._y[0]) / (self._y[1] - self._y[0])
+        return inner.left + across * inner.width, inner.top + (1.0 - up) * inner.height
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """The canvas point of a data point, kept inside the panel's edges."""
+        value = _log10(y) if self._log else y
+        if not math.isfinite(x + value):
+            return math.nan, math.nan
+        return self._place(float(np.clip(x, *self._x)), float(np.clip(value, *self._y)))
+
+    def curve(self, xs: Sequence, ys: Sequence, colour: tuple, width: float = 1.8) -> None:
+        """A line through data points."""
+        self.canvas.line(
+            [self.at(float(x), float(y)) for x, y in zip(xs, ys, strict=True)], colour, width
+        )
+
+    def dots(self, xs: Sequence, ys: Sequence, colour: tuple, radius: float = 2.0) -> None:
+        """A disc at each data point."""
+        for x, y in zip(xs, ys, strict=True):
+            place = self.at(float(x), float(y))
+            if math.isfinite(sum(place)):
+                self.canvas.dot(*place, radius, colour)
+
+
+def _log10(value: float) -> float:
+    return math.log10(max(value, 1e-300)) if value == value else math.nan  # noqa: PLR0124
+
+
+def _widened(low: float, high: float) -> tuple[float, float]:
+    room = 0.04 * (high - low) or 0.5 * abs(high) or 1.0
+    return low - room, high + room
+
+
+def ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """About five round numbers between `low` and `high`, and how to write them."""
+    rough = (high - low) / 5.0
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    first, last = math.ceil(low / step), math.floor(high / step)
+    return [(i * step, f"{i * step + 0.0:.{digits}f}") for i in range(first, last + 1)]
+
+
+def save(draw: Callable[[int], Image.Image], count: int, path: str | Path) -> None:
+    """Write frames 0 .. count - 1 as a .gif that dwells on the last, or the last as a .png."""
+    target = Path(path)
+    if target.suffix.lower() not in (".gif", ".png"):
+        raise SettingError(f"--plot {target.name}; expected a name that ends in .gif or .png.")
+    if not target.parent.is_dir():
+        raise SettingError(f"The folder {target.parent} does not exist; make it first.")
+    if target.suffix.lower() == ".png":
+        draw(count - 1).save(target)
+        return
+    chosen = np.unique(np.linspace(0, count - 1, min(count, _FRAMES)).round().astype(int))
+    frames = [draw(int(i)).quantize(96) for i in chosen]
+    times = [80] * (len(frames) - 1) + [2000]
+    frames[0].save(target, save_all=True, append_images=frames[1:], duration=times, loop=0)

@@ -1,0 +1,298 @@
+"""`robustness solve`: the shared solvers by themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from robustness.optimization.regression import Fit
+    from robustness.optimization.spreading import Spread
+
+app = typer.Typer(
+    help="The shared solvers: fit a line by descent, or spread vectors.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def regression(
+    table: Annotated[Path, typer.Argument(help="A CSV file with a header.")],
+    x: Annotated[
+        list[str], typer.Option("--x", help="Feature column; repeat, or separate by commas.")
+    ],
+    y: Annotated[str, typer.Option("--y", help="Target column.")],
+    optimizer: Annotated[str, typer.Option(help="Any Keras optimizer by name.")] = "sgd",
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Default: 1 / curvature for sgd, 0.1 for the others.")
+    ] = None,
+    rates: Annotated[
+        str, typer.Option(help="Factors on each parameter's step, by commas, intercept last.")
+    ] = "",
+    start: Annotated[
+        str, typer.Option(help="First parameters, by commas, intercept last; `exact` is allowed.")
+    ] = "",
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the descent.")] = 100,
+    method: Annotated[str, typer.Option(help="descent or exact.")] = "descent",
+    standardize: Annotated[
+        bool, typer.Option("--standardize", help="Descend on columns of mean 0 and deviation 1.")
+    ] = False,
+    logistic: Annotated[bool, typer.Option("--logistic", help="Targets are 0 and 1.")] = False,
+    ridge: Annotated[float, typer.Option(min=0, help="Penalty on squared coefficients.")] = 0.0,
+    weights: Annotated[str, typer.Option(help="Column of weights.")] = "",
+    compare: Annotated[
+        str, typer.Option(help="Several optimizers, by commas, in one table and plot.")
+    ] = "",
+    plot: Annotated[Path | None, typer.Option(help="Write a .gif or .png.")] = None,
+) -> None:
+    """Fit a column of a CSV file by descent, beside the exact solution.
+
+    \b
+    Examples:
+      robustness solve regression heights.csv --x Height --y Weight --standardize
+      robustness solve regression heights.csv --x Height --y Weight --optimizer adam \\
+        --learning-rate 0.1 --steps 50 --plot fit.gif
+      robustness solve regression heights.csv --x Height --y Weight --standardize \\
+        --compare sgd,rmsprop,adam --plot compare.gif
+    """
+    from robustness.errors import SettingError
+    from robustness.optimization import regression as solver
+
+    if method not in ("descent", "exact"):
+        raise SettingError(f"--method {method}; expected descent or exact.")
+    features = [name.strip() for part in x for name in part.split(",") if name.strip()]
+    wanted = [*features, y, *([weights] if weights else [])]
+    data = _columns(table, wanted)
+    mass = data[weights].to_numpy() if weights else None
+    rows, target = data[features].to_numpy("float64"), data[y].to_numpy("float64")
+    solve = solver.logistic if logistic else solver.least_squares
+    common: dict[str, Any] = {"weights": mass, "ridge": ridge, "names": features}
+    exact = solve(rows, target, method="exact", **common)
+    fits: dict[str, Fit] = {}
+    if method == "descent":
+        for name in [part.strip() for part in (compare or optimizer).split(",") if part.strip()]:
+            how = solver.Descent(
+                optimizer=name,
+                learning_rate=learning_rate,
+                rates=_numbers(rates, "--rates") or 1.0,
+                start=_start(start, exact),
+                steps=steps,
+                standardize=standardize,
+            )
+            fits[name] = solve(rows, target, method=how, **common)
+    _show_fits(fits, exact)
+    if plot:
+        _plot_fits(plot, rows, target, fits or {"exact": exact}, exact, y, logistic)
+
+
+def _columns(table: Path, names: list[str]) -> pd.DataFrame:
+    """The named columns as numbers; SettingError for a file, a column or a cell that is not."""
+    from difflib import get_close_matches
+
+    import pandas as pd
+
+    from robustness.errors import SettingError
+
+    try:
+        data = pd.read_csv(table, skipinitialspace=True)
+    except (OSError, ValueError) as error:
+        raise SettingError(f"{table} cannot be read as a CSV file: {error}.") from error
+    for name in names:
+        if name not in data.columns:
+            near = get_close_matches(name, [str(c) for c in data.columns], n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            have = ", ".join(str(c) for c in data.columns)
+            raise SettingError(f"{table.name} has no column {name!r}; it has {have}.{hint}")
+        numbers = pd.to_numeric(data[name], errors="coerce")
+        bad = numbers.isna() & data[name].notna()
+        if bad.any():
+            row = int(bad.to_numpy().argmax())
+            raise SettingError(
+                f"{name} is {data[name].iloc[row]!r} in row {row} of {table.name}; expected numbers."
+            )
+        data[name] = numbers
+    return data[list(dict.fromkeys(names))]
+
+
+def _numbers(text: str, option: str) -> list[float] | None:
+    from robustness.errors import SettingError
+
+    if not text:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise SettingError(f"{option} {text}; expected numbers separated by commas.") from error
+
+
+def _start(text: str, exact: Fit) -> list[float] | None:
+    """Numbers; the word `exact` stands for the exact solution's number in that place."""
+    from robustness.errors import SettingError
+
+    parts = text.split(",") if text else []
+    best = [*exact.coefficients, exact.intercept]
+    if parts and len(parts) != len(best):
+        raise SettingError(f"--start {text}; expected {len(best)} numbers, the intercept last.")
+    words = [
+        repr(float(b)) if part.strip() == "exact" else part
+        for part, b in zip(parts, best, strict=False)
+    ]
+    return _numbers(",".join(words), "--start")
+
+
+def _show_fits(fits: dict[str, Fit], exact: Fit) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from robustness.cli.terminal import stdout
+
+    ways = fits | {"exact": exact}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("parameter")
+    for name in ways:
+        table.add_column(Text(name), justify="right")
+    table.add_column("standard error", justify="right")
+    errors = exact.standard_errors
+    for i, name in enumerate((*exact.names, "intercept")):
+        values = [f"{(*fit.coefficients, fit.intercept)[i]:.6g}" for fit in ways.values()]
+        table.add_row(Text(name), *values, f"{errors[i]:.3g}")
+    title = "mean squared error" if exact.kind == "least squares" else "mean log-loss"
+    table.add_row(title, *[f"{fit.loss:.6g}" for fit in ways.values()], "")
+    measure = "R²" if exact.kind == "least squares" else "McFadden's R²"
+    table.add_row(measure, *[f"{fit.r2:.4f}" for fit in ways.values()], "")
+    steps = [str(len(fit.history) - 1) for fit in fits.values()]
+    table.add_row("steps", *steps, "-", "")
+    console = stdout()
+    console.print(table)
+    for name, fit in ways.items():
+        if not fit.converged:
+            console.print(f"{name}: {fit.status}", markup=False, soft_wrap=True)
+
+
+def _plot_fits(
+    plot: Path,
+    rows: np.ndarray,
+    target: np.ndarray,
+    fits: dict[str, Fit],
+    exact: Fit,
+    title: str,
+    logistic: bool,
+) -> None:
+    import numpy as np
+
+    from reports.solver_plots import Way, plot_fit
+
+    ways = [Way(name, fit.path, fit.history) for name, fit in fits.items()]
+    best = np.append(exact.coefficients, exact.intercept)
+    plot_fit(plot, rows, target, ways, best, (exact.names[0], title), logistic=logistic)
+    typer.echo(f"wrote {plot}")
+
+
+@app.command()
+def spread(
+    count: Annotated[int, typer.Option(help="How many vectors.")],
+    dim: Annotated[int, typer.Option(help="In how many dimensions.")],
+    loss: Annotated[str, typer.Option(help="energy, angle, variance or force.")] = "energy",
+    power: Annotated[
+        float | None,
+        typer.Option(help="Stop at this exponent of the energy: 1 is Thomson's problem."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the random starts.")] = 0,
+    restarts: Annotated[int | None, typer.Option(help="Starts; default by size.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps, or evaluations in a stage.")] = None,
+    optimizer: Annotated[str, typer.Option(help="For angle, variance, force.")] = "adam",
+    learning_rate: Annotated[float | None, typer.Option(help="For angle, variance, force.")] = None,
+    antipodal: Annotated[bool, typer.Option("--antipodal", help="Spread lines.")] = False,
+    start: Annotated[Path | None, typer.Option(help="Warm start, a .npy file.")] = None,
+    fixed: Annotated[Path | None, typer.Option(help="Vectors that stay, a .npy file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a .gif or .png.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the vectors as .npy.")] = None,
+) -> None:
+    """Unit vectors as far apart as possible, and how far that is from the best known bound.
+
+    \b
+    Examples:
+      robustness solve spread --count 20 --dim 2 --loss force --plot spread.gif
+      robustness solve spread --count 24 --dim 4 --save cell.npy
+      robustness solve spread --count 12 --dim 3 --power 1
+    """
+    from robustness.optimization import spreading
+
+    if save is not None:
+        _writable(save)
+    result = spreading.spread(
+        count,
+        dim,
+        loss=loss,
+        power=power,
+        seed=seed,
+        restarts=restarts,
+        start=_vectors(start),
+        fixed=_vectors(fixed),
+        antipodal=antipodal,
+        steps=steps,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        path=plot is not None,
+    )
+    _show_spread(result)
+    if save is not None:
+        import numpy as np
+
+        np.save(save, result.vectors, allow_pickle=False)
+        typer.echo(f"wrote {save}")
+    if plot is not None:
+        import math
+
+        from reports.solver_plots import plot_spread
+
+        path = result.path if result.path is not None else result.vectors[None]
+        plot_spread(plot, path, math.degrees(result.bound.angle), f"{count} in {dim}-D by {loss}")
+        typer.echo(f"wrote {plot}")
+
+
+def _writable(path: Path) -> None:
+    from robustness.errors import SettingError
+
+    if path.suffix != ".npy" or not path.parent.is_dir():
+        raise SettingError(f"--save {path}; expected a .npy file in a folder that exists.")
+
+
+def _vectors(path: Path | None) -> np.ndarray | None:
+    import numpy as np
+
+    from robustness.errors import SettingError
+
+    if path is None:
+        return None
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise SettingError(f"{path} cannot be read as an array in .npy format: {error}.") from error
+
+
+def _show_spread(result: Spread) -> None:
+    import math
+
+    from rich.table import Table
+
+    from robustness.cli.terminal import stdout
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    reach = "optimum" if result.bound.exact else "upper bound"
+    table.add_row("smallest angle", f"{result.angle:.7f}°")
+    table.add_row("its cosine", f"{result.cosine:.10f}")
+    table.add_row(f"energy (1 / distance^{result.power:g})", f"{result.energy:.9f}")
+    table.add_row(f"{reach} ({result.bound.name})", f"{math.degrees(result.bound.angle):.7f}°")
+    table.add_row("gap", f"{result.gap:.3g}°")
+    console = stdout()
+    console.print(table)
+    console.print(result.status, markup=False, soft_wrap=True)
