@@ -55,7 +55,14 @@ class Canvas:
         self._draw.ellipse(box, outline=colour, width=_SCALE)
 
     def text(
-        self, x: float, y: float, words: str, *, anchor: str = "la", size: int = 12, colour=INK
+        self,
+        x: float,
+        y: float,
+        words: str,
+        *,
+        anchor: str = "la",
+        size: int = 12,
+        colour: tuple = INK,
     ) -> None:
         """Words at a point; `anchor` as Pillow has it."""
         font = ImageFont.load_default(size * _SCALE)
@@ -126,13 +133,13 @@ class Panel:
             return math.nan, math.nan
         return self._place(float(np.clip(x, *self._x)), float(np.clip(value, *self._y)))
 
-    def curve(self, xs: Sequence, ys: Sequence, colour: tuple, width: float = 1.8) -> None:
+    def curve(self, xs: Iterable, ys: Iterable, colour: tuple, width: float = 1.8) -> None:
         """A line through data points."""
         self.canvas.line(
             [self.at(float(x), float(y)) for x, y in zip(xs, ys, strict=True)], colour, width
         )
 
-    def dots(self, xs: Sequence, ys: Sequence, colour: tuple, radius: float = 2.0) -> None:
+    def dots(self, xs: Iterable, ys: Iterable, colour: tuple, radius: float = 2.0) -> None:
         """A disc at each data point."""
         for x, y in zip(xs, ys, strict=True):
             place = self.at(float(x), float(y))

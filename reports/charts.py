@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from reports.intervals import Share
 from reports.svg import Axes, Drawing
-from reports.words import percent, percents, plural, shorten
+from reports.words import percent, percents, plural, shorten, signed
 
 WIDTH, HEIGHT = 460.0, 268.0
 _QUARTERS = [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -84,7 +84,7 @@ def deltas(histogram: pd.DataFrame) -> Markup:
     """
     table, step = _gathered(histogram)
     share = table / max(1, int(histogram.to_numpy().sum()))
-    top = float(share.to_numpy().max(initial=0)) or 1.0
+    top = float(share[share.index != 0].to_numpy().max(initial=0)) or 1.0
     names = CHANNELS.get(share.shape[1], tuple(f"channel {i}" for i in range(share.shape[1])))
     drawing = Drawing(
         WIDTH,
@@ -92,12 +92,13 @@ def deltas(histogram: pd.DataFrame) -> Markup:
         f"How often each change from {table.index.min()} to {table.index.max()} occurs.",
     )
     reach = max(abs(int(table.index.min())), abs(int(table.index.max())), 1)
+    high = 1.12 * top
     axes = Axes(
-        drawing, (48, 14, WIDTH - 12, HEIGHT - 44), (-reach - step / 2, reach + step / 2), (0, top)
+        drawing, (48, 14, WIDTH - 12, HEIGHT - 44), (-reach - step / 2, reach + step / 2), (0, high)
     )
     axes.ticks_up([0, top / 2, top], [percent(v) if v else "0" for v in (0, top / 2, top)])
     counts = [c for c in range(-reach, reach + 1) if c % step == 0]
-    axes.ticks_across([float(c) for c in counts], [f"{c:+d}" if c else "0" for c in counts])
+    axes.ticks_across([float(c) for c in counts], [signed(c) for c in counts])
     drawing.text((48 + WIDTH - 12) / 2, HEIGHT - 6, "change in counts", "axis", "middle")
     slot = (axes.x(step) - axes.x(0)) * 0.78
     each = slot / share.shape[1]
@@ -111,6 +112,10 @@ def deltas(histogram: pd.DataFrame) -> Markup:
             height = axes.box[3] - axes.y(float(part))
             drawing.rect(x, axes.y(float(part)), max(0.6, each - 0.6), height, f"bar {name}", says)
     drawing.line(axes.box[0], axes.box[3], axes.box[2], axes.box[3], "base")
+    for place, name in enumerate(names):
+        x = axes.box[0] + 8 + 62 * place
+        drawing.rect(x, axes.box[1] + 6, 9, 9, f"bar {name}")
+        drawing.text(x + 14, axes.box[1] + 14, name, "tick")
     return drawing.markup()
 
 

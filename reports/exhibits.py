@@ -216,4 +216,4 @@ def _signed(value: int, top: int) -> Cell:
     if value == 0:
         return Cell("0", "zero")
     level = -(-4 * abs(value) // top)
-    return Cell(f"{value:+d}".replace("-", "−"), f"{'up' if value > 0 else 'down'}{level}")
+    return Cell(words.signed(value), f"{'up' if value > 0 else 'down'}{level}")

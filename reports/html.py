@@ -18,6 +18,7 @@ from markupsafe import Markup
 from reports import cards, charts, metrics, words
 from reports.exhibits import Exhibit, exhibit
 from reports.summary import Rate, Summary, summarise
+from reports.tables import ReadableRun
 from robustness.store import Run
 
 UNITS = {
@@ -44,7 +45,7 @@ def write_html(run: str | Path, path: str | Path | None = None) -> Path:
     return target
 
 
-def render(run: Run) -> str:
+def render(run: ReadableRun) -> str:
     """The whole page of a run."""
     summary = summarise(run)
     exhibits = [exhibit(run, case, summary.class_names) for case in summary.cases]
@@ -66,6 +67,7 @@ def render(run: Run) -> str:
         cards=cards.cards(summary),
         checks=cards.checks(summary),
         limits=cards.limits(summary),
+        command=str(summary.manifest.get("command") or ""),
         title=cards.title(summary),
         created=cards.moment(summary.manifest.get("created")),
     )
@@ -85,6 +87,7 @@ def _environment() -> Environment:
         "percent": lambda share: words.together(words.percent(share)),
         "percents": lambda low, high: words.together(words.percents(low, high)),
         "number": words.number,
+        "signed": words.signed,
         "together": words.together,
         "plural": words.plural,
         "shorten": words.shorten,
@@ -125,8 +128,8 @@ def _rate_rows(summary: Summary) -> list[tuple[str, list[Rate]]]:
 
 def _basis(summary: Summary) -> list[str]:
     """What the verdict rests on, in a few words."""
-    names = [words.shorten(name, 40) for name in summary.attacks[:4]]
-    more = len(summary.attacks) - len(names)
+    names = [words.shorten(name, 40) for name in summary.attack_names[:4]]
+    more = len(summary.attack_names) - len(names)
     shown = ", ".join(names) + (f" and {words.plural(more, 'more attack')}" if more > 0 else "")
     goal = str(summary.config.get("goal", "untargeted"))
     return [shown, words.NORM_NAMES.get(summary.norm, summary.norm), goal]

@@ -48,7 +48,15 @@ def plot_fit(
 
 
 class _FitChart:
-    def __init__(self, x, y, ways, exact, titles, logistic) -> None:
+    def __init__(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        ways: Sequence[Way],
+        exact: np.ndarray,
+        titles: tuple[str, str],
+        logistic: bool,
+    ) -> None:
         self.x, self.y, self.ways, self.exact = x, y, list(ways), exact
         self.titles, self.logistic = titles, logistic
         self.single = x.shape[1] == 1
@@ -132,7 +140,9 @@ class _FitChart:
             point = way.path[min(frame, len(way.path) - 1)]
             self._line(panel, ends, point, SERIES[i % len(SERIES)], 2.2)
 
-    def _line(self, panel: Panel, ends: np.ndarray, point: np.ndarray, colour, width) -> None:
+    def _line(
+        self, panel: Panel, ends: np.ndarray, point: np.ndarray, colour: tuple, width: float
+    ) -> None:
         margin = point[0] * ends + point[1]
         inside = 0.5 * (1.0 + np.tanh(0.5 * margin)) if self.logistic else margin
         low, high = float(np.min(self.y)), float(np.max(self.y))

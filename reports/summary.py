@@ -99,6 +99,7 @@ class Summary:
     overall: Tally
     images: ImageCounts
     attacks: tuple[str, ...]
+    attack_names: tuple[str, ...]
     rates: tuple[Rate, ...]
     worst: tuple[Rate, ...]
     smallest_epsilon: SmallestEpsilon
@@ -166,6 +167,7 @@ def summarise(run: ReadableRun) -> Summary:
         overall=overall,
         images=_image_counts(images),
         attacks=attacks,
+        attack_names=short,
         rates=_rates(outcomes, attacks, labelled),
         worst=_worst(worst_status, labelled),
         smallest_epsilon=metrics.smallest_epsilon(outcomes),
@@ -189,11 +191,11 @@ def _attacks(config: Mapping[str, Any], outcomes: pd.DataFrame) -> tuple[str, ..
     return tuple(dict.fromkeys([*(k for k in known if k in found), *found]))
 
 
-def _short_names(config: Mapping[str, Any], attacks: tuple[str, ...]) -> list[str]:
+def _short_names(config: Mapping[str, Any], attacks: tuple[str, ...]) -> tuple[str, ...]:
     """Names without parameters, where these tell the attacks apart."""
     names = {a.get("label"): str(a.get("name")) for a in config.get("attacks") or ()}
     short = [names.get(label, label) for label in attacks]
-    return [words.shorten(n) for n in (short if len(set(short)) == len(short) else attacks)]
+    return tuple(short) if len(set(short)) == len(short) else attacks
 
 
 def _rates(outcomes: pd.DataFrame, attacks: tuple[str, ...], labelled: bool) -> tuple[Rate, ...]:

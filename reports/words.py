@@ -71,6 +71,11 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}g}"
 
 
+def signed(value: int) -> str:
+    """`+3`, `0`, and a real minus sign, as wide as the plus: `−3`."""
+    return f"{value:+d}".replace("-", "−") if value else "0"
+
+
 def plural(count: int, one: str, many: str | None = None) -> str:
     """`1 image`, `2 images`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
@@ -107,7 +112,9 @@ def headline(rate: Share, norm: str, epsilon: float | None) -> str:
     if epsilon is None:
         return "No attack was run, so nothing can be said about robustness."
     if rate.total == 0:
-        return "No correctly classified image was attacked, so nothing can be said about robustness."
+        return (
+            "No correctly classified image was attacked, so nothing can be said about robustness."
+        )
     does = "flips" if rate.count == 1 else "flip"
     return (
         f"{rate.count:,} of {plural(rate.total, 'correctly classified image')} {does} within "
@@ -124,5 +131,5 @@ def sentence(
         return said
     numbers = f"({percent(rate.share)}, 95 % interval {percents(rate.low, rate.high, '-')}) flip"
     aim = "" if goal == "untargeted" else f", {goal}"
-    named = f" ({', '.join(attacks)}, {norm}{aim})."
+    named = f" ({', '.join(shorten(a) for a in attacks)}, {norm}{aim})."
     return said.replace("flip", numbers, 1).removesuffix(".") + named

@@ -227,7 +227,7 @@ class Auditor:
         return written
 
     def _strips(self) -> None:
-        """Walk the most confident flips of each attack again and keep every step."""
+        """Walk the most striking flips of each attack again and keep every step."""
         outcomes, images = self.store.outcomes(), {r.key: r for r in self.store.image_rows()}
         entries = {e.key: e for e in self.entries}
         for attack in self.plan.attacks:
@@ -235,9 +235,9 @@ class Auditor:
             flips = flips[flips.png.notna() & (flips.step > 0)]
             # An image's first rung that flipped; the others carry the same picture.
             flips = flips.sort_values(["epsilon", "image"]).drop_duplicates("image")
-            best = _varied(
-                flips.sort_values(["confidence_after", "image"], ascending=[False, True])
-            )
+            # Sure before and sure after: what an auditor wants to see first.
+            flips = flips.assign(sure=flips.confidence_before * flips.confidence_after)
+            best = _varied(flips.sort_values(["sure", "image"], ascending=[False, True]))
             walks: list[tuple[engine.Place, int]] = []
             cases: list[Case] = []
             for case in best.itertuples():

@@ -7,7 +7,7 @@ little above it must be enough and a budget a little below it can never be.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,6 +139,16 @@ class _Bench:
         self.classifier = _linear(self.weights, np.concatenate([[0.0], gaps.min(0) - _LEAST]))
         self.labels = np.zeros(ROWS, int)
         self.threat = Threat((self.budget,), norm, goal)
+        self._rows: dict[int, engine.Rows] = {}
+        self._walks: dict[Any, dict[int, np.ndarray]] = {}
+
+    def rows(self, slots: int) -> engine.Rows:
+        """Rows of a batch size; kept, since tracing costs more than running."""
+        if slots not in self._rows:
+            self._rows[slots] = engine.Rows(
+                self.classifier, self.attack, self.threat, slots=slots, seed=self.seed
+            )
+        return self._rows[slots]
 
     @property
     def budget(self) -> float:
@@ -157,20 +167,23 @@ class _Bench:
         return float(np.ceil(3 * need + 2))
 
     def points(
-        self,
-        order: list[int],
-        *,
-        slots: int | None = None,
-        epsilons: dict[int, float] | None = None,
+        self, order: Sequence[int] = range(ROWS), *, stretch: int = 0, again: bool = False
     ) -> dict[int, np.ndarray]:
-        """The points (steps + 1, h, w, c) of some images, run together in this order."""
-        rows = engine.Rows(
-            self.classifier, self.attack, self.threat, slots=slots or len(order), seed=self.seed
-        )
+        """The points (steps + 1, h, w, c) of some images, run together in this order.
+
+        Odd images have `stretch` times the budget more; `again` runs what was run before.
+        """
+        asked = (tuple(order), stretch)
+        if again or asked not in self._walks:
+            self._walks[asked] = self._walk(list(order), stretch)
+        return self._walks[asked]
+
+    def _walk(self, order: list[int], stretch: int) -> dict[int, np.ndarray]:
+        rows = self.rows(len(order))
         places = [
             engine.Place(
                 engine.Subject(str(i), self.images[i], int(self.labels[i])),
-                (epsilons or {}).get(i, self.budget),
+                self.budget * (1 + stretch * (i % 2)),
             )
             for i in order
         ]
@@ -219,7 +232,7 @@ def _linear(weights: np.ndarray, bias: np.ndarray) -> Classifier:
 
 
 def _state(bench: _Bench) -> str:
-    rows = engine.Rows(bench.classifier, bench.attack, bench.threat, slots=2, seed=bench.seed)
+    rows = bench.rows(2)
     subject = engine.Subject("0", bench.images[0], 0)
     state = rows.enter(None, [0, 1], [engine.Place(subject, bench.budget)] * 2)["own"]
     if "point" not in state:
@@ -231,7 +244,7 @@ def _state(bench: _Bench) -> str:
 
 
 def _finite(bench: _Bench) -> str:
-    for i, walk in bench.points(list(range(ROWS))).items():
+    for i, walk in bench.points().items():
         if not np.isfinite(walk).all():
             step = int(np.argmin(np.isfinite(walk).all(axis=(1, 2, 3))))
             return f"image {i} has NaN or infinite numbers after step {step}."
@@ -239,7 +252,7 @@ def _finite(bench: _Bench) -> str:
 
 
 def _budget(bench: _Bench) -> str:
-    for i, walk in bench.points(list(range(ROWS))).items():
+    for i, walk in bench.points().items():
         if walk.min() < -1e-3 or walk.max() > 255 + 1e-3:
             return f"image {i} leaves 0..255 ({walk.min():.4g}..{walk.max():.4g}); end with task.project."
         size = np.asarray(
@@ -256,17 +269,16 @@ def _budget(bench: _Bench) -> str:
 def _does_something(bench: _Bench) -> str:
     still = [
         i
-        for i, walk in bench.points(list(range(ROWS))).items()
+        for i, walk in bench.points().items()
         if not np.abs(walk - bench.images[i].astype("float32")).max() > 0
     ]
     return f"{len(still)} of {ROWS} images come back unchanged." if still else ""
 
 
 def _neighbours(bench: _Bench) -> str:
-    far = {i: bench.budget * (1 + 2 * (i % 2)) for i in range(ROWS)}
-    together = bench.points(list(range(ROWS)), epsilons=far)
-    mixed = bench.points(list(reversed(range(ROWS))), epsilons=far)
-    alone = {i: bench.points([i], epsilons=far)[i] for i in (0, 1)}
+    together = bench.points(stretch=2)
+    mixed = bench.points(range(ROWS - 1, -1, -1), stretch=2)
+    alone = {i: bench.points([i], stretch=2)[i] for i in (0, 1)}
     for i, walk in together.items():
         for other, what in ((mixed[i], "in another order"), (alone.get(i, walk), "alone")):
             apart = float(np.abs(walk - other).max())
@@ -279,7 +291,7 @@ def _neighbours(bench: _Bench) -> str:
 
 
 def _seeded(bench: _Bench) -> str:
-    first, second = bench.points([0, 1])[0], bench.points([0, 1])[0]
+    first, second = bench.points([0, 1])[0], bench.points([0, 1], again=True)[0]
     if not np.array_equal(first, second):
         return (
             "two runs with one seed differ; draw random numbers with task.uniform or task.normal."

@@ -36,9 +36,14 @@ class Norm(ABC):
     def size(self, delta: Any) -> Any:
         """The norm of each row, (rows,)."""
 
-    @abstractmethod
     def project(self, delta: Any, radius: Any, low: Any, high: Any) -> Any:
         """The nearest change within `radius` and the box ``low <= delta <= high``, per row."""
+        flat = self._onto(_rows(delta), radius, _rows(low), _rows(high), delta.shape[-1])
+        return ops.reshape(flat, ops.shape(delta))
+
+    @abstractmethod
+    def _onto(self, z: Any, radius: Any, low: Any, high: Any, channels: int) -> Any:
+        """`project` for rows (rows, n) whose pixels have `channels` components."""
 
     @abstractmethod
     def steepest(self, gradient: Any) -> Any:
@@ -80,10 +85,8 @@ class Linf(Norm):
     def size(self, delta: Any) -> Any:
         return ops.max(ops.abs(_rows(delta)), axis=1)
 
-    def project(self, delta: Any, radius: Any, low: Any, high: Any) -> Any:
-        return ops.reshape(
-            projections.linf(_rows(delta), radius, _rows(low), _rows(high)), ops.shape(delta)
-        )
+    def _onto(self, z: Any, radius: Any, low: Any, high: Any, channels: int) -> Any:
+        return projections.linf(z, radius, low, high)
 
     def steepest(self, gradient: Any) -> Any:
         return ops.sign(gradient)
@@ -106,10 +109,8 @@ class L2(Norm):
         flat = _rows(delta)
         return ops.sqrt(ops.sum(flat * flat, axis=1))
 
-    def project(self, delta: Any, radius: Any, low: Any, high: Any) -> Any:
-        return ops.reshape(
-            projections.l2(_rows(delta), radius, _rows(low), _rows(high)), ops.shape(delta)
-        )
+    def _onto(self, z: Any, radius: Any, low: Any, high: Any, channels: int) -> Any:
+        return projections.l2(z, radius, low, high)
 
     def steepest(self, gradient: Any) -> Any:
         # Scaled first: squares of small gradients would underflow.
@@ -134,10 +135,8 @@ class L1(Norm):
     def size(self, delta: Any) -> Any:
         return ops.sum(ops.abs(_rows(delta)), axis=1)
 
-    def project(self, delta: Any, radius: Any, low: Any, high: Any) -> Any:
-        return ops.reshape(
-            projections.l1(_rows(delta), radius, _rows(low), _rows(high)), ops.shape(delta)
-        )
+    def _onto(self, z: Any, radius: Any, low: Any, high: Any, channels: int) -> Any:
+        return projections.l1(z, radius, low, high)
 
     def steepest(self, gradient: Any) -> Any:
         size = ops.abs(_rows(gradient))
@@ -170,11 +169,8 @@ class L0(Norm):
     def to_grid(self, delta: Any, radius: Any, low: Any, high: Any) -> Any:
         return ops.clip(ops.round(self.project(delta, radius, low, high)), low, high)
 
-    def project(self, delta: Any, radius: Any, low: Any, high: Any) -> Any:
-        kept = projections.l0(
-            _rows(delta), radius, _rows(low), _rows(high), channels=delta.shape[-1]
-        )
-        return ops.reshape(kept, ops.shape(delta))
+    def _onto(self, z: Any, radius: Any, low: Any, high: Any, channels: int) -> Any:
+        return projections.l0(z, radius, low, high, channels=channels)
 
     def steepest(self, gradient: Any) -> Any:
         strength = ops.sum(ops.abs(gradient), axis=-1, keepdims=True)

@@ -42,7 +42,7 @@ class Stage:
 
     name: str
     side: int
-    epochs: int
+    epochs: float
     peak: float
     final: float
     dropout: float = 1.0
@@ -53,7 +53,7 @@ STAGES = (
     Stage("small", 64, 16, 1e-3, 1e-4),
     Stage("medium", 96, 5, 5e-4, 5e-5, renderings=1000),
     Stage("full", 128, 1, 2.5e-4, 5e-5, renderings=1000),
-    Stage("settle", 128, 1, 5e-5, 1e-6, dropout=0.0, renderings=1000),
+    Stage("settle", 128, 0.5, 5e-5, 1e-6, dropout=0.0, renderings=1000),
 )
 
 
@@ -237,7 +237,7 @@ def run_stage(
     if previous is not None:
         grow(keras.saving.load_model(previous, compile=False), model)
     batches = Batches(images, labels, stage.side, batch=batch, seed=seed)
-    total = stage.epochs * QUARTERS
+    total = round(stage.epochs * QUARTERS)
     model.compile(
         keras.optimizers.AdamW(schedule(stage, total * len(batches)), weight_decay=0.02),
         "sparse_categorical_crossentropy",
@@ -255,7 +255,9 @@ def run_stage(
     with journal.path.open("a") as file:
         line = asdict(stage) | {"settled": accuracy(model, *held)}
         file.write(json.dumps(line) + "\n")
-    model.save(finished)
+    part = finished.with_name(f"part-{finished.name}")
+    model.save(part)
+    part.replace(finished)
 
 
 def main() -> None:

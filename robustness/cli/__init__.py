@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from robustness.cli import attacks, audit, fetch, models, report
+from robustness.cli import attacks, audit, fetch, models, report, solve
 from robustness.cli.terminal import stderr
 from robustness.errors import ImagesError, ModelError, RobustnessError, SettingError
 
@@ -29,6 +29,7 @@ app.command("check-attack")(attacks.check)
 app.command("models")(models.models)
 app.command("report")(report.report)
 app.command("fetch")(fetch.fetch)
+app.add_typer(solve.app, name="solve")
 
 
 def _version(shown: bool) -> None:

@@ -63,6 +63,7 @@ def regression(
     """
     from robustness.errors import SettingError
     from robustness.optimization import regression as solver
+    from robustness.optimization.logistic import logistic as fit_logistic
 
     if method not in ("descent", "exact"):
         raise SettingError(f"--method {method}; expected descent or exact.")
@@ -71,7 +72,7 @@ def regression(
     data = _columns(table, wanted)
     mass = data[weights].to_numpy() if weights else None
     rows, target = data[features].to_numpy("float64"), data[y].to_numpy("float64")
-    solve = solver.logistic if logistic else solver.least_squares
+    solve = fit_logistic if logistic else solver.least_squares
     common: dict[str, Any] = {"weights": mass, "ridge": ridge, "names": features}
     exact = solve(rows, target, method="exact", **common)
     fits: dict[str, Fit] = {}

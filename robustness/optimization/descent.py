@@ -255,8 +255,7 @@ def find_optimizer(
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | None = None,
 ) -> keras.optimizers.Optimizer:
     """A fresh optimizer by name, or a copy of an object; SettingError names the nearest name."""
-    number = isinstance(learning_rate, (int, float))
-    if number and not (np.isfinite(learning_rate) and learning_rate > 0):
+    if isinstance(learning_rate, (int, float)) and not 0 < learning_rate < np.inf:
         raise SettingError(f"learning_rate={learning_rate:g}; expected a number above 0.")
     rate = {} if learning_rate is None else {"learning_rate": learning_rate}
     if isinstance(optimizer, keras.optimizers.Optimizer):

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from robustness.errors import SettingError
+
 SELF = -1e300
 """The log-weight of a pair that does not count; finite, so that it can be multiplied by 0."""
 _TOUCH = 1e-12
@@ -52,13 +54,15 @@ def angle_and_variance(points: Any, weight: float = 0.4) -> Any:
 def net_force(points: Any) -> Any:
     """The sum over vectors of the size of the net force along the sphere (rows,).
 
-    Each vector is pushed by all others with the inverse square of their distance; the pushes on one
-    vector are added before their size is taken, so that a balanced vector feels nothing.
+    Each vector is pushed by all others with the inverse of their distance; the pushes on one vector
+    are added before their size is taken, so that a balanced vector feels nothing. (The inverse
+    square is so stiff where two vectors are close that no optimizer gets 20 of them around a
+    circle: Adam ends between 5 and 17 degrees, at the inverse it ends at 18.)
     """
     x, other = unit(points), _others(points)
     cosines = ops.matmul(x, ops.transpose(x, (0, 2, 1)))
     squares = ops.maximum(2.0 - 2.0 * cosines, _TOUCH) * other + (1.0 - other)
-    strength = other / (squares * ops.sqrt(squares))
+    strength = other / squares
     # Sum over j of strength (x_i - x_j); its part along x_i does not move a vector on the sphere.
     pull = ops.matmul(strength, x)
     along = ops.sum(pull * x, axis=2, keepdims=True)
@@ -90,3 +94,14 @@ def inverse_power(points: Any, fixed: Any, log_weights: Any, power: Any) -> Any:
     top = ops.stop_gradient(ops.max(exponents, axis=(1, 2), keepdims=True))
     total = ops.sum(ops.exp(exponents - top), axis=(1, 2))
     return (ops.log(total) + top[:, 0, 0]) / power
+
+
+def directions(rows: Any, name: str) -> np.ndarray:
+    """`rows` as unit vectors (count, dim) float64; SettingError, with their `name`, if they are not."""
+    x = np.asarray(rows, "float64")
+    if x.ndim != 2 or not len(x) or not np.all(np.isfinite(x)):
+        raise SettingError(f"{name} of shape {x.shape}; expected finite vectors, one in each row.")
+    lengths = np.linalg.norm(x, axis=1, keepdims=True)
+    if np.any(lengths == 0):
+        raise SettingError(f"{name} contains a zero vector, which has no direction; leave it out.")
+    return x / lengths

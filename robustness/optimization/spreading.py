@@ -25,6 +25,7 @@ from robustness.errors import SettingError
 from robustness.optimization import packing
 from robustness.optimization.bounds import Bound, best_bound
 from robustness.optimization.descent import CONVERGED, Step, minimize
+from robustness.optimization.packing import directions
 from robustness.optimization.quasi_newton import Stage, minimize_rows
 
 LOSSES: dict[str, Callable[[Any], Any]] = {
@@ -127,22 +128,8 @@ def spread(
     begin = _starts(problem, seed, start, restarts or 1)
     number = steps or 500
     # These losses have a kink at their best, where a constant rate never comes to rest.
-    rate = learning_rate or keras.optimizers.schedules.CosineDecay(0.1, number)
+    rate = learning_rate or keras.optimizers.schedules.CosineDecay(0.02, number)
     return _by_descent(problem, loss, begin, optimizer, rate, number, path)
-
-
-def choose(rows: Any, count: int) -> np.ndarray:
-    """Indices (count,) of the rows whose directions are most spread, ascending.
-
-    Farthest-point selection from every row in turn (from 64 of them where there are more), then
-    exchanges of one chosen row against one left out, for as long as one widens the smallest angle.
-    """
-    x = _directions(rows, "rows")
-    if not 1 <= count <= len(x):
-        raise SettingError(f"count={count}; expected 1 .. {len(x)}, the number of rows.")
-    first = np.unique(np.linspace(0, len(x) - 1, min(len(x), 64)).astype(int))
-    best = min((_farthest(x, int(i), count) for i in first), key=lambda c: _closest(x[c]))
-    return np.sort(_exchange(x, best))
 
 
 # --- the problem -----------------------------------------------------------------------------
@@ -177,20 +164,10 @@ def _problem(count: int, dim: int, fixed: Any, antipodal: bool) -> _Problem:
     for name, value, low in (("count", count, 1), ("dim", dim, 2)):
         if isinstance(value, bool) or int(value) != value or value < low:
             raise SettingError(f"{name}={value!r}; expected a whole number of at least {low}.")
-    others = np.zeros((0, dim)) if fixed is None else _directions(fixed, "fixed")
+    others = np.zeros((0, dim)) if fixed is None else directions(fixed, "fixed")
     if others.shape[1] != dim:
         raise SettingError(f"fixed has {others.shape[1]} columns; expected {dim}, the dimension.")
     return _Problem(int(count), int(dim), others, antipodal)
-
-
-def _directions(rows: Any, name: str) -> np.ndarray:
-    x = np.asarray(rows, "float64")
-    if x.ndim != 2 or not len(x) or not np.all(np.isfinite(x)):
-        raise SettingError(f"{name} of shape {x.shape}; expected finite vectors, one in each row.")
-    lengths = np.linalg.norm(x, axis=1, keepdims=True)
-    if np.any(lengths == 0):
-        raise SettingError(f"{name} contains a zero vector, which has no direction; leave it out.")
-    return x / lengths
 
 
 def _starts(problem: _Problem, seed: int, start: Any, number: int) -> np.ndarray:
@@ -201,7 +178,7 @@ def _starts(problem: _Problem, seed: int, start: Any, number: int) -> np.ndarray
     begin = _unit(noise)
     if start is None:
         return begin
-    warm = _directions(start, "start")
+    warm = directions(start, "start")
     if warm.shape != begin.shape[1:]:
         raise SettingError(
             f"start of shape {warm.shape}; expected {begin.shape[1:]}: a vector in each row."
@@ -416,44 +393,3 @@ def _by_energy(
         power or 1.0,
         np.stack(frames) if frames else None,
     )
-
-
-# --- a subset --------------------------------------------------------------------------------
-
-
-def _closest(x: np.ndarray) -> float:
-    """The largest cosine between two rows; -1 for a single one."""
-    cosines = x @ x.T
-    np.fill_diagonal(cosines, -1.0)
-    return float(np.max(cosines))
-
-
-def _farthest(x: np.ndarray, first: int, count: int) -> np.ndarray:
-    chosen, nearest = [first], x @ x[first]
-    while len(chosen) < count:
-        nearest[chosen] = np.inf
-        chosen.append(int(np.argmin(nearest)))
-        nearest = np.maximum(nearest, x @ x[chosen[-1]])
-    return np.array(chosen)
-
-
-def _exchange(x: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Swap one of the closest pair for the row that helps most, until none does."""
-    chosen = chosen.copy()
-    while len(chosen) > 1:
-        cosines = x[chosen] @ x[chosen].T
-        np.fill_diagonal(cosines, -1.0)
-        worst = float(np.max(cosines))
-        options = []
-        for place in np.unravel_index(int(np.argmax(cosines)), cosines.shape):
-            rest = np.delete(chosen, place)
-            reach = np.max(x @ x[rest].T, axis=1)
-            reach[chosen] = np.inf
-            row = int(np.argmin(reach))
-            inner = _closest(x[rest]) if len(rest) > 1 else -1.0
-            options.append((max(float(reach[row]), inner), int(place), row))
-        value, place, row = min(options)
-        if value >= worst - 1e-12:
-            break
-        chosen[place] = row
-    return chosen

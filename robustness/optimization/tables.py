@@ -90,9 +90,10 @@ def _flat(x: Any) -> np.ndarray:
 def _measured(table: Table) -> Table:
     """The same table with its moments; refuses missing numbers and columns that never change."""
     names = (*table.names, "the target")
-    shift, low, high = None, np.inf, -np.inf
-    first = second = 0.0
-    begin = 0
+    width, begin = len(names), 0
+    shift = np.append(np.asarray(table.x[0], "float64"), table.y[0])
+    low, high = np.full(width, np.inf), np.full(width, -np.inf)
+    first, second = np.zeros(width), np.zeros(width)
     for x, y, mass in table.chunks():
         both = np.column_stack([x, y])
         if not np.all(np.isfinite(both)):
@@ -101,7 +102,6 @@ def _measured(table: Table) -> Table:
                 f"{names[column]} is {both[row, column]} in row {begin + row}; expected finite "
                 "numbers. Drop the rows with missing values first."
             )
-        shift = both[0] if shift is None else shift
         low, high = np.minimum(low, both.min(axis=0)), np.maximum(high, both.max(axis=0))
         moved = both - shift
         first = first + mass @ moved
@@ -132,7 +132,7 @@ def triangle(table: Table) -> np.ndarray:
         piece = np.ones((len(y), width))
         piece[:, :-2] = (x - table.centre[:-1]) / table.spread[:-1]
         piece[:, -1] = (y - table.centre[-1]) / table.spread[-1]
-        factor = np.linalg.qr(np.concatenate([factor, piece * root]), mode="r")
+        factor = np.asarray(np.linalg.qr(np.concatenate([factor, piece * root]), mode="r"))
     full = np.zeros((width, width))
     full[: len(factor)] = factor
     return full

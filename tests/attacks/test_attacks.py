@@ -51,15 +51,16 @@ def test_a_linear_model_flips_just_above_its_distance_and_never_below(attack, no
     distance = margins / np.linalg.norm(normal_of(classifier), DUAL[norm])
     # Half a count a component is what rounding may cost; in l2 the grid is coarse beside so few
     # components, so the claim above the distance has some air.
-    above, below = (distance + 1, distance) if norm == "linf" else (1.6 * distance + 8, distance)
-    for subject, high, low in zip(subjects(classifier, images, labels), above, below, strict=True):
-        rung = verdicts(
-            classifier, attack, Threat((max(1.0, np.ceil(high)),), NORMS[norm]), [subject]
-        )
-        assert rung[subject.key][0].flip is not None, (subject.key, high)
-        if np.floor(low) >= 1 and np.floor(low) < low * (1 - 1e-6):
-            rung = verdicts(classifier, attack, Threat((np.floor(low),), NORMS[norm]), [subject])
-            assert rung[subject.key][0].flip is None, (subject.key, low)
+    enough = distance + 1 if norm == "linf" else 1.6 * distance + 8
+    ladder = tuple(np.unique(np.ceil(np.geomspace(1, enough.max() + 1, 10))))
+    some = subjects(classifier, images, labels)
+    found = verdicts(classifier, attack, Threat(ladder, NORMS[norm]), some)
+    assert distance.max() > 3 * max(1, distance.min())
+    for subject, least, most in zip(some, distance, enough, strict=True):
+        flipped = [rung.epsilon for rung in found[subject.key] if rung.flip]
+        assert flipped, (subject.key, least)
+        assert min(flipped) >= least * (1 - 1e-6)
+        assert min(flipped) <= min(e for e in ladder if e >= most)
 
 
 def points(classifier, attack, threat, some, steps):

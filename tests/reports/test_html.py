@@ -1,0 +1,324 @@
+"""The page: one file, no request, no script, and nothing a hostile name can do."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reports import write_html
+from reports.html import render
+from robustness.errors import RunError
+from tests.reports.folder import Folder
+from tests.reports.test_summary import OldRun
+
+HOSTILE = [
+    "<img src=x onerror=alert(1)>.jpg",
+    '"><script>alert(1)</script>.jpg',
+    "</script></style></title><svg onload=alert(1)>",
+    "' onmouseover='alert(1)",
+    "javascript:alert(1) https://evil.example/x.png",
+    "{{ 7 * 7 }}{% include 'report.css' %}",
+    "photo\u202egpj.exe",
+    "line\nbreak\x00\x1b[31m\x7f",
+    "x" * 300 + ".jpg",
+    "]]><!--",
+]
+VOID = {"meta", "img", "link", "br", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, the text, and whether every tag is closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len({name for name, _ in attrs}) == len(attrs)
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.words).replace("\u00a0", " ").split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def page_of(path: Path) -> Page:
+    return Page(write_html(path).read_text(encoding="utf-8"))
+
+
+def assert_harmless(page: Page) -> None:
+    assert page.open == []
+    known = {"script", "iframe", "object", "embed", "link", "base", "form", "foreignobject", "a"}
+    assert {tag for tag, _ in page.tags} & known <= {"a"}
+    for tag, attributes in page.tags:
+        for name, value in attributes.items():
+            assert not name.startswith("on"), (tag, name)
+            assert name not in ("style", "srcset", "data", "action", "formaction", "xlink:href")
+            if name == "src":
+                assert tag == "img"
+                assert value is not None
+                assert re.fullmatch(r"data:image/png;base64,[A-Za-z0-9+/]+=*", value)
+            if name == "href":
+                assert re.fullmatch(r"#[a-z]+", value or "")
+
+
+@pytest.fixture
+def hostile(folder: Folder) -> Path:
+    rng = np.random.default_rng(2)
+    folder.manifest["class_names"] = ["<b>cat</b>", '</script><script>alert("dog")</script>']
+    folder.manifest["command"] = "robustness audit '<script>alert(1)</script>' \u202e"
+    folder.manifest["model"]["name"] = "<script>alert(1)</script>"
+    folder.manifest["model"]["notes"] = ["</dl><img src=https://evil.example/p.png>"]
+    folder.manifest["config"]["attacks"][0]["paper"] = "<a href=javascript:alert(1)>paper</a>"
+    folder.manifest["config"]["attacks"][0]["label"] = "<svg/onload=alert(1)>"
+    folder.manifest["preflight"] = [
+        {"id": '"><img>', "severity": '"><script>', "sentence": "<script>alert(1)</script>"}
+    ]
+    folder.manifest["environment"]["<script>"] = "<script>"
+    for number, name in enumerate(HOSTILE):
+        key = f"{number}/{name}"
+        before, after = folder.flip(
+            key, rng=rng, attack="<svg/onload=alert(1)>", confidence_after=0.6 + number / 50
+        )
+        values = {"attack": "<svg/onload=alert(1)>"}
+        folder.strip(key, 0, folder.picture(before), [0.9, 0.1], **values)
+        folder.strip(key, 3, folder.picture(after), [0.1, 0.9], **values)
+        lost = f"lost {name}"
+        folder.image(lost, clean_class=None, reason=f"cannot be read: {name}")
+        folder.outcome(lost, "unreadable", attack="<svg/onload=alert(1)>")
+        folder.image(f"failed {name}")
+        folder.outcome(f"failed {name}", "failed", attack="<svg/onload=alert(1)>", reason=name)
+    return folder.write()
+
+
+def test_hostile_names_are_text(hostile: Path) -> None:
+    page = page_of(hostile)
+    assert_harmless(page)
+    for name in (
+        "<img src=x onerror=alert(1)>.jpg",
+        "{{ 7 * 7 }}",
+        "]]><!--",
+        "<svg/onload=alert(1)>",
+    ):
+        assert name in page.text
+    for shown in ("photo⟨U+202E⟩gpj.exe", "line⟨U+000A⟩break⟨U+0000⟩⟨U+001B⟩[31m⟨U+007F⟩"):
+        assert shown in page.text
+    assert "\u202e" not in page.text
+    assert "x" * 300 + ".jpg" in page.text
+
+
+def test_hostile_class_names_are_text_in_alt_texts(hostile: Path) -> None:
+    alts = {image["alt"] for image in page_of(hostile).all("img")}
+    assert "The original, which the model takes for <b>cat</b>" in alts
+    assert any(alt and 'alert("dog")' in alt for alt in alts)
+
+
+def test_nothing_is_requested_and_the_policy_forbids_it(mixed: Path) -> None:
+    text = write_html(mixed).read_text(encoding="utf-8")
+    page = Page(text)
+    assert_harmless(page)
+    (policy,) = [
+        str(meta["content"])
+        for meta in page.all("meta")
+        if meta.get("http-equiv") == "Content-Security-Policy"
+    ]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    assert rules["img-src"] == "data:"
+    assert "script-src" not in rules
+    # The browser hashes the text between the tags: the rule must be of exactly that.
+    (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert rules["style-src"] == f"'sha256-{digest}'"
+    assert "url(" not in style
+    assert "@import" not in style
+    assert not re.search(r"https?://", text)
+
+
+def test_pictures_are_those_of_the_run(folder: Folder, mixed: Path) -> None:
+    page = page_of(mixed)
+    shown = set()
+    for image in page.all("img"):
+        data = base64.b64decode(str(image["src"]).partition(",")[2])
+        with Image.open(io.BytesIO(data)) as picture:
+            assert not picture.info
+            shown.add(np.asarray(picture).tobytes())
+        assert image["alt"]
+    kept = {r["png"] for r in folder.rows["outcomes"] + folder.rows["images"] if r.get("png")}
+    assert len(kept) == 10
+    for name in kept:
+        with Image.open(mixed / name) as picture:
+            assert np.asarray(picture).tobytes() in shown
+
+
+def test_numbers_of_the_patch_are_pixels_of_the_files(folder: Folder) -> None:
+    before, after = folder.flip("a.jpg", rng=np.random.default_rng(3), side=8)
+    page = page_of(folder.write())
+    grids = re.findall(
+        r'<table class="grid">(.*?)</table>', write_html(folder.path).read_text(), re.S
+    )
+    found = [
+        [int(v.replace("−", "-")) for v in re.findall(r"<td[^>]*>([^<]*)</td>", grid)]
+        for grid in grids
+    ]
+    channel = next(
+        c for c, name in enumerate(("red", "green", "blue")) if f"channel {name}" in page.text
+    )
+    assert found[0] == before[..., channel].ravel().tolist()
+    assert found[1] == after[..., channel].ravel().tolist()
+    assert found[2] == (after.astype(int) - before)[..., channel].ravel().tolist()
+
+
+def test_the_mixed_run_in_words(mixed: Path) -> None:
+    text = page_of(mixed).text
+    for said in (
+        "5 of 8 correctly classified images flip within 4 counts.",
+        "95 % interval 30.6–86.3 %",
+        "Attacks broke down on 1 image",
+        "55.6–66.7 % with 1 undecided",
+        "The file ends too early.",
+        "robustness audit --model pets.keras",
+        "upper bound",
+    ):
+        assert said in text
+
+
+def test_no_outcomes(folder: Folder) -> None:
+    page = page_of(folder.write())
+    assert_harmless(page)
+    assert "No attack was run" in page.text
+    assert "No image flipped" in page.text
+
+
+@pytest.mark.parametrize("status", ["misclassified", "unreadable", "failed"])
+def test_nothing_judged(folder: Folder, status: str) -> None:
+    for number in range(3):
+        readable = {} if status != "unreadable" else {"clean_class": None, "reason": "torn"}
+        folder.image(str(number), label=int(status == "misclassified"), **readable)
+        folder.outcome(str(number), status)
+    page = page_of(folder.write())
+    assert_harmless(page)
+    assert "nothing can be said about robustness" in page.text
+    assert " flip within" not in page.text
+
+
+def test_nothing_flipped(folder: Folder) -> None:
+    for number in range(20):
+        folder.image(str(number))
+        folder.outcome(str(number), "robust")
+    text = page_of(folder.write()).text
+    assert "0 of 20 correctly classified images flip within 4 counts." in text
+    assert "0–16.1 %" in text
+
+
+def test_a_run_without_columns_or_sections() -> None:
+    page = Page(render(OldRun()))
+    assert_harmless(page)
+    assert "1 of 2 correctly classified images" in page.text
+
+
+def test_lost_and_altered_pictures_are_said(folder: Folder) -> None:
+    rng = np.random.default_rng(4)
+    folder.flip("lost.jpg", rng=rng)
+    folder.flip("altered.jpg", rng=rng)
+    path = folder.write()
+    lost, altered = (row["png"] for row in folder.rows["outcomes"])
+    (path / lost).unlink()
+    Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path / altered)
+    text = page_of(path).text
+    assert "Its pictures cannot be shown" in text
+    assert "not the file the audit saved" in text
+
+
+def test_a_torn_picture_is_said(folder: Folder) -> None:
+    folder.flip("a.jpg", rng=np.random.default_rng(4))
+    path = folder.write()
+    target = path / folder.rows["outcomes"][0]["png"]
+    target.write_bytes(target.read_bytes()[:60])
+    assert "Its pictures cannot be shown" in page_of(path).text
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_grey_and_transparent_pictures(folder: Folder, channels: int) -> None:
+    before = np.full((9, 12, channels), 100, np.uint8)
+    after = before + np.uint8(3)
+    folder.image("a", png=folder.picture(before))
+    folder.outcome("a", "flipped", png=folder.picture(after), linf=3.0)
+    assert_harmless(page_of(folder.write()))
+
+
+def test_many_classes_become_pairs(folder: Folder) -> None:
+    folder.manifest["class_names"] = [f"class {n}" for n in range(100)]
+    for number in range(30):
+        folder.image(str(number), label=number, clean_class=number)
+        folder.outcome(str(number), "flipped", adversarial_class=99 - number)
+    text = page_of(folder.write()).text
+    assert "and 18 rarer pairs." in text
+
+
+def test_the_same_run_gives_the_same_page(mixed: Path, tmp_path: Path) -> None:
+    first = write_html(mixed).read_bytes()
+    assert write_html(mixed, tmp_path / "new" / "page.html").read_bytes() == first
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is not a run"):
+        write_html(tmp_path)
+
+
+def test_no_framework_is_imported(mixed: Path) -> None:
+    code = (
+        "import sys, reports; reports.write_html(sys.argv[1]); "
+        "bad = {'tensorflow', 'keras', 'torch', 'jax', 'matplotlib'} & set(sys.modules); "
+        "sys.exit(f'imported {bad}' if bad else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(mixed)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (mixed / "report.html").exists()
+
+
+def test_ten_thousand_outcomes(folder: Folder) -> None:
+    for number in range(2500):
+        folder.image(str(number))
+        for attack in ("bim(steps=4)", "pgd(steps=40)"):
+            for epsilon in (2.0, 4.0):
+                flips = (number + int(epsilon)) % 3 == 0
+                folder.outcome(
+                    str(number), "flipped" if flips else "robust", epsilon, attack=attack
+                )
+    path = folder.write()
+    start = time.process_time()
+    write_html(path)
+    assert time.process_time() - start < 5

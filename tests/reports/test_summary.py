@@ -1,0 +1,188 @@
+"""The summary's numbers, worked out again from the rows with plain Python."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from reports import Summary, summarise
+from robustness.store import Run
+from tests.reports.folder import Folder
+
+
+def summary_of(path: Path) -> Summary:
+    with Run.open(path) as run:
+        return summarise(run)
+
+
+def test_mixed_run(mixed: Path) -> None:
+    found = summary_of(mixed)
+    assert found.sentence == (
+        "5 of 8 correctly classified images (62.5 %, 95 % interval 30.6-86.3 %) flip within 4 counts "
+        "(bim, linf)."
+    )
+    overall = found.overall
+    assert (overall.flipped, overall.robust, overall.failed) == (5, 3, 1)
+    assert (overall.misclassified, overall.unreadable) == (2, 1)
+    assert (overall.lowest, overall.highest) == (5 / 9, 6 / 9)
+    assert found.images.clean_accuracy is not None
+    assert (found.images.clean_accuracy.count, found.images.clean_accuracy.total) == (9, 11)
+    robust = found.worst[-1].robust_accuracy
+    assert robust is not None
+    assert (robust.count, robust.total) == (3, 11)
+    assert any("between 55.6 % and 66.7 %" in warning for warning in found.warnings)
+    assert [one.name for one in found.skipped] == ["torn.jpg"]
+    assert [one.reason for one in found.failed] == ["bim(steps=4): the loss is not finite"]
+    assert [(p.before, p.after, p.count) for p in found.pairs] == [("cat", "dog", 5)]
+
+
+def test_medians_and_distances_from_the_rows(folder: Folder, mixed: Path) -> None:
+    flips = [row for row in folder.rows["outcomes"] if row["status"] == "flipped"]
+    found = summary_of(mixed)
+    (rate,) = found.rates
+    assert rate.l2 == pytest.approx(statistics.median(row["l2"] for row in flips))
+    assert rate.confidence_after == pytest.approx(0.7)
+    for name, column in (("L1", "l1"), ("L2", "l2"), ("L∞", "linf")):
+        (distance,) = [d for d in found.distances if f"({name})" in d.name]
+        values = [row[column] for row in flips]
+        assert distance.low == pytest.approx(min(values))
+        assert distance.median == pytest.approx(statistics.median(values))
+        assert distance.high == pytest.approx(max(values))
+
+
+def test_the_articles_verdict(folder: Folder) -> None:
+    for number in range(126):
+        folder.image(f"{number}.jpg")
+        folder.outcome(f"{number}.jpg", "flipped")
+    for number in range(9):
+        folder.image(f"wrong {number}.jpg", label=1)
+        folder.outcome(f"wrong {number}.jpg", "misclassified")
+    assert summary_of(folder.write()).sentence == (
+        "126 of 126 correctly classified images (100 %, 95 % interval 97.0-100 %) flip within 4 "
+        "counts (bim, linf)."
+    )
+
+
+def test_two_attacks_are_joined_image_by_image(folder: Folder) -> None:
+    folder.manifest["config"]["attacks"] = [{"name": n, "label": n} for n in ("pgd", "bim")]
+    for key, first, second in (("a", 1, 0), ("b", 0, 1), ("c", 0, 0), ("d", 1, 1)):
+        folder.image(key)
+        for attack, flips in (("bim", first), ("pgd", second)):
+            folder.outcome(key, "flipped" if flips else "robust", attack=attack)
+    found = summary_of(folder.write())
+    assert found.attacks == ("pgd", "bim")
+    assert [(r.attack, r.tally.flipped) for r in found.rates] == [("pgd", 2), ("bim", 2)]
+    assert found.overall.flip_rate.share == 0.75
+    assert found.sentence.endswith("(pgd, bim, linf).")
+
+
+def test_cases_take_turns_between_kinds_of_flip(folder: Folder) -> None:
+    folder.manifest["class_names"] = ["cat", "dog", "fox"]
+    for number in range(5):
+        folder.image(f"dog{number}")
+        folder.outcome(f"dog{number}", "flipped", confidence_after=0.99 - number / 100)
+    folder.image("fox")
+    folder.outcome("fox", "flipped", adversarial_class=2, confidence_after=0.5)
+    cases = summary_of(folder.write()).cases
+    assert [case.image for case in cases] == ["dog0", "fox", "dog1", "dog2", "dog3", "dog4"]
+
+
+def test_a_case_is_shown_once_at_its_smallest_epsilon(folder: Folder) -> None:
+    folder.image("a")
+    for epsilon, confidence in ((2.0, 0.6), (4.0, 0.6), (8.0, 0.9)):
+        folder.outcome("a", "flipped", epsilon, confidence_after=confidence)
+    (case,) = summary_of(folder.write()).cases
+    assert case.epsilon == 2
+
+
+def test_strips_keep_both_ends(folder: Folder) -> None:
+    folder.image("a", png="x")
+    folder.outcome("a", "flipped", png="y")
+    for step in range(41):
+        folder.strip("a", step, "z", [1 - step / 40, step / 40])
+    (case,) = summary_of(folder.write()).cases
+    assert [step.number for step in case.steps] == [0, 8, 16, 24, 32, 40]
+
+
+def test_without_labels_there_is_no_accuracy(folder: Folder) -> None:
+    folder.image("a", label=None)
+    folder.outcome("a", "flipped")
+    found = summary_of(folder.write())
+    assert found.images.clean_accuracy is None
+    assert found.worst[-1].robust_accuracy is None
+    assert found.overall.flip_rate.count == 1
+    assert any("no labels" in warning for warning in found.warnings)
+
+
+def test_an_unfinished_run_says_so(folder: Folder) -> None:
+    folder.manifest["finished"] = None
+    folder.image("a")
+    assert "not finished" in summary_of(folder.write()).warnings[0]
+
+
+def test_outcomes_that_are_missing_are_counted(folder: Folder) -> None:
+    folder.image("a")
+    folder.image("b")
+    folder.outcome("a", "robust")
+    assert summary_of(folder.write()).warnings == ("1 of 2 outcomes are missing from this run.",)
+
+
+@pytest.mark.parametrize(
+    ("norm", "epsilon", "said"),
+    [
+        ("linf", 1.0, "within 1 count (bim, linf)."),
+        ("l2", 100.0, "within an L2 distance of 100 counts (bim, l2)."),
+        ("l0", 1.0, "within 1 pixel (bim, l0)."),
+    ],
+)
+def test_budgets_in_words(folder: Folder, norm: str, epsilon: float, said: str) -> None:
+    folder.manifest["config"]["norm"] = norm
+    folder.image("a")
+    folder.outcome("a", "flipped", epsilon)
+    assert summary_of(folder.write()).sentence.endswith(said)
+
+
+def test_a_target_is_named(folder: Folder) -> None:
+    folder.manifest["config"]["goal"] = "targeted at dog"
+    folder.image("a")
+    folder.outcome("a", "robust")
+    assert summary_of(folder.write()).sentence.endswith("(bim, linf, targeted at dog).")
+
+
+def test_to_dict_is_strict_json(mixed: Path, folder: Folder) -> None:
+    found = summary_of(mixed).to_dict()
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["overall"]["flip_rate"]["count"] == 5
+
+
+class OldRun:
+    """A run whose tables lack most columns and whose manifest lacks most sections."""
+
+    path = Path()
+    manifest: dict[str, Any] = {"schema": 1}  # noqa: RUF012
+
+    def images(self) -> pd.DataFrame:
+        return pd.DataFrame({"key": ["a", "b"], "name": ["a", "b"], "clean_class": [0, 1]})
+
+    def outcomes(self) -> pd.DataFrame:
+        return pd.DataFrame(
+            {"image": ["a", "b"], "attack": "bim", "epsilon": 1.0, "status": ["flipped", "robust"]}
+        )
+
+    def strips(self) -> pd.DataFrame:
+        return pd.DataFrame()
+
+    def png(self, name: str) -> bytes:
+        raise AssertionError(name)
+
+
+def test_missing_columns_and_sections() -> None:
+    found = summarise(OldRun())
+    assert found.overall.flip_rate.share == 0.5
+    assert found.distances == ()
+    assert found.cases[0].png is None

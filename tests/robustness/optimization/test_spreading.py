@@ -1,0 +1,160 @@
+"""Published spherical codes and Thomson energies, and the properties of the losses."""
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+from keras import ops
+
+from robustness import gradients
+from robustness.errors import SettingError
+from robustness.optimization import packing
+from robustness.optimization.bounds import best_bound
+from robustness.optimization.choosing import choose
+from robustness.optimization.spreading import LOSSES, spread
+
+
+def check(found, count, dim):
+    """What is claimed of the vectors is true of them."""
+    x = found.vectors
+    assert x.shape == (count, dim)
+    np.testing.assert_allclose(np.linalg.norm(x, axis=1), 1.0, rtol=1e-12)
+    pairs = [(a, b) for a, b in combinations(range(count), 2)]
+    cosines = np.array([x[a] @ x[b] for a, b in pairs])
+    assert found.cosine == pytest.approx(cosines.max(), abs=1e-12)
+    distances = np.array([np.linalg.norm(x[a] - x[b]) for a, b in pairs])
+    assert found.energy == pytest.approx(np.sum(distances**-found.power), rel=1e-10)
+    assert found.gap > -1e-6
+
+
+@pytest.mark.parametrize(
+    ("count", "dim", "cosine"),
+    [
+        (7, 3, 0.2101383127),
+        (8, 3, 0.2612038750),
+        (9, 3, 1 / 3),
+        (10, 3, 0.4043943252),
+        (12, 3, 1 / math.sqrt(5)),
+        (24, 3, math.cos(math.radians(43.6907671))),
+        (24, 4, 0.5),
+    ],
+)
+def test_published_spherical_codes(count, dim, cosine):
+    found = spread(count, dim)
+    check(found, count, dim)
+    assert found.cosine == pytest.approx(cosine, abs=1e-8)
+    assert found.converged
+
+
+@pytest.mark.parametrize(("count", "cosine"), [(20, -1 / 19), (64, 0.0)])
+def test_simplex_and_orthoplex_in_32_dimensions(count, cosine):
+    found = spread(count, 32)
+    check(found, count, 32)
+    assert found.cosine == pytest.approx(cosine, abs=1e-6)
+    assert found.bound.exact and found.gap == pytest.approx(0.0, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("count", "energy"), [(12, 49.165253058), (20, 150.881568334), (32, 412.261274651)]
+)
+def test_thomson_energies(count, energy):
+    found = spread(count, 3, power=1, restarts=12)
+    check(found, count, 3)
+    assert found.energy == pytest.approx(energy, rel=1e-10)
+    assert found.converged
+
+
+@pytest.mark.parametrize(("loss", "least"), [("variance", 17.9), ("force", 17.9), ("angle", 15.0)])
+def test_the_articles_losses_on_the_circle(loss, least):
+    found = spread(20, 2, loss=loss)
+    check(found, 20, 2)
+    assert least < found.angle <= 18.0 + 1e-9
+    assert found.history.shape == (501,) and found.history[0] < 10
+    assert found.history.max() == pytest.approx(found.angle)
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_gradients_are_finite_even_where_vectors_meet(name):
+    x = np.random.default_rng(0).normal(size=(1, 6, 3))
+    x[0, 1], x[0, 2] = x[0, 0], -x[0, 0]
+    look = gradients.value_and_grad(lambda p: (LOSSES[name](p), ()))
+    (values, _), slope = look(ops.convert_to_tensor(x))
+    assert np.all(np.isfinite(np.asarray(values))) and np.all(np.isfinite(np.asarray(slope)))
+
+
+def test_the_losses_are_what_they_say():
+    x = np.array([[[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]]])  # angles 90, 90, 180
+    assert float(packing.smallest_angle(x)[0]) == pytest.approx(-math.pi / 2)
+    y = np.array([[[1.0, 0.0], [0.0, 1.0], [math.cos(3.5), math.sin(3.5)]]])
+    nearest = np.array([math.pi / 2, math.pi / 2, 3.5 - math.pi / 2])
+    expected = 0.4 * np.var(nearest) - math.pi / 2
+    assert float(packing.angle_and_variance(y)[0]) == pytest.approx(expected)
+    # The middle one is pushed evenly from both sides; each end is pushed by the middle one along
+    # the circle with cos(45 degrees) / sqrt(2), and by its opposite not at all.
+    assert float(packing.net_force(x)[0]) == pytest.approx(1.0, rel=1e-9)
+
+
+def test_fixed_vectors_and_lines():
+    pole = [[0.0, 0.0, 5.0]]
+    found = spread(5, 3, fixed=pole)  # an octahedron around the pole
+    assert found.cosine == pytest.approx(0.0, abs=1e-8)
+    assert np.min(found.vectors[:, 2]) == pytest.approx(-1.0, abs=1e-6)
+    lines = spread(6, 3, antipodal=True)  # the diagonals of the icosahedron
+    assert lines.cosine == pytest.approx(1 / math.sqrt(5), abs=1e-8)
+    inner = lines.vectors @ lines.vectors.T - np.eye(6)
+    np.testing.assert_allclose(np.abs(inner[~np.eye(6, dtype=bool)]), 1 / math.sqrt(5), atol=1e-6)
+
+
+def test_a_warm_start_and_the_seed():
+    first, again, other = (spread(5, 4, seed=seed, restarts=1) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first.vectors, again.vectors)
+    assert np.max(np.abs(first.vectors - other.vectors)) > 0.01
+    warm = spread(5, 4, start=first.vectors, restarts=1, path=True)
+    np.testing.assert_allclose(warm.vectors, first.vectors, atol=1e-5)
+    assert warm.path.shape[1:] == (5, 4)
+    apart = spread(4, 3, start=np.ones((4, 3)), restarts=1)  # all the same: must be parted
+    assert apart.cosine == pytest.approx(-1 / 3, abs=1e-6)
+
+
+def test_bounds():
+    assert best_bound(4, 3).angle == pytest.approx(math.acos(-1 / 3))
+    assert best_bound(6, 3).angle == pytest.approx(math.pi / 2)
+    assert best_bound(20, 2).angle == pytest.approx(math.radians(18))
+    assert best_bound(12, 3).angle == pytest.approx(math.acos(1 / math.sqrt(5)))
+    assert math.pi / 3 < best_bound(24, 4).angle < math.pi / 2
+    assert best_bound(6, 3, antipodal=True).angle == pytest.approx(math.acos(1 / math.sqrt(5)))
+    angles = [best_bound(n, 8).angle for n in range(2, 300, 7)]
+    assert angles == sorted(angles, reverse=True)
+
+
+def test_the_subset_is_the_most_spread_one():
+    rows = np.random.default_rng(2).normal(size=(12, 3))
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def closest(chosen):
+        return max(unit[a] @ unit[b] for a, b in combinations(chosen, 2))
+
+    chosen = choose(rows, 4)
+    assert list(chosen) == sorted(set(chosen)) and len(chosen) == 4
+    best = min(closest(c) for c in combinations(range(12), 4))
+    assert closest(chosen) == pytest.approx(best, abs=0.08)
+    assert list(choose(np.concatenate([np.eye(3), 0.9 * np.eye(3) + 0.1]), 3)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "sentence"),
+    [
+        ((0, 3), {}, "count=0"),
+        ((3, 1), {}, "dim=1"),
+        ((3, 3), {"loss": "forse"}, "loss='forse'"),
+        ((3, 3), {"loss": "force", "antipodal": True}, "use loss='energy'"),
+        ((3, 3), {"fixed": [[1.0, 0.0]]}, "2 columns; expected 3"),
+        ((3, 3), {"fixed": [[0.0, 0.0, 0.0]]}, "zero vector"),
+        ((3, 3), {"start": np.eye(3)[:2]}, r"expected \(3, 3\)"),
+        ((3, 3), {"power": -1.0}, "power=-1"),
+    ],
+)
+def test_it_refuses_with_a_sentence(arguments, options, sentence):
+    with pytest.raises(SettingError, match=sentence):
+        spread(*arguments, **options)

@@ -1,0 +1,87 @@
+"""`robustness solve` from outside: tables, files, and refusals in a sentence."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from robustness.cli.solve import app
+from robustness.errors import SettingError
+
+
+def solve(*words):
+    return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False).output
+
+
+@pytest.fixture
+def table(tmp_path):
+    random = np.random.default_rng(0)
+    x = random.normal(5.0, 2.0, 40)
+    lines = [f"{a:.6f},{3 * a + 1:.6f},{int(a + random.normal() > 5)}" for a in x]
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(["size, weight, big", *lines]))
+    return path
+
+
+def test_the_table_shows_the_fit_beside_the_exact_solution(table):
+    text = solve("regression", table, "--x", "size", "--y", "weight", "--standardize")
+    slope = next(line for line in text.splitlines() if line.startswith("size")).split()
+    assert [float(v) for v in slope[1:3]] == pytest.approx([3.0, 3.0], abs=1e-4)
+    assert "exact" in text and "did not" not in text
+
+
+def test_compare_draws_one_animation_and_says_who_is_not_there_yet(table, tmp_path):
+    target = tmp_path / "fit.gif"
+    words = ["--x", "size", "--y", "weight", "--standardize", "--steps", "12", "--plot", target]
+    text = solve("regression", table, *words, "--compare", "sgd,adam")
+    assert "adam: steps spent" in text
+    with Image.open(target) as picture:
+        assert picture.size == (1200, 360) and picture.n_frames == 13
+
+
+def test_logistic_and_the_still(table, tmp_path):
+    target = tmp_path / "fit.png"
+    words = ["--logistic", "--ridge", "1", "--plot", target, "--method", "exact"]
+    text = solve("regression", table, "--x", "size", "--y", "big", *words)
+    assert "log-loss" in text
+    with Image.open(target) as picture:
+        assert np.asarray(picture.convert("L")).std() > 5
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--x", "sise", "--y", "weight"], "no column 'sise'.*Did you mean size"),
+        (["--x", "size", "--y", "weight", "--optimizer", "admm"], "Did you mean adam"),
+        (["--x", "size", "--y", "weight", "--start", "1,two"], "--start 1,two"),
+        (["--x", "size", "--y", "weight", "--plot", "fit.bmp"], ".gif or .png"),
+    ],
+)
+def test_regression_refuses_with_a_sentence(table, words, sentence):
+    with pytest.raises(SettingError, match=sentence):
+        solve("regression", table, *words)
+
+
+def test_spread_saves_vectors_and_draws_them(tmp_path):
+    saved, drawn = tmp_path / "v.npy", tmp_path / "v.gif"
+    text = solve(
+        "spread", "--count", 5, "--dim", 2, "--loss", "force", "--steps", 60,
+        "--save", saved, "--plot", drawn,
+    )  # fmt: skip
+    assert "72.0000000°" in text  # the bound
+    vectors = np.load(saved)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0)
+    with Image.open(drawn) as picture:
+        assert picture.size == (860, 420) and picture.n_frames == 60
+    more = solve("spread", "--count", 1, "--dim", 2, "--fixed", saved)
+    assert "smallest angle" in more
+
+
+def test_spread_refuses_with_a_sentence(tmp_path):
+    with pytest.raises(SettingError, match="loss='forse'"):
+        solve("spread", "--count", 5, "--dim", 2, "--loss", "forse")
+    with pytest.raises(SettingError, match=r"expected a \.npy file"):
+        solve("spread", "--count", 5, "--dim", 2, "--save", tmp_path / "v.txt")
+    (tmp_path / "bad.npy").write_text("no")
+    with pytest.raises(SettingError, match="cannot be read"):
+        solve("spread", "--count", 5, "--dim", 2, "--start", tmp_path / "bad.npy")
