@@ -75,7 +75,7 @@ def figures(summary: Summary) -> list[tuple[str, str, str]]:
             rest = f"fewer than half of {smallest.total:,} flip"
         else:
             value = f"{smallest.median:g}"
-            rest = f"{smallest.censored:,} of {smallest.total:,} never flip"
+            rest = f"{smallest.censored:,} of {smallest.total:,} did not flip"
         found.append((value, "median smallest epsilon", rest))
     if summary.cost.seconds is not None:
         passes = summary.cost.forward + summary.cost.backward

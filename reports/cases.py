@@ -58,7 +58,7 @@ def best_cases(
     flips = outcomes[outcomes["status"] == metrics.FLIPPED]
     known = images[["key", "name", "label", "clean_class", "png"]]
     flips = flips.merge(known, left_on="image", right_on="key", suffixes=("", "_original"))
-    walks = {key: rows for key, rows in strips.groupby(["image", "attack", "epsilon"])}
+    walks = dict(list(strips.groupby(["image", "attack", "epsilon"])))
     keys = list(zip(flips["image"], flips["attack"], flips["epsilon"], strict=True))
     flips = flips.assign(
         pictured=(flips["png"].notna() & flips["png_original"].notna()).astype("int64"),

@@ -196,9 +196,9 @@ def parts(counts: Sequence[tuple[str, int]]) -> Markup:
     return drawing.markup()
 
 
-def frame(shape: tuple[int, int], top: int, left: int, side: int) -> Markup:
-    """A square outline to lay over a picture of `shape` (height, width)."""
+def frame(shape: tuple[int, int], top: int, left: int, size: tuple[int, int]) -> Markup:
+    """An outline of `size` to lay over a picture of `shape`, both (height, width)."""
     drawing = Drawing(shape[1], shape[0], "Where the numbers below are", kind="frame")
-    drawing.rect(left - 0.5, top - 0.5, side + 1, side + 1, "frame-dark")
-    drawing.rect(left - 0.5, top - 0.5, side + 1, side + 1, "frame-light")
+    drawing.rect(left, top, size[1], size[0], "frame-dark")
+    drawing.rect(left, top, size[1], size[0], "frame-light")
     return drawing.markup()

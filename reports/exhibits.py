@@ -112,7 +112,7 @@ def exhibit(run: ReadableRun, case: CaseRow, names: tuple[str, ...]) -> Exhibit:
             ),
         ),
         factor=printed,
-        frame=charts.frame(original.shape[:2], patch.top, patch.left, len(patch.before)),
+        frame=charts.frame(original.shape[:2], patch.top, patch.left, patch.before.shape),
         measured=metrics.change(original, flip),
         doubt=_doubt(run, case, original, flip),
         steps=_strip(run, case, names),

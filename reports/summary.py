@@ -11,6 +11,7 @@ import pandas as pd
 
 from reports import metrics, words
 from reports.cases import CaseRow, best_cases
+from reports.doubts import doubts
 from reports.intervals import Share
 from reports.metrics import FAILED, FLIPPED, SmallestEpsilon, Tally
 from reports.tables import ReadableRun, complete
@@ -163,7 +164,9 @@ def summarise(run: ReadableRun) -> Summary:
         sentence=words.sentence(overall.flip_rate, norm, epsilon, short, goal),
         epsilon=epsilon,
         finished=bool(manifest.get("finished")),
-        warnings=_warnings(manifest, images, outcomes, overall, attacks, len(epsilons)),
+        warnings=doubts(
+            manifest, images, overall, len(outcomes), len(images) * len(attacks) * len(epsilons)
+        ),
         overall=overall,
         images=_image_counts(images),
         attacks=attacks,
@@ -200,9 +203,12 @@ def _short_names(config: Mapping[str, Any], attacks: tuple[str, ...]) -> tuple[s
 
 def _rates(outcomes: pd.DataFrame, attacks: tuple[str, ...], labelled: bool) -> tuple[Rate, ...]:
     frame = metrics.carried(outcomes)
-    groups = dict(list(frame.groupby(["attack", "epsilon"])))
-    ordered = sorted(groups, key=lambda key: (attacks.index(str(key[0])), key[1]))
-    return tuple(_rate(str(k[0]), float(k[1]), groups[k], labelled) for k in ordered)
+    found = []
+    for attack in attacks:
+        mine = frame[frame["attack"] == attack]
+        for epsilon in sorted(set(mine["epsilon"])):
+            found.append(_rate(attack, epsilon, mine[mine["epsilon"] == epsilon], labelled))
+    return tuple(found)
 
 
 def _rate(attack: str, epsilon: float, rows: pd.DataFrame, labelled: bool) -> Rate:
@@ -221,15 +227,12 @@ def _rate(attack: str, epsilon: float, rows: pd.DataFrame, labelled: bool) -> Ra
 
 
 def _worst(status: pd.DataFrame, labelled: bool) -> tuple[Rate, ...]:
-    return tuple(
-        Rate(
-            attack=WORST,
-            epsilon=float(epsilon),
-            tally=metrics.tally(rows["status"]),
-            robust_accuracy=metrics.robust_accuracy(rows["status"]) if labelled else None,
-        )
-        for epsilon, rows in status.groupby("epsilon")
-    )
+    found = []
+    for epsilon in sorted(set(status["epsilon"])):
+        rows = status[status["epsilon"] == epsilon]["status"]
+        accuracy = metrics.robust_accuracy(rows) if labelled else None
+        found.append(Rate(WORST, epsilon, metrics.tally(rows), accuracy))
+    return tuple(found)
 
 
 def _image_counts(images: pd.DataFrame) -> ImageCounts:
@@ -292,52 +295,6 @@ def _failed(outcomes: pd.DataFrame, images: pd.DataFrame) -> tuple[Skipped, ...]
         )
         for row in lost.to_dict("records")
     )
-
-
-def _warnings(
-    manifest: Mapping[str, Any],
-    images: pd.DataFrame,
-    outcomes: pd.DataFrame,
-    overall: Tally,
-    attacks: tuple[str, ...],
-    epsilons: int,
-) -> tuple[str, ...]:
-    """What a reader must know before believing the number."""
-    said = []
-    expected = len(images) * len(attacks) * epsilons
-    if not manifest.get("finished"):
-        said.append("This run is not finished: the numbers cover what it had done so far.")
-    elif len(outcomes) < expected:
-        said.append(
-            f"{expected - len(outcomes):,} of {expected:,} outcomes are missing from this run."
-        )
-    if overall.failed:
-        low, high = words.percent(overall.lowest), words.percent(overall.highest)
-        said.append(
-            f"Attacks broke down on {words.plural(overall.failed, 'image')}, which the rate leaves "
-            f"out; counting them, it lies between {low} and {high}."
-        )
-    problems = [f for f in manifest.get("preflight") or () if f.get("severity") == "error"]
-    if problems:
-        verb = "check says" if len(problems) == 1 else "checks say"
-        said.append(
-            f"{len(problems)} {verb} that this model may be read wrongly (see Checks below); the "
-            "numbers mean little until that is mended."
-        )
-    unreadable = int(images["clean_class"].isna().sum())
-    if unreadable:
-        said.append(
-            f"{words.plural(unreadable, 'image')} of {len(images):,} could not be read "
-            "and have no verdict."
-            if unreadable > 1
-            else f"1 image of {len(images):,} could not be read and has no verdict."
-        )
-    if len(images) and not images["label"].notna().any():
-        said.append(
-            "The images have no labels: the model's own answer is taken for the true class, so "
-            "accuracy is not known."
-        )
-    return tuple(said)
 
 
 def _cost(manifest: Mapping[str, Any], outcomes: pd.DataFrame) -> Cost:

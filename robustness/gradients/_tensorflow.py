@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,9 @@ import tensorflow as tf
 
 from robustness.errors import GradientError
 from robustness.gradients._messages import DISCONNECTED
+
+# Every attack compiles its own step once; TensorFlow takes that for a mistake and says so at length.
+logging.getLogger("tensorflow").addFilter(lambda r: "tf.function retracing" not in str(r.msg))
 
 OutOfMemory = (tf.errors.ResourceExhaustedError,)
 

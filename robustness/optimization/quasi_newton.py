@@ -1,6 +1,7 @@
 """L-BFGS on rows, each at its own pace, as a program of the one loop.
 
-Liu and Nocedal 1989, "On the limited memory BFGS method", with a backtracking line search. One
+Liu and Nocedal 1989, "On the limited memory BFGS method", with a backtracking line search
+(and Hager and Zhang 2005 where rounding hides the decrease). One
 advance evaluates the trial point of every row once; a row whose trial is good enough moves on, the
 others shorten their step. A row that has settled is shown to `renew`, which gives it new data (the
 next exponent of a continuation, new multipliers) or lets it go; then the next start takes its slot.
@@ -22,8 +23,8 @@ _SUFFICIENT = 1e-4
 """Armijo's constant: how much of the promised decrease a step must keep."""
 _SHORTEST = 1e-9
 """Steps below this fraction of the direction are not taken: the direction is given up instead."""
-_ROUNDING = 4e-16
-"""Increases below this fraction of the value are rounding, not ascent."""
+_ROUNDING = 1e-12
+"""Changes below this fraction of the value may be rounding; there the slope decides instead."""
 
 
 @dataclass(frozen=True)
@@ -152,9 +153,14 @@ class _Program:
         gradient = np.asarray(slopes).reshape(self.slots, -1)
 
         promised = np.sum(rows.gradient * rows.direction, axis=1) * rows.length
-        bound = rows.value + _SUFFICIENT * promised + _ROUNDING * np.abs(rows.value)
+        # Hager and Zhang's test for where the values say nothing any more: the slope at the trial
+        # has flattened, and has not turned up by as much as it fell.
+        ahead = np.sum(gradient * rows.direction, axis=1) * rows.length
         with np.errstate(invalid="ignore"):
-            good = rows.fresh | ((value <= bound) & np.all(np.isfinite(gradient), axis=1))
+            lower = value <= rows.value + _SUFFICIENT * promised
+            level = np.abs(value - rows.value) <= _ROUNDING * np.abs(rows.value)
+            level &= (ahead <= -0.8 * promised) & (ahead >= 0.9 * promised)
+            good = rows.fresh | ((lower | level) & np.all(np.isfinite(gradient), axis=1))
         rows.spent += 1
         self._remember(rows, good & ~rows.fresh, gradient)
         column = good[:, None]

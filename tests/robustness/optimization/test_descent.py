@@ -36,7 +36,7 @@ def descend(**how):
 @pytest.mark.parametrize("name", sorted(set(optimizer_names()) - {"muon", "schedulefreeadamw"}))
 def test_every_keras_optimizer_lowers_a_bowl(name):
     found = descend(optimizer=name, learning_rate=0.02, steps=30)
-    assert found.loss < 0.999 * found.history[0]
+    assert np.all(np.diff(found.history[:3]) < 0) and found.loss < found.history[0] - 0.01
     assert found.steps == 30 and len(found.history) == 31
 
 

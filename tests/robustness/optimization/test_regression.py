@@ -55,7 +55,7 @@ def test_the_articles_25_steps(heights, how, slope, intercept, mse):
 def test_standardised_25_plain_steps_are_enough(heights):
     best = least_squares(*heights)
     slow = least_squares(*heights, method=Descent(steps=25))
-    fast = least_squares(*heights, method=Descent(steps=25, standardize=True, learning_rate=0.2))
+    fast = least_squares(*heights, method=Descent(steps=25, standardize=True, learning_rate=0.3))
     auto = least_squares(*heights, method=Descent(steps=25, standardize=True))
     for fit in (fast, auto):
         assert fit.coefficients[0] == pytest.approx(best.coefficients[0], abs=1e-3)

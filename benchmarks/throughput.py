@@ -1,0 +1,268 @@
+"""Ours, ART, Foolbox, CleverHans and the floor: the same model, photos, steps, and one judge.
+
+    python benchmarks/throughput.py --images dogs-vs-cats.zip --count 500 --out throughput.json
+
+Each library runs in a process of its own, the way its documentation shows, in batches of `--batch`.
+The *floor* is the model's bare compiled gradient, that many times. Peers are timed without their
+first batch (tracing, warming up) and without files; ours is the whole audit: tracing, reading,
+verification, PNG files and database. One judge, in yet another process, rounds what each library
+handed in to 8 bits inside the ball and predicts in float32: robust accuracy is that of the judge.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+STEPS = {"bim": 4, "pgd": 40}
+STEP = 1.0
+"""Counts a step, for everybody."""
+
+
+def megabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+class Case:
+    """What a worker is given."""
+
+    def __init__(self, folder: Path, attack: str, epsilon: float, count: int, batch: int) -> None:
+        import keras
+
+        data = np.load(folder / "data.npz")
+        self.images, self.labels = data["images"][:count], data["labels"][:count]
+        self.model = keras.saving.load_model(folder / "model.keras", compile=False)
+        self.folder, self.attack, self.epsilon, self.batch = folder, attack, epsilon, batch
+        self.steps, self.random = STEPS[attack], attack == "pgd"
+        self.before = megabytes()
+
+    def batches(self, run: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> tuple[np.ndarray, float]:
+        """`run` over pictures / 255, in batches; the first one is run once before the clock starts."""
+        inputs = self.images.astype("float32") / 255
+        run(inputs[: self.batch], self.labels[: self.batch])
+        started, rows = time.perf_counter(), []
+        for at in range(0, len(inputs), self.batch):
+            rows.append(np.asarray(run(inputs[at : at + self.batch], self.labels[at : at + self.batch])))
+        found = np.concatenate(rows)
+        self.model.predict(found, batch_size=self.batch, verbose=0)
+        return found * 255, time.perf_counter() - started
+
+
+def ours(case: Case) -> tuple[np.ndarray, float]:
+    import robustness
+    from attacks import BIM, PGD
+    from robustness.pictures import from_png
+    from robustness.store import Run
+
+    attack = PGD(steps=case.steps, step_size=STEP) if case.random else BIM(steps=case.steps, step_size=STEP)
+    classifier = robustness.Classifier(case.model, scaling="0..1", class_names=["cat", "dog"])
+    started = time.perf_counter()
+    result = robustness.audit(
+        classifier, case.images, labels=case.labels, attacks=[attack], epsilons=[case.epsilon],
+        batch_size=case.batch, run=case.folder / f"run-{case.attack}-{case.epsilon:g}",
+    )  # fmt: skip
+    seconds = time.perf_counter() - started
+    found = case.images.astype("float32")
+    with Run.open(result.path) as run:
+        positions = {row.key: row.position for row in run.image_rows()}
+        keys = {f"row {i}": i for i in range(len(found))}
+        for row in run.outcomes().query("status == 'flipped'").itertuples():
+            found[keys.get(row.image, positions[row.image])] = from_png(run.png(row.png))
+    return found, seconds
+
+
+def art(case: Case) -> tuple[np.ndarray, float]:
+    import tensorflow as tf
+    from art.attacks.evasion import BasicIterativeMethod, ProjectedGradientDescent
+    from art.estimators.classification import TensorFlowV2Classifier
+
+    classifier = TensorFlowV2Classifier(
+        model=case.model, nb_classes=2, input_shape=case.images.shape[1:], clip_values=(0.0, 1.0),
+        loss_object=tf.keras.losses.CategoricalCrossentropy(),
+    )  # fmt: skip
+    shared = {"eps": case.epsilon / 255, "eps_step": STEP / 255, "max_iter": case.steps}
+    shared |= {"batch_size": case.batch, "verbose": False}
+    if case.random:
+        attack = ProjectedGradientDescent(classifier, num_random_init=1, **shared)
+    else:
+        attack = BasicIterativeMethod(classifier, **shared)
+    return case.batches(lambda x, y: attack.generate(x, y=np.eye(2, dtype="float32")[y]))
+
+
+def foolbox(case: Case) -> tuple[np.ndarray, float]:
+    import tensorflow as tf
+    from foolbox import TensorFlowModel
+    from foolbox.attacks import LinfPGD
+
+    model = TensorFlowModel(case.model, bounds=(0.0, 1.0))
+    attack = LinfPGD(abs_stepsize=STEP / 255, steps=case.steps, random_start=case.random)
+
+    def run(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        _, clipped, _ = attack(
+            model, tf.constant(x), tf.constant(y.astype("int32")), epsilons=case.epsilon / 255
+        )
+        return clipped.numpy()
+
+    return case.batches(run)
+
+
+def cleverhans(case: Case) -> tuple[np.ndarray, float]:
+    import tensorflow as tf
+    from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient_descent
+
+    # CleverHans takes logits.
+    head = case.model.layers[-1]
+    body = case.model.__class__(case.model.layers[:-1])
+    kernel, bias = head.kernel, head.bias
+
+    def logits(x: tf.Tensor) -> tf.Tensor:
+        return tf.matmul(body(x, training=False), kernel) + bias
+
+    def run(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return projected_gradient_descent(
+            logits, tf.constant(x), case.epsilon / 255, STEP / 255, case.steps, np.inf,
+            clip_min=0.0, clip_max=1.0, y=tf.constant(y), rand_init=case.random, sanity_checks=False,
+        ).numpy()  # fmt: skip
+
+    return case.batches(run)
+
+
+def floor(case: Case) -> tuple[np.ndarray, float]:
+    import tensorflow as tf
+
+    @tf.function(autograph=False)
+    def gradient(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.keras.losses.sparse_categorical_crossentropy(y, case.model(x, training=False))
+        return tape.gradient(loss, x)
+
+    x = tf.constant(case.images[: case.batch].astype("float32") / 255)
+    y = tf.constant(case.labels[: case.batch])
+    gradient(x, y).numpy()
+    rounds, started = 12, time.perf_counter()
+    for _ in range(rounds):
+        gradient(x, y).numpy()
+    each = (time.perf_counter() - started) / rounds / len(x)
+    return case.images.astype("float32"), each * len(case.images) * case.steps
+
+
+LIBRARIES = {"ours": ours, "art": art, "foolbox": foolbox, "cleverhans": cleverhans, "floor": floor}
+
+
+def judge(folder: Path, found: np.ndarray, epsilon: float) -> dict[str, float]:
+    """Robust accuracy over all images: right before, and right on the rounded picture inside the ball."""
+    import keras
+
+    data = np.load(folder / "data.npz")
+    images, labels = data["images"][: len(found)].astype("float32"), data["labels"][: len(found)]
+    model = keras.saving.load_model(folder / "model.keras", compile=False)
+    legal = np.clip(np.round(found), images - epsilon, images + epsilon).clip(0, 255)
+    right = model.predict(images / 255, verbose=0).argmax(1) == labels
+    held = model.predict(legal / 255, verbose=0).argmax(1) == labels
+    return {"clean": float(right.mean()), "robust": float((right & held).mean())}
+
+
+def worker(arguments: argparse.Namespace) -> None:
+    folder = Path(arguments.folder)
+    if arguments.worker == "judge":
+        print(json.dumps(judge(folder, np.load(folder / "found.npy"), arguments.epsilon)))
+        return
+    case = Case(folder, arguments.attack, arguments.epsilon, arguments.count, arguments.batch)
+    found, seconds = LIBRARIES[arguments.worker](case)
+    np.save(folder / "found.npy", found)
+    print(json.dumps({"seconds": seconds, "megabytes": megabytes() - case.before, "steps": case.steps}))
+
+
+def call(name: str, folder: Path, attack: str, epsilon: float, count: int, batch: int) -> dict:
+    words = [sys.executable, __file__, "--worker", name, "--folder", str(folder), "--attack", attack]
+    words += ["--epsilon", str(epsilon), "--count", str(count), "--batch", str(batch)]
+    root = str(Path(__file__).parents[1])
+    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": paths}
+    done = subprocess.run(words, env=os.environ | quiet, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"error": done.stderr.strip().splitlines()[-1][:200] if done.stderr else "no output"}
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def prepare(arguments: argparse.Namespace, folder: Path) -> int:
+    """The model and the photos, written once for everybody; how many photos."""
+    from model_zoo import load
+    from model_zoo.dogs_vs_cats.demo import pets_from
+    from model_zoo.dogs_vs_cats.photos import held_out
+    from robustness.images import open_source, select
+
+    classifier = load(arguments.model)
+    source = pets_from(arguments.images) or open_source(arguments.images, classifier.class_names)
+    wanted = (lambda e: e.label is not None) if pets_from(arguments.images) else (lambda e: held_out(e.name))
+    chosen = select(source.entries(), limit=arguments.count, only=wanted)
+    pixels = np.stack([source.read(e, classifier.input_shape).pixels for e in chosen])
+    np.savez(folder / "data.npz", images=pixels, labels=np.array([e.label for e in chosen]))
+    classifier.model.save(folder / "model.keras")
+    return len(chosen)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model", default="dogs-vs-cats")
+    parser.add_argument("--images", default="pets:256", help="Kaggle's archive, a folder, or pets:N")
+    parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--peer-count", type=int, help="photos for the peers, scaled up; all if not given")
+    parser.add_argument("--epsilons", default="1,2,4,8")
+    parser.add_argument("--attacks", default="bim,pgd")
+    parser.add_argument("--libraries", default=",".join(LIBRARIES))
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    parser.add_argument("--attack", help=argparse.SUPPRESS)
+    parser.add_argument("--epsilon", type=float, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        worker(arguments)
+        return
+    rows = []
+    print(f"{date.today()}, {platform.platform()}, {os.cpu_count()} cores, batch {arguments.batch}")
+    print("| attack | epsilon | library | photos | s / photo | image-steps / s | robust accuracy | MB |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        count = prepare(arguments, folder)
+        for attack in arguments.attacks.split(","):
+            for epsilon in map(float, arguments.epsilons.split(",")):
+                for library in arguments.libraries.split(","):
+                    some = count if library == "ours" else min(count, arguments.peer_count or count)
+                    row = {"attack": attack, "epsilon": epsilon, "library": library, "photos": some}
+                    row |= call(library, folder, attack, epsilon, some, arguments.batch)
+                    if "seconds" in row and library != "floor":
+                        row |= call("judge", folder, attack, epsilon, some, arguments.batch)
+                    rows.append(row)
+                    print(line(row), flush=True)
+    if arguments.out:
+        arguments.out.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def line(row: dict) -> str:
+    start = f"| {row['attack']} | {row['epsilon']:g} | {row['library']} | {row['photos']} | "
+    if "error" in row:
+        return f"{start}failed: {row['error']} | | | |"
+    each = row["seconds"] / row["photos"]
+    robust = f"{row['robust']:.3f}" if "robust" in row else ""
+    return f"{start}{each:.4f} | {row['steps'] / each:.1f} | {robust} | {row['megabytes']:.0f} |"
+
+
+if __name__ == "__main__":
+    main()

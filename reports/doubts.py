@@ -1,0 +1,52 @@
+"""What a reader must know before believing the number of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from reports import words
+from reports.metrics import Tally
+
+
+def doubts(
+    manifest: Mapping[str, Any], images: pd.DataFrame, overall: Tally, found: int, expected: int
+) -> tuple[str, ...]:
+    """Sentences, the gravest first; none where all is well.
+
+    `found` of `expected` outcomes are there; `images` has label and clean_class.
+    """
+    said = []
+    if not manifest.get("finished"):
+        said.append("This run is not finished: the numbers cover what it had done so far.")
+    elif found < expected:
+        said.append(f"{expected - found:,} of {expected:,} outcomes are missing from this run.")
+    if overall.failed:
+        low, high = words.percent(overall.lowest), words.percent(overall.highest)
+        said.append(
+            f"Attacks broke down on {words.plural(overall.failed, 'image')}, which the rate leaves "
+            f"out; counting them, it lies between {low} and {high}."
+        )
+    problems = [f for f in manifest.get("preflight") or () if f.get("severity") == "error"]
+    if problems:
+        verb = "check says" if len(problems) == 1 else "checks say"
+        said.append(
+            f"{len(problems)} {verb} that this model may be read wrongly (see Checks below); the "
+            "numbers mean little until that is mended."
+        )
+    unreadable = int(images["clean_class"].isna().sum())
+    if unreadable:
+        said.append(
+            f"{words.plural(unreadable, 'image')} of {len(images):,} could not be read "
+            "and have no verdict."
+            if unreadable > 1
+            else f"1 image of {len(images):,} could not be read and has no verdict."
+        )
+    if len(images) and not images["label"].notna().any():
+        said.append(
+            "The images have no labels: the model's own answer is taken for the true class, so "
+            "accuracy is not known."
+        )
+    return tuple(said)
