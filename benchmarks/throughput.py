@@ -48,13 +48,17 @@ class Case:
         self.steps, self.random = STEPS[attack], attack == "pgd"
         self.before = megabytes()
 
-    def batches(self, run: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> tuple[np.ndarray, float]:
+    def batches(
+        self, run: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    ) -> tuple[np.ndarray, float]:
         """`run` over pictures / 255, in batches; the first one is run once before the clock starts."""
         inputs = self.images.astype("float32") / 255
         run(inputs[: self.batch], self.labels[: self.batch])
         started, rows = time.perf_counter(), []
         for at in range(0, len(inputs), self.batch):
-            rows.append(np.asarray(run(inputs[at : at + self.batch], self.labels[at : at + self.batch])))
+            rows.append(
+                np.asarray(run(inputs[at : at + self.batch], self.labels[at : at + self.batch]))
+            )
         found = np.concatenate(rows)
         self.model.predict(found, batch_size=self.batch, verbose=0)
         return found * 255, time.perf_counter() - started
@@ -66,7 +70,11 @@ def ours(case: Case) -> tuple[np.ndarray, float]:
     from robustness.pictures import from_png
     from robustness.store import Run
 
-    attack = PGD(steps=case.steps, step_size=STEP) if case.random else BIM(steps=case.steps, step_size=STEP)
+    attack = (
+        PGD(steps=case.steps, step_size=STEP)
+        if case.random
+        else BIM(steps=case.steps, step_size=STEP)
+    )
     classifier = robustness.Classifier(case.model, scaling="0..1", class_names=["cat", "dog"])
     started = time.perf_counter()
     result = robustness.audit(
@@ -183,16 +191,31 @@ def worker(arguments: argparse.Namespace) -> None:
     case = Case(folder, arguments.attack, arguments.epsilon, arguments.count, arguments.batch)
     found, seconds = LIBRARIES[arguments.worker](case)
     np.save(folder / "found.npy", found)
-    print(json.dumps({"seconds": seconds, "megabytes": megabytes() - case.before, "steps": case.steps}))
+    print(
+        json.dumps(
+            {"seconds": seconds, "megabytes": megabytes() - case.before, "steps": case.steps}
+        )
+    )
 
 
 def call(name: str, folder: Path, attack: str, epsilon: float, count: int, batch: int) -> dict:
-    words = [sys.executable, __file__, "--worker", name, "--folder", str(folder), "--attack", attack]
+    words = [
+        sys.executable,
+        __file__,
+        "--worker",
+        name,
+        "--folder",
+        str(folder),
+        "--attack",
+        attack,
+    ]
     words += ["--epsilon", str(epsilon), "--count", str(count), "--batch", str(batch)]
     root = str(Path(__file__).parents[1])
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": paths}
-    done = subprocess.run(words, env=os.environ | quiet, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        words, env=os.environ | quiet, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         return {"error": done.stderr.strip().splitlines()[-1][:200] if done.stderr else "no output"}
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -207,7 +230,11 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> int:
 
     classifier = load(arguments.model)
     source = pets_from(arguments.images) or open_source(arguments.images, classifier.class_names)
-    wanted = (lambda e: e.label is not None) if pets_from(arguments.images) else (lambda e: held_out(e.name))
+    wanted = (
+        (lambda e: e.label is not None)
+        if pets_from(arguments.images)
+        else (lambda e: held_out(e.name))
+    )
     chosen = select(source.entries(), limit=arguments.count, only=wanted)
     pixels = np.stack([source.read(e, classifier.input_shape).pixels for e in chosen])
     np.savez(folder / "data.npz", images=pixels, labels=np.array([e.label for e in chosen]))
@@ -216,11 +243,17 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--model", default="dogs-vs-cats")
-    parser.add_argument("--images", default="pets:256", help="Kaggle's archive, a folder, or pets:N")
+    parser.add_argument(
+        "--images", default="pets:256", help="Kaggle's archive, a folder, or pets:N"
+    )
     parser.add_argument("--count", type=int, default=500)
-    parser.add_argument("--peer-count", type=int, help="photos for the peers, scaled up; all if not given")
+    parser.add_argument(
+        "--peer-count", type=int, help="photos for the peers, scaled up; all if not given"
+    )
     parser.add_argument("--epsilons", default="1,2,4,8")
     parser.add_argument("--attacks", default="bim,pgd")
     parser.add_argument("--libraries", default=",".join(LIBRARIES))
@@ -236,7 +269,9 @@ def main() -> None:
         return
     rows = []
     print(f"{date.today()}, {platform.platform()}, {os.cpu_count()} cores, batch {arguments.batch}")
-    print("| attack | epsilon | library | photos | s / photo | image-steps / s | robust accuracy | MB |")
+    print(
+        "| attack | epsilon | library | photos | s / photo | image-steps / s | robust accuracy | MB |"
+    )
     print("|---|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

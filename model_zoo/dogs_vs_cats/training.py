@@ -54,6 +54,7 @@ STAGES = (
     Stage("medium", 96, 5, 5e-4, 5e-5, renderings=1000),
     Stage("full", 128, 1, 2.5e-4, 5e-5, renderings=1000),
     Stage("settle", 128, 0.5, 5e-5, 1e-6, dropout=0.0, renderings=1000),
+    Stage("pets", 128, 0.25, 5e-5, 1e-6, dropout=0.0, renderings=4000),
 )
 
 

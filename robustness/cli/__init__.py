@@ -47,8 +47,6 @@ def root(
     ),
 ) -> None:
     """Audit image classifiers."""
-    # Before anything imports TensorFlow: its greeting is of no use to an auditor.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def main() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,9 +33,11 @@ def attacks(
     from rich.table import Table
     from rich.text import Text
 
+    from robustness.cli.terminal import stdout, wake_backend
+
+    wake_backend()
     from robustness import settings
     from robustness.attack import find
-    from robustness.cli.terminal import stdout
 
     console = stdout()
     if name is None:
@@ -67,8 +72,9 @@ def check(
       robustness check-attack pgd
       robustness check-attack my_package.my_attack:MyAttack
     """
-    cls = _found(attack)
-    from robustness.cli.terminal import stdout
+    from robustness.cli.terminal import stdout, wake_backend
+
+    cls = _found(attack, wake_backend)
     from robustness.conformance import check_attack
 
     console = stdout()
@@ -76,12 +82,17 @@ def check(
         console.print(f"ok  {passed.name}", markup=False)
 
 
-def _found(text: str) -> type[Attack]:
+def _found(text: str, wake: Callable[[], None]) -> type[Attack]:
     from robustness import plugins
 
     if ":" not in text:
+        plugins.expect(plugins.ATTACKS, text)
+        wake()
         return plugins.load(plugins.ATTACKS, text)
     module, _, name = text.partition(":")
+    wake()
+    # A script does not look into the current folder by itself.
+    sys.path.insert(0, str(Path.cwd()))
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:

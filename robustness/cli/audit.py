@@ -158,7 +158,7 @@ def _resumed(folder: Path) -> dict[str, Any]:
 
 def _run(options: dict[str, Any], folder: Path, resume: bool, as_json: bool, quiet: bool) -> None:
     from robustness import units
-    from robustness.cli.terminal import Display, stderr
+    from robustness.cli.terminal import Display, stderr, wake_backend
 
     units.parse_epsilons(options["epsilon"])
     named = [_named(text, options) for text in options["attack"]]
@@ -166,6 +166,7 @@ def _run(options: dict[str, Any], folder: Path, resume: bool, as_json: bool, qui
     console = stderr()
     if not quiet:
         console.print(f"Loading {options['model']} ...", markup=False)
+    wake_backend()
     from model_zoo import load
     from robustness.attack import create, find
     from robustness.auditing import audit as run_audit

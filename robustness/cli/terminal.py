@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -26,6 +27,19 @@ def stderr() -> Console:
     return Console(
         stderr=True, highlight=False, emoji=False, force_interactive=False if plain else None
     )
+
+
+def wake_backend() -> None:
+    """Import TensorFlow, which takes seconds, without the greeting it prints whatever it is told."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        import_module("robustness.gradients").accelerated()
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def duration(seconds: float) -> str:

@@ -13,18 +13,19 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 Job = TypeVar("Job")
+Taken = TypeVar("Taken", contravariant=True)
 
 
-class Program(Protocol[Job]):
+class Program(Protocol[Taken]):
     """What happens to the rows. `state` is the program's own; the loop only hands it on."""
 
-    def enter(self, state: Any, places: Sequence[int], jobs: Sequence[Job]) -> Any:
+    def enter(self, state: Any, places: Sequence[int], jobs: Sequence[Taken]) -> Any:
         """The state with each job loaded into its place. `state` is None at the first call."""
 
     def advance(self, state: Any) -> tuple[Any, np.ndarray]:
         """One step of every slot, and which slots (slots,) bool have something to say."""
 
-    def leave(self, state: Any, places: Sequence[int], jobs: Sequence[Job]) -> Sequence[bool]:
+    def leave(self, state: Any, places: Sequence[int], jobs: Sequence[Taken]) -> Sequence[bool]:
         """Hear those slots out; whether each is finished. It may put jobs into the queue."""
 
 
