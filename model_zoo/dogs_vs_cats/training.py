@@ -38,7 +38,10 @@ QUARTERS = 4
 
 @dataclass(frozen=True)
 class Stage:
-    """Some epochs at one resolution. `renderings` is their number in each epoch."""
+    """Some epochs at one resolution. `renderings` is their number in each epoch.
+
+    `zoom` is the range of the share of a picture that is seen; above 1 its edges are mirrored.
+    """
 
     name: str
     side: int
@@ -47,6 +50,7 @@ class Stage:
     final: float
     dropout: float = 1.0
     renderings: int = 0
+    zoom: tuple[float, float] = (0.72, 1.04)
 
 
 STAGES = (
@@ -54,7 +58,8 @@ STAGES = (
     Stage("medium", 96, 5, 5e-4, 5e-5, renderings=1000),
     Stage("full", 128, 1, 2.5e-4, 5e-5, renderings=1000),
     Stage("settle", 128, 0.5, 5e-5, 1e-6, dropout=0.0, renderings=1000),
-    Stage("pets", 128, 0.25, 5e-5, 1e-6, dropout=0.0, renderings=4000),
+    # Whole pictures, as they will be judged: closer crops make everything larger than it is.
+    Stage("whole", 128, 0.25, 5e-5, 1e-6, dropout=0.0, renderings=2500, zoom=(0.92, 1.08)),
 )
 
 
@@ -62,11 +67,18 @@ class Batches(keras.utils.PyDataset):
     """Shuffled, augmented batches; batch b of epoch e depends on the seed, e and b alone."""
 
     def __init__(
-        self, images: np.ndarray, labels: np.ndarray, side: int, *, batch: int, seed: int
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        side: int,
+        *,
+        batch: int,
+        seed: int,
+        zoom: tuple[float, float] = Stage.zoom,
     ) -> None:
         super().__init__(workers=1, max_queue_size=4)
         self.images, self.labels, self.side, self.batch = images, labels, side, batch
-        self.seed, self.quarter = seed, 0
+        self.seed, self.quarter, self.zoom = seed, 0, zoom
         self.quarter_steps = len(images) // batch // QUARTERS
 
     def __len__(self) -> int:
@@ -81,19 +93,24 @@ class Batches(keras.utils.PyDataset):
         start = (quarter * self.quarter_steps + index) * self.batch
         rows = np.sort(order[start : start + self.batch])
         rng = np.random.default_rng([self.seed, epoch, start])
-        return augment(self.images[rows], self.side, rng), self.labels[rows]
+        return augment(self.images[rows], self.side, rng, self.zoom), self.labels[rows]
 
 
-def augment(images: np.ndarray, side: int, rng: np.random.Generator) -> tf.Tensor:
+def augment(
+    images: np.ndarray,
+    side: int,
+    rng: np.random.Generator,
+    zoom: tuple[float, float] = Stage.zoom,
+) -> tf.Tensor:
     """Turn, scale, stretch, shift and mirror each image, shift its colours; float32 in 0..1."""
     n, source = len(images), images.shape[1]
-    zoom = np.exp(rng.uniform(math.log(0.72), math.log(1.04), n)) * source / side
+    scale = np.exp(rng.uniform(*np.log(zoom), n)) * source / side
     stretch = np.exp(rng.uniform(-0.12, 0.12, n))
     angle = rng.normal(0, 0.12, n)
     mirror = rng.choice([-1.0, 1.0], n)
-    a, b = zoom * stretch * mirror * np.cos(angle), -zoom / stretch * np.sin(angle)
-    c, d = zoom * stretch * mirror * np.sin(angle), zoom / stretch * np.cos(angle)
-    middle, slack = (side - 1) / 2, np.maximum(source - zoom * side, 0) / 2 + 0.03 * source
+    a, b = scale * stretch * mirror * np.cos(angle), -scale / stretch * np.sin(angle)
+    c, d = scale * stretch * mirror * np.sin(angle), scale / stretch * np.cos(angle)
+    middle, slack = (side - 1) / 2, np.maximum(source - scale * side, 0) / 2 + 0.03 * source
     centre = (source - 1) / 2 + rng.uniform(-1, 1, (2, n)) * slack
     rows = [a, b, centre[0] - (a + b) * middle, c, d, centre[1] - (c + d) * middle, 0 * a, 0 * a]
     moved = tf.raw_ops.ImageProjectiveTransformV3(
@@ -237,7 +254,7 @@ def run_stage(
     model = build(stage.side, dropout=stage.dropout)
     if previous is not None:
         grow(keras.saving.load_model(previous, compile=False), model)
-    batches = Batches(images, labels, stage.side, batch=batch, seed=seed)
+    batches = Batches(images, labels, stage.side, batch=batch, seed=seed, zoom=stage.zoom)
     total = round(stage.epochs * QUARTERS)
     model.compile(
         keras.optimizers.AdamW(schedule(stage, total * len(batches)), weight_decay=0.02),

@@ -125,7 +125,8 @@ def spread(
             f"loss={loss!r} knows neither fixed vectors nor antipodal mode nor a power; "
             "use loss='energy' for those."
         )
-    begin = _starts(problem, seed, start, restarts or 1)
+    few = int(np.clip(_BATCH // problem.pairs.size, 1, 8))
+    begin = _starts(problem, seed, start, restarts or few)
     number = steps or 500
     # These losses have a kink at their best, where a constant rate never comes to rest.
     rate = learning_rate or keras.optimizers.schedules.CosineDecay(0.02, number)
