@@ -99,7 +99,7 @@ def test_photos_are_split_by_name_and_kept(archive, tmp_path):
 @pytest.mark.slow
 def test_training_runs_its_stages_and_goes_on_where_it_was_stopped(archive, tmp_path, monkeypatch):
     small = replace(training.STAGES[0], side=32, epochs=1)
-    settle = replace(training.STAGES[-1], side=40, epochs=0.5, renderings=2)
+    settle = replace(training.STAGES[-2], side=40, epochs=0.5, renderings=2)
     monkeypatch.setattr(training, "STAGES", (small, settle))
     monkeypatch.setattr(
         training, "build", lambda side=40, *, dropout=1.0: build(side, dropout=dropout)

@@ -289,8 +289,8 @@ class Judge:
 def test_the_tally_counts_every_picture_once():
     pictures = [(np.full((2, 2, 3), value, np.uint8), int(value > 90)) for value in range(200)]
     tally = publish.tally(Judge(), iter(pictures))
-    assert (tally.right, tally.count) == (190, 200)  # wrong from 91 to 100
-    assert tally.card["accuracy"] == 0.95
+    assert (tally.count, tally.total) == (190, 200)  # wrong from 91 to 100
+    assert tally.share == 0.95
     with pytest.raises(ImagesError):
         publish.tally(Judge(), iter([]))
 

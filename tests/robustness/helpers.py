@@ -32,7 +32,9 @@ def two_sided(
     Margins are such that the linf distance |margin| / ||w||_1 lies below about `far` counts.
     """
     size = int(np.prod(shape))
-    images = (rng.integers(110, 146, shape) + rng.integers(-50, 51, (rows, *shape))).astype(np.uint8)
+    images = (rng.integers(110, 146, shape) + rng.integers(-50, 51, (rows, *shape))).astype(
+        np.uint8
+    )
     normal = rng.normal(0, 0.004, size)
     scores = images.reshape(rows, -1) @ normal
     centre = np.median(scores)
