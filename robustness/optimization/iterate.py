@@ -13,19 +13,21 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 Job = TypeVar("Job")
-Taken = TypeVar("Taken", contravariant=True)
+Job_contra = TypeVar("Job_contra", contravariant=True)
 
 
-class Program(Protocol[Taken]):
+class Program(Protocol[Job_contra]):
     """What happens to the rows. `state` is the program's own; the loop only hands it on."""
 
-    def enter(self, state: Any, places: Sequence[int], jobs: Sequence[Taken]) -> Any:
+    def enter(self, state: Any, places: Sequence[int], jobs: Sequence[Job_contra]) -> Any:
         """The state with each job loaded into its place. `state` is None at the first call."""
 
     def advance(self, state: Any) -> tuple[Any, np.ndarray]:
         """One step of every slot, and which slots (slots,) bool have something to say."""
 
-    def leave(self, state: Any, places: Sequence[int], jobs: Sequence[Taken]) -> Sequence[bool]:
+    def leave(
+        self, state: Any, places: Sequence[int], jobs: Sequence[Job_contra]
+    ) -> Sequence[bool]:
         """Hear those slots out; whether each is finished. It may put jobs into the queue."""
 
 
