@@ -51,6 +51,13 @@ def check(instance: Any) -> None:
         object.__setattr__(instance, name, _checked(name, field, rule, getattr(instance, name)))
 
 
+def _kind(field: dataclasses.Field) -> str:
+    """`int`, `float` or `bool`, whether or not the module postpones its annotations."""
+    kind = field.type
+    text = kind.__name__ if isinstance(kind, type) else str(kind)
+    return text.partition(" |")[0]
+
+
 def _checked(name: str, field: dataclasses.Field, rule: Setting, value: Any) -> Any:
     if value is None and rule.automatic:
         return None
@@ -58,7 +65,7 @@ def _checked(name: str, field: dataclasses.Field, rule: Setting, value: Any) -> 
         if value in rule.choices:
             return value
         raise SettingError(f"{name}={value!r} is not known; expected one of {rule.span()}.")
-    kind = str(field.type).partition(" |")[0]
+    kind = _kind(field)
     if kind == "bool":
         if isinstance(value, bool):
             return value
@@ -94,7 +101,7 @@ def _parsed(entry: tuple[dataclasses.Field, Setting], text: str) -> Any:
     word = text.strip().lower()
     if rule.automatic and word in ("auto", "none", ""):
         return None
-    if str(field.type).startswith("bool"):
+    if _kind(field) == "bool":
         return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(
             word, text
         )

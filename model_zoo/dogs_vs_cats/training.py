@@ -104,7 +104,7 @@ def augment(
 ) -> tf.Tensor:
     """Turn, scale, stretch, shift and mirror each image, shift its colours; float32 in 0..1."""
     n, source = len(images), images.shape[1]
-    scale = np.exp(rng.uniform(*np.log(zoom), n)) * source / side
+    scale = np.exp(rng.uniform(math.log(zoom[0]), math.log(zoom[1]), n)) * source / side
     stretch = np.exp(rng.uniform(-0.12, 0.12, n))
     angle = rng.normal(0, 0.12, n)
     mirror = rng.choice([-1.0, 1.0], n)

@@ -191,3 +191,14 @@ def test_labels_tell_attacks_of_a_run_apart():
         "pgd(steps=5, step_size=0.5, random_start=False)"
     )
     assert issubclass(PGD, Attack)
+
+
+def test_parameters_keep_their_type_in_a_module_that_evaluates_annotations():
+    from dataclasses import make_dataclass
+
+    from robustness import settings
+
+    made = make_dataclass("Made", [("steps", int, settings.setting(3, "steps", low=1))])(4.0)
+    settings.check(made)
+    assert made.steps == 4
+    assert isinstance(made.steps, int)

@@ -46,12 +46,14 @@ def test_the_weights_are_those_of_the_card(card):
     assert card["held_out_photographs"]["of"] > 2000
 
 
-def test_renderings_never_trained_on_are_told_apart_and_flip(classifier, tmp_path):
+def test_renderings_never_trained_on_are_told_apart_and_flip(classifier, card, tmp_path):
     result = robustness.audit(
         classifier, Pets(96, seed=5), attacks=["bim"], epsilons=[4], run=tmp_path / "r"
     )
     frame = result.to_frame()
-    assert (frame.status != "misclassified").mean() >= 0.97
+    # The card says 97 % and more of hundreds; of 96 a few more may be wrong by chance.
+    assert card["renderings"]["accuracy"] >= 0.97
+    assert (frame.status != "misclassified").mean() >= 0.93
     assert frame[frame.image == "chelsea.png"].clean_class.item() == "cat"
     assert result.flip_rate >= 0.95
 
