@@ -40,6 +40,16 @@ class Rate:
 
 
 @dataclass(frozen=True)
+class ClassRate:
+    """What all attacks together did to the images of one class, within one epsilon."""
+
+    name: str
+    epsilon: float
+    tally: Tally
+    robust_accuracy: Share | None
+
+
+@dataclass(frozen=True)
 class ImageCounts:
     """How many images, and what the model says of them unchanged."""
 
@@ -103,6 +113,7 @@ class Summary:
     attack_names: tuple[str, ...]
     rates: tuple[Rate, ...]
     worst: tuple[Rate, ...]
+    classes: tuple[ClassRate, ...]
     smallest_epsilon: SmallestEpsilon
     pairs: tuple[Pair, ...]
     distances: tuple[Range, ...]
@@ -173,6 +184,7 @@ def summarise(run: ReadableRun) -> Summary:
         attack_names=short,
         rates=_rates(outcomes, attacks, labelled),
         worst=_worst(worst_status, labelled),
+        classes=_classes(worst_status, images, names, labelled),
         smallest_epsilon=metrics.smallest_epsilon(outcomes),
         pairs=_pairs(firsts, names),
         distances=_distances(firsts, section(manifest, "model")),
@@ -232,6 +244,22 @@ def _worst(status: pd.DataFrame, labelled: bool) -> tuple[Rate, ...]:
         rows = status[status["epsilon"] == epsilon]["status"]
         accuracy = metrics.robust_accuracy(rows) if labelled else None
         found.append(Rate(WORST, epsilon, metrics.tally(rows), accuracy))
+    return tuple(found)
+
+
+def _classes(
+    status: pd.DataFrame, images: pd.DataFrame, names: tuple[str, ...], labelled: bool
+) -> tuple[ClassRate, ...]:
+    """By the true class; without labels by the model's own answer, and then without accuracy."""
+    truth = images.set_index("key")["label" if labelled else "clean_class"].dropna()
+    found = []
+    for number in sorted(set(truth)):
+        mine = status[status["image"].isin(truth.index[truth == number])]
+        for epsilon in sorted(set(mine["epsilon"])):
+            rows = mine[mine["epsilon"] == epsilon]["status"]
+            accuracy = metrics.robust_accuracy(rows) if labelled else None
+            name = words.class_name(names, number)
+            found.append(ClassRate(name, epsilon, metrics.tally(rows), accuracy))
     return tuple(found)
 
 

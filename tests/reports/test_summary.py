@@ -186,3 +186,16 @@ def test_missing_columns_and_sections() -> None:
     assert found.overall.flip_rate.share == 0.5
     assert found.distances == ()
     assert found.cases[0].png is None
+
+
+def test_classes_worked_out_again(folder: Folder, mixed: Path) -> None:
+    found = {(c.name, c.epsilon): c for c in summary_of(mixed).classes}
+    truth = {row["key"]: row["label"] for row in folder.rows["images"]}
+    for number, name in enumerate(("cat", "dog")):
+        mine = [r["status"] for r in folder.rows["outcomes"] if truth[r["image"]] == number]
+        tally = found[name, 4.0].tally
+        assert (tally.flipped, tally.robust) == (mine.count("flipped"), mine.count("robust"))
+        readable = [status for status in mine if status != "unreadable"]
+        accuracy = found[name, 4.0].robust_accuracy
+        assert accuracy is not None
+        assert (accuracy.count, accuracy.total) == (readable.count("robust"), len(readable))
