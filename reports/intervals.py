@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-Z95 = 1.959963984540054
-"""The 97.5 % quantile of the normal distribution."""
+from robustness import shares
+from robustness.shares import Z95
 
 
 def wilson(k: int, n: int, z: float = Z95) -> tuple[float, float] | None:
     """Wilson's score interval for `k` of `n`, as shares; None where nothing was counted.
 
-    (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n). ValueError unless 0 <= k <= n.
+    ValueError unless 0 <= k <= n.
     """
-    if not 0 <= k <= n:
-        raise ValueError(f"{k} of {n} is no share; expected 0 <= k <= n.")
-    if n == 0:
-        return None
-    share = k / n
-    middle = share + z * z / (2 * n)
-    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    # At the ends the interval touches 0 and 1 exactly; rounding must not leave 1e-17 there.
-    low = 0.0 if k == 0 else (middle - reach) / scale
-    high = 1.0 if k == n else (middle + reach) / scale
-    return low, high
+    return None if k == n == 0 else shares.wilson(k, n, z)
 
 
 @dataclass(frozen=True)

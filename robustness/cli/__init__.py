@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 
 import typer
 
-from robustness.cli import attacks, audit, fetch, models, report, solve
+from robustness.cli import attacks, audit, compare, fetch, models, report, solve, verify
 from robustness.cli.terminal import stderr
 from robustness.errors import ImagesError, ModelError, RobustnessError, SettingError
 
@@ -28,6 +29,8 @@ app.command("attacks")(attacks.attacks)
 app.command("check-attack")(attacks.check)
 app.command("models")(models.models)
 app.command("report")(report.report)
+app.command("verify")(verify.verify)
+app.command("compare")(compare.compare)
 app.command("fetch")(fetch.fetch)
 app.add_typer(solve.app, name="solve")
 
@@ -62,4 +65,8 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        sys.exit(BROKEN)
+    except Exception:
+        # Python would leave with 1, which says that a gate is broken.
+        traceback.print_exc()
+        sys.exit(BROKEN)

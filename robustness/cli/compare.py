@@ -1,0 +1,94 @@
+"""`robustness compare`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from reports.comparison import Comparison
+
+SHOWN = 20
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(help="A run folder or its report.json, the one before.")],
+    b: Annotated[Path, typer.Argument(help="Another one on the same images.")],
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page to this file.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The comparison as JSON, and nothing else there.")
+    ] = False,
+) -> None:
+    """Compare two runs image by image: newly flipped, newly robust, McNemar's test. No TensorFlow.
+
+    \b
+    Examples:
+      robustness compare before after
+      robustness compare before after --html difference.html
+    """
+    from reports.comparison import compare as paired
+    from robustness.cli.terminal import stderr
+
+    found = paired(a, b)
+    if html is not None:
+        from reports.comparison_page import write_comparison
+
+        said = f"page: {write_comparison(found, html)}"
+        stderr().print(said, markup=False, soft_wrap=True)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+    else:
+        show(found)
+
+
+def show(found: Comparison) -> None:
+    """Print a comparison."""
+    from reports.words import shorten
+    from robustness.cli.terminal import stdout
+
+    console = stdout()
+    console.print(f"A  {found.a}\nB  {found.b}\n", markup=False, soft_wrap=True)
+    console.print(_table(found))
+    console.print()
+    for title, moved in (
+        ("newly flipped", found.newly_flipped),
+        ("newly robust", found.newly_robust),
+        ("newly misclassified", found.newly_wrong),
+        ("newly right", found.newly_right),
+    ):
+        names = [f"{shorten(one.name)} ({one.epsilon:g})" for one in moved[:SHOWN]]
+        more = f" and {len(moved) - SHOWN} more" if len(moved) > SHOWN else ""
+        if names:
+            said = f"{title}: {', '.join(names)}{more}"
+            console.print(said, markup=False, soft_wrap=True)
+    for note in found.notes:
+        console.print(note, markup=False, soft_wrap=True)
+    console.print(found.sentence, markup=False, soft_wrap=True)
+
+
+def _table(found: Comparison) -> Table:
+    from rich.table import Table
+
+    from reports.comparison import p_text
+    from reports.words import percent
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("share", "epsilon", "of", "A", "B", "only in A", "only in B", "p"):
+        table.add_column(title, justify="left" if title == "share" else "right")
+    for row in found.pairings:
+        shares = [row.before / row.total, row.after / row.total] if row.total else [None, None]
+        table.add_row(
+            row.what,
+            "" if row.epsilon is None else f"{row.epsilon:g}",
+            str(row.total),
+            *map(percent, shares),
+            str(row.lost),
+            str(row.gained),
+            p_text(row.p_value),
+        )
+    return table
