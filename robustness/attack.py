@@ -21,6 +21,7 @@ from robustness.norms import Norm
 
 State = dict[str, Any]
 Knowledge = Literal["white-box", "score", "decision"]
+Seeks = Literal["any", "closest"]
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,26 @@ class Task:
     """What each row is about. Every array has a leading row axis.
 
     `images` (rows, h, w, c) counts, `aims` (rows,) int32 classes the loss is taken against, `epsilon`
-    (rows,) counts, `keys` (rows, 2) int32 for random numbers, `step` (rows,) int32 steps done.
+    (rows,) counts, `keys` (rows, 2) int32 for random numbers, `restart` (rows,) int32 which of the
+    attack's starts this is, `step` (rows,) int32 steps done.
     """
 
     images: Any
     aims: Any
     epsilon: Any
     keys: Any
+    restart: Any
     step: Any
     norm: Norm
     goal: Goal
+
+    def clip(self, points: Any) -> Any:
+        """The nearest pictures: inside 0..255, however far from the images."""
+        return ops.clip(points, 0.0, 255.0)
+
+    def distance(self, points: Any) -> Any:
+        """How far each point is from its image, (rows,), in the threat's norm."""
+        return self.norm.size(points - self.images)
 
     def project(self, points: Any) -> Any:
         """The nearest legal points: inside the ball around the images and inside 0..255."""
@@ -71,8 +82,9 @@ class Seen:
     def __init__(self, look: Look, points: Any, loss: Callable[[Any, Any], Any]) -> None:
         self._look, self.points, self._loss = look, points, loss
         self._several = points.shape[1] if len(points.shape) == 5 else 0
-        aims = look.task.aims
+        aims, images = look.task.aims, look.task.images
         self._aims = ops.repeat(aims, self._several) if self._several else aims
+        self._images = ops.repeat(images, self._several, axis=0) if self._several else images
 
     @property
     def _flat(self) -> Any:
@@ -85,19 +97,19 @@ class Seen:
             return values
         return ops.reshape(values, (-1, self._several, *values.shape[1:]))
 
-    def _forward(self, points: Any) -> tuple[Any, Any]:
-        logits = self._look.logits(points)
-        return self._look.task.goal.loss(self._loss, logits, self._aims), logits
+    @cached_property
+    def _linear(self) -> tuple[Any, Callable[[Any], Any]]:
+        """Logits of every point, and the gradient of any weighting of them; one forward pass."""
+        if self._look.knowledge == "white-box":
+            return gradients.linearise(self._look.logits, self._flat)
+        return self._look.logits(self._flat), _no_gradient
 
     @cached_property
-    def _backward(self) -> tuple[tuple[Any, Any], Any]:
-        self._look.backward += max(self._several, 1)
-        return gradients.value_and_grad(self._forward)(self._flat)
+    def _gradient(self) -> Any:
+        return self.gradient_of(self._losses)
 
-    @cached_property
-    def _judged(self) -> tuple[Any, Any]:
-        """Loss and logits; those of the backward pass where there was one."""
-        return self._backward[0] if "_backward" in self.__dict__ else self._forward(self._flat)
+    def _losses(self, logits: Any) -> Any:
+        return self._look.task.goal.loss(self._loss, logits, self._aims)
 
     def _allowed(self, what: str, *knowledge: str) -> None:
         if self._look.knowledge not in knowledge:
@@ -109,37 +121,73 @@ class Seen:
     @property
     def gradient(self) -> Any:
         """Of the loss, shaped like the points."""
+        return self._gradient
+
+    def gradient_of(self, values: Callable[[Any], Any]) -> Any:
+        """Of any function of the logits, shaped like the points; each call is a backward pass.
+
+        `values` takes the logits of all points, (rows, classes) or (rows * k, classes), to a number
+        each, (rows,) or (rows * k,).
+        """
         self._allowed("gradient", "white-box")
-        return self._unflat(self._backward[1])
+        logits, pull = self._linear
+        self._look.backward += max(self._several, 1)
+        _, weights = gradients.value_and_grad(lambda z: (values(z), ()))(logits)
+        return self._unflat(pull(weights))
+
+    def pull(self, weights: Any) -> Any:
+        """Gradient of ``sum(weights * logits)``, `weights` like the logits; a backward pass."""
+        self._allowed("gradient", "white-box")
+        logits, pull = self._linear
+        self._look.backward += max(self._several, 1)
+        return self._unflat(pull(ops.reshape(ops.cast(weights, logits.dtype), ops.shape(logits))))
 
     @property
     def loss(self) -> Any:
         """What the attack lowers, (rows,) or (rows, k)."""
         self._allowed("loss", "white-box", "score")
-        return self._unflat(self._judged[0])
+        return self._unflat(self._losses(self._linear[0]))
 
     @property
     def logits(self) -> Any:
         """(rows, classes) or (rows, k, classes)."""
         self._allowed("logits", "white-box", "score")
-        return self._unflat(self._judged[1])
+        return self._unflat(self._linear[0])
 
     @property
     def label(self) -> Any:
         """The predicted class, (rows,) or (rows, k) int32."""
-        return self._unflat(predicted(self._judged[1]))
+        return self._unflat(predicted(self._linear[0]))
 
-    def reached(self) -> tuple[Any, Any]:
-        """For the judge: whether a point of each row reached the goal, and the first that did."""
-        hit = self._unflat(self._look.task.goal.reached(predicted(self._judged[1]), self._aims))
+    @cached_property
+    def hit(self) -> Any:
+        """Whether each point reaches the goal, (rows,) or (rows, k): all that a decision tells."""
+        return self._unflat(self._look.task.goal.reached(predicted(self._linear[0]), self._aims))
+
+    def nearest(self) -> tuple[Any, Any, Any]:
+        """For the judge: of each row's points that reach the goal the one nearest to the image.
+
+        The point (rows, h, w, c), its distance (rows,), and whether there is any (rows,).
+        """
+        task = self._look.task
+        far = task.norm.size(self._flat - self._images)
+        far = self._unflat(ops.where(ops.isfinite(far), far, _FAR))
         if not self._several:
-            return hit, self.points
-        first = ops.argmax(ops.cast(hit, "int32"), axis=1)
+            return self.points, far, self.hit
+        first = ops.argmin(ops.where(self.hit, far, 2 * _FAR), axis=1)
         chosen = ops.one_hot(first, self._several, dtype=self.points.dtype)
-        chosen = ops.reshape(chosen, (-1, self._several, 1, 1, 1))
+        wide = ops.reshape(chosen, (-1, self._several, 1, 1, 1))
         # Not a product alone: a point that is not finite must not spoil its neighbours.
-        finite = ops.where(chosen > 0, self.points, 0.0)
-        return ops.any(hit, axis=1), ops.sum(finite, axis=1)
+        point = ops.sum(ops.where(wide > 0, self.points, 0.0), axis=1)
+        return point, ops.sum(chosen * far, axis=1), ops.any(self.hit, axis=1)
+
+
+_FAR = 1e30
+"""A distance that is farther than any."""
+
+
+def _no_gradient(weights: Any) -> Any:
+    raise AttackError("Only a white-box attack sees gradients; declare it in `knowledge`.")
 
 
 class Look:
@@ -162,16 +210,23 @@ class Look:
         self._seen.append(seen)
         return seen
 
-    def verdict(self) -> tuple[Any, Any]:
-        """Whether any looked-at point of a row reached the goal (rows,), and the first that did."""
-        reached = ops.zeros_like(self.task.aims, dtype="bool")
-        candidate = self.task.images
-        for seen in self._seen:
-            hit, points = seen.reached()
-            news = ops.logical_and(hit, ops.logical_not(reached))
-            candidate = ops.where(self.task.per_row(news), points, candidate)
+    def verdict(self) -> tuple[Any, Any, Any]:
+        """The nearest point of each row that was looked at and reached the goal.
+
+        The point (rows, h, w, c) (the image where there is none), its distance (rows,), and whether
+        there is one (rows,).
+        """
+        task = self.task
+        if not self._seen:
+            return task.images, ops.full_like(task.epsilon, _FAR), ops.zeros_like(task.aims, "bool")
+        point, far, reached = self._seen[0].nearest()
+        for seen in self._seen[1:]:
+            fresh, distance, hit = seen.nearest()
+            news = ops.logical_and(hit, ops.logical_or(distance < far, ops.logical_not(reached)))
+            point = ops.where(task.per_row(news), fresh, point)
+            far = ops.where(news, distance, far)
             reached = ops.logical_or(reached, hit)
-        return reached, candidate
+        return ops.where(task.per_row(reached), point, task.images), far, reached
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +242,10 @@ class Attack(ABC):
     paper: ClassVar[str]
     knowledge: ClassVar[Knowledge] = "white-box"
     norms: ClassVar[tuple[str, ...]] = ("linf",)
+    seeks: ClassVar[Seeks] = "any"
+    """"any" point inside the budget: the row leaves at its first verified flip. "closest": the row
+    runs its steps, the engine keeps the nearest point that reached the goal, and the outcome at every
+    epsilon follows from its distance; `Task.epsilon` is then the largest epsilon of all."""
 
     steps: int = settings.setting(1, "number of steps", low=1, high=100_000)
     loss: str = settings.setting("cross_entropy", "loss that is lowered", choices=tuple(LOSSES))
@@ -197,6 +256,11 @@ class Attack(ABC):
     @property
     def restarts(self) -> int:
         """How many independent starts the engine gives each image."""
+        return 1
+
+    @property
+    def width(self) -> int:
+        """How many points a row looks at in a step; wide rows run fewer at a time."""
         return 1
 
     @abstractmethod

@@ -32,6 +32,7 @@ from robustness.store import (
     Run,
     StripRow,
 )
+from robustness.walks import Walk, replay
 
 STRIPS = 6
 """Flips an attack whose steps are kept for the report."""
@@ -164,7 +165,7 @@ class Auditor:
                         self.plan.threat,
                         subjects,
                         settle,
-                        slots=self.slots,
+                        slots=max(1, self.slots // attack.width),
                         seed=self.plan.seed,
                         all_steps=self.plan.all_steps,
                     )
@@ -238,7 +239,7 @@ class Auditor:
             # Sure before and sure after: what an auditor wants to see first.
             flips = flips.assign(sure=flips.confidence_before * flips.confidence_after)
             best = _varied(flips.sort_values(["sure", "image"], ascending=[False, True]))
-            walks: list[tuple[engine.Place, int]] = []
+            walks: list[Walk] = []
             cases: list[Case] = []
             for case in best.itertuples():
                 picture = self.shelf.read(entries[case.image], self.classifier.input_shape)
@@ -246,8 +247,9 @@ class Auditor:
                 if picture.pixels is None or row.clean_class is None:
                     continue
                 subject = engine.Subject(row.key, picture.pixels, row.clean_class)
-                place = engine.Place(subject, case.epsilon, int(case.restart))
-                walks.append((place, int(case.step)))
+                budget = engine.budget(attack, self.plan.threat, case.epsilon)
+                place = engine.Place(subject, budget, int(case.restart))
+                walks.append(Walk(place, int(case.step), case.epsilon))
                 cases.append((row.key, attack.label, float(case.epsilon), subject))
             if not walks:
                 continue
@@ -267,13 +269,13 @@ class Auditor:
             ) -> None:
                 strips.append(self._strip(cases[walk], step, grid, row))
 
-            engine.replay(
+            replay(
                 self.classifier,
                 attack,
                 self.plan.threat,
                 walks,
                 seen,
-                slots=self.slots,
+                slots=max(1, self.slots // attack.width),
                 seed=self.plan.seed,
             )
             self.store.add(strips)

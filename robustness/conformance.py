@@ -15,19 +15,22 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from robustness import engine
+from robustness import engine, hyperplane
 from robustness.attack import Attack
 from robustness.classifier import Classifier
 from robustness.errors import AttackError, RobustnessError, SettingError
 from robustness.goals import Goal, Targeted, Untargeted
 from robustness.norms import NORMS, Norm
 from robustness.threat import Threat
+from robustness.walks import Walk, trace
 
 SHAPE = (8, 8, 3)
 ROWS = 6
-_LEAST = 0.1
+_LEAST = 1.0
 """The least margin of an image, in logits."""
 DUAL = {"linf": 1, "l2": 2, "l1": np.inf, "l0": np.inf}
+NEAR = {"linf": 1.05, "l2": 1.05, "l1": 1.25, "l0": 1.25}
+"""How many times the least distance an attack that seeks the closest point may need."""
 
 
 @dataclass(frozen=True)
@@ -132,15 +135,17 @@ class _Bench:
         base = rng.integers(70, 186, SHAPE)
         self.images = (base + rng.integers(-6, 7, (ROWS, *SHAPE))).astype(np.uint8)
         # Logits of a few units: where they are hundreds apart, cross-entropy has no gradient left.
-        self.weights = rng.normal(0, 0.002, (int(np.prod(SHAPE)), 3)).astype("float32")
+        self.weights = rng.normal(0, 0.02, (int(np.prod(SHAPE)), 3)).astype("float32")
         flat = self.images.reshape(ROWS, -1).astype("float32")
         # Every image is of class 0, by a margin that differs from image to image.
         gaps = flat @ (self.weights[:, :1] - self.weights[:, 1:])
-        self.classifier = _linear(self.weights, np.concatenate([[0.0], gaps.min(0) - _LEAST]))
+        self.bias = np.concatenate([[0.0], gaps.min(0) - _LEAST])
+        self.classifier = _linear(self.weights, self.bias)
         self.labels = np.zeros(ROWS, int)
         self.threat = Threat((self.budget,), norm, goal)
         self._rows: dict[int, engine.Rows] = {}
         self._walks: dict[Any, dict[int, np.ndarray]] = {}
+        self.distances: dict[int, float] = {}
 
     def rows(self, slots: int) -> engine.Rows:
         """Rows of a batch size; kept, since tracing costs more than running."""
@@ -180,25 +185,51 @@ class _Bench:
 
     def _walk(self, order: list[int], stretch: int) -> dict[int, np.ndarray]:
         rows = self.rows(len(order))
-        places = [
-            engine.Place(
-                engine.Subject(str(i), self.images[i], int(self.labels[i])),
-                self.budget * (1 + stretch * (i % 2)),
+        steps = self.attack.steps if self.attack.seeks == "closest" else min(self.attack.steps, 25)
+        walks = [
+            Walk(
+                engine.Place(
+                    engine.Subject(str(i), self.images[i], int(self.labels[i])),
+                    self.budget * (1 + stretch * (i % 2)),
+                ),
+                steps,
+                self.budget,
             )
             for i in order
         ]
-        state = rows.enter(None, range(len(order)), places)
-        walk = [np.asarray(ops.convert_to_numpy(state["own"]["point"]))]
-        shapes = tree.map_structure(lambda x: (tuple(x.shape), str(x.dtype)), state["own"])
-        for _ in range(min(self.attack.steps, 25)):
-            state, _ = rows.advance(state)
-            walk.append(np.asarray(ops.convert_to_numpy(state["own"]["point"])))
-        after = tree.map_structure(lambda x: (tuple(x.shape), str(x.dtype)), state["own"])
-        if after != shapes:
-            raise AttackError(
-                f"the state changes from {shapes} to {after}; keep names, shapes and types."
+        points: dict[int, list[np.ndarray]] = {i: [] for i in order}
+        first = {order.index(i) for i in order}
+        shapes: list[Any] = []
+
+        def seen(walk: int, step: int, state: engine.State, row: int) -> None:
+            if walk not in first:
+                return
+            points[order[walk]].append(ops.convert_to_numpy(state["own"]["point"][row]))
+            shape = tree.map_structure(lambda x: (tuple(x.shape), str(x.dtype)), state["own"])
+            if shapes and shape != shapes[0]:
+                raise AttackError(
+                    f"the state changes from {shapes[0]} to {shape}; keep names, shapes and types."
+                )
+            shapes.append(shape)
+            if step == steps:
+                self.distances[order[walk]] = float(state["best"]["distance"][row])
+
+        trace(rows, walks, seen)
+        return {i: np.stack(walk) for i, walk in points.items()}
+
+    def least(self, i: int) -> float:
+        """The least distance at which image i can reach a class it may reach, by closed form."""
+        rivals = [self.goal.target] if isinstance(self.goal, Targeted) else [1, 2]
+        logits = self.images[i].reshape(-1).astype("float64") @ self.weights + self.bias
+        pixels = self.images[i].reshape(-1, SHAPE[-1])
+        return min(
+            hyperplane.DISTANCES[self.norm.name](
+                (self.weights[:, k] - self.weights[:, 0]).reshape(pixels.shape).astype("float64"),
+                float(logits[0] - logits[k]),
+                pixels,
             )
-        return {i: np.stack([w[n] for w in walk]) for n, i in enumerate(order)}
+            for k in rivals
+        )
 
     def flips(self) -> dict[str, engine.Rung]:
         """The verdict on each image at the bench's budget."""
@@ -252,13 +283,14 @@ def _finite(bench: _Bench) -> str:
 
 
 def _budget(bench: _Bench) -> str:
+    bounded = bench.attack.seeks == "any"
     for i, walk in bench.points().items():
         if walk.min() < -1e-3 or walk.max() > 255 + 1e-3:
             return f"image {i} leaves 0..255 ({walk.min():.4g}..{walk.max():.4g}); end with task.project."
         size = np.asarray(
             ops.convert_to_numpy(bench.norm.size(walk - bench.images[i].astype("float32")))
         )
-        if size.max() > bench.budget * (1 + 1e-4):
+        if bounded and size.max() > bench.budget * (1 + 1e-4):
             return (
                 f"image {i} is {size.max():.5g} away after step {int(size.argmax())}; the budget is "
                 f"{bench.budget:g}. End with task.project."
@@ -277,11 +309,15 @@ def _does_something(bench: _Bench) -> str:
 
 def _neighbours(bench: _Bench) -> str:
     together = bench.points(stretch=2)
-    mixed = bench.points(range(ROWS - 1, -1, -1), stretch=2)
-    alone = {i: bench.points([i], stretch=2)[i] for i in (0, 1)}
-    for i, walk in together.items():
-        for other, what in ((mixed[i], "in another order"), (alone.get(i, walk), "alone")):
-            apart = float(np.abs(walk - other).max())
+    others = {"in another order": bench.points(range(ROWS - 1, -1, -1), stretch=2)}
+    # Among copies of itself, in a batch of the same shape: the last bits are the same too.
+    others["among others"] = {i: bench.points([i] * ROWS, stretch=2)[i] for i in (0, 1)}
+    if bench.attack.seeks == "any":
+        others["alone"] = {i: bench.points([i], stretch=2)[i] for i in (0, 1)}
+    # One that circles about the boundary blows up the last bits that a batch of another shape changes.
+    for what, walks in others.items():
+        for i, walk in walks.items():
+            apart = float(np.abs(walk - together[i]).max())
             if apart > 1e-3 * bench.budget:
                 return (
                     f"image {i} comes out {apart:.3g} counts different {what}; a row may not depend on "
@@ -309,6 +345,24 @@ def _works(bench: _Bench) -> str:
     return ""
 
 
+def _comes_near(bench: _Bench) -> str:
+    if bench.attack.seeks == "any":
+        return ""
+    bench.points()
+    factor = NEAR[bench.norm.name]
+    for i in range(ROWS):
+        least, found = bench.least(i), bench.distances[i]
+        if found < least * (1 - 1e-3):
+            return f"image {i} counts as flipped at {found:.5g}, and nothing nearer than {least:.5g} flips."
+        # Two classes must be passed on the way to a target: then the least distance is only a bound.
+        if found > factor * least and not isinstance(bench.goal, Targeted):
+            return (
+                f"image {i} is flipped at {found:.5g}; the least distance is {least:.5g}, and {factor:g} "
+                "times that is allowed."
+            )
+    return ""
+
+
 _CLAUSES: dict[str, Callable[[_Bench], str]] = {
     "keeps a state of rows": _state,
     "stays finite": _finite,
@@ -317,4 +371,5 @@ _CLAUSES: dict[str, Callable[[_Bench], str]] = {
     "treats rows independently": _neighbours,
     "is decided by its seed": _seeded,
     "flips a linear model": _works,
+    "comes near the least distance": _comes_near,
 }

@@ -1,8 +1,10 @@
 """One attack over a stream of images: slots, a ladder of epsilons, verification.
 
-The queue holds (image, epsilon, restart). An image that survives every restart at one epsilon is
-queued for the next; when it flips, all larger epsilons are settled. Each try starts afresh, so the
-verdicts are those of a plain loop over one image at a time.
+An attack that seeks *any* point inside the budget climbs: the queue holds (image, epsilon, restart), an
+image that survives every restart at one epsilon is queued for the next, and when it flips, all larger
+epsilons are settled. An attack that seeks the *closest* point runs once a restart, and every epsilon
+follows from the distance of the nearest file that flips. Each try starts afresh, so the verdicts are
+those of a plain loop over one image at a time.
 """
 
 from __future__ import annotations
@@ -13,25 +15,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from keras import ops, tree
+from keras import ops
 
-from robustness import draws, gradients
-from robustness.attack import Attack, Look, Task
+from robustness.attack import Attack
 from robustness.classifier import Classifier
-from robustness.judge import CHUNK, Flip, Judge, Suspect
+from robustness.judge import Flip, Judge, Suspect
 from robustness.optimization.iterate import iterate
+from robustness.rows import Place, Rows, State, Subject
 from robustness.threat import Threat
 
-State = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A correctly classified image: its stable key, uint8 pixels (h, w, c), and its class."""
-
-    key: str
-    pixels: np.ndarray
-    label: int
+__all__ = ["Place", "Rung", "Subject", "search"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +56,8 @@ class _Climb:
     forward: int = 0
     backward: int = 0
     floated: bool = False
+    best: _Try | None = None
+    near: float = np.inf
 
     def close(self, epsilon: float, job: _Try) -> None:
         """Write down what came of `epsilon`, and start counting anew."""
@@ -97,144 +92,66 @@ class _Try:
     broken: str = ""
 
 
-@dataclass(frozen=True)
-class Place:
-    """An image at one epsilon, from one start: all that a row needs to run."""
+class _Bench:
+    """What both programs share: the running tries, the queue behind them, and the way to the judge."""
 
-    subject: Subject
-    epsilon: float
-    restart: int = 0
-
-
-class Rows:
-    """The compiled half of a program: rows enter, advance, and are snapped to the 8-bit grid."""
-
-    def __init__(
-        self, classifier: Classifier, attack: Attack, threat: Threat, *, slots: int, seed: int
-    ) -> None:
-        attack.expect_norm(threat.norm)
-        self._classifier, self._attack, self._threat = classifier, attack, threat
-        self._seed, self.slots = seed, slots
-        self._chunk = min(CHUNK, slots)
-        self.passes = (0, 0)
-        self._begin = gradients.compile(self._begin_rows)
-        self._merge = gradients.compile(self._merge_rows)
-        self._advance = gradients.compile(self._advance_rows)
-        self._snap = gradients.compile(self._snap_rows)
-
-    def _task(self, arrays: State) -> Task:
-        return Task(norm=self._threat.norm, goal=self._threat.goal, **arrays)
-
-    def _begin_rows(self, images: Any, aims: Any, epsilon: Any, keys: Any) -> State:
-        arrays = {
-            "images": ops.cast(images, "float32"),
-            "aims": aims,
-            "epsilon": epsilon,
-            "keys": keys,
-            "step": ops.zeros_like(aims),
-        }
-        task = self._task(arrays)
-        return {"task": arrays, "own": self._attack.init(task), "candidate": task.images}
-
-    def _merge_rows(self, state: State, fresh: State, index: Any) -> State:
-        return tree.map_structure(
-            lambda old, new: ops.take(ops.concatenate([old, new], axis=0), index, axis=0),
-            state,
-            fresh,
-        )
-
-    def _advance_rows(self, state: State) -> tuple[State, Any]:
-        task = self._task(state["task"])
-        look = Look(self._classifier.logits, task, self._attack.loss, self._attack.knowledge)
-        own = self._attack.step(task, state["own"], look)
-        reached, candidate = look.verdict()
-        # Ordinary Python at tracing time: every row pays the same.
-        self.passes = (look.forward, look.backward)
-        arrays = {**state["task"], "step": task.step + 1}
-        return {"task": arrays, "own": own, "candidate": candidate}, reached
-
-    def _snap_rows(self, state: State, points: Any, index: Any) -> tuple[Any, Any]:
-        images = ops.take(state["task"]["images"], index, axis=0)
-        epsilon = ops.take(state["task"]["epsilon"], index, axis=0)
-        delta = ops.take(points, index, axis=0) - images
-        finite = ops.all(ops.isfinite(delta), axis=(1, 2, 3))
-        delta = ops.where(ops.isfinite(delta), delta, 0.0)
-        grid = images + self._threat.norm.to_grid(delta, epsilon, -images, 255.0 - images)
-        return ops.cast(ops.round(grid), "uint8"), finite
-
-    def enter(self, state: State | None, where: Sequence[int], what: Sequence[Place]) -> State:
-        """`state` with each place loaded into its slot."""
-        for start in range(0, len(what), self._chunk):
-            jobs = list(what[start : start + self._chunk])
-            slots = where[start : start + self._chunk]
-            jobs += [jobs[0]] * (self._chunk - len(jobs))
-            labels = np.array([job.subject.label for job in jobs])
-            fresh = self._begin(
-                np.stack([job.subject.pixels for job in jobs]),
-                self._threat.goal.aims(labels),
-                np.array([job.epsilon for job in jobs], np.float32),
-                np.stack([self._key(job) for job in jobs]),
-            )
-            if state is None:
-                index = np.zeros(self.slots, np.int32)
-                state = tree.map_structure(lambda x, i=index: ops.take(x, i, axis=0), fresh)
-            index = np.arange(self.slots, dtype=np.int32)
-            index[list(slots)] = self.slots + np.arange(len(slots))
-            state = self._merge(state, fresh, index)
-        if state is None:
-            raise ValueError("enter needs at least one job")
-        return state
-
-    def _key(self, job: Place) -> np.ndarray:
-        return draws.key(self._seed, job.subject.key, self._attack.name, job.restart)
-
-    def advance(self, state: State) -> tuple[State, np.ndarray]:
-        """One step of all rows, and which looked-at points reached the goal."""
-        state, reached = self._advance(state)
-        return state, ops.convert_to_numpy(reached)
-
-    def snap(
-        self, state: State, points: Any, where: Sequence[int]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of `points` as uint8 pictures inside the budget, and whether they were finite."""
-        grids, finite = [], []
-        for start in range(0, len(where), self._chunk):
-            some = list(where[start : start + self._chunk])
-            index = np.array(some + [some[0]] * (self._chunk - len(some)), np.int32)
-            grid, fine = self._snap(state, points, index)
-            grids.append(ops.convert_to_numpy(grid)[: len(some)])
-            finite.append(ops.convert_to_numpy(fine)[: len(some)])
-        return np.concatenate(grids), np.concatenate(finite)
-
-
-class Search:
-    """The program that looks for flips; see `iterate`."""
-
-    def __init__(
-        self,
-        rows: Rows,
-        judge: Judge,
-        attack: Attack,
-        threat: Threat,
-        settle: Callable[[Subject, list[Rung]], None],
-        *,
-        all_steps: bool,
-    ) -> None:
-        self._rows, self._judge, self._attack, self._threat = rows, judge, attack, threat
-        self._settle, self._all_steps = settle, all_steps
-        self._running: dict[int, _Try] = {}
-        self._reached = np.zeros(0, bool)
+    def __init__(self, rows: Rows, judge: Judge, epsilons: Sequence[float]) -> None:
+        self._rows, self._judge, self._epsilons = rows, judge, epsilons
+        self.running: dict[int, _Try] = {}
         self.queue: deque[_Try] = deque()
 
     def enter(self, state: State | None, places: Sequence[int], jobs: Sequence[_Try]) -> State:
-        what = [Place(j.climb.subject, self._threat.epsilons[j.rung], j.restart) for j in jobs]
-        self._running |= dict(zip(places, jobs, strict=True))
+        what = [Place(j.climb.subject, self._epsilons[j.rung], j.restart) for j in jobs]
+        self.running |= dict(zip(places, jobs, strict=True))
         return self._rows.enter(state, places, what)
+
+    def judged(
+        self, state: State, points: Any, jobs: dict[int, _Try], radii: Sequence[float]
+    ) -> list[tuple[Flip | None, bool]]:
+        """The verdict on these rows of `points` as files within `radii`, and whether they were finite."""
+        grids, finite = self._rows.snap(state, points, list(jobs), radii)
+        suspects = [
+            Suspect(job.climb.subject.pixels, job.climb.subject.label, radius, grid)
+            for job, radius, grid in zip(jobs.values(), radii, grids, strict=True)
+        ]
+        for job in jobs.values():
+            job.judged += 1
+        return list(zip(self._judge(suspects), finite.tolist(), strict=True))
+
+    def pay(self, job: _Try) -> None:
+        """Charge the passes of a try to its image."""
+        forward, backward = self._rows.passes
+        job.climb.forward += forward * job.steps + job.judged
+        job.climb.backward += backward * job.steps
+
+
+Settle = Callable[[Subject, list[Rung]], None]
+
+
+class Climbing:
+    """The program of attacks that seek any point inside the budget; see `iterate`."""
+
+    first = 0
+
+    def __init__(
+        self,
+        bench: _Bench,
+        rows: Rows,
+        attack: Attack,
+        threat: Threat,
+        settle: Settle,
+        *,
+        all_steps: bool,
+    ) -> None:
+        self._bench, self._rows, self._attack, self._threat = bench, rows, attack, threat
+        self._settle, self._all_steps = settle, all_steps
+        self._reached = np.zeros(0, bool)
+        self.enter, self.queue = bench.enter, bench.queue
 
     def advance(self, state: State) -> tuple[State, np.ndarray]:
         state, self._reached = self._rows.advance(state)
         ready = np.zeros_like(self._reached)
-        for place, job in self._running.items():
+        for place, job in self._bench.running.items():
             job.steps += 1
             fresh = self._reached[place] and job.flip is None
             ready[place] = fresh or job.steps >= self._attack.steps
@@ -244,7 +161,7 @@ class Search:
         held = dict(zip(places, jobs, strict=True))
         # A point that was looked at had one step less than there are now.
         looked = {p: j for p, j in held.items() if self._reached[p] and j.flip is None}
-        self._try(state, state["candidate"], looked, late=1)
+        self._try(state, state["best"]["point"], looked, late=1)
         last = {p: j for p, j in held.items() if self._spent(j) and self._wanting(j)}
         self._try(state, state["own"]["point"], last, late=0)
         return [self._next(job) for job in jobs]
@@ -259,21 +176,11 @@ class Search:
         """Bring these rows of `points` before the judge; what it says is kept in the jobs."""
         if not jobs:
             return
-        grids, finite = self._rows.snap(state, points, list(jobs))
-        suspects = [
-            Suspect(
-                job.climb.subject.pixels,
-                job.climb.subject.label,
-                self._threat.epsilons[job.rung],
-                grid,
-            )
-            for job, grid in zip(jobs.values(), grids, strict=True)
-        ]
-        flips = self._judge(suspects)
-        for job, flip, fine in zip(jobs.values(), flips, finite, strict=True):
-            job.judged += 1
+        radii = [self._threat.epsilons[job.rung] for job in jobs.values()]
+        verdicts = self._bench.judged(state, points, jobs, radii)
+        for job, (flip, fine) in zip(jobs.values(), verdicts, strict=True):
             if not fine:
-                job.broken = f"the attack left numbers that are not finite at step {job.steps}"
+                job.broken = _broken(job)
             elif flip is not None:
                 job.flip, job.found = flip, job.steps - late
             elif late:
@@ -285,9 +192,7 @@ class Search:
         if not settled and not self._spent(job):
             return False
         climb, epsilons = job.climb, self._threat.epsilons
-        forward, backward = self._rows.passes
-        climb.forward += forward * job.steps + job.judged
-        climb.backward += backward * job.steps
+        self._bench.pay(job)
         held = job.flip is None and not job.broken
         if held and job.restart + 1 < self._attack.restarts:
             self.queue.append(_Try(climb, job.rung, job.restart + 1))
@@ -303,6 +208,103 @@ class Search:
         ]
         self._settle(climb.subject, climb.rungs)
         return True
+
+
+FINE = 1.01
+"""The search for the nearest file ends when two radii are this near: one flips, the other does not."""
+
+
+class Approaching:
+    """The program of attacks that seek the closest point; see `iterate`.
+
+    A row takes all its steps. Then its nearest point becomes files, one radius after another, until
+    the smallest radius is known whose file flips: a change that is scaled up to a radius before it is
+    rounded survives rounding, one of a fraction of a count does not.
+    """
+
+    def __init__(
+        self, bench: _Bench, rows: Rows, attack: Attack, threat: Threat, settle: Settle
+    ) -> None:
+        self._bench, self._rows, self._attack, self._threat = bench, rows, attack, threat
+        self._settle, self.first = settle, len(threat.epsilons) - 1
+        self.enter, self.queue = bench.enter, bench.queue
+
+    def advance(self, state: State) -> tuple[State, np.ndarray]:
+        state, reached = self._rows.advance(state)
+        ready = np.zeros_like(reached)
+        for place, job in self._bench.running.items():
+            job.steps += 1
+            ready[place] = job.steps >= self._attack.steps
+        return state, ready
+
+    def leave(self, state: State, places: Sequence[int], jobs: Sequence[_Try]) -> list[bool]:
+        best = {k: ops.convert_to_numpy(state["best"][k]) for k in ("distance", "step")}
+        held = dict(zip(places, jobs, strict=True))
+        for place, job in held.items():
+            job.found = int(best["step"][place])
+            job.climb.near = min(job.climb.near, float(best["distance"][place]))
+        near = {p: j for p, j in held.items() if np.isfinite(best["distance"][p])}
+        self._narrow(state, near, {p: float(best["distance"][p]) for p in near})
+        missed = {p: j for p, j in held.items() if p not in near}
+        self._expect_finite(state, missed)
+        for job in jobs:
+            self._next(job)
+        return [True] * len(jobs)
+
+    def _expect_finite(self, state: State, jobs: dict[int, _Try]) -> None:
+        points = ops.convert_to_numpy(state["own"]["point"]) if jobs else None
+        for place, job in jobs.items():
+            if points is not None and not np.isfinite(points[place]).all():
+                job.broken = _broken(job)
+
+    def _narrow(self, state: State, jobs: dict[int, _Try], far: dict[int, float]) -> None:
+        """Leave in each job the flip of the smallest radius: geometric bisection, all rows together."""
+        norm, top = self._threat.norm.name, self._threat.epsilons[-1]
+        # Rounding may shorten a change as well as lengthen it.
+        low = {p: min(max(far[p], 0.5) / 2, top / 2) for p in jobs}
+        radii = dict.fromkeys(jobs, top)
+        while radii:
+            some = {p: jobs[p] for p in radii}
+            verdicts = self._bench.judged(state, state["best"]["point"], some, list(radii.values()))
+            for (place, job), (flip, fine) in zip(some.items(), verdicts, strict=True):
+                if not fine:
+                    job.broken = _broken(job)
+                elif flip is not None:
+                    job.flip = flip
+                else:
+                    low[place] = radii[place]
+            high = {
+                p: j.flip.distances.of(norm) for p, j in some.items() if j.flip and not j.broken
+            }
+            radii = {p: (low[p] * h) ** 0.5 for p, h in high.items() if h > FINE * low[p]}
+
+    def _next(self, job: _Try) -> None:
+        """Keep the best try of the image; the next restart, or else the outcome at every epsilon."""
+        climb, norm = job.climb, self._threat.norm.name
+        self._bench.pay(job)
+        rival = climb.best.flip if climb.best else None
+        if job.flip and (rival is None or job.flip.distances.of(norm) < rival.distances.of(norm)):
+            climb.best = job
+        if job.restart + 1 < self._attack.restarts and not job.broken:
+            self.queue.append(_Try(climb, job.rung, job.restart + 1))
+            return
+        best = climb.best or job
+        for epsilon in self._threat.epsilons:
+            reached = best.flip is not None and best.flip.distances.of(norm) <= epsilon
+            climb.floated = climb.near <= epsilon
+            carried = bool(climb.rungs and climb.rungs[-1].flip)
+            climb.close(epsilon, best if reached else _Try(climb, 0, 0, broken=job.broken))
+            climb.rungs[-1] = replace(climb.rungs[-1], carried=carried)
+        self._settle(climb.subject, climb.rungs)
+
+
+def _broken(job: _Try) -> str:
+    return f"the attack left numbers that are not finite at step {job.steps}"
+
+
+def budget(attack: Attack, threat: Threat, epsilon: float) -> float:
+    """The epsilon a row runs with whose outcome is at `epsilon`."""
+    return threat.epsilons[-1] if attack.seeks == "closest" else epsilon
 
 
 def search(
@@ -333,65 +335,17 @@ def search(
     SettingError: the attack has no version for the threat's norm.
     """
     rows = Rows(classifier, attack, threat, slots=slots, seed=seed)
-    judge = Judge(classifier, threat)
-    program = Search(rows, judge, attack, threat, settle, all_steps=all_steps)
+    bench = _Bench(rows, Judge(classifier, threat), threat.epsilons)
+    program: Climbing | Approaching
+    if attack.seeks == "closest":
+        program = Approaching(bench, rows, attack, threat, settle)
+    else:
+        program = Climbing(bench, rows, attack, threat, settle, all_steps=all_steps)
 
     def take() -> _Try | None:
         if program.queue:
             return program.queue.popleft()
         subject = next(subjects, None)
-        return None if subject is None else _Try(_Climb(subject), 0, 0)
+        return None if subject is None else _Try(_Climb(subject), program.first, 0)
 
     iterate(program, take, slots=slots, each=None if each is None else lambda _: each())
-
-
-class Replay:
-    """The program that walks known flips again, to show their steps."""
-
-    def __init__(
-        self, rows: Rows, judge: Judge, seen: Callable[[int, int, np.ndarray, np.ndarray], None]
-    ) -> None:
-        self._rows, self._judge, self._seen = rows, judge, seen
-        self._steps: dict[int, int] = {}
-
-    def enter(
-        self, state: State | None, places: Sequence[int], jobs: Sequence[tuple[int, Place, int]]
-    ) -> State:
-        self._steps |= dict.fromkeys(places, 0)
-        return self._rows.enter(state, places, [place for _, place, _ in jobs])
-
-    def advance(self, state: State) -> tuple[State, np.ndarray]:
-        state, reached = self._rows.advance(state)
-        return state, np.ones_like(reached)
-
-    def leave(
-        self, state: State, places: Sequence[int], jobs: Sequence[tuple[int, Place, int]]
-    ) -> list[bool]:
-        grids, _ = self._rows.snap(state, state["own"]["point"], places)
-        probabilities = self._judge.probabilities(grids)
-        finished = []
-        for row, (slot, (number, _, last)) in enumerate(zip(places, jobs, strict=True)):
-            self._steps[slot] += 1
-            self._seen(number, self._steps[slot], grids[row], probabilities[row])
-            finished.append(self._steps[slot] >= last)
-        return finished
-
-
-def replay(
-    classifier: Classifier,
-    attack: Attack,
-    threat: Threat,
-    walks: Sequence[tuple[Place, int]],
-    seen: Callable[[int, int, np.ndarray, np.ndarray], None],
-    *,
-    slots: int = 32,
-    seed: int = 0,
-) -> None:
-    """Walk each place again for its number of steps.
-
-    `seen(walk, step, picture, probabilities)` hears of every step from 1 on: the uint8 picture that
-    would be saved then, and the user's model's (classes,) probabilities of it.
-    """
-    rows = Rows(classifier, attack, threat, slots=slots, seed=seed)
-    jobs = iter([(n, place, last) for n, (place, last) in enumerate(walks) if last > 0])
-    iterate(Replay(rows, Judge(classifier, threat), seen), lambda: next(jobs, None), slots=slots)

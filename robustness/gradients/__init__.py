@@ -6,6 +6,8 @@ here. Each backend module offers the same names:
 - `value_and_grad(fn)`: with ``fn(points, *data) -> (values (rows,), aux)``, a function that returns
   ``((values, aux), gradient)``. The gradient is that of the *sum* of values, shaped like `points`:
   row i is the gradient of value i exactly when the model treats rows independently.
+- `linearise(fn, points)`: ``(fn(points), pull)``; ``pull(weights)`` is the gradient of
+  ``sum(weights * fn(points))`` with respect to the points, as often as asked, after one forward pass.
 - `compile(fn)`: `fn`, traced once per shape and run as one unit.
 - `device()`: the device that runs, in words; `accelerated()`: whether it is more than the processor.
 - `OutOfMemory`: the exceptions by which this backend says that a batch did not fit.
@@ -22,7 +24,8 @@ _backend = import_module(f"{__name__}._{keras.backend.backend()}")
 compile = _backend.compile
 device = _backend.device
 accelerated = _backend.accelerated
+linearise = _backend.linearise
 value_and_grad = _backend.value_and_grad
 OutOfMemory: tuple[type[BaseException], ...] = _backend.OutOfMemory
 
-__all__ = ["OutOfMemory", "accelerated", "compile", "device", "value_and_grad"]
+__all__ = ["OutOfMemory", "accelerated", "compile", "device", "linearise", "value_and_grad"]

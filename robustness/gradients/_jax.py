@@ -32,6 +32,12 @@ def value_and_grad(
     return call
 
 
+def linearise(fn: Callable[[Any], Any], points: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """`fn` at `points`, and its gradients there for any weights of its values."""
+    values, pull = jax.vjp(fn, jnp.asarray(points))
+    return values, lambda weights: pull(weights)[0]
+
+
 def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
     """`fn` as one program, traced once per structure and shape of its arguments."""
     return jax.jit(fn)

@@ -36,6 +36,22 @@ def value_and_grad(
     return call
 
 
+def linearise(fn: Callable[[Any], Any], points: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """`fn` at `points`, and its gradients there for any weights of its values."""
+    points = tf.convert_to_tensor(points)
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        tape.watch(points)
+        values = fn(points)
+
+    def pull(weights: Any) -> Any:
+        gradient = tape.gradient(values, points, output_gradients=weights)
+        if gradient is None:
+            raise GradientError(DISCONNECTED)
+        return tf.convert_to_tensor(gradient)
+
+    return values, pull
+
+
 def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
     """`fn` as one graph, traced once per structure and shape of its arguments."""
     return tf.function(fn, reduce_retracing=False, jit_compile=False, autograph=False)

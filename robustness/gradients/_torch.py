@@ -33,6 +33,25 @@ def value_and_grad(
     return call
 
 
+def linearise(fn: Callable[[Any], Any], points: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """`fn` at `points`, and its gradients there for any weights of its values."""
+    leaf = points.detach().clone().requires_grad_(True)
+    with torch.enable_grad():
+        values = fn(leaf)
+
+    def pull(weights: Any) -> Any:
+        if not values.requires_grad:
+            raise GradientError(DISCONNECTED)
+        (gradient,) = torch.autograd.grad(
+            values, leaf, weights, retain_graph=True, allow_unused=True
+        )
+        if gradient is None:
+            raise GradientError(DISCONNECTED)
+        return gradient
+
+    return values.detach(), pull
+
+
 def _detach(value: Any) -> Any:
     return value.detach() if isinstance(value, torch.Tensor) else value
 

@@ -14,6 +14,7 @@ from robustness.judge import Judge, Suspect, distances
 from robustness.norms import NORMS
 from robustness.pictures import from_png, to_png
 from robustness.threat import Threat
+from robustness.walks import Walk, replay
 from tests.robustness.helpers import small_cnn, subjects
 
 LADDER = (1.0, 2.0, 4.0, 8.0)
@@ -243,11 +244,11 @@ def test_a_walk_shown_again_ends_at_the_flip(case):
     found = run(classifier, PGD(steps=10), threat, some)
     flips = [(s, found[s.key][0]) for s in some if found[s.key][0].flip][:5]
     seen: dict[int, list] = {}
-    engine.replay(
+    replay(
         classifier,
         PGD(steps=10),
         threat,
-        [(engine.Place(s, 6.0, r.restart), r.step) for s, r in flips],
+        [Walk(engine.Place(s, 6.0, r.restart), r.step, 6.0) for s, r in flips],
         lambda walk, step, picture, row: seen.setdefault(walk, []).append((step, picture, row)),
         slots=3,
     )

@@ -1,0 +1,151 @@
+"""The compiled half of every program that runs an attack: rows enter, advance, are snapped to 8 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from keras import ops, tree
+
+from robustness import draws, gradients
+from robustness.attack import Attack, Look, Task
+from robustness.classifier import Classifier
+from robustness.judge import CHUNK
+from robustness.threat import Threat
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A correctly classified image: its stable key, uint8 pixels (h, w, c), and its class."""
+
+    key: str
+    pixels: np.ndarray
+    label: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """An image at one epsilon, from one start: all that a row needs to run."""
+
+    subject: Subject
+    epsilon: float
+    restart: int = 0
+
+
+class Rows:
+    """The compiled half of a program: rows enter, advance, and are snapped to the 8-bit grid."""
+
+    def __init__(
+        self, classifier: Classifier, attack: Attack, threat: Threat, *, slots: int, seed: int
+    ) -> None:
+        attack.expect_norm(threat.norm)
+        self._classifier, self._attack, self._threat = classifier, attack, threat
+        self._seed, self.slots = seed, slots
+        self._chunk = min(CHUNK, slots)
+        self.passes = (0, 0)
+        self._closest = attack.seeks == "closest"
+        self._begin = gradients.compile(self._begin_rows)
+        self._merge = gradients.compile(self._merge_rows)
+        self._advance = gradients.compile(self._advance_rows)
+        self._snap = gradients.compile(self._snap_rows)
+
+    def _task(self, arrays: State) -> Task:
+        return Task(norm=self._threat.norm, goal=self._threat.goal, **arrays)
+
+    def _begin_rows(self, images: Any, aims: Any, epsilon: Any, keys: Any, restart: Any) -> State:
+        arrays = {
+            "images": ops.cast(images, "float32"),
+            "aims": aims,
+            "epsilon": epsilon,
+            "keys": keys,
+            "restart": restart,
+            "step": ops.zeros_like(aims),
+        }
+        task = self._task(arrays)
+        best = {"point": task.images, "distance": 0 * epsilon + np.inf, "step": 0 * aims}
+        return {"task": arrays, "own": self._attack.init(task), "best": best}
+
+    def _merge_rows(self, state: State, fresh: State, index: Any) -> State:
+        return tree.map_structure(
+            lambda old, new: ops.take(ops.concatenate([old, new], axis=0), index, axis=0),
+            state,
+            fresh,
+        )
+
+    def _advance_rows(self, state: State) -> tuple[State, Any]:
+        task = self._task(state["task"])
+        look = Look(self._classifier.logits, task, self._attack.loss, self._attack.knowledge)
+        own = self._attack.step(task, state["own"], look)
+        point, distance, reached = look.verdict()
+        # Ordinary Python at tracing time: every row pays the same.
+        self.passes = (look.forward, look.backward)
+        arrays = {**state["task"], "step": task.step + 1}
+        best = {"point": point, "distance": distance, "step": task.step}
+        if self._closest:
+            nearer = ops.logical_and(reached, distance < state["best"]["distance"])
+            kept = state["best"]
+            best = {
+                "point": ops.where(task.per_row(nearer), point, kept["point"]),
+                "distance": ops.where(nearer, distance, kept["distance"]),
+                "step": ops.where(nearer, task.step, kept["step"]),
+            }
+        return {"task": arrays, "own": own, "best": best}, reached
+
+    def _snap_rows(self, state: State, points: Any, radius: Any, index: Any) -> tuple[Any, Any]:
+        images = ops.take(state["task"]["images"], index, axis=0)
+        delta = ops.take(points, index, axis=0) - images
+        finite = ops.all(ops.isfinite(delta), axis=(1, 2, 3))
+        delta = ops.where(ops.isfinite(delta), delta, 0.0)
+        grid = images + self._threat.norm.to_grid(delta, radius, -images, 255.0 - images)
+        return ops.cast(ops.round(grid), "uint8"), finite
+
+    def enter(self, state: State | None, where: Sequence[int], what: Sequence[Place]) -> State:
+        """`state` with each place loaded into its slot."""
+        for start in range(0, len(what), self._chunk):
+            jobs = list(what[start : start + self._chunk])
+            slots = where[start : start + self._chunk]
+            jobs += [jobs[0]] * (self._chunk - len(jobs))
+            labels = np.array([job.subject.label for job in jobs])
+            fresh = self._begin(
+                np.stack([job.subject.pixels for job in jobs]),
+                self._threat.goal.aims(labels),
+                np.array([job.epsilon for job in jobs], np.float32),
+                np.stack([self._key(job) for job in jobs]),
+                np.array([job.restart for job in jobs], np.int32),
+            )
+            if state is None:
+                index = np.zeros(self.slots, np.int32)
+                state = tree.map_structure(lambda x, i=index: ops.take(x, i, axis=0), fresh)
+            index = np.arange(self.slots, dtype=np.int32)
+            index[list(slots)] = self.slots + np.arange(len(slots))
+            state = self._merge(state, fresh, index)
+        if state is None:
+            raise ValueError("enter needs at least one job")
+        return state
+
+    def _key(self, job: Place) -> np.ndarray:
+        return draws.key(self._seed, job.subject.key, self._attack.name, job.restart)
+
+    def advance(self, state: State) -> tuple[State, np.ndarray]:
+        """One step of all rows, and which looked-at points reached the goal."""
+        state, reached = self._advance(state)
+        return state, ops.convert_to_numpy(reached)
+
+    def snap(
+        self, state: State, points: Any, where: Sequence[int], radii: Sequence[float]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of `points` as uint8 pictures within `radii`, and whether they were finite."""
+        grids, finite = [], []
+        for start in range(0, len(where), self._chunk):
+            some = list(where[start : start + self._chunk])
+            fill = self._chunk - len(some)
+            radius = [*radii[start : start + self._chunk], *[radii[start]] * fill]
+            index = np.array(some + [some[0]] * fill, np.int32)
+            grid, fine = self._snap(state, points, np.array(radius, np.float32), index)
+            grids.append(ops.convert_to_numpy(grid)[: len(some)])
+            finite.append(ops.convert_to_numpy(fine)[: len(some)])
+        return np.concatenate(grids), np.concatenate(finite)
