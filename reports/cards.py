@@ -57,32 +57,6 @@ def moment(text: Any) -> str:
     return f"{when.day} {when:%B %Y, %H:%M} UTC"
 
 
-def figures(summary: Summary) -> list[tuple[str, str, str]]:
-    """The few numbers beside the verdict: (number, what it is, what it rests on)."""
-    clean, last = summary.images.clean_accuracy, summary.worst[-1] if summary.worst else None
-    found = []
-    if clean and clean.share is not None:
-        known = f"{clean.count:,} of {clean.total:,} images right"
-        found.append((words.percent(clean.share), "clean accuracy", known))
-    robust = last.robust_accuracy if last else None
-    if robust and robust.share is not None:
-        rest = f"{robust.count:,} of {robust.total:,} right whatever the attack"
-        found.append((words.percent(robust.share), "robust accuracy", rest))
-    smallest = summary.smallest_epsilon
-    if smallest.total:
-        if smallest.median is None:
-            value = f"> {summary.epsilon:g}" if summary.epsilon else "–"
-            rest = f"fewer than half of {smallest.total:,} flip"
-        else:
-            value = f"{smallest.median:g}"
-            rest = f"{smallest.censored:,} of {smallest.total:,} did not flip"
-        found.append((value, "median smallest epsilon", rest))
-    if summary.cost.seconds is not None:
-        passes = summary.cost.forward + summary.cost.backward
-        found.append((words.seconds(summary.cost.seconds), "time taken", f"{passes:,} passes"))
-    return found
-
-
 def cards(summary: Summary) -> list[Card]:
     """Every card of the page, in order."""
     return [

@@ -55,30 +55,38 @@ def best_cases(
     Those with pictures come before those without, those with their steps before those with the
     end only; then kinds of flip (from class, to class) take turns, the most confident first.
     """
-    flips = outcomes[outcomes["status"] == metrics.FLIPPED]
+    flips = outcomes[outcomes["status"] == metrics.FLIPPED].sort_values(
+        ["epsilon", "confidence_after", "image", "attack"], ascending=[True, False, True, True]
+    )
+    walks = dict(list(strips.groupby(["image", "attack", "epsilon"])))
+    order = flips_in_order(images, flips, strips, once=True)
+    return tuple(_case(row, walks) for row in order.head(most).to_dict("records"))
+
+
+def flips_in_order(
+    images: pd.DataFrame, flips: pd.DataFrame, strips: pd.DataFrame, *, once: bool = False
+) -> pd.DataFrame:
+    """`flips` with the columns of their images, in the order of `best_cases`; `once` one an image."""
     known = images[["key", "name", "label", "clean_class", "png"]]
     flips = flips.merge(known, left_on="image", right_on="key", suffixes=("", "_original"))
-    walks = dict(list(strips.groupby(["image", "attack", "epsilon"])))
-    keys = list(zip(flips["image"], flips["attack"], flips["epsilon"], strict=True))
+    keys = zip(flips["image"], flips["attack"], flips["epsilon"], strict=True)
+    walked = set(zip(strips["image"], strips["attack"], strips["epsilon"], strict=True))
     flips = flips.assign(
         pictured=(flips["png"].notna() & flips["png_original"].notna()).astype("int64"),
-        walked=pd.Series([key in walks for key in keys], index=flips.index, dtype="int64"),
+        walked=pd.Series([key in walked for key in keys], index=flips.index, dtype="int64"),
     )
+    if once:
+        flips = flips.sort_values(
+            ["pictured", "walked"], ascending=False, kind="stable"
+        ).drop_duplicates("image")
+    first = ["pictured", "walked"]
     order = flips.sort_values(
-        ["pictured", "walked", "epsilon", "confidence_after", "image", "attack"],
-        ascending=[False, False, True, False, True, True],
-    ).drop_duplicates("image")
-    order = order.sort_values(
-        ["pictured", "walked", "confidence_after", "image"], ascending=[False, False, False, True]
+        [*first, "confidence_after", "image"], ascending=[False, False, False, True]
     )
-    turn = order.groupby(
-        ["pictured", "walked", "clean_class", "adversarial_class"], dropna=False
-    ).cumcount()
-    order = order.assign(turn=turn).sort_values(
-        ["pictured", "walked", "turn", "confidence_after", "image"],
-        ascending=[False, False, True, False, True],
+    turn = order.groupby([*first, "clean_class", "adversarial_class"], dropna=False).cumcount()
+    return order.assign(turn=turn).sort_values(
+        [*first, "turn", "confidence_after", "image"], ascending=[False, False, True, False, True]
     )
-    return tuple(_case(row, walks) for row in order.head(most).to_dict("records"))
 
 
 def _case(row: dict[Any, Any], walks: dict[Any, pd.DataFrame]) -> CaseRow:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import pandas as pd
 from markupsafe import Markup
 
+from reports.breakdown import Course
 from reports.intervals import Share
 from reports.svg import Axes, Drawing
-from reports.words import percent, percents, plural, shorten, signed
+from reports.words import percent, percents, shorten, signed
 
 WIDTH, HEIGHT = 460.0, 268.0
 _QUARTERS = [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -26,15 +27,32 @@ class Line:
     points: tuple[tuple[float, Share], ...]
 
 
-def curve(lines: Sequence[Line], worst: Line, unit: str) -> Markup:
-    """Flip rate over epsilon: each attack, and all together with the 95 % interval.
+@dataclass(frozen=True)
+class Mark:
+    """A value on the epsilon axis, such as a fitted median, with its interval."""
 
-    Every line begins at no flips for epsilon 0, where nothing can change.
+    name: str
+    at: float
+    low: float | None
+    high: float | None
+
+
+def curve(
+    lines: Sequence[Line],
+    worst: Line,
+    unit: str,
+    start: float,
+    what: str,
+    marks: Sequence[Mark] = (),
+) -> Markup:
+    """A share, called `what`, over epsilon: each attack, and all together with the 95 % interval.
+
+    Every line begins at `start` for epsilon 0, where nothing can change. `marks` stand on the axis.
     """
     points = [(e, s) for e, s in worst.points if s.share is not None]
     end = max((e for e, _ in points), default=1.0)
     said = "; ".join(f"epsilon {e:g}: {percent(s.share)}" for e, s in points)
-    drawing = Drawing(WIDTH, HEIGHT, f"Flip rate over epsilon, all attacks together. {said}.")
+    drawing = Drawing(WIDTH, HEIGHT, f"{what} over epsilon, all attacks together. {said}.")
     alone = len(lines) <= 1
     axes = Axes(drawing, (44, 14, WIDTH - (16 if alone else 118), HEIGHT - 44), (0, end), (0, 1))
     axes.ticks_up(_QUARTERS, [f"{100 * q:.0f} %" for q in _QUARTERS])
@@ -42,16 +60,18 @@ def curve(lines: Sequence[Line], worst: Line, unit: str) -> Markup:
     drawing.text((44 + axes.box[2]) / 2, HEIGHT - 6, f"epsilon, {unit}", "axis", "middle")
     low = [(axes.x(e), axes.y(s.low or 0)) for e, s in points]
     high = [(axes.x(e), axes.y(1 if s.high is None else s.high)) for e, s in points]
-    start = (axes.x(0), axes.y(0))
-    drawing.path([start, *low, *reversed(high)], "band", closed=True)
+    begin = (axes.x(0), axes.y(start))
+    drawing.path([begin, *low, *reversed(high)], "band", closed=True)
+    _marked(drawing, axes, [m for m in marks if 0 <= m.at <= end], end)
     labels = []
     for number, line in enumerate(lines if not alone else []):
         kept = [(e, s.share) for e, s in line.points if s.share is not None]
-        places = [start, *((axes.x(e), axes.y(v)) for e, v in kept)]
+        places = [begin, *((axes.x(e), axes.y(v)) for e, v in kept)]
         drawing.path(places, f"line dash{number % 4}")
         labels.append((places[-1][1], shorten(line.name, 17), "tick"))
-    places = [start, *((axes.x(e), axes.y(s.share or 0)) for e, s in points)]
+    places = [begin, *((axes.x(e), axes.y(s.share or 0)) for e, s in points)]
     drawing.path(places, "line worst")
+    drawing.dot(*begin, 3.5, "worst-dot", f"0: {percent(start)}")
     for (x, y), (e, s) in zip(places[1:], points, strict=True):
         drawing.dot(
             x, y, 3.5, "worst-dot", f"{e:g}: {percent(s.share)} ({percents(s.low, s.high)})"
@@ -61,6 +81,71 @@ def curve(lines: Sequence[Line], worst: Line, unit: str) -> Markup:
         for y, words, look in _apart(labels[-_MOST_LABELS:], 15, axes.box[1], axes.box[3]):
             drawing.text(axes.box[2] + 9, y + 4, words, look)
     return drawing.markup()
+
+
+def _marked(drawing: Drawing, axes: Axes, marks: Sequence[Mark], end: float) -> None:
+    for number, mark in enumerate(marks):
+        y = axes.box[3] - 7 - 9 * number
+        low, high = (mark.at if v is None else min(v, end) for v in (mark.low, mark.high))
+        drawing.line(axes.x(low), y, axes.x(high), y, "reach")
+        said = f"median of {mark.name}: {mark.at:.3g} ({low:.3g} to {high:.3g})"
+        drawing.dot(axes.x(mark.at), y, 4, "median", said)
+
+
+def course(courses: Sequence[Course]) -> Markup:
+    """How the share of flipped images grew with the steps, or passes, of some attacks."""
+    end = max(c.points[-1][0] for c in courses) or 1.0
+    unit = courses[0].unit
+    said = "; ".join(
+        f"{c.attack}: {percent(c.points[-1][1])} after {c.points[-1][0]:g}" for c in courses
+    )
+    drawing = Drawing(WIDTH, HEIGHT, f"Share of images flipped over {unit}. {said}.")
+    alone = len(courses) <= 1
+    axes = Axes(drawing, (44, 14, WIDTH - (16 if alone else 118), HEIGHT - 44), (0, end), (0, 1))
+    axes.ticks_up(_QUARTERS, [f"{100 * q:.0f} %" for q in _QUARTERS])
+    step = next(s for s in _nice(end / 6) if s >= end / 6)
+    ticks = [step * i for i in range(int(end / step) + 1)]
+    axes.ticks_across(ticks, [f"{v:,.0f}" for v in ticks])
+    drawing.text((44 + axes.box[2]) / 2, HEIGHT - 6, unit, "axis", "middle")
+    labels = []
+    for number, one in enumerate(courses):
+        places, last = [(axes.x(0), axes.y(0))], 0.0
+        for x, share in one.points:
+            places += [(axes.x(x), axes.y(last)), (axes.x(x), axes.y(share))]
+            last = share
+        places.append((axes.x(end), axes.y(last)))
+        drawing.path(places, "line worst" if alone else f"line dash{number % 4}")
+        labels.append((places[-1][1], shorten(one.attack, 17), "tick"))
+    if not alone:
+        for y, words, look in _apart(labels[-_MOST_LABELS:], 15, axes.box[1], axes.box[3]):
+            drawing.text(axes.box[2] + 9, y + 4, words, look)
+    return drawing.markup()
+
+
+def _nice(least: float) -> list[float]:
+    """1, 2, 5, 10, 20 ... from 1 to beyond `least`."""
+    found: list[float] = []
+    power = 1
+    while not found or found[-1] < least:
+        found += [1.0 * power, 2.0 * power, 5.0 * power]
+        power *= 10
+    return found
+
+
+MOST_SQUARES = 2500
+
+
+def squares(looks: Sequence[tuple[str, str]], across: int = 74) -> Markup:
+    """A square an image: (class of the page, tooltip), row by row."""
+    size, gap = 12.0, 3.0
+    shown = looks[:MOST_SQUARES]
+    rows = -(-len(shown) // across) or 1
+    width = min(len(shown), across) * (size + gap) - gap if shown else size
+    drawing = Drawing(width, rows * (size + gap) - gap, "A square for every image", kind="squares")
+    for number, (look, says) in enumerate(shown):
+        x, y = (number % across) * (size + gap), (number // across) * (size + gap)
+        drawing.rect(x, y, size, size, look, says)
+    return drawing.natural().markup()
 
 
 def _apart(
@@ -133,21 +218,18 @@ def _gathered(histogram: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     return changed.groupby(middles).sum(), step
 
 
-def confidences(before: Sequence[int], after: Sequence[int]) -> Markup:
-    """Two histograms back to back: confidence in the right class before, in the wrong one after."""
-    total, top = sum(before), max(*before, *after, 1)
-    drawing = Drawing(
-        WIDTH,
-        HEIGHT,
-        f"Confidence of {plural(total, 'flipped image')}: in the right class before, above; in the "
-        "wrong class after, below.",
-    )
+def confidences(
+    above: Sequence[int], below: Sequence[int], names: tuple[str, str], said: str
+) -> Markup:
+    """Two histograms of confidence back to back, with the `names` of what is above and below."""
+    top = max(*above, *below, 1)
+    drawing = Drawing(WIDTH, HEIGHT, said)
     axes = Axes(drawing, (44, 24, WIDTH - 12, HEIGHT - 44), (0, 1), (-top, top))
     axes.ticks_up([-top, 0, top], [str(top), "0", str(top)])
     axes.ticks_across(_QUARTERS, [f"{100 * q:.0f} %" for q in _QUARTERS])
     drawing.text((44 + WIDTH - 12) / 2, HEIGHT - 6, "confidence", "axis", "middle")
-    width = (axes.box[2] - axes.box[0]) / len(before)
-    for values, look, sign in ((before, "bar calm", 1), (after, "bar accent", -1)):
+    width = (axes.box[2] - axes.box[0]) / len(above)
+    for values, look, sign in ((above, "bar calm", 1), (below, "bar accent", -1)):
         for place, count in enumerate(values):
             if count:
                 low, high = sorted((axes.y(0), axes.y(sign * count)))
@@ -157,8 +239,8 @@ def confidences(before: Sequence[int], after: Sequence[int]) -> Markup:
                     axes.box[0] + place * width + 1, low, width - 2, high - low, look, says
                 )
     drawing.line(axes.box[0], axes.y(0), axes.box[2], axes.y(0), "base")
-    drawing.text(axes.box[0] + 6, axes.box[1] + 12, "before: the right class", "key")
-    drawing.text(axes.box[0] + 6, axes.box[3] - 6, "after: the wrong class", "key accent-text")
+    drawing.text(axes.box[0] + 6, axes.box[1] + 12, names[0], "key")
+    drawing.text(axes.box[0] + 6, axes.box[3] - 6, names[1], "key accent-text")
     return drawing.markup()
 
 

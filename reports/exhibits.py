@@ -159,29 +159,45 @@ def _strip(run: ReadableRun, case: CaseRow, names: tuple[str, ...]) -> tuple[Str
     return tuple(steps)
 
 
-def _bars(step: Step, case: CaseRow, names: tuple[str, ...]) -> tuple[Bar, ...]:
+@dataclass(frozen=True)
+class ClassShare:
+    """A class, its probability, whether it has the largest, and how its bar looks."""
+
+    name: str
+    share: float
+    wins: bool
+    look: str
+
+
+def shares(step: Step, case: CaseRow, names: tuple[str, ...]) -> tuple[ClassShare, ...]:
     """The class before, the class after, and what is left for all others, if there are others."""
-    shares = step.probabilities
-    wanted = [c for c in (case.before, case.after) if c is not None and c < len(shares)]
-    winner = int(np.argmax(shares))
-    bars = [
-        Bar(
+    every = step.probabilities
+    wanted = [c for c in (case.before, case.after) if c is not None and c < len(every)]
+    winner = int(np.argmax(every))
+    found = [
+        ClassShare(
             words.class_name(names, c),
-            shares[c],
-            charts.meter(shares[c], "bar accent" if c == case.after else "bar calm"),
+            every[c],
             c == winner,
+            "accent" if c == case.after else "calm",
         )
         for c in dict.fromkeys(wanted)
     ]
-    others = len(shares) - len(bars)
+    others = len(every) - len(found)
     if others > 0:
-        rest = max(0.0, 1 - sum(bar.share for bar in bars))
-        name = words.class_name(names, winner) if others == 1 else f"{others} others"
+        rest = max(0.0, 1 - sum(one.share for one in found))
+        name = f"{others} others"
         if others == 1:
-            name = next(words.class_name(names, c) for c in range(len(shares)) if c not in wanted)
-        meter = charts.meter(rest, "bar faint")
-        bars.append(Bar(name, rest, meter, winner not in wanted))
-    return tuple(bars)
+            name = next(words.class_name(names, c) for c in range(len(every)) if c not in wanted)
+        found.append(ClassShare(name, rest, winner not in wanted, "faint"))
+    return tuple(found)
+
+
+def _bars(step: Step, case: CaseRow, names: tuple[str, ...]) -> tuple[Bar, ...]:
+    return tuple(
+        Bar(one.name, one.share, charts.meter(one.share, f"bar {one.look}"), one.wins)
+        for one in shares(step, case, names)
+    )
 
 
 def _numbers(patch: pictures.Patch, channels: int) -> Numbers:

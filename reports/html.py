@@ -1,13 +1,16 @@
-"""The report as one HTML file: no request, no script, openable from a folder.
+"""The report as one HTML file: no request, openable from a folder.
 
-Text of users and models reaches the page only through Jinja's autoescape, every hidden character of
-it shown by `words.visible`; pictures only as PNG data URIs that we encode from pixels.
+Text of users and models reaches the page only through Jinja's autoescape or, in the case browser, as
+text nodes, every hidden character of it shown by `words.visible`; pictures only as data URIs. The one
+style sheet and the one script are known to the page's content security policy by their hashes.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import json
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,55 +18,68 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports import cards, charts, metrics, words
-from reports.exhibits import Exhibit, exhibit
-from reports.summary import Rate, Summary, summarise
+from reports import cards, charts, sections, words
+from reports.exhibits import exhibit
+from reports.gallery import Spill, gallery
+from reports.gate import verdict_of
+from reports.summary import summarise
 from reports.tables import ReadableRun
+from reports.writing import replace, target_of
 from robustness.store import Run
 
-UNITS = {
-    "linf": "counts a component",
-    "l2": "counts of L2 length",
-    "l1": "counts in all",
-    "l0": "pixels",
-}
 NAME = "report.html"
+FILES = ".files"
+"""Ending of the folder beside a page for the pictures that do not fit into it."""
 
 
 def write_html(run: str | Path, path: str | Path | None = None) -> Path:
     """Write the report of the run folder `run`; into it as report.html, or to `path`. Where it is.
 
-    Reads the folder only, so it can be written again at any time. RunError if it is no run.
+    Where the pictures of all cases would make the page larger than some 20 MB they go into a folder
+    beside it, which has to travel with the page. Reads the run only, so it can be written again at
+    any time. RunError if it is no run.
     """
+    target = target_of(run, path, NAME)
+    folder = target.with_name(target.stem + FILES)
     with Run.open(run) as opened:
-        page = render(opened)
-    target = Path(run) / NAME if path is None else Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    part.write_text(page, encoding="utf-8")
-    part.replace(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = _Beside(folder)
+        page = render(opened, beside.keep, folder.name)
+    replace(target, page)
+    beside.tidy()
     return target
 
 
-def render(run: ReadableRun) -> str:
-    """The whole page of a run."""
+def render(run: ReadableRun, spill: Spill | None = None, folder: str = "") -> str:
+    """The whole page of a run; pictures that do not fit go to `spill`, into `folder` beside it."""
     summary = summarise(run)
     exhibits = [exhibit(run, case, summary.class_names) for case in summary.cases]
-    style = _style()
+    shown = gallery(run, summary, spill)
+    style, script = _read("report.css"), _read("browser.js")
+    has_cases = bool(shown["cases"])
     template = _environment().get_template("report.html.j2")
     return template.render(
         s=summary,
         style=Markup(style),  # noqa: S704  our own file
-        policy=_policy(style),
+        script=Markup(script),  # noqa: S704  our own file
+        gallery=_data(shown | {"folder": folder if shown["files"] else ""}) if has_cases else None,
+        policy=_policy(style, script if has_cases else "", beside=bool(shown["files"])),
         exhibits=exhibits,
-        rows=_rate_rows(summary),
-        parts=_parts(summary),
-        basis=_basis(summary),
-        figures=cards.figures(summary),
-        curve=_curve(summary),
-        confidences=_confidences(summary),
-        deltas=_deltas(exhibits),
-        matrix=_matrix(summary),
+        verdict=sections.verdict(summary, verdict_of(summary)),
+        findings=sections.found(summary),
+        figures=sections.figures(summary),
+        basis=sections.basis(summary),
+        parts=sections.parts(summary),
+        clean=sections.clean(summary),
+        curve=sections.curve(summary),
+        convergence=sections.convergence(summary),
+        baselines=sections.baselines(summary),
+        images=sections.images(summary),
+        by_class=sections.classes(summary),
+        matrix=sections.matrix(summary.pairs, summary.class_names),
+        rows=sections.rate_rows(summary),
+        confidences=sections.confidences(summary),
+        deltas=sections.deltas(exhibits),
         cards=cards.cards(summary),
         checks=cards.checks(summary),
         limits=cards.limits(summary),
@@ -103,119 +119,67 @@ def _shown(value: Any) -> Any:
     return words.visible(value)
 
 
-def _style() -> str:
-    return (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
+@cache
+def _read(name: str) -> str:
+    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
 
 
-def _policy(style: str) -> str:
-    """Nothing may load but the pictures in the file; the one style sheet is known by its hash."""
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
-        "form-action 'none'"
-    )
+def _data(value: Any) -> Markup:
+    """JSON that cannot leave the script element it stands in."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)  # noqa: S704  no character of markup is left in it
 
 
-def _rate_rows(summary: Summary) -> list[tuple[str, list[Rate]]]:
-    """Attack by attack, all together last if there are several."""
-    groups = [
-        (name, [rate for rate in summary.rates if rate.attack == name]) for name in summary.attacks
-    ]
-    if len(summary.attacks) > 1:
-        groups.append(("All together, image by image", list(summary.worst)))
-    return groups
+def _hash(text: str) -> str:
+    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
 
 
-def _basis(summary: Summary) -> list[str]:
-    """What the verdict rests on, in a few words."""
-    names = [words.shorten(name, 40) for name in summary.attack_names[:4]]
-    more = len(summary.attack_names) - len(names)
-    shown = ", ".join(names) + (f" and {words.plural(more, 'more attack')}" if more > 0 else "")
-    goal = str(summary.config.get("goal", "untargeted"))
-    return [shown, words.NORM_NAMES.get(summary.norm, summary.norm), goal]
+def _policy(style: str, script: str, *, beside: bool) -> str:
+    """Nothing may load but the pictures in the file, our style, our script, the files beside it.
+
+    Frames are allowed only where there are such files. "file:" is said besides 'self', since not
+    every browser takes the files beside a page that was opened from disk for its own.
+    """
+    rules = ["default-src 'none'", "img-src data:", f"style-src {_hash(style)}"]
+    rules += [f"script-src {_hash(script)}"] * bool(script)
+    rules += ["frame-src 'self' file:"] * beside
+    return "; ".join([*rules, "base-uri 'none'", "form-action 'none'"])
 
 
-def _parts(summary: Summary) -> dict[str, Any]:
-    names = ("flipped", "robust", "failed", "misclassified", "unreadable")
-    words_for = {
-        "flipped": "flipped",
-        "robust": "robust",
-        "failed": "undecided, the attack broke down",
-        "misclassified": "wrong before, not attacked",
-        "unreadable": "unreadable",
-    }
-    counts = [(name, getattr(summary.overall, name)) for name in names]
-    legend = [(name, words_for[name], count) for name, count in counts if count]
-    return {"bar": charts.parts(counts) if legend else None, "legend": legend}
+_HAND_OVER = 'parent.postMessage(JSON.parse(document.getElementById("pictures").textContent), "*");'
 
 
-def _curve(summary: Summary) -> Markup | None:
-    worst = _line("all together", summary.worst)
-    if not any(share.share is not None for _, share in worst.points):
-        return None
-    lines = [
-        _line(name, [rate for rate in summary.rates if rate.attack == name])
-        for name in summary.attacks
-    ]
-    return charts.curve(lines, worst, UNITS.get(summary.norm, summary.norm))
+class _Beside:
+    """The folder of picture files beside a page, named by their content; made when first needed."""
 
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._kept = folder, set[str]()
 
-def _line(name: str, rates: Any) -> charts.Line:
-    return charts.Line(name, tuple((rate.epsilon, rate.tally.flip_rate) for rate in rates))
+    def keep(self, pictures: dict[int, str]) -> str:
+        """Write a page that hands these pictures over when it is framed; its name."""
+        policy = f"default-src 'none'; script-src {_hash(_HAND_OVER)}"
+        page = (
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+            "<title>Pictures of a robustness report</title></head><body>"
+            f'<script type="application/json" id="pictures">{_data(pictures)}</script>'
+            f"<script>{_HAND_OVER}</script></body></html>\n"
+        )
+        name = f"pictures-{hashlib.sha256(page.encode()).hexdigest()[:16]}.html"
+        self._folder.mkdir(exist_ok=True)
+        if not (self._folder / name).exists():
+            replace(self._folder / name, page)
+        self._kept.add(name)
+        return name
 
-
-def _confidences(summary: Summary) -> Markup | None:
-    if not sum(summary.confidence_before) or not sum(summary.confidence_after):
-        return None
-    return charts.confidences(summary.confidence_before, summary.confidence_after)
-
-
-def _deltas(exhibits: list[Exhibit]) -> dict[str, Any] | None:
-    """The histogram of changes over the pictures shown, as a chart and as a table by channel."""
-    found = [e.change for e in exhibits if e.change is not None]
-    found = [d for d in found if d.shape[-1] == found[0].shape[-1]]
-    if not found:
-        return None
-    table = metrics.delta_histogram(found)
-    totals = table.sum(axis=0)
-    names = charts.CHANNELS.get(table.shape[1], tuple(map(str, range(table.shape[1]))))
-    counts = table.index.to_numpy()
-    still = table.loc[0] if 0 in table.index else 0 * totals
-    return {
-        "chart": charts.deltas(table) if len(table) > 1 else None,
-        "pictures": len(found),
-        "channels": [
-            {
-                "name": name,
-                "changed": float(1 - still[channel] / totals[channel]),
-                "mean": float((abs(counts) * table[channel]).sum() / totals[channel]),
-                "low": int(counts[table[channel] > 0].min()),
-                "high": int(counts[table[channel] > 0].max()),
-            }
-            for channel, name in enumerate(names)
-        ],
-    }
-
-
-_MATRIX = 10
-
-
-def _matrix(summary: Summary) -> dict[str, Any] | None:
-    """Which class becomes which: a matrix for a few classes; for more the commonest pairs."""
-    pairs = summary.pairs
-    if not pairs:
-        return None
-    names = [n for n in summary.class_names if any(n in (p.before, p.after) for p in pairs)]
-    cells = {(pair.before, pair.after): pair.count for pair in pairs}
-    fits = len(names) <= _MATRIX and len(set(names)) == len(names)
-    top = max(pair.count for pair in pairs)
-    rows = [
-        (before, [(cells.get((before, after), 0), before == after) for after in names])
-        for before in names
-    ]
-    return {
-        "names": names,
-        "rows": rows if fits else None,
-        "pairs": [(pair, charts.meter(pair.count / top, "bar accent")) for pair in pairs[:12]],
-        "more": max(0, len(pairs) - 12),
-    }
+    def tidy(self) -> None:
+        """Remove what an earlier page left here."""
+        if not self._folder.is_dir():
+            return
+        for old in self._folder.glob("pictures-*.html"):
+            if old.name not in self._kept:
+                old.unlink()
+        if not any(self._folder.iterdir()):
+            shutil.rmtree(self._folder)

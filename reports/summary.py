@@ -9,7 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from reports import metrics, words
+from reports import breakdown, metrics, words
+from reports.breakdown import (
+    AttackRow,
+    Course,
+    Diagnosis,
+    GroupRate,
+    ImageResult,
+    MedianEpsilon,
+)
 from reports.cases import CaseRow, best_cases
 from reports.doubts import doubts
 from reports.intervals import Share
@@ -115,6 +123,13 @@ class Summary:
     worst: tuple[Rate, ...]
     classes: tuple[ClassRate, ...]
     smallest_epsilon: SmallestEpsilon
+    median_epsilons: tuple[MedianEpsilon, ...]
+    attacked: tuple[AttackRow, ...]
+    groups: tuple[GroupRate, ...]
+    courses: tuple[Course, ...]
+    confusion: tuple[Pair, ...]
+    confidence_right: tuple[int, ...]
+    confidence_wrong: tuple[int, ...]
     pairs: tuple[Pair, ...]
     distances: tuple[Range, ...]
     confidence_before: tuple[int, ...]
@@ -123,6 +138,9 @@ class Summary:
     skipped: tuple[Skipped, ...]
     failed: tuple[Skipped, ...]
     converted: int
+    diagnostics: tuple[Diagnosis, ...]
+    reliability: str
+    results: tuple[ImageResult, ...]
     cost: Cost
     manifest: dict[str, Any]
 
@@ -162,6 +180,8 @@ def summarise(run: ReadableRun) -> Summary:
     labelled = bool(images["label"].notna().any())
     epsilons = sorted(float(e) for e in outcomes["epsilon"].dropna().unique())
     attacks = _attacks(config, outcomes)
+    attacked = breakdown.attack_rows(config, outcomes, attacks)
+    diagnostics = breakdown.diagnoses(manifest)
     worst_status = metrics.worst_case(outcomes)
     last = worst_status[worst_status["epsilon"] == epsilons[-1]] if epsilons else worst_status
     overall = metrics.tally(last["status"])
@@ -186,7 +206,14 @@ def summarise(run: ReadableRun) -> Summary:
         worst=_worst(worst_status, labelled),
         classes=_classes(worst_status, images, names, labelled),
         smallest_epsilon=metrics.smallest_epsilon(outcomes),
-        pairs=_pairs(firsts, names),
+        median_epsilons=breakdown.median_epsilons(manifest),
+        attacked=attacked,
+        groups=breakdown.group_rates(outcomes, attacked),
+        courses=breakdown.courses(outcomes, attacks),
+        confusion=_named(breakdown.confusion(images), names),
+        confidence_right=_confidence(images, right=True),
+        confidence_wrong=_confidence(images, right=False),
+        pairs=_named(metrics.flips_between(firsts), names),
         distances=_distances(firsts, section(manifest, "model")),
         confidence_before=tuple(metrics.share_histogram(firsts["confidence_before"])),
         confidence_after=tuple(metrics.share_histogram(firsts["confidence_after"])),
@@ -194,6 +221,9 @@ def summarise(run: ReadableRun) -> Summary:
         skipped=_skipped(images),
         failed=_failed(outcomes, images),
         converted=int(images["note"].fillna("").astype(str).ne("").sum()),
+        diagnostics=diagnostics,
+        reliability=breakdown.reliability(manifest, diagnostics),
+        results=breakdown.image_results(images, outcomes, names),
         cost=_cost(manifest, outcomes),
         manifest=manifest,
     )
@@ -276,8 +306,14 @@ def _image_counts(images: pd.DataFrame) -> ImageCounts:
     )
 
 
-def _pairs(firsts: pd.DataFrame, names: tuple[str, ...]) -> tuple[Pair, ...]:
-    counted = metrics.flips_between(firsts)
+def _confidence(images: pd.DataFrame, *, right: bool) -> tuple[int, ...]:
+    known = images[images["label"].notna() & images["clean_class"].notna()]
+    mine = known[(known["label"] == known["clean_class"]) == right]
+    return tuple(metrics.share_histogram(mine["confidence"]))
+
+
+def _named(counted: pd.DataFrame, names: tuple[str, ...]) -> tuple[Pair, ...]:
+    """A count for each (from class, to class), with names for numbers."""
     return tuple(
         Pair(words.class_name(names, before), words.class_name(names, after), int(count))
         for before, after, count in counted.itertuples(index=False)

@@ -23,6 +23,11 @@ class Drawing:
         self._root.set("preserveAspectRatio", "none")
         return self
 
+    def natural(self) -> Drawing:
+        """Be as wide as its units say, where there is room for that."""
+        self._root.set("width", self._root.get("viewBox", "").split()[2])
+        return self
+
     def line(self, x1: float, y1: float, x2: float, y2: float, look: str) -> None:
         """A straight line."""
         self._add("line", look, x1=x1, y1=y1, x2=x2, y2=y2)

@@ -1,0 +1,304 @@
+"""The run taken apart: by attack, by image, by class as labelled, and by step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports import metrics, taxonomy, words
+from reports.intervals import Share
+from reports.metrics import FLIPPED
+
+MOST_POINTS = 60
+
+
+@dataclass(frozen=True)
+class AttackRow:
+    """One attack: what it was told, what it cost, what it did at the largest epsilon.
+
+    `alone` images flip under no other attack of the run; `forward` and `backward` are passes of
+    single images. `baseline` says that it is no attacker but chance: noise, blur and the like.
+    """
+
+    label: str
+    name: str
+    knowledge: str
+    paper: str
+    parameters: Mapping[str, Any]
+    baseline: bool
+    flip_rate: Share
+    alone: int
+    forward: int
+    backward: int
+    linf: float | None
+    l2: float | None
+
+
+@dataclass(frozen=True)
+class GroupRate:
+    """All attacks of one kind together, image by image: the weakness of `reports.taxonomy` they show."""
+
+    kind: str
+    attacks: tuple[str, ...]
+    epsilon: float
+    flip_rate: Share
+
+
+@dataclass(frozen=True)
+class Course:
+    """How an attack came on at the largest epsilon: (steps or passes, share flipped by then).
+
+    Every image counts from its smallest epsilon on. `settled` is the share of all flips there were
+    after half of the way; `every_step` that each row took all its steps, so that the course says
+    nothing.
+    """
+
+    attack: str
+    unit: str
+    total: int
+    points: tuple[tuple[float, float], ...]
+    settled: float | None
+    every_step: bool
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """One image over all attacks. `smallest_epsilon` None where nothing flipped it; `attacks` did."""
+
+    key: str
+    name: str
+    label: str | None
+    predicted: str | None
+    confidence: float | None
+    status: str
+    smallest_epsilon: float | None
+    attacks: tuple[str, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One check of the audit on itself; `status` is ok, warn, fail or skipped."""
+
+    id: str
+    title: str
+    status: str
+    sentence: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MedianEpsilon:
+    """The median smallest epsilon of an attack by a fit, with its 95 % interval, in counts."""
+
+    attack: str
+    median: float | None
+    low: float | None
+    high: float | None
+
+
+# --- attacks -----------------------------------------------------------------------------------
+
+
+def attack_rows(
+    config: Mapping[str, Any], outcomes: pd.DataFrame, attacks: Iterable[str]
+) -> tuple[AttackRow, ...]:
+    """A row for each of `attacks` (labels), in order."""
+    said = {a.get("label") or a.get("name"): a for a in config.get("attacks") or ()}
+    last = _at_last(outcomes)
+    flipped = last[last["status"] == FLIPPED]
+    by = flipped.groupby("image")["attack"].nunique()
+    alone = flipped[flipped["image"].map(by) == 1]["attack"].value_counts()
+    found = []
+    for label in attacks:
+        told, mine = said.get(label, {}), outcomes[outcomes["attack"] == label]
+        flips = flipped[flipped["attack"] == label]
+        name = str(told.get("name") or label.partition("(")[0])
+        parameters = told.get("parameters")
+        found.append(
+            AttackRow(
+                label=label,
+                name=name,
+                knowledge=str(told.get("knowledge") or ""),
+                paper=str(told.get("paper") or ""),
+                parameters=dict(parameters) if isinstance(parameters, Mapping) else {},
+                baseline=taxonomy.is_baseline(name, str(told.get("knowledge") or "")),
+                flip_rate=metrics.tally(last[last["attack"] == label]["status"]).flip_rate,
+                alone=int(alone.get(label, 0)),
+                forward=int(mine["forward"].sum()),
+                backward=int(mine["backward"].sum()),
+                linf=_median(flips["linf"]),
+                l2=_median(flips["l2"]),
+            )
+        )
+    return tuple(found)
+
+
+def group_rates(outcomes: pd.DataFrame, rows: Iterable[AttackRow]) -> tuple[GroupRate, ...]:
+    """The flip rates of the attacks of each kind together, by epsilon."""
+    kinds: dict[str, list[str]] = {}
+    for row in rows:
+        kinds.setdefault(taxonomy.kind(row.name, row.knowledge), []).append(row.label)
+    found = []
+    for kind, labels in kinds.items():
+        worst = metrics.worst_case(outcomes[outcomes["attack"].isin(labels)])
+        for epsilon, status in worst.groupby("epsilon")["status"]:
+            rate = metrics.tally(status).flip_rate
+            found.append(GroupRate(kind, tuple(labels), float(str(epsilon)), rate))
+    return tuple(found)
+
+
+def _at_last(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """The outcomes at the largest epsilon, flips within smaller ones carried on."""
+    frame = metrics.carried(outcomes)
+    return frame[frame["epsilon"] == frame["epsilon"].max()]
+
+
+def _median(column: pd.Series) -> float | None:
+    known = column.dropna()
+    return None if known.empty else float(known.median())
+
+
+def courses(outcomes: pd.DataFrame, attacks: Iterable[str]) -> tuple[Course, ...]:
+    """The course of each attack that flipped something; white-box by steps, else by passes."""
+    return tuple(c for label in attacks if (c := _course(outcomes, label)) is not None)
+
+
+def _course(outcomes: pd.DataFrame, label: str) -> Course | None:
+    mine = outcomes[outcomes["attack"] == label]
+    total = metrics.tally(_at_last(mine)["status"]).flip_rate.total
+    flips = mine[mine["status"] == FLIPPED].sort_values("epsilon", kind="stable")
+    flips = flips.drop_duplicates("image")
+    if flips.empty:
+        return None
+    passes = flips["forward"] + flips["backward"]
+    by_steps = bool(flips["backward"].sum() > 0 and flips["step"].notna().all())
+    when = (flips["step"] if by_steps else passes).to_numpy(dtype="float64")
+    when = np.sort(when[np.isfinite(when)])
+    if not len(when) or not total:
+        return None
+    places = np.unique(when)
+    shares = np.searchsorted(when, places, side="right") / total
+    half = float(np.searchsorted(when, when[-1] / 2, side="right")) / len(when)
+    points = [(float(x), float(y)) for x, y in zip(places, shares, strict=True)]
+    if len(points) > MOST_POINTS:
+        keep = np.unique(np.linspace(0, len(points) - 1, MOST_POINTS).round().astype(int))
+        points = [points[i] for i in keep]
+    return Course(
+        attack=label,
+        unit="steps" if by_steps else "passes",
+        total=total,
+        points=tuple(points),
+        settled=half,
+        every_step=len(places) == 1 and places[0] > 1 and len(when) > 1,
+    )
+
+
+# --- images ------------------------------------------------------------------------------------
+
+
+def image_results(
+    images: pd.DataFrame, outcomes: pd.DataFrame, names: tuple[str, ...]
+) -> tuple[ImageResult, ...]:
+    """Every image of the run, in its order, over all attacks at the largest epsilon."""
+    worst = metrics.worst_case(outcomes)
+    last = worst[worst["epsilon"] == worst["epsilon"].max()]
+    status = dict(zip(last["image"], last["status"], strict=True))
+    smallest = metrics.smallest_epsilons(outcomes).to_dict()
+    flips = outcomes[outcomes["status"] == FLIPPED]
+    by: dict[str, dict[str, None]] = {}
+    for image, attack in zip(flips["image"], flips["attack"], strict=True):
+        by.setdefault(image, {})[attack] = None
+    return tuple(
+        ImageResult(
+            key=str(row["key"]),
+            name=str(row["name"] or row["key"]),
+            label=_class(names, row["label"]),
+            predicted=_class(names, row["clean_class"]),
+            confidence=_known(row["confidence"]),
+            status=str(status.get(row["key"], "not reached")),
+            smallest_epsilon=_finite(smallest.get(row["key"], math.inf)),
+            attacks=tuple(by.get(row["key"], ())),
+            reason=str(row["reason"] or ""),
+        )
+        for row in images.sort_values("position", kind="stable").to_dict("records")
+    )
+
+
+def _class(names: tuple[str, ...], number: float) -> str | None:
+    return None if number is None or math.isnan(number) else words.class_name(names, number)
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else float(value)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def confusion(images: pd.DataFrame) -> pd.DataFrame:
+    """How many labelled, readable images of which label get which answer: label, clean_class, count."""
+    known = images[images["label"].notna() & images["clean_class"].notna()]
+    pairs = [known["label"].astype("int64"), known["clean_class"].astype("int64")]
+    return known.groupby(pairs).size().reset_index(name="count")
+
+
+# --- what the manifest adds --------------------------------------------------------------------
+
+_STATUSES = ("fail", "warn", "ok", "skipped")
+
+
+def diagnoses(manifest: Mapping[str, Any]) -> tuple[Diagnosis, ...]:
+    """The diagnostics that the run kept, the gravest first; what is not one is left out."""
+    found = []
+    for one in manifest.get("diagnostics") or ():
+        if not isinstance(one, Mapping):
+            continue
+        status = str(one.get("status", "skipped"))
+        evidence = one.get("evidence")
+        found.append(
+            Diagnosis(
+                id=str(one.get("id", "")),
+                title=str(one.get("title", "")),
+                status=status if status in _STATUSES else "warn",
+                sentence=str(one.get("sentence", "")),
+                evidence=dict(evidence) if isinstance(evidence, Mapping) else {},
+            )
+        )
+    return tuple(sorted(found, key=lambda d: (_STATUSES.index(d.status), d.id)))
+
+
+OK, WARNINGS, UNRELIABLE, UNCHECKED = "ok", "warnings", "unreliable", "not checked"
+
+
+def reliability(manifest: Mapping[str, Any], found: Iterable[Diagnosis]) -> str:
+    """How far the numbers can be relied on, by the checks before and after the attack."""
+    before = [f.get("severity") for f in manifest.get("preflight") or () if isinstance(f, Mapping)]
+    said = [d.status for d in found]
+    if "fail" in said or "error" in before:
+        return UNRELIABLE
+    if "warn" in said or "warning" in before:
+        return WARNINGS
+    return OK if said or before else UNCHECKED
+
+
+def median_epsilons(manifest: Mapping[str, Any]) -> tuple[MedianEpsilon, ...]:
+    """The fitted medians that the run kept, attack by attack."""
+    kept = manifest.get("median_epsilon")
+    if not isinstance(kept, Mapping):
+        return ()
+    return tuple(
+        MedianEpsilon(str(attack), *(_number(one.get(k)) for k in ("median", "low", "high")))
+        for attack, one in kept.items()
+        if isinstance(one, Mapping)
+    )
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

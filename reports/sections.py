@@ -1,0 +1,343 @@
+"""What each section of the page shows, ready for the template: numbers in, charts and rows out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from reports import breakdown, charts, findings, metrics, taxonomy, words
+from reports.exhibits import Exhibit
+from reports.gate import FAIL, INCONCLUSIVE, PASS, Verdict
+from reports.summary import Pair, Rate, Summary
+
+UNITS = {
+    "linf": "counts a component",
+    "l2": "counts of L2 length",
+    "l1": "counts in all",
+    "l0": "pixels",
+}
+_LOOKS = {PASS: "pass", FAIL: "fail", INCONCLUSIVE: "open"}
+_RELIABILITY = {
+    breakdown.OK: "Sound",
+    breakdown.WARNINGS: "Warnings",
+    breakdown.UNRELIABLE: "Unreliable",
+    breakdown.UNCHECKED: "Not checked",
+}
+
+
+def verdict(summary: Summary, found: Verdict) -> dict[str, Any]:
+    """The bar at the top: the word, how it looks, why; the large figure and what it is."""
+    robust = summary.worst[-1].robust_accuracy if summary.worst else None
+    rate, name = (robust, "robust accuracy") if robust else (summary.overall.flip_rate, "flip rate")
+    bad = rate.share is not None and (rate.share < 1 if robust else rate.share > 0)
+    return {
+        "label": found.label,
+        "look": _LOOKS.get(found.status, "open") if found.label != "NO GATE" else "none",
+        "sentence": found.sentence,
+        "rate": rate,
+        "name": name,
+        "bad": bad and (found.status != PASS or not found.gated),
+        "rules": [r for r in found.rules if r.scope != "diagnostic"],
+    }
+
+
+def figures(summary: Summary) -> list[tuple[str, str, str]]:
+    """The few numbers beside the verdict: (number, what it is, what it rests on)."""
+    clean, rate = summary.images.clean_accuracy, summary.overall.flip_rate
+    found = []
+    if clean and clean.share is not None:
+        known = f"{clean.count:,} of {clean.total:,} images right"
+        found.append((words.percent(clean.share), "clean accuracy", known))
+    if rate.share is not None and summary.worst and summary.worst[-1].robust_accuracy:
+        known = f"{rate.count:,} of {rate.total:,} right answers flip"
+        found.append((words.percent(rate.share), "flip rate", known))
+    found.append((_RELIABILITY[summary.reliability], "reliability", _checked(summary)))
+    smallest = summary.smallest_epsilon
+    if smallest.total:
+        if smallest.median is None:
+            value = f"> {summary.epsilon:g}" if summary.epsilon else "–"
+            rest = f"fewer than half of {smallest.total:,} flip"
+        else:
+            value = f"{smallest.median:g}"
+            rest = f"{smallest.censored:,} of {smallest.total:,} did not flip"
+        found.append((value, "median smallest epsilon", rest))
+    if summary.cost.seconds is not None:
+        passes = summary.cost.forward + summary.cost.backward
+        found.append((words.seconds(summary.cost.seconds), "time taken", f"{passes:,} passes"))
+    return found
+
+
+def _checked(summary: Summary) -> str:
+    before = [str(f.get("severity")) for f in summary.manifest.get("preflight") or ()]
+    after = [d.status for d in summary.diagnostics if d.status != "skipped"]
+    bad = before.count("error") + after.count("fail")
+    doubt = before.count("warning") + after.count("warn")
+    if not before and not after:
+        return "no check was recorded"
+    total = words.plural(len(before) + len(after), "check")
+    if bad or doubt:
+        parts = [f"{bad} failed"] * bool(bad) + [f"{doubt} in doubt"] * bool(doubt)
+        return f"{' and '.join(parts)} of {total}"
+    return f"all of {total} quiet"
+
+
+def found(summary: Summary) -> list[dict[str, Any]]:
+    """The findings by weakness, the gravest first; ids and remedies once each."""
+    groups: dict[str, dict[str, Any]] = {}
+    editions = taxonomy.sources()
+    for one in findings.findings(summary):
+        group = groups.setdefault(
+            one.weakness.rule,
+            {
+                "weakness": one.weakness,
+                "severity": one.severity.name,
+                "attacks": one.attacks,
+                "maps": [(m, editions[m.scheme]) for m in one.weakness.maps],
+                "rungs": [],
+            },
+        )
+        group["rungs"].append(one)
+    for group in groups.values():
+        group["rungs"].sort(key=lambda f: f.epsilon or 0.0)
+    return list(groups.values())
+
+
+def rate_rows(summary: Summary) -> list[tuple[str, list[Rate]]]:
+    """Attack by attack, all together last if there are several."""
+    groups = [
+        (name, [rate for rate in summary.rates if rate.attack == name]) for name in summary.attacks
+    ]
+    if len(summary.attacks) > 1:
+        groups.append(("All together, image by image", list(summary.worst)))
+    return groups
+
+
+def basis(summary: Summary) -> list[str]:
+    """What the verdict rests on, in a few words."""
+    names = [words.shorten(name, 40) for name in summary.attack_names[:4]]
+    more = len(summary.attack_names) - len(names)
+    shown = ", ".join(names) + (f" and {words.plural(more, 'more attack')}" if more > 0 else "")
+    goal = str(summary.config.get("goal", "untargeted"))
+    return [shown, words.NORM_NAMES.get(summary.norm, summary.norm), goal]
+
+
+_WORDS = {
+    "flipped": "flipped",
+    "robust": "robust",
+    "failed": "undecided, the attack broke down",
+    "misclassified": "wrong before, not attacked",
+    "unreadable": "unreadable",
+}
+
+
+def parts(summary: Summary) -> dict[str, Any]:
+    """The bar of all images by status, and its legend."""
+    counts = [(name, getattr(summary.overall, name)) for name in _WORDS]
+    legend = [(name, _WORDS[name], count) for name, count in counts if count]
+    return {"bar": charts.parts(counts) if legend else None, "legend": legend}
+
+
+def curve(summary: Summary) -> dict[str, Any] | None:
+    """The security curve: robust accuracy over epsilon, without labels the flip rate."""
+    clean = summary.images.clean_accuracy
+    by_accuracy = clean is not None and clean.share is not None
+
+    def line(name: str, rates: Sequence[Rate]) -> charts.Line:
+        pick = [(r.epsilon, r.robust_accuracy if by_accuracy else r.tally.flip_rate) for r in rates]
+        return charts.Line(name, tuple((e, share) for e, share in pick if share is not None))
+
+    worst = line("all together", summary.worst)
+    if not any(share.share is not None for _, share in worst.points):
+        return None
+    marks = [
+        charts.Mark(m.attack, m.median, m.low, m.high)
+        for m in summary.median_epsilons
+        if m.median is not None
+    ]
+    lines = [line(name, [r for r in summary.rates if r.attack == name]) for name in summary.attacks]
+    what = "Robust accuracy" if by_accuracy else "Flip rate"
+    start = clean.share if by_accuracy and clean and clean.share is not None else 0.0
+    unit = UNITS.get(summary.norm, summary.norm)
+    return {"what": what, "chart": charts.curve(lines, worst, unit, start, what, marks)}
+
+
+def convergence(summary: Summary) -> list[dict[str, Any]]:
+    """A chart for each unit (steps, passes), and sentences on what it shows."""
+    shown = []
+    for unit in ("steps", "passes"):
+        mine = [c for c in summary.courses if c.unit == unit]
+        if mine:
+            shown.append(
+                {"unit": unit, "chart": charts.course(mine), "said": [_came(c) for c in mine]}
+            )
+    return shown
+
+
+def _came(course: breakdown.Course) -> str:
+    name, last = words.shorten(course.attack, 60), course.points[-1][0]
+    if course.every_step:
+        return (
+            f"{name} took every step before it was judged, so its flips all stand at step {last:g}."
+        )
+    half = words.percent(course.settled)
+    if last <= 1:
+        return f"{name}: every flip came within the first step."
+    return (
+        f"{name}: {half} of its flips came in the first half of the {last:g} {course.unit} that the "
+        "slowest took."
+    )
+
+
+def images(summary: Summary) -> dict[str, Any] | None:
+    """The worst case, image by image: a square each, and how many fell at which epsilon."""
+    epsilons = sorted({rate.epsilon for rate in summary.worst})
+    if not epsilons or not summary.results:
+        return None
+    looks = {e: f"fall{min(4, i)}" for i, e in enumerate(epsilons)}
+    rows = []
+    for one in summary.results:
+        if one.smallest_epsilon is not None:
+            rows.append(
+                (looks[one.smallest_epsilon], one, f"flips within {one.smallest_epsilon:g}")
+            )
+        else:
+            rows.append((f"part-{one.status}", one, _WORDS.get(one.status, one.status)))
+    shown = [(look, f"{words.shorten(one.name, 60)}: {said}") for look, one, said in rows]
+    counts: dict[str, tuple[str, int]] = {}
+    for look, _, said in rows:
+        counts[look] = (said, counts.get(look, (said, 0))[1] + 1)
+    order = [*looks.values(), *(f"part-{name}" for name in _WORDS)]
+    legend = [(look, *counts[look]) for look in dict.fromkeys(order) if look in counts]
+    by = [len(one.attacks) for one in summary.results if one.smallest_epsilon is not None]
+    agree = (
+        [(n, by.count(n)) for n in range(1, len(summary.attacks) + 1)]
+        if len(summary.attacks) > 1
+        else []
+    )
+    return {
+        "chart": charts.squares(shown),
+        "legend": legend,
+        "left_out": max(0, len(shown) - charts.MOST_SQUARES),
+        "agree": agree,
+    }
+
+
+def classes(summary: Summary) -> list[Any]:
+    """What happened to each class at the largest epsilon, the weakest first."""
+    last = [c for c in summary.classes if c.epsilon == summary.epsilon]
+
+    def weakness(one: Any) -> tuple[float, str]:
+        return (-(one.tally.flip_rate.share or 0.0), one.name)
+
+    return sorted(last, key=weakness)[:20]
+
+
+def clean(summary: Summary) -> dict[str, Any] | None:
+    """How the model does unattacked: accuracy, confusions, how sure it is when right and wrong."""
+    accuracy = summary.images.clean_accuracy
+    if accuracy is None:
+        return None
+    right, wrong = summary.confidence_right, summary.confidence_wrong
+    chart = None
+    if sum(right) or sum(wrong):
+        said = f"Confidence of {sum(right)} right answers above, of {sum(wrong)} wrong ones below."
+        chart = charts.confidences(right, wrong, ("right answers", "wrong answers"), said)
+    mistaken = [
+        one
+        for one in summary.results
+        if one.label is not None and one.predicted is not None and one.label != one.predicted
+    ]
+    return {
+        "accuracy": accuracy,
+        "matrix": matrix(summary.confusion, summary.class_names, diagonal=True),
+        "chart": chart,
+        "wrong": mistaken,
+    }
+
+
+def baselines(summary: Summary) -> dict[str, Any] | None:
+    """What chance did beside the attacks; None where no such attack was run."""
+    chance = [row for row in summary.attacked if row.baseline]
+    if not chance:
+        return None
+    aimed = [g for g in summary.groups if g.kind != "baseline" and g.epsilon == summary.epsilon]
+    best = max((g.flip_rate for g in aimed), key=lambda r: r.share or 0.0, default=None)
+    by = {row.label for row in chance}
+    only = [r for r in summary.results if r.attacks and set(r.attacks) <= by]
+    return {"rows": chance, "best": best, "only": len(only)}
+
+
+def confidences(summary: Summary) -> Markup | None:
+    """How sure the model was of flipped images, before and after."""
+    before, after = summary.confidence_before, summary.confidence_after
+    if not sum(before) or not sum(after):
+        return None
+    said = (
+        f"Confidence of {words.plural(sum(before), 'flipped image')}: in the right class before, "
+        "above; in the wrong class after, below."
+    )
+    names = ("before: the right class", "after: the wrong class")
+    return charts.confidences(before, after, names, said)
+
+
+def deltas(exhibits: list[Exhibit]) -> dict[str, Any] | None:
+    """The histogram of changes over the pictures shown, as a chart and as a table by channel."""
+    found = [e.change for e in exhibits if e.change is not None]
+    found = [d for d in found if d.shape[-1] == found[0].shape[-1]]
+    if not found:
+        return None
+    table = metrics.delta_histogram(found)
+    totals = table.sum(axis=0)
+    names = charts.CHANNELS.get(table.shape[1], tuple(map(str, range(table.shape[1]))))
+    counts = table.index.to_numpy()
+    still = table.loc[0] if 0 in table.index else 0 * totals
+    return {
+        "chart": charts.deltas(table) if len(table) > 1 else None,
+        "pictures": len(found),
+        "channels": [
+            {
+                "name": name,
+                "changed": float(1 - still[channel] / totals[channel]),
+                "mean": float((abs(counts) * table[channel]).sum() / totals[channel]),
+                "low": int(counts[table[channel] > 0].min()),
+                "high": int(counts[table[channel] > 0].max()),
+            }
+            for channel, name in enumerate(names)
+        ],
+    }
+
+
+_MATRIX = 10
+
+
+def matrix(
+    pairs: Sequence[Pair], class_names: Sequence[str], *, diagonal: bool = False
+) -> dict[str, Any] | None:
+    """From which class to which: a matrix for a few classes; for more the commonest pairs.
+
+    With `diagonal` a class can stay what it is, and the pairs are those where it did not.
+    """
+    if not pairs:
+        return None
+    names = [n for n in class_names if any(n in (p.before, p.after) for p in pairs)]
+    cells = {(pair.before, pair.after): pair.count for pair in pairs}
+    fits = len(names) <= _MATRIX and len(set(names)) == len(names)
+    listed = [p for p in pairs if not diagonal or p.before != p.after]
+    listed.sort(key=lambda p: -p.count)
+    top = max((pair.count for pair in listed), default=1)
+    rows = [
+        (
+            before,
+            [(cells.get((before, after), 0), "same" if before == after else "") for after in names],
+        )
+        for before in names
+    ]
+    return {
+        "names": names,
+        "rows": rows if fits else None,
+        "diagonal": diagonal,
+        "pairs": [(pair, charts.meter(pair.count / top, "bar accent")) for pair in listed[:12]],
+        "more": max(0, len(listed) - 12),
+    }

@@ -1,0 +1,111 @@
+"""What others call what we find: ids of MITRE ATLAS, NIST and OWASP, severities, remedies.
+
+All of it is in `taxonomy.json`, so that a new edition of a catalogue changes one file. A finding
+"maps to" an id; it says nothing about conformity.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Id:
+    """An entry of somebody's catalogue."""
+
+    scheme: str
+    id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Fix:
+    """A remedy, with its id in MITRE ATLAS."""
+
+    id: str
+    says: str
+
+
+@dataclass(frozen=True)
+class Weakness:
+    """A kind of finding: a stable `rule`, what it means, what it maps to, what to do."""
+
+    rule: str
+    title: str
+    means: str
+    maps: tuple[Id, ...]
+    fix: tuple[Fix, ...]
+
+
+@dataclass(frozen=True)
+class Severity:
+    """A word and the number 0..10 that code scanners sort by."""
+
+    name: str
+    score: float
+
+
+@cache
+def _data() -> dict[str, Any]:
+    return json.loads((Path(__file__).parent / "taxonomy.json").read_text(encoding="utf-8"))
+
+
+def sources() -> dict[str, str]:
+    """The catalogues, by scheme, with their editions."""
+    return dict(_data()["sources"])
+
+
+@cache
+def weaknesses() -> dict[str, Weakness]:
+    """Every kind of finding, by its name here."""
+    return {
+        name: Weakness(
+            rule=one["rule"],
+            title=one["title"],
+            means=one["means"],
+            maps=tuple(Id(m["scheme"], m["id"], m["name"]) for m in one["maps"]),
+            fix=tuple(Fix(f["id"], f["says"]) for f in one["fix"]),
+        )
+        for name, one in _data()["weaknesses"].items()
+    }
+
+
+def is_baseline(name: str, knowledge: str) -> bool:
+    """Whether an attack is chance rather than an attacker: it knows nothing, or is named so."""
+    parts = name.lower()
+    return knowledge == "none" or any(word in parts for word in _data()["baselines"])
+
+
+def kind(name: str, knowledge: str) -> str:
+    """The weakness that a flip by this attack shows."""
+    if is_baseline(name, knowledge):
+        return "baseline"
+    if "transfer" in name.lower() or knowledge == "transfer":
+        return "transfer"
+    return knowledge if knowledge in weaknesses() else "white-box"
+
+
+def severity(low: float, norm: str, epsilon: float, shape: Any) -> Severity:
+    """How grave: by the lower end of the flip rate's interval, one step less for a visible budget."""
+    steps = [Severity(one["name"], one["score"]) for one in _data()["severities"]]
+    place = next(i for i, one in enumerate(_data()["severities"]) if low >= one["least"])
+    if not is_small(norm, epsilon, shape):
+        place += 1
+    return steps[min(place, len(steps) - 1)]
+
+
+def is_small(norm: str, epsilon: float, shape: Any) -> bool:
+    """Whether a change of this size is hard to see; l1 and unknown shapes count as small."""
+    small = _data()["small_budgets"]
+    if norm == "linf":
+        return epsilon <= small["linf"]
+    if not (isinstance(shape, list | tuple) and len(shape) == 3):
+        return True
+    height, width, channels = (float(side) for side in shape)
+    if norm == "l2":
+        return epsilon <= small["l2_per_component"] * (height * width * channels) ** 0.5
+    return norm != "l0" or epsilon <= small["l0_share"] * height * width
