@@ -164,7 +164,7 @@ def _from_run(path: Path) -> Side:
         },
         digests=dict(zip(images["key"], images["digest"], strict=True)),
         status={
-            float(epsilon): dict(zip(rows["image"], rows["status"], strict=True))
+            float(str(epsilon)): dict(zip(rows["image"], rows["status"], strict=True))
             for epsilon, rows in worst.groupby("epsilon")
         },
     )

@@ -376,8 +376,15 @@ def _against(base: Baseline, summary: Summary) -> list[RuleResult]:
         drop = f", {words.percent(base.max_drop)} less allowed" if base.max_drop else ""
         found.append(
             RuleResult(
-                *(rule.name, "baseline", rule.metric, rate.epsilon),
-                *(new.share, new.low, new.high, limit, passed),
+                rule.name,
+                "baseline",
+                rule.metric,
+                rate.epsilon,
+                new.share,
+                new.low,
+                new.high,
+                limit,
+                passed,
                 f"{rule.name}: robust accuracy at epsilon {rate.epsilon:g} is "
                 f"{words.percent(new.share)}, was {words.percent(old.share)}{drop}.",
             )

@@ -15,6 +15,7 @@ from robustness import attack, capacity, modelfile, norms, preflight
 from robustness.attack import Attack
 from robustness.auditor import Auditor, Listener
 from robustness.classifier import Classifier, input_shape
+from robustness.diagnostics.running import diagnose
 from robustness.errors import ImagesError
 from robustness.goals import parse as parse_goal
 from robustness.images import Entry, Source, from_arrays, open_source, select
@@ -50,6 +51,9 @@ def audit(
     resume: bool = False,
     command: str = "",
     origin: dict[str, Any] | None = None,
+    thorough: bool = False,
+    declared_accuracy: float | None = None,
+    gate: dict[str, Any] | None = None,
     progress: Listener | None = None,
 ) -> AuditResult:
     """Attack every correctly classified image, verify each flip from its saved file, keep it all.
@@ -72,6 +76,9 @@ def audit(
     batch_size: rows that advance together; from the memory there is if not given.
     run: the run folder; a temporary one if not given. With `resume`, go on with the run in it.
     command, origin: how this was called, for the report.
+    thorough: ask the dear diagnostics too, which run attacks again.
+    declared_accuracy: what the model is said to reach on such images, 0..1.
+    gate: what the run is held against (`reports.gate.Gate.to_dict`), for the report.
     progress: hears how far it is.
 
     Returns
@@ -112,9 +119,13 @@ def audit(
         pixels, truth = shelf.sample(entries, classifier.input_shape)
         findings = preflight.run(classifier, pixels, truth) if len(pixels) else []
         manifest["preflight"] = [asdict(finding) for finding in findings]
+        manifest["data"]["declared_accuracy"] = declared_accuracy
+        manifest["gate"] = gate or {}
         store = Run.create(folder, manifest)
     with store:
         Auditor(plan, classifier, shelf, entries, store, progress or (lambda _: None)).run()
+        found = diagnose(classifier, plan, shelf, entries, store, thorough=thorough)
+        store.write_manifest(store.manifest | {"diagnostics": found})
     return AuditResult(folder)
 
 

@@ -26,7 +26,8 @@ def broken_files(run: Run, most: int | None = None) -> tuple[int, list[Fault]]:
     The half of verification that needs no model: hashes, shapes, distances and budgets.
     """
     claims = Claims.of(run)
-    pictures, looked, faults = Pictures(run, claims.shape), 0, []
+    pictures, looked = Pictures(run, claims.shape), 0
+    faults: list[Fault] = []
     for image in claims.images.values():
         kept = claims.pictured(image.key)
         if kept and (most is None or looked < most):

@@ -61,6 +61,7 @@ class Plan:
                     "label": a.label,
                     "parameters": a.parameters(),
                     "knowledge": a.knowledge,
+                    "seeks": a.seeks,
                     "paper": a.paper,
                 }
                 for a in self.attacks

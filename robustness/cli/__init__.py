@@ -8,7 +8,18 @@ import traceback
 
 import typer
 
-from robustness.cli import attacks, audit, compare, fetch, models, report, solve, verify
+from robustness.cli import (
+    attacks,
+    audit,
+    compare,
+    fetch,
+    init,
+    models,
+    report,
+    rerun,
+    solve,
+    verify,
+)
 from robustness.cli.terminal import stderr
 from robustness.errors import ImagesError, ModelError, RobustnessError, SettingError
 
@@ -25,11 +36,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("audit")(audit.audit)
+app.command("init")(init.init)
 app.command("attacks")(attacks.attacks)
 app.command("check-attack")(attacks.check)
 app.command("models")(models.models)
 app.command("report")(report.report)
 app.command("verify")(verify.verify)
+app.command("rerun")(rerun.rerun)
 app.command("compare")(compare.compare)
 app.command("fetch")(fetch.fetch)
 app.add_typer(solve.app, name="solve")

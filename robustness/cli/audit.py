@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shlex
 import sys
@@ -11,14 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from robustness import plugins
 from robustness.errors import RunError, SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from reports.gate import Verdict
     from robustness.images import Entry, Source
 
 MODEL, IMAGES, ATTACK, EPSILON = "dogs-vs-cats", "pets", "bim", "4"
+REPORT = "html"
 
 EXAMPLES = """\b
 Examples:
@@ -27,11 +31,13 @@ Examples:
   robustness audit -m model.keras -i photos/ -a pgd -e 1,2,4,8
   robustness audit -i dogs-vs-cats.zip --held-out --limit 300
   robustness audit -a pgd:steps=100,restarts=5 -a mi-fgsm --norm linf
+  robustness audit --config audit.toml               what `robustness init` wrote
   robustness audit --resume audit-run-20261123-101500
 """
 
 
 def audit(
+    context: typer.Context,
     model: Annotated[
         str,
         typer.Option(
@@ -103,6 +109,25 @@ def audit(
         int | None,
         typer.Option(help="Rows that advance together; from the memory there is if not given."),
     ] = None,
+    accuracy: Annotated[
+        float | None,
+        typer.Option(
+            help="What the model is said to reach, 0..1; much less is no basis.", min=0, max=1
+        ),
+    ] = None,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Ask the dear diagnostics too: attacks run again.")
+    ] = False,
+    report: Annotated[
+        list[str] | None,
+        typer.Option(help="A kind of report to write; again for more. [default: html]"),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", "-c", help="A TOML file (`robustness init`); this line wins over it."
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="The run folder. [default: audit-run-DATE-TIME]"),
@@ -118,21 +143,40 @@ def audit(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Attack every correctly classified picture, verify each flip from its saved file, and report."""
+    """Attack every correctly classified picture, verify each flip from its saved file, and report.
+
+    Leaves with 0 if the gate of --config holds or there is none, 1 if a rule of it is broken, 2 for
+    a usage error, 3 if the run broke down, 4 if it is inconclusive, 5 if nothing was evaluated.
+    """
     options: dict[str, Any] = {
         "model": model, "images": images, "attack": attack or [ATTACK], "epsilon": epsilon,
         "steps": steps, "step_size": step_size, "restarts": restarts, "norm": norm,
         "target": target, "all_steps": all_steps, "limit": limit, "per_class": per_class,
         "held_out": held_out, "seed": seed, "classes": classes, "scaling": scaling,
         "trust_model": trust_model, "evidence": evidence, "batch_size": batch_size,
+        "accuracy": accuracy, "thorough": thorough, "report": report or [REPORT], "gate": None,
     }  # fmt: skip
     if resume is not None:
         options = _resumed(resume)
+    elif config is not None:
+        from robustness.cli import configuration
+
+        given = {name: options[name] for name in options if _typed(context, name)}
+        options = configuration.load(config).merged(options, given)
     folder = resume or out or Path(datetime.now().strftime("audit-run-%Y%m%d-%H%M%S"))
-    _run(options, folder, resume is not None, as_json, quiet)
+    verdict = perform(
+        options, folder, resume=resume is not None, as_json=as_json, quiet=quiet, where=config
+    )
+    raise typer.Exit(verdict.exit_code)
 
 
-audit.__doc__ = f"{audit.__doc__}\n\n{EXAMPLES}"
+audit.__doc__ = f"{inspect.cleandoc(audit.__doc__ or '')}\n\n{EXAMPLES}"
+
+
+def _typed(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _resumed(folder: Path) -> dict[str, Any]:
@@ -156,12 +200,25 @@ def _resumed(folder: Path) -> dict[str, Any]:
     return dict(options)
 
 
-def _run(options: dict[str, Any], folder: Path, resume: bool, as_json: bool, quiet: bool) -> None:
+def perform(
+    options: dict[str, Any],
+    folder: Path,
+    *,
+    resume: bool = False,
+    as_json: bool = False,
+    quiet: bool = False,
+    where: Path | None = None,
+    command: str = "",
+) -> Verdict:
+    """Run an audit with the options of the command line, write its reports, and print what came."""
     from robustness import units
     from robustness.cli.terminal import Display, stderr, wake_backend
 
-    units.parse_epsilons(options["epsilon"])
+    ladder = units.parse_epsilons(options["epsilon"])
     named = [_named(text, options) for text in options["attack"]]
+    for kind in options.get("report") or [REPORT]:
+        plugins.expect(plugins.REPORTS, kind)
+    _expect_audited(options.get("gate"), ladder, [name for name, _ in named])
     source, only = _pictures(options)
     console = stderr()
     if not quiet:
@@ -172,7 +229,7 @@ def _run(options: dict[str, Any], folder: Path, resume: bool, as_json: bool, qui
     from robustness.auditing import audit as run_audit
 
     classes = options["classes"].split(",") if options["classes"] else None
-    attacks = [create(find(name), parameters) for name, parameters in named]
+    attacks = [_made(create, find, number, one, where) for number, one in enumerate(named)]
     model = _model(load, options, classes)
     try:
         with Display(console, quiet=quiet) as display:
@@ -195,8 +252,11 @@ def _run(options: dict[str, Any], folder: Path, resume: bool, as_json: bool, qui
                 batch_size=options["batch_size"],
                 run=folder,
                 resume=resume,
-                command=shlex.join(["robustness", *sys.argv[1:]]),
+                command=command or shlex.join(["robustness", *sys.argv[1:]]),
                 origin={"options": options},
+                thorough=bool(options.get("thorough")),
+                declared_accuracy=options.get("accuracy"),
+                gate=options.get("gate"),
                 progress=display,
             )
     except KeyboardInterrupt:
@@ -206,13 +266,41 @@ def _run(options: dict[str, Any], folder: Path, resume: bool, as_json: bool, qui
             soft_wrap=True,
         )
         raise typer.Exit(130) from None
-    _show(result, as_json)
+    return _show(result, options.get("report") or [REPORT], as_json)
+
+
+def _expect_audited(
+    gate: dict[str, Any] | None, ladder: tuple[float, ...], names: list[str]
+) -> None:
+    """SettingError if a rule speaks of an epsilon or an attack that is not to be run."""
+    for rule in gate["rules"] if gate else ():
+        if rule["epsilon"] is not None and rule["epsilon"] not in ladder:
+            raise SettingError(
+                f"The rule {rule['name']!r} is about epsilon {rule['epsilon']:g}, which is not among "
+                f"those audited ({', '.join(f'{e:g}' for e in ladder)}). Add it to epsilons."
+            )
+        if rule["scope"] == "attack" and rule["of"] and rule["of"].partition("(")[0] not in names:
+            raise SettingError(
+                f"The rule {rule['name']!r} is about the attack {rule['of']!r}; those to be run are "
+                f"{', '.join(names)}."
+            )
+
+
+def _made(
+    create: Any, find: Any, number: int, named: tuple[str, dict[str, Any]], where: Path | None
+) -> Any:
+    """An attack; an error says where it stands in the file, if it came from one."""
+    name, parameters = named
+    try:
+        return create(find(name), parameters)
+    except SettingError as error:
+        if where is None:
+            raise
+        raise SettingError(f"{where}: attacks[{number}] ({name}): {error}") from None
 
 
 def _named(text: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Name and parameters of `pgd:steps=20,restarts=2`, those for all attacks included."""
-    from robustness import plugins
-
     name, _, rest = text.partition(":")
     plugins.expect(plugins.ATTACKS, name)
     parameters: dict[str, Any] = {
@@ -253,19 +341,30 @@ def _model(load: Any, options: dict[str, Any], classes: list[str] | None) -> Any
     )
 
 
-def _show(result: Any, as_json: bool) -> None:
+def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
+    """Write the reports, print the outcome; the verdict that the process leaves with."""
     from reports import summarise
+    from reports.gate import verdict_of
     from robustness.cli.tables import outcome_table
     from robustness.cli.terminal import stdout
     from robustness.store import Run
 
-    page = result.report()
+    pages = [result.report(kind=kind) for kind in kinds]
     with Run.open(result.path) as run:
         summary = summarise(run)
+    verdict = verdict_of(summary)
     if as_json:
-        typer.echo(json.dumps(summary.to_dict(), ensure_ascii=False))
-        return
+        plain = summary.to_dict() | {"verdict": verdict.to_dict()}
+        typer.echo(json.dumps(plain, ensure_ascii=False))
+        return verdict
     console = stdout()
     console.print(outcome_table(summary))
     console.print(f"\n{summary.sentence}", markup=False, soft_wrap=True)
-    console.print(f"report: {page}", markup=False, soft_wrap=True)
+    for one in summary.manifest.get("diagnostics", ()):
+        if one["status"] in ("warn", "fail"):
+            said = f"{one['status']} {one['id']} {one['title']}? {one['sentence']}"
+            console.print(said, markup=False, soft_wrap=True)
+    console.print(f"verdict: {verdict.label}. {verdict.sentence}", markup=False, soft_wrap=True)
+    for page in pages:
+        console.print(f"report: {page}", markup=False, soft_wrap=True)
+    return verdict

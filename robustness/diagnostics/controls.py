@@ -1,0 +1,99 @@
+"""Models whose answer is known: one that every attack must break, one that only looks robust."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from robustness import engine, preflight
+from robustness.attack import Attack
+from robustness.classifier import Classifier
+from robustness.rows import Subject
+from robustness.threat import Threat
+
+SHAPE = (8, 8, 3)
+SHARE = 0.25
+"""How far from the edge the images of the control lie, as a share of what the attack can move."""
+IMAGES = 32
+
+
+def linear_control() -> tuple[Classifier, np.ndarray, np.ndarray]:
+    """A linear model of two classes, its normal (n,), and images (m, 8, 8, 3) around its edge."""
+    rng = np.random.default_rng(22)
+    size = int(np.prod(SHAPE))
+    normal = rng.normal(0, 0.05, size)
+    images = rng.integers(100, 156, (4000, *SHAPE)).astype(np.uint8)
+    edge = float(np.median(images.reshape(len(images), -1) @ normal))
+    dense = keras.layers.Dense(2)
+    model = keras.Sequential([keras.layers.Input(SHAPE), keras.layers.Flatten(), dense])
+    weights = np.stack([np.zeros(size), normal], axis=1)
+    dense.set_weights([weights.astype("float32"), np.array([0, -edge], "float32")])
+    names = ("below", "above")
+    classifier = Classifier(
+        model, scaling="0..255", head="logits", name="control", class_names=names
+    )
+    return classifier, normal, images
+
+
+_DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
+
+
+def break_control(attack: Attack, threat: Threat) -> float | None:
+    """The share of the control's images that `attack` flips; None where the norm has no control.
+
+    The distance to the edge is |margin| over the dual norm of the normal; the images lie within a
+    quarter of what the attack can move, so that all of them can be flipped.
+    """
+    norm = threat.norm.name
+    if norm not in _DUAL:
+        return None
+    classifier, normal, images = linear_control()
+    scores = margins(classifier, images)
+    far = np.abs(scores) / np.linalg.norm(normal, _DUAL[norm])
+    near = np.flatnonzero((far < SHARE * _reach(attack, threat)) & (np.abs(scores) > 1e-3))[:IMAGES]
+    if not len(near):
+        return None
+    labels = (scores > 0).astype(int)
+    subjects = [Subject(f"control {i}", images[i], int(labels[i])) for i in near]
+    flips: list[bool] = []
+
+    def settle(subject: Subject, rungs: list[engine.Rung]) -> None:
+        flips.append(rungs[-1].flip is not None)
+
+    own = Threat((threat.epsilons[-1],), threat.norm)
+    engine.search(classifier, attack, own, iter(subjects), settle, slots=16, seed=0)
+    return float(np.mean(flips))
+
+
+def margins(classifier: Classifier, images: np.ndarray) -> np.ndarray:
+    """Logit 1 minus logit 0, (n,)."""
+    logits = ops.convert_to_numpy(classifier.logits(images.astype(np.float32)))
+    return np.asarray(logits[:, 1] - logits[:, 0])
+
+
+def _reach(attack: Attack, threat: Threat) -> float:
+    """How far the attack can move within the largest epsilon, in the norm."""
+    epsilon, size = threat.epsilons[-1], getattr(attack, "step_size", None)
+    return min(epsilon, attack.steps * size) if isinstance(size, (int, float)) else epsilon
+
+
+class _Masked(keras.Model):
+    """Two classes by brightness, with no gradient to say so."""
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        bright = ops.mean(ops.stop_gradient(x), axis=(1, 2, 3)) - 128
+        return ops.stack([-bright, bright], axis=1)
+
+
+def masked_control_is_flagged() -> bool:
+    """Whether the checks before the attack notice a model without gradients."""
+    rng = np.random.default_rng(23)
+    images = rng.integers(0, 256, (16, 1, 1, 1)) * np.ones(SHAPE)
+    model = _Masked()
+    model(np.zeros((1, *SHAPE), "float32"))
+    classifier = Classifier(model, scaling="0..255", head="logits", name="masked")
+    found = preflight.run(classifier, images.astype(np.uint8), None)
+    return any(f.id.startswith(("D03", "D04")) and f.severity == "error" for f in found)

@@ -1,0 +1,78 @@
+"""What a run has stored, in the form diagnostics ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from robustness.store import FAILED, FLIPPED, ROBUST, Run
+
+WHITE, SCORE, DECISION = "white-box", "score", "decision"
+_ATTACKED = [FLIPPED, ROBUST, FAILED]
+
+
+@dataclass(frozen=True)
+class Record:
+    """Manifest and tables of a run."""
+
+    manifest: Mapping[str, Any]
+    images: pd.DataFrame
+    outcomes: pd.DataFrame
+
+    @classmethod
+    def of(cls, run: Run) -> Record:
+        """Read a run."""
+        return cls(run.manifest, run.images(), run.outcomes())
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """What was asked for."""
+        return self.manifest.get("config", {})
+
+    @property
+    def attacks(self) -> list[Mapping[str, Any]]:
+        """What is known of each attack: name, label, parameters, knowledge."""
+        return list(self.config.get("attacks", ()))
+
+    def labels(self, *knowledge: str) -> list[str]:
+        """The attacks that know so much."""
+        return [a["label"] for a in self.attacks if a.get("knowledge") in knowledge]
+
+    @property
+    def classes(self) -> int:
+        """How many there are."""
+        return len(self.manifest.get("class_names", ()))
+
+    @cached_property
+    def last(self) -> float:
+        """The largest epsilon."""
+        return float(self.outcomes.epsilon.max()) if len(self.outcomes) else 0.0
+
+    @cached_property
+    def attacked(self) -> set[str]:
+        """The images that were classified correctly, and so attacked."""
+        return set(self.outcomes[self.outcomes.status.isin(_ATTACKED)].image)
+
+    @cached_property
+    def _flips(self) -> pd.DataFrame:
+        return self.outcomes[self.outcomes.status == FLIPPED]
+
+    def flipped(self, labels: Iterable[str] | None = None) -> set[str]:
+        """The images that these attacks (all, if not given) flip within the largest epsilon."""
+        if labels is None:
+            return set(self._flips.image)
+        return set(self._flips[self._flips.attack.isin(list(labels))].image)
+
+    @property
+    def survivors(self) -> set[str]:
+        """The correct images that nothing flipped."""
+        return self.attacked - self.flipped()
+
+    def names(self, keys: Iterable[str], most: int = 10) -> list[str]:
+        """The names of some images, as evidence."""
+        wanted = set(keys)
+        return [str(n) for n in self.images[self.images.key.isin(wanted)].name.head(most)]

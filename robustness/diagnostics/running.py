@@ -1,0 +1,72 @@
+"""Every diagnostic of a finished run, and the gravest of what several ways of asking found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from robustness.classifier import Classifier
+from robustness.diagnostics import FAIL, OK, SKIPPED, TITLES, WARN, Diagnosis, skipped
+from robustness.diagnostics.looks import Sample, diagnose_looks
+from robustness.diagnostics.record import Record
+from robustness.diagnostics.rows import diagnose_rows
+from robustness.diagnostics.trials import Trial, diagnose_trials
+from robustness.images import Entry
+from robustness.plan import Plan
+from robustness.rows import Subject
+from robustness.shelf import Shelf
+from robustness.store import Run
+
+SAMPLE = 64
+_GRAVITY = (FAIL, WARN, OK, SKIPPED)
+
+
+def diagnose(
+    classifier: Classifier,
+    plan: Plan,
+    shelf: Shelf,
+    entries: Iterable[Entry],
+    run: Run,
+    *,
+    thorough: bool = False,
+) -> list[dict[str, Any]]:
+    """Ask everything of a run; the dear questions only if `thorough`. For `run.json`, by number."""
+    record = Record.of(run)
+    sample = sample_of(record, shelf, entries, classifier)
+    found = diagnose_trials(Trial(classifier, plan, record, sample)) if thorough else []
+    found += diagnose_rows(record)
+    found += diagnose_looks(classifier, plan, record, sample, run, thorough=thorough)
+    return [one.to_dict() for one in merged(found)]
+
+
+def sample_of(
+    record: Record, shelf: Shelf, entries: Iterable[Entry], classifier: Classifier
+) -> Sample:
+    """Correctly classified images, survivors first, else in the order of the run."""
+    classes = dict(zip(record.images.key, record.images.clean_class, strict=True))
+    standing = record.survivors
+    attacked = [e for e in entries if e.key in record.attacked]
+    ordered = sorted(attacked, key=lambda e: e.key not in standing)[:SAMPLE]
+    subjects, survivors = [], 0
+    for entry in ordered:
+        picture = shelf.read(entry, classifier.input_shape)
+        if picture.pixels is not None:
+            label = int(classes[entry.key])
+            subjects.append(Subject(entry.key, picture.pixels, label))
+            survivors += entry.key in standing
+    return Sample(tuple(subjects), survivors)
+
+
+def merged(found: Iterable[Diagnosis]) -> list[Diagnosis]:
+    """One diagnosis a number, the gravest, of equals the first; those nobody asked are skipped."""
+    best: dict[str, Diagnosis] = {}
+    for one in found:
+        known = best.get(one.id)
+        if known is None or _GRAVITY.index(one.status) < _GRAVITY.index(known.status):
+            best[one.id] = one
+    why = "Not asked: it runs attacks again. --thorough asks it."
+    early = "The checks before the attack did not come to it."
+    return [
+        best.get(number) or skipped(number, early if number[0] == "P" else why)
+        for number in sorted(TITLES)
+    ]

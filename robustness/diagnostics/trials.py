@@ -1,0 +1,396 @@
+"""Diagnostics that run attacks again, on a few images: for thorough audits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from robustness import engine, plugins, settings
+from robustness.attack import Attack, find
+from robustness.classifier import Classifier
+from robustness.diagnostics import Diagnosis, fail, few, ok, skipped, warn
+from robustness.diagnostics.controls import break_control, masked_control_is_flagged
+from robustness.diagnostics.looks import Sample, margin
+from robustness.diagnostics.record import WHITE, Record
+from robustness.errors import SettingError
+from robustness.plan import Plan
+from robustness.rows import Place, Rows, Subject
+from robustness.shares import wilson
+from robustness.threat import Threat
+from robustness.walks import Walk, replay, trace
+
+WALKED, TRIED, UNBOUNDED = 16, 64, 16
+LAST_STEPS, MOVING = 10, 0.05
+"""Of Indicators of Attack Failure: what the loss may still fall in the last steps."""
+CONTROL = 0.99
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the trials share."""
+
+    classifier: Classifier
+    plan: Plan
+    record: Record
+    sample: Sample
+
+    @property
+    def top(self) -> float:
+        """The largest epsilon."""
+        return self.plan.threat.epsilons[-1]
+
+    @property
+    def gradient_attacks(self) -> list[Attack]:
+        """Those that see gradients."""
+        return [a for a in self.plan.attacks if a.knowledge == WHITE]
+
+    def flips(self, attack: Attack, subjects: Sequence[Subject], epsilon: float) -> set[str]:
+        """The images of `subjects` that `attack` flips within `epsilon`."""
+        threat = Threat((epsilon,), self.plan.threat.norm, self.plan.threat.goal)
+        flipped: set[str] = set()
+
+        def settle(subject: Subject, rungs: list[engine.Rung]) -> None:
+            if rungs[-1].flip is not None:
+                flipped.add(subject.key)
+
+        slots, seed = min(self.plan.slots, 16), self.plan.seed
+        engine.search(
+            self.classifier, attack, threat, iter(subjects), settle, slots=slots, seed=seed
+        )
+        return flipped
+
+
+def diagnose_trials(trial: Trial) -> list[Diagnosis]:
+    """Every diagnostic of this room: D06 to D10, D12, D13, D17, D20 and D22 by trying."""
+    paths = [walked(trial, attack) for attack in trial.gradient_attacks]
+    found = [overlooked(paths), converged(paths)]
+    found += unbounded(trial)
+    found += more_steps(trial)
+    found += [one_restart_more(trial), one_step(trial), no_budget(trial), controls(trial)]
+    return found
+
+
+@dataclass(frozen=True)
+class Path:
+    """How an attack went on images that survived it.
+
+    `margins` (images, steps + 1) of its points; `flips` the images of which a picture on the way
+    flips, though the outcome says robust; `lost` those whose picture was brought before the judge.
+    """
+
+    attack: Attack
+    margins: np.ndarray
+    flips: tuple[str, ...]
+    lost: tuple[str, ...]
+
+
+def walked(trial: Trial, attack: Attack) -> Path:
+    """Walk an attack again on images that survived it, looking at every step."""
+    stood = trial.record.attacked - trial.record.flipped([attack.label])
+    some = [s for s in trial.sample.subjects if s.key in stood][:WALKED]
+    margins = np.full((len(some), attack.steps + 1), np.nan, np.float32)
+    if not some:
+        return Path(attack, margins, (), ())
+    threat, seed = trial.plan.threat, trial.plan.seed
+    aims = threat.goal.aims(np.array([s.label for s in some]))
+    radius = engine.budget(attack, threat, trial.top)
+    walks = [Walk(Place(s, radius), attack.steps, trial.top) for s in some]
+    slots = min(trial.plan.slots, WALKED)
+    # The judge sees every point that flips in float, and the last one in any case.
+    judged = np.zeros(margins.shape, bool)
+    judged[:, -1] = True
+
+    def seen(walk: int, step: int, state: Any, row: int) -> None:
+        point = np.asarray(ops.convert_to_numpy(state["own"]["point"][row]))
+        logits = trial.classifier.logits_of(point[None])
+        margins[walk, step] = margin(logits, some[walk].label)[0]
+        judged[walk, step] |= _reached(threat, int(logits[0].argmax()), some[walk], aims[walk])
+
+    trace(Rows(trial.classifier, attack, threat, slots=slots, seed=seed), walks, seen)
+    flips: set[str] = set()
+    lost: set[str] = set()
+
+    def shown(walk: int, step: int, picture: np.ndarray, answer: np.ndarray) -> None:
+        if _reached(threat, int(answer.argmax()), some[walk], aims[walk]):
+            flips.add(some[walk].key)
+            if judged[walk, step]:
+                lost.add(some[walk].key)
+
+    replay(trial.classifier, attack, threat, walks, shown, slots=slots, seed=seed)
+    return Path(attack, margins, tuple(sorted(flips)), tuple(sorted(lost)))
+
+
+def _reached(threat: Threat, predicted: int, subject: Subject, aim: int) -> bool:
+    return predicted != subject.label and bool(threat.goal.reached(predicted, int(aim)))
+
+
+def overlooked(paths: Iterable[Path]) -> Diagnosis:
+    """D06: no point on the way of an image that counts as robust is a flip."""
+    paths = list(paths)
+    images = sum(len(p.margins) for p in paths)
+    if not images:
+        return ok(
+            "D06", "Every image tried was flipped by the gradient attacks; none was overlooked."
+        )
+    flips = {key for p in paths for key in p.flips}
+    certain = {key for p in paths for key in p.lost}
+    numbers = {"images": images, "flips": sorted(flips)[:10]}
+    if certain:
+        return fail(
+            "D06",
+            f"{len(certain)} of {images} images count as robust although a picture on the attack's "
+            "way flips them: a flip was found and lost.",
+            **numbers,
+        )
+    if flips:
+        return warn(
+            "D06",
+            f"On the way of {len(flips)} of {images} images that count as robust a picture flips "
+            "once it is rounded, which its point in float does not.",
+            **numbers,
+        )
+    return ok(
+        "D06", f"Walked again, {images} robust images are never flipped on the way.", **numbers
+    )
+
+
+def converged(paths: Iterable[Path]) -> Diagnosis:
+    """D07: the loss of what survives no longer falls at the end."""
+    found = {p.attack.label: still_falling(p.margins) for p in paths if len(p.margins)}
+    if not found:
+        return ok("D07", "No image survived the gradient attacks, so nothing was left to converge.")
+    label, fall = max(found.items(), key=lambda item: item[1])
+    if fall > MOVING:
+        return warn(
+            "D07",
+            f"The loss of the survivors of {label} still falls by {fall:.0%} of its way in the last "
+            "steps: the attack ended too early. Give it more steps.",
+            falls=found,
+        )
+    return ok(
+        "D07", f"The loss of the survivors falls by {fall:.1%} in the last steps.", falls=found
+    )
+
+
+def still_falling(margins: np.ndarray) -> float:
+    """The share of the way down that is done in the last ten steps (a quarter of few), on average.
+
+    `margins` (images, steps + 1); each image is scaled to its own way and made monotone.
+    """
+    best = np.minimum.accumulate(margins, axis=1)
+    steps = best.shape[1] - 1
+    window = min(LAST_STEPS, max(1, steps // 4))
+    way = best[:, 0] - best[:, -1]
+    fall = best[:, -1 - window] - best[:, -1]
+    return float(np.mean(np.where(way > 0, fall / np.where(way > 0, way, 1), 0.0)))
+
+
+def stretched(attack: Attack, ratio: float) -> Attack:
+    """The attack with its step size, if it has a fixed one, grown with the budget."""
+    known = settings.settings(type(attack))
+    size = getattr(attack, "step_size", None)
+    if "step_size" not in known or not isinstance(size, (int, float)):
+        return attack
+    most = known["step_size"][1].high
+    return replace(attack, step_size=min(size * ratio, most if most is not None else np.inf))  # type: ignore[call-arg]
+
+
+def unbounded(trial: Trial) -> list[Diagnosis]:
+    """D08 and D17: with the whole range everything flips; with half of it, all but chance."""
+    attacks = [a for a in trial.gradient_attacks if a.steps > 1]
+    norm, some = trial.plan.threat.norm.name, trial.sample.subjects[:UNBOUNDED]
+    if not attacks or not some:
+        why = "It takes a gradient attack of more than one step and a correct image."
+        return [skipped("D08", why), skipped("D17", why)]
+    whole = _whole_range(norm, trial.classifier.input_shape)
+
+    def left(epsilon: float) -> list[Subject]:
+        standing = list(some)
+        for attack in attacks:
+            if standing:
+                grown = stretched(attack, epsilon / trial.top)
+                flipped = trial.flips(grown, standing, epsilon)
+                standing = [s for s in standing if s.key not in flipped]
+        return standing
+
+    held = left(whole)
+    numbers = {"images": len(some), "held": trial.record.names(s.key for s in held)}
+    targeted = trial.plan.config(trial.classifier.class_names)["goal"] != "untargeted"
+    if held:
+        make = warn if targeted else fail
+        first = make(
+            "D08",
+            f"{len(held)} of {len(some)} images hold even against a change of any size: the gradient "
+            "does not lead to the flips there are (gradient masking), or the attack is broken.",
+            **numbers,
+        )
+    else:
+        first = ok(
+            "D08", f"Against a change of any size none of {len(some)} images holds.", **numbers
+        )
+    if norm != "linf" or targeted:
+        return [first, skipped("D17", "It is asked of untargeted attacks in linf.")]
+    stands = len(left(128.0))
+    low, high = wilson(stands, len(some))
+    chance = 1 / len(trial.classifier.class_names)
+    said = f"At epsilon 128 {stands} of {len(some)} correct images hold"
+    if low > chance:
+        second = fail(
+            "D17",
+            f"{said}, more than chance ({chance:.0%}), although each can be made plain grey there.",
+        )
+    else:
+        second = ok("D17", f"{said}; chance is {chance:.0%}.", low=low, high=high)
+    return [first, second]
+
+
+def _whole_range(norm: str, shape: tuple[int, int, int]) -> float:
+    """The budget within which every picture lies."""
+    height, width, channels = shape
+    components = height * width * channels
+    sizes = {"linf": 255.0, "l2": 255 * components**0.5, "l1": 255.0 * components}
+    return sizes.get(norm, float(height * width))
+
+
+def _able(attack: Attack, name: str) -> bool:
+    return name in settings.settings(type(attack))
+
+
+def more_steps(trial: Trial) -> list[Diagnosis]:
+    """D09 and D12: twice the steps flip hardly more, and lose nothing."""
+    added: dict[str, int] = {}
+    lost: dict[str, int] = {}
+    tried = 0
+    for attack in trial.gradient_attacks:
+        field = settings.settings(type(attack))["steps"][1]
+        if field.high is not None and 2 * attack.steps > field.high:
+            continue
+        mine = trial.record.flipped([attack.label])
+        some = trial.sample.subjects[:TRIED]
+        tried = max(tried, len(some))
+        flipped = trial.flips(replace(attack, steps=2 * attack.steps), some, trial.top)
+        added[attack.label] = len(flipped - mine)
+        lost[attack.label] = len({s.key for s in some if s.key in mine} - flipped)
+    if not added:
+        why = "No gradient attack can take more steps."
+        return [skipped("D09", why), skipped("D12", why)]
+    worst, missing = max(added, key=lambda k: added[k]), max(lost, key=lambda k: lost[k])
+    if added[worst] > few(tried):
+        first = warn(
+            "D09",
+            f"Twice the steps of {worst} flip {added[worst]} of {tried} images more: it has not "
+            "converged. Give it more steps.",
+            added=added,
+        )
+    else:
+        first = ok(
+            "D09", f"Twice the steps flip {added[worst]} of {tried} images more.", added=added
+        )
+    if lost[missing] > few(tried):
+        second = fail(
+            "D12",
+            f"{lost[missing]} of {tried} images that {missing} flips it no longer flips with twice "
+            "the steps: it does not keep the best it found.",
+            lost=lost,
+        )
+    else:
+        second = ok("D12", f"Twice the steps lose {lost[missing]} of {tried} images.", lost=lost)
+    return [first, second]
+
+
+def one_restart_more(trial: Trial) -> Diagnosis:
+    """D10: one more random start flips hardly more of what survived."""
+    able = [a for a in trial.plan.attacks if _able(a, "restarts")]
+    if not able or not trial.sample.standing:
+        return skipped("D10", "No attack starts at random, or no image survived.")
+    added: dict[str, int] = {}
+    for attack in able:
+        more = replace(attack, restarts=attack.restarts + 1)  # type: ignore[call-arg]
+        added[attack.label] = len(trial.flips(more, trial.sample.standing[:TRIED], trial.top))
+    worst, n = max(added, key=lambda k: added[k]), len(trial.record.attacked)
+    said = f"One more restart of {worst} flips {added[worst]} images more"
+    if added[worst] > few(n):
+        return warn("D10", f"{said} of {n}. Raise restarts.", added=added)
+    return ok("D10", f"{said}.", added=added)
+
+
+def one_step(trial: Trial) -> Diagnosis:
+    """D13: FGSM flips nothing that survived attacks of many steps."""
+    if "fgsm" not in plugins.names(plugins.ATTACKS):
+        return skipped("D13", "FGSM is not installed.")
+    attack = find("fgsm")()
+    try:
+        attack.expect_norm(trial.plan.threat.norm)
+    except SettingError as error:
+        return skipped("D13", str(error))
+    if not trial.sample.standing:
+        return ok("D13", "No image survived, so a single step has nothing to add.")
+    flipped = trial.flips(attack, trial.sample.standing[:TRIED], trial.top)
+    said = f"FGSM flips {len(flipped)} of {len(trial.sample.standing[:TRIED])} survivors"
+    if len(flipped) > 1:
+        return warn(
+            "D13",
+            f"{said}: the attacks of many steps are weaker than they must be.",
+            only_by_one_step=trial.record.names(flipped),
+        )
+    return ok("D13", f"{said}.", only_by_one_step=trial.record.names(flipped))
+
+
+def no_budget(trial: Trial) -> Diagnosis:
+    """D20: with a budget of nothing an attack changes nothing."""
+    some = trial.sample.subjects[:8]
+    if not some:
+        return skipped("D20", "No image was classified correctly.")
+    changed: dict[str, int] = {}
+    for attack in trial.plan.attacks:
+        moved: set[int] = set()
+
+        def seen(
+            walk: int, step: int, picture: np.ndarray, answer: np.ndarray, moved: set[int] = moved
+        ) -> None:
+            same = np.array_equal(picture, some[walk].pixels)
+            if not same or int(answer.argmax()) != some[walk].label:
+                moved.add(walk)
+
+        steps = min(attack.steps, 10)
+        walks = [Walk(Place(s, 0.0), steps, 0.0) for s in some]
+        replay(trial.classifier, attack, trial.plan.threat, walks, seen, slots=8, seed=0)
+        changed[attack.label] = len(moved)
+    worst = max(changed, key=lambda k: changed[k])
+    if changed[worst]:
+        return fail(
+            "D20",
+            f"With a budget of nothing {worst} changes {changed[worst]} of {len(some)} images or "
+            "their class.",
+            changed=changed,
+        )
+    return ok("D20", f"With a budget of nothing no attack changes any of {len(some)} images.")
+
+
+def controls(trial: Trial) -> Diagnosis:
+    """D22: the same attacks break a model that is known to break, and a masked one is noticed."""
+    shares = {
+        a.label: share
+        for a in trial.plan.attacks
+        if (share := break_control(a, trial.plan.threat)) is not None
+    }
+    if not masked_control_is_flagged():
+        return fail("D22", "A model without gradients was not noticed by the checks.")
+    if not shares:
+        return skipped("D22", "There is no control in this norm.")
+    worst = min(shares, key=lambda k: shares[k])
+    if shares[worst] < CONTROL:
+        white = worst in {a.label for a in trial.gradient_attacks}
+        return (fail if white else warn)(
+            "D22",
+            f"{worst} flips {shares[worst]:.0%} of images next to the edge of a linear model, where "
+            "all can be flipped: the attack does not work as it should.",
+            shares=shares,
+        )
+    return ok(
+        "D22", "The attacks break a linear model, and a masked one is noticed.", shares=shares
+    )
