@@ -1,0 +1,87 @@
+"""JUnit XML: a test case for every demand, diagnostic and attack, and one for the verdict."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from reports import words
+from reports.cards import title
+from reports.gate import DIAGNOSTIC, NOTHING, PASS, RuleResult, Verdict
+from reports.summary import Summary
+
+
+def junit(summary: Summary, verdict: Verdict) -> str:
+    """One suite. A case fails exactly where the verdict counts against the run; the element's text
+    says everything, since some readers show nothing else.
+    """
+    suite = ElementTree.Element("testsuite", {"name": _text(title(summary))})
+    _case(suite, "verdict", verdict.status, verdict.sentence, _kind(verdict))
+    for rule in verdict.rules:
+        _case(suite, _text(rule.scope), _named(rule), _said(rule), _came(rule))
+    failed = {r.name for r in verdict.rules if r.scope == DIAGNOSTIC}
+    for one in summary.diagnostics:
+        if one.id not in failed:
+            kind = "skipped" if one.status == "skipped" else ""
+            said = f"{one.status}: {one.title}: {one.sentence}"
+            _case(suite, DIAGNOSTIC, f"{one.id} {one.title}", said, kind)
+    for rate in summary.rates:
+        share = rate.tally.flip_rate
+        said = (
+            f"{share.count} of {share.total} flip, {words.percent(share.share)}, 95 % interval "
+            f"{words.percents(share.low, share.high)}"
+        )
+        name = f"{summary.norm} epsilon {rate.epsilon:g}"
+        _case(suite, f"attack {rate.attack}", name, said, "" if share.total else "skipped")
+    for kind, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        suite.set(kind, str(len(suite.findall(f"testcase/{tag}"))))
+    suite.set("tests", str(len(suite)))
+    suite.set("time", f"{summary.cost.seconds or 0:.3f}")
+    counts = {name: suite.get(name, "0") for name in ("tests", "failures", "errors", "skipped")}
+    root = ElementTree.Element("testsuites", counts)
+    root.append(suite)
+    ElementTree.indent(root)
+    body = ElementTree.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}\n'
+
+
+def _kind(verdict: Verdict) -> str:
+    if verdict.status == PASS:
+        return ""
+    return "error" if verdict.status == NOTHING else "failure"
+
+
+def _came(rule: RuleResult) -> str:
+    if rule.passed is True:
+        return ""
+    return "skipped" if rule.suppressed else "failure"
+
+
+def _named(rule: RuleResult) -> str:
+    at = "" if rule.epsilon is None else f" epsilon {rule.epsilon:g}"
+    return f"{rule.name}: {rule.metric}{at}"
+
+
+def _said(rule: RuleResult) -> str:
+    return rule.sentence + (f" Suppressed: {rule.suppressed}" if rule.suppressed else "")
+
+
+def _case(suite: ElementTree.Element, group: str, name: str, said: str, kind: str) -> None:
+    place = {"classname": _text(group), "name": _text(name)}
+    taken = {(c.get("classname"), c.get("name")) for c in suite}
+    number = 2
+    # Readers drop the second of two cases of one name.
+    while (place["classname"], place["name"]) in taken:
+        place["name"] = f"{_text(name)} ({number})"
+        number += 1
+    case = ElementTree.SubElement(suite, "testcase", {**place, "time": "0"})
+    inner = ElementTree.SubElement(case, kind or "system-out")
+    if kind:
+        inner.set("message", _text(said, 300))
+    if kind in ("failure", "error"):
+        inner.set("type", "robustness")
+    inner.text = _text(said, 4000)
+
+
+def _text(text: str, most: int = 200) -> str:
+    """Text that XML can carry, whole characters only."""
+    return words.shorten(text, most)
