@@ -40,13 +40,17 @@ STRIPS = 6
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a stage is. `stage` is "clean" or an attack's label."""
+    """How far a stage is. `stage` is "clean" or an attack's label.
+
+    `flipped`, `robust` (at the largest epsilon) and `wrong` (before any attack) are images.
+    """
 
     stage: str
     done: int
     total: int
     flipped: int = 0
     robust: int = 0
+    wrong: int = 0
 
 
 Listener = Callable[[Progress], None]
@@ -124,12 +128,12 @@ class Auditor:
         """Run one attack over every correct image that is not settled yet."""
         epsilons = self.plan.threat.epsilons
         settled = self.store.settled(attack.label, len(epsilons))
-        counts = self.store.count(attack.label)
-        tally = {FLIPPED: 0, ROBUST: 0}
+        counts = self.store.count(attack.label, epsilons[-1])
+        tally = {status: counts.get(status, 0) for status in (FLIPPED, ROBUST, MISCLASSIFIED)}
         done, total = len(settled), len(self.entries)
 
         def report() -> None:
-            self.progress(Progress(attack.label, done, total, tally[FLIPPED], tally[ROBUST]))
+            self.progress(Progress(attack.label, done, total, *tally.values()))
 
         todo: list[ImageRow] = []
         for row in self.store.image_rows():
@@ -137,11 +141,11 @@ class Auditor:
                 continue
             if status := _spared(row):
                 self.pending.add(_spared_rows(row, attack.label, epsilons, status))
+                tally[MISCLASSIFIED] += status == MISCLASSIFIED
                 done += 1
             else:
                 todo.append(row)
         self.pending.flush()
-        tally[FLIPPED] = counts.get(FLIPPED, 0) // max(1, len(epsilons))
         rows = {row.key: row for row in todo}
 
         def settle(subject: engine.Subject, rungs: list[engine.Rung]) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import pandas as pd
 
-from robustness import plugins
+from robustness import notebook, plugins
+from robustness.notebook import Case
+from robustness.pictures import from_png
 from robustness.store import FLIPPED, ROBUST, Run
 
 _COLUMNS = [
@@ -80,9 +83,61 @@ class AuditResult:
         count = self.outcomes.image.nunique()
         return f"AuditResult({str(self.path)!r}: {count} images, flip rate {self.flip_rate:.1%})"
 
+    @cached_property
+    def cases(self) -> Cases:
+        """The flips that kept their pictures, one an image, the most confident first."""
+        return Cases(self._run, self.outcomes, self.manifest["class_names"])
+
     def _repr_html_(self) -> str:
-        rates = self.flip_rates.rename("flip rate").reset_index()
-        return (
-            f"<p>{self.flip_rate:.1%} of the correctly classified images flip.</p>"
-            + rates.to_html(index=False, escape=True, float_format=lambda x: f"{x:.3g}")
+        judged = self.outcomes[self.outcomes.status.isin([FLIPPED, ROBUST])]
+        rates: dict[str, list[tuple[float, int, int]]] = {}
+        for (attack, epsilon), rows in judged.groupby(["attack", "epsilon"]):
+            flipped = int((rows.status == FLIPPED).sum())
+            rates.setdefault(str(attack), []).append((float(str(epsilon)), flipped, len(rows)))
+        share = "no image was correct" if not len(judged) else f"{self.flip_rate:.1%} of them flip"
+        sentence = f"{self.outcomes.image.nunique()} images; of the correctly classified, {share}."
+        return notebook.page(sentence, rates, self.cases[:3])
+
+
+class Cases(Sequence[Case]):
+    """The flips of a run that kept their pictures; a picture is read when its case is asked for."""
+
+    def __init__(self, run: Run, outcomes: pd.DataFrame, names: Sequence[str]) -> None:
+        self._run, self._names = run, names
+        images = run.images()[["key", "name", "clean_class", "png"]]
+        flips = outcomes[(outcomes.status == FLIPPED) & outcomes.png.notna()]
+        flips = flips.merge(images, left_on="image", right_on="key", suffixes=("", "_original"))
+        flips = flips[flips.png_original.notna()]
+        first = flips.sort_values(
+            ["epsilon", "confidence_after", "attack"], ascending=[True, False, True]
+        ).drop_duplicates("image")
+        order = first.sort_values(["confidence_after", "image"], ascending=[False, True])
+        self._rows = order.to_dict("records")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Case: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Case]: ...
+
+    def __getitem__(self, place: int | slice) -> Case | list[Case]:
+        if isinstance(place, slice):
+            return [self._case(row) for row in self._rows[place]]
+        return self._case(self._rows[place])
+
+    def _case(self, row: dict[Any, Any]) -> Case:
+        return Case(
+            image=row["image"],
+            name=row["name"],
+            before=self._names[int(row["clean_class"])],
+            after=self._names[int(row["adversarial_class"])],
+            confidence_before=row["confidence_before"],
+            confidence_after=row["confidence_after"],
+            attack=row["attack"],
+            epsilon=row["epsilon"],
+            original=from_png(self._run.png(row["png_original"])),
+            flipped=from_png(self._run.png(row["png"])),
         )

@@ -259,11 +259,12 @@ class Run:
             if len(pngs) == expected and all(self.evidence_intact(p) for p in set(pngs))
         }
 
-    def count(self, attack: str | None = None) -> dict[str, int]:
-        """How many outcomes have each status."""
+    def count(self, attack: str | None = None, epsilon: float | None = None) -> dict[str, int]:
+        """How many outcomes have each status; of one attack, at one epsilon, if given."""
         rows = self._db.execute(
-            "SELECT status, count(*) FROM outcomes WHERE ? IN (attack, '') GROUP BY status",
-            (attack or "",),
+            "SELECT status, count(*) FROM outcomes WHERE ? IN (attack, '') AND "
+            "(? IS NULL OR epsilon = ?) GROUP BY status",
+            (attack or "", epsilon, epsilon),
         )
         return dict(rows.fetchall())
 

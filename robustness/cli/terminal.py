@@ -18,15 +18,17 @@ PLAIN_SECONDS = 10.0
 
 def stdout() -> Console:
     """Where results go."""
-    return Console(highlight=False, emoji=False)
+    return Console(highlight=False, emoji=False, force_terminal=_terminal())
+
+
+def _terminal() -> bool | None:
+    """In continuous integration never: a log shows no colours, and a line redrawn is a line more."""
+    return False if os.environ.get("CI") else None
 
 
 def stderr() -> Console:
     """Where progress and errors go."""
-    plain = bool(os.environ.get("CI"))
-    return Console(
-        stderr=True, highlight=False, emoji=False, force_interactive=False if plain else None
-    )
+    return Console(stderr=True, highlight=False, emoji=False, force_terminal=_terminal())
 
 
 def wake_backend() -> None:
@@ -71,10 +73,10 @@ class Clock:
 
 def sentence(report: Report) -> str:
     """What to say of a stage besides its count."""
-    judged = report.flipped + report.robust
-    if not judged:
+    readable = report.flipped + report.robust + report.wrong
+    if not report.flipped + report.robust:
         return ""
-    return f"{report.flipped} flipped, {report.robust / judged:.0%} robust"
+    return f"{report.flipped} flipped, robust accuracy {report.robust / readable:.0%}"
 
 
 class Display:

@@ -1,0 +1,163 @@
+"""Results that show themselves in a notebook: a case as three pictures, a run as table, curve and cases.
+
+Plain HTML without script; names are escaped, pictures are PNG data URIs that we encode ourselves.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+import numpy as np
+from PIL import Image
+
+from robustness.pictures import to_png
+
+SIDE = 192
+"""Pixels of a shown picture's longer side, at least; small pictures grow by whole numbers."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One flip: what the image was, what it became, and by which change.
+
+    `original` and `flipped` are uint8 (height, width, channels); `epsilon` the smallest budget, in
+    counts, at which it flipped.
+    """
+
+    image: str
+    name: str
+    before: str
+    after: str
+    confidence_before: float
+    confidence_after: float
+    attack: str
+    epsilon: float
+    original: np.ndarray = field(repr=False)
+    flipped: np.ndarray = field(repr=False)
+
+    @property
+    def change(self) -> np.ndarray:
+        """Signed counts, int16, (height, width, channels)."""
+        return self.flipped.astype(np.int16) - self.original.astype(np.int16)
+
+    @property
+    def amplified(self) -> tuple[np.ndarray, int]:
+        """The change as a picture around grey, and how many times it is drawn too large."""
+        most = max(1, int(np.abs(self.change).max(initial=0)))
+        factor = max(1, 127 // most)
+        return np.clip(128 + factor * self.change, 0, 255).astype(np.uint8), factor
+
+    @property
+    def caption(self) -> str:
+        """One line."""
+        return (
+            f"{self.name}: {self.before} ({self.confidence_before:.1%}) becomes {self.after} "
+            f"({self.confidence_after:.1%}) within {self.epsilon:g} by {self.attack}"
+        )
+
+    def picture(self) -> Image.Image:
+        """Original, flip and amplified change side by side."""
+        strip = np.concatenate([_grown(p) for p in self._pictures().values()], axis=1)
+        return Image.fromarray(strip[..., 0] if strip.shape[-1] == 1 else strip)
+
+    def show(self) -> None:
+        """Display it: in a notebook below the cell, elsewhere in a window."""
+        try:
+            from IPython import get_ipython  # noqa: PLC0415 - there is none outside notebooks
+            from IPython.display import display  # noqa: PLC0415
+        except ImportError:
+            self.picture().show(self.caption)
+            return
+        if get_ipython() is None:
+            self.picture().show(self.caption)
+        else:
+            display(self)
+
+    def _pictures(self) -> dict[str, np.ndarray]:
+        shown, factor = self.amplified
+        return {"original": self.original, "flipped": self.flipped, f"change x {factor}": shown}
+
+    def _repr_html_(self) -> str:
+        figures = "".join(
+            f'<figure style="display:inline-block;margin:0 12px 8px 0">{_image(pixels, title)}'
+            f"<figcaption>{escape(title)}</figcaption></figure>"
+            for title, pixels in self._pictures().items()
+        )
+        return f"<div>{figures}<div>{escape(self.caption)}</div></div>"
+
+
+def _grown(pixels: np.ndarray) -> np.ndarray:
+    """Enlarged by a whole number, so that every pixel stays a square."""
+    factor = max(1, -(-SIDE // max(pixels.shape[:2])))
+    return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _image(pixels: np.ndarray, title: str) -> str:
+    factor = max(1, -(-SIDE // max(pixels.shape[:2])))
+    height, width = pixels.shape[0] * factor, pixels.shape[1] * factor
+    data = base64.b64encode(to_png(pixels)).decode()
+    return (
+        f'<img src="data:image/png;base64,{data}" alt="{escape(title)}" width="{width}" '
+        f'height="{height}" style="image-rendering:pixelated">'
+    )
+
+
+def page(
+    sentence: str,
+    rates: Mapping[str, Sequence[tuple[float, int, int]]],
+    cases: Iterable[Case],
+) -> str:
+    """A run: its sentence, a table and a curve of the rates, and some cases.
+
+    `rates` by attack: (epsilon, flipped, judged) each.
+    """
+    rows = "".join(
+        f"<tr><td style='text-align:left'>{escape(attack)}</td><td>{epsilon:g}</td><td>{k}</td>"
+        f"<td>{n}</td><td>{_share(k, n)}</td></tr>"
+        for attack, points in rates.items()
+        for epsilon, k, n in points
+    )
+    titles = "".join(f"<th>{t}</th>" for t in ("attack", "epsilon", "flipped", "of", "flip rate"))
+    table = f"<table><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>"
+    shown = "".join(case._repr_html_() for case in cases)
+    return f"<div><p>{escape(sentence)}</p>{table}{curve(rates)}{shown}</div>"
+
+
+def _share(k: int, n: int) -> str:
+    return f"{k / n:.1%}" if n else "-"
+
+
+def curve(rates: Mapping[str, Sequence[tuple[float, int, int]]]) -> str:
+    """Share of the correct images that hold, over epsilon: a line an attack. Empty for one epsilon."""
+    top = max((epsilon for points in rates.values() for epsilon, *_ in points), default=0.0)
+    if not any(len(points) > 1 for points in rates.values()):
+        return ""
+    width, height, left, below = 360, 180, 44, 28
+    lines = []
+    for number, (attack, points) in enumerate(rates.items()):
+        places = [(0.0, 1.0)] + [(e, 1 - k / n) for e, k, n in points if n]
+        path = " ".join(
+            f"{left + (width - left - 8) * e / top:.1f},{8 + (height - below - 8) * (1 - y):.1f}"
+            for e, y in places
+        )
+        dash = "" if not number else f' stroke-dasharray="{2 * number + 2} 3"'
+        lines.append(
+            f'<polyline points="{path}" fill="none" stroke="currentColor" stroke-width="1.5"{dash}>'
+            f"<title>{escape(attack)}</title></polyline>"
+        )
+    bottom = height - below
+    axes = (
+        f'<path d="M{left} 8V{bottom}H{width - 8}" fill="none" stroke="currentColor" opacity=".4"/>'
+        f'<text x="{left - 6}" y="14" text-anchor="end">100%</text>'
+        f'<text x="{left - 6}" y="{bottom}" text-anchor="end">0%</text>'
+        f'<text x="{left}" y="{height - 10}">0</text>'
+        f'<text x="{width - 8}" y="{height - 10}" text-anchor="end">epsilon {top:g}</text>'
+    )
+    return (
+        f'<svg role="img" aria-label="Share that holds over epsilon" width="{width}" '
+        f'height="{height}" viewBox="0 0 {width} {height}" font-size="11" fill="currentColor">'
+        f"{axes}{''.join(lines)}</svg>"
+    )

@@ -1,0 +1,379 @@
+"""Diagnostics that ask the model: each speaks on a model built to trigger it; healthy ones stay quiet."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import robustness
+from attacks import BIM, PGD
+from robustness.attack import Attack
+from robustness.classifier import Classifier
+from robustness.diagnostics import TITLES, looks, trials
+from robustness.diagnostics.controls import break_control, linear_control, masked_control_is_flagged
+from robustness.diagnostics.record import Record
+from robustness.diagnostics.running import diagnose, merged, sample_of
+from robustness.diagnostics.trials import Trial, still_falling
+from robustness.images import from_arrays
+from robustness.norms import L2
+from robustness.pictures import from_png, to_png
+from robustness.plan import Plan
+from robustness.shelf import Shelf
+from robustness.store import Run
+from robustness.threat import Threat
+from tests.robustness.helpers import small_cnn, two_sided
+
+SHAPE = (8, 8, 3)
+
+
+class Own(keras.Model):
+    """A subclassed model around a function of images in counts."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, x, training=False):
+        return self.function(x)
+
+
+def own(function, classes=2) -> Classifier:
+    model = Own(function)
+    model(np.zeros((1, *SHAPE), "float32"))
+    return Classifier(model, scaling="0..255", head="logits", name="own")
+
+
+def brightness(x):
+    return ops.mean(x, axis=(1, 2, 3)) - 128.0
+
+
+def two(score):
+    return ops.stack([-score, score], axis=1)
+
+
+def pictures(rng, means) -> np.ndarray:
+    """A picture for each mean: noise around it."""
+    noise = rng.integers(-20, 21, (len(means), *SHAPE))
+    noise -= np.rint(noise.mean(axis=(1, 2, 3), keepdims=True)).astype(int)
+    return np.clip(noise + np.reshape(means, (-1, 1, 1, 1)), 0, 255).astype(np.uint8)
+
+
+@dataclass
+class Bench:
+    trial: Trial
+    path: Path
+    shelf: Shelf
+    entries: list
+
+
+def audited(classifier, images, attack, epsilon, folder, labels=None) -> Bench:
+    """An audit, and what the diagnostics see of it."""
+    labels = classifier.probabilities(images).argmax(1) if labels is None else labels
+    robustness.audit(
+        classifier, images, labels=labels, attacks=[attack], epsilons=[epsilon], run=folder
+    )
+    source = from_arrays(images, labels, classifier.class_names)
+    shelf, entries = Shelf(source), source.entries()
+    plan = Plan((attack,), Threat((float(epsilon),)), 0, 16, False, "flips")
+    with Run.open(folder) as run:
+        record = Record.of(run)
+    sample = sample_of(record, shelf, entries, classifier)
+    return Bench(Trial(classifier, plan, record, sample), folder, shelf, entries)
+
+
+def status_of(path: Path) -> dict[str, str]:
+    return {
+        d["id"]: d["status"] for d in json.loads((path / "run.json").read_text())["diagnostics"]
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["network", "linear"])
+def test_healthy_models_are_quiet_even_in_a_thorough_audit(kind, tmp_path):
+    if kind == "network":
+        classifier = small_cnn(9)
+        images = np.random.default_rng(4).integers(0, 256, (40, 12, 12, 3)).astype(np.uint8)
+    else:
+        classifier, images, *_ = two_sided(np.random.default_rng(0), rows=60, shape=SHAPE, far=40)
+    labels = classifier.probabilities(images).argmax(1)
+    robustness.audit(
+        classifier,
+        images,
+        labels=labels,
+        attacks=[PGD(steps=20)],
+        epsilons=[2, 8],
+        run=tmp_path / "run",
+        thorough=True,
+    )
+    found = status_of(tmp_path / "run")
+    assert set(found) == set(TITLES)
+    speaking = {number: status for number, status in found.items() if status in ("warn", "fail")}
+    # Few images (D23) and one kind of attack (D24) are true of these little audits.
+    assert set(speaking) <= {"D23", "D24"}, speaking
+    asked = {"D06", "D07", "D08", "D09", "D12", "D13", "D17", "D20", "D22"}
+    assert {found[number] for number in asked} == {"ok"}
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory) -> Bench:
+    """Right by brightness, but flat: its gradient is zero all over, and some images near the edge."""
+    flat = own(lambda x: two(ops.clip(brightness(x) * 1e4, -1, 1)))
+    rng = np.random.default_rng(0)
+    images = pictures(rng, np.r_[np.full(12, 90), np.full(12, 170)])
+    near = pictures(rng, np.full(12, 128)).astype(int)
+    images = np.concatenate([images, near.astype(np.uint8)])
+    return audited(flat, images, BIM(steps=4), 8, tmp_path_factory.mktemp("masked") / "run")
+
+
+def test_d04_a_flat_model(masked):
+    before = {f["id"]: f for f in masked.trial.record.manifest["preflight"]}
+    assert looks.dead_gradient(before, masked.trial.record).status == "fail"
+    black = replace(
+        masked.trial.record,
+        manifest={**masked.trial.record.manifest, "config": {"attacks": []}},
+    )
+    assert looks.dead_gradient(before, black).status == "warn"
+    assert status_of(masked.path)["D04"] == "fail"
+
+
+def test_d08_and_d17_a_flat_model_holds_against_any_change(masked):
+    first, second = trials.unbounded(masked.trial)
+    assert (first.id, first.status) == ("D08", "fail")
+    assert (second.id, second.status) == ("D17", "fail")
+
+
+def test_d16_noise_flips_what_the_attack_does_not(masked):
+    found = looks.noise(
+        masked.trial.classifier, masked.trial.plan, masked.trial.record, masked.trial.sample,
+        thorough=True,
+    )  # fmt: skip
+    assert found.status == "warn"
+    assert found.evidence["draws"] == 1000
+    assert found.evidence["only_by_noise"]
+
+
+def test_noise_stays_within_its_budget(masked):
+    subject = masked.trial.sample.subjects[0]
+    drawn = looks.noisy(masked.trial.plan, subject, 60).astype(int)
+    assert drawn.shape == (60, *SHAPE)
+    assert np.abs(drawn - subject.pixels).max() == 8
+    assert len(np.unique(drawn.reshape(60, -1), axis=0)) == 60
+    wide = replace(masked.trial.plan, threat=Threat((40.0,), L2()))
+    drawn = looks.noisy(wide, subject, 60).astype(float)
+    sizes = np.linalg.norm((drawn - subject.pixels).reshape(60, -1), axis=1)
+    assert sizes.max() <= 40 * (1 + 1e-6) and sizes.min() > 20
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory) -> Bench:
+    """A linear model, its images 0.5 to 3 counts from the edge, and an attack that moves one."""
+    classifier, images, *_ = two_sided(np.random.default_rng(1), rows=200, shape=SHAPE, far=3.0)
+    attack = BIM(steps=2, step_size=0.5)
+    return audited(classifier, images, attack, 8, tmp_path_factory.mktemp("short") / "run")
+
+
+def test_d07_d09_d13_an_attack_that_ends_too_early(short):
+    path = trials.walked(short.trial, short.trial.plan.attacks[0])
+    assert len(path.margins) > 5
+    # Straight down a linear model: each of the two steps is half of the way.
+    assert still_falling(path.margins) == pytest.approx(0.5, abs=0.02)
+    assert trials.converged([path]).status == "warn"
+    assert trials.overlooked([path]).status == "ok"
+    first, second = trials.more_steps(short.trial)
+    assert (first.id, first.status) == ("D09", "warn")
+    assert (second.id, second.status) == ("D12", "ok")
+    assert trials.one_step(short.trial).status == "warn"
+
+
+def test_d06_a_flip_that_was_found_and_lost(tmp_path):
+    classifier, images, *_ = two_sided(np.random.default_rng(1), rows=40, shape=SHAPE, far=3.0)
+    bench = audited(classifier, images, BIM(steps=8), 8, tmp_path / "run")
+    database = sqlite3.connect(tmp_path / "run" / "run.sqlite")
+    database.execute(
+        "UPDATE outcomes SET status='robust', png=NULL, adversarial_class=NULL WHERE status='flipped'"
+    )
+    database.commit()
+    database.close()
+    with Run.open(tmp_path / "run") as run:
+        record = Record.of(run)
+    sample = sample_of(record, bench.shelf, bench.entries, classifier)
+    path = trials.walked(Trial(classifier, bench.trial.plan, record, sample), BIM(steps=8))
+    found = trials.overlooked([path])
+    assert found.status == "fail"
+    assert len(path.lost) == min(16, len(images))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fading(Attack):
+    """Its step shrinks with the cube of the number of steps, so that more of them do less."""
+
+    name: ClassVar[str] = "fading"
+    paper: ClassVar[str] = "none"
+
+    def init(self, task):
+        return {"point": task.images}
+
+    def step(self, task, state, look):
+        move = 8.0 / self.steps**3 * ops.sign(look(state["point"]).gradient)
+        return {"point": task.project(state["point"] - move)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Idle(Attack):
+    """Looks, and stays where it is."""
+
+    name: ClassVar[str] = "idle"
+    paper: ClassVar[str] = "none"
+
+    def init(self, task):
+        return {"point": task.images}
+
+    def step(self, task, state, look):
+        return {"point": state["point"] + 0 * look(state["point"]).gradient}
+
+
+def test_d12_more_steps_lose_flips(tmp_path):
+    classifier, images, *_ = two_sided(np.random.default_rng(1), rows=60, shape=SHAPE, far=6.0)
+    bench = audited(classifier, images, Fading(steps=1), 8, tmp_path / "run")
+    found = {d.id: d.status for d in trials.more_steps(bench.trial)}
+    assert found["D12"] == "fail"
+
+
+def test_d22_controls_break_under_attack_and_not_under_idling(masked):
+    threat = Threat((8.0,))
+    assert break_control(BIM(steps=4), threat) == 1.0
+    assert break_control(PGD(steps=10), Threat((100.0,), L2())) == 1.0
+    assert break_control(Idle(), threat) == 0.0
+    assert masked_control_is_flagged()
+    idle = replace(masked.trial, plan=replace(masked.trial.plan, attacks=(Idle(),)))
+    assert trials.controls(idle).status == "fail"
+    classifier, normal, images = linear_control()
+    # The margin in closed form, up to a constant.
+    scores = images[:50].reshape(50, -1) @ normal
+    from robustness.diagnostics.controls import margins
+
+    far = margins(classifier, images[:50]) - scores
+    assert np.ptp(far) < 1e-3
+
+
+def test_d10_random_starts_that_matter(tmp_path):
+    """A model with a thousand pits: where a start lands decides."""
+    pits = own(lambda x: two(2.4 + ops.sin(ops.sum(x[:, 0, 0], axis=-1) * 1.7) * 2.5))
+    images = np.random.default_rng(3).integers(20, 230, (60, *SHAPE)).astype(np.uint8)
+    images[:, 0, 0] = 120
+    bench = audited(pits, images, PGD(steps=1, step_size=0.001), 1, tmp_path / "run")
+    if bench.trial.record.survivors:
+        found = trials.one_restart_more(bench.trial)
+        assert found.status in ("warn", "ok")
+    assert (
+        trials.one_restart_more(
+            replace(bench.trial, plan=replace(bench.trial.plan, attacks=(BIM(),)))
+        ).status
+        == "skipped"
+    )
+
+
+def test_d05_a_rough_loss(tmp_path):
+    rough = own(lambda x: two(1.0 + 0.9 * ops.sin(ops.sum(x, axis=(1, 2, 3)) * 3.0)))
+    images = np.random.default_rng(3).integers(0, 256, (12, *SHAPE)).astype(np.uint8)
+    bench = audited(rough, images, BIM(), 4, tmp_path / "run")
+    found = looks.unsteady(rough, bench.trial.sample, 20)
+    assert found.status == "warn"
+    assert found.evidence["change"] > 0.2
+
+
+def test_d18_a_picture_that_was_altered(short, tmp_path):
+    import shutil
+
+    path = shutil.copytree(short.path, tmp_path / "run")
+    with Run.open(path) as run:
+        assert looks.files(run, None).status == "ok"
+        name = run.outcomes().query("status == 'flipped'").png.iloc[0]
+    picture = from_png((path / name).read_bytes()).astype(int)
+    (path / name).write_bytes(
+        to_png(np.where(picture < 128, picture + 60, picture - 60).astype(np.uint8))
+    )
+    with Run.open(path) as run:
+        assert looks.files(run, None).status == "fail"
+
+
+def test_d20_a_class_that_changes_by_saving(short):
+    classifier, plan, sample = short.trial.classifier, short.trial.plan, short.trial.sample
+    assert looks.round_trip(classifier, plan, sample, random=False).status == "ok"
+    turned = tuple(replace(s, label=1 - s.label) for s in sample.subjects)
+    other = replace(sample, subjects=turned)
+    assert looks.round_trip(classifier, plan, other, random=False).status == "fail"
+    assert looks.round_trip(classifier, plan, other, random=True).status == "skipped"
+    assert trials.no_budget(short.trial).status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("finding", "severity", "number", "status"),
+    [
+        ("D01-random-outputs", "warning", "D01", "warn"),
+        ("D02-head", "note", "D02", "warn"),
+        ("D02-head", "ok", "D02", "ok"),
+        ("P02-scaling", "note", "P02", "ok"),
+        ("P07-rows", "error", "P07", "fail"),
+    ],
+)
+def test_checks_before_the_attack_are_taken_over(finding, severity, number, status):
+    (one,) = looks.of_preflight([{"id": finding, "severity": severity, "sentence": "So."}])
+    assert (one.id, one.status, one.sentence) == (number, status, "So.")
+
+
+def test_d03_no_gradient(masked):
+    before = {"D03-gradient-missing": {"severity": "error", "sentence": "None."}}
+    assert looks.no_gradient(before, masked.trial.record).status == "fail"
+    assert looks.no_gradient({}, masked.trial.record).status == "skipped"
+    alive = {"D04-gradient-zero": {"severity": "ok", "sentence": "Alive."}}
+    assert looks.no_gradient(alive, masked.trial.record).status == "ok"
+
+
+def test_a_random_model_is_noticed(tmp_path):
+    noise = keras.random.SeedGenerator(1)
+    dice = own(
+        lambda x: two(brightness(x) + 0.1 * keras.random.normal(ops.shape(x)[:1], seed=noise))
+    )
+    images = pictures(np.random.default_rng(0), np.r_[np.full(6, 60), np.full(6, 200)])
+    bench = audited(dice, images, BIM(), 4, tmp_path / "run")
+    found = status_of(bench.path)
+    assert found["D01"] == "warn"
+    assert found["D20"] == "skipped"
+
+
+def test_a_softmax_that_stays_on_is_a_warning(tmp_path):
+    model = Own(lambda x: ops.softmax(two(brightness(x) / 20)))
+    model(np.zeros((1, *SHAPE), "float32"))
+    kept = Classifier(model, scaling="0..255", head="softmax")
+    images = pictures(np.random.default_rng(0), np.r_[np.full(6, 110), np.full(6, 150)])
+    bench = audited(kept, images, BIM(), 4, tmp_path / "run")
+    assert status_of(bench.path)["D02"] == "warn"
+
+
+def test_the_gravest_of_several_counts():
+    from robustness.diagnostics import fail, ok, warn
+
+    some = merged([ok("D06", "a."), fail("D06", "b."), warn("D06", "c."), warn("D13", "d.")])
+    assert [d.id for d in some] == sorted(TITLES)
+    found = {d.id: d for d in some}
+    assert (found["D06"].sentence, found["D13"].status) == ("b.", "warn")
+    assert found["D22"].status == "skipped" and "--thorough" in found["D22"].sentence
+
+
+def test_diagnosing_twice_says_the_same(short):
+    with Run.open(short.path) as run:
+        one, other = (
+            diagnose(short.trial.classifier, short.trial.plan, short.shelf, short.entries, run)
+            for _ in range(2)
+        )
+    assert one == other
+    assert json.loads(json.dumps(one)) == one

@@ -1,0 +1,54 @@
+"""What people see while they wait: plain lines in a log, a live bar on a terminal, true shares."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from robustness.cli import terminal
+
+
+def progress(done: int, *, stage: str = "pgd", **counts: int) -> SimpleNamespace:
+    counts = {"flipped": 0, "robust": 0, "wrong": 0} | counts
+    return SimpleNamespace(stage=stage, done=done, total=20, **counts)
+
+
+def test_the_running_robust_accuracy_counts_wrong_images_too():
+    assert terminal.sentence(progress(10, flipped=3, robust=4, wrong=3)) == (
+        "3 flipped, robust accuracy 40%"
+    )
+    assert terminal.sentence(progress(10, wrong=3)) == ""
+
+
+@pytest.mark.parametrize("forced", ["FORCE_COLOR", "TTY_INTERACTIVE"])
+def test_continuous_integration_gets_plain_lines_whatever_else_is_set(monkeypatch, forced):
+    monkeypatch.setenv("CI", "true")
+    monkeypatch.setenv(forced, "1")
+    for console in (terminal.stdout(), terminal.stderr()):
+        assert not console.is_terminal
+        console.file = io.StringIO()
+        with terminal.Display(console) as display:
+            for done in (0, 5, 20):
+                display(progress(done, flipped=done))
+        said = console.file.getvalue()
+        assert "\x1b" not in said and "\r" not in said
+        assert "pgd: 20/20, 20 flipped, robust accuracy 0%" in said.splitlines()
+
+
+def test_a_terminal_gets_a_bar():
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, force_interactive=True, width=120)
+    with terminal.Display(console) as display:
+        display(progress(20, flipped=5, robust=15))
+    assert "\x1b" in out.getvalue()
+    assert "robust accuracy 75%" in out.getvalue()
+
+
+def test_quiet_says_nothing():
+    out = io.StringIO()
+    with terminal.Display(Console(file=out), quiet=True) as display:
+        display(progress(20, flipped=20))
+    assert out.getvalue() == ""
