@@ -17,7 +17,7 @@ MOST = 10
 _KINDS = {"critical": "warning", "high": "warning", "medium": "notice", "low": "notice"}
 
 
-def annotations(summary: Summary, verdict: Verdict) -> str:
+def notes(summary: Summary, verdict: Verdict) -> str:
     """A line a note, the gravest first: the verdict, broken rules and diagnostics, then findings."""
     kept: dict[str, list[str]] = {"error": [], "warning": [], "notice": []}
     for kind, title, text in _notes(summary, verdict):

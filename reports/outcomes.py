@@ -61,9 +61,7 @@ def table(run: ReadableRun) -> pd.DataFrame:
         "png",
     )
     for name in text:
-        columns[name] = columns[name].map(
-            lambda t: None if t is None or t != t else defused(str(t))
-        )
+        columns[name] = columns[name].map(lambda t: None if pd.isna(t) else defused(str(t)))
     return pd.DataFrame(columns)
 
 

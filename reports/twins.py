@@ -69,7 +69,7 @@ def write_sarif(run: str | Path, path: Where = None) -> Path:
 
 def write_github(run: str | Path, path: Where = None) -> Path:
     """annotations.txt, to be printed in a step of a GitHub workflow."""
-    return _told(run, path, "annotations.txt", github.annotations)
+    return _told(run, path, "annotations.txt", github.notes)
 
 
 def write_pdf(run: str | Path, path: Where = None) -> Path:

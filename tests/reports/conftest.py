@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.reports.folder import Folder
+from tests.reports.hostile import fill
 
 
 @pytest.fixture
@@ -44,3 +45,9 @@ def mixed(folder: Folder) -> Path:
     )
     folder.outcome("dogs/torn.jpg", "unreadable", reason="The file ends too early.")
     return folder.write()
+
+
+@pytest.fixture
+def hostile(folder: Folder) -> Path:
+    """Every name an attack; see `tests.reports.hostile`."""
+    return fill(folder)

@@ -140,6 +140,47 @@ class Folder:
         self.outcome(key, "flipped", float(epsilon), **(measured | values))
         return before, after
 
+    def many(self, images: int, *, pictures: bool = False, side: int = 16) -> None:
+        """Two attacks at two epsilons on so many images, a third flipped at each; 4 outcomes an image.
+
+        With `pictures` each flip has its own, of `side` x `side` pixels.
+        """
+        rng = np.random.default_rng(8)
+        attacks = ("bim(steps=4)", "pgd(steps=40)")
+        self.manifest["config"]["attacks"] = [
+            {"name": a[:3], "label": a, "knowledge": "white-box", "parameters": {}} for a in attacks
+        ]
+        # A smooth picture, as photographs are; noise would not compress.
+        ramp = np.linspace(40, 200, side)
+        smooth = np.stack([ramp[:, None] + 0 * ramp, ramp[None] + 0 * ramp[:, None]], axis=-1)
+        for number in range(images):
+            shade = rng.integers(20, 200)
+            base = np.concatenate([smooth, np.full((side, side, 1), shade)], axis=-1)
+            before = np.clip(base + rng.integers(-9, 9, base.shape), 0, 255).astype(np.uint8)
+            kept = self.picture(before) if pictures else None
+            label = number % 2
+            self.image(f"{number:05}.jpg", label=label, clean_class=label, png=kept)
+            for attack in attacks:
+                for epsilon in (2, 4):
+                    if (number + epsilon) % 3:
+                        self.outcome(f"{number:05}.jpg", "robust", float(epsilon), attack=attack)
+                        continue
+                    values: dict[str, Any] = {"adversarial_class": 1 - label}
+                    values["confidence_after"] = float(rng.uniform(0.5, 1))
+                    if pictures:
+                        values |= self._noisy(before, epsilon, rng)
+                    self.outcome(
+                        f"{number:05}.jpg", "flipped", float(epsilon), attack=attack, **values
+                    )
+
+    def _noisy(self, before: np.ndarray, epsilon: int, rng: np.random.Generator) -> dict[str, Any]:
+        noise = rng.integers(-epsilon, epsilon + 1, before.shape)
+        after = np.clip(before.astype(int) + noise, 0, 255).astype(np.uint8)
+        change = np.abs(after.astype(int) - before.astype(int))
+        measured = {"l0": int(change.any(-1).sum()), "components": int((change > 0).sum())}
+        measured |= {"l1": float(change.sum()), "linf": float(change.max())}
+        return measured | {"l2": float(np.sqrt((change**2).sum())), "png": self.picture(after)}
+
     def write(self) -> Path:
         (self.path / "run.json").write_text(json.dumps(self.manifest), encoding="utf-8")
         database = sqlite3.connect(self.path / "run.sqlite")

@@ -24,18 +24,6 @@ from robustness.errors import RunError
 from tests.reports.folder import Folder
 from tests.reports.test_summary import OldRun
 
-HOSTILE = [
-    "<img src=x onerror=alert(1)>.jpg",
-    '"><script>alert(1)</script>.jpg',
-    "</script></style></title><svg onload=alert(1)>",
-    "' onmouseover='alert(1)",
-    "javascript:alert(1) https://evil.example/x.png",
-    "{{ 7 * 7 }}{% include 'report.css' %}",
-    "photo\u202egpj.exe",
-    "line\nbreak\x00\x1b[31m\x7f",
-    "x" * 300 + ".jpg",
-    "]]><!--",
-]
 SCRIPT = (
     importlib.resources.files("reports")
     .joinpath("templates/browser.js")
@@ -107,40 +95,11 @@ def assert_harmless(page: Page) -> None:
                 assert re.fullmatch(r"#[a-z]+", value or "")
 
 
-@pytest.fixture
-def hostile(folder: Folder) -> Path:
-    rng = np.random.default_rng(2)
-    folder.manifest["class_names"] = ["<b>cat</b>", '</script><script>alert("dog")</script>']
-    folder.manifest["command"] = "robustness audit '<script>alert(1)</script>' \u202e"
-    folder.manifest["model"]["name"] = "<script>alert(1)</script>"
-    folder.manifest["model"]["notes"] = ["</dl><img src=https://evil.example/p.png>"]
-    folder.manifest["config"]["attacks"][0]["paper"] = "<a href=javascript:alert(1)>paper</a>"
-    folder.manifest["config"]["attacks"][0]["label"] = "<svg/onload=alert(1)>"
-    folder.manifest["preflight"] = [
-        {"id": '"><img>', "severity": '"><script>', "sentence": "<script>alert(1)</script>"}
-    ]
-    folder.manifest["environment"]["<script>"] = "<script>"
-    for number, name in enumerate(HOSTILE):
-        key = f"{number}/{name}"
-        before, after = folder.flip(
-            key, rng=rng, attack="<svg/onload=alert(1)>", confidence_after=0.6 + number / 50
-        )
-        values = {"attack": "<svg/onload=alert(1)>"}
-        folder.strip(key, 0, folder.picture(before), [0.9, 0.1], **values)
-        folder.strip(key, 3, folder.picture(after), [0.1, 0.9], **values)
-        lost = f"lost {name}"
-        folder.image(lost, clean_class=None, reason=f"cannot be read: {name}")
-        folder.outcome(lost, "unreadable", attack="<svg/onload=alert(1)>")
-        folder.image(f"failed {name}")
-        folder.outcome(f"failed {name}", "failed", attack="<svg/onload=alert(1)>", reason=name)
-    return folder.write()
-
-
 def test_hostile_names_are_text(hostile: Path) -> None:
     page = page_of(hostile)
     assert_harmless(page)
     for name in (
-        "<img src=x onerror=alert(1)>.jpg",
+        "<img src=x onerror=alert(1)>.png",
         "{{ 7 * 7 }}",
         "]]><!--",
         "<svg/onload=alert(1)>",
