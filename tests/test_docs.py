@@ -141,6 +141,61 @@ def test_the_example_attack_is_short():
     assert len([line for line in code.splitlines() if line.strip()]) <= 30
 
 
+@pytest.mark.slow
+def test_the_pipeline_of_the_docs_runs(workplace):
+    first, *others = commands("docs/ci.md")
+    done = robustness(first.partition(" ")[2], workplace)
+    assert done.returncode == 0, done.stderr
+    file = workplace / "audit.toml"
+    text = file.read_text().replace('"dogs-vs-cats"', '"model.keras"').replace('"pets"', '"photos"')
+    file.write_text(text)
+    for line in (one.replace("audit-run", "pipeline-run") for one in others):
+        done = robustness(line.partition(" ")[2], workplace)
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+    assert (workplace / "pipeline-run" / "junit.xml").exists()
+    assert (workplace / "difference.html").exists()
+
+
+def test_the_gate_of_the_docs_can_be_read(tmp_path):
+    from reports.gatefile import read_gate
+    from robustness.config import Section
+
+    table = tomllib.loads(blocks("docs/ci.md", "toml")[0])["gate"]
+    base = table.pop("baseline")
+    assert set(base) == {"run", "max_drop"}
+    gate = read_gate(Section(table, "gate"))
+    assert [rule.name for rule in gate.rules] == ["floor", "no class left behind"]
+    assert gate.suppressions[0].rule == "D24"
+
+
+def test_the_workflow_of_the_docs_uses_options_there_are():
+    import typer.main
+
+    from robustness.cli import app
+
+    (workflow,) = blocks("docs/ci.md", "yaml")
+    known = typer.main.get_command(app).commands
+    steps = re.findall(r"robustness (audit|verify|report)((?: +\S+|\n +--\S+ \S+)*)", workflow)
+    assert [name for name, _ in steps] == ["audit", "verify"]
+    for name, words in steps:
+        options = {option for p in known[name].params for option in p.opts}
+        assert {w for w in words.split() if w.startswith("--")} <= options
+    kinds = re.findall(r"--report (\w+)", workflow)
+    written = {"summary.md": "markdown", "annotations.txt": "github", "report.sarif": "sarif"}
+    for file, kind in written.items():
+        assert f"audit-run/{file}" in workflow and kind in kinds
+
+
+def test_every_diagnostic_has_its_section():
+    from robustness.diagnostics import TITLES
+
+    text = (ROOT / "docs" / "diagnostics.md").read_text()
+    sections = dict(re.findall(r"^### (\w\d\d) (.+)$", text, re.MULTILINE))
+    assert sections == TITLES
+    for body in re.split(r"^### ", text, flags=re.MULTILINE)[1:]:
+        assert len(body.split()) > 15, body
+
+
 def test_links_lead_somewhere():
     for name in ("README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))):
         text = (ROOT / name).read_text()

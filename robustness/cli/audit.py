@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import shlex
 import sys
 from datetime import datetime
@@ -138,7 +137,7 @@ def audit(
     as_json: Annotated[
         bool,
         typer.Option(
-            "--json", help="The summary as JSON on standard output, and nothing else there."
+            "--json", help="The report as JSON on standard output, and nothing else there."
         ),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -344,6 +343,7 @@ def _model(load: Any, options: dict[str, Any], classes: list[str] | None) -> Any
 def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
     """Write the reports, print the outcome; the verdict that the process leaves with."""
     from reports import summarise
+    from reports.document import dumps
     from reports.gate import verdict_of
     from robustness.cli.tables import outcome_table
     from robustness.cli.terminal import stdout
@@ -354,8 +354,7 @@ def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
         summary = summarise(run)
     verdict = verdict_of(summary)
     if as_json:
-        plain = summary.to_dict() | {"verdict": verdict.to_dict()}
-        typer.echo(json.dumps(plain, ensure_ascii=False))
+        typer.echo(dumps(summary, verdict), nl=False)
         return verdict
     console = stdout()
     console.print(outcome_table(summary))

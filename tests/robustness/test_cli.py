@@ -43,7 +43,15 @@ def material(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["audit", "--help"], ["--version"], ["report", "-h"]]
+    "words",
+    [
+        ["--help"],
+        ["audit", "--help"],
+        ["--version"],
+        ["report", "-h"],
+        ["verify", "-h"],
+        ["init", "-h"],
+    ],
 )
 def test_help_imports_no_framework(words, tmp_path):
     code = (
@@ -61,7 +69,10 @@ def test_help_imports_no_framework(words, tmp_path):
 
 def test_every_command_has_examples(tmp_path):
     listed = robustness("--help", cwd=tmp_path).stdout
-    for command in ("audit", "attacks", "check-attack", "models", "report", "fetch"):
+    for command in (
+        *("audit", "attacks", "check-attack", "models", "report", "fetch"),
+        *("init", "verify", "rerun", "compare"),
+    ):
         assert command in listed
         shown = robustness(command, "--help", cwd=tmp_path).stdout
         assert "Examples:" in shown, command
@@ -79,6 +90,11 @@ def test_every_command_has_examples(tmp_path):
         (["audit", "--resume", "nowhere"], 3, "no run.json"),
         (["audit", "--resume", "nowhere", "--seed", "3"], 2, "--seed came with it"),
         (["audit", "--images", "pets:0"], 2, "expected 1 to 1000000"),
+        (["audit", "--config", "nowhere.toml"], 2, "robustness init"),
+        (["audit", "--report", "htm"], 2, "Did you mean html?"),
+        (["verify", "nowhere"], 3, "no run.json"),
+        (["rerun", "nowhere"], 3, "no run.json"),
+        (["compare", "nowhere", "elsewhere"], 3, "no run.json"),
         (["report", "nowhere"], 3, "no run.json"),
         (["report", "nowhere", "--kind", "htm"], 2, "Did you mean html?"),
         (["attacks", "pdg"], 2, "Did you mean pgd?"),
@@ -143,7 +159,8 @@ def test_json_has_standard_output_to_itself(material):
     )
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
-    assert summary["attacks"] == ["bim(steps=4)"]
+    assert summary["summary"]["attacks"] == ["bim(steps=4)"]
+    assert summary["verdict"]["label"] == "NO GATE"
     shown = robustness("report", "second", "--out", "elsewhere.html", cwd=material)
     assert shown.returncode == 0, shown.stderr
     assert (material / "elsewhere.html").exists()
