@@ -223,6 +223,9 @@ class _Pictures:
             self._problems[number] = (
                 "A picture of this case is not the file the audit saved; do not trust it."
             )
+            if not _whole_picture(data):
+                self._problems[number] = "A picture of this case cannot be read: the file is torn."
+                return b""
         return _without_alpha(data)
 
     def _keep(self, number: int, data: bytes) -> None:
@@ -269,6 +272,15 @@ class _Pictures:
         buffer = io.BytesIO()
         small.save(buffer, "JPEG", quality=82)
         return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _whole_picture(data: bytes) -> bool:
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+            picture.load()
+    except (OSError, ValueError, SyntaxError):
+        return False
+    return True
 
 
 _COLOUR_TYPE = 25

@@ -273,7 +273,7 @@
   const picture = async (number) => {
     if (pictures.has(number)) return pictures.get(number);
     const text = await bytes(number);
-    if (!text) throw new Error("The run kept no such picture.");
+    if (!text) throw new Error(D.problems[number] ?? "The run kept no such picture.");
     const image = new Image();
     image.src = `data:image/png;base64,${text}`;
     try { await image.decode(); } catch { throw new Error("A picture of this case cannot be read; the file is damaged."); }
@@ -562,7 +562,7 @@
     }
     canvas.style.aspectRatio = `${pair.before.width} / ${pair.before.height}`;
     canvas.setAttribute("aria-label", says);
-    return canvas.getContext("2d");
+    return canvas.getContext("2d", { willReadFrequently: true });
   };
   const paintAfter = () => {
     const { before, after, one, chosen } = pair, share = Number($("wipe").value) / 100;
