@@ -70,7 +70,10 @@ def _baseline(table: Section) -> Baseline:
     path, drop = table.text("run"), table.number("max_drop", 0.0, low=0, high=1)
     table.close()
     beside = Path(table.file).parent / path
-    return baseline(beside if beside.exists() else Path(path), drop)
+    found = beside if beside.exists() else Path(path)
+    if not found.exists():
+        raise table.wrong("run", "a run folder or its report.json")
+    return baseline(found, drop)
 
 
 def baseline(path: Path, max_drop: float = 0.0) -> Baseline:

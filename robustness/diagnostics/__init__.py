@@ -6,8 +6,9 @@ attacks again and are for `thorough` audits. `running.diagnose` is the way in.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Status = Literal["ok", "warn", "fail", "skipped"]
@@ -66,11 +67,18 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, Any]:
         """For `run.json`."""
-        return {
-            "id": self.id,
-            "title": self.title,
-            **{k: v for k, v in asdict(self).items() if k != "id"},
-        }
+        rest = {"status": self.status, "sentence": self.sentence, "evidence": plain(self.evidence)}
+        return {"id": self.id, "title": self.title, **rest}
+
+
+def plain(value: Any) -> Any:
+    """JSON-able: numbers of NumPy as Python's, what is not finite as None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def ok(number: str, sentence: str, **evidence: Any) -> Diagnosis:

@@ -129,7 +129,7 @@ def unsteady(classifier: Classifier, sample: Sample, count: int) -> Diagnosis:
         f"on {len(some)} images)"
     )
     numbers = {"change": change, "limit": UNSTEADY, "images": len(some), "draws": count}
-    if change > UNSTEADY:
+    if not change <= UNSTEADY:
         return warn(
             "D05",
             f"{said}: the loss is so rough that its gradient says little about what lies a step "

@@ -150,7 +150,6 @@ def test_a_missing_file(tmp_path):
 
 
 def test_the_template_is_right_as_it_is_and_with_everything_uncommented(tmp_path):
-    (tmp_path / "baseline").mkdir()
     plain = load(written(tmp_path, TEMPLATE))
     assert plain.options == {
         "model": "dogs-vs-cats", "images": "pets", "norm": "linf", "epsilon": "1,2,4", "seed": 0,
@@ -162,7 +161,7 @@ def test_the_template_is_right_as_it_is_and_with_everything_uncommented(tmp_path
     assert len(keys["gate"]["rules"][0]) == 8
     # A rule takes the attack or the class by its scope, and the baseline needs its file.
     fitting = everything.replace('class = "cat"', '#class = "cat"').replace('attack = "pgd"', "#")
-    with pytest.raises(Exception, match="cannot be read as a baseline"):
+    with pytest.raises(SettingError, match=r"gate.baseline.run is .*expected a run folder"):
         load(written(tmp_path, fitting))
     without = re.sub(r"(?s)\[gate.baseline\].*?(?=\[\[gate.suppress)", "", fitting)
     full = load(written(tmp_path, without))
