@@ -68,7 +68,8 @@ class Pairing:
             if not self.lost + self.gained
             else f"{self.lost} only in A, {self.gained} only in B, p = {p_text(self.p_value)}"
         )
-        return f"{self.what}{at}: {words.percent(a)} in A, {words.percent(b)} in B; {chance}."
+        what = self.what[0].upper() + self.what[1:]
+        return f"{what}{at}: {words.percent(a)} in A, {words.percent(b)} in B; {chance}."
 
 
 @dataclass(frozen=True)

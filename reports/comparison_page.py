@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports import words
-from reports.comparison import Comparison, p_text
+from reports.comparison import Comparison, Moved, p_text
+from reports.metrics import MISCLASSIFIED
 
 _STYLE = ("report.css", "comparison.css")
 
@@ -31,28 +33,36 @@ def render_comparison(found: Comparison) -> str:
     folder = Path(__file__).parent / "templates"
     style = "".join((folder / name).read_text(encoding="utf-8") for name in _STYLE)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    moved = [
-        ("Newly flipped", "robust in A, flipped in B", "hit", found.newly_flipped),
-        ("Newly robust", "flipped in A, robust in B", "", found.newly_robust),
-        (
-            "Newly misclassified",
-            "right in A before any attack, wrong in B",
-            "hit",
-            found.newly_wrong,
-        ),
-        ("Newly right", "wrong in A before any attack, right in B", "", found.newly_right),
+    moved: list[tuple[str, str, Iterable[Moved]]] = [
+        ("Newly flipped", "robust in A, flipped in B", found.newly_flipped),
+        ("Newly robust", "flipped in A, robust in B", found.newly_robust),
+        ("Newly misclassified", "right in A, wrong in B before any attack", found.newly_wrong),
+        ("Newly right", "wrong in A, right in B before any attack", found.newly_right),
     ]
     return (
         _environment()
         .get_template("comparison.html.j2")
         .render(
             c=found,
-            moved=moved,
+            moved=[(title, meaning, _images(some)) for title, meaning, some in moved],
             style=Markup(style),  # noqa: S704  our own files
             policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; "
             "form-action 'none'",
         )
     )
+
+
+def _images(moved: Iterable[Moved]) -> list[tuple[str, str]]:
+    """Each image once: its name, and at which epsilons; nothing where no attack moved it."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    for one in moved:
+        epsilons = found.setdefault(one.key, (one.name, []))[1]
+        if MISCLASSIFIED not in (one.before, one.after):
+            epsilons.append(words.number(one.epsilon))
+    return [
+        (name, f"epsilon {', '.join(epsilons)}" if epsilons else "")
+        for name, epsilons in found.values()
+    ]
 
 
 def _environment() -> Environment:

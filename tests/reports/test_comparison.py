@@ -163,6 +163,7 @@ def test_the_page_is_closed_and_escapes_names(tmp_path: Path) -> None:
     tags = [tag for tag, _ in page.tags]
     assert "img" not in tags and "script" not in tags
     assert not any(k.startswith("on") or k in ("src", "href") for _, at in page.tags for k in at)
+    assert "Newly flipped: 1<" in text and "epsilon 1, 4" in text
     assert "\u202e" not in text and "U+202E" in text
     policy = next(at["content"] for _, at in page.tags if at.get("http-equiv"))
     assert policy is not None and policy.startswith("default-src 'none'")
