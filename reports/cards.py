@@ -87,7 +87,8 @@ def _threat(summary: Summary) -> Iterable[Row]:
     for attack in attacks:
         paper = f" {attack['paper']}." if attack.get("paper") else ""
         settings = attack.get("parameters") or {}
-        said = ", ".join(f"{key} {value}" for key, value in settings.items()) or "no parameters"
+        known = [f"{key} {value}" for key, value in settings.items() if value is not None]
+        said = ", ".join(known) or "no parameters"
         yield Row(f"Attack {attack.get('name', '')}", f"{said}.{paper}")
 
 

@@ -87,7 +87,7 @@ def _marked(drawing: Drawing, axes: Axes, marks: Sequence[Mark], end: float) -> 
     for number, mark in enumerate(marks):
         y = axes.box[3] - 7 - 9 * number
         low, high = (mark.at if v is None else min(v, end) for v in (mark.low, mark.high))
-        drawing.line(axes.x(low), y, axes.x(high), y, "reach")
+        drawing.line(axes.x(low), y, axes.x(high), y, "median-line")
         said = f"median of {mark.name}: {mark.at:.3g} ({low:.3g} to {high:.3g})"
         drawing.dot(axes.x(mark.at), y, 4, "median", said)
 
@@ -222,10 +222,13 @@ def confidences(
     above: Sequence[int], below: Sequence[int], names: tuple[str, str], said: str
 ) -> Markup:
     """Two histograms of confidence back to back, with the `names` of what is above and below."""
-    top = max(*above, *below, 1)
+    top, deep = max(*above, 1), max(*below, 0)
     drawing = Drawing(WIDTH, HEIGHT, said)
-    axes = Axes(drawing, (44, 24, WIDTH - 12, HEIGHT - 44), (0, 1), (-top, top))
-    axes.ticks_up([-top, 0, top], [str(top), "0", str(top)])
+    # One scale for both; below there is always room for the name.
+    span = (-max(deep, 0.15 * top), max(top, 0.15 * deep))
+    axes = Axes(drawing, (44, 24, WIDTH - 12, HEIGHT - 44), (0, 1), span)
+    marks = [-deep, 0, top] if deep > 0.1 * top else [0, top]
+    axes.ticks_up([float(m) for m in marks], [str(abs(m)) for m in marks])
     axes.ticks_across(_QUARTERS, [f"{100 * q:.0f} %" for q in _QUARTERS])
     drawing.text((44 + WIDTH - 12) / 2, HEIGHT - 6, "confidence", "axis", "middle")
     width = (axes.box[2] - axes.box[0]) / len(above)

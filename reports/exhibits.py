@@ -77,6 +77,8 @@ class Exhibit:
     factor: str = ""
     frame: Markup | None = None
     measured: metrics.Change | None = None
+    ssim: float | None = None
+    colour: float | None = None
     doubt: str = ""
     steps: tuple[StripStep, ...] = ()
     numbers: Numbers | None = None
@@ -114,6 +116,8 @@ def exhibit(run: ReadableRun, case: CaseRow, names: tuple[str, ...]) -> Exhibit:
         factor=printed,
         frame=charts.frame(original.shape[:2], patch.top, patch.left, patch.before.shape),
         measured=metrics.change(original, flip),
+        ssim=metrics.ssim(original, flip),
+        colour=metrics.colour_difference(original, flip),
         doubt=_doubt(run, case, original, flip),
         steps=_strip(run, case, names),
         numbers=_numbers(patch, original.shape[-1]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from reports import words
@@ -116,12 +117,14 @@ def code(text: str, most: int = 80) -> str:
     return f"`{shown or ' '}`"
 
 
-_MARKUP = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>()#+!|~$"})
+_MARKUP = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>()#+-=!|~$&"})
 
 
 def prose(text: str) -> str:
     """A sentence as plain text. Names of users within it cannot link, mention or mark up."""
-    shown = words.visible(text).translate(_MARKUP)
+    shown = words.visible(text).strip().translate(_MARKUP)
+    # A number at the start would begin a list.
+    shown = re.sub(r"^(\d+)\.", r"\1\\.", shown)
     # Mentions and bare addresses become links after the mark-up is read: break them up.
     for sign in ("@", "://", "www."):
         shown = shown.replace(sign, f"{sign[0]}\N{WORD JOINER}{sign[1:]}")

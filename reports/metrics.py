@@ -17,8 +17,8 @@ import pandas as pd
 from reports.intervals import Share
 
 FLIPPED, ROBUST, FAILED = "flipped", "robust", "failed"
-MISCLASSIFIED, UNREADABLE = "misclassified", "unreadable"
-STATUSES = (FLIPPED, ROBUST, FAILED, MISCLASSIFIED, UNREADABLE)
+MISCLASSIFIED, UNREADABLE, SETTLED = "misclassified", "unreadable", "settled"
+STATUSES = (FLIPPED, ROBUST, FAILED, MISCLASSIFIED, UNREADABLE, SETTLED)
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Tally:
     """How many images have each status, and what follows.
 
     `lowest` and `highest` are the flip rate if every failed image were robust, or flipped; they
-    equal the flip rate where none failed, and are None where no image was correct.
+    equal the flip rate where none failed, and are None where no image was correct. `settled` images were
+    flipped by an earlier attack of a cascade, so that this one never saw them.
     """
 
     flipped: int
@@ -34,6 +35,7 @@ class Tally:
     failed: int
     misclassified: int
     unreadable: int
+    settled: int
     flip_rate: Share
     lowest: float | None
     highest: float | None
@@ -64,7 +66,7 @@ def carried(outcomes: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(status=frame["status"].where(~ever, FLIPPED))
 
 
-_RANK = {FLIPPED: 0, FAILED: 1, ROBUST: 2, MISCLASSIFIED: 3, UNREADABLE: 4}
+_RANK = {FLIPPED: 0, FAILED: 1, ROBUST: 2, MISCLASSIFIED: 3, UNREADABLE: 4, SETTLED: 5}
 
 
 def worst_case(outcomes: pd.DataFrame) -> pd.DataFrame:
@@ -178,6 +180,35 @@ def change(before: np.ndarray, after: np.ndarray) -> Change:
         linf=float(size.max(initial=0)),
         psnr=psnr(l2, size.size),
     )
+
+
+_WINDOW = 11
+
+
+def ssim(before: np.ndarray, after: np.ndarray) -> float | None:
+    """Structural similarity of two uint8 pictures, as Wang et al. 2004 (doi 10.1109/TIP.2003.819861).
+
+    A Gaussian of 1.5 over 11 x 11 pixels, K1 0.01, K2 0.03, population covariance, range 255, the
+    mean over channels. None for pictures smaller than the window.
+    """
+    # Imported here: it takes longer than the rest of a report.
+    from skimage.metrics import structural_similarity  # noqa: PLC0415
+
+    if min(before.shape[:2]) < _WINDOW:
+        return None
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    return float(structural_similarity(before, after, data_range=255, channel_axis=-1, **options))
+
+
+def colour_difference(before: np.ndarray, after: np.ndarray) -> float:
+    """Mean CIEDE2000 over the pixels of two uint8 pictures, taken for sRGB; grey ones likewise."""
+    from skimage.color import deltaE_ciede2000, rgb2lab  # noqa: PLC0415
+
+    def lab(pixels: np.ndarray) -> np.ndarray:
+        colours = pixels[..., :3] if pixels.shape[-1] >= 3 else np.repeat(pixels[..., :1], 3, -1)
+        return rgb2lab(colours)
+
+    return float(deltaE_ciede2000(lab(before), lab(after)).mean())
 
 
 def psnr(l2: float, components: int) -> float | None:

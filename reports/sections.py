@@ -63,7 +63,7 @@ def figures(summary: Summary) -> list[tuple[str, str, str]]:
             value = f"{smallest.median:g}"
             rest = f"{smallest.censored:,} of {smallest.total:,} did not flip"
         found.append((value, "median smallest epsilon", rest))
-    if summary.cost.seconds is not None:
+    if summary.cost.seconds:
         passes = summary.cost.forward + summary.cost.backward
         found.append((words.seconds(summary.cost.seconds), "time taken", f"{passes:,} passes"))
     return found
@@ -168,10 +168,10 @@ def convergence(summary: Summary) -> list[dict[str, Any]]:
     shown = []
     for unit in ("steps", "passes"):
         mine = [c for c in summary.courses if c.unit == unit]
+        drawn = [c for c in mine if not c.every_step]
         if mine:
-            shown.append(
-                {"unit": unit, "chart": charts.course(mine), "said": [_came(c) for c in mine]}
-            )
+            chart = charts.course(drawn) if drawn else None
+            shown.append({"unit": unit, "chart": chart, "said": [_came(c) for c in mine]})
     return shown
 
 
@@ -212,7 +212,7 @@ def images(summary: Summary) -> dict[str, Any] | None:
     legend = [(look, *counts[look]) for look in dict.fromkeys(order) if look in counts]
     by = [len(one.attacks) for one in summary.results if one.smallest_epsilon is not None]
     agree = (
-        [(n, by.count(n)) for n in range(1, len(summary.attacks) + 1)]
+        [(n, by.count(n)) for n in range(1, len(summary.attacks) + 1) if n in by]
         if len(summary.attacks) > 1
         else []
     )

@@ -153,3 +153,34 @@ def test_share_histogram_puts_one_in_the_last_bin() -> None:
     values = pd.Series([0.0, 0.04, 0.5, 1.0, 1.0000001, None])
     found = metrics.share_histogram(values)
     assert (found[0], found[10], found[19], sum(found)) == (2, 1, 2, 5)
+
+
+def test_ssim_against_the_windows_written_out() -> None:
+    """Every 11 x 11 window by hand: weights, means, population covariance; the mean of it all."""
+    before = RNG.integers(0, 256, (14, 13, 3), dtype=np.uint8)
+    after = np.clip(before + RNG.integers(-9, 10, before.shape), 0, 255).astype(np.uint8)
+    line = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    weights = np.outer(line, line) / line.sum() ** 2
+    found = []
+    for channel in range(3):
+        for top in range(4):
+            for left in range(3):
+                where = np.s_[top : top + 11, left : left + 11, channel]
+                p, q = before[where].astype(float), after[where].astype(float)
+                u, v = (weights * p).sum(), (weights * q).sum()
+                uu, vv = (weights * (p - u) ** 2).sum(), (weights * (q - v) ** 2).sum()
+                uv = (weights * (p - u) * (q - v)).sum()
+                c1, c2 = 2.55**2, 7.65**2
+                upper = (2 * u * v + c1) * (2 * uv + c2)
+                found.append(upper / ((u * u + v * v + c1) * (uu + vv + c2)))
+    assert metrics.ssim(before, after) == pytest.approx(np.mean(found), abs=1e-9)
+    assert metrics.ssim(before[:10], after[:10]) is None
+    assert metrics.ssim(before, before) == pytest.approx(1)
+
+
+def test_colour_difference_of_a_published_pair() -> None:
+    """White against black is 100 by definition of the lightness; equal pictures are 0 apart."""
+    black, white = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 255, np.uint8)
+    assert metrics.colour_difference(black, white) == pytest.approx(100, abs=0.01)
+    assert metrics.colour_difference(white, white) == 0
+    assert metrics.colour_difference(black[..., :1], white[..., :1]) == pytest.approx(100, abs=0.01)

@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from xml.etree import ElementTree
 import jsonschema
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from scipy.stats import binomtest
 
-from reports import document, outcomes, pdf, words
+from reports import document, github, markdown, outcomes, pdf, words
 from robustness import plugins
 from robustness.errors import RunError, SettingError
 from tests.reports import browser
@@ -462,3 +465,47 @@ def test_ten_thousand_outcomes_in_seconds(folder: Folder) -> None:
         took[kind] = time.process_time() - start
     assert max(took.values()) < 5, took
     assert statistics.fmean(took.values()) < 3, took
+
+
+# --- any name whatever -----------------------------------------------------------------------
+
+
+@given(st.text(max_size=60))
+def test_any_name_is_one_code_span(name: str) -> None:
+    (paragraph,) = [
+        t for t in MarkdownIt().enable("table").parse(markdown.code(name)) if t.children
+    ]
+    assert [child.type for child in paragraph.children or ()] == ["code_inline"]
+
+
+@given(st.text(max_size=60))
+def test_any_prose_stays_prose(text: str) -> None:
+    tokens = MarkdownIt("commonmark", {"html": True}).parse(markdown.prose(text))
+    inner = {child.type for token in tokens for child in token.children or ()}
+    assert inner <= {"text", "text_special"}
+    assert not {t.type for t in tokens} & {"html_block", "fence", "code_block", "heading_open"}
+
+
+@given(st.text(max_size=60))
+def test_any_cell_computes_nothing(text: str) -> None:
+    cell = outcomes.defused(text)
+    assert not re.match(r"\s*[=+\-@|%]", cell)
+    assert not {unicodedata.category(c) for c in cell} & {"Cc", "Cf", "Zl", "Zp"}
+    assert cell.removeprefix("'").endswith(words.visible(text)) or words.visible(text) in cell
+
+
+@given(st.text(max_size=60))
+def test_any_name_fits_into_xml_and_a_note(text: str) -> None:
+    element = ElementTree.Element("a", {"b": words.visible(text)})
+    element.text = words.visible(text)
+    again = ElementTree.fromstring(ElementTree.tostring(element))
+    assert (again.get("b") or "") == words.visible(text)
+    assert "\n" not in github._data(text)
+    assert not re.search(r"[:,\r\n]", github._property(text))
+
+
+@pytest.mark.parametrize("text", ["1. a", "- a", "    a", "# a", "> a", "===", "a &lt; b", "1) a"])
+def test_prose_begins_nothing(text: str) -> None:
+    (paragraph, inline, _) = MarkdownIt("commonmark", {"html": True}).parse(markdown.prose(text))
+    assert paragraph.type == "paragraph_open"
+    assert "".join(c.content for c in inline.children or ()) == text.strip()
