@@ -11,11 +11,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from robustness import attack, capacity, modelfile, norms, preflight
+from robustness import capacity, ensembles, modelfile, norms, preflight
 from robustness.attack import Attack
 from robustness.auditor import Auditor, Listener
 from robustness.classifier import Classifier, input_shape
 from robustness.diagnostics.running import diagnose
+from robustness.ensembles import Ensemble
 from robustness.errors import ImagesError
 from robustness.goals import parse as parse_goal
 from robustness.images import Entry, Source, from_arrays, open_source, select
@@ -32,7 +33,7 @@ def audit(
     model: Classifier | keras.Model | str | Path,
     images: Source | str | Path | np.ndarray,
     *,
-    attacks: Iterable[str | Attack] = ("pgd",),
+    attacks: Iterable[str | Attack | Ensemble] = ("pgd",),
     epsilons: str | Iterable[float | str] = (4,),
     labels: np.ndarray | None = None,
     norm: str = "linf",
@@ -45,6 +46,7 @@ def audit(
     only: Callable[[Entry], bool] | None = None,
     seed: int = 0,
     all_steps: bool = False,
+    cascade: bool | None = None,
     evidence: str = "flips",
     batch_size: int | None = None,
     run: str | Path | None = None,
@@ -63,7 +65,7 @@ def audit(
     model: a Classifier, a built Keras model, or the path of a `.keras` or `.h5` file.
     images: a folder, archive, CSV or `.npz` (see `robustness.images.open_source`), a Source, or an
         array (n, height, width, channels) in counts with `labels` (n,).
-    attacks: names (`robustness attacks` lists them) or attack objects.
+    attacks: names of attacks and ensembles (`robustness attacks` lists them), or such objects.
     epsilons: budgets in counts, or "4/255"; each attack climbs them in order.
     norm: "linf", "l2", "l1" or "l0".
     target: the class to reach, by name or number; None for any other class.
@@ -71,6 +73,8 @@ def audit(
     limit, per_class, only, seed: which images, see `robustness.images.select`; the seed is also
         that of the attacks.
     all_steps: take every step, and report the flip of the last point rather than the first flip.
+    cascade: each attack sees only what still stands after those before it; None: if an ensemble is
+        among them.
     evidence: "flips" keeps the pictures that flipped, "none" none, a number those of the first so
         many images.
     batch_size: rows that advance together; from the memory there is if not given.
@@ -89,7 +93,7 @@ def audit(
     ------
     SettingError, ModelError, ImagesError, RunError: each says what came and what was expected.
     """
-    made = tuple(attack.make(a) for a in attacks)
+    asked = [ensembles.parse(a) for a in attacks]
     ladder, chosen_norm = parse_epsilons(epsilons), norms.parse(norm)
     known = class_names or (model.class_names if isinstance(model, Classifier) else None)
     source = _source(images, labels, known)
@@ -109,7 +113,17 @@ def audit(
         batch_size = _slots_before(folder)
     slots = capacity.slots_for(classifier) if batch_size is None else batch_size
     threat = Threat(ladder, chosen_norm, goal)
-    plan = Plan(made, threat, seed, slots, all_steps, str(evidence))
+    run_as = ensembles.resolve(asked, chosen_norm, goal, classifier.class_names, cascade=cascade)
+    plan = Plan(
+        run_as.attacks,
+        threat,
+        seed,
+        slots,
+        all_steps,
+        str(evidence),
+        cascade=run_as.cascade,
+        replaced=run_as.replaced,
+    )
     manifest = describe(plan, classifier, source, entries)
     manifest |= {"command": command, "origin": origin or {}}
     if resume:
@@ -123,8 +137,9 @@ def audit(
         manifest["gate"] = gate or {}
         store = Run.create(folder, manifest)
     with store:
-        Auditor(plan, classifier, shelf, entries, store, progress or (lambda _: None)).run()
-        found = diagnose(classifier, plan, shelf, entries, store, thorough=thorough)
+        heard = progress or (lambda _: None)
+        Auditor(plan, classifier, shelf, entries, store, heard).run()
+        found = diagnose(classifier, plan, shelf, entries, store, thorough=thorough, progress=heard)
         store.write_manifest(store.manifest | {"diagnostics": found})
     return AuditResult(folder)
 

@@ -67,7 +67,7 @@ def diagnose_looks(
     found += [no_gradient(before, record), dead_gradient(before, record)]
     found.append(unsteady(classifier, sample, MANY_DRAWS // 10 if thorough else 10))
     found.append(noise(classifier, plan, record, sample, thorough=thorough))
-    found.append(files(run, None if thorough else 256))
+    found.append(files(run, None if thorough else 64))
     found.append(round_trip(classifier, plan, sample, random=random))
     return found
 

@@ -67,6 +67,20 @@ class Record:
             return set(self._flips.image)
         return set(self._flips[self._flips.attack.isin(list(labels))].image)
 
+    def tried(self, labels: Iterable[str]) -> set[str]:
+        """The images that any of these attacks was tried on up to the largest epsilon.
+
+        In a cascade an attack is spared what another one has flipped.
+        """
+        rows = self.outcomes[self.outcomes.attack.isin(list(labels))]
+        last = rows[(rows.epsilon == self.last) & rows.status.isin(_ATTACKED)]
+        return set(last.image) | set(rows[rows.status == FLIPPED].image)
+
+    def stood(self, label: str) -> set[str]:
+        """The images that an attack was tried on and did not flip."""
+        rows = self.outcomes[(self.outcomes.attack == label) & (self.outcomes.epsilon == self.last)]
+        return set(rows[rows.status == ROBUST].image)
+
     @property
     def survivors(self) -> set[str]:
         """The correct images that nothing flipped."""

@@ -93,7 +93,8 @@ def single_step(record: Record) -> Diagnosis:
         return skipped(
             "D13", "It takes an attack of one step and one of many; --thorough adds FGSM."
         )
-    single, iterative = record.flipped(one), record.flipped(many)
+    both = record.tried(one) & record.tried(many)
+    single, iterative = record.flipped(one) & both, record.flipped(many) & both
     missed = single - iterative
     said = f"Many steps flip {len(iterative)} images, one step {len(single)}"
     evidence = {"only_by_one_step": record.names(missed)}
@@ -112,7 +113,7 @@ def black_box(record: Record) -> Diagnosis:
     black, white = record.labels(*_BLACK), record.labels(WHITE)
     if not black or not white:
         return skipped("D14", "It takes a white-box attack and a score or decision based one.")
-    missed = record.flipped(black) - record.flipped(white)
+    missed = (record.flipped(black) - record.flipped(white)) & record.tried(white)
     readable = int(record.images.clean_class.notna().sum())
     drop = len(missed) / readable if readable else 0.0
     evidence = {"only_black_box": record.names(missed), "robust_accuracy_lost": drop}
@@ -137,7 +138,8 @@ def transfer(record: Record) -> Diagnosis:
     white = [label for label in record.labels(WHITE) if label not in away]
     if not away or not white:
         return skipped("D15", "It takes a white-box attack and a transferred one.")
-    there, here = len(record.flipped(away)), len(record.flipped(white))
+    both = record.tried(away) & record.tried(white)
+    there, here = len(record.flipped(away) & both), len(record.flipped(white) & both)
     if there > here:
         return warn(
             "D15",

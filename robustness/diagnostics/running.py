@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from robustness.auditor import Listener, Progress
 from robustness.classifier import Classifier
 from robustness.diagnostics import FAIL, OK, SKIPPED, TITLES, WARN, Diagnosis, skipped
 from robustness.diagnostics.looks import Sample, diagnose_looks
@@ -29,11 +30,15 @@ def diagnose(
     run: Run,
     *,
     thorough: bool = False,
+    progress: Listener = lambda _: None,
 ) -> list[dict[str, Any]]:
     """Ask everything of a run; the dear questions only if `thorough`. For `run.json`, by number."""
     record = Record.of(run)
     sample = sample_of(record, shelf, entries, classifier)
-    found = diagnose_trials(Trial(classifier, plan, record, sample)) if thorough else []
+    found: list[Diagnosis] = []
+    if thorough:
+        trial = Trial(classifier, plan, record, sample)
+        found += diagnose_trials(trial, lambda n, of: progress(Progress("diagnostics", n, of)))
     found += diagnose_rows(record)
     found += diagnose_looks(classifier, plan, record, sample, run, thorough=thorough)
     return [one.to_dict() for one in merged(found)]

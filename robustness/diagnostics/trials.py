@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,14 +64,25 @@ class Trial:
         return flipped
 
 
-def diagnose_trials(trial: Trial) -> list[Diagnosis]:
-    """Every diagnostic of this room: D06 to D10, D12, D13, D17, D20 and D22 by trying."""
-    paths = [walked(trial, attack) for attack in trial.gradient_attacks]
-    found = [overlooked(paths), converged(paths)]
-    found += unbounded(trial)
-    found += more_steps(trial)
-    found += [one_restart_more(trial), one_step(trial), no_budget(trial), controls(trial)]
+def diagnose_trials(
+    trial: Trial, heard: Callable[[int, int], None] = lambda done, total: None
+) -> list[Diagnosis]:
+    """Every diagnostic of this room: D06 to D10, D12, D13, D17, D20 and D22 by trying.
+
+    `heard` is told how many of how many trials are done.
+    """
+    found: list[Diagnosis] = []
+    for done, ask in enumerate(TRIALS):
+        heard(done, len(TRIALS))
+        found += ask(trial)
+    heard(len(TRIALS), len(TRIALS))
     return found
+
+
+def paths(trial: Trial) -> list[Diagnosis]:
+    """D06 and D07: the attacks' ways on images that survived them."""
+    walks = [walked(trial, attack) for attack in trial.gradient_attacks]
+    return [overlooked(walks), converged(walks)]
 
 
 @dataclass(frozen=True)
@@ -90,7 +101,7 @@ class Path:
 
 def walked(trial: Trial, attack: Attack) -> Path:
     """Walk an attack again on images that survived it, looking at every step."""
-    stood = trial.record.attacked - trial.record.flipped([attack.label])
+    stood = trial.record.stood(attack.label)
     some = [s for s in trial.sample.subjects if s.key in stood][:WALKED]
     margins = np.full((len(some), attack.steps + 1), np.nan, np.float32)
     if not some:
@@ -128,16 +139,16 @@ def _reached(threat: Threat, predicted: int, subject: Subject, aim: int) -> bool
     return predicted != subject.label and bool(threat.goal.reached(predicted, int(aim)))
 
 
-def overlooked(paths: Iterable[Path]) -> Diagnosis:
+def overlooked(walks: Iterable[Path]) -> Diagnosis:
     """D06: no point on the way of an image that counts as robust is a flip."""
-    paths = list(paths)
-    images = sum(len(p.margins) for p in paths)
+    walks = list(walks)
+    images = sum(len(p.margins) for p in walks)
     if not images:
         return ok(
             "D06", "Every image tried was flipped by the gradient attacks; none was overlooked."
         )
-    flips = {key for p in paths for key in p.flips}
-    certain = {key for p in paths for key in p.lost}
+    flips = {key for p in walks for key in p.flips}
+    certain = {key for p in walks for key in p.lost}
     numbers = {"images": images, "flips": sorted(flips)[:10]}
     if certain:
         return fail(
@@ -158,9 +169,9 @@ def overlooked(paths: Iterable[Path]) -> Diagnosis:
     )
 
 
-def converged(paths: Iterable[Path]) -> Diagnosis:
+def converged(walks: Iterable[Path]) -> Diagnosis:
     """D07: the loss of what survives no longer falls at the end."""
-    found = {p.attack.label: still_falling(p.margins) for p in paths if len(p.margins)}
+    found = {p.attack.label: still_falling(p.margins) for p in walks if len(p.margins)}
     if not found:
         return ok("D07", "No image survived the gradient attacks, so nothing was left to converge.")
     label, fall = max(found.items(), key=lambda item: item[1])
@@ -270,7 +281,8 @@ def more_steps(trial: Trial) -> list[Diagnosis]:
         if field.high is not None and 2 * attack.steps > field.high:
             continue
         mine = trial.record.flipped([attack.label])
-        some = trial.sample.subjects[:TRIED]
+        known = trial.record.tried([attack.label])
+        some = [s for s in trial.sample.subjects if s.key in known][:TRIED]
         tried = max(tried, len(some))
         flipped = trial.flips(replace(attack, steps=2 * attack.steps), some, trial.top)
         added[attack.label] = len(flipped - mine)
@@ -394,3 +406,15 @@ def controls(trial: Trial) -> Diagnosis:
     return ok(
         "D22", "The attacks break a linear model, and a masked one is noticed.", shares=shares
     )
+
+
+def _single(ask: Callable[[Trial], Diagnosis]) -> Callable[[Trial], list[Diagnosis]]:
+    return lambda trial: [ask(trial)]
+
+
+TRIALS: tuple[Callable[[Trial], list[Diagnosis]], ...] = (
+    paths,
+    unbounded,
+    more_steps,
+    *map(_single, (one_restart_more, one_step, no_budget, controls)),
+)

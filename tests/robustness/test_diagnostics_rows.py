@@ -133,6 +133,24 @@ def test_d14_a_black_box_finds_what_the_gradient_does_not():
     assert statuses(record({"pgd": HEALTHY["pgd"]}, [PGD]))["D14"] == "skipped"
 
 
+def test_in_a_cascade_a_later_attack_is_not_blamed_for_what_it_was_spared():
+    """FGSM goes first and flips 30 of 100; PGD and a black box are tried on the others only."""
+    spared = lambda i, a, e: "settled" if a != "fgsm" and i < 30 else None  # noqa: E731
+    flips = {"fgsm": {4.0: set(range(30))}, "pgd": {4.0: set(range(30, 70))}}
+    flips["square"] = {4.0: set(range(30, 60))}
+    cascade = record(flips, ALL)
+    rows = cascade.outcomes
+    rows["status"] = [
+        spared(int(r.image), r.attack, r.epsilon) or r.status for r in rows.itertuples()
+    ]
+    rows.loc[rows.status == "settled", "adversarial_class"] = None
+    found_ = statuses(cascade)
+    assert (found_["D13"], found_["D14"], found_["D11"]) == ("ok", "ok", "skipped")
+    assert len(cascade.survivors) == 30
+    assert cascade.stood("pgd") == {str(i) for i in range(70, 100)}
+    assert cascade.tried(["pgd"]) == {str(i) for i in range(30, 100)}
+
+
 def test_d15_a_transferred_picture_flips_more():
     away = attack("transfer", "transfer")
     flips = HEALTHY | {"transfer": {4.0: set(range(70))}}
