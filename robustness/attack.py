@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -16,7 +16,7 @@ from keras import ops
 from robustness import draws, gradients, plugins, settings
 from robustness.errors import AttackError, SettingError
 from robustness.goals import Goal, predicted
-from robustness.losses import LOSSES
+from robustness.losses import LOSSES, stand_in
 from robustness.norms import Norm
 
 State = dict[str, Any]
@@ -204,17 +204,19 @@ class Look:
         self.forward = self.backward = 0
         self._seen: list[Seen] = []
 
-    def __call__(self, points: Any, *, loss: str | None = None) -> Seen:
+    def __call__(self, points: Any, *, loss: str | None = None, judged: bool = True) -> Seen:
+        """What the model says of `points`; not `judged`, they are no candidates (probes, say)."""
         seen = Seen(self, points, LOSSES[loss or self._loss])
         self.forward += points.shape[1] if len(points.shape) == 5 else 1
-        self._seen.append(seen)
+        if judged:
+            self._seen.append(seen)
         return seen
 
     def verdict(self) -> tuple[Any, Any, Any]:
         """The nearest point of each row that was looked at and reached the goal.
 
-        The point (rows, h, w, c) (the image where there is none), its distance (rows,), and whether
-        there is one (rows,).
+        The point (rows, h, w, c), its distance (rows,), and whether there is one (rows,); where there
+        is none the other two mean nothing.
         """
         task = self.task
         if not self._seen:
@@ -226,7 +228,7 @@ class Look:
             point = ops.where(task.per_row(news), fresh, point)
             far = ops.where(news, distance, far)
             reached = ops.logical_or(reached, hit)
-        return ops.where(task.per_row(reached), point, task.images), far, reached
+        return point, far, reached
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,6 +280,14 @@ class Attack(ABC):
                 f"{self.name} has no {norm.name} version; it works in {', '.join(self.norms)}. "
                 "Choose one of these norms, or another attack."
             )
+
+    def suited(self, goal: Goal, classes: int) -> tuple[Attack, str]:
+        """The attack as it runs towards `goal` on a model of so many classes, and what that replaces.
+
+        The second is a phrase for reports, "" where nothing was replaced.
+        """
+        loss, why = stand_in(self.loss, classes)
+        return (replace(self, loss=loss), why) if why else (self, "")
 
     @property
     def label(self) -> str:

@@ -19,12 +19,14 @@ from robustness.judge import Judge
 from robustness.manifest import data_digest, now
 from robustness.pictures import to_png
 from robustness.plan import Plan
+from robustness.rows import Rows
 from robustness.shelf import Shelf
 from robustness.store import (
     FAILED,
     FLIPPED,
     MISCLASSIFIED,
     ROBUST,
+    SETTLED,
     UNREADABLE,
     ImageRow,
     OutcomeRow,
@@ -75,6 +77,7 @@ class Auditor:
         self.judge = Judge(classifier, plan.threat)
         self.pending = Pending(store)
         self.slots = plan.slots
+        self._compiled: dict[tuple[Attack, int], Rows] = {}
 
     def run(self) -> None:
         started = time.monotonic()
@@ -136,10 +139,13 @@ class Auditor:
             self.progress(Progress(attack.label, done, total, *tally.values()))
 
         todo: list[ImageRow] = []
+        first = self.store.first_flips(self.plan.before(attack))
+        # How many epsilons of each image still stand, where an earlier attack has flipped it.
+        standing = {key: sum(e < flip for e in epsilons) for key, flip in first.items()}
         for row in self.store.image_rows():
             if row.key in settled:
                 continue
-            if status := _spared(row):
+            if status := _spared(row) or (SETTLED if standing.get(row.key) == 0 else ""):
                 self.pending.add(_spared_rows(row, attack.label, epsilons, status))
                 tally[MISCLASSIFIED] += status == MISCLASSIFIED
                 done += 1
@@ -152,6 +158,8 @@ class Auditor:
             nonlocal done
             row = rows.pop(subject.key)
             self.pending.add(self._outcomes(row, subject, attack.label, rungs))
+            beyond = epsilons[len(rungs) :]
+            self.pending.add(_spared_rows(row, attack.label, beyond, SETTLED))
             done += 1
             final = rungs[-1]
             if not final.reason:
@@ -160,7 +168,7 @@ class Auditor:
 
         report()
         while rows:
-            subjects = self._subjects(list(rows.values()))
+            subjects = self._subjects(list(rows.values()), standing)
             try:
                 with contextlib.closing(subjects):
                     engine.search(
@@ -169,9 +177,9 @@ class Auditor:
                         self.plan.threat,
                         subjects,
                         settle,
-                        slots=max(1, self.slots // attack.width),
                         seed=self.plan.seed,
                         all_steps=self.plan.all_steps,
+                        rows=self._rows(attack),
                     )
             except gradients.OutOfMemory as error:
                 if self.slots == 1:
@@ -182,7 +190,18 @@ class Auditor:
                 self.slots //= 2
         self.pending.flush()
 
-    def _subjects(self, rows: list[ImageRow]) -> Generator[engine.Subject]:
+    def _rows(self, attack: Attack) -> Rows:
+        """The attack's compiled rows, for as many images as fit now: tracing takes seconds."""
+        slots = max(1, self.slots // attack.width)
+        if (attack, slots) not in self._compiled:
+            self._compiled[attack, slots] = Rows(
+                self.classifier, attack, self.plan.threat, slots=slots, seed=self.plan.seed
+            )
+        return self._compiled[attack, slots]
+
+    def _subjects(
+        self, rows: list[ImageRow], standing: dict[str, int]
+    ) -> Generator[engine.Subject]:
         entries = {e.key: e for e in self.entries}
         pictures = self.shelf.stream((entries[r.key] for r in rows), self.classifier.input_shape)
         with contextlib.closing(pictures):
@@ -195,7 +214,8 @@ class Auditor:
                     )
                 if picture.pixels is None or row.clean_class is None:
                     raise RunError(f"{row.name} cannot be read any more: {picture.reason}")
-                yield engine.Subject(row.key, picture.pixels, row.clean_class)
+                rungs = standing.get(row.key)
+                yield engine.Subject(row.key, picture.pixels, row.clean_class, rungs)
 
     def _outcomes(
         self, row: ImageRow, subject: engine.Subject, label: str, rungs: list[engine.Rung]
@@ -273,15 +293,7 @@ class Auditor:
             ) -> None:
                 strips.append(self._strip(cases[walk], step, grid, row))
 
-            replay(
-                self.classifier,
-                attack,
-                self.plan.threat,
-                walks,
-                seen,
-                slots=max(1, self.slots // attack.width),
-                seed=self.plan.seed,
-            )
+            replay(self._rows(attack), self.judge, walks, seen)
             self.store.add(strips)
 
     def _strip(self, case: Case, step: int, grid: np.ndarray, row: np.ndarray) -> StripRow:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from robustness.scalings import (
     undecided,
 )
 
-# Batches are cut into these sizes, so that a compiled forward pass is traced four times at most.
-_SIZES = (64, 16, 8, 4, 1)
+# Batches are cut into these sizes, so that a compiled forward pass is traced three times at most.
+_SIZES = (64, 8, 1)
 
 
 class Classifier:
@@ -66,6 +66,7 @@ class Classifier:
         self.head: Head = find_head(model, self._probe(), head)
         self.class_names = _names(model, class_names, self.head.classes)
         self._predict = gradients.compile(self._forward)
+        self._see = gradients.compile(self.logits)
 
     @classmethod
     def load(cls, path: str | Path, *, trust: bool = False, **settings: Any) -> Classifier:
@@ -101,7 +102,7 @@ class Classifier:
         """Accuracy on `images` under each candidate scaling, and which one it speaks for."""
 
         def predict(scaling: Scaling, some: np.ndarray) -> np.ndarray:
-            return self._batched(some, scaling).argmax(axis=1)
+            return self._batched(some, lambda x: self._predict(scaling.apply(x))).argmax(axis=1)
 
         return choose_scaling(predict, images, labels, len(self.class_names))
 
@@ -114,7 +115,11 @@ class Classifier:
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities (n, classes), float32, by the user's own model; images in counts."""
-        return self._batched(images, self.scaling)
+        return self._batched(images, lambda x: self._predict(self.scaling.apply(x)))
+
+    def logits_of(self, images: np.ndarray) -> np.ndarray:
+        """`logits` of as many images as there are, compiled, in batches: (n, classes) float32."""
+        return self._batched(images, self._see)
 
     @cached_property
     def digest(self) -> str:
@@ -153,7 +158,7 @@ class Classifier:
     def _forward(self, inputs: Any) -> Any:
         return self.head.probabilities(inputs)
 
-    def _batched(self, images: np.ndarray, scaling: Scaling) -> np.ndarray:
+    def _batched(self, images: np.ndarray, see: Callable[[np.ndarray], Any]) -> np.ndarray:
         images = np.asarray(images)
         if images.shape[1:] != self.input_shape:
             raise ModelError(
@@ -162,8 +167,8 @@ class Classifier:
             )
         parts = [np.zeros((0, len(self.class_names)), "float32")]
         for part in _cut(images):
-            inputs = scaling.apply(np.asarray(part, "float32"))
-            parts.append(np.asarray(keras.ops.convert_to_numpy(self._predict(inputs)), "float32"))
+            rows = keras.ops.convert_to_numpy(see(np.asarray(part, "float32")))
+            parts.append(np.asarray(rows, "float32"))
         return np.concatenate(parts)
 
     def _chosen(self, scaling: str | Scaling | None) -> Scaling:

@@ -59,6 +59,10 @@ class _Climb:
     best: _Try | None = None
     near: float = np.inf
 
+    def ladder(self, epsilons: Sequence[float]) -> Sequence[float]:
+        """The epsilons that this image is to be settled at."""
+        return epsilons[: self.subject.rungs]
+
     def close(self, epsilon: float, job: _Try) -> None:
         """Write down what came of `epsilon`, and start counting anew."""
         flipped = job.flip is not None
@@ -191,7 +195,7 @@ class Climbing:
         settled = job.broken or (job.flip is not None and not self._all_steps)
         if not settled and not self._spent(job):
             return False
-        climb, epsilons = job.climb, self._threat.epsilons
+        climb, epsilons = job.climb, job.climb.ladder(self._threat.epsilons)
         self._bench.pay(job)
         held = job.flip is None and not job.broken
         if held and job.restart + 1 < self._attack.restarts:
@@ -289,7 +293,7 @@ class Approaching:
             self.queue.append(_Try(climb, job.rung, job.restart + 1))
             return
         best = climb.best or job
-        for epsilon in self._threat.epsilons:
+        for epsilon in climb.ladder(self._threat.epsilons):
             reached = best.flip is not None and best.flip.distances.of(norm) <= epsilon
             climb.floated = climb.near <= epsilon
             carried = bool(climb.rungs and climb.rungs[-1].flip)
@@ -318,6 +322,7 @@ def search(
     seed: int = 0,
     all_steps: bool = False,
     each: Callable[[], None] | None = None,
+    rows: Rows | None = None,
 ) -> None:
     """Run `attack` on every subject; `settle` hears of each image once, with a rung an epsilon.
 
@@ -329,12 +334,14 @@ def search(
     all_steps: a row leaves when its steps are spent, not at its first flip; the flip that counts is
         that of the last point, or else the first one found.
     each: called after every step.
+    rows: compiled already, for the same classifier, attack, threat, slots and seed.
 
     Raises
     ------
     SettingError: the attack has no version for the threat's norm.
     """
-    rows = Rows(classifier, attack, threat, slots=slots, seed=seed)
+    rows = rows or Rows(classifier, attack, threat, slots=slots, seed=seed)
+    slots = rows.slots
     bench = _Bench(rows, Judge(classifier, threat), threat.epsilons)
     program: Climbing | Approaching
     if attack.seeks == "closest":

@@ -73,10 +73,6 @@ def run(classifier: Classifier, images: np.ndarray, labels: np.ndarray | None) -
     return findings
 
 
-def _parts(images: np.ndarray) -> list[np.ndarray]:
-    return [images[i : i + 64].astype("float32") for i in range(0, len(images), 64)]
-
-
 def _numpy(tensor: Any) -> np.ndarray:
     return np.asarray(ops.convert_to_numpy(tensor))
 
@@ -286,7 +282,7 @@ def _saturated(classifier: Classifier, probabilities: np.ndarray) -> Finding:
 def _gradients(classifier: Classifier, images: np.ndarray) -> Finding:
     images = images[:GRADIENT_IMAGES]
     try:
-        found = np.concatenate([_margin_gradients(classifier, part) for part in _parts(images)])
+        found = _margin_gradients(classifier, images.astype("float32"))
     except (GradientError, LookupError) as error:
         return Finding(
             "D03-gradient-missing",

@@ -20,11 +20,15 @@ State = dict[str, Any]
 
 @dataclass(frozen=True)
 class Subject:
-    """A correctly classified image: its stable key, uint8 pixels (h, w, c), and its class."""
+    """A correctly classified image: its stable key, uint8 pixels (h, w, c), and its class.
+
+    `rungs`: how many of the epsilons, from the smallest on, are to be settled; all if None.
+    """
 
     key: str
     pixels: np.ndarray
     label: int
+    rungs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,15 +88,16 @@ class Rows:
         # Ordinary Python at tracing time: every row pays the same.
         self.passes = (look.forward, look.backward)
         arrays = {**state["task"], "step": task.step + 1}
-        best = {"point": point, "distance": distance, "step": task.step}
-        if self._closest:
-            nearer = ops.logical_and(reached, distance < state["best"]["distance"])
-            kept = state["best"]
-            best = {
-                "point": ops.where(task.per_row(nearer), point, kept["point"]),
-                "distance": ops.where(nearer, distance, kept["distance"]),
-                "step": ops.where(nearer, task.step, kept["step"]),
-            }
+        kept = state["best"]
+        if not self._closest:
+            # Nothing that asks for a distance: it would be computed at every step.
+            return {"task": arrays, "own": own, "best": {**kept, "point": point}}, reached
+        nearer = ops.logical_and(reached, distance < kept["distance"])
+        best = {
+            "point": ops.where(task.per_row(nearer), point, kept["point"]),
+            "distance": ops.where(nearer, distance, kept["distance"]),
+            "step": ops.where(nearer, task.step, kept["step"]),
+        }
         return {"task": arrays, "own": own, "best": best}, reached
 
     def _snap_rows(self, state: State, points: Any, radius: Any, index: Any) -> tuple[Any, Any]:

@@ -8,12 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from robustness.attack import Attack
-from robustness.classifier import Classifier
 from robustness.judge import Judge
 from robustness.optimization.iterate import iterate
 from robustness.rows import Place, Rows, State
-from robustness.threat import Threat
 
 
 @dataclass(frozen=True)
@@ -72,22 +69,16 @@ def trace(rows: Rows, walks: Sequence[Walk], seen: Callable[[int, int, State, in
 
 
 def replay(
-    classifier: Classifier,
-    attack: Attack,
-    threat: Threat,
+    rows: Rows,
+    judge: Judge,
     walks: Sequence[Walk],
     seen: Callable[[int, int, np.ndarray, np.ndarray], None],
-    *,
-    slots: int = 32,
-    seed: int = 0,
 ) -> None:
     """Walk known flips again, to show their steps.
 
     `seen(walk, step, picture, probabilities)` hears of every step from 1 on: the uint8 picture that
     would be saved then, and the user's model's (classes,) probabilities of it.
     """
-    rows = Rows(classifier, attack, threat, slots=slots, seed=seed)
-    judge = Judge(classifier, threat)
 
     def each(
         state: State, places: Sequence[int], jobs: Sequence[tuple[int, Walk]], steps: list[int]
@@ -100,7 +91,7 @@ def replay(
         for (number, _), step, grid, answer in zip(jobs, steps, grids, answers, strict=True):
             seen(number, step, grid, answer)
 
-    _walk(_Walking(rows, each), ((n, w) for n, w in enumerate(walks) if w.steps > 0), slots)
+    _walk(_Walking(rows, each), ((n, w) for n, w in enumerate(walks) if w.steps > 0), rows.slots)
 
 
 def _walk(program: _Walking, walks: Iterable[tuple[int, Walk]], slots: int) -> None:

@@ -17,6 +17,7 @@ from robustness.diagnostics.controls import break_control, masked_control_is_fla
 from robustness.diagnostics.looks import Sample, margin
 from robustness.diagnostics.record import WHITE, Record
 from robustness.errors import SettingError
+from robustness.judge import Judge
 from robustness.plan import Plan
 from robustness.rows import Place, Rows, Subject
 from robustness.shares import wilson
@@ -370,7 +371,8 @@ def no_budget(trial: Trial) -> Diagnosis:
 
         steps = min(attack.steps, 10)
         walks = [Walk(Place(s, 0.0), steps, 0.0) for s in some]
-        replay(trial.classifier, attack, trial.plan.threat, walks, seen, slots=8, seed=0)
+        rows = Rows(trial.classifier, attack, trial.plan.threat, slots=8, seed=0)
+        replay(rows, Judge(trial.classifier, trial.plan.threat), walks, seen)
         changed[attack.label] = len(moved)
     worst = max(changed, key=lambda k: changed[k])
     if changed[worst]:

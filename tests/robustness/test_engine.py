@@ -13,6 +13,7 @@ from robustness.errors import AttackError, SettingError
 from robustness.judge import Judge, Suspect, distances
 from robustness.norms import NORMS
 from robustness.pictures import from_png, to_png
+from robustness.rows import Rows
 from robustness.threat import Threat
 from robustness.walks import Walk, replay
 from tests.robustness.helpers import small_cnn, subjects
@@ -245,12 +246,10 @@ def test_a_walk_shown_again_ends_at_the_flip(case):
     flips = [(s, found[s.key][0]) for s in some if found[s.key][0].flip][:5]
     seen: dict[int, list] = {}
     replay(
-        classifier,
-        PGD(steps=10),
-        threat,
+        Rows(classifier, PGD(steps=10), threat, slots=3, seed=0),
+        Judge(classifier, threat),
         [Walk(engine.Place(s, 6.0, r.restart), r.step, 6.0) for s, r in flips],
         lambda walk, step, picture, row: seen.setdefault(walk, []).append((step, picture, row)),
-        slots=3,
     )
     for number, (subject, rung) in enumerate(flips):
         steps = seen[number]
