@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from keras import ops
 
@@ -36,10 +36,11 @@ class MIFGSM(Attack):
         gradient = look(state["point"]).gradient
         size = ops.mean(ops.abs(gradient), axis=(1, 2, 3), keepdims=True)
         momentum = self.decay * state["momentum"] + gradient / ops.maximum(size, 1e-30)
-        length = (
-            task.epsilon / self.steps
-            if self.step_size is None
-            else self.step_size + 0 * task.epsilon
-        )
-        move = task.per_row(length) * task.norm.steepest(momentum)
+        move = task.per_row(self._length(task)) * task.norm.steepest(momentum)
         return {"point": task.project(state["point"] - move), "momentum": momentum}
+
+    def _length(self, task: Task) -> Any:
+        """Of a step, (rows,)."""
+        if self.step_size is None:
+            return task.epsilon / self.steps
+        return self.step_size + 0 * task.epsilon

@@ -19,6 +19,9 @@ def doubts(
     `found` of `expected` outcomes are there; `images` has label and clean_class.
     """
     said = []
+    config = manifest.get("config")
+    for note in (config.get("replaced") if isinstance(config, Mapping) else None) or ():
+        said.append(f"{note}.")
     if not manifest.get("finished"):
         said.append("This run is not finished: the numbers cover what it had done so far.")
     elif found < expected:

@@ -296,7 +296,7 @@ def _share(rate: Any, metric: str) -> Share | None:
         return rate.robust_accuracy
     # Of one class: what was right before the attack, of what could be read.
     t = rate.tally
-    right = t.flipped + t.robust + t.failed
+    right = t.flipped + t.robust + t.failed + t.settled
     return None if rate.robust_accuracy is None else Share.of(right, right + t.misclassified)
 
 

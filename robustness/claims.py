@@ -16,6 +16,7 @@ from robustness.store import (
     FLIPPED,
     MISCLASSIFIED,
     ROBUST,
+    SETTLED,
     STATUSES,
     UNREADABLE,
     ImageRow,
@@ -143,6 +144,7 @@ def contradictions(claims: Claims) -> Iterator[Fault]:
         else:
             yield from _of_the_row(claims, claims.images[row["image"]], row)
     yield from _of_the_ladder(claims)
+    yield from _of_the_cascade(claims)
 
 
 def _of_the_row(claims: Claims, image: ImageRow, row: Mapping[str, Any]) -> Iterator[Fault]:
@@ -198,6 +200,20 @@ def _of_the_ladder(claims: Claims) -> Iterator[Fault]:
             image = claims.images.get(row["image"])
             if image is not None:
                 yield fault(ROW, said, image, row)
+
+
+def _of_the_cascade(claims: Claims) -> Iterator[Fault]:
+    """What an attack was spared, another has flipped within the same budget."""
+    lowest: dict[str, float] = {}
+    for row in claims.outcomes:
+        if row["status"] == FLIPPED:
+            lowest[row["image"]] = min(lowest.get(row["image"], math.inf), row["epsilon"])
+    for row in claims.outcomes:
+        image = claims.images.get(row["image"])
+        spared = row["status"] == SETTLED and image is not None
+        if spared and row["epsilon"] < lowest.get(row["image"], math.inf):
+            said = "The row says settled, but no attack flips the image within this epsilon."
+            yield fault(ROW, said, image, row)
 
 
 def _kept(claims: Claims, image: ImageRow) -> bool:

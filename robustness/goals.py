@@ -33,6 +33,14 @@ class Goal(ABC):
         """Whether each predicted class is what the attacker wants, (rows,) bool; arrays or tensors."""
 
     @abstractmethod
+    def route(self, aims: Any, others: Any) -> tuple[Any, Any]:
+        """The class to leave and the class to come to, each (rows,), where `others` is no row's aim."""
+
+    @abstractmethod
+    def destinations(self, classes: int) -> int:
+        """How many of so many classes an image may be led to."""
+
+    @abstractmethod
     def concerns(self, label: int) -> bool:
         """Whether an image of class `label` can be attacked with this goal."""
 
@@ -53,6 +61,12 @@ class Untargeted(Goal):
 
     def reached(self, predicted: Any, aims: Any) -> Any:
         return predicted != aims
+
+    def route(self, aims: Any, others: Any) -> tuple[Any, Any]:
+        return aims, others
+
+    def destinations(self, classes: int) -> int:
+        return classes - 1
 
     def concerns(self, label: int) -> bool:
         return True
@@ -75,6 +89,12 @@ class Targeted(Goal):
 
     def reached(self, predicted: Any, aims: Any) -> Any:
         return predicted == aims
+
+    def route(self, aims: Any, others: Any) -> tuple[Any, Any]:
+        return others, aims
+
+    def destinations(self, classes: int) -> int:
+        return 1
 
     def concerns(self, label: int) -> bool:
         return label != self.target

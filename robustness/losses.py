@@ -29,4 +29,56 @@ def margin(logits: Any, classes: Any) -> Any:
     return others - ops.sum(logits * onehot, axis=-1)
 
 
-LOSSES: dict[str, Callable[[Any, Any], Any]] = {"cross_entropy": cross_entropy, "margin": margin}
+def _spread(logits: Any, last: int) -> Any:
+    """What a difference of logits ratio divides by, (rows,) or 1.
+
+    The best logit less the mean of those that rank third to `last`, as far as there are so many: the
+    ratio does not change when all logits are scaled or shifted. With two classes every such ratio is
+    constant, so that the difference stands undivided: a margin cannot saturate.
+    """
+    classes = logits.shape[-1]
+    if classes < 3:
+        return 1.0
+    best = ops.top_k(logits, min(last, classes))[0]
+    return best[:, 0] - ops.mean(best[:, 2:], axis=-1) + 1e-12
+
+
+def dlr(logits: Any, classes: Any) -> Any:
+    """Difference of logits ratio ``(max_{j != c} z_j - z_c) / (z_(1) - z_(3))``; with two classes the margin.
+
+    Croce & Hein 2020, arXiv:2003.01690, eq. 6.
+    """
+    return margin(logits, classes) / _spread(logits, 3)
+
+
+def toward(logits: Any, source: Any, destination: Any) -> Any:
+    """Targeted ratio ``(z_s - z_d) / (z_(1) - (z_(3) + z_(4)) / 2)``: low where d beats s.
+
+    Croce & Hein 2020, arXiv:2003.01690, eq. 7. With three classes the third alone is taken off, with
+    two nothing is divided.
+    """
+    apart = _onehot(logits, source) - _onehot(logits, destination)
+    return ops.sum(logits * apart, axis=-1) / _spread(logits, 4)
+
+
+LOSSES: dict[str, Callable[[Any, Any], Any]] = {
+    "cross_entropy": cross_entropy,
+    "margin": margin,
+    "dlr": dlr,
+}
+
+
+def stand_in(name: str, classes: int) -> tuple[str, str]:
+    """The loss that stands in for `name` on a model of so many classes, and why; "" if none need."""
+    if name == "dlr" and classes < 3:
+        return "margin", "DLR needs three classes; with two the margin is lowered"
+    return name, ""
+
+
+def toward_says(classes: int) -> str:
+    """What `toward` leaves out on a model of so many classes; "" if nothing."""
+    if classes < 3:
+        return "targeted DLR needs four classes; with two the margin is lowered"
+    if classes < 4:
+        return "targeted DLR needs four classes; with three it divides by the first less the third"
+    return ""

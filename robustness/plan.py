@@ -18,7 +18,8 @@ class Plan:
     """The part of an audit that a resumed run must share. SettingError if it cannot be run.
 
     `evidence` is "flips" (the pictures that flipped stay on disk), "none", or a number (those of
-    the first so many images).
+    the first so many images). In a `cascade` each attack sees only what still stands. `replaced` says, a
+    sentence each, what was run in place of what was asked for.
     """
 
     attacks: tuple[Attack, ...]
@@ -27,6 +28,8 @@ class Plan:
     slots: int
     all_steps: bool
     evidence: str
+    cascade: bool = False
+    replaced: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.attacks:
@@ -45,6 +48,11 @@ class Plan:
             raise SettingError(f"The same attack was given twice: {', '.join(labels)}.")
         for attack in self.attacks:
             attack.expect_norm(self.threat.norm)
+
+    def before(self, attack: Attack) -> tuple[str, ...]:
+        """The labels of the attacks that spare `attack` what they flip: those before it in a cascade."""
+        labels = tuple(a.label for a in self.attacks)
+        return labels[: labels.index(attack.label)] if self.cascade else ()
 
     def keeps(self, position: int) -> bool:
         """Whether the pictures of the image at `position` stay on disk."""
@@ -73,4 +81,6 @@ class Plan:
             "slots": self.slots,
             "all_steps": self.all_steps,
             "evidence": self.evidence,
+            "cascade": self.cascade,
+            "replaced": list(self.replaced),
         }

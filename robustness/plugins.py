@@ -12,7 +12,8 @@ from typing import Any
 from robustness.errors import SettingError
 
 ATTACKS, MODELS, REPORTS = "robustness.attacks", "robustness.models", "robustness.reports"
-_WORDS = {ATTACKS: "attack", MODELS: "model", REPORTS: "kind of report"}
+ENSEMBLES = "robustness.ensembles"
+_WORDS = {ATTACKS: "attack", ENSEMBLES: "ensemble of attacks", MODELS: "model", REPORTS: "kind of report"}
 
 
 def names(group: str) -> list[str]:
@@ -20,9 +21,9 @@ def names(group: str) -> list[str]:
     return sorted({point.name for point in entry_points(group=group)})
 
 
-def expect(group: str, name: str) -> None:
-    """SettingError, with the nearest name, unless `name` is installed."""
-    known = names(group)
+def expect(group: str, name: str, *others: str) -> None:
+    """SettingError, with the nearest name, unless `name` is installed in one of these groups."""
+    known = sorted({name for each in (group, *others) for name in names(each)})
     if name in known:
         return
     near = get_close_matches(name, known, n=1)

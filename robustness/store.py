@@ -23,8 +23,9 @@ from robustness.errors import RunError
 
 SCHEMA = 1
 FLIPPED, ROBUST, MISCLASSIFIED = "flipped", "robust", "misclassified"
-UNREADABLE, FAILED = "unreadable", "failed"
-STATUSES = (FLIPPED, ROBUST, MISCLASSIFIED, UNREADABLE, FAILED)
+UNREADABLE, FAILED, SETTLED = "unreadable", "failed", "settled"
+STATUSES = (FLIPPED, ROBUST, MISCLASSIFIED, UNREADABLE, FAILED, SETTLED)
+"""Settled: in a cascade, an earlier attack flips the image within this epsilon, so this one never ran."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,6 +259,17 @@ class Run:
             for image, pngs in done.items()
             if len(pngs) == expected and all(self.evidence_intact(p) for p in set(pngs))
         }
+
+    def first_flips(self, attacks: Iterable[str]) -> dict[str, float]:
+        """The smallest epsilon at which any of `attacks` flips an image, by the image's key."""
+        first: dict[str, float] = {}
+        for attack in attacks:
+            for image, epsilon in self._db.execute(
+                "SELECT image, min(epsilon) FROM outcomes WHERE attack = ? AND status = ? GROUP BY image",
+                (attack, FLIPPED),
+            ):
+                first[image] = min(epsilon, first.get(image, epsilon))
+        return first
 
     def count(self, attack: str | None = None, epsilon: float | None = None) -> dict[str, int]:
         """How many outcomes have each status; of one attack, at one epsilon, if given."""

@@ -30,6 +30,7 @@ Examples:
   robustness audit -m model.keras -i photos/ -a pgd -e 1,2,4,8
   robustness audit -i dogs-vs-cats.zip --held-out --limit 300
   robustness audit -a pgd:steps=100,restarts=5 -a mi-fgsm --norm linf
+  robustness audit --attack autoattack               an ensemble: each attack sees what still stands
   robustness audit --config audit.toml               what `robustness init` wrote
   robustness audit --resume audit-run-20261123-101500
 """
@@ -58,7 +59,7 @@ def audit(
         typer.Option(
             "--attack",
             "-a",
-            help=f"NAME or NAME:parameter=value,...; again for more. [default: {ATTACK}]",
+            help=f"NAME or NAME:parameter=value,..., or an ensemble; again for more. [default: {ATTACK}]",
         ),
     ] = None,
     epsilon: Annotated[
@@ -79,6 +80,13 @@ def audit(
             "--all-steps", help="Take every step and report the last point, not the first flip."
         ),
     ] = False,
+    cascade: Annotated[
+        bool | None,
+        typer.Option(
+            "--cascade/--no-cascade",
+            help="Each attack sees only what still stands; by itself so with an ensemble.",
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(help="At most so many pictures, a random sample in balance.")
     ] = None,
@@ -150,7 +158,7 @@ def audit(
     options: dict[str, Any] = {
         "model": model, "images": images, "attack": attack or [ATTACK], "epsilon": epsilon,
         "steps": steps, "step_size": step_size, "restarts": restarts, "norm": norm,
-        "target": target, "all_steps": all_steps, "limit": limit, "per_class": per_class,
+        "target": target, "all_steps": all_steps, "cascade": cascade, "limit": limit, "per_class": per_class,
         "held_out": held_out, "seed": seed, "classes": classes, "scaling": scaling,
         "trust_model": trust_model, "evidence": evidence, "batch_size": batch_size,
         "accuracy": accuracy, "thorough": thorough, "report": report or [REPORT], "gate": None,
@@ -224,11 +232,11 @@ def perform(
         console.print(f"Loading {options['model']} ...", markup=False)
     wake_backend()
     from model_zoo import load
-    from robustness.attack import create, find
     from robustness.auditing import audit as run_audit
+    from robustness.ensembles import create
 
     classes = options["classes"].split(",") if options["classes"] else None
-    attacks = [_made(create, find, number, one, where) for number, one in enumerate(named)]
+    attacks = [_made(create, number, one, where) for number, one in enumerate(named)]
     model = _model(load, options, classes)
     try:
         with Display(console, quiet=quiet) as display:
@@ -247,6 +255,7 @@ def perform(
                 only=only,
                 seed=options["seed"],
                 all_steps=options["all_steps"],
+                cascade=options.get("cascade"),
                 evidence=options["evidence"],
                 batch_size=options["batch_size"],
                 run=folder,
@@ -285,13 +294,11 @@ def _expect_audited(
             )
 
 
-def _made(
-    create: Any, find: Any, number: int, named: tuple[str, dict[str, Any]], where: Path | None
-) -> Any:
-    """An attack; an error says where it stands in the file, if it came from one."""
+def _made(create: Any, number: int, named: tuple[str, dict[str, Any]], where: Path | None) -> Any:
+    """An attack or ensemble; an error says where it stands in the file, if it came from one."""
     name, parameters = named
     try:
-        return create(find(name), parameters)
+        return create(name, parameters)
     except SettingError as error:
         if where is None:
             raise
@@ -301,7 +308,7 @@ def _made(
 def _named(text: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Name and parameters of `pgd:steps=20,restarts=2`, those for all attacks included."""
     name, _, rest = text.partition(":")
-    plugins.expect(plugins.ATTACKS, name)
+    plugins.expect(plugins.ATTACKS, name, plugins.ENSEMBLES)
     parameters: dict[str, Any] = {
         key: options[key] for key in ("steps", "step_size", "restarts") if options[key] is not None
     }
@@ -359,6 +366,8 @@ def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
     console = stdout()
     console.print(outcome_table(summary))
     console.print(f"\n{summary.sentence}", markup=False, soft_wrap=True)
+    for note in summary.config.get("replaced") or ():
+        console.print(f"replaced: {note}.", markup=False, soft_wrap=True)
     for one in summary.manifest.get("diagnostics", ()):
         if one["status"] in ("warn", "fail"):
             said = f"{one['status']} {one['id']} {one['title']}? {one['sentence']}"

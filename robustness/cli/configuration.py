@@ -100,6 +100,7 @@ def _threat(table: Section, options: dict[str, Any]) -> None:
 def _run(table: Section, options: dict[str, Any]) -> None:
     options["seed"] = table.whole("seed", None)
     options["all_steps"] = table.flag("all_steps", None)
+    options["cascade"] = table.flag("cascade", None)
     options["thorough"] = table.flag("thorough", None)
     options["batch_size"] = table.whole("batch_size", None, low=1)
     options["report"] = _words(table, "reports")
@@ -115,7 +116,7 @@ def _run(table: Section, options: dict[str, Any]) -> None:
 def _attack(table: Section) -> tuple[str, dict[str, Any]]:
     name = table.text("name")
     try:
-        plugins.expect(plugins.ATTACKS, name)
+        plugins.expect(plugins.ATTACKS, name, plugins.ENSEMBLES)
     except SettingError as error:
         raise table.wrong("name", f"an installed attack. {error}") from None
     parameters = table.rest()

@@ -32,7 +32,7 @@ norm = "linf"                  # linf, l2, l1 or l0
 epsilons = [1, 2, 4]           # budgets in counts of 255; "4/255" is 4
 #target = "dog"                # the class to reach; any other class if not given
 
-[[attacks]]                    # again for more; `robustness attacks NAME` lists the parameters
+[[attacks]]                    # again for more, or an ensemble; `robustness attacks` lists them
 name = "pgd"
 steps = 20
 #restarts = 1
@@ -41,6 +41,7 @@ steps = 20
 [run]
 seed = 0                       # of the sample and of the attacks
 #all_steps = false             # take every step and report the last point, not the first flip
+#cascade = false               # each attack sees only what still stands; by itself so with an ensemble
 #thorough = false              # ask the dear diagnostics too: they run attacks again
 #evidence = "flips"            # which pictures stay on disk: "flips", "none", or a number of images
 #batch_size = 32               # rows that advance together; from the memory there is if not given

@@ -158,4 +158,4 @@ assert not {{"tensorflow", "keras"}} & set(sys.modules), "a framework was import
 def test_statuses_are_the_words_of_the_design():
     from robustness import store
 
-    assert store.STATUSES == (FLIPPED, ROBUST, "misclassified", "unreadable", "failed")
+    assert store.STATUSES == (FLIPPED, ROBUST, "misclassified", "unreadable", "failed", "settled")

@@ -1,0 +1,114 @@
+"""Auto-PGD and its targeted version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from keras import ops
+
+from attacks.pacing import PACES
+from attacks.targets import ranked
+from robustness import losses
+from robustness.attack import Attack, Look, State, Task
+from robustness.goals import Goal
+from robustness.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ascent(Attack):
+    """Steps with momentum that shorten themselves, going back to the best point when they do."""
+
+    paper: ClassVar[str] = "Croce & Hein 2020, arXiv:2003.01690; l1: 2021, arXiv:2103.01208"
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
+
+    steps: int = setting(100, "number of steps", low=2, high=100_000)
+    rho: float = setting(
+        0.75, "share of steps that must gain, or the step is halved", low=0, high=1
+    )
+    momentum: float = setting(0.75, "weight of the new direction; the rest is drift", low=0, high=1)
+
+    def init(self, task: Task) -> State:
+        start, zero = task.random_start(), 0 * task.epsilon
+        kept = PACES[task.norm.name].begin(task)
+        here = {"point": start, "previous": start, "loss": zero - 1e30}
+        best = {"best": start, "best_gradient": ops.zeros_like(start), "best_loss": zero + 1e30}
+        return here | best | kept
+
+    def _next(self, task: Task, state: State, loss: Any, gradient: Any, steps: int) -> State:
+        """The state after a look at the point; `steps` is how many such looks there will be."""
+        pace, point, wide = PACES[task.norm.name], state["point"], task.per_row
+        better = loss < state["best_loss"]
+        best = {
+            "best": ops.where(wide(better), point, state["best"]),
+            "best_gradient": ops.where(wide(better), gradient, state["best_gradient"]),
+            "best_loss": ops.where(better, loss, state["best_loss"]),
+        }
+        kept, back = pace.turn(task, state | best, loss, steps, self.rho)
+        here = {
+            "point": ops.where(wide(back), best["best"], point),
+            "gradient": ops.where(wide(back), best["best_gradient"], gradient),
+        }
+        moved = pace.move(task, state | best | here, kept, self.momentum)
+        return {"point": moved, "previous": here["point"], "loss": loss} | best | kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class APGD(_Ascent):
+    """Projected descent that needs no step size: it halves its own at checkpoints.
+
+    Croce & Hein 2020, arXiv:2003.01690, alg. 1; in l1 the sparse steps of Croce & Hein 2021,
+    arXiv:2103.01208, alg. 1, with the exact projection onto ball and box, and one epsilon throughout
+    where theirs comes down from three.
+    """
+
+    name: ClassVar[str] = "apgd"
+
+    restarts: int = setting(1, "independent starts of each image", low=1, high=10_000)
+
+    def step(self, task: Task, state: State, look: Look) -> State:
+        seen = look(state["point"])
+        return self._next(task, state, seen.loss, seen.gradient, self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class APGDT(_Ascent):
+    """APGD with the targeted DLR loss: each start goes for another class, the likeliest first.
+
+    Croce & Hein 2020, arXiv:2003.01690, sec. 4.2, eq. 7. The first step looks at the image itself,
+    whose logits rank the classes. What eq. 7 becomes with fewer than four: `losses.toward`.
+    """
+
+    name: ClassVar[str] = "apgd-t"
+
+    targets: int = setting(9, "classes gone for, one a start; at most all others", low=1, high=1000)
+    loss: str = setting("dlr", "loss that is lowered: DLR, targeted", choices=("dlr",))
+
+    @property
+    def restarts(self) -> int:
+        return self.targets
+
+    def suited(self, goal: Goal, classes: int) -> tuple[Attack, str]:
+        # A goal with a target of its own leaves no other class to go for.
+        fewer = min(self.targets, goal.destinations(classes))
+        return replace(self, targets=fewer), losses.toward_says(classes)
+
+    def init(self, task: Task) -> State:
+        return super().init(task) | {"other": 0 * task.restart}
+
+    def step(self, task: Task, state: State, look: Look) -> State:
+        first = task.step == 0
+        wide = task.per_row(first)
+        seen = look(ops.where(wide, task.images, state["point"]))
+        other = ops.where(first, ranked(seen.logits, task.aims, task.restart), state["other"])
+
+        def lowered(logits: Any) -> Any:
+            return losses.toward(logits, *task.goal.route(task.aims, other))
+
+        later = replace(task, step=task.step - 1)
+        moved = self._next(
+            later, state, lowered(seen.logits), seen.gradient_of(lowered), self.steps - 1
+        )
+        like = {name: wide if len(x.shape) == 4 else first for name, x in moved.items()}
+        kept = {name: ops.where(like[name], state[name], x) for name, x in moved.items()}
+        return kept | {"other": other}

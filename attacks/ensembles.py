@@ -1,0 +1,97 @@
+"""The presets: AutoAttack as published, and three of this project's own by what they cost."""
+
+from __future__ import annotations
+
+from robustness.ensembles import Ensemble
+
+_SOURCE = "Croce & Hein 2020, arXiv:2003.01690"
+_LEADS = (
+    "with two classes cross-entropy, DLR and the margin give APGD the same steps (each rises with the "
+    "others; DLR alone is constant), and there is one class to go for: "
+)
+
+AUTOATTACK = Ensemble(
+    "autoattack",
+    _SOURCE,
+    "standard AutoAttack: two of gradients, one of boundaries, one of queries",
+    members=(
+        ("apgd", {"loss": "cross_entropy"}),
+        ("apgd-t", {"targets": 9}),
+        ("fab-t", {"targets": 9}),
+        ("square", {"steps": 5000}),
+    ),
+    two=(
+        ("apgd", {"loss": "margin", "restarts": 2}),
+        ("fab", {}),
+        ("square", {"steps": 5000}),
+    ),
+    why=f"{_LEADS}APGD-CE and APGD-T became two starts of apgd on the margin, FAB-T became fab",
+)
+
+PLUS = Ensemble(
+    "autoattack-plus",
+    _SOURCE,
+    "AutoAttack's plus version: untargeted attacks from five starts too",
+    members=(
+        ("apgd", {"loss": "cross_entropy", "restarts": 5}),
+        ("apgd", {"loss": "dlr", "restarts": 5}),
+        ("fab", {"restarts": 5}),
+        ("square", {"steps": 5000, "restarts": 5}),
+        ("apgd-t", {"targets": 9}),
+        ("fab-t", {"targets": 9}),
+    ),
+    two=(
+        ("apgd", {"loss": "margin", "restarts": 11}),
+        ("fab", {"restarts": 6}),
+        ("square", {"steps": 5000, "restarts": 5}),
+    ),
+    why=f"{_LEADS}APGD-CE, APGD-DLR and APGD-T became eleven starts of apgd on the margin, FAB and "
+    "FAB-T six of fab",
+)
+
+QUICK = Ensemble(
+    "quick",
+    "this project",
+    "seconds, for a pull request: finds what is weak, proves nothing strong",
+    members=(
+        ("fgsm", {}),
+        ("apgd", {"steps": 20, "loss": "margin"}),
+        ("square", {"steps": 100}),
+    ),
+)
+
+STANDARD = Ensemble(
+    "standard",
+    "this project",
+    "minutes: gradients from several starts, and queries",
+    members=(
+        ("apgd", {"steps": 50, "loss": "cross_entropy"}),
+        ("apgd-t", {"steps": 50, "targets": 3}),
+        ("square", {"steps": 1000}),
+    ),
+    two=(
+        ("apgd", {"steps": 50, "loss": "margin", "restarts": 3}),
+        ("square", {"steps": 1000}),
+    ),
+    why=f"{_LEADS}APGD-CE and APGD-T became three starts of apgd on the margin",
+)
+
+THOROUGH = Ensemble(
+    "thorough",
+    "this project",
+    "hours: twice AutoAttack's steps and queries, from more starts",
+    members=(
+        ("apgd", {"steps": 200, "loss": "cross_entropy", "restarts": 3}),
+        ("apgd", {"steps": 200, "loss": "dlr", "restarts": 3}),
+        ("apgd-t", {"steps": 200, "targets": 9}),
+        ("fab-t", {"steps": 200, "targets": 9}),
+        ("square", {"steps": 10_000}),
+    ),
+    two=(
+        ("apgd", {"steps": 200, "loss": "margin", "restarts": 10}),
+        ("fab", {"steps": 200, "restarts": 3}),
+        ("square", {"steps": 10_000}),
+    ),
+    why=f"{_LEADS}APGD-CE, APGD-DLR and APGD-T became ten starts of apgd on the margin, FAB-T three "
+    "of fab",
+)

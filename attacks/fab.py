@@ -1,0 +1,127 @@
+"""Fast adaptive boundary attack and its targeted version."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+from keras import ops
+
+from attacks.targets import ranked
+from robustness.attack import Attack, Look, Seen, State, Task
+from robustness.goals import Goal
+from robustness.norms import NORMS
+from robustness.planes import PLANES
+from robustness.settings import setting
+
+DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
+"""The norm that a slope is divided by: how much a change of size one can gain."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Boundary(Attack):
+    """Onto the nearest plane between two classes, a little beyond it, and a step back to the image."""
+
+    paper: ClassVar[str] = "Croce & Hein 2020, arXiv:1907.02044"
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
+    seeks: ClassVar[Literal["any", "closest"]] = "closest"
+
+    steps: int = setting(100, "number of steps", low=1, high=100_000)
+    alpha_max: float = setting(0.1, "most that the image's own projection weighs", low=0, high=1)
+    eta: float = setting(1.05, "how far beyond the plane, in projections", low=1, high=10)
+    beta: float = setting(0.9, "share of the change kept after a flip", low=0.01, high=1)
+
+    def _nearest(self, task: Task, seen: Seen, others: list[Any]) -> tuple[Any, Any]:
+        """Normal (rows, h, w, c) and gap (rows,) of the nearest plane between the classes."""
+        classes, size = seen.logits.shape[-1], NORMS[DUAL[task.norm.name]].size
+        normal, gap, least = None, None, None
+        for other in others:
+            source, destination = task.goal.route(task.aims, other)
+            apart = ops.one_hot(source, classes) - ops.one_hot(destination, classes)
+            ahead, slope = ops.sum(seen.logits * apart, axis=-1), seen.pull(apart)
+            far = ops.abs(ahead) / ops.maximum(size(slope), 1e-30)
+            if normal is None:
+                normal, gap, least = slope, ahead, far
+            else:
+                nearer = far < least
+                normal = ops.where(task.per_row(nearer), slope, normal)
+                gap, least = ops.where(nearer, ahead, gap), ops.minimum(far, least)
+        return normal, gap
+
+    def _move(self, task: Task, point: Any, seen: Seen, others: list[Any], look: Look) -> Any:
+        normal, gap = self._nearest(task, seen, others)
+        apart = ops.sum(normal * (point - task.images), axis=(1, 2, 3))
+        here = _onto(task, normal, -gap, point)
+        home = _onto(task, normal, apart - gap, task.images)
+        sizes = task.norm.size(here), task.norm.size(home)
+        weight = ops.minimum(sizes[0] / ops.maximum(sizes[0] + sizes[1], 1e-12), self.alpha_max)
+        alpha = task.per_row(weight)
+        ahead = (1 - alpha) * (point + self.eta * here) + alpha * (task.images + self.eta * home)
+        ahead = task.clip(ahead)
+        back = task.images + self.beta * (ahead - task.images)
+        return ops.where(task.per_row(look(ahead).hit), back, ahead)
+
+
+def _onto(task: Task, normal: Any, gain: Any, point: Any) -> Any:
+    """From `point` to the nearest picture on the plane where the gap has grown by `gain`."""
+    size = math.prod(point.shape[1:])
+    normal, low, high = (ops.reshape(x, (-1, size)) for x in (normal, -point, 255.0 - point))
+    return ops.reshape(PLANES[task.norm.name](normal, gain, low, high), ops.shape(point))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FAB(_Boundary):
+    """Smallest change: linearise, project onto the nearest decision boundary inside the box, go on.
+
+    Croce & Hein 2020, arXiv:1907.02044, alg. 1. Of many classes the likeliest `rivals` are projected
+    upon, where theirs takes all. Their final search on the line to the image is the engine's.
+    """
+
+    name: ClassVar[str] = "fab"
+
+    rivals: int = setting(9, "classes whose boundary is looked at", low=1, high=1000)
+    restarts: int = setting(1, "starts of each image; the first is the image", low=1, high=10_000)
+
+    def init(self, task: Task) -> State:
+        # Later starts lie in half the ball (the authors' code).
+        away = ops.where(task.restart > 0, 0.5, 0.0)
+        start = task.random_start() - task.images
+        return {"point": task.images + task.per_row(away) * start}
+
+    def step(self, task: Task, state: State, look: Look) -> State:
+        seen = look(state["point"])
+        count = min(self.rivals, task.goal.destinations(seen.logits.shape[-1]))
+        others = [ranked(seen.logits, task.aims, 0 * task.restart + k) for k in range(count)]
+        return {"point": self._move(task, state["point"], seen, others, look)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FABT(_Boundary):
+    """FAB towards one class a start, the likeliest first: one backward pass a step.
+
+    Croce & Hein 2020, arXiv:2003.01690, sec. 5: what AutoAttack runs where there are many classes.
+    """
+
+    name: ClassVar[str] = "fab-t"
+
+    targets: int = setting(9, "classes gone for, one a start; at most all others", low=1, high=1000)
+
+    @property
+    def restarts(self) -> int:
+        return self.targets
+
+    def suited(self, goal: Goal, classes: int) -> tuple[Attack, str]:
+        return replace(self, targets=min(self.targets, goal.destinations(classes))), ""
+
+    def init(self, task: Task) -> State:
+        return {"point": task.images, "other": 0 * task.restart}
+
+    def step(self, task: Task, state: State, look: Look) -> State:
+        seen = look(state["point"])
+        first = ranked(seen.logits, task.aims, task.restart)
+        other = ops.where(task.step == 0, first, state["other"])
+        return {
+            "point": self._move(task, state["point"], seen, [other], look),
+            "other": other,
+        }

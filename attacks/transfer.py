@@ -1,0 +1,171 @@
+"""What makes a momentum attack transfer, each a parameter: they combine as one likes.
+
+`ni-fgsm`, `di-fgsm`, `ti-fgsm` and `vmi-fgsm` are one recipe with one of them set;
+`vmi-fgsm:nesterov=true,diversity=0.5,kernel=15` has all four.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from keras import ops
+
+from attacks.mi_fgsm import MIFGSM
+from robustness.attack import Look, State, Task
+from robustness.settings import setting
+
+NESTEROV, DIVERSITY = "take the gradient one step of momentum ahead", "chance of a shrunken input"
+KERNEL = "pixels across the Gaussian that smooths gradients; 0 for none"
+NEIGHBOURS = "points around whose gradients steady the direction; 0 for none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Transfer(MIFGSM):
+    """MI-FGSM whose gradients are taken ahead, through smaller inputs, smoothed, or steadied."""
+
+    nesterov: bool = setting(False, NESTEROV)
+    diversity: float = setting(0.0, DIVERSITY, low=0, high=1)
+    smallest: float = setting(0.9, "least side of a shrunken input, as a share", low=0.1, high=1)
+    kernel: int = setting(0, KERNEL, low=0, high=999)
+    neighbours: int = setting(0, NEIGHBOURS, low=0, high=1000)
+    reach: float = setting(1.5, "size of the neighbourhood in epsilons", low=0, high=100)
+
+    @property
+    def width(self) -> int:
+        return max(1, self.neighbours)
+
+    def init(self, task: Task) -> State:
+        zero = ops.zeros_like(task.images)
+        return {"point": task.images, "momentum": zero, "variance": zero}
+
+    def step(self, task: Task, state: State, look: Look) -> State:
+        point, length = state["point"], task.per_row(self._length(task))
+        drift = length * self.decay * state["momentum"] if self.nesterov else 0.0
+        ahead = self.nesterov or self.diversity
+        gradient = self._gradient(task, look, ops.expand_dims(point - drift, 1), judged=not ahead)
+        steady = self._smooth(gradient + state["variance"])
+        size = ops.mean(ops.abs(steady), axis=(1, 2, 3), keepdims=True)
+        momentum = self.decay * state["momentum"] + steady / ops.maximum(size, 1e-30)
+        after = {"point": task.project(point - length * task.norm.steepest(momentum))}
+        return after | {
+            "momentum": momentum,
+            "variance": self._variance(task, point, gradient, look),
+        }
+
+    def _gradient(self, task: Task, look: Look, points: Any, *, judged: bool) -> Any:
+        """The mean gradient at points (rows, k, h, w, c), seen smaller by chance."""
+        if not self.diversity:
+            return ops.mean(look(points, judged=judged).gradient, axis=1)
+        down, across = shrinking(task, self.diversity, self.smallest)
+        seen = look(sandwich(down, points, across), judged=judged)
+        turned = [ops.transpose(m, (0, 2, 1)) for m in (down, across)]
+        return ops.mean(sandwich(turned[0], seen.gradient, turned[1]), axis=1)
+
+    def _smooth(self, gradient: Any) -> Any:
+        if not self.kernel:
+            return gradient
+        down, across = (smoothing(n, self.kernel)[None] for n in gradient.shape[1:3])
+        return sandwich(down, gradient[:, None], across)[:, 0]
+
+    def _variance(self, task: Task, point: Any, gradient: Any, look: Look) -> Any:
+        if not self.neighbours:
+            return ops.zeros_like(gradient)
+        noise = 2 * task.uniform((self.neighbours, *point.shape[1:]), 4) - 1
+        flat = ops.reshape(noise, (-1, *point.shape[1:]))
+        size = ops.reshape(task.norm.size(flat), (-1, self.neighbours, 1, 1, 1))
+        far = self.reach * ops.reshape(task.epsilon, (-1, 1, 1, 1, 1)) * noise / size
+        return self._gradient(task, look, point[:, None] + far, judged=False) - gradient
+
+
+@dataclass(frozen=True, kw_only=True)
+class NIFGSM(_Transfer):
+    """MI-FGSM with the gradient taken where the momentum leads.
+
+    Lin et al. 2020, arXiv:1908.06281, alg. 1 without scaled copies.
+    """
+
+    name: ClassVar[str] = "ni-fgsm"
+    paper: ClassVar[str] = "Lin et al. 2020, arXiv:1908.06281"
+
+    nesterov: bool = setting(True, NESTEROV)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DIFGSM(_Transfer):
+    """MI-FGSM through inputs that are shrunk and placed on black by chance.
+
+    Xie et al. 2019, arXiv:1803.06978, eq. 5. They enlarge pictures by up to a tenth; here the size of
+    the input is the model's, so pictures shrink instead.
+    """
+
+    name: ClassVar[str] = "di-fgsm"
+    paper: ClassVar[str] = "Xie et al. 2019, arXiv:1803.06978"
+
+    diversity: float = setting(0.5, DIVERSITY, low=0, high=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TIFGSM(_Transfer):
+    """MI-FGSM with gradients smoothed, as if taken at shifted pictures.
+
+    Dong et al. 2019, arXiv:1904.02884, eq. 7 and sec. 3.3: a Gaussian of 15 pixels, cut at three
+    standard deviations.
+    """
+
+    name: ClassVar[str] = "ti-fgsm"
+    paper: ClassVar[str] = "Dong et al. 2019, arXiv:1904.02884"
+
+    kernel: int = setting(15, KERNEL, low=0, high=999)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VMIFGSM(_Transfer):
+    """MI-FGSM with the gradient corrected by those around the last point.
+
+    Wang & He 2021, arXiv:2103.15571, alg. 1, eq. 4-5: 20 neighbours within 1.5 epsilon.
+    """
+
+    name: ClassVar[str] = "vmi-fgsm"
+    paper: ClassVar[str] = "Wang & He 2021, arXiv:2103.15571"
+
+    neighbours: int = setting(20, NEIGHBOURS, low=0, high=1000)
+
+
+def sandwich(down: Any, pictures: Any, across: Any) -> Any:
+    """``down @ picture @ across.T`` for pictures (rows, k, h, w, c), each channel by itself."""
+    if down.shape[0] == 1:
+        return ops.einsum("ij,nkjlc,ml->nkimc", down[0], pictures, across[0])
+    return ops.einsum("nij,nkjlc,nml->nkimc", down, pictures, across)
+
+
+def smoothing(size: int, kernel: int) -> Any:
+    """A Gaussian of `kernel` pixels as a matrix (size, size); outside the picture is nothing."""
+    radius = kernel // 2
+    shape = np.exp(-0.5 * np.linspace(-3, 3, 2 * radius + 1) ** 2) if radius else np.ones(1)
+    shape = shape / shape.sum()
+    apart = np.arange(size)[:, None] - np.arange(size)[None, :]
+    near = np.abs(apart) <= radius
+    return np.where(near, shape[np.clip(apart + radius, 0, 2 * radius)], 0.0).astype("float32")
+
+
+def shrinking(task: Task, chance: float, smallest: float) -> tuple[Any, Any]:
+    """Matrices (rows, h, h) and (rows, w, w) that shrink a picture and place it on black, by chance."""
+    height, width = task.images.shape[1:3]
+    draw = task.uniform((4,), 5)
+    least = round(smallest * height)
+    side = least + ops.floor(draw[:, 0] * (height - least + 1))
+    share = ops.where(draw[:, 1] < chance, ops.minimum(side, height) / height, 1.0)
+    return _resized(height, share, draw[:, 2]), _resized(width, share, draw[:, 3])
+
+
+def _resized(size: int, share: Any, place: Any) -> Any:
+    """Bilinear resizing of `size` pixels to a share of them, at a place of 0..1 in what is left."""
+    new = ops.round(share * size)[:, None, None]
+    first = ops.floor(place[:, None, None] * (size - new + 1))
+    pixel = ops.arange(size, dtype="float32")
+    to, source = pixel[None, :, None] - first, pixel[None, None, :]
+    at = ops.clip((to + 0.5) * size / new - 0.5, 0.0, size - 1.0)
+    inside = ops.logical_and(to >= 0, to < new)
+    return ops.where(inside, ops.maximum(1.0 - ops.abs(at - source), 0.0), 0.0)

@@ -1,0 +1,127 @@
+"""Ensembles: named lists of attacks that run as a cascade, each on what still stands.
+
+An ensemble is data. What a model's classes or the norm make of it is said, never done silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from robustness import attack as attacks
+from robustness import plugins
+from robustness.attack import Attack
+from robustness.errors import SettingError
+from robustness.goals import Goal
+from robustness.norms import Norm
+
+Member = tuple[str, Mapping[str, Any]]
+"""An attack's name and its parameters."""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """A named list of attacks.
+
+    Parameters
+    ----------
+    members: names and parameters, in the order they run.
+    two, why: what runs instead where there are two classes, and a phrase that says why; the members
+        where `two` is empty.
+    """
+
+    name: str
+    source: str
+    meaning: str
+    members: tuple[Member, ...]
+    two: tuple[Member, ...] = ()
+    why: str = ""
+
+    def fitting(self, norm: Norm, classes: int) -> tuple[list[Attack], list[str]]:
+        """The attacks for a norm and a number of classes, and sentences on what differs.
+
+        SettingError if no attack has a version for the norm.
+        """
+        other = classes == 2 and bool(self.two)
+        made = [attacks.make(name, **told) for name, told in (self.two if other else self.members)]
+        said = [f"{self.name}: {self.why}"] if other else []
+        able = [one for one in made if norm.name in one.norms]
+        said += [
+            f"{self.name}: {one.name} has no {norm.name} version and was left out"
+            for one in made
+            if one not in able
+        ]
+        if not able:
+            known = sorted({known for one in made for known in one.norms})
+            raise SettingError(
+                f"{self.name} has no {norm.name} version; it works in {', '.join(known)}. Choose one "
+                "of these norms, or attacks one by one."
+            )
+        return able, said
+
+
+def find(name: str) -> Ensemble:
+    """The installed ensemble called `name`; SettingError with the nearest name for an unknown one."""
+    return plugins.load(plugins.ENSEMBLES, name)
+
+
+def create(name: str, parameters: Mapping[str, Any]) -> Attack | Ensemble:
+    """An attack or ensemble from its name and, for an attack, parameters as values or texts.
+
+    SettingError for an unknown name, a wrong parameter, or parameters of an ensemble.
+    """
+    plugins.expect(plugins.ATTACKS, name, plugins.ENSEMBLES)
+    if name not in plugins.names(plugins.ENSEMBLES):
+        return attacks.create(attacks.find(name), dict(parameters))
+    ensemble = find(name)
+    if parameters:
+        members = " ".join(f"-a {known}" for known, _ in ensemble.members)
+        raise SettingError(
+            f"{name} is an ensemble with parameters of its own, and {', '.join(parameters)} came with "
+            f"it. Leave them out, or give its attacks one by one: {members} --cascade."
+        )
+    return ensemble
+
+
+def parse(attack: str | Attack | Ensemble) -> Attack | Ensemble:
+    """An attack or ensemble by name; SettingError with the nearest name of either for another."""
+    return create(attack, {}) if isinstance(attack, str) else attack
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The attacks that run; whether as a cascade; and sentences on what was replaced."""
+
+    attacks: tuple[Attack, ...]
+    cascade: bool
+    replaced: tuple[str, ...]
+
+
+def resolve(
+    asked: Iterable[str | Attack | Ensemble],
+    norm: Norm,
+    goal: Goal,
+    classes: Sequence[str],
+    *,
+    cascade: bool | None = None,
+) -> Resolved:
+    """What is asked for, as it runs on a model of these classes.
+
+    `cascade` None: if an ensemble is among them. An attack that an ensemble names and that was given
+    before, with the same parameters, runs once.
+    """
+    given = [parse(one) for one in asked]
+    found: list[Attack] = []
+    said: list[str] = []
+    for one in given:
+        members, notes = ([one], []) if isinstance(one, Attack) else one.fitting(norm, len(classes))
+        said += notes
+        for member in members:
+            suited, why = member.suited(goal, len(classes))
+            said += [f"{member.name}: {why}"] if why else []
+            # The same thing asked for twice is the plan's error, unless it became the same only now.
+            if suited not in found or (suited is member and isinstance(one, Attack)):
+                found.append(suited)
+    chained = any(isinstance(one, Ensemble) for one in given) if cascade is None else cascade
+    return Resolved(tuple(found), chained, tuple(dict.fromkeys(said)))
