@@ -22,7 +22,7 @@ from PIL import Image
 from reports import words
 from reports.cases import CaseRow, best_cases, flips_in_order
 from reports.exhibits import shares
-from reports.metrics import FLIPPED, STATUSES, UNREADABLE
+from reports.metrics import FLIPPED, SETTLED, STATUSES, UNREADABLE
 from reports.summary import Summary
 from reports.tables import ReadableRun, complete
 from robustness.errors import RunError
@@ -101,6 +101,8 @@ def gallery(run: ReadableRun, summary: Summary, spill: Spill | None = None) -> d
 
 def _rows(images: pd.DataFrame, outcomes: pd.DataFrame, strips: pd.DataFrame) -> pd.DataFrame:
     """One row a case, in the order of the browser: flips, kind by kind, then what held, then the rest."""
+    # What an attack never saw is no case of its own: the attack that flipped it shows it.
+    outcomes = outcomes[outcomes["status"] != SETTLED]
     flips = outcomes[outcomes["status"] == FLIPPED].sort_values("epsilon", kind="stable")
     flips = flips.drop_duplicates(["image", "attack"])
     flips = flips_in_order(images, flips, strips)
