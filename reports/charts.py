@@ -224,8 +224,7 @@ def confidences(
     """Two histograms of confidence back to back, with the `names` of what is above and below."""
     top, deep = max(*above, 1), max(*below, 0)
     drawing = Drawing(WIDTH, HEIGHT, said)
-    # One scale for both; below there is always room for the name.
-    span = (-max(deep, 0.15 * top), max(top, 0.15 * deep))
+    span = (-max(deep, 0.02 * top), max(top, 0.02 * deep))
     axes = Axes(drawing, (44, 24, WIDTH - 12, HEIGHT - 44), (0, 1), span)
     marks = [-deep, 0, top] if deep > 0.1 * top else [0, top]
     axes.ticks_up([float(m) for m in marks], [str(abs(m)) for m in marks])
@@ -242,8 +241,11 @@ def confidences(
                     axes.box[0] + place * width + 1, low, width - 2, high - low, look, says
                 )
     drawing.line(axes.box[0], axes.y(0), axes.box[2], axes.y(0), "base")
-    drawing.text(axes.box[0] + 6, axes.box[1] + 12, names[0], "key")
-    drawing.text(axes.box[0] + 6, axes.box[3] - 6, names[1], "key accent-text")
+    x = axes.box[0]
+    for name, look in zip(names, ("bar calm", "bar accent"), strict=True):
+        drawing.rect(x, 2, 9, 9, look)
+        drawing.text(x + 14, 10, name, "tick")
+        x += 32 + 6.4 * len(name)
     return drawing.markup()
 
 

@@ -57,6 +57,7 @@ def render(run: ReadableRun, spill: Spill | None = None, folder: str = "") -> st
     shown = gallery(run, summary, spill)
     style, script = _read("report.css"), _read("browser.js")
     has_cases = bool(shown["cases"])
+    ruling = sections.verdict(summary, verdict_of(summary))
     template = _environment().get_template("report.html.j2")
     return template.render(
         s=summary,
@@ -65,11 +66,11 @@ def render(run: ReadableRun, spill: Spill | None = None, folder: str = "") -> st
         gallery=_data(shown | {"folder": folder if shown["files"] else ""}) if has_cases else None,
         policy=_policy(style, script if has_cases else "", beside=bool(shown["files"])),
         exhibits=exhibits,
-        verdict=sections.verdict(summary, verdict_of(summary)),
+        verdict=ruling,
         findings=sections.found(summary),
-        figures=sections.figures(summary),
+        figures=sections.figures(summary, ruling["tally"]),
         basis=sections.basis(summary),
-        parts=sections.parts(summary),
+        parts=sections.parts(ruling["tally"]),
         clean=sections.clean(summary),
         curve=sections.curve(summary),
         convergence=sections.convergence(summary),

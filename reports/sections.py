@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from reports import breakdown, charts, findings, metrics, taxonomy, words
 from reports.exhibits import Exhibit
-from reports.gate import FAIL, INCONCLUSIVE, PASS, Verdict
+from reports.gate import FAIL, INCONCLUSIVE, PASS, RuleResult, Verdict
 from reports.summary import Pair, Rate, Summary
 
 UNITS = {
@@ -28,24 +28,47 @@ _RELIABILITY = {
 
 
 def verdict(summary: Summary, found: Verdict) -> dict[str, Any]:
-    """The bar at the top: the word, how it looks, why; the large figure and what it is."""
-    robust = summary.worst[-1].robust_accuracy if summary.worst else None
-    rate, name = (robust, "robust accuracy") if robust else (summary.overall.flip_rate, "flip rate")
+    """The bar at the top: the word, how it looks, why; the large figure and what it is.
+
+    The figure is the worst case at the epsilon that decides: that of the rule which was broken or
+    left open, else of the first rule, without rules the largest one.
+    """
+    rules = [r for r in found.rules if r.scope != "diagnostic"]
+    worst = _deciding(summary, rules)
+    epsilon = worst.epsilon if worst else None
+    tally = worst.tally if worst else summary.overall
+    robust = worst.robust_accuracy if worst else None
+    rate, name = (robust, "robust accuracy") if robust else (tally.flip_rate, "flip rate")
     bad = rate.share is not None and (rate.share < 1 if robust else rate.share > 0)
     return {
         "label": found.label,
         "look": _LOOKS.get(found.status, "open") if found.label != "NO GATE" else "none",
         "sentence": found.sentence,
+        "headline": words.headline(tally.flip_rate, summary.norm, epsilon),
+        "tally": tally,
+        "epsilon": epsilon,
         "rate": rate,
         "name": name,
         "bad": bad and (found.status != PASS or not found.gated),
-        "rules": [r for r in found.rules if r.scope != "diagnostic"],
+        "rules": rules,
     }
 
 
-def figures(summary: Summary) -> list[tuple[str, str, str]]:
-    """The few numbers beside the verdict: (number, what it is, what it rests on)."""
-    clean, rate = summary.images.clean_accuracy, summary.overall.flip_rate
+def _deciding(summary: Summary, rules: list[RuleResult]) -> Rate | None:
+    if not summary.worst:
+        return None
+    mine = [r for r in rules if r.scope == "worst" and r.epsilon is not None and not r.suppressed]
+    mine.sort(key=lambda r: (r.passed is not False, r.passed is not None))
+    by = {rate.epsilon: rate for rate in summary.worst}
+    return by.get(mine[0].epsilon or 0.0, summary.worst[-1]) if mine else summary.worst[-1]
+
+
+def figures(summary: Summary, tally: metrics.Tally | None = None) -> list[tuple[str, str, str]]:
+    """The few numbers beside the verdict: (number, what it is, what it rests on).
+
+    `tally` is that of the epsilon in question, by default the largest.
+    """
+    clean, rate = summary.images.clean_accuracy, (tally or summary.overall).flip_rate
     found = []
     if clean and clean.share is not None:
         known = f"{clean.count:,} of {clean.total:,} images right"
@@ -132,9 +155,9 @@ _WORDS = {
 }
 
 
-def parts(summary: Summary) -> dict[str, Any]:
+def parts(tally: metrics.Tally) -> dict[str, Any]:
     """The bar of all images by status, and its legend."""
-    counts = [(name, getattr(summary.overall, name)) for name in _WORDS]
+    counts = [(name, getattr(tally, name)) for name in _WORDS]
     legend = [(name, _WORDS[name], count) for name, count in counts if count]
     return {"bar": charts.parts(counts) if legend else None, "legend": legend}
 
@@ -243,7 +266,9 @@ def clean(summary: Summary) -> dict[str, Any] | None:
     chart = None
     if sum(right) or sum(wrong):
         said = f"Confidence of {sum(right)} right answers above, of {sum(wrong)} wrong ones below."
-        chart = charts.confidences(right, wrong, ("right answers", "wrong answers"), said)
+        chart = charts.confidences(
+            right, wrong, ("right answers, upwards", "wrong answers, downwards"), said
+        )
     mistaken = [
         one
         for one in summary.results
@@ -278,7 +303,7 @@ def confidences(summary: Summary) -> Markup | None:
         f"Confidence of {words.plural(sum(before), 'flipped image')}: in the right class before, "
         "above; in the wrong class after, below."
     )
-    names = ("before: the right class", "after: the wrong class")
+    names = ("before, in the right class", "after, in the wrong one")
     return charts.confidences(before, after, names, said)
 
 

@@ -170,7 +170,7 @@
       node.append(image);
     } else node.append(make("span", "blank", STATUS[one.status]));
     const words = make("span", "tile-word");
-    if (one.status === "flipped") words.append("→ ", bdi(shorten(className(one.after), 14)));
+    if (one.status === "flipped") words.append("→ ", bdi(shorten(className(one.after), 40)));
     else words.append(STATUS[one.status]);
     node.append(words);
     node.addEventListener("click", () => { choose(one, false); tiles.focus({ preventScroll: true }); });
