@@ -57,7 +57,16 @@ def gated(folder: Folder, threshold: float, **changes: Any) -> None:
 
 
 def test_the_schema_is_the_published_one() -> None:
-    assert document.PUBLISHED.read_text(encoding="utf-8") == document.published(), (
+    """Word for word but for the descriptions, which are docstrings and may be mended."""
+
+    def bare(node: Any) -> Any:
+        if isinstance(node, dict):
+            kept = {k: v for k, v in node.items() if k != "description" or not isinstance(v, str)}
+            return {key: bare(value) for key, value in kept.items()}
+        return [bare(item) for item in node] if isinstance(node, list) else node
+
+    published = json.loads(document.PUBLISHED.read_text(encoding="utf-8"))
+    assert bare(published) == bare(document.schema()), (
         "The summary's fields changed: raise reports.document.VERSION if a reader could break, and "
         "write reports/schemas anew from document.published()."
     )
