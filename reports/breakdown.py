@@ -53,7 +53,7 @@ class GroupRate:
 class Course:
     """How an attack came on at the largest epsilon: (steps or passes, share flipped by then).
 
-    Every image counts from its smallest epsilon on. `settled` is the share of all flips there were
+    Every image counts from its smallest epsilon on. `by_half` is the share of all flips there were
     after half of the way; `every_step` that each row took all its steps, so that the course says
     nothing.
     """
@@ -62,7 +62,7 @@ class Course:
     unit: str
     total: int
     points: tuple[tuple[float, float], ...]
-    settled: float | None
+    by_half: float | None
     every_step: bool
 
 
@@ -194,7 +194,7 @@ def _course(outcomes: pd.DataFrame, label: str) -> Course | None:
         unit="steps" if by_steps else "passes",
         total=total,
         points=tuple(points),
-        settled=half,
+        by_half=half,
         every_step=len(places) == 1 and places[0] > 1 and len(when) > 1,
     )
 

@@ -74,6 +74,7 @@ def render(run: ReadableRun, spill: Spill | None = None, folder: str = "") -> st
         clean=sections.clean(summary),
         curve=sections.curve(summary),
         convergence=sections.convergence(summary),
+        settled=any(rate.tally.settled for rate in summary.rates),
         baselines=sections.baselines(summary),
         images=sections.images(summary),
         by_class=sections.classes(summary),

@@ -204,7 +204,7 @@ def _came(course: breakdown.Course) -> str:
         return (
             f"{name} took every step before it was judged, so its flips all stand at step {last:g}."
         )
-    half = words.percent(course.settled)
+    half = words.percent(course.by_half)
     if last <= 1:
         return f"{name}: every flip came within the first step."
     return (
