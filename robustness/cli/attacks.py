@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,53 +13,108 @@ import typer
 from robustness.errors import SettingError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from robustness.attack import Attack
+    from robustness.ensembles import Ensemble
 
 
 def attacks(
     name: Annotated[str | None, typer.Argument(help="Show this attack's parameters.")] = None,
 ) -> None:
-    """List the installed attacks, plug-ins included, or show one's parameters.
+    """List the installed attacks and ensembles, plug-ins included, or show one's parameters.
+
+    Passes are what an image costs that never flips, on a model of ten classes: looks at the model
+    plus gradients.
 
     \b
     Examples:
       robustness attacks
       robustness attacks pgd
+      robustness attacks autoattack
     """
     from robustness import plugins
 
     if name is not None:
-        plugins.expect(plugins.ATTACKS, name)
-    from rich.table import Table
-    from rich.text import Text
-
+        plugins.expect(plugins.ATTACKS, name, plugins.ENSEMBLES)
     from robustness.cli.terminal import stdout, wake_backend
 
     wake_backend()
-    from robustness import settings
+    from robustness import ensembles
     from robustness.attack import find
 
     console = stdout()
     if name is None:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("attack", "knowledge", "norms", "steps", "source"):
-            table.add_column(title, overflow="fold")
-        for known in plugins.names(plugins.ATTACKS):
-            cls = find(known)
-            row = (known, cls.knowledge, ", ".join(cls.norms), str(cls().steps), cls.paper)
-            table.add_row(*map(Text, row))
-        console.print(table)
-        return
-    cls = find(name)
-    console.print((cls.__doc__ or "").strip(), markup=False)
+        console.print(_listed())
+        console.print()
+        console.print(_ensembles())
+    elif name in plugins.names(plugins.ENSEMBLES):
+        ensemble = ensembles.find(name)
+        console.print(f"{ensemble.meaning} ({ensemble.source})\n", markup=False)
+        console.print(_members(ensemble))
+    else:
+        cls = find(name)
+        console.print((cls.__doc__ or "").strip(), markup=False)
+        console.print()
+        console.print(_parameters(cls))
+
+
+def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("parameter", "meaning", "default", "range"):
+    for title in titles:
         table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _listed() -> Table:
+    """A row an attack."""
+    from robustness import plugins
+    from robustness.attack import find
+    from robustness.passes import passes
+
+    rows = []
+    for known in plugins.names(plugins.ATTACKS):
+        cls = find(known)
+        forward, backward = passes(cls(), 10)
+        cost = f"{forward:,} + {backward:,}" if backward else f"{forward:,}"
+        rows.append((known, cls.knowledge, ", ".join(cls.norms), cost, cls.paper))
+    return _table(("attack", "knowledge", "norms", "passes", "source"), rows)
+
+
+def _ensembles() -> Table:
+    """A row an ensemble."""
+    from robustness import plugins
+    from robustness.ensembles import find
+
+    found = [find(known) for known in plugins.names(plugins.ENSEMBLES)]
+    rows = [(e.name, ", ".join(n for n, _ in e.members), e.meaning, e.source) for e in found]
+    return _table(("ensemble", "attacks", "what for", "source"), rows)
+
+
+def _members(ensemble: Ensemble) -> Table:
+    """A row an attack of an ensemble, for many classes and for two."""
+    from robustness.attack import make
+
+    lists = [("any", ensemble.members), ("two", ensemble.two)]
+    rows = [(which, make(n, **told).label) for which, some in lists for n, told in some]
+    return _table(("classes", "attack"), rows)
+
+
+def _parameters(cls: type[Attack]) -> Table:
+    """A row a parameter."""
+    from robustness import settings
+
+    rows = []
     for key, (field, rule) in settings.settings(cls).items():
         default = rule.automatic if field.default is None else str(field.default)
-        table.add_row(*map(Text, (key, rule.meaning, default, rule.span())))
-    console.print()
-    console.print(table)
+        span = "true | false" if isinstance(field.default, bool) else rule.span()
+        rows.append((key, rule.meaning, default, span))
+    return _table(("parameter", "meaning", "default", "range"), rows)
 
 
 def check(

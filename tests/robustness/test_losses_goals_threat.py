@@ -27,6 +27,59 @@ def test_margin_is_the_lead_of_the_best_other_class():
     np.testing.assert_allclose(got, [-1.5, 130.0, 0.0])
 
 
+def ratio(z, label):
+    """Croce & Hein 2020, eq. 6, for one row."""
+    ordered = np.sort(z)[::-1]
+    return -(z[label] - np.delete(z, label).max()) / (ordered[0] - ordered[2])
+
+
+def targeted_ratio(z, label, target):
+    """Eq. 7, for one row."""
+    ordered = np.sort(z)[::-1]
+    return -(z[label] - z[target]) / (ordered[0] - (ordered[2] + ordered[3]) / 2)
+
+
+def test_dlr_is_the_papers_and_knows_neither_scale_nor_shift():
+    z = np.random.default_rng(1).normal(size=(20, 6)).astype("float32")
+    labels, targets = np.arange(20) % 6, (np.arange(20) + 2) % 6
+    expected = [ratio(row.astype("float64"), y) for row, y in zip(z, labels, strict=True)]
+    got = ops.convert_to_numpy(losses.dlr(z, labels))
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
+    np.testing.assert_allclose(losses.dlr(50 * z + 3, labels), got, rtol=1e-3, atol=1e-4)
+    # Lowered here, raised there: the sign is the other one.
+    expected = [
+        -targeted_ratio(row.astype("float64"), y, t)
+        for row, y, t in zip(z, labels, targets, strict=True)
+    ]
+    got = ops.convert_to_numpy(losses.toward(z, labels, targets))
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(losses.toward(9 * z - 7, labels, targets), got, rtol=1e-3, atol=1e-4)
+
+
+def test_with_fewer_classes_the_ratio_loses_its_divisor():
+    z = np.array([[4.0, 1.0, -1.0]], "float32")
+    label, target = np.array([0]), np.array([1])
+    np.testing.assert_allclose(losses.toward(z, label, target), [3 / 5], rtol=1e-6)
+    np.testing.assert_allclose(losses.toward(z[:, :2], label, target), [3.0])
+    np.testing.assert_allclose(losses.dlr(z[:, :2], label), losses.margin(z[:, :2], label))
+    assert losses.stand_in("dlr", 2)[0] == "margin"
+    assert losses.stand_in("dlr", 3) == ("dlr", "")
+    assert losses.stand_in("cross_entropy", 2) == ("cross_entropy", "")
+    assert losses.toward_says(4) == ""
+    assert "three" in losses.toward_says(3)
+    assert "two" in losses.toward_says(2)
+
+
+def test_goals_say_where_from_and_where_to():
+    aims, others = np.array([0, 1]), np.array([2, 2])
+    leave, reach = goals.Untargeted().route(aims, others)
+    np.testing.assert_array_equal((leave, reach), (aims, others))
+    leave, reach = goals.Targeted(1).route(aims, others)
+    np.testing.assert_array_equal((leave, reach), (others, aims))
+    assert goals.Untargeted().destinations(10) == 9
+    assert goals.Targeted(3).destinations(10) == 1
+
+
 def test_goals_own_sign_and_predicate():
     away, to = goals.Untargeted(), goals.Targeted(2)
     np.testing.assert_array_equal(away.aims(CLASSES), CLASSES)

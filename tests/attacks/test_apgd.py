@@ -1,0 +1,244 @@
+"""APGD against its paper: checkpoints, halving, sparsity, and the classes it goes for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from keras import ops
+
+from attacks.apgd import APGD, APGDT
+from attacks.pacing import checkpoints, largest
+from attacks.targets import ranked
+from robustness import engine, losses
+from robustness.conformance import check_attack
+from robustness.goals import Targeted, Untargeted
+from robustness.norms import NORMS
+from robustness.threat import Threat
+from tests.robustness.helpers import linear, small_cnn, subjects
+
+SHAPE = (12, 12, 3)
+
+
+@pytest.mark.parametrize("attack", [APGD(), APGD(loss="dlr"), APGD(loss="margin"), APGDT()])
+def test_the_contract_is_kept(attack):
+    assert all(check.holds for check in check_attack(attack))
+
+
+def test_the_checkpoints_are_the_papers():
+    # Croce & Hein 2020, sec. 3.1: p = 0, 0.22, 0.41, 0.57, 0.70, 0.80, 0.87, 0.93, 0.99.
+    assert checkpoints(100) == [0, 22, 41, 57, 70, 80, 87, 93, 99]
+    assert checkpoints(1000) == [0, 220, 410, 570, 700, 800, 870, 930, 990]
+    # With few steps the shares fall on fractions, and the paper rounds up.
+    assert checkpoints(10) == [0, 3, 5, 6, 7, 8, 9, 10]
+
+
+class Course:
+    """The states of an attack on some images, step by step."""
+
+    def __init__(self, classifier, attack, threat, images, restart=0):
+        some = subjects(classifier, images)
+        self.labels = np.array([s.label for s in some])
+        rows = engine.Rows(classifier, attack, threat, slots=len(some), seed=0)
+        places = [engine.Place(s, threat.epsilons[0], restart) for s in some]
+        state = rows.enter(None, range(len(some)), places)
+        self.states = [self.own(state)]
+        for _ in range(attack.steps):
+            state, _ = rows.advance(state)
+            self.states.append(self.own(state))
+
+    @staticmethod
+    def own(state):
+        return {name: ops.convert_to_numpy(x) for name, x in state["own"].items()}
+
+    def __getitem__(self, name):
+        return np.stack([state[name] for state in self.states])
+
+
+def lowered(classifier, points, labels):
+    """Minus the margin loss and its gradient, by the framework itself."""
+    import tensorflow as tf
+
+    x = tf.constant(points, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        z = classifier.logits(x)
+        mine = tf.gather(z, labels, batch_dims=1)
+        others = tf.reduce_max(z - 1e9 * tf.one_hot(labels, z.shape[-1]), axis=1)
+        loss = mine - others
+    return loss.numpy().astype("float64"), tape.gradient(loss, x).numpy().astype("float64")
+
+
+def algorithm_1(classifier, images, labels, start, epsilon, steps, norm, walked):
+    """The paper's algorithm for one image after another, in plain Python.
+
+    `walked` are the points of the attack under test: each look is taken there, so that a last bit that
+    turns a sign does not send the two apart; what is compared is the next point and the step.
+    """
+    marks = checkpoints(steps)
+    for i, image in enumerate(images.astype("float64")):
+        eta, gains, halved, best_before = 2 * epsilon, 0, False, None
+        f_old, x_old, f_best = None, None, np.inf
+        for k in range(steps):
+            x = walked[k, i].astype("float64")
+            f, g = (v[0] for v in lowered(classifier, x[None], labels[i : i + 1]))
+            gains += f_old is not None and f < f_old
+            if f < f_best:
+                f_best, x_best, g_best = f, x, g
+            here, gradient = x, g
+            if k == 0:
+                best_before, halved = f_best, False
+            elif k in marks:
+                span = k - marks[marks.index(k) - 1]
+                reduce = gains < 0.75 * span or (not halved and f_best == best_before)
+                if reduce:
+                    eta, here, gradient = eta / 2, x_best, g_best
+                halved, best_before, gains = reduce, f_best, 0
+            x_new = move(image, here, x_old, gradient, eta, epsilon, norm, first=k == 0)
+            yield i, k, eta, x_new
+            f_old, x_old = f, here
+
+
+def move(image, x, x_old, gradient, eta, epsilon, norm, *, first):
+    direction = np.sign(gradient) if norm == "linf" else gradient / np.linalg.norm(gradient)
+    y = onto(image, x - eta * direction, epsilon, norm)
+    if first:
+        return y
+    return onto(image, x + 0.75 * (y - x) + 0.25 * (x - x_old), epsilon, norm)
+
+
+def onto(image, point, epsilon, norm):
+    low, high, delta = -image, 255 - image, point - image
+    if norm == "linf":
+        return image + np.clip(delta, np.maximum(low, -epsilon), np.minimum(high, epsilon))
+    inside = np.clip(delta, low, high)
+    if np.linalg.norm(inside) <= epsilon:
+        return image + inside
+    least, most = 0.0, 1.0
+    for _ in range(100):
+        s = (least + most) / 2
+        fits = np.linalg.norm(np.clip(s * delta, low, high)) <= epsilon
+        least, most = (s, most) if fits else (least, s)
+    return image + np.clip(least * delta, low, high)
+
+
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 6.0), ("l2", 60.0)])
+def test_every_step_is_algorithm_1(norm, epsilon):
+    classifier = small_cnn(8)
+    images = np.random.default_rng(3).integers(0, 256, (3, *SHAPE)).astype(np.uint8)
+    attack = APGD(steps=24, loss="margin")
+    course = Course(classifier, attack, Threat((epsilon,), NORMS[norm]), images)
+    points, lengths = course["point"], course["length"]
+    expected = algorithm_1(
+        classifier, images, course.labels, points[0], epsilon, attack.steps, norm, points
+    )
+    for i, k, eta, x_new in expected:
+        assert lengths[k + 1, i] == pytest.approx(eta), (i, k)
+        # A gradient of nothing but rounding has any sign.
+        assert (np.abs(points[k + 1, i] - x_new) > 2e-2).mean() < 5e-3, (i, k)
+    # The rule was really used: steps were halved, more than once.
+    assert (lengths[-1] < epsilon).all()
+
+
+def test_the_best_point_is_the_best_that_was_looked_at():
+    classifier = small_cnn(8)
+    images = np.random.default_rng(4).integers(0, 256, (4, *SHAPE)).astype(np.uint8)
+    course = Course(classifier, APGD(steps=30, loss="margin"), Threat((4,)), images)
+    seen = [lowered(classifier, p, course.labels)[0] for p in course["point"][:-1]]
+    np.testing.assert_allclose(course["best_loss"][-1], np.min(seen, axis=0), rtol=1e-4, atol=1e-4)
+
+
+def test_in_l1_steps_are_sparse_and_points_exactly_legal():
+    classifier = small_cnn(8)
+    images = np.random.default_rng(5).integers(0, 256, (3, *SHAPE)).astype(np.uint8)
+    course = Course(classifier, APGD(steps=50), Threat((400.0,), NORMS["l1"]), images)
+    delta = course["point"] - images
+    assert (np.abs(delta).sum(axis=(2, 3, 4)) <= 400 * (1 + 1e-5)).all()
+    assert course["point"].min() >= 0
+    assert course["point"].max() <= 255
+    size = np.prod(SHAPE)
+    # Arxiv 2103.01208: a fifth of all components at first; then the support of the best point / 1.5,
+    # every 4 % of the steps.
+    np.testing.assert_allclose(course["dense"][1], 0.2 * size)
+    support = (course["best"] != images).sum(axis=(2, 3, 4))
+    for k in range(2, 50, 2):
+        np.testing.assert_allclose(course["dense"][k + 1], np.maximum(support[k + 1] / 1.5, 1))
+    length = course["length"]
+    assert length.max() == pytest.approx(400)
+    assert length.min() >= 40 * (1 - 1e-6)
+    fell = support[3] < 0.95 * size
+    np.testing.assert_allclose(length[3][fell], 400)
+
+
+def test_largest_keeps_as_many_as_it_is_told():
+    values = np.random.default_rng(0).normal(size=(4, 6, 5, 3)).astype("float32")
+    counts = np.array([1, 7, 30, 90], "float32")
+    kept = ops.convert_to_numpy(largest(values, counts))
+    np.testing.assert_array_equal((kept != 0).sum(axis=(1, 2, 3)), counts)
+    for row, count, own in zip(values, counts, kept, strict=True):
+        least = np.sort(np.abs(row).ravel())[-int(count)]
+        np.testing.assert_array_equal(own, np.where(np.abs(row) >= least, row, 0))
+    nothing = ops.convert_to_numpy(largest(0 * values, counts))
+    assert not nothing.any()
+
+
+def many_classes(seed=0, classes=5):
+    rng = np.random.default_rng(seed)
+    size = int(np.prod(SHAPE))
+    weights = rng.normal(0, 0.01, (size, classes))
+    images = rng.integers(60, 196, (4, *SHAPE)).astype(np.uint8)
+    centre = images.reshape(4, -1).mean(0) @ weights
+    return linear(weights, -centre, SHAPE), images
+
+
+@pytest.mark.parametrize("restart", [0, 1, 3, 4])
+def test_apgd_t_goes_for_another_class_at_each_start(restart):
+    classifier, images = many_classes()
+    course = Course(classifier, APGDT(steps=6), Threat((2,)), images, restart)
+    clean = ops.convert_to_numpy(classifier.logits(images.astype("float32")))
+    order = np.argsort(-clean, axis=1)
+    # The best class is the true one; beyond the last other class they begin anew.
+    wanted = order[:, 1 + restart % 4]
+    np.testing.assert_array_equal(course["other"][1], wanted)
+    np.testing.assert_array_equal(course["other"][-1], wanted)
+    # The first step only looks.
+    np.testing.assert_array_equal(course["point"][0], course["point"][1])
+    after = ops.convert_to_numpy(classifier.logits(course["point"][-1]))
+    rows = np.arange(4)
+    before_gap = clean[rows, order[:, 0]] - clean[rows, wanted]
+    after_gap = after[rows, order[:, 0]] - after[rows, wanted]
+    assert (after_gap < before_gap).all()
+
+
+def test_ranks_leave_out_the_aim():
+    logits = np.array([[3.0, 1.0, 2.0], [0.0, 5.0, -1.0]], "float32")
+    aims = np.array([0, 0], np.int32)
+    for rank, expected in [(0, [2, 1]), (1, [1, 2]), (2, [2, 1])]:
+        got = ops.convert_to_numpy(ranked(logits, aims, np.full(2, rank, np.int32)))
+        np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("goal", "classes", "targets", "said"),
+    [
+        (Untargeted(), 10, 9, ""),
+        (Untargeted(), 5, 4, ""),
+        (Untargeted(), 3, 2, "with three it divides"),
+        (Untargeted(), 2, 1, "with two the margin"),
+        (Targeted(1), 10, 1, ""),
+    ],
+)
+def test_apgd_t_takes_as_many_targets_as_there_are(goal, classes, targets, said):
+    suited, why = APGDT().suited(goal, classes)
+    assert suited.restarts == targets
+    assert said in why
+    assert bool(why) == bool(said)
+
+
+def test_dlr_becomes_the_margin_with_two_classes_and_says_so():
+    suited, why = APGD(loss="dlr").suited(Untargeted(), 2)
+    assert suited == APGD(loss="margin")
+    assert "DLR needs three classes" in why
+    assert APGD(loss="dlr").suited(Untargeted(), 3) == (APGD(loss="dlr"), "")
+    logits = np.random.default_rng(0).normal(size=(9, 2)).astype("float32")
+    labels = np.arange(9) % 2
+    np.testing.assert_array_equal(losses.dlr(logits, labels), losses.margin(logits, labels))

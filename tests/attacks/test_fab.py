@@ -1,0 +1,113 @@
+"""FAB: one step by hand, the contract, and where its starts go."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from keras import ops
+
+from attacks.fab import FAB, FABT
+from robustness import engine
+from robustness.conformance import check_attack
+from robustness.goals import Targeted, Untargeted
+from robustness.norms import NORMS
+from robustness.threat import Threat
+from tests.robustness.helpers import linear, subjects
+
+SHAPE = (6, 6, 3)
+
+
+@pytest.mark.parametrize("attack", [FAB(steps=40), FABT(steps=40)])
+def test_the_contract_is_kept(attack):
+    assert all(check.holds for check in check_attack(attack))
+
+
+def planes(seed=0, classes=4):
+    rng = np.random.default_rng(seed)
+    weights = rng.normal(0, 0.01, (int(np.prod(SHAPE)), classes))
+    images = rng.integers(100, 156, (3, *SHAPE)).astype(np.uint8)
+    return linear(weights, -images.reshape(3, -1).mean(0) @ weights, SHAPE), images, weights
+
+
+def steps(classifier, attack, threat, images, count, restart=0):
+    some = subjects(classifier, images)
+    rows = engine.Rows(classifier, attack, threat, slots=len(some), seed=0)
+    places = [engine.Place(s, threat.epsilons[0], restart) for s in some]
+    state = rows.enter(None, range(len(some)), places)
+    found = [ops.convert_to_numpy(state["own"]["point"]).astype("float64")]
+    for _ in range(count):
+        state, _ = rows.advance(state)
+        found.append(ops.convert_to_numpy(state["own"]["point"]).astype("float64"))
+    return np.array([s.label for s in some]), found, rows
+
+
+def test_the_first_step_in_l2_is_the_papers():
+    classifier, images, weights = planes()
+    labels, found, rows = steps(classifier, FAB(), Threat((50,), NORMS["l2"]), images, 1)
+    clean = ops.convert_to_numpy(classifier.logits(images.astype("float32"))).astype("float64")
+    for image, label, z, after in zip(images, labels, clean, found[1], strict=True):
+        x = image.astype("float64").ravel()
+        best = None
+        for rival in set(range(4)) - {label}:
+            normal = weights[:, label] - weights[:, rival]
+            distance = (z[label] - z[rival]) / np.linalg.norm(normal)
+            if best is None or distance < best[0]:
+                best = distance, -distance * normal / np.linalg.norm(normal)
+        # From the image both projections are the same: x + 1.05 d, which flips, so back by 0.9.
+        np.testing.assert_allclose(after.ravel(), x + 0.9 * 1.05 * best[1], atol=2e-2)
+    # Two looks a step, a backward pass a rival.
+    assert rows.passes == (2, 3)
+
+
+def test_the_image_pulls_by_at_most_a_tenth():
+    """The second step in l2, by alg. 1: alpha, both projections, eta, and beta after a flip."""
+    classifier, images, weights = planes(classes=2)
+    labels, found, _ = steps(classifier, FAB(), Threat((50,), NORMS["l2"]), images, 2)
+    bias = classifier.model.layers[-1].get_weights()[1].astype("float64")
+    for image, label, before, after in zip(images, labels, found[1], found[2], strict=True):
+        normal = weights[:, label] - weights[:, 1 - label]
+        offset = bias[label] - bias[1 - label]
+        x, home = before.ravel(), image.astype("float64").ravel()
+
+        def onto(point, normal=normal, offset=offset):
+            return -(point @ normal + offset) / (normal @ normal) * normal
+
+        here, there = onto(x), onto(home)
+        sizes = np.linalg.norm(here), np.linalg.norm(there)
+        alpha = min(sizes[0] / (sizes[0] + sizes[1]), 0.1)
+        ahead = (1 - alpha) * (x + 1.05 * here) + alpha * (home + 1.05 * there)
+        flips = ahead @ normal + offset < 0
+        expected = home + 0.9 * (ahead - home) if flips else ahead
+        np.testing.assert_allclose(after.ravel(), expected, atol=2e-2)
+
+
+def test_later_starts_are_random_and_the_first_is_the_image():
+    classifier, images, _ = planes()
+    threat = Threat((8,))
+    _, first, _ = steps(classifier, FAB(), threat, images, 0)
+    _, second, _ = steps(classifier, FAB(), threat, images, 0, restart=1)
+    np.testing.assert_array_equal(first[0], images)
+    away = np.abs(second[0] - images)
+    assert away.max() <= 4 + 1e-3
+    assert away.max() > 2
+
+
+@pytest.mark.parametrize("restart", [0, 1, 2])
+def test_fab_t_flips_to_the_class_of_its_start(restart):
+    classifier, images, _ = planes(3)
+    labels, found, rows = steps(
+        classifier, FABT(), Threat((100,), NORMS["l2"]), images, 12, restart
+    )
+    clean = ops.convert_to_numpy(classifier.logits(images.astype("float32")))
+    wanted = np.argsort(-clean, axis=1)[:, 1 + restart]
+    after = ops.convert_to_numpy(classifier.logits(found[-1].astype("float32")))
+    gap_before = clean[range(3), labels] - clean[range(3), wanted]
+    gap = after[range(3), labels] - after[range(3), wanted]
+    assert (np.abs(gap) < 0.2 * gap_before).all()
+    assert rows.passes == (2, 1)
+
+
+def test_fab_t_takes_as_many_targets_as_there_are():
+    assert FABT().suited(Untargeted(), 4)[0].restarts == 3
+    assert FABT().suited(Untargeted(), 100)[0].restarts == 9
+    assert FABT().suited(Targeted(1), 100)[0].restarts == 1
