@@ -31,6 +31,8 @@ INLINE = 20_000_000
 """Most characters of pictures in the page."""
 SHARD = 2_000_000
 """Characters of pictures a file beside the page; one more may come on top."""
+THUMBS = 15_000_000
+"""Most characters of thumbnails; cases further down the list have none."""
 THUMB = 80
 """Longer side of a thumbnail, in pixels."""
 STRIPS = 200
@@ -180,7 +182,7 @@ class _Pictures:
         self._run, self._spill = run, spill
         self._numbers: dict[str, int] = {}
         self._held: dict[int, str] = {}
-        self._size, self._total = 0, 0
+        self._size, self._total, self._thumbs = 0, 0, 0
         self._files: list[str] = []
         self._where: dict[int, int] = {}
         self._problems: dict[int, str] = {}
@@ -197,11 +199,13 @@ class _Pictures:
     def with_thumbnail(self, name: str | None, thumbs: list[str]) -> tuple[int, int]:
         """The numbers of a picture and of its thumbnail, which joins `thumbs`."""
         number = self.add(name)
-        small = None if number < 0 or not name else self._small(name)
+        wanted = number >= 0 and self._thumbs < THUMBS
+        small = self._small(name) if wanted and name else None
         if small is None:
             return number, -1
         thumbs.append(small)
         self._total += len(small)
+        self._thumbs += len(small)
         return number, len(thumbs) - 1
 
     def finish(self) -> dict[str, Any]:

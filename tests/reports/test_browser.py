@@ -479,10 +479,13 @@ def test_a_thousand_cases_with_pictures_beside_the_page(
     files = sorted(beside.iterdir())
     assert len(files) > 3
     assert path.stat().st_size < 3_500_000
-    page.open(path)
-    ready = page.until(READY)
+    took = []
+    for _ in range(3):
+        page.open(path)
+        took.append(int(page.until(READY)))
     assert page.run("document.getElementById('cases-count').textContent") == "1,000 cases"
-    assert int(ready) < 1500
+    # Of three, since other work on the machine must not fail this.
+    assert min(took) < 1000
     page.until(DONE)
     nodes = page.run(ROWS)
     assert nodes < 80
@@ -518,4 +521,20 @@ def test_phone_and_print(page: Browser, run: Path, tmp_path: Path) -> None:
     assert page.run("getComputedStyle(document.getElementById('cases')).display") == "none"
     assert page.run("getComputedStyle(document.getElementById('stills')).display") == "block"
     page.call("Emulation.setEmulatedMedia", media="")
+    assert page.errors == []
+
+
+def test_thumbnails_stop_somewhere(
+    page: Browser, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page of fifty thousand images must still open: the last of them have no thumbnail."""
+    monkeypatch.setattr(gallery, "THUMBS", 4000)
+    rng = np.random.default_rng(9)
+    for number in range(12):
+        folder.flip(f"{number}.jpg", rng=rng, confidence_after=0.9 - number / 50)
+    page.open(write_html(folder.write()))
+    page.until(f"{READY} && {DONE}")
+    images = page.run("document.querySelectorAll('#tiles img').length")
+    assert 0 < images < 12
+    assert page.run(ROWS) == 12
     assert page.errors == []

@@ -33,6 +33,7 @@ from tests.reports.folder import Folder
 from tests.reports.hostile import ATTACK, HOSTILE
 
 TEXTS = ("json", "csv", "parquet", "markdown", "junit", "sarif", "github")
+# As the npm package @microsoft/jest-sarif 1.0.0-beta.0 (MIT) carries it: 2.1.0-rtm.5.
 OFFICIAL = Path(__file__).parent / "sarif-2.1.0.schema.json"
 
 
