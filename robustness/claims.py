@@ -210,8 +210,8 @@ def _of_the_cascade(claims: Claims) -> Iterator[Fault]:
             lowest[row["image"]] = min(lowest.get(row["image"], math.inf), row["epsilon"])
     for row in claims.outcomes:
         image = claims.images.get(row["image"])
-        spared = row["status"] == SETTLED and image is not None
-        if spared and row["epsilon"] < lowest.get(row["image"], math.inf):
+        unbacked = row["epsilon"] < lowest.get(row["image"], math.inf)
+        if image is not None and row["status"] == SETTLED and unbacked:
             said = "The row says settled, but no attack flips the image within this epsilon."
             yield fault(ROW, said, image, row)
 

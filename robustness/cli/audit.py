@@ -287,7 +287,10 @@ def _expect_audited(
                 f"The rule {rule['name']!r} is about epsilon {rule['epsilon']:g}, which is not among "
                 f"those audited ({', '.join(f'{e:g}' for e in ladder)}). Add it to epsilons."
             )
-        if rule["scope"] == "attack" and rule["of"] and rule["of"].partition("(")[0] not in names:
+        # What an ensemble brings is known only once it is fitted to the model.
+        listed = not set(names) & set(plugins.names(plugins.ENSEMBLES))
+        named = rule["scope"] == "attack" and rule["of"] and listed
+        if named and rule["of"].partition("(")[0] not in names:
             raise SettingError(
                 f"The rule {rule['name']!r} is about the attack {rule['of']!r}; those to be run are "
                 f"{', '.join(names)}."
