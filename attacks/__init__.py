@@ -22,7 +22,7 @@ __all__ = [
     "MIFGSM",
     "NIFGSM",
     "PGD",
-    "Square",
     "TIFGSM",
     "VMIFGSM",
+    "Square",
 ]
