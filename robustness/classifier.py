@@ -23,8 +23,8 @@ from robustness.scalings import (
     undecided,
 )
 
-# Batches are cut into these sizes, so that a compiled forward pass is traced three times at most.
-_SIZES = (64, 8, 1)
+# Batches are cut into these sizes, so that a compiled forward pass is traced twice at most.
+_SIZES = (8, 1)
 
 
 class Classifier:

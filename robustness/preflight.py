@@ -29,7 +29,7 @@ GRADIENT_IMAGES = 16
 # A fused softmax may round a certain class to the number just below 1.
 SATURATED = 1 - float(np.finfo("float32").eps)
 ROWS = 4
-RANDOM_IMAGES, SCALING_IMAGES = 8, 32
+RANDOM_IMAGES, SCALING_IMAGES = 8, 16
 """These checks ask again and again; a few images tell what many would."""
 
 
