@@ -69,6 +69,10 @@ class Norm(ABC):
         within, _ = ops.while_loop(lambda *_: True, halve, start, maximum_iterations=18)
         return snapped(within)
 
+    def stretched(self, delta: Any, radius: Any) -> Any:
+        """A change found nearer than `radius`, made to use it where `to_grid` does not do so itself."""
+        return delta
+
     reach: ClassVar[float] = 4.0
     """How far `to_grid` may scale a change up."""
 
@@ -94,6 +98,11 @@ class Linf(Norm):
     def to_grid(self, delta: Any, radius: Any, low: Any, high: Any) -> Any:
         reach = _per_row(ops.floor(radius), delta)
         return ops.clip(ops.round(delta), ops.maximum(low, -reach), ops.minimum(high, reach))
+
+    def stretched(self, delta: Any, radius: Any) -> Any:
+        # A change of less than half a count rounds to nothing.
+        factor = ops.floor(radius) / ops.maximum(self.size(delta), 1e-6)
+        return delta * _per_row(ops.maximum(factor, 1.0), delta)
 
     def sample(self, keys: Any, radius: Any, shape: tuple[int, ...]) -> Any:
         unit = 2 * draws.uniform(keys, 0, shape) - 1

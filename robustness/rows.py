@@ -105,6 +105,8 @@ class Rows:
         delta = ops.take(points, index, axis=0) - images
         finite = ops.all(ops.isfinite(delta), axis=(1, 2, 3))
         delta = ops.where(ops.isfinite(delta), delta, 0.0)
+        if self._closest:
+            delta = self._threat.norm.stretched(delta, radius)
         grid = images + self._threat.norm.to_grid(delta, radius, -images, 255.0 - images)
         return ops.cast(ops.round(grid), "uint8"), finite
 
