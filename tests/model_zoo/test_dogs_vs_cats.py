@@ -48,12 +48,12 @@ def test_the_weights_are_those_of_the_card(card):
 
 def test_renderings_never_trained_on_are_told_apart_and_flip(classifier, card, tmp_path):
     result = robustness.audit(
-        classifier, Pets(96, seed=5), attacks=["bim"], epsilons=[4], run=tmp_path / "r"
+        classifier, Pets(128, seed=5), attacks=["bim"], epsilons=[4], run=tmp_path / "r"
     )
     frame = result.to_frame()
-    # The card says 97 % and more of hundreds; of 96 a few more may be wrong by chance.
+    assert card["renderings"]["of"] >= 1000
     assert card["renderings"]["accuracy"] >= 0.97
-    assert (frame.status != "misclassified").mean() >= 0.93
+    assert (frame.status != "misclassified").mean() >= 0.97
     assert frame[frame.image == "chelsea.png"].clean_class.item() == "cat"
     assert result.flip_rate >= 0.95
 
@@ -91,7 +91,7 @@ def test_held_out_photos_are_right_as_often_as_the_card_says(classifier, card, p
     # Four standard errors below what the card claims.
     claimed = card["held_out_photographs"]["accuracy"]
     assert right.mean() >= claimed - 4 * np.sqrt(claimed * (1 - claimed) / len(some))
-    assert claimed >= 0.9
+    assert claimed >= 0.92
 
 
 @pytest.mark.photos
@@ -99,9 +99,9 @@ def test_held_out_photos_are_right_as_often_as_the_card_says(classifier, card, p
 def test_held_out_photos_flip_within_four_counts(classifier, photos_archive):
     result = robustness.audit(
         classifier, photos_archive, attacks=[PGD(steps=40, step_size=1.0)], epsilons=[4],
-        limit=64, only=lambda e: held_out(e.name),
+        limit=128, only=lambda e: held_out(e.name),
     )  # fmt: skip
-    assert result.flip_rate >= 0.98
+    assert result.flip_rate >= 0.99
 
 
 def test_held_out_is_a_stable_tenth():
