@@ -12,10 +12,16 @@ if TYPE_CHECKING:
 
 
 def outcome_table(summary: Summary) -> Table:
-    """A row an attack and epsilon: flips of the initially correct images, with their interval."""
+    """A row an attack and epsilon: flips of the initially correct images, with their interval.
+
+    In a cascade an attack sees what the ones before it left, and the last column is what it leaves.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("attack", "epsilon", "flipped", "of", "flip rate", "95 % interval", "steps"):
         table.add_column(title, justify="left" if title == "attack" else "right")
+    cascade = bool(summary.config.get("cascade"))
+    if cascade:
+        table.add_column("standing", justify="right")
     for rate in summary.rates:
         share = rate.tally.flip_rate
         known = share.share is not None and share.low is not None and share.high is not None
@@ -27,5 +33,6 @@ def outcome_table(summary: Summary) -> Table:
             f"{share.share:.1%}" if known else "-",
             f"{share.low:.1%} .. {share.high:.1%}" if known else "-",
             "-" if rate.steps is None else f"{rate.steps:g}",
+            *([str(rate.tally.robust)] if cascade else []),
         )
     return table
