@@ -92,7 +92,7 @@ def masked_control_is_flagged() -> bool:
     """Whether the checks before the attack notice a model without gradients."""
     rng = np.random.default_rng(23)
     images = rng.integers(0, 256, (16, 1, 1, 1)) * np.ones(SHAPE)
-    model = _Masked()
+    model = _Masked(name="masked")
     model(np.zeros((1, *SHAPE), "float32"))
     classifier = Classifier(model, scaling="0..255", head="logits", name="masked")
     found = preflight.run(classifier, images.astype(np.uint8), None)

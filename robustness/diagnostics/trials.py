@@ -122,7 +122,8 @@ def walked(trial: Trial, attack: Attack) -> Path:
         margins[walk, step] = margin(logits, some[walk].label)[0]
         judged[walk, step] |= _reached(threat, int(logits[0].argmax()), some[walk], aims[walk])
 
-    trace(Rows(trial.classifier, attack, threat, slots=slots, seed=seed), walks, seen)
+    rows = Rows(trial.classifier, attack, threat, slots=slots, seed=seed)
+    trace(rows, walks, seen)
     flips: set[str] = set()
     lost: set[str] = set()
 
@@ -132,7 +133,7 @@ def walked(trial: Trial, attack: Attack) -> Path:
             if judged[walk, step]:
                 lost.add(some[walk].key)
 
-    replay(trial.classifier, attack, threat, walks, shown, slots=slots, seed=seed)
+    replay(rows, Judge(trial.classifier, threat), walks, shown)
     return Path(attack, margins, tuple(sorted(flips)), tuple(sorted(lost)))
 
 
