@@ -701,14 +701,15 @@
     fact(list, "Peak signal to noise", sizes.psnr === null ? "∞" : `${sizes.psnr.toFixed(2)} dB`, "m-psnr");
     fact(list, "Structural similarity (SSIM)", "…", "m-ssim");
     fact(list, "Colour difference (CIEDE2000)", "…", "m-colour");
-    setTimeout(() => {
+    // The picture first: on large ones this takes a second.
+    requestAnimationFrame(() => setTimeout(() => {
       if (mine !== token) return;
       const like = ssim(before, after, channels), found = colours(before, after);
       const into = (name, value) => { list.querySelector(`.m-${name}`).textContent = value; };
       into("ssim", like === null ? "needs 11 × 11 pixels" : like.toFixed(5));
       into("colour", `mean ${number(found.mean, 3)}, 95th percentile ${number(found.p95, 3)}, largest ${number(found.max, 3)}`);
       Object.assign($("case").dataset, { ssim: like ?? "", colour: found.mean, colour95: found.p95, colourMax: found.max });
-    }, 0);
+    }, 0));
   };
   const paint = () => {
     shot("c-before", `The original, which the model takes for ${className(pair.one.before)}`).drawImage(pair.before.image, 0, 0);
