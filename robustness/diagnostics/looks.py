@@ -108,24 +108,25 @@ def unsteady(classifier: Classifier, sample: Sample, count: int) -> Diagnosis:
     """D05: the margin may not jump within a few counts of noise.
 
     Indicators of Attack Failure measure the cross-entropy; that of a sure image is next to nothing,
-    and any change of it enormous in proportion. The margin is what flips are decided by.
+    and any change of it enormous in proportion. The margin is what flips are decided by; its changes
+    are held against the mean size of all margins, since an image next to the edge has none of its own.
     """
     some = sample.subjects[:8]
     if not some:
         return skipped("D05", "No image was classified correctly.")
     rng = np.random.default_rng(5)
-    changes = []
+    changes, sizes = [], []
     for subject in some:
         clean = subject.pixels.astype(np.float32)
         noise = rng.uniform(-RADIUS, RADIUS, (count, *clean.shape)).astype(np.float32)
         around = np.clip(clean + noise, 0, 255)
         points = np.concatenate([clean[None], around])
         margins = margin(classifier.logits_of(points), subject.label)
-        size = max(abs(float(margins[0])), 1e-6)
-        changes.append(np.minimum(1, np.abs(margins[1:] - margins[0]) / size).mean())
-    change = float(np.mean(changes))
+        changes.append(np.abs(margins[1:] - margins[0]).mean())
+        sizes.append(abs(float(margins[0])))
+    change = min(1.0, float(np.mean(changes)) / max(float(np.mean(sizes)), 1e-6))
     said = (
-        f"Noise of {RADIUS:g} counts changes the margin by {change:.1%} on average ({count} draws "
+        f"Noise of {RADIUS:g} counts changes the margin by {change:.1%} of its mean size ({count} draws "
         f"on {len(some)} images)"
     )
     numbers = {"change": change, "limit": UNSTEADY, "images": len(some), "draws": count}
