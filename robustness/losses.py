@@ -17,9 +17,14 @@ def _onehot(logits: Any, classes: Any) -> Any:
 
 
 def cross_entropy(logits: Any, classes: Any) -> Any:
-    """``log sum_j exp z_j - z_c``: minus the log-probability of the class."""
-    chosen = ops.sum(logits * _onehot(logits, classes), axis=-1)
-    return ops.logsumexp(logits, axis=-1) - chosen
+    """``log sum_j exp z_j - z_c``: minus the log-probability of the class.
+
+    Written as ``log(1 + exp(log sum_{j != c} exp z_j - z_c))``, whose gradient keeps its digits where
+    the model is all but sure: the plain form takes a probability that rounds to one from one.
+    """
+    onehot = _onehot(logits, classes)
+    others = ops.logsumexp(ops.where(onehot > 0, -1e30, logits), axis=-1)
+    return ops.softplus(others - ops.sum(logits * onehot, axis=-1))
 
 
 def margin(logits: Any, classes: Any) -> Any:
