@@ -114,14 +114,14 @@ def resolve(
     given = [parse(one) for one in asked]
     found: list[Attack] = []
     said: list[str] = []
-    for one in given:
+    for place, one in enumerate(given):
         members, notes = ([one], []) if isinstance(one, Attack) else one.fitting(norm, len(classes))
         said += notes
         for member in members:
             suited, why = member.suited(goal, len(classes))
             said += [f"{member.name}: {why}"] if why else []
             # The same thing asked for twice is the plan's error, unless it became the same only now.
-            if suited not in found or (suited is member and isinstance(one, Attack)):
+            if suited not in found or one in given[:place]:
                 found.append(suited)
     chained = any(isinstance(one, Ensemble) for one in given) if cascade is None else cascade
     return Resolved(tuple(found), chained, tuple(dict.fromkeys(said)))
