@@ -68,19 +68,21 @@ def lowered(classifier, points, labels):
     return loss.numpy().astype("float64"), tape.gradient(loss, x).numpy().astype("float64")
 
 
-def algorithm_1(classifier, images, labels, start, epsilon, steps, norm, walked):
+def algorithm_1(classifier, images, labels, epsilon, steps, norm, course):
     """The paper's algorithm for one image after another, in plain Python.
 
-    `walked` are the points of the attack under test: each look is taken there, so that a last bit that
-    turns a sign does not send the two apart; what is compared is the next point and the step.
+    Each look is taken where the attack under test took it, and its loss is believed once it agrees, so
+    that a last bit does not send the two apart; what is compared is the next point and the step.
     """
     marks = checkpoints(steps)
     for i, image in enumerate(images.astype("float64")):
         eta, gains, halved, best_before = 2 * epsilon, 0, False, None
         f_old, x_old, f_best = None, None, np.inf
         for k in range(steps):
-            x = walked[k, i].astype("float64")
-            f, g = (v[0] for v in lowered(classifier, x[None], labels[i : i + 1]))
+            x = course["point"][k, i].astype("float64")
+            value, g = (v[0] for v in lowered(classifier, x[None], labels[i : i + 1]))
+            f = course["loss"][k + 1, i]
+            assert f == pytest.approx(value, rel=1e-4, abs=1e-4)
             gains += f_old is not None and f < f_old
             if f < f_best:
                 f_best, x_best, g_best = f, x, g
@@ -128,9 +130,7 @@ def test_every_step_is_algorithm_1(norm, epsilon):
     attack = APGD(steps=24, loss="margin")
     course = Course(classifier, attack, Threat((epsilon,), NORMS[norm]), images)
     points, lengths = course["point"], course["length"]
-    expected = algorithm_1(
-        classifier, images, course.labels, points[0], epsilon, attack.steps, norm, points
-    )
+    expected = algorithm_1(classifier, images, course.labels, epsilon, attack.steps, norm, course)
     for i, k, eta, x_new in expected:
         assert lengths[k + 1, i] == pytest.approx(eta), (i, k)
         # A gradient of nothing but rounding has any sign.
