@@ -13,7 +13,12 @@ from robustness.errors import SettingError
 
 ATTACKS, MODELS, REPORTS = "robustness.attacks", "robustness.models", "robustness.reports"
 ENSEMBLES = "robustness.ensembles"
-_WORDS = {ATTACKS: "attack", ENSEMBLES: "ensemble of attacks", MODELS: "model", REPORTS: "kind of report"}
+_WORDS = {
+    ATTACKS: "attack",
+    ENSEMBLES: "ensemble of attacks",
+    MODELS: "model",
+    REPORTS: "kind of report",
+}
 
 
 def names(group: str) -> list[str]:
