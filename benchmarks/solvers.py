@@ -1,12 +1,13 @@
 """Time and memory of the solvers against what one would write without them.
 
     python benchmarks/solvers.py regression [ROWS FEATURES]
+    python benchmarks/solvers.py logistic   [ROWS FEATURES]
     python benchmarks/solvers.py lstsq      [ROWS FEATURES]
     python benchmarks/solvers.py spreading  [COUNT DIM]
     python benchmarks/solvers.py naive      [COUNT DIM]
 
 One side a process, because the peak of memory is that of a process. The features lie in a file that
-is mapped, not read, so that a solver that works in chunks can stay small.
+is read slice by slice, so that a solver that works in chunks can stay small.
 """
 
 from __future__ import annotations
@@ -15,9 +16,27 @@ import resource
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A matrix on disk whose slices are read when they are asked for; nothing of it stays in memory."""
+
+    path: Path
+    shape: tuple[int, int]
+
+    def __getitem__(self, what: int | slice) -> np.ndarray:
+        rows, features = self.shape
+        begin, end, _ = (
+            slice(what, what + 1).indices(rows) if isinstance(what, int) else what.indices(rows)
+        )
+        count = (end - begin) * features
+        found = np.fromfile(self.path, "float64", count, offset=8 * begin * features)
+        return found if isinstance(what, int) else found.reshape(-1, features)
 
 
 def peak() -> float:
@@ -25,21 +44,24 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def table(rows: int, features: int) -> tuple[np.ndarray, np.ndarray]:
-    """A mapped matrix and targets."""
-    name = f"robustness-benchmark-{rows}x{features}.npy"
-    path = Path(tempfile.gettempdir()) / name
+def table(rows: int, features: int) -> tuple[Rows, np.ndarray]:
+    """A matrix on disk, and targets."""
+    path = Path(tempfile.gettempdir()) / f"robustness-benchmark-{rows}x{features}.bin"
     random = np.random.default_rng(0)
     if not path.exists():
-        x = np.lib.format.open_memmap(path, "w+", "float64", (rows, features))
-        for begin in range(0, rows, 8192):
-            x[begin : begin + 8192] = random.normal(size=(min(8192, rows - begin), features))
-        x.flush()
-    x = np.load(path, mmap_mode="r")
+        with path.open("wb") as file:
+            for begin in range(0, rows, 8192):
+                random.normal(size=(min(8192, rows - begin), features)).tofile(file)
+    x = Rows(path, (rows, features))
     y = np.empty(rows)
     for begin in range(0, rows, 8192):
-        y[begin : begin + 8192] = x[begin : begin + 8192] @ np.arange(features) + 1.0
-    return x, y + random.normal(size=rows)
+        y[begin : begin + 8192] = x[begin : begin + 8192] @ slopes(features) + 1.0
+    return x, y + np.random.default_rng(1).normal(size=rows)
+
+
+def slopes(features: int) -> np.ndarray:
+    """The true coefficients."""
+    return np.linspace(-1.0, 1.0, features)
 
 
 def clock(name: str, call) -> object:
@@ -56,17 +78,33 @@ def regression(rows: int = 1_000_000, features: int = 100) -> None:
     from robustness.optimization.regression import Descent, least_squares
 
     x, y = table(rows, features)
+    clock(
+        "a fit of few rows, which loads what there is to load",
+        lambda: least_squares(x[:9999], y[:9999]),
+    )
     fit = clock("exact, in chunks", lambda: least_squares(x, y))
-    print("largest error of a coefficient", np.max(np.abs(fit.coefficients - np.arange(features))))
+    print(
+        f"largest error of a coefficient: {np.max(np.abs(fit.coefficients - slopes(features))):.2g}"
+    )
     way = Descent(standardize=True, steps=50)
     clock("50 steps of plain descent", lambda: least_squares(x, y, method=way))
+
+
+def logistic(rows: int = 1_000_000, features: int = 100) -> None:
+    from robustness.optimization.logistic import logistic as fit
+
+    x, y = table(rows, features)
+    y = (y + np.random.default_rng(2).logistic(size=rows) > 1.0).astype("float64")
+    clock("a fit of few rows, which loads what there is to load", lambda: fit(x[:9999], y[:9999]))
+    found = clock("logistic, in chunks", lambda: fit(x, y))
+    print(f"{len(found.history)} evaluations, {found.status}")
 
 
 def lstsq(rows: int = 1_000_000, features: int = 100) -> None:
     x, y = table(rows, features)
 
     def solve() -> np.ndarray:
-        return np.linalg.lstsq(np.column_stack([x, np.ones(rows)]), y, rcond=None)[0]
+        return np.linalg.lstsq(np.column_stack([x[:], np.ones(rows)]), y, rcond=None)[0]
 
     clock("numpy.linalg.lstsq", solve)
 
@@ -85,6 +123,7 @@ def spreading(count: int = 2000, dim: int = 32) -> None:
     clock("compile and first gradient", lambda: look(inverse_power)(*tensors))
     clock("one gradient", lambda: np.asarray(look(inverse_power)(*tensors)[1]))
     found = clock("the whole code, 60 evaluations a stage", lambda: spread(count, dim, steps=60))
+    print(found.status)
     print(f"smallest angle {found.angle:.4f} degrees, bound {found.angle + found.gap:.4f}")
 
 
@@ -107,6 +146,5 @@ def naive(count: int = 2000, dim: int = 32) -> None:
 
 if __name__ == "__main__":
     sizes = [int(word) for word in sys.argv[2:]]
-    {"regression": regression, "lstsq": lstsq, "spreading": spreading, "naive": naive}[sys.argv[1]](
-        *sizes
-    )
+    sides = (regression, logistic, lstsq, spreading, naive)
+    {side.__name__: side for side in sides}[sys.argv[1]](*sizes)

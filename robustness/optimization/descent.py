@@ -12,7 +12,7 @@ this one job, in a copy of the optimizer: the caller's own object is never chang
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import lru_cache
@@ -28,6 +28,10 @@ from robustness.optimization.iterate import iterate
 
 Loss = Callable[..., Any]
 """``loss(point, *data) -> value``: differentiable, written in `keras.ops`; its sum is lowered."""
+
+Pieces = Callable[[], Iterable[tuple[Any, ...]]]
+"""More data, a piece at a time: the losses and gradients of the pieces are added up, so that memory
+does not grow with the rows. Called at every look."""
 
 CONVERGED = "converged"
 SPENT = "steps spent before the tolerance was met"
@@ -77,7 +81,7 @@ def minimize(
     project: Callable[[Any], Any] | None = None,
     stop: Callable[[Step], bool] | None = None,
     each: Callable[[Step], None] | None = None,
-    chunk: int | None = None,
+    pieces: Pieces | None = None,
 ) -> Solution:
     """Lower ``sum(loss(point, *data))`` from `start` in at most `steps` steps.
 
@@ -92,8 +96,7 @@ def minimize(
     project: maps a point to the nearest allowed one; applied to the start and after every step.
     stop: says of a scored point that it will do. None runs all steps.
     each: called with every scored point, the start included.
-    chunk: split the arrays of `data` along their first axis into pieces of so many rows and add up
-        the losses and gradients, so that memory does not grow with the rows.
+    pieces: see `Pieces`; `loss` takes the arrays of a piece after those of `data`.
     """
     if steps < 1:
         raise SettingError(f"steps={steps}; expected a whole number of at least 1.")
@@ -101,7 +104,7 @@ def minimize(
     if not np.all(np.isfinite(begin)):
         raise SettingError("The start has entries that are not finite; expected real numbers.")
     program = _Program(
-        look=_chunked(loss, data, chunk),
+        look=_totals(loss, data, pieces),
         optimizer=find_optimizer(optimizer, learning_rate),
         steps=steps,
         rates=np.asarray(rates, "float64"),
@@ -202,31 +205,32 @@ def look(loss: Loss) -> Callable[..., tuple[Any, Any]]:
     return gradients.compile(call)
 
 
-def _chunked(
-    loss: Loss, data: Sequence[Any], chunk: int | None
-) -> Callable[[Any], tuple[float, np.ndarray]]:
+def over(
+    loss: Loss, data: Sequence[Any], pieces: Pieces | None = None
+) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """``point -> (values, gradient)`` with `data` at hand, added up over the pieces if there are any."""
     seen = look(loss)
-    rows = len(data[0]) if chunk and data else 0
-    size = chunk or 1
-    pieces = [slice(i, i + size) for i in range(0, rows, size)]
-    whole = None if pieces else [ops.convert_to_tensor(d) for d in data]
+    held = [ops.convert_to_tensor(d) for d in data]
+
+    def call(point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        at = ops.convert_to_tensor(point)
+        values, slope = np.float64(0.0), np.zeros_like(point)
+        for piece in pieces() if pieces else ((),):
+            more, steeper = seen(at, *held, *[ops.convert_to_tensor(array) for array in piece])
+            values, slope = values + np.asarray(more), slope + np.asarray(steeper)
+        return np.asarray(values), slope
+
+    return call
+
+
+def _totals(
+    loss: Loss, data: Sequence[Any], pieces: Pieces | None
+) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+    seen = over(loss, data, pieces)
 
     def call(point: np.ndarray) -> tuple[float, np.ndarray]:
-        at = ops.convert_to_tensor(point)
-        total, slope = 0.0, np.zeros_like(point)
-        parts = (
-            [whole]
-            if whole is not None
-            else (
-                [ops.convert_to_tensor(np.asarray(d[piece], "float64")) for d in data]
-                for piece in pieces
-            )
-        )
-        for part in parts:
-            values, gradient = seen(at, *part)
-            total += float(np.sum(np.asarray(values)))
-            slope = slope + np.asarray(gradient)
-        return total, slope
+        values, slope = seen(point)
+        return float(np.sum(values)), slope
 
     return call
 

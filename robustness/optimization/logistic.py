@@ -1,13 +1,16 @@
 """Logistic regression on the one loop: ``P(y = 1) = 1 / (1 + exp(-(x b + a)))``.
 
 Lowers ``sum w (log(1 + exp m) - y m) + ridge / 2 |b|**2`` with ``m = x b + a`` and y in 0 .. 1;
-losses are quoted per unit of weight. Standard errors come from Fisher's information.
+losses are quoted per unit of weight. Standard errors come from Fisher's information. The rows are
+read again at every evaluation, a chunk at a time, so that memory stays flat.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,12 +23,11 @@ from robustness.optimization.regression import (
     EXACT,
     Descent,
     Fit,
-    check_ridge,
+    by_method,
     given_start,
     rate_for,
-    spare_rows,
 )
-from robustness.optimization.tables import CHUNK, Table, read_table
+from robustness.optimization.tables import Table, read_table, triangle
 
 SEPARATED = "no finite optimum: a plane separates the two classes; a ridge above 0 gives one"
 
@@ -42,128 +44,131 @@ def logistic(
     """Fit ``P(y = 1) = 1 / (1 + exp(-(x b + a)))``; y is 0 or 1, or a fraction of the weight.
 
     "exact" is L-BFGS on standardised features down to a gradient of 1e-10. A `Descent` always works
-    on standardised features (`standardize` is ignored), chunk by chunk. Standard errors come from
-    Fisher's information.
+    on standardised features (`standardize` is ignored).
     """
-    check_ridge(ridge)
-    table = read_table(x, y, weights, names, spare=spare_rows(x, ridge, 0))
-    if np.min(table.y) < 0 or np.max(table.y) > 1:
-        raise SettingError(
-            f"Logistic targets run from {np.min(table.y):g} to {np.max(table.y):g}; expected 0 and 1."
-        )
-    share = float(table.weights @ table.y) / table.total
-    if share in (0.0, 1.0):
-        raise SettingError(f"Every logistic target is {share:g}; expected both 0 and 1.")
-    z = table.standardized()
-    penalty = np.append(0.5 * ridge / table.spread[:-1] ** 2, 0.0) / table.total
-    if method == EXACT:
-        beta, status, history, path = _quasi_newton(table, z, penalty)
-    elif isinstance(method, Descent):
-        beta, status, history, path = _descend(table, z, penalty, method)
-    else:
-        raise SettingError(f"method={method!r}; expected 'exact' or a Descent(...).")
-    return _logistic_fit(table, z, ridge, beta, status, history, path, share)
+    problem = _Odds(read_table(x, y, weights, names, ridge=ridge, spare=0), ridge)
+    problem.check()
+    return by_method(method, problem.exact, problem.descend)
 
 
-def log_loss(points: Any, z: Any, y: Any, mass: Any, penalty: Any) -> Any:
-    """The mean log-loss (slots,) of rows of parameters (slots, features + 1), with the ridge."""
-    margin = ops.matmul(z, points[:, :, None])[:, :, 0]
+def log_loss(points: Any, penalty: Any, z: Any, y: Any, mass: Any) -> Any:
+    """The mean log-loss (slots,) of rows of parameters (slots, features + 1), with the ridge's part.
+
+    Of a chunk its share: `mass` (rows,) adds up to 1 over all chunks.
+    """
+    margin = ops.matmul(points, ops.transpose(z))
     terms = mass * (ops.softplus(margin) - y * margin)
-    return ops.sum(terms, axis=1) + ops.sum(penalty * points * points, axis=1)
+    ridge = ops.sum(penalty * points * points, axis=1)
+    return ops.sum(terms, axis=1) + ops.sum(mass) * ridge
 
 
-def _piece_loss(point: Any, z: Any, y: Any, mass: Any, share: Any, penalty: Any) -> Any:
-    """`log_loss` of a chunk; `share` (rows,) adds up to 1 over all chunks, for the ridge."""
-    margin = ops.matmul(z, ops.reshape(point, (-1, 1)))[:, 0]
-    ridge = ops.sum(penalty[:1] * point * point) * ops.sum(share)
-    return ops.sum(mass * (ops.softplus(margin) - y * margin)) + ridge
+@dataclass(frozen=True)
+class _Odds:
+    """A logistic problem in standardised units, and the way back to the units of the data."""
 
+    table: Table
+    ridge: float
 
-def _quasi_newton(table: Table, z: np.ndarray, penalty: np.ndarray) -> tuple[Any, ...]:
-    mass = table.weights / table.total
-    losses: list[float] = []
-    path: list[np.ndarray] = []
+    def check(self) -> None:
+        low, high = np.min(self.table.y), np.max(self.table.y)
+        if low < 0 or high > 1:
+            raise SettingError(f"Logistic targets run from {low:g} to {high:g}; expected 0 and 1.")
+        if self.share in (0.0, 1.0):
+            raise SettingError(f"Every logistic target is {self.share:g}; expected both 0 and 1.")
 
-    def watch(points: np.ndarray, values: np.ndarray) -> None:
-        path.append(points[0].copy())
-        losses.append(float(values[0] - penalty @ points[0] ** 2))
+    @property
+    def width(self) -> int:
+        return len(self.table.names) + 1
 
-    start = np.zeros(z.shape[1])
-    (end,) = minimize_rows(
-        log_loss,
-        [(start, (z, table.y, mass, penalty))],
-        slots=1,
-        steps=1000,
-        tolerance=1e-10,
-        each=watch,
-    )
-    return end.point, end.status, np.array(losses), np.stack(path)
+    @property
+    def share(self) -> float:
+        """The weighted part of the targets that is 1."""
+        return float(self.table.weights @ self.table.y) / self.table.total
 
+    @cached_property
+    def penalty(self) -> np.ndarray:
+        """Of the standardised parameters (features + 1,), per unit of weight."""
+        return np.append(0.5 * self.ridge / self.table.spread[:-1] ** 2, 0.0) / self.table.total
 
-def _descend(table: Table, z: np.ndarray, penalty: np.ndarray, how: Descent) -> tuple[Any, ...]:
-    mass = table.weights / table.total
-    width = z.shape[1]
-    start = np.zeros(width)
-    if how.start is not None:
-        given = given_start(how.start, width)
-        start[:-1] = given[:-1] * table.spread[:-1]
-        start[-1] = given[-1] + given[:-1] @ table.centre[:-1]
-    path: list[np.ndarray] = []
-    # The curvature of the log-loss is at most a quarter of that of the squares.
-    hessian = 0.25 * (z * mass[:, None]).T @ z + 2.0 * np.diag(penalty)
-    share = np.full(table.rows, 1.0 / table.rows)
-    solution = minimize(
-        _piece_loss,
-        start,
-        optimizer=how.optimizer,
-        learning_rate=rate_for(how, hessian),
-        steps=how.steps,
-        data=(z, table.y, mass, share, np.broadcast_to(penalty, z.shape)),
-        rates=how.rates,
-        stop=settled(how.tolerance) if how.tolerance > 0 else None,
-        each=lambda step: path.append(step.point),
-        chunk=CHUNK if table.rows > CHUNK else None,
-    )
-    points = np.stack(path)
-    history = solution.history - np.sum(penalty * points * points, axis=1)
-    return solution.value, solution.status, history, points
+    @cached_property
+    def back(self) -> np.ndarray:
+        """What turns standardised parameters into those of the data."""
+        back = np.diag(np.append(1.0 / self.table.spread[:-1], 1.0))
+        back[-1, :-1] = -self.table.centre[:-1] / self.table.spread[:-1]
+        return back
 
+    def pieces(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        total = self.table.total
+        return ((z, y, mass / total) for z, y, mass in self.table.standardized())
 
-def _logistic_fit(
-    table: Table,
-    z: np.ndarray,
-    ridge: float,
-    beta: np.ndarray,
-    status: str,
-    history: np.ndarray,
-    path: np.ndarray,
-    share: float,
-) -> Fit:
-    margin = z @ beta
-    probability = 0.5 * (1.0 + np.tanh(0.5 * margin))
-    mass = table.weights
-    apart = np.all((margin > 0) == (table.y > 0.5)) and np.all(np.isin(table.y, (0.0, 1.0)))
-    spikes = mass * probability * (1.0 - probability)
-    information = (z * spikes[:, None]).T @ z
-    information += np.diag(np.append(ridge / table.spread[:-1] ** 2, 0.0))
-    back = np.diag(np.append(1.0 / table.spread[:-1], 1.0))
-    back[-1, :-1] = -table.centre[:-1] / table.spread[:-1]
-    covariance = back @ np.linalg.pinv(information, hermitian=True) @ back.T
-    loss = float(mass @ (np.logaddexp(0.0, margin) - table.y * margin)) / table.total
-    blank = -(share * math.log(share) + (1.0 - share) * math.log(1.0 - share))
-    point = back @ beta
-    return Fit(
-        kind="logistic",
-        names=table.names,
-        coefficients=point[:-1],
-        intercept=float(point[-1]),
-        loss=loss,
-        r2=1.0 - loss / blank,
-        covariance=covariance,
-        status=SEPARATED if apart and ridge == 0 else status,
-        history=history,
-        path=path @ back.T,
-    )
+    def exact(self) -> Fit:
+        losses: list[float] = []
+        path: list[np.ndarray] = []
+
+        def watch(points: np.ndarray, values: np.ndarray) -> None:
+            path.append(points[0].copy())
+            losses.append(float(values[0]))
+
+        (end,) = minimize_rows(
+            log_loss,
+            [(np.zeros(self.width), (self.penalty,))],
+            slots=1,
+            steps=1000,
+            tolerance=1e-10,
+            each=watch,
+            pieces=self.pieces,
+        )
+        return self.fit(end.point, end.status, np.array(losses), np.stack(path))
+
+    def descend(self, how: Descent) -> Fit:
+        start = np.zeros(self.width)
+        if how.start is not None:
+            given = given_start(how.start, self.width)
+            start[:-1] = given[:-1] * self.table.spread[:-1]
+            start[-1] = given[-1] + given[:-1] @ self.table.centre[:-1]
+        # The curvature of the log-loss is at most a quarter of that of the squares.
+        factor = triangle(self.table)[:, :-1]
+        hessian = 0.25 * factor.T @ factor / self.table.total + 2.0 * np.diag(self.penalty)
+        path: list[np.ndarray] = []
+        solution = minimize(
+            log_loss,
+            start[None],
+            optimizer=how.optimizer,
+            learning_rate=rate_for(how, hessian),
+            steps=how.steps,
+            data=(self.penalty,),
+            rates=how.rates,
+            stop=settled(how.tolerance) if how.tolerance > 0 else None,
+            each=lambda step: path.append(step.point[0]),
+            pieces=self.pieces,
+        )
+        return self.fit(path[-1], solution.status, solution.history, np.stack(path))
+
+    def fit(self, beta: np.ndarray, status: str, losses: np.ndarray, path: np.ndarray) -> Fit:
+        """`losses` (steps + 1,) have the ridge's part still in them."""
+        information = np.diag(2.0 * self.penalty * self.table.total)
+        total, apart = 0.0, True
+        for z, y, mass in self.table.standardized():
+            margin = z @ beta
+            probability = 0.5 * (1.0 + np.tanh(0.5 * margin))
+            information += (z * (mass * probability * (1.0 - probability))[:, None]).T @ z
+            total += float(mass @ (np.logaddexp(0.0, margin) - y * margin))
+            apart &= bool(np.all((margin > 0) == (y > 0.5)) and np.all(np.isin(y, (0.0, 1.0))))
+        loss, share = total / self.table.total, self.share
+        blank = -(share * math.log(share) + (1.0 - share) * math.log(1.0 - share))
+        point = self.back @ beta
+        return Fit(
+            kind="logistic",
+            names=self.table.names,
+            coefficients=point[:-1],
+            intercept=float(point[-1]),
+            loss=loss,
+            r2=1.0 - loss / blank,
+            covariance=self.back @ np.linalg.pinv(information, hermitian=True) @ self.back.T,
+            status=SEPARATED if apart and self.ridge == 0 else status,
+            history=losses - np.sum(self.penalty * path * path, axis=1),
+            path=path @ self.back.T,
+        )
 
 
 def half_point(fit: Fit, z: float = 1.959963984540054) -> tuple[float, float, float]:

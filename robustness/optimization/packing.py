@@ -87,10 +87,10 @@ def inverse_power(points: Any, fixed: Any, log_weights: Any, power: Any) -> Any:
     around = ops.concatenate([x, unit(fixed)], axis=1)
     if log_weights.shape[2] == 2 * around.shape[1]:
         around = ops.concatenate([around, -around], axis=1)
-    cosines = ops.matmul(x, ops.transpose(around, (0, 2, 1)))
-    counts = ops.cast(log_weights > 0.1 * SELF, cosines.dtype)
-    squares = ops.maximum(2.0 - 2.0 * cosines, _TOUCH) * counts + (1.0 - counts)
-    exponents = log_weights - 0.5 * power[:, None, None] * ops.log(squares)
+    # A pair that does not count keeps its logarithm, which is finite, and weighs nothing.
+    squares = 2.0 - ops.matmul(2.0 * x, ops.transpose(around, (0, 2, 1)))
+    half = 0.5 * power[:, None, None]
+    exponents = log_weights - half * ops.log(ops.maximum(squares, _TOUCH))
     top = ops.stop_gradient(ops.max(exponents, axis=(1, 2), keepdims=True))
     total = ops.sum(ops.exp(exponents - top), axis=(1, 2))
     return (ops.log(total) + top[:, 0, 0]) / power

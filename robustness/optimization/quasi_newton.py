@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from keras import ops
 
-from robustness.optimization.descent import CONVERGED, SPENT, Loss, look
+from robustness.optimization.descent import CONVERGED, SPENT, Loss, Pieces, over
 from robustness.optimization.iterate import iterate
 
 _SUFFICIENT = 1e-4
@@ -54,6 +53,7 @@ def minimize_rows(
     memory: int = 10,
     renew: Renew | None = None,
     each: Callable[[np.ndarray, np.ndarray], None] | None = None,
+    pieces: Pieces | None = None,
 ) -> list[Stage]:
     """Lower each row's own loss; the last stage of every job, in the order of the jobs.
 
@@ -67,10 +67,12 @@ def minimize_rows(
     memory: how many pairs of differences the curvature is built from.
     renew: see the module; None ends a row at its first stage.
     each: called after every advance with the points (slots, ...) and losses (slots,).
+    pieces: more data, the same for all rows, over which the losses are added up; see `Pieces`.
     """
     queue = iter(enumerate(jobs))
     allowed = steps if callable(steps) else lambda stage: steps
-    program = _Program(loss, slots, allowed, tolerance, memory, renew or (lambda stage: None))
+    heard = renew or (lambda stage: None)
+    program = _Program(loss, slots, allowed, tolerance, memory, heard, pieces)
     show = None if each is None else lambda rows: each(rows.point, rows.value)
     iterate(program, lambda: next(queue, None), slots=slots, each=show)
     return [program.done[job] for job in sorted(program.done)]
@@ -102,8 +104,9 @@ class _Program:
     tolerance: float
     memory: int
     renew: Renew
+    pieces: Pieces | None = None
     done: dict[int, Stage] = field(default_factory=dict)
-    constant: list[Any] | None = None
+    look: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None
 
     def enter(self, state: _Rows | None, places: Sequence[int], jobs: Sequence[Any]) -> _Rows:
         rows = state or self._empty(jobs[0][1])
@@ -137,7 +140,7 @@ class _Program:
     def _load(self, rows: _Rows, place: int, data: tuple[np.ndarray, ...]) -> None:
         for array, new in zip(rows.data, data, strict=True):
             array[place] = new
-        self.constant = None
+        self.look = None
         rows.trial[place] = rows.point[place]
         rows.fresh[place] = True
         rows.stuck[place] = False
@@ -145,12 +148,10 @@ class _Program:
         rows.pairs[:, :, place] = 0.0
 
     def advance(self, rows: _Rows) -> tuple[_Rows, np.ndarray]:
-        if self.constant is None:  # data changes only between stages
-            self.constant = [ops.convert_to_tensor(d) for d in rows.data]
-        shaped = ops.convert_to_tensor(rows.trial.reshape(self.slots, *self.shape))
-        values, slopes = look(self.loss)(shaped, *self.constant)
-        value = np.asarray(values)
-        gradient = np.asarray(slopes).reshape(self.slots, -1)
+        if self.look is None:  # data changes only between stages
+            self.look = over(self.loss, rows.data, self.pieces)
+        value, slopes = self.look(rows.trial.reshape(self.slots, *self.shape))
+        gradient = slopes.reshape(self.slots, -1)
 
         promised = np.sum(rows.gradient * rows.direction, axis=1) * rows.length
         # Hager and Zhang's test for where the values say nothing any more: the slope at the trial
@@ -172,8 +173,8 @@ class _Program:
         rows.fresh[:] = False
         rows.trial = rows.point + rows.length[:, None] * rows.direction
 
-        over = rows.spent >= np.array([self.allowed(s) for s in rows.stage])
-        return rows, over | rows.stuck | self._settled(rows)
+        spent = rows.spent >= np.array([self.allowed(s) for s in rows.stage])
+        return rows, spent | rows.stuck | self._settled(rows)
 
     def _settled(self, rows: _Rows) -> np.ndarray:
         return np.max(np.abs(rows.gradient), axis=1) <= self.tolerance

@@ -8,9 +8,9 @@ logistic sibling, on the same `Descent` and with the same `Fit`, is in `logistic
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from keras import ops
 
 from robustness.errors import SettingError
 from robustness.optimization.descent import CONVERGED, minimize, settled
+from robustness.optimization.linear import Factored
 from robustness.optimization.tables import Table, read_table, triangle
 
 EXACT = "exact"
@@ -96,21 +97,19 @@ def least_squares(
     The rows are read twice, a chunk at a time, and condensed into a triangle of (features + 2)
     numbers a side whose loss is the same function; both methods work on that.
     """
-    check_ridge(ridge)
-    table = read_table(x, y, weights, names, spare=spare_rows(x, ridge, 1))
-    problem = _Squares.of(table, ridge)
+    problem = _Squares.of(read_table(x, y, weights, names, ridge=ridge), ridge)
+    return by_method(method, problem.exact, problem.descend)
+
+
+def by_method(
+    method: str | Descent, exact: Callable[[], Fit], descend: Callable[[Descent], Fit]
+) -> Fit:
+    """The fit by the method asked for; SettingError for one that is neither."""
     if method == EXACT:
-        best = problem.solve()
-        return problem.fit(best, EXACT, np.array([problem.loss(best)]), best[None])
+        return exact()
     if not isinstance(method, Descent):
         raise SettingError(f"method={method!r}; expected 'exact' or a Descent(...).")
-    return problem.descend(method)
-
-
-def spare_rows(x: Any, ridge: float, spare: int) -> int:
-    """How many rows more than parameters there must be: with a ridge two rows are enough."""
-    shape = np.shape(x)
-    return spare if ridge == 0 else 1 - (shape[1] if len(shape) == 2 else 1)
+    return descend(method)
 
 
 def squared_error(point: Any, design: Any, target: Any, penalty: Any, total: Any) -> Any:
@@ -156,24 +155,20 @@ class _Squares:
         residual = self.design @ self.inward(point) - self.target
         return float(residual @ residual) * self.table.spread[-1] ** 2 / self.table.total
 
-    def _bordered(self) -> np.ndarray:
-        """The triangle with the ridge's rows below, triangular again."""
-        rows = np.concatenate([self.design, np.diag(np.sqrt(self.penalty))])
-        goal = np.concatenate([self.target, np.zeros(len(self.penalty))])
-        return np.asarray(np.linalg.qr(np.column_stack([rows, goal]), mode="r"))
+    @cached_property
+    def _factored(self) -> Factored:
+        return Factored.of(self.design, self.penalty)
 
-    def solve(self) -> np.ndarray:
-        factor = self._bordered()
-        square = factor[:-1, :-1]
-        sizes = np.abs(np.diag(square))
-        if np.min(sizes) <= 1e-11 * np.max(sizes):
-            column = int(np.argmin(sizes))
+    def exact(self) -> Fit:
+        column = self._factored.undetermined
+        if column is not None:
             name = (*self.table.names, "the intercept")[column]
             raise SettingError(
                 f"{name} is a combination of the other columns, so the coefficients are not "
                 "determined; drop it, or give a ridge above 0."
             )
-        return self.outward(np.linalg.solve(square, factor[:-1, -1]))
+        best = self.outward(np.asarray(self._factored.solve(self.target)))
+        return self.fit(best, EXACT, np.array([self.loss(best)]), best[None])
 
     def plain(self) -> tuple[np.ndarray, np.ndarray]:
         """Design and target of the triangle in the units of the data."""
@@ -216,8 +211,7 @@ class _Squares:
         mse = self.loss(point)
         spare = table.rows - len(table.names) - 1
         noise = mse * table.total / max(spare, 1)
-        square = self._bordered()[:-1, :-1]
-        inverse = np.linalg.pinv(square)
+        inverse = np.linalg.pinv(self._factored.triangle)
         # (A'A + ridge)^-1 A'A (A'A + ridge)^-1; without a ridge the first two cancel.
         half = inverse @ inverse.T @ self.design.T
         back = np.diag(np.append(table.spread[-1] / table.spread[:-1], table.spread[-1]))
@@ -259,9 +253,3 @@ def rate_for(how: Descent, hessian: np.ndarray) -> float | None:
         return 0.1
     root = np.sqrt(np.broadcast_to(np.asarray(how.rates, "float64"), (len(hessian),)))
     return 1.0 / float(np.max(np.linalg.eigvalsh(root[:, None] * hessian * root)))
-
-
-def check_ridge(ridge: float) -> None:
-    """SettingError for a ridge that is no penalty."""
-    if not (math.isfinite(ridge) and ridge >= 0):
-        raise SettingError(f"ridge={ridge:g}; expected a number of at least 0.")

@@ -42,6 +42,8 @@ _ROUNDS = 12
 """Multiplier rounds at most; four or five do where the contacts hold the vectors firmly."""
 _EXACT = 1e-11
 """The gap between the closest and the weighted mean contact at which a code is polished."""
+_MANY = 500_000
+"""Pairs beyond which one start must do, and the polish is left out: no round of it would settle."""
 _BATCH = 400_000
 """Pairs that a batch of starts may hold together: 3 MB an array, of which a step needs about ten."""
 
@@ -306,7 +308,8 @@ class _Schedule:
             return None
         if power < _LAST_POWER:
             return fixed, weights, np.minimum(4.0 * power, _LAST_POWER)
-        if len(self.angles[stage.job]) >= _ROUNDS + 6:
+        rounds = _ROUNDS if self.problem.pairs.size <= _MANY else 0
+        if len(self.angles[stage.job]) >= rounds + 6:
             self.best = min(self.best, largest)
             return None
         with np.errstate(divide="ignore"):
@@ -342,7 +345,7 @@ def _by_energy(
     number = restarts or int(
         np.clip(400_000 / size * (0.02 if easy else 1.0), 4 if easy else 1, 64)
     )
-    if size > 500_000 and restarts is None:
+    if size > _MANY and restarts is None:
         number = 1
     begin = _starts(problem, seed, start, number)
 
@@ -360,7 +363,7 @@ def _by_energy(
             packing.inverse_power,
             queue,
             slots=slots,
-            steps=(lambda stage: 20 * steps) if power is not None else (lambda stage: steps),
+            steps=20 * steps if power is not None else steps,
             tolerance=1e-11 if power is None else 1e-10,
             renew=schedule.renew,
             each=each,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,28 +45,39 @@ class Table:
             piece = slice(begin, begin + CHUNK)
             yield np.asarray(self.x[piece], "float64"), self.y[piece], self.weights[piece]
 
-    def standardized(self) -> np.ndarray:
-        """The features with mean 0 and deviation 1, and a column of ones (rows, columns + 1)."""
-        z = np.ones((self.rows, len(self.names) + 1))
-        z[:, :-1] = (np.asarray(self.x, "float64") - self.centre[:-1]) / self.spread[:-1]
-        return z
+    def standardized(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Pieces of (z, y, weights): features with mean 0 and deviation 1, and a column of ones."""
+        for x, y, mass in self.chunks():
+            z = np.ones((len(y), len(self.names) + 1))
+            z[:, :-1] = (x - self.centre[:-1]) / self.spread[:-1]
+            yield z, y, mass
 
 
 def read_table(
-    x: Any, y: Any, weights: Any = None, names: Sequence[str] | None = None, *, spare: int = 1
+    x: Any,
+    y: Any,
+    weights: Any = None,
+    names: Sequence[str] | None = None,
+    *,
+    ridge: float = 0.0,
+    spare: int = 1,
 ) -> Table:
-    """A `Table`, or a SettingError that says what is wrong with the rows.
+    """A `Table`, or a SettingError that says what is wrong with the rows or the ridge.
 
-    A single feature may be given flat. `spare`: how many rows more than parameters are needed.
+    A single feature may be given flat. `spare`: how many rows more than parameters are needed; with
+    a ridge two rows are enough.
     """
+    if not (math.isfinite(ridge) and ridge >= 0):
+        raise SettingError(f"ridge={ridge:g}; expected a number of at least 0.")
     x = x if hasattr(x, "shape") and hasattr(x, "__getitem__") and len(x.shape) == 2 else _flat(x)
     target = np.asarray(y, "float64").ravel()
     rows, columns = x.shape
     if len(target) != rows:
         raise SettingError(f"{rows} rows of features and {len(target)} targets; expected as many.")
-    if rows < columns + 1 + spare:
+    least = columns + 1 + spare if ridge == 0 else 2
+    if rows < least:
         raise SettingError(
-            f"{rows} rows for {columns + 1} parameters; expected at least {columns + 1 + spare} "
+            f"{rows} rows for {columns + 1} parameters; expected at least {least} "
             "rows. Give more rows, fewer features, or a ridge."
         )
     mass = np.ones(rows) if weights is None else np.asarray(weights, "float64").ravel()
@@ -119,20 +131,41 @@ def _measured(table: Table) -> Table:
     return Table(table.x, table.y, table.weights, table.names, shift + mean, deviation)
 
 
+_STEEP = 1e3
+"""The condition number up to which sums of products are good to nine digits; see `triangle`."""
+
+
 def triangle(table: Table) -> np.ndarray:
     """The triangular factor (columns + 2, columns + 2) of the standardised rows.
 
-    Columns: the features, the ones, the target. QR of one chunk stacked under the factor so far:
-    ``|features b - target|`` is the same for the triangle as for all rows, and memory stays flat.
+    Columns: the features, the ones, the target: ``|features b - target|`` is the same for the triangle
+    as for all rows. It is Cholesky's factor of the sums of products, which squares the condition
+    number; where that would cost digits (columns that nearly depend on one another, a fit that is
+    nearly perfect, too few rows) the QR of one chunk after another, stacked under the factor so far.
     """
     width = len(table.names) + 2
+    products = np.zeros((width, width))
+    for piece in _weighted(table):
+        products += piece.T @ piece
+    try:
+        factor = np.linalg.cholesky(products).T
+    except np.linalg.LinAlgError:
+        factor = np.zeros((width, width))
+    return factor if np.linalg.cond(factor) < _STEEP else _reflected(table)
+
+
+def _weighted(table: Table) -> Iterator[np.ndarray]:
+    """Chunks of standardised features, ones and target, times the root of the weight."""
+    for z, y, mass in table.standardized():
+        target = (y - table.centre[-1]) / table.spread[-1]
+        yield np.column_stack([z, target]) * np.sqrt(mass)[:, None]
+
+
+def _reflected(table: Table) -> np.ndarray:
+    width = len(table.names) + 2
     factor = np.zeros((0, width))
-    for x, y, mass in table.chunks():
-        root = np.sqrt(mass)[:, None]
-        piece = np.ones((len(y), width))
-        piece[:, :-2] = (x - table.centre[:-1]) / table.spread[:-1]
-        piece[:, -1] = (y - table.centre[-1]) / table.spread[-1]
-        factor = np.asarray(np.linalg.qr(np.concatenate([factor, piece * root]), mode="r"))
+    for piece in _weighted(table):
+        factor = np.asarray(np.linalg.qr(np.concatenate([factor, piece]), mode="r"))
     full = np.zeros((width, width))
     full[: len(factor)] = factor
     return full

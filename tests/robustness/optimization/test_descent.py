@@ -88,17 +88,27 @@ def test_projection_holds_at_every_scored_point():
     np.testing.assert_allclose(found.value, [1.0, -1.0])
 
 
-def test_chunks_add_up_to_the_whole():
+def test_pieces_add_up_to_the_whole():
     rows = np.random.default_rng(0).normal(size=(101, 3))
+    scale = np.array([1.0, 2.0, 5.0])
 
-    def loss(point, piece):
-        return ops.sum((piece - point) ** 2)
+    def loss(point, scale, piece):
+        return ops.sum(scale * (piece - point) ** 2)
 
-    whole = minimize(loss, np.zeros(3), data=(rows,), optimizer="sgd", learning_rate=1e-3, steps=5)
-    parts = minimize(
-        loss, np.zeros(3), data=(rows,), optimizer="sgd", learning_rate=1e-3, steps=5, chunk=40
-    )
+    def pieces():
+        return ((rows[i : i + 40],) for i in range(0, 101, 40))
+
+    how = {"optimizer": "sgd", "learning_rate": 1e-3, "steps": 5}
+    whole = minimize(loss, np.zeros(3), data=(scale, rows), **how)
+    parts = minimize(loss, np.zeros(3), data=(scale,), pieces=pieces, **how)
     np.testing.assert_allclose(parts.value, whole.value, rtol=1e-12)
+    np.testing.assert_allclose(parts.history, whole.history, rtol=1e-12)
+
+    def of_rows(points, scale, piece):
+        return ops.sum(scale[:, None] * (piece - points[:, None]) ** 2, axis=(1, 2))
+
+    (end,) = minimize_rows(of_rows, [(np.zeros(3), (scale,))], slots=1, pieces=pieces)
+    np.testing.assert_allclose(end.point, rows.mean(0), atol=1e-9)
 
 
 def test_an_unknown_optimizer_names_the_nearest():
