@@ -54,8 +54,11 @@ def tally(status: pd.Series) -> Tally:
     )
 
 
-def carried(outcomes: pd.DataFrame) -> pd.DataFrame:
+def carried(outcomes: pd.DataFrame, *, spared: bool = True) -> pd.DataFrame:
     """`outcomes` with every flip counted at the larger epsilons of its attack as well.
+
+    Where a cascade spared the attack a larger epsilon, this counts as well unless `spared` is False: then
+    an attack's flips are counted among those it saw.
 
     A picture inside a small budget is inside each larger one, whatever the attack found there.
     Sorted by attack, image and epsilon; only `status` changes.
@@ -63,7 +66,8 @@ def carried(outcomes: pd.DataFrame) -> pd.DataFrame:
     frame = outcomes.sort_values(["attack", "image", "epsilon"], kind="stable")
     flipped = frame["status"].eq(FLIPPED)
     ever = flipped.groupby([frame["attack"], frame["image"]], sort=False).cummax()
-    return frame.assign(status=frame["status"].where(~ever, FLIPPED))
+    kept = ~ever if spared else ~ever | frame["status"].eq(SETTLED)
+    return frame.assign(status=frame["status"].where(kept, FLIPPED))
 
 
 _RANK = {FLIPPED: 0, FAILED: 1, ROBUST: 2, MISCLASSIFIED: 3, UNREADABLE: 4, SETTLED: 5}

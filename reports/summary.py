@@ -244,7 +244,7 @@ def _short_names(config: Mapping[str, Any], attacks: tuple[str, ...]) -> tuple[s
 
 
 def _rates(outcomes: pd.DataFrame, attacks: tuple[str, ...], labelled: bool) -> tuple[Rate, ...]:
-    frame = metrics.carried(outcomes)
+    frame = metrics.carried(outcomes, spared=False)
     found = []
     for attack in attacks:
         mine = frame[frame["attack"] == attack]

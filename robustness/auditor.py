@@ -78,6 +78,7 @@ class Auditor:
         self.pending = Pending(store)
         self.slots = plan.slots
         self._compiled: dict[tuple[Attack, int], Rows] = {}
+        self._sees: dict[Attack, int] = {}
 
     def run(self) -> None:
         started = time.monotonic()
@@ -142,10 +143,14 @@ class Auditor:
         first = self.store.first_flips(self.plan.before(attack))
         # How many epsilons of each image still stand, where an earlier attack has flipped it.
         standing = {key: sum(e < flip for e in epsilons) for key, flip in first.items()}
+        self._sees[attack] = 0
         for row in self.store.image_rows():
+            status = _spared(row) or (SETTLED if standing.get(row.key) == 0 else "")
+            # Those of an interrupted run as well: the batch must be the same when it goes on.
+            self._sees[attack] += not status
             if row.key in settled:
                 continue
-            if status := _spared(row) or (SETTLED if standing.get(row.key) == 0 else ""):
+            if status:
                 self.pending.add(_spared_rows(row, attack.label, epsilons, status))
                 tally[MISCLASSIFIED] += status == MISCLASSIFIED
                 done += 1
@@ -192,7 +197,9 @@ class Auditor:
 
     def _rows(self, attack: Attack) -> Rows:
         """The attack's compiled rows, for as many images as fit now: tracing takes seconds."""
-        slots = max(1, self.slots // attack.width)
+        # No more than there are images: a cascade leaves few to its last attacks.
+        enough = 1 << max(0, self._sees[attack] - 1).bit_length()
+        slots = max(1, min(self.slots // attack.width, enough))
         if (attack, slots) not in self._compiled:
             self._compiled[attack, slots] = Rows(
                 self.classifier, attack, self.plan.threat, slots=slots, seed=self.plan.seed
