@@ -7,6 +7,7 @@ from attacks.fab import FAB, FABT
 from attacks.fgsm import FGSM
 from attacks.mi_fgsm import MIFGSM
 from attacks.pgd import PGD
+from attacks.regression import NES, Regression
 from attacks.square import Square
 from attacks.transfer import DIFGSM, NIFGSM, TIFGSM, VMIFGSM
 
@@ -20,9 +21,11 @@ __all__ = [
     "FABT",
     "FGSM",
     "MIFGSM",
+    "NES",
     "NIFGSM",
     "PGD",
     "TIFGSM",
     "VMIFGSM",
+    "Regression",
     "Square",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from attacks.starts import MEANING, STARTS
 from robustness.attack import Attack, Look, State, Task
 from robustness.settings import setting
 
@@ -14,7 +15,9 @@ class PGD(Attack):
     """Steepest descent in the ball, from random starts.
 
     Madry et al. 2018, arXiv:1706.06083, sec. 2.1; in l1 the sparse step of Tramer & Boneh 2019,
-    arXiv:1904.13000. The step is a quarter of the budget unless given, as theirs was (2 of 8).
+    arXiv:1904.13000. The step is a quarter of the budget unless given, as theirs was (2 of 8). `start`
+    says how restarts begin (`attacks.starts`); the steps of an output-diversified start are the first
+    of `steps`.
     """
 
     name: ClassVar[str] = "pgd"
@@ -26,12 +29,21 @@ class PGD(Attack):
         None, "length of a step, as epsilon is counted", low=0.001, automatic="epsilon / 4"
     )
     random_start: bool = setting(True, "start at a random point of the ball, not at the image")
+    start: str = setting("random", MEANING, choices=tuple(STARTS))
     restarts: int = setting(1, "independent starts of each image", low=1, high=10_000)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        STARTS[self.start].expect(self.steps, self.random_start)
+
     def init(self, task: Task) -> State:
-        return {"point": task.random_start() if self.random_start else task.images}
+        if not self.random_start:
+            return {"point": task.images}
+        return {"point": STARTS[self.start].point(task, self.restarts)}
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        length = task.epsilon / 4 if self.step_size is None else self.step_size + 0 * task.epsilon
-        move = task.per_row(length) * task.norm.steepest(look(state["point"]).gradient)
-        return {"point": task.project(state["point"] - move)}
+        start, seen = STARTS[self.start], look(state["point"])
+        usual = task.epsilon / 4 if self.step_size is None else self.step_size + 0 * task.epsilon
+        length = task.per_row(start.lengths(task, usual))
+        gradient = start.gradient(task, seen, self.loss, self.restarts)
+        return {"point": task.project(state["point"] - length * task.norm.steepest(gradient))}

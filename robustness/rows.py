@@ -135,7 +135,10 @@ class Rows:
         return state
 
     def _key(self, job: Place) -> np.ndarray:
-        return draws.key(self._seed, job.subject.key, self._attack.name, job.restart)
+        """Two words, the first of which all restarts of an image have in common."""
+        first, _ = draws.key(self._seed, job.subject.key, self._attack.name, 0)
+        _, second = draws.key(self._seed, job.subject.key, self._attack.name, job.restart)
+        return np.array([first, second], np.int32)
 
     def advance(self, state: State) -> tuple[State, np.ndarray]:
         """One step of all rows, and which looked-at points reached the goal."""

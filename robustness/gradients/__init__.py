@@ -8,7 +8,7 @@ here. Each backend module offers the same names:
   row i is the gradient of value i exactly when the model treats rows independently.
 - `linearise(fn, points)`: ``(fn(points), pull)``; ``pull(weights)`` is the gradient of
   ``sum(weights * fn(points))`` with respect to the points, as often as asked, after one forward pass.
-- `compile(fn)`: `fn`, traced once per shape and run as one unit.
+- `compile(fn)`: `fn`, traced once per shape and run as one unit; `now(fn)`: ``fn()``, at once even then.
 - `device()`: the device that runs, in words; `accelerated()`: whether it is more than the processor.
 - `OutOfMemory`: the exceptions by which this backend says that a batch did not fit.
 """
@@ -25,7 +25,8 @@ compile = _backend.compile
 device = _backend.device
 accelerated = _backend.accelerated
 linearise = _backend.linearise
+now = _backend.now
 value_and_grad = _backend.value_and_grad
 OutOfMemory: tuple[type[BaseException], ...] = _backend.OutOfMemory
 
-__all__ = ["OutOfMemory", "accelerated", "compile", "device", "linearise", "value_and_grad"]
+__all__ = ["OutOfMemory", "accelerated", "compile", "device", "linearise", "now", "value_and_grad"]

@@ -43,6 +43,12 @@ def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
     return jax.jit(fn)
 
 
+def now(fn: Callable[[], Any]) -> Any:
+    """``fn()``, run at once even while a function is being traced."""
+    with jax.ensure_compile_time_eval():
+        return fn()
+
+
 def accelerated() -> bool:
     """Whether JAX sees an accelerator."""
     return jax.default_backend() != "cpu"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import tensorflow as tf
@@ -55,6 +56,13 @@ def linearise(fn: Callable[[Any], Any], points: Any) -> tuple[Any, Callable[[Any
 def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
     """`fn` as one graph, traced once per structure and shape of its arguments."""
     return tf.function(fn, reduce_retracing=False, jit_compile=False, autograph=False)
+
+
+def now(fn: Callable[[], Any]) -> Any:
+    """``fn()``, run at once even while a function is being traced."""
+    # Graphs and tapes belong to a thread; `tf.init_scope` would leave the graph, but stop all tapes.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(fn).result()
 
 
 def accelerated() -> bool:

@@ -61,6 +61,11 @@ def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
     return torch.no_grad()(fn)
 
 
+def now(fn: Callable[[], Any]) -> Any:
+    """``fn()``: PyTorch runs everything at once."""
+    return fn()
+
+
 def accelerated() -> bool:
     """Whether PyTorch sees a GPU."""
     return torch.cuda.is_available()

@@ -1,0 +1,183 @@
+"""Score-based descent: the gradient is estimated from the losses of probes around the point."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+from keras import ops
+
+from attacks.starts import code, frame
+from robustness.attack import Attack, Knowledge, Look, State, Task
+from robustness.errors import SettingError
+from robustness.losses import LOSSES
+from robustness.optimization.linear import Factored
+from robustness.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Probing(Attack):
+    """Steepest descent along an estimate of the gradient; a step is `probes` queries.
+
+    Probes are pictures, clipped to 0..255, and candidates like any other look. They differ from the
+    point by `sigma` counts, root mean square.
+    """
+
+    knowledge: ClassVar[Knowledge] = "score"
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+
+    steps: int = setting(100, "number of steps, each of `probes` queries", low=1, high=100_000)
+    probes: int = setting(50, "queries a step", low=2, high=10_000)
+    antithetic: bool = setting(True, "probe in pairs, on both sides of the point")
+    sigma: float = setting(0.5, "how far a probe is, in counts a component", low=0.001, high=255)
+    momentum: float = setting(0.9, "weight of the estimates before", low=0, high=0.999)
+    step_size: float | None = setting(
+        None, "length of a step, as epsilon is counted", low=0.001, automatic="epsilon / 5"
+    )
+    frequencies: int | None = setting(
+        None, "lowest frequencies of each axis to probe in", low=2, automatic="all pixels"
+    )
+    loss: str = setting("margin", "loss that is lowered", choices=tuple(LOSSES))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.antithetic and self.probes % 2:
+            raise SettingError(
+                f"probes={self.probes} cannot be paired; expected an even number, or antithetic=false."
+            )
+
+    @property
+    def width(self) -> int:
+        return self.probes
+
+    @abstractmethod
+    def estimate(self, task: Task, size: int, losses: Callable[[Any], Any]) -> Any:
+        """Slopes (rows, size) of a loss along `size` axes.
+
+        `losses` takes probes (rows, probes, size) of length one, about, to their losses (rows, probes).
+        """
+
+    def init(self, task: Task) -> State:
+        return {"point": task.images, "average": ops.zeros_like(task.images)}
+
+    def step(self, task: Task, state: State, look: Look) -> State:
+        image = tuple(task.images.shape[1:])
+        waves = Waves.of(image, self.frequencies)
+        far = self.sigma * math.sqrt(math.prod(image))
+
+        def losses(probes: Any) -> Any:
+            return (
+                look(task.clip(state["point"][:, None] + far * waves.pictures(probes))).loss / far
+            )
+
+        slopes = self.estimate(task, waves.size, losses)
+        gradient = waves.pictures(slopes[:, None])[:, 0]
+        average = self.momentum * state["average"] + (1 - self.momentum) * gradient
+        usual = task.epsilon / 5 if self.step_size is None else self.step_size + 0 * task.epsilon
+        move = task.per_row(usual) * task.norm.steepest(average)
+        return {"point": task.project(state["point"] - move), "average": average}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NES(_Probing):
+    """Gaussian probes, weighted by their losses.
+
+    Ilyas et al. 2018, arXiv:1804.08598, alg. 1: 50 antithetic probes, sigma 0.001 of the range there.
+    Without pairs the mean of the losses is taken off first: it says nothing of the slope, and would
+    drown it.
+    """
+
+    name: ClassVar[str] = "nes"
+    paper: ClassVar[str] = "Ilyas et al. 2018, arXiv:1804.08598"
+
+    def estimate(self, task: Task, size: int, losses: Callable[[Any], Any]) -> Any:
+        drawn = task.normal((self.probes // (1 + self.antithetic), size)) / math.sqrt(size)
+        probes = ops.concatenate([drawn, -drawn], axis=1) if self.antithetic else drawn
+        found = losses(probes)
+        centred = found - ops.mean(found, axis=1, keepdims=True)
+        return size / self.probes * ops.sum(centred[:, :, None] * probes, axis=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regression(_Probing):
+    """Probes spread as far apart as possible, and least squares of their losses.
+
+    As NES, but the probes are a spherical code (a simplex, or a cross-polytope in pairs; `spreading`),
+    turned at random for each row and step, among the lowest frequencies (Guo et al. 2019,
+    arXiv:1809.08758); the slopes are the losses' linear regression on the probes (Berahas et al. 2022,
+    arXiv:1905.01332, sec. 2.3), which is factored once, since turning does not change it. No pairs
+    unless asked for: they see curvature, and half as many directions.
+    """
+
+    name: ClassVar[str] = "regression"
+    paper: ClassVar[str] = "after Ilyas et al. 2018, arXiv:1804.08598, and arXiv:1905.01332"
+
+    antithetic: bool = setting(False, "probe in pairs, on both sides of the point")
+    frequencies: int | None = setting(
+        8, "lowest frequencies of each axis to probe in", low=2, automatic="all pixels"
+    )
+
+    def estimate(self, task: Task, size: int, losses: Callable[[Any], Any]) -> Any:
+        probes, regression = design(self.probes, size, self.antithetic)
+        axes = frame(task.keys, 16 + 4096 * (1 + task.step), size, probes.shape[1])
+        found = losses(ops.matmul(probes, ops.transpose(axes, (0, 2, 1))))
+        slopes = regression.solve(found)[:, :-1]
+        return ops.sum(axes * slopes[:, None, :], axis=-1)
+
+
+@lru_cache(maxsize=16)
+def design(probes: int, size: int, antithetic: bool) -> tuple[np.ndarray, Factored]:
+    """Probes (probes, axes) of length one, as many axes as they can tell apart, and their regression.
+
+    The last parameter of the regression is the loss at the point itself.
+    """
+    count = probes // 2 if antithetic else probes
+    axes = min(max(2, count if antithetic else count - 1), size)
+    spread = code(count, axes, antithetic) if count > 1 else np.eye(1, axes, dtype="float32")
+    found = np.concatenate([spread, -spread]) if antithetic else spread
+    # The penalty only decides what nothing else does: fewer probes than axes.
+    penalty = np.append(np.full(axes, 1e-6), 0.0)
+    return found, Factored.of(np.column_stack([found, np.ones(probes)]), penalty)
+
+
+@dataclass(frozen=True)
+class Waves:
+    """Pictures (h, w, c) as sums of the lowest cosines of each axis, orthonormal; or of pixels."""
+
+    image: tuple[int, ...]
+    down: np.ndarray | None
+    across: np.ndarray | None
+
+    @classmethod
+    def of(cls, image: tuple[int, ...], frequencies: int | None) -> Waves:
+        """The `frequencies` lowest of each axis and channel, as far as there are so many; None: pixels."""
+        if frequencies is None:
+            return cls(image, None, None)
+        return cls(image, *(cosines(n, min(frequencies, n)) for n in image[:2]))
+
+    @property
+    def size(self) -> int:
+        """How many numbers make a picture."""
+        if self.down is None or self.across is None:
+            return math.prod(self.image)
+        return len(self.down) * len(self.across) * self.image[2]
+
+    def pictures(self, values: Any) -> Any:
+        """(rows, k, size) as pictures (rows, k, h, w, c) of the same length."""
+        if self.down is None or self.across is None:
+            return ops.reshape(values, (-1, values.shape[1], *self.image))
+        sides = (len(self.down), len(self.across), self.image[2])
+        flat = ops.reshape(values, (-1, values.shape[1], *sides))
+        tall = ops.einsum("rkabc,ah->rkhbc", flat, ops.convert_to_tensor(self.down))
+        return ops.einsum("rkhbc,bw->rkhwc", tall, ops.convert_to_tensor(self.across))
+
+
+def cosines(length: int, count: int) -> np.ndarray:
+    """The first `count` vectors of the orthonormal DCT-II (count, length) float32."""
+    wave = np.cos(np.pi / length * np.outer(np.arange(count), np.arange(length) + 0.5))
+    return (wave / np.linalg.norm(wave, axis=1, keepdims=True)).astype("float32")
