@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from keras import ops
 
+from attacks.boundary import likeliest, nearest, onto
 from attacks.targets import ranked
 from robustness.attack import Attack, Look, Seen, State, Task
 from robustness.goals import Goal
-from robustness.norms import NORMS
-from robustness.planes import PLANES
 from robustness.settings import setting
-
-DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
-"""The norm that a slope is divided by: how much a change of size one can gain."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,28 +27,11 @@ class _Boundary(Attack):
     eta: float = setting(1.05, "how far beyond the plane, in projections", low=1, high=10)
     beta: float = setting(0.9, "share of the change kept after a flip", low=0.01, high=1)
 
-    def _nearest(self, task: Task, seen: Seen, others: list[Any]) -> tuple[Any, Any]:
-        """Normal (rows, h, w, c) and gap (rows,) of the nearest plane between the classes."""
-        classes, size = seen.logits.shape[-1], NORMS[DUAL[task.norm.name]].size
-        normal, gap, least = None, None, None
-        for other in others:
-            source, destination = task.goal.route(task.aims, other)
-            apart = ops.one_hot(source, classes) - ops.one_hot(destination, classes)
-            ahead, slope = ops.sum(seen.logits * apart, axis=-1), seen.pull(apart)
-            far = ops.abs(ahead) / ops.maximum(size(slope), 1e-30)
-            if normal is None:
-                normal, gap, least = slope, ahead, far
-            else:
-                nearer = far < least
-                normal = ops.where(task.per_row(nearer), slope, normal)
-                gap, least = ops.where(nearer, ahead, gap), ops.minimum(far, least)
-        return normal, gap
-
     def _move(self, task: Task, point: Any, seen: Seen, others: list[Any], look: Look) -> Any:
-        normal, gap = self._nearest(task, seen, others)
+        normal, gap = nearest(task, seen, others)
         apart = ops.sum(normal * (point - task.images), axis=(1, 2, 3))
-        here = _onto(task, normal, -gap, point)
-        home = _onto(task, normal, apart - gap, task.images)
+        here = onto(task, normal, -gap, point)
+        home = onto(task, normal, apart - gap, task.images)
         sizes = task.norm.size(here), task.norm.size(home)
         weight = ops.minimum(sizes[0] / ops.maximum(sizes[0] + sizes[1], 1e-12), self.alpha_max)
         alpha = task.per_row(weight)
@@ -61,13 +39,6 @@ class _Boundary(Attack):
         ahead = task.clip(ahead)
         back = task.images + self.beta * (ahead - task.images)
         return ops.where(task.per_row(look(ahead).hit), back, ahead)
-
-
-def _onto(task: Task, normal: Any, gain: Any, point: Any) -> Any:
-    """From `point` to the nearest picture on the plane where the gap has grown by `gain`."""
-    size = math.prod(point.shape[1:])
-    normal, low, high = (ops.reshape(x, (-1, size)) for x in (normal, -point, 255.0 - point))
-    return ops.reshape(PLANES[task.norm.name](normal, gain, low, high), ops.shape(point))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +62,7 @@ class FAB(_Boundary):
 
     def step(self, task: Task, state: State, look: Look) -> State:
         seen = look(state["point"])
-        count = min(self.rivals, task.goal.destinations(seen.logits.shape[-1]))
-        others = [ranked(seen.logits, task.aims, 0 * task.restart + k) for k in range(count)]
+        others = likeliest(task, seen, self.rivals)
         return {"point": self._move(task, state["point"], seen, others, look)}
 
 

@@ -247,7 +247,12 @@ class Attack(ABC):
     seeks: ClassVar[Seeks] = "any"
     """"any" point inside the budget: the row leaves at its first verified flip. "closest": the row
     runs its steps, the engine keeps the nearest point that reached the goal, and the outcome at every
-    epsilon follows from its distance; `Task.epsilon` is then the largest epsilon of all."""
+    epsilon follows from its distance; `Task.epsilon` is then the largest epsilon of all. A row whose
+    state says `done` (rows,) bool has nothing left to look for, and leaves before its steps are spent."""
+
+    baseline: ClassVar[bool] = False
+    """Whether it learns nothing from what it sees: what attacks are compared with. The contract does
+    not ask of it that it flips what can be flipped."""
 
     steps: int = settings.setting(1, "number of steps", low=1, high=100_000)
     loss: str = settings.setting("cross_entropy", "loss that is lowered", choices=tuple(LOSSES))

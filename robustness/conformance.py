@@ -336,6 +336,8 @@ def _seeded(bench: _Bench) -> str:
 
 
 def _works(bench: _Bench) -> str:
+    if bench.attack.baseline:
+        return ""
     held = [key for key, rung in bench.flips().items() if rung.flip is None]
     if held:
         return (

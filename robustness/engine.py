@@ -221,7 +221,7 @@ FINE = 1.01
 class Approaching:
     """The program of attacks that seek the closest point; see `iterate`.
 
-    A row takes all its steps. Then its nearest point becomes files, one radius after another, until
+    A row takes all its steps, or those until its state says `done`. Then its nearest point becomes files, one radius after another, until
     the smallest radius is known whose file flips: a change that is scaled up to a radius before it is
     rounded survives rounding, one of a fraction of a count does not.
     """
@@ -236,9 +236,10 @@ class Approaching:
     def advance(self, state: State) -> tuple[State, np.ndarray]:
         state, reached = self._rows.advance(state)
         ready = np.zeros_like(reached)
+        done = ops.convert_to_numpy(state["own"].get("done", reached & False))
         for place, job in self._bench.running.items():
             job.steps += 1
-            ready[place] = job.steps >= self._attack.steps
+            ready[place] = done[place] or job.steps >= self._attack.steps
         return state, ready
 
     def leave(self, state: State, places: Sequence[int], jobs: Sequence[_Try]) -> list[bool]:

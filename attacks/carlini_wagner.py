@@ -1,0 +1,51 @@
+"""Carlini and Wagner's attack."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from keras import ops
+
+from attacks.penalty import Penalty
+from robustness.attack import State, Task
+from robustness.settings import setting
+
+BETAS = 0.9, 0.999
+
+
+@dataclass(frozen=True, kw_only=True)
+class CarliniWagner(Penalty):
+    """Smallest l2 change: Adam on the squared length plus c times the margin, for the least c that flips.
+
+    Carlini & Wagner 2017, arXiv:1608.04644, sec. 5 and 6.1. They keep pixels in the box by a tanh, whose
+    slope is zero at 0 and 255, where many components of 8-bit pictures are; here they are projected
+    (their first way, sec. 5). The rate fades in each search, so that fewer than their ten thousand steps
+    settle at the boundary.
+    """
+
+    name: ClassVar[str] = "cw"
+    paper: ClassVar[str] = "Carlini & Wagner 2017, arXiv:1608.04644"
+    norms: ClassVar[tuple[str, ...]] = ("l2",)
+
+    learning_rate: float = setting(
+        0.1, "Adam's first step, in root mean squares of the linear change", low=1e-4, high=100
+    )
+
+    def memory(self, task: Task) -> State:
+        zero = ops.zeros_like(task.images)
+        return {"first": zero, "second": zero}
+
+    def descend(
+        self, change: Any, slope: Any, constant: Any, count: Any, rate: Any, memory: State
+    ) -> tuple[Any, State]:
+        # The length is squared: 2 for the linear model's c to be 1.
+        gradient = 2 * change + 2 * constant * slope
+        first = BETAS[0] * memory["first"] + (1 - BETAS[0]) * gradient
+        second = BETAS[1] * memory["second"] + (1 - BETAS[1]) * gradient**2
+        mean = first / (1 - BETAS[0] ** (count + 1))
+        square = second / (1 - BETAS[1] ** (count + 1))
+        step = self.learning_rate / math.sqrt(math.prod(change.shape[1:])) * rate
+        moved = change - step * mean / (ops.sqrt(square) + 1e-12)
+        return moved, {"first": first, "second": second}

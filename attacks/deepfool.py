@@ -1,0 +1,50 @@
+"""DeepFool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from keras import ops
+
+from attacks.boundary import likeliest, nearest, onto
+from robustness.attack import Attack, Look, State, Task
+from robustness.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepFool(Attack):
+    """Smallest change: linearise, go onto the nearest decision boundary, until it is crossed.
+
+    Moosavi-Dezfooli et al. 2016, arXiv:1511.04599, alg. 2 and sec. 3.3. As in the authors' code, the
+    whole change is stretched by the overshoot at every step. Theirs is cut off at the box afterwards;
+    here the point of the boundary is the nearest inside the box.
+    """
+
+    name: ClassVar[str] = "deepfool"
+    paper: ClassVar[str] = "Moosavi-Dezfooli et al. 2016, arXiv:1511.04599"
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    seeks: ClassVar[Literal["any", "closest"]] = "closest"
+
+    steps: int = setting(50, "most steps; a flipped image takes no more", low=1, high=100_000)
+    candidates: int = setting(10, "likeliest classes, the own among them", low=2, high=1000)
+    overshoot: float = setting(0.02, "how far beyond the boundary, as a share", low=0, high=10)
+
+    def init(self, task: Task) -> State:
+        return {
+            "point": task.images,
+            "change": ops.zeros_like(task.images),
+            "done": ops.zeros_like(task.aims, dtype="bool"),
+        }
+
+    def step(self, task: Task, state: State, look: Look) -> State:
+        seen = look(state["point"])
+        normal, gap = nearest(task, seen, likeliest(task, seen, self.candidates - 1))
+        change = state["change"] + onto(task, normal, -gap, state["point"])
+        ahead = task.clip(task.images + (1 + self.overshoot) * change)
+        flipped = task.per_row(seen.hit)
+        return {
+            "point": ops.where(flipped, state["point"], ahead),
+            "change": ops.where(flipped, state["change"], change),
+            "done": seen.hit,
+        }

@@ -1,0 +1,41 @@
+"""Elastic-net attack on deep networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from keras import ops
+
+from attacks.penalty import Penalty
+from robustness.attack import State, Task
+from robustness.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class EAD(Penalty):
+    """Smallest l1 change: shrinkage-thresholding on ``beta l1 + l2^2 + c * margin``.
+
+    Chen et al. 2018, arXiv:1709.04114, alg. 1 (FISTA), eq. 6-7. The shrinkage is that of the step, rate
+    times beta. `beta` is large, in units of the linear model's change: what is asked for is the l1
+    distance, and the square is there for smoothness.
+    """
+
+    name: ClassVar[str] = "ead"
+    paper: ClassVar[str] = "Chen et al. 2018, arXiv:1709.04114"
+    norms: ClassVar[tuple[str, ...]] = ("l1",)
+
+    beta: float = setting(10.0, "weight of the l1 distance beside the squared l2", low=0, high=1e6)
+    learning_rate: float = setting(0.05, "first step", low=1e-6, high=100)
+
+    def memory(self, task: Task) -> State:
+        return {"before": ops.zeros_like(task.images)}
+
+    def descend(
+        self, change: Any, slope: Any, constant: Any, count: Any, rate: Any, memory: State
+    ) -> tuple[Any, State]:
+        step = self.learning_rate * rate
+        free = change - step * (2 * change + (2 + self.beta) * constant * slope)
+        shrunk = ops.sign(free) * ops.maximum(ops.abs(free) - step * self.beta, 0.0)
+        ahead = shrunk + count / (count + 3) * (shrunk - memory["before"])
+        return ahead, {"before": shrunk}

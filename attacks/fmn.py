@@ -1,0 +1,83 @@
+"""Fast minimum-norm attack."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+from keras import ops
+
+from attacks.boundary import steepness
+from robustness.attack import Attack, Look, Seen, State, Task
+from robustness.losses import LOSSES
+from robustness.norms import NORMS
+from robustness.settings import setting
+
+FAR = 1e30
+LONGEST: dict[str, Callable[[Task], Any]] = {
+    "linf": lambda task: task.epsilon * math.sqrt(math.prod(task.images.shape[1:])),
+    "l2": lambda task: task.epsilon,
+    "l1": lambda task: task.epsilon,
+    "l0": lambda task: 255.0 * ops.sqrt(task.epsilon * task.images.shape[-1]),
+}
+"""How long, in l2, a change within the largest budget can be, (rows,)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FMN(Attack):
+    """Smallest change: steps along the gradient, and a ball that shrinks and grows about the boundary.
+
+    Pintor et al. 2021, arXiv:2102.12827, alg. 1. Their first step is as long as the range of a pixel,
+    whatever the norm; ours as the longest change within the largest budget. In l0 whole pixels count.
+    """
+
+    name: ClassVar[str] = "fmn"
+    paper: ClassVar[str] = "Pintor et al. 2021, arXiv:2102.12827"
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1", "l0")
+    seeks: ClassVar[Literal["any", "closest"]] = "closest"
+
+    loss: str = setting("margin", "loss that is lowered", choices=tuple(LOSSES))
+    steps: int = setting(100, "number of steps", low=2, high=100_000)
+    alpha: float = setting(1.0, "first step in lengths of the longest change", low=1e-6, high=1000)
+    gamma: float = setting(0.05, "share by which the radius changes at first", low=1e-4, high=0.5)
+
+    def init(self, task: Task) -> State:
+        zero = 0 * task.epsilon
+        return {"point": task.images, "radius": zero, "nearest": zero + FAR}
+
+    def step(self, task: Task, state: State, look: Look) -> State:
+        seen = look(state["point"])
+        size = task.distance(state["point"])
+        nearest = ops.where(seen.hit, ops.minimum(state["nearest"], size), state["nearest"])
+        fade = (1 + ops.cos(math.pi * ops.cast(task.step, "float32") / self.steps)) / 2
+        gamma = 1e-4 + (self.gamma - 1e-4) * fade
+        shrunk, grown, first = (_pixels if task.norm.name == "l0" else _lengths)(
+            task, seen, state["radius"], size, gamma
+        )
+        missed = ops.where(nearest < FAR, grown, first)
+        radius = ops.where(seen.hit, ops.minimum(shrunk, nearest), missed)
+        step = task.per_row(self.alpha * fade * LONGEST[task.norm.name](task))
+        ahead = state["point"] - step * NORMS["l2"].steepest(seen.gradient)
+        # A ball of no size has no projection.
+        within = replace(task, epsilon=ops.maximum(radius, 1e-6))
+        return {"point": within.project(ahead), "radius": radius, "nearest": nearest}
+
+
+def _lengths(task: Task, seen: Seen, radius: Any, size: Any, gamma: Any) -> tuple[Any, Any, Any]:
+    """The radius after a flip, after a miss, and after a miss where nothing has flipped yet."""
+    linear = size + ops.abs(seen.loss) / steepness(task, seen.gradient)
+    # A little beyond: float32 may end where nothing is decided, and never leave.
+    linear = 1.001 * linear
+    return radius * (1 - gamma), radius * (1 + gamma), ops.minimum(linear, 2 * task.epsilon + size)
+
+
+def _pixels(task: Task, seen: Seen, radius: Any, size: Any, gamma: Any) -> tuple[Any, Any, Any]:
+    """As `_lengths`, in whole pixels: at least one more or less."""
+    fewer = ops.minimum(radius - 1, ops.floor(radius * (1 - gamma)))
+    return (
+        ops.maximum(fewer, 1.0),
+        ops.maximum(radius + 1, ops.floor(radius * (1 + gamma))),
+        size + 1,
+    )

@@ -1,0 +1,65 @@
+"""Random noise: what a budget does by itself, the baseline of every attack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from keras import ops
+
+from robustness.attack import Attack, Knowledge, Look, State, Task
+from robustness.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Noise(Attack):
+    """A fresh random point a step, looked at, and nothing learnt from it."""
+
+    knowledge: ClassVar[Knowledge] = "decision"
+    baseline: ClassVar[bool] = True
+
+    steps: int = setting(10, "number of random pictures", low=1, high=1_000_000)
+
+    def init(self, task: Task) -> State:
+        return {"point": task.images}
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniformNoise(_Noise):
+    """Points drawn uniformly from the ball; in l0 random pixels of random colours."""
+
+    name: ClassVar[str] = "uniform-noise"
+    paper: ClassVar[str] = "none; the baseline"
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1", "l0")
+
+    def step(self, task: Task, state: State, look: Look) -> State:
+        # A key of its own for each step; the sample's streams are the start's.
+        fresh = ops.stack([task.keys[:, 0], task.keys[:, 1] + 1 + task.step], axis=1)
+        point = replace(task, keys=fresh).random_start()
+        look(point)
+        return {"point": point}
+
+
+SPREADS: dict[str, Callable[[Task, Any], Any]] = {
+    "linf": lambda task, noise: task.epsilon / 2,
+    "l2": lambda task, noise: task.epsilon / task.norm.size(noise),
+    "l1": lambda task, noise: task.epsilon / task.norm.size(noise),
+}
+"""Standard deviation of the noise, (rows,)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianNoise(_Noise):
+    """Normal noise that spends the budget: scaled to it in l2 and l1, of half its size in linf."""
+
+    name: ClassVar[str] = "gaussian-noise"
+    paper: ClassVar[str] = "none; the baseline"
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
+
+    def step(self, task: Task, state: State, look: Look) -> State:
+        noise = task.normal(tuple(task.images.shape[1:]))
+        spread = task.per_row(SPREADS[task.norm.name](task, noise))
+        point = task.project(task.images + spread * noise)
+        look(point)
+        return {"point": point}

@@ -1,0 +1,58 @@
+"""Sigma-zero."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from keras import ops
+
+from robustness.attack import Attack, Look, State, Task
+from robustness.losses import LOSSES
+from robustness.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigmaZero(Attack):
+    """Fewest changed pixels: descend on the margin plus a smooth count, and drop the faintest changes.
+
+    Cina et al. 2025, arXiv:2402.01879, alg. 1 and eq. 6. They count components; here the budget is of
+    pixels, so that count and threshold are of a pixel's change in all its channels.
+    """
+
+    name: ClassVar[str] = "sigma-zero"
+    paper: ClassVar[str] = "Cina et al. 2025, arXiv:2402.01879"
+    norms: ClassVar[tuple[str, ...]] = ("l0",)
+    seeks: ClassVar[Literal["any", "closest"]] = "closest"
+
+    loss: str = setting("margin", "loss that is lowered", choices=tuple(LOSSES))
+    steps: int = setting(300, "number of steps", low=2, high=100_000)
+    sigma: float = setting(1e-3, "how smooth the count is", low=1e-9, high=1)
+    threshold: float = setting(0.3, "change of 0..1 below which a pixel stays", low=0, high=1)
+    threshold_step: float = setting(0.01, "change of the threshold in a step", low=0, high=1)
+    step_size: float = setting(
+        1.0, "first step of the steepest component, of 0..1", low=1e-3, high=1
+    )
+
+    def init(self, task: Task) -> State:
+        return {"point": task.images, "threshold": 0 * task.epsilon + self.threshold}
+
+    def step(self, task: Task, state: State, look: Look) -> State:
+        seen = look(state["point"])
+        change = (state["point"] - task.images) / 255.0
+        square = ops.sum(change * change, axis=-1, keepdims=True)
+        count = 2 * change * self.sigma / (square + self.sigma) ** 2 / math.prod(square.shape[1:])
+        held = task.per_row(ops.cast(seen.loss > 0, "float32"))
+        gradient = held * seen.gradient * 255.0 + count
+        largest = ops.max(ops.abs(gradient), axis=(1, 2, 3), keepdims=True)
+        fade = 0.1 + 0.9 * (1 + ops.cos(math.pi * ops.cast(task.step, "float32") / self.steps)) / 2
+        move = task.per_row(self.step_size * fade) * gradient / ops.maximum(largest, 1e-30)
+        change = task.clip(task.images + 255.0 * (change - move)) - task.images
+        strongest = ops.max(ops.abs(change), axis=-1, keepdims=True)
+        kept = ops.where(strongest >= 255.0 * task.per_row(state["threshold"]), change, 0.0)
+        turn = ops.where(seen.hit, 1.0, -1.0) * self.threshold_step * fade
+        return {
+            "point": task.images + kept,
+            "threshold": ops.clip(state["threshold"] + turn, 0.0, 1.0),
+        }

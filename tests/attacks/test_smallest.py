@@ -1,0 +1,277 @@
+"""Attacks that look for the smallest change: the contract, and each algorithm's own arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from keras import ops
+
+from attacks.carlini_wagner import CarliniWagner
+from attacks.deepfool import DeepFool
+from attacks.ead import EAD
+from attacks.fmn import FMN
+from attacks.sigma_zero import SigmaZero
+from robustness import engine
+from robustness.conformance import check_attack
+from robustness.errors import SettingError
+from robustness.norms import NORMS
+from robustness.threat import Threat
+from tests.robustness.helpers import linear, small_cnn, subjects
+
+SHAPE = (6, 6, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "attack", [DeepFool(steps=10), CarliniWagner(), EAD(), FMN(), SigmaZero()], ids=lambda a: a.name
+)
+def test_the_contract_is_kept(attack):
+    assert all(check.holds for check in check_attack(attack))
+
+
+def planes(seed=0, classes=4):
+    rng = np.random.default_rng(seed)
+    weights = rng.normal(0, 0.01, (int(np.prod(SHAPE)), classes))
+    images = rng.integers(100, 156, (3, *SHAPE)).astype(np.uint8)
+    return linear(weights, -images.reshape(3, -1).mean(0) @ weights, SHAPE), images, weights
+
+
+def course(classifier, attack, threat, images, count):
+    """The labels, and the state after 0, 1, ... steps."""
+    some = subjects(classifier, images)
+    rows = engine.Rows(classifier, attack, threat, slots=len(some), seed=0)
+    state = rows.enter(None, range(len(some)), [engine.Place(s, threat.epsilons[-1]) for s in some])
+
+    def shown():
+        return {k: ops.convert_to_numpy(x).astype("float64") for k, x in state["own"].items()}
+
+    states = [shown()]
+    for _ in range(count):
+        state, _ = rows.advance(state)
+        states.append(shown())
+    return np.array([s.label for s in some]), states, rows
+
+
+def margins(classifier, points, labels):
+    """By how much the label wins, and the class that comes next."""
+    z = ops.convert_to_numpy(classifier.logits(points.astype("float32"))).astype("float64")
+    rows = np.arange(len(z))
+    own = z[rows, labels]
+    z[rows, labels] = -np.inf
+    return own - z.max(1), z.argmax(1)
+
+
+def found(classifier, attack, threat, images):
+    rungs = {}
+    engine.search(
+        classifier,
+        attack,
+        threat,
+        iter(subjects(classifier, images)),
+        lambda subject, got: rungs.__setitem__(subject.key, got),
+        slots=len(images),
+    )
+    return rungs
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_deepfool_goes_to_the_nearest_plane_and_a_fiftieth_beyond(norm):
+    classifier, images, weights = planes()
+    labels, states, rows = course(classifier, DeepFool(), Threat((90,), NORMS[norm]), images, 2)
+    clean = ops.convert_to_numpy(classifier.logits(images.astype("float32"))).astype("float64")
+    for image, label, z, after in zip(images, labels, clean, states[1]["point"], strict=True):
+        best = None
+        for rival in set(range(4)) - {label}:
+            normal = weights[:, rival] - weights[:, label]
+            gap = z[label] - z[rival]
+            if norm == "l2":  # alg. 2
+                far, move = gap / np.linalg.norm(normal), gap / (normal @ normal) * normal
+            else:  # sec. 3.3, p = infinity, q = 1
+                far = gap / np.abs(normal).sum()
+                move = far * np.sign(normal)
+            if best is None or far < best[0]:
+                best = far, move
+        np.testing.assert_allclose((after - image).ravel(), 1.02 * best[1], atol=2e-3)
+    # One look and a backward pass for each rival; and there it stays.
+    assert rows.passes == (1, 3)
+    np.testing.assert_array_equal(states[2]["point"], states[1]["point"])
+
+
+def test_deepfool_leaves_when_it_has_flipped():
+    classifier, images, _ = planes()
+    rungs = found(classifier, DeepFool(), Threat((90,), NORMS["l2"]), images)
+    for (rung,) in rungs.values():
+        assert rung.flip
+        # Two steps of fifty, three rivals each.
+        assert rung.backward == 6
+
+
+@pytest.mark.parametrize("kind", [CarliniWagner, EAD])
+def test_c_is_raised_tenfold_and_then_halved_between(kind):
+    classifier, images, _ = planes()
+    attack = kind(steps=6 * 60, binary_search_steps=6, initial_const=0.3)
+    norm = kind.norms[0]
+    labels, states, _ = course(
+        classifier, attack, Threat((300 if norm == "l2" else 3000,), NORMS[norm]), images, 360
+    )
+    for row in range(3):
+        low, high, c = 0.0, np.inf, 0.3
+        for search in range(6):
+            part = states[search * 60 : (search + 1) * 60]
+            np.testing.assert_allclose([s["constant"][row] for s in part], c, rtol=1e-5)
+            np.testing.assert_array_equal(part[0]["point"][row], images[row])
+            flipped = any(
+                margins(classifier, s["point"][row : row + 1], labels[row : row + 1])[0] < 0
+                for s in part
+            )
+            low, high = (low, min(high, c)) if flipped else (max(low, c), high)
+            c = 10 * c if np.isinf(high) else (low + high) / 2
+    # Below 1 a linear model cannot flip: 0.3 fails, 3 does it.
+    assert (states[60]["constant"] == pytest.approx(3.0, rel=1e-5)).all()
+    assert (states[120]["constant"] == pytest.approx(1.65, rel=1e-5)).all()
+
+
+def test_carlini_wagner_is_adam_on_length_and_hinge():
+    """The first search again, in float64: Kingma & Ba 2015, alg. 1, on ||z||^2 + 2 c f."""
+    classifier, images, weights = planes(classes=2)
+    attack = CarliniWagner(steps=80, binary_search_steps=2, initial_const=3.0)
+    labels, states, _ = course(classifier, attack, Threat((1000,), NORMS["l2"]), images, 12)
+    bias = classifier.model.layers[-1].get_weights()[1].astype("float64")
+    for row, label in enumerate(labels):
+        normal, offset = weights[:, label] - weights[:, 1 - label], bias[label] - bias[1 - label]
+        image = images[row].ravel().astype("float64")
+        start = image @ normal + offset
+        unit = start / np.linalg.norm(normal)
+        z, m, v = np.zeros_like(image), 0.0, 0.0
+        for t in range(12):
+            np.testing.assert_allclose(states[t]["point"][row].ravel(), image + unit * z, atol=2e-2)
+            active = (image + unit * z) @ normal + offset > 0
+            g = 2 * z + 2 * 3.0 * active * normal * unit / start
+            m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+            rate = 0.1 / np.sqrt(z.size) * (1 + np.cos(np.pi * t / 40)) / 2
+            z = z - rate * (m / (1 - 0.9 ** (t + 1))) / np.sqrt(v / (1 - 0.999 ** (t + 1)))
+
+
+def test_ead_shrinks_and_carries_on():
+    """The first search again in float64: Chen et al. 2018, alg. 1."""
+    classifier, images, weights = planes(classes=2)
+    attack = EAD(steps=80, binary_search_steps=2, initial_const=3.0)
+    labels, states, _ = course(classifier, attack, Threat((5000,), NORMS["l1"]), images, 12)
+    bias = classifier.model.layers[-1].get_weights()[1].astype("float64")
+    for row, label in enumerate(labels):
+        normal, offset = weights[:, label] - weights[:, 1 - label], bias[label] - bias[1 - label]
+        image = images[row].ravel().astype("float64")
+        start = image @ normal + offset
+        unit = start / np.abs(normal).max()
+        y, before = np.zeros_like(image), np.zeros_like(image)
+        for k in range(12):
+            np.testing.assert_allclose(states[k]["point"][row].ravel(), image + unit * y, atol=5e-2)
+            active = (image + unit * y) @ normal + offset > 0
+            step = 0.05 * (1 + np.cos(np.pi * k / 40)) / 2
+            free = y - step * (2 * y + 12 * 3.0 * active * normal * unit / start)
+            now = np.sign(free) * np.maximum(np.abs(free) - 10 * step, 0)
+            y, before = now + k / (k + 3) * (now - before), now
+            y = (np.clip(image + unit * y, 0, 255) - image) / unit
+
+
+def test_ead_changes_fewer_components_than_carlini_wagner():
+    classifier, images, _ = planes()
+    sparse = found(classifier, EAD(steps=360), Threat((3000,), NORMS["l1"]), images)
+    dense = found(classifier, CarliniWagner(steps=360), Threat((300,), NORMS["l2"]), images)
+    for key, (rung,) in sparse.items():
+        assert rung.flip
+        assert dense[key][0].flip
+        assert 4 * rung.flip.distances.components < dense[key][0].flip.distances.components
+        assert rung.flip.distances.l1 < dense[key][0].flip.distances.l1
+
+
+def test_searches_need_steps():
+    with pytest.raises(SettingError, match="expected at least 18"):
+        CarliniWagner(steps=10)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
+def test_fmn_follows_its_radius(norm):
+    """Alg. 1, lines 5-11, from the points and the model alone."""
+    classifier, images, weights = planes(classes=2)
+    epsilon = {"linf": 30, "l2": 300, "l1": 3000, "l0": 30}[norm]
+    labels, states, _ = course(classifier, FMN(), Threat((epsilon,), NORMS[norm]), images, 60)
+    normal = weights[:, 1] - weights[:, 0]
+    order = {"linf": 1, "l2": 2, "l1": np.inf, "l0": 1}[norm]
+    for row in range(3):
+        radius, nearest = 0.0, np.inf
+        for k in range(60):
+            before, after = states[k], states[k + 1]
+            delta = before["point"][row] - images[row]
+            size = float(ops.convert_to_numpy(NORMS[norm].size(delta[None].astype("float32")))[0])
+            margin = margins(classifier, before["point"][row][None], labels[row : row + 1])[0][0]
+            if abs(margin) < 1e-4:
+                break
+            gamma = 1e-4 + (0.05 - 1e-4) * (1 + np.cos(np.pi * k / 100)) / 2
+            if margin < 0:
+                nearest = min(nearest, size)
+                shrunk = radius * (1 - gamma)
+                if norm == "l0":
+                    shrunk = max(1, min(radius - 1, np.floor(shrunk)))
+                radius = min(shrunk, nearest)
+            elif np.isfinite(nearest):
+                grown = radius * (1 + gamma)
+                radius = max(radius + 1, np.floor(grown)) if norm == "l0" else grown
+            else:
+                radius = size + (1 if norm == "l0" else margin / np.linalg.norm(normal, order))
+            assert after["radius"][row] == pytest.approx(radius, rel=2e-3, abs=1e-3)
+            radius = after["radius"][row]
+            moved = (after["point"][row] - images[row])[None].astype("float32")
+            assert ops.convert_to_numpy(NORMS[norm].size(moved))[0] <= max(radius, 1e-6) * 1.001
+        assert np.isfinite(nearest)
+
+
+def test_sigma_zero_drops_pixels_below_its_threshold_and_steers_it():
+    classifier = small_cnn(1)
+    images = np.random.default_rng(0).integers(0, 256, (3, 12, 12, 3)).astype(np.uint8)
+    labels, states, _ = course(
+        classifier, SigmaZero(steps=100), Threat((144,), NORMS["l0"]), images, 60
+    )
+    for k in range(60):
+        before, after = states[k], states[k + 1]
+        change = np.abs(after["point"] - images).max(-1)
+        for row in range(3):
+            floor = 255 * before["threshold"][row]
+            assert ((change[row] < 1e-3) | (change[row] >= floor - 1e-3)).all()
+        fade = 0.1 + 0.9 * (1 + np.cos(np.pi * k / 100)) / 2
+        ahead = margins(classifier, before["point"], labels)[0]
+        sure = np.abs(ahead) > 1e-4
+        expected = np.clip(before["threshold"] - np.sign(ahead) * 0.01 * fade, 0, 1)
+        np.testing.assert_allclose(after["threshold"][sure], expected[sure], atol=1e-5)
+
+
+def test_sigma_zero_descends_on_the_smooth_count_of_pixels():
+    """Once an image flips, only the count is lowered: its slope by differences (eq. 6)."""
+    classifier, images, _ = planes(classes=2)
+    labels, states, _ = course(
+        classifier, SigmaZero(steps=100, threshold=0.0, threshold_step=0.0),
+        Threat((36,), NORMS["l0"]), images, 3,
+    )  # fmt: skip
+
+    def count(change):
+        square = (change**2).sum(-1)
+        return (square / (square + 1e-3)).sum() / 36
+
+    checked = 0
+    for k in range(1, 3):
+        ahead = margins(classifier, states[k]["point"], labels)[0]
+        for row in np.nonzero(ahead < -1e-4)[0]:
+            change = (states[k]["point"][row] - images[row]) / 255
+            slope = np.zeros_like(change)
+            for index in np.ndindex(change.shape):
+                up, down = change.copy(), change.copy()
+                up[index] += 1e-5
+                down[index] -= 1e-5
+                slope[index] = (count(up) - count(down)) / 2e-5
+            rate = 0.1 + 0.9 * (1 + np.cos(np.pi * k / 100)) / 2
+            moved = images[row] + 255 * (change - rate * slope / np.abs(slope).max())
+            np.testing.assert_allclose(
+                states[k + 1]["point"][row], np.clip(moved, 0, 255), atol=0.5
+            )
+            checked += 1
+    assert checked
