@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from keras import ops
 
 from attacks.pacing import PACES
+from attacks.starts import MEANING, STARTS, held
 from attacks.targets import ranked
 from robustness import losses
 from robustness.attack import Attack, Look, State, Task
@@ -27,9 +28,10 @@ class _Ascent(Attack):
         0.75, "share of steps that must gain, or the step is halved", low=0, high=1
     )
     momentum: float = setting(0.75, "weight of the new direction; the rest is drift", low=0, high=1)
+    start: str = setting("random", MEANING, choices=("random", "spread"))
 
     def init(self, task: Task) -> State:
-        start, zero = task.random_start(), 0 * task.epsilon
+        start, zero = STARTS[self.start].point(task, self.restarts), 0 * task.epsilon
         kept = PACES[task.norm.name].begin(task)
         here = {"point": start, "previous": start, "loss": zero - 1e30}
         best = {"best": start, "best_gradient": ops.zeros_like(start), "best_loss": zero + 1e30}
@@ -64,11 +66,23 @@ class APGD(_Ascent):
 
     name: ClassVar[str] = "apgd"
 
+    start: str = setting("random", MEANING, choices=tuple(STARTS))
     restarts: int = setting(1, "independent starts of each image", low=1, high=10_000)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        STARTS[self.start].expect(self.steps, True)
+
     def step(self, task: Task, state: State, look: Look) -> State:
-        seen = look(state["point"])
-        return self._next(task, state, seen.loss, seen.gradient, self.steps)
+        start, seen = STARTS[self.start], look(state["point"])
+        gradient = start.gradient(task, seen, self.loss, self.restarts)
+        later = replace(task, step=task.step - start.steps)
+        moved = self._next(later, state, seen.loss, gradient, self.steps - start.steps)
+        if not start.steps:
+            return moved
+        away = task.per_row(task.epsilon) * task.norm.steepest(gradient)
+        begun = task.project(state["point"] - away)
+        return held(start.opening(task), state | {"point": begun, "previous": begun}, moved)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +123,4 @@ class APGDT(_Ascent):
         moved = self._next(
             later, state, lowered(seen.logits), seen.gradient_of(lowered), self.steps - 1
         )
-        like = {name: wide if len(x.shape) == 4 else first for name, x in moved.items()}
-        kept = {name: ops.where(like[name], state[name], x) for name, x in moved.items()}
-        return kept | {"other": other}
+        return held(first, state, moved) | {"other": other}

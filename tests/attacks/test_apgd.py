@@ -234,6 +234,24 @@ def test_apgd_t_takes_as_many_targets_as_there_are(goal, classes, targets, said)
     assert bool(why) == bool(said)
 
 
+@pytest.mark.parametrize("start", ["spread", "ods", "ods-spread"])
+def test_other_starts_are_steps_before_the_first_checkpoint(start):
+    classifier = small_cnn(8)
+    images = np.random.default_rng(6).integers(0, 256, (3, *SHAPE)).astype(np.uint8)
+    attack = APGD(steps=22, loss="margin", start=start, restarts=3)
+    course = Course(classifier, attack, Threat((4,)), images, restart=1)
+    opening = 0 if start == "spread" else 2
+    # Nothing is remembered of the steps that open; the first look after them is the first of all.
+    assert (course["best_loss"][opening] == 1e30).all()
+    first = lowered(classifier, course["point"][opening], course.labels)[0]
+    np.testing.assert_allclose(course["best_loss"][opening + 1], first, rtol=1e-4, atol=1e-4)
+    assert (np.abs(course["point"] - images) <= 4 + 1e-4).all()
+    lengths = course["length"]
+    marks = [opening + m for m in checkpoints(22 - opening)]
+    changed = np.nonzero((lengths[1:] != lengths[:-1]).any(axis=1))[0]
+    assert set(changed.tolist()) <= set(marks)
+
+
 def test_dlr_becomes_the_margin_with_two_classes_and_says_so():
     suited, why = APGD(loss="dlr").suited(Untargeted(), 2)
     assert suited == APGD(loss="margin")
