@@ -37,14 +37,14 @@ def margin(logits: Any, classes: Any) -> Any:
 def _spread(logits: Any, last: int) -> Any:
     """What a difference of logits ratio divides by, (rows,) or 1.
 
-    The best logit less the mean of those that rank third to `last`, as far as there are so many: the
-    ratio does not change when all logits are scaled or shifted. With two classes every such ratio is
-    constant, so that the difference stands undivided: a margin cannot saturate.
+    The best logit less the mean of those that rank third to `last`: the ratio does not change when
+    all logits are scaled or shifted. With fewer classes than `last` it would be constant for some
+    class or all, and its gradient nothing, so that the difference stands undivided: a margin cannot
+    saturate.
     """
-    classes = logits.shape[-1]
-    if classes < 3:
+    if logits.shape[-1] < last:
         return 1.0
-    best = ops.top_k(logits, min(last, classes))[0]
+    best = ops.top_k(logits, last)[0]
     return best[:, 0] - ops.mean(best[:, 2:], axis=-1) + 1e-12
 
 
@@ -59,8 +59,8 @@ def dlr(logits: Any, classes: Any) -> Any:
 def toward(logits: Any, source: Any, destination: Any) -> Any:
     """Targeted ratio ``(z_s - z_d) / (z_(1) - (z_(3) + z_(4)) / 2)``: low where d beats s.
 
-    Croce & Hein 2020, arXiv:2003.01690, eq. 7. With three classes the third alone is taken off, with
-    two nothing is divided.
+    Croce & Hein 2020, arXiv:2003.01690, eq. 7. With fewer than four classes nothing is divided: with
+    three the ratio to the last of them is always one.
     """
     apart = _onehot(logits, source) - _onehot(logits, destination)
     return ops.sum(logits * apart, axis=-1) / _spread(logits, 4)
@@ -82,8 +82,8 @@ def stand_in(name: str, classes: int) -> tuple[str, str]:
 
 def toward_says(classes: int) -> str:
     """What `toward` leaves out on a model of so many classes; "" if nothing."""
-    if classes < 3:
-        return "targeted DLR needs four classes; with two the margin is lowered"
     if classes < 4:
-        return "targeted DLR needs four classes; with three it divides by the first less the third"
+        return (
+            f"targeted DLR needs four classes; with {classes} the margin to the target is lowered"
+        )
     return ""

@@ -222,8 +222,8 @@ def test_ranks_leave_out_the_aim():
     [
         (Untargeted(), 10, 9, ""),
         (Untargeted(), 5, 4, ""),
-        (Untargeted(), 3, 2, "with three it divides"),
-        (Untargeted(), 2, 1, "with two the margin"),
+        (Untargeted(), 3, 2, "with 3 the margin"),
+        (Untargeted(), 2, 1, "with 2 the margin"),
         (Targeted(1), 10, 1, ""),
     ],
 )

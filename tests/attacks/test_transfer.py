@@ -29,7 +29,6 @@ SHAPE = (12, 12, 3)
         DIFGSM(),
         TIFGSM(kernel=5),
         VMIFGSM(neighbours=5),
-        VMIFGSM(nesterov=True, diversity=0.5, kernel=3, neighbours=3),
     ],
     ids=lambda attack: attack.label,
 )

@@ -44,7 +44,7 @@ def test_with_few_classes_there_are_fewer_targets_and_it_is_said():
     found = resolved("autoattack", classes=["a", "b", "c"])
     assert [a.restarts for a in found.attacks] == [1, 2, 2, 1]
     assert len(found.replaced) == 1
-    assert "apgd-t: targeted DLR needs four classes; with three" in found.replaced[0]
+    assert "apgd-t: targeted DLR needs four classes; with 3 the margin" in found.replaced[0]
 
 
 def test_with_two_classes_it_does_the_right_thing_and_says_what():

@@ -59,15 +59,16 @@ def test_dlr_is_the_papers_and_knows_neither_scale_nor_shift():
 def test_with_fewer_classes_the_ratio_loses_its_divisor():
     z = np.array([[4.0, 1.0, -1.0]], "float32")
     label, target = np.array([0]), np.array([1])
-    np.testing.assert_allclose(losses.toward(z, label, target), [3 / 5], rtol=1e-6)
+    np.testing.assert_allclose(losses.toward(z, label, target), [3.0])
+    np.testing.assert_allclose(losses.dlr(z, label), [-3 / 5], rtol=1e-6)
     np.testing.assert_allclose(losses.toward(z[:, :2], label, target), [3.0])
     np.testing.assert_allclose(losses.dlr(z[:, :2], label), losses.margin(z[:, :2], label))
     assert losses.stand_in("dlr", 2)[0] == "margin"
     assert losses.stand_in("dlr", 3) == ("dlr", "")
     assert losses.stand_in("cross_entropy", 2) == ("cross_entropy", "")
     assert losses.toward_says(4) == ""
-    assert "three" in losses.toward_says(3)
-    assert "two" in losses.toward_says(2)
+    assert "with 3 the margin" in losses.toward_says(3)
+    assert "with 2 the margin" in losses.toward_says(2)
 
 
 def test_goals_say_where_from_and_where_to():
