@@ -17,6 +17,7 @@ from robustness.errors import ModelError, RunError
 from robustness.images import Entry, Picture
 from robustness.judge import Judge
 from robustness.manifest import data_digest, now
+from robustness.medians import median_epsilons
 from robustness.pictures import to_png
 from robustness.plan import Plan
 from robustness.rows import Rows
@@ -71,9 +72,11 @@ class Auditor:
         entries: list[Entry],
         store: Run,
         progress: Listener,
+        surrogate: Classifier | None = None,
     ) -> None:
         self.plan, self.classifier, self.shelf = plan, classifier, shelf
         self.entries, self.store, self.progress = entries, store, progress
+        self.eyes = surrogate or classifier
         self.judge = Judge(classifier, plan.threat)
         self.pending = Pending(store)
         self.slots = plan.slots
@@ -92,6 +95,9 @@ class Auditor:
         manifest = self.store.manifest
         timing = manifest["timing"]
         timing["seconds"] = round(timing["seconds"] + time.monotonic() - started, 3)
+        labels = [attack.label for attack in self.plan.attacks]
+        epsilons = self.plan.threat.epsilons
+        manifest["median_epsilon"] = median_epsilons(self.store.outcomes(), labels, epsilons)
         manifest |= {"finished": now(), "timing": timing}
         manifest["data"]["sha256"] = data_digest(self.store)
         self.store.write_manifest(manifest)
@@ -202,7 +208,7 @@ class Auditor:
         slots = max(1, min(self.slots // attack.width, enough))
         if (attack, slots) not in self._compiled:
             self._compiled[attack, slots] = Rows(
-                self.classifier, attack, self.plan.threat, slots=slots, seed=self.plan.seed
+                self.eyes, attack, self.plan.threat, slots=slots, seed=self.plan.seed
             )
         return self._compiled[attack, slots]
 

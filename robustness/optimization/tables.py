@@ -49,7 +49,10 @@ class Table:
         """Pieces of (z, y, weights): features with mean 0 and deviation 1, and a column of ones."""
         for x, y, mass in self.chunks():
             z = np.ones((len(y), len(self.names) + 1))
-            z[:, :-1] = (x - self.centre[:-1]) / self.spread[:-1]
+            features = z[:, :-1]
+            np.divide(
+                np.subtract(x, self.centre[:-1], out=features), self.spread[:-1], out=features
+            )
             yield z, y, mass
 
 

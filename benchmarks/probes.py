@@ -1,0 +1,122 @@
+"""Gradients estimated from the losses of probes: how true they are, and how soon they flip.
+
+    python benchmarks/probes.py digits [--norm linf] [--epsilon 24] [--images 100] [--probes 32] [--steps 40]
+
+Every way has as many queries a step, and nothing else. Cosine: of one estimate to the true gradient
+of the same loss at the image, over all pixels. Queries: up to the first flip that the judge confirms; an
+image that never flips counts as having cost them all. Differences are to antithetic NES, paired by
+image, with a 95 % interval over images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+
+import numpy as np
+from keras import ops
+from starts import rungs
+from subjects import SUBJECTS, difference
+
+from attacks.regression import NES, Regression
+from robustness import draws, gradients
+from robustness.attack import Look, Task
+from robustness.norms import NORMS
+from robustness.threat import Threat
+
+
+def ways(probes: int, steps: int, low: int) -> dict[str, NES | Regression]:
+    """The estimates that are compared; `low` frequencies of each axis where they are few."""
+    how = {"probes": probes, "steps": steps}
+    return {
+        "NES in pairs": NES(**how),
+        "NES": NES(**how, antithetic=False),
+        "regression on spread probes": Regression(**how, frequencies=None),
+        f"NES in pairs, {low} frequencies": NES(**how, frequencies=low),
+        f"NES, {low} frequencies": NES(**how, antithetic=False, frequencies=low),
+        f"regression in pairs, {low} frequencies": Regression(
+            **how, antithetic=True, frequencies=low
+        ),
+        f"regression on spread probes, {low} frequencies": Regression(**how, frequencies=low),
+    }
+
+
+def cosines(classifier, attack, some, norm, seed: int) -> np.ndarray:
+    """Of the first estimate at each image to the true gradient, (images,)."""
+    attack = replace(attack, momentum=0.0)
+
+    def both(images, labels, keys):
+        zero = 0 * labels
+        task = Task(
+            images=images,
+            aims=labels,
+            epsilon=0 * images[:, 0, 0, 0] + 8.0,
+            keys=keys,
+            restart=zero,
+            step=zero,
+            norm=norm,
+            goal=Threat((8,)).goal,
+        )
+        score = Look(classifier.logits, task, attack.loss, "score")
+        guess = attack.step(task, attack.init(task), score)["average"]
+        truth = Look(classifier.logits, task, attack.loss, "white-box")(images).gradient
+        flat = [ops.reshape(x, (x.shape[0], -1)) for x in (guess, truth)]
+        dot = ops.sum(flat[0] * flat[1], axis=1)
+        return dot / (ops.norm(flat[0], axis=1) * ops.norm(flat[1], axis=1) + 1e-30)
+
+    run = gradients.compile(both)
+    found = []
+    for subject in some:
+        key = draws.key(seed, subject.key, "probes")
+        found.append(
+            run(
+                ops.convert_to_tensor(subject.pixels[None].astype("float32")),
+                ops.convert_to_tensor(np.array([subject.label], "int32")),
+                ops.convert_to_tensor(key[None]),
+            )
+        )
+    return np.concatenate([ops.convert_to_numpy(x) for x in found])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", choices=sorted(SUBJECTS))
+    parser.add_argument("--norm", default="linf", choices=["linf", "l2"])
+    parser.add_argument("--epsilon", type=float, default=24)
+    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--probes", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--frequencies", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=2)
+    asked = parser.parse_args()
+    norm = NORMS[asked.norm]
+    classifier, some = SUBJECTS[asked.model](asked.images)
+    threat = Threat((asked.epsilon,), norm)
+    print(
+        f"{asked.model}, {asked.norm} {asked.epsilon:g}, {len(some)} images, {asked.seeds} seeds, "
+        f"{asked.probes} probes a step, {asked.steps} steps"
+    )
+    print("| probes | cosine | flipped | queries, median | mean | less than NES in pairs (95 %) |")
+    print("|---|---|---|---|---|---|")
+    most, plain = asked.probes * asked.steps, None
+    for name, attack in ways(asked.probes, asked.steps, asked.frequencies).items():
+        began, spent, flipped, true = time.monotonic(), [], [], []
+        for seed in range(asked.seeds):
+            true.append(cosines(classifier, attack, some, norm, seed))
+            found = rungs(classifier, attack, threat, some, seed)
+            last = [found[s.key][0] for s in some]
+            flipped.append([r.flip is not None for r in last])
+            spent.append([r.forward if r.flip else most for r in last])
+        queries = np.mean(spent, axis=0)
+        plain = queries if plain is None else plain
+        apart = "" if queries is plain else difference((plain - queries) / most)
+        print(
+            f"| {name} | {np.mean(true):.3f} | {np.mean(flipped):.3f} | {np.median(spent):.0f} | "
+            f"{np.mean(spent):.0f} | {apart} | <!-- {time.monotonic() - began:.0f} s -->",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

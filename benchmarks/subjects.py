@@ -1,0 +1,78 @@
+"""Models and images that the benchmarks of attacks share.
+
+`digits`: scikit-learn's digits (8x8, ten classes) and a CNN trained on half of them in seconds.
+`pets`: the bundled Dogs-vs-Cats CNN on rendered cats and dogs.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+
+from robustness import engine
+from robustness.classifier import Classifier
+
+
+def digits(count: int, seed: int = 0) -> tuple[Classifier, list[engine.Subject]]:
+    """A small CNN, and `count` digits it never saw and gets right."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    images = np.clip(np.round(data.images * 255 / 16), 0, 255).astype(np.uint8)[..., None]
+    order = np.random.default_rng(seed).permutation(len(images))
+    train, rest = order[:900], order[900:]
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential(
+        [
+            keras.layers.Input((8, 8, 1)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Conv2D(24, 3, padding="same", activation="relu"),
+            keras.layers.Conv2D(32, 3, activation="relu"),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(64, activation="relu"),
+            keras.layers.Dense(10),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss, metrics=["accuracy"])
+    inputs = images[train].astype("float32")
+    model.fit(inputs, data.target[train], epochs=25, batch_size=32, verbose=0)
+    classifier = Classifier(model, scaling="0..255", head="logits", name="digits")
+    return classifier, right(classifier, images[rest], data.target[rest], count)
+
+
+def pets(count: int, seed: int = 0) -> tuple[Classifier, list[engine.Subject]]:
+    """The Dogs-vs-Cats CNN, and `count` renderings it gets right."""
+    from model_zoo.dogs_vs_cats.demo import Pets
+    from model_zoo.dogs_vs_cats.zoo import load
+
+    classifier = load()
+    source = Pets(2 * count, seed + 1)
+    entries = source.entries()[1:]
+    pixels = np.stack([source.read(e, classifier.input_shape).pixels for e in entries])
+    return classifier, right(classifier, pixels, np.array([e.label for e in entries]), count)
+
+
+def right(
+    classifier: Classifier, images: np.ndarray, labels: np.ndarray, count: int
+) -> list[engine.Subject]:
+    """The first `count` images that the classifier gets right."""
+    said = np.concatenate(
+        [classifier.probabilities(images[i : i + 32]) for i in range(0, len(images), 32)]
+    )
+    kept = np.flatnonzero(said.argmax(1) == labels)[:count]
+    return [engine.Subject(f"image {i}", images[i], int(labels[i])) for i in kept]
+
+
+SUBJECTS = {"digits": digits, "pets": pets}
+
+
+def difference(apart: np.ndarray) -> str:
+    """A mean (images,) and its 95 % interval over images, in words."""
+    reach = 1.96 * apart.std(ddof=1) / np.sqrt(len(apart))
+    return f"{apart.mean():+.4f} ({apart.mean() - reach:+.4f} .. {apart.mean() + reach:+.4f})"
