@@ -40,6 +40,7 @@ def begun(start, norm="linf", restarts=5, images=2, classes=3):
     return classifier, rows, task, state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["spread", "ods-spread"])
 def test_the_contract_is_kept(start):
     assert all(c.holds for c in check_attack(PGD(start=start, restarts=3, steps=15)))

@@ -31,13 +31,24 @@ def check(found, count, dim):
 @pytest.mark.parametrize(
     ("count", "dim", "cosine"),
     [
+        (5, 3, 0.0),
         (7, 3, 0.2101383127),
         (8, 3, 0.2612038750),
         (9, 3, 1 / 3),
         (10, 3, 0.4043943252),
+        (11, 3, 1 / math.sqrt(5)),
         (12, 3, 1 / math.sqrt(5)),
+        (13, 3, math.cos(math.radians(57.1367031))),  # Musin & Tarasov 2012
+        (14, 3, math.cos(math.radians(55.6705700))),  # Musin & Tarasov 2015
         (24, 3, math.cos(math.radians(43.6907671))),
         (24, 4, 0.5),
+        # Sharp codes, each the best there can be (Cohn & Kumar 2007, table 1).
+        (10, 4, 1 / 6),
+        (16, 5, 1 / 5),
+        (27, 6, 1 / 4),
+        pytest.param(56, 7, 1 / 3, marks=pytest.mark.slow),
+        pytest.param(120, 4, math.cos(math.pi / 5), marks=pytest.mark.slow),
+        pytest.param(240, 8, 0.5, marks=pytest.mark.slow),
     ],
 )
 def test_published_spherical_codes(count, dim, cosine):
@@ -56,12 +67,23 @@ def test_simplex_and_orthoplex_in_32_dimensions(count, cosine):
 
 
 @pytest.mark.parametrize(
-    ("count", "energy"), [(12, 49.165253058), (20, 150.881568334), (32, 412.261274651)]
+    ("count", "energy"),
+    [
+        (5, 6.474691495),
+        (11, 40.596450508),
+        (12, 49.165253058),
+        (16, 92.911655302),
+        (20, 150.881568334),
+        (24, 223.347074052),
+        (32, 412.261274651),
+        (48, 968.713455344),
+        (72, 2255.001190975),
+    ],
 )
 def test_thomson_energies(count, energy):
     found = spread(count, 3, power=1, restarts=12)
     check(found, count, 3)
-    assert found.energy == pytest.approx(energy, rel=1e-10)
+    assert found.energy == pytest.approx(energy, abs=1e-9 * energy + 5e-10)
     assert found.converged
 
 
