@@ -63,10 +63,14 @@ def test_the_function_audit_is_never_hidden_by_a_module():
 
 
 def gradient_calls(node: ast.AST) -> bool:
-    return any(
-        isinstance(n, ast.Attribute)
-        and n.attr in ("gradient", "value_and_grad", "advance", "apply_gradients")
-        for n in ast.walk(node)
+    """Attributes that step or differentiate, and looks in a loop that counts."""
+    steps = ("gradient", "value_and_grad", "advance", "apply_gradients", "apply")
+    looks = ("look", "seen", "gradient_of", "pull")
+    called = [n.func for n in ast.walk(node) if isinstance(n, ast.Call)]
+    names = {getattr(f, "attr", getattr(f, "id", "")) for f in called}
+    counts = isinstance(node, ast.While) or "range" in ast.dump(node.iter)
+    return any(isinstance(n, ast.Attribute) and n.attr in steps for n in ast.walk(node)) or (
+        counts and bool(names & set(looks))
     )
 
 
