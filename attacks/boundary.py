@@ -51,5 +51,5 @@ def nearest(task: Task, seen: Seen, others: list[Any]) -> tuple[Any, Any]:
 def onto(task: Task, normal: Any, gain: Any, point: Any) -> Any:
     """From `point` to the nearest picture on the plane where the gap has grown by `gain`."""
     size = math.prod(point.shape[1:])
-    normal, low, high = (ops.reshape(x, (-1, size)) for x in (normal, -point, 255.0 - point))
+    normal, low, high = (ops.reshape(x, (-1, size)) for x in (normal, *task.room(point)))
     return ops.reshape(PLANES[task.norm.name](normal, gain, low, high), ops.shape(point))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,6 +9,7 @@ from keras import ops
 
 from attacks.penalty import Penalty
 from robustness.attack import State, Task
+from robustness.norms import NORMS
 from robustness.settings import setting
 
 BETAS = 0.9, 0.999
@@ -30,8 +30,12 @@ class CarliniWagner(Penalty):
     norms: ClassVar[tuple[str, ...]] = ("l2",)
 
     learning_rate: float = setting(
-        0.1, "Adam's first step, in root mean squares of the linear change", low=1e-4, high=100
+        0.1, "Adam's first step, in signed steps that cross the boundary", low=1e-4, high=100
     )
+
+    def pace(self, gradient: Any) -> Any:
+        # Adam begins with signs: a component of this size everywhere gains a margin of one.
+        return NORMS["l2"].size(gradient) / ops.maximum(NORMS["l1"].size(gradient), 1e-30)
 
     def memory(self, task: Task) -> State:
         zero = ops.zeros_like(task.images)
@@ -46,6 +50,5 @@ class CarliniWagner(Penalty):
         second = BETAS[1] * memory["second"] + (1 - BETAS[1]) * gradient**2
         mean = first / (1 - BETAS[0] ** (count + 1))
         square = second / (1 - BETAS[1] ** (count + 1))
-        step = self.learning_rate / math.sqrt(math.prod(change.shape[1:])) * rate
-        moved = change - step * mean / (ops.sqrt(square) + 1e-12)
+        moved = change - self.learning_rate * rate * mean / (ops.sqrt(square) + 1e-12)
         return moved, {"first": first, "second": second}

@@ -62,11 +62,16 @@ class Penalty(Attack):
         `constant`, `rate` (that fades to 0 in a search) and `count` (steps done in it) multiply images.
         """
 
+    def pace(self, gradient: Any) -> Any:
+        """What rates are multiplied by, (rows,), from the margin's gradient at the image."""
+        return ops.ones_like(gradient[:, 0, 0, 0])
+
     def init(self, task: Task) -> State:
         zero = 0 * task.epsilon
         search = {"low": zero, "high": zero + 1e30, "constant": zero + self.initial_const}
         return (
-            {"point": task.images, "unit": zero + 1.0, "margin": zero + 1.0, "flipped": zero}
+            {"point": task.images, "flipped": zero}
+            | {"unit": zero + 1.0, "margin": zero + 1.0, "pace": zero + 1.0}
             | search
             | self.memory(task)
         )
@@ -77,10 +82,11 @@ class Penalty(Attack):
         margin = ops.where(first, ops.maximum(seen.loss, 1e-12), state["margin"])
         linear = ops.minimum(margin / steepness(task, seen.gradient), task.epsilon)
         unit = ops.where(first, linear, state["unit"])
+        pace = ops.where(first, self.pace(seen.gradient), state["pace"])
         gains = ops.cast(seen.loss > -self.confidence, "float32")
         slope = seen.gradient * task.per_row(gains * unit / margin)
         wide = task.per_row(unit)
-        rate = (1 + ops.cos(math.pi * ops.cast(count, "float32") / self.share)) / 2
+        rate = pace * (1 + ops.cos(math.pi * ops.cast(count, "float32") / self.share)) / 2
         memory = {name: state[name] for name in self.memory(task)}
         change, memory = self.descend(
             (state["point"] - task.images) / wide,
@@ -95,6 +101,7 @@ class Penalty(Attack):
         return self._searched(task, count, flipped, state, {"point": point} | memory) | {
             "unit": unit,
             "margin": margin,
+            "pace": pace,
         }
 
     def _searched(self, task: Task, count: Any, flipped: Any, state: State, after: State) -> State:

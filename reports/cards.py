@@ -22,6 +22,7 @@ _PARTS = {
     "l2": "Euclidean length",
     "l1": "in all",
     "l0": "changed pixels",
+    "free": "degrees or severity, as the attack counts it",
 }
 
 
@@ -79,9 +80,20 @@ def _threat(summary: Summary) -> Iterable[Row]:
     if epsilons:
         name = words.NORM_NAMES.get(summary.norm, summary.norm)
         shown = ", ".join(f"{e:g}" for e in epsilons)
-        also = "" if summary.norm == "l0" else f" ({', '.join(f'{e:g}/255' for e in epsilons)})"
-        unit = "" if summary.norm == "l0" else " counts of 0–255"
+        also = (
+            ""
+            if summary.norm in ("l0", "free")
+            else f" ({', '.join(f'{e:g}/255' for e in epsilons)})"
+        )
+        unit = "" if summary.norm in ("l0", "free") else " counts of 0–255"
         yield Row("Budget", f"{name}, {_PARTS.get(summary.norm, '')}: {shown}{unit}{also}")
+    eyes = summary.manifest.get("surrogate")
+    if isinstance(eyes, dict):
+        said = f"attacks look at {eyes.get('name') or 'another model'}; the target is only judged"
+        yield Row("Transfer", said)
+    mask = config.get("mask")
+    if isinstance(mask, dict):
+        yield Row("Region", f"{100 * float(mask.get('share', 1)):.3g} % of the pixels may change")
     yield Row("Domain", "8-bit pictures at the size the model takes")
     yield Row("A flip is", "a right answer that turns wrong for the saved PNG, read back from disk")
     for attack in attacks:

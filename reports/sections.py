@@ -17,6 +17,7 @@ UNITS = {
     "l2": "counts of L2 length",
     "l1": "counts in all",
     "l0": "pixels",
+    "free": "degrees or severity",
 }
 _LOOKS = {PASS: "pass", FAIL: "fail", INCONCLUSIVE: "open"}
 _RELIABILITY = {

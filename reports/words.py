@@ -11,7 +11,7 @@ from reports.intervals import Share
 # Controls, invisible formatting (right-to-left overrides), line separators, private, unassigned.
 _HIDDEN = {"Cc", "Cf", "Zl", "Zp", "Co", "Cn", "Cs"}
 _STACKED = 3
-NORM_NAMES = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
+NORM_NAMES = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0", "free": "no norm"}
 
 
 def visible(text: str) -> str:
@@ -97,6 +97,8 @@ def size(norm: str, epsilon: float) -> str:
     counts = plural(int(epsilon), "count") if float(epsilon).is_integer() else f"{epsilon:g} counts"
     if norm == "l0":
         return counts.replace("count", "pixel")
+    if norm == "free":
+        return f"a budget of {epsilon:g} (degrees or severity)"
     return counts if norm == "linf" else f"an {NORM_NAMES.get(norm, norm)} distance of {counts}"
 
 

@@ -18,6 +18,7 @@ from robustness.errors import AttackError, SettingError
 from robustness.goals import Goal, predicted
 from robustness.losses import LOSSES, stand_in
 from robustness.norms import Norm
+from robustness.threat import room
 
 State = dict[str, Any]
 Knowledge = Literal["white-box", "score", "decision"]
@@ -30,7 +31,8 @@ class Task:
 
     `images` (rows, h, w, c) counts, `aims` (rows,) int32 classes the loss is taken against, `epsilon`
     (rows,) counts, `keys` (rows, 2) int32 for random numbers, `restart` (rows,) int32 which of the
-    attack's starts this is, `step` (rows,) int32 steps done.
+    attack's starts this is, `step` (rows,) int32 steps done. `mask` (h, w, 1) is 1 where pixels may change
+    and 0 elsewhere; None if all may.
     """
 
     images: Any
@@ -41,18 +43,31 @@ class Task:
     step: Any
     norm: Norm
     goal: Goal
+    mask: Any = None
 
     def clip(self, points: Any) -> Any:
-        """The nearest pictures: inside 0..255, however far from the images."""
-        return ops.clip(points, 0.0, 255.0)
+        """The nearest pictures: inside 0..255 and the mask, however far from the images."""
+        inside = ops.clip(points, 0.0, 255.0)
+        if self.mask is None:
+            return inside
+        several = len(points.shape) == 5
+        return ops.where(self.mask > 0, inside, self.images[:, None] if several else self.images)
+
+    def room(self, points: Any) -> tuple[Any, Any]:
+        """The least and the largest change of each component of `points` that leaves them pictures."""
+        return room(points, self.mask)
+
+    def only(self, gradient: Any) -> Any:
+        """`gradient`, nothing where pixels may not change."""
+        return gradient if self.mask is None else gradient * self.mask
 
     def distance(self, points: Any) -> Any:
         """How far each point is from its image, (rows,), in the threat's norm."""
         return self.norm.size(points - self.images)
 
     def project(self, points: Any) -> Any:
-        """The nearest legal points: inside the ball around the images and inside 0..255."""
-        low, high = -self.images, 255.0 - self.images
+        """The nearest legal points: inside the ball around the images, 0..255, and the mask."""
+        low, high = self.room(self.images)
         return self.images + self.norm.project(points - self.images, self.epsilon, low, high)
 
     def random_start(self) -> Any:
@@ -131,16 +146,17 @@ class Seen:
         """
         self._allowed("gradient", "white-box")
         logits, pull = self._linear
-        self._look.backward += max(self._several, 1)
+        self._look.pay(backward=max(self._several, 1))
         _, weights = gradients.value_and_grad(lambda z: (values(z), ()))(logits)
-        return self._unflat(pull(weights))
+        return self._look.task.only(self._unflat(pull(weights)))
 
     def pull(self, weights: Any) -> Any:
         """Gradient of ``sum(weights * logits)``, `weights` like the logits; a backward pass."""
         self._allowed("gradient", "white-box")
         logits, pull = self._linear
-        self._look.backward += max(self._several, 1)
-        return self._unflat(pull(ops.reshape(ops.cast(weights, logits.dtype), ops.shape(logits))))
+        self._look.pay(backward=max(self._several, 1))
+        slopes = pull(ops.reshape(ops.cast(weights, logits.dtype), ops.shape(logits)))
+        return self._look.task.only(self._unflat(slopes))
 
     @property
     def loss(self) -> Any:
@@ -207,10 +223,19 @@ class Look:
     def __call__(self, points: Any, *, loss: str | None = None, judged: bool = True) -> Seen:
         """What the model says of `points`; not `judged`, they are no candidates (probes, say)."""
         seen = Seen(self, points, LOSSES[loss or self._loss])
-        self.forward += points.shape[1] if len(points.shape) == 5 else 1
+        self.pay(forward=points.shape[1] if len(points.shape) == 5 else 1)
         if judged:
             self._seen.append(seen)
         return seen
+
+    def pay(self, forward: int = 0, backward: int = 0) -> None:
+        """Count so many passes a row."""
+        self.forward += forward
+        self.backward += backward
+
+    def through(self, logits: Callable[[Any], Any], passes: int) -> Look:
+        """A look at another model made of this one, at so many passes a point; it counts as this one's."""
+        return _Through(self, logits, passes)
 
     def verdict(self) -> tuple[Any, Any, Any]:
         """The nearest point of each row that was looked at and reached the goal.
@@ -229,6 +254,18 @@ class Look:
             far = ops.where(news, distance, far)
             reached = ops.logical_or(reached, hit)
         return point, far, reached
+
+
+class _Through(Look):
+    """A look whose points and passes are another look's."""
+
+    def __init__(self, look: Look, logits: Callable[[Any], Any], passes: int) -> None:
+        self._behind, self._passes = look, passes
+        super().__init__(logits, look.task, look._loss, look.knowledge)
+        self._seen = look._seen
+
+    def pay(self, forward: int = 0, backward: int = 0) -> None:
+        self._behind.pay(self._passes * forward, self._passes * backward)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,6 +323,16 @@ class Attack(ABC):
                 "Choose one of these norms, or another attack."
             )
 
+    @classmethod
+    def made(cls, parameters: dict[str, Any]) -> Attack:
+        """One with these parameters, values or texts; SettingError for one it does not know."""
+        texts = {k: v for k, v in parameters.items() if isinstance(v, str)}
+        values = {k: v for k, v in parameters.items() if not isinstance(v, str)}
+        settings.from_text(cls, dict.fromkeys(values, ""))
+        return cls(
+            **{k.replace("-", "_"): v for k, v in values.items()}, **settings.from_text(cls, texts)
+        )
+
     def suited(self, goal: Goal, classes: int) -> tuple[Attack, str]:
         """The attack as it runs towards `goal` on a model of so many classes, and what that replaces.
 
@@ -327,9 +374,4 @@ def make(attack: str | Attack, **parameters: Any) -> Attack:
 
 def create(cls: type[Attack], parameters: dict[str, Any]) -> Attack:
     """`cls` with `parameters` (values, or texts as they come from a command line)."""
-    texts = {k: v for k, v in parameters.items() if isinstance(v, str)}
-    values = {k: v for k, v in parameters.items() if not isinstance(v, str)}
-    settings.from_text(cls, dict.fromkeys(values, ""))
-    return cls(
-        **{k.replace("-", "_"): v for k, v in values.items()}, **settings.from_text(cls, texts)
-    )
+    return cls.made(parameters)

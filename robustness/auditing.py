@@ -17,10 +17,11 @@ from robustness.auditor import Auditor, Listener
 from robustness.classifier import Classifier, input_shape
 from robustness.diagnostics.running import diagnose
 from robustness.ensembles import Ensemble
-from robustness.errors import ImagesError
+from robustness.errors import ImagesError, ModelError
 from robustness.goals import parse as parse_goal
 from robustness.images import Entry, Source, from_arrays, open_source, select
 from robustness.manifest import describe, expect_same
+from robustness.mask import Mask
 from robustness.plan import Plan
 from robustness.result import AuditResult
 from robustness.shelf import Shelf
@@ -38,6 +39,8 @@ def audit(
     labels: np.ndarray | None = None,
     norm: str = "linf",
     target: str | int | None = None,
+    mask: np.ndarray | str | Path | None = None,
+    surrogate: Classifier | keras.Model | str | Path | None = None,
     class_names: Sequence[str] | None = None,
     scaling: str | None = None,
     trust: bool = False,
@@ -67,8 +70,13 @@ def audit(
         array (n, height, width, channels) in counts with `labels` (n,).
     attacks: names of attacks and ensembles (`robustness attacks` lists them), or such objects.
     epsilons: budgets in counts, or "4/255"; each attack climbs them in order.
-    norm: "linf", "l2", "l1" or "l0".
+    norm: "linf", "l2", "l1" or "l0"; or "free", where epsilon is what the attack counts (degrees of
+        `spatial`, severity of `corruptions`).
     target: the class to reach, by name or number; None for any other class.
+    mask: which pixels may change, an array (height, width) or a picture's file, bright where they may
+        (`robustness.mask.Mask.of`); None for all.
+    surrogate: the model that the attacks look at, where `model` is only asked for its verdict: transfer.
+        None for the model itself.
     class_names, scaling, trust: as for Classifier; scaling None is decided by accuracy.
     limit, per_class, only, seed: which images, see `robustness.images.select`; the seed is also
         that of the attacks.
@@ -101,6 +109,7 @@ def audit(
     shelf = Shelf(source)
     names = class_names or source.class_names
     classifier = _classifier(model, shelf, entries, class_names=names, scaling=scaling, trust=trust)
+    eyes = _surrogate(surrogate, classifier, shelf, entries, trust=trust)
     goal = parse_goal(target, classifier.class_names)
     entries = [e for e in entries if e.label is None or goal.concerns(e.label)]
     if not entries:
@@ -112,7 +121,8 @@ def audit(
     if resume and batch_size is None:
         batch_size = _slots_before(folder)
     slots = capacity.slots_for(classifier) if batch_size is None else batch_size
-    threat = Threat(ladder, chosen_norm, goal)
+    region = None if mask is None else Mask.of(mask, classifier.input_shape)
+    threat = Threat(ladder, chosen_norm, goal, region)
     run_as = ensembles.resolve(asked, chosen_norm, goal, classifier.class_names, cascade=cascade)
     plan = Plan(
         run_as.attacks,
@@ -123,9 +133,12 @@ def audit(
         str(evidence),
         cascade=run_as.cascade,
         replaced=run_as.replaced,
+        channels=classifier.input_shape[-1],
+        surrogate=eyes.digest if eyes else None,
     )
     manifest = describe(plan, classifier, source, entries)
     manifest |= {"command": command, "origin": origin or {}}
+    manifest["surrogate"] = eyes.card() if eyes else None
     if resume:
         store = Run.resume(folder)
         expect_same(store.manifest, manifest)
@@ -137,9 +150,20 @@ def audit(
         manifest["gate"] = gate or {}
         store = Run.create(folder, manifest)
     with store:
+        if region is not None:
+            store.save_png(region.png(plan.channels))
         heard = progress or (lambda _: None)
-        Auditor(plan, classifier, shelf, entries, store, heard).run()
-        found = diagnose(classifier, plan, shelf, entries, store, thorough=thorough, progress=heard)
+        Auditor(plan, classifier, shelf, entries, store, heard, eyes).run()
+        found = diagnose(
+            classifier,
+            plan,
+            shelf,
+            entries,
+            store,
+            thorough=thorough,
+            progress=heard,
+            surrogate=eyes,
+        )
         store.write_manifest(store.manifest | {"diagnostics": found})
     return AuditResult(folder)
 
@@ -171,3 +195,22 @@ def _classifier(
         return Classifier(model, **settings)
     pixels, labels = shelf.sample(entries, input_shape(model))
     return Classifier.decide(model, pixels, labels, **settings)
+
+
+def _surrogate(
+    model: Any, target: Classifier, shelf: Shelf, entries: list[Entry], *, trust: bool
+) -> Classifier | None:
+    """The model that attacks look at in place of `target`; ModelError unless it takes its images."""
+    if model is None:
+        return None
+    eyes = _classifier(
+        model, shelf, entries, class_names=target.class_names, scaling=None, trust=trust
+    )
+    asked = (eyes.input_shape, len(eyes.class_names))
+    expected = (target.input_shape, len(target.class_names))
+    if asked != expected:
+        raise ModelError(
+            f"The surrogate takes images of shape {asked[0]} and has {asked[1]} classes; expected those "
+            f"of the target, {expected[0]} and {expected[1]}."
+        )
+    return eyes

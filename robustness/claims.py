@@ -21,6 +21,7 @@ from robustness.store import (
     UNREADABLE,
     ImageRow,
     Run,
+    png_name,
 )
 
 FILE, DISTANCE, BUDGET, CLASS, CONFIDENT = "file", "distance", "budget", "class", "confidence"
@@ -71,6 +72,8 @@ class Claims:
     norm: str
     names: tuple[str, ...]
     target: int | None
+    mask: str | None = None
+    """The file of the picture that is bright where pixels may change."""
 
     @classmethod
     def of(cls, run: Run) -> Claims:
@@ -86,6 +89,7 @@ class Claims:
                 f"{run.path / 'run.json'} is damaged ({error!r}); expected what the audit wrote."
             ) from None
         target = goal.removeprefix("targeted at ")
+        mask = (manifest["config"].get("mask") or {}).get("sha256")
         outcomes = _records(run.outcomes())
         flipped = [row for row in outcomes if row["status"] == FLIPPED]
         return cls(
@@ -98,6 +102,7 @@ class Claims:
             norm=norm,
             names=names,
             target=names.index(target) if target != goal and target in names else None,
+            mask=None if mask is None else png_name(str(mask)),
         )
 
     def pictured(self, key: str) -> list[dict[str, Any]]:

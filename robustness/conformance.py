@@ -20,12 +20,14 @@ from robustness.attack import Attack
 from robustness.classifier import Classifier
 from robustness.errors import AttackError, RobustnessError, SettingError
 from robustness.goals import Goal, Targeted, Untargeted
-from robustness.norms import NORMS, Norm
+from robustness.norms import KNOWN, Norm
 from robustness.threat import Threat
 from robustness.walks import Walk, trace
 
 SHAPE = (8, 8, 3)
 ROWS = 6
+FREE = 5.0
+"""The budget where there is no norm: degrees, or the worst severity."""
 _LEAST = 1.0
 """The least margin of an image, in logits."""
 DUAL = {"linf": 1, "l2": 2, "l1": np.inf, "l0": np.inf}
@@ -75,7 +77,7 @@ def _checks(attack: type[Attack] | Attack, seed: int) -> Iterator[Check]:
     made = attack() if isinstance(attack, type) else attack
     for name in made.norms:
         for goal in (Untargeted(), Targeted(2)):
-            bench = _Bench(made, NORMS[name], goal, seed)
+            bench = _Bench(made, KNOWN[name], goal, seed)
             where = f"{name}, {'targeted' if isinstance(goal, Targeted) else 'untargeted'}"
             for title, clause in _CLAUSES.items():
                 try:
@@ -104,12 +106,12 @@ def _declarations(attack: Any) -> Check:
             False,
             f"{cls.__name__} lacks {', '.join(missing)}; set them as class variables.",
         )
-    unknown = [n for n in cls.norms if n not in NORMS]
+    unknown = [n for n in cls.norms if n not in KNOWN]
     if unknown:
         return Check(
             "declares itself",
             False,
-            f"unknown norms {', '.join(unknown)}; expected some of {', '.join(NORMS)}.",
+            f"unknown norms {', '.join(unknown)}; expected some of {', '.join(KNOWN)}.",
         )
     if cls.knowledge not in ("white-box", "score", "decision"):
         return Check(
@@ -158,6 +160,8 @@ class _Bench:
     @property
     def budget(self) -> float:
         """Well above the distance of the farthest image to the boundary."""
+        if self.norm.name == "free":
+            return FREE
         flat = self.images.reshape(ROWS, -1).astype("float64")
         rivals = [self.goal.target] if isinstance(self.goal, Targeted) else [1, 2]
         needs = []

@@ -221,9 +221,10 @@ FINE = 1.01
 class Approaching:
     """The program of attacks that seek the closest point; see `iterate`.
 
-    A row takes all its steps, or those until its state says `done`. Then its nearest point becomes files, one radius after another, until
-    the smallest radius is known whose file flips: a change that is scaled up to a radius before it is
-    rounded survives rounding, one of a fraction of a count does not.
+    A row takes all its steps, or those until its state says `done`. Then its nearest point becomes
+    files, one radius after another, until the smallest radius is known whose file flips: a change that
+    is scaled up to a radius before it is rounded survives rounding, one of a fraction of a count does
+    not.
     """
 
     def __init__(
@@ -324,6 +325,7 @@ def search(
     all_steps: bool = False,
     each: Callable[[], None] | None = None,
     rows: Rows | None = None,
+    surrogate: Classifier | None = None,
 ) -> None:
     """Run `attack` on every subject; `settle` hears of each image once, with a rung an epsilon.
 
@@ -336,12 +338,14 @@ def search(
         that of the last point, or else the first one found.
     each: called after every step.
     rows: compiled already, for the same classifier, attack, threat, slots and seed.
+    surrogate: what the attack looks at, in place of `classifier`, which then only judges: transfer. A
+        row goes before the judge when it flips the surrogate, and with its last point.
 
     Raises
     ------
     SettingError: the attack has no version for the threat's norm.
     """
-    rows = rows or Rows(classifier, attack, threat, slots=slots, seed=seed)
+    rows = rows or Rows(surrogate or classifier, attack, threat, slots=slots, seed=seed)
     slots = rows.slots
     bench = _Bench(rows, Judge(classifier, threat), threat.epsilons)
     program: Climbing | Approaching

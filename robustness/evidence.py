@@ -96,6 +96,8 @@ def measured(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
         "l1": float(np.linalg.norm(flat, 1)),
         "l2": float(np.linalg.norm(flat, 2)),
         "linf": float(np.linalg.norm(flat, np.inf)),
+        # Without a norm nothing is measured against epsilon.
+        "free": 0.0,
     }
 
 
@@ -142,6 +144,7 @@ def flip(
         said = f"Measured again, {'; '.join(differing)}."
         yield fault(DISTANCE, said, image, row, file=name)
     yield from over_budget(claims, image, row, far[claims.norm], name)
+    yield from outside(claims, image, row, pictures, before, after)
 
 
 def step(
@@ -158,6 +161,29 @@ def step(
     if before is not None and after is not None:
         far = measured(before, after)[claims.norm]
         yield from over_budget(claims, image, row, far, name)
+        yield from outside(claims, image, row, pictures, before, after)
+
+
+def outside(
+    claims: Claims,
+    image: ImageRow,
+    row: Mapping[str, Any],
+    pictures: Pictures,
+    before: np.ndarray,
+    after: np.ndarray,
+) -> Iterator[Fault]:
+    """Whether pixels changed that the mask holds fast."""
+    if claims.mask is None:
+        return
+    mask = pictures.pixels(claims.mask)
+    if mask is None or pictures.fault(claims.mask):
+        said = "The mask's picture is not there, so nobody can tell which pixels were free."
+        yield fault(FILE, said, image, row, file=claims.mask)
+        return
+    stray = int(((before != after).any(axis=-1) & ~(mask > 0).any(axis=-1)).sum())
+    if stray:
+        said = f"{stray} pixels changed that the mask holds fast."
+        yield fault(BUDGET, said, image, row, file=row["png"])
 
 
 def over_budget(

@@ -27,7 +27,9 @@ class Distances:
     linf: float
 
     def of(self, norm: str) -> float:
-        """The distance under a norm by name."""
+        """The distance under a norm by name; without a norm there is none."""
+        if norm == "free":
+            return 0.0
         return float(getattr(self, norm))
 
 
@@ -100,6 +102,9 @@ class Judge:
             and predicted != suspect.label
             and bool(goal.reached(predicted, aim))
         )
+        mask = self._threat.mask
+        if mask is not None and (picture != suspect.original)[~mask.free].any():
+            return None
         # Exact for whole counts; the little more is the rounding of a square root.
         if not flipped or far.of(norm.name) > suspect.epsilon * (1 + 1e-9):
             return None

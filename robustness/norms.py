@@ -194,17 +194,43 @@ class L0(Norm):
         return ops.where(ops.abs(chosen) > 0, values, 0.0)
 
 
+class Free(Norm):
+    """No measure of pixels: epsilon is what the attack itself counts and keeps to, degrees or a severity.
+
+    A picture that it makes is legal as it is; there is nothing to project onto, and no steepest way.
+    """
+
+    name, unit = "free", "degrees or severity"
+
+    def size(self, delta: Any) -> Any:
+        return 0.0 * _rows(delta)[:, 0]
+
+    def to_grid(self, delta: Any, radius: Any, low: Any, high: Any) -> Any:
+        return ops.clip(ops.round(delta), low, high)
+
+    def _onto(self, z: Any, radius: Any, low: Any, high: Any, channels: int) -> Any:
+        return ops.clip(z, low, high)
+
+    def steepest(self, gradient: Any) -> Any:
+        raise SettingError("No direction is steepest without a norm; choose linf, l2, l1 or l0.")
+
+    def sample(self, keys: Any, radius: Any, shape: tuple[int, ...]) -> Any:
+        raise SettingError("No change is random without a norm; choose linf, l2, l1 or l0.")
+
+
 def _largest(x: Any) -> Any:
     return ops.maximum(ops.max(ops.abs(_rows(x)), axis=1), 1e-30)
 
 
 NORMS: dict[str, Norm] = {norm.name: norm for norm in (Linf(), L2(), L1(), L0())}
+KNOWN: dict[str, Norm] = NORMS | {"free": Free()}
+"""All that a threat may have: the norms, and none."""
 
 
 def parse(name: str) -> Norm:
     """The norm called `name`; SettingError with the names there are, for another."""
-    if name not in NORMS:
-        near = get_close_matches(name, NORMS, n=1)
+    if name not in KNOWN:
+        near = get_close_matches(name, KNOWN, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise SettingError(f"Unknown norm {name!r}; expected one of {', '.join(NORMS)}.{hint}")
-    return NORMS[name]
+        raise SettingError(f"Unknown norm {name!r}; expected one of {', '.join(KNOWN)}.{hint}")
+    return KNOWN[name]

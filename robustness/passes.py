@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from robustness import norms
 from robustness.attack import Attack, Look, Task
 from robustness.goals import Untargeted
-from robustness.norms import NORMS
 
 SHAPE = (16, 16, 3)
 
@@ -37,7 +37,7 @@ def passes(attack: Attack, classes: int) -> tuple[int, int]:
         keys=ops.zeros((1, 2), "int32"),
         restart=whole,
         step=whole,
-        norm=NORMS[made.norms[0]],
+        norm=norms.parse(made.norms[0]),
         goal=Untargeted(),
     )
     look = Look(logits, task, made.loss, made.knowledge)

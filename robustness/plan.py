@@ -19,7 +19,8 @@ class Plan:
 
     `evidence` is "flips" (the pictures that flipped stay on disk), "none", or a number (those of
     the first so many images). In a `cascade` each attack sees only what still stands. `replaced` says, a
-    sentence each, what was run in place of what was asked for.
+    sentence each, what was run in place of what was asked for. `channels` are the images'; `surrogate` is
+    the hash of the weights of the model that the attacks look at, None for the target itself.
     """
 
     attacks: tuple[Attack, ...]
@@ -30,6 +31,8 @@ class Plan:
     evidence: str
     cascade: bool = False
     replaced: tuple[str, ...] = ()
+    channels: int = 3
+    surrogate: str | None = None
 
     def __post_init__(self) -> None:
         if not self.attacks:
@@ -54,6 +57,11 @@ class Plan:
         labels = tuple(a.label for a in self.attacks)
         return labels[: labels.index(attack.label)] if self.cascade else ()
 
+    @property
+    def mask(self) -> dict[str, Any] | None:
+        """What is written down of the threat's mask; None where all pixels may change."""
+        return None if self.threat.mask is None else self.threat.mask.card(self.channels)
+
     def keeps(self, position: int) -> bool:
         """Whether the pictures of the image at `position` stay on disk."""
         if self.evidence.isdigit():
@@ -77,6 +85,8 @@ class Plan:
             "norm": self.threat.norm.name,
             "epsilons": list(self.threat.epsilons),
             "goal": self.threat.goal.describe(class_names),
+            "mask": self.mask,
+            "surrogate": self.surrogate,
             "seed": self.seed,
             "slots": self.slots,
             "all_steps": self.all_steps,

@@ -58,7 +58,8 @@ class Rows:
         self._snap = gradients.compile(self._snap_rows)
 
     def _task(self, arrays: State) -> Task:
-        return Task(norm=self._threat.norm, goal=self._threat.goal, **arrays)
+        threat = self._threat
+        return Task(norm=threat.norm, goal=threat.goal, mask=threat.weights, **arrays)
 
     def _begin_rows(self, images: Any, aims: Any, epsilon: Any, keys: Any, restart: Any) -> State:
         arrays = {
@@ -107,7 +108,8 @@ class Rows:
         delta = ops.where(ops.isfinite(delta), delta, 0.0)
         if self._closest:
             delta = self._threat.norm.stretched(delta, radius)
-        grid = images + self._threat.norm.to_grid(delta, radius, -images, 255.0 - images)
+        low, high = self._threat.room(images)
+        grid = images + self._threat.norm.to_grid(delta, radius, low, high)
         return ops.cast(ops.round(grid), "uint8"), finite
 
     def enter(self, state: State | None, where: Sequence[int], what: Sequence[Place]) -> State:

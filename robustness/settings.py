@@ -21,18 +21,20 @@ class Setting:
     choices: tuple[str, ...] = ()
     automatic: str = ""
     """What None stands for, where None is allowed."""
+    words: str = ""
+    """The range in words, where the value is no number and checks itself."""
 
     def span(self) -> str:
         """The range in words."""
-        if self.choices:
-            return " | ".join(self.choices)
+        if self.choices or self.words:
+            return self.words or " | ".join(self.choices)
         low = "-inf" if self.low is None else f"{self.low:g}"
         high = "inf" if self.high is None else f"{self.high:g}"
         return f"{low} .. {high}"
 
 
 def setting(default: Any, meaning: str, **limits: Any) -> Any:
-    """A dataclass field with a `Setting`; limits are `low`, `high`, `choices`, `automatic`."""
+    """A dataclass field with a `Setting`; limits are `low`, `high`, `choices`, `automatic`, `words`."""
     return dataclasses.field(default=default, metadata={"setting": Setting(meaning, **limits)})
 
 
@@ -59,8 +61,8 @@ def _kind(field: dataclasses.Field) -> str:
 
 
 def _checked(name: str, field: dataclasses.Field, rule: Setting, value: Any) -> Any:
-    if value is None and rule.automatic:
-        return None
+    if rule.words or (value is None and rule.automatic):
+        return value
     if rule.choices:
         if value in rule.choices:
             return value
@@ -105,7 +107,7 @@ def _parsed(entry: tuple[dataclasses.Field, Setting], text: str) -> Any:
         return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(
             word, text
         )
-    if rule.choices:
+    if rule.choices or rule.words:
         return text.strip()
     try:
         return float(word)

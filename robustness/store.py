@@ -96,6 +96,11 @@ def _create(table: str) -> str:
     return f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(columns)}, {keys})"
 
 
+def png_name(digest: str) -> str:
+    """The name within a run of the picture whose bytes have this SHA-256."""
+    return f"images/{digest[:2]}/{digest}.png"
+
+
 class Run:
     """A run folder. `Run.create` and `Run.resume` write to it, `Run.open` reads it."""
 
@@ -185,7 +190,7 @@ class Run:
     def save_png(self, data: bytes) -> str:
         """Keep a picture under its hash; its name within the run."""
         digest = hashlib.sha256(data).hexdigest()
-        name = f"images/{digest[:2]}/{digest}.png"
+        name = png_name(digest)
         target = self.path / name
         if not target.exists():
             target.parent.mkdir(exist_ok=True)

@@ -303,6 +303,7 @@ def _of_the_model(claims: Claims, classifier: Predicting) -> Iterator[Fault]:
 
 def _strangers(run: Run, claims: Claims) -> int:
     named = {row.png for row in claims.images.values()}
+    named.add(claims.mask)
     named |= {row["png"] for rows in claims.flips.values() for row in rows}
     named |= {row["png"] for rows in claims.strips.values() for row in rows}
     files = (p.relative_to(run.path).as_posix() for p in (run.path / "images").rglob("*.png"))

@@ -70,9 +70,17 @@ def audit(
         float | None, typer.Option(help="Step size of every attack given, as epsilon is counted.")
     ] = None,
     restarts: Annotated[int | None, typer.Option(help="Restarts of every attack given.")] = None,
-    norm: Annotated[str, typer.Option(help="linf, l2, l1 or l0.")] = "linf",
+    norm: Annotated[str, typer.Option(help="linf, l2, l1, l0, or free (spatial, corruptions).")] = "linf",
     target: Annotated[
         str | None, typer.Option(help="Class to reach; any other class if not given.")
+    ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(help="A picture, bright where pixels may change; all may if not given."),
+    ] = None,
+    surrogate: Annotated[
+        str | None,
+        typer.Option(help="A model as in --model that the attacks look at; --model only judges."),
     ] = None,
     all_steps: Annotated[
         bool,
@@ -158,7 +166,8 @@ def audit(
     options: dict[str, Any] = {
         "model": model, "images": images, "attack": attack or [ATTACK], "epsilon": epsilon,
         "steps": steps, "step_size": step_size, "restarts": restarts, "norm": norm,
-        "target": target, "all_steps": all_steps, "cascade": cascade, "limit": limit, "per_class": per_class,
+        "target": target, "mask": mask, "surrogate": surrogate, "all_steps": all_steps,
+        "cascade": cascade, "limit": limit, "per_class": per_class,
         "held_out": held_out, "seed": seed, "classes": classes, "scaling": scaling,
         "trust_model": trust_model, "evidence": evidence, "batch_size": batch_size,
         "accuracy": accuracy, "thorough": thorough, "report": report or [REPORT], "gate": None,
@@ -238,6 +247,8 @@ def perform(
     classes = options["classes"].split(",") if options["classes"] else None
     attacks = [_made(create, number, one, where) for number, one in enumerate(named)]
     model = _model(load, options, classes)
+    other = options | {"model": options.get("surrogate"), "scaling": None}
+    eyes = _model(load, other, classes) if options.get("surrogate") else None
     try:
         with Display(console, quiet=quiet) as display:
             result = run_audit(
@@ -247,6 +258,8 @@ def perform(
                 epsilons=options["epsilon"],
                 norm=options["norm"],
                 target=options["target"],
+                mask=options.get("mask"),
+                surrogate=eyes,
                 class_names=classes,
                 scaling=options["scaling"],
                 trust=options["trust_model"],

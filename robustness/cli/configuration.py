@@ -82,8 +82,10 @@ def _images(table: Section, options: dict[str, Any]) -> None:
 
 
 def _threat(table: Section, options: dict[str, Any]) -> None:
-    options["norm"] = table.text("norm", None, choices=("linf", "l2", "l1", "l0"))
+    options["norm"] = table.text("norm", None, choices=("linf", "l2", "l1", "l0", "free"))
     options["target"] = table.text("target", None)
+    options["mask"] = _beside(table, table.text("mask", None))
+    options["surrogate"] = _beside(table, table.text("surrogate", None))
     epsilons = table.value("epsilons", None)
     if epsilons is not None:
         some = epsilons if isinstance(epsilons, list) else [epsilons]

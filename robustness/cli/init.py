@@ -28,9 +28,11 @@ path = "pets"                  # a folder, zip, CSV, .npz or picture; pets, pets
 #held_out = false              # only photos that the bundled CNN never saw
 
 [threat]
-norm = "linf"                  # linf, l2, l1 or l0
+norm = "linf"                  # linf, l2, l1, l0, or free (spatial, corruptions)
 epsilons = [1, 2, 4]           # budgets in counts of 255; "4/255" is 4
 #target = "dog"                # the class to reach; any other class if not given
+#surrogate = "other.keras"     # a model that the attacks look at; the one above only judges
+#mask = "mask.png"             # a picture, bright where pixels may change; all may if not given
 
 [[attacks]]                    # again for more, or an ensemble; `robustness attacks` lists them
 name = "pgd"

@@ -158,6 +158,8 @@ def noise(
     some = sample.subjects[: max(2, 20_000 // count if thorough else passes // count)]
     if not some:
         return skipped("D16", "No image was classified correctly.")
+    if plan.threat.norm.name == "free":
+        return skipped("D16", "Without a norm no random change is of the same size.")
     judge, flipped = Judge(classifier, plan.threat), []
     for subject in some:
         pictures = noisy(plan, subject, count)
@@ -202,7 +204,7 @@ def noisy(plan: Plan, subject: Subject, count: int) -> np.ndarray:
         some = range(start, min(start + 50, count))
         keys = np.stack([draws.key(plan.seed, subject.key, "noise", n) for n in some])
         radius = ops.full((len(some),), epsilon, "float32")
-        low, high = np.broadcast_to(-image, (len(some), *image.shape)), 255 - image
+        low, high = plan.threat.room(np.broadcast_to(image, (len(some), *image.shape)))
         delta = norm.sample(ops.convert_to_tensor(keys), radius, image.shape)
         change = norm.to_grid(ops.clip(delta, low, high), radius, low, high)
         grids.append(np.rint(image + ops.convert_to_numpy(change)).astype(np.uint8))

@@ -31,13 +31,16 @@ def diagnose(
     *,
     thorough: bool = False,
     progress: Listener = lambda _: None,
+    surrogate: Classifier | None = None,
 ) -> list[dict[str, Any]]:
-    """Ask everything of a run; the dear questions only if `thorough`. For `run.json`, by number."""
+    """Ask everything of a run; the dear questions only if `thorough`. Attacks that run again look
+    at the `surrogate`, if there is one. For `run.json`, by number.
+    """
     record = Record.of(run)
     sample = sample_of(record, shelf, entries, classifier)
     found: list[Diagnosis] = []
     if thorough:
-        trial = Trial(classifier, plan, record, sample)
+        trial = Trial(classifier, plan, record, sample, surrogate)
         found += diagnose_trials(trial, lambda n, of: progress(Progress("diagnostics", n, of)))
     found += diagnose_rows(record)
     found += diagnose_looks(classifier, plan, record, sample, run, thorough=thorough)

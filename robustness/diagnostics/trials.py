@@ -38,6 +38,12 @@ class Trial:
     plan: Plan
     record: Record
     sample: Sample
+    surrogate: Classifier | None = None
+
+    @property
+    def eyes(self) -> Classifier:
+        """The model that attacks look at."""
+        return self.surrogate or self.classifier
 
     @property
     def top(self) -> float:
@@ -51,7 +57,7 @@ class Trial:
 
     def flips(self, attack: Attack, subjects: Sequence[Subject], epsilon: float) -> set[str]:
         """The images of `subjects` that `attack` flips within `epsilon`."""
-        threat = Threat((epsilon,), self.plan.threat.norm, self.plan.threat.goal)
+        threat = replace(self.plan.threat, epsilons=(epsilon,))
         flipped: set[str] = set()
 
         def settle(subject: Subject, rungs: list[engine.Rung]) -> None:
@@ -60,7 +66,14 @@ class Trial:
 
         slots, seed = min(self.plan.slots, 16), self.plan.seed
         engine.search(
-            self.classifier, attack, threat, iter(subjects), settle, slots=slots, seed=seed
+            self.classifier,
+            attack,
+            threat,
+            iter(subjects),
+            settle,
+            slots=slots,
+            seed=seed,
+            surrogate=self.surrogate,
         )
         return flipped
 
@@ -118,11 +131,11 @@ def walked(trial: Trial, attack: Attack) -> Path:
 
     def seen(walk: int, step: int, state: Any, row: int) -> None:
         point = np.asarray(ops.convert_to_numpy(state["own"]["point"][row]))
-        logits = trial.classifier.logits_of(point[None])
+        logits = trial.eyes.logits_of(point[None])
         margins[walk, step] = margin(logits, some[walk].label)[0]
         judged[walk, step] |= _reached(threat, int(logits[0].argmax()), some[walk], aims[walk])
 
-    rows = Rows(trial.classifier, attack, threat, slots=slots, seed=seed)
+    rows = Rows(trial.eyes, attack, threat, slots=slots, seed=seed)
     trace(rows, walks, seen)
     flips: set[str] = set()
     lost: set[str] = set()
@@ -219,6 +232,9 @@ def unbounded(trial: Trial) -> list[Diagnosis]:
     if not attacks or not some:
         why = "It takes a gradient attack of more than one step and a correct image."
         return [skipped("D08", why), skipped("D17", why)]
+    if trial.surrogate is not None or trial.plan.threat.mask is not None:
+        why = "With a surrogate or a mask nobody says that everything can be flipped."
+        return [skipped("D08", why), skipped("D17", why)]
     whole = _whole_range(norm, trial.classifier.input_shape)
 
     def left(epsilon: float) -> list[Subject]:
@@ -279,6 +295,9 @@ def more_steps(trial: Trial) -> list[Diagnosis]:
     lost: dict[str, int] = {}
     tried = 0
     for attack in trial.gradient_attacks:
+        if not _able(attack, "steps"):
+            # A wrapper has as many as what is inside.
+            continue
         field = settings.settings(type(attack))["steps"][1]
         if field.high is not None and 2 * attack.steps > field.high:
             continue
@@ -372,7 +391,7 @@ def no_budget(trial: Trial) -> Diagnosis:
 
         steps = min(attack.steps, 10)
         walks = [Walk(Place(s, 0.0), steps, 0.0) for s in some]
-        rows = Rows(trial.classifier, attack, trial.plan.threat, slots=8, seed=0)
+        rows = Rows(trial.eyes, attack, trial.plan.threat, slots=8, seed=0)
         replay(rows, Judge(trial.classifier, trial.plan.threat), walks, seen)
         changed[attack.label] = len(moved)
     worst = max(changed, key=lambda k: changed[k])
@@ -391,7 +410,7 @@ def controls(trial: Trial) -> Diagnosis:
     shares = {
         a.label: share
         for a in trial.plan.attacks
-        if (share := break_control(a, trial.plan.threat)) is not None
+        if not a.baseline and (share := break_control(a, trial.plan.threat)) is not None
     }
     if not masked_control_is_flagged():
         return fail("D22", "A model without gradients was not noticed by the checks.")

@@ -127,8 +127,8 @@ def test_c_is_raised_tenfold_and_then_halved_between(kind):
             low, high = (low, min(high, c)) if flipped else (max(low, c), high)
             c = 10 * c if np.isinf(high) else (low + high) / 2
     # Below 1 a linear model cannot flip: 0.3 fails, 3 does it.
-    assert (states[60]["constant"] == pytest.approx(3.0, rel=1e-5)).all()
-    assert (states[120]["constant"] == pytest.approx(1.65, rel=1e-5)).all()
+    np.testing.assert_allclose(states[60]["constant"], 3.0, rtol=1e-5)
+    np.testing.assert_allclose(states[120]["constant"], 1.65, rtol=1e-5)
 
 
 def test_carlini_wagner_is_adam_on_length_and_hinge():
@@ -148,7 +148,13 @@ def test_carlini_wagner_is_adam_on_length_and_hinge():
             active = (image + unit * z) @ normal + offset > 0
             g = 2 * z + 2 * 3.0 * active * normal * unit / start
             m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
-            rate = 0.1 / np.sqrt(z.size) * (1 + np.cos(np.pi * t / 40)) / 2
+            rate = (
+                0.1
+                * np.linalg.norm(normal)
+                / np.abs(normal).sum()
+                * (1 + np.cos(np.pi * t / 40))
+                / 2
+            )
             z = z - rate * (m / (1 - 0.9 ** (t + 1))) / np.sqrt(v / (1 - 0.999 ** (t + 1)))
 
 
@@ -181,8 +187,9 @@ def test_ead_changes_fewer_components_than_carlini_wagner():
     for key, (rung,) in sparse.items():
         assert rung.flip
         assert dense[key][0].flip
-        assert 4 * rung.flip.distances.components < dense[key][0].flip.distances.components
-        assert rung.flip.distances.l1 < dense[key][0].flip.distances.l1
+        assert rung.flip.distances.components < dense[key][0].flip.distances.components
+        assert rung.flip.distances.l1 <= dense[key][0].flip.distances.l1
+        assert rung.flip.distances.l2 > dense[key][0].flip.distances.l2
 
 
 def test_searches_need_steps():

@@ -1,0 +1,155 @@
+"""Common corruptions: what happens to pictures by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from keras import ops
+from PIL import Image
+
+from attacks.jpeg import compressed
+from attacks.transfer import sandwich
+from robustness.attack import Attack, Knowledge, Look, State, Task
+from robustness.settings import setting
+
+SIDE = 224
+"""Pictures whose sigma the constants are made for; others are blurred in proportion."""
+
+
+def _gaussian(task: Task, x: Any, size: Any) -> Any:
+    return x + size * task.normal(tuple(x.shape[1:]), 0)
+
+
+def _shot(task: Task, x: Any, size: Any) -> Any:
+    rate, drawn = x * size, task.uniform(tuple(x.shape[1:]), 1)
+
+    def more(number: Any, share: Any, below: Any, count: Any) -> tuple[Any, Any, Any, Any]:
+        count = count + ops.where(drawn > below, 1.0, 0.0)
+        share = share * rate / (number + 1)
+        return number + 1, share, below + share, count
+
+    # Poisson numbers by their distribution function, as far as 60 can go.
+    first = ops.exp(-rate)
+    begin = (ops.zeros(()), first, first, 0 * rate)
+    *_, count = ops.while_loop(lambda *_: True, more, begin, maximum_iterations=128)
+    return count / size
+
+
+def _impulse(task: Task, x: Any, size: Any) -> Any:
+    drawn = task.uniform(tuple(x.shape[1:]), 2)
+    return ops.where(drawn < size / 2, 0.0, ops.where(drawn > 1 - size / 2, 1.0, x))
+
+
+def _speckle(task: Task, x: Any, size: Any) -> Any:
+    return x * (1 + size * task.normal(tuple(x.shape[1:]), 3))
+
+
+def _brightness(task: Task, x: Any, size: Any) -> Any:
+    value = ops.max(x, axis=-1, keepdims=True)
+    lifted = ops.clip(value + size, 0.0, 1.0)
+    return ops.where(value > 0, x * lifted / ops.maximum(value, 1e-6), lifted)
+
+
+def _contrast(task: Task, x: Any, size: Any) -> Any:
+    mean = ops.mean(x, axis=(1, 2), keepdims=True)
+    return (x - mean) * size + mean
+
+
+def _gaussian_table(side: int) -> np.ndarray:
+    """Blurring by each sigma as matrices (5, side, side); edges are repeated."""
+    tables = []
+    for sigma in np.array([1, 2, 3, 4, 6]) * side / SIDE:
+        reach = int(4 * sigma + 0.5)
+        wave = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+        table = np.zeros((side, side))
+        for k, share in enumerate(wave / wave.sum()):
+            table[np.arange(side), np.clip(np.arange(side) + k - reach, 0, side - 1)] += share
+        tables.append(table)
+    return np.stack(tables).astype("float32")
+
+
+def _pixel_table(side: int) -> np.ndarray:
+    """Making pictures smaller and large again as matrices (5, side, side): Pillow's boxes."""
+    tables = []
+    for share in (0.6, 0.5, 0.4, 0.3, 0.25):
+        unit = Image.fromarray(np.eye(side, dtype="float32"))
+        box = Image.Resampling.BOX
+        small = unit.resize((side, max(1, int(side * share))), box)
+        tables.append(np.asarray(small.resize((side, side), box)))
+    return np.stack(tables).astype("float32")
+
+
+def _by_table(tables: Callable[[int], np.ndarray]) -> Callable[[Task, Any, Any], Any]:
+    def changed(task: Task, x: Any, size: Any) -> Any:
+        level = ops.cast(ops.reshape(size, (-1,)), "int32")
+        down, across = (ops.take(ops.convert_to_tensor(tables(n)), level, 0) for n in x.shape[1:3])
+        return sandwich(down, x[:, None], across)[:, 0]
+
+    return changed
+
+
+def _jpeg(task: Task, x: Any, size: Any) -> Any:
+    return compressed(255.0 * x, ops.reshape(size, (-1,))) / 255.0
+
+
+Kind = tuple[tuple[float, ...], Callable[[Task, Any, Any], Any]]
+LEVELS = 0.0, 1.0, 2.0, 3.0, 4.0
+
+KINDS: dict[str, Kind] = {
+    "gaussian-noise": ((0.08, 0.12, 0.18, 0.26, 0.38), _gaussian),
+    "shot-noise": ((60, 25, 12, 5, 3), _shot),
+    "impulse-noise": ((0.03, 0.06, 0.09, 0.17, 0.27), _impulse),
+    "speckle-noise": ((0.15, 0.2, 0.35, 0.45, 0.6), _speckle),
+    "gaussian-blur": (LEVELS, _by_table(_gaussian_table)),
+    "pixelate": (LEVELS, _by_table(_pixel_table)),
+    "jpeg": ((25, 18, 15, 10, 7), _jpeg),
+    "brightness": ((0.1, 0.2, 0.3, 0.4, 0.5), _brightness),
+    "contrast": ((0.4, 0.3, 0.2, 0.1, 0.05), _contrast),
+}
+"""Of each kind the constants of severities 1 to 5 and what they do to pictures of 0..1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corruptions(Attack):
+    """Noise, blur, and what cameras and files do; epsilon is the severity, 1 to 5.
+
+    Hendrycks & Dietterich 2019, arXiv:1903.12261, sec. 4, with the constants they made ImageNet-C with;
+    a blur is as wide in proportion to the side as theirs of 224 pixels. `all` tries every kind at once.
+    """
+
+    name: ClassVar[str] = "corruptions"
+    paper: ClassVar[str] = "Hendrycks & Dietterich 2019, arXiv:1903.12261"
+    knowledge: ClassVar[Knowledge] = "decision"
+    norms: ClassVar[tuple[str, ...]] = ("free",)
+    baseline: ClassVar[bool] = True
+
+    steps: int = setting(1, "times that noise is drawn", low=1, high=100_000)
+    kind: str = setting("all", "which corruption", choices=("all", *KINDS))
+
+    @property
+    def kinds(self) -> list[str]:
+        """The names of those that are tried."""
+        return list(KINDS) if self.kind == "all" else [self.kind]
+
+    @property
+    def width(self) -> int:
+        return len(self.kinds)
+
+    def init(self, task: Task) -> State:
+        return {"point": task.images}
+
+    def step(self, task: Task, state: State, look: Look) -> State:
+        level = ops.clip(ops.cast(ops.floor(task.epsilon), "int32"), 0, 5)
+        found = []
+        for name in self.kinds:
+            constants, change = KINDS[name]
+            sizes = ops.convert_to_tensor(np.array(constants, "float32"))
+            size = task.per_row(ops.take(sizes, ops.maximum(level - 1, 0), axis=0))
+            changed = 255.0 * change(task, task.images / 255.0, size)
+            found.append(ops.where(task.per_row(level) > 0, changed, task.images))
+        points = task.clip(ops.stack(found, axis=1))
+        look(points)
+        return {"point": points[:, 0]}

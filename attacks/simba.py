@@ -1,0 +1,95 @@
+"""Simple black-box attack."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from keras import ops
+
+from attacks.regression import cosines
+from robustness import draws
+from robustness.attack import Attack, Knowledge, Look, State, Task
+from robustness.losses import LOSSES
+from robustness.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimBA(Attack):
+    """One direction of an orthonormal basis after another, kept where the loss falls.
+
+    Guo et al. 2019, arXiv:1905.07121, alg. 1: pixels, or with `frequencies` the lowest cosines (sec.
+    3.2), in random order. A step is one query: of the minus side, then, if that gained nothing, of the
+    plus side. Their length is 51 counts (0.2), and the distance grows as it may; here the ball bounds
+    it.
+    """
+
+    name: ClassVar[str] = "simba"
+    paper: ClassVar[str] = "Guo et al. 2019, arXiv:1905.07121"
+    knowledge: ClassVar[Knowledge] = "score"
+    norms: ClassVar[tuple[str, ...]] = ("l2",)
+
+    steps: int = setting(5000, "number of queries", low=2, high=1_000_000)
+    step_size: float | None = setting(
+        None, "length of a step in counts", low=0.001, automatic="epsilon / 5, at most 51"
+    )
+    frequencies: int | None = setting(
+        None, "lowest frequencies of each axis and channel", low=1, automatic="all pixels"
+    )
+    loss: str = setting("margin", "loss that is lowered", choices=tuple(LOSSES))
+
+    def _sides(self, task: Task) -> tuple[int, int, int]:
+        """How many directions there are down, across, and in channels."""
+        height, width, channels = task.images.shape[1:]
+        most = self.frequencies or max(height, width)
+        return min(most, height), min(most, width), channels
+
+    def init(self, task: Task) -> State:
+        # The order is drawn once; all of a row's directions come before any comes again.
+        order = ops.argsort(draws.uniform(task.keys, 2, (math.prod(self._sides(task)),)), axis=1)
+        zero = 0 * task.restart
+        count = {"place": zero - 1, "side": zero + 1, "order": ops.cast(order, "int32")}
+        return {
+            "point": task.images,
+            "best": task.images,
+            "best_loss": 0 * task.epsilon + 1e30,
+        } | count
+
+    def step(self, task: Task, state: State, look: Look) -> State:
+        loss = look(state["point"]).loss
+        better = loss < state["best_loss"]
+        best = ops.where(task.per_row(better), state["point"], state["best"])
+        # The first query is of the image, which is better than nothing.
+        onward = ops.logical_or(better, state["side"] > 0)
+        place = state["place"] + ops.cast(onward, "int32")
+        side = ops.where(onward, -1, 1)
+        usual = ops.minimum(51.0, task.epsilon / 5)
+        length = usual if self.step_size is None else self.step_size + 0 * task.epsilon
+        move = task.per_row(length * ops.cast(side, "float32"))
+        return {
+            "point": task.project(best + move * self._direction(task, state["order"], place)),
+            "best": best,
+            "best_loss": ops.minimum(loss, state["best_loss"]),
+            "place": place,
+            "side": side,
+            "order": state["order"],
+        }
+
+    def _direction(self, task: Task, order: Any, place: Any) -> Any:
+        """The `place`-th direction of each row, (rows, h, w, c), of length one."""
+        down, across, channels = self._sides(task)
+        number = ops.take_along_axis(order, (place % order.shape[1])[:, None], axis=1)[:, 0]
+        waves = [
+            _basis(task.images.shape[1], down, number // (across * channels), self.frequencies),
+            _basis(task.images.shape[2], across, number // channels % across, self.frequencies),
+            ops.one_hot(number % channels, channels),
+        ]
+        return ops.einsum("nh,nw,nc->nhwc", *waves)
+
+
+def _basis(length: int, count: int, number: Any, frequencies: int | None) -> Any:
+    """Vectors `number` (rows,) of the basis of an axis, (rows, length): cosines, or single pixels."""
+    if frequencies is None:
+        return ops.one_hot(number, length)
+    return ops.take(ops.convert_to_tensor(cosines(length, count)), number, axis=0)

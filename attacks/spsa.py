@@ -1,0 +1,62 @@
+"""Simultaneous perturbation stochastic approximation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from keras import ops
+
+from robustness.attack import Attack, Knowledge, Look, State, Task
+from robustness.losses import LOSSES
+from robustness.settings import setting
+
+BETAS = 0.9, 0.999
+
+
+@dataclass(frozen=True, kw_only=True)
+class SPSA(Attack):
+    """Adam on slopes that pairs of random signs estimate.
+
+    Uesato et al. 2018, arXiv:1802.05666, alg. 1 and sec. 5: delta and rate 0.01 of the range, margin. A
+    step asks ``2 * samples`` probes and the point itself. They take 8192 samples a step; 128 pairs are
+    CleverHans's. The rate is at most a fifth of epsilon, which may be smaller than theirs.
+    """
+
+    name: ClassVar[str] = "spsa"
+    paper: ClassVar[str] = "Uesato et al. 2018, arXiv:1802.05666"
+    knowledge: ClassVar[Knowledge] = "score"
+
+    steps: int = setting(100, "number of steps", low=1, high=100_000)
+    samples: int = setting(128, "pairs of probes a step", low=1, high=100_000)
+    delta: float = setting(2.55, "how far a probe is, in counts a component", low=0.001, high=255)
+    learning_rate: float | None = setting(
+        None, "Adam's step in counts", low=0.001, automatic="2.55, at most epsilon / 5"
+    )
+    loss: str = setting("margin", "loss that is lowered", choices=tuple(LOSSES))
+
+    @property
+    def width(self) -> int:
+        return 2 * self.samples
+
+    def init(self, task: Task) -> State:
+        zero = ops.zeros_like(task.images)
+        return {"point": task.images, "first": zero, "second": zero}
+
+    def step(self, task: Task, state: State, look: Look) -> State:
+        point = state["point"]
+        look(point)
+        drawn = task.uniform((self.samples, *point.shape[1:]))
+        signs = ops.where(drawn < 0.5, -1.0, 1.0)
+        moves = self.delta * ops.concatenate([signs, -signs], axis=1)
+        losses = look(point[:, None] + moves, judged=False).loss
+        apart = losses[:, : self.samples] - losses[:, self.samples :]
+        slope = ops.einsum("nk,nkhwc->nhwc", apart, signs) / (2 * self.delta * self.samples)
+        first = BETAS[0] * state["first"] + (1 - BETAS[0]) * slope
+        second = BETAS[1] * state["second"] + (1 - BETAS[1]) * slope**2
+        count = task.per_row(ops.cast(task.step, "float32") + 1)
+        mean, square = first / (1 - BETAS[0] ** count), second / (1 - BETAS[1] ** count)
+        usual = ops.minimum(2.55, task.epsilon / 5)
+        rate = usual if self.learning_rate is None else self.learning_rate + 0 * task.epsilon
+        move = task.per_row(rate) * mean / (ops.sqrt(square) + 1e-12)
+        return {"point": task.project(point - move), "first": first, "second": second}

@@ -1,0 +1,194 @@
+"""Attacks around another attack. Its parameters are given beside the wrapper's own.
+
+`-a bisection:of=pgd,steps=20,rounds=8` on the command line, `Bisection(of=PGD(steps=20), rounds=8)` in
+Python.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+from keras import ops
+
+from attacks.starts import held
+from robustness import settings
+from robustness.attack import Attack, Look, State, Task, create, find
+from robustness.errors import SettingError
+from robustness.goals import Goal
+from robustness.settings import setting
+
+USUAL = "pgd"
+
+
+def usual(**parameters: Any) -> Attack:
+    """What is inside if nothing else is named: on the margin, which alone decides what flips."""
+    return create(find(USUAL), {"loss": "margin"} | parameters)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrapper(Attack):
+    """What knows, costs and can do what the attack `of` does."""
+
+    paper: ClassVar[str] = "none"
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
+
+    of: Attack | None = setting(  # noqa: RUF009 - as every setting
+        None,
+        "the attack inside; parameters that are none of these are its own",
+        automatic="pgd on the margin",
+        words="an attack's name",
+    )
+    steps: int = field(init=False, default=1)
+    loss: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        inner = usual() if self.of is None else self.of
+        seeks = inner.seeks if type(self).seeks == "any" else type(self).seeks
+        follow: dict[str, Any] = {"of": inner, "steps": self.length(inner), "loss": inner.loss}
+        follow |= {"knowledge": inner.knowledge, "norms": inner.norms, "seeks": seeks}
+        follow |= {"baseline": inner.baseline}
+        for name, value in follow.items():
+            object.__setattr__(self, name, value)
+
+    def length(self, inner: Attack) -> int:
+        """How many steps it has, around `inner`."""
+        return inner.steps
+
+    @property
+    def inner(self) -> Attack:
+        """The attack inside."""
+        if self.of is None:
+            raise AttributeError("set when it was made")
+        return self.of
+
+    @property
+    def restarts(self) -> int:
+        return self.inner.restarts
+
+    @property
+    def width(self) -> int:
+        return self.inner.width
+
+    def suited(self, goal: Goal, classes: int) -> tuple[Attack, str]:
+        inner, why = self.inner.suited(goal, classes)
+        return replace(self, of=inner), why
+
+    @classmethod
+    def made(cls, parameters: dict[str, Any]) -> Attack:
+        own = {k: v for k, v in parameters.items() if k.replace("-", "_") in settings.settings(cls)}
+        others = {k: v for k, v in parameters.items() if k not in own}
+        inner = own.get("of")
+        if inner is None:
+            inner = usual(**others)
+        elif isinstance(inner, str):
+            inner = create(find(inner), others)
+        elif others:
+            raise SettingError(
+                f"{', '.join(others)} came beside an attack that is made already; set them on it."
+            )
+        return super().made(own | {"of": inner})
+
+    @property
+    def label(self) -> str:
+        known = settings.settings(type(self)).items()
+        shown = [self.inner.label]
+        shown += [
+            f"{name}={getattr(self, name):g}"
+            for name, (given, _) in known
+            if name != "of" and getattr(self, name) != given.default
+        ]
+        return f"{self.name}({', '.join(shown)})"
+
+    def parameters(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in settings.settings(type(self))}
+        return own | {"of": {"name": self.inner.name} | self.inner.parameters()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bisection(Wrapper):
+    """The smallest epsilon at which an attack of fixed budget flips, by halving what lies between.
+
+    The first try has the largest epsilon of the audit; each further one lies halfway between the
+    largest budget that did not do and the nearest point found. A try ends where it flips. It is a
+    wrapper, since tries of different length then share a batch, and every attack can be put inside.
+    """
+
+    name: ClassVar[str] = "bisection"
+    seeks: ClassVar[Literal["any", "closest"]] = "closest"
+
+    rounds: int = setting(10, "most tries", low=1, high=100)
+    tolerance: float = setting(0.01, "share of the epsilon that may be left open", low=0, high=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.inner.seeks == "closest":
+            raise SettingError(
+                f"{self.inner.name} looks for the smallest change by itself; bisection takes an attack "
+                "of fixed budget, such as pgd."
+            )
+
+    def length(self, inner: Attack) -> int:
+        # One more step in each try: the attack's last point is looked at by the next.
+        return self.rounds * (inner.steps + 1)
+
+    def init(self, task: Task) -> State:
+        zero = 0 * task.epsilon
+        state = {"radius": task.epsilon, "low": zero, "high": zero + 1e30, "count": task.step}
+        return state | self._named(self.inner.init(task)) | {"done": zero > 1}
+
+    def _named(self, inside: State) -> State:
+        return {"point": inside["point"]} | {f"of.{name}": value for name, value in inside.items()}
+
+    def step(self, task: Task, state: State, look: Look) -> State:
+        radius, count, steps = state["radius"], state["count"], self.inner.steps
+        trying = replace(task, epsilon=radius, step=ops.minimum(count, steps - 1))
+        before = {k.removeprefix("of."): v for k, v in state.items() if k.startswith("of.")}
+        starts = count == 0
+        # Dear where it draws numbers, and rows start together seldom.
+        fresh = ops.cond(ops.any(starts), lambda: self.inner.init(trying), lambda: before)
+        before = held(starts, fresh, before)
+        after = self.inner.step(trying, before, look)
+        _, far, hit = look.verdict()
+        won = ops.logical_and(hit, far <= radius * (1 + 1e-4))
+        lost = ops.logical_and(ops.logical_not(won), count >= steps)
+        high = ops.where(won, ops.minimum(state["high"], far), state["high"])
+        low = ops.where(lost, radius, state["low"])
+        ends = ops.logical_or(won, lost)
+        near = high - low <= self.tolerance * high
+        return self._named(after) | {
+            "radius": ops.where(ends, (low + ops.minimum(high, task.epsilon)) / 2, radius),
+            "low": low,
+            "high": high,
+            "count": ops.where(ends, 0, count + 1),
+            "done": ops.logical_or(near, low >= task.epsilon),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class EOT(Wrapper):
+    """Expectation over transformations: another attack, on what a randomised model says on average.
+
+    Athalye et al. 2018, arXiv:1707.07397, sec. 2.1, and 1802.00420, sec. 4.2. Every look asks `samples`
+    times, and the logits are averaged; for a model without chance that is the same attack, dearer.
+    """
+
+    name: ClassVar[str] = "eot"
+    paper: ClassVar[str] = "Athalye et al. 2018, arXiv:1707.07397"
+
+    samples: int = setting(16, "times that each point is asked for", low=1, high=10_000)
+
+    @property
+    def width(self) -> int:
+        return self.samples * self.inner.width
+
+    def init(self, task: Task) -> State:
+        return self.inner.init(task)
+
+    def step(self, task: Task, state: State, look: Look) -> State:
+        def average(points: Any) -> Any:
+            found = look.logits(ops.repeat(points, self.samples, axis=0))
+            return ops.mean(ops.reshape(found, (-1, self.samples, found.shape[-1])), axis=1)
+
+        return self.inner.step(task, state, look.through(average, self.samples))

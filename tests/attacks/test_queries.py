@@ -1,0 +1,220 @@
+"""Attacks by scores: the contract, each algorithm's own arithmetic, and every query counted."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from attacks.few_pixel import FewPixel
+from attacks.simba import SimBA
+from attacks.spsa import SPSA
+from robustness import engine
+from robustness.classifier import Classifier
+from robustness.conformance import check_attack
+from robustness.norms import NORMS
+from robustness.threat import Threat
+from tests.attacks.test_smallest import course, margins, planes
+from tests.robustness.helpers import small_cnn, subjects
+
+SHAPE = (12, 12, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "attack",
+    [
+        SPSA(steps=20, samples=32),
+        SimBA(steps=600),
+        SimBA(steps=600, frequencies=6),
+        FewPixel(steps=20, population=40),
+    ],
+    ids=lambda a: a.label,
+)
+def test_the_contract_is_kept(attack):
+    assert all(check.holds for check in check_attack(attack))
+
+
+def test_spsa_estimates_the_slope_of_a_linear_model():
+    """The mean over many pairs is the slope; Adam's first step is then its sign."""
+    classifier, images, weights = planes(classes=2)
+    attack = SPSA(samples=4000, learning_rate=1.0)
+    labels, states, rows = course(classifier, attack, Threat((20,)), images, 1)
+    # The point itself, and every probe.
+    assert rows.passes == (8001, 0)
+    for row, label in enumerate(labels):
+        normal = (weights[:, label] - weights[:, 1 - label]).reshape(images.shape[1:])
+        slope = states[1]["first"][row] / 0.1
+        # Of a linear function each component's estimate has this error (the others' squares).
+        error = np.linalg.norm(normal) / np.sqrt(4000)
+        assert np.abs(slope - normal).max() < 5 * error
+        moved = states[1]["point"][row] - images[row]
+        np.testing.assert_allclose(np.abs(moved), 1.0, atol=1e-3)
+        sure = np.abs(normal) > 5 * error
+        assert sure.any()
+        assert (np.sign(moved) == -np.sign(normal))[sure].all()
+
+
+def test_spsa_is_adam():
+    classifier, images, _ = planes(classes=3)
+    attack = SPSA(samples=20, learning_rate=2.0)
+    _, states, _ = course(classifier, attack, Threat((255,)), images, 6)
+    adam = keras.optimizers.Adam(2.0, epsilon=1e-12)
+    point = keras.Variable(images.astype("float32"))
+    before = np.zeros(images.shape)
+    for state, after in pairwise(states):
+        # The estimates themselves are random; they follow from the averages.
+        slope = (after["first"] - 0.9 * state["first"]) / 0.1
+        adam.apply([ops.convert_to_tensor(slope.astype("float32"))], [point])
+        point.assign(ops.clip(point, 0, 255))
+        np.testing.assert_allclose(ops.convert_to_numpy(point.value), after["point"], atol=1e-2)
+        assert np.abs(after["point"] - before).max() > 0
+        before = after["point"]
+
+
+@pytest.mark.parametrize("frequencies", [None, 4])
+def test_simba_keeps_a_direction_that_gains_and_else_tries_the_other_side(frequencies):
+    classifier = small_cnn(2)
+    images = np.random.default_rng(0).integers(60, 196, (3, *SHAPE)).astype(np.uint8)
+    attack = SimBA(frequencies=frequencies, step_size=8.0)
+    labels, states, rows = course(classifier, attack, Threat((2000,), NORMS["l2"]), images, 60)
+    assert rows.passes == (1, 0)
+    directions = [[], [], []]
+    for k in range(60):
+        before, after = states[k], states[k + 1]
+        loss = margins(classifier, before["point"], labels)[0]
+        for row in range(3):
+            if abs(loss[row] - before["best_loss"][row]) < 1e-4:
+                continue
+            better = loss[row] < before["best_loss"][row]
+            best = before["point"][row] if better else before["best"][row]
+            np.testing.assert_allclose(after["best"][row], best, atol=1e-3)
+            move = after["point"][row] - best
+            # Alg. 1: minus first; the plus side of the same direction only where that gained nothing.
+            if better or before["side"][row] > 0:
+                assert after["side"][row] == -1
+                assert np.linalg.norm(move) == pytest.approx(8.0, rel=1e-3)
+                directions[row].append(-move.ravel() / 8)
+            else:
+                assert after["side"][row] == 1
+                np.testing.assert_allclose(move.ravel() / 8, directions[row][-1], atol=1e-3)
+    for found in directions:
+        some = np.stack(found)
+        # Of an orthonormal basis, none twice.
+        np.testing.assert_allclose(some @ some.T, np.eye(len(some)), atol=1e-3)
+        if frequencies is None:
+            assert (np.count_nonzero(np.abs(some) > 1e-4, axis=1) == 1).all()
+        else:
+            from scipy.fft import dctn
+
+            waves = dctn(some.reshape(-1, *SHAPE), axes=(1, 2), norm="ortho")
+            waves[:, :4, :4] = 0
+            assert np.abs(waves).max() < 1e-3
+
+
+def test_simba_finds_every_direction_before_any_again():
+    classifier, images, _ = planes()
+    attack = SimBA(frequencies=2)
+    _, states, _ = course(classifier, attack, Threat((50,), NORMS["l2"]), images, 1)
+    assert (np.sort(states[0]["order"], axis=1) == np.arange(12)).all()
+    assert len({tuple(order) for order in states[0]["order"]}) == 3
+
+
+def changed(points, images):
+    return (np.abs(points - images) > 0).any(-1)
+
+
+def test_few_pixel_evolves_as_the_paper_says():
+    classifier = small_cnn(4)
+    images = np.random.default_rng(0).integers(60, 196, (3, *SHAPE)).astype(np.uint8)
+    attack = FewPixel(population=12, pixels=3)
+    labels, states, rows = course(classifier, attack, Threat((3,), NORMS["l0"]), images, 12)
+    assert rows.passes == (12, 0)
+    top = np.array([12, 12, 255, 255, 255]) - np.array([0.01, 0.01, 0, 0, 0])
+    for k in range(12):
+        before, after = states[k], states[k + 1]
+        for row in range(3):
+            for one in range(12):
+                picture = images[row].astype("float64")
+                for pixel in before["children"][row, one]:
+                    picture[int(pixel[0]), int(pixel[1])] = np.round(pixel[2:])
+                loss = margins(classifier, picture[None], labels[row : row + 1])[0][0]
+                old = before["losses"][row, one]
+                assert after["losses"][row, one] == pytest.approx(min(loss, old), abs=1e-3)
+                if abs(loss - old) > 1e-3:
+                    survivor = before["children" if loss < old else "parents"][row, one]
+                    np.testing.assert_array_equal(after["parents"][row, one], survivor)
+            # x1 + (x2 - x3) / 2 of three different candidates (eq. 1), brought onto the picture.
+            parents, children = after["parents"][row], after["children"][row]
+            for one in range(12):
+                others = [i for i in range(12) if i != one]
+                assert any(
+                    np.allclose(
+                        np.clip(parents[a] + 0.5 * (parents[b] - parents[c]), 0, top),
+                        children[one],
+                        atol=1e-3,
+                    )
+                    for a in others
+                    for b in others
+                    for c in others
+                    if len({a, b, c}) == 3
+                )
+            assert changed(after["point"][row], images[row]).sum() <= 3
+            best = after["losses"][row].min()
+            ahead = margins(classifier, after["point"][row][None], labels[row : row + 1])[0][0]
+            assert ahead == pytest.approx(best, abs=1e-3)
+
+
+def test_few_pixel_never_paints_more_than_epsilon():
+    classifier = small_cnn(4)
+    images = np.random.default_rng(1).integers(60, 196, (3, *SHAPE)).astype(np.uint8)
+    attack = FewPixel(population=8, pixels=5)
+    some = subjects(classifier, images)
+    rows = engine.Rows(classifier, attack, Threat((1, 2, 9), NORMS["l0"]), slots=3, seed=0)
+    state = rows.enter(
+        None, range(3), [engine.Place(s, e) for s, e in zip(some, (1, 2, 9), strict=True)]
+    )
+    for _ in range(5):
+        state, _ = rows.advance(state)
+    points = ops.convert_to_numpy(state["own"]["point"])
+    assert (changed(points, images).sum(axis=(1, 2)) <= [1, 2, 5]).all()
+
+
+@pytest.mark.parametrize(
+    ("attack", "norm", "a_step"),
+    [(SPSA(samples=3), "linf", 7), (SimBA(), "l2", 1), (FewPixel(population=7), "l0", 7)],
+)
+def test_queries_are_those_the_model_answers(attack, norm, a_step):
+    """Pictures the model really saw, by its own count."""
+    counted = {"pictures": 0}
+
+    @keras.saving.register_keras_serializable()
+    class Counting(keras.layers.Layer):
+        def call(self, x):
+            import tensorflow as tf
+
+            def add(n):
+                counted["pictures"] += int(n)
+                return np.float32(0)
+
+            zero = tf.py_function(add, [tf.shape(x)[0]], tf.float32)
+            return x + zero
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    layers = [keras.layers.Input(SHAPE), Counting(), keras.layers.Flatten(), keras.layers.Dense(3)]
+    classifier = Classifier(keras.Sequential(layers), scaling="0..255", head="logits", name="c")
+    images = np.random.default_rng(1).integers(60, 196, (2, *SHAPE)).astype(np.uint8)
+    some = subjects(classifier, images)
+    rows = engine.Rows(classifier, attack, Threat((3,), NORMS[norm]), slots=2, seed=0)
+    state = rows.enter(None, range(2), [engine.Place(s, 3.0) for s in some])
+    state, _ = rows.advance(state)
+    before = counted["pictures"]
+    for _ in range(3):
+        state, _ = rows.advance(state)
+    assert rows.passes == (a_step, 0)
+    assert counted["pictures"] - before == 2 * 3 * a_step

@@ -1,0 +1,181 @@
+"""Bisection and expectation over transformations."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from attacks.bim import BIM
+from attacks.ddn import DDN
+from attacks.fgsm import FGSM
+from attacks.mi_fgsm import MIFGSM
+from attacks.pgd import PGD
+from attacks.square import Square
+from attacks.wrappers import EOT, Bisection
+from robustness import engine, hyperplane
+from robustness.attack import create, find, make
+from robustness.classifier import Classifier
+from robustness.conformance import check_attack
+from robustness.errors import SettingError
+from robustness.norms import NORMS
+from robustness.passes import passes
+from robustness.threat import Threat
+from tests.attacks.test_smallest import found
+from tests.robustness.helpers import normal_of, small_cnn, subjects, two_sided
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "attack",
+    [Bisection(of=PGD(steps=20, loss="margin")), EOT(of=BIM(step_size=2.0), samples=3)],
+    ids=lambda a: a.label,
+)
+def test_the_contract_is_kept(attack):
+    assert all(check.holds for check in check_attack(attack))
+
+
+@pytest.mark.parametrize("inner", [FGSM(), MIFGSM(steps=5, decay=0.5)])
+def test_bisection_finds_the_least_distance_of_a_linear_model(inner):
+    """Along signs a linear model flips at |margin| / ||w||_1, less what the box cuts off."""
+    classifier, images, labels, margins = two_sided(np.random.default_rng(0))
+    attack = Bisection(of=inner, rounds=14, tolerance=0.002)
+    near = nearest(classifier, attack, Threat((20,)), images, labels)
+    normal = normal_of(classifier).reshape(images.shape[1:])
+    for image, label, margin, got in zip(images, labels, margins, near, strict=True):
+        least = hyperplane.linf(normal if label == 0 else -normal, margin, image)
+        assert least * 0.999 < got < least * 1.01
+
+
+def nearest(classifier, attack, threat, images, labels=None):
+    """The distance of each image's nearest looked-at point that flips."""
+    some = subjects(classifier, images, labels)
+    rows = engine.Rows(classifier, attack, threat, slots=len(some), seed=0)
+    epsilon = threat.epsilons[-1]
+    state = rows.enter(None, range(len(some)), [engine.Place(s, epsilon) for s in some])
+    for _ in range(attack.steps):
+        state, _ = rows.advance(state)
+    return ops.convert_to_numpy(state["best"]["distance"])
+
+
+def test_bisection_brackets_what_single_budgets_show():
+    """At the epsilon found the attack alone flips; a little below the last that did not, it does not."""
+    classifier = small_cnn(3)
+    images = np.random.default_rng(3).integers(40, 216, (4, 12, 12, 3)).astype(np.uint8)
+    inner = BIM(steps=6, step_size=1.5)
+    some = subjects(classifier, images)
+    attack = Bisection(of=inner, rounds=12, tolerance=0.001)
+    rows = engine.Rows(classifier, attack, Threat((40,)), slots=4, seed=0)
+    state = rows.enter(None, range(4), [engine.Place(s, 40.0) for s in some])
+    for _ in range(attack.steps):
+        state, _ = rows.advance(state)
+    own = {k: ops.convert_to_numpy(x) for k, x in state["own"].items()}
+    flipped = own["high"] < 1e29
+    assert flipped.any()
+
+    def flips(radius):
+        """Which images BIM itself flips in float within these radii."""
+        alone = engine.Rows(classifier, inner, Threat((40,)), slots=4, seed=0)
+        state = alone.enter(
+            None, range(4), [engine.Place(s, float(r)) for s, r in zip(some, radius, strict=True)]
+        )
+        ever = np.zeros(4, bool)
+        for _ in range(inner.steps + 1):
+            state, reached = alone.advance(state)
+            ever |= reached
+        return ever
+
+    assert flips(np.where(flipped, own["high"] * 1.0005, 40))[flipped].all()
+    tried = flipped & (own["low"] > 0)
+    assert tried.any()
+    assert not flips(np.where(tried, own["low"], 1))[tried].any()
+
+
+def test_a_row_that_cannot_flip_leaves_after_one_try():
+    classifier, images, _, margins = two_sided(np.random.default_rng(1))
+    far = images[np.argsort(margins)[-2:]]
+    rungs = found(classifier, Bisection(of=BIM(steps=3), rounds=10), Threat((1,)), far)
+    for (rung,) in rungs.values():
+        if rung.flip is None:
+            assert rung.backward == 4
+
+
+def test_bisection_takes_attacks_of_fixed_budget():
+    with pytest.raises(SettingError, match="looks for the smallest change by itself"):
+        Bisection(of=DDN())
+
+
+def test_wrappers_are_made_from_texts():
+    made = create(find("bisection"), {"of": "bim", "steps": "7", "rounds": "4", "step-size": "0.5"})
+    assert made == Bisection(of=BIM(steps=7, step_size=0.5), rounds=4)
+    assert made.label == "bisection(bim(steps=7, step_size=0.5), rounds=4)"
+    assert made.parameters() == {
+        "rounds": 4,
+        "tolerance": 0.01,
+        "of": {"name": "bim", "loss": "cross_entropy", "steps": 7, "step_size": 0.5},
+    }
+    assert make("eot", of=PGD(steps=3), samples=2) == EOT(of=PGD(steps=3), samples=2)
+    assert EOT().inner == PGD(loss="margin")
+    assert create(find("eot"), {"steps": "5"}).inner == PGD(steps=5, loss="margin")
+    with pytest.raises(SettingError, match="Did you mean steps"):
+        create(find("bisection"), {"of": "bim", "stepz": "7"})
+    with pytest.raises(SettingError, match="Did you mean pgd"):
+        create(find("eot"), {"of": "pgdd"})
+    with pytest.raises(SettingError, match="made already"):
+        make("eot", of=PGD(), steps=3)
+
+
+def test_wrappers_know_what_is_inside():
+    square = Bisection(of=Square(steps=50))
+    assert (square.knowledge, square.norms, square.seeks) == ("score", ("linf", "l2"), "closest")
+    assert EOT(of=DDN()).seeks == "closest"
+    assert EOT(of=PGD(restarts=4)).restarts == 4
+    assert passes(EOT(of=PGD(steps=5), samples=8), 3) == (40, 40)
+    assert passes(Bisection(of=PGD(steps=5), rounds=3), 3) == (18, 18)
+
+
+@keras.saving.register_keras_serializable()
+class Shaken(keras.layers.Layer):
+    """Adds the same random picture, times a number of the other sign as often as not."""
+
+    def __init__(self, direction=None, **kwargs):
+        super().__init__(**kwargs)
+        self.direction = np.asarray(direction, "float32")
+        self.seeds = keras.random.SeedGenerator(0)
+
+    def call(self, x):
+        z = keras.random.normal((ops.shape(x)[0], 1), seed=self.seeds)
+        share = ops.sum(ops.reshape(x, (ops.shape(x)[0], -1)) * self.direction, axis=1)
+        return ops.concatenate([x, z * share[:, None]], axis=1)
+
+
+def test_eot_sees_the_slope_that_one_look_does_not():
+    """Logits w x plus chance times v x: the slope of one look is mostly v, the mean's is w."""
+    rng = np.random.default_rng(0)
+    shape, size = (6, 6, 3), 108
+    w, v = rng.normal(0, 0.01, size), rng.normal(0, 0.1, size)
+    inputs = keras.layers.Input(shape)
+    shaken = Shaken(v)(keras.layers.Flatten()(inputs))
+    outputs = keras.layers.Dense(2)(shaken)
+    model = keras.Model(inputs, outputs)
+    kernel = np.zeros((size + 1, 2), "float32")
+    kernel[:size, 1], kernel[size, 1] = w, 1.0
+    image = rng.integers(100, 156, (1, *shape)).astype(np.uint8)
+    model.layers[-1].set_weights([kernel, np.array([0, -image.ravel() @ w - 1], "float32")])
+    classifier = Classifier(model, scaling="0..255", head="logits", name="shaken")
+
+    def cosine(attack):
+        rows = engine.Rows(classifier, attack, Threat((200,), NORMS["l2"]), slots=1, seed=0)
+        place = engine.Place(engine.Subject("0", image[0], 0), 200.0)
+        state = rows.enter(None, [0], [place])
+        state, _ = rows.advance(state)
+        moved = ops.convert_to_numpy(state["own"]["point"])[0].ravel() - image.ravel()
+        return moved @ w / np.linalg.norm(moved) / np.linalg.norm(w), rows.passes
+
+    one = MIFGSM(steps=1, loss="margin")
+    alone, _ = cosine(one)
+    mean, cost = cosine(EOT(of=one, samples=4000))
+    assert abs(alone) < 0.5
+    assert mean > 0.95
+    assert cost == (4000, 4000)
