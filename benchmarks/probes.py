@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--frequencies", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--skip", type=int, nargs="*", default=[], help="ways by number, from 0")
     asked = parser.parse_args()
     norm = NORMS[asked.norm]
     classifier, some = SUBJECTS[asked.model](asked.images)
@@ -100,7 +101,10 @@ def main() -> None:
     print("| probes | cosine | flipped | queries, median | mean | less than NES in pairs (95 %) |")
     print("|---|---|---|---|---|---|")
     most, plain = asked.probes * asked.steps, None
-    for name, attack in ways(asked.probes, asked.steps, asked.frequencies).items():
+    every = ways(asked.probes, asked.steps, asked.frequencies)
+    for number, (name, attack) in enumerate(every.items()):
+        if number in asked.skip:
+            continue
         began, spent, flipped, true = time.monotonic(), [], [], []
         for seed in range(asked.seeds):
             true.append(cosines(classifier, attack, some, norm, seed))

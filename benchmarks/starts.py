@@ -19,6 +19,7 @@ from subjects import SUBJECTS, difference
 from attacks.pgd import PGD
 from attacks.starts import STARTS
 from robustness import engine
+from robustness.losses import LOSSES
 from robustness.norms import NORMS
 from robustness.threat import Threat
 
@@ -55,13 +56,14 @@ def main() -> None:
     parser.add_argument("--restarts", type=int, default=8)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--epsilon", type=float)
+    parser.add_argument("--loss", default="cross_entropy", choices=sorted(LOSSES))
     asked = parser.parse_args()
     norm = NORMS[asked.norm]
     classifier, some = SUBJECTS[asked.model](asked.images)
     epsilon = asked.epsilon
     if epsilon is None:
         ladder = Threat(LADDERS[asked.model, asked.norm], norm)
-        once = rungs(classifier, PGD(steps=asked.steps), ladder, some, 0)
+        once = rungs(classifier, PGD(steps=asked.steps, loss=asked.loss), ladder, some, 0)
         shares = np.mean([[r.flip is not None for r in rs] for rs in once.values()], axis=0)
         epsilon = ladder.epsilons[int(np.argmin(np.abs(shares - 0.5)))]
         print("one random start flips", dict(zip(ladder.epsilons, shares.round(3), strict=True)))
@@ -69,11 +71,12 @@ def main() -> None:
     flips: dict[str, np.ndarray] = {}
     print(
         f"{asked.model}, {asked.norm} {epsilon:g}, {len(some)} images, {asked.seeds} seeds, "
-        f"{asked.restarts} restarts of {asked.steps} steps"
+        f"{asked.restarts} restarts of {asked.steps} steps, {asked.loss}"
     )
-    print("| start | flipped | passes an image | more than random (95 %) |\n|---|---|---|---|")
+    print("| start | flipped | passes an image | more than random (95 %) | than unspread (95 %) |")
+    print("|---|---|---|---|---|")
     for name in STARTS:
-        attack = PGD(steps=asked.steps, restarts=asked.restarts, start=name)
+        attack = PGD(steps=asked.steps, restarts=asked.restarts, start=name, loss=asked.loss)
         began, rows, passes = time.monotonic(), [], []
         for seed in range(asked.seeds):
             found = rungs(classifier, attack, threat, some, seed)
@@ -81,8 +84,10 @@ def main() -> None:
             passes.append([found[s.key][0].forward + found[s.key][0].backward for s in some])
         flips[name] = np.mean(rows, axis=0)
         apart = "" if name == "random" else difference(flips[name] - flips["random"])
+        twin = "ods" if name == "ods-spread" else "random"
+        spread = difference(flips[name] - flips[twin]) if name.endswith("spread") else ""
         print(
-            f"| {name} | {flips[name].mean():.4f} | {np.mean(passes):.1f} | {apart} |"
+            f"| {name} | {flips[name].mean():.4f} | {np.mean(passes):.1f} | {apart} | {spread} |"
             f" <!-- {time.monotonic() - began:.0f} s -->",
             flush=True,
         )
