@@ -22,6 +22,7 @@ from attacks.spatial import Spatial
 from attacks.spsa import SPSA
 from attacks.square import Square
 from attacks.transfer import DIFGSM, NIFGSM, TIFGSM, VMIFGSM
+from attacks.universal import Patch, Universal
 from attacks.wrappers import EOT, Bisection
 
 __all__ = [
@@ -50,10 +51,12 @@ __all__ = [
     "FewPixel",
     "GaussianNoise",
     "HopSkipJump",
+    "Patch",
     "Regression",
     "SigmaZero",
     "SimBA",
     "Spatial",
     "Square",
     "UniformNoise",
+    "Universal",
 ]

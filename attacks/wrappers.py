@@ -103,7 +103,8 @@ class Wrapper(Attack):
 
     def parameters(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in settings.settings(type(self))}
-        return own | {"of": {"name": self.inner.name} | self.inner.parameters()}
+        inside = {f"of.{name}": value for name, value in self.inner.parameters().items()}
+        return own | {"of": self.inner.name} | inside
 
 
 @dataclass(frozen=True, kw_only=True)

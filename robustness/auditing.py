@@ -168,6 +168,34 @@ def audit(
     return AuditResult(folder)
 
 
+def labelled(
+    model: Classifier | keras.Model | str | Path,
+    images: Source,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+) -> tuple[Classifier, np.ndarray, np.ndarray]:
+    """A classifier, and every readable labelled image of a source: uint8 pixels, and classes (n,).
+
+    ImagesError if there is none.
+    """
+    entries = [e for e in select(images.entries(), limit=limit, seed=seed) if e.label is not None]
+    shelf = Shelf(images)
+    classifier = _classifier(
+        model, shelf, entries, class_names=images.class_names, scaling=None, trust=False
+    )
+    read = [p for p in shelf.stream(entries, classifier.input_shape) if p.pixels is not None]
+    if not read:
+        raise ImagesError(
+            f"{images.description}: no labelled picture can be read; expected a folder for each class."
+        )
+    return (
+        classifier,
+        np.stack([p.pixels for p in read if p.pixels is not None]),
+        np.array([p.entry.label for p in read]),
+    )
+
+
 def _slots_before(folder: Path) -> int | None:
     """The batch size a run was started with: its last bits depend on it."""
     with Run.open(folder) as run:

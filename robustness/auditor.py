@@ -15,7 +15,6 @@ from robustness.attack import Attack
 from robustness.classifier import Classifier
 from robustness.errors import ModelError, RunError
 from robustness.images import Entry, Picture
-from robustness.judge import Judge
 from robustness.manifest import data_digest, now
 from robustness.medians import median_epsilons
 from robustness.pictures import to_png
@@ -77,7 +76,6 @@ class Auditor:
         self.plan, self.classifier, self.shelf = plan, classifier, shelf
         self.entries, self.store, self.progress = entries, store, progress
         self.eyes = surrogate or classifier
-        self.judge = Judge(classifier, plan.threat)
         self.pending = Pending(store)
         self.slots = plan.slots
         self._compiled: dict[tuple[Attack, int], Rows] = {}
@@ -114,7 +112,7 @@ class Auditor:
                 rows = [self._image_row(n, picture) for n, picture in chunk]
                 pixels = {i: p.pixels for i, (_, p) in enumerate(chunk) if p.pixels is not None}
                 if pixels:
-                    answers = self.judge.probabilities(np.stack(list(pixels.values())))
+                    answers = self.classifier.probabilities(np.stack(list(pixels.values())))
                     for i, row in zip(pixels, answers, strict=True):
                         rows[i] = _predicted(rows[i], row)
                 self.pending.add(rows)
@@ -290,7 +288,7 @@ class Auditor:
                 cases.append((row.key, attack.label, float(case.epsilon), subject))
             if not walks:
                 continue
-            starts = self.judge.probabilities(np.stack([c[3].pixels for c in cases]))
+            starts = self.classifier.probabilities(np.stack([c[3].pixels for c in cases]))
             strips = [
                 self._strip(case, 0, case[3].pixels, row)
                 for case, row in zip(cases, starts, strict=True)
@@ -306,7 +304,7 @@ class Auditor:
             ) -> None:
                 strips.append(self._strip(cases[walk], step, grid, row))
 
-            replay(self._rows(attack), self.judge, walks, seen)
+            replay(self._rows(attack), self.classifier, walks, seen)
             self.store.add(strips)
 
     def _strip(self, case: Case, step: int, grid: np.ndarray, row: np.ndarray) -> StripRow:

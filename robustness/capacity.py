@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from robustness import gradients
-from robustness.classifier import Classifier
+from robustness.classifier import TOGETHER, Classifier
 
-PROCESSOR_ROWS, ACCELERATOR_ROWS = 32, 256
+PROCESSOR_ROWS, ACCELERATOR_ROWS = 36, 252
 """More rows than these gain no speed; on an accelerator the engine halves them if they do not fit."""
 SHARE = 0.25
 """Of the free memory that activations may take."""
@@ -40,8 +40,10 @@ def free_bytes() -> int:
 
 
 def slots_for(classifier: Classifier) -> int:
-    """Rows that fit: a power of two, at most `PROCESSOR_ROWS` or `ACCELERATOR_ROWS`."""
+    """Rows that fit, at most `PROCESSOR_ROWS` or `ACCELERATOR_ROWS`: whole groups of `TOGETHER`, where
+    there is room for one, so that a row's last bits do not depend on its slot.
+    """
     most = ACCELERATOR_ROWS
     if not gradients.accelerated():
         most = min(PROCESSOR_ROWS, int(SHARE * free_bytes() / row_bytes(classifier)))
-    return 1 << max(0, int(math.log2(max(1, most))))
+    return most - most % TOGETHER or max(1, most)

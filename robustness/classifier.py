@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ from robustness.scalings import (
     undecided,
 )
 
-# Batches are cut into these sizes, so that a compiled forward pass is traced twice at most.
-_SIZES = (8, 1)
+TOGETHER = 12
+"""Images that the model sees together: always this many, filled up where there are fewer. A row's last
+bits can depend on the size of its batch and, as matrix kernels take rows in groups (of 4, 6 or 12), on
+its place in it where the last group is short; what the model says of an image must not."""
 
 
 class Classifier:
@@ -166,9 +168,11 @@ class Classifier:
                 f"(n, {', '.join(map(str, self.input_shape))})."
             )
         parts = [np.zeros((0, len(self.class_names)), "float32")]
-        for part in _cut(images):
-            rows = keras.ops.convert_to_numpy(see(np.asarray(part, "float32")))
-            parts.append(np.asarray(rows, "float32"))
+        for start in range(0, len(images), TOGETHER):
+            some = np.asarray(images[start : start + TOGETHER], "float32")
+            filled = np.concatenate([some, np.repeat(some[:1], TOGETHER - len(some), axis=0)])
+            rows = keras.ops.convert_to_numpy(see(filled))
+            parts.append(np.asarray(rows, "float32")[: len(some)])
         return np.concatenate(parts)
 
     def _chosen(self, scaling: str | Scaling | None) -> Scaling:
@@ -244,11 +248,3 @@ def _names(model: Any, given: Sequence[str] | None, classes: int) -> tuple[str, 
     if len(set(names)) < classes:
         raise ModelError(f"Class names repeat: {', '.join(names)}. Each class needs its own.")
     return names
-
-
-def _cut(images: np.ndarray) -> Iterable[np.ndarray]:
-    start = 0
-    while start < len(images):
-        size = next(size for size in _SIZES if size <= len(images) - start)
-        yield images[start : start + size]
-        start += size

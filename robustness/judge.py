@@ -11,10 +11,6 @@ from robustness.classifier import Classifier
 from robustness.pictures import from_png, to_png
 from robustness.threat import Threat
 
-CHUNK = 8
-"""Pictures judged together. Always this many, filled up where there are fewer: a network's last bits
-can depend on the size of the batch, and a verdict must not."""
-
 
 @dataclass(frozen=True)
 class Distances:
@@ -71,20 +67,11 @@ class Judge:
     def __init__(self, classifier: Classifier, threat: Threat) -> None:
         self._classifier, self._threat = classifier, threat
 
-    def probabilities(self, pictures: np.ndarray) -> np.ndarray:
-        """(n, classes) of uint8 pictures (n, h, w, c), in chunks of one size."""
-        rows = []
-        for start in range(0, len(pictures), CHUNK):
-            chunk = pictures[start : start + CHUNK]
-            filled = np.concatenate([chunk, np.repeat(chunk[:1], CHUNK - len(chunk), axis=0)])
-            rows.append(self._classifier.probabilities(filled)[: len(chunk)])
-        return np.concatenate(rows)
-
     def __call__(self, suspects: Sequence[Suspect]) -> list[Flip | None]:
         """The flip of each suspect, or None where its file does not flip within the budget."""
         files = [to_png(suspect.picture) for suspect in suspects]
         read = np.stack([from_png(data) for data in files])
-        rows = self.probabilities(read)
+        rows = self._classifier.probabilities(read)
         return [
             self._verdict(suspect, data, picture, row)
             for suspect, data, picture, row in zip(suspects, files, read, rows, strict=True)

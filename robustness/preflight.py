@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from robustness import gradients
-from robustness.classifier import Classifier
+from robustness.classifier import TOGETHER, Classifier
 from robustness.errors import GradientError, ImagesError
 from robustness.losses import margin
 from robustness.scalings import beats_chance, clearly_better
@@ -25,11 +25,11 @@ ROW_TOLERANCE = 1e-4
 LOGIT_TOLERANCE = 1e-3
 BETTER = 0.05
 ZERO_GRADIENTS = 0.05
-GRADIENT_IMAGES = 16
+GRADIENT_IMAGES = 48
 # A fused softmax may round a certain class to the number just below 1.
 SATURATED = 1 - float(np.finfo("float32").eps)
 ROWS = 4
-RANDOM_IMAGES, SCALING_IMAGES = 8, 16
+RANDOM_IMAGES, SCALING_IMAGES = TOGETHER, 2 * TOGETHER
 """These checks ask again and again; a few images tell what many would."""
 
 

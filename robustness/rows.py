@@ -11,8 +11,7 @@ from keras import ops, tree
 
 from robustness import draws, gradients
 from robustness.attack import Attack, Look, Task
-from robustness.classifier import Classifier
-from robustness.judge import CHUNK
+from robustness.classifier import TOGETHER, Classifier
 from robustness.threat import Threat
 
 State = dict[str, Any]
@@ -49,7 +48,7 @@ class Rows:
         attack.expect_norm(threat.norm)
         self._classifier, self._attack, self._threat = classifier, attack, threat
         self._seed, self.slots = seed, slots
-        self._chunk = min(CHUNK, slots)
+        self._chunk = min(TOGETHER, slots)
         self.passes = (0, 0)
         self._closest = attack.seeks == "closest"
         self._begin = gradients.compile(self._begin_rows)

@@ -34,8 +34,8 @@ from robustness.errors import ModelError
 from robustness.evidence import Pictures
 from robustness.store import ImageRow, Run
 
-CHUNK = 8
-"""Pictures predicted together: as many as the judge takes, since last bits can depend on it."""
+CHUNK = 24
+"""Pictures asked about at once."""
 CONFIDENCE = 1e-3
 """How far a confidence may differ: another device rounds otherwise."""
 
@@ -169,7 +169,7 @@ Expectation = Callable[[np.ndarray], Iterable[Fault]]
 
 @dataclass
 class _Eyes:
-    """Asks the model in chunks of one size, and hands each answer to who expects it."""
+    """Asks the model about some pictures at once, and hands each answer to who expects it."""
 
     classifier: Predicting
     _waiting: list[tuple[np.ndarray, list[Expectation]]] = field(default_factory=list)
@@ -182,9 +182,8 @@ class _Eyes:
 
     def _answer(self) -> None:
         pictures = [picture for picture, _ in self._waiting]
-        filled = np.stack(pictures + [pictures[0]] * (CHUNK - len(pictures)))
-        rows = self.classifier.probabilities(filled)
-        for (_, expectations), row in zip(self._waiting, rows, strict=False):
+        rows = self.classifier.probabilities(np.stack(pictures))
+        for (_, expectations), row in zip(self._waiting, rows, strict=True):
             for expect in expectations:
                 self._faults += expect(row)
         self._waiting = []

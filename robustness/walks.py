@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from robustness.judge import Judge
+from robustness.classifier import Classifier
 from robustness.optimization.iterate import iterate
 from robustness.rows import Place, Rows, State
 
@@ -70,7 +70,7 @@ def trace(rows: Rows, walks: Sequence[Walk], seen: Callable[[int, int, State, in
 
 def replay(
     rows: Rows,
-    judge: Judge,
+    classifier: Classifier,
     walks: Sequence[Walk],
     seen: Callable[[int, int, np.ndarray, np.ndarray], None],
 ) -> None:
@@ -87,7 +87,7 @@ def replay(
             return
         radii = [walk.radius for _, walk in jobs]
         grids, _ = rows.snap(state, state["own"]["point"], places, radii)
-        answers = judge.probabilities(grids)
+        answers = classifier.probabilities(grids)
         for (number, _), step, grid, answer in zip(jobs, steps, grids, answers, strict=True):
             seen(number, step, grid, answer)
 

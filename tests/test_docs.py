@@ -156,6 +156,20 @@ def test_the_pipeline_of_the_docs_runs(workplace):
     assert (workplace / "difference.html").exists()
 
 
+@pytest.mark.slow
+def test_every_threat_of_the_docs_runs(workplace):
+    mask = np.zeros((16, 16, 1), np.uint8)
+    mask[4:12, 4:12] = 255
+    from robustness.pictures import to_png
+
+    (workplace / "mask.png").write_bytes(to_png(mask))
+    typed = commands("docs/threats.md")
+    assert len(typed) == 9
+    for line in typed:
+        done = robustness(line.partition(" ")[2], workplace)
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+
+
 def test_the_gate_of_the_docs_can_be_read(tmp_path):
     from reports.gatefile import read_gate
     from robustness.config import Section

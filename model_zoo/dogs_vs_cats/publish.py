@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import robustness
 from model_zoo.dogs_vs_cats import weights_file, zoo
 from model_zoo.dogs_vs_cats.photos import held_out
 from model_zoo.dogs_vs_cats.renderings import renderings
 from reports.intervals import Share
+from robustness.attack import make
 from robustness.classifier import Classifier
 from robustness.errors import ImagesError, ModelError, SettingError
 
@@ -76,6 +78,27 @@ def held_out_photos(
                 yield pixels, entry.label
 
 
+def robust_accuracy(classifier: Classifier, source: Source, count: int) -> dict[str, Any]:
+    """The share of held-out photographs that stay right under PGD, by epsilon in counts."""
+    if not count:
+        return {}
+    result = robustness.audit(
+        classifier,
+        source,
+        attacks=[make("pgd", steps=40)],
+        epsilons=[1, 2, 4],
+        limit=count,
+        only=lambda entry: entry.label is not None and held_out(entry.name),
+        evidence="none",
+    )
+    held = result.outcomes[result.outcomes.status.isin(["robust", "flipped", "misclassified"])]
+    shares = {
+        f"{epsilon:g}": _card(Share.of(int((rows.status == "robust").sum()), len(rows)))
+        for epsilon, rows in held.groupby("epsilon")
+    }
+    return {"attack": "PGD, 40 steps of epsilon / 4, linf", "epsilon": shares}
+
+
 def stages(log: Path) -> list[dict[str, Any]]:
     """The finished stages of a training log: the lines with the accuracy after settling."""
     lines = [json.loads(line) for line in log.read_text("utf-8").splitlines() if line.strip()]
@@ -86,33 +109,43 @@ def stages(log: Path) -> list[dict[str, Any]]:
 
 
 def publish(
-    model: Path, photos: Path, log: Path, folder: Path, *, rendered: int = 2000, seed: int = 0
+    model: Path,
+    photos: Path,
+    log: Path,
+    folder: Path,
+    *,
+    name: str = zoo.INFO.name,
+    rendered: int = 2000,
+    attacked: int = 300,
+    seed: int = 0,
 ) -> Path:
     """Write the weights and `card.json` into `folder`; returns the card's path.
 
     `model` is the trained `.keras` file, `photos` the competition's archive, `log` the training's
-    log, `rendered` the number of renderings to judge by, `seed` the training's. ModelError,
-    ImagesError, SettingError if one of them is not what it should be.
+    log, `name` that of the zoo, `rendered` the number of renderings to judge by, `attacked` that of
+    held-out photographs to attack, `seed` the training's. ModelError, ImagesError, SettingError if
+    one of them is not what it should be.
     """
     from robustness.images import open_source  # noqa: PLC0415
 
     trained = stages(log)
     folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / zoo.WEIGHTS.name
-    source = open_source(photos, zoo.INFO.classes)
-    original = Classifier.load(model, class_names=zoo.INFO.classes, scaling=zoo.SCALING)
-    if original.input_shape != zoo.INFO.input_shape:
+    info, published_as = zoo.PUBLISHED[name]
+    weights = folder / published_as.name
+    source = open_source(photos, info.classes)
+    original = Classifier.load(model, class_names=info.classes, scaling=zoo.SCALING)
+    if original.input_shape != info.input_shape:
         raise ModelError(
-            f"{model.name} takes images {original.input_shape}; expected {zoo.INFO.input_shape}."
+            f"{model.name} takes images {original.input_shape}; expected {info.input_shape}."
         )
     labelled = [entry.name for entry in source.entries() if entry.label is not None]
     sha256 = weights_file.save(original.model, weights)
     facts: dict[str, Any] = {
-        "name": zoo.INFO.name,
-        "summary": zoo.INFO.summary,
+        "name": info.name,
+        "summary": info.summary,
         "architecture": zoo.NOTEBOOK,
         "input": {"shape": list(original.input_shape), "scaling": zoo.SCALING},
-        "classes": list(zoo.INFO.classes),
+        "classes": list(info.classes),
         "weights": {
             "file": weights.name,
             "sha256": sha256,
@@ -132,12 +165,13 @@ def publish(
     }
     card = folder / weights_file.CARD
     _write(card, facts)  # `from_weights` compares with it
-    published = zoo.from_weights(weights)
+    published = zoo.from_weights(weights, info)
     drawn = ((pixels, label) for _, label, pixels in renderings(rendered))
     facts["held_out_photographs"] = _card(
         tally(published, held_out_photos(source, published.input_shape))
     )
     facts["renderings"] = _card(tally(published, drawn))
+    facts["robust_accuracy"] = robust_accuracy(published, source, attacked)
     _write(card, facts)
     return card
 
@@ -152,12 +186,21 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="the trained model.keras")
     parser.add_argument("--photos", type=Path, required=True, help="Kaggle's dogs-vs-cats.zip")
     parser.add_argument("--log", type=Path, required=True, help="the training's log.jsonl")
-    parser.add_argument("--out", type=Path, default=zoo.WEIGHTS.parent, help="folder to write to")
+    parser.add_argument("--name", choices=zoo.PUBLISHED, default=zoo.INFO.name)
+    parser.add_argument("--out", type=Path, help="folder to write to; the zoo's if not given")
+    parser.add_argument("--attacked", type=int, default=300, help="photographs to attack")
     parser.add_argument("--rendered", type=int, default=2000, help="renderings to judge by")
     parser.add_argument("--seed", type=int, default=0, help="the seed of the training")
     given = parser.parse_args()
     card = publish(
-        given.model, given.photos, given.log, given.out, rendered=given.rendered, seed=given.seed
+        given.model,
+        given.photos,
+        given.log,
+        given.out or zoo.PUBLISHED[given.name][1].parent,
+        name=given.name,
+        rendered=given.rendered,
+        attacked=given.attacked,
+        seed=given.seed,
     )
     print(card.read_text("utf-8"))
 

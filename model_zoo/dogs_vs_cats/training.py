@@ -10,6 +10,9 @@ Three things make it fit a small machine and a small network:
   the moving averages see. The last stage trains without dropout, and at the end the statistics are
   estimated again, with dropout off, as plain averages.
 
+With `--harden` it goes on from the bundled weights with adversarial training (`hardening`): that is
+the zoo's `dogs-vs-cats-robust`.
+
 It is seeded, saves after every quarter epoch, and goes on where it was stopped.
 """
 
@@ -19,6 +22,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +34,9 @@ from PIL import Image
 
 from model_zoo.dogs_vs_cats import CLASS_NAMES, photos
 from model_zoo.dogs_vs_cats.architecture import build
+from model_zoo.dogs_vs_cats.hardening import Move, adversary
 from model_zoo.dogs_vs_cats.renderings import training_rendering
+from model_zoo.dogs_vs_cats.zoo import load
 
 QUARTERS = 4
 """Checkpoints per epoch."""
@@ -41,6 +47,7 @@ class Stage:
     """Some epochs at one resolution. `renderings` is their number in each epoch.
 
     `zoom` is the range of the share of a picture that is seen; above 1 its edges are mirrored.
+    `epsilon` is the budget, in counts, of the adversary that moves every picture first; 0 for none.
     """
 
     name: str
@@ -51,6 +58,7 @@ class Stage:
     dropout: float = 1.0
     renderings: int = 0
     zoom: tuple[float, float] = (0.72, 1.04)
+    epsilon: float = 0.0
 
 
 STAGES = (
@@ -63,6 +71,9 @@ STAGES = (
     # The train accuracy was no higher than the held-out one: little dropout is needed.
     Stage("long", 128, 4, 3e-4, 1e-5, dropout=0.3, renderings=3000, zoom=(0.8, 1.08)),
     Stage("last", 128, 0.5, 5e-5, 1e-6, dropout=0.0, renderings=4000, zoom=(0.92, 1.08)),
+)
+HARDENING = (
+    Stage("hard", 128, 3, 3e-4, 3e-6, dropout=0.0, renderings=2000, zoom=(0.85, 1.08), epsilon=4),
 )
 
 
@@ -78,10 +89,11 @@ class Batches(keras.utils.PyDataset):
         batch: int,
         seed: int,
         zoom: tuple[float, float] = Stage.zoom,
+        move: Move | None = None,
     ) -> None:
         super().__init__(workers=1, max_queue_size=4)
         self.images, self.labels, self.side, self.batch = images, labels, side, batch
-        self.seed, self.quarter, self.zoom = seed, 0, zoom
+        self.seed, self.quarter, self.zoom, self.move = seed, 0, zoom, move
         self.quarter_steps = len(images) // batch // QUARTERS
 
     def __len__(self) -> int:
@@ -96,7 +108,8 @@ class Batches(keras.utils.PyDataset):
         start = (quarter * self.quarter_steps + index) * self.batch
         rows = np.sort(order[start : start + self.batch])
         rng = np.random.default_rng([self.seed, epoch, start])
-        return augment(self.images[rows], self.side, rng, self.zoom), self.labels[rows]
+        images, labels = augment(self.images[rows], self.side, rng, self.zoom), self.labels[rows]
+        return (images if self.move is None else self.move(images, labels, rng)), labels
 
 
 def augment(
@@ -225,12 +238,24 @@ class Journal(keras.callbacks.Callback):
             file.write(json.dumps(line) + "\n")
 
 
-def train(archive: Path, out: Path, *, batch: int, seed: int, precision: str) -> Path:
-    """Run every stage; the finished network is `out/model.keras`, and its path is returned."""
+def train(
+    archive: Path,
+    out: Path,
+    *,
+    batch: int,
+    seed: int,
+    precision: str,
+    stages: Sequence[Stage] = STAGES,
+    start: keras.Model | None = None,
+) -> Path:
+    """Run every stage, from `start`'s weights if given; the path of the network, `out/model.keras`."""
     keras.mixed_precision.set_global_policy(precision)
     out.mkdir(parents=True, exist_ok=True)
     previous: Path | None = None
-    for number, stage in enumerate(STAGES):
+    if start is not None:
+        previous = out / "start.keras"
+        start.save(previous)
+    for number, stage in enumerate(stages):
         finished = out / f"{number}-{stage.name}.keras"
         if not finished.exists():
             run_stage(stage, finished, previous, archive, batch=batch, seed=seed + number)
@@ -257,7 +282,10 @@ def run_stage(
     model = build(stage.side, dropout=stage.dropout)
     if previous is not None:
         grow(keras.saving.load_model(previous, compile=False), model)
-    batches = Batches(images, labels, stage.side, batch=batch, seed=seed, zoom=stage.zoom)
+    move = adversary(model, stage.epsilon) if stage.epsilon else None
+    batches = Batches(
+        images, labels, stage.side, batch=batch, seed=seed, zoom=stage.zoom, move=move
+    )
     total = round(stage.epochs * QUARTERS)
     model.compile(
         keras.optimizers.AdamW(schedule(stage, total * len(batches)), weight_decay=0.02),
@@ -299,6 +327,9 @@ def main() -> None:
         default="mixed_bfloat16",
         help="mixed_bfloat16 where the processor has it (AMX, AVX512-BF16, a GPU), else float32",
     )
+    parser.add_argument(
+        "--harden", action="store_true", help="adversarial training, from the bundled weights"
+    )
     arguments = parser.parse_args()
     print(
         train(
@@ -307,6 +338,7 @@ def main() -> None:
             batch=arguments.batch,
             seed=arguments.seed,
             precision=arguments.precision,
+            **({"stages": HARDENING, "start": load().model} if arguments.harden else {}),
         )
     )
 

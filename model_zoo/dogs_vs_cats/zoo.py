@@ -1,8 +1,9 @@
-"""The zoo's Dogs-vs-Cats model: the notebook's network with the weights that come along."""
+"""The zoo's Dogs-vs-Cats models: the notebook's network with the weights that come along."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from robustness.classifier import Classifier
 
 WEIGHTS = Path(__file__).with_name("weights") / "dogs-vs-cats.npz"
+ROBUST_WEIGHTS = WEIGHTS.parent / "robust" / "dogs-vs-cats-robust.npz"
 NOTEBOOK = "kaggle:uysimty/keras-cnn-dog-or-cat-classification"
 SCALING = "0..1"
 
@@ -23,6 +25,12 @@ INFO = ModelInfo(
     classes=("cat", "dog"),
     source=f"the toolkit itself; architecture of {NOTEBOOK}",
 )
+ROBUST = replace(
+    INFO,
+    name="dogs-vs-cats-robust",
+    summary="The same CNN after adversarial training: fewer pictures flip, and more must change.",
+)
+PUBLISHED = {INFO.name: (INFO, WEIGHTS), ROBUST.name: (ROBUST, ROBUST_WEIGHTS)}
 
 
 @zoo_model(INFO)
@@ -31,7 +39,13 @@ def load() -> Classifier:
     return from_weights(WEIGHTS)
 
 
-def from_weights(path: Path) -> Classifier:
+@zoo_model(ROBUST)
+def load_robust() -> Classifier:
+    """The adversarially trained one, in float32."""
+    return from_weights(ROBUST_WEIGHTS, ROBUST)
+
+
+def from_weights(path: Path, info: ModelInfo = INFO) -> Classifier:
     """The network with weights from a compact file; ModelError if it is missing or damaged."""
     from model_zoo.dogs_vs_cats import weights_file  # noqa: PLC0415
 
@@ -44,7 +58,7 @@ def from_weights(path: Path) -> Classifier:
     weights_file.load(model, path)
     from robustness.classifier import Classifier  # noqa: PLC0415 (imports TensorFlow)
 
-    return Classifier(model, class_names=INFO.classes, scaling=SCALING, name=INFO.name)
+    return Classifier(model, class_names=INFO.classes, scaling=SCALING, name=info.name)
 
 
 def from_notebook_weights(

@@ -13,6 +13,7 @@ from robustness.cli import (
     audit,
     compare,
     fetch,
+    fit,
     init,
     models,
     report,
@@ -45,6 +46,7 @@ app.command("verify")(verify.verify)
 app.command("rerun")(rerun.rerun)
 app.command("compare")(compare.compare)
 app.command("fetch")(fetch.fetch)
+app.command("fit")(fit.fit)
 app.add_typer(solve.app, name="solve")
 
 

@@ -55,7 +55,8 @@ def attacks(
         console.print(_members(ensemble))
     else:
         cls = find(name)
-        console.print(inspect.cleandoc(cls.__doc__ or ""), markup=False)
+        paragraphs = inspect.cleandoc(cls.__doc__ or "").split("\n\n")
+        console.print("\n\n".join(" ".join(p.split()) for p in paragraphs), markup=False)
         said = f"{cls.knowledge}; {', '.join(cls.norms)}; passes of an image: {_cost(cls)}"
         console.print(f"\n{said}\n", markup=False)
         console.print(_parameters(cls))

@@ -70,7 +70,9 @@ def audit(
         float | None, typer.Option(help="Step size of every attack given, as epsilon is counted.")
     ] = None,
     restarts: Annotated[int | None, typer.Option(help="Restarts of every attack given.")] = None,
-    norm: Annotated[str, typer.Option(help="linf, l2, l1, l0, or free (spatial, corruptions).")] = "linf",
+    norm: Annotated[
+        str, typer.Option(help="linf, l2, l1, l0, or free (spatial, corruptions).")
+    ] = "linf",
     target: Annotated[
         str | None, typer.Option(help="Class to reach; any other class if not given.")
     ] = None,

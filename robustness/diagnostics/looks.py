@@ -14,7 +14,6 @@ from robustness.classifier import Classifier
 from robustness.diagnostics import Diagnosis, fail, ok, skipped, warn
 from robustness.diagnostics.record import WHITE, Record
 from robustness.diagnostics.rows import noise_rows
-from robustness.judge import Judge
 from robustness.pictures import from_png, to_png
 from robustness.plan import Plan
 from robustness.rows import Subject
@@ -160,10 +159,10 @@ def noise(
         return skipped("D16", "No image was classified correctly.")
     if plan.threat.norm.name == "free":
         return skipped("D16", "Without a norm no random change is of the same size.")
-    judge, flipped = Judge(classifier, plan.threat), []
+    flipped = []
     for subject in some:
         pictures = noisy(plan, subject, count)
-        predicted = judge.probabilities(pictures).argmax(axis=1)
+        predicted = classifier.probabilities(pictures).argmax(axis=1)
         aim = plan.threat.goal.aims(np.array([subject.label]))
         if np.any((predicted != subject.label) & plan.threat.goal.reached(predicted, aim)):
             flipped.append(subject.key)
@@ -235,7 +234,7 @@ def round_trip(classifier: Classifier, plan: Plan, sample: Sample, *, random: bo
         return skipped("D20", "The model answers at random (D01), so nothing can be told.")
     read = [from_png(to_png(subject.pixels)) for subject in some]
     changed = [s.key for s, p in zip(some, read, strict=True) if not np.array_equal(s.pixels, p)]
-    rows = Judge(classifier, plan.threat).probabilities(np.stack(read))
+    rows = classifier.probabilities(np.stack(read))
     flips = [s.key for s, row in zip(some, rows, strict=True) if int(row.argmax()) != s.label]
     if changed or flips:
         return fail(

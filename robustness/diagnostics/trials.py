@@ -17,7 +17,6 @@ from robustness.diagnostics.controls import break_control, masked_control_is_fla
 from robustness.diagnostics.looks import Sample, margin
 from robustness.diagnostics.record import WHITE, Record
 from robustness.errors import SettingError
-from robustness.judge import Judge
 from robustness.plan import Plan
 from robustness.rows import Place, Rows, Subject
 from robustness.shares import wilson
@@ -146,7 +145,7 @@ def walked(trial: Trial, attack: Attack) -> Path:
             if judged[walk, step]:
                 lost.add(some[walk].key)
 
-    replay(rows, Judge(trial.classifier, threat), walks, shown)
+    replay(rows, trial.classifier, walks, shown)
     return Path(attack, margins, tuple(sorted(flips)), tuple(sorted(lost)))
 
 
@@ -392,7 +391,7 @@ def no_budget(trial: Trial) -> Diagnosis:
         steps = min(attack.steps, 10)
         walks = [Walk(Place(s, 0.0), steps, 0.0) for s in some]
         rows = Rows(trial.eyes, attack, trial.plan.threat, slots=8, seed=0)
-        replay(rows, Judge(trial.classifier, trial.plan.threat), walks, seen)
+        replay(rows, trial.classifier, walks, seen)
         changed[attack.label] = len(moved)
     worst = max(changed, key=lambda k: changed[k])
     if changed[worst]:

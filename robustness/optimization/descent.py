@@ -214,7 +214,8 @@ def over(
 
     def call(point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         at = ops.convert_to_tensor(point)
-        values, slope = np.float64(0.0), np.zeros_like(point)
+        values: Any = np.float64(0.0)
+        slope = np.zeros_like(point)
         for piece in pieces() if pieces else ((),):
             more, steeper = seen(at, *held, *[ops.convert_to_tensor(array) for array in piece])
             values, slope = values + np.asarray(more), slope + np.asarray(steeper)

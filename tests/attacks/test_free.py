@@ -73,7 +73,8 @@ def test_turns_between_pixels_are_scipys():
 def looked_at(attack, epsilon, image, steps):
     """Every picture that the attack asks about."""
     classifier = small_cnn(0, image.shape)
-    rows = engine.Rows(classifier, attack, Threat((epsilon,), norms.parse("free")), slots=1, seed=0)
+    threat = Threat((max(epsilon, 1.0),), norms.parse("free"))
+    rows = engine.Rows(classifier, attack, threat, slots=1, seed=0)
     seen = []
     (some,) = subjects(classifier, image[None])
     state = rows.enter(None, [0], [engine.Place(some, epsilon)])

@@ -23,7 +23,15 @@ SHAPE = (6, 6, 3)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "attack", [DeepFool(steps=10), CarliniWagner(), EAD(), FMN(), SigmaZero()], ids=lambda a: a.name
+    "attack",
+    [
+        DeepFool(steps=10),
+        CarliniWagner(steps=240, binary_search_steps=6),
+        EAD(steps=320, binary_search_steps=8),
+        FMN(steps=60),
+        SigmaZero(),
+    ],
+    ids=lambda a: a.name,
 )
 def test_the_contract_is_kept(attack):
     assert all(check.holds for check in check_attack(attack))

@@ -29,7 +29,7 @@ from tests.robustness.helpers import normal_of, small_cnn, subjects, two_sided
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "attack",
-    [Bisection(of=PGD(steps=20, loss="margin")), EOT(of=BIM(step_size=2.0), samples=3)],
+    [Bisection(of=PGD(steps=20, loss="margin"), rounds=6), EOT(of=BIM(step_size=2.0), samples=3)],
     ids=lambda a: a.label,
 )
 def test_the_contract_is_kept(attack):
@@ -113,7 +113,10 @@ def test_wrappers_are_made_from_texts():
     assert made.parameters() == {
         "rounds": 4,
         "tolerance": 0.01,
-        "of": {"name": "bim", "loss": "cross_entropy", "steps": 7, "step_size": 0.5},
+        "of": "bim",
+        "of.loss": "cross_entropy",
+        "of.steps": 7,
+        "of.step_size": 0.5,
     }
     assert make("eot", of=PGD(steps=3), samples=2) == EOT(of=PGD(steps=3), samples=2)
     assert EOT().inner == PGD(loss="margin")

@@ -14,6 +14,7 @@ from PIL import Image
 
 from model_zoo.dogs_vs_cats import photos, training
 from model_zoo.dogs_vs_cats.architecture import build
+from model_zoo.dogs_vs_cats.hardening import adversary
 
 
 def test_a_resized_kernel_answers_a_flat_map_alike():
@@ -47,6 +48,21 @@ def test_augmented_pictures_stay_pictures_and_follow_the_seed():
     assert first.max() <= 1
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).mean() > 0.01
+
+
+def test_the_adversary_keeps_its_budget_and_raises_the_loss():
+    keras.utils.set_random_seed(0)
+    model = build(32)
+    images = np.random.default_rng(0).random((8, 32, 32, 3)).astype("float32")
+    labels = np.arange(8) % 2
+    moved = np.asarray(adversary(model, 3.0)(images, labels, np.random.default_rng(1)))
+    assert np.abs(moved - images).max() <= 3 / 255 + 1e-6
+    assert moved.min() >= 0
+    assert moved.max() <= 1
+    before, after = (
+        model(x, training=False).numpy()[np.arange(8), labels] for x in (images, moved)
+    )
+    assert (after < before).mean() > 0.8
 
 
 def test_settled_statistics_are_plain_averages_without_dropout():
@@ -99,19 +115,19 @@ def test_photos_are_split_by_name_and_kept(archive, tmp_path):
 @pytest.mark.slow
 def test_training_runs_its_stages_and_goes_on_where_it_was_stopped(archive, tmp_path, monkeypatch):
     small = replace(training.STAGES[0], side=32, epochs=1)
-    settle = replace(training.STAGES[-2], side=40, epochs=0.5, renderings=2)
-    monkeypatch.setattr(training, "STAGES", (small, settle))
+    settle = replace(training.STAGES[-1], side=40, epochs=0.5, renderings=2)
+    stages = (small, settle)
     monkeypatch.setattr(
         training, "build", lambda side=40, *, dropout=1.0: build(side, dropout=dropout)
     )
     out = tmp_path / "out"
-    done = training.train(archive, out, batch=8, seed=0, precision="float32")
+    done = training.train(archive, out, stages=stages, batch=8, seed=0, precision="float32")
     lines = [json.loads(x) for x in (out / "log.jsonl").read_text().splitlines()]
-    assert [x["stage"] for x in lines if "stage" in x] == ["small"] * 4 + ["settle"] * 2
+    assert [x["stage"] for x in lines if "stage" in x] == ["small"] * 4 + ["last"] * 2
     assert sum("settled" in x for x in lines) == 2
     first = keras.saving.load_model(done).get_weights()
     done.unlink()
-    again = training.train(archive, out, batch=8, seed=0, precision="float32")
+    again = training.train(archive, out, stages=stages, batch=8, seed=0, precision="float32")
     for a, b in zip(first, keras.saving.load_model(again).get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert len((out / "log.jsonl").read_text().splitlines()) == len(lines)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from robustness import gradients
-from robustness.classifier import Classifier, input_shape
+from robustness import capacity, gradients
+from robustness.classifier import TOGETHER, Classifier, input_shape
 from robustness.errors import ModelError, SettingError
 from robustness.scalings import SCALINGS, Scaling, choose_scaling, parse_scaling
 
@@ -410,3 +410,23 @@ def test_load_and_card(tmp_path):
     assert card["class_names"] == ["cat", "dog"]
     assert card["scaling"]["name"] == "0..255"
     assert str(tmp_path) not in json.dumps(card)
+
+
+def test_the_model_always_sees_as_many_images(monkeypatch):
+    classifier = Classifier(sequential(layers.Dense(3, activation="softmax")))
+    seen = []
+    answer = classifier._predict
+    monkeypatch.setattr(classifier, "_predict", lambda x: seen.append(len(x)) or answer(x))
+    for count in (1, TOGETHER - 1, TOGETHER, TOGETHER + 1, 3 * TOGETHER):
+        images = np.repeat(IMAGES[:1], count, axis=0)
+        assert classifier.probabilities(images).shape == (count, len(classifier.class_names))
+    assert seen == [TOGETHER] * (1 + 1 + 1 + 2 + 3)
+
+
+@pytest.mark.parametrize(("share", "rows"), [(1e-9, 1), (1.0, 1), (11.9, 11), (13, 12), (1e9, 36)])
+def test_slots_are_whole_groups(monkeypatch, share, rows):
+    classifier = Classifier(sequential(layers.Dense(3, activation="softmax")))
+    room = capacity.row_bytes(classifier) / capacity.SHARE
+    monkeypatch.setattr(capacity, "free_bytes", lambda: share * room)
+    monkeypatch.setattr(capacity.gradients, "accelerated", lambda: False)
+    assert capacity.slots_for(classifier) == rows

@@ -251,4 +251,4 @@ def test_distances_agree_with_the_judges():
         after = np.where(rng.random(after.shape) < 0.5, before, after)
         far, judged = measured(before, after), distances(before, after)
         for norm, value in far.items():
-            assert value == pytest.approx(getattr(judged, norm), rel=1e-12)
+            assert value == pytest.approx(judged.of(norm), rel=1e-12)

@@ -1,0 +1,82 @@
+"""Universal perturbations and patches: a change that was fitted before, applied to an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from robustness.attack import Attack, Look, State, Task
+from robustness.errors import SettingError
+from robustness.norms import Norm
+from robustness.settings import setting
+from robustness.universal import Fitted
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fitted(Attack):
+    """One look at the image as it is changed by what is in `file`."""
+
+    baseline: ClassVar[bool] = True
+
+    file: str | None = setting(
+        None, "what `robustness fit` wrote", automatic="none; it must be given", words="a path"
+    )
+
+    def expect_norm(self, norm: Norm) -> None:
+        super().expect_norm(norm)
+        self._fitted()
+
+    def _fitted(self) -> Fitted:
+        if self.file is None:
+            raise SettingError(
+                f"{self.name} takes the file of a fitted change; fit one with `robustness fit`, and say "
+                f"{self.name}:file=PATH."
+            )
+        found = Fitted.load(self.file)
+        if (found.place is None) != (self.name == "universal"):
+            other = "patch" if self.name == "universal" else "universal"
+            raise SettingError(f"{self.file} is for {other}; say {other}:file={self.file}.")
+        return found
+
+    def parameters(self) -> dict[str, Any]:
+        return super().parameters() | {"sha256": self._fitted().digest}
+
+    def init(self, task: Task) -> State:
+        return {"point": task.images}
+
+    def step(self, task: Task, state: State, look: Look) -> State:
+        if self.file is None:
+            point = task.images
+        else:
+            fitted, shape = self._fitted(), tuple(task.images.shape[1:])
+            if fitted.values.shape != shape:
+                raise SettingError(
+                    f"{self.file} is for images of shape {fitted.values.shape}; expected {shape}."
+                )
+            point = task.project(fitted.onto(task.images))
+        look(point)
+        return {"point": point}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Universal(_Fitted):
+    """One perturbation for all images, cut to the budget.
+
+    Moosavi-Dezfooli et al. 2017, arXiv:1610.08401; fitted as by Shafahi et al. 2020, arXiv:1811.11304.
+    """
+
+    name: ClassVar[str] = "universal"
+    paper: ClassVar[str] = "Moosavi-Dezfooli et al. 2017, arXiv:1610.08401"
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patch(_Fitted):
+    """A square that covers a part of every image; epsilon counts its pixels.
+
+    Brown et al. 2017, arXiv:1712.09665, at one place.
+    """
+
+    name: ClassVar[str] = "patch"
+    paper: ClassVar[str] = "Brown et al. 2017, arXiv:1712.09665"
+    norms: ClassVar[tuple[str, ...]] = ("l0",)
