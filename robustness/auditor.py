@@ -12,7 +12,8 @@ import numpy as np
 
 from robustness import engine, gradients
 from robustness.attack import Attack
-from robustness.classifier import Classifier
+from robustness.capacity import whole
+from robustness.classifier import GROUP, Classifier
 from robustness.errors import ModelError, RunError
 from robustness.images import Entry, Picture
 from robustness.manifest import data_digest, now
@@ -130,7 +131,14 @@ class Auditor:
             digest=picture.digest,
             note=picture.note,
             reason=picture.reason,
+            png=self._everything(picture),
         )
+
+    def _everything(self, picture: Picture) -> str | None:
+        """The picture's file, where all that the model sees stays on disk."""
+        if not self.plan.keeps_all or picture.pixels is None:
+            return None
+        return self.store.save_png(to_png(picture.pixels))
 
     def _attack(self, attack: Attack) -> None:
         """Run one attack over every correct image that is not settled yet."""
@@ -196,14 +204,14 @@ class Auditor:
                         "A single image does not fit into the memory of the device; use a machine "
                         "with more, or close what else runs on it."
                     ) from error
-                self.slots //= 2
+                self.slots = whole(self.slots // 2)
         self.pending.flush()
 
     def _rows(self, attack: Attack) -> Rows:
         """The attack's compiled rows, for as many images as fit now: tracing takes seconds."""
         # No more than there are images: a cascade leaves few to its last attacks.
-        enough = 1 << max(0, self._sees[attack] - 1).bit_length()
-        slots = max(1, min(self.slots // attack.width, enough))
+        enough = -(-self._sees[attack] // GROUP) * GROUP
+        slots = whole(max(1, min(self.slots // attack.width, enough)))
         if (attack, slots) not in self._compiled:
             self._compiled[attack, slots] = Rows(
                 self.eyes, attack, self.plan.threat, slots=slots, seed=self.plan.seed

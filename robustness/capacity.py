@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from robustness import gradients
-from robustness.classifier import TOGETHER, Classifier
+from robustness.classifier import GROUP, Classifier
 
 PROCESSOR_ROWS, ACCELERATOR_ROWS = 36, 252
 """More rows than these gain no speed; on an accelerator the engine halves them if they do not fit."""
@@ -40,10 +40,13 @@ def free_bytes() -> int:
 
 
 def slots_for(classifier: Classifier) -> int:
-    """Rows that fit, at most `PROCESSOR_ROWS` or `ACCELERATOR_ROWS`: whole groups of `TOGETHER`, where
-    there is room for one, so that a row's last bits do not depend on its slot.
-    """
+    """Rows that fit, at most `PROCESSOR_ROWS` or `ACCELERATOR_ROWS`."""
     most = ACCELERATOR_ROWS
     if not gradients.accelerated():
         most = min(PROCESSOR_ROWS, int(SHARE * free_bytes() / row_bytes(classifier)))
-    return most - most % TOGETHER or max(1, most)
+    return whole(max(1, most))
+
+
+def whole(rows: int) -> int:
+    """At most `rows`, in whole groups of a kernel: a row's last bits do not depend on its slot then."""
+    return rows - rows % GROUP if rows > GROUP else rows

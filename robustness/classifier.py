@@ -23,10 +23,12 @@ from robustness.scalings import (
     undecided,
 )
 
-TOGETHER = 12
-"""Images that the model sees together: always this many, filled up where there are fewer. A row's last
-bits can depend on the size of its batch and, as matrix kernels take rows in groups (of 4, 6 or 12), on
-its place in it where the last group is short; what the model says of an image must not."""
+GROUP = 6
+"""Rows that a matrix kernel takes at once, with AVX2. Where a batch leaves a short last group, its rows
+are added up in another order, and their last bits depend on the place."""
+TOGETHER = 2 * GROUP
+"""Images that the model sees together: always this many, filled up where there are fewer. What it says
+of an image must not depend on the size of the batch, nor on the place in it."""
 
 
 class Classifier:

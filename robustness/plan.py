@@ -10,17 +10,18 @@ from robustness.attack import Attack
 from robustness.errors import SettingError
 from robustness.threat import Threat
 
-EVIDENCE = ("flips", "none")
+EVIDENCE = ("all", "flips", "none")
 
 
 @dataclass(frozen=True)
 class Plan:
     """The part of an audit that a resumed run must share. SettingError if it cannot be run.
 
-    `evidence` is "flips" (the pictures that flipped stay on disk), "none", or a number (those of
-    the first so many images). In a `cascade` each attack sees only what still stands. `replaced` says, a
-    sentence each, what was run in place of what was asked for. `channels` are the images'; `surrogate` is
-    the hash of the weights of the model that the attacks look at, None for the target itself.
+    `evidence` is "flips" (the pictures that flipped stay on disk, with their originals), "all" (and the
+    originals of all others), "none", or a number (those of the first so many images). In a `cascade`
+    each attack sees only what still stands. `replaced` says, a sentence each, what was run in place of
+    what was asked for. `channels` are the images'; `surrogate` is the hash of the weights of the model
+    that the attacks look at, None for the target itself.
     """
 
     attacks: tuple[Attack, ...]
@@ -66,7 +67,12 @@ class Plan:
         """Whether the pictures of the image at `position` stay on disk."""
         if self.evidence.isdigit():
             return position < int(self.evidence)
-        return self.evidence == "flips"
+        return self.evidence != "none"
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether the originals of images that never flip stay on disk as well."""
+        return self.evidence == "all"
 
     def config(self, class_names: Sequence[str]) -> dict[str, Any]:
         """JSON-able, for `run.json`."""

@@ -120,7 +120,8 @@ def audit(
         bool, typer.Option("--trust-model", help="Load a file that could run code.")
     ] = False,
     evidence: Annotated[
-        str, typer.Option(help="Which pictures stay on disk: flips, none, or a number of images.")
+        str,
+        typer.Option(help="Which pictures stay on disk: all, flips, none, or a number of images."),
     ] = "flips",
     batch_size: Annotated[
         int | None,

@@ -22,6 +22,7 @@ from robustness.errors import ImagesError, ModelError, RunError, SettingError
 from robustness.judge import distances
 from robustness.pictures import from_png
 from robustness.store import Run
+from robustness.verification import verify
 from tests.robustness.helpers import small_cnn
 
 
@@ -116,6 +117,25 @@ def test_evidence_can_be_limited(material, tmp_path, evidence, kept):
         assert len(flips) > 3
         assert flips.png.notna().sum() <= kept
         assert flips.l2.notna().all()
+
+
+def test_all_evidence_holds_every_picture_the_model_saw(material, tmp_path):
+    classifier, images, labels = material
+    robustness.audit(
+        classifier,
+        images,
+        labels=labels,
+        epsilons=[1],
+        attacks=["bim"],
+        evidence="all",
+        run=tmp_path / "r",
+    )
+    with Run.open(tmp_path / "r") as run:
+        rows = run.image_rows()
+        assert {r.status for r in run.outcomes().itertuples()} > {"flipped"}
+        kept = [from_png(run.png(row.png)) for row in rows]
+        assert not verify(run, classifier).faults
+    assert {picture.tobytes() for picture in kept} == {image.tobytes() for image in images}
 
 
 def test_pictures_without_labels_are_attacked_from_what_the_model_says(material):
@@ -290,8 +310,8 @@ def test_changed_pictures_are_noticed_on_the_way(material, tmp_path):
         ({"attacks": ["bim", "bim"]}, SettingError, "twice"),
         ({"norm": "l2"}, SettingError, "bim has no l2 version"),
         ({"epsilons": [0.1]}, SettingError, "below 1 count"),
-        ({"evidence": "some"}, SettingError, "flips, none"),
-        ({"evidence": "-1"}, SettingError, "flips, none"),
+        ({"evidence": "some"}, SettingError, "all, flips, none"),
+        ({"evidence": "-1"}, SettingError, "all, flips, none"),
         ({"batch_size": -1}, SettingError, "at least 1"),
         ({"target": "cow"}, SettingError, "class 0, class 1, class 2"),
         ({"limit": 0}, SettingError, "limit"),

@@ -423,7 +423,9 @@ def test_the_model_always_sees_as_many_images(monkeypatch):
     assert seen == [TOGETHER] * (1 + 1 + 1 + 2 + 3)
 
 
-@pytest.mark.parametrize(("share", "rows"), [(1e-9, 1), (1.0, 1), (11.9, 11), (13, 12), (1e9, 36)])
+@pytest.mark.parametrize(
+    ("share", "rows"), [(1e-9, 1), (1.0, 1), (5.9, 5), (11.9, 6), (13, 12), (1e9, 36)]
+)
 def test_slots_are_whole_groups(monkeypatch, share, rows):
     classifier = Classifier(sequential(layers.Dense(3, activation="softmax")))
     room = capacity.row_bytes(classifier) / capacity.SHARE
