@@ -49,6 +49,18 @@ PLUS = Ensemble(
     "FAB-T six of fab",
 )
 
+RAND = Ensemble(
+    "autoattack-rand",
+    _SOURCE,
+    "AutoAttack's version for randomised models: gradients averaged over 20 answers",
+    members=(
+        ("eot", {"of": "apgd", "loss": "cross_entropy", "samples": 20}),
+        ("eot", {"of": "apgd", "loss": "dlr", "samples": 20}),
+    ),
+    two=(("eot", {"of": "apgd", "loss": "margin", "restarts": 2, "samples": 20}),),
+    why=f"{_LEADS}APGD-CE and APGD-DLR became two starts of apgd on the margin",
+)
+
 QUICK = Ensemble(
     "quick",
     "this project",

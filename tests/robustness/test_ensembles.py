@@ -8,9 +8,10 @@ import pytest
 import robustness
 from attacks import BIM, FGSM, PGD
 from attacks.apgd import APGD, APGDT
-from attacks.ensembles import AUTOATTACK, PLUS, QUICK, STANDARD, THOROUGH
+from attacks.ensembles import AUTOATTACK, PLUS, QUICK, RAND, STANDARD, THOROUGH
 from attacks.fab import FAB, FABT
 from attacks.square import Square
+from attacks.wrappers import EOT
 from robustness import ensembles
 from robustness.claims import Claims, contradictions
 from robustness.errors import SettingError
@@ -40,6 +41,14 @@ def test_autoattack_is_the_published_one_where_it_can_run():
     assert found.replaced == ()
 
 
+def test_for_randomised_models_answers_are_averaged():
+    # Croce & Hein 2020, their version "rand": APGD-CE and APGD-DLR, 20 answers a look, one start.
+    assert resolved("autoattack-rand").attacks == (
+        EOT(of=APGD(loss="cross_entropy"), samples=20),
+        EOT(of=APGD(loss="dlr"), samples=20),
+    )
+
+
 def test_with_few_classes_there_are_fewer_targets_and_it_is_said():
     found = resolved("autoattack", classes=["a", "b", "c"])
     assert [a.restarts for a in found.attacks] == [1, 2, 2, 1]
@@ -57,7 +66,7 @@ def test_with_two_classes_it_does_the_right_thing_and_says_what():
         assert word in found.replaced[0]
 
 
-@pytest.mark.parametrize("ensemble", [AUTOATTACK, PLUS, QUICK, STANDARD, THOROUGH])
+@pytest.mark.parametrize("ensemble", [AUTOATTACK, PLUS, RAND, QUICK, STANDARD, THOROUGH])
 @pytest.mark.parametrize("classes", [TEN, ["a", "b", "c"], TWO])
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_every_preset_runs_on_any_model_without_doing_anything_twice(ensemble, classes, norm):
