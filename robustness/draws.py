@@ -39,7 +39,7 @@ def threefry(keys: Any, counters: Any) -> tuple[Any, Any]:
     first, second = keys[:, 0:1], keys[:, 1:2]
     third = ops.bitwise_xor(ops.bitwise_xor(first, second), ops.cast(_PARITY, "int32"))
     schedule = (first, second, third)
-    a, b = counters[0] + first, counters[1] + second
+    a, b = (ops.cast(c, "int32") + word for c, word in zip(counters, schedule, strict=False))
     for group in range(5):
         for distance in _ROTATIONS[group % 2]:
             a = a + b
