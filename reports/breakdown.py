@@ -139,11 +139,17 @@ def attack_rows(
     return tuple(found)
 
 
-def group_rates(outcomes: pd.DataFrame, rows: Iterable[AttackRow]) -> tuple[GroupRate, ...]:
-    """The flip rates of the attacks of each kind together, by epsilon."""
+def group_rates(
+    outcomes: pd.DataFrame, rows: Iterable[AttackRow], *, surrogate: bool = False
+) -> tuple[GroupRate, ...]:
+    """The flip rates of the attacks of each kind together, by epsilon.
+
+    `surrogate` says that they looked at another model, and the audited one only judged.
+    """
     kinds: dict[str, list[str]] = {}
     for row in rows:
-        kinds.setdefault(taxonomy.kind(row.name, row.knowledge), []).append(row.label)
+        kind = taxonomy.kind(row.name, row.knowledge, surrogate=surrogate)
+        kinds.setdefault(kind, []).append(row.label)
     found = []
     for kind, labels in kinds.items():
         worst = metrics.worst_case(outcomes[outcomes["attack"].isin(labels)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -125,7 +126,7 @@ def _target(summary: Summary) -> Iterable[Row]:
         yield Row("Parameters", f"{model['parameters']:,}")
     for note in [*(model.get("findings") or ()), *(model.get("notes") or ())]:
         yield Row("Note", str(note))
-    yield from _hashes(model, file_sha256="File SHA-256", weights_sha256="Weights SHA-256")
+    yield from _hashes(model, file_sha256="SHA-256 of the file", weights_sha256="SHA-256 of the weights")
 
 
 def _data(summary: Summary) -> Iterable[Row]:
@@ -140,17 +141,39 @@ def _data(summary: Summary) -> Iterable[Row]:
         yield Row(
             "Wrong before", f"{images.misclassified:,}, not attacked and never counted as flips"
         )
+    if found := _by_class(summary):
+        yield Row("By class", found)
     if summary.converted:
         yield Row("Converted", f"{summary.converted:,} resized or turned into plain 8-bit pictures")
     if data.get("seed") is not None:
         yield Row("Seed", str(data["seed"]))
-    yield from _hashes(data, sha256="Pictures SHA-256", selection_sha256="Selection SHA-256")
+    yield from _hashes(
+        data, sha256="SHA-256 of the pictures", selection_sha256="SHA-256 of the selection"
+    )
+
+
+def _by_class(summary: Summary, most: int = 12) -> str:
+    """`cat 33, dog 32`: how many images of each label there are, the commonest first."""
+    counted = Counter(one.label for one in summary.results if one.label is not None)
+    shown = [f"{words.shorten(name, 30)} {count:,}" for name, count in counted.most_common(most)]
+    more = len(counted) - len(shown)
+    return ", ".join(shown) + (f" and {words.plural(more, 'class', 'classes')} more" if more else "")
+
+
+_SPELLED = {
+    "numpy": "NumPy",
+    "tensorflow": "TensorFlow",
+    "jax": "JAX",
+    "torch": "PyTorch",
+    "gpu": "GPU",
+}
 
 
 def _device(summary: Summary) -> Iterable[Row]:
     for name, value in section(summary.manifest, "environment").items():
         if value:
-            yield Row(str(name).replace("_", " ").capitalize(), str(value))
+            term = _SPELLED.get(str(name), str(name).replace("_", " ").capitalize())
+            yield Row(term, _SPELLED.get(str(value), str(value)))
     tool = section(summary.manifest, "tool")
     if tool:
         yield Row("Tool", f"{tool.get('name', '')} {tool.get('version', '')}".strip())
@@ -168,14 +191,42 @@ def _hashes(card: dict[str, Any], **terms: str) -> Iterable[Row]:
 
 
 def checks(summary: Summary) -> list[dict[str, str]]:
-    """The checks before the attack, the worst first."""
+    """The checks before the attack that no diagnostic repeats, the worst first."""
     found = []
+    told = {d.id for d in summary.diagnostics if d.status != "skipped"}
     for entry in summary.manifest.get("preflight") or ():
+        if str(entry.get("id", "")).partition("-")[0] in told:
+            continue
         severity = str(entry.get("severity", "note"))
         known = severity if severity in _SEVERITIES else "note"
         said = {"id": str(entry.get("id", "")), "sentence": str(entry.get("sentence", ""))}
         found.append({"severity": known, **said})
     return sorted(found, key=lambda one: _SEVERITIES.index(one["severity"]))
+
+
+_THREATS = ("rotation", "light and weather", "crops", "stickers", "photographs of prints")
+
+
+def _untried(summary: Summary) -> str:
+    """What the attacks did, and which threats they leave out."""
+    names = {row.name for row in summary.attacked}
+    done = set()
+    if "spatial" in names:
+        done |= {"rotation"}
+    if "corruptions" in names:
+        done |= {"light and weather"}
+    if "patch" in names:
+        done |= {"stickers"}
+    tried = {
+        "free": "turned, shifted or spoiled pictures",
+        "l0": "changes of a few pixels",
+    }.get(summary.norm, "small changes of pixels")
+    *most, last = [one for one in _THREATS if one not in done]
+    others = f"{', '.join(most)} and {last}"
+    return (
+        f"Tried were {tried} at the size the model takes. {others.capitalize()} are other threats"
+        + (", and so are small changes of pixels." if summary.norm == "free" else ".")
+    )
 
 
 def limits(summary: Summary) -> list[str]:
@@ -185,8 +236,7 @@ def limits(summary: Summary) -> list[str]:
         "more steps, more restarts or another attack; an image that flipped has flipped.",
         "The interval says how well these images stand for others drawn in the same way. It says "
         "nothing of how strong the attack was.",
-        "Tried were small changes of pixels at the size the model takes. Rotation, light, crops, "
-        "stickers and photographs of prints are other threats.",
+        _untried(summary),
     ]
     rate = summary.overall.flip_rate
     if rate.low is not None and rate.high is not None and rate.high - rate.low > _WIDE:

@@ -132,22 +132,6 @@ def _nice(least: float) -> list[float]:
     return found
 
 
-MOST_SQUARES = 2500
-
-
-def squares(looks: Sequence[tuple[str, str]], across: int = 74) -> Markup:
-    """A square an image: (class of the page, tooltip), row by row."""
-    size, gap = 12.0, 3.0
-    shown = looks[:MOST_SQUARES]
-    rows = -(-len(shown) // across) or 1
-    width = min(len(shown), across) * (size + gap) - gap if shown else size
-    drawing = Drawing(width, rows * (size + gap) - gap, "A square for every image", kind="squares")
-    for number, (look, says) in enumerate(shown):
-        x, y = (number % across) * (size + gap), (number // across) * (size + gap)
-        drawing.rect(x, y, size, size, look, says)
-    return drawing.natural().markup()
-
-
 def _apart(
     labels: list[tuple[float, str, str]], gap: float, top: float, bottom: float
 ) -> list[tuple[float, str, str]]:

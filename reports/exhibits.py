@@ -42,11 +42,12 @@ class Bar:
 
 @dataclass(frozen=True)
 class StripStep:
-    """One picture of the strip."""
+    """One picture of the strip; `averaged` by how many pixels a side it was made smaller."""
 
     number: int
     shot: Shot
     bars: tuple[Bar, ...]
+    averaged: int = 1
 
 
 @dataclass(frozen=True)
@@ -153,13 +154,14 @@ def _strip(run: ReadableRun, case: CaseRow, names: tuple[str, ...]) -> tuple[Str
     steps = []
     for step in case.steps:
         try:
-            small, _ = pictures.thumbnail(_read(run, step.png))
+            small, factor = pictures.thumbnail(_read(run, step.png))
         except (RunError, OSError, ValueError, SyntaxError):
             continue
         bars = _bars(step, case, names)
         said = ", ".join(f"{bar.name} {words.percent(bar.share)}" for bar in bars)
         where = f"After step {step.number}" if step.number else "The original"
-        steps.append(StripStep(step.number, _shot(small, f"{where}: {said}", 128), bars))
+        shot = _shot(small, f"{where}: {said}", 128)
+        steps.append(StripStep(step.number, shot, bars, factor))
     return tuple(steps)
 
 

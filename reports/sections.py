@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from markupsafe import Markup
 
-from reports import breakdown, charts, findings, metrics, taxonomy, words
+from reports import breakdown, cards, charts, findings, metrics, taxonomy, words
 from reports.exhibits import Exhibit
 from reports.gate import FAIL, INCONCLUSIVE, PASS, RuleResult, Verdict
 from reports.summary import Pair, Rate, Summary
@@ -19,6 +20,8 @@ UNITS = {
     "l0": "pixels",
     "free": "degrees or severity",
 }
+MOST_SQUARES = 2500
+"""Most images drawn as squares, one each."""
 _LOOKS = {PASS: "pass", FAIL: "fail", INCONCLUSIVE: "open"}
 _RELIABILITY = {
     breakdown.OK: "Sound",
@@ -94,17 +97,37 @@ def figures(summary: Summary, tally: metrics.Tally | None = None) -> list[tuple[
 
 
 def _checked(summary: Summary) -> str:
-    before = [str(f.get("severity")) for f in summary.manifest.get("preflight") or ()]
+    before = [one["severity"] for one in cards.checks(summary)]
     after = [d.status for d in summary.diagnostics if d.status != "skipped"]
     bad = before.count("error") + after.count("fail")
     doubt = before.count("warning") + after.count("warn")
     if not before and not after:
         return "no check was recorded"
     total = words.plural(len(before) + len(after), "check")
+    unasked = len(summary.diagnostics) - len(after)
+    rest = f"; {unasked} not asked" if unasked else ""
     if bad or doubt:
         parts = [f"{bad} failed"] * bool(bad) + [f"{doubt} in doubt"] * bool(doubt)
-        return f"{' and '.join(parts)} of {total}"
-    return f"all of {total} quiet"
+        return f"{' and '.join(parts)} of {total}{rest}"
+    return f"all of {total} quiet{rest}"
+
+
+def standing(summary: Summary, ruled: Verdict) -> str:
+    """The figures beside the verdict as one sentence, for a terminal."""
+    shown = verdict(summary, ruled)
+    rate = shown["rate"]
+    said = []
+    if rate.share is not None and shown["epsilon"] is not None:
+        interval = words.percents(rate.low, rate.high, "-")
+        said.append(
+            f"{shown['name']} {words.percent(rate.share)} at epsilon {shown['epsilon']:g} "
+            f"(95 % interval {interval})"
+        )
+    kept = ("clean accuracy", "reliability")
+    for value, term, rest in figures(summary):
+        if term in kept:
+            said.append(f"{term} {value.lower()} ({rest})")
+    return "; ".join(said) + "."
 
 
 def found(summary: Summary) -> list[dict[str, Any]]:
@@ -122,10 +145,20 @@ def found(summary: Summary) -> list[dict[str, Any]]:
                 "rungs": [],
             },
         )
-        group["rungs"].append(one)
+        group["rungs"].append((one, _cases_of(one, summary)))
     for group in groups.values():
-        group["rungs"].sort(key=lambda f: f.epsilon or 0.0)
+        group["rungs"].sort(key=lambda rung: rung[0].epsilon or 0.0)
     return list(groups.values())
+
+
+def _cases_of(one: findings.Finding, summary: Summary) -> str:
+    """The address, in the page, of the cases a finding rests on; by attack where one alone made it."""
+    if one.epsilon is None or not one.rate:
+        return ""
+    address = f"#status=flipped&epsilon={one.epsilon:g}"
+    if len(one.attacks) == 1 and len(summary.attacks) > 1:
+        address += f"&attack={summary.attacks.index(one.attacks[0])}"
+    return address
 
 
 def rate_rows(summary: Summary) -> list[tuple[str, list[Rate]]]:
@@ -229,11 +262,12 @@ def images(summary: Summary) -> dict[str, Any] | None:
         else:
             rows.append((f"part-{one.status}", one, _WORDS.get(one.status, one.status)))
     shown = [(look, f"{words.shorten(one.name, 60)}: {said}") for look, one, said in rows]
-    counts: dict[str, tuple[str, int]] = {}
-    for look, _, said in rows:
-        counts[look] = (said, counts.get(look, (said, 0))[1] + 1)
-    order = [*looks.values(), *(f"part-{name}" for name in _WORDS)]
-    legend = [(look, *counts[look]) for look in dict.fromkeys(order) if look in counts]
+    # By what is said, not by colour: beyond five epsilons the last ones share a colour.
+    counts = Counter((look, said) for look, _, said in rows)
+    order = [*((look, f"flips within {e:g}") for e, look in looks.items())]
+    order += [(f"part-{name}", said) for name, said in _WORDS.items()]
+    order += [key for key in counts if key not in order]
+    legend = [(*key, counts[key]) for key in order if key in counts]
     by = [len(one.attacks) for one in summary.results if one.smallest_epsilon is not None]
     agree = (
         [(n, by.count(n)) for n in range(1, len(summary.attacks) + 1) if n in by]
@@ -241,9 +275,9 @@ def images(summary: Summary) -> dict[str, Any] | None:
         else []
     )
     return {
-        "chart": charts.squares(shown),
+        "squares": shown[:MOST_SQUARES],
         "legend": legend,
-        "left_out": max(0, len(shown) - charts.MOST_SQUARES),
+        "left_out": max(0, len(shown) - MOST_SQUARES),
         "agree": agree,
     }
 
@@ -267,9 +301,8 @@ def clean(summary: Summary) -> dict[str, Any] | None:
     chart = None
     if sum(right) or sum(wrong):
         said = f"Confidence of {sum(right)} right answers above, of {sum(wrong)} wrong ones below."
-        chart = charts.confidences(
-            right, wrong, ("right answers, upwards", "wrong answers, downwards"), said
-        )
+        down = "wrong answers, downwards" if sum(wrong) else "no wrong answers"
+        chart = charts.confidences(right, wrong, ("right answers, upwards", down), said)
     mistaken = [
         one
         for one in summary.results
@@ -284,15 +317,16 @@ def clean(summary: Summary) -> dict[str, Any] | None:
 
 
 def baselines(summary: Summary) -> dict[str, Any] | None:
-    """What chance did beside the attacks; None where no such attack was run."""
+    """What chance did beside the attacks: those of the run, and the draws of D16; None without either."""
     chance = [row for row in summary.attacked if row.baseline]
-    if not chance:
+    asked = [d.sentence for d in summary.diagnostics if d.id == "D16" and d.status != "skipped"]
+    if not chance and not asked:
         return None
     aimed = [g for g in summary.groups if g.kind != "baseline" and g.epsilon == summary.epsilon]
     best = max((g.flip_rate for g in aimed), key=lambda r: r.share or 0.0, default=None)
     by = {row.label for row in chance}
     only = [r for r in summary.results if r.attacks and set(r.attacks) <= by]
-    return {"rows": chance, "best": best, "only": len(only)}
+    return {"rows": chance, "best": best, "only": len(only), "asked": asked}
 
 
 def confidences(summary: Summary) -> Markup | None:

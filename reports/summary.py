@@ -208,7 +208,9 @@ def summarise(run: ReadableRun) -> Summary:
         smallest_epsilon=metrics.smallest_epsilon(outcomes),
         median_epsilons=breakdown.median_epsilons(manifest),
         attacked=attacked,
-        groups=breakdown.group_rates(outcomes, attacked),
+        groups=breakdown.group_rates(
+            outcomes, attacked, surrogate=isinstance(manifest.get("surrogate"), Mapping)
+        ),
         courses=breakdown.courses(outcomes, attacks),
         confusion=_named(breakdown.confusion(images), names),
         confidence_right=_confidence(images, right=True),

@@ -7,6 +7,7 @@ All of it is in `taxonomy.json`, so that a new edition of a catalogue changes on
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -74,19 +75,35 @@ def weaknesses() -> dict[str, Weakness]:
     }
 
 
+_LOOKING = ("white-box", "score")
+
+
 def is_baseline(name: str, knowledge: str) -> bool:
-    """Whether an attack is chance rather than an attacker: it knows nothing, or is named so."""
-    parts = name.lower()
-    return knowledge == "none" or any(word in parts for word in _data()["baselines"])
+    """Whether an attack is chance rather than an attacker: it knows nothing, or is a kind of noise.
+
+    What looks at gradients or probabilities aims, whatever its name.
+    """
+    if knowledge in _LOOKING:
+        return False
+    return knowledge == "none" or _last_word(name) in _data()["chance"]
 
 
-def kind(name: str, knowledge: str) -> str:
-    """The weakness that a flip by this attack shows."""
+def kind(name: str, knowledge: str, *, surrogate: bool = False) -> str:
+    """The weakness that a flip by this attack shows; `surrogate` says that it looked at another model."""
     if is_baseline(name, knowledge):
         return "baseline"
-    if "transfer" in name.lower() or knowledge == "transfer":
+    if surrogate or "transfer" in name.lower() or knowledge == "transfer":
         return "transfer"
+    if knowledge != "score" and _last_word(name) in _data()["moves"]:
+        return "spatial"
+    if _last_word(name) in _data()["shared"]:
+        return "shared"
     return knowledge if knowledge in weaknesses() else "white-box"
+
+
+def _last_word(name: str) -> str:
+    """`noise` of `gaussian-noise`: of a name's words the last says what kind of thing it is."""
+    return re.split(r"[^a-z]+", name.lower().partition("(")[0].strip())[-1]
 
 
 def severity(low: float, norm: str, epsilon: float, shape: Any) -> Severity:

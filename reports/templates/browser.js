@@ -432,6 +432,14 @@
     show(one);
     if (!quiet) write();
   };
+  // The original by itself, where no other picture is to be shown.
+  const alone = async (number, mine, says) => {
+    const only = $("case-only"), text = await bytes(number).catch(() => "");
+    if (mine !== token || !text) return;
+    only.src = `data:image/png;base64,${text}`;
+    only.alt = says;
+    only.hidden = false;
+  };
   const show = async (one) => {
     const mine = (token += 1);
     title(one);
@@ -443,7 +451,7 @@
     if (one.label !== null) fact(facts, "Labelled", bdi(shorten(className(one.label), 40)));
     if (one.epsilon !== null) fact(facts, one.status === "flipped" ? "Flips within" : "Tried up to", number(one.epsilon));
     if (one.step !== null) fact(facts, "First flip at step", number(one.step));
-    if (one.passes) fact(facts, "Passes", `${number(one.forward)} + ${number(one.backward)}`);
+    if (one.passes) fact(facts, "Passes", one.backward ? `${number(one.forward)} forward, ${number(one.backward)} back` : `${number(one.forward)} forward`);
     if (one.restart) fact(facts, "Restart", number(one.restart));
     const wrong = [...new Set([one.original, one.flip].map((n) => D.problems[n]).filter(Boolean))];
     const warnings = $("case-warnings");
@@ -454,9 +462,11 @@
       $("case-problem").hidden = !text;
       $("case-body").hidden = Boolean(text);
     };
+    $("case-only").hidden = true;
+    if (one.status !== "flipped" && one.original >= 0) alone(one.original, mine, `The original, which the model takes for ${className(one.before)}`);
     if (one.reason) return problem(one.reason);
     if (one.status === "misclassified") return problem(`The model took it for ${className(one.before)}, not ${className(one.label)}, before anything was changed. It was not attacked and counts nowhere as a flip.`);
-    if (one.status !== "flipped") return problem(`No attack step within ${number(one.epsilon)} flipped it${one.passes ? ` in ${number(one.passes)} passes` : ""}. The run keeps pictures of flips only.`);
+    if (one.status !== "flipped") return problem(`No attack step within ${number(one.epsilon)} flipped it${one.passes ? ` in ${number(one.passes)} passes` : ""}.${one.original < 0 ? " The run keeps pictures of flips only." : ""}`);
     if (one.flip < 0 || one.original < 0) return problem("The run kept no pictures of this flip.");
     steps(one);
     try {
@@ -691,6 +701,13 @@
   const measures = () => {
     const { before, after, channels, sizes } = pair, list = $("case-measures"), mine = token;
     list.replaceChildren();
+    // The few that one looks for first, beside the pictures.
+    const beside = $("case-facts"), noise = sizes.psnr === null ? "∞" : `${sizes.psnr.toFixed(2)} dB`;
+    for (const row of beside.querySelectorAll(".measured")) row.parentElement.remove();
+    fact(beside, "Largest change", `${number(sizes.linf)} of 255`, "measured");
+    fact(beside, "PSNR", noise, "measured");
+    fact(beside, "SSIM", "…", "measured b-ssim");
+    fact(beside, "CIEDE2000, mean", "…", "measured b-colour");
     const share = percent(sizes.pixels / sizes.size);
     fact(list, "Changed pixels (L0)", `${number(sizes.pixels, 9)} (${share})`, "m-pixels");
     fact(list, "Changed components (L0)", number(sizes.components, 9), "m-components");
@@ -698,7 +715,7 @@
     fact(list, "Euclidean length (L2)", number(sizes.l2, 5), "m-l2");
     fact(list, "Largest change (L∞)", `${number(sizes.linf)} of 255`, "m-linf");
     fact(list, "Root mean square", number(sizes.rmse), "m-rmse");
-    fact(list, "Peak signal to noise", sizes.psnr === null ? "∞" : `${sizes.psnr.toFixed(2)} dB`, "m-psnr");
+    fact(list, "Peak signal to noise (PSNR)", noise, "m-psnr");
     fact(list, "Structural similarity (SSIM)", "…", "m-ssim");
     fact(list, "Colour difference (CIEDE2000)", "…", "m-colour");
     // The picture first: on large ones this takes a second.
@@ -706,6 +723,8 @@
       if (mine !== token) return;
       const like = ssim(before, after, channels), found = colours(before, after);
       const into = (name, value) => { list.querySelector(`.m-${name}`).textContent = value; };
+      beside.querySelector(".b-ssim").textContent = like === null ? "–" : like.toFixed(5);
+      beside.querySelector(".b-colour").textContent = number(found.mean, 3);
       into("ssim", like === null ? "needs 11 × 11 pixels" : like.toFixed(5));
       into("colour", `mean ${number(found.mean, 3)}, 95th percentile ${number(found.p95, 3)}, largest ${number(found.max, 3)}`);
       Object.assign($("case").dataset, { ssim: like ?? "", colour: found.mean, colour95: found.p95, colourMax: found.max });
@@ -760,14 +779,24 @@
   });
   addEventListener("keyup", (event) => { if (event.key.toLowerCase() === "o") hold(false); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (pair) paintDelta(); });
-  addEventListener("hashchange", () => { if (read()) { filter(); choose(cases[Number(state.case)], true); } });
+  // What an address asks for; without a case of its own the first that its filters leave.
+  const enter = () => {
+    if (!read()) return false;
+    filter();
+    const named = new URLSearchParams(location.hash.slice(1)).has("case");
+    if (!named && shown.length && at() < 0) state.case = shown[0].id;
+    choose(cases[Number(state.case)], true);
+    $("cases").scrollIntoView();
+    return true;
+  };
+  addEventListener("hashchange", enter);
 
   document.documentElement.classList.add("live");
   $("cases").hidden = false;
-  const asked = read();
-  filter();
-  if (!asked && shown.length) state.case = shown[0].id;
-  choose(cases[Number(state.case)], true);
-  if (asked) $("cases").scrollIntoView();
+  if (!enter()) {
+    filter();
+    if (shown.length) state.case = shown[0].id;
+    choose(cases[Number(state.case)], true);
+  }
   document.documentElement.dataset.ready = String(Math.round(performance.now()));
 })();

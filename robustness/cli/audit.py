@@ -371,6 +371,7 @@ def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
     from reports import summarise
     from reports.document import dumps
     from reports.gate import verdict_of
+    from reports.sections import standing
     from robustness.cli.tables import outcome_table
     from robustness.cli.terminal import stdout
     from robustness.store import Run
@@ -385,6 +386,7 @@ def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
     console = stdout()
     console.print(outcome_table(summary))
     console.print(f"\n{summary.sentence}", markup=False, soft_wrap=True)
+    console.print(standing(summary, verdict), markup=False, soft_wrap=True)
     for note in summary.config.get("replaced") or ():
         console.print(f"replaced: {note}.", markup=False, soft_wrap=True)
     for one in summary.manifest.get("diagnostics", ()):

@@ -15,18 +15,24 @@ WHITE, SCORE, DECISION = "white-box", "score", "decision"
 _ATTACKED = [FLIPPED, ROBUST, FAILED]
 
 
+def is_noise(attack: Mapping[str, Any]) -> bool:
+    """Whether an attack, as `run.json` describes it, is noise."""
+    return attack.get("knowledge") == "none" or "noise" in str(attack["name"])
+
+
 @dataclass(frozen=True)
 class Record:
-    """Manifest and tables of a run."""
+    """Manifest and tables of a run; `chance` are the labels of attacks that learn nothing as they go."""
 
     manifest: Mapping[str, Any]
     images: pd.DataFrame
     outcomes: pd.DataFrame
+    chance: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, run: Run) -> Record:
+    def of(cls, run: Run, chance: Iterable[str] = ()) -> Record:
         """Read a run."""
-        return cls(run.manifest, run.images(), run.outcomes())
+        return cls(run.manifest, run.images(), run.outcomes(), frozenset(chance))
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -37,6 +43,16 @@ class Record:
     def attacks(self) -> list[Mapping[str, Any]]:
         """What is known of each attack: name, label, parameters, knowledge."""
         return list(self.config.get("attacks", ()))
+
+    @property
+    def learners(self) -> list[Mapping[str, Any]]:
+        """The attacks that learn from what they see: not noise, grids, or what was fitted before."""
+        return [a for a in self.attacks if a["label"] not in self.chance and not is_noise(a)]
+
+    @property
+    def transferred(self) -> bool:
+        """Whether the attacks looked at another model, and this one only judged."""
+        return bool(self.manifest.get("surrogate"))
 
     def labels(self, *knowledge: str) -> list[str]:
         """The attacks that know so much."""

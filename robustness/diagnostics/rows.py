@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from robustness.diagnostics import Diagnosis, fail, few, ok, skipped, warn
-from robustness.diagnostics.record import DECISION, SCORE, WHITE, Record
+from robustness.diagnostics.record import DECISION, SCORE, WHITE, Record, is_noise
 from robustness.shares import wilson
 from robustness.store import FAILED, FLIPPED, ROBUST
 
@@ -110,9 +110,12 @@ def single_step(record: Record) -> Diagnosis:
 
 def black_box(record: Record) -> Diagnosis:
     """D14: who sees no gradient flips nothing that who sees it does not."""
+    if record.transferred:
+        return skipped("D14", "The attacks looked at another model, so none saw this one's gradient.")
     black, white = record.labels(*_BLACK), record.labels(WHITE)
     if not black or not white:
-        return skipped("D14", "It takes a white-box attack and a score or decision based one.")
+        why = "It takes a white-box attack and a score or decision based one; --thorough adds one."
+        return skipped("D14", why)
     missed = (record.flipped(black) - record.flipped(white)) & record.tried(white)
     readable = int(record.images.clean_class.notna().sum())
     drop = len(missed) / readable if readable else 0.0
@@ -137,7 +140,9 @@ def transfer(record: Record) -> Diagnosis:
     ]
     white = [label for label in record.labels(WHITE) if label not in away]
     if not away or not white:
-        return skipped("D15", "It takes a white-box attack and a transferred one.")
+        why = "No picture was made for another model (--surrogate)."
+        asks = "--thorough attacks this model itself, to compare."
+        return skipped("D15", asks if record.transferred else why)
     both = record.tried(away) & record.tried(white)
     there, here = len(record.flipped(away) & both), len(record.flipped(white) & both)
     if there > here:
@@ -186,7 +191,8 @@ def accuracy(record: Record) -> Diagnosis:
     chance = 1 / max(2, record.classes)
     declared = record.manifest.get("data", {}).get("declared_accuracy")
     said = (
-        f"{right / n:.1%} of {n} images are classified as labelled (95 % {low:.1%} to {high:.1%})"
+        f"{right / n:.1%} of {n} images are classified as labelled (95 % interval {low:.1%} to "
+        f"{high:.1%})"
     )
     evidence = {"right": right, "of": n, "chance": chance, "declared": declared}
     if declared is not None and high < declared:
@@ -247,13 +253,15 @@ def kinds(record: Record) -> Diagnosis:
         for label, mine in flips.items()
         if len(flips) > 1 and not mine - set().union(*(s for n, s in flips.items() if n != label))
     ]
-    tried = sorted({str(a.get("knowledge")) for a in record.attacks} - {"none", "None"})
+    tried = sorted({str(a.get("knowledge")) for a in record.learners} - {"none", "None"})
     left = len(record.survivors)
     evidence = {"kinds": tried, "redundant": redundant, "survivors": left}
     if not left:
         return ok(
             "D24", "Every correct image flips, so another attack could add nothing.", **evidence
         )
+    if not tried:
+        return skipped("D24", "Only attacks that learn nothing from what they see were run.")
     if not set(tried) & set(_BLACK) or len(tried) < 2:
         return warn(
             "D24",
@@ -268,7 +276,7 @@ def queries(record: Record) -> Diagnosis:
     """D25: flips do not still come in at the end of the query budget."""
     climbing = [
         a
-        for a in record.attacks
+        for a in record.learners
         if a.get("knowledge") in _BLACK and a.get("seeks", "any") == "any" and record.survivors
     ]
     if not climbing:
@@ -309,10 +317,6 @@ CHECKS: tuple[Callable[[Record], Diagnosis], ...] = (
 
 def noise_rows(record: Record) -> pd.DataFrame:
     """The flips of attacks that are no attackers but chance."""
-    labels = [
-        a["label"]
-        for a in record.attacks
-        if a.get("knowledge") == "none" or "noise" in str(a["name"])
-    ]
+    labels = [a["label"] for a in record.attacks if is_noise(a)]
     rows = record.outcomes
     return rows[rows.attack.isin(labels) & (rows.status == FLIPPED)]

@@ -11,7 +11,7 @@ from robustness.diagnostics import FAIL, OK, SKIPPED, TITLES, WARN, Diagnosis, s
 from robustness.diagnostics.looks import Sample, diagnose_looks
 from robustness.diagnostics.record import Record
 from robustness.diagnostics.rows import diagnose_rows
-from robustness.diagnostics.trials import Trial, diagnose_trials
+from robustness.diagnostics.trials import TRIALS, Trial, diagnose_trials
 from robustness.images import Entry
 from robustness.plan import Plan
 from robustness.rows import Subject
@@ -36,14 +36,19 @@ def diagnose(
     """Ask everything of a run; the dear questions only if `thorough`. Attacks that run again look
     at the `surrogate`, if there is one. For `run.json`, by number.
     """
-    record = Record.of(run)
+    record = Record.of(run, (a.label for a in plan.attacks if a.baseline))
     sample = sample_of(record, shelf, entries, classifier)
     found: list[Diagnosis] = []
+    total = 1
     if thorough:
         trial = Trial(classifier, plan, record, sample, surrogate)
-        found += diagnose_trials(trial, lambda n, of: progress(Progress("diagnostics", n, of)))
+        total += len(TRIALS)
+        found += diagnose_trials(trial, lambda n, _: progress(Progress("diagnostics", n, total)))
+    else:
+        progress(Progress("diagnostics", 0, total))
     found += diagnose_rows(record)
     found += diagnose_looks(classifier, plan, record, sample, run, thorough=thorough)
+    progress(Progress("diagnostics", total, total))
     return [one.to_dict() for one in merged(found)]
 
 

@@ -15,7 +15,8 @@ from robustness.classifier import Classifier
 from robustness.diagnostics import Diagnosis, fail, few, ok, skipped, warn
 from robustness.diagnostics.controls import break_control, masked_control_is_flagged
 from robustness.diagnostics.looks import Sample, margin
-from robustness.diagnostics.record import WHITE, Record
+from robustness.diagnostics.record import DECISION, SCORE, WHITE, Record
+from robustness.diagnostics.rows import MASKING
 from robustness.errors import SettingError
 from robustness.plan import Plan
 from robustness.rows import Place, Rows, Subject
@@ -80,7 +81,7 @@ class Trial:
 def diagnose_trials(
     trial: Trial, heard: Callable[[int, int], None] = lambda done, total: None
 ) -> list[Diagnosis]:
-    """Every diagnostic of this room: D06 to D10, D12, D13, D17, D20 and D22 by trying.
+    """Every diagnostic of this room: D06 to D10, D12 to D15, D17, D20 and D22 by trying.
 
     `heard` is told how many of how many trials are done.
     """
@@ -372,6 +373,70 @@ def one_step(trial: Trial) -> Diagnosis:
     return ok("D13", f"{said}.", only_by_one_step=trial.record.names(flipped))
 
 
+QUERIES = 300
+"""Steps of the black box that is tried on survivors."""
+
+
+def without_gradient(trial: Trial) -> Diagnosis:
+    """D14: an attack that needs no gradient flips nothing that survived those that follow it."""
+    attackers = [a for a in trial.gradient_attacks if not a.baseline]
+    if not attackers or trial.surrogate is not None:
+        return skipped("D14", "No attack followed this model's gradient.")
+    if trial.record.labels(SCORE, DECISION):
+        return skipped("D14", "Attacks without gradients were run already.")
+    if not trial.sample.standing:
+        return ok("D14", "No image survived, so an attack without gradients has nothing to add.")
+    if "square" not in plugins.names(plugins.ATTACKS):
+        return skipped("D14", "The Square attack is not installed.")
+    attack = find("square").made({"steps": QUERIES})
+    try:
+        attack.expect_norm(trial.plan.threat.norm)
+    except SettingError as error:
+        return skipped("D14", str(error))
+    some = trial.sample.standing[:UNBOUNDED]
+    flipped = trial.flips(attack, some, trial.top)
+    readable = int(trial.record.images.clean_class.notna().sum())
+    drop = len(flipped) / readable
+    numbers = {"only_black_box": trial.record.names(flipped), "robust_accuracy_lost": drop}
+    said = f"{QUERIES} steps of Square flip {len(flipped)} of {len(some)} survivors"
+    if drop > MASKING:
+        return warn(
+            "D14",
+            f"{said}: the gradient misleads (gradient masking) or is followed for too few steps, so "
+            "the white-box numbers are too good.",
+            **numbers,
+        )
+    return ok("D14", f"{said}.", **numbers)
+
+
+def own_gradient(trial: Trial) -> Diagnosis:
+    """D15: attacks on this model flip at least as many images as the same attacks on the surrogate."""
+    attacks, some = trial.gradient_attacks, trial.sample.subjects[:TRIED]
+    if trial.surrogate is None:
+        return skipped("D15", "No picture was made for another model (--surrogate).")
+    if not attacks or not some:
+        return skipped("D15", "It takes a gradient attack and a correct image.")
+    direct, here = replace(trial, surrogate=None), set[str]()
+    for attack in attacks:
+        here |= direct.flips(attack, [s for s in some if s.key not in here], trial.top)
+    labels = [a.label for a in attacks]
+    there = trial.record.flipped(labels) & {s.key for s in some}
+    numbers = {"transferred": len(there), "white_box": len(here), "images": len(some)}
+    if len(there) > len(here):
+        return warn(
+            "D15",
+            f"Pictures made for another model flip {len(there)} of {len(some)} images, those made for "
+            f"this one {len(here)}: the gradient of this model misleads (gradient masking).",
+            **numbers,
+        )
+    return ok(
+        "D15",
+        f"Of {len(some)} images transferred pictures flip {len(there)}, the same attacks on this "
+        f"model itself {len(here)}.",
+        **numbers,
+    )
+
+
 def no_budget(trial: Trial) -> Diagnosis:
     """D20: with a budget of nothing an attack changes nothing."""
     some = trial.sample.subjects[:8]
@@ -437,5 +502,8 @@ TRIALS: tuple[Callable[[Trial], list[Diagnosis]], ...] = (
     paths,
     unbounded,
     more_steps,
-    *map(_single, (one_restart_more, one_step, no_budget, controls)),
+    *map(
+        _single,
+        (one_restart_more, one_step, without_gradient, own_gradient, no_budget, controls),
+    ),
 )
