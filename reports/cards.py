@@ -126,7 +126,9 @@ def _target(summary: Summary) -> Iterable[Row]:
         yield Row("Parameters", f"{model['parameters']:,}")
     for note in [*(model.get("findings") or ()), *(model.get("notes") or ())]:
         yield Row("Note", str(note))
-    yield from _hashes(model, file_sha256="SHA-256 of the file", weights_sha256="SHA-256 of the weights")
+    yield from _hashes(
+        model, file_sha256="SHA-256 of the file", weights_sha256="SHA-256 of the weights"
+    )
 
 
 def _data(summary: Summary) -> Iterable[Row]:
@@ -157,7 +159,9 @@ def _by_class(summary: Summary, most: int = 12) -> str:
     counted = Counter(one.label for one in summary.results if one.label is not None)
     shown = [f"{words.shorten(name, 30)} {count:,}" for name, count in counted.most_common(most)]
     more = len(counted) - len(shown)
-    return ", ".join(shown) + (f" and {words.plural(more, 'class', 'classes')} more" if more else "")
+    return ", ".join(shown) + (
+        f" and {words.plural(more, 'class', 'classes')} more" if more else ""
+    )
 
 
 _SPELLED = {

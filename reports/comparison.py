@@ -7,7 +7,6 @@ exact test asks how likely so uneven a split of them is if neither model were be
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -126,7 +125,11 @@ def mcnemar(lost: int, gained: int) -> float:
     min(1, 2 P[X <= min(lost, gained)]), X binomial(lost + gained, 1/2); 1 where nothing differs.
     """
     flips, fewer = lost + gained, min(lost, gained)
-    tail = sum(math.comb(flips, k) for k in range(fewer + 1))
+    # Each binomial coefficient from the last, in whole numbers: exact, and quick for 10,000 images.
+    term = tail = 1
+    for k in range(fewer):
+        term = term * (flips - k) // (k + 1)
+        tail += term
     return min(1.0, 2 * tail / 2**flips)
 
 

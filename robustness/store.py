@@ -140,22 +140,42 @@ class Run:
         """An existing run, to go on with."""
         cls._expect(Path(path))
         (Path(path) / "images").mkdir(exist_ok=True)
-        return cls(Path(path), writable=True)
+        try:
+            run = cls(Path(path), writable=True)
+        except sqlite3.DatabaseError as error:
+            raise _unreadable(Path(path), error) from None
+        return run._whole()
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """An existing run, to read. RunError if it is none."""
         folder = Path(path)
         cls._expect(folder)
-        try:
-            run = cls(folder, writable=False)
-            run._db.execute("SELECT count(*) FROM outcomes").fetchone()
-        except sqlite3.DatabaseError as error:
+        return cls(folder, writable=False)._whole()
+
+    def _whole(self) -> Run:
+        """This run, if its database has every table and column; RunError, naming them, if not."""
+        lost = []
+        for table, (row, _) in _TABLES.items():
+            # The table's name is one of our own three.
+            there = {one[1] for one in self._select(f"PRAGMA table_info({table})")}
+            missing = [f.name for f in fields(row) if f.name not in there]
+            lost += [f"{table}.{name}" for name in missing] if there else [table]
+        if lost:
+            self.close()
             raise RunError(
-                f"{folder / 'run.sqlite'} cannot be read ({error}); expected the database of a run. "
-                "Restore it from a copy, or audit again."
-            ) from None
-        return run
+                f"{self.path / 'run.sqlite'} lacks {', '.join(lost)}: another version of the toolkit "
+                "wrote it, or it was altered. Read it with the version that run.json names, restore "
+                "it from a copy, or audit again."
+            )
+        return self
+
+    def _select(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query; RunError where the database is damaged."""
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise _unreadable(self.path, error) from None
 
     @staticmethod
     def _expect(folder: Path) -> None:
@@ -230,8 +250,8 @@ class Run:
 
     def _frame(self, table: str, order: str) -> pd.DataFrame:
         columns = [f.name for f in fields(_TABLES[table][0])]
-        cursor = self._db.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order}")  # noqa: S608
-        return pd.DataFrame(cursor.fetchall(), columns=columns)
+        rows = self._select(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order}")  # noqa: S608
+        return pd.DataFrame(rows, columns=columns)
 
     def images(self) -> pd.DataFrame:
         """The images, in the order of the audit."""
@@ -248,14 +268,17 @@ class Run:
     def image_rows(self) -> Iterator[ImageRow]:
         """The images one by one, in the order of the audit; memory does not grow with them."""
         columns = [f.name for f in fields(ImageRow)]
-        cursor = self._db.execute(f"SELECT {', '.join(columns)} FROM images ORDER BY position")  # noqa: S608
-        for values in cursor:
-            yield ImageRow(**dict(zip(columns, values, strict=True)))
+        try:
+            cursor = self._db.execute(f"SELECT {', '.join(columns)} FROM images ORDER BY position")  # noqa: S608
+            for values in cursor:
+                yield ImageRow(**dict(zip(columns, values, strict=True)))
+        except sqlite3.DatabaseError as error:
+            raise _unreadable(self.path, error) from None
 
     def settled(self, attack: str, expected: int) -> set[str]:
         """Images whose outcomes under `attack` are complete (`expected` rows) with evidence intact."""
         done: dict[str, list[str | None]] = {}
-        for image, png in self._db.execute(
+        for image, png in self._select(
             "SELECT image, png FROM outcomes WHERE attack = ?", (attack,)
         ):
             done.setdefault(image, []).append(png)
@@ -269,7 +292,7 @@ class Run:
         """The smallest epsilon at which any of `attacks` flips an image, by the image's key."""
         first: dict[str, float] = {}
         for attack in attacks:
-            for image, epsilon in self._db.execute(
+            for image, epsilon in self._select(
                 "SELECT image, min(epsilon) FROM outcomes WHERE attack = ? AND status = ? GROUP BY image",
                 (attack, FLIPPED),
             ):
@@ -278,12 +301,12 @@ class Run:
 
     def count(self, attack: str | None = None, epsilon: float | None = None) -> dict[str, int]:
         """How many outcomes have each status; of one attack, at one epsilon, if given."""
-        rows = self._db.execute(
+        rows = self._select(
             "SELECT status, count(*) FROM outcomes WHERE ? IN (attack, '') AND "
             "(? IS NULL OR epsilon = ?) GROUP BY status",
             (attack or "", epsilon, epsilon),
         )
-        return dict(rows.fetchall())
+        return dict(rows)
 
     def close(self) -> None:
         """Close the database."""
@@ -315,6 +338,13 @@ class Pending:
         if self._rows:
             self._run.add(self._rows)
         self._rows, self._last = [], time.monotonic()
+
+
+def _unreadable(folder: Path, error: sqlite3.DatabaseError) -> RunError:
+    return RunError(
+        f"{folder / 'run.sqlite'} cannot be read ({error}); expected the database of a run. "
+        "Restore it from a copy, or audit again."
+    )
 
 
 def _replace(target: Path, data: bytes) -> None:

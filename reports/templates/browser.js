@@ -434,10 +434,11 @@
   };
   // The original by itself, where no other picture is to be shown.
   const alone = async (number, mine, says) => {
-    const only = $("case-only"), text = await bytes(number).catch(() => "");
+    const only = $("case-only"), image = make("img"), text = await bytes(number).catch(() => "");
     if (mine !== token || !text) return;
-    only.src = `data:image/png;base64,${text}`;
-    only.alt = says;
+    image.src = `data:image/png;base64,${text}`;
+    image.alt = says;
+    only.replaceChildren(image);
     only.hidden = false;
   };
   const show = async (one) => {

@@ -79,11 +79,12 @@ def _table(found: Comparison) -> Table:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("share", "epsilon", "of", "A", "B", "only in A", "only in B", "p"):
-        table.add_column(title, justify="left" if title == "share" else "right")
+        table.add_column(title, justify="left" if title == "share" else "right", no_wrap=True)
     for row in found.pairings:
         shares = [row.before / row.total, row.after / row.total] if row.total else [None, None]
         table.add_row(
-            row.what,
+            # In 80 columns.
+            row.what.replace(" of the images", ","),
             "" if row.epsilon is None else f"{row.epsilon:g}",
             str(row.total),
             *map(percent, shares),

@@ -8,7 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.table import Column
 
 if TYPE_CHECKING:
     from robustness.auditor import Progress as Report
@@ -91,11 +92,18 @@ class Display:
         self._live: Progress | None = None
         if console.is_terminal and console.is_interactive and not quiet:
             self._live = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=24),
-                TextColumn("{task.completed}/{task.total}"),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[said]}", markup=False),
+                # In 80 columns the words are the last to give way.
+                TextColumn(
+                    "{task.description}",
+                    markup=False,
+                    table_column=Column(no_wrap=True, overflow="ellipsis", max_width=24),
+                ),
+                SpinnerColumn("line", style="none", finished_text=" "),
+                BarColumn(bar_width=10),
+                TextColumn("{task.completed}/{task.total}", table_column=Column(no_wrap=True)),
+                TextColumn(
+                    "{task.fields[said]}", markup=False, table_column=Column(no_wrap=True, ratio=1)
+                ),
                 console=console,
             )
 
@@ -114,7 +122,7 @@ class Display:
             return
         left = self._clock.left(report)
         said = ", ".join(part for part in (sentence(report), left) if part)
-        title = "reading and classifying" if report.stage == "clean" else report.stage
+        title = "classifying" if report.stage == "clean" else report.stage
         if self._live:
             if report.stage not in self._tasks:
                 self._tasks[report.stage] = self._live.add_task(title, total=report.total, said="")

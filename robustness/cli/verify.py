@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +12,9 @@ import typer
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
+    from robustness.claims import Fault
     from robustness.verification import Verification
 
 SHOWN = 50
@@ -55,7 +59,8 @@ def verify(
     else:
         console = stdout()
         if found.faults:
-            console.print(_table(found))
+            for part in _listed(found):
+                console.print(part)
             if len(found.faults) > SHOWN:
                 console.print(f"and {len(found.faults) - SHOWN} more; --json names all of them.")
             console.print()
@@ -63,17 +68,22 @@ def verify(
     raise typer.Exit(found.exit_code)
 
 
-def _table(found: Verification) -> Table:
+def _listed(found: Verification) -> Iterator[Text | Table]:
+    """What is wrong, outcome by outcome: a line that says which, then what and how."""
     from rich.table import Table
     from rich.text import Text
 
     from reports.words import shorten
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("image", "attack", "epsilon", "what", "how"):
-        table.add_column(title, overflow="fold")
-    for fault in found.faults[:SHOWN]:
-        epsilon = "" if fault.epsilon is None else f"{fault.epsilon:g}"
-        row = (shorten(fault.name), shorten(fault.attack), epsilon, fault.what)
-        table.add_row(*map(Text, row), Text(shorten(fault.sentence, 400)))
-    return table
+    def outcome(fault: Fault) -> tuple[str, str, str]:
+        epsilon = "" if fault.epsilon is None else f"epsilon {fault.epsilon:g}"
+        return shorten(fault.name), shorten(fault.attack), epsilon
+
+    for where, faults in groupby(found.faults[:SHOWN], outcome):
+        yield Text(", ".join(filter(None, where)) or "the run", style="bold")
+        table = Table.grid(padding=(0, 2))
+        table.add_column(min_width=12)
+        table.add_column(overflow="fold")
+        for fault in faults:
+            table.add_row(Text(f"  {fault.what}"), Text(shorten(fault.sentence, 400)))
+        yield table

@@ -111,7 +111,9 @@ def single_step(record: Record) -> Diagnosis:
 def black_box(record: Record) -> Diagnosis:
     """D14: who sees no gradient flips nothing that who sees it does not."""
     if record.transferred:
-        return skipped("D14", "The attacks looked at another model, so none saw this one's gradient.")
+        return skipped(
+            "D14", "The attacks looked at another model, so none saw this one's gradient."
+        )
     black, white = record.labels(*_BLACK), record.labels(WHITE)
     if not black or not white:
         why = "It takes a white-box attack and a score or decision based one; --thorough adds one."

@@ -203,6 +203,52 @@ def test_the_address_holds_the_state(cases: Browser, run: Path) -> None:
     cases.requests[:] = seen
 
 
+def test_a_finding_leads_to_its_cases(cases: Browser) -> None:
+    """The link of a budget shows just the flips that its count counts, image by image."""
+    rows = cases.run(
+        "[...document.querySelectorAll('.rungs tr')].map(r => [r.querySelector('a').getAttribute('href'),"
+        " Number(r.cells[1].textContent.split(' ')[0])])"
+    )
+    assert {href for href, _ in rows} == {
+        "#status=flipped&epsilon=2",
+        "#status=flipped&epsilon=4",
+    }
+    for href, count in rows:
+        cases.click(f".rungs a[href='{href}']")
+        cases.until("document.querySelector('#f-status [aria-pressed=true]').dataset.status")
+        names = cases.run(
+            "[...document.querySelectorAll('#tiles .tile')].map(t => t.title.split(':')[0])"
+        )
+        assert len(set(names)) == count
+        assert current_after(cases)["name"] == names[0]
+
+
+def test_the_measures_beside_the_pictures_are_those_below(cases: Browser) -> None:
+    for _ in range(2):
+        cases.until(f"{DONE} && document.querySelector('.b-ssim').textContent !== '…'")
+        beside, below = cases.run(
+            "[['.b-ssim', '.measured'], ['.m-ssim', '.m-linf']].map(p => p.map(s =>"
+            " document.querySelector(s).textContent))"
+        )
+        assert beside == below
+        assert cases.run("document.querySelectorAll('#case-facts .measured').length") == 4
+        cases.run("delete document.getElementById('case').dataset.colour")
+        cases.click("#case-next")
+        current_after(cases)
+
+
+def test_a_case_that_held_shows_the_picture_that_was_kept(cases: Browser) -> None:
+    cases.click("#f-status [data-status=robust]")
+    said = cases.until("document.getElementById('case-problem').textContent")
+    assert "No attack step within 4 flipped it" in said and "flips only" not in said
+    row = current_after(cases)
+    source = cases.until("document.querySelector('#case-only img')?.src")
+    assert source == f"data:image/png;base64,{row['before']}"
+    assert cases.run("document.querySelector('#case-only img').alt").startswith("The original")
+    cases.click("#f-status [data-status=flipped]")
+    cases.until("document.getElementById('case-only').hidden")
+
+
 def test_a_broken_address_breaks_nothing(cases: Browser, run: Path) -> None:
     seen = cases.requests.copy()
     for fragment in (

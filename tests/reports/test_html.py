@@ -92,7 +92,8 @@ def assert_harmless(page: Page) -> None:
                 assert value is not None
                 assert re.fullmatch(r"data:image/png;base64,[A-Za-z0-9+/]+=*", value)
             if name == "href":
-                assert re.fullmatch(r"#[a-z]+", value or "")
+                cases = r"#status=flipped&epsilon=[0-9.]+(&attack=[0-9]+)?"
+                assert re.fullmatch(rf"#[a-z]+|{cases}", value or "")
 
 
 def test_hostile_names_are_text(hostile: Path) -> None:
@@ -253,6 +254,29 @@ def test_grey_and_transparent_pictures(folder: Folder, channels: int) -> None:
     folder.image("a", png=folder.picture(before))
     folder.outcome("a", "flipped", png=folder.picture(after), linf=3.0)
     assert_harmless(page_of(folder.write()))
+
+
+def test_a_strip_that_was_made_smaller_says_so(folder: Folder) -> None:
+    rng = np.random.default_rng(3)
+    before, after = folder.flip("large.jpg", rng=rng, side=400)
+    for step, pixels in enumerate((before, after)):
+        folder.strip("large.jpg", step, folder.picture(pixels), [0.9, 0.1])
+    assert "a pixel here is the mean of 3 × 3" in page_of(folder.write()).text
+
+
+def test_a_strip_of_small_pictures_says_nothing_of_that(mixed: Path) -> None:
+    assert "the mean of" not in page_of(mixed).text
+
+
+def test_chance_is_told_from_the_diagnostic_where_no_noise_was_run(folder: Folder) -> None:
+    said = "100 random changes within epsilon 4 flip 0 of 9 images, none of which survives."
+    folder.manifest["diagnostics"] = [
+        {"id": "D16", "title": "Noise", "status": "ok", "sentence": said, "evidence": {}}
+    ]
+    folder.image("a")
+    folder.outcome("a", "robust")
+    text = page_of(folder.write()).text
+    assert f"Chance beside it Changes of the same size that nobody aimed. {said}" in text
 
 
 def test_many_classes_become_pairs(folder: Folder) -> None:

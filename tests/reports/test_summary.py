@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from reports import Summary, summarise
+from reports import Summary, cards, sections, summarise, taxonomy
+from reports.findings import findings
 from robustness.store import Run
 from tests.reports.folder import Folder
 
@@ -199,3 +200,95 @@ def test_classes_worked_out_again(folder: Folder, mixed: Path) -> None:
         accuracy = found[name, 4.0].robust_accuracy
         assert accuracy is not None
         assert (accuracy.count, accuracy.total) == (readable.count("robust"), len(readable))
+
+
+def finding_rules(folder: Folder) -> set[str]:
+    return {f.weakness.rule for f in findings(summary_of(folder.write()))}
+
+
+@pytest.mark.parametrize(
+    ("name", "knowledge", "rule"),
+    [
+        ("pgd", "white-box", "evasion-white-box"),
+        ("square", "score", "evasion-score-based"),
+        ("hopskipjump", "decision", "evasion-decision-based"),
+        ("gaussian-noise", "decision", "accident"),
+        ("corruptions", "decision", "accident"),
+        ("spatial", "decision", "evasion-spatial"),
+        ("universal", "white-box", "evasion-universal"),
+        ("patch", "white-box", "evasion-universal"),
+        # A name that only contains a word of chance, and what looks before it leaps.
+        ("random-search", "decision", "evasion-decision-based"),
+        ("contrastive", "white-box", "evasion-white-box"),
+        ("noise-aware-noise", "white-box", "evasion-white-box"),
+    ],
+)
+def test_the_weakness_that_an_attack_shows(
+    folder: Folder, name: str, knowledge: str, rule: str
+) -> None:
+    label = f"{name}(steps=4)"
+    folder.manifest["config"]["attacks"] = [
+        {"name": name, "label": label, "knowledge": knowledge, "parameters": {}}
+    ]
+    folder.image("a")
+    folder.outcome("a", "flipped", attack=label)
+    assert finding_rules(folder) == {rule}
+
+
+def test_what_was_found_on_a_surrogate_is_transfer(folder: Folder) -> None:
+    folder.manifest["surrogate"] = {"name": "other", "weights_sha256": "00"}
+    folder.image("a")
+    folder.outcome("a", "flipped")
+    assert finding_rules(folder) == {"evasion-transfer"}
+
+
+def test_every_finding_maps_to_catalogues_and_says_what_to_do() -> None:
+    for name, weakness in taxonomy.weaknesses().items():
+        assert weakness.maps and weakness.fix, name
+        assert {one.scheme for one in weakness.maps} <= set(taxonomy.sources())
+        assert len({w.rule for w in taxonomy.weaknesses().values()}) == len(taxonomy.weaknesses())
+
+
+def test_checks_are_counted_once(folder: Folder) -> None:
+    """A check before the attack that a diagnostic takes over is the same check."""
+    folder.manifest["preflight"] = [
+        {"id": "P01-input", "severity": "ok", "sentence": "So."},
+        {"id": "D01-random-outputs", "severity": "ok", "sentence": "So."},
+        {"id": "X01-own", "severity": "warning", "sentence": "Hm."},
+    ]
+    folder.manifest["diagnostics"] = [
+        {"id": i, "title": i, "status": s, "sentence": "So.", "evidence": {}}
+        for i, s in (("P01", "ok"), ("D01", "ok"), ("D02", "ok"), ("D07", "skipped"))
+    ]
+    folder.image("a")
+    folder.outcome("a", "robust")
+    found = summary_of(folder.write())
+    (row,) = [f for f in sections.figures(found) if f[1] == "reliability"]
+    assert row == ("Warnings", "reliability", "1 in doubt of 4 checks; 1 not asked")
+    assert [c["id"] for c in cards.checks(found)] == ["X01-own"]
+
+
+def test_the_squares_legend_counts_each_epsilon(folder: Folder) -> None:
+    """Seven epsilons share five colours; no count may run into another."""
+    epsilons = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0]
+    for number, first in enumerate(epsilons * 2):
+        folder.image(str(number))
+        for epsilon in epsilons:
+            folder.outcome(str(number), "flipped" if epsilon >= first else "robust", epsilon)
+    found = sections.images(summary_of(folder.write()))
+    assert found is not None
+    assert [(said, count) for _, said, count in found["legend"]] == [
+        (f"flips within {epsilon:g}", 2) for epsilon in epsilons
+    ]
+
+
+def test_the_limits_do_not_name_what_was_tried(folder: Folder) -> None:
+    folder.manifest["config"] |= {
+        "norm": "free",
+        "attacks": [{"name": "spatial", "label": "spatial", "knowledge": "decision"}],
+    }
+    folder.image("a")
+    folder.outcome("a", "robust", attack="spatial")
+    said = " ".join(cards.limits(summary_of(folder.write())))
+    assert "Light and weather, crops, stickers and photographs of prints are other threats" in said
+    assert "so are small changes of pixels" in said and "otation" not in said

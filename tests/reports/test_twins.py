@@ -232,6 +232,27 @@ def test_csv_and_parquet_are_one_table(mixed: Path) -> None:
         assert row["l2"] == rows[row["image"]]["l2"] or pd.isna(row["l2"])
 
 
+def test_parquet_cells_compute_nothing_and_keep_every_row(hostile: Path) -> None:
+    """A data frame of it goes into the next spreadsheet, so its text is as harmless as the CSV's."""
+    file = write("parquet", hostile)
+    frame = pd.read_parquet(file)
+    assert len(frame) == len(rows_of(hostile, "outcomes"))
+    text = ["image", "name", "attack", "label", "predicted", "reason", "adversarial", "png"]
+    for name in text:
+        for cell in frame[name].dropna():
+            assert not re.match(r"\s*[=+\-@|%]", cell), cell
+            assert not any(unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") for c in cell), cell
+    assert "'=cmd|'/C calc'!A0" in set(frame["name"])
+    assert any(name.startswith("x" * 300) for name in frame["name"])
+    # And beside the cells: the file's own description of itself.
+    import pyarrow.parquet
+
+    described = repr(pyarrow.parquet.read_schema(file).metadata)
+    assert "alert(1)" not in described and "calc" not in described
+    csv_names = pd.read_csv(write("csv", hostile), encoding="utf-8-sig")["name"]
+    assert list(csv_names) == list(frame["name"])
+
+
 def test_parquet_without_pyarrow_says_what_to_install(
     mixed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

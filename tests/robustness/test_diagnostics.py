@@ -150,6 +150,49 @@ def test_d08_and_d17_a_flat_model_holds_against_any_change(masked):
     assert (second.id, second.status) == ("D17", "fail")
 
 
+def test_d14_a_black_box_on_what_a_flat_model_kept(masked):
+    """BIM goes nowhere on it, and Square finds the images near the edge."""
+    found = trials.without_gradient(masked.trial)
+    assert found.status == "warn", found
+    assert found.evidence["only_black_box"]
+    black = replace(masked.trial, surrogate=masked.trial.classifier)
+    assert trials.without_gradient(black).status == "skipped"
+
+
+def test_d14_adds_nothing_to_an_attack_that_works(short):
+    """Images 0.5 to 3 counts from the edge, an attack of 8: nothing is left for a black box."""
+    images = np.stack([s.pixels for s in short.trial.sample.subjects])
+    assert len(images) > 20
+    record = replace(
+        short.trial.record, outcomes=short.trial.record.outcomes.assign(status="flipped")
+    )
+    done = replace(short.trial, record=record, sample=replace(short.trial.sample, survivors=0))
+    assert trials.without_gradient(done).status == "ok"
+
+
+def test_d15_what_was_made_for_another_model_flips_more(masked, tmp_path):
+    """The steep twin of a flat model leads where the flat one's own gradient does not."""
+    flat = masked.trial.classifier
+    steep = own(lambda x: two(brightness(x)))
+    bench = masked.trial
+    flipped = trials.Trial(steep, bench.plan, bench.record, bench.sample)
+    away = flipped.flips(BIM(steps=4), bench.sample.subjects, 8.0)
+    assert len(away) > 3
+    rows = bench.record.outcomes
+    rows = rows.assign(
+        status=["flipped" if k in away else s for k, s in zip(rows.image, rows.status, strict=True)]
+    )
+    record = replace(bench.record, outcomes=rows)
+    found = trials.own_gradient(trials.Trial(flat, bench.plan, record, bench.sample, steep))
+    assert (found.status, found.evidence["white_box"]) == ("warn", 0), found
+    assert found.evidence["transferred"] == len(away)
+    # And the other way about: the steep model attacked through the flat one.
+    found = trials.own_gradient(trials.Trial(steep, bench.plan, bench.record, bench.sample, flat))
+    assert found.status == "ok"
+    assert found.evidence["white_box"] == len(away)
+    assert trials.own_gradient(bench).status == "skipped"
+
+
 def test_d16_noise_flips_what_the_attack_does_not(masked):
     found = looks.noise(
         masked.trial.classifier, masked.trial.plan, masked.trial.record, masked.trial.sample,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -213,6 +214,29 @@ def test_d25_a_query_budget_that_ended_too_early():
     assert statuses(late)["D25"] == "warn"
     closest = [PGD, FGSM, SQUARE | {"seeks": "closest"}]
     assert statuses(record(HEALTHY, closest))["D25"] == "skipped"
+
+
+def test_noise_and_grids_are_no_attackers_to_d24_and_no_climbers_to_d25():
+    """A grid of rotations goes from small to large, and noise nowhere: late flips are no warning."""
+    late = {"step": lambda i, a, e: 10 if a in ("spatial", "gaussian-noise") else 3}
+    grid, noise = attack("spatial", "decision"), attack("gaussian-noise", "decision")
+    flips = HEALTHY | {"spatial": {4.0: HALF}, "gaussian-noise": {4.0: HALF}}
+    one = record(flips, [*ALL, grid, noise], columns=late)
+    assert statuses(replace(one, chance=frozenset({"spatial"})))["D25"] == "ok"
+    assert statuses(one)["D25"] == "warn"  # unless the run says that it is a grid
+    alone = record({"pgd": HEALTHY["pgd"], "gaussian-noise": {4.0: set()}}, [PGD, noise])
+    assert found(alone)["D24"].evidence["kinds"] == ["white-box"]
+    only = replace(record({"spatial": {4.0: HALF}}, [grid]), chance=frozenset({"spatial"}))
+    assert statuses(only)["D24"] == "skipped"
+
+
+def test_attacks_on_a_surrogate_say_nothing_of_this_models_gradient():
+    masked = HEALTHY | {"square": {4.0: set(range(60))}}
+    one = record(masked, ALL)
+    away = replace(one, manifest={**one.manifest, "surrogate": {"name": "other"}})
+    assert statuses(one)["D14"] == "warn"
+    assert statuses(away)["D14"] == "skipped"
+    assert "--thorough attacks this model itself" in found(away)["D15"].sentence
 
 
 def test_they_need_no_framework():

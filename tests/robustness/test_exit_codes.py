@@ -1,4 +1,8 @@
-"""Every exit code, reached by a real command: 0 pass, 1 broken, 2 usage, 3 run error, 4, 5."""
+"""Every exit code, reached by a real command: 0 pass, 1 broken, 2 usage, 3 run error, 4, 5.
+
+The first two are processes of their own; the others call what those call, in this one, since each
+process imports TensorFlow anew.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import pytest
 from robustness.pictures import to_png
 from robustness.store import Run
 from tests.robustness.helpers import small_cnn
-from tests.robustness.test_cli import robustness
+from tests.robustness.test_cli import inside, robustness
 
 pytestmark = pytest.mark.slow
 
@@ -90,26 +94,26 @@ def test_1_worse_than_the_baseline(place, passed):
     database.close()
     assert manifest["finished"]
     same = toml(place / "same.toml", '[gate.baseline]\nrun = "sound"\n')
-    done = robustness("audit", "--config", same, "-o", "again", cwd=place)
+    done = inside("audit", "--config", same, "-o", "again", cwd=place)
     assert done.returncode == 0, done.stdout
     worse = toml(place / "worse.toml", '[gate.baseline]\nrun = "better"\n')
-    done = robustness("audit", "--config", worse, "-o", "worse", cwd=place)
+    done = inside("audit", "--config", worse, "-o", "worse", cwd=place)
     assert done.returncode == 1, done.stdout
     assert "no worse than baseline" in done.stdout
 
 
 def test_2_usage(place):
     name = toml(place / "usage.toml", "[[gate.rules]]\nthreshold = 3\n")
-    done = robustness("audit", "--config", name, cwd=place)
+    done = inside("audit", "--config", name, cwd=place)
     assert done.returncode == 2
     assert "usage.toml: gate.rules[0].threshold is 3" in done.stderr
     name = toml(place / "rung.toml", RULE.format(0.1) + "epsilon = 3\n")
-    done = robustness("audit", "--config", name, cwd=place)
+    done = inside("audit", "--config", name, cwd=place)
     assert done.returncode == 2
     assert "not among those audited" in done.stderr
     bad = (place / "usage.toml").read_text().partition("[[gate")[0].replace("= 8", "= 0")
     (place / "steps.toml").write_text(bad)
-    done = robustness("audit", "--config", "steps.toml", cwd=place)
+    done = inside("audit", "--config", "steps.toml", cwd=place)
     assert done.returncode == 2
     assert "steps.toml: attacks[0] (bim): steps=0 is out of range" in done.stderr
 
@@ -118,7 +122,7 @@ def test_3_a_run_that_cannot_go_on(place, passed):
     (place / "sound" / "run.json").rename(place / "kept.json")
     (place / "sound" / "run.json").write_text("{")
     for command in (["report", "sound"], ["verify", "sound"], ["compare", "sound", "sound"]):
-        done = robustness(*command, cwd=place)
+        done = inside(*command, cwd=place)
         assert done.returncode == 3, (command, done.stderr)
         assert "Traceback" not in done.stderr
     (place / "kept.json").replace(place / "sound" / "run.json")
@@ -146,7 +150,7 @@ def test_4_inconclusive_by_the_interval_and_by_a_diagnostic(place, passed):
         share = summarise(run).worst[-1].robust_accuracy
     between = (share.low + share.high) / 2
     name = toml(place / "between.toml", RULE.format(round(between, 6)))
-    done = robustness("audit", "--config", name, "-o", "between", cwd=place)
+    done = inside("audit", "--config", name, "-o", "between", cwd=place)
     assert done.returncode == 4, done.stdout
     assert "verdict: INCONCLUSIVE. 1 of 1 rule undecided" in done.stdout
     # Without a gate, but the model is not what was declared: D21 fails.
@@ -154,7 +158,7 @@ def test_4_inconclusive_by_the_interval_and_by_a_diagnostic(place, passed):
     data = dict(np.load(place / "data.npz"))
     data["labels"][:10] = (data["labels"][:10] + 1) % 3
     np.savez(place / "half.npz", **data)
-    done = robustness(
+    done = inside(
         *("audit", "-m", "model.keras", "-i", "half.npz", "--scaling", "0..1"),
         *("--accuracy", "0.99", "-o", "declared"),
         cwd=place,
@@ -164,7 +168,7 @@ def test_4_inconclusive_by_the_interval_and_by_a_diagnostic(place, passed):
 
 
 def test_5_nothing_evaluated(place):
-    done = robustness(
+    done = inside(
         *("audit", "-m", "model.keras", "-i", "wrong.npz", "--scaling", "0..1", "-o", "none"),
         cwd=place,
     )
@@ -173,7 +177,7 @@ def test_5_nothing_evaluated(place):
 
 
 def test_verify_rerun_and_compare(place, passed):
-    done = robustness("verify", "sound", cwd=place)
+    done = inside("verify", "sound", cwd=place)
     assert done.returncode == 0, done.stderr
     assert "flips hold" in done.stdout
     shutil.copytree(place / "sound", place / "torn")
@@ -181,26 +185,29 @@ def test_verify_rerun_and_compare(place, passed):
         flips = run.outcomes().query("status == 'flipped'")
     file = place / "torn" / flips.png.iloc[0]
     file.write_bytes(to_png(np.zeros((12, 12, 3), np.uint8)))
-    done = robustness("verify", "torn", "--json", cwd=place)
+    done = inside("verify", "torn", "--json", cwd=place)
     assert done.returncode == 1, done.stderr
     assert flips.image.iloc[0] in {f["image"] for f in json.loads(done.stdout)["faults"]}
-    done = robustness("rerun", "sound", "--out", "twice", "--html", "twice.html", "-q", cwd=place)
+    assert inside("report", "sound", "--kind", "json", cwd=place).returncode == 0
+    done = inside(
+        *("rerun", "sound/report.json", "--out", "twice", "--html", "twice.html", "-q"), cwd=place
+    )
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "No difference: all 30 images fare alike" in done.stdout
     assert (place / "twice.html").exists() and (place / "twice" / "report.html").exists()
-    done = robustness("compare", "sound", "declared", cwd=place)
+    done = inside("compare", "sound", "declared", cwd=place)
     assert done.returncode in (2, 3)
     other = small_cnn(10).model
     other.save(place / "other.keras")
-    done = robustness("verify", "sound", "--model", "other.keras", cwd=place)
+    done = inside("verify", "sound", "--model", "other.keras", cwd=place)
     assert done.returncode == 1
     assert "weights have the hash" in done.stdout
 
 
 def test_init_writes_once(tmp_path):
-    assert robustness("init", cwd=tmp_path).returncode == 0
+    assert inside("init", cwd=tmp_path).returncode == 0
     assert (tmp_path / "audit.toml").exists()
-    done = robustness("init", cwd=tmp_path)
+    done = inside("init", cwd=tmp_path)
     assert done.returncode == 2
     assert "--force" in done.stderr
-    assert robustness("init", "--force", cwd=tmp_path).returncode == 0
+    assert inside("init", "--force", cwd=tmp_path).returncode == 0

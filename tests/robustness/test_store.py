@@ -113,6 +113,50 @@ def test_a_damaged_database_says_so(tmp_path):
         Run.open(tmp_path / "run")
 
 
+def without(folder, table, column):
+    database = sqlite3.connect(folder / "run.sqlite")
+    database.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    database.commit()
+    database.close()
+
+
+@pytest.mark.parametrize("way", [Run.open, Run.resume])
+def test_a_database_of_another_version_names_what_it_lacks(tmp_path, way):
+    with Run.create(tmp_path / "run", {}) as run:
+        run.add([outcome()])
+    without(tmp_path / "run", "outcomes", "components")
+    without(tmp_path / "run", "images", "digest")
+    with pytest.raises(
+        RunError, match=r"lacks images\.digest, outcomes\.components: another version"
+    ):
+        way(tmp_path / "run")
+
+
+def test_a_database_without_a_table_says_which(tmp_path):
+    Run.create(tmp_path / "run", {}).close()
+    database = sqlite3.connect(tmp_path / "run" / "run.sqlite")
+    database.execute("DROP TABLE strips")
+    database.commit()
+    database.close()
+    with pytest.raises(RunError, match="lacks strips: another version"):
+        Run.open(tmp_path / "run")
+
+
+def test_damage_beyond_the_first_page_is_said_when_it_is_met(tmp_path):
+    with Run.create(tmp_path / "run", {}) as run:
+        run.add([outcome(str(n)) for n in range(3000)])
+    file = tmp_path / "run" / "run.sqlite"
+    database = sqlite3.connect(file)
+    database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.execute("PRAGMA journal_mode=DELETE")
+    database.close()
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2 :] = b"\xff" * (len(data) - len(data) // 2)
+    file.write_bytes(data)
+    with Run.open(tmp_path / "run") as run, pytest.raises(RunError, match="cannot be read"):
+        run.outcomes()
+
+
 @pytest.mark.parametrize(
     "name", ["../run.json", "images/../../secret", "/etc/hostname", "run.json"]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -45,6 +46,20 @@ def test_a_terminal_gets_a_bar():
         display(progress(20, flipped=5, robust=15))
     assert "\x1b" in out.getvalue()
     assert "robust accuracy 75%" in out.getvalue()
+
+
+@pytest.mark.parametrize("stage", ["clean", "pgd(steps=40)", "apgd-t(steps=100,restarts=5)"])
+def test_a_bar_fits_into_80_columns_and_loses_no_number(stage):
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, force_interactive=True, width=80)
+    said = {"flipped": 123, "robust": 456, "wrong": 7}
+    with terminal.Display(console) as display:
+        display(progress(0, stage=stage))
+        display(progress(19, stage=stage, **said))
+    frames = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue()).replace("\r", "\n").split("\n")
+    last = [frame for frame in frames if frame.strip()][-1]
+    assert len(last) <= 80
+    assert "19/20 123 flipped, robust accuracy 78%, " in last and last.rstrip().endswith(" left")
 
 
 def test_quiet_says_nothing():
