@@ -12,12 +12,16 @@ from reports.summary import Summary
 
 def junit(summary: Summary, verdict: Verdict) -> str:
     """One suite. A case fails exactly where the verdict counts against the run; the element's text
-    says everything, since some readers show nothing else.
+    says everything, since some readers show nothing else. A case is called the same whatever came of
+    it: pipelines tell by the name what fails newly.
     """
     suite = ElementTree.Element("testsuite", {"name": _text(title(summary))})
-    _case(suite, "verdict", verdict.status, verdict.sentence, _kind(verdict))
+    said = f"{verdict.label}: {verdict.sentence}"
+    _case(suite, "verdict", "the run as a whole", said, _kind(verdict))
+    titles = {one.id: f"{one.id} {one.title}" for one in summary.diagnostics}
     for rule in verdict.rules:
-        _case(suite, _text(rule.scope), _named(rule), _said(rule), _came(rule))
+        name = titles.get(rule.name, rule.name) if rule.scope == DIAGNOSTIC else _named(rule)
+        _case(suite, _text(rule.scope), name, _said(rule), _came(rule))
     failed = {r.name for r in verdict.rules if r.scope == DIAGNOSTIC}
     for one in summary.diagnostics:
         if one.id not in failed:

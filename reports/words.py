@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 import math
-import unicodedata
+import re
 from collections.abc import Sequence
 
 from reports.intervals import Share
+from robustness.plaintext import visible
 
-# Controls, invisible formatting (right-to-left overrides), line separators, private, unassigned.
-_HIDDEN = {"Cc", "Cf", "Zl", "Zp", "Co", "Cn", "Cs"}
-_STACKED = 3
 NORM_NAMES = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0", "free": "no norm"}
-
-
-def visible(text: str) -> str:
-    """`text` with every character that hides, breaks or reorders text shown as its code.
-
-    Piles of combining marks are shown so too from the fourth on: they paint over other lines.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    shown, marks = [], 0
-    for character in text:
-        category = unicodedata.category(character)
-        marks = marks + 1 if category in ("Mn", "Me") else 0
-        hidden = category in _HIDDEN or marks > _STACKED
-        shown.append(f"⟨U+{ord(character):04X}⟩" if hidden else character)
-    return "".join(shown)
 
 
 def shorten(text: str, most: int = 48) -> str:
@@ -58,8 +40,8 @@ def percents(low: float | None, high: float | None, dash: str = "–") -> str:
 
 
 def together(text: str) -> str:
-    """`text` with its units kept on the line of their numbers, for a page."""
-    return text.replace(" %", "\N{NO-BREAK SPACE}%")
+    """`text` with its units kept on the line of their numbers, for a page: `3.5%` and `3.5 %` alike."""
+    return re.sub(r"(?<=\d) ?%", "\N{NO-BREAK SPACE}%", text)
 
 
 def number(value: float | None, digits: int = 4) -> str:

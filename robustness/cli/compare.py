@@ -41,7 +41,7 @@ def compare(
         said = f"page: {write_comparison(found, html)}"
         stderr().print(said, markup=False, soft_wrap=True)
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+        typer.echo(json.dumps(found.to_dict()))
     else:
         show(found)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from robustness.plaintext import printable, visible
+
 if TYPE_CHECKING:
     from reports import Summary
 
@@ -26,7 +28,7 @@ def outcome_table(summary: Summary) -> Table:
         share = rate.tally.flip_rate
         known = share.share is not None and share.low is not None and share.high is not None
         table.add_row(
-            Text(rate.attack or "all together"),
+            Text(printable(visible(rate.attack or "all together"))),
             f"{rate.epsilon:g}",
             str(share.count),
             str(share.total),

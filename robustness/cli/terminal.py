@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Column
+
+from robustness.plaintext import printable, visible
 
 if TYPE_CHECKING:
     from robustness.auditor import Progress as Report
@@ -17,9 +19,17 @@ if TYPE_CHECKING:
 PLAIN_SECONDS = 10.0
 
 
+class Plain(Console):
+    """A console on which no text acts: not as colours, not as a command of the terminal or of a log."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Print; what is a string is made printable first. Tables and texts see to it themselves."""
+        super().print(*(printable(o) if isinstance(o, str) else o for o in objects), **how)
+
+
 def stdout() -> Console:
     """Where results go."""
-    return Console(highlight=False, emoji=False, force_terminal=_terminal())
+    return Plain(highlight=False, emoji=False, force_terminal=_terminal())
 
 
 def _terminal() -> bool | None:
@@ -29,7 +39,7 @@ def _terminal() -> bool | None:
 
 def stderr() -> Console:
     """Where progress and errors go."""
-    return Console(stderr=True, highlight=False, emoji=False, force_terminal=_terminal())
+    return Plain(stderr=True, highlight=False, emoji=False, force_terminal=_terminal())
 
 
 def wake_backend() -> None:
@@ -122,7 +132,7 @@ class Display:
             return
         left = self._clock.left(report)
         said = ", ".join(part for part in (sentence(report), left) if part)
-        title = "classifying" if report.stage == "clean" else report.stage
+        title = "classifying" if report.stage == "clean" else visible(report.stage)
         if self._live:
             if report.stage not in self._tasks:
                 self._tasks[report.stage] = self._live.add_task(title, total=report.total, said="")

@@ -55,7 +55,7 @@ def verify(
 
         found = recompute(opened, model_of(manifest, model, trust_model))
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+        typer.echo(json.dumps(found.to_dict()))
     else:
         console = stdout()
         if found.faults:

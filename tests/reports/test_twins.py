@@ -343,6 +343,25 @@ def test_junit_fails_as_the_verdict_does(
     assert log["invocations"][0]["exitCode"] == verdict["exit_code"]
 
 
+def test_junit_calls_a_case_the_same_whatever_came_of_it(folder: Folder, tmp_path: Path) -> None:
+    """A pipeline tells by its name what fails newly."""
+
+    def names(where: Folder, flips: int, status: str) -> list[tuple[str | None, str | None]]:
+        gated(where, 0.5)
+        where.manifest["diagnostics"] = [
+            {"id": "D01", "title": "Alike", "status": status, "sentence": "So.", "evidence": {}}
+        ]
+        for number in range(40):
+            where.image(str(number))
+            where.outcome(str(number), "flipped" if number < flips else "robust")
+        return sorted((c.get("classname"), c.get("name")) for c in suite_of(where.write()))  # type: ignore[type-var]
+
+    good = names(folder, 1, "ok")
+    assert names(Folder(tmp_path / "bad"), 39, "fail") == good
+    assert ("verdict", "the run as a whole") in good
+    assert ("diagnostic", "D01 Alike") in good
+
+
 def test_junit_parses_with_hostile_names(hostile: Path) -> None:
     suite = suite_of(hostile)
     assert suite.get("name") == "<script>alert(1)</script>"

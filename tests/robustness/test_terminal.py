@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+import unicodedata
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from robustness.cli import terminal
+from tests.reports.folder import Folder
+from tests.reports.hostile import fill
 
 
 def progress(done: int, *, stage: str = "pgd", **counts: int) -> SimpleNamespace:
@@ -60,6 +64,37 @@ def test_a_bar_fits_into_80_columns_and_loses_no_number(stage):
     last = [frame for frame in frames if frame.strip()][-1]
     assert len(last) <= 80
     assert "19/20 123 flipped, robust accuracy 78%, " in last and last.rstrip().endswith(" left")
+
+
+def test_no_name_acts_on_the_terminal_or_on_the_log(tmp_path, monkeypatch, capsys):
+    """The end of an audit whose every name is hostile, as a log sees it."""
+    from reports import write_html
+    from robustness.cli import audit, compare
+
+    run = fill(Folder(tmp_path / "run"))
+    manifest = json.loads((run / "run.json").read_text())
+    bad = "\n::error file=a.py::x\x1b]0;y\x07\u202e"
+    manifest["config"]["attacks"][0]["name"] = bad
+    for one in manifest["diagnostics"]:
+        one["sentence"] += bad
+    manifest["gate"] = {
+        "rules": [{"name": bad, "metric": "robust_accuracy", "threshold": 1.0}],
+        "suppressions": [],
+        "baseline": None,
+    }
+    (run / "run.json").write_text(json.dumps(manifest))
+    monkeypatch.setenv("CI", "1")
+    result = SimpleNamespace(path=run, report=lambda kind: write_html(run))
+    audit._show(result, ["html"], False)
+    compare.compare(run, run)
+    terminal.stderr().print(f"error: {bad}", markup=False)
+    with terminal.Display(terminal.stderr()) as display:
+        display(progress(20, stage=bad, flipped=20))
+    said = "".join(capsys.readouterr())
+    assert "verdict: FAIL" in said and "file=a.py" in said
+    for line in said.split("\n"):
+        assert not line.lstrip().startswith("::"), line
+        assert not {unicodedata.category(c) for c in line} & {"Cc", "Cf"}, line
 
 
 def test_quiet_says_nothing():
