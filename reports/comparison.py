@@ -19,6 +19,8 @@ from reports.summary import section
 from robustness.errors import RunError, SettingError
 from robustness.store import Run
 
+ROBUST_ACCURACY = "robust accuracy"
+
 
 @dataclass(frozen=True)
 class Side:
@@ -103,15 +105,17 @@ class Comparison:
 
     @property
     def sentence(self) -> str:
-        """In short, at the largest epsilon."""
+        """In short, at the epsilon where the fates of most images differ, of equals the largest."""
         if not self.differs:
             return f"No difference: all {self.images:,} images fare alike in both runs."
-        last = self.pairings[-1].epsilon
-        flipped = sum(m.epsilon == last for m in self.newly_flipped)
-        robust = sum(m.epsilon == last for m in self.newly_robust)
+        judged = [p for p in self.pairings if p.what == ROBUST_ACCURACY and p.epsilon is not None]
+        moved = Counter(m.epsilon for m in (*self.newly_flipped, *self.newly_robust))
+        most = max(judged, key=lambda p: (moved[p.epsilon or 0.0], p.epsilon))
+        flipped = sum(m.epsilon == most.epsilon for m in self.newly_flipped)
+        robust = sum(m.epsilon == most.epsilon for m in self.newly_robust)
         return (
             f"Of {words.plural(self.images, 'image')}, {flipped:,} flip newly and {robust:,} no "
-            f"longer flip at epsilon {last:g}. {self.pairings[-1].sentence}"
+            f"longer flip at epsilon {most.epsilon:g}. {most.sentence}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -276,7 +280,7 @@ def _at(a: Side, b: Side, epsilon: float) -> list[Pairing]:
             Counter((x == FLIPPED, y == FLIPPED) for x, y in judged),
         ),
         _pairing(
-            "robust accuracy", epsilon, Counter((x == ROBUST, y == ROBUST) for x, y in readable)
+            ROBUST_ACCURACY, epsilon, Counter((x == ROBUST, y == ROBUST) for x, y in readable)
         ),
     ]
 

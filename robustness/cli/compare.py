@@ -78,7 +78,7 @@ def _table(found: Comparison) -> Table:
     from reports.words import percent
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("share", "epsilon", "of", "A", "B", "only in A", "only in B", "p"):
+    for title in ("share", "epsilon", "of", "A", "B", "only A", "only B", "p"):
         table.add_column(title, justify="left" if title == "share" else "right", no_wrap=True)
     for row in found.pairings:
         shares = [row.before / row.total, row.after / row.total] if row.total else [None, None]

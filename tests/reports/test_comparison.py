@@ -88,6 +88,15 @@ def test_pairs_are_counted(two: tuple[Path, Path]) -> None:
     assert json.loads(json.dumps(found.to_dict()))["images"] == 65
 
 
+def test_the_sentence_is_about_the_epsilon_where_most_differ(tmp_path: Path) -> None:
+    """At the largest everything flips in both; what differs differs at the smaller one."""
+    a = {f"i{n}": [ROBUST if n < 9 else FLIPPED, FLIPPED] for n in range(40)}
+    b = a | {f"i{n}": [FLIPPED, FLIPPED] for n in range(7)}
+    found = compare(run_of(tmp_path / "a", a), run_of(tmp_path / "b", b))
+    assert "7 flip newly and 0 no longer flip at epsilon 1" in found.sentence
+    assert "Robust accuracy at epsilon 1: 22.5 % in A, 5.0 % in B" in found.sentence
+
+
 def test_a_run_compared_with_itself(two: tuple[Path, Path]) -> None:
     found = compare(two[0], two[0])
     assert not found.differs
