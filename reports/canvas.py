@@ -166,17 +166,48 @@ def ticks(low: float, high: float) -> list[tuple[float, str]]:
     return [(i * step, f"{i * step + 0.0:.{digits}f}") for i in range(first, last + 1)]
 
 
-def save(draw: Callable[[int], Image.Image], count: int, path: str | Path) -> None:
-    """Write frames 0 .. count - 1 as a .gif that dwells on the last, or the last as a .png."""
+def writable(path: str | Path) -> Path:
+    """`path`, if a picture can be written there; SettingError if not. Ask before a long computation."""
     target = Path(path)
     if target.suffix.lower() not in (".gif", ".png"):
         raise SettingError(f"--plot {target.name}; expected a name that ends in .gif or .png.")
     if not target.parent.is_dir():
         raise SettingError(f"The folder {target.parent} does not exist; make it first.")
+    return target
+
+
+def _palette(picture: Image.Image) -> Image.Image:
+    """The canvas's own colours, paler where lines are smoothed, and what else `picture` holds.
+
+    Left to itself, quantising merges the few pixels of one thin line with another line's colour.
+    """
+    own = np.array([INK, QUIET, *SERIES], "float64")
+    shares = np.linspace(0.0, 1.0, 7)[1:, None, None]
+    kept = (np.array(PAPER) + shares * (own - np.array(PAPER))).round().astype(int).reshape(-1, 3)
+    fixed = [*PAPER, *FAINT, *kept.ravel().tolist()]
+    rest = picture.quantize(256 - len(fixed) // 3).getpalette() or []
+    palette = Image.new("P", (1, 1))
+    palette.putpalette((fixed + rest)[:768])
+    return palette
+
+
+def _indexed(picture: Image.Image, palette: Image.Image) -> Image.Image:
+    found = picture.quantize(palette=palette, dither=Image.Dither.NONE)
+    # Pillow looks colours up by their upper bits, which makes paper a little grey.
+    paper = np.all(np.asarray(picture) == PAPER, axis=2)
+    found.putdata(np.where(paper, 0, np.asarray(found)).ravel().tolist())
+    return found
+
+
+def save(draw: Callable[[int], Image.Image], count: int, path: str | Path) -> None:
+    """Write frames 0 .. count - 1 as a .gif that dwells on the last, or the last as a .png."""
+    target = writable(path)
     if target.suffix.lower() == ".png":
         draw(count - 1).save(target)
         return
     chosen = np.unique(np.linspace(0, count - 1, min(count, _FRAMES)).round().astype(int))
-    frames = [draw(int(i)).quantize(96) for i in chosen]
+    drawn = [draw(int(i)) for i in chosen]
+    palette = _palette(drawn[-1])
+    frames = [_indexed(picture, palette) for picture in drawn]
     times = [80] * (len(frames) - 1) + [2000]
     frames[0].save(target, save_all=True, append_images=frames[1:], duration=times, loop=0)

@@ -61,6 +61,7 @@ def regression(
       robustness solve regression heights.csv --x Height --y Weight --standardize \\
         --compare sgd,rmsprop,adam --plot compare.gif
     """
+    _picture(plot)
     from robustness.errors import SettingError
     from robustness.optimization import regression as solver
     from robustness.optimization.logistic import logistic as fit_logistic
@@ -223,10 +224,11 @@ def spread(
       robustness solve spread --count 24 --dim 4 --save cell.npy
       robustness solve spread --count 12 --dim 3 --power 1
     """
-    from robustness.optimization import spreading
-
+    _picture(plot)
     if save is not None:
         _writable(save)
+    from robustness.optimization import spreading
+
     result = spreading.spread(
         count,
         dim,
@@ -256,6 +258,13 @@ def spread(
         path = result.path if result.path is not None else result.vectors[None]
         plot_spread(plot, path, math.degrees(result.bound.angle), f"{count} in {dim}-D by {loss}")
         typer.echo(f"wrote {plot}")
+
+
+def _picture(path: Path | None) -> None:
+    from reports.canvas import writable
+
+    if path is not None:
+        writable(path)
 
 
 def _writable(path: Path) -> None:

@@ -1,11 +1,13 @@
 """Unit vectors as far apart as possible: spherical codes, Thomson's problem, and around fixed ones.
 
-The best method, `loss="energy"`, has two parts, both programs of the one loop. First the energy
-``sum 1 / distance**p`` is lowered with p annealed upward, from many starts that share a batch.
-Then the max-min problem itself is solved by the exponential method of multipliers (Kort and
-Bertsekas 1972): at a fixed large p the pairs get weights, multiplied each round by what the pair
-contributes; the weights converge to the multipliers of the active contacts, and the vectors to a
-point that satisfies the conditions of a maximum, to about 1e-11. Nothing has to guess the contacts.
+The best method, `loss="energy"`, is made of programs of the one loop. First the energy
+``sum 1 / distance**p`` is lowered with p annealed upward, from many starts that share a batch. Then
+the max-min problem itself is solved. Small codes: of hundreds of starts, annealed in haste, the
+best are parted by linear programs (`parting`). Large ones: few starts, and the exponential method of
+multipliers (Kort and Bertsekas 1972): at a fixed large p the pairs get weights, multiplied each
+round by what the pair contributes; the weights converge to the multipliers of the active contacts, and
+the vectors to a point that satisfies the conditions of a maximum, to about 1e-11. Nothing has to
+guess the contacts.
 
 The other losses are the article's, lowered with any Keras optimizer.
 """
@@ -26,6 +28,7 @@ from robustness.optimization import packing
 from robustness.optimization.bounds import Bound, best_bound
 from robustness.optimization.descent import CONVERGED, Step, minimize
 from robustness.optimization.packing import directions
+from robustness.optimization.parting import EXACT, Parted, part
 from robustness.optimization.quasi_newton import Stage, minimize_rows
 
 LOSSES: dict[str, Callable[[Any], Any]] = {
@@ -35,6 +38,21 @@ LOSSES: dict[str, Callable[[Any], Any]] = {
 }
 """The article's three losses by name; "energy" is the fourth, with a method of its own."""
 
+_SPENT = "stages spent before the conditions of an optimum held"
+_SWEEP = (4.0, 32.0, 256.0)
+"""The exponents of a sweep. Its codes need not settle: only the best are gone on with."""
+_SWEPT = 25
+"""Evaluations in a stage of a sweep."""
+_SHAKES, _SHAKEN, _KEPT = 5, 256, 8
+"""Sweeps of shaken codes after the first, how many starts each has, and of how many codes at most."""
+_FAR = (0.1, 0.15, 0.25)
+"""How far a vector is shaken, as a share of the smallest angle."""
+_ROUGH = 1e-6
+"""How exactly, in cosine, codes are parted before one is chosen."""
+_SWEEPING = 2_500_000
+"""Pairs that all starts of a sweep may hold, so that it takes seconds."""
+_PARTING = 700
+"""Free numbers up to which linear programs are the better polish; they know rattlers too."""
 _POWERS = (1.0, 8.0, 2.0, 32.0)
 """Where the annealing of start 0, 1, 2, ... begins: gentle and harsh ones find different codes."""
 _LAST_POWER = 1024.0
@@ -53,8 +71,8 @@ class Spread:
     """Vectors (count, dim) and how far apart they are; angles in degrees.
 
     `energy` is ``sum over pairs of distance**-power``. `history` holds the smallest angle, along the
-    steps of the article's losses, or after each stage of the energy. `path` (frames, count, dim),
-    where it was asked for, is how the vectors moved.
+    steps of the article's losses, or after each stage of the energy and each linear program. `path`
+    (frames, count, dim), where it was asked for, is how the vectors moved.
     """
 
     vectors: np.ndarray
@@ -105,7 +123,8 @@ def spread(
     start: (count, dim), a warm start: the first of the starts.
     fixed: (others, dim), vectors that stay; the new ones keep away from them too.
     antipodal: keep away from the negatives as well (lines instead of vectors).
-    steps: of the article's losses (500), or evaluations in one stage of the energy (150).
+    steps: of the article's losses (500), or evaluations in one stage of the energy: 25 in the sweep
+        of a small code, 150 otherwise.
     optimizer, learning_rate: of the article's losses; see `descent.minimize`.
     path: keep every step's vectors of the winner.
     """
@@ -118,7 +137,7 @@ def spread(
         only = _starts(problem, seed, start, 1)[0]
         return _result(problem, only, [], CONVERGED, 1.0, None)
     if loss == "energy":
-        return _by_energy(problem, power, seed, restarts, start, steps or 150, path)
+        return _by_energy(problem, power, seed, restarts, start, steps, path)
     if loss not in LOSSES:
         known = ", ".join(["energy", *LOSSES])
         raise SettingError(f"loss={loss!r} is not known; expected one of {known}.")
@@ -281,19 +300,21 @@ class _Schedule:
     problem: _Problem
     power: float | None
     bound: float
+    warm: bool = False
     best: float = np.inf
     angles: dict[int, list[float]] = field(default_factory=dict)
     polished: dict[int, bool] = field(default_factory=dict)
 
     def first(self, job: int) -> float:
-        return self.power or _POWERS[job % len(_POWERS)]
+        # From low powers on, nothing of a warm start would be left.
+        annealed = 0.25 * _LAST_POWER if self.warm and job == 0 else _POWERS[job % len(_POWERS)]
+        return self.power or annealed
 
     def renew(self, stage: Stage) -> tuple[np.ndarray, ...] | None:
         """The next exponent, or the next multipliers, or None: finished or hopeless."""
         cosines = self.problem.cosines(_unit(stage.point))
         largest = float(np.max(cosines))
-        angle = math.degrees(math.acos(min(1.0, max(-1.0, largest))))
-        self.angles.setdefault(stage.job, []).append(angle)
+        self.angles.setdefault(stage.job, []).append(_degrees(largest))
         fixed, weights, power = stage.data
         if self.power is not None:
             self.polished[stage.job] = stage.status == CONVERGED
@@ -333,13 +354,176 @@ def _by_energy(
     seed: int,
     restarts: int | None,
     start: Any,
-    steps: int,
+    steps: int | None,
     path: bool,
 ) -> Spread:
     if power is not None and not (math.isfinite(power) and power > 0):
         raise SettingError(f"power={power:g}; expected a number above 0.")
+    if power is None and problem.count * (problem.dim - 1) <= _PARTING:
+        return _by_parting(problem, seed, restarts, start, steps or _SWEPT, path)
+    return _by_multipliers(problem, power, seed, restarts, start, steps or 150, path)
+
+
+@dataclass(frozen=True)
+class _Code:
+    """A code that was parted, where it began, and its smallest angle on the way (degrees)."""
+
+    parted: Parted
+    begin: np.ndarray
+    powers: tuple[float, ...]
+    angles: list[float]
+
+
+def _by_parting(
+    problem: _Problem, seed: int, restarts: int | None, start: Any, steps: int, path: bool
+) -> Spread:
+    """Sweeps of many starts in haste, each followed by linear programs for the best of them.
+
+    The first sweep is of random starts, the others of the best codes so far, shaken: some optima are
+    hardly ever met from afar, but lie next to good ones.
+    """
+    size, count = problem.pairs.size, problem.count
+    bound = best_bound(count + len(problem.fixed), problem.dim, antipodal=problem.antipodal)
+    enough = math.cos(bound.angle) + 1e-12 if bound.exact else -2.0
+    most = int(np.clip(4000 // (count * (problem.dim - 1)), 4, 16))
+    usual = 8 if bound.exact else int(np.clip(_SWEEPING // size, 16, max(16, count**2)))
+    number = restarts or usual
+    rough = EXACT if bound.exact else _ROUGH
+
+    def refine(begin: np.ndarray, powers: tuple[float, ...]) -> list[_Code]:
+        points, angles = _sweep(problem, begin, powers, steps)
+        best = np.argsort([-ways[-1] for ways in angles], kind="stable")[:most]
+        found = part([points[i] for i in best], problem.cosines, problem.fixed, enough, rough)
+        return [
+            _Code(one, begin[i], powers, angles[i]) for one, i in zip(found, best, strict=False)
+        ]
+
+    begin = _starts(problem, seed, start, number)
+    codes: list[_Code] = []
+    if start is not None:  # what was given counts as it is, too
+        given = part(begin[:1], problem.cosines, problem.fixed)[0]
+        codes.append(_Code(given, begin[0], (), []))
+    codes += refine(begin, _SWEEP)
+    for turn in range(_SHAKES):
+        best = min(code.parted.largest for code in codes)
+        if best <= enough or _agreed([code.parted.largest for code in codes[-most:]], best):
+            break
+        codes += refine(_shaken(problem, codes, seed, turn, min(number, _SHAKEN)), _SWEEP[1:])
+    finals = _differing(codes)[:3]
+    exact = part([code.parted.vectors for code in finals], problem.cosines, problem.fixed, enough)
+    winner, last = min(zip(finals, exact, strict=False), key=lambda pair: pair[1].largest)
+    moves = np.concatenate([winner.parted.moves, last.moves[1:]])
+    frames: list[np.ndarray] = []
+    if path:  # walk the winner's way once more, alone, and watch it
+        if winner.powers:
+            _sweep(
+                problem,
+                winner.begin[None],
+                winner.powers,
+                steps,
+                lambda points, _: frames.append(_unit(points[0].reshape(count, -1))),
+            )
+        frames.extend(moves)
+    good = last.optimal or last.largest <= enough
+    return _result(
+        problem,
+        last.vectors,
+        [*winner.angles, *(_smallest(problem, x) for x in moves[bool(winner.angles) :])],
+        CONVERGED if good else _SPENT,
+        1.0,
+        np.stack(frames) if frames else None,
+    )
+
+
+def _agreed(largest: list[float], best: float) -> bool:
+    """Whether nearly all of a sweep's best are one and the same code: then nothing is hidden."""
+    same = np.array(largest) <= best + 2 * _ROUGH
+    return len(largest) > 3 and float(np.mean(same)) > 0.85
+
+
+def _sweep(
+    problem: _Problem,
+    begin: np.ndarray,
+    powers: tuple[float, ...],
+    steps: int,
+    each: Any = None,
+) -> tuple[list[np.ndarray], list[list[float]]]:
+    """Where starts (number, count, dim) get to in haste, and their smallest angle at each power."""
+    angles: list[list[float]] = [[] for _ in begin]
+
+    def renew(stage: Stage) -> tuple[np.ndarray, ...] | None:
+        angles[stage.job].append(_smallest(problem, _unit(stage.point)))
+        return None if stage.stage + 1 == len(powers) else data(powers[stage.stage + 1])
+
+    def data(power: float) -> tuple[np.ndarray, ...]:
+        return problem.fixed, pairs, np.array(power)
+
+    pairs = problem.pairs
+    found = minimize_rows(
+        packing.inverse_power,
+        ((one, data(powers[0])) for one in begin),
+        slots=int(np.clip(_BATCH // pairs.size, 1, len(begin))),
+        steps=steps,
+        tolerance=1e-6,
+        memory=5,
+        renew=renew,
+        each=each,
+    )
+    return [_unit(stage.point) for stage in found], angles
+
+
+def _shaken(problem: _Problem, codes: list[_Code], seed: int, turn: int, number: int) -> np.ndarray:
+    """The best codes that differ, each of their vectors moved a little, (number, count, dim).
+
+    In every other one, a vector is thrown somewhere else besides.
+    """
+    kept = [code.parted for code in _differing(codes)[:_KEPT]]
+    which = np.arange(number)
+    base = np.stack([kept[i].vectors for i in which % len(kept)])
+    key = draws.key(seed, "shaking", problem.count, problem.dim)
+    streams = (which + turn * number).astype("int32")
+    noise = np.asarray(
+        draws.normal(np.repeat(key[None], number, axis=0), streams, base.shape[1:]), "float64"
+    )
+    round_ = which // len(kept)
+    far = math.acos(min(1.0, max(-1.0, kept[0].largest))) * np.array(_FAR)
+    moved = base + far[round_ // 2 % len(far), None, None] * noise
+    thrown = which[round_ % 2 == 1]
+    moved[thrown, thrown % problem.count] = noise[thrown, thrown % problem.count]
+    return _unit(moved)
+
+
+def _differing(codes: list[_Code]) -> list[_Code]:
+    """Without those as good as another, the best one first."""
+    kept: list[_Code] = []
+    for code in sorted(codes, key=lambda code: code.parted.largest):
+        if not kept or code.parted.largest > kept[-1].parted.largest + 2 * _ROUGH:
+            kept.append(code)
+    return kept
+
+
+def _smallest(problem: _Problem, vectors: np.ndarray) -> float:
+    return _degrees(float(np.max(problem.cosines(vectors))))
+
+
+def _degrees(cosine: float) -> float:
+    return math.degrees(math.acos(min(1.0, max(-1.0, cosine))))
+
+
+def _by_multipliers(
+    problem: _Problem,
+    power: float | None,
+    seed: int,
+    restarts: int | None,
+    start: Any,
+    steps: int,
+    path: bool,
+) -> Spread:
+    """One energy to the end (`power`), or annealed, and the exponential method of multipliers."""
     bound = best_bound(problem.count + len(problem.fixed), problem.dim, antipodal=problem.antipodal)
-    schedule = _Schedule(problem, power, bound.angle if bound.exact else math.inf)
+    schedule = _Schedule(
+        problem, power, bound.angle if bound.exact else math.inf, start is not None
+    )
     size = problem.pairs.size
     easy = bound.exact and power is None
     number = restarts or int(
@@ -393,7 +577,7 @@ def _by_energy(
         problem,
         _unit(winner.point),
         schedule.angles[winner.job],
-        CONVERGED if good else "stages spent before the conditions of an optimum held",
+        CONVERGED if good else _SPENT,
         power or 1.0,
         np.stack(frames) if frames else None,
     )

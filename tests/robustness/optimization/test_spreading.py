@@ -9,9 +9,10 @@ from keras import ops
 
 from robustness import gradients
 from robustness.errors import SettingError
-from robustness.optimization import packing
+from robustness.optimization import packing, parting
 from robustness.optimization.bounds import best_bound
 from robustness.optimization.choosing import choose
+from robustness.optimization.parting import part
 from robustness.optimization.spreading import LOSSES, spread
 
 
@@ -46,6 +47,10 @@ def check(found, count, dim):
         (10, 4, 1 / 6),
         (16, 5, 1 / 5),
         (27, 6, 1 / 4),
+        # Sloane, Hardin and Smith, tables of spherical codes: rare optima among many good ones.
+        pytest.param(23, 3, math.cos(math.radians(43.7099642)), marks=pytest.mark.slow),
+        pytest.param(26, 3, math.cos(math.radians(41.0376616)), marks=pytest.mark.slow),
+        pytest.param(28, 3, math.cos(math.radians(39.3551436)), marks=pytest.mark.slow),
         pytest.param(56, 7, 1 / 3, marks=pytest.mark.slow),
         pytest.param(120, 4, math.cos(math.pi / 5), marks=pytest.mark.slow),
         pytest.param(240, 8, 0.5, marks=pytest.mark.slow),
@@ -137,6 +142,61 @@ def test_a_warm_start_and_the_seed():
     assert warm.path.shape[1:] == (5, 4)
     apart = spread(4, 3, start=np.ones((4, 3)), restarts=1)  # all the same: must be parted
     assert apart.cosine == pytest.approx(-1 / 3, abs=1e-6)
+
+
+def test_a_warm_start_is_never_made_worse():
+    best = spread(9, 3)
+    again = spread(9, 3, start=best.vectors, restarts=1)
+    assert again.cosine <= best.cosine + 1e-12
+    np.testing.assert_allclose(again.vectors, best.vectors, atol=1e-6)
+
+
+def icosahedron():
+    golden = (1 + math.sqrt(5)) / 2
+    corners = [(0, a, b * golden) for a in (1, -1) for b in (1, -1)]
+    turned = [np.roll(corner, shift) for corner in corners for shift in range(3)]
+    return np.array(turned) / math.hypot(1, golden)
+
+
+def cosines(vectors):
+    return vectors @ vectors.T - 3 * np.eye(len(vectors))
+
+
+def test_parting_comes_back_to_the_icosahedron():
+    shaken = icosahedron() + 0.05 * np.random.default_rng(0).normal(size=(12, 3))
+    shaken /= np.linalg.norm(shaken, axis=1, keepdims=True)
+    exact, found = part([icosahedron(), shaken], cosines, np.zeros((0, 3)))
+    assert exact.optimal and len(exact.moves) == 1
+    assert found.optimal and found.largest == pytest.approx(1 / math.sqrt(5), abs=1e-11)
+    largest = [cosines(x).max() for x in found.moves]
+    assert largest == sorted(largest, reverse=True) and largest[-1] == found.largest
+
+
+def test_parting_knows_rattlers_and_says_where_it_was_cut_short(monkeypatch):
+    # Eleven of the icosahedron's corners: each is held, and the best of eleven is no better.
+    eleven = icosahedron()[:11]
+    loose = eleven.copy()
+    loose[3] += 0.02
+    loose /= np.linalg.norm(loose, axis=1, keepdims=True)
+    assert part([loose], cosines, np.zeros((0, 3)))[0].largest == pytest.approx(1 / math.sqrt(5))
+    four = np.array([[0, 0, 1], [0, 1, 0], [1, 0, 0], [-0.6, -0.64, -0.48]])
+    four /= np.linalg.norm(four, axis=1, keepdims=True)
+    found = part([four], cosines, np.zeros((0, 3)), enough=-1 / 3)[0]
+    assert found.optimal and found.largest == pytest.approx(-1 / 3, abs=1e-11)
+    monkeypatch.setattr(parting, "_STEPS", 2)
+    assert not part([four], cosines, np.zeros((0, 3)))[0].optimal
+
+
+def test_parting_leaves_the_fixed_ones_alone():
+    pole = np.array([[0.0, 0.0, 1.0]])
+    begin = np.array([[0.8, 0.1, 0.59], [-0.5, 0.3, 0.8]])
+    begin /= np.linalg.norm(begin, axis=1, keepdims=True)
+
+    def around(x):
+        return np.concatenate([cosines(x), x @ pole.T], axis=1)
+
+    found = part([begin], around, pole)[0]
+    assert found.optimal and found.largest == pytest.approx(-0.5, abs=1e-11)
 
 
 def test_bounds():

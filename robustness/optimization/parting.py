@@ -1,0 +1,178 @@
+"""The closest pairs of a code parted by linear programs, one after another.
+
+Minimax by successive linear programs in a trust region (Madsen 1975). To first order a cosine is
+linear in moves along the sphere; so the move that lowers the largest cosine most, no entry of it beyond
+the radius, solves a linear program over the pairs that can come to count. What the program promises
+is also what is missing to a (local) optimum: where it promises nothing, the conditions hold. A vector
+that touches no other, and may stand anywhere (a rattler), does no harm. A program of the one loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy.optimize import linprog
+from scipy.sparse import csr_matrix
+
+from robustness.optimization.iterate import iterate
+
+_RADIUS = 0.03
+"""Radians that an entry of the first move may have."""
+_STEPS = 60
+EXACT = 1e-12
+"""What a linear program may still promise, in cosine, for a code that is taken for optimal."""
+_FIRM = 1e-7
+"""The radius below which such a small promise proves nothing."""
+
+
+@dataclass(frozen=True)
+class Parted:
+    """Unit vectors (count, dim), their largest cosine, whether they are a (local) optimum.
+
+    `moves` (steps + 1, count, dim) are the vectors on their way.
+    """
+
+    vectors: np.ndarray
+    largest: float
+    optimal: bool
+    moves: np.ndarray
+
+
+def part(
+    starts: Iterable[np.ndarray],
+    cosines: Callable[[np.ndarray], np.ndarray],
+    fixed: np.ndarray,
+    enough: float = -2.0,
+    promise: float = EXACT,
+) -> list[Parted]:
+    """Part the closest pairs of every start, in the order of the starts.
+
+    Parameters
+    ----------
+    starts: unit vectors (count, dim) each.
+    cosines: of vectors with themselves and with `fixed` (count, count + others), or twice as wide:
+        then the negatives of all follow. At most -2 where a pair does not count.
+    fixed: unit vectors (others, dim) that stay.
+    enough: once a code's largest cosine is no more than this, the starts after it are left out.
+    promise: a code is optimal where a linear program promises no more than this, in cosine.
+    """
+    queue = iter(enumerate(starts))
+    program = _Program(cosines, fixed, promise)
+
+    def take() -> tuple[int, np.ndarray] | None:
+        met = any(one.largest <= enough for one in program.done.values())
+        return None if met else next(queue, None)
+
+    iterate(program, take)
+    return [program.done[job] for job in sorted(program.done)]
+
+
+@dataclass(frozen=True)
+class _State:
+    vectors: np.ndarray
+    cosines: np.ndarray
+    radius: float
+    moves: tuple[np.ndarray, ...]
+    steps: int = 0
+    optimal: bool = False
+
+    @property
+    def largest(self) -> float:
+        return float(np.max(self.cosines))
+
+
+@dataclass
+class _Program:
+    cosines: Callable[[np.ndarray], np.ndarray]
+    fixed: np.ndarray
+    promise: float
+    done: dict[int, Parted] = field(default_factory=dict)
+
+    def enter(
+        self, state: _State | None, places: Sequence[int], jobs: Sequence[tuple[int, np.ndarray]]
+    ) -> _State:
+        vectors = np.array(jobs[0][1])
+        return _State(vectors, self.cosines(vectors), _RADIUS, (vectors,))
+
+    def advance(self, state: _State) -> tuple[_State, np.ndarray]:
+        promised, vectors = self._move(state)
+        if promised <= self.promise or state.steps >= _STEPS:
+            optimal = promised <= self.promise and state.radius >= _FIRM
+            return replace(state, optimal=optimal), np.array([True])
+        cosines = self.cosines(vectors)
+        kept = (state.largest - float(np.max(cosines))) / promised
+        grown = 1.5 if kept > 0.7 else 1.0 if kept > 0.25 else 0.3 if kept > -1.0 else 0.1
+        after = replace(state, radius=state.radius * grown, steps=state.steps + 1)
+        if kept > 0.05:
+            moves = (*state.moves, vectors)
+            after = replace(after, vectors=vectors, cosines=cosines, moves=moves)
+        return after, np.array([False])
+
+    def leave(
+        self, state: _State, places: Sequence[int], jobs: Sequence[tuple[int, np.ndarray]]
+    ) -> Sequence[bool]:
+        self.done[jobs[0][0]] = Parted(
+            state.vectors, state.largest, state.optimal, np.stack(state.moves)
+        )
+        return [True]
+
+    def _move(self, state: _State) -> tuple[float, np.ndarray]:
+        """What the linear program promises (NaN if it fails), and where it would go."""
+        x, radius = state.vectors, state.radius
+        count, dim = x.shape
+        around = np.concatenate([x, self.fixed])
+        total, width = len(around), dim - 1
+        # A pair can come closer by the lengths of two moves at most; pairs of moving ones come twice.
+        near = state.cosines > state.largest - 2.5 * radius * np.sqrt(width)
+        first, column = np.nonzero(near)
+        second, sign = column % total, np.where(column < total, 1.0, -1.0)
+        once = (second >= count) | (first < second)
+        first, second, sign = first[once], second[once], sign[once]
+        tangents = _tangents(x)
+        gap = (state.largest - sign * np.sum(x[first] * around[second], axis=1)) / radius
+        ahead = sign[:, None] * np.einsum("pdk,pd->pk", tangents[first], around[second])
+        back = sign[:, None] * np.einsum(
+            "pdk,pd->pk", tangents[np.minimum(second, count - 1)], x[first]
+        )
+        back[second >= count] = 0.0
+        entries = np.arange(width)
+        places = np.concatenate(
+            [
+                first[:, None] * width + entries,
+                np.minimum(second, count - 1)[:, None] * width + entries,
+                np.full((len(first), 1), count * width),
+            ],
+            axis=1,
+        )
+        values = np.concatenate([ahead, back, -np.ones((len(first), 1))], axis=1)
+        rows = np.repeat(np.arange(len(first)), 2 * width + 1)
+        table = csr_matrix(
+            (values.ravel(), (rows, places.ravel())), shape=(len(first), count * width + 1)
+        )
+        # In units of the radius, so that the solver's tolerance shrinks with it.
+        solved = linprog(
+            np.append(np.zeros(count * width), 1.0),
+            A_ub=table,
+            b_ub=gap,
+            bounds=[(-1.0, 1.0)] * (count * width) + [(-10.0 * dim, 0.0)],
+            method="highs-ds",
+        )
+        if solved.x is None:
+            return np.nan, x
+        steps = radius * np.einsum("ndk,nk->nd", tangents, solved.x[:-1].reshape(count, width))
+        moved = x + steps
+        moved /= np.linalg.norm(moved, axis=1, keepdims=True)
+        return -radius * float(solved.fun), moved
+
+
+def _tangents(x: np.ndarray) -> np.ndarray:
+    """An orthonormal basis (count, dim, dim - 1) across each unit vector, by Householder."""
+    mirror = x.copy()
+    mirror[:, 0] += np.where(x[:, 0] >= 0, 1.0, -1.0)
+    squares = np.sum(mirror * mirror, axis=1)
+    whole = (
+        np.eye(x.shape[1]) - 2.0 * mirror[:, :, None] * mirror[:, None, :] / squares[:, None, None]
+    )
+    return whole[:, :, 1:]
