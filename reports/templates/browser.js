@@ -786,7 +786,7 @@
     filter();
     const named = new URLSearchParams(location.hash.slice(1)).has("case");
     if (!named && shown.length && at() < 0) state.case = shown[0].id;
-    choose(cases[Number(state.case)], true);
+    choose(cases[Number(state.case)], named);
     $("cases").scrollIntoView();
     return true;
   };
