@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--epsilon", type=float)
     parser.add_argument("--loss", default="cross_entropy", choices=sorted(LOSSES))
+    parser.add_argument("--starts", nargs="*", default=list(STARTS), choices=list(STARTS))
     asked = parser.parse_args()
     norm = NORMS[asked.norm]
     classifier, some = SUBJECTS[asked.model](asked.images)
@@ -75,7 +76,7 @@ def main() -> None:
     )
     print("| start | flipped | passes an image | more than random (95 %) | than unspread (95 %) |")
     print("|---|---|---|---|---|")
-    for name in STARTS:
+    for name in [s for s in STARTS if s == "random" or s in asked.starts]:
         attack = PGD(steps=asked.steps, restarts=asked.restarts, start=name, loss=asked.loss)
         began, rows, passes = time.monotonic(), [], []
         for seed in range(asked.seeds):
@@ -85,7 +86,8 @@ def main() -> None:
         flips[name] = np.mean(rows, axis=0)
         apart = "" if name == "random" else difference(flips[name] - flips["random"])
         twin = "ods" if name == "ods-spread" else "random"
-        spread = difference(flips[name] - flips[twin]) if name.endswith("spread") else ""
+        twins = name.endswith("spread") and twin in flips
+        spread = difference(flips[name] - flips[twin]) if twins else ""
         print(
             f"| {name} | {flips[name].mean():.4f} | {np.mean(passes):.1f} | {apart} | {spread} |"
             f" <!-- {time.monotonic() - began:.0f} s -->",
