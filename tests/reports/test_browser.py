@@ -215,7 +215,7 @@ def test_a_finding_leads_to_its_cases(cases: Browser) -> None:
     }
     for href, count in rows:
         cases.click(f".rungs a[href='{href}']")
-        cases.until("document.querySelector('#f-status [aria-pressed=true]').dataset.status")
+        cases.until(f"document.getElementById('f-epsilon').value === '{href[-1]}'")
         names = cases.run(
             "[...document.querySelectorAll('#tiles .tile')].map(t => t.title.split(':')[0])"
         )
