@@ -787,7 +787,7 @@
     const named = new URLSearchParams(location.hash.slice(1)).has("case");
     if (!named && shown.length && at() < 0) state.case = shown[0].id;
     choose(cases[Number(state.case)], named);
-    $("cases").scrollIntoView();
+    $("cases").scrollIntoView({ behavior: "instant" });
     return true;
   };
   addEventListener("hashchange", enter);
