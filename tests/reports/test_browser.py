@@ -220,7 +220,7 @@ def test_a_finding_leads_to_its_cases(cases: Browser) -> None:
             "[...document.querySelectorAll('#tiles .tile')].map(t => t.title.split(':')[0])"
         )
         assert len(set(names)) == count
-        assert current_after(cases)["name"] == names[0]
+        assert current_after(cases)["name"] in names
 
 
 def test_the_measures_beside_the_pictures_are_those_below(cases: Browser) -> None:
