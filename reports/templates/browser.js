@@ -180,6 +180,8 @@
     const across = columns(), tall = TILE.height + TILE.gap, wide = pitch();
     const rows = Math.ceil(shown.length / across);
     space.style.height = `${Math.max(0, rows * tall - TILE.gap)}px`;
+    // A few cases take no more room than they need.
+    tiles.style.height = rows < 2 ? `${tall + 4}px` : "";
     const first = Math.max(0, Math.floor(tiles.scrollTop / tall) - 1) * across;
     const last = Math.min(shown.length, (Math.ceil((tiles.scrollTop + tiles.clientHeight) / tall) + 1) * across);
     const wanted = new Set();
