@@ -46,10 +46,12 @@ def model_of(manifest: dict[str, Any], given: str | None, trust: bool) -> Classi
             scaling=scaling,
             head=manifest["model"]["head"],
         )
-    classes = options.get("classes")
+    # What the options say is meant for the model they name; another one of the zoo brings its own.
+    said = options if given in (None, options.get("model")) or name.startswith("kaggle:") else {}
+    classes = said.get("classes")
     return load(
         name,
         trust=trust or bool(options.get("trust_model")),
         class_names=classes.split(",") if classes else None,
-        scaling=options.get("scaling"),
+        scaling=said.get("scaling"),
     )
