@@ -51,7 +51,7 @@ _ROUGH = 1e-6
 """How exactly, in cosine, codes are parted before one is chosen."""
 _SWEEPING = 2_500_000
 """Pairs that all starts of a sweep may hold, so that it takes seconds."""
-_PARTING = 700
+_PARTING = 300
 """Free numbers up to which linear programs are the better polish; they know rattlers too."""
 _POWERS = (1.0, 8.0, 2.0, 32.0)
 """Where the annealing of start 0, 1, 2, ... begins: gentle and harsh ones find different codes."""
