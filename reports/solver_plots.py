@@ -57,7 +57,7 @@ class _FitChart:
         titles: tuple[str, str],
         logistic: bool,
     ) -> None:
-        self.x, self.y, self.ways, self.exact = x, y, list(ways), exact
+        self.x, self.y, self.ways, self.exact = x, y, _tamed(ways), exact
         self.titles, self.logistic = titles, logistic
         self.single = x.shape[1] == 1
         self.best = self._loss(exact[None])[0]
@@ -179,6 +179,19 @@ class _FitChart:
             seen = self._upright(way.path[: frame + 1])
             panel.curve(seen[:, 0], seen[:, 1], SERIES[i % len(SERIES)])
             panel.dots(seen[-1:, 0], seen[-1:, 1], SERIES[i % len(SERIES)], 3.6)
+
+
+def _tamed(ways: Sequence[Way]) -> list[Way]:
+    """Without the points of ways that blow up: one of them would leave no room for the others."""
+    firsts = [float(way.losses[0]) for way in ways if np.isfinite(way.losses[0])]
+    most = 10.0 * max(firsts, default=np.inf)
+    tamed = []
+    for way in ways:
+        wild = ~(way.losses <= most)
+        name = f"{way.name} (diverged)" if wild[-1] else way.name
+        path = np.where(wild[:, None], np.nan, way.path)
+        tamed.append(Way(name, path, np.where(wild, np.nan, way.losses)))
+    return tamed
 
 
 # --- spreading -------------------------------------------------------------------------------

@@ -35,7 +35,9 @@ does not grow with the rows. Called at every look."""
 
 CONVERGED = "converged"
 SPENT = "steps spent before the tolerance was met"
-DIVERGED = "diverged: the loss is no longer a finite number; a smaller learning rate may help"
+DIVERGED = "diverged: the loss grew beyond all bounds; a smaller learning rate may help"
+_BLOWN = 1e3
+"""How many times its first loss a descent may end with before it is said to have diverged."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,8 @@ class _Program:
         elif self.stop is not None and self.stop(self.last):
             self.status = CONVERGED
         elif step >= self.steps:
-            self.status = SPENT
+            blown = loss > self.losses[0] + _BLOWN * abs(self.losses[0])
+            self.status = DIVERGED if blown else SPENT
 
 
 def _mover(

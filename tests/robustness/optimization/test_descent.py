@@ -67,6 +67,9 @@ def test_it_says_whether_it_converged():
     assert not descend(optimizer="sgd", learning_rate=0.05, steps=2, stop=settled(1e-8)).converged
     gone = descend(optimizer="sgd", learning_rate=1e6, steps=500, stop=settled(1e-8))
     assert gone.status == DIVERGED and gone.steps < 500
+    # Still a number when the steps end, but no step of it was of use.
+    grown = descend(optimizer="sgd", learning_rate=10.0, steps=20)
+    assert grown.status == DIVERGED and grown.steps == 20 and np.isfinite(grown.loss)
 
 
 def test_each_parameter_has_its_own_rate():
