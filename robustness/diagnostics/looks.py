@@ -185,7 +185,8 @@ def noise(
             f"{said}, {len(stronger)} of which survive the attacks: these are weaker than chance.",
             **numbers,
         )
-    return ok("D16", f"{said}, none of which survives the attacks.", **numbers)
+    known = ", none of which survives the attacks" if flipped else ""
+    return ok("D16", f"{said}{known}.", **numbers)
 
 
 def _attackers(record: Record, noise: Any) -> set[str]:
