@@ -184,7 +184,10 @@ def test_d15_what_was_made_for_another_model_flips_more(masked, tmp_path):
     )
     record = replace(bench.record, outcomes=rows)
     found = trials.own_gradient(trials.Trial(flat, bench.plan, record, bench.sample, steep))
-    assert (found.status, found.evidence["white_box"]) == ("warn", 0), found
+    # On itself the attack does what it did in the audit: next to nothing.
+    own_flips = len(bench.record.flipped())
+    assert own_flips < len(away) / 2
+    assert (found.status, found.evidence["white_box"]) == ("warn", own_flips), found
     assert found.evidence["transferred"] == len(away)
     # And the other way about: the steep model attacked through the flat one.
     found = trials.own_gradient(trials.Trial(steep, bench.plan, bench.record, bench.sample, flat))
