@@ -13,12 +13,35 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
+from model_zoo.dogs_vs_cats.hardening import adversary
 from robustness import engine
 from robustness.classifier import Classifier
 
 
-def digits(count: int, seed: int = 0) -> tuple[Classifier, list[engine.Subject]]:
-    """A small CNN, and `count` digits it never saw and gets right."""
+class Moved(keras.utils.PyDataset):
+    """Batches of images in counts that an adversary has moved against the model in training."""
+
+    def __init__(self, model: keras.Model, images: np.ndarray, labels: np.ndarray, epsilon: float):
+        super().__init__()
+        ends = [keras.layers.Rescaling(255.0), model, keras.layers.Softmax()]
+        self.move = adversary(keras.Sequential([keras.Input(images.shape[1:]), *ends]), epsilon)
+        self.images, self.labels, self.rng = images, labels, np.random.default_rng(0)
+
+    def __len__(self) -> int:
+        return len(self.images) // 32
+
+    def __getitem__(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        some = self.rng.integers(0, len(self.images), 32)
+        moved = self.move(self.images[some].astype("float32") / 255, self.labels[some], self.rng)
+        return np.asarray(moved) * 255, self.labels[some]
+
+
+def digits(
+    count: int, seed: int = 0, *, hardened: bool = False
+) -> tuple[Classifier, list[engine.Subject]]:
+    """A small CNN, and `count` digits it never saw and gets right; `hardened` by an adversary of 40
+    counts.
+    """
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -42,6 +65,8 @@ def digits(count: int, seed: int = 0) -> tuple[Classifier, list[engine.Subject]]
     model.compile("adam", loss, metrics=["accuracy"])
     inputs = images[train].astype("float32")
     model.fit(inputs, data.target[train], epochs=25, batch_size=32, verbose=0)
+    if hardened:
+        model.fit(Moved(model, inputs, data.target[train], 40.0), epochs=60, verbose=0)
     classifier = Classifier(model, scaling="0..255", head="logits", name="digits")
     return classifier, right(classifier, images[rest], data.target[rest], count)
 
