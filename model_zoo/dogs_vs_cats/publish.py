@@ -158,6 +158,9 @@ def publish(
             "photographs": sum(not held_out(name) for name in labelled),
             "held_out": "a tenth, by the SHA-256 of the file name (photos.held_out)",
             "seed": seed,
+            "start": "drawn at random"
+            if name == zoo.INFO.name
+            else f"the weights of {zoo.INFO.name}",
             "stages": trained,
         },
         "licence": _LICENCE,

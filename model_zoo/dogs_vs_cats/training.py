@@ -47,7 +47,7 @@ class Stage:
     """Some epochs at one resolution. `renderings` is their number in each epoch.
 
     `zoom` is the range of the share of a picture that is seen; above 1 its edges are mirrored.
-    `epsilon` is the budget, in counts, of the adversary that moves every picture first; 0 for none.
+    `epsilon` is the most, in counts, that the adversary moves a picture by first; 0 for no adversary.
     """
 
     name: str
