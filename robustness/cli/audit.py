@@ -231,7 +231,7 @@ def perform(
 ) -> Verdict:
     """Run an audit with the options of the command line, write its reports, and print what came."""
     from robustness import units
-    from robustness.cli.terminal import Display, stderr, wake_backend
+    from robustness.cli.terminal import Display, insisting, stderr, wake_backend
 
     ladder = units.parse_epsilons(options["epsilon"])
     named = [_named(text, options) for text in options["attack"]]
@@ -253,7 +253,7 @@ def perform(
     other = options | {"model": options.get("surrogate"), "scaling": None}
     eyes = _model(load, other, classes) if options.get("surrogate") else None
     try:
-        with Display(console, quiet=quiet) as display:
+        with insisting(), Display(console, quiet=quiet) as display:
             result = run_audit(
                 model,
                 source,

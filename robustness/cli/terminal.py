@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import time
+from collections.abc import Iterator
 from importlib import import_module
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -53,6 +57,31 @@ def wake_backend() -> None:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+INSISTENCE = 5.0
+"""Seconds after which a Ctrl-C that was not heard is raised again."""
+
+
+@contextlib.contextmanager
+def insisting() -> Iterator[None]:
+    """Within it a Ctrl-C is raised until it is heard: Python drops one that falls into a destructor."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.setitimer(signal.ITIMER_REAL, INSISTENCE)
+        raise KeyboardInterrupt
+
+    try:
+        before = {one: signal.signal(one, interrupt) for one in (signal.SIGINT, signal.SIGALRM)}
+    except (ValueError, AttributeError):  # not the main thread, or no alarms on this system
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def duration(seconds: float) -> str:

@@ -247,7 +247,7 @@ def test_a_walk_shown_again_ends_at_the_flip(case):
     seen: dict[int, list] = {}
     replay(
         Rows(classifier, PGD(steps=10), threat, slots=3, seed=0),
-        Judge(classifier, threat),
+        classifier,
         [Walk(engine.Place(s, 6.0, r.restart), r.step, 6.0) for s, r in flips],
         lambda walk, step, picture, row: seen.setdefault(walk, []).append((step, picture, row)),
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
+import signal
+import time
 import unicodedata
 from types import SimpleNamespace
 
@@ -102,3 +105,15 @@ def test_quiet_says_nothing():
     with terminal.Display(Console(file=out), quiet=True) as display:
         display(progress(20, flipped=20))
     assert out.getvalue() == ""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no alarms")
+def test_a_lost_interrupt_comes_again(monkeypatch):
+    monkeypatch.setattr(terminal, "INSISTENCE", 0.05)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), terminal.insisting():
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        time.sleep(5)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
