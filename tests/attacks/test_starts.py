@@ -43,7 +43,7 @@ def begun(start, norm="linf", restarts=5, images=2, classes=3):
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ["spread", "ods-spread"])
 def test_the_contract_is_kept(start):
-    assert all(c.holds for c in check_attack(PGD(start=start, restarts=3, steps=15)))
+    assert all(c.holds for c in check_attack(PGD(start=start, restarts=2, steps=10)))
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
