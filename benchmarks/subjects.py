@@ -7,15 +7,20 @@
 from __future__ import annotations
 
 import os
+import re
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
 
+from model_zoo import load
+from model_zoo.dogs_vs_cats.demo import Pets
 from model_zoo.dogs_vs_cats.hardening import adversary
+from model_zoo.dogs_vs_cats.photos import held_out
 from robustness import engine
 from robustness.classifier import Classifier
+from robustness.images import open_source, select
 
 
 class Moved(keras.utils.PyDataset):
@@ -73,14 +78,47 @@ def digits(
 
 def pets(count: int, seed: int = 0) -> tuple[Classifier, list[engine.Subject]]:
     """The Dogs-vs-Cats CNN, and `count` renderings it gets right."""
-    from model_zoo.dogs_vs_cats.demo import Pets
-    from model_zoo.dogs_vs_cats.zoo import load
+    classifier = load("dogs-vs-cats")
+    pixels, labels = pictures(f"pets:{2 * count}", classifier, 2 * count, seed + 1)
+    return classifier, right(classifier, pixels, labels, count)
 
-    classifier = load()
-    source = Pets(2 * count, seed + 1)
-    entries = source.entries()[1:]
-    pixels = np.stack([source.read(e, classifier.input_shape).pixels for e in entries])
-    return classifier, right(classifier, pixels, np.array([e.label for e in entries]), count)
+
+def pictures(
+    where: str, classifier: Classifier, count: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """At most `count` labelled images (n, h, w, c) of a source, and their labels.
+
+    Renderings of `pets:N`, or photos that the Dogs-vs-Cats CNNs were not trained on.
+    """
+    drawn = re.fullmatch(r"pets:(\d+)", where)
+    source = Pets(int(drawn[1]), seed) if drawn else open_source(where, classifier.class_names)
+    chosen = select(
+        source.entries(),
+        limit=count,
+        only=lambda e: e.label is not None and bool(drawn or held_out(e.name)),
+    )
+    pixels = np.stack([source.read(e, classifier.input_shape).pixels for e in chosen])
+    return pixels, np.array([e.label for e in chosen])
+
+
+def of_logits(name: str, count: int, where: str) -> tuple[keras.Model, np.ndarray, np.ndarray]:
+    """A model of counts that gives logits, and images and labels that it gets right.
+
+    Names: digits, digits-hardened, or a Dogs-vs-Cats CNN of the zoo with images from `where`.
+    """
+    if name.startswith("digits"):
+        classifier, subjects = digits(count, hardened=name == "digits-hardened")
+        model = classifier.model
+    else:
+        classifier = load(name)
+        pixels, labels = pictures(where, classifier, 2 * count)
+        subjects = right(classifier, pixels, labels, count)
+        *body, last = classifier.model.layers
+        head = keras.layers.Dense(last.units)
+        scaled = keras.layers.Rescaling(1 / 255)
+        model = keras.Sequential([keras.Input(classifier.input_shape), scaled, *body, head])
+        head.set_weights(last.get_weights())
+    return model, np.stack([s.pixels for s in subjects]), np.array([s.label for s in subjects])
 
 
 def right(

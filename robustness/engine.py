@@ -132,6 +132,14 @@ class _Bench:
 Settle = Callable[[Subject, list[Rung]], None]
 
 
+EARLY = (1, 2)
+"""Steps after which a row of an attack with gradients goes before the judge unasked.
+
+On a model without defence most rows have flipped by then. The judge's forward pass is needed for each of
+these anyway, and spares them the step that would only have seen it; the others pay a pass for each look.
+"""
+
+
 class Climbing:
     """The program of attacks that seek any point inside the budget; see `iterate`."""
 
@@ -150,6 +158,8 @@ class Climbing:
         self._bench, self._rows, self._attack, self._threat = bench, rows, attack, threat
         self._settle, self._all_steps = settle, all_steps
         self._reached = np.zeros(0, bool)
+        learns = attack.knowledge == "white-box" and not all_steps
+        self._early = EARLY if learns else ()
         self.enter, self.queue = bench.enter, bench.queue
 
     def advance(self, state: State) -> tuple[State, np.ndarray]:
@@ -158,7 +168,7 @@ class Climbing:
         for place, job in self._bench.running.items():
             job.steps += 1
             fresh = self._reached[place] and job.flip is None
-            ready[place] = fresh or job.steps >= self._attack.steps
+            ready[place] = fresh or self._due(job)
         return state, ready
 
     def leave(self, state: State, places: Sequence[int], jobs: Sequence[_Try]) -> list[bool]:
@@ -166,12 +176,16 @@ class Climbing:
         # A point that was looked at had one step less than there are now.
         looked = {p: j for p, j in held.items() if self._reached[p] and j.flip is None}
         self._try(state, state["best"]["point"], looked, late=1)
-        last = {p: j for p, j in held.items() if self._spent(j) and self._wanting(j)}
+        last = {p: j for p, j in held.items() if self._due(j) and self._wanting(j)}
         self._try(state, state["own"]["point"], last, late=0)
         return [self._next(job) for job in jobs]
 
     def _spent(self, job: _Try) -> bool:
         return job.steps >= self._attack.steps
+
+    def _due(self, job: _Try) -> bool:
+        """Whether the point it has come to is brought before the judge, seen to flip or not."""
+        return self._spent(job) or job.steps in self._early
 
     def _wanting(self, job: _Try) -> bool:
         return job.flip is None or self._all_steps

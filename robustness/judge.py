@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,14 +52,21 @@ class Flip:
 
 def distances(original: np.ndarray, picture: np.ndarray) -> Distances:
     """Exact distances between two uint8 pictures (height, width, channels)."""
-    delta = np.abs(picture.astype(np.int64) - original.astype(np.int64))
+    # No wider than a square of a change needs; sums are of 64 bits.
+    delta = np.abs(picture.astype(np.int32) - original.astype(np.int32))
     return Distances(
         l0=int(delta.any(axis=-1).sum()),
-        components=int((delta > 0).sum()),
-        l1=float(delta.sum()),
-        l2=float(np.sqrt((delta * delta).sum())),
+        components=int(np.count_nonzero(delta)),
+        l1=float(delta.sum(dtype=np.int64)),
+        l2=float(np.sqrt((delta * delta).sum(dtype=np.int64))),
         linf=float(delta.max()),
     )
+
+
+def _saved(suspect: Suspect) -> tuple[bytes, np.ndarray]:
+    """The file of a picture, and what is read from it."""
+    data = to_png(suspect.picture)
+    return data, from_png(data)
 
 
 class Judge:
@@ -66,11 +74,13 @@ class Judge:
 
     def __init__(self, classifier: Classifier, threat: Threat) -> None:
         self._classifier, self._threat = classifier, threat
+        # Compressing needs no Python lock, and the model is idle meanwhile.
+        self._hands = ThreadPoolExecutor()
 
     def __call__(self, suspects: Sequence[Suspect]) -> list[Flip | None]:
         """The flip of each suspect, or None where its file does not flip within the budget."""
-        files = [to_png(suspect.picture) for suspect in suspects]
-        read = np.stack([from_png(data) for data in files])
+        files, pictures = zip(*self._hands.map(_saved, suspects), strict=True)
+        read = np.stack(pictures)
         rows = self._classifier.probabilities(read)
         return [
             self._verdict(suspect, data, picture, row)

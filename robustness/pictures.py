@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -25,9 +26,9 @@ def to_png(pixels: np.ndarray) -> bytes:
         )
     flat = pixels[..., 0] if channels == 1 else pixels
     buffer = io.BytesIO()
-    # Fast compression: the file is written once and read once, and a step costs less than level 6.
+    # Of a photo with a perturbation only runs compress: nearly twice as fast as level 1, and smaller.
     Image.fromarray(np.ascontiguousarray(flat), _MODES[channels]).save(
-        buffer, format="PNG", compress_level=1
+        buffer, format="PNG", compress_level=1, compress_type=zlib.Z_RLE
     )
     return buffer.getvalue()
 

@@ -101,11 +101,13 @@ def test_passes_are_counted_by_row(case):
     found = run(classifier, BIM(steps=3), Threat((1,)), some)
     for (rung,) in found.values():
         if rung.flip is None:
-            # Three looks, and the judge's one of the last point at least.
+            # Three looks, and the judge's of each point: the first two are early, the third the last.
             assert rung.backward == 3
-            assert rung.forward >= 4
+            assert rung.forward >= 6
         else:
-            assert rung.backward == min(rung.step + 1, 3)
+            # The judge's look finds what the next step would have seen.
+            assert rung.backward == rung.step
+            assert rung.forward == 2 * rung.step
         assert rung.step is None or 1 <= rung.step <= 3
 
 
