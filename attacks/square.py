@@ -66,11 +66,10 @@ class Square(Attack):
 
 
 class _Window:
-    """A square of each row: where it is, as numbers of the image's shape (rows, h, w, 1)."""
+    """A square of each row at a place (rows, 2) of 0..1, as numbers of the image's shape (rows, h, w, 1)."""
 
-    def __init__(self, task: Task, side: Any, stream: int) -> None:
+    def __init__(self, task: Task, side: Any, place: Any) -> None:
         height, width = task.images.shape[1:3]
-        place = task.uniform((2,), stream)
         self.side = side
         down = ops.arange(height, dtype="float32")[None, :, None, None]
         across = ops.arange(width, dtype="float32")[None, None, :, None]
@@ -84,8 +83,8 @@ class _Window:
         self.inside = ops.logical_and(rows, columns)
 
 
-def _signs(task: Task, shape: tuple[int, ...], stream: int) -> Any:
-    return ops.where(task.uniform(shape, stream) < 0.5, -1.0, 1.0)
+def _signs(drawn: Any) -> Any:
+    return ops.where(drawn < 0.5, -1.0, 1.0)
 
 
 class Brush(ABC):
@@ -105,13 +104,15 @@ class Stripes(Brush):
 
     def begin(self, task: Task) -> Any:
         _, _, width, channels = task.images.shape
-        signs = _signs(task, (1, width, channels), 8)
+        signs = _signs(task.uniform((1, width, channels), 8))
         return task.project(task.images + task.per_row(task.epsilon) * signs)
 
     def draw(self, task: Task, delta: Any, side: Any) -> Any:
+        # All in one draw: on a small network the random numbers are most of a query's work.
+        drawn = task.uniform((2 + delta.shape[-1],))
         # The box clips what lies beyond it; a change that is clipped is still one of epsilon.
-        colour = _signs(task, (1, 1, delta.shape[-1]), 1) * task.per_row(task.epsilon)
-        return ops.where(_Window(task, side, 0).inside, colour, delta)
+        colour = _signs(drawn[:, None, None, 2:]) * task.per_row(task.epsilon)
+        return ops.where(_Window(task, side, drawn[:, :2]).inside, colour, delta)
 
 
 class Bumps(Brush):
@@ -130,7 +131,7 @@ class Bumps(Brush):
         edge = ops.full_like(task.epsilon, side)
         shape = bump(down % side, across % side, edge, height)
         rows, columns = -(-height // side), -(-width // side)
-        signs = _signs(task, (rows, columns, channels), 8)
+        signs = _signs(task.uniform((rows, columns, channels), 8))
         signs = ops.repeat(ops.repeat(signs, side, axis=1), side, axis=2)[:, :height, :width]
         return task.project(task.images + self._filled(task, shape * signs, task.epsilon))
 
@@ -142,18 +143,19 @@ class Bumps(Brush):
         # Odd, so that a bump has a middle (the authors' code).
         side = ops.maximum(side + 1 - side % 2, 3)
         side = ops.minimum(side, min(delta.shape[1:3]))
-        here, there = _Window(task, side, 0), _Window(task, side, 1)
-        either = ops.logical_or(here.inside, there.inside)
         channels = delta.shape[-1]
+        drawn = task.uniform((5 + channels,))
+        here, there = _Window(task, side, drawn[:, :2]), _Window(task, side, drawn[:, 2:4])
+        either = ops.logical_or(here.inside, there.inside)
         old = ops.where(here.inside, delta, 0.0)
         flat = (1, 2)
         length = ops.sqrt(ops.sum(old * old, axis=flat, keepdims=True))
         edge = ops.cast(side, "float32")
-        upright = task.per_row(task.uniform((1,), 4)[:, 0] < 0.5)
+        upright = task.per_row(drawn[:, 4] < 0.5)
         down = ops.where(upright, here.down, here.across)
         across = ops.where(upright, here.across, here.down)
         shape = bump(down, across, edge, max(delta.shape[1:3]))
-        fresh = shape * _signs(task, (1, 1, channels), 2) + old / ops.maximum(length, 1e-12)
+        fresh = shape * _signs(drawn[:, None, None, 5:]) + old / ops.maximum(length, 1e-12)
         fresh = ops.where(here.inside, fresh, 0.0)
         # Each channel has what the two squares had in it, and its part of what the whole ball leaves.
         moved = ops.sum(ops.where(either, delta * delta, 0.0), axis=flat, keepdims=True)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
+import optree
 import tensorflow as tf
 
 from robustness.errors import GradientError
@@ -54,8 +56,37 @@ def linearise(fn: Callable[[Any], Any], points: Any) -> tuple[Any, Callable[[Any
 
 
 def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`fn` as one graph, traced once per structure and shape of its arguments."""
-    return tf.function(fn, reduce_retracing=False, jit_compile=False, autograph=False)
+    """`fn` as one graph, traced once per structure and shape of its arguments.
+
+    Which graph it is, is looked up here: `tf.function` takes longer over that than a small network over
+    a step. What is no array is left to it.
+    """
+    usual = tf.function(fn, reduce_retracing=False, jit_compile=False, autograph=False)
+    graphs: dict[Any, Callable[..., Any]] = {}
+
+    def call(*args: Any) -> Any:
+        leaves, structure = optree.tree_flatten(args)
+        if not tf.executing_eagerly() or not all(isinstance(x, _ARRAYS) for x in leaves):
+            return usual(*args)
+        tensors = [tf.convert_to_tensor(x) for x in leaves]
+        which = (structure, *((x.dtype, *x.shape) for x in tensors))
+        if which not in graphs:
+            graphs[which] = _graph(fn, structure, tensors)
+        return graphs[which](*tensors)
+
+    return call
+
+
+_ARRAYS = (tf.Tensor, np.ndarray)
+
+
+def _graph(fn: Callable[..., Any], structure: Any, tensors: list[Any]) -> Callable[..., Any]:
+    """`fn` for tensors like these, handed in one by one."""
+
+    def flat(*leaves: Any) -> Any:
+        return fn(*optree.tree_unflatten(structure, leaves))
+
+    return tf.function(flat, jit_compile=False, autograph=False).get_concrete_function(*tensors)
 
 
 def now(fn: Callable[[], Any]) -> Any:
