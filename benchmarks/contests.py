@@ -63,14 +63,6 @@ CONTESTS = (
         "MI-FGSM, 10 steps",
         "mi-fgsm:steps=10",
         {
-            "art": art(
-                "MomentumIterativeMethod",
-                eps="eps*1",
-                eps_step="eps*0.1",
-                max_iter=10,
-                decay=1.0,
-                verbose=False,
-            ),
             "torchattacks": torchattacks("MIFGSM", **FIXED),
         },
     ),

@@ -1,0 +1,85 @@
+"""The benchmarks' own arithmetic: one judge for all, and contests that name attacks that exist."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import against_peers, throughput
+from benchmarks.contests import CONTESTS
+from benchmarks.peers import Setting, times
+from robustness.ensembles import create
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def bright(images: np.ndarray) -> np.ndarray:
+    """Class 1 where the mean is above 100 counts."""
+    return (images.mean(axis=(1, 2, 3)) > 100).astype(int)
+
+
+def grey(*counts: float) -> np.ndarray:
+    return np.stack([np.full((4, 4, 1), c, np.float32) for c in counts])
+
+
+def test_the_judge_counts_what_flips_inside_the_ball_on_the_grid():
+    images, labels = grey(98, 90, 110), np.array([0, 0, 1])
+    # The first crosses within 4 counts; the second only if it leaves the ball; the third rounds back.
+    found = grey(101.2, 140, 100.6)
+    told = against_peers.judged(found, images, labels, bright, epsilon=4, norm=None)
+    assert told == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(("norm", "order"), [("l1", 1), ("l2", 2)])
+def test_the_judge_measures_the_shortest_file_that_flips(norm, order):
+    images, labels = grey(98, 98, 98), np.zeros(3, int)
+    found = images + np.array([3.0, 5.0, 9.0], np.float32).reshape(-1, 1, 1, 1)
+    told = against_peers.judged(found, images, labels, bright, epsilon=4, norm=norm)
+    assert told == pytest.approx(np.linalg.norm(np.full(16, 5.0), order))
+
+
+def test_a_change_that_rounding_undoes_is_lengthened_for_everybody_alike():
+    images, labels = grey(98), np.zeros(1, int)
+    # 2.4 counts round to 2, which is on the edge; 2.4 * 1.05 rounds to 3.
+    told = against_peers.judged(images + 2.4, images, labels, bright, epsilon=4, norm="l2")
+    assert told == pytest.approx(3 * 4)
+    missed = against_peers.judged(images + 1.0, images, labels, bright, epsilon=4, norm="l2")
+    assert missed == np.inf
+
+
+def test_parameters_are_put_in_numbers():
+    setting = Setting(model=None, epsilon=0.5, classes=7)
+    told = setting.told({"eps": "eps*1", "n": "classes", "steps": 3, "loss": "margin"})
+    assert told == {"eps": 0.5, "n": 7, "steps": 3, "loss": "margin"}
+
+
+@pytest.mark.parametrize("contest", CONTESTS, ids=lambda c: c.name)
+def test_every_contest_names_an_attack_of_ours_and_its_parameters(contest):
+    name, _, told = contest.ours.partition(":")
+    words = dict(part.split("=") for part in told.split(",") if part)
+    made = create(name, {k: str(times(v, 20.0)) for k, v in words.items()})
+    assert made.name == name
+    assert contest.theirs
+
+
+def test_rows_of_the_tables_have_as_many_cells_as_their_heads():
+    cells = against_peers.line(CONTESTS[0], "ours", {"score": 0.5, "seconds": 1.0}).count("|")
+    assert cells == against_peers.line(CONTESTS[0], "art", {"error": "no"}).count("|") == 6
+    row = {"attack": "pgd", "epsilon": 4.0, "library": "ours", "photos": 5, "seconds": 1.0}
+    row |= {"steps": 40, "megabytes": 1.0, "robust": 0.1, "robust_some": 0.2}
+    broken = {**{k: row[k] for k in ("attack", "epsilon", "library", "photos")}, "error": "no"}
+    assert throughput.line(row).count("|") == throughput.line(broken).count("|") == 9
+
+
+@pytest.mark.parametrize("name", ["against_peers", "throughput"])
+def test_help_says_what_is_measured(name):
+    script = ROOT / "benchmarks" / f"{name}.py"
+    done = subprocess.run(
+        [sys.executable, script, "--help"], capture_output=True, text=True, check=True
+    )
+    assert "--images" in done.stdout
+    assert "judge" in done.stdout
