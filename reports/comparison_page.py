@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from reports import words
 from reports.comparison import Comparison, Moved, p_text
 from reports.metrics import MISCLASSIFIED
+from reports.pages import environment, hashed, ours
+from reports.writing import replace
 
 _STYLE = ("report.css", "comparison.css")
 
 
 def write_comparison(found: Comparison, path: str | Path) -> Path:
     """Write the page of a comparison to `path`. Where it is."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    part.write_text(render_comparison(found), encoding="utf-8")
-    part.replace(target)
-    return target
+    return replace(Path(path), render_comparison(found))
 
 
 def render_comparison(found: Comparison) -> str:
     """The whole page."""
-    folder = Path(__file__).parent / "templates"
-    style = "".join((folder / name).read_text(encoding="utf-8") for name in _STYLE)
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    style = "".join(ours(name) for name in _STYLE)
     moved: list[tuple[str, str, Iterable[Moved]]] = [
         ("Newly flipped", "robust in A, flipped in B", found.newly_flipped),
         ("Newly robust", "flipped in A, robust in B", found.newly_robust),
@@ -46,7 +39,7 @@ def render_comparison(found: Comparison) -> str:
             c=found,
             moved=[(title, meaning, _images(some)) for title, meaning, some in moved],
             style=Markup(style),  # noqa: S704  our own files
-            policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; "
+            policy=f"default-src 'none'; style-src {hashed(style)}; base-uri 'none'; "
             "form-action 'none'",
         )
     )
@@ -65,26 +58,9 @@ def _images(moved: Iterable[Moved]) -> list[tuple[str, str]]:
     ]
 
 
+@cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return environment(
+        share=lambda part, whole: words.together(words.percent(part / whole if whole else None)),
+        p=p_text,
     )
-    environment.filters |= {
-        "share": lambda part, whole: words.together(words.percent(part / whole if whole else None)),
-        "number": words.number,
-        "p": p_text,
-        "plural": words.plural,
-        "shorten": words.shorten,
-    }
-    return environment
-
-
-def _shown(value: Any) -> Any:
-    if isinstance(value, Markup) or not isinstance(value, str):
-        return value
-    return words.visible(value)

@@ -7,7 +7,6 @@ style sheet and the one script are known to the page's content security policy b
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import shutil
@@ -15,13 +14,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from reports import cards, charts, sections, words
 from reports.exhibits import exhibit
 from reports.gallery import Spill, gallery
 from reports.gate import verdict_of
+from reports.pages import environment, hashed, ours
 from reports.summary import summarise
 from reports.tables import ReadableRun
 from reports.writing import replace, target_of
@@ -55,7 +55,7 @@ def render(run: ReadableRun, spill: Spill | None = None, folder: str = "") -> st
     summary = summarise(run)
     exhibits = [exhibit(run, case, summary.class_names) for case in summary.cases]
     shown = gallery(run, summary, spill)
-    style, script = _read("report.css"), _read("browser.js")
+    style, script = ours("report.css"), ours("browser.js")
     has_cases = bool(shown["cases"])
     ruling = sections.verdict(summary, verdict_of(summary))
     template = _environment().get_template("report.html.j2")
@@ -93,37 +93,13 @@ def render(run: ReadableRun, spill: Spill | None = None, folder: str = "") -> st
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return environment(
+        percent=lambda share: words.together(words.percent(share)),
+        percents=lambda low, high: words.together(words.percents(low, high)),
+        signed=words.signed,
+        together=words.together,
+        interval=charts.interval,
     )
-    environment.filters |= {
-        "percent": lambda share: words.together(words.percent(share)),
-        "percents": lambda low, high: words.together(words.percents(low, high)),
-        "number": words.number,
-        "signed": words.signed,
-        "together": words.together,
-        "plural": words.plural,
-        "shorten": words.shorten,
-        "interval": charts.interval,
-    }
-    return environment
-
-
-def _shown(value: Any) -> Any:
-    """What an expression of the template prints: plain text with nothing hidden in it."""
-    if isinstance(value, Markup) or not isinstance(value, str):
-        return value
-    return words.visible(value)
-
-
-@cache
-def _read(name: str) -> str:
-    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
 
 
 def _data(value: Any) -> Markup:
@@ -134,18 +110,14 @@ def _data(value: Any) -> Markup:
     return Markup(text)  # noqa: S704  no character of markup is left in it
 
 
-def _hash(text: str) -> str:
-    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
-
-
 def _policy(style: str, script: str, *, beside: bool) -> str:
     """Nothing may load but the pictures in the file, our style, our script, the files beside it.
 
     Frames are allowed only where there are such files. "file:" is said besides 'self', since not
     every browser takes the files beside a page that was opened from disk for its own.
     """
-    rules = ["default-src 'none'", "img-src data:", f"style-src {_hash(style)}"]
-    rules += [f"script-src {_hash(script)}"] * bool(script)
+    rules = ["default-src 'none'", "img-src data:", f"style-src {hashed(style)}"]
+    rules += [f"script-src {hashed(script)}"] * bool(script)
     rules += ["frame-src 'self' file:"] * beside
     return "; ".join([*rules, "base-uri 'none'", "form-action 'none'"])
 
@@ -161,7 +133,7 @@ class _Beside:
 
     def keep(self, pictures: dict[int, str]) -> str:
         """Write a page that hands these pictures over when it is framed; its name."""
-        policy = f"default-src 'none'; script-src {_hash(_HAND_OVER)}"
+        policy = f"default-src 'none'; script-src {hashed(_HAND_OVER)}"
         page = (
             '<!doctype html><html lang="en"><head><meta charset="utf-8">'
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
