@@ -5,8 +5,8 @@
 A process for each library. The model is a ten-class CNN on scikit-learn's digits, plain or adversarially
 trained, trained here, or one of the Dogs-vs-Cats CNNs; torchattacks gets a PyTorch twin of its weights.
 Attacks of a fixed budget are compared by robust accuracy; those that look for the smallest change by
-the median distance. The judge rounds what a library hands in to 8 bits, and where that undoes a flip
-of a minimiser, lengthens the change a little, for everybody alike.
+the median distance. The judge rounds what a library hands in to 8 bits, and where that undoes a flip,
+lengthens the change a little (never beyond a fixed budget), for everybody alike.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from benchmarks.contests import CONTESTS, Contest
 from benchmarks.peers import Setting, times
 
 LONGER = (1.0, 1.005, 1.01, 1.02, 1.05, 1.1)
-"""Lengths of a minimiser's change that the judge tries."""
+"""Lengths of a change that the judge tries: one that ends on the boundary would not survive rounding."""
 
 
 def far(delta: np.ndarray, norm: str) -> np.ndarray:
@@ -52,15 +52,14 @@ def judged(
 ) -> float:
     """Robust accuracy, or the median distance, of 8-bit pictures; `says` gives their classes."""
     delta = found - images
-    if norm is None:
-        legal = np.clip(np.round(found), images - epsilon, images + epsilon).clip(0, 255)
-        return float((says(legal) == labels).mean())
     least = np.full(len(images), np.inf)
     for longer in LONGER:
         grid = np.clip(np.round(images + longer * delta), 0, 255)
+        if norm is None:
+            grid = np.clip(grid, images - epsilon, images + epsilon)
         flipped = says(grid) != labels
-        least = np.minimum(least, np.where(flipped, far(grid - images, norm), np.inf))
-    return float(np.median(least))
+        least = np.minimum(least, np.where(flipped, far(grid - images, norm or "l2"), np.inf))
+    return float(np.median(least)) if norm else float(np.isinf(least).mean())
 
 
 def ours(contest: Contest, classifier: Any, data: Any, epsilon: float) -> tuple[np.ndarray, dict]:

@@ -14,7 +14,7 @@ import pytest
 from keras import ops
 
 import robustness
-from attacks import BIM, PGD
+from attacks import BIM, PGD, Square
 from robustness.attack import Attack
 from robustness.classifier import Classifier
 from robustness.diagnostics import TITLES, looks, trials
@@ -157,6 +157,25 @@ def test_d14_a_black_box_on_what_a_flat_model_kept(masked):
     assert found.evidence["only_black_box"]
     black = replace(masked.trial, surrogate=masked.trial.classifier)
     assert trials.without_gradient(black).status == "skipped"
+
+
+def test_d14_a_shattered_gradient_is_exposed_by_square(tmp_path):
+    """A ripple on the input, small beside the budget, turns the gradient's sign at random."""
+    plain = small_cnn(9, SHAPE)
+    rippled = own(lambda x: plain.logits(x + 6.0 * ops.sin(1.9 * x)), classes=3)
+    images = np.random.default_rng(4).integers(0, 256, (40, *SHAPE)).astype(np.uint8)
+    labels = rippled.probabilities(images).argmax(1)
+    attacks = [PGD(steps=20), Square(steps=1000)]
+    robustness.audit(
+        rippled, images, labels=labels, attacks=attacks, epsilons=[4], run=tmp_path / "run"
+    )
+    with Run.open(tmp_path / "run") as run:
+        outcomes = run.outcomes()
+        found = {d["id"]: d for d in run.manifest["diagnostics"]}
+    flips = outcomes[outcomes.status == "flipped"].groupby("attack").size()
+    assert flips.get(attacks[1].label, 0) > flips.get(attacks[0].label, 0) + 4
+    assert found["D14"]["status"] == "warn"
+    assert "gradient masking" in found["D14"]["sentence"]
 
 
 def test_d14_adds_nothing_to_an_attack_that_works(short):
