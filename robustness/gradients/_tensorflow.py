@@ -65,7 +65,8 @@ def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
     graphs: dict[Any, Callable[..., Any]] = {}
 
     def call(*args: Any) -> Any:
-        leaves, structure = optree.tree_flatten(args)
+        given: Any = args
+        leaves, structure = optree.tree_flatten(given)
         if not tf.executing_eagerly() or not all(isinstance(x, _ARRAYS) for x in leaves):
             return usual(*args)
         tensors = [tf.convert_to_tensor(x) for x in leaves]
