@@ -45,7 +45,8 @@ STRIPS = 6
 class Progress:
     """How far a stage is. `stage` is "clean" or an attack's label.
 
-    `flipped`, `robust` (at the largest epsilon) and `wrong` (before any attack) are images.
+    `flipped`, `robust` (at the largest epsilon), `wrong` (before any attack) and `settled` (flipped by an
+    earlier attack of a cascade) are images.
     """
 
     stage: str
@@ -54,6 +55,7 @@ class Progress:
     flipped: int = 0
     robust: int = 0
     wrong: int = 0
+    settled: int = 0
 
 
 Listener = Callable[[Progress], None]
@@ -145,7 +147,8 @@ class Auditor:
         epsilons = self.plan.threat.epsilons
         settled = self.store.settled(attack.label, len(epsilons))
         counts = self.store.count(attack.label, epsilons[-1])
-        tally = {status: counts.get(status, 0) for status in (FLIPPED, ROBUST, MISCLASSIFIED)}
+        told = (FLIPPED, ROBUST, MISCLASSIFIED, SETTLED)
+        tally = {status: counts.get(status, 0) for status in told}
         done, total = len(settled), len(self.entries)
 
         def report() -> None:
@@ -164,7 +167,8 @@ class Auditor:
                 continue
             if status:
                 self.pending.add(_spared_rows(row, attack.label, epsilons, status))
-                tally[MISCLASSIFIED] += status == MISCLASSIFIED
+                if status in tally:
+                    tally[status] += 1
                 done += 1
             else:
                 todo.append(row)
@@ -179,7 +183,9 @@ class Auditor:
             self.pending.add(_spared_rows(row, attack.label, beyond, SETTLED))
             done += 1
             final = rungs[-1]
-            if not final.reason:
+            if beyond:
+                tally[SETTLED] += 1
+            elif not final.reason:
                 tally[FLIPPED if final.flip else ROBUST] += 1
             report()
 

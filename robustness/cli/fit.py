@@ -77,7 +77,7 @@ def fit(
     fitted.save(out)
     kind = "universal" if place is None else "patch"
     stdout().print(
-        f"{out}: flips {fitted.flipped:.1%} of the {fitted.images} pictures it was fitted on. Audit "
+        f"{out}: flips {100 * fitted.flipped:.1f} % of the {fitted.images} pictures it was fitted on. Audit "
         f"others: robustness audit -a {kind}:file={out}",
         markup=False,
         soft_wrap=True,

@@ -18,6 +18,8 @@ def outcome_table(summary: Summary) -> Table:
 
     In a cascade an attack sees what the ones before it left, and the last column is what it leaves.
     """
+    from reports.words import percent, percents
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("attack", "epsilon", "flipped", "of", "flip rate", "95 % interval", "steps"):
         table.add_column(title, justify="left" if title == "attack" else "right", overflow="fold")
@@ -26,14 +28,13 @@ def outcome_table(summary: Summary) -> Table:
         table.add_column("standing", justify="right")
     for rate in summary.rates:
         share = rate.tally.flip_rate
-        known = share.share is not None and share.low is not None and share.high is not None
         table.add_row(
             Text(printable(visible(rate.attack or "all together"))),
             f"{rate.epsilon:g}",
             str(share.count),
             str(share.total),
-            f"{share.share:.1%}" if known else "-",
-            f"{share.low:.1%} .. {share.high:.1%}" if known else "-",
+            percent(share.share),
+            percents(share.low, share.high),
             "-" if rate.steps is None else f"{rate.steps:g}",
             *([str(rate.tally.robust)] if cascade else []),
         )

@@ -112,11 +112,18 @@ class Clock:
 
 
 def sentence(report: Report) -> str:
-    """What to say of a stage besides its count."""
-    readable = report.flipped + report.robust + report.wrong
+    """What to say of a stage besides its count.
+
+    Images that hold out take longest, so that while it runs, all that may still hold out are counted.
+    """
     if not report.flipped + report.robust:
         return ""
-    return f"{report.flipped} flipped, robust accuracy {report.robust / readable:.0%}"
+    lost = report.flipped + report.settled + report.wrong
+    if report.done < report.total:
+        running = (report.total - lost) / report.total
+        return f"{report.flipped} flipped, robust at most {100 * running:.0f} %"
+    share = report.robust / (report.robust + lost)
+    return f"{report.flipped} flipped, robust accuracy {100 * share:.0f} %"
 
 
 class Display:

@@ -11,7 +11,8 @@ from robustness.diagnostics import FAIL, OK, SKIPPED, TITLES, WARN, Diagnosis, s
 from robustness.diagnostics.looks import Sample, diagnose_looks
 from robustness.diagnostics.record import Record
 from robustness.diagnostics.rows import diagnose_rows
-from robustness.diagnostics.trials import TRIALS, Trial, diagnose_trials
+from robustness.diagnostics.trial import Trial
+from robustness.diagnostics.trials import TRIALS, diagnose_trials
 from robustness.images import Entry
 from robustness.plan import Plan
 from robustness.rows import Subject

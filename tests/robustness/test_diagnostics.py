@@ -17,11 +17,12 @@ import robustness
 from attacks import BIM, PGD, Square
 from robustness.attack import Attack
 from robustness.classifier import Classifier
-from robustness.diagnostics import TITLES, looks, trials
+from robustness.diagnostics import TITLES, looks, trials, ways
 from robustness.diagnostics.controls import break_control, linear_control, masked_control_is_flagged
 from robustness.diagnostics.record import Record
 from robustness.diagnostics.running import diagnose, merged, sample_of
-from robustness.diagnostics.trials import Trial, still_falling
+from robustness.diagnostics.trial import Trial
+from robustness.diagnostics.ways import still_falling
 from robustness.images import from_arrays
 from robustness.norms import L2
 from robustness.pictures import from_png, to_png
@@ -246,12 +247,12 @@ def short(tmp_path_factory) -> Bench:
 
 
 def test_d07_d09_d13_an_attack_that_ends_too_early(short):
-    path = trials.walked(short.trial, short.trial.plan.attacks[0])
+    path = ways.walked(short.trial, short.trial.plan.attacks[0])
     assert len(path.margins) > 5
     # Straight down a linear model: each of the two steps is half of the way.
     assert still_falling(path.margins) == pytest.approx(0.5, abs=0.02)
-    assert trials.converged([path]).status == "warn"
-    assert trials.overlooked([path]).status == "ok"
+    assert ways.converged([path]).status == "warn"
+    assert ways.overlooked([path]).status == "ok"
     first, second = trials.more_steps(short.trial)
     assert (first.id, first.status) == ("D09", "warn")
     assert (second.id, second.status) == ("D12", "ok")
@@ -270,8 +271,8 @@ def test_d06_a_flip_that_was_found_and_lost(tmp_path):
     with Run.open(tmp_path / "run") as run:
         record = Record.of(run)
     sample = sample_of(record, bench.shelf, bench.entries, classifier)
-    path = trials.walked(Trial(classifier, bench.trial.plan, record, sample), BIM(steps=8))
-    found = trials.overlooked([path])
+    path = ways.walked(Trial(classifier, bench.trial.plan, record, sample), BIM(steps=8))
+    found = ways.overlooked([path])
     assert found.status == "fail"
     assert len(path.lost) == min(16, len(images))
 

@@ -20,15 +20,19 @@ from tests.reports.hostile import fill
 
 
 def progress(done: int, *, stage: str = "pgd", **counts: int) -> SimpleNamespace:
-    counts = {"flipped": 0, "robust": 0, "wrong": 0} | counts
+    counts = {"flipped": 0, "robust": 0, "wrong": 0, "settled": 0} | counts
     return SimpleNamespace(stage=stage, done=done, total=20, **counts)
 
 
-def test_the_running_robust_accuracy_counts_wrong_images_too():
-    assert terminal.sentence(progress(10, flipped=3, robust=4, wrong=3)) == (
-        "3 flipped, robust accuracy 40%"
-    )
+def test_robust_accuracy_counts_wrong_images_and_those_of_earlier_attacks():
+    seen = {"flipped": 3, "robust": 5, "wrong": 2, "settled": 10}
+    assert terminal.sentence(progress(20, **seen)) == "3 flipped, robust accuracy 25 %"
     assert terminal.sentence(progress(10, wrong=3)) == ""
+
+
+def test_while_it_runs_all_that_may_still_hold_out_are_counted():
+    said = terminal.sentence(progress(10, flipped=3, robust=1, wrong=2, settled=4))
+    assert said == "3 flipped, robust at most 55 %"
 
 
 @pytest.mark.parametrize("forced", ["FORCE_COLOR", "TTY_INTERACTIVE"])
@@ -43,7 +47,7 @@ def test_continuous_integration_gets_plain_lines_whatever_else_is_set(monkeypatc
                 display(progress(done, flipped=done))
         said = console.file.getvalue()
         assert "\x1b" not in said and "\r" not in said
-        assert "pgd: 20/20, 20 flipped, robust accuracy 0%" in said.splitlines()
+        assert "pgd: 20/20, 20 flipped, robust accuracy 0 %" in said.splitlines()
 
 
 def test_a_terminal_gets_a_bar():
@@ -52,21 +56,21 @@ def test_a_terminal_gets_a_bar():
     with terminal.Display(console) as display:
         display(progress(20, flipped=5, robust=15))
     assert "\x1b" in out.getvalue()
-    assert "robust accuracy 75%" in out.getvalue()
+    assert "robust accuracy 75 %" in out.getvalue()
 
 
 @pytest.mark.parametrize("stage", ["clean", "pgd(steps=40)", "apgd-t(steps=100,restarts=5)"])
 def test_a_bar_fits_into_80_columns_and_loses_no_number(stage):
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, force_interactive=True, width=80)
-    said = {"flipped": 123, "robust": 456, "wrong": 7}
+    said = {"flipped": 12, "robust": 4, "wrong": 3}
     with terminal.Display(console) as display:
         display(progress(0, stage=stage))
         display(progress(19, stage=stage, **said))
     frames = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue()).replace("\r", "\n").split("\n")
     last = [frame for frame in frames if frame.strip()][-1]
     assert len(last) <= 80
-    assert "19/20 123 flipped, robust accuracy 78%, " in last and last.rstrip().endswith(" left")
+    assert "19/20 12 flipped, robust at most 25 %, " in last and last.rstrip().endswith(" left")
 
 
 def test_no_name_acts_on_the_terminal_or_on_the_log(tmp_path, monkeypatch, capsys):
