@@ -69,7 +69,7 @@ def run(classifier: Classifier, images: np.ndarray, labels: np.ndarray | None) -
         findings.append(_consistent(logits, probabilities))
         findings.append(_rows(classifier, images, probabilities))
     findings.append(_saturated(classifier, probabilities))
-    findings.append(_gradients(classifier, images))
+    findings.append(_gradients(classifier, images, logits.argmax(axis=1)))
     return findings
 
 
@@ -279,10 +279,10 @@ def _saturated(classifier: Classifier, probabilities: np.ndarray) -> Finding:
     )
 
 
-def _gradients(classifier: Classifier, images: np.ndarray) -> Finding:
-    images = images[:GRADIENT_IMAGES]
+def _gradients(classifier: Classifier, images: np.ndarray, classes: np.ndarray) -> Finding:
+    images, classes = images[:GRADIENT_IMAGES], classes[:GRADIENT_IMAGES]
     try:
-        found = _margin_gradients(classifier, images.astype("float32"))
+        found = _margin_gradients(classifier, images.astype("float32"), classes.astype("int32"))
     except (GradientError, LookupError) as error:
         return Finding(
             "D03-gradient-missing",
@@ -305,12 +305,13 @@ def _gradients(classifier: Classifier, images: np.ndarray) -> Finding:
     )
 
 
-def _margin_gradients(classifier: Classifier, images: np.ndarray) -> np.ndarray:
+def _margin_gradients(
+    classifier: Classifier, images: np.ndarray, classes: np.ndarray
+) -> np.ndarray:
     def loss(points: Any, classes: Any) -> tuple[Any, Any]:
         logits = classifier.logits(points)
         return margin(logits, classes), logits
 
-    classes = classifier.logits_of(images).argmax(axis=1).astype("int32")
     call = gradients.compile(gradients.value_and_grad(loss))
     _, gradient = call(ops.convert_to_tensor(images), ops.convert_to_tensor(classes))
     return _numpy(gradient)
