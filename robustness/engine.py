@@ -18,7 +18,7 @@ import numpy as np
 from keras import ops
 
 from robustness.attack import Attack
-from robustness.classifier import Classifier
+from robustness.classifier import GROUP, Classifier
 from robustness.judge import Flip, Judge, Suspect
 from robustness.optimization.iterate import iterate
 from robustness.rows import Place, Rows, State, Subject
@@ -96,11 +96,15 @@ class _Try:
     broken: str = ""
 
 
+WORTH = 100
+"""Steps that must be left for fewer slots to be worth a tracing, which takes a second or two."""
+
+
 class _Bench:
     """What both programs share: the running tries, the queue behind them, and the way to the judge."""
 
-    def __init__(self, rows: Rows, judge: Judge, epsilons: Sequence[float]) -> None:
-        self._rows, self._judge, self._epsilons = rows, judge, epsilons
+    def __init__(self, rows: Rows, judge: Judge, epsilons: Sequence[float], steps: int) -> None:
+        self._rows, self._judge, self._epsilons, self._steps = rows, judge, epsilons, steps
         self.running: dict[int, _Try] = {}
         self.queue: deque[_Try] = deque()
 
@@ -108,6 +112,15 @@ class _Bench:
         what = [Place(j.climb.subject, self._epsilons[j.rung], j.restart) for j in jobs]
         self.running |= dict(zip(places, jobs, strict=True))
         return self._rows.enter(state, places, what)
+
+    def narrow(self, state: State, places: Sequence[int]) -> tuple[State, int] | None:
+        """See `iterate`. Whole groups of rows, so that their last bits stay the same."""
+        slots = -(-len(places) // GROUP) * GROUP
+        left = max(self._steps - self.running[place].steps for place in places)
+        if 2 * slots > self._rows.count(state) or left < WORTH:
+            return None
+        self.running = {new: self.running[place] for new, place in enumerate(places)}
+        return self._rows.narrow(state, places, slots), slots
 
     def judged(
         self, state: State, points: Any, jobs: dict[int, _Try], radii: Sequence[float]
@@ -361,7 +374,7 @@ def search(
     """
     rows = rows or Rows(surrogate or classifier, attack, threat, slots=slots, seed=seed)
     slots = rows.slots
-    bench = _Bench(rows, Judge(classifier, threat), threat.epsilons)
+    bench = _Bench(rows, Judge(classifier, threat), threat.epsilons, attack.steps)
     program: Climbing | Approaching
     if attack.seeks == "closest":
         program = Approaching(bench, rows, attack, threat, settle)
@@ -374,4 +387,10 @@ def search(
         subject = next(subjects, None)
         return None if subject is None else _Try(_Climb(subject), program.first, 0)
 
-    iterate(program, take, slots=slots, each=None if each is None else lambda _: each())
+    iterate(
+        program,
+        take,
+        slots=slots,
+        each=None if each is None else lambda _: each(),
+        narrow=bench.narrow,
+    )

@@ -128,12 +128,22 @@ class Rows:
             if state is None:
                 index = np.zeros(self.slots, np.int32)
                 state = tree.map_structure(lambda x, i=index: ops.take(x, i, axis=0), fresh)
-            index = np.arange(self.slots, dtype=np.int32)
-            index[list(slots)] = self.slots + np.arange(len(slots))
+            there = self.count(state)
+            index = np.arange(there, dtype=np.int32)
+            index[list(slots)] = there + np.arange(len(slots))
             state = self._merge(state, fresh, index)
         if state is None:
             raise ValueError("enter needs at least one job")
         return state
+
+    def count(self, state: State) -> int:
+        """How many slots a state has."""
+        return int(state["task"]["step"].shape[0])
+
+    def narrow(self, state: State, places: Sequence[int], slots: int) -> State:
+        """The rows of `places`, in this order, in a state of fewer slots."""
+        index = np.array([*places, *[places[0]] * (slots - len(places))], np.int32)
+        return tree.map_structure(lambda x: ops.take(x, index, axis=0), state)
 
     def _key(self, job: Place) -> np.ndarray:
         """Two words, the first of which all restarts of an image have in common."""

@@ -37,6 +37,7 @@ def iterate(
     *,
     slots: int = 1,
     each: Callable[[Any], None] | None = None,
+    narrow: Callable[[Any, Sequence[int]], tuple[Any, int] | None] | None = None,
 ) -> None:
     """Run jobs through `program` until `take` returns None and every slot is empty.
 
@@ -46,6 +47,8 @@ def iterate(
     take: the next job, or None if there is none now; asked again after each departure.
     slots: how many rows advance together.
     each: called with the state after every step (a progress display, a history).
+    narrow: asked when no job is left for some slots, with the state and the places still held: the state
+        with these in its first slots, in this order, and how many slots it has now; None to leave it.
     """
     held: list[Job | None] = [None] * slots
     state = None
@@ -58,8 +61,12 @@ def iterate(
                 jobs.append(job)
         if places:
             state = program.enter(state, places, jobs)
-        if all(job is None for job in held):
+        taken = [place for place, job in enumerate(held) if job is not None]
+        if not taken:
             return
+        if narrow and len(taken) < slots and (fewer := narrow(state, taken)):
+            state, slots = fewer
+            held = [held[place] for place in taken] + [None] * (slots - len(taken))
         state, ready = program.advance(state)
         if each is not None:
             each(state)

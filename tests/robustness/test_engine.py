@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attacks import BIM, FGSM, PGD
+from attacks import BIM, FGSM, PGD, Square
 from robustness import engine
 from robustness.errors import AttackError, SettingError
 from robustness.judge import Judge, Suspect, distances
@@ -94,6 +94,27 @@ def test_a_ladder_is_what_separate_runs_say_and_larger_rungs_are_settled(case, r
             else:
                 assert rungs[number][1] == rungs[number - 1][1]
                 assert rungs[number][4:] == (0, 0, True)
+
+
+def test_what_is_left_goes_on_in_fewer_slots_to_the_same_outcomes(case, monkeypatch):
+    classifier, some = case
+    some = some[:14]
+    attack, threat = Square(steps=150), Threat((1,))
+    counts = []
+    step = engine.Rows.advance
+
+    def watched(self, state):
+        counts.append(self.count(state))
+        return step(self, state)
+
+    monkeypatch.setattr(engine.Rows, "advance", watched)
+    found = run(classifier, attack, threat, some, slots=12)
+    assert counts[0] == 12
+    assert counts[-1] == 6
+    monkeypatch.setattr(engine, "WORTH", 10_000)
+    counts.clear()
+    assert essence(run(classifier, attack, threat, some, slots=12)) == essence(found)
+    assert set(counts) == {12}
 
 
 def test_passes_are_counted_by_row(case):
