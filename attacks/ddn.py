@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from keras import ops
 
 from robustness.attack import Attack, Look, State, Task
-from robustness.losses import LOSSES
+from robustness.losses import LOSSES, margin
 from robustness.settings import setting
 
 
@@ -17,10 +17,9 @@ from robustness.settings import setting
 class DDN(Attack):
     """Smallest l2 change: a sphere that shrinks where the point flips and grows where it does not.
 
-    Rony et al. 2019, arXiv:1811.09600, alg. 1. Theirs starts at radius 1 of pictures in 0..1; ours at
-    the largest budget of the audit, which is the scale that matters, and takes steps of that length.
-    The margin is lowered where theirs lowers cross-entropy, whose gradient points between two rivals
-    that are near.
+    Rony et al. 2019, arXiv:1811.09600, alg. 1. Theirs starts at radius 1 of pictures in 0..1, 255 counts,
+    with steps of that length; ours too, unless the largest budget of the audit is smaller. The last
+    steps lower the margin: between two rivals that are near, cross-entropy points at neither.
     """
 
     name: ClassVar[str] = "ddn"
@@ -28,19 +27,31 @@ class DDN(Attack):
     norms: ClassVar[tuple[str, ...]] = ("l2",)
     seeks: ClassVar[Literal["any", "closest"]] = "closest"
 
-    loss: str = setting("margin", "loss that is lowered", choices=tuple(LOSSES))
     steps: int = setting(100, "number of steps", low=2, high=100_000)
+    crossing: float = setting(
+        0.75,
+        "share of the steps that lower the loss, before those that lower the margin",
+        low=0,
+        high=1,
+    )
     gamma: float = setting(0.05, "share by which the radius changes in a step", low=0.001, high=0.5)
 
     def init(self, task: Task) -> State:
-        return {"point": task.images, "radius": task.epsilon}
+        return {"point": task.images, "radius": ops.minimum(task.epsilon, 255.0)}
 
     def step(self, task: Task, state: State, look: Look) -> State:
         seen = look(state["point"])
         radius = state["radius"] * ops.where(seen.hit, 1 - self.gamma, 1 + self.gamma)
         done = ops.cast(task.step, "float32") / self.steps
-        length = task.epsilon * (0.01 + 0.99 * (1 + ops.cos(math.pi * done)) / 2)
+        length = ops.minimum(task.epsilon, 255.0) * (
+            0.01 + 0.99 * (1 + ops.cos(math.pi * done)) / 2
+        )
         delta = state["point"] - task.images
-        delta = delta - task.per_row(length) * task.norm.steepest(seen.gradient)
+        gradient = seen.gradient_of(lambda logits: self._lowered(task, logits, done))
+        delta = delta - task.per_row(length) * task.norm.steepest(gradient)
         scale = radius / ops.maximum(task.norm.size(delta), 1e-12)
         return {"point": task.clip(task.images + task.per_row(scale) * delta), "radius": radius}
+
+    def _lowered(self, task: Task, logits: Any, done: Any) -> Any:
+        both = [task.goal.loss(loss, logits, task.aims) for loss in (LOSSES[self.loss], margin)]
+        return ops.where(done < self.crossing, *both)

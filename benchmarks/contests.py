@@ -191,7 +191,7 @@ CONTESTS = (
     ),
     Contest(
         "HopSkipJump l2, about 5000 queries",
-        "hopskipjump:steps=5000",
+        "hopskipjump:steps=1000",
         {
             "foolbox": foolbox("HopSkipJumpAttack", steps=25, max_gradient_eval_steps=300),
         },
