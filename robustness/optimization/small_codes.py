@@ -90,7 +90,7 @@ def by_parting(
     idle = 0
     for turn in range(_SHAKES):
         best = min(code.parted.largest for code in codes)
-        agreed = turn > 1 and _agreed([code.parted.largest for code in codes[-most:]], best)
+        agreed = turn > 0 and _agreed([code.parted.largest for code in codes[-most:]], best)
         if best <= enough or agreed:
             break
         codes += refine(_shaken(problem, codes, seed, turn, min(number, _SHAKEN)), _SWEEP[1:])

