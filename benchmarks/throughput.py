@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -79,10 +80,13 @@ def ours(case: Case) -> tuple[np.ndarray, float]:
         else BIM(steps=case.steps, step_size=STEP)
     )
     classifier = robustness.Classifier(case.model, scaling="0..1", class_names=["cat", "dog"])
+    run_folder = case.folder / f"run-{case.attack}-{case.epsilon:g}"
+    # That of an earlier round.
+    shutil.rmtree(run_folder, ignore_errors=True)
     started = time.perf_counter()
     result = robustness.audit(
         classifier, case.images, labels=case.labels, attacks=[attack], epsilons=[case.epsilon],
-        batch_size=case.batch, run=case.folder / f"run-{case.attack}-{case.epsilon:g}",
+        batch_size=case.batch, run=run_folder,
     )  # fmt: skip
     seconds = time.perf_counter() - started
     found = case.images.astype("float32")
@@ -323,9 +327,10 @@ def main() -> None:
                             row |= call("judge", *what)
                         row |= {"photos": some}
                         rounds.setdefault(library, []).append(row)
+                        print(f"round {number + 1}: {library}", row, file=sys.stderr, flush=True)
                 for library, several in rounds.items():
                     row = {"attack": attack, "epsilon": epsilon, "library": library, **several[0]}
-                    if "error" not in row:
+                    if not any("error" in one for one in several):
                         row["rounds"] = [one["seconds"] for one in several]
                         row["seconds"] = float(np.median(row["rounds"]))
                     rows.append(row)

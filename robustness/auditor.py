@@ -14,7 +14,7 @@ from robustness import engine, gradients
 from robustness.attack import Attack
 from robustness.capacity import whole
 from robustness.classifier import GROUP, Classifier
-from robustness.errors import ModelError, RunError
+from robustness.errors import GradientError, ModelError, RunError
 from robustness.images import Entry, Picture
 from robustness.manifest import data_digest, now
 from robustness.medians import median_epsilons
@@ -178,7 +178,7 @@ class Auditor:
         def settle(subject: engine.Subject, rungs: list[engine.Rung]) -> None:
             nonlocal done
             row = rows.pop(subject.key)
-            self.pending.add(self._outcomes(row, subject, attack.label, rungs))
+            self.pending.make(self._outcomes, row, subject, attack.label, rungs)
             beyond = epsilons[len(rungs) :]
             self.pending.add(_spared_rows(row, attack.label, beyond, SETTLED))
             done += 1
@@ -204,6 +204,16 @@ class Auditor:
                         all_steps=self.plan.all_steps,
                         rows=self._rows(attack),
                     )
+            except GradientError as error:
+                # The attacks after it may need none: a model that hides its gradient is what they are for.
+                for row in rows.values():
+                    rungs = standing.get(row.key, len(epsilons))
+                    told = replace(row, reason=str(error))
+                    self.pending.add(_spared_rows(told, attack.label, epsilons[:rungs], FAILED))
+                    self.pending.add(_spared_rows(row, attack.label, epsilons[rungs:], SETTLED))
+                done += len(rows)
+                rows.clear()
+                report()
             except gradients.OutOfMemory as error:
                 if self.slots == 1:
                     raise ModelError(

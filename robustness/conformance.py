@@ -248,8 +248,8 @@ class _Bench:
             self.threat,
             subjects,
             lambda subject, rungs: found.__setitem__(subject.key, rungs[0]),
-            slots=ROWS,
             seed=self.seed,
+            rows=self.rows(ROWS),
         )
         return found
 
@@ -267,14 +267,14 @@ def _linear(weights: np.ndarray, bias: np.ndarray) -> Classifier:
 
 
 def _state(bench: _Bench) -> str:
-    rows = bench.rows(2)
+    rows = bench.rows(ROWS)
     subject = engine.Subject("0", bench.images[0], 0)
-    state = rows.enter(None, [0, 1], [engine.Place(subject, bench.budget)] * 2)["own"]
+    state = rows.enter(None, range(ROWS), [engine.Place(subject, bench.budget)] * ROWS)["own"]
     if "point" not in state:
         return f"the state has {', '.join(state)}; it must hold the images under 'point'."
-    if tuple(state["point"].shape) != (2, *SHAPE):
-        return f"'point' has shape {tuple(state['point'].shape)}; expected {(2, *SHAPE)}."
-    short = [name for name, x in state.items() if not x.shape or x.shape[0] != 2]
+    if tuple(state["point"].shape) != (ROWS, *SHAPE):
+        return f"'point' has shape {tuple(state['point'].shape)}; expected {(ROWS, *SHAPE)}."
+    short = [name for name, x in state.items() if not x.shape or x.shape[0] != ROWS]
     return f"{', '.join(short)} lack the leading axis of rows." if short else ""
 
 
@@ -331,8 +331,8 @@ def _neighbours(bench: _Bench) -> str:
 
 
 def _seeded(bench: _Bench) -> str:
-    first, second = bench.points([0, 1])[0], bench.points([0, 1], again=True)[0]
-    if not np.array_equal(first, second):
+    first, second = bench.points(), bench.points(again=True)
+    if not all(np.array_equal(first[i], second[i]) for i in first):
         return (
             "two runs with one seed differ; draw random numbers with task.uniform or task.normal."
         )

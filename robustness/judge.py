@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
-from robustness.classifier import Classifier
+from robustness.classifier import TOGETHER, Classifier
 from robustness.pictures import from_png, to_png
 from robustness.threat import Threat
 
@@ -74,18 +75,19 @@ class Judge:
 
     def __init__(self, classifier: Classifier, threat: Threat) -> None:
         self._classifier, self._threat = classifier, threat
-        # Compressing needs no Python lock, and the model is idle meanwhile.
+        # Compressing needs no Python lock: the next files are made while the model looks at the last.
         self._hands = ThreadPoolExecutor()
 
     def __call__(self, suspects: Sequence[Suspect]) -> list[Flip | None]:
         """The flip of each suspect, or None where its file does not flip within the budget."""
-        files, pictures = zip(*self._hands.map(_saved, suspects), strict=True)
-        read = np.stack(pictures)
-        rows = self._classifier.probabilities(read)
-        return [
-            self._verdict(suspect, data, picture, row)
-            for suspect, data, picture, row in zip(suspects, files, read, rows, strict=True)
-        ]
+        saved = self._hands.map(_saved, suspects)
+        verdicts: list[Flip | None] = []
+        for start in range(0, len(suspects), TOGETHER):
+            some = suspects[start : start + TOGETHER]
+            files, pictures = zip(*islice(saved, len(some)), strict=True)
+            rows = self._classifier.probabilities(np.stack(pictures))
+            verdicts += map(self._verdict, some, files, pictures, rows)
+        return verdicts
 
     def _verdict(
         self, suspect: Suspect, data: bytes, picture: np.ndarray, row: np.ndarray

@@ -283,7 +283,7 @@ def _gradients(classifier: Classifier, images: np.ndarray, classes: np.ndarray) 
     images, classes = images[:GRADIENT_IMAGES], classes[:GRADIENT_IMAGES]
     try:
         found = _margin_gradients(classifier, images.astype("float32"), classes.astype("int32"))
-    except (GradientError, LookupError) as error:
+    except GradientError as error:
         return Finding(
             "D03-gradient-missing",
             "error",

@@ -11,9 +11,13 @@ import hashlib
 import json
 import os
 import sqlite3
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +84,8 @@ class StripRow:
     png: str
     probabilities: str
 
+
+Row = ImageRow | OutcomeRow | StripRow
 
 _TABLES: dict[str, tuple[type, tuple[str, ...]]] = {
     "images": (ImageRow, ("key",)),
@@ -238,7 +244,7 @@ class Run:
             return False
         return hashlib.sha256(data).hexdigest() == Path(name).stem
 
-    def add(self, rows: Iterable[ImageRow | OutcomeRow | StripRow]) -> None:
+    def add(self, rows: Iterable[Row]) -> None:
         """Write rows in one transaction, replacing those of the same key."""
         with self._db:
             for row in rows:
@@ -320,24 +326,50 @@ class Run:
 
 
 class Pending:
-    """Rows gathered into a transaction every so often: one commit each would cost more than a step."""
+    """Rows gathered into a transaction every so often: one commit each would cost more than a step.
 
-    def __init__(self, run: Run, *, seconds: float = 0.5, rows: int = 256) -> None:
-        self._run, self._seconds, self._most = run, seconds, rows
-        self._rows: list[ImageRow | OutcomeRow | StripRow] = []
+    Rows come in groups, and are written in the order they came in.
+    """
+
+    def __init__(self, run: Run, *, seconds: float = 0.5, groups: int = 256) -> None:
+        self._run, self._seconds, self._most = run, seconds, groups
+        self._waiting: deque[Future[Sequence[Row]]] = deque()
         self._last = time.monotonic()
+        self._hand = ThreadPoolExecutor(1, thread_name_prefix="pending")
 
-    def add(self, rows: Iterable[ImageRow | OutcomeRow | StripRow]) -> None:
-        """Put rows behind; they are written together, soon."""
-        self._rows.extend(rows)
-        if len(self._rows) >= self._most or time.monotonic() - self._last > self._seconds:
-            self.flush()
+    def add(self, rows: Sequence[Row]) -> None:
+        """Put rows behind; they are written soon."""
+        ready: Future[Sequence[Row]] = Future()
+        ready.set_result(rows)
+        self._put(ready)
+
+    def make(self, rows: Callable[..., Sequence[Row]], *of: Any) -> None:
+        """Put behind the rows that `rows(*of)` gives, made on another thread.
+
+        For rows whose pictures are compressed and saved first: the model works on meanwhile.
+        """
+        self._put(self._hand.submit(rows, *of))
 
     def flush(self) -> None:
-        """Write what waits."""
-        if self._rows:
-            self._run.add(self._rows)
-        self._rows, self._last = [], time.monotonic()
+        """Write all that waits; raises what making it raised."""
+        self._write(len(self._waiting))
+
+    def _put(self, rows: Future[Sequence[Row]]) -> None:
+        self._waiting.append(rows)
+        if len(self._waiting) >= self._most:
+            self.flush()
+        elif time.monotonic() - self._last > self._seconds:
+            self._write(sum(1 for _ in takewhile(Future.done, self._waiting)))
+
+    def _write(self, groups: int) -> None:
+        rows: list[Row] = []
+        try:
+            for _ in range(groups):
+                rows += self._waiting.popleft().result()
+        finally:
+            if rows:
+                self._run.add(rows)
+            self._last = time.monotonic()
 
 
 def _unreadable(folder: Path, error: sqlite3.DatabaseError) -> RunError:
@@ -348,6 +380,6 @@ def _unreadable(folder: Path, error: sqlite3.DatabaseError) -> RunError:
 
 
 def _replace(target: Path, data: bytes) -> None:
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.part")
     part.write_bytes(data)
     part.replace(target)

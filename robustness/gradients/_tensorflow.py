@@ -31,10 +31,7 @@ def value_and_grad(
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(points)
             values, aux = fn(points, *data)
-        gradient = tape.gradient(values, points)
-        if gradient is None:
-            raise GradientError(DISCONNECTED)
-        return (values, aux), tf.convert_to_tensor(gradient)
+        return (values, aux), _gradient(tape, values, points)
 
     return call
 
@@ -46,13 +43,18 @@ def linearise(fn: Callable[[Any], Any], points: Any) -> tuple[Any, Callable[[Any
         tape.watch(points)
         values = fn(points)
 
-    def pull(weights: Any) -> Any:
-        gradient = tape.gradient(values, points, output_gradients=weights)
-        if gradient is None:
-            raise GradientError(DISCONNECTED)
-        return tf.convert_to_tensor(gradient)
+    return values, lambda weights: _gradient(tape, values, points, output_gradients=weights)
 
-    return values, pull
+
+def _gradient(tape: Any, values: Any, points: Any, **settings: Any) -> Any:
+    try:
+        gradient = tape.gradient(values, points, **settings)
+    except LookupError as error:
+        # An operation that TensorFlow has no derivative of; the first line names it.
+        raise GradientError(str(error).splitlines()[0]) from None
+    if gradient is None:
+        raise GradientError(DISCONNECTED)
+    return tf.convert_to_tensor(gradient)
 
 
 def compile(fn: Callable[..., Any]) -> Callable[..., Any]:

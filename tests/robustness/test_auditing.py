@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 import robustness
-from attacks import BIM, PGD
+from attacks import BIM, PGD, Square
 from robustness.auditor import Progress
 from robustness.errors import ImagesError, ModelError, RunError, SettingError
 from robustness.judge import distances
@@ -172,6 +173,25 @@ def test_a_bad_picture_is_an_outcome_and_an_odd_name_is_harmless(material, tmp_p
     assert all(states[name] in ("flipped", "robust") for name in names)
     kept = [p.name for p in (tmp_path / "r" / "images").rglob("*.png")]
     assert all(len(name) == 68 for name in kept)
+
+
+def test_where_there_is_no_gradient_the_other_attacks_go_on(material, tmp_path):
+    classifier, images, labels = material
+    inputs = keras.Input(classifier.input_shape)
+    hidden = keras.Model(inputs, classifier.model(keras.ops.stop_gradient(inputs)))
+    masked = robustness.Classifier(hidden, scaling="0..1", name="masked")
+    square = Square(steps=200)
+    threat = {"epsilons": [8.0, 64.0], "run": tmp_path / "run"}
+    result = robustness.audit(masked, images, labels=labels, attacks=[square, PGD()], **threat)
+    attacked = result.outcomes.query("status in ('flipped', 'robust', 'failed')")
+    mine = attacked.groupby(attacked.attack.str.split("(").str[0]).status
+    assert set(mine.get_group("pgd")) == {"failed"}
+    assert set(mine.get_group("square")) == {"flipped", "robust"}
+    assert attacked.reason[attacked.status == "failed"].str.contains("no gradient to follow").all()
+    with Run.open(result.path) as run:
+        assert {d["id"]: d["status"] for d in run.manifest["diagnostics"]}["D03"] == "fail"
+        # What flips without a gradient is a flip all the same.
+        assert not verify(run, masked).faults
 
 
 def test_nothing_but_bad_pictures_is_an_audit_too(material, tmp_path):

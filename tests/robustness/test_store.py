@@ -60,14 +60,37 @@ def test_a_second_answer_replaces_the_first(tmp_path):
 
 def test_pending_rows_are_written_together_and_none_is_lost(tmp_path):
     with Run.create(tmp_path / "run", {}) as run:
-        pending = Pending(run, seconds=3600, rows=3)
+        pending = Pending(run, seconds=3600, groups=3)
         pending.add([outcome("a")])
+        pending.make(lambda name: [outcome(name)], "b")
         assert len(run.outcomes()) == 0
-        pending.add([outcome("b"), outcome("c")])
-        assert len(run.outcomes()) == 3
-        pending.add([outcome("d")])
+        pending.add([outcome("c"), outcome("d")])
+        assert len(run.outcomes()) == 4
+        pending.add([outcome("e")])
         pending.flush()
-        assert run.outcomes().image.tolist() == ["a", "b", "c", "d"]
+        assert run.outcomes().image.tolist() == ["a", "b", "c", "d", "e"]
+
+
+def test_pending_rows_that_cannot_be_made_are_told_of_and_the_others_kept(tmp_path):
+    def full() -> list[OutcomeRow]:
+        raise OSError("No space left on device")
+
+    with Run.create(tmp_path / "run", {}) as run:
+        pending = Pending(run, seconds=3600)
+        pending.add([outcome("a")])
+        pending.make(full)
+        pending.add([outcome("b")])
+        with pytest.raises(OSError, match="No space left"):
+            pending.flush()
+        pending.flush()
+        assert run.outcomes().image.tolist() == ["a", "b"]
+
+
+def test_pending_rows_are_written_as_time_passes(tmp_path):
+    with Run.create(tmp_path / "run", {}) as run:
+        pending = Pending(run, seconds=0)
+        pending.add([outcome("a")])
+        assert run.outcomes().image.tolist() == ["a"]
 
 
 def test_what_was_committed_survives_a_kill(tmp_path):
