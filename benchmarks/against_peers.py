@@ -62,7 +62,9 @@ def judged(
     return float(np.median(least)) if norm else float(np.isinf(least).mean())
 
 
-def ours(contest: Contest, classifier: Any, data: Any, epsilon: float) -> tuple[np.ndarray, dict]:
+def ours(
+    contest: Contest, classifier: Any, data: Any, epsilon: float, seed: int
+) -> tuple[np.ndarray, dict]:
     """Our attack, its files judged: tracing, verification and PNG included, but no checks of the model."""
     from robustness import capacity, engine, norms
     from robustness.classifier import GROUP
@@ -99,6 +101,7 @@ def ours(contest: Contest, classifier: Any, data: Any, epsilon: float) -> tuple[
             iter(list(standing.values())),
             settle,
             slots=min(slots, -(-len(standing) // GROUP) * GROUP),
+            seed=seed,
         )
         if not standing:
             break
@@ -106,7 +109,7 @@ def ours(contest: Contest, classifier: Any, data: Any, epsilon: float) -> tuple[
     return found, {"forward": round(forward), "backward": round(backward)}
 
 
-def worker(library: str, folder: Path, number: int, epsilon: float) -> None:
+def worker(library: str, folder: Path, number: int, epsilon: float, seed: int) -> None:
     import keras
 
     from robustness.classifier import Classifier
@@ -118,14 +121,14 @@ def worker(library: str, folder: Path, number: int, epsilon: float) -> None:
     told: dict[str, Any] = {}
     if library == "ours":
         started = time.perf_counter()
-        found, told = ours(contest, classifier, data, epsilon)
+        found, told = ours(contest, classifier, data, epsilon, seed)
     else:
         wide = keras.Sequential(
             [keras.Input(images.shape[1:]), keras.layers.Rescaling(255.0), model]
         )
         setting = Setting(wide, epsilon / 255, model.output_shape[-1])
         run = contest.theirs[library](setting)
-        keras.utils.set_random_seed(0)
+        keras.utils.set_random_seed(seed)
         started = time.perf_counter()
         found = np.asarray(run(images / 255, data["labels"])) * 255
     told["seconds"] = time.perf_counter() - started
@@ -141,9 +144,16 @@ def worker(library: str, folder: Path, number: int, epsilon: float) -> None:
     print(json.dumps(told))
 
 
-def call(library: str, folder: Path, number: int, epsilon: float) -> dict[str, Any]:
+def means(library: str, folder: Path, number: int, epsilon: float, seeds: int) -> dict[str, Any]:
+    """Of `seeds` calls, each figure by itself; of one that fails, why."""
+    several = [call(library, folder, number, epsilon, seed) for seed in range(seeds)]
+    failed = next((one for one in several if "error" in one), None)
+    return failed or {name: float(np.mean([one[name] for one in several])) for name in several[0]}
+
+
+def call(library: str, folder: Path, number: int, epsilon: float, seed: int) -> dict[str, Any]:
     words = [sys.executable, __file__, "--worker", library, "--folder", str(folder)]
-    words += ["--number", str(number), "--epsilon", str(epsilon)]
+    words += ["--number", str(number), "--epsilon", str(epsilon), "--seed", str(seed)]
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(
         words, env=os.environ | quiet, capture_output=True, text=True, check=False
@@ -181,18 +191,20 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, default=200, help="images, all classified right")
     parser.add_argument("--epsilon", type=float, default=20.0, help="counts, linf")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each, of which means are shown")
     parser.add_argument("--only", default="", help="contests whose name begins so, by commas")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     parser.add_argument("--number", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
-        worker(given.worker, Path(given.folder), given.number, given.epsilon)
+        worker(given.worker, Path(given.folder), given.number, given.epsilon, given.seed)
         return
     from benchmarks.subjects import of_logits
 
     print(f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores: {given.model},")
-    print(f"{given.count} images, epsilon {given.epsilon:g}\n")
+    print(f"{given.count} images, epsilon {given.epsilon:g}, {given.seeds} seed(s)\n")
     print(
         "| attack | library | robust accuracy or median distance | seconds | passes of an image |"
     )
@@ -207,9 +219,8 @@ def main() -> None:
                 continue
             libraries = ["ours", *contest.theirs]
             for library in libraries:
-                print(
-                    line(contest, library, call(library, folder, number, given.epsilon)), flush=True
-                )
+                told = means(library, folder, number, given.epsilon, given.seeds)
+                print(line(contest, library, told), flush=True)
             if contest.name == "FGSM":
                 print(f"\nFGSM, components equal to ours: {agreement(folder, number, libraries)}\n")
 
@@ -221,7 +232,7 @@ def line(contest: Contest, library: str, told: dict[str, Any]) -> str:
     score = (
         f"{told['score']:.1%}" if contest.norm is None else f"{told['score']:.2f} {contest.norm}"
     )
-    passes = f"{told['forward']} + {told['backward']}" if "forward" in told else ""
+    passes = f"{told['forward']:.0f} + {told['backward']:.0f}" if "forward" in told else ""
     return f"{start}{score} | {told['seconds']:.1f} | {passes} |"
 
 

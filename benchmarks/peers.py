@@ -111,6 +111,8 @@ def torchattacks(name: str, **words: Any) -> Peer:
         attack = getattr(torchattacks, name)(twin(setting.model), **setting.told(words))
 
         def run(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+            # Keras seeds PyTorch only where that is its backend.
+            torch.manual_seed(np.random.randint(2**31))
             planes = torch.tensor(images.transpose(0, 3, 1, 2).copy())
             found = attack(planes, torch.tensor(labels.astype("int64")))
             return found.detach().numpy().transpose(0, 2, 3, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -61,6 +62,24 @@ class Progress:
 Listener = Callable[[Progress], None]
 Case = tuple[str, str, float, engine.Subject]
 """Image, attack and epsilon of a flip whose steps are kept, and the image itself."""
+
+
+@dataclass
+class _Tally:
+    """How far an attack has come: images done, and how many have each status at the largest epsilon."""
+
+    stage: str
+    counts: Counter[str]
+    done: int = 0
+
+    def add(self, status: str) -> None:
+        """One more image is done."""
+        self.counts[status] += 1
+        self.done += 1
+
+    def progress(self, total: int) -> Progress:
+        told = (FLIPPED, ROBUST, MISCLASSIFIED, SETTLED)
+        return Progress(self.stage, self.done, total, *(self.counts[status] for status in told))
 
 
 class Auditor:
@@ -145,48 +164,22 @@ class Auditor:
     def _attack(self, attack: Attack) -> None:
         """Run one attack over every correct image that is not settled yet."""
         epsilons = self.plan.threat.epsilons
-        settled = self.store.settled(attack.label, len(epsilons))
-        counts = self.store.count(attack.label, epsilons[-1])
-        told = (FLIPPED, ROBUST, MISCLASSIFIED, SETTLED)
-        tally = {status: counts.get(status, 0) for status in told}
-        done, total = len(settled), len(self.entries)
+        tally = _Tally(attack.label, Counter(self.store.count(attack.label, epsilons[-1])))
 
         def report() -> None:
-            self.progress(Progress(attack.label, done, total, *tally.values()))
+            self.progress(tally.progress(len(self.entries)))
 
-        todo: list[ImageRow] = []
         first = self.store.first_flips(self.plan.before(attack))
         # How many epsilons of each image still stand, where an earlier attack has flipped it.
         standing = {key: sum(e < flip for e in epsilons) for key, flip in first.items()}
-        self._sees[attack] = 0
-        for row in self.store.image_rows():
-            status = _spared(row) or (SETTLED if standing.get(row.key) == 0 else "")
-            # Those of an interrupted run as well: the batch must be the same when it goes on.
-            self._sees[attack] += not status
-            if row.key in settled:
-                continue
-            if status:
-                self.pending.add(_spared_rows(row, attack.label, epsilons, status))
-                if status in tally:
-                    tally[status] += 1
-                done += 1
-            else:
-                todo.append(row)
-        self.pending.flush()
-        rows = {row.key: row for row in todo}
+        rows = self._to_attack(attack, standing, tally)
 
         def settle(subject: engine.Subject, rungs: list[engine.Rung]) -> None:
-            nonlocal done
             row = rows.pop(subject.key)
             self.pending.make(self._outcomes, row, subject, attack.label, rungs)
             beyond = epsilons[len(rungs) :]
             self.pending.add(_spared_rows(row, attack.label, beyond, SETTLED))
-            done += 1
-            final = rungs[-1]
-            if beyond:
-                tally[SETTLED] += 1
-            elif not final.reason:
-                tally[FLIPPED if final.flip else ROBUST] += 1
+            tally.add(SETTLED if beyond else _status(rungs[-1]))
             report()
 
         report()
@@ -208,10 +201,10 @@ class Auditor:
                 # The attacks after it may need none: a model that hides its gradient is what they are for.
                 for row in rows.values():
                     rungs = standing.get(row.key, len(epsilons))
-                    told = replace(row, reason=str(error))
-                    self.pending.add(_spared_rows(told, attack.label, epsilons[:rungs], FAILED))
+                    failed = replace(row, reason=str(error))
+                    self.pending.add(_spared_rows(failed, attack.label, epsilons[:rungs], FAILED))
                     self.pending.add(_spared_rows(row, attack.label, epsilons[rungs:], SETTLED))
-                done += len(rows)
+                    tally.add(FAILED)
                 rows.clear()
                 report()
             except gradients.OutOfMemory as error:
@@ -222,6 +215,28 @@ class Auditor:
                     ) from error
                 self.slots = whole(self.slots // 2)
         self.pending.flush()
+
+    def _to_attack(
+        self, attack: Attack, standing: dict[str, int], tally: _Tally
+    ) -> dict[str, ImageRow]:
+        """The images that wait for an attack, by key; rows are written for those it is spared."""
+        epsilons = self.plan.threat.epsilons
+        settled = self.store.settled(attack.label, len(epsilons))
+        todo: dict[str, ImageRow] = {}
+        self._sees[attack] = 0
+        for row in self.store.image_rows():
+            status = _spared(row) or (SETTLED if standing.get(row.key) == 0 else "")
+            # Those of an interrupted run as well: the batch must be the same when it goes on.
+            self._sees[attack] += not status
+            if row.key in settled:
+                tally.done += 1
+            elif status:
+                self.pending.add(_spared_rows(row, attack.label, epsilons, status))
+                tally.add(status)
+            else:
+                todo[row.key] = row
+        self.pending.flush()
+        return todo
 
     def _rows(self, attack: Attack) -> Rows:
         """The attack's compiled rows, for as many images as fit now: tracing takes seconds."""
@@ -266,7 +281,7 @@ class Auditor:
                 image=row.key,
                 attack=label,
                 epsilon=rung.epsilon,
-                status=FAILED if rung.reason else FLIPPED if rung.flip else ROBUST,
+                status=_status(rung),
                 confidence_before=row.confidence,
                 step=rung.step,
                 restart=rung.restart,
@@ -355,6 +370,10 @@ def _predicted(row: ImageRow, probabilities: np.ndarray) -> ImageRow:
         return replace(row, reason="the model answers with numbers that are not finite")
     predicted = int(probabilities.argmax())
     return replace(row, clean_class=predicted, confidence=float(probabilities[predicted]))
+
+
+def _status(rung: engine.Rung) -> str:
+    return FAILED if rung.reason else FLIPPED if rung.flip else ROBUST
 
 
 def _spared(row: ImageRow) -> str:
