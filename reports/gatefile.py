@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from reports.gate import BASELINE, BOUNDS, METRICS, SCOPES, Baseline, Gate, Rule, Suppression
+from reports.rules import BOUNDS, METRICS, SCOPES, Baseline, Gate, Rule, Suppression
+from reports.rulings import BASELINE
 from reports.summary import summarise
 from robustness.config import Section
 from robustness.errors import RunError, SettingError

@@ -6,7 +6,8 @@ from xml.etree import ElementTree
 
 from reports import words
 from reports.cards import title
-from reports.gate import DIAGNOSTIC, NOTHING, PASS, RuleResult, Verdict
+from reports.gate import DIAGNOSTIC, NOTHING, PASS, Verdict
+from reports.rulings import RuleResult
 from reports.summary import Summary
 
 

@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from reports import breakdown, cards, charts, findings, metrics, taxonomy, words
 from reports.exhibits import Exhibit
-from reports.gate import FAIL, INCONCLUSIVE, PASS, RuleResult, Verdict
+from reports.gate import FAIL, INCONCLUSIVE, PASS, Verdict
+from reports.rulings import RuleResult
 from reports.summary import Pair, Rate, Summary
 
 UNITS = {

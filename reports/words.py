@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from reports.intervals import Share
 from robustness.plaintext import visible
@@ -19,6 +19,11 @@ def shorten(text: str, most: int = 48) -> str:
         return text
     tail = most // 2 - 1
     return f"{text[: most - tail - 1]}…{text[-tail:]}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """`fgsm, pgd(steps=40)`: each cut to 60 characters."""
+    return ", ".join(shorten(name, 60) for name in names)
 
 
 def percent(share: float | None) -> str:

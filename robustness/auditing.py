@@ -90,7 +90,7 @@ def audit(
     command, origin: how this was called, for the report.
     thorough: ask the dear diagnostics too, which run attacks again.
     declared_accuracy: what the model is said to reach on such images, 0..1.
-    gate: what the run is held against (`reports.gate.Gate.to_dict`), for the report.
+    gate: what the run is held against (`reports.rules.Gate.to_dict`), for the report.
     progress: hears how far it is.
 
     Returns

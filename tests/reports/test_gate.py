@@ -21,13 +21,13 @@ from reports.gate import (
     INCONCLUSIVE,
     NOTHING,
     PASS,
-    Gate,
-    Rule,
-    Suppression,
     decide,
     verdict_of,
 )
 from reports.gatefile import baseline, read_gate
+from reports.intervals import Share
+from reports.rules import Gate, Rule, Suppression
+from reports.rulings import held
 from reports.summary import Summary
 from robustness.config import Section
 from robustness.errors import RunError, SettingError
@@ -116,12 +116,9 @@ def test_a_class_rule_without_a_name_speaks_about_each(audited: Summary) -> None
 @settings(deadline=None)
 @given(k=st.integers(0, 200), n=st.integers(1, 200), threshold=st.floats(0, 1))
 def test_bounds_are_those_of_wilson(k: int, n: int, threshold: float) -> None:
-    from reports.gate import _held
-    from reports.intervals import Share
-
     k = min(k, n)
     interval = binomtest(k, n).proportion_ci(method="wilson")
-    got = _held(rule(threshold=threshold), "worst", 4.0, Share.of(k, n)).passed
+    got = held(rule(threshold=threshold), "worst", 4.0, Share.of(k, n)).passed
     if threshold < interval.low - 1e-9:
         assert got is True
     elif threshold > interval.high + 1e-9:
