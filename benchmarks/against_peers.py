@@ -191,7 +191,9 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, default=200, help="images, all classified right")
     parser.add_argument("--epsilon", type=float, default=20.0, help="counts, linf")
-    parser.add_argument("--seeds", type=int, default=1, help="runs of each, of which means are shown")
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="runs of each, of which means are shown"
+    )
     parser.add_argument("--only", default="", help="contests whose name begins so, by commas")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)

@@ -12,6 +12,8 @@ from robustness.classifier import GROUP, Classifier
 
 PROCESSOR_ROWS, ACCELERATOR_ROWS = 36, 252
 """More rows than these gain no speed; on an accelerator the engine halves them if they do not fit."""
+SMALL = 16 << 20
+"""Bytes below which rows cost a processor less than calling TensorFlow does: of small ones, more."""
 SHARE = 0.25
 """Of the free memory that activations may take."""
 
@@ -40,11 +42,12 @@ def free_bytes() -> int:
 
 
 def slots_for(classifier: Classifier) -> int:
-    """Rows that fit, at most `PROCESSOR_ROWS` or `ACCELERATOR_ROWS`."""
-    most = ACCELERATOR_ROWS
-    if not gradients.accelerated():
-        most = min(PROCESSOR_ROWS, int(SHARE * free_bytes() / row_bytes(classifier)))
-    return whole(max(1, most))
+    """Rows that fit and gain speed."""
+    if gradients.accelerated():
+        return whole(ACCELERATOR_ROWS)
+    each = row_bytes(classifier)
+    gain = min(max(SMALL // each, PROCESSOR_ROWS), ACCELERATOR_ROWS)
+    return whole(max(1, min(gain, int(SHARE * free_bytes() / each))))
 
 
 def whole(rows: int) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from robustness.images import Entry, Picture, Source
 
-SHELF_BYTES = 256 << 20
+SHELF_BYTES = 32 << 20
 """Decoded pictures kept; beyond it they are decoded again, so memory stays flat."""
 AHEAD = 32
 SAMPLE = 64

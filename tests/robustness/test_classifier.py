@@ -424,11 +424,20 @@ def test_the_model_always_sees_as_many_images(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("share", "rows"), [(1e-9, 1), (1.0, 1), (5.9, 5), (11.9, 6), (13, 12), (1e9, 36)]
+    ("share", "rows"), [(1e-9, 1), (1.0, 1), (5.9, 5), (11.9, 6), (13, 12), (1e9, 252)]
 )
 def test_slots_are_whole_groups(monkeypatch, share, rows):
     classifier = Classifier(sequential(layers.Dense(3, activation="softmax")))
     room = capacity.row_bytes(classifier) / capacity.SHARE
     monkeypatch.setattr(capacity, "free_bytes", lambda: share * room)
+    monkeypatch.setattr(capacity.gradients, "accelerated", lambda: False)
+    assert capacity.slots_for(classifier) == rows
+
+
+@pytest.mark.parametrize(("each", "rows"), [(1 << 25, 36), (1 << 18, 60), (1 << 10, 252)])
+def test_small_rows_advance_in_greater_number(monkeypatch, each, rows):
+    classifier = Classifier(sequential(layers.Dense(3, activation="softmax")))
+    monkeypatch.setattr(capacity, "row_bytes", lambda _: each)
+    monkeypatch.setattr(capacity, "free_bytes", lambda: 1 << 40)
     monkeypatch.setattr(capacity.gradients, "accelerated", lambda: False)
     assert capacity.slots_for(classifier) == rows
