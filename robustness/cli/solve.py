@@ -62,9 +62,8 @@ def regression(
         --compare sgd,rmsprop,adam --plot compare.gif
     """
     _picture(plot)
+    from robustness.cli.terminal import wake_backend
     from robustness.errors import SettingError
-    from robustness.optimization import regression as solver
-    from robustness.optimization.logistic import logistic as fit_logistic
 
     if method not in ("descent", "exact"):
         raise SettingError(f"--method {method}; expected descent or exact.")
@@ -73,6 +72,11 @@ def regression(
     data = _columns(table, wanted)
     mass = data[weights].to_numpy() if weights else None
     rows, target = data[features].to_numpy("float64"), data[y].to_numpy("float64")
+    factors = _numbers(rates, "--rates") or 1.0
+    wake_backend()
+    from robustness.optimization import regression as solver
+    from robustness.optimization.logistic import logistic as fit_logistic
+
     solve = fit_logistic if logistic else solver.least_squares
     common: dict[str, Any] = {"weights": mass, "ridge": ridge, "names": features}
     exact = solve(rows, target, method="exact", **common)
@@ -82,7 +86,7 @@ def regression(
             how = solver.Descent(
                 optimizer=name,
                 learning_rate=learning_rate,
-                rates=_numbers(rates, "--rates") or 1.0,
+                rates=factors,
                 start=_start(start, exact),
                 steps=steps,
                 standardize=standardize,
@@ -227,6 +231,10 @@ def spread(
     _picture(plot)
     if save is not None:
         _writable(save)
+    begin, kept = _vectors(start), _vectors(fixed)
+    from robustness.cli.terminal import wake_backend
+
+    wake_backend()
     from robustness.optimization import spreading
 
     result = spreading.spread(
@@ -236,8 +244,8 @@ def spread(
         power=power,
         seed=seed,
         restarts=restarts,
-        start=_vectors(start),
-        fixed=_vectors(fixed),
+        start=begin,
+        fixed=kept,
         antipodal=antipodal,
         steps=steps,
         optimizer=optimizer,

@@ -1,5 +1,8 @@
 """`robustness solve` from outside: tables, files, and refusals in a sentence."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -46,6 +49,21 @@ def test_logistic_and_the_still(table, tmp_path):
     assert "log-loss" in text
     with Image.open(target) as picture:
         assert np.asarray(picture.convert("L")).std() > 5
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["regression table.csv --x size --y weight", "spread --count 3 --dim 2"],
+    ids=lambda words: words.split()[0],
+)
+def test_nothing_but_the_result_is_said(table, words):
+    code = "from robustness.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "solve", *words.split()],
+        cwd=table.parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
 
 
 @pytest.mark.parametrize(
