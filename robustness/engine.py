@@ -18,7 +18,7 @@ import numpy as np
 from keras import ops
 
 from robustness.attack import Attack
-from robustness.classifier import GROUP, Classifier
+from robustness.classifier import Classifier
 from robustness.judge import Flip, Judge, Suspect
 from robustness.optimization.iterate import iterate
 from robustness.rows import Place, Rows, State, Subject
@@ -96,10 +96,6 @@ class _Try:
     broken: str = ""
 
 
-WORTH = 100
-"""Steps that must be left for fewer slots to be worth a tracing, which takes a second or two."""
-
-
 class _Bench:
     """What both programs share: the running tries, the queue behind them, and the way to the judge."""
 
@@ -114,13 +110,12 @@ class _Bench:
         return self._rows.enter(state, places, what)
 
     def narrow(self, state: State, places: Sequence[int]) -> tuple[State, int] | None:
-        """See `iterate`. Whole groups of rows, so that their last bits stay the same."""
-        slots = -(-len(places) // GROUP) * GROUP
+        """See `iterate`."""
         left = max(self._steps - self.running[place].steps for place in places)
-        if 2 * slots > self._rows.count(state) or left < WORTH:
-            return None
-        self.running = {new: self.running[place] for new, place in enumerate(places)}
-        return self._rows.narrow(state, places, slots), slots
+        fewer = self._rows.narrow(state, places, left)
+        if fewer:
+            self.running = {new: self.running[place] for new, place in enumerate(places)}
+        return fewer
 
     def judged(
         self, state: State, points: Any, jobs: dict[int, _Try], radii: Sequence[float]

@@ -11,10 +11,14 @@ from keras import ops, tree
 
 from robustness import draws, gradients
 from robustness.attack import Attack, Look, Task
-from robustness.classifier import TOGETHER, Classifier
+from robustness.capacity import row_bytes
+from robustness.classifier import GROUP, TOGETHER, Classifier
 from robustness.threat import Threat
 
 State = dict[str, Any]
+
+TRACING = 1 << 30
+"""Bytes of activations that a processor gets through while a step is traced for other slots."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Rows:
         self._classifier, self._attack, self._threat = classifier, attack, threat
         self._seed, self.slots = seed, slots
         self._chunk = min(TOGETHER, slots)
+        self._bytes = row_bytes(classifier)
         self.passes = (0, 0)
         self._closest = attack.seeks == "closest"
         self._begin = gradients.compile(self._begin_rows)
@@ -140,10 +145,17 @@ class Rows:
         """How many slots a state has."""
         return int(state["task"]["step"].shape[0])
 
-    def narrow(self, state: State, places: Sequence[int], slots: int) -> State:
-        """The rows of `places`, in this order, in a state of fewer slots."""
+    def narrow(self, state: State, places: Sequence[int], steps: int) -> tuple[State, int] | None:
+        """The rows of `places`, in this order, in a state of fewer slots, and how many; see `iterate`.
+
+        None where the empty slots cost less in `steps` more than tracing a step for fewer would. Slots
+        come in whole groups, so that a row's last bits stay the same.
+        """
+        slots, there = -(-len(places) // GROUP) * GROUP, self.count(state)
+        if 2 * slots > there or steps * (there - slots) * self._bytes < TRACING:
+            return None
         index = np.array([*places, *[places[0]] * (slots - len(places))], np.int32)
-        return tree.map_structure(lambda x: ops.take(x, index, axis=0), state)
+        return tree.map_structure(lambda x: ops.take(x, index, axis=0), state), slots
 
     def _key(self, job: Place) -> np.ndarray:
         """Two words, the first of which all restarts of an image have in common."""

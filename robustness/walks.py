@@ -30,11 +30,13 @@ class _Walking:
     ) -> None:
         self._rows, self._seen = rows, seen
         self._steps: dict[int, int] = {}
+        self._ends: dict[int, int] = {}
 
     def enter(
         self, state: State | None, places: Sequence[int], jobs: Sequence[tuple[int, Walk]]
     ) -> State:
         self._steps |= dict.fromkeys(places, 0)
+        self._ends |= {place: walk.steps for place, (_, walk) in zip(places, jobs, strict=True)}
         state = self._rows.enter(state, places, [walk.place for _, walk in jobs])
         self._seen(state, places, jobs, [0] * len(places))
         return state
@@ -51,6 +53,15 @@ class _Walking:
         steps = [self._steps[place] for place in places]
         self._seen(state, places, jobs, steps)
         return [step >= walk.steps for step, (_, walk) in zip(steps, jobs, strict=True)]
+
+    def narrow(self, state: State, places: Sequence[int]) -> tuple[State, int] | None:
+        """See `iterate`."""
+        left = max(self._ends[place] - self._steps[place] for place in places)
+        fewer = self._rows.narrow(state, places, left)
+        if fewer:
+            for counts in (self._steps, self._ends):
+                counts |= {new: counts[place] for new, place in enumerate(places)}
+        return fewer
 
 
 def trace(rows: Rows, walks: Sequence[Walk], seen: Callable[[int, int, State, int], None]) -> None:
@@ -96,4 +107,4 @@ def replay(
 
 def _walk(program: _Walking, walks: Iterable[tuple[int, Walk]], slots: int) -> None:
     jobs = iter(walks)
-    iterate(program, lambda: next(jobs, None), slots=slots)
+    iterate(program, lambda: next(jobs, None), slots=slots, narrow=program.narrow)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attacks import BIM, FGSM, PGD, Square
-from robustness import engine
+from robustness import engine, rows
 from robustness.errors import AttackError, SettingError
 from robustness.judge import Judge, Suspect, distances
 from robustness.norms import NORMS
@@ -108,10 +108,11 @@ def test_what_is_left_goes_on_in_fewer_slots_to_the_same_outcomes(case, monkeypa
         return step(self, state)
 
     monkeypatch.setattr(engine.Rows, "advance", watched)
+    monkeypatch.setattr(rows, "TRACING", 0)
     found = run(classifier, attack, threat, some, slots=12)
     assert counts[0] == 12
     assert counts[-1] == 6
-    monkeypatch.setattr(engine, "WORTH", 10_000)
+    monkeypatch.setattr(rows, "TRACING", 1 << 60)
     counts.clear()
     assert essence(run(classifier, attack, threat, some, slots=12)) == essence(found)
     assert set(counts) == {12}
@@ -262,14 +263,17 @@ def test_distances_are_those_of_numpy():
         assert got.of(name) == pytest.approx(np.linalg.norm(delta.ravel(), order))
 
 
-def test_a_walk_shown_again_ends_at_the_flip(case):
+@pytest.mark.parametrize(("slots", "tracing"), [(3, 1 << 60), (12, 0)])
+def test_a_walk_shown_again_ends_at_the_flip(case, monkeypatch, slots, tracing):
     classifier, some = case
+    # The second time the rows go on in fewer slots as soon as they can.
+    monkeypatch.setattr(rows, "TRACING", tracing)
     threat = Threat((6,))
     found = run(classifier, PGD(steps=10), threat, some)
     flips = [(s, found[s.key][0]) for s in some if found[s.key][0].flip][:5]
     seen: dict[int, list] = {}
     replay(
-        Rows(classifier, PGD(steps=10), threat, slots=3, seed=0),
+        Rows(classifier, PGD(steps=10), threat, slots=slots, seed=0),
         classifier,
         [Walk(engine.Place(s, 6.0, r.restart), r.step, 6.0) for s, r in flips],
         lambda walk, step, picture, row: seen.setdefault(walk, []).append((step, picture, row)),
