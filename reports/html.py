@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from reports import cards, charts, sections, words
+from reports import cards, charts, masthead, sections, words
 from reports.exhibits import exhibit
 from reports.gallery import Spill, gallery
 from reports.gate import verdict_of
@@ -57,7 +57,7 @@ def render(run: ReadableRun, spill: Spill | None = None, folder: str = "") -> st
     shown = gallery(run, summary, spill)
     style, script = ours("report.css"), ours("browser.js")
     has_cases = bool(shown["cases"])
-    ruling = sections.verdict(summary, verdict_of(summary))
+    ruling = masthead.verdict(summary, verdict_of(summary))
     template = _environment().get_template("report.html.j2")
     return template.render(
         s=summary,
@@ -68,9 +68,9 @@ def render(run: ReadableRun, spill: Spill | None = None, folder: str = "") -> st
         exhibits=exhibits,
         verdict=ruling,
         findings=sections.found(summary),
-        figures=sections.figures(summary, ruling["tally"]),
-        basis=sections.basis(summary),
-        parts=sections.parts(ruling["tally"]),
+        figures=masthead.figures(summary, ruling["tally"]),
+        basis=masthead.basis(summary),
+        parts=masthead.parts(ruling["tally"]),
         clean=sections.clean(summary),
         curve=sections.curve(summary),
         convergence=sections.convergence(summary),

@@ -9,7 +9,7 @@ from reports import words
 from reports.cards import title
 from reports.findings import findings
 from reports.gate import DIAGNOSTIC, Verdict
-from reports.sections import figures
+from reports.masthead import figures
 from reports.summary import Summary
 
 _SIGNS = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "⚠️"}

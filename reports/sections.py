@@ -8,10 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from reports import breakdown, cards, charts, findings, metrics, taxonomy, words
+from reports import breakdown, charts, findings, metrics, taxonomy, words
 from reports.exhibits import Exhibit
-from reports.gate import FAIL, INCONCLUSIVE, PASS, Verdict
-from reports.rulings import RuleResult
 from reports.summary import Pair, Rate, Summary
 
 UNITS = {
@@ -23,112 +21,6 @@ UNITS = {
 }
 MOST_SQUARES = 2500
 """Most images drawn as squares, one each."""
-_LOOKS = {PASS: "pass", FAIL: "fail", INCONCLUSIVE: "open"}
-_RELIABILITY = {
-    breakdown.OK: "Sound",
-    breakdown.WARNINGS: "Warnings",
-    breakdown.UNRELIABLE: "Unreliable",
-    breakdown.UNCHECKED: "Not checked",
-}
-
-
-def verdict(summary: Summary, found: Verdict) -> dict[str, Any]:
-    """The bar at the top: the word, how it looks, why; the large figure and what it is.
-
-    The figure is the worst case at the epsilon that decides: that of the rule which was broken or
-    left open, else of the first rule, without rules the largest one.
-    """
-    rules = [r for r in found.rules if r.scope != "diagnostic"]
-    worst = _deciding(summary, rules)
-    epsilon = worst.epsilon if worst else None
-    tally = worst.tally if worst else summary.overall
-    robust = worst.robust_accuracy if worst else None
-    rate, name = (robust, "robust accuracy") if robust else (tally.flip_rate, "flip rate")
-    bad = rate.share is not None and (rate.share < 1 if robust else rate.share > 0)
-    return {
-        "label": found.label,
-        "look": _LOOKS.get(found.status, "open") if found.label != "NO GATE" else "none",
-        "sentence": found.sentence,
-        "headline": words.headline(tally.flip_rate, summary.norm, epsilon),
-        "tally": tally,
-        "epsilon": epsilon,
-        "rate": rate,
-        "name": name,
-        "bad": bad and (found.status != PASS or not found.gated),
-        "rules": rules,
-    }
-
-
-def _deciding(summary: Summary, rules: list[RuleResult]) -> Rate | None:
-    if not summary.worst:
-        return None
-    mine = [r for r in rules if r.scope == "worst" and r.epsilon is not None and not r.suppressed]
-    mine.sort(key=lambda r: (r.passed is not False, r.passed is not None))
-    by = {rate.epsilon: rate for rate in summary.worst}
-    return by.get(mine[0].epsilon or 0.0, summary.worst[-1]) if mine else summary.worst[-1]
-
-
-def figures(summary: Summary, tally: metrics.Tally | None = None) -> list[tuple[str, str, str]]:
-    """The few numbers beside the verdict: (number, what it is, what it rests on).
-
-    `tally` is that of the epsilon in question, by default the largest.
-    """
-    clean, rate = summary.images.clean_accuracy, (tally or summary.overall).flip_rate
-    found = []
-    if clean and clean.share is not None:
-        known = f"{clean.count:,} of {clean.total:,} images right"
-        found.append((words.percent(clean.share), "clean accuracy", known))
-    if rate.share is not None and summary.worst and summary.worst[-1].robust_accuracy:
-        known = f"{rate.count:,} of {rate.total:,} right answers flip"
-        found.append((words.percent(rate.share), "flip rate", known))
-    found.append((_RELIABILITY[summary.reliability], "reliability", _checked(summary)))
-    smallest = summary.smallest_epsilon
-    if smallest.total:
-        if smallest.median is None:
-            value = f"> {summary.epsilon:g}" if summary.epsilon else "–"
-            rest = f"fewer than half of {smallest.total:,} flip"
-        else:
-            value = f"{smallest.median:g}"
-            rest = f"{smallest.censored:,} of {smallest.total:,} did not flip"
-        found.append((value, "median smallest epsilon", rest))
-    if summary.cost.seconds:
-        passes = summary.cost.forward + summary.cost.backward
-        found.append((words.seconds(summary.cost.seconds), "time taken", f"{passes:,} passes"))
-    return found
-
-
-def _checked(summary: Summary) -> str:
-    before = [one["severity"] for one in cards.checks(summary)]
-    after = [d.status for d in summary.diagnostics if d.status != "skipped"]
-    bad = before.count("error") + after.count("fail")
-    doubt = before.count("warning") + after.count("warn")
-    if not before and not after:
-        return "no check was recorded"
-    total = words.plural(len(before) + len(after), "check")
-    unasked = len(summary.diagnostics) - len(after)
-    rest = f"; {unasked} not asked" if unasked else ""
-    if bad or doubt:
-        parts = [f"{bad} failed"] * bool(bad) + [f"{doubt} in doubt"] * bool(doubt)
-        return f"{' and '.join(parts)} of {total}{rest}"
-    return f"all of {total} quiet{rest}"
-
-
-def standing(summary: Summary, ruled: Verdict) -> str:
-    """The figures beside the verdict as one sentence, for a terminal."""
-    shown = verdict(summary, ruled)
-    rate = shown["rate"]
-    said = []
-    if rate.share is not None and shown["epsilon"] is not None:
-        interval = words.percents(rate.low, rate.high, "-")
-        said.append(
-            f"{shown['name']} {words.percent(rate.share)} at epsilon {shown['epsilon']:g} "
-            f"(95 % interval {interval})"
-        )
-    kept = ("clean accuracy", "reliability")
-    for value, term, rest in figures(summary):
-        if term in kept:
-            said.append(f"{term} {value.lower()} ({rest})")
-    return "; ".join(said) + "."
 
 
 def found(summary: Summary) -> list[dict[str, Any]]:
@@ -170,31 +62,6 @@ def rate_rows(summary: Summary) -> list[tuple[str, list[Rate]]]:
     if len(summary.attacks) > 1:
         groups.append(("All together, image by image", list(summary.worst)))
     return groups
-
-
-def basis(summary: Summary) -> list[str]:
-    """What the verdict rests on, in a few words."""
-    names = [words.shorten(name, 40) for name in summary.attack_names[:4]]
-    more = len(summary.attack_names) - len(names)
-    shown = ", ".join(names) + (f" and {words.plural(more, 'more attack')}" if more > 0 else "")
-    goal = str(summary.config.get("goal", "untargeted"))
-    return [shown, words.NORM_NAMES.get(summary.norm, summary.norm), goal]
-
-
-_WORDS = {
-    "flipped": "flipped",
-    "robust": "robust",
-    "failed": "undecided, the attack broke down",
-    "misclassified": "wrong before, not attacked",
-    "unreadable": "unreadable",
-}
-
-
-def parts(tally: metrics.Tally) -> dict[str, Any]:
-    """The bar of all images by status, and its legend."""
-    counts = [(name, getattr(tally, name)) for name in _WORDS]
-    legend = [(name, _WORDS[name], count) for name, count in counts if count]
-    return {"bar": charts.parts(counts) if legend else None, "legend": legend}
 
 
 def curve(summary: Summary) -> dict[str, Any] | None:
@@ -261,12 +128,12 @@ def images(summary: Summary) -> dict[str, Any] | None:
                 (looks[one.smallest_epsilon], one, f"flips within {one.smallest_epsilon:g}")
             )
         else:
-            rows.append((f"part-{one.status}", one, _WORDS.get(one.status, one.status)))
+            rows.append((f"part-{one.status}", one, words.STATUSES.get(one.status, one.status)))
     shown = [(look, f"{words.shorten(one.name, 60)}: {said}") for look, one, said in rows]
     # By what is said, not by colour: beyond five epsilons the last ones share a colour.
     counts = Counter((look, said) for look, _, said in rows)
     order = [*((look, f"flips within {e:g}") for e, look in looks.items())]
-    order += [(f"part-{name}", said) for name, said in _WORDS.items()]
+    order += [(f"part-{name}", said) for name, said in words.STATUSES.items()]
     order += [key for key in counts if key not in order]
     legend = [(*key, counts[key]) for key in order if key in counts]
     by = [len(one.attacks) for one in summary.results if one.smallest_epsilon is not None]

@@ -9,6 +9,13 @@ from collections.abc import Iterable, Sequence
 from reports.intervals import Share
 from robustness.plaintext import visible
 
+STATUSES = {
+    "flipped": "flipped",
+    "robust": "robust",
+    "failed": "undecided, the attack broke down",
+    "misclassified": "wrong before, not attacked",
+    "unreadable": "unreadable",
+}
 NORM_NAMES = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0", "free": "no norm"}
 
 

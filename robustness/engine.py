@@ -96,6 +96,10 @@ class _Try:
     broken: str = ""
 
 
+TRIED = 3
+"""Steps that every row must have held out before they go on in fewer slots."""
+
+
 class _Bench:
     """What both programs share: the running tries, the queue behind them, and the way to the judge."""
 
@@ -110,7 +114,9 @@ class _Bench:
         return self._rows.enter(state, places, what)
 
     def narrow(self, state: State, places: Sequence[int]) -> tuple[State, int] | None:
-        """See `iterate`."""
+        """See `iterate`. Rows that are new may leave in a moment: nothing is traced for them."""
+        if min(self.running[place].steps for place in places) < TRIED:
+            return None
         left = max(self._steps - self.running[place].steps for place in places)
         fewer = self._rows.narrow(state, places, left)
         if fewer:

@@ -17,7 +17,7 @@ from robustness.threat import Threat
 
 State = dict[str, Any]
 
-TRACING = 1 << 30
+TRACING = 2 << 30
 """Bytes of activations that a processor gets through while a step is traced for other slots."""
 
 

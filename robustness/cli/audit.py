@@ -371,7 +371,7 @@ def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
     from reports import summarise
     from reports.document import dumps
     from reports.gate import verdict_of
-    from reports.sections import standing
+    from reports.masthead import standing
     from robustness.cli.tables import outcome_table
     from robustness.cli.terminal import stdout
     from robustness.store import Run

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from reports import Summary, cards, sections, summarise, taxonomy
+from reports import Summary, cards, masthead, sections, summarise, taxonomy
 from reports.findings import findings
 from robustness.store import Run
 from tests.reports.folder import Folder
@@ -263,7 +263,7 @@ def test_checks_are_counted_once(folder: Folder) -> None:
     folder.image("a")
     folder.outcome("a", "robust")
     found = summary_of(folder.write())
-    (row,) = [f for f in sections.figures(found) if f[1] == "reliability"]
+    (row,) = [f for f in masthead.figures(found) if f[1] == "reliability"]
     assert row == ("Warnings", "reliability", "1 in doubt of 4 checks; 1 not asked")
     assert [c["id"] for c in cards.checks(found)] == ["X01-own"]
 

@@ -1,0 +1,133 @@
+"""The top of the page: the verdict, the figures beside it, what it rests on; also for a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reports import breakdown, cards, charts, metrics, words
+from reports.gate import FAIL, INCONCLUSIVE, PASS, Verdict
+from reports.rulings import RuleResult
+from reports.summary import Rate, Summary
+
+_LOOKS = {PASS: "pass", FAIL: "fail", INCONCLUSIVE: "open"}
+_RELIABILITY = {
+    breakdown.OK: "Sound",
+    breakdown.WARNINGS: "Warnings",
+    breakdown.UNRELIABLE: "Unreliable",
+    breakdown.UNCHECKED: "Not checked",
+}
+
+
+def verdict(summary: Summary, found: Verdict) -> dict[str, Any]:
+    """The bar at the top: the word, how it looks, why; the large figure and what it is.
+
+    The figure is the worst case at the epsilon that decides: that of the rule which was broken or
+    left open, else of the first rule, without rules the largest one.
+    """
+    rules = [r for r in found.rules if r.scope != "diagnostic"]
+    worst = _deciding(summary, rules)
+    epsilon = worst.epsilon if worst else None
+    tally = worst.tally if worst else summary.overall
+    robust = worst.robust_accuracy if worst else None
+    rate, name = (robust, "robust accuracy") if robust else (tally.flip_rate, "flip rate")
+    bad = rate.share is not None and (rate.share < 1 if robust else rate.share > 0)
+    return {
+        "label": found.label,
+        "look": _LOOKS.get(found.status, "open") if found.label != "NO GATE" else "none",
+        "sentence": found.sentence,
+        "headline": words.headline(tally.flip_rate, summary.norm, epsilon),
+        "tally": tally,
+        "epsilon": epsilon,
+        "rate": rate,
+        "name": name,
+        "bad": bad and (found.status != PASS or not found.gated),
+        "rules": rules,
+    }
+
+
+def _deciding(summary: Summary, rules: list[RuleResult]) -> Rate | None:
+    if not summary.worst:
+        return None
+    mine = [r for r in rules if r.scope == "worst" and r.epsilon is not None and not r.suppressed]
+    mine.sort(key=lambda r: (r.passed is not False, r.passed is not None))
+    by = {rate.epsilon: rate for rate in summary.worst}
+    return by.get(mine[0].epsilon or 0.0, summary.worst[-1]) if mine else summary.worst[-1]
+
+
+def figures(summary: Summary, tally: metrics.Tally | None = None) -> list[tuple[str, str, str]]:
+    """The few numbers beside the verdict: (number, what it is, what it rests on).
+
+    `tally` is that of the epsilon in question, by default the largest.
+    """
+    clean, rate = summary.images.clean_accuracy, (tally or summary.overall).flip_rate
+    found = []
+    if clean and clean.share is not None:
+        known = f"{clean.count:,} of {clean.total:,} images right"
+        found.append((words.percent(clean.share), "clean accuracy", known))
+    if rate.share is not None and summary.worst and summary.worst[-1].robust_accuracy:
+        known = f"{rate.count:,} of {rate.total:,} right answers flip"
+        found.append((words.percent(rate.share), "flip rate", known))
+    found.append((_RELIABILITY[summary.reliability], "reliability", _checked(summary)))
+    smallest = summary.smallest_epsilon
+    if smallest.total:
+        if smallest.median is None:
+            value = f"> {summary.epsilon:g}" if summary.epsilon else "–"
+            rest = f"fewer than half of {smallest.total:,} flip"
+        else:
+            value = f"{smallest.median:g}"
+            rest = f"{smallest.censored:,} of {smallest.total:,} did not flip"
+        found.append((value, "median smallest epsilon", rest))
+    if summary.cost.seconds:
+        passes = summary.cost.forward + summary.cost.backward
+        found.append((words.seconds(summary.cost.seconds), "time taken", f"{passes:,} passes"))
+    return found
+
+
+def _checked(summary: Summary) -> str:
+    before = [one["severity"] for one in cards.checks(summary)]
+    after = [d.status for d in summary.diagnostics if d.status != "skipped"]
+    bad = before.count("error") + after.count("fail")
+    doubt = before.count("warning") + after.count("warn")
+    if not before and not after:
+        return "no check was recorded"
+    total = words.plural(len(before) + len(after), "check")
+    unasked = len(summary.diagnostics) - len(after)
+    rest = f"; {unasked} not asked" if unasked else ""
+    if bad or doubt:
+        parts = [f"{bad} failed"] * bool(bad) + [f"{doubt} in doubt"] * bool(doubt)
+        return f"{' and '.join(parts)} of {total}{rest}"
+    return f"all of {total} quiet{rest}"
+
+
+def standing(summary: Summary, ruled: Verdict) -> str:
+    """The figures beside the verdict as one sentence, for a terminal."""
+    shown = verdict(summary, ruled)
+    rate = shown["rate"]
+    said = []
+    if rate.share is not None and shown["epsilon"] is not None:
+        interval = words.percents(rate.low, rate.high, "-")
+        said.append(
+            f"{shown['name']} {words.percent(rate.share)} at epsilon {shown['epsilon']:g} "
+            f"(95 % interval {interval})"
+        )
+    kept = ("clean accuracy", "reliability")
+    for value, term, rest in figures(summary):
+        if term in kept:
+            said.append(f"{term} {value.lower()} ({rest})")
+    return "; ".join(said) + "."
+
+
+def basis(summary: Summary) -> list[str]:
+    """What the verdict rests on, in a few words."""
+    names = [words.shorten(name, 40) for name in summary.attack_names[:4]]
+    more = len(summary.attack_names) - len(names)
+    shown = ", ".join(names) + (f" and {words.plural(more, 'more attack')}" if more > 0 else "")
+    goal = str(summary.config.get("goal", "untargeted"))
+    return [shown, words.NORM_NAMES.get(summary.norm, summary.norm), goal]
+
+
+def parts(tally: metrics.Tally) -> dict[str, Any]:
+    """The bar of all images by status, and its legend."""
+    counts = [(name, getattr(tally, name)) for name in words.STATUSES]
+    legend = [(name, words.STATUSES[name], count) for name, count in counts if count]
+    return {"bar": charts.parts(counts) if legend else None, "legend": legend}
