@@ -109,10 +109,20 @@ class Stripes(Brush):
 
     def draw(self, task: Task, delta: Any, side: Any) -> Any:
         # All in one draw: on a small network the random numbers are most of a query's work.
-        drawn = task.uniform((2 + delta.shape[-1],))
+        channels = delta.shape[-1]
+        drawn = task.uniform((3 + channels,))
+        inside = _Window(task, side, drawn[:, :2]).inside
+        signs = _signs(drawn[:, None, None, 3:])
+        # A square of the colour that is there already would waste the query (the authors' code draws
+        # again): it gets one of the others, each as likely.
+        there = ops.logical_or(ops.logical_not(inside), ops.sign(delta) == signs)
+        idle = ops.all(there, axis=(1, 2, 3), keepdims=True)
+        other = 1 + ops.floor(drawn[:, 2] * (2**channels - 1))
+        powers = 2.0 ** ops.arange(channels, dtype="float32")
+        turned = ops.floor(other[:, None, None, None] / powers) % 2
+        signs = ops.where(idle, signs * (1 - 2 * turned), signs)
         # The box clips what lies beyond it; a change that is clipped is still one of epsilon.
-        colour = _signs(drawn[:, None, None, 2:]) * task.per_row(task.epsilon)
-        return ops.where(_Window(task, side, drawn[:, :2]).inside, colour, delta)
+        return ops.where(inside, signs * task.per_row(task.epsilon), delta)
 
 
 class Bumps(Brush):

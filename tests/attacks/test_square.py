@@ -77,9 +77,9 @@ def test_a_bump_is_the_authors(side):
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
-def course(norm, epsilon, steps, seed=0):
+def course(norm, epsilon, steps, seed=0, low=0, high=256):
     classifier = small_cnn(2)
-    images = np.random.default_rng(seed).integers(0, 256, (3, *SHAPE)).astype(np.uint8)
+    images = np.random.default_rng(seed).integers(low, high, (3, *SHAPE)).astype(np.uint8)
     some = subjects(classifier, images)
     attack = Square(steps=steps)
     rows = engine.Rows(classifier, attack, Threat((epsilon,), NORMS[norm]), slots=3, seed=0)
@@ -125,6 +125,18 @@ def test_linf_draws_squares_of_one_colour_and_keeps_what_lowers_the_loss():
             inside = free[row] & changed[..., None]
             drawn = (after["point"][row] - images[row])[inside]
             assert (np.abs(drawn) == 5).all()
+
+
+def test_linf_spends_no_query_on_a_square_that_has_the_colour_already():
+    # Late squares are a pixel wide, where one draw of eight would be what is there.
+    _, _, _, states = course("linf", 5.0, 120, low=20, high=236)
+    colours = set()
+    for after in states[1:]:
+        turned = after["point"] != after["best"]
+        assert turned.any(axis=(1, 2, 3)).all()
+        colours |= {tuple(row[row.any(-1)][0]) for row in turned}
+    # Any channels may turn, alone or together.
+    assert len(colours) == 7
 
 
 def test_l2_spends_the_whole_budget_and_moves_mass_from_square_to_square():
