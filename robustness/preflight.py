@@ -25,10 +25,11 @@ ROW_TOLERANCE = 1e-4
 LOGIT_TOLERANCE = 1e-3
 BETTER = 0.05
 ZERO_GRADIENTS = 0.05
+GRADIENT_IMAGES = 48
 # A fused softmax may round a certain class to the number just below 1.
 SATURATED = 1 - float(np.finfo("float32").eps)
 ROWS = 4
-RANDOM_IMAGES, SCALING_IMAGES, LOGIT_IMAGES = TOGETHER, 2 * TOGETHER, 4 * TOGETHER
+RANDOM_IMAGES, SCALING_IMAGES = TOGETHER, 2 * TOGETHER
 """These checks ask again and again; a few images tell what many would."""
 
 
@@ -52,7 +53,7 @@ def run(classifier: Classifier, images: np.ndarray, labels: np.ndarray | None) -
         raise ImagesError("No readable picture is left for the checks before the attack.")
     labels = None if labels is None else np.asarray(labels)
     probabilities = classifier.probabilities(images)
-    logits = classifier.logits_of(images[:LOGIT_IMAGES])
+    logits = classifier.logits_of(images)
     findings = [_input(classifier, images), _head(classifier)]
     broken = _not_finite(probabilities, logits)
     findings.append(broken)
@@ -65,10 +66,10 @@ def run(classifier: Classifier, images: np.ndarray, labels: np.ndarray | None) -
         findings.append(_label_order(classifier, probabilities, labels))
     findings.append(_scaling(classifier, images, probabilities, labels))
     if noisy.severity == "ok":
-        findings.append(_consistent(logits, probabilities[: len(logits)]))
+        findings.append(_consistent(logits, probabilities))
         findings.append(_rows(classifier, images, probabilities))
     findings.append(_saturated(classifier, probabilities))
-    findings.append(_gradients(classifier, images[: len(logits)], logits.argmax(axis=1)))
+    findings.append(_gradients(classifier, images, logits.argmax(axis=1)))
     return findings
 
 
@@ -99,8 +100,7 @@ def _head(classifier: Classifier) -> Finding:
 
 
 def _not_finite(probabilities: np.ndarray, logits: np.ndarray) -> Finding:
-    bad = ~np.isfinite(probabilities).all(axis=1)
-    bad[: len(logits)] |= ~np.isfinite(logits).all(axis=1)
+    bad = ~(np.isfinite(probabilities).all(axis=1) & np.isfinite(logits).all(axis=1))
     count = len(bad)
     if bad.any():
         return Finding(
@@ -285,6 +285,7 @@ def _saturated(classifier: Classifier, probabilities: np.ndarray) -> Finding:
 
 
 def _gradients(classifier: Classifier, images: np.ndarray, classes: np.ndarray) -> Finding:
+    images, classes = images[:GRADIENT_IMAGES], classes[:GRADIENT_IMAGES]
     try:
         found = _margin_gradients(classifier, images.astype("float32"), classes.astype("int32"))
     except GradientError as error:

@@ -17,8 +17,9 @@ from robustness.threat import Threat
 
 State = dict[str, Any]
 
-TRACING = 2 << 30
-"""Bytes of activations that a processor gets through while a step is traced for other slots."""
+TRACING, ACCELERATED = 2 << 30, 64
+"""Bytes of activations that a processor gets through while a step is traced for other slots; and how
+many times as many an accelerator does, which compiles longer, too."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Rows:
         self._seed, self.slots = seed, slots
         self._chunk = min(TOGETHER, slots)
         self._bytes = row_bytes(classifier)
+        self._tracing = TRACING * (ACCELERATED if gradients.accelerated() else 1)
         self.passes = (0, 0)
         self._closest = attack.seeks == "closest"
         self._begin = gradients.compile(self._begin_rows)
@@ -152,7 +154,7 @@ class Rows:
         come in whole groups, so that a row's last bits stay the same.
         """
         slots, there = -(-len(places) // GROUP) * GROUP, self.count(state)
-        if 2 * slots > there or steps * (there - slots) * self._bytes < TRACING:
+        if 2 * slots > there or steps * (there - slots) * self._bytes < self._tracing:
             return None
         index = np.array([*places, *[places[0]] * (slots - len(places))], np.int32)
         return tree.map_structure(lambda x: ops.take(x, index, axis=0), state), slots

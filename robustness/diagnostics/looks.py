@@ -22,7 +22,7 @@ from robustness.store import Run
 UNSTEADY = 0.1
 RADIUS = 4.0
 """Counts of noise to either side: the width 8/255 of Indicators of Attack Failure."""
-DRAWS, MANY_DRAWS = 50, 1000
+DRAWS, MANY_DRAWS = 100, 1000
 _STATUS = {"ok": ok, "note": ok, "warning": warn, "error": fail}
 _BEFORE = {
     "P01-input": "P01",
@@ -152,7 +152,7 @@ def noise(
     The evidence is the baseline by chance: how many of the images any of the draws flips.
     """
     # A tenth of what the audit took: a check that is always made may not cost as much as the audit.
-    passes = int(np.clip(record.outcomes.forward.sum() // 10, 100, 2000))
+    passes = int(np.clip(record.outcomes.forward.sum() // 10, 200, 2000))
     count = MANY_DRAWS if thorough else DRAWS
     some = sample.subjects[: max(2, 20_000 // count if thorough else passes // count)]
     if not some:
