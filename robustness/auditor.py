@@ -19,7 +19,7 @@ from robustness.errors import GradientError, ModelError, RunError
 from robustness.images import Entry, Picture
 from robustness.manifest import data_digest, now
 from robustness.medians import median_epsilons
-from robustness.pictures import to_png
+from robustness.pictures import from_png, to_png
 from robustness.plan import Plan
 from robustness.rows import Rows
 from robustness.shelf import Shelf
@@ -60,8 +60,8 @@ class Progress:
 
 
 Listener = Callable[[Progress], None]
-Case = tuple[str, str, float, engine.Subject]
-"""Image, attack and epsilon of a flip whose steps are kept, and the image itself."""
+Case = tuple[str, str, float]
+"""Image, attack and epsilon of a flip whose steps are kept."""
 
 
 @dataclass
@@ -302,36 +302,30 @@ class Auditor:
         return written
 
     def _strips(self) -> None:
-        """Walk the most striking flips of each attack again and keep every step."""
+        """Keep every step of the most striking flips: all but the ends are walked again."""
         outcomes, images = self.store.outcomes(), {r.key: r for r in self.store.image_rows()}
         entries = {e.key: e for e in self.entries}
         for attack in self.plan.attacks:
-            flips = outcomes[(outcomes.attack == attack.label) & (outcomes.status == FLIPPED)]
-            flips = flips[flips.png.notna() & (flips.step > 0)]
-            # An image's first rung that flipped; the others carry the same picture.
-            flips = flips.sort_values(["epsilon", "image"]).drop_duplicates("image")
-            # Sure before and sure after: what an auditor wants to see first.
-            flips = flips.assign(sure=flips.confidence_before * flips.confidence_after)
-            best = _varied(flips.sort_values(["sure", "image"], ascending=[False, True]))
             walks: list[Walk] = []
             cases: list[Case] = []
-            for case in best.itertuples():
-                picture = self.shelf.read(entries[case.image], self.classifier.input_shape)
-                row = images[case.image]
-                if picture.pixels is None or row.clean_class is None:
+            ends: list[tuple[Case, int, np.ndarray]] = []
+            for flip in _striking(outcomes[outcomes.attack == attack.label]).itertuples():
+                pixels = self.shelf.read(entries[flip.image], self.classifier.input_shape).pixels
+                row = images[flip.image]
+                if pixels is None or row.clean_class is None:
                     continue
-                subject = engine.Subject(row.key, picture.pixels, row.clean_class)
-                budget = engine.budget(attack, self.plan.threat, case.epsilon)
-                place = engine.Place(subject, budget, int(case.restart))
-                walks.append(Walk(place, int(case.step), case.epsilon))
-                cases.append((row.key, attack.label, float(case.epsilon), subject))
+                case = (row.key, attack.label, float(flip.epsilon))
+                last = from_png(self.store.png(flip.png))
+                ends += [(case, 0, pixels), (case, int(flip.step), last)]
+                subject = engine.Subject(row.key, pixels, row.clean_class)
+                budget = engine.budget(attack, self.plan.threat, flip.epsilon)
+                place = engine.Place(subject, budget, int(flip.restart))
+                walks.append(Walk(place, int(flip.step) - 1, flip.epsilon))
+                cases.append(case)
             if not walks:
                 continue
-            starts = self.classifier.probabilities(np.stack([c[3].pixels for c in cases]))
-            strips = [
-                self._strip(case, 0, case[3].pixels, row)
-                for case, row in zip(cases, starts, strict=True)
-            ]
+            answers = self.classifier.probabilities(np.stack([picture for *_, picture in ends]))
+            strips = [self._strip(*end, answer) for end, answer in zip(ends, answers, strict=True)]
 
             def seen(
                 walk: int,
@@ -358,8 +352,13 @@ class Auditor:
         )
 
 
-def _varied(flips: Any) -> Any:
-    """The first flips of a ranked table, no class taking more than its share."""
+def _striking(outcomes: Any) -> Any:
+    """The flips of one attack to show: surest before and after, no class taking more than its share."""
+    flips = outcomes[(outcomes.status == FLIPPED) & outcomes.png.notna() & (outcomes.step > 0)]
+    # An image's first rung that flipped; the others carry the same picture.
+    flips = flips.sort_values(["epsilon", "image"]).drop_duplicates("image")
+    flips = flips.assign(sure=flips.confidence_before * flips.confidence_after)
+    flips = flips.sort_values(["sure", "image"], ascending=[False, True])
     share = -(-STRIPS // max(1, flips.adversarial_class.nunique()))
     return flips.groupby("adversarial_class", sort=False).head(share).head(STRIPS)
 

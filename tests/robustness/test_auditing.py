@@ -100,6 +100,8 @@ def test_evidence_is_what_the_rows_say(material, tmp_path):
         assert (both.step == both.step_flip).all()
         starts = strips[strips.step == 0]
         assert len(starts) == len(ends)
+        counted = strips.groupby(["image", "attack", "epsilon"]).step
+        assert (counted.count() == counted.max() + 1).all()
 
 
 @pytest.mark.parametrize(("evidence", "kept"), [("none", 0), ("3", 3)])
