@@ -14,7 +14,7 @@ import numpy as np
 from robustness import engine, gradients
 from robustness.attack import Attack
 from robustness.capacity import whole
-from robustness.classifier import GROUP, Classifier
+from robustness.classifier import GROUP, TOGETHER, Classifier
 from robustness.errors import GradientError, ModelError, RunError
 from robustness.images import Entry, Picture
 from robustness.manifest import data_digest, now
@@ -38,6 +38,8 @@ from robustness.store import (
 )
 from robustness.walks import Walk, replay
 
+CLEAN = 5 * TOGETHER
+"""Pictures of the clean pass that are read and written down together: whole batches of the model's."""
 STRIPS = 6
 """Flips an attack whose steps are kept for the report."""
 
@@ -130,7 +132,7 @@ class Auditor:
         pictures = self.shelf.stream((e for _, e in todo), self.classifier.input_shape)
         numbered = zip((n for n, _ in todo), pictures, strict=False)
         with contextlib.closing(pictures):
-            while chunk := [pair for _, pair in zip(range(64), numbered, strict=False)]:
+            while chunk := [pair for _, pair in zip(range(CLEAN), numbered, strict=False)]:
                 rows = [self._image_row(n, picture) for n, picture in chunk]
                 pixels = {i: p.pixels for i, (_, p) in enumerate(chunk) if p.pixels is not None}
                 if pixels:

@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from keras import ops
 
+from robustness import gradients
+
+MANY = 4096
+"""Numbers of a row. Fewer are drawn in less time than one pass over memory takes to compile."""
 _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 _ROUNDS = 13
 _PARITY = 0x1BD11BDA
@@ -61,15 +67,24 @@ def uniform(keys: Any, stream: Any, shape: tuple[int, ...]) -> Any:
     shape: of one row.
     """
     count = math.prod(shape)
-    half = (count + 1) // 2
-    positions = ops.arange(half, dtype="int32")[None, :]
     streams = ops.broadcast_to(
         ops.reshape(ops.cast(stream, "int32"), (-1, 1)), (ops.shape(keys)[0], 1)
     )
-    bits = ops.concatenate(threefry(keys, (positions, streams)), axis=1)[:, :count]
-    # The top 23 bits, half a step off zero, so that neither 0 nor 1 is ever drawn.
-    top = ops.bitwise_and(ops.bitwise_right_shift(bits, ops.cast(9, "int32")), (1 << 23) - 1)
+    top = _top(count)(ops.cast(keys, "int32"), streams)
+    # Half a step off zero, so that neither 0 nor 1 is ever drawn.
     return ops.reshape((ops.cast(top, "float32") + 0.5) * 2.0**-23, (-1, *shape))
+
+
+@lru_cache(maxsize=256)
+def _top(count: int) -> Callable[[Any, Any], Any]:
+    """The top 23 bits of `count` words a row, (rows, count), of keys (rows, 2) and streams (rows, 1)."""
+
+    def call(keys: Any, streams: Any) -> Any:
+        positions = ops.arange((count + 1) // 2, dtype="int32")[None, :]
+        bits = ops.concatenate(threefry(keys, (positions, streams)), axis=1)[:, :count]
+        return ops.bitwise_and(ops.bitwise_right_shift(bits, ops.cast(9, "int32")), (1 << 23) - 1)
+
+    return gradients.fused(call) if count >= MANY else call
 
 
 def normal(keys: Any, stream: Any, shape: tuple[int, ...]) -> Any:

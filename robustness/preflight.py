@@ -53,7 +53,7 @@ def run(classifier: Classifier, images: np.ndarray, labels: np.ndarray | None) -
         raise ImagesError("No readable picture is left for the checks before the attack.")
     labels = None if labels is None else np.asarray(labels)
     probabilities = classifier.probabilities(images)
-    logits = classifier.logits_of(images)
+    logits, slopes = _followed(classifier, images, probabilities.argmax(axis=1))
     findings = [_input(classifier, images), _head(classifier)]
     broken = _not_finite(probabilities, logits)
     findings.append(broken)
@@ -69,7 +69,7 @@ def run(classifier: Classifier, images: np.ndarray, labels: np.ndarray | None) -
         findings.append(_consistent(logits, probabilities))
         findings.append(_rows(classifier, images, probabilities))
     findings.append(_saturated(classifier, probabilities))
-    findings.append(_gradients(classifier, images, logits.argmax(axis=1)))
+    findings.append(_gradients(slopes))
     return findings
 
 
@@ -284,15 +284,12 @@ def _saturated(classifier: Classifier, probabilities: np.ndarray) -> Finding:
     )
 
 
-def _gradients(classifier: Classifier, images: np.ndarray, classes: np.ndarray) -> Finding:
-    images, classes = images[:GRADIENT_IMAGES], classes[:GRADIENT_IMAGES]
-    try:
-        found = _margin_gradients(classifier, images.astype("float32"), classes.astype("int32"))
-    except GradientError as error:
+def _gradients(found: np.ndarray | GradientError) -> Finding:
+    if isinstance(found, GradientError):
         return Finding(
             "D03-gradient-missing",
             "error",
-            f"There is no gradient from the logits to the image ({str(error).splitlines()[0]}). "
+            f"There is no gradient from the logits to the image ({str(found).splitlines()[0]}). "
             "White-box attacks cannot speak about this model; use attacks that need no gradient.",
         )
     rows = found.reshape(len(found), -1)
@@ -310,13 +307,24 @@ def _gradients(classifier: Classifier, images: np.ndarray, classes: np.ndarray) 
     )
 
 
-def _margin_gradients(
+def _followed(
     classifier: Classifier, images: np.ndarray, classes: np.ndarray
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray | GradientError]:
+    """Logits of all images, and the gradients of the margins of the first ones, or why there are none.
+
+    A gradient comes with its logits: only the others are looked at for these alone.
+    """
+
     def loss(points: Any, classes: Any) -> tuple[Any, Any]:
         logits = classifier.logits(points)
         return margin(logits, classes), logits
 
+    some = images[:GRADIENT_IMAGES].astype("float32")
+    aims = classes[:GRADIENT_IMAGES].astype("int32")
     call = gradients.compile(gradients.value_and_grad(loss))
-    _, gradient = call(ops.convert_to_tensor(images), ops.convert_to_tensor(classes))
-    return _numpy(gradient)
+    try:
+        (_, logits), slopes = call(ops.convert_to_tensor(some), ops.convert_to_tensor(aims))
+    except GradientError as error:
+        return classifier.logits_of(images), error
+    rest = classifier.logits_of(images[GRADIENT_IMAGES:])
+    return np.concatenate([_numpy(logits), rest]), _numpy(slopes)

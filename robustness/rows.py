@@ -80,11 +80,10 @@ class Rows:
         best = {"point": task.images, "distance": 0 * epsilon + np.inf, "step": 0 * aims}
         return {"task": arrays, "own": self._attack.init(task), "best": best}
 
-    def _merge_rows(self, state: State, fresh: State, index: Any) -> State:
+    def _merge_rows(self, state: State, fresh: State, slots: Any) -> State:
+        where = slots[:, None]
         return tree.map_structure(
-            lambda old, new: ops.take(ops.concatenate([old, new], axis=0), index, axis=0),
-            state,
-            fresh,
+            lambda old, new: ops.scatter_update(old, where, new), state, fresh
         )
 
     def _advance_rows(self, state: State) -> tuple[State, Any]:
@@ -122,7 +121,9 @@ class Rows:
         """`state` with each place loaded into its slot."""
         for start in range(0, len(what), self._chunk):
             jobs = list(what[start : start + self._chunk])
-            slots = where[start : start + self._chunk]
+            slots = list(where[start : start + self._chunk])
+            # Filled up with the first, again and again into the same slot.
+            slots += [slots[0]] * (self._chunk - len(jobs))
             jobs += [jobs[0]] * (self._chunk - len(jobs))
             labels = np.array([job.subject.label for job in jobs])
             fresh = self._begin(
@@ -135,10 +136,7 @@ class Rows:
             if state is None:
                 index = np.zeros(self.slots, np.int32)
                 state = tree.map_structure(lambda x, i=index: ops.take(x, i, axis=0), fresh)
-            there = self.count(state)
-            index = np.arange(there, dtype=np.int32)
-            index[list(slots)] = there + np.arange(len(slots))
-            state = self._merge(state, fresh, index)
+            state = self._merge(state, fresh, np.array(slots, np.int32))
         if state is None:
             raise ValueError("enter needs at least one job")
         return state

@@ -13,8 +13,8 @@ from robustness.images import Entry, Picture, Source
 SHELF_BYTES = 32 << 20
 """Decoded pictures kept; beyond it they are decoded again, so memory stays flat."""
 AHEAD = 32
-SAMPLE = 64
-"""Images that checks before the attack look at."""
+SAMPLE = 60
+"""Images that checks before the attack look at: whole batches of what the model sees together."""
 
 
 class Shelf:

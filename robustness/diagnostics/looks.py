@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from robustness import draws, evidence
+from robustness import draws, evidence, gradients
 from robustness.classifier import TOGETHER, Classifier
 from robustness.diagnostics import Diagnosis, fail, ok, skipped, warn
 from robustness.diagnostics.record import WHITE, Record
@@ -198,17 +198,21 @@ def _attackers(record: Record, noise: Any) -> set[str]:
 def noisy(plan: Plan, subject: Subject, count: int) -> np.ndarray:
     """`count` random 8-bit pictures (count, h, w, c) within the largest budget around an image."""
     norm, epsilon = plan.threat.norm, plan.threat.epsilons[-1]
-    image = subject.pixels.astype(np.float32)
-    grids = []
-    for start in range(0, count, 50):
-        some = range(start, min(start + 50, count))
+    shape = subject.pixels.shape
+
+    def draw(keys: Any, image: Any) -> Any:
+        radius = ops.full((TOGETHER,), epsilon, "float32")
+        low, high = plan.threat.room(ops.broadcast_to(image, (TOGETHER, *shape)))
+        delta = norm.sample(keys, radius, shape)
+        return ops.round(image + norm.to_grid(ops.clip(delta, low, high), radius, low, high))
+
+    # As many at once as enter an attack together: what draws those is compiled already.
+    call, grids = gradients.compile(draw), []
+    for start in range(0, count, TOGETHER):
+        some = range(start, start + TOGETHER)
         keys = np.stack([draws.key(plan.seed, subject.key, "noise", n) for n in some])
-        radius = ops.full((len(some),), epsilon, "float32")
-        low, high = plan.threat.room(np.broadcast_to(image, (len(some), *image.shape)))
-        delta = norm.sample(ops.convert_to_tensor(keys), radius, image.shape)
-        change = norm.to_grid(ops.clip(delta, low, high), radius, low, high)
-        grids.append(np.rint(image + ops.convert_to_numpy(change)).astype(np.uint8))
-    return np.concatenate(grids)
+        grids.append(ops.convert_to_numpy(call(keys, subject.pixels.astype(np.float32))))
+    return np.concatenate(grids)[:count].astype(np.uint8)
 
 
 def files(run: Run, most: int | None) -> Diagnosis:

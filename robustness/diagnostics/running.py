@@ -19,7 +19,7 @@ from robustness.rows import Subject
 from robustness.shelf import Shelf
 from robustness.store import Run
 
-SAMPLE = 64
+SAMPLE = 60
 _GRAVITY = (FAIL, WARN, OK, SKIPPED)
 
 

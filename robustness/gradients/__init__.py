@@ -9,6 +9,7 @@ here. Each backend module offers the same names:
 - `linearise(fn, points)`: ``(fn(points), pull)``; ``pull(weights)`` is the gradient of
   ``sum(weights * fn(points))`` with respect to the points, as often as asked, after one forward pass.
 - `compile(fn)`: `fn`, traced once per shape and run as one unit; `now(fn)`: ``fn()``, at once even then.
+- `fused(fn)`: `fn`, which is arithmetic on whole numbers, component by component, in one pass over memory.
 - `device()`: the device that runs, in words; `accelerated()`: whether it is more than the processor.
 - `OutOfMemory`: the exceptions by which this backend says that a batch did not fit.
 """
@@ -23,10 +24,20 @@ _backend = import_module(f"{__name__}._{keras.backend.backend()}")
 
 compile = _backend.compile
 device = _backend.device
+fused = _backend.fused
 accelerated = _backend.accelerated
 linearise = _backend.linearise
 now = _backend.now
 value_and_grad = _backend.value_and_grad
 OutOfMemory: tuple[type[BaseException], ...] = _backend.OutOfMemory
 
-__all__ = ["OutOfMemory", "accelerated", "compile", "device", "linearise", "now", "value_and_grad"]
+__all__ = [
+    "OutOfMemory",
+    "accelerated",
+    "compile",
+    "device",
+    "fused",
+    "linearise",
+    "now",
+    "value_and_grad",
+]

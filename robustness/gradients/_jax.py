@@ -43,6 +43,11 @@ def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
     return jax.jit(fn)
 
 
+def fused(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`fn` of arrays, in one pass over memory."""
+    return jax.jit(fn)
+
+
 def now(fn: Callable[[], Any]) -> Any:
     """``fn()``, run at once even while a function is being traced."""
     with jax.ensure_compile_time_eval():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -90,6 +91,17 @@ def _graph(fn: Callable[..., Any], structure: Any, tensors: list[Any]) -> Callab
         return fn(*optree.tree_unflatten(structure, leaves))
 
     return tf.function(flat, jit_compile=False, autograph=False).get_concrete_function(*tensors)
+
+
+def fused(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`fn` of tensors, in one pass over memory: XLA; as it is where XLA may be missing."""
+    one = tf.function(fn, jit_compile=True, autograph=False)
+
+    def call(*args: Any) -> Any:
+        # TensorFlow for Windows comes without XLA; for a GPU it needs tools that may not be there.
+        return fn(*args) if accelerated() or sys.platform != "linux" else one(*args)
+
+    return call
 
 
 def now(fn: Callable[[], Any]) -> Any:

@@ -61,6 +61,11 @@ def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
     return torch.no_grad()(fn)
 
 
+def fused(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`fn` as it is."""
+    return fn
+
+
 def now(fn: Callable[[], Any]) -> Any:
     """``fn()``: PyTorch runs everything at once."""
     return fn()

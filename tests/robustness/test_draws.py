@@ -54,3 +54,14 @@ def test_uniform_and_normal_numbers_are_distributed_as_they_should():
     assert flat.max() < 1
     assert stats.kstest(flat, "uniform").pvalue > 1e-3
     assert stats.kstest(bell, "norm").pvalue > 1e-3
+
+
+def test_many_numbers_in_one_pass_are_those_drawn_word_by_word(monkeypatch):
+    keys = np.stack([draws.key(7, f"image {i}") for i in range(3)])
+    shape = (draws.MANY + 1,)
+    fused = ops.convert_to_numpy(draws.uniform(keys, np.array([0, 5, 9]), shape))
+    monkeypatch.setattr(draws, "MANY", 10**9)
+    draws._top.cache_clear()
+    plain = ops.convert_to_numpy(draws.uniform(keys, np.array([0, 5, 9]), shape))
+    draws._top.cache_clear()
+    np.testing.assert_array_equal(fused, plain)

@@ -218,7 +218,8 @@ def test_a_gradient_that_is_not_a_number():
 
 def test_logits_that_belong_to_another_model():
     classifier = Classifier(colour_model(activation=None), scaling="0..255")
-    classifier.logits_of = lambda images: -Classifier.logits_of(classifier, images)
+    # What attacks follow.
+    classifier.logits = lambda images: -Classifier.logits(classifier, images)
     found = check(classifier)
     assert found["P06-logits"].severity == "error"
     assert "42 of 42 images get another class" in found["P06-logits"].sentence
