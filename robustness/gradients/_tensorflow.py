@@ -122,4 +122,18 @@ def device() -> str:
         tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
         for gpu in tf.config.list_physical_devices("GPU")
     ]
-    return "GPU " + ", ".join(names) if names else f"CPU, {os.cpu_count()} cores"
+    if names:
+        return "GPU " + ", ".join(names)
+    return f"CPU, {os.cpu_count()} cores{'' if _onednn() else SLOW}"
+
+
+SLOW = " (oneDNN's kernels are off, which may double the time: import robustness before tensorflow)"
+
+
+def _onednn() -> bool:
+    """Whether TensorFlow runs oneDNN's kernels; True where it does not say."""
+    try:
+        from tensorflow.python.util import _pywrap_util_port as port  # noqa: PLC0415
+    except ImportError:
+        return True
+    return bool(getattr(port, "IsMklEnabled", lambda: True)())

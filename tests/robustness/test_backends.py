@@ -87,3 +87,20 @@ def test_each_backend_computes_the_truth(backend):
     said = answer(backend)
     assert said.startswith(("CPU", "GPU"))
     assert "None" not in said.partition("(")[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", ["0", "1"])
+def test_kernels_that_are_off_are_said(setting):
+    """A TensorFlow that was imported first keeps the kernels it chose; so does one that was told."""
+    words = "from robustness import gradients; print(gradients.device())"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", words],
+        env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": setting, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    if done.stdout.startswith("GPU"):
+        pytest.skip("a GPU runs, not the processor")
+    assert ("import robustness before" in done.stdout) == (setting == "0")
