@@ -106,8 +106,8 @@ class Rows:
         }
         return {"task": arrays, "own": own, "best": best}, reached
 
-    def _snap_rows(self, state: State, points: Any, radius: Any, index: Any) -> tuple[Any, Any]:
-        images = ops.take(state["task"]["images"], index, axis=0)
+    def _snap_rows(self, images: Any, points: Any, radius: Any, index: Any) -> tuple[Any, Any]:
+        images = ops.take(images, index, axis=0)
         delta = ops.take(points, index, axis=0) - images
         finite = ops.all(ops.isfinite(delta), axis=(1, 2, 3))
         delta = ops.where(ops.isfinite(delta), delta, 0.0)
@@ -176,9 +176,10 @@ class Rows:
         for start in range(0, len(where), self._chunk):
             some = list(where[start : start + self._chunk])
             fill = self._chunk - len(some)
-            radius = [*radii[start : start + self._chunk], *[radii[start]] * fill]
+            filled = [*radii[start : start + self._chunk], *[radii[start]] * fill]
+            radius = np.array(filled, np.float32)
             index = np.array(some + [some[0]] * fill, np.int32)
-            grid, fine = self._snap(state, points, np.array(radius, np.float32), index)
+            grid, fine = self._snap(state["task"]["images"], points, radius, index)
             grids.append(ops.convert_to_numpy(grid)[: len(some)])
             finite.append(ops.convert_to_numpy(fine)[: len(some)])
         return np.concatenate(grids), np.concatenate(finite)
