@@ -9,6 +9,7 @@ from keras import ops
 
 from attacks.penalty import Penalty
 from robustness.attack import State, Task
+from robustness.lanes import alone
 from robustness.norms import NORMS
 from robustness.settings import setting
 
@@ -48,7 +49,7 @@ class CarliniWagner(Penalty):
         gradient = 2 * change + 2 * constant * slope
         first = BETAS[0] * memory["first"] + (1 - BETAS[0]) * gradient
         second = BETAS[1] * memory["second"] + (1 - BETAS[1]) * gradient**2
-        mean = first / (1 - BETAS[0] ** (count + 1))
-        square = second / (1 - BETAS[1] ** (count + 1))
+        mean = first / (1 - alone(lambda n: BETAS[0] ** n, count + 1))
+        square = second / (1 - alone(lambda n: BETAS[1] ** n, count + 1))
         moved = change - self.learning_rate * rate * mean / (ops.sqrt(square) + 1e-12)
         return moved, {"first": first, "second": second}

@@ -13,6 +13,7 @@ from PIL import Image
 from attacks.jpeg import compressed
 from attacks.transfer import sandwich
 from robustness.attack import Attack, Knowledge, Look, State, Task
+from robustness.lanes import alone
 from robustness.settings import setting
 
 SIDE = 224
@@ -32,7 +33,7 @@ def _shot(task: Task, x: Any, size: Any) -> Any:
         return number + 1, share, below + share, count
 
     # Poisson numbers by their distribution function, as far as 60 can go.
-    first = ops.exp(-rate)
+    first = alone(ops.exp, -rate)
     begin = (ops.zeros(()), first, first, 0 * rate)
     *_, count = ops.while_loop(lambda *_: True, more, begin, maximum_iterations=128)
     return count / size

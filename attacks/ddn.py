@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from keras import ops
 
 from robustness.attack import Attack, Look, State, Task
+from robustness.lanes import alone
 from robustness.losses import LOSSES, margin
 from robustness.settings import setting
 
@@ -44,7 +45,7 @@ class DDN(Attack):
         radius = state["radius"] * ops.where(seen.hit, 1 - self.gamma, 1 + self.gamma)
         done = ops.cast(task.step, "float32") / self.steps
         length = ops.minimum(task.epsilon, 255.0) * (
-            0.01 + 0.99 * (1 + ops.cos(math.pi * done)) / 2
+            0.01 + 0.99 * (1 + alone(ops.cos, math.pi * done)) / 2
         )
         delta = state["point"] - task.images
         gradient = seen.gradient_of(lambda logits: self._lowered(task, logits, done))

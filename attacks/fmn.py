@@ -11,6 +11,7 @@ from keras import ops
 
 from attacks.boundary import steepness
 from robustness.attack import Attack, Look, Seen, State, Task
+from robustness.lanes import alone
 from robustness.losses import LOSSES
 from robustness.norms import NORMS
 from robustness.settings import setting
@@ -51,7 +52,8 @@ class FMN(Attack):
         seen = look(state["point"])
         size = task.distance(state["point"])
         nearest = ops.where(seen.hit, ops.minimum(state["nearest"], size), state["nearest"])
-        fade = (1 + ops.cos(math.pi * ops.cast(task.step, "float32") / self.steps)) / 2
+        done = ops.cast(task.step, "float32") / self.steps
+        fade = (1 + alone(ops.cos, math.pi * done)) / 2
         gamma = 1e-4 + (self.gamma - 1e-4) * fade
         shrunk, grown, first = (_pixels if task.norm.name == "l0" else _lengths)(
             task, seen, state["radius"], size, gamma

@@ -12,6 +12,7 @@ from keras import ops
 from attacks.boundary import steepness
 from robustness.attack import Attack, Look, State, Task
 from robustness.errors import SettingError
+from robustness.lanes import alone
 from robustness.losses import LOSSES
 from robustness.settings import setting
 
@@ -86,7 +87,7 @@ class Penalty(Attack):
         gains = ops.cast(seen.loss > -self.confidence, "float32")
         slope = seen.gradient * task.per_row(gains * unit / margin)
         wide = task.per_row(unit)
-        rate = pace * (1 + ops.cos(math.pi * ops.cast(count, "float32") / self.share)) / 2
+        rate = pace * (1 + alone(ops.cos, math.pi * ops.cast(count, "float32") / self.share)) / 2
         memory = {name: state[name] for name in self.memory(task)}
         change, memory = self.descend(
             (state["point"] - task.images) / wide,

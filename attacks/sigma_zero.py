@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from keras import ops
 
 from robustness.attack import Attack, Look, State, Task
+from robustness.lanes import alone
 from robustness.losses import LOSSES
 from robustness.settings import setting
 
@@ -46,7 +47,8 @@ class SigmaZero(Attack):
         held = task.per_row(ops.cast(seen.loss > 0, "float32"))
         gradient = held * seen.gradient * 255.0 + count
         largest = ops.max(ops.abs(gradient), axis=(1, 2, 3), keepdims=True)
-        fade = 0.1 + 0.9 * (1 + ops.cos(math.pi * ops.cast(task.step, "float32") / self.steps)) / 2
+        done = ops.cast(task.step, "float32") / self.steps
+        fade = 0.1 + 0.9 * (1 + alone(ops.cos, math.pi * done)) / 2
         move = task.per_row(self.step_size * fade) * gradient / ops.maximum(largest, 1e-30)
         change = task.clip(task.images + 255.0 * (change - move)) - task.images
         strongest = ops.max(ops.abs(change), axis=-1, keepdims=True)

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from robustness.attack import Attack, Knowledge, Look, State, Task
+from robustness.lanes import alone
 from robustness.settings import setting
 
 DEGREES = 30.0
@@ -68,7 +69,7 @@ def moved(images: Any, degrees: Any, shifts: Any) -> Any:
     count, (height, width, channels) = shifts.shape[1], images.shape[1:]
     angle = ops.repeat(degrees * math.pi / 180, count)
     down, across = (ops.reshape(shifts[:, :, axis], (-1,)) for axis in (0, 1))
-    cos, sin = ops.cos(angle), ops.sin(angle)
+    cos, sin = alone(ops.cos, angle), alone(ops.sin, angle)
     middle, centre = (height - 1) / 2, (width - 1) / 2
     # Where each pixel of the result comes from: back by the shift, then turned back about the middle.
     right = centre - cos * (centre + across) + sin * (middle + down)

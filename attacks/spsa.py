@@ -8,6 +8,7 @@ from typing import ClassVar
 from keras import ops
 
 from robustness.attack import Attack, Knowledge, Look, State, Task
+from robustness.lanes import alone
 from robustness.losses import LOSSES
 from robustness.settings import setting
 
@@ -55,7 +56,8 @@ class SPSA(Attack):
         first = BETAS[0] * state["first"] + (1 - BETAS[0]) * slope
         second = BETAS[1] * state["second"] + (1 - BETAS[1]) * slope**2
         count = task.per_row(ops.cast(task.step, "float32") + 1)
-        mean, square = first / (1 - BETAS[0] ** count), second / (1 - BETAS[1] ** count)
+        mean = first / (1 - alone(lambda n: BETAS[0] ** n, count))
+        square = second / (1 - alone(lambda n: BETAS[1] ** n, count))
         usual = ops.minimum(2.55, task.epsilon / 5)
         rate = usual if self.learning_rate is None else self.learning_rate + 0 * task.epsilon
         move = task.per_row(rate) * mean / (ops.sqrt(square) + 1e-12)

@@ -17,6 +17,7 @@ from keras import ops
 from robustness import draws, gradients
 from robustness.attack import Seen, State, Task
 from robustness.errors import SettingError
+from robustness.lanes import alone
 from robustness.losses import LOSSES
 from robustness.optimization.spreading import spread
 
@@ -162,18 +163,20 @@ def held(first: Any, before: State, after: State) -> State:
 
 
 def _cube(task: Task, noise: Any) -> Any:
-    return task.per_row(task.epsilon) * ops.erf(noise * 0.5**0.5)
+    return task.per_row(task.epsilon) * alone(ops.erf, noise * 0.5**0.5)
 
 
 def _ball(task: Task, noise: Any) -> Any:
-    share = draws.uniform(task.keys, 1, (1,))[:, 0] ** (1.0 / float(np.prod(noise.shape[1:])))
+    root = 1.0 / float(np.prod(noise.shape[1:]))
+    share = alone(lambda u: u**root, draws.uniform(task.keys, 1, (1,))[:, 0])
     return noise * task.per_row(task.epsilon * share / task.norm.size(noise))
 
 
 def _cross(task: Task, noise: Any) -> Any:
     # Exponentials over their sum, with one more that is left out, are uniform in the solid simplex.
-    sizes = -ops.log1p(-ops.minimum(ops.abs(ops.erf(noise * 0.5**0.5)), 1.0 - 1e-7))
-    spare = -ops.log(draws.uniform(task.keys, 1, (1,))[:, 0])
+    most = 1.0 - 1e-7
+    sizes = alone(lambda z: -ops.log1p(-ops.minimum(ops.abs(ops.erf(z * 0.5**0.5)), most)), noise)
+    spare = -alone(ops.log, draws.uniform(task.keys, 1, (1,))[:, 0])
     total = ops.sum(sizes, axis=(1, 2, 3)) + spare
     return ops.sign(noise) * sizes * task.per_row(task.epsilon / total)
 

@@ -116,8 +116,10 @@ class Seen:
     def _linear(self) -> tuple[Any, Callable[[Any], Any]]:
         """Logits of every point, and the gradient of any weighting of them; one forward pass."""
         if self._look.knowledge == "white-box":
-            return gradients.linearise(self._look.logits, self._flat)
-        return self._look.logits(self._flat), _no_gradient
+            logits, pull = gradients.linearise(self._look.logits, self._flat)
+        else:
+            logits, pull = self._look.logits(self._flat), _no_gradient
+        return self._look.hear(logits), lambda weights: self._look.hear(pull(weights))
 
     @cached_property
     def _gradient(self) -> Any:
@@ -219,6 +221,7 @@ class Look:
         self.logits, self.task, self.knowledge, self._loss = logits, task, knowledge, loss
         self.forward = self.backward = 0
         self._seen: list[Seen] = []
+        self._heard: list[Any] = []
 
     def __call__(self, points: Any, *, loss: str | None = None, judged: bool = True) -> Seen:
         """What the model says of `points`; not `judged`, they are no candidates (probes, say)."""
@@ -232,6 +235,21 @@ class Look:
         """Count so many passes a row."""
         self.forward += forward
         self.backward += backward
+
+    def hear(self, answer: Any) -> Any:
+        """Remember what the model answered, logits or a gradient, for `fingerprint`."""
+        self._heard.append(answer)
+        return answer
+
+    def fingerprint(self) -> Any:
+        """Integers (rows, answers) that differ where a bit of what the model answered does.
+
+        Added up as whole numbers, so that the order does not matter.
+        """
+        rows = ops.shape(self.task.aims)[0]
+        bits = [ops.view(ops.cast(answer, "float32"), dtype="int32") for answer in self._heard]
+        sums = [ops.sum(ops.reshape(b, (rows, -1)), axis=1) for b in bits]
+        return ops.stack(sums, axis=1) if sums else ops.zeros((rows, 0), "int32")
 
     def through(self, logits: Callable[[Any], Any], passes: int) -> Look:
         """A look at another model made of this one, at so many passes a point; it counts as this one's."""
@@ -262,7 +280,7 @@ class _Through(Look):
     def __init__(self, look: Look, logits: Callable[[Any], Any], passes: int) -> None:
         self._behind, self._passes = look, passes
         super().__init__(logits, look.task, look._loss, look.knowledge)
-        self._seen = look._seen
+        self._seen, self._heard = look._seen, look._heard
 
     def pay(self, forward: int = 0, backward: int = 0) -> None:
         self._behind.pay(self._passes * forward, self._passes * backward)

@@ -17,6 +17,7 @@ import numpy as np
 from keras import ops
 
 from robustness import gradients
+from robustness.lanes import alone
 
 MANY = 4096
 """Numbers of a row. Fewer are drawn in less time than one pass over memory takes to compile."""
@@ -90,9 +91,8 @@ def _top(count: int) -> Callable[[Any, Any], Any]:
 def normal(keys: Any, stream: Any, shape: tuple[int, ...]) -> Any:
     """Standard normal numbers (rows, *shape) float32, by Box and Muller's transform."""
     count = math.prod(shape)
-    half = (count + 1) // 2
-    pairs = uniform(keys, stream, (2, half))
-    radius = ops.sqrt(-2.0 * ops.log(pairs[:, 0]))
+    pairs = uniform(keys, stream, (2, (count + 1) // 2))
+    radius = ops.sqrt(-2.0 * alone(ops.log, pairs[:, 0]))
     angle = 2.0 * math.pi * pairs[:, 1]
-    both = ops.concatenate([radius * ops.cos(angle), radius * ops.sin(angle)], axis=1)
+    both = ops.concatenate([radius * alone(ops.cos, angle), radius * alone(ops.sin, angle)], axis=1)
     return ops.reshape(both[:, :count], (-1, *shape))

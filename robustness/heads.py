@@ -17,6 +17,7 @@ import numpy as np
 from keras import ops
 
 from robustness.errors import ModelError, SettingError
+from robustness.lanes import alone
 
 HEADS = ("softmax", "logits", "sigmoid", "sigmoid-logit")
 _FLOOR = 1e-30  # log(1e-30) = -69: below it float32 probabilities are zero or not to be trusted
@@ -24,6 +25,10 @@ _PASSING = {"Identity", "Dropout", "ActivityRegularization"}
 _Ending = tuple[str, Callable[[Any], Any] | None]
 UNKNOWN: _Ending = ("", None)
 _NAMES = {"softmax": "softmax", "softmax_v2": "softmax", "sigmoid": "sigmoid"}
+
+
+def _log(probabilities: Any) -> Any:
+    return alone(ops.log, ops.maximum(probabilities, _FLOOR))
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,9 @@ class Head:
         raw = ops.cast((self.raw if self.rebuilt else self.outputs)(inputs), "float32")
         if self.kind in ("sigmoid", "sigmoid-logit"):
             if not self.rebuilt:
-                raw = ops.log(ops.maximum(raw, _FLOOR)) - ops.log(ops.maximum(1 - raw, _FLOOR))
+                raw = _log(raw) - _log(1 - raw)
             return ops.concatenate([ops.zeros_like(raw), raw], axis=-1)
-        return raw if self.rebuilt else ops.log(ops.maximum(raw, _FLOOR))
+        return raw if self.rebuilt else _log(raw)
 
     def probabilities(self, inputs: Any) -> Any:
         """Probabilities (n, classes), float32, from the model's own outputs."""
@@ -56,7 +61,7 @@ class Head:
             return ops.softmax(outputs, axis=-1)
         if self.kind == "sigmoid-logit":
             # sigmoid(-z), not 1 - sigmoid(z): keeps small probabilities.
-            return ops.concatenate([ops.sigmoid(-outputs), ops.sigmoid(outputs)], axis=-1)
+            return alone(ops.sigmoid, ops.concatenate([-outputs, outputs], axis=-1))
         return ops.concatenate([1 - outputs, outputs], axis=-1)
 
     @property

@@ -11,6 +11,8 @@ from typing import Any
 
 from keras import ops
 
+from robustness.lanes import alone
+
 
 def _onehot(logits: Any, classes: Any) -> Any:
     return ops.one_hot(classes, logits.shape[-1], dtype=logits.dtype)
@@ -23,8 +25,14 @@ def cross_entropy(logits: Any, classes: Any) -> Any:
     the model is all but sure: the plain form takes a probability that rounds to one from one.
     """
     onehot = _onehot(logits, classes)
-    others = ops.logsumexp(ops.where(onehot > 0, -1e30, logits), axis=-1)
-    return ops.softplus(others - ops.sum(logits * onehot, axis=-1))
+    others = _logsumexp(ops.where(onehot > 0, -1e30, logits))
+    return alone(ops.softplus, others - ops.sum(logits * onehot, axis=-1))
+
+
+def _logsumexp(logits: Any) -> Any:
+    """``log sum_j exp z_j``, (rows,), wherever the row stands."""
+    top = ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True))
+    return top[:, 0] + alone(ops.log, ops.sum(alone(ops.exp, logits - top), axis=-1))
 
 
 def margin(logits: Any, classes: Any) -> Any:
@@ -34,8 +42,8 @@ def margin(logits: Any, classes: Any) -> Any:
     return others - ops.sum(logits * onehot, axis=-1)
 
 
-def _spread(logits: Any, last: int) -> Any:
-    """What a difference of logits ratio divides by, (rows,) or 1.
+def _per_spread(logits: Any, last: int) -> Any:
+    """The inverse of what a difference of logits ratio divides by, (rows,) or 1.
 
     The best logit less the mean of those that rank third to `last`: the ratio does not change when
     all logits are scaled or shifted. With fewer classes than `last` it would be constant for some
@@ -45,7 +53,8 @@ def _spread(logits: Any, last: int) -> Any:
     if logits.shape[-1] < last:
         return 1.0
     best = ops.top_k(logits, last)[0]
-    return best[:, 0] - ops.mean(best[:, 2:], axis=-1) + 1e-12
+    spread = best[:, 0] - ops.mean(best[:, 2:], axis=-1) + 1e-12
+    return alone(ops.reciprocal, spread)
 
 
 def dlr(logits: Any, classes: Any) -> Any:
@@ -53,7 +62,7 @@ def dlr(logits: Any, classes: Any) -> Any:
 
     Croce & Hein 2020, arXiv:2003.01690, eq. 6.
     """
-    return margin(logits, classes) / _spread(logits, 3)
+    return margin(logits, classes) * _per_spread(logits, 3)
 
 
 def toward(logits: Any, source: Any, destination: Any) -> Any:
@@ -63,7 +72,7 @@ def toward(logits: Any, source: Any, destination: Any) -> Any:
     three the ratio to the last of them is always one.
     """
     apart = _onehot(logits, source) - _onehot(logits, destination)
-    return ops.sum(logits * apart, axis=-1) / _spread(logits, 4)
+    return ops.sum(logits * apart, axis=-1) * _per_spread(logits, 4)
 
 
 LOSSES: dict[str, Callable[[Any, Any], Any]] = {

@@ -15,6 +15,7 @@ from keras import ops
 
 from robustness import draws, projections
 from robustness.errors import SettingError
+from robustness.lanes import alone
 
 
 def _rows(x: Any) -> Any:
@@ -116,7 +117,8 @@ class L2(Norm):
 
     def size(self, delta: Any) -> Any:
         flat = _rows(delta)
-        return ops.sqrt(ops.sum(flat * flat, axis=1))
+        # Alone: TensorFlow would make a division by a square root a product with an inexact inverse.
+        return alone(ops.sqrt, ops.sum(flat * flat, axis=1))
 
     def _onto(self, z: Any, radius: Any, low: Any, high: Any, channels: int) -> Any:
         return projections.l2(z, radius, low, high)
@@ -128,7 +130,8 @@ class L2(Norm):
 
     def sample(self, keys: Any, radius: Any, shape: tuple[int, ...]) -> Any:
         direction = draws.normal(keys, 0, shape)
-        length = draws.uniform(keys, 1, (1,))[:, 0] ** (1.0 / float(np.prod(shape)))
+        root = 1.0 / float(np.prod(shape))
+        length = alone(lambda u: u**root, draws.uniform(keys, 1, (1,))[:, 0])
         return direction * _per_row(radius * length / self.size(direction), direction)
 
 
@@ -160,7 +163,7 @@ class L1(Norm):
         # Exponentials over their sum are uniform on the simplex; one more of them, left out, makes
         # it the solid simplex.
         count = int(np.prod(shape))
-        pieces = -ops.log(draws.uniform(keys, 0, (count + 1,)))
+        pieces = -alone(ops.log, draws.uniform(keys, 0, (count + 1,)))
         signs = ops.sign(draws.uniform(keys, 1, (count,)) - 0.5)
         within = signs * pieces[:, :count] / ops.sum(pieces, axis=1, keepdims=True)
         return ops.reshape(within * radius[:, None], (-1, *shape))

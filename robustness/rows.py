@@ -17,9 +17,10 @@ from robustness.threat import Threat
 
 State = dict[str, Any]
 
-TRACING, ACCELERATED = 2 << 30, 64
-"""Bytes of activations that a processor gets through while a step is traced for other slots; and how
-many times as many an accelerator does, which compiles longer, too."""
+TRACING, ACCELERATED = 6 << 30, 64
+"""Bytes of activations that a processor gets through while a step is traced for other slots, and twice
+more to see that they change nothing; and how many times as many an accelerator does, which compiles
+longer, too."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Rows:
         self._merge = gradients.compile(self._merge_rows)
         self._advance = gradients.compile(self._advance_rows)
         self._snap = gradients.compile(self._snap_rows)
+        self._read = gradients.compile(self._read_rows)
+        self._alike: dict[tuple[int, int], bool] = {}
 
     def _task(self, arrays: State) -> Task:
         threat = self._threat
@@ -86,9 +89,20 @@ class Rows:
             lambda old, new: ops.scatter_update(old, where, new), state, fresh
         )
 
+    def _look(self, task: Task) -> Look:
+        return Look(self._classifier.logits, task, self._attack.loss, self._attack.knowledge)
+
+    def _read_rows(self, state: State) -> Any:
+        """The fingerprint of what the model answers in the next step."""
+        task = self._task(state["task"])
+        look = self._look(task)
+        self._attack.step(task, state["own"], look)
+        look.verdict()
+        return look.fingerprint()
+
     def _advance_rows(self, state: State) -> tuple[State, Any]:
         task = self._task(state["task"])
-        look = Look(self._classifier.logits, task, self._attack.loss, self._attack.knowledge)
+        look = self._look(task)
         own = self._attack.step(task, state["own"], look)
         point, distance, reached = look.verdict()
         # Ordinary Python at tracing time: every row pays the same.
@@ -148,14 +162,29 @@ class Rows:
     def narrow(self, state: State, places: Sequence[int], steps: int) -> tuple[State, int] | None:
         """The rows of `places`, in this order, in a state of fewer slots, and how many; see `iterate`.
 
-        None where the empty slots cost less in `steps` more than tracing a step for fewer would. Slots
-        come in whole groups, so that a row's last bits stay the same.
+        None where the empty slots cost less in `steps` more than tracing a step for fewer would, and
+        where the model answers with other bits in fewer: kernels choose by the size of the batch how
+        they add up, and a run that was killed and resumed must come to the same outcomes.
         """
-        slots, there = -(-len(places) // GROUP) * GROUP, self.count(state)
-        if 2 * slots > there or steps * (there - slots) * self._bytes < self._tracing:
-            return None
-        index = np.array([*places, *[places[0]] * (slots - len(places))], np.int32)
-        return tree.map_structure(lambda x: ops.take(x, index, axis=0), state), slots
+        there = self.count(state)
+        for slots in dict.fromkeys((-(-len(places) // GROUP) * GROUP, there // 2 // GROUP * GROUP)):
+            if not len(places) <= slots <= there // 2:
+                continue
+            if steps * (there - slots) * self._bytes < self._tracing:
+                continue
+            index = np.array([*places, *[places[0]] * (slots - len(places))], np.int32)
+            fewer = tree.map_structure(lambda x, i=index: ops.take(x, i, axis=0), state)
+            if self._same(state, fewer, index):
+                return fewer, slots
+        return None
+
+    def _same(self, state: State, fewer: State, index: np.ndarray) -> bool:
+        """Whether the rows `index` of a state get the same answers, to the bit, as those of `fewer`."""
+        sizes = (self.count(state), len(index))
+        if sizes not in self._alike:
+            many, few = (ops.convert_to_numpy(self._read(s)) for s in (state, fewer))
+            self._alike[sizes] = bool((many[index] == few).all())
+        return self._alike[sizes]
 
     def _key(self, job: Place) -> np.ndarray:
         """Two words, the first of which all restarts of an image have in common."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from keras import ops
 
 from attacks import BIM, FGSM, PGD, Square
 from robustness import engine, rows
+from robustness.classifier import Classifier
 from robustness.errors import AttackError, SettingError
 from robustness.judge import Judge, Suspect, distances
 from robustness.norms import NORMS
@@ -109,6 +112,8 @@ def test_what_is_left_goes_on_in_fewer_slots_to_the_same_outcomes(case, monkeypa
 
     monkeypatch.setattr(engine.Rows, "advance", watched)
     monkeypatch.setattr(rows, "TRACING", 0)
+    # Whatever kernels this machine has: outcomes of so small a network do not hang on last bits.
+    monkeypatch.setattr(engine.Rows, "_same", lambda self, state, fewer, index: True)
     found = run(classifier, attack, threat, some, slots=12)
     assert counts[0] == 12
     assert counts[-1] == 6
@@ -116,6 +121,49 @@ def test_what_is_left_goes_on_in_fewer_slots_to_the_same_outcomes(case, monkeypa
     counts.clear()
     assert essence(run(classifier, attack, threat, some, slots=12)) == essence(found)
     assert set(counts) == {12}
+
+
+class Sums(keras.layers.Layer):
+    """Two weighted sums of each row, which no other row has a part in. `crowded`, they move with the size
+    of the batch, as last bits do where a kernel is chosen by it."""
+
+    def __init__(self, crowded):
+        super().__init__()
+        self.crowded = crowded
+
+    def call(self, inputs):
+        weights = np.cos(np.arange(32, dtype="float32")).reshape(2, 4, 4, 1)
+        sums = ops.sum(inputs[:, None] * weights, axis=(2, 3, 4))
+        size = ops.cast(ops.shape(inputs)[0], "float32")
+        return sums * (1 + 1e-6 * size) if self.crowded else sums
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+@pytest.mark.parametrize("attack", [PGD(steps=20), Square(steps=20)])
+def test_rows_stay_where_they_are_if_fewer_would_get_other_bits(attack, crowded, monkeypatch):
+    monkeypatch.setattr(rows, "TRACING", 0)
+    model = keras.Sequential([keras.layers.Input((4, 4, 1)), Sums(crowded)])
+    classifier = Classifier(model, scaling="0..1", head="logits")
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 1)).astype(np.uint8)
+    together = Rows(classifier, attack, Threat((4,)), slots=12, seed=0)
+    places = [engine.Place(s, 4.0) for s in subjects(classifier, pixels)]
+    state = together.enter(None, range(12), places)
+    assert (together.narrow(state, [3, 7], 20) is None) == crowded
+
+
+def test_a_fingerprint_tells_a_single_bit(case):
+    classifier, some = case
+    attack, places = PGD(steps=2), [engine.Place(s, 4.0) for s in some[:6]]
+    together = Rows(classifier, attack, Threat((4,)), slots=6, seed=0)
+    state = together.enter(None, range(6), places)
+    first, again = (ops.convert_to_numpy(together._read(state)) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert first.shape == (6, 2)
+    point = ops.convert_to_numpy(state["own"]["point"]).copy()
+    point[4, 0, 0, 0] = np.nextafter(point[4, 0, 0, 0], np.float32(999)) + 0.01
+    state["own"]["point"] = ops.convert_to_tensor(point)
+    moved = ops.convert_to_numpy(together._read(state))
+    assert (moved != first).any(axis=1).tolist() == [False] * 4 + [True, False]
 
 
 def test_passes_are_counted_by_row(case):
