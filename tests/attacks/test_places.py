@@ -38,7 +38,8 @@ class Sums(keras.layers.Layer):
 
     def call(self, inputs):
         numbers = np.arange(self.classes * np.prod(SHAPE), dtype="float32")
-        return ops.sum(inputs[:, None] * np.cos(numbers).reshape(-1, *SHAPE), axis=(2, 3, 4))
+        weights = ops.convert_to_tensor(np.cos(numbers).reshape(-1, *SHAPE))
+        return ops.sum(inputs[:, None] * weights, axis=(2, 3, 4))
 
 
 @pytest.fixture(scope="module")

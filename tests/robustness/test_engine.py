@@ -133,7 +133,7 @@ class Sums(keras.layers.Layer):
 
     def call(self, inputs):
         weights = np.cos(np.arange(32, dtype="float32")).reshape(2, 4, 4, 1)
-        sums = ops.sum(inputs[:, None] * weights, axis=(2, 3, 4))
+        sums = ops.sum(inputs[:, None] * ops.convert_to_tensor(weights), axis=(2, 3, 4))
         size = ops.cast(ops.shape(inputs)[0], "float32")
         return sums * (1 + 1e-6 * size) if self.crowded else sums
 
