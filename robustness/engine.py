@@ -151,6 +151,7 @@ EARLY = (1, 2)
 
 On a model without defence most rows have flipped by then. The judge's forward pass is needed for each of
 these anyway, and spares them the step that would only have seen it; the others pay a pass for each look.
+Of a small network a step costs less than saving and reading a file, and nothing goes there early.
 """
 
 
@@ -173,7 +174,7 @@ class Climbing:
         self._settle, self._all_steps = settle, all_steps
         self._reached = np.zeros(0, bool)
         learns = attack.knowledge == "white-box" and not all_steps
-        self._early = EARLY if learns else ()
+        self._early = EARLY if learns and rows.heavy else ()
         self.enter, self.queue = bench.enter, bench.queue
 
     def advance(self, state: State) -> tuple[State, np.ndarray]:

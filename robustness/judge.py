@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 
 import numpy as np
@@ -70,17 +71,22 @@ def _saved(suspect: Suspect) -> tuple[bytes, np.ndarray]:
     return data, from_png(data)
 
 
+@cache
+def _hands() -> ThreadPoolExecutor:
+    """Threads for all judges: starting them anew takes longer than a small network's attack."""
+    return ThreadPoolExecutor(thread_name_prefix="judge")
+
+
 class Judge:
     """Saves, reads back, predicts with the user's model in float32, and measures."""
 
     def __init__(self, classifier: Classifier, threat: Threat) -> None:
         self._classifier, self._threat = classifier, threat
-        # Compressing needs no Python lock: the next files are made while the model looks at the last.
-        self._hands = ThreadPoolExecutor()
 
     def __call__(self, suspects: Sequence[Suspect]) -> list[Flip | None]:
         """The flip of each suspect, or None where its file does not flip within the budget."""
-        saved = self._hands.map(_saved, suspects)
+        # Compressing needs no Python lock: the next files are made while the model looks at the last.
+        saved = _hands().map(_saved, suspects)
         verdicts: list[Flip | None] = []
         for start in range(0, len(suspects), TOGETHER):
             some = suspects[start : start + TOGETHER]

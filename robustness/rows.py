@@ -22,6 +22,9 @@ TRACING, ACCELERATED = 6 << 30, 64
 more to see that they change nothing; and how many times as many an accelerator does, which compiles
 longer, too."""
 
+HEAVY = 1 << 20
+"""Bytes of activations from which on a step of a row costs more than a look at its file."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -54,8 +57,10 @@ class Rows:
         attack.expect_norm(threat.norm)
         self._classifier, self._attack, self._threat = classifier, attack, threat
         self._seed, self.slots = seed, slots
-        self._chunk = min(TOGETHER, slots)
+        # Rows that enter, or are snapped, at a time: of small rows many.
+        self._chunk = min(slots, max(TOGETHER, slots // 4))
         self._bytes = row_bytes(classifier)
+        self.heavy = self._bytes > HEAVY
         self._tracing = TRACING * (ACCELERATED if gradients.accelerated() else 1)
         self.passes = (0, 0)
         self._closest = attack.seeks == "closest"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from keras import ops
 
 from attacks import BIM, FGSM, PGD, Square
@@ -15,7 +13,7 @@ from robustness.classifier import Classifier
 from robustness.errors import AttackError, SettingError
 from robustness.judge import Judge, Suspect, distances
 from robustness.norms import NORMS
-from robustness.pictures import from_png, to_png
+from robustness.pictures import from_png
 from robustness.rows import Rows
 from robustness.threat import Threat
 from robustness.walks import Walk, replay
@@ -166,8 +164,9 @@ def test_a_fingerprint_tells_a_single_bit(case):
     assert (moved != first).any(axis=1).tolist() == [False] * 4 + [True, False]
 
 
-def test_passes_are_counted_by_row(case):
+def test_passes_are_counted_by_row(case, monkeypatch):
     classifier, some = case
+    monkeypatch.setattr(rows, "HEAVY", 0)
     found = run(classifier, BIM(steps=3), Threat((1,)), some)
     for (rung,) in found.values():
         if rung.flip is None:
@@ -179,6 +178,18 @@ def test_passes_are_counted_by_row(case):
             assert rung.backward == rung.step
             assert rung.forward == 2 * rung.step
         assert rung.step is None or 1 <= rung.step <= 3
+
+
+def test_of_a_small_network_only_what_was_seen_to_flip_and_the_last_point_are_judged(case):
+    classifier, some = case
+    found = run(classifier, BIM(steps=3), Threat((1,)), some)
+    steps = {rung.step for (rung,) in found.values()}
+    assert {1, None} <= steps
+    for (rung,) in found.values():
+        # A point is seen to flip by the step that comes after it; the last one has none.
+        seen = 3 if rung.step is None else min(rung.step + 1, 3)
+        assert rung.backward == seen
+        assert rung.forward >= seen + 1
 
 
 def test_every_flip_holds_when_its_bytes_are_judged_again(case):
@@ -265,14 +276,9 @@ def test_numbers_that_are_not_finite_fail_their_image_alone(case):
 def test_the_judge_counts_nothing_over_budget_or_unflipped(case):
     classifier, some = case
     judge = Judge(classifier, Threat((2,)))
-    flip = next(
-        (s, r[0])
-        for s, r in zip(
-            some, run(classifier, PGD(steps=10), Threat((8,)), some).values(), strict=True
-        )
-        if r[0].flip
-    )
-    subject, picture = flip[0], from_png(flip[1].flip.png)
+    found = run(classifier, PGD(steps=10), Threat((8,)), some)
+    subject = next(s for s in some if found[s.key][0].flip)
+    picture = from_png(found[subject.key][0].flip.png)
     far = float(np.abs(picture.astype(int) - subject.pixels.astype(int)).max())
     good, tight, same = judge(
         [
@@ -284,19 +290,6 @@ def test_the_judge_counts_nothing_over_budget_or_unflipped(case):
     assert good is not None
     assert tight is None
     assert same is None
-
-
-@given(st.integers(0, 10**6), st.sampled_from([1, 3, 4]))
-@settings(max_examples=20, deadline=None)
-def test_pictures_survive_their_file(seed, channels):
-    pixels = np.random.default_rng(seed).integers(0, 256, (9, 5, channels)).astype(np.uint8)
-    np.testing.assert_array_equal(from_png(to_png(pixels)), pixels)
-    assert to_png(pixels) == to_png(pixels.copy())
-
-
-def test_pictures_with_odd_channels_are_refused():
-    with pytest.raises(SettingError, match="5 channels"):
-        to_png(np.zeros((2, 2, 5), np.uint8))
 
 
 def test_distances_are_those_of_numpy():

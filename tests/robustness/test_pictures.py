@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
@@ -27,6 +27,7 @@ def by_pillow(data: bytes) -> tuple[str, np.ndarray]:
         return picture.mode, pixels[..., None] if pixels.ndim == 2 else pixels
 
 
+@settings(deadline=None)
 @given(SHAPES.flatmap(lambda shape: arrays.arrays(np.uint8, shape)))
 def test_pillow_reads_the_same_pixels(pixels):
     mode, read = by_pillow(to_png(pixels))
