@@ -11,7 +11,10 @@ from typing import Any
 
 from keras import ops
 
-from robustness.lanes import alone
+from robustness.lanes import LANES, alone
+
+_LOW = -1e30
+"""A logit that plays no part."""
 
 
 def _onehot(logits: Any, classes: Any) -> Any:
@@ -25,20 +28,21 @@ def cross_entropy(logits: Any, classes: Any) -> Any:
     the model is all but sure: the plain form takes a probability that rounds to one from one.
     """
     onehot = _onehot(logits, classes)
-    others = _logsumexp(ops.where(onehot > 0, -1e30, logits))
-    return alone(ops.softplus, others - ops.sum(logits * onehot, axis=-1))
-
-
-def _logsumexp(logits: Any) -> Any:
-    """``log sum_j exp z_j``, (rows,), wherever the row stands."""
-    top = ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True))
-    return top[:, 0] + alone(ops.log, ops.sum(alone(ops.exp, logits - top), axis=-1))
+    own = ops.sum(logits * onehot, axis=-1, keepdims=True)
+    # Whole groups of lanes throughout, so that no row's bits hang on its place: see `lanes`.
+    spare = -logits.shape[-1] % LANES
+    others = ops.pad(
+        ops.where(onehot > 0, _LOW, logits), ((0, 0), (0, spare)), constant_values=_LOW
+    )
+    top = ops.stop_gradient(ops.max(others, axis=-1, keepdims=True))
+    total = ops.sum(ops.exp(others - top), axis=-1, keepdims=True) + ops.zeros_like(others)
+    return ops.softplus(ops.log(total) + (top - own))[:, 0]
 
 
 def margin(logits: Any, classes: Any) -> Any:
     """``max_{j != c} z_j - z_c``: by how much the best other class wins (Carlini & Wagner 2017)."""
     onehot = _onehot(logits, classes)
-    others = ops.max(ops.where(onehot > 0, -1e30, logits), axis=-1)
+    others = ops.max(ops.where(onehot > 0, _LOW, logits), axis=-1)
     return others - ops.sum(logits * onehot, axis=-1)
 
 
