@@ -166,6 +166,17 @@ def test_random_outputs():
     assert "P07-rows" not in found
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-6])
+def test_last_digits_that_depend_on_the_place(size):
+    def placed(x, means):
+        place = ops.cast(ops.arange(ops.shape(means)[0]), "float32")
+        return 0.05 * means * (1 + size * place[:, None])
+
+    found = check(own(placed))
+    assert speaking(found) == {}
+    assert ("place in the batch" in found["P07-rows"].sentence) == (size > 0)
+
+
 def test_dropout_of_training_is_not_random():
     model = colour_model(before=[layers.Dropout(0.5)])
     assert speaking(check(Classifier(model, scaling="0..255"))) == {}
