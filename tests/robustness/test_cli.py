@@ -19,12 +19,10 @@ from robustness.cli import main
 from robustness.store import Run
 from tests.robustness.helpers import small_cnn
 
-MAIN = "from robustness.cli import main; main()"
-
 
 def robustness(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", MAIN, *map(str, words)],
+        [sys.executable, "-m", "robustness", *map(str, words)],
         cwd=cwd,
         env=os.environ | {"COLUMNS": "200", "PYTHONPATH": str(Path.cwd())} | environment,
         capture_output=True,
@@ -192,7 +190,7 @@ def test_control_c_loses_nothing(material):
     words = ["audit", "-m", "model.keras", "-i", "data.npz", "-a", "pgd:steps=4000,step_size=0.01"]
     words += ["-e", "1,2", "--scaling", "0..1", "-o", "third", "--batch-size", "2"]
     process = subprocess.Popen(
-        [sys.executable, "-c", MAIN, *words],
+        [sys.executable, "-m", "robustness", *words],
         cwd=material,
         env=os.environ | {"PYTHONPATH": str(Path.cwd())},
         stderr=subprocess.PIPE,
