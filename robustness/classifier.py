@@ -172,7 +172,8 @@ class Classifier:
         parts = [np.zeros((0, len(self.class_names)), "float32")]
         for start in range(0, len(images), TOGETHER):
             some = np.asarray(images[start : start + TOGETHER], "float32")
-            filled = np.concatenate([some, np.repeat(some[:1], TOGETHER - len(some), axis=0)])
+            spare = TOGETHER - len(some)
+            filled = np.concatenate([some, np.repeat(some[:1], spare, axis=0)]) if spare else some
             rows = keras.ops.convert_to_numpy(see(filled))
             parts.append(np.asarray(rows, "float32")[: len(some)])
         return np.concatenate(parts)
