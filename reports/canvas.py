@@ -13,7 +13,10 @@ from PIL import Image, ImageDraw, ImageFont
 from robustness.errors import SettingError
 
 INK, QUIET, FAINT, PAPER = (34, 34, 34), (120, 120, 120), (226, 226, 226), (255, 255, 255)
-SERIES = ((0, 90, 160), (200, 80, 0), (0, 125, 85), (150, 60, 140), (120, 95, 0), (70, 70, 70))
+SERIES = (
+    (0, 90, 160), (200, 80, 0), (0, 125, 85), (150, 60, 140), (120, 95, 0), (70, 70, 70),
+    (60, 165, 215), (225, 120, 150), (120, 175, 60), (95, 45, 20),
+)  # fmt: skip
 """Colours that differ in lightness too, for readers who do not see hue."""
 _SCALE = 2
 _MARGIN = (62, 34, 16, 42)
@@ -108,11 +111,10 @@ class Panel:
             x, _ = self._place(tick, self._y[0])
             canvas.line([(x, inner.top), (x, inner.top + inner.height)], FAINT, 0.7)
             canvas.text(x, inner.top + inner.height + 5, words, anchor="ma", size=11, colour=QUIET)
-        for tick, words in ticks(*self._y):
+        for tick, words in powers(*self._y) if self._log else ticks(*self._y):
             _, y = self._place(self._x[0], tick)
-            label = f"{10.0**tick:.3g}" if self._log else words
             canvas.line([(inner.left, y), (inner.left + inner.width, y)], FAINT, 0.7)
-            canvas.text(inner.left - 6, y, label, anchor="rm", size=11, colour=QUIET)
+            canvas.text(inner.left - 6, y, words, anchor="rm", size=11, colour=QUIET)
         title, across, up = self._titles
         canvas.text(inner.left, inner.top - 9, title, anchor="ls", size=13)
         middle, below = inner.left + inner.width / 2, inner.top + inner.height + 22
@@ -164,6 +166,31 @@ def ticks(low: float, high: float) -> list[tuple[float, str]]:
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     first, last = math.ceil(low / step), math.floor(high / step)
     return [(i * step, f"{i * step + 0.0:.{digits}f}") for i in range(first, last + 1)]
+
+
+def powers(low: float, high: float) -> list[tuple[float, str]]:
+    """Logarithms of round numbers between 10**low and 10**high, and how to write the numbers."""
+    for factors in ((1, 2, 5), (1, 3), (1,)):
+        found = [
+            (math.log10(factor) + power, factor, power)
+            for power in range(math.floor(low), math.floor(high) + 1)
+            for factor in factors
+            if low <= math.log10(factor) + power <= high
+        ]
+        if len(found) <= 7:
+            break
+    found = found[:: math.ceil(len(found) / 7)] if len(found) > 7 else found
+    if len(found) < 2:  # less than from one round number to the next: as if it were not logarithmic
+        return [(math.log10(float(words)), words) for _, words in ticks(10.0**low, 10.0**high)]
+    return [
+        (
+            place,
+            f"{factor * 10.0**power:,.{max(0, -power)}f}"
+            if -4 <= power < 6
+            else f"{factor}e{power}",
+        )
+        for place, factor, power in found
+    ]
 
 
 def writable(path: str | Path) -> Path:

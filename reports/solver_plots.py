@@ -37,13 +37,17 @@ def plot_fit(
     titles: tuple[str, str],
     *,
     logistic: bool = False,
+    weights: np.ndarray | None = None,
+    ridge: float = 0.0,
 ) -> None:
     """The data with the line, the losses, and for one feature the path over the loss surface.
 
-    `x` is (rows, features), `exact` (features + 1,) the optimum, `titles` name feature and target.
-    With several features the first panel shows predictions against targets instead.
+    `x` is (rows, features), `exact` (features + 1,) the optimum, `titles` name feature and target;
+    `weights` (rows,) and `ridge` are those of the fit. With several features the first panel shows
+    predictions against targets instead.
     """
-    chart = _FitChart(x, y, ways, exact, titles, logistic)
+    mass = np.ones(len(y)) if weights is None else weights
+    chart = _FitChart(x, y, ways, exact, titles, logistic, mass, ridge)
     save(chart.draw, max(len(way.path) for way in ways), target)
 
 
@@ -56,8 +60,12 @@ class _FitChart:
         exact: np.ndarray,
         titles: tuple[str, str],
         logistic: bool,
+        weights: np.ndarray,
+        ridge: float,
     ) -> None:
         self.x, self.y, self.ways, self.exact = x, y, _tamed(ways), exact
+        self.shares = weights / np.sum(weights)
+        self.ridge = ridge / np.sum(weights) * (0.5 if logistic else 1.0)
         self.titles, self.logistic = titles, logistic
         self.single = x.shape[1] == 1
         self.best = self._loss(exact[None])[0]
@@ -70,9 +78,13 @@ class _FitChart:
 
     def _loss(self, points: np.ndarray) -> np.ndarray:
         if not self.logistic:
-            return np.mean((self._predict(points) - self.y) ** 2, axis=1)
+            return ((self._predict(points) - self.y) ** 2) @ self.shares
         margin = points[:, :-1] @ self.x.T + points[:, -1:]
-        return np.mean(np.logaddexp(0.0, margin) - self.y * margin, axis=1)
+        return (np.logaddexp(0.0, margin) - self.y * margin) @ self.shares
+
+    def _lowered(self, points: np.ndarray) -> np.ndarray:
+        """What the fit lowers: the loss with the ridge's part."""
+        return self._loss(points) + self.ridge * np.sum(points[:, :-1] ** 2, axis=1)
 
     def _surface(self) -> tuple[Image.Image, tuple[float, float, float, float]]:
         """Shades of the loss over what the paths cross: level at the centre of the data, slope.
@@ -90,7 +102,8 @@ class _FitChart:
         grid = np.stack(np.meshgrid(levels, slopes), axis=-1).reshape(-1, 2)
         centre = float(np.mean(self.x))
         plain = np.stack([grid[:, 1], grid[:, 0] - grid[:, 1] * centre], axis=1)
-        height = np.log(np.maximum(self._loss(plain) - self.best, 1e-12 * self.best + 1e-300))
+        best = self._lowered(self.exact[None])[0]
+        height = np.log(np.maximum(self._lowered(plain) - best, 1e-12 * best + 1e-300))
         deep, top = np.quantile(height, 0.01), np.max(height)
         share = np.clip((height - deep) / max(top - deep, 1e-12), 0.0, 1.0)
         # Terraces, as on a map: equal steps of the logarithm of the excess loss.
@@ -104,17 +117,20 @@ class _FitChart:
 
     def draw(self, frame: int) -> Image.Image:
         panels = 3 if self.single else 2
-        canvas = Canvas(400 * panels, 360)
+        across = (400 * panels - 66) // 130
+        words = len(self.ways) + 1
+        canvas = Canvas(400 * panels, 360 + 18 * ((words - 1) // across))
         self._data(canvas, Box(0, 0, 400, 340), frame)
         self._losses(canvas, Box(400, 0, 400, 340), frame)
         if self.single:
             self._paths(canvas, Box(800, 0, 400, 340), frame)
-        for i, way in enumerate(self.ways):
-            canvas.dot(66 + 130 * i, 350, 4, SERIES[i % len(SERIES)])
-            canvas.text(75 + 130 * i, 350, way.name, anchor="lm", size=12)
-        at = 66 + 130 * len(self.ways)
-        canvas.line([(at - 8, 350), (at + 4, 350)], INK, 1.2)
-        canvas.text(at + 9, 350, "exact", anchor="lm", size=12)
+        for i, name in enumerate([*(way.name for way in self.ways), "exact"]):
+            at, down = 66 + 130 * (i % across), 350 + 18 * (i // across)
+            if i < len(self.ways):
+                canvas.dot(at, down, 4, SERIES[i % len(SERIES)])
+            else:
+                canvas.line([(at - 8, down), (at + 4, down)], INK, 1.2)
+            canvas.text(at + 9, down, name, anchor="lm", size=12)
         return canvas.finish()
 
     def _data(self, canvas: Canvas, box: Box, frame: int) -> None:
@@ -197,24 +213,39 @@ def _tamed(ways: Sequence[Way]) -> list[Way]:
 # --- spreading -------------------------------------------------------------------------------
 
 
-def plot_spread(target: str | Path, path: np.ndarray, bound: float, title: str) -> None:
+def plot_spread(
+    target: str | Path,
+    path: np.ndarray,
+    bound: float,
+    title: str,
+    *,
+    fixed: np.ndarray | None = None,
+    antipodal: bool = False,
+) -> None:
     """Vectors (frames, count, dim) on their way, and their smallest angle in degrees.
 
     In 2-D arrows, in 3-D a sphere, beyond that the sorted angles to the nearest neighbour; `bound`,
-    in degrees, is what nobody can beat.
+    in degrees, is what nobody can beat. `fixed` (others, dim) are drawn black; `antipodal` draws both
+    ends of lines.
     """
-    nearest = np.stack([_nearest(vectors) for vectors in path])
+    dim = path.shape[2]
+    kept = np.zeros((0, dim)) if fixed is None else np.asarray(fixed, "float64")
+    kept = kept / np.linalg.norm(kept, axis=1, keepdims=True)
+    nearest = np.stack([_nearest(vectors, kept, antipodal) for vectors in path])
     smallest = np.min(nearest, axis=1)
 
     def draw(frame: int) -> Image.Image:
         canvas = Canvas(860, 420)
         words = f"{title}, step {frame}: smallest angle {smallest[frame]:.3f}°"
         canvas.text(20, 22, words, anchor="lm", size=14)
-        vectors, dim = path[frame], path.shape[2]
+        ends = np.concatenate([path[frame], kept])
+        inks = [SERIES[0]] * len(path[frame]) + [INK] * len(kept)
+        if antipodal:
+            ends, inks = np.concatenate([ends, -ends]), inks * 2
         if dim == 2:
-            _arrows(canvas, vectors)
+            _arrows(canvas, ends, inks)
         elif dim == 3:
-            _sphere(canvas, vectors)
+            _sphere(canvas, ends, inks)
         else:
             _sorted_angles(canvas, nearest, frame, bound)
         low, high = float(np.min(smallest)), max(float(np.max(smallest)), bound)
@@ -223,6 +254,8 @@ def plot_spread(target: str | Path, path: np.ndarray, bound: float, title: str) 
         panel = Panel(canvas, box, (0, steps, low, high), ("smallest angle", "step", "degrees"))
         panel.frame()
         panel.curve([0, steps], [bound, bound], INK, 1.0)
+        right, line = panel.at(steps, bound)
+        canvas.text(right, line - 2, f"bound {bound:.3f}°", anchor="rs", size=11, colour=QUIET)
         panel.curve(range(frame + 1), smallest[: frame + 1], SERIES[0])
         panel.dots([frame], [smallest[frame]], SERIES[0], 3.2)
         return canvas.finish()
@@ -230,25 +263,26 @@ def plot_spread(target: str | Path, path: np.ndarray, bound: float, title: str) 
     save(draw, len(path), target)
 
 
-def _nearest(vectors: np.ndarray) -> np.ndarray:
-    cosines = vectors @ vectors.T
+def _nearest(vectors: np.ndarray, fixed: np.ndarray, antipodal: bool) -> np.ndarray:
+    cosines = vectors @ np.concatenate([vectors, fixed]).T
+    cosines = np.abs(cosines) if antipodal else cosines
     np.fill_diagonal(cosines, -1.0)
     return np.degrees(np.arccos(np.clip(np.max(cosines, axis=1), -1.0, 1.0)))
 
 
-def _arrows(canvas: Canvas, vectors: np.ndarray) -> None:
+def _arrows(canvas: Canvas, vectors: np.ndarray, inks: Sequence[tuple]) -> None:
     middle, radius = (215.0, 232.0), 165.0
     canvas.ring(*middle, radius, FAINT)
-    for x, y in vectors:
+    for (x, y), ink in zip(vectors, inks, strict=True):
         tip = np.array([middle[0] + radius * x, middle[1] - radius * y])
         along = np.array([x, -y])
         across = np.array([-along[1], along[0]])
-        canvas.line([middle, tuple(tip)], SERIES[0], 1.5)
+        canvas.line([middle, tuple(tip)], ink, 1.5)
         for side in (4.0, -4.0):
-            canvas.line([tuple(tip), tuple(tip - 9.0 * along + side * across)], SERIES[0], 1.5)
+            canvas.line([tuple(tip), tuple(tip - 9.0 * along + side * across)], ink, 1.5)
 
 
-def _sphere(canvas: Canvas, vectors: np.ndarray) -> None:
+def _sphere(canvas: Canvas, vectors: np.ndarray, inks: Sequence[tuple]) -> None:
     """Seen from a little above: what lies behind is smaller and paler, and is drawn first."""
     middle, radius = (215.0, 232.0), 165.0
     turn, tilt = math.radians(30.0), math.radians(20.0)
@@ -268,10 +302,11 @@ def _sphere(canvas: Canvas, vectors: np.ndarray) -> None:
             [(middle[0] + radius * p[0], middle[1] - radius * p[2]) for p in seen], FAINT, 1.0
         )
     seen = vectors @ view.T
-    for x, depth, z in seen[np.argsort(-seen[:, 1])]:
+    paper = np.array([200, 214, 226])
+    for i in np.argsort(-seen[:, 1]):
+        x, depth, z = seen[i]
         near = 0.5 * (1.0 - depth)
-        paper, ink = np.array([200, 214, 226]), np.array(SERIES[0])
-        colour = tuple(int(c) for c in paper + near * (ink - paper))
+        colour = tuple(int(c) for c in paper + near * (np.array(inks[i]) - paper))
         canvas.dot(middle[0] + radius * x, middle[1] - radius * z, 3.5 + 3.5 * near, colour)
 
 

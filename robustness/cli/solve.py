@@ -94,7 +94,8 @@ def regression(
             fits[name] = solve(rows, target, method=how, **common)
     _show_fits(fits, exact)
     if plot:
-        _plot_fits(plot, rows, target, fits or {"exact": exact}, exact, y, logistic)
+        shown = {"logistic": logistic, "weights": mass, "ridge": ridge}
+        _plot_fits(plot, rows, target, fits or {"exact": exact}, exact, y, **shown)
 
 
 def _columns(table: Path, names: list[str]) -> pd.DataFrame:
@@ -159,23 +160,33 @@ def _show_fits(fits: dict[str, Fit], exact: Fit) -> None:
     from robustness.cli.terminal import stdout
 
     ways = fits | {"exact": exact}
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("parameter")
-    for name in ways:
-        table.add_column(Text(name), justify="right")
-    table.add_column("standard error", justify="right")
-    errors = exact.standard_errors
-    for i, name in enumerate((*exact.names, "intercept")):
-        values = [f"{(*fit.coefficients, fit.intercept)[i]:.6g}" for fit in ways.values()]
-        table.add_row(Text(name), *values, f"{errors[i]:.3g}")
     title = "mean squared error" if exact.kind == "least squares" else "mean log-loss"
-    table.add_row(title, *[f"{fit.loss:.6g}" for fit in ways.values()], "")
     measure = "R²" if exact.kind == "least squares" else "McFadden's R²"
-    table.add_row(measure, *[f"{fit.r2:.4f}" for fit in ways.values()], "")
-    steps = [str(len(fit.history) - 1) for fit in fits.values()]
-    table.add_row("steps", *steps, "-", "")
+    names = [*exact.names, "intercept"]
+    columns = {
+        name: [
+            *(f"{value:.6g}" for value in (*fit.coefficients, fit.intercept)),
+            f"{fit.loss:.6g}",
+            f"{fit.r2:.4f}",
+            str(len(fit.history) - 1) if name in fits else "-",
+        ]
+        for name, fit in ways.items()
+    }
+    columns["standard error"] = [*(f"{error:.3g}" for error in exact.standard_errors), "", "", ""]
+    rows = [*names, title, measure, "steps"]
+    # Of many optimizers each gets a row, of few a column, so that the longer side runs down the page.
+    down = len(ways) > 3 and len(ways) >= len(names)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("" if down else "parameter", no_wrap=True)
+    for name in rows if down else columns:
+        table.add_column(Text(name), justify="right", no_wrap=True)
+    across = (
+        columns if down else {row: [c[i] for c in columns.values()] for i, row in enumerate(rows)}
+    )
+    for name, values in across.items():
+        table.add_row(Text(name), *values)
     console = stdout()
-    console.print(table)
+    console.print(table, width=max(console.width, console.measure(table).minimum))
     for name, fit in ways.items():
         if not fit.converged:
             console.print(f"{name}: {fit.status}", markup=False, soft_wrap=True)
@@ -188,7 +199,7 @@ def _plot_fits(
     fits: dict[str, Fit],
     exact: Fit,
     title: str,
-    logistic: bool,
+    **how: Any,
 ) -> None:
     import numpy as np
 
@@ -196,7 +207,7 @@ def _plot_fits(
 
     ways = [Way(name, fit.path, fit.history) for name, fit in fits.items()]
     best = np.append(exact.coefficients, exact.intercept)
-    plot_fit(plot, rows, target, ways, best, (exact.names[0], title), logistic=logistic)
+    plot_fit(plot, rows, target, ways, best, (exact.names[0], title), **how)
     typer.echo(f"wrote {plot}")
 
 
@@ -264,8 +275,43 @@ def spread(
         from reports.solver_plots import plot_spread
 
         path = result.path if result.path is not None else result.vectors[None]
-        plot_spread(plot, path, math.degrees(result.bound.angle), f"{count} in {dim}-D by {loss}")
+        title, most = f"{count} in {dim}-D by {loss}", math.degrees(result.bound.angle)
+        plot_spread(plot, path, most, title, fixed=kept, antipodal=antipodal)
         typer.echo(f"wrote {plot}")
+
+
+@app.command()
+def choose(
+    rows: Annotated[Path, typer.Argument(help="Vectors, one in each row of a .npy file.")],
+    count: Annotated[int, typer.Option(help="How many of them.")],
+    save: Annotated[Path | None, typer.Option(help="Write the chosen rows as .npy.")] = None,
+) -> None:
+    """The most spread rows of a given set: their indices, and the smallest angle between them.
+
+    \b
+    Example:
+      robustness solve choose vectors.npy --count 10 --save ten.npy
+    """
+    if save is not None:
+        _writable(save)
+    given = _vectors(rows)
+    from robustness.cli.terminal import stdout, wake_backend
+
+    wake_backend()
+    import numpy as np
+
+    from robustness.optimization.choosing import choose as chosen_of
+    from robustness.optimization.choosing import closest
+    from robustness.optimization.codes import degrees
+
+    chosen = chosen_of(given, count)
+    console = stdout()
+    console.print(" ".join(map(str, chosen)), soft_wrap=True)
+    if count > 1:
+        console.print(f"smallest angle {degrees(closest(given, chosen)):.7f}°")
+    if save is not None:
+        np.save(save, np.asarray(given)[chosen], allow_pickle=False)
+        typer.echo(f"wrote {save}")
 
 
 def _picture(path: Path | None) -> None:

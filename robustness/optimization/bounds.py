@@ -1,7 +1,8 @@
 """How far apart n unit vectors in d dimensions can be: what is known, and what nobody can beat.
 
 Angles in radians. Rankin 1955, "The closest packing of spherical caps in n dimensions"; Fejes Toth
-1943 for the sphere in three dimensions; Welch 1974 for lines.
+1943 for the sphere in three dimensions; Levenshtein 1979, which the sharp codes attain (Levenshtein
+1992, "Designs as maximum codes in polynomial metric spaces"); for lines Welch 1974 and Levenshtein.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import roots_jacobi
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 
@@ -29,6 +31,9 @@ def best_bound(count: int, dim: int, *, antipodal: bool = False) -> Bound:
     if antipodal and count > dim:
         cosine = math.sqrt((count - dim) / (dim * (count - 1)))
         bounds.append(Bound(math.acos(cosine), "Welch", False))
+    if antipodal and count > dim * (dim + 1) // 2:
+        squared = (3 * count - dim * dim - 2 * dim) / ((count - dim) * (dim + 2))
+        bounds.append(Bound(math.acos(math.sqrt(squared)), "Levenshtein, lines", False))
     return min(bounds, key=lambda bound: (bound.angle, not bound.exact))
 
 
@@ -43,12 +48,73 @@ def _bounds(count: int, dim: int) -> list[Bound]:
         return [Bound(2.0 * math.pi / count, "regular polygon", True)]
     if count <= 2 * dim:
         return [Bound(math.pi / 2.0, "orthoplex", True)]
-    bounds = [Bound(_rankin(count, dim), "Rankin", False)]
+    bounds = [
+        Bound(_rankin(count, dim), "Rankin", False),
+        Bound(_levenshtein(count, dim), "Levenshtein", False),
+    ]
     if dim == 3:
         angle = math.pi * count / (6.0 * (count - 2))
         squared = 4.0 - 1.0 / math.sin(angle) ** 2
         bounds.append(Bound(math.acos(1.0 - squared / 2.0), "Fejes Toth", count in (6, 12)))
     return bounds
+
+
+def _levenshtein(count: int, dim: int) -> float:
+    """The angle at which Levenshtein's bound on the number of vectors falls to `count`.
+
+    The bound is made of pieces, one for each degree of a polynomial. A piece begins where a tight
+    spherical design of its degree would have as many vectors as it allows.
+    """
+    degree = 1
+    while _tight(dim, degree + 1) <= count:
+        degree += 1
+    odd, k = degree % 2, (degree + 1) // 2
+    low, high = (_zero(k - 1, 1, 1, dim), _zero(k, 1, 0, dim)) if odd else (
+        _zero(k, 1, 0, dim), _zero(k, 1, 1, dim)
+    )  # fmt: skip
+    while high - low > 1e-15:
+        middle = 0.5 * (low + high)
+        if middle in (low, high):
+            break
+        if _most_vectors(middle, dim, degree) < count:
+            low = middle
+        else:
+            high = middle
+    return math.acos(low)
+
+
+def _tight(dim: int, degree: int) -> int:
+    """How many vectors a spherical design of this strength has at least (Delsarte, Goethals, Seidel)."""
+    half = degree // 2
+    if degree % 2:
+        return 2 * math.comb(dim - 1 + half, dim - 1)
+    return math.comb(dim - 1 + half, dim - 1) + math.comb(dim - 2 + half, dim - 1)
+
+
+def _zero(degree: int, a: int, b: int, dim: int) -> float:
+    """The largest zero of the Jacobi polynomial that is adjacent (a, b) to Gegenbauer's; -1 without one."""
+    shift = (dim - 3) / 2
+    return float(roots_jacobi(degree, a + shift, b + shift)[0][-1]) if degree else -1.0
+
+
+def _most_vectors(cosine: float, dim: int, degree: int) -> float:
+    """Levenshtein's upper bound on how many vectors can have cosines of at most this, on its piece."""
+    odd, k = degree % 2, (degree + 1) // 2
+    below, at, above = _gegenbauer(k, dim, cosine)
+    if odd:
+        rest = (below - at) / ((1.0 - cosine) * at)
+        return math.comb(k + dim - 3, k - 1) * ((2 * k + dim - 3) / (dim - 1) - rest)
+    rest = (1.0 + cosine) * (at - above) / ((1.0 - cosine) * (at + above))
+    return math.comb(k + dim - 2, k) * ((2 * k + dim - 1) / (dim - 1) - rest)
+
+
+def _gegenbauer(k: int, dim: int, t: float) -> tuple[float, float, float]:
+    """Gegenbauer's polynomials of degree k - 1, k and k + 1 at t, each 1 at 1."""
+    below, at = 1.0, t
+    for degree in range(1, k):
+        above = ((2 * degree + dim - 2) * t * at - degree * below) / (degree + dim - 2)
+        below, at = at, above
+    return below, at, ((2 * k + dim - 2) * t * at - k * below) / (k + dim - 2)
 
 
 def _rankin(count: int, dim: int) -> float:

@@ -24,6 +24,11 @@ def choose(rows: Any, count: int) -> np.ndarray:
     return np.sort(_exchange(x, best))
 
 
+def closest(rows: Any, chosen: np.ndarray) -> float:
+    """The largest cosine between two of the chosen rows; -1 for a single one."""
+    return _closest(directions(rows, "rows")[chosen])
+
+
 def _closest(x: np.ndarray) -> float:
     """The largest cosine between two rows; -1 for a single one."""
     cosines = x @ x.T

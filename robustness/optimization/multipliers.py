@@ -106,9 +106,7 @@ def by_multipliers(
 ) -> Spread:
     """One energy to the end (`power`), or annealed, and the exponential method of multipliers."""
     bound = best_bound(problem.count + len(problem.fixed), problem.dim, antipodal=problem.antipodal)
-    schedule = _Schedule(
-        problem, power, bound.angle if bound.exact else math.inf, start is not None
-    )
+    schedule = _Schedule(problem, power, bound.angle, start is not None)
     size, evaluations = problem.pairs.size, steps or 150
     easy = bound.exact and power is None
     number = restarts or int(
@@ -123,7 +121,7 @@ def by_multipliers(
 
     def jobs() -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...]]]:
         for index in range(number):
-            if power is None and schedule.best <= math.cos(bound.angle) + 1e-9 and bound.exact:
+            if power is None and schedule.best <= math.cos(bound.angle) + 1e-9:
                 return  # nobody can do better
             yield job(index)
 

@@ -67,16 +67,19 @@ def by_parting(
     """
     size, count, swept = problem.pairs.size, problem.count, steps or _SWEPT
     bound = best_bound(count + len(problem.fixed), problem.dim, antipodal=problem.antipodal)
-    enough = math.cos(bound.angle) + 1e-12 if bound.exact else -2.0
     most = int(np.clip(4000 // (count * (problem.dim - 1)), 4, 16))
     usual = 8 if bound.exact else int(np.clip(_SWEEPING // size, 16, max(16, count**2)))
     number = restarts or usual
     rough = EXACT if bound.exact else _ROUGH
+    # Nobody can do better; where a bound is not known to be attained, this may never be met.
+    enough = math.cos(bound.angle) + 1e-12
 
     def refine(begin: np.ndarray, powers: tuple[float, ...]) -> list[_Code]:
         points, angles = _sweep(problem, begin, powers, swept)
         best = np.argsort([-ways[-1] for ways in angles], kind="stable")[:most]
-        found = part([points[i] for i in best], problem.cosines, problem.fixed, enough, rough)
+        found = part(
+            [points[i] for i in best], problem.cosines, problem.fixed, enough + rough, rough
+        )
         return [
             _Code(one, begin[i], powers, angles[i]) for one, i in zip(found, best, strict=False)
         ]
@@ -91,7 +94,7 @@ def by_parting(
     for turn in range(_SHAKES):
         best = min(code.parted.largest for code in codes)
         agreed = turn > 0 and _agreed([code.parted.largest for code in codes[-most:]], best)
-        if best <= enough or agreed:
+        if best <= enough + rough or agreed:
             break
         codes += refine(_shaken(problem, codes, seed, turn, min(number, _SHAKEN)), _SWEEP[1:])
         idle = 0 if min(code.parted.largest for code in codes) < best - _ROUGH else idle + 1

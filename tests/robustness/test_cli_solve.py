@@ -42,6 +42,18 @@ def test_compare_draws_one_animation_and_says_who_is_not_there_yet(table, tmp_pa
         assert picture.size == (1200, 360) and picture.n_frames == 13
 
 
+def test_many_optimizers_are_a_row_each_and_nothing_is_cut_off(table):
+    names = "sgd,momentum,rmsprop,adam,adamw,adagrad,nadam,lion"
+    text = solve("regression", table, "--x", "size", "--y", "weight", "--standardize",
+                 "--steps", 30, "--compare", names)  # fmt: skip
+    assert "…" not in text
+    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line}
+    for name in [*names.split(","), "exact"]:
+        slope, level, _, share, _ = rows[name]
+        assert (float(slope), float(level), float(share)) == pytest.approx((3, 1, 1), abs=9), name
+    assert [float(v) for v in rows["sgd"][:2]] == pytest.approx([3.0, 1.0], abs=1e-4)
+
+
 def test_logistic_and_the_still(table, tmp_path):
     target = tmp_path / "fit.png"
     words = ["--logistic", "--ridge", "1", "--plot", target, "--method", "exact"]
@@ -93,6 +105,16 @@ def test_spread_saves_vectors_and_draws_them(tmp_path):
         assert picture.size == (860, 420) and picture.n_frames == 60
     more = solve("spread", "--count", 1, "--dim", 2, "--fixed", saved)
     assert "smallest angle" in more
+
+
+def test_choose_finds_the_axes_among_their_sums(tmp_path):
+    rows, saved = tmp_path / "rows.npy", tmp_path / "chosen.npy"
+    np.save(rows, np.concatenate([np.ones((2, 3)), np.eye(3), 1.0 - np.eye(3)]))
+    text = solve("choose", rows, "--count", 3, "--save", saved)
+    assert text.splitlines()[:2] == ["2 3 4", "smallest angle 90.0000000°"]
+    np.testing.assert_array_equal(np.load(saved), np.eye(3))
+    with pytest.raises(SettingError, match=r"expected 1 \.\. 8"):
+        solve("choose", rows, "--count", 9)
 
 
 def test_spread_refuses_with_a_sentence(tmp_path):

@@ -42,8 +42,8 @@ def check(found, count, dim):
         (14, 3, math.cos(math.radians(55.6705700))),  # Musin & Tarasov 2015
         (24, 3, math.cos(math.radians(43.6907671))),
         (24, 4, 0.5),
+        (10, 4, 1 / 6),  # Petersen's code; the best there can be (Bachoc & Vallentin 2009)
         # Sharp codes, each the best there can be (Cohn & Kumar 2007, table 1).
-        (10, 4, 1 / 6),
         (16, 5, 1 / 5),
         (27, 6, 1 / 4),
         # Sloane, Hardin and Smith, tables of spherical codes: rare optima among many good ones.
@@ -206,6 +206,42 @@ def test_bounds():
     assert best_bound(6, 3, antipodal=True).angle == pytest.approx(math.acos(1 / math.sqrt(5)))
     angles = [best_bound(n, 8).angle for n in range(2, 300, 7)]
     assert angles == sorted(angles, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("count", "dim", "cosine"),
+    [  # Cohn & Kumar 2007, table 1
+        (16, 5, 1 / 5), (27, 6, 1 / 4), (56, 7, 1 / 3), (240, 8, 1 / 2), (112, 21, 1 / 9), (162, 21, 1 / 7),
+        (100, 22, 1 / 11), (275, 22, 1 / 6), (891, 22, 1 / 4), (552, 23, 1 / 5), (4600, 23, 1 / 3),
+        (196560, 24, 1 / 2),
+    ],
+)  # fmt: skip
+def test_sharp_codes_attain_levenshteins_bound(count, dim, cosine):
+    bound = best_bound(count, dim)
+    assert bound.name == "Levenshtein"
+    assert math.cos(bound.angle) == pytest.approx(cosine, abs=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("count", "dim", "cosine"),
+    [(16, 6, 1 / 3), (28, 7, 1 / 3), (276, 23, 1 / 5), (12, 4, 1 / 2), (36, 6, 1 / 2), (63, 7, 1 / 2),
+     (120, 8, 1 / 2)],
+)  # fmt: skip
+def test_equiangular_lines_and_root_systems_attain_the_bounds_on_lines(count, dim, cosine):
+    bound = best_bound(count, dim, antipodal=True)
+    assert math.cos(bound.angle) == pytest.approx(cosine, abs=1e-13)
+
+
+@pytest.mark.parametrize("dim", [3, 4, 9])
+def test_no_bound_rises_with_the_number_of_vectors(dim):
+    for lines in (False, True):
+        angles = [best_bound(n, dim, antipodal=lines).angle for n in range(2, 300, 5)]
+        assert np.all(np.diff(angles) <= 1e-12)
+
+
+def test_a_code_that_attains_the_bound_has_no_gap():
+    found = spread(27, 6)
+    assert found.converged and abs(found.gap) < 1e-9
 
 
 def test_the_subset_is_the_most_spread_one():
