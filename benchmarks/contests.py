@@ -141,7 +141,7 @@ CONTESTS = (
         "spsa:steps=20,samples=64",
         {
             "cleverhans": cleverhans(
-                "spsa", eps="eps*1", nb_iter=20, clip_min=0.0, clip_max=1.0, spsa_samples=64
+                "spsa", eps="eps*1", nb_iter=20, clip_min=0.0, clip_max=1.0, spsa_samples=128
             ),
         },
     ),

@@ -67,8 +67,9 @@ def test_every_contest_names_an_attack_of_ours_and_its_parameters(contest):
 
 
 def test_rows_of_the_tables_have_as_many_cells_as_their_heads():
-    cells = against_peers.line(CONTESTS[0], "ours", {"score": 0.5, "seconds": 1.0}).count("|")
-    assert cells == against_peers.line(CONTESTS[0], "art", {"error": "no"}).count("|") == 6
+    told = {"scores": [0.4, 0.6], "cold": (1.0, 0.9), "warm": (0.5, 0.4)}
+    cells = against_peers.line(CONTESTS[0], "ours", told).count("|")
+    assert cells == against_peers.line(CONTESTS[0], "art", {"error": "no"}).count("|") == 7
     row = {"attack": "pgd", "epsilon": 4.0, "library": "ours", "photos": 5, "seconds": 1.0}
     row |= {"steps": 40, "megabytes": 1.0, "robust": 0.1, "robust_some": 0.2}
     broken = {**{k: row[k] for k in ("attack", "epsilon", "library", "photos")}, "error": "no"}
