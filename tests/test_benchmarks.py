@@ -51,6 +51,14 @@ def test_a_change_that_rounding_undoes_is_lengthened_for_everybody_alike():
     assert missed == np.inf
 
 
+def test_within_a_budget_what_does_not_flip_is_not_lengthened_until_it_does():
+    images, labels = grey(90, 90), np.zeros(2, int)
+    # 10 counts end on the edge, a tenth more crosses it; 10.4 cross it, and rounding undoes that.
+    found = images + np.array([10.0, 10.4], np.float32).reshape(-1, 1, 1, 1)
+    told = against_peers.judged(found, images, labels, bright, epsilon=20, norm=None)
+    assert told == pytest.approx(1 / 2)
+
+
 def test_parameters_are_put_in_numbers():
     setting = Setting(model=None, epsilon=0.5, classes=7)
     told = setting.told({"eps": "eps*1", "n": "classes", "steps": 3, "loss": "margin"})
