@@ -69,6 +69,12 @@ CONTESTS = (
         "MI-FGSM, 10 steps",
         "mi-fgsm:steps=10",
         {
+            "foolbox": foolbox(
+                "LinfMomentumIterativeFastGradientMethod",
+                steps=10,
+                rel_stepsize=0.1,
+                random_start=False,
+            ),
             "torchattacks": torchattacks("MIFGSM", **FIXED),
         },
     ),
