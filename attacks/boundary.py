@@ -7,7 +7,7 @@ from typing import Any
 
 from keras import ops
 
-from attacks.targets import ranked
+from attacks.targets import ordered
 from robustness.attack import Seen, Task
 from robustness.norms import NORMS
 from robustness.planes import PLANES
@@ -24,7 +24,8 @@ def steepness(task: Task, slope: Any) -> Any:
 def likeliest(task: Task, seen: Seen, most: int) -> list[Any]:
     """The classes (rows,) whose boundaries may be crossed, the likeliest first, at most so many."""
     count = min(most, task.goal.destinations(seen.logits.shape[-1]))
-    return [ranked(seen.logits, task.aims, 0 * task.restart + k) for k in range(count)]
+    order = ordered(seen.logits, task.aims)
+    return [order[:, k] for k in range(count)]
 
 
 def nearest(task: Task, seen: Seen, others: list[Any]) -> tuple[Any, Any]:

@@ -36,14 +36,14 @@ PLUS = Ensemble(
         ("apgd", {"loss": "cross_entropy", "restarts": 5}),
         ("apgd", {"loss": "dlr", "restarts": 5}),
         ("fab", {"restarts": 5}),
-        ("square", {"steps": 5000, "restarts": 5}),
+        ("square", {"steps": 5000}),
         ("apgd-t", {"targets": 9}),
         ("fab-t", {"targets": 9}),
     ),
     two=(
         ("apgd", {"loss": "margin", "restarts": 11}),
         ("fab", {"restarts": 6}),
-        ("square", {"steps": 5000, "restarts": 5}),
+        ("square", {"steps": 5000}),
     ),
     why=f"{_LEADS}APGD-CE, APGD-DLR and APGD-T became eleven starts of apgd on the margin, FAB and "
     "FAB-T six of fab",

@@ -39,22 +39,14 @@ class SimBA(Attack):
     )
     loss: str = setting("margin", "loss that is lowered", choices=tuple(LOSSES))
 
-    def _sides(self, task: Task) -> tuple[int, int, int]:
-        """How many directions there are down, across, and in channels."""
-        height, width, channels = task.images.shape[1:]
-        most = self.frequencies or max(height, width)
-        return min(most, height), min(most, width), channels
-
     def init(self, task: Task) -> State:
         # The order is drawn once; all of a row's directions come before any comes again.
-        order = ops.argsort(draws.uniform(task.keys, 2, (math.prod(self._sides(task)),)), axis=1)
+        count = math.prod(sides(task, self.frequencies))
+        order = ops.argsort(draws.uniform(task.keys, 2, (count,)), axis=1)
         zero = 0 * task.restart
-        count = {"place": zero - 1, "side": zero + 1, "order": ops.cast(order, "int32")}
-        return {
-            "point": task.images,
-            "best": task.images,
-            "best_loss": 0 * task.epsilon + 1e30,
-        } | count
+        where = {"place": zero - 1, "side": zero + 1, "order": ops.cast(order, "int32")}
+        best = {"best": task.images, "best_loss": 0 * task.epsilon + 1e30}
+        return {"point": task.images} | best | where
 
     def step(self, task: Task, state: State, look: Look) -> State:
         loss = look(state["point"]).loss
@@ -67,8 +59,9 @@ class SimBA(Attack):
         usual = ops.minimum(51.0, task.epsilon / 5)
         length = usual if self.step_size is None else self.step_size + 0 * task.epsilon
         move = task.per_row(length * ops.cast(side, "float32"))
+        way = direction(task, state["order"], place, self.frequencies)
         return {
-            "point": task.project(best + move * self._direction(task, state["order"], place)),
+            "point": task.project(best + move * way),
             "best": best,
             "best_loss": ops.minimum(loss, state["best_loss"]),
             "place": place,
@@ -76,16 +69,24 @@ class SimBA(Attack):
             "order": state["order"],
         }
 
-    def _direction(self, task: Task, order: Any, place: Any) -> Any:
-        """The `place`-th direction of each row, (rows, h, w, c), of length one."""
-        down, across, channels = self._sides(task)
-        number = ops.take_along_axis(order, (place % order.shape[1])[:, None], axis=1)[:, 0]
-        waves = [
-            _basis(task.images.shape[1], down, number // (across * channels), self.frequencies),
-            _basis(task.images.shape[2], across, number // channels % across, self.frequencies),
-            ops.one_hot(number % channels, channels),
-        ]
-        return ops.einsum("nh,nw,nc->nhwc", *waves)
+
+def sides(task: Task, frequencies: int | None) -> tuple[int, int, int]:
+    """How many directions there are down, across, and in channels."""
+    height, width, channels = task.images.shape[1:]
+    most = frequencies or max(height, width)
+    return min(most, height), min(most, width), channels
+
+
+def direction(task: Task, order: Any, place: Any, frequencies: int | None) -> Any:
+    """The `place`-th direction of each row in its `order`, (rows, h, w, c), of length one."""
+    down, across, channels = sides(task, frequencies)
+    number = ops.take_along_axis(order, (place % order.shape[1])[:, None], axis=1)[:, 0]
+    waves = [
+        _basis(task.images.shape[1], down, number // (across * channels), frequencies),
+        _basis(task.images.shape[2], across, number // channels % across, frequencies),
+        ops.one_hot(number % channels, channels),
+    ]
+    return ops.einsum("nh,nw,nc->nhwc", *waves)
 
 
 def _basis(length: int, count: int, number: Any, frequencies: int | None) -> Any:

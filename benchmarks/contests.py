@@ -33,36 +33,48 @@ CONTESTS = (
             "torchattacks": torchattacks("FGSM", eps="eps*1"),
         },
     ),
-    Contest(
-        "PGD, 20 steps",
-        "pgd:steps=20,step_size=eps*0.25",
-        {
-            "foolbox": foolbox("LinfPGD", steps=20, rel_stepsize=0.25),
-            "art": art(
-                "ProjectedGradientDescent",
-                eps="eps*1",
-                eps_step="eps*0.25",
-                max_iter=20,
-                num_random_init=1,
-                verbose=False,
-            ),
-            "cleverhans": cleverhans(
-                "projected_gradient_descent",
-                eps="eps*1",
-                eps_iter="eps*0.25",
-                nb_iter=20,
-                norm=np.inf,
-                clip_min=0.0,
-                clip_max=1.0,
-                sanity_checks=False,
-            ),
-            "torchattacks": torchattacks("PGD", eps="eps*1", alpha="eps*0.25", steps=20),
-        },
+    *(
+        Contest(
+            f"PGD from {where}, 20 steps",
+            f"pgd:steps=20,step_size=eps*0.25,random_start={str(drawn).lower()}",
+            {
+                "foolbox": foolbox("LinfPGD", steps=20, rel_stepsize=0.25, random_start=drawn),
+                "art": art(
+                    "ProjectedGradientDescent",
+                    eps="eps*1",
+                    eps_step="eps*0.25",
+                    max_iter=20,
+                    num_random_init=int(drawn),
+                    verbose=False,
+                ),
+                "cleverhans": cleverhans(
+                    "projected_gradient_descent",
+                    eps="eps*1",
+                    eps_iter="eps*0.25",
+                    nb_iter=20,
+                    norm=np.inf,
+                    clip_min=0.0,
+                    clip_max=1.0,
+                    rand_init=drawn,
+                    sanity_checks=False,
+                ),
+                "torchattacks": torchattacks(
+                    "PGD", eps="eps*1", alpha="eps*0.25", steps=20, random_start=drawn
+                ),
+            },
+        )
+        for where, drawn in (("a random start", True), ("the image", False))
     ),
     Contest(
         "MI-FGSM, 10 steps",
         "mi-fgsm:steps=10",
         {
+            "foolbox": foolbox(
+                "LinfMomentumIterativeFastGradientMethod",
+                steps=10,
+                rel_stepsize=0.1,
+                random_start=False,
+            ),
             "torchattacks": torchattacks("MIFGSM", **FIXED),
         },
     ),
@@ -141,7 +153,7 @@ CONTESTS = (
         "spsa:steps=20,samples=64",
         {
             "cleverhans": cleverhans(
-                "spsa", eps="eps*1", nb_iter=20, clip_min=0.0, clip_max=1.0, spsa_samples=64
+                "spsa", eps="eps*1", nb_iter=20, clip_min=0.0, clip_max=1.0, spsa_samples=128
             ),
         },
     ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -88,7 +89,9 @@ def cleverhans(name: str, **words: Any) -> Peer:
 
         import tensorflow as tf
 
-        attack = getattr(import_module(f"cleverhans.tf2.attacks.{name}"), name)
+        # SPSA's optimizer is one of Keras 2's, of which it takes a rate and three numbers.
+        with patch.object(tf.optimizers, "Adam", _Adam):
+            attack = getattr(import_module(f"cleverhans.tf2.attacks.{name}"), name)
         told, model = setting.told(words), setting.model
         if name == "spsa":
             # It takes one picture at a time.
@@ -101,6 +104,15 @@ def cleverhans(name: str, **words: Any) -> Peer:
         return lambda x, y: attack(model, tf.constant(x), y=tf.constant(y), **told).numpy()
 
     return make
+
+
+class _Adam:
+    """What CleverHans' SPSA inherits of Keras 2's Adam; the steps are its own."""
+
+    beta_1, beta_2, epsilon = 0.9, 0.999, 1e-7
+
+    def __init__(self, lr: float) -> None:
+        self.lr = lr
 
 
 def torchattacks(name: str, **words: Any) -> Peer:

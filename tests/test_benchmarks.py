@@ -51,6 +51,14 @@ def test_a_change_that_rounding_undoes_is_lengthened_for_everybody_alike():
     assert missed == np.inf
 
 
+def test_within_a_budget_what_does_not_flip_is_not_lengthened_until_it_does():
+    images, labels = grey(90, 90), np.zeros(2, int)
+    # 10 counts end on the edge, a tenth more crosses it; 10.4 cross it, and rounding undoes that.
+    found = images + np.array([10.0, 10.4], np.float32).reshape(-1, 1, 1, 1)
+    told = against_peers.judged(found, images, labels, bright, epsilon=20, norm=None)
+    assert told == pytest.approx(1 / 2)
+
+
 def test_parameters_are_put_in_numbers():
     setting = Setting(model=None, epsilon=0.5, classes=7)
     told = setting.told({"eps": "eps*1", "n": "classes", "steps": 3, "loss": "margin"})
@@ -67,8 +75,9 @@ def test_every_contest_names_an_attack_of_ours_and_its_parameters(contest):
 
 
 def test_rows_of_the_tables_have_as_many_cells_as_their_heads():
-    cells = against_peers.line(CONTESTS[0], "ours", {"score": 0.5, "seconds": 1.0}).count("|")
-    assert cells == against_peers.line(CONTESTS[0], "art", {"error": "no"}).count("|") == 6
+    told = {"scores": [0.4, 0.6], "cold": (1.0, 0.9), "warm": (0.5, 0.4)}
+    cells = against_peers.line(CONTESTS[0], "ours", told).count("|")
+    assert cells == against_peers.line(CONTESTS[0], "art", {"error": "no"}).count("|") == 7
     row = {"attack": "pgd", "epsilon": 4.0, "library": "ours", "photos": 5, "seconds": 1.0}
     row |= {"steps": 40, "megabytes": 1.0, "robust": 0.1, "robust_some": 0.2}
     broken = {**{k: row[k] for k in ("attack", "epsilon", "library", "photos")}, "error": "no"}

@@ -199,6 +199,24 @@ def test_adding_up_gradients_of_pieces_is_no_second_loop(source):
     assert not second_loops(source)
 
 
+def test_a_recipe_is_under_sixty_lines_and_names_its_source():
+    recipes = [
+        node
+        for path in (ROOT / "attacks").glob("*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and any(named(part) for part in node.body)
+    ]
+    assert len(recipes) >= 30
+    for node in recipes:
+        assert node.end_lineno - node.lineno + 1 < 60, node.name
+        if not node.name.endswith(("Noise", "Bisection")):
+            assert re.search(r"\d{4}\.\d{4,5}", ast.unparse(node)), node.name
+
+
+def named(part: ast.AST) -> bool:
+    return isinstance(part, ast.AnnAssign) and ast.unparse(part.target) == "name"
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_the_library_holds_no_assert_and_no_pickle(room):
     for path in (ROOT / room).rglob("*.py"):

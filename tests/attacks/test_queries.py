@@ -10,6 +10,7 @@ import pytest
 from keras import ops
 
 from attacks.few_pixel import FewPixel
+from attacks.hopskipjump import HopSkipJump
 from attacks.simba import SimBA
 from attacks.spsa import SPSA
 from robustness import engine
@@ -184,9 +185,50 @@ def test_few_pixel_never_paints_more_than_epsilon():
     assert (changed(points, images).sum(axis=(1, 2)) <= [1, 2, 5]).all()
 
 
+def test_hopskipjump_feels_the_normal_of_a_plane():
+    """What many probes around a point of the boundary add up to is the plane's normal."""
+    classifier, images, weights = planes(classes=2)
+    attack = HopSkipJump(initial_probes=4000, points=50)
+    threat = Threat((2000,), NORMS["l2"])
+    labels, states, _ = course(classifier, attack, threat, images, 120)
+    for row, label in enumerate(labels):
+        phases = [int(state["phase"][row]) for state in states]
+        jump = phases.index(3)
+        # Sought, narrowed down, probed 4000 / 50 times, in this order.
+        assert phases[:jump] == sorted(phases[:jump])
+        assert phases[:jump].count(2) == 80
+        normal = weights[:, 1 - label] - weights[:, label]
+        felt = states[jump]["sum"][row].ravel()
+        cosine = felt @ normal / np.linalg.norm(felt) / np.linalg.norm(normal)
+        # Each probe tells one bit; of n in d dimensions the cosine is about sqrt(2n / (2n + pi d)).
+        assert cosine > np.sqrt(8000 / (8000 + np.pi * normal.size)) - 0.02
+        gap, _ = margins(classifier, states[jump]["point"][row][None], labels[row : row + 1])
+        assert abs(gap[0]) < 0.02 * np.linalg.norm(normal) * attack.probe * normal.size
+
+
+@pytest.mark.slow
+def test_hopskipjump_comes_near_a_plane():
+    """Where there is a single boundary; of several it finds the one its start lies behind."""
+    classifier, images, weights = planes(classes=2)
+    attack, threat = HopSkipJump(), Threat((2000,), NORMS["l2"])
+    labels, states, rows = course(classifier, attack, threat, images, attack.steps)
+    assert rows.passes == (5, 0)
+    for row, label in enumerate(labels):
+        normal = weights[:, 1 - label] - weights[:, label]
+        gap, _ = margins(classifier, images[row][None], labels[row : row + 1])
+        least = gap[0] / np.linalg.norm(normal)
+        reached = np.linalg.norm(states[-1]["point"][row] - images[row])
+        assert least * 0.999 <= reached <= 1.05 * least
+
+
 @pytest.mark.parametrize(
     ("attack", "norm", "a_step"),
-    [(SPSA(samples=3), "linf", 7), (SimBA(), "l2", 1), (FewPixel(population=7), "l0", 7)],
+    [
+        (SPSA(samples=3), "linf", 7),
+        (SimBA(), "l2", 1),
+        (FewPixel(population=7), "l0", 7),
+        (HopSkipJump(points=4), "l2", 4),
+    ],
 )
 def test_queries_are_those_the_model_answers(attack, norm, a_step):
     """Pictures the model really saw, by its own count."""

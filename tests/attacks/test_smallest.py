@@ -7,6 +7,7 @@ import pytest
 from keras import ops
 
 from attacks.carlini_wagner import CarliniWagner
+from attacks.ddn import DDN
 from attacks.deepfool import DeepFool
 from attacks.ead import EAD
 from attacks.fmn import FMN
@@ -28,6 +29,7 @@ SHAPE = (6, 6, 3)
         DeepFool(steps=10),
         CarliniWagner(steps=240, binary_search_steps=6),
         EAD(steps=320, binary_search_steps=8),
+        DDN(steps=60),
         FMN(steps=60),
         SigmaZero(),
     ],
@@ -203,6 +205,33 @@ def test_ead_changes_fewer_components_than_carlini_wagner():
 def test_searches_need_steps():
     with pytest.raises(SettingError, match="expected at least 18"):
         CarliniWagner(steps=10)
+
+
+def test_ddn_is_algorithm_1():
+    """Lines 4-10, with the radius and the steps in counts: 255 is the paper's one."""
+    classifier, images, weights = planes(classes=2)
+    count = 40
+    labels, states, rows = course(
+        classifier, DDN(steps=count), Threat((400,), NORMS["l2"]), images, count
+    )
+    assert rows.passes == (1, 1)
+    turns = set()
+    for row, label in enumerate(labels):
+        normal = (weights[:, 1 - label] - weights[:, label]).reshape(SHAPE)
+        radius = 255.0
+        for k in range(count):
+            before, after = (states[n]["point"][row] for n in (k, k + 1))
+            margin = margins(classifier, before[None], labels[row : row + 1])[0][0]
+            if abs(margin) < 1e-4:
+                break
+            turns.add(margin < 0)
+            radius *= 0.95 if margin < 0 else 1.05
+            length = 255 * (0.01 + 0.99 * (1 + np.cos(np.pi * k / count)) / 2)
+            moved = before - images[row] + length * normal / np.linalg.norm(normal)
+            expected = np.clip(images[row] + radius * moved / np.linalg.norm(moved), 0, 255)
+            np.testing.assert_allclose(after, expected, atol=0.02)
+            assert states[k + 1]["radius"][row] == pytest.approx(radius, rel=1e-5)
+    assert turns == {False, True}
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])

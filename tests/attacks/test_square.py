@@ -18,8 +18,9 @@ from tests.robustness.helpers import small_cnn, subjects
 SHAPE = (12, 12, 3)
 
 
-def test_the_contract_is_kept():
-    assert all(check.holds for check in check_attack(Square(steps=400)))
+@pytest.mark.parametrize("attack", [Square(steps=400)])
+def test_the_contract_is_kept(attack):
+    assert all(check.holds for check in check_attack(attack))
 
 
 def test_the_share_of_pixels_is_halved_where_the_paper_halves_it():

@@ -41,6 +41,18 @@ def test_autoattack_is_the_published_one_where_it_can_run():
     assert found.replaced == ()
 
 
+def test_the_plus_version_is_the_published_one():
+    # Their README: five starts of APGD-CE, APGD-DLR and FAB, one of Square; nine targets of one start.
+    assert resolved("autoattack-plus").attacks == (
+        APGD(steps=100, loss="cross_entropy", restarts=5),
+        APGD(steps=100, loss="dlr", restarts=5),
+        FAB(steps=100, restarts=5),
+        Square(steps=5000, p=0.8),
+        APGDT(steps=100, targets=9),
+        FABT(steps=100, targets=9),
+    )
+
+
 def test_for_randomised_models_answers_are_averaged():
     # Croce & Hein 2020, their version "rand": APGD-CE and APGD-DLR, 20 answers a look, one start.
     assert resolved("autoattack-rand").attacks == (
