@@ -147,12 +147,12 @@ def _apart(
 
 
 def deltas(histogram: pd.DataFrame) -> Markup:
-    """How many components changed by how many counts, a bar per channel; no change is left out.
+    """What share of each channel changed by how many counts, a bar each; no change is left out.
 
     `histogram` has an index of counts and a column per channel. Wide ranges are gathered in bins.
     """
     table, step = _gathered(histogram)
-    share = table / max(1, int(histogram.to_numpy().sum()))
+    share = table / histogram.sum().clip(lower=1)
     top = float(share[share.index != 0].to_numpy().max(initial=0)) or 1.0
     names = CHANNELS.get(share.shape[1], tuple(f"channel {i}" for i in range(share.shape[1])))
     drawing = Drawing(
@@ -161,9 +161,9 @@ def deltas(histogram: pd.DataFrame) -> Markup:
         f"How often each change from {table.index.min()} to {table.index.max()} occurs.",
     )
     reach = max(abs(int(table.index.min())), abs(int(table.index.max())), 1)
-    high = 1.12 * top
+    high = 1.04 * top
     axes = Axes(
-        drawing, (48, 14, WIDTH - 12, HEIGHT - 44), (-reach - step / 2, reach + step / 2), (0, high)
+        drawing, (48, 24, WIDTH - 12, HEIGHT - 44), (-reach - step / 2, reach + step / 2), (0, high)
     )
     axes.ticks_up([0, top / 2, top], [percent(v) if v else "0" for v in (0, top / 2, top)])
     counts = [c for c in range(-reach, reach + 1) if c % step == 0]
@@ -181,11 +181,16 @@ def deltas(histogram: pd.DataFrame) -> Markup:
             height = axes.box[3] - axes.y(float(part))
             drawing.rect(x, axes.y(float(part)), max(0.6, each - 0.6), height, f"bar {name}", says)
     drawing.line(axes.box[0], axes.box[3], axes.box[2], axes.box[3], "base")
-    for place, name in enumerate(names):
-        x = axes.box[0] + 8 + 62 * place
-        drawing.rect(x, axes.box[1] + 6, 9, 9, f"bar {name}")
-        drawing.text(x + 14, axes.box[1] + 14, name, "tick")
+    _legend(drawing, axes.box[0], [(name, f"bar {name}") for name in names])
     return drawing.markup()
+
+
+def _legend(drawing: Drawing, x: float, entries: Sequence[tuple[str, str]]) -> None:
+    """Names with their colours above a chart, one after another from `x` on."""
+    for name, look in entries:
+        drawing.rect(x, 2, 9, 9, look)
+        drawing.text(x + 14, 10, name, "tick")
+        x += 32 + 6.4 * len(name)
 
 
 def _gathered(histogram: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -209,11 +214,11 @@ def confidences(
     top, deep = max(*above, 1), max(*below, 0)
     drawing = Drawing(WIDTH, HEIGHT, said)
     span = (-max(deep, 0.02 * top), max(top, 0.02 * deep))
-    axes = Axes(drawing, (44, 24, WIDTH - 12, HEIGHT - 44), (0, 1), span)
+    axes = Axes(drawing, (44, 24, WIDTH - 20, HEIGHT - 44), (0, 1), span)
     marks = [-deep, 0, top] if deep > 0.1 * top else [0, top]
     axes.ticks_up([float(m) for m in marks], [str(abs(m)) for m in marks])
     axes.ticks_across(_QUARTERS, [f"{100 * q:.0f} %" for q in _QUARTERS])
-    drawing.text((44 + WIDTH - 12) / 2, HEIGHT - 6, "confidence", "axis", "middle")
+    drawing.text((44 + WIDTH - 20) / 2, HEIGHT - 6, "confidence", "axis", "middle")
     width = (axes.box[2] - axes.box[0]) / len(above)
     for values, look, sign in ((above, "bar calm", 1), (below, "bar accent", -1)):
         for place, count in enumerate(values):
@@ -225,11 +230,7 @@ def confidences(
                     axes.box[0] + place * width + 1, low, width - 2, high - low, look, says
                 )
     drawing.line(axes.box[0], axes.y(0), axes.box[2], axes.y(0), "base")
-    x = axes.box[0]
-    for name, look in zip(names, ("bar calm", "bar accent"), strict=True):
-        drawing.rect(x, 2, 9, 9, look)
-        drawing.text(x + 14, 10, name, "tick")
-        x += 32 + 6.4 * len(name)
+    _legend(drawing, axes.box[0], list(zip(names, ("bar calm", "bar accent"), strict=True)))
     return drawing.markup()
 
 

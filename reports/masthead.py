@@ -40,6 +40,7 @@ def verdict(summary: Summary, found: Verdict) -> dict[str, Any]:
         "epsilon": epsilon,
         "rate": rate,
         "name": name,
+        "meaning": words.meaning(name, summary.norm, epsilon),
         "bad": bad and (found.status != PASS or not found.gated),
         "rules": rules,
     }

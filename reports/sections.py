@@ -221,6 +221,7 @@ def deltas(exhibits: list[Exhibit]) -> dict[str, Any] | None:
     names = charts.CHANNELS.get(table.shape[1], tuple(map(str, range(table.shape[1]))))
     counts = table.index.to_numpy()
     still = table.loc[0] if 0 in table.index else 0 * totals
+    sizes = (table.mul(abs(counts), axis=0).sum() / totals).tolist()
     return {
         "chart": charts.deltas(table) if len(table) > 1 else None,
         "pictures": len(found),
@@ -228,11 +229,11 @@ def deltas(exhibits: list[Exhibit]) -> dict[str, Any] | None:
             {
                 "name": name,
                 "changed": float(1 - still[channel] / totals[channel]),
-                "mean": float((abs(counts) * table[channel]).sum() / totals[channel]),
+                "mean": mean,
                 "low": int(counts[table[channel] > 0].min()),
                 "high": int(counts[table[channel] > 0].max()),
             }
-            for channel, name in enumerate(names)
+            for channel, (name, mean) in enumerate(zip(names, words.alike(sizes), strict=True))
         ],
     }
 

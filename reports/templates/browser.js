@@ -683,6 +683,7 @@
       text(left - 8, up(n) + 4, n ? percent(n / sizes.size) : "0", "tick", "end");
     }
     const each = (slot * 0.8) / channels;
+    let legend = left;
     table.forEach((counts, c) => {
       for (const [d, n] of counts) {
         const x = left + slot * ((d + end) / bin + 0.1) + c * each;
@@ -692,8 +693,9 @@
         bar.append(tip);
         box.append(bar);
       }
-      box.append(draw("rect", { class: `bar ${names[c]}`, x: left + 8 + 62 * c, y: 4, width: 9, height: 9 }));
-      text(left + 22 + 62 * c, 12, names[c], "tick", "start");
+      box.append(draw("rect", { class: `bar ${names[c]}`, x: legend, y: 4, width: 9, height: 9 }));
+      text(legend + 14, 12, names[c], "tick", "start");
+      legend += 32 + 6.4 * names[c].length;
     });
     box.append(draw("line", { class: "base", x1: left, x2: W - right, y1: bottom, y2: bottom }));
     const every = Math.ceil(slots / 13);
@@ -715,9 +717,9 @@
     fact(list, "Changed pixels (L0)", `${number(sizes.pixels, 9)} (${share})`, "m-pixels");
     fact(list, "Changed components (L0)", number(sizes.components, 9), "m-components");
     fact(list, "Sum of changes (L1)", number(sizes.l1, 9), "m-l1");
-    fact(list, "Euclidean length (L2)", number(sizes.l2, 5), "m-l2");
+    fact(list, "Euclidean length (L2)", sizes.l2.toFixed(2), "m-l2");
     fact(list, "Largest change (L∞)", `${number(sizes.linf)} of 255`, "m-linf");
-    fact(list, "Root mean square", number(sizes.rmse), "m-rmse");
+    fact(list, "Root mean square", sizes.rmse.toFixed(3), "m-rmse");
     fact(list, "Peak signal to noise (PSNR)", noise, "m-psnr");
     fact(list, "Structural similarity (SSIM)", "…", "m-ssim");
     fact(list, "Colour difference (CIEDE2000)", "…", "m-colour");
@@ -727,9 +729,9 @@
       const like = ssim(before, after, channels), found = colours(before, after);
       const into = (name, value) => { list.querySelector(`.m-${name}`).textContent = value; };
       beside.querySelector(".b-ssim").textContent = like === null ? "–" : like.toFixed(5);
-      beside.querySelector(".b-colour").textContent = number(found.mean, 3);
+      beside.querySelector(".b-colour").textContent = found.mean.toFixed(2);
       into("ssim", like === null ? "needs 11 × 11 pixels" : like.toFixed(5));
-      into("colour", `mean ${number(found.mean, 3)}, 95th percentile ${number(found.p95, 3)}, largest ${number(found.max, 3)}`);
+      into("colour", `mean ${found.mean.toFixed(2)}, 95th percentile ${found.p95.toFixed(2)}, largest ${found.max.toFixed(2)}`);
       Object.assign($("case").dataset, { ssim: like ?? "", colour: found.mean, colour95: found.p95, colourMax: found.max });
     }, 0));
   };
@@ -793,6 +795,9 @@
     return true;
   };
   addEventListener("hashchange", enter);
+
+  // Past the top of the page, the contents say its verdict.
+  new IntersectionObserver(([seen]) => document.querySelector("nav").classList.toggle("past", !seen.isIntersecting)).observe($("top"));
 
   document.documentElement.classList.add("live");
   $("cases").hidden = false;

@@ -440,6 +440,24 @@ def test_the_histogram_counts_every_component(cases: Browser) -> None:
     assert found == expected
 
 
+def test_the_verdict_stays_in_sight(cases: Browser) -> None:
+    chip = "document.querySelector('nav .ruled')"
+    assert cases.run(f"getComputedStyle({chip}).display") == "none"
+    cases.run("document.getElementById('limits').scrollIntoView({behavior: 'instant'})")
+    cases.until(f"getComputedStyle({chip}).display === 'block'")
+    label, figure = cases.run(
+        "['.ruling strong', '.amount'].map(s => document.querySelector(s)?.textContent ?? '')"
+    )
+    assert cases.run(f"{chip}.textContent").split() == [*label.split(), *figure.split()]
+    top, bottom, heading = cases.run(
+        "[document.querySelector('nav').getBoundingClientRect().top,"
+        " document.querySelector('nav').getBoundingClientRect().bottom,"
+        " document.getElementById('limits-title').getBoundingClientRect().top]"
+    )
+    assert top == 0
+    assert bottom <= heading
+
+
 def test_hostile_names_do_nothing(page: Browser, folder: Folder) -> None:
     path = write_html(fill(folder))
     page.open(path)
