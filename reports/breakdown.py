@@ -94,12 +94,16 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class MedianEpsilon:
-    """The median smallest epsilon of an attack by a fit, with its 95 % interval, in counts."""
+    """The median smallest epsilon of an attack by a fit, with its 95 % interval, in counts.
+
+    `note` says why there is no such number, or what is to be known of it; "" where nothing is.
+    """
 
     attack: str
     median: float | None
     low: float | None
     high: float | None
+    note: str = ""
 
 
 # --- attacks -----------------------------------------------------------------------------------
@@ -300,7 +304,11 @@ def median_epsilons(manifest: Mapping[str, Any]) -> tuple[MedianEpsilon, ...]:
     if not isinstance(kept, Mapping):
         return ()
     return tuple(
-        MedianEpsilon(str(attack), *(_number(one.get(k)) for k in ("median", "low", "high")))
+        MedianEpsilon(
+            str(attack),
+            *(_number(one.get(k)) for k in ("median", "low", "high")),
+            note=str(one.get("note") or ""),
+        )
         for attack, one in kept.items()
         if isinstance(one, Mapping)
     )

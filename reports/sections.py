@@ -88,6 +88,22 @@ def curve(summary: Summary) -> dict[str, Any] | None:
     return {"what": what, "chart": charts.curve(lines, worst, unit, start, what, marks)}
 
 
+def medians(summary: Summary) -> list[tuple[str, str]]:
+    """Each attack, and the epsilon at which half of the images flip, in words."""
+    return [(one.attack, _median(one)) for one in summary.median_epsilons]
+
+
+def _median(one: breakdown.MedianEpsilon) -> str:
+    limits = [one.low, one.high]
+    low, high = (words.number(v, 3) for v in limits)
+    if one.median is not None:
+        known = f" (95 % interval {low} to {high})" if None not in limits else ""
+        return f"{words.number(one.median, 3)}{known}{f'; {one.note}' if one.note else ''}"
+    if None not in limits:
+        return f"between {low} and {high}; {one.note}"
+    return f"not known, {one.note or 'for no reason that the run kept'}"
+
+
 def convergence(summary: Summary) -> list[dict[str, Any]]:
     """A chart for each unit (steps, passes), and sentences on what it shows."""
     shown = []

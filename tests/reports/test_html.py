@@ -279,6 +279,21 @@ def test_chance_is_told_from_the_diagnostic_where_no_noise_was_run(folder: Folde
     assert f"Chance beside it Changes of the same size that nobody aimed. {said}" in text
 
 
+def test_a_median_says_what_is_to_be_known_of_it(folder: Folder) -> None:
+    folder.manifest["median_epsilon"] = {
+        "a": {"median": 18.51, "low": 10.42, "high": 59.3, "note": "most images hold beyond 4"},
+        "b": {"median": None, "low": 1.0, "high": 2.0, "note": "too steep"},
+        "c": {"median": None, "low": None, "high": 1.0, "note": "all flip at 1"},
+        "d": {"median": 2.0, "low": None, "high": None, "note": ""},
+    }
+    folder.image("x")
+    folder.outcome("x", "flipped")
+    assert (
+        "at epsilon: a 18.5 (95 % interval 10.4 to 59.3); most images hold beyond 4; b between 1 and "
+        "2; too steep; c not known, all flip at 1; d 2."
+    ) in page_of(folder.write()).text
+
+
 def test_bars_of_a_channel_are_shares_of_that_channel(folder: Folder) -> None:
     """They add up to the share of it that changed, which the table beside them says."""
     rng = np.random.default_rng(5)
