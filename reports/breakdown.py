@@ -112,9 +112,13 @@ class MedianEpsilon:
 def attack_rows(
     config: Mapping[str, Any], outcomes: pd.DataFrame, attacks: Iterable[str]
 ) -> tuple[AttackRow, ...]:
-    """A row for each of `attacks` (labels), in order."""
+    """A row for each of `attacks` (labels), in order.
+
+    In a cascade the flip rate is of the images an attack saw at the largest epsilon, as in
+    `Summary.rates`; who flips an image alone is asked of all its flips, smaller epsilons included.
+    """
     said = {a.get("label") or a.get("name"): a for a in config.get("attacks") or ()}
-    last = _at_last(outcomes)
+    last, saw = _at_last(outcomes), _at_last(outcomes, spared=False)
     flipped = last[last["status"] == FLIPPED]
     by = flipped.groupby("image")["attack"].nunique()
     alone = flipped[flipped["image"].map(by) == 1]["attack"].value_counts()
@@ -132,7 +136,7 @@ def attack_rows(
                 paper=str(told.get("paper") or ""),
                 parameters=dict(parameters) if isinstance(parameters, Mapping) else {},
                 baseline=taxonomy.is_baseline(name, str(told.get("knowledge") or "")),
-                flip_rate=metrics.tally(last[last["attack"] == label]["status"]).flip_rate,
+                flip_rate=metrics.tally(saw[saw["attack"] == label]["status"]).flip_rate,
                 alone=int(alone.get(label, 0)),
                 forward=int(mine["forward"].sum()),
                 backward=int(mine["backward"].sum()),
@@ -163,9 +167,9 @@ def group_rates(
     return tuple(found)
 
 
-def _at_last(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """The outcomes at the largest epsilon, flips within smaller ones carried on."""
-    frame = metrics.carried(outcomes)
+def _at_last(outcomes: pd.DataFrame, *, spared: bool = True) -> pd.DataFrame:
+    """The outcomes at the largest epsilon, flips within smaller ones carried on as `carried` does."""
+    frame = metrics.carried(outcomes, spared=spared)
     return frame[frame["epsilon"] == frame["epsilon"].max()]
 
 

@@ -82,6 +82,33 @@ def test_two_attacks_are_joined_image_by_image(folder: Folder) -> None:
     assert found.sentence.endswith("(pgd, bim, linf).")
 
 
+def test_a_cascade_gives_an_attack_one_rate_and_its_own_flips(folder: Folder) -> None:
+    """The later attack sees at epsilon 4 what the earlier one left there: c and d."""
+    labels = ("first", "second")
+    folder.manifest["config"]["attacks"] = [{"name": n, "label": n} for n in labels]
+    fates = {
+        "a": ("flipped flipped", "settled settled"),
+        "b": ("robust flipped", "flipped settled"),
+        "c": ("robust robust", "robust flipped"),
+        "d": ("robust robust", "robust robust"),
+    }
+    for key, both in fates.items():
+        folder.image(key)
+        for attack, fate in zip(labels, both, strict=True):
+            for epsilon, status in zip((2.0, 4.0), fate.split(), strict=True):
+                folder.outcome(key, status, epsilon, attack=attack)
+    found = summary_of(folder.write())
+    last = {r.attack: r.tally.flip_rate for r in found.rates if r.epsilon == 4}
+    assert {r.label: r.flip_rate for r in found.attacked} == last
+    assert {name: (s.count, s.total) for name, s in last.items()} == {
+        "first": (2, 4),
+        "second": (1, 2),
+    }
+    # b falls to both, to the later attack within the smaller budget.
+    assert {r.label: r.alone for r in found.attacked} == {"first": 1, "second": 1}
+    assert (found.overall.flipped, found.overall.robust) == (3, 1)
+
+
 def test_cases_take_turns_between_kinds_of_flip(folder: Folder) -> None:
     folder.manifest["class_names"] = ["cat", "dog", "fox"]
     for number in range(5):
