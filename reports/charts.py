@@ -17,6 +17,8 @@ WIDTH, HEIGHT = 460.0, 268.0
 _QUARTERS = [0.0, 0.25, 0.5, 0.75, 1.0]
 CHANNELS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}
 _MOST_LABELS = 8
+_ROOM = 128
+"""Right of a chart, for the names of its lines."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def curve(
     said = "; ".join(f"epsilon {e:g}: {percent(s.share)}" for e, s in points)
     drawing = Drawing(WIDTH, HEIGHT, f"{what} over epsilon, all attacks together. {said}.")
     alone = len(lines) <= 1
-    axes = Axes(drawing, (44, 14, WIDTH - (16 if alone else 118), HEIGHT - 44), (0, end), (0, 1))
+    axes = Axes(drawing, (44, 14, WIDTH - (16 if alone else _ROOM), HEIGHT - 44), (0, end), (0, 1))
     axes.ticks_up(_QUARTERS, [f"{100 * q:.0f} %" for q in _QUARTERS])
     axes.ticks_across([0.0, *(e for e, _ in points)], ["0", *(f"{e:g}" for e, _ in points)])
     drawing.text((44 + axes.box[2]) / 2, HEIGHT - 6, f"epsilon, {unit}", "axis", "middle")
@@ -101,7 +103,7 @@ def course(courses: Sequence[Course]) -> Markup:
     )
     drawing = Drawing(WIDTH, HEIGHT, f"Share of images flipped over {unit}. {said}.")
     alone = len(courses) <= 1
-    axes = Axes(drawing, (44, 14, WIDTH - (16 if alone else 118), HEIGHT - 44), (0, end), (0, 1))
+    axes = Axes(drawing, (44, 14, WIDTH - (16 if alone else _ROOM), HEIGHT - 44), (0, end), (0, 1))
     axes.ticks_up(_QUARTERS, [f"{100 * q:.0f} %" for q in _QUARTERS])
     step = next(s for s in _nice(end / 6) if s >= end / 6)
     ticks = [step * i for i in range(int(end / step) + 1)]

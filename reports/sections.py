@@ -89,8 +89,11 @@ def curve(summary: Summary) -> dict[str, Any] | None:
 
 
 def medians(summary: Summary) -> list[tuple[str, str]]:
-    """Each attack, and the epsilon at which half of the images flip, in words."""
-    return [(one.attack, _median(one)) for one in summary.median_epsilons]
+    """The epsilon at which half of the images flip, in words, after the attacks it is said of."""
+    found: dict[str, list[str]] = {}
+    for one in summary.median_epsilons:
+        found.setdefault(_median(one), []).append(one.attack)
+    return [(words.listed(attacks), said) for said, attacks in found.items()]
 
 
 def _median(one: breakdown.MedianEpsilon) -> str:

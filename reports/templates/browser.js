@@ -168,7 +168,7 @@
       image.alt = "";
       image.src = `data:image/jpeg;base64,${D.thumbs[one.thumb]}`;
       node.append(image);
-    } else node.append(make("span", "blank", STATUS[one.status]));
+    } else node.append(make("span", "blank", shorten(one.name, 22)));
     const words = make("span", "tile-word");
     if (one.status === "flipped") words.append("→ ", bdi(shorten(className(one.after), 40)));
     else words.append(STATUS[one.status]);
@@ -614,6 +614,12 @@
     $("gain").replaceChildren(...FACTORS.map((f) => option(f === auto ? "" : String(f), `× ${f}`)));
     $("gain").value = Number(state.gain) === auto ? "" : state.gain;
   };
+  // Where a number stands, for those who hear the page.
+  const header = (scope, text) => {
+    const node = make("th", "unseen", text);
+    node.scope = scope;
+    return node;
+  };
   const CELLS = [["Before", (b) => b, "grey"], ["After", (b, a) => a, "grey"], ["Difference", (b, a) => a - b, "signed"]];
   const paintNumbers = () => {
     const { before, after, channels } = pair, { width, height } = before;
@@ -627,10 +633,15 @@
       top = Math.max(top, Math.abs(after.data[p] - before.data[p]));
     }
     $("grids").replaceChildren(...CELLS.map(([caption, value, kind]) => {
-      const table = make("table", "grid"), body = make("tbody");
+      const table = make("table", "grid"), head = make("thead"), body = make("tbody"), across = make("tr");
       table.append(make("caption", "", caption));
+      across.append(make("td", "unseen"));
+      for (let column = 0; column < w; column += 1) across.append(header("col", `column ${x + column}`));
+      head.append(across);
+      table.append(head);
       for (let row = 0; row < h; row += 1) {
         const line = make("tr");
+        line.append(header("row", `row ${y + row}`));
         for (let column = 0; column < w; column += 1) {
           const p = 4 * ((y + row) * width + x + column) + c, v = value(before.data[p], after.data[p]);
           const look = kind === "grey" ? `g${v >> 4}` : v ? `${v > 0 ? "up" : "down"}${Math.ceil((4 * Math.abs(v)) / top)}` : "zero";

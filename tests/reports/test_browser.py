@@ -106,8 +106,8 @@ def pixels(text: str) -> np.ndarray:
 
 def grids(page: Browser) -> list[np.ndarray]:
     found = page.run(
-        "[...document.querySelectorAll('#grids table')].map(t => [...t.rows].map(r =>"
-        " [...r.cells].map(c => Number(c.textContent.replace('−', '-')))))"
+        "[...document.querySelectorAll('#grids tbody')].map(t => [...t.rows].map(r =>"
+        " [...r.querySelectorAll('td')].map(c => Number(c.textContent.replace('−', '-')))))"
     )
     return [np.array(one) for one in found]
 
@@ -457,6 +457,71 @@ def test_the_verdict_stays_in_sight(cases: Browser) -> None:
     )
     assert top == 0
     assert bottom <= heading
+
+
+FAINT = """(() => {
+  const channels = (text) => {
+    const [r, g, b, a = 1] = text.match(/[\\d.]+(?:e-?\\d+)?/g).map(Number);
+    return text.startsWith("color(") ? [255 * r, 255 * g, 255 * b, a] : [r, g, b, a];
+  };
+  const light = (rgb) => {
+    const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    const [r, g, b] = rgb.slice(0, 3).map((v) => linear(v / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (node) => {
+    for (let n = node; n; n = n.parentElement) {
+      const found = channels(getComputedStyle(n).backgroundColor);
+      if (found[3] > 0) return found;
+    }
+    return null;
+  };
+  const found = new Set();
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let text = walker.nextNode(); text; text = walker.nextNode()) {
+    const node = text.parentElement, look = getComputedStyle(node);
+    if (!text.data.trim() || !node.checkVisibility()) continue;
+    if (node.closest("script, style, :disabled, select")) continue;
+    const svg = node.ownerSVGElement !== null && node.ownerSVGElement !== undefined;
+    const front = channels(svg ? look.fill : look.color), back = behind(node);
+    const [low, high] = [light(front), light(back)].sort((a, b) => a - b);
+    const ratio = (high + 0.05) / (low + 0.05), size = parseFloat(look.fontSize);
+    const large = size >= 24 || (size >= 18.66 && Number(look.fontWeight) >= 700);
+    const name = node.className.baseVal ?? node.className;
+    if (ratio < (large ? 3 : 4.5)) found.add(`${node.tagName}.${name}: ${ratio.toFixed(2)}`);
+  }
+  return [...found];
+})()"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_word_stands_out_from_what_is_behind_it(cases: Browser, scheme: str) -> None:
+    """WCAG 2 AA: a contrast of 4.5, of 3 for large type; with every look that a cell can have."""
+    cases.call(
+        "Emulation.setEmulatedMedia",
+        features=[{"name": "prefers-color-scheme", "value": scheme}],
+    )
+    cases.run(
+        "(() => { const looks = ['zero']; for (let i = 0; i < 16; i += 1) looks.push(`g${i}`);"
+        " for (let i = 1; i < 5; i += 1) looks.push(`up${i}`, `down${i}`);"
+        " const table = document.createElement('table'); table.className = 'grid';"
+        " const row = table.insertRow(); for (const look of looks) { const cell = row.insertCell();"
+        " cell.className = look; cell.textContent = '+1'; }"
+        " document.getElementById('grids').append(table);"
+        " for (const one of document.querySelectorAll('details')) one.open = true; })()"
+    )
+    assert cases.run(FAINT) == []
+    cases.call("Emulation.setEmulatedMedia", features=[])
+
+
+def test_every_number_of_the_magnifier_has_headers(cases: Browser) -> None:
+    top, left, _ = place(cases)
+    rows, columns = cases.run(
+        "['tbody th', 'thead th'].map(s => [...document.querySelector('#grids table')"
+        ".querySelectorAll(s)].map(h => h.textContent))"
+    )
+    assert rows == [f"row {n}" for n in range(top, top + 8)]
+    assert columns == [f"column {n}" for n in range(left, left + 8)]
 
 
 def test_hostile_names_do_nothing(page: Browser, folder: Folder) -> None:

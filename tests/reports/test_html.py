@@ -167,7 +167,7 @@ def test_numbers_of_the_patch_are_pixels_of_the_files(folder: Folder) -> None:
         r'<table class="grid">(.*?)</table>', write_html(folder.path).read_text(), re.S
     )
     found = [
-        [int(v.replace("−", "-")) for v in re.findall(r"<td[^>]*>([^<]*)</td>", grid)]
+        [int(v.replace("−", "-")) for v in re.findall(r"<td[^>]*>([^<]+)</td>", grid)]
         for grid in grids
     ]
     channel = next(
@@ -324,7 +324,11 @@ def test_what_is_quiet_is_folded_and_what_is_not_stands_open(folder: Folder) -> 
     text = write_html(folder.write()).read_text(encoding="utf-8")
     checks = text[text.index('id="checks"') : text.index('id="limits"')]
     folds = re.findall(r'<details class="folded"><summary>(.*?)</summary>(.*?)</ul>', checks, re.S)
-    assert [title for title, _ in folds] == ["2 claims held", "1 question not asked", "1 check held"]
+    assert [title for title, _ in folds] == [
+        "2 claims held",
+        "1 question not asked",
+        "1 check held",
+    ]
     inside = " ".join(body for _, body in folds)
     for said in ("ok 1.", "ok 5.", "skipped 4."):
         assert said in inside
