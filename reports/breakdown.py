@@ -309,8 +309,10 @@ def median_epsilons(manifest: Mapping[str, Any]) -> tuple[MedianEpsilon, ...]:
         return ()
     return tuple(
         MedianEpsilon(
-            str(attack),
-            *(_number(one.get(k)) for k in ("median", "low", "high")),
+            attack=str(attack),
+            median=_number(one.get("median")),
+            low=_number(one.get("low")),
+            high=_number(one.get("high")),
             note=str(one.get("note") or ""),
         )
         for attack, one in kept.items()
