@@ -54,12 +54,12 @@ def curve(
     points = [(e, s) for e, s in worst.points if s.share is not None]
     end = max((e for e, _ in points), default=1.0)
     said = "; ".join(f"epsilon {e:g}: {percent(s.share)}" for e, s in points)
-    drawing = Drawing(WIDTH, HEIGHT, f"{what} over epsilon, all attacks together. {said}.")
     alone = len(lines) <= 1
-    axes = Axes(drawing, (44, 14, WIDTH - (16 if alone else _ROOM), HEIGHT - 44), (0, end), (0, 1))
-    axes.ticks_up(_QUARTERS, [f"{100 * q:.0f} %" for q in _QUARTERS])
+    axes = _shares_over(
+        f"epsilon, {unit}", end, f"{what} over epsilon, all attacks together. {said}.", alone
+    )
+    drawing = axes.drawing
     axes.ticks_across([0.0, *(e for e, _ in points)], ["0", *(f"{e:g}" for e, _ in points)])
-    drawing.text((44 + axes.box[2]) / 2, HEIGHT - 6, f"epsilon, {unit}", "axis", "middle")
     low = [(axes.x(e), axes.y(s.low or 0)) for e, s in points]
     high = [(axes.x(e), axes.y(1 if s.high is None else s.high)) for e, s in points]
     begin = (axes.x(0), axes.y(start))
@@ -79,10 +79,24 @@ def curve(
             x, y, 3.5, "worst-dot", f"{e:g}: {percent(s.share)} ({percents(s.low, s.high)})"
         )
     if not alone:
-        labels.append((places[-1][1], "all together", "tick strong"))
-        for y, words, look in _apart(labels[-_MOST_LABELS:], 15, axes.box[1], axes.box[3]):
-            drawing.text(axes.box[2] + 9, y + 4, words, look)
+        _name_lines(axes, [*labels, (places[-1][1], "all together", "tick strong")])
     return drawing.markup()
+
+
+def _shares_over(what: str, end: float, says: str, alone: bool) -> Axes:
+    """An empty chart of shares over `what`, 0 to `end`; room for names unless a line is `alone`."""
+    drawing = Drawing(WIDTH, HEIGHT, says)
+    right = WIDTH - (16 if alone else _ROOM)
+    axes = Axes(drawing, (44, 14, right, HEIGHT - 44), (0, end), (0, 1))
+    axes.ticks_up(_QUARTERS, [f"{100 * q:.0f} %" for q in _QUARTERS])
+    drawing.text((44 + right) / 2, HEIGHT - 6, what, "axis", "middle")
+    return axes
+
+
+def _name_lines(axes: Axes, labels: list[tuple[float, str, str]]) -> None:
+    """Names right of where their lines end: (height, name, look) each."""
+    for y, words, look in _apart(labels[-_MOST_LABELS:], 15, axes.box[1], axes.box[3]):
+        axes.drawing.text(axes.box[2] + 9, y + 4, words, look)
 
 
 def _marked(drawing: Drawing, axes: Axes, marks: Sequence[Mark], end: float) -> None:
@@ -101,14 +115,12 @@ def course(courses: Sequence[Course]) -> Markup:
     said = "; ".join(
         f"{c.attack}: {percent(c.points[-1][1])} after {c.points[-1][0]:g}" for c in courses
     )
-    drawing = Drawing(WIDTH, HEIGHT, f"Share of images flipped over {unit}. {said}.")
     alone = len(courses) <= 1
-    axes = Axes(drawing, (44, 14, WIDTH - (16 if alone else _ROOM), HEIGHT - 44), (0, end), (0, 1))
-    axes.ticks_up(_QUARTERS, [f"{100 * q:.0f} %" for q in _QUARTERS])
+    axes = _shares_over(unit, end, f"Share of images flipped over {unit}. {said}.", alone)
+    drawing = axes.drawing
     step = next(s for s in _nice(end / 6) if s >= end / 6)
     ticks = [step * i for i in range(int(end / step) + 1)]
     axes.ticks_across(ticks, [f"{v:,.0f}" for v in ticks])
-    drawing.text((44 + axes.box[2]) / 2, HEIGHT - 6, unit, "axis", "middle")
     labels = []
     for number, one in enumerate(courses):
         places, last = [(axes.x(0), axes.y(0))], 0.0
@@ -119,8 +131,7 @@ def course(courses: Sequence[Course]) -> Markup:
         drawing.path(places, "line worst" if alone else f"line dash{number % 4}")
         labels.append((places[-1][1], shorten(one.attack, 17), "tick"))
     if not alone:
-        for y, words, look in _apart(labels[-_MOST_LABELS:], 15, axes.box[1], axes.box[3]):
-            drawing.text(axes.box[2] + 9, y + 4, words, look)
+        _name_lines(axes, labels)
     return drawing.markup()
 
 
