@@ -97,14 +97,17 @@ def medians(summary: Summary) -> list[tuple[str, str]]:
 
 
 def _median(one: breakdown.MedianEpsilon) -> str:
-    limits = [one.low, one.high]
-    low, high = (words.number(v, 3) for v in limits)
+    low, high = (words.number(v, 3) for v in (one.low, one.high))
+    both = one.low is not None and one.high is not None
     if one.median is not None:
-        known = f" (95 % interval {low} to {high})" if None not in limits else ""
-        return f"{words.number(one.median, 3)}{known}{f'; {one.note}' if one.note else ''}"
-    if None not in limits:
-        return f"between {low} and {high}; {one.note}"
-    return f"not known, {one.note or 'for no reason that the run kept'}"
+        said = words.number(one.median, 3) + (f", 95 % interval {low} to {high}" if both else "")
+    elif both:
+        said = f"between {low} and {high}"
+    elif one.high is not None:
+        said = f"{high} or less"
+    else:
+        said = "not known" if one.low is None else f"beyond {low}"
+    return f"{said} ({one.note})" if one.note else said
 
 
 def convergence(summary: Summary) -> list[dict[str, Any]]:

@@ -642,6 +642,18 @@ def test_a_thousand_cases_with_pictures_beside_the_page(
     assert sorted(beside.iterdir()) == files
 
 
+def test_the_page_fits_every_width(cases: Browser) -> None:
+    """Nothing is to be scrolled sideways, and from a tablet on the three squares stand in a row."""
+    cases.until(DONE)
+    for width in (320, 390, 721, 820, 1010, 1110, 1600):
+        cases.size(width, 900)
+        assert cases.run("document.documentElement.scrollWidth") == width
+        tops = cases.run(
+            "[...document.querySelectorAll('#grids table')].map(t => t.getBoundingClientRect().top)"
+        )
+        assert len(set(tops)) == (1 if width > 720 else 3), width
+
+
 def test_phone_and_print(page: Browser, run: Path, tmp_path: Path) -> None:
     page.size(390, 844)
     page.open(run / "report.html")

@@ -285,12 +285,14 @@ def test_a_median_says_what_is_to_be_known_of_it(folder: Folder) -> None:
         "b": {"median": None, "low": 1.0, "high": 2.0, "note": "too steep"},
         "c": {"median": None, "low": None, "high": 1.0, "note": "all flip at 1"},
         "d": {"median": 2.0, "low": None, "high": None, "note": ""},
+        "e": {"median": None, "low": 4.0, "high": None, "note": "none flips"},
+        "f": {"median": None, "low": None, "high": None, "note": "why"},
     }
     folder.image("x")
     folder.outcome("x", "flipped")
     assert (
-        "at epsilon: a 18.5 (95 % interval 10.4 to 59.3); most images hold beyond 4; b between 1 and "
-        "2; too steep; c not known, all flip at 1; d 2."
+        "at epsilon: a 18.5, 95 % interval 10.4 to 59.3 (most images hold beyond 4); b between 1 "
+        "and 2 (too steep); c 1 or less (all flip at 1); d 2; e beyond 4 (none flips); f not known (why)."
     ) in page_of(folder.write()).text
 
 
