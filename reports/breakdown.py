@@ -209,7 +209,7 @@ def _course(outcomes: pd.DataFrame, label: str) -> Course | None:
         total=total,
         points=tuple(points),
         by_half=half,
-        every_step=len(places) == 1 and places[0] > 1 and len(when) > 1,
+        every_step=len(places) == 1 and points[0][0] > 1 and len(when) > 1,
     )
 
 

@@ -182,6 +182,21 @@ def test_a_target_is_named(folder: Folder) -> None:
     assert summary_of(folder.write()).sentence.endswith("(bim, linf, targeted at dog).")
 
 
+@pytest.mark.parametrize(
+    ("steps", "every"), [((1, 1, 1), False), ((4, 4, 4), True), ((1, 2, 4), False), ((4,), False)]
+)
+def test_whatever_the_steps_were_the_summary_is_json(
+    folder: Folder, steps: tuple[int, ...], every: bool
+) -> None:
+    """An attack of one step, one that took all its steps, and one that came on step by step."""
+    for number, step in enumerate(steps):
+        folder.image(f"{number}")
+        folder.outcome(f"{number}", "flipped", step=step)
+    found = summary_of(folder.write())
+    (course,) = json.loads(json.dumps(found.to_dict(), allow_nan=False))["courses"]
+    assert course["every_step"] is every
+
+
 def test_to_dict_is_strict_json(mixed: Path, folder: Folder) -> None:
     found = summary_of(mixed).to_dict()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
