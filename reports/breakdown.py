@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import metrics, taxonomy, words
+from reports import metrics, tables, taxonomy, words
 from reports.intervals import Share
 from reports.metrics import FLIPPED
 
@@ -140,8 +140,8 @@ def attack_rows(
                 alone=int(alone.get(label, 0)),
                 forward=int(mine["forward"].sum()),
                 backward=int(mine["backward"].sum()),
-                linf=_median(flips["linf"]),
-                l2=_median(flips["l2"]),
+                linf=metrics.median(flips["linf"]),
+                l2=metrics.median(flips["l2"]),
             )
         )
     return tuple(found)
@@ -171,11 +171,6 @@ def _at_last(outcomes: pd.DataFrame, *, spared: bool = True) -> pd.DataFrame:
     """The outcomes at the largest epsilon, flips within smaller ones carried on as `carried` does."""
     frame = metrics.carried(outcomes, spared=spared)
     return frame[frame["epsilon"] == frame["epsilon"].max()]
-
-
-def _median(column: pd.Series) -> float | None:
-    known = column.dropna()
-    return None if known.empty else float(known.median())
 
 
 def courses(outcomes: pd.DataFrame, attacks: Iterable[str]) -> tuple[Course, ...]:
@@ -234,7 +229,7 @@ def image_results(
             name=str(row["name"] or row["key"]),
             label=_class(names, row["label"]),
             predicted=_class(names, row["clean_class"]),
-            confidence=_known(row["confidence"]),
+            confidence=tables.known(row["confidence"]),
             status=str(status.get(row["key"], "not reached")),
             smallest_epsilon=_finite(smallest.get(row["key"], math.inf)),
             attacks=tuple(by.get(row["key"], ())),
@@ -246,10 +241,6 @@ def image_results(
 
 def _class(names: tuple[str, ...], number: float) -> str | None:
     return None if number is None or math.isnan(number) else words.class_name(names, number)
-
-
-def _known(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else float(value)
 
 
 def _finite(value: float) -> float | None:
