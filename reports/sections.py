@@ -122,12 +122,13 @@ def convergence(summary: Summary) -> list[dict[str, Any]]:
     return shown
 
 
+_ONE = {"steps": "step", "passes": "pass"}
+
+
 def _came(course: breakdown.Course) -> str:
     name, last = words.shorten(course.attack, 60), course.points[-1][0]
     if course.every_step:
-        return (
-            f"{name} took every step before it was judged, so its flips all stand at step {last:g}."
-        )
+        return f"{name} was judged after its last {_ONE[course.unit]} only: its flips all stand at {last:g}."
     half = words.percent(course.by_half)
     if last <= 1:
         return f"{name}: every flip came within the first step."
