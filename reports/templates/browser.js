@@ -403,6 +403,7 @@
 
   // --- one case ------------------------------------------------------------------------------------
   const CHANNELS = ["red", "green", "blue"];
+  const DISTANCES = [["Changed pixels (L0)", "l0"], ["Sum of changes (L1)", "l1"], ["Euclidean length (L2)", "l2"], ["Largest change (L∞)", "linf"]];
   let pair = null, token = 0, wiping = 0;
   const fact = (list, term, value, look) => {
     const row = make("div"), what = make("dd", look);
@@ -460,10 +461,15 @@
     const warnings = $("case-warnings");
     warnings.replaceChildren(...wrong.map((text) => make("li", "", text)));
     warnings.hidden = !wrong.length;
+    // Without pictures to stand beside, what the run says of the case stands alone.
     const problem = (text) => {
       $("case-problem").textContent = text;
       $("case-problem").hidden = !text;
       $("case-body").hidden = Boolean(text);
+      const known = $("case-known");
+      known.replaceChildren(...(text ? [...facts.children].map((row) => row.cloneNode(true)) : []));
+      if (text && one.status === "flipped") for (const [term, name] of DISTANCES) if (one[name] !== null) fact(known, term, number(one[name], 5));
+      known.hidden = !known.children.length;
     };
     $("case-only").hidden = true;
     if (one.status !== "flipped" && one.original >= 0) alone(one.original, mine, `The original, which the model takes for ${className(one.before)}`);

@@ -575,6 +575,26 @@ def test_torn_and_lost_pictures_are_said(page: Browser, folder: Folder) -> None:
     assert page.errors == []
 
 
+def test_a_flip_without_pictures_keeps_its_numbers(page: Browser, folder: Folder) -> None:
+    folder.image("a.jpg", label=0)
+    measured = {"l0": 7, "l1": 21.0, "l2": 12.25, "linf": 3.0, "step": 2}
+    folder.outcome("a.jpg", "flipped", 4.0, forward=3, backward=2, **measured)
+    page.open(write_html(folder.write()))
+    page.until(READY)
+    assert page.until("document.getElementById('case-problem').textContent").startswith(
+        "The run kept"
+    )
+    said = page.run(
+        "Object.fromEntries([...document.querySelectorAll('#case-known > div')].map(row =>"
+        " [row.querySelector('dt').textContent, row.querySelector('dd').textContent]))"
+    )
+    assert said["Passes"] == "3 forward, 2 back"
+    assert said["First flip at step"] == "2"
+    assert (said["Changed pixels (L0)"], said["Largest change (L∞)"]) == ("7", "3")
+    assert said["Euclidean length (L2)"] == "12.25"
+    assert page.errors == []
+
+
 def test_grey_pictures(page: Browser, folder: Folder) -> None:
     rng = np.random.default_rng(6)
     before = rng.integers(5, 250, (20, 24, 1), dtype=np.uint8)
