@@ -158,7 +158,11 @@ def images(summary: Summary) -> dict[str, Any] | None:
     order = [*((look, f"flips within {e:g}") for e, look in looks.items())]
     order += [(f"part-{name}", said) for name, said in words.STATUSES.items()]
     order += [key for key in counts if key not in order]
-    legend = [(*key, counts[key]) for key in order if key in counts]
+    legend = [
+        (look, said if count == 1 else said.replace("flips", "flip", 1), count)
+        for look, said in order
+        if (count := counts[look, said])
+    ]
     by = [len(one.attacks) for one in summary.results if one.smallest_epsilon is not None]
     agree = (
         [(n, by.count(n)) for n in range(1, len(summary.attacks) + 1) if n in by]

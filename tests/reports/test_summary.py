@@ -320,7 +320,7 @@ def test_the_squares_legend_counts_each_epsilon(folder: Folder) -> None:
     found = sections.images(summary_of(folder.write()))
     assert found is not None
     assert [(said, count) for _, said, count in found["legend"]] == [
-        (f"flips within {epsilon:g}", 2) for epsilon in epsilons
+        (f"flip within {epsilon:g}", 2) for epsilon in epsilons
     ]
 
 
