@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import metrics, taxonomy, words
+from reports import metrics, tables, taxonomy, words
 from reports.intervals import Share
 from reports.metrics import FLIPPED
 
@@ -94,12 +94,16 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class MedianEpsilon:
-    """The median smallest epsilon of an attack by a fit, with its 95 % interval, in counts."""
+    """The median smallest epsilon of an attack by a fit, with its 95 % interval, in counts.
+
+    `note` says why there is no such number, or what is to be known of it; "" where nothing is.
+    """
 
     attack: str
     median: float | None
     low: float | None
     high: float | None
+    note: str = ""
 
 
 # --- attacks -----------------------------------------------------------------------------------
@@ -108,9 +112,13 @@ class MedianEpsilon:
 def attack_rows(
     config: Mapping[str, Any], outcomes: pd.DataFrame, attacks: Iterable[str]
 ) -> tuple[AttackRow, ...]:
-    """A row for each of `attacks` (labels), in order."""
+    """A row for each of `attacks` (labels), in order.
+
+    In a cascade the flip rate is of the images an attack saw at the largest epsilon, as in
+    `Summary.rates`; who flips an image alone is asked of all its flips, smaller epsilons included.
+    """
     said = {a.get("label") or a.get("name"): a for a in config.get("attacks") or ()}
-    last = _at_last(outcomes)
+    last, saw = _at_last(outcomes), _at_last(outcomes, spared=False)
     flipped = last[last["status"] == FLIPPED]
     by = flipped.groupby("image")["attack"].nunique()
     alone = flipped[flipped["image"].map(by) == 1]["attack"].value_counts()
@@ -128,12 +136,12 @@ def attack_rows(
                 paper=str(told.get("paper") or ""),
                 parameters=dict(parameters) if isinstance(parameters, Mapping) else {},
                 baseline=taxonomy.is_baseline(name, str(told.get("knowledge") or "")),
-                flip_rate=metrics.tally(last[last["attack"] == label]["status"]).flip_rate,
+                flip_rate=metrics.tally(saw[saw["attack"] == label]["status"]).flip_rate,
                 alone=int(alone.get(label, 0)),
                 forward=int(mine["forward"].sum()),
                 backward=int(mine["backward"].sum()),
-                linf=_median(flips["linf"]),
-                l2=_median(flips["l2"]),
+                linf=metrics.median(flips["linf"]),
+                l2=metrics.median(flips["l2"]),
             )
         )
     return tuple(found)
@@ -159,15 +167,10 @@ def group_rates(
     return tuple(found)
 
 
-def _at_last(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """The outcomes at the largest epsilon, flips within smaller ones carried on."""
-    frame = metrics.carried(outcomes)
+def _at_last(outcomes: pd.DataFrame, *, spared: bool = True) -> pd.DataFrame:
+    """The outcomes at the largest epsilon, flips within smaller ones carried on as `carried` does."""
+    frame = metrics.carried(outcomes, spared=spared)
     return frame[frame["epsilon"] == frame["epsilon"].max()]
-
-
-def _median(column: pd.Series) -> float | None:
-    known = column.dropna()
-    return None if known.empty else float(known.median())
 
 
 def courses(outcomes: pd.DataFrame, attacks: Iterable[str]) -> tuple[Course, ...]:
@@ -201,7 +204,7 @@ def _course(outcomes: pd.DataFrame, label: str) -> Course | None:
         total=total,
         points=tuple(points),
         by_half=half,
-        every_step=len(places) == 1 and places[0] > 1 and len(when) > 1,
+        every_step=len(places) == 1 and points[0][0] > 1 and len(when) > 1,
     )
 
 
@@ -226,7 +229,7 @@ def image_results(
             name=str(row["name"] or row["key"]),
             label=_class(names, row["label"]),
             predicted=_class(names, row["clean_class"]),
-            confidence=_known(row["confidence"]),
+            confidence=tables.known(row["confidence"]),
             status=str(status.get(row["key"], "not reached")),
             smallest_epsilon=_finite(smallest.get(row["key"], math.inf)),
             attacks=tuple(by.get(row["key"], ())),
@@ -238,10 +241,6 @@ def image_results(
 
 def _class(names: tuple[str, ...], number: float) -> str | None:
     return None if number is None or math.isnan(number) else words.class_name(names, number)
-
-
-def _known(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else float(value)
 
 
 def _finite(value: float) -> float | None:
@@ -300,7 +299,13 @@ def median_epsilons(manifest: Mapping[str, Any]) -> tuple[MedianEpsilon, ...]:
     if not isinstance(kept, Mapping):
         return ()
     return tuple(
-        MedianEpsilon(str(attack), *(_number(one.get(k)) for k in ("median", "low", "high")))
+        MedianEpsilon(
+            attack=str(attack),
+            median=_number(one.get("median")),
+            low=_number(one.get("low")),
+            high=_number(one.get("high")),
+            note=str(one.get("note") or ""),
+        )
         for attack, one in kept.items()
         if isinstance(one, Mapping)
     )

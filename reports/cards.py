@@ -99,9 +99,7 @@ def _threat(summary: Summary) -> Iterable[Row]:
     yield Row("A flip is", "a right answer that turns wrong for the saved PNG, read back from disk")
     for attack in attacks:
         paper = f" {attack['paper']}." if attack.get("paper") else ""
-        settings = attack.get("parameters") or {}
-        known = [f"{key} {value}" for key, value in settings.items() if value is not None]
-        said = ", ".join(known) or "no parameters"
+        said = ", ".join(words.settings(attack.get("parameters") or {})) or "no parameters"
         yield Row(f"Attack {attack.get('name', '')}", f"{said}.{paper}")
 
 

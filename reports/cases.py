@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from reports import metrics
+from reports.tables import known, whole
 
 MOST = 6
 MOST_STEPS = 6
@@ -94,15 +95,15 @@ def _case(row: dict[Any, Any], walks: dict[Any, pd.DataFrame]) -> CaseRow:
     return CaseRow(
         image=str(row["image"]),
         name=str(row["name"] or row["image"]),
-        label=_whole(row["label"]),
-        before=_whole(row["clean_class"]),
-        after=_whole(row["adversarial_class"]),
-        confidence_before=_known(row["confidence_before"]),
-        confidence_after=_known(row["confidence_after"]),
+        label=whole(row["label"]),
+        before=whole(row["clean_class"]),
+        after=whole(row["adversarial_class"]),
+        confidence_before=known(row["confidence_before"]),
+        confidence_after=known(row["confidence_after"]),
         attack=str(row["attack"]),
         epsilon=float(row["epsilon"]),
-        linf=_known(row["linf"]),
-        step=_whole(row["step"]),
+        linf=known(row["linf"]),
+        step=whole(row["step"]),
         original=row["png_original"],
         png=row["png"],
         steps=() if rows is None else _steps(rows),
@@ -130,11 +131,3 @@ def _probabilities(text: Any) -> tuple[float, ...]:
         return tuple(float(v) for v in values if math.isfinite(float(v)))
     except (TypeError, ValueError):
         return ()
-
-
-def _whole(value: float | None) -> int | None:
-    return None if value is None or math.isnan(value) else int(value)
-
-
-def _known(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else float(value)

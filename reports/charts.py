@@ -17,6 +17,8 @@ WIDTH, HEIGHT = 460.0, 268.0
 _QUARTERS = [0.0, 0.25, 0.5, 0.75, 1.0]
 CHANNELS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}
 _MOST_LABELS = 8
+_ROOM = 128
+"""Right of a chart, for the names of its lines."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,12 @@ def curve(
     points = [(e, s) for e, s in worst.points if s.share is not None]
     end = max((e for e, _ in points), default=1.0)
     said = "; ".join(f"epsilon {e:g}: {percent(s.share)}" for e, s in points)
-    drawing = Drawing(WIDTH, HEIGHT, f"{what} over epsilon, all attacks together. {said}.")
     alone = len(lines) <= 1
-    axes = Axes(drawing, (44, 14, WIDTH - (16 if alone else 118), HEIGHT - 44), (0, end), (0, 1))
-    axes.ticks_up(_QUARTERS, [f"{100 * q:.0f} %" for q in _QUARTERS])
+    axes = _shares_over(
+        f"epsilon, {unit}", end, f"{what} over epsilon, all attacks together. {said}.", alone
+    )
+    drawing = axes.drawing
     axes.ticks_across([0.0, *(e for e, _ in points)], ["0", *(f"{e:g}" for e, _ in points)])
-    drawing.text((44 + axes.box[2]) / 2, HEIGHT - 6, f"epsilon, {unit}", "axis", "middle")
     low = [(axes.x(e), axes.y(s.low or 0)) for e, s in points]
     high = [(axes.x(e), axes.y(1 if s.high is None else s.high)) for e, s in points]
     begin = (axes.x(0), axes.y(start))
@@ -77,10 +79,24 @@ def curve(
             x, y, 3.5, "worst-dot", f"{e:g}: {percent(s.share)} ({percents(s.low, s.high)})"
         )
     if not alone:
-        labels.append((places[-1][1], "all together", "tick strong"))
-        for y, words, look in _apart(labels[-_MOST_LABELS:], 15, axes.box[1], axes.box[3]):
-            drawing.text(axes.box[2] + 9, y + 4, words, look)
+        _name_lines(axes, [*labels, (places[-1][1], "all together", "tick strong")])
     return drawing.markup()
+
+
+def _shares_over(what: str, end: float, says: str, alone: bool) -> Axes:
+    """An empty chart of shares over `what`, 0 to `end`; room for names unless a line is `alone`."""
+    drawing = Drawing(WIDTH, HEIGHT, says)
+    right = WIDTH - (16 if alone else _ROOM)
+    axes = Axes(drawing, (44, 14, right, HEIGHT - 44), (0, end), (0, 1))
+    axes.ticks_up(_QUARTERS, [f"{100 * q:.0f} %" for q in _QUARTERS])
+    drawing.text((44 + right) / 2, HEIGHT - 6, what, "axis", "middle")
+    return axes
+
+
+def _name_lines(axes: Axes, labels: list[tuple[float, str, str]]) -> None:
+    """Names right of where their lines end: (height, name, look) each."""
+    for y, words, look in _apart(labels[-_MOST_LABELS:], 15, axes.box[1], axes.box[3]):
+        axes.drawing.text(axes.box[2] + 9, y + 4, words, look)
 
 
 def _marked(drawing: Drawing, axes: Axes, marks: Sequence[Mark], end: float) -> None:
@@ -99,14 +115,12 @@ def course(courses: Sequence[Course]) -> Markup:
     said = "; ".join(
         f"{c.attack}: {percent(c.points[-1][1])} after {c.points[-1][0]:g}" for c in courses
     )
-    drawing = Drawing(WIDTH, HEIGHT, f"Share of images flipped over {unit}. {said}.")
     alone = len(courses) <= 1
-    axes = Axes(drawing, (44, 14, WIDTH - (16 if alone else 118), HEIGHT - 44), (0, end), (0, 1))
-    axes.ticks_up(_QUARTERS, [f"{100 * q:.0f} %" for q in _QUARTERS])
+    axes = _shares_over(unit, end, f"Share of images flipped over {unit}. {said}.", alone)
+    drawing = axes.drawing
     step = next(s for s in _nice(end / 6) if s >= end / 6)
     ticks = [step * i for i in range(int(end / step) + 1)]
     axes.ticks_across(ticks, [f"{v:,.0f}" for v in ticks])
-    drawing.text((44 + axes.box[2]) / 2, HEIGHT - 6, unit, "axis", "middle")
     labels = []
     for number, one in enumerate(courses):
         places, last = [(axes.x(0), axes.y(0))], 0.0
@@ -117,8 +131,7 @@ def course(courses: Sequence[Course]) -> Markup:
         drawing.path(places, "line worst" if alone else f"line dash{number % 4}")
         labels.append((places[-1][1], shorten(one.attack, 17), "tick"))
     if not alone:
-        for y, words, look in _apart(labels[-_MOST_LABELS:], 15, axes.box[1], axes.box[3]):
-            drawing.text(axes.box[2] + 9, y + 4, words, look)
+        _name_lines(axes, labels)
     return drawing.markup()
 
 
@@ -147,12 +160,12 @@ def _apart(
 
 
 def deltas(histogram: pd.DataFrame) -> Markup:
-    """How many components changed by how many counts, a bar per channel; no change is left out.
+    """What share of each channel changed by how many counts, a bar each; no change is left out.
 
     `histogram` has an index of counts and a column per channel. Wide ranges are gathered in bins.
     """
     table, step = _gathered(histogram)
-    share = table / max(1, int(histogram.to_numpy().sum()))
+    share = table / histogram.sum().clip(lower=1)
     top = float(share[share.index != 0].to_numpy().max(initial=0)) or 1.0
     names = CHANNELS.get(share.shape[1], tuple(f"channel {i}" for i in range(share.shape[1])))
     drawing = Drawing(
@@ -161,9 +174,9 @@ def deltas(histogram: pd.DataFrame) -> Markup:
         f"How often each change from {table.index.min()} to {table.index.max()} occurs.",
     )
     reach = max(abs(int(table.index.min())), abs(int(table.index.max())), 1)
-    high = 1.12 * top
+    high = 1.04 * top
     axes = Axes(
-        drawing, (48, 14, WIDTH - 12, HEIGHT - 44), (-reach - step / 2, reach + step / 2), (0, high)
+        drawing, (48, 24, WIDTH - 12, HEIGHT - 44), (-reach - step / 2, reach + step / 2), (0, high)
     )
     axes.ticks_up([0, top / 2, top], [percent(v) if v else "0" for v in (0, top / 2, top)])
     counts = [c for c in range(-reach, reach + 1) if c % step == 0]
@@ -181,11 +194,16 @@ def deltas(histogram: pd.DataFrame) -> Markup:
             height = axes.box[3] - axes.y(float(part))
             drawing.rect(x, axes.y(float(part)), max(0.6, each - 0.6), height, f"bar {name}", says)
     drawing.line(axes.box[0], axes.box[3], axes.box[2], axes.box[3], "base")
-    for place, name in enumerate(names):
-        x = axes.box[0] + 8 + 62 * place
-        drawing.rect(x, axes.box[1] + 6, 9, 9, f"bar {name}")
-        drawing.text(x + 14, axes.box[1] + 14, name, "tick")
+    _legend(drawing, axes.box[0], [(name, f"bar {name}") for name in names])
     return drawing.markup()
+
+
+def _legend(drawing: Drawing, x: float, entries: Sequence[tuple[str, str]]) -> None:
+    """Names with their colours above a chart, one after another from `x` on."""
+    for name, look in entries:
+        drawing.rect(x, 2, 9, 9, look)
+        drawing.text(x + 14, 10, name, "tick")
+        x += 32 + 6.4 * len(name)
 
 
 def _gathered(histogram: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -209,11 +227,11 @@ def confidences(
     top, deep = max(*above, 1), max(*below, 0)
     drawing = Drawing(WIDTH, HEIGHT, said)
     span = (-max(deep, 0.02 * top), max(top, 0.02 * deep))
-    axes = Axes(drawing, (44, 24, WIDTH - 12, HEIGHT - 44), (0, 1), span)
+    axes = Axes(drawing, (44, 24, WIDTH - 20, HEIGHT - 44), (0, 1), span)
     marks = [-deep, 0, top] if deep > 0.1 * top else [0, top]
     axes.ticks_up([float(m) for m in marks], [str(abs(m)) for m in marks])
     axes.ticks_across(_QUARTERS, [f"{100 * q:.0f} %" for q in _QUARTERS])
-    drawing.text((44 + WIDTH - 12) / 2, HEIGHT - 6, "confidence", "axis", "middle")
+    drawing.text((44 + WIDTH - 20) / 2, HEIGHT - 6, "confidence", "axis", "middle")
     width = (axes.box[2] - axes.box[0]) / len(above)
     for values, look, sign in ((above, "bar calm", 1), (below, "bar accent", -1)):
         for place, count in enumerate(values):
@@ -225,11 +243,7 @@ def confidences(
                     axes.box[0] + place * width + 1, low, width - 2, high - low, look, says
                 )
     drawing.line(axes.box[0], axes.y(0), axes.box[2], axes.y(0), "base")
-    x = axes.box[0]
-    for name, look in zip(names, ("bar calm", "bar accent"), strict=True):
-        drawing.rect(x, 2, 9, 9, look)
-        drawing.text(x + 14, 10, name, "tick")
-        x += 32 + 6.4 * len(name)
+    _legend(drawing, axes.box[0], list(zip(names, ("bar calm", "bar accent"), strict=True)))
     return drawing.markup()
 
 

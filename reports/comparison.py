@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ class Pairing:
         chance = (
             "no image differs"
             if not self.lost + self.gained
-            else f"{self.lost} only in A, {self.gained} only in B, p = {p_text(self.p_value)}"
+            else f"{self.lost} only in A, {self.gained} only in B, {p_said(self.p_value)}"
         )
         what = self.what[0].upper() + self.what[1:]
         return f"{what}{at}: {words.percent(a)} in A, {words.percent(b)} in B; {chance}."
@@ -135,6 +135,25 @@ def mcnemar(lost: int, gained: int) -> float:
         term = term * (flips - k) // (k + 1)
         tail += term
     return min(1.0, 2 * tail / 2**flips)
+
+
+def by_image(moved: Iterable[Moved]) -> list[tuple[str, str]]:
+    """Each image once: its name, and at which epsilons; nothing where no attack moved it."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    for one in moved:
+        epsilons = found.setdefault(one.key, (one.name, []))[1]
+        if MISCLASSIFIED not in (one.before, one.after):
+            epsilons.append(words.number(one.epsilon))
+    return [
+        (name, f"epsilon {', '.join(epsilons)}" if epsilons else "")
+        for name, epsilons in found.values()
+    ]
+
+
+def p_said(value: float) -> str:
+    """`p = 0.03`, or `p < 0.0001`."""
+    text = p_text(value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def p_text(value: float) -> str:

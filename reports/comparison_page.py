@@ -10,8 +10,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from reports import words
-from reports.comparison import Comparison, Moved, p_text
-from reports.metrics import MISCLASSIFIED
+from reports.comparison import Comparison, Moved, by_image, p_text
 from reports.pages import environment, hashed, ours
 from reports.writing import replace
 
@@ -37,25 +36,12 @@ def render_comparison(found: Comparison) -> str:
         .get_template("comparison.html.j2")
         .render(
             c=found,
-            moved=[(title, meaning, _images(some)) for title, meaning, some in moved],
+            moved=[(title, meaning, by_image(some)) for title, meaning, some in moved],
             style=Markup(style),  # noqa: S704  our own files
             policy=f"default-src 'none'; style-src {hashed(style)}; base-uri 'none'; "
             "form-action 'none'",
         )
     )
-
-
-def _images(moved: Iterable[Moved]) -> list[tuple[str, str]]:
-    """Each image once: its name, and at which epsilons; nothing where no attack moved it."""
-    found: dict[str, tuple[str, list[str]]] = {}
-    for one in moved:
-        epsilons = found.setdefault(one.key, (one.name, []))[1]
-        if MISCLASSIFIED not in (one.before, one.after):
-            epsilons.append(words.number(one.epsilon))
-    return [
-        (name, f"epsilon {', '.join(epsilons)}" if epsilons else "")
-        for name, epsilons in found.values()
-    ]
 
 
 @cache

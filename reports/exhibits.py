@@ -60,9 +60,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Numbers:
-    """The square of numbers: where it is, and three grids of cells."""
+    """The square of numbers: where it is, in words and by its first row and column; three grids of cells."""
 
     place: str
+    top: int
+    left: int
     grids: tuple[tuple[str, tuple[tuple[Cell, ...], ...]], ...]
 
 
@@ -216,6 +218,8 @@ def _numbers(patch: pictures.Patch, channels: int) -> Numbers:
             f"channel {channel}, rows {patch.top}–{patch.top + rows - 1}, "
             f"columns {patch.left}–{patch.left + columns - 1}"
         ),
+        top=patch.top,
+        left=patch.left,
         grids=(
             ("Before", _grid(patch.before, _grey)),
             ("After", _grid(patch.after, _grey)),

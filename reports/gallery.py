@@ -24,7 +24,7 @@ from reports.cases import CaseRow, best_cases, flips_in_order
 from reports.exhibits import shares
 from reports.metrics import FLIPPED, SETTLED, STATUSES, UNREADABLE
 from reports.summary import Summary
-from reports.tables import ReadableRun, complete
+from reports.tables import ReadableRun, complete, whole
 from robustness.errors import RunError
 
 INLINE = 20_000_000
@@ -88,8 +88,8 @@ def gallery(run: ReadableRun, summary: Summary, spill: Spill | None = None) -> d
         "fields": list(FIELDS),
         "images": [
             [
-                *(words.visible(str(row["name"] or row["key"])), _whole(row["label"])),
-                *(_whole(row["clean_class"]), _known(row["confidence"], 6)),
+                *(words.visible(str(row["name"] or row["key"])), whole(row["label"])),
+                *(whole(row["clean_class"]), _known(row["confidence"], 6)),
                 *seen.get(number, (-1, -1)),
             ]
             for number, row in enumerate(images.to_dict("records"))
@@ -141,10 +141,10 @@ def _case(
         attacks.index(row["attack"]) if row["attack"] in attacks else -1,
         STATUSES.index(row["status"]),
         _known(row["epsilon"]),
-        _whole(row["adversarial_class"]),
+        whole(row["adversarial_class"]),
         None if lost else _known(row["confidence_after"], 6),
-        *(_whole(row[name]) for name in ("step", "forward", "backward", "restart")),
-        *(_whole(row[name]) for name in ("l0", "components")),
+        *(whole(row[name]) for name in ("step", "forward", "backward", "restart")),
+        *(whole(row[name]) for name in ("l0", "components")),
         *(_known(row[name]) for name in ("l1", "l2", "linf")),
         pictures.add(row["png"]) if row["status"] == FLIPPED else -1,
         strip,
@@ -165,10 +165,6 @@ def _steps(case: CaseRow, names: tuple[str, ...], pictures: _Pictures) -> list[A
         ]
         for step in case.steps
     ]
-
-
-def _whole(value: float | None) -> int | None:
-    return None if value is None or np.isnan(value) else int(value)
 
 
 def _known(value: float | None, digits: int = 9) -> float | None:

@@ -71,7 +71,7 @@ def decide(
     if gate.baseline:
         results += against(gate.baseline, summary)
     results = [suppressed(result, gate.suppressions, day) for result in results]
-    status, sentence = _status(summary, [r for r in results if not r.suppressed])
+    status, sentence = _status(summary, results)
     left_out = [r.name for r in results if r.suppressed and r.passed is not True]
     if left_out and status != NOTHING:
         sentence += f" Suppressed: {words.listed(left_out)}."
@@ -86,7 +86,8 @@ def _day(summary: Summary) -> date:
         return date.today()
 
 
-def _status(summary: Summary, results: list[RuleResult]) -> tuple[str, str]:
+def _status(summary: Summary, every: list[RuleResult]) -> tuple[str, str]:
+    results = [r for r in every if not r.suppressed]
     if not summary.overall.flip_rate.total:
         return NOTHING, _nothing(summary)
     if doubt := _doubt(summary, [r for r in results if r.scope == DIAGNOSTIC]):
@@ -96,11 +97,20 @@ def _status(summary: Summary, results: list[RuleResult]) -> tuple[str, str]:
         if some := [r for r in rules if r.passed is value]:
             head = f"{len(some)} of {words.plural(len(rules), 'rule')} {word}: "
             return status, head + _sentences(some)
+    return PASS, _held(rules, demanded=any(r.scope != DIAGNOSTIC for r in every))
+
+
+def _held(rules: list[RuleResult], *, demanded: bool) -> str:
+    """What a pass rests on: the `rules` that count; `demanded` says that there was a gate."""
     if not rules:
-        return PASS, "No gate was set, so nothing was demanded of the model."
+        return (
+            "Every rule is suppressed, so nothing is demanded of the model for now."
+            if demanded
+            else "No gate was set, so nothing was demanded of the model."
+        )
     if len(rules) == 1:
-        return PASS, f"The rule holds: {rules[0].sentence}"
-    return PASS, f"All {len(rules)} rules hold."
+        return f"The rule holds: {rules[0].sentence}"
+    return f"All {len(rules)} rules hold."
 
 
 def _doubt(summary: Summary, failed: list[RuleResult]) -> str:

@@ -73,6 +73,7 @@ def render(run: ReadableRun, spill: Spill | None = None, folder: str = "") -> st
         parts=masthead.parts(ruling["tally"]),
         clean=sections.clean(summary),
         curve=sections.curve(summary),
+        medians=sections.medians(summary),
         convergence=sections.convergence(summary),
         settled=any(rate.tally.settled for rate in summary.rates),
         baselines=sections.baselines(summary),

@@ -40,6 +40,7 @@ def verdict(summary: Summary, found: Verdict) -> dict[str, Any]:
         "epsilon": epsilon,
         "rate": rate,
         "name": name,
+        "meaning": words.meaning(name, summary.norm, epsilon),
         "bad": bad and (found.status != PASS or not found.gated),
         "rules": rules,
     }
@@ -65,7 +66,7 @@ def figures(summary: Summary, tally: metrics.Tally | None = None) -> list[tuple[
         known = f"{clean.count:,} of {clean.total:,} images right"
         found.append((words.percent(clean.share), "clean accuracy", known))
     if rate.share is not None and summary.worst and summary.worst[-1].robust_accuracy:
-        known = f"{rate.count:,} of {rate.total:,} right answers flip"
+        known = f"{rate.count:,} of {rate.total:,} right answers"
         found.append((words.percent(rate.share), "flip rate", known))
     found.append((_RELIABILITY[summary.reliability], "reliability", _checked(summary)))
     smallest = summary.smallest_epsilon

@@ -103,6 +103,12 @@ def robust_accuracy(status: pd.Series) -> Share:
     return Share.of(int((readable == ROBUST).sum()), len(readable))
 
 
+def median(column: pd.Series) -> float | None:
+    """The median of what is known; None where nothing is."""
+    found = column.dropna()
+    return None if found.empty else float(found.median())
+
+
 @dataclass(frozen=True)
 class SmallestEpsilon:
     """How small a budget suffices, over the correct images.

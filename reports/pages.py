@@ -25,6 +25,7 @@ def environment(**filters: Any) -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"number": words.number, "plural": words.plural, "shorten": words.shorten}
+    made.filters |= {"alike": words.alike, "settings": words.settings}
     made.filters |= filters
     return made
 

@@ -88,6 +88,28 @@ def curve(summary: Summary) -> dict[str, Any] | None:
     return {"what": what, "chart": charts.curve(lines, worst, unit, start, what, marks)}
 
 
+def medians(summary: Summary) -> list[tuple[str, str]]:
+    """The epsilon at which half of the images flip, in words, after the attacks it is said of."""
+    found: dict[str, list[str]] = {}
+    for one in summary.median_epsilons:
+        found.setdefault(_median(one), []).append(one.attack)
+    return [(words.listed(attacks), said) for said, attacks in found.items()]
+
+
+def _median(one: breakdown.MedianEpsilon) -> str:
+    low, high = (words.number(v, 3) for v in (one.low, one.high))
+    both = one.low is not None and one.high is not None
+    if one.median is not None:
+        said = words.number(one.median, 3) + (f", 95 % interval {low} to {high}" if both else "")
+    elif both:
+        said = f"between {low} and {high}"
+    elif one.high is not None:
+        said = f"{high} or less"
+    else:
+        said = "not known" if one.low is None else f"beyond {low}"
+    return f"{said} ({one.note})" if one.note else said
+
+
 def convergence(summary: Summary) -> list[dict[str, Any]]:
     """A chart for each unit (steps, passes), and sentences on what it shows."""
     shown = []
@@ -100,12 +122,13 @@ def convergence(summary: Summary) -> list[dict[str, Any]]:
     return shown
 
 
+_ONE = {"steps": "step", "passes": "pass"}
+
+
 def _came(course: breakdown.Course) -> str:
     name, last = words.shorten(course.attack, 60), course.points[-1][0]
     if course.every_step:
-        return (
-            f"{name} took every step before it was judged, so its flips all stand at step {last:g}."
-        )
+        return f"{name} was judged after its last {_ONE[course.unit]} only: its flips all stand at {last:g}."
     half = words.percent(course.by_half)
     if last <= 1:
         return f"{name}: every flip came within the first step."
@@ -135,7 +158,11 @@ def images(summary: Summary) -> dict[str, Any] | None:
     order = [*((look, f"flips within {e:g}") for e, look in looks.items())]
     order += [(f"part-{name}", said) for name, said in words.STATUSES.items()]
     order += [key for key in counts if key not in order]
-    legend = [(*key, counts[key]) for key in order if key in counts]
+    legend = [
+        (look, said if count == 1 else said.replace("flips", "flip", 1), count)
+        for look, said in order
+        if (count := counts[look, said])
+    ]
     by = [len(one.attacks) for one in summary.results if one.smallest_epsilon is not None]
     agree = (
         [(n, by.count(n)) for n in range(1, len(summary.attacks) + 1) if n in by]
@@ -221,6 +248,7 @@ def deltas(exhibits: list[Exhibit]) -> dict[str, Any] | None:
     names = charts.CHANNELS.get(table.shape[1], tuple(map(str, range(table.shape[1]))))
     counts = table.index.to_numpy()
     still = table.loc[0] if 0 in table.index else 0 * totals
+    sizes = (table.mul(abs(counts), axis=0).sum() / totals).tolist()
     return {
         "chart": charts.deltas(table) if len(table) > 1 else None,
         "pictures": len(found),
@@ -228,11 +256,11 @@ def deltas(exhibits: list[Exhibit]) -> dict[str, Any] | None:
             {
                 "name": name,
                 "changed": float(1 - still[channel] / totals[channel]),
-                "mean": float((abs(counts) * table[channel]).sum() / totals[channel]),
+                "mean": mean,
                 "low": int(counts[table[channel] > 0].min()),
                 "high": int(counts[table[channel] > 0].max()),
             }
-            for channel, name in enumerate(names)
+            for channel, (name, mean) in enumerate(zip(names, words.alike(sizes), strict=True))
         ],
     }
 

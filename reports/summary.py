@@ -262,10 +262,10 @@ def _rate(attack: str, epsilon: float, rows: pd.DataFrame, labelled: bool) -> Ra
         epsilon=epsilon,
         tally=metrics.tally(rows["status"]),
         robust_accuracy=metrics.robust_accuracy(rows["status"]) if labelled else None,
-        confidence_after=_median(flips["confidence_after"]),
-        l0=_median(flips["l0"]),
-        l2=_median(flips["l2"]),
-        steps=_median(flips["step"]),
+        confidence_after=metrics.median(flips["confidence_after"]),
+        l0=metrics.median(flips["l0"]),
+        l2=metrics.median(flips["l2"]),
+        steps=metrics.median(flips["step"]),
         float_flips=int(((rows["float_flip"] == 1) & (rows["status"] != FLIPPED)).sum()),
     )
 
@@ -370,11 +370,6 @@ def _cost(manifest: Mapping[str, Any], outcomes: pd.DataFrame) -> Cost:
         forward=int(outcomes["forward"].sum()),
         backward=int(outcomes["backward"].sum()),
     )
-
-
-def _median(column: pd.Series) -> float | None:
-    known = column.dropna()
-    return None if known.empty else float(known.median())
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,6 +44,16 @@ class ReadableRun(Protocol):
 
     def png(self, name: str) -> bytes:
         """The bytes of a picture of the run."""
+
+
+def known(value: float | None) -> float | None:
+    """A number of a table; None where it is missing."""
+    return None if value is None or math.isnan(value) else float(value)
+
+
+def whole(value: float | None) -> int | None:
+    """A whole number of a table; None where it is missing."""
+    return None if value is None or math.isnan(value) else int(value)
 
 
 def complete(frame: pd.DataFrame, table: str) -> pd.DataFrame:

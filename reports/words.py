@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from reports.intervals import Share
 from robustness.plaintext import visible
@@ -65,6 +66,18 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}g}"
 
 
+def alike(values: Iterable[float], digits: int = 3) -> list[str]:
+    """Measured numbers of one kind, each with as many decimals as gives the largest `digits` digits.
+
+    `43.3, 51.1, 51.4`; none where all are whole.
+    """
+    known = [float(value) for value in values]
+    largest = max((abs(value) for value in known), default=0.0)
+    whole = all(value.is_integer() for value in known)
+    decimals = 0 if whole else max(0, digits - 1 - math.floor(math.log10(largest)))
+    return [f"{value:,.{decimals}f}" for value in known]
+
+
 def signed(value: int) -> str:
     """`+3`, `0`, and a real minus sign, as wide as the plus: `−3`."""
     return f"{value:+d}".replace("-", "−") if value else "0"
@@ -73,6 +86,11 @@ def signed(value: int) -> str:
 def plural(count: int, one: str, many: str | None = None) -> str:
     """`1 image`, `2 images`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def amount(value: float, one: str) -> str:
+    """`1 count`, `2.5 counts`."""
+    return plural(int(value), one) if float(value).is_integer() else f"{value:g} {one}s"
 
 
 def seconds(value: float | None) -> str:
@@ -86,14 +104,44 @@ def seconds(value: float | None) -> str:
     return f"{int(value // 3600)} h {int(value % 3600 // 60)} min"
 
 
+def settings(parameters: Mapping[str, Any]) -> list[str]:
+    """What an attack was told: `steps 40`, `random start yes`; without what was left open."""
+    plain = {True: "yes", False: "no"}
+    return [
+        f"{key.replace('_', ' ')} {plain[value] if isinstance(value, bool) else value}"
+        for key, value in parameters.items()
+        if value is not None
+    ]
+
+
 def size(norm: str, epsilon: float) -> str:
     """A budget in words, after the norm: `4 counts`, `30 pixels`, `an L2 distance of 100 counts`."""
-    counts = plural(int(epsilon), "count") if float(epsilon).is_integer() else f"{epsilon:g} counts"
+    counts = amount(epsilon, "pixel" if norm == "l0" else "count")
     if norm == "l0":
-        return counts.replace("count", "pixel")
+        return counts
     if norm == "free":
         return f"a budget of {epsilon:g} (degrees or severity)"
     return counts if norm == "linf" else f"an {NORM_NAMES.get(norm, norm)} distance of {counts}"
+
+
+_MEANINGS = {
+    "linf": "no colour value of a pixel (0 to 255) moves by more than {0}",
+    "l2": "the changes of all colour values (0 to 255), squared, add up to at most {0} squared",
+    "l1": "the changes of all colour values (0 to 255) add up to at most {0}",
+    "l0": "no more pixels than {0} change, by any amount",
+    "free": "the attack goes no further than {0}, in degrees or severity",
+}
+
+
+def meaning(name: str, norm: str, epsilon: float | None) -> str:
+    """What the large figure, called `name`, and its epsilon say, for a reader new to both; "" without."""
+    if epsilon is None or norm not in _MEANINGS:
+        return ""
+    share = {
+        "robust accuracy": "Robust accuracy: images that are right and stay right under every attack.",
+        "flip rate": "Flip rate: of the images that were right, those that some attack turns wrong.",
+    }[name]
+    return f"{share} Epsilon {epsilon:g}: {_MEANINGS[norm].format(f'{epsilon:g}')}."
 
 
 def class_name(names: Sequence[str], number: float | None) -> str:

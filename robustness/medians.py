@@ -71,7 +71,9 @@ def fitted(flips: np.ndarray, epsilons: Sequence[float]) -> dict[str, Any]:
         return _said(f"as many images flip at {first:g} as at {last:g}: no curve can be fitted")
     if np.sum((shares > 0) & (shares < 1)) < 2:
         # A curve through a single share may be as steep as it likes.
-        return _said(f"{count} images, too steep for this ladder: give epsilons between", low, high)
+        return _said(
+            f"{count} images, too steep for this ladder: give epsilons closer together", low, high
+        )
     doses = np.log(np.asarray(epsilons, "float64"))
     fit = logistic(doses, shares, weights=np.full(len(doses), float(count)))
     middle, low, high = half_point(replace(fit, covariance=clustered(fit, doses, flips)))

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from robustness.pictures import to_png
+from robustness.plaintext import visible
 
 SIDE = 192
 """Pixels of a shown picture's longer side, at least; small pictures grow by whole numbers."""
@@ -54,8 +55,8 @@ class Case:
     def caption(self) -> str:
         """One line."""
         return (
-            f"{self.name}: {self.before} ({self.confidence_before:.1%}) becomes {self.after} "
-            f"({self.confidence_after:.1%}) within {self.epsilon:g} by {self.attack}"
+            f"{self.name}: {self.before} ({100 * self.confidence_before:.1f} %) becomes {self.after} "
+            f"({100 * self.confidence_after:.1f} %) within {self.epsilon:g} by {self.attack}"
         )
 
     def picture(self) -> Image.Image:
@@ -78,15 +79,16 @@ class Case:
 
     def _pictures(self) -> dict[str, np.ndarray]:
         shown, factor = self.amplified
-        return {"original": self.original, "flipped": self.flipped, f"change x {factor}": shown}
+        return {"original": self.original, "flipped": self.flipped, f"change × {factor}": shown}
 
     def _repr_html_(self) -> str:
         figures = "".join(
             f'<figure style="display:inline-block;margin:0 12px 8px 0">{_image(pixels, title)}'
-            f"<figcaption>{escape(title)}</figcaption></figure>"
+            f"<figcaption>{_text(title)}</figcaption></figure>"
             for title, pixels in self._pictures().items()
         )
-        return f"<div>{figures}<div>{escape(self.caption)}</div></div>"
+        said = f'<div style="margin:0 0 24px">{_text(self.caption)}</div>'
+        return f"<div>{figures}{said}</div>"
 
 
 def _grown(pixels: np.ndarray) -> np.ndarray:
@@ -100,7 +102,7 @@ def _image(pixels: np.ndarray, title: str) -> str:
     height, width = pixels.shape[0] * factor, pixels.shape[1] * factor
     data = base64.b64encode(to_png(pixels)).decode()
     return (
-        f'<img src="data:image/png;base64,{data}" alt="{escape(title)}" width="{width}" '
+        f'<img src="data:image/png;base64,{data}" alt="{_text(title)}" width="{width}" '
         f'height="{height}" style="image-rendering:pixelated">'
     )
 
@@ -115,19 +117,34 @@ def page(
     `rates` by attack: (epsilon, flipped, judged) each.
     """
     rows = "".join(
-        f"<tr><td style='text-align:left'>{escape(attack)}</td><td>{epsilon:g}</td><td>{k}</td>"
-        f"<td>{n}</td><td>{_share(k, n)}</td></tr>"
+        _row("td", _text(attack), f"{epsilon:g}", f"{k:,}", f"{n:,}", _share(k, n))
         for attack, points in rates.items()
         for epsilon, k, n in points
     )
-    titles = "".join(f"<th>{t}</th>" for t in ("attack", "epsilon", "flipped", "of", "flip rate"))
-    table = f"<table><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>"
+    heads = _row("th", "attack", "epsilon", "flipped", "of", "flip rate")
+    table = f"<table><thead>{heads}</thead><tbody>{rows}</tbody></table>"
     shown = "".join(case._repr_html_() for case in cases)
-    return f"<div><p>{escape(sentence)}</p>{table}{curve(rates)}{shown}</div>"
+    return f"<div><p>{_text(sentence)}</p>{table}{curve(rates)}{shown}</div>"
+
+
+def _row(tag: str, first: str, *rest: str) -> str:
+    """A row of cells: the first to the left, numbers to the right."""
+    cells = "".join(
+        f'<{tag} style="text-align:right;padding-left:16px">{one}</{tag}>' for one in rest
+    )
+    return f'<tr><{tag} style="text-align:left">{first}</{tag}>{cells}</tr>'
+
+
+def _text(text: str) -> str:
+    """A name as HTML in which none of it acts and nothing hides."""
+    return escape(visible(text))
 
 
 def _share(k: int, n: int) -> str:
-    return f"{k / n:.1%}" if n else "-"
+    return f"{100 * k / n:.1f} %" if n else "-"
+
+
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BELOW, _GAP = 560, 200, 44, 208, 12, 28, 14
 
 
 def curve(rates: Mapping[str, Sequence[tuple[float, int, int]]]) -> str:
@@ -135,29 +152,42 @@ def curve(rates: Mapping[str, Sequence[tuple[float, int, int]]]) -> str:
     top = max((epsilon for points in rates.values() for epsilon, *_ in points), default=0.0)
     if not any(len(points) > 1 for points in rates.values()):
         return ""
-    width, height, left, below = 360, 180, 44, 28
-    lines = []
+    bottom, end = _HEIGHT - _BELOW, _WIDTH - _RIGHT
+    lines, ends = [], {}
     for number, (attack, points) in enumerate(rates.items()):
-        places = [(0.0, 1.0)] + [(e, 1 - k / n) for e, k, n in points if n]
-        path = " ".join(
-            f"{left + (width - left - 8) * e / top:.1f},{8 + (height - below - 8) * (1 - y):.1f}"
-            for e, y in places
-        )
+        shares = [(0.0, 1.0)] + [(e, 1 - k / n) for e, k, n in points if n]
+        places = [
+            (_LEFT + (end - _LEFT) * e / top, _TOP + (bottom - _TOP) * (1 - y)) for e, y in shares
+        ]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         dash = "" if not number else f' stroke-dasharray="{2 * number + 2} 3"'
         lines.append(
             f'<polyline points="{path}" fill="none" stroke="currentColor" stroke-width="1.5"{dash}>'
-            f"<title>{escape(attack)}</title></polyline>"
+            f"<title>{_text(attack)}</title></polyline>"
         )
-    bottom = height - below
+        ends[attack] = places[-1][1]
+    names = "".join(
+        f'<text x="{end + 8}" y="{y + 4:.1f}">{_text(attack[:30])}</text>'
+        for attack, y in _apart(ends)
+    )
     axes = (
-        f'<path d="M{left} 8V{bottom}H{width - 8}" fill="none" stroke="currentColor" opacity=".4"/>'
-        f'<text x="{left - 6}" y="14" text-anchor="end">100%</text>'
-        f'<text x="{left - 6}" y="{bottom}" text-anchor="end">0%</text>'
-        f'<text x="{left}" y="{height - 10}">0</text>'
-        f'<text x="{width - 8}" y="{height - 10}" text-anchor="end">epsilon {top:g}</text>'
+        f'<path d="M{_LEFT} {_TOP}V{bottom}H{end}" fill="none" stroke="currentColor" opacity=".4"/>'
+        f'<text x="{_LEFT - 6}" y="{_TOP + 4}" text-anchor="end">100 %</text>'
+        f'<text x="{_LEFT - 6}" y="{bottom}" text-anchor="end">0 %</text>'
+        f'<text x="{_LEFT}" y="{_HEIGHT - 10}">0</text>'
+        f'<text x="{end}" y="{_HEIGHT - 10}" text-anchor="end">epsilon {top:g}</text>'
     )
     return (
-        f'<svg role="img" aria-label="Share that holds over epsilon" width="{width}" '
-        f'height="{height}" viewBox="0 0 {width} {height}" font-size="11" fill="currentColor">'
-        f"{axes}{''.join(lines)}</svg>"
+        '<figure style="margin:16px 0"><figcaption>Share of the right images that hold, over epsilon'
+        f'</figcaption><svg role="img" aria-label="Share that holds over epsilon" width="{_WIDTH}" '
+        f'height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-size="11" fill="currentColor">'
+        f"{axes}{''.join(lines)}{names}</svg></figure>"
     )
+
+
+def _apart(ends: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Each name beside the end of its line, moved up as far as it must so that none touches the next."""
+    placed: list[tuple[str, float]] = []
+    for name, y in sorted(ends.items(), key=lambda one: -one[1]):
+        placed.append((name, min(y, placed[-1][1] - _GAP) if placed else y))
+    return placed

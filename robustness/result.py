@@ -94,7 +94,8 @@ class AuditResult:
         for (attack, epsilon), rows in judged.groupby(["attack", "epsilon"]):
             flipped = int((rows.status == FLIPPED).sum())
             rates.setdefault(str(attack), []).append((float(str(epsilon)), flipped, len(rows)))
-        share = "no image was correct" if not len(judged) else f"{self.flip_rate:.1%} of them flip"
+        known = f"{100 * self.flip_rate:.1f} % of them flip"
+        share = known if len(judged) else "no image was correct"
         sentence = f"{self.outcomes.image.nunique()} images; of the correctly classified, {share}."
         return notebook.page(sentence, rates, self.cases[:3])
 

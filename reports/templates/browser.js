@@ -168,7 +168,7 @@
       image.alt = "";
       image.src = `data:image/jpeg;base64,${D.thumbs[one.thumb]}`;
       node.append(image);
-    } else node.append(make("span", "blank", STATUS[one.status]));
+    } else node.append(make("span", "blank", shorten(one.name, 22)));
     const words = make("span", "tile-word");
     if (one.status === "flipped") words.append("→ ", bdi(shorten(className(one.after), 40)));
     else words.append(STATUS[one.status]);
@@ -403,6 +403,7 @@
 
   // --- one case ------------------------------------------------------------------------------------
   const CHANNELS = ["red", "green", "blue"];
+  const DISTANCES = [["Changed pixels (L0)", "l0"], ["Sum of changes (L1)", "l1"], ["Euclidean length (L2)", "l2"], ["Largest change (L∞)", "linf"]];
   let pair = null, token = 0, wiping = 0;
   const fact = (list, term, value, look) => {
     const row = make("div"), what = make("dd", look);
@@ -460,10 +461,15 @@
     const warnings = $("case-warnings");
     warnings.replaceChildren(...wrong.map((text) => make("li", "", text)));
     warnings.hidden = !wrong.length;
+    // Without pictures to stand beside, what the run says of the case stands alone.
     const problem = (text) => {
       $("case-problem").textContent = text;
       $("case-problem").hidden = !text;
       $("case-body").hidden = Boolean(text);
+      const known = $("case-known");
+      known.replaceChildren(...(text ? [...facts.children].map((row) => row.cloneNode(true)) : []));
+      if (text && one.status === "flipped") for (const [term, name] of DISTANCES) if (one[name] !== null) fact(known, term, number(one[name], 5));
+      known.hidden = !known.children.length;
     };
     $("case-only").hidden = true;
     if (one.status !== "flipped" && one.original >= 0) alone(one.original, mine, `The original, which the model takes for ${className(one.before)}`);
@@ -614,6 +620,12 @@
     $("gain").replaceChildren(...FACTORS.map((f) => option(f === auto ? "" : String(f), `× ${f}`)));
     $("gain").value = Number(state.gain) === auto ? "" : state.gain;
   };
+  // Where a number stands, for those who hear the page.
+  const header = (scope, text) => {
+    const node = make("th", "unseen", text);
+    node.scope = scope;
+    return node;
+  };
   const CELLS = [["Before", (b) => b, "grey"], ["After", (b, a) => a, "grey"], ["Difference", (b, a) => a - b, "signed"]];
   const paintNumbers = () => {
     const { before, after, channels } = pair, { width, height } = before;
@@ -627,10 +639,15 @@
       top = Math.max(top, Math.abs(after.data[p] - before.data[p]));
     }
     $("grids").replaceChildren(...CELLS.map(([caption, value, kind]) => {
-      const table = make("table", "grid"), body = make("tbody");
+      const table = make("table", "grid"), head = make("thead"), body = make("tbody"), across = make("tr");
       table.append(make("caption", "", caption));
+      across.append(make("td", "unseen"));
+      for (let column = 0; column < w; column += 1) across.append(header("col", `column ${x + column}`));
+      head.append(across);
+      table.append(head);
       for (let row = 0; row < h; row += 1) {
         const line = make("tr");
+        line.append(header("row", `row ${y + row}`));
         for (let column = 0; column < w; column += 1) {
           const p = 4 * ((y + row) * width + x + column) + c, v = value(before.data[p], after.data[p]);
           const look = kind === "grey" ? `g${v >> 4}` : v ? `${v > 0 ? "up" : "down"}${Math.ceil((4 * Math.abs(v)) / top)}` : "zero";
@@ -683,6 +700,7 @@
       text(left - 8, up(n) + 4, n ? percent(n / sizes.size) : "0", "tick", "end");
     }
     const each = (slot * 0.8) / channels;
+    let legend = left;
     table.forEach((counts, c) => {
       for (const [d, n] of counts) {
         const x = left + slot * ((d + end) / bin + 0.1) + c * each;
@@ -692,8 +710,9 @@
         bar.append(tip);
         box.append(bar);
       }
-      box.append(draw("rect", { class: `bar ${names[c]}`, x: left + 8 + 62 * c, y: 4, width: 9, height: 9 }));
-      text(left + 22 + 62 * c, 12, names[c], "tick", "start");
+      box.append(draw("rect", { class: `bar ${names[c]}`, x: legend, y: 4, width: 9, height: 9 }));
+      text(legend + 14, 12, names[c], "tick", "start");
+      legend += 32 + 6.4 * names[c].length;
     });
     box.append(draw("line", { class: "base", x1: left, x2: W - right, y1: bottom, y2: bottom }));
     const every = Math.ceil(slots / 13);
@@ -715,9 +734,9 @@
     fact(list, "Changed pixels (L0)", `${number(sizes.pixels, 9)} (${share})`, "m-pixels");
     fact(list, "Changed components (L0)", number(sizes.components, 9), "m-components");
     fact(list, "Sum of changes (L1)", number(sizes.l1, 9), "m-l1");
-    fact(list, "Euclidean length (L2)", number(sizes.l2, 5), "m-l2");
+    fact(list, "Euclidean length (L2)", sizes.l2.toFixed(2), "m-l2");
     fact(list, "Largest change (L∞)", `${number(sizes.linf)} of 255`, "m-linf");
-    fact(list, "Root mean square", number(sizes.rmse), "m-rmse");
+    fact(list, "Root mean square", sizes.rmse.toFixed(3), "m-rmse");
     fact(list, "Peak signal to noise (PSNR)", noise, "m-psnr");
     fact(list, "Structural similarity (SSIM)", "…", "m-ssim");
     fact(list, "Colour difference (CIEDE2000)", "…", "m-colour");
@@ -727,9 +746,9 @@
       const like = ssim(before, after, channels), found = colours(before, after);
       const into = (name, value) => { list.querySelector(`.m-${name}`).textContent = value; };
       beside.querySelector(".b-ssim").textContent = like === null ? "–" : like.toFixed(5);
-      beside.querySelector(".b-colour").textContent = number(found.mean, 3);
+      beside.querySelector(".b-colour").textContent = found.mean.toFixed(2);
       into("ssim", like === null ? "needs 11 × 11 pixels" : like.toFixed(5));
-      into("colour", `mean ${number(found.mean, 3)}, 95th percentile ${number(found.p95, 3)}, largest ${number(found.max, 3)}`);
+      into("colour", `mean ${found.mean.toFixed(2)}, 95th percentile ${found.p95.toFixed(2)}, largest ${found.max.toFixed(2)}`);
       Object.assign($("case").dataset, { ssim: like ?? "", colour: found.mean, colour95: found.p95, colourMax: found.max });
     }, 0));
   };
@@ -793,6 +812,9 @@
     return true;
   };
   addEventListener("hashchange", enter);
+
+  // Past the top of the page, the contents say its verdict.
+  new IntersectionObserver(([seen]) => document.querySelector("nav").classList.toggle("past", !seen.isIntersecting)).observe($("top"));
 
   document.documentElement.classList.add("live");
   $("cases").hidden = false;

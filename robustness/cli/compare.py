@@ -48,6 +48,7 @@ def compare(
 
 def show(found: Comparison) -> None:
     """Print a comparison."""
+    from reports.comparison import by_image
     from reports.words import shorten
     from robustness.cli.terminal import stdout
 
@@ -61,8 +62,9 @@ def show(found: Comparison) -> None:
         ("newly misclassified", found.newly_wrong),
         ("newly right", found.newly_right),
     ):
-        names = [f"{shorten(one.name)} ({one.epsilon:g})" for one in moved[:SHOWN]]
-        more = f" and {len(moved) - SHOWN} more" if len(moved) > SHOWN else ""
+        images = by_image(moved)
+        names = [shorten(name) + (f" ({where})" if where else "") for name, where in images[:SHOWN]]
+        more = f" and {len(images) - SHOWN} more" if len(images) > SHOWN else ""
         if names:
             said = f"{title}: {', '.join(names)}{more}"
             console.print(said, markup=False, soft_wrap=True)

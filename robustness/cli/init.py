@@ -45,7 +45,7 @@ seed = 0                       # of the sample and of the attacks
 #all_steps = false             # take every step and report the last point, not the first flip
 #cascade = false               # each attack sees only what still stands; by itself so with an ensemble
 #thorough = false              # ask the dear diagnostics too: they run attacks again
-#evidence = "flips"            # which pictures stay on disk: "flips", "none", or a number of images
+#evidence = "flips"            # which pictures stay on disk: "all", "flips", "none", or a number of images
 #batch_size = 32               # rows that advance together; from the memory there is if not given
 #reports = ["html"]            # what is written into the run folder
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from itertools import groupby
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,9 +14,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from robustness.claims import Fault
-    from robustness.verification import Verification
 
-SHOWN = 50
+SHOWN, LINES = 20, 6
+"""Most images named, and most lines on each."""
 
 
 def verify(
@@ -59,31 +58,53 @@ def verify(
     else:
         console = stdout()
         if found.faults:
-            for part in _listed(found):
+            images = by_image(found.faults)
+            for part in _listed(list(images.values())[:SHOWN]):
                 console.print(part)
-            if len(found.faults) > SHOWN:
-                console.print(f"and {len(found.faults) - SHOWN} more; --json names all of them.")
+            if len(images) > SHOWN:
+                console.print(f"and {len(images) - SHOWN} images more; --json names all of them.")
             console.print()
         console.print(found.sentence, markup=False, soft_wrap=True)
     raise typer.Exit(found.exit_code)
 
 
-def _listed(found: Verification) -> Iterator[Text | Table]:
-    """What is wrong, outcome by outcome: a line that says which, then what and how."""
+def by_image(faults: Iterable[Fault]) -> dict[str, list[list[Fault]]]:
+    """The faults of each image, by its key; those that say the same of several outcomes together.
+
+    A picture is often the flip of several attacks and budgets. Told for each of them, one damaged
+    file would fill the screen and hide the others.
+    """
+    found: dict[str, dict[tuple[str, str], list[Fault]]] = {}
+    for fault in faults:
+        mine = found.setdefault(fault.image, {})
+        mine.setdefault((fault.what, fault.sentence), []).append(fault)
+    return {image: list(mine.values()) for image, mine in found.items()}
+
+
+def _listed(images: Iterable[list[list[Fault]]]) -> Iterator[Text | Table]:
+    """What is wrong, image by image: its name, then what, how, and in which outcome."""
     from rich.table import Table
     from rich.text import Text
 
     from reports.words import shorten
 
-    def outcome(fault: Fault) -> tuple[str, str, str]:
-        epsilon = "" if fault.epsilon is None else f"epsilon {fault.epsilon:g}"
-        return shorten(fault.name), shorten(fault.attack), epsilon
-
-    for where, faults in groupby(found.faults[:SHOWN], outcome):
-        yield Text(", ".join(filter(None, where)) or "the run", style="bold")
+    for told in images:
+        yield Text(shorten(told[0][0].name) or "the run", style="bold")
         table = Table.grid(padding=(0, 2))
         table.add_column(min_width=12)
         table.add_column(overflow="fold")
-        for fault in faults:
-            table.add_row(Text(f"  {fault.what}"), Text(shorten(fault.sentence, 400)))
+        for alike in told[:LINES]:
+            said = shorten(alike[0].sentence, 400)
+            table.add_row(Text(f"  {alike[0].what}"), Text(f"{said}{_where(alike)}"))
         yield table
+        if len(told) > LINES:
+            yield Text(f"  and {len(told) - LINES} more of this image")
+
+
+def _where(alike: list[Fault]) -> str:
+    from reports.words import shorten
+
+    one = alike[0]
+    if len(alike) > 1:
+        return f" (in {len(alike)} outcomes)"
+    return f" ({shorten(one.attack)}, epsilon {one.epsilon:g})" if one.epsilon is not None else ""

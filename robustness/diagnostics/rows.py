@@ -279,10 +279,12 @@ def queries(record: Record) -> Diagnosis:
     climbing = [
         a
         for a in record.learners
-        if a.get("knowledge") in _BLACK and a.get("seeks", "any") == "any" and record.survivors
+        if a.get("knowledge") in _BLACK and a.get("seeks", "any") == "any"
     ]
     if not climbing:
-        return skipped("D25", "No image survives an attack by queries, or none was run.")
+        return skipped("D25", "No attack that climbs by queries was run.")
+    if not record.survivors:
+        return skipped("D25", "No image survives all attacks, so no budget hides a flip.")
     late: dict[str, int] = {}
     for attack in climbing:
         steps = int(attack.get("parameters", {}).get("steps") or 0)

@@ -106,8 +106,8 @@ def pixels(text: str) -> np.ndarray:
 
 def grids(page: Browser) -> list[np.ndarray]:
     found = page.run(
-        "[...document.querySelectorAll('#grids table')].map(t => [...t.rows].map(r =>"
-        " [...r.cells].map(c => Number(c.textContent.replace('−', '-')))))"
+        "[...document.querySelectorAll('#grids tbody')].map(t => [...t.rows].map(r =>"
+        " [...r.querySelectorAll('td')].map(c => Number(c.textContent.replace('−', '-')))))"
     )
     return [np.array(one) for one in found]
 
@@ -440,6 +440,90 @@ def test_the_histogram_counts_every_component(cases: Browser) -> None:
     assert found == expected
 
 
+def test_the_verdict_stays_in_sight(cases: Browser) -> None:
+    chip = "document.querySelector('nav .ruled')"
+    assert cases.run(f"getComputedStyle({chip}).display") == "none"
+    cases.run("document.getElementById('limits').scrollIntoView({behavior: 'instant'})")
+    cases.until(f"getComputedStyle({chip}).display === 'block'")
+    label, figure = cases.run(
+        "['.ruling strong', '.amount'].map(s => document.querySelector(s)?.textContent ?? '')"
+    )
+    said = cases.run(f"{chip}.textContent")
+    assert said.split() == [*label.split(), *figure.split(), *["robust"] * (not label)]
+    top, bottom, heading = cases.run(
+        "[document.querySelector('nav').getBoundingClientRect().top,"
+        " document.querySelector('nav').getBoundingClientRect().bottom,"
+        " document.getElementById('limits-title').getBoundingClientRect().top]"
+    )
+    assert top == 0
+    assert bottom <= heading
+
+
+FAINT = """(() => {
+  const channels = (text) => {
+    const [r, g, b, a = 1] = text.match(/[\\d.]+(?:e-?\\d+)?/g).map(Number);
+    return text.startsWith("color(") ? [255 * r, 255 * g, 255 * b, a] : [r, g, b, a];
+  };
+  const light = (rgb) => {
+    const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    const [r, g, b] = rgb.slice(0, 3).map((v) => linear(v / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (node) => {
+    for (let n = node; n; n = n.parentElement) {
+      const found = channels(getComputedStyle(n).backgroundColor);
+      if (found[3] > 0) return found;
+    }
+    return null;
+  };
+  const found = new Set();
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let text = walker.nextNode(); text; text = walker.nextNode()) {
+    const node = text.parentElement, look = getComputedStyle(node);
+    if (!text.data.trim() || !node.checkVisibility()) continue;
+    if (node.closest("script, style, :disabled, select")) continue;
+    const svg = node.ownerSVGElement !== null && node.ownerSVGElement !== undefined;
+    const front = channels(svg ? look.fill : look.color), back = behind(node);
+    const [low, high] = [light(front), light(back)].sort((a, b) => a - b);
+    const ratio = (high + 0.05) / (low + 0.05), size = parseFloat(look.fontSize);
+    const large = size >= 24 || (size >= 18.66 && Number(look.fontWeight) >= 700);
+    const name = node.className.baseVal ?? node.className;
+    if (ratio < (large ? 3 : 4.5)) found.add(`${node.tagName}.${name}: ${ratio.toFixed(2)}`);
+  }
+  return [...found];
+})()"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_word_stands_out_from_what_is_behind_it(cases: Browser, scheme: str) -> None:
+    """WCAG 2 AA: a contrast of 4.5, of 3 for large type; with every look that a cell can have."""
+    cases.call(
+        "Emulation.setEmulatedMedia",
+        features=[{"name": "prefers-color-scheme", "value": scheme}],
+    )
+    cases.run(
+        "(() => { const looks = ['zero']; for (let i = 0; i < 16; i += 1) looks.push(`g${i}`);"
+        " for (let i = 1; i < 5; i += 1) looks.push(`up${i}`, `down${i}`);"
+        " const table = document.createElement('table'); table.className = 'grid';"
+        " const row = table.insertRow(); for (const look of looks) { const cell = row.insertCell();"
+        " cell.className = look; cell.textContent = '+1'; }"
+        " document.getElementById('grids').append(table);"
+        " for (const one of document.querySelectorAll('details')) one.open = true; })()"
+    )
+    assert cases.run(FAINT) == []
+    cases.call("Emulation.setEmulatedMedia", features=[])
+
+
+def test_every_number_of_the_magnifier_has_headers(cases: Browser) -> None:
+    top, left, _ = place(cases)
+    rows, columns = cases.run(
+        "['tbody th', 'thead th'].map(s => [...document.querySelector('#grids table')"
+        ".querySelectorAll(s)].map(h => h.textContent))"
+    )
+    assert rows == [f"row {n}" for n in range(top, top + 8)]
+    assert columns == [f"column {n}" for n in range(left, left + 8)]
+
+
 def test_hostile_names_do_nothing(page: Browser, folder: Folder) -> None:
     path = write_html(fill(folder))
     page.open(path)
@@ -488,6 +572,26 @@ def test_torn_and_lost_pictures_are_said(page: Browser, folder: Folder) -> None:
     page.until(f"{said}.includes('cannot be read')")
     page.key("j")
     page.until(f"{said}.includes('is missing from the run')")
+    assert page.errors == []
+
+
+def test_a_flip_without_pictures_keeps_its_numbers(page: Browser, folder: Folder) -> None:
+    folder.image("a.jpg", label=0)
+    measured = {"l0": 7, "l1": 21.0, "l2": 12.25, "linf": 3.0, "step": 2}
+    folder.outcome("a.jpg", "flipped", 4.0, forward=3, backward=2, **measured)
+    page.open(write_html(folder.write()))
+    page.until(READY)
+    assert page.until("document.getElementById('case-problem').textContent").startswith(
+        "The run kept"
+    )
+    said = page.run(
+        "Object.fromEntries([...document.querySelectorAll('#case-known > div')].map(row =>"
+        " [row.querySelector('dt').textContent, row.querySelector('dd').textContent]))"
+    )
+    assert said["Passes"] == "3 forward, 2 back"
+    assert said["First flip at step"] == "2"
+    assert (said["Changed pixels (L0)"], said["Largest change (L∞)"]) == ("7", "3")
+    assert said["Euclidean length (L2)"] == "12.25"
     assert page.errors == []
 
 
@@ -556,6 +660,18 @@ def test_a_thousand_cases_with_pictures_beside_the_page(
     assert asked <= {f.resolve().as_uri() for f in [path, *files]}
     write_html(folder.path)
     assert sorted(beside.iterdir()) == files
+
+
+def test_the_page_fits_every_width(cases: Browser) -> None:
+    """Nothing is to be scrolled sideways, and from a tablet on the three squares stand in a row."""
+    cases.until(DONE)
+    for width in (320, 390, 721, 820, 1010, 1110, 1600):
+        cases.size(width, 900)
+        assert cases.run("document.documentElement.scrollWidth") == width
+        tops = cases.run(
+            "[...document.querySelectorAll('#grids table')].map(t => t.getBoundingClientRect().top)"
+        )
+        assert len(set(tops)) == (1 if width > 720 else 3), width
 
 
 def test_phone_and_print(page: Browser, run: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, chi2
 
 from reports import summarise
-from reports.comparison import compare, mcnemar
+from reports.comparison import by_image, compare, mcnemar, p_said
 from reports.comparison_page import render_comparison, write_comparison
 from robustness.errors import RunError, SettingError
 from robustness.store import Run
@@ -85,6 +85,8 @@ def test_pairs_are_counted(two: tuple[Path, Path]) -> None:
     assert (flips.total, flips.lost, flips.gained) == (59, 12, 3)
     assert found.differs
     assert "3 flip newly and 12 no longer flip at epsilon 4" in found.sentence
+    assert len(dict(by_image(found.newly_robust))) == len({m.key for m in found.newly_robust})
+    assert dict(by_image(found.newly_wrong)) == {found.newly_wrong[0].name: ""}
     assert json.loads(json.dumps(found.to_dict()))["images"] == 65
 
 
@@ -207,3 +209,8 @@ def test_statuses_are_those_of_the_rows(tmp_path: Path) -> None:
     last = found.pairings[-1]
     assert (last.before, last.after) == tuple((pair == 0).sum(axis=1))
     assert last.lost == ((pair[0] == 0) & (pair[1] == 1)).sum()
+
+
+@pytest.mark.parametrize(("value", "said"), [(0.0312, "p = 0.031"), (1e-9, "p < 0.0001")])
+def test_a_p_value_has_one_sign(value: float, said: str) -> None:
+    assert p_said(value) == said

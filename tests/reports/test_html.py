@@ -167,7 +167,7 @@ def test_numbers_of_the_patch_are_pixels_of_the_files(folder: Folder) -> None:
         r'<table class="grid">(.*?)</table>', write_html(folder.path).read_text(), re.S
     )
     found = [
-        [int(v.replace("−", "-")) for v in re.findall(r"<td[^>]*>([^<]*)</td>", grid)]
+        [int(v.replace("−", "-")) for v in re.findall(r"<td[^>]*>([^<]+)</td>", grid)]
         for grid in grids
     ]
     channel = next(
@@ -277,6 +277,66 @@ def test_chance_is_told_from_the_diagnostic_where_no_noise_was_run(folder: Folde
     folder.outcome("a", "robust")
     text = page_of(folder.write()).text
     assert f"Chance beside it Changes of the same size that nobody aimed. {said}" in text
+
+
+def test_a_median_says_what_is_to_be_known_of_it(folder: Folder) -> None:
+    folder.manifest["median_epsilon"] = {
+        "a": {"median": 18.51, "low": 10.42, "high": 59.3, "note": "most images hold beyond 4"},
+        "b": {"median": None, "low": 1.0, "high": 2.0, "note": "too steep"},
+        "c": {"median": None, "low": None, "high": 1.0, "note": "all flip at 1"},
+        "d": {"median": 2.0, "low": None, "high": None, "note": ""},
+        "e": {"median": None, "low": 4.0, "high": None, "note": "none flips"},
+        "f": {"median": None, "low": None, "high": None, "note": "why"},
+    }
+    folder.image("x")
+    folder.outcome("x", "flipped")
+    assert (
+        "at epsilon: a 18.5, 95 % interval 10.4 to 59.3 (most images hold beyond 4); b between 1 "
+        "and 2 (too steep); c 1 or less (all flip at 1); d 2; e beyond 4 (none flips); f not known (why)."
+    ) in page_of(folder.write()).text
+
+
+def test_bars_of_a_channel_are_shares_of_that_channel(folder: Folder) -> None:
+    """They add up to the share of it that changed, which the table beside them says."""
+    rng = np.random.default_rng(5)
+    for number in range(3):
+        before, after = rng.integers(0, 200, (2, 20, 20, 3)).astype(np.uint8) // 40 * 40
+        folder.image(f"{number}", png=folder.picture(before))
+        folder.outcome(f"{number}", "flipped", png=folder.picture(after))
+    text = write_html(folder.write()).read_text(encoding="utf-8")
+    titles = re.findall(r"<title>[+-][\d]+ in (\w+): ([\d.]+) %</title>", text)
+    table = dict(re.findall(r'<span class="swatch (\w+)"></span>\w+</th><td>([\d.]+)', text))
+    assert set(table) == {"red", "green", "blue"}
+    for name, changed in table.items():
+        bars = [float(share) for channel, share in titles if channel == name]
+        assert sum(bars) == pytest.approx(float(changed), abs=0.05 * (len(bars) + 1))
+
+
+def test_what_is_quiet_is_folded_and_what_is_not_stands_open(folder: Folder) -> None:
+    folder.manifest["diagnostics"] = [
+        {"id": f"D{n:02}", "title": "T", "status": status, "sentence": f"{status} {n}."}
+        for n, status in enumerate(("ok", "warn", "fail", "skipped", "ok"), 1)
+    ]
+    folder.manifest["preflight"] = [
+        {"id": f"P{n:02}-x", "severity": severity, "sentence": f"{severity} {n}."}
+        for n, severity in enumerate(("ok", "note", "warning"), 1)
+    ]
+    folder.image("a")
+    folder.outcome("a", "robust")
+    text = write_html(folder.write()).read_text(encoding="utf-8")
+    checks = text[text.index('id="checks"') : text.index('id="limits"')]
+    folds = re.findall(r'<details class="folded"><summary>(.*?)</summary>(.*?)</ul>', checks, re.S)
+    assert [title for title, _ in folds] == [
+        "2 claims held",
+        "1 question not asked",
+        "1 check held",
+    ]
+    inside = " ".join(body for _, body in folds)
+    for said in ("ok 1.", "ok 5.", "skipped 4."):
+        assert said in inside
+    for said in ("warn 2.", "fail 3.", "note 2.", "warning 3."):
+        assert said in checks
+        assert said not in inside
 
 
 def test_many_classes_become_pairs(folder: Folder) -> None:

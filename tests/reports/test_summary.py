@@ -82,6 +82,33 @@ def test_two_attacks_are_joined_image_by_image(folder: Folder) -> None:
     assert found.sentence.endswith("(pgd, bim, linf).")
 
 
+def test_a_cascade_gives_an_attack_one_rate_and_its_own_flips(folder: Folder) -> None:
+    """The later attack sees at epsilon 4 what the earlier one left there: c and d."""
+    labels = ("first", "second")
+    folder.manifest["config"]["attacks"] = [{"name": n, "label": n} for n in labels]
+    fates = {
+        "a": ("flipped flipped", "settled settled"),
+        "b": ("robust flipped", "flipped settled"),
+        "c": ("robust robust", "robust flipped"),
+        "d": ("robust robust", "robust robust"),
+    }
+    for key, both in fates.items():
+        folder.image(key)
+        for attack, fate in zip(labels, both, strict=True):
+            for epsilon, status in zip((2.0, 4.0), fate.split(), strict=True):
+                folder.outcome(key, status, epsilon, attack=attack)
+    found = summary_of(folder.write())
+    last = {r.attack: r.tally.flip_rate for r in found.rates if r.epsilon == 4}
+    assert {r.label: r.flip_rate for r in found.attacked} == last
+    assert {name: (s.count, s.total) for name, s in last.items()} == {
+        "first": (2, 4),
+        "second": (1, 2),
+    }
+    # b falls to both, to the later attack within the smaller budget.
+    assert {r.label: r.alone for r in found.attacked} == {"first": 1, "second": 1}
+    assert (found.overall.flipped, found.overall.robust) == (3, 1)
+
+
 def test_cases_take_turns_between_kinds_of_flip(folder: Folder) -> None:
     folder.manifest["class_names"] = ["cat", "dog", "fox"]
     for number in range(5):
@@ -153,6 +180,21 @@ def test_a_target_is_named(folder: Folder) -> None:
     folder.image("a")
     folder.outcome("a", "robust")
     assert summary_of(folder.write()).sentence.endswith("(bim, linf, targeted at dog).")
+
+
+@pytest.mark.parametrize(
+    ("steps", "every"), [((1, 1, 1), False), ((4, 4, 4), True), ((1, 2, 4), False), ((4,), False)]
+)
+def test_whatever_the_steps_were_the_summary_is_json(
+    folder: Folder, steps: tuple[int, ...], every: bool
+) -> None:
+    """An attack of one step, one that took all its steps, and one that came on step by step."""
+    for number, step in enumerate(steps):
+        folder.image(f"{number}")
+        folder.outcome(f"{number}", "flipped", step=step)
+    found = summary_of(folder.write())
+    (course,) = json.loads(json.dumps(found.to_dict(), allow_nan=False))["courses"]
+    assert course["every_step"] is every
 
 
 def test_to_dict_is_strict_json(mixed: Path, folder: Folder) -> None:
@@ -278,7 +320,7 @@ def test_the_squares_legend_counts_each_epsilon(folder: Folder) -> None:
     found = sections.images(summary_of(folder.write()))
     assert found is not None
     assert [(said, count) for _, said, count in found["legend"]] == [
-        (f"flips within {epsilon:g}", 2) for epsilon in epsilons
+        (f"flip within {epsilon:g}", 2) for epsilon in epsilons
     ]
 
 

@@ -41,3 +41,34 @@ def test_shorten_keeps_both_ends() -> None:
 )
 def test_percent_says_all_or_nothing_only_where_exact(share: float | None, shown: str) -> None:
     assert words.percent(share) == shown
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([43.3, 51.094, 51.41], ["43.30", "51.09", "51.41"]),
+        ([0.5, 0.5031], ["0.5000", "0.5031"]),
+        ([13847, 16350], ["13,847", "16,350"]),
+        ([23124, 23124.5], ["23,124", "23,124"]),
+        ([0, 0.25], ["0.0000", "0.2500"]),
+        ([], []),
+    ],
+)
+def test_numbers_of_one_kind_have_one_number_of_decimals(
+    values: list[float], shown: list[str]
+) -> None:
+    assert words.alike(values, 4) == shown
+
+
+def test_an_attacks_settings_in_words() -> None:
+    told = {"steps": 40, "random_start": True, "step_size": None, "momentum": False}
+    assert words.settings(told) == ["steps 40", "random start yes", "momentum no"]
+
+
+@pytest.mark.parametrize("norm", sorted(words.NORM_NAMES))
+def test_every_budget_is_explained_with_its_epsilon(norm: str) -> None:
+    said = words.meaning("robust accuracy", norm, 2.5)
+    assert said.startswith("Robust accuracy: ")
+    assert "Epsilon 2.5: " in said
+    assert said.count("2.5") >= 2
+    assert words.meaning("flip rate", norm, None) == ""

@@ -366,6 +366,61 @@ def test_d18_a_picture_that_was_altered(short, tmp_path):
         assert looks.files(run, None).status == "fail"
 
 
+def of_mean(rng, mean: float) -> np.ndarray:
+    """A noisy picture whose counts have exactly this mean, as far as whole counts allow."""
+    picture = rng.integers(108, 149, SHAPE)
+    each, rest = divmod(round(mean * picture.size) - int(picture.sum()), picture.size)
+    picture += each
+    picture.ravel()[rng.permutation(picture.size)[:rest]] += 1
+    return picture.astype(np.uint8)
+
+
+def test_d19_flips_between_two_counts(tmp_path):
+    """The wrong class lives between the file that there is and the next: no 8-bit file reaches it."""
+    narrow = own(lambda x: two(0.2 - ops.abs(brightness(x) - 0.25)))
+    images = np.stack([of_mean(np.random.default_rng(n), 127.8) for n in range(24)])
+    labels = np.zeros(24, int)
+    short = BIM(steps=3, step_size=0.3)
+    bench = audited(narrow, images, short, 4, tmp_path / "run", labels)
+    with Run.open(bench.path) as run:
+        rows = run.outcomes()
+    assert set(rows.status) == {"robust"}
+    assert rows.float_flip.sum() == 24
+    assert status_of(bench.path)["D19"] == "warn"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brightening(Attack):
+    """A count brighter with every query: who is far from the edge flips late."""
+
+    name: ClassVar[str] = "brightening"
+    paper: ClassVar[str] = "none"
+    knowledge: ClassVar[str] = "score"
+
+    def init(self, task):
+        return {"point": task.images}
+
+    def step(self, task, state, look):
+        idle = 0 * ops.reshape(look(state["point"]).logits[:, 0], (-1, 1, 1, 1))
+        return {"point": task.project(state["point"] + 1.0 + idle)}
+
+
+@pytest.mark.parametrize(("steps", "status"), [(20, "warn"), (40, "ok")])
+def test_d25_flips_that_still_come_in_at_the_end(steps, status, tmp_path):
+    """Images are 1 to 30 counts dark, so 20 queries end among the flips and 40 do not.
+
+    Those that start far below hold against both: there is something that the budget could hide.
+    """
+    edge = own(lambda x: two(brightness(x)))
+    rng = np.random.default_rng(3)
+    dark = np.r_[np.linspace(1, 30, 60), np.full(4, 60)]
+    images = np.stack([of_mean(rng, 128 - counts) for counts in dark])
+    bench = audited(
+        edge, images, Brightening(steps=steps), 50, tmp_path / "run", np.zeros(len(dark), int)
+    )
+    assert status_of(bench.path)["D25"] == status
+
+
 def test_d20_a_class_that_changes_by_saving(short):
     classifier, plan, sample = short.trial.classifier, short.trial.plan, short.trial.sample
     assert looks.round_trip(classifier, plan, sample, random=False).status == "ok"

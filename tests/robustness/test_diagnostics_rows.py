@@ -214,6 +214,9 @@ def test_d25_a_query_budget_that_ended_too_early():
     assert statuses(late)["D25"] == "warn"
     closest = [PGD, FGSM, SQUARE | {"seeks": "closest"}]
     assert statuses(record(HEALTHY, closest))["D25"] == "skipped"
+    broken = found(record(HEALTHY | {"pgd": {4.0: set(range(100))}}, ALL))["D25"]
+    assert broken.status == "skipped"
+    assert "No image survives all attacks" in broken.sentence
 
 
 def test_noise_and_grids_are_no_attackers_to_d24_and_no_climbers_to_d25():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ def test_a_run_shows_table_curve_and_cases(result):
     assert "script" not in page.tags and "b" not in page.tags
     assert page.tags.count("img") == 9
     assert "polyline" in page.tags and "table" in page.tags
-    assert "83.3%" in text and "83.3% of them flip" in text
+    assert "83.3 %</td>" in text and "83.3 % of them flip" in text
     assert "&lt;b&gt;cat" in text
 
 
@@ -80,9 +81,19 @@ def test_the_curve_falls_from_all_to_those_that_hold():
     (points,) = re.findall(r'points="([^"]+)"', curve({"pgd": [(1.0, 0, 10), (4.0, 5, 10)]}))
     places = [tuple(map(float, p.split(","))) for p in points.split()]
     assert [x for x, _ in places] == [44.0, 121.0, 352.0]
-    top, bottom = 8, 152
+    top, bottom = 12, 172
     assert [y for _, y in places] == [top, top, (top + bottom) / 2]
     assert curve({"pgd": [(4.0, 5, 10)]}) == ""
+
+
+def test_every_line_of_the_curve_is_named_and_no_name_touches_another():
+    rates = {f"attack {n}": [(1.0, 0, 9), (4.0, 9 - n % 2, 9)] for n in range(6)}
+    drawn = curve(rates | {"rtl\u202e<b>": [(1.0, 0, 9), (4.0, 9, 9)]})
+    names = re.findall(r'<text x="360" y="([\d.]+)">([^<]+)</text>', drawn)
+    assert {name for _, name in names} == {*rates, "rtl⟨U+202E⟩&lt;b&gt;"}
+    heights = sorted(float(y) for y, _ in names)
+    assert all(b - a >= 14 - 1e-6 for a, b in pairwise(heights))
+    assert 0 < heights[0] < heights[-1] < 200
 
 
 def test_show_outside_a_notebook_opens_the_picture(result, monkeypatch):

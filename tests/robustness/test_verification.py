@@ -12,6 +12,7 @@ import pytest
 
 import robustness
 from attacks import BIM
+from robustness.cli.verify import by_image
 from robustness.errors import ModelError, RunError
 from robustness.evidence import measured
 from robustness.judge import distances
@@ -109,6 +110,15 @@ def test_four_alterations_are_all_named(run):
     named = {f.image for f in found.faults}
     assert named == {r["image"] for r in (over, swapped, torn, edited)}
     assert found.held == found.checked - 4
+    # On the screen too: each image once, whatever number of outcomes its picture stands for.
+    told = by_image(found.faults)
+    assert list(told) == list(dict.fromkeys(f.image for f in found.faults))
+    for image, lines in told.items():
+        said = [(alike[0].what, alike[0].sentence) for alike in lines]
+        assert len(set(said)) == len(said)
+        mine = [f for f in found.faults if f.image == image]
+        assert sum(len(alike) for alike in lines) == len(mine)
+        assert set(said) == {(f.what, f.sentence) for f in mine}
 
 
 def test_a_picture_beyond_the_budget_is_found_even_if_name_and_row_were_made_to_fit(run):
