@@ -57,7 +57,7 @@ except GradientError:
 # The same random bits everywhere, and the whole engine.
 bits = draws.threefry(np.array([[0, 0]], "int32"), (np.zeros((1, 1), "int32"), np.zeros((1, 1), "int32")))
 words = [int(np.asarray(ops.convert_to_numpy(b)).astype("int64")[0, 0]) & 0xFFFFFFFF for b in bits]
-assert words == [0x9D1C5EC6, 0x8BD50731], words
+assert words == [0x6B200159, 0x99BA4EFE], words
 found = {}
 pairs = enumerate(zip(images.astype("uint8"), z.argmax(1)))
 subjects = [engine.Subject(str(i), x, int(y)) for i, (x, y) in pairs]
