@@ -112,11 +112,12 @@ def lstsq(rows: int = 1_000_000, features: int = 100) -> None:
 def spreading(count: int = 2000, dim: int = 32) -> None:
     from keras import ops
 
+    from robustness.optimization.codes import posed
     from robustness.optimization.descent import look
     from robustness.optimization.packing import inverse_power
-    from robustness.optimization.spreading import _problem, spread
+    from robustness.optimization.spreading import spread
 
-    problem = _problem(count, dim, None, False)
+    problem = posed(count, dim, None, False)
     x = np.random.default_rng(0).normal(size=(1, count, dim))
     data = [x, problem.fixed[None], problem.pairs[None], np.ones(1)]
     tensors = [ops.convert_to_tensor(d) for d in data]
