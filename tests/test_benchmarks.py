@@ -92,3 +92,19 @@ def test_help_says_what_is_measured(name):
     )
     assert "--images" in done.stdout
     assert "judge" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("side", "sizes", "words"),
+    [
+        ("spreading", (8, 3), "smallest angle 74.8585"),
+        ("regression", (2000, 3), "largest error of a coefficient"),
+        ("naive", (9, 3), "one gradient by a double loop"),
+    ],
+)
+def test_the_solvers_benchmarks_run(side, sizes, words):
+    command = [sys.executable, "benchmarks/solvers.py", side, *map(str, sizes)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert words in done.stdout

@@ -3,6 +3,7 @@
 At a fixed large exponent the pairs get weights, multiplied each round by what the pair contributes (Kort
 and Bertsekas 1972); the weights converge to the multipliers of the active contacts, and the vectors to a
 point that satisfies the conditions of a maximum, to about 1e-11. Nothing has to guess the contacts.
+Where stages of a large code end before they settle, the rounds can lead astray: the best stage counts.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from robustness.optimization.codes import (
     degrees,
     result,
     starts,
+    turned,
     unit,
 )
 from robustness.optimization.descent import CONVERGED
@@ -51,6 +53,7 @@ class _Schedule:
     best: float = np.inf
     angles: dict[int, list[float]] = field(default_factory=dict)
     polished: dict[int, bool] = field(default_factory=dict)
+    kept: dict[int, tuple[float, np.ndarray]] = field(default_factory=dict)
 
     def first(self, job: int) -> float:
         # From low powers on, nothing of a warm start would be left.
@@ -62,6 +65,9 @@ class _Schedule:
         cosines = self.problem.cosines(unit(stage.point))
         largest = float(np.max(cosines))
         self.angles.setdefault(stage.job, []).append(degrees(largest))
+        before = self.kept.get(stage.job, (np.inf, stage.point))[0]
+        if largest <= before:
+            self.kept[stage.job] = (largest, unit(stage.point))
         fixed, weights, power = stage.data
         if self.power is not None:
             self.polished[stage.job] = stage.status == CONVERGED
@@ -72,7 +78,7 @@ class _Schedule:
             return None  # even when polished, this start stays behind the best one
         if largest - mean <= _EXACT or math.acos(max(-1.0, largest)) >= self.bound - 1e-12:
             self.best = min(self.best, largest)
-            self.polished[stage.job] = True
+            self.polished[stage.job] = largest <= before + _EXACT
             return None
         if power < _LAST_POWER:
             return fixed, weights, np.minimum(4.0 * power, _LAST_POWER)
@@ -111,10 +117,13 @@ def by_multipliers(
     easy = bound.exact and power is None
     number = restarts or int(
         np.clip(400_000 / size * (0.02 if easy else 1.0), 4 if easy else 1, 64)
+        * (1.0 if power is None else 1.5)
     )
     if size > _MANY and restarts is None:
         number = 1
     begin = starts(problem, seed, start, number)
+    if power is not None:
+        begin = turned(problem, begin)
 
     def job(index: int) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
         return begin[index], (problem.fixed, problem.pairs, np.array(schedule.first(index)))
@@ -138,29 +147,29 @@ def by_multipliers(
 
     slots = int(np.clip(BATCH // size, 1, number))
     done = solve(jobs(), slots, schedule)
-    finals = {stage.job: stage for stage in done}
-    rank = (
-        (lambda s: s.loss)
-        if power is not None
-        else (lambda s: float(np.max(problem.cosines(unit(s.point)))))
-    )
-    winner = min(finals.values(), key=rank)
+    if power is None:
+        winner = min(schedule.kept, key=lambda job: schedule.kept[job][0])
+        vectors = schedule.kept[winner][1]
+    else:  # of equals one that is known to be at rest
+        final = min(done, key=lambda s: s.loss - 1e-12 * (s.status == CONVERGED))
+        winner, vectors = final.job, unit(final.point)
     frames: list[np.ndarray] = []
     if path:  # walk the winner's way once more, alone, and watch it
-        again = replace(schedule, best=np.inf, angles={}, polished={})
-        shift = [job(winner.job)]
+        again = replace(schedule, best=np.inf, angles={}, polished={}, kept={})
+        shift = [job(winner)]
         solve(
             iter(shift),
             1,
             again,
             lambda points, _: frames.append(unit(points[0].reshape(problem.count, -1))),
         )
-    good = schedule.polished.get(winner.job, False)
+        if not np.array_equal(frames[-1], vectors):  # the best stage need not be the last
+            frames.append(vectors)
     return result(
         problem,
-        unit(winner.point),
-        schedule.angles[winner.job],
-        CONVERGED if good else SPENT,
+        vectors,
+        schedule.angles[winner],
+        CONVERGED if schedule.polished.get(winner, False) else SPENT,
         power or 1.0,
         np.stack(frames) if frames else None,
     )

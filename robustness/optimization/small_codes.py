@@ -187,12 +187,20 @@ def _shaken(problem: Problem, codes: list[_Code], seed: int, turn: int, number: 
 
 
 def _holes(problem: Problem, vectors: np.ndarray, seed: int, turn: int) -> np.ndarray:
-    """The places (_HOLES, dim) farthest from all vectors, of many tried at random."""
+    """The middles (_HOLES, dim) of the widest holes, of many places tried at random.
+
+    Of places closer together than half the smallest angle only the widest counts: they are one hole.
+    """
     key = draws.key(seed, "holes", problem.count, problem.dim)[None]
     tried = unit(np.asarray(draws.normal(key, turn, (_TRIED, problem.dim)), "float64")[0])
     near = tried @ np.concatenate([vectors, problem.fixed]).T
     nearest = np.max(np.abs(near) if problem.antipodal else near, axis=1)
-    return tried[np.argsort(nearest, kind="stable")[:_HOLES]]
+    same = math.cos(0.5 * math.radians(smallest(problem, vectors)))
+    middles: list[np.ndarray] = []
+    for place in tried[np.argsort(nearest, kind="stable")]:
+        if len(middles) < _HOLES and all(place @ middle < same for middle in middles):
+            middles.append(place)
+    return np.stack([middles[i % len(middles)] for i in range(_HOLES)])
 
 
 def _differing(codes: list[_Code]) -> list[_Code]:

@@ -9,9 +9,10 @@ from keras import ops
 
 from robustness import gradients
 from robustness.errors import SettingError
-from robustness.optimization import packing, parting
+from robustness.optimization import packing, parting, small_codes
 from robustness.optimization.bounds import best_bound
 from robustness.optimization.choosing import choose
+from robustness.optimization.codes import posed, starts, turned
 from robustness.optimization.parting import part
 from robustness.optimization.spreading import LOSSES, spread
 
@@ -72,6 +73,7 @@ def test_simplex_and_orthoplex_in_32_dimensions(count, cosine):
 @pytest.mark.parametrize(
     ("count", "energy"),
     [
+        (2, 0.5),
         (5, 6.474691495),
         (11, 40.596450508),
         (12, 49.165253058),
@@ -88,6 +90,29 @@ def test_thomson_energies(count, energy):
     check(found, count, 3)
     assert found.energy == pytest.approx(energy, abs=1e-9 * energy + 5e-10)
     assert found.converged
+
+
+def test_the_thomson_energy_that_random_starts_miss():
+    found = spread(78, 3, power=1)
+    assert found.energy == pytest.approx(2662.046474566, abs=1e-8)
+    assert found.converged
+
+
+@pytest.mark.parametrize(("count", "dim", "order"), [(14, 3, 3), (13, 5, 3), (15, 4, 3)])
+def test_every_third_start_is_left_alone_by_a_turn(count, dim, order):
+    problem = posed(count, dim, None, False)
+    begin = starts(problem, 0, None, 3)
+    made = turned(problem, begin)
+    np.testing.assert_array_equal(made[:2], begin[:2])
+    np.testing.assert_allclose(np.linalg.norm(made, axis=2), 1.0)
+    angle, turn = 2 * math.pi / order, np.eye(dim)
+    for first in range(0, dim - 2, 2):
+        turn[first : first + 2, first : first + 2] = [
+            [math.cos(angle), -math.sin(angle)],
+            [math.sin(angle), math.cos(angle)],
+        ]
+    met = np.max(made[2] @ turn @ made[2].T, axis=1)  # each vector is turned into another, or stays
+    assert np.min(met) > 1 - 1e-4
 
 
 @pytest.mark.parametrize(("loss", "least"), [("variance", 17.9), ("force", 17.9), ("angle", 15.0)])
@@ -140,6 +165,13 @@ def test_a_warm_start_and_the_seed():
     assert warm.path.shape[1:] == (5, 4)
     apart = spread(4, 3, start=np.ones((4, 3)), restarts=1)  # all the same: must be parted
     assert apart.cosine == pytest.approx(-1 / 3, abs=1e-6)
+
+
+def test_the_best_stage_of_a_large_code_is_kept():
+    """Multipliers of points that have not settled lead astray; what was better before counts."""
+    found = spread(60, 12, restarts=1, steps=10, path=True)
+    assert found.angle == pytest.approx(found.history.max(), abs=1e-9)
+    np.testing.assert_array_equal(found.path[-1], found.vectors)
 
 
 def test_a_warm_start_is_never_made_worse():
@@ -195,6 +227,13 @@ def test_parting_leaves_the_fixed_ones_alone():
 
     found = part([begin], around, pole)[0]
     assert found.optimal and found.largest == pytest.approx(-0.5, abs=1e-11)
+
+
+def test_the_widest_holes_of_a_cube_are_its_faces():
+    cube = np.array([[a, b, c] for a in (1, -1) for b in (1, -1) for c in (1, -1)]) / math.sqrt(3)
+    holes = small_codes._holes(posed(8, 3, None, False), cube, seed=0, turn=0)
+    faces = {(int(np.argmax(np.abs(x))), x[np.argmax(np.abs(x))] > 0) for x in holes[:6]}
+    assert len(faces) == 6 and np.min(np.max(np.abs(holes[:6]), axis=1)) > 0.99
 
 
 def test_bounds():
