@@ -255,7 +255,7 @@ def plot_spread(
         panel.frame()
         panel.curve([0, steps], [bound, bound], INK, 1.0)
         right, line = panel.at(steps, bound)
-        canvas.text(right, line - 2, f"bound {bound:.3f}°", anchor="rs", size=11, colour=QUIET)
+        canvas.text(right, line - 5, f"bound {bound:.3f}°", anchor="rs", size=11, colour=QUIET)
         panel.curve(range(frame + 1), smallest[: frame + 1], SERIES[0])
         panel.dots([frame], [smallest[frame]], SERIES[0], 3.2)
         return canvas.finish()

@@ -67,7 +67,8 @@ def by_parting(
     """
     size, count, swept = problem.pairs.size, problem.count, steps or _SWEPT
     bound = best_bound(count + len(problem.fixed), problem.dim, antipodal=problem.antipodal)
-    most = int(np.clip(4000 // (count * (problem.dim - 1)), 4, 16))
+    # Of large codes fewer: a linear program takes time with the square of its numbers.
+    most = int(np.clip(200_000 // (count * (problem.dim - 1)) ** 2, 4, 16))
     usual = 8 if bound.exact else int(np.clip(_SWEEPING // size, 16, max(16, count**2)))
     number = restarts or usual
     rough = EXACT if bound.exact else _ROUGH
@@ -187,20 +188,12 @@ def _shaken(problem: Problem, codes: list[_Code], seed: int, turn: int, number: 
 
 
 def _holes(problem: Problem, vectors: np.ndarray, seed: int, turn: int) -> np.ndarray:
-    """The middles (_HOLES, dim) of the widest holes, of many places tried at random.
-
-    Of places closer together than half the smallest angle only the widest counts: they are one hole.
-    """
+    """The places (_HOLES, dim) farthest from all vectors, of many tried at random."""
     key = draws.key(seed, "holes", problem.count, problem.dim)[None]
     tried = unit(np.asarray(draws.normal(key, turn, (_TRIED, problem.dim)), "float64")[0])
     near = tried @ np.concatenate([vectors, problem.fixed]).T
     nearest = np.max(np.abs(near) if problem.antipodal else near, axis=1)
-    same = math.cos(0.5 * math.radians(smallest(problem, vectors)))
-    middles: list[np.ndarray] = []
-    for place in tried[np.argsort(nearest, kind="stable")]:
-        if len(middles) < _HOLES and all(place @ middle < same for middle in middles):
-            middles.append(place)
-    return np.stack([middles[i % len(middles)] for i in range(_HOLES)])
+    return tried[np.argsort(nearest, kind="stable")[:_HOLES]]
 
 
 def _differing(codes: list[_Code]) -> list[_Code]:

@@ -9,7 +9,7 @@ from keras import ops
 
 from robustness import gradients
 from robustness.errors import SettingError
-from robustness.optimization import packing, parting, small_codes
+from robustness.optimization import packing, parting
 from robustness.optimization.bounds import best_bound
 from robustness.optimization.choosing import choose
 from robustness.optimization.codes import posed, starts, turned
@@ -227,13 +227,6 @@ def test_parting_leaves_the_fixed_ones_alone():
 
     found = part([begin], around, pole)[0]
     assert found.optimal and found.largest == pytest.approx(-0.5, abs=1e-11)
-
-
-def test_the_widest_holes_of_a_cube_are_its_faces():
-    cube = np.array([[a, b, c] for a in (1, -1) for b in (1, -1) for c in (1, -1)]) / math.sqrt(3)
-    holes = small_codes._holes(posed(8, 3, None, False), cube, seed=0, turn=0)
-    faces = {(int(np.argmax(np.abs(x))), x[np.argmax(np.abs(x))] > 0) for x in holes[:6]}
-    assert len(faces) == 6 and np.min(np.max(np.abs(holes[:6]), axis=1)) > 0.99
 
 
 def test_bounds():
