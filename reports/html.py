@@ -29,7 +29,7 @@ from reports.writing import replace, target_of
 from robustness.store import Run
 
 NAME = "report.html"
-MOST_FATES = 500
+MOST_FATES = 200
 """Most images in the table of the worst case."""
 FILES = ".files"
 """Ending of the folder beside a page for the pictures that do not fit into it."""

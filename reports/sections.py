@@ -284,7 +284,8 @@ def matrix(
 ) -> dict[str, Any] | None:
     """From which class to which: a matrix for a few classes; for more the commonest pairs.
 
-    With `diagonal` a class can stay what it is, and the pairs are those where it did not.
+    With `diagonal` a class can stay what it is, and the pairs are those where it did not. `wide` says
+    that the matrix needs a line of its own.
     """
     if not pairs:
         return None
@@ -304,6 +305,7 @@ def matrix(
     return {
         "names": names,
         "rows": rows if fits else None,
+        "wide": fits and (len(names) > 4 or sum(map(len, names)) > 24),
         "diagonal": diagonal,
         "pairs": [(pair, charts.meter(pair.count / top, "bar accent")) for pair in listed[:12]],
         "more": max(0, len(listed) - 12),
