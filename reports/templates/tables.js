@@ -19,7 +19,10 @@
     // A group's heading stays on top of its rows.
     const bodies = [...table.tBodies].map((body) => [body, [...body.rows].filter((row) => !row.classList.contains("group"))]);
     const numeric = (i) => bodies.some(([, rows]) => rows.some((row) => typeof value(row.cells[i]) === "number"));
+    // A link to a section or to a case changes the address, not the order.
+    let now = 0;
     const order = (column) => {
+      now = column;
       const i = Math.abs(column) - 1, sign = Math.sign(column);
       for (const [body, rows] of bodies) {
         const keyed = rows.map((row, place) => ({ row, place, key: column ? value(row.cells[i]) : null }));
@@ -47,15 +50,15 @@
       button.addEventListener("click", () => {
         // Numbers the largest first, names from A; then the other way round; then as it was.
         const column = i + 1, turns = numeric(i) ? [-column, column, 0] : [column, -column, 0];
-        const next = turns[(turns.indexOf(state()) + 1) % 3];
+        const next = turns[(turns.indexOf(now) + 1) % 3];
         const found = asked();
         if (next) found.set(name, String(next)); else found.delete(name);
         history.replaceState(null, "", `#${found.toString() || "cases="}`);
         order(next);
       });
     });
-    const follow = () => order(state());
-    if (state()) follow();
+    const follow = () => { if (asked().has(name)) order(state()); };
+    follow();
     addEventListener("hashchange", follow);
   }
 })();

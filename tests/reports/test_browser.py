@@ -241,6 +241,13 @@ def test_tables_sort_by_keys_and_the_address_keeps_their_order(cases: Browser, r
     cases.until(READY)
     assert column(cases, "attacks", 0) == names
     assert cases.run("document.getElementById('f-sort').value") == "smallest"
+    # A link elsewhere leaves the order alone, and the next click goes on from it.
+    cases.click("nav a[href='#checks']")
+    cases.until("location.hash === '#checks'")
+    assert column(cases, "attacks", 0) == names
+    cases.click(head("attacks", 0))
+    assert [n.split()[0] for n in column(cases, "attacks", 0)] == ["bim", "pgd"]
+    assert cases.run(f"{TABLE.format('attacks')}.querySelector('[aria-sort]')") is None
     # An order alone is no case to go to, and a broken one breaks nothing.
     for broken in (
         "#by-attacks=-1",
