@@ -98,7 +98,8 @@ def _threat(summary: Summary) -> Iterable[Row]:
     yield Row("Domain", "8-bit pictures at the size the model takes")
     yield Row("A flip is", "a right answer that turns wrong for the saved PNG, read back from disk")
     for attack in attacks:
-        paper = f" {attack['paper']}." if attack.get("paper") else ""
+        paper = str(attack.get("paper") or "none")
+        paper = "" if paper.startswith("none") else f" {paper}."
         said = ", ".join(words.settings(attack.get("parameters") or {})) or "no parameters"
         yield Row(f"Attack {attack.get('name', '')}", f"{said}.{paper}")
 

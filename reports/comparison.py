@@ -6,41 +6,19 @@ exact test asks how likely so uneven a split of them is if neither model were be
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from reports import metrics, words
+from reports import words
 from reports.metrics import FLIPPED, MISCLASSIFIED, ROBUST, UNREADABLE
+from reports.sides import Side, expect_same_images, expect_same_threat, few, ladder, resized, side
 from reports.summary import section
-from robustness.errors import RunError, SettingError
-from robustness.store import Run
+from robustness.errors import SettingError
 
 ROBUST_ACCURACY = "robust accuracy"
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the two runs. `status` is the worst case by epsilon and image; `digests` those of the
-    pixels, by image, None where only a report is left of a run.
-    """
-
-    source: str
-    manifest: Mapping[str, Any]
-    attacks: tuple[str, ...]
-    names: Mapping[str, str]
-    labels: Mapping[str, str | None]
-    digests: Mapping[str, str] | None
-    status: Mapping[float, Mapping[str, str]]
-
-    @property
-    def title(self) -> str:
-        """The folder, and the model in it."""
-        model = str(section(self.manifest, "model").get("name") or "a model")
-        return f"{words.shorten(self.source)} ({words.shorten(model)})"
 
 
 @dataclass(frozen=True)
@@ -170,70 +148,14 @@ def compare(a: str | Path, b: str | Path) -> Comparison:
     return compared(side(Path(a)), side(Path(b)))
 
 
-def side(path: Path) -> Side:
-    """One side of a comparison, from a run folder or a `report.json`."""
-    return _from_json(path) if path.is_file() else _from_run(path)
-
-
-def _from_run(path: Path) -> Side:
-    with Run.open(path) as run:
-        manifest, images, outcomes = run.manifest, run.images(), run.outcomes()
-    names = tuple(str(n) for n in manifest.get("class_names") or ())
-    worst = metrics.worst_case(outcomes)
-    return Side(
-        source=path.name,
-        manifest=manifest,
-        attacks=tuple(dict.fromkeys(outcomes["attack"])),
-        names=dict(zip(images["key"], images["name"], strict=True)),
-        labels={
-            key: None if label is None or label != label else words.class_name(names, label)  # noqa: PLR0124
-            for key, label in zip(images["key"], images["label"], strict=True)
-        },
-        digests=dict(zip(images["key"], images["digest"], strict=True)),
-        status={
-            float(str(epsilon)): dict(zip(rows["image"], rows["status"], strict=True))
-            for epsilon, rows in worst.groupby("epsilon")
-        },
-    )
-
-
-def _from_json(path: Path) -> Side:
-    try:
-        whole = json.loads(path.read_text(encoding="utf-8"))
-        plain = whole["summary"] if isinstance(whole.get("summary"), dict) else whole
-        results = plain["results"]
-        epsilons = [float(rate["epsilon"]) for rate in plain["worst"]]
-        return Side(
-            source=path.name,
-            manifest=plain["manifest"],
-            attacks=tuple(plain["attacks"]),
-            names={r["key"]: r["name"] for r in results},
-            labels={r["key"]: r["label"] for r in results},
-            digests=None,
-            status={e: {r["key"]: _status_at(r, e) for r in results} for e in epsilons},
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(
-            f"{path} cannot be compared ({error!r}); expected a run folder or its report.json."
-        ) from None
-
-
-def _status_at(result: Mapping[str, Any], epsilon: float) -> str:
-    """The fate of an image at an epsilon, from that at the largest one."""
-    smallest = result["smallest_epsilon"]
-    if smallest is not None:
-        return FLIPPED if smallest <= epsilon else ROBUST
-    return str(result["status"])
-
-
 def compared(a: Side, b: Side) -> Comparison:
     """The comparison of two sides; SettingError if they cannot be."""
-    _expect_same_images(a, b)
-    _expect_same_threat(a, b)
+    expect_same_images(a, b)
+    expect_same_threat(a, b)
     epsilons = sorted(set(a.status) & set(b.status))
     if not epsilons:
         raise SettingError(
-            f"The runs have no epsilon in common ({_ladder(a)} in A, {_ladder(b)} in B); expected "
+            f"The runs have no epsilon in common ({ladder(a)} in A, {ladder(b)} in B); expected "
             "at least one."
         )
     pairings = [p for p in [_clean(a, b, epsilons[0])] if p]
@@ -318,58 +240,6 @@ def _pairing(what: str, epsilon: float | None, pairs: Counter[tuple[bool, bool]]
     )
 
 
-def _expect_same_images(a: Side, b: Side) -> None:
-    only_a, only_b = sorted(set(a.names) - set(b.names)), sorted(set(b.names) - set(a.names))
-    if only_a or only_b:
-        sides = [
-            f"{len(some):,} only in {where} ({_some(some)})"
-            for some, where in ((only_a, "A"), (only_b, "B"))
-            if some
-        ]
-        raise SettingError(
-            f"The runs audited different images: {', '.join(sides)}. Expected the same ones; audit "
-            "both models on the same images, with the same seed and limit."
-        )
-    unlike = sorted(key for key in a.names if a.labels[key] != b.labels[key])
-    if unlike:
-        raise SettingError(
-            f"The runs audited different images: {len(unlike):,} have another label ({_some(unlike)}). "
-            "Expected the same images with the same labels."
-        )
-    if _resized(a, b):
-        return
-    other = _other_pixels(a, b)
-    if other:
-        raise SettingError(
-            f"The runs audited different images: {other}. Expected the same pictures under the "
-            "same names."
-        )
-
-
-def _resized(a: Side, b: Side) -> bool:
-    """Whether the models take other sizes: then their pixels differ, though the files may not."""
-    sizes = [section(s.manifest, "model").get("input_shape") for s in (a, b)]
-    return sizes[0] != sizes[1]
-
-
-def _other_pixels(a: Side, b: Side) -> str:
-    if a.digests is None or b.digests is None:
-        hashes = [section(s.manifest, "data").get("sha256") for s in (a, b)]
-        return "" if hashes[0] == hashes[1] is not None else "their pixels have another hash"
-    other = sorted(key for key in a.digests if a.digests[key] != b.digests[key])
-    return f"{len(other):,} have other pixels ({_some(other)})" if other else ""
-
-
-def _expect_same_threat(a: Side, b: Side) -> None:
-    for name in ("norm", "goal"):
-        first, second = (section(s.manifest, "config").get(name) for s in (a, b))
-        if first != second:
-            raise SettingError(
-                f"The runs have another {name} ({first} in A, {second} in B), so their budgets do "
-                "not compare. Expected the same threat."
-            )
-
-
 def _notes(a: Side, b: Side) -> list[str]:
     said = []
     weights = [section(s.manifest, "model").get("weights_sha256") for s in (a, b)]
@@ -377,13 +247,13 @@ def _notes(a: Side, b: Side) -> list[str]:
         said.append("Both runs audited the same weights.")
     if set(a.attacks) != set(b.attacks):
         said.append(
-            f"The attacks differ ({_some(a.attacks)} in A, {_some(b.attacks)} in B): a difference "
+            f"The attacks differ ({few(a.attacks)} in A, {few(b.attacks)} in B): a difference "
             "may be theirs rather than the models'."
         )
     seeds = [section(s.manifest, "config").get("seed") for s in (a, b)]
     if seeds[0] != seeds[1]:
         said.append(f"The seeds differ ({seeds[0]} in A, {seeds[1]} in B).")
-    if _resized(a, b):
+    if resized(a, b):
         said.append(
             "The models take pictures of other sizes, so images are matched by name, not by pixels."
         )
@@ -391,12 +261,3 @@ def _notes(a: Side, b: Side) -> list[str]:
         if not one.manifest.get("finished"):
             said.append(f"Run {where} is not finished.")
     return said
-
-
-def _ladder(one: Side) -> str:
-    return ", ".join(f"{e:g}" for e in sorted(one.status)) or "none"
-
-
-def _some(names: Any, most: int = 3) -> str:
-    shown = [words.shorten(str(name)) for name in list(names)[:most]]
-    return ", ".join(shown) + (", ..." if len(names) > most else "")

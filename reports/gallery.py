@@ -85,6 +85,7 @@ def gallery(run: ReadableRun, summary: Summary, spill: Spill | None = None) -> d
         "names": [words.visible(name) for name in names],
         "attacks": [words.visible(name) for name in summary.attacks],
         "statuses": list(STATUSES),
+        "fates": [words.FATES.get(status, status) for status in STATUSES],
         "fields": list(FIELDS),
         "images": [
             [

@@ -2,7 +2,7 @@
 
 Text of users and models reaches the page only through Jinja's autoescape or, in the case browser, as
 text nodes, every hidden character of it shown by `words.visible`; pictures only as data URIs. The one
-style sheet and the one script are known to the page's content security policy by their hashes.
+style sheet and the scripts are known to the page's content security policy by their hashes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from reports import cards, charts, masthead, sections, words
 from reports.exhibits import exhibit
+from reports.explanations import explained
 from reports.gallery import Spill, gallery
 from reports.gate import verdict_of
 from reports.pages import environment, hashed, ours
@@ -28,6 +29,8 @@ from reports.writing import replace, target_of
 from robustness.store import Run
 
 NAME = "report.html"
+MOST_FATES = 200
+"""Most images in the table of the worst case."""
 FILES = ".files"
 """Ending of the folder beside a page for the pictures that do not fit into it."""
 
@@ -55,7 +58,7 @@ def render(run: ReadableRun, spill: Spill | None = None, folder: str = "") -> st
     summary = summarise(run)
     exhibits = [exhibit(run, case, summary.class_names) for case in summary.cases]
     shown = gallery(run, summary, spill)
-    style, script = ours("report.css"), ours("browser.js")
+    style, tables, script = ours("report.css"), ours("tables.js"), ours("browser.js")
     has_cases = bool(shown["cases"])
     ruling = masthead.verdict(summary, verdict_of(summary))
     template = _environment().get_template("report.html.j2")
@@ -63,8 +66,9 @@ def render(run: ReadableRun, spill: Spill | None = None, folder: str = "") -> st
         s=summary,
         style=Markup(style),  # noqa: S704  our own file
         script=Markup(script),  # noqa: S704  our own file
+        tables=Markup(tables),  # noqa: S704  our own file
         gallery=_data(shown | {"folder": folder if shown["files"] else ""}) if has_cases else None,
-        policy=_policy(style, script if has_cases else "", beside=bool(shown["files"])),
+        policy=_policy(style, [tables] + [script] * has_cases, beside=bool(shown["files"])),
         exhibits=exhibits,
         verdict=ruling,
         findings=sections.found(summary),
@@ -79,6 +83,8 @@ def render(run: ReadableRun, spill: Spill | None = None, folder: str = "") -> st
         baselines=sections.baselines(summary),
         images=sections.images(summary),
         by_class=sections.classes(summary),
+        fates=sections.fates(summary),
+        most_fates=MOST_FATES,
         matrix=sections.matrix(summary.pairs, summary.class_names),
         rows=sections.rate_rows(summary),
         confidences=sections.confidences(summary),
@@ -100,7 +106,20 @@ def _environment() -> Environment:
         signed=words.signed,
         together=words.together,
         interval=charts.interval,
+        explained=explained,
+        visible=words.visible,
+        fate=lambda status: words.FATES.get(status, status),
+        coded=_coded,
     )
+
+
+def _coded(text: str) -> Markup:
+    """Our own prose, what stands in backticks as code."""
+    parts = text.split("`")
+    marks = [
+        Markup("<code>{}</code>") if place % 2 else Markup("{}") for place in range(len(parts))
+    ]
+    return Markup("").join(mark.format(part) for mark, part in zip(marks, parts, strict=True))
 
 
 def _data(value: Any) -> Markup:
@@ -111,14 +130,14 @@ def _data(value: Any) -> Markup:
     return Markup(text)  # noqa: S704  no character of markup is left in it
 
 
-def _policy(style: str, script: str, *, beside: bool) -> str:
-    """Nothing may load but the pictures in the file, our style, our script, the files beside it.
+def _policy(style: str, scripts: list[str], *, beside: bool) -> str:
+    """Nothing may load but the pictures in the file, our style, our scripts, the files beside it.
 
     Frames are allowed only where there are such files. "file:" is said besides 'self', since not
     every browser takes the files beside a page that was opened from disk for its own.
     """
     rules = ["default-src 'none'", "img-src data:", f"style-src {hashed(style)}"]
-    rules += [f"script-src {hashed(script)}"] * bool(script)
+    rules += [f"script-src {' '.join(map(hashed, scripts))}"]
     rules += ["frame-src 'self' file:"] * beside
     return "; ".join([*rules, "base-uri 'none'", "form-action 'none'"])
 

@@ -19,7 +19,7 @@ SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def sarif(summary: Summary, verdict: Verdict) -> str:
-    """The findings as a log with one run. Each stands at the model's file, or else at the run's."""
+    """The findings as a log with one run; see `_uri` for where they stand."""
     found = findings(summary)
     rules = list(dict.fromkeys(one.weakness.rule for one in found))
     tool = section(summary.manifest, "tool")
@@ -88,9 +88,14 @@ def _result(summary: Summary, one: Finding, rules: list[str]) -> dict[str, Any]:
 
 
 def _uri(summary: Summary) -> str:
-    """The model's file without its folders, which may be private; else the run's manifest."""
-    name = PurePath(str(section(summary.manifest, "model").get("file") or "run.json")).name
-    return quote(words.visible(name) or "run.json")
+    """What a reader finds in the repository: the configuration, which holds the gate; else the model's file.
+
+    Folders outside are left out, which may be private. Where there is neither, the run's manifest.
+    """
+    named = section(summary.manifest, "origin").get("configuration")
+    path = PurePath(str(named or section(summary.manifest, "model").get("file") or "run.json"))
+    inside = named and not path.is_absolute() and ".." not in path.parts
+    return quote(words.visible(path.as_posix() if inside else path.name) or "run.json")
 
 
 def _plain(text: str) -> str:

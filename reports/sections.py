@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -177,6 +178,16 @@ def images(summary: Summary) -> dict[str, Any] | None:
     }
 
 
+def fates(summary: Summary) -> list[breakdown.ImageResult]:
+    """Every image, those that fall soonest and to most attacks first, then those that hold."""
+
+    def weakness(one: breakdown.ImageResult) -> tuple[float, int, bool]:
+        far = math.inf if one.smallest_epsilon is None else one.smallest_epsilon
+        return (far, -len(one.attacks), one.status != "robust")
+
+    return sorted(summary.results, key=weakness) if summary.worst else []
+
+
 def classes(summary: Summary) -> list[Any]:
     """What happened to each class at the largest epsilon, the weakest first."""
     last = [c for c in summary.classes if c.epsilon == summary.epsilon]
@@ -184,7 +195,7 @@ def classes(summary: Summary) -> list[Any]:
     def weakness(one: Any) -> tuple[float, str]:
         return (-(one.tally.flip_rate.share or 0.0), one.name)
 
-    return sorted(last, key=weakness)[:20]
+    return sorted(last, key=weakness)
 
 
 def clean(summary: Summary) -> dict[str, Any] | None:
@@ -273,7 +284,8 @@ def matrix(
 ) -> dict[str, Any] | None:
     """From which class to which: a matrix for a few classes; for more the commonest pairs.
 
-    With `diagonal` a class can stay what it is, and the pairs are those where it did not.
+    With `diagonal` a class can stay what it is, and the pairs are those where it did not. `wide` says
+    that the matrix needs a line of its own.
     """
     if not pairs:
         return None
@@ -293,6 +305,7 @@ def matrix(
     return {
         "names": names,
         "rows": rows if fits else None,
+        "wide": fits and (len(names) > 4 or sum(map(len, names)) > 24),
         "diagonal": diagonal,
         "pairs": [(pair, charts.meter(pair.count / top, "bar accent")) for pair in listed[:12]],
         "more": max(0, len(listed) - 12),

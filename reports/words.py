@@ -17,6 +17,14 @@ STATUSES = {
     "misclassified": "wrong before, not attacked",
     "unreadable": "unreadable",
 }
+FATES = {
+    "flipped": "flipped",
+    "robust": "held",
+    "failed": "undecided",
+    "misclassified": "wrong before",
+    "unreadable": "unreadable",
+}
+"""The same where there is little room."""
 NORM_NAMES = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0", "free": "no norm"}
 
 

@@ -83,8 +83,8 @@ def audit(
     all_steps: take every step, and report the flip of the last point rather than the first flip.
     cascade: each attack sees only what still stands after those before it; None: if an ensemble is
         among them.
-    evidence: "flips" keeps the pictures that flipped and their originals, "all" the originals of all
-        others too, "none" none, a number those of the first so many images.
+    evidence: "flips" keeps the pictures that flipped and the originals of all that were attacked,
+        "all" those of images wrong before too, "none" none, a number those of the first so many images.
     batch_size: rows that advance together; from the memory there is if not given.
     run: the run folder; a temporary one if not given. With `resume`, go on with the run in it.
     command, origin: how this was called, for the report.

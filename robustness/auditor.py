@@ -275,7 +275,8 @@ class Auditor:
         """The rows of one image, its pictures saved first."""
         written: list[ImageRow | OutcomeRow] = []
         kept = self.plan.keeps(row.position)
-        if kept and any(r.flip for r in rungs):
+        if kept and row.png is None:
+            # Of one that held, too: a reader of the report wants to see what it was that held.
             original = self.store.save_png(to_png(subject.pixels))
             written.append(replace(row, png=original))
         for rung in rungs:

@@ -224,7 +224,7 @@ def _of_the_cascade(claims: Claims) -> Iterator[Fault]:
 def _kept(claims: Claims, image: ImageRow) -> bool:
     """Whether the run keeps the pictures of an image."""
     evidence = str(claims.manifest["config"].get("evidence", "flips"))
-    return image.position < int(evidence) if evidence.isdigit() else evidence == "flips"
+    return image.position < int(evidence) if evidence.isdigit() else evidence in ("flips", "all")
 
 
 def _data_digest(images: Iterable[ImageRow]) -> str:

@@ -105,6 +105,7 @@ class _Bench:
 
     def __init__(self, rows: Rows, judge: Judge, epsilons: Sequence[float], steps: int) -> None:
         self._rows, self._judge, self._epsilons, self._steps = rows, judge, epsilons, steps
+        self.direct = judge.judges(rows.classifier)
         self.running: dict[int, _Try] = {}
         self.queue: deque[_Try] = deque()
 
@@ -135,6 +136,14 @@ class _Bench:
         for job in jobs.values():
             job.judged += 1
         return list(zip(self._judge(suspects), finite.tolist(), strict=True))
+
+    def in_float(self, points: Any, jobs: dict[int, _Try]) -> dict[int, bool]:
+        """Whether these rows of `points` flip the target as they are, before they become files."""
+        if not jobs:
+            return {}
+        rows = ops.convert_to_numpy(ops.take(points, list(jobs), axis=0))
+        labels = [job.climb.subject.label for job in jobs.values()]
+        return dict(zip(jobs, self._judge.in_float(rows, labels), strict=True))
 
     def pay(self, job: _Try) -> None:
         """Charge the passes of a try to its image."""
@@ -211,13 +220,19 @@ class Climbing:
             return
         radii = [self._threat.epsilons[job.rung] for job in jobs.values()]
         verdicts = self._bench.judged(state, points, jobs, radii)
-        for job, (flip, fine) in zip(jobs.values(), verdicts, strict=True):
+        held: dict[int, _Try] = {}
+        for (place, job), (flip, fine) in zip(jobs.items(), verdicts, strict=True):
             if not fine:
                 job.broken = _broken(job)
             elif flip is not None:
                 job.flip, job.found = flip, job.steps - late
-            elif late:
+            elif late and self._bench.direct:
                 job.climb.floated = True
+            elif (late or self._spent(job)) and job.flip is None:
+                held[place] = job
+        # No look has seen a last point, and of a surrogate's flips none says anything of the target.
+        for place, flips in self._bench.in_float(points, held).items():
+            held[place].climb.floated |= flips
 
     def _next(self, job: _Try) -> bool:
         """Whether the row is finished; if so, what is next for its image is arranged."""
@@ -275,10 +290,12 @@ class Approaching:
     def leave(self, state: State, places: Sequence[int], jobs: Sequence[_Try]) -> list[bool]:
         best = {k: ops.convert_to_numpy(state["best"][k]) for k in ("distance", "step")}
         held = dict(zip(places, jobs, strict=True))
+        near = {p: j for p, j in held.items() if np.isfinite(best["distance"][p])}
+        asked = {} if self._bench.direct else self._bench.in_float(state["best"]["point"], near)
         for place, job in held.items():
             job.found = int(best["step"][place])
-            job.climb.near = min(job.climb.near, float(best["distance"][place]))
-        near = {p: j for p, j in held.items() if np.isfinite(best["distance"][p])}
+            if asked.get(place, True):
+                job.climb.near = min(job.climb.near, float(best["distance"][place]))
         self._narrow(state, near, {p: float(best["distance"][p]) for p in near})
         missed = {p: j for p, j in held.items() if p not in near}
         self._expect_finite(state, missed)

@@ -95,6 +95,24 @@ class Judge:
             verdicts += map(self._verdict, some, files, pictures, rows)
         return verdicts
 
+    def judges(self, classifier: Classifier) -> bool:
+        """Whether `classifier` is the one that is judged by."""
+        return classifier is self._classifier
+
+    def in_float(self, points: np.ndarray, labels: Sequence[int]) -> list[bool]:
+        """Whether each float picture (n, height, width, channels) reaches the goal as it is.
+
+        False for whole counts, whose file the model has been asked about.
+        """
+        aims = self._threat.goal.aims(np.asarray(labels))
+        between = (points != np.round(points)).any(axis=(1, 2, 3))
+        found = np.zeros(len(points), bool)
+        if between.any():
+            rows = self._classifier.probabilities(points[between])
+            reached = self._threat.goal.reached(rows.argmax(axis=1), aims[between])
+            found[between] = reached & np.isfinite(rows).all(axis=1)
+        return found.tolist()
+
     def _verdict(
         self, suspect: Suspect, data: bytes, picture: np.ndarray, row: np.ndarray
     ) -> Flip | None:

@@ -17,11 +17,11 @@ EVIDENCE = ("all", "flips", "none")
 class Plan:
     """The part of an audit that a resumed run must share. SettingError if it cannot be run.
 
-    `evidence` is "flips" (the pictures that flipped stay on disk, with their originals), "all" (and the
-    originals of all others), "none", or a number (those of the first so many images). In a `cascade`
-    each attack sees only what still stands. `replaced` says, a sentence each, what was run in place of
-    what was asked for. `channels` are the images'; `surrogate` is the hash of the weights of the model
-    that the attacks look at, None for the target itself.
+    `evidence` is "flips" (the pictures that flipped stay on disk, and the originals of all that were
+    attacked), "all" (and the originals of those that were wrong before), "none", or a number (those of
+    the first so many images). In a `cascade` each attack sees only what still stands. `replaced` says, a
+    sentence each, what was run in place of what was asked for. `channels` are the images'; `surrogate` is
+    the hash of the weights of the model that the attacks look at, None for the target itself.
     """
 
     attacks: tuple[Attack, ...]
@@ -71,7 +71,7 @@ class Plan:
 
     @property
     def keeps_all(self) -> bool:
-        """Whether the originals of images that never flip stay on disk as well."""
+        """Whether the originals of images that are never attacked stay on disk as well."""
         return self.evidence == "all"
 
     def config(self, class_names: Sequence[str]) -> dict[str, Any]:

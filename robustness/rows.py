@@ -55,7 +55,7 @@ class Rows:
         self, classifier: Classifier, attack: Attack, threat: Threat, *, slots: int, seed: int
     ) -> None:
         attack.expect_norm(threat.norm)
-        self._classifier, self._attack, self._threat = classifier, attack, threat
+        self.classifier, self._attack, self._threat = classifier, attack, threat
         self._seed, self.slots = seed, slots
         # Rows that enter, or are snapped, at a time: of small rows many.
         self._chunk = min(slots, max(TOGETHER, slots // 4))
@@ -95,7 +95,7 @@ class Rows:
         )
 
     def _look(self, task: Task) -> Look:
-        return Look(self._classifier.logits, task, self._attack.loss, self._attack.knowledge)
+        return Look(self.classifier.logits, task, self._attack.loss, self._attack.knowledge)
 
     def _read_rows(self, state: State) -> Any:
         """The fingerprint of what the model answers in the next step."""

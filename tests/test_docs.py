@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
@@ -201,13 +203,26 @@ def test_the_workflow_of_the_docs_uses_options_there_are():
 
 
 def test_every_diagnostic_has_its_section():
+    from reports.explanations import explained
+    from robustness.cli.audit import audit
     from robustness.diagnostics import TITLES
 
+    attacks = {entry.name for entry in entry_points(group="robustness.attacks")}
+    options = inspect.signature(audit).parameters
     text = (ROOT / "docs" / "diagnostics.md").read_text()
     sections = dict(re.findall(r"^### (\w\d\d) (.+)$", text, re.MULTILINE))
     assert sections == TITLES
-    for body in re.split(r"^### ", text, flags=re.MULTILINE)[1:]:
-        assert len(body.split()) > 15, body
+    # The page says word for word what the docs say.
+    for name, body in re.findall(
+        r"^### (\w\d\d) [^\n]+\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL
+    ):
+        said = explained(name)
+        assert said is not None
+        assert " ".join(body.split()) == f"{said.rule} **What to do:** {said.do}"
+        for word in re.findall(r"`([a-z]+)`", said.do):
+            assert word in {*attacks, "margin", "restarts", "head"}, word
+        for option in re.findall(r"--([a-z-]+)", said.do):
+            assert option.replace("-", "_") in options, option
 
 
 def test_links_lead_somewhere():

@@ -36,9 +36,7 @@
     const tail = Math.floor(most / 2) - 1;
     return `${all.slice(0, most - tail - 1).join("")}…${all.slice(-tail).join("")}`;
   };
-  const STATUS = {
-    flipped: "flipped", robust: "held", failed: "undecided", misclassified: "wrong before", unreadable: "unreadable",
-  };
+  const STATUS = Object.fromEntries(D.statuses.map((status, i) => [status, D.fates[i]]));
   const className = (n) => (n === null || n === undefined ? "unknown" : D.names[n] ?? `class ${n}`);
 
   // --- rows ------------------------------------------------------------------------------------
@@ -70,8 +68,9 @@
   };
   const read = () => {
     const text = location.hash.slice(1);
-    if (!text.includes("=")) return false;
     const found = new URLSearchParams(text);
+    // What else is there are the orders of tables.
+    if (!text.includes("=") || ![...found.keys()].some((key) => Object.hasOwn(START, key) || key === "cases")) return false;
     for (const key of Object.keys(START)) state[key] = found.get(key) ?? START[key];
     state.case = Math.min(cases.length - 1, Math.max(0, Math.trunc(Number(state.case)) || 0));
     if (!Object.hasOwn(SORTS, state.sort)) state.sort = START.sort;
@@ -82,6 +81,8 @@
     clearTimeout(writing);
     writing = setTimeout(() => {
       const found = new URLSearchParams();
+      const orders = location.hash.includes("=") ? [...new URLSearchParams(location.hash.slice(1))] : [];
+      for (const [key, value] of orders) if (key.startsWith("by-")) found.set(key, value);
       for (const [key, value] of Object.entries(state)) if (String(value) !== String(START[key])) found.set(key, value);
       const text = found.toString();
       if (text || location.hash.includes("=")) history.replaceState(null, "", `#${text || "cases="}`);
@@ -475,7 +476,7 @@
     if (one.status !== "flipped" && one.original >= 0) alone(one.original, mine, `The original, which the model takes for ${className(one.before)}`);
     if (one.reason) return problem(one.reason);
     if (one.status === "misclassified") return problem(`The model took it for ${className(one.before)}, not ${className(one.label)}, before anything was changed. It was not attacked and counts nowhere as a flip.`);
-    if (one.status !== "flipped") return problem(`No attack step within ${number(one.epsilon)} flipped it${one.passes ? ` in ${number(one.passes)} passes` : ""}.${one.original < 0 ? " The run keeps pictures of flips only." : ""}`);
+    if (one.status !== "flipped") return problem(`No attack step within ${number(one.epsilon)} flipped it${one.passes ? ` in ${number(one.passes)} passes` : ""}.${one.original < 0 ? " The run kept no picture of it." : ""}`);
     if (one.flip < 0 || one.original < 0) return problem("The run kept no pictures of this flip.");
     steps(one);
     try {

@@ -277,7 +277,7 @@ def perform(
                 run=folder,
                 resume=resume,
                 command=command or shlex.join(["robustness", *sys.argv[1:]]),
-                origin={"options": options},
+                origin={"options": options, "configuration": str(where) if where else None},
                 thorough=bool(options.get("thorough")),
                 declared_accuracy=options.get("accuracy"),
                 gate=options.get("gate"),

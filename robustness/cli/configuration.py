@@ -109,8 +109,8 @@ def _run(table: Section, options: dict[str, Any]) -> None:
     evidence = table.value("evidence", None)
     if evidence is not None:
         whole = isinstance(evidence, int) and not isinstance(evidence, bool) and evidence >= 0
-        if evidence not in ("flips", "none") and not whole:
-            raise table.wrong("evidence", "'flips', 'none', or a number of images")
+        if evidence not in ("all", "flips", "none") and not whole:
+            raise table.wrong("evidence", "'all', 'flips', 'none', or a number of images")
         options["evidence"] = str(evidence)
     table.close()
 

@@ -184,7 +184,7 @@ class Browser:
         self, key: str, *, shift: bool = False, kinds: tuple[str, ...] = ("keyDown", "keyUp")
     ) -> None:
         """A key pressed and let go."""
-        text = {"text": key} if len(key) == 1 else {}
+        text = {"text": key} if len(key) == 1 else {"text": "\r"} if key == "Enter" else {}
         for kind in kinds:
             self.call(
                 "Input.dispatchKeyEvent",

@@ -183,6 +183,93 @@ def test_sorting(cases: Browser, order: str, field: str, rising: bool) -> None:
     assert values == sorted(values, reverse=not rising)
 
 
+TABLE = "document.querySelector('table[data-sorts={}]')"
+
+
+def column(page: Browser, name: str, at: int) -> list[str]:
+    """What a column of a table shows, top to bottom."""
+    rows = f"[...{TABLE.format(name)}.tBodies].flatMap(b => [...b.rows])"
+    return page.run(f"{rows}.filter(r => !r.matches('.group')).map(r => r.cells[{at}].innerText)")
+
+
+def head(name: str, at: int) -> str:
+    return f"table[data-sorts={name}] thead th:nth-child({at + 1}) .sort"
+
+
+@pytest.mark.parametrize("name", ["attacks", "classes", "images", "rates"])
+def test_every_heading_of_a_table_sorts_it(cases: Browser, name: str) -> None:
+    """Down or up by what the cells stand for; then as it was; told to those who hear the page."""
+    cases.run("document.querySelector('.fates').open = true")
+    heads = cases.run(f"[...{TABLE.format(name)}.tHead.rows[0].cells].map(c => c.innerText)")
+    marked = f"[...{TABLE.format(name)}.querySelectorAll('th[aria-sort]')]"
+    sorted_by = f"{marked}.map(t => [t.cellIndex, t.ariaSort])"
+    for at in [i for i, text in enumerate(heads) if text]:
+        before = column(cases, name, at)
+        ways = set()
+        for _ in range(2):
+            cases.click(head(name, at))
+            ((place, way),) = cases.run(sorted_by)
+            assert place == at
+            keys = cases.run(
+                f"[...{TABLE.format(name)}.tBodies].map(b => [...b.rows].filter(r => !r.matches('.group'))"
+                f".map(r => r.cells[{at}].dataset.v ?? r.cells[{at}].textContent.trim().toLowerCase()))"
+            )
+            for group in keys:
+                known = [k for k in group if k not in ("", "–")]
+                assert group == known + [k for k in group if k in ("", "–")]
+                values = [float(k) if re.fullmatch(r"-?[\d.e-]+", k) else k for k in known]
+                assert values == sorted(values, reverse=way == "descending")
+            assert sorted(column(cases, name, at)) == sorted(before)
+            ways.add(way)
+        assert ways == {"ascending", "descending"}
+        cases.click(head(name, at))
+        assert cases.run(sorted_by) == []
+        assert column(cases, name, at) == before
+
+
+def test_tables_sort_by_keys_and_the_address_keeps_their_order(cases: Browser, run: Path) -> None:
+    cases.run(f"document.querySelector('{head('attacks', 0)}').focus()")
+    cases.key("Enter")
+    cases.key("Enter")
+    names = column(cases, "attacks", 0)
+    assert [n.split()[0] for n in names] == ["pgd", "bim"]
+    cases.choose("#f-sort", "smallest")
+    fragment = cases.until("location.hash.includes('sort=smallest') && location.hash")
+    assert "by-attacks=-1" in fragment
+    seen = cases.requests.copy()
+    cases.open(run / "report.html", fragment)
+    cases.until(READY)
+    assert column(cases, "attacks", 0) == names
+    assert cases.run("document.getElementById('f-sort').value") == "smallest"
+    # A link elsewhere leaves the order alone, and the next click goes on from it.
+    cases.click("nav a[href='#checks']")
+    cases.until("location.hash === '#checks'")
+    assert column(cases, "attacks", 0) == names
+    cases.click(head("attacks", 0))
+    assert [n.split()[0] for n in column(cases, "attacks", 0)] == ["bim", "pgd"]
+    assert cases.run(f"{TABLE.format('attacks')}.querySelector('[aria-sort]')") is None
+    # An order alone is no case to go to, and a broken one breaks nothing.
+    for broken in (
+        "#by-attacks=-1",
+        "#by-attacks=99",
+        "#by-attacks=4",
+        "#by-attacks=x&by-nothing=1",
+    ):
+        cases.open(run / "report.html", broken)
+        cases.until(READY)
+        assert cases.run("scrollY") == 0
+    cases.requests[:] = seen
+
+
+def test_an_image_of_the_worst_case_leads_to_its_cases(cases: Browser) -> None:
+    cases.run("document.querySelector('.fates').open = true")
+    cases.click(".fates tbody tr:first-child a")
+    name = cases.run("document.querySelector('.fates tbody tr a').textContent")
+    cases.until(f"document.getElementById('f-name').value === {json.dumps(name)}")
+    assert cases.run("document.getElementById('cases-count').textContent") == "2 of 44 cases"
+    cases.until(f"document.getElementById('case-file').textContent === {json.dumps(name)}")
+
+
 def test_the_address_holds_the_state(cases: Browser, run: Path) -> None:
     cases.click("#f-status [data-status=flipped]")
     cases.choose("#f-sort", "smallest")
@@ -240,7 +327,7 @@ def test_the_measures_beside_the_pictures_are_those_below(cases: Browser) -> Non
 def test_a_case_that_held_shows_the_picture_that_was_kept(cases: Browser) -> None:
     cases.click("#f-status [data-status=robust]")
     said = cases.until("document.getElementById('case-problem').textContent")
-    assert "No attack step within 4 flipped it" in said and "flips only" not in said
+    assert "No attack step within 4 flipped it" in said and "no picture" not in said
     row = current_after(cases)
     source = cases.until("document.querySelector('#case-only img')?.src")
     assert source == f"data:image/png;base64,{row['before']}"
@@ -536,7 +623,7 @@ def test_hostile_names_do_nothing(page: Browser, folder: Folder) -> None:
         page.key("j")
         page.run("new Promise(r => setTimeout(r, 60))")
     assert page.run("window.hit") == 0
-    assert page.run("document.querySelectorAll('script').length") == 2
+    assert page.run("document.querySelectorAll('script').length") == 3
     assert page.run("document.querySelectorAll('img[src=x], svg[onload], b b').length") == 0
     assert page.errors == []
     assert page.requests == [path.resolve().as_uri()]

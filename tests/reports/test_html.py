@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import importlib.resources
 import io
 import json
@@ -19,15 +20,15 @@ import pytest
 from PIL import Image
 
 from reports import write_html
+from reports.explanations import explained
 from reports.html import render
 from robustness.errors import RunError
 from tests.reports.folder import Folder
 from tests.reports.test_summary import OldRun
 
-SCRIPT = (
-    importlib.resources.files("reports")
-    .joinpath("templates/browser.js")
-    .read_text(encoding="utf-8")
+TABLES, SCRIPT = (
+    importlib.resources.files("reports").joinpath(f"templates/{name}").read_text(encoding="utf-8")
+    for name in ("tables.js", "browser.js")
 )
 VOID = {"meta", "img", "link", "br", "input", "hr"}
 
@@ -79,10 +80,11 @@ def assert_harmless(page: Page) -> None:
     known = {"iframe", "object", "embed", "link", "base", "form", "foreignobject"}
     assert not {tag for tag, _ in page.tags} & known
     scripts = page.all("script")
-    assert scripts in ([], [{"type": "application/json", "id": "gallery"}, {}])
-    if scripts:
-        assert page.scripts[1] == SCRIPT
-        json.loads(page.scripts[0])
+    assert scripts in ([{}], [{}, {"type": "application/json", "id": "gallery"}, {}])
+    assert page.scripts[0] == TABLES
+    if len(scripts) > 1:
+        assert page.scripts[2] == SCRIPT
+        json.loads(page.scripts[1])
     for tag, attributes in page.tags:
         for name, value in attributes.items():
             assert not name.startswith("on"), (tag, name)
@@ -93,7 +95,7 @@ def assert_harmless(page: Page) -> None:
                 assert re.fullmatch(r"data:image/png;base64,[A-Za-z0-9+/]+=*", value)
             if name == "href":
                 cases = r"#status=flipped&epsilon=[0-9.]+(&attack=[0-9]+)?"
-                assert re.fullmatch(rf"#[a-z]+|{cases}", value or "")
+                assert re.fullmatch(rf"#[a-z]+|{cases}|#name=[A-Za-z0-9_.~%/-]+", value or "")
 
 
 def test_hostile_names_are_text(hostile: Path) -> None:
@@ -130,10 +132,12 @@ def test_nothing_is_requested_and_the_policy_forbids_it(mixed: Path) -> None:
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == "'none'"
     assert rules["img-src"] == "data:"
-    scripts = re.findall(r"<script[^>]*>(.*?)</script>", text, re.DOTALL)
-    allowed = base64.b64encode(hashlib.sha256(scripts[-1].encode()).digest()).decode()
-    assert rules["script-src"] == f"'sha256-{allowed}'"
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document.write|eval\(", scripts[-1])
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    assert len(digests) == 2
+    assert rules["script-src"].split() == [f"'sha256-{digest}'" for digest in digests]
+    for script in scripts:
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document.write|eval\(", script)
     assert "frame-src" not in rules
     # The browser hashes the text between the tags: the rule must be of exactly that.
     (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
@@ -337,6 +341,38 @@ def test_what_is_quiet_is_folded_and_what_is_not_stands_open(folder: Folder) -> 
     for said in ("warn 2.", "fail 3.", "note 2.", "warning 3."):
         assert said in checks
         assert said not in inside
+
+
+def test_each_diagnostic_carries_its_explanation(folder: Folder) -> None:
+    """Rule, evidence and remedy stand in the page itself; the remedy unasked where it is needed."""
+    folder.manifest["diagnostics"] = [
+        {
+            "id": "D04",
+            "title": "T",
+            "status": "warn",
+            "sentence": "S.",
+            "evidence": {"share": 0.25},
+        },
+        {"id": "D18", "title": "T", "status": "ok", "sentence": "S."},
+        {"id": "X99", "title": "<b>", "status": "fail", "sentence": "Of a plug-in."},
+    ]
+    folder.manifest["preflight"] = [{"id": "P02-scaling", "severity": "ok", "sentence": "Fine."}]
+    folder.image("a")
+    folder.outcome("a", "robust")
+    text = write_html(folder.write()).read_text(encoding="utf-8")
+    checks = text[text.index('id="checks"') : text.index('id="limits"')]
+    lines = dict(zip(("X99", "D04", "D18", "P02"), checks.split("<li ")[1:], strict=True))
+    for name in ("D04", "D18", "P02"):
+        said = explained(name)
+        assert said is not None
+        shown = html.unescape(re.sub(r"</?code>", "`", lines[name]))
+        assert said.rule in shown
+        assert said.do in shown
+    assert lines["D04"].index("What to do") < lines["D04"].index("<details")
+    assert lines["D18"].index("<details") < lines["D18"].index("What to do")
+    assert "0.25" in lines["D04"]
+    assert "What to do" not in lines["X99"]
+    assert "<details" not in lines["X99"]
 
 
 def test_many_classes_become_pairs(folder: Folder) -> None:

@@ -409,6 +409,35 @@ def test_sarif_is_valid_against_the_official_schema(
         assert len(rule["properties"]["tags"]) <= 10
 
 
+@pytest.mark.parametrize(
+    ("configuration", "file", "uri"),
+    [
+        ("ci/audit.toml", "pets.keras", "ci/audit.toml"),
+        ("audit.toml", None, "audit.toml"),
+        ("/home/me/secret/audit.toml", None, "audit.toml"),
+        ("../me/audit.toml", None, "audit.toml"),
+        (None, "pets.keras", "pets.keras"),
+        (None, None, "run.json"),
+        (
+            "<img src=x>\n/a b.toml",
+            None,
+            "%3Cimg%20src%3Dx%3E%E2%9F%A8U%2B000A%E2%9F%A9/a%20b.toml",
+        ),
+    ],
+)
+def test_a_finding_stands_at_what_the_repository_holds(
+    folder: Folder, configuration: str | None, file: str | None, uri: str
+) -> None:
+    folder.manifest["origin"] = {"options": {}, "configuration": configuration}
+    folder.manifest["model"]["file"] = file
+    folder.image("a")
+    folder.outcome("a", "flipped")
+    found = json.loads(write("sarif", folder.write()).read_text())["runs"][0]["results"]
+    places = [r["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for r in found]
+    assert places
+    assert set(places) == {uri}
+
+
 def test_fingerprints_stay_and_differ(folder: Folder, tmp_path: Path) -> None:
     def prints(place: Folder, flips: int, name: str) -> set[str]:
         place.manifest["model"]["name"] = name

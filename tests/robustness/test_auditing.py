@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -121,6 +122,27 @@ def test_evidence_can_be_limited(material, tmp_path, evidence, kept):
         assert len(flips) > 3
         assert flips.png.notna().sum() <= kept
         assert flips.l2.notna().all()
+        assert sum(row.png is not None for row in run.image_rows()) <= kept
+
+
+def test_the_original_of_an_image_that_held_is_kept_and_of_one_never_attacked_is_not(
+    material, tmp_path
+):
+    classifier, images, labels = material
+    robustness.audit(
+        classifier, images, labels=labels, epsilons=[1], attacks=["bim"], run=tmp_path / "r"
+    )
+    with Run.open(tmp_path / "r") as run:
+        status = dict(zip(run.outcomes().image, run.outcomes().status, strict=True))
+        assert {"robust", "misclassified"} <= set(status.values())
+        for row in run.image_rows():
+            if status[row.key] == "misclassified":
+                assert row.png is None
+            else:
+                picture = from_png(run.png(row.png))
+                assert hashlib.sha256(picture.tobytes()).hexdigest() == row.digest
+                assert picture.tobytes() in {image.tobytes() for image in images}
+        assert not verify(run, classifier).faults
 
 
 def test_all_evidence_holds_every_picture_the_model_saw(material, tmp_path):

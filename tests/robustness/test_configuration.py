@@ -13,6 +13,7 @@ from robustness.cli import audit
 from robustness.cli.configuration import Configuration, load
 from robustness.cli.init import TEMPLATE
 from robustness.errors import SettingError
+from robustness.plan import EVIDENCE
 
 FULL = """
 [model]
@@ -130,7 +131,7 @@ def test_paths_are_looked_for_beside_the_file(tmp_path):
         ("[images]\nlimit = 2.5", "images.limit is 2.5"),
         ("[threat]\nnorm = 'linv'", r"threat.norm is 'linv'; .*did you mean 'linf'"),
         ("[threat]\nepsilons = [0.03]", r"threat.epsilons is \[0.03\]; .*below 1 count"),
-        ("[run]\nevidence = 'all'", "run.evidence is 'all'"),
+        ("[run]\nevidence = 'some'", "run.evidence is 'some'; .*'all', 'flips', 'none'"),
         ("[run]\nseed = true", "run.seed is True"),
         ("[run]\nreports = ['pfd']", "Unknown kind of report 'pfd'"),
         ("[[attacks]]\nsteps = 3", r"attacks\[0\].name is missing"),
@@ -147,6 +148,12 @@ def test_paths_are_looked_for_beside_the_file(tmp_path):
 def test_errors_name_the_key(tmp_path, text, said):
     with pytest.raises(SettingError, match=said):
         load(written(tmp_path, text))
+
+
+def test_evidence_takes_every_word_an_audit_takes(tmp_path):
+    for word in EVIDENCE:
+        found = load(written(tmp_path, f"[run]\nevidence = '{word}'"))
+        assert found.options["evidence"] == word
 
 
 def test_a_missing_file(tmp_path):

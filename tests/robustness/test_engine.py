@@ -17,7 +17,7 @@ from robustness.pictures import from_png
 from robustness.rows import Rows
 from robustness.threat import Threat
 from robustness.walks import Walk, replay
-from tests.robustness.helpers import small_cnn, subjects
+from tests.robustness.helpers import linear, small_cnn, subjects
 
 LADDER = (1.0, 2.0, 4.0, 8.0)
 
@@ -290,6 +290,43 @@ def test_the_judge_counts_nothing_over_budget_or_unflipped(case):
     assert good is not None
     assert tight is None
     assert same is None
+
+
+@pytest.mark.parametrize(
+    ("step_size", "edge", "floated", "flipped"),
+    [
+        (0.4, 100.2, True, False),  # 100.4 is beyond the edge, its file of 100 is not
+        (0.4, 100.9, False, False),
+        (0.6, 100.8, False, True),  # 100.6 is not, its file of 101 is
+        (1.0, 101.5, False, False),  # whole counts: the point is its file
+    ],
+)
+def test_a_last_point_that_flips_in_float_only_is_said_and_is_no_flip(
+    step_size, edge, floated, flipped
+):
+    """No look follows an attack's last step: who reaches the goal there does it unseen."""
+    size = 4 * 4 * 3
+    weights = np.stack([np.zeros(size), np.full(size, 1 / size)], axis=1)
+    classifier = linear(weights, np.array([0.0, -edge]), (4, 4, 3))
+    some = subjects(classifier, np.full((3, 4, 4, 3), 100, np.uint8))
+    for attack in (
+        BIM(steps=1, step_size=step_size),
+        PGD(steps=1, step_size=step_size, random_start=False, restarts=2),
+    ):
+        for rungs in run(classifier, attack, Threat((2,)), some).values():
+            assert rungs[0].floated == floated
+            assert (rungs[0].flip is not None) == flipped
+
+
+def test_the_judge_in_float_asks_the_model_of_what_is_no_file():
+    size = 4 * 4 * 3
+    weights = np.stack([np.zeros(size), np.full(size, 1 / size)], axis=1)
+    classifier = linear(weights, np.array([0.0, -100.5]), (4, 4, 3))
+    points = np.stack([np.full((4, 4, 3), x, np.float32) for x in (100.4, 100.6, 101.0)])
+    judge = Judge(classifier, Threat((2,)))
+    assert judge.in_float(points, [0, 0, 0]) == [False, True, False]
+    assert judge.in_float(points, [1, 1, 1]) == [True, False, False]
+    assert judge.in_float(points + np.nan, [0, 0, 0]) == [False, False, False]
 
 
 def test_distances_are_those_of_numpy():

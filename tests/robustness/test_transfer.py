@@ -48,6 +48,18 @@ def flips(target, images, threat, attack, **more):
     return found
 
 
+@pytest.mark.parametrize(
+    "attack", [PGD(steps=40, random_start=False, loss="margin"), DDN(steps=40)]
+)
+def test_what_flips_the_surrogate_in_float_is_no_float_flip_of_the_target(attack):
+    """The two models look at things apart: every image flips one and stays where it was for the other."""
+    target, surrogate, images = pair(0.0)
+    found = flips(target, images, Threat((40.0,), NORMS["l2"]), attack, surrogate=surrogate)
+    held = [rung for rung in found.values() if rung.flip is None]
+    assert held
+    assert not any(rung.floated for rung in held)
+
+
 def test_it_works_as_far_as_the_models_agree():
     """Along the surrogate's normal the target's margin falls by the cosine of the two."""
     for cosine, epsilon in ((0.9, 40.0), (0.0, 40.0)):
