@@ -17,7 +17,7 @@ from robustness.settings import setting
 
 GRIDS = 1, 2, 4, 8
 """Coarse pictures are tried first: a network calls all fine noise the same."""
-MEMORY = 0.9
+MEMORY = 0.95
 """What is left of earlier probes from one round to the next: the boundary bends."""
 PATIENCE = 10
 """Steps in which a picture of another class is looked for."""
@@ -43,7 +43,7 @@ class HopSkipJump(Attack):
 
     steps: int = setting(1000, "number of steps", low=1, high=1_000_000)
     points: int = setting(5, "queries a step", low=2, high=1000)
-    starts: int = setting(2, "classes whose boundary is tried", low=1, high=100)
+    starts: int = setting(3, "classes whose boundary is tried", low=1, high=100)
     initial_probes: int = setting(100, "probes of the first normal", low=2, high=100_000)
     probe: float = setting(0.02, "least size of a probe, in counts a component", low=1e-3, high=10)
 
@@ -67,31 +67,7 @@ class HopSkipJump(Attack):
         for number, phase in enumerate(PHASES):
             changed = phase.after(self, task, state, points, seen)
             after = after | held(state["phase"] != number, after, changed)
-        return after if self.starts == 1 else after | self._relay(task, after)
-
-    def _relay(self, task: Task, state: State) -> State:
-        """At the end of a trial: another class's boundary is tried, or the nearest gone on with."""
-        trial, seeks = state["trial"], state["phase"] == SEEK
-        ends = task.step + 1 >= (trial + 1) * max(self.steps // (2 * self.starts), 1)
-        vain = ops.logical_and(seeks, ops.logical_and(trial > 0, state["sought"] >= PATIENCE))
-        over = ops.logical_and(trial < self.starts, ops.logical_or(ends, vain))
-        here = {name: state[name] for name in _untried(task)}
-        kept = {name: state[f"kept.{name}"] for name in here}
-        kept = held(_far(task, here) >= _far(task, kept), kept, here)
-        last = ops.logical_or(vain, trial + 1 >= self.starts)
-        found = ops.where(_far(task, kept) < FAR, PROBE, SEEK)
-        after = held(last, kept | {"phase": found, "asked": 0 * kept["asked"]}, _untried(task))
-        which = ops.arange(self.starts)[None] == trial[:, None]
-        return held(
-            ops.logical_not(over),
-            state,
-            {
-                **after,
-                **{f"kept.{name}": value for name, value in kept.items()},
-                "trial": ops.where(last, self.starts, trial + 1),
-                "tried": ops.where(which, state["label"][:, None], state["tried"]),
-            },
-        )
+        return after if self.starts == 1 else after | _relay(self, task, after)
 
     def grain(self, task: Task, state: State) -> Any:
         """Size of a probe in root mean squares of counts, (rows,)."""
@@ -110,6 +86,31 @@ def _untried(task: Task) -> State:
     felt = {"weight": zero, "hits": zero, "hit_sum": 0 * image, "sum": 0 * image}
     counts = dict.fromkeys(("phase", "round", "tries", "sought", "probed", "label"), whole)
     return search | felt | counts | {"point": image, "flip": image, "normal": 0 * image}
+
+
+def _relay(attack: HopSkipJump, task: Task, state: State) -> State:
+    """At the end of a trial: another class's boundary is tried, or the nearest gone on with."""
+    trial, seeks = state["trial"], state["phase"] == SEEK
+    ends = task.step + 1 >= (trial + 1) * max(attack.steps // (2 * attack.starts), 1)
+    vain = ops.logical_and(seeks, ops.logical_and(trial > 0, state["sought"] >= PATIENCE))
+    over = ops.logical_and(trial < attack.starts, ops.logical_or(ends, vain))
+    here = {name: state[name] for name in _untried(task)}
+    kept = {name: state[f"kept.{name}"] for name in here}
+    kept = held(_far(task, here) >= _far(task, kept), kept, here)
+    last = ops.logical_or(vain, trial + 1 >= attack.starts)
+    found = ops.where(_far(task, kept) < FAR, PROBE, SEEK)
+    after = held(last, kept | {"phase": found, "asked": 0 * kept["asked"]}, _untried(task))
+    which = ops.arange(attack.starts)[None] == trial[:, None]
+    return held(
+        ops.logical_not(over),
+        state,
+        {
+            **after,
+            **{f"kept.{name}": value for name, value in kept.items()},
+            "trial": ops.where(last, attack.starts, trial + 1),
+            "tried": ops.where(which, state["label"][:, None], state["tried"]),
+        },
+    )
 
 
 def _far(task: Task, search: State) -> Any:

@@ -27,5 +27,5 @@ def test_every_recipe_is_held_to_the_contract():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-def test_hopskipjump_is_held_to_all_of_it_at_its_five_thousand_queries(seed):
-    assert all(check.holds for check in check_attack(HopSkipJump(), seed=seed))
+def test_hopskipjump_is_held_to_all_of_it_within_five_thousand_queries(seed):
+    assert all(check.holds for check in check_attack(HopSkipJump(steps=500, points=10), seed=seed))
