@@ -42,7 +42,9 @@ class FewPixel(Attack):
     def init(self, task: Task) -> State:
         height, width, channels = task.images.shape[1:]
         shape = (self.population, self.pixels)
-        places = draws.uniform(task.keys, 2, (*shape, 2)) * np.array([height, width], "float32")
+        places = draws.uniform(task.keys, 2, (*shape, 2)) * ops.convert_to_tensor(
+            [float(height), float(width)]
+        )
         colours = 128 + 127 * draws.normal(task.keys, 3, (*shape, channels))
         born = _inside(ops.concatenate([places, colours], axis=-1), task)
         # Parents of no merit: the first children are this first generation itself.

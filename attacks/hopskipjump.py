@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from keras import ops
 
 from attacks.starts import held
-from robustness.attack import Attack, Knowledge, Look, State, Task
-from robustness.lanes import alone
+from robustness.attack import Attack, Knowledge, Look, Seen, State, Task
 from robustness.settings import setting
 
 GRIDS = 1, 2, 4, 8
 """Coarse pictures are tried first: a network calls all fine noise the same."""
+MEMORY = 0.95
+"""What is left of earlier probes from one round to the next: the boundary bends."""
+PATIENCE = 10
+"""Steps in which a picture of another class is looked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +30,9 @@ class HopSkipJump(Attack):
     Chen et al. 2020, arXiv:1904.02144, alg. 2. A row is in one of four phases: it seeks any picture
     that flips, narrows down the boundary on the way to the image, probes its normal, jumps. Each phase
     asks `points` queries a step: narrowing splits into that many parts and one, jumps are tried
-    with that many halvings. Probes are never so small that float32 loses them, as the paper's would
-    be in pictures of many pixels (a component moves by dist / d^1.5).
+    with that many halvings. Three things are not the paper's: probes are orthogonal to one another, and
+    count in later rounds too; of `starts` in different classes, which share the first half of
+    the steps, the nearest goes on; and no probe is so small that float32 would lose it.
     """
 
     name: ClassVar[str] = "hopskipjump"
@@ -39,6 +43,7 @@ class HopSkipJump(Attack):
 
     steps: int = setting(1000, "number of steps", low=1, high=1_000_000)
     points: int = setting(5, "queries a step", low=2, high=1000)
+    starts: int = setting(3, "classes whose boundary is tried", low=1, high=100)
     initial_probes: int = setting(100, "probes of the first normal", low=2, high=100_000)
     probe: float = setting(0.02, "least size of a probe, in counts a component", low=1e-3, high=10)
 
@@ -47,25 +52,22 @@ class HopSkipJump(Attack):
         return self.points
 
     def init(self, task: Task) -> State:
-        zero, image = 0 * task.epsilon, task.images
-        search = {"low": zero, "high": zero + 1.0, "length": zero, "asked": zero, "hits": zero}
-        pictures = {"point": image, "flip": image, "hit_sum": 0 * image, "sum": 0 * image}
-        whole = 0 * task.restart
-        return search | pictures | {"phase": whole, "round": whole, "tries": whole}
+        tried = ops.repeat(0 * task.restart[:, None] - 1, self.starts, axis=1)
+        kept = {f"kept.{name}": value for name, value in _untried(task).items()}
+        return _untried(task) | kept | {"trial": 0 * task.restart, "tried": tried}
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        noise = task.normal((self.points, *task.images.shape[1:]))
+        noise = task.uniform((self.points, *task.images.shape[1:]))
         points = task.images[:, None]
         for number, phase in enumerate(PHASES):
             now = ops.reshape(state["phase"] == number, (-1, 1, 1, 1, 1))
             points = ops.where(now, phase.points(self, task, state, noise), points)
         points = task.clip(points)
-        hit = look(points).hit
-        after = state
+        seen, after = look(points), state
         for number, phase in enumerate(PHASES):
-            changed = phase.after(self, task, state, points, hit)
+            changed = phase.after(self, task, state, points, seen)
             after = after | held(state["phase"] != number, after, changed)
-        return after
+        return after if self.starts == 1 else after | _relay(self, task, after)
 
     def grain(self, task: Task, state: State) -> Any:
         """Size of a probe in root mean squares of counts, (rows,)."""
@@ -74,6 +76,47 @@ class HopSkipJump(Attack):
 
 
 SEEK, NARROW, PROBE, JUMP = range(4)
+FAR = 1e30
+
+
+def _untried(task: Task) -> State:
+    """A search that has not begun."""
+    zero, image, whole = 0 * task.epsilon, task.images, 0 * task.restart
+    search = {"low": zero, "high": zero + 1.0, "length": zero, "asked": zero}
+    felt = {"weight": zero, "hits": zero, "hit_sum": 0 * image, "sum": 0 * image}
+    counts = dict.fromkeys(("phase", "round", "tries", "sought", "probed", "label"), whole)
+    return search | felt | counts | {"point": image, "flip": image, "normal": 0 * image}
+
+
+def _relay(attack: HopSkipJump, task: Task, state: State) -> State:
+    """At the end of a trial: another class's boundary is tried, or the nearest gone on with."""
+    trial, seeks = state["trial"], state["phase"] == SEEK
+    ends = task.step + 1 >= (trial + 1) * max(attack.steps // (2 * attack.starts), 1)
+    vain = ops.logical_and(seeks, ops.logical_and(trial > 0, state["sought"] >= PATIENCE))
+    over = ops.logical_and(trial < attack.starts, ops.logical_or(ends, vain))
+    here = {name: state[name] for name in _untried(task)}
+    kept = {name: state[f"kept.{name}"] for name in here}
+    kept = held(_far(task, here) >= _far(task, kept), kept, here)
+    last = ops.logical_or(vain, trial + 1 >= attack.starts)
+    found = ops.where(_far(task, kept) < FAR, PROBE, SEEK)
+    after = held(last, kept | {"phase": found, "asked": 0 * kept["asked"]}, _untried(task))
+    which = ops.arange(attack.starts)[None] == trial[:, None]
+    return held(
+        ops.logical_not(over),
+        state,
+        {
+            **after,
+            **{f"kept.{name}": value for name, value in kept.items()},
+            "trial": ops.where(last, attack.starts, trial + 1),
+            "tried": ops.where(which, state["label"][:, None], state["tried"]),
+        },
+    )
+
+
+def _far(task: Task, search: State) -> Any:
+    """How far the boundary is that was found, (rows,); FAR where none was."""
+    far = task.distance(search["point"])
+    return ops.where(far > 0, far, FAR)
 
 
 class Phase(ABC):
@@ -81,21 +124,22 @@ class Phase(ABC):
 
     @abstractmethod
     def points(self, attack: HopSkipJump, task: Task, state: State, noise: Any) -> Any:
-        """The queries (rows, k, h, w, c); `noise` is standard normal, of that shape."""
+        """The queries (rows, k, h, w, c); `noise` is uniform in 0..1, of that shape."""
 
     @abstractmethod
-    def after(self, attack: HopSkipJump, task: Task, state: State, points: Any, hit: Any) -> State:
+    def after(
+        self, attack: HopSkipJump, task: Task, state: State, points: Any, seen: Seen
+    ) -> State:
         """What of the state changes."""
 
 
 class Seek(Phase):
-    """Random pictures, from one colour to fine noise, until one reaches the goal."""
+    """Random pictures, from one colour to fine noise, until one is of a class that was not tried."""
 
     def points(self, attack: HopSkipJump, task: Task, state: State, noise: Any) -> Any:
-        level = 127.5 * (1 + alone(ops.erf, noise * 0.5**0.5))
         found = []
         for number in range(attack.points):
-            picture = level[:, number]
+            picture = 255 * noise[:, number]
             if number < len(GRIDS):
                 for axis in (1, 2):
                     side = picture.shape[axis]
@@ -104,10 +148,13 @@ class Seek(Phase):
             found.append(picture)
         return ops.stack(found, axis=1)
 
-    def after(self, attack: HopSkipJump, task: Task, state: State, points: Any, hit: Any) -> State:
-        any_hit, picture = _first(points, hit)
-        return {
-            "flip": ops.where(task.per_row(any_hit), picture, state["flip"]),
+    def after(
+        self, attack: HopSkipJump, task: Task, state: State, points: Any, seen: Seen
+    ) -> State:
+        old = ops.any(seen.label[:, :, None] == state["tried"][:, None], axis=2)
+        any_hit, flipped = _first(points, ops.logical_and(seen.hit, ops.logical_not(old)), seen)
+        return held(ops.logical_not(any_hit), state, flipped) | {
+            "sought": state["sought"] + 1,
             "phase": ops.where(any_hit, NARROW, state["phase"]),
         }
 
@@ -116,11 +163,14 @@ class Narrow(Phase):
     """On the way from the image to the flip, down to where pictures begin to flip."""
 
     def points(self, attack: HopSkipJump, task: Task, state: State, noise: Any) -> Any:
-        parts = np.arange(1, attack.points + 1, dtype="float32") / (attack.points + 1)
+        parts = ops.arange(1, attack.points + 1, dtype="float32") / (attack.points + 1)
         shares = state["low"][:, None] + (state["high"] - state["low"])[:, None] * parts
         return _between(task, state["flip"], shares)
 
-    def after(self, attack: HopSkipJump, task: Task, state: State, points: Any, hit: Any) -> State:
+    def after(
+        self, attack: HopSkipJump, task: Task, state: State, points: Any, seen: Seen
+    ) -> State:
+        hit = seen.hit
         parts = attack.points + 1
         first = ops.cast(ops.argmax(ops.cast(hit, "int32"), axis=1), "float32")
         first = ops.where(ops.any(hit, axis=1), first, float(attack.points))
@@ -137,38 +187,58 @@ class Narrow(Phase):
             "high": high,
             "point": ops.where(task.per_row(ready), point, state["point"]),
             "phase": ops.where(ready, PROBE, NARROW),
-        } | _unasked(state)
+            "asked": 0 * state["asked"],
+        }
 
 
 class Probe(Phase):
-    """Points around the boundary: their mean, weighted by what they are, is its normal."""
+    """Points around the boundary: their mean, weighted by what they are, is its normal.
 
-    def _far(self, attack: HopSkipJump, task: Task, state: State) -> Any:
-        length = attack.grain(task, state) * math.sqrt(math.prod(task.images.shape[1:]))
-        return ops.reshape(length, (-1, 1, 1, 1, 1))
+    The ways are rows of a Hadamard matrix, whose columns get random signs, others whenever all rows were
+    used: orthogonal to one another, they tell in as many probes nearly three times as much as independent
+    ones where a picture has fewer components than there are probes.
+    """
+
+    def _length(self, attack: HopSkipJump, task: Task, state: State) -> Any:
+        return ops.reshape(attack.grain(task, state), (-1, 1, 1, 1, 1))
 
     def points(self, attack: HopSkipJump, task: Task, state: State, noise: Any) -> Any:
-        drawn = DRAWS[task.norm.name](noise)
-        size = ops.sqrt(ops.sum(drawn * drawn, axis=(2, 3, 4), keepdims=True))
-        return state["point"][:, None] + self._far(attack, task, state) * drawn / size
+        shape = tuple(task.images.shape[1:])
+        size = math.prod(shape)
+        rows = 1 << (size - 1).bit_length()
+        number = state["probed"][:, None] % rows + ops.arange(attack.points, dtype="int32")
+        bits = ops.bitwise_and(number[:, :, None], ops.arange(size, dtype="int32"))
+        for shift in (16, 8, 4, 2, 1):
+            bits = ops.bitwise_xor(bits, ops.bitwise_right_shift(bits, shift))
+        ways = ops.reshape(1 - 2 * ops.bitwise_and(bits, 1), (-1, attack.points, *shape))
+        again = replace(task, step=state["probed"] // rows).uniform(shape, 1)
+        signs = ops.where(again < 0.5, -1.0, 1.0)[:, None]
+        length = self._length(attack, task, state)
+        return state["point"][:, None] + length * signs * ops.cast(ways, "float32")
 
-    def after(self, attack: HopSkipJump, task: Task, state: State, points: Any, hit: Any) -> State:
-        way = (points - state["point"][:, None]) / self._far(attack, task, state)
-        sign = 2 * ops.cast(hit, "float32") - 1
+    def after(
+        self, attack: HopSkipJump, task: Task, state: State, points: Any, seen: Seen
+    ) -> State:
+        way = (points - state["point"][:, None]) / self._length(attack, task, state)
+        sign = 2 * ops.cast(seen.hit, "float32") - 1
         hit_sum = state["hit_sum"] + ops.einsum("nk,nkhwc->nhwc", sign, way)
         total = state["sum"] + ops.sum(way, axis=1)
-        asked, hits = state["asked"] + attack.points, state["hits"] + ops.sum(sign, axis=1)
+        weight, hits = state["weight"] + attack.points, state["hits"] + ops.sum(sign, axis=1)
         round_number = ops.cast(state["round"], "float32") + 1
+        asked = state["asked"] + attack.points
         enough = asked >= attack.initial_probes * ops.sqrt(round_number)
-        mean = task.per_row(hits / asked)
+        mean = task.per_row(hits / weight)
         # The mean answer is taken off, which steadies the estimate; where all agree it is all there is.
         normal = ops.where(ops.abs(mean) > 0.999, mean * total, hit_sum - mean * total)
+        left = ops.where(enough, MEMORY, 1.0)
         return {
-            # From here on the sum is the direction of the jump.
-            "sum": ops.where(task.per_row(enough), task.norm.steepest(normal), total),
-            "hit_sum": hit_sum,
+            "normal": task.norm.steepest(normal),
+            "hit_sum": task.per_row(left) * hit_sum,
+            "sum": task.per_row(left) * total,
+            "weight": left * weight,
+            "hits": left * hits,
             "asked": asked,
-            "hits": hits,
+            "probed": state["probed"] + attack.points,
             "length": task.distance(state["point"]) / ops.sqrt(round_number),
             "tries": 0 * state["tries"],
             "phase": ops.where(enough, JUMP, PROBE),
@@ -179,19 +249,23 @@ class Jump(Phase):
     """Along the normal, as far as it stays on the other side; then back to narrowing."""
 
     def points(self, attack: HopSkipJump, task: Task, state: State, noise: Any) -> Any:
-        halved = 0.5 ** np.arange(attack.points, dtype="float32")
+        halved = ops.convert_to_tensor(0.5 ** np.arange(attack.points, dtype="float32"))
         lengths = ops.reshape(state["length"][:, None] * halved, (-1, attack.points, 1, 1, 1))
-        return state["point"][:, None] + lengths * state["sum"][:, None]
+        return state["point"][:, None] + lengths * state["normal"][:, None]
 
-    def after(self, attack: HopSkipJump, task: Task, state: State, points: Any, hit: Any) -> State:
-        any_hit, picture = _first(points, hit)
+    def after(
+        self, attack: HopSkipJump, task: Task, state: State, points: Any, seen: Seen
+    ) -> State:
+        any_hit, flipped = _first(points, seen.hit, seen)
         tries = state["tries"] + 1
-        # In vain: the normal was wrong, and is felt again.
+        # In vain: the normal was wrong, and is felt again, by fresh probes alone.
         vain = ops.logical_and(ops.logical_not(any_hit), tries >= 3)
         over = ops.cast(ops.logical_or(any_hit, vain), "int32")
         zero = 0 * state["low"]
-        return held(ops.logical_not(vain), state, _unasked(state)) | {
-            "flip": ops.where(task.per_row(any_hit), picture, state["flip"]),
+        felt = {name: state[name] for name in ("hit_sum", "sum", "weight", "hits", "asked")}
+        return {
+            **held(ops.logical_not(any_hit), state, flipped),
+            **held(ops.logical_not(vain), felt, {name: 0 * value for name, value in felt.items()}),
             "low": zero,
             "high": zero + 1.0,
             "length": state["length"] * 0.5**attack.points,
@@ -204,16 +278,12 @@ class Jump(Phase):
 PHASES: tuple[Phase, ...] = (Seek(), Narrow(), Probe(), Jump())
 
 
-def _first(points: Any, hit: Any) -> tuple[Any, Any]:
-    """Whether any of the points (rows, k, h, w, c) reached the goal, and the first that did."""
+def _first(points: Any, hit: Any, seen: Seen) -> tuple[Any, State]:
+    """Whether any of the points (rows, k, h, w, c) is a hit, and the first that is, with its class."""
     chosen = ops.argmax(ops.cast(hit, "int32"), axis=1)
     picture = ops.take_along_axis(points, chosen[:, None, None, None, None], axis=1)[:, 0]
-    return ops.any(hit, axis=1), picture
-
-
-def _unasked(state: State) -> State:
-    """Before the first probe."""
-    return {name: 0 * state[name] for name in ("hit_sum", "sum", "asked", "hits")}
+    label = ops.take_along_axis(seen.label, chosen[:, None], axis=1)[:, 0]
+    return ops.any(hit, axis=1), {"flip": picture, "label": ops.cast(label, "int32")}
 
 
 def _between(task: Task, flip: Any, shares: Any) -> Any:
@@ -230,12 +300,6 @@ def _cut(change: Any, share: Any, far: Any) -> Any:
 
 WAYS: dict[str, Callable[[Any, Any, Any], Any]] = {"l2": lambda c, s, _: s * c, "linf": _cut}
 """How a change is made smaller: the line, or no component more than a share of the largest."""
-
-DRAWS: dict[str, Callable[[Any], Any]] = {
-    "l2": lambda z: z,
-    "linf": lambda z: alone(ops.erf, z * 0.5**0.5),
-}
-"""What probes are made of standard normal numbers: those, or uniform ones in -1..1."""
 
 NARROWEST: dict[str, Callable[[Task], float]] = {
     "l2": lambda task: 1.0,

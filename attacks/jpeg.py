@@ -40,14 +40,15 @@ def compressed(pictures: Any, quality: Any) -> Any:
     if channels != 3:
         planes = [_coded(whole[..., n], LUMA, quality) for n in range(channels)]
         return ops.stack(planes, axis=-1)[:, :height, :width]
-    ycc = ops.round(ops.einsum("nhwc,dc->nhwd", whole, TO_YCC) + np.array([0, 128, 128], "float32"))
+    middle = ops.convert_to_tensor([0.0, 128.0, 128.0])
+    ycc = ops.round(ops.einsum("nhwc,dc->nhwd", whole, TO_YCC) + middle)
     luma = _coded(ycc[..., 0], LUMA, quality)
     sides = [(_halving(n), _doubling(n)) for n in (tall, wide)]
     chroma = []
     for plane in (ycc[..., 1], ycc[..., 2]):
         sums = ops.einsum("ij,njl,ml->nim", sides[0][0], plane, sides[1][0])
         # libjpeg rounds a mean of four down in one column and up in the next.
-        small = ops.floor((sums + 1.0 + np.arange(wide // 2, dtype="float32") % 2) / 4.0)
+        small = ops.floor((sums + 1.0 + ops.arange(wide // 2, dtype="float32") % 2) / 4.0)
         coded = _coded(small, CHROMA, quality)
         chroma.append(ops.einsum("ij,njl,ml->nim", sides[0][1], coded, sides[1][1]) - 128.0)
     back = ops.einsum("nhwc,dc->nhwd", ops.stack([luma, *chroma], axis=-1), TO_RGB)
@@ -57,7 +58,9 @@ def compressed(pictures: Any, quality: Any) -> Any:
 def _coded(plane: Any, table: np.ndarray, quality: Any) -> Any:
     """A plane (rows, h, w) whose blocks of eight went through cosines and whole numbers."""
     scale = ops.floor(5000.0 / quality)[:, None, None]
-    steps = ops.clip(ops.floor((table * scale + 50) / 100), 1.0, 255.0)[:, None, :, None, :]
+    steps = ops.clip(ops.floor((ops.convert_to_tensor(table) * scale + 50) / 100), 1.0, 255.0)[
+        :, None, :, None, :
+    ]
     tall, wide = plane.shape[1:]
     blocks = ops.reshape(plane - 128.0, (-1, tall // 8, 8, wide // 8, 8))
     waves = _cosines()

@@ -55,7 +55,7 @@ class Spatial(Attack):
         places = np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1).reshape(-1, 2)
         far = self.translation * task.epsilon / DEGREES
         sides = np.array(task.images.shape[1:3], "float32")
-        moves = far[:, None, None] * (places * sides).astype("float32")
+        moves = far[:, None, None] * ops.convert_to_tensor((places * sides).astype("float32"))
         points = task.clip(moved(task.images, angle, moves))
         look(points)
         return {"point": points[:, 0]}

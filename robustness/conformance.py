@@ -147,7 +147,7 @@ class _Bench:
         self.threat = Threat((self.budget,), norm, goal)
         self._rows: dict[int, engine.Rows] = {}
         self._walks: dict[Any, dict[int, np.ndarray]] = {}
-        self.distances: dict[int, float] = {}
+        self._distances: dict[int, dict[int, float]] = {}
 
     def rows(self, slots: int) -> engine.Rows:
         """Rows of a batch size; kept, since tracing costs more than running."""
@@ -176,18 +176,29 @@ class _Bench:
         return float(np.ceil(3 * need + 2))
 
     def points(
-        self, order: Sequence[int] = range(ROWS), *, stretch: int = 0, again: bool = False
+        self,
+        order: Sequence[int] = range(ROWS),
+        *,
+        stretch: int = 0,
+        restart: int = 0,
+        again: bool = False,
     ) -> dict[int, np.ndarray]:
         """The points (steps + 1, h, w, c) of some images, run together in this order.
 
         Odd images have `stretch` times the budget more; `again` runs what was run before.
         """
-        asked = (tuple(order), stretch)
+        asked = (tuple(order), stretch, restart)
         if again or asked not in self._walks:
-            self._walks[asked] = self._walk(list(order), stretch)
+            self._walks[asked] = self._walk(list(order), stretch, restart)
         return self._walks[asked]
 
-    def _walk(self, order: list[int], stretch: int) -> dict[int, np.ndarray]:
+    def distances(self, restart: int = 0) -> dict[int, float]:
+        """How near to each image a start flips it; of an attack that seeks the closest."""
+        if restart not in self._distances:
+            self.points(restart=restart)
+        return self._distances[restart]
+
+    def _walk(self, order: list[int], stretch: int, restart: int) -> dict[int, np.ndarray]:
         rows = self.rows(len(order))
         steps = self.attack.steps if self.attack.seeks == "closest" else min(self.attack.steps, 25)
         walks = [
@@ -195,6 +206,7 @@ class _Bench:
                 engine.Place(
                     engine.Subject(str(i), self.images[i], int(self.labels[i])),
                     self.budget * (1 + stretch * (i % 2)),
+                    restart,
                 ),
                 steps,
                 self.budget,
@@ -215,8 +227,9 @@ class _Bench:
                     f"the state changes from {shapes[0]} to {shape}; keep names, shapes and types."
                 )
             shapes.append(shape)
-            if step == steps:
-                self.distances[order[walk]] = float(state["best"]["distance"][row])
+            if step == steps and not stretch:
+                far = float(state["best"]["distance"][row])
+                self._distances.setdefault(restart, {})[order[walk]] = far
 
         trace(rows, walks, seen)
         return {i: np.stack(walk) for i, walk in points.items()}
@@ -354,14 +367,21 @@ def _works(bench: _Bench) -> str:
 def _comes_near(bench: _Bench) -> str:
     if bench.attack.seeks == "any":
         return ""
-    bench.points()
     factor = NEAR[bench.norm.name]
     for i in range(ROWS):
-        least, found = bench.least(i), bench.distances[i]
-        if found < least * (1 - 1e-3):
-            return f"image {i} counts as flipped at {found:.5g}, and nothing nearer than {least:.5g} flips."
-        # Two classes must be passed on the way to a target: then the least distance is only a bound.
-        if found > factor * least and not isinstance(bench.goal, Targeted):
+        least, found = bench.least(i), np.inf
+        # What an attack does from several starts, it need not do from the first.
+        for restart in range(bench.attack.restarts):
+            found = min(found, bench.distances(restart)[i])
+            if found < least * (1 - 1e-3):
+                return (
+                    f"image {i} counts as flipped at {found:.5g}, and nothing nearer than {least:.5g} "
+                    "flips."
+                )
+            # Two classes must be passed on the way to a target: then the least distance is only a bound.
+            if found <= factor * least or isinstance(bench.goal, Targeted):
+                break
+        else:
             return (
                 f"image {i} is flipped at {found:.5g}; the least distance is {least:.5g}, and {factor:g} "
                 "times that is allowed."

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,10 +31,10 @@ def key(seed: int, *names: str | int) -> np.ndarray:
     return np.frombuffer(hashlib.sha256(text.encode()).digest()[:8], np.int32).copy()
 
 
-def _rotate(x: Any, distance: int) -> Any:
-    low = ops.bitwise_right_shift(x, ops.cast(32 - distance, "int32"))
-    low = ops.bitwise_and(low, ops.cast((1 << distance) - 1, "int32"))
-    return ops.bitwise_or(ops.bitwise_left_shift(x, ops.cast(distance, "int32")), low)
+def _rotate(x: Any, distance: int, word: Callable[[int], Any]) -> Any:
+    low = ops.bitwise_right_shift(x, word(32 - distance))
+    low = ops.bitwise_and(low, word((1 << distance) - 1))
+    return ops.bitwise_or(ops.bitwise_left_shift(x, word(distance)), low)
 
 
 def threefry(keys: Any, counters: Any) -> tuple[Any, Any]:
@@ -42,17 +42,23 @@ def threefry(keys: Any, counters: Any) -> tuple[Any, Any]:
 
     `keys` is (rows, 2) int32; `counters` two int32 arrays that broadcast to (rows, n).
     """
+
+    @cache
+    def word(value: int) -> Any:
+        # Each a node of the graph, and the same few again and again.
+        return ops.cast(value, "int32")
+
     keys = ops.cast(keys, "int32")
     first, second = keys[:, 0:1], keys[:, 1:2]
-    third = ops.bitwise_xor(ops.bitwise_xor(first, second), ops.cast(_PARITY, "int32"))
+    third = ops.bitwise_xor(ops.bitwise_xor(first, second), word(_PARITY))
     schedule = (first, second, third)
-    a, b = (ops.cast(c, "int32") + word for c, word in zip(counters, schedule, strict=False))
+    a, b = (ops.cast(c, "int32") + key for c, key in zip(counters, schedule, strict=False))
     for group in range(5):
         for distance in _ROTATIONS[group % 2]:
             a = a + b
-            b = ops.bitwise_xor(_rotate(b, distance), a)
+            b = ops.bitwise_xor(_rotate(b, distance, word), a)
         a = a + schedule[(group + 1) % 3]
-        b = b + schedule[(group + 2) % 3] + ops.cast(group + 1, "int32")
+        b = b + schedule[(group + 2) % 3] + word(group + 1)
     return a, b
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cache
-from itertools import islice
+from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import numpy as np
 
@@ -65,7 +64,12 @@ def distances(original: np.ndarray, picture: np.ndarray) -> Distances:
     )
 
 
-def _saved(suspect: Suspect) -> tuple[bytes, np.ndarray]:
+Saved = tuple[bytes, np.ndarray]
+SMALL = 1 << 12
+"""Bytes of a picture that is saved and read in less time than another thread needs to begin."""
+
+
+def _saved(suspect: Suspect) -> Saved:
     """The file of a picture, and what is read from it."""
     data = to_png(suspect.picture)
     return data, from_png(data)
@@ -77,6 +81,13 @@ def _hands() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(thread_name_prefix="judge")
 
 
+def _begun(suspect: Suspect) -> Callable[[], Saved]:
+    """How to get what `_saved` gives, which may be on its way already."""
+    if suspect.picture.nbytes < SMALL:
+        return partial(_saved, suspect)
+    return _hands().submit(_saved, suspect).result
+
+
 class Judge:
     """Saves, reads back, predicts with the user's model in float32, and measures."""
 
@@ -84,16 +95,23 @@ class Judge:
         self._classifier, self._threat = classifier, threat
 
     def __call__(self, suspects: Sequence[Suspect]) -> list[Flip | None]:
-        """The flip of each suspect, or None where its file does not flip within the budget."""
-        # Compressing needs no Python lock: the next files are made while the model looks at the last.
-        saved = _hands().map(_saved, suspects)
-        verdicts: list[Flip | None] = []
+        """The flip of each suspect, or None where its file does not flip within the budget.
+
+        Only of what the model takes for a flip a file is made; if it held other pixels than the model
+        was shown, the model would be shown these.
+        """
+        held: list[tuple[Flip, Callable[[], Saved]] | None] = []
         for start in range(0, len(suspects), TOGETHER):
             some = suspects[start : start + TOGETHER]
-            files, pictures = zip(*islice(saved, len(some)), strict=True)
-            rows = self._classifier.probabilities(np.stack(pictures))
-            verdicts += map(self._verdict, some, files, pictures, rows)
-        return verdicts
+            rows = self._classifier.probabilities(np.stack([s.picture for s in some]))
+            for suspect, row in zip(some, rows, strict=True):
+                flip = self._verdict(suspect, suspect.picture, row)
+                # Compressing needs no Python lock: files are made while the model looks at the next.
+                held.append((flip, _begun(suspect)) if flip else None)
+        return [
+            self._kept(suspect, *found) if found else None
+            for suspect, found in zip(suspects, held, strict=True)
+        ]
 
     def judges(self, classifier: Classifier) -> bool:
         """Whether `classifier` is the one that is judged by."""
@@ -113,22 +131,28 @@ class Judge:
             found[between] = reached & np.isfinite(rows).all(axis=1)
         return found.tolist()
 
-    def _verdict(
-        self, suspect: Suspect, data: bytes, picture: np.ndarray, row: np.ndarray
-    ) -> Flip | None:
-        goal, norm = self._threat.goal, self._threat.norm
+    def _kept(self, suspect: Suspect, flip: Flip, saved: Callable[[], Saved]) -> Flip | None:
+        """The flip as its file has it."""
+        data, picture = saved()
+        if np.array_equal(picture, suspect.picture):
+            return replace(flip, png=data)
+        row = self._classifier.probabilities(picture[None])[0]
+        again = self._verdict(suspect, picture, row)
+        return replace(again, png=data) if again else None
+
+    def _verdict(self, suspect: Suspect, picture: np.ndarray, row: np.ndarray) -> Flip | None:
+        """The flip that `picture` is if its answer is `row`, without its file; None if it is none."""
+        goal, norm, mask = self._threat.goal, self._threat.norm, self._threat.mask
         predicted = int(row.argmax())
+        if predicted == suspect.label or not np.isfinite(row).all():
+            return None
         aim = int(goal.aims(np.array([suspect.label]))[0])
-        far = distances(suspect.original, picture)
-        flipped = (
-            np.isfinite(row).all()
-            and predicted != suspect.label
-            and bool(goal.reached(predicted, aim))
-        )
-        mask = self._threat.mask
+        if not bool(goal.reached(predicted, aim)):
+            return None
         if mask is not None and (picture != suspect.original)[~mask.free].any():
             return None
+        far = distances(suspect.original, picture)
         # Exact for whole counts; the little more is the rounding of a square root.
-        if not flipped or far.of(norm.name) > suspect.epsilon * (1 + 1e-9):
+        if far.of(norm.name) > suspect.epsilon * (1 + 1e-9):
             return None
-        return Flip(data, predicted, float(row[predicted]), far)
+        return Flip(b"", predicted, float(row[predicted]), far)

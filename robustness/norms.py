@@ -142,7 +142,7 @@ class L1(Norm):
     share: ClassVar[float] = 0.01
     """Share of components that `steepest` moves. The true steepest direction moves a single one,
     which takes thousands of steps in an image; the hundredth with the largest gradient is the
-    field's compromise (Tramer & Boneh 2019, arXiv:1904.13000, sec. 5); at least eight of them."""
+    field's compromise (Tramer & Boneh 2019, arXiv:1904.13000, sec. 5); at least four of them."""
 
     def size(self, delta: Any) -> Any:
         return ops.sum(ops.abs(_rows(delta)), axis=1)
@@ -152,7 +152,7 @@ class L1(Norm):
 
     def steepest(self, gradient: Any) -> Any:
         size = ops.abs(_rows(gradient))
-        count = min(size.shape[1], max(8, int(self.share * size.shape[1])))
+        count = min(size.shape[1], max(4, int(self.share * size.shape[1])))
         least = ops.top_k(size, count)[0][:, -1:]
         chosen = ops.logical_and(size >= least, size > 0)
         signs = ops.where(chosen, ops.sign(_rows(gradient)), 0.0)

@@ -17,10 +17,9 @@ from robustness.threat import Threat
 
 State = dict[str, Any]
 
-TRACING, ACCELERATED = 6 << 30, 64
-"""Bytes of activations that a processor gets through while a step is traced for other slots, and twice
-more to see that they change nothing; and how many times as many an accelerator does, which compiles
-longer, too."""
+TRACING, ACCELERATED = 3 << 29, 256
+"""Bytes of activations that a processor gets through while a step is traced for other slots; and how many
+times as many an accelerator does, which compiles longer, too."""
 
 HEAVY = 1 << 20
 """Bytes of activations from which on a step of a row costs more than a look at its file."""
@@ -65,10 +64,13 @@ class Rows:
         self.passes = (0, 0)
         self._closest = attack.seeks == "closest"
         self._begin = gradients.compile(self._begin_rows)
-        self._merge = gradients.compile(self._merge_rows)
+        # On a processor copying is quicker than tracing how to copy.
+        merge = self._merge_rows
+        self._merge = gradients.compile(merge) if gradients.accelerated() else _put
         self._advance = gradients.compile(self._advance_rows)
         self._snap = gradients.compile(self._snap_rows)
-        self._read = gradients.compile(self._read_rows)
+        # Where fewer slots can never be worth a tracing, a step need not say what was answered.
+        self._narrows = self._bytes * slots * attack.steps >= self._tracing
         self._alike: dict[tuple[int, int], bool] = {}
 
     def _task(self, arrays: State) -> Task:
@@ -97,33 +99,26 @@ class Rows:
     def _look(self, task: Task) -> Look:
         return Look(self.classifier.logits, task, self._attack.loss, self._attack.knowledge)
 
-    def _read_rows(self, state: State) -> Any:
-        """The fingerprint of what the model answers in the next step."""
-        task = self._task(state["task"])
-        look = self._look(task)
-        self._attack.step(task, state["own"], look)
-        look.verdict()
-        return look.fingerprint()
-
-    def _advance_rows(self, state: State) -> tuple[State, Any]:
+    def _advance_rows(self, state: State) -> tuple[State, Any, Any]:
+        """What changes of the state, which rows reached the goal, and a fingerprint of the answers."""
         task = self._task(state["task"])
         look = self._look(task)
         own = self._attack.step(task, state["own"], look)
         point, distance, reached = look.verdict()
         # Ordinary Python at tracing time: every row pays the same.
         self.passes = (look.forward, look.backward)
-        arrays = {**state["task"], "step": task.step + 1}
-        kept = state["best"]
+        told = look.fingerprint() if self._narrows else task.step
+        kept, step = state["best"], task.step + 1
         if not self._closest:
             # Nothing that asks for a distance: it would be computed at every step.
-            return {"task": arrays, "own": own, "best": {**kept, "point": point}}, reached
+            return {"step": step, "own": own, "best": {"point": point}}, reached, told
         nearer = ops.logical_and(reached, distance < kept["distance"])
         best = {
             "point": ops.where(task.per_row(nearer), point, kept["point"]),
             "distance": ops.where(nearer, distance, kept["distance"]),
             "step": ops.where(nearer, task.step, kept["step"]),
         }
-        return {"task": arrays, "own": own, "best": best}, reached
+        return {"step": step, "own": own, "best": best}, reached, told
 
     def _snap_rows(self, images: Any, points: Any, radius: Any, index: Any) -> tuple[Any, Any]:
         images = ops.take(images, index, axis=0)
@@ -153,8 +148,7 @@ class Rows:
                 np.array([job.restart for job in jobs], np.int32),
             )
             if state is None:
-                index = np.zeros(self.slots, np.int32)
-                state = tree.map_structure(lambda x, i=index: ops.take(x, i, axis=0), fresh)
+                state = tree.map_structure(lambda x: _repeated(x, self.slots), fresh)
             state = self._merge(state, fresh, np.array(slots, np.int32))
         if state is None:
             raise ValueError("enter needs at least one job")
@@ -173,9 +167,12 @@ class Rows:
         """
         there = self.count(state)
         for slots in dict.fromkeys((-(-len(places) // GROUP) * GROUP, there // 2 // GROUP * GROUP)):
-            if not len(places) <= slots <= there // 2:
+            if not self._narrows or not len(places) <= slots <= there - GROUP:
                 continue
-            if steps * (there - slots) * self._bytes < self._tracing:
+            known = self._alike.get((there, slots))
+            # What is not known yet is traced, and takes a step of either.
+            price = 0 if known else self._tracing + (there + slots) * self._bytes
+            if known is False or steps * (there - slots) * self._bytes < price:
                 continue
             index = np.array([*places, *[places[0]] * (slots - len(places))], np.int32)
             fewer = tree.map_structure(lambda x, i=index: ops.take(x, i, axis=0), state)
@@ -187,9 +184,13 @@ class Rows:
         """Whether the rows `index` of a state get the same answers, to the bit, as those of `fewer`."""
         sizes = (self.count(state), len(index))
         if sizes not in self._alike:
-            many, few = (ops.convert_to_numpy(self._read(s)) for s in (state, fewer))
+            many, few = (self._read(s) for s in (state, fewer))
             self._alike[sizes] = bool((many[index] == few).all())
         return self._alike[sizes]
+
+    def _read(self, state: State) -> np.ndarray:
+        """The fingerprint of what the model answers in the next step."""
+        return ops.convert_to_numpy(self._advance(state)[-1])
 
     def _key(self, job: Place) -> np.ndarray:
         """Two words, the first of which all restarts of an image have in common."""
@@ -199,8 +200,13 @@ class Rows:
 
     def advance(self, state: State) -> tuple[State, np.ndarray]:
         """One step of all rows, and which looked-at points reached the goal."""
-        state, reached = self._advance(state)
-        return state, ops.convert_to_numpy(reached)
+        after, reached, _ = self._advance(state)
+        changed = {
+            "task": {**state["task"], "step": after["step"]},
+            "own": after["own"],
+            "best": {**state["best"], **after["best"]},
+        }
+        return changed, ops.convert_to_numpy(reached)
 
     def snap(
         self, state: State, points: Any, where: Sequence[int], radii: Sequence[float]
@@ -217,3 +223,19 @@ class Rows:
             grids.append(ops.convert_to_numpy(grid)[: len(some)])
             finite.append(ops.convert_to_numpy(fine)[: len(some)])
         return np.concatenate(grids), np.concatenate(finite)
+
+
+def _repeated(x: Any, rows: int) -> Any:
+    """The first row of `x`, so many times."""
+    return ops.convert_to_tensor(np.repeat(ops.convert_to_numpy(x)[:1], rows, axis=0))
+
+
+def _put(state: State, fresh: State, slots: np.ndarray) -> State:
+    """`state` with the rows of `fresh` at `slots`."""
+
+    def put(old: Any, new: Any) -> Any:
+        copy = np.array(ops.convert_to_numpy(old))
+        copy[slots] = ops.convert_to_numpy(new)
+        return ops.convert_to_tensor(copy)
+
+    return tree.map_structure(put, state, fresh)

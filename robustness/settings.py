@@ -49,8 +49,13 @@ def settings(cls: type) -> dict[str, tuple[dataclasses.Field, Setting]]:
 
 def check(instance: Any) -> None:
     """SettingError unless every parameter of `instance` has the type and range it declares."""
+    whose = getattr(instance, "name", type(instance).__name__)
     for name, (field, rule) in settings(type(instance)).items():
-        object.__setattr__(instance, name, _checked(name, field, rule, getattr(instance, name)))
+        try:
+            value = _checked(name, field, rule, getattr(instance, name))
+        except SettingError as error:
+            raise SettingError(f"{whose}: {error}") from None
+        object.__setattr__(instance, name, value)
 
 
 def _kind(field: dataclasses.Field) -> str:

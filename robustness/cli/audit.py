@@ -321,7 +321,8 @@ def _made(create: Any, number: int, named: tuple[str, dict[str, Any]], where: Pa
     except SettingError as error:
         if where is None:
             raise
-        raise SettingError(f"{where}: attacks[{number}] ({name}): {error}") from None
+        why = str(error).removeprefix(f"{name}: ")
+        raise SettingError(f"{where}: attacks[{number}] ({name}): {why}") from None
 
 
 def _named(text: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from keras.ops import convert_to_tensor
 
 from robustness.errors import GradientError
 from robustness.gradients._messages import DISCONNECTED
@@ -52,13 +54,23 @@ def linearise(fn: Callable[[Any], Any], points: Any) -> tuple[Any, Callable[[Any
     return values.detach(), pull
 
 
+def _tensor(value: Any) -> Any:
+    return convert_to_tensor(value) if isinstance(value, np.ndarray) else value
+
+
 def _detach(value: Any) -> Any:
     return value.detach() if isinstance(value, torch.Tensor) else value
 
 
 def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`fn` without gradient bookkeeping; PyTorch needs no tracing."""
-    return torch.no_grad()(fn)
+    """`fn` of tensors, without gradient bookkeeping; PyTorch needs no tracing."""
+    bare = torch.no_grad()(fn)
+
+    def call(*args: Any) -> Any:
+        # NumPy and PyTorch do not mix; the others turn arrays into tensors where they trace.
+        return bare(*torch.utils._pytree.tree_map(_tensor, args))
+
+    return call
 
 
 def fused(fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,8 +14,8 @@ from keras import ops
 
 from robustness.errors import SettingError
 
-SELF = -1e300
-"""The log-weight of a pair that does not count; finite, so that it can be multiplied by 0."""
+SELF = -1e30
+"""The log-weight of a pair that does not count; finite, in float32 too, so that 0 times it is 0."""
 _TOUCH = 1e-12
 """1 - cosine of vectors this close is not told from 0."""
 

@@ -7,6 +7,7 @@ import pytest
 from keras import ops
 
 from attacks import BIM, FGSM, MIFGSM, PGD
+from attacks.wrappers import Bisection
 from robustness import engine
 from robustness.attack import Attack, create, find, make
 from robustness.conformance import check_attack
@@ -170,7 +171,11 @@ def test_attacks_are_found_by_name_and_made_from_texts():
     ("call", "said"),
     [
         (lambda: find("pgdd"), "Did you mean pgd"),
-        (lambda: BIM(steps=0), "steps=0 is out of range; expected 1 .. 100000"),
+        (lambda: BIM(steps=0), "bim: steps=0 is out of range; expected 1 .. 100000"),
+        (
+            lambda: Bisection(of=BIM(), rounds=0),
+            "bisection: rounds=0 is out of range; expected 1 .. 100",
+        ),
         (lambda: BIM(steps=2.5), "whole number"),
         (lambda: BIM(step_size=float("nan")), "expected a number"),
         (lambda: PGD(random_start="maybe"), "true or false"),

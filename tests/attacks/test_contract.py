@@ -10,7 +10,6 @@ import pytest
 import attacks
 from attacks.hopskipjump import HopSkipJump
 from robustness.conformance import check_attack
-from robustness.errors import AttackError
 
 APART = {"Universal", "Patch", "HopSkipJump"}
 """The first two apply a file that was fitted; the third is below."""
@@ -27,10 +26,6 @@ def test_every_recipe_is_held_to_the_contract():
 
 
 @pytest.mark.slow
-def test_hopskipjump_keeps_all_of_it_but_the_least_distance():
-    """A search by decisions ends at the boundary that its start lies behind, and near it only."""
-    with pytest.raises(AttackError) as told:
-        check_attack(HopSkipJump(steps=100))
-    broken = [line for line in str(told.value).splitlines() if line.startswith("  - ")]
-    assert broken
-    assert all("comes near the least distance" in line for line in broken)
+@pytest.mark.parametrize("seed", range(3))
+def test_hopskipjump_is_held_to_all_of_it_within_five_thousand_queries(seed):
+    assert all(check.holds for check in check_attack(HopSkipJump(steps=500, points=10), seed=seed))

@@ -25,15 +25,21 @@ from robustness.threat import Threat
 from tests.attacks.test_smallest import found
 from tests.robustness.helpers import normal_of, small_cnn, subjects, two_sided
 
+NEAREST = Bisection(of=PGD(steps=20, loss="margin", restarts=4), rounds=6)
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "attack",
-    [Bisection(of=PGD(steps=20, loss="margin"), rounds=6), EOT(of=BIM(step_size=2.0), samples=3)],
-    ids=lambda a: a.label,
+    "attack", [NEAREST, EOT(of=BIM(step_size=2.0), samples=3)], ids=lambda a: a.label
 )
 def test_the_contract_is_kept(attack):
     assert all(check.holds for check in check_attack(attack))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", (1, 2, 3))
+def test_other_draws_come_as_near(seed):
+    assert all(check.holds for check in check_attack(NEAREST, seed=seed))
 
 
 @pytest.mark.parametrize("inner", [FGSM(), MIFGSM(steps=5, decay=0.5)])

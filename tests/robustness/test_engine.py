@@ -149,8 +149,9 @@ def test_rows_stay_where_they_are_if_fewer_would_get_other_bits(attack, crowded,
     assert (together.narrow(state, [3, 7], 20) is None) == crowded
 
 
-def test_a_fingerprint_tells_a_single_bit(case):
+def test_a_fingerprint_tells_a_single_bit(case, monkeypatch):
     classifier, some = case
+    monkeypatch.setattr(rows, "TRACING", 0)
     attack, places = PGD(steps=2), [engine.Place(s, 4.0) for s in some[:6]]
     together = Rows(classifier, attack, Threat((4,)), slots=6, seed=0)
     state = together.enter(None, range(6), places)
