@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,9 +64,8 @@ class Rows:
         self.passes = (0, 0)
         self._closest = attack.seeks == "closest"
         self._begin = gradients.compile(self._begin_rows)
-        # On a processor copying is quicker than tracing how to copy.
-        merge = self._merge_rows
-        self._merge = gradients.compile(merge) if gradients.accelerated() else _put
+        # On a processor copying is quicker than tracing how to copy, and copies once for all that enter.
+        self._merge = gradients.compile(_merge_rows) if gradients.accelerated() else None
         self._advance = gradients.compile(self._advance_rows)
         self._snap = gradients.compile(self._snap_rows)
         # Where fewer slots can never be worth a tracing, a step need not say what was answered.
@@ -89,12 +88,6 @@ class Rows:
         task = self._task(arrays)
         best = {"point": task.images, "distance": 0 * epsilon + np.inf, "step": 0 * aims}
         return {"task": arrays, "own": self._attack.init(task), "best": best}
-
-    def _merge_rows(self, state: State, fresh: State, slots: Any) -> State:
-        where = slots[:, None]
-        return tree.map_structure(
-            lambda old, new: ops.scatter_update(old, where, new), state, fresh
-        )
 
     def _look(self, task: Task) -> Look:
         return Look(self.classifier.logits, task, self._attack.loss, self._attack.knowledge)
@@ -133,6 +126,21 @@ class Rows:
 
     def enter(self, state: State | None, where: Sequence[int], what: Sequence[Place]) -> State:
         """`state` with each place loaded into its slot."""
+        if not what:
+            raise ValueError("enter needs at least one job")
+        begun = list(self._begun(where, what))
+        if state is None:
+            state = tree.map_structure(lambda x: _repeated(x, self.slots), begun[0][0])
+        if self._merge is None:
+            return _put(state, *zip(*begun, strict=True))
+        for fresh, slots in begun:
+            state = self._merge(state, fresh, slots)
+        return state
+
+    def _begun(
+        self, where: Sequence[int], what: Sequence[Place]
+    ) -> Iterator[tuple[State, np.ndarray]]:
+        """The places as rows, so many at a time as were traced, and the slots they are for."""
         for start in range(0, len(what), self._chunk):
             jobs = list(what[start : start + self._chunk])
             slots = list(where[start : start + self._chunk])
@@ -140,19 +148,14 @@ class Rows:
             slots += [slots[0]] * (self._chunk - len(jobs))
             jobs += [jobs[0]] * (self._chunk - len(jobs))
             labels = np.array([job.subject.label for job in jobs])
-            fresh = self._begin(
+            rows = self._begin(
                 np.stack([job.subject.pixels for job in jobs]),
                 self._threat.goal.aims(labels),
                 np.array([job.epsilon for job in jobs], np.float32),
                 np.stack([self._key(job) for job in jobs]),
                 np.array([job.restart for job in jobs], np.int32),
             )
-            if state is None:
-                state = tree.map_structure(lambda x: _repeated(x, self.slots), fresh)
-            state = self._merge(state, fresh, np.array(slots, np.int32))
-        if state is None:
-            raise ValueError("enter needs at least one job")
-        return state
+            yield rows, np.array(slots, np.int32)
 
     def count(self, state: State) -> int:
         """How many slots a state has."""
@@ -230,12 +233,18 @@ def _repeated(x: Any, rows: int) -> Any:
     return ops.convert_to_tensor(np.repeat(ops.convert_to_numpy(x)[:1], rows, axis=0))
 
 
-def _put(state: State, fresh: State, slots: np.ndarray) -> State:
-    """`state` with the rows of `fresh` at `slots`."""
+def _merge_rows(state: State, fresh: State, slots: Any) -> State:
+    where = slots[:, None]
+    return tree.map_structure(lambda old, new: ops.scatter_update(old, where, new), state, fresh)
 
-    def put(old: Any, new: Any) -> Any:
+
+def _put(state: State, fresh: Sequence[State], slots: Sequence[np.ndarray]) -> State:
+    """`state` with the rows of each of `fresh` at its slots."""
+
+    def put(old: Any, *new: Any) -> Any:
         copy = np.array(ops.convert_to_numpy(old))
-        copy[slots] = ops.convert_to_numpy(new)
+        for some, where in zip(new, slots, strict=True):
+            copy[where] = ops.convert_to_numpy(some)
         return ops.convert_to_tensor(copy)
 
-    return tree.map_structure(put, state, fresh)
+    return tree.map_structure(put, state, *fresh)
