@@ -79,7 +79,6 @@ def ours(contest: Contest, classifier: Any, epsilon: float, seed: int) -> tuple[
     Tracing, verification and PNG are included, but no checks of the model. What was traced is kept.
     """
     from robustness import capacity, engine, norms
-    from robustness.classifier import GROUP
     from robustness.ensembles import create, resolve
     from robustness.goals import parse as parse_goal
     from robustness.pictures import from_png
@@ -112,8 +111,7 @@ def ours(contest: Contest, classifier: Any, epsilon: float, seed: int) -> tuple[
                 del standing[subject.key]
 
         for attack in filter(lambda _: standing, attacks):
-            slots = capacity.whole(max(1, capacity.slots_for(classifier) // attack.width))
-            slots = min(slots, -(-len(standing) // GROUP) * GROUP)
+            slots = capacity.waves(capacity.slots_for(classifier) // attack.width, len(standing))
             if attack not in compiled:
                 compiled[attack] = engine.Rows(classifier, attack, threat, slots=slots, seed=seed)
             rows, left = compiled[attack], iter(list(standing.values()))

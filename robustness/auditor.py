@@ -13,8 +13,8 @@ import numpy as np
 
 from robustness import engine, gradients
 from robustness.attack import Attack
-from robustness.capacity import whole
-from robustness.classifier import GROUP, TOGETHER, Classifier
+from robustness.capacity import waves, whole
+from robustness.classifier import TOGETHER, Classifier
 from robustness.errors import GradientError, ModelError, RunError
 from robustness.images import Entry, Picture
 from robustness.manifest import data_digest, now
@@ -242,9 +242,8 @@ class Auditor:
 
     def _rows(self, attack: Attack) -> Rows:
         """The attack's compiled rows, for as many images as fit now: tracing takes seconds."""
-        # No more than there are images: a cascade leaves few to its last attacks.
-        enough = -(-self._sees[attack] // GROUP) * GROUP
-        slots = whole(max(1, min(self.slots // attack.width, enough)))
+        # For the images that there are: a cascade leaves few to its last attacks.
+        slots = waves(self.slots // attack.width, self._sees[attack])
         if (attack, slots) not in self._compiled:
             self._compiled[attack, slots] = Rows(
                 self.eyes, attack, self.plan.threat, slots=slots, seed=self.plan.seed

@@ -53,3 +53,14 @@ def slots_for(classifier: Classifier) -> int:
 def whole(rows: int) -> int:
     """At most `rows`, in whole groups of a kernel: a row's last bits do not depend on its slot then."""
     return rows - rows % GROUP if rows > GROUP else rows
+
+
+def waves(most: int, count: int) -> int:
+    """Slots, at most `most`, for `count` rows: as many as fill them evenly, wave after wave.
+
+    Where rows take all their steps, 60 of them in 36 slots leave a third of the second wave empty; in 30
+    they leave nothing.
+    """
+    most = whole(max(1, most))
+    turns = max(1, -(-count // most))
+    return whole(min(most, -(-max(1, -(-count // turns)) // GROUP) * GROUP))

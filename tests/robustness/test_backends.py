@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +88,23 @@ def test_each_backend_computes_the_truth(backend):
     said = answer(backend)
     assert said.startswith(("CPU", "GPU"))
     assert "None" not in said.partition("(")[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_each_attack_runs_on_each_backend(backend):
+    """And a row's bits do not depend on its place there either."""
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n0", "tests/attacks/test_places.py"],
+        env=os.environ | {"KERAS_BACKEND": backend},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 @pytest.mark.slow

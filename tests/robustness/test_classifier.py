@@ -7,6 +7,8 @@ import json
 import keras
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from keras import layers, ops
 
 from robustness import capacity, gradients
@@ -441,3 +443,17 @@ def test_small_rows_advance_in_greater_number(monkeypatch, each, rows):
     monkeypatch.setattr(capacity, "free_bytes", lambda: 1 << 40)
     monkeypatch.setattr(capacity.gradients, "accelerated", lambda: False)
     assert capacity.slots_for(classifier) == rows
+
+
+@given(st.integers(1, 300), st.integers(1, 2000))
+def test_waves_are_no_more_and_as_even_as_groups_allow(most, count):
+    slots, widest = capacity.waves(most, count), capacity.whole(most)
+    assert 1 <= slots <= widest and slots in (widest, capacity.whole(slots))
+    assert -(-count // slots) == -(-count // widest)
+    assert slots <= 6 or slots - 6 < -(-count // -(-count // widest))
+
+
+def test_sixty_rows_leave_no_slot_empty():
+    assert capacity.waves(36, 60) == 30
+    assert capacity.waves(36, 500) == 36
+    assert capacity.waves(252, 10) == 12
