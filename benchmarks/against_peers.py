@@ -9,8 +9,10 @@ the median distance. The judge rounds what a library hands in to 8 bits, and whe
 lengthens the change a little (never beyond a fixed budget), for everybody alike.
 
 Each is called twice with the same images: the first call, "cold", traces and warms up what it needs,
-the second, "warm", finds it there. Models and attacks are made before either. Seconds are of the clock
-and, in parentheses, of the processor, which other work on the machine disturbs less.
+the second, "warm", finds it there. Models and attacks are made before either. A call ends with what the
+model says of the result: ours with every flip saved, read back and judged, theirs with one pass of
+their own model, without which nobody knows what flipped. Seconds are of the clock and, in parentheses, of the
+processor, which other work on the machine disturbs less.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Attacks of other libraries, each as a function of images and labels.
 
 A peer is made of a `Setting`. Importing this room imports no library; making a peer imports its own.
+A call ends with what the library's model says of the result; Foolbox asks it by itself.
 """
 
 from __future__ import annotations
@@ -78,7 +79,13 @@ def art(name: str, **words: Any) -> Peer:
         )
         attack = getattr(evasion, name)(classifier, **setting.told(words))
         truth = np.eye(setting.classes, dtype="float32")
-        return lambda x, y: attack.generate(x, y=truth[y])
+
+        def run(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+            found = attack.generate(images, y=truth[labels])
+            classifier.predict(found, batch_size=len(found))
+            return found
+
+        return run
 
     return make
 
@@ -93,15 +100,17 @@ def cleverhans(name: str, **words: Any) -> Peer:
         with patch.object(tf.optimizers, "Adam", _Adam):
             attack = getattr(import_module(f"cleverhans.tf2.attacks.{name}"), name)
         told, model = setting.told(words), setting.model
-        if name == "spsa":
-            # It takes one picture at a time.
-            return lambda x, y: np.concatenate(
-                [
-                    attack(model, tf.constant(x[i : i + 1]), y=tf.constant(y[i : i + 1]), **told)
-                    for i in range(len(x))
-                ]
-            )
-        return lambda x, y: attack(model, tf.constant(x), y=tf.constant(y), **told).numpy()
+
+        def run(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+            # SPSA takes one picture at a time.
+            size = 1 if name == "spsa" else len(images)
+            parts = [slice(i, i + size) for i in range(0, len(images), size)]
+            pairs = [(tf.constant(images[part]), tf.constant(labels[part])) for part in parts]
+            found = tf.concat([attack(model, x, y=y, **told) for x, y in pairs], 0)
+            model(found)
+            return found.numpy()
+
+        return run
 
     return make
 
@@ -120,13 +129,16 @@ def torchattacks(name: str, **words: Any) -> Peer:
         import torch
         import torchattacks
 
-        attack = getattr(torchattacks, name)(twin(setting.model), **setting.told(words))
+        model = twin(setting.model)
+        attack = getattr(torchattacks, name)(model, **setting.told(words))
 
         def run(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
             # Keras seeds PyTorch only where that is its backend.
             torch.manual_seed(np.random.randint(2**31))
             planes = torch.tensor(images.transpose(0, 3, 1, 2).copy())
             found = attack(planes, torch.tensor(labels.astype("int64")))
+            with torch.no_grad():
+                model(found)
             return found.detach().numpy().transpose(0, 2, 3, 1)
 
         return run
