@@ -7,11 +7,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from robustness import engine, gradients
+from robustness import engine, gradients, strips
 from robustness.attack import Attack
 from robustness.capacity import waves, whole
 from robustness.classifier import TOGETHER, Classifier
@@ -19,7 +18,7 @@ from robustness.errors import GradientError, ModelError, RunError
 from robustness.images import Entry, Picture
 from robustness.manifest import data_digest, now
 from robustness.medians import median_epsilons
-from robustness.pictures import from_png, to_png
+from robustness.pictures import to_png
 from robustness.plan import Plan
 from robustness.rows import Rows
 from robustness.shelf import Shelf
@@ -34,14 +33,10 @@ from robustness.store import (
     OutcomeRow,
     Pending,
     Run,
-    StripRow,
 )
-from robustness.walks import Walk, replay
 
 CLEAN = 5 * TOGETHER
 """Pictures of the clean pass that are read and written down together: whole batches of the model's."""
-STRIPS = 6
-"""Flips an attack whose steps are kept for the report."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +57,6 @@ class Progress:
 
 
 Listener = Callable[[Progress], None]
-Case = tuple[str, str, float]
-"""Image, attack and epsilon of a flip whose steps are kept."""
 
 
 @dataclass
@@ -111,7 +104,9 @@ class Auditor:
             self._clean()
             for attack in self.plan.attacks:
                 self._attack(attack)
-            self._strips()
+            strips.keep(
+                self.plan, self.classifier, self.shelf, self.entries, self.store, self._rows
+            )
         finally:
             self.pending.flush()
         manifest = self.store.manifest
@@ -302,67 +297,6 @@ class Auditor:
                 )
             written.append(outcome)
         return written
-
-    def _strips(self) -> None:
-        """Keep every step of the most striking flips: all but the ends are walked again."""
-        outcomes, images = self.store.outcomes(), {r.key: r for r in self.store.image_rows()}
-        entries = {e.key: e for e in self.entries}
-        for attack in self.plan.attacks:
-            walks: list[Walk] = []
-            cases: list[Case] = []
-            ends: list[tuple[Case, int, np.ndarray]] = []
-            for flip in _striking(outcomes[outcomes.attack == attack.label]).itertuples():
-                pixels = self.shelf.read(entries[flip.image], self.classifier.input_shape).pixels
-                row = images[flip.image]
-                if pixels is None or row.clean_class is None:
-                    continue
-                case = (row.key, attack.label, float(flip.epsilon))
-                last = from_png(self.store.png(flip.png))
-                ends += [(case, 0, pixels), (case, int(flip.step), last)]
-                subject = engine.Subject(row.key, pixels, row.clean_class)
-                budget = engine.budget(attack, self.plan.threat, flip.epsilon)
-                place = engine.Place(subject, budget, int(flip.restart))
-                walks.append(Walk(place, int(flip.step) - 1, flip.epsilon))
-                cases.append(case)
-            if not walks:
-                continue
-            answers = self.classifier.probabilities(np.stack([picture for *_, picture in ends]))
-            strips = [self._strip(*end, answer) for end, answer in zip(ends, answers, strict=True)]
-
-            def seen(
-                walk: int,
-                step: int,
-                grid: np.ndarray,
-                row: np.ndarray,
-                cases: list[Case] = cases,
-                strips: list[StripRow] = strips,
-            ) -> None:
-                strips.append(self._strip(cases[walk], step, grid, row))
-
-            replay(self._rows(attack), self.classifier, walks, seen)
-            self.store.add(strips)
-
-    def _strip(self, case: Case, step: int, grid: np.ndarray, row: np.ndarray) -> StripRow:
-        shown = "[" + ", ".join(f"{p:.6f}" for p in row.tolist()) + "]"
-        return StripRow(
-            image=case[0],
-            attack=case[1],
-            epsilon=case[2],
-            step=step,
-            png=self.store.save_png(to_png(grid)),
-            probabilities=shown,
-        )
-
-
-def _striking(outcomes: Any) -> Any:
-    """The flips of one attack to show: surest before and after, no class taking more than its share."""
-    flips = outcomes[(outcomes.status == FLIPPED) & outcomes.png.notna() & (outcomes.step > 0)]
-    # An image's first rung that flipped; the others carry the same picture.
-    flips = flips.sort_values(["epsilon", "image"]).drop_duplicates("image")
-    flips = flips.assign(sure=flips.confidence_before * flips.confidence_after)
-    flips = flips.sort_values(["sure", "image"], ascending=[False, True])
-    share = -(-STRIPS // max(1, flips.adversarial_class.nunique()))
-    return flips.groupby("adversarial_class", sort=False).head(share).head(STRIPS)
 
 
 def _predicted(row: ImageRow, probabilities: np.ndarray) -> ImageRow:

@@ -1,0 +1,116 @@
+"""The strips: every step of an attack's most striking flips, kept for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from robustness import engine
+from robustness.attack import Attack
+from robustness.classifier import Classifier
+from robustness.images import Entry
+from robustness.pictures import from_png, to_png
+from robustness.plan import Plan
+from robustness.rows import Rows
+from robustness.shelf import Shelf
+from robustness.store import FLIPPED, Run, StripRow
+from robustness.walks import Walk, replay
+
+STRIPS = 6
+"""Flips an attack whose steps are kept."""
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A flip whose steps are kept: its ends, which are known, and the walk between them."""
+
+    attack: str
+    walk: Walk
+    last: np.ndarray
+
+    def row(self, store: Run, step: int, picture: np.ndarray, answer: np.ndarray) -> StripRow:
+        return StripRow(
+            image=self.walk.place.subject.key,
+            attack=self.attack,
+            epsilon=self.walk.radius,
+            step=step,
+            png=store.save_png(to_png(picture)),
+            probabilities="[" + ", ".join(f"{p:.6f}" for p in answer.tolist()) + "]",
+        )
+
+
+def keep(
+    plan: Plan,
+    classifier: Classifier,
+    shelf: Shelf,
+    entries: Iterable[Entry],
+    store: Run,
+    rows: Callable[[Attack], Rows],
+) -> None:
+    """Keep every step of the most striking flips of a run: all but the ends are walked again.
+
+    `rows`: an attack's compiled rows.
+    """
+    outcomes, by_key = store.outcomes(), {e.key: e for e in entries}
+    for attack in plan.attacks:
+        flips = _striking(outcomes[outcomes.attack == attack.label])
+        shown = list(_shown(attack, flips, plan, classifier, shelf, by_key, store))
+        if not shown:
+            continue
+        ends = [end for s in shown for end in (s.walk.place.subject.pixels, s.last)]
+        answers = iter(classifier.probabilities(np.stack(ends)))
+        strips: list[StripRow] = []
+        for one in shown:
+            strips.append(one.row(store, 0, one.walk.place.subject.pixels, next(answers)))
+            strips.append(one.row(store, one.walk.steps + 1, one.last, next(answers)))
+
+        def seen(
+            walk: int,
+            step: int,
+            grid: np.ndarray,
+            answer: np.ndarray,
+            shown: list[_Shown] = shown,
+            strips: list[StripRow] = strips,
+        ) -> None:
+            strips.append(shown[walk].row(store, step, grid, answer))
+
+        replay(rows(attack), classifier, [one.walk for one in shown], seen)
+        store.add(strips)
+
+
+def _shown(
+    attack: Attack,
+    flips: Any,
+    plan: Plan,
+    classifier: Classifier,
+    shelf: Shelf,
+    entries: dict[str, Entry],
+    store: Run,
+) -> Iterator[_Shown]:
+    images = {row.key: row for row in store.image_rows()}
+    for flip in flips.itertuples():
+        pixels, row = (
+            shelf.read(entries[flip.image], classifier.input_shape).pixels,
+            images[flip.image],
+        )
+        if pixels is None or row.clean_class is None:
+            continue
+        subject = engine.Subject(row.key, pixels, row.clean_class)
+        budget = engine.budget(attack, plan.threat, flip.epsilon)
+        place = engine.Place(subject, budget, int(flip.restart))
+        walk = Walk(place, int(flip.step) - 1, float(flip.epsilon))
+        yield _Shown(attack.label, walk, from_png(store.png(flip.png)))
+
+
+def _striking(outcomes: Any) -> Any:
+    """The flips of one attack to show: surest before and after, no class taking more than its share."""
+    flips = outcomes[(outcomes.status == FLIPPED) & outcomes.png.notna() & (outcomes.step > 0)]
+    # An image's first rung that flipped; the others carry the same picture.
+    flips = flips.sort_values(["epsilon", "image"]).drop_duplicates("image")
+    flips = flips.assign(sure=flips.confidence_before * flips.confidence_after)
+    flips = flips.sort_values(["sure", "image"], ascending=[False, True])
+    share = -(-STRIPS // max(1, flips.adversarial_class.nunique()))
+    return flips.groupby("adversarial_class", sort=False).head(share).head(STRIPS)
