@@ -61,6 +61,6 @@ def waves(most: int, count: int) -> int:
     Where rows take all their steps, 60 of them in 36 slots leave a third of the second wave empty; in 30
     they leave nothing.
     """
-    most = whole(max(1, most))
-    turns = max(1, -(-count // most))
-    return whole(min(most, -(-max(1, -(-count // turns)) // GROUP) * GROUP))
+    most, count = whole(max(1, most)), max(1, count)
+    each = math.ceil(count / math.ceil(count / most))
+    return min(most, math.ceil(each / GROUP) * GROUP)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,9 +55,21 @@ def keep(
     `rows`: an attack's compiled rows.
     """
     outcomes, by_key = store.outcomes(), {e.key: e for e in entries}
+    classes = {row.key: row.clean_class for row in store.image_rows()}
+
+    def subject(key: str) -> engine.Subject | None:
+        pixels, label = shelf.read(by_key[key], classifier.input_shape).pixels, classes[key]
+        return None if pixels is None or label is None else engine.Subject(key, pixels, label)
+
     for attack in plan.attacks:
-        flips = _striking(outcomes[outcomes.attack == attack.label])
-        shown = list(_shown(attack, flips, plan, classifier, shelf, by_key, store))
+        shown = []
+        for flip in _striking(outcomes[outcomes.attack == attack.label]).itertuples():
+            if (image := subject(flip.image)) is None:
+                continue
+            budget = engine.budget(attack, plan.threat, flip.epsilon)
+            place = engine.Place(image, budget, int(flip.restart))
+            walk = Walk(place, int(flip.step) - 1, float(flip.epsilon))
+            shown.append(_Shown(attack.label, walk, from_png(store.png(flip.png))))
         if not shown:
             continue
         ends = [end for s in shown for end in (s.walk.place.subject.pixels, s.last)]
@@ -79,30 +91,6 @@ def keep(
 
         replay(rows(attack), classifier, [one.walk for one in shown], seen)
         store.add(strips)
-
-
-def _shown(
-    attack: Attack,
-    flips: Any,
-    plan: Plan,
-    classifier: Classifier,
-    shelf: Shelf,
-    entries: dict[str, Entry],
-    store: Run,
-) -> Iterator[_Shown]:
-    images = {row.key: row for row in store.image_rows()}
-    for flip in flips.itertuples():
-        pixels, row = (
-            shelf.read(entries[flip.image], classifier.input_shape).pixels,
-            images[flip.image],
-        )
-        if pixels is None or row.clean_class is None:
-            continue
-        subject = engine.Subject(row.key, pixels, row.clean_class)
-        budget = engine.budget(attack, plan.threat, flip.epsilon)
-        place = engine.Place(subject, budget, int(flip.restart))
-        walk = Walk(place, int(flip.step) - 1, float(flip.epsilon))
-        yield _Shown(attack.label, walk, from_png(store.png(flip.png)))
 
 
 def _striking(outcomes: Any) -> Any:

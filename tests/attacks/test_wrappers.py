@@ -25,12 +25,13 @@ from robustness.threat import Threat
 from tests.attacks.test_smallest import found
 from tests.robustness.helpers import normal_of, small_cnn, subjects, two_sided
 
+NEAR = Bisection(of=PGD(steps=20, loss="margin"), rounds=6)
 NEAREST = Bisection(of=PGD(steps=20, loss="margin", restarts=4), rounds=6)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "attack", [NEAREST, EOT(of=BIM(step_size=2.0), samples=3)], ids=lambda a: a.label
+    "attack", [NEAR, NEAREST, EOT(of=BIM(step_size=2.0), samples=3)], ids=lambda a: a.label
 )
 def test_the_contract_is_kept(attack):
     assert all(check.holds for check in check_attack(attack))
