@@ -4,9 +4,11 @@
 
 Each library runs in a process of its own, the way its documentation shows, in batches of `--batch`.
 The *floor* is the model's bare compiled gradient, that many times. Peers are timed without their
-first batch (tracing, warming up) and without files; ours is the whole audit: tracing, reading,
-verification, PNG files and database. One judge, in yet another process, rounds what each library
-handed in to 8 bits inside the ball and predicts in float32: robust accuracy is that of the judge.
+first batch (tracing, warming up), without checks and without files. Ours is timed from the call of
+`audit` to the last verdict, tracing, checks, clean pass, PNG files and database included; and to the
+end of the audit, with strips and diagnostics, which come after the verdicts. One judge, in yet another
+process, rounds what each library handed in to 8 bits inside the ball and predicts in float32: robust
+accuracy is that of the judge.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +74,7 @@ class Case:
         return found * 255, time.perf_counter() - started
 
 
-def ours(case: Case) -> tuple[np.ndarray, float]:
+def ours(case: Case, precision: str = "float32") -> tuple[np.ndarray, float]:
     import robustness
     from attacks import BIM, PGD
     from robustness.pictures import from_png
@@ -87,11 +90,14 @@ def ours(case: Case) -> tuple[np.ndarray, float]:
     # That of an earlier round.
     shutil.rmtree(run_folder, ignore_errors=True)
     started = time.perf_counter()
+    said: dict[str, float] = {}
     result = robustness.audit(
         classifier, case.images, labels=case.labels, attacks=[attack], epsilons=[case.epsilon],
-        batch_size=case.batch, run=run_folder,
+        batch_size=case.batch, run=run_folder, precision=precision,
+        progress=lambda told: said.update({told.stage: time.perf_counter() - started}),
     )  # fmt: skip
-    seconds = time.perf_counter() - started
+    case.notes["whole"] = time.perf_counter() - started
+    seconds = said[attack.label]
     found = case.images.astype("float32")
     with Run.open(result.path) as run:
         positions = {row.key: row.position for row in run.image_rows()}
@@ -198,9 +204,10 @@ def floor(case: Case) -> tuple[np.ndarray, float]:
     return case.images.astype("float32"), bare / case.batch * len(case.images) * case.steps
 
 
+OURS = {"ours": ours, "ours-bfloat16": partial(ours, precision="bfloat16")}
 LIBRARIES = {
     "floor": floor,
-    "ours": ours,
+    **OURS,
     "art": art,
     "foolbox": foolbox,
     "cleverhans": cleverhans,
@@ -235,7 +242,7 @@ def worker(arguments: argparse.Namespace) -> None:
         found = np.load(folder / "found.npy")
         print(json.dumps(judge(folder, found, arguments.epsilon, arguments.peer_count)))
         return
-    if arguments.worker in ("ours", "floor"):
+    if arguments.worker in (*OURS, "floor"):
         # Before Keras, as its README says: it chooses the kernels.
         import robustness  # noqa: F401
     case = Case(folder, arguments.attack, arguments.epsilon, arguments.count, arguments.batch)
@@ -327,7 +334,7 @@ def main() -> None:
     same = arguments.kernels == "same"
     print(f"{date.today()}, {platform.platform()}, {os.cpu_count()} cores, batch {arguments.batch}")
     print(
-        "| attack | epsilon | library | photos | s / photo | image-steps / s "
+        "| attack | epsilon | library | photos | s / photo (the whole audit) | image-steps / s "
         "| robust accuracy (on those all attacked) | MB |"
     )
     print("|---|---|---|---|---|---|---|---|", flush=True)
@@ -340,7 +347,7 @@ def main() -> None:
                 rounds: dict[str, list[dict]] = {}
                 for number in range(arguments.rounds):
                     for library in arguments.libraries.split(","):
-                        some = count if library == "ours" else few
+                        some = count if library in OURS else few
                         what = (folder, attack, epsilon, some, arguments.batch, few, same)
                         row = call(library, *what)
                         if "seconds" in row and library != "floor" and number == 0:
@@ -352,7 +359,8 @@ def main() -> None:
                     row = {"attack": attack, "epsilon": epsilon, "library": library, **several[0]}
                     if not any("error" in one for one in several):
                         row["rounds"] = [one["seconds"] for one in several]
-                        row["seconds"] = float(np.median(row["rounds"]))
+                        for part in {"seconds", "whole"} & row.keys():
+                            row[part] = float(np.median([one[part] for one in several]))
                     rows.append(row)
                     print(line(row), flush=True)
     if arguments.out:
@@ -367,7 +375,8 @@ def line(row: dict) -> str:
     robust = f"{row['robust']:.3f} ({row['robust_some']:.3f})" if "robust" in row else ""
     if "step_of_floor" in row:
         robust = f"(our step: {row['step_of_floor']:.2f} of this)"
-    return f"{start}{each:.4f} | {row['steps'] / each:.1f} | {robust} | {row['megabytes']:.0f} |"
+    whole = f" ({row['whole'] / row['photos']:.4f})" if "whole" in row else ""
+    return f"{start}{each:.4f}{whole} | {row['steps'] / each:.1f} | {robust} | {row['megabytes']:.0f} |"
 
 
 if __name__ == "__main__":

@@ -92,6 +92,9 @@ def _threat(summary: Summary) -> Iterable[Row]:
     if isinstance(eyes, dict):
         said = f"attacks look at {eyes.get('name') or 'another model'}; the target is only judged"
         yield Row("Transfer", said)
+    precision = str(config.get("precision") or "float32")
+    if precision != "float32":
+        yield Row("Precision", f"attacks look in {precision}; every verdict is float32's")
     mask = config.get("mask")
     if isinstance(mask, dict):
         yield Row("Region", f"{100 * float(mask.get('share', 1)):.3g} % of the pixels may change")

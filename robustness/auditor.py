@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from robustness import engine, gradients, strips
 from robustness.attack import Attack
 from robustness.capacity import waves, whole
-from robustness.classifier import TOGETHER, Classifier
+from robustness.classifier import MANY, Classifier
 from robustness.errors import GradientError, ModelError, RunError
 from robustness.images import Entry, Picture
 from robustness.manifest import data_digest, now
@@ -34,9 +34,6 @@ from robustness.store import (
     Pending,
     Run,
 )
-
-CLEAN = 5 * TOGETHER
-"""Pictures of the clean pass that are read and written down together: whole batches of the model's."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,7 @@ class Auditor:
         pictures = self.shelf.stream((e for _, e in todo), self.classifier.input_shape)
         numbered = zip((n for n, _ in todo), pictures, strict=False)
         with contextlib.closing(pictures):
-            while chunk := [pair for _, pair in zip(range(CLEAN), numbered, strict=False)]:
+            while chunk := [pair for _, pair in zip(range(MANY), numbered, strict=False)]:
                 rows = [self._image_row(n, picture) for n, picture in chunk]
                 pixels = {i: p.pixels for i, (_, p) in enumerate(chunk) if p.pixels is not None}
                 if pixels:
@@ -181,7 +178,7 @@ class Auditor:
 
         report()
         while rows:
-            subjects = self._subjects(list(rows.values()), standing)
+            subjects = self._subjects(_hardest_first(rows.values()), standing)
             try:
                 with contextlib.closing(subjects):
                     engine.search(
@@ -305,6 +302,11 @@ def _predicted(row: ImageRow, probabilities: np.ndarray) -> ImageRow:
         return replace(row, reason="the model answers with numbers that are not finite")
     predicted = int(probabilities.argmax())
     return replace(row, clean_class=predicted, confidence=float(probabilities[predicted]))
+
+
+def _hardest_first(rows: Iterable[ImageRow]) -> list[ImageRow]:
+    """Those the model is surest of first: what takes many steps is not left alone in its slots at last."""
+    return sorted(rows, key=lambda row: -(row.confidence or 0.0))
 
 
 def _status(rung: engine.Rung) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
-from typing import Any
 
 from robustness import gradients
-from robustness.classifier import GROUP, Classifier
+from robustness.classifier import GROUP, MANY, Classifier
+from robustness.layers import leaves
 
-PROCESSOR_ROWS, ACCELERATOR_ROWS = 36, 252
+PROCESSOR_ROWS, ACCELERATOR_ROWS = MANY, 252
 """More rows than these gain no speed; on an accelerator the engine halves them if they do not fit."""
 SMALL = 16 << 20
 """Bytes below which rows cost a processor less than calling TensorFlow does: of small ones, more."""
@@ -18,16 +17,10 @@ SHARE = 0.25
 """Of the free memory that activations may take."""
 
 
-def _layers(model: Any) -> Iterator[Any]:
-    for layer in getattr(model, "layers", []):
-        yield layer
-        yield from _layers(layer)
-
-
 def row_bytes(classifier: Classifier) -> int:
     """An estimate of the memory one row needs: activations and their gradients, and a few images."""
     numbers = 12 * math.prod(classifier.input_shape)
-    for layer in _layers(classifier.model):
+    for layer in leaves(classifier.model):
         shape = getattr(getattr(layer, "output", None), "shape", None)
         numbers += 3 * math.prod(n or 1 for n in shape[1:]) if shape else 0
     return 4 * numbers

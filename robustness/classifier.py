@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import keras
@@ -14,6 +16,7 @@ import numpy as np
 from robustness import gradients, modelfile
 from robustness.errors import ModelError, SettingError
 from robustness.heads import Head, find_head
+from robustness.precision import computing_in, parse_precision
 from robustness.scalings import (
     Scaling,
     ScalingChoice,
@@ -26,9 +29,10 @@ from robustness.scalings import (
 GROUP = 6
 """Rows that a matrix kernel takes at once, with AVX2. Where a batch leaves a short last group, its rows
 are added up in another order, and their last bits depend on the place."""
-TOGETHER = 2 * GROUP
-"""Images that the model sees together: always this many, filled up where there are fewer. What it says
-of an image must not depend on the size of the batch, nor on the place in it."""
+TOGETHER, MANY = 2 * GROUP, 6 * GROUP
+"""Images that the model sees together: always so few or so many, filled up where there are fewer; never
+many where its answers to the same images are others then, be it in the last bit. What it says of an image
+must not depend on the size of the batch, nor on the place in it."""
 
 
 class Classifier:
@@ -69,6 +73,8 @@ class Classifier:
         }
         self.head: Head = find_head(model, self._probe(), head)
         self.class_names = _names(model, class_names, self.head.classes)
+        self.precision = "float32"
+        self._alike: bool | None = None
         self._predict = gradients.compile(self._forward)
         self._see = gradients.compile(self.logits)
 
@@ -110,12 +116,33 @@ class Classifier:
 
         return choose_scaling(predict, images, labels, len(self.class_names))
 
+    def in_precision(self, name: str) -> Classifier:
+        """The same classifier, whose `logits` come from layers that compute in `name`; see `precision`.
+
+        What `probabilities` says stays the model's own. Raises SettingError, and ModelError where the
+        layers cannot compute in it.
+        """
+        if parse_precision(name) == self.precision:
+            return self
+        eyes = copy.copy(self)
+        eyes.precision, eyes._see = name, gradients.compile(eyes.logits)
+        try:
+            eyes.logits(np.zeros((1, *self.input_shape), "float32"))
+        except Exception as error:
+            said = shorten(str(error), 200)
+            raise ModelError(
+                f"{self.name} does not compute in {name}: {said} Expected layers that take either; attack "
+                "it in float32."
+            ) from error
+        return eyes
+
     def logits(self, images: Any) -> Any:
         """Logits (n, classes), float32, of images (n, height, width, channels) in counts.
 
         Differentiable; usable inside a compiled function.
         """
-        return self.head.logits(self.scaling.apply(images))
+        with computing_in(self.model, self.precision):
+            return self.head.logits(self.scaling.apply(images))
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities (n, classes), float32, by the user's own model; images in counts."""
@@ -169,14 +196,31 @@ class Classifier:
                 f"Images of shape {images.shape} were given; {self.name} takes "
                 f"(n, {', '.join(map(str, self.input_shape))})."
             )
-        parts = [np.zeros((0, len(self.class_names)), "float32")]
-        for start in range(0, len(images), TOGETHER):
-            some = np.asarray(images[start : start + TOGETHER], "float32")
-            spare = TOGETHER - len(some)
-            filled = np.concatenate([some, np.repeat(some[:1], spare, axis=0)]) if spare else some
-            rows = keras.ops.convert_to_numpy(see(filled))
-            parts.append(np.asarray(rows, "float32")[: len(some)])
+        parts, start = [np.zeros((0, len(self.class_names)), "float32")], 0
+        while start < len(images):
+            size = self._together(images[start:], see)
+            parts.append(self._answers(images[start : start + size], see, size))
+            start += size
         return np.concatenate(parts)
+
+    def _answers(self, some: np.ndarray, see: Callable[[np.ndarray], Any], size: int) -> np.ndarray:
+        """What `see` says of at most `size` images, filled up to as many."""
+        some = np.asarray(some, "float32")
+        spare = size - len(some)
+        filled = np.concatenate([some, np.repeat(some[:1], spare, axis=0)]) if spare else some
+        rows = keras.ops.convert_to_numpy(see(filled))
+        return np.asarray(rows, "float32")[: len(some)]
+
+    def _together(self, images: np.ndarray, see: Callable[[np.ndarray], Any]) -> int:
+        """How many of the images that wait the model sees next."""
+        # Filled up, a larger batch takes less time than so many small ones.
+        if len(images) <= MANY - TOGETHER:
+            return TOGETHER
+        if self._alike is None:
+            few = self._answers(images[:TOGETHER], see, TOGETHER)
+            many = self._answers(images[:MANY], see, MANY)
+            self._alike = np.array_equal(few, many[:TOGETHER], equal_nan=True)
+        return MANY if self._alike else TOGETHER
 
     def _chosen(self, scaling: str | Scaling | None) -> Scaling:
         chosen = inner_scaling(self.model) if scaling is None else parse_scaling(scaling)

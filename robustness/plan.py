@@ -21,7 +21,8 @@ class Plan:
     attacked), "all" (and the originals of those that were wrong before), "none", or a number (those of
     the first so many images). In a `cascade` each attack sees only what still stands. `replaced` says, a
     sentence each, what was run in place of what was asked for. `channels` are the images'; `surrogate` is
-    the hash of the weights of the model that the attacks look at, None for the target itself.
+    the hash of the weights of the model that the attacks look at, None for the target itself; they look at
+    it in `precision`.
     """
 
     attacks: tuple[Attack, ...]
@@ -34,6 +35,7 @@ class Plan:
     replaced: tuple[str, ...] = ()
     channels: int = 3
     surrogate: str | None = None
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if not self.attacks:
@@ -93,6 +95,7 @@ class Plan:
             "goal": self.threat.goal.describe(class_names),
             "mask": self.mask,
             "surrogate": self.surrogate,
+            "precision": self.precision,
             "seed": self.seed,
             "slots": self.slots,
             "all_steps": self.all_steps,

@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from robustness import gradients
-from robustness.classifier import TOGETHER, Classifier
+from robustness.classifier import MANY, TOGETHER, Classifier
 from robustness.errors import GradientError, ImagesError
 from robustness.losses import margin
 from robustness.scalings import beats_chance, clearly_better
@@ -25,12 +25,11 @@ ROW_TOLERANCE = 1e-4
 LOGIT_TOLERANCE = 1e-3
 BETTER = 0.05
 ZERO_GRADIENTS = 0.05
-GRADIENT_IMAGES = 48
 # A fused softmax may round a certain class to the number just below 1.
 SATURATED = 1 - float(np.finfo("float32").eps)
 ROWS = 4
-RANDOM_IMAGES, SCALING_IMAGES = TOGETHER, 2 * TOGETHER
-"""These checks ask again and again; a few images tell what many would."""
+RANDOM_IMAGES, SCALING_IMAGES, GRADIENT_IMAGES = TOGETHER, 2 * TOGETHER, MANY
+"""These checks ask again and again, or ask for more; a few images tell what many would."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,8 @@ def run(classifier: Classifier, images: np.ndarray, labels: np.ndarray | None) -
         raise ImagesError("No readable picture is left for the checks before the attack.")
     labels = None if labels is None else np.asarray(labels)
     probabilities = classifier.probabilities(images)
-    logits, slopes = _followed(classifier, images, probabilities.argmax(axis=1))
+    some = images[:GRADIENT_IMAGES]
+    logits, slopes = _followed(classifier, some, probabilities[: len(some)].argmax(axis=1))
     findings = [_input(classifier, images), _head(classifier)]
     broken = _not_finite(probabilities, logits)
     findings.append(broken)
@@ -67,7 +67,7 @@ def run(classifier: Classifier, images: np.ndarray, labels: np.ndarray | None) -
         findings.append(_label_order(classifier, probabilities, labels))
     findings.append(_scaling(classifier, images, probabilities, labels))
     if noisy.severity == "ok":
-        findings.append(_consistent(logits, probabilities))
+        findings.append(_consistent(logits, probabilities[: len(some)]))
         findings.append(_rows(classifier, images, probabilities, change))
     findings.append(_saturated(classifier, probabilities))
     findings.append(_gradients(slopes))
@@ -101,8 +101,8 @@ def _head(classifier: Classifier) -> Finding:
 
 
 def _not_finite(probabilities: np.ndarray, logits: np.ndarray) -> Finding:
-    bad = ~(np.isfinite(probabilities).all(axis=1) & np.isfinite(logits).all(axis=1))
-    count = len(bad)
+    bad, count = ~np.isfinite(probabilities).all(axis=1), len(probabilities)
+    bad[: len(logits)] |= ~np.isfinite(logits).all(axis=1)
     if bad.any():
         return Finding(
             "P05-not-finite",
@@ -323,21 +323,16 @@ def _gradients(found: np.ndarray | GradientError) -> Finding:
 def _followed(
     classifier: Classifier, images: np.ndarray, classes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | GradientError]:
-    """Logits of all images, and the gradients of the margins of the first ones, or why there are none.
-
-    A gradient comes with its logits: only the others are looked at for these alone.
-    """
+    """Logits of the images, and the gradients of their margins, or why there are none."""
 
     def loss(points: Any, classes: Any) -> tuple[Any, Any]:
         logits = classifier.logits(points)
         return margin(logits, classes), logits
 
-    some = images[:GRADIENT_IMAGES].astype("float32")
-    aims = classes[:GRADIENT_IMAGES].astype("int32")
     call = gradients.compile(gradients.value_and_grad(loss))
+    points, aims = images.astype("float32"), classes.astype("int32")
     try:
-        (_, logits), slopes = call(ops.convert_to_tensor(some), ops.convert_to_tensor(aims))
+        (_, logits), slopes = call(ops.convert_to_tensor(points), ops.convert_to_tensor(aims))
     except GradientError as error:
         return classifier.logits_of(images), error
-    rest = classifier.logits_of(images[GRADIENT_IMAGES:])
-    return np.concatenate([_numpy(logits), rest]), _numpy(slopes)
+    return _numpy(logits), _numpy(slopes)

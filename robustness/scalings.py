@@ -17,6 +17,7 @@ import numpy as np
 from keras import ops
 
 from robustness.errors import ModelError, SettingError
+from robustness.layers import leaves
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def inner_scaling(model: Any) -> Scaling | None:
     None when there is none, or when its numbers say that it expects something else (a Rescaling of
     2 and -1 expects 0..1).
     """
-    for layer in _layers(model):
+    for layer in leaves(model):
         kind = type(layer).__name__
         if kind == "Rescaling":
             # 1/127.5 and 1/255 are for counts; 1 or 2 would be for 0..1.
@@ -128,13 +129,6 @@ def inner_scaling(model: Any) -> Scaling | None:
         if layer.weights:
             return None
     return None
-
-
-def _layers(model: Any) -> list[Any]:
-    found = []
-    for layer in model.layers:
-        found += _layers(layer) if hasattr(layer, "layers") else [layer]
-    return found
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,12 @@ def audit(
         str | None,
         typer.Option(help="A model as in --model that the attacks look at; --model only judges."),
     ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="float32, or bfloat16: what attacks look at the model with. Verdicts are float32's."
+        ),
+    ] = "float32",
     all_steps: Annotated[
         bool,
         typer.Option(
@@ -169,8 +175,8 @@ def audit(
     options: dict[str, Any] = {
         "model": model, "images": images, "attack": attack or [ATTACK], "epsilon": epsilon,
         "steps": steps, "step_size": step_size, "restarts": restarts, "norm": norm,
-        "target": target, "mask": mask, "surrogate": surrogate, "all_steps": all_steps,
-        "cascade": cascade, "limit": limit, "per_class": per_class,
+        "target": target, "mask": mask, "surrogate": surrogate, "precision": precision,
+        "all_steps": all_steps, "cascade": cascade, "limit": limit, "per_class": per_class,
         "held_out": held_out, "seed": seed, "classes": classes, "scaling": scaling,
         "trust_model": trust_model, "evidence": evidence, "batch_size": batch_size,
         "accuracy": accuracy, "thorough": thorough, "report": report or [REPORT], "gate": None,
@@ -263,6 +269,7 @@ def perform(
                 target=options["target"],
                 mask=options.get("mask"),
                 surrogate=eyes,
+                precision=options.get("precision") or "float32",
                 class_names=classes,
                 scaling=options["scaling"],
                 trust=options["trust_model"],

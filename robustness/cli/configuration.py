@@ -9,6 +9,7 @@ from typing import Any
 from robustness import plugins, units
 from robustness.config import Section, read
 from robustness.errors import SettingError
+from robustness.precision import PRECISIONS
 
 FOR_ALL = ("steps", "step_size", "restarts")
 """Parameters that the command line can set for every attack at once."""
@@ -101,6 +102,7 @@ def _threat(table: Section, options: dict[str, Any]) -> None:
 
 def _run(table: Section, options: dict[str, Any]) -> None:
     options["seed"] = table.whole("seed", None)
+    options["precision"] = table.text("precision", None, choices=PRECISIONS)
     options["all_steps"] = table.flag("all_steps", None)
     options["cascade"] = table.flag("cascade", None)
     options["thorough"] = table.flag("thorough", None)

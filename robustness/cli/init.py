@@ -42,6 +42,7 @@ steps = 20
 
 [run]
 seed = 0                       # of the sample and of the attacks
+#precision = "float32"         # or "bfloat16": what attacks look at the model with; verdicts are float32's
 #all_steps = false             # take every step and report the last point, not the first flip
 #cascade = false               # each attack sees only what still stands; by itself so with an ensemble
 #thorough = false              # ask the dear diagnostics too: they run attacks again

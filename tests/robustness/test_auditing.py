@@ -19,6 +19,7 @@ from PIL import Image
 
 import robustness
 from attacks import BIM, PGD, Square
+from robustness import engine
 from robustness.auditor import Progress
 from robustness.errors import ImagesError, ModelError, RunError, SettingError
 from robustness.judge import distances
@@ -41,6 +42,27 @@ def material():
 def comparable(path) -> pd.DataFrame:
     with Run.open(path) as run:
         return run.outcomes()
+
+
+def test_those_that_take_the_most_steps_enter_first(material, monkeypatch):
+    classifier, images, labels = material
+    entered: list[int] = []
+    search = engine.search
+
+    def heard(classifier, attack, threat, subjects, settle, **settings):
+        def noted():
+            for subject in subjects:
+                entered.append(int(subject.key.removeprefix("row ")))
+                yield subject
+
+        search(classifier, attack, threat, noted(), settle, **settings)
+
+    monkeypatch.setattr(engine, "search", heard)
+    robustness.audit(classifier, images, labels=labels, attacks=[PGD(steps=2)], epsilons=[1])
+    confidences = classifier.probabilities(images).max(axis=1)
+    right = [i for i in range(len(images)) if i % 8]
+    assert sorted(entered) == right
+    assert confidences[entered].tolist() == sorted(confidences[right], reverse=True)
 
 
 def test_an_audit_counts_flips_of_correct_images_only(material, tmp_path):

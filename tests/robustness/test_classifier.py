@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from keras import layers, ops
 
 from robustness import capacity, gradients
-from robustness.classifier import TOGETHER, Classifier, input_shape
+from robustness.classifier import MANY, TOGETHER, Classifier, input_shape
 from robustness.errors import ModelError, SettingError
 from robustness.scalings import SCALINGS, Scaling, choose_scaling, parse_scaling
 
@@ -414,15 +414,35 @@ def test_load_and_card(tmp_path):
     assert str(tmp_path) not in json.dumps(card)
 
 
-def test_the_model_always_sees_as_many_images(monkeypatch):
-    classifier = Classifier(sequential(layers.Dense(3, activation="softmax")))
-    seen = []
-    answer = classifier._predict
-    monkeypatch.setattr(classifier, "_predict", lambda x: seen.append(len(x)) or answer(x))
-    for count in (1, TOGETHER - 1, TOGETHER, TOGETHER + 1, 3 * TOGETHER):
+def sizes_seen(monkeypatch, classifier, counts, answer=lambda answer, x: answer(x)) -> list[int]:
+    """How many images the model sees together, asked for so many at a time."""
+    seen, predict = [], classifier._predict
+    monkeypatch.setattr(classifier, "_predict", lambda x: seen.append(len(x)) or answer(predict, x))
+    for count in counts:
         images = np.repeat(IMAGES[:1], count, axis=0)
         assert classifier.probabilities(images).shape == (count, len(classifier.class_names))
-    assert seen == [TOGETHER] * (1 + 1 + 1 + 2 + 3)
+    return seen
+
+
+def test_the_model_always_sees_few_or_many_images(monkeypatch):
+    classifier = Classifier(sequential(layers.Dense(3, activation="softmax")))
+    few, many = TOGETHER, MANY
+    counts = (1, few - 1, few, few + 1, 2 * few, 2 * few + 1, many, 2 * many - few)
+    # Before it sees many for the first time, its answers to a few of these are compared.
+    expected = [few, few, few, few, few, few, few, few, many, many, many, many, few, few]
+    seen = sizes_seen(monkeypatch, classifier, counts)
+    assert seen == expected
+
+
+def test_a_model_whose_last_bit_depends_on_the_batch_never_sees_many(monkeypatch):
+    classifier = Classifier(sequential(layers.Dense(3, activation="softmax")))
+
+    def other(answer, x):
+        rows = np.asarray(answer(x))
+        return np.nextafter(rows, 1) if len(x) == MANY else rows
+
+    seen = sizes_seen(monkeypatch, classifier, (MANY, 2 * MANY), other)
+    assert seen == [TOGETHER, MANY] + [TOGETHER] * 9
 
 
 @pytest.mark.parametrize(

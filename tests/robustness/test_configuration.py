@@ -42,6 +42,7 @@ step_size = "auto"
 name = "bim"
 [run]
 seed = 3
+precision = "bfloat16"
 all_steps = true
 cascade = true
 thorough = true
@@ -65,7 +66,7 @@ def test_every_option_comes_through(tmp_path):
         "model": "model.keras", "classes": "cat,dog", "scaling": "0..1", "trust_model": True,
         "accuracy": 0.9, "images": "data.npz", "limit": 30, "per_class": 10, "held_out": True,
         "norm": "l2", "epsilon": "100,4/255,2.5", "target": "dog", "mask": "mask.png",
-        "surrogate": "dogs-vs-cats", "seed": 3, "all_steps": True,
+        "surrogate": "dogs-vs-cats", "seed": 3, "precision": "bfloat16", "all_steps": True,
         "cascade": True, "thorough": True, "evidence": "5", "batch_size": 16, "report": ["html"],
     }  # fmt: skip
     assert found.gate is not None and found.gate["rules"][0]["threshold"] == 0.3
@@ -94,7 +95,7 @@ def test_python_takes_the_same():
         "trust_model": "trust", "accuracy": "declared_accuracy", "limit": "limit",
         "per_class": "per_class", "held_out": "only", "norm": "norm", "epsilon": "epsilons",
         "target": "target", "mask": "mask", "surrogate": "surrogate",
-        "seed": "seed", "all_steps": "all_steps", "thorough": "thorough",
+        "seed": "seed", "precision": "precision", "all_steps": "all_steps", "thorough": "thorough",
         "cascade": "cascade", "evidence": "evidence", "batch_size": "batch_size", "attack": "attacks",
     }  # fmt: skip
     taken = inspect.signature(robustness.audit).parameters
