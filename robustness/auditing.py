@@ -165,12 +165,15 @@ def audit(
     manifest = describe(plan, classifier, source, entries)
     manifest |= {"command": command, "origin": origin or {}}
     manifest["surrogate"] = eyes.card() if eyes else None
+    answers: dict[str, np.ndarray] = {}
     if resume:
         store = Run.resume(folder)
         expect_same(store.manifest, manifest)
     else:
-        pixels, truth = shelf.sample(entries, classifier.input_shape)
-        findings = preflight.run(classifier, pixels, truth) if len(pixels) else []
+        keys, pixels, truth = shelf.sample(entries, classifier.input_shape)
+        seen = classifier.probabilities(pixels)
+        answers = dict(zip(keys, seen, strict=True))
+        findings = preflight.run(classifier, pixels, truth, seen) if keys else []
         manifest["preflight"] = [asdict(finding) for finding in findings]
         manifest["data"]["declared_accuracy"] = declared_accuracy
         manifest["gate"] = gate or {}
@@ -180,7 +183,7 @@ def audit(
             store.save_png(region.png(plan.channels))
         heard = progress or (lambda _: None)
         looking = (eyes or classifier).in_precision(precision)
-        Auditor(plan, classifier, shelf, entries, store, heard, looking).run()
+        Auditor(plan, classifier, shelf, entries, store, heard, looking).run(answers)
         found = diagnose(
             classifier,
             plan,
@@ -248,7 +251,7 @@ def _classifier(
         model = modelfile.load_model(model, trust)
     if settings["scaling"] is not None:
         return Classifier(model, **settings)
-    pixels, labels = shelf.sample(entries, input_shape(model))
+    _, pixels, labels = shelf.sample(entries, input_shape(model))
     return Classifier.decide(model, pixels, labels, **settings)
 
 

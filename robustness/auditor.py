@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -95,10 +95,11 @@ class Auditor:
         self._compiled: dict[tuple[Attack, int], Rows] = {}
         self._sees: dict[Attack, int] = {}
 
-    def run(self) -> None:
+    def run(self, answers: Mapping[str, np.ndarray]) -> None:
+        """All of it, or what is left; `answers` are probabilities that are known already, by image."""
         started = time.monotonic()
         try:
-            self._clean()
+            self._clean(answers)
             for attack in self.plan.attacks:
                 self._attack(attack)
             strips.keep(
@@ -116,7 +117,7 @@ class Auditor:
         manifest["data"]["sha256"] = data_digest(self.store)
         self.store.write_manifest(manifest)
 
-    def _clean(self) -> None:
+    def _clean(self, answers: Mapping[str, np.ndarray]) -> None:
         """What the model says of each image unchanged."""
         known = {row.key for row in self.store.image_rows()}
         todo = [(n, e) for n, e in enumerate(self.entries) if e.key not in known]
@@ -125,16 +126,23 @@ class Auditor:
         numbered = zip((n for n, _ in todo), pictures, strict=False)
         with contextlib.closing(pictures):
             while chunk := [pair for _, pair in zip(range(MANY), numbered, strict=False)]:
+                pixels = {p.entry.key: p.pixels for _, p in chunk if p.pixels is not None}
+                said = self._said(pixels, answers)
                 rows = [self._image_row(n, picture) for n, picture in chunk]
-                pixels = {i: p.pixels for i, (_, p) in enumerate(chunk) if p.pixels is not None}
-                if pixels:
-                    answers = self.classifier.probabilities(np.stack(list(pixels.values())))
-                    for i, row in zip(pixels, answers, strict=True):
-                        rows[i] = _predicted(rows[i], row)
+                rows = [_predicted(r, said[r.key]) if r.key in said else r for r in rows]
                 self.pending.add(rows)
                 done += len(chunk)
                 self.progress(Progress("clean", done, total))
         self.pending.flush()
+
+    def _said(
+        self, pixels: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """What the model says of each of these, by image; it is asked of those not known."""
+        new = [key for key in pixels if key not in known]
+        asked = self.classifier.probabilities(np.stack([pixels[k] for k in new])) if new else ()
+        said = {**known, **dict(zip(new, asked, strict=True))}
+        return {key: said[key] for key in pixels}
 
     def _image_row(self, position: int, picture: Picture) -> ImageRow:
         entry = picture.entry

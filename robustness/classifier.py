@@ -108,10 +108,17 @@ class Classifier:
         """The same model under another scaling."""
         return Classifier(self.model, scaling=scaling, **self._said)
 
-    def choose_scaling(self, images: np.ndarray, labels: np.ndarray | None) -> ScalingChoice:
-        """Accuracy on `images` under each candidate scaling, and which one it speaks for."""
+    def choose_scaling(
+        self, images: np.ndarray, labels: np.ndarray | None, own: np.ndarray | None = None
+    ) -> ScalingChoice:
+        """Accuracy on `images` under each candidate scaling, and which one it speaks for.
+
+        `own` (n,) are their classes under this classifier's scaling, where they are known already.
+        """
 
         def predict(scaling: Scaling, some: np.ndarray) -> np.ndarray:
+            if own is not None and scaling == self.scaling:
+                return own
             return self._batched(some, lambda x: self._predict(scaling.apply(x))).argmax(axis=1)
 
         return choose_scaling(predict, images, labels, len(self.class_names))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,14 @@ SHELF_BYTES = 32 << 20
 AHEAD = 32
 SAMPLE = 60
 """Images that checks before the attack look at: whole batches of what the model sees together."""
+
+
+class Sample(NamedTuple):
+    """Some images (n, h, w, c), their keys, and their labels (n,) if all have one."""
+
+    keys: list[str]
+    pixels: np.ndarray
+    labels: np.ndarray | None
 
 
 class Shelf:
@@ -51,12 +60,13 @@ class Shelf:
                 for future in waiting:
                     future.cancel()
 
-    def sample(
-        self, entries: list[Entry], shape: tuple[int, int, int]
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """The first readable images (n, h, w, c), and their labels (n,) if all have one."""
-        some = (self.read(entry, shape) for entry in entries[:SAMPLE])
-        read = [(p.pixels, p.entry.label) for p in some if p.pixels is not None]
-        pixels = np.stack([x for x, _ in read]) if read else np.zeros((0, *shape), np.uint8)
-        labels = [label for _, label in read]
-        return pixels, None if None in labels else np.array(labels, int)
+    def sample(self, entries: list[Entry], shape: tuple[int, int, int]) -> Sample:
+        """The first readable images of those that checks look at."""
+        read = [p for p in self.stream(entries[:SAMPLE], shape) if p.pixels is not None]
+        pixels = [p.pixels for p in read if p.pixels is not None]
+        labels = [p.entry.label for p in read]
+        return Sample(
+            [p.entry.key for p in read],
+            np.stack(pixels) if pixels else np.zeros((0, *shape), np.uint8),
+            None if None in labels else np.array(labels, int),
+        )
