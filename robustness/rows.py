@@ -24,9 +24,9 @@ times as many an accelerator does, which compiles longer, too."""
 HEAVY = 1 << 20
 """Bytes of activations from which on a step of a row costs more than a look at its file."""
 
-LONG, STRETCH = 100, 32
-"""Steps of an attack that pay for the longer tracing of several steps a call; and how many those are at
-most, so that an interruption is heard."""
+LONG, STRETCH = 500, 32
+"""Steps of an image, over all its restarts, that pay for the longer tracing of several steps a call; and how
+many those are at most, so that an interruption is heard."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ class Rows:
 
     def _several(self) -> bool:
         """Whether several steps are taken in one call."""
-        return gradients.loops() and not self.heavy and self._attack.steps >= LONG
+        most = self._attack.steps * self._attack.restarts
+        return gradients.loops() and not self.heavy and most >= LONG
 
     def _task(self, arrays: State) -> Task:
         threat = self._threat
