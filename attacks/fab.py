@@ -30,8 +30,10 @@ class _Boundary(Attack):
     def _move(self, task: Task, point: Any, seen: Seen, others: list[Any], look: Look) -> Any:
         normal, gap = nearest(task, seen, others)
         apart = ops.sum(normal * (point - task.images), axis=(1, 2, 3))
-        here = onto(task, normal, -gap, point)
-        home = onto(task, normal, apart - gap, task.images)
+        # As rows of one problem: its rounds are paid for once.
+        pairs = (normal, normal), (-gap, apart - gap), (point, task.images)
+        both = onto(task, *(ops.concatenate(pair, axis=0) for pair in pairs))
+        here, home = ops.split(both, 2, axis=0)
         sizes = task.norm.size(here), task.norm.size(home)
         weight = ops.minimum(sizes[0] / ops.maximum(sizes[0] + sizes[1], 1e-12), self.alpha_max)
         alpha = task.per_row(weight)

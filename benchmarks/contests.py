@@ -161,7 +161,8 @@ CONTESTS = (
         "AutoAttack",
         "autoattack",
         {
-            "torchattacks": torchattacks("AutoAttack", eps="eps*1", n_classes="classes"),
+            # Of its own accord it gives APGD, APGD-T and FAB-T ten steps; published are a hundred.
+            "torchattacks": torchattacks("AutoAttack", each=100, eps="eps*1", n_classes="classes"),
         },
     ),
     Contest(

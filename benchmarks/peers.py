@@ -124,13 +124,18 @@ class _Adam:
         self.lr = lr
 
 
-def torchattacks(name: str, **words: Any) -> Peer:
+def torchattacks(name: str, *, each: int | None = None, **words: Any) -> Peer:
+    """`each`: steps of every attack of an ensemble that cannot be told them."""
+
     def make(setting: Setting) -> Run:
         import torch
         import torchattacks
 
         model = twin(setting.model)
         attack = getattr(torchattacks, name)(model, **setting.told(words))
+        for part in attack._autoattack.attacks if each else []:
+            if hasattr(part, "steps"):
+                part.steps = each
 
         def run(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
             # Keras seeds PyTorch only where that is its backend.

@@ -114,6 +114,19 @@ class _Bench:
         self.running |= dict(zip(places, jobs, strict=True))
         return self._rows.enter(state, places, what)
 
+    def advance(self, state: State, watched: Sequence[int], most: int) -> tuple[State, np.ndarray]:
+        """See `Rows.run`; the steps are counted."""
+        state, said, steps = self._rows.run(state, watched, most)
+        for job in self.running.values():
+            job.steps += steps
+        return state, said
+
+    def dismiss(self, places: Sequence[int], finished: Sequence[bool]) -> None:
+        """Those that are finished run no more."""
+        for place, done in zip(places, finished, strict=True):
+            if done:
+                del self.running[place]
+
     def narrow(self, state: State, places: Sequence[int]) -> tuple[State, int] | None:
         """See `iterate`. Rows that are new may leave in a moment: nothing is traced for them."""
         if min(self.running[place].steps for place in places) < TRIED:
@@ -187,10 +200,12 @@ class Climbing:
         self.enter, self.queue = bench.enter, bench.queue
 
     def advance(self, state: State) -> tuple[State, np.ndarray]:
-        state, self._reached = self._rows.advance(state)
+        running = self._bench.running
+        wanting = [place for place, job in running.items() if job.flip is None]
+        most = min(self._left(job) for job in running.values())
+        state, self._reached = self._bench.advance(state, wanting, most)
         ready = np.zeros_like(self._reached)
-        for place, job in self._bench.running.items():
-            job.steps += 1
+        for place, job in running.items():
             fresh = self._reached[place] and job.flip is None
             ready[place] = fresh or self._due(job)
         return state, ready
@@ -202,7 +217,9 @@ class Climbing:
         self._try(state, state["best"]["point"], looked, late=1)
         last = {p: j for p, j in held.items() if self._due(j) and self._wanting(j)}
         self._try(state, state["own"]["point"], last, late=0)
-        return [self._next(job) for job in jobs]
+        finished = [self._next(job) for job in jobs]
+        self._bench.dismiss(places, finished)
+        return finished
 
     def _spent(self, job: _Try) -> bool:
         return job.steps >= self._attack.steps
@@ -210,6 +227,11 @@ class Climbing:
     def _due(self, job: _Try) -> bool:
         """Whether the point it has come to is brought before the judge, seen to flip or not."""
         return self._spent(job) or job.steps in self._early
+
+    def _left(self, job: _Try) -> int:
+        """Steps until it is due."""
+        ends = (*self._early, self._attack.steps)
+        return min(end - job.steps for end in ends if end > job.steps)
 
     def _wanting(self, job: _Try) -> bool:
         return job.flip is None or self._all_steps
@@ -279,12 +301,12 @@ class Approaching:
         self.enter, self.queue = bench.enter, bench.queue
 
     def advance(self, state: State) -> tuple[State, np.ndarray]:
-        state, reached = self._rows.advance(state)
-        ready = np.zeros_like(reached)
-        done = ops.convert_to_numpy(state["own"].get("done", reached & False))
-        for place, job in self._bench.running.items():
-            job.steps += 1
-            ready[place] = done[place] or job.steps >= self._attack.steps
+        running, steps = self._bench.running, self._attack.steps
+        most = steps - max(job.steps for job in running.values())
+        state, done = self._bench.advance(state, list(running), most)
+        ready = np.zeros_like(done)
+        for place, job in running.items():
+            ready[place] = done[place] or job.steps >= steps
         return state, ready
 
     def leave(self, state: State, places: Sequence[int], jobs: Sequence[_Try]) -> list[bool]:
@@ -301,6 +323,7 @@ class Approaching:
         self._expect_finite(state, missed)
         for job in jobs:
             self._next(job)
+        self._bench.dismiss(places, [True] * len(jobs))
         return [True] * len(jobs)
 
     def _expect_finite(self, state: State, jobs: dict[int, _Try]) -> None:
@@ -382,7 +405,7 @@ def search(
     seed: of the random numbers, which depend on it, the image's key, the attack and the restart.
     all_steps: a row leaves when its steps are spent, not at its first flip; the flip that counts is
         that of the last point, or else the first one found.
-    each: called after every step.
+    each: called after every step; of a small network's long attack, after several.
     rows: compiled already, for the same classifier, attack, threat, slots and seed.
     surrogate: what the attack looks at, in place of `classifier`, which then only judges: transfer. A
         row goes before the judge when it flips the surrogate, and with its last point.

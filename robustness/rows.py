@@ -24,6 +24,10 @@ times as many an accelerator does, which compiles longer, too."""
 HEAVY = 1 << 20
 """Bytes of activations from which on a step of a row costs more than a look at its file."""
 
+LONG, STRETCH = 500, 32
+"""Steps of an image, over all its restarts, that pay for the longer tracing of several steps a call; and how
+many those are at most, so that an interruption is heard."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -66,11 +70,18 @@ class Rows:
         self._begin = gradients.compile(self._begin_rows)
         # On a processor copying is quicker than tracing how to copy, and copies once for all that enter.
         self._merge = gradients.compile(_merge_rows) if gradients.accelerated() else None
-        self._advance = gradients.compile(self._advance_rows)
+        # Of a small network, Python's part in a step takes a fifth to a third as long as the step.
+        self._stretch = STRETCH if self._several() else 1
+        self._advance = gradients.compile(self._run_rows if self._several() else self._advance_rows)
         self._snap = gradients.compile(self._snap_rows)
         # Where fewer slots can never be worth a tracing, a step need not say what was answered.
         self._narrows = self._bytes * slots * attack.steps >= self._tracing
         self._alike: dict[tuple[int, int], bool] = {}
+
+    def _several(self) -> bool:
+        """Whether several steps are taken in one call."""
+        most = self._attack.steps * self._attack.restarts
+        return gradients.loops() and not self.heavy and most >= LONG
 
     def _task(self, arrays: State) -> Task:
         threat = self._threat
@@ -93,7 +104,10 @@ class Rows:
         return Look(self.classifier.logits, task, self._attack.loss, self._attack.knowledge)
 
     def _advance_rows(self, state: State) -> tuple[State, Any, Any]:
-        """What changes of the state, which rows reached the goal, and a fingerprint of the answers."""
+        """What changes of the state, which rows have something to say, and a fingerprint of the answers.
+
+        That is a look that reached the goal, or of the closest that nothing nearer is looked for.
+        """
         task = self._task(state["task"])
         look = self._look(task)
         own = self._attack.step(task, state["own"], look)
@@ -111,7 +125,27 @@ class Rows:
             "distance": ops.where(nearer, distance, kept["distance"]),
             "step": ops.where(nearer, task.step, kept["step"]),
         }
-        return {"step": step, "own": own, "best": best}, reached, told
+        done = own.get("done", ops.zeros_like(reached))
+        return {"step": step, "own": own, "best": best}, done, told
+
+    def _run_rows(self, state: State, watched: Any, most: Any) -> tuple[State, Any, Any, Any]:
+        """`_advance_rows`, at most so often, until a row that is `watched` (rows,) has something to say.
+
+        The last is how often.
+        """
+        aims, best = state["task"]["aims"], state["best"]
+        kept = best if self._closest else {"point": best["point"]}
+        begun = {"step": state["task"]["step"], "own": state["own"], "best": kept}
+
+        def more(_: Any, said: Any, __: Any, steps: Any) -> Any:
+            heard = ops.any(ops.logical_and(said, watched))
+            return ops.logical_and(steps < most, ops.logical_not(heard))
+
+        def once(after: State, _: Any, __: Any, steps: Any) -> tuple[State, Any, Any, Any]:
+            return *self._advance_rows(_changed(state, after)), steps + 1
+
+        silent = ops.zeros_like(aims, "bool")
+        return ops.while_loop(more, once, (begun, silent, 0 * aims, ops.zeros((), "int32")))
 
     def _snap_rows(self, images: Any, points: Any, radius: Any, index: Any) -> tuple[Any, Any]:
         images = ops.take(images, index, axis=0)
@@ -193,7 +227,7 @@ class Rows:
 
     def _read(self, state: State) -> np.ndarray:
         """The fingerprint of what the model answers in the next step."""
-        return ops.convert_to_numpy(self._advance(state)[-1])
+        return ops.convert_to_numpy(self._run(state, (), 1)[2])
 
     def _key(self, job: Place) -> np.ndarray:
         """Two words, the first of which all restarts of an image have in common."""
@@ -202,14 +236,26 @@ class Rows:
         return np.array([first, second], np.int32)
 
     def advance(self, state: State) -> tuple[State, np.ndarray]:
-        """One step of all rows, and which looked-at points reached the goal."""
-        after, reached, _ = self._advance(state)
-        changed = {
-            "task": {**state["task"], "step": after["step"]},
-            "own": after["own"],
-            "best": {**state["best"], **after["best"]},
-        }
-        return changed, ops.convert_to_numpy(reached)
+        """One step of all rows, and which have something to say (slots,): see `run`."""
+        return self.run(state, (), 1)[:2]
+
+    def run(self, state: State, watched: Sequence[int], most: int) -> tuple[State, np.ndarray, int]:
+        """Steps of all rows, at most `most`, that end when one of the slots `watched` has something to say.
+
+        Which have (slots,) bool: a looked-at point of theirs reached the goal; of an attack that seeks the
+        closest, that it looks for nothing nearer. And how many steps there were, one or more.
+        """
+        after, said, _, steps = self._run(state, watched, most)
+        return _changed(state, after), ops.convert_to_numpy(said), steps
+
+    def _run(self, state: State, watched: Sequence[int], most: int) -> tuple[State, Any, Any, int]:
+        if self._stretch == 1:
+            return *self._advance(state), 1
+        mask = np.zeros(self.count(state), bool)
+        mask[list(watched)] = True
+        limit = np.array(min(most, self._stretch), np.int32)
+        after, said, told, steps = self._advance(state, mask, limit)
+        return after, said, told, int(steps)
 
     def snap(
         self, state: State, points: Any, where: Sequence[int], radii: Sequence[float]
@@ -226,6 +272,15 @@ class Rows:
             grids.append(ops.convert_to_numpy(grid)[: len(some)])
             finite.append(ops.convert_to_numpy(fine)[: len(some)])
         return np.concatenate(grids), np.concatenate(finite)
+
+
+def _changed(state: State, after: State) -> State:
+    """`state` with what steps changed of it."""
+    return {
+        "task": {**state["task"], "step": after["step"]},
+        "own": after["own"],
+        "best": {**state["best"], **after["best"]},
+    }
 
 
 def _repeated(x: Any, rows: int) -> Any:

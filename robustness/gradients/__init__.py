@@ -10,6 +10,7 @@ here. Each backend module offers the same names:
   ``sum(weights * fn(points))`` with respect to the points, as often as asked, after one forward pass.
 - `compile(fn)`: `fn`, traced once per shape and run as one unit; `now(fn)`: ``fn()``, at once even then.
 - `fused(fn)`: `fn`, which is arithmetic on whole numbers, component by component, in one pass over memory.
+- `loops()`: whether a step that is compiled takes no longer inside a compiled loop than alone.
 - `device()`: the device that runs, in words; `accelerated()`: whether it is more than the processor.
 - `OutOfMemory`: the exceptions by which this backend says that a batch did not fit.
 """
@@ -27,6 +28,7 @@ device = _backend.device
 fused = _backend.fused
 accelerated = _backend.accelerated
 linearise = _backend.linearise
+loops = _backend.loops
 now = _backend.now
 value_and_grad = _backend.value_and_grad
 OutOfMemory: tuple[type[BaseException], ...] = _backend.OutOfMemory
@@ -38,6 +40,7 @@ __all__ = [
     "device",
     "fused",
     "linearise",
+    "loops",
     "now",
     "value_and_grad",
 ]

@@ -23,7 +23,10 @@ class Program(Protocol[Job_contra]):
         """The state with each job loaded into its place. `state` is None at the first call."""
 
     def advance(self, state: Any) -> tuple[Any, np.ndarray]:
-        """One step of every slot, and which slots (slots,) bool have something to say."""
+        """A step of every slot, or several, and which slots (slots,) bool have something to say.
+
+        None may have had anything to say between them.
+        """
 
     def leave(
         self, state: Any, places: Sequence[int], jobs: Sequence[Job_contra]
@@ -46,7 +49,7 @@ def iterate(
     program: what a step does.
     take: the next job, or None if there is none now; asked again after each departure.
     slots: how many rows advance together.
-    each: called with the state after every step (a progress display, a history).
+    each: called with the state after every `advance` (a progress display, a history).
     narrow: asked when no job is left for some slots, with the state and the places still held: the state
         with these in its first slots, in this order, and how many slots it has now; None to leave it.
     """
