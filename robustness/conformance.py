@@ -21,6 +21,7 @@ from robustness.classifier import Classifier
 from robustness.errors import AttackError, RobustnessError, SettingError
 from robustness.goals import Goal, Targeted, Untargeted
 from robustness.norms import KNOWN, Norm
+from robustness.rows import State
 from robustness.threat import Threat
 from robustness.walks import Walk, trace
 
@@ -217,7 +218,7 @@ class _Bench:
         first = {order.index(i) for i in order}
         shapes: list[Any] = []
 
-        def seen(walk: int, step: int, state: engine.State, row: int) -> None:
+        def seen(walk: int, step: int, state: State, row: int) -> None:
             if walk not in first:
                 return
             points[order[walk]].append(ops.convert_to_numpy(state["own"]["point"][row]))
@@ -227,7 +228,7 @@ class _Bench:
                     f"the state changes from {shapes[0]} to {shape}; keep names, shapes and types."
                 )
             shapes.append(shape)
-            if step == steps and not stretch:
+            if step == steps and not stretch and self.attack.seeks == "closest":
                 far = float(state["best"]["distance"][row])
                 self._distances.setdefault(restart, {})[order[walk]] = far
 

@@ -97,8 +97,12 @@ class Rows:
             "step": ops.zeros_like(aims),
         }
         task = self._task(arrays)
+        begun = {"task": arrays, "own": self._attack.init(task)}
+        if not self._closest:
+            # The point that a step looked at is its best, whatever was before.
+            return begun
         best = {"point": task.images, "distance": 0 * epsilon + np.inf, "step": 0 * aims}
-        return {"task": arrays, "own": self._attack.init(task), "best": best}
+        return {**begun, "best": best}
 
     def _look(self, task: Task) -> Look:
         return Look(self.classifier.logits, task, self._attack.loss, self._attack.knowledge)
@@ -115,10 +119,11 @@ class Rows:
         # Ordinary Python at tracing time: every row pays the same.
         self.passes = (look.forward, look.backward)
         told = look.fingerprint() if self._narrows else task.step
-        kept, step = state["best"], task.step + 1
+        step = task.step + 1
         if not self._closest:
             # Nothing that asks for a distance: it would be computed at every step.
             return {"step": step, "own": own, "best": {"point": point}}, reached, told
+        kept = state["best"]
         nearer = ops.logical_and(reached, distance < kept["distance"])
         best = {
             "point": ops.where(task.per_row(nearer), point, kept["point"]),
@@ -133,9 +138,9 @@ class Rows:
 
         The last is how often.
         """
-        aims, best = state["task"]["aims"], state["best"]
-        kept = best if self._closest else {"point": best["point"]}
-        begun = {"step": state["task"]["step"], "own": state["own"], "best": kept}
+        task, own = state["task"], state["own"]
+        best = state.get("best", {"point": task["images"]})
+        begun = {"step": task["step"], "own": own, "best": best}
 
         def more(_: Any, said: Any, __: Any, steps: Any) -> Any:
             heard = ops.any(ops.logical_and(said, watched))
@@ -144,8 +149,8 @@ class Rows:
         def once(after: State, _: Any, __: Any, steps: Any) -> tuple[State, Any, Any, Any]:
             return *self._advance_rows(_changed(state, after)), steps + 1
 
-        silent = ops.zeros_like(aims, "bool")
-        return ops.while_loop(more, once, (begun, silent, 0 * aims, ops.zeros((), "int32")))
+        silent = ops.zeros_like(task["aims"], "bool")
+        return ops.while_loop(more, once, (begun, silent, 0 * task["aims"], ops.zeros((), "int32")))
 
     def _snap_rows(self, images: Any, points: Any, radius: Any, index: Any) -> tuple[Any, Any]:
         images = ops.take(images, index, axis=0)
@@ -165,6 +170,13 @@ class Rows:
         begun = list(self._begun(where, what))
         if state is None:
             state = tree.map_structure(lambda x: _repeated(x, self.slots), begun[0][0])
+        return {**state, **self._merged(self._needed(state), begun)}
+
+    def _needed(self, state: State) -> State:
+        """What a step reads of a state."""
+        return {part: state[part] for part in ("task", "own", *(["best"] * self._closest))}
+
+    def _merged(self, state: State, begun: Sequence[tuple[State, np.ndarray]]) -> State:
         if self._merge is None:
             return _put(state, *zip(*begun, strict=True))
         for fresh, slots in begun:
@@ -249,6 +261,7 @@ class Rows:
         return _changed(state, after), ops.convert_to_numpy(said), steps
 
     def _run(self, state: State, watched: Sequence[int], most: int) -> tuple[State, Any, Any, int]:
+        state = self._needed(state)
         if self._stretch == 1:
             return *self._advance(state), 1
         mask = np.zeros(self.count(state), bool)
@@ -279,7 +292,7 @@ def _changed(state: State, after: State) -> State:
     return {
         "task": {**state["task"], "step": after["step"]},
         "own": after["own"],
-        "best": {**state["best"], **after["best"]},
+        "best": after["best"],
     }
 
 

@@ -1,0 +1,114 @@
+"""The program of attacks that seek the closest point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from keras import ops
+
+from robustness.attack import Attack
+from robustness.rows import Rows, State
+from robustness.threat import Threat
+from robustness.tries import Bench, Settle, Try, broken
+
+FINE = 1.01
+"""The search for the nearest file ends when two radii are this near: one flips, the other does not."""
+
+
+class Approaching:
+    """The program of attacks that seek the closest point; see `iterate`.
+
+    A row takes all its steps, or those until its state says `done`. Then its nearest point becomes
+    files, one radius after another, until the smallest radius is known whose file flips: a change that
+    is scaled up to a radius before it is rounded survives rounding, one of a fraction of a count does
+    not.
+    """
+
+    def __init__(
+        self, bench: Bench, rows: Rows, attack: Attack, threat: Threat, settle: Settle
+    ) -> None:
+        self._bench, self._rows, self._attack, self._threat = bench, rows, attack, threat
+        self._settle, self.first = settle, len(threat.epsilons) - 1
+        self.enter, self.queue = bench.enter, bench.queue
+
+    def advance(self, state: State) -> tuple[State, np.ndarray]:
+        running, steps = self._bench.running, self._attack.steps
+        most = steps - max(job.steps for job in running.values())
+        state, done = self._bench.advance(state, list(running), most)
+        ready = np.zeros_like(done)
+        for place, job in running.items():
+            ready[place] = done[place] or job.steps >= steps
+        return state, ready
+
+    def leave(self, state: State, places: Sequence[int], jobs: Sequence[Try]) -> list[bool]:
+        best = {k: ops.convert_to_numpy(state["best"][k]) for k in ("distance", "step")}
+        held = dict(zip(places, jobs, strict=True))
+        near = {p: j for p, j in held.items() if np.isfinite(best["distance"][p])}
+        for place, job in held.items():
+            job.found = int(best["step"][place])
+        for place in self._flipping(state, near):
+            job = near[place]
+            job.climb.near = min(job.climb.near, float(best["distance"][place]))
+        self._narrow(state, near, {p: float(best["distance"][p]) for p in near})
+        missed = {p: j for p, j in held.items() if p not in near}
+        self._expect_finite(state, missed)
+        for job in jobs:
+            self._next(job)
+        self._bench.dismiss(places, [True] * len(jobs))
+        return [True] * len(jobs)
+
+    def _flipping(self, state: State, jobs: dict[int, Try]) -> list[int]:
+        """The rows whose nearest point flips the target in float: that it flips a surrogate says nothing."""
+        if self._bench.direct:
+            return list(jobs)
+        points = [ops.convert_to_numpy(state["best"]["point"][place]) for place in jobs]
+        flips = self._bench.in_float(points, list(jobs.values()))
+        return [place for place, flip in zip(jobs, flips, strict=True) if flip]
+
+    def _expect_finite(self, state: State, jobs: dict[int, Try]) -> None:
+        points = ops.convert_to_numpy(state["own"]["point"]) if jobs else None
+        for place, job in jobs.items():
+            if points is not None and not np.isfinite(points[place]).all():
+                job.broken = broken(job)
+
+    def _narrow(self, state: State, jobs: dict[int, Try], far: dict[int, float]) -> None:
+        """Leave in each job the flip of the smallest radius: geometric bisection, all rows together."""
+        norm, top = self._threat.norm.name, self._threat.epsilons[-1]
+        # Rounding may shorten a change as well as lengthen it.
+        low = {p: min(max(far[p], 0.5) / 2, top / 2) for p in jobs}
+        radii = dict.fromkeys(jobs, top)
+        while radii:
+            some = {p: jobs[p] for p in radii}
+            verdicts = self._bench.judged(state, state["best"]["point"], some, list(radii.values()))
+            for (place, job), (flip, fine) in zip(some.items(), verdicts, strict=True):
+                if not fine:
+                    job.broken = broken(job)
+                elif flip is not None:
+                    job.flip = flip
+                else:
+                    low[place] = radii[place]
+            high = {
+                p: j.flip.distances.of(norm) for p, j in some.items() if j.flip and not j.broken
+            }
+            radii = {p: (low[p] * h) ** 0.5 for p, h in high.items() if h > FINE * low[p]}
+
+    def _next(self, job: Try) -> None:
+        """Keep the best try of the image; the next restart, or else the outcome at every epsilon."""
+        climb, norm = job.climb, self._threat.norm.name
+        self._bench.pay(job)
+        rival = climb.best.flip if climb.best else None
+        if job.flip and (rival is None or job.flip.distances.of(norm) < rival.distances.of(norm)):
+            climb.best = job
+        if job.restart + 1 < self._attack.restarts and not job.broken:
+            self.queue.append(Try(climb, job.rung, job.restart + 1))
+            return
+        best = climb.best or job
+        for epsilon in climb.ladder(self._threat.epsilons):
+            reached = best.flip is not None and best.flip.distances.of(norm) <= epsilon
+            climb.floated = climb.near <= epsilon
+            carried = bool(climb.rungs and climb.rungs[-1].flip)
+            climb.close(epsilon, best if reached else Try(climb, 0, 0, broken=job.broken))
+            climb.rungs[-1] = replace(climb.rungs[-1], carried=carried)
+        self._settle(climb.subject, climb.rungs)

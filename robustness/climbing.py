@@ -1,0 +1,133 @@
+"""The program of attacks that seek any point inside the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from robustness.attack import Attack
+from robustness.rows import Rows, State
+from robustness.threat import Threat
+from robustness.tries import Bench, Settle, Try, broken
+
+EARLY = (1, 2)
+"""Steps after which a row of an attack with gradients goes before the judge unasked.
+
+On a model without defence most rows have flipped by then. The judge's forward pass is needed for each of
+these anyway, and spares them the step that would only have seen it; the others pay a pass for each look.
+Of a small network a step costs less than saving and reading a file, and nothing goes there early.
+"""
+
+
+class Climbing:
+    """The program of attacks that seek any point inside the budget; see `iterate`."""
+
+    first = 0
+
+    def __init__(
+        self,
+        bench: Bench,
+        rows: Rows,
+        attack: Attack,
+        threat: Threat,
+        settle: Settle,
+        *,
+        all_steps: bool,
+    ) -> None:
+        self._bench, self._rows, self._attack, self._threat = bench, rows, attack, threat
+        self._settle, self._all_steps = settle, all_steps
+        self._reached = np.zeros(0, bool)
+        learns = attack.knowledge == "white-box" and not all_steps
+        self._early = EARLY if learns and rows.heavy else ()
+        self.enter, self.queue = bench.enter, bench.queue
+
+    def advance(self, state: State) -> tuple[State, np.ndarray]:
+        running = self._bench.running
+        wanting = [place for place, job in running.items() if job.flip is None]
+        most = min(self._left(job) for job in running.values())
+        state, self._reached = self._bench.advance(state, wanting, most)
+        ready = np.zeros_like(self._reached)
+        for place, job in running.items():
+            fresh = self._reached[place] and job.flip is None
+            ready[place] = fresh or self._due(job)
+        return state, ready
+
+    def leave(self, state: State, places: Sequence[int], jobs: Sequence[Try]) -> list[bool]:
+        held = dict(zip(places, jobs, strict=True))
+        # A point that was looked at had one step less than there are now.
+        looked = {p: j for p, j in held.items() if self._reached[p] and j.flip is None}
+        self._try(state, state["best"]["point"], looked, late=1)
+        last = {p: j for p, j in held.items() if self._due(j) and self._wanting(j)}
+        self._try(state, state["own"]["point"], last, late=0)
+        self._doubt([job for job in jobs if self._spent(job) and job.flip is None])
+        finished = [self._next(job) for job in jobs]
+        self._bench.dismiss(places, finished)
+        return finished
+
+    def _spent(self, job: Try) -> bool:
+        return job.steps >= self._attack.steps
+
+    def _due(self, job: Try) -> bool:
+        """Whether the point it has come to is brought before the judge, seen to flip or not."""
+        return self._spent(job) or job.steps in self._early
+
+    def _left(self, job: Try) -> int:
+        """Steps until it is due."""
+        ends = (*self._early, self._attack.steps)
+        return min(end - job.steps for end in ends if end > job.steps)
+
+    def _wanting(self, job: Try) -> bool:
+        return job.flip is None or self._all_steps
+
+    def _try(self, state: State, points: Any, jobs: dict[int, Try], *, late: int) -> None:
+        """Bring these rows of `points` before the judge; what it says is kept in the jobs."""
+        if not jobs:
+            return
+        radii = [self._threat.epsilons[job.rung] for job in jobs.values()]
+        verdicts = self._bench.judged(state, points, jobs, radii)
+        for (place, job), (flip, fine) in zip(jobs.items(), verdicts, strict=True):
+            if not fine:
+                job.broken = broken(job)
+            elif flip is not None:
+                job.flip, job.found = flip, job.steps - late
+            elif late and self._bench.direct:
+                job.climb.floated = True
+            elif late or self._spent(job):
+                job.doubts[late] = ops.convert_to_numpy(points[place])
+
+    def _doubt(self, jobs: Sequence[Try]) -> None:
+        """Ask whether what has not become a flip is one in float.
+
+        No look has seen a last point, and of a surrogate's flips none says anything of the target.
+        """
+        asked = [(point, job) for job in jobs for point in job.doubts.values()]
+        flips = self._bench.in_float([point for point, _ in asked], [job for _, job in asked])
+        for (_, job), flip in zip(asked, flips, strict=True):
+            job.climb.floated |= flip
+
+    def _next(self, job: Try) -> bool:
+        """Whether the row is finished; if so, what is next for its image is arranged."""
+        settled = job.broken or (job.flip is not None and not self._all_steps)
+        if not settled and not self._spent(job):
+            return False
+        climb, epsilons = job.climb, job.climb.ladder(self._threat.epsilons)
+        self._bench.pay(job)
+        held = job.flip is None and not job.broken
+        if held and job.restart + 1 < self._attack.restarts:
+            self.queue.append(Try(climb, job.rung, job.restart + 1))
+            return True
+        climb.close(epsilons[job.rung], job)
+        if held and job.rung + 1 < len(epsilons):
+            self.queue.append(Try(climb, job.rung + 1, 0))
+            return True
+        last = climb.rungs[-1]
+        climb.rungs += [
+            replace(last, epsilon=e, forward=0, backward=0, carried=True)
+            for e in epsilons[job.rung + 1 :]
+        ]
+        self._settle(climb.subject, climb.rungs)
+        return True

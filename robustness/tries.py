@@ -1,0 +1,158 @@
+"""One image on its way through an attack: its tries, what came of them, and the way to the judge."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from robustness.judge import Flip, Judge, Suspect
+from robustness.rows import Place, Rows, State, Subject
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What came of one image at one epsilon. Passes are those of this rung, all restarts together.
+
+    `flip` is None where the image held; `carried` marks a flip of a smaller epsilon, which holds
+    here too; `floated` says that some point flipped in float but no 8-bit file did; `reason` is
+    set where the attack broke down.
+    """
+
+    epsilon: float
+    flip: Flip | None = None
+    step: int | None = None
+    restart: int | None = None
+    forward: int = 0
+    backward: int = 0
+    floated: bool = False
+    reason: str = ""
+    carried: bool = False
+
+
+@dataclass
+class Climb:
+    """One image on its way up the ladder."""
+
+    subject: Subject
+    rungs: list[Rung] = field(default_factory=list)
+    forward: int = 0
+    backward: int = 0
+    floated: bool = False
+    best: Try | None = None
+    near: float = np.inf
+
+    def ladder(self, epsilons: Sequence[float]) -> Sequence[float]:
+        """The epsilons that this image is to be settled at."""
+        return epsilons[: self.subject.rungs]
+
+    def close(self, epsilon: float, job: Try) -> None:
+        """Write down what came of `epsilon`, and start counting anew."""
+        flipped = job.flip is not None
+        self.rungs.append(
+            Rung(
+                epsilon=epsilon,
+                flip=job.flip,
+                step=job.found if flipped else None,
+                restart=job.restart if flipped else None,
+                forward=self.forward,
+                backward=self.backward,
+                floated=self.floated and not flipped,
+                reason="" if flipped else job.broken,
+            )
+        )
+        self.forward = self.backward = 0
+        self.floated = False
+
+
+@dataclass
+class Try:
+    """One job of the loop: an image at one epsilon, from one start."""
+
+    climb: Climb
+    rung: int
+    restart: int
+    steps: int = 0
+    judged: int = 0
+    flip: Flip | None = None
+    found: int = 0
+    broken: str = ""
+    doubts: dict[int, np.ndarray] = field(default_factory=dict)
+    """Points that flip as no file, though maybe in float: the last one, and the last that seemed to."""
+
+
+TRIED = 3
+"""Steps that every row must have held out before they go on in fewer slots."""
+
+
+class Bench:
+    """What both programs share: the running tries, the queue behind them, and the way to the judge."""
+
+    def __init__(self, rows: Rows, judge: Judge, epsilons: Sequence[float], steps: int) -> None:
+        self._rows, self._judge, self._epsilons, self._steps = rows, judge, epsilons, steps
+        self.direct = judge.judges(rows.classifier)
+        self.running: dict[int, Try] = {}
+        self.queue: deque[Try] = deque()
+
+    def enter(self, state: State | None, places: Sequence[int], jobs: Sequence[Try]) -> State:
+        what = [Place(j.climb.subject, self._epsilons[j.rung], j.restart) for j in jobs]
+        self.running |= dict(zip(places, jobs, strict=True))
+        return self._rows.enter(state, places, what)
+
+    def advance(self, state: State, watched: Sequence[int], most: int) -> tuple[State, np.ndarray]:
+        """See `Rows.run`; the steps are counted."""
+        state, said, steps = self._rows.run(state, watched, most)
+        for job in self.running.values():
+            job.steps += steps
+        return state, said
+
+    def dismiss(self, places: Sequence[int], finished: Sequence[bool]) -> None:
+        """Those that are finished run no more."""
+        for place, done in zip(places, finished, strict=True):
+            if done:
+                del self.running[place]
+
+    def narrow(self, state: State, places: Sequence[int]) -> tuple[State, int] | None:
+        """See `iterate`. Rows that are new may leave in a moment: nothing is traced for them."""
+        if min(self.running[place].steps for place in places) < TRIED:
+            return None
+        left = max(self._steps - self.running[place].steps for place in places)
+        fewer = self._rows.narrow(state, places, left)
+        if fewer:
+            self.running = {new: self.running[place] for new, place in enumerate(places)}
+        return fewer
+
+    def judged(
+        self, state: State, points: Any, jobs: dict[int, Try], radii: Sequence[float]
+    ) -> list[tuple[Flip | None, bool]]:
+        """The verdict on these rows of `points` as files within `radii`, and whether they were finite."""
+        grids, finite = self._rows.snap(state, points, list(jobs), radii)
+        suspects = [
+            Suspect(job.climb.subject.pixels, job.climb.subject.label, radius, grid)
+            for job, radius, grid in zip(jobs.values(), radii, grids, strict=True)
+        ]
+        for job in jobs.values():
+            job.judged += 1
+        return list(zip(self._judge(suspects), finite.tolist(), strict=True))
+
+    def in_float(self, points: Sequence[np.ndarray], jobs: Sequence[Try]) -> list[bool]:
+        """Whether each point, of the image of each job, flips the target before it becomes a file."""
+        if not jobs:
+            return []
+        return self._judge.in_float(np.stack(points), [j.climb.subject.label for j in jobs])
+
+    def pay(self, job: Try) -> None:
+        """Charge the passes of a try to its image."""
+        forward, backward = self._rows.passes
+        job.climb.forward += forward * job.steps + job.judged
+        job.climb.backward += backward * job.steps
+
+
+Settle = Callable[[Subject, list[Rung]], None]
+
+
+def broken(job: Try) -> str:
+    return f"the attack left numbers that are not finite at step {job.steps}"
