@@ -11,7 +11,7 @@ from keras import ops
 from robustness.attack import Attack
 from robustness.rows import Rows, State
 from robustness.threat import Threat
-from robustness.tries import Bench, Settle, Try, broken
+from robustness.tries import Bench, Settle, Try, broken, taken
 
 FINE = 1.01
 """The search for the nearest file ends when two radii are this near: one flips, the other does not."""
@@ -63,7 +63,7 @@ class Approaching:
         """The rows whose nearest point flips the target in float: that it flips a surrogate says nothing."""
         if self._bench.direct:
             return list(jobs)
-        points = [ops.convert_to_numpy(state["best"]["point"][place]) for place in jobs]
+        points = taken(state["best"]["point"], jobs)
         flips = self._bench.in_float(points, list(jobs.values()))
         return [place for place, flip in zip(jobs, flips, strict=True) if flip]
 

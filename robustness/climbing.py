@@ -7,12 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from keras import ops
 
 from robustness.attack import Attack
 from robustness.rows import Rows, State
 from robustness.threat import Threat
-from robustness.tries import Bench, Settle, Try, broken
+from robustness.tries import Bench, Settle, Try, broken, taken
 
 EARLY = (1, 2)
 """Steps after which a row of an attack with gradients goes before the judge unasked.
@@ -89,6 +88,7 @@ class Climbing:
             return
         radii = [self._threat.epsilons[job.rung] for job in jobs.values()]
         verdicts = self._bench.judged(state, points, jobs, radii)
+        doubted: dict[int, Try] = {}
         for (place, job), (flip, fine) in zip(jobs.items(), verdicts, strict=True):
             if not fine:
                 job.broken = broken(job)
@@ -97,7 +97,9 @@ class Climbing:
             elif late and self._bench.direct:
                 job.climb.floated = True
             elif late or self._spent(job):
-                job.doubts[late] = ops.convert_to_numpy(points[place])
+                doubted[place] = job
+        for job, point in zip(doubted.values(), taken(points, doubted), strict=True):
+            job.doubts[late] = point
 
     def _doubt(self, jobs: Sequence[Try]) -> None:
         """Ask whether what has not become a flip is one in float.

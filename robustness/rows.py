@@ -60,10 +60,10 @@ class Rows:
         attack.expect_norm(threat.norm)
         self.classifier, self._attack, self._threat = classifier, attack, threat
         self._seed, self.slots = seed, slots
-        # Rows that enter, or are snapped, at a time: of small rows many.
-        self._chunk = min(slots, max(TOGETHER, slots // 4))
         self._bytes = row_bytes(classifier)
         self.heavy = self._bytes > HEAVY
+        # Rows that enter, or are snapped, at a time: small ones all at once, filled up as they are.
+        self._chunk = min(slots, max(TOGETHER, slots // 4)) if self.heavy else slots
         self._tracing = TRACING * (ACCELERATED if gradients.accelerated() else 1)
         self.passes = (0, 0)
         self._closest = attack.seeks == "closest"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 from robustness.judge import Flip, Judge, Suspect
 from robustness.rows import Place, Rows, State, Subject
@@ -156,3 +157,9 @@ Settle = Callable[[Subject, list[Rung]], None]
 
 def broken(job: Try) -> str:
     return f"the attack left numbers that are not finite at step {job.steps}"
+
+
+def taken(points: Any, places: Iterable[int]) -> Sequence[np.ndarray]:
+    """The rows of `points` at these places, as arrays."""
+    index = np.array(list(places), np.int32)
+    return ops.convert_to_numpy(ops.take(points, index, axis=0)) if len(index) else ()
