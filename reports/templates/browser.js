@@ -79,7 +79,10 @@
   let writing = 0;
   const write = () => {
     clearTimeout(writing);
+    const before = location.hash;
     writing = setTimeout(() => {
+      // Whoever has followed a link of the page since is there now.
+      if (location.hash !== before && !location.hash.includes("=")) return;
       const found = new URLSearchParams();
       const orders = location.hash.includes("=") ? [...new URLSearchParams(location.hash.slice(1))] : [];
       for (const [key, value] of orders) if (key.startsWith("by-")) found.set(key, value);

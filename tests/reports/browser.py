@@ -69,9 +69,11 @@ class Browser:
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
         self.size(width, height)
+        # Nothing is clicked while the page still glides to another place.
+        features = [{"name": "prefers-reduced-motion", "value": "reduce"}]
         if dark:
-            features = [{"name": "prefers-color-scheme", "value": "dark"}]
-            self.call("Emulation.setEmulatedMedia", features=features)
+            features.append({"name": "prefers-color-scheme", "value": "dark"})
+        self.call("Emulation.setEmulatedMedia", features=features)
 
     def __enter__(self) -> Browser:
         return self
