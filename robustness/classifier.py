@@ -31,8 +31,8 @@ GROUP = 6
 are added up in another order, and their last bits depend on the place."""
 TOGETHER, MANY = 2 * GROUP, 6 * GROUP
 """Images that the model sees together: always so few or so many, filled up where there are fewer; never
-many where its answers to the same images are others then, be it in the last bit. What it says of an image
-must not depend on the size of the batch, nor on the place in it."""
+many where that does not fit, or its answers to the same images are others then, be it in the last bit. What
+it says of an image must not depend on the size of the batch, nor on the place in it."""
 
 
 class Classifier:
@@ -212,7 +212,6 @@ class Classifier:
 
     def _answers(self, some: np.ndarray, see: Callable[[np.ndarray], Any], size: int) -> np.ndarray:
         """What `see` says of at most `size` images, filled up to as many."""
-        some = np.asarray(some, "float32")
         spare = size - len(some)
         filled = np.concatenate([some, np.repeat(some[:1], spare, axis=0)]) if spare else some
         rows = keras.ops.convert_to_numpy(see(filled))
@@ -225,8 +224,11 @@ class Classifier:
             return TOGETHER
         if self._alike is None:
             few = self._answers(images[:TOGETHER], see, TOGETHER)
-            many = self._answers(images[:MANY], see, MANY)
-            self._alike = np.array_equal(few, many[:TOGETHER], equal_nan=True)
+            try:
+                many = self._answers(images[:MANY], see, MANY)
+                self._alike = np.array_equal(few, many[:TOGETHER], equal_nan=True)
+            except gradients.OutOfMemory:
+                self._alike = False
         return MANY if self._alike else TOGETHER
 
     def _chosen(self, scaling: str | Scaling | None) -> Scaling:

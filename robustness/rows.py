@@ -72,7 +72,9 @@ class Rows:
         self._merge = gradients.compile(_merge_rows) if gradients.accelerated() else None
         # Of a small network, Python's part in a step takes a fifth to a third as long as the step.
         self._stretch = STRETCH if self._several() else 1
-        self._advance = gradients.compile(self._run_rows if self._several() else self._advance_rows)
+        self._advance = gradients.compile(
+            self._run_rows if self._stretch > 1 else self._advance_rows
+        )
         self._snap = gradients.compile(self._snap_rows)
         # Where fewer slots can never be worth a tracing, a step need not say what was answered.
         self._narrows = self._bytes * slots * attack.steps >= self._tracing
@@ -310,7 +312,10 @@ def _put(state: State, fresh: Sequence[State], slots: Sequence[np.ndarray]) -> S
     """`state` with the rows of each of `fresh` at its slots."""
 
     def put(old: Any, *new: Any) -> Any:
-        copy = np.array(ops.convert_to_numpy(old))
+        copy = ops.convert_to_numpy(old)
+        if not copy.flags.owndata:
+            # The backend's own memory.
+            copy = copy.copy()
         for some, where in zip(new, slots, strict=True):
             copy[where] = ops.convert_to_numpy(some)
         return ops.convert_to_tensor(copy)

@@ -445,6 +445,20 @@ def test_a_model_whose_last_bit_depends_on_the_batch_never_sees_many(monkeypatch
     assert seen == [TOGETHER, MANY] + [TOGETHER] * 9
 
 
+def test_a_model_of_which_many_do_not_fit_sees_few(monkeypatch):
+    classifier = Classifier(sequential(layers.Dense(3, activation="softmax")))
+    exhausted = type("Exhausted", (Exception,), {})
+    monkeypatch.setattr(gradients, "OutOfMemory", (exhausted,))
+
+    def small(answer, x):
+        if len(x) == MANY:
+            raise exhausted
+        return answer(x)
+
+    seen = sizes_seen(monkeypatch, classifier, (MANY, 2 * MANY), small)
+    assert seen == [TOGETHER, MANY] + [TOGETHER] * 9
+
+
 @pytest.mark.parametrize(
     ("share", "rows"), [(1e-9, 1), (1.0, 1), (5.9, 5), (11.9, 6), (13, 12), (1e9, 252)]
 )
