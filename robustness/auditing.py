@@ -25,7 +25,6 @@ from robustness.images import Entry, Source, from_arrays, open_source, select
 from robustness.manifest import describe, expect_same
 from robustness.mask import Mask
 from robustness.plan import Plan
-from robustness.precision import parse_precision
 from robustness.result import AuditResult
 from robustness.shelf import Shelf
 from robustness.store import Run
@@ -135,6 +134,7 @@ def audit(
     names = class_names or source.class_names
     classifier = _classifier(model, shelf, entries, class_names=names, scaling=scaling, trust=trust)
     eyes = _surrogate(surrogate, classifier, shelf, entries, trust=trust)
+    looking = (eyes or classifier).in_precision(precision)
     goal = parse_goal(target, classifier.class_names)
     entries = [e for e in entries if e.label is None or goal.concerns(e.label)]
     if not entries:
@@ -160,7 +160,7 @@ def audit(
         replaced=run_as.replaced,
         channels=classifier.input_shape[-1],
         surrogate=eyes.digest if eyes else None,
-        precision=parse_precision(precision),
+        precision=looking.precision,
     )
     manifest = describe(plan, classifier, source, entries)
     manifest |= {"command": command, "origin": origin or {}}
@@ -182,7 +182,6 @@ def audit(
         if region is not None:
             store.save_png(region.png(plan.channels))
         heard = progress or (lambda _: None)
-        looking = (eyes or classifier).in_precision(precision)
         Auditor(plan, classifier, shelf, entries, store, heard, looking).run(answers)
         found = diagnose(
             classifier,

@@ -21,6 +21,9 @@ these anyway, and spares them the step that would only have seen it; the others 
 Of a small network a step costs less than saving and reading a file, and nothing goes there early.
 """
 
+HOARD = 8
+"""Points of a row that are kept at most, to be asked about together."""
+
 
 class Climbing:
     """The program of attacks that seek any point inside the budget; see `iterate`."""
@@ -62,7 +65,7 @@ class Climbing:
         self._try(state, state["best"]["point"], looked, late=1)
         last = {p: j for p, j in held.items() if self._due(j) and self._wanting(j)}
         self._try(state, state["own"]["point"], last, late=0)
-        self._doubt([job for job in jobs if self._spent(job) and job.flip is None])
+        self._doubt([job for job in jobs if self._doubtful(job)])
         finished = [self._next(job) for job in jobs]
         self._bench.dismiss(places, finished)
         return finished
@@ -96,20 +99,27 @@ class Climbing:
                 job.flip, job.found = flip, job.steps - late
             elif late and self._bench.direct:
                 job.climb.floated = True
-            elif late or self._spent(job):
+            elif (late or self._spent(job)) and not job.climb.floated:
                 doubted[place] = job
         for job, point in zip(doubted.values(), taken(points, doubted), strict=True):
-            job.doubts[late] = point
+            job.doubts.append(point)
+
+    def _doubtful(self, job: Try) -> bool:
+        """Whether its points are asked about now: of one that flips after all, nobody needs to be."""
+        leaves = self._spent(job) or bool(job.broken)
+        return job.flip is None and (leaves or len(job.doubts) >= HOARD)
 
     def _doubt(self, jobs: Sequence[Try]) -> None:
         """Ask whether what has not become a flip is one in float.
 
         No look has seen a last point, and of a surrogate's flips none says anything of the target.
         """
-        asked = [(point, job) for job in jobs for point in job.doubts.values()]
+        asked = [(point, job) for job in jobs for point in job.doubts]
         flips = self._bench.in_float([point for point, _ in asked], [job for _, job in asked])
         for (_, job), flip in zip(asked, flips, strict=True):
             job.climb.floated |= flip
+        for job in jobs:
+            job.doubts.clear()
 
     def _next(self, job: Try) -> bool:
         """Whether the row is finished; if so, what is next for its image is arranged."""

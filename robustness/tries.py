@@ -81,8 +81,8 @@ class Try:
     flip: Flip | None = None
     found: int = 0
     broken: str = ""
-    doubts: dict[int, np.ndarray] = field(default_factory=dict)
-    """Points that flip as no file, though maybe in float: the last one, and the last that seemed to."""
+    doubts: list[np.ndarray] = field(default_factory=list)
+    """Points that flip as no file, though maybe in float, of which nobody has been asked yet."""
 
 
 TRIED = 3
@@ -156,6 +156,7 @@ Settle = Callable[[Subject, list[Rung]], None]
 
 
 def broken(job: Try) -> str:
+    """The reason that is written down of a try whose point is no picture any more."""
     return f"the attack left numbers that are not finite at step {job.steps}"
 
 

@@ -105,7 +105,7 @@ def test_a_precision_nobody_knows():
         Classifier(network()[0]).in_precision("half")
 
 
-def test_a_layer_that_takes_float32_only():
+def test_a_layer_that_takes_float32_only(tmp_path):
     class Stubborn(layers.Layer):
         def call(self, x):
             if keras.backend.standardize_dtype(x.dtype) != "float32":
@@ -115,8 +115,11 @@ def test_a_layer_that_takes_float32_only():
     model = keras.Sequential(
         [layers.Input(SHAPE), layers.Flatten(), layers.Dense(8), Stubborn(), layers.Dense(3)]
     )
+    stubborn, folder = Classifier(model, scaling="0..255"), tmp_path / "run"
     with pytest.raises(ModelError, match=r"does not compute in bfloat16: .*nothing else"):
-        Classifier(model, scaling="0..255").in_precision("bfloat16")
+        audited(stubborn, precision="bfloat16", run=folder)
+    # It is said before anything is begun.
+    assert not folder.exists()
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 import robustness
+from attacks.bim import BIM
 from attacks.ddn import DDN
 from attacks.pgd import PGD
 from robustness import engine
@@ -46,6 +48,32 @@ def flips(target, images, threat, attack, **more):
         lambda subject, rungs: found.__setitem__(subject.key, rungs[0]), slots=4, **more,
     )  # fmt: skip
     return found
+
+
+class Retreating(BIM):
+    """A change of 0.4 counts after the first step, of 0.2 ever after."""
+
+    name = "retreating"
+
+    def step(self, task, state, look):
+        far = ops.where(task.step == 0, 0.4, 0.2)
+        return {**super().step(task, state, look), "point": task.images + task.per_row(far)}
+
+
+@pytest.mark.parametrize("steps", [3, 30])
+def test_a_point_on_the_way_that_flips_the_target_in_float_is_said(steps):
+    """Every point flips the surrogate, the first one alone the target, and none does as a file."""
+    size = 4 * 4 * 3
+    weights = np.stack([np.zeros(size), np.full(size, 1 / size)], axis=1)
+    target, surrogate = (linear(weights, np.array([0, -e]), (4, 4, 3)) for e in (100.3, 100.1))
+    images = np.full((3, 4, 4, 3), 100, np.uint8)
+    threat = Threat((2.0,))
+    found = flips(target, images, threat, Retreating(steps=steps), surrogate=surrogate)
+    assert [(rung.flip, rung.floated) for rung in found.values()] == [(None, True)] * 3
+    # Had it been enough that the surrogate flips, all would have been said of this one, too.
+    farther = linear(weights, np.array([0, -100.45]), (4, 4, 3))
+    found = flips(farther, images, threat, Retreating(steps=steps), surrogate=surrogate)
+    assert [(rung.flip, rung.floated) for rung in found.values()] == [(None, False)] * 3
 
 
 @pytest.mark.parametrize(
