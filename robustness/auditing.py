@@ -6,6 +6,7 @@ import contextlib
 import gc
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -162,18 +163,14 @@ def audit(
         surrogate=eyes.digest if eyes else None,
         precision=looking.precision,
     )
+    answers, findings = ({}, []) if resume else _examined(classifier, shelf, entries)
     manifest = describe(plan, classifier, source, entries)
     manifest |= {"command": command, "origin": origin or {}}
     manifest["surrogate"] = eyes.card() if eyes else None
-    answers: dict[str, np.ndarray] = {}
     if resume:
         store = Run.resume(folder)
         expect_same(store.manifest, manifest)
     else:
-        keys, pixels, truth = shelf.sample(entries, classifier.input_shape)
-        seen = classifier.probabilities(pixels)
-        answers = dict(zip(keys, seen, strict=True))
-        findings = preflight.run(classifier, pixels, truth, seen) if keys else []
         manifest["preflight"] = [asdict(finding) for finding in findings]
         manifest["data"]["declared_accuracy"] = declared_accuracy
         manifest["gate"] = gate or {}
@@ -223,6 +220,19 @@ def labelled(
         np.stack([p.pixels for p in read if p.pixels is not None]),
         np.array([p.entry.label for p in read]),
     )
+
+
+def _examined(
+    classifier: Classifier, shelf: Shelf, entries: list[Entry]
+) -> tuple[dict[str, np.ndarray], list[preflight.Finding]]:
+    """What the classifier says of a sample of images, by key, and what the checks before the attack found."""
+    with ThreadPoolExecutor(1, thread_name_prefix="digest") as hand:
+        # Hashing weights takes as long as tracing, and holds no lock of Python's.
+        hand.submit(lambda: classifier.digest)
+        keys, pixels, truth = shelf.sample(entries, classifier.input_shape)
+        seen = classifier.probabilities(pixels)
+        findings = preflight.run(classifier, pixels, truth, seen) if keys else []
+    return dict(zip(keys, seen, strict=True)), findings
 
 
 def _slots_before(folder: Path) -> int | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -99,7 +100,8 @@ class Auditor:
         """All of it, or what is left; `answers` are probabilities that are known already, by image."""
         started = time.monotonic()
         try:
-            self._clean(answers)
+            with self._preparing(answers):
+                self._clean(answers)
             for attack in self.plan.attacks:
                 self._attack(attack)
             strips.keep(
@@ -116,6 +118,25 @@ class Auditor:
         manifest |= {"finished": now(), "timing": timing}
         manifest["data"]["sha256"] = data_digest(self.store)
         self.store.write_manifest(manifest)
+
+    @contextlib.contextmanager
+    def _preparing(self, answers: Mapping[str, np.ndarray]) -> Iterator[None]:
+        """Meanwhile the first attack is compiled on another thread, as far as `answers` tell for how many.
+
+        Not where that sets layers to another precision, which the model must not be asked in.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="preparing") as hand:
+            if answers and self.plan.precision == "float32":
+                hand.submit(self._prepare, answers)
+            yield
+
+    def _prepare(self, answers: Mapping[str, np.ndarray]) -> None:
+        attack, labels = self.plan.attacks[0], {e.key: e.label for e in self.entries}
+        right = [labels[key] in (None, int(row.argmax())) for key, row in answers.items()]
+        self._sees[attack] = round(np.mean(right) * len(self.entries))
+        # What goes wrong here goes wrong again in the attack, which says so.
+        with contextlib.suppress(Exception):
+            self._rows(attack).prepare()
 
     def _clean(self, answers: Mapping[str, np.ndarray]) -> None:
         """What the model says of each image unchanged."""

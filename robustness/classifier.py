@@ -203,11 +203,10 @@ class Classifier:
                 f"Images of shape {images.shape} were given; {self.name} takes "
                 f"(n, {', '.join(map(str, self.input_shape))})."
             )
-        parts, start = [np.zeros((0, len(self.class_names)), "float32")], 0
-        while start < len(images):
-            size = self._together(images[start:], see)
-            parts.append(self._answers(images[start : start + size], see, size))
-            start += size
+        parts, done = [np.zeros((0, len(self.class_names)), "float32")], 0
+        while done < len(images):
+            parts.append(self._next(images[done:], see))
+            done += len(parts[-1])
         return np.concatenate(parts)
 
     def _answers(self, some: np.ndarray, see: Callable[[np.ndarray], Any], size: int) -> np.ndarray:
@@ -217,19 +216,25 @@ class Classifier:
         rows = keras.ops.convert_to_numpy(see(filled))
         return np.asarray(rows, "float32")[: len(some)]
 
-    def _together(self, images: np.ndarray, see: Callable[[np.ndarray], Any]) -> int:
-        """How many of the images that wait the model sees next."""
+    def _next(self, images: np.ndarray, see: Callable[[np.ndarray], Any]) -> np.ndarray:
+        """What `see` says of as many of the images that wait as the model sees together."""
         # Filled up, a larger batch takes less time than so many small ones.
-        if len(images) <= MANY - TOGETHER:
-            return TOGETHER
-        if self._alike is None:
-            few = self._answers(images[:TOGETHER], see, TOGETHER)
-            try:
-                many = self._answers(images[:MANY], see, MANY)
-                self._alike = np.array_equal(few, many[:TOGETHER], equal_nan=True)
-            except gradients.OutOfMemory:
-                self._alike = False
-        return MANY if self._alike else TOGETHER
+        if self._alike is False or len(images) <= MANY - TOGETHER:
+            return self._answers(images[:TOGETHER], see, TOGETHER)
+        if self._alike:
+            return self._answers(images[:MANY], see, MANY)
+        return self._compared(images, see)
+
+    def _compared(self, images: np.ndarray, see: Callable[[np.ndarray], Any]) -> np.ndarray:
+        """`_next` at first: it settles whether many may be seen together."""
+        few = self._answers(images[:TOGETHER], see, TOGETHER)
+        try:
+            many = self._answers(images[:MANY], see, MANY)
+        except gradients.OutOfMemory:
+            self._alike = False
+            return few
+        self._alike = np.array_equal(few, many[:TOGETHER], equal_nan=True)
+        return many if self._alike else few
 
     def _chosen(self, scaling: str | Scaling | None) -> Scaling:
         chosen = inner_scaling(self.model) if scaling is None else parse_scaling(scaling)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,14 @@ Of a small network a step costs less than saving and reading a file, and nothing
 
 HOARD = 8
 """Points of a row that are kept at most, to be asked about together."""
+
+
+class Brought(NamedTuple):
+    """Points (slots, h, w, c), and those of them that go before the judge, so many steps `late`."""
+
+    points: Any
+    jobs: dict[int, Try]
+    late: int
 
 
 class Climbing:
@@ -60,11 +68,13 @@ class Climbing:
 
     def leave(self, state: State, places: Sequence[int], jobs: Sequence[Try]) -> list[bool]:
         held = dict(zip(places, jobs, strict=True))
-        # A point that was looked at had one step less than there are now.
+        best, own = state["best"]["point"], state["own"]["point"]
         looked = {p: j for p, j in held.items() if self._reached[p] and j.flip is None}
-        self._try(state, state["best"]["point"], looked, late=1)
-        last = {p: j for p, j in held.items() if self._due(j) and self._wanting(j)}
-        self._try(state, state["own"]["point"], last, late=0)
+        last = {p: j for p, j in held.items() if p not in looked and self._wanted(j)}
+        # A point that was looked at had one step less than there are now.
+        self._try(state, Brought(best, looked, late=1), Brought(own, last, late=0))
+        both = {p: j for p, j in looked.items() if self._wanted(j)}
+        self._try(state, Brought(own, both, late=0))
         self._doubt([job for job in jobs if self._doubtful(job)])
         finished = [self._next(job) for job in jobs]
         self._bench.dismiss(places, finished)
@@ -82,27 +92,31 @@ class Climbing:
         ends = (*self._early, self._attack.steps)
         return min(end - job.steps for end in ends if end > job.steps)
 
-    def _wanting(self, job: Try) -> bool:
-        return job.flip is None or self._all_steps
+    def _wanted(self, job: Try) -> bool:
+        """Whether the judge is asked about the point it has come to."""
+        return self._due(job) and (job.flip is None or self._all_steps)
 
-    def _try(self, state: State, points: Any, jobs: dict[int, Try], *, late: int) -> None:
-        """Bring these rows of `points` before the judge; what it says is kept in the jobs."""
-        if not jobs:
-            return
-        radii = [self._threat.epsilons[job.rung] for job in jobs.values()]
-        verdicts = self._bench.judged(state, points, jobs, radii)
-        doubted: dict[int, Try] = {}
-        for (place, job), (flip, fine) in zip(jobs.items(), verdicts, strict=True):
-            if not fine:
-                job.broken = broken(job)
-            elif flip is not None:
-                job.flip, job.found = flip, job.steps - late
-            elif late and self._bench.direct:
-                job.climb.floated = True
-            elif (late or self._spent(job)) and not job.climb.floated:
-                doubted[place] = job
-        for job, point in zip(doubted.values(), taken(points, doubted), strict=True):
-            job.doubts.append(point)
+    def _try(self, state: State, *brought: Brought) -> None:
+        """Bring points before the judge, all at once; what it says is kept in the jobs."""
+        epsilons = self._threat.epsilons
+        asked = [
+            (some.points, some.jobs, [epsilons[job.rung] for job in some.jobs.values()])
+            for some in brought
+        ]
+        verdicts = iter(self._bench.judged(state, asked))
+        for some in brought:
+            doubted: dict[int, Try] = {}
+            for (place, job), (flip, fine) in zip(some.jobs.items(), verdicts, strict=False):
+                if not fine:
+                    job.broken = broken(job)
+                elif flip is not None:
+                    job.flip, job.found = flip, job.steps - some.late
+                elif some.late and self._bench.direct:
+                    job.climb.floated = True
+                elif (some.late or self._spent(job)) and not job.climb.floated:
+                    doubted[place] = job
+            for job, point in zip(doubted.values(), taken(some.points, doubted), strict=True):
+                job.doubts.append(point)
 
     def _doubtful(self, job: Try) -> bool:
         """Whether its points are asked about now: of one that flips after all, nobody needs to be."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -18,6 +19,7 @@ from keras import ops
 
 from robustness.errors import ModelError, SettingError
 from robustness.lanes import alone
+from robustness.shortcuts import shortened
 
 HEADS = ("softmax", "logits", "sigmoid", "sigmoid-logit")
 _FLOOR = 1e-30  # log(1e-30) = -69: below it float32 probabilities are zero or not to be trusted
@@ -109,7 +111,8 @@ def find_head(model: Any, probe: Any, kind: str | None = None) -> Head:
             f"A {kind} head was given, but the model's outputs are no probabilities (they range "
             f"from {values.min():.3g} to {values.max():.3g}). Leave head out, or say 'logits'."
         )
-    stripped = None if bare or raw is None else raw
+    # Where the user says otherwise than the graph, the user is right.
+    stripped = None if bare and activation != "linear" else raw
     if stripped is not None and not _agrees(kind, stripped(probe), values):
         stripped = None
     rebuilt = bare or stripped is not None
@@ -155,7 +158,7 @@ def _agrees(kind: str, raw: Any, values: np.ndarray) -> bool:
             z = np.exp(z - z.max(axis=1, keepdims=True))
             expected = z / z.sum(axis=1, keepdims=True)
         else:
-            expected = 1 / (1 + np.exp(-z))
+            expected = 1 / (1 + np.exp(-z)) if kind == "sigmoid" else z
     return bool(np.allclose(expected, values, atol=1e-2, equal_nan=True))
 
 
@@ -214,16 +217,18 @@ def _peel(layer: Any, before: Any) -> _Ending:
     kind = type(layer).__name__
     activation = getattr(layer, "activation", None)
     name = _NAMES.get(getattr(activation, "__name__", ""), "")
-    dense = isinstance(layer, keras.layers.Dense)
+    product = isinstance(layer, keras.layers.Dense) and not getattr(
+        layer, "quantization_mode", None
+    )
     if kind in ("Softmax", "Sigmoid"):
         last = getattr(layer, "axis", -1) in (-1, len(before.shape) - 1)
         return (kind.lower(), _same) if last else UNKNOWN
-    if activation is keras.activations.linear and dense:
-        return "linear", None
+    if activation is keras.activations.linear and product:
+        return "linear", partial(_without_activation, layer)
     if name and kind == "Activation":
         return name, _same
-    if name and dense and not getattr(layer, "quantization_mode", None):
-        return name, _dense_without_activation(layer)
+    if name and product:
+        return name, partial(_without_activation, layer)
     return name, None
 
 
@@ -234,7 +239,7 @@ def _same(inputs: Any) -> Any:
 def _trunk(source: Any, tensor: Any) -> Callable[[Any], Any]:
     if tensor is source:
         return lambda inputs: inputs
-    model = keras.Model(source, tensor)
+    model = shortened(keras.Model(source, tensor))
     return lambda inputs: model(inputs, training=False)
 
 
@@ -242,11 +247,8 @@ def _chain(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Callabl
     return lambda inputs: second(first(inputs))
 
 
-def _dense_without_activation(layer: Any) -> Callable[[Any], Any]:
-    def call(inputs: Any) -> Any:
-        # In the layer's own precision, so that the logits are those the model computes.
-        dtype = layer.compute_dtype
-        outputs = ops.matmul(ops.cast(inputs, dtype), ops.cast(layer.kernel, dtype))
-        return outputs + ops.cast(layer.bias, dtype) if layer.use_bias else outputs
-
-    return call
+def _without_activation(layer: Any, inputs: Any) -> Any:
+    # In the layer's own precision, so that the logits are those the model computes.
+    dtype = layer.compute_dtype
+    outputs = ops.matmul(ops.cast(inputs, dtype), ops.cast(layer.kernel, dtype))
+    return outputs + ops.cast(layer.bias, dtype) if layer.use_bias else outputs

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial, reduce
+from typing import NamedTuple
 
 import numpy as np
 
@@ -65,15 +66,22 @@ def distances(original: np.ndarray, picture: np.ndarray) -> Distances:
     )
 
 
-Saved = tuple[bytes, np.ndarray]
 SMALL = 1 << 12
 """Bytes of a picture that is saved and read in less time than another thread needs to begin."""
 
 
+class Saved(NamedTuple):
+    """The file of a picture, what is read from it, and how far that is from the original."""
+
+    data: bytes
+    picture: np.ndarray
+    far: Distances
+
+
 def _saved(suspect: Suspect) -> Saved:
-    """The file of a picture, and what is read from it."""
     data = to_png(suspect.picture)
-    return data, from_png(data)
+    picture = from_png(data)
+    return Saved(data, picture, distances(suspect.original, picture))
 
 
 @cache
@@ -101,16 +109,15 @@ class Judge:
         Only of what the model takes for a flip a file is made; if it held other pixels than the model
         was shown, the model would be shown these.
         """
-        held: list[tuple[Flip, Callable[[], Saved]] | None] = []
+        held: list[tuple[np.ndarray, Callable[[], Saved]] | None] = []
         for start in range(0, len(suspects), MANY):
             some = suspects[start : start + MANY]
             rows = self._classifier.probabilities(np.stack([s.picture for s in some]))
             for suspect, row in zip(some, rows, strict=True):
-                flip = self._verdict(suspect, suspect.picture, row)
                 # Compressing needs no Python lock: files are made while the model looks at the next.
-                held.append((flip, _begun(suspect)) if flip else None)
+                held.append((row, _begun(suspect)) if self._flips(suspect, row) else None)
         return [
-            self._kept(suspect, *found) if found else None
+            self._flip(suspect, *found) if found else None
             for suspect, found in zip(suspects, held, strict=True)
         ]
 
@@ -132,28 +139,27 @@ class Judge:
             found[between] = reached & np.isfinite(rows).all(axis=1)
         return found.tolist()
 
-    def _kept(self, suspect: Suspect, flip: Flip, saved: Callable[[], Saved]) -> Flip | None:
-        """The flip as its file has it."""
-        data, picture = saved()
-        if np.array_equal(picture, suspect.picture):
-            return replace(flip, png=data)
-        row = self._classifier.probabilities(picture[None])[0]
-        again = self._verdict(suspect, picture, row)
-        return replace(again, png=data) if again else None
-
-    def _verdict(self, suspect: Suspect, picture: np.ndarray, row: np.ndarray) -> Flip | None:
-        """The flip that `picture` is if its answer is `row`, without its file; None if it is none."""
-        goal, norm, mask = self._threat.goal, self._threat.norm, self._threat.mask
+    def _flips(self, suspect: Suspect, row: np.ndarray) -> bool:
+        """Whether the answer `row` (classes,) to a picture is the goal's."""
         predicted = int(row.argmax())
         if predicted == suspect.label or not np.isfinite(row).all():
-            return None
+            return False
+        goal = self._threat.goal
         aim = int(goal.aims(np.array([suspect.label]))[0])
-        if not bool(goal.reached(predicted, aim)):
-            return None
+        return bool(goal.reached(predicted, aim))
+
+    def _flip(self, suspect: Suspect, row: np.ndarray, saved: Callable[[], Saved]) -> Flip | None:
+        """The flip that the file of `suspect` is; None if it lies beyond the budget or the mask."""
+        data, picture, far = saved()
+        if not np.array_equal(picture, suspect.picture):
+            row = self._classifier.probabilities(picture[None])[0]
+            if not self._flips(suspect, row):
+                return None
+        mask = self._threat.mask
         if mask is not None and (picture != suspect.original)[~mask.free].any():
             return None
-        far = distances(suspect.original, picture)
         # Exact for whole counts; the little more is the rounding of a square root.
-        if far.of(norm.name) > suspect.epsilon * (1 + 1e-9):
+        if far.of(self._threat.norm.name) > suspect.epsilon * (1 + 1e-9):
             return None
-        return Flip(b"", predicted, float(row[predicted]), far)
+        predicted = int(row.argmax())
+        return Flip(data, predicted, float(row[predicted]), far)

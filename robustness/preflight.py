@@ -7,6 +7,7 @@ Attack Failure), those with P our own.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -59,22 +60,26 @@ def run(
     labels = None if labels is None else np.asarray(labels)
     if probabilities is None:
         probabilities = classifier.probabilities(images)
-    logits, slopes = _followed(classifier, images, probabilities.argmax(axis=1))
+    # Gradients are traced while the model, which is compiled already, answers.
+    with ThreadPoolExecutor(1, thread_name_prefix="preflight") as hand:
+        followed = hand.submit(_followed, classifier, images, probabilities.argmax(axis=1))
+        change = _asked_again(classifier, images, probabilities)
+        alone = _rows(classifier, images, probabilities, change)
+        scaled = _scaling(classifier, images, probabilities, labels)
+        logits, slopes = followed.result()
     findings = [_input(classifier, images), _head(classifier)]
     broken = _not_finite(probabilities, logits)
     findings.append(broken)
     if broken.severity != "ok":
         return findings
-    change = _asked_again(classifier, images, probabilities)
     noisy = _random(change)
     findings.append(noisy)
     if labels is not None:
         findings.append(_accuracy(probabilities, labels))
         findings.append(_label_order(classifier, probabilities, labels))
-    findings.append(_scaling(classifier, images, probabilities, labels))
+    findings.append(scaled)
     if noisy.severity == "ok":
-        findings.append(_consistent(logits, probabilities))
-        findings.append(_rows(classifier, images, probabilities, change))
+        findings += [_consistent(logits, probabilities), alone]
     findings.append(_saturated(classifier, probabilities))
     findings.append(_gradients(slopes))
     return findings

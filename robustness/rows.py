@@ -85,20 +85,24 @@ class Rows:
         most = self._attack.steps * self._attack.restarts
         return gradients.loops() and not self.heavy and most >= LONG
 
-    def _task(self, arrays: State) -> Task:
+    def task(self, arrays: State) -> Task:
+        """The task of the rows of a state's part "task"."""
         threat = self._threat
+        # Bytes until they are looked at: rows that enter are copied.
+        images = ops.cast(arrays["images"], "float32")
+        arrays = {**arrays, "images": images}
         return Task(norm=threat.norm, goal=threat.goal, mask=threat.weights, **arrays)
 
     def _begin_rows(self, images: Any, aims: Any, epsilon: Any, keys: Any, restart: Any) -> State:
         arrays = {
-            "images": ops.cast(images, "float32"),
+            "images": images,
             "aims": aims,
             "epsilon": epsilon,
             "keys": keys,
             "restart": restart,
             "step": ops.zeros_like(aims),
         }
-        task = self._task(arrays)
+        task = self.task(arrays)
         begun = {"task": arrays, "own": self._attack.init(task)}
         if not self._closest:
             # The point that a step looked at is its best, whatever was before.
@@ -114,7 +118,7 @@ class Rows:
 
         That is a look that reached the goal, or of the closest that nothing nearer is looked for.
         """
-        task = self._task(state["task"])
+        task = self.task(state["task"])
         look = self._look(task)
         own = self._attack.step(task, state["own"], look)
         point, distance, reached = look.verdict()
@@ -141,7 +145,7 @@ class Rows:
         The last is how often.
         """
         task, own = state["task"], state["own"]
-        best = state.get("best", {"point": task["images"]})
+        best = state.get("best", {"point": ops.cast(task["images"], "float32")})
         begun = {"step": task["step"], "own": own, "best": best}
 
         def more(_: Any, said: Any, __: Any, steps: Any) -> Any:
@@ -155,7 +159,7 @@ class Rows:
         return ops.while_loop(more, once, (begun, silent, 0 * task["aims"], ops.zeros((), "int32")))
 
     def _snap_rows(self, images: Any, points: Any, radius: Any, index: Any) -> tuple[Any, Any]:
-        images = ops.take(images, index, axis=0)
+        images = ops.cast(ops.take(images, index, axis=0), "float32")
         delta = ops.take(points, index, axis=0) - images
         finite = ops.all(ops.isfinite(delta), axis=(1, 2, 3))
         delta = ops.where(ops.isfinite(delta), delta, 0.0)
@@ -163,7 +167,16 @@ class Rows:
             delta = self._threat.norm.stretched(delta, radius)
         low, high = self._threat.room(images)
         grid = images + self._threat.norm.to_grid(delta, radius, low, high)
-        return ops.cast(ops.round(grid), "uint8"), finite
+        return ops.cast(grid, "uint8"), finite
+
+    def prepare(self) -> None:
+        """Do now what the first rows would wait for: compiling."""
+        black = Subject("", np.zeros(self.classifier.input_shape, np.uint8), 0)
+        state = self.enter(None, [0], [Place(black, self._threat.epsilons[0])])
+        gradients.trace(self._advance, *self._given(state, (), 1))
+        index, radii = np.zeros(self._chunk, np.int32), np.zeros(self._chunk, np.float32)
+        images = state["task"]["images"]
+        gradients.trace(self._snap, images, state["own"]["point"], radii, index)
 
     def enter(self, state: State | None, where: Sequence[int], what: Sequence[Place]) -> State:
         """`state` with each place loaded into its slot."""
@@ -263,14 +276,20 @@ class Rows:
         return _changed(state, after), ops.convert_to_numpy(said), steps
 
     def _run(self, state: State, watched: Sequence[int], most: int) -> tuple[State, Any, Any, int]:
+        given = self._given(state, watched, most)
+        if self._stretch == 1:
+            return *self._advance(*given), 1
+        after, said, told, steps = self._advance(*given)
+        return after, said, told, int(steps)
+
+    def _given(self, state: State, watched: Sequence[int], most: int) -> tuple[Any, ...]:
+        """What the compiled step takes."""
         state = self._needed(state)
         if self._stretch == 1:
-            return *self._advance(state), 1
+            return (state,)
         mask = np.zeros(self.count(state), bool)
         mask[list(watched)] = True
-        limit = np.array(min(most, self._stretch), np.int32)
-        after, said, told, steps = self._advance(state, mask, limit)
-        return after, said, told, int(steps)
+        return state, mask, np.array(min(most, self._stretch), np.int32)
 
     def snap(
         self, state: State, points: Any, where: Sequence[int], radii: Sequence[float]
@@ -310,14 +329,13 @@ def _merge_rows(state: State, fresh: State, slots: Any) -> State:
 
 def _put(state: State, fresh: Sequence[State], slots: Sequence[np.ndarray]) -> State:
     """`state` with the rows of each of `fresh` at its slots."""
+    where = np.concatenate(slots)
+    rows = len(tree.flatten(state)[0])
+    index = np.arange(rows, dtype=np.int32)
+    index[where] = rows + np.arange(len(where), dtype=np.int32)
 
-    def put(old: Any, *new: Any) -> Any:
-        copy = ops.convert_to_numpy(old)
-        if not copy.flags.owndata:
-            # The backend's own memory.
-            copy = copy.copy()
-        for some, where in zip(new, slots, strict=True):
-            copy[where] = ops.convert_to_numpy(some)
-        return ops.convert_to_tensor(copy)
+    # In the backend's memory: fresh memory of NumPy's takes longer to be given than to be filled.
+    def put(*parts: Any) -> Any:
+        return ops.take(ops.concatenate(parts, axis=0), index, axis=0)
 
     return tree.map_structure(put, state, *fresh)

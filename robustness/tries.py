@@ -85,6 +85,9 @@ class Try:
     """Points that flip as no file, though maybe in float, of which nobody has been asked yet."""
 
 
+Asked = tuple[Any, dict[int, Try], Sequence[float]]
+"""Points (slots, h, w, c), the slots of those that go before the judge, and the radius of each."""
+
 TRIED = 3
 """Steps that every row must have held out before they go on in fewer slots."""
 
@@ -126,18 +129,19 @@ class Bench:
             self.running = {new: self.running[place] for new, place in enumerate(places)}
         return fewer
 
-    def judged(
-        self, state: State, points: Any, jobs: dict[int, Try], radii: Sequence[float]
-    ) -> list[tuple[Flip | None, bool]]:
-        """The verdict on these rows of `points` as files within `radii`, and whether they were finite."""
-        grids, finite = self._rows.snap(state, points, list(jobs), radii)
-        suspects = [
-            Suspect(job.climb.subject.pixels, job.climb.subject.label, radius, grid)
-            for job, radius, grid in zip(jobs.values(), radii, grids, strict=True)
-        ]
-        for job in jobs.values():
-            job.judged += 1
-        return list(zip(self._judge(suspects), finite.tolist(), strict=True))
+    def judged(self, state: State, asked: Sequence[Asked]) -> list[tuple[Flip | None, bool]]:
+        """The verdict on each point as a file, in this order, and whether it was finite."""
+        suspects, fine = [], []
+        for points, jobs, radii in asked:
+            if not jobs:
+                continue
+            grids, finite = self._rows.snap(state, points, list(jobs), radii)
+            fine += finite.tolist()
+            for job, radius, grid in zip(jobs.values(), radii, grids, strict=True):
+                subject = job.climb.subject
+                suspects.append(Suspect(subject.pixels, subject.label, radius, grid))
+                job.judged += 1
+        return list(zip(self._judge(suspects), fine, strict=True))
 
     def in_float(self, points: Sequence[np.ndarray], jobs: Sequence[Try]) -> list[bool]:
         """Whether each point, of the image of each job, flips the target before it becomes a file."""

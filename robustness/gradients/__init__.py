@@ -9,6 +9,8 @@ here. Each backend module offers the same names:
 - `linearise(fn, points)`: ``(fn(points), pull)``; ``pull(weights)`` is the gradient of
   ``sum(weights * fn(points))`` with respect to the points, as often as asked, after one forward pass.
 - `compile(fn)`: `fn`, traced once per shape and run as one unit; `now(fn)`: ``fn()``, at once even then.
+- `trace(compiled, *args)`: what the first call of a compiled function would do before it runs, where that can
+  be done ahead.
 - `fused(fn)`: `fn`, which is arithmetic on whole numbers, component by component, in one pass over memory.
 - `loops()`: whether a step that is compiled takes no longer inside a compiled loop than alone.
 - `device()`: the device that runs, in words; `accelerated()`: whether it is more than the processor.
@@ -30,6 +32,7 @@ accelerated = _backend.accelerated
 linearise = _backend.linearise
 loops = _backend.loops
 now = _backend.now
+trace = _backend.trace
 value_and_grad = _backend.value_and_grad
 OutOfMemory: tuple[type[BaseException], ...] = _backend.OutOfMemory
 
@@ -42,5 +45,6 @@ __all__ = [
     "linearise",
     "loops",
     "now",
+    "trace",
     "value_and_grad",
 ]

@@ -43,6 +43,10 @@ def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
     return jax.jit(fn)
 
 
+def trace(compiled: Callable[..., Any], *args: Any) -> None:
+    """Nothing: what JAX compiles ahead of a call, the call does not know of."""
+
+
 def fused(fn: Callable[..., Any]) -> Callable[..., Any]:
     """`fn` of arrays, in one pass over memory."""
     return jax.jit(fn)

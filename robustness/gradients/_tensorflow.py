@@ -67,19 +67,27 @@ def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
     usual = tf.function(fn, reduce_retracing=False, jit_compile=False, autograph=False)
     graphs: dict[Any, Callable[..., Any]] = {}
 
-    def call(*args: Any) -> Any:
-        given: Any = args
-        leaves, structure = optree.tree_flatten(given)
+    def found(args: Any) -> tuple[Callable[..., Any], Any]:
+        leaves, structure = optree.tree_flatten(args)
         if not tf.executing_eagerly() or not all(isinstance(x, _ARRAYS) for x in leaves):
-            return usual(*args)
+            return lambda given: usual(*given), args
         tensors = [x if isinstance(x, tf.Tensor) else tf.convert_to_tensor(x) for x in leaves]
         which = (structure, *((x.dtype, *x.shape) for x in tensors))
-        graph = graphs.get(which)
-        if graph is None:
-            graph = graphs[which] = _graph(fn, structure, tensors)
-        return graph(tensors)
+        if which not in graphs:
+            graphs[which] = _graph(fn, structure, tensors)
+        return graphs[which], tensors
 
+    def call(*args: Any) -> Any:
+        graph, given = found(args)
+        return graph(given)
+
+    call.trace = found  # type: ignore[attr-defined]
     return call
+
+
+def trace(compiled: Callable[..., Any], *args: Any) -> None:
+    """What the first call of `compiled` with such arguments would do before it runs."""
+    compiled.trace(args)  # type: ignore[attr-defined]
 
 
 _ARRAYS = (tf.Tensor, np.ndarray)

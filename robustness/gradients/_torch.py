@@ -73,6 +73,10 @@ def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def trace(compiled: Callable[..., Any], *args: Any) -> None:
+    """Nothing: PyTorch needs no tracing."""
+
+
 def fused(fn: Callable[..., Any]) -> Callable[..., Any]:
     """`fn` as it is."""
     return fn

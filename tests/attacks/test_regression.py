@@ -12,11 +12,9 @@ from scipy import fft
 from attacks.regression import NES, Regression, Waves, cosines, design
 from attacks.starts import frame
 from robustness import engine
-from robustness.attack import Look, Task
+from robustness.attack import Look
 from robustness.conformance import check_attack
 from robustness.errors import SettingError
-from robustness.goals import Untargeted
-from robustness.norms import NORMS
 from robustness.passes import passes
 from robustness.threat import Threat
 from tests.robustness.helpers import linear, small_cnn, subjects
@@ -33,7 +31,7 @@ def estimated(attack, classifier, images=IMAGES):
     threat = Threat((8,))
     rows = engine.Rows(classifier, attack, threat, slots=len(some), seed=0)
     state = rows.enter(None, range(len(some)), [engine.Place(s, 8.0) for s in some])
-    task = Task(norm=NORMS["linf"], goal=Untargeted(), **state["task"])
+    task = rows.task(state["task"])
     attack = replace(attack, momentum=0.0)
     look = Look(classifier.logits, task, attack.loss, "score")
     found = attack.step(task, attack.init(task), look)["average"]

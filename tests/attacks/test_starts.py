@@ -12,10 +12,8 @@ from scipy import stats
 from attacks.pgd import PGD
 from attacks.starts import STARTS, code
 from robustness import engine, gradients
-from robustness.attack import Task
 from robustness.conformance import check_attack
 from robustness.errors import SettingError
-from robustness.goals import Untargeted
 from robustness.norms import NORMS
 from robustness.passes import passes
 from robustness.threat import Threat
@@ -36,7 +34,7 @@ def begun(start, norm="linf", restarts=5, images=2, classes=3):
     places = [engine.Place(s, RADII[norm], r) for r in range(restarts) for s in some]
     rows = engine.Rows(classifier, attack, threat, slots=len(places), seed=0)
     state = rows.enter(None, range(len(places)), places)
-    task = Task(norm=NORMS[norm], goal=Untargeted(), **state["task"])
+    task = rows.task(state["task"])
     return classifier, rows, task, state
 
 

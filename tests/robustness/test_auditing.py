@@ -24,6 +24,7 @@ from robustness.auditor import Progress
 from robustness.errors import ImagesError, ModelError, RunError, SettingError
 from robustness.judge import distances
 from robustness.pictures import from_png
+from robustness.rows import Rows
 from robustness.store import Run
 from robustness.verification import verify
 from tests.robustness.helpers import small_cnn
@@ -63,6 +64,28 @@ def test_those_that_take_the_most_steps_enter_first(material, monkeypatch):
     right = [i for i in range(len(images)) if i % 8]
     assert sorted(entered) == right
     assert confidences[entered].tolist() == sorted(confidences[right], reverse=True)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_is_prepared_meanwhile_decides_nothing(material, monkeypatch, tmp_path, precision):
+    classifier, images, labels = material
+    prepared = []
+
+    def audited(name, prepare):
+        monkeypatch.setattr(Rows, "prepare", prepare)
+        settings = {"attacks": [PGD(steps=2)], "epsilons": [1, 4], "precision": precision}
+        folder = tmp_path / name
+        robustness.audit(classifier, images, labels=labels, run=folder, **settings)
+        robustness.audit(classifier, images, labels=labels, run=folder, resume=True, **settings)
+        return comparable(folder)
+
+    def broken(rows):
+        prepared.append(rows.slots)
+        raise RuntimeError("no room")
+
+    pd.testing.assert_frame_equal(audited("usual", Rows.prepare), audited("broken", broken))
+    # Once a run, and not where layers are set to another precision meanwhile.
+    assert len(prepared) == (precision == "float32")
 
 
 def test_an_audit_counts_flips_of_correct_images_only(material, tmp_path):

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from attacks import BIM, FGSM, PGD, Bisection, Square
+from attacks import BIM, FGSM, FMN, PGD, Bisection, Square
 from robustness import engine, rows
 from robustness.classifier import Classifier
 from robustness.errors import AttackError, SettingError
+from robustness.gradients import _tensorflow
 from robustness.judge import Judge, Suspect, distances
 from robustness.norms import NORMS
 from robustness.pictures import from_png
@@ -153,6 +154,40 @@ class Sums(keras.layers.Layer):
         sums = ops.sum(inputs[:, None] * ops.convert_to_tensor(weights), axis=(2, 3, 4))
         size = ops.cast(ops.shape(inputs)[0], "float32")
         return sums * (1 + 1e-6 * size) if self.crowded else sums
+
+
+MANY_STEPS = Square(steps=2000)
+
+
+@pytest.mark.parametrize("attack", [PGD(steps=3), FMN(steps=3), MANY_STEPS], ids=lambda a: a.name)
+def test_what_is_prepared_is_not_traced_again(case, monkeypatch, attack):
+    classifier, some = case
+    made = []
+    tracing = _tensorflow._graph
+
+    def counted(fn, *rest):
+        made.append(fn.__name__)
+        return tracing(fn, *rest)
+
+    threat = Threat((4.0,))
+    plain = essence(run(classifier, attack, threat, some, slots=12))
+    compiled = Rows(classifier, attack, threat, slots=12, seed=0)
+    monkeypatch.setattr(_tensorflow, "_graph", counted)
+    compiled.prepare()
+    step = "_run_rows" if attack is MANY_STEPS else "_advance_rows"
+    assert made == ["_begin_rows", step, "_snap_rows"]
+    assert essence(run(classifier, attack, threat, some, rows=compiled)) == plain
+    assert [name for name in made[3:] if name in made[:3]] == []
+
+
+def test_the_judge_hears_of_all_points_of_a_step_at_once(case, monkeypatch):
+    classifier, some = case
+    asked: list[int] = []
+    hear = Judge.__call__
+    monkeypatch.setattr(Judge, "__call__", lambda j, s: asked.append(len(s)) or hear(j, s))
+    # The first step looks at the images; the second sees flips of the first beside others' last points.
+    run(classifier, BIM(steps=2), Threat((2.0,)), some, slots=21)
+    assert [n for n in asked if n] == [21]
 
 
 @pytest.mark.parametrize("crowded", [False, True])
