@@ -329,13 +329,10 @@ def _merge_rows(state: State, fresh: State, slots: Any) -> State:
 
 def _put(state: State, fresh: Sequence[State], slots: Sequence[np.ndarray]) -> State:
     """`state` with the rows of each of `fresh` at its slots."""
-    where = np.concatenate(slots)
-    rows = len(tree.flatten(state)[0])
-    index = np.arange(rows, dtype=np.int32)
-    index[where] = rows + np.arange(len(where), dtype=np.int32)
+    where = ops.convert_to_tensor(np.concatenate(slots)[:, None])
 
     # In the backend's memory: fresh memory of NumPy's takes longer to be given than to be filled.
-    def put(*parts: Any) -> Any:
-        return ops.take(ops.concatenate(parts, axis=0), index, axis=0)
+    def put(old: Any, *new: Any) -> Any:
+        return ops.scatter_update(old, where, ops.concatenate(new, axis=0))
 
     return tree.map_structure(put, state, *fresh)

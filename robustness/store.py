@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from itertools import takewhile
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,17 @@ def _create(table: str) -> str:
     columns = [f"{f.name} {_SQL_TYPES[str(f.type).split(' ')[0]]}" for f in fields(row)]
     keys = f"PRIMARY KEY ({', '.join(primary)})"
     return f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(columns)}, {keys})"
+
+
+def _writing(table: str) -> tuple[str, attrgetter[Any]]:
+    """How a row is written, and its values, made once: an audit writes as many rows as it has images."""
+    names = [f.name for f in fields(_TABLES[table][0])]
+    # The table's name is one of our own three.
+    statement = f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(names))})"  # noqa: S608
+    return statement, attrgetter(*names)
+
+
+_WRITING = {row: _writing(table) for table, (row, _) in _TABLES.items()}
 
 
 def png_name(digest: str) -> str:
@@ -248,11 +260,8 @@ class Run:
         """Write rows in one transaction, replacing those of the same key."""
         with self._db:
             for row in rows:
-                table = next(t for t, (kind, _) in _TABLES.items() if isinstance(row, kind))
-                values = tuple(getattr(row, f.name) for f in fields(row))
-                marks = ", ".join("?" * len(values))
-                # The table's name is one of our own three.
-                self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", values)  # noqa: S608
+                statement, values = _WRITING[type(row)]
+                self._db.execute(statement, values(row))
 
     def _frame(self, table: str, order: str) -> pd.DataFrame:
         columns = [f.name for f in fields(_TABLES[table][0])]
