@@ -81,9 +81,8 @@ class Approaching:
         radii = dict.fromkeys(jobs, top)
         while radii:
             some = {p: jobs[p] for p in radii}
-            verdicts = self._bench.judged(
-                state, [(state["best"]["point"], some, list(radii.values()))]
-            )
+            asked = (state["best"]["point"], some, list(radii.values()))
+            (verdicts,) = self._bench.judged(state, asked)
             for (place, job), (flip, fine) in zip(some.items(), verdicts, strict=True):
                 if not fine:
                     job.broken = broken(job)

@@ -103,10 +103,9 @@ class Climbing:
             (some.points, some.jobs, [epsilons[job.rung] for job in some.jobs.values()])
             for some in brought
         ]
-        verdicts = iter(self._bench.judged(state, asked))
-        for some in brought:
+        for some, verdicts in zip(brought, self._bench.judged(state, *asked), strict=True):
             doubted: dict[int, Try] = {}
-            for (place, job), (flip, fine) in zip(some.jobs.items(), verdicts, strict=False):
+            for (place, job), (flip, fine) in zip(some.jobs.items(), verdicts, strict=True):
                 if not fine:
                     job.broken = broken(job)
                 elif flip is not None:

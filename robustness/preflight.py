@@ -60,8 +60,11 @@ def run(
     labels = None if labels is None else np.asarray(labels)
     if probabilities is None:
         probabilities = classifier.probabilities(images)
-    # Gradients are traced while the model, which is compiled already, answers.
-    with ThreadPoolExecutor(1, thread_name_prefix="preflight") as hand:
+    # Gradients are traced while the model, which is compiled already, answers; be it with infinities.
+    with (
+        ThreadPoolExecutor(1, thread_name_prefix="preflight") as hand,
+        np.errstate(invalid="ignore"),
+    ):
         followed = hand.submit(_followed, classifier, images, probabilities.argmax(axis=1))
         change = _asked_again(classifier, images, probabilities)
         alone = _rows(classifier, images, probabilities, change)

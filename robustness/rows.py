@@ -328,11 +328,9 @@ def _merge_rows(state: State, fresh: State, slots: Any) -> State:
 
 
 def _put(state: State, fresh: Sequence[State], slots: Sequence[np.ndarray]) -> State:
-    """`state` with the rows of each of `fresh` at its slots."""
-    where = ops.convert_to_tensor(np.concatenate(slots)[:, None])
+    """`_merge_rows` of several at once, which copies `state` once.
 
-    # In the backend's memory: fresh memory of NumPy's takes longer to be given than to be filled.
-    def put(old: Any, *new: Any) -> Any:
-        return ops.scatter_update(old, where, ops.concatenate(new, axis=0))
-
-    return tree.map_structure(put, state, *fresh)
+    In the backend's memory: fresh memory of NumPy's takes longer to be given than to be filled.
+    """
+    together = tree.map_structure(lambda *parts: ops.concatenate(parts, axis=0), *fresh)
+    return _merge_rows(state, together, ops.convert_to_tensor(np.concatenate(slots)))

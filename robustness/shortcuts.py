@@ -2,7 +2,8 @@
 
 What rises with its argument leaves the largest of some numbers the largest, before and after rounding: a
 ReLU does, and batch normalisation whose factors are not negative. Done after max pooling it is done to a
-quarter of the numbers, and answers are the same to the bit.
+quarter of the numbers, and answers are the same to the bit. So are gradients, unless rounding makes two
+numbers of a window equal: they may take the other's way then.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from keras import ops
 
 def shortened(model: Any) -> Any:
     """A functional Keras `model` with its own layers, called in a cheaper order where there is one."""
-    if not any(_pools(layer) for layer in model.layers):
+    if not any(_gains(layer) for layer in model.layers):
         return model
     # For each tensor what it was before layers that rise, and these.
     before: dict[int, tuple[Any, list[Any]]] = {}
@@ -49,6 +50,14 @@ def rises(layer: Any) -> bool:
     if kind is keras.layers.Activation:
         return layer.activation is keras.activations.relu
     return kind in (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.Dropout)
+
+
+def _gains(layer: Any) -> bool:
+    """Whether a layer pools what comes from one that rises."""
+    if not _pools(layer):
+        return False
+    sources = (node.input_tensors[0]._keras_history.operation for node in layer._inbound_nodes)
+    return any(rises(source) for source in sources)
 
 
 def _pools(layer: Any) -> bool:

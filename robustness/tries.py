@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -129,8 +130,8 @@ class Bench:
             self.running = {new: self.running[place] for new, place in enumerate(places)}
         return fewer
 
-    def judged(self, state: State, asked: Sequence[Asked]) -> list[tuple[Flip | None, bool]]:
-        """The verdict on each point as a file, in this order, and whether it was finite."""
+    def judged(self, state: State, *asked: Asked) -> list[list[tuple[Flip | None, bool]]]:
+        """The verdict on each point of each of these as a file, and whether it was finite; one hearing."""
         suspects, fine = [], []
         for points, jobs, radii in asked:
             if not jobs:
@@ -141,7 +142,8 @@ class Bench:
                 subject = job.climb.subject
                 suspects.append(Suspect(subject.pixels, subject.label, radius, grid))
                 job.judged += 1
-        return list(zip(self._judge(suspects), fine, strict=True))
+        verdicts = iter(zip(self._judge(suspects), fine, strict=True))
+        return [list(islice(verdicts, len(jobs))) for _, jobs, _ in asked]
 
     def in_float(self, points: Sequence[np.ndarray], jobs: Sequence[Try]) -> list[bool]:
         """Whether each point, of the image of each job, flips the target before it becomes a file."""

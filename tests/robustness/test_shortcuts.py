@@ -86,6 +86,15 @@ def test_what_may_fall_stays_where_it_is(images, between):
     np.testing.assert_array_equal(answers(model, images)[0], answers(quick, images)[0])
 
 
+@pytest.mark.parametrize("after", [layers.MaxPooling2D(2), layers.AveragePooling2D(2)])
+def test_a_model_with_nothing_to_gain_is_itself(after):
+    inputs = keras.Input((11, 11, 3))
+    x = layers.Conv2D(8, 3, activation="relu")(inputs)
+    x = x if isinstance(after, layers.MaxPooling2D) else normalised([1])(x)
+    model = keras.Model(inputs, after(x))
+    assert shortcuts.shortened(model) is model
+
+
 def test_a_tensor_with_two_readers_is_read_as_it_was(images):
     inputs = keras.Input((11, 11, 3))
     x = normalised([1])(layers.Conv2D(8, 3, activation="relu")(inputs))
