@@ -12,7 +12,8 @@ Each is called twice with the same images: the first call, "cold", traces and wa
 the second, "warm", finds it there. Models and attacks are made before either. A call ends with what the
 model says of the result: ours with every flip saved, read back and judged, theirs with one pass of
 their own model, without which nobody knows what flipped. Seconds are of the clock and, in parentheses, of the
-processor, which other work on the machine disturbs less.
+processor, which other work on the machine disturbs less. Behind a plus: what our judge takes, of the
+processor, to save, read back and judge what another library handed in.
 """
 
 from __future__ import annotations
@@ -75,15 +76,17 @@ def judged(
     return float(np.median(least)) if norm else float(np.isinf(least).mean())
 
 
-def ours(contest: Contest, classifier: Any, epsilon: float, seed: int) -> tuple[Run, np.ndarray]:
-    """Our attack, its files judged, as a peer; and where its passes are counted, forward and backward.
+def ours(
+    contest: Contest, classifier: Any, epsilon: float, seed: int
+) -> tuple[Run, np.ndarray, dict[int, bytes]]:
+    """Our attack, its files judged, as a peer; and where passes, forward and backward, and files are kept.
 
-    Tracing, verification and PNG are included, but no checks of the model. What was traced is kept.
+    Tracing, verification and PNG are included, but no checks of the model. What was traced is kept. The run
+    hands the images back; `seen` puts the files in their place.
     """
     from robustness import capacity, engine, norms
     from robustness.ensembles import create, resolve
     from robustness.goals import parse as parse_goal
-    from robustness.pictures import from_png
     from robustness.threat import Threat
 
     pixels = int(np.prod(classifier.input_shape))
@@ -95,21 +98,21 @@ def ours(contest: Contest, classifier: Any, epsilon: float, seed: int) -> tuple[
     threat = Threat((epsilon if contest.norm is None else top[contest.norm],), norm, goal)
     attacks = resolve([asked], norm, goal, classifier.class_names).attacks
     compiled: dict[Any, engine.Rows] = {}
-    passes = np.zeros(2)
+    passes, files = np.zeros(2), {}
 
     def run(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
         pictures = np.round(images * 255).astype("uint8")
-        found = pictures.astype("float32")
         standing = {
             str(i): engine.Subject(str(i), x, int(y))
             for i, (x, y) in enumerate(zip(pictures, labels, strict=True))
         }
         passes[:] = 0
+        files.clear()
 
         def settle(subject: engine.Subject, rungs: list[engine.Rung]) -> None:
             passes[:] += [rungs[0].forward, rungs[0].backward]
             if rungs[0].flip:
-                found[int(subject.key)] = from_png(rungs[0].flip.png)
+                files[int(subject.key)] = rungs[0].flip.png
                 del standing[subject.key]
 
         for attack in filter(lambda _: standing, attacks):
@@ -118,9 +121,34 @@ def ours(contest: Contest, classifier: Any, epsilon: float, seed: int) -> tuple[
                 compiled[attack] = engine.Rows(classifier, attack, threat, slots=slots, seed=seed)
             rows, left = compiled[attack], iter(list(standing.values()))
             engine.search(classifier, attack, threat, left, settle, seed=seed, rows=rows)
-        return found / 255
+        return images
 
-    return run, passes
+    return run, passes, files
+
+
+def seen(found: np.ndarray, files: dict[int, bytes]) -> np.ndarray:
+    """Pictures in counts, those there is a file of as it is read."""
+    from robustness.pictures import from_png
+
+    pictures = np.asarray(found) * 255
+    for place, data in files.items():
+        pictures[place] = from_png(data)
+    return pictures
+
+
+def filed(found: np.ndarray, images: np.ndarray, labels: np.ndarray, judge: Any) -> float:
+    """Seconds of the processor that an audit's `judge` takes over what a library found, all in counts."""
+    from robustness.judge import Suspect
+
+    pictures, originals = (np.clip(np.round(x), 0, 255).astype("uint8") for x in (found, images))
+    suspects = [
+        Suspect(original, int(label), np.inf, picture)
+        for original, label, picture in zip(originals, labels, pictures, strict=True)
+    ]
+    judge(suspects)
+    started = time.process_time()
+    judge(suspects)
+    return time.process_time() - started
 
 
 def worker(library: str, folder: Path, number: int, epsilon: float, seeds: int) -> dict[str, Any]:
@@ -129,20 +157,23 @@ def worker(library: str, folder: Path, number: int, epsilon: float, seeds: int) 
     import keras
 
     from robustness.classifier import Classifier
+    from robustness.judge import Judge
+    from robustness.norms import parse
+    from robustness.threat import Threat
 
     data, contest = np.load(folder / "data.npz"), CONTESTS[number]
     model = keras.saving.load_model(folder / "model.keras", compile=False)
     classifier = Classifier(model, scaling="0..255", head="logits")
     images, labels = data["images"].astype("float32"), data["labels"]
 
-    def made(seed: int) -> tuple[Run, np.ndarray | None]:
+    def made(seed: int) -> tuple[Run, np.ndarray | None, dict[int, bytes]]:
         if library == "ours":
             return ours(contest, classifier, epsilon, seed)
         wide = keras.Sequential(
             [keras.Input(images.shape[1:]), keras.layers.Rescaling(255.0), model]
         )
         setting = Setting(wide, epsilon / 255, model.output_shape[-1])
-        return contest.theirs[library](setting), None
+        return contest.theirs[library](setting), None, {}
 
     def score(found: np.ndarray) -> float:
         return judged(
@@ -157,17 +188,20 @@ def worker(library: str, folder: Path, number: int, epsilon: float, seeds: int) 
     found: dict[int, np.ndarray] = {}
     told: dict[str, Any] = {}
     for seed in range(seeds):
-        run, passes = made(seed)
+        run, passes, files = made(seed)
         # Not between the calls: TensorFlow drops its kernels when it is seeded.
         keras.utils.set_random_seed(seed)
         for which in ("cold", "warm")[: 1 if seed else 2]:
             started = time.perf_counter(), time.process_time()
-            pictures = np.asarray(run(images / 255, labels)) * 255
+            ran = np.asarray(run(images / 255, labels))
             ended = time.perf_counter(), time.process_time()
-            found.setdefault(seed, pictures)
+            found.setdefault(seed, seen(ran, files))
             told.setdefault(which, tuple(np.subtract(ended, started).tolist()))
         if passes is not None:
             told.setdefault("passes", (passes / len(images)).tolist())
+        elif not seed:
+            judge = Judge(classifier, Threat((1e6,), parse(contest.norm or "linf")))
+            told["filed"] = filed(found[0], images, labels, judge)
     np.save(folder / f"{number}-{library}.npy", np.round(found[0]))
     return told | {"scores": [score(pictures) for pictures in found.values()]}
 
@@ -256,6 +290,7 @@ def line(contest: Contest, library: str, told: dict[str, Any]) -> str:
     mean, *ends = (shown(contest, x) for x in (float(np.mean(scores)), min(scores), max(scores)))
     spread = f" ({ends[0]} to {ends[1]})" if ends[0] != ends[1] else ""
     seconds = " | ".join("{:.2f} ({:.2f})".format(*told[which]) for which in ("cold", "warm"))
+    seconds += f" + {told['filed']:.2f}" if "filed" in told else ""
     passes = "{:.0f} + {:.0f}".format(*told["passes"]) if "passes" in told else ""
     return f"{start}{mean}{spread} | {seconds} | {passes} |"
 

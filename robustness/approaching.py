@@ -9,6 +9,8 @@ import numpy as np
 from keras import ops
 
 from robustness.attack import Attack
+from robustness.judge import Flip
+from robustness.optimization.brackets import Bracket
 from robustness.rows import Rows, State
 from robustness.threat import Threat
 from robustness.tries import Bench, Settle, Try, broken, taken
@@ -74,42 +76,79 @@ class Approaching:
                 job.broken = broken(job)
 
     def _narrow(self, state: State, jobs: dict[int, Try], far: dict[int, float]) -> None:
-        """Leave in each job the flip of the smallest radius: geometric bisection, all rows together."""
-        norm, top = self._threat.norm.name, self._threat.epsilons[-1]
-        # Rounding may shorten a change as well as lengthen it.
-        low = {p: min(max(far[p], 0.5) / 2, top / 2) for p in jobs}
-        radii = dict.fromkeys(jobs, top)
-        while radii:
-            some = {p: jobs[p] for p in radii}
-            asked = (state["best"]["point"], some, list(radii.values()))
-            (verdicts,) = self._bench.judged(state, asked)
-            for (place, job), (flip, fine) in zip(some.items(), verdicts, strict=True):
-                if not fine:
-                    job.broken = broken(job)
-                elif flip is not None:
-                    job.flip = flip
-                else:
-                    low[place] = radii[place]
-            high = {
-                p: j.flip.distances.of(norm) for p, j in some.items() if j.flip and not j.broken
-            }
-            radii = {p: (low[p] * h) ** 0.5 for p, h in high.items() if h > FINE * low[p]}
+        """Leave in each job the flip of the smallest radius; all rows together."""
+        norm, top = self._threat.norm, self._threat.epsilons[-1]
+        # A change of less than half a count rounds to nothing.
+        searches = {
+            place: Bracket(max(far[place], size, 0.5), top, near=FINE, power=norm.power)
+            for place, size in zip(jobs, self._as_files(state, jobs), strict=True)
+        }
+        while searches:
+            for place, verdicts in self._asked(state, jobs, searches).items():
+                job = jobs[place]
+                for flip, fine in verdicts:
+                    if flip and (job.flip is None or self._far(flip) < self._far(job.flip)):
+                        job.flip = flip
+                    if not fine:
+                        job.broken = broken(job)
+                found = [self._far(flip) if flip else None for flip, _ in verdicts]
+                if job.broken or not searches[place].hear(found):
+                    del searches[place]
+
+    def _far(self, flip: Flip) -> float:
+        return flip.distances.of(self._threat.norm.name)
+
+    def _asked(
+        self, state: State, jobs: dict[int, Try], searches: dict[int, Bracket]
+    ) -> dict[int, list[tuple[Flip | None, bool]]]:
+        """The verdicts on the files of all radii that the searches ask about, in one hearing."""
+        points, asked = state["best"]["point"], []
+        for turn in range(max(len(search.asks) for search in searches.values())):
+            radii = {p: s.asks[turn] for p, s in searches.items() if turn < len(s.asks)}
+            asked.append((points, {p: jobs[p] for p in radii}, list(radii.values())))
+        heard: dict[int, list[tuple[Flip | None, bool]]] = {place: [] for place in searches}
+        verdicts = self._bench.judged(state, *asked)
+        for (_, some, _), told in zip(asked, verdicts, strict=True):
+            for place, verdict in zip(some, told, strict=True):
+                heard[place].append(verdict)
+        return heard
+
+    def _as_files(self, state: State, jobs: dict[int, Try]) -> Sequence[float]:
+        """About how far the file is that does what each nearest point does."""
+        points = taken(state["best"]["point"], jobs)
+        if not len(points):
+            return ()
+        originals = np.stack([job.climb.subject.pixels for job in jobs.values()])
+        delta = rounded(np.nan_to_num(points - originals.astype("float32")))
+        return ops.convert_to_numpy(self._threat.norm.size(delta)).tolist()
 
     def _next(self, job: Try) -> None:
         """Keep the best try of the image; the next restart, or else the outcome at every epsilon."""
-        climb, norm = job.climb, self._threat.norm.name
+        climb = job.climb
         self._bench.pay(job)
         rival = climb.best.flip if climb.best else None
-        if job.flip and (rival is None or job.flip.distances.of(norm) < rival.distances.of(norm)):
+        if job.flip and (rival is None or self._far(job.flip) < self._far(rival)):
             climb.best = job
         if job.restart + 1 < self._attack.restarts and not job.broken:
             self.queue.append(Try(climb, job.rung, job.restart + 1))
             return
         best = climb.best or job
         for epsilon in climb.ladder(self._threat.epsilons):
-            reached = best.flip is not None and best.flip.distances.of(norm) <= epsilon
+            reached = best.flip is not None and self._far(best.flip) <= epsilon
             climb.floated = climb.near <= epsilon
             carried = bool(climb.rungs and climb.rungs[-1].flip)
             climb.close(epsilon, best if reached else Try(climb, 0, 0, broken=job.broken))
             climb.rungs[-1] = replace(climb.rungs[-1], carried=carried)
         self._settle(climb.subject, climb.rungs)
+
+
+def rounded(delta: np.ndarray) -> np.ndarray:
+    """Changes (n, h, w, c) in whole counts that go about as far in the direction of `delta` (n, h, w, c).
+
+    Rounding takes away the components below half a count; the rest is scaled up for it.
+    """
+    size = (delta * delta).sum(axis=(1, 2, 3), keepdims=True)
+    left = (np.round(delta) * delta).sum(axis=(1, 2, 3), keepdims=True)
+    # Where most is taken away, a factor says little of what a larger one would leave.
+    factor = np.where(4 * left > size, size / np.maximum(left, 1e-9), 1.0)
+    return np.asarray(np.round(delta * factor))

@@ -32,6 +32,8 @@ class Norm(ABC):
     name: ClassVar[str]
     unit: ClassVar[str]
     """What a radius counts, for people."""
+    power: ClassVar[int] = 1
+    """To which power the distance of two 8-bit pictures is always a whole number."""
 
     @abstractmethod
     def size(self, delta: Any) -> Any:
@@ -113,7 +115,7 @@ class Linf(Norm):
 class L2(Norm):
     """The Euclidean length of the change."""
 
-    name, unit = "l2", "counts of Euclidean length"
+    name, unit, power = "l2", "counts of Euclidean length", 2
 
     def size(self, delta: Any) -> Any:
         flat = _rows(delta)

@@ -70,20 +70,15 @@ class Rows:
         self._begin = gradients.compile(self._begin_rows)
         # On a processor copying is quicker than tracing how to copy, and copies once for all that enter.
         self._merge = gradients.compile(_merge_rows) if gradients.accelerated() else None
-        # Of a small network, Python's part in a step takes a fifth to a third as long as the step.
-        self._stretch = STRETCH if self._several() else 1
-        self._advance = gradients.compile(
-            self._run_rows if self._stretch > 1 else self._advance_rows
-        )
+        # Whether a call takes several steps: of a small network, Python's part in a step takes a fifth to
+        # a third as long as the step.
+        most = attack.steps * attack.restarts
+        self.several = gradients.loops() and not self.heavy and most >= LONG
+        self._advance = gradients.compile(self._run_rows if self.several else self._advance_rows)
         self._snap = gradients.compile(self._snap_rows)
         # Where fewer slots can never be worth a tracing, a step need not say what was answered.
         self._narrows = self._bytes * slots * attack.steps >= self._tracing
         self._alike: dict[tuple[int, int], bool] = {}
-
-    def _several(self) -> bool:
-        """Whether several steps are taken in one call."""
-        most = self._attack.steps * self._attack.restarts
-        return gradients.loops() and not self.heavy and most >= LONG
 
     def task(self, arrays: State) -> Task:
         """The task of the rows of a state's part "task"."""
@@ -277,7 +272,7 @@ class Rows:
 
     def _run(self, state: State, watched: Sequence[int], most: int) -> tuple[State, Any, Any, int]:
         given = self._given(state, watched, most)
-        if self._stretch == 1:
+        if not self.several:
             return *self._advance(*given), 1
         after, said, told, steps = self._advance(*given)
         return after, said, told, int(steps)
@@ -285,11 +280,11 @@ class Rows:
     def _given(self, state: State, watched: Sequence[int], most: int) -> tuple[Any, ...]:
         """What the compiled step takes."""
         state = self._needed(state)
-        if self._stretch == 1:
+        if not self.several:
             return (state,)
         mask = np.zeros(self.count(state), bool)
         mask[list(watched)] = True
-        return state, mask, np.array(min(most, self._stretch), np.int32)
+        return state, mask, np.array(min(most, STRETCH), np.int32)
 
     def snap(
         self, state: State, points: Any, where: Sequence[int], radii: Sequence[float]

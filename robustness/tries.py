@@ -124,7 +124,11 @@ class Bench:
         """See `iterate`. Rows that are new may leave in a moment: nothing is traced for them."""
         if min(self.running[place].steps for place in places) < TRIED:
             return None
+        taken = max(self.running[place].steps for place in places)
         left = max(self._steps - self.running[place].steps for place in places)
+        if "done" in state["own"]:
+            # Their steps are a limit they seldom come to; a row may take as many again as it has.
+            left = min(left, taken)
         fewer = self._rows.narrow(state, places, left)
         if fewer:
             self.running = {new: self.running[place] for new, place in enumerate(places)}

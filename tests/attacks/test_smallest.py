@@ -13,6 +13,7 @@ from attacks.ead import EAD
 from attacks.fmn import FMN
 from attacks.sigma_zero import SigmaZero
 from robustness import engine
+from robustness.approaching import rounded
 from robustness.conformance import check_attack
 from robustness.errors import SettingError
 from robustness.norms import NORMS
@@ -114,6 +115,34 @@ def test_deepfool_leaves_when_it_has_flipped():
         assert rung.flip
         # Two steps of fifty, three rivals each.
         assert rung.backward == 6
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_the_nearest_file_is_found_in_few_looks(norm):
+    rng, shape = np.random.default_rng(0), (48, 48, 3)
+    weights = rng.normal(0, 0.01, (int(np.prod(shape)), 2))
+    images = rng.integers(108, 149, (4, *shape)).astype(np.uint8)
+    classifier = linear(
+        weights, np.array([0.0, 120.0]) - images.reshape(4, -1).mean(0) @ weights, shape
+    )
+    top = 1000 if norm == "l2" else 100
+    rungs = found(classifier, FMN(steps=60), Threat((top,), NORMS[norm]), images)
+    for (rung,) in rungs.values():
+        assert rung.flip
+        assert rung.forward - rung.backward <= 4
+
+
+@pytest.mark.parametrize("scale", [0.6, 1.0, 3.0])
+def test_what_is_rounded_goes_as_far_in_the_direction_of_the_change(scale):
+    delta = np.random.default_rng(1).normal(0, scale, (2, 40, 40, 3)).astype("float32")
+    whole = rounded(delta)
+    assert (whole == np.round(whole)).all()
+    along = (whole * delta).sum((1, 2, 3)) / (delta * delta).sum((1, 2, 3))
+    np.testing.assert_allclose(along, 1, atol=0.05)
+    if scale == 1.0:
+        plain = (np.round(delta) * delta).sum((1, 2, 3)) / (delta * delta).sum((1, 2, 3))
+        assert (np.abs(along - 1) < np.abs(plain - 1)).all()
+    assert (rounded(0.1 * delta / np.abs(delta).max()) == 0).all()
 
 
 @pytest.mark.parametrize("kind", [CarliniWagner, EAD])

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from attacks import BIM, FGSM, FMN, PGD, Bisection, Square
-from robustness import engine, rows
+from attacks import BIM, FGSM, FMN, PGD, Bisection, DeepFool, Square
+from robustness import engine, rows, tries
 from robustness.classifier import Classifier
 from robustness.errors import AttackError, SettingError
 from robustness.gradients import _tensorflow
@@ -201,6 +201,19 @@ def test_rows_stay_where_they_are_if_fewer_would_get_other_bits(attack, crowded,
     places = [engine.Place(s, 4.0) for s in subjects(classifier, pixels)]
     state = together.enter(None, range(12), places)
     assert (together.narrow(state, [3, 7], 20) is None) == crowded
+
+
+@pytest.mark.parametrize("attack", [DeepFool(steps=40), BIM(steps=40)], ids=lambda a: a.name)
+def test_rows_that_may_be_done_are_not_expected_to_take_all_steps(case, monkeypatch, attack):
+    classifier, some = case
+    expected = []
+    monkeypatch.setattr(tries, "TRIED", 1)
+    monkeypatch.setattr(Rows, "narrow", lambda rows, state, places, steps: expected.append(steps))
+    run(classifier, attack, Threat((4,)), some[:7], slots=7)
+    if attack.seeks == "closest":
+        assert expected and expected[0] <= 2
+    else:
+        assert expected and max(expected) > 30
 
 
 def test_a_fingerprint_tells_a_single_bit(case, monkeypatch):
