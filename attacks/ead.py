@@ -9,7 +9,11 @@ from keras import ops
 
 from attacks.penalty import Penalty
 from robustness.attack import State, Task
+from robustness.lanes import alone
 from robustness.settings import setting
+
+TOP = 255.0
+"""Counts by which a component can change at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +22,9 @@ class EAD(Penalty):
 
     Chen et al. 2018, arXiv:1709.04114, alg. 1 (FISTA), eq. 6-7. The shrinkage is that of the step, rate
     times beta. `beta` is large, in units of the linear model's change: what is asked for is the l1
-    distance, and the square is there for smoothness.
+    distance, and the square is there for smoothness. Where the linear model's change would be longer than a
+    component can be changed, many share it, and steps shrink with the square root of it: steps of that
+    length would throw each against its bound.
     """
 
     name: ClassVar[str] = "ead"
@@ -27,6 +33,9 @@ class EAD(Penalty):
 
     beta: float = setting(10.0, "weight of the l1 distance beside the squared l2", low=0, high=1e6)
     learning_rate: float = setting(0.05, "first step", low=1e-6, high=100)
+
+    def unit(self, linear: Any) -> Any:
+        return ops.minimum(linear, TOP * alone(ops.sqrt, TOP / linear))
 
     def memory(self, task: Task) -> State:
         return {"before": ops.zeros_like(task.images)}

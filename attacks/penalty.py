@@ -63,6 +63,10 @@ class Penalty(Attack):
         `constant`, `rate` (that fades to 0 in a search) and `count` (steps done in it) multiply images.
         """
 
+    def unit(self, linear: Any) -> Any:
+        """What changes are measured in, (rows,), where the linearisation flips at the distance `linear`."""
+        return linear
+
     def pace(self, gradient: Any) -> Any:
         """What rates are multiplied by, (rows,), from the margin's gradient at the image."""
         return ops.ones_like(gradient[:, 0, 0, 0])
@@ -72,7 +76,7 @@ class Penalty(Attack):
         search = {"low": zero, "high": zero + 1e30, "constant": zero + self.initial_const}
         return (
             {"point": task.images, "flipped": zero}
-            | {"unit": zero + 1.0, "margin": zero + 1.0, "pace": zero + 1.0}
+            | {"linear": zero + 1.0, "margin": zero + 1.0, "pace": zero + 1.0}
             | search
             | self.memory(task)
         )
@@ -81,12 +85,12 @@ class Penalty(Attack):
         seen = look(state["point"])
         first, count = task.step == 0, task.step % self.share
         margin = ops.where(first, ops.maximum(seen.loss, 1e-12), state["margin"])
-        linear = ops.minimum(margin / steepness(task, seen.gradient), task.epsilon)
-        unit = ops.where(first, linear, state["unit"])
+        now = ops.minimum(margin / steepness(task, seen.gradient), task.epsilon)
+        linear = ops.where(first, now, state["linear"])
         pace = ops.where(first, self.pace(seen.gradient), state["pace"])
         gains = ops.cast(seen.loss > -self.confidence, "float32")
-        slope = seen.gradient * task.per_row(gains * unit / margin)
-        wide = task.per_row(unit)
+        slope = seen.gradient * task.per_row(gains * linear / margin)
+        wide = task.per_row(self.unit(linear))
         rate = pace * (1 + alone(ops.cos, math.pi * ops.cast(count, "float32") / self.share)) / 2
         memory = {name: state[name] for name in self.memory(task)}
         change, memory = self.descend(
@@ -100,7 +104,7 @@ class Penalty(Attack):
         point = task.clip(task.images + wide * change)
         flipped = ops.maximum(state["flipped"], ops.cast(seen.hit, "float32"))
         return self._searched(task, count, flipped, state, {"point": point} | memory) | {
-            "unit": unit,
+            "linear": linear,
             "margin": margin,
             "pace": pace,
         }

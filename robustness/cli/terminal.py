@@ -95,18 +95,22 @@ def duration(seconds: float) -> str:
 
 
 class Clock:
-    """Time left of a stage, from what was done since it began."""
+    """Time left of a stage, from what was done since its first result.
+
+    What comes before that is compiling, which is not done again for each of the others.
+    """
 
     def __init__(self) -> None:
-        self._stage, self._start, self._from = "", 0.0, 0
+        self._stage, self._begun, self._start, self._from = "", False, 0.0, 0
 
     def left(self, report: Report) -> str:
         """In words; nothing where there is no telling yet."""
-        now = time.monotonic()
-        if report.stage != self._stage:
-            self._stage, self._start, self._from = report.stage, now, report.done
+        now, fresh = time.monotonic(), report.stage != self._stage
+        if fresh or (not self._begun and report.done > self._from):
+            self._stage, self._begun = report.stage, not fresh
+            self._start, self._from = now, report.done
         gained = report.done - self._from
-        if not gained or report.done >= report.total:
+        if not (self._begun and gained) or report.done >= report.total:
             return ""
         return f"{duration((now - self._start) / gained * (report.total - report.done))} left"
 

@@ -132,6 +132,29 @@ def test_the_nearest_file_is_found_in_few_looks(norm):
         assert rung.forward - rung.backward <= 4
 
 
+def test_ead_spreads_a_change_that_no_component_can_make_alone():
+    rng, shape = np.random.default_rng(2), (32, 32, 3)
+    weights = np.zeros((int(np.prod(shape)), 2))
+    weights[:, 1] = rng.normal(0, 0.01, len(weights))
+    image = rng.integers(100, 156, (1, *shape)).astype(np.uint8)
+    gap = 0.012 * 40 * 128
+    bias = np.array([gap, 0.0]) - np.array([0.0, 1.0]) * (image.ravel() @ weights[:, 1])
+    rungs = found(
+        linear(weights, bias, shape), EAD(), Threat((255.0 * len(weights),), NORMS["l1"]), image
+    )
+    # The steepest components first, each as far as the box lets it (a linear program of one constraint).
+    slope = np.abs(weights[:, 1])
+    room = np.where(weights[:, 1] > 0, 255.0 - image.ravel(), image.ravel())
+    order = np.argsort(-slope)
+    gained = np.cumsum(slope[order] * room[order])
+    whole = int(np.searchsorted(gained, gap))
+    rest = (gap - gained[whole - 1]) / slope[order[whole]]
+    least = room[order[:whole]].sum() + rest
+    assert whole > 10
+    ((rung,),) = rungs.values()
+    assert least * 0.999 <= rung.flip.distances.l1 <= 1.25 * least, (rung.flip.distances.l1, least)
+
+
 @pytest.mark.parametrize("scale", [0.6, 1.0, 3.0])
 def test_what_is_rounded_goes_as_far_in_the_direction_of_the_change(scale):
     delta = np.random.default_rng(1).normal(0, scale, (2, 40, 40, 3)).astype("float32")

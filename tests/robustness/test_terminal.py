@@ -65,12 +65,23 @@ def test_a_bar_fits_into_80_columns_and_loses_no_number(stage):
     console = Console(file=out, force_terminal=True, force_interactive=True, width=80)
     said = {"flipped": 12, "robust": 4, "wrong": 3}
     with terminal.Display(console) as display:
-        display(progress(0, stage=stage))
+        for done in (0, 2):
+            display(progress(done, stage=stage))
         display(progress(19, stage=stage, **said))
     frames = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue()).replace("\r", "\n").split("\n")
     last = [frame for frame in frames if frame.strip()][-1]
     assert len(last) <= 80
     assert "19/20 12 flipped, robust at most 25 %, " in last and last.rstrip().endswith(" left")
+
+
+def test_the_time_left_does_not_count_what_comes_before_the_first_result(monkeypatch):
+    seconds = iter([0.0, 3.0, 4.0, 9.0, 9.0, 10.0])
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(seconds))
+    clock = terminal.Clock()
+    # Resumed at 10 of 20; compiling takes 3 s, an image one.
+    told = [clock.left(progress(done)) for done in (10, 11, 12, 17)]
+    assert told == ["", "", "8 s left", "3 s left"]
+    assert [clock.left(progress(done, stage="next")) for done in (0, 20)] == ["", ""]
 
 
 def test_no_name_acts_on_the_terminal_or_on_the_log(tmp_path, monkeypatch, capsys):
