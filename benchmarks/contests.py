@@ -179,7 +179,9 @@ CONTESTS = (
         "C&W l2, 9 searches of 100",
         "cw:steps=900,binary_search_steps=9",
         {
-            "foolbox": foolbox("L2CarliniWagnerAttack", binary_search_steps=9, steps=100),
+            "foolbox": foolbox(
+                "L2CarliniWagnerAttack", binary_search_steps=9, steps=100, abort_early=False
+            ),
             "art": art(
                 "CarliniL2Method", binary_search_steps=9, max_iter=100, batch_size=64, verbose=False
             ),
@@ -220,6 +222,7 @@ CONTESTS = (
                 steps=100,
                 decision_rule="L1",
                 regularization=0.01,
+                abort_early=False,
             ),
             "art": art(
                 "ElasticNet",
