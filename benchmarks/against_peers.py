@@ -42,6 +42,7 @@ from benchmarks.peers import Run, Setting, times
 
 LIBRARIES = ("foolbox", "art.attacks.evasion", "cleverhans.tf2", "torchattacks")
 CALLS = 9
+"""Later calls that are timed, at most."""
 LONGER = (1.0, 1.005, 1.01, 1.02, 1.05, 1.1)
 """Lengths of a change that the judge tries: one that ends on the boundary would not survive rounding."""
 
@@ -171,7 +172,7 @@ def timed(run: Callable[[], Any]) -> tuple[Any, tuple[float, float]]:
 
 
 def worker(library: str, folder: Path, number: int, epsilon: float, seeds: int) -> dict[str, Any]:
-    """What a library finds with each seed, and how long its first call and another like it take."""
+    """What a library finds with each seed, and how long its first call and later ones like it take."""
     warnings.simplefilter("ignore")
     import keras
 
@@ -207,12 +208,16 @@ def worker(library: str, folder: Path, number: int, epsilon: float, seeds: int) 
         run, passes, files = made(seed)
         # Not between the calls: TensorFlow drops its kernels when it is seeded.
         keras.utils.set_random_seed(seed)
-        ran, cold = timed(lambda run=run: np.asarray(run(images / 255, labels)))
+
+        def once(run: Run = run) -> np.ndarray:
+            return np.asarray(run(images / 255, labels))
+
+        ran, cold = timed(once)
         found[seed] = seen(ran, files)
         if not seed:
             warm: list[tuple[float, float]] = []
             while len(warm) < CALLS and sum(processor for _, processor in warm) < 1:
-                warm.append(timed(lambda run=run: np.asarray(run(images / 255, labels)))[1])
+                warm.append(timed(once)[1])
             told |= {"cold": cold, "warm": tuple(np.median(warm, axis=0).tolist())}
         if passes is not None:
             told.setdefault("passes", (passes / len(images)).tolist())

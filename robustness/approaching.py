@@ -78,9 +78,12 @@ class Approaching:
     def _narrow(self, state: State, jobs: dict[int, Try], far: dict[int, float]) -> None:
         """Leave in each job the flip of the smallest radius; all rows together."""
         norm, top = self._threat.norm, self._threat.epsilons[-1]
-        # A change of less than half a count rounds to nothing.
+        # Less than half a count rounds to nothing, and rounding may shorten a change as well as lengthen it.
+        least = {place: max(far[place], 0.5) for place in jobs}
         searches = {
-            place: Bracket(max(far[place], size, 0.5), top, near=FINE, power=norm.power)
+            place: Bracket(
+                max(least[place], size), least[place] / 2, top, near=FINE, power=norm.power
+            )
             for place, size in zip(jobs, self._as_files(state, jobs), strict=True)
         }
         while searches:

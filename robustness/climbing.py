@@ -50,7 +50,7 @@ class Climbing:
     ) -> None:
         self._bench, self._rows, self._attack, self._threat = bench, rows, attack, threat
         self._settle, self._all_steps = settle, all_steps
-        self._reached, self._several = np.zeros(0, bool), rows.several
+        self._reached = np.zeros(0, bool)
         learns = attack.knowledge == "white-box" and not all_steps
         self._early = EARLY if learns and rows.heavy else ()
         self.enter, self.queue = bench.enter, bench.queue
@@ -58,7 +58,7 @@ class Climbing:
     def advance(self, state: State) -> tuple[State, np.ndarray]:
         running = self._bench.running
         wanting = [place for place, job in running.items() if job.flip is None]
-        most = min(map(self._left, running.values())) if self._several else 1
+        most = min(map(self._left, running.values())) if self._rows.several else 1
         state, self._reached = self._bench.advance(state, wanting, most)
         ready = np.zeros_like(self._reached)
         for place, job in running.items():

@@ -13,6 +13,7 @@ from benchmarks import against_peers, throughput
 from benchmarks.contests import CONTESTS
 from benchmarks.peers import Setting, times
 from robustness.ensembles import create
+from robustness.pictures import to_png
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -59,6 +60,13 @@ def test_within_a_budget_what_does_not_flip_is_not_lengthened_until_it_does():
     assert told == pytest.approx(1 / 2)
 
 
+def test_files_take_the_place_of_images_that_flipped():
+    images = np.arange(2 * 4 * 4 * 3).reshape(2, 4, 4, 3).astype("uint8")
+    flipped = 255 - images[1]
+    found = against_peers.seen(images / 255, {1: to_png(flipped)})
+    np.testing.assert_allclose(found, np.stack([images[0], flipped]))
+
+
 def test_parameters_are_put_in_numbers():
     setting = Setting(model=None, epsilon=0.5, classes=7)
     told = setting.told({"eps": "eps*1", "n": "classes", "steps": 3, "loss": "margin"})
@@ -78,6 +86,8 @@ def test_rows_of_the_tables_have_as_many_cells_as_their_heads():
     told = {"scores": [0.4, 0.6], "cold": (1.0, 0.9), "warm": (0.5, 0.4)}
     cells = against_peers.line(CONTESTS[0], "ours", told).count("|")
     assert cells == against_peers.line(CONTESTS[0], "art", {"error": "no"}).count("|") == 7
+    filed = against_peers.line(CONTESTS[0], "art", told | {"filed": 0.25})
+    assert filed.count("|") == 7 and "0.50 (0.40) + 0.25 |" in filed
     row = {"attack": "pgd", "epsilon": 4.0, "library": "ours", "photos": 5, "seconds": 1.0}
     row |= {"steps": 40, "megabytes": 1.0, "robust": 0.1, "robust_some": 0.2}
     broken = {**{k: row[k] for k in ("attack", "epsilon", "library", "photos")}, "error": "no"}

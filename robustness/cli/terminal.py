@@ -101,18 +101,20 @@ class Clock:
     """
 
     def __init__(self) -> None:
-        self._stage, self._begun, self._start, self._from = "", False, 0.0, 0
+        self._stage, self._from = "", 0
+        self._first: float | None = None
 
     def left(self, report: Report) -> str:
         """In words; nothing where there is no telling yet."""
-        now, fresh = time.monotonic(), report.stage != self._stage
-        if fresh or (not self._begun and report.done > self._from):
-            self._stage, self._begun = report.stage, not fresh
-            self._start, self._from = now, report.done
+        now = time.monotonic()
+        if report.stage != self._stage:
+            self._stage, self._from, self._first = report.stage, report.done, None
+        elif self._first is None and report.done > self._from:
+            self._from, self._first = report.done, now
         gained = report.done - self._from
-        if not (self._begun and gained) or report.done >= report.total:
+        if self._first is None or not gained or report.done >= report.total:
             return ""
-        return f"{duration((now - self._start) / gained * (report.total - report.done))} left"
+        return f"{duration((now - self._first) / gained * (report.total - report.done))} left"
 
 
 def sentence(report: Report) -> str:

@@ -19,17 +19,18 @@ class Bracket:
 
     Parameters
     ----------
-    guess: where the property probably begins; that it begins below a half of it is ruled out.
+    guess: where the property probably begins.
+    low: it does not begin here or below, which is taken for granted.
     top: no larger number is asked about.
     near: the search ends when a number with the property is at most so many times one without.
-    power: only numbers have a meaning whose power is whole; 0 if all have.
+    power: only numbers have a meaning whose power is whole.
     """
 
-    def __init__(self, guess: float, top: float, *, near: float, power: int = 0) -> None:
+    def __init__(self, guess: float, low: float, top: float, *, near: float, power: int) -> None:
         self._near, self._power = near, power
-        self._top = self._root(self._whole(top)) if power else top
+        self._top = self._root(self._whole(top))
         guess = min(guess, self._top)
-        self._low, self._high = guess / 2, math.inf
+        self._low, self._high = min(low, self._top / 2), math.inf
         self._stride, self._missed = near, False
         self.asks = self._legal((guess, guess * near)) or [self._top]
 
@@ -57,8 +58,6 @@ class Bracket:
 
     def _least(self) -> float:
         """The smallest that may have the property and was not asked about."""
-        if not self._power:
-            return math.sqrt(self._low * self._high)
         return self._root(self._whole(self._low) + 1)
 
     def _whole(self, number: float, up: bool = False) -> int:
@@ -81,9 +80,12 @@ class Bracket:
 
     def _legal(self, asks: Sequence[float]) -> list[float]:
         """Those of `asks` that are of use, as far as numbers have a meaning."""
-        if self._power:
-            above = [self._root(self._whole(x, up=True)) for x in asks]
-            below = [self._root(self._whole(x)) for x in asks]
-            asks = [a if a < self._high else b for a, b in zip(above, below, strict=True)]
-        within = {min(x, self._top) for x in asks}
+        within = {min(self._nearest(x), self._top) for x in asks}
         return sorted(x for x in within if self._low < x < self._high)
+
+    def _nearest(self, ask: float) -> float:
+        """The number with a meaning next to `ask`, on the side of what is known: strides grow no longer."""
+        above, below = self._root(self._whole(ask, up=True)), self._root(self._whole(ask))
+        if self._high == math.inf:
+            return below if below > self._low else above
+        return above if above < self._high else below
