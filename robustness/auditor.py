@@ -222,9 +222,10 @@ class Auditor:
                     )
             except GradientError as error:
                 # The attacks after it may need none: a model that hides its gradient is what they are for.
+                reason = f"{error} {self.eyes.without_gradient}".strip()
                 for row in rows.values():
                     rungs = standing.get(row.key, len(epsilons))
-                    failed = replace(row, reason=str(error))
+                    failed = replace(row, reason=reason)
                     self.pending.add(_spared_rows(failed, attack.label, epsilons[:rungs], FAILED))
                     self.pending.add(_spared_rows(row, attack.label, epsilons[rungs:], SETTLED))
                     tally.add(FAILED)

@@ -128,8 +128,11 @@ class Judge:
     def in_float(self, points: np.ndarray, labels: Sequence[int]) -> list[bool]:
         """Whether each float picture (n, height, width, channels) reaches the goal as it is.
 
-        False for whole counts, whose file the model has been asked about.
+        False for whole counts, whose file the model has been asked about, and of a model that takes
+        whole numbers: it has no answer to what lies between.
         """
+        if self._classifier.whole_inputs:
+            return [False] * len(points)
         aims = self._threat.goal.aims(np.asarray(labels))
         between = (points != np.round(points)).any(axis=(1, 2, 3))
         found = np.zeros(len(points), bool)

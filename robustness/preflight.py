@@ -84,7 +84,7 @@ def run(
     if noisy.severity == "ok":
         findings += [_consistent(logits, probabilities), alone]
     findings.append(_saturated(classifier, probabilities))
-    findings.append(_gradients(slopes))
+    findings.append(_gradients(slopes, classifier))
     return findings
 
 
@@ -215,6 +215,11 @@ def _scaling(
     labels: np.ndarray | None,
 ) -> Finding:
     chosen = classifier.scaling
+    if classifier.whole_inputs:
+        said = (
+            "The model takes whole numbers, which hold no fractions: no other scaling can be meant."
+        )
+        return Finding("P02-scaling", "ok", f"Scaling {chosen.name}. {said}")
     if labels is None:
         return Finding(
             "P02-scaling",
@@ -312,13 +317,15 @@ def _saturated(classifier: Classifier, probabilities: np.ndarray) -> Finding:
     )
 
 
-def _gradients(found: np.ndarray | GradientError) -> Finding:
+def _gradients(found: np.ndarray | GradientError, classifier: Classifier) -> Finding:
     if isinstance(found, GradientError):
+        cause = classifier.without_gradient
         return Finding(
             "D03-gradient-missing",
             "error",
             f"There is no gradient from the logits to the image ({str(found).splitlines()[0]}). "
-            "White-box attacks cannot speak about this model; use attacks that need no gradient.",
+            f"{cause}{' ' * bool(cause)}White-box attacks cannot speak about this model; use attacks that "
+            "need no gradient.",
         )
     rows = found.reshape(len(found), -1)
     wild = ~np.isfinite(rows).all(axis=1)
