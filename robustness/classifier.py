@@ -172,7 +172,7 @@ class Classifier:
 
     @property
     def without_gradient(self) -> str:
-        """Why no gradient comes from the logits to the images, a sentence; "" where the layers do not tell."""
+        """Why no gradient comes from the logits to the images, a sentence; "" if the layers do not tell."""
         if self._twin.reason:
             what = f"The model takes whole numbers ({entry_dtype(self.model)}), and"
             return f"{what} it has no twin of floats to follow instead: {self._twin.reason}."

@@ -17,6 +17,7 @@ from keras import ops
 from robustness import gradients
 from robustness.classifier import TOGETHER, Classifier
 from robustness.errors import GradientError, ImagesError
+from robustness.liveness import liveness
 from robustness.losses import margin
 from robustness.scalings import beats_chance, clearly_better
 
@@ -76,7 +77,7 @@ def run(
     if broken.severity != "ok":
         return findings
     noisy = _random(change)
-    findings.append(noisy)
+    findings += [noisy, _alive(classifier, images, probabilities, logits)]
     if labels is not None:
         findings.append(_accuracy(probabilities, labels))
         findings.append(_label_order(classifier, probabilities, labels))
@@ -149,6 +150,14 @@ def _random(change: float) -> Finding:
     return Finding(
         "D01-random-outputs", "ok", f"Five passes agree (largest difference {change:.1g})."
     )
+
+
+def _alive(
+    classifier: Classifier, images: np.ndarray, probabilities: np.ndarray, logits: np.ndarray
+) -> Finding:
+    found = liveness(classifier, images, probabilities, logits)
+    severity: dict[str, Severity] = {"alive": "ok", "some": "warning", "dead": "error"}
+    return Finding("D28-dead-model", severity[found.state], found.sentence)
 
 
 def _accuracy(probabilities: np.ndarray, labels: np.ndarray) -> Finding:

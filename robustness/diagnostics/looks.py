@@ -34,6 +34,7 @@ _BEFORE = {
     "P07-rows": "P07",
     "D01-random-outputs": "D01",
     "D02-head": "D02",
+    "D28-dead-model": "D28",
 }
 
 
@@ -72,7 +73,7 @@ def diagnose_looks(
 
 
 def of_preflight(findings: Iterable[Mapping[str, Any]]) -> Iterable[Diagnosis]:
-    """P01 to P07, D01 and D02, as the checks before the attack found them."""
+    """P01 to P07, D01, D02 and D28, as the checks before the attack found them."""
     for finding in findings:
         number = _BEFORE.get(str(finding["id"]))
         if number == "D02":
