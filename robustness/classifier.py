@@ -166,6 +166,11 @@ class Classifier:
         """Probabilities (n, classes), float32, by the user's own model; images in counts."""
         return self._batched(images, lambda x: self._predict(self.scaling.apply(x)))
 
+    def may_draw(self, images: np.ndarray) -> bool:
+        """Whether answers to `images` may change from call to call: by what the model computes, not asked."""
+        some = np.resize(images, (TOGETHER, *self.input_shape))
+        return gradients.draws_numbers(self._predict, self.scaling.apply(some))
+
     def logits_of(self, images: np.ndarray) -> np.ndarray:
         """`logits` of as many images as there are, compiled, in batches: (n, classes) float32."""
         return self._batched(images, self._see)

@@ -19,7 +19,7 @@ ULPS = 1
 ROUNDINGS = 8
 """Roundings of the largest logit within which two logits are the same."""
 CONSTANT = 1e-3
-"""Share of the largest difference of two logits: where answers change by less, the picture does not matter."""
+"""Share of the largest difference of two logits: below it the picture does not matter."""
 MOST, SOME = 0.5, 0.02
 """Shares of the images from which on ties decide the audit, and from which on they are told."""
 TELLING = 3

@@ -7,6 +7,7 @@ Attack Failure), those with P our own.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,7 +20,9 @@ from robustness.classifier import TOGETHER, Classifier
 from robustness.errors import GradientError, ImagesError
 from robustness.liveness import liveness
 from robustness.losses import margin
+from robustness.randomness import SAME, drawn
 from robustness.scalings import beats_chance, clearly_better
+from robustness.votes import DRAWS, MOST
 
 Severity = Literal["ok", "note", "warning", "error"]
 RANDOM_TOLERANCE = 1e-4
@@ -69,6 +72,7 @@ def run(
         followed = hand.submit(_followed, classifier, images, probabilities.argmax(axis=1))
         change = _asked_again(classifier, images, probabilities)
         alone = _rows(classifier, images, probabilities, change)
+        again = drawn(classifier, images[:RANDOM_IMAGES])
         scaled = _scaling(classifier, images, probabilities, labels)
         logits, slopes = followed.result()
     findings = [_input(classifier, images), _head(classifier)]
@@ -76,7 +80,7 @@ def run(
     findings.append(broken)
     if broken.severity != "ok":
         return findings
-    noisy = _random(change)
+    noisy = _random(change, again)
     findings += [noisy, _alive(classifier, images, probabilities, logits)]
     if labels is not None:
         findings.append(_accuracy(probabilities, labels))
@@ -138,14 +142,23 @@ def _asked_again(classifier: Classifier, images: np.ndarray, first: np.ndarray) 
     return max(float(np.max(np.abs(answer - first))) for answer in answers)
 
 
-def _random(change: float) -> Finding:
-    if change > RANDOM_TOLERANCE:
+def is_random(findings: Iterable[Finding]) -> bool:
+    """Whether the checks found that the model answers at random."""
+    return any(f.id == "D01-random-outputs" and f.severity != "ok" for f in findings)
+
+
+def _random(change: float, share: float) -> Finding:
+    if change > RANDOM_TOLERANCE or share > SAME:
+        apart = f"up to {change:.2g} apart" if change > RANDOM_TOLERANCE else ""
+        logits = f"logits by {share:.2g} of the largest" if share > SAME else ""
         return Finding(
             "D01-random-outputs",
             "warning",
-            f"The same images get other probabilities when asked again (up to {change:.2g} apart): "
-            "the model draws random numbers. A flip may be luck; average over draws (expectation "
-            "over transformation), and switch off randomness that is only for training.",
+            "The same images get other probabilities when asked again "
+            f"({'; '.join(said for said in (apart, logits) if said)}): the model draws random numbers. A "
+            f"picture is therefore asked {DRAWS} to {MOST} times, and a flip counts where it flips more "
+            "often than not. Attacks still look once a step: average over draws (expectation over "
+            "transformation), and switch off randomness that is only for training.",
         )
     return Finding(
         "D01-random-outputs", "ok", f"Five passes agree (largest difference {change:.1g})."
