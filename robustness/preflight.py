@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ from robustness.classifier import TOGETHER, Classifier
 from robustness.errors import GradientError, ImagesError
 from robustness.liveness import liveness
 from robustness.losses import margin
-from robustness.randomness import SAME, drawn
+from robustness.randomness import SAME, drawn, shared
 from robustness.scalings import beats_chance, clearly_better
 from robustness.votes import DRAWS, MOST
 
@@ -33,6 +33,10 @@ ZERO_GRADIENTS = 0.05
 # A fused softmax may round a certain class to the number just below 1.
 SATURATED = 1 - float(np.finfo("float32").eps)
 ROWS = 4
+SHARED = (
+    "All pictures of a call share its random numbers, so `eot` averages nothing here: its samples are "
+    "pictures of one call."
+)
 RANDOM_IMAGES, SCALING_IMAGES, GRADIENT_IMAGES = TOGETHER, 2 * TOGETHER, 4 * TOGETHER
 """These checks ask again and again, or ask for more; a few images tell what many would."""
 
@@ -81,6 +85,8 @@ def run(
     if broken.severity != "ok":
         return findings
     noisy = _random(change, again)
+    if noisy.severity != "ok" and shared(classifier, images[0]):
+        noisy = replace(noisy, sentence=f"{noisy.sentence} {SHARED}")
     findings += [noisy, _alive(classifier, images, probabilities, logits)]
     if labels is not None:
         findings.append(_accuracy(probabilities, labels))

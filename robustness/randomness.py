@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from robustness.classifier import Classifier
+from robustness.classifier import TOGETHER, Classifier
 
 SAME, REPEATS = 1e-6, 48
 """Share of the largest logit by which answers to the same batch may differ by rounding; and how often a
@@ -27,3 +27,18 @@ def drawn(classifier: Classifier, images: np.ndarray) -> float:
         if apart > SAME:
             return apart
     return 0.0
+
+
+def shared(classifier: Classifier, image: np.ndarray) -> bool:
+    """Whether pictures of one call share their random numbers: an average within it averages nothing then.
+
+    Parameters
+    ----------
+    classifier: a model that answers at random.
+    image: uint8 (height, width, channels); it is asked about many times in each of some calls.
+    """
+    same = np.repeat(image[None], TOGETHER, axis=0)
+    calls = [classifier.logits_of(same) for _ in range(REPEATS)]
+    size = max(float(np.abs(calls[0]).max()), 1e-30)
+    within = max(float(np.ptp(call, axis=0).max()) for call in calls)
+    return within <= SAME * size
