@@ -76,6 +76,7 @@ class Classifier:
             "file": file,
         }
         self.whole_inputs = is_whole(entry_dtype(model))
+        self.cuts_fractions = takes_whole(model)
         probe = self._probe()
         self._twin = float_twin(model, probe)
         self.head: Head = find_head(model, probe, head, twin=self._twin.model)
@@ -157,7 +158,7 @@ class Classifier:
         Differentiable; usable inside a compiled function. Of a model that takes whole numbers these are
         its float twin's (`float_input`); where it has none, of the nearest whole counts, without a gradient.
         """
-        if self._twin.reason and self.whole_inputs:
+        if self._twin.reason and self.cuts_fractions:
             images = ops.round(images)
         with computing_in(self.model, self.precision):
             return self.head.logits(self.scaling.apply(images))
@@ -179,8 +180,13 @@ class Classifier:
     def without_gradient(self) -> str:
         """Why no gradient comes from the logits to the images, a sentence; "" if the layers do not tell."""
         if self._twin.reason:
-            what = f"The model takes whole numbers ({entry_dtype(self.model)}), and"
-            return f"{what} it has no twin of floats to follow instead: {self._twin.reason}."
+            dtype = entry_dtype(self.model)
+            what = (
+                f"takes whole numbers ({dtype})"
+                if self.whole_inputs
+                else "cuts fractions off within"
+            )
+            return f"The model {what}, and it has no twin of floats to follow instead: {self._twin.reason}."
         found = without_slope(self._twin.model)
         return f"The cause: {found}, which has no slope." if found else ""
 

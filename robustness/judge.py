@@ -142,7 +142,7 @@ class Judge:
         False for whole counts, whose file the model has been asked about, of a model that takes
         whole numbers, which has no answer to what lies between, and of one that answers at random.
         """
-        if self._classifier.whole_inputs or self._draws > 1:
+        if self._classifier.cuts_fractions or self._draws > 1:
             return [False] * len(points)
         aims = self._threat.goal.aims(np.asarray(labels))
         between = (points != np.round(points)).any(axis=(1, 2, 3))
