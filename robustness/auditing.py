@@ -7,14 +7,14 @@ import gc
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from robustness import capacity, ensembles, modelfile, norms, preflight
+from robustness import capacity, ensembles, modelfile, norms, preflight, votes
 from robustness.attack import Attack
 from robustness.auditor import Auditor, Listener
 from robustness.classifier import Classifier, input_shape
@@ -144,8 +144,9 @@ def audit(
             "is not the target; check the target, `limit` and the selection."
         )
     folder = Path(run) if run is not None else Path(tempfile.mkdtemp(prefix="robustness-")) / "run"
-    if resume and batch_size is None:
-        batch_size = _slots_before(folder)
+    before = _settings_before(folder) if resume else {}
+    if batch_size is None:
+        batch_size = before.get("slots")
     slots = capacity.slots_for(classifier) if batch_size is None else batch_size
     region = None if mask is None else Mask.of(mask, classifier.input_shape)
     threat = Threat(ladder, chosen_norm, goal, region)
@@ -162,8 +163,11 @@ def audit(
         channels=classifier.input_shape[-1],
         surrogate=eyes.digest if eyes else None,
         precision=looking.precision,
+        draws=before.get("draws", 1),
     )
     answers, findings = ({}, []) if resume else _examined(classifier, shelf, entries)
+    if preflight.is_random(findings):
+        plan = replace(plan, draws=votes.DRAWS)
     manifest = describe(plan, classifier, source, entries)
     manifest |= {"command": command, "origin": origin or {}}
     manifest["surrogate"] = eyes.card() if eyes else None
@@ -235,10 +239,10 @@ def _examined(
     return dict(zip(keys, seen, strict=True)), findings
 
 
-def _slots_before(folder: Path) -> int | None:
-    """The batch size a run was started with: its last bits depend on it."""
+def _settings_before(folder: Path) -> dict[str, Any]:
+    """The settings a run was started with: bits depend on the batch size, verdicts on the draws."""
     with Run.open(folder) as run:
-        return run.manifest.get("config", {}).get("slots")
+        return dict(run.manifest.get("config", {}))
 
 
 def _source(images: Any, labels: np.ndarray | None, names: Sequence[str] | None) -> Source:

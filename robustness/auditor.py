@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from robustness import engine, gradients, strips
+from robustness import engine, gradients, strips, votes
 from robustness.attack import Attack
 from robustness.capacity import waves, whole
 from robustness.classifier import MANY, Classifier
@@ -35,6 +36,7 @@ from robustness.store import (
     Pending,
     Run,
 )
+from robustness.votes import Vote
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class Auditor:
                 pixels = {p.entry.key: p.pixels for _, p in chunk if p.pixels is not None}
                 said = self._said(pixels, answers)
                 rows = [self._image_row(n, picture) for n, picture in chunk]
-                rows = [_predicted(r, said[r.key]) if r.key in said else r for r in rows]
+                rows = [said[r.key](r) if r.key in said else r for r in rows]
                 self.pending.add(rows)
                 done += len(chunk)
                 self.progress(Progress("clean", done, total))
@@ -158,12 +160,18 @@ class Auditor:
 
     def _said(
         self, pixels: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
-        """What the model says of each of these, by image; it is asked of those not known."""
+    ) -> dict[str, Callable[[ImageRow], ImageRow]]:
+        """What the model says of each of these, put into its row; it is asked of those not known."""
+        if self.plan.draws > 1 and pixels:
+            names, some = self.classifier.class_names, np.stack(list(pixels.values()))
+            heard = votes.clean(self.classifier.probabilities, some, len(names))
+            return {
+                k: partial(_voted, vote=v, names=names) for k, v in zip(pixels, heard, strict=True)
+            }
         new = [key for key in pixels if key not in known]
         asked = self.classifier.probabilities(np.stack([pixels[k] for k in new])) if new else ()
         said = {**known, **dict(zip(new, asked, strict=True))}
-        return {key: said[key] for key in pixels}
+        return {key: partial(_predicted, probabilities=said[key]) for key in pixels}
 
     def _image_row(self, position: int, picture: Picture) -> ImageRow:
         entry = picture.entry
@@ -219,12 +227,14 @@ class Auditor:
                         seed=self.plan.seed,
                         all_steps=self.plan.all_steps,
                         rows=self._rows(attack),
+                        draws=self.plan.draws,
                     )
             except GradientError as error:
                 # The attacks after it may need none: a model that hides its gradient is what they are for.
+                reason = f"{error} {self.eyes.without_gradient}".strip()
                 for row in rows.values():
                     rungs = standing.get(row.key, len(epsilons))
-                    failed = replace(row, reason=str(error))
+                    failed = replace(row, reason=reason)
                     self.pending.add(_spared_rows(failed, attack.label, epsilons[:rungs], FAILED))
                     self.pending.add(_spared_rows(row, attack.label, epsilons[rungs:], SETTLED))
                     tally.add(FAILED)
@@ -333,6 +343,17 @@ def _predicted(row: ImageRow, probabilities: np.ndarray) -> ImageRow:
     return replace(row, clean_class=predicted, confidence=float(probabilities[predicted]))
 
 
+def _voted(row: ImageRow, vote: Vote, names: Sequence[str]) -> ImageRow:
+    """`row` with the class that most draws name; a reason where it is not named more often than not."""
+    if not vote.counts.any():
+        return _predicted(row, np.full(len(names), np.nan))
+    first = vote.first
+    said = f"{names[first]} in {vote.counts[first]} of {vote.draws} draws"
+    reason = "" if vote.steady else f"the model's class for it changes from draw to draw ({said})"
+    sure = vote.confidence(first)
+    return replace(row, clean_class=first, confidence=sure, reason=reason)
+
+
 def _hardest_first(rows: Iterable[ImageRow]) -> list[ImageRow]:
     """Those the model is surest of first: what takes many steps is not left alone in its slots at last."""
     return sorted(rows, key=lambda row: -(row.confidence or 0.0))
@@ -344,10 +365,13 @@ def _status(rung: engine.Rung) -> str:
 
 def _spared(row: ImageRow) -> str:
     """The status of an image that is not attacked, or nothing."""
-    if row.reason or row.clean_class is None:
+    if row.clean_class is None:
         return UNREADABLE
     # Without a label, the model's own answer is taken for true.
-    return "" if row.label in (None, row.clean_class) else MISCLASSIFIED
+    if row.label not in (None, row.clean_class):
+        return MISCLASSIFIED
+    # A class that the model itself does not keep cannot be flipped, nor be robust.
+    return FAILED if row.reason else ""
 
 
 def _spared_rows(

@@ -43,11 +43,12 @@ class Head:
     """Logits come from before the activation, or need none; False: logarithm of probabilities."""
     outputs: Callable[[Any], Any]
     raw: Callable[[Any], Any]
+    """What logits are computed from: before the last activation if `rebuilt`, else the outputs."""
     classes: int
 
     def logits(self, inputs: Any) -> Any:
         """Logits (n, classes), float32, of inputs as the model takes them."""
-        raw = ops.cast((self.raw if self.rebuilt else self.outputs)(inputs), "float32")
+        raw = ops.cast(self.raw(inputs), "float32")
         if self.kind in ("sigmoid", "sigmoid-logit"):
             if not self.rebuilt:
                 raw = _log(raw) - _log(1 - raw)
@@ -83,11 +84,12 @@ class Head:
         }[self.kind]
 
 
-def find_head(model: Any, probe: Any, kind: str | None = None) -> Head:
+def find_head(model: Any, probe: Any, kind: str | None = None, *, twin: Any = None) -> Head:
     """The head of `model`.
 
     `probe` is a small batch of inputs as the model takes them: where the graph does not say what
-    the outputs are, their values do. `kind` is what the user says, one of `HEADS`. Raises
+    the outputs are, their values do. `kind` is what the user says, one of `HEADS`. Logits are computed
+    by `twin`, a model that answers alike (`float_input.float_twin`), where there is one. Raises
     ModelError for models that do not give one row of classes per image, or stay ambiguous.
     """
     if kind is not None and kind not in HEADS:
@@ -100,7 +102,8 @@ def find_head(model: Any, probe: Any, kind: str | None = None) -> Head:
             "one row of classes per image. Audit the classifier part, or add pooling or Flatten."
         )
     units = values.shape[1]
-    activation, raw = _final_activation(model)
+    twin = model if twin is None else twin
+    activation, raw = _final_activation(twin)
     kind = _kind(kind or "", activation, values)
     bare = kind in ("logits", "sigmoid-logit")
     if (kind in ("sigmoid", "sigmoid-logit")) != (units == 1):
@@ -116,7 +119,8 @@ def find_head(model: Any, probe: Any, kind: str | None = None) -> Head:
     if stripped is not None and not _agrees(kind, stripped(probe), values):
         stripped = None
     rebuilt = bare or stripped is not None
-    return Head(kind, rebuilt, outputs, stripped or outputs, max(units, 2))
+    seen = outputs if twin is model else own_outputs(twin)
+    return Head(kind, rebuilt, outputs, stripped or seen, max(units, 2))
 
 
 def _kind(said: str, activation: str, values: np.ndarray) -> str:

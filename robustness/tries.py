@@ -136,7 +136,7 @@ class Bench:
 
     def judged(self, state: State, *asked: Asked) -> list[list[tuple[Flip | None, bool]]]:
         """The verdict on each point of each of these as a file, and whether it was finite; one hearing."""
-        suspects, fine = [], []
+        suspects, fine, heard = [], [], []
         for points, jobs, radii in asked:
             if not jobs:
                 continue
@@ -145,8 +145,11 @@ class Bench:
             for job, radius, grid in zip(jobs.values(), radii, grids, strict=True):
                 subject = job.climb.subject
                 suspects.append(Suspect(subject.pixels, subject.label, radius, grid))
-                job.judged += 1
-        verdicts = iter(zip(self._judge(suspects), fine, strict=True))
+                heard.append(job)
+        flips = self._judge(suspects)
+        for job, passes in zip(heard, self._judge.passes, strict=True):
+            job.judged += passes
+        verdicts = iter(zip(flips, fine, strict=True))
         return [list(islice(verdicts, len(jobs))) for _, jobs, _ in asked]
 
     def in_float(self, points: Sequence[np.ndarray], jobs: Sequence[Try]) -> list[bool]:

@@ -12,6 +12,8 @@ here. Each backend module offers the same names:
 - `trace(compiled, *args)`: what the first call of a compiled function would do before it runs, where that can
   be done ahead.
 - `fused(fn)`: `fn`, which is arithmetic on whole numbers, component by component, in one pass over memory.
+- `draws_numbers(compiled, *args)`: whether what was compiled for such arguments may draw random numbers, or
+  change what it remembers from call to call.
 - `loops()`: whether a step that is compiled takes no longer inside a compiled loop than alone.
 - `device()`: the device that runs, in words; `accelerated()`: whether it is more than the processor.
 - `OutOfMemory`: the exceptions by which this backend says that a batch did not fit.
@@ -27,6 +29,7 @@ _backend = import_module(f"{__name__}._{keras.backend.backend()}")
 
 compile = _backend.compile
 device = _backend.device
+draws_numbers = _backend.draws_numbers
 fused = _backend.fused
 accelerated = _backend.accelerated
 linearise = _backend.linearise
@@ -41,6 +44,7 @@ __all__ = [
     "accelerated",
     "compile",
     "device",
+    "draws_numbers",
     "fused",
     "linearise",
     "loops",

@@ -67,7 +67,7 @@ def test_a_healthy_model_is_quiet(activation):
     assert found.keys() == {
         *("P01-input", "D02-head", "P05-not-finite", "D01-random-outputs", "D21-clean-accuracy"),
         *("P03-label-order", "P02-scaling", "P06-logits", "P07-rows", "P04-saturation"),
-        "D04-gradient-zero",
+        *("D04-gradient-zero", "D28-dead-model"),
     }
 
 
