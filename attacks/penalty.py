@@ -14,6 +14,7 @@ from robustness.attack import Attack, Look, State, Task
 from robustness.errors import SettingError
 from robustness.lanes import alone
 from robustness.losses import LOSSES
+from robustness.scales import TINY
 from robustness.settings import setting
 
 
@@ -84,7 +85,7 @@ class Penalty(Attack):
     def step(self, task: Task, state: State, look: Look) -> State:
         seen = look(state["point"])
         first, count = task.step == 0, task.step % self.share
-        margin = ops.where(first, ops.maximum(seen.loss, 1e-12), state["margin"])
+        margin = ops.where(first, ops.maximum(seen.loss, TINY), state["margin"])
         now = ops.minimum(margin / steepness(task, seen.gradient), task.epsilon)
         linear = ops.where(first, now, state["linear"])
         pace = ops.where(first, self.pace(seen.gradient), state["pace"])

@@ -18,6 +18,7 @@ from robustness.errors import AttackError, SettingError
 from robustness.goals import Goal, predicted
 from robustness.losses import LOSSES, stand_in
 from robustness.norms import Norm
+from robustness.scales import scaled
 from robustness.threat import room
 
 State = dict[str, Any]
@@ -119,7 +120,8 @@ class Seen:
             logits, pull = gradients.linearise(self._look.logits, self._flat)
         else:
             logits, pull = self._look.logits(self._flat), _no_gradient
-        return self._look.hear(logits), lambda weights: self._look.hear(pull(weights))
+        # Weights may be next to nothing: the network's own arithmetic must not lose them.
+        return self._look.hear(logits), lambda weights: self._look.hear(scaled(pull, weights))
 
     @cached_property
     def _gradient(self) -> Any:

@@ -16,6 +16,9 @@ from robustness.lanes import LANES, alone
 _LOW = -1e30
 """A logit that plays no part."""
 
+SURE = 60.0
+"""The lead of a class, in logits, beyond which its cross-entropy is continued as a logarithm."""
+
 
 def _onehot(logits: Any, classes: Any) -> Any:
     return ops.one_hot(classes, logits.shape[-1], dtype=logits.dtype)
@@ -25,7 +28,11 @@ def cross_entropy(logits: Any, classes: Any) -> Any:
     """``log sum_j exp z_j - z_c``: minus the log-probability of the class.
 
     Written as ``log(1 + exp(log sum_{j != c} exp z_j - z_c))``, whose gradient keeps its digits where
-    the model is all but sure: the plain form takes a probability that rounds to one from one.
+    the model is all but sure: the plain form takes a probability that rounds to one from one. Where the
+    class leads by more than `SURE` logits, it is ``SURE`` plus the *logarithm* of that: a cross-entropy of
+    exp(-90) and its gradient are zero in float32, their logarithm and its gradient are as large as the
+    logits. Which of two points has the larger loss, and the direction of the gradient, stay the same;
+    only its size is another, which no attack of ours uses.
     """
     onehot = _onehot(logits, classes)
     own = ops.sum(logits * onehot, axis=-1, keepdims=True)
@@ -36,7 +43,8 @@ def cross_entropy(logits: Any, classes: Any) -> Any:
     )
     top = ops.stop_gradient(ops.max(others, axis=-1, keepdims=True))
     total = ops.sum(ops.exp(others - top), axis=-1, keepdims=True) + ops.zeros_like(others)
-    return ops.softplus(ops.log(total) + (top - own))[:, 0]
+    behind = ops.log(total) + (top - own)
+    return ops.where(behind < -SURE, behind + SURE, ops.softplus(behind))[:, 0]
 
 
 def margin(logits: Any, classes: Any) -> Any:
