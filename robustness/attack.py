@@ -123,6 +123,10 @@ class Seen:
         # Weights may be next to nothing: the network's own arithmetic must not lose them.
         return self._look.hear(logits), lambda weights: self._look.hear(scaled(pull, weights))
 
+    def _felt(self, slopes: Any) -> Any:
+        """A gradient at every point as it is handed out, (rows, h, w, c) or (rows, k, h, w, c)."""
+        return self._look.feel(self._look.task.only(self._unflat(slopes)))
+
     @cached_property
     def _gradient(self) -> Any:
         return self.gradient_of(self._losses)
@@ -152,7 +156,7 @@ class Seen:
         logits, pull = self._linear
         self._look.pay(backward=max(self._several, 1))
         _, weights = gradients.value_and_grad(lambda z: (values(z), ()))(logits)
-        return self._look.task.only(self._unflat(pull(weights)))
+        return self._felt(pull(weights))
 
     def pull(self, weights: Any) -> Any:
         """Gradient of ``sum(weights * logits)``, `weights` like the logits; a backward pass."""
@@ -160,7 +164,7 @@ class Seen:
         logits, pull = self._linear
         self._look.pay(backward=max(self._several, 1))
         slopes = pull(ops.reshape(ops.cast(weights, logits.dtype), ops.shape(logits)))
-        return self._look.task.only(self._unflat(slopes))
+        return self._felt(slopes)
 
     @property
     def loss(self) -> Any:
@@ -224,6 +228,7 @@ class Look:
         self.forward = self.backward = 0
         self._seen: list[Seen] = []
         self._heard: list[Any] = []
+        self._slopes: list[Any] = []
 
     def __call__(self, points: Any, *, loss: str | None = None, judged: bool = True) -> Seen:
         """What the model says of `points`; not `judged`, they are no candidates (probes, say)."""
@@ -242,6 +247,22 @@ class Look:
         """Remember what the model answered, logits or a gradient, for `fingerprint`."""
         self._heard.append(answer)
         return answer
+
+    def feel(self, gradient: Any) -> Any:
+        """Remember how large a gradient was that the attack was given, for `blind`."""
+        rows = ops.reshape(gradient, (ops.shape(self.task.aims)[0], -1))
+        self._slopes.append(ops.sum(ops.abs(rows), axis=1))
+        return gradient
+
+    def blind(self) -> Any | None:
+        """Whether no gradient that the attack was given leads anywhere, (rows,) bool; None if it took none.
+
+        All were zero, or one was not finite.
+        """
+        if not self._slopes:
+            return None
+        size = sum(self._slopes[1:], self._slopes[0])
+        return ops.logical_not(ops.logical_and(ops.isfinite(size), size > 0))
 
     def fingerprint(self) -> Any:
         """Integers (rows,) that differ where a bit of what the model answered does.
@@ -283,7 +304,7 @@ class _Through(Look):
     def __init__(self, look: Look, logits: Callable[[Any], Any], passes: int) -> None:
         self._behind, self._passes = look, passes
         super().__init__(logits, look.task, look._loss, look.knowledge)
-        self._seen, self._heard = look._seen, look._heard
+        self._seen, self._heard, self._slopes = look._seen, look._heard, look._slopes
 
     def pay(self, forward: int = 0, backward: int = 0) -> None:
         self._behind.pay(self._passes * forward, self._passes * backward)
