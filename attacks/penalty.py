@@ -13,7 +13,6 @@ from attacks.boundary import steepness
 from robustness.attack import Attack, Look, State, Task
 from robustness.errors import SettingError
 from robustness.lanes import alone
-from robustness.losses import LOSSES
 from robustness.scales import TINY
 from robustness.settings import setting
 
@@ -31,7 +30,8 @@ class Penalty(Attack):
 
     seeks: ClassVar[Literal["any", "closest"]] = "closest"
 
-    loss: str = setting("margin", "loss that is lowered", choices=tuple(LOSSES))
+    # Cross-entropy has no zero at the boundary, where nothing more is to be gained.
+    loss: str = setting("margin", "loss that is lowered", choices=("margin", "dlr"))
     steps: int = setting(900, "number of steps of all searches together", low=2, high=1_000_000)
     binary_search_steps: int = setting(9, "searches, each with its c", low=1, high=100)
     initial_const: float = setting(2.0, "first c; a linear model needs 1", low=1e-6, high=1e6)

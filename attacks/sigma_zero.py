@@ -10,7 +10,6 @@ from keras import ops
 
 from robustness.attack import Attack, Look, State, Task
 from robustness.lanes import alone
-from robustness.losses import LOSSES
 from robustness.scales import TINY
 from robustness.settings import setting
 
@@ -28,7 +27,8 @@ class SigmaZero(Attack):
     norms: ClassVar[tuple[str, ...]] = ("l0",)
     seeks: ClassVar[Literal["any", "closest"]] = "closest"
 
-    loss: str = setting("margin", "loss that is lowered", choices=tuple(LOSSES))
+    # Cross-entropy has no zero at the boundary, where nothing more is to be gained.
+    loss: str = setting("margin", "loss that is lowered", choices=("margin", "dlr"))
     steps: int = setting(300, "number of steps", low=2, high=100_000)
     sigma: float = setting(1e-3, "how smooth the count is", low=1e-9, high=1)
     threshold: float = setting(0.3, "change of 0..1 below which a pixel stays", low=0, high=1)

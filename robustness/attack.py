@@ -16,7 +16,7 @@ from keras import ops
 from robustness import draws, gradients, plugins, settings
 from robustness.errors import AttackError, SettingError
 from robustness.goals import Goal, predicted
-from robustness.losses import LOSSES, stand_in
+from robustness.losses import LEVELS, LOSSES, stand_in
 from robustness.norms import Norm
 from robustness.scales import scaled
 from robustness.threat import room
@@ -90,12 +90,12 @@ class Task:
 
 
 class Seen:
-    """One look at the model: `.logits`, `.label`, `.loss`, `.gradient`, as far as knowledge allows.
+    """One look at the model: `.logits`, `.label`, `.loss`, `.level`, `.gradient`, as far as knowledge allows.
 
     Computed on first use: who never asks for the gradient pays for no backward pass.
     """
 
-    def __init__(self, look: Look, points: Any, loss: Callable[[Any, Any], Any]) -> None:
+    def __init__(self, look: Look, points: Any, loss: str) -> None:
         self._look, self.points, self._loss = look, points, loss
         self._several = points.shape[1] if len(points.shape) == 5 else 0
         aims, images = look.task.aims, look.task.images
@@ -132,7 +132,7 @@ class Seen:
         return self.gradient_of(self._losses)
 
     def _losses(self, logits: Any) -> Any:
-        return self._look.task.goal.loss(self._loss, logits, self._aims)
+        return self._look.task.goal.loss(LOSSES[self._loss], logits, self._aims)
 
     def _allowed(self, what: str, *knowledge: str) -> None:
         if self._look.knowledge not in knowledge:
@@ -171,6 +171,16 @@ class Seen:
         """What the attack lowers, (rows,) or (rows, k)."""
         self._allowed("loss", "white-box", "score")
         return self._unflat(self._losses(self._linear[0]))
+
+    @property
+    def level(self) -> Any:
+        """What rises and falls with `loss`, at the pace of logits, (rows,) or (rows, k).
+
+        To be compared, or to estimate slopes from: a cross-entropy changes by many powers of ten.
+        """
+        self._allowed("loss", "white-box", "score")
+        levels = self._look.task.goal.loss(LEVELS[self._loss], self._linear[0], self._aims)
+        return self._unflat(levels)
 
     @property
     def logits(self) -> Any:
@@ -232,7 +242,7 @@ class Look:
 
     def __call__(self, points: Any, *, loss: str | None = None, judged: bool = True) -> Seen:
         """What the model says of `points`; not `judged`, they are no candidates (probes, say)."""
-        seen = Seen(self, points, LOSSES[loss or self._loss])
+        seen = Seen(self, points, loss or self._loss)
         self.pay(forward=points.shape[1] if len(points.shape) == 5 else 1)
         if judged:
             self._seen.append(seen)

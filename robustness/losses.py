@@ -24,6 +24,29 @@ def _onehot(logits: Any, classes: Any) -> Any:
     return ops.one_hot(classes, logits.shape[-1], dtype=logits.dtype)
 
 
+def log_odds(logits: Any, classes: Any) -> Any:
+    """``log sum_{j != c} exp z_j - z_c``: the logarithm of the odds against the class.
+
+    It rises with cross-entropy, and changes as logits do: float32 tells two points apart by it where
+    their cross-entropies are zero, or equal to the last digit.
+    """
+    return _log_odds(logits, classes)[:, 0]
+
+
+def _log_odds(logits: Any, classes: Any) -> Any:
+    """`log_odds`, the same in each of a row's lanes."""
+    onehot = _onehot(logits, classes)
+    own = ops.sum(logits * onehot, axis=-1, keepdims=True)
+    # Whole groups of lanes throughout, so that no row's bits hang on its place: see `lanes`.
+    spare = -logits.shape[-1] % LANES
+    others = ops.pad(
+        ops.where(onehot > 0, _LOW, logits), ((0, 0), (0, spare)), constant_values=_LOW
+    )
+    top = ops.stop_gradient(ops.max(others, axis=-1, keepdims=True))
+    total = ops.sum(ops.exp(others - top), axis=-1, keepdims=True) + ops.zeros_like(others)
+    return ops.log(total) + (top - own)
+
+
 def cross_entropy(logits: Any, classes: Any) -> Any:
     """``log sum_j exp z_j - z_c``: minus the log-probability of the class.
 
@@ -34,16 +57,7 @@ def cross_entropy(logits: Any, classes: Any) -> Any:
     logits. Which of two points has the larger loss, and the direction of the gradient, stay the same;
     only its size is another, which no attack of ours uses.
     """
-    onehot = _onehot(logits, classes)
-    own = ops.sum(logits * onehot, axis=-1, keepdims=True)
-    # Whole groups of lanes throughout, so that no row's bits hang on its place: see `lanes`.
-    spare = -logits.shape[-1] % LANES
-    others = ops.pad(
-        ops.where(onehot > 0, _LOW, logits), ((0, 0), (0, spare)), constant_values=_LOW
-    )
-    top = ops.stop_gradient(ops.max(others, axis=-1, keepdims=True))
-    total = ops.sum(ops.exp(others - top), axis=-1, keepdims=True) + ops.zeros_like(others)
-    behind = ops.log(total) + (top - own)
+    behind = _log_odds(logits, classes)
     return ops.where(behind < -SURE, behind + SURE, ops.softplus(behind))[:, 0]
 
 
@@ -92,6 +106,9 @@ LOSSES: dict[str, Callable[[Any, Any], Any]] = {
     "margin": margin,
     "dlr": dlr,
 }
+
+LEVELS = LOSSES | {"cross_entropy": log_odds}
+"""For each loss what rises with it and changes as logits do: to compare points, or to estimate slopes."""
 
 
 def stand_in(name: str, classes: int) -> tuple[str, str]:

@@ -341,7 +341,7 @@ def blind(record: Record) -> Diagnosis:
         f"own gradient was zero or not finite in most steps ({steps:.1%} of all their steps)"
     )
     if share > BLIND:
-        at = f"epsilon {float(shares.idxmax()):g}"
+        at = f"epsilon {float(str(shares.idxmax())):g}"
         return fail(
             "D26",
             f"{said}: {share:.1%} of the images that stand at {at} were attacked without any direction, "
