@@ -24,17 +24,11 @@ def _onehot(logits: Any, classes: Any) -> Any:
     return ops.one_hot(classes, logits.shape[-1], dtype=logits.dtype)
 
 
-def log_odds(logits: Any, classes: Any) -> Any:
-    """``log sum_{j != c} exp z_j - z_c``: the logarithm of the odds against the class.
+def _behind(logits: Any, classes: Any, gathered: Callable[[Any, Any], Any]) -> Any:
+    """The other logits, `gathered` into one beside the best of them, less the class's; in all lanes.
 
-    It rises with cross-entropy, and changes as logits do: float32 tells two points apart by it where
-    their cross-entropies are zero, or equal to the last digit.
+    `gathered` takes the others less the best, and which of them there are.
     """
-    return _log_odds(logits, classes)[:, 0]
-
-
-def _log_odds(logits: Any, classes: Any) -> Any:
-    """`log_odds`, the same in each of a row's lanes."""
     onehot = _onehot(logits, classes)
     own = ops.sum(logits * onehot, axis=-1, keepdims=True)
     # Whole groups of lanes throughout, so that no row's bits hang on its place: see `lanes`.
@@ -43,8 +37,27 @@ def _log_odds(logits: Any, classes: Any) -> Any:
         ops.where(onehot > 0, _LOW, logits), ((0, 0), (0, spare)), constant_values=_LOW
     )
     top = ops.stop_gradient(ops.max(others, axis=-1, keepdims=True))
-    total = ops.sum(ops.exp(others - top), axis=-1, keepdims=True) + ops.zeros_like(others)
-    return ops.log(total) + (top - own)
+    return gathered(others - top, others > _LOW) + (top - own)
+
+
+def _summed(apart: Any, _: Any) -> Any:
+    return ops.log(ops.sum(ops.exp(apart), axis=-1, keepdims=True) + ops.zeros_like(apart))
+
+
+def _averaged(apart: Any, there: Any) -> Any:
+    # Digits that the logarithm of two or more would not hold, where logits are nearly equal.
+    excess = ops.sum(ops.where(there, ops.expm1(apart), 0.0), axis=-1, keepdims=True)
+    count = ops.sum(ops.cast(there, apart.dtype), axis=-1, keepdims=True)
+    return ops.log1p(excess / count + ops.zeros_like(apart))
+
+
+def log_odds(logits: Any, classes: Any) -> Any:
+    """``log mean_{j != c} exp z_j - z_c``: the logarithm of the odds against the class, of the mean other.
+
+    It rises with cross-entropy, and changes as logits do: float32 tells two points apart by it where
+    their cross-entropies are zero, or equal to the last digit.
+    """
+    return _behind(logits, classes, _averaged)[:, 0]
 
 
 def cross_entropy(logits: Any, classes: Any) -> Any:
@@ -57,7 +70,7 @@ def cross_entropy(logits: Any, classes: Any) -> Any:
     logits. Which of two points has the larger loss, and the direction of the gradient, stay the same;
     only its size is another, which no attack of ours uses.
     """
-    behind = _log_odds(logits, classes)
+    behind = _behind(logits, classes, _summed)
     return ops.where(behind < -SURE, behind + SURE, ops.softplus(behind))[:, 0]
 
 
