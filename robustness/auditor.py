@@ -31,9 +31,11 @@ from robustness.store import (
     ROBUST,
     SETTLED,
     UNREADABLE,
+    GradientRow,
     ImageRow,
     OutcomeRow,
     Pending,
+    Row,
     Run,
 )
 from robustness.votes import Vote
@@ -301,9 +303,9 @@ class Auditor:
 
     def _outcomes(
         self, row: ImageRow, subject: engine.Subject, label: str, rungs: list[engine.Rung]
-    ) -> list[ImageRow | OutcomeRow]:
+    ) -> list[Row]:
         """The rows of one image, its pictures saved first."""
-        written: list[ImageRow | OutcomeRow] = []
+        written: list[Row] = []
         kept = self.plan.keeps(row.position)
         if kept and row.png is None:
             # Of one that held, too: a reader of the report wants to see what it was that held.
@@ -332,6 +334,16 @@ class Auditor:
                     png=self.store.save_png(rung.flip.png) if kept else None,
                 )
             written.append(outcome)
+            if rung.watched and outcome.status == ROBUST:
+                written.append(
+                    GradientRow(
+                        image=row.key,
+                        attack=label,
+                        epsilon=rung.epsilon,
+                        watched=rung.watched,
+                        blind=rung.blind,
+                    )
+                )
         return written
 
 

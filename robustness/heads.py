@@ -3,7 +3,9 @@
 Attacks need logits: a softmax in float32 saturates, and a saturated softmax has no gradient. Where
 the graph of the model is known (Sequential, Functional, nested) the logits are computed from the
 input of the final activation, with the very same layers. Nothing is cloned or rebuilt from a
-configuration. Where it is not (subclassed models), logits are the logarithm of the probabilities.
+configuration. Where it is not (subclassed models, Lambda layers, averages of softmaxes), the backend is
+asked for what the operations at the end are applied to (`gradients.unsaturated`); where it does not know
+either, logits are the logarithm of the probabilities, which saturates.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from robustness import gradients
 from robustness.errors import ModelError, SettingError
 from robustness.lanes import alone
 from robustness.shortcuts import shortened
@@ -45,6 +48,8 @@ class Head:
     raw: Callable[[Any], Any]
     """What logits are computed from: before the last activation if `rebuilt`, else the outputs."""
     classes: int
+    followed: bool = False
+    """Logits come from the operations at the end, not from a layer that was left out."""
 
     def logits(self, inputs: Any) -> Any:
         """Logits (n, classes), float32, of inputs as the model takes them."""
@@ -75,6 +80,11 @@ class Head:
                 f"The model ends in a {self.kind} that cannot be taken off (no graph of layers): "
                 "logits are the logarithm of its probabilities, which has no gradient where a "
                 "probability is exactly 0 or 1."
+            )
+        if self.followed:
+            return (
+                f"The model ends in a {self.kind} that is no layer of its own: logits are computed from "
+                "what the operations at its end are applied to."
             )
         return {
             "softmax": "The softmax at the end is left out: logits are what it is applied to.",
@@ -118,9 +128,14 @@ def find_head(model: Any, probe: Any, kind: str | None = None, *, twin: Any = No
     stripped = None if bare and activation != "linear" else raw
     if stripped is not None and not _agrees(kind, stripped(probe), values):
         stripped = None
-    rebuilt = bare or stripped is not None
+    classes = max(units, 2)
     seen = outputs if twin is model else own_outputs(twin)
-    return Head(kind, rebuilt, outputs, stripped or seen, max(units, 2))
+    if bare or stripped is not None:
+        return Head(kind, True, outputs, stripped or seen, classes)
+    followed = gradients.unsaturated(seen, probe, single=units == 1)
+    if followed is not None and _agrees(kind, followed(probe), values):
+        return Head(kind, True, outputs, followed, classes, followed=True)
+    return Head(kind, False, outputs, seen, classes)
 
 
 def _kind(said: str, activation: str, values: np.ndarray) -> str:

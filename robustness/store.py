@@ -86,13 +86,27 @@ class StripRow:
     probabilities: str
 
 
-Row = ImageRow | OutcomeRow | StripRow
+@dataclass(frozen=True, kw_only=True)
+class GradientRow:
+    """Of an outcome that counts as robust: the steps that asked for a gradient, and those that got none."""
+
+    image: str
+    attack: str
+    epsilon: float
+    watched: int
+    blind: int
+
+
+Row = ImageRow | OutcomeRow | StripRow | GradientRow
 
 _TABLES: dict[str, tuple[type, tuple[str, ...]]] = {
     "images": (ImageRow, ("key",)),
     "outcomes": (OutcomeRow, ("image", "attack", "epsilon")),
     "strips": (StripRow, ("image", "attack", "epsilon", "step")),
+    "gradients": (GradientRow, ("image", "attack", "epsilon")),
 }
+_LATER = {"gradients"}
+"""Tables that runs of earlier versions do not have."""
 _SQL_TYPES = {"str": "TEXT", "int": "INTEGER", "float": "REAL"}
 
 
@@ -178,7 +192,8 @@ class Run:
             # The table's name is one of our own three.
             there = {one[1] for one in self._select(f"PRAGMA table_info({table})")}
             missing = [f.name for f in fields(row) if f.name not in there]
-            lost += [f"{table}.{name}" for name in missing] if there else [table]
+            absent = [] if table in _LATER else [table]
+            lost += [f"{table}.{name}" for name in missing] if there else absent
         if lost:
             self.close()
             raise RunError(
@@ -279,6 +294,12 @@ class Run:
     def strips(self) -> pd.DataFrame:
         """The steps of the best cases."""
         return self._frame("strips", "attack, epsilon, image, step")
+
+    def gradients(self) -> pd.DataFrame:
+        """How often attacks had no gradient on what withstood them; empty for runs that did not note it."""
+        if not self._select("PRAGMA table_info(gradients)"):
+            return pd.DataFrame(columns=[f.name for f in fields(GradientRow)])
+        return self._frame("gradients", "attack, epsilon, image")
 
     def image_rows(self) -> Iterator[ImageRow]:
         """The images one by one, in the order of the audit; memory does not grow with them."""

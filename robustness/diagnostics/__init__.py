@@ -47,6 +47,7 @@ TITLES = {
     "D23": "Enough images",
     "D24": "Attacks of several kinds",
     "D25": "The query budget sufficed",
+    "D26": "Attacks had gradients to follow",
     "D28": "The answers depend on the picture",
 }
 """What holds where a diagnostic is ok."""

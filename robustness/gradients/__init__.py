@@ -15,6 +15,9 @@ here. Each backend module offers the same names:
 - `draws_numbers(compiled, *args)`: whether what was compiled for such arguments may draw random numbers, or
   change what it remembers from call to call.
 - `loops()`: whether a step that is compiled takes no longer inside a compiled loop than alone.
+- `unsaturated(fn, sample, single=...)`: with ``fn(inputs)`` giving probabilities (n, classes), (n, 1) if
+  `single`, a function that gives their logits from before what saturates, at any confidence; None where the
+  backend cannot see what `fn` ends in. `sample` is some inputs.
 - `device()`: the device that runs, in words; `accelerated()`: whether it is more than the processor.
 - `OutOfMemory`: the exceptions by which this backend says that a batch did not fit.
 """
@@ -36,6 +39,7 @@ linearise = _backend.linearise
 loops = _backend.loops
 now = _backend.now
 trace = _backend.trace
+unsaturated = _backend.unsaturated
 value_and_grad = _backend.value_and_grad
 OutOfMemory: tuple[type[BaseException], ...] = _backend.OutOfMemory
 
@@ -50,5 +54,6 @@ __all__ = [
     "loops",
     "now",
     "trace",
+    "unsaturated",
     "value_and_grad",
 ]

@@ -58,6 +58,10 @@ def now(fn: Callable[[], Any]) -> Any:
         return fn()
 
 
+def unsaturated(fn: Callable[[Any], Any], sample: Any, *, single: bool) -> None:
+    """None: what a function ends in is not looked for here."""
+
+
 def accelerated() -> bool:
     """Whether JAX sees an accelerator."""
     return jax.default_backend() != "cpu"

@@ -16,6 +16,21 @@ import tensorflow as tf
 
 from robustness.errors import GradientError
 from robustness.gradients._messages import DISCONNECTED
+from robustness.gradients._tensorflow_log import unsaturated
+
+__all__ = [
+    "OutOfMemory",
+    "accelerated",
+    "compile",
+    "device",
+    "fused",
+    "linearise",
+    "loops",
+    "now",
+    "trace",
+    "unsaturated",
+    "value_and_grad",
+]
 
 # Every attack compiles its own step once; TensorFlow takes that for a mistake and says so at length.
 logging.getLogger("tensorflow").addFilter(lambda r: "tf.function retracing" not in str(r.msg))
