@@ -22,7 +22,7 @@ MAX_DEPTH = 100
 MAX_VALUES = 10_000_000
 _DEEP = f"it is nested deeper than {MAX_DEPTH} levels"
 # tomllib takes time in the square of a dotted key's parts.
-_DOTTED = re.compile(r"(?:[^\s.=#\[\]]{1,200}[ \t]*\.[ \t]*){%d}" % MAX_DEPTH)
+_DOTTED = re.compile(rf"(?:[^\s.=#\[\]]{{1,200}}[ \t]*\.[ \t]*){{{MAX_DEPTH}}}")
 
 
 class Oversized(ValueError):  # noqa: N818 - its text is the reason, as that of other ValueErrors
