@@ -380,8 +380,12 @@ def _short(value: Any) -> str:
 
 
 def find(name: str) -> type[Attack]:
-    """The installed attack called `name`; SettingError with the nearest name for an unknown one."""
-    return plugins.load(plugins.ATTACKS, name)
+    """The installed attack called `name`; SettingError with the nearest name for an unknown one.
+
+    Also for a plug-in that cannot be imported, or is no attack.
+    """
+    found = plugins.load(plugins.ATTACKS, name)
+    return plugins.expect_class(found, Attack, name, ("name", "knowledge", "norms"))
 
 
 def make(attack: str | Attack, **parameters: Any) -> Attack:

@@ -11,6 +11,7 @@ import math
 import os
 import re
 import stat
+import struct
 import tomllib
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -20,6 +21,8 @@ MAX_TOML_BYTES = 1 << 20
 MAX_DEPTH = 100
 """Levels of lists and tables within each other."""
 MAX_VALUES = 10_000_000
+_ZIP_TAIL = 22 + (1 << 16)  # the last record, with the longest comment
+_UNSAID = 0xFFFFFFFF
 _DEEP = f"it is nested deeper than {MAX_DEPTH} levels"
 # tomllib takes time in the square of a dotted key's parts.
 _DOTTED = re.compile(rf"(?:[^\s.=#\[\]]{{1,200}}[ \t]*\.[ \t]*){{{MAX_DEPTH}}}")
@@ -66,6 +69,36 @@ def read_bytes_bounded(path: str | Path, limit: int) -> bytes:
 def read_text_bounded(path: str | Path, limit: int = MAX_JSON_BYTES) -> str:
     """The UTF-8 text of a regular file of at most `limit` bytes; errors as `read_bytes_bounded`."""
     return read_bytes_bounded(path, limit).decode("utf-8")
+
+
+def zip_directory_bytes(file: IO[bytes]) -> int:
+    """What a zip archive says of the size of its list of members; 0 where it has none.
+
+    `zipfile` reads the whole list, and makes an object of each member, before it can be asked anything.
+    """
+    size = file.seek(0, os.SEEK_END)
+    start = file.seek(max(0, size - _ZIP_TAIL))
+    tail = file.read(_ZIP_TAIL)
+    place = tail.rfind(b"PK\x05\x06")
+    claimed = 0
+    if 0 <= place <= len(tail) - 22:
+        (claimed,) = struct.unpack_from("<L", tail, place + 12)
+        locator = start + place - 20
+        if locator >= 0:
+            claimed = max(claimed if claimed < _UNSAID else 0, _zip64(file, locator, size))
+    file.seek(0)
+    return min(claimed, size)
+
+
+def _zip64(file: IO[bytes], locator: int, size: int) -> int:
+    file.seek(locator)
+    words = file.read(20)
+    if words[:4] != b"PK\x06\x07":
+        return 0
+    # `zipfile` looks right before the locator, wherever the locator says.
+    file.seek(max(0, locator - 56))
+    record = file.read(56)
+    return struct.unpack_from("<Q", record, 40)[0] if record[:4] == b"PK\x06\x06" else size
 
 
 def parse_json(
