@@ -27,6 +27,7 @@ from robustness.modelwalk import measure
 OLDEST_SAFE_KERAS = (3, 15, 1)
 ACCEPTED = "a .keras file, or a .h5 / .hdf5 file with a whole model"
 MAX_MEMBERS = 10_000
+MAX_DIRECTORY_BYTES = 4 << 20
 MAX_CONFIG_BYTES = 16 << 20
 """That of EfficientNetV2L, with a thousand layers, takes 1 MiB."""
 MAX_CONFIG_DEPTH = 200
@@ -241,6 +242,10 @@ def _version_notes() -> tuple[str, ...]:
 
 def _scan_zip(stream: IO[bytes], size: int, name: str) -> dict[str, Any]:
     try:
+        if bounded.zip_directory_bytes(stream) > MAX_DIRECTORY_BYTES:
+            raise ModelError(
+                f"The archive {quote(name)} lists more members than a model has; save the model again."
+            )
         with zipfile.ZipFile(stream) as archive:
             members = archive.infolist()
             findings = _member_findings(members, size)
@@ -252,9 +257,10 @@ def _scan_zip(stream: IO[bytes], size: int, name: str) -> dict[str, Any]:
             weights = _archived_weights(archive, name)
             sizes = measure(config, weights.numbers)
             findings += weights.findings + sizes.findings
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError) as error:
-        raise _damaged(name, error) from error
-    except ValueError as error:
+    except ModelError:
+        raise
+    # zipfile raises whatever the damage leads it to: BadZipFile, zlib.error, struct.error, IndexError, ...
+    except Exception as error:
         raise _damaged(name, error) from error
     known = ("config.json", "metadata.json", "model.weights.h5")
     notes = [f"carries {quote(m.filename)}" for m in members if m.filename not in known]
@@ -374,7 +380,10 @@ def _with_h5(stream: IO[bytes], name: str, look: Callable[[Any], Any]) -> Any:
     try:
         with h5py.File(stream, "r") as file:
             return look(file)
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+    except ModelError:
+        raise
+    # The library raises whatever the damage leads it to: OSError, KeyError, RuntimeError, ...
+    except Exception as error:
         raise _damaged(name, error) from error
 
 

@@ -171,7 +171,7 @@ def seeds(name: str) -> list[bytes]:
 
     def drawn(kind: str) -> bytes:
         buffer = io.BytesIO()
-        Image.new("RGB", (9, 7), (1, 2, 3)).save(buffer, kind)
+        Image.new("RGB", (9, 7), (201, 202, 203)).save(buffer, kind)
         return buffer.getvalue()
 
     def saved(save: Callable[..., None], *arrays: np.ndarray, **named: np.ndarray) -> bytes:
