@@ -370,21 +370,22 @@ def attention(config: Config, inputs: Sequence[Shape]) -> Sizes:
     """Multi-head attention along one axis, from (batch, places, features)."""
     if len(inputs) not in (2, 3) or any(len(shape) != 3 for shape in inputs):
         raise Unfollowed("attention along several axes")
-    if config.get("attention_axes") not in (None, [1], 1) or config.get("output_shape") is not None:
+    if config.get("attention_axes") not in (None, [1], (1,), 1) or config.get("use_gate"):
         raise Unfollowed("attention along other axes")
     query, value = inputs[0], inputs[1]
     key = inputs[2] if len(inputs) == 3 else value
     heads, size = whole(config.get("num_heads"), 1), whole(config.get("key_dim"), 1)
     width = whole(config.get("value_dim") or size, 1)
     features = [known(shape[-1]) for shape in (query, key, value)]
-    sides = (size, size, width)
-    weights = sum(heads * s * (f + 1) for f, s in zip(features, sides, strict=True))
-    weights += (heads * width + 1) * features[0]
+    (last,) = each(config.get("output_shape") or features[0], 1, 1)
+    bias = 1 if config.get("use_bias", True) else 0
+    sides = zip(features, (size, size, width), strict=True)
+    weights = sum(heads * side * (seen + bias) for seen, side in sides)
+    weights += (heads * width + bias) * last
     places, others = numbers(query[:-1]), numbers(value[1:-1])
     work = heads * (places * (others + size) + numbers(value[:-1]) * (size + width))
-    return Sizes(
-        (query,), weights, work, places * weights + heads * places * others * (size + width)
-    )
+    products = places * weights + heads * places * others * (size + width)
+    return Sizes(((*query[:-1], last),), weights, work, products)
 
 
 def layer_scaled(config: Config, inputs: Sequence[Shape]) -> Sizes:

@@ -129,7 +129,7 @@ def layer_and_input(draw):
         ),
         lambda: getattr(layers, f"ZeroPadding{at}")(borders, **flat),
         lambda: layers.Dense(draw(small), use_bias=draw(st.booleans())),
-        lambda: layers.Flatten(),
+        layers.Flatten,
         lambda: layers.Embedding(10, draw(small)),
         lambda: layers.Permute(draw(st.permutations(range(1, rank + 2)))),
         lambda: layers.Reshape((-1, channels)),
@@ -326,13 +326,11 @@ def test_a_small_file_of_absurd_sizes_is_refused_before_anything_is_built(tmp_pa
         modelfile.load_model(path)
 
 
-@pytest.mark.parametrize("name", sorted(set(BOMBS) - {"built beside", "models in models"}))
+@pytest.mark.parametrize("name", sorted(set(BOMBS) - {"layers"}))
 def test_absurd_sizes_in_h5_are_refused_too(tmp_path, name):
     path = tmp_path / "m.h5"
     with h5py.File(path, "w") as file:
-        file.attrs.create("model_config", np.bytes_(json.dumps(BOMBS[name])[:60_000]))
-        if len(json.dumps(BOMBS[name])) > 60_000:
-            pytest.skip("larger than an attribute")
+        file.attrs["model_config"] = json.dumps(BOMBS[name])
     assert modelfile.scan(path).findings
 
 
@@ -454,7 +452,7 @@ def test_an_honest_model_that_cannot_be_followed_is_loaded_after_a_trial(tmp_pat
     model = keras.Sequential(
         [
             keras.Input((8, 8, 3)),
-            layers.EinsumDense("bhwc,cd->bhwd", (None, None, 4)),
+            layers.EinsumDense("bhwc,cd->bhwd", (8, 8, 4)),
             layers.Flatten(),
             layers.Dense(2),
         ]
@@ -475,6 +473,14 @@ def test_a_layer_of_the_callers_own_is_loaded_here(tmp_path):
 
     model = keras.Sequential([keras.Input((4, 4, 3)), Doubled(), layers.Flatten(), layers.Dense(2)])
     model.save(tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras") as packed:
+        members = {name: packed.read(name) for name in packed.namelist()}
+    config = json.loads(members["config.json"])
+    config["config"]["layers"][1]["module"] = None  # as classes of a script are saved
+    members["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as packed:
+        for name, data in members.items():
+            packed.writestr(name, data)
     assert modelfile.load_model(tmp_path / "m.keras").count_params() == model.count_params()
     keras.saving.get_custom_objects().clear()
     with pytest.raises(ModelError, match="only names"):
