@@ -380,10 +380,7 @@ def _short(value: Any) -> str:
 
 
 def find(name: str) -> type[Attack]:
-    """The installed attack called `name`; SettingError with the nearest name for an unknown one.
-
-    Also for a plug-in that cannot be imported, or is no attack.
-    """
+    """The installed attack `name`; SettingError for an unknown name, with the nearest, or no attack."""
     found = plugins.load(plugins.ATTACKS, name)
     return plugins.expect_class(found, Attack, name, ("name", "knowledge", "norms"))
 
