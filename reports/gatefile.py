@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from reports.rules import BOUNDS, METRICS, SCOPES, Baseline, Gate, Rule, Suppression
 from reports.rulings import BASELINE
 from reports.summary import summarise
+from robustness.bounded import parse_json, read_text_bounded
 from robustness.config import Section
 from robustness.errors import RunError, SettingError
 from robustness.store import Run
@@ -104,7 +104,7 @@ def baseline(path: Path, max_drop: float = 0.0) -> Baseline:
 
 def _summary_in(path: Path) -> dict[str, Any]:
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = parse_json(read_text_bounded(path))
     except (OSError, ValueError) as error:
         raise RunError(
             f"{path} cannot be read as a baseline ({error}); expected a run folder or its report.json."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from reports import metrics, words
 from reports.metrics import FLIPPED, ROBUST
 from reports.summary import section
+from robustness.bounded import parse_json, read_text_bounded
 from robustness.errors import RunError, SettingError
 from robustness.store import Run
 
@@ -65,7 +65,7 @@ def _from_run(path: Path) -> Side:
 
 def _from_json(path: Path) -> Side:
     try:
-        whole = json.loads(path.read_text(encoding="utf-8"))
+        whole = parse_json(read_text_bounded(path))
         plain = whole["summary"] if isinstance(whole.get("summary"), dict) else whole
         results = plain["results"]
         epsilons = [float(rate["epsilon"]) for rate in plain["worst"]]

@@ -413,8 +413,9 @@ def _short(value: Any) -> str:
 
 
 def find(name: str) -> type[Attack]:
-    """The installed attack called `name`; SettingError with the nearest name for an unknown one."""
-    return plugins.load(plugins.ATTACKS, name)
+    """The installed attack `name`; SettingError for an unknown name, with the nearest, or no attack."""
+    found = plugins.load(plugins.ATTACKS, name)
+    return plugins.expect_class(found, Attack, name, ("name", "knowledge", "norms"))
 
 
 def make(attack: str | Attack, **parameters: Any) -> Attack:

@@ -77,7 +77,7 @@ class AuditResult:
 
     def report(self, path: str | Path | None = None, *, kind: str = "html") -> Path:
         """Write the report; to the run folder unless `path` says otherwise. Returns where it is."""
-        return plugins.load(plugins.REPORTS, kind)(self.path, path)
+        return plugins.writer(kind)(self.path, path)
 
     def __repr__(self) -> str:
         count = self.outcomes.image.nunique()

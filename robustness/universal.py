@@ -18,8 +18,10 @@ import numpy as np
 from keras import ops
 
 from robustness import losses
+from robustness.bounded import parse_json
 from robustness.classifier import Classifier
 from robustness.errors import SettingError
+from robustness.npy import read_npz
 from robustness.optimization.descent import minimize, over
 from robustness.threat import Threat
 
@@ -88,11 +90,11 @@ class Fitted:
     def load(cls, path: str | Path) -> Fitted:
         """What `save` wrote; SettingError for another file."""
         try:
-            with np.load(path) as held:
-                values, told = held["values"], json.loads(str(held["told"]))
+            held = read_npz(path, "values", "told")
+            values, told = held["values"], parse_json(str(held["told"]))
             place = Place(**told.pop("place")) if told["place"] else told.pop("place")
             return cls(values=values, place=place, losses=tuple(told.pop("losses")), **told)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise SettingError(
                 f"{path} holds no fitted change ({error}); expected a file that `robustness fit` wrote."
             ) from None

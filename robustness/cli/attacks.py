@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from robustness.attack import Attack
     from robustness.ensembles import Ensemble
+    from robustness.plugins import Broken
 
 
 def attacks(
@@ -46,9 +47,13 @@ def attacks(
 
     console = stdout()
     if name is None:
-        console.print(_listed())
+        attack_rows, broken = _listed()
+        ensemble_rows, others = _ensembles()
+        console.print(attack_rows)
         console.print()
-        console.print(_ensembles())
+        console.print(ensemble_rows)
+        for one in (*broken, *others):
+            console.print(f"\nbroken: {one.name}: {one.reason}", markup=False, soft_wrap=True)
     elif name in plugins.names(plugins.ENSEMBLES):
         ensemble = ensembles.find(name)
         console.print(f"{ensemble.meaning} ({ensemble.source})\n", markup=False)
@@ -74,14 +79,17 @@ def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
     return table
 
 
-def _listed() -> Table:
-    """A row an attack."""
+def _listed() -> tuple[Table, list[Broken]]:
+    """A row an attack, and those that cannot be used."""
     from robustness import plugins
     from robustness.attack import find
 
-    found = [find(known) for known in plugins.names(plugins.ATTACKS)]
-    rows = [(c.name, c.knowledge, ", ".join(c.norms), _cost(c), c.paper) for c in found]
-    return _table(("attack", "knowledge", "norms", "passes", "source"), rows)
+    found, broken = plugins.survey(plugins.ATTACKS, find)
+    rows = [
+        (c.name, c.knowledge, ", ".join(c.norms), _cost(c), str(getattr(c, "paper", "")))
+        for c in found
+    ]
+    return _table(("attack", "knowledge", "norms", "passes", "source"), rows), broken
 
 
 def _cost(cls: type[Attack]) -> str:
@@ -96,14 +104,14 @@ def _cost(cls: type[Attack]) -> str:
     return f"{forward:,} + {backward:,}" if backward else f"{forward:,}"
 
 
-def _ensembles() -> Table:
-    """A row an ensemble."""
+def _ensembles() -> tuple[Table, list[Broken]]:
+    """A row an ensemble, and those that cannot be used."""
     from robustness import plugins
     from robustness.ensembles import find
 
-    found = [find(known) for known in plugins.names(plugins.ENSEMBLES)]
+    found, broken = plugins.survey(plugins.ENSEMBLES, find)
     rows = [(e.name, ", ".join(n for n, _ in e.members), e.meaning, e.source) for e in found]
-    return _table(("ensemble", "attacks", "what for", "source"), rows)
+    return _table(("ensemble", "attacks", "what for", "source"), rows), broken
 
 
 def _members(ensemble: Ensemble) -> Table:

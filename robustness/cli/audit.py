@@ -123,7 +123,8 @@ def audit(
         ),
     ] = None,
     trust_model: Annotated[
-        bool, typer.Option("--trust-model", help="Load a file that could run code.")
+        bool,
+        typer.Option("--trust-model", help="Load a file that could run code or take all memory."),
     ] = False,
     evidence: Annotated[
         str,

@@ -24,4 +24,4 @@ def report(
     """
     from robustness import plugins
 
-    typer.echo(plugins.load(plugins.REPORTS, kind)(run, out))
+    typer.echo(plugins.writer(kind)(run, out))

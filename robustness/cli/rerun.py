@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from robustness.bounded import parse_json, read_text_bounded
 from robustness.errors import RunError, SettingError
 
 
@@ -64,7 +64,7 @@ def _manifest(path: Path) -> dict[str, Any]:
         with Run.open(path) as opened:
             return opened.manifest
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = parse_json(read_text_bounded(path))
         inner = plain.get("summary")
         return dict((inner if isinstance(inner, dict) else plain)["manifest"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

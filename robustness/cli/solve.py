@@ -329,15 +329,14 @@ def _writable(path: Path) -> None:
 
 
 def _vectors(path: Path | None) -> np.ndarray | None:
-    import numpy as np
-
     from robustness.errors import SettingError
+    from robustness.npy import read_npy
 
     if path is None:
         return None
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        return read_npy(path)
+    except (OSError, ValueError) as error:
         raise SettingError(f"{path} cannot be read as an array in .npy format: {error}.") from error
 
 

@@ -26,7 +26,8 @@ def verify(
         typer.Option("--model", "-m", help="The model; the one the run names if not given."),
     ] = None,
     trust_model: Annotated[
-        bool, typer.Option("--trust-model", help="Load a file that could run code.")
+        bool,
+        typer.Option("--trust-model", help="Load a file that could run code or take all memory."),
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="The result as JSON, and nothing else there.")
