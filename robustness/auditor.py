@@ -19,6 +19,7 @@ from robustness.errors import GradientError, ModelError, RunError
 from robustness.images import Entry, Picture
 from robustness.manifest import data_digest, now
 from robustness.medians import median_epsilons
+from robustness.pending import Pending
 from robustness.pictures import to_png
 from robustness.plan import Plan
 from robustness.rows import Rows
@@ -32,7 +33,6 @@ from robustness.store import (
     UNREADABLE,
     ImageRow,
     OutcomeRow,
-    Pending,
     Run,
 )
 
