@@ -16,6 +16,7 @@ import numpy as np
 from robustness import gradients, modelfile
 from robustness.errors import ModelError, SettingError
 from robustness.heads import Head, find_head
+from robustness.identity import answers, identity, probes, undisturbed
 from robustness.precision import computing_in, parse_precision
 from robustness.scalings import (
     Scaling,
@@ -172,6 +173,17 @@ class Classifier:
             sha.update(values.tobytes())
         return sha.hexdigest()
 
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What decides the model's answers besides its weights; see `robustness.identity`.
+
+        The model is asked about a few pictures, whatever chance it draws from left as it was.
+        """
+        pictures = probes(self.input_shape)
+        with undisturbed(self.model):
+            told = answers(self.probabilities(pictures), self.probabilities(pictures))
+        return {**identity(self.model), "answers": told}
+
     def card(self) -> dict[str, Any]:
         """The target of an audit, JSON-able: what was loaded and how it is read."""
         report = modelfile.scan(self.file) if self.file else None
@@ -183,6 +195,7 @@ class Classifier:
             "findings": list(report.findings) if report else [],
             "notes": list(report.notes) if report else [],
             "weights_sha256": self.digest,
+            "identity": self.identity,
             "parameters": int(self.model.count_params()),
             "input_shape": list(self.input_shape),
             "scaling": self.scaling.card(),

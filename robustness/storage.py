@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shlex
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from robustness.errors import RunError, StorageError
+from robustness.errors import RunError, SettingError, StorageError
 
 _ROOM = "Make room"
 _ELSEWHERE = "Choose a folder that you may write to"
@@ -124,3 +125,28 @@ def _stopped(
         advice = f"{advice} and go on with `{resuming(folder)}`"
         return StorageError(f"{folder} cannot be written: {what}; {kept}. {advice}.")
     return StorageError(f"{folder} cannot be {action}: {what}. {advice}, then start again.")
+
+
+def expect_place(path: Path) -> None:
+    """Ask, before a long computation, whether a file can be written at `path`; its folders may be missing.
+
+    Raises
+    ------
+    SettingError: `path` is a folder, or lies below what is none. StorageError: permission is denied, or
+        the path is too long.
+    """
+    try:
+        if path.is_dir():
+            raise SettingError(f"{path} is a folder; expected the name of a file to write.")
+        path.lstat()
+    except FileNotFoundError:
+        pass
+    except NotADirectoryError:
+        raise SettingError(
+            f"{path} cannot be written: a part of its path is no folder. Choose another."
+        ) from None
+    except OSError as error:
+        raise StorageError(sentence(error, path)) from error
+    above = next((one for one in path.absolute().parents if one.exists()), path.absolute())
+    if not os.access(above, os.W_OK):
+        raise StorageError(f"{path} cannot be written: permission is denied. {_ELSEWHERE}.")

@@ -199,7 +199,7 @@ def test_whatever_is_spoiled_at_once_the_outcomes_are_those_of_an_undamaged_run(
 def test_only_what_is_spoiled_is_attacked_again(material, whole, tmp_path, monkeypatch):
     from robustness import engine
 
-    folder, kinds = whole
+    folder, _ = whole
     run = tmp_path / "run"
     shutil.copytree(folder / "plain", run)
     _, outcomes, _ = tables(run)
@@ -296,7 +296,9 @@ def test_a_damaged_database_is_told_before_anything_is_done(material, whole, tmp
     run = tmp_path / "run"
     shutil.copytree(folder / "plain", run)
     damage(run)
-    with pytest.raises(RunError, match=r"run\.sqlite cannot be read .* Restore it from a copy") as e:
+    with pytest.raises(
+        RunError, match=r"run\.sqlite cannot be read .* Restore it from a copy"
+    ) as e:
         audited(material, run, resume=True)
     assert "\n" not in str(e.value)
 
