@@ -92,7 +92,8 @@ def expect_run(folder: Path) -> None:
     if not missing:
         return
     said = f"{folder} is not a run: there is no {missing[0]} in it."
-    if missing == [MANIFEST] and folder.is_dir() and _is_half_made(folder):
+    begun = folder.is_dir() and MANIFEST in missing and any(folder.iterdir())
+    if begun and _is_half_made(folder):
         raise RunUsageError(
             f"{said} An audit was stopped there before it had begun, so nothing is lost: start it "
             f"again with `robustness audit --out {folder}` and its other options."

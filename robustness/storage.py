@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import shlex
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,6 +96,16 @@ def using(folder: Path, *, begun: bool = True, action: str = "written") -> Itera
         raise _stopped(folder, error, begun, action) from error
 
 
+def expect_writable(folder: Path) -> None:
+    """OSError unless files can be made in `folder`; SQLite would only say that it cannot open its own."""
+    if os.access(folder, os.W_OK):
+        return
+    system = os.statvfs(folder) if hasattr(os, "statvfs") else None
+    fixed = system is not None and system.f_flag & os.ST_RDONLY
+    number = errno.EROFS if fixed else errno.EACCES
+    raise OSError(number, os.strerror(number), str(folder))
+
+
 def unreadable(folder: Path, error: sqlite3.DatabaseError) -> RunError:
     """The error for a damaged database."""
     return RunError(
@@ -116,10 +127,18 @@ def resuming(folder: Path) -> str:
     return f"robustness audit --resume {shlex.quote(str(folder))}"
 
 
+def _is_full(folder: Path) -> bool:
+    """Whether the disk below a folder has no room: SQLite tells it of some of its files as any error."""
+    above = next((one for one in (folder, *folder.absolute().parents) if one.exists()), None)
+    return above is not None and shutil.disk_usage(above).free < 1 << 16
+
+
 def _stopped(
     folder: Path, error: OSError | sqlite3.Error, begun: bool, action: str
 ) -> StorageError:
     what, advice = cause(error)
+    if isinstance(error, sqlite3.Error) and _code(error) == "SQLITE_IOERR" and _is_full(folder):
+        what, advice = _CAUSES[errno.ENOSPC]
     if begun and action == "written":
         kept = "what was done is kept"
         advice = f"{advice} and go on with `{resuming(folder)}`"

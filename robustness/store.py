@@ -160,6 +160,7 @@ class Run:
         folder = Path(path)
         runfolder.expect_run(folder)
         with storage.using(folder):
+            storage.expect_writable(folder)
             claim = runfolder.Claim(folder)
             try:
                 runfolder.sweep(folder)
