@@ -47,12 +47,9 @@ def resolve_recorded(path: str, manifest: Mapping[str, Any], folder: Path | None
         if isinstance(was, str) and folder is not None:
             # Run and material were moved together.
             places.append(folder.absolute() / os.path.relpath(before, was) / path)
-    for place in places:
-        try:
-            if place.exists():
-                return os.path.normpath(place)
-        except OSError:
-            continue
+    for place in map(os.path.normpath, places):
+        if os.path.exists(place):  # noqa: PTH110 - of a path that is too long it says False
+            return place
     return path
 
 
