@@ -83,14 +83,17 @@ def probes(shape: tuple[int, int, int]) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def undisturbed(model: Any) -> Iterator[None]:
-    """Within it a model may be asked; the state of its random numbers is what it was afterwards."""
+def undisturbed(model: Any) -> Iterator[bool]:
+    """Within it a model may be asked; the state of its random numbers is what it was afterwards.
+
+    Gives whether there is such a state.
+    """
     weights = {id(weight) for weight in model.weights}
     kept = [
         (one, keras.ops.convert_to_numpy(one)) for one in model.variables if id(one) not in weights
     ]
     try:
-        yield
+        yield bool(kept)
     finally:
         for variable, value in kept:
             variable.assign(value)

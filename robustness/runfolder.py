@@ -64,6 +64,12 @@ def in_use(folder: Path) -> bool:
     return False
 
 
+def expect_unused(folder: Path) -> None:
+    """RunUsageError if an audit writes to the folder now: told before a model is loaded."""
+    if in_use(folder):
+        raise _in_use(folder)
+
+
 def expect_free(folder: Path) -> None:
     """RunUsageError unless a new run can be made in `folder`: missing, empty, or a killed start."""
     with storage.using(folder, begun=False, action="made"):
@@ -73,8 +79,7 @@ def expect_free(folder: Path) -> None:
             raise RunUsageError(
                 f"{folder} is no folder; expected a new or empty one. Choose another."
             )
-        if in_use(folder):
-            raise _in_use(folder)
+        expect_unused(folder)
         if not any(folder.iterdir()):
             return
         if (folder / MANIFEST).exists():

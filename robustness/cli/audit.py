@@ -217,6 +217,7 @@ def _resumed(folder: Path) -> dict[str, Any]:
         )
     with Run.open(folder) as run:
         manifest = run.manifest
+    runfolder.expect_unused(folder)
     options = manifest.get("origin", {}).get("options")
     if not options:
         raise RunUsageError(

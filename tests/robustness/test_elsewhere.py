@@ -187,3 +187,27 @@ def test_a_full_disk_is_one_sentence_and_a_way_on(project, monkeypatch):
     assert inside("audit", "--resume", "runs/full", "-q", cwd=project).returncode == 0
     expected = tables(project / "runs" / "one")
     assert tables(project / "runs" / "full").equals(expected)
+
+
+def test_the_second_of_two_is_told_before_a_model_is_loaded(project, monkeypatch):
+    interrupting(monkeypatch, "loading")
+    with Run.resume(project / "runs" / "one"):
+        for words in (("audit", "--resume", "runs/one", "-q"), (*WORDS, "-o", "runs/one")):
+            done = inside(*words, cwd=project)
+            assert done.returncode == 2
+            assert "another audit writes to it now" in done.stderr
+        # Who reads is not disturbed.
+        assert inside("report", "runs/one", "--kind", "json", cwd=project).returncode == 0
+
+
+def test_a_run_of_an_older_version_goes_on_and_verifies_with_what_it_has(project, tmp_path):
+    shutil.copytree(project / "runs" / "one", project / "runs" / "old")
+    file = project / "runs" / "old" / "run.json"
+    manifest = json.loads(file.read_text())
+    for card in (manifest["model"], manifest["surrogate"]):
+        del card["identity"]
+    for name in ("directory", "run"):
+        del manifest["origin"][name]
+    file.write_text(json.dumps(manifest))
+    assert inside("audit", "--resume", "runs/old", "-q", cwd=project).returncode == 0
+    assert inside("verify", "runs/old", cwd=project).returncode == 0
