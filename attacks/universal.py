@@ -44,6 +44,10 @@ class _Fitted(Attack):
         # Where the file lies does not decide anything: a run goes on from another directory.
         return super(_Fitted, self._bare()).label
 
+    @property
+    def fitted_on(self) -> dict[str, Any] | None:
+        return self._fitted().card or None
+
     def parameters(self) -> dict[str, Any]:
         return {**asdict(self._bare()), "sha256": self._fitted().digest}
 

@@ -23,6 +23,7 @@ from robustness.ensembles import Ensemble
 from robustness.errors import ImagesError, ModelError, StorageError
 from robustness.goals import parse as parse_goal
 from robustness.images import Entry, Source, from_arrays, open_source, select
+from robustness.likeness import differences
 from robustness.manifest import describe, expect_same, now
 from robustness.mask import Mask
 from robustness.mending import Mended, mend
@@ -168,6 +169,7 @@ def audit(
     manifest = describe(plan, classifier, source, entries)
     manifest |= {"command": command, "origin": origin or {}}
     manifest["surrogate"] = eyes.card() if eyes else None
+    manifest["notes"] = _fitted_elsewhere(plan, manifest["model"])
     if resume:
         store = Run.resume(folder)
         expect_same(store.manifest, manifest)
@@ -249,6 +251,17 @@ def _temporary() -> Path:
         return Path(tempfile.mkdtemp(prefix="robustness-")) / "run"
     except OSError as error:
         raise StorageError(storage.sentence(error)) from error
+
+
+def _fitted_elsewhere(plan: Plan, card: dict[str, Any]) -> list[str]:
+    """A sentence for each attack whose change was fitted on another model than the one audited."""
+    fitted = {a.label: getattr(a, "fitted_on", None) for a in plan.attacks}
+    other = {label: differences(on, card) for label, on in fitted.items() if on}
+    return [
+        f"{label} was fitted on another model: {'; '.join(what)}"
+        for label, what in other.items()
+        if what
+    ]
 
 
 def _slots_before(folder: Path) -> int | None:

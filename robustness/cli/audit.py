@@ -411,6 +411,8 @@ def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
     console.print(standing(summary, verdict), markup=False, soft_wrap=True)
     for note in summary.config.get("replaced") or ():
         console.print(f"replaced: {note}.", markup=False, soft_wrap=True)
+    for note in summary.manifest.get("notes") or ():
+        console.print(f"note: {note}.", markup=False, soft_wrap=True)
     for one in summary.manifest.get("diagnostics", ()):
         if one["status"] in ("warn", "fail"):
             said = f"{one['status']} {one['id']} {one['title']}? {one['sentence']}"

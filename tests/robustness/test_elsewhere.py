@@ -211,3 +211,17 @@ def test_a_run_of_an_older_version_goes_on_and_verifies_with_what_it_has(project
     file.write_text(json.dumps(manifest))
     assert inside("audit", "--resume", "runs/old", "-q", cwd=project).returncode == 0
     assert inside("verify", "runs/old", cwd=project).returncode == 0
+
+
+def test_a_change_fitted_on_another_model_is_said(project):
+    words = ("fit", "runs/fitted.npz", "-m", "models/other.keras", "-i", "data", "--steps", "2")
+    assert inside(*words, cwd=project).returncode == 0
+    attack = ("-a", "universal:file=runs/fitted.npz", "-e", "8", "-i", "data", "-q")
+    done = inside("audit", "-m", "models/other.keras", *attack, "-o", "runs/same", cwd=project)
+    assert "fitted on another model" not in done.stdout, done.stdout
+    model = ("-m", "models/model.keras", "--scaling", "0..1")
+    done = inside("audit", *model, *attack, "-o", "runs/cross", cwd=project)
+    assert "universal(steps=1, file=fitted.npz) was fitted on another model" in done.stdout or (
+        "universal(file=fitted.npz) was fitted on another model" in done.stdout
+    ), done.stdout
+    assert "model weights" in done.stdout
