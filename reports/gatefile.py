@@ -10,7 +10,7 @@ from reports.rulings import BASELINE
 from reports.summary import summarise
 from robustness.bounded import parse_json, read_text_bounded
 from robustness.config import Section
-from robustness.errors import RunError, SettingError
+from robustness.errors import RunUsageError, SettingError
 from robustness.store import Run
 from robustness.units import parse_epsilon
 
@@ -78,7 +78,7 @@ def _baseline(table: Section) -> Baseline:
 
 
 def baseline(path: Path, max_drop: float = 0.0) -> Baseline:
-    """What to be no worse than, from a run folder or a `report.json`. RunError if it is neither."""
+    """What to be no worse than, from a run folder or a `report.json`. RunUsageError if it is neither."""
     if path.is_dir():
         with Run.open(path) as run:
             plain = summarise(run).to_dict()
@@ -97,7 +97,7 @@ def baseline(path: Path, max_drop: float = 0.0) -> Baseline:
             max_drop=max_drop,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunError(
+        raise RunUsageError(
             f"{path} is no baseline ({error!r} is not in it); expected a run folder or its report.json."
         ) from None
 
@@ -106,7 +106,7 @@ def _summary_in(path: Path) -> dict[str, Any]:
     try:
         plain = parse_json(read_text_bounded(path))
     except (OSError, ValueError) as error:
-        raise RunError(
+        raise RunUsageError(
             f"{path} cannot be read as a baseline ({error}); expected a run folder or its report.json."
         ) from None
     inner = plain.get("summary") if isinstance(plain, dict) else None

@@ -11,7 +11,7 @@ from reports import metrics, words
 from reports.metrics import FLIPPED, ROBUST
 from reports.summary import section
 from robustness.bounded import parse_json, read_text_bounded
-from robustness.errors import RunError, SettingError
+from robustness.errors import RunUsageError, SettingError
 from robustness.store import Run
 
 
@@ -79,7 +79,7 @@ def _from_json(path: Path) -> Side:
             status={e: {r["key"]: _status_at(r, e) for r in results} for e in epsilons},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(
+        raise RunUsageError(
             f"{path} cannot be compared ({error!r}); expected a run folder or its report.json."
         ) from None
 

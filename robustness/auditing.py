@@ -14,17 +14,19 @@ from typing import Any
 import keras
 import numpy as np
 
-from robustness import capacity, ensembles, modelfile, norms, preflight, votes
+from robustness import capacity, ensembles, modelfile, norms, preflight, storage, votes
 from robustness.attack import Attack
 from robustness.auditor import Auditor, Listener
 from robustness.classifier import Classifier, input_shape
 from robustness.diagnostics.running import diagnose
 from robustness.ensembles import Ensemble
-from robustness.errors import ImagesError, ModelError
+from robustness.errors import ImagesError, ModelError, StorageError
 from robustness.goals import parse as parse_goal
 from robustness.images import Entry, Source, from_arrays, open_source, select
-from robustness.manifest import describe, expect_same
+from robustness.likeness import differences
+from robustness.manifest import describe, expect_same, now
 from robustness.mask import Mask
+from robustness.mending import Mended, mend
 from robustness.plan import Plan
 from robustness.result import AuditResult
 from robustness.shelf import Shelf
@@ -143,7 +145,7 @@ def audit(
             f"{source.description}: no image is left to attack. Expected at least one whose class "
             "is not the target; check the target, `limit` and the selection."
         )
-    folder = Path(run) if run is not None else Path(tempfile.mkdtemp(prefix="robustness-")) / "run"
+    folder = Path(run) if run is not None else _temporary()
     before = _settings_before(folder) if resume else {}
     if batch_size is None:
         batch_size = before.get("slots")
@@ -171,6 +173,7 @@ def audit(
     manifest = describe(plan, classifier, source, entries)
     manifest |= {"command": command, "origin": origin or {}}
     manifest["surrogate"] = eyes.card() if eyes else None
+    manifest["notes"] = _fitted_elsewhere(plan, manifest["model"])
     if resume:
         store = Run.resume(folder)
         expect_same(store.manifest, manifest)
@@ -180,6 +183,9 @@ def audit(
         manifest["gate"] = gate or {}
         store = Run.create(folder, manifest)
     with store:
+        mended = Mended()
+        if resume:
+            mended = mend(store, plan, shelf, entries, classifier.input_shape)
         if region is not None:
             store.save_png(region.png(plan.channels))
         heard = progress or (lambda _: None)
@@ -194,8 +200,12 @@ def audit(
             progress=heard,
             surrogate=eyes,
         )
-        store.write_manifest(store.manifest | {"diagnostics": found})
-    return AuditResult(folder)
+        ended = store.manifest | {"diagnostics": found}
+        if mended:
+            told = {"at": now(), **asdict(mended)}
+            ended["mended"] = [*ended.get("mended", ()), told]
+        store.write_manifest(ended)
+    return AuditResult(folder, mended.sentence if mended else "")
 
 
 def labelled(
@@ -237,6 +247,25 @@ def _examined(
         seen = classifier.probabilities(pixels)
         findings = preflight.run(classifier, pixels, truth, seen) if keys else []
     return dict(zip(keys, seen, strict=True)), findings
+
+
+def _temporary() -> Path:
+    """A place for a run that nobody named one for; StorageError where there is no room."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="robustness-")) / "run"
+    except OSError as error:
+        raise StorageError(storage.sentence(error)) from error
+
+
+def _fitted_elsewhere(plan: Plan, card: dict[str, Any]) -> list[str]:
+    """A sentence for each attack whose change was fitted on another model than the one audited."""
+    fitted = {a.label: getattr(a, "fitted_on", None) for a in plan.attacks}
+    other = {label: differences(on, card) for label, on in fitted.items() if on}
+    return [
+        f"{label} was fitted on another model: {'; '.join(what)}"
+        for label, what in other.items()
+        if what
+    ]
 
 
 def _settings_before(folder: Path) -> dict[str, Any]:

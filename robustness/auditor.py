@@ -16,10 +16,11 @@ from robustness import engine, gradients, strips, votes
 from robustness.attack import Attack
 from robustness.capacity import waves, whole
 from robustness.classifier import MANY, Classifier
-from robustness.errors import GradientError, ModelError, RunError
+from robustness.errors import GradientError, ModelError, RunUsageError
 from robustness.images import Entry, Picture
 from robustness.manifest import data_digest, now
 from robustness.medians import median_epsilons
+from robustness.pending import Pending
 from robustness.pictures import to_png
 from robustness.plan import Plan
 from robustness.rows import Rows
@@ -34,7 +35,6 @@ from robustness.store import (
     GradientRow,
     ImageRow,
     OutcomeRow,
-    Pending,
     Row,
     Run,
 )
@@ -291,13 +291,13 @@ class Auditor:
         with contextlib.closing(pictures):
             for row, picture in zip(rows, pictures, strict=True):
                 if picture.digest != row.digest:
-                    raise RunError(
+                    raise RunUsageError(
                         f"{row.name} has changed since this run looked at it first"
                         f"{': ' + picture.reason if picture.reason else ''}. Expected the same "
                         "pictures throughout; put it back, or audit into a new folder."
                     )
                 if picture.pixels is None or row.clean_class is None:
-                    raise RunError(f"{row.name} cannot be read any more: {picture.reason}")
+                    raise RunUsageError(f"{row.name} cannot be read any more: {picture.reason}")
                 rungs = standing.get(row.key)
                 yield engine.Subject(row.key, picture.pixels, row.clean_class, rungs)
 

@@ -18,6 +18,7 @@ from robustness import gradients, modelfile
 from robustness.errors import ModelError, SettingError
 from robustness.float_input import float_twin, takes_whole, without_slope
 from robustness.heads import Head, find_head
+from robustness.identity import answers, identity, probes, undisturbed
 from robustness.layers import entry_dtype, is_whole
 from robustness.precision import computing_in, parse_precision
 from robustness.scalings import (
@@ -203,6 +204,20 @@ class Classifier:
             sha.update(values.tobytes())
         return sha.hexdigest()
 
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What decides the model's answers besides its weights; see `robustness.identity`.
+
+        The model is asked about a few pictures, whatever chance it draws from left as it was.
+        """
+        pictures = probes(self.input_shape)
+        known = identity(self.model)
+        with undisturbed(self.model) as chancy:
+            first = self.probabilities(pictures)
+            # Keras' own layers without random numbers answer alike.
+            again = self.probabilities(pictures) if chancy or known["code"] else first
+        return {**known, "answers": answers(first, again)}
+
     def card(self) -> dict[str, Any]:
         """The target of an audit, JSON-able: what was loaded and how it is read."""
         report = modelfile.scan(self.file) if self.file else None
@@ -214,6 +229,7 @@ class Classifier:
             "findings": list(report.findings) if report else [],
             "notes": list(report.notes) if report else [],
             "weights_sha256": self.digest,
+            "identity": self.identity,
             "parameters": int(self.model.count_params()),
             "input_shape": list(self.input_shape),
             "scaling": self.scaling.card(),

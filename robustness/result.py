@@ -31,10 +31,14 @@ _COLUMNS = [
 
 
 class AuditResult:
-    """A finished run, to look at: rates, a table, a report. Reads the run folder only."""
+    """A finished run, to look at: rates, a table, a report. Reads the run folder only.
 
-    def __init__(self, path: str | Path) -> None:
+    `mended` says what was damaged in the run and made again when it was gone on with; "" if nothing was.
+    """
+
+    def __init__(self, path: str | Path, mended: str = "") -> None:
         self.path = Path(path)
+        self.mended = mended
 
     @cached_property
     def _run(self) -> Run:

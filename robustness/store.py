@@ -7,23 +7,22 @@ by the SHA-256 of their bytes and moved into place in one step, so a file that e
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import sqlite3
+import stat
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from itertools import takewhile
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from robustness import runfolder, storage
 from robustness.errors import RunError
 
 SCHEMA = 1
@@ -136,10 +135,10 @@ def png_name(digest: str) -> str:
 class Run:
     """A run folder. `Run.create` and `Run.resume` write to it, `Run.open` reads it."""
 
-    def __init__(self, path: Path, *, writable: bool) -> None:
+    def __init__(self, path: Path, *, writable: bool, claim: runfolder.Claim | None = None) -> None:
         self.path = path
-        self._writable = writable
-        database = path / "run.sqlite"
+        self._writable, self._claim = writable, claim
+        database = path / runfolder.DATABASE
         mode = "rwc" if writable else "ro"
         self._db = sqlite3.connect(
             f"{database.resolve().as_uri()}?mode={mode}", uri=True, check_same_thread=False
@@ -151,39 +150,57 @@ class Run:
             for table in _TABLES:
                 self._db.execute(_create(table))
             self._db.commit()
+        self._place = _identity(database)
 
     @classmethod
     def create(cls, path: str | Path, manifest: dict[str, Any]) -> Run:
-        """A new run in an empty or missing folder; RunError if there is something in it."""
+        """A new run in an empty or missing folder, or one where an audit was killed before it began.
+
+        RunUsageError if there is something in it; StorageError if it cannot be made. Then nothing stays.
+        """
         folder = Path(path)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            what = "holds a run already" if (folder / "run.json").exists() else "is not empty"
-            raise RunError(
-                f"{folder} {what}; expected a new or empty folder. Choose another, or go on with "
-                f"`robustness audit --resume {folder}`."
-            )
-        (folder / "images").mkdir(parents=True, exist_ok=True)
-        run = cls(folder, writable=True)
-        run.write_manifest({"schema": SCHEMA, **manifest})
+        with runfolder.made(folder) as claim:
+            run = cls(folder, writable=True, claim=claim)
+            try:
+                _replace(folder / runfolder.MANIFEST, _json({"schema": SCHEMA, **manifest}))
+            except BaseException:
+                run.close()
+                raise
         return run
 
     @classmethod
     def resume(cls, path: str | Path) -> Run:
-        """An existing run, to go on with."""
-        cls._expect(Path(path))
-        (Path(path) / "images").mkdir(exist_ok=True)
-        try:
-            run = cls(Path(path), writable=True)
-        except sqlite3.DatabaseError as error:
-            raise _unreadable(Path(path), error) from None
-        return run._whole()
+        """An existing run, to go on with; RunUsageError if there is none, or another process writes to it."""
+        folder = Path(path)
+        runfolder.expect_run(folder)
+        with storage.using(folder):
+            storage.expect_writable(folder)
+            claim = runfolder.Claim(folder)
+            try:
+                runfolder.sweep(folder)
+                runfolder.make_way(folder / runfolder.PICTURES / "any")
+                (folder / runfolder.PICTURES).mkdir(exist_ok=True)
+                run = cls(folder, writable=True, claim=claim)._whole()
+                run._expect_sound()
+            except BaseException:
+                claim.release()
+                raise
+        return run
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
-        """An existing run, to read. RunError if it is none."""
+        """An existing run, to read. RunUsageError if it is none."""
         folder = Path(path)
-        cls._expect(folder)
-        return cls(folder, writable=False)._whole()
+        runfolder.expect_run(folder)
+        with storage.using(folder, action="read"):
+            return cls(folder, writable=False)._whole()
+
+    def _expect_sound(self) -> None:
+        """RunError if a page of the database is damaged: rows would be lost without a word."""
+        found = [row[0] for row in self._select("PRAGMA quick_check(1)")]
+        if found != ["ok"]:
+            self.close()
+            raise storage.unreadable(self.path, sqlite3.DatabaseError(" ".join(found[0].split())))
 
     def _whole(self) -> Run:
         """This run, if its database has every table and column; RunError, naming them, if not."""
@@ -205,19 +222,20 @@ class Run:
 
     def _select(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query; RunError where the database is damaged."""
-        try:
+        with storage.using(self.path, action="read"):
             return self._db.execute(query, values).fetchall()
-        except sqlite3.DatabaseError as error:
-            raise _unreadable(self.path, error) from None
 
-    @staticmethod
-    def _expect(folder: Path) -> None:
-        for name in ("run.json", "run.sqlite"):
-            if not (folder / name).is_file():
-                raise RunError(
-                    f"{folder} is not a run: there is no {name} in it. Expected a folder that "
-                    "`robustness audit --out` has made."
-                )
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What the disk refuses is told as a StorageError, and so is a folder that was taken away."""
+        if not self._writable:
+            yield
+            return
+        with storage.using(self.path):
+            # What goes into a deleted database is gone without an error.
+            if _identity(self.path / runfolder.DATABASE) != self._place:
+                raise storage.gone(self.path)
+            yield
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -237,17 +255,18 @@ class Run:
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Replace `run.json` in one step."""
-        text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-        _replace(self.path / "run.json", text.encode())
+        with self._writing():
+            _replace(self.path / runfolder.MANIFEST, _json(manifest))
 
     def save_png(self, data: bytes) -> str:
-        """Keep a picture under its hash; its name within the run."""
-        digest = hashlib.sha256(data).hexdigest()
-        name = png_name(digest)
+        """Keep a picture under its hash; its name within the run. What else stands there is replaced."""
+        name = png_name(hashlib.sha256(data).hexdigest())
         target = self.path / name
-        if not target.exists():
-            target.parent.mkdir(exist_ok=True)
-            _replace(target, data)
+        with self._writing():
+            if not _holds(target, data):
+                runfolder.make_way(target)
+                target.parent.mkdir(exist_ok=True)
+                _replace(target, data)
         return name
 
     def png(self, name: str) -> bytes:
@@ -273,10 +292,19 @@ class Run:
 
     def add(self, rows: Iterable[Row]) -> None:
         """Write rows in one transaction, replacing those of the same key."""
-        with self._db:
+        with self._writing(), self._db:
             for row in rows:
                 statement, values = _WRITING[type(row)]
                 self._db.execute(statement, values(row))
+
+    def drop(self, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Take rows of "images", "outcomes" or "strips" away, named by their keys, in one transaction."""
+        keys = _TABLES[table][1]
+        where = " AND ".join(f"{key} IS ?" for key in keys)
+        with self._writing(), self._db:
+            for row in rows:
+                values = tuple(row[key] for key in keys)
+                self._db.execute(f"DELETE FROM {table} WHERE {where}", values)  # noqa: S608
 
     def _frame(self, table: str, order: str) -> pd.DataFrame:
         columns = [f.name for f in fields(_TABLES[table][0])]
@@ -304,12 +332,10 @@ class Run:
     def image_rows(self) -> Iterator[ImageRow]:
         """The images one by one, in the order of the audit; memory does not grow with them."""
         columns = [f.name for f in fields(ImageRow)]
-        try:
+        with storage.using(self.path, action="read"):
             cursor = self._db.execute(f"SELECT {', '.join(columns)} FROM images ORDER BY position")  # noqa: S608
             for values in cursor:
                 yield ImageRow(**dict(zip(columns, values, strict=True)))
-        except sqlite3.DatabaseError as error:
-            raise _unreadable(self.path, error) from None
 
     def settled(self, attack: str, expected: int) -> set[str]:
         """Images whose outcomes under `attack` are complete (`expected` rows) with evidence intact."""
@@ -347,6 +373,8 @@ class Run:
     def close(self) -> None:
         """Close the database."""
         self._db.close()
+        if self._claim is not None:
+            self._claim.release()
 
     def __enter__(self) -> Run:
         return self
@@ -355,61 +383,34 @@ class Run:
         self.close()
 
 
-class Pending:
-    """Rows gathered into a transaction every so often: one commit each would cost more than a step.
-
-    Rows come in groups, and are written in the order they came in.
-    """
-
-    def __init__(self, run: Run, *, seconds: float = 0.5, groups: int = 256) -> None:
-        self._run, self._seconds, self._most = run, seconds, groups
-        self._waiting: deque[Future[Sequence[Row]]] = deque()
-        self._last = time.monotonic()
-        self._hand = ThreadPoolExecutor(1, thread_name_prefix="pending")
-
-    def add(self, rows: Sequence[Row]) -> None:
-        """Put rows behind; they are written soon."""
-        ready: Future[Sequence[Row]] = Future()
-        ready.set_result(rows)
-        self._put(ready)
-
-    def make(self, rows: Callable[..., Sequence[Row]], *of: Any) -> None:
-        """Put behind the rows that `rows(*of)` gives, made on another thread.
-
-        For rows whose pictures are compressed and saved first: the model works on meanwhile.
-        """
-        self._put(self._hand.submit(rows, *of))
-
-    def flush(self) -> None:
-        """Write all that waits; raises what making it raised."""
-        self._write(len(self._waiting))
-
-    def _put(self, rows: Future[Sequence[Row]]) -> None:
-        self._waiting.append(rows)
-        if len(self._waiting) >= self._most:
-            self.flush()
-        elif time.monotonic() - self._last > self._seconds:
-            self._write(sum(1 for _ in takewhile(Future.done, self._waiting)))
-
-    def _write(self, groups: int) -> None:
-        rows: list[Row] = []
-        try:
-            for _ in range(groups):
-                rows += self._waiting.popleft().result()
-        finally:
-            if rows:
-                self._run.add(rows)
-            self._last = time.monotonic()
+def _json(manifest: dict[str, Any]) -> bytes:
+    return (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def _unreadable(folder: Path, error: sqlite3.DatabaseError) -> RunError:
-    return RunError(
-        f"{folder / 'run.sqlite'} cannot be read ({error}); expected the database of a run. "
-        "Restore it from a copy, or audit again."
-    )
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Which file stands at a path; None if none does."""
+    try:
+        found = file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _holds(target: Path, data: bytes) -> bool:
+    """Whether a regular file stands at `target`, with these very bytes."""
+    try:
+        found = target.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    same_size = stat.S_ISREG(found.st_mode) and found.st_size == len(data)
+    return same_size and target.read_bytes() == data
 
 
 def _replace(target: Path, data: bytes) -> None:
     part = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.part")
-    part.write_bytes(data)
-    part.replace(target)
+    try:
+        part.write_bytes(data)
+        part.replace(target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

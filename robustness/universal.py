@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,8 @@ class Fitted:
     flipped: float
     model: str
     losses: tuple[float, ...]
+    card: dict[str, Any] = field(default_factory=dict)
+    """The model it was fitted on (`Classifier.card`); empty in files of an older version."""
 
     def onto(self, images: Any) -> Any:
         """`images` (..., height, width, channels) counts, changed; not yet within any budget."""
@@ -190,6 +192,7 @@ def fit(
         flipped=0.0,
         model=classifier.digest,
         losses=tuple(float(one) for one in found.history),
+        card=classifier.card(),
     )
     points = np.clip(made.onto(images.astype("float32")), 0, 255)
     reached = threat.goal.reached(classifier.logits_of(points).argmax(axis=1), aims)

@@ -33,6 +33,7 @@ from robustness.claims import (
 )
 from robustness.errors import ModelError
 from robustness.evidence import Pictures
+from robustness.likeness import differences
 from robustness.store import ImageRow, Run
 from robustness.votes import MOST
 
@@ -56,6 +57,9 @@ class Predicting(Protocol):
     @property
     def digest(self) -> str:
         """SHA-256 of the weights."""
+
+    def card(self) -> Mapping[str, Any]:
+        """What it is and how it is read (`Classifier.card`)."""
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """(n, classes) of uint8 images (n, height, width, channels)."""
@@ -312,6 +316,14 @@ def _of_the_model(claims: Claims, classifier: Predicting) -> Iterator[Fault]:
             MODEL,
             f"The model's weights have the hash {classifier.digest[:16]}…, those of the run "
             f"{said[:16]}…: everything below is recomputed with another model.",
+        )
+    of_the_weights = {"weights_sha256", "class_names"}
+    before = {k: v for k, v in claims.manifest["model"].items() if k not in of_the_weights}
+    if other := differences(before, classifier.card()):
+        yield Fault(
+            MODEL,
+            f"The model is not the one of the run: {'; '.join(other)}. Everything below is recomputed "
+            "with another model.",
         )
     if tuple(classifier.class_names) != claims.names:
         yield Fault(

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -161,15 +162,30 @@ def _found(text: str, wake: Callable[[], None]) -> type[Attack]:
     if ":" not in text:
         plugins.expect(plugins.ATTACKS, text)
         wake()
-        return plugins.load(plugins.ATTACKS, text)
+        return _expected(text, plugins.load(plugins.ATTACKS, text))
     module, _, name = text.partition(":")
     wake()
     # A script does not look into the current folder by itself.
     sys.path.insert(0, str(Path.cwd()))
     try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+        found = getattr(import_module(module), name)
+    # A module may raise anything when it is imported, and may want to leave the process.
+    except (Exception, SystemExit) as error:
+        said = " ".join(str(error).split()) or "no reason given"
         raise SettingError(
-            f"{text!r} cannot be imported ({error}); expected package.module:Class of an installed "
-            "package or of the current folder."
+            f"{text!r} cannot be imported ({type(error).__name__}: {shorten(said, 300)}); expected "
+            "package.module:Class of an installed package or of the current folder."
         ) from None
+    return _expected(text, found)
+
+
+def _expected(text: str, found: object) -> type[Attack]:
+    """`found`, if it is a class of attacks that can be made; SettingError, saying what it is, if not."""
+    from robustness.attack import Attack
+
+    advice = "expected a class that derives from robustness.Attack (docs/adding-an-attack.md)."
+    if not isinstance(found, type):
+        raise SettingError(f"{text!r} is a {type(found).__name__}, no class; {advice}")
+    if not issubclass(found, Attack) or found is Attack:
+        raise SettingError(f"{text!r} is the class {found.__name__}, no attack; {advice}")
+    return found

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robustness import plugins
-from robustness.errors import RunError, SettingError
+from robustness import plugins, recorded, runfolder, storage
+from robustness.errors import RunUsageError, SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -217,13 +217,15 @@ def _resumed(folder: Path) -> dict[str, Any]:
             "out, or start a new run."
         )
     with Run.open(folder) as run:
-        options = run.manifest.get("origin", {}).get("options")
+        manifest = run.manifest
+    runfolder.expect_unused(folder)
+    options = manifest.get("origin", {}).get("options")
     if not options:
-        raise RunError(
+        raise RunUsageError(
             f"{folder} was not started from the command line; go on with it in Python: "
             "robustness.audit(..., run=folder, resume=True)."
         )
-    return dict(options)
+    return recorded.resolve_options(options, manifest, folder)
 
 
 def perform(
@@ -240,6 +242,8 @@ def perform(
     from robustness import units
     from robustness.cli.terminal import Display, insisting, stderr, wake_backend
 
+    if not resume:
+        runfolder.expect_free(folder)
     ladder = units.parse_epsilons(options["epsilon"])
     named = [_named(text, options) for text in options["attack"]]
     for kind in options.get("report") or [REPORT]:
@@ -285,20 +289,30 @@ def perform(
                 run=folder,
                 resume=resume,
                 command=command or shlex.join(["robustness", *sys.argv[1:]]),
-                origin={"options": options, "configuration": str(where) if where else None},
+                origin={
+                    "options": options,
+                    "configuration": str(where) if where else None,
+                    **recorded.directory(folder),
+                },
                 thorough=bool(options.get("thorough")),
                 declared_accuracy=options.get("accuracy"),
                 gate=options.get("gate"),
                 progress=display,
             )
     except KeyboardInterrupt:
-        console.print(
-            f"Interrupted; nothing is lost. Go on with: robustness audit --resume {shlex.quote(str(folder))}",
-            markup=False,
-            soft_wrap=True,
-        )
+        console.print(_interrupted(folder), markup=False, soft_wrap=True)
         raise typer.Exit(130) from None
+    if result.mended:
+        console.print(result.mended, markup=False, soft_wrap=True)
     return _show(result, options.get("report") or [REPORT], as_json)
+
+
+def _interrupted(folder: Path) -> str:
+    """What to say of an audit that was stopped: how to go on, if it had begun."""
+    # Another run cannot be there: the folder was free, or is that of --resume.
+    if (folder / runfolder.MANIFEST).is_file():
+        return f"Interrupted; nothing is lost. Go on with: {storage.resuming(folder)}"
+    return "Interrupted before anything was done; to begin again, give the same command."
 
 
 def _expect_audited(
@@ -398,6 +412,8 @@ def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
     console.print(standing(summary, verdict), markup=False, soft_wrap=True)
     for note in summary.config.get("replaced") or ():
         console.print(f"replaced: {note}.", markup=False, soft_wrap=True)
+    for note in summary.manifest.get("notes") or ():
+        console.print(f"note: {note}.", markup=False, soft_wrap=True)
     for one in summary.manifest.get("diagnostics", ()):
         if one["status"] in ("warn", "fail"):
             said = f"{one['status']} {one['id']} {one['title']}? {one['sentence']}"

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from robustness.bounded import parse_json, read_text_bounded
-from robustness.errors import RunError, SettingError
+from robustness.errors import RunUsageError, SettingError
 
 
 def rerun(
@@ -32,8 +32,11 @@ def rerun(
       robustness rerun audit-run-20261123-101500
       robustness rerun report.json --out again
     """
+    from robustness import recorded, storage
     from robustness.cli import audit, compare
 
+    if html is not None:
+        storage.expect_place(html)
     manifest = _manifest(run)
     options = manifest.get("origin", {}).get("options")
     if not options:
@@ -43,7 +46,9 @@ def rerun(
         )
     folder = out or Path(datetime.now().strftime("rerun-%Y%m%d-%H%M%S"))
     command = f"robustness rerun {run.name}"
-    verdict = audit.perform(dict(options), folder, quiet=quiet, command=command)
+    place = run if run.is_dir() else run.parent
+    options = recorded.resolve_options(options, manifest, place)
+    verdict = audit.perform(options, folder, quiet=quiet, command=command)
     from reports.comparison import compare as paired
 
     found = paired(run, folder)
@@ -68,6 +73,6 @@ def _manifest(path: Path) -> dict[str, Any]:
         inner = plain.get("summary")
         return dict((inner if isinstance(inner, dict) else plain)["manifest"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(
+        raise RunUsageError(
             f"{path} cannot be repeated ({error!r}); expected a run folder or its report.json."
         ) from None

@@ -68,11 +68,17 @@ def regression(
     if method not in ("descent", "exact"):
         raise SettingError(f"--method {method}; expected descent or exact.")
     features = [name.strip() for part in x for name in part.split(",") if name.strip()]
+    if not features:
+        raise SettingError(f"--x {','.join(x)}; expected the names of one column or more.")
     wanted = [*features, y, *([weights] if weights else [])]
     data = _columns(table, wanted)
     mass = data[weights].to_numpy() if weights else None
     rows, target = data[features].to_numpy("float64"), data[y].to_numpy("float64")
     factors = _numbers(rates, "--rates") or 1.0
+    if isinstance(factors, list) and len(factors) not in (1, len(features) + 1):
+        raise SettingError(
+            f"--rates {rates}; expected {len(features) + 1} numbers, the intercept last."
+        )
     wake_backend()
     from robustness.optimization import regression as solver
     from robustness.optimization.logistic import logistic as fit_logistic

@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustness.errors import SettingError
+from robustness.recorded import resolve_options
 
 if TYPE_CHECKING:
     from robustness.classifier import Classifier
 
 
-def model_of(manifest: dict[str, Any], given: str | None, trust: bool) -> Classifier:
+def model_of(
+    manifest: dict[str, Any], given: str | None, trust: bool, folder: Path | None = None
+) -> Classifier:
     """The classifier that a run's manifest speaks of, or the one `given` instead, read alike.
+
+    `folder` is where the run is.
 
     Imports TensorFlow. SettingError if the manifest names no model to load.
     """
@@ -22,6 +27,7 @@ def model_of(manifest: dict[str, Any], given: str | None, trust: bool) -> Classi
     from robustness.scalings import Scaling
 
     options = manifest.get("origin", {}).get("options") or {}
+    options = resolve_options(options, manifest, folder)
     name = given or options.get("model")
     if not name:
         said = manifest.get("model", {}).get("file") or manifest.get("model", {}).get("name")

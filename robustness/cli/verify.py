@@ -53,7 +53,7 @@ def verify(
         from robustness.cli.target import model_of
         from robustness.verification import verify as recompute
 
-        found = recompute(opened, model_of(manifest, model, trust_model))
+        found = recompute(opened, model_of(manifest, model, trust_model, run))
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
     else:
