@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports import breakdown, metrics, words
+from reports import breakdown, budgets, metrics, words
 from reports.breakdown import (
     AttackRow,
     Course,
@@ -18,6 +18,7 @@ from reports.breakdown import (
     ImageResult,
     MedianEpsilon,
 )
+from reports.budgets import Budget
 from reports.cases import CaseRow, best_cases
 from reports.doubts import doubts
 from reports.intervals import Share
@@ -32,7 +33,8 @@ WORST = None
 class Rate:
     """What one attack, or all together (`attack` None), did within one epsilon.
 
-    Medians are over the flips: of their confidence, of their saved pictures' distances in counts,
+    `robust_accuracy` is None without labels, and where `unreached`: epsilon could not be used
+    (`Budget`). Medians are over the flips: of their confidence, of their saved pictures' distances in counts,
     and of the steps they took. `float_flips` flipped in float, but no 8-bit picture of them did.
     """
 
@@ -45,6 +47,7 @@ class Rate:
     l2: float | None = None
     steps: float | None = None
     float_flips: int = 0
+    unreached: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ class Summary:
     headline: str
     sentence: str
     epsilon: float | None
+    budgets: tuple[Budget, ...]
     finished: bool
     warnings: tuple[str, ...]
     overall: Tally
@@ -190,10 +194,14 @@ def summarise(run: ReadableRun) -> Summary:
     )
     norm, epsilon = str(config.get("norm", "unknown norm")), epsilons[-1] if epsilons else None
     goal, short = str(config.get("goal", "untargeted")), _short_names(config, attacks)
+    limits = budgets.budgets(manifest, norm, epsilons)
+    reached = {one.epsilon for one in limits if one.reached}
+    note = words.unreached(budgets.reason(limits, epsilon))
     return Summary(
-        headline=words.headline(overall.flip_rate, norm, epsilon),
-        sentence=words.sentence(overall.flip_rate, norm, epsilon, short, goal),
+        headline=words.headline(overall.flip_rate, norm, epsilon) + note,
+        sentence=words.sentence(overall.flip_rate, norm, epsilon, short, goal) + note,
         epsilon=epsilon,
+        budgets=limits,
         finished=bool(manifest.get("finished")),
         warnings=doubts(
             manifest, images, overall, len(outcomes), len(images) * len(attacks) * len(epsilons)
@@ -202,10 +210,10 @@ def summarise(run: ReadableRun) -> Summary:
         images=_image_counts(images),
         attacks=attacks,
         attack_names=short,
-        rates=_rates(outcomes, attacks, labelled),
-        worst=_worst(worst_status, labelled),
-        classes=_classes(worst_status, images, names, labelled),
-        smallest_epsilon=metrics.smallest_epsilon(outcomes),
+        rates=_rates(outcomes, attacks, labelled, limits),
+        worst=_worst(worst_status, labelled, reached),
+        classes=_classes(worst_status, images, names, labelled, reached),
+        smallest_epsilon=metrics.smallest_epsilon(outcomes[outcomes["epsilon"].isin(reached)]),
         median_epsilons=breakdown.median_epsilons(manifest),
         attacked=attacked,
         groups=breakdown.group_rates(
@@ -245,42 +253,55 @@ def _short_names(config: Mapping[str, Any], attacks: tuple[str, ...]) -> tuple[s
     return tuple(short) if len(set(short)) == len(short) else attacks
 
 
-def _rates(outcomes: pd.DataFrame, attacks: tuple[str, ...], labelled: bool) -> tuple[Rate, ...]:
+def _rates(
+    outcomes: pd.DataFrame, attacks: tuple[str, ...], labelled: bool, limits: tuple[Budget, ...]
+) -> tuple[Rate, ...]:
     frame = metrics.carried(outcomes, spared=False)
+    short = {(name, one.epsilon) for one in limits for name in one.short}
     found = []
     for attack in attacks:
         mine = frame[frame["attack"] == attack]
         for epsilon in sorted(set(mine["epsilon"])):
-            found.append(_rate(attack, epsilon, mine[mine["epsilon"] == epsilon], labelled))
+            mine_here = mine[mine["epsilon"] == epsilon]
+            found.append(_rate(attack, epsilon, mine_here, labelled, (attack, epsilon) in short))
     return tuple(found)
 
 
-def _rate(attack: str, epsilon: float, rows: pd.DataFrame, labelled: bool) -> Rate:
+def _rate(attack: str, epsilon: float, rows: pd.DataFrame, labelled: bool, unreached: bool) -> Rate:
     flips = rows[rows["status"] == FLIPPED]
     return Rate(
         attack=attack,
         epsilon=epsilon,
         tally=metrics.tally(rows["status"]),
-        robust_accuracy=metrics.robust_accuracy(rows["status"]) if labelled else None,
+        robust_accuracy=metrics.robust_accuracy(rows["status"])
+        if labelled and not unreached
+        else None,
         confidence_after=metrics.median(flips["confidence_after"]),
         l0=metrics.median(flips["l0"]),
         l2=metrics.median(flips["l2"]),
         steps=metrics.median(flips["step"]),
         float_flips=int(((rows["float_flip"] == 1) & (rows["status"] != FLIPPED)).sum()),
+        unreached=unreached,
     )
 
 
-def _worst(status: pd.DataFrame, labelled: bool) -> tuple[Rate, ...]:
+def _worst(status: pd.DataFrame, labelled: bool, reached: set[float]) -> tuple[Rate, ...]:
     found = []
     for epsilon in sorted(set(status["epsilon"])):
         rows = status[status["epsilon"] == epsilon]["status"]
-        accuracy = metrics.robust_accuracy(rows) if labelled else None
-        found.append(Rate(WORST, epsilon, metrics.tally(rows), accuracy))
+        stated = labelled and epsilon in reached
+        accuracy = metrics.robust_accuracy(rows) if stated else None
+        missed = epsilon not in reached
+        found.append(Rate(WORST, epsilon, metrics.tally(rows), accuracy, unreached=missed))
     return tuple(found)
 
 
 def _classes(
-    status: pd.DataFrame, images: pd.DataFrame, names: tuple[str, ...], labelled: bool
+    status: pd.DataFrame,
+    images: pd.DataFrame,
+    names: tuple[str, ...],
+    labelled: bool,
+    reached: set[float],
 ) -> tuple[ClassRate, ...]:
     """By the true class; without labels by the model's own answer, and then without accuracy."""
     truth = images.set_index("key")["label" if labelled else "clean_class"].dropna()
@@ -289,7 +310,8 @@ def _classes(
         mine = status[status["image"].isin(truth.index[truth == number])]
         for epsilon in sorted(set(mine["epsilon"])):
             rows = mine[mine["epsilon"] == epsilon]["status"]
-            accuracy = metrics.robust_accuracy(rows) if labelled else None
+            stated = labelled and epsilon in reached
+            accuracy = metrics.robust_accuracy(rows) if stated else None
             name = words.class_name(names, number)
             found.append(ClassRate(name, epsilon, metrics.tally(rows), accuracy))
     return tuple(found)

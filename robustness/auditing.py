@@ -7,14 +7,14 @@ import gc
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from robustness import capacity, ensembles, modelfile, norms, preflight
+from robustness import capacity, defaults, ensembles, modelfile, norms, preflight
 from robustness.attack import Attack
 from robustness.auditor import Auditor, Listener
 from robustness.classifier import Classifier, input_shape
@@ -55,8 +55,8 @@ def audit(
     model: Classifier | keras.Model | str | Path,
     images: Source | str | Path | np.ndarray,
     *,
-    attacks: Iterable[str | Attack | Ensemble] = ("pgd",),
-    epsilons: str | Iterable[float | str] = (4,),
+    attacks: Iterable[str | Attack | Ensemble] = (defaults.ATTACK,),
+    epsilons: str | Iterable[float | str] = (defaults.EPSILON,),
     labels: np.ndarray | None = None,
     norm: str = "linf",
     target: str | int | None = None,
@@ -90,8 +90,10 @@ def audit(
     model: a Classifier, a built Keras model, or the path of a `.keras` or `.h5` file.
     images: a folder, archive, CSV or `.npz` (see `robustness.images.open_source`), a Source, or an
         array (n, height, width, channels) in counts with `labels` (n,).
-    attacks: names of attacks and ensembles (`robustness attacks` lists them), or such objects.
-    epsilons: budgets in counts, or "4/255"; each attack climbs them in order.
+    attacks: names of attacks and ensembles (`robustness attacks` lists them), or such objects. The
+        default is an ensemble that is fitted to the norm, the classes, and whether the model has gradients.
+    epsilons: budgets in counts, or "4/255"; each attack climbs them in order. None may be larger than
+        any change of a picture.
     norm: "linf", "l2", "l1" or "l0"; or "free", where epsilon is what the attack counts (degrees of
         `spatial`, severity of `corruptions`).
     target: the class to reach, by name or number; None for any other class.
@@ -149,7 +151,19 @@ def audit(
     slots = capacity.slots_for(classifier) if batch_size is None else batch_size
     region = None if mask is None else Mask.of(mask, classifier.input_shape)
     threat = Threat(ladder, chosen_norm, goal, region)
-    run_as = ensembles.resolve(asked, chosen_norm, goal, classifier.class_names, cascade=cascade)
+    threat.expect_possible(classifier.input_shape)
+
+    def resolved(*, gradients: bool) -> ensembles.Resolved:
+        return ensembles.resolve(
+            asked,
+            chosen_norm,
+            goal,
+            classifier.class_names,
+            cascade=cascade,
+            gradients=gradients,
+        )
+
+    run_as = resolved(gradients=True)
     plan = Plan(
         run_as.attacks,
         threat,
@@ -163,8 +177,16 @@ def audit(
         surrogate=eyes.digest if eyes else None,
         precision=looking.precision,
     )
-    answers, findings = ({}, []) if resume else _examined(classifier, shelf, entries)
+    answers, findings = (
+        ({}, _findings_before(folder)) if resume else _examined(classifier, shelf, entries)
+    )
+    if eyes is None and not preflight.has_gradients(findings):
+        run_as = resolved(gradients=False)
+        plan = replace(
+            plan, attacks=run_as.attacks, cascade=run_as.cascade, replaced=run_as.replaced
+        )
     manifest = describe(plan, classifier, source, entries)
+    manifest["budgets"] = plan.budgets(classifier.input_shape)
     manifest |= {"command": command, "origin": origin or {}}
     manifest["surrogate"] = eyes.card() if eyes else None
     if resume:
@@ -239,6 +261,13 @@ def _slots_before(folder: Path) -> int | None:
     """The batch size a run was started with: its last bits depend on it."""
     with Run.open(folder) as run:
         return run.manifest.get("config", {}).get("slots")
+
+
+def _findings_before(folder: Path) -> list[preflight.Finding]:
+    """What the checks before the attack found when a run was started: which attacks run depends on it."""
+    with Run.open(folder) as run:
+        known = run.manifest.get("preflight") or ()
+    return [preflight.Finding(one["id"], one["severity"], one["sentence"]) for one in known]
 
 
 def _source(images: Any, labels: np.ndarray | None, names: Sequence[str] | None) -> Source:

@@ -7,6 +7,7 @@ Attack Failure), those with P our own.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -86,6 +87,11 @@ def run(
     findings.append(_saturated(classifier, probabilities))
     findings.append(_gradients(slopes))
     return findings
+
+
+def has_gradients(findings: Iterable[Finding]) -> bool:
+    """Whether there is a way from the outputs to the picture, as far as the checks tell."""
+    return not any(f.id.startswith("D03") and f.severity == "error" for f in findings)
 
 
 def _numpy(tensor: Any) -> np.ndarray:
