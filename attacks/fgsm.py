@@ -30,8 +30,7 @@ class FGSM(Attack):
             return ""
         return (
             f"in {norm.name} its step is scaled before it is rounded, so that the saved file uses the "
-            "budget; the published step of length epsilon, merely rounded, loses what is below half a "
-            "count"
+            "budget and no more; the published step has the length epsilon, and is not"
         )
 
     def init(self, task: Task) -> State:

@@ -159,14 +159,12 @@ def resolve(
     given = [parse(one) for one in asked]
     found: list[Attack] = []
     said: list[str] = []
-    several = 0
     for place, one in enumerate(given):
         members, notes = (
             ([one], [])
             if isinstance(one, Attack)
             else one.fitting(norm, len(classes), gradients=gradients)
         )
-        several += isinstance(one, Ensemble) and len(members) > 1
         said += notes
         for member in members:
             suited, why = member.suited(goal, len(classes))
@@ -175,5 +173,6 @@ def resolve(
             # The same thing asked for twice is the plan's error, unless it became the same only now.
             if suited not in found or one in given[:place]:
                 found.append(suited)
-    chained = several > 0 if cascade is None else cascade
+    several = any(isinstance(one, Ensemble) and len(one.members) > 1 for one in given)
+    chained = several if cascade is None else cascade
     return Resolved(tuple(found), chained, tuple(dict.fromkeys(said)))
