@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from reports import words
 from robustness import units
 
 _MOST = 3
+_Rate = TypeVar("_Rate")
+"""`reports.summary.Rate` or `ClassRate`."""
 
 
 @dataclass(frozen=True)
@@ -62,3 +64,16 @@ def reason(found: Iterable[Budget], epsilon: float | None) -> str:
     """Why nothing is said of robustness at an epsilon; "" where something is."""
     one = at(found, epsilon)
     return one.reason if one else ""
+
+
+def withheld(rates: Iterable[_Rate], found: Iterable[Budget]) -> tuple[_Rate, ...]:
+    """The rates, without a robust accuracy where one attack, or all together, could not use epsilon."""
+    by = {one.epsilon: one for one in found}
+
+    def stated(rate: Any) -> Any:
+        limit, attack = by.get(rate.epsilon), getattr(rate, "attack", None)
+        if limit is None or (limit.reached if attack is None else attack not in limit.short):
+            return rate
+        return replace(rate, robust_accuracy=None, unreached=True)
+
+    return tuple(stated(rate) for rate in rates)

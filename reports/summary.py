@@ -33,7 +33,7 @@ WORST = None
 class Rate:
     """What one attack, or all together (`attack` None), did within one epsilon.
 
-    `robust_accuracy` is None without labels, and where `unreached`: epsilon could not be used
+    `robust_accuracy` is None without labels, and where `unreached`: all of epsilon could not be used
     (`Budget`). Medians are over the flips: of their confidence, of their saved pictures' distances in counts,
     and of the steps they took. `float_flips` flipped in float, but no 8-bit picture of them did.
     """
@@ -58,6 +58,7 @@ class ClassRate:
     epsilon: float
     tally: Tally
     robust_accuracy: Share | None
+    unreached: bool = False
 
 
 @dataclass(frozen=True)
@@ -195,8 +196,8 @@ def summarise(run: ReadableRun) -> Summary:
     norm, epsilon = str(config.get("norm", "unknown norm")), epsilons[-1] if epsilons else None
     goal, short = str(config.get("goal", "untargeted")), _short_names(config, attacks)
     limits = budgets.budgets(manifest, norm, epsilons)
-    reached = {one.epsilon for one in limits if one.reached}
     note = words.unreached(budgets.reason(limits, epsilon))
+    used = outcomes[outcomes["epsilon"].isin([one.epsilon for one in limits if one.reached])]
     return Summary(
         headline=words.headline(overall.flip_rate, norm, epsilon) + note,
         sentence=words.sentence(overall.flip_rate, norm, epsilon, short, goal) + note,
@@ -210,10 +211,10 @@ def summarise(run: ReadableRun) -> Summary:
         images=_image_counts(images),
         attacks=attacks,
         attack_names=short,
-        rates=_rates(outcomes, attacks, labelled, limits),
-        worst=_worst(worst_status, labelled, reached),
-        classes=_classes(worst_status, images, names, labelled, reached),
-        smallest_epsilon=metrics.smallest_epsilon(outcomes[outcomes["epsilon"].isin(reached)]),
+        rates=budgets.withheld(_rates(outcomes, attacks, labelled), limits),
+        worst=budgets.withheld(_worst(worst_status, labelled), limits),
+        classes=budgets.withheld(_classes(worst_status, images, names, labelled), limits),
+        smallest_epsilon=metrics.smallest_epsilon(used),
         median_epsilons=breakdown.median_epsilons(manifest),
         attacked=attacked,
         groups=breakdown.group_rates(
@@ -253,55 +254,42 @@ def _short_names(config: Mapping[str, Any], attacks: tuple[str, ...]) -> tuple[s
     return tuple(short) if len(set(short)) == len(short) else attacks
 
 
-def _rates(
-    outcomes: pd.DataFrame, attacks: tuple[str, ...], labelled: bool, limits: tuple[Budget, ...]
-) -> tuple[Rate, ...]:
+def _rates(outcomes: pd.DataFrame, attacks: tuple[str, ...], labelled: bool) -> tuple[Rate, ...]:
     frame = metrics.carried(outcomes, spared=False)
-    short = {(name, one.epsilon) for one in limits for name in one.short}
     found = []
     for attack in attacks:
         mine = frame[frame["attack"] == attack]
         for epsilon in sorted(set(mine["epsilon"])):
-            mine_here = mine[mine["epsilon"] == epsilon]
-            found.append(_rate(attack, epsilon, mine_here, labelled, (attack, epsilon) in short))
+            found.append(_rate(attack, epsilon, mine[mine["epsilon"] == epsilon], labelled))
     return tuple(found)
 
 
-def _rate(attack: str, epsilon: float, rows: pd.DataFrame, labelled: bool, unreached: bool) -> Rate:
+def _rate(attack: str, epsilon: float, rows: pd.DataFrame, labelled: bool) -> Rate:
     flips = rows[rows["status"] == FLIPPED]
     return Rate(
         attack=attack,
         epsilon=epsilon,
         tally=metrics.tally(rows["status"]),
-        robust_accuracy=metrics.robust_accuracy(rows["status"])
-        if labelled and not unreached
-        else None,
+        robust_accuracy=metrics.robust_accuracy(rows["status"]) if labelled else None,
         confidence_after=metrics.median(flips["confidence_after"]),
         l0=metrics.median(flips["l0"]),
         l2=metrics.median(flips["l2"]),
         steps=metrics.median(flips["step"]),
         float_flips=int(((rows["float_flip"] == 1) & (rows["status"] != FLIPPED)).sum()),
-        unreached=unreached,
     )
 
 
-def _worst(status: pd.DataFrame, labelled: bool, reached: set[float]) -> tuple[Rate, ...]:
+def _worst(status: pd.DataFrame, labelled: bool) -> tuple[Rate, ...]:
     found = []
     for epsilon in sorted(set(status["epsilon"])):
         rows = status[status["epsilon"] == epsilon]["status"]
-        stated = labelled and epsilon in reached
-        accuracy = metrics.robust_accuracy(rows) if stated else None
-        missed = epsilon not in reached
-        found.append(Rate(WORST, epsilon, metrics.tally(rows), accuracy, unreached=missed))
+        accuracy = metrics.robust_accuracy(rows) if labelled else None
+        found.append(Rate(WORST, epsilon, metrics.tally(rows), accuracy))
     return tuple(found)
 
 
 def _classes(
-    status: pd.DataFrame,
-    images: pd.DataFrame,
-    names: tuple[str, ...],
-    labelled: bool,
-    reached: set[float],
+    status: pd.DataFrame, images: pd.DataFrame, names: tuple[str, ...], labelled: bool
 ) -> tuple[ClassRate, ...]:
     """By the true class; without labels by the model's own answer, and then without accuracy."""
     truth = images.set_index("key")["label" if labelled else "clean_class"].dropna()
@@ -310,8 +298,7 @@ def _classes(
         mine = status[status["image"].isin(truth.index[truth == number])]
         for epsilon in sorted(set(mine["epsilon"])):
             rows = mine[mine["epsilon"] == epsilon]["status"]
-            stated = labelled and epsilon in reached
-            accuracy = metrics.robust_accuracy(rows) if stated else None
+            accuracy = metrics.robust_accuracy(rows) if labelled else None
             name = words.class_name(names, number)
             found.append(ClassRate(name, epsilon, metrics.tally(rows), accuracy))
     return tuple(found)

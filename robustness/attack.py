@@ -5,7 +5,6 @@ The engine owns the loop, the stopping, the bookkeeping and the verdict; see `do
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +16,7 @@ from keras import ops
 from robustness import draws, gradients, plugins, settings
 from robustness.errors import AttackError, SettingError
 from robustness.goals import Goal, predicted
+from robustness.limits import Limits
 from robustness.losses import LOSSES, stand_in
 from robustness.norms import Norm
 from robustness.threat import room
@@ -289,7 +289,7 @@ class _Through(Look):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attack(ABC):
+class Attack(Limits, ABC):
     """Base of every attack: parameters, and how one state becomes the next.
 
     A state is a dict of arrays, each with a leading row axis, one of them `point` (rows, h, w, c): what
@@ -342,37 +342,6 @@ class Attack(ABC):
                 f"{self.name} has no {norm.name} version; it works in {', '.join(self.norms)}. "
                 "Choose one of these norms, or another attack."
             )
-
-    def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
-        """How far from an image the attack can go by what it learns from the model.
-
-        An audit states no robust accuracy at an epsilon that none of its attacks can reach. A start drawn
-        at random counts for nothing: on average it is as far from where the loss is low as the image.
-
-        Parameters
-        ----------
-        norm, epsilon : the threat; epsilon as the norm counts it.
-        shape : of the images, (height, width, channels).
-
-        Returns
-        -------
-        A distance as the norm counts it; infinity where nothing but epsilon limits the attack, or where
-        nothing is known of it (the default).
-        """
-        return math.inf
-
-    def departure(self, norm: Norm) -> str:
-        """How what runs in a norm departs from what was published under this name, for reports.
-
-        Parameters
-        ----------
-        norm : that of the threat.
-
-        Returns
-        -------
-        A phrase, "" (the default) where nothing is to be said.
-        """
-        return ""
 
     @classmethod
     def made(cls, parameters: dict[str, Any]) -> Attack:
