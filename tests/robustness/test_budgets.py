@@ -11,6 +11,7 @@ import tomllib
 from datetime import date
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -47,6 +48,7 @@ from reports.markdown import markdown
 from reports.outcomes import to_csv
 from reports.rules import Gate, Rule, Suppression
 from robustness import defaults, engine, ensembles, units
+from robustness.classifier import Classifier
 from robustness.cli import app, audit
 from robustness.cli.init import TEMPLATE
 from robustness.errors import SettingError
@@ -511,3 +513,50 @@ def test_fgsm_says_that_its_file_is_scaled_where_it_is():
     file = float(NORMS["l2"].size(NORMS["l2"].to_grid(point, radius, -wide, wide))[0])
     assert rounded < 3
     assert 4 < file <= 5
+
+
+# --- a target without gradients ----------------------------------------------------------------
+
+
+class Whole(keras.layers.Layer):
+    """Whole numbers of its inputs: no gradient leads through them."""
+
+    def call(self, x):
+        return ops.cast(ops.cast(x, "int32"), "float32")
+
+
+def without_gradient():
+    """A linear model behind `Whole`, and pictures that eight counts flip."""
+    model = keras.Sequential(
+        [keras.layers.Input(SHAPE), Whole(), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    weights = np.stack([np.full(SIZE, 1e-2), np.full(SIZE, -1e-2)], axis=1)
+    model.layers[-1].set_weights([weights, np.array([-1.24 * SIZE, 1.24 * SIZE])])
+    images = np.full((4, *SHAPE), 128, np.uint8)
+    return Classifier(model, scaling="0..255", head="logits"), images
+
+
+def test_a_target_without_gradients_gets_attacks_that_need_none(tmp_path):
+    classifier, images = without_gradient()
+    settings = {"labels": np.zeros(4, int), "epsilons": [2, 8], "run": tmp_path / "r"}
+    found = robustness.audit(classifier, images, **settings)
+    config = found.manifest["config"]
+    assert [a["knowledge"] for a in config["attacks"]] == ["score", "decision"]
+    assert any("no gradient" in note for note in config["replaced"])
+    assert found.flip_rate == 1.0
+    assert set(found.to_frame().query("epsilon == 2").status) == {"robust"}
+    robustness.audit(classifier, images, resume=True, **settings)
+    # What is named is run as it is, and says itself what is missing.
+    named = robustness.audit(classifier, images, labels=np.zeros(4, int), attacks=["fgsm"])
+    assert set(named.to_frame().status) == {"failed"}
+
+
+def test_a_surrogate_has_the_gradient_that_the_target_lacks(tmp_path):
+    classifier, images = without_gradient()
+    weights = np.stack([np.full(SIZE, 1e-2), np.full(SIZE, -1e-2)], axis=1)
+    eyes = linear(weights, np.array([-1.24 * SIZE, 1.24 * SIZE]), SHAPE)
+    found = robustness.audit(
+        classifier, images, labels=np.zeros(4, int), epsilons=[8], surrogate=eyes
+    )
+    assert found.manifest["config"]["attacks"][0]["name"] == "apgd"
+    assert found.flip_rate == 1.0
