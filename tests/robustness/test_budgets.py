@@ -42,6 +42,8 @@ from attacks import (
     UniformNoise,
 )
 from reports import summarise
+from reports.comparison import compare
+from reports.comparison_page import render_comparison
 from reports.gate import decide, verdict_of
 from reports.html import render
 from reports.markdown import markdown
@@ -560,3 +562,14 @@ def test_a_surrogate_has_the_gradient_that_the_target_lacks(tmp_path):
     )
     assert found.manifest["config"]["attacks"][0]["name"] == "apgd"
     assert found.flip_rate == 1.0
+
+
+def test_two_runs_are_not_compared_where_one_could_not_reach(ladder, tmp_path):
+    audited([FGSM()], "linf", [4, 16], tmp_path / "strong")
+    found = compare(ladder, tmp_path / "strong")
+    stated = [p.epsilon for p in found.pairings if p.what == "robust accuracy"]
+    assert stated == [4.0]
+    (note,) = [n for n in found.notes if "is not compared" in n]
+    assert "at epsilon 16: in A no attack of the run could use all of it" in note
+    assert found.sentence
+    assert "is not compared" in render_comparison(found)
