@@ -310,6 +310,15 @@ def test_every_form_of_the_report_says_so(ladder):
     assert "robust accuracy at epsilon 16" not in text
 
 
+def test_a_notebook_and_python_say_so(ladder):
+    found = robustness.AuditResult(ladder)
+    assert found.unreached == (16.0,)
+    assert "epsilon 16 not reached" in repr(found)
+    shown = found._repr_html_()
+    assert "nothing about robustness at epsilon 16" in shown
+    assert ">epsilon 4</text>" in shown  # where the curve of what holds ends
+
+
 def test_where_another_attack_can_use_it_the_run_speaks_and_warns(tmp_path):
     audited([BIM(steps=4, step_size=1.0), FGSM()], "linf", [16], tmp_path / "r")
     summary = read(tmp_path / "r")
