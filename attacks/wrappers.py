@@ -16,6 +16,7 @@ from robustness import settings
 from robustness.attack import Attack, Look, State, Task, create, find
 from robustness.errors import SettingError
 from robustness.goals import Goal
+from robustness.norms import Norm
 from robustness.settings import setting
 
 USUAL = "pgd"
@@ -66,6 +67,12 @@ class Wrapper(Attack):
     @property
     def restarts(self) -> int:
         return self.inner.restarts
+
+    def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
+        return self.inner.farthest(norm, epsilon, shape)
+
+    def departure(self, norm: Norm) -> str:
+        return self.inner.departure(norm)
 
     @property
     def width(self) -> int:

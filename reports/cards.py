@@ -80,7 +80,7 @@ def _threat(summary: Summary) -> Iterable[Row]:
     epsilons = [float(e) for e in config.get("epsilons") or ()]
     if epsilons:
         name = words.NORM_NAMES.get(summary.norm, summary.norm)
-        shown = ", ".join(f"{e:g}" for e in epsilons)
+        shown = ", ".join(words.budget(summary.norm, e) for e in epsilons)
         also = (
             ""
             if summary.norm in ("l0", "free")
