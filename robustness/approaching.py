@@ -24,7 +24,7 @@ FINE = 1.01
 """The search for the nearest file ends when two radii are this near: one flips, the other does not."""
 
 NOTHING = 0.5
-"""A radius whose files are the images themselves. How far a point is says little of how far it had to be."""
+"""A radius whose files are the images themselves."""
 
 CLOSE = 1.005
 """Lengths of files this near to one another leave nothing between them that is worth a look."""
@@ -98,18 +98,26 @@ class Approaching:
         deltas = self._deltas(state, jobs)
 
         def bracket(place: int, guess: float) -> Bracket:
-            return Bracket(guess, NOTHING, top, near=FINE, power=norm.power)
+            low = NOTHING if jobs[place].flip else least[place] / 2
+            return Bracket(guess, low, top, near=FINE, power=norm.power)
 
         sizes = ops.convert_to_numpy(norm.size(rounded(deltas))).tolist() if jobs else ()
         searches = {
             place: bracket(place, max(least[place], size))
             for place, size in zip(jobs, sizes, strict=True)
         }
+        again: set[int] = set()
         while searches:
             for place, verdicts in self._asked(state, jobs, searches).items():
                 found = self._kept(jobs[place], verdicts)
-                if jobs[place].broken or not searches[place].hear(found):
-                    del searches[place]
+                search, flip = searches[place], jobs[place].flip
+                if not jobs[place].broken and search.hear(found):
+                    continue
+                del searches[place]
+                if flip and not search.missed and place not in again and self._far(flip) > 1:
+                    # How far a point is says little of how far it had to be.
+                    again.add(place)
+                    searches[place] = bracket(place, self._far(flip) / FINE)
         paths = self._lattices(jobs, deltas, self._gaps(state, jobs))
         finer = {place: bracket(place, self._guess(jobs[place], paths[place])) for place in paths}
         while finer:

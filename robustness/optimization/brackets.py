@@ -52,6 +52,11 @@ class Bracket:
         self.asks = self._legal(self._next()) or [self._least()]
         return True
 
+    @property
+    def missed(self) -> bool:
+        """Whether any number asked about lacks the property: else it may begin at `low` or below."""
+        return self._missed
+
     def _known(self) -> bool:
         if self._high == math.inf:
             return False
