@@ -24,7 +24,7 @@ FAR = 1e30
 """A distance that is farther than any."""
 
 CLOSED, DOUBTED = 0.01, 0.05
-"""Shares of the nearest distance: of a bracket whose lower end is doubted, and how far it then opens again."""
+"""Shares of the nearest distance: of a bracket whose lower end is doubted; how far it opens again."""
 
 
 def usual(**parameters: Any) -> Attack:
@@ -118,12 +118,12 @@ class Bisection(Wrapper):
     """The smallest epsilon at which an attack of fixed budget flips, by halving what lies between.
 
     The first try has the largest epsilon of the audit; each further one lies halfway between the
-    largest budget that did not do and the nearest point found. A try ends where it flips. What early
-    flips spare is spent: where the bracket is closed to `CLOSED`, its lower end is doubted, since an
-    attack that fails proves nothing, and what lies below is tried again, in turn from the nearest flip
-    scaled into the smaller ball and from other draws. It ends before its steps do where no 8-bit file
-    could be nearer. It is a wrapper, since tries of different length then share a batch, and every
-    attack can be put inside.
+    largest budget that did not do and the nearest point found, and begins at this point, scaled into
+    the smaller ball. A try ends where it flips. What early flips spare is spent: where the bracket is
+    closed to `CLOSED`, its lower end is doubted, since an attack that fails proves nothing, and what lies
+    below is tried again, in turn from other draws and from the nearest flip. It ends before its steps do
+    where no 8-bit file could be nearer. It is a wrapper, since tries of different length then share a
+    batch, and every attack can be put inside.
     """
 
     name: ClassVar[str] = "bisection"
@@ -137,7 +137,7 @@ class Bisection(Wrapper):
         high=1,
         automatic="none: all steps are taken, unless no 8-bit file could be nearer",
     )
-    warm_start: bool = setting(True, "try doubted budgets from the nearest flip, scaled, too")
+    warm_start: bool = setting(True, "begin tries at the nearest flip, scaled into the ball")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -169,7 +169,9 @@ class Bisection(Wrapper):
             return fresh
         shrunk = ops.minimum(trying.epsilon / ops.maximum(state["high"], 1e-6), 1.0)
         ahead = task.images + task.per_row(shrunk) * (state["near"] - task.images)
-        again = ops.logical_and(state["high"] < FAR, state["doubts"] % 2 == 1)
+        # Sparse steps from a sparse change end where they began: in l1 other draws come first.
+        turn = 1 if task.norm.name == "l1" else 0
+        again = ops.logical_and(state["high"] < FAR, state["doubts"] % 2 == turn)
         point = ops.where(task.per_row(again), trying.project(ahead), fresh["point"])
         # What is the point under another name (the last one, the best one) is the new one, too.
         return {name: point if x is fresh["point"] else x for name, x in fresh.items()}
