@@ -449,7 +449,7 @@ def test_the_command_line_refuses_it_before_anything_is_loaded(words, monkeypatc
         (np.array([4, 2]), (2.0, 4.0)),
         ((1 for _ in range(3)), (1.0,)),
     ],
-    ids=str,
+    ids=["text", "mixed list", "NumPy number", "0-d array", "array", "generator"],
 )
 def test_ladders_come_in_any_order_and_kind(given, ladder):
     assert Threat(units.parse_epsilons(given)).epsilons == ladder
