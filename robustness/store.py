@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sqlite3
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +22,13 @@ from typing import Any
 
 import pandas as pd
 
+from robustness.cells import MOST_ROWS, expect_cells, filled
+from robustness.database import NAME as DATABASE
+from robustness.database import Database
 from robustness.errors import RunError
+from robustness.reading import MOST_JSON, MOST_PICTURE, expect_file, read_within
+from robustness.runjson import manifest_of
+from robustness.writing import own_folder, replace_within
 
 SCHEMA = 1
 FLIPPED, ROBUST, MISCLASSIFIED = "flipped", "robust", "misclassified"
@@ -124,19 +128,8 @@ class Run:
 
     def __init__(self, path: Path, *, writable: bool) -> None:
         self.path = path
-        self._writable = writable
-        database = path / "run.sqlite"
-        mode = "rwc" if writable else "ro"
-        self._db = sqlite3.connect(
-            f"{database.resolve().as_uri()}?mode={mode}", uri=True, check_same_thread=False
-        )
-        if writable:
-            # Write-ahead: a kill at any moment leaves the last committed state.
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            for table in _TABLES:
-                self._db.execute(_create(table))
-            self._db.commit()
+        made = {table: _create(table) for table in _TABLES}
+        self._db = Database(path, writable=writable, tables=made)
 
     @classmethod
     def create(cls, path: str | Path, manifest: dict[str, Any]) -> Run:
@@ -148,7 +141,11 @@ class Run:
                 f"{folder} {what}; expected a new or empty folder. Choose another, or go on with "
                 f"`robustness audit --resume {folder}`."
             )
-        (folder / "images").mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{folder} cannot be made: {error.strerror}. Choose another.") from None
+        own_folder(folder / "images")
         run = cls(folder, writable=True)
         run.write_manifest({"schema": SCHEMA, **manifest})
         return run
@@ -156,13 +153,18 @@ class Run:
     @classmethod
     def resume(cls, path: str | Path) -> Run:
         """An existing run, to go on with."""
-        cls._expect(Path(path))
-        (Path(path) / "images").mkdir(exist_ok=True)
+        folder = Path(path)
+        cls._expect(folder)
+        own_folder(folder / "images")
+        # What is planted in it is found before anything could be written.
+        cls.open(folder).close()
+        run = cls(folder, writable=True)._whole()
         try:
-            run = cls(Path(path), writable=True)
-        except sqlite3.DatabaseError as error:
-            raise _unreadable(Path(path), error) from None
-        return run._whole()
+            run._db.expect_ours()
+        except RunError:
+            run.close()
+            raise
+        return run
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -175,8 +177,7 @@ class Run:
         """This run, if its database has every table and column; RunError, naming them, if not."""
         lost = []
         for table, (row, _) in _TABLES.items():
-            # The table's name is one of our own three.
-            there = {one[1] for one in self._select(f"PRAGMA table_info({table})")}
+            there = set(self._db.columns(table))
             missing = [f.name for f in fields(row) if f.name not in there]
             lost += [f"{table}.{name}" for name in missing] if there else [table]
         if lost:
@@ -188,63 +189,48 @@ class Run:
             )
         return self
 
-    def _select(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """All rows of a query; RunError where the database is damaged."""
-        try:
-            return self._db.execute(query, values).fetchall()
-        except sqlite3.DatabaseError as error:
-            raise _unreadable(self.path, error) from None
-
     @staticmethod
     def _expect(folder: Path) -> None:
-        for name in ("run.json", "run.sqlite"):
-            if not (folder / name).is_file():
+        for name in ("run.json", DATABASE):
+            if not os.path.lexists(folder / name) or not folder.is_dir():
                 raise RunError(
                     f"{folder} is not a run: there is no {name} in it. Expected a folder that "
                     "`robustness audit --out` has made."
                 )
+        expect_file(folder, "run.json", MOST_JSON)
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """`run.json`."""
-        path = self.path / "run.json"
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-            schema = manifest["schema"]
-        except (ValueError, KeyError, TypeError):
-            raise RunError(f"{path} is damaged; expected the JSON that the audit wrote.") from None
-        if schema != SCHEMA:
-            raise RunError(
-                f"{path} has schema {schema}; this version reads schema {SCHEMA}. Use the version "
-                "of the toolkit that wrote it, or audit again."
-            )
-        return manifest
+        """`run.json`; RunError, saying which part, if it is not what an audit writes."""
+        data = read_within(self.path, "run.json", MOST_JSON)
+        return manifest_of(data, str(self.path / "run.json"), SCHEMA)
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Replace `run.json` in one step."""
         text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-        _replace(self.path / "run.json", text.encode())
+        replace_within(self.path, "run.json", text.encode())
 
     def save_png(self, data: bytes) -> str:
         """Keep a picture under its hash; its name within the run."""
-        digest = hashlib.sha256(data).hexdigest()
-        name = png_name(digest)
-        target = self.path / name
-        if not target.exists():
-            target.parent.mkdir(exist_ok=True)
-            _replace(target, data)
+        name = png_name(hashlib.sha256(data).hexdigest())
+        if not self._holds(name, data):
+            replace_within(self.path, name, data)
         return name
 
-    def png(self, name: str) -> bytes:
-        """The bytes of a picture; RunError if the file is gone or leads out of the run."""
-        root = (self.path / "images").resolve()
-        target = (self.path / name).resolve()
-        if not target.is_relative_to(root):
-            raise RunError(f"{name!r} is not a picture of this run; the run may be tampered with.")
+    def _holds(self, name: str, data: bytes) -> bool:
+        """Whether a file of these bytes is there: one that was spoiled is written again."""
+        if not os.path.lexists(self.path / name):
+            return False
         try:
-            return target.read_bytes()
-        except OSError:
-            raise RunError(f"{target} is missing; expected the evidence of this run.") from None
+            return self.png(name) == data
+        except RunError:
+            return False
+
+    def png(self, name: str) -> bytes:
+        """The bytes of a picture; RunError if the file is gone, no plain file, or none of the run's."""
+        if not name.startswith("images/"):
+            raise RunError(f"{name!r} is not a picture of this run; the run may be tampered with.")
+        return read_within(self.path, name, MOST_PICTURE)
 
     def evidence_intact(self, name: str | None) -> bool:
         """Whether a picture is on disk and still has the bytes it is named for."""
@@ -258,15 +244,28 @@ class Run:
 
     def add(self, rows: Iterable[Row]) -> None:
         """Write rows in one transaction, replacing those of the same key."""
-        with self._db:
-            for row in rows:
-                statement, values = _WRITING[type(row)]
-                self._db.execute(statement, values(row))
+        self._db.add((_WRITING[type(row)][0], _WRITING[type(row)][1](row)) for row in rows)
 
     def _frame(self, table: str, order: str) -> pd.DataFrame:
-        columns = [f.name for f in fields(_TABLES[table][0])]
-        rows = self._select(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order}")  # noqa: S608
-        return pd.DataFrame(rows, columns=columns)
+        row, primary = _TABLES[table]
+        columns = [f.name for f in fields(row)]
+        # Names are our own.
+        query = f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order} LIMIT {MOST_ROWS + 1}"  # noqa: S608
+        rows = self._db.select(query)
+        self._expect_cells(table, rows)
+        frame = pd.DataFrame(rows, columns=columns)
+        if frame.duplicated(list(primary)).any():
+            raise RunError(
+                f"{self.path / DATABASE}: {table} holds two rows of the same {', '.join(primary)}; "
+                "expected one each. The run is damaged, or was altered."
+            )
+        return frame
+
+    def _expect_cells(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        try:
+            expect_cells(_TABLES[table][0], rows)
+        except RunError as error:
+            raise RunError(f"{self.path / DATABASE}: {table}: {error}") from None
 
     def images(self) -> pd.DataFrame:
         """The images, in the order of the audit."""
@@ -283,17 +282,15 @@ class Run:
     def image_rows(self) -> Iterator[ImageRow]:
         """The images one by one, in the order of the audit; memory does not grow with them."""
         columns = [f.name for f in fields(ImageRow)]
-        try:
-            cursor = self._db.execute(f"SELECT {', '.join(columns)} FROM images ORDER BY position")  # noqa: S608
-            for values in cursor:
-                yield ImageRow(**dict(zip(columns, values, strict=True)))
-        except sqlite3.DatabaseError as error:
-            raise _unreadable(self.path, error) from None
+        query = f"SELECT {', '.join(columns)} FROM images ORDER BY position"  # noqa: S608
+        for values in self._db.stream(query):
+            self._expect_cells("images", [values])
+            yield ImageRow(**filled(ImageRow, values))
 
     def settled(self, attack: str, expected: int) -> set[str]:
         """Images whose outcomes under `attack` are complete (`expected` rows) with evidence intact."""
         done: dict[str, list[str | None]] = {}
-        for image, png in self._select(
+        for image, png in self._db.select(
             "SELECT image, png FROM outcomes WHERE attack = ?", (attack,)
         ):
             done.setdefault(image, []).append(png)
@@ -307,7 +304,7 @@ class Run:
         """The smallest epsilon at which any of `attacks` flips an image, by the image's key."""
         first: dict[str, float] = {}
         for attack in attacks:
-            for image, epsilon in self._select(
+            for image, epsilon in self._db.select(
                 "SELECT image, min(epsilon) FROM outcomes WHERE attack = ? AND status = ? GROUP BY image",
                 (attack, FLIPPED),
             ):
@@ -316,7 +313,7 @@ class Run:
 
     def count(self, attack: str | None = None, epsilon: float | None = None) -> dict[str, int]:
         """How many outcomes have each status; of one attack, at one epsilon, if given."""
-        rows = self._select(
+        rows = self._db.select(
             "SELECT status, count(*) FROM outcomes WHERE ? IN (attack, '') AND "
             "(? IS NULL OR epsilon = ?) GROUP BY status",
             (attack or "", epsilon, epsilon),
@@ -379,16 +376,3 @@ class Pending:
             if rows:
                 self._run.add(rows)
             self._last = time.monotonic()
-
-
-def _unreadable(folder: Path, error: sqlite3.DatabaseError) -> RunError:
-    return RunError(
-        f"{folder / 'run.sqlite'} cannot be read ({error}); expected the database of a run. "
-        "Restore it from a copy, or audit again."
-    )
-
-
-def _replace(target: Path, data: bytes) -> None:
-    part = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.part")
-    part.write_bytes(data)
-    part.replace(target)
