@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from reports.rules import BOUNDS, METRICS, SCOPES, Baseline, Gate, Rule, Suppression
 from reports.rulings import BASELINE
 from reports.summary import summarise
 from robustness.config import Section
 from robustness.errors import RunError, SettingError
+from robustness.reading import MOST_JSON, read_named
+from robustness.runjson import summary_of
 from robustness.store import Run
 from robustness.units import parse_epsilon
 
@@ -83,7 +83,7 @@ def baseline(path: Path, max_drop: float = 0.0) -> Baseline:
         with Run.open(path) as run:
             plain = summarise(run).to_dict()
     else:
-        plain = _summary_in(path)
+        plain = summary_of(read_named(path, MOST_JSON), str(path))
     try:
         manifest = plain["manifest"]
         worst = [(w["epsilon"], w["robust_accuracy"]) for w in plain["worst"]]
@@ -100,14 +100,3 @@ def baseline(path: Path, max_drop: float = 0.0) -> Baseline:
         raise RunError(
             f"{path} is no baseline ({error!r} is not in it); expected a run folder or its report.json."
         ) from None
-
-
-def _summary_in(path: Path) -> dict[str, Any]:
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"{path} cannot be read as a baseline ({error}); expected a run folder or its report.json."
-        ) from None
-    inner = plain.get("summary") if isinstance(plain, dict) else None
-    return inner if isinstance(inner, dict) else plain if isinstance(plain, dict) else {}

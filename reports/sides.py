@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ from reports import metrics, words
 from reports.metrics import FLIPPED, ROBUST
 from reports.summary import section
 from robustness.errors import RunError, SettingError
+from robustness.reading import MOST_JSON, read_named
+from robustness.runjson import summary_of
 from robustness.store import Run
 
 
@@ -64,9 +65,8 @@ def _from_run(path: Path) -> Side:
 
 
 def _from_json(path: Path) -> Side:
+    plain = summary_of(read_named(path, MOST_JSON), str(path))
     try:
-        whole = json.loads(path.read_text(encoding="utf-8"))
-        plain = whole["summary"] if isinstance(whole.get("summary"), dict) else whole
         results = plain["results"]
         epsilons = [float(rate["epsilon"]) for rate in plain["worst"]]
         return Side(
@@ -78,7 +78,7 @@ def _from_json(path: Path) -> Side:
             digests=None,
             status={e: {r["key"]: _status_at(r, e) for r in results} for e in epsilons},
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"{path} cannot be compared ({error!r}); expected a run folder or its report.json."
         ) from None

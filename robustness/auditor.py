@@ -110,8 +110,8 @@ class Auditor:
         finally:
             self.pending.flush()
         manifest = self.store.manifest
-        timing = manifest["timing"]
-        timing["seconds"] = round(timing["seconds"] + time.monotonic() - started, 3)
+        timing = manifest.get("timing") or {}
+        timing["seconds"] = round((timing.get("seconds") or 0.0) + time.monotonic() - started, 3)
         labels = [attack.label for attack in self.plan.attacks]
         epsilons = self.plan.threat.epsilons
         manifest["median_epsilon"] = median_epsilons(self.store.outcomes(), labels, epsilons)

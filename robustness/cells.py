@@ -16,7 +16,7 @@ MOST_ROWS = 20_000_000
 WHOLE = 2**53
 """Beyond it a float no longer tells whole numbers apart."""
 _SIGNED = {"label", "clean_class", "adversarial_class"}
-_ALLOWED = {
+_ALLOWED: dict[str, set[type]] = {
     "str": {str, type(None)},
     "int": {int, float, type(None)},
     "float": {int, float, type(None)},
@@ -55,9 +55,13 @@ def expect_cells(row: type, rows: Sequence[tuple[Any, ...]]) -> None:
     needed = _needed(row)
     for (name, kind), column in zip(_kinds(row).items(), zip(*rows, strict=True), strict=False):
         types = set(map(type, column))
-        if types <= _ALLOWED[kind] and not (name in needed and type(None) in types):
-            if kind == "str" or _bounded(name, kind, column, whole=types <= {int, type(None)}):
-                continue
+        whole = types <= {int, type(None)}
+        if (
+            types <= _ALLOWED[kind]
+            and not (name in needed and type(None) in types)
+            and (kind == "str" or _bounded(name, kind, column, whole=whole))
+        ):
+            continue
         place = next(n for n, cell in enumerate(column) if not _fits(name, kind, cell, needed))
         raise RunError(
             f"{name} of row {place + 1} is {_shown(column[place])}; expected {_expected(name, kind)}"

@@ -49,9 +49,9 @@ def expect_same(before: dict[str, Any], now: dict[str, Any]) -> None:
     pairs += [("selection of images", "data", "selection_sha256")]
     pairs += [(f"setting {name}", "config", name) for name in now["config"]]
     differing = [
-        f"{what} (was {_brief(before[room].get(name))}, is {_brief(now[room][name])})"
+        f"{what} (was {_brief((before.get(room) or {}).get(name))}, is {_brief(now[room][name])})"
         for what, room, name in pairs
-        if before[room].get(name) != now[room][name]
+        if (before.get(room) or {}).get(name) != now[room][name]
     ]
     if differing:
         raise RunError(

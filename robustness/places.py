@@ -43,7 +43,7 @@ class Place:
         """What stands under a name, links not followed; None if nothing does."""
         where, held = self._at(name)
         try:
-            return os.stat(where, follow_symlinks=False, **held)
+            return os.stat(where, follow_symlinks=False, **held)  # noqa: PTH116  dir_fd
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -60,12 +60,12 @@ class Place:
         """A folder of that name, unless something stands there."""
         where, held = self._at(name)
         with contextlib.suppress(FileExistsError):
-            os.mkdir(where, **held)
+            os.mkdir(where, **held)  # noqa: PTH102  dir_fd
 
     def rename(self, name: str, other: str) -> None:
         """Put one name in the place of another in one step."""
         if self.descriptor is None:
-            os.replace(self.path / name, self.path / other)
+            (self.path / name).replace(self.path / other)
             return
         os.replace(name, other, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
 

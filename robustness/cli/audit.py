@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from robustness import origin as origins
 from robustness import plugins
+from robustness.cli import named
 from robustness.errors import RunError, SettingError
 
 if TYPE_CHECKING:
@@ -157,7 +159,11 @@ def audit(
         typer.Option("--out", "-o", help="The run folder. [default: audit-run-DATE-TIME]"),
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Go on with this run; its own settings are used.")
+        Path | None,
+        typer.Option(
+            help="Go on with this run; its own settings are used. Name --model, --images, --surrogate "
+            "and --mask anew if you did not start it here."
+        ),
     ] = None,
     as_json: Annotated[
         bool,
@@ -182,12 +188,16 @@ def audit(
         "accuracy": accuracy, "thorough": thorough, "report": report or [REPORT], "gate": None,
     }  # fmt: skip
     if resume is not None:
-        options = _resumed(resume)
+        _expect_allowed(context)
+        chosen = {role: options[role] if _typed(context, role) else None for role in named.ROLES}
+        options = _resumed(resume, chosen, trust_model)
     elif config is not None:
         from robustness.cli import configuration
 
         given = {name: options[name] for name in options if _typed(context, name)}
-        options = configuration.load(config).merged(options, given)
+        found = configuration.load(config)
+        found.expect_trust_typed(trust_model)
+        options = found.merged(options, given)
     folder = resume or out or Path(datetime.now().strftime("audit-run-%Y%m%d-%H%M%S"))
     verdict = perform(
         options, folder, resume=resume is not None, as_json=as_json, quiet=quiet, where=config
@@ -204,25 +214,35 @@ def _typed(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _resumed(folder: Path) -> dict[str, Any]:
-    """The options a run was started with; the command line must not bring others."""
+_WITH_RESUME = {"resume", "as_json", "quiet", "trust_model", *named.ROLES}
+
+
+def _expect_allowed(context: typer.Context) -> None:
+    """SettingError for options that a resumed run has of its own."""
+    extra = [
+        str(parameter.opts[0])
+        for parameter in context.command.params
+        if parameter.name not in _WITH_RESUME and _typed(context, str(parameter.name))
+    ]
+    if extra:
+        raise SettingError(
+            f"--resume uses the settings of its run, and {', '.join(sorted(extra))} came with it. Leave "
+            "them out, or start a new run."
+        )
+
+
+def _resumed(folder: Path, given: dict[str, str | None], trust: bool) -> dict[str, Any]:
+    """The options a run was started with, what is loaded as `named.options_of` has it."""
     from robustness.store import Run
 
-    allowed = {"--resume", "--json", "--quiet", "-q"}
-    given = {word.partition("=")[0] for word in sys.argv[1:] if word.startswith("-")}
-    if extra := sorted(given - allowed):
-        raise SettingError(
-            f"--resume uses the settings of its run, and {', '.join(extra)} came with it. Leave them "
-            "out, or start a new run."
-        )
     with Run.open(folder) as run:
-        options = run.manifest.get("origin", {}).get("options")
+        options = named.options_of(run.manifest, folder, given, trust=trust)
     if not options:
         raise RunError(
             f"{folder} was not started from the command line; go on with it in Python: "
             "robustness.audit(..., run=folder, resume=True)."
         )
-    return dict(options)
+    return options
 
 
 def perform(
@@ -240,10 +260,10 @@ def perform(
     from robustness.cli.terminal import Display, insisting, stderr, wake_backend
 
     ladder = units.parse_epsilons(options["epsilon"])
-    named = [_named(text, options) for text in options["attack"]]
+    asked = [_named(text, options) for text in options["attack"]]
     for kind in options.get("report") or [REPORT]:
         plugins.expect(plugins.REPORTS, kind)
-    _expect_audited(options.get("gate"), ladder, [name for name, _ in named])
+    _expect_audited(options.get("gate"), ladder, [name for name, _ in asked])
     source, only = _pictures(options)
     console = stderr()
     if not quiet:
@@ -254,7 +274,7 @@ def perform(
     from robustness.ensembles import create
 
     classes = options["classes"].split(",") if options["classes"] else None
-    attacks = [_made(create, number, one, where) for number, one in enumerate(named)]
+    attacks = [_made(create, number, one, where) for number, one in enumerate(asked)]
     model = _model(load, options, classes)
     other = options | {"model": options.get("surrogate"), "scaling": None}
     eyes = _model(load, other, classes) if options.get("surrogate") else None
@@ -284,7 +304,9 @@ def perform(
                 run=folder,
                 resume=resume,
                 command=command or shlex.join(["robustness", *sys.argv[1:]]),
-                origin={"options": options, "configuration": str(where) if where else None},
+                origin=origins.sealed(
+                    {"options": options, "configuration": str(where) if where else None}, folder
+                ),
                 thorough=bool(options.get("thorough")),
                 declared_accuracy=options.get("accuracy"),
                 gate=options.get("gate"),
@@ -292,7 +314,7 @@ def perform(
             )
     except KeyboardInterrupt:
         console.print(
-            f"Interrupted; nothing is lost. Go on with: robustness audit --resume {shlex.quote(str(folder))}",
+            f"Interrupted; nothing is lost. Go on with: {named.again(folder, options)}",
             markup=False,
             soft_wrap=True,
         )
@@ -312,17 +334,17 @@ def _expect_audited(
             )
         # What an ensemble brings is known only once it is fitted to the model.
         listed = not set(names) & set(plugins.names(plugins.ENSEMBLES))
-        named = rule["scope"] == "attack" and rule["of"] and listed
-        if named and rule["of"].partition("(")[0] not in names:
+        told = rule["scope"] == "attack" and rule["of"] and listed
+        if told and rule["of"].partition("(")[0] not in names:
             raise SettingError(
                 f"The rule {rule['name']!r} is about the attack {rule['of']!r}; those to be run are "
                 f"{', '.join(names)}."
             )
 
 
-def _made(create: Any, number: int, named: tuple[str, dict[str, Any]], where: Path | None) -> Any:
+def _made(create: Any, number: int, one: tuple[str, dict[str, Any]], where: Path | None) -> Any:
     """An attack or ensemble; an error says where it stands in the file, if it came from one."""
-    name, parameters = named
+    name, parameters = one
     try:
         return create(name, parameters)
     except SettingError as error:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from robustness.errors import RunError, SettingError
+from robustness.errors import SettingError
 
 
 def rerun(
@@ -21,21 +20,39 @@ def rerun(
     html: Annotated[
         Path | None, typer.Option("--html", help="Write the comparison as a page to this file.")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="The model, if not the one the run names.")
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option("--images", "-i", help="The pictures, if not those the run names."),
+    ] = None,
+    surrogate: Annotated[
+        str | None, typer.Option(help="The surrogate, if not the one the run names.")
+    ] = None,
+    mask: Annotated[
+        str | None, typer.Option(help="The mask, if not the one the run names.")
+    ] = None,
+    trust_model: Annotated[
+        bool, typer.Option("--trust-model", help="Load a file that could run code.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Do an audit again with its own settings, in a new folder, and compare the two.
 
-    Leaves with 1 if an image fares differently, else as the audit does.
+    What a run names is loaded only if you started it here; of one that was received say yourself what to
+    load. Leaves with 1 if an image fares differently, else as the audit does.
 
     \b
     Examples:
       robustness rerun audit-run-20261123-101500
       robustness rerun report.json --out again
+      robustness rerun received --model model.keras --images photos/
     """
-    from robustness.cli import audit, compare
+    from robustness.cli import audit, compare, named
 
-    manifest = _manifest(run)
-    options = manifest.get("origin", {}).get("options")
+    given = {"model": model, "images": images, "surrogate": surrogate, "mask": mask}
+    options = named.options_of(_manifest(run), run, given, trust=trust_model)
     if not options:
         raise SettingError(
             f"{run} was not started from the command line, so it does not say how to load its model "
@@ -43,7 +60,7 @@ def rerun(
         )
     folder = out or Path(datetime.now().strftime("rerun-%Y%m%d-%H%M%S"))
     command = f"robustness rerun {run.name}"
-    verdict = audit.perform(dict(options), folder, quiet=quiet, command=command)
+    verdict = audit.perform(options, folder, quiet=quiet, command=command)
     from reports.comparison import compare as paired
 
     found = paired(run, folder)
@@ -63,11 +80,7 @@ def _manifest(path: Path) -> dict[str, Any]:
 
         with Run.open(path) as opened:
             return opened.manifest
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-        inner = plain.get("summary")
-        return dict((inner if isinstance(inner, dict) else plain)["manifest"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(
-            f"{path} cannot be repeated ({error!r}); expected a run folder or its report.json."
-        ) from None
+    from robustness.reading import MOST_JSON, read_named
+    from robustness.runjson import summary_of
+
+    return dict(summary_of(read_named(path, MOST_JSON), str(path))["manifest"])
