@@ -77,7 +77,7 @@ class APGD(_Ascent):
         start, seen = STARTS[self.start], look(state["point"])
         gradient = start.gradient(task, seen, self.loss, self.restarts)
         later = replace(task, step=task.step - start.steps)
-        moved = self._next(later, state, seen.loss, gradient, self.steps - start.steps)
+        moved = self._next(later, state, seen.level, gradient, self.steps - start.steps)
         if not start.steps:
             return moved
         away = task.per_row(task.epsilon) * task.norm.steepest(gradient)

@@ -11,6 +11,7 @@ from attacks.targets import ordered
 from robustness.attack import Seen, Task
 from robustness.norms import NORMS
 from robustness.planes import PLANES
+from robustness.scales import TINY, binade
 
 DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
 """The norm that a slope is divided by: how much a change of size one can gain."""
@@ -18,7 +19,10 @@ DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
 
 def steepness(task: Task, slope: Any) -> Any:
     """How much a change of size one can gain along `slope` (rows, h, w, c), (rows,)."""
-    return ops.maximum(NORMS[DUAL[task.norm.name]].size(slope), 1e-30)
+    # In units of its own: squares of a gradient may underflow, or overflow.
+    unit = binade(slope)
+    size = NORMS[DUAL[task.norm.name]].size(slope / task.per_row(unit))
+    return ops.maximum(unit * size, TINY)
 
 
 def likeliest(task: Task, seen: Seen, most: int) -> list[Any]:
@@ -51,6 +55,7 @@ def nearest(task: Task, seen: Seen, others: list[Any]) -> tuple[Any, Any]:
 
 def onto(task: Task, normal: Any, gain: Any, point: Any) -> Any:
     """From `point` to the nearest picture on the plane where the gap has grown by `gain`."""
-    size = math.prod(point.shape[1:])
+    size, unit = math.prod(point.shape[1:]), binade(normal)
+    normal, gain = normal / task.per_row(unit), gain / unit
     normal, low, high = (ops.reshape(x, (-1, size)) for x in (normal, *task.room(point)))
     return ops.reshape(PLANES[task.norm.name](normal, gain, low, high), ops.shape(point))

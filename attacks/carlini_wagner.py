@@ -11,6 +11,7 @@ from attacks.penalty import Penalty
 from robustness.attack import State, Task
 from robustness.lanes import alone
 from robustness.norms import NORMS
+from robustness.scales import TINY
 from robustness.settings import setting
 
 BETAS = 0.9, 0.999
@@ -36,7 +37,7 @@ class CarliniWagner(Penalty):
 
     def pace(self, gradient: Any) -> Any:
         # Adam begins with signs: a component of this size everywhere gains a margin of one.
-        return NORMS["l2"].size(gradient) / ops.maximum(NORMS["l1"].size(gradient), 1e-30)
+        return NORMS["l2"].size(gradient) / ops.maximum(NORMS["l1"].size(gradient), TINY)
 
     def memory(self, task: Task) -> State:
         zero = ops.zeros_like(task.images)

@@ -53,7 +53,7 @@ class FewPixel(Attack):
 
     def step(self, task: Task, state: State, look: Look) -> State:
         pictures = _painted(task, state["children"])
-        losses = look(pictures).loss
+        losses = look(pictures).level
         better = (losses < state["losses"])[:, :, None, None]
         parents = ops.where(better, state["children"], state["parents"])
         losses = ops.minimum(losses, state["losses"])

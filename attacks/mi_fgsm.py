@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from keras import ops
 
 from robustness.attack import Attack, Look, State, Task
+from robustness.scales import TINY
 from robustness.settings import setting
 
 
@@ -35,7 +36,7 @@ class MIFGSM(Attack):
     def step(self, task: Task, state: State, look: Look) -> State:
         gradient = look(state["point"]).gradient
         size = ops.mean(ops.abs(gradient), axis=(1, 2, 3), keepdims=True)
-        momentum = self.decay * state["momentum"] + gradient / ops.maximum(size, 1e-30)
+        momentum = self.decay * state["momentum"] + gradient / ops.maximum(size, TINY)
         move = task.per_row(self._length(task)) * task.norm.steepest(momentum)
         return {"point": task.project(state["point"] - move), "momentum": momentum}
 

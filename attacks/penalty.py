@@ -13,7 +13,7 @@ from attacks.boundary import steepness
 from robustness.attack import Attack, Look, State, Task
 from robustness.errors import SettingError
 from robustness.lanes import alone
-from robustness.losses import LOSSES
+from robustness.scales import TINY
 from robustness.settings import setting
 
 
@@ -30,7 +30,8 @@ class Penalty(Attack):
 
     seeks: ClassVar[Literal["any", "closest"]] = "closest"
 
-    loss: str = setting("margin", "loss that is lowered", choices=tuple(LOSSES))
+    # Cross-entropy has no zero at the boundary, where nothing more is to be gained.
+    loss: str = setting("margin", "loss that is lowered", choices=("margin", "dlr"))
     steps: int = setting(900, "number of steps of all searches together", low=2, high=1_000_000)
     binary_search_steps: int = setting(9, "searches, each with its c", low=1, high=100)
     initial_const: float = setting(2.0, "first c; a linear model needs 1", low=1e-6, high=1e6)
@@ -84,7 +85,7 @@ class Penalty(Attack):
     def step(self, task: Task, state: State, look: Look) -> State:
         seen = look(state["point"])
         first, count = task.step == 0, task.step % self.share
-        margin = ops.where(first, ops.maximum(seen.loss, 1e-12), state["margin"])
+        margin = ops.where(first, ops.maximum(seen.loss, TINY), state["margin"])
         now = ops.minimum(margin / steepness(task, seen.gradient), task.epsilon)
         linear = ops.where(first, now, state["linear"])
         pace = ops.where(first, self.pace(seen.gradient), state["pace"])

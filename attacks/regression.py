@@ -72,7 +72,7 @@ class _Probing(Attack):
 
         def losses(probes: Any) -> Any:
             return (
-                look(task.clip(state["point"][:, None] + far * waves.pictures(probes))).loss / far
+                look(task.clip(state["point"][:, None] + far * waves.pictures(probes))).level / far
             )
 
         slopes = self.estimate(task, waves.size, losses)

@@ -10,7 +10,7 @@ from keras import ops
 
 from robustness.attack import Attack, Look, State, Task
 from robustness.lanes import alone
-from robustness.losses import LOSSES
+from robustness.scales import TINY
 from robustness.settings import setting
 
 
@@ -27,7 +27,8 @@ class SigmaZero(Attack):
     norms: ClassVar[tuple[str, ...]] = ("l0",)
     seeks: ClassVar[Literal["any", "closest"]] = "closest"
 
-    loss: str = setting("margin", "loss that is lowered", choices=tuple(LOSSES))
+    # Cross-entropy has no zero at the boundary, where nothing more is to be gained.
+    loss: str = setting("margin", "loss that is lowered", choices=("margin", "dlr"))
     steps: int = setting(300, "number of steps", low=2, high=100_000)
     sigma: float = setting(1e-3, "how smooth the count is", low=1e-9, high=1)
     threshold: float = setting(0.3, "change of 0..1 below which a pixel stays", low=0, high=1)
@@ -49,7 +50,7 @@ class SigmaZero(Attack):
         largest = ops.max(ops.abs(gradient), axis=(1, 2, 3), keepdims=True)
         done = ops.cast(task.step, "float32") / self.steps
         fade = 0.1 + 0.9 * (1 + alone(ops.cos, math.pi * done)) / 2
-        move = task.per_row(self.step_size * fade) * gradient / ops.maximum(largest, 1e-30)
+        move = task.per_row(self.step_size * fade) * gradient / ops.maximum(largest, TINY)
         change = task.clip(task.images + 255.0 * (change - move)) - task.images
         strongest = ops.max(ops.abs(change), axis=-1, keepdims=True)
         kept = ops.where(strongest >= 255.0 * task.per_row(state["threshold"]), change, 0.0)

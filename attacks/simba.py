@@ -49,7 +49,7 @@ class SimBA(Attack):
         return {"point": task.images} | best | where
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        loss = look(state["point"]).loss
+        loss = look(state["point"]).level
         better = loss < state["best_loss"]
         best = ops.where(task.per_row(better), state["point"], state["best"])
         # The first query is of the image, which is better than nothing.

@@ -50,7 +50,7 @@ class SPSA(Attack):
         drawn = task.uniform((self.samples, *point.shape[1:]))
         signs = ops.where(drawn < 0.5, -1.0, 1.0)
         moves = self.delta * ops.concatenate([signs, -signs], axis=1)
-        losses = look(point[:, None] + moves, judged=False).loss
+        losses = look(point[:, None] + moves, judged=False).level
         apart = losses[:, : self.samples] - losses[:, self.samples :]
         slope = ops.einsum("nk,nkhwc->nhwc", apart, signs) / (2 * self.delta * self.samples)
         first = BETAS[0] * state["first"] + (1 - BETAS[0]) * slope

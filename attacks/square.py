@@ -53,7 +53,7 @@ class Square(Attack):
         return {"point": start, "best": start, "best_loss": 0 * task.epsilon + 1e30}
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        loss = look(state["point"]).loss
+        loss = look(state["point"]).level
         better = loss < state["best_loss"]
         best = ops.where(task.per_row(better), state["point"], state["best"])
         lowest = ops.where(better, loss, state["best_loss"])

@@ -14,6 +14,7 @@ from keras import ops
 
 from attacks.mi_fgsm import MIFGSM
 from robustness.attack import Look, State, Task
+from robustness.scales import TINY
 from robustness.settings import setting
 
 NESTEROV, DIVERSITY = "take the gradient one step of momentum ahead", "chance of a shrunken input"
@@ -47,7 +48,7 @@ class _Transfer(MIFGSM):
         gradient = self._gradient(task, look, ops.expand_dims(point - drift, 1), judged=not ahead)
         steady = self._smooth(gradient + state["variance"])
         size = ops.mean(ops.abs(steady), axis=(1, 2, 3), keepdims=True)
-        momentum = self.decay * state["momentum"] + steady / ops.maximum(size, 1e-30)
+        momentum = self.decay * state["momentum"] + steady / ops.maximum(size, TINY)
         after = {"point": task.project(point - length * task.norm.steepest(momentum))}
         return after | {
             "momentum": momentum,

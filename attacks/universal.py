@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 from robustness.attack import Attack, Look, State, Task
 from robustness.errors import SettingError
@@ -38,8 +39,20 @@ class _Fitted(Attack):
             raise SettingError(f"{self.file} is for {other}; say {other}:file={self.file}.")
         return found
 
+    @property
+    def label(self) -> str:
+        # Where the file lies does not decide anything: a run goes on from another directory.
+        return super(_Fitted, self._bare()).label
+
+    @property
+    def fitted_on(self) -> dict[str, Any] | None:
+        return self._fitted().card or None
+
     def parameters(self) -> dict[str, Any]:
-        return super().parameters() | {"sha256": self._fitted().digest}
+        return {**asdict(self._bare()), "sha256": self._fitted().digest}
+
+    def _bare(self) -> Self:
+        return replace(self, file=None if self.file is None else Path(self.file).name)
 
     def init(self, task: Task) -> State:
         return {"point": task.images}

@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model_zoo.kaggle_source import FORMS, MODEL_SUFFIXES, KaggleSource, fetch
-from robustness.errors import ModelError, SettingError
+from robustness import plugins
+from robustness.errors import ModelError, RobustnessError, SettingError
 
 if TYPE_CHECKING:
     from robustness.classifier import Classifier
 
-GROUP = "robustness.models"
+GROUP = plugins.MODELS
 SOURCES = (
     "a name from the zoo, the path of a .keras or .h5 file, kaggle:owner/notebook, or "
     "kaggle-model:owner/model/framework/variation/version"
@@ -57,7 +57,9 @@ def zoo_model(info: ModelInfo) -> Callable[[Callable[[], Classifier]], ZooModel]
 
 def list_models() -> list[ModelInfo]:
     """Every model of the zoo, by name. A plug-in that cannot be imported says so in its summary."""
-    return [_info(point) for _, point in sorted(_registered().items())]
+    known = plugins.names(GROUP)
+    passed = [one for name in known for one in plugins.passed_over(GROUP, name)]
+    return [_info(name) for name in known] + [ModelInfo(one.name, one.reason) for one in passed]
 
 
 def load(
@@ -84,8 +86,7 @@ def load(
                 f"{text!r} is data, not a model; expected {SOURCES}. Data is brought by fetch."
             )
         return _from_file(fetch(text), trust, class_names, scaling)
-    point = None if isinstance(name_or_source, Path) else _registered().get(text)
-    if point is None:
+    if isinstance(name_or_source, Path) or text not in plugins.names(GROUP):
         named_as_file = isinstance(name_or_source, Path) or text.lower().endswith(MODEL_SUFFIXES)
         if named_as_file or Path(text).exists():
             return _from_file(Path(text), trust, class_names, scaling)
@@ -95,7 +96,7 @@ def load(
             f"The zoo's {text!r} brings its own class names and scaling; leave them out, or load "
             f"a file."
         )
-    return _loader(point)()
+    return _made(text)
 
 
 def _from_file(
@@ -112,40 +113,48 @@ def _from_file(
     return zoo.from_notebook_weights(path, trust=trust, class_names=class_names, scaling=scaling)
 
 
-def _registered() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
-
-
-def _loader(point: EntryPoint) -> Callable[[], Classifier]:
+def _loader(name: str) -> Callable[[], Classifier]:
     try:
-        loader = point.load()
-    except Exception as error:  # a stranger's module may raise anything
-        raise ModelError(
-            f"The plug-in of the model {point.name!r} ({point.value}) cannot be imported: "
-            f"{type(error).__name__}: {error}."
-        ) from error
+        loader = plugins.load(GROUP, name)
+    except SettingError as error:
+        raise ModelError(str(error)) from error
     if not callable(loader):
         raise ModelError(
-            f"The plug-in of the model {point.name!r} ({point.value}) is {type(loader).__name__}; "
+            f"The plug-in of the model {name!r} is {type(loader).__name__}; "
             f"expected a callable that returns a Classifier."
         )
     return loader
 
 
-def _info(point: EntryPoint) -> ModelInfo:
+def _made(name: str) -> Classifier:
+    """The model of a plug-in; ModelError if it cannot be made."""
+    loader = _loader(name)
     try:
-        loader = _loader(point)
-    except ModelError as error:
-        return ModelInfo(point.name, str(error), source=point.value)
+        return loader()
+    except (KeyboardInterrupt, RobustnessError):
+        raise
+    except BaseException as error:  # a stranger's function may raise anything
+        lines = str(error).strip().splitlines() or ["no reason given"]
+        raise ModelError(
+            f"The plug-in of the model {name!r} cannot make it: {type(error).__name__}: {lines[0][:300]}."
+        ) from error
+
+
+def _info(name: str) -> ModelInfo:
+    try:
+        loader = _loader(name)
+        source = plugins.point(GROUP, name).value
+    except (ModelError, SettingError) as error:
+        return ModelInfo(name, str(error))
     info = getattr(loader, "info", None)
     if isinstance(info, ModelInfo):
-        return replace(info, name=point.name)
+        return replace(info, name=name)
     summary = (loader.__doc__ or "").strip().partition("\n")[0]
-    return ModelInfo(point.name, summary, source=point.value)
+    return ModelInfo(name, summary, source=source)
 
 
 def _unknown(text: str) -> str:
-    names = sorted(_registered())
+    names = plugins.names(GROUP)
     if not names:
         return (
             f"There is no model {text!r}: no models are registered at all, because the toolkit is "

@@ -17,6 +17,7 @@ from reports.metrics import FLIPPED, MISCLASSIFIED, ROBUST, UNREADABLE
 from reports.sides import Side, expect_same_images, expect_same_threat, few, ladder, resized, side
 from reports.summary import section
 from robustness.errors import SettingError
+from robustness.likeness import differences
 
 ROBUST_ACCURACY = "robust accuracy"
 
@@ -242,9 +243,19 @@ def _pairing(what: str, epsilon: float | None, pairs: Counter[tuple[bool, bool]]
 
 def _notes(a: Side, b: Side) -> list[str]:
     said = []
-    weights = [section(s.manifest, "model").get("weights_sha256") for s in (a, b)]
-    if weights[0] == weights[1]:
+    cards = [section(s.manifest, "model") for s in (a, b)]
+    other = differences(*cards)
+    if cards[0].get("weights_sha256") == cards[1].get("weights_sha256"):
         said.append("Both runs audited the same weights.")
+        if other:
+            said.append(f"The models are not the same all the same: {'; '.join(other)}.")
+    elif other:
+        said.append(f"The models differ: {'; '.join(other)}.")
+    eyes = [section(s.manifest, "surrogate") for s in (a, b)]
+    if all(eyes) and (other := differences(*eyes)):
+        said.append(f"The surrogates differ: {'; '.join(other)}.")
+    elif bool(eyes[0]) != bool(eyes[1]):
+        said.append(f"Only run {'A' if eyes[0] else 'B'} attacked by way of a surrogate.")
     if set(a.attacks) != set(b.attacks):
         said.append(
             f"The attacks differ ({few(a.attacks)} in A, {few(b.attacks)} in B): a difference "

@@ -16,7 +16,7 @@ def doubts(
 ) -> tuple[str, ...]:
     """Sentences, the gravest first; none where all is well.
 
-    `found` of `expected` outcomes are there; `images` has label and clean_class.
+    `found` of `expected` outcomes are there; `images` has label, clean_class and reason.
     """
     said = []
     config = manifest.get("config")
@@ -26,11 +26,25 @@ def doubts(
         said.append("This run is not finished: the numbers cover what it had done so far.")
     elif found < expected:
         said.append(f"{expected - found:,} of {expected:,} outcomes are missing from this run.")
-    if overall.failed:
+    draws = config.get("draws", 1) if isinstance(config, Mapping) else 1
+    if draws != 1:
+        said.append(
+            f"The model answers at random: each picture was asked about {draws} times or more, and is a flip "
+            "only where its file, drawn anew each time, flips more often than not."
+        )
+    steady = images["reason"].fillna("").eq("") | images["clean_class"].isna()
+    wrong = images["label"].notna() & images["label"].ne(images["clean_class"])
+    wandering = int((~steady & ~wrong).sum())
+    if wandering:
+        said.append(
+            f"The class of {words.plural(wandering, 'image')} changes from draw to draw by itself: nothing "
+            "could be told of these, and they count neither as flipped nor as robust."
+        )
+    if overall.failed > wandering:
         low, high = words.percent(overall.lowest), words.percent(overall.highest)
         said.append(
-            f"Attacks broke down on {words.plural(overall.failed, 'image')}, which the rate leaves "
-            f"out; counting them, it lies between {low} and {high}."
+            f"Attacks broke down on {words.plural(overall.failed - wandering, 'image')}, which the rate "
+            f"leaves out; counting them, it lies between {low} and {high}."
         )
     problems = [f for f in manifest.get("preflight") or () if f.get("severity") == "error"]
     if problems:

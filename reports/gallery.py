@@ -26,6 +26,7 @@ from reports.metrics import FLIPPED, SETTLED, STATUSES, UNREADABLE
 from reports.summary import Summary
 from reports.tables import ReadableRun, complete, whole
 from robustness.errors import RunError
+from robustness.pictures import open_png
 
 INLINE = 20_000_000
 """Most characters of pictures in the page."""
@@ -267,7 +268,7 @@ class _Pictures:
 
     def _small(self, name: str) -> str | None:
         try:
-            with Image.open(io.BytesIO(self._run.png(name)), formats=("PNG",)) as picture:
+            with open_png(self._run.png(name)) as picture:
                 small = picture.convert("RGB")
         except (RunError, OSError, ValueError, SyntaxError):
             return None
@@ -279,7 +280,7 @@ class _Pictures:
 
 def _whole_picture(data: bytes) -> bool:
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+        with open_png(data) as picture:
             picture.load()
     except (OSError, ValueError, SyntaxError):
         return False
@@ -295,7 +296,7 @@ def _without_alpha(data: bytes) -> bytes:
     if len(data) <= _COLOUR_TYPE or data[_COLOUR_TYPE] not in _TRANSPARENT:
         return data
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+        with open_png(data) as picture:
             flat = np.asarray(picture)[..., : 3 if picture.mode == "RGBA" else 1]
     except (OSError, ValueError, SyntaxError):
         return b""

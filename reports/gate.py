@@ -129,7 +129,7 @@ def _nothing(summary: Summary) -> str:
     if not images.readable:
         return "Nothing was evaluated: no image could be read."
     if lost:
-        return f"Nothing was evaluated: the attacks broke down on all {lost} images."
+        return f"Nothing was evaluated: none of {lost} images has an outcome, each says why."
     return "Nothing was evaluated: no image was classified correctly, so none was attacked."
 
 

@@ -8,7 +8,7 @@ from reports.rules import BOUNDS, METRICS, SCOPES, Baseline, Gate, Rule, Suppres
 from reports.rulings import BASELINE
 from reports.summary import summarise
 from robustness.config import Section
-from robustness.errors import RunError, SettingError
+from robustness.errors import RunUsageError, SettingError
 from robustness.reading import MOST_JSON, read_named
 from robustness.runjson import summary_of
 from robustness.store import Run
@@ -78,7 +78,7 @@ def _baseline(table: Section) -> Baseline:
 
 
 def baseline(path: Path, max_drop: float = 0.0) -> Baseline:
-    """What to be no worse than, from a run folder or a `report.json`. RunError if it is neither."""
+    """What to be no worse than, from a run folder or a `report.json`. RunUsageError if it is neither."""
     if path.is_dir():
         with Run.open(path) as run:
             plain = summarise(run).to_dict()
@@ -97,6 +97,6 @@ def baseline(path: Path, max_drop: float = 0.0) -> Baseline:
             max_drop=max_drop,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunError(
+        raise RunUsageError(
             f"{path} is no baseline ({error!r} is not in it); expected a run folder or its report.json."
         ) from None

@@ -10,7 +10,7 @@ from typing import Any
 from reports import metrics, words
 from reports.metrics import FLIPPED, ROBUST
 from reports.summary import section
-from robustness.errors import RunError, SettingError
+from robustness.errors import RunUsageError, SettingError
 from robustness.reading import MOST_JSON, read_named
 from robustness.runjson import summary_of
 from robustness.store import Run
@@ -79,7 +79,7 @@ def _from_json(path: Path) -> Side:
             status={e: {r["key"]: _status_at(r, e) for r in results} for e in epsilons},
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(
+        raise RunUsageError(
             f"{path} cannot be compared ({error!r}); expected a run folder or its report.json."
         ) from None
 

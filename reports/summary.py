@@ -342,7 +342,9 @@ def _distances(flips: pd.DataFrame, model: Mapping[str, Any]) -> tuple[Range, ..
 
 
 def _skipped(images: pd.DataFrame) -> tuple[Skipped, ...]:
-    lost = images[images["reason"].fillna("").astype(str).ne("")]
+    # An image with a class and a reason was read; its outcomes say that they failed, and why.
+    unread = images["clean_class"].isna()
+    lost = images[unread & images["reason"].fillna("").astype(str).ne("")]
     return tuple(
         Skipped(str(r.key), str(r.name), str(r.reason))
         for r in lost.itertuples(index=False, name="R")

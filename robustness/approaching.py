@@ -47,6 +47,7 @@ class Approaching:
     def leave(self, state: State, places: Sequence[int], jobs: Sequence[Try]) -> list[bool]:
         best = {k: ops.convert_to_numpy(state["best"][k]) for k in ("distance", "step")}
         held = dict(zip(places, jobs, strict=True))
+        self._bench.watch(state, held)
         near = {p: j for p, j in held.items() if np.isfinite(best["distance"][p])}
         for place, job in held.items():
             job.found = int(best["step"][place])
@@ -135,10 +136,12 @@ class Approaching:
         if job.restart + 1 < self._attack.restarts and not job.broken:
             self.queue.append(Try(climb, job.rung, job.restart + 1))
             return
-        best = climb.best or job
+        best, felt = climb.best or job, (climb.watched, climb.blind)
         for epsilon in climb.ladder(self._threat.epsilons):
             reached = best.flip is not None and self._far(best.flip) <= epsilon
             climb.floated = climb.near <= epsilon
+            # One search answers for every epsilon.
+            climb.watched, climb.blind = felt
             carried = bool(climb.rungs and climb.rungs[-1].flip)
             climb.close(epsilon, best if reached else Try(climb, 0, 0, broken=job.broken))
             climb.rungs[-1] = replace(climb.rungs[-1], carried=carried)

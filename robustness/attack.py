@@ -16,8 +16,9 @@ from keras import ops
 from robustness import draws, gradients, plugins, settings
 from robustness.errors import AttackError, SettingError
 from robustness.goals import Goal, predicted
-from robustness.losses import LOSSES, stand_in
+from robustness.losses import LEVELS, LOSSES, stand_in
 from robustness.norms import Norm
+from robustness.scales import scaled
 from robustness.threat import room
 
 State = dict[str, Any]
@@ -89,12 +90,12 @@ class Task:
 
 
 class Seen:
-    """One look at the model: `.logits`, `.label`, `.loss`, `.gradient`, as far as knowledge allows.
+    """One look at the model: `.logits`, `.label`, `.loss`, `.level`, `.gradient`, as far as knowledge allows.
 
     Computed on first use: who never asks for the gradient pays for no backward pass.
     """
 
-    def __init__(self, look: Look, points: Any, loss: Callable[[Any, Any], Any]) -> None:
+    def __init__(self, look: Look, points: Any, loss: str) -> None:
         self._look, self.points, self._loss = look, points, loss
         self._several = points.shape[1] if len(points.shape) == 5 else 0
         aims, images = look.task.aims, look.task.images
@@ -119,14 +120,19 @@ class Seen:
             logits, pull = gradients.linearise(self._look.logits, self._flat)
         else:
             logits, pull = self._look.logits(self._flat), _no_gradient
-        return self._look.hear(logits), lambda weights: self._look.hear(pull(weights))
+        # Weights may be next to nothing: the network's own arithmetic must not lose them.
+        return self._look.hear(logits), lambda weights: self._look.hear(scaled(pull, weights))
+
+    def _felt(self, slopes: Any) -> Any:
+        """A gradient at every point as it is handed out, (rows, h, w, c) or (rows, k, h, w, c)."""
+        return self._look.feel(self._look.task.only(self._unflat(slopes)))
 
     @cached_property
     def _gradient(self) -> Any:
         return self.gradient_of(self._losses)
 
     def _losses(self, logits: Any) -> Any:
-        return self._look.task.goal.loss(self._loss, logits, self._aims)
+        return self._look.task.goal.loss(LOSSES[self._loss], logits, self._aims)
 
     def _allowed(self, what: str, *knowledge: str) -> None:
         if self._look.knowledge not in knowledge:
@@ -150,7 +156,7 @@ class Seen:
         logits, pull = self._linear
         self._look.pay(backward=max(self._several, 1))
         _, weights = gradients.value_and_grad(lambda z: (values(z), ()))(logits)
-        return self._look.task.only(self._unflat(pull(weights)))
+        return self._felt(pull(weights))
 
     def pull(self, weights: Any) -> Any:
         """Gradient of ``sum(weights * logits)``, `weights` like the logits; a backward pass."""
@@ -158,13 +164,23 @@ class Seen:
         logits, pull = self._linear
         self._look.pay(backward=max(self._several, 1))
         slopes = pull(ops.reshape(ops.cast(weights, logits.dtype), ops.shape(logits)))
-        return self._look.task.only(self._unflat(slopes))
+        return self._felt(slopes)
 
     @property
     def loss(self) -> Any:
         """What the attack lowers, (rows,) or (rows, k)."""
         self._allowed("loss", "white-box", "score")
         return self._unflat(self._losses(self._linear[0]))
+
+    @property
+    def level(self) -> Any:
+        """What rises and falls with `loss`, at the pace of logits, (rows,) or (rows, k).
+
+        To be compared, or to estimate slopes from: a cross-entropy changes by many powers of ten.
+        """
+        self._allowed("loss", "white-box", "score")
+        levels = self._look.task.goal.loss(LEVELS[self._loss], self._linear[0], self._aims)
+        return self._unflat(levels)
 
     @property
     def logits(self) -> Any:
@@ -222,10 +238,11 @@ class Look:
         self.forward = self.backward = 0
         self._seen: list[Seen] = []
         self._heard: list[Any] = []
+        self._slopes: list[Any] = []
 
     def __call__(self, points: Any, *, loss: str | None = None, judged: bool = True) -> Seen:
         """What the model says of `points`; not `judged`, they are no candidates (probes, say)."""
-        seen = Seen(self, points, LOSSES[loss or self._loss])
+        seen = Seen(self, points, loss or self._loss)
         self.pay(forward=points.shape[1] if len(points.shape) == 5 else 1)
         if judged:
             self._seen.append(seen)
@@ -240,6 +257,22 @@ class Look:
         """Remember what the model answered, logits or a gradient, for `fingerprint`."""
         self._heard.append(answer)
         return answer
+
+    def feel(self, gradient: Any) -> Any:
+        """Remember how large a gradient was that the attack was given, for `blind`."""
+        rows = ops.reshape(gradient, (ops.shape(self.task.aims)[0], -1))
+        self._slopes.append(ops.sum(ops.abs(rows), axis=1))
+        return gradient
+
+    def blind(self) -> Any | None:
+        """Whether no gradient that the attack was given leads anywhere, (rows,) bool; None if it took none.
+
+        All were zero, or one was not finite.
+        """
+        if not self._slopes:
+            return None
+        size = sum(self._slopes[1:], self._slopes[0])
+        return ops.logical_not(ops.logical_and(ops.isfinite(size), size > 0))
 
     def fingerprint(self) -> Any:
         """Integers (rows,) that differ where a bit of what the model answered does.
@@ -281,7 +314,7 @@ class _Through(Look):
     def __init__(self, look: Look, logits: Callable[[Any], Any], passes: int) -> None:
         self._behind, self._passes = look, passes
         super().__init__(logits, look.task, look._loss, look.knowledge)
-        self._seen, self._heard = look._seen, look._heard
+        self._seen, self._heard, self._slopes = look._seen, look._heard, look._slopes
 
     def pay(self, forward: int = 0, backward: int = 0) -> None:
         self._behind.pay(self._passes * forward, self._passes * backward)
@@ -380,8 +413,9 @@ def _short(value: Any) -> str:
 
 
 def find(name: str) -> type[Attack]:
-    """The installed attack called `name`; SettingError with the nearest name for an unknown one."""
-    return plugins.load(plugins.ATTACKS, name)
+    """The installed attack `name`; SettingError for an unknown name, with the nearest, or no attack."""
+    found = plugins.load(plugins.ATTACKS, name)
+    return plugins.expect_class(found, Attack, name, ("name", "knowledge", "norms"))
 
 
 def make(attack: str | Attack, **parameters: Any) -> Attack:

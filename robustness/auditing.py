@@ -7,24 +7,26 @@ import gc
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from robustness import capacity, ensembles, modelfile, norms, preflight
+from robustness import capacity, ensembles, modelfile, norms, preflight, storage, votes
 from robustness.attack import Attack
 from robustness.auditor import Auditor, Listener
 from robustness.classifier import Classifier, input_shape
 from robustness.diagnostics.running import diagnose
 from robustness.ensembles import Ensemble
-from robustness.errors import ImagesError, ModelError
+from robustness.errors import ImagesError, ModelError, StorageError
 from robustness.goals import parse as parse_goal
 from robustness.images import Entry, Source, from_arrays, open_source, select
-from robustness.manifest import describe, expect_same
+from robustness.likeness import differences
+from robustness.manifest import describe, expect_same, now
 from robustness.mask import Mask
+from robustness.mending import Mended, mend
 from robustness.plan import Plan
 from robustness.result import AuditResult
 from robustness.shelf import Shelf
@@ -143,9 +145,10 @@ def audit(
             f"{source.description}: no image is left to attack. Expected at least one whose class "
             "is not the target; check the target, `limit` and the selection."
         )
-    folder = Path(run) if run is not None else Path(tempfile.mkdtemp(prefix="robustness-")) / "run"
-    if resume and batch_size is None:
-        batch_size = _slots_before(folder)
+    folder = Path(run) if run is not None else _temporary()
+    before = _settings_before(folder) if resume else {}
+    if batch_size is None:
+        batch_size = before.get("slots")
     slots = capacity.slots_for(classifier) if batch_size is None else batch_size
     region = None if mask is None else Mask.of(mask, classifier.input_shape)
     threat = Threat(ladder, chosen_norm, goal, region)
@@ -162,11 +165,15 @@ def audit(
         channels=classifier.input_shape[-1],
         surrogate=eyes.digest if eyes else None,
         precision=looking.precision,
+        draws=before.get("draws", 1),
     )
     answers, findings = ({}, []) if resume else _examined(classifier, shelf, entries)
+    if preflight.is_random(findings):
+        plan = replace(plan, draws=votes.DRAWS)
     manifest = describe(plan, classifier, source, entries)
     manifest |= {"command": command, "origin": origin or {}}
     manifest["surrogate"] = eyes.card() if eyes else None
+    manifest["notes"] = _fitted_elsewhere(plan, manifest["model"])
     if resume:
         store = Run.resume(folder)
         expect_same(store.manifest, manifest)
@@ -176,6 +183,9 @@ def audit(
         manifest["gate"] = gate or {}
         store = Run.create(folder, manifest)
     with store:
+        mended = Mended()
+        if resume:
+            mended = mend(store, plan, shelf, entries, classifier.input_shape)
         if region is not None:
             store.save_png(region.png(plan.channels))
         heard = progress or (lambda _: None)
@@ -190,8 +200,12 @@ def audit(
             progress=heard,
             surrogate=eyes,
         )
-        store.write_manifest(store.manifest | {"diagnostics": found})
-    return AuditResult(folder)
+        ended = store.manifest | {"diagnostics": found}
+        if mended:
+            told = {"at": now(), **asdict(mended)}
+            ended["mended"] = [*ended.get("mended", ()), told]
+        store.write_manifest(ended)
+    return AuditResult(folder, mended.sentence if mended else "")
 
 
 def labelled(
@@ -235,10 +249,29 @@ def _examined(
     return dict(zip(keys, seen, strict=True)), findings
 
 
-def _slots_before(folder: Path) -> int | None:
-    """The batch size a run was started with: its last bits depend on it."""
+def _temporary() -> Path:
+    """A place for a run that nobody named one for; StorageError where there is no room."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="robustness-")) / "run"
+    except OSError as error:
+        raise StorageError(storage.sentence(error)) from error
+
+
+def _fitted_elsewhere(plan: Plan, card: dict[str, Any]) -> list[str]:
+    """A sentence for each attack whose change was fitted on another model than the one audited."""
+    fitted = {a.label: getattr(a, "fitted_on", None) for a in plan.attacks}
+    other = {label: differences(on, card) for label, on in fitted.items() if on}
+    return [
+        f"{label} was fitted on another model: {'; '.join(what)}"
+        for label, what in other.items()
+        if what
+    ]
+
+
+def _settings_before(folder: Path) -> dict[str, Any]:
+    """The settings a run was started with: bits depend on the batch size, verdicts on the draws."""
     with Run.open(folder) as run:
-        return run.manifest.get("config", {}).get("slots")
+        return dict(run.manifest.get("config", {}))
 
 
 def _source(images: Any, labels: np.ndarray | None, names: Sequence[str] | None) -> Source:

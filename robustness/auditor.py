@@ -8,17 +8,19 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from robustness import engine, gradients, strips
+from robustness import engine, gradients, strips, votes
 from robustness.attack import Attack
 from robustness.capacity import waves, whole
 from robustness.classifier import MANY, Classifier
-from robustness.errors import GradientError, ModelError, RunError
+from robustness.errors import GradientError, ModelError, RunUsageError
 from robustness.images import Entry, Picture
 from robustness.manifest import data_digest, now
 from robustness.medians import median_epsilons
+from robustness.pending import Pending
 from robustness.pictures import to_png
 from robustness.plan import Plan
 from robustness.rows import Rows
@@ -30,11 +32,13 @@ from robustness.store import (
     ROBUST,
     SETTLED,
     UNREADABLE,
+    GradientRow,
     ImageRow,
     OutcomeRow,
-    Pending,
+    Row,
     Run,
 )
+from robustness.votes import Vote
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ class Auditor:
                 pixels = {p.entry.key: p.pixels for _, p in chunk if p.pixels is not None}
                 said = self._said(pixels, answers)
                 rows = [self._image_row(n, picture) for n, picture in chunk]
-                rows = [_predicted(r, said[r.key]) if r.key in said else r for r in rows]
+                rows = [said[r.key](r) if r.key in said else r for r in rows]
                 self.pending.add(rows)
                 done += len(chunk)
                 self.progress(Progress("clean", done, total))
@@ -158,12 +162,18 @@ class Auditor:
 
     def _said(
         self, pixels: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
-        """What the model says of each of these, by image; it is asked of those not known."""
+    ) -> dict[str, Callable[[ImageRow], ImageRow]]:
+        """What the model says of each of these, put into its row; it is asked of those not known."""
+        if self.plan.draws > 1 and pixels:
+            names, some = self.classifier.class_names, np.stack(list(pixels.values()))
+            heard = votes.clean(self.classifier.probabilities, some, len(names))
+            return {
+                k: partial(_voted, vote=v, names=names) for k, v in zip(pixels, heard, strict=True)
+            }
         new = [key for key in pixels if key not in known]
         asked = self.classifier.probabilities(np.stack([pixels[k] for k in new])) if new else ()
         said = {**known, **dict(zip(new, asked, strict=True))}
-        return {key: said[key] for key in pixels}
+        return {key: partial(_predicted, probabilities=said[key]) for key in pixels}
 
     def _image_row(self, position: int, picture: Picture) -> ImageRow:
         entry = picture.entry
@@ -219,12 +229,14 @@ class Auditor:
                         seed=self.plan.seed,
                         all_steps=self.plan.all_steps,
                         rows=self._rows(attack),
+                        draws=self.plan.draws,
                     )
             except GradientError as error:
                 # The attacks after it may need none: a model that hides its gradient is what they are for.
+                reason = f"{error} {self.eyes.without_gradient}".strip()
                 for row in rows.values():
                     rungs = standing.get(row.key, len(epsilons))
-                    failed = replace(row, reason=str(error))
+                    failed = replace(row, reason=reason)
                     self.pending.add(_spared_rows(failed, attack.label, epsilons[:rungs], FAILED))
                     self.pending.add(_spared_rows(row, attack.label, epsilons[rungs:], SETTLED))
                     tally.add(FAILED)
@@ -279,21 +291,21 @@ class Auditor:
         with contextlib.closing(pictures):
             for row, picture in zip(rows, pictures, strict=True):
                 if picture.digest != row.digest:
-                    raise RunError(
+                    raise RunUsageError(
                         f"{row.name} has changed since this run looked at it first"
                         f"{': ' + picture.reason if picture.reason else ''}. Expected the same "
                         "pictures throughout; put it back, or audit into a new folder."
                     )
                 if picture.pixels is None or row.clean_class is None:
-                    raise RunError(f"{row.name} cannot be read any more: {picture.reason}")
+                    raise RunUsageError(f"{row.name} cannot be read any more: {picture.reason}")
                 rungs = standing.get(row.key)
                 yield engine.Subject(row.key, picture.pixels, row.clean_class, rungs)
 
     def _outcomes(
         self, row: ImageRow, subject: engine.Subject, label: str, rungs: list[engine.Rung]
-    ) -> list[ImageRow | OutcomeRow]:
+    ) -> list[Row]:
         """The rows of one image, its pictures saved first."""
-        written: list[ImageRow | OutcomeRow] = []
+        written: list[Row] = []
         kept = self.plan.keeps(row.position)
         if kept and row.png is None:
             # Of one that held, too: a reader of the report wants to see what it was that held.
@@ -322,6 +334,16 @@ class Auditor:
                     png=self.store.save_png(rung.flip.png) if kept else None,
                 )
             written.append(outcome)
+            if rung.watched and outcome.status == ROBUST:
+                written.append(
+                    GradientRow(
+                        image=row.key,
+                        attack=label,
+                        epsilon=rung.epsilon,
+                        watched=rung.watched,
+                        blind=rung.blind,
+                    )
+                )
         return written
 
 
@@ -331,6 +353,17 @@ def _predicted(row: ImageRow, probabilities: np.ndarray) -> ImageRow:
         return replace(row, reason="the model answers with numbers that are not finite")
     predicted = int(probabilities.argmax())
     return replace(row, clean_class=predicted, confidence=float(probabilities[predicted]))
+
+
+def _voted(row: ImageRow, vote: Vote, names: Sequence[str]) -> ImageRow:
+    """`row` with the class that most draws name; a reason where it is not named more often than not."""
+    if not vote.counts.any():
+        return _predicted(row, np.full(len(names), np.nan))
+    first = vote.first
+    said = f"{names[first]} in {vote.counts[first]} of {vote.draws} draws"
+    reason = "" if vote.steady else f"the model's class for it changes from draw to draw ({said})"
+    sure = vote.confidence(first)
+    return replace(row, clean_class=first, confidence=sure, reason=reason)
 
 
 def _hardest_first(rows: Iterable[ImageRow]) -> list[ImageRow]:
@@ -344,10 +377,13 @@ def _status(rung: engine.Rung) -> str:
 
 def _spared(row: ImageRow) -> str:
     """The status of an image that is not attacked, or nothing."""
-    if row.reason or row.clean_class is None:
+    if row.clean_class is None:
         return UNREADABLE
     # Without a label, the model's own answer is taken for true.
-    return "" if row.label in (None, row.clean_class) else MISCLASSIFIED
+    if row.label not in (None, row.clean_class):
+        return MISCLASSIFIED
+    # A class that the model itself does not keep cannot be flipped, nor be robust.
+    return FAILED if row.reason else ""
 
 
 def _spared_rows(

@@ -74,6 +74,8 @@ class Claims:
     target: int | None
     mask: str | None = None
     """The file of the picture that is bright where pixels may change."""
+    random: bool = False
+    """Whether the model answers at random, so that every verdict is a vote."""
 
     @classmethod
     def of(cls, run: Run) -> Claims:
@@ -103,6 +105,7 @@ class Claims:
             names=names,
             target=names.index(target) if target != goal and target in names else None,
             mask=None if mask is None else png_name(str(mask)),
+            random=manifest["config"].get("draws", 1) != 1,
         )
 
     def pictured(self, key: str) -> list[dict[str, Any]]:
@@ -184,9 +187,11 @@ def _of_the_row(claims: Claims, image: ImageRow, row: Mapping[str, Any]) -> Iter
 
 def _status_before(image: ImageRow) -> str | None:
     """The status of an image that no attack is tried on; None for one that is attacked."""
-    if image.reason or image.clean_class is None:
+    if image.clean_class is None:
         return UNREADABLE
-    return None if image.label in (None, image.clean_class) else MISCLASSIFIED
+    if image.label not in (None, image.clean_class):
+        return MISCLASSIFIED
+    return FAILED if image.reason else None
 
 
 def _of_the_ladder(claims: Claims) -> Iterator[Fault]:

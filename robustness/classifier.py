@@ -12,14 +12,19 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from robustness import gradients, modelfile
 from robustness.errors import ModelError, SettingError
+from robustness.float_input import float_twin, takes_whole, without_slope
 from robustness.heads import Head, find_head
+from robustness.identity import answers, identity, probes, undisturbed
+from robustness.layers import entry_dtype, is_whole
 from robustness.precision import computing_in, parse_precision
 from robustness.scalings import (
     Scaling,
     ScalingChoice,
+    candidates,
     choose_scaling,
     inner_scaling,
     parse_scaling,
@@ -71,7 +76,11 @@ class Classifier:
             "name": name,
             "file": file,
         }
-        self.head: Head = find_head(model, self._probe(), head)
+        self.whole_inputs = is_whole(entry_dtype(model))
+        self.cuts_fractions = takes_whole(model)
+        probe = self._probe()
+        self._twin = float_twin(model, probe)
+        self.head: Head = find_head(model, probe, head, twin=self._twin.model)
         self.class_names = _names(model, class_names, self.head.classes)
         self.precision = "float32"
         self._alike: bool | None = None
@@ -121,7 +130,8 @@ class Classifier:
                 return own
             return self._batched(some, lambda x: self._predict(scaling.apply(x))).argmax(axis=1)
 
-        return choose_scaling(predict, images, labels, len(self.class_names))
+        classes, dtype = len(self.class_names), entry_dtype(self.model)
+        return choose_scaling(predict, images, labels, classes, dtype)
 
     def in_precision(self, name: str) -> Classifier:
         """The same classifier, whose `logits` come from layers that compute in `name`; see `precision`.
@@ -146,8 +156,11 @@ class Classifier:
     def logits(self, images: Any) -> Any:
         """Logits (n, classes), float32, of images (n, height, width, channels) in counts.
 
-        Differentiable; usable inside a compiled function.
+        Differentiable; usable inside a compiled function. Of a model that takes whole numbers these are
+        its float twin's (`float_input`); where it has none, of the nearest whole counts, without a gradient.
         """
+        if self._twin.reason and self.cuts_fractions:
+            images = ops.round(images)
         with computing_in(self.model, self.precision):
             return self.head.logits(self.scaling.apply(images))
 
@@ -155,9 +168,28 @@ class Classifier:
         """Probabilities (n, classes), float32, by the user's own model; images in counts."""
         return self._batched(images, lambda x: self._predict(self.scaling.apply(x)))
 
+    def may_draw(self, images: np.ndarray) -> bool:
+        """Whether answers to `images` may change from call to call: by what the model computes, not asked."""
+        some = np.resize(images, (TOGETHER, *self.input_shape))
+        return gradients.draws_numbers(self._predict, self.scaling.apply(some))
+
     def logits_of(self, images: np.ndarray) -> np.ndarray:
         """`logits` of as many images as there are, compiled, in batches: (n, classes) float32."""
         return self._batched(images, self._see)
+
+    @property
+    def without_gradient(self) -> str:
+        """Why no gradient comes from the logits to the images, a sentence; "" if the layers do not tell."""
+        if self._twin.reason:
+            dtype = entry_dtype(self.model)
+            what = (
+                f"takes whole numbers ({dtype})"
+                if self.whole_inputs
+                else "cuts fractions off within"
+            )
+            return f"The model {what}, and it has no twin of floats to follow instead: {self._twin.reason}."
+        found = without_slope(self._twin.model)
+        return f"The cause: {found}, which has no slope." if found else ""
 
     @cached_property
     def digest(self) -> str:
@@ -172,6 +204,20 @@ class Classifier:
             sha.update(values.tobytes())
         return sha.hexdigest()
 
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What decides the model's answers besides its weights; see `robustness.identity`.
+
+        The model is asked about a few pictures, whatever chance it draws from left as it was.
+        """
+        pictures = probes(self.input_shape)
+        known = identity(self.model)
+        with undisturbed(self.model) as chancy:
+            first = self.probabilities(pictures)
+            # Keras' own layers without random numbers answer alike.
+            again = self.probabilities(pictures) if chancy or known["code"] else first
+        return {**known, "answers": answers(first, again)}
+
     def card(self) -> dict[str, Any]:
         """The target of an audit, JSON-able: what was loaded and how it is read."""
         report = modelfile.scan(self.file) if self.file else None
@@ -183,6 +229,7 @@ class Classifier:
             "findings": list(report.findings) if report else [],
             "notes": list(report.notes) if report else [],
             "weights_sha256": self.digest,
+            "identity": self.identity,
             "parameters": int(self.model.count_params()),
             "input_shape": list(self.input_shape),
             "scaling": self.scaling.card(),
@@ -245,11 +292,20 @@ class Classifier:
                 f"Scaling {chosen.name} is for three channels; the model takes "
                 f"{self.input_shape[-1]}."
             )
+        dtype = entry_dtype(self.model)
+        if not chosen.fits(dtype):
+            wanted = ", ".join(candidates(self.input_shape[-1], dtype)) or "another input type"
+            raise SettingError(
+                f"The model takes whole numbers ({dtype}), which do not hold what scaling {chosen.name} "
+                f"makes of counts 0..255. Expected {wanted}; or build the model behind a float32 input."
+            )
         return chosen
 
     def _probe(self) -> Any:
         """Four inputs that no image classifier should confuse: black, white and two of noise."""
         noise = np.random.default_rng(0).uniform(0, 255, (2, *self.input_shape))
+        if takes_whole(self.model):
+            noise = np.floor(noise)
         flat = np.stack([np.zeros(self.input_shape), np.full(self.input_shape, 255.0)])
         return self.scaling.apply(np.concatenate([flat, noise]).astype("float32"))
 

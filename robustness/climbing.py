@@ -68,6 +68,7 @@ class Climbing:
 
     def leave(self, state: State, places: Sequence[int], jobs: Sequence[Try]) -> list[bool]:
         held = dict(zip(places, jobs, strict=True))
+        self._bench.watch(state, held)
         best, own = state["best"]["point"], state["own"]["point"]
         looked = {p: j for p, j in held.items() if self._reached[p] and j.flip is None}
         last = {p: j for p, j in held.items() if p not in looked and self._wanted(j)}
@@ -151,7 +152,7 @@ class Climbing:
             return True
         last = climb.rungs[-1]
         climb.rungs += [
-            replace(last, epsilon=e, forward=0, backward=0, carried=True)
+            replace(last, epsilon=e, forward=0, backward=0, watched=0, blind=0, carried=True)
             for e in epsilons[job.rung + 1 :]
         ]
         self._settle(climb.subject, climb.rungs)

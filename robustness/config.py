@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Mapping
 from datetime import date, datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from robustness.bounded import MAX_TOML_BYTES, parse_toml, read_text_bounded
 from robustness.errors import SettingError
 
 _MISSING = object()
@@ -32,7 +32,7 @@ class Section:
     def wrong(self, name: str, expected: str) -> SettingError:
         """The error for the value of `name`."""
         said = self._values.get(name)
-        shown = said.isoformat() if isinstance(said, date) else repr(said)
+        shown = said.isoformat() if isinstance(said, date) else shorten(repr(said))
         return SettingError(f"{self._prefix}{self.key(name)} is {shown}; expected {expected}.")
 
     @property
@@ -153,6 +153,11 @@ class Section:
                 )
 
 
+def shorten(text: str, most: int = 200) -> str:
+    """`text`, its end left out where it is long: a value may be as long as the file."""
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def _one_of(choices: Collection[str]) -> str:
     return "one of " + ", ".join(repr(c) for c in choices)
 
@@ -161,10 +166,10 @@ def read(path: str | Path) -> Section:
     """The whole of a TOML file; SettingError if there is none or it is no TOML."""
     file = Path(path)
     try:
-        return Section(tomllib.loads(file.read_text(encoding="utf-8")), file=str(path))
+        return Section(parse_toml(read_text_bounded(file, MAX_TOML_BYTES)), file=str(path))
     except OSError as error:
         raise SettingError(
             f"{file} cannot be read ({error.strerror}); expected a file that `robustness init` writes."
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError(f"{file} is not TOML: {error}.") from None
+    except ValueError as error:
+        raise SettingError(f"{file} is not TOML that can be read: {error}.") from None

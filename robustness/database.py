@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from robustness import runfolder, storage
 from robustness.errors import RunError
-from robustness.places import held
 from robustness.reading import expect_file
 
-NAME = "run.sqlite"
+NAME = runfolder.DATABASE
 MOST_BYTES = 4 << 30
 """Bytes of a database, and of what is written ahead of it: some 20 million outcomes."""
 MOST_CELL = 4 << 20
@@ -31,90 +31,95 @@ _MAGIC = bytes.fromhex("d9d505f920a163d7")
 
 
 class Database:
-    """A connection whose every error is a RunError, and whose every query has an end."""
+    """A connection whose every query has an end.
+
+    What SQLite raises while it is opened or changed goes to the caller; what it raises while it is read
+    becomes an error about the run.
+    """
 
     def __init__(self, folder: Path, *, writable: bool, tables: Mapping[str, str]) -> None:
         """`tables`: how each is created, by name; a new database gets them."""
         self.path, self._turns, self._most = folder / NAME, 0, 0
         self._writable, self._tables = writable, tables
-        new = _expect_files(folder, writable=writable)
-        self._db = self._connected()
+        _expect_files(folder, writable=writable)
+        self._db = sqlite3.connect(self._address(), uri=True, check_same_thread=False)
         try:
             self._guard()
             if writable:
                 # Write-ahead: a kill at any moment leaves the last committed state.
-                self.select("PRAGMA journal_mode=WAL")
-                self.select("PRAGMA synchronous=NORMAL")
-            if new:
+                self._ask("PRAGMA journal_mode=WAL")
+                self._ask("PRAGMA synchronous=NORMAL")
                 for statement in tables.values():
-                    self.select(statement)
+                    self._ask(statement)
                 self._db.commit()
             self._expect_plain()
         except BaseException:
             self._db.close()
             raise
 
-    def _connected(self) -> sqlite3.Connection:
-        if self._writable:
-            how = "mode=rwc"
-        else:
+    def _address(self) -> str:
+        how = "mode=rwc"
+        if not self._writable:
             # Without anything written ahead nobody writes to it: then SQLite need not touch the folder.
-            ahead = self.path.with_name(NAME + "-wal")
-            live = ahead.exists() and ahead.stat().st_size > 0
+            live = self._size("-wal") > 0
             how = "mode=ro" if live else "mode=ro&immutable=1"
-        address = f"{self.path.resolve().as_uri()}?{how}"
+        return f"{self.path.resolve().as_uri()}?{how}"
+
+    def _size(self, ending: str = "") -> int:
         try:
-            return sqlite3.connect(address, uri=True, check_same_thread=False)
-        except sqlite3.Error as error:
-            raise self._unreadable(error) from None
+            return self.path.with_name(NAME + ending).stat().st_size
+        except OSError:
+            return 0
 
     def _guard(self) -> None:
         self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_CELL)
         self._db.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
         self._db.set_progress_handler(self._turn, _TURN)
-        self.select("PRAGMA trusted_schema=OFF")
-        self.select("PRAGMA cell_size_check=ON")
-        self.select("PRAGMA mmap_size=0")
+        self._ask("PRAGMA trusted_schema=OFF")
+        self._ask("PRAGMA cell_size_check=ON")
+        self._ask("PRAGMA mmap_size=0")
         if not self._writable:
-            self.select("PRAGMA query_only=ON")
+            self._ask("PRAGMA query_only=ON")
 
     def _turn(self) -> bool:
         """Whether a query has to end: it has cost more than all of the file, many times over."""
         self._turns += 1
         return self._turns > self._most
 
+    def _ask(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query, with a budget of its own."""
+        self._turns, self._most = 0, _MANY_TURNS + 20 * (self._size() + self._size("-wal")) // _TURN
+        return self._db.execute(query, values).fetchall()
+
     @contextlib.contextmanager
-    def _work(self) -> Iterator[None]:
-        """Something asked of SQLite, with a budget of its own."""
-        size = self.path.stat().st_size if self.path.exists() else 0
-        ahead = self.path.with_name(NAME + "-wal")
-        size += ahead.stat().st_size if ahead.exists() else 0
-        self._turns, self._most = 0, _MANY_TURNS + 20 * size // _TURN
+    def _reading(self) -> Iterator[None]:
         try:
-            yield
-        except sqlite3.DatabaseError as error:
-            if self._turns > self._most:
-                raise RunError(
-                    f"{self.path} asks for more work than its size allows; expected the plain tables of "
-                    "a run. It may be tampered with: get it anew, or audit again."
-                ) from None
-            raise self._unreadable(error) from None
+            with storage.using(self.path.parent, action="read"):
+                yield
+        except RunError:
+            if self._turns <= self._most:
+                raise
+            raise RunError(
+                f"{self.path} asks for more work than its size allows; expected the plain tables of a "
+                "run. It may be tampered with: get it anew, or audit again."
+            ) from None
 
     def select(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query; RunError where the database is damaged."""
-        with self._work():
-            return self._db.execute(query, values).fetchall()
+        with self._reading():
+            return self._ask(query, values)
 
     def stream(self, query: str) -> Iterator[tuple[Any, ...]]:
         """The rows of a query one by one; RunError where the database is damaged."""
-        with self._work():
+        with self._reading():
+            self._ask("PRAGMA query_only")
             yield from self._db.execute(query)
 
-    def add(self, rows: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
+    def change(self, statements: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
         """Execute statements, each with its values, in one transaction."""
-        self._turns = 0
         with self._db:
-            for statement, values in rows:
+            for statement, values in statements:
+                self._turns = 0
                 self._db.execute(statement, values)
 
     def columns(self, table: str) -> list[str]:
@@ -160,22 +165,13 @@ class Database:
                     "again."
                 )
 
-    def _unreadable(self, error: sqlite3.Error) -> RunError:
-        return RunError(
-            f"{self.path} cannot be read ({error}); expected the database of a run. "
-            "Restore it from a copy, or audit again."
-        )
 
-
-def _expect_files(folder: Path, *, writable: bool) -> bool:
-    """Whether there is no database yet; RunError for one, or a file beside it, that is none of ours."""
+def _expect_files(folder: Path, *, writable: bool) -> None:
+    """RunError for a database, or a file beside it, that is no regular file or too large."""
     for ending in _BESIDE:
         expect_file(folder, NAME + ending, MOST_BYTES, optional=True)
+    expect_file(folder, NAME, MOST_BYTES, optional=writable)
     _expect_journal(folder)
-    with held(folder) as place:
-        if writable and place.status(NAME) is None:
-            return True
-    return not expect_file(folder, NAME, MOST_BYTES) and writable
 
 
 def _expect_journal(folder: Path) -> None:

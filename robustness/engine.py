@@ -42,6 +42,7 @@ def search(
     each: Callable[[], None] | None = None,
     rows: Rows | None = None,
     surrogate: Classifier | None = None,
+    draws: int = 1,
 ) -> None:
     """Run `attack` on every subject; `settle` hears of each image once, with a rung an epsilon.
 
@@ -56,6 +57,7 @@ def search(
     rows: compiled already, for the same classifier, attack, threat, slots and seed.
     surrogate: what the attack looks at, in place of `classifier`, which then only judges: transfer. A
         row goes before the judge when it flips the surrogate, and with its last point.
+    draws: more than 1 where the model answers at random, so that each verdict is a vote (`judge.Judge`).
 
     Raises
     ------
@@ -63,7 +65,7 @@ def search(
     """
     rows = rows or Rows(surrogate or classifier, attack, threat, slots=slots, seed=seed)
     slots = rows.slots
-    bench = Bench(rows, Judge(classifier, threat), threat.epsilons, attack.steps)
+    bench = Bench(rows, Judge(classifier, threat, draws), threat.epsilons, attack.steps)
     program: Climbing | Approaching
     if attack.seeks == "closest":
         program = Approaching(bench, rows, attack, threat, settle)

@@ -63,7 +63,12 @@ class Ensemble:
 
 def find(name: str) -> Ensemble:
     """The installed ensemble called `name`; SettingError with the nearest name for an unknown one."""
-    return plugins.load(plugins.ENSEMBLES, name)
+    found = plugins.load(plugins.ENSEMBLES, name)
+    if not isinstance(found, Ensemble):
+        raise SettingError(
+            f"The ensemble {name!r} is {found!r:.100}; expected a robustness.ensembles.Ensemble."
+        )
+    return found
 
 
 def create(name: str, parameters: Mapping[str, Any]) -> Attack | Ensemble:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from robustness.claims import BUDGET, DISTANCE, FILE, Claims, Fault, fault, said_of
 from robustness.errors import RunError
+from robustness.pictures import open_png
 from robustness.store import ImageRow, Run
 
 _CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
@@ -72,13 +71,13 @@ class Pictures:
         said = "has other bytes than those it is named for" if altered else ""
         try:
             return _decoded(data, self._shape), said
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError, SyntaxError) as error:
             return None, f"{said + ', and ' if said else ''}cannot be read as a picture ({error})"
 
 
 def _decoded(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
     """The pixels, if the header says the right size: a bomb is never unpacked."""
-    with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+    with open_png(data) as picture:
         found = (picture.height, picture.width, _CHANNELS.get(picture.mode, 0))
         if found != tuple(shape):
             raise ValueError(f"its shape is {found}, expected {tuple(shape)}")

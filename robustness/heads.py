@@ -3,7 +3,9 @@
 Attacks need logits: a softmax in float32 saturates, and a saturated softmax has no gradient. Where
 the graph of the model is known (Sequential, Functional, nested) the logits are computed from the
 input of the final activation, with the very same layers. Nothing is cloned or rebuilt from a
-configuration. Where it is not (subclassed models), logits are the logarithm of the probabilities.
+configuration. Where it is not (subclassed models, Lambda layers, averages of softmaxes), the backend is
+asked for what the operations at the end are applied to (`gradients.unsaturated`); where it does not know
+either, logits are the logarithm of the probabilities, which saturates.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from robustness import gradients
 from robustness.errors import ModelError, SettingError
 from robustness.lanes import alone
 from robustness.shortcuts import shortened
@@ -43,11 +46,14 @@ class Head:
     """Logits come from before the activation, or need none; False: logarithm of probabilities."""
     outputs: Callable[[Any], Any]
     raw: Callable[[Any], Any]
+    """What logits are computed from: before the last activation if `rebuilt`, else the outputs."""
     classes: int
+    followed: bool = False
+    """Logits come from the operations at the end, not from a layer that was left out."""
 
     def logits(self, inputs: Any) -> Any:
         """Logits (n, classes), float32, of inputs as the model takes them."""
-        raw = ops.cast((self.raw if self.rebuilt else self.outputs)(inputs), "float32")
+        raw = ops.cast(self.raw(inputs), "float32")
         if self.kind in ("sigmoid", "sigmoid-logit"):
             if not self.rebuilt:
                 raw = _log(raw) - _log(1 - raw)
@@ -75,6 +81,11 @@ class Head:
                 "logits are the logarithm of its probabilities, which has no gradient where a "
                 "probability is exactly 0 or 1."
             )
+        if self.followed:
+            return (
+                f"The model ends in a {self.kind} that is no layer of its own: logits are computed from "
+                "what the operations at its end are applied to."
+            )
         return {
             "softmax": "The softmax at the end is left out: logits are what it is applied to.",
             "logits": "The model gives logits.",
@@ -83,11 +94,12 @@ class Head:
         }[self.kind]
 
 
-def find_head(model: Any, probe: Any, kind: str | None = None) -> Head:
+def find_head(model: Any, probe: Any, kind: str | None = None, *, twin: Any = None) -> Head:
     """The head of `model`.
 
     `probe` is a small batch of inputs as the model takes them: where the graph does not say what
-    the outputs are, their values do. `kind` is what the user says, one of `HEADS`. Raises
+    the outputs are, their values do. `kind` is what the user says, one of `HEADS`. Logits are computed
+    by `twin`, a model that answers alike (`float_input.float_twin`), where there is one. Raises
     ModelError for models that do not give one row of classes per image, or stay ambiguous.
     """
     if kind is not None and kind not in HEADS:
@@ -100,7 +112,8 @@ def find_head(model: Any, probe: Any, kind: str | None = None) -> Head:
             "one row of classes per image. Audit the classifier part, or add pooling or Flatten."
         )
     units = values.shape[1]
-    activation, raw = _final_activation(model)
+    twin = model if twin is None else twin
+    activation, raw = _final_activation(twin)
     kind = _kind(kind or "", activation, values)
     bare = kind in ("logits", "sigmoid-logit")
     if (kind in ("sigmoid", "sigmoid-logit")) != (units == 1):
@@ -115,8 +128,14 @@ def find_head(model: Any, probe: Any, kind: str | None = None) -> Head:
     stripped = None if bare and activation != "linear" else raw
     if stripped is not None and not _agrees(kind, stripped(probe), values):
         stripped = None
-    rebuilt = bare or stripped is not None
-    return Head(kind, rebuilt, outputs, stripped or outputs, max(units, 2))
+    classes = max(units, 2)
+    seen = outputs if twin is model else own_outputs(twin)
+    if bare or stripped is not None:
+        return Head(kind, True, outputs, stripped or seen, classes)
+    followed = gradients.unsaturated(seen, probe, single=units == 1)
+    if followed is not None and _agrees(kind, followed(probe), values):
+        return Head(kind, True, outputs, followed, classes, followed=True)
+    return Head(kind, False, outputs, seen, classes)
 
 
 def _kind(said: str, activation: str, values: np.ndarray) -> str:

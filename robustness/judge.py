@@ -13,6 +13,7 @@ import numpy as np
 from robustness.classifier import MANY, Classifier
 from robustness.pictures import from_png, to_png
 from robustness.threat import Threat
+from robustness.votes import flips
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,10 @@ def _saved(suspect: Suspect) -> Saved:
     return Saved(data, picture, distances(suspect.original, picture))
 
 
+def _stacked(files: Sequence[Saved]) -> np.ndarray:
+    return np.stack([file.picture for file in files]) if files else np.zeros(0, np.uint8)
+
+
 @cache
 def _hands() -> ThreadPoolExecutor:
     """Threads for all judges: starting them anew takes longer than a small network's attack."""
@@ -100,8 +105,11 @@ def _begun(suspect: Suspect) -> Callable[[], Saved]:
 class Judge:
     """Saves, reads back, predicts with the user's model in float32, and measures."""
 
-    def __init__(self, classifier: Classifier, threat: Threat) -> None:
-        self._classifier, self._threat = classifier, threat
+    def __init__(self, classifier: Classifier, threat: Threat, draws: int = 1) -> None:
+        """`draws` is 1, or more where the model answers at random: then each file is voted on (`votes`)."""
+        self._classifier, self._threat, self._draws = classifier, threat, draws
+        self.passes: list[int] = []
+        """How often the model was asked about each of the last suspects."""
 
     def __call__(self, suspects: Sequence[Suspect]) -> list[Flip | None]:
         """The flip of each suspect, or None where its file does not flip within the budget.
@@ -109,6 +117,9 @@ class Judge:
         Only of what the model takes for a flip a file is made; if it held other pixels than the model
         was shown, the model would be shown these.
         """
+        if self._draws > 1:
+            return self._voted(suspects)
+        self.passes = [1] * len(suspects)
         held: list[tuple[np.ndarray, Callable[[], Saved]] | None] = []
         for start in range(0, len(suspects), MANY):
             some = suspects[start : start + MANY]
@@ -122,14 +133,17 @@ class Judge:
         ]
 
     def judges(self, classifier: Classifier) -> bool:
-        """Whether `classifier` is the one that is judged by."""
-        return classifier is self._classifier
+        """Whether `classifier` is the one that is judged by, and says the same whenever it is asked."""
+        return classifier is self._classifier and self._draws == 1
 
     def in_float(self, points: np.ndarray, labels: Sequence[int]) -> list[bool]:
         """Whether each float picture (n, height, width, channels) reaches the goal as it is.
 
-        False for whole counts, whose file the model has been asked about.
+        False for whole counts, whose file the model has been asked about, of a model that takes
+        whole numbers, which has no answer to what lies between, and of one that answers at random.
         """
+        if self._classifier.cuts_fractions or self._draws > 1:
+            return [False] * len(points)
         aims = self._threat.goal.aims(np.asarray(labels))
         between = (points != np.round(points)).any(axis=(1, 2, 3))
         found = np.zeros(len(points), bool)
@@ -144,22 +158,46 @@ class Judge:
         predicted = int(row.argmax())
         if predicted == suspect.label or not np.isfinite(row).all():
             return False
-        goal = self._threat.goal
-        aim = int(goal.aims(np.array([suspect.label]))[0])
-        return bool(goal.reached(predicted, aim))
+        return bool(self._threat.goal.reached(predicted, self._aim(suspect)))
+
+    def _aim(self, suspect: Suspect) -> int:
+        return int(self._threat.goal.aims(np.array([suspect.label]))[0])
+
+    def _voted(self, suspects: Sequence[Suspect]) -> list[Flip | None]:
+        """The flip of each suspect whose file, read back, flips more often than not."""
+        saved = [_saved(suspect) for suspect in suspects]
+        numbers = np.arange(len(self._classifier.class_names))
+        wanted = [
+            (numbers != s.label) & self._threat.goal.reached(numbers, self._aim(s))
+            for s in suspects
+        ]
+        told = flips(self._classifier.probabilities, _stacked(saved), wanted)
+        self.passes = [vote.draws for vote, _ in told]
+        found: list[Flip | None] = []
+        for suspect, file, classes, (vote, holds) in zip(
+            suspects, saved, wanted, told, strict=True
+        ):
+            predicted = int(np.where(classes, vote.counts, -1).argmax())
+            flip = Flip(file.data, predicted, vote.confidence(predicted), file.far)
+            found.append(flip if holds and self._within(suspect, file) else None)
+        return found
+
+    def _within(self, suspect: Suspect, file: Saved) -> bool:
+        """Whether a file keeps to the mask and to the budget."""
+        mask = self._threat.mask
+        if mask is not None and (file.picture != suspect.original)[~mask.free].any():
+            return False
+        # Exact for whole counts; the little more is the rounding of a square root.
+        return file.far.of(self._threat.norm.name) <= suspect.epsilon * (1 + 1e-9)
 
     def _flip(self, suspect: Suspect, row: np.ndarray, saved: Callable[[], Saved]) -> Flip | None:
         """The flip that the file of `suspect` is; None if it lies beyond the budget or the mask."""
-        data, picture, far = saved()
-        if not np.array_equal(picture, suspect.picture):
-            row = self._classifier.probabilities(picture[None])[0]
+        file = saved()
+        if not np.array_equal(file.picture, suspect.picture):
+            row = self._classifier.probabilities(file.picture[None])[0]
             if not self._flips(suspect, row):
                 return None
-        mask = self._threat.mask
-        if mask is not None and (picture != suspect.original)[~mask.free].any():
-            return None
-        # Exact for whole counts; the little more is the rounding of a square root.
-        if far.of(self._threat.norm.name) > suspect.epsilon * (1 + 1e-9):
+        if not self._within(suspect, file):
             return None
         predicted = int(row.argmax())
-        return Flip(data, predicted, float(row[predicted]), far)
+        return Flip(file.data, predicted, float(row[predicted]), file.far)

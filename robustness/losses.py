@@ -16,16 +16,18 @@ from robustness.lanes import LANES, alone
 _LOW = -1e30
 """A logit that plays no part."""
 
+SURE = 60.0
+"""The lead of a class, in logits, beyond which its cross-entropy is continued as a logarithm."""
+
 
 def _onehot(logits: Any, classes: Any) -> Any:
     return ops.one_hot(classes, logits.shape[-1], dtype=logits.dtype)
 
 
-def cross_entropy(logits: Any, classes: Any) -> Any:
-    """``log sum_j exp z_j - z_c``: minus the log-probability of the class.
+def _behind(logits: Any, classes: Any, gathered: Callable[[Any, Any], Any]) -> Any:
+    """The other logits, `gathered` into one beside the best of them, less the class's; in all lanes.
 
-    Written as ``log(1 + exp(log sum_{j != c} exp z_j - z_c))``, whose gradient keeps its digits where
-    the model is all but sure: the plain form takes a probability that rounds to one from one.
+    `gathered` takes the others less the best, and which of them there are.
     """
     onehot = _onehot(logits, classes)
     own = ops.sum(logits * onehot, axis=-1, keepdims=True)
@@ -35,8 +37,41 @@ def cross_entropy(logits: Any, classes: Any) -> Any:
         ops.where(onehot > 0, _LOW, logits), ((0, 0), (0, spare)), constant_values=_LOW
     )
     top = ops.stop_gradient(ops.max(others, axis=-1, keepdims=True))
-    total = ops.sum(ops.exp(others - top), axis=-1, keepdims=True) + ops.zeros_like(others)
-    return ops.softplus(ops.log(total) + (top - own))[:, 0]
+    return gathered(others - top, others > _LOW) + (top - own)
+
+
+def _summed(apart: Any, _: Any) -> Any:
+    return ops.log(ops.sum(ops.exp(apart), axis=-1, keepdims=True) + ops.zeros_like(apart))
+
+
+def _averaged(apart: Any, there: Any) -> Any:
+    # Digits that the logarithm of two or more would not hold, where logits are nearly equal.
+    excess = ops.sum(ops.where(there, ops.expm1(apart), 0.0), axis=-1, keepdims=True)
+    count = ops.sum(ops.cast(there, apart.dtype), axis=-1, keepdims=True)
+    return ops.log1p(excess / count + ops.zeros_like(apart))
+
+
+def log_odds(logits: Any, classes: Any) -> Any:
+    """``log mean_{j != c} exp z_j - z_c``: the logarithm of the odds against the class, of the mean other.
+
+    It rises with cross-entropy, and changes as logits do: float32 tells two points apart by it where
+    their cross-entropies are zero, or equal to the last digit.
+    """
+    return _behind(logits, classes, _averaged)[:, 0]
+
+
+def cross_entropy(logits: Any, classes: Any) -> Any:
+    """``log sum_j exp z_j - z_c``: minus the log-probability of the class.
+
+    Written as ``log(1 + exp(log sum_{j != c} exp z_j - z_c))``, whose gradient keeps its digits where
+    the model is all but sure: the plain form takes a probability that rounds to one from one. Where the
+    class leads by more than `SURE` logits, it is ``SURE`` plus the *logarithm* of that: a cross-entropy of
+    exp(-90) and its gradient are zero in float32, their logarithm and its gradient are as large as the
+    logits. Which of two points has the larger loss, and the direction of the gradient, stay the same;
+    only its size is another, which no attack of ours uses.
+    """
+    behind = _behind(logits, classes, _summed)
+    return ops.where(behind < -SURE, behind + SURE, ops.softplus(behind))[:, 0]
 
 
 def margin(logits: Any, classes: Any) -> Any:
@@ -84,6 +119,9 @@ LOSSES: dict[str, Callable[[Any, Any], Any]] = {
     "margin": margin,
     "dlr": dlr,
 }
+
+LEVELS = LOSSES | {"cross_entropy": log_odds}
+"""For each loss what rises with it and changes as logits do: to compare points, or to estimate slopes."""
 
 
 def stand_in(name: str, classes: int) -> tuple[str, str]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import keras
 
-from robustness import gradients
+from robustness import gradients, likeness
 from robustness.classifier import Classifier
-from robustness.errors import RunError
+from robustness.errors import RunUsageError
 from robustness.images import Entry, Source
 from robustness.plan import Plan
 from robustness.store import Run
@@ -44,17 +44,22 @@ def describe(
 
 
 def expect_same(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """RunError naming what differs between the run in the folder and the one asked for."""
-    pairs = [("model weights", "model", "weights_sha256"), ("scaling", "model", "scaling")]
-    pairs += [("selection of images", "data", "selection_sha256")]
-    pairs += [(f"setting {name}", "config", name) for name in now["config"]]
-    differing = [
+    """RunUsageError naming what differs between the run in the folder and the one asked for."""
+    differing = likeness.differences(before.get("model") or {}, now["model"])
+    eyes, seen = before.get("surrogate"), now.get("surrogate")
+    if eyes and seen:
+        differing += [f"surrogate: {one}" for one in likeness.differences(eyes, seen)]
+    pairs = [("selection of images", "data", "selection_sha256")]
+    # That of a surrogate's weights is told above.
+    told = {"surrogate"} if eyes and seen else set()
+    pairs += [(f"setting {name}", "config", name) for name in now["config"] if name not in told]
+    differing += [
         f"{what} (was {_brief((before.get(room) or {}).get(name))}, is {_brief(now[room][name])})"
         for what, room, name in pairs
         if (before.get(room) or {}).get(name) != now[room][name]
     ]
     if differing:
-        raise RunError(
+        raise RunUsageError(
             f"This run cannot be resumed, since something is different now: {'; '.join(differing)}. "
             "Resume with what it was started with, or audit into a new folder."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from robustness.bounded import read_bytes_bounded
 from robustness.errors import SettingError
-from robustness.pictures import to_png
+from robustness.pictures import FORMATS, MAX_BYTES, oversized, to_png
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,13 @@ class Mask:
 
 def _bright(path: Path, size: tuple[int, ...]) -> np.ndarray:
     try:
-        with Image.open(path) as picture:
+        data = read_bytes_bounded(path, MAX_BYTES)
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            if wrong := oversized(picture.size):
+                raise ValueError(wrong)
             grey = picture.convert("L").resize((size[1], size[0]), Image.Resampling.NEAREST)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    # Decoders fail in every way there is: OSError, SyntaxError, ValueError, struct.error, ...
+    except Exception as error:
         raise SettingError(
             f"The mask {path} cannot be read ({error}); expected a picture that is bright where pixels "
             "may change."

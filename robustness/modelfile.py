@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import shutil
 import stat
 import tempfile
@@ -19,14 +18,23 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from robustness import bounded, limits
 from robustness.errors import ModelError, UnsafeModelError
-from robustness.modelscan import MAX_EXPANSION, config_findings, h5_findings, is_remote, quote
+from robustness.modelh5 import MAX_EXPANSION, H5Facts, h5_facts
+from robustness.modelscan import MAX_OBJECTS, config_findings, is_remote, quote
+from robustness.modelwalk import measure
 
 OLDEST_SAFE_KERAS = (3, 15, 1)
 ACCEPTED = "a .keras file, or a .h5 / .hdf5 file with a whole model"
 MAX_MEMBERS = 10_000
-MAX_CONFIG_BYTES = 64 << 20
+MAX_DIRECTORY_BYTES = 4 << 20
+MAX_CONFIG_BYTES = 16 << 20
+"""That of EfficientNetV2L, with a thousand layers, takes 1 MiB."""
+MAX_CONFIG_DEPTH = 200
+MAX_CONFIG_VALUES = 10 * MAX_OBJECTS
+"""Commas and brackets before it is parsed, also those within texts."""
 MAX_MEMBER_BYTES = 16 << 30
+_TRUST = "Load it only if you trust who made it: --trust-model (in Python trust=True)."
 _REBUILD = "rebuild the architecture in Keras and copy the weights"
 _PICKLE = "a pickle runs code when it is opened; save the model with model.save('model.keras')"
 _CONVERSIONS = {
@@ -53,6 +61,8 @@ class ScanReport:
     notes: tuple[str, ...] = ()
     keras_version: str | None = None
     """Version that wrote the file, if it says so."""
+    trial: str = ""
+    """Why its sizes must be tried out before it is loaded; "" where the configuration tells them."""
     layout: str = field(default="", repr=False)
     """Of a weights file: `keras3` or `keras2`."""
 
@@ -76,7 +86,7 @@ def scan(path: str | Path) -> ScanReport:
         stream.seek(0)
         suffix = file.suffix.lower()
         if suffix == ".keras" and magic.startswith(b"PK"):
-            facts = _scan_zip(stream, file.name)
+            facts = _scan_zip(stream, size, file.name)
         elif suffix in (".h5", ".hdf5") and magic == b"\x89HDF\r\n\x1a\n":
             facts = _scan_h5(stream, size, file.name)
         elif suffix in (".keras", ".h5", ".hdf5"):
@@ -94,7 +104,11 @@ def scan(path: str | Path) -> ScanReport:
 def load_model(path: str | Path, trust: bool = False) -> Any:
     """The Keras model in a `.keras` or `.h5` file, not compiled, after a scan without findings.
 
-    `trust` loads a file with findings, and lets it run code. Raises UnsafeModelError, ModelError.
+    Where the sizes of its layers cannot be told from its configuration, or are unusually large, it is
+    loaded and called in a process of its own first, within limits on memory and time.
+
+    `trust` loads a file with findings and without a trial, and lets it run code. Raises
+    UnsafeModelError, ModelError.
     """
     report = scan(path)
     if report.format == "weights":
@@ -103,10 +117,39 @@ def load_model(path: str | Path, trust: bool = False) -> Any:
             "Build the model in Python and load them with modelfile.load_weights(model, path)."
         )
     refuse(report, trust)
+    if report.trial and not trust:
+        _tried(Path(path), report)
+    return opened(path, trust)
+
+
+def opened(path: str | Path, trust: bool = False) -> Any:
+    """The model in a file that was scanned. ModelError if Keras cannot load it."""
     import keras  # noqa: PLC0415 - scanning needs no framework
 
-    with _explained(report.name, "load"):
+    with _explained(Path(path).name, "load"):
         return keras.saving.load_model(Path(path), compile=False, safe_mode=not trust)
+
+
+def _tried(path: Path, report: ScanReport) -> None:
+    """Load and call the model where limits can end that; UnsafeModelError if one does, or ModelError."""
+    ended = limits.run_limited("robustness.trial", str(path.resolve()))
+    if ended.reason:
+        raise UnsafeModelError(
+            f"{quote(report.name)} was loaded and called on twelve images in a process of its own, "
+            f"since {report.trial}; {ended.reason}. {_TRUST}"
+        )
+    if ended.told["error"] and not _ours(ended.told["missing"]):
+        raise ModelError(ended.told["error"])
+
+
+def _ours(missing: list[str]) -> bool:
+    """Whether one of the names that the trial did not find is registered in this process.
+
+    A layer of the caller's own cannot be tried out elsewhere: its code is here.
+    """
+    import keras  # noqa: PLC0415
+
+    return any(keras.saving.get_registered_object(name) is not None for name in missing)
 
 
 def load_weights(model: Any, path: str | Path, trust: bool = False) -> None:
@@ -134,8 +177,8 @@ def refuse(report: ScanReport, trust: bool) -> None:
     listed = "; ".join(report.findings[:5])
     more = f"; and {len(report.findings) - 5} more" if len(report.findings) > 5 else ""
     raise UnsafeModelError(
-        f"{quote(report.name)} could run code or read other files when loaded: {listed}{more}. "
-        "Load it only if you trust who made it: --trust-model (in Python trust=True)."
+        f"{quote(report.name)} could run code, read other files or take all memory when loaded: "
+        f"{listed}{more}. {_TRUST}"
     )
 
 
@@ -197,20 +240,27 @@ def _version_notes() -> tuple[str, ...]:
     return (f"Keras {version} has known holes in loading models; upgrade to {wanted} or later.",)
 
 
-def _scan_zip(stream: IO[bytes], name: str) -> dict[str, Any]:
+def _scan_zip(stream: IO[bytes], size: int, name: str) -> dict[str, Any]:
     try:
+        if bounded.zip_directory_bytes(stream) > MAX_DIRECTORY_BYTES:
+            raise ModelError(
+                f"The archive {quote(name)} lists more members than a model has; save the model again."
+            )
         with zipfile.ZipFile(stream) as archive:
             members = archive.infolist()
-            findings = _member_findings(members)
+            findings = _member_findings(members, size)
             if findings:
                 return {"format": "keras", "findings": tuple(findings)}
             config = _parse(_read(archive, "config.json", name), name)
             findings += config_findings(config)
-            facts = json.loads(_read(archive, "metadata.json", name, required=False) or b"{}")
-            findings += _archived_weights(archive, name)
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError) as error:
-        raise _damaged(name, error) from error
-    except ValueError as error:
+            facts = bounded.parse_json(_read(archive, "metadata.json", name, False) or b"{}")
+            weights = _archived_weights(archive, name)
+            sizes = measure(config, weights.numbers)
+            findings += weights.findings + sizes.findings
+    except ModelError:
+        raise
+    # zipfile raises whatever the damage leads it to: BadZipFile, zlib.error, struct.error, IndexError, ...
+    except Exception as error:
         raise _damaged(name, error) from error
     known = ("config.json", "metadata.json", "model.weights.h5")
     notes = [f"carries {quote(m.filename)}" for m in members if m.filename not in known]
@@ -220,10 +270,11 @@ def _scan_zip(stream: IO[bytes], name: str) -> dict[str, Any]:
         "findings": tuple(findings),
         "notes": tuple(notes[:20]),
         "keras_version": str(version)[:40] if version else None,
+        "trial": sizes.trial,
     }
 
 
-def _member_findings(members: list[zipfile.ZipInfo]) -> list[str]:
+def _member_findings(members: list[zipfile.ZipInfo], size: int) -> list[str]:
     if len(members) > MAX_MEMBERS:
         return [f"the archive has {len(members)} members; at most {MAX_MEMBERS} are read"]
     found = []
@@ -244,6 +295,10 @@ def _member_findings(members: list[zipfile.ZipInfo]) -> list[str]:
                 f"{place} claims {member.file_size} bytes from {member.compress_size} stored; "
                 f"at most {cap} bytes and {MAX_EXPANSION} times its stored size are read"
             )
+    if sum(member.compress_size for member in members) > size:
+        found.append("the members of the archive lie upon one another, as only bombs do")
+    if sum(member.file_size for member in members) > MAX_MEMBER_BYTES:
+        found.append(f"the archive unpacks to more than {MAX_MEMBER_BYTES} bytes")
     if "model.weights.npz" in names:
         found.append("the weights are a .npz archive, which is not checked; save them as HDF5")
     return found
@@ -263,15 +318,21 @@ def _read(archive: zipfile.ZipFile, member: str, name: str, required: bool = Tru
 
 def _parse(text: bytes | str, name: str) -> dict[str, Any]:
     try:
-        config = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        config = bounded.parse_json(
+            text,
+            max_bytes=MAX_CONFIG_BYTES,
+            max_values=MAX_CONFIG_VALUES,
+            max_depth=MAX_CONFIG_DEPTH,
+            finite=False,
+        )
+    except ValueError as error:
         raise _damaged(name, error) from error
     if not isinstance(config, dict):
         raise ModelError(f"The configuration in {quote(name)} is no object; save the model again.")
     return config
 
 
-def _archived_weights(archive: zipfile.ZipFile, name: str) -> list[str]:
+def _archived_weights(archive: zipfile.ZipFile, name: str) -> H5Facts:
     if "model.weights.h5" not in archive.namelist():
         raise ModelError(f"{quote(name)} has no weights inside; save the model again.")
     # A file of its own: HDF5 jumps back and forth, which a compressed member cannot.
@@ -279,15 +340,18 @@ def _archived_weights(archive: zipfile.ZipFile, name: str) -> list[str]:
         shutil.copyfileobj(member, copy, 1 << 20)
         size = copy.tell()
         copy.seek(0)
-        return _with_h5(copy, name, lambda file: h5_findings(file, size))
+        return _with_h5(copy, name, lambda file: h5_facts(file, size))
 
 
 def _scan_h5(stream: IO[bytes], size: int, name: str) -> dict[str, Any]:
-    return _with_h5(stream, name, lambda file: _h5_facts(file, size, name))
+    return _with_h5(stream, name, lambda file: _h5_scanned(file, size, name))
 
 
-def _h5_facts(file: Any, size: int, name: str) -> dict[str, Any]:
-    findings = h5_findings(file, size)
+def _h5_scanned(file: Any, size: int, name: str) -> dict[str, Any]:
+    told = h5_facts(file, size)
+    findings = told.findings
+    if not told.words:
+        return {"format": "h5", "findings": tuple(findings)}
     version = file.attrs.get("keras_version")
     version = version.decode("utf-8", "replace") if isinstance(version, bytes) else version
     facts: dict[str, Any] = {"format": "weights", "keras_version": version and str(version)[:40]}
@@ -295,8 +359,10 @@ def _h5_facts(file: Any, size: int, name: str) -> dict[str, Any]:
         text = file.attrs["model_config"]
         if not isinstance(text, str | bytes):
             raise ModelError(f"The configuration in {quote(name)} is not text; save it again.")
-        findings = config_findings(_parse(text, name)) + findings
-        facts["format"] = "h5"
+        config = _parse(text, name)
+        sizes = measure(config, told.numbers)
+        findings = config_findings(config) + findings + sizes.findings
+        facts |= {"format": "h5", "trial": sizes.trial}
     elif "layer_names" in file.attrs or "layer_names0" in file.attrs:
         facts["layout"] = "keras2"
     elif {"layers", "vars", "_layer_checkpoint_dependencies"} & set(file):
@@ -314,7 +380,10 @@ def _with_h5(stream: IO[bytes], name: str, look: Callable[[Any], Any]) -> Any:
     try:
         with h5py.File(stream, "r") as file:
             return look(file)
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+    except ModelError:
+        raise
+    # The library raises whatever the damage leads it to: OSError, KeyError, RuntimeError, ...
+    except Exception as error:
         raise _damaged(name, error) from error
 
 

@@ -1,4 +1,4 @@
-"""Rules for model files, read without loading them: configurations and HDF5 files.
+"""Rules for the configurations of model files, read without loading them.
 
 A model file is code: it names classes and functions that the loader imports and calls. The rules
 are an allow-list (the places Keras itself writes), so what nobody thought of is refused too. Each
@@ -35,6 +35,11 @@ _TOP_LEVEL = {
     *("Model", "Sequential", "Functional", "Variable", "KerasTensor", "Initializer"),
     *("DTypePolicy", "FloatDTypePolicy", "QuantizedDTypePolicy", "SeedGenerator"),
 }
+# The layers that only models of `keras.applications` have; that room's functions fetch weights.
+APPLICATION_LAYERS = {
+    ("keras.src.applications.convnext", "LayerScale"),
+    ("keras.src.applications.inception_resnet_v2", "CustomScaleLayer"),
+}
 # Plain values that Keras writes in the shape of an object.
 _VALUES = {
     *("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__tuple__", "__ellipsis__"),
@@ -44,15 +49,11 @@ _PATH_FIELDS = {
     *("vocabulary", "vocabulary_path", "vocab_file", "idf_weights", "sparse_vocabulary", "path"),
     *("filepath", "file_path", "filename", "fname", "origin", "url", "cache_dir", "directory"),
 }
+_NUMERIC = re.compile(r"(bool|u?int|float|bfloat|complex)\d{0,3}(_e\dm\d\w*)?")
 _REMOTE = re.compile(r"^[a-z][a-z0-9+.\-]*://", re.IGNORECASE)
 _ABSOLUTE = re.compile(r"^(/|\\|~|[A-Za-z]:[\\/])")
 
 MAX_OBJECTS = 200_000
-MAX_DATASET_BYTES = 4 << 30
-MAX_EXPANSION = 64
-EXPANSION_FLOOR_BYTES = 64 << 20
-# HDF5 looks for a plug-in library when it meets any other filter.
-_H5_FILTERS = {1, 2, 3, 4, 5, 6, 32000}  # gzip, shuffle, fletcher32, szip, nbit, scaleoffset, lzf
 
 
 def quote(text: object, limit: int = 60) -> str:
@@ -121,7 +122,7 @@ def _object_problem(value: dict[str, Any]) -> str:
     elif name == "__lambda__":
         problem = "holds a lambda function, which carries Python code"
     elif name in _VALUES:
-        pass
+        problem = _value_problem(value.get("config"))
     elif name.startswith("__") or name in ("TypeSpec", "CompositeTensor"):
         problem = f"holds a {quote(name)} object, which no image classifier needs"
     elif name == "function":
@@ -130,6 +131,14 @@ def _object_problem(value: dict[str, Any]) -> str:
     elif module is not None and not _allowed_class(module, name):
         problem = f"asks for {quote(f'{module}.{name}')}, which is not a Keras layer or helper"
     return problem
+
+
+def _value_problem(config: Any) -> str:
+    """An array of texts of a gigabyte each costs only a word in a file."""
+    dtype = config.get("dtype") if isinstance(config, dict) else None
+    if dtype is None or (isinstance(dtype, str) and _NUMERIC.fullmatch(dtype)):
+        return ""
+    return f"holds an array of the type {quote(dtype)}, not of numbers"
 
 
 def _function_problem(name: object, module: str | None) -> str:
@@ -145,6 +154,8 @@ def _function_problem(name: object, module: str | None) -> str:
 def _allowed_class(module: str, name: str) -> bool:
     if module in ("keras", "keras.src"):
         return name in _TOP_LEVEL
+    if (module, name) in APPLICATION_LAYERS:
+        return True
     # Classes are written in capitals; functions such as keras.models.load_model are not.
     return name[:1].isupper() and _inside(module, _OBJECT_MODULES)
 
@@ -168,67 +179,3 @@ def _path_findings(value: dict[str, Any], place: str) -> list[str]:
         if isinstance(text, str) and (_ABSOLUTE.match(text) or ".." in re.split(r"[\\/]", text)):
             found.append(f"{place} reads another file: {key} = {quote(text)}")
     return found
-
-
-def h5_findings(file: Any, size: int) -> list[str]:
-    """Findings in an open `h5py.File` of `size` bytes: links, foreign storage, shape bombs.
-
-    Links are looked at before they are followed, only hard links are; no array is read.
-    """
-    import h5py  # noqa: PLC0415 - the scan starts fast where no HDF5 file is involved
-
-    found: list[str] = []
-    declared, seen = 0, set()
-    pending = [file]
-    while pending:
-        group = pending.pop()
-        for key in group:
-            link = group.get(key, getlink=True)
-            place = f"entry {quote(f'{group.name}/{key}')}"
-            if not isinstance(link, h5py.HardLink):
-                found.append(f"{place} is a {type(link).__name__}, which points somewhere else")
-                continue
-            member = group[key]
-            identity = h5py.h5o.get_info(member.id).addr
-            if identity in seen:
-                continue
-            seen.add(identity)
-            if len(seen) > MAX_OBJECTS:
-                return [*found, f"the file holds more than {MAX_OBJECTS} entries"]
-            if isinstance(member, h5py.Group):
-                pending.append(member)
-            elif isinstance(member, h5py.Dataset):
-                found += _dataset_findings(member, place)
-                declared += _declared_bytes(member)
-    if declared > EXPANSION_FLOOR_BYTES and declared > MAX_EXPANSION * size:
-        found.append(
-            f"the arrays claim {_size(declared)} in a file of {_size(size)}, "
-            f"more than {MAX_EXPANSION} times its size"
-        )
-    return found
-
-
-def _dataset_findings(dataset: Any, place: str) -> list[str]:
-    if dataset.external:
-        return [f"{place} keeps its numbers in another file: {quote(dataset.external[0][0])}"]
-    if dataset.is_virtual:
-        return [f"{place} is a virtual dataset, which reads other files"]
-    found = []
-    if dataset.dtype.kind == "O":
-        found.append(f"{place} holds {dataset.dtype} values, not numbers")
-    settings = dataset.id.get_create_plist()
-    filters = [settings.get_filter(i)[0] for i in range(settings.get_nfilters())]
-    if unknown := [number for number in filters if number not in _H5_FILTERS]:
-        found.append(f"{place} needs the HDF5 plug-in {unknown[0]}")
-    if (declared := _declared_bytes(dataset)) > MAX_DATASET_BYTES:
-        most = _size(MAX_DATASET_BYTES)
-        found.append(f"{place} claims {_size(declared)}; at most {most} is read")
-    return found
-
-
-def _declared_bytes(dataset: Any) -> int:
-    return int(dataset.size or 0) * int(dataset.dtype.itemsize)
-
-
-def _size(count: int) -> str:
-    return f"{count / (1 << 20):.1f} MiB"

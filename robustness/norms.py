@@ -16,6 +16,7 @@ from keras import ops
 from robustness import draws, projections
 from robustness.errors import SettingError
 from robustness.lanes import alone
+from robustness.scales import TINY
 
 
 def _rows(x: Any) -> Any:
@@ -224,7 +225,7 @@ class Free(Norm):
 
 
 def _largest(x: Any) -> Any:
-    return ops.maximum(ops.max(ops.abs(_rows(x)), axis=1), 1e-30)
+    return ops.maximum(ops.max(ops.abs(_rows(x)), axis=1), TINY)
 
 
 NORMS: dict[str, Norm] = {norm.name: norm for norm in (Linf(), L2(), L1(), L0())}

@@ -2,9 +2,10 @@
 
 A run says which files it was made of. Whoever goes on with a run of theirs means those files; in a run that
 came from somebody else the same words are a stranger's, and could name any file of the reader's. The two
-look alike, so a run that is started from the command line is sealed: an HMAC over what it says of its
-origin and over the folder it lies in, with a secret that is kept outside of every run, readable by the user
-only. A run that was moved, copied or altered is no longer sealed, and then its files must be named again.
+look alike, so a run that is started from the command line is sealed: an HMAC over all it says of its origin
+(what was typed, and the directory it was typed in), with a secret that is kept outside of every run, readable
+by the user only. Where that was altered, or another user or machine reads it, the files are named again.
+Whoever copies a seal copies what this user has typed with it, to the letter: it opens nothing else.
 """
 
 from __future__ import annotations
@@ -33,13 +34,12 @@ def state() -> Path:
     return (base if base.is_absolute() else Path.home() / ".local" / "state") / "robustness"
 
 
-def sealed(origin: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """What a run in `folder` says of its origin, and the seal on it; none where no secret can be kept.
+def sealed(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run says of its origin, and the seal on it; none where no secret can be kept.
 
     Parameters
     ----------
     origin: JSON-able.
-    folder: the run's.
 
     Returns
     -------
@@ -47,16 +47,15 @@ def sealed(origin: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """
     secret = _secret(make=True)
     bare = {key: value for key, value in origin.items() if key != "seal"}
-    return bare | ({"seal": _seal(secret, bare, folder)} if secret else {})
+    return bare | ({"seal": _seal(secret, bare)} if secret else {})
 
 
-def made_here(origin: Mapping[str, Any], folder: Path) -> bool:
-    """Whether a run in `folder` with this origin was started by this user on this machine.
+def made_here(origin: Mapping[str, Any]) -> bool:
+    """Whether a run with this origin was started by this user on this machine.
 
     Parameters
     ----------
     origin: what its `run.json` says.
-    folder: where the run lies.
 
     Returns
     -------
@@ -66,11 +65,11 @@ def made_here(origin: Mapping[str, Any], folder: Path) -> bool:
     if secret is None or not isinstance(said, str):
         return False
     bare = {key: value for key, value in origin.items() if key != "seal"}
-    return hmac.compare_digest(_seal(secret, bare, folder).encode(), said.encode())
+    return hmac.compare_digest(_seal(secret, bare).encode(), said.encode())
 
 
-def _seal(secret: bytes, origin: Mapping[str, Any], folder: Path) -> str:
-    told = json.dumps([str(folder.resolve()), origin], sort_keys=True, default=str)
+def _seal(secret: bytes, origin: Mapping[str, Any]) -> str:
+    told = json.dumps(origin, sort_keys=True, default=str)
     return hmac.new(secret, told.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
 

@@ -11,6 +11,13 @@ from PIL import Image
 
 from robustness.errors import SettingError
 
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
+"""Pillow reads more; the others have had holes, and nobody trains on them."""
+MAX_BYTES = 64 << 20
+"""Bytes of one picture's file, at most."""
+MAX_PIXELS = 50_000_000
+MAX_SIDE = 65_535
+"""The longest side that JPEG has. A picture a pixel wide costs a line for each pixel of its side."""
 _COLOURS = {1: 0, 3: 2, 4: 6}
 """PNG's numbers for grey, RGB, and RGB with opacity."""
 _UP = 2
@@ -53,6 +60,33 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 def from_png(data: bytes) -> np.ndarray:
     """The uint8 picture (height, width, channels) in PNG bytes."""
-    with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+    with open_png(data) as picture:
         pixels = np.asarray(picture)
     return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def open_png(data: bytes) -> Image.Image:
+    """The picture in PNG bytes, its header read and nothing decoded.
+
+    Raises
+    ------
+    OSError, SyntaxError: it is no PNG. ValueError: it is larger than pictures are.
+    """
+    try:
+        picture = Image.open(io.BytesIO(data), formats=("PNG",))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(str(error)) from error
+    if wrong := oversized(picture.size):
+        picture.close()
+        raise ValueError(wrong)
+    return picture
+
+
+def oversized(size: tuple[int, int]) -> str:
+    """Why a picture of `size` (width, height) is not decoded, one sentence; "" if it may be."""
+    width, height = size
+    if width * height > MAX_PIXELS:
+        return f"It has {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are read."
+    if max(size) > MAX_SIDE:
+        return f"It has {width:,} x {height:,} pixels; at most {MAX_SIDE:,} to a side are read."
+    return ""

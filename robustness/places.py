@@ -7,6 +7,7 @@ a link in the way between a check and what follows it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -52,7 +53,7 @@ class Place:
         if not links and not _NO_LINK:
             found = self.status(name)
             if found is not None and stat.S_ISLNK(found.st_mode):
-                raise OSError(f"{self.path / name} is a link")
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(self.path / name))
         where, held = self._at(name)
         return os.open(where, flags | _PLAIN | (0 if links else _NO_LINK), 0o666, **held)
 
@@ -111,7 +112,9 @@ def within(folder: Path, parts: Sequence[str], *, make: bool = False) -> Iterato
                 place.make(part)
             found = place.status(part)
             if found is None:
-                raise FileNotFoundError(f"{place.path / part} is missing")
+                raise FileNotFoundError(
+                    errno.ENOENT, os.strerror(errno.ENOENT), str(place.path / part)
+                )
             if not stat.S_ISDIR(found.st_mode):
                 raise _no_folder(place.path / part, found)
             place = stack.enter_context(_below(place, part, found))

@@ -22,7 +22,7 @@ class Plan:
     the first so many images). In a `cascade` each attack sees only what still stands. `replaced` says, a
     sentence each, what was run in place of what was asked for. `channels` are the images'; `surrogate` is
     the hash of the weights of the model that the attacks look at, None for the target itself; they look at
-    it in `precision`.
+    it in `precision`. Of a model that answers at random every verdict rests on `draws` answers or more.
     """
 
     attacks: tuple[Attack, ...]
@@ -36,6 +36,7 @@ class Plan:
     channels: int = 3
     surrogate: str | None = None
     precision: str = "float32"
+    draws: int = 1
 
     def __post_init__(self) -> None:
         if not self.attacks:
@@ -102,4 +103,5 @@ class Plan:
             "evidence": self.evidence,
             "cascade": self.cascade,
             "replaced": list(self.replaced),
+            **({"draws": self.draws} if self.draws > 1 else {}),
         }

@@ -7,8 +7,9 @@ Attack Failure), those with P our own.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,8 +18,11 @@ from keras import ops
 from robustness import gradients
 from robustness.classifier import TOGETHER, Classifier
 from robustness.errors import GradientError, ImagesError
+from robustness.liveness import liveness
 from robustness.losses import margin
+from robustness.randomness import SAME, drawn, shared
 from robustness.scalings import beats_chance, clearly_better
+from robustness.votes import DRAWS, MOST
 
 Severity = Literal["ok", "note", "warning", "error"]
 RANDOM_TOLERANCE = 1e-4
@@ -29,6 +33,10 @@ ZERO_GRADIENTS = 0.05
 # A fused softmax may round a certain class to the number just below 1.
 SATURATED = 1 - float(np.finfo("float32").eps)
 ROWS = 4
+SHARED = (
+    "All pictures of a call share its random numbers, so `eot` averages nothing here: its samples are "
+    "pictures of one call."
+)
 RANDOM_IMAGES, SCALING_IMAGES, GRADIENT_IMAGES = TOGETHER, 2 * TOGETHER, 4 * TOGETHER
 """These checks ask again and again, or ask for more; a few images tell what many would."""
 
@@ -68,6 +76,7 @@ def run(
         followed = hand.submit(_followed, classifier, images, probabilities.argmax(axis=1))
         change = _asked_again(classifier, images, probabilities)
         alone = _rows(classifier, images, probabilities, change)
+        again = drawn(classifier, images[:RANDOM_IMAGES])
         scaled = _scaling(classifier, images, probabilities, labels)
         logits, slopes = followed.result()
     findings = [_input(classifier, images), _head(classifier)]
@@ -75,8 +84,10 @@ def run(
     findings.append(broken)
     if broken.severity != "ok":
         return findings
-    noisy = _random(change)
-    findings.append(noisy)
+    noisy = _random(change, again)
+    if noisy.severity != "ok" and shared(classifier, images[0]):
+        noisy = replace(noisy, sentence=f"{noisy.sentence} {SHARED}")
+    findings += [noisy, _alive(classifier, images, probabilities, logits)]
     if labels is not None:
         findings.append(_accuracy(probabilities, labels))
         findings.append(_label_order(classifier, probabilities, labels))
@@ -84,7 +95,7 @@ def run(
     if noisy.severity == "ok":
         findings += [_consistent(logits, probabilities), alone]
     findings.append(_saturated(classifier, probabilities))
-    findings.append(_gradients(slopes))
+    findings.append(_gradients(slopes, classifier))
     return findings
 
 
@@ -137,18 +148,35 @@ def _asked_again(classifier: Classifier, images: np.ndarray, first: np.ndarray) 
     return max(float(np.max(np.abs(answer - first))) for answer in answers)
 
 
-def _random(change: float) -> Finding:
-    if change > RANDOM_TOLERANCE:
+def is_random(findings: Iterable[Finding]) -> bool:
+    """Whether the checks found that the model answers at random."""
+    return any(f.id == "D01-random-outputs" and f.severity != "ok" for f in findings)
+
+
+def _random(change: float, share: float) -> Finding:
+    if change > RANDOM_TOLERANCE or share > SAME:
+        apart = f"up to {change:.2g} apart" if change > RANDOM_TOLERANCE else ""
+        logits = f"logits by {share:.2g} of the largest" if share > SAME else ""
         return Finding(
             "D01-random-outputs",
             "warning",
-            f"The same images get other probabilities when asked again (up to {change:.2g} apart): "
-            "the model draws random numbers. A flip may be luck; average over draws (expectation "
-            "over transformation), and switch off randomness that is only for training.",
+            "The same images get other probabilities when asked again "
+            f"({'; '.join(said for said in (apart, logits) if said)}): the model draws random numbers. A "
+            f"picture is therefore asked {DRAWS} to {MOST} times, and a flip counts where it flips more "
+            "often than not. Attacks still look once a step: average over draws (expectation over "
+            "transformation), and switch off randomness that is only for training.",
         )
     return Finding(
         "D01-random-outputs", "ok", f"Five passes agree (largest difference {change:.1g})."
     )
+
+
+def _alive(
+    classifier: Classifier, images: np.ndarray, probabilities: np.ndarray, logits: np.ndarray
+) -> Finding:
+    found = liveness(classifier, images, probabilities, logits)
+    severity: dict[str, Severity] = {"alive": "ok", "some": "warning", "dead": "error"}
+    return Finding("D28-dead-model", severity[found.state], found.sentence)
 
 
 def _accuracy(probabilities: np.ndarray, labels: np.ndarray) -> Finding:
@@ -215,6 +243,11 @@ def _scaling(
     labels: np.ndarray | None,
 ) -> Finding:
     chosen = classifier.scaling
+    if classifier.whole_inputs:
+        said = (
+            "The model takes whole numbers, which hold no fractions: no other scaling can be meant."
+        )
+        return Finding("P02-scaling", "ok", f"Scaling {chosen.name}. {said}")
     if labels is None:
         return Finding(
             "P02-scaling",
@@ -312,13 +345,15 @@ def _saturated(classifier: Classifier, probabilities: np.ndarray) -> Finding:
     )
 
 
-def _gradients(found: np.ndarray | GradientError) -> Finding:
+def _gradients(found: np.ndarray | GradientError, classifier: Classifier) -> Finding:
     if isinstance(found, GradientError):
+        cause = classifier.without_gradient
         return Finding(
             "D03-gradient-missing",
             "error",
             f"There is no gradient from the logits to the image ({str(found).splitlines()[0]}). "
-            "White-box attacks cannot speak about this model; use attacks that need no gradient.",
+            f"{cause}{' ' * bool(cause)}White-box attacks cannot speak about this model; use attacks that "
+            "need no gradient.",
         )
     rows = found.reshape(len(found), -1)
     wild = ~np.isfinite(rows).all(axis=1)

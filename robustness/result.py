@@ -31,10 +31,14 @@ _COLUMNS = [
 
 
 class AuditResult:
-    """A finished run, to look at: rates, a table, a report. Reads the run folder only."""
+    """A finished run, to look at: rates, a table, a report. Reads the run folder only.
 
-    def __init__(self, path: str | Path) -> None:
+    `mended` says what was damaged in the run and made again when it was gone on with; "" if nothing was.
+    """
+
+    def __init__(self, path: str | Path, mended: str = "") -> None:
         self.path = Path(path)
+        self.mended = mended
 
     @cached_property
     def _run(self) -> Run:
@@ -77,7 +81,7 @@ class AuditResult:
 
     def report(self, path: str | Path | None = None, *, kind: str = "html") -> Path:
         """Write the report; to the run folder unless `path` says otherwise. Returns where it is."""
-        return plugins.load(plugins.REPORTS, kind)(self.path, path)
+        return plugins.writer(kind)(self.path, path)
 
     def __repr__(self) -> str:
         count = self.outcomes.image.nunique()

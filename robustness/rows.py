@@ -66,6 +66,8 @@ class Rows:
         self._chunk = min(slots, max(TOGETHER, slots // 4)) if self.heavy else slots
         self._tracing = TRACING * (ACCELERATED if gradients.accelerated() else 1)
         self.passes = (0, 0)
+        self.watched = False
+        """Whether a step asks for a gradient, so that the state's "blind" tells how often it was none."""
         self._closest = attack.seeks == "closest"
         self._begin = gradients.compile(self._begin_rows)
         # On a processor copying is quicker than tracing how to copy, and copies once for all that enter.
@@ -98,7 +100,7 @@ class Rows:
             "step": ops.zeros_like(aims),
         }
         task = self.task(arrays)
-        begun = {"task": arrays, "own": self._attack.init(task)}
+        begun = {"task": arrays, "own": self._attack.init(task), "blind": 0 * aims}
         if not self._closest:
             # The point that a step looked at is its best, whatever was before.
             return begun
@@ -120,10 +122,13 @@ class Rows:
         # Ordinary Python at tracing time: every row pays the same.
         self.passes = (look.forward, look.backward)
         told = look.fingerprint() if self._narrows else task.step
-        step = task.step + 1
+        step, blind = task.step + 1, look.blind()
+        self.watched = blind is not None
+        missed = state["blind"] if blind is None else state["blind"] + ops.cast(blind, "int32")
+        after = {"step": step, "own": own, "blind": missed}
         if not self._closest:
             # Nothing that asks for a distance: it would be computed at every step.
-            return {"step": step, "own": own, "best": {"point": point}}, reached, told
+            return {**after, "best": {"point": point}}, reached, told
         kept = state["best"]
         nearer = ops.logical_and(reached, distance < kept["distance"])
         best = {
@@ -132,7 +137,7 @@ class Rows:
             "step": ops.where(nearer, task.step, kept["step"]),
         }
         done = own.get("done", ops.zeros_like(reached))
-        return {"step": step, "own": own, "best": best}, done, told
+        return {**after, "best": best}, done, told
 
     def _run_rows(self, state: State, watched: Any, most: Any) -> tuple[State, Any, Any, Any]:
         """`_advance_rows`, at most so often, until a row that is `watched` (rows,) has something to say.
@@ -141,7 +146,7 @@ class Rows:
         """
         task, own = state["task"], state["own"]
         best = state.get("best", {"point": ops.cast(task["images"], "float32")})
-        begun = {"step": task["step"], "own": own, "best": best}
+        begun = {"step": task["step"], "own": own, "blind": state["blind"], "best": best}
 
         def more(_: Any, said: Any, __: Any, steps: Any) -> Any:
             heard = ops.any(ops.logical_and(said, watched))
@@ -184,7 +189,8 @@ class Rows:
 
     def _needed(self, state: State) -> State:
         """What a step reads of a state."""
-        return {part: state[part] for part in ("task", "own", *(["best"] * self._closest))}
+        parts = ("task", "own", "blind", *(["best"] * self._closest))
+        return {part: state[part] for part in parts}
 
     def _merged(self, state: State, begun: Sequence[tuple[State, np.ndarray]]) -> State:
         if self._merge is None:
@@ -308,6 +314,7 @@ def _changed(state: State, after: State) -> State:
     return {
         "task": {**state["task"], "step": after["step"]},
         "own": after["own"],
+        "blind": after["blind"],
         "best": after["best"],
     }
 

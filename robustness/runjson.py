@@ -210,6 +210,8 @@ class _Options(_Part):
 class _Origin(_Part):
     options: _Options | None = None
     configuration: str | None = None
+    directory: str | None = None
+    run: str | None = None
     seal: str | None = None
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 
 from robustness.errors import ModelError, SettingError
-from robustness.layers import leaves
+from robustness.layers import entry_dtype, is_whole, leaves
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,17 @@ class Scaling:
         if any(o != 0.0 for o in self.offset):
             images = images + ops.convert_to_tensor(self.offset, "float32")
         return images
+
+    def fits(self, dtype: str) -> bool:
+        """Whether numbers of type `dtype` hold what whole counts become; fractions would be cut off."""
+        if not is_whole(dtype):
+            return True
+        if dtype == "bool" or any(n % 1 for n in (*self.multiply, *self.offset)):
+            return False
+        limits = np.iinfo(dtype)
+        pairs = np.broadcast(np.array(self.multiply), np.array(self.offset))
+        ends = [m * count + o for m, o in pairs for count in (0, 255)]
+        return bool(limits.min <= min(ends) and max(ends) <= limits.max)
 
     def card(self) -> dict[str, Any]:
         """JSON-able description."""
@@ -106,17 +117,24 @@ def parse_scaling(value: str | Scaling) -> Scaling:
     )
 
 
-def candidates(channels: int) -> dict[str, Scaling]:
-    """The scalings that make sense for so many channels."""
-    return {n: s for n, s in SCALINGS.items() if channels == 3 or not s.per_channel}
+def candidates(channels: int, dtype: str = "float32") -> dict[str, Scaling]:
+    """The scalings that make sense for so many channels, and for an input of type `dtype`."""
+    return {
+        name: scaling
+        for name, scaling in SCALINGS.items()
+        if (channels == 3 or not scaling.per_channel) and scaling.fits(dtype)
+    }
 
 
 def inner_scaling(model: Any) -> Scaling | None:
-    """`0..255` if the model's first layers are a Rescaling or Normalization made for counts.
+    """`0..255` if the model's first layers are a Rescaling or Normalization made for counts, or if its
+    input is of whole numbers: fractions would be cut off there.
 
     None when there is none, or when its numbers say that it expects something else (a Rescaling of
     2 and -1 expects 0..1).
     """
+    if is_whole(entry_dtype(model)):
+        return SCALINGS["0..255"]
     for layer in leaves(model):
         kind = type(layer).__name__
         if kind == "Rescaling":
@@ -145,11 +163,13 @@ def choose_scaling(
     images: np.ndarray,
     labels: np.ndarray | None,
     classes: int,
+    dtype: str = "float32",
 ) -> ScalingChoice:
     """The scaling under which the most `images` are right.
 
     `predict(scaling, images)` gives class indices (n,) for uint8 images (n, height, width,
-    channels). The best must beat chance and every other candidate by more than two standard errors
+    channels); `dtype` is the type of number that the model takes. The best must beat chance and every other
+    candidate by more than two standard errors
     of the images on which the two differ (a sign test); otherwise nothing is decided.
     """
     if labels is None or len(images) == 0:
@@ -159,7 +179,7 @@ def choose_scaling(
     labels = np.asarray(labels)
     right = {
         name: np.asarray(predict(scaling, images)) == labels
-        for name, scaling in candidates(images.shape[-1]).items()
+        for name, scaling in candidates(images.shape[-1], dtype).items()
     }
     accuracies = {name: float(hits.mean()) for name, hits in right.items()}
     table = ", ".join(f"{name} {accuracy:.0%}" for name, accuracy in accuracies.items())

@@ -7,23 +7,20 @@ by the SHA-256 of their bytes and moved into place in one step, so a file that e
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from itertools import takewhile
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from robustness import runfolder, storage
 from robustness.cells import MOST_ROWS, expect_cells, filled
-from robustness.database import NAME as DATABASE
 from robustness.database import Database
 from robustness.errors import RunError
 from robustness.reading import MOST_JSON, MOST_PICTURE, expect_file, read_within
@@ -90,13 +87,27 @@ class StripRow:
     probabilities: str
 
 
-Row = ImageRow | OutcomeRow | StripRow
+@dataclass(frozen=True, kw_only=True)
+class GradientRow:
+    """Of an outcome that counts as robust: the steps that asked for a gradient, and those that got none."""
+
+    image: str
+    attack: str
+    epsilon: float
+    watched: int
+    blind: int
+
+
+Row = ImageRow | OutcomeRow | StripRow | GradientRow
 
 _TABLES: dict[str, tuple[type, tuple[str, ...]]] = {
     "images": (ImageRow, ("key",)),
     "outcomes": (OutcomeRow, ("image", "attack", "epsilon")),
     "strips": (StripRow, ("image", "attack", "epsilon", "step")),
+    "gradients": (GradientRow, ("image", "attack", "epsilon")),
 }
+_LATER = {"gradients"}
+"""Tables that runs of earlier versions do not have."""
 _SQL_TYPES = {"str": "TEXT", "int": "INTEGER", "float": "REAL"}
 
 
@@ -126,52 +137,70 @@ def png_name(digest: str) -> str:
 class Run:
     """A run folder. `Run.create` and `Run.resume` write to it, `Run.open` reads it."""
 
-    def __init__(self, path: Path, *, writable: bool) -> None:
+    def __init__(self, path: Path, *, writable: bool, claim: runfolder.Claim | None = None) -> None:
         self.path = path
+        self._writable, self._claim = writable, claim
         made = {table: _create(table) for table in _TABLES}
         self._db = Database(path, writable=writable, tables=made)
+        self._place = _identity(path / runfolder.DATABASE)
 
     @classmethod
     def create(cls, path: str | Path, manifest: dict[str, Any]) -> Run:
-        """A new run in an empty or missing folder; RunError if there is something in it."""
+        """A new run in an empty or missing folder, or one where an audit was killed before it began.
+
+        RunUsageError if there is something in it; StorageError if it cannot be made. Then nothing stays.
+        """
         folder = Path(path)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            what = "holds a run already" if (folder / "run.json").exists() else "is not empty"
-            raise RunError(
-                f"{folder} {what}; expected a new or empty folder. Choose another, or go on with "
-                f"`robustness audit --resume {folder}`."
-            )
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"{folder} cannot be made: {error.strerror}. Choose another.") from None
-        own_folder(folder / "images")
-        run = cls(folder, writable=True)
-        run.write_manifest({"schema": SCHEMA, **manifest})
+        with runfolder.made(folder) as claim:
+            run = cls(folder, writable=True, claim=claim)
+            try:
+                replace_within(folder, runfolder.MANIFEST, _json({"schema": SCHEMA, **manifest}))
+            except BaseException:
+                run.close()
+                raise
         return run
 
     @classmethod
     def resume(cls, path: str | Path) -> Run:
-        """An existing run, to go on with."""
+        """An existing run, to go on with; RunUsageError if there is none, or another process writes to it."""
         folder = Path(path)
-        cls._expect(folder)
-        own_folder(folder / "images")
-        # What is planted in it is found before anything could be written.
-        cls.open(folder).close()
-        run = cls(folder, writable=True)._whole()
-        try:
-            run._db.expect_ours()
-        except RunError:
-            run.close()
-            raise
+        runfolder.expect_run(folder)
+        with storage.using(folder):
+            storage.expect_writable(folder)
+            claim = runfolder.Claim(folder)
+            try:
+                # What is planted in it is found before anything could be written.
+                cls.open(folder).close()
+                runfolder.make_way(folder / runfolder.PICTURES / "any")
+                runfolder.sweep(folder)
+                own_folder(folder / runfolder.PICTURES)
+                run = cls(folder, writable=True, claim=claim)._whole()
+                run._expect_sound()
+            except BaseException:
+                claim.release()
+                raise
         return run
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
-        """An existing run, to read. RunError if it is none."""
+        """An existing run, to read. RunUsageError if it is none."""
         folder = Path(path)
-        cls._expect(folder)
-        return cls(folder, writable=False)._whole()
+        runfolder.expect_run(folder)
+        with storage.using(folder, action="read"):
+            expect_file(folder, runfolder.MANIFEST, MOST_JSON)
+            return cls(folder, writable=False)._whole()
+
+    def _expect_sound(self) -> None:
+        """RunError if a page of the database is damaged, which loses rows, or a table is not ours."""
+        found = [str(row[0]) for row in self._db.select("PRAGMA quick_check(1)")]
+        try:
+            self._db.expect_ours()
+        except RunError:
+            self.close()
+            raise
+        if found != ["ok"]:
+            self.close()
+            raise storage.unreadable(self.path, sqlite3.DatabaseError(" ".join(found[0].split())))
 
     def _whole(self) -> Run:
         """This run, if its database has every table and column; RunError, naming them, if not."""
@@ -179,7 +208,8 @@ class Run:
         for table, (row, _) in _TABLES.items():
             there = set(self._db.columns(table))
             missing = [f.name for f in fields(row) if f.name not in there]
-            lost += [f"{table}.{name}" for name in missing] if there else [table]
+            absent = [] if table in _LATER else [table]
+            lost += [f"{table}.{name}" for name in missing] if there else absent
         if lost:
             self.close()
             raise RunError(
@@ -189,38 +219,41 @@ class Run:
             )
         return self
 
-    @staticmethod
-    def _expect(folder: Path) -> None:
-        for name in ("run.json", DATABASE):
-            if not os.path.lexists(folder / name) or not folder.is_dir():
-                raise RunError(
-                    f"{folder} is not a run: there is no {name} in it. Expected a folder that "
-                    "`robustness audit --out` has made."
-                )
-        expect_file(folder, "run.json", MOST_JSON)
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What the disk refuses is told as a StorageError, and so is a folder that was taken away."""
+        if not self._writable:
+            yield
+            return
+        with storage.using(self.path):
+            # What goes into a deleted database is gone without an error.
+            if _identity(self.path / runfolder.DATABASE) != self._place:
+                raise storage.gone(self.path)
+            yield
 
     @property
     def manifest(self) -> dict[str, Any]:
         """`run.json`; RunError, saying which part, if it is not what an audit writes."""
-        data = read_within(self.path, "run.json", MOST_JSON)
-        return manifest_of(data, str(self.path / "run.json"), SCHEMA)
+        data = read_within(self.path, runfolder.MANIFEST, MOST_JSON)
+        return manifest_of(data, str(self.path / runfolder.MANIFEST), SCHEMA)
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Replace `run.json` in one step."""
-        text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-        replace_within(self.path, "run.json", text.encode())
+        with self._writing():
+            replace_within(self.path, runfolder.MANIFEST, _json(manifest))
 
     def save_png(self, data: bytes) -> str:
-        """Keep a picture under its hash; its name within the run."""
+        """Keep a picture under its hash; its name within the run. What else stands there is replaced."""
         name = png_name(hashlib.sha256(data).hexdigest())
-        if not self._holds(name, data):
-            replace_within(self.path, name, data)
+        with self._writing():
+            if not self._holds(name, data):
+                runfolder.make_way(self.path / runfolder.PICTURES / "any")
+                runfolder.make_way(self.path / name)
+                replace_within(self.path, name, data)
         return name
 
     def _holds(self, name: str, data: bytes) -> bool:
-        """Whether a file of these bytes is there: one that was spoiled is written again."""
-        if not os.path.lexists(self.path / name):
-            return False
+        """Whether a file of the run has these very bytes."""
         try:
             return self.png(name) == data
         except RunError:
@@ -228,7 +261,7 @@ class Run:
 
     def png(self, name: str) -> bytes:
         """The bytes of a picture; RunError if the file is gone, no plain file, or none of the run's."""
-        if not name.startswith("images/"):
+        if not name.startswith(f"{runfolder.PICTURES}/"):
             raise RunError(f"{name!r} is not a picture of this run; the run may be tampered with.")
         return read_within(self.path, name, MOST_PICTURE)
 
@@ -244,7 +277,16 @@ class Run:
 
     def add(self, rows: Iterable[Row]) -> None:
         """Write rows in one transaction, replacing those of the same key."""
-        self._db.add((_WRITING[type(row)][0], _WRITING[type(row)][1](row)) for row in rows)
+        with self._writing():
+            self._db.change((_WRITING[type(row)][0], _WRITING[type(row)][1](row)) for row in rows)
+
+    def drop(self, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Take rows of "images", "outcomes" or "strips" away, named by their keys, in one transaction."""
+        keys = _TABLES[table][1]
+        where = " AND ".join(f"{key} IS ?" for key in keys)
+        statement = f"DELETE FROM {table} WHERE {where}"  # noqa: S608
+        with self._writing():
+            self._db.change((statement, tuple(row[key] for key in keys)) for row in rows)
 
     def _frame(self, table: str, order: str) -> pd.DataFrame:
         row, primary = _TABLES[table]
@@ -256,8 +298,8 @@ class Run:
         frame = pd.DataFrame(rows, columns=columns)
         if frame.duplicated(list(primary)).any():
             raise RunError(
-                f"{self.path / DATABASE}: {table} holds two rows of the same {', '.join(primary)}; "
-                "expected one each. The run is damaged, or was altered."
+                f"{self.path / runfolder.DATABASE}: {table} holds two rows of the same "
+                f"{', '.join(primary)}; expected one each. The run is damaged, or was altered."
             )
         return frame
 
@@ -265,7 +307,7 @@ class Run:
         try:
             expect_cells(_TABLES[table][0], rows)
         except RunError as error:
-            raise RunError(f"{self.path / DATABASE}: {table}: {error}") from None
+            raise RunError(f"{self.path / runfolder.DATABASE}: {table}: {error}") from None
 
     def images(self) -> pd.DataFrame:
         """The images, in the order of the audit."""
@@ -278,6 +320,12 @@ class Run:
     def strips(self) -> pd.DataFrame:
         """The steps of the best cases."""
         return self._frame("strips", "attack, epsilon, image, step")
+
+    def gradients(self) -> pd.DataFrame:
+        """How often attacks had no gradient on what withstood them; empty for runs that did not note it."""
+        if not self._db.columns("gradients"):
+            return pd.DataFrame(columns=[f.name for f in fields(GradientRow)])
+        return self._frame("gradients", "attack, epsilon, image")
 
     def image_rows(self) -> Iterator[ImageRow]:
         """The images one by one, in the order of the audit; memory does not grow with them."""
@@ -323,6 +371,8 @@ class Run:
     def close(self) -> None:
         """Close the database."""
         self._db.close()
+        if self._claim is not None:
+            self._claim.release()
 
     def __enter__(self) -> Run:
         return self
@@ -331,48 +381,14 @@ class Run:
         self.close()
 
 
-class Pending:
-    """Rows gathered into a transaction every so often: one commit each would cost more than a step.
+def _json(manifest: dict[str, Any]) -> bytes:
+    return (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
 
-    Rows come in groups, and are written in the order they came in.
-    """
 
-    def __init__(self, run: Run, *, seconds: float = 0.5, groups: int = 256) -> None:
-        self._run, self._seconds, self._most = run, seconds, groups
-        self._waiting: deque[Future[Sequence[Row]]] = deque()
-        self._last = time.monotonic()
-        self._hand = ThreadPoolExecutor(1, thread_name_prefix="pending")
-
-    def add(self, rows: Sequence[Row]) -> None:
-        """Put rows behind; they are written soon."""
-        ready: Future[Sequence[Row]] = Future()
-        ready.set_result(rows)
-        self._put(ready)
-
-    def make(self, rows: Callable[..., Sequence[Row]], *of: Any) -> None:
-        """Put behind the rows that `rows(*of)` gives, made on another thread.
-
-        For rows whose pictures are compressed and saved first: the model works on meanwhile.
-        """
-        self._put(self._hand.submit(rows, *of))
-
-    def flush(self) -> None:
-        """Write all that waits; raises what making it raised."""
-        self._write(len(self._waiting))
-
-    def _put(self, rows: Future[Sequence[Row]]) -> None:
-        self._waiting.append(rows)
-        if len(self._waiting) >= self._most:
-            self.flush()
-        elif time.monotonic() - self._last > self._seconds:
-            self._write(sum(1 for _ in takewhile(Future.done, self._waiting)))
-
-    def _write(self, groups: int) -> None:
-        rows: list[Row] = []
-        try:
-            for _ in range(groups):
-                rows += self._waiting.popleft().result()
-        finally:
-            if rows:
-                self._run.add(rows)
-            self._last = time.monotonic()
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Which file stands at a path; None if none does."""
+    try:
+        found = file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino

@@ -21,7 +21,8 @@ class Rung:
 
     `flip` is None where the image held; `carried` marks a flip of a smaller epsilon, which holds
     here too; `floated` says that some point flipped in float but no 8-bit file did; `reason` is
-    set where the attack broke down.
+    set where the attack broke down. `watched` steps asked for a gradient, `blind` of them got none that
+    leads anywhere.
     """
 
     epsilon: float
@@ -33,6 +34,8 @@ class Rung:
     floated: bool = False
     reason: str = ""
     carried: bool = False
+    watched: int = 0
+    blind: int = 0
 
 
 @dataclass
@@ -43,6 +46,8 @@ class Climb:
     rungs: list[Rung] = field(default_factory=list)
     forward: int = 0
     backward: int = 0
+    watched: int = 0
+    blind: int = 0
     floated: bool = False
     best: Try | None = None
     near: float = np.inf
@@ -64,9 +69,11 @@ class Climb:
                 backward=self.backward,
                 floated=self.floated and not flipped,
                 reason="" if flipped else job.broken,
+                watched=self.watched,
+                blind=self.blind,
             )
         )
-        self.forward = self.backward = 0
+        self.forward = self.backward = self.watched = self.blind = 0
         self.floated = False
 
 
@@ -81,6 +88,7 @@ class Try:
     judged: int = 0
     flip: Flip | None = None
     found: int = 0
+    blind: int = 0
     broken: str = ""
     doubts: list[np.ndarray] = field(default_factory=list)
     """Points that flip as no file, though maybe in float, of which nobody has been asked yet."""
@@ -136,7 +144,7 @@ class Bench:
 
     def judged(self, state: State, *asked: Asked) -> list[list[tuple[Flip | None, bool]]]:
         """The verdict on each point of each of these as a file, and whether it was finite; one hearing."""
-        suspects, fine = [], []
+        suspects, fine, heard = [], [], []
         for points, jobs, radii in asked:
             if not jobs:
                 continue
@@ -145,8 +153,11 @@ class Bench:
             for job, radius, grid in zip(jobs.values(), radii, grids, strict=True):
                 subject = job.climb.subject
                 suspects.append(Suspect(subject.pixels, subject.label, radius, grid))
-                job.judged += 1
-        verdicts = iter(zip(self._judge(suspects), fine, strict=True))
+                heard.append(job)
+        flips = self._judge(suspects)
+        for job, passes in zip(heard, self._judge.passes, strict=True):
+            job.judged += passes
+        verdicts = iter(zip(flips, fine, strict=True))
         return [list(islice(verdicts, len(jobs))) for _, jobs, _ in asked]
 
     def in_float(self, points: Sequence[np.ndarray], jobs: Sequence[Try]) -> list[bool]:
@@ -155,11 +166,20 @@ class Bench:
             return []
         return self._judge.in_float(np.stack(points), [j.climb.subject.label for j in jobs])
 
+    def watch(self, state: State, jobs: dict[int, Try]) -> None:
+        """Note how many steps of these rows had no gradient to follow."""
+        if self._rows.watched:
+            blind = ops.convert_to_numpy(state["blind"])
+            for place, job in jobs.items():
+                job.blind = int(blind[place])
+
     def pay(self, job: Try) -> None:
-        """Charge the passes of a try to its image."""
+        """Charge the passes of a try to its image, and the steps whose gradients were watched."""
         forward, backward = self._rows.passes
         job.climb.forward += forward * job.steps + job.judged
         job.climb.backward += backward * job.steps
+        job.climb.watched += job.steps if self._rows.watched else 0
+        job.climb.blind += job.blind
 
 
 Settle = Callable[[Subject, list[Rung]], None]

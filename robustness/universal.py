@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ import numpy as np
 from keras import ops
 
 from robustness import losses
+from robustness.bounded import parse_json
 from robustness.classifier import Classifier
 from robustness.errors import SettingError
+from robustness.npy import read_npz
 from robustness.optimization.descent import minimize, over
 from robustness.threat import Threat
 
@@ -70,6 +72,8 @@ class Fitted:
     flipped: float
     model: str
     losses: tuple[float, ...]
+    card: dict[str, Any] = field(default_factory=dict)
+    """The model it was fitted on (`Classifier.card`); empty in files of an older version."""
 
     def onto(self, images: Any) -> Any:
         """`images` (..., height, width, channels) counts, changed; not yet within any budget."""
@@ -88,11 +92,11 @@ class Fitted:
     def load(cls, path: str | Path) -> Fitted:
         """What `save` wrote; SettingError for another file."""
         try:
-            with np.load(path) as held:
-                values, told = held["values"], json.loads(str(held["told"]))
+            held = read_npz(path, "values", "told")
+            values, told = held["values"], parse_json(str(held["told"]))
             place = Place(**told.pop("place")) if told["place"] else told.pop("place")
             return cls(values=values, place=place, losses=tuple(told.pop("losses")), **told)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise SettingError(
                 f"{path} holds no fitted change ({error}); expected a file that `robustness fit` wrote."
             ) from None
@@ -188,6 +192,7 @@ def fit(
         flipped=0.0,
         model=classifier.digest,
         losses=tuple(float(one) for one in found.history),
+        card=classifier.card(),
     )
     points = np.clip(made.onto(images.astype("float32")), 0, 255)
     reached = threat.goal.reached(classifier.logits_of(points).argmax(axis=1), aims)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
-from robustness import evidence
+from robustness import evidence, recount, votes
 from robustness.claims import (
     BUDGET,
     CLASS,
@@ -32,7 +33,9 @@ from robustness.claims import (
 )
 from robustness.errors import ModelError
 from robustness.evidence import Pictures
+from robustness.likeness import differences
 from robustness.store import ImageRow, Run
+from robustness.votes import MOST
 
 CHUNK = 24
 """Pictures asked about at once."""
@@ -55,6 +58,9 @@ class Predicting(Protocol):
     def digest(self) -> str:
         """SHA-256 of the weights."""
 
+    def card(self) -> Mapping[str, Any]:
+        """What it is and how it is read (`Classifier.card`)."""
+
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """(n, classes) of uint8 images (n, height, width, channels)."""
 
@@ -75,6 +81,8 @@ class Verification:
     steps: int
     strangers: int
     faults: tuple[Fault, ...] = ()
+    draws: int = 1
+    """How often the model was asked about each picture; more than once where it answers at random."""
 
     @property
     def exit_code(self) -> int:
@@ -96,6 +104,8 @@ class Verification:
             said = f"None of the {self.flips:,} flips kept its picture, so none can be verified."
         else:
             said = f"{self.held:,} of {self.checked:,} flips hold, recomputed from their pictures."
+            if self.draws > 1:
+                said += f" The model answers at random, so each was asked about {self.draws} times."
             if left := self.flips - self.checked:
                 said += f" {left:,} more kept no picture."
         if not self.faults:
@@ -120,7 +130,7 @@ def verify(run: Run, classifier: Predicting) -> Verification:
             f"{claims.shape}; expected the model that was audited. Name it with --model."
         )
     faults = [*_of_the_model(claims, classifier), *contradictions(claims)]
-    eyes, pictures = _Eyes(classifier), Pictures(run, claims.shape)
+    eyes, pictures = _Eyes(classifier, claims.random), Pictures(run, claims.shape)
     for image in claims.images.values():
         asked: dict[str, list[Expectation]] = {}
         faults += evidence.original(image, pictures)
@@ -155,6 +165,7 @@ def verify(run: Run, classifier: Predicting) -> Verification:
         steps=sum(map(len, claims.strips.values())),
         strangers=_strangers(run, claims),
         faults=tuple(sorted(faults, key=_order)),
+        draws=MOST if claims.random else 1,
     )
 
 
@@ -164,7 +175,8 @@ def _order(one: Fault) -> tuple[Any, ...]:
     return (not of_the_whole, one.name, one.attack, one.epsilon or 0, places.index(one.what))
 
 
-Expectation = Callable[[np.ndarray], Iterable[Fault]]
+Expectation = Callable[[Any], Iterable[Fault]]
+"""Of an answer, probabilities (classes,), or of the `votes.Vote` of a model that answers at random."""
 
 
 @dataclass
@@ -172,6 +184,7 @@ class _Eyes:
     """Asks the model about some pictures at once, and hands each answer to who expects it."""
 
     classifier: Predicting
+    random: bool = False
     _waiting: list[tuple[np.ndarray, list[Expectation]]] = field(default_factory=list)
     _faults: list[Fault] = field(default_factory=list)
 
@@ -182,11 +195,17 @@ class _Eyes:
 
     def _answer(self) -> None:
         pictures = [picture for picture, _ in self._waiting]
-        rows = self.classifier.probabilities(np.stack(pictures))
+        rows = self._asked(np.stack(pictures))
         for (_, expectations), row in zip(self._waiting, rows, strict=True):
             for expect in expectations:
                 self._faults += expect(row)
         self._waiting = []
+
+    def _asked(self, pictures: np.ndarray) -> Sequence[Any]:
+        predict = self.classifier.probabilities
+        if self.random:
+            return votes.ask(predict, pictures, len(self.classifier.class_names))
+        return list(predict(pictures))
 
     def close(self) -> list[Fault]:
         """Every fault, the last pictures asked."""
@@ -197,6 +216,8 @@ class _Eyes:
 
 def expect_clean(claims: Claims, image: ImageRow) -> Expectation:
     """The model must say of an original what the row says."""
+    if claims.random:
+        return partial(recount.clean, claims, image)
 
     def check(answer: np.ndarray) -> Iterator[Fault]:
         yield from _same(
@@ -208,6 +229,8 @@ def expect_clean(claims: Claims, image: ImageRow) -> Expectation:
 
 def expect_flip(claims: Claims, image: ImageRow, row: Mapping[str, Any]) -> Expectation:
     """The model must give a flip the class of the row, and not that of the image."""
+    if claims.random:
+        return partial(recount.flip, claims, image, row)
 
     def check(answer: np.ndarray) -> Iterator[Fault]:
         said, sure = row["adversarial_class"], row["confidence_after"]
@@ -235,7 +258,9 @@ def expect_flip(claims: Claims, image: ImageRow, row: Mapping[str, Any]) -> Expe
 
 
 def expect_step(claims: Claims, image: ImageRow, row: Mapping[str, Any]) -> Expectation:
-    """The model must give a step the probabilities of its row."""
+    """The model must give a step the probabilities of its row; one that answers at random never does."""
+    if claims.random:
+        return lambda vote: ()
 
     def check(answer: np.ndarray) -> Iterator[Fault]:
         said = _probabilities(row["probabilities"])
@@ -291,6 +316,14 @@ def _of_the_model(claims: Claims, classifier: Predicting) -> Iterator[Fault]:
             MODEL,
             f"The model's weights have the hash {classifier.digest[:16]}…, those of the run "
             f"{said[:16]}…: everything below is recomputed with another model.",
+        )
+    of_the_weights = {"weights_sha256", "class_names"}
+    before = {k: v for k, v in claims.manifest["model"].items() if k not in of_the_weights}
+    if other := differences(before, classifier.card()):
+        yield Fault(
+            MODEL,
+            f"The model is not the one of the run: {'; '.join(other)}. Everything below is recomputed "
+            "with another model.",
         )
     if tuple(classifier.class_names) != claims.names:
         yield Fault(

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from robustness.errors import RunError
 from robustness.places import Place, held, kind, parts_of, within
-from robustness.reading import reason
 
 
 def replace(target: Path, data: bytes) -> Path:
@@ -30,14 +29,12 @@ def replace(target: Path, data: bytes) -> Path:
 
     Raises
     ------
-    RunError: it cannot be written.
+    RunError: a folder stands there.
+    OSError: it cannot be written.
     """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with held(target.parent) as place:
-            _put(place, target.name, data)
-    except OSError as problem:
-        raise _unwritten(target, problem) from None
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with held(target.parent) as place:
+        _put(place, target.name, data)
     return target
 
 
@@ -46,23 +43,18 @@ def replace_within(folder: Path, name: str, data: bytes) -> None:
 
     Raises
     ------
-    RunError: a part is a link or no folder, or the file cannot be written.
+    RunError: a part is a link or no folder.
+    OSError: the file cannot be written.
     """
     *folders, last = parts_of(name)
-    try:
-        with within(folder, folders, make=True) as place:
-            _put(place, last, data)
-    except OSError as problem:
-        raise _unwritten(folder / name, problem) from None
+    with within(folder, folders, make=True) as place:
+        _put(place, last, data)
 
 
 def own_folder(folder: Path) -> None:
     """Make a folder, unless there is one; RunError if a link or a file stands there."""
-    try:
-        with within(folder.parent, [folder.name], make=True):
-            pass
-    except OSError as problem:
-        raise _unwritten(folder, problem) from None
+    with within(folder.parent, [folder.name], make=True):
+        pass
 
 
 def _put(place: Place, name: str, data: bytes) -> None:
@@ -80,10 +72,3 @@ def _put(place: Place, name: str, data: bytes) -> None:
     except BaseException:
         place.remove(draft)
         raise
-
-
-def _unwritten(path: Path, problem: OSError) -> RunError:
-    return RunError(
-        f"{path} cannot be written: {reason(problem)}. See that the disk has room and that you may "
-        "write there, or name another place."
-    )

@@ -22,9 +22,9 @@ from robustness.cli import (
     verify,
 )
 from robustness.cli.terminal import stderr
-from robustness.errors import ImagesError, ModelError, RobustnessError, SettingError
+from robustness.errors import BROKEN, RobustnessError
 
-USAGE, BROKEN, INTERRUPTED = 2, 3, 130
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="robustness",
@@ -73,13 +73,18 @@ def main() -> None:
         app()
     except RobustnessError as error:
         stderr().print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
-        usage = isinstance(error, (SettingError, ImagesError, ModelError))
-        sys.exit(USAGE if usage else BROKEN)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         stderr().print("Interrupted.", markup=False)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN)
+    except OSError as error:
+        # A disk or a folder, whoever writes: reports, pages, fitted changes, temporary files.
+        from robustness.storage import sentence
+
+        stderr().print(f"error: {sentence(error)}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(BROKEN)
     except Exception:
         # Python would leave with 1, which says that a gate is broken.

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from robustness.attack import Attack
     from robustness.ensembles import Ensemble
+    from robustness.plugins import Broken
 
 
 def attacks(
@@ -46,9 +48,13 @@ def attacks(
 
     console = stdout()
     if name is None:
-        console.print(_listed())
+        attack_rows, broken = _listed()
+        ensemble_rows, others = _ensembles()
+        console.print(attack_rows)
         console.print()
-        console.print(_ensembles())
+        console.print(ensemble_rows)
+        for one in (*broken, *others):
+            console.print(f"\nbroken: {one.name}: {one.reason}", markup=False, soft_wrap=True)
     elif name in plugins.names(plugins.ENSEMBLES):
         ensemble = ensembles.find(name)
         console.print(f"{ensemble.meaning} ({ensemble.source})\n", markup=False)
@@ -74,14 +80,17 @@ def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
     return table
 
 
-def _listed() -> Table:
-    """A row an attack."""
+def _listed() -> tuple[Table, list[Broken]]:
+    """A row an attack, and those that cannot be used."""
     from robustness import plugins
     from robustness.attack import find
 
-    found = [find(known) for known in plugins.names(plugins.ATTACKS)]
-    rows = [(c.name, c.knowledge, ", ".join(c.norms), _cost(c), c.paper) for c in found]
-    return _table(("attack", "knowledge", "norms", "passes", "source"), rows)
+    found, broken = plugins.survey(plugins.ATTACKS, find)
+    rows = [
+        (c.name, c.knowledge, ", ".join(c.norms), _cost(c), str(getattr(c, "paper", "")))
+        for c in found
+    ]
+    return _table(("attack", "knowledge", "norms", "passes", "source"), rows), broken
 
 
 def _cost(cls: type[Attack]) -> str:
@@ -96,14 +105,14 @@ def _cost(cls: type[Attack]) -> str:
     return f"{forward:,} + {backward:,}" if backward else f"{forward:,}"
 
 
-def _ensembles() -> Table:
-    """A row an ensemble."""
+def _ensembles() -> tuple[Table, list[Broken]]:
+    """A row an ensemble, and those that cannot be used."""
     from robustness import plugins
     from robustness.ensembles import find
 
-    found = [find(known) for known in plugins.names(plugins.ENSEMBLES)]
+    found, broken = plugins.survey(plugins.ENSEMBLES, find)
     rows = [(e.name, ", ".join(n for n, _ in e.members), e.meaning, e.source) for e in found]
-    return _table(("ensemble", "attacks", "what for", "source"), rows)
+    return _table(("ensemble", "attacks", "what for", "source"), rows), broken
 
 
 def _members(ensemble: Ensemble) -> Table:
@@ -153,15 +162,30 @@ def _found(text: str, wake: Callable[[], None]) -> type[Attack]:
     if ":" not in text:
         plugins.expect(plugins.ATTACKS, text)
         wake()
-        return plugins.load(plugins.ATTACKS, text)
+        return _expected(text, plugins.load(plugins.ATTACKS, text))
     module, _, name = text.partition(":")
     wake()
     # A script does not look into the current folder by itself.
     sys.path.insert(0, str(Path.cwd()))
     try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+        found = getattr(import_module(module), name)
+    # A module may raise anything when it is imported, and may want to leave the process.
+    except (Exception, SystemExit) as error:
+        said = " ".join(str(error).split()) or "no reason given"
         raise SettingError(
-            f"{text!r} cannot be imported ({error}); expected package.module:Class of an installed "
-            "package or of the current folder."
+            f"{text!r} cannot be imported ({type(error).__name__}: {shorten(said, 300)}); expected "
+            "package.module:Class of an installed package or of the current folder."
         ) from None
+    return _expected(text, found)
+
+
+def _expected(text: str, found: object) -> type[Attack]:
+    """`found`, if it is a class of attacks that can be made; SettingError, saying what it is, if not."""
+    from robustness.attack import Attack
+
+    advice = "expected a class that derives from robustness.Attack (docs/adding-an-attack.md)."
+    if not isinstance(found, type):
+        raise SettingError(f"{text!r} is a {type(found).__name__}, no class; {advice}")
+    if not issubclass(found, Attack) or found is Attack:
+        raise SettingError(f"{text!r} is the class {found.__name__}, no attack; {advice}")
+    return found

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robustness import origin as origins
-from robustness import plugins
+from robustness import plugins, recorded, runfolder
 from robustness.cli import named
-from robustness.errors import RunError, SettingError
+from robustness.errors import RunUsageError, SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +125,8 @@ def audit(
         ),
     ] = None,
     trust_model: Annotated[
-        bool, typer.Option("--trust-model", help="Load a file that could run code.")
+        bool,
+        typer.Option("--trust-model", help="Load a file that could run code or take all memory."),
     ] = False,
     evidence: Annotated[
         str,
@@ -237,8 +238,9 @@ def _resumed(folder: Path, given: dict[str, str | None], trust: bool) -> dict[st
 
     with Run.open(folder) as run:
         options = named.options_of(run.manifest, folder, given, trust=trust)
+    runfolder.expect_unused(folder)
     if not options:
-        raise RunError(
+        raise RunUsageError(
             f"{folder} was not started from the command line; go on with it in Python: "
             "robustness.audit(..., run=folder, resume=True)."
         )
@@ -259,6 +261,8 @@ def perform(
     from robustness import units
     from robustness.cli.terminal import Display, insisting, stderr, wake_backend
 
+    if not resume:
+        runfolder.expect_free(folder)
     ladder = units.parse_epsilons(options["epsilon"])
     asked = [_named(text, options) for text in options["attack"]]
     for kind in options.get("report") or [REPORT]:
@@ -305,7 +309,11 @@ def perform(
                 resume=resume,
                 command=command or shlex.join(["robustness", *sys.argv[1:]]),
                 origin=origins.sealed(
-                    {"options": options, "configuration": str(where) if where else None}, folder
+                    {
+                        "options": options,
+                        "configuration": str(where) if where else None,
+                        **recorded.directory(folder),
+                    }
                 ),
                 thorough=bool(options.get("thorough")),
                 declared_accuracy=options.get("accuracy"),
@@ -313,13 +321,19 @@ def perform(
                 progress=display,
             )
     except KeyboardInterrupt:
-        console.print(
-            f"Interrupted; nothing is lost. Go on with: {named.again(folder, options)}",
-            markup=False,
-            soft_wrap=True,
-        )
+        console.print(_interrupted(folder, options), markup=False, soft_wrap=True)
         raise typer.Exit(130) from None
+    if result.mended:
+        console.print(result.mended, markup=False, soft_wrap=True)
     return _show(result, options.get("report") or [REPORT], as_json)
+
+
+def _interrupted(folder: Path, options: dict[str, Any]) -> str:
+    """What to say of an audit that was stopped: how to go on, if it had begun."""
+    # Another run cannot be there: the folder was free, or is that of --resume.
+    if (folder / runfolder.MANIFEST).is_file():
+        return f"Interrupted; nothing is lost. Go on with: {named.again(folder, options)}"
+    return "Interrupted before anything was done; to begin again, give the same command."
 
 
 def _expect_audited(
@@ -419,6 +433,8 @@ def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
     console.print(standing(summary, verdict), markup=False, soft_wrap=True)
     for note in summary.config.get("replaced") or ():
         console.print(f"replaced: {note}.", markup=False, soft_wrap=True)
+    for note in summary.manifest.get("notes") or ():
+        console.print(f"note: {note}.", markup=False, soft_wrap=True)
     for one in summary.manifest.get("diagnostics", ()):
         if one["status"] in ("warn", "fail"):
             said = f"{one['status']} {one['id']} {one['title']}? {one['sentence']}"

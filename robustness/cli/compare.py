@@ -32,8 +32,11 @@ def compare(
       robustness compare before after --html difference.html
     """
     from reports.comparison import compare as paired
+    from robustness import storage
     from robustness.cli.terminal import stderr
 
+    if html is not None:
+        storage.expect_place(html)
     found = paired(a, b)
     if html is not None:
         from reports.comparison_page import write_comparison

@@ -46,11 +46,12 @@ def fit(
       robustness fit patch.npz -i pets:64 --patch 4,4,24
       robustness audit -i pets:32 -a patch:file=patch.npz --norm l0 -e 576
     """
-    from robustness import units
+    from robustness import storage, units
     from robustness.cli.audit import _model, _pictures
     from robustness.cli.terminal import stderr, stdout, wake_backend
 
     place = None if patch is None else _numbers(patch)
+    storage.expect_place(out)
     ladder = units.parse_epsilons(epsilon)
     options = {"model": model, "images": images, "classes": None, "held_out": False}
     options |= {"scaling": None, "trust_model": False}
@@ -74,6 +75,7 @@ def fit(
         steps=steps,
         each=lambda step, loss: console.print(f"step {step}: loss {loss:.4g}", end="\r"),
     )
+    out.parent.mkdir(parents=True, exist_ok=True)
     fitted.save(out)
     kind = "universal" if place is None else "patch"
     stdout().print(

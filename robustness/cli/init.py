@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from robustness import storage
 from robustness.errors import SettingError
 
 NAME = "audit.toml"
@@ -88,6 +89,7 @@ def init(
     """
     if path.exists() and not force:
         raise SettingError(f"{path} is there already; expected a new file. --force replaces it.")
+    storage.expect_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(TEMPLATE, encoding="utf-8")
     typer.echo(f"{path}: change it, then run robustness audit --config {path}")

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from robustness import origin, plugins
+from robustness import origin, plugins, recorded
 from robustness.errors import RunError, SettingError
 from robustness.places import parts_of, within
 
@@ -62,10 +62,10 @@ def options_of(
         options name it.
     """
     told = manifest.get("origin") or {}
-    recorded = told.get("options") or {}
-    if not recorded:
+    said = told.get("options") or {}
+    if not said:
         return {}
-    options = _DEFAULTS | {k: v for k, v in recorded.items() if v is not None}
+    options = _DEFAULTS | {k: v for k, v in said.items() if v is not None}
     options |= {"trust_model": trust} | {
         role: given.get(role) or options.get(role) for role in ROLES
     }
@@ -74,7 +74,7 @@ def options_of(
         return options
     unasked: dict[str, str] = {}
     for role in roles:
-        name = options[role]
+        name = options.get(role)
         if name is None or given.get(role) or comes_with_the_toolkit(role, name):
             continue
         inside = _inside(folder, name)
@@ -120,7 +120,7 @@ def _sealed(folder: Path) -> bool:
 
     try:
         with Run.open(folder) as run:
-            return origin.made_here(run.manifest.get("origin") or {}, folder)
+            return origin.made_here(run.manifest.get("origin") or {})
     except RunError:
         return True
 
@@ -136,8 +136,8 @@ def _said(where: Path, unasked: Mapping[str, str]) -> str:
     named = f"{', '.join(most)} and {last}" if most else last
     options = " ".join(f"{ROLES[role]} ..." for role in unasked)
     return (
-        f"{where} would load {named}. You did not start this run in this folder on this machine, so what "
-        f"it names is not loaded unasked. Say what to load: {options}, the same ones or others."
+        f"{where} would load {named}. You did not start this run on this machine, so what it names "
+        f"is not loaded unasked. Say what to load: {options}, the same ones or others."
     )
 
 
@@ -183,6 +183,6 @@ def _expect_plain_attacks(where: Path, attacks: list[str]) -> None:
             if key.strip() == "file" or (value and not _WORD.fullmatch(value.strip())):
                 raise SettingError(
                     f"{where} gives the attack {name[:60]!r} the parameter {part[:200]!r}, which can name a "
-                    "file. You did not start this run in this folder on this machine, so it is not read "
+                    "file. You did not start this run on this machine, so it is not read "
                     "unasked: audit anew, with --attack as you mean it."
                 )

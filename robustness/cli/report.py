@@ -22,6 +22,8 @@ def report(
       robustness report audit-run-20261123-101500
       robustness report audit-run-20261123-101500 --out report.html
     """
-    from robustness import plugins
+    from robustness import plugins, storage
 
-    typer.echo(plugins.load(plugins.REPORTS, kind)(run, out))
+    if out is not None:
+        storage.expect_place(out)
+    typer.echo(plugins.writer(kind)(run, out))

@@ -49,8 +49,11 @@ def rerun(
       robustness rerun report.json --out again
       robustness rerun received --model model.keras --images photos/
     """
+    from robustness import storage
     from robustness.cli import audit, compare, named
 
+    if html is not None:
+        storage.expect_place(html)
     given = {"model": model, "images": images, "surrogate": surrogate, "mask": mask}
     options = named.options_of(_manifest(run), run, given, trust=trust_model)
     if not options:

@@ -68,11 +68,17 @@ def regression(
     if method not in ("descent", "exact"):
         raise SettingError(f"--method {method}; expected descent or exact.")
     features = [name.strip() for part in x for name in part.split(",") if name.strip()]
+    if not features:
+        raise SettingError(f"--x {','.join(x)}; expected the names of one column or more.")
     wanted = [*features, y, *([weights] if weights else [])]
     data = _columns(table, wanted)
     mass = data[weights].to_numpy() if weights else None
     rows, target = data[features].to_numpy("float64"), data[y].to_numpy("float64")
     factors = _numbers(rates, "--rates") or 1.0
+    if isinstance(factors, list) and len(factors) not in (1, len(features) + 1):
+        raise SettingError(
+            f"--rates {rates}; expected {len(features) + 1} numbers, the intercept last."
+        )
     wake_backend()
     from robustness.optimization import regression as solver
     from robustness.optimization.logistic import logistic as fit_logistic
@@ -329,15 +335,14 @@ def _writable(path: Path) -> None:
 
 
 def _vectors(path: Path | None) -> np.ndarray | None:
-    import numpy as np
-
     from robustness.errors import SettingError
+    from robustness.npy import read_npy
 
     if path is None:
         return None
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        return read_npy(path)
+    except (OSError, ValueError) as error:
         raise SettingError(f"{path} cannot be read as an array in .npy format: {error}.") from error
 
 

@@ -30,7 +30,8 @@ def verify(
         ),
     ] = None,
     trust_model: Annotated[
-        bool, typer.Option("--trust-model", help="Load a file that could run code.")
+        bool,
+        typer.Option("--trust-model", help="Load a file that could run code or take all memory."),
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="The result as JSON, and nothing else there.")

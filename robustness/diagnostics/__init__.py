@@ -1,4 +1,4 @@
-"""The audit doubts itself: D01 to D25, each a rule with evidence; `docs/diagnostics.md` explains them.
+"""The audit doubts itself: D01 to D28, each a rule with evidence; `docs/diagnostics.md` explains them.
 
 `rows` reads them off what the run has stored, `looks` asks the model a few questions more, `trials` run
 attacks again and are for `thorough` audits. `running.diagnose` is the way in.
@@ -47,6 +47,8 @@ TITLES = {
     "D23": "Enough images",
     "D24": "Attacks of several kinds",
     "D25": "The query budget sufficed",
+    "D26": "Attacks had gradients to follow",
+    "D28": "The answers depend on the picture",
 }
 """What holds where a diagnostic is ok."""
 

@@ -23,6 +23,9 @@ UNSTEADY = 0.1
 RADIUS = 4.0
 """Counts of noise to either side: the width 8/255 of Indicators of Attack Failure."""
 DRAWS, MANY_DRAWS = 100, 1000
+WANDERING = 0.05
+"""Share of the images whose class changes from draw to draw, beyond which D01 fails."""
+AT_RANDOM = "The model answers at random (D01), so nothing can be told."
 _STATUS = {"ok": ok, "note": ok, "warning": warn, "error": fail}
 _BEFORE = {
     "P01-input": "P01",
@@ -34,6 +37,7 @@ _BEFORE = {
     "P07-rows": "P07",
     "D01-random-outputs": "D01",
     "D02-head": "D02",
+    "D28-dead-model": "D28",
 }
 
 
@@ -64,15 +68,19 @@ def diagnose_looks(
     random = before.get("D01-random-outputs", {}).get("severity") not in (None, "ok")
     found = [*of_preflight(before.values())]
     found += [no_gradient(before, record), dead_gradient(before, record)]
+    found += unsteady_classes(record)
     found.append(unsteady(classifier, sample, MANY_DRAWS // 10 if thorough else 10))
-    found.append(noise(classifier, plan, record, sample, thorough=thorough))
+    if random:
+        found.append(skipped("D16", AT_RANDOM))
+    else:
+        found.append(noise(classifier, plan, record, sample, thorough=thorough))
     found.append(files(run, None if thorough else 64))
     found.append(round_trip(classifier, plan, sample, random=random))
     return found
 
 
 def of_preflight(findings: Iterable[Mapping[str, Any]]) -> Iterable[Diagnosis]:
-    """P01 to P07, D01 and D02, as the checks before the attack found them."""
+    """P01 to P07, D01, D02 and D28, as the checks before the attack found them."""
     for finding in findings:
         number = _BEFORE.get(str(finding["id"]))
         if number == "D02":
@@ -80,6 +88,20 @@ def of_preflight(findings: Iterable[Mapping[str, Any]]) -> Iterable[Diagnosis]:
             yield (ok if finding["severity"] == "ok" else warn)("D02", str(finding["sentence"]))
         elif number:
             yield _STATUS[str(finding["severity"])](number, str(finding["sentence"]))
+
+
+def unsteady_classes(record: Record) -> list[Diagnosis]:
+    """D01: of a model that answers at random, the images whose class it does not keep itself."""
+    known = record.images[record.images.clean_class.notna()]
+    wandering = known[known.reason.fillna("") != ""]
+    if len(wandering) <= WANDERING * len(known):
+        return []
+    said = (
+        f"The model's class for {len(wandering)} of {len(known)} images changes from draw to draw by itself: "
+        "nothing can be said of these, so the numbers are those of the others only. Switch off randomness "
+        "that is only for training."
+    )
+    return [fail("D01", said, images=record.names(wandering.key))]
 
 
 def no_gradient(before: Mapping[str, Any], record: Record) -> Diagnosis:
@@ -236,7 +258,7 @@ def round_trip(classifier: Classifier, plan: Plan, sample: Sample, *, random: bo
     if not some:
         return skipped("D20", "No image was classified correctly.")
     if random:
-        return skipped("D20", "The model answers at random (D01), so nothing can be told.")
+        return skipped("D20", AT_RANDOM)
     read = [from_png(to_png(subject.pixels)) for subject in some]
     changed = [s.key for s, p in zip(some, read, strict=True) if not np.array_equal(s.pixels, p)]
     # The same pixels have the class they had; a few are asked again all the same.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -28,11 +28,14 @@ class Record:
     images: pd.DataFrame
     outcomes: pd.DataFrame
     chance: frozenset[str] = frozenset()
+    gradients: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Of robust outcomes the steps that asked for a gradient (`watched`), and that got none (`blind`)."""
 
     @classmethod
     def of(cls, run: Run, chance: Iterable[str] = ()) -> Record:
         """Read a run."""
-        return cls(run.manifest, run.images(), run.outcomes(), frozenset(chance))
+        tables = run.images(), run.outcomes()
+        return cls(run.manifest, *tables, frozenset(chance), run.gradients())
 
     @property
     def config(self) -> Mapping[str, Any]:

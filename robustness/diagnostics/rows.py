@@ -17,6 +17,9 @@ SURVIVING = 0.95
 WIDTH, FEW_OF_A_CLASS, TELLING = 0.20, 5, 20
 RISING = 0.1
 """Share of the budget at whose end flips say that more of it would flip more."""
+MOSTLY, BLIND, RARE = 0.5, 0.05, 0.01
+"""Share of a search's steps without a gradient that leaves it blind; of standing images all whose searches
+were blind (that of D04); of all steps on what stands."""
 _BLACK = (SCORE, DECISION)
 
 
@@ -304,6 +307,56 @@ def queries(record: Record) -> Diagnosis:
     return ok("D25", f"{count} of {n} images flipped in the last tenth of the queries.", late=late)
 
 
+def blind(record: Record) -> Diagnosis:
+    """D26: on what counts as robust, the attacks' own gradients led somewhere.
+
+    An image decides where every attack that asked for gradients had none in most of its steps there, or a
+    number that is not finite: nobody with gradients has attacked it.
+    """
+    watched = record.gradients
+    if not record.labels(WHITE):
+        return skipped("D26", "No attack that follows gradients was run.")
+    if watched.empty:
+        why = "No image withstood an attack that follows gradients, or the run did not note its steps."
+        return skipped("D26", why) if record.survivors else ok("D26", "Every correct image flips.")
+    rows = watched.assign(lost=watched.blind > MOSTLY * watched.watched)
+    first = record.outcomes[record.outcomes.status == FLIPPED].groupby("image").epsilon.min()
+    standing = rows[rows.epsilon < rows.image.map(first).fillna(float("inf"))]
+    by_image = standing.groupby(["epsilon", "image"]).lost.all()
+    shares = by_image.groupby("epsilon").mean()
+    share = float(shares.max()) if len(shares) else 0.0
+    steps = float(rows.blind.sum() / max(1, rows.watched.sum()))
+    worst = rows.groupby("attack").lost.mean()
+    count = int(rows.lost.sum())
+    evidence = {
+        "deciding_share": share,
+        "rows": len(rows),
+        "rows_without": count,
+        "steps_without": steps,
+        "by_attack": worst[worst > 0].to_dict(),
+        "images": record.names(by_image[by_image].reset_index().image),
+    }
+    said = (
+        f"In {count} of {len(rows)} searches (image x attack x epsilon) that ended as robust the attack's "
+        f"own gradient was zero or not finite in most steps ({steps:.1%} of all their steps)"
+    )
+    if share > BLIND:
+        at = f"epsilon {float(str(shares.idxmax())):g}"
+        return fail(
+            "D26",
+            f"{said}: {share:.1%} of the images that stand at {at} were attacked without any direction, "
+            "and only look robust.",
+            **evidence,
+        )
+    if count or steps > RARE:
+        return warn("D26", f"{said}: those say nothing of robustness.", **evidence)
+    return ok(
+        "D26",
+        f"The attacks had a gradient in {1 - steps:.1%} of the steps on what stands.",
+        **evidence,
+    )
+
+
 CHECKS: tuple[Callable[[Record], Diagnosis], ...] = (
     overlooked,
     last_restart,
@@ -316,6 +369,7 @@ CHECKS: tuple[Callable[[Record], Diagnosis], ...] = (
     size,
     kinds,
     queries,
+    blind,
 )
 
 

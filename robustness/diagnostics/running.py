@@ -71,6 +71,11 @@ def sample_of(
     return Sample(tuple(subjects), survivors)
 
 
+def _before(number: str) -> bool:
+    """Whether the checks before the attack ask it."""
+    return number[0] == "P" or number == "D28"
+
+
 def merged(found: Iterable[Diagnosis]) -> list[Diagnosis]:
     """One diagnosis a number, the gravest, of equals the first; those nobody asked are skipped."""
     best: dict[str, Diagnosis] = {}
@@ -81,6 +86,6 @@ def merged(found: Iterable[Diagnosis]) -> list[Diagnosis]:
     why = "Not asked: it runs attacks again. --thorough asks it."
     early = "The checks before the attack did not come to it."
     return [
-        best.get(number) or skipped(number, early if number[0] == "P" else why)
+        best.get(number) or skipped(number, early if _before(number) else why)
         for number in sorted(TITLES)
     ]

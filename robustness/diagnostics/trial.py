@@ -58,5 +58,6 @@ class Trial:
             slots=slots,
             seed=seed,
             surrogate=self.surrogate,
+            draws=self.plan.draws,
         )
         return flipped

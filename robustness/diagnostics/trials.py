@@ -11,6 +11,7 @@ from robustness import plugins, settings
 from robustness.attack import Attack, find
 from robustness.diagnostics import Diagnosis, fail, few, ok, skipped, warn
 from robustness.diagnostics.controls import break_control, masked_control_is_flagged
+from robustness.diagnostics.looks import AT_RANDOM
 from robustness.diagnostics.record import DECISION, SCORE
 from robustness.diagnostics.rows import MASKING
 from robustness.diagnostics.trial import Trial
@@ -261,6 +262,8 @@ def own_gradient(trial: Trial) -> Diagnosis:
 
 def no_budget(trial: Trial) -> Diagnosis:
     """D20: with a budget of nothing an attack changes nothing."""
+    if trial.plan.draws > 1:
+        return skipped("D20", AT_RANDOM)
     some = trial.sample.subjects[:8]
     if not some:
         return skipped("D20", "No image was classified correctly.")

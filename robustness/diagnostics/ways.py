@@ -11,8 +11,8 @@ from keras import ops
 
 from robustness import engine
 from robustness.attack import Attack
-from robustness.diagnostics import Diagnosis, fail, ok, warn
-from robustness.diagnostics.looks import margin
+from robustness.diagnostics import Diagnosis, fail, ok, skipped, warn
+from robustness.diagnostics.looks import AT_RANDOM, margin
 from robustness.diagnostics.trial import Trial
 from robustness.rows import Place, Rows, Subject
 from robustness.threat import Threat
@@ -25,6 +25,8 @@ LAST_STEPS, MOVING = 10, 0.05
 
 def paths(trial: Trial) -> list[Diagnosis]:
     """D06 and D07: the attacks' ways on images that survived them."""
+    if trial.plan.draws > 1:
+        return [skipped("D06", AT_RANDOM), skipped("D07", AT_RANDOM)]
     walks = [walked(trial, attack) for attack in trial.gradient_attacks]
     return [overlooked(walks), converged(walks)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,21 @@ import tensorflow as tf
 
 from robustness.errors import GradientError
 from robustness.gradients._messages import DISCONNECTED
+from robustness.gradients._tensorflow_log import unsaturated
+
+__all__ = [
+    "OutOfMemory",
+    "accelerated",
+    "compile",
+    "device",
+    "fused",
+    "linearise",
+    "loops",
+    "now",
+    "trace",
+    "unsaturated",
+    "value_and_grad",
+]
 
 # Every attack compiles its own step once; TensorFlow takes that for a mistake and says so at length.
 logging.getLogger("tensorflow").addFilter(lambda r: "tf.function retracing" not in str(r.msg))
@@ -90,6 +106,22 @@ def trace(compiled: Callable[..., Any], *args: Any) -> None:
     compiled.trace(args)  # type: ignore[attr-defined]
 
 
+_CHANCE = re.compile(
+    "Random|Multinomial|TruncatedNormal|Stateful(Uniform|StandardNormal)|PyFunc|^Assign"
+)
+"""Operations that draw numbers, that leave TensorFlow, or that change a variable."""
+
+
+def draws_numbers(compiled: Callable[..., Any], *args: Any) -> bool:
+    """Whether `compiled`, called with such arguments, may answer otherwise the next time: by its graph."""
+    graph = getattr(compiled.trace(args)[0], "graph", None)  # type: ignore[attr-defined]
+    if graph is None:
+        return True
+    definition = graph.as_graph_def()
+    inside = (node for function in definition.library.function for node in function.node_def)
+    return any(_CHANCE.search(node.op) for nodes in (definition.node, inside) for node in nodes)
+
+
 _ARRAYS = (tf.Tensor, np.ndarray)
 
 
@@ -105,9 +137,12 @@ def _graph(
     graph = usual.get_concrete_function(*tensors)
     # Called as it is, it binds each tensor to a name and compares its kind, which is known here.
     straight = getattr(graph, "_call_flat", None)
-    if straight is None:
-        return lambda tensors: graph(*tensors)
-    return lambda tensors: straight(tensors, graph.captured_inputs)
+
+    def call(tensors: list[Any]) -> Any:
+        return graph(*tensors) if straight is None else straight(tensors, graph.captured_inputs)
+
+    call.graph = graph.graph  # type: ignore[attr-defined]
+    return call
 
 
 def fused(fn: Callable[..., Any]) -> Callable[..., Any]:

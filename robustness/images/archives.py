@@ -15,13 +15,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from robustness import bounded
 from robustness.errors import ImagesError
-from robustness.images.entries import MAX_BYTES, MAX_ENTRIES, Unreadable
+from robustness.images.entries import MAX_ENTRIES, Unreadable
+from robustness.pictures import MAX_BYTES
 
 MAX_RATIO = 100
 """Bytes out per byte in, at most; no picture is packed so well."""
 RATIO_FLOOR = 1 << 20
 """Below so many bytes the ratio does not matter."""
+MAX_DIRECTORY = 128 << 20
 MAX_SPOOL = 16 << 30
 SPOOL_FLOOR = 256 << 20
 _CHUNK = 1 << 18
@@ -35,6 +38,8 @@ _BROKEN = (
     OverflowError,
     struct.error,
     zlib.error,
+    IndexError,
+    AssertionError,
 )
 
 
@@ -110,8 +115,24 @@ def member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Windo
         magic, name_size, extra_size = struct.unpack("<4s22xHH", file.read(30))
         if magic != b"PK\x03\x04":
             raise zipfile.BadZipFile("no member where the list says one is")
+        end = info.header_offset + 30 + name_size + extra_size + info.file_size
+        if end > file.seek(0, io.SEEK_END) or info.file_size != info.compress_size:
+            raise zipfile.BadZipFile("the list says that a member is longer than it is")
         stack.pop_all()  # the window closes it now
     return Window(file, info.header_offset + 30 + name_size + extra_size, info.file_size)
+
+
+def opened(path: Path) -> zipfile.ZipFile:
+    """The archive at `path`; ImagesError if it is none, or its list of members takes all memory."""
+    with sound(path.name), path.open("rb") as file:
+        claimed = bounded.zip_directory_bytes(file)
+    if claimed > MAX_DIRECTORY:
+        raise ImagesError(
+            f"{path.name} lists its files in {claimed:,} bytes; at most {MAX_DIRECTORY:,} are read, "
+            f"enough for {MAX_ENTRIES:,} files."
+        )
+    with sound(path.name):
+        return zipfile.ZipFile(path)
 
 
 def _spool(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Window:
@@ -144,7 +165,7 @@ def members(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
     infos = archive.infolist()
     if len(infos) > MAX_ENTRIES:
         raise ImagesError(f"{name} holds {len(infos):,} files; at most {MAX_ENTRIES:,} are read.")
-    return [info for info in infos if not info.is_dir()]
+    return [info for info in infos if not info.filename.endswith("/")]
 
 
 def posix(info: zipfile.ZipInfo) -> str:

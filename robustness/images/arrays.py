@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import math
 import threading
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from robustness import npy
 from robustness.errors import ImagesError
 from robustness.images import archives
 from robustness.images.decode import fit, mode_for, to_channels
-from robustness.images.entries import MAX_BYTES, Entry, Library, Shape, Source, Unreadable, key_of
+from robustness.images.entries import (
+    MAX_ENTRIES,
+    Entry,
+    Library,
+    Shape,
+    Source,
+    Unreadable,
+    key_of,
+)
 from robustness.images.labels import Labelling, by_number, by_word
+from robustness.pictures import MAX_BYTES, MAX_PIXELS
 
+MAX_NUMBERS = 4 * MAX_PIXELS
+"""Of one image: so many pixels as of a picture, with as many channels."""
 _Rows = Callable[[int], np.ndarray]
-_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
 _COUNTS = "expected counts, whole numbers from 0 to 255"
 
 
@@ -53,8 +60,13 @@ def from_arrays(
 
 def open_npz(path: Path, known: Sequence[str] | None) -> Source:
     """The `.npz` at `path`: `images`, maybe `labels`, `class_names`. Rows are read when needed."""
-    with archives.sound(path.name, ".npz file"), zipfile.ZipFile(path) as archive:
+    with archives.sound(path.name, ".npz file"), archives.opened(path) as archive:
         infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        if len(infos) < len(archive.infolist()):
+            raise ImagesError(
+                f"{path.name} holds several arrays of one name, so readers may disagree; save it again "
+                "with numpy.savez."
+            )
         if "images" not in infos:
             raise ImagesError(
                 f"{path.name} holds the arrays {', '.join(sorted(infos)) or '(none)'}; expected "
@@ -67,7 +79,12 @@ def open_npz(path: Path, known: Sequence[str] | None) -> Source:
         }
         shape, dtype, rows = _rows(path, archive, infos["images"])
     found = small.get("class_names")
-    names = known if found is None or known is not None else tuple(str(n) for n in found)
+    if found is not None and (found.ndim != 1 or found.dtype.kind not in "US"):
+        raise ImagesError(
+            f"`class_names` in {path.name} has the shape {found.shape} and the type {found.dtype}; "
+            "expected (classes,) texts."
+        )
+    names = known if found is None or known is not None else _texts(path, found)
     return _source(
         key_of(path.name),
         shape=shape,
@@ -78,12 +95,34 @@ def open_npz(path: Path, known: Sequence[str] | None) -> Source:
     )
 
 
+def _texts(path: Path, found: np.ndarray) -> tuple[str, ...]:
+    try:
+        return tuple(
+            one.decode("utf-8") if isinstance(one, bytes) else str(one) for one in found.tolist()
+        )
+    except UnicodeDecodeError as error:
+        raise ImagesError(
+            f"`class_names` in {path.name} are no texts ({error}); expected UTF-8."
+        ) from error
+
+
 def _small(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     """A whole array, of those that are small."""
     if info.file_size > MAX_BYTES:
         raise ImagesError(f"{info.filename} in {path.name} is larger than labels ever are.")
-    with archives.member(path, archive, info) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
+    with archives.member(path, archive, info) as file, _explained(path, info):
+        return npy.read_array(file, MAX_BYTES)
+
+
+@contextlib.contextmanager
+def _explained(path: Path, info: zipfile.ZipInfo) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ImagesError(
+            f"`{info.filename.removesuffix('.npy')}` in {path.name} cannot be read ({error}); "
+            "expected a sound .npz file of numbers. Save it again with numpy.savez."
+        ) from error
 
 
 def _rows(
@@ -92,19 +131,20 @@ def _rows(
     """Shape, dtype and a function that reads one row of an array too large to be loaded."""
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(archives.member(path, archive, info))
-        read_header = _HEADERS.get(np.lib.format.read_magic(file))
-        if read_header is None:
-            raise ImagesError(f"`images` in {path.name} is in a version of .npy that is not read.")
-        shape, fortran, dtype = read_header(file)
-        if fortran or dtype.hasobject:
+        with _explained(path, info):
+            header = npy.read_header(file)
+        shape, dtype, start = header.shape, header.dtype, header.start
+        if header.fortran:
             raise ImagesError(
-                f"`images` in {path.name} is a Fortran-ordered or pickled array, which cannot be "
-                "read row by row; save np.ascontiguousarray(images) as numbers."
+                f"`images` in {path.name} is a Fortran-ordered array, which cannot be read row by row; "
+                "save np.ascontiguousarray(images)."
             )
-        start = file.tell()
+        if len(shape) == 4 and (shape[0] > MAX_ENTRIES or math.prod(shape[1:]) > MAX_NUMBERS):
+            raise ImagesError(
+                f"`images` in {path.name} has the shape {shape}; at most {MAX_ENTRIES:,} images of "
+                f"{MAX_NUMBERS:,} numbers each are read."
+            )
         size = math.prod(shape[1:]) * dtype.itemsize
-        if file.seek(0, io.SEEK_END) < start + size * math.prod(shape[:1]):
-            raise ImagesError(f"`images` in {path.name} is truncated; save it again.")
         stack.pop_all()  # closed when nobody holds the source any more
     lock = threading.Lock()
 

@@ -10,9 +10,8 @@ from PIL import Image, UnidentifiedImageError
 
 from robustness.errors import SettingError
 from robustness.images.entries import Shape, Unreadable
+from robustness.pictures import FORMATS, MAX_PIXELS, oversized
 
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
-"""Pillow reads more; the others have had holes, and nobody trains on them."""
 SUFFIXES = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
     **dict.fromkeys((".bmp", ".dib"), "BMP"),
@@ -21,7 +20,6 @@ SUFFIXES = {
     ".webp": "WEBP",
     ".gif": "GIF",
 }
-MAX_PIXELS = 50_000_000
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _WORDS = {"L": "grey", "RGB": "RGB", "RGBA": "RGBA"}
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -120,11 +118,9 @@ def _open(data: bytes) -> Image.Image:
         ) from error
     except Exception as error:
         raise Unreadable("The header of the picture is damaged.") from error
-    if image.width * image.height > MAX_PIXELS:
+    if wrong := oversized(image.size):
         image.close()
-        raise Unreadable(
-            f"It has {image.width:,} x {image.height:,} pixels; at most {MAX_PIXELS:,} are read."
-        )
+        raise Unreadable(wrong)
     return image
 
 

@@ -10,8 +10,6 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 MAX_ENTRIES = 1_000_000
-MAX_BYTES = 64 << 20
-"""Bytes of one picture's file, at most."""
 
 Shape = tuple[int, int, int]
 Where = TypeVar("Where")

@@ -18,7 +18,6 @@ from robustness.errors import ImagesError
 from robustness.images import archives, arrays
 from robustness.images.decode import SUFFIXES, decode
 from robustness.images.entries import (
-    MAX_BYTES,
     MAX_ENTRIES,
     Entry,
     Library,
@@ -31,7 +30,9 @@ from robustness.images.entries import (
     numbered,
 )
 from robustness.images.labels import Labelling, by_path, by_word, counted
+from robustness.pictures import MAX_BYTES
 
+MAX_LIST_BYTES = 256 << 20
 _JUNK = {"__MACOSX", "Thumbs.db"}
 _KINDS = "a picture (PNG, JPEG, BMP, WebP, GIF, TIFF), a folder, .zip, .csv or .npz"
 
@@ -125,8 +126,7 @@ def _hidden(name: str) -> bool:
 
 def _archive(path: Path, known: tuple[str, ...] | None) -> Source:
     with contextlib.ExitStack() as stack:
-        with archives.sound(path.name):
-            archive = stack.enter_context(zipfile.ZipFile(path))
+        archive = stack.enter_context(archives.opened(path))
         infos, others = _pictures(archive, path.name)
         trains = (i for i in archive.infolist() if bare(archives.posix(i)) == "train.zip")
         if not infos and (train := next(trains, None)):
@@ -200,6 +200,10 @@ def _list(path: Path, known: tuple[str, ...] | None) -> Source:
 
 def _rows(path: Path) -> Iterator[tuple[str, str]]:
     """(path, label) of each row, the path with slashes; the label is "" if there is none."""
+    if path.stat().st_size > MAX_LIST_BYTES:
+        raise ImagesError(
+            f"{path.name} is larger than {MAX_LIST_BYTES:,} bytes, the most that a list is read of."
+        )
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file, restval="")

@@ -17,6 +17,7 @@ from PIL import Image
 import model_zoo
 from model_zoo import registry
 from model_zoo.dogs_vs_cats import architecture, photos, publish, renderings, weights_file, zoo
+from robustness import plugins
 from robustness.classifier import Classifier
 from robustness.errors import ImagesError, ModelError, SettingError, UnsafeModelError
 
@@ -123,7 +124,7 @@ def test_a_wrong_name_suggests_the_nearest(zoo_of_all):
 
 
 def test_an_empty_zoo_says_that_nothing_is_installed(monkeypatch):
-    monkeypatch.setattr(registry, "entry_points", lambda group: [])
+    monkeypatch.setattr(plugins, "entry_points", lambda **_: [])
     with pytest.raises(SettingError, match="not installed"):
         model_zoo.load("dogs-vs-cats")
 

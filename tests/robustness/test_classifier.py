@@ -138,7 +138,8 @@ def test_one_sigmoid_unit_becomes_two_logits(build):
     model = build(layers.Dense(1, activation="sigmoid"))
     classifier = Classifier(model, class_names=["cat", "dog"])
     assert classifier.head.kind == "sigmoid"
-    assert classifier.head.rebuilt == (build is not subclassed)
+    assert classifier.head.rebuilt
+    assert classifier.head.followed == (build is subclassed)
     p = own(model)[:, 0]
     expected = np.stack([1 - p, p], axis=1)
     np.testing.assert_allclose(classifier.probabilities(IMAGES), expected, atol=1e-6)
@@ -163,8 +164,26 @@ def test_several_sigmoids_are_no_classifier():
         Classifier(sequential(layers.Dense(4, activation="sigmoid")))
 
 
-def test_a_subclassed_softmax_falls_back_to_logarithms_and_says_so():
-    model = subclassed(layers.Dense(3, activation="softmax"))
+def powers(z):
+    """A softmax in arithmetic that nobody follows: a power with the logits as its exponent."""
+    weights = ops.power(2.718281828, z - ops.max(z, axis=-1, keepdims=True))
+    return weights / ops.sum(weights, axis=-1, keepdims=True)
+
+
+def test_a_subclassed_softmax_is_followed_to_its_logits():
+    model = subclassed(layers.Dense(3), layers.Softmax())
+    classifier = Classifier(model)
+    assert classifier.head.rebuilt and classifier.head.followed
+    flat = model.parts[:-1]
+    z = IMAGES.astype("float32")
+    for layer in flat:
+        z = layer(z)
+    np.testing.assert_allclose(logits(classifier), ops.convert_to_numpy(z), atol=1e-5)
+    assert "operations at its end" in classifier.card()["head_sentence"]
+
+
+def test_an_unknown_softmax_falls_back_to_logarithms_and_says_so():
+    model = subclassed(layers.Dense(3), layers.Lambda(powers))
     classifier = Classifier(model)
     assert not classifier.head.rebuilt
     np.testing.assert_allclose(logits(classifier), np.log(own(model)), atol=1e-5)
@@ -189,7 +208,7 @@ def test_a_function_that_is_only_called_softmax_is_not_believed():
     dense = layers.Dense(3, activation=softmax, kernel_initializer="random_normal")
     model = sequential(layers.Rescaling(30.0), dense)
     classifier = Classifier(model)
-    assert not classifier.head.rebuilt
+    assert classifier.head.followed
     e = np.exp(logits(classifier))
     np.testing.assert_allclose(e / e.sum(axis=1, keepdims=True), own(model), atol=1e-5)
 

@@ -34,9 +34,13 @@ def record(
     right: int | None = None,
     labels: bool = True,
     columns: dict[str, Any] | None = None,
+    blind: dict[str, dict[int, int]] | None = None,
     **data: Any,
 ) -> Record:
-    """`n` images, class by number mod 2, `right` of them correct; `flips` by attack and epsilon."""
+    """`n` images, class by number mod 2, `right` of them correct; `flips` by attack and epsilon.
+
+    `blind` are steps of ten without a gradient, by attack and image; noted of every robust row.
+    """
     right = n if right is None else right
     images = pd.DataFrame(
         {
@@ -61,7 +65,14 @@ def record(
         "class_names": ["cat", "dog"],
         "data": {"declared_accuracy": None} | data,
     }
-    return Record(manifest, images, pd.DataFrame(rows))
+    felt = [
+        {"image": row["image"], "attack": row["attack"], "epsilon": row["epsilon"], "watched": 10}
+        | {"blind": (blind or {}).get(row["attack"], {}).get(int(row["image"]), 0)}
+        for row in rows
+        if row["status"] == ROBUST and row["attack"] in {a["label"] for a in attacks}
+        and next(a for a in attacks if a["label"] == row["attack"])["knowledge"] == "white-box"
+    ]  # fmt: skip
+    return Record(manifest, images, pd.DataFrame(rows), gradients=pd.DataFrame(felt))
 
 
 def found(one: Record) -> dict[str, Any]:
@@ -249,3 +260,25 @@ def test_they_need_no_framework():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_d26_images_that_only_blind_attacks_left_standing():
+    everyone = dict.fromkeys(range(100), 10)
+    both = found(record(HEALTHY, ALL, blind={"pgd": everyone, "fgsm": everyone}))["D26"]
+    assert both.status == "fail"
+    assert both.evidence["deciding_share"] == 1 and both.evidence["images"]
+    # Another attack had a gradient on each of them.
+    one = found(record(HEALTHY, ALL, blind={"fgsm": everyone}))["D26"]
+    assert one.status == "warn" and set(one.evidence["by_attack"]) == {"fgsm"}
+    few = dict.fromkeys(range(50, 52), 10)
+    some = found(record(HEALTHY, ALL, blind={"pgd": few, "fgsm": few}))["D26"]
+    assert some.status == "warn" and 0 < some.evidence["deciding_share"] < 0.05
+    assert found(record(HEALTHY, ALL, blind={"pgd": {60: 4}}))["D26"].status == "ok"
+
+
+def test_d26_is_not_asked_where_nothing_was_noted():
+    assert statuses(record({"square": {4.0: HALF}}, [SQUARE]))["D26"] == "skipped"
+    old = replace(record(HEALTHY, ALL), gradients=pd.DataFrame())
+    assert statuses(old)["D26"] == "skipped"
+    broken = replace(record({"pgd": {4.0: set(range(100))}}, [PGD]), gradients=pd.DataFrame())
+    assert statuses(broken)["D26"] == "ok"

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustness.errors import RunError
-from robustness.store import FLIPPED, ROBUST, ImageRow, OutcomeRow, Pending, Run, StripRow
+from robustness.pending import Pending
+from robustness.store import FLIPPED, ROBUST, ImageRow, OutcomeRow, Run, StripRow
 
 
 def outcome(image="a", attack="bim", epsilon=1.0, **kwargs):

@@ -1,0 +1,180 @@
+"""Text, JSON and TOML of strangers: regular files of bounded size, nesting and number of values.
+
+Every refusal is a ValueError (or the OSError of the file) whose text completes "FILE cannot be
+read (...)"; the caller names the file and says what was expected.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import stat
+import struct
+import tomllib
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+MAX_JSON_BYTES = 256 << 20
+MAX_TOML_BYTES = 1 << 20
+MAX_DEPTH = 100
+"""Levels of lists and tables within each other."""
+MAX_VALUES = 10_000_000
+_ZIP_TAIL = 22 + (1 << 16)  # the last record, with the longest comment
+_UNSAID = 0xFFFFFFFF
+_DEEP = f"it is nested deeper than {MAX_DEPTH} levels"
+# tomllib takes time in the square of a dotted key's parts.
+_DOTTED = re.compile(rf"(?:[^\s.=#\[\]]{{1,200}}[ \t]*\.[ \t]*){{{MAX_DEPTH}}}")
+
+
+class Oversized(ValueError):  # noqa: N818 - its text is the reason, as that of other ValueErrors
+    """The content goes beyond a limit."""
+
+
+def open_regular(path: str | Path) -> IO[bytes]:
+    """Open a file for reading bytes without ever waiting for it.
+
+    Raises
+    ------
+    OSError: it cannot be opened.
+    ValueError: it is no regular file: a pipe or a device would be waited for or never end.
+    """
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise ValueError("it is not a regular file")
+        return os.fdopen(file, "rb")
+    except BaseException:
+        os.close(file)
+        raise
+
+
+def read_bytes_bounded(path: str | Path, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes.
+
+    Raises
+    ------
+    OSError: it cannot be opened or read.
+    ValueError: it is larger, or no regular file.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size  # read(n) takes the memory for n at once
+        data = file.read(min(size, limit) + 1)
+    if max(size, len(data)) > limit:
+        raise Oversized(f"it is larger than {limit:,} bytes, the most that is read")
+    return data
+
+
+def read_text_bounded(path: str | Path, limit: int = MAX_JSON_BYTES) -> str:
+    """The UTF-8 text of a regular file of at most `limit` bytes; errors as `read_bytes_bounded`."""
+    return read_bytes_bounded(path, limit).decode("utf-8")
+
+
+def zip_directory_bytes(file: IO[bytes]) -> int:
+    """What a zip archive says of the size of its list of members; 0 where it has none.
+
+    `zipfile` reads the whole list, and makes an object of each member, before it can be asked anything.
+    """
+    size = file.seek(0, os.SEEK_END)
+    start = file.seek(max(0, size - _ZIP_TAIL))
+    tail = file.read(_ZIP_TAIL)
+    place = tail.rfind(b"PK\x05\x06")
+    claimed = 0
+    if 0 <= place <= len(tail) - 22:
+        (claimed,) = struct.unpack_from("<L", tail, place + 12)
+        locator = start + place - 20
+        if locator >= 0:
+            claimed = max(claimed if claimed < _UNSAID else 0, _zip64(file, locator, size))
+    file.seek(0)
+    return min(claimed, size)
+
+
+def _zip64(file: IO[bytes], locator: int, size: int) -> int:
+    file.seek(locator)
+    words = file.read(20)
+    if words[:4] != b"PK\x06\x07":
+        return 0
+    # `zipfile` looks right before the locator, wherever the locator says.
+    file.seek(max(0, locator - 56))
+    record = file.read(56)
+    return struct.unpack_from("<Q", record, 40)[0] if record[:4] == b"PK\x06\x06" else size
+
+
+def parse_json(
+    text: str | bytes,
+    *,
+    max_bytes: int = MAX_JSON_BYTES,
+    max_values: int = MAX_VALUES,
+    max_depth: int = MAX_DEPTH,
+    finite: bool = True,
+) -> Any:
+    """The value of a JSON text, within limits on its size, number of values and nesting.
+
+    Parameters
+    ----------
+    text: UTF-8, UTF-16 or UTF-32 where it is bytes.
+    max_values: commas and brackets, also those within texts: counted before anything is made of them.
+    finite: whether NaN and numbers beyond the largest float are refused.
+
+    Raises
+    ------
+    ValueError: it is no JSON, or beyond a limit.
+    """
+    if len(text) > max_bytes:
+        raise Oversized(f"it is larger than {max_bytes:,} bytes, the most that is read")
+    if sum(_count(text, sign) for sign in ",[{") > max_values:
+        raise Oversized(f"it holds more than {max_values:,} values")
+    try:
+        value = json.loads(
+            text,
+            parse_constant=_not_finite if finite else None,
+            parse_float=_finite if finite else None,
+        )
+    except RecursionError:
+        raise Oversized(f"it is nested deeper than {max_depth} levels") from None
+    expect_shallow(value, max_depth)
+    return value
+
+
+def parse_toml(text: str, *, max_bytes: int = MAX_TOML_BYTES) -> dict[str, Any]:
+    """The table of a TOML text, within limits on its size and nesting.
+
+    Raises
+    ------
+    ValueError: it is no TOML, or beyond a limit.
+    """
+    if len(text) > max_bytes:
+        raise Oversized(f"it is larger than {max_bytes:,} characters, the most that is read")
+    if _DOTTED.search(text):
+        raise Oversized(_DEEP)
+    try:
+        table = tomllib.loads(text)
+    except RecursionError:
+        raise Oversized(_DEEP) from None
+    expect_shallow(table)
+    return table
+
+
+def expect_shallow(value: Any, max_depth: int = MAX_DEPTH) -> None:
+    """Oversized if lists and tables lie within each other more than `max_depth` deep."""
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(max_depth + 1):
+        if not level:
+            return
+        insides = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [inner for inside in insides for inner in inside if isinstance(inner, (dict, list))]
+    raise Oversized(f"it is nested deeper than {max_depth} levels")
+
+
+def _count(text: str | bytes, sign: str) -> int:
+    return text.count(sign) if isinstance(text, str) else text.count(sign.encode())
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _not_finite(text[:20])
+
+
+def _not_finite(text: str) -> NoReturn:
+    raise ValueError(f"it holds the number {text}, which is not finite")

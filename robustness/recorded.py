@@ -1,0 +1,89 @@
+"""Paths that a run has written down, found again from any directory.
+
+A run writes down what was typed, and the directory it was typed in. A relative path is looked for there
+first; then where it lies if run and material were moved together; then in the current directory, as for
+runs that an older version wrote. Nothing is loaded here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_MODEL_ENDS = (".keras", ".h5", ".hdf5")
+_DRAWN = re.compile(r"pets(:\d+)?|[\w-]+:.*")
+"""Rendered pictures, and sources such as kaggle:."""
+
+
+def directory(folder: Path) -> dict[str, str]:
+    """What is written down when a run in `folder` begins: where relative paths are looked for."""
+    return {"directory": str(Path.cwd()), "run": str(folder.absolute())}
+
+
+def resolve_recorded(path: str, manifest: Mapping[str, Any], folder: Path | None = None) -> str:
+    """Where a path in a run's manifest lies, if it lies anywhere; else `path` as it is.
+
+    Parameters
+    ----------
+    path: as it was typed when the run began.
+    manifest: the run's.
+    folder: where the run is now; None if only its report is there.
+
+    Returns
+    -------
+    The first of the places where the path may lie that exists.
+    """
+    if not path or Path(path).is_absolute():
+        return path
+    origin = manifest.get("origin")
+    said = origin if isinstance(origin, Mapping) else {}
+    before, was = said.get("directory"), said.get("run")
+    places: list[Path] = []
+    if isinstance(before, str):
+        places.append(Path(before) / path)
+        if isinstance(was, str) and folder is not None:
+            # Run and material were moved together.
+            places.append(folder.absolute() / os.path.relpath(before, was) / path)
+    for place in map(os.path.normpath, places):
+        if os.path.exists(place):  # noqa: PTH110 - of a path that is too long it says False
+            return place
+    return path
+
+
+def resolve_options(
+    options: Mapping[str, Any], manifest: Mapping[str, Any], folder: Path | None = None
+) -> dict[str, Any]:
+    """The options of a run, with every path in them where it lies now.
+
+    Names of models, rendered pictures and sources such as `kaggle:` stay as they are.
+    """
+
+    def found(path: str) -> str:
+        return resolve_recorded(path, manifest, folder)
+
+    made = dict(options)
+    for name in ("model", "surrogate"):
+        if isinstance(made.get(name), str) and made[name].endswith(_MODEL_ENDS):
+            made[name] = found(made[name])
+    if isinstance(made.get("images"), str) and not _DRAWN.fullmatch(made["images"]):
+        made["images"] = found(made["images"])
+    if isinstance(made.get("mask"), str):
+        made["mask"] = found(made["mask"])
+    if isinstance(made.get("attack"), list):
+        made["attack"] = [_attack(text, found) for text in made["attack"]]
+    return made
+
+
+def _attack(text: Any, found: Any) -> Any:
+    """An attack as it was typed, `universal:file=change.npz`, its file where it lies now."""
+    if not isinstance(text, str):
+        return text
+    name, colon, rest = text.partition(":")
+    parts = [
+        f"file={found(part.removeprefix('file='))}" if part.startswith("file=") else part
+        for part in rest.split(",")
+    ]
+    return f"{name}{colon}{','.join(parts)}"

@@ -1,0 +1,52 @@
+"""`python -m robustness.trial FILE`: load a model and call it once, where limits can end that.
+
+What came is told to the process that waits (`limits.run_limited`): {"error": ""} if all is well,
+else a sentence, and the names that were `missing` if any were.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from robustness import limits
+from robustness.errors import ModelError
+
+_SIGNS = ("memory", "oom", "bad_alloc", "resourceexhausted", "resource_exhausted", "allocat")
+
+
+def main(path: str) -> None:
+    """Load the model at `path`, call it on as many images as the judge shows it, and tell."""
+    import keras  # noqa: PLC0415 - limits are set once libraries are loaded
+    import numpy as np  # noqa: PLC0415
+
+    from robustness import modelfile  # noqa: PLC0415
+    from robustness.classifier import TOGETHER, input_shape  # noqa: PLC0415
+
+    keras.ops.matmul(np.ones((64, 64), "float32"), np.ones((64, 64), "float32"))
+    limits.limit_memory()
+    try:
+        model = modelfile.opened(path)
+        shape = input_shape(model)
+        model(np.zeros((TOGETHER, *shape), "float32"), training=False)
+    except MemoryError:
+        sys.exit(1)
+    except ModelError as error:
+        _refused(str(error), error.__cause__)
+    except Exception as error:  # whatever layers raise
+        _refused(f"Its first call fails ({type(error).__name__}: {str(error)[:300]}).", error)
+    else:
+        limits.tell({"error": ""})
+
+
+def _refused(said: str, cause: BaseException | None) -> None:
+    text = f"{type(cause).__name__} {cause} {said}".lower()
+    if isinstance(cause, MemoryError) or any(sign in text for sign in _SIGNS):
+        sys.exit(1)
+    unknown = "Could not locate" in str(cause) or "Unknown" in str(cause)
+    names = re.findall(r"'([^']{1,100})'", str(cause)) if unknown else []
+    limits.tell({"error": said, "missing": sorted(set(names))[:1000]})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

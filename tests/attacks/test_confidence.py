@@ -1,0 +1,58 @@
+"""Every attack that sees gradients or scores flips the same, however sure the model is."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+import numpy as np
+import pytest
+
+from robustness import engine, settings
+from robustness.attack import create, find
+from robustness.norms import NORMS
+from robustness.threat import Threat
+from tests.robustness.helpers import linear, subjects, two_sided
+
+BUDGETS = {"linf": 4.0, "l2": 25.0, "l1": 250.0, "l0": 12.0}
+SHORT = {
+    "apgd": {"steps": 20}, "apgd-t": {"steps": 20}, "bim": {"steps": 8}, "bisection": {"rounds": 3},
+    "cw": {"steps": 60, "binary_search_steps": 3}, "ddn": {"steps": 20}, "ead": {"steps": 90},
+    "eot": {"samples": 2}, "fab": {"steps": 10}, "fab-t": {"steps": 10}, "few-pixel": {"steps": 10},
+    "fmn": {"steps": 20}, "nes": {"steps": 15, "probes": 10}, "pgd": {"steps": 10},
+    "regression": {"steps": 15, "probes": 10}, "sigma-zero": {"steps": 60}, "simba": {"steps": 100},
+    "spsa": {"steps": 10, "samples": 10}, "square": {"steps": 60}, "vmi-fgsm": {"neighbours": 4},
+}  # fmt: skip
+"""Fewer steps than usual: what is asked is only whether confidence makes a difference."""
+
+
+def cases():
+    for name in sorted(entry.name for entry in entry_points(group="robustness.attacks")):
+        cls = find(name)
+        if name in ("universal", "patch") or cls.knowledge == "decision":
+            continue
+        field = settings.settings(cls).get("loss")
+        choices = field[1].choices if field else ()
+        for loss in [c for c in choices or () if c in ("cross_entropy", "margin")] or [None]:
+            yield pytest.param(cls, loss, id=f"{name}-{loss or 'own'}")
+
+
+def flips(classifier, attack, images, labels) -> set[str]:
+    found: dict[str, list[engine.Rung]] = {}
+    threat = Threat((BUDGETS[attack.norms[0]],), NORMS[attack.norms[0]])
+    some = iter(subjects(classifier, images, labels))
+    engine.search(
+        classifier, attack, threat, some, lambda s, r: found.__setitem__(s.key, r), slots=12
+    )
+    assert not any(rung.reason or rung.blind for rungs in found.values() for rung in rungs)
+    return {key for key, rungs in found.items() if rungs[-1].flip}
+
+
+@pytest.mark.parametrize(("cls", "loss"), cases())
+def test_flips_do_not_depend_on_the_scale_of_logits(cls, loss):
+    classifier, images, labels, _ = two_sided(np.random.default_rng(7), rows=14)
+    weights, bias = classifier.model.layers[-1].get_weights()
+    attack = create(cls, SHORT.get(cls.name, {}) | ({"loss": loss} if loss else {}))
+    expected = flips(classifier, attack, images, labels)
+    for times in (30.0, 1e6):
+        surer = linear(times * weights, times * bias, classifier.input_shape)
+        assert flips(surer, attack, images, labels) == expected
