@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from reports.rules import BOUNDS, METRICS, SCOPES, Baseline, Gate, Rule, Suppression
 from reports.rulings import BASELINE
 from reports.summary import summarise
 from robustness.config import Section
-from robustness.errors import RunUsageError, SettingError
+from robustness.errors import RunError, RunUsageError, SettingError
 from robustness.reading import MOST_JSON, read_named
 from robustness.runjson import summary_of
 from robustness.store import Run
@@ -83,7 +84,7 @@ def baseline(path: Path, max_drop: float = 0.0) -> Baseline:
         with Run.open(path) as run:
             plain = summarise(run).to_dict()
     else:
-        plain = summary_of(read_named(path, MOST_JSON), str(path))
+        plain = _summary_in(path)
     try:
         manifest = plain["manifest"]
         worst = [(w["epsilon"], w["robust_accuracy"]) for w in plain["worst"]]
@@ -100,3 +101,10 @@ def baseline(path: Path, max_drop: float = 0.0) -> Baseline:
         raise RunUsageError(
             f"{path} is no baseline ({error!r} is not in it); expected a run folder or its report.json."
         ) from None
+
+
+def _summary_in(path: Path) -> dict[str, Any]:
+    try:
+        return summary_of(read_named(path, MOST_JSON), str(path))
+    except RunError as error:
+        raise RunUsageError(f"{path} is no baseline: {error}") from None

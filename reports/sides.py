@@ -10,7 +10,7 @@ from typing import Any
 from reports import metrics, words
 from reports.metrics import FLIPPED, ROBUST
 from reports.summary import section
-from robustness.errors import RunUsageError, SettingError
+from robustness.errors import RunError, RunUsageError, SettingError
 from robustness.reading import MOST_JSON, read_named
 from robustness.runjson import summary_of
 from robustness.store import Run
@@ -65,7 +65,10 @@ def _from_run(path: Path) -> Side:
 
 
 def _from_json(path: Path) -> Side:
-    plain = summary_of(read_named(path, MOST_JSON), str(path))
+    try:
+        plain = summary_of(read_named(path, MOST_JSON), str(path))
+    except RunError as error:
+        raise RunUsageError(f"{path} cannot be compared: {error}") from None
     try:
         results = plain["results"]
         epsilons = [float(rate["epsilon"]) for rate in plain["worst"]]

@@ -66,12 +66,12 @@ def options_of(
     if not said:
         return {}
     options = _DEFAULTS | {k: v for k, v in said.items() if v is not None}
-    options |= {"trust_model": trust} | {
-        role: given.get(role) or options.get(role) for role in ROLES
-    }
+    options |= {"trust_model": trust}
+    typed = {role: name for role, name in given.items() if name}
     folder = where.parent if where.is_file() else where
-    if origin.made_here(told, folder):
-        return options
+    if origin.made_here(told):
+        return recorded.resolve_options(options, manifest, folder) | typed
+    options |= typed
     unasked: dict[str, str] = {}
     for role in roles:
         name = options.get(role)

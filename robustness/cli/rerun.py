@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from robustness.errors import SettingError
+from robustness.errors import RunError, RunUsageError, SettingError
 
 
 def rerun(
@@ -86,4 +86,7 @@ def _manifest(path: Path) -> dict[str, Any]:
     from robustness.reading import MOST_JSON, read_named
     from robustness.runjson import summary_of
 
-    return dict(summary_of(read_named(path, MOST_JSON), str(path))["manifest"])
+    try:
+        return dict(summary_of(read_named(path, MOST_JSON), str(path))["manifest"])
+    except RunError as error:
+        raise RunUsageError(f"{path} cannot be repeated: {error}") from None
