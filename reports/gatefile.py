@@ -105,6 +105,10 @@ def baseline(path: Path, max_drop: float = 0.0) -> Baseline:
 
 def _summary_in(path: Path) -> dict[str, Any]:
     try:
-        return summary_of(read_named(path, MOST_JSON), str(path))
+        data = read_named(path, MOST_JSON)
+    except RunError as error:
+        raise RunUsageError(f"{path} cannot be read as a baseline: {error}") from None
+    try:
+        return summary_of(data, str(path))
     except RunError as error:
         raise RunUsageError(f"{path} is no baseline: {error}") from None

@@ -190,7 +190,10 @@ def audit(
     }  # fmt: skip
     if resume is not None:
         _expect_allowed(context)
-        chosen = {role: options[role] if _typed(context, role) else None for role in named.ROLES}
+        chosen = {
+            role: options[role] if _typed(context, role) else None
+            for role in (*named.ROLES, "attack")
+        }
         options = _resumed(resume, chosen, trust_model)
     elif config is not None:
         from robustness.cli import configuration
@@ -215,7 +218,7 @@ def _typed(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-_WITH_RESUME = {"resume", "as_json", "quiet", "trust_model", *named.ROLES}
+_WITH_RESUME = {"resume", "as_json", "quiet", "trust_model", "attack", *named.ROLES}
 
 
 def _expect_allowed(context: typer.Context) -> None:
@@ -232,7 +235,7 @@ def _expect_allowed(context: typer.Context) -> None:
         )
 
 
-def _resumed(folder: Path, given: dict[str, str | None], trust: bool) -> dict[str, Any]:
+def _resumed(folder: Path, given: dict[str, Any], trust: bool) -> dict[str, Any]:
     """The options a run was started with, what is loaded as `named.options_of` has it."""
     from robustness.store import Run
 

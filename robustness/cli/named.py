@@ -37,7 +37,7 @@ MOST_NAMES = 1_000_000
 def options_of(
     manifest: Mapping[str, Any],
     where: Path,
-    given: Mapping[str, str | None],
+    given: Mapping[str, Any],
     *,
     trust: bool,
     roles: tuple[str, ...] = tuple(ROLES),
@@ -48,7 +48,7 @@ def options_of(
     ----------
     manifest: the run's, read from a folder or from a report.
     where: the run's folder, or the report.
-    given: what the command line names now, by role; None where it does not.
+    given: what the command line names now, by role, and `attack`; None where it does not.
     trust: whether the command line says `--trust-model`.
     roles: what is going to be loaded.
 
@@ -84,7 +84,7 @@ def options_of(
             options[role] = inside
     if unasked:
         raise SettingError(_said(where, unasked))
-    if "images" in roles:
+    if "images" in roles and not typed.get("attack"):
         _expect_plain_attacks(where, options["attack"])
     return options
 
@@ -183,6 +183,6 @@ def _expect_plain_attacks(where: Path, attacks: list[str]) -> None:
             if key.strip() == "file" or (value and not _WORD.fullmatch(value.strip())):
                 raise SettingError(
                     f"{where} gives the attack {name[:60]!r} the parameter {part[:200]!r}, which can name a "
-                    "file. You did not start this run on this machine, so it is not read "
-                    "unasked: audit anew, with --attack as you mean it."
+                    "file. You did not start this run on this machine, so it is not read unasked: say "
+                    "which attacks you mean with --attack, the same ones or others."
                 )

@@ -33,6 +33,12 @@ def rerun(
     mask: Annotated[
         str | None, typer.Option(help="The mask, if not the one the run names.")
     ] = None,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--attack", "-a", help="The attacks, if not those the run names; again for more."
+        ),
+    ] = None,
     trust_model: Annotated[
         bool, typer.Option("--trust-model", help="Load a file that could run code.")
     ] = False,
@@ -54,7 +60,8 @@ def rerun(
 
     if html is not None:
         storage.expect_place(html)
-    given = {"model": model, "images": images, "surrogate": surrogate, "mask": mask}
+    given: dict[str, Any] = {"model": model, "images": images, "surrogate": surrogate, "mask": mask}
+    given |= {"attack": attack}
     options = named.options_of(_manifest(run), run, given, trust=trust_model)
     if not options:
         raise SettingError(
