@@ -15,6 +15,7 @@ MOST_ROWS = 20_000_000
 """Rows of a table."""
 WHOLE = 2**53
 """Beyond it a float no longer tells whole numbers apart."""
+_LARGEST = {"epsilon": 1e9}
 _SIGNED = {"label", "clean_class", "adversarial_class"}
 _ALLOWED: dict[str, set[type]] = {
     "str": {str, type(None)},
@@ -75,7 +76,7 @@ def _bounded(name: str, kind: str, column: Iterable[Any], *, whole: bool) -> boo
     if not known:
         return True
     low, high = min(known), max(known)
-    if not (math.isfinite(low) and math.isfinite(high)) or max(abs(low), abs(high)) > WHOLE:
+    if not (math.isfinite(low) and math.isfinite(high)) or max(abs(low), abs(high)) > _LARGEST.get(name, WHOLE):
         return False
     if low < 0 and name not in _SIGNED:
         return False
@@ -94,7 +95,7 @@ def _expected(name: str, kind: str) -> str:
     if kind == "str":
         return _WORDS[kind]
     least = f"-{WHOLE:,}" if name in _SIGNED else "0"
-    return f"{_WORDS[kind]} from {least} to {WHOLE:,}"
+    return f"{_WORDS[kind]} from {least} to {_LARGEST.get(name, WHOLE):,.0f}"
 
 
 def _shown(cell: Any) -> str:

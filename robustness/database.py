@@ -89,7 +89,11 @@ class Database:
     def _ask(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query, with a budget of its own."""
         self._turns, self._most = 0, _MANY_TURNS + 20 * (self._size() + self._size("-wal")) // _TURN
-        return self._db.execute(query, values).fetchall()
+        try:
+            return self._db.execute(query, values).fetchall()
+        except UnicodeDecodeError as error:
+            # What SQLite says of damage can itself be damaged.
+            raise sqlite3.DatabaseError(str(error)) from None
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:

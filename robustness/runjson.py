@@ -61,7 +61,7 @@ class _Mask(_Part):
 class _Config(_Part):
     attacks: list[_Attack] | None = None
     norm: str | None = None
-    epsilons: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
+    epsilons: list[Annotated[float, Field(ge=1e-9, le=1e9, allow_inf_nan=False)]] | None = None
     goal: str | None = None
     mask: _Mask | None = None
     surrogate: str | None = None
