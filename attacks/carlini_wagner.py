@@ -10,7 +10,7 @@ from keras import ops
 from attacks.penalty import Penalty
 from robustness.attack import State, Task
 from robustness.lanes import alone
-from robustness.norms import NORMS
+from robustness.norms import NORMS, Norm
 from robustness.scales import TINY
 from robustness.settings import setting
 
@@ -34,6 +34,10 @@ class CarliniWagner(Penalty):
     learning_rate: float = setting(
         0.1, "Adam's first step, in signed steps that cross the boundary", low=1e-4, high=100
     )
+
+    def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
+        # In a search; its rate fades to nothing, to half on average.
+        return self.learning_rate * self.share / 2 * epsilon
 
     def pace(self, gradient: Any) -> Any:
         # Adam begins with signs: a component of this size everywhere gains a margin of one.

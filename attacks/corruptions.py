@@ -14,6 +14,7 @@ from attacks.jpeg import compressed
 from attacks.transfer import sandwich
 from robustness.attack import Attack, Knowledge, Look, State, Task
 from robustness.lanes import alone
+from robustness.norms import Norm
 from robustness.settings import setting
 
 SIDE = 224
@@ -138,6 +139,9 @@ class Corruptions(Attack):
     @property
     def width(self) -> int:
         return len(self.kinds)
+
+    def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
+        return 5.0
 
     def init(self, task: Task) -> State:
         return {"point": task.images}

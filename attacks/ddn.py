@@ -11,6 +11,7 @@ from keras import ops
 from robustness.attack import Attack, Look, State, Task
 from robustness.lanes import alone
 from robustness.losses import LOSSES, margin
+from robustness.norms import Norm
 from robustness.settings import setting
 
 
@@ -36,6 +37,10 @@ class DDN(Attack):
         high=1,
     )
     gamma: float = setting(0.05, "share by which the radius changes in a step", low=0.001, high=0.5)
+
+    def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
+        # The sphere grows with each look but the first; beyond 500 it is larger than any picture.
+        return min(epsilon, 255.0) * (1 + self.gamma) ** min(self.steps - 1, 500)
 
     def init(self, task: Task) -> State:
         return {"point": task.images, "radius": ops.minimum(task.epsilon, 255.0)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from attacks.bim import BIM
 from robustness.ensembles import Ensemble
 
 _SOURCE = "Croce & Hein 2020, arXiv:2003.01690"
@@ -75,7 +76,7 @@ QUICK = Ensemble(
 STANDARD = Ensemble(
     "standard",
     "this project",
-    "minutes: gradients from several starts, and queries",
+    "minutes: gradients from several starts, and queries; what runs where no attack is named",
     members=(
         ("apgd", {"steps": 50, "loss": "cross_entropy"}),
         ("apgd-t", {"steps": 50, "targets": 3}),
@@ -86,6 +87,21 @@ STANDARD = Ensemble(
         ("square", {"steps": 1000}),
     ),
     why=f"{_LEADS}APGD-CE and APGD-T became three starts of apgd on the margin",
+    elsewhere={
+        "l0": (
+            ("sigma-zero", {"steps": 200}),
+            ("fmn", {"steps": 200}),
+            ("few-pixel", {"steps": 20, "population": 50}),
+        )
+    },
+    blind=(("square", {"steps": 5000}), ("hopskipjump", {"steps": 200})),
+)
+
+ARTICLE = Ensemble(
+    "article",
+    BIM.paper,
+    "the article's attack: four steps of one count each, whatever epsilon is",
+    members=(("bim", {"steps": 4, "step_size": 1.0}),),
 )
 
 THOROUGH = Ensemble(

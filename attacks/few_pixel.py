@@ -11,6 +11,7 @@ from keras import ops
 from robustness import draws
 from robustness.attack import Attack, Knowledge, Look, State, Task
 from robustness.losses import LOSSES
+from robustness.norms import Norm
 from robustness.settings import setting
 
 
@@ -38,6 +39,9 @@ class FewPixel(Attack):
     @property
     def width(self) -> int:
         return self.population
+
+    def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
+        return float(self.pixels)
 
     def init(self, task: Task) -> State:
         height, width, channels = task.images.shape[1:]

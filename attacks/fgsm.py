@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from robustness.attack import Attack, Look, State, Task
+from robustness.norms import Norm
 from robustness.settings import setting
 
 
@@ -14,7 +15,8 @@ class FGSM(Attack):
     """One step of the whole budget along the steepest direction.
 
     Goodfellow et al. 2015, arXiv:1412.6572, sec. 4: the sign of the gradient in linf; elsewhere the
-    steepest direction of that norm (Miyato et al. 2016, arXiv:1605.07725, for l2).
+    steepest direction of that norm (Miyato et al. 2016, arXiv:1605.07725, for l2). In l2 and l1 the
+    saved file is not the rounded point of that publication: see `departure`.
     """
 
     name: ClassVar[str] = "fgsm"
@@ -22,6 +24,14 @@ class FGSM(Attack):
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
 
     steps: int = setting(1, "number of steps; FGSM is a single one", low=1, high=1)
+
+    def departure(self, norm: Norm) -> str:
+        if norm.name == "linf":
+            return ""
+        return (
+            f"in {norm.name} its step is scaled before it is rounded, so that the saved file uses the "
+            "budget and no more; the published step has the length epsilon, and is not"
+        )
 
     def init(self, task: Task) -> State:
         return {"point": task.images}

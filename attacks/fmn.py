@@ -13,7 +13,7 @@ from attacks.boundary import steepness
 from robustness.attack import Attack, Look, Seen, State, Task
 from robustness.lanes import alone
 from robustness.losses import LOSSES
-from robustness.norms import NORMS
+from robustness.norms import NORMS, Norm
 from robustness.settings import setting
 
 FAR = 1e30
@@ -43,6 +43,13 @@ class FMN(Attack):
     steps: int = setting(100, "number of steps", low=2, high=100_000)
     alpha: float = setting(1.0, "first step in lengths of the longest change", low=1e-6, high=1000)
     gamma: float = setting(0.05, "share by which the radius changes at first", low=1e-4, high=0.5)
+
+    def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
+        moves = self.steps - 1
+        if norm.name == "l0":
+            return float(moves)  # a pixel more with each, as long as nothing flips
+        fade = sum((1 + math.cos(math.pi * n / self.steps)) / 2 for n in range(moves))
+        return self.alpha * fade * epsilon
 
     def init(self, task: Task) -> State:
         zero = 0 * task.epsilon

@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 
 from keras import ops
 
+from attacks.lengths import Stepping
 from robustness.attack import Attack, Look, State, Task
 from robustness.scales import TINY
 from robustness.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class MIFGSM(Attack):
+class MIFGSM(Stepping, Attack):
     """Signed steps along an accumulated gradient, each share of it scaled to mean size one.
 
     Dong et al. 2018, arXiv:1710.06081, alg. 1, eq. 6-7. The paper divides by the l1 norm; the mean
@@ -37,11 +38,8 @@ class MIFGSM(Attack):
         gradient = look(state["point"]).gradient
         size = ops.mean(ops.abs(gradient), axis=(1, 2, 3), keepdims=True)
         momentum = self.decay * state["momentum"] + gradient / ops.maximum(size, TINY)
-        move = task.per_row(self._length(task)) * task.norm.steepest(momentum)
+        move = task.per_row(self.length(task.epsilon)) * task.norm.steepest(momentum)
         return {"point": task.project(state["point"] - move), "momentum": momentum}
 
-    def _length(self, task: Task) -> Any:
-        """Of a step, (rows,)."""
-        if self.step_size is None:
-            return task.epsilon / self.steps
-        return self.step_size + 0 * task.epsilon
+    def usual(self, epsilon: Any) -> Any:
+        return epsilon / self.steps

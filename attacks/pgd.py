@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from attacks.lengths import Stepping
 from attacks.starts import MEANING, STARTS
 from robustness.attack import Attack, Look, State, Task
 from robustness.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class PGD(Attack):
+class PGD(Stepping, Attack):
     """Steepest descent in the ball, from random starts.
 
     Madry et al. 2018, arXiv:1706.06083, sec. 2.1; in l1 the sparse step of Tramer & Boneh 2019,
@@ -36,6 +37,9 @@ class PGD(Attack):
         super().__post_init__()
         STARTS[self.start].expect(self.steps, self.random_start)
 
+    def guided(self) -> int:
+        return self.steps - STARTS[self.start].steps
+
     def init(self, task: Task) -> State:
         if not self.random_start:
             return {"point": task.images}
@@ -43,7 +47,6 @@ class PGD(Attack):
 
     def step(self, task: Task, state: State, look: Look) -> State:
         start, seen = STARTS[self.start], look(state["point"])
-        usual = task.epsilon / 4 if self.step_size is None else self.step_size + 0 * task.epsilon
-        length = task.per_row(start.lengths(task, usual))
+        length = task.per_row(start.lengths(task, self.length(task.epsilon)))
         gradient = start.gradient(task, seen, self.loss, self.restarts)
         return {"point": task.project(state["point"] - length * task.norm.steepest(gradient))}

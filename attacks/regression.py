@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from keras import ops
 
+from attacks.lengths import Stepping
 from attacks.starts import code, frame
 from robustness.attack import Attack, Knowledge, Look, State, Task
 from robustness.errors import SettingError
@@ -21,7 +22,7 @@ from robustness.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Probing(Attack):
+class _Probing(Stepping, Attack):
     """Steepest descent along an estimate of the gradient; a step is `probes` queries.
 
     Probes are pictures, clipped to 0..255, and candidates like any other look. They differ from the
@@ -55,6 +56,9 @@ class _Probing(Attack):
     def width(self) -> int:
         return self.probes
 
+    def usual(self, epsilon: Any) -> Any:
+        return epsilon / 5
+
     @abstractmethod
     def estimate(self, task: Task, size: int, losses: Callable[[Any], Any]) -> Any:
         """Slopes (rows, size) of a loss along `size` axes.
@@ -78,8 +82,7 @@ class _Probing(Attack):
         slopes = self.estimate(task, waves.size, losses)
         gradient = waves.pictures(slopes[:, None])[:, 0]
         average = self.momentum * state["average"] + (1 - self.momentum) * gradient
-        usual = task.epsilon / 5 if self.step_size is None else self.step_size + 0 * task.epsilon
-        move = task.per_row(usual) * task.norm.steepest(average)
+        move = task.per_row(self.length(task.epsilon)) * task.norm.steepest(average)
         return {"point": task.project(state["point"] - move), "average": average}
 
 

@@ -8,15 +8,17 @@ from typing import Any, ClassVar
 
 from keras import ops
 
+from attacks.lengths import Stepping
 from attacks.regression import cosines
 from robustness import draws
 from robustness.attack import Attack, Knowledge, Look, State, Task
 from robustness.losses import LOSSES
+from robustness.norms import Norm
 from robustness.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimBA(Attack):
+class SimBA(Stepping, Attack):
     """One direction of an orthonormal basis after another, kept where the loss falls.
 
     Guo et al. 2019, arXiv:1905.07121, alg. 1: pixels, or with `frequencies` the lowest cosines (sec.
@@ -39,9 +41,17 @@ class SimBA(Attack):
     )
     loss: str = setting("margin", "loss that is lowered", choices=tuple(LOSSES))
 
+    def usual(self, epsilon: Any) -> Any:
+        return ops.minimum(51.0, epsilon / 5)
+
+    def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
+        # Directions are at right angles until they come again.
+        rounds = max(1.0, self.steps / _directions(shape, self.frequencies))
+        return float(self.length(epsilon)) * math.sqrt(self.steps * rounds)
+
     def init(self, task: Task) -> State:
         # The order is drawn once; all of a row's directions come before any comes again.
-        count = math.prod(sides(task, self.frequencies))
+        count = _directions(tuple(task.images.shape[1:]), self.frequencies)
         order = ops.argsort(draws.uniform(task.keys, 2, (count,)), axis=1)
         zero = 0 * task.restart
         where = {"place": zero - 1, "side": zero + 1, "order": ops.cast(order, "int32")}
@@ -56,9 +66,7 @@ class SimBA(Attack):
         onward = ops.logical_or(better, state["side"] > 0)
         place = state["place"] + ops.cast(onward, "int32")
         side = ops.where(onward, -1, 1)
-        usual = ops.minimum(51.0, task.epsilon / 5)
-        length = usual if self.step_size is None else self.step_size + 0 * task.epsilon
-        move = task.per_row(length * ops.cast(side, "float32"))
+        move = task.per_row(self.length(task.epsilon) * ops.cast(side, "float32"))
         way = direction(task, state["order"], place, self.frequencies)
         return {
             "point": task.project(best + move * way),
@@ -70,16 +78,21 @@ class SimBA(Attack):
         }
 
 
-def sides(task: Task, frequencies: int | None) -> tuple[int, int, int]:
-    """How many directions there are down, across, and in channels."""
-    height, width, channels = task.images.shape[1:]
+def _directions(shape: tuple[int, ...], frequencies: int | None) -> int:
+    """How many there are in images of `shape`."""
+    return math.prod(sides(shape, frequencies))
+
+
+def sides(shape: tuple[int, ...], frequencies: int | None) -> tuple[int, int, int]:
+    """How many directions there are down, across, and in channels, of images (height, width, channels)."""
+    height, width, channels = shape
     most = frequencies or max(height, width)
     return min(most, height), min(most, width), channels
 
 
 def direction(task: Task, order: Any, place: Any, frequencies: int | None) -> Any:
     """The `place`-th direction of each row in its `order`, (rows, h, w, c), of length one."""
-    down, across, channels = sides(task, frequencies)
+    down, across, channels = sides(tuple(task.images.shape[1:]), frequencies)
     number = ops.take_along_axis(order, (place % order.shape[1])[:, None], axis=1)[:, 0]
     waves = [
         _basis(task.images.shape[1], down, number // (across * channels), frequencies),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from keras import ops
 
 from robustness.attack import Attack, Knowledge, Look, State, Task
 from robustness.lanes import alone
 from robustness.losses import LOSSES
+from robustness.norms import Norm
 from robustness.settings import setting
 
 BETAS = 0.9, 0.999
@@ -40,6 +41,13 @@ class SPSA(Attack):
     def width(self) -> int:
         return 2 * self.samples
 
+    def _rate(self, epsilon: Any) -> Any:
+        usual = ops.minimum(2.55, epsilon / 5)
+        return usual if self.learning_rate is None else self.learning_rate + 0 * epsilon
+
+    def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
+        return self.steps * float(self._rate(epsilon))
+
     def init(self, task: Task) -> State:
         zero = ops.zeros_like(task.images)
         return {"point": task.images, "first": zero, "second": zero}
@@ -58,7 +66,5 @@ class SPSA(Attack):
         count = task.per_row(ops.cast(task.step, "float32") + 1)
         mean = first / (1 - alone(lambda n: BETAS[0] ** n, count))
         square = second / (1 - alone(lambda n: BETAS[1] ** n, count))
-        usual = ops.minimum(2.55, task.epsilon / 5)
-        rate = usual if self.learning_rate is None else self.learning_rate + 0 * task.epsilon
-        move = task.per_row(rate) * mean / (ops.sqrt(square) + 1e-12)
+        move = task.per_row(self._rate(task.epsilon)) * mean / (ops.sqrt(square) + 1e-12)
         return {"point": task.project(point - move), "first": first, "second": second}

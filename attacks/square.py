@@ -12,6 +12,7 @@ from keras import ops
 
 from robustness.attack import Attack, Knowledge, Look, State, Task
 from robustness.losses import LOSSES
+from robustness.norms import Norm
 from robustness.settings import setting
 
 HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -47,6 +48,10 @@ class Square(Attack):
     p: float = setting(0.8, "share of pixels a square covers at first", low=0.0001, high=1)
     restarts: int = setting(1, "independent starts of each image", low=1, high=10_000)
     loss: str = setting("margin", "loss that is lowered", choices=tuple(LOSSES))
+
+    def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
+        # The first query is of a random start, from which nothing has been learnt.
+        return math.inf if self.steps > 1 else 0.0
 
     def init(self, task: Task) -> State:
         start = BRUSHES[task.norm.name].begin(task)

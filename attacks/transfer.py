@@ -42,7 +42,7 @@ class _Transfer(MIFGSM):
         return {"point": task.images, "momentum": zero, "variance": zero}
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        point, length = state["point"], task.per_row(self._length(task))
+        point, length = state["point"], task.per_row(self.length(task.epsilon))
         drift = length * self.decay * state["momentum"] if self.nesterov else 0.0
         ahead = self.nesterov or self.diversity
         gradient = self._gradient(task, look, ops.expand_dims(point - drift, 1), judged=not ahead)

@@ -54,6 +54,13 @@ class _Fitted(Attack):
     def _bare(self) -> Self:
         return replace(self, file=None if self.file is None else Path(self.file).name)
 
+    def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
+        if self.file is None:
+            return 0.0
+        fitted = self._fitted()
+        # Of a patch its square; else the budget it was fitted within.
+        return float(fitted.place.side**2 if fitted.place else fitted.epsilon)
+
     def init(self, task: Task) -> State:
         return {"point": task.images}
 

@@ -16,9 +16,16 @@ from robustness import settings
 from robustness.attack import Attack, Look, State, Task, create, find
 from robustness.errors import SettingError
 from robustness.goals import Goal
+from robustness.norms import Norm
 from robustness.settings import setting
 
 USUAL = "pgd"
+
+FAR = 1e30
+"""A distance that is farther than any."""
+
+CLOSED, DOUBTED = 0.01, 0.05
+"""Shares of the nearest distance: of a bracket whose lower end is doubted; how far it opens again."""
 
 
 def usual(**parameters: Any) -> Attack:
@@ -67,6 +74,12 @@ class Wrapper(Attack):
     def restarts(self) -> int:
         return self.inner.restarts
 
+    def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
+        return self.inner.farthest(norm, epsilon, shape)
+
+    def departure(self, norm: Norm) -> str:
+        return self.inner.departure(norm)
+
     @property
     def width(self) -> int:
         return self.inner.width
@@ -112,15 +125,26 @@ class Bisection(Wrapper):
     """The smallest epsilon at which an attack of fixed budget flips, by halving what lies between.
 
     The first try has the largest epsilon of the audit; each further one lies halfway between the
-    largest budget that did not do and the nearest point found. A try ends where it flips. It is a
-    wrapper, since tries of different length then share a batch, and every attack can be put inside.
+    largest budget that did not do and the nearest point found, and begins at this point, scaled into
+    the smaller ball. A try ends where it flips. What early flips spare is spent: where the bracket is
+    closed to `CLOSED`, its lower end is doubted, since an attack that fails proves nothing, and what lies
+    below is tried again, in turn from other draws and from the nearest flip. It ends before its steps do
+    where no 8-bit file could be nearer. It is a wrapper, since tries of different length then share a
+    batch, and every attack can be put inside.
     """
 
     name: ClassVar[str] = "bisection"
     seeks: ClassVar[Literal["any", "closest"]] = "closest"
 
-    rounds: int = setting(10, "most tries", low=1, high=100)
-    tolerance: float = setting(0.01, "share of the epsilon that may be left open", low=0, high=1)
+    rounds: int = setting(10, "tries that all take all their steps", low=1, high=100)
+    tolerance: float | None = setting(
+        None,
+        "share of the epsilon that may be left open; it ends there",
+        low=0,
+        high=1,
+        automatic="none: all steps are taken, unless no 8-bit file could be nearer",
+    )
+    warm_start: bool = setting(True, "begin tries at the nearest flip, scaled into the ball")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -136,35 +160,69 @@ class Bisection(Wrapper):
 
     def init(self, task: Task) -> State:
         zero = 0 * task.epsilon
-        state = {"radius": task.epsilon, "low": zero, "high": zero + 1e30, "count": task.step}
-        return state | self._named(self.inner.init(task)) | {"done": zero > 1}
-
-    def _named(self, inside: State) -> State:
-        return {"point": inside["point"]} | {f"of.{name}": value for name, value in inside.items()}
+        bracket = {"radius": task.epsilon, "low": zero, "high": zero + FAR, "count": task.step}
+        kept = {"near": task.images, "doubts": task.step, "done": zero > 1}
+        return bracket | kept | _named(self.inner.init(task))
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        radius, count, steps = state["radius"], state["count"], self.inner.steps
-        trying = replace(task, epsilon=radius, step=ops.minimum(count, steps - 1))
+        last = ops.minimum(state["count"], self.inner.steps - 1)
+        trying = replace(task, epsilon=state["radius"], step=last)
         before = {k.removeprefix("of."): v for k, v in state.items() if k.startswith("of.")}
-        starts = count == 0
+        starts = state["count"] == 0
         # Dear where it draws numbers, and rows start together seldom.
-        fresh = ops.cond(ops.any(starts), lambda: self.inner.init(trying), lambda: before)
-        before = held(starts, fresh, before)
-        after = self.inner.step(trying, before, look)
-        _, far, hit = look.verdict()
-        won = ops.logical_and(hit, far <= radius * (1 + 1e-4))
-        lost = ops.logical_and(ops.logical_not(won), count >= steps)
-        high = ops.where(won, ops.minimum(state["high"], far), state["high"])
-        low = ops.where(lost, radius, state["low"])
-        ends = ops.logical_or(won, lost)
-        near = high - low <= self.tolerance * high
-        return self._named(after) | {
-            "radius": ops.where(ends, (low + ops.minimum(high, task.epsilon)) / 2, radius),
-            "low": low,
-            "high": high,
-            "count": ops.where(ends, 0, count + 1),
-            "done": ops.logical_or(near, low >= task.epsilon),
-        }
+        fresh = ops.cond(ops.any(starts), lambda: _begun(self, task, trying, state), lambda: before)
+        after = self.inner.step(trying, held(starts, fresh, before), look)
+        spent = state["count"] >= self.inner.steps
+        return _named(after) | _bracketed(task, state, look.verdict(), spent, self.tolerance)
+
+
+def _named(inside: State) -> State:
+    return {"point": inside["point"]} | {f"of.{name}": value for name, value in inside.items()}
+
+
+def _begun(attack: Bisection, task: Task, trying: Task, state: State) -> State:
+    """The state inside at the beginning of a try."""
+    # Other draws than before: the same ones would fail again.
+    turned = trying.keys + ops.stack([0 * state["doubts"], 8191 * state["doubts"]], axis=1)
+    fresh = attack.inner.init(replace(trying, keys=turned))
+    if not attack.warm_start:
+        return fresh
+    shrunk = ops.minimum(trying.epsilon / ops.maximum(state["high"], 1e-6), 1.0)
+    ahead = task.images + task.per_row(shrunk) * (state["near"] - task.images)
+    # Sparse steps from a sparse change end where they began: in l1 other draws come first.
+    turn = 1 if task.norm.name == "l1" else 0
+    again = ops.logical_and(state["high"] < FAR, state["doubts"] % 2 == turn)
+    point = ops.where(task.per_row(again), trying.project(ahead), fresh["point"])
+    # What is the point under another name (the last one, the best one) is the new one, too.
+    return {name: point if x is fresh["point"] else x for name, x in fresh.items()}
+
+
+def _bracketed(
+    task: Task, state: State, verdict: tuple[Any, Any, Any], spent: Any, tolerance: float | None
+) -> State:
+    """The bracket after a look: the nearest flip, the largest budget that did not do, the next try."""
+    radius, (point, far, hit) = state["radius"], verdict
+    won = ops.logical_and(hit, far <= radius * (1 + 1e-4))
+    lost = ops.logical_and(ops.logical_not(won), spent)
+    nearer = ops.logical_and(won, far < state["high"])
+    high = ops.where(nearer, far, state["high"])
+    low = ops.where(lost, radius, state["low"])
+    ends = ops.logical_or(won, lost)
+    near = high - low <= (CLOSED if tolerance is None else tolerance) * high
+    # No file is nearer than one count.
+    done, doubted = (high <= 1.0001, near) if tolerance is None else (near, ops.zeros_like(near))
+    doubted = ops.logical_and(doubted, ends)
+    low = ops.where(doubted, high * (1 - DOUBTED), low)
+    middle = (low + ops.minimum(high, task.epsilon)) / 2
+    return {
+        "radius": ops.where(ends, middle, radius),
+        "low": low,
+        "high": high,
+        "near": ops.where(task.per_row(nearer), point, state["near"]),
+        "doubts": state["doubts"] + ops.cast(doubted, "int32"),
+        "count": ops.where(ends, 0, state["count"] + 1),
+        "done": ops.logical_or(done, ops.logical_and(lost, low >= task.epsilon)),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

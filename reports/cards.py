@@ -80,7 +80,7 @@ def _threat(summary: Summary) -> Iterable[Row]:
     epsilons = [float(e) for e in config.get("epsilons") or ()]
     if epsilons:
         name = words.NORM_NAMES.get(summary.norm, summary.norm)
-        shown = ", ".join(f"{e:g}" for e in epsilons)
+        shown = ", ".join(words.budget(summary.norm, e) for e in epsilons)
         also = (
             ""
             if summary.norm in ("l0", "free")
@@ -97,7 +97,9 @@ def _threat(summary: Summary) -> Iterable[Row]:
         yield Row("Precision", f"attacks look in {precision}; every verdict is float32's")
     mask = config.get("mask")
     if isinstance(mask, dict):
-        yield Row("Region", f"{100 * float(mask.get('share') or 0.0):.3g} % of the pixels may change")
+        yield Row(
+            "Region", f"{100 * float(mask.get('share') or 0.0):.3g} % of the pixels may change"
+        )
     yield Row("Domain", "8-bit pictures at the size the model takes")
     yield Row("A flip is", "a right answer that turns wrong for the saved PNG, read back from disk")
     for attack in attacks:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from reports import words
+from reports import budgets, words
 from reports.metrics import FLIPPED, MISCLASSIFIED, ROBUST, UNREADABLE
 from reports.sides import Side, expect_same_images, expect_same_threat, few, ladder, resized, side
 from reports.summary import section
@@ -76,6 +76,7 @@ class Comparison:
     newly_wrong: tuple[Moved, ...]
     newly_right: tuple[Moved, ...]
     notes: tuple[str, ...]
+    norm: str = "linf"
 
     @property
     def differs(self) -> bool:
@@ -87,7 +88,9 @@ class Comparison:
         """In short, at the epsilon where the fates of most images differ, of equals the largest."""
         if not self.differs:
             return f"No difference: all {self.images:,} images fare alike in both runs."
-        judged = [p for p in self.pairings if p.what == ROBUST_ACCURACY and p.epsilon is not None]
+        at = [p for p in self.pairings if p.epsilon is not None]
+        # Nothing is said of robust accuracy where a run could not use any epsilon.
+        judged = [p for p in at if p.what == ROBUST_ACCURACY] or at
         moved = Counter(m.epsilon for m in (*self.newly_flipped, *self.newly_robust))
         most = max(judged, key=lambda p: (moved[p.epsilon or 0.0], p.epsilon))
         flipped = sum(m.epsilon == most.epsilon for m in self.newly_flipped)
@@ -162,7 +165,7 @@ def compared(a: Side, b: Side) -> Comparison:
     pairings = [p for p in [_clean(a, b, epsilons[0])] if p]
     moved: dict[str, list[Moved]] = {kind: [] for kind in _KINDS}
     for epsilon in epsilons:
-        pairings += _at(a, b, epsilon)
+        pairings += _at(a, b, epsilon)[: 1 if _missed(a, b, epsilon) else 2]
         for key, (before, after) in _fates(a, b, epsilon).items():
             kind = _kind(before, after)
             if kind and (kind in _FLIPS or epsilon == epsilons[0]):
@@ -173,7 +176,8 @@ def compared(a: Side, b: Side) -> Comparison:
         images=len(a.names),
         pairings=tuple(pairings),
         **{kind: tuple(found) for kind, found in moved.items()},
-        notes=tuple(_notes(a, b)),
+        notes=(*_notes(a, b), *_unreached(a, b, epsilons)),
+        norm=_norm(a),
     )
 
 
@@ -224,6 +228,29 @@ def _at(a: Side, b: Side, epsilon: float) -> list[Pairing]:
         _pairing(
             ROBUST_ACCURACY, epsilon, Counter((x == ROBUST, y == ROBUST) for x, y in readable)
         ),
+    ]
+
+
+def _norm(one: Side) -> str:
+    return str(section(one.manifest, "config").get("norm", "linf"))
+
+
+def _missed(a: Side, b: Side, epsilon: float) -> list[str]:
+    """In which of the runs no attack could use an epsilon, and why."""
+    sides = (("A", a), ("B", b))
+    return [
+        f"in {where} {found.reason}"
+        for where, one in sides
+        for found in budgets.budgets(one.manifest, _norm(one), [epsilon])
+        if not found.reached
+    ]
+
+
+def _unreached(a: Side, b: Side, epsilons: Iterable[float]) -> list[str]:
+    return [
+        f"Robust accuracy is not compared at epsilon {epsilon:g}: {'; '.join(why)}."
+        for epsilon in epsilons
+        if (why := _missed(a, b, epsilon))
     ]
 
 

@@ -49,4 +49,5 @@ def _environment() -> Environment:
     return environment(
         share=lambda part, whole: words.together(words.percent(part / whole if whole else None)),
         p=p_text,
+        acts_as=lambda epsilon, norm: words.acts_as(norm, epsilon),
     )

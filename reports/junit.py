@@ -35,7 +35,8 @@ def junit(summary: Summary, verdict: Verdict) -> str:
             f"{share.count} of {share.total} flip, {words.percent(share.share)}, 95 % interval "
             f"{words.percents(share.low, share.high)}"
         )
-        name = f"{summary.norm} epsilon {rate.epsilon:g}"
+        name = f"{summary.norm} epsilon {words.budget(summary.norm, rate.epsilon)}"
+        said += "; the attack could not use all of epsilon" if rate.unreached else ""
         _case(suite, f"attack {rate.attack}", name, said, "" if share.total else "skipped")
     for kind, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         suite.set(kind, str(len(suite.findall(f"testcase/{tag}"))))

@@ -10,7 +10,7 @@ from reports.cards import title
 from reports.findings import findings
 from reports.gate import DIAGNOSTIC, Verdict
 from reports.masthead import figures
-from reports.summary import Summary
+from reports.summary import Rate, Summary
 
 _SIGNS = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "⚠️"}
 MOST = 20
@@ -41,11 +41,11 @@ def markdown(summary: Summary, verdict: Verdict) -> str:
             (
                 (
                     name,
-                    f"{r.epsilon:g}",
+                    words.budget(summary.norm, r.epsilon),
                     f"{r.tally.flip_rate.count} of {r.tally.flip_rate.total}",
                     f"**{words.percent(r.tally.flip_rate.share)}**",
                     words.percents(r.tally.flip_rate.low, r.tally.flip_rate.high),
-                    words.percent(r.robust_accuracy.share) if r.robust_accuracy else "–",
+                    _robust(r),
                 )
                 for name, r in rates[: 5 * MOST]
             ),
@@ -69,6 +69,12 @@ def markdown(summary: Summary, verdict: Verdict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _robust(rate: Rate) -> str:
+    if rate.robust_accuracy:
+        return words.percent(rate.robust_accuracy.share)
+    return "not reached" if rate.unreached else "–"
+
+
 def _figures(summary: Summary) -> list[tuple[str, str, str]]:
     robust = summary.worst[-1].robust_accuracy if summary.worst else None
     if robust is None:
@@ -76,7 +82,7 @@ def _figures(summary: Summary) -> list[tuple[str, str, str]]:
     interval = f"95 % interval {words.percents(robust.low, robust.high)}"
     head = (
         words.percent(robust.share),
-        f"robust accuracy at epsilon {summary.epsilon:g}",
+        f"robust accuracy at epsilon {words.budget(summary.norm, summary.epsilon or 0.0)}",
         interval,
     )
     return [head, *figures(summary)]

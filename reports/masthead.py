@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from reports import breakdown, cards, charts, metrics, words
+from reports import breakdown, budgets, cards, charts, metrics, words
 from reports.gate import FAIL, INCONCLUSIVE, PASS, Verdict
+from reports.intervals import Share
 from reports.rulings import RuleResult
 from reports.summary import Rate, Summary
 
@@ -30,17 +31,21 @@ def verdict(summary: Summary, found: Verdict) -> dict[str, Any]:
     tally = worst.tally if worst else summary.overall
     robust = worst.robust_accuracy if worst else None
     rate, name = (robust, "robust accuracy") if robust else (tally.flip_rate, "flip rate")
+    why = budgets.reason(summary.budgets, epsilon)
+    if why and not robust:
+        rate, name = Share(0, 0), "not reached: no robust accuracy is stated"
     bad = rate.share is not None and (rate.share < 1 if robust else rate.share > 0)
     return {
         "label": found.label,
         "look": _LOOKS.get(found.status, "open") if found.label != "NO GATE" else "none",
         "sentence": found.sentence,
-        "headline": words.headline(tally.flip_rate, summary.norm, epsilon),
+        "headline": words.headline(tally.flip_rate, summary.norm, epsilon) + words.unreached(why),
         "tally": tally,
         "epsilon": epsilon,
         "rate": rate,
         "name": name,
-        "meaning": words.meaning(name, summary.norm, epsilon),
+        "meaning": "" if why else words.meaning(name, summary.norm, epsilon),
+        "reached": not why,
         "bad": bad and (found.status != PASS or not found.gated),
         "rules": rules,
     }
@@ -72,7 +77,8 @@ def figures(summary: Summary, tally: metrics.Tally | None = None) -> list[tuple[
     smallest = summary.smallest_epsilon
     if smallest.total:
         if smallest.median is None:
-            value = f"> {summary.epsilon:g}" if summary.epsilon else "–"
+            last = max((one.epsilon for one in summary.budgets if one.reached), default=None)
+            value = f"> {last:g}" if last else "–"
             rest = f"fewer than half of {smallest.total:,} flip"
         else:
             value = f"{smallest.median:g}"
@@ -108,9 +114,12 @@ def standing(summary: Summary, ruled: Verdict) -> str:
     if rate.share is not None and shown["epsilon"] is not None:
         interval = words.percents(rate.low, rate.high, "-")
         said.append(
-            f"{shown['name']} {words.percent(rate.share)} at epsilon {shown['epsilon']:g} "
-            f"(95 % interval {interval})"
+            f"{shown['name']} {words.percent(rate.share)} at epsilon "
+            f"{words.budget(summary.norm, shown['epsilon'])} (95 % interval {interval})"
         )
+    if not shown["reached"]:
+        reason = budgets.reason(summary.budgets, shown["epsilon"])
+        said.append(f"no robust accuracy is stated at epsilon {shown['epsilon']:g}: {reason}")
     kept = ("clean accuracy", "reliability")
     for value, term, rest in figures(summary):
         if term in kept:
@@ -127,8 +136,9 @@ def basis(summary: Summary) -> list[str]:
     return [shown, words.NORM_NAMES.get(summary.norm, summary.norm), goal]
 
 
-def parts(tally: metrics.Tally) -> dict[str, Any]:
-    """The bar of all images by status, and its legend."""
+def parts(tally: metrics.Tally, *, reached: bool = True) -> dict[str, Any]:
+    """The bar of all images by status, and its legend; `reached` says whether an attack used epsilon."""
     counts = [(name, getattr(tally, name)) for name in words.STATUSES]
-    legend = [(name, words.STATUSES[name], count) for name, count in counts if count]
+    said = words.STATUSES if reached else words.STATUSES | {"robust": words.UNTRIED}
+    legend = [(name, said[name], count) for name, count in counts if count]
     return {"bar": charts.parts(counts) if legend else None, "legend": legend}

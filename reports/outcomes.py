@@ -7,7 +7,10 @@ import io
 import pandas as pd
 
 from reports import words
+from reports.budgets import budgets
+from reports.summary import section
 from reports.tables import ReadableRun, complete
+from robustness import units
 from robustness.errors import SettingError
 
 _WHOLE = ("l0", "components", "step", "restart", "forward", "backward")
@@ -17,6 +20,9 @@ _STARTS = tuple("=+-@＝＋－＠|%")
 def table(run: ReadableRun) -> pd.DataFrame:
     """A row for each image x attack x epsilon: classes by name, distances in counts, shares 0..1.
 
+    `reached` says whether the attack could use all of `effective_epsilon`; where it could not, "robust" only
+    says that the image did not flip.
+
     Text is made visible, and defused where a spreadsheet would take it for a formula.
     """
     manifest = run.manifest
@@ -24,6 +30,10 @@ def table(run: ReadableRun) -> pd.DataFrame:
     images = complete(run.images(), "images")[["key", "name", "label", "clean_class"]]
     images = images.rename(columns={"name": "file"})
     outcomes = complete(run.outcomes(), "outcomes")
+    norm = str(section(manifest, "config").get("norm", "linf"))
+    epsilons = sorted(float(e) for e in outcomes["epsilon"].dropna().unique())
+    limits = budgets(manifest, norm, epsilons)
+    short = {(name, one.epsilon) for one in limits for name in one.short}
     frame = outcomes.merge(images, left_on="image", right_on="key", how="left")
 
     def named(column: pd.Series) -> pd.Series:
@@ -38,6 +48,12 @@ def table(run: ReadableRun) -> pd.DataFrame:
         "predicted": named(frame["clean_class"]),
         "attack": frame["attack"],
         "epsilon": frame["epsilon"],
+        "effective_epsilon": frame["epsilon"].map(lambda e: units.effective(norm, e)),
+        "reached": pd.Series(
+            [pair not in short for pair in zip(frame["attack"], frame["epsilon"], strict=True)],
+            index=frame.index,
+            dtype=bool,
+        ),
         "status": frame["status"],
         "adversarial": named(frame["adversarial_class"]),
         "confidence_before": frame["confidence_before"],

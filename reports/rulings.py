@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
-from reports import words
+from reports import budgets, words
 from reports.intervals import Share
 from reports.rules import AT_LEAST, METRICS, Baseline, Rule, Suppression
 from reports.summary import Summary, section
@@ -45,7 +45,26 @@ def judged(rule: Rule, summary: Summary) -> list[RuleResult]:
     found = _measured(rule, summary)
     if not found:
         return [_open(rule, _absent(rule, summary))]
-    return [held(rule, scope, epsilon, share) for scope, epsilon, share in found]
+    return [_tried(held(rule, *one), rule, summary) for one in found]
+
+
+def _tried(result: RuleResult, rule: Rule, summary: Summary) -> RuleResult:
+    """The result, left open where a demand on robustness holds only because no attack could reach epsilon.
+
+    A rule that is broken stays so: more of the budget flips no fewer.
+    """
+    limit = budgets.at(summary.budgets, result.epsilon)
+    alone = result.scope.removeprefix("attack ") if rule.scope == "attack" else ""
+    if limit is None or rule.metric == "clean_accuracy" or result.passed is False:
+        return result
+    if alone in limit.short:
+        why = f"{alone} comes to {limit.short[alone]:.4g} at most"
+    elif alone or limit.reached:
+        return result
+    else:
+        why = limit.reason
+    opened = _open(rule, f"at epsilon {limit.epsilon:g} {why}")
+    return replace(opened, scope=result.scope, epsilon=result.epsilon)
 
 
 Measured = tuple[str, float | None, Share | None]

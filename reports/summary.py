@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports import breakdown, metrics, words
+from reports import breakdown, budgets, metrics, words
 from reports.breakdown import (
     AttackRow,
     Course,
@@ -18,6 +18,7 @@ from reports.breakdown import (
     ImageResult,
     MedianEpsilon,
 )
+from reports.budgets import Budget
 from reports.cases import CaseRow, best_cases
 from reports.doubts import doubts
 from reports.intervals import Share
@@ -32,7 +33,8 @@ WORST = None
 class Rate:
     """What one attack, or all together (`attack` None), did within one epsilon.
 
-    Medians are over the flips: of their confidence, of their saved pictures' distances in counts,
+    `robust_accuracy` is None without labels, and where `unreached`: all of epsilon could not be used
+    (`Budget`). Medians are over the flips: of their confidence, of their saved pictures' distances in counts,
     and of the steps they took. `float_flips` flipped in float, but no 8-bit picture of them did.
     """
 
@@ -45,6 +47,7 @@ class Rate:
     l2: float | None = None
     steps: float | None = None
     float_flips: int = 0
+    unreached: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class ClassRate:
     epsilon: float
     tally: Tally
     robust_accuracy: Share | None
+    unreached: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ class Summary:
     headline: str
     sentence: str
     epsilon: float | None
+    budgets: tuple[Budget, ...]
     finished: bool
     warnings: tuple[str, ...]
     overall: Tally
@@ -190,10 +195,14 @@ def summarise(run: ReadableRun) -> Summary:
     )
     norm, epsilon = str(config.get("norm", "unknown norm")), epsilons[-1] if epsilons else None
     goal, short = str(config.get("goal", "untargeted")), _short_names(config, attacks)
+    limits = budgets.budgets(manifest, norm, epsilons)
+    note = words.unreached(budgets.reason(limits, epsilon))
+    used = outcomes[outcomes["epsilon"].isin([one.epsilon for one in limits if one.reached])]
     return Summary(
-        headline=words.headline(overall.flip_rate, norm, epsilon),
-        sentence=words.sentence(overall.flip_rate, norm, epsilon, short, goal),
+        headline=words.headline(overall.flip_rate, norm, epsilon) + note,
+        sentence=words.sentence(overall.flip_rate, norm, epsilon, short, goal) + note,
         epsilon=epsilon,
+        budgets=limits,
         finished=bool(manifest.get("finished")),
         warnings=doubts(
             manifest, images, overall, len(outcomes), len(images) * len(attacks) * len(epsilons)
@@ -202,10 +211,10 @@ def summarise(run: ReadableRun) -> Summary:
         images=_image_counts(images),
         attacks=attacks,
         attack_names=short,
-        rates=_rates(outcomes, attacks, labelled),
-        worst=_worst(worst_status, labelled),
-        classes=_classes(worst_status, images, names, labelled),
-        smallest_epsilon=metrics.smallest_epsilon(outcomes),
+        rates=budgets.withheld(_rates(outcomes, attacks, labelled), limits),
+        worst=budgets.withheld(_worst(worst_status, labelled), limits),
+        classes=budgets.withheld(_classes(worst_status, images, names, labelled), limits),
+        smallest_epsilon=metrics.smallest_epsilon(used),
         median_epsilons=breakdown.median_epsilons(manifest),
         attacked=attacked,
         groups=breakdown.group_rates(

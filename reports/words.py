@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from reports.intervals import Share
+from robustness import units
 from robustness.plaintext import visible
 
 STATUSES = {
@@ -25,6 +26,8 @@ FATES = {
     "unreadable": "unreadable",
 }
 """The same where there is little room."""
+UNTRIED = "not flipped, by attacks that could not use the whole epsilon"
+"""What `robust` means at an epsilon that no attack of a run could use."""
 NORM_NAMES = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0", "free": "no norm"}
 
 
@@ -122,9 +125,21 @@ def settings(parameters: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def acts_as(norm: str, epsilon: float) -> str:
+    """What follows an epsilon of which 8-bit files can use a part only: ` (acts as 76)` after 76.5."""
+    used = units.effective(norm, epsilon)
+    return "" if used == epsilon else f" (acts as {used:g})"
+
+
+def budget(norm: str, epsilon: float) -> str:
+    """An epsilon with what 8-bit files can use of it: `4`, `76.5 (acts as 76)`."""
+    return f"{epsilon:g}{acts_as(norm, epsilon)}"
+
+
 def size(norm: str, epsilon: float) -> str:
     """A budget in words, after the norm: `4 counts`, `30 pixels`, `an L2 distance of 100 counts`."""
     counts = amount(epsilon, "pixel" if norm == "l0" else "count")
+    counts += acts_as(norm, epsilon)
     if norm == "l0":
         return counts
     if norm == "free":
@@ -149,7 +164,8 @@ def meaning(name: str, norm: str, epsilon: float | None) -> str:
         "robust accuracy": "Robust accuracy: images that are right and stay right under every attack.",
         "flip rate": "Flip rate: of the images that were right, those that some attack turns wrong.",
     }[name]
-    return f"{share} Epsilon {epsilon:g}: {_MEANINGS[norm].format(f'{epsilon:g}')}."
+    used = f"{units.effective(norm, epsilon):g}"
+    return f"{share} Epsilon {budget(norm, epsilon)}: {_MEANINGS[norm].format(used)}."
 
 
 def class_name(names: Sequence[str], number: float | None) -> str:
@@ -172,6 +188,11 @@ def headline(rate: Share, norm: str, epsilon: float | None) -> str:
         f"{rate.count:,} of {plural(rate.total, 'correctly classified image')} {does} within "
         f"{size(norm, epsilon)}."
     )
+
+
+def unreached(reason: str) -> str:
+    """What follows a sentence on an epsilon that no attack could use, for a `reason`; "" without one."""
+    return f" That says nothing about robustness there: {reason}." if reason else ""
 
 
 def sentence(

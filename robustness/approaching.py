@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 from keras import ops
 
 from robustness.attack import Attack
-from robustness.judge import Flip
+from robustness.judge import Flip, distances
+from robustness.lattice import Lattice, lattice
 from robustness.optimization.brackets import Bracket
 from robustness.rows import Rows, State
 from robustness.threat import Threat
 from robustness.tries import Bench, Settle, Try, broken, taken
 
+Verdict = tuple[Flip | None, bool]
+"""The flip that a file is, if it is one, and whether its point was finite."""
+
 FINE = 1.01
 """The search for the nearest file ends when two radii are this near: one flips, the other does not."""
+
+NOTHING = 0.5
+"""A radius whose files are the images themselves."""
+
+CLOSE = 1.005
+"""Lengths of files this near to one another leave nothing between them that is worth a look."""
 
 
 class Approaching:
@@ -77,54 +88,130 @@ class Approaching:
                 job.broken = broken(job)
 
     def _narrow(self, state: State, jobs: dict[int, Try], far: dict[int, float]) -> None:
-        """Leave in each job the flip of the smallest radius; all rows together."""
+        """Leave in each job the flip of the smallest radius; all rows together.
+
+        First of the points scaled and rounded; then, where those leave out some lengths, of the 8-bit
+        changes between them.
+        """
         norm, top = self._threat.norm, self._threat.epsilons[-1]
         # Less than half a count rounds to nothing, and rounding may shorten a change as well as lengthen it.
         least = {place: max(far[place], 0.5) for place in jobs}
+        deltas = self._deltas(state, jobs)
+
+        def bracket(place: int, guess: float) -> Bracket:
+            low = NOTHING if jobs[place].flip else least[place] / 2
+            return Bracket(guess, low, top, near=FINE, power=norm.power)
+
+        sizes = ops.convert_to_numpy(norm.size(rounded(deltas))).tolist() if jobs else ()
         searches = {
-            place: Bracket(
-                max(least[place], size), least[place] / 2, top, near=FINE, power=norm.power
-            )
-            for place, size in zip(jobs, self._as_files(state, jobs), strict=True)
+            place: bracket(place, max(least[place], size))
+            for place, size in zip(jobs, sizes, strict=True)
         }
+        again: set[int] = set()
         while searches:
             for place, verdicts in self._asked(state, jobs, searches).items():
-                job = jobs[place]
-                for flip, fine in verdicts:
-                    if flip and (job.flip is None or self._far(flip) < self._far(job.flip)):
-                        job.flip = flip
-                    if not fine:
-                        job.broken = broken(job)
-                found = [self._far(flip) if flip else None for flip, _ in verdicts]
-                if job.broken or not searches[place].hear(found):
-                    del searches[place]
+                found = self._kept(jobs[place], verdicts)
+                search, flip = searches[place], jobs[place].flip
+                if not jobs[place].broken and search.hear(found):
+                    continue
+                del searches[place]
+                if flip and not search.missed and place not in again and self._far(flip) > 1:
+                    # How far a point is says little of how far it had to be.
+                    again.add(place)
+                    searches[place] = bracket(place, self._far(flip) / FINE)
+        paths = self._lattices(jobs, deltas, self._gaps(state, jobs))
+        finer = {place: bracket(place, self._guess(jobs[place], paths[place])) for place in paths}
+        while finer:
+            for place, verdicts in self._asked_between(jobs, finer, paths).items():
+                found, known = self._kept(jobs[place], verdicts), jobs[place].flip
+                if not finer[place].hear(found, self._far(known) if known else np.inf):
+                    del finer[place]
+
+    def _guess(self, job: Try, path: Lattice) -> float:
+        """Where the search between the scaled changes begins: nearer than what is known."""
+        nearer = self._far(job.flip) / FINE if job.flip else np.inf
+        return max(min(path.guess(), nearer), 0.5)
+
+    def _kept(self, job: Try, verdicts: list[Verdict]) -> list[float | None]:
+        """The distance of each flip among these, the nearest of which the job keeps."""
+        for flip, finite in verdicts:
+            if flip and (job.flip is None or self._far(flip) < self._far(job.flip)):
+                job.flip = flip
+            if not finite:
+                job.broken = broken(job)
+        return [self._far(flip) if flip else None for flip, _ in verdicts]
 
     def _far(self, flip: Flip) -> float:
         return flip.distances.of(self._threat.norm.name)
 
     def _asked(
         self, state: State, jobs: dict[int, Try], searches: dict[int, Bracket]
-    ) -> dict[int, list[tuple[Flip | None, bool]]]:
+    ) -> dict[int, list[Verdict]]:
         """The verdicts on the files of all radii that the searches ask about, in one hearing."""
         points, asked = state["best"]["point"], []
         for turn in range(max(len(search.asks) for search in searches.values())):
             radii = {p: s.asks[turn] for p, s in searches.items() if turn < len(s.asks)}
             asked.append((points, {p: jobs[p] for p in radii}, list(radii.values())))
-        heard: dict[int, list[tuple[Flip | None, bool]]] = {place: [] for place in searches}
+        heard: dict[int, list[Verdict]] = {place: [] for place in searches}
         verdicts = self._bench.judged(state, *asked)
         for (_, some, _), told in zip(asked, verdicts, strict=True):
             for place, verdict in zip(some, told, strict=True):
                 heard[place].append(verdict)
         return heard
 
-    def _as_files(self, state: State, jobs: dict[int, Try]) -> Sequence[float]:
-        """About how far the file is that does what each nearest point does."""
+    def _asked_between(
+        self, jobs: dict[int, Try], searches: dict[int, Bracket], paths: dict[int, Lattice]
+    ) -> dict[int, list[Verdict]]:
+        """As `_asked`, of the 8-bit changes of all these lengths along `paths`."""
+        files = [
+            (jobs[p], ask, _moved(jobs[p], paths[p].within(ask)))
+            for p, search in searches.items()
+            for ask in search.asks
+        ]
+        told = iter(self._bench.of_files(files))
+        return {
+            p: [(flip, True) for flip in islice(told, len(search.asks))]
+            for p, search in searches.items()
+        }
+
+    def _deltas(self, state: State, jobs: dict[int, Try]) -> np.ndarray:
+        """How far each nearest point is from its image, (n, h, w, c)."""
         points = taken(state["best"]["point"], jobs)
         if not len(points):
-            return ()
-        originals = np.stack([job.climb.subject.pixels for job in jobs.values()])
-        delta = rounded(np.nan_to_num(points - originals.astype("float32")))
-        return ops.convert_to_numpy(self._threat.norm.size(delta)).tolist()
+            return np.zeros((0, 1, 1, 1), "float32")
+        return np.nan_to_num(points - self._images(jobs))
+
+    def _images(self, jobs: dict[int, Try]) -> np.ndarray:
+        return np.stack([job.climb.subject.pixels for job in jobs.values()]).astype("float32")
+
+    def _gaps(self, state: State, jobs: dict[int, Try]) -> list[int]:
+        """The rows whose scaled changes leave out lengths just below the nearest flip, or that have none."""
+        norm = self._threat.norm
+        if norm.name not in ("l2", "l1"):
+            return []
+        radii = {p: self._far(job.flip) / FINE for p, job in jobs.items() if job.flip}
+        files = self._bench.files(state, state["best"]["point"], radii)
+        gaps = [place for place, job in jobs.items() if not job.flip and not job.broken]
+        for (place, radius), file in zip(radii.items(), files, strict=True):
+            far = distances(jobs[place].climb.subject.pixels, file).of(norm.name)
+            if far * CLOSE < radius:
+                gaps.append(place)
+        return gaps
+
+    def _lattices(
+        self, jobs: dict[int, Try], deltas: np.ndarray, wanted: Sequence[int]
+    ) -> dict[int, Lattice]:
+        """The 8-bit changes along the nearest points of the rows `wanted`."""
+        if not wanted:
+            return {}
+        low, high = (ops.convert_to_numpy(x) for x in self._threat.room(self._images(jobs)))
+        power = self._threat.norm.power
+        paths = {
+            place: lattice(delta, least, most, power)
+            for place, delta, least, most in zip(jobs, deltas, low, high, strict=True)
+            if place in wanted
+        }
+        return {place: path for place, path in paths.items() if len(path.places)}
 
     def _next(self, job: Try) -> None:
         """Keep the best try of the image; the next restart, or else the outcome at every epsilon."""
@@ -146,6 +233,10 @@ class Approaching:
             climb.close(epsilon, best if reached else Try(climb, 0, 0, broken=job.broken))
             climb.rungs[-1] = replace(climb.rungs[-1], carried=carried)
         self._settle(climb.subject, climb.rungs)
+
+
+def _moved(job: Try, change: np.ndarray) -> np.ndarray:
+    return (job.climb.subject.pixels + change).astype(np.uint8)
 
 
 def rounded(delta: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 from keras import ops
 
 from robustness import draws, gradients, plugins, settings
+from robustness.declarations import Declarations
 from robustness.errors import AttackError, SettingError
 from robustness.goals import Goal, predicted
 from robustness.losses import LEVELS, LOSSES, stand_in
@@ -321,7 +322,7 @@ class _Through(Look):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attack(ABC):
+class Attack(Declarations, ABC):
     """Base of every attack: parameters, and how one state becomes the next.
 
     A state is a dict of arrays, each with a leading row axis, one of them `point` (rows, h, w, c): what

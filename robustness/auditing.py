@@ -8,13 +8,14 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from robustness import capacity, ensembles, modelfile, norms, preflight, storage, votes
+from robustness import capacity, defaults, ensembles, modelfile, norms, preflight, storage, votes
 from robustness.attack import Attack
 from robustness.auditor import Auditor, Listener
 from robustness.classifier import Classifier, input_shape
@@ -57,8 +58,8 @@ def audit(
     model: Classifier | keras.Model | str | Path,
     images: Source | str | Path | np.ndarray,
     *,
-    attacks: Iterable[str | Attack | Ensemble] = ("pgd",),
-    epsilons: str | Iterable[float | str] = (4,),
+    attacks: Iterable[str | Attack | Ensemble] = (defaults.ATTACK,),
+    epsilons: str | Iterable[float | str] = (defaults.EPSILON,),
     labels: np.ndarray | None = None,
     norm: str = "linf",
     target: str | int | None = None,
@@ -92,8 +93,10 @@ def audit(
     model: a Classifier, a built Keras model, or the path of a `.keras` or `.h5` file.
     images: a folder, archive, CSV or `.npz` (see `robustness.images.open_source`), a Source, or an
         array (n, height, width, channels) in counts with `labels` (n,).
-    attacks: names of attacks and ensembles (`robustness attacks` lists them), or such objects.
-    epsilons: budgets in counts, or "4/255"; each attack climbs them in order.
+    attacks: names of attacks and ensembles (`robustness attacks` lists them), or such objects. The
+        default is an ensemble that is fitted to the norm, the classes, and whether the model has gradients.
+    epsilons: budgets in counts, or "4/255"; each attack climbs them in order. None may be larger than
+        any change of a picture.
     norm: "linf", "l2", "l1" or "l0"; or "free", where epsilon is what the attack counts (degrees of
         `spatial`, severity of `corruptions`).
     target: the class to reach, by name or number; None for any other class.
@@ -140,11 +143,7 @@ def audit(
     looking = (eyes or classifier).in_precision(precision)
     goal = parse_goal(target, classifier.class_names)
     entries = [e for e in entries if e.label is None or goal.concerns(e.label)]
-    if not entries:
-        raise ImagesError(
-            f"{source.description}: no image is left to attack. Expected at least one whose class "
-            "is not the target; check the target, `limit` and the selection."
-        )
+    _expect_any(entries, source)
     folder = Path(run) if run is not None else _temporary()
     before = _settings_before(folder) if resume else {}
     if batch_size is None:
@@ -152,7 +151,12 @@ def audit(
     slots = capacity.slots_for(classifier) if batch_size is None else batch_size
     region = None if mask is None else Mask.of(mask, classifier.input_shape)
     threat = Threat(ladder, chosen_norm, goal, region)
-    run_as = ensembles.resolve(asked, chosen_norm, goal, classifier.class_names, cascade=cascade)
+    threat.expect_possible(classifier.input_shape)
+
+    resolved = partial(
+        ensembles.resolve, asked, chosen_norm, goal, classifier.class_names, cascade=cascade
+    )
+    run_as = resolved(gradients=True)
     plan = Plan(
         run_as.attacks,
         threat,
@@ -167,13 +171,21 @@ def audit(
         precision=looking.precision,
         draws=before.get("draws", 1),
     )
-    answers, findings = ({}, []) if resume else _examined(classifier, shelf, entries)
-    if preflight.is_random(findings):
+    answers, findings = (
+        ({}, _findings_before(folder)) if resume else _examined(classifier, shelf, entries)
+    )
+    if eyes is None and not preflight.has_gradients(findings):
+        plan = plan.running(resolved(gradients=False))
+    if not resume and preflight.is_random(findings):
         plan = replace(plan, draws=votes.DRAWS)
     manifest = describe(plan, classifier, source, entries)
-    manifest |= {"command": command, "origin": origin or {}}
-    manifest["surrogate"] = eyes.card() if eyes else None
-    manifest["notes"] = _fitted_elsewhere(plan, manifest["model"])
+    manifest |= {
+        "budgets": plan.budgets(classifier.input_shape),
+        "command": command,
+        "origin": origin or {},
+        "surrogate": eyes.card() if eyes else None,
+        "notes": _fitted_elsewhere(plan, manifest["model"]),
+    }
     if resume:
         store = Run.resume(folder)
         expect_same(store.manifest, manifest)
@@ -183,28 +195,27 @@ def audit(
         manifest["gate"] = gate or {}
         store = Run.create(folder, manifest)
     with store:
-        mended = Mended()
-        if resume:
-            mended = mend(store, plan, shelf, entries, classifier.input_shape)
+        mended = mend(store, plan, shelf, entries, classifier.input_shape) if resume else Mended()
         if region is not None:
             store.save_png(region.png(plan.channels))
         heard = progress or (lambda _: None)
         Auditor(plan, classifier, shelf, entries, store, heard, looking).run(answers)
-        found = diagnose(
-            classifier,
-            plan,
-            shelf,
-            entries,
-            store,
-            thorough=thorough,
-            progress=heard,
-            surrogate=eyes,
+        store.write_manifest(
+            _ended(
+                store.manifest,
+                mended,
+                diagnose(
+                    classifier,
+                    plan,
+                    shelf,
+                    entries,
+                    store,
+                    thorough=thorough,
+                    progress=heard,
+                    surrogate=eyes,
+                ),
+            )
         )
-        ended = store.manifest | {"diagnostics": found}
-        if mended:
-            told = {"at": now(), **asdict(mended)}
-            ended["mended"] = [*ended.get("mended", ()), told]
-        store.write_manifest(ended)
     return AuditResult(folder, mended.sentence if mended else "")
 
 
@@ -249,6 +260,24 @@ def _examined(
     return dict(zip(keys, seen, strict=True)), findings
 
 
+def _ended(
+    manifest: dict[str, Any], mended: Mended, diagnostics: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The manifest of a run that is over: with its diagnostics, and what was made again."""
+    ended = manifest | {"diagnostics": diagnostics}
+    if mended:
+        ended["mended"] = [*ended.get("mended", ()), {"at": now(), **asdict(mended)}]
+    return ended
+
+
+def _expect_any(entries: list[Entry], source: Source) -> None:
+    if not entries:
+        raise ImagesError(
+            f"{source.description}: no image is left to attack. Expected at least one whose class "
+            "is not the target; check the target, `limit` and the selection."
+        )
+
+
 def _temporary() -> Path:
     """A place for a run that nobody named one for; StorageError where there is no room."""
     try:
@@ -272,6 +301,13 @@ def _settings_before(folder: Path) -> dict[str, Any]:
     """The settings a run was started with: bits depend on the batch size, verdicts on the draws."""
     with Run.open(folder) as run:
         return dict(run.manifest.get("config", {}))
+
+
+def _findings_before(folder: Path) -> list[preflight.Finding]:
+    """What the checks before the attack found when a run was started: which attacks run depends on it."""
+    with Run.open(folder) as run:
+        known = run.manifest.get("preflight") or ()
+    return [preflight.Finding(one["id"], one["severity"], one["sentence"]) for one in known]
 
 
 def _source(images: Any, labels: np.ndarray | None, names: Sequence[str] | None) -> Source:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -116,12 +117,19 @@ class Auditor:
         manifest = self.store.manifest
         timing = manifest.get("timing") or {}
         timing["seconds"] = round((timing.get("seconds") or 0.0) + time.monotonic() - started, 3)
-        labels = [attack.label for attack in self.plan.attacks]
-        epsilons = self.plan.threat.epsilons
-        manifest["median_epsilon"] = median_epsilons(self.store.outcomes(), labels, epsilons)
+        manifest["median_epsilon"] = self._medians()
         manifest |= {"finished": now(), "timing": timing}
         manifest["data"]["sha256"] = data_digest(self.store)
         self.store.write_manifest(manifest)
+
+    def _medians(self) -> dict[str, dict[str, Any]]:
+        """The median epsilon of each attack, of the epsilons that it could use."""
+        outcomes, shape = self.store.outcomes(), self.classifier.input_shape
+        found: dict[str, dict[str, Any]] = {}
+        for attack in self.plan.attacks:
+            epsilons = self.plan.reached(shape, attack.label)
+            found |= median_epsilons(outcomes, [attack.label], epsilons)
+        return found
 
     @contextlib.contextmanager
     def _preparing(self, answers: Mapping[str, np.ndarray]) -> Iterator[None]:

@@ -76,7 +76,9 @@ def _bounded(name: str, kind: str, column: Iterable[Any], *, whole: bool) -> boo
     if not known:
         return True
     low, high = min(known), max(known)
-    if not (math.isfinite(low) and math.isfinite(high)) or max(abs(low), abs(high)) > _LARGEST.get(name, WHOLE):
+    if not (math.isfinite(low) and math.isfinite(high)) or max(abs(low), abs(high)) > _LARGEST.get(
+        name, WHOLE
+    ):
         return False
     if low < 0 and name not in _SIGNED:
         return False

@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from robustness import bounded, limits
+from robustness import bounded, limited_process
 from robustness.errors import ModelError, UnsafeModelError
 from robustness.modelh5 import MAX_EXPANSION, H5Facts, h5_facts
 from robustness.modelscan import MAX_OBJECTS, config_findings, is_remote, quote
@@ -132,7 +132,7 @@ def opened(path: str | Path, trust: bool = False) -> Any:
 
 def _tried(path: Path, report: ScanReport) -> None:
     """Load and call the model where limits can end that; UnsafeModelError if one does, or ModelError."""
-    ended = limits.run_limited("robustness.trial", str(path.resolve()))
+    ended = limited_process.run_limited("robustness.trial", str(path.resolve()))
     if ended.reason:
         raise UnsafeModelError(
             f"{quote(report.name)} was loaded and called on twelve images in a process of its own, "

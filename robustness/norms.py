@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from keras import ops
 
-from robustness import draws, projections
+from robustness import draws, projections, units
 from robustness.errors import SettingError
 from robustness.lanes import alone
 from robustness.scales import TINY
@@ -79,6 +79,26 @@ class Norm(ABC):
 
     reach: ClassVar[float] = 4.0
     """How far `to_grid` may scale a change up."""
+    rounding: ClassVar[float] = 0.0
+    """How much longer than a change its 8-bit file may be without having been scaled up."""
+
+    def effective(self, epsilon: float) -> float:
+        """The part of a budget that 8-bit pictures can use (`units.effective`)."""
+        return units.effective(self.name, epsilon)
+
+    def covers(self, distance: float, epsilon: float) -> bool:
+        """Whether an attack that goes as far as `distance` can use all of a budget.
+
+        Parameters
+        ----------
+        distance : how far from an image the attack can go, as the norm counts it.
+        epsilon : the budget.
+
+        Returns
+        -------
+        Whether changes of that length, as 8-bit files, come to the effective budget.
+        """
+        return distance * (1 + 1e-6) + self.rounding > self.effective(epsilon) * (1 - 1e-6)
 
     @abstractmethod
     def sample(self, keys: Any, radius: Any, shape: tuple[int, ...]) -> Any:
@@ -89,6 +109,7 @@ class Linf(Norm):
     """The largest change of any component."""
 
     name, unit = "linf", "counts a component"
+    rounding: ClassVar[float] = 0.499
 
     def size(self, delta: Any) -> Any:
         return ops.max(ops.abs(_rows(delta)), axis=1)

@@ -6,7 +6,7 @@ Plain HTML without script; names are escaped, pictures are PNG data URIs that we
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
@@ -111,11 +111,18 @@ def page(
     sentence: str,
     rates: Mapping[str, Sequence[tuple[float, int, int]]],
     cases: Iterable[Case],
+    short: Collection[tuple[str, float]] = (),
 ) -> str:
     """A run: its sentence, a table and a curve of the rates, and some cases.
 
-    `rates` by attack: (epsilon, flipped, judged) each.
+    `rates` by attack: (epsilon, flipped, judged) each. `short` are attacks with epsilons of which they
+    could not use all: the curve leaves them out.
     """
+    stated = {
+        attack: kept
+        for attack, points in rates.items()
+        if (kept := [point for point in points if (attack, point[0]) not in short])
+    }
     rows = "".join(
         _row("td", _text(attack), f"{epsilon:g}", f"{k:,}", f"{n:,}", _share(k, n))
         for attack, points in rates.items()
@@ -124,7 +131,7 @@ def page(
     heads = _row("th", "attack", "epsilon", "flipped", "of", "flip rate")
     table = f"<table><thead>{heads}</thead><tbody>{rows}</tbody></table>"
     shown = "".join(case._repr_html_() for case in cases)
-    return f"<div><p>{_text(sentence)}</p>{table}{curve(rates)}{shown}</div>"
+    return f"<div><p>{_text(sentence)}</p>{table}{curve(stated)}{shown}</div>"
 
 
 def _row(tag: str, first: str, *rest: str) -> str:

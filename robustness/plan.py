@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from robustness.attack import Attack
+from robustness.ensembles import Resolved
 from robustness.errors import SettingError
 from robustness.threat import Threat
 
@@ -56,10 +57,49 @@ class Plan:
         for attack in self.attacks:
             attack.expect_norm(self.threat.norm)
 
+    def running(self, attacks: Resolved) -> Plan:
+        """This plan with other attacks."""
+        return replace(
+            self, attacks=attacks.attacks, cascade=attacks.cascade, replaced=attacks.replaced
+        )
+
     def before(self, attack: Attack) -> tuple[str, ...]:
         """The labels of the attacks that spare `attack` what they flip: those before it in a cascade."""
         labels = tuple(a.label for a in self.attacks)
         return labels[: labels.index(attack.label)] if self.cascade else ()
+
+    def budgets(self, shape: tuple[int, ...]) -> list[dict[str, Any]]:
+        """What the attacks can make of each epsilon, for `run.json`.
+
+        Parameters
+        ----------
+        shape : of the images, (height, width, channels).
+
+        Returns
+        -------
+        A dict an epsilon, ascending: `epsilon`; `effective_epsilon`, which 8-bit files can use of it;
+        `short`, by label how far those attacks go at most that cannot use all of it; and whether it is
+        `reached`: by an attack that learns from the model, if there is any such attack.
+        """
+        norm = self.threat.norm
+        counted = [a for a in self.attacks if not a.baseline] or list(self.attacks)
+        found = []
+        for epsilon in self.threat.epsilons:
+            far = {a.label: a.farthest(norm, epsilon, shape) for a in self.attacks}
+            short = {label: d for label, d in far.items() if not norm.covers(d, epsilon)}
+            found.append(
+                {
+                    "epsilon": epsilon,
+                    "effective_epsilon": norm.effective(epsilon),
+                    "reached": any(a.label not in short for a in counted),
+                    "short": short,
+                }
+            )
+        return found
+
+    def reached(self, shape: tuple[int, ...], label: str) -> tuple[float, ...]:
+        """The epsilons that the attack called `label` can use, ascending."""
+        return tuple(b["epsilon"] for b in self.budgets(shape) if label not in b["short"])
 
     @property
     def mask(self) -> dict[str, Any] | None:

@@ -99,6 +99,11 @@ def run(
     return findings
 
 
+def has_gradients(findings: Iterable[Finding]) -> bool:
+    """Whether there is a way from the outputs to the picture, as far as the checks tell."""
+    return not any(f.id.startswith("D03") and f.severity == "error" for f in findings)
+
+
 def _numpy(tensor: Any) -> np.ndarray:
     return np.asarray(ops.convert_to_numpy(tensor))
 

@@ -68,6 +68,15 @@ class AuditResult:
         return (judged.status == FLIPPED).groupby([judged.attack, judged.epsilon]).mean()
 
     @property
+    def unreached(self) -> tuple[float, ...]:
+        """The epsilons that no attack of the run could use: nothing is said about robustness there."""
+        return tuple(b["epsilon"] for b in self._budgets if not b["reached"])
+
+    @property
+    def _budgets(self) -> list[dict[str, Any]]:
+        return list(self.manifest.get("budgets") or ())
+
+    @property
     def flip_rate(self) -> float:
         """Share of the initially correct images that any attack flips at the largest epsilon.
 
@@ -92,7 +101,9 @@ class AuditResult:
 
     def __repr__(self) -> str:
         count = self.outcomes.image.nunique()
-        return f"AuditResult({str(self.path)!r}: {count} images, flip rate {self.flip_rate:.1%})"
+        missed = "".join(f", epsilon {epsilon:g} not reached" for epsilon in self.unreached)
+        known = f"{count} images, flip rate {self.flip_rate:.1%}"
+        return f"AuditResult({str(self.path)!r}: {known}{missed})"
 
     @cached_property
     def cases(self) -> Cases:
@@ -108,7 +119,14 @@ class AuditResult:
         known = f"{100 * self.flip_rate:.1f} % of them flip"
         share = known if len(judged) else "no image was correct"
         sentence = f"{self.outcomes.image.nunique()} images; of the correctly classified, {share}."
-        return notebook.page(sentence, rates, self.cases[:3])
+        if self.unreached:
+            missed = ", ".join(f"{epsilon:g}" for epsilon in self.unreached)
+            sentence += (
+                f" That says nothing about robustness at epsilon {missed}: no attack of the run could "
+                "use all of it."
+            )
+        short = {(label, b["epsilon"]) for b in self._budgets for label in b["short"]}
+        return notebook.page(sentence, rates, self.cases[:3], short)
 
 
 class Cases(Sequence[Case]):

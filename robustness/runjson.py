@@ -397,6 +397,7 @@ def _came(error: Any) -> str:
 
 def _wanted(message: str) -> str:
     said = message.replace("Input should be", "expected").replace("Field required", "it is needed")
+    said = re.sub(r"List should have at (least|most) (\d+) .*", r"expected at \1 \2 items", said)
     said = re.sub(r"a valid dictionary.*", "a table", said).replace("a valid ", "a ")
     return said.replace("String should match pattern", "expected text of the form").rstrip(".")
 

@@ -9,7 +9,7 @@ from robustness.errors import SettingError
 from robustness.goals import Goal, Untargeted
 from robustness.mask import Mask
 from robustness.norms import Linf, Norm
-from robustness.units import parse_epsilon
+from robustness.units import expect_within, parse_epsilon
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,25 @@ class Threat:
         if not self.epsilons:
             raise SettingError("No epsilon was given; expected at least one budget in counts.")
         ladder = tuple(sorted({parse_epsilon(e) for e in self.epsilons}))
+        expect_within(ladder, self.norm.name)
         object.__setattr__(self, "epsilons", ladder)
+
+    def expect_possible(self, shape: tuple[int, ...]) -> None:
+        """Refuse budgets larger than any change of an image.
+
+        Parameters
+        ----------
+        shape : of the images, (height, width, channels).
+
+        Raises
+        ------
+        SettingError
+            An epsilon beyond the diagonal of a picture (l2), the sum of all its counts (l1) or its
+            pixels (l0); of those that may change, where there is a mask.
+        """
+        height, width, channels = shape
+        free = height * width if self.mask is None else int(self.mask.free.sum())
+        expect_within(self.epsilons, self.norm.name, free, channels)
 
     @property
     def weights(self) -> Any:

@@ -1,6 +1,6 @@
 """`python -m robustness.trial FILE`: load a model and call it once, where limits can end that.
 
-What came is told to the process that waits (`limits.run_limited`): {"error": ""} if all is well,
+What came is told to the process that waits (`limited_process.run_limited`): {"error": ""} if all is well,
 else a sentence, and the names that were `missing` if any were.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 
-from robustness import limits
+from robustness import limited_process
 from robustness.errors import ModelError
 
 _SIGNS = ("memory", "oom", "bad_alloc", "resourceexhausted", "resource_exhausted", "allocat")
@@ -24,7 +24,7 @@ def main(path: str) -> None:
     from robustness.classifier import TOGETHER, input_shape  # noqa: PLC0415
 
     keras.ops.matmul(np.ones((64, 64), "float32"), np.ones((64, 64), "float32"))
-    limits.limit_memory()
+    limited_process.limit_memory()
     try:
         model = modelfile.opened(path)
         shape = input_shape(model)
@@ -36,7 +36,7 @@ def main(path: str) -> None:
     except Exception as error:  # whatever layers raise
         _refused(f"Its first call fails ({type(error).__name__}: {str(error)[:300]}).", error)
     else:
-        limits.tell({"error": ""})
+        limited_process.tell({"error": ""})
 
 
 def _refused(said: str, cause: BaseException | None) -> None:
@@ -45,7 +45,7 @@ def _refused(said: str, cause: BaseException | None) -> None:
         sys.exit(1)
     unknown = "Could not locate" in str(cause) or "Unknown" in str(cause)
     names = re.findall(r"'([^']{1,100})'", str(cause)) if unknown else []
-    limits.tell({"error": said, "missing": sorted(set(names))[:1000]})
+    limited_process.tell({"error": said, "missing": sorted(set(names))[:1000]})
 
 
 if __name__ == "__main__":

@@ -97,6 +97,9 @@ class Try:
 Asked = tuple[Any, dict[int, Try], Sequence[float]]
 """Points (slots, h, w, c), the slots of those that go before the judge, and the radius of each."""
 
+File = tuple[Try, float, np.ndarray]
+"""A try, a radius, and a picture (h, w, c) uint8 within that of its image."""
+
 TRIED = 3
 """Steps that every row must have held out before they go on in fewer slots."""
 
@@ -159,6 +162,23 @@ class Bench:
             job.judged += passes
         verdicts = iter(zip(flips, fine, strict=True))
         return [list(islice(verdicts, len(jobs))) for _, jobs, _ in asked]
+
+    def files(self, state: State, points: Any, radii: dict[int, float]) -> Iterable[np.ndarray]:
+        """The point of each of these slots as a picture (h, w, c) uint8 within its radius; no look."""
+        if not radii:
+            return ()
+        return self._rows.snap(state, points, list(radii), list(radii.values()))[0]
+
+    def of_files(self, files: Sequence[File]) -> list[Flip | None]:
+        """The verdict on each of these pictures; one hearing."""
+        for job, *_ in files:
+            job.judged += 1
+        return self._judge(
+            [
+                Suspect(job.climb.subject.pixels, job.climb.subject.label, radius, picture)
+                for job, radius, picture in files
+            ]
+        )
 
     def in_float(self, points: Sequence[np.ndarray], jobs: Sequence[Try]) -> list[bool]:
         """Whether each point, of the image of each job, flips the target before it becomes a file."""

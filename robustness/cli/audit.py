@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from robustness import defaults, plugins, recorded, runfolder
 from robustness import origin as origins
-from robustness import plugins, recorded, runfolder
 from robustness.cli import named
 from robustness.errors import RunUsageError, SettingError
 
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from reports.gate import Verdict
     from robustness.images import Entry, Source
 
-MODEL, IMAGES, ATTACK, EPSILON = "dogs-vs-cats", "pets", "bim", "4"
+MODEL, IMAGES = "dogs-vs-cats", "pets"
+ATTACK, EPSILON = defaults.ATTACK, str(defaults.EPSILON)
 REPORT = "html"
 
 EXAMPLES = """\b
 Examples:
   robustness audit                                   the bundled CNN on rendered pets and a real cat
-  robustness audit --all-steps --steps 4             the article: four steps of one count each
+  robustness audit --attack article --all-steps      the article: four steps of one count each
   robustness audit -m model.keras -i photos/ -a pgd -e 1,2,4,8
   robustness audit -i dogs-vs-cats.zip --held-out --limit 300
   robustness audit -a pgd:steps=100,restarts=5 -a mi-fgsm --norm linf
@@ -267,6 +268,7 @@ def perform(
     if not resume:
         runfolder.expect_free(folder)
     ladder = units.parse_epsilons(options["epsilon"])
+    units.expect_within(ladder, options["norm"])
     asked = [_named(text, options) for text in options["attack"]]
     for kind in options.get("report") or [REPORT]:
         plugins.expect(plugins.REPORTS, kind)

@@ -80,7 +80,7 @@ def _table(found: Comparison) -> Table:
     from rich.table import Table
 
     from reports.comparison import p_text
-    from reports.words import percent
+    from reports.words import budget, percent
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("share", "epsilon", "of", "A", "B", "only A", "only B", "p"):
@@ -90,7 +90,7 @@ def _table(found: Comparison) -> Table:
         table.add_row(
             # In 80 columns.
             row.what.replace(" of the images", ","),
-            "" if row.epsilon is None else f"{row.epsilon:g}",
+            "" if row.epsilon is None else budget(found.norm, row.epsilon),
             str(row.total),
             *map(percent, shares),
             str(row.lost),

@@ -53,6 +53,7 @@ def fit(
     place = None if patch is None else _numbers(patch)
     storage.expect_place(out)
     ladder = units.parse_epsilons(epsilon)
+    units.expect_within(ladder, norm)
     options = {"model": model, "images": images, "classes": None, "held_out": False}
     options |= {"scaling": None, "trust_model": False}
     source, _ = _pictures(options)
@@ -65,6 +66,7 @@ def fit(
     loaded = _model(load, options, None)
     classifier, pixels, labels = labelled(loaded, source, limit=limit, seed=seed)
     threat = Threat(ladder, norms.parse(norm), goals.parse(target, classifier.class_names))
+    threat.expect_possible(classifier.input_shape)
     console = stderr()
     fitted = universal.fit(
         classifier,

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from robustness import storage
+from robustness import defaults, storage
 from robustness.errors import SettingError
 
 NAME = "audit.toml"
-TEMPLATE = """\
+TEMPLATE = f"""\
 # What `robustness audit --config audit.toml` does. A line that begins with "#" and a key shows what
 # can be set, with its default; the command line wins over this file. Paths are looked for beside it.
 
@@ -35,11 +35,12 @@ epsilons = [1, 2, 4]           # budgets in counts of 255; "4/255" is 4
 #surrogate = "other.keras"     # a model that the attacks look at; the one above only judges
 #mask = "mask.png"             # a picture, bright where pixels may change; all may if not given
 
-[[attacks]]                    # again for more, or an ensemble; `robustness attacks` lists them
-name = "pgd"
-steps = 20
+[[attacks]]                    # again for more; `robustness attacks` lists them
+name = "{defaults.ATTACK}"              # an ensemble, or an attack with parameters of its own:
+#name = "pgd"
+#steps = 40
 #restarts = 1
-#step_size = "auto"
+#step_size = "auto"            # follows epsilon
 
 [run]
 seed = 0                       # of the sample and of the attacks

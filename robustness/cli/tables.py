@@ -18,7 +18,7 @@ def outcome_table(summary: Summary) -> Table:
 
     In a cascade an attack sees what the ones before it left, and the last column is what it leaves.
     """
-    from reports.words import percent, percents
+    from reports.words import budget, percent, percents
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("attack", "epsilon", "flipped", "of", "flip rate", "95 % interval", "steps"):
@@ -30,7 +30,7 @@ def outcome_table(summary: Summary) -> Table:
         share = rate.tally.flip_rate
         table.add_row(
             Text(printable(visible(rate.attack or "all together"))),
-            f"{rate.epsilon:g}",
+            budget(summary.norm, rate.epsilon),
             str(share.count),
             str(share.total),
             percent(share.share),

@@ -48,6 +48,7 @@ TITLES = {
     "D24": "Attacks of several kinds",
     "D25": "The query budget sufficed",
     "D26": "Attacks had gradients to follow",
+    "D27": "Attacks can use the whole budget",
     "D28": "The answers depend on the picture",
 }
 """What holds where a diagnostic is ok."""

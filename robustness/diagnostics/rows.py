@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from robustness.diagnostics import Diagnosis, fail, few, ok, skipped, warn
+from robustness.diagnostics.budgets import reachable
 from robustness.diagnostics.record import DECISION, SCORE, WHITE, Record, is_noise
 from robustness.shares import wilson
 from robustness.store import FAILED, FLIPPED, ROBUST
@@ -370,6 +371,7 @@ CHECKS: tuple[Callable[[Record], Diagnosis], ...] = (
     kinds,
     queries,
     blind,
+    reachable,
 )
 
 

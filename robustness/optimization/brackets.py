@@ -34,12 +34,13 @@ class Bracket:
         self._stride, self._missed = near, False
         self.asks = self._legal((guess, guess * near)) or [self._top]
 
-    def hear(self, found: Sequence[float | None]) -> bool:
+    def hear(self, found: Sequence[float | None], known: float = math.inf) -> bool:
         """The answer to each of `asks`; whether to go on.
 
         None where a number lacks the property; else a number that has it, the same or a smaller one.
+        `known`: found elsewhere; only smaller numbers are of interest.
         """
-        self._high = min([self._high, *(x for x in found if x is not None)])
+        self._high = min([self._high, known, *(x for x in found if x is not None)])
         misses = [
             ask
             for ask, x in zip(self.asks, found, strict=True)
@@ -50,6 +51,11 @@ class Bracket:
             return False
         self.asks = self._legal(self._next()) or [self._least()]
         return True
+
+    @property
+    def missed(self) -> bool:
+        """Whether any number asked about lacks the property: else it may begin at `low` or below."""
+        return self._missed
 
     def _known(self) -> bool:
         if self._high == math.inf:

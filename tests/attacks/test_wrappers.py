@@ -72,7 +72,7 @@ def test_bisection_brackets_what_single_budgets_show():
     images = np.random.default_rng(3).integers(40, 216, (4, 12, 12, 3)).astype(np.uint8)
     inner = BIM(steps=6, step_size=1.5)
     some = subjects(classifier, images)
-    attack = Bisection(of=inner, rounds=12, tolerance=0.001)
+    attack = Bisection(of=inner, rounds=12, tolerance=0.001, warm_start=False)
     rows = engine.Rows(classifier, attack, Threat((40,)), slots=4, seed=0)
     state = rows.enter(None, range(4), [engine.Place(s, 40.0) for s in some])
     for _ in range(attack.steps):
@@ -99,6 +99,57 @@ def test_bisection_brackets_what_single_budgets_show():
     assert not flips(np.where(tried, own["low"], 1))[tried].any()
 
 
+def distances(attack, top, norm, seed=3):
+    """The nearest file of each image of a small network, and the passes each took."""
+    classifier = small_cnn(seed)
+    images = np.random.default_rng(seed).integers(40, 216, (12, 12, 12, 3)).astype(np.uint8)
+    rungs = found(classifier, attack, Threat((top,), NORMS[norm]), images)
+    return {
+        key: (rung.flip.distances.of(norm) if rung.flip else np.inf, rung.forward, rung.backward)
+        for key, (rung,) in rungs.items()
+    }
+
+
+@pytest.mark.parametrize(("norm", "top"), [("linf", 60), ("l2", 1500)])
+def test_bisection_spends_what_it_was_given_and_comes_nearer(norm, top):
+    inner = PGD(steps=8, loss="margin")
+    spent = distances(Bisection(of=inner, rounds=20), top, norm)
+    left = distances(Bisection(of=inner, rounds=20, tolerance=0.01, warm_start=False), top, norm)
+    most = passes(Bisection(of=inner, rounds=20), 3)[1]
+    gained = []
+    for key, (far, _, backward) in spent.items():
+        assert backward <= most
+        if np.isfinite(far):
+            # All of it, unless no file could be nearer.
+            assert backward == most or (norm == "linf" and far == 1)
+            gained.append(far / left[key][0])
+    assert len(gained) > 6
+    assert sum(row[2] for row in left.values()) < 0.8 * most * len(left)
+    assert np.mean(gained) < 0.995
+    assert np.median(gained) <= 1
+
+
+def test_rows_of_bisection_do_not_depend_on_their_neighbours():
+    classifier = small_cnn(3)
+    images = np.random.default_rng(3).integers(40, 216, (6, 12, 12, 3)).astype(np.uint8)
+    attack = Bisection(of=PGD(steps=4, loss="margin"), rounds=5)
+    threat, together, alone = Threat((900,), NORMS["l2"]), {}, {}
+    for slots, into in ((12, together), (6, alone)):
+        engine.search(
+            classifier,
+            attack,
+            threat,
+            iter(subjects(classifier, images)),
+            lambda subject, got, into=into: into.__setitem__(subject.key, got[0]),
+            slots=slots,
+        )
+    for key, rung in together.items():
+        assert (rung.flip is None) == (alone[key].flip is None)
+        if rung.flip:
+            assert rung.flip.png == alone[key].flip.png
+            assert (rung.forward, rung.step) == (alone[key].forward, alone[key].step)
+
+
 def test_a_row_that_cannot_flip_leaves_after_one_try():
     classifier, images, _, margins = two_sided(np.random.default_rng(1))
     far = images[np.argsort(margins)[-2:]]
@@ -119,7 +170,8 @@ def test_wrappers_are_made_from_texts():
     assert made.label == "bisection(bim(steps=7, step_size=0.5), rounds=4)"
     assert made.parameters() == {
         "rounds": 4,
-        "tolerance": 0.01,
+        "tolerance": None,
+        "warm_start": True,
         "of": "bim",
         "of.loss": "cross_entropy",
         "of.steps": 7,

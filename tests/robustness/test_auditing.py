@@ -438,7 +438,7 @@ def test_the_manifest_tells_what_another_person_needs(material, tmp_path):
     assert manifest["config"]["attacks"][0]["parameters"] == {
         "steps": 4,
         "loss": "cross_entropy",
-        "step_size": 1.0,
+        "step_size": None,  # follows epsilon
     }
     assert manifest["environment"]["device"].startswith(("CPU", "GPU"))
     assert manifest["finished"] and manifest["timing"]["seconds"] > 0

@@ -96,6 +96,7 @@ def test_every_command_has_examples(tmp_path):
         (["audit", "--attack", "bimm"], 2, "Did you mean bim?"),
         (["audit", "--epsilon", "0.03"], 2, "write 8"),
         (["audit", "--epsilon", "x"], 2, "not a budget"),
+        (["audit", "--epsilon", "4,300"], 2, "at most 255 counts"),
         (["audit", "--images", "nowhere"], 2, "nowhere"),
         (["audit", "--attack", "bim:steps"], 2, "expected name=value"),
         (["audit", "--resume", "nowhere"], 2, "no run.json"),
@@ -173,7 +174,7 @@ def test_an_audit_prints_a_table_and_the_reports_path(material):
 def test_json_has_standard_output_to_itself(material):
     done = robustness(
         *("audit", "-m", "model.keras", "-i", "data.npz", "-e", "4", "--scaling", "0..1"),
-        *("--json", "-o", "second"),
+        *("-a", "bim", "--json", "-o", "second"),
         cwd=material,
     )
     assert done.returncode == 0, done.stderr

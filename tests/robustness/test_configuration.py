@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from robustness import defaults
 from robustness.cli import audit
 from robustness.cli.configuration import Configuration, load
 from robustness.cli.init import TEMPLATE
@@ -167,9 +168,11 @@ def test_the_template_is_right_as_it_is_and_with_everything_uncommented(tmp_path
     assert plain.options == {
         "model": "dogs-vs-cats", "images": "pets", "norm": "linf", "epsilon": "1,2,4", "seed": 0,
     }  # fmt: skip
-    assert plain.attacks == (("pgd", {"steps": 20}),)
+    assert plain.attacks == ((defaults.ATTACK, {}),)
     assert plain.gate is None
-    everything = re.sub(r"(?m)^#(?=\[|\w+ = )", "", TEMPLATE)
+    # An ensemble has no parameters: those shown are of the attack that may stand in its place.
+    named = TEMPLATE.replace(f'name = "{defaults.ATTACK}"', "#")
+    everything = re.sub(r"(?m)^#(?=\[|\w+ = )", "", named)
     keys = tomllib.loads(everything)
     assert len(keys["gate"]["rules"][0]) == 8
     # A rule takes the attack or the class by its scope, and the baseline needs its file.
@@ -180,9 +183,9 @@ def test_the_template_is_right_as_it_is_and_with_everything_uncommented(tmp_path
     full = load(written(tmp_path, without))
     assert isinstance(full, Configuration)
     assert full.gate is not None and full.gate["rules"][0]["name"] == "floor"
-    defaults = {
+    given = {
         name: parameter.default
         for name, parameter in inspect.signature(audit.audit).parameters.items()
     }
     for name in ("held_out", "all_steps", "thorough", "evidence", "trust_model"):
-        assert full.options[name] == defaults[name], name
+        assert full.options[name] == given[name], name

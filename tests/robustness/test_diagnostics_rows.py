@@ -64,6 +64,7 @@ def record(
         "config": {"attacks": attacks},
         "class_names": ["cat", "dog"],
         "data": {"declared_accuracy": None} | data,
+        "budgets": [{"epsilon": 4.0, "effective_epsilon": 4.0, "reached": True, "short": {}}],
     }
     felt = [
         {"image": row["image"], "attack": row["attack"], "epsilon": row["epsilon"], "watched": 10}

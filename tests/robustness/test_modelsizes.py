@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from robustness import limits, modelfile
+from robustness import limited_process, modelfile
 from robustness.errors import ModelError, UnsafeModelError
 from robustness.layerrules import RULES
 from robustness.layersizes import Unfollowed, numbers
@@ -226,7 +226,7 @@ def _tensors(value):
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_a_known_network_that_was_saved_is_loaded_without_a_trial(tmp_path, suffix, monkeypatch):
-    monkeypatch.setattr(limits, "run_limited", lambda *_: pytest.fail("a trial"))
+    monkeypatch.setattr(limited_process, "run_limited", lambda *_: pytest.fail("a trial"))
     model = keras.applications.MobileNetV2(weights=None, alpha=0.35, input_shape=(96, 96, 3))
     model.save(tmp_path / f"m{suffix}")
     report = modelfile.scan(tmp_path / f"m{suffix}")
@@ -426,7 +426,7 @@ def test_an_archive_whose_members_lie_upon_one_another(tmp_path):
 
 def test_time_ends_a_trial():
     began = time.monotonic()
-    ended = limits.run_limited("http.server", "0", "--bind", "127.0.0.1", seconds=2)
+    ended = limited_process.run_limited("http.server", "0", "--bind", "127.0.0.1", seconds=2)
     assert ended.told is None and "more than 2 s" in ended.reason
     assert time.monotonic() - began < 60
 
@@ -489,7 +489,7 @@ def test_a_layer_of_the_callers_own_is_loaded_here(tmp_path):
 
 @pytest.mark.slow
 def test_trust_lifts_the_limits(tmp_path, monkeypatch):
-    monkeypatch.setattr(limits, "run_limited", lambda *_: pytest.fail("a trial"))
+    monkeypatch.setattr(limited_process, "run_limited", lambda *_: pytest.fail("a trial"))
     monkeypatch.setattr("robustness.modelwalk.MAX_TENSOR_BYTES", 10)
     model = keras.Sequential([keras.Input((4, 4, 3)), layers.Flatten(), layers.Dense(2)])
     model.save(tmp_path / "m.keras")

@@ -81,7 +81,9 @@ def d01(classifier: Classifier) -> preflight.Finding:
 
 
 @pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("spoil", [noise(1.0), noise(1e-3), rarely(0.5)], ids=str)
+@pytest.mark.parametrize(
+    "spoil", [noise(1.0), noise(1e-3), rarely(0.5)], ids=["large", "small", "rare"]
+)
 def test_noise_of_any_size_is_found(spoil, shared):
     assert d01(noisy(spoil)).severity == "warning"
 
