@@ -16,6 +16,7 @@ import json
 import random
 import shutil
 import sqlite3
+import stat
 import sys
 import tempfile
 import time
@@ -46,6 +47,10 @@ CELLS: list[Any] = [
     *("[" * 2000, "a" * 100_000, "9" * 5000, "[" + "9" * 5000 + "]", "\u202e"),
 ]
 """What takes the place of a cell."""
+
+
+MOST_COPIED = 50 << 20
+"""Bytes of a run that is copied to be gone on with."""
 
 
 def sound(folder: Path) -> Path:
@@ -221,6 +226,12 @@ def readings(folder: Path, good: Path) -> dict[str, Any]:
         [case.caption for case in result.cases]
 
     def resumed() -> None:
+        Run.open(folder).close()
+        # Going on writes, so it is done in a copy; one of a sparse file would fill the disk.
+        found = [p.lstat() for p in folder.rglob("*")]
+        plain = all(stat.S_ISREG(one.st_mode) or stat.S_ISDIR(one.st_mode) for one in found)
+        if not plain or sum(one.st_size for one in found) > MOST_COPIED:
+            return
         with Run.resume(shutil.copytree(folder, folder.parent / "resumed")) as run:
             run.images(), list(run.image_rows()), run.settled("bim(steps=4)", 1), run.count()
             run.first_flips(["bim(steps=4)"])
