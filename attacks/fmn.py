@@ -12,7 +12,7 @@ from keras import ops
 from attacks.boundary import steepness
 from robustness.attack import Attack, Look, Seen, State, Task
 from robustness.lanes import alone
-from robustness.losses import LOSSES
+from robustness.losses import LEVELS, LOSSES
 from robustness.norms import NORMS, Norm
 from robustness.settings import setting
 
@@ -57,32 +57,40 @@ class FMN(Attack):
 
     def step(self, task: Task, state: State, look: Look) -> State:
         seen = look(state["point"])
+        # Of the loss at the pace of logits: how far a cross-entropy is from zero says nothing.
+        slope = seen.gradient_of(
+            lambda logits: task.goal.loss(LEVELS[self.loss], logits, task.aims)
+        )
         size = task.distance(state["point"])
         nearest = ops.where(seen.hit, ops.minimum(state["nearest"], size), state["nearest"])
         done = ops.cast(task.step, "float32") / self.steps
         fade = (1 + alone(ops.cos, math.pi * done)) / 2
         gamma = 1e-4 + (self.gamma - 1e-4) * fade
         shrunk, grown, first = (_pixels if task.norm.name == "l0" else _lengths)(
-            task, seen, state["radius"], size, gamma
+            task, seen, slope, state["radius"], size, gamma
         )
         missed = ops.where(nearest < FAR, grown, first)
         radius = ops.where(seen.hit, ops.minimum(shrunk, nearest), missed)
         step = task.per_row(self.alpha * fade * LONGEST[task.norm.name](task))
-        ahead = state["point"] - step * NORMS["l2"].steepest(seen.gradient)
+        ahead = state["point"] - step * NORMS["l2"].steepest(slope)
         # A ball of no size has no projection.
         within = replace(task, epsilon=ops.maximum(radius, 1e-6))
         return {"point": within.project(ahead), "radius": radius, "nearest": nearest}
 
 
-def _lengths(task: Task, seen: Seen, radius: Any, size: Any, gamma: Any) -> tuple[Any, Any, Any]:
+def _lengths(
+    task: Task, seen: Seen, slope: Any, radius: Any, size: Any, gamma: Any
+) -> tuple[Any, Any, Any]:
     """The radius after a flip, after a miss, and after a miss where nothing has flipped yet."""
-    linear = size + ops.abs(seen.loss) / steepness(task, seen.gradient)
+    linear = size + ops.abs(seen.level) / steepness(task, slope)
     # A little beyond: float32 may end where nothing is decided, and never leave.
     linear = 1.001 * linear
     return radius * (1 - gamma), radius * (1 + gamma), ops.minimum(linear, 2 * task.epsilon + size)
 
 
-def _pixels(task: Task, seen: Seen, radius: Any, size: Any, gamma: Any) -> tuple[Any, Any, Any]:
+def _pixels(
+    task: Task, seen: Seen, slope: Any, radius: Any, size: Any, gamma: Any
+) -> tuple[Any, Any, Any]:
     """As `_lengths`, in whole pixels: at least one more or less."""
     fewer = ops.minimum(radius - 1, ops.floor(radius * (1 - gamma)))
     return (
