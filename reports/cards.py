@@ -54,7 +54,7 @@ def moment(text: Any) -> str:
     """`23 November 2026, 04:00 UTC` from an ISO time; other text as it is."""
     try:
         when = datetime.fromisoformat(str(text)).astimezone(UTC)
-    except ValueError:
+    except (ValueError, OverflowError):
         return str(text or "")
     return f"{when.day} {when:%B %Y, %H:%M} UTC"
 
@@ -97,7 +97,9 @@ def _threat(summary: Summary) -> Iterable[Row]:
         yield Row("Precision", f"attacks look in {precision}; every verdict is float32's")
     mask = config.get("mask")
     if isinstance(mask, dict):
-        yield Row("Region", f"{100 * float(mask.get('share', 1)):.3g} % of the pixels may change")
+        yield Row(
+            "Region", f"{100 * float(mask.get('share') or 0.0):.3g} % of the pixels may change"
+        )
     yield Row("Domain", "8-bit pictures at the size the model takes")
     yield Row("A flip is", "a right answer that turns wrong for the saved PNG, read back from disk")
     for attack in attacks:

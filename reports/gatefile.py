@@ -8,9 +8,10 @@ from typing import Any
 from reports.rules import BOUNDS, METRICS, SCOPES, Baseline, Gate, Rule, Suppression
 from reports.rulings import BASELINE
 from reports.summary import summarise
-from robustness.bounded import parse_json, read_text_bounded
 from robustness.config import Section
-from robustness.errors import RunUsageError, SettingError
+from robustness.errors import RunError, RunUsageError, SettingError
+from robustness.reading import MOST_JSON, read_named
+from robustness.runjson import summary_of
 from robustness.store import Run
 from robustness.units import parse_epsilon
 
@@ -104,10 +105,10 @@ def baseline(path: Path, max_drop: float = 0.0) -> Baseline:
 
 def _summary_in(path: Path) -> dict[str, Any]:
     try:
-        plain = parse_json(read_text_bounded(path))
-    except (OSError, ValueError) as error:
-        raise RunUsageError(
-            f"{path} cannot be read as a baseline ({error}); expected a run folder or its report.json."
-        ) from None
-    inner = plain.get("summary") if isinstance(plain, dict) else None
-    return inner if isinstance(inner, dict) else plain if isinstance(plain, dict) else {}
+        data = read_named(path, MOST_JSON)
+    except RunError as error:
+        raise RunUsageError(f"{path} cannot be read as a baseline: {error}") from None
+    try:
+        return summary_of(data, str(path))
+    except RunError as error:
+        raise RunUsageError(f"{path} is no baseline: {error}") from None

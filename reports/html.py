@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from reports.summary import summarise
 from reports.tables import ReadableRun
 from reports.writing import replace, target_of
 from robustness.store import Run
+from robustness.writing import own_folder
 
 NAME = "report.html"
 MOST_FATES = 200
@@ -45,7 +45,6 @@ def write_html(run: str | Path, path: str | Path | None = None) -> Path:
     target = target_of(run, path, NAME)
     folder = target.with_name(target.stem + FILES)
     with Run.open(run) as opened:
-        target.parent.mkdir(parents=True, exist_ok=True)
         beside = _Beside(folder)
         page = render(opened, beside.keep, folder.name)
     replace(target, page)
@@ -163,18 +162,17 @@ class _Beside:
             f"<script>{_HAND_OVER}</script></body></html>\n"
         )
         name = f"pictures-{hashlib.sha256(page.encode()).hexdigest()[:16]}.html"
-        self._folder.mkdir(exist_ok=True)
-        if not (self._folder / name).exists():
-            replace(self._folder / name, page)
+        own_folder(self._folder)
+        replace(self._folder / name, page)
         self._kept.add(name)
         return name
 
     def tidy(self) -> None:
         """Remove what an earlier page left here."""
-        if not self._folder.is_dir():
+        if not self._folder.is_dir() or self._folder.is_symlink():
             return
         for old in self._folder.glob("pictures-*.html"):
             if old.name not in self._kept:
                 old.unlink()
         if not any(self._folder.iterdir()):
-            shutil.rmtree(self._folder)
+            self._folder.rmdir()

@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 
 from reports.intervals import Share
+from robustness.errors import RunError
+from robustness.plaintext import visible
 
 FLIPPED, ROBUST, FAILED = "flipped", "robust", "failed"
 MISCLASSIFIED, UNREADABLE, SETTLED = "misclassified", "unreadable", "settled"
@@ -77,8 +79,14 @@ def worst_case(outcomes: pd.DataFrame) -> pd.DataFrame:
     """One status per image and epsilon over all attacks: columns image, epsilon, status.
 
     One flip suffices. Without any, an attack that broke down leaves the image undecided (failed);
-    only an image that every attack left alone is robust.
+    only an image that every attack left alone is robust. RunError for a status that there is not.
     """
+    odd = outcomes["status"][~outcomes["status"].isin(list(_RANK))]
+    if len(odd):
+        raise RunError(
+            f"An outcome of the run has the status {visible(str(odd.iloc[0])[:60])!r}; expected one of "
+            f"{', '.join(_RANK)}. The run is damaged, or was altered: `robustness verify` tells where."
+        )
     frame = carried(outcomes)
     rank = frame["status"].map(_RANK).astype("int64")
     worst = rank.groupby([frame["image"], frame["epsilon"]]).min().reset_index(name="rank")

@@ -10,8 +10,9 @@ from typing import Any
 from reports import metrics, words
 from reports.metrics import FLIPPED, ROBUST
 from reports.summary import section
-from robustness.bounded import parse_json, read_text_bounded
-from robustness.errors import RunUsageError, SettingError
+from robustness.errors import RunError, RunUsageError, SettingError
+from robustness.reading import MOST_JSON, read_named
+from robustness.runjson import summary_of
 from robustness.store import Run
 
 
@@ -65,8 +66,10 @@ def _from_run(path: Path) -> Side:
 
 def _from_json(path: Path) -> Side:
     try:
-        whole = parse_json(read_text_bounded(path))
-        plain = whole["summary"] if isinstance(whole.get("summary"), dict) else whole
+        plain = summary_of(read_named(path, MOST_JSON), str(path))
+    except RunError as error:
+        raise RunUsageError(f"{path} cannot be compared: {error}") from None
+    try:
         results = plain["results"]
         epsilons = [float(rate["epsilon"]) for rate in plain["worst"]]
         return Side(
@@ -78,7 +81,7 @@ def _from_json(path: Path) -> Side:
             digests=None,
             status={e: {r["key"]: _status_at(r, e) for r in results} for e in epsilons},
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunUsageError(
             f"{path} cannot be compared ({error!r}); expected a run folder or its report.json."
         ) from None

@@ -1,8 +1,10 @@
-"""Where reports go: a file in the run or wherever asked, replaced in one step."""
+"""Where reports go: a file in the run or wherever asked, replaced in one step, nothing planted followed."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from robustness import writing
 
 
 def target_of(run: str | Path, path: str | Path | None, name: str) -> Path:
@@ -11,9 +13,10 @@ def target_of(run: str | Path, path: str | Path | None, name: str) -> Path:
 
 
 def replace(target: Path, content: str | bytes) -> Path:
-    """Write `content` so that a reader sees the old file or the whole new one; returns `target`."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-    part.replace(target)
-    return target
+    """Write `content` so that a reader sees the old file or the whole new one; returns `target`.
+
+    RunError if it cannot be written.
+    """
+    return writing.replace(
+        target, content.encode("utf-8", "replace") if isinstance(content, str) else content
+    )

@@ -115,8 +115,8 @@ class Auditor:
         finally:
             self.pending.flush()
         manifest = self.store.manifest
-        timing = manifest["timing"]
-        timing["seconds"] = round(timing["seconds"] + time.monotonic() - started, 3)
+        timing = manifest.get("timing") or {}
+        timing["seconds"] = round((timing.get("seconds") or 0.0) + time.monotonic() - started, 3)
         manifest["median_epsilon"] = self._medians()
         manifest |= {"finished": now(), "timing": timing}
         manifest["data"]["sha256"] = data_digest(self.store)

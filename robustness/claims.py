@@ -26,6 +26,7 @@ from robustness.store import (
 
 FILE, DISTANCE, BUDGET, CLASS, CONFIDENT = "file", "distance", "budget", "class", "confidence"
 ROW, RUN, MODEL = "row", "run", "model"
+NORMS = ("linf", "l2", "l1", "l0", "free")
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,10 @@ class Claims:
             shape = tuple(int(n) for n in manifest["model"]["input_shape"])
             norm, goal = str(manifest["config"]["norm"]), str(manifest["config"]["goal"])
             names = tuple(manifest["class_names"])
-            _ = manifest["config"]["attacks"], manifest["config"]["epsilons"], manifest["data"]
+            _ = [one["label"] for one in manifest["config"]["attacks"]]
+            _ = [*manifest["config"]["epsilons"]], {**manifest["data"]}
+            if norm not in NORMS:
+                raise ValueError(f"the norm {norm[:40]!r} is none of {', '.join(NORMS)}")
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(
                 f"{run.path / 'run.json'} is damaged ({error!r}); expected what the audit wrote."

@@ -45,7 +45,7 @@ def describe(
 
 def expect_same(before: dict[str, Any], now: dict[str, Any]) -> None:
     """RunUsageError naming what differs between the run in the folder and the one asked for."""
-    differing = likeness.differences(before["model"], now["model"])
+    differing = likeness.differences(before.get("model") or {}, now["model"])
     eyes, seen = before.get("surrogate"), now.get("surrogate")
     if eyes and seen:
         differing += [f"surrogate: {one}" for one in likeness.differences(eyes, seen)]
@@ -54,9 +54,9 @@ def expect_same(before: dict[str, Any], now: dict[str, Any]) -> None:
     told = {"surrogate"} if eyes and seen else set()
     pairs += [(f"setting {name}", "config", name) for name in now["config"] if name not in told]
     differing += [
-        f"{what} (was {_brief(before[room].get(name))}, is {_brief(now[room][name])})"
+        f"{what} (was {_brief((before.get(room) or {}).get(name))}, is {_brief(now[room][name])})"
         for what, room, name in pairs
-        if before[room].get(name) != now[room][name]
+        if (before.get(room) or {}).get(name) != now[room][name]
     ]
     if differing:
         raise RunUsageError(

@@ -59,9 +59,20 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def from_png(data: bytes) -> np.ndarray:
-    """The uint8 picture (height, width, channels) in PNG bytes."""
+    """The uint8 picture (height, width, channels) in PNG bytes.
+
+    Raises
+    ------
+    OSError, SyntaxError: it is no PNG. ValueError: it is torn, larger than pictures are, or not of 8 bits.
+    """
     with open_png(data) as picture:
-        pixels = np.asarray(picture)
+        if picture.mode not in ("L", "LA", "RGB", "RGBA"):
+            raise ValueError(f"it is of the kind {picture.mode}, no 8-bit picture")
+        try:
+            pixels = np.asarray(picture)
+        # What a torn file leads a decoder to, is not its matter: struct.error, zlib.error, EOFError, ...
+        except Exception as error:
+            raise ValueError(f"it cannot be decoded ({error})") from error
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 

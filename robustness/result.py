@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
 import pandas as pd
 
 from robustness import notebook, plugins
+from robustness.errors import RunError
 from robustness.notebook import Case
 from robustness.pictures import from_png
 from robustness.store import FLIPPED, ROBUST, Run
@@ -49,6 +52,10 @@ class AuditResult:
         """What was run, with what, on what."""
         return self._run.manifest
 
+    @property
+    def _names(self) -> Sequence[str]:
+        return self.manifest.get("class_names") or ()
+
     @cached_property
     def outcomes(self) -> pd.DataFrame:
         """The outcomes as the store has them; see `to_frame` for names instead of numbers."""
@@ -81,7 +88,7 @@ class AuditResult:
 
     def to_frame(self) -> pd.DataFrame:
         """A row per image x attack x epsilon, classes by name, distances in counts."""
-        names = dict(enumerate(self.manifest["class_names"]))
+        names = dict(enumerate(self._names))
         images = self._run.images()[["key", "label", "clean_class"]]
         frame = self.outcomes.merge(images, left_on="image", right_on="key", how="left")
         for column in ("label", "clean_class", "adversarial_class"):
@@ -101,7 +108,7 @@ class AuditResult:
     @cached_property
     def cases(self) -> Cases:
         """The flips that kept their pictures, one an image, the most confident first."""
-        return Cases(self._run, self.outcomes, self.manifest["class_names"])
+        return Cases(self._run, self.outcomes, self._names)
 
     def _repr_html_(self) -> str:
         judged = self.outcomes[self.outcomes.status.isin([FLIPPED, ROBUST])]
@@ -155,12 +162,27 @@ class Cases(Sequence[Case]):
         return Case(
             image=row["image"],
             name=row["name"],
-            before=self._names[int(row["clean_class"])],
-            after=self._names[int(row["adversarial_class"])],
+            before=self._class(row["clean_class"]),
+            after=self._class(row["adversarial_class"]),
             confidence_before=row["confidence_before"],
             confidence_after=row["confidence_after"],
             attack=row["attack"],
             epsilon=row["epsilon"],
-            original=from_png(self._run.png(row["png_original"])),
-            flipped=from_png(self._run.png(row["png"])),
+            original=self._picture(row["png_original"]),
+            flipped=self._picture(row["png"]),
         )
+
+    def _class(self, number: float | None) -> str:
+        if number is None or math.isnan(number):
+            return "unknown"
+        known = 0 <= number < len(self._names)
+        return self._names[int(number)] if known else f"class {int(number)}"
+
+    def _picture(self, name: str) -> np.ndarray:
+        try:
+            return from_png(self._run.png(name))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise RunError(
+                f"{self._run.path / name} cannot be read as a picture ({error}); expected the evidence of "
+                "this run."
+            ) from None

@@ -149,7 +149,11 @@ def expect_begun_by_nobody(folder: Path) -> None:
 
 def sweep(folder: Path) -> None:
     """Take away the unfinished files that a kill left in a run folder."""
-    for part in (*folder.glob(".*.part"), *(folder / PICTURES).glob("*/.*.part")):
+    pictures = folder / PICTURES
+    below = () if pictures.is_symlink() else pictures.glob("*/.*.part")
+    for part in (*folder.glob(".*.part"), *below):
+        if part.parent.is_symlink() and part.parent != folder:
+            continue
         with contextlib.suppress(OSError):
             part.unlink()
 

@@ -10,11 +10,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import sqlite3
-import stat
-import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from pathlib import Path
@@ -23,7 +20,12 @@ from typing import Any
 import pandas as pd
 
 from robustness import runfolder, storage
+from robustness.cells import MOST_ROWS, expect_cells, filled
+from robustness.database import Database
 from robustness.errors import RunError
+from robustness.reading import MOST_JSON, MOST_PICTURE, expect_file, read_within
+from robustness.runjson import manifest_of
+from robustness.writing import own_folder, replace_within
 
 SCHEMA = 1
 FLIPPED, ROBUST, MISCLASSIFIED = "flipped", "robust", "misclassified"
@@ -138,19 +140,9 @@ class Run:
     def __init__(self, path: Path, *, writable: bool, claim: runfolder.Claim | None = None) -> None:
         self.path = path
         self._writable, self._claim = writable, claim
-        database = path / runfolder.DATABASE
-        mode = "rwc" if writable else "ro"
-        self._db = sqlite3.connect(
-            f"{database.resolve().as_uri()}?mode={mode}", uri=True, check_same_thread=False
-        )
-        if writable:
-            # Write-ahead: a kill at any moment leaves the last committed state.
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            for table in _TABLES:
-                self._db.execute(_create(table))
-            self._db.commit()
-        self._place = _identity(database)
+        made = {table: _create(table) for table in _TABLES}
+        self._db = Database(path, writable=writable, tables=made)
+        self._place = _identity(path / runfolder.DATABASE)
 
     @classmethod
     def create(cls, path: str | Path, manifest: dict[str, Any]) -> Run:
@@ -162,7 +154,7 @@ class Run:
         with runfolder.made(folder) as claim:
             run = cls(folder, writable=True, claim=claim)
             try:
-                _replace(folder / runfolder.MANIFEST, _json({"schema": SCHEMA, **manifest}))
+                replace_within(folder, runfolder.MANIFEST, _json({"schema": SCHEMA, **manifest}))
             except BaseException:
                 run.close()
                 raise
@@ -177,9 +169,11 @@ class Run:
             storage.expect_writable(folder)
             claim = runfolder.Claim(folder)
             try:
-                runfolder.sweep(folder)
+                # What is planted in it is found before anything could be written.
+                cls.open(folder).close()
                 runfolder.make_way(folder / runfolder.PICTURES / "any")
-                (folder / runfolder.PICTURES).mkdir(exist_ok=True)
+                runfolder.sweep(folder)
+                own_folder(folder / runfolder.PICTURES)
                 run = cls(folder, writable=True, claim=claim)._whole()
                 run._expect_sound()
             except BaseException:
@@ -193,11 +187,17 @@ class Run:
         folder = Path(path)
         runfolder.expect_run(folder)
         with storage.using(folder, action="read"):
+            expect_file(folder, runfolder.MANIFEST, MOST_JSON)
             return cls(folder, writable=False)._whole()
 
     def _expect_sound(self) -> None:
-        """RunError if a page of the database is damaged: rows would be lost without a word."""
-        found = [row[0] for row in self._select("PRAGMA quick_check(1)")]
+        """RunError if a page of the database is damaged, which loses rows, or a table is not ours."""
+        found = [str(row[0]) for row in self._db.select("PRAGMA quick_check(1)")]
+        try:
+            self._db.expect_ours()
+        except RunError:
+            self.close()
+            raise
         if found != ["ok"]:
             self.close()
             raise storage.unreadable(self.path, sqlite3.DatabaseError(" ".join(found[0].split())))
@@ -206,8 +206,7 @@ class Run:
         """This run, if its database has every table and column; RunError, naming them, if not."""
         lost = []
         for table, (row, _) in _TABLES.items():
-            # The table's name is one of our own three.
-            there = {one[1] for one in self._select(f"PRAGMA table_info({table})")}
+            there = set(self._db.columns(table))
             missing = [f.name for f in fields(row) if f.name not in there]
             absent = [] if table in _LATER else [table]
             lost += [f"{table}.{name}" for name in missing] if there else absent
@@ -219,11 +218,6 @@ class Run:
                 "it from a copy, or audit again."
             )
         return self
-
-    def _select(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """All rows of a query; RunError where the database is damaged."""
-        with storage.using(self.path, action="read"):
-            return self._db.execute(query, values).fetchall()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -239,46 +233,37 @@ class Run:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """`run.json`."""
-        path = self.path / "run.json"
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-            schema = manifest["schema"]
-        except (ValueError, KeyError, TypeError):
-            raise RunError(f"{path} is damaged; expected the JSON that the audit wrote.") from None
-        if schema != SCHEMA:
-            raise RunError(
-                f"{path} has schema {schema}; this version reads schema {SCHEMA}. Use the version "
-                "of the toolkit that wrote it, or audit again."
-            )
-        return manifest
+        """`run.json`; RunError, saying which part, if it is not what an audit writes."""
+        data = read_within(self.path, runfolder.MANIFEST, MOST_JSON)
+        return manifest_of(data, str(self.path / runfolder.MANIFEST), SCHEMA)
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Replace `run.json` in one step."""
         with self._writing():
-            _replace(self.path / runfolder.MANIFEST, _json(manifest))
+            replace_within(self.path, runfolder.MANIFEST, _json(manifest))
 
     def save_png(self, data: bytes) -> str:
         """Keep a picture under its hash; its name within the run. What else stands there is replaced."""
         name = png_name(hashlib.sha256(data).hexdigest())
-        target = self.path / name
         with self._writing():
-            if not _holds(target, data):
-                runfolder.make_way(target)
-                target.parent.mkdir(exist_ok=True)
-                _replace(target, data)
+            if not self._holds(name, data):
+                runfolder.make_way(self.path / runfolder.PICTURES / "any")
+                runfolder.make_way(self.path / name)
+                replace_within(self.path, name, data)
         return name
 
-    def png(self, name: str) -> bytes:
-        """The bytes of a picture; RunError if the file is gone or leads out of the run."""
-        root = (self.path / "images").resolve()
-        target = (self.path / name).resolve()
-        if not target.is_relative_to(root):
-            raise RunError(f"{name!r} is not a picture of this run; the run may be tampered with.")
+    def _holds(self, name: str, data: bytes) -> bool:
+        """Whether a file of the run has these very bytes."""
         try:
-            return target.read_bytes()
-        except OSError:
-            raise RunError(f"{target} is missing; expected the evidence of this run.") from None
+            return self.png(name) == data
+        except RunError:
+            return False
+
+    def png(self, name: str) -> bytes:
+        """The bytes of a picture; RunError if the file is gone, no plain file, or none of the run's."""
+        if not name.startswith(f"{runfolder.PICTURES}/"):
+            raise RunError(f"{name!r} is not a picture of this run; the run may be tampered with.")
+        return read_within(self.path, name, MOST_PICTURE)
 
     def evidence_intact(self, name: str | None) -> bool:
         """Whether a picture is on disk and still has the bytes it is named for."""
@@ -292,24 +277,37 @@ class Run:
 
     def add(self, rows: Iterable[Row]) -> None:
         """Write rows in one transaction, replacing those of the same key."""
-        with self._writing(), self._db:
-            for row in rows:
-                statement, values = _WRITING[type(row)]
-                self._db.execute(statement, values(row))
+        with self._writing():
+            self._db.change((_WRITING[type(row)][0], _WRITING[type(row)][1](row)) for row in rows)
 
     def drop(self, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Take rows of "images", "outcomes" or "strips" away, named by their keys, in one transaction."""
         keys = _TABLES[table][1]
         where = " AND ".join(f"{key} IS ?" for key in keys)
-        with self._writing(), self._db:
-            for row in rows:
-                values = tuple(row[key] for key in keys)
-                self._db.execute(f"DELETE FROM {table} WHERE {where}", values)  # noqa: S608
+        statement = f"DELETE FROM {table} WHERE {where}"  # noqa: S608
+        with self._writing():
+            self._db.change((statement, tuple(row[key] for key in keys)) for row in rows)
 
     def _frame(self, table: str, order: str) -> pd.DataFrame:
-        columns = [f.name for f in fields(_TABLES[table][0])]
-        rows = self._select(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order}")  # noqa: S608
-        return pd.DataFrame(rows, columns=columns)
+        row, primary = _TABLES[table]
+        columns = [f.name for f in fields(row)]
+        # Names are our own.
+        query = f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order} LIMIT {MOST_ROWS + 1}"  # noqa: S608
+        rows = self._db.select(query)
+        self._expect_cells(table, rows)
+        frame = pd.DataFrame(rows, columns=columns)
+        if frame.duplicated(list(primary)).any():
+            raise RunError(
+                f"{self.path / runfolder.DATABASE}: {table} holds two rows of the same "
+                f"{', '.join(primary)}; expected one each. The run is damaged, or was altered."
+            )
+        return frame
+
+    def _expect_cells(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        try:
+            expect_cells(_TABLES[table][0], rows)
+        except RunError as error:
+            raise RunError(f"{self.path / runfolder.DATABASE}: {table}: {error}") from None
 
     def images(self) -> pd.DataFrame:
         """The images, in the order of the audit."""
@@ -325,22 +323,22 @@ class Run:
 
     def gradients(self) -> pd.DataFrame:
         """How often attacks had no gradient on what withstood them; empty for runs that did not note it."""
-        if not self._select("PRAGMA table_info(gradients)"):
+        if not self._db.columns("gradients"):
             return pd.DataFrame(columns=[f.name for f in fields(GradientRow)])
         return self._frame("gradients", "attack, epsilon, image")
 
     def image_rows(self) -> Iterator[ImageRow]:
         """The images one by one, in the order of the audit; memory does not grow with them."""
         columns = [f.name for f in fields(ImageRow)]
-        with storage.using(self.path, action="read"):
-            cursor = self._db.execute(f"SELECT {', '.join(columns)} FROM images ORDER BY position")  # noqa: S608
-            for values in cursor:
-                yield ImageRow(**dict(zip(columns, values, strict=True)))
+        query = f"SELECT {', '.join(columns)} FROM images ORDER BY position"  # noqa: S608
+        for values in self._db.stream(query):
+            self._expect_cells("images", [values])
+            yield ImageRow(**filled(ImageRow, values))
 
     def settled(self, attack: str, expected: int) -> set[str]:
         """Images whose outcomes under `attack` are complete (`expected` rows) with evidence intact."""
         done: dict[str, list[str | None]] = {}
-        for image, png in self._select(
+        for image, png in self._db.select(
             "SELECT image, png FROM outcomes WHERE attack = ?", (attack,)
         ):
             done.setdefault(image, []).append(png)
@@ -354,7 +352,7 @@ class Run:
         """The smallest epsilon at which any of `attacks` flips an image, by the image's key."""
         first: dict[str, float] = {}
         for attack in attacks:
-            for image, epsilon in self._select(
+            for image, epsilon in self._db.select(
                 "SELECT image, min(epsilon) FROM outcomes WHERE attack = ? AND status = ? GROUP BY image",
                 (attack, FLIPPED),
             ):
@@ -363,7 +361,7 @@ class Run:
 
     def count(self, attack: str | None = None, epsilon: float | None = None) -> dict[str, int]:
         """How many outcomes have each status; of one attack, at one epsilon, if given."""
-        rows = self._select(
+        rows = self._db.select(
             "SELECT status, count(*) FROM outcomes WHERE ? IN (attack, '') AND "
             "(? IS NULL OR epsilon = ?) GROUP BY status",
             (attack or "", epsilon, epsilon),
@@ -394,23 +392,3 @@ def _identity(file: Path) -> tuple[int, int] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_dev, found.st_ino
-
-
-def _holds(target: Path, data: bytes) -> bool:
-    """Whether a regular file stands at `target`, with these very bytes."""
-    try:
-        found = target.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    same_size = stat.S_ISREG(found.st_mode) and found.st_size == len(data)
-    return same_size and target.read_bytes() == data
-
-
-def _replace(target: Path, data: bytes) -> None:
-    part = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise

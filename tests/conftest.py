@@ -35,7 +35,8 @@ def article_photos() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Runs without a folder of their own go where pytest tidies up, not into the machine's."""
+    """Runs without a folder of their own, and the user's state, go where pytest tidies up."""
+    os.environ["ROBUSTNESS_STATE"] = str(tmp_path_factory.mktemp("state"))
     usual, tempfile.tempdir = tempfile.tempdir, str(tmp_path_factory.mktemp("scratch"))
     yield
     tempfile.tempdir = usual

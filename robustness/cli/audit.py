@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robustness import defaults, plugins, recorded, runfolder, storage
+from robustness import defaults, plugins, recorded, runfolder
+from robustness import origin as origins
+from robustness.cli import named
 from robustness.errors import RunUsageError, SettingError
 
 if TYPE_CHECKING:
@@ -159,7 +161,11 @@ def audit(
         typer.Option("--out", "-o", help="The run folder. [default: audit-run-DATE-TIME]"),
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Go on with this run; its own settings are used.")
+        Path | None,
+        typer.Option(
+            help="Go on with this run; its own settings are used. Name --model, --images, --surrogate "
+            "and --mask anew if you did not start it here."
+        ),
     ] = None,
     as_json: Annotated[
         bool,
@@ -184,12 +190,19 @@ def audit(
         "accuracy": accuracy, "thorough": thorough, "report": report or [REPORT], "gate": None,
     }  # fmt: skip
     if resume is not None:
-        options = _resumed(resume)
+        _expect_allowed(context)
+        chosen = {
+            role: options[role] if _typed(context, role) else None
+            for role in (*named.ROLES, "attack")
+        }
+        options = _resumed(resume, chosen, trust_model)
     elif config is not None:
         from robustness.cli import configuration
 
         given = {name: options[name] for name in options if _typed(context, name)}
-        options = configuration.load(config).merged(options, given)
+        found = configuration.load(config)
+        found.expect_trust_typed(trust_model)
+        options = found.merged(options, given)
     folder = resume or out or Path(datetime.now().strftime("audit-run-%Y%m%d-%H%M%S"))
     verdict = perform(
         options, folder, resume=resume is not None, as_json=as_json, quiet=quiet, where=config
@@ -206,27 +219,36 @@ def _typed(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _resumed(folder: Path) -> dict[str, Any]:
-    """The options a run was started with; the command line must not bring others."""
+_WITH_RESUME = {"resume", "as_json", "quiet", "trust_model", "attack", *named.ROLES}
+
+
+def _expect_allowed(context: typer.Context) -> None:
+    """SettingError for options that a resumed run has of its own."""
+    extra = [
+        str(parameter.opts[0])
+        for parameter in context.command.params
+        if parameter.name not in _WITH_RESUME and _typed(context, str(parameter.name))
+    ]
+    if extra:
+        raise SettingError(
+            f"--resume uses the settings of its run, and {', '.join(sorted(extra))} came with it. Leave "
+            "them out, or start a new run."
+        )
+
+
+def _resumed(folder: Path, given: dict[str, Any], trust: bool) -> dict[str, Any]:
+    """The options a run was started with, what is loaded as `named.options_of` has it."""
     from robustness.store import Run
 
-    allowed = {"--resume", "--json", "--quiet", "-q"}
-    given = {word.partition("=")[0] for word in sys.argv[1:] if word.startswith("-")}
-    if extra := sorted(given - allowed):
-        raise SettingError(
-            f"--resume uses the settings of its run, and {', '.join(extra)} came with it. Leave them "
-            "out, or start a new run."
-        )
     with Run.open(folder) as run:
-        manifest = run.manifest
+        options = named.options_of(run.manifest, folder, given, trust=trust)
     runfolder.expect_unused(folder)
-    options = manifest.get("origin", {}).get("options")
     if not options:
         raise RunUsageError(
             f"{folder} was not started from the command line; go on with it in Python: "
             "robustness.audit(..., run=folder, resume=True)."
         )
-    return recorded.resolve_options(options, manifest, folder)
+    return options
 
 
 def perform(
@@ -247,10 +269,10 @@ def perform(
         runfolder.expect_free(folder)
     ladder = units.parse_epsilons(options["epsilon"])
     units.expect_within(ladder, options["norm"])
-    named = [_named(text, options) for text in options["attack"]]
+    asked = [_named(text, options) for text in options["attack"]]
     for kind in options.get("report") or [REPORT]:
         plugins.expect(plugins.REPORTS, kind)
-    _expect_audited(options.get("gate"), ladder, [name for name, _ in named])
+    _expect_audited(options.get("gate"), ladder, [name for name, _ in asked])
     source, only = _pictures(options)
     console = stderr()
     if not quiet:
@@ -261,7 +283,7 @@ def perform(
     from robustness.ensembles import create
 
     classes = options["classes"].split(",") if options["classes"] else None
-    attacks = [_made(create, number, one, where) for number, one in enumerate(named)]
+    attacks = [_made(create, number, one, where) for number, one in enumerate(asked)]
     model = _model(load, options, classes)
     other = options | {"model": options.get("surrogate"), "scaling": None}
     eyes = _model(load, other, classes) if options.get("surrogate") else None
@@ -291,29 +313,31 @@ def perform(
                 run=folder,
                 resume=resume,
                 command=command or shlex.join(["robustness", *sys.argv[1:]]),
-                origin={
-                    "options": options,
-                    "configuration": str(where) if where else None,
-                    **recorded.directory(folder),
-                },
+                origin=origins.sealed(
+                    {
+                        "options": options,
+                        "configuration": str(where) if where else None,
+                        **recorded.directory(folder),
+                    }
+                ),
                 thorough=bool(options.get("thorough")),
                 declared_accuracy=options.get("accuracy"),
                 gate=options.get("gate"),
                 progress=display,
             )
     except KeyboardInterrupt:
-        console.print(_interrupted(folder), markup=False, soft_wrap=True)
+        console.print(_interrupted(folder, options), markup=False, soft_wrap=True)
         raise typer.Exit(130) from None
     if result.mended:
         console.print(result.mended, markup=False, soft_wrap=True)
     return _show(result, options.get("report") or [REPORT], as_json)
 
 
-def _interrupted(folder: Path) -> str:
+def _interrupted(folder: Path, options: dict[str, Any]) -> str:
     """What to say of an audit that was stopped: how to go on, if it had begun."""
     # Another run cannot be there: the folder was free, or is that of --resume.
     if (folder / runfolder.MANIFEST).is_file():
-        return f"Interrupted; nothing is lost. Go on with: {storage.resuming(folder)}"
+        return f"Interrupted; nothing is lost. Go on with: {named.again(folder, options)}"
     return "Interrupted before anything was done; to begin again, give the same command."
 
 
@@ -329,17 +353,17 @@ def _expect_audited(
             )
         # What an ensemble brings is known only once it is fitted to the model.
         listed = not set(names) & set(plugins.names(plugins.ENSEMBLES))
-        named = rule["scope"] == "attack" and rule["of"] and listed
-        if named and rule["of"].partition("(")[0] not in names:
+        told = rule["scope"] == "attack" and rule["of"] and listed
+        if told and rule["of"].partition("(")[0] not in names:
             raise SettingError(
                 f"The rule {rule['name']!r} is about the attack {rule['of']!r}; those to be run are "
                 f"{', '.join(names)}."
             )
 
 
-def _made(create: Any, number: int, named: tuple[str, dict[str, Any]], where: Path | None) -> Any:
+def _made(create: Any, number: int, one: tuple[str, dict[str, Any]], where: Path | None) -> Any:
     """An attack or ensemble; an error says where it stands in the file, if it came from one."""
-    name, parameters = named
+    name, parameters = one
     try:
         return create(name, parameters)
     except SettingError as error:

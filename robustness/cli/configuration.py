@@ -25,12 +25,26 @@ class Configuration:
     gate: dict[str, Any] | None = None
 
     def merged(self, defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-        """`defaults`, over them the file, over both what was `given` on the command line."""
+        """`defaults`, over them the file, over both what was `given` on the command line.
+
+        Whether a model may run code says the command line alone.
+        """
         options = defaults | self.options | given
         if self.attacks and "attack" not in given:
             spared = [key for key in FOR_ALL if given.get(key) is not None]
             options["attack"] = [as_text(name, set_, spared) for name, set_ in self.attacks]
-        return options | {"gate": self.gate}
+        return options | {"gate": self.gate, "trust_model": bool(given.get("trust_model"))}
+
+    def expect_trust_typed(self, typed: bool) -> None:
+        """SettingError where the file trusts a model and the command line does not.
+
+        In a pull request the file is a stranger's.
+        """
+        if self.options.get("trust_model") and not typed:
+            raise SettingError(
+                f"{self.file}: model.trust is true, but only the command line can trust a model file, which "
+                "may run code. Type --trust-model if you trust who made it, or leave model.trust out."
+            )
 
 
 def as_text(name: str, parameters: dict[str, Any], without: list[str]) -> str:

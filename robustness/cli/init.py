@@ -19,7 +19,7 @@ TEMPLATE = f"""\
 path = "dogs-vs-cats"          # a name (`robustness models`), a .keras or .h5 file, kaggle:OWNER/NOTEBOOK
 #classes = ["cat", "dog"]      # in the order of the outputs, if the model does not say them
 #scaling = "0..255"            # 0..255, 0..1, -1..1, caffe or torch; found out if not given
-#trust = false                 # load a file that could run code
+#trust = false                 # true: needs a file that could run code, and --trust-model in the command
 #accuracy = 0.9                # what the model is said to reach; far less is no basis for an audit
 
 [images]

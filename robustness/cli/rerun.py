@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from robustness.bounded import parse_json, read_text_bounded
-from robustness.errors import RunUsageError, SettingError
+from robustness.errors import RunError, RunUsageError, SettingError
 
 
 def rerun(
@@ -21,24 +20,49 @@ def rerun(
     html: Annotated[
         Path | None, typer.Option("--html", help="Write the comparison as a page to this file.")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="The model, if not the one the run names.")
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option("--images", "-i", help="The pictures, if not those the run names."),
+    ] = None,
+    surrogate: Annotated[
+        str | None, typer.Option(help="The surrogate, if not the one the run names.")
+    ] = None,
+    mask: Annotated[
+        str | None, typer.Option(help="The mask, if not the one the run names.")
+    ] = None,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--attack", "-a", help="The attacks, if not those the run names; again for more."
+        ),
+    ] = None,
+    trust_model: Annotated[
+        bool, typer.Option("--trust-model", help="Load a file that could run code.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Do an audit again with its own settings, in a new folder, and compare the two.
 
-    Leaves with 1 if an image fares differently, else as the audit does.
+    What a run names is loaded only if you started it here; of one that was received say yourself what to
+    load. Leaves with 1 if an image fares differently, else as the audit does.
 
     \b
     Examples:
       robustness rerun audit-run-20261123-101500
       robustness rerun report.json --out again
+      robustness rerun received --model model.keras --images photos/
     """
-    from robustness import recorded, storage
-    from robustness.cli import audit, compare
+    from robustness import storage
+    from robustness.cli import audit, compare, named
 
     if html is not None:
         storage.expect_place(html)
-    manifest = _manifest(run)
-    options = manifest.get("origin", {}).get("options")
+    given: dict[str, Any] = {"model": model, "images": images, "surrogate": surrogate, "mask": mask}
+    given |= {"attack": attack}
+    options = named.options_of(_manifest(run), run, given, trust=trust_model)
     if not options:
         raise SettingError(
             f"{run} was not started from the command line, so it does not say how to load its model "
@@ -46,8 +70,6 @@ def rerun(
         )
     folder = out or Path(datetime.now().strftime("rerun-%Y%m%d-%H%M%S"))
     command = f"robustness rerun {run.name}"
-    place = run if run.is_dir() else run.parent
-    options = recorded.resolve_options(options, manifest, place)
     verdict = audit.perform(options, folder, quiet=quiet, command=command)
     from reports.comparison import compare as paired
 
@@ -68,11 +90,10 @@ def _manifest(path: Path) -> dict[str, Any]:
 
         with Run.open(path) as opened:
             return opened.manifest
+    from robustness.reading import MOST_JSON, read_named
+    from robustness.runjson import summary_of
+
     try:
-        plain = parse_json(read_text_bounded(path))
-        inner = plain.get("summary")
-        return dict((inner if isinstance(inner, dict) else plain)["manifest"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunUsageError(
-            f"{path} cannot be repeated ({error!r}); expected a run folder or its report.json."
-        ) from None
+        return dict(summary_of(read_named(path, MOST_JSON), str(path))["manifest"])
+    except RunError as error:
+        raise RunUsageError(f"{path} cannot be repeated: {error}") from None

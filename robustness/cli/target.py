@@ -5,59 +5,70 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustness.errors import SettingError
-from robustness.recorded import resolve_options
+from robustness.errors import RunError, SettingError
 
 if TYPE_CHECKING:
     from robustness.classifier import Classifier
 
 
 def model_of(
-    manifest: dict[str, Any], given: str | None, trust: bool, folder: Path | None = None
+    manifest: dict[str, Any], options: dict[str, Any], given: str | None, trust: bool
 ) -> Classifier:
-    """The classifier that a run's manifest speaks of, or the one `given` instead, read alike.
+    """The classifier that a run speaks of, or the one `given` instead, read alike. Imports TensorFlow.
 
-    `folder` is where the run is.
+    Parameters
+    ----------
+    manifest: the run's.
+    options: those it was started with, as `named.options_of` has settled them.
+    given: what the command line names.
+    trust: whether the command line says that a file may run code.
 
-    Imports TensorFlow. SettingError if the manifest names no model to load.
+    Raises
+    ------
+    SettingError: there is no model to load.
+    RunError: the manifest does not say how the model is read.
     """
     from model_zoo import load
     from robustness import modelfile
     from robustness.classifier import Classifier
     from robustness.scalings import Scaling
 
-    options = manifest.get("origin", {}).get("options") or {}
-    options = resolve_options(options, manifest, folder)
     name = given or options.get("model")
     if not name:
-        said = manifest.get("model", {}).get("file") or manifest.get("model", {}).get("name")
+        card = manifest.get("model") or {}
+        said = card.get("file") or card.get("name")
         raise SettingError(
             f"The run was started from Python, so it does not say where its model ({said}) lies; "
             "name it with --model FILE."
         )
     path = Path(name)
     if path.suffix in (".keras", ".h5", ".hdf5") and modelfile.scan(path).format != "weights":
-        card = manifest["model"]["scaling"]
-        scaling = Scaling(
-            card["name"],
-            tuple(card["multiply"]),
-            tuple(card["offset"]),
-            card["order"],
-            card["sentence"],
-        )
+        scaling, head = _read_as(manifest, Scaling)
         return Classifier.load(
             path,
-            trust=trust or bool(options.get("trust_model")),
-            class_names=manifest["class_names"],
+            trust=trust,
+            class_names=manifest.get("class_names"),
             scaling=scaling,
-            head=manifest["model"]["head"],
+            head=head,
         )
     # What the options say is meant for the model they name; another one of the zoo brings its own.
-    said = options if given in (None, options.get("model")) or name.startswith("kaggle:") else {}
+    said = options if given is None or name.startswith("kaggle:") else {}
     classes = said.get("classes")
     return load(
         name,
-        trust=trust or bool(options.get("trust_model")),
+        trust=trust,
         class_names=classes.split(",") if classes else None,
         scaling=said.get("scaling"),
     )
+
+
+def _read_as(manifest: dict[str, Any], make: Any) -> tuple[Any, Any]:
+    """How the model's inputs are scaled and its output is read."""
+    try:
+        card = manifest["model"]["scaling"]
+        parts = card["name"], tuple(card["multiply"]), tuple(card["offset"]), card["order"]
+        return make(*parts, card["sentence"]), manifest["model"]["head"]
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f"run.json does not say how the model is read ({error}); expected what the audit wrote."
+        ) from None

@@ -23,7 +23,11 @@ def verify(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="The model; the one the run names if not given."),
+        typer.Option(
+            "--model",
+            "-m",
+            help="The model; if not given the one the run names, where you started it here.",
+        ),
     ] = None,
     trust_model: Annotated[
         bool,
@@ -43,17 +47,21 @@ def verify(
       robustness verify audit-run-20261123-101500
       robustness verify audit-run --model model.keras
     """
+    from robustness.cli import named
     from robustness.cli.terminal import stderr, stdout, wake_backend
     from robustness.store import Run
 
     with Run.open(run) as opened:
         manifest = opened.manifest
+        options = named.options_of(
+            manifest, run, {"model": model}, trust=trust_model, roles=("model",)
+        )
         stderr().print("Loading the model ...", markup=False)
         wake_backend()
         from robustness.cli.target import model_of
         from robustness.verification import verify as recompute
 
-        found = recompute(opened, model_of(manifest, model, trust_model, run))
+        found = recompute(opened, model_of(manifest, options, model, trust_model))
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
     else:

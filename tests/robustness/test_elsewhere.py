@@ -12,6 +12,8 @@ import pytest
 
 from robustness import auditing
 from robustness.auditor import Auditor
+from robustness.cli.named import ROLES
+from robustness.origin import sealed
 from robustness.recorded import resolve_options, resolve_recorded
 from robustness.store import Run
 from robustness.universal import Fitted
@@ -84,7 +86,7 @@ def test_a_run_that_was_moved_and_one_whose_project_was_moved(project, tmp_path)
     with Run.open(tmp_path / "copy" / "runs" / "one") as run:
         manifest = run.manifest
     gone = str(tmp_path / "gone")
-    manifest["origin"] |= {"directory": gone, "run": f"{gone}/runs/one"}
+    manifest["origin"] = sealed(manifest["origin"] | {"directory": gone, "run": f"{gone}/runs/one"})
     file = tmp_path / "copy" / "runs" / "one" / "run.json"
     file.write_text(json.dumps(manifest))
     done = inside("verify", "copy/runs/one", cwd=tmp_path)
@@ -170,15 +172,15 @@ def test_what_was_mended_is_said(project):
 def test_a_full_disk_is_one_sentence_and_a_way_on(project, monkeypatch):
     from robustness import store
 
-    replace = store._replace
+    replace = store.replace_within
 
-    def full(target: Path, data: bytes) -> None:
-        if target.suffix == ".png":
-            raise OSError(28, "No space left on device", str(target))
-        replace(target, data)
+    def full(folder: Path, name: str, data: bytes) -> None:
+        if name.endswith(".png"):
+            raise OSError(28, "No space left on device", str(folder / name))
+        replace(folder, name, data)
 
     with monkeypatch.context() as patched:
-        patched.setattr(store, "_replace", full)
+        patched.setattr(store, "replace_within", full)
         done = inside(*WORDS, "-o", "runs/full", cwd=project)
     assert done.returncode == 3
     assert "Traceback" not in done.stderr
@@ -209,8 +211,17 @@ def test_a_run_of_an_older_version_goes_on_and_verifies_with_what_it_has(project
     for name in ("directory", "run"):
         del manifest["origin"][name]
     file.write_text(json.dumps(manifest))
-    assert inside("audit", "--resume", "runs/old", "-q", cwd=project).returncode == 0
-    assert inside("verify", "runs/old", cwd=project).returncode == 0
+    # It carries no seal that fits, so it could be anybody's: what it loads is typed.
+    done = inside("audit", "--resume", "runs/old", "-q", cwd=project)
+    assert done.returncode == 2
+    assert all(option in done.stderr for option in ROLES.values())
+    options = manifest["origin"]["options"]
+    typed = [word for role in ROLES for word in (ROLES[role], options[role])]
+    done = inside("audit", "--resume", "runs/old", "-q", *typed, cwd=project)
+    assert done.returncode == 2 and "--attack" in done.stderr
+    typed += [word for attack in options["attack"] for word in ("--attack", attack)]
+    assert inside("audit", "--resume", "runs/old", "-q", *typed, cwd=project).returncode == 0
+    assert inside("verify", "runs/old", "-m", options["model"], cwd=project).returncode == 0
 
 
 def test_a_change_fitted_on_another_model_is_said(project):

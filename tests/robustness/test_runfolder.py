@@ -55,7 +55,7 @@ def test_what_a_disk_refuses_is_one_sentence_and_leaves_no_scraps(
             raise OSError(number, os.strerror(number), "somewhere")
 
         with monkeypatch.context() as patched:
-            patched.setattr(Path, "replace", refuse)
+            patched.setattr("robustness.places.Place.rename", refuse)
             with pytest.raises(StorageError) as told:
                 run.save_png(b"picture") if write == "png" else run.write_manifest({"schema": 1})
         assert said in str(told.value) and advice in str(told.value)
@@ -418,7 +418,7 @@ def test_an_interrupted_beginning_leaves_nothing(tmp_path, monkeypatch):
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("robustness.store._replace", interrupt)
+    monkeypatch.setattr("robustness.store.replace_within", interrupt)
     with pytest.raises(KeyboardInterrupt):
         Run.create(tmp_path / "a" / "run", {})
     assert not list(tmp_path.iterdir())
