@@ -8,6 +8,7 @@ from reports import breakdown, cards, charts, metrics, words
 from reports.gate import FAIL, INCONCLUSIVE, PASS, Verdict
 from reports.rulings import RuleResult
 from reports.summary import Rate, Summary
+from robustness import thresholds
 
 _LOOKS = {PASS: "pass", FAIL: "fail", INCONCLUSIVE: "open"}
 _RELIABILITY = {
@@ -71,17 +72,31 @@ def figures(summary: Summary, tally: metrics.Tally | None = None) -> list[tuple[
     found.append((_RELIABILITY[summary.reliability], "reliability", _checked(summary)))
     smallest = summary.smallest_epsilon
     if smallest.total:
-        if smallest.median is None:
-            value = f"> {summary.epsilon:g}" if summary.epsilon else "–"
-            rest = f"fewer than half of {smallest.total:,} flip"
-        else:
-            value = f"{smallest.median:g}"
-            rest = f"{smallest.censored:,} of {smallest.total:,} did not flip"
-        found.append((value, "median smallest epsilon", rest))
+        found.append((_median(smallest), "median smallest epsilon", _median_rests(smallest)))
     if summary.cost.seconds:
         passes = summary.cost.forward + summary.cost.backward
         found.append((words.seconds(summary.cost.seconds), "time taken", f"{passes:,} passes"))
     return found
+
+
+def _median(one: metrics.SmallestEpsilon) -> str:
+    """As a figure: a number, or the side of the ladder it lies on."""
+    if one.median is not None:
+        return words.number(one.median, 3)
+    if one.bracket_low is None:
+        return "–"
+    if one.bracket_high is None:
+        return f"> {words.number(one.bracket_low, 3)}"
+    return f"≤ {words.number(one.bracket_high, 3)}"
+
+
+def _median_rests(one: metrics.SmallestEpsilon) -> str:
+    if one.bracket_low is None:
+        return one.note
+    said = [f"95 % interval {thresholds.reach(one.low, one.high)}"]
+    if one.median is not None and one.bracket_low != one.bracket_high:
+        said.insert(0, thresholds.bracket(one.bracket_low, one.bracket_high))
+    return f"{', '.join(said)}; {one.censored:,} of {one.total:,} did not flip"
 
 
 def _checked(summary: Summary) -> str:
@@ -111,7 +126,7 @@ def standing(summary: Summary, ruled: Verdict) -> str:
             f"{shown['name']} {words.percent(rate.share)} at epsilon {shown['epsilon']:g} "
             f"(95 % interval {interval})"
         )
-    kept = ("clean accuracy", "reliability")
+    kept = ("clean accuracy", "reliability", "median smallest epsilon")
     for value, term, rest in figures(summary):
         if term in kept:
             said.append(f"{term} {value.lower()} ({rest})")

@@ -188,6 +188,7 @@ def summarise(run: ReadableRun) -> Summary:
     firsts = metrics.first_flips(outcomes).merge(
         images[["key", "label", "clean_class"]], left_on="image", right_on="key"
     )
+    medians, together = breakdown.median_epsilons(manifest, outcomes, attacks)
     norm, epsilon = str(config.get("norm", "unknown norm")), epsilons[-1] if epsilons else None
     goal, short = str(config.get("goal", "untargeted")), _short_names(config, attacks)
     return Summary(
@@ -205,8 +206,8 @@ def summarise(run: ReadableRun) -> Summary:
         rates=_rates(outcomes, attacks, labelled),
         worst=_worst(worst_status, labelled),
         classes=_classes(worst_status, images, names, labelled),
-        smallest_epsilon=metrics.smallest_epsilon(outcomes),
-        median_epsilons=breakdown.median_epsilons(manifest),
+        smallest_epsilon=metrics.smallest_epsilon(outcomes, asdict(together)),
+        median_epsilons=medians,
         attacked=attacked,
         groups=breakdown.group_rates(
             outcomes, attacked, surrogate=isinstance(manifest.get("surrogate"), Mapping)

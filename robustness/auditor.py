@@ -113,8 +113,9 @@ class Auditor:
         timing = manifest["timing"]
         timing["seconds"] = round(timing["seconds"] + time.monotonic() - started, 3)
         labels = [attack.label for attack in self.plan.attacks]
-        epsilons = self.plan.threat.epsilons
-        manifest["median_epsilon"] = median_epsilons(self.store.outcomes(), labels, epsilons)
+        manifest["median_epsilon"] = median_epsilons(
+            self.store.outcomes(), manifest["config"], labels
+        )
         manifest |= {"finished": now(), "timing": timing}
         manifest["data"]["sha256"] = data_digest(self.store)
         self.store.write_manifest(manifest)

@@ -9,7 +9,7 @@ from typing import Any, overload
 
 import pandas as pd
 
-from robustness import notebook, plugins
+from robustness import notebook, plugins, thresholds
 from robustness.notebook import Case
 from robustness.pictures import from_png
 from robustness.store import FLIPPED, ROBUST, Run
@@ -96,7 +96,12 @@ class AuditResult:
             rates.setdefault(str(attack), []).append((float(str(epsilon)), flipped, len(rows)))
         known = f"{100 * self.flip_rate:.1f} % of them flip"
         share = known if len(judged) else "no image was correct"
-        sentence = f"{self.outcomes.image.nunique()} images; of the correctly classified, {share}."
+        labels = [a["label"] for a in self.manifest["config"]["attacks"]]
+        _, together = thresholds.medians(self.outcomes, self.manifest["config"], labels)
+        middle = f" Median smallest epsilon: {thresholds.said(together)}." if len(judged) else ""
+        sentence = (
+            f"{self.outcomes.image.nunique()} images; of the correctly classified, {share}.{middle}"
+        )
         return notebook.page(sentence, rates, self.cases[:3])
 
 
