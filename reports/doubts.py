@@ -52,4 +52,9 @@ def doubts(
             "The images have no labels: the model's own answer is taken for the true class, so "
             "accuracy is not known."
         )
+    elif without := int((images["label"].isna() & images["clean_class"].notna()).sum()):
+        said.append(
+            f"{words.plural(without, 'image has', 'images have')} no label: the model's own answer is taken "
+            "for the true class there, and accuracies are those of the others."
+        )
     return tuple(said)

@@ -130,6 +130,8 @@ def _nothing(summary: Summary) -> str:
         return "Nothing was evaluated: no image could be read."
     if lost:
         return f"Nothing was evaluated: the attacks broke down on all {lost} images."
+    if not summary.labelled:
+        return "Nothing was evaluated: no image was attacked."
     return "Nothing was evaluated: no image was classified correctly, so none was attacked."
 
 

@@ -36,12 +36,12 @@ def verdict(summary: Summary, found: Verdict) -> dict[str, Any]:
         "label": found.label,
         "look": _LOOKS.get(found.status, "open") if found.label != "NO GATE" else "none",
         "sentence": found.sentence,
-        "headline": words.headline(tally.flip_rate, summary.norm, epsilon),
+        "headline": words.headline(tally.flip_rate, summary.norm, epsilon, summary.labelled),
         "tally": tally,
         "epsilon": epsilon,
         "rate": rate,
         "name": name,
-        "meaning": words.meaning(name, summary.norm, epsilon),
+        "meaning": words.meaning(name, summary.norm, epsilon, summary.labelled),
         "bad": bad and (found.status != PASS or not found.gated),
         "rules": rules,
     }
@@ -67,7 +67,8 @@ def figures(summary: Summary, tally: metrics.Tally | None = None) -> list[tuple[
         known = f"{clean.count:,} of {clean.total:,} images right"
         found.append((words.percent(clean.share), "clean accuracy", known))
     if rate.share is not None and summary.worst and summary.worst[-1].robust_accuracy:
-        known = f"{rate.count:,} of {rate.total:,} right answers"
+        what = "right answers" if summary.labelled else "answers"
+        known = f"{rate.count:,} of {rate.total:,} {what}"
         found.append((words.percent(rate.share), "flip rate", known))
     found.append((_RELIABILITY[summary.reliability], "reliability", _checked(summary)))
     smallest = summary.smallest_epsilon

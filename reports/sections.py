@@ -241,11 +241,14 @@ def confidences(summary: Summary) -> Markup | None:
     before, after = summary.confidence_before, summary.confidence_after
     if not sum(before) or not sum(after):
         return None
-    said = (
-        f"Confidence of {words.plural(sum(before), 'flipped image')}: in the right class before, "
-        "above; in the wrong class after, below."
+    was, became = (
+        ("right class", "wrong class") if summary.labelled else ("first class", "new class")
     )
-    names = ("before, in the right class", "after, in the wrong one")
+    said = (
+        f"Confidence of {words.plural(sum(before), 'flipped image')}: in the {was} before, "
+        f"above; in the {became} after, below."
+    )
+    names = (f"before, in the {was}", f"after, in the {became}")
     return charts.confidences(before, after, names, said)
 
 

@@ -20,9 +20,10 @@ from robustness.auditor import Auditor, Listener
 from robustness.classifier import Classifier, input_shape
 from robustness.diagnostics.running import diagnose
 from robustness.ensembles import Ensemble
-from robustness.errors import ImagesError, ModelError
+from robustness.errors import ImagesError, ModelError, SettingError
 from robustness.goals import parse as parse_goal
 from robustness.images import Entry, Source, from_arrays, open_source, select
+from robustness.images.labels import expect_classes
 from robustness.manifest import describe, expect_same
 from robustness.mask import Mask
 from robustness.plan import Plan
@@ -58,6 +59,7 @@ def audit(
     attacks: Iterable[str | Attack | Ensemble] = ("pgd",),
     epsilons: str | Iterable[float | str] = (4,),
     labels: np.ndarray | None = None,
+    label_column: str | None = None,
     norm: str = "linf",
     target: str | int | None = None,
     mask: np.ndarray | str | Path | None = None,
@@ -89,7 +91,11 @@ def audit(
     ----------
     model: a Classifier, a built Keras model, or the path of a `.keras` or `.h5` file.
     images: a folder, archive, CSV or `.npz` (see `robustness.images.open_source`), a Source, or an
-        array (n, height, width, channels) in counts with `labels` (n,).
+        array (n, height, width, channels) in counts.
+    labels: the classes of an array's images: numbers, names or one-hot rows, see
+        `robustness.images.truth.by_array`; those of a file are in it.
+    label_column: which column of a CSV or array of a `.npz` holds the labels, "none" for none; None to
+        know it by its name.
     attacks: names of attacks and ensembles (`robustness attacks` lists them), or such objects.
     epsilons: budgets in counts, or "4/255"; each attack climbs them in order.
     norm: "linf", "l2", "l1" or "l0"; or "free", where epsilon is what the attack counts (degrees of
@@ -129,11 +135,12 @@ def audit(
     asked = [ensembles.parse(a) for a in attacks]
     ladder, chosen_norm = parse_epsilons(epsilons), norms.parse(norm)
     known = class_names or (model.class_names if isinstance(model, Classifier) else None)
-    source = _source(images, labels, known)
+    source = _source(images, labels, known, label_column)
     entries = select(source.entries(), limit=limit, per_class=per_class, seed=seed, only=only)
     shelf = Shelf(source)
     names = class_names or source.class_names
     classifier = _classifier(model, shelf, entries, class_names=names, scaling=scaling, trust=trust)
+    _expect_classes(source, entries, classifier.class_names)
     eyes = _surrogate(surrogate, classifier, shelf, entries, trust=trust)
     looking = (eyes or classifier).in_precision(precision)
     goal = parse_goal(target, classifier.class_names)
@@ -210,6 +217,7 @@ def labelled(
     classifier = _classifier(
         model, shelf, entries, class_names=images.class_names, scaling=None, trust=False
     )
+    _expect_classes(images, entries, classifier.class_names)
     read = [p for p in shelf.stream(entries, classifier.input_shape) if p.pixels is not None]
     if not read:
         raise ImagesError(
@@ -241,12 +249,32 @@ def _slots_before(folder: Path) -> int | None:
         return run.manifest.get("config", {}).get("slots")
 
 
-def _source(images: Any, labels: np.ndarray | None, names: Sequence[str] | None) -> Source:
-    if isinstance(images, (str, Path)):
-        return open_source(images, names)
+def _source(
+    images: Any, labels: Any, names: Sequence[str] | None, label_column: str | None
+) -> Source:
     if isinstance(images, np.ndarray):
+        if label_column is not None:
+            raise SettingError(
+                "`label_column` was given with an array of images; expected `labels`, or the path of a CSV "
+                "or .npz."
+            )
         return from_arrays(images, labels, names)
-    return images
+    path = isinstance(images, (str, Path))
+    source = open_source(images, names, label_column) if path else images
+    if labels is not None:
+        raise SettingError(
+            "`labels` were given with images that are no array; expected them in the file itself: folders "
+            "named for classes, a CSV's column (`label_column`), or an array of the .npz."
+        )
+    return source
+
+
+def _expect_classes(source: Source, entries: list[Entry], names: Sequence[str]) -> None:
+    """ImagesError, naming the source, unless every label is one of the classes `names`."""
+    try:
+        expect_classes([entry.label for entry in entries], names)
+    except ImagesError as error:
+        raise ImagesError(f"{source.description}: {error}") from error
 
 
 def _classifier(
@@ -258,6 +286,11 @@ def _classifier(
     if isinstance(model, (str, Path)):
         settings["file"] = model
         model = modelfile.load_model(model, trust)
+    # Before labels decide anything: how many outputs there are is known now, their names may not be.
+    shape = getattr(model, "output_shape", None)
+    if isinstance(shape, tuple) and shape and isinstance(shape[-1], int):
+        numbers = [str(number) for number in range(max(2, shape[-1]))]
+        _expect_classes(shelf.source, entries, settings["class_names"] or numbers)
     if settings["scaling"] is not None:
         return Classifier(model, **settings)
     _, pixels, labels = shelf.sample(entries, input_shape(model))

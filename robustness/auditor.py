@@ -42,7 +42,7 @@ class Progress:
     """How far a stage is. `stage` is "clean" or an attack's label.
 
     `flipped`, `robust` (at the largest epsilon), `wrong` (before any attack) and `settled` (flipped by an
-    earlier attack of a cascade) are images.
+    earlier attack of a cascade) are images. `labelled` says that each has a label.
     """
 
     stage: str
@@ -52,6 +52,7 @@ class Progress:
     robust: int = 0
     wrong: int = 0
     settled: int = 0
+    labelled: bool = True
 
 
 Listener = Callable[[Progress], None]
@@ -70,9 +71,10 @@ class _Tally:
         self.counts[status] += 1
         self.done += 1
 
-    def progress(self, total: int) -> Progress:
-        told = (FLIPPED, ROBUST, MISCLASSIFIED, SETTLED)
-        return Progress(self.stage, self.done, total, *(self.counts[status] for status in told))
+    def progress(self, total: int, labelled: bool) -> Progress:
+        told = {"flipped": FLIPPED, "robust": ROBUST, "wrong": MISCLASSIFIED, "settled": SETTLED}
+        found = {name: self.counts[status] for name, status in told.items()}
+        return Progress(self.stage, self.done, total, **found, labelled=labelled)
 
 
 class Auditor:
@@ -95,6 +97,7 @@ class Auditor:
         self.slots = plan.slots
         self._compiled: dict[tuple[Attack, int], Rows] = {}
         self._sees: dict[Attack, int] = {}
+        self._labelled = all(entry.label is not None for entry in entries)
 
     def run(self, answers: Mapping[str, np.ndarray]) -> None:
         """All of it, or what is left; `answers` are probabilities that are known already, by image."""
@@ -191,7 +194,7 @@ class Auditor:
         tally = _Tally(attack.label, Counter(self.store.count(attack.label, epsilons[-1])))
 
         def report() -> None:
-            self.progress(tally.progress(len(self.entries)))
+            self.progress(tally.progress(len(self.entries), self._labelled))
 
         first = self.store.first_flips(self.plan.before(attack))
         # How many epsilons of each image still stand, where an earlier attack has flipped it.

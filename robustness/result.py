@@ -94,14 +94,15 @@ class AuditResult:
         for (attack, epsilon), rows in judged.groupby(["attack", "epsilon"]):
             flipped = int((rows.status == FLIPPED).sum())
             rates.setdefault(str(attack), []).append((float(str(epsilon)), flipped, len(rows)))
+        labelled = bool(self.manifest.get("data", {}).get("labelled", True))
         known = f"{100 * self.flip_rate:.1f} % of them flip"
-        share = known if len(judged) else "no image was correct"
+        of = "of the correctly classified, " if labelled else ""
+        nothing = "no image was correct" if labelled else "none was attacked"
+        share = of + (known if len(judged) else nothing)
         labels = [a["label"] for a in self.manifest["config"]["attacks"]]
         _, together = thresholds.medians(self.outcomes, self.manifest["config"], labels)
         middle = f" Median smallest epsilon: {thresholds.said(together)}." if len(judged) else ""
-        sentence = (
-            f"{self.outcomes.image.nunique()} images; of the correctly classified, {share}.{middle}"
-        )
+        sentence = f"{self.outcomes.image.nunique()} images; {share}.{middle}"
         return notebook.page(sentence, rates, self.cases[:3])
 
 

@@ -54,6 +54,12 @@ def audit(
             help="A folder, zip, CSV, .npz or picture; or pets, pets:N for rendered ones.",
         ),
     ] = IMAGES,
+    label_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of a CSV, or array of a .npz, with the labels, or none; found by name if not given."
+        ),
+    ] = None,
     attack: Annotated[
         list[str] | None,
         typer.Option(
@@ -173,7 +179,8 @@ def audit(
     a usage error, 3 if the run broke down, 4 if it is inconclusive, 5 if nothing was evaluated.
     """
     options: dict[str, Any] = {
-        "model": model, "images": images, "attack": attack or [ATTACK], "epsilon": epsilon,
+        "model": model, "images": images, "label_column": label_column,
+        "attack": attack or [ATTACK], "epsilon": epsilon,
         "steps": steps, "step_size": step_size, "restarts": restarts, "norm": norm,
         "target": target, "mask": mask, "surrogate": surrogate, "precision": precision,
         "all_steps": all_steps, "cascade": cascade, "limit": limit, "per_class": per_class,
@@ -353,7 +360,9 @@ def _pictures(options: dict[str, Any]) -> tuple[Source, Callable[[Entry], bool] 
     from robustness.images import open_source
 
     classes = options["classes"].split(",") if options["classes"] else None
-    source = pets_from(options["images"]) or open_source(options["images"], classes)
+    source = pets_from(options["images"]) or open_source(
+        options["images"], classes, options.get("label_column")
+    )
     if not options["held_out"]:
         return source, None
     from model_zoo.dogs_vs_cats.photos import held_out

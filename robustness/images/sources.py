@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import difflib
 import os
 import stat
@@ -15,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from robustness.errors import ImagesError
-from robustness.images import archives, arrays
+from robustness.images import archives, arrays, columns
 from robustness.images.decode import SUFFIXES, decode
 from robustness.images.entries import (
     MAX_BYTES,
@@ -36,19 +35,27 @@ _JUNK = {"__MACOSX", "Thumbs.db"}
 _KINDS = "a picture (PNG, JPEG, BMP, WebP, GIF, TIFF), a folder, .zip, .csv or .npz"
 
 
-def open_source(spec: str | Path, class_names: Sequence[str] | None = None) -> Source:
+def open_source(
+    spec: str | Path, class_names: Sequence[str] | None = None, label_column: str | None = None
+) -> Source:
     """The pictures at the path `spec`, labelled with `class_names` or with the names found there.
 
     - a folder: see `labels.by_path`; hidden files are skipped, links never lead out of it.
     - a zip of the same shape, or Kaggle's archive, a zip with `train.zip` in it.
-    - a CSV with columns path and label (name or number, may be missing); the paths lie below the
-      CSV's folder.
+    - a CSV with columns of paths and labels, known by their names (`columns`), or one-hot columns; a label
+      is a name or number and may be missing; the paths lie below the CSV's folder.
     - a `.npz` with `images` (n, height, width, channels) in counts, and `labels`, `class_names`.
     - one picture.
 
+    `label_column` names the column of a CSV or the array of a `.npz` with the labels, "none" for none.
     ImagesError if there is nothing there, nothing that is read, or a label that is no class.
     """
     path = Path(spec).expanduser()
+    if label_column is not None and path.suffix.lower() not in (".csv", ".npz"):
+        raise ImagesError(
+            f"{path.name} has no columns, and a label column ({label_column!r}) was given; expected a CSV or "
+            ".npz. Leave it out."
+        )
     known = None if class_names is None else tuple(class_names)
     try:
         path.stat()
@@ -59,10 +66,13 @@ def open_source(spec: str | Path, class_names: Sequence[str] | None = None) -> S
     suffix = path.suffix.lower() if path.is_file() else ""  # a pipe would be waited for
     if suffix in SUFFIXES:
         return _single(path, known)
-    openers = {".zip": _archive, ".csv": _list, ".npz": arrays.open_npz}
-    if suffix not in openers:
+    if suffix == ".csv":
+        return _list(path, known, label_column)
+    if suffix == ".npz":
+        return arrays.open_npz(path, known, label_column)
+    if suffix != ".zip":
         raise ImagesError(f"{path.name} is not a source of pictures; expected {_KINDS}.")
-    return openers[suffix](path, known)
+    return _archive(path, known)
 
 
 def _missing(path: Path) -> str:
@@ -177,8 +187,8 @@ def _faults(infos: Sequence[zipfile.ZipInfo]) -> list[str]:
     return faults
 
 
-def _list(path: Path, known: tuple[str, ...] | None) -> Source:
-    rows = list(_rows(path))
+def _list(path: Path, known: tuple[str, ...] | None, label_column: str | None) -> Source:
+    rows = list(columns.read(path, label_column))
     if not rows:
         raise ImagesError(
             f"{path.name} lists no pictures; expected a row for each below its header."
@@ -196,28 +206,6 @@ def _list(path: Path, known: tuple[str, ...] | None) -> Source:
     load = _from_bytes(_file_reader(path.resolve().parent))
     description = labelling.describe(f"list {key_of(path.name)}")
     return Library(description, labelling.class_names, items, load)
-
-
-def _rows(path: Path) -> Iterator[tuple[str, str]]:
-    """(path, label) of each row, the path with slashes; the label is "" if there is none."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file, restval="")
-            columns = {str(name).strip().lower(): name for name in table.fieldnames or ()}
-            if "path" not in columns:
-                raise ImagesError(
-                    f"{path.name} has the columns {', '.join(columns) or '(none)'}; expected a "
-                    "first line with the names path and label."
-                )
-            for number, row in enumerate(table):
-                if number >= MAX_ENTRIES:
-                    raise ImagesError(f"{path.name} lists more than {MAX_ENTRIES:,} pictures.")
-                label = row[columns["label"]] if "label" in columns else ""
-                yield row[columns["path"]].strip().replace("\\", "/"), label.strip()
-    except (csv.Error, UnicodeDecodeError, OSError) as error:
-        raise ImagesError(
-            f"{path.name} cannot be read ({error}); expected CSV in UTF-8."
-        ) from error
 
 
 def _file_reader(root: Path) -> Callable[[str], bytes]:

@@ -231,7 +231,7 @@ def test_nothing_flipped(folder: Folder) -> None:
 def test_a_run_without_columns_or_sections() -> None:
     page = Page(render(OldRun()))
     assert_harmless(page)
-    assert "1 of 2 correctly classified images" in page.text
+    assert "1 of 2 images" in page.text
 
 
 def test_lost_and_altered_pictures_are_said(folder: Folder) -> None:

@@ -260,7 +260,7 @@ def test_a_list_reads_only_below_its_folder(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "known", "words"),
     [
-        (("file,label", "a.png,0"), None, "columns file, label; expected .* path and label"),
+        (("where,label", "a,0"), None, "columns where, label, .* expected .* path and label"),
         (("",), None, "columns .none."),
         (("path,label",), None, "lists no pictures"),
         (("path,label", "a.png,bird"), ("cat", "dog"), "'bird' is not a class; expected cat, dog"),
