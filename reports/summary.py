@@ -23,6 +23,7 @@ from reports.doubts import doubts
 from reports.intervals import Share
 from reports.metrics import FAILED, FLIPPED, SmallestEpsilon, Tally
 from reports.tables import ReadableRun, complete
+from robustness.images import tallied
 
 Labelled = frozenset[str]
 """The keys of the images that have a label."""
@@ -358,6 +359,11 @@ def _distances(flips: pd.DataFrame, model: Mapping[str, Any]) -> tuple[Range, ..
         for name, unit, column in columns
         if not (v := column.dropna()).empty
     )
+
+
+def unread(summary: Summary) -> str:
+    """Why images were not read, the most frequent reason first: `2 of 9: the file is empty`; or ""."""
+    return tallied((one.reason for one in summary.skipped), summary.images.selected)
 
 
 def _skipped(images: pd.DataFrame) -> tuple[Skipped, ...]:

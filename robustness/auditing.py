@@ -22,7 +22,7 @@ from robustness.diagnostics.running import diagnose
 from robustness.ensembles import Ensemble
 from robustness.errors import ImagesError, ModelError, SettingError
 from robustness.goals import parse as parse_goal
-from robustness.images import Entry, Source, from_arrays, open_source, select
+from robustness.images import Entry, Source, from_arrays, open_source, select, tallied
 from robustness.images.labels import expect_classes
 from robustness.manifest import describe, expect_same
 from robustness.mask import Mask
@@ -218,10 +218,13 @@ def labelled(
         model, shelf, entries, class_names=images.class_names, scaling=None, trust=False
     )
     _expect_classes(images, entries, classifier.class_names)
-    read = [p for p in shelf.stream(entries, classifier.input_shape) if p.pixels is not None]
+    pictures = list(shelf.stream(entries, classifier.input_shape))
+    read = [p for p in pictures if p.pixels is not None]
+    reasons = [p.reason for p in pictures]
     if not read:
+        why = f" ({tallied(reasons, len(entries))})" if entries else ""
         raise ImagesError(
-            f"{images.description}: no labelled picture can be read; expected a folder for each class."
+            f"{images.description}: no labelled picture can be read{why}; expected a folder for each class."
         )
     return (
         classifier,
@@ -293,8 +296,25 @@ def _classifier(
         _expect_classes(shelf.source, entries, settings["class_names"] or numbers)
     if settings["scaling"] is not None:
         return Classifier(model, **settings)
-    _, pixels, labels = shelf.sample(entries, input_shape(model))
+    keys, pixels, labels = shelf.sample(entries, input_shape(model))
+    if not keys:
+        _expect_readable(shelf, entries, input_shape(model))
     return Classifier.decide(model, pixels, labels, **settings)
+
+
+def _expect_readable(shelf: Shelf, entries: list[Entry], shape: tuple[int, int, int]) -> None:
+    """ImagesError, with the most frequent reasons, if no picture at all can be read."""
+    reasons = []
+    with contextlib.closing(shelf.stream(entries, shape)) as pictures:
+        for picture in pictures:
+            if picture.pixels is not None:
+                return
+            reasons.append(picture.reason)
+    if reasons:
+        raise ImagesError(
+            f"{shelf.source.description}: no picture can be read ({tallied(reasons, len(entries))}); "
+            "expected some to decide the model's scaling on."
+        )
 
 
 def _surrogate(

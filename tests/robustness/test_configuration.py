@@ -65,7 +65,8 @@ def test_every_option_comes_through(tmp_path):
     found = load(written(tmp_path, FULL))
     assert found.options == {
         "model": "model.keras", "classes": "cat,dog", "scaling": "0..1", "trust_model": True,
-        "accuracy": 0.9, "images": "data.npz", "label_column": "ClassId", "limit": 30, "per_class": 10, "held_out": True,
+        "accuracy": 0.9, "images": "data.npz", "label_column": "ClassId",
+        "limit": 30, "per_class": 10, "held_out": True,
         "norm": "l2", "epsilon": "100,4/255,2.5", "target": "dog", "mask": "mask.png",
         "surrogate": "dogs-vs-cats", "seed": 3, "precision": "bfloat16", "all_steps": True,
         "cascade": True, "thorough": True, "evidence": "5", "batch_size": 16, "report": ["html"],
