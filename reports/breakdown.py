@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from reports import metrics, tables, taxonomy, words
+from reports.budgets import Budget
 from reports.intervals import Share
 from reports.metrics import FLIPPED
+from robustness import thresholds
 
 MOST_POINTS = 60
 
@@ -93,17 +95,34 @@ class Diagnosis:
 
 
 @dataclass(frozen=True)
-class MedianEpsilon:
-    """The median smallest epsilon of an attack by a fit, with its 95 % interval, in counts.
+class FittedMedian:
+    """A median by a logistic curve that stood a test of its fit, and its 95 % interval, in counts."""
 
-    `note` says why there is no such number, or what is to be known of it; "" where nothing is.
+    median: float
+    low: float
+    high: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class MedianEpsilon:
+    """The median smallest epsilon of an attack, of all attacks together (`attack` None), in counts.
+
+    Half of `images` flip above `bracket_low` and at most within `bracket_high` (None: beyond the largest
+    epsilon); `low` to `high` (None: no upper end) is the 95 % interval. `median` is a point in the bracket,
+    None where that begins at 0 or has no upper end. All are None where no image tells; `note` says why, or
+    what is to be known besides. `fit` is the same by a curve, where one fits.
     """
 
-    attack: str
+    attack: str | None
     median: float | None
     low: float | None
     high: float | None
+    bracket_low: float | None
+    bracket_high: float | None
+    images: int
     note: str = ""
+    fit: FittedMedian | None = None
 
 
 # --- attacks -----------------------------------------------------------------------------------
@@ -293,22 +312,37 @@ def reliability(manifest: Mapping[str, Any], found: Iterable[Diagnosis]) -> str:
     return OK if said or before else UNCHECKED
 
 
-def median_epsilons(manifest: Mapping[str, Any]) -> tuple[MedianEpsilon, ...]:
-    """The fitted medians that the run kept, attack by attack."""
-    kept = manifest.get("median_epsilon")
-    if not isinstance(kept, Mapping):
-        return ()
-    return tuple(
-        MedianEpsilon(
-            attack=str(attack),
-            median=_number(one.get("median")),
-            low=_number(one.get("low")),
-            high=_number(one.get("high")),
-            note=str(one.get("note") or ""),
-        )
-        for attack, one in kept.items()
-        if isinstance(one, Mapping)
+def median_epsilons(
+    manifest: Mapping[str, Any],
+    outcomes: pd.DataFrame,
+    attacks: Sequence[str],
+    limits: Iterable[Budget] = (),
+) -> tuple[tuple[MedianEpsilon, ...], MedianEpsilon]:
+    """The median smallest epsilon of each attack, and of all together, from the rows.
+
+    Of what the run kept only fitted curves are taken: rows tell the rest, of older runs as well.
+    """
+    config, kept = manifest.get("config"), manifest.get("median_epsilon")
+    by, every = thresholds.medians(
+        outcomes,
+        config if isinstance(config, Mapping) else {},
+        attacks,
+        thresholds.unused(asdict(limit) for limit in limits),
     )
+    kept = kept if isinstance(kept, Mapping) else {}
+    found = tuple(
+        MedianEpsilon(attack=attack, fit=_fit(kept.get(attack)), **one)
+        for attack, one in by.items()
+    )
+    return found, MedianEpsilon(attack=None, **every)
+
+
+def _fit(one: Any) -> FittedMedian | None:
+    fit = one.get("fit") if isinstance(one, Mapping) else None
+    names = ("median", "low", "high", "p_value")
+    numbers = [_number(fit.get(name)) for name in names] if isinstance(fit, Mapping) else [None]
+    known = [number for number in numbers if number is not None]
+    return FittedMedian(*known) if len(known) == len(names) else None
 
 
 def _number(value: Any) -> float | None:

@@ -101,7 +101,8 @@ def _threat(summary: Summary) -> Iterable[Row]:
             "Region", f"{100 * float(mask.get('share') or 0.0):.3g} % of the pixels may change"
         )
     yield Row("Domain", "8-bit pictures at the size the model takes")
-    yield Row("A flip is", "a right answer that turns wrong for the saved PNG, read back from disk")
+    flip = "a right answer that turns wrong" if summary.labelled else "an answer that changes"
+    yield Row("A flip is", f"{flip} for the saved PNG, read back from disk")
     for attack in attacks:
         paper = str(attack.get("paper") or "none")
         paper = "" if paper.startswith("none") else f" {paper}."

@@ -12,6 +12,7 @@ from reports.breakdown import Course
 from reports.intervals import Share
 from reports.svg import Axes, Drawing
 from reports.words import percent, percents, shorten, signed
+from robustness import thresholds
 
 WIDTH, HEIGHT = 460.0, 268.0
 _QUARTERS = [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -31,7 +32,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Mark:
-    """A value on the epsilon axis, such as a fitted median, with its interval."""
+    """A value on the epsilon axis, such as a median, with its interval; an end that is None is open."""
 
     name: str
     at: float
@@ -102,9 +103,10 @@ def _name_lines(axes: Axes, labels: list[tuple[float, str, str]]) -> None:
 def _marked(drawing: Drawing, axes: Axes, marks: Sequence[Mark], end: float) -> None:
     for number, mark in enumerate(marks):
         y = axes.box[3] - 7 - 9 * number
-        low, high = (mark.at if v is None else min(v, end) for v in (mark.low, mark.high))
+        low, high = min(mark.low or 0.0, end), end if mark.high is None else min(mark.high, end)
         drawing.line(axes.x(low), y, axes.x(high), y, "median-line")
-        said = f"median of {mark.name}: {mark.at:.3g} ({low:.3g} to {high:.3g})"
+        interval = thresholds.reach(mark.low, mark.high)
+        said = f"median smallest epsilon of {mark.name}: {mark.at:.3g} (95 % interval {interval})"
         drawing.dot(axes.x(mark.at), y, 4, "median", said)
 
 

@@ -20,6 +20,8 @@ from robustness.errors import SettingError
 from robustness.likeness import differences
 
 ROBUST_ACCURACY = "robust accuracy"
+KEPT = "share that kept its class"
+"""The same where some image has no label, so that nothing can be called accurate."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Comparison:
             return f"No difference: all {self.images:,} images fare alike in both runs."
         at = [p for p in self.pairings if p.epsilon is not None]
         # Nothing is said of robust accuracy where a run could not use any epsilon.
-        judged = [p for p in at if p.what == ROBUST_ACCURACY] or at
+        judged = [p for p in at if p.what in (ROBUST_ACCURACY, KEPT)] or at
         moved = Counter(m.epsilon for m in (*self.newly_flipped, *self.newly_robust))
         most = max(judged, key=lambda p: (moved[p.epsilon or 0.0], p.epsilon))
         flipped = sum(m.epsilon == most.epsilon for m in self.newly_flipped)
@@ -217,16 +219,19 @@ def _clean(a: Side, b: Side, epsilon: float) -> Pairing | None:
 
 def _at(a: Side, b: Side, epsilon: float) -> list[Pairing]:
     both = list(_fates(a, b, epsilon).values())
+    labelled = None not in a.labels.values()
     readable = [pair for pair in both if UNREADABLE not in pair]
     judged = [pair for pair in both if set(pair) <= {FLIPPED, ROBUST}]
     return [
         _pairing(
-            "flip rate of the images right in both",
+            f"flip rate of the images {'right' if labelled else 'attacked'} in both",
             epsilon,
             Counter((x == FLIPPED, y == FLIPPED) for x, y in judged),
         ),
         _pairing(
-            ROBUST_ACCURACY, epsilon, Counter((x == ROBUST, y == ROBUST) for x, y in readable)
+            ROBUST_ACCURACY if labelled else KEPT,
+            epsilon,
+            Counter((x == ROBUST, y == ROBUST) for x, y in readable),
         ),
     ]
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from reports import words
 from reports.metrics import Tally
+from robustness.images import tallied
 
 
 def doubts(
@@ -53,17 +54,22 @@ def doubts(
             f"{len(problems)} {verb} that this model may be read wrongly (see Checks below); the "
             "numbers mean little until that is mended."
         )
-    unreadable = int(images["clean_class"].isna().sum())
-    if unreadable:
+    lost = images[images["clean_class"].isna()]
+    if len(lost):
+        have = "have" if len(lost) > 1 else "has"
+        why = tallied(lost["reason"].fillna("").astype(str), len(images))
         said.append(
-            f"{words.plural(unreadable, 'image')} of {len(images):,} could not be read "
-            "and have no verdict."
-            if unreadable > 1
-            else f"1 image of {len(images):,} could not be read and has no verdict."
+            f"{words.plural(len(lost), 'image')} of {len(images):,} could not be read and {have} no "
+            f"verdict{f' ({why})' if why else ''}."
         )
     if len(images) and not images["label"].notna().any():
         said.append(
             "The images have no labels: the model's own answer is taken for the true class, so "
             "accuracy is not known."
+        )
+    elif without := int((images["label"].isna() & images["clean_class"].notna()).sum()):
+        said.append(
+            f"{words.plural(without, 'image has', 'images have')} no label: the model's own answer is taken "
+            "for the true class there, and accuracies are those of the others."
         )
     return tuple(said)

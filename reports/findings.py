@@ -68,7 +68,9 @@ def _flips(summary: Summary) -> list[Finding]:
                 weakness=weakness,
                 epsilon=epsilon,
                 severity=taxonomy.severity(rate.low, summary.norm, epsilon, shape),
-                sentence=words.sentence(rate, summary.norm, epsilon, group.attacks, goal),
+                sentence=words.sentence(
+                    rate, summary.norm, epsilon, group.attacks, goal, summary.labelled
+                ),
                 rate=rate,
                 attacks=group.attacks,
                 fingerprint=_print(summary, weakness, epsilon),

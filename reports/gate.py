@@ -10,7 +10,7 @@ from typing import Any
 from reports import words
 from reports.rules import Gate
 from reports.rulings import RuleResult, against, judged, suppressed
-from reports.summary import Summary, section
+from reports.summary import Summary, section, unread
 
 PASS, FAIL, INCONCLUSIVE, NOTHING = "pass", "fail", "inconclusive", "nothing evaluated"
 EXIT_CODES = {PASS: 0, FAIL: 1, INCONCLUSIVE: 4, NOTHING: 5}
@@ -127,9 +127,12 @@ def _doubt(summary: Summary, failed: list[RuleResult]) -> str:
 def _nothing(summary: Summary) -> str:
     images, lost = summary.images, summary.overall.failed
     if not images.readable:
-        return "Nothing was evaluated: no image could be read."
+        why = unread(summary)
+        return f"Nothing was evaluated: no image could be read{f' ({why})' if why else ''}."
     if lost:
         return f"Nothing was evaluated: none of {lost} images has an outcome, each says why."
+    if not summary.labelled:
+        return "Nothing was evaluated: no image was attacked."
     return "Nothing was evaluated: no image was classified correctly, so none was attacked."
 
 

@@ -61,9 +61,10 @@ def markdown(summary: Summary, verdict: Verdict) -> str:
             f"- {prose(r.sentence)}{f' Suppressed: {prose(r.suppressed)}' if r.suppressed else ''}"
             for r in rules[:MOST]
         ]
+    which = "were right before" if summary.labelled else "were attacked"
     lines += [
         "",
-        "Flips are counted among images that were right before, from the saved 8-bit files. "
+        f"Flips are counted among images that {which}, from the saved 8-bit files. "
         "Robustness is an upper bound: a stronger attack may flip more.",
     ]
     return "\n".join(lines) + "\n"

@@ -9,6 +9,7 @@ from reports.gate import FAIL, INCONCLUSIVE, PASS, Verdict
 from reports.intervals import Share
 from reports.rulings import RuleResult
 from reports.summary import Rate, Summary
+from robustness import thresholds
 
 _LOOKS = {PASS: "pass", FAIL: "fail", INCONCLUSIVE: "open"}
 _RELIABILITY = {
@@ -39,12 +40,13 @@ def verdict(summary: Summary, found: Verdict) -> dict[str, Any]:
         "label": found.label,
         "look": _LOOKS.get(found.status, "open") if found.label != "NO GATE" else "none",
         "sentence": found.sentence,
-        "headline": words.headline(tally.flip_rate, summary.norm, epsilon) + words.unreached(why),
+        "headline": words.headline(tally.flip_rate, summary.norm, epsilon, summary.labelled)
+        + words.unreached(why),
         "tally": tally,
         "epsilon": epsilon,
         "rate": rate,
         "name": name,
-        "meaning": "" if why else words.meaning(name, summary.norm, epsilon),
+        "meaning": "" if why else words.meaning(name, summary.norm, epsilon, summary.labelled),
         "reached": not why,
         "bad": bad and (found.status != PASS or not found.gated),
         "rules": rules,
@@ -71,23 +73,37 @@ def figures(summary: Summary, tally: metrics.Tally | None = None) -> list[tuple[
         known = f"{clean.count:,} of {clean.total:,} images right"
         found.append((words.percent(clean.share), "clean accuracy", known))
     if rate.share is not None and summary.worst and summary.worst[-1].robust_accuracy:
-        known = f"{rate.count:,} of {rate.total:,} right answers"
+        what = "right answers" if summary.labelled else "answers"
+        known = f"{rate.count:,} of {rate.total:,} {what}"
         found.append((words.percent(rate.share), "flip rate", known))
     found.append((_RELIABILITY[summary.reliability], "reliability", _checked(summary)))
     smallest = summary.smallest_epsilon
     if smallest.total:
-        if smallest.median is None:
-            last = max((one.epsilon for one in summary.budgets if one.reached), default=None)
-            value = f"> {last:g}" if last else "–"
-            rest = f"fewer than half of {smallest.total:,} flip"
-        else:
-            value = f"{smallest.median:g}"
-            rest = f"{smallest.censored:,} of {smallest.total:,} did not flip"
-        found.append((value, "median smallest epsilon", rest))
+        found.append((_median(smallest), "median smallest epsilon", _median_rests(smallest)))
     if summary.cost.seconds:
         passes = summary.cost.forward + summary.cost.backward
         found.append((words.seconds(summary.cost.seconds), "time taken", f"{passes:,} passes"))
     return found
+
+
+def _median(one: metrics.SmallestEpsilon) -> str:
+    """As a figure: a number, or the side of the ladder it lies on."""
+    if one.median is not None:
+        return words.number(one.median, 3)
+    if one.bracket_low is None:
+        return "–"
+    if one.bracket_high is None:
+        return f"> {words.number(one.bracket_low, 3)}"
+    return f"≤ {words.number(one.bracket_high, 3)}"
+
+
+def _median_rests(one: metrics.SmallestEpsilon) -> str:
+    if one.bracket_low is None:
+        return one.note
+    said = [f"95 % interval {thresholds.reach(one.low, one.high)}"]
+    if one.median is not None and one.bracket_low != one.bracket_high:
+        said.insert(0, thresholds.bracket(one.bracket_low, one.bracket_high))
+    return f"{', '.join(said)}; {one.censored:,} of {one.total:,} did not flip"
 
 
 def _checked(summary: Summary) -> str:
@@ -120,7 +136,7 @@ def standing(summary: Summary, ruled: Verdict) -> str:
     if not shown["reached"]:
         reason = budgets.reason(summary.budgets, shown["epsilon"])
         said.append(f"no robust accuracy is stated at epsilon {shown['epsilon']:g}: {reason}")
-    kept = ("clean accuracy", "reliability")
+    kept = ("clean accuracy", "reliability", "median smallest epsilon")
     for value, term, rest in figures(summary):
         if term in kept:
             said.append(f"{term} {value.lower()} ({rest})")

@@ -8,8 +8,9 @@ be read, or on which an attack broke down are counted apart, never as a flip and
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -117,15 +118,22 @@ def median(column: pd.Series) -> float | None:
     return None if found.empty else float(found.median())
 
 
+MEDIAN = ("median", "low", "high", "bracket_low", "bracket_high", "note")
+
+
 @dataclass(frozen=True)
 class SmallestEpsilon:
-    """How small a budget suffices, over the correct images.
+    """How small a budget suffices for all attacks together: of `total` images `censored` did not flip at any.
 
-    `median` is the smallest epsilon at which at least half of them flip, None if that is beyond
-    the largest one tried; `censored` did not flip at any, `total` is all of them.
+    `median`, `low`, `high`, `bracket_low`, `bracket_high` and `note` are as in `MedianEpsilon`.
     """
 
     median: float | None
+    low: float | None
+    high: float | None
+    bracket_low: float | None
+    bracket_high: float | None
+    note: str
     censored: int
     total: int
 
@@ -137,14 +145,11 @@ def smallest_epsilons(outcomes: pd.DataFrame) -> pd.Series:
     return found.groupby(attacked["image"]).min()
 
 
-def smallest_epsilon(outcomes: pd.DataFrame) -> SmallestEpsilon:
-    """The median over the correct images, those that never flip kept as beyond the last epsilon."""
-    epsilons = np.sort(smallest_epsilons(outcomes).to_numpy(dtype="float64"))
-    if not len(epsilons):
-        return SmallestEpsilon(None, 0, 0)
-    middle = float(epsilons[(len(epsilons) - 1) // 2])
-    censored = int(np.isinf(epsilons).sum())
-    return SmallestEpsilon(None if math.isinf(middle) else middle, censored, len(epsilons))
+def smallest_epsilon(outcomes: pd.DataFrame, median: Mapping[str, Any]) -> SmallestEpsilon:
+    """How many images flip at some epsilon, beside their `median` as `robustness.thresholds` tells it."""
+    epsilons = smallest_epsilons(outcomes).to_numpy(dtype="float64")
+    known = {name: median[name] for name in MEDIAN}
+    return SmallestEpsilon(**known, censored=int(np.isinf(epsilons).sum()), total=len(epsilons))
 
 
 def first_flips(outcomes: pd.DataFrame) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from markupsafe import Markup
@@ -12,6 +13,7 @@ from markupsafe import Markup
 from reports import breakdown, charts, findings, metrics, taxonomy, words
 from reports.exhibits import Exhibit
 from reports.summary import Pair, Rate, Summary
+from robustness import thresholds
 
 UNITS = {
     "linf": "counts a component",
@@ -78,7 +80,7 @@ def curve(summary: Summary) -> dict[str, Any] | None:
     if not any(share.share is not None for _, share in worst.points):
         return None
     marks = [
-        charts.Mark(m.attack, m.median, m.low, m.high)
+        charts.Mark(str(m.attack), m.median, m.low, m.high)
         for m in summary.median_epsilons
         if m.median is not None
     ]
@@ -90,25 +92,24 @@ def curve(summary: Summary) -> dict[str, Any] | None:
 
 
 def medians(summary: Summary) -> list[tuple[str, str]]:
-    """The epsilon at which half of the images flip, in words, after the attacks it is said of."""
+    """The median smallest epsilon in words, after the attacks it is said of; that of all together last."""
     found: dict[str, list[str]] = {}
     for one in summary.median_epsilons:
-        found.setdefault(_median(one), []).append(one.attack)
-    return [(words.listed(attacks), said) for said, attacks in found.items()]
+        found.setdefault(median(one), []).append(str(one.attack))
+    said = [(words.listed(attacks), said) for said, attacks in found.items()]
+    if len(summary.attacks) > 1:
+        said.append(("all together", median(summary.smallest_epsilon)))
+    return said
 
 
-def _median(one: breakdown.MedianEpsilon) -> str:
-    low, high = (words.number(v, 3) for v in (one.low, one.high))
-    both = one.low is not None and one.high is not None
-    if one.median is not None:
-        said = words.number(one.median, 3) + (f", 95 % interval {low} to {high}" if both else "")
-    elif both:
-        said = f"between {low} and {high}"
-    elif one.high is not None:
-        said = f"{high} or less"
-    else:
-        said = "not known" if one.low is None else f"beyond {low}"
-    return f"{said} ({one.note})" if one.note else said
+def median(one: breakdown.MedianEpsilon | metrics.SmallestEpsilon) -> str:
+    """A median smallest epsilon in words: the point, the bracket always, the interval, a fitted curve's."""
+    said = [thresholds.said(asdict(one))]
+    fit = one.fit if isinstance(one, breakdown.MedianEpsilon) else None
+    if fit is not None:
+        ends = thresholds.reach(fit.low, fit.high)
+        said.append(f"by a logistic curve {words.number(fit.median, 3)}, {ends}")
+    return ", ".join(said) + (f" ({one.note})" if one.note else "")
 
 
 def convergence(summary: Summary) -> list[dict[str, Any]]:
@@ -240,11 +241,14 @@ def confidences(summary: Summary) -> Markup | None:
     before, after = summary.confidence_before, summary.confidence_after
     if not sum(before) or not sum(after):
         return None
-    said = (
-        f"Confidence of {words.plural(sum(before), 'flipped image')}: in the right class before, "
-        "above; in the wrong class after, below."
+    was, became = (
+        ("right class", "wrong class") if summary.labelled else ("first class", "new class")
     )
-    names = ("before, in the right class", "after, in the wrong one")
+    said = (
+        f"Confidence of {words.plural(sum(before), 'flipped image')}: in the {was} before, "
+        f"above; in the {became} after, below."
+    )
+    names = (f"before, in the {was}", f"after, in the {became}")
     return charts.confidences(before, after, names, said)
 
 

@@ -24,7 +24,10 @@ from reports.doubts import doubts
 from reports.intervals import Share
 from reports.metrics import FAILED, FLIPPED, SmallestEpsilon, Tally
 from reports.tables import ReadableRun, complete
+from robustness.images import tallied
 
+Labelled = frozenset[str]
+"""The keys of the images that have a label."""
 WORST = None
 """In place of an attack's name: every attack together, image by image."""
 
@@ -112,7 +115,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Summary:
-    """Everything a report says, apart from the pixels. `to_dict` is JSON-able."""
+    """Everything a report says, apart from the pixels. `to_dict` is JSON-able.
+
+    `labelled` says that every readable image has a label. Where one has none, the model's own answer stands
+    for it, no image is called correct, and a robust accuracy is of those that have one.
+    """
 
     headline: str
     sentence: str
@@ -122,6 +129,7 @@ class Summary:
     warnings: tuple[str, ...]
     overall: Tally
     images: ImageCounts
+    labelled: bool
     attacks: tuple[str, ...]
     attack_names: tuple[str, ...]
     rates: tuple[Rate, ...]
@@ -182,7 +190,9 @@ def summarise(run: ReadableRun) -> Summary:
     outcomes = complete(run.outcomes(), "outcomes")
     config = section(manifest, "config")
     names = tuple(str(name) for name in manifest.get("class_names") or ())
-    labelled = bool(images["label"].notna().any())
+    labelled = frozenset(images["key"][images["label"].notna()])
+    readable = images["clean_class"].notna()
+    every = bool(labelled) and bool(images["label"].notna()[readable].all())
     epsilons = sorted(float(e) for e in outcomes["epsilon"].dropna().unique())
     attacks = _attacks(config, outcomes)
     attacked = breakdown.attack_rows(config, outcomes, attacks)
@@ -196,11 +206,12 @@ def summarise(run: ReadableRun) -> Summary:
     norm, epsilon = str(config.get("norm", "unknown norm")), epsilons[-1] if epsilons else None
     goal, short = str(config.get("goal", "untargeted")), _short_names(config, attacks)
     limits = budgets.budgets(manifest, norm, epsilons)
+    medians, together = breakdown.median_epsilons(manifest, outcomes, attacks, limits)
     note = words.unreached(budgets.reason(limits, epsilon))
     used = outcomes[outcomes["epsilon"].isin([one.epsilon for one in limits if one.reached])]
     return Summary(
-        headline=words.headline(overall.flip_rate, norm, epsilon) + note,
-        sentence=words.sentence(overall.flip_rate, norm, epsilon, short, goal) + note,
+        headline=words.headline(overall.flip_rate, norm, epsilon, every) + note,
+        sentence=words.sentence(overall.flip_rate, norm, epsilon, short, goal, every) + note,
         epsilon=epsilon,
         budgets=limits,
         finished=bool(manifest.get("finished")),
@@ -209,13 +220,14 @@ def summarise(run: ReadableRun) -> Summary:
         ),
         overall=overall,
         images=_image_counts(images),
+        labelled=every,
         attacks=attacks,
         attack_names=short,
         rates=budgets.withheld(_rates(outcomes, attacks, labelled), limits),
         worst=budgets.withheld(_worst(worst_status, labelled), limits),
         classes=budgets.withheld(_classes(worst_status, images, names, labelled), limits),
-        smallest_epsilon=metrics.smallest_epsilon(used),
-        median_epsilons=breakdown.median_epsilons(manifest),
+        smallest_epsilon=metrics.smallest_epsilon(used, asdict(together)),
+        median_epsilons=medians,
         attacked=attacked,
         groups=breakdown.group_rates(
             outcomes, attacked, surrogate=isinstance(manifest.get("surrogate"), Mapping)
@@ -254,7 +266,9 @@ def _short_names(config: Mapping[str, Any], attacks: tuple[str, ...]) -> tuple[s
     return tuple(short) if len(set(short)) == len(short) else attacks
 
 
-def _rates(outcomes: pd.DataFrame, attacks: tuple[str, ...], labelled: bool) -> tuple[Rate, ...]:
+def _rates(
+    outcomes: pd.DataFrame, attacks: tuple[str, ...], labelled: Labelled
+) -> tuple[Rate, ...]:
     frame = metrics.carried(outcomes, spared=False)
     found = []
     for attack in attacks:
@@ -264,13 +278,13 @@ def _rates(outcomes: pd.DataFrame, attacks: tuple[str, ...], labelled: bool) -> 
     return tuple(found)
 
 
-def _rate(attack: str, epsilon: float, rows: pd.DataFrame, labelled: bool) -> Rate:
+def _rate(attack: str, epsilon: float, rows: pd.DataFrame, labelled: Labelled) -> Rate:
     flips = rows[rows["status"] == FLIPPED]
     return Rate(
         attack=attack,
         epsilon=epsilon,
         tally=metrics.tally(rows["status"]),
-        robust_accuracy=metrics.robust_accuracy(rows["status"]) if labelled else None,
+        robust_accuracy=_accuracy(rows, labelled),
         confidence_after=metrics.median(flips["confidence_after"]),
         l0=metrics.median(flips["l0"]),
         l2=metrics.median(flips["l2"]),
@@ -279,17 +293,24 @@ def _rate(attack: str, epsilon: float, rows: pd.DataFrame, labelled: bool) -> Ra
     )
 
 
-def _worst(status: pd.DataFrame, labelled: bool) -> tuple[Rate, ...]:
+def _accuracy(rows: pd.DataFrame, labelled: Labelled) -> Share | None:
+    """The robust accuracy of those of the images that have a label; None without any."""
+    if not labelled:
+        return None
+    return metrics.robust_accuracy(rows["status"][rows["image"].isin(labelled)])
+
+
+def _worst(status: pd.DataFrame, labelled: Labelled) -> tuple[Rate, ...]:
     found = []
     for epsilon in sorted(set(status["epsilon"])):
-        rows = status[status["epsilon"] == epsilon]["status"]
-        accuracy = metrics.robust_accuracy(rows) if labelled else None
-        found.append(Rate(WORST, epsilon, metrics.tally(rows), accuracy))
+        rows = status[status["epsilon"] == epsilon]
+        accuracy = _accuracy(rows, labelled)
+        found.append(Rate(WORST, epsilon, metrics.tally(rows["status"]), accuracy))
     return tuple(found)
 
 
 def _classes(
-    status: pd.DataFrame, images: pd.DataFrame, names: tuple[str, ...], labelled: bool
+    status: pd.DataFrame, images: pd.DataFrame, names: tuple[str, ...], labelled: Labelled
 ) -> tuple[ClassRate, ...]:
     """By the true class; without labels by the model's own answer, and then without accuracy."""
     truth = images.set_index("key")["label" if labelled else "clean_class"].dropna()
@@ -297,10 +318,9 @@ def _classes(
     for number in sorted(set(truth)):
         mine = status[status["image"].isin(truth.index[truth == number])]
         for epsilon in sorted(set(mine["epsilon"])):
-            rows = mine[mine["epsilon"] == epsilon]["status"]
-            accuracy = metrics.robust_accuracy(rows) if labelled else None
-            name = words.class_name(names, number)
-            found.append(ClassRate(name, epsilon, metrics.tally(rows), accuracy))
+            rows = mine[mine["epsilon"] == epsilon]
+            accuracy, name = _accuracy(rows, labelled), words.class_name(names, number)
+            found.append(ClassRate(name, epsilon, metrics.tally(rows["status"]), accuracy))
     return tuple(found)
 
 
@@ -348,6 +368,11 @@ def _distances(flips: pd.DataFrame, model: Mapping[str, Any]) -> tuple[Range, ..
         for name, unit, column in columns
         if not (v := column.dropna()).empty
     )
+
+
+def unread(summary: Summary) -> str:
+    """Why images were not read, the most frequent reason first: `2 of 9: the file is empty`; or ""."""
+    return tallied((one.reason for one in summary.skipped), summary.images.selected)
 
 
 def _skipped(images: pd.DataFrame) -> tuple[Skipped, ...]:

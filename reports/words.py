@@ -156,13 +156,15 @@ _MEANINGS = {
 }
 
 
-def meaning(name: str, norm: str, epsilon: float | None) -> str:
+def meaning(name: str, norm: str, epsilon: float | None, labelled: bool = True) -> str:
     """What the large figure, called `name`, and its epsilon say, for a reader new to both; "" without."""
     if epsilon is None or norm not in _MEANINGS:
         return ""
     share = {
         "robust accuracy": "Robust accuracy: images that are right and stay right under every attack.",
-        "flip rate": "Flip rate: of the images that were right, those that some attack turns wrong.",
+        "flip rate": "Flip rate: of the images that were right, those that some attack turns wrong."
+        if labelled
+        else "Flip rate: of the images, those whose class some attack changes.",
     }[name]
     used = f"{units.effective(norm, epsilon):g}"
     return f"{share} Epsilon {budget(norm, epsilon)}: {_MEANINGS[norm].format(used)}."
@@ -175,19 +177,15 @@ def class_name(names: Sequence[str], number: float | None) -> str:
     return names[int(number)] if 0 <= int(number) < len(names) else f"class {int(number)}"
 
 
-def headline(rate: Share, norm: str, epsilon: float | None) -> str:
-    """The verdict in short, to stand beside its rate."""
+def headline(rate: Share, norm: str, epsilon: float | None, labelled: bool = True) -> str:
+    """The verdict in short, to stand beside its rate; "correct" only where every image is `labelled`."""
+    which = "correctly classified image" if labelled else "image"
     if epsilon is None:
         return "No attack was run, so nothing can be said about robustness."
     if rate.total == 0:
-        return (
-            "No correctly classified image was attacked, so nothing can be said about robustness."
-        )
+        return f"No {which} was attacked, so nothing can be said about robustness."
     does = "flips" if rate.count == 1 else "flip"
-    return (
-        f"{rate.count:,} of {plural(rate.total, 'correctly classified image')} {does} within "
-        f"{size(norm, epsilon)}."
-    )
+    return f"{rate.count:,} of {plural(rate.total, which)} {does} within {size(norm, epsilon)}."
 
 
 def unreached(reason: str) -> str:
@@ -196,10 +194,15 @@ def unreached(reason: str) -> str:
 
 
 def sentence(
-    rate: Share, norm: str, epsilon: float | None, attacks: Sequence[str], goal: str
+    rate: Share,
+    norm: str,
+    epsilon: float | None,
+    attacks: Sequence[str],
+    goal: str,
+    labelled: bool = True,
 ) -> str:
     """The one sentence of a report, plain enough for a terminal."""
-    said = headline(rate, norm, epsilon)
+    said = headline(rate, norm, epsilon, labelled)
     if rate.share is None or epsilon is None:
         return said
     numbers = f"({percent(rate.share)}, 95 % interval {percents(rate.low, rate.high, '-')}) flip"

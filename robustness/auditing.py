@@ -21,9 +21,10 @@ from robustness.auditor import Auditor, Listener
 from robustness.classifier import Classifier, input_shape
 from robustness.diagnostics.running import diagnose
 from robustness.ensembles import Ensemble
-from robustness.errors import ImagesError, ModelError, StorageError
+from robustness.errors import ImagesError, ModelError, SettingError, StorageError
 from robustness.goals import parse as parse_goal
-from robustness.images import Entry, Source, from_arrays, open_source, select
+from robustness.images import Entry, Source, from_arrays, open_source, select, tallied
+from robustness.images.labels import expect_classes
 from robustness.likeness import differences
 from robustness.manifest import describe, expect_same, now
 from robustness.mask import Mask
@@ -61,6 +62,7 @@ def audit(
     attacks: Iterable[str | Attack | Ensemble] = (defaults.ATTACK,),
     epsilons: str | Iterable[float | str] = (defaults.EPSILON,),
     labels: np.ndarray | None = None,
+    label_column: str | None = None,
     norm: str = "linf",
     target: str | int | None = None,
     mask: np.ndarray | str | Path | None = None,
@@ -92,7 +94,11 @@ def audit(
     ----------
     model: a Classifier, a built Keras model, or the path of a `.keras` or `.h5` file.
     images: a folder, archive, CSV or `.npz` (see `robustness.images.open_source`), a Source, or an
-        array (n, height, width, channels) in counts with `labels` (n,).
+        array (n, height, width, channels) in counts.
+    labels: the classes of an array's images: numbers, names or one-hot rows, see
+        `robustness.images.truth.by_array`; those of a file are in it.
+    label_column: which column of a CSV or array of a `.npz` holds the labels, "none" for none; None to
+        know it by its name.
     attacks: names of attacks and ensembles (`robustness attacks` lists them), or such objects. The
         default is an ensemble that is fitted to the norm, the classes, and whether the model has gradients.
     epsilons: budgets in counts, or "4/255"; each attack climbs them in order. None may be larger than
@@ -134,11 +140,12 @@ def audit(
     asked = [ensembles.parse(a) for a in attacks]
     ladder, chosen_norm = parse_epsilons(epsilons), norms.parse(norm)
     known = class_names or (model.class_names if isinstance(model, Classifier) else None)
-    source = _source(images, labels, known)
+    source = _source(images, labels, known, label_column)
     entries = select(source.entries(), limit=limit, per_class=per_class, seed=seed, only=only)
     shelf = Shelf(source)
     names = class_names or source.class_names
     classifier = _classifier(model, shelf, entries, class_names=names, scaling=scaling, trust=trust)
+    _expect_classes(source, entries, classifier.class_names)
     eyes = _surrogate(surrogate, classifier, shelf, entries, trust=trust)
     looking = (eyes or classifier).in_precision(precision)
     goal = parse_goal(target, classifier.class_names)
@@ -235,10 +242,14 @@ def labelled(
     classifier = _classifier(
         model, shelf, entries, class_names=images.class_names, scaling=None, trust=False
     )
-    read = [p for p in shelf.stream(entries, classifier.input_shape) if p.pixels is not None]
+    _expect_classes(images, entries, classifier.class_names)
+    pictures = list(shelf.stream(entries, classifier.input_shape))
+    read = [p for p in pictures if p.pixels is not None]
+    reasons = [p.reason for p in pictures]
     if not read:
+        why = f" ({tallied(reasons, len(entries))})" if entries else ""
         raise ImagesError(
-            f"{images.description}: no labelled picture can be read; expected a folder for each class."
+            f"{images.description}: no labelled picture can be read{why}; expected a folder for each class."
         )
     return (
         classifier,
@@ -310,12 +321,32 @@ def _findings_before(folder: Path) -> list[preflight.Finding]:
     return [preflight.Finding(one["id"], one["severity"], one["sentence"]) for one in known]
 
 
-def _source(images: Any, labels: np.ndarray | None, names: Sequence[str] | None) -> Source:
-    if isinstance(images, (str, Path)):
-        return open_source(images, names)
+def _source(
+    images: Any, labels: Any, names: Sequence[str] | None, label_column: str | None
+) -> Source:
     if isinstance(images, np.ndarray):
+        if label_column is not None:
+            raise SettingError(
+                "`label_column` was given with an array of images; expected `labels`, or the path of a CSV "
+                "or .npz."
+            )
         return from_arrays(images, labels, names)
-    return images
+    path = isinstance(images, (str, Path))
+    source = open_source(images, names, label_column) if path else images
+    if labels is not None:
+        raise SettingError(
+            "`labels` were given with images that are no array; expected them in the file itself: folders "
+            "named for classes, a CSV's column (`label_column`), or an array of the .npz."
+        )
+    return source
+
+
+def _expect_classes(source: Source, entries: list[Entry], names: Sequence[str]) -> None:
+    """ImagesError, naming the source, unless every label is one of the classes `names`."""
+    try:
+        expect_classes([entry.label for entry in entries], names)
+    except ImagesError as error:
+        raise ImagesError(f"{source.description}: {error}") from error
 
 
 def _classifier(
@@ -327,10 +358,32 @@ def _classifier(
     if isinstance(model, (str, Path)):
         settings["file"] = model
         model = modelfile.load_model(model, trust)
+    # Before labels decide anything: how many outputs there are is known now, their names may not be.
+    shape = getattr(model, "output_shape", None)
+    if isinstance(shape, tuple) and shape and isinstance(shape[-1], int):
+        numbers = [str(number) for number in range(max(2, shape[-1]))]
+        _expect_classes(shelf.source, entries, settings["class_names"] or numbers)
     if settings["scaling"] is not None:
         return Classifier(model, **settings)
-    _, pixels, labels = shelf.sample(entries, input_shape(model))
+    keys, pixels, labels = shelf.sample(entries, input_shape(model))
+    if not keys:
+        _expect_readable(shelf, entries, input_shape(model))
     return Classifier.decide(model, pixels, labels, **settings)
+
+
+def _expect_readable(shelf: Shelf, entries: list[Entry], shape: tuple[int, int, int]) -> None:
+    """ImagesError, with the most frequent reasons, if no picture at all can be read."""
+    reasons = []
+    with contextlib.closing(shelf.stream(entries, shape)) as pictures:
+        for picture in pictures:
+            if picture.pixels is not None:
+                return
+            reasons.append(picture.reason)
+    if reasons:
+        raise ImagesError(
+            f"{shelf.source.description}: no picture can be read ({tallied(reasons, len(entries))}); "
+            "expected some to decide the model's scaling on."
+        )
 
 
 def _surrogate(

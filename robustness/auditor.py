@@ -9,11 +9,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from robustness import engine, gradients, strips, votes
+from robustness import engine, gradients, strips, thresholds, votes
 from robustness.attack import Attack
 from robustness.capacity import waves, whole
 from robustness.classifier import MANY, Classifier
@@ -47,7 +46,7 @@ class Progress:
     """How far a stage is. `stage` is "clean" or an attack's label.
 
     `flipped`, `robust` (at the largest epsilon), `wrong` (before any attack) and `settled` (flipped by an
-    earlier attack of a cascade) are images.
+    earlier attack of a cascade) are images. `labelled` says that each has a label.
     """
 
     stage: str
@@ -57,6 +56,7 @@ class Progress:
     robust: int = 0
     wrong: int = 0
     settled: int = 0
+    labelled: bool = True
 
 
 Listener = Callable[[Progress], None]
@@ -75,9 +75,10 @@ class _Tally:
         self.counts[status] += 1
         self.done += 1
 
-    def progress(self, total: int) -> Progress:
-        told = (FLIPPED, ROBUST, MISCLASSIFIED, SETTLED)
-        return Progress(self.stage, self.done, total, *(self.counts[status] for status in told))
+    def progress(self, total: int, labelled: bool) -> Progress:
+        told = {"flipped": FLIPPED, "robust": ROBUST, "wrong": MISCLASSIFIED, "settled": SETTLED}
+        found = {name: self.counts[status] for name, status in told.items()}
+        return Progress(self.stage, self.done, total, **found, labelled=labelled)
 
 
 class Auditor:
@@ -100,6 +101,7 @@ class Auditor:
         self.slots = plan.slots
         self._compiled: dict[tuple[Attack, int], Rows] = {}
         self._sees: dict[Attack, int] = {}
+        self._labelled = all(entry.label is not None for entry in entries)
 
     def run(self, answers: Mapping[str, np.ndarray]) -> None:
         """All of it, or what is left; `answers` are probabilities that are known already, by image."""
@@ -117,19 +119,15 @@ class Auditor:
         manifest = self.store.manifest
         timing = manifest.get("timing") or {}
         timing["seconds"] = round((timing.get("seconds") or 0.0) + time.monotonic() - started, 3)
-        manifest["median_epsilon"] = self._medians()
+        manifest["median_epsilon"] = median_epsilons(
+            self.store.outcomes(),
+            manifest["config"],
+            [attack.label for attack in self.plan.attacks],
+            thresholds.unused(self.plan.budgets(self.classifier.input_shape)),
+        )
         manifest |= {"finished": now(), "timing": timing}
         manifest["data"]["sha256"] = data_digest(self.store)
         self.store.write_manifest(manifest)
-
-    def _medians(self) -> dict[str, dict[str, Any]]:
-        """The median epsilon of each attack, of the epsilons that it could use."""
-        outcomes, shape = self.store.outcomes(), self.classifier.input_shape
-        found: dict[str, dict[str, Any]] = {}
-        for attack in self.plan.attacks:
-            epsilons = self.plan.reached(shape, attack.label)
-            found |= median_epsilons(outcomes, [attack.label], epsilons)
-        return found
 
     @contextlib.contextmanager
     def _preparing(self, answers: Mapping[str, np.ndarray]) -> Iterator[None]:
@@ -208,7 +206,7 @@ class Auditor:
         tally = _Tally(attack.label, Counter(self.store.count(attack.label, epsilons[-1])))
 
         def report() -> None:
-            self.progress(tally.progress(len(self.entries)))
+            self.progress(tally.progress(len(self.entries), self._labelled))
 
         first = self.store.first_flips(self.plan.before(attack))
         # How many epsilons of each image still stand, where an earlier attack has flipped it.

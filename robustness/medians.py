@@ -1,95 +1,119 @@
-"""The epsilon at which half of the images flip: a logistic curve over the logarithm of epsilon.
+"""The medians that a finished run keeps: nonparametric ones, and a logistic curve where it fits.
 
-Each image has a smallest epsilon at which it flips, and a ladder of epsilons tells between which two
-rungs that lies. The curve is fitted to the shares that flip at each rung. The rungs of one image are not
-independent, so the covariance is the sandwich whose clusters are the images (Liang & Zeger 1986), and
-the interval is Fieller's.
+The figure is `thresholds`': no curve is assumed. Beside it stands the half point of a logistic curve over
+the logarithm of epsilon, but only where a chi-squared test of its fit, over the rungs, lets it stand: two
+humps, ties and an edge of the ladder do not. The rungs of one image are not independent, so its covariance
+is the sandwich whose clusters are the images (Liang & Zeger 1986), and its interval is Fieller's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from robustness import thresholds
 from robustness.optimization.logistic import Fit, half_point, logistic
-from robustness.store import FAILED, FLIPPED, ROBUST, SETTLED
+from robustness.store import FLIPPED, ROBUST
+
+LEAST_EXPECTED = 5.0
+"""Images expected between two rungs, at least, where the fit is tested; fewer are put together."""
+LEAST_P = 0.05
 
 
 def median_epsilons(
-    outcomes: pd.DataFrame, labels: Sequence[str], epsilons: Sequence[float]
+    outcomes: pd.DataFrame,
+    config: Mapping[str, Any],
+    labels: Iterable[str],
+    unused: Collection[tuple[str | None, float]] = frozenset(),
 ) -> dict[str, dict[str, Any]]:
-    """The median epsilon of each attack, its 95 % interval, and what is to be said of it.
+    """The median smallest epsilon of each attack as `thresholds.medians` tells it, with `fit`.
+
+    `unused` is as `thresholds.unused` gives it. `fit` is ``{"median", "low", "high", "p_value"}``: a fitted
+    logistic curve's median, its 95 % interval, and the p-value of the test that it passed; None where it
+    passed none, or cannot be tested.
+    """
+    by, _ = thresholds.medians(outcomes, config, labels, unused)
+    return {
+        label: one | {"fit": _of(thresholds.used(outcomes, unused, label), one)}
+        for label, one in by.items()
+    }
+
+
+def _of(rows: pd.DataFrame, one: Mapping[str, Any]) -> dict[str, Any] | None:
+    if one["median"] is None:
+        return None
+    epsilons = thresholds.rows_epsilons(rows)
+    kept = rows[rows["status"].isin((FLIPPED, ROBUST))]
+    # (images, epsilons): whether it flips.
+    table = kept.assign(flip=kept["status"] == FLIPPED).pivot(
+        index="image", columns="epsilon", values="flip"
+    )
+    flips = table.reindex(columns=epsilons).dropna().to_numpy(bool)
+    found = fitted(flips, epsilons)
+    if found is None:
+        return None
+    high = math.inf if one["high"] is None else one["high"]
+    return found if one["low"] <= found["median"] <= high else None
+
+
+def fitted(flips: np.ndarray, epsilons: Sequence[float]) -> dict[str, Any] | None:
+    """The half point of a logistic curve through images that flip (images, epsilons) bool.
+
+    None unless the curve stands a test of its fit and its half point has an interval on the ladder.
+    """
+    shares = flips.mean(axis=0) if len(flips) else np.zeros(len(epsilons))
+    if np.sum((shares > 0) & (shares < 1)) < 2 or shares[0] == shares[-1]:
+        # A curve through a single share may be as steep as it likes.
+        return None
+    doses = np.log(np.asarray(epsilons, "float64"))
+    fit = logistic(doses, shares, weights=np.full(len(doses), float(len(flips))))
+    p_value = fits(fit.predict(doses), shares, len(flips))
+    middle, low, high = half_point(replace(fit, covariance=clustered(fit, doses, flips)))
+    if p_value is None or p_value < LEAST_P or not doses[0] <= middle <= doses[-1]:
+        return None
+    if not math.isfinite(high - low) or max(abs(low), abs(high)) > 50:
+        return None
+    ends = {"median": middle, "low": low, "high": high}
+    return {name: float(np.exp(value)) for name, value in ends.items()} | {"p_value": p_value}
+
+
+def fits(expected: np.ndarray, shares: np.ndarray, count: int) -> float | None:
+    """Pearson's test of a distribution with two fitted parameters; None where too little can be tested.
 
     Parameters
     ----------
-    outcomes: a row an image x attack x epsilon, with `image`, `attack`, `epsilon`, `status`.
-    labels: the attacks.
-    epsilons: the ladder, ascending; with a single rung there is nothing to fit, and the result is empty.
+    expected, shares: (epsilons,) the fitted and the found share of `count` images that flip at each rung.
 
     Returns
     -------
-    ``{label: {"median", "low", "high", "note"}}`` in counts; None where there is no such number, and
-    the note says why. It is "" where there is nothing to say.
+    The p-value. Cells are what lies between neighbouring rungs, put together until each is expected to
+    hold five images; at least four must be left, or nothing is left to test.
     """
-    if len(epsilons) < 2:
-        return {}
-    return {label: _of(outcomes[outcomes.attack == label], epsilons) for label in labels}
+    # Imported here: few audits have rungs enough.
+    from scipy.special import chdtrc  # noqa: PLC0415
 
-
-def _of(rows: pd.DataFrame, epsilons: Sequence[float]) -> dict[str, Any]:
-    if (rows.status == SETTLED).any():
-        return _said("an earlier attack of the cascade took the images that flip most easily")
-    tried = rows[rows.status.isin((FLIPPED, ROBUST, FAILED))]
-    broken = set(tried.image[tried.status == FAILED])
-    kept = tried[~tried.image.isin(broken)]
-    # (images, epsilons): whether it flips.
-    flips = kept.assign(flip=kept.status == FLIPPED).pivot(
-        index="image", columns="epsilon", values="flip"
-    )
-    flips = flips.reindex(columns=list(epsilons)).dropna()
-    return fitted(flips.to_numpy(bool), epsilons)
-
-
-def fitted(flips: np.ndarray, epsilons: Sequence[float]) -> dict[str, Any]:
-    """The median epsilon of images that flip (images, epsilons) bool, each from some rung on."""
-    count, first, last = len(flips), epsilons[0], epsilons[-1]
-    if not count:
-        return _said("no image was attacked at every epsilon")
-    shares = flips.mean(axis=0)
-    low = max((e for e, s in zip(epsilons, shares, strict=True) if s == 0), default=None)
-    high = min((e for e, s in zip(epsilons, shares, strict=True) if s == 1), default=None)
-    if high == first:
-        return _said(f"all {count} images flip at {first:g}, the smallest epsilon", high=high)
-    if low == last:
-        return _said(f"none of {count} images flips up to {last:g}, the largest epsilon", low=low)
-    if shares[0] == shares[-1]:
-        return _said(f"as many images flip at {first:g} as at {last:g}: no curve can be fitted")
-    if np.sum((shares > 0) & (shares < 1)) < 2:
-        # A curve through a single share may be as steep as it likes.
-        return _said(
-            f"{count} images, too steep for this ladder: give epsilons closer together", low, high
-        )
-    doses = np.log(np.asarray(epsilons, "float64"))
-    fit = logistic(doses, shares, weights=np.full(len(doses), float(count)))
-    middle, low, high = half_point(replace(fit, covariance=clustered(fit, doses, flips)))
-    notes = [
-        f"most images flip below {first:g}, the smallest epsilon"
-        if math.exp(middle) < first
-        else "",
-        f"most images hold beyond {last:g}, the largest epsilon" if math.exp(middle) > last else "",
-        "" if math.isfinite(high - low) else f"{count} images are too few for an interval",
-    ]
-    return {
-        "median": _finite(middle),
-        "low": _finite(low),
-        "high": _finite(high),
-        "note": "; ".join(note for note in notes if note),
-    }
+    told = np.diff(np.concatenate([[0.0], shares, [1.0]])) * count
+    wanted = np.diff(np.concatenate([[0.0], expected, [1.0]])) * count
+    cells: list[list[float]] = []
+    for seen, hoped in zip(told, wanted, strict=True):
+        if cells and cells[-1][1] < LEAST_EXPECTED:
+            cells[-1][0] += seen
+            cells[-1][1] += hoped
+        else:
+            cells.append([float(seen), float(hoped)])
+    if len(cells) > 1 and cells[-1][1] < LEAST_EXPECTED:
+        seen, hoped = cells.pop()
+        cells[-1][0] += seen
+        cells[-1][1] += hoped
+    freedom = len(cells) - 3
+    if freedom < 1:
+        return None
+    return float(chdtrc(freedom, sum((seen - hoped) ** 2 / hoped for seen, hoped in cells)))
 
 
 def clustered(fit: Fit, doses: np.ndarray, flips: np.ndarray) -> np.ndarray:
@@ -99,12 +123,3 @@ def clustered(fit: Fit, doses: np.ndarray, flips: np.ndarray) -> np.ndarray:
     bread = np.linalg.inv((design * (expected * (1 - expected))[:, None]).T @ design * len(flips))
     scores = (flips - expected) @ design
     return bread @ (scores.T @ scores) @ bread
-
-
-def _finite(logarithm: float) -> float | None:
-    """The epsilon, None where it lies beyond all numbers."""
-    return float(np.exp(logarithm)) if abs(logarithm) < 50 else None
-
-
-def _said(note: str, low: float | None = None, high: float | None = None) -> dict[str, Any]:
-    return {"median": None, "low": low, "high": high, "note": note}

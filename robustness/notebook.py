@@ -155,7 +155,7 @@ _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BELOW, _GAP = 560, 200, 44, 208, 12, 28, 
 
 
 def curve(rates: Mapping[str, Sequence[tuple[float, int, int]]]) -> str:
-    """Share of the correct images that hold, over epsilon: a line an attack. Empty for one epsilon."""
+    """Share of the attacked images that hold, over epsilon: a line an attack. Empty for one epsilon."""
     top = max((epsilon for points in rates.values() for epsilon, *_ in points), default=0.0)
     if not any(len(points) > 1 for points in rates.values()):
         return ""
@@ -185,7 +185,7 @@ def curve(rates: Mapping[str, Sequence[tuple[float, int, int]]]) -> str:
         f'<text x="{end}" y="{_HEIGHT - 10}" text-anchor="end">epsilon {top:g}</text>'
     )
     return (
-        '<figure style="margin:16px 0"><figcaption>Share of the right images that hold, over epsilon'
+        '<figure style="margin:16px 0"><figcaption>Share of the attacked images that hold, over epsilon'
         f'</figcaption><svg role="img" aria-label="Share that holds over epsilon" width="{_WIDTH}" '
         f'height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-size="11" fill="currentColor">'
         f"{axes}{''.join(lines)}{names}</svg></figure>"

@@ -11,7 +11,7 @@ from typing import Any, overload
 import numpy as np
 import pandas as pd
 
-from robustness import notebook, plugins
+from robustness import notebook, plugins, thresholds
 from robustness.errors import RunError
 from robustness.notebook import Case
 from robustness.pictures import from_png
@@ -116,9 +116,17 @@ class AuditResult:
         for (attack, epsilon), rows in judged.groupby(["attack", "epsilon"]):
             flipped = int((rows.status == FLIPPED).sum())
             rates.setdefault(str(attack), []).append((float(str(epsilon)), flipped, len(rows)))
+        labelled = bool(self.manifest.get("data", {}).get("labelled", True))
         known = f"{100 * self.flip_rate:.1f} % of them flip"
-        share = known if len(judged) else "no image was correct"
-        sentence = f"{self.outcomes.image.nunique()} images; of the correctly classified, {share}."
+        of = "of the correctly classified, " if labelled else ""
+        nothing = "no image was correct" if labelled else "none was attacked"
+        share = of + (known if len(judged) else nothing)
+        labels = [a["label"] for a in self.manifest["config"]["attacks"]]
+        _, together = thresholds.medians(
+            self.outcomes, self.manifest["config"], labels, thresholds.unused(self._budgets)
+        )
+        middle = f" Median smallest epsilon: {thresholds.said(together)}." if len(judged) else ""
+        sentence = f"{self.outcomes.image.nunique()} images; {share}.{middle}"
         if self.unreached:
             missed = ", ".join(f"{epsilon:g}" for epsilon in self.unreached)
             sentence += (

@@ -57,6 +57,12 @@ def audit(
             help="A folder, zip, CSV, .npz or picture; or pets, pets:N for rendered ones.",
         ),
     ] = IMAGES,
+    label_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of a CSV, or array of a .npz, with the labels, or none; found by name if not given."
+        ),
+    ] = None,
     attack: Annotated[
         list[str] | None,
         typer.Option(
@@ -181,7 +187,8 @@ def audit(
     a usage error, 3 if the run broke down, 4 if it is inconclusive, 5 if nothing was evaluated.
     """
     options: dict[str, Any] = {
-        "model": model, "images": images, "attack": attack or [ATTACK], "epsilon": epsilon,
+        "model": model, "images": images, "label_column": label_column,
+        "attack": attack or [ATTACK], "epsilon": epsilon,
         "steps": steps, "step_size": step_size, "restarts": restarts, "norm": norm,
         "target": target, "mask": mask, "surrogate": surrogate, "precision": precision,
         "all_steps": all_steps, "cascade": cascade, "limit": limit, "per_class": per_class,
@@ -394,7 +401,9 @@ def _pictures(options: dict[str, Any]) -> tuple[Source, Callable[[Entry], bool] 
     from robustness.images import open_source
 
     classes = options["classes"].split(",") if options["classes"] else None
-    source = pets_from(options["images"]) or open_source(options["images"], classes)
+    source = pets_from(options["images"]) or open_source(
+        options["images"], classes, options.get("label_column")
+    )
     if not options["held_out"]:
         return source, None
     from model_zoo.dogs_vs_cats.photos import held_out
@@ -421,6 +430,7 @@ def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
     from reports.document import dumps
     from reports.gate import verdict_of
     from reports.masthead import standing
+    from reports.summary import unread
     from robustness.cli.tables import outcome_table
     from robustness.cli.terminal import stdout
     from robustness.store import Run
@@ -436,6 +446,8 @@ def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
     console.print(outcome_table(summary))
     console.print(f"\n{summary.sentence}", markup=False, soft_wrap=True)
     console.print(standing(summary, verdict), markup=False, soft_wrap=True)
+    if why := unread(summary):
+        console.print(f"not read: {why}.", markup=False, soft_wrap=True)
     for note in summary.config.get("replaced") or ():
         console.print(f"replaced: {note}.", markup=False, soft_wrap=True)
     for note in summary.manifest.get("notes") or ():

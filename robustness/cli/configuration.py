@@ -90,6 +90,7 @@ def _model(table: Section, options: dict[str, Any]) -> None:
 
 def _images(table: Section, options: dict[str, Any]) -> None:
     options["images"] = _beside(table, table.text("path", None))
+    options["label_column"] = table.text("label_column", None)
     options["limit"] = table.whole("limit", None, low=1)
     options["per_class"] = table.whole("per_class", None, low=1)
     options["held_out"] = table.flag("held_out", None)

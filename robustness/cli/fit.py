@@ -18,6 +18,7 @@ def fit(
     images: Annotated[
         str, typer.Option("--images", "-i", help="Labelled pictures to fit on; audit others.")
     ] = IMAGES,
+    label_column: Annotated[str | None, typer.Option(help="As in `robustness audit`.")] = None,
     epsilon: Annotated[
         str, typer.Option("--epsilon", "-e", help="The budget in counts.")
     ] = EPSILON,
@@ -55,6 +56,7 @@ def fit(
     ladder = units.parse_epsilons(epsilon)
     units.expect_within(ladder, norm)
     options = {"model": model, "images": images, "classes": None, "held_out": False}
+    options |= {"label_column": label_column}
     options |= {"scaling": None, "trust_model": False}
     source, _ = _pictures(options)
     wake_backend()

@@ -24,6 +24,7 @@ path = "dogs-vs-cats"          # a name (`robustness models`), a .keras or .h5 f
 
 [images]
 path = "pets"                  # a folder, zip, CSV, .npz or picture; pets, pets:N for rendered ones
+#label_column = "ClassId"       # of a CSV or .npz, if its name does not tell; "none" for no labels
 #limit = 300                   # at most so many, a random sample in balance
 #per_class = 100               # at most so many of each class
 #held_out = false              # only photos that the bundled CNN never saw

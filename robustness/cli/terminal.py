@@ -129,6 +129,8 @@ def sentence(report: Report) -> str:
         running = (report.total - lost) / report.total
         return f"{report.flipped} flipped, robust at most {100 * running:.0f} %"
     share = report.robust / (report.robust + lost)
+    if not report.labelled:
+        return f"{report.flipped} flipped, at most {100 * share:.0f} % kept their class"
     # One attack, which may not even reach epsilon: no more than a bound.
     return f"{report.flipped} flipped, robust at most {100 * share:.0f} %"
 

@@ -134,7 +134,7 @@ def unsteady(classifier: Classifier, sample: Sample, count: int) -> Diagnosis:
     """
     some = sample.subjects[:8]
     if not some:
-        return skipped("D05", "No image was classified correctly.")
+        return skipped("D05", "No image was attacked.")
     rng = np.random.default_rng(5)
     changes, sizes = [], []
     for subject in some:
@@ -178,7 +178,7 @@ def noise(
     count = MANY_DRAWS if thorough else DRAWS
     some = sample.subjects[: max(2, 20_000 // count if thorough else passes // count)]
     if not some:
-        return skipped("D16", "No image was classified correctly.")
+        return skipped("D16", "No image was attacked.")
     if plan.threat.norm.name == "free":
         return skipped("D16", "Without a norm no random change is of the same size.")
     flipped = []
@@ -256,7 +256,7 @@ def round_trip(classifier: Classifier, plan: Plan, sample: Sample, *, random: bo
     """D20: an image that is only saved and read again keeps its pixels and its class."""
     some: Sequence[Subject] = sample.subjects
     if not some:
-        return skipped("D20", "No image was classified correctly.")
+        return skipped("D20", "No image was attacked.")
     if random:
         return skipped("D20", AT_RANDOM)
     read = [from_png(to_png(subject.pixels)) for subject in some]

@@ -130,7 +130,7 @@ def black_box(record: Record) -> Diagnosis:
         return warn(
             "D14",
             f"Attacks without gradients flip {len(missed)} images that white-box attacks do not "
-            f"({drop:.1%} of the robust accuracy): the gradient misleads (gradient masking), so the "
+            f"({drop:.1%} of the readable images): the gradient misleads (gradient masking), so the "
             "white-box numbers are too good.",
             **evidence,
         )
@@ -264,7 +264,9 @@ def kinds(record: Record) -> Diagnosis:
     evidence = {"kinds": tried, "redundant": redundant, "survivors": left}
     if not left:
         return ok(
-            "D24", "Every correct image flips, so another attack could add nothing.", **evidence
+            "D24",
+            "Every image that was attacked flips, so another attack could add nothing.",
+            **evidence,
         )
     if not tried:
         return skipped("D24", "Only attacks that learn nothing from what they see were run.")

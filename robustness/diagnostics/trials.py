@@ -55,7 +55,7 @@ def unbounded(trial: Trial) -> list[Diagnosis]:
     attacks = [a for a in trial.gradient_attacks if a.steps > 1]
     norm, some = trial.plan.threat.norm.name, trial.sample.subjects[:UNBOUNDED]
     if not attacks or not some:
-        why = "It takes a gradient attack of more than one step and a correct image."
+        why = "It takes a gradient attack of more than one step and an image that was attacked."
         return [skipped("D08", why), skipped("D17", why)]
     if trial.surrogate is not None or trial.plan.threat.mask is not None:
         why = "With a surrogate or a mask nobody says that everything can be flipped."
@@ -91,7 +91,7 @@ def unbounded(trial: Trial) -> list[Diagnosis]:
     stands = len(left(128.0))
     low, high = wilson(stands, len(some))
     chance = 1 / len(trial.classifier.class_names)
-    said = f"At epsilon 128 {stands} of {len(some)} correct images hold"
+    said = f"At epsilon 128 {stands} of {len(some)} images hold"
     if low > chance:
         second = fail(
             "D17",
@@ -238,7 +238,7 @@ def own_gradient(trial: Trial) -> Diagnosis:
     if trial.surrogate is None:
         return skipped("D15", "No picture was made for another model (--surrogate).")
     if not attacks or not some:
-        return skipped("D15", "It takes a gradient attack and a correct image.")
+        return skipped("D15", "It takes a gradient attack and an image that was attacked.")
     direct, here = replace(trial, surrogate=None), set[str]()
     for attack in attacks:
         here |= direct.flips(attack, [s for s in some if s.key not in here], trial.top)
@@ -266,7 +266,7 @@ def no_budget(trial: Trial) -> Diagnosis:
         return skipped("D20", AT_RANDOM)
     some = trial.sample.subjects[:8]
     if not some:
-        return skipped("D20", "No image was classified correctly.")
+        return skipped("D20", "No image was attacked.")
     changed: dict[str, int] = {}
     for attack in trial.plan.attacks:
         moved: set[int] = set()

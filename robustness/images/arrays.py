@@ -6,7 +6,7 @@ import contextlib
 import math
 import threading
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,10 @@ from PIL import Image
 
 from robustness import npy
 from robustness.errors import ImagesError
-from robustness.images import archives
+from robustness.images import archives, columns, truth
 from robustness.images.decode import fit, mode_for, to_channels
-from robustness.images.entries import (
-    MAX_ENTRIES,
-    Entry,
-    Library,
-    Shape,
-    Source,
-    Unreadable,
-    key_of,
-)
-from robustness.images.labels import Labelling, by_number, by_word
+from robustness.images.entries import MAX_ENTRIES, Entry, Library, Shape, Source, Unreadable, key_of
+from robustness.images.labels import Labelling
 from robustness.pictures import MAX_BYTES, MAX_PIXELS
 
 MAX_NUMBERS = 4 * MAX_PIXELS
@@ -43,7 +35,7 @@ def from_arrays(
 ) -> Source:
     """A Source over `images` (n, height, width, channels) in counts, which is not copied.
 
-    labels: (n,) class indices, or class names. names: (n,) what each image is called, "row 17" if
+    labels: see `truth.by_array`. names: (n,) what each image is called, "row 17" if
     not given. ImagesError if the images are not counts, or something has another length.
     """
     array = np.asarray(images)
@@ -58,8 +50,11 @@ def from_arrays(
     )
 
 
-def open_npz(path: Path, known: Sequence[str] | None) -> Source:
-    """The `.npz` at `path`: `images`, maybe `labels`, `class_names`. Rows are read when needed."""
+def open_npz(path: Path, known: Sequence[str] | None, label_column: str | None = None) -> Source:
+    """The `.npz` at `path`: `images`, maybe `labels`, `class_names`. Rows are read when needed.
+
+    `label_column` is the name of the labels' array, "none" for no labels; without, it is known by its name.
+    """
     with archives.sound(path.name, ".npz file"), archives.opened(path) as archive:
         infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         if len(infos) < len(archive.infolist()):
@@ -72,9 +67,10 @@ def open_npz(path: Path, known: Sequence[str] | None) -> Source:
                 f"{path.name} holds the arrays {', '.join(sorted(infos)) or '(none)'}; expected "
                 "`images` (n, height, width, channels), and maybe `labels` and `class_names`."
             )
+        named = _labels_in(path.name, infos, label_column)
         small = {
             name: _small(path, archive, infos[name])
-            for name in ("labels", "class_names")
+            for name in (named, "class_names")
             if name in infos
         }
         shape, dtype, rows = _rows(path, archive, infos["images"])
@@ -90,7 +86,7 @@ def open_npz(path: Path, known: Sequence[str] | None) -> Source:
         shape=shape,
         dtype=dtype,
         rows=rows,
-        labels=small.get("labels"),
+        labels=small.get(named),
         class_names=names,
     )
 
@@ -104,6 +100,25 @@ def _texts(path: Path, found: np.ndarray) -> tuple[str, ...]:
         raise ImagesError(
             f"`class_names` in {path.name} are no texts ({error}); expected UTF-8."
         ) from error
+
+
+def _labels_in(file: str, names: Iterable[str], asked: str | None) -> str:
+    """The name of the array of labels among `names`; "" for none. ImagesError where that is not clear."""
+    others = [name for name in names if name not in ("images", "class_names")]
+    held = f"{file} holds the arrays {', '.join(sorted(names))}"
+    if asked is not None:
+        if asked not in others and asked.casefold() != columns.NONE:
+            raise ImagesError(f"{held}; expected the labels {asked!r} to be one of them.")
+        return asked if asked in others else ""
+    if "labels" in others:
+        return "labels"
+    known = [name for name in others if columns.is_one(name, columns.LABELS)]
+    if len(known) > 1 or (others and not known):
+        raise ImagesError(
+            f"{held}; which of them are the labels is not clear: name them `labels`, or say it with "
+            "--label-column NAME or label_column=NAME; 'none' for pictures without labels."
+        )
+    return known[0] if known else ""
 
 
 def _small(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
@@ -177,9 +192,9 @@ def _source(
     count = shape[0]
     _expect_counts(what, count, dtype, rows)
     for name, values in (("labels", labels), ("names", names)):
-        if values is not None and np.shape(values)[:1] != (count,):
+        if values is not None and _length(values) != count:
             raise ImagesError(
-                f"{what}: {np.shape(values)} {name} for {count:,} images; expected one each."
+                f"{what}: {_length(values):,} {name} for {count:,} images; expected one each."
             )
     labelling = _label(what, labels, count, class_names)
     keys = [f"row {number}" for number in range(count)]
@@ -196,19 +211,16 @@ def _source(
     return Library(labelling.describe(what), labelling.class_names, items, load)
 
 
+def _length(values: Any) -> int:
+    """How many there are; np.shape refuses lists of unlike rows."""
+    return len(values) if hasattr(values, "__len__") else 1
+
+
 def _label(what: str, labels: Any, count: int, class_names: Sequence[str] | None) -> Labelling:
     if labels is None:
         return Labelling(None if class_names is None else tuple(class_names), [None] * count)
-    array = np.asarray(labels)
-    if array.shape != (count,) or array.dtype.kind not in "iuU":
-        raise ImagesError(
-            f"{what}: the labels have the shape {array.shape} and the type {array.dtype}; expected "
-            f"({count},) class numbers or names. One-hot labels are np.argmax(labels, axis=1)."
-        )
     try:
-        if array.dtype.kind == "U":
-            return by_word([str(value) for value in array], class_names)
-        return by_number([int(value) for value in array], class_names)
+        return truth.by_array(labels, count, class_names)
     except ImagesError as error:
         raise ImagesError(f"{what}: {error}") from error
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import NoReturn
 
 from robustness.errors import ImagesError
 from robustness.images.entries import bare
 
 _KAGGLE = re.compile(r"([^.]+)\.\d+\.[^.]+")
-_INTEGER = re.compile(r"-?[0-9]{1,9}")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,9}(\.[0-9]{0,9})?(e[+-]?[0-9]{1,2})?", re.IGNORECASE)
+_MISSING = {"", "nan", "na", "n/a", "<na>", "none", "null", "-"}
+_TRUTH = {"true": 1.0, "false": 0.0}
 
 
 @dataclass(frozen=True)
@@ -69,35 +73,91 @@ def by_path(paths: Sequence[str], known: Sequence[str] | None, *, archive: bool)
 
 
 def by_word(words: Sequence[str], known: Sequence[str] | None) -> Labelling:
-    """Labels from a list's words: class names, or else numbers from 0; "" is no label.
+    """Labels from a list's words: all of them class names, or else all numbers from 0; "" is no label.
 
-    Without `known`, words that are not all numbers make the class names, sorted.
-    ImagesError for a word that is neither a known class nor the number of one.
+    Without `known`, words that are not all numbers make the class names, sorted. Among numbers, words such
+    as NaN are no label, and 1.0 is 1. ImagesError for a word that is neither, with the words seen.
     """
     found = sorted({word for word in words if word})
-    numbers = all(_INTEGER.fullmatch(word) for word in found)
-    names = tuple(known) if known is not None else None if numbers else tuple(found)
+    index = _index(known)
+    if known is not None and found and all(_find(index, word) is not None for word in found):
+        return Labelling(tuple(known), [_find(index, w) if w else None for w in words])
+    told = [word for word in found if word.casefold() not in _MISSING]
+    numbers = {word: n for word in told if (n := _number(word)) is not None}
+    if numbers and len(numbers) == len(told):
+        if broken := next((w for w, n in numbers.items() if not n.is_integer()), None):
+            raise ImagesError(
+                f"Label {broken} is not a class; expected whole numbers from 0, or names."
+            )
+        whole = {word: int(n) for word, n in numbers.items()}
+        return by_number([whole.get(word) for word in words], known)
+    if known is not None and found:
+        _refuse(next(w for w in found if _find(index, w) is None), known, found)
+    if numbers:
+        raise ImagesError(
+            f"The labels mix numbers and names ({_some(found)}); expected class names, or numbers from 0."
+        )
+    names = tuple(known) if known is not None else tuple(found) or None
     index = _index(names)
-    labels: dict[str, int | None] = {"": None}
-    for word in found:
-        label = _find(index, word)
-        if label is None:
-            label = _checked(int(word) if _INTEGER.fullmatch(word) else word, names)
-        labels[word] = label
-    return Labelling(names, [labels[word] for word in words])
+    return Labelling(names, [_find(index, word) if word else None for word in words])
 
 
-def by_number(numbers: Sequence[int], known: Sequence[str] | None) -> Labelling:
-    """Labels that are class numbers from 0; ImagesError for one that is not."""
+def by_number(numbers: Sequence[int | None], known: Sequence[str] | None) -> Labelling:
+    """Labels that are class numbers from 0, None for no label; ImagesError for one that is not."""
     names = None if known is None else tuple(known)
-    return Labelling(names, [_checked(number, names) for number in numbers])
+    expect_classes(numbers, names)
+    return Labelling(names, list(numbers))
 
 
-def _checked(label: int | str, names: Sequence[str] | None) -> int:
-    if isinstance(label, str) or label < 0 or (names is not None and label >= len(names)):
-        wanted = f"{', '.join(names)}, or its number from 0" if names else "a number from 0"
-        raise ImagesError(f"Label {label!r} is not a class; expected {wanted}.")
-    return label
+def expect_classes(labels: Iterable[int | None], names: Sequence[str] | None) -> None:
+    """ImagesError unless each label that there is is the number, from 0, of one of the classes `names`.
+
+    Without `names` any number from 0 may be one. The message says which labels there are, and what they may
+    be meant as: counted from 1, or -1 and 1.
+    """
+    seen = Counter(label for label in labels if label is not None)
+    top = math.inf if names is None else len(names)
+    wrong = sorted(label for label in seen if not 0 <= label < top)
+    if not wrong:
+        return
+    low, high, times = min(seen), max(seen), sum(seen[label] for label in wrong)
+    if names is None:
+        expected = "a number from 0"
+    elif list(names) == [str(number) for number in range(len(names))]:
+        expected = f"a number from 0 to {len(names) - 1}"
+    else:
+        expected = f"{_some(names)}, or its number from 0 to {len(names) - 1}"
+    images = counted(times, "image")
+    said = (
+        f"Label {_some(wrong)} is not a class; expected {expected}. The labels run from {low} to {high}; "
+        f"{images} of {sum(seen.values()):,} with such a label."
+    )
+    if names is not None and low >= 1 and high == len(names):
+        said += " If they count from 1, subtract 1 from each."
+    if set(seen) == {-1, 1}:
+        said += " If they mean two classes, give 0 and 1."
+    elif low == -1:
+        said += " If -1 means no label, leave it empty or give NaN."
+    raise ImagesError(said)
+
+
+def _refuse(word: str, names: Sequence[str], found: Sequence[str]) -> NoReturn:
+    raise ImagesError(
+        f"Label {word!r} is not a class; expected {_some(names)}, or its number from 0. The labels are "
+        f"{_some(found)}."
+    )
+
+
+def _number(word: str) -> float | None:
+    """The number a word is, or means: true and false are 1 and 0."""
+    if (truth := _TRUTH.get(word.casefold())) is not None:
+        return truth
+    return float(word) if _NUMBER.fullmatch(word) else None
+
+
+def _some(values: Sequence[object], most: int = 12) -> str:
+    shown = ", ".join(str(value) for value in values[:most])
+    return f"{shown} and {len(values) - most:,} more" if len(values) > most else shown
 
 
 def _by_name(paths: Sequence[str], known: Sequence[str] | None) -> Labelling:

@@ -3,53 +3,53 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import difflib
-import os
-import stat
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from robustness.errors import ImagesError
-from robustness.images import archives, arrays
+from robustness.images import archives, arrays, columns, folders
 from robustness.images.decode import SUFFIXES, decode
 from robustness.images.entries import (
-    MAX_ENTRIES,
     Entry,
     Library,
     Shape,
     Source,
-    Unreadable,
     Where,
     bare,
     key_of,
     numbered,
 )
 from robustness.images.labels import Labelling, by_path, by_word, counted
-from robustness.pictures import MAX_BYTES
 
-MAX_LIST_BYTES = 256 << 20
-_JUNK = {"__MACOSX", "Thumbs.db"}
 _KINDS = "a picture (PNG, JPEG, BMP, WebP, GIF, TIFF), a folder, .zip, .csv or .npz"
 
 
-def open_source(spec: str | Path, class_names: Sequence[str] | None = None) -> Source:
+def open_source(
+    spec: str | Path, class_names: Sequence[str] | None = None, label_column: str | None = None
+) -> Source:
     """The pictures at the path `spec`, labelled with `class_names` or with the names found there.
 
-    - a folder: see `labels.by_path`; hidden files are skipped, links never lead out of it.
+    - a folder: see `labels.by_path`; hidden files are skipped, links are followed.
     - a zip of the same shape, or Kaggle's archive, a zip with `train.zip` in it.
-    - a CSV with columns path and label (name or number, may be missing); the paths lie below the
-      CSV's folder.
+    - a CSV with columns of paths and labels, known by their names (`columns`), or one-hot columns; a label
+      is a name or number and may be missing; the paths lie below the CSV's folder.
     - a `.npz` with `images` (n, height, width, channels) in counts, and `labels`, `class_names`.
     - one picture.
 
+    `label_column` names the column of a CSV or the array of a `.npz` with the labels, "none" for none.
     ImagesError if there is nothing there, nothing that is read, or a label that is no class.
     """
     path = Path(spec).expanduser()
+    if label_column is not None and path.suffix.lower() not in (".csv", ".npz"):
+        raise ImagesError(
+            f"{path.name} has no columns, and a label column ({label_column!r}) was given; expected a CSV or "
+            ".npz. Leave it out."
+        )
     known = None if class_names is None else tuple(class_names)
     try:
         path.stat()
@@ -60,10 +60,13 @@ def open_source(spec: str | Path, class_names: Sequence[str] | None = None) -> S
     suffix = path.suffix.lower() if path.is_file() else ""  # a pipe would be waited for
     if suffix in SUFFIXES:
         return _single(path, known)
-    openers = {".zip": _archive, ".csv": _list, ".npz": arrays.open_npz}
-    if suffix not in openers:
+    if suffix == ".csv":
+        return _list(path, known, label_column)
+    if suffix == ".npz":
+        return arrays.open_npz(path, known, label_column)
+    if suffix != ".zip":
         raise ImagesError(f"{path.name} is not a source of pictures; expected {_KINDS}.")
-    return openers[suffix](path, known)
+    return _archive(path, known)
 
 
 def _missing(path: Path) -> str:
@@ -77,7 +80,7 @@ def _single(path: Path, known: tuple[str, ...] | None) -> Source:
     name = key_of(path.name)
     labelling = by_path([name], known, archive=False)
     entry = Entry(name, name, labelling.labels[0])
-    load = _from_bytes(_file_reader(path.resolve().parent))
+    load = _from_bytes(folders.reader(path.resolve().parent))
     where = str(path.resolve())
     description = labelling.describe(f"file {name}")
     return Library(description, labelling.class_names, [(entry, where, "")], load)
@@ -86,7 +89,7 @@ def _single(path: Path, known: tuple[str, ...] | None) -> Source:
 def _folder(path: Path, known: tuple[str, ...] | None) -> Source:
     root = path.resolve()
     others: Counter[str] = Counter()
-    paths = list(_walk(root, others))
+    paths = list(folders.walk(root, others))
     if not paths:
         raise ImagesError(_empty(f"Folder {root.name}", others))
     labelling = by_path([key_of(place) for place in paths], known, archive=False)
@@ -95,33 +98,7 @@ def _folder(path: Path, known: tuple[str, ...] | None) -> Source:
         for key, label, place in zip(numbered(paths), labelling.labels, paths, strict=True)
     )
     description = labelling.describe(f"folder {key_of(root.name)}", _passed_over(others))
-    return Library(description, labelling.class_names, items, _from_bytes(_file_reader(root)))
-
-
-def _walk(root: Path, others: Counter[str]) -> Iterator[str]:
-    """Posix paths of the pictures below `root`, in order; counts what is passed over."""
-
-    def refuse(error: OSError) -> None:
-        raise ImagesError(
-            f"Folder {error.filename} cannot be listed ({error.strerror}); make it readable."
-        ) from error
-
-    count = 0
-    for folder, folders, files in os.walk(root, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not _hidden(name))
-        others["linked folder"] += sum((Path(folder) / name).is_symlink() for name in folders)
-        for name in sorted(name for name in files if not _hidden(name)):
-            if PurePosixPath(name).suffix.lower() not in SUFFIXES:
-                others["other file"] += 1
-                continue
-            count += 1
-            if count > MAX_ENTRIES:
-                raise ImagesError(f"{root.name} holds more than {MAX_ENTRIES:,} pictures.")
-            yield (Path(folder) / name).relative_to(root).as_posix()
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name in _JUNK
+    return Library(description, labelling.class_names, items, _from_bytes(folders.reader(root)))
 
 
 def _archive(path: Path, known: tuple[str, ...] | None) -> Source:
@@ -158,7 +135,7 @@ def _pictures(archive: zipfile.ZipFile, name: str) -> tuple[list[zipfile.ZipInfo
     found, others = [], Counter[str]()
     for info in archives.members(archive, name):
         path = PurePosixPath(archives.posix(info))
-        if any(_hidden(part) for part in path.parts if part != ".."):
+        if any(folders.hidden(part) for part in path.parts if part != ".."):
             continue
         if path.suffix.lower() in SUFFIXES:
             found.append(info)
@@ -177,8 +154,8 @@ def _faults(infos: Sequence[zipfile.ZipInfo]) -> list[str]:
     return faults
 
 
-def _list(path: Path, known: tuple[str, ...] | None) -> Source:
-    rows = list(_rows(path))
+def _list(path: Path, known: tuple[str, ...] | None, label_column: str | None) -> Source:
+    rows = list(columns.read(path, label_column))
     if not rows:
         raise ImagesError(
             f"{path.name} lists no pictures; expected a row for each below its header."
@@ -193,62 +170,9 @@ def _list(path: Path, known: tuple[str, ...] | None) -> Source:
             numbered(place for place, _ in rows), labelling.labels, rows, strict=True
         )
     )
-    load = _from_bytes(_file_reader(path.resolve().parent))
+    load = _from_bytes(folders.reader(path.absolute().parent))
     description = labelling.describe(f"list {key_of(path.name)}")
     return Library(description, labelling.class_names, items, load)
-
-
-def _rows(path: Path) -> Iterator[tuple[str, str]]:
-    """(path, label) of each row, the path with slashes; the label is "" if there is none."""
-    if path.stat().st_size > MAX_LIST_BYTES:
-        raise ImagesError(
-            f"{path.name} is larger than {MAX_LIST_BYTES:,} bytes, the most that a list is read of."
-        )
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file, restval="")
-            columns = {str(name).strip().lower(): name for name in table.fieldnames or ()}
-            if "path" not in columns:
-                raise ImagesError(
-                    f"{path.name} has the columns {', '.join(columns) or '(none)'}; expected a "
-                    "first line with the names path and label."
-                )
-            for number, row in enumerate(table):
-                if number >= MAX_ENTRIES:
-                    raise ImagesError(f"{path.name} lists more than {MAX_ENTRIES:,} pictures.")
-                label = row[columns["label"]] if "label" in columns else ""
-                yield row[columns["path"]].strip().replace("\\", "/"), label.strip()
-    except (csv.Error, UnicodeDecodeError, OSError) as error:
-        raise ImagesError(
-            f"{path.name} cannot be read ({error}); expected CSV in UTF-8."
-        ) from error
-
-
-def _file_reader(root: Path) -> Callable[[str], bytes]:
-    """A function from a path below `root` to the file's bytes; Unreadable otherwise."""
-
-    def read(place: str) -> bytes:
-        try:
-            target = (root / place).resolve()
-            if not target.is_relative_to(root):
-                raise Unreadable(
-                    f"It lies outside the folder {key_of(root.name)}; only files below it are read."
-                )
-            if not stat.S_ISREG(target.stat().st_mode):  # a pipe would be waited for
-                raise Unreadable("It is not a regular file.")
-            with target.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size  # read(n) takes the memory for n at once
-                data = file.read(min(size, MAX_BYTES) + 1)
-        except FileNotFoundError as error:
-            raise Unreadable("There is no such file.") from error
-        except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name, links in a ring
-            words = getattr(error, "strerror", None) or "its path cannot be followed"
-            raise Unreadable(f"The file cannot be opened: {words.lower()}.") from error
-        if len(data) > MAX_BYTES:
-            raise Unreadable(f"It is larger than {MAX_BYTES >> 20} MiB, the most that is read.")
-        return data
-
-    return read
 
 
 def _from_bytes(

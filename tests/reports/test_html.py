@@ -19,10 +19,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reports import write_html
+from reports import metrics, summarise, write_html
 from reports.explanations import explained
+from reports.gate import verdict_of
 from reports.html import render
+from reports.masthead import standing
 from robustness.errors import RunError
+from robustness.result import AuditResult
+from robustness.store import Run
 from tests.reports.folder import Folder
 from tests.reports.test_summary import OldRun
 
@@ -227,7 +231,7 @@ def test_nothing_flipped(folder: Folder) -> None:
 def test_a_run_without_columns_or_sections() -> None:
     page = Page(render(OldRun()))
     assert_harmless(page)
-    assert "1 of 2 correctly classified images" in page.text
+    assert "1 of 2 images" in page.text
 
 
 def test_lost_and_altered_pictures_are_said(folder: Folder) -> None:
@@ -283,21 +287,54 @@ def test_chance_is_told_from_the_diagnostic_where_no_noise_was_run(folder: Folde
     assert f"Chance beside it Changes of the same size that nobody aimed. {said}" in text
 
 
-def test_a_median_says_what_is_to_be_known_of_it(folder: Folder) -> None:
+def test_the_median_is_one_number_on_the_page_in_the_terminal_and_for_machines(
+    folder: Folder,
+) -> None:
+    """44 of 100 images fall at 1 to 2, 56 at 7 to 11: the median is between 4 and 8, whatever a file says."""
+    folder.manifest["config"]["epsilons"] = [1.0, 2.0, 4.0, 8.0, 16.0]
+    label = "bim(steps=4)"
+    # What an older version wrote.
     folder.manifest["median_epsilon"] = {
-        "a": {"median": 18.51, "low": 10.42, "high": 59.3, "note": "most images hold beyond 4"},
-        "b": {"median": None, "low": 1.0, "high": 2.0, "note": "too steep"},
-        "c": {"median": None, "low": None, "high": 1.0, "note": "all flip at 1"},
-        "d": {"median": 2.0, "low": None, "high": None, "note": ""},
-        "e": {"median": None, "low": 4.0, "high": None, "note": "none flips"},
-        "f": {"median": None, "low": None, "high": None, "note": "why"},
+        label: {"median": 3.13, "low": 2.28, "high": 4.1, "note": ""}
     }
-    folder.image("x")
-    folder.outcome("x", "flipped")
+    for n, needs in enumerate([1] * 23 + [2] * 21 + [7] * 23 + [11] * 33):
+        folder.image(f"{n}")
+        for epsilon in (1.0, 2.0, 4.0, 8.0, 16.0):
+            folder.outcome(f"{n}", "flipped" if epsilon >= needs else "robust", epsilon=epsilon)
+    path = folder.write()
+    text = page_of(path).text
+    point = 4 + 4 * (0.5 - 0.44) / 0.23
+    assert "3.13" not in text
     assert (
-        "at epsilon: a 18.5, 95 % interval 10.4 to 59.3 (most images hold beyond 4); b between 1 "
-        "and 2 (too steep); c 1 or less (all flip at 1); d 2; e beyond 4 (none flips); f not known (why)."
-    ) in page_of(folder.write()).text
+        f"Median smallest epsilon: {label} {point:.3g}, between 4 and 8, 95 % interval 1 to 8."
+        in text
+    )
+    assert f"median smallest epsilon{point:.3g}between 4 and 8, 95 % interval" in text
+    with Run.open(path) as run:
+        summary = summarise(run)
+    told = standing(summary, verdict_of(summary))
+    assert f"median smallest epsilon {point:.3g} (between 4 and 8, 95 % interval" in told
+    (by_attack,), every = summary.median_epsilons, summary.smallest_epsilon
+    for name in metrics.MEDIAN:
+        assert getattr(by_attack, name) == getattr(every, name)
+    assert every.median == pytest.approx(point) and every.low is not None and every.low <= 4
+    assert f"{point:.3g}, between 4 and 8, 95 % interval" in AuditResult(path)._repr_html_()
+
+
+def test_a_fitted_curve_stands_beside_the_median_and_is_named(folder: Folder) -> None:
+    fit = {"median": 2.51, "low": 1.6, "high": 3.4, "p_value": 0.4}
+    folder.manifest["median_epsilon"] = {"bim(steps=4)": {"fit": fit}}
+    for n, needs in enumerate([1, 2, 2, 4, 4, 4, 4]):
+        folder.image(f"{n}")
+        for epsilon in (1.0, 2.0, 4.0):
+            folder.outcome(f"{n}", "flipped" if epsilon >= needs else "robust", epsilon=epsilon)
+    path, said = folder.write(), "by a logistic curve 2.51, 1.6 to 3.4"
+    assert said in page_of(path).text
+    for spoiled in ("text", {"median": "x"}, {"median": 1.0}, [1], {**fit, "high": None}):
+        whole = json.loads((path / "run.json").read_text())
+        whole["median_epsilon"] = {"bim(steps=4)": {"fit": spoiled}, "other": 3}
+        (path / "run.json").write_text(json.dumps(whole))
+        assert "logistic" not in page_of(path).text
 
 
 def test_bars_of_a_channel_are_shares_of_that_channel(folder: Folder) -> None:

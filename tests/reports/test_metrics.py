@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from reports import metrics
+from robustness import thresholds
 
 RNG = np.random.default_rng(5)
 
@@ -94,13 +95,23 @@ def test_smallest_epsilon_keeps_those_that_never_flip() -> None:
             for n, at in enumerate(epsilons)
             for e in (1.0, 2.0, 4.0)
         ]
-        return metrics.smallest_epsilon(table(rows))
+        return told(table(rows))
 
-    assert of(1, 1, 4) == metrics.SmallestEpsilon(1.0, 0, 3)
-    assert of(1, 4, math.inf, math.inf) == metrics.SmallestEpsilon(4.0, 2, 4)
-    assert of(1, math.inf, math.inf) == metrics.SmallestEpsilon(None, 2, 3)
-    wrong = table([("i", "a", 1.0, "misclassified")])
-    assert metrics.smallest_epsilon(wrong) == metrics.SmallestEpsilon(None, 0, 0)
+    def told(rows: pd.DataFrame) -> metrics.SmallestEpsilon:
+        _, together = thresholds.medians(rows, {}, ["a"])
+        return metrics.smallest_epsilon(rows, together)
+
+    found = of(1, 1, 4)
+    assert (found.median, found.bracket_low, found.bracket_high) == (None, 0.0, 1.0)
+    assert (found.censored, found.total) == (0, 3)
+    found = of(2, 4, 4, math.inf, math.inf)
+    assert (found.bracket_low, found.bracket_high) == (2.0, 4.0)
+    assert found.median == pytest.approx(2 + 2 * (0.5 - 0.2) / 0.4)
+    assert (found.censored, found.total) == (2, 5)
+    found = of(1, math.inf, math.inf)
+    assert (found.median, found.bracket_low, found.bracket_high) == (None, 4.0, None)
+    wrong = told(table([("i", "a", 1.0, "misclassified")]))
+    assert (wrong.median, wrong.bracket_low, wrong.total) == (None, None, 0)
 
 
 def test_first_flips_take_the_smallest_epsilon_then_the_surest_attack() -> None:

@@ -27,6 +27,7 @@ accuracy = 0.9
 path = "data.npz"
 limit = 30
 per_class = 10
+label_column = "ClassId"
 held_out = true
 [threat]
 norm = "l2"
@@ -65,7 +66,8 @@ def test_every_option_comes_through(tmp_path):
     found = load(written(tmp_path, FULL))
     assert found.options == {
         "model": "model.keras", "classes": "cat,dog", "scaling": "0..1", "trust_model": True,
-        "accuracy": 0.9, "images": "data.npz", "limit": 30, "per_class": 10, "held_out": True,
+        "accuracy": 0.9, "images": "data.npz", "label_column": "ClassId",
+        "limit": 30, "per_class": 10, "held_out": True,
         "norm": "l2", "epsilon": "100,4/255,2.5", "target": "dog", "mask": "mask.png",
         "surrogate": "dogs-vs-cats", "seed": 3, "precision": "bfloat16", "all_steps": True,
         "cascade": True, "thorough": True, "evidence": "5", "batch_size": 16, "report": ["html"],
@@ -94,6 +96,7 @@ def test_python_takes_the_same():
     names = {
         "model": "model", "images": "images", "classes": "class_names", "scaling": "scaling",
         "trust_model": "trust", "accuracy": "declared_accuracy", "limit": "limit",
+        "label_column": "label_column",
         "per_class": "per_class", "held_out": "only", "norm": "norm", "epsilon": "epsilons",
         "target": "target", "mask": "mask", "surrogate": "surrogate",
         "seed": "seed", "precision": "precision", "all_steps": "all_steps", "thorough": "thorough",

@@ -102,7 +102,7 @@ def test_another_type_is_refused(dtype):
         (np.eye(6), "np.argmax"),
         ([0, 1, 2, 0, 1, 2], "2 is not a class; expected cat, dog"),
         ([0, 1, -1, 0, 1, 0], "-1 is not a class"),
-        ([0.0] * 6, "class numbers or names"),
+        ([0.5] * 6, "0.5 is no whole number; expected a class number or name"),
     ],
 )
 def test_bad_labels_are_refused(labels, words):

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from robustness.errors import ImagesError
-from robustness.images import Entry, Source, entries, open_source
+from robustness.images import Entry, Source, entries, open_source, tallied
 
 SHAPE = (4, 4, 3)
 
@@ -122,25 +124,102 @@ def test_one_picture(tmp_path):
     assert open_source(_save(tmp_path / "x.png")).class_names is None
 
 
-def test_links_out_of_the_folder_are_not_followed(tmp_path):
-    _save(tmp_path / "secret/a.png")
+def test_links_are_followed_in_a_folder_that_somebody_names(tmp_path):
+    """As Hugging Face's cache, DVC and splits by links have them; rings and dead ends are outcomes."""
+    _save(tmp_path / "blobs/a.png", 7)
+    (tmp_path / "blobs/a.png").rename(tmp_path / "blobs/0f3a")
+    _save(tmp_path / "elsewhere/deep/b.png", 9)
     root = tmp_path / "photos"
-    _save(root / "real.png")
+    _save(root / "real.png", 5)
     (root / "inside.png").symlink_to("real.png")
-    (root / "outside.png").symlink_to(tmp_path / "secret/a.png")
+    (root / "blob.png").symlink_to("../blobs/0f3a")
+    (root / "chain.png").symlink_to("blob.png")
     (root / "nowhere.png").symlink_to("missing.png")
     (root / "ring.png").symlink_to("ring.png")
+    (root / "device.png").symlink_to("/dev/zero")
     (root / "loop").symlink_to(root)
-    (root / "away").symlink_to(tmp_path / "secret")
+    (root / "one").symlink_to(tmp_path / "elsewhere")
+    (root / "two").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(tmp_path / "pipe")
+    (root / "pipe.png").symlink_to(tmp_path / "pipe")
     source = open_source(root)
-    assert list(_labels(source)) == [
-        f"{n}.png" for n in ("inside", "nowhere", "outside", "real", "ring")
-    ]
-    assert "2 linked folders skipped" in source.description
-    assert _read(source, "inside.png").pixels is not None
-    assert "outside the folder photos" in _read(source, "outside.png").reason
-    assert _read(source, "nowhere.png").reason == "There is no such file."
-    assert _read(source, "ring.png").reason != ""
+    values = {
+        entry.key: None
+        if (p := source.read(entry, SHAPE)).pixels is None
+        else int(p.pixels[0, 0, 0])
+        for entry in source.entries()
+    }
+    assert values == {
+        "blob.png": 7, "chain.png": 7, "inside.png": 5, "real.png": 5, "nowhere.png": None,
+        "ring.png": None, "device.png": None, "pipe.png": None,
+        "one/deep/b.png": 9, "two/deep/b.png": 9,
+    }  # fmt: skip
+    assert "1 link back to a folder around it skipped" in source.description
+    assert (
+        _read(source, "nowhere.png").reason == "It is a link, and there is nothing where it leads."
+    )
+    for name in ("device.png", "pipe.png"):
+        assert _read(source, name).reason == "It is not a regular file."
+    assert _read(source, "ring.png").reason.startswith("The file cannot be opened: ")
+    (tmp_path / "named").symlink_to(root)
+    assert {e.key for e in open_source(tmp_path / "named").entries()} == set(values)
+
+
+def test_splits_by_links_to_folders_have_their_labels(tmp_path):
+    for name in ("cat", "dog"):
+        for n in range(3):
+            _save(tmp_path / f"all/{name}/{n}.png")
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).symlink_to(tmp_path / "all" / name)
+    found = _labels(open_source(tmp_path / "test"))
+    assert found == {
+        f"{name}/{n}.png": k for k, name in enumerate(("cat", "dog")) for n in range(3)
+    }
+
+
+def test_links_to_each_other_end(tmp_path, monkeypatch):
+    """Twenty folders, each with two links to the next, are a million ways: it is said, not walked."""
+    monkeypatch.setattr("robustness.images.folders.MAX_FOLDERS", 500)
+    for n in range(20):
+        (tmp_path / f"x{n}").mkdir()
+    for n in range(19):
+        for name in "ab":
+            (tmp_path / f"x{n}" / name).symlink_to(tmp_path / f"x{n + 1}")
+    (tmp_path / "x19" / "a").symlink_to(tmp_path / "x0")
+    with pytest.raises(ImagesError, match="more than 500 folders"):
+        open_source(tmp_path / "x0")
+
+
+def test_a_list_that_is_a_link_is_read_beside_its_link(tmp_path):
+    _save(tmp_path / "data/a.png", 3)
+    (tmp_path / "blob").write_text(
+        "path,label\na.png,1\nlink.png,0\n../blob.png,0\nsub/../../blob.png,0"
+    )
+    (tmp_path / "data/list.csv").symlink_to(tmp_path / "blob")
+    _save(tmp_path / "blob.png")
+    (tmp_path / "data/link.png").symlink_to(tmp_path / "blob.png")
+    source = open_source(tmp_path / "data/list.csv")
+    found = [source.read(entry, SHAPE) for entry in source.entries()]
+    assert found[0].pixels is not None and found[1].pixels is not None
+    assert all("outside the folder data" in one.reason for one in found[2:])
+
+
+@given(
+    st.lists(st.sampled_from(["A.", "The file is empty.", "b", "C!"]), max_size=40),
+    st.integers(0, 9),
+)
+def test_reasons_are_told_by_how_often_they_occur(reasons, more):
+    total = len(reasons) + more
+    told = tallied([*reasons, *[""] * more], total)
+    assert bool(told) == bool(reasons)
+    if not reasons:
+        return
+    counts = [int(part.split(":")[0].split(" of ")[0]) for part in told.split("; ")]
+    assert sum(counts) == len(reasons)
+    assert counts[0] == max(reasons.count(one) for one in reasons)
+    assert f" of {total:,}: " in told.split("; ")[0]
 
 
 def test_what_is_not_a_file_is_not_waited_for(tmp_path):
@@ -212,7 +291,7 @@ def test_an_unknown_kind_of_file_says_what_was_expected(tmp_path, name):
 
 
 def test_a_folder_of_too_many_pictures_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("robustness.images.sources.MAX_ENTRIES", 2)
+    monkeypatch.setattr("robustness.images.folders.MAX_ENTRIES", 2)
     for n in range(3):
         _save(tmp_path / f"{n}.png")
     with pytest.raises(ImagesError, match="more than 2 pictures"):
@@ -260,7 +339,7 @@ def test_a_list_reads_only_below_its_folder(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "known", "words"),
     [
-        (("file,label", "a.png,0"), None, "columns file, label; expected .* path and label"),
+        (("where,label", "a,0"), None, "columns where, label, .* expected .* path and label"),
         (("",), None, "columns .none."),
         (("path,label",), None, "lists no pictures"),
         (("path,label", "a.png,bird"), ("cat", "dog"), "'bird' is not a class; expected cat, dog"),

@@ -20,7 +20,7 @@ from tests.reports.hostile import fill
 
 
 def progress(done: int, *, stage: str = "pgd", **counts: int) -> SimpleNamespace:
-    counts = {"flipped": 0, "robust": 0, "wrong": 0, "settled": 0} | counts
+    counts = {"flipped": 0, "robust": 0, "wrong": 0, "settled": 0, "labelled": True} | counts
     return SimpleNamespace(stage=stage, done=done, total=20, **counts)
 
 

@@ -1,0 +1,205 @@
+"""Which columns of a CSV hold the pictures' paths and their labels.
+
+Columns are known by their names, in any spelling: `ClassId`, `class_id` and `class id` are one. What is not
+known by its name is never passed over silently: it is asked for.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from robustness.errors import ImagesError
+from robustness.images.decode import SUFFIXES
+from robustness.images.entries import MAX_ENTRIES
+
+PATHS = (
+    *(
+        "path",
+        "filepath",
+        "imagepath",
+        "imgpath",
+        "file",
+        "filename",
+        "image",
+        "imagefile",
+        "imagename",
+    ),
+    *("img", "imgname", "imgfile", "picture", "photo", "relativepath", "imageid"),
+)
+LABELS = (
+    *(
+        "label",
+        "labels",
+        "labelid",
+        "labelname",
+        "class",
+        "classes",
+        "classid",
+        "classname",
+        "classlabel",
+    ),
+    *(
+        "classindex",
+        "classidx",
+        "target",
+        "targets",
+        "category",
+        "categoryid",
+        "categoryname",
+        "y",
+        "gt",
+    ),
+    *("groundtruth", "truth", "labelidx", "labelindex"),
+)
+MAX_LIST_BYTES = 256 << 20
+MAX_CELLS = 20_000_000
+NONE = "none"
+"""In place of a label column's name: the pictures have no labels."""
+_ASK = "--label-column NAME on the command line, label_column=NAME in Python"
+
+
+def read(path: Path, label_column: str | None = None) -> Iterator[tuple[str, str]]:
+    """(path, label) of each row, the path with slashes; the label is "" if there is none.
+
+    Parameters
+    ----------
+    path: the CSV, in UTF-8, with commas, semicolons, tabs or bars.
+    label_column: the name of the column of labels, or its number from 1; "none" for no labels; None to
+        find it by its name. Without, columns that are 0 but for a single 1 a row are one-hot labels.
+
+    Raises
+    ------
+    ImagesError: where the columns are not known, with their names and how to say it.
+    """
+    if path.stat().st_size > MAX_LIST_BYTES:
+        raise ImagesError(
+            f"{path.name} is larger than {MAX_LIST_BYTES:,} bytes, the most that a list is read of."
+        )
+    cells = 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            delimiter = max(",;\t|", key=first.count)
+            rows: list[list[str]] = []
+            for row in csv.reader(file, delimiter=delimiter):
+                if len(rows) > MAX_ENTRIES:
+                    raise ImagesError(f"{path.name} lists more than {MAX_ENTRIES:,} pictures.")
+                cells += len(row)
+                if cells > MAX_CELLS:
+                    raise ImagesError(f"{path.name} holds more than {MAX_CELLS:,} cells.")
+                if row:
+                    rows.append([cell.strip() for cell in row])
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
+        raise ImagesError(
+            f"{path.name} cannot be read ({error}); expected CSV in UTF-8."
+        ) from error
+    headless = bool(rows) and any(_is_picture(cell) for cell in rows[0])
+    names = [f"column {n + 1}" for n in range(len(rows[0]))] if headless else rows[:1] and rows[0]
+    table = _Table(path.name, names or [], rows if headless else rows[1:])
+    where = table.path()
+    what = table.labels(where, label_column)
+    for number in range(len(table.rows)):
+        yield table.cell(number, where).replace("\\", "/"), what[number] if what else ""
+
+
+def _is_picture(cell: str) -> bool:
+    return PurePosixPath(cell.replace("\\", "/")).suffix.lower() in SUFFIXES
+
+
+def plain(name: str) -> str:
+    """A column's name without what is spelled in several ways."""
+    return re.sub(r"[^a-z0-9]", "", name.casefold())
+
+
+def is_one(name: str, known: Sequence[str]) -> bool:
+    """Whether a column's name is among the `known` ones, in any spelling, one or several of it."""
+    return plain(name) in known or plain(name).removesuffix("s") in known
+
+
+class _Table:
+    """The cells of a list, and the names of its columns."""
+
+    def __init__(self, file: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        self.file, self.names, self.rows = file, list(names), rows
+
+    def cell(self, row: int, column: int) -> str:
+        """Its text; "" where the row is too short."""
+        return self.rows[row][column] if column < len(self.rows[row]) else ""
+
+    def path(self) -> int:
+        """The column of paths: known by its name, or the only one that holds names of pictures."""
+        named = self._named(PATHS)
+        if len(named) == 1:
+            return named[0]
+        some = range(min(20, len(self.rows)))
+        among = named or range(len(self.names))
+        holding = [c for c in among if some and all(_is_picture(self.cell(r, c)) for r in some)]
+        if len(holding) == 1:
+            return holding[0]
+        exact = [c for c in named if plain(self.names[c]) == "path"]
+        if len(exact) == 1:
+            return exact[0]
+        raise ImagesError(
+            f"{self._said()}, and {'several' if holding or named else 'none'} of them may hold the paths of "
+            "the pictures; expected a first line with the names path and label."
+        )
+
+    def labels(self, path: int, asked: str | None) -> list[str] | None:
+        """The label of each row; None where there are none."""
+        others = [c for c in range(len(self.names)) if c != path]
+        if asked is not None:
+            return None if asked.strip().casefold() == NONE else self._column(self._asked(asked))
+        named = [c for c in self._named(LABELS) if c != path]
+        exact = [c for c in named if plain(self.names[c]) == "label"]
+        if len(exact) == 1 or len(named) == 1:
+            return self._column((exact if len(exact) == 1 else named)[0])
+        if named:
+            shown = ", ".join(self.names[c] for c in named)
+            raise ImagesError(f"{self._said()}; {shown} may each be the label. Say which: {_ASK}.")
+        if not others:
+            return None
+        if len(others) == 1 and self.names[others[0]].startswith("column "):
+            return self._column(others[0])
+        if (hot := self._one_hot(others)) is not None:
+            return hot
+        raise ImagesError(
+            f"{self._said()}; none is known to be the label (label, class, target and the like). Say which: "
+            f"{_ASK}; {NONE!r} for pictures without labels."
+        )
+
+    def _column(self, column: int) -> list[str]:
+        return [self.cell(row, column) for row in range(len(self.rows))]
+
+    def _named(self, known: Sequence[str]) -> list[int]:
+        return [c for c, name in enumerate(self.names) if is_one(name, known)]
+
+    def _asked(self, name: str) -> int:
+        """The column of a name, or of a number from 1."""
+        for same in (lambda a: a == name, lambda a: plain(a) == plain(name)):
+            found = [c for c, one in enumerate(self.names) if same(one)]
+            if len(found) == 1:
+                return found[0]
+        if name.isdigit() and 1 <= int(name) <= len(self.names):
+            return int(name) - 1
+        raise ImagesError(f"{self._said()}; expected the label column {name!r} to be one of them.")
+
+    def _one_hot(self, columns: Sequence[int]) -> list[str] | None:
+        """The name of the column with the 1 in each row, where all others are 0."""
+        if len(columns) < 2 or not self.rows:
+            return None
+        found = []
+        for row in range(len(self.rows)):
+            ones = [c for c in columns if self.cell(row, c) in ("1", "1.0", "True", "true")]
+            zeros = [c for c in columns if self.cell(row, c) in ("0", "0.0", "False", "false")]
+            if len(ones) != 1 or len(ones) + len(zeros) != len(columns):
+                return None
+            found.append(self.names[ones[0]])
+        return found
+
+    def _said(self) -> str:
+        some = self.names[:20] + ["..."] * (len(self.names) > 20)
+        return f"{self.file} has the columns {', '.join(some) or '(none)'}"
