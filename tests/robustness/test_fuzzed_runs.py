@@ -39,14 +39,14 @@ def test_the_good_run_is_read_in_every_way(good, tmp_path):
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_what_is_broken_is_said(good, seed):
     done, found = fuzz.one(seed, good, verify=True)
     assert not found, (done, found[0])
 
 
 @given(data=st.data())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_manifest_is_typed_or_refused(data):
     whole = fuzz.full_manifest()
     path = data.draw(st.sampled_from(list(fuzz.places(whole))[1:]))
