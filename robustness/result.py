@@ -12,7 +12,7 @@ import pandas as pd
 from robustness import notebook, plugins, thresholds
 from robustness.notebook import Case
 from robustness.pictures import from_png
-from robustness.store import FLIPPED, ROBUST, Run
+from robustness.store import FLIPPED, ROBUST, SETTLED, Run
 
 _COLUMNS = [
     *("image", "label", "clean_class", "attack", "epsilon", "status", "adversarial_class"),
@@ -52,7 +52,7 @@ class AuditResult:
 
     @cached_property
     def flip_rates(self) -> pd.Series:
-        """Flipped share of the initially correct images, by attack and epsilon."""
+        """Flipped share of the initially correct images an attack was shown, by attack and epsilon."""
         judged = self.outcomes[self.outcomes.status.isin([FLIPPED, ROBUST])]
         return (judged.status == FLIPPED).groupby([judged.attack, judged.epsilon]).mean()
 
@@ -103,6 +103,8 @@ class AuditResult:
         _, together = thresholds.medians(self.outcomes, self.manifest["config"], labels)
         middle = f" Median smallest epsilon: {thresholds.said(together)}." if len(judged) else ""
         sentence = f"{self.outcomes.image.nunique()} images; {share}.{middle}"
+        if (self.outcomes.status == SETTLED).any():
+            sentence += " In a cascade each attack is shown what the earlier ones left; its rate is of these."
         return notebook.page(sentence, rates, self.cases[:3])
 
 
