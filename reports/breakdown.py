@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,8 +23,9 @@ MOST_POINTS = 60
 class AttackRow:
     """One attack: what it was told, what it cost, what it did at the largest epsilon.
 
-    `alone` images flip under no other attack of the run; `forward` and `backward` are passes of
-    single images. `baseline` says that it is no attacker but chance: noise, blur and the like.
+    `alone` images flip under no other attack of the run, all of which were asked; None where a cascade
+    spared others what this one flips, so that nobody knows. `forward` and `backward` are passes of single
+    images. `baseline` says that it is no attacker but chance: noise, blur and the like.
     """
 
     label: str
@@ -34,7 +35,7 @@ class AttackRow:
     parameters: Mapping[str, Any]
     baseline: bool
     flip_rate: Share
-    alone: int
+    alone: int | None
     forward: int
     backward: int
     linf: float | None
@@ -43,12 +44,16 @@ class AttackRow:
 
 @dataclass(frozen=True)
 class GroupRate:
-    """All attacks of one kind together, image by image: the weakness of `reports.taxonomy` they show."""
+    """All attacks of one kind together, image by image: the weakness of `reports.taxonomy` they show.
+
+    The rate is of the images they were shown; `spared` were not: earlier attacks of a cascade flip them.
+    """
 
     kind: str
     attacks: tuple[str, ...]
     epsilon: float
     flip_rate: Share
+    spared: int
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,11 @@ class Course:
 
 @dataclass(frozen=True)
 class ImageResult:
-    """One image over all attacks. `smallest_epsilon` None where nothing flipped it; `attacks` did."""
+    """One image over all attacks. `smallest_epsilon` None where nothing flipped it; `attacks` did.
+
+    `asked` are the attacks that flipped it or were tried on it at every epsilon: in a cascade those before
+    the first that flips it, and not those that it was spared.
+    """
 
     key: str
     name: str
@@ -80,6 +89,7 @@ class ImageResult:
     status: str
     smallest_epsilon: float | None
     attacks: tuple[str, ...]
+    asked: tuple[str, ...]
     reason: str = ""
 
 
@@ -140,7 +150,8 @@ def attack_rows(
     last, saw = _at_last(outcomes), _at_last(outcomes, spared=False)
     flipped = last[last["status"] == FLIPPED]
     by = flipped.groupby("image")["attack"].nunique()
-    alone = flipped[flipped["image"].map(by) == 1]["attack"].value_counts()
+    alone = flipped[flipped["image"].map(by) == 1]
+    unasked = set(outcomes[outcomes["status"] == metrics.SETTLED]["image"])
     found = []
     for label in attacks:
         told, mine = said.get(label, {}), outcomes[outcomes["attack"] == label]
@@ -156,7 +167,7 @@ def attack_rows(
                 parameters=dict(parameters) if isinstance(parameters, Mapping) else {},
                 baseline=taxonomy.is_baseline(name, str(told.get("knowledge") or "")),
                 flip_rate=metrics.tally(saw[saw["attack"] == label]["status"]).flip_rate,
-                alone=int(alone.get(label, 0)),
+                alone=_alone(alone[alone["attack"] == label], unasked),
                 forward=int(mine["forward"].sum()),
                 backward=int(mine["backward"].sum()),
                 linf=metrics.median(flips["linf"]),
@@ -164,6 +175,11 @@ def attack_rows(
             )
         )
     return tuple(found)
+
+
+def _alone(flips: pd.DataFrame, unasked: Collection[str]) -> int | None:
+    """How many images flip under one attack only; None if of some of them (`unasked`) others were spared."""
+    return None if flips["image"].isin(list(unasked)).any() else len(flips)
 
 
 def group_rates(
@@ -181,8 +197,8 @@ def group_rates(
     for kind, labels in kinds.items():
         worst = metrics.worst_case(outcomes[outcomes["attack"].isin(labels)])
         for epsilon, status in worst.groupby("epsilon")["status"]:
-            rate = metrics.tally(status).flip_rate
-            found.append(GroupRate(kind, tuple(labels), float(str(epsilon)), rate))
+            tally, at = metrics.tally(status), float(str(epsilon))
+            found.append(GroupRate(kind, tuple(labels), at, tally.flip_rate, tally.settled))
     return tuple(found)
 
 
@@ -242,6 +258,7 @@ def image_results(
     by: dict[str, dict[str, None]] = {}
     for image, attack in zip(flips["image"], flips["attack"], strict=True):
         by.setdefault(image, {})[attack] = None
+    asked = _asked(outcomes)
     return tuple(
         ImageResult(
             key=str(row["key"]),
@@ -252,10 +269,26 @@ def image_results(
             status=str(status.get(row["key"], "not reached")),
             smallest_epsilon=_finite(smallest.get(row["key"], math.inf)),
             attacks=tuple(by.get(row["key"], ())),
+            asked=tuple(asked.get(row["key"], ())),
             reason=str(row["reason"] or ""),
         )
         for row in images.sort_values("position", kind="stable").to_dict("records")
     )
+
+
+def _asked(outcomes: pd.DataFrame) -> dict[str, list[str]]:
+    """By image the attacks that were tried on it to the end, as `ImageResult.asked` has them."""
+    tried = outcomes["status"].isin((FLIPPED, metrics.ROBUST, metrics.FAILED))
+    flips, spared = outcomes["status"] == FLIPPED, outcomes["status"] == metrics.SETTLED
+    pairs = [outcomes["image"], outcomes["attack"]]
+    told = pd.DataFrame({"tried": tried, "flips": flips, "spared": spared}).groupby(
+        pairs, sort=False
+    )
+    any_ = told.any()
+    found: dict[str, list[str]] = {}
+    for image, attack in any_.index[any_["tried"] & (any_["flips"] | ~any_["spared"])]:
+        found.setdefault(image, []).append(attack)
+    return found
 
 
 def _class(names: tuple[str, ...], number: float) -> str | None:

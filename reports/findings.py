@@ -69,7 +69,13 @@ def _flips(summary: Summary) -> list[Finding]:
                 epsilon=epsilon,
                 severity=taxonomy.severity(rate.low, summary.norm, epsilon, shape),
                 sentence=words.sentence(
-                    rate, summary.norm, epsilon, group.attacks, goal, summary.labelled
+                    rate,
+                    summary.norm,
+                    epsilon,
+                    group.attacks,
+                    goal,
+                    summary.labelled,
+                    bool(group.spared),
                 ),
                 rate=rate,
                 attacks=group.attacks,

@@ -78,7 +78,7 @@ def render(run: ReadableRun, spill: Spill | None = None, folder: str = "") -> st
         curve=sections.curve(summary),
         medians=sections.medians(summary),
         convergence=sections.convergence(summary),
-        settled=any(rate.tally.settled for rate in summary.rates),
+        settled=sections.spared(summary),
         baselines=sections.baselines(summary),
         images=sections.images(summary),
         by_class=sections.classes(summary),

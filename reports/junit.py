@@ -31,8 +31,9 @@ def junit(summary: Summary, verdict: Verdict) -> str:
             _case(suite, DIAGNOSTIC, f"{one.id} {one.title}", said, kind)
     for rate in summary.rates:
         share = rate.tally.flip_rate
+        left = " that earlier attacks left" if rate.tally.settled else ""
         said = (
-            f"{share.count} of {share.total} flip, {words.percent(share.share)}, 95 % interval "
+            f"{share.count} of {share.total}{left} flip, {words.percent(share.share)}, 95 % interval "
             f"{words.percents(share.low, share.high)}"
         )
         name = f"{summary.norm} epsilon {words.budget(summary.norm, rate.epsilon)}"

@@ -50,6 +50,12 @@ def markdown(summary: Summary, verdict: Verdict) -> str:
                 for name, r in rates[: 5 * MOST]
             ),
         )
+        if any(rate.tally.settled for rate in summary.rates):
+            lines += [
+                "",
+                "In a cascade an attack is shown what the earlier ones left: its flip rate is of these "
+                "images, its robust accuracy what stands after it.",
+            ]
     lines += _findings(summary)
     doubts = [d for d in summary.diagnostics if d.status in ("fail", "warn")]
     rules = [r for r in verdict.rules if r.scope != DIAGNOSTIC and r.passed is not True]

@@ -15,7 +15,7 @@ from typing import Any
 from reports import budgets, words
 from reports.intervals import Share
 from reports.rules import AT_LEAST, METRICS, Baseline, Rule, Suppression
-from reports.summary import Summary, section
+from reports.summary import Rate, Summary, section
 
 BASELINE = "no worse than baseline"
 _SLACK = 1e-12
@@ -83,7 +83,7 @@ def _measured(rule: Rule, summary: Summary) -> list[Measured]:
     else:
         short = dict(zip(summary.attacks, summary.attack_names, strict=True))
         rates = [
-            (f"attack {rate.attack}", rate)
+            (_shown(rate), rate)
             for rate in summary.rates
             if rule.of in (None, rate.attack, short.get(str(rate.attack)), _family(rate.attack))
         ]
@@ -92,6 +92,12 @@ def _measured(rule: Rule, summary: Summary) -> list[Measured]:
         for scope, rate in rates
         if rate.epsilon == wanted
     ]
+
+
+def _shown(rate: Rate) -> str:
+    """The scope of an attack's rule; of a cascade it says that its rate is of what was left."""
+    left = ", of what earlier attacks left" if rate.tally.settled else ""
+    return f"attack {rate.attack}{left}"
 
 
 def _family(label: str | None) -> str:

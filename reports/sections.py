@@ -37,6 +37,7 @@ def found(summary: Summary) -> list[dict[str, Any]]:
                 "weakness": one.weakness,
                 "severity": one.severity.name,
                 "attacks": one.attacks,
+                "spared": any(g.spared for g in summary.groups if g.attacks == one.attacks),
                 "maps": [(m, editions[m.scheme]) for m in one.weakness.maps],
                 "rungs": [],
             },
@@ -168,7 +169,7 @@ def images(summary: Summary) -> dict[str, Any] | None:
     by = [len(one.attacks) for one in summary.results if one.smallest_epsilon is not None]
     agree = (
         [(n, by.count(n)) for n in range(1, len(summary.attacks) + 1) if n in by]
-        if len(summary.attacks) > 1
+        if len(summary.attacks) > 1 and not spared(summary)
         else []
     )
     return {
@@ -177,6 +178,11 @@ def images(summary: Summary) -> dict[str, Any] | None:
         "left_out": max(0, len(shown) - MOST_SQUARES),
         "agree": agree,
     }
+
+
+def spared(summary: Summary) -> bool:
+    """Whether a cascade spared some attack images that earlier ones flip, so that nobody knows of these."""
+    return any(rate.tally.settled for rate in summary.rates)
 
 
 def fates(summary: Summary) -> list[breakdown.ImageResult]:
@@ -230,10 +236,19 @@ def baselines(summary: Summary) -> dict[str, Any] | None:
     if not chance and not asked:
         return None
     aimed = [g for g in summary.groups if g.kind != "baseline" and g.epsilon == summary.epsilon]
-    best = max((g.flip_rate for g in aimed), key=lambda r: r.share or 0.0, default=None)
+    # A rate of what earlier attacks left says nothing beside one of all.
+    whole = [g.flip_rate for g in aimed if not g.spared]
+    best = max(whole, key=lambda r: r.share or 0.0, default=None)
     by = {row.label for row in chance}
-    only = [r for r in summary.results if r.attacks and set(r.attacks) <= by]
-    return {"rows": chance, "best": best, "only": len(only), "asked": asked}
+    fallen = [r for r in summary.results if r.attacks and set(r.attacks) <= by]
+    only = [r for r in fallen if set(r.asked) - by]
+    return {
+        "rows": chance,
+        "best": best,
+        "only": len(only),
+        "unasked": len(fallen) - len(only) if aimed else 0,
+        "asked": asked,
+    }
 
 
 def confidences(summary: Summary) -> Markup | None:

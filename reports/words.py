@@ -177,15 +177,23 @@ def class_name(names: Sequence[str], number: float | None) -> str:
     return names[int(number)] if 0 <= int(number) < len(names) else f"class {int(number)}"
 
 
-def headline(rate: Share, norm: str, epsilon: float | None, labelled: bool = True) -> str:
-    """The verdict in short, to stand beside its rate; "correct" only where every image is `labelled`."""
+def headline(
+    rate: Share, norm: str, epsilon: float | None, labelled: bool = True, left: bool = False
+) -> str:
+    """The verdict in short, to stand beside its rate; "correct" only where every image is `labelled`.
+
+    `left` says that the rate is of what earlier attacks of a cascade left.
+    """
     which = "correctly classified image" if labelled else "image"
     if epsilon is None:
         return "No attack was run, so nothing can be said about robustness."
     if rate.total == 0:
         return f"No {which} was attacked, so nothing can be said about robustness."
+    rest = " that earlier attacks left" if left else ""
     does = "flips" if rate.count == 1 else "flip"
-    return f"{rate.count:,} of {plural(rate.total, which)} {does} within {size(norm, epsilon)}."
+    return (
+        f"{rate.count:,} of {plural(rate.total, which)}{rest} {does} within {size(norm, epsilon)}."
+    )
 
 
 def unreached(reason: str) -> str:
@@ -200,9 +208,10 @@ def sentence(
     attacks: Sequence[str],
     goal: str,
     labelled: bool = True,
+    left: bool = False,
 ) -> str:
     """The one sentence of a report, plain enough for a terminal."""
-    said = headline(rate, norm, epsilon, labelled)
+    said = headline(rate, norm, epsilon, labelled, left)
     if rate.share is None or epsilon is None:
         return said
     numbers = f"({percent(rate.share)}, 95 % interval {percents(rate.low, rate.high, '-')}) flip"

@@ -15,7 +15,7 @@ from robustness import notebook, plugins, thresholds
 from robustness.errors import RunError
 from robustness.notebook import Case
 from robustness.pictures import from_png
-from robustness.store import FLIPPED, ROBUST, Run
+from robustness.store import FLIPPED, ROBUST, SETTLED, Run
 
 _COLUMNS = [
     *("image", "label", "clean_class", "attack", "epsilon", "status", "adversarial_class"),
@@ -63,7 +63,7 @@ class AuditResult:
 
     @cached_property
     def flip_rates(self) -> pd.Series:
-        """Flipped share of the initially correct images, by attack and epsilon."""
+        """Flipped share of the initially correct images an attack was shown, by attack and epsilon."""
         judged = self.outcomes[self.outcomes.status.isin([FLIPPED, ROBUST])]
         return (judged.status == FLIPPED).groupby([judged.attack, judged.epsilon]).mean()
 
@@ -133,6 +133,8 @@ class AuditResult:
                 f" That says nothing about robustness at epsilon {missed}: no attack of the run could "
                 "use all of it."
             )
+        if (self.outcomes.status == SETTLED).any():
+            sentence += " In a cascade each attack is shown what the earlier ones left; its rate is of these."
         short = {(label, b["epsilon"]) for b in self._budgets for label in b["short"]}
         return notebook.page(sentence, rates, self.cases[:3], short)
 

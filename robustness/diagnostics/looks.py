@@ -12,7 +12,7 @@ from keras import ops
 from robustness import draws, evidence, gradients
 from robustness.classifier import TOGETHER, Classifier
 from robustness.diagnostics import Diagnosis, fail, ok, skipped, warn
-from robustness.diagnostics.record import WHITE, Record
+from robustness.diagnostics.record import WHITE, Record, is_noise
 from robustness.diagnostics.rows import noise_rows
 from robustness.pictures import from_png, to_png
 from robustness.plan import Plan
@@ -190,7 +190,9 @@ def noise(
             flipped.append(subject.key)
     stronger = set(flipped) & record.survivors
     rows = noise_rows(record)
-    stronger |= set(rows.image) & (record.attacked - set(_attackers(record, rows)))
+    labels = {a["label"] for a in record.attacks if not is_noise(a)}
+    # What a cascade spared the attacks, since noise had flipped it, they could not flip.
+    stronger |= set(rows.image) & (record.tried(labels) - record.flipped(labels))
     said = (
         f"{count} random changes within epsilon {record.last:g} flip {len(flipped)} of {len(some)} "
         "images"
@@ -209,12 +211,6 @@ def noise(
         )
     known = ", none of which survives the attacks" if flipped else ""
     return ok("D16", f"{said}{known}.", **numbers)
-
-
-def _attackers(record: Record, noise: Any) -> set[str]:
-    """The images flipped by what is not noise."""
-    labels = {a["label"] for a in record.attacks} - set(noise.attack)
-    return record.flipped(labels)
 
 
 def noisy(plan: Plan, subject: Subject, count: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from robustness.store import FAILED, FLIPPED, ROBUST, Run
+from robustness.store import FAILED, FLIPPED, ROBUST, SETTLED, Run
 
 WHITE, SCORE, DECISION = "white-box", "score", "decision"
 _ATTACKED = [FLIPPED, ROBUST, FAILED]
@@ -85,6 +85,11 @@ class Record:
         if labels is None:
             return set(self._flips.image)
         return set(self._flips[self._flips.attack.isin(list(labels))].image)
+
+    @cached_property
+    def spared(self) -> bool:
+        """Whether a cascade spared some attack images that earlier ones flip."""
+        return bool((self.outcomes.status == SETTLED).any())
 
     def tried(self, labels: Iterable[str]) -> set[str]:
         """The images that any of these attacks was tried on up to the largest epsilon.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pandas as pd
 
@@ -100,7 +100,9 @@ def single_step(record: Record) -> Diagnosis:
     both = record.tried(one) & record.tried(many)
     single, iterative = record.flipped(one) & both, record.flipped(many) & both
     missed = single - iterative
-    said = f"Many steps flip {len(iterative)} images, one step {len(single)}"
+    if record.spared and not both:
+        return skipped("D13", f"{_APART} an attack of one step and to one of many.")
+    said = f"Many steps flip {len(iterative)} images, one step {len(single)}{_of(record, both)}"
     evidence = {"only_by_one_step": record.names(missed)}
     if len(iterative) < len(single) - 1:
         return warn(
@@ -134,7 +136,15 @@ def black_box(record: Record) -> Diagnosis:
             "white-box numbers are too good.",
             **evidence,
         )
-    return ok("D14", f"Attacks without gradients add {len(missed)} images.", **evidence)
+    unasked = record.flipped(black) - record.flipped(white) - record.tried(white)
+    if unasked and not record.tried(black) & record.tried(white):
+        return skipped("D14", f"{_APART} white-box attacks and to attacks without gradients.")
+    rest = (
+        f"; {len(unasked)} that they flip were not shown to white-box attacks (cascade)"
+        if unasked
+        else ""
+    )
+    return ok("D14", f"Attacks without gradients add {len(missed)} images{rest}.", **evidence)
 
 
 def transfer(record: Record) -> Diagnosis:
@@ -150,16 +160,19 @@ def transfer(record: Record) -> Diagnosis:
         asks = "--thorough attacks this model itself, to compare."
         return skipped("D15", asks if record.transferred else why)
     both = record.tried(away) & record.tried(white)
+    if record.spared and not both:
+        return skipped("D15", f"{_APART} attacks on this model and to those on another.")
     there, here = len(record.flipped(away) & both), len(record.flipped(white) & both)
+    of = _of(record, both)
     if there > here:
         return warn(
             "D15",
-            f"Pictures made for another model flip {there} images, those made for this one {here}: "
+            f"Pictures made for another model flip {there} images, those made for this one {here}{of}: "
             "the gradient of this model misleads (gradient masking).",
             transferred=there,
             white_box=here,
         )
-    return ok("D15", f"Transferred pictures flip {there} images, white-box attacks {here}.")
+    return ok("D15", f"Transferred pictures flip {there} images, white-box attacks {here}{of}.")
 
 
 def saved(record: Record) -> Diagnosis:
@@ -254,10 +267,11 @@ def size(record: Record) -> Diagnosis:
 def kinds(record: Record) -> Diagnosis:
     """D24: several kinds of attack were tried on what survives; who adds nothing is named."""
     flips = {a["label"]: record.flipped([a["label"]]) for a in record.attacks}
+    # Of what a cascade spared an attack nobody knows whether it adds to others.
     redundant = [
         label
         for label, mine in flips.items()
-        if len(flips) > 1 and not mine - set().union(*(s for n, s in flips.items() if n != label))
+        if len(flips) > 1 and not (mine if record.spared else mine - _others(flips, label))
     ]
     tried = sorted({str(a.get("knowledge")) for a in record.learners} - {"none", "None"})
     left = len(record.survivors)
@@ -278,6 +292,18 @@ def kinds(record: Record) -> Diagnosis:
             **evidence,
         )
     return ok("D24", f"{left} images survive attacks of {len(tried)} kinds.", **evidence)
+
+
+def _others(flips: Mapping[str, set[str]], label: str) -> set[str]:
+    return set().union(*(some for name, some in flips.items() if name != label))
+
+
+_APART = "In this cascade no image was shown both to"
+
+
+def _of(record: Record, both: set[str]) -> str:
+    """In a cascade, of how many images two kinds of attack can be compared."""
+    return f" of the {len(both)} images that both were shown" if record.spared else ""
 
 
 def queries(record: Record) -> Diagnosis:

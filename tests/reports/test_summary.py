@@ -104,8 +104,11 @@ def test_a_cascade_gives_an_attack_one_rate_and_its_own_flips(folder: Folder) ->
         "first": (2, 4),
         "second": (1, 2),
     }
-    # b falls to both, to the later attack within the smaller budget.
-    assert {r.label: r.alone for r in found.attacked} == {"first": 1, "second": 1}
+    # b falls to both, to the later attack within the smaller budget. The later one was never asked about a.
+    assert {r.label: r.alone for r in found.attacked} == {"first": None, "second": 1}
+    assert {r.key: r.asked for r in found.results} == {
+        "a": ("first",), "b": labels, "c": labels, "d": labels,
+    }  # fmt: skip
     assert (found.overall.flipped, found.overall.robust) == (3, 1)
 
 

@@ -299,8 +299,8 @@ def test_without_labels_nothing_is_called_correct(tmp_path):
 
 def test_a_stage_says_accuracy_only_of_labelled_images():
     done = Progress("pgd", 10, 10, flipped=4, robust=6)
-    assert sentence(done) == "4 flipped, robust accuracy 60 %"
+    assert sentence(done) == "4 flipped, robust at most 60 %"
     assert (
         sentence(Progress("pgd", 10, 10, 4, 6, labelled=False))
-        == "4 flipped, 60 % kept their class"
+        == "4 flipped, at most 60 % kept their class"
     )
