@@ -22,9 +22,9 @@ from reports.budgets import Budget
 from reports.cases import CaseRow, best_cases
 from reports.doubts import doubts
 from reports.intervals import Share
-from reports.metrics import FAILED, FLIPPED, SmallestEpsilon, Tally
+from reports.losses import Skipped, broken, unread
+from reports.metrics import FLIPPED, SmallestEpsilon, Tally
 from reports.tables import ReadableRun, complete
-from robustness.images import tallied
 
 Labelled = frozenset[str]
 """The keys of the images that have a label."""
@@ -82,15 +82,6 @@ class Pair:
     before: str
     after: str
     count: int
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """An image without a verdict, and why."""
-
-    key: str
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -241,8 +232,8 @@ def summarise(run: ReadableRun) -> Summary:
         confidence_before=tuple(metrics.share_histogram(firsts["confidence_before"])),
         confidence_after=tuple(metrics.share_histogram(firsts["confidence_after"])),
         cases=best_cases(images, outcomes, complete(run.strips(), "strips")),
-        skipped=_skipped(images),
-        failed=_failed(outcomes, images),
+        skipped=unread(images),
+        failed=broken(outcomes, images),
         converted=int(images["note"].fillna("").astype(str).ne("").sum()),
         diagnostics=diagnostics,
         reliability=breakdown.reliability(manifest, diagnostics),
@@ -370,6 +361,7 @@ def _distances(flips: pd.DataFrame, model: Mapping[str, Any]) -> tuple[Range, ..
     )
 
 
+<<<<<<< HEAD
 def unread(summary: Summary) -> str:
     """Why images were not read, the most frequent reason first: `2 of 9: the file is empty`; or ""."""
     return tallied((one.reason for one in summary.skipped), summary.images.selected)
@@ -399,6 +391,8 @@ def _failed(outcomes: pd.DataFrame, images: pd.DataFrame) -> tuple[Skipped, ...]
     )
 
 
+=======
+>>>>>>> num-median
 def _cost(manifest: Mapping[str, Any], outcomes: pd.DataFrame) -> Cost:
     took = section(manifest, "timing").get("seconds")
     return Cost(
