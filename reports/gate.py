@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any
 
 from reports import words
-from reports.losses import reasons
+from reports.unjudged import reasons
 from reports.rules import Gate
 from reports.rulings import RuleResult, against, judged, suppressed
 from reports.summary import Summary, section

@@ -22,7 +22,7 @@ from reports.budgets import Budget
 from reports.cases import CaseRow, best_cases
 from reports.doubts import doubts
 from reports.intervals import Share
-from reports.losses import Skipped, broken, unread
+from reports.unjudged import Skipped, broken, unread
 from reports.metrics import FLIPPED, SmallestEpsilon, Tally
 from reports.tables import ReadableRun, complete
 
@@ -361,38 +361,6 @@ def _distances(flips: pd.DataFrame, model: Mapping[str, Any]) -> tuple[Range, ..
     )
 
 
-<<<<<<< HEAD
-def unread(summary: Summary) -> str:
-    """Why images were not read, the most frequent reason first: `2 of 9: the file is empty`; or ""."""
-    return tallied((one.reason for one in summary.skipped), summary.images.selected)
-
-
-def _skipped(images: pd.DataFrame) -> tuple[Skipped, ...]:
-    # An image with a class and a reason was read; its outcomes say that they failed, and why.
-    unread = images["clean_class"].isna()
-    lost = images[unread & images["reason"].fillna("").astype(str).ne("")]
-    return tuple(
-        Skipped(str(r.key), str(r.name), str(r.reason))
-        for r in lost.itertuples(index=False, name="R")
-    )
-
-
-def _failed(outcomes: pd.DataFrame, images: pd.DataFrame) -> tuple[Skipped, ...]:
-    """One entry per image and reason: an attack that breaks down does so at each epsilon."""
-    lost = outcomes[outcomes["status"] == FAILED].drop_duplicates(["image", "attack", "reason"])
-    known = dict(zip(images["key"], images["name"], strict=True))
-    return tuple(
-        Skipped(
-            str(row["image"]),
-            str(known.get(row["image"], row["image"])),
-            f"{row['attack']}: {row['reason'] or 'no reason given'}",
-        )
-        for row in lost.to_dict("records")
-    )
-
-
-=======
->>>>>>> num-median
 def _cost(manifest: Mapping[str, Any], outcomes: pd.DataFrame) -> Cost:
     took = section(manifest, "timing").get("seconds")
     return Cost(

@@ -429,7 +429,7 @@ def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
     from reports import summarise
     from reports.document import dumps
     from reports.gate import verdict_of
-    from reports.losses import reasons
+    from reports.unjudged import reasons
     from reports.masthead import standing
     from robustness.cli.tables import outcome_table
     from robustness.cli.terminal import stdout

@@ -27,7 +27,9 @@ def reasons(skipped: Sequence[Skipped], total: int) -> str:
 
 def unread(images: pd.DataFrame) -> tuple[Skipped, ...]:
     """The images that were not read, and why."""
-    lost = images[images["reason"].fillna("").astype(str).ne("")]
+    # An image with a class and a reason was read; its outcomes say that they failed, and why.
+    unread = images["clean_class"].isna()
+    lost = images[unread & images["reason"].fillna("").astype(str).ne("")]
     return tuple(
         Skipped(str(r.key), str(r.name), str(r.reason))
         for r in lost.itertuples(index=False, name="R")
