@@ -8,10 +8,10 @@ from datetime import date
 from typing import Any
 
 from reports import words
-from reports.unjudged import reasons
 from reports.rules import Gate
 from reports.rulings import RuleResult, against, judged, suppressed
 from reports.summary import Summary, section
+from reports.unjudged import reasons
 
 PASS, FAIL, INCONCLUSIVE, NOTHING = "pass", "fail", "inconclusive", "nothing evaluated"
 EXIT_CODES = {PASS: 0, FAIL: 1, INCONCLUSIVE: 4, NOTHING: 5}

@@ -22,9 +22,9 @@ from reports.budgets import Budget
 from reports.cases import CaseRow, best_cases
 from reports.doubts import doubts
 from reports.intervals import Share
-from reports.unjudged import Skipped, broken, unread
 from reports.metrics import FLIPPED, SmallestEpsilon, Tally
 from reports.tables import ReadableRun, complete
+from reports.unjudged import Skipped, broken, unread
 
 Labelled = frozenset[str]
 """The keys of the images that have a label."""

@@ -429,8 +429,8 @@ def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
     from reports import summarise
     from reports.document import dumps
     from reports.gate import verdict_of
-    from reports.unjudged import reasons
     from reports.masthead import standing
+    from reports.unjudged import reasons
     from robustness.cli.tables import outcome_table
     from robustness.cli.terminal import stdout
     from robustness.store import Run
