@@ -10,7 +10,8 @@ from typing import Any
 from reports import words
 from reports.rules import Gate
 from reports.rulings import RuleResult, against, judged, suppressed
-from reports.summary import Summary, section, unread
+from reports.summary import Summary, section
+from reports.unjudged import reasons
 
 PASS, FAIL, INCONCLUSIVE, NOTHING = "pass", "fail", "inconclusive", "nothing evaluated"
 EXIT_CODES = {PASS: 0, FAIL: 1, INCONCLUSIVE: 4, NOTHING: 5}
@@ -127,7 +128,7 @@ def _doubt(summary: Summary, failed: list[RuleResult]) -> str:
 def _nothing(summary: Summary) -> str:
     images, lost = summary.images, summary.overall.failed
     if not images.readable:
-        why = unread(summary)
+        why = reasons(summary.skipped, images.selected)
         return f"Nothing was evaluated: no image could be read{f' ({why})' if why else ''}."
     if lost:
         return f"Nothing was evaluated: none of {lost} images has an outcome, each says why."

@@ -22,9 +22,9 @@ from reports.budgets import Budget
 from reports.cases import CaseRow, best_cases
 from reports.doubts import doubts
 from reports.intervals import Share
-from reports.metrics import FAILED, FLIPPED, SmallestEpsilon, Tally
+from reports.metrics import FLIPPED, SmallestEpsilon, Tally
 from reports.tables import ReadableRun, complete
-from robustness.images import tallied
+from reports.unjudged import Skipped, broken, unread
 
 Labelled = frozenset[str]
 """The keys of the images that have a label."""
@@ -82,15 +82,6 @@ class Pair:
     before: str
     after: str
     count: int
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """An image without a verdict, and why."""
-
-    key: str
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -241,8 +232,8 @@ def summarise(run: ReadableRun) -> Summary:
         confidence_before=tuple(metrics.share_histogram(firsts["confidence_before"])),
         confidence_after=tuple(metrics.share_histogram(firsts["confidence_after"])),
         cases=best_cases(images, outcomes, complete(run.strips(), "strips")),
-        skipped=_skipped(images),
-        failed=_failed(outcomes, images),
+        skipped=unread(images),
+        failed=broken(outcomes, images),
         converted=int(images["note"].fillna("").astype(str).ne("").sum()),
         diagnostics=diagnostics,
         reliability=breakdown.reliability(manifest, diagnostics),
@@ -367,35 +358,6 @@ def _distances(flips: pd.DataFrame, model: Mapping[str, Any]) -> tuple[Range, ..
         Range(name, unit, float(v.min()), float(v.median()), float(v.max()))
         for name, unit, column in columns
         if not (v := column.dropna()).empty
-    )
-
-
-def unread(summary: Summary) -> str:
-    """Why images were not read, the most frequent reason first: `2 of 9: the file is empty`; or ""."""
-    return tallied((one.reason for one in summary.skipped), summary.images.selected)
-
-
-def _skipped(images: pd.DataFrame) -> tuple[Skipped, ...]:
-    # An image with a class and a reason was read; its outcomes say that they failed, and why.
-    unread = images["clean_class"].isna()
-    lost = images[unread & images["reason"].fillna("").astype(str).ne("")]
-    return tuple(
-        Skipped(str(r.key), str(r.name), str(r.reason))
-        for r in lost.itertuples(index=False, name="R")
-    )
-
-
-def _failed(outcomes: pd.DataFrame, images: pd.DataFrame) -> tuple[Skipped, ...]:
-    """One entry per image and reason: an attack that breaks down does so at each epsilon."""
-    lost = outcomes[outcomes["status"] == FAILED].drop_duplicates(["image", "attack", "reason"])
-    known = dict(zip(images["key"], images["name"], strict=True))
-    return tuple(
-        Skipped(
-            str(row["image"]),
-            str(known.get(row["image"], row["image"])),
-            f"{row['attack']}: {row['reason'] or 'no reason given'}",
-        )
-        for row in lost.to_dict("records")
     )
 
 

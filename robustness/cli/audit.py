@@ -430,7 +430,7 @@ def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
     from reports.document import dumps
     from reports.gate import verdict_of
     from reports.masthead import standing
-    from reports.summary import unread
+    from reports.unjudged import reasons
     from robustness.cli.tables import outcome_table
     from robustness.cli.terminal import stdout
     from robustness.store import Run
@@ -446,7 +446,7 @@ def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
     console.print(outcome_table(summary))
     console.print(f"\n{summary.sentence}", markup=False, soft_wrap=True)
     console.print(standing(summary, verdict), markup=False, soft_wrap=True)
-    if why := unread(summary):
+    if why := reasons(summary.skipped, summary.images.selected):
         console.print(f"not read: {why}.", markup=False, soft_wrap=True)
     for note in summary.config.get("replaced") or ():
         console.print(f"replaced: {note}.", markup=False, soft_wrap=True)

@@ -21,6 +21,8 @@ RISING = 0.1
 MOSTLY, BLIND, RARE = 0.5, 0.05, 0.01
 """Share of a search's steps without a gradient that leaves it blind; of standing images all whose searches
 were blind (that of D04); of all steps on what stands."""
+FLAT = 1 - 1e-7
+"""A probability that float32 tells from 1 by one bit, if at all."""
 _BLACK = (SCORE, DECISION)
 
 
@@ -344,7 +346,7 @@ def blind(record: Record) -> Diagnosis:
     """
     watched = record.gradients
     if not record.labels(WHITE):
-        return skipped("D26", "No attack that follows gradients was run.")
+        return _flat_scores(record)
     if watched.empty:
         why = "No image withstood an attack that follows gradients, or the run did not note its steps."
         return skipped("D26", why) if record.survivors else ok("D26", "Every correct image flips.")
@@ -384,6 +386,32 @@ def blind(record: Record) -> Diagnosis:
         f"The attacks had a gradient in {1 - steps:.1%} of the steps on what stands.",
         **evidence,
     )
+
+
+def _flat_scores(record: Record) -> Diagnosis:
+    """D26 where only scores were asked for: probabilities of exactly 1 tell no two pictures apart.
+
+    Only where logits are the logarithm of probabilities; rebuilt ones do not saturate.
+    """
+    scored = [a["label"] for a in record.learners if a.get("knowledge") == SCORE]
+    rebuilt = record.manifest.get("model", {}).get("logits_rebuilt", True)
+    if not scored or rebuilt or record.transferred:
+        return skipped("D26", "No attack that follows gradients was run.")
+    standing = record.outcomes[
+        record.outcomes.attack.isin(scored) & record.outcomes.image.isin(record.survivors)
+    ]
+    sure = standing.groupby("image").confidence_before.max() >= FLAT
+    share = float(sure.mean()) if len(sure) else 0.0
+    evidence = {"deciding_share": share, "images": record.names(sure[sure].index)}
+    if share > BLIND:
+        return fail(
+            "D26",
+            f"The model gives {share:.1%} of the images that stand a probability that rounds to 1, and its "
+            "logits cannot be had: attacks that compare scores saw no difference there, and they only look "
+            "robust.",
+            **evidence,
+        )
+    return ok("D26", "The scores of what stands are not saturated.", **evidence)
 
 
 CHECKS: tuple[Callable[[Record], Diagnosis], ...] = (

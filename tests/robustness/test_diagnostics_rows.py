@@ -283,3 +283,14 @@ def test_d26_is_not_asked_where_nothing_was_noted():
     assert statuses(old)["D26"] == "skipped"
     broken = replace(record({"pgd": {4.0: set(range(100))}}, [PGD]), gradients=pd.DataFrame())
     assert statuses(broken)["D26"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("rebuilt", "sure", "status"),
+    [(False, 1.0, "fail"), (False, 0.98, "ok"), (True, 1.0, "skipped")],
+)
+def test_d26_scores_that_are_saturated_tell_nothing(rebuilt, sure, status):
+    columns = {"confidence_before": lambda *_: sure}
+    run = record({"square": {4.0: HALF}}, [SQUARE], columns=columns)
+    run = replace(run, manifest={**run.manifest, "model": {"logits_rebuilt": rebuilt}})
+    assert statuses(run)["D26"] == status
