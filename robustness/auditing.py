@@ -176,7 +176,7 @@ def audit(
         channels=classifier.input_shape[-1],
         surrogate=eyes.digest if eyes else None,
         precision=looking.precision,
-        draws=before.get("draws", 1),
+        draws=before.get("draws") or 1,
     )
     answers, findings = (
         ({}, _findings_before(folder)) if resume else _examined(classifier, shelf, entries)
@@ -277,7 +277,7 @@ def _ended(
     """The manifest of a run that is over: with its diagnostics, and what was made again."""
     ended = manifest | {"diagnostics": diagnostics}
     if mended:
-        ended["mended"] = [*ended.get("mended", ()), {"at": now(), **asdict(mended)}]
+        ended["mended"] = [*(ended.get("mended") or ()), {"at": now(), **asdict(mended)}]
     return ended
 
 
@@ -311,14 +311,19 @@ def _fitted_elsewhere(plan: Plan, card: dict[str, Any]) -> list[str]:
 def _settings_before(folder: Path) -> dict[str, Any]:
     """The settings a run was started with: bits depend on the batch size, verdicts on the draws."""
     with Run.open(folder) as run:
-        return dict(run.manifest.get("config", {}))
+        return dict(run.manifest.get("config") or {})
 
 
 def _findings_before(folder: Path) -> list[preflight.Finding]:
     """What the checks before the attack found when a run was started: which attacks run depends on it."""
     with Run.open(folder) as run:
         known = run.manifest.get("preflight") or ()
-    return [preflight.Finding(one["id"], one["severity"], one["sentence"]) for one in known]
+    return [
+        preflight.Finding(
+            one.get("id") or "", one.get("severity") or "note", one.get("sentence") or ""
+        )
+        for one in known
+    ]
 
 
 def _source(

@@ -109,7 +109,7 @@ class Claims:
             names=names,
             target=names.index(target) if target != goal and target in names else None,
             mask=None if mask is None else png_name(str(mask)),
-            random=manifest["config"].get("draws", 1) != 1,
+            random=(manifest["config"].get("draws") or 1) != 1,
         )
 
     def pictured(self, key: str) -> list[dict[str, Any]]:
@@ -232,7 +232,7 @@ def _of_the_cascade(claims: Claims) -> Iterator[Fault]:
 
 def _kept(claims: Claims, image: ImageRow) -> bool:
     """Whether the run keeps the pictures of an image."""
-    evidence = str(claims.manifest["config"].get("evidence", "flips"))
+    evidence = str(claims.manifest["config"].get("evidence") or "flips")
     return image.position < int(evidence) if evidence.isdigit() else evidence in ("flips", "all")
 
 

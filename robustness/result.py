@@ -116,14 +116,15 @@ class AuditResult:
         for (attack, epsilon), rows in judged.groupby(["attack", "epsilon"]):
             flipped = int((rows.status == FLIPPED).sum())
             rates.setdefault(str(attack), []).append((float(str(epsilon)), flipped, len(rows)))
-        labelled = bool(self.manifest.get("data", {}).get("labelled", True))
+        labelled = bool((self.manifest.get("data") or {}).get("labelled", True))
         known = f"{100 * self.flip_rate:.1f} % of them flip"
         of = "of the correctly classified, " if labelled else ""
         nothing = "no image was correct" if labelled else "none was attacked"
         share = of + (known if len(judged) else nothing)
-        labels = [a["label"] for a in self.manifest["config"]["attacks"]]
+        config = self.manifest.get("config") or {}
+        labels = [str(a.get("label") or a.get("name")) for a in config.get("attacks") or ()]
         _, together = thresholds.medians(
-            self.outcomes, self.manifest["config"], labels, thresholds.unused(self._budgets)
+            self.outcomes, config, labels, thresholds.unused(self._budgets)
         )
         middle = f" Median smallest epsilon: {thresholds.said(together)}." if len(judged) else ""
         sentence = f"{self.outcomes.image.nunique()} images; {share}.{middle}"

@@ -13,7 +13,15 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 from robustness.errors import RunError
 from robustness.plaintext import visible
@@ -34,6 +42,14 @@ Share = Annotated[float, Field(ge=0, le=1)]
 def _nothing(value: Any) -> Any:
     """An empty table where a part is left out: `{}` is written for "none"."""
     return None if value == {} else value
+
+
+def _share(value: list[float]) -> list[float]:
+    """(epsilon, count, total)."""
+    _, count, total = value
+    if not (0 <= count <= total and float(count).is_integer() and float(total).is_integer()):
+        raise ValueError("expected an epsilon, a count, and a total that is no less")
+    return value
 
 
 class _Part(BaseModel):
@@ -72,6 +88,7 @@ class _Config(_Part):
     evidence: Evidence | None = None
     cascade: bool | None = None
     replaced: list[str] | None = None
+    draws: Annotated[int, Field(ge=1, le=1 << 20)] | None = None
 
 
 class _Scaling(_Part):
@@ -134,6 +151,15 @@ class _Median(_Part):
     note: str | None = None
 
 
+class _Budget(_Part):
+    """What the attacks could make of an epsilon."""
+
+    epsilon: Number
+    effective_epsilon: Number | None = None
+    reached: bool
+    short: dict[str, Number]
+
+
 class _Timing(_Part):
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
@@ -162,7 +188,7 @@ class _Baseline(_Part):
     norm: str
     goal: str
     attacks: list[str]
-    worst: list[Annotated[list[Number], Field(min_length=3, max_length=3)]]
+    worst: list[Annotated[list[Number], Field(min_length=3, max_length=3), AfterValidator(_share)]]
     max_drop: Number = 0.0
 
 
@@ -231,6 +257,9 @@ class _Manifest(_Part):
     preflight: list[_Finding] | None = None
     diagnostics: list[_Diagnosis] | None = None
     median_epsilon: dict[str, _Median] | None = None
+    budgets: list[_Budget] | None = None
+    notes: list[str] | None = None
+    mended: list[dict[str, Any]] | None = None
     gate: _MaybeGate = None
     timing: _Timing | None = None
 
@@ -397,6 +426,7 @@ def _came(error: Any) -> str:
 
 def _wanted(message: str) -> str:
     said = message.replace("Input should be", "expected").replace("Field required", "it is needed")
+    said = said.replace("Value error, ", "")
     said = re.sub(r"List should have at (least|most) (\d+) .*", r"expected at \1 \2 items", said)
     said = re.sub(r"a valid dictionary.*", "a table", said).replace("a valid ", "a ")
     return said.replace("String should match pattern", "expected text of the form").rstrip(".")

@@ -452,7 +452,7 @@ def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
         console.print(f"replaced: {note}.", markup=False, soft_wrap=True)
     for note in summary.manifest.get("notes") or ():
         console.print(f"note: {note}.", markup=False, soft_wrap=True)
-    for one in summary.manifest.get("diagnostics", ()):
+    for one in summary.manifest.get("diagnostics") or ():
         if one["status"] in ("warn", "fail"):
             said = f"{one['status']} {one['id']} {one['title']}? {one['sentence']}"
             console.print(said, markup=False, soft_wrap=True)

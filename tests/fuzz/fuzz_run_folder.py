@@ -99,6 +99,11 @@ def full_manifest() -> dict[str, Any]:
     options |= {"norm": "linf", "seed": 0, "report": ["html"], "gate": copy.deepcopy(whole["gate"])}
     whole["origin"] = {"options": options, "configuration": "audit.toml", "seal": "00" * 32}
     whole["notes"] = ["a note"]
+    whole["config"]["draws"] = 2
+    whole["budgets"] = [
+        {"epsilon": e, "effective_epsilon": e, "reached": e < 4, "short": {"bim(steps=4)": 3.0}}
+        for e in (1.0, 2.0, 4.0)
+    ]
     return whole
 
 
