@@ -18,6 +18,7 @@ from robustness import turnbull
 from robustness.store import FAILED, FLIPPED, ROBUST, SETTLED
 
 _DISTANCES = ("linf", "l2", "l1", "l0")
+UNUSED = "it could use all of no epsilon of the run"
 SPARED = "earlier attacks of the cascade spared it the images that they flip"
 
 
@@ -52,8 +53,13 @@ def medians(
     column = norm if norm in _DISTANCES and norm in outcomes.columns else None
     some = {n: used(outcomes, unused, n) for n in names}
     found = {n: smallest(rows, column if n in closest else None) for n, rows in some.items()}
+    idle = {n for n, rows in some.items() if rows.empty and (outcomes["attack"] == n).any()}
     by = {
-        n: none(SPARED) if (rows["status"] == SETTLED).any() else median(found[n])
+        n: none(SPARED)
+        if (rows["status"] == SETTLED).any()
+        else none(UNUSED)
+        if n in idle
+        else median(found[n])
         for n, rows in some.items()
     }
     # A weak attack that cannot use an epsilon must not blur what a stronger one tells there.
@@ -81,9 +87,9 @@ def unused(budgets: Iterable[Mapping[str, Any]]) -> frozenset[tuple[str | None, 
 def used(
     outcomes: pd.DataFrame, unused: Collection[tuple[str | None, float]], attack: str
 ) -> pd.DataFrame:
-    """The rows of an attack at the epsilons that it could use."""
+    """The rows of an attack at the epsilons that it could use, and that any attack that learns could."""
     rows = outcomes[outcomes["attack"] == attack]
-    return rows[~rows["epsilon"].isin([e for label, e in unused if label == attack])]
+    return rows[~rows["epsilon"].isin([e for label, e in unused if label in (attack, None)])]
 
 
 def smallest(rows: pd.DataFrame, distance: str | None = None) -> pd.DataFrame:
