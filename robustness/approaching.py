@@ -118,7 +118,8 @@ class Approaching:
     def _refine(self, jobs: dict[int, Try]) -> None:
         """Come nearer by gradients, where the attack knows them and its flip is nearer than earlier tries'."""
         norm, attack = self._threat.norm.name, self._attack
-        if norm not in REFINED or attack.knowledge != "white-box" or not self._bench.direct:
+        knows = attack.refined and attack.knowledge == "white-box" and self._bench.direct
+        if not knows or norm not in REFINED:
             return
         self._refining(
             {

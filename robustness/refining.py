@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import islice
+from itertools import count, islice
 
 import numpy as np
 from keras import ops
@@ -16,6 +16,12 @@ from robustness.tries import Bench, Try
 
 FINE = 1.01
 """The search for the nearest file ends when two radii are this near: one flips, the other does not."""
+
+HEARINGS = 4
+"""Times that the judge is asked at most on the way to a radius that the gradient foretells."""
+
+WORTH = 1.015
+"""By how much nearer a file must be foretold to be looked for."""
 
 CLOSE = 1.005
 """Lengths of files this near to one another leave nothing between them that is worth a look."""
@@ -38,10 +44,16 @@ def seek(
     jobs: Mapping[int, Try],
     searches: dict[int, Bracket],
     paths: Mapping[int, Path],
+    most: int | None = None,
 ) -> None:
-    """Leave in each job the nearest flip that its search finds along its path; all rows together."""
+    """Leave in each job the nearest flip that its search finds along its path; all rows together.
+
+    `most`: hearings of each row, as many as it takes if None.
+    """
     name = threat.norm.name
-    while searches:
+    for hearing in count(1):
+        if not searches or (most and hearing > most):
+            return
         files = [
             (jobs[p], ask, moved(jobs[p], paths[p].within(ask)))
             for p, search in searches.items()
@@ -109,10 +121,10 @@ class Refining:
         norm, searches = self._threat.norm, {}
         for place, guess in guesses.items():
             far = jobs[place].far(norm.name)
-            if guess * CLOSE < far:
+            if guess * WORTH < far:
                 start = max(guess, NOTHING)
                 searches[place] = Bracket(start, NOTHING / 2, far, near=FINE, power=norm.power)
-        seek(self._bench, self._threat, jobs, searches, paths)
+        seek(self._bench, self._threat, jobs, searches, paths, HEARINGS)
 
 
 def _all(_: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
