@@ -12,13 +12,14 @@ from robustness.attack import Attack
 from robustness.judge import Flip, distances
 from robustness.lattice import Lattice, lattice
 from robustness.optimization.brackets import Bracket
-from robustness.refining import CLOSE, FINE, NOTHING, REFINED, Refining, seek
+from robustness.refining import CLOSE, FINE, LATTICES, NOTHING, REFINED, Refining, seek
 from robustness.rows import Rows, State
 from robustness.threat import Threat
 from robustness.tries import Bench, Settle, Try, broken, taken
 
 Verdict = tuple[Flip | None, bool]
 """The flip that a file is, if it is one, and whether its point was finite."""
+
 
 class Approaching:
     """The program of attacks that seek the closest point; see `iterate`.
@@ -116,7 +117,7 @@ class Approaching:
         seek(self._bench, self._threat, jobs, finer, paths)
 
     def _refine(self, jobs: dict[int, Try]) -> None:
-        """Come nearer by gradients, where the attack knows them and its flip is nearer than earlier tries'."""
+        """Come nearer by gradients, where the attack knows them and its flip is its image's nearest."""
         norm, attack = self._threat.norm.name, self._attack
         knows = attack.refined and attack.knowledge == "white-box" and self._bench.direct
         if not knows or norm not in REFINED:
@@ -173,7 +174,7 @@ class Approaching:
     def _gaps(self, state: State, jobs: dict[int, Try]) -> list[int]:
         """The rows whose scaled changes leave out lengths just below the nearest flip, or that have none."""
         norm = self._threat.norm
-        if norm.name not in ("l2", "l1"):
+        if norm.name not in LATTICES:
             return []
         radii = {p: self._far(job.flip) / FINE for p, job in jobs.items() if job.flip}
         files = self._bench.files(state, state["best"]["point"], radii)

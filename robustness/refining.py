@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count, islice
 
 import numpy as np
 from keras import ops
 
-from robustness.lattice import Path, steepest
+from robustness.lattice import Path, lattice, steepest
 from robustness.optimization.brackets import Bracket
 from robustness.pictures import from_png
 from robustness.threat import Threat
@@ -19,9 +19,6 @@ FINE = 1.01
 
 HEARINGS = 4
 """Times that the judge is asked at most on the way to a radius that the gradient foretells."""
-
-WORTH = 1.015
-"""By how much nearer a file must be foretold to be looked for."""
 
 CLOSE = 1.005
 """Lengths of files this near to one another leave nothing between them that is worth a look."""
@@ -34,6 +31,9 @@ ROUNDS = 3
 
 REFINED = ("l2", "l1", "l0")
 """Norms in which components have a price of their own: in linf every one may change as far as any."""
+
+LATTICES = ("l2", "l1")
+"""Norms in which there are files between two that are scaled and rounded."""
 
 Box = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -121,10 +121,55 @@ class Refining:
         norm, searches = self._threat.norm, {}
         for place, guess in guesses.items():
             far = jobs[place].far(norm.name)
-            if guess * WORTH < far:
+            if guess * FINE < far:
                 start = max(guess, NOTHING)
                 searches[place] = Bracket(start, NOTHING / 2, far, near=FINE, power=norm.power)
         seek(self._bench, self._threat, jobs, searches, paths, HEARINGS)
+
+
+def rescue(bench: Bench, threat: Threat, jobs: Sequence[Try], *, knows: bool) -> None:
+    """Leave in each job the flip of a file within its budget, where its scaled and rounded point is none.
+
+    Parameters
+    ----------
+    bench, threat : of the program.
+    jobs : tries whose point `lost` flips in float, within the budget of their rung.
+    knows : whether the attack knows gradients, which put the counts in order where the point does not.
+    """
+    jobs = [job for job in jobs if job.lost is not None]
+    if not jobs or threat.norm.name not in LATTICES:
+        return
+    images = np.stack([job.climb.subject.pixels for job in jobs]).astype("float32")
+    changes = np.nan_to_num(np.stack([job.lost for job in jobs if job.lost is not None]) - images)
+    low, high = (ops.convert_to_numpy(x) for x in threat.room(images))
+    paths = [lattice(*x, threat.norm.power) for x in zip(changes, low, high, strict=True)]
+    files = _judged(bench, threat, jobs, paths)
+    held = [i for i, job in enumerate(jobs) if not job.flip] if knows and bench.direct else []
+    if held:
+        gradients, _ = bench.slopes([files[i] for i in held], [jobs[i] for i in held])
+        slopes = [
+            g / scale if 0 < (scale := np.abs(g).max()) < np.inf else 0 * g for g in gradients
+        ]
+        around = [
+            steepest(np.nan_to_num(slope), low[i], high[i], threat.norm.name)
+            for i, slope in zip(held, slopes, strict=True)
+        ]
+        _judged(bench, threat, [jobs[i] for i in held], around)
+
+
+def _judged(
+    bench: Bench, threat: Threat, jobs: Sequence[Try], paths: Sequence[Path]
+) -> list[np.ndarray]:
+    """The files of the jobs' budgets along these paths; of a flip the job is told."""
+    budgets = [threat.epsilons[job.rung] for job in jobs]
+    files = [
+        (job, budget, moved(job, path.within(budget)))
+        for job, budget, path in zip(jobs, budgets, paths, strict=True)
+    ]
+    for job, flip in zip(jobs, bench.of_files(files), strict=True):
+        if flip:
+            job.flip, job.found = flip, job.steps
+    return [picture for _, _, picture in files]
 
 
 def _all(_: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

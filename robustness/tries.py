@@ -94,6 +94,9 @@ class Try:
     doubts: list[np.ndarray] = field(default_factory=list)
     """Points that flip as no file, though maybe in float, of which nobody has been asked yet."""
 
+    lost: np.ndarray | None = None
+    """Its last point that flips in float and not as the file that it was rounded to."""
+
     def far(self, norm: str) -> float:
         """How far away the flip is; infinite without one."""
         return self.flip.distances.of(norm) if self.flip else np.inf
