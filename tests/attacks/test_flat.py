@@ -208,6 +208,18 @@ def test_the_steepest_changes_are_the_best_of_all(norm, seed, radius):
         assert needed ** NORMS[norm].power <= size ** NORMS[norm].power + dearest + 1e-3
 
 
+def changes(seed, count=1):
+    """A change (h, w, c) of few different sizes, and its bounds."""
+    rng = np.random.default_rng(seed)
+    shape = (5, 4, 3)
+    sizes = rng.choice(rng.uniform(0.05, 3.0, rng.integers(1, 5)), shape)
+    delta = sizes * rng.choice([-1, 1], shape)
+    low = -rng.integers(0, 6, shape).astype(float)
+    high = rng.integers(0, 6, shape).astype(float)
+    return np.clip(delta, low, high), low, high
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
 @given(seed=st.integers(0, 10**6), radius=st.floats(0.5, 60))
 @settings(max_examples=60, deadline=None)
 def test_a_lattice_gives_legal_changes_that_use_the_budget(norm, seed, radius):
