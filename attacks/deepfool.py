@@ -25,6 +25,8 @@ class DeepFool(Attack):
     paper: ClassVar[str] = "Moosavi-Dezfooli et al. 2016, arXiv:1511.04599"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
     seeks: ClassVar[Literal["any", "closest"]] = "closest"
+    refined: ClassVar[bool] = False
+    """Its last step is the nearest point of the linear model already."""
 
     steps: int = setting(50, "most steps; a flipped image takes no more", low=1, high=100_000)
     candidates: int = setting(10, "likeliest classes, the own among them", low=2, high=1000)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
 
 import numpy as np
 from keras import ops
@@ -13,21 +12,13 @@ from robustness.attack import Attack
 from robustness.judge import Flip, distances
 from robustness.lattice import Lattice, lattice
 from robustness.optimization.brackets import Bracket
+from robustness.refining import CLOSE, FINE, LATTICES, NOTHING, REFINED, Refining, seek
 from robustness.rows import Rows, State
 from robustness.threat import Threat
 from robustness.tries import Bench, Settle, Try, broken, taken
 
 Verdict = tuple[Flip | None, bool]
 """The flip that a file is, if it is one, and whether its point was finite."""
-
-FINE = 1.01
-"""The search for the nearest file ends when two radii are this near: one flips, the other does not."""
-
-NOTHING = 0.5
-"""A radius whose files are the images themselves."""
-
-CLOSE = 1.005
-"""Lengths of files this near to one another leave nothing between them that is worth a look."""
 
 
 class Approaching:
@@ -44,6 +35,7 @@ class Approaching:
     ) -> None:
         self._bench, self._rows, self._attack, self._threat = bench, rows, attack, threat
         self._settle, self.first = settle, len(threat.epsilons) - 1
+        self._refining = Refining(bench, threat)
         self.enter, self.queue = bench.enter, bench.queue
 
     def advance(self, state: State) -> tuple[State, np.ndarray]:
@@ -66,6 +58,7 @@ class Approaching:
             job = near[place]
             job.climb.near = min(job.climb.near, float(best["distance"][place]))
         self._narrow(state, near, {p: float(best["distance"][p]) for p in near})
+        self._refine(near)
         missed = {p: j for p, j in held.items() if p not in near}
         self._expect_finite(state, missed)
         for job in jobs:
@@ -121,11 +114,21 @@ class Approaching:
                     searches[place] = bracket(place, self._far(flip) / FINE)
         paths = self._lattices(jobs, deltas, self._gaps(state, jobs))
         finer = {place: bracket(place, self._guess(jobs[place], paths[place])) for place in paths}
-        while finer:
-            for place, verdicts in self._asked_between(jobs, finer, paths).items():
-                found, known = self._kept(jobs[place], verdicts), jobs[place].flip
-                if not finer[place].hear(found, self._far(known) if known else np.inf):
-                    del finer[place]
+        seek(self._bench, self._threat, jobs, finer, paths)
+
+    def _refine(self, jobs: dict[int, Try]) -> None:
+        """Come nearer by gradients, where the attack knows them and its flip is its image's nearest."""
+        norm, attack = self._threat.norm.name, self._attack
+        knows = attack.refined and attack.knowledge == "white-box" and self._bench.direct
+        if not knows or norm not in REFINED:
+            return
+        self._refining(
+            {
+                place: job
+                for place, job in jobs.items()
+                if job.flip and (not job.climb.best or job.far(norm) < job.climb.best.far(norm))
+            }
+        )
 
     def _guess(self, job: Try, path: Lattice) -> float:
         """Where the search between the scaled changes begins: nearer than what is known."""
@@ -135,8 +138,7 @@ class Approaching:
     def _kept(self, job: Try, verdicts: list[Verdict]) -> list[float | None]:
         """The distance of each flip among these, the nearest of which the job keeps."""
         for flip, finite in verdicts:
-            if flip and (job.flip is None or self._far(flip) < self._far(job.flip)):
-                job.flip = flip
+            job.keep(flip, self._threat.norm.name)
             if not finite:
                 job.broken = broken(job)
         return [self._far(flip) if flip else None for flip, _ in verdicts]
@@ -159,21 +161,6 @@ class Approaching:
                 heard[place].append(verdict)
         return heard
 
-    def _asked_between(
-        self, jobs: dict[int, Try], searches: dict[int, Bracket], paths: dict[int, Lattice]
-    ) -> dict[int, list[Verdict]]:
-        """As `_asked`, of the 8-bit changes of all these lengths along `paths`."""
-        files = [
-            (jobs[p], ask, _moved(jobs[p], paths[p].within(ask)))
-            for p, search in searches.items()
-            for ask in search.asks
-        ]
-        told = iter(self._bench.of_files(files))
-        return {
-            p: [(flip, True) for flip in islice(told, len(search.asks))]
-            for p, search in searches.items()
-        }
-
     def _deltas(self, state: State, jobs: dict[int, Try]) -> np.ndarray:
         """How far each nearest point is from its image, (n, h, w, c)."""
         points = taken(state["best"]["point"], jobs)
@@ -187,7 +174,7 @@ class Approaching:
     def _gaps(self, state: State, jobs: dict[int, Try]) -> list[int]:
         """The rows whose scaled changes leave out lengths just below the nearest flip, or that have none."""
         norm = self._threat.norm
-        if norm.name not in ("l2", "l1"):
+        if norm.name not in LATTICES:
             return []
         radii = {p: self._far(job.flip) / FINE for p, job in jobs.items() if job.flip}
         files = self._bench.files(state, state["best"]["point"], radii)
@@ -233,10 +220,6 @@ class Approaching:
             climb.close(epsilon, best if reached else Try(climb, 0, 0, broken=job.broken))
             climb.rungs[-1] = replace(climb.rungs[-1], carried=carried)
         self._settle(climb.subject, climb.rungs)
-
-
-def _moved(job: Try, change: np.ndarray) -> np.ndarray:
-    return (job.climb.subject.pixels + change).astype(np.uint8)
 
 
 def rounded(delta: np.ndarray) -> np.ndarray:

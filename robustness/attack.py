@@ -340,6 +340,11 @@ class Attack(Declarations, ABC):
     epsilon follows from its distance; `Task.epsilon` is then the largest epsilon of all. A row whose
     state says `done` (rows,) bool has nothing left to look for, and leaves before its steps are spent."""
 
+    refined: ClassVar[bool] = True
+    """Whether the engine looks for files nearer than that of a "closest" attack by a gradient at it
+    (`refining.Refining`). Only white-box attacks'; not worth the looks where the attack's last step is that
+    of the linear model."""
+
     baseline: ClassVar[bool] = False
     """Whether it learns nothing from what it sees: what attacks are compared with. The contract does
     not ask of it that it flips what can be flipped."""

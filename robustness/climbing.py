@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robustness.attack import Attack
+from robustness.refining import LATTICES, rescue
 from robustness.rows import Rows, State
 from robustness.threat import Threat
 from robustness.tries import Bench, Settle, Try, broken, taken
@@ -77,6 +78,7 @@ class Climbing:
         both = {p: j for p, j in looked.items() if self._wanted(j)}
         self._try(state, Brought(own, both, late=0))
         self._doubt([job for job in jobs if self._doubtful(job)])
+        self._rescue([job for job in jobs if self._spent(job)])
         finished = [self._next(job) for job in jobs]
         self._bench.dismiss(places, finished)
         return finished
@@ -106,17 +108,21 @@ class Climbing:
         ]
         for some, verdicts in zip(brought, self._bench.judged(state, *asked), strict=True):
             doubted: dict[int, Try] = {}
+            lost: dict[int, Try] = {}
             for (place, job), (flip, fine) in zip(some.jobs.items(), verdicts, strict=True):
                 if not fine:
                     job.broken = broken(job)
                 elif flip is not None:
                     job.flip, job.found = flip, job.steps - some.late
                 elif some.late and self._bench.direct:
-                    job.climb.floated = True
+                    job.climb.floated, lost[place] = True, job
                 elif (some.late or self._spent(job)) and not job.climb.floated:
                     doubted[place] = job
             for job, point in zip(doubted.values(), taken(some.points, doubted), strict=True):
                 job.doubts.append(point)
+            if self._threat.norm.name in LATTICES:
+                for job, point in zip(lost.values(), taken(some.points, lost), strict=True):
+                    job.lost = point
 
     def _doubtful(self, job: Try) -> bool:
         """Whether its points are asked about now: of one that flips after all, nobody needs to be."""
@@ -130,10 +136,17 @@ class Climbing:
         """
         asked = [(point, job) for job in jobs for point in job.doubts]
         flips = self._bench.in_float([point for point, _ in asked], [job for _, job in asked])
-        for (_, job), flip in zip(asked, flips, strict=True):
+        for (point, job), flip in zip(asked, flips, strict=True):
             job.climb.floated |= flip
+            job.lost = point if flip else job.lost
         for job in jobs:
             job.doubts.clear()
+
+    def _rescue(self, jobs: Sequence[Try]) -> None:
+        """Look for other files within the budget of tries that are about to be told to stand."""
+        standing = [job for job in jobs if job.flip is None and not job.broken]
+        knows = self._attack.knowledge == "white-box"
+        rescue(self._bench, self._threat, standing, knows=knows)
 
     def _next(self, job: Try) -> bool:
         """Whether the row is finished; if so, what is next for its image is arranged."""

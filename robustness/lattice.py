@@ -2,7 +2,8 @@
 
 Rounding a scaled change is all or nothing where many components are equally large: with 0.4 counts
 everywhere, every component rises by a whole count at the same factor. The best 8-bit change raises only
-some of them. `Lattice` gives one for every budget, however few counts that is.
+some of them. `Lattice` gives one for every budget, however few counts that is. `steepest` gives, for every
+budget, the 8-bit change along which a linear function rises most.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -24,6 +26,20 @@ HALVINGS = 12
 
 FILLINGS = 3
 """Times that what is left of an l2 budget is spent on the best of what it still buys."""
+
+
+LEFT = 1e-3
+"""Share of the squared length that is not worth sorting all components for."""
+
+
+class Path(Protocol):
+    """8-bit changes, one for every budget."""
+
+    def within(self, radius: float) -> np.ndarray:
+        """The change (height, width, channels) int64 in whole counts, at most `radius` long."""
+
+    def reaching(self, gain: float) -> float:
+        """The budget of the shortest change whose product with what it follows is `gain`; may be infinite."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +79,27 @@ class Lattice:
 
     def _spent(self, counts: np.ndarray) -> float:
         """The length of a change, to the power."""
-        return float(counts @ counts if self.power == 2 else counts.sum())
+        return float(_product(counts, counts) if self.power == 2 else counts.sum())
 
     def guess(self) -> float:
         """The budget of the change that goes as far in the direction of the float change as that itself."""
         if self.power == 1:
             return float(self.sizes.sum())
-        target = float(self.sizes @ self.sizes)
-        below, above = self._around(lambda counts: float(counts @ self.sizes), target)
-        lacking = target - float(below @ self.sizes)
+        return self.reaching(_product(self.sizes, self.sizes))
+
+    def reaching(self, gain: float) -> float:
+        """The budget of the scaled change whose product with the float change is `gain`; l2 only.
+
+        Infinite where there is none.
+        """
+        if _product(self.room, self.sizes) < gain:
+            return math.inf
+        below, above = self._around(lambda counts: _product(counts, self.sizes), gain)
+        lacking = gain - _product(below, self.sizes)
         order = self._order(below, above)
         needed = int(np.searchsorted(np.cumsum(self.sizes[order]), lacking)) + 1
         counts = _raised(below, order[:needed])
-        return float(np.sqrt(counts @ counts))
+        return float(np.sqrt(_product(counts, counts)))
 
     def _scaled(self, factor: float) -> np.ndarray:
         return np.minimum(np.floor(self.sizes * factor + 0.5), self.room)
@@ -110,6 +134,8 @@ class Lattice:
         order = self._order(counts, above)
         for _ in range(FILLINGS):
             left = whole - self._spent(counts)
+            if left < max(1.0, LEFT * whole):
+                break
             fits = order[2 * counts[order] + 1 <= left]
             spent = np.cumsum(2 * counts[fits] + 1)
             counts = _raised(counts, fits[: np.searchsorted(spent, left, side="right")])
@@ -138,6 +164,86 @@ class Lattice:
             free &= ~beyond
 
 
+@dataclass(frozen=True)
+class Sparse:
+    """The 8-bit changes that take one part after the other, each as far as it may go.
+
+    Parameters
+    ----------
+    change: (height, width, channels) int64, all parts, each as far as it may go.
+    parts: (height, width, channels) int64, the part that each component belongs to, in their order.
+    costs: (parts,) float64, the budget that each part takes: its counts, or 1 for a pixel.
+    gains: (parts,) float64, what each part brings.
+    divisible: whether a part may be taken by the count.
+    """
+
+    change: np.ndarray
+    parts: np.ndarray
+    costs: np.ndarray
+    gains: np.ndarray
+    divisible: bool
+
+    def within(self, radius: float) -> np.ndarray:
+        """The change (height, width, channels) int64 in whole counts, at most `radius` long."""
+        whole = math.floor(radius * (1 + ROUNDING))
+        spent = np.cumsum(self.costs)
+        taken = int(np.searchsorted(spent, whole, side="right"))
+        change = np.where(self.parts < taken, self.change, 0)
+        if self.divisible and taken < len(spent):
+            left = whole - (int(spent[taken - 1]) if taken else 0)
+            change = np.where(self.parts == taken, np.sign(self.change) * left, change)
+        return change
+
+    def reaching(self, gain: float) -> float:
+        """The budget of the shortest of them that brings `gain`; infinite where none does."""
+        gained, spent = np.cumsum(self.gains), np.cumsum(self.costs)
+        last = int(np.searchsorted(gained, gain))
+        if last >= len(gained):
+            return math.inf
+        before = (gained[last - 1], spent[last - 1]) if last else (0.0, 0.0)
+        share = (gain - before[0]) / self.gains[last] if self.divisible else 1.0
+        return float(math.ceil(before[1] + share * self.costs[last] - ROUNDING))
+
+
+def steepest(gradient: np.ndarray, low: np.ndarray, high: np.ndarray, norm: str) -> Path:
+    """Of every budget the 8-bit change along which a linear function rises most.
+
+    Parameters
+    ----------
+    gradient : (height, width, channels) float, of the function.
+    low, high : like `gradient`, the least and the largest change of each component in counts.
+    norm : "l2", "l1" or "l0", in which budgets are counted.
+
+    Returns
+    -------
+    The changes: exactly those in l1 and l0, in l2 to what the last count brings.
+    """
+    if norm == "l2":
+        return lattice(gradient, low, high, 2)
+    flat = gradient.astype(np.float64)
+    most = np.floor(np.where(flat > 0, high, -low).astype(np.float64))
+    change = (np.sign(flat) * most).astype(np.int64)
+    gains = flat * change
+    if norm == "l1":
+        # The order is that of the slopes: a component with more room brings no more for a count.
+        rank, costs, gains = np.abs(flat).ravel(), np.abs(change).ravel(), gains.ravel()
+    else:
+        gains = gains.sum(axis=-1).ravel()
+        rank, costs = gains, np.ones(gains.size)
+    order = np.argsort(-rank, kind="stable")
+    order = order[gains[order] > 0]
+    number = np.full(gains.size, gains.size)
+    number[order] = np.arange(len(order))
+    parts = number.reshape(flat.shape if norm == "l1" else (*flat.shape[:2], 1))
+    return Sparse(
+        change,
+        np.broadcast_to(parts, flat.shape),
+        costs[order].astype(np.float64),
+        gains[order],
+        norm == "l1",
+    )
+
+
 def lattice(delta: np.ndarray, low: np.ndarray, high: np.ndarray, power: int) -> Lattice:
     """The 8-bit changes along `delta`.
 
@@ -152,6 +258,11 @@ def lattice(delta: np.ndarray, low: np.ndarray, high: np.ndarray, power: int) ->
     places = np.flatnonzero((flat != 0) & (room >= 1))
     sizes = np.abs(flat[places]) * (1 + SPREAD * _spread(delta.shape).ravel()[places])
     return Lattice(delta.shape, places, np.sign(flat[places]), sizes, room[places], power)
+
+
+def _product(one: np.ndarray, other: np.ndarray) -> float:
+    """Their inner product. Not a matrix library's, whose threads take longer to wake than this takes."""
+    return float(np.einsum("i,i->", one, other))
 
 
 def _raised(counts: np.ndarray, where: np.ndarray) -> np.ndarray:

@@ -86,12 +86,25 @@ class Try:
     restart: int
     steps: int = 0
     judged: int = 0
+    sloped: int = 0
     flip: Flip | None = None
     found: int = 0
     blind: int = 0
     broken: str = ""
     doubts: list[np.ndarray] = field(default_factory=list)
     """Points that flip as no file, though maybe in float, of which nobody has been asked yet."""
+
+    lost: np.ndarray | None = None
+    """Its last point that flips in float and not as the file that it was rounded to."""
+
+    def far(self, norm: str) -> float:
+        """How far away the flip is; infinite without one."""
+        return self.flip.distances.of(norm) if self.flip else np.inf
+
+    def keep(self, flip: Flip | None, norm: str) -> None:
+        """Keep `flip` if it is nearer than the one there is."""
+        if flip and flip.distances.of(norm) < self.far(norm):
+            self.flip = flip
 
 
 Asked = tuple[Any, dict[int, Try], Sequence[float]]
@@ -180,6 +193,14 @@ class Bench:
             ]
         )
 
+    def slopes(
+        self, files: Sequence[np.ndarray], jobs: Sequence[Try]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Rows.slopes`; the passes are counted."""
+        for job in jobs:
+            job.sloped += 1
+        return self._rows.slopes(files, [job.climb.subject for job in jobs])
+
     def in_float(self, points: Sequence[np.ndarray], jobs: Sequence[Try]) -> list[bool]:
         """Whether each point, of the image of each job, flips the target before it becomes a file."""
         if not jobs:
@@ -196,8 +217,8 @@ class Bench:
     def pay(self, job: Try) -> None:
         """Charge the passes of a try to its image, and the steps whose gradients were watched."""
         forward, backward = self._rows.passes
-        job.climb.forward += forward * job.steps + job.judged
-        job.climb.backward += backward * job.steps
+        job.climb.forward += forward * job.steps + job.judged + job.sloped
+        job.climb.backward += backward * job.steps + job.sloped
         job.climb.watched += job.steps if self._rows.watched else 0
         job.climb.blind += job.blind
 

@@ -94,14 +94,14 @@ def test_rows_of_the_tables_have_as_many_cells_as_their_heads():
     assert throughput.line(row).count("|") == throughput.line(broken).count("|") == 9
 
 
-@pytest.mark.parametrize("name", ["against_peers", "throughput"])
+@pytest.mark.parametrize("name", ["against_peers", "throughput", "optimality"])
 def test_help_says_what_is_measured(name):
     script = ROOT / "benchmarks" / f"{name}.py"
     done = subprocess.run(
         [sys.executable, script, "--help"], capture_output=True, text=True, check=True
     )
     assert "--images" in done.stdout
-    assert "judge" in done.stdout
+    assert "judge" in done.stdout or name == "optimality"
 
 
 @pytest.mark.slow
@@ -118,3 +118,25 @@ def test_the_solvers_benchmarks_run(side, sizes, words):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert words in done.stdout
+
+
+def test_optimality_is_one_minus_the_areas_share_of_what_could_be_lost():
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    from benchmarks.optimality import optimality
+
+    best = np.array([1.0, 2.0, 4.0])
+    # Curves of robust accuracy over 0..4, by hand: areas 7/3 (envelope), 9/3 and 12/3 (nothing flips).
+    assert optimality(best, best) == 1.0
+    assert optimality(np.array([2.0, 3.0, np.inf]), best) == pytest.approx(1 - 2 / 5)
+    assert optimality(np.full(3, np.inf), best) == 0.0
+
+
+@pytest.mark.parametrize("budget", [100, 1000])
+def test_as_many_steps_are_taken_as_the_passes_pay_for(budget):
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    from benchmarks.optimality import OURS, fitted
+    from robustness.passes import passes
+
+    for make in OURS.values():
+        paid = sum(passes(fitted(make, budget, 10), 10))
+        assert budget * 0.7 < paid <= budget

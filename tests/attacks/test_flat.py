@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
+from attacks.apgd import APGD
 from attacks.carlini_wagner import CarliniWagner
 from attacks.ddn import DDN
 from attacks.deepfool import DeepFool
@@ -17,8 +18,9 @@ from attacks.ead import EAD
 from attacks.fab import FAB
 from attacks.fmn import FMN
 from attacks.pgd import PGD
+from attacks.sigma_zero import SigmaZero
 from attacks.wrappers import Bisection
-from robustness.lattice import lattice
+from robustness.lattice import lattice, steepest
 from robustness.norms import NORMS
 from robustness.threat import Threat
 from tests.attacks.test_smallest import found
@@ -127,19 +129,83 @@ def test_minimisers_come_within_a_hundredth_of_the_nearest_file(norm, attack, ki
         assert share <= 0.0125 or counts <= 2, (share, counts)
 
 
-@pytest.mark.parametrize("kind", ["equal", "signs"])
+@pytest.mark.parametrize("dark", [False, True], ids=["grey", "dark"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("norm", "attack"),
     [
         ("l2", CarliniWagner(steps=240, binary_search_steps=6)),
         ("l1", EAD(steps=320, binary_search_steps=8)),
-        ("l2", Bisection(of=PGD(steps=20), rounds=6)),
+        pytest.param("l2", Bisection(of=PGD(steps=20), rounds=6), marks=pytest.mark.slow),
+        pytest.param("l1", Bisection(of=PGD(steps=20), rounds=6), marks=pytest.mark.slow),
     ],
-    ids=["l2 cw", "l1 ead", "l2 bisection"],
+    ids=["l2 cw", "l1 ead", "l2 bisection", "l1 bisection"],
 )
-def test_others_do_where_all_weights_are_equal(norm, attack, kind):
-    for share, counts in beyond(attack, norm, kind):
+def test_those_with_coarser_points_are_refined_to_it(norm, attack, kind, dark):
+    for share, counts in beyond(attack, norm, kind, dark=dark):
         assert share <= 0.0125 or counts <= 2, (share, counts)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["grey", "dark"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_pixel_changes_that_need_not(kind, dark):
+    """The fewest pixels of a linear model: those that can bring the most."""
+    model, images, weights, gaps = posed(kind, dark=dark)
+    rungs = found(model, SigmaZero(steps=100), Threat((144,), NORMS["l0"]), images)
+    for place, (image, gap) in enumerate(zip(images, gaps, strict=True)):
+        room = np.where(weights > 0, 255 - image.ravel().astype(int), image.ravel())
+        brings = np.sort((np.abs(weights) * room).reshape(-1, 3).sum(1))[::-1]
+        fewest = int(np.searchsorted(np.cumsum(brings), gap)) + 1
+        (rung,) = rungs[f"row {place}"]
+        assert rung.flip.distances.l0 == fewest
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("norm", "attack"),
+    # PGD in l1 moves so few components that it misses some of them in float already.
+    [("l2", PGD(steps=20)), ("l2", APGD(steps=20)), ("l1", APGD(steps=20))],
+    ids=["l2 pgd", "l2 apgd", "l1 apgd"],
+)
+def test_a_budget_with_a_file_that_flips_is_not_called_robust(attack, norm, kind):
+    """At 1.5 % more than the length of the nearest file, or at two counts more."""
+    model, images, weights, gaps = posed(kind)
+    power = NORMS[norm].power
+    for place, (image, gap) in enumerate(zip(images, gaps, strict=True)):
+        room = np.where(weights > 0, 255 - image.ravel().astype(int), image.ravel())
+        best = least(weights, room, gap, power)
+        epsilon = max(1.015 * best ** (1 / power), (best + 2) ** (1 / power))
+        rungs = found(model, attack, Threat((epsilon,), NORMS[norm]), image[None])
+        (rung,) = rungs["row 0"]
+        assert rung.flip, (place, epsilon, rung.floated)
+        assert rung.flip.distances.of(norm) <= epsilon * (1 + 1e-6)
+
+
+@given(seed=st.integers(0, 10**6), radius=st.floats(0.5, 60))
+@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("norm", ["l2", "l1", "l0"])
+def test_the_steepest_changes_are_the_best_of_all(norm, seed, radius):
+    """No 8-bit change that is not longer goes farther along the slope; the foretold budget is kept."""
+    slope, low, high = changes(seed)
+    path = steepest(slope, low, high, norm)
+    change = path.within(radius)
+    size = float(ops.convert_to_numpy(NORMS[norm].size(change[None].astype("float32")))[0])
+    assert size <= radius * (1 + 1e-5)
+    assert ((low <= change) & (change <= high)).all()
+    gain = float((slope * change).sum())
+    rng = np.random.default_rng(seed)
+    for _ in range(20):
+        other = np.round(rng.uniform(low, high) * rng.random())
+        if norm == "l0":
+            other = other * (rng.random((*slope.shape[:2], 1)) < rng.random())
+        length = float(ops.convert_to_numpy(NORMS[norm].size(other[None].astype("float32")))[0])
+        last = np.abs(slope).max() if norm == "l2" else 0.0
+        if length <= size:
+            assert (slope * other).sum() <= gain * (1 + 2e-3) + last + 1e-9
+    if gain > 0:
+        needed = path.reaching(gain * (1 - 1e-9))
+        dearest = 2 * np.abs(change).max() + 3 if norm == "l2" else 0
+        assert needed ** NORMS[norm].power <= size ** NORMS[norm].power + dearest + 1e-3
 
 
 def changes(seed, count=1):

@@ -1,0 +1,178 @@
+"""How near attacks come to the smallest change that any of them finds, at an equal number of passes.
+
+    python benchmarks/optimality.py [--images 24] [--passes 1000,5000] [--norms linf,l2] [--hardened] [--peer]
+
+The local optimality of AttackBench (Cina et al. 2024, arXiv:2404.19460): the area under the curve of robust
+accuracy over the size of the change, of an attack and of the lower envelope of all that were run (image by
+image the nearest flip of any). 1 is the envelope, 0 an attack that flips nothing up to the size at which the
+envelope has flipped all. Sizes are those of 8-bit files that flip the model, ours and others' alike.
+
+Steps are as many as the passes pay for, forward and backward together. With --peer, torchattacks' APGD (DLR
+loss) inside a bisection of epsilon takes part; its points are rounded inside the ball by our judge's rule.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from peers import Setting, torchattacks
+from subjects import digits
+
+from robustness import engine
+from robustness.attack import Attack, find
+from robustness.classifier import Classifier
+from robustness.norms import NORMS, Norm
+from robustness.passes import passes
+from robustness.threat import Threat
+
+TOP = {"linf": 255.0, "l2": 255.0 * 8}
+"""Budgets that reach from one end of a digit's picture to the other."""
+
+OURS: dict[str, Callable[[int], Attack]] = {
+    "bisection:of=apgd": lambda n: find("bisection").made(
+        {"of": "apgd", "steps": "20", "rounds": str(min(n, 100))}
+    ),
+    "fmn": lambda n: find("fmn")(steps=n),
+    "ddn": lambda n: find("ddn")(steps=n),
+    "fab": lambda n: find("fab")(steps=n),
+}
+
+
+def optimality(sizes: np.ndarray, envelope: np.ndarray) -> float:
+    """Local optimality of an attack; `sizes` and `envelope` (images,), infinite where nothing flipped.
+
+    An area under a curve of robust accuracy is the mean size of its flips, each cut off where the curve
+    of the envelope ends.
+    """
+    end = envelope[np.isfinite(envelope)].max()
+    nearest = np.minimum(envelope, end)
+    spare = float((end - nearest).sum())
+    beyond = float((np.minimum(sizes, end) - nearest).sum())
+    return 1.0 if beyond == 0 else 1 - beyond / spare
+
+
+def fitted(make: Callable[[int], Attack], budget: int, classes: int) -> Attack:
+    """The longest of the attacks ``make(2), make(3), ...`` that `budget` pays for, forward and backward."""
+
+    def price(count: int) -> int:
+        return sum(passes(make(count), classes))
+
+    low, high = 2, 4
+    while price(high) <= budget and price(high) > price(low):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if price(middle) <= budget else (low, middle)
+    return make(low)
+
+
+def sizes_of(
+    classifier: Classifier, attack: Attack, norm: Norm, some: list[engine.Subject]
+) -> tuple[np.ndarray, float]:
+    """The size of each image's nearest flip (images,), and the passes of an image on average."""
+    rungs: dict[str, engine.Rung] = {}
+    engine.search(
+        classifier,
+        attack,
+        Threat((TOP[norm.name],), norm),
+        iter(some),
+        lambda subject, told: rungs.__setitem__(subject.key, told[0]),
+        slots=24,
+    )
+    told = [rungs[subject.key] for subject in some]
+    far = [rung.flip.distances.of(norm.name) if rung.flip else np.inf for rung in told]
+    return np.array(far), float(np.mean([rung.forward + rung.backward for rung in told]))
+
+
+def peer_sizes(
+    classifier: Classifier, budget: int, norm: Norm, some: list[engine.Subject], steps: int = 20
+) -> tuple[np.ndarray, float]:
+    """As `sizes_of`, of torchattacks' APGD by bisection of epsilon, one image at a time."""
+    model = keras.Sequential(
+        [keras.Input(classifier.input_shape), keras.layers.Rescaling(255.0), classifier.model]
+    )
+    rounds = max(budget // (2 * steps), 1)
+    far = np.full(len(some), np.inf)
+    words = {"norm": {"linf": "Linf", "l2": "L2"}[norm.name], "eps": "eps*1", "steps": steps}
+    for place, subject in enumerate(some):
+        low, high = 0.0, TOP[norm.name]
+        for number in range(rounds):
+            radius = high if number == 0 else (low + high) / 2
+            setting = Setting(model, radius / 255, len(classifier.class_names))
+            image = subject.pixels[None].astype("float32")
+            run = torchattacks("APGD", loss="dlr", **words)(setting)
+            found = run(image / 255, np.array([subject.label]))
+            size = filed(classifier, norm, subject, found * 255, radius)
+            far[place] = min(far[place], size)
+            low, high = (low, min(size, radius)) if size <= radius else (radius, high)
+    return far, 2.0 * steps * rounds
+
+
+def filed(
+    classifier: Classifier, norm: Norm, subject: engine.Subject, point: np.ndarray, radius: float
+) -> float:
+    """The size of the 8-bit file of `point` (1, h, w, c) within `radius` if it flips; else infinity."""
+    image = subject.pixels[None].astype("float32")
+    low, high = Threat((radius,), norm).room(image)
+    change = norm.to_grid(
+        (point - image).astype("float32"), np.array([radius], "float32"), low, high
+    )
+    change = keras.ops.convert_to_numpy(change)
+    flips = classifier.probabilities(image + change).argmax(1)[0] != subject.label
+    return float(keras.ops.convert_to_numpy(norm.size(change))[0]) if flips else np.inf
+
+
+def table(told: dict[str, tuple[np.ndarray, float]], best: np.ndarray) -> list[str]:
+    """One line an attack: passes paid, median size, flipped, optimality."""
+    return [
+        f"{name:28} {paid:7.0f} {np.median(far):9.2f} {np.isfinite(far).mean():7.0%} "
+        f"{optimality(far, best):9.3f}"
+        for name, (far, paid) in told.items()
+    ]
+
+
+def main(arguments: Any = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--images", type=int, default=24)
+    parser.add_argument("--passes", default="1000,5000", help="budgets of an image, with commas")
+    parser.add_argument("--norms", default="linf,l2")
+    parser.add_argument(
+        "--hardened", action="store_true", help="the digits model trained to resist"
+    )
+    parser.add_argument("--peer", action="store_true", help="torchattacks' APGD by bisection, too")
+    given = parser.parse_args(arguments)
+    classifier, some = digits(given.images, hardened=given.hardened)
+    classes = len(classifier.class_names)
+    for name in given.norms.split(","):
+        norm, budgets = NORMS[name], [int(budget) for budget in given.passes.split(",")]
+        told: dict[int, dict[str, tuple[np.ndarray, float]]] = {}
+        for budget in budgets:
+            attacks = {
+                k: fitted(m, budget, classes) for k, m in OURS.items() if name in find_norms(k)
+            }
+            told[budget] = {
+                k: sizes_of(classifier, attack, norm, some) for k, attack in attacks.items()
+            }
+            if given.peer:
+                told[budget]["torchattacks APGD, bisection"] = peer_sizes(
+                    classifier, budget, norm, some
+                )
+        # One envelope for all budgets, so that what more passes bring is seen.
+        best = np.min([far for run in told.values() for far, _ in run.values()], axis=0)
+        for budget, run in told.items():
+            print(f"\n{name}, {len(some)} digits, at most {budget} passes an image")
+            print(f"{'attack':28} {'passes':>7} {'median':>9} {'flipped':>7} {'optimality':>9}")
+            print("\n".join(table(run, best)), flush=True)
+
+
+def find_norms(name: str) -> tuple[str, ...]:
+    """The norms of one of `OURS`."""
+    return OURS[name](2).norms
+
+
+if __name__ == "__main__":
+    main()
