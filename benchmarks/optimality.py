@@ -1,14 +1,13 @@
-"""How near attacks come to the smallest change that any of them finds, at an equal number of passes.
+"""How near attacks come to the smallest change that the judge counts as a flip of any of them, at equal passes.
 
-    python benchmarks/optimality.py [--images 24] [--passes 1000,5000] [--norms linf,l2] [--hardened] [--peer]
+    python benchmarks/optimality.py [--images 24] [--passes 1000,5000] [--norms linf,l2] [--hardened]
 
 The local optimality of AttackBench (Cina et al. 2024, arXiv:2404.19460): the area under the curve of robust
 accuracy over the size of the change, of an attack and of the lower envelope of all that were run (image by
 image the nearest flip of any). 1 is the envelope, 0 an attack that flips nothing up to the size at which the
 envelope has flipped all. Sizes are those of 8-bit files that flip the model, ours and others' alike.
 
-Steps are as many as the passes pay for, forward and backward together. With --peer, torchattacks' APGD (DLR
-loss) inside a bisection of epsilon takes part; its points are rounded inside the ball by our judge's rule.
+Steps are as many as the passes pay for, forward and backward together.
 """
 
 from __future__ import annotations
@@ -17,9 +16,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
-from peers import Setting, torchattacks
 from subjects import digits
 
 from robustness import engine
@@ -88,44 +85,6 @@ def sizes_of(
     return np.array(far), float(np.mean([rung.forward + rung.backward for rung in told]))
 
 
-def peer_sizes(
-    classifier: Classifier, budget: int, norm: Norm, some: list[engine.Subject], steps: int = 20
-) -> tuple[np.ndarray, float]:
-    """As `sizes_of`, of torchattacks' APGD by bisection of epsilon, one image at a time."""
-    model = keras.Sequential(
-        [keras.Input(classifier.input_shape), keras.layers.Rescaling(255.0), classifier.model]
-    )
-    rounds = max(budget // (2 * steps), 1)
-    far = np.full(len(some), np.inf)
-    words = {"norm": {"linf": "Linf", "l2": "L2"}[norm.name], "eps": "eps*1", "steps": steps}
-    for place, subject in enumerate(some):
-        low, high = 0.0, TOP[norm.name]
-        for number in range(rounds):
-            radius = high if number == 0 else (low + high) / 2
-            setting = Setting(model, radius / 255, len(classifier.class_names))
-            image = subject.pixels[None].astype("float32")
-            run = torchattacks("APGD", loss="dlr", **words)(setting)
-            found = run(image / 255, np.array([subject.label]))
-            size = filed(classifier, norm, subject, found * 255, radius)
-            far[place] = min(far[place], size)
-            low, high = (low, min(size, radius)) if size <= radius else (radius, high)
-    return far, 2.0 * steps * rounds
-
-
-def filed(
-    classifier: Classifier, norm: Norm, subject: engine.Subject, point: np.ndarray, radius: float
-) -> float:
-    """The size of the 8-bit file of `point` (1, h, w, c) within `radius` if it flips; else infinity."""
-    image = subject.pixels[None].astype("float32")
-    low, high = Threat((radius,), norm).room(image)
-    change = norm.to_grid(
-        (point - image).astype("float32"), np.array([radius], "float32"), low, high
-    )
-    change = keras.ops.convert_to_numpy(change)
-    flips = classifier.probabilities(image + change).argmax(1)[0] != subject.label
-    return float(keras.ops.convert_to_numpy(norm.size(change))[0]) if flips else np.inf
-
-
 def table(told: dict[str, tuple[np.ndarray, float]], best: np.ndarray) -> list[str]:
     """One line an attack: passes paid, median size, flipped, optimality."""
     return [
@@ -143,7 +102,6 @@ def main(arguments: Any = None) -> None:
     parser.add_argument(
         "--hardened", action="store_true", help="the digits model trained to resist"
     )
-    parser.add_argument("--peer", action="store_true", help="torchattacks' APGD by bisection, too")
     given = parser.parse_args(arguments)
     classifier, some = digits(given.images, hardened=given.hardened)
     classes = len(classifier.class_names)
@@ -157,10 +115,6 @@ def main(arguments: Any = None) -> None:
             told[budget] = {
                 k: sizes_of(classifier, attack, norm, some) for k, attack in attacks.items()
             }
-            if given.peer:
-                told[budget]["torchattacks APGD, bisection"] = peer_sizes(
-                    classifier, budget, norm, some
-                )
         # One envelope for all budgets, so that what more passes bring is seen.
         best = np.min([far for run in told.values() for far, _ in run.values()], axis=0)
         for budget, run in told.items():

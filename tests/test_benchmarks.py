@@ -101,7 +101,7 @@ def test_help_says_what_is_measured(name):
         [sys.executable, script, "--help"], capture_output=True, text=True, check=True
     )
     assert "--images" in done.stdout
-    assert "judge" in done.stdout or name == "optimality"
+    assert "judge" in done.stdout
 
 
 @pytest.mark.slow

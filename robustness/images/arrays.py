@@ -212,8 +212,11 @@ def _source(
 
 
 def _length(values: Any) -> int:
-    """How many there are; np.shape refuses lists of unlike rows."""
-    return len(values) if hasattr(values, "__len__") else 1
+    """How many there are, one where it is no list; np.shape refuses lists of unlike rows."""
+    try:
+        return len(values)
+    except TypeError:
+        return 1
 
 
 def _label(what: str, labels: Any, count: int, class_names: Sequence[str] | None) -> Labelling:

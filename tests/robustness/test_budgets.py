@@ -53,7 +53,7 @@ from robustness import defaults, engine, ensembles, units
 from robustness.classifier import Classifier
 from robustness.cli import app, audit
 from robustness.cli.init import TEMPLATE
-from robustness.errors import SettingError
+from robustness.errors import RunError, SettingError
 from robustness.goals import Targeted, Untargeted
 from robustness.mask import Mask
 from robustness.norms import KNOWN, NORMS
@@ -370,24 +370,26 @@ def test_a_gate_rests_on_no_budget_that_none_can_use(ladder):
 
 
 def test_runs_that_do_not_say_how_far_they_go_open_as_before(ladder, tmp_path):
-    for number, told in enumerate(
-        [
-            None,
-            [],
-            "x",
-            [None, {"epsilon": "16"}],
-            [{"epsilon": 16.0, "short": [3], "reached": "no"}],
-        ]
-    ):
-        folder = tmp_path / str(number)
-        shutil.copytree(ladder, folder)
-        manifest = json.loads((folder / "run.json").read_text())
-        if told is None:
-            del manifest["budgets"]
-        else:
-            manifest["budgets"] = told
-        (folder / "run.json").write_text(json.dumps(manifest))
+    folder = shutil.copytree(ladder, tmp_path / "r")
+    manifest = json.loads((folder / "run.json").read_text())
+    for told in (None, []):
+        manifest["budgets"] = told
+        known = {key: value for key, value in manifest.items() if value is not None}
+        (folder / "run.json").write_text(json.dumps(known))
         assert [r.robust_accuracy.share for r in read(folder).worst] == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["x", [None], [{"epsilon": "far"}], [{"epsilon": 16.0, "short": [3], "reached": "no"}]],
+    ids=["text", "null", "no number", "no attacks"],
+)
+def test_damaged_budgets_are_a_sentence(told, ladder, tmp_path):
+    folder = shutil.copytree(ladder, tmp_path / "r")
+    manifest = json.loads((folder / "run.json").read_text()) | {"budgets": told}
+    (folder / "run.json").write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match="run.json is damaged: budgets"):
+        read(folder)
 
 
 def test_a_resumed_run_says_the_same(ladder, tmp_path):
