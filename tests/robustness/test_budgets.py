@@ -388,7 +388,7 @@ def test_damaged_budgets_are_a_sentence(told, ladder, tmp_path):
     folder = shutil.copytree(ladder, tmp_path / "r")
     manifest = json.loads((folder / "run.json").read_text()) | {"budgets": told}
     (folder / "run.json").write_text(json.dumps(manifest))
-    with pytest.raises(RunError, match="run.json is damaged: budgets"):
+    with pytest.raises(RunError, match=r"run\.json is damaged: budgets"):
         read(folder)
 
 
