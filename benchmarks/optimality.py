@@ -1,4 +1,4 @@
-"""How near attacks come to the smallest change that the judge takes for a flip, of any of them, at equal passes.
+"""How near attacks come to the smallest change that the judge counts for any of them, at equal passes.
 
     python benchmarks/optimality.py [--images 24] [--passes 1000,5000] [--norms linf,l2] [--hardened]
 
