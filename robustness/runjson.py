@@ -144,11 +144,24 @@ class _Diagnosis(_Part):
     evidence: dict[str, Any] | None = None
 
 
+class _Fit(_Part):
+    """A logistic curve beside a median."""
+
+    median: Number | None = None
+    low: Number | None = None
+    high: Number | None = None
+    p_value: Number | None = None
+
+
 class _Median(_Part):
     median: Number | None = None
     low: Number | None = None
     high: Number | None = None
+    bracket_low: Number | None = None
+    bracket_high: Number | None = None
+    images: int | None = None
     note: str | None = None
+    fit: _Fit | None = None
 
 
 class _Budget(_Part):

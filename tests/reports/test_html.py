@@ -330,11 +330,16 @@ def test_a_fitted_curve_stands_beside_the_median_and_is_named(folder: Folder) ->
             folder.outcome(f"{n}", "flipped" if epsilon >= needs else "robust", epsilon=epsilon)
     path, said = folder.write(), "by a logistic curve 2.51, 1.6 to 3.4"
     assert said in page_of(path).text
-    for spoiled in ("text", {"median": "x"}, {"median": 1.0}, [1], {**fit, "high": None}):
-        whole = json.loads((path / "run.json").read_text())
-        whole["median_epsilon"] = {"bim(steps=4)": {"fit": spoiled}, "other": 3}
+    whole = json.loads((path / "run.json").read_text())
+    for partial in ({"median": 1.0}, {**fit, "high": None}, None):
+        whole["median_epsilon"] = {"bim(steps=4)": {"fit": partial}}
         (path / "run.json").write_text(json.dumps(whole))
         assert "logistic" not in page_of(path).text
+    for spoiled in ({"fit": "text"}, {"fit": {"median": "x"}}, {"fit": [1]}, 3):
+        whole["median_epsilon"] = {"bim(steps=4)": spoiled}
+        (path / "run.json").write_text(json.dumps(whole))
+        with pytest.raises(RunError, match=r"run\.json is damaged: median_epsilon"):
+            page_of(path)
 
 
 def test_bars_of_a_channel_are_shares_of_that_channel(folder: Folder) -> None:
