@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -385,9 +387,9 @@ def test_changed_pictures_are_noticed_on_the_way(material, tmp_path):
     classifier, images, labels = material
     settings = {"labels": labels[:12], "epsilons": [2], "attacks": ["bim"], "run": tmp_path / "r"}
     robustness.audit(classifier, images[:12], **settings)
-    with Run.resume(tmp_path / "r") as run:
-        run._db.execute("DELETE FROM outcomes")
-        run._db.commit()
+    with contextlib.closing(sqlite3.connect(tmp_path / "r" / "run.sqlite")) as database:
+        database.execute("DELETE FROM outcomes")
+        database.commit()
     with pytest.raises(RunError, match="has changed"):
         robustness.audit(classifier, images[12:24], resume=True, **settings)
 
