@@ -103,8 +103,9 @@ def liveness(
     images: uint8 (n, height, width, channels).
     probabilities, logits: what it says of them, finite, (n, classes).
     """
-    different = np.unique(images.reshape(len(images), -1), axis=0, return_index=True)[1]
-    real = Answers(probabilities, logits, classifier.head.rebuilt).of(np.sort(different))
+    # By their bytes: NumPy's unique rows are sorted, which takes a fifth of a second for 64 photographs.
+    different = np.array(list({image.tobytes(): i for i, image in enumerate(images)}.values()))
+    real = Answers(probabilities, logits, classifier.head.rebuilt).of(different)
     count, ties, alike = len(different), int(real.tied.sum()), real.alike
     few = count < TELLING
     what = "1 image" if count == 1 else f"{count} different images"
