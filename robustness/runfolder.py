@@ -196,6 +196,10 @@ def _of_a_beginning(place: Path) -> bool:
     return place.is_file() and (place.name in _DATABASES or unfinished)
 
 
+_MOST_STEPS = 100_000
+"""Steps of SQLite's machine that a look at a beginning may take."""
+
+
 def _has_rows(database: Path) -> bool:
     if not database.exists() or not database.stat().st_size:
         return False
@@ -203,10 +207,16 @@ def _has_rows(database: Path) -> bool:
         with contextlib.closing(
             sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)
         ) as opened:
-            names = [row[0] for row in opened.execute("SELECT name FROM sqlite_master")]
-            ours = [name for name in ("images", "outcomes", "strips") if name in names]
+            # A stranger's view may have no end; what takes so long is no beginning of ours.
+            opened.set_progress_handler(lambda: 1, _MOST_STEPS)
+            kinds = dict(opened.execute("SELECT name, type FROM sqlite_master"))
+            if any(kind not in ("table", "index") for kind in kinds.values()):
+                return True
+            ours = [name for name in ("images", "outcomes", "strips") if name in kinds]
             # The tables' names are our own.
             return any(opened.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone() for name in ours)  # noqa: S608
+    except sqlite3.OperationalError as error:
+        return "interrupted" in str(error) or database.stat().st_size > _SMALL
     except sqlite3.DatabaseError:
         return database.stat().st_size > _SMALL
 

@@ -8,6 +8,7 @@ import os
 import shlex
 import shutil
 import sqlite3
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -146,18 +147,24 @@ def _stopped(
     return StorageError(f"{folder} cannot be {action}: {what}. {advice}, then start again.")
 
 
+_PARTS = ("run.json", "run.sqlite", "run.sqlite-wal", "run.sqlite-shm")
+
+
 def expect_place(path: Path) -> None:
     """Ask, before a long computation, whether a file can be written at `path`; its folders may be missing.
 
     Raises
     ------
-    SettingError: `path` is a folder, or lies below what is none. StorageError: permission is denied, or
-        the path is too long.
+    SettingError: `path` is a folder, a device or pipe, a part of a run, or lies below what is none.
+    StorageError: permission is denied, or the path is too long.
     """
     try:
         if path.is_dir():
             raise SettingError(f"{path} is a folder; expected the name of a file to write.")
-        path.lstat()
+        if not stat.S_ISREG(mode := path.lstat().st_mode) and not stat.S_ISLNK(mode):
+            raise SettingError(
+                f"{path} is a device or a pipe; expected the name of a file to write."
+            )
     except FileNotFoundError:
         pass
     except NotADirectoryError:
@@ -166,6 +173,10 @@ def expect_place(path: Path) -> None:
         ) from None
     except OSError as error:
         raise StorageError(sentence(error, path)) from error
+    if path.name in _PARTS and (path.parent / "run.json").is_file():
+        raise SettingError(
+            f"{path} is a part of the run in that folder; expected another name, or another folder."
+        )
     above = next((one for one in path.absolute().parents if one.exists()), path.absolute())
     if not os.access(above, os.W_OK):
         raise StorageError(f"{path} cannot be written: permission is denied. {_ELSEWHERE}.")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import os
+import sqlite3
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from robustness import errors
+from robustness import errors, runfolder, storage
+from robustness.errors import RunUsageError, SettingError
 from tests.robustness.test_cli import inside
 
 COMMANDS = """
@@ -180,3 +184,21 @@ def test_nobody_else_decides_an_exit_code_of_errors():
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.ExceptHandler) and "Error" in ast.unparse(node.type or node):
                 assert "typer.Exit" not in ast.unparse(node), (file.name, node.lineno)
+
+
+@pytest.mark.parametrize("name", ["run.json", "run.sqlite", "pipe"])
+def test_no_report_takes_the_place_of_a_runs_own_file(tmp_path, name):
+    (tmp_path / "run.json").write_text("{}")
+    if name == "pipe":
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(SettingError, match=r"a part of the run|a device or a pipe"):
+        storage.expect_place(tmp_path / name)
+
+
+def test_an_endless_view_in_place_of_a_run_is_told_at_once(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "run.sqlite")) as database:
+        endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c"
+        database.execute(f"CREATE VIEW images AS {endless} WHERE x < 0")
+        database.commit()
+    with pytest.raises(RunUsageError):
+        runfolder.expect_free(tmp_path)
