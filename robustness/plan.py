@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +12,8 @@ from robustness.ensembles import Resolved
 from robustness.errors import SettingError
 from robustness.threat import Threat
 
+MAX_SLOTS, MAX_SEED = 1 << 20, (1 << 63) - 1
+"""What `run.json` can hold, and be read back of (`runjson`)."""
 EVIDENCE = ("all", "flips", "none")
 
 
@@ -44,9 +47,13 @@ class Plan:
             raise SettingError(
                 "No attack was given; expected at least one, `robustness attacks` lists them."
             )
-        if self.slots < 1:
-            raise SettingError(f"Batch size {self.slots} is not usable; expected at least 1.")
-        if self.evidence not in EVIDENCE and not self.evidence.isdigit():
+        if not 1 <= self.slots <= MAX_SLOTS:
+            raise SettingError(
+                f"Batch size {self.slots} is not usable; expected 1 to {MAX_SLOTS:,}."
+            )
+        if abs(self.seed) > MAX_SEED:
+            raise SettingError(f"Seed {self.seed} is not usable; expected at most {MAX_SEED:,}.")
+        if self.evidence not in EVIDENCE and not re.fullmatch("[0-9]{1,12}", self.evidence):
             raise SettingError(
                 f"Evidence {self.evidence!r} is not known; expected {', '.join(EVIDENCE)}, or a "
                 "number of images."

@@ -11,8 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from attacks import BIM
 from robustness import errors, runfolder, storage
 from robustness.errors import RunUsageError, SettingError
+from robustness.norms import NORMS
+from robustness.plan import Plan
+from robustness.threat import Threat
 from tests.robustness.test_cli import inside
 
 COMMANDS = """
@@ -202,3 +206,15 @@ def test_an_endless_view_in_place_of_a_run_is_told_at_once(tmp_path):
         database.commit()
     with pytest.raises(RunUsageError):
         runfolder.expect_free(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"slots": (1 << 20) + 1}, {"seed": 1 << 63}, {"evidence": "9" * 13}, {"evidence": "²"}],
+    ids=str,
+)
+def test_a_plan_holds_only_what_its_run_can_be_read_back_with(settings):
+    known = {"seed": 0, "slots": 1, "evidence": "all"} | settings
+    threat = Threat((1.0,), NORMS["linf"])
+    with pytest.raises(SettingError, match=r"not usable|not known"):
+        Plan((BIM(),), threat, all_steps=False, **known)
