@@ -404,7 +404,7 @@ def test_changed_pictures_are_noticed_on_the_way(material, tmp_path):
         ({"epsilons": [0.1]}, SettingError, "below 1 count"),
         ({"evidence": "some"}, SettingError, "all, flips, none"),
         ({"evidence": "-1"}, SettingError, "all, flips, none"),
-        ({"batch_size": -1}, SettingError, "at least 1"),
+        ({"batch_size": -1}, SettingError, "expected 1 to"),
         ({"target": "cow"}, SettingError, "class 0, class 1, class 2"),
         ({"limit": 0}, SettingError, "limit"),
         ({"images": "nowhere/at/all"}, ImagesError, "nowhere"),
