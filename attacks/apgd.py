@@ -7,13 +7,16 @@ from typing import Any, ClassVar
 
 from keras import ops
 
-from attacks.pacing import PACES
-from attacks.starts import MEANING, STARTS, held
-from attacks.targets import ranked
-from robustness import losses
-from robustness.attack import Attack, Look, State, Task
-from robustness.goals import Goal
-from robustness.settings import setting
+from robustness.attacks.components.starts import MEANING, STARTS, held
+from robustness.attacks.components.step_sizes import PACES
+from robustness.attacks.components.target_classes import ranked
+from robustness.configuration.parameters import setting
+from robustness.contract.attack import Attack
+from robustness.contract.look import Look
+from robustness.contract.task import Task
+from robustness.contract.types import State
+from robustness.numerics import losses
+from robustness.threat.goals import Goal
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 
 from keras import ops
 
-from attacks.penalty import Penalty
-from robustness.attack import State, Task
-from robustness.lanes import alone
-from robustness.norms import NORMS, Norm
-from robustness.scales import TINY
-from robustness.settings import setting
+from robustness.attacks.components.penalty import Penalty
+from robustness.configuration.parameters import setting
+from robustness.contract.task import Task
+from robustness.contract.types import State
+from robustness.numerics.batch_invariant import batch_invariant
+from robustness.numerics.powers_of_two import TINY
+from robustness.threat.norms import NORMS, Norm
 
 BETAS = 0.9, 0.999
 
@@ -54,7 +55,7 @@ class CarliniWagner(Penalty):
         gradient = 2 * change + 2 * constant * slope
         first = BETAS[0] * memory["first"] + (1 - BETAS[0]) * gradient
         second = BETAS[1] * memory["second"] + (1 - BETAS[1]) * gradient**2
-        mean = first / (1 - alone(lambda n: BETAS[0] ** n, count + 1))
-        square = second / (1 - alone(lambda n: BETAS[1] ** n, count + 1))
+        mean = first / (1 - batch_invariant(lambda n: BETAS[0] ** n, count + 1))
+        square = second / (1 - batch_invariant(lambda n: BETAS[1] ** n, count + 1))
         moved = change - self.learning_rate * rate * mean / (ops.sqrt(square) + 1e-12)
         return moved, {"first": first, "second": second}

@@ -10,12 +10,15 @@ import numpy as np
 from keras import ops
 from PIL import Image
 
-from attacks.jpeg import compressed
-from attacks.transfer import sandwich
-from robustness.attack import Attack, Knowledge, Look, State, Task
-from robustness.lanes import alone
-from robustness.norms import Norm
-from robustness.settings import setting
+from robustness.attacks.components.jpeg import compressed
+from robustness.attacks.transfer import sandwich
+from robustness.configuration.parameters import setting
+from robustness.contract.attack import Attack
+from robustness.contract.look import Look
+from robustness.contract.task import Task
+from robustness.contract.types import Knowledge, State
+from robustness.numerics.batch_invariant import batch_invariant
+from robustness.threat.norms import Norm
 
 SIDE = 224
 """Pictures whose sigma the constants are made for; others are blurred in proportion."""
@@ -34,7 +37,7 @@ def _shot(task: Task, x: Any, size: Any) -> Any:
         return number + 1, share, below + share, count
 
     # Poisson numbers by their distribution function, as far as 60 can go.
-    first = alone(ops.exp, -rate)
+    first = batch_invariant(ops.exp, -rate)
     begin = (ops.zeros(()), first, first, 0 * rate)
     *_, count = ops.while_loop(lambda *_: True, more, begin, maximum_iterations=128)
     return count / size

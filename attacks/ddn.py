@@ -8,11 +8,14 @@ from typing import Any, ClassVar, Literal
 
 from keras import ops
 
-from robustness.attack import Attack, Look, State, Task
-from robustness.lanes import alone
-from robustness.losses import LOSSES, margin
-from robustness.norms import Norm
-from robustness.settings import setting
+from robustness.configuration.parameters import setting
+from robustness.contract.attack import Attack
+from robustness.contract.look import Look
+from robustness.contract.task import Task
+from robustness.contract.types import State
+from robustness.numerics.batch_invariant import batch_invariant
+from robustness.numerics.losses import LOSSES, margin
+from robustness.threat.norms import Norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,7 @@ class DDN(Attack):
         radius = state["radius"] * ops.where(seen.hit, 1 - self.gamma, 1 + self.gamma)
         done = ops.cast(task.step, "float32") / self.steps
         length = ops.minimum(task.epsilon, 255.0) * (
-            0.01 + 0.99 * (1 + alone(ops.cos, math.pi * done)) / 2
+            0.01 + 0.99 * (1 + batch_invariant(ops.cos, math.pi * done)) / 2
         )
         delta = state["point"] - task.images
         gradient = seen.gradient_of(lambda logits: self._lowered(task, logits, done))

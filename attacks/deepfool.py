@@ -7,9 +7,12 @@ from typing import ClassVar, Literal
 
 from keras import ops
 
-from attacks.boundary import likeliest, nearest, onto
-from robustness.attack import Attack, Look, State, Task
-from robustness.settings import setting
+from robustness.attacks.components.boundary import likeliest, nearest, onto
+from robustness.configuration.parameters import setting
+from robustness.contract.attack import Attack
+from robustness.contract.look import Look
+from robustness.contract.task import Task
+from robustness.contract.types import State
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 
 from keras import ops
 
-from attacks.penalty import Penalty
-from robustness.attack import State, Task
-from robustness.lanes import alone
-from robustness.settings import setting
+from robustness.attacks.components.penalty import Penalty
+from robustness.configuration.parameters import setting
+from robustness.contract.task import Task
+from robustness.contract.types import State
+from robustness.numerics.batch_invariant import batch_invariant
 
 TOP = 255.0
 """Counts by which a component can change at most."""
@@ -35,7 +36,7 @@ class EAD(Penalty):
     learning_rate: float = setting(0.05, "first step", low=1e-6, high=100)
 
     def unit(self, linear: Any) -> Any:
-        return ops.minimum(linear, TOP * alone(ops.sqrt, TOP / linear))
+        return ops.minimum(linear, TOP * batch_invariant(ops.sqrt, TOP / linear))
 
     def memory(self, task: Task) -> State:
         return {"before": ops.zeros_like(task.images)}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from attacks.bim import BIM
-from robustness.ensembles import Ensemble
+from robustness.attacks.bim import BIM
+from robustness.contract.ensembles import Ensemble
 
 _SOURCE = "Croce & Hein 2020, arXiv:2003.01690"
 _LEADS = (

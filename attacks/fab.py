@@ -7,11 +7,14 @@ from typing import Any, ClassVar, Literal
 
 from keras import ops
 
-from attacks.boundary import likeliest, nearest, onto
-from attacks.targets import ranked
-from robustness.attack import Attack, Look, Seen, State, Task
-from robustness.goals import Goal
-from robustness.settings import setting
+from robustness.attacks.components.boundary import likeliest, nearest, onto
+from robustness.attacks.components.target_classes import ranked
+from robustness.configuration.parameters import setting
+from robustness.contract.attack import Attack
+from robustness.contract.look import Look, Seen
+from robustness.contract.task import Task
+from robustness.contract.types import State
+from robustness.threat.goals import Goal
 
 
 @dataclass(frozen=True, kw_only=True)

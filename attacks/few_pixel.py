@@ -8,11 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 from keras import ops
 
-from robustness import draws
-from robustness.attack import Attack, Knowledge, Look, State, Task
-from robustness.losses import LOSSES
-from robustness.norms import Norm
-from robustness.settings import setting
+from robustness.configuration.parameters import setting
+from robustness.contract.attack import Attack
+from robustness.contract.look import Look
+from robustness.contract.task import Task
+from robustness.contract.types import Knowledge, State
+from robustness.numerics import prng
+from robustness.numerics.losses import LOSSES
+from robustness.threat.norms import Norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +49,10 @@ class FewPixel(Attack):
     def init(self, task: Task) -> State:
         height, width, channels = task.images.shape[1:]
         shape = (self.population, self.pixels)
-        places = draws.uniform(task.keys, 2, (*shape, 2)) * ops.convert_to_tensor(
+        places = prng.uniform(task.keys, 2, (*shape, 2)) * ops.convert_to_tensor(
             [float(height), float(width)]
         )
-        colours = 128 + 127 * draws.normal(task.keys, 3, (*shape, channels))
+        colours = 128 + 127 * prng.normal(task.keys, 3, (*shape, channels))
         born = _inside(ops.concatenate([places, colours], axis=-1), task)
         # Parents of no merit: the first children are this first generation itself.
         merit = ops.zeros_like(born[:, :, 0, 0]) + 1e30

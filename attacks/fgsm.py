@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from robustness.attack import Attack, Look, State, Task
-from robustness.norms import Norm
-from robustness.settings import setting
+from robustness.configuration.parameters import setting
+from robustness.contract.attack import Attack
+from robustness.contract.look import Look
+from robustness.contract.task import Task
+from robustness.contract.types import State
+from robustness.threat.norms import Norm
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,15 @@ from typing import Any, ClassVar, Literal
 
 from keras import ops
 
-from attacks.boundary import steepness
-from robustness.attack import Attack, Look, Seen, State, Task
-from robustness.lanes import alone
-from robustness.losses import LEVELS, LOSSES
-from robustness.norms import NORMS, Norm
-from robustness.settings import setting
+from robustness.attacks.components.boundary import steepness
+from robustness.configuration.parameters import setting
+from robustness.contract.attack import Attack
+from robustness.contract.look import Look, Seen
+from robustness.contract.task import Task
+from robustness.contract.types import State
+from robustness.numerics.batch_invariant import batch_invariant
+from robustness.numerics.losses import LEVELS, LOSSES
+from robustness.threat.norms import NORMS, Norm
 
 FAR = 1e30
 LONGEST: dict[str, Callable[[Task], Any]] = {
@@ -64,7 +67,7 @@ class FMN(Attack):
         size = task.distance(state["point"])
         nearest = ops.where(seen.hit, ops.minimum(state["nearest"], size), state["nearest"])
         done = ops.cast(task.step, "float32") / self.steps
-        fade = (1 + alone(ops.cos, math.pi * done)) / 2
+        fade = (1 + batch_invariant(ops.cos, math.pi * done)) / 2
         gamma = 1e-4 + (self.gamma - 1e-4) * fade
         shrunk, grown, first = (_pixels if task.norm.name == "l0" else _lengths)(
             task, seen, slope, state["radius"], size, gamma

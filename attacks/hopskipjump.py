@@ -11,11 +11,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from keras import ops
 
-from attacks.square import LEAST_QUERIES
-from attacks.starts import held
-from robustness.attack import Attack, Knowledge, Look, Seen, State, Task
-from robustness.norms import Norm
-from robustness.settings import setting
+from robustness.attacks.components.starts import held
+from robustness.attacks.square import LEAST_QUERIES
+from robustness.configuration.parameters import setting
+from robustness.contract.attack import Attack
+from robustness.contract.look import Look, Seen
+from robustness.contract.task import Task
+from robustness.contract.types import Knowledge, State
+from robustness.threat.norms import Norm
 
 GRIDS = 1, 2, 4, 8
 """Coarse pictures are tried first: a network calls all fine noise the same."""

@@ -7,10 +7,13 @@ from typing import Any, ClassVar
 
 from keras import ops
 
-from attacks.lengths import Stepping
-from robustness.attack import Attack, Look, State, Task
-from robustness.scales import TINY
-from robustness.settings import setting
+from robustness.attacks.components.step_length import Stepping
+from robustness.configuration.parameters import setting
+from robustness.contract.attack import Attack
+from robustness.contract.look import Look
+from robustness.contract.task import Task
+from robustness.contract.types import State
+from robustness.numerics.powers_of_two import TINY
 
 
 @dataclass(frozen=True, kw_only=True)

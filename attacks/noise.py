@@ -8,8 +8,11 @@ from typing import Any, ClassVar
 
 from keras import ops
 
-from robustness.attack import Attack, Knowledge, Look, State, Task
-from robustness.settings import setting
+from robustness.configuration.parameters import setting
+from robustness.contract.attack import Attack
+from robustness.contract.look import Look
+from robustness.contract.task import Task
+from robustness.contract.types import Knowledge, State
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from attacks.lengths import Stepping
-from attacks.starts import MEANING, STARTS
-from robustness.attack import Attack, Look, State, Task
-from robustness.settings import setting
+from robustness.attacks.components.starts import MEANING, STARTS
+from robustness.attacks.components.step_length import Stepping
+from robustness.configuration.parameters import setting
+from robustness.contract.attack import Attack
+from robustness.contract.look import Look
+from robustness.contract.task import Task
+from robustness.contract.types import State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +20,8 @@ class PGD(Stepping, Attack):
 
     Madry et al. 2018, arXiv:1706.06083, sec. 2.1; in l1 the sparse step of Tramer & Boneh 2019,
     arXiv:1904.13000. The step is a quarter of the budget unless given, as theirs was (2 of 8). `start`
-    says how restarts begin (`attacks.starts`); the steps of an output-diversified start are the first
-    of `steps`.
+    says how restarts begin (`robustness.attacks.components.starts`); the steps of an
+    output-diversified start are the first of `steps`.
     """
 
     name: ClassVar[str] = "pgd"

@@ -12,13 +12,16 @@ from typing import Any, ClassVar
 import numpy as np
 from keras import ops
 
-from attacks.lengths import Stepping
-from attacks.starts import code, frame
-from robustness.attack import Attack, Knowledge, Look, State, Task
+from robustness.attacks.components.starts import code, frame
+from robustness.attacks.components.step_length import Stepping
+from robustness.configuration.parameters import setting
+from robustness.contract.attack import Attack
+from robustness.contract.look import Look
+from robustness.contract.task import Task
+from robustness.contract.types import Knowledge, State
 from robustness.errors import SettingError
-from robustness.losses import LOSSES
-from robustness.optimization.linear import Factored
-from robustness.settings import setting
+from robustness.numerics.losses import LOSSES
+from robustness.optimization.regression.factored import Factored
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,13 @@ from typing import ClassVar, Literal
 
 from keras import ops
 
-from robustness.attack import Attack, Look, State, Task
-from robustness.lanes import alone
-from robustness.scales import TINY
-from robustness.settings import setting
+from robustness.configuration.parameters import setting
+from robustness.contract.attack import Attack
+from robustness.contract.look import Look
+from robustness.contract.task import Task
+from robustness.contract.types import State
+from robustness.numerics.batch_invariant import batch_invariant
+from robustness.numerics.powers_of_two import TINY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +52,7 @@ class SigmaZero(Attack):
         gradient = held * seen.gradient * 255.0 + count
         largest = ops.max(ops.abs(gradient), axis=(1, 2, 3), keepdims=True)
         done = ops.cast(task.step, "float32") / self.steps
-        fade = 0.1 + 0.9 * (1 + alone(ops.cos, math.pi * done)) / 2
+        fade = 0.1 + 0.9 * (1 + batch_invariant(ops.cos, math.pi * done)) / 2
         move = task.per_row(self.step_size * fade) * gradient / ops.maximum(largest, TINY)
         change = task.clip(task.images + 255.0 * (change - move)) - task.images
         strongest = ops.max(ops.abs(change), axis=-1, keepdims=True)

@@ -8,13 +8,16 @@ from typing import Any, ClassVar
 
 from keras import ops
 
-from attacks.lengths import Stepping
-from attacks.regression import cosines
-from robustness import draws
-from robustness.attack import Attack, Knowledge, Look, State, Task
-from robustness.losses import LOSSES
-from robustness.norms import Norm
-from robustness.settings import setting
+from robustness.attacks.components.step_length import Stepping
+from robustness.attacks.regression import cosines
+from robustness.configuration.parameters import setting
+from robustness.contract.attack import Attack
+from robustness.contract.look import Look
+from robustness.contract.task import Task
+from robustness.contract.types import Knowledge, State
+from robustness.numerics import prng
+from robustness.numerics.losses import LOSSES
+from robustness.threat.norms import Norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +55,7 @@ class SimBA(Stepping, Attack):
     def init(self, task: Task) -> State:
         # The order is drawn once; all of a row's directions come before any comes again.
         count = _directions(tuple(task.images.shape[1:]), self.frequencies)
-        order = ops.argsort(draws.uniform(task.keys, 2, (count,)), axis=1)
+        order = ops.argsort(prng.uniform(task.keys, 2, (count,)), axis=1)
         zero = 0 * task.restart
         where = {"place": zero - 1, "side": zero + 1, "order": ops.cast(order, "int32")}
         best = {"best": task.images, "best_loss": 0 * task.epsilon + 1e30}

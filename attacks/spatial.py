@@ -9,9 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 from keras import ops
 
-from robustness.attack import Attack, Knowledge, Look, State, Task
-from robustness.lanes import alone
-from robustness.settings import setting
+from robustness.configuration.parameters import setting
+from robustness.contract.attack import Attack
+from robustness.contract.look import Look
+from robustness.contract.task import Task
+from robustness.contract.types import Knowledge, State
+from robustness.numerics.batch_invariant import batch_invariant
 
 DEGREES = 30.0
 """The paper's largest rotation: its largest translation goes with it."""
@@ -69,7 +72,7 @@ def moved(images: Any, degrees: Any, shifts: Any) -> Any:
     count, (height, width, channels) = shifts.shape[1], images.shape[1:]
     angle = ops.repeat(degrees * math.pi / 180, count)
     down, across = (ops.reshape(shifts[:, :, axis], (-1,)) for axis in (0, 1))
-    cos, sin = alone(ops.cos, angle), alone(ops.sin, angle)
+    cos, sin = batch_invariant(ops.cos, angle), batch_invariant(ops.sin, angle)
     middle, centre = (height - 1) / 2, (width - 1) / 2
     # Where each pixel of the result comes from: back by the shift, then turned back about the middle.
     right = centre - cos * (centre + across) + sin * (middle + down)

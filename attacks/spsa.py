@@ -7,11 +7,14 @@ from typing import Any, ClassVar
 
 from keras import ops
 
-from robustness.attack import Attack, Knowledge, Look, State, Task
-from robustness.lanes import alone
-from robustness.losses import LOSSES
-from robustness.norms import Norm
-from robustness.settings import setting
+from robustness.configuration.parameters import setting
+from robustness.contract.attack import Attack
+from robustness.contract.look import Look
+from robustness.contract.task import Task
+from robustness.contract.types import Knowledge, State
+from robustness.numerics.batch_invariant import batch_invariant
+from robustness.numerics.losses import LOSSES
+from robustness.threat.norms import Norm
 
 BETAS = 0.9, 0.999
 
@@ -64,7 +67,7 @@ class SPSA(Attack):
         first = BETAS[0] * state["first"] + (1 - BETAS[0]) * slope
         second = BETAS[1] * state["second"] + (1 - BETAS[1]) * slope**2
         count = task.per_row(ops.cast(task.step, "float32") + 1)
-        mean = first / (1 - alone(lambda n: BETAS[0] ** n, count))
-        square = second / (1 - alone(lambda n: BETAS[1] ** n, count))
+        mean = first / (1 - batch_invariant(lambda n: BETAS[0] ** n, count))
+        square = second / (1 - batch_invariant(lambda n: BETAS[1] ** n, count))
         move = task.per_row(self._rate(task.epsilon)) * mean / (ops.sqrt(square) + 1e-12)
         return {"point": task.project(point - move), "first": first, "second": second}

@@ -10,10 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 from keras import ops
 
-from robustness.attack import Attack, Knowledge, Look, State, Task
-from robustness.losses import LOSSES
-from robustness.norms import Norm
-from robustness.settings import setting
+from robustness.configuration.parameters import setting
+from robustness.contract.attack import Attack
+from robustness.contract.look import Look
+from robustness.contract.task import Task
+from robustness.contract.types import Knowledge, State
+from robustness.numerics.losses import LOSSES
+from robustness.threat.norms import Norm
 
 LEAST_QUERIES = 100
 """Fewer say nothing of what stands (D27): those of `quick`."""

@@ -12,10 +12,12 @@ from typing import Any, ClassVar
 import numpy as np
 from keras import ops
 
-from attacks.mi_fgsm import MIFGSM
-from robustness.attack import Look, State, Task
-from robustness.scales import TINY
-from robustness.settings import setting
+from robustness.attacks.mi_fgsm import MIFGSM
+from robustness.configuration.parameters import setting
+from robustness.contract.look import Look
+from robustness.contract.task import Task
+from robustness.contract.types import State
+from robustness.numerics.powers_of_two import TINY
 
 NESTEROV, DIVERSITY = "take the gradient one step of momentum ahead", "chance of a shrunken input"
 KERNEL = "pixels across the Gaussian that smooths gradients; 0 for none"

@@ -6,11 +6,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from robustness.attack import Attack, Look, State, Task
+from robustness.attacks.universal_fit import Fitted
+from robustness.configuration.parameters import setting
+from robustness.contract.attack import Attack
+from robustness.contract.look import Look
+from robustness.contract.task import Task
+from robustness.contract.types import State
 from robustness.errors import SettingError
-from robustness.norms import Norm
-from robustness.settings import setting
-from robustness.universal import Fitted
+from robustness.threat.norms import Norm
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,17 @@ from typing import Any, ClassVar, Literal
 
 from keras import ops
 
-from attacks.starts import held
-from robustness import settings
-from robustness.attack import Attack, Look, State, Task, create, find
+from robustness.attacks.components.starts import held
+from robustness.configuration import parameters as settings
+from robustness.configuration.parameters import setting
+from robustness.contract.attack import Attack
+from robustness.contract.look import Look
+from robustness.contract.registry import create, find
+from robustness.contract.task import Task
+from robustness.contract.types import State
 from robustness.errors import SettingError
-from robustness.goals import Goal
-from robustness.norms import Norm
-from robustness.settings import setting
+from robustness.threat.goals import Goal
+from robustness.threat.norms import Norm
 
 USUAL = "pgd"
 

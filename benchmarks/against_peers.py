@@ -35,6 +35,8 @@ from typing import Any
 
 import numpy as np
 
+from robustness.engine import compiled_batch, jobs, outcomes
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.contests import CONTESTS, Contest
@@ -87,10 +89,11 @@ def ours(
     Tracing, verification and PNG are included, but no checks of the model. What was traced is kept. The run
     hands the images back; `seen` puts the files in their place.
     """
-    from robustness import capacity, engine, norms
-    from robustness.ensembles import create, resolve
-    from robustness.goals import parse as parse_goal
-    from robustness.threat import Threat
+    from robustness.contract.ensembles import create, resolve
+    from robustness.engine import batch_size, search
+    from robustness.threat import norms
+    from robustness.threat.goals import parse as parse_goal
+    from robustness.threat.threat import Threat
 
     pixels = int(np.prod(classifier.input_shape))
     top = {"l1": 255.0 * pixels, "l2": 255.0 * pixels**0.5}
@@ -100,30 +103,34 @@ def ours(
     norm, goal = norms.parse(contest.norm or "linf"), parse_goal(None, classifier.class_names)
     threat = Threat((epsilon if contest.norm is None else top[contest.norm],), norm, goal)
     attacks = resolve([asked], norm, goal, classifier.class_names).attacks
-    compiled: dict[Any, engine.Rows] = {}
+    compiled: dict[Any, compiled_batch.CompiledBatch] = {}
     passes, files = np.zeros(2), {}
 
     def run(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
         pictures = np.round(images * 255).astype("uint8")
         standing = {
-            str(i): engine.Subject(str(i), x, int(y))
+            str(i): jobs.Example(str(i), x, int(y))
             for i, (x, y) in enumerate(zip(pictures, labels, strict=True))
         }
         passes[:] = 0
         files.clear()
 
-        def settle(subject: engine.Subject, rungs: list[engine.Rung]) -> None:
+        def settle(subject: jobs.Example, rungs: list[outcomes.EpsilonOutcome]) -> None:
             passes[:] += [rungs[0].forward, rungs[0].backward]
             if rungs[0].flip:
                 files[int(subject.key)] = rungs[0].flip.png
                 del standing[subject.key]
 
         for attack in filter(lambda _: standing, attacks):
-            slots = capacity.waves(capacity.slots_for(classifier) // attack.width, len(standing))
+            slots = batch_size.waves(
+                batch_size.batch_size_for(classifier) // attack.width, len(standing)
+            )
             if attack not in compiled:
-                compiled[attack] = engine.Rows(classifier, attack, threat, slots=slots, seed=seed)
+                compiled[attack] = compiled_batch.CompiledBatch(
+                    classifier, attack, threat, slots=slots, seed=seed
+                )
             rows, left = compiled[attack], iter(list(standing.values()))
-            engine.search(classifier, attack, threat, left, settle, seed=seed, rows=rows)
+            search.search(classifier, attack, threat, left, settle, seed=seed, rows=rows)
         return images
 
     return run, passes, files
@@ -131,7 +138,7 @@ def ours(
 
 def seen(found: np.ndarray, files: dict[int, bytes]) -> np.ndarray:
     """Pictures in counts, those there is a file of as it is read."""
-    from robustness.pictures import from_png
+    from robustness.images.png import from_png
 
     pictures = np.asarray(found) * 255
     for place, data in files.items():
@@ -144,8 +151,8 @@ def filed(found: np.ndarray, images: np.ndarray, labels: np.ndarray, classifier:
 
     Less the pass in which the model looks at it: a library's own call has ended with one.
     """
-    from robustness.judge import Judge, Suspect
-    from robustness.threat import Threat
+    from robustness.engine.judge import Judge, Suspect
+    from robustness.threat.threat import Threat
 
     pictures, originals = (np.clip(np.round(x), 0, 255).astype("uint8") for x in (found, images))
     suspects = [
@@ -176,7 +183,7 @@ def worker(library: str, folder: Path, number: int, epsilon: float, seeds: int) 
     warnings.simplefilter("ignore")
     import keras
 
-    from robustness.classifier import Classifier
+    from robustness.models.classifier import Classifier
 
     data, contest = np.load(folder / "data.npz"), CONTESTS[number]
     model = keras.saving.load_model(folder / "model.keras", compile=False)

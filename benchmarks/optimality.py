@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 from subjects import digits
 
-from robustness import engine
-from robustness.attack import Attack, find
-from robustness.classifier import Classifier
-from robustness.norms import NORMS, Norm
-from robustness.passes import passes
-from robustness.threat import Threat
+from robustness.contract.attack import Attack
+from robustness.contract.cost import passes
+from robustness.contract.registry import find
+from robustness.engine import jobs, outcomes, search
+from robustness.models.classifier import Classifier
+from robustness.threat.norms import NORMS, Norm
+from robustness.threat.threat import Threat
 
 TOP = {"linf": 255.0, "l2": 255.0 * 8}
 """Budgets that reach from one end of a digit's picture to the other."""
@@ -68,11 +69,11 @@ def fitted(make: Callable[[int], Attack], budget: int, classes: int) -> Attack:
 
 
 def sizes_of(
-    classifier: Classifier, attack: Attack, norm: Norm, some: list[engine.Subject]
+    classifier: Classifier, attack: Attack, norm: Norm, some: list[jobs.Example]
 ) -> tuple[np.ndarray, float]:
     """The size of each image's nearest flip (images,), and the passes of an image on average."""
-    rungs: dict[str, engine.Rung] = {}
-    engine.search(
+    rungs: dict[str, outcomes.EpsilonOutcome] = {}
+    search.search(
         classifier,
         attack,
         Threat((TOP[norm.name],), norm),

@@ -19,11 +19,13 @@ from keras import ops
 from starts import rungs
 from subjects import SUBJECTS, difference
 
-from attacks.regression import NES, Regression
-from robustness import draws, gradients
-from robustness.attack import Look, Task
-from robustness.norms import NORMS
-from robustness.threat import Threat
+from robustness import backend
+from robustness.attacks.regression import NES, Regression
+from robustness.contract.look import Look
+from robustness.contract.task import Task
+from robustness.numerics import prng
+from robustness.threat.norms import NORMS
+from robustness.threat.threat import Threat
 
 
 def ways(probes: int, steps: int, low: int) -> dict[str, NES | Regression]:
@@ -65,10 +67,10 @@ def cosines(classifier, attack, some, norm, seed: int) -> np.ndarray:
         dot = ops.sum(flat[0] * flat[1], axis=1)
         return dot / (ops.norm(flat[0], axis=1) * ops.norm(flat[1], axis=1) + 1e-30)
 
-    run = gradients.compile(both)
+    run = backend.compile(both)
     found = []
     for subject in some:
-        key = draws.key(seed, subject.key, "probes")
+        key = prng.key_for(seed, subject.key, "probes")
         found.append(
             run(
                 ops.convert_to_tensor(subject.pixels[None].astype("float32")),

@@ -75,7 +75,7 @@ def clock(name: str, call) -> object:
 
 
 def regression(rows: int = 1_000_000, features: int = 100) -> None:
-    from robustness.optimization.regression import Descent, least_squares
+    from robustness.optimization.regression.least_squares import Descent, least_squares
 
     x, y = table(rows, features)
     clock(
@@ -91,7 +91,7 @@ def regression(rows: int = 1_000_000, features: int = 100) -> None:
 
 
 def logistic(rows: int = 1_000_000, features: int = 100) -> None:
-    from robustness.optimization.logistic import logistic as fit
+    from robustness.optimization.regression.logistic import logistic as fit
 
     x, y = table(rows, features)
     y = (y + np.random.default_rng(2).logistic(size=rows) > 1.0).astype("float64")
@@ -112,10 +112,10 @@ def lstsq(rows: int = 1_000_000, features: int = 100) -> None:
 def spreading(count: int = 2000, dim: int = 32) -> None:
     from keras import ops
 
-    from robustness.optimization.codes import posed
     from robustness.optimization.descent import look
-    from robustness.optimization.packing import inverse_power
-    from robustness.optimization.spreading import spread
+    from robustness.optimization.spherical_codes.energies import inverse_power
+    from robustness.optimization.spherical_codes.problem import posed
+    from robustness.optimization.spherical_codes.spread import spread
 
     problem = posed(count, dim, None, False)
     x = np.random.default_rng(0).normal(size=(1, count, dim))

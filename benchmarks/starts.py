@@ -16,12 +16,12 @@ import time
 import numpy as np
 from subjects import SUBJECTS, difference
 
-from attacks.pgd import PGD
-from attacks.starts import STARTS
-from robustness import engine
-from robustness.losses import LOSSES
-from robustness.norms import NORMS
-from robustness.threat import Threat
+from robustness.attacks.components.starts import STARTS
+from robustness.attacks.pgd import PGD
+from robustness.engine import outcomes, search
+from robustness.numerics.losses import LOSSES
+from robustness.threat.norms import NORMS
+from robustness.threat.threat import Threat
 
 LADDERS = {
     ("digits", "linf"): (12, 16, 20, 24, 28, 32, 40, 48),
@@ -31,11 +31,11 @@ LADDERS = {
 }
 
 
-def rungs(classifier, attack, threat, some, seed: int) -> dict[str, list[engine.Rung]]:
+def rungs(classifier, attack, threat, some, seed: int) -> dict[str, list[outcomes.EpsilonOutcome]]:
     """What came of each image."""
     points = 4096 if classifier.input_shape[0] < 32 else 32
-    found: dict[str, list[engine.Rung]] = {}
-    engine.search(
+    found: dict[str, list[outcomes.EpsilonOutcome]] = {}
+    search.search(
         classifier,
         attack,
         threat,

@@ -14,13 +14,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
-from model_zoo import load
-from model_zoo.dogs_vs_cats.demo import Pets
-from model_zoo.dogs_vs_cats.hardening import adversary
-from model_zoo.dogs_vs_cats.photos import held_out
-from robustness import engine
-from robustness.classifier import Classifier
+from robustness.engine import jobs
 from robustness.images import open_source, select
+from robustness.model_zoo import load
+from robustness.model_zoo.dogs_vs_cats.demo import Pets
+from robustness.model_zoo.dogs_vs_cats.hardening import adversary
+from robustness.model_zoo.dogs_vs_cats.photos import held_out
+from robustness.models.classifier import Classifier
 
 
 class Moved(keras.utils.PyDataset):
@@ -43,7 +43,7 @@ class Moved(keras.utils.PyDataset):
 
 def digits(
     count: int, seed: int = 0, *, hardened: bool = False
-) -> tuple[Classifier, list[engine.Subject]]:
+) -> tuple[Classifier, list[jobs.Example]]:
     """A small CNN, and `count` digits it never saw and gets right; `hardened` by an adversary of 40
     counts.
     """
@@ -76,7 +76,7 @@ def digits(
     return classifier, right(classifier, images[rest], data.target[rest], count)
 
 
-def pets(count: int, seed: int = 0) -> tuple[Classifier, list[engine.Subject]]:
+def pets(count: int, seed: int = 0) -> tuple[Classifier, list[jobs.Example]]:
     """The Dogs-vs-Cats CNN, and `count` renderings it gets right."""
     classifier = load("dogs-vs-cats")
     pixels, labels = pictures(f"pets:{2 * count}", classifier, 2 * count, seed + 1)
@@ -123,13 +123,13 @@ def of_logits(name: str, count: int, where: str) -> tuple[keras.Model, np.ndarra
 
 def right(
     classifier: Classifier, images: np.ndarray, labels: np.ndarray, count: int
-) -> list[engine.Subject]:
+) -> list[jobs.Example]:
     """The first `count` images that the classifier gets right."""
     said = np.concatenate(
         [classifier.probabilities(images[i : i + 32]) for i in range(0, len(images), 32)]
     )
     kept = np.flatnonzero(said.argmax(1) == labels)[:count]
-    return [engine.Subject(f"image {i}", images[i], int(labels[i])) for i in kept]
+    return [jobs.Example(f"image {i}", images[i], int(labels[i])) for i in kept]
 
 
 SUBJECTS = {"digits": digits, "pets": pets}

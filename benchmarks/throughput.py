@@ -76,9 +76,9 @@ class Case:
 
 def ours(case: Case, precision: str = "float32") -> tuple[np.ndarray, float]:
     import robustness
-    from attacks import BIM, PGD
-    from robustness.pictures import from_png
-    from robustness.store import Run
+    from robustness.attacks import BIM, PGD
+    from robustness.images.png import from_png
+    from robustness.runs.store import Run
 
     attack = (
         PGD(steps=case.steps, step_size=STEP)
@@ -172,8 +172,9 @@ def floor(case: Case) -> tuple[np.ndarray, float]:
     import tensorflow as tf
 
     import robustness
-    from attacks import PGD
-    from robustness.rows import Place, Rows, Subject
+    from robustness.attacks import PGD
+    from robustness.engine.compiled_batch import CompiledBatch
+    from robustness.engine.jobs import AttackJob, Example
 
     @tf.function(autograph=False)
     def gradient(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -186,9 +187,9 @@ def floor(case: Case) -> tuple[np.ndarray, float]:
     y = tf.constant(case.labels[: case.batch])
     classifier = robustness.Classifier(case.model, scaling="0..1", class_names=["cat", "dog"])
     threat = robustness.Threat((case.epsilon,))
-    rows = Rows(classifier, PGD(steps=case.steps), threat, slots=case.batch, seed=0)
+    rows = CompiledBatch(classifier, PGD(steps=case.steps), threat, slots=case.batch, seed=0)
     some = enumerate(zip(case.images[: case.batch], case.labels[: case.batch], strict=True))
-    places = [Place(Subject(str(i), x, int(y)), case.epsilon) for i, (x, y) in some]
+    places = [AttackJob(Example(str(i), x, int(y)), case.epsilon) for i, (x, y) in some]
     state = rows.enter(None, range(case.batch), places)
     times: dict[str, list[float]] = {"bare": [], "step": []}
     for _ in range(16):
@@ -289,7 +290,7 @@ def call(
 def prepare(arguments: argparse.Namespace, folder: Path) -> int:
     """The model and the photos, written once for everybody; how many photos."""
     from benchmarks.subjects import pictures
-    from model_zoo import load
+    from robustness.model_zoo import load
 
     classifier = load(arguments.model)
     pixels, labels = pictures(arguments.images, classifier, arguments.count)

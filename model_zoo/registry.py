@@ -8,51 +8,24 @@ that a list of models needs neither weights nor TensorFlow.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model_zoo.kaggle_source import FORMS, MODEL_SUFFIXES, KaggleSource, fetch
 from robustness import plugins
 from robustness.errors import ModelError, RobustnessError, SettingError
+from robustness.model_zoo.info import ModelInfo
+from robustness.model_zoo.kaggle.source import FORMS, MODEL_SUFFIXES, KaggleSource, fetch
 
 if TYPE_CHECKING:
-    from robustness.classifier import Classifier
+    from robustness.models.classifier import Classifier
 
 GROUP = plugins.MODELS
 SOURCES = (
     "a name from the zoo, the path of a .keras or .h5 file, kaggle:owner/notebook, or "
     "kaggle-model:owner/model/framework/variation/version"
 )
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What is known of a model before it is loaded; `source` says where it comes from."""
-
-    name: str
-    summary: str
-    input_shape: tuple[int, int, int] | None = None
-    classes: tuple[str, ...] = ()
-    source: str = ""
-
-
-@dataclass(frozen=True)
-class ZooModel:
-    """A loader that describes itself."""
-
-    info: ModelInfo
-    loader: Callable[[], Classifier]
-
-    def __call__(self) -> Classifier:
-        """Load the model."""
-        return self.loader()
-
-
-def zoo_model(info: ModelInfo) -> Callable[[Callable[[], Classifier]], ZooModel]:
-    """Attach `info` to a function that loads a model."""
-    return lambda loader: ZooModel(info, loader)
 
 
 def list_models() -> list[ModelInfo]:
@@ -102,13 +75,13 @@ def load(
 def _from_file(
     path: Path, trust: bool, class_names: Sequence[str] | None, scaling: Any
 ) -> Classifier:
-    from robustness import modelfile  # noqa: PLC0415
-    from robustness.classifier import Classifier  # noqa: PLC0415 (imports TensorFlow)
+    from robustness.models import loading  # noqa: PLC0415
+    from robustness.models.classifier import Classifier  # noqa: PLC0415 (imports TensorFlow)
 
-    report = modelfile.scan(path)
+    report = loading.scan(path)
     if report.format != "weights":
         return Classifier.load(path, class_names=class_names, scaling=scaling, trust=trust)
-    from model_zoo.dogs_vs_cats import zoo  # noqa: PLC0415
+    from robustness.model_zoo.dogs_vs_cats import zoo  # noqa: PLC0415
 
     return zoo.from_notebook_weights(path, trust=trust, class_names=class_names, scaling=scaling)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from robustness import shares
-from robustness.shares import Z95
+from robustness.numerics import intervals
+from robustness.numerics.intervals import Z95
 
 
 def wilson(k: int, n: int, z: float = Z95) -> tuple[float, float] | None:
@@ -13,7 +13,7 @@ def wilson(k: int, n: int, z: float = Z95) -> tuple[float, float] | None:
 
     ValueError unless 0 <= k <= n.
     """
-    return None if k == n == 0 else shares.wilson(k, n, z)
+    return None if k == n == 0 else intervals.wilson_interval(k, n, z)
 
 
 @dataclass(frozen=True)

@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 if TYPE_CHECKING:
-    from robustness.attack import Attack
-    from robustness.auditing import audit
-    from robustness.classifier import Classifier
-    from robustness.conformance import check_attack
+    from robustness.auditing.audit import audit
+    from robustness.conformance.check_attack import check_attack
+    from robustness.contract.attack import Attack
     from robustness.errors import RobustnessError
-    from robustness.result import AuditResult
-    from robustness.threat import Threat
+    from robustness.models.classifier import Classifier
+    from robustness.runs.result import AuditResult
+    from robustness.threat.threat import Threat
 
 _HOMES = {
-    "Attack": "attack",
-    "AuditResult": "result",
-    "Classifier": "classifier",
+    "Attack": "contract.attack",
+    "AuditResult": "runs.result",
+    "Classifier": "models.classifier",
     "RobustnessError": "errors",
-    "Threat": "threat",
-    "audit": "auditing",
-    "check_attack": "conformance",
+    "Threat": "threat.threat",
+    "audit": "auditing.audit",
+    "check_attack": "conformance.check_attack",
 }
 
 __all__ = [

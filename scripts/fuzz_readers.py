@@ -7,7 +7,7 @@
 
 What a reader may raise is its RobustnessError, or ValueError or OSError where its caller turns these into
 one; anything else, a hang (-timeout=10) or more memory than -rss_limit_mb is a find. `readers` is also
-what the hypothesis tests use (`tests/robustness/test_readers.py`).
+what the hypothesis tests use (`tests/robustness/files/test_readers.py`).
 """
 
 from __future__ import annotations
@@ -41,11 +41,16 @@ with _watching():
 
     from PIL import Image
 
-    from robustness import bounded, config, mask, modelfile, modelwalk, npy, pictures
+    from robustness.configuration import toml
     from robustness.errors import RobustnessError
+    from robustness.files import bounded, npy
     from robustness.images import open_source
+    from robustness.images import png as pictures
     from robustness.images.decode import decode
     from robustness.images.entries import Unreadable
+    from robustness.models import loading
+    from robustness.models.scan import config_walk
+    from robustness.threat import mask
 
 Reader = Callable[[bytes], object]
 MODEL = {
@@ -92,7 +97,7 @@ def _source(suffix: str) -> Reader:
 def _scan(suffix: str) -> Reader:
     def read(data: bytes) -> None:
         with _file(data, f"model{suffix}") as path:
-            modelfile.scan(path)
+            loading.scan(path)
 
     return read
 
@@ -109,7 +114,7 @@ def _config(data: bytes) -> None:
 def _walk(data: bytes) -> None:
     config_of = bounded.parse_json(data, max_bytes=1 << 20, finite=False)
     if isinstance(config_of, dict):
-        modelwalk.measure(config_of, 1000)
+        config_walk.measure(config_of, 1000)
 
 
 def _empty_h5() -> bytes:
@@ -123,7 +128,7 @@ def _empty_h5() -> bytes:
 
 def _toml(data: bytes) -> None:
     with _file(data, "audit.toml") as path:
-        config.read(path)
+        toml.read(path)
 
 
 def _mask(data: bytes) -> None:

@@ -12,8 +12,8 @@ import pytest
 from benchmarks import against_peers, throughput
 from benchmarks.contests import CONTESTS
 from benchmarks.peers import Setting, times
-from robustness.ensembles import create
-from robustness.pictures import to_png
+from robustness.contract.ensembles import create
+from robustness.images.png import to_png
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -135,7 +135,7 @@ def test_optimality_is_one_minus_the_areas_share_of_what_could_be_lost():
 def test_as_many_steps_are_taken_as_the_passes_pay_for(budget):
     sys.path.insert(0, str(ROOT / "benchmarks"))
     from benchmarks.optimality import OURS, fitted
-    from robustness.passes import passes
+    from robustness.contract.cost import passes
 
     for make in OURS.values():
         paid = sum(passes(fitted(make, budget, 10), 10))

@@ -33,7 +33,7 @@ def workplace(tmp_path_factory):
     """A folder as the README's reader has it: a model, photos, and the example plug-in installed."""
     import keras
 
-    from robustness.pictures import to_png
+    from robustness.images.png import to_png
 
     folder = tmp_path_factory.mktemp("newcomer")
     keras.utils.set_random_seed(0)
@@ -162,7 +162,7 @@ def test_the_pipeline_of_the_docs_runs(workplace):
 def test_every_threat_of_the_docs_runs(workplace):
     mask = np.zeros((16, 16, 1), np.uint8)
     mask[4:12, 4:12] = 255
-    from robustness.pictures import to_png
+    from robustness.images.png import to_png
 
     (workplace / "mask.png").write_bytes(to_png(mask))
     typed = commands("docs/threats.md")
@@ -173,8 +173,8 @@ def test_every_threat_of_the_docs_runs(workplace):
 
 
 def test_the_gate_of_the_docs_can_be_read(tmp_path):
-    from reports.gatefile import read_gate
-    from robustness.config import Section
+    from robustness.configuration.toml import Section
+    from robustness.reports.gate.gate_file import read_gate
 
     table = tomllib.loads(blocks("docs/ci.md", "toml")[0])["gate"]
     base = table.pop("baseline")
@@ -203,9 +203,9 @@ def test_the_workflow_of_the_docs_uses_options_there_are():
 
 
 def test_every_diagnostic_has_its_section():
-    from reports.explanations import explained
     from robustness.cli.audit import audit
     from robustness.diagnostics import TITLES
+    from robustness.reports.page.explanations import explained
 
     attacks = {entry.name for entry in entry_points(group="robustness.attacks")}
     options = inspect.signature(audit).parameters

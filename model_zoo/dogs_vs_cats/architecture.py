@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from model_zoo.dogs_vs_cats import CLASS_NAMES, INPUT_SHAPE
+from robustness.model_zoo.dogs_vs_cats import CLASS_NAMES, INPUT_SHAPE
 
 
 def build(side: int = INPUT_SHAPE[0], *, dropout: float = 1.0) -> keras.Sequential:

@@ -7,10 +7,10 @@ import re
 import numpy as np
 from PIL import Image
 
-from model_zoo.dogs_vs_cats.renderings import KINDS, render
 from robustness.errors import SettingError
 from robustness.images import Entry, Picture
 from robustness.images.entries import readable, unreadable
+from robustness.model_zoo.dogs_vs_cats.renderings import KINDS, render
 
 CHELSEA = "chelsea.png"
 COUNT = 128

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from robustness import gradients
+from robustness import backend
 
 LENGTH = 1.25
 """The step in budgets: theirs, a little over one, so that the corners of the ball are reached."""
@@ -35,10 +35,10 @@ def adversary(model: keras.Model, epsilon: float) -> Move:
         answers = model(points, training=True)
         return keras.losses.sparse_categorical_crossentropy(labels, answers), ()
 
-    @gradients.compile
+    @backend.compile
     def step(images: Any, start: Any, radius: Any, labels: Any) -> Any:
         begin = ops.clip(images + start, 0.0, 1.0)
-        _, gradient = gradients.value_and_grad(loss)(begin, labels)
+        _, gradient = backend.value_and_grad(loss)(begin, labels)
         moved = begin + LENGTH * radius * ops.sign(gradient)
         within = ops.clip(moved, images - radius, images + radius)
         return ops.clip(within, 0.0, 1.0)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from model_zoo.dogs_vs_cats import CLASS_NAMES
 from robustness.images import open_source
+from robustness.model_zoo.dogs_vs_cats import CLASS_NAMES
 
 
 def held_out(name: str) -> bool:

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from model_zoo.dogs_vs_cats.drawing.anatomy import FLOOR, body_of, cat_head, dog_head
-from model_zoo.dogs_vs_cats.drawing.canvas import (
+from robustness.model_zoo.dogs_vs_cats.drawing.anatomy import FLOOR, body_of, cat_head, dog_head
+from robustness.model_zoo.dogs_vs_cats.drawing.canvas import (
     SIDE,
     Canvas,
     Frame,
@@ -23,7 +23,7 @@ from model_zoo.dogs_vs_cats.drawing.canvas import (
     positions,
     rotation,
 )
-from model_zoo.dogs_vs_cats.drawing.coats import Vector, look_of, pick
+from robustness.model_zoo.dogs_vs_cats.drawing.coats import Vector, look_of, pick
 
 KINDS = ("cat", "dog")
 

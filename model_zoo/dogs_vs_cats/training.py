@@ -1,4 +1,4 @@
-"""Train the CNN: `python -m model_zoo.dogs_vs_cats.training --photos dogs-vs-cats.zip --out DIR`.
+"""Train the CNN: `python -m robustness.model_zoo.dogs_vs_cats.training --photos dogs-vs-cats.zip --out DIR`.
 
 Three things make it fit a small machine and a small network:
 
@@ -32,11 +32,11 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from model_zoo.dogs_vs_cats import CLASS_NAMES, photos
-from model_zoo.dogs_vs_cats.architecture import build
-from model_zoo.dogs_vs_cats.hardening import Move, adversary
-from model_zoo.dogs_vs_cats.renderings import training_rendering
-from model_zoo.dogs_vs_cats.zoo import load
+from robustness.model_zoo.dogs_vs_cats import CLASS_NAMES, photos
+from robustness.model_zoo.dogs_vs_cats.architecture import build
+from robustness.model_zoo.dogs_vs_cats.hardening import Move, adversary
+from robustness.model_zoo.dogs_vs_cats.renderings import training_rendering
+from robustness.model_zoo.dogs_vs_cats.zoo import load
 
 QUARTERS = 4
 """Checkpoints per epoch."""

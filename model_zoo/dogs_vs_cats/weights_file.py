@@ -88,7 +88,7 @@ def recorded_sha256(path: Path) -> str:
         raise ModelError(
             f"There is no model card {card.name} beside {path.name}, so nobody can say whether "
             f"the weights are the published ones. Install the toolkit again, or publish the "
-            f"weights (python -m model_zoo.dogs_vs_cats.publish)."
+            f"weights (scripts/publish_weights.py)."
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"The model card {card.name} cannot be read: {error!r}.") from error

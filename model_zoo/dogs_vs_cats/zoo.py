@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model_zoo.registry import ModelInfo, zoo_model
 from robustness.errors import ModelError
+from robustness.model_zoo.info import ModelInfo, zoo_model
 
 if TYPE_CHECKING:
-    from robustness.classifier import Classifier
+    from robustness.models.classifier import Classifier
 
 WEIGHTS = Path(__file__).with_name("weights") / "dogs-vs-cats.npz"
 ROBUST_WEIGHTS = WEIGHTS.parent / "robust" / "dogs-vs-cats-robust.npz"
@@ -47,7 +47,7 @@ def load_robust() -> Classifier:
 
 def from_weights(path: Path, info: ModelInfo = INFO) -> Classifier:
     """The network with weights from a compact file; ModelError if it is missing or damaged."""
-    from model_zoo.dogs_vs_cats import weights_file  # noqa: PLC0415
+    from robustness.model_zoo.dogs_vs_cats import weights_file  # noqa: PLC0415
 
     if not path.is_file():
         raise ModelError(
@@ -56,7 +56,7 @@ def from_weights(path: Path, info: ModelInfo = INFO) -> Classifier:
         )
     model = _built()
     weights_file.load(model, path)
-    from robustness.classifier import Classifier  # noqa: PLC0415 (imports TensorFlow)
+    from robustness.models.classifier import Classifier  # noqa: PLC0415 (imports TensorFlow)
 
     return Classifier(model, class_names=INFO.classes, scaling=SCALING, name=info.name)
 
@@ -73,11 +73,11 @@ def from_notebook_weights(
     Unless told otherwise, class 0 is the cat and class 1 the dog, and counts are divided by 255,
     as in the notebook. UnsafeModelError, ModelError as `modelfile.load_weights`.
     """
-    from robustness import modelfile  # noqa: PLC0415
-    from robustness.classifier import Classifier  # noqa: PLC0415
+    from robustness.models import loading  # noqa: PLC0415
+    from robustness.models.classifier import Classifier  # noqa: PLC0415
 
     model = _built()
-    modelfile.load_weights(model, path, trust=trust)
+    loading.load_weights(model, path, trust=trust)
     names = tuple(class_names or INFO.classes)
     return Classifier(model, class_names=names, scaling=scaling or SCALING, file=path)
 
@@ -85,7 +85,7 @@ def from_notebook_weights(
 def _built() -> Any:
     import keras  # noqa: PLC0415 (imports TensorFlow)
 
-    from model_zoo.dogs_vs_cats.architecture import build  # noqa: PLC0415
+    from robustness.model_zoo.dogs_vs_cats.architecture import build  # noqa: PLC0415
 
     policy = keras.mixed_precision.dtype_policy()
     keras.mixed_precision.set_dtype_policy("float32")

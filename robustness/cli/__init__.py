@@ -82,7 +82,7 @@ def main() -> None:
         sys.exit(BROKEN)
     except OSError as error:
         # A disk or a folder, whoever writes: reports, pages, fitted changes, temporary files.
-        from robustness.storage import sentence
+        from robustness.files.disk_errors import sentence
 
         stderr().print(f"error: {sentence(error)}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(BROKEN)

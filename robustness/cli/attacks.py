@@ -17,8 +17,8 @@ from robustness.errors import SettingError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from robustness.attack import Attack
-    from robustness.ensembles import Ensemble
+    from robustness.contract.attack import Attack
+    from robustness.contract.ensembles import Ensemble
     from robustness.plugins import Broken
 
 
@@ -43,8 +43,8 @@ def attacks(
     from robustness.cli.terminal import stdout, wake_backend
 
     wake_backend()
-    from robustness import ensembles
-    from robustness.attack import find
+    from robustness.contract import ensembles
+    from robustness.contract.registry import find
 
     console = stdout()
     if name is None:
@@ -83,7 +83,7 @@ def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
 def _listed() -> tuple[Table, list[Broken]]:
     """A row an attack, and those that cannot be used."""
     from robustness import plugins
-    from robustness.attack import find
+    from robustness.contract.registry import find
 
     found, broken = plugins.survey(plugins.ATTACKS, find)
     rows = [
@@ -95,7 +95,7 @@ def _listed() -> tuple[Table, list[Broken]]:
 
 def _cost(cls: type[Attack]) -> str:
     """Passes of an image that never flips: forward, and backward if there are any."""
-    from robustness.passes import passes
+    from robustness.contract.cost import passes
 
     try:
         forward, backward = passes(cls(), 10)
@@ -108,7 +108,7 @@ def _cost(cls: type[Attack]) -> str:
 def _ensembles() -> tuple[Table, list[Broken]]:
     """A row an ensemble, and those that cannot be used."""
     from robustness import plugins
-    from robustness.ensembles import find
+    from robustness.contract.ensembles import find
 
     found, broken = plugins.survey(plugins.ENSEMBLES, find)
     rows = [(e.name, ", ".join(n for n, _ in e.members), e.meaning, e.source) for e in found]
@@ -117,7 +117,7 @@ def _ensembles() -> tuple[Table, list[Broken]]:
 
 def _members(ensemble: Ensemble) -> Table:
     """A row an attack of an ensemble, for many classes and for two."""
-    from robustness.attack import make
+    from robustness.contract.registry import make
 
     lists = [("any", ensemble.members), ("two", ensemble.two)]
     rows = [(which, make(n, **told).label) for which, some in lists for n, told in some]
@@ -126,10 +126,10 @@ def _members(ensemble: Ensemble) -> Table:
 
 def _parameters(cls: type[Attack]) -> Table:
     """A row a parameter."""
-    from robustness import settings
+    from robustness.configuration import parameters
 
     rows = []
-    for key, (field, rule) in settings.settings(cls).items():
+    for key, (field, rule) in parameters.settings(cls).items():
         default = rule.automatic if field.default is None else str(field.default)
         span = "true | false" if isinstance(field.default, bool) else rule.span()
         rows.append((key, rule.meaning, default, span))
@@ -149,7 +149,7 @@ def check(
     from robustness.cli.terminal import stdout, wake_backend
 
     cls = _found(attack, wake_backend)
-    from robustness.conformance import check_attack
+    from robustness.conformance.check_attack import check_attack
 
     console = stdout()
     for passed in check_attack(cls):
@@ -181,7 +181,7 @@ def _found(text: str, wake: Callable[[], None]) -> type[Attack]:
 
 def _expected(text: str, found: object) -> type[Attack]:
     """`found`, if it is a class of attacks that can be made; SettingError, saying what it is, if not."""
-    from robustness.attack import Attack
+    from robustness.contract.attack import Attack
 
     advice = "expected a class that derives from robustness.Attack (docs/adding-an-attack.md)."
     if not isinstance(found, type):

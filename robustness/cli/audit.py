@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robustness import defaults, plugins, recorded, runfolder
-from robustness import origin as origins
+from robustness import plugins
 from robustness.cli import named
+from robustness.configuration import defaults
 from robustness.errors import RunUsageError, SettingError
+from robustness.runs import recorded_paths, run_folder
+from robustness.runs import seal as origins
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from reports.gate import Verdict
     from robustness.images import Entry, Source
+    from robustness.reports.gate.verdict import Verdict
 
 MODEL, IMAGES = "dogs-vs-cats", "pets"
 ATTACK, EPSILON = defaults.ATTACK, str(defaults.EPSILON)
@@ -245,11 +247,11 @@ def _expect_allowed(context: typer.Context) -> None:
 
 def _resumed(folder: Path, given: dict[str, Any], trust: bool) -> dict[str, Any]:
     """The options a run was started with, what is loaded as `named.options_of` has it."""
-    from robustness.store import Run
+    from robustness.runs.store import Run
 
     with Run.open(folder) as run:
         options = named.options_of(run.manifest, folder, given, trust=trust)
-    runfolder.expect_unused(folder)
+    run_folder.expect_unused(folder)
     if not options:
         raise RunUsageError(
             f"{folder} was not started from the command line; go on with it in Python: "
@@ -269,13 +271,13 @@ def perform(
     command: str = "",
 ) -> Verdict:
     """Run an audit with the options of the command line, write its reports, and print what came."""
-    from robustness import units
     from robustness.cli.terminal import Display, insisting, stderr, wake_backend
+    from robustness.configuration import epsilons
 
     if not resume:
-        runfolder.expect_free(folder)
-    ladder = units.parse_epsilons(options["epsilon"])
-    units.expect_within(ladder, options["norm"])
+        run_folder.expect_free(folder)
+    ladder = epsilons.parse_epsilons(options["epsilon"])
+    epsilons.expect_within(ladder, options["norm"])
     asked = [_named(text, options) for text in options["attack"]]
     for kind in options.get("report") or [REPORT]:
         plugins.expect(plugins.REPORTS, kind)
@@ -285,9 +287,9 @@ def perform(
     if not quiet:
         console.print(f"Loading {options['model']} ...", markup=False)
     wake_backend()
-    from model_zoo import load
-    from robustness.auditing import audit as run_audit
-    from robustness.ensembles import create
+    from robustness.auditing.audit import audit as run_audit
+    from robustness.contract.ensembles import create
+    from robustness.model_zoo import load
 
     classes = options["classes"].split(",") if options["classes"] else None
     attacks = [_made(create, number, one, where) for number, one in enumerate(asked)]
@@ -324,7 +326,7 @@ def perform(
                     {
                         "options": options,
                         "configuration": str(where) if where else None,
-                        **recorded.directory(folder),
+                        **recorded_paths.directory(folder),
                     }
                 ),
                 thorough=bool(options.get("thorough")),
@@ -343,7 +345,7 @@ def perform(
 def _interrupted(folder: Path, options: dict[str, Any]) -> str:
     """What to say of an audit that was stopped: how to go on, if it had begun."""
     # Another run cannot be there: the folder was free, or is that of --resume.
-    if (folder / runfolder.MANIFEST).is_file():
+    if (folder / run_folder.MANIFEST).is_file():
         return f"Interrupted; nothing is lost. Go on with: {named.again(folder, options)}"
     return "Interrupted before anything was done; to begin again, give the same command."
 
@@ -397,8 +399,8 @@ def _named(text: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def _pictures(options: dict[str, Any]) -> tuple[Source, Callable[[Entry], bool] | None]:
     """The source the user means, and which of its pictures."""
-    from model_zoo.dogs_vs_cats.demo import pets_from
     from robustness.images import open_source
+    from robustness.model_zoo.dogs_vs_cats.demo import pets_from
 
     classes = options["classes"].split(",") if options["classes"] else None
     source = pets_from(options["images"]) or open_source(
@@ -406,17 +408,17 @@ def _pictures(options: dict[str, Any]) -> tuple[Source, Callable[[Entry], bool] 
     )
     if not options["held_out"]:
         return source, None
-    from model_zoo.dogs_vs_cats.photos import held_out
+    from robustness.model_zoo.dogs_vs_cats.photos import held_out
 
     return source, lambda entry: held_out(entry.name)
 
 
 def _model(load: Any, options: dict[str, Any], classes: list[str] | None) -> Any:
     """A Classifier; or, where its scaling is left open, the file: the audit finds out by accuracy."""
-    from robustness import modelfile
+    from robustness.models import loading
 
     path, scaling = Path(options["model"]), options["scaling"]
-    whole = path.suffix in (".keras", ".h5", ".hdf5") and modelfile.scan(path).format != "weights"
+    whole = path.suffix in (".keras", ".h5", ".hdf5") and loading.scan(path).format != "weights"
     if whole and scaling is None:
         return path
     return load(
@@ -426,14 +428,14 @@ def _model(load: Any, options: dict[str, Any], classes: list[str] | None) -> Any
 
 def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
     """Write the reports, print the outcome; the verdict that the process leaves with."""
-    from reports import summarise
-    from reports.document import dumps
-    from reports.gate import verdict_of
-    from reports.masthead import standing
-    from reports.unjudged import reasons
     from robustness.cli.tables import outcome_table
     from robustness.cli.terminal import stdout
-    from robustness.store import Run
+    from robustness.reports import summarise
+    from robustness.reports.formats.report_json import dumps
+    from robustness.reports.gate.verdict import verdict_of
+    from robustness.reports.page.headline import standing
+    from robustness.reports.summary.unjudged import reasons
+    from robustness.runs.store import Run
 
     pages = [result.report(kind=kind) for kind in kinds]
     with Run.open(result.path) as run:

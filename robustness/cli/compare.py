@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from reports.comparison import Comparison
+    from robustness.reports.comparison.compare import Comparison
 
 SHOWN = 20
 
@@ -31,15 +31,15 @@ def compare(
       robustness compare before after
       robustness compare before after --html difference.html
     """
-    from reports.comparison import compare as paired
-    from robustness import storage
     from robustness.cli.terminal import stderr
+    from robustness.files import disk_errors
+    from robustness.reports.comparison.compare import compare as paired
 
     if html is not None:
-        storage.expect_place(html)
+        disk_errors.expect_place(html)
     found = paired(a, b)
     if html is not None:
-        from reports.comparison_page import write_comparison
+        from robustness.reports.comparison.page import write_comparison
 
         said = f"page: {write_comparison(found, html)}"
         stderr().print(said, markup=False, soft_wrap=True)
@@ -51,9 +51,9 @@ def compare(
 
 def show(found: Comparison) -> None:
     """Print a comparison."""
-    from reports.comparison import by_image
-    from reports.words import shorten
     from robustness.cli.terminal import stdout
+    from robustness.reports.comparison.compare import by_image
+    from robustness.reports.wording import shorten
 
     console = stdout()
     console.print(f"A  {found.a}\nB  {found.b}\n", markup=False, soft_wrap=True)
@@ -79,8 +79,8 @@ def show(found: Comparison) -> None:
 def _table(found: Comparison) -> Table:
     from rich.table import Table
 
-    from reports.comparison import p_text
-    from reports.words import budget, percent
+    from robustness.reports.comparison.compare import p_text
+    from robustness.reports.wording import budget, percent
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("share", "epsilon", "of", "A", "B", "only A", "only B", "p"):

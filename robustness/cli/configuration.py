@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from robustness import plugins, units
-from robustness.config import Section, read
+from robustness import plugins
+from robustness.configuration import epsilons as units
+from robustness.configuration.toml import Section, read
 from robustness.errors import SettingError
-from robustness.precision import PRECISIONS
+from robustness.models.precision import PRECISIONS
 
 FOR_ALL = ("steps", "step_size", "restarts")
 """Parameters that the command line can set for every attack at once."""
@@ -73,7 +74,7 @@ def load(path: str | Path) -> Configuration:
 
 
 def _gate(whole: Section) -> dict[str, Any] | None:
-    from reports.gatefile import read_gate
+    from robustness.reports.gate.gate_file import read_gate
 
     gate = read_gate(whole.section("gate"))
     return gate.to_dict() if gate else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from model_zoo.download import Progress
+    from robustness.model_zoo.downloads.download import Progress
 
 
 def fetch(
@@ -31,7 +31,7 @@ def fetch(
       robustness fetch kaggle:uysimty/keras-cnn-dog-or-cat-classification
       robustness fetch kaggle-competition:dogs-vs-cats
     """
-    from model_zoo import fetch as get
+    from robustness.model_zoo import fetch as get
 
     limit = None if max_mb is None else max_mb * 1_000_000
     typer.echo(get(source, force=force, max_bytes=limit, progress=_Lines()))

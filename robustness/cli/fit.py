@@ -47,35 +47,37 @@ def fit(
       robustness fit patch.npz -i pets:64 --patch 4,4,24
       robustness audit -i pets:32 -a patch:file=patch.npz --norm l0 -e 576
     """
-    from robustness import storage, units
     from robustness.cli.audit import _model, _pictures
     from robustness.cli.terminal import stderr, stdout, wake_backend
+    from robustness.configuration import epsilons
+    from robustness.files import disk_errors
 
     place = None if patch is None else _numbers(patch)
-    storage.expect_place(out)
-    ladder = units.parse_epsilons(epsilon)
-    units.expect_within(ladder, norm)
+    disk_errors.expect_place(out)
+    ladder = epsilons.parse_epsilons(epsilon)
+    epsilons.expect_within(ladder, norm)
     options = {"model": model, "images": images, "classes": None, "held_out": False}
     options |= {"label_column": label_column}
     options |= {"scaling": None, "trust_model": False}
     source, _ = _pictures(options)
     wake_backend()
-    from model_zoo import load
-    from robustness import goals, norms, universal
-    from robustness.auditing import labelled
-    from robustness.threat import Threat
+    from robustness.attacks import universal_fit
+    from robustness.auditing.inputs import labelled_arrays
+    from robustness.model_zoo import load
+    from robustness.threat import goals, norms
+    from robustness.threat.threat import Threat
 
     loaded = _model(load, options, None)
-    classifier, pixels, labels = labelled(loaded, source, limit=limit, seed=seed)
+    classifier, pixels, labels = labelled_arrays(loaded, source, limit=limit, seed=seed)
     threat = Threat(ladder, norms.parse(norm), goals.parse(target, classifier.class_names))
     threat.expect_possible(classifier.input_shape)
     console = stderr()
-    fitted = universal.fit(
+    fitted = universal_fit.fit(
         classifier,
         pixels,
         labels,
         threat,
-        place=None if place is None else universal.Place(*place),
+        place=None if place is None else universal_fit.PatchRegion(*place),
         steps=steps,
         each=lambda step, loss: console.print(f"step {step}: loss {loss:.4g}", end="\r"),
     )

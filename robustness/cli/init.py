@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from robustness import defaults, storage
+from robustness.configuration import defaults
 from robustness.errors import SettingError
+from robustness.files import disk_errors
 
 NAME = "audit.toml"
 TEMPLATE = f"""\
@@ -91,7 +92,7 @@ def init(
     """
     if path.exists() and not force:
         raise SettingError(f"{path} is there already; expected a new file. --force replaces it.")
-    storage.expect_place(path)
+    disk_errors.expect_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(TEMPLATE, encoding="utf-8")
     typer.echo(f"{path}: change it, then run robustness audit --config {path}")

@@ -14,8 +14,8 @@ def models() -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from model_zoo import list_models
     from robustness.cli.terminal import stdout
+    from robustness.model_zoo import list_models
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("model", "input", "classes", "what it is"):

@@ -2,7 +2,7 @@
 
 A run that somebody sent names files of its own choice, and a model file can run code. So nothing it names is
 loaded because it says so: it is said what would be loaded, and the command line decides. A run that this
-user started here (`robustness.origin`) means this user's own files. Whether code in a model may run is
+user started here (`robustness.runs.seal`) means this user's own files. Whether code in a model may run is
 never taken from a run or a configuration: `--trust-model` is typed in the very command that loads it.
 """
 
@@ -16,9 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from robustness import origin, plugins, recorded
+from robustness import plugins
 from robustness.errors import RunError, SettingError
-from robustness.places import parts_of, within
+from robustness.files.open_folder import parts_of, within
+from robustness.runs import recorded_paths, seal
 
 ROLES = {"model": "--model", "images": "--images", "surrogate": "--surrogate", "mask": "--mask"}
 """What a run names, and the option that names it instead."""
@@ -69,8 +70,8 @@ def options_of(
     options |= {"trust_model": trust}
     typed = {role: name for role, name in given.items() if name}
     folder = where.parent if where.is_file() else where
-    if origin.made_here(told):
-        return recorded.resolve_options(options, manifest, folder) | typed
+    if seal.made_here(told):
+        return recorded_paths.resolve_options(options, manifest, folder) | typed
     options |= typed
     unasked: dict[str, str] = {}
     for role in roles:
@@ -116,17 +117,17 @@ def again(folder: Path, options: Mapping[str, Any]) -> str:
 
 
 def _sealed(folder: Path) -> bool:
-    from robustness.store import Run
+    from robustness.runs.store import Run
 
     try:
         with Run.open(folder) as run:
-            return origin.made_here(run.manifest.get("origin") or {})
+            return seal.made_here(run.manifest.get("origin") or {})
     except RunError:
         return True
 
 
 def _said(where: Path, unasked: Mapping[str, str]) -> str:
-    from robustness.plaintext import visible
+    from robustness.text import visible
 
     def told(role: str, name: str) -> str:
         download = " (a download)" if name.partition(":")[0].startswith("kaggle") else ""

@@ -22,8 +22,9 @@ def report(
       robustness report audit-run-20261123-101500
       robustness report audit-run-20261123-101500 --out report.html
     """
-    from robustness import plugins, storage
+    from robustness import plugins
+    from robustness.files import disk_errors
 
     if out is not None:
-        storage.expect_place(out)
+        disk_errors.expect_place(out)
     typer.echo(plugins.writer(kind)(run, out))

@@ -55,11 +55,11 @@ def rerun(
       robustness rerun report.json --out again
       robustness rerun received --model model.keras --images photos/
     """
-    from robustness import storage
     from robustness.cli import audit, compare, named
+    from robustness.files import disk_errors
 
     if html is not None:
-        storage.expect_place(html)
+        disk_errors.expect_place(html)
     given: dict[str, Any] = {"model": model, "images": images, "surrogate": surrogate, "mask": mask}
     given |= {"attack": attack}
     options = named.options_of(_manifest(run), run, given, trust=trust_model)
@@ -71,11 +71,11 @@ def rerun(
     folder = out or Path(datetime.now().strftime("rerun-%Y%m%d-%H%M%S"))
     command = f"robustness rerun {run.name}"
     verdict = audit.perform(options, folder, quiet=quiet, command=command)
-    from reports.comparison import compare as paired
+    from robustness.reports.comparison.compare import compare as paired
 
     found = paired(run, folder)
     if html is not None:
-        from reports.comparison_page import write_comparison
+        from robustness.reports.comparison.page import write_comparison
 
         write_comparison(found, html)
     compare.show(found)
@@ -86,12 +86,12 @@ def rerun(
 def _manifest(path: Path) -> dict[str, Any]:
     """The manifest of a run folder, or the one in a report."""
     if path.is_dir() or not path.exists():
-        from robustness.store import Run
+        from robustness.runs.store import Run
 
         with Run.open(path) as opened:
             return opened.manifest
-    from robustness.reading import MOST_JSON, read_named
-    from robustness.runjson import summary_of
+    from robustness.files.reading import MOST_JSON, read_named
+    from robustness.runs.run_json import summary_of
 
     try:
         return dict(summary_of(read_named(path, MOST_JSON), str(path))["manifest"])

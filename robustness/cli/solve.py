@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from robustness.optimization.regression import Fit
-    from robustness.optimization.spreading import Spread
+    from robustness.optimization.regression.least_squares import Fit
+    from robustness.optimization.spherical_codes.spread import Spread
 
 app = typer.Typer(
     help="The shared solvers: fit a line by descent, or spread vectors.",
@@ -80,8 +80,8 @@ def regression(
             f"--rates {rates}; expected {len(features) + 1} numbers, the intercept last."
         )
     wake_backend()
-    from robustness.optimization import regression as solver
-    from robustness.optimization.logistic import logistic as fit_logistic
+    from robustness.optimization.regression import least_squares as solver
+    from robustness.optimization.regression.logistic import logistic as fit_logistic
 
     solve = fit_logistic if logistic else solver.least_squares
     common: dict[str, Any] = {"weights": mass, "ridge": ridge, "names": features}
@@ -209,7 +209,7 @@ def _plot_fits(
 ) -> None:
     import numpy as np
 
-    from reports.solver_plots import Way, plot_fit
+    from robustness.reports.solver_plots.plots import Way, plot_fit
 
     ways = [Way(name, fit.path, fit.history) for name, fit in fits.items()]
     best = np.append(exact.coefficients, exact.intercept)
@@ -252,7 +252,7 @@ def spread(
     from robustness.cli.terminal import wake_backend
 
     wake_backend()
-    from robustness.optimization import spreading
+    from robustness.optimization.spherical_codes import spread as spreading
 
     result = spreading.spread(
         count,
@@ -278,7 +278,7 @@ def spread(
     if plot is not None:
         import math
 
-        from reports.solver_plots import plot_spread
+        from robustness.reports.solver_plots.plots import plot_spread
 
         path = result.path if result.path is not None else result.vectors[None]
         title, most = f"{count} in {dim}-D by {loss}", math.degrees(result.bound.angle)
@@ -306,9 +306,9 @@ def choose(
     wake_backend()
     import numpy as np
 
-    from robustness.optimization.choosing import choose as chosen_of
-    from robustness.optimization.choosing import closest
-    from robustness.optimization.codes import degrees
+    from robustness.optimization.spherical_codes.problem import degrees
+    from robustness.optimization.spherical_codes.subset import choose as chosen_of
+    from robustness.optimization.spherical_codes.subset import closest
 
     chosen = chosen_of(given, count)
     console = stdout()
@@ -321,7 +321,7 @@ def choose(
 
 
 def _picture(path: Path | None) -> None:
-    from reports.canvas import writable
+    from robustness.reports.solver_plots.canvas import writable
 
     if path is not None:
         writable(path)
@@ -336,7 +336,7 @@ def _writable(path: Path) -> None:
 
 def _vectors(path: Path | None) -> np.ndarray | None:
     from robustness.errors import SettingError
-    from robustness.npy import read_npy
+    from robustness.files.npy import read_npy
 
     if path is None:
         return None

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from robustness.plaintext import printable, visible
+from robustness.text import printable, visible
 
 if TYPE_CHECKING:
-    from reports import Summary
+    from robustness.reports import Summary
 
 
 def outcome_table(summary: Summary) -> Table:
@@ -18,7 +18,7 @@ def outcome_table(summary: Summary) -> Table:
 
     In a cascade an attack sees what the ones before it left, and the last column is what it leaves.
     """
-    from reports.words import budget, percent, percents
+    from robustness.reports.wording import budget, percent, percents
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("attack", "epsilon", "flipped", "of", "flip rate", "95 % interval", "steps"):

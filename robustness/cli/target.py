@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from robustness.errors import RunError, SettingError
 
 if TYPE_CHECKING:
-    from robustness.classifier import Classifier
+    from robustness.models.classifier import Classifier
 
 
 def model_of(
@@ -28,10 +28,10 @@ def model_of(
     SettingError: there is no model to load.
     RunError: the manifest does not say how the model is read.
     """
-    from model_zoo import load
-    from robustness import modelfile
-    from robustness.classifier import Classifier
-    from robustness.scalings import Scaling
+    from robustness.model_zoo import load
+    from robustness.models import loading
+    from robustness.models.classifier import Classifier
+    from robustness.models.scalings import Scaling
 
     name = given or options.get("model")
     if not name:
@@ -42,7 +42,7 @@ def model_of(
             "name it with --model FILE."
         )
     path = Path(name)
-    if path.suffix in (".keras", ".h5", ".hdf5") and modelfile.scan(path).format != "weights":
+    if path.suffix in (".keras", ".h5", ".hdf5") and loading.scan(path).format != "weights":
         scaling, head = _read_as(manifest, Scaling)
         return Classifier.load(
             path,

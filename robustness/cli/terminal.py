@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Column
 
-from robustness.plaintext import printable, visible
+from robustness.text import printable, visible
 
 if TYPE_CHECKING:
-    from robustness.auditor import Progress as Report
+    from robustness.runs.progress import Progress as Report
 
 PLAIN_SECONDS = 10.0
 
@@ -52,7 +52,7 @@ def wake_backend() -> None:
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        import_module("robustness.gradients").accelerated()
+        import_module("robustness.backend").accelerated()
     finally:
         os.dup2(kept, 2)
         os.close(kept)

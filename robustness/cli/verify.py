@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from robustness.claims import Fault
+    from robustness.verification.rows import Inconsistency
 
 SHOWN, LINES = 20, 6
 """Most images named, and most lines on each."""
@@ -49,7 +49,7 @@ def verify(
     """
     from robustness.cli import named
     from robustness.cli.terminal import stderr, stdout, wake_backend
-    from robustness.store import Run
+    from robustness.runs.store import Run
 
     with Run.open(run) as opened:
         manifest = opened.manifest
@@ -59,7 +59,7 @@ def verify(
         stderr().print("Loading the model ...", markup=False)
         wake_backend()
         from robustness.cli.target import model_of
-        from robustness.verification import verify as recompute
+        from robustness.verification.verify import verify as recompute
 
         found = recompute(opened, model_of(manifest, options, model, trust_model))
     if as_json:
@@ -77,25 +77,25 @@ def verify(
     raise typer.Exit(found.exit_code)
 
 
-def by_image(faults: Iterable[Fault]) -> dict[str, list[list[Fault]]]:
+def by_image(faults: Iterable[Inconsistency]) -> dict[str, list[list[Inconsistency]]]:
     """The faults of each image, by its key; those that say the same of several outcomes together.
 
     A picture is often the flip of several attacks and budgets. Told for each of them, one damaged
     file would fill the screen and hide the others.
     """
-    found: dict[str, dict[tuple[str, str], list[Fault]]] = {}
+    found: dict[str, dict[tuple[str, str], list[Inconsistency]]] = {}
     for fault in faults:
         mine = found.setdefault(fault.image, {})
         mine.setdefault((fault.what, fault.sentence), []).append(fault)
     return {image: list(mine.values()) for image, mine in found.items()}
 
 
-def _listed(images: Iterable[list[list[Fault]]]) -> Iterator[Text | Table]:
+def _listed(images: Iterable[list[list[Inconsistency]]]) -> Iterator[Text | Table]:
     """What is wrong, image by image: its name, then what, how, and in which outcome."""
     from rich.table import Table
     from rich.text import Text
 
-    from reports.words import shorten
+    from robustness.reports.wording import shorten
 
     for told in images:
         yield Text(shorten(told[0][0].name) or "the run", style="bold")
@@ -110,8 +110,8 @@ def _listed(images: Iterable[list[list[Fault]]]) -> Iterator[Text | Table]:
             yield Text(f"  and {len(told) - LINES} more of this image")
 
 
-def _where(alike: list[Fault]) -> str:
-    from reports.words import shorten
+def _where(alike: list[Inconsistency]) -> str:
+    from robustness.reports.wording import shorten
 
     one = alike[0]
     if len(alike) > 1:

@@ -8,11 +8,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from robustness import engine, preflight
-from robustness.attack import Attack
-from robustness.classifier import Classifier
-from robustness.rows import Subject
-from robustness.threat import Threat
+from robustness.contract.attack import Attack
+from robustness.diagnostics import preflight
+from robustness.engine import outcomes, search
+from robustness.engine.jobs import Example
+from robustness.models.classifier import Classifier
+from robustness.threat.threat import Threat
 
 SHAPE = (8, 8, 3)
 SHARE = 0.25
@@ -57,14 +58,14 @@ def break_control(attack: Attack, threat: Threat) -> float | None:
     if not len(near):
         return None
     labels = (scores > 0).astype(int)
-    subjects = [Subject(f"control {i}", images[i], int(labels[i])) for i in near]
+    subjects = [Example(f"control {i}", images[i], int(labels[i])) for i in near]
     flips: list[bool] = []
 
-    def settle(subject: Subject, rungs: list[engine.Rung]) -> None:
+    def settle(subject: Example, rungs: list[outcomes.EpsilonOutcome]) -> None:
         flips.append(rungs[-1].flip is not None)
 
     own = Threat((threat.epsilons[-1],), threat.norm)
-    engine.search(classifier, attack, own, iter(subjects), settle, slots=16, seed=0)
+    search.search(classifier, attack, own, iter(subjects), settle, slots=16, seed=0)
     return float(np.mean(flips))
 
 

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from robustness import bounded
 from robustness.errors import ImagesError
+from robustness.files import bounded
 from robustness.images.entries import MAX_ENTRIES, Unreadable
-from robustness.pictures import MAX_BYTES
+from robustness.images.png import MAX_BYTES
 
 MAX_RATIO = 100
 """Bytes out per byte in, at most; no picture is packed so well."""

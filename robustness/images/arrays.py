@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from robustness import npy
 from robustness.errors import ImagesError
+from robustness.files import npy
 from robustness.images import archives, columns, truth
 from robustness.images.decode import fit, mode_for, to_channels
 from robustness.images.entries import MAX_ENTRIES, Entry, Library, Shape, Source, Unreadable, key_of
 from robustness.images.labels import Labelling
-from robustness.pictures import MAX_BYTES, MAX_PIXELS
+from robustness.images.png import MAX_BYTES, MAX_PIXELS
 
 MAX_NUMBERS = 4 * MAX_PIXELS
 """Of one image: so many pixels as of a picture, with as many channels."""

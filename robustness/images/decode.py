@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from robustness.errors import SettingError
 from robustness.images.entries import Shape, Unreadable
-from robustness.pictures import FORMATS, MAX_PIXELS, oversized
+from robustness.images.png import FORMATS, MAX_PIXELS, oversized
 
 SUFFIXES = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),

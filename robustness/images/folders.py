@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from robustness.errors import ImagesError
 from robustness.images.decode import SUFFIXES
 from robustness.images.entries import MAX_ENTRIES, Unreadable, key_of
-from robustness.pictures import MAX_BYTES
+from robustness.images.png import MAX_BYTES
 
 _JUNK = {"__MACOSX", "Thumbs.db"}
 MAX_FOLDERS = 100_000

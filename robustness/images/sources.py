@@ -14,16 +14,7 @@ import numpy as np
 from robustness.errors import ImagesError
 from robustness.images import archives, arrays, columns, folders
 from robustness.images.decode import SUFFIXES, decode
-from robustness.images.entries import (
-    Entry,
-    Library,
-    Shape,
-    Source,
-    Where,
-    bare,
-    key_of,
-    numbered,
-)
+from robustness.images.entries import Entry, Library, Shape, Source, Where, bare, key_of, numbered
 from robustness.images.labels import Labelling, by_path, by_word, counted
 
 _KINDS = "a picture (PNG, JPEG, BMP, WebP, GIF, TIFF), a folder, .zip, .csv or .npz"

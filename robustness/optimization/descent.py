@@ -22,7 +22,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from robustness import gradients
+from robustness import backend
 from robustness.errors import SettingError
 from robustness.optimization.iterate import iterate
 
@@ -192,20 +192,20 @@ def _mover(
     try:
         pure(point, ops.zeros_like(point), memory)
     except ValueError:
-        return gradients.compile(held), []
-    return gradients.compile(pure), memory
+        return backend.compile(held), []
+    return backend.compile(pure), memory
 
 
 @lru_cache(maxsize=32)
 def look(loss: Loss) -> Callable[..., tuple[Any, Any]]:
     """``(point, *data) -> (values, gradient)``, compiled once per loss and shape."""
-    gradient = gradients.value_and_grad(lambda point, *data: (loss(point, *data), ()))
+    gradient = backend.value_and_grad(lambda point, *data: (loss(point, *data), ()))
 
     def call(point: Any, *data: Any) -> tuple[Any, Any]:
         (values, _), slope = gradient(point, *data)
         return values, slope
 
-    return gradients.compile(call)
+    return backend.compile(call)
 
 
 def over(

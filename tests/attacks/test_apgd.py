@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from keras import ops
 
-from attacks.apgd import APGD, APGDT
-from attacks.pacing import checkpoints, largest
-from attacks.targets import ranked
-from robustness import engine, losses
-from robustness.conformance import check_attack
-from robustness.goals import Targeted, Untargeted
-from robustness.norms import NORMS
-from robustness.threat import Threat
+from robustness.attacks.apgd import APGD, APGDT
+from robustness.attacks.components.step_sizes import checkpoints, largest
+from robustness.attacks.components.target_classes import ranked
+from robustness.conformance.check_attack import check_attack
+from robustness.engine import compiled_batch, jobs
+from robustness.numerics import losses
+from robustness.threat.goals import Targeted, Untargeted
+from robustness.threat.norms import NORMS
+from robustness.threat.threat import Threat
 from tests.robustness.helpers import linear, small_cnn, subjects
 
 SHAPE = (12, 12, 3)
@@ -38,8 +39,8 @@ class Course:
     def __init__(self, classifier, attack, threat, images, restart=0):
         some = subjects(classifier, images)
         self.labels = np.array([s.label for s in some])
-        rows = engine.Rows(classifier, attack, threat, slots=len(some), seed=0)
-        places = [engine.Place(s, threat.epsilons[0], restart) for s in some]
+        rows = compiled_batch.CompiledBatch(classifier, attack, threat, slots=len(some), seed=0)
+        places = [jobs.AttackJob(s, threat.epsilons[0], restart) for s in some]
         state = rows.enter(None, range(len(some)), places)
         self.states = [self.own(state)]
         for _ in range(attack.steps):

@@ -6,23 +6,24 @@ import numpy as np
 import pytest
 from keras import ops
 
-from attacks import BIM, FGSM, MIFGSM, PGD
-from attacks.wrappers import Bisection
-from robustness import engine
-from robustness.attack import Attack, create, find, make
-from robustness.conformance import check_attack
+from robustness.attacks import BIM, FGSM, MIFGSM, PGD
+from robustness.attacks.wrappers import Bisection
+from robustness.conformance.check_attack import check_attack
+from robustness.contract.attack import Attack
+from robustness.contract.registry import create, find, make
+from robustness.engine import compiled_batch, jobs, outcomes, search
 from robustness.errors import SettingError
-from robustness.goals import Targeted, Untargeted
-from robustness.norms import NORMS
-from robustness.threat import Threat
+from robustness.threat.goals import Targeted, Untargeted
+from robustness.threat.norms import NORMS
+from robustness.threat.threat import Threat
 from tests.robustness.helpers import normal_of, small_cnn, subjects, two_sided
 
 DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
 
 
 def verdicts(classifier, attack, threat, some, **kwargs):
-    found: dict[str, list[engine.Rung]] = {}
-    engine.search(
+    found: dict[str, list[outcomes.EpsilonOutcome]] = {}
+    search.search(
         classifier, attack, threat, iter(some), lambda s, r: found.__setitem__(s.key, r), **kwargs
     )
     return found
@@ -65,8 +66,8 @@ def test_a_linear_model_flips_just_above_its_distance_and_never_below(attack, no
 
 
 def points(classifier, attack, threat, some, steps):
-    rows = engine.Rows(classifier, attack, threat, slots=len(some), seed=0)
-    places = [engine.Place(s, threat.epsilons[0]) for s in some]
+    rows = compiled_batch.CompiledBatch(classifier, attack, threat, slots=len(some), seed=0)
+    places = [jobs.AttackJob(s, threat.epsilons[0]) for s in some]
     state = rows.enter(None, range(len(some)), places)
     for _ in range(steps):
         state, _ = rows.advance(state)
@@ -121,8 +122,12 @@ def test_pgd_starts_inside_the_ball_and_restarts_differ(norm):
     images = np.full((2, 12, 12, 3), 128, np.uint8)
     some = subjects(classifier, images)
     epsilon = {"linf": 8.0, "l2": 60.0, "l1": 300.0}[norm]
-    rows = engine.Rows(classifier, PGD(), Threat((epsilon,), NORMS[norm]), slots=3, seed=0)
-    places = [engine.Place(some[0], epsilon, r) for r in (0, 1)] + [engine.Place(some[1], epsilon)]
+    rows = compiled_batch.CompiledBatch(
+        classifier, PGD(), Threat((epsilon,), NORMS[norm]), slots=3, seed=0
+    )
+    places = [jobs.AttackJob(some[0], epsilon, r) for r in (0, 1)] + [
+        jobs.AttackJob(some[1], epsilon)
+    ]
     start = ops.convert_to_numpy(rows.enter(None, range(3), places)["own"]["point"])
     size = ops.convert_to_numpy(NORMS[norm].size(start - 128.0))
     assert (size <= epsilon * (1 + 1e-5)).all()
@@ -201,9 +206,9 @@ def test_labels_tell_attacks_of_a_run_apart():
 def test_parameters_keep_their_type_in_a_module_that_evaluates_annotations():
     from dataclasses import make_dataclass
 
-    from robustness import settings
+    from robustness.configuration import parameters
 
-    made = make_dataclass("Made", [("steps", int, settings.setting(3, "steps", low=1))])(4.0)
-    settings.check(made)
+    made = make_dataclass("Made", [("steps", int, parameters.setting(3, "steps", low=1))])(4.0)
+    parameters.check(made)
     assert made.steps == 4
     assert isinstance(made.steps, int)

@@ -7,10 +7,11 @@ from importlib.metadata import entry_points
 import numpy as np
 import pytest
 
-from robustness import engine, settings
-from robustness.attack import create, find
-from robustness.norms import NORMS
-from robustness.threat import Threat
+from robustness.configuration import parameters
+from robustness.contract.registry import create, find
+from robustness.engine import outcomes, search
+from robustness.threat.norms import NORMS
+from robustness.threat.threat import Threat
 from tests.robustness.helpers import linear, subjects, two_sided
 
 BUDGETS = {"linf": 4.0, "l2": 25.0, "l1": 250.0, "l0": 12.0}
@@ -30,17 +31,17 @@ def cases():
         cls = find(name)
         if name in ("universal", "patch") or cls.knowledge == "decision":
             continue
-        field = settings.settings(cls).get("loss")
+        field = parameters.settings(cls).get("loss")
         choices = field[1].choices if field else ()
         for loss in [c for c in choices or () if c in ("cross_entropy", "margin")] or [None]:
             yield pytest.param(cls, loss, id=f"{name}-{loss or 'own'}")
 
 
 def flips(classifier, attack, images, labels) -> set[str]:
-    found: dict[str, list[engine.Rung]] = {}
+    found: dict[str, list[outcomes.EpsilonOutcome]] = {}
     threat = Threat((BUDGETS[attack.norms[0]],), NORMS[attack.norms[0]])
     some = iter(subjects(classifier, images, labels))
-    engine.search(
+    search.search(
         classifier, attack, threat, some, lambda s, r: found.__setitem__(s.key, r), slots=12
     )
     assert not any(rung.reason or rung.blind for rungs in found.values() for rung in rungs)

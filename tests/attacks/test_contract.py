@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import attacks
-from attacks.hopskipjump import HopSkipJump
-from robustness.conformance import check_attack
+from robustness import attacks
+from robustness.attacks.hopskipjump import HopSkipJump
+from robustness.conformance.check_attack import check_attack
 
 APART = {"Universal", "Patch", "HopSkipJump"}
 """The first two apply a file that was fitted; the third is below."""

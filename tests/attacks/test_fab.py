@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from keras import ops
 
-from attacks.fab import FAB, FABT
-from robustness import engine
-from robustness.conformance import check_attack
-from robustness.goals import Targeted, Untargeted
-from robustness.norms import NORMS
-from robustness.threat import Threat
+from robustness.attacks.fab import FAB, FABT
+from robustness.conformance.check_attack import check_attack
+from robustness.engine import compiled_batch, jobs
+from robustness.threat.goals import Targeted, Untargeted
+from robustness.threat.norms import NORMS
+from robustness.threat.threat import Threat
 from tests.robustness.helpers import linear, subjects
 
 SHAPE = (6, 6, 3)
@@ -31,8 +31,8 @@ def planes(seed=0, classes=4):
 
 def steps(classifier, attack, threat, images, count, restart=0):
     some = subjects(classifier, images)
-    rows = engine.Rows(classifier, attack, threat, slots=len(some), seed=0)
-    places = [engine.Place(s, threat.epsilons[0], restart) for s in some]
+    rows = compiled_batch.CompiledBatch(classifier, attack, threat, slots=len(some), seed=0)
+    places = [jobs.AttackJob(s, threat.epsilons[0], restart) for s in some]
     state = rows.enter(None, range(len(some)), places)
     found = [ops.convert_to_numpy(state["own"]["point"]).astype("float64")]
     for _ in range(count):

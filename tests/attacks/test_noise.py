@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from attacks.noise import GaussianNoise, UniformNoise
-from robustness.conformance import check_attack
-from robustness.norms import NORMS
-from robustness.threat import Threat
-from tests.attacks.test_smallest import course
+from robustness.attacks.noise import GaussianNoise, UniformNoise
+from robustness.conformance.check_attack import check_attack
+from robustness.threat.norms import NORMS
+from robustness.threat.threat import Threat
+from tests.attacks.test_minimum_distance import course
 from tests.robustness.helpers import small_cnn
 
 EPSILON = {"linf": 6.0, "l2": 60.0, "l1": 600.0, "l0": 9.0}

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from keras import ops
 
-from attacks.few_pixel import FewPixel
-from attacks.hopskipjump import HopSkipJump
-from attacks.simba import SimBA
-from attacks.spsa import SPSA
-from robustness import engine
-from robustness.classifier import Classifier
-from robustness.conformance import check_attack
-from robustness.norms import NORMS
-from robustness.threat import Threat
-from tests.attacks.test_smallest import course, margins, planes
+from robustness.attacks.few_pixel import FewPixel
+from robustness.attacks.hopskipjump import HopSkipJump
+from robustness.attacks.simba import SimBA
+from robustness.attacks.spsa import SPSA
+from robustness.conformance.check_attack import check_attack
+from robustness.engine import compiled_batch, jobs
+from robustness.models.classifier import Classifier
+from robustness.threat.norms import NORMS
+from robustness.threat.threat import Threat
+from tests.attacks.test_minimum_distance import course, margins, planes
 from tests.robustness.helpers import small_cnn, subjects
 
 SHAPE = (12, 12, 3)
@@ -175,9 +175,11 @@ def test_few_pixel_never_paints_more_than_epsilon():
     images = np.random.default_rng(1).integers(60, 196, (3, *SHAPE)).astype(np.uint8)
     attack = FewPixel(population=8, pixels=5)
     some = subjects(classifier, images)
-    rows = engine.Rows(classifier, attack, Threat((1, 2, 9), NORMS["l0"]), slots=3, seed=0)
+    rows = compiled_batch.CompiledBatch(
+        classifier, attack, Threat((1, 2, 9), NORMS["l0"]), slots=3, seed=0
+    )
     state = rows.enter(
-        None, range(3), [engine.Place(s, e) for s, e in zip(some, (1, 2, 9), strict=True)]
+        None, range(3), [jobs.AttackJob(s, e) for s, e in zip(some, (1, 2, 9), strict=True)]
     )
     for _ in range(5):
         state, _ = rows.advance(state)
@@ -255,8 +257,10 @@ def test_queries_are_those_the_model_answers(attack, norm, a_step):
     classifier = Classifier(keras.Sequential(layers), scaling="0..255", head="logits", name="c")
     images = np.random.default_rng(1).integers(60, 196, (2, *SHAPE)).astype(np.uint8)
     some = subjects(classifier, images)
-    rows = engine.Rows(classifier, attack, Threat((3,), NORMS[norm]), slots=2, seed=0)
-    state = rows.enter(None, range(2), [engine.Place(s, 3.0) for s in some])
+    rows = compiled_batch.CompiledBatch(
+        classifier, attack, Threat((3,), NORMS[norm]), slots=2, seed=0
+    )
+    state = rows.enter(None, range(2), [jobs.AttackJob(s, 3.0) for s in some])
     state, _ = rows.advance(state)
     before = counted["pictures"]
     for _ in range(3):

@@ -9,14 +9,14 @@ import pytest
 from keras import ops
 from scipy import fft
 
-from attacks.regression import NES, Regression, Waves, cosines, design
-from attacks.starts import frame
-from robustness import engine
-from robustness.attack import Look
-from robustness.conformance import check_attack
+from robustness.attacks.components.starts import frame
+from robustness.attacks.regression import NES, Regression, Waves, cosines, design
+from robustness.conformance.check_attack import check_attack
+from robustness.contract.cost import passes
+from robustness.contract.look import Look
+from robustness.engine import compiled_batch, jobs
 from robustness.errors import SettingError
-from robustness.passes import passes
-from robustness.threat import Threat
+from robustness.threat.threat import Threat
 from tests.robustness.helpers import linear, small_cnn, subjects
 
 SHAPE = (6, 6, 3)
@@ -29,8 +29,8 @@ def estimated(attack, classifier, images=IMAGES):
     """The first estimate (images, h, w, c) and the true gradient, of the margin loss."""
     some = subjects(classifier, images)
     threat = Threat((8,))
-    rows = engine.Rows(classifier, attack, threat, slots=len(some), seed=0)
-    state = rows.enter(None, range(len(some)), [engine.Place(s, 8.0) for s in some])
+    rows = compiled_batch.CompiledBatch(classifier, attack, threat, slots=len(some), seed=0)
+    state = rows.enter(None, range(len(some)), [jobs.AttackJob(s, 8.0) for s in some])
     task = rows.task(state["task"])
     attack = replace(attack, momentum=0.0)
     look = Look(classifier.logits, task, attack.loss, "score")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from attacks.square import HALVED_AFTER, Square, bump, share, sides
-from robustness import engine
-from robustness.conformance import check_attack
-from robustness.norms import NORMS
-from robustness.threat import Threat
+from robustness.attacks.square import HALVED_AFTER, Square, bump, share, sides
+from robustness.conformance.check_attack import check_attack
+from robustness.engine import compiled_batch, jobs
+from robustness.threat.norms import NORMS
+from robustness.threat.threat import Threat
 from tests.robustness.helpers import small_cnn, subjects
 
 SHAPE = (12, 12, 3)
@@ -83,8 +83,10 @@ def course(norm, epsilon, steps, seed=0, low=0, high=256):
     images = np.random.default_rng(seed).integers(low, high, (3, *SHAPE)).astype(np.uint8)
     some = subjects(classifier, images)
     attack = Square(steps=steps)
-    rows = engine.Rows(classifier, attack, Threat((epsilon,), NORMS[norm]), slots=3, seed=0)
-    state = rows.enter(None, range(3), [engine.Place(s, epsilon) for s in some])
+    rows = compiled_batch.CompiledBatch(
+        classifier, attack, Threat((epsilon,), NORMS[norm]), slots=3, seed=0
+    )
+    state = rows.enter(None, range(3), [jobs.AttackJob(s, epsilon) for s in some])
     states = [{k: ops.convert_to_numpy(x) for k, x in state["own"].items()}]
     for _ in range(steps):
         state, _ = rows.advance(state)
@@ -165,8 +167,10 @@ def course_on_grey():
     classifier = small_cnn(2)
     images = np.full((2, *SHAPE), 128, np.uint8)
     some = subjects(classifier, images)
-    rows = engine.Rows(classifier, Square(steps=30), Threat((20.0,), NORMS["l2"]), slots=2, seed=0)
-    state = rows.enter(None, range(2), [engine.Place(s, 20.0) for s in some])
+    rows = compiled_batch.CompiledBatch(
+        classifier, Square(steps=30), Threat((20.0,), NORMS["l2"]), slots=2, seed=0
+    )
+    state = rows.enter(None, range(2), [jobs.AttackJob(s, 20.0) for s in some])
     found = []
     for _ in range(30):
         found.append(ops.convert_to_numpy(state["own"]["point"]) - 128.0)

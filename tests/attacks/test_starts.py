@@ -9,14 +9,15 @@ import pytest
 from keras import ops
 from scipy import stats
 
-from attacks.pgd import PGD
-from attacks.starts import STARTS, code
-from robustness import engine, gradients
-from robustness.conformance import check_attack
+from robustness import backend
+from robustness.attacks.components.starts import STARTS, code
+from robustness.attacks.pgd import PGD
+from robustness.conformance.check_attack import check_attack
+from robustness.contract.cost import passes
+from robustness.engine import compiled_batch, jobs
 from robustness.errors import SettingError
-from robustness.norms import NORMS
-from robustness.passes import passes
-from robustness.threat import Threat
+from robustness.threat.norms import NORMS
+from robustness.threat.threat import Threat
 from tests.robustness.helpers import small_cnn, subjects
 
 SHAPE = (12, 12, 3)
@@ -31,8 +32,8 @@ def begun(start, norm="linf", restarts=5, images=2, classes=3):
     some = subjects(classifier, pixels)
     attack = PGD(start=start, restarts=restarts, steps=4)
     threat = Threat((RADII[norm],), NORMS[norm])
-    places = [engine.Place(s, RADII[norm], r) for r in range(restarts) for s in some]
-    rows = engine.Rows(classifier, attack, threat, slots=len(places), seed=0)
+    places = [jobs.AttackJob(s, RADII[norm], r) for r in range(restarts) for s in some]
+    rows = compiled_batch.CompiledBatch(classifier, attack, threat, slots=len(places), seed=0)
     state = rows.enter(None, range(len(places)), places)
     task = rows.task(state["task"])
     return classifier, rows, task, state
@@ -124,7 +125,7 @@ def test_spread_mixtures_are_the_code_turned(restarts, classes):
 
 
 def test_the_code_can_be_asked_for_while_a_function_is_traced():
-    traced = gradients.compile(lambda x: x + code(4, 5).sum())
+    traced = backend.compile(lambda x: x + code(4, 5).sum())
     np.testing.assert_allclose(
         ops.convert_to_numpy(traced(ops.ones(()))), 1 + code(4, 5).sum(), atol=1e-5
     )
@@ -155,6 +156,6 @@ def test_without_a_random_start_diversification_begins_at_the_image():
     classifier = small_cnn(3, SHAPE)
     some = subjects(classifier, np.full((1, *SHAPE), 128, np.uint8))
     attack = PGD(start="ods", steps=4, random_start=False)
-    rows = engine.Rows(classifier, attack, Threat((8,)), slots=1, seed=0)
-    state = rows.enter(None, [0], [engine.Place(some[0], 8.0)])
+    rows = compiled_batch.CompiledBatch(classifier, attack, Threat((8,)), slots=1, seed=0)
+    state = rows.enter(None, [0], [jobs.AttackJob(some[0], 8.0)])
     assert (ops.convert_to_numpy(state["own"]["point"]) == 128).all()

@@ -8,15 +8,23 @@ import pytest
 from keras import ops
 from scipy import ndimage
 
-from attacks import MIFGSM
-from attacks.transfer import DIFGSM, NIFGSM, TIFGSM, VMIFGSM, sandwich, shrinking, smoothing
-from robustness import engine
-from robustness.attack import Task
-from robustness.conformance import check_attack
-from robustness.draws import key
-from robustness.goals import Untargeted
-from robustness.norms import NORMS
-from robustness.threat import Threat
+from robustness.attacks import MIFGSM
+from robustness.attacks.transfer import (
+    DIFGSM,
+    NIFGSM,
+    TIFGSM,
+    VMIFGSM,
+    sandwich,
+    shrinking,
+    smoothing,
+)
+from robustness.conformance.check_attack import check_attack
+from robustness.contract.task import Task
+from robustness.engine import compiled_batch, jobs
+from robustness.numerics.prng import key_for
+from robustness.threat.goals import Untargeted
+from robustness.threat.norms import NORMS
+from robustness.threat.threat import Threat
 from tests.robustness.helpers import small_cnn, subjects
 
 SHAPE = (12, 12, 3)
@@ -38,8 +46,10 @@ def test_the_contract_is_kept(attack):
 
 def walked(classifier, attack, images, steps, epsilon=8.0):
     some = subjects(classifier, images)
-    rows = engine.Rows(classifier, attack, Threat((epsilon,)), slots=len(some), seed=0)
-    state = rows.enter(None, range(len(some)), [engine.Place(s, epsilon) for s in some])
+    rows = compiled_batch.CompiledBatch(
+        classifier, attack, Threat((epsilon,)), slots=len(some), seed=0
+    )
+    state = rows.enter(None, range(len(some)), [jobs.AttackJob(s, epsilon) for s in some])
     for _ in range(steps):
         state, _ = rows.advance(state)
     return ops.convert_to_numpy(state["own"]["point"]), rows
@@ -108,7 +118,7 @@ def test_a_gaussian_adds_up_to_one_and_falls_off_at_the_edge():
 
 
 def task(rows, shape, step=0):
-    keys = np.stack([key(1, n) for n in range(rows)])
+    keys = np.stack([key_for(1, n) for n in range(rows)])
     whole = np.full(rows, step, np.int32)
     images = np.zeros((rows, *shape), "float32")
     return Task(
@@ -157,7 +167,7 @@ def test_di_goes_back_through_the_same_shrinking(material):
 
     classifier, images, labels = material
     some = subjects(classifier, images)
-    keys = np.stack([key(0, s.key, "di-fgsm", 0) for s in some])
+    keys = np.stack([key_for(0, s.key, "di-fgsm", 0) for s in some])
     whole = np.zeros(4, np.int32)
     epsilon = np.full(4, 8, "float32")
     here = Task(

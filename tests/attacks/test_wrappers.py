@@ -7,22 +7,23 @@ import numpy as np
 import pytest
 from keras import ops
 
-from attacks.bim import BIM
-from attacks.ddn import DDN
-from attacks.fgsm import FGSM
-from attacks.mi_fgsm import MIFGSM
-from attacks.pgd import PGD
-from attacks.square import Square
-from attacks.wrappers import EOT, Bisection
-from robustness import engine, hyperplane
-from robustness.attack import create, find, make
-from robustness.classifier import Classifier
-from robustness.conformance import check_attack
+from robustness.attacks.bim import BIM
+from robustness.attacks.ddn import DDN
+from robustness.attacks.fgsm import FGSM
+from robustness.attacks.mi_fgsm import MIFGSM
+from robustness.attacks.pgd import PGD
+from robustness.attacks.square import Square
+from robustness.attacks.wrappers import EOT, Bisection
+from robustness.conformance import linear_distances
+from robustness.conformance.check_attack import check_attack
+from robustness.contract.cost import passes
+from robustness.contract.registry import create, find, make
+from robustness.engine import compiled_batch, jobs, search
 from robustness.errors import SettingError
-from robustness.norms import NORMS
-from robustness.passes import passes
-from robustness.threat import Threat
-from tests.attacks.test_smallest import found
+from robustness.models.classifier import Classifier
+from robustness.threat.norms import NORMS
+from robustness.threat.threat import Threat
+from tests.attacks.test_minimum_distance import found
 from tests.robustness.helpers import normal_of, small_cnn, subjects, two_sided
 
 NEAR = Bisection(of=PGD(steps=20, loss="margin"), rounds=6)
@@ -51,16 +52,16 @@ def test_bisection_finds_the_least_distance_of_a_linear_model(inner):
     near = nearest(classifier, attack, Threat((20,)), images, labels)
     normal = normal_of(classifier).reshape(images.shape[1:])
     for image, label, margin, got in zip(images, labels, margins, near, strict=True):
-        least = hyperplane.linf(normal if label == 0 else -normal, margin, image)
+        least = linear_distances.linf(normal if label == 0 else -normal, margin, image)
         assert least * 0.999 < got < least * 1.01
 
 
 def nearest(classifier, attack, threat, images, labels=None):
     """The distance of each image's nearest looked-at point that flips."""
     some = subjects(classifier, images, labels)
-    rows = engine.Rows(classifier, attack, threat, slots=len(some), seed=0)
+    rows = compiled_batch.CompiledBatch(classifier, attack, threat, slots=len(some), seed=0)
     epsilon = threat.epsilons[-1]
-    state = rows.enter(None, range(len(some)), [engine.Place(s, epsilon) for s in some])
+    state = rows.enter(None, range(len(some)), [jobs.AttackJob(s, epsilon) for s in some])
     for _ in range(attack.steps):
         state, _ = rows.advance(state)
     return ops.convert_to_numpy(state["best"]["distance"])
@@ -73,8 +74,8 @@ def test_bisection_brackets_what_single_budgets_show():
     inner = BIM(steps=6, step_size=1.5)
     some = subjects(classifier, images)
     attack = Bisection(of=inner, rounds=12, tolerance=0.001, warm_start=False)
-    rows = engine.Rows(classifier, attack, Threat((40,)), slots=4, seed=0)
-    state = rows.enter(None, range(4), [engine.Place(s, 40.0) for s in some])
+    rows = compiled_batch.CompiledBatch(classifier, attack, Threat((40,)), slots=4, seed=0)
+    state = rows.enter(None, range(4), [jobs.AttackJob(s, 40.0) for s in some])
     for _ in range(attack.steps):
         state, _ = rows.advance(state)
     own = {k: ops.convert_to_numpy(x) for k, x in state["own"].items()}
@@ -83,9 +84,9 @@ def test_bisection_brackets_what_single_budgets_show():
 
     def flips(radius):
         """Which images BIM itself flips in float within these radii."""
-        alone = engine.Rows(classifier, inner, Threat((40,)), slots=4, seed=0)
+        alone = compiled_batch.CompiledBatch(classifier, inner, Threat((40,)), slots=4, seed=0)
         state = alone.enter(
-            None, range(4), [engine.Place(s, float(r)) for s, r in zip(some, radius, strict=True)]
+            None, range(4), [jobs.AttackJob(s, float(r)) for s, r in zip(some, radius, strict=True)]
         )
         ever = np.zeros(4, bool)
         for _ in range(inner.steps + 1):
@@ -137,7 +138,7 @@ def test_rows_of_bisection_do_not_depend_on_their_neighbours():
     attack = Bisection(of=PGD(steps=4, loss="margin"), rounds=5)
     threat, together, alone = Threat((900,), NORMS["l2"]), {}, {}
     for slots, into in ((12, together), (6, alone)):
-        engine.search(
+        search.search(
             classifier,
             attack,
             threat,
@@ -230,8 +231,10 @@ def test_eot_sees_the_slope_that_one_look_does_not():
     classifier = Classifier(model, scaling="0..255", head="logits", name="shaken")
 
     def cosine(attack):
-        rows = engine.Rows(classifier, attack, Threat((200,), NORMS["l2"]), slots=1, seed=0)
-        place = engine.Place(engine.Subject("0", image[0], 0), 200.0)
+        rows = compiled_batch.CompiledBatch(
+            classifier, attack, Threat((200,), NORMS["l2"]), slots=1, seed=0
+        )
+        place = jobs.AttackJob(jobs.Example("0", image[0], 0), 200.0)
         state = rows.enter(None, [0], [place])
         state, _ = rows.advance(state)
         moved = ops.convert_to_numpy(state["own"]["point"])[0].ravel() - image.ravel()

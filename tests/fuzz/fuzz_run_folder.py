@@ -1,8 +1,8 @@
 """Damaged and foreign run folders: whatever is in `run.json` or `run.sqlite`, every reader says so.
 
 Mutates a good run, reads it in every way that needs no model, and lets nothing pass but success and the
-toolkit's own errors. `tests/robustness/test_fuzzed_runs.py` does so for a few hundred runs; by hand, for an
-hour::
+toolkit's own errors. `tests/robustness/runs/test_fuzzed_runs.py` does so for a few hundred runs; by
+hand, for an hour::
 
     python tests/fuzz/fuzz_run_folder.py --seconds 3600            # seeds 0, 1, 2, ...
     python tests/fuzz/fuzz_run_folder.py --atheris -max_total_time=3600   # guided; pip install atheris
@@ -205,14 +205,15 @@ class Eyes:
 
 def readings(folder: Path, good: Path) -> dict[str, Any]:
     """Every way to read a run that needs no framework, by name."""
-    from reports import twins, write_html
-    from reports.comparison import compare
-    from reports.gatefile import baseline
     from robustness.cli import named
     from robustness.cli.rerun import _manifest
-    from robustness.evidence import broken_files
-    from robustness.result import AuditResult
-    from robustness.store import Run
+    from robustness.reports import write_html
+    from robustness.reports.comparison.compare import compare
+    from robustness.reports.formats import writers
+    from robustness.reports.gate.gate_file import baseline
+    from robustness.runs.result import AuditResult
+    from robustness.runs.store import Run
+    from robustness.verification.pictures import broken_files
 
     out = folder.parent / "out"
 
@@ -243,7 +244,7 @@ def readings(folder: Path, good: Path) -> dict[str, Any]:
             named.options_of(run.manifest, folder, {}, trust=False)
 
     kinds = {
-        name: getattr(twins, f"write_{name}")
+        name: getattr(writers, f"write_{name}")
         for name in ("json", "csv", "parquet", "markdown", "junit", "sarif", "github")
     } | {"html": write_html}
     return {
@@ -259,8 +260,8 @@ def readings(folder: Path, good: Path) -> dict[str, Any]:
 
 def verified(folder: Path) -> None:
     """Verification, with a model that is no model; it needs Keras."""
-    from robustness.store import Run
-    from robustness.verification import verify
+    from robustness.runs.store import Run
+    from robustness.verification.verify import verify
 
     with Run.open(folder) as run:
         verify(run, Eyes())

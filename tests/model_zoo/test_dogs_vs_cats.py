@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 import robustness
-from attacks import BIM, PGD
-from model_zoo import load
-from model_zoo.dogs_vs_cats.demo import Pets
-from model_zoo.dogs_vs_cats.photos import held_out
-from model_zoo.dogs_vs_cats.zoo import WEIGHTS
+from robustness.attacks import BIM, PGD
 from robustness.images import open_source, select
-from robustness.pictures import from_png
-from robustness.store import Run
+from robustness.images.png import from_png
+from robustness.model_zoo import load
+from robustness.model_zoo.dogs_vs_cats.demo import Pets
+from robustness.model_zoo.dogs_vs_cats.photos import held_out
+from robustness.model_zoo.dogs_vs_cats.zoo import WEIGHTS
+from robustness.runs.store import Run
 
 ARTICLE = {"img_0": "dog", "img_1": "cat", "img_2": "cat", "img_3": "dog", "img_4": "cat"}
 

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from model_zoo import archive, download, fetch
-from model_zoo.cache import Slot
-from model_zoo.kaggle_source import KaggleSource
 from robustness.errors import FetchError, SettingError
+from robustness.model_zoo import fetch
+from robustness.model_zoo.downloads import archive, download
+from robustness.model_zoo.downloads.cache import Slot
+from robustness.model_zoo.kaggle.source import KaggleSource
 
 PORT = 7777  # where the client looks when KAGGLE_API_ENVIRONMENT is TEST
 BODY = bytes(range(256)) * 12_000  # 3 MB: several chunks

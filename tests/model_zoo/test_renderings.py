@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_zoo.dogs_vs_cats import renderings as module
-from model_zoo.dogs_vs_cats.renderings import (
+from robustness.model_zoo.dogs_vs_cats import renderings as module
+from robustness.model_zoo.dogs_vs_cats.renderings import (
     KINDS,
     render,
     rendering_name,
@@ -39,7 +39,7 @@ def test_a_rendering_is_a_small_colour_picture(kind: str) -> None:
 def test_a_rendering_is_the_same_in_another_process() -> None:
     here = [hashlib.sha256(render(kind, 5).tobytes()).hexdigest() for kind in KINDS]
     code = (
-        "import hashlib; from model_zoo.dogs_vs_cats.renderings import KINDS, render\n"
+        "import hashlib; from robustness.model_zoo.dogs_vs_cats.renderings import KINDS, render\n"
         "for kind in KINDS: print(hashlib.sha256(render(kind, 5).tobytes()).hexdigest())"
     )
     there = subprocess.run(

@@ -8,10 +8,10 @@ import json
 import pytest
 
 import robustness
-from attacks import PGD
-from model_zoo import load
-from model_zoo.dogs_vs_cats.photos import held_out
-from model_zoo.dogs_vs_cats.zoo import ROBUST_WEIGHTS, WEIGHTS
+from robustness.attacks import PGD
+from robustness.model_zoo import load
+from robustness.model_zoo.dogs_vs_cats.photos import held_out
+from robustness.model_zoo.dogs_vs_cats.zoo import ROBUST_WEIGHTS, WEIGHTS
 
 
 def card(weights):

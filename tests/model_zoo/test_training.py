@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model_zoo.dogs_vs_cats import photos, training
-from model_zoo.dogs_vs_cats.architecture import build
-from model_zoo.dogs_vs_cats.hardening import adversary
+from robustness.model_zoo.dogs_vs_cats import photos, training
+from robustness.model_zoo.dogs_vs_cats.architecture import build
+from robustness.model_zoo.dogs_vs_cats.hardening import adversary
 
 
 def test_a_resized_kernel_answers_a_flat_map_alike():

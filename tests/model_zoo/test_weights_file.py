@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-from model_zoo.dogs_vs_cats import weights_file
-from model_zoo.dogs_vs_cats.architecture import build
 from robustness.errors import ModelError
+from robustness.model_zoo.dogs_vs_cats import weights_file
+from robustness.model_zoo.dogs_vs_cats.architecture import build
 
 SIDE = 32  # the same layers as at 128, a fortieth of the first dense kernel
 

@@ -14,19 +14,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import model_zoo
-from model_zoo import registry
-from model_zoo.dogs_vs_cats import architecture, photos, publish, renderings, weights_file, zoo
-from robustness import plugins
-from robustness.classifier import Classifier
+from robustness import model_zoo, plugins
 from robustness.errors import ImagesError, ModelError, SettingError, UnsafeModelError
+from robustness.model_zoo import info, registry
+from robustness.model_zoo.dogs_vs_cats import (
+    architecture,
+    photos,
+    renderings,
+    weights_file,
+    zoo,
+)
+from robustness.models.classifier import Classifier
 
 # Keras itself warns when it saves a model under TensorFlow and NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+from scripts import publish_weights
 
 ROOT = Path(__file__).parents[2]
 STRANGERS = '''
-from model_zoo.registry import ModelInfo, zoo_model
+from robustness.model_zoo.registry import ModelInfo, zoo_model
 
 def plain():
     """A model of a stranger.
@@ -86,7 +92,7 @@ def test_the_list_describes_every_model_even_broken_ones(zoo_of_all):
     assert list(models) == sorted(models)
     assert models["dogs-vs-cats"] == zoo.INFO
     assert models["plain"].summary == "A model of a stranger."
-    assert models["described"] == registry.ModelInfo(
+    assert models["described"] == info.ModelInfo(
         "described", "Described.", (8, 8, 1), ("a", "b"), "a stranger"
     )
     assert "cannot be imported: ModuleNotFoundError" in models["gone"].summary
@@ -289,20 +295,20 @@ class Judge:
 
 def test_the_tally_counts_every_picture_once():
     pictures = [(np.full((2, 2, 3), value, np.uint8), int(value > 90)) for value in range(200)]
-    tally = publish.tally(Judge(), iter(pictures))
+    tally = publish_weights.tally(Judge(), iter(pictures))
     assert (tally.count, tally.total) == (190, 200)  # wrong from 91 to 100
     assert tally.share == 0.95
     with pytest.raises(ImagesError):
-        publish.tally(Judge(), iter([]))
+        publish_weights.tally(Judge(), iter([]))
 
 
 def test_a_log_without_a_finished_stage_is_refused(tmp_path):
     log = tmp_path / "log.jsonl"
     log.write_text('{"stage": "small", "quarter": 1}\n')
     with pytest.raises(SettingError, match="no finished stage"):
-        publish.stages(log)
+        publish_weights.stages(log)
     log.write_text('{"stage": "small"}\n{"name": "small", "epochs": 2, "settled": 0.9}\n')
-    assert publish.stages(log) == [{"name": "small", "epochs": 2, "settled": 0.9}]
+    assert publish_weights.stages(log) == [{"name": "small", "epochs": 2, "settled": 0.9}]
 
 
 def test_publishing_judges_the_published_file_on_what_it_was_not_trained_on(vouched, tmp_path):
@@ -317,7 +323,7 @@ def test_publishing_judges_the_published_file_on_what_it_was_not_trained_on(vouc
     log = tmp_path / "log.jsonl"
     log.write_text('{"name": "full", "epochs": 1, "settled": 0.5}\n')
     folder = tmp_path / "out"
-    path = publish.publish(
+    path = publish_weights.publish(
         tmp_path / "model.keras", tmp_path / "photos.zip", log, folder, rendered=4, seed=7
     )
     card = json.loads(path.read_text())

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from robustness.classifier import Classifier
-from robustness.engine import Subject
+from robustness.engine.jobs import Example
+from robustness.models.classifier import Classifier
 
 
 def linear(weights: np.ndarray, bias: np.ndarray, shape: tuple[int, int, int]) -> Classifier:
@@ -66,10 +66,10 @@ def small_cnn(seed: int, shape: tuple[int, int, int] = (12, 12, 3), classes: int
     return Classifier(model, scaling="0..1", name="small")
 
 
-def subjects(classifier: Classifier, images: np.ndarray, labels: Any = None) -> list[Subject]:
+def subjects(classifier: Classifier, images: np.ndarray, labels: Any = None) -> list[Example]:
     """Every image with its class, or with the class the model gives it."""
     if labels is None:
         labels = classifier.probabilities(images).argmax(1)
     return [
-        Subject(f"row {i}", x, int(y)) for i, (x, y) in enumerate(zip(images, labels, strict=True))
+        Example(f"row {i}", x, int(y)) for i, (x, y) in enumerate(zip(images, labels, strict=True))
     ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from model_zoo.dogs_vs_cats.drawing.coats import Vector
+from robustness.model_zoo.dogs_vs_cats.drawing.coats import Vector
 
 FLOOR = {"cat": -1.6, "dog": -1.72}  # how far the ground is below the middle of the head
 """How far the ground is below the middle of the head."""

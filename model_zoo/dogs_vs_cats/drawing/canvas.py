@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model_zoo.dogs_vs_cats.drawing.anatomy import Part
-from model_zoo.dogs_vs_cats.drawing.coats import Look, coat
+from robustness.model_zoo.dogs_vs_cats.drawing.anatomy import Part
+from robustness.model_zoo.dogs_vs_cats.drawing.coats import Look, coat
 
 SIDE = 128
 FINE = 2 * SIDE  # animals are drawn at twice the size and averaged down, for smooth edges

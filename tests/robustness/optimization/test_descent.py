@@ -14,7 +14,7 @@ from robustness.optimization.descent import (
     optimizer_names,
     settled,
 )
-from robustness.optimization.quasi_newton import minimize_rows
+from robustness.optimization.lbfgs import minimize_rows
 
 
 def bowl(point, centre, steepness):

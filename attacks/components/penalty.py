@@ -1,0 +1,133 @@
+"""What C&W and EAD have in common: size plus c times the margin, for one c after another."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from keras import ops
+
+from robustness.attacks.components.boundary import steepness
+from robustness.configuration.parameters import setting
+from robustness.contract.attack import Attack
+from robustness.contract.look import Look
+from robustness.contract.task import Task
+from robustness.contract.types import State
+from robustness.errors import SettingError
+from robustness.numerics.batch_invariant import batch_invariant
+from robustness.numerics.powers_of_two import TINY
+
+
+@dataclass(frozen=True, kw_only=True)
+class Penalty(Attack):
+    """Lower ``size(change) + c * max(margin, -confidence)`` from the image, then again with another c.
+
+    Every search has its equal share of the steps. Where one flips, the next c is the mean of this one
+    and of the largest that did not; where none has flipped yet, c is ten times larger (Carlini &
+    Wagner 2017, sec. 5). Changes are measured by the distance at which the image's own linearisation
+    crosses the boundary (at most epsilon), and margins by the image's, so that a linear model
+    needs c = 1: no constant depends on the scale of logits, pixels, or pictures.
+    """
+
+    seeks: ClassVar[Literal["any", "closest"]] = "closest"
+
+    # Cross-entropy has no zero at the boundary, where nothing more is to be gained.
+    loss: str = setting("margin", "loss that is lowered", choices=("margin", "dlr"))
+    steps: int = setting(900, "number of steps of all searches together", low=2, high=1_000_000)
+    binary_search_steps: int = setting(9, "searches, each with its c", low=1, high=100)
+    initial_const: float = setting(2.0, "first c; a linear model needs 1", low=1e-6, high=1e6)
+    confidence: float = setting(0.0, "margin beyond which nothing is gained", low=0, high=1000)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps < 2 * self.binary_search_steps:
+            raise SettingError(
+                f"steps={self.steps} are too few for binary_search_steps={self.binary_search_steps}; "
+                f"expected at least {2 * self.binary_search_steps}, two for each search."
+            )
+
+    @property
+    def share(self) -> int:
+        """Steps of a search."""
+        return self.steps // self.binary_search_steps
+
+    @abstractmethod
+    def memory(self, task: Task) -> State:
+        """What a search begins with."""
+
+    @abstractmethod
+    def descend(
+        self, change: Any, slope: Any, constant: Any, count: Any, rate: Any, memory: State
+    ) -> tuple[Any, State]:
+        """The next change and memory.
+
+        `change` and `slope` (that of the margin, 0 where nothing is gained) are in the units above;
+        `constant`, `rate` (that fades to 0 in a search) and `count` (steps done in it) multiply images.
+        """
+
+    def unit(self, linear: Any) -> Any:
+        """What changes are measured in, (rows,), where the linearisation flips at the distance `linear`."""
+        return linear
+
+    def pace(self, gradient: Any) -> Any:
+        """What rates are multiplied by, (rows,), from the margin's gradient at the image."""
+        return ops.ones_like(gradient[:, 0, 0, 0])
+
+    def init(self, task: Task) -> State:
+        zero = 0 * task.epsilon
+        search = {"low": zero, "high": zero + 1e30, "constant": zero + self.initial_const}
+        return (
+            {"point": task.images, "flipped": zero}
+            | {"linear": zero + 1.0, "margin": zero + 1.0, "pace": zero + 1.0}
+            | search
+            | self.memory(task)
+        )
+
+    def step(self, task: Task, state: State, look: Look) -> State:
+        seen = look(state["point"])
+        first, count = task.step == 0, task.step % self.share
+        margin = ops.where(first, ops.maximum(seen.loss, TINY), state["margin"])
+        now = ops.minimum(margin / steepness(task, seen.gradient), task.epsilon)
+        linear = ops.where(first, now, state["linear"])
+        pace = ops.where(first, self.pace(seen.gradient), state["pace"])
+        gains = ops.cast(seen.loss > -self.confidence, "float32")
+        slope = seen.gradient * task.per_row(gains * linear / margin)
+        wide = task.per_row(self.unit(linear))
+        rate = (
+            pace
+            * (1 + batch_invariant(ops.cos, math.pi * ops.cast(count, "float32") / self.share))
+            / 2
+        )
+        memory = {name: state[name] for name in self.memory(task)}
+        change, memory = self.descend(
+            (state["point"] - task.images) / wide,
+            slope,
+            task.per_row(state["constant"]),
+            task.per_row(ops.cast(count, "float32")),
+            task.per_row(rate),
+            memory,
+        )
+        point = task.clip(task.images + wide * change)
+        flipped = ops.maximum(state["flipped"], ops.cast(seen.hit, "float32"))
+        return self._searched(task, count, flipped, state, {"point": point} | memory) | {
+            "linear": linear,
+            "margin": margin,
+            "pace": pace,
+        }
+
+    def _searched(self, task: Task, count: Any, flipped: Any, state: State, after: State) -> State:
+        """The state within a search, or at the start of the next one with its own c."""
+        ends = count == self.share - 1
+        low, high, constant = state["low"], state["high"], state["constant"]
+        high = ops.where(flipped > 0, ops.minimum(high, constant), high)
+        low = ops.where(flipped > 0, low, ops.maximum(low, constant))
+        nearer = ops.where(high < 1e29, (low + high) / 2, 10 * constant)
+        fresh = {"point": task.images} | self.memory(task)
+        return {k: ops.where(task.per_row(ends), fresh[k], x) for k, x in after.items()} | {
+            "low": ops.where(ends, low, state["low"]),
+            "high": ops.where(ends, high, state["high"]),
+            "constant": ops.where(ends, nearer, constant),
+            "flipped": ops.where(ends, 0.0, flipped),
+        }

@@ -1,0 +1,220 @@
+"""One change for all images: fitted on some of them first, then applied to others like any attack.
+
+A universal perturbation is added to a picture; a patch covers a square of it. Both are points that
+`descent` moves: the loss is the mean over the fitting images, taken a piece at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from robustness.errors import SettingError
+from robustness.files.bounded import parse_json
+from robustness.files.npy import read_npz
+from robustness.models.classifier import Classifier
+from robustness.numerics import losses
+from robustness.optimization.descent import minimize, over
+from robustness.threat.threat import Threat
+
+PIECE = 32
+"""Fitting images that the model sees together."""
+GAIN = 0.1
+"""Flipped images are pushed on until their margin is this share of the mean margin: a change that
+ends at the boundary does not outlive rounding, nor meet new images."""
+
+
+@dataclass(frozen=True)
+class PatchRegion:
+    """A square: its upper left corner and its side, in pixels."""
+
+    top: int
+    left: int
+    side: int
+
+    def inside(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Where it is in images of `shape`, (height, width, 1) float32; SettingError if it sticks out."""
+        height, width = shape[:2]
+        fits = self.top + self.side <= height and self.left + self.side <= width
+        if self.side < 1 or min(self.top, self.left) < 0 or not fits:
+            raise SettingError(
+                f"A patch of side {self.side} at ({self.top}, {self.left}) is not inside an image of "
+                f"{height} x {width} pixels; expected a corner and a side that are."
+            )
+        found = np.zeros((height, width, 1), "float32")
+        found[self.top : self.top + self.side, self.left : self.left + self.side] = 1
+        return found
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A change that was fitted, and on what.
+
+    `values` (height, width, channels) float32 are added to a picture or, inside `place`, replace it.
+    `flipped` is the share of the `images` fitting images that flips in float, `losses` those of the
+    descent.
+    """
+
+    values: np.ndarray
+    norm: str
+    epsilon: float
+    goal: str
+    place: PatchRegion | None
+    images: int
+    flipped: float
+    model: str
+    losses: tuple[float, ...]
+    card: dict[str, Any] = field(default_factory=dict)
+    """The model it was fitted on (`Classifier.card`); empty in files of an older version."""
+
+    def onto(self, images: Any) -> Any:
+        """`images` (..., height, width, channels) counts, changed; not yet within any budget."""
+        if self.place is None:
+            return images + self.values
+        covered = self.place.inside(self.values.shape)
+        return images * (1 - covered) + self.values * covered
+
+    def save(self, path: str | Path) -> None:
+        """Write it to a `.npz` file."""
+        told = {k: v for k, v in asdict(self).items() if k != "values"}
+        with Path(path).open("wb") as file:
+            np.savez_compressed(file, values=self.values, told=json.dumps(told))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Fitted:
+        """What `save` wrote; SettingError for another file."""
+        try:
+            held = read_npz(path, "values", "told")
+            values, told = held["values"], parse_json(str(held["told"]))
+            place = PatchRegion(**told.pop("place")) if told["place"] else told.pop("place")
+            return cls(values=values, place=place, losses=tuple(told.pop("losses")), **told)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SettingError(
+                f"{path} holds no fitted change ({error}); expected a file that `robustness fit` wrote."
+            ) from None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the values."""
+        return hashlib.sha256(np.ascontiguousarray(self.values).tobytes()).hexdigest()
+
+
+def fit(
+    classifier: Classifier,
+    images: np.ndarray,
+    labels: np.ndarray,
+    threat: Threat,
+    *,
+    place: PatchRegion | None = None,
+    steps: int = 50,
+    each: Callable[[int, float], None] | None = None,
+) -> Fitted:
+    """Fit one change that flips as many of `images` as it can within the threat's largest epsilon.
+
+    Moosavi-Dezfooli et al. 2017, arXiv:1610.08401, posed it; solved as by Shafahi et al. 2020,
+    arXiv:1811.11304: descent on the images' mean loss, cut off where an image has flipped, projected
+    onto the ball. A patch (Brown et al. 2017, arXiv:1712.09665) is free in its square.
+
+    Parameters
+    ----------
+    images, labels: (n, height, width, channels) counts and (n,); those of other classes than the
+        model's are left out.
+    place: of a patch; None for a change that is added everywhere.
+    each: called with every step and its mean loss.
+
+    Raises
+    ------
+    SettingError: the patch sticks out, or no image is classified as labelled.
+    """
+    right = classifier.logits_of(images).argmax(axis=1) == labels
+    images, labels = images[right], np.asarray(labels)[right]
+    if not len(images):
+        raise SettingError(
+            "None of the fitting images is classified as labelled; expected some, to be flipped."
+        )
+    epsilon, shape = threat.epsilons[-1], images.shape[1:]
+    aims = threat.goal.aims(labels)
+    covered = None if place is None else place.inside(shape)
+    ahead = threat.goal.loss(losses.margin, classifier.logits_of(images), aims)
+    enough = GAIN * float(np.mean(np.abs(ops.convert_to_numpy(ahead))))
+
+    def apply(point: Any, some: Any) -> Any:
+        change = ops.cast(point, "float32")
+        changed = some + change if covered is None else some * (1 - covered) + change * covered
+        return ops.clip(changed, 0.0, 255.0)
+
+    def loss(point: Any, some: Any, aim: Any) -> Any:
+        logits = classifier.logits(apply(point, some))
+        short = ops.maximum(threat.goal.loss(losses.margin, logits, aim) + enough, 0.0)
+        return ops.cast(short, "float64") / len(images)
+
+    def pieces() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for start in range(0, len(images), PIECE):
+            some = slice(start, start + PIECE)
+            yield images[some].astype("float32"), aims[some]
+
+    def project(point: Any) -> Any:
+        if covered is not None:
+            return ops.clip(point, 0.0, 255.0)
+        change = ops.cast(point, "float32")[None]
+        whole = ops.full_like(change, 255.0)
+        radius = ops.full((1,), epsilon, "float32")
+        return ops.cast(threat.norm.project(change, radius, -whole, whole)[0], "float64")
+
+    start = np.zeros(shape) if covered is None else np.full(shape, 127.5)
+    optimizer, pace = _descent(threat, start, over(loss, (), pieces), patch=covered is not None)
+    found = minimize(
+        loss,
+        start,
+        optimizer=optimizer,
+        learning_rate=keras.optimizers.schedules.CosineDecay(pace, steps),
+        steps=steps,
+        project=project,
+        pieces=pieces,
+        each=None if each is None else (lambda step: each(step.step, step.loss)),
+    )
+    values = np.asarray(found.value, "float32")
+    made = Fitted(
+        values=values,
+        norm=threat.norm.name,
+        epsilon=float(epsilon),
+        goal=threat.goal.describe(classifier.class_names),
+        place=place,
+        images=len(images),
+        flipped=0.0,
+        model=classifier.digest,
+        losses=tuple(float(one) for one in found.history),
+        card=classifier.card(),
+    )
+    points = np.clip(made.onto(images.astype("float32")), 0, 255)
+    reached = threat.goal.reached(classifier.logits_of(points).argmax(axis=1), aims)
+    return Fitted(**{**vars(made), "flipped": float(np.mean(reached))})
+
+
+def _descent(
+    threat: Threat, start: np.ndarray, seen: Callable[[np.ndarray], Any], *, patch: bool
+) -> tuple[str, float]:
+    """An optimizer and its first rate: a first step of a tenth of the budget, or of a patch's range.
+
+    Adam steps along signs, the steepest way in linf; in l2 and l1 it is the gradient's own.
+    """
+    if patch:
+        return "adam", 25.5
+    name, epsilon = threat.norm.name, threat.epsilons[-1]
+    if name not in ("linf", "l2", "l1"):
+        raise SettingError(
+            f"A universal perturbation has no {name} version; expected linf, l2 or l1, or the place of "
+            "a patch."
+        )
+    if name == "linf":
+        return "adam", 0.1 * epsilon
+    _, slope = seen(start)
+    return "momentum", 0.1 * epsilon / max(float(np.linalg.norm(slope)), 1e-30)

@@ -1,0 +1,195 @@
+"""Kaggle's own client, told who asks, and its failures turned into sentences.
+
+`kagglesdk` is the layer of the `kaggle` package that signs and sends requests. The layer above it
+is left alone: importing `kaggle` signs in at once (over the network, to the production server
+whatever `KAGGLE_API_ENVIRONMENT` says), may print and exit, and makes `~/.kaggle`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+
+from robustness.errors import FetchError
+from robustness.model_zoo.downloads.download import Patient
+
+T = TypeVar("T")
+
+HELP = (
+    "To get credentials: sign in at kaggle.com, open Settings, API, and create a token; put it in "
+    "the environment variable KAGGLE_API_TOKEN or the file ~/.kaggle/access_token (an older "
+    "kaggle.json goes to ~/.kaggle/kaggle.json, or its two values to KAGGLE_USERNAME and "
+    "KAGGLE_KEY)."
+)
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A token, or a user name and a key. Neither is ever shown or stored."""
+
+    token: str | None = field(default=None, repr=False)
+    username: str | None = field(default=None, repr=False)
+    key: str | None = field(default=None, repr=False)
+
+    def hidden_in(self, text: str) -> str:
+        """`text` with every secret in it replaced by three stars."""
+        for secret in (self.token, self.key):
+            text = text.replace(secret, "***") if secret else text
+        return text
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is asked for: in words, its page on kaggle.com, and what a refusal may mean."""
+
+    words: str
+    page: str
+    refusal: str
+
+    @property
+    def by_hand(self) -> str:
+        """How to do without an account's credentials."""
+        return f"Or download the file by hand from {self.page} and give its path instead."
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A client that is signed in, for questions about one subject."""
+
+    client: Any  # kagglesdk.KaggleClient
+    credentials: Credentials
+    subject: Subject
+
+    def ask(self, question: Callable[[Any], T]) -> T:
+        """The client's answer to `question`; FetchError, in a sentence, if there is none."""
+        try:
+            with _quiet():
+                return question(self.client)
+        except requests.HTTPError as error:
+            sentence = explained(error.response, self.subject)
+        except (ValueError, TypeError, KeyError, AttributeError, SystemExit) as error:
+            sentence = (
+                f"Kaggle's answer about {self.subject.words} was not understood "
+                f"({type(error).__name__}); a newer kaggle package may help. "
+                f"{self.subject.by_hand}"
+            )
+        except requests.RequestException as error:
+            sentence = (
+                f"Kaggle cannot be reached ({type(error).__name__}): is this machine online? "
+                f"{self.subject.by_hand}"
+            )
+        # The client's own errors quote signed addresses, so they are not chained.
+        raise FetchError(self.credentials.hidden_in(sentence))
+
+
+@contextlib.contextmanager
+def connect(subject: Subject) -> Iterator[Connection]:
+    """Sign in with what the user has set up; FetchError with advice if that is nothing."""
+    try:
+        from kagglesdk import KaggleClient, KaggleCredentials  # noqa: PLC0415 (slow, rarely used)
+    except ImportError as error:
+        raise FetchError(
+            f"The kaggle package cannot be imported ({error}); install it with "
+            f"`pip install kaggle`. {subject.by_hand}"
+        ) from error
+    found = _credentials()
+    if found is None:
+        with KaggleClient() as client:
+            login = Connection(client, Credentials(), subject)
+            token = login.ask(lambda client: _oauth_token(KaggleCredentials, client))
+        if token is None:
+            raise FetchError(
+                f"To fetch {subject.words} takes a Kaggle account, and no credentials were found. "
+                f"{HELP} "
+                f"{subject.by_hand}"
+            )
+        found = Credentials(token=token)
+    with KaggleClient(username=found.username, password=found.key, api_token=found.token) as client:
+        session = getattr(client.http_client(), "_session", None)
+        if session is not None:
+            # The client sets no timeouts, and compressed bodies could not be continued.
+            session.headers["Accept-Encoding"] = "identity"
+            for scheme in ("https://", "http://"):
+                session.mount(scheme, Patient())
+        yield Connection(client, found, subject)
+
+
+def explained(response: requests.Response | None, subject: Subject) -> str:
+    """What an error response means and what to do about it."""
+    status = response.status_code if response is not None else 0
+    said = _said(response)
+    if status == 401:
+        cause = f"Kaggle does not accept the credentials (HTTP 401). {HELP}"
+    elif status == 403:
+        cause = (
+            f"Kaggle does not give {subject.words} to this account (HTTP 403): {subject.refusal}"
+        )
+    elif status == 404:
+        cause = (
+            f"Kaggle does not know {subject.words} (HTTP 404): compare the spelling with "
+            f"{subject.page}; what is private to others looks the same."
+        )
+    elif status == 429:
+        wait = response.headers.get("Retry-After", "") if response is not None else ""
+        cause = (
+            f"Kaggle takes no more requests for now (HTTP 429): wait "
+            f"{f'{wait} seconds' if wait.isdecimal() else 'some minutes'}, then try again."
+        )
+    elif status >= 500:
+        cause = f"Kaggle itself has trouble (HTTP {status}): try again later. {subject.by_hand}"
+    else:
+        cause = f"Kaggle refused the request for {subject.words} (HTTP {status})."
+    return f"{cause} Kaggle says: {said!r}." if said else cause
+
+
+def _said(response: requests.Response | None) -> str:
+    """The server's own words, if it has any, as short plain text."""
+    if response is None or "json" not in response.headers.get("Content-Type", ""):
+        return ""
+    try:
+        body = response.json()
+    except (ValueError, requests.RequestException):
+        return ""
+    message = body.get("message") if isinstance(body, dict) else None
+    # Shown with its control characters escaped, by `repr`.
+    return message[:200].strip() if isinstance(message, str) else ""
+
+
+def _credentials() -> Credentials | None:
+    """A token, else a user name and key, from the places where the kaggle package looks."""
+    from kagglesdk import get_access_token_from_env  # noqa: PLC0415
+
+    if token := get_access_token_from_env()[0]:
+        return Credentials(token=token)
+    username, key = os.environ.get("KAGGLE_USERNAME"), os.environ.get("KAGGLE_KEY")
+    if username and key:
+        return Credentials(username=username, key=key)
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config") / "kaggle"
+    for folder in (os.environ.get("KAGGLE_CONFIG_DIR"), "~/.kaggle", config):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            values = json.loads(
+                (Path(folder or "").expanduser() / "kaggle.json").read_text("utf-8")
+            )
+            return Credentials(username=str(values["username"]), key=str(values["key"]))
+    return None
+
+
+def _oauth_token(credentials: Any, client: Any) -> str | None:
+    """The token of an earlier `kaggle auth login`, renewed if need be; None without one."""
+    login = credentials.load(client)
+    return login.get_access_token() if login else None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What the client prints goes to stderr: stdout belongs to our own output."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield

@@ -1,0 +1,161 @@
+"""The two sides of a comparison: what each says of its images, and whether the two can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robustness.errors import RunError, RunUsageError, SettingError
+from robustness.files.reading import MOST_JSON, read_named
+from robustness.reports import wording
+from robustness.reports.summary import metrics
+from robustness.reports.summary.metrics import FLIPPED, ROBUST
+from robustness.reports.summary.summary import section
+from robustness.runs.run_json import summary_of
+from robustness.runs.store import Run
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two runs. `status` is the worst case by epsilon and image; `digests` those of the
+    pixels, by image, None where only a report is left of a run.
+    """
+
+    source: str
+    manifest: Mapping[str, Any]
+    attacks: tuple[str, ...]
+    names: Mapping[str, str]
+    labels: Mapping[str, str | None]
+    digests: Mapping[str, str] | None
+    status: Mapping[float, Mapping[str, str]]
+
+    @property
+    def title(self) -> str:
+        """The folder, and the model in it."""
+        model = str(section(self.manifest, "model").get("name") or "a model")
+        return f"{wording.shorten(self.source)} ({wording.shorten(model)})"
+
+
+def side(path: Path) -> Side:
+    """One side of a comparison, from a run folder or a `report.json`."""
+    return _from_json(path) if path.is_file() else _from_run(path)
+
+
+def _from_run(path: Path) -> Side:
+    with Run.open(path) as run:
+        manifest, images, outcomes = run.manifest, run.images(), run.outcomes()
+    names = tuple(str(n) for n in manifest.get("class_names") or ())
+    worst = metrics.worst_case(outcomes)
+    return Side(
+        source=path.name,
+        manifest=manifest,
+        attacks=tuple(dict.fromkeys(outcomes["attack"])),
+        names=dict(zip(images["key"], images["name"], strict=True)),
+        labels={
+            key: None if label is None or label != label else wording.class_name(names, label)  # noqa: PLR0124
+            for key, label in zip(images["key"], images["label"], strict=True)
+        },
+        digests=dict(zip(images["key"], images["digest"], strict=True)),
+        status={
+            float(str(epsilon)): dict(zip(rows["image"], rows["status"], strict=True))
+            for epsilon, rows in worst.groupby("epsilon")
+        },
+    )
+
+
+def _from_json(path: Path) -> Side:
+    try:
+        plain = summary_of(read_named(path, MOST_JSON), str(path))
+    except RunError as error:
+        raise RunUsageError(f"{path} cannot be compared: {error}") from None
+    try:
+        results = plain["results"]
+        epsilons = [float(rate["epsilon"]) for rate in plain["worst"]]
+        return Side(
+            source=path.name,
+            manifest=plain["manifest"],
+            attacks=tuple(plain["attacks"]),
+            names={r["key"]: r["name"] for r in results},
+            labels={r["key"]: r["label"] for r in results},
+            digests=None,
+            status={e: {r["key"]: _status_at(r, e) for r in results} for e in epsilons},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunUsageError(
+            f"{path} cannot be compared ({error!r}); expected a run folder or its report.json."
+        ) from None
+
+
+def _status_at(result: Mapping[str, Any], epsilon: float) -> str:
+    """The fate of an image at an epsilon, from that at the largest one."""
+    smallest = result["smallest_epsilon"]
+    if smallest is not None:
+        return FLIPPED if smallest <= epsilon else ROBUST
+    return str(result["status"])
+
+
+def expect_same_images(a: Side, b: Side) -> None:
+    """SettingError, naming what differs, unless both audited the same images."""
+    only_a, only_b = sorted(set(a.names) - set(b.names)), sorted(set(b.names) - set(a.names))
+    if only_a or only_b:
+        sides = [
+            f"{len(some):,} only in {where} ({few(some)})"
+            for some, where in ((only_a, "A"), (only_b, "B"))
+            if some
+        ]
+        raise SettingError(
+            f"The runs audited different images: {', '.join(sides)}. Expected the same ones; audit "
+            "both models on the same images, with the same seed and limit."
+        )
+    unlike = sorted(key for key in a.names if a.labels[key] != b.labels[key])
+    if unlike:
+        raise SettingError(
+            f"The runs audited different images: {len(unlike):,} have another label ({few(unlike)}). "
+            "Expected the same images with the same labels."
+        )
+    if resized(a, b):
+        return
+    other = _other_pixels(a, b)
+    if other:
+        raise SettingError(
+            f"The runs audited different images: {other}. Expected the same pictures under the "
+            "same names."
+        )
+
+
+def resized(a: Side, b: Side) -> bool:
+    """Whether the models take other sizes: then their pixels differ, though the files may not."""
+    sizes = [section(s.manifest, "model").get("input_shape") for s in (a, b)]
+    return sizes[0] != sizes[1]
+
+
+def _other_pixels(a: Side, b: Side) -> str:
+    if a.digests is None or b.digests is None:
+        hashes = [section(s.manifest, "data").get("sha256") for s in (a, b)]
+        return "" if hashes[0] == hashes[1] is not None else "their pixels have another hash"
+    other = sorted(key for key in a.digests if a.digests[key] != b.digests[key])
+    return f"{len(other):,} have other pixels ({few(other)})" if other else ""
+
+
+def expect_same_threat(a: Side, b: Side) -> None:
+    """SettingError unless both ran under the same norm and goal."""
+    for name in ("norm", "goal"):
+        first, second = (section(s.manifest, "config").get(name) for s in (a, b))
+        if first != second:
+            raise SettingError(
+                f"The runs have another {name} ({first} in A, {second} in B), so their budgets do "
+                "not compare. Expected the same threat."
+            )
+
+
+def ladder(one: Side) -> str:
+    """The epsilons of a side, for people."""
+    return ", ".join(f"{e:g}" for e in sorted(one.status)) or "none"
+
+
+def few(names: Any, most: int = 3) -> str:
+    """The first few of some names, for people."""
+    shown = [wording.shorten(str(name)) for name in list(names)[:most]]
+    return ", ".join(shown) + (", ..." if len(names) > most else "")

@@ -1,0 +1,114 @@
+"""The gate as people write it: the table [gate] of a TOML file, and the run to be no worse than."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from robustness.configuration.epsilons import parse_epsilon
+from robustness.configuration.toml import Section
+from robustness.errors import RunError, RunUsageError, SettingError
+from robustness.files.reading import MOST_JSON, read_named
+from robustness.reports.gate.rule_results import BASELINE
+from robustness.reports.gate.rules import BOUNDS, METRICS, SCOPES, Baseline, Gate, Rule, Suppression
+from robustness.reports.summary.summary import summarise
+from robustness.runs.run_json import summary_of
+from robustness.runs.store import Run
+
+
+def read_gate(table: Section) -> Gate | None:
+    """The gate in a TOML table [gate]; None if it is empty. SettingError names the key.
+
+    Keys: `rules` and `suppress` (lists of tables), `baseline` (a table with `run` and `max_drop`).
+    """
+    rules = tuple(_rule(one, number) for number, one in enumerate(table.sections("rules"), 1))
+    names = [rule.name for rule in rules]
+    if len(set(names)) < len(names):
+        raise SettingError(f"{table.key('rules')}: names repeat ({', '.join(names)}).")
+    known = {*names, BASELINE}
+    suppressions = tuple(_suppression(one, known) for one in table.sections("suppress"))
+    baseline = _baseline(table.section("baseline")) if "baseline" in table else None
+    table.close()
+    gate = Gate(rules, suppressions, baseline)
+    return None if gate == Gate() else gate
+
+
+def _rule(table: Section, number: int) -> Rule:
+    metric = table.text("metric", "robust_accuracy", choices=METRICS)
+    scope = table.text("scope", "worst", choices=SCOPES)
+    rule = Rule(
+        name=table.text("name", f"rule {number}"),
+        metric=metric,
+        threshold=table.number("threshold", low=0, high=1),
+        scope=scope,
+        of=table.text(scope, None) if scope != "worst" else None,
+        epsilon=_epsilon(table),
+        bound=table.text("bound", "lower", choices=BOUNDS),
+    )
+    if metric == "clean_accuracy" and scope == "attack":
+        raise table.wrong("scope", "'worst' or 'class': no attack changes the clean accuracy")
+    table.close()
+    return rule
+
+
+def _epsilon(table: Section) -> float | None:
+    value = table.value("epsilon", None)
+    try:
+        return None if value is None else parse_epsilon(value)
+    except SettingError as error:
+        raise table.wrong("epsilon", f'counts such as 4, or "4/255" ({error})') from None
+
+
+def _suppression(table: Section, known: set[str]) -> Suppression:
+    found = Suppression(table.text("rule"), table.text("reason"), table.day("expires"))
+    diagnostic = found.rule[:1] in ("D", "P") and found.rule[1:].isdigit()
+    if found.rule not in known and not diagnostic:
+        raise table.wrong("rule", f"a diagnostic such as D09, or one of {', '.join(sorted(known))}")
+    table.close()
+    return found
+
+
+def _baseline(table: Section) -> Baseline:
+    path, drop = table.text("run"), table.number("max_drop", 0.0, low=0, high=1)
+    table.close()
+    beside = Path(table.file).parent / path
+    found = beside if beside.exists() else Path(path)
+    if not found.exists():
+        raise table.wrong("run", "a run folder or its report.json")
+    return baseline(found, drop)
+
+
+def baseline(path: Path, max_drop: float = 0.0) -> Baseline:
+    """What to be no worse than, from a run folder or a `report.json`. RunUsageError if it is neither."""
+    if path.is_dir():
+        with Run.open(path) as run:
+            plain = summarise(run).to_dict()
+    else:
+        plain = _summary_in(path)
+    try:
+        manifest = plain["manifest"]
+        worst = [(w["epsilon"], w["robust_accuracy"]) for w in plain["worst"]]
+        return Baseline(
+            source=path.name,
+            data_sha256=manifest["data"].get("sha256"),
+            norm=str(manifest["config"]["norm"]),
+            goal=str(manifest["config"]["goal"]),
+            attacks=tuple(plain["attacks"]),
+            worst=tuple((float(e), int(s["count"]), int(s["total"])) for e, s in worst if s),
+            max_drop=max_drop,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunUsageError(
+            f"{path} is no baseline ({error!r} is not in it); expected a run folder or its report.json."
+        ) from None
+
+
+def _summary_in(path: Path) -> dict[str, Any]:
+    try:
+        data = read_named(path, MOST_JSON)
+    except RunError as error:
+        raise RunUsageError(f"{path} cannot be read as a baseline: {error}") from None
+    try:
+        return summary_of(data, str(path))
+    except RunError as error:
+        raise RunUsageError(f"{path} is no baseline: {error}") from None

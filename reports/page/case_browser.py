@@ -1,0 +1,305 @@
+"""Every case of a run as data for the page's case browser: rows, thumbnails, whole pictures.
+
+A case is an image under an attack: where it flipped first, or else as it stood at the largest epsilon.
+Whole pictures go into the page; where they would make it too large, into files beside it. A page that
+was opened as a file may show a picture file but not read its pixels, and may fetch nothing; so these
+files are small pages of their own, which hand their pictures to the report when it asks for them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Callable, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from robustness.errors import RunError
+from robustness.images.png import open_png
+from robustness.reports import wording
+from robustness.reports.page.case_panels import shares
+from robustness.reports.summary.cases import CaseRow, best_cases, flips_in_order
+from robustness.reports.summary.metrics import FLIPPED, SETTLED, STATUSES, UNREADABLE
+from robustness.reports.summary.summary import Summary
+from robustness.reports.summary.tables import ReadableRun, complete, whole
+
+INLINE = 20_000_000
+"""Most characters of pictures in the page."""
+SHARD = 2_000_000
+"""Characters of pictures a file beside the page; one more may come on top."""
+THUMBS = 15_000_000
+"""Most characters of thumbnails; cases further down the list have none."""
+THUMB = 80
+"""Longer side of a thumbnail, in pixels."""
+STRIPS = 200
+"""Most cases whose steps the browser shows; the audit keeps a few an attack."""
+
+Spill = Callable[[dict[int, str]], str]
+"""Takes pictures (number to base64) out of the page and names the file they went to."""
+
+FIELDS = (
+    *("image", "attack", "status", "epsilon", "after", "confidence", "step", "forward", "backward"),
+    *("restart", "l0", "components", "l1", "l2", "linf", "flip", "strip", "reason"),
+)
+
+
+def gallery(run: ReadableRun, summary: Summary, spill: Spill | None = None) -> dict[str, Any]:
+    """All cases of a run, JSON-able; every text made visible.
+
+    `images`: name, label, answer, confidence, number of the original picture, number of the
+    thumbnail. `cases`: FIELDS; -1 or None where there is none. Pictures that do not fit go to
+    `spill`, if given; `shards` then names the file of each.
+    """
+    images = complete(run.images(), "images").sort_values("position", kind="stable")
+    outcomes = complete(run.outcomes(), "outcomes")
+    strips = complete(run.strips(), "strips")
+    names = summary.class_names
+    place = {key: number for number, key in enumerate(images["key"])}
+    pictures = _Pictures(run, spill)
+    walked = {
+        (c.image, c.attack, c.epsilon): c for c in best_cases(images, outcomes, strips, STRIPS)
+    }
+    rows = _rows(images, outcomes, strips)
+    originals = dict(zip(images["key"], images["png"], strict=True))
+    thumbs: list[str] = []
+    seen: dict[int, tuple[int, int]] = {}
+    cases: list[list[Any]] = []
+    steps: list[list[Any]] = []
+    for row in rows.to_dict("records"):
+        number = place.get(row["image"], -1)
+        if number < 0:
+            continue
+        if number not in seen:
+            seen[number] = pictures.with_thumbnail(originals[row["image"]], thumbs)
+        case = walked.get((row["image"], row["attack"], row["epsilon"]))
+        strip = -1
+        if row["status"] == FLIPPED and case is not None and case.steps:
+            strip = len(steps)
+            steps.append(_steps(case, names, pictures))
+        cases.append(_case(row, number, summary.attacks, pictures, strip))
+    return {
+        "names": [wording.visible(name) for name in names],
+        "attacks": [wording.visible(name) for name in summary.attacks],
+        "statuses": list(STATUSES),
+        "fates": [wording.FATES.get(status, status) for status in STATUSES],
+        "fields": list(FIELDS),
+        "images": [
+            [
+                *(wording.visible(str(row["name"] or row["key"])), whole(row["label"])),
+                *(whole(row["clean_class"]), _known(row["confidence"], 6)),
+                *seen.get(number, (-1, -1)),
+            ]
+            for number, row in enumerate(images.to_dict("records"))
+        ],
+        "cases": cases,
+        "steps": steps,
+        "thumbs": thumbs,
+        **pictures.finish(),
+    }
+
+
+def _rows(images: pd.DataFrame, outcomes: pd.DataFrame, strips: pd.DataFrame) -> pd.DataFrame:
+    """One row a case, in the order of the browser: flips, kind by kind, then what held, then the rest."""
+    # What an attack never saw is no case of its own: the attack that flipped it shows it.
+    outcomes = outcomes[outcomes["status"] != SETTLED]
+    flips = outcomes[outcomes["status"] == FLIPPED].sort_values("epsilon", kind="stable")
+    flips = flips.drop_duplicates(["image", "attack"])
+    flips = flips_in_order(images, flips, strips)
+    rest = outcomes.sort_values("epsilon", ascending=False, kind="stable")
+    rest = rest.drop_duplicates(["image", "attack"])
+    flipped = pd.MultiIndex.from_frame(flips[["image", "attack"]])
+    rest = rest[~pd.MultiIndex.from_frame(rest[["image", "attack"]]).isin(flipped)]
+    rest = rest[rest["status"] != FLIPPED]
+    spared = rest["status"].isin(STATUSES[3:])
+    once = rest[spared].drop_duplicates("image").assign(attack=None, epsilon=np.nan)
+    order = {status: number for number, status in enumerate(STATUSES)}
+    place = dict(zip(images["key"], range(len(images)), strict=True))
+    others = pd.concat([rest[~spared], once]) if spared.any() else rest
+    others = others.assign(
+        rank=others["status"].map(order).astype("float64"),
+        place=others["image"].map(place).astype("float64"),
+    ).sort_values(["rank", "place"], kind="stable")
+    kept = list(outcomes.columns)
+    parts = [part[kept] for part in (flips, others) if len(part)]
+    return pd.concat(parts, ignore_index=True) if parts else outcomes
+
+
+def _case(
+    row: Mapping[Any, Any],
+    image: int,
+    attacks: tuple[str, ...],
+    pictures: _Pictures,
+    strip: int,
+) -> list[Any]:
+    reason = wording.visible(str(row["reason"] or ""))
+    lost = row["status"] == UNREADABLE
+    return [
+        image,
+        attacks.index(row["attack"]) if row["attack"] in attacks else -1,
+        STATUSES.index(row["status"]),
+        _known(row["epsilon"]),
+        whole(row["adversarial_class"]),
+        None if lost else _known(row["confidence_after"], 6),
+        *(whole(row[name]) for name in ("step", "forward", "backward", "restart")),
+        *(whole(row[name]) for name in ("l0", "components")),
+        *(_known(row[name]) for name in ("l1", "l2", "linf")),
+        pictures.add(row["png"]) if row["status"] == FLIPPED else -1,
+        strip,
+        reason,
+    ]
+
+
+def _steps(case: CaseRow, names: tuple[str, ...], pictures: _Pictures) -> list[Any]:
+    """Each step: its number, its picture, and (class, share, wins, kind of bar) for each bar."""
+    return [
+        [
+            step.number,
+            pictures.add(step.png),
+            [
+                [wording.visible(bar.name), round(bar.share, 6), bar.wins, bar.look]
+                for bar in shares(step, case, names)
+            ],
+        ]
+        for step in case.steps
+    ]
+
+
+def _known(value: float | None, digits: int = 9) -> float | None:
+    return None if value is None or not np.isfinite(value) else round(float(value), digits)
+
+
+class _Pictures:
+    """Whole pictures by number, each once; in the page until they are too many for it."""
+
+    def __init__(self, run: ReadableRun, spill: Spill | None) -> None:
+        self._run, self._spill = run, spill
+        self._numbers: dict[str, int] = {}
+        self._held: dict[int, str] = {}
+        self._size, self._total, self._thumbs = 0, 0, 0
+        self._files: list[str] = []
+        self._where: dict[int, int] = {}
+        self._problems: dict[int, str] = {}
+
+    def add(self, name: str | None) -> int:
+        """The number of a picture of the run, -1 without one."""
+        if not name:
+            return -1
+        if name not in self._numbers:
+            self._numbers[name] = len(self._numbers)
+            self._keep(self._numbers[name], self._bytes(name))
+        return self._numbers[name]
+
+    def with_thumbnail(self, name: str | None, thumbs: list[str]) -> tuple[int, int]:
+        """The numbers of a picture and of its thumbnail, which joins `thumbs`."""
+        number = self.add(name)
+        wanted = number >= 0 and self._thumbs < THUMBS
+        small = self._small(name) if wanted and name else None
+        if small is None:
+            return number, -1
+        thumbs.append(small)
+        self._total += len(small)
+        self._thumbs += len(small)
+        return number, len(thumbs) - 1
+
+    def finish(self) -> dict[str, Any]:
+        """The pictures of the page, or the files they are in; and what is wrong with some."""
+        said = {str(n): said for n, said in self._problems.items()}
+        if self._files:
+            self._out()
+            shards = [self._where.get(n, -1) for n in range(len(self._numbers))]
+            return {"pictures": None, "files": self._files, "shards": shards, "problems": said}
+        pictures = [self._held.get(n, "") for n in range(len(self._numbers))]
+        return {"pictures": pictures, "files": [], "shards": [], "problems": said}
+
+    def _bytes(self, name: str) -> bytes:
+        number = self._numbers[name]
+        try:
+            data = self._run.png(name)
+        except RunError:
+            self._problems[number] = "A picture of this case is missing from the run."
+            return b""
+        if hashlib.sha256(data).hexdigest() != PurePosixPath(name).stem:
+            self._problems[number] = (
+                "A picture of this case is not the file the audit saved; do not trust it."
+            )
+            if not _whole_picture(data):
+                self._problems[number] = "A picture of this case cannot be read: the file is torn."
+                return b""
+        return _without_alpha(data)
+
+    def _keep(self, number: int, data: bytes) -> None:
+        if not data:
+            return
+        text = base64.b64encode(data).decode("ascii")
+        self._held[number] = text
+        self._size += len(text)
+        self._total += len(text)
+        if self._spill is None:
+            return
+        if self._files:
+            if self._size >= SHARD:
+                self._out()
+        elif self._total > INLINE:
+            self._overflow()
+
+    def _overflow(self) -> None:
+        """What the page held so far leaves it, a file's worth at a time."""
+        held, self._held = self._held, {}
+        self._size = 0
+        for number, text in held.items():
+            self._held[number] = text
+            self._size += len(text)
+            if self._size >= SHARD:
+                self._out()
+        self._out()
+
+    def _out(self) -> None:
+        if self._spill is None or not self._held:
+            return
+        for number in self._held:
+            self._where[number] = len(self._files)
+        self._files.append(self._spill(self._held))
+        self._held, self._size = {}, 0
+
+    def _small(self, name: str) -> str | None:
+        try:
+            with open_png(self._run.png(name)) as picture:
+                small = picture.convert("RGB")
+        except (RunError, OSError, ValueError, SyntaxError):
+            return None
+        small.thumbnail((THUMB, THUMB), Image.Resampling.BOX)
+        buffer = io.BytesIO()
+        small.save(buffer, "JPEG", quality=82)
+        return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _whole_picture(data: bytes) -> bool:
+    try:
+        with open_png(data) as picture:
+            picture.load()
+    except (OSError, ValueError, SyntaxError):
+        return False
+    return True
+
+
+_COLOUR_TYPE = 25
+_TRANSPARENT = (4, 6)
+
+
+def _without_alpha(data: bytes) -> bytes:
+    """A PNG that a browser shows count for count: it would mix colours with their transparency."""
+    if len(data) <= _COLOUR_TYPE or data[_COLOUR_TYPE] not in _TRANSPARENT:
+        return data
+    try:
+        with open_png(data) as picture:
+            flat = np.asarray(picture)[..., : 3 if picture.mode == "RGBA" else 1]
+    except (OSError, ValueError, SyntaxError):
+        return b""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(flat.squeeze())).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,96 @@
+"""Pixels for a page: data URIs, the amplified change, the patch of numbers, thumbnails."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from robustness.reports.summary.metrics import delta
+
+PATCH = 8
+_MIDDLE = 128
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+def data_uri(pixels: np.ndarray) -> str:
+    """A uint8 picture (height, width, channels) as a PNG data URI, encoded anew: pixels only.
+
+    Two channels, which PNG cannot show, are shown by the first.
+    """
+    mode = _MODES.get(pixels.shape[-1])
+    pixels = pixels[..., :1] if mode is None else pixels
+    flat = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(flat), mode or "L").save(buffer, "PNG", compress_level=9)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def amplification(change: np.ndarray) -> float:
+    """By how much to multiply signed counts so that the largest reaches the ends of the scale."""
+    largest = int(np.abs(change).max(initial=0))
+    for factor in (64, 32, 16, 8, 4, 2, 1):
+        if largest * factor <= _MIDDLE:
+            return float(factor)
+    return 0.5
+
+
+def amplified(change: np.ndarray, factor: float) -> np.ndarray:
+    """Middle grey + `factor` x the signed change, as a uint8 picture without transparency."""
+    shown = change[..., :3] if change.shape[-1] == 4 else change
+    return np.clip(np.round(_MIDDLE + factor * shown), 0, 255).astype(np.uint8)
+
+
+def thumbnail(pixels: np.ndarray, most: int = 192) -> tuple[np.ndarray, int]:
+    """`pixels` averaged down by a whole factor until neither side is above `most`, and the factor."""
+    factor = -(-max(pixels.shape[:2]) // most)
+    if factor <= 1:
+        return pixels, 1
+    height, width = (side - side % factor for side in pixels.shape[:2])
+    if not height or not width:
+        return pixels, 1
+    cut = pixels[:height, :width].astype(np.float64)
+    blocks = cut.reshape(height // factor, factor, width // factor, factor, -1)
+    return np.round(blocks.mean(axis=(1, 3))).astype(np.uint8), factor
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A square of numbers: one channel before, after and the difference, each (side, side)."""
+
+    top: int
+    left: int
+    channel: int
+    before: np.ndarray
+    after: np.ndarray
+    difference: np.ndarray
+
+
+def patch(before: np.ndarray, after: np.ndarray, side: int = PATCH) -> Patch:
+    """The square of one channel that changed most (sum of sizes); of equals, the most varied one.
+
+    Smaller pictures give smaller squares.
+    """
+    change = np.abs(delta(before, after)).astype(np.int64)
+    colours = min(3, change.shape[-1])
+    channel = int(change[..., :colours].sum(axis=(0, 1)).argmax())
+    rows, columns = (min(side, length) for length in before.shape[:2])
+    sums = _boxes(change[..., channel], rows, columns)
+    values = before[..., channel].astype(np.int64)
+    spread = _boxes(values * values, rows, columns) * rows * columns
+    spread = spread - _boxes(values, rows, columns) ** 2
+    varied = np.where(sums == sums.max(), spread, -1)
+    top, left = (int(i) for i in np.unravel_index(int(varied.argmax()), varied.shape))
+    where = np.s_[top : top + rows, left : left + columns, channel]
+    return Patch(top, left, channel, before[where], after[where], delta(before, after)[where])
+
+
+def _boxes(values: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """The sum over every rectangle of that size, by summed areas."""
+    area = np.zeros((values.shape[0] + 1, values.shape[1] + 1), np.int64)
+    area[1:, 1:] = values.cumsum(axis=0).cumsum(axis=1)
+    inner = area[rows:, columns:] - area[:-rows, columns:]
+    return inner - area[rows:, :-columns] + area[:-rows, :-columns]

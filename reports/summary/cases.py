@@ -1,0 +1,133 @@
+"""The flips worth showing: the most confident ones, no kind of flip taking all the room."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from robustness.reports.summary import metrics
+from robustness.reports.summary.tables import known, whole
+
+MOST = 6
+MOST_STEPS = 6
+
+
+@dataclass(frozen=True)
+class Step:
+    """One picture on the way: after how many steps, the file, a probability per class."""
+
+    number: int
+    png: str
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class CaseRow:
+    """One flip to show. `png` is the flip's file, `original` the image's; None where not kept."""
+
+    image: str
+    name: str
+    label: int | None
+    before: int | None
+    after: int | None
+    confidence_before: float | None
+    confidence_after: float | None
+    attack: str
+    epsilon: float
+    linf: float | None
+    step: int | None
+    original: str | None
+    png: str | None
+    steps: tuple[Step, ...]
+
+
+def best_cases(
+    images: pd.DataFrame,
+    outcomes: pd.DataFrame,
+    strips: pd.DataFrame,
+    most: int = MOST,
+) -> tuple[CaseRow, ...]:
+    """Up to `most` flips, one an image.
+
+    Those with pictures come before those without, those with their steps before those with the
+    end only; then kinds of flip (from class, to class) take turns, the most confident first.
+    """
+    flips = outcomes[outcomes["status"] == metrics.FLIPPED].sort_values(
+        ["epsilon", "confidence_after", "image", "attack"], ascending=[True, False, True, True]
+    )
+    walks = dict(list(strips.groupby(["image", "attack", "epsilon"])))
+    order = flips_in_order(images, flips, strips, once=True)
+    return tuple(_case(row, walks) for row in order.head(most).to_dict("records"))
+
+
+def flips_in_order(
+    images: pd.DataFrame, flips: pd.DataFrame, strips: pd.DataFrame, *, once: bool = False
+) -> pd.DataFrame:
+    """`flips` with the columns of their images, in the order of `best_cases`; `once` one an image."""
+    known = images[["key", "name", "label", "clean_class", "png"]]
+    flips = flips.merge(known, left_on="image", right_on="key", suffixes=("", "_original"))
+    keys = zip(flips["image"], flips["attack"], flips["epsilon"], strict=True)
+    walked = set(zip(strips["image"], strips["attack"], strips["epsilon"], strict=True))
+    flips = flips.assign(
+        pictured=(flips["png"].notna() & flips["png_original"].notna()).astype("int64"),
+        walked=pd.Series([key in walked for key in keys], index=flips.index, dtype="int64"),
+    )
+    if once:
+        flips = flips.sort_values(
+            ["pictured", "walked"], ascending=False, kind="stable"
+        ).drop_duplicates("image")
+    first = ["pictured", "walked"]
+    order = flips.sort_values(
+        [*first, "confidence_after", "image"], ascending=[False, False, False, True]
+    )
+    turn = order.groupby([*first, "clean_class", "adversarial_class"], dropna=False).cumcount()
+    return order.assign(turn=turn).sort_values(
+        [*first, "turn", "confidence_after", "image"], ascending=[False, False, True, False, True]
+    )
+
+
+def _case(row: dict[Any, Any], walks: dict[Any, pd.DataFrame]) -> CaseRow:
+    rows = walks.get((row["image"], row["attack"], row["epsilon"]))
+    return CaseRow(
+        image=str(row["image"]),
+        name=str(row["name"] or row["image"]),
+        label=whole(row["label"]),
+        before=whole(row["clean_class"]),
+        after=whole(row["adversarial_class"]),
+        confidence_before=known(row["confidence_before"]),
+        confidence_after=known(row["confidence_after"]),
+        attack=str(row["attack"]),
+        epsilon=float(row["epsilon"]),
+        linf=known(row["linf"]),
+        step=whole(row["step"]),
+        original=row["png_original"],
+        png=row["png"],
+        steps=() if rows is None else _steps(rows),
+    )
+
+
+def _steps(rows: pd.DataFrame) -> tuple[Step, ...]:
+    """The steps of one flip: the first, the last, and a few evenly between."""
+    ordered = rows.sort_values("step").to_dict("records")
+    steps = [
+        Step(int(row["step"]), str(row["png"]), found)
+        for row in ordered
+        if row["png"] and (found := _probabilities(row["probabilities"]))
+    ]
+    if len(steps) <= MOST_STEPS:
+        return tuple(steps)
+    places = {round(i * (len(steps) - 1) / (MOST_STEPS - 1)) for i in range(MOST_STEPS)}
+    return tuple(steps[place] for place in sorted(places))
+
+
+def _probabilities(text: Any) -> tuple[float, ...]:
+    """The numbers of a JSON list; nothing where it is not one."""
+    try:
+        values = json.loads(text)
+        return tuple(float(v) for v in values if math.isfinite(float(v)))
+    except (TypeError, ValueError):
+        return ()

@@ -1,0 +1,381 @@
+"""What a run has shown, as data: the report, a terminal and a machine read the same numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from robustness.reports import wording
+from robustness.reports.intervals import Share
+from robustness.reports.summary import breakdown, budgets, metrics
+from robustness.reports.summary.breakdown import (
+    AttackRow,
+    Course,
+    Diagnosis,
+    GroupRate,
+    ImageResult,
+    MedianEpsilon,
+)
+from robustness.reports.summary.budgets import Budget
+from robustness.reports.summary.cases import CaseRow, best_cases
+from robustness.reports.summary.caveats import doubts
+from robustness.reports.summary.metrics import FLIPPED, SmallestEpsilon, Tally
+from robustness.reports.summary.tables import ReadableRun, complete
+from robustness.reports.summary.unjudged import Skipped, broken, unread
+
+Labelled = frozenset[str]
+"""The keys of the images that have a label."""
+WORST = None
+"""In place of an attack's name: every attack together, image by image."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What one attack, or all together (`attack` None), did within one epsilon.
+
+    `robust_accuracy` is None without labels, and where `unreached`: all of epsilon could not be used
+    (`Budget`). Medians are over the flips: of their confidence, of their saved pictures' distances in counts,
+    and of the steps they took. `float_flips` flipped in float, but no 8-bit picture of them did.
+    """
+
+    attack: str | None
+    epsilon: float
+    tally: Tally
+    robust_accuracy: Share | None
+    confidence_after: float | None = None
+    l0: float | None = None
+    l2: float | None = None
+    steps: float | None = None
+    float_flips: int = 0
+    unreached: bool = False
+
+
+@dataclass(frozen=True)
+class ClassRate:
+    """What all attacks together did to the images of one class, within one epsilon."""
+
+    name: str
+    epsilon: float
+    tally: Tally
+    robust_accuracy: Share | None
+    unreached: bool = False
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """How many images, and what the model says of them unchanged."""
+
+    selected: int
+    readable: int
+    labelled: int
+    misclassified: int
+    clean_accuracy: Share | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """`count` images of class `before` flip to class `after`."""
+
+    before: str
+    after: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Range:
+    """Smallest, median and largest of a distance over all flips, in `unit`."""
+
+    name: str
+    unit: str
+    low: float
+    median: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the run took. Passes are per image, not per batch."""
+
+    seconds: float | None
+    forward: int
+    backward: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything a report says, apart from the pixels. `to_dict` is JSON-able.
+
+    `labelled` says that every readable image has a label. Where one has none, the model's own answer stands
+    for it, no image is called correct, and a robust accuracy is of those that have one.
+    """
+
+    headline: str
+    sentence: str
+    epsilon: float | None
+    budgets: tuple[Budget, ...]
+    finished: bool
+    warnings: tuple[str, ...]
+    overall: Tally
+    images: ImageCounts
+    labelled: bool
+    attacks: tuple[str, ...]
+    attack_names: tuple[str, ...]
+    rates: tuple[Rate, ...]
+    worst: tuple[Rate, ...]
+    classes: tuple[ClassRate, ...]
+    smallest_epsilon: SmallestEpsilon
+    median_epsilons: tuple[MedianEpsilon, ...]
+    attacked: tuple[AttackRow, ...]
+    groups: tuple[GroupRate, ...]
+    courses: tuple[Course, ...]
+    confusion: tuple[Pair, ...]
+    confidence_right: tuple[int, ...]
+    confidence_wrong: tuple[int, ...]
+    pairs: tuple[Pair, ...]
+    distances: tuple[Range, ...]
+    confidence_before: tuple[int, ...]
+    confidence_after: tuple[int, ...]
+    cases: tuple[CaseRow, ...]
+    skipped: tuple[Skipped, ...]
+    failed: tuple[Skipped, ...]
+    converted: int
+    diagnostics: tuple[Diagnosis, ...]
+    reliability: str
+    results: tuple[ImageResult, ...]
+    cost: Cost
+    manifest: dict[str, Any]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What was asked for."""
+        return section(self.manifest, "config")
+
+    @property
+    def norm(self) -> str:
+        """Name of the norm."""
+        return str(self.config.get("norm", "unknown norm"))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names, in the order of the model's outputs."""
+        return tuple(str(name) for name in self.manifest.get("class_names") or ())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists and numbers; what is not a finite number is None."""
+        return _plain(asdict(self))
+
+
+def section(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A part of the manifest; empty where it is missing."""
+    found = manifest.get(name)
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def summarise(run: ReadableRun) -> Summary:
+    """Everything a report says about a run, from its tables and `run.json`; no picture is read."""
+    manifest = run.manifest
+    images = complete(run.images(), "images")
+    outcomes = complete(run.outcomes(), "outcomes")
+    config = section(manifest, "config")
+    names = tuple(str(name) for name in manifest.get("class_names") or ())
+    labelled = frozenset(images["key"][images["label"].notna()])
+    readable = images["clean_class"].notna()
+    every = bool(labelled) and bool(images["label"].notna()[readable].all())
+    epsilons = sorted(float(e) for e in outcomes["epsilon"].dropna().unique())
+    attacks = _attacks(config, outcomes)
+    attacked = breakdown.attack_rows(config, outcomes, attacks)
+    diagnostics = breakdown.diagnoses(manifest)
+    worst_status = metrics.worst_case(outcomes)
+    last = worst_status[worst_status["epsilon"] == epsilons[-1]] if epsilons else worst_status
+    overall = metrics.tally(last["status"])
+    firsts = metrics.first_flips(outcomes).merge(
+        images[["key", "label", "clean_class"]], left_on="image", right_on="key"
+    )
+    norm, epsilon = str(config.get("norm", "unknown norm")), epsilons[-1] if epsilons else None
+    goal, short = str(config.get("goal", "untargeted")), _short_names(config, attacks)
+    limits = budgets.budgets(manifest, norm, epsilons)
+    medians, together = breakdown.median_epsilons(manifest, outcomes, attacks, limits)
+    note = wording.unreached(budgets.reason(limits, epsilon))
+    used = outcomes[outcomes["epsilon"].isin([one.epsilon for one in limits if one.reached])]
+    return Summary(
+        headline=wording.headline(overall.flip_rate, norm, epsilon, every) + note,
+        sentence=wording.sentence(overall.flip_rate, norm, epsilon, short, goal, every) + note,
+        epsilon=epsilon,
+        budgets=limits,
+        finished=bool(manifest.get("finished")),
+        warnings=doubts(
+            manifest, images, overall, len(outcomes), len(images) * len(attacks) * len(epsilons)
+        ),
+        overall=overall,
+        images=_image_counts(images),
+        labelled=every,
+        attacks=attacks,
+        attack_names=short,
+        rates=budgets.withheld(_rates(outcomes, attacks, labelled), limits),
+        worst=budgets.withheld(_worst(worst_status, labelled), limits),
+        classes=budgets.withheld(_classes(worst_status, images, names, labelled), limits),
+        smallest_epsilon=metrics.smallest_epsilon(used, asdict(together)),
+        median_epsilons=medians,
+        attacked=attacked,
+        groups=breakdown.group_rates(
+            outcomes, attacked, surrogate=isinstance(manifest.get("surrogate"), Mapping)
+        ),
+        courses=breakdown.courses(outcomes, attacks),
+        confusion=_named(breakdown.confusion(images), names),
+        confidence_right=_confidence(images, right=True),
+        confidence_wrong=_confidence(images, right=False),
+        pairs=_named(metrics.flips_between(firsts), names),
+        distances=_distances(firsts, section(manifest, "model")),
+        confidence_before=tuple(metrics.share_histogram(firsts["confidence_before"])),
+        confidence_after=tuple(metrics.share_histogram(firsts["confidence_after"])),
+        cases=best_cases(images, outcomes, complete(run.strips(), "strips")),
+        skipped=unread(images),
+        failed=broken(outcomes, images),
+        converted=int(images["note"].fillna("").astype(str).ne("").sum()),
+        diagnostics=diagnostics,
+        reliability=breakdown.reliability(manifest, diagnostics),
+        results=breakdown.image_results(images, outcomes, names),
+        cost=_cost(manifest, outcomes),
+        manifest=manifest,
+    )
+
+
+def _attacks(config: Mapping[str, Any], outcomes: pd.DataFrame) -> tuple[str, ...]:
+    """Labels in the order they were asked for, then any that only the table knows."""
+    known = [str(a.get("label") or a.get("name")) for a in config.get("attacks") or ()]
+    found = [str(name) for name in outcomes["attack"].dropna().unique()]
+    return tuple(dict.fromkeys([*(k for k in known if k in found), *found]))
+
+
+def _short_names(config: Mapping[str, Any], attacks: tuple[str, ...]) -> tuple[str, ...]:
+    """Names without parameters, where these tell the attacks apart."""
+    names = {a.get("label"): str(a.get("name")) for a in config.get("attacks") or ()}
+    short = [names.get(label, label) for label in attacks]
+    return tuple(short) if len(set(short)) == len(short) else attacks
+
+
+def _rates(
+    outcomes: pd.DataFrame, attacks: tuple[str, ...], labelled: Labelled
+) -> tuple[Rate, ...]:
+    frame = metrics.carried(outcomes, spared=False)
+    found = []
+    for attack in attacks:
+        mine = frame[frame["attack"] == attack]
+        for epsilon in sorted(set(mine["epsilon"])):
+            found.append(_rate(attack, epsilon, mine[mine["epsilon"] == epsilon], labelled))
+    return tuple(found)
+
+
+def _rate(attack: str, epsilon: float, rows: pd.DataFrame, labelled: Labelled) -> Rate:
+    flips = rows[rows["status"] == FLIPPED]
+    return Rate(
+        attack=attack,
+        epsilon=epsilon,
+        tally=metrics.tally(rows["status"]),
+        robust_accuracy=_accuracy(rows, labelled),
+        confidence_after=metrics.median(flips["confidence_after"]),
+        l0=metrics.median(flips["l0"]),
+        l2=metrics.median(flips["l2"]),
+        steps=metrics.median(flips["step"]),
+        float_flips=int(((rows["float_flip"] == 1) & (rows["status"] != FLIPPED)).sum()),
+    )
+
+
+def _accuracy(rows: pd.DataFrame, labelled: Labelled) -> Share | None:
+    """The robust accuracy of those of the images that have a label; None without any."""
+    if not labelled:
+        return None
+    return metrics.robust_accuracy(rows["status"][rows["image"].isin(labelled)])
+
+
+def _worst(status: pd.DataFrame, labelled: Labelled) -> tuple[Rate, ...]:
+    found = []
+    for epsilon in sorted(set(status["epsilon"])):
+        rows = status[status["epsilon"] == epsilon]
+        accuracy = _accuracy(rows, labelled)
+        found.append(Rate(WORST, epsilon, metrics.tally(rows["status"]), accuracy))
+    return tuple(found)
+
+
+def _classes(
+    status: pd.DataFrame, images: pd.DataFrame, names: tuple[str, ...], labelled: Labelled
+) -> tuple[ClassRate, ...]:
+    """By the true class; without labels by the model's own answer, and then without accuracy."""
+    truth = images.set_index("key")["label" if labelled else "clean_class"].dropna()
+    found = []
+    for number in sorted(set(truth)):
+        mine = status[status["image"].isin(truth.index[truth == number])]
+        for epsilon in sorted(set(mine["epsilon"])):
+            rows = mine[mine["epsilon"] == epsilon]
+            accuracy, name = _accuracy(rows, labelled), wording.class_name(names, number)
+            found.append(ClassRate(name, epsilon, metrics.tally(rows["status"]), accuracy))
+    return tuple(found)
+
+
+def _image_counts(images: pd.DataFrame) -> ImageCounts:
+    readable = images["clean_class"].notna()
+    labelled = readable & images["label"].notna()
+    wrong = labelled & (images["label"] != images["clean_class"])
+    return ImageCounts(
+        selected=len(images),
+        readable=int(readable.sum()),
+        labelled=int(labelled.sum()),
+        misclassified=int(wrong.sum()),
+        clean_accuracy=metrics.clean_accuracy(images),
+    )
+
+
+def _confidence(images: pd.DataFrame, *, right: bool) -> tuple[int, ...]:
+    known = images[images["label"].notna() & images["clean_class"].notna()]
+    mine = known[(known["label"] == known["clean_class"]) == right]
+    return tuple(metrics.share_histogram(mine["confidence"]))
+
+
+def _named(counted: pd.DataFrame, names: tuple[str, ...]) -> tuple[Pair, ...]:
+    """A count for each (from class, to class), with names for numbers."""
+    return tuple(
+        Pair(wording.class_name(names, before), wording.class_name(names, after), int(count))
+        for before, after, count in counted.itertuples(index=False)
+    )
+
+
+def _distances(flips: pd.DataFrame, model: Mapping[str, Any]) -> tuple[Range, ...]:
+    shape = model.get("input_shape")
+    size = math.prod(shape) if isinstance(shape, list | tuple) else 0
+    noise = [metrics.psnr(v, size) for v in flips["l2"].dropna()] if size else []
+    columns = [
+        ("Changed pixels (L0)", "pixels", flips["l0"]),
+        ("Changed components (L0)", "components", flips["components"]),
+        ("Sum of changes (L1)", "counts", flips["l1"]),
+        ("Euclidean length (L2)", "counts", flips["l2"]),
+        ("Largest change (L∞)", "counts", flips["linf"]),
+        ("Peak signal to noise", "dB", pd.Series(noise, dtype="float64")),
+    ]
+    return tuple(
+        Range(name, unit, float(v.min()), float(v.median()), float(v.max()))
+        for name, unit, column in columns
+        if not (v := column.dropna()).empty
+    )
+
+
+def _cost(manifest: Mapping[str, Any], outcomes: pd.DataFrame) -> Cost:
+    took = section(manifest, "timing").get("seconds")
+    return Cost(
+        seconds=float(took) if isinstance(took, int | float) else None,
+        forward=int(outcomes["forward"].sum()),
+        backward=int(outcomes["backward"].sum()),
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,175 @@
+"""Tables of a TOML file, asked for key by key: every error names the key, what came, what was expected."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import date, datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from robustness.errors import SettingError
+from robustness.files.bounded import MAX_TOML_BYTES, parse_toml, read_text_bounded
+
+_MISSING = object()
+
+
+class Section:
+    """One table. What nobody asks for before `close` is an unknown key.
+
+    `where` is the table's name as the file writes it, "" for the whole file.
+    """
+
+    def __init__(self, values: Mapping[str, Any], where: str = "", file: str = "") -> None:
+        self.file, self.where = file, where
+        self._values = dict(values)
+        self._asked: set[str] = set()
+
+    def key(self, name: str) -> str:
+        """`name` with the table it stands in, for people."""
+        return f"{self.where}.{name}" if self.where else name
+
+    def wrong(self, name: str, expected: str) -> SettingError:
+        """The error for the value of `name`."""
+        said = self._values.get(name)
+        shown = said.isoformat() if isinstance(said, date) else shorten(repr(said))
+        return SettingError(f"{self._prefix}{self.key(name)} is {shown}; expected {expected}.")
+
+    @property
+    def _prefix(self) -> str:
+        return f"{self.file}: " if self.file else ""
+
+    def _take(self, name: str, default: Any) -> Any:
+        self._asked.add(name)
+        if name in self._values:
+            return self._values[name]
+        if default is _MISSING:
+            raise SettingError(
+                f"{self._prefix}{self.key(name)} is missing; it is needed in "
+                f"{f'[{self.where}]' if self.where else 'the file'}."
+            )
+        return default
+
+    def text(
+        self, name: str, default: Any = _MISSING, *, choices: Collection[str] | None = None
+    ) -> Any:
+        """A string; one of `choices` if given."""
+        value = self._take(name, default)
+        if name not in self._values:
+            return value
+        if not isinstance(value, str) or not value:
+            raise self.wrong(name, "a text" if choices is None else _one_of(choices))
+        if choices is not None and value not in choices:
+            near = get_close_matches(value, choices, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise self.wrong(name, _one_of(choices) + hint)
+        return value
+
+    def number(
+        self,
+        name: str,
+        default: Any = _MISSING,
+        *,
+        low: float | None = None,
+        high: float | None = None,
+    ) -> Any:
+        """A float, between `low` and `high` if given."""
+        value = self._take(name, default)
+        if name not in self._values:
+            return value
+        fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not fits or not (low is None or value >= low) or not (high is None or value <= high):
+            limits = f" from {low:g} to {high:g}" if low is not None and high is not None else ""
+            raise self.wrong(name, f"a number{limits}")
+        return float(value)
+
+    def whole(self, name: str, default: Any = _MISSING, *, low: int = 0) -> Any:
+        """An int of at least `low`."""
+        value = self._take(name, default)
+        if name not in self._values:
+            return value
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise self.wrong(name, f"a whole number of at least {low}")
+        return value
+
+    def flag(self, name: str, default: Any = _MISSING) -> Any:
+        """A bool."""
+        value = self._take(name, default)
+        if name in self._values and not isinstance(value, bool):
+            raise self.wrong(name, "true or false")
+        return value
+
+    def day(self, name: str, default: Any = _MISSING) -> Any:
+        """A date, written plainly (2027-01-31) or as text."""
+        value = self._take(name, default)
+        if name not in self._values:
+            return value
+        if isinstance(value, datetime):
+            return value.date()
+        if isinstance(value, date):
+            return value
+        try:
+            return date.fromisoformat(value)
+        except (TypeError, ValueError):
+            raise self.wrong(name, "a date such as 2027-01-31") from None
+
+    def value(self, name: str, default: Any = _MISSING) -> Any:
+        """Whatever stands there."""
+        return self._take(name, default)
+
+    def section(self, name: str) -> Section:
+        """A table within; an empty one if it is not there."""
+        value = self._take(name, {})
+        if not isinstance(value, Mapping):
+            raise self.wrong(name, f"a table, [{self.key(name)}]")
+        return Section(value, self.key(name), self.file)
+
+    def sections(self, name: str) -> list[Section]:
+        """The tables of a list of tables; none if it is not there."""
+        value = self._take(name, [])
+        if not isinstance(value, list) or not all(isinstance(v, Mapping) for v in value):
+            raise self.wrong(name, f"tables, each begun with [[{self.key(name)}]]")
+        return [Section(v, f"{self.key(name)}[{n}]", self.file) for n, v in enumerate(value)]
+
+    def rest(self) -> dict[str, Any]:
+        """Everything that was not asked for, asked for now."""
+        left = {k: v for k, v in self._values.items() if k not in self._asked}
+        self._asked |= left.keys()
+        return left
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def close(self) -> None:
+        """SettingError, with the nearest known key, if a key was not asked for."""
+        for name in self._values:
+            if name not in self._asked:
+                near = get_close_matches(name, self._asked, n=1)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                raise SettingError(
+                    f"{self._prefix}unknown key {self.key(name)}; "
+                    f"{f'[{self.where}]' if self.where else 'the file'} knows "
+                    f"{', '.join(sorted(self._asked))}.{hint}"
+                )
+
+
+def shorten(text: str, most: int = 200) -> str:
+    """`text`, its end left out where it is long: a value may be as long as the file."""
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def _one_of(choices: Collection[str]) -> str:
+    return "one of " + ", ".join(repr(c) for c in choices)
+
+
+def read(path: str | Path) -> Section:
+    """The whole of a TOML file; SettingError if there is none or it is no TOML."""
+    file = Path(path)
+    try:
+        return Section(parse_toml(read_text_bounded(file, MAX_TOML_BYTES)), file=str(path))
+    except OSError as error:
+        raise SettingError(
+            f"{file} cannot be read ({error.strerror}); expected a file that `robustness init` writes."
+        ) from None
+    except ValueError as error:
+        raise SettingError(f"{file} is not TOML that can be read: {error}.") from None

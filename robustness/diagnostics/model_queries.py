@@ -1,0 +1,275 @@
+"""Diagnostics that cost a few looks at the model, and those that the checks before the attack made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from robustness import backend
+from robustness.diagnostics import Diagnosis, fail, ok, skipped, warn
+from robustness.diagnostics.stored_outcomes import noise_rows
+from robustness.diagnostics.stored_run import WHITE, StoredRun, is_noise
+from robustness.engine.jobs import Example
+from robustness.images.png import from_png, to_png
+from robustness.models.classifier import SMALL_BATCH, Classifier
+from robustness.numerics import prng
+from robustness.runs.plan import Plan
+from robustness.runs.store import Run
+from robustness.verification import pictures as evidence
+
+UNSTEADY = 0.1
+RADIUS = 4.0
+"""Counts of noise to either side: the width 8/255 of Indicators of Attack Failure."""
+DRAWS, MANY_DRAWS = 100, 1000
+WANDERING = 0.05
+"""Share of the images whose class changes from draw to draw, beyond which D01 fails."""
+AT_RANDOM = "The model answers at random (D01), so nothing can be told."
+_STATUS = {"ok": ok, "note": ok, "warning": warn, "error": fail}
+_BEFORE = {
+    "P01-input": "P01",
+    "P02-scaling": "P02",
+    "P03-label-order": "P03",
+    "P04-saturation": "P04",
+    "P05-not-finite": "P05",
+    "P06-logits": "P06",
+    "P07-rows": "P07",
+    "D01-random-outputs": "D01",
+    "D02-head": "D02",
+    "D28-dead-model": "D28",
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Correctly classified images to try things on, those that survived the attacks first."""
+
+    subjects: tuple[Example, ...]
+    survivors: int
+
+    @property
+    def standing(self) -> tuple[Example, ...]:
+        """Those that no attack flipped."""
+        return self.subjects[: self.survivors]
+
+
+def diagnose_looks(
+    classifier: Classifier,
+    plan: Plan,
+    record: StoredRun,
+    sample: Sample,
+    run: Run,
+    *,
+    thorough: bool,
+) -> list[Diagnosis]:
+    """Every diagnostic of this room."""
+    before = {str(f["id"]): f for f in record.manifest.get("preflight", ())}
+    random = before.get("D01-random-outputs", {}).get("severity") not in (None, "ok")
+    found = [*of_preflight(before.values())]
+    found += [no_gradient(before, record), dead_gradient(before, record)]
+    found += unsteady_classes(record)
+    found.append(unsteady(classifier, sample, MANY_DRAWS // 10 if thorough else 10))
+    if random:
+        found.append(skipped("D16", AT_RANDOM))
+    else:
+        found.append(noise(classifier, plan, record, sample, thorough=thorough))
+    found.append(files(run, None if thorough else 64))
+    found.append(round_trip(classifier, plan, sample, random=random))
+    return found
+
+
+def of_preflight(findings: Iterable[Mapping[str, Any]]) -> Iterable[Diagnosis]:
+    """P01 to P07, D01, D02 and D28, as the checks before the attack found them."""
+    for finding in findings:
+        number = _BEFORE.get(str(finding["id"]))
+        if number == "D02":
+            # A softmax that stays on is what the rule warns of; the check calls it a note.
+            yield (ok if finding["severity"] == "ok" else warn)("D02", str(finding["sentence"]))
+        elif number:
+            yield _STATUS[str(finding["severity"])](number, str(finding["sentence"]))
+
+
+def unsteady_classes(record: StoredRun) -> list[Diagnosis]:
+    """D01: of a model that answers at random, the images whose class it does not keep itself."""
+    known = record.images[record.images.clean_class.notna()]
+    wandering = known[known.reason.fillna("") != ""]
+    if len(wandering) <= WANDERING * len(known):
+        return []
+    said = (
+        f"The model's class for {len(wandering)} of {len(known)} images changes from draw to draw by itself: "
+        "nothing can be said of these, so the numbers are those of the others only. Switch off randomness "
+        "that is only for training."
+    )
+    return [fail("D01", said, images=record.names(wandering.key))]
+
+
+def no_gradient(before: Mapping[str, Any], record: StoredRun) -> Diagnosis:
+    """D03: without a gradient no white-box attack says anything."""
+    finding = before.get("D03-gradient-missing")
+    if finding is None and "D04-gradient-zero" not in before:
+        return skipped("D03", "The checks before the attack could not look for a gradient.")
+    if finding is None:
+        return ok("D03", "There is a gradient from the logits to the picture.")
+    return (fail if record.labels(WHITE) else warn)("D03", str(finding["sentence"]))
+
+
+def dead_gradient(before: Mapping[str, Any], record: StoredRun) -> Diagnosis:
+    """D04: a gradient that is zero or no number leads no attack anywhere."""
+    finding = before.get("D04-gradient-zero")
+    if finding is None:
+        return skipped("D04", "There is no gradient to look at.")
+    make = _STATUS[str(finding["severity"])]
+    if make is fail and not record.labels(WHITE):
+        make = warn
+    return make("D04", str(finding["sentence"]))
+
+
+def unsteady(classifier: Classifier, sample: Sample, count: int) -> Diagnosis:
+    """D05: the margin may not jump within a few counts of noise.
+
+    Indicators of Attack Failure measure the cross-entropy; that of a sure image is next to nothing,
+    and any change of it enormous in proportion. The margin is what flips are decided by; its changes
+    are held against the mean size of all margins, since an image next to the edge has none of its own.
+    """
+    some = sample.subjects[:8]
+    if not some:
+        return skipped("D05", "No image was attacked.")
+    rng = np.random.default_rng(5)
+    changes, sizes = [], []
+    for subject in some:
+        clean = subject.pixels.astype(np.float32)
+        noise = rng.uniform(-RADIUS, RADIUS, (count, *clean.shape)).astype(np.float32)
+        around = np.clip(clean + noise, 0, 255)
+        points = np.concatenate([clean[None], around])
+        margins = margin(classifier.logits_of(points), subject.label)
+        changes.append(np.abs(margins[1:] - margins[0]).mean())
+        sizes.append(abs(float(margins[0])))
+    change = min(1.0, float(np.mean(changes)) / max(float(np.mean(sizes)), 1e-6))
+    said = (
+        f"Noise of {RADIUS:g} counts changes the margin by {change:.1%} of its mean size ({count} draws "
+        f"on {len(some)} images)"
+    )
+    numbers = {"change": change, "limit": UNSTEADY, "images": len(some), "draws": count}
+    if not change <= UNSTEADY:
+        return warn(
+            "D05",
+            f"{said}: the loss is so rough that its gradient says little about what lies a step "
+            "away. Use larger steps, more restarts, or an attack that averages.",
+            **numbers,
+        )
+    return ok("D05", f"{said}.", **numbers)
+
+
+def margin(logits: np.ndarray, label: int) -> np.ndarray:
+    """Logit of `label` minus the best other, (n,)."""
+    return logits[:, label] - np.delete(logits, label, axis=1).max(axis=1)
+
+
+def noise(
+    classifier: Classifier, plan: Plan, record: StoredRun, sample: Sample, *, thorough: bool
+) -> Diagnosis:
+    """D16: random changes of the same size flip nothing that the attacks do not.
+
+    The evidence is the baseline by chance: how many of the images any of the draws flips.
+    """
+    # A tenth of what the audit took: a check that is always made may not cost as much as the audit.
+    passes = int(np.clip(record.outcomes.forward.sum() // 10, 200, 2000))
+    count = MANY_DRAWS if thorough else DRAWS
+    some = sample.subjects[: max(2, 20_000 // count if thorough else passes // count)]
+    if not some:
+        return skipped("D16", "No image was attacked.")
+    if plan.threat.norm.name == "free":
+        return skipped("D16", "Without a norm no random change is of the same size.")
+    flipped = []
+    for subject in some:
+        pictures = noisy(plan, subject, count)
+        predicted = classifier.probabilities(pictures).argmax(axis=1)
+        aim = plan.threat.goal.aims(np.array([subject.label]))
+        if np.any((predicted != subject.label) & plan.threat.goal.reached(predicted, aim)):
+            flipped.append(subject.key)
+    stronger = set(flipped) & record.survivors
+    rows = noise_rows(record)
+    labels = {a["label"] for a in record.attacks if not is_noise(a)}
+    # What a cascade spared the attacks, since noise had flipped it, they could not flip.
+    stronger |= set(rows.image) & (record.tried(labels) - record.flipped(labels))
+    said = (
+        f"{count} random changes within epsilon {record.last:g} flip {len(flipped)} of {len(some)} "
+        "images"
+    )
+    numbers = {
+        "draws": count,
+        "images": len(some),
+        "flipped": len(flipped),
+        "only_by_noise": record.names(stronger),
+    }
+    if stronger:
+        return warn(
+            "D16",
+            f"{said}, {len(stronger)} of which survive the attacks: these are weaker than chance.",
+            **numbers,
+        )
+    known = ", none of which survives the attacks" if flipped else ""
+    return ok("D16", f"{said}{known}.", **numbers)
+
+
+def noisy(plan: Plan, subject: Example, count: int) -> np.ndarray:
+    """`count` random 8-bit pictures (count, h, w, c) within the largest budget around an image."""
+    norm, epsilon = plan.threat.norm, plan.threat.epsilons[-1]
+    shape = subject.pixels.shape
+
+    def draw(keys: Any, image: Any) -> Any:
+        radius = ops.full((SMALL_BATCH,), epsilon, "float32")
+        low, high = plan.threat.room(ops.broadcast_to(image, (SMALL_BATCH, *shape)))
+        delta = norm.sample(keys, radius, shape)
+        return ops.round(image + norm.to_grid(ops.clip(delta, low, high), radius, low, high))
+
+    # As many at once as enter an attack together: what draws those is compiled already.
+    call, grids = backend.compile(draw), []
+    for start in range(0, count, SMALL_BATCH):
+        some = range(start, start + SMALL_BATCH)
+        keys = np.stack([prng.key_for(plan.seed, subject.key, "noise", n) for n in some])
+        grids.append(ops.convert_to_numpy(call(keys, subject.pixels.astype(np.float32))))
+    return np.concatenate(grids)[:count].astype(np.uint8)
+
+
+def files(run: Run, most: int | None) -> Diagnosis:
+    """D18: measured again on the files, every flip is within its budget."""
+    looked, faults = evidence.broken_files(run, most)
+    if not looked:
+        return skipped("D18", "No flip kept its picture.")
+    if faults:
+        return fail(
+            "D18",
+            f"{len(faults)} things are wrong with the pictures of {looked} flips, first: "
+            f"{faults[0].name}: {faults[0].sentence}",
+            faults=[f"{f.name}: {f.sentence}" for f in faults[:10]],
+        )
+    return ok("D18", f"The pictures of {looked} flips are as measured and within their budgets.")
+
+
+def round_trip(classifier: Classifier, plan: Plan, sample: Sample, *, random: bool) -> Diagnosis:
+    """D20: an image that is only saved and read again keeps its pixels and its class."""
+    some: Sequence[Example] = sample.subjects
+    if not some:
+        return skipped("D20", "No image was attacked.")
+    if random:
+        return skipped("D20", AT_RANDOM)
+    read = [from_png(to_png(subject.pixels)) for subject in some]
+    changed = [s.key for s, p in zip(some, read, strict=True) if not np.array_equal(s.pixels, p)]
+    # The same pixels have the class they had; a few are asked again all the same.
+    asked = [i for i, s in enumerate(some) if i < SMALL_BATCH or s.key in changed]
+    rows = classifier.probabilities(np.stack([read[i] for i in asked]))
+    classes = dict(zip(asked, rows.argmax(axis=1).tolist(), strict=True))
+    flips = [some[i].key for i, found in classes.items() if found != some[i].label]
+    if changed or flips:
+        return fail(
+            "D20",
+            f"Of {len(some)} images that were only saved and read again, {len(changed)} have other "
+            f"pixels and {len(flips)} another class: what is counted as flips may be no attack's "
+            "doing.",
+            images=(changed + flips)[:10],
+        )
+    return ok("D20", f"Saved and read again, all {len(some)} images tried keep their class.")

@@ -1,0 +1,398 @@
+"""Checks before any attack: would a number from this model mean anything?
+
+Each check gives one `Finding`: an id, a severity, and a plain sentence with the numbers. The ids
+with D are the diagnostics of the field (AutoAttack's checks, Carlini et al. 2019, Indicators of
+Attack Failure), those with P our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from keras import ops
+
+from robustness import backend
+from robustness.diagnostics.liveness import liveness
+from robustness.diagnostics.randomness import SAME, drawn, shared
+from robustness.engine.votes import DRAWS, MOST
+from robustness.errors import GradientError, ImagesError
+from robustness.models.classifier import SMALL_BATCH, Classifier
+from robustness.models.scalings import beats_chance, clearly_better
+from robustness.numerics.losses import margin
+
+Severity = Literal["ok", "note", "warning", "error"]
+RANDOM_TOLERANCE = 1e-4
+ROW_TOLERANCE = 1e-4
+LOGIT_TOLERANCE = 1e-3
+BETTER = 0.05
+ZERO_GRADIENTS = 0.05
+# A fused softmax may round a certain class to the number just below 1.
+SATURATED = 1 - float(np.finfo("float32").eps)
+ROWS = 4
+SHARED = (
+    "All pictures of a call share its random numbers, so `eot` averages nothing here: its samples are "
+    "pictures of one call."
+)
+RANDOM_IMAGES, SCALING_IMAGES, GRADIENT_IMAGES = SMALL_BATCH, 2 * SMALL_BATCH, 4 * SMALL_BATCH
+"""These checks ask again and again, or ask for more; a few images tell what many would."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found out."""
+
+    id: str
+    severity: Severity
+    sentence: str
+
+
+def run(
+    classifier: Classifier,
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    probabilities: np.ndarray | None = None,
+) -> list[Finding]:
+    """Every check on `images`, uint8 (n, height, width, channels), with true `labels` (n,) or None.
+
+    `probabilities` (n, classes) are the classifier's of them, where they are known already. A few dozen to
+    a few hundred images are enough. Checks whose premise is broken by an earlier one (outputs that are not
+    finite, or change from call to call) are left out.
+    """
+    images = np.asarray(images)
+    if len(images) == 0:
+        raise ImagesError("No readable picture is left for the checks before the attack.")
+    labels = None if labels is None else np.asarray(labels)
+    if probabilities is None:
+        probabilities = classifier.probabilities(images)
+    # Gradients are traced while the model, which is compiled already, answers; be it with infinities.
+    with (
+        ThreadPoolExecutor(1, thread_name_prefix="preflight") as hand,
+        np.errstate(invalid="ignore"),
+    ):
+        followed = hand.submit(_followed, classifier, images, probabilities.argmax(axis=1))
+        change = _asked_again(classifier, images, probabilities)
+        alone = _rows(classifier, images, probabilities, change)
+        again = drawn(classifier, images[:RANDOM_IMAGES])
+        scaled = _scaling(classifier, images, probabilities, labels)
+        logits, slopes = followed.result()
+    findings = [_input(classifier, images), _head(classifier)]
+    broken = _not_finite(probabilities, logits)
+    findings.append(broken)
+    if broken.severity != "ok":
+        return findings
+    noisy = _random(change, again)
+    if noisy.severity != "ok" and shared(classifier, images[0]):
+        noisy = replace(noisy, sentence=f"{noisy.sentence} {SHARED}")
+    findings += [noisy, _alive(classifier, images, probabilities, logits)]
+    if labels is not None:
+        findings.append(_accuracy(probabilities, labels))
+        findings.append(_label_order(classifier, probabilities, labels))
+    findings.append(scaled)
+    if noisy.severity == "ok":
+        findings += [_consistent(logits, probabilities), alone]
+    findings.append(_saturated(classifier, probabilities))
+    findings.append(_gradients(slopes, classifier))
+    return findings
+
+
+def has_gradients(findings: Iterable[Finding]) -> bool:
+    """Whether there is a way from the outputs to the picture, as far as the checks tell."""
+    return not any(f.id.startswith("D03") and f.severity == "error" for f in findings)
+
+
+def _numpy(tensor: Any) -> np.ndarray:
+    return np.asarray(ops.convert_to_numpy(tensor))
+
+
+def _input(classifier: Classifier, images: np.ndarray) -> Finding:
+    height, width, channels = classifier.input_shape
+    low, high = int(images.min()), int(images.max())
+    said = (
+        f"The model takes {width}x{height} images with {channels} channel(s). "
+        f"{classifier.scaling.sentence}"
+    )
+    if high <= 1:
+        return Finding(
+            "P01-input",
+            "error",
+            f"{said} But the images hold counts from {low} to {high}: they seem to be scaled to "
+            "0..1 already; give them in counts 0..255.",
+        )
+    return Finding("P01-input", "ok", f"{said} The images hold counts from {low} to {high}.")
+
+
+def _head(classifier: Classifier) -> Finding:
+    severity: Severity = "ok" if classifier.head.rebuilt else "note"
+    return Finding("D02-head", severity, classifier.head.sentence)
+
+
+def _not_finite(probabilities: np.ndarray, logits: np.ndarray) -> Finding:
+    bad = ~(np.isfinite(probabilities).all(axis=1) & np.isfinite(logits).all(axis=1))
+    count = len(bad)
+    if bad.any():
+        return Finding(
+            "P05-not-finite",
+            "error",
+            f"The model gives NaN or infinity on {int(bad.sum())} of {count} images; no verdict "
+            "about them means anything. Look for a division by zero, a logarithm, or damaged "
+            "weights.",
+        )
+    return Finding("P05-not-finite", "ok", f"All outputs on {count} images are finite numbers.")
+
+
+def _asked_again(classifier: Classifier, images: np.ndarray, first: np.ndarray) -> float:
+    """How far answers to the same images are apart, at most, the images in other places each time."""
+    some, first = images[:RANDOM_IMAGES], first[:RANDOM_IMAGES]
+    # A batch that is filled up has no other order with the same neighbours.
+    places = range(1, 5) if len(some) == RANDOM_IMAGES else [0] * 4
+    answers = (np.roll(classifier.probabilities(np.roll(some, n, 0)), -n, 0) for n in places)
+    return max(float(np.max(np.abs(answer - first))) for answer in answers)
+
+
+def is_random(findings: Iterable[Finding]) -> bool:
+    """Whether the checks found that the model answers at random."""
+    return any(f.id == "D01-random-outputs" and f.severity != "ok" for f in findings)
+
+
+def _random(change: float, share: float) -> Finding:
+    if change > RANDOM_TOLERANCE or share > SAME:
+        apart = f"up to {change:.2g} apart" if change > RANDOM_TOLERANCE else ""
+        logits = f"logits by {share:.2g} of the largest" if share > SAME else ""
+        return Finding(
+            "D01-random-outputs",
+            "warning",
+            "The same images get other probabilities when asked again "
+            f"({'; '.join(said for said in (apart, logits) if said)}): the model draws random numbers. A "
+            f"picture is therefore asked {DRAWS} to {MOST} times, and a flip counts where it flips more "
+            "often than not. Attacks still look once a step: average over draws (expectation over "
+            "transformation), and switch off randomness that is only for training.",
+        )
+    return Finding(
+        "D01-random-outputs", "ok", f"Five passes agree (largest difference {change:.1g})."
+    )
+
+
+def _alive(
+    classifier: Classifier, images: np.ndarray, probabilities: np.ndarray, logits: np.ndarray
+) -> Finding:
+    found = liveness(classifier, images, probabilities, logits)
+    severity: dict[str, Severity] = {"alive": "ok", "some": "warning", "dead": "error"}
+    return Finding("D28-dead-model", severity[found.state], found.sentence)
+
+
+def _accuracy(probabilities: np.ndarray, labels: np.ndarray) -> Finding:
+    count, classes = probabilities.shape
+    accuracy = float(np.mean(probabilities.argmax(axis=1) == labels))
+    said = f"{accuracy:.1%} of {count} images are classified as labelled"
+    if beats_chance(accuracy, count, classes):
+        return Finding("D21-clean-accuracy", "ok", f"{said}.")
+    if count < 20:
+        return Finding(
+            "D21-clean-accuracy",
+            "note",
+            f"{said}; too few to tell from chance ({1 / classes:.0%}).",
+        )
+    return Finding(
+        "D21-clean-accuracy",
+        "error",
+        f"{said}, no better than chance ({1 / classes:.0%}): labels, class order or preprocessing "
+        "are wrong, or the model is untrained.",
+    )
+
+
+def _label_order(classifier: Classifier, probabilities: np.ndarray, labels: np.ndarray) -> Finding:
+    predicted = probabilities.argmax(axis=1)
+    order = _best_order(predicted, labels, len(classifier.class_names))
+    right = predicted == labels
+    other = order[labels] == predicted
+    gain = float(other.mean() - right.mean())
+    plausible = beats_chance(float(other.mean()), len(labels), probabilities.shape[1])
+    if gain > BETTER and plausible and clearly_better(other, right):
+        names = classifier.class_names
+        moved = ", ".join(
+            f"{names[label]} as {names[output]}"
+            for label, output in enumerate(order)
+            if label != output and label in labels
+        )
+        return Finding(
+            "P03-label-order",
+            "warning",
+            "The class names seem to be in another order than the model's outputs: "
+            f"{right.mean():.1%} are right as they stand, {other.mean():.1%} if reordered (images "
+            f"labelled {moved}). Give the class names in the order of the outputs.",
+        )
+    return Finding("P03-label-order", "ok", "No other order of the class names fits better.")
+
+
+def _best_order(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """For each label the output it most often gets, if that is one to one; else the identity."""
+    counts = np.zeros((classes, classes), int)
+    np.add.at(counts, (labels, predicted), 1)
+    order = counts.argmax(axis=1)
+    absent = counts.sum(axis=1) == 0
+    free = [c for c in range(classes) if c not in order[~absent]]
+    if len(free) != int(absent.sum()):
+        return np.arange(classes)
+    order[absent] = free
+    return order
+
+
+def _scaling(
+    classifier: Classifier,
+    images: np.ndarray,
+    probabilities: np.ndarray,
+    labels: np.ndarray | None,
+) -> Finding:
+    chosen = classifier.scaling
+    if classifier.whole_inputs:
+        said = (
+            "The model takes whole numbers, which hold no fractions: no other scaling can be meant."
+        )
+        return Finding("P02-scaling", "ok", f"Scaling {chosen.name}. {said}")
+    if labels is None:
+        return Finding(
+            "P02-scaling",
+            "note",
+            f"Scaling {chosen.name} is taken as given; without labels nothing can check it.",
+        )
+    images, labels = images[:SCALING_IMAGES], labels[:SCALING_IMAGES]
+    classes = probabilities[:SCALING_IMAGES].argmax(axis=1)
+    own = classes == labels
+    accuracies = dict(classifier.choose_scaling(images, labels, classes).accuracies)
+    accuracies.setdefault(chosen.name, float(own.mean()))
+    table = ", ".join(f"{name} {accuracy:.1%}" for name, accuracy in accuracies.items())
+    best = max(accuracies, key=lambda name: accuracies[name])
+    gain = accuracies[best] - accuracies[chosen.name]
+    if gain > BETTER:
+        theirs = classifier.with_scaling(best).probabilities(images).argmax(axis=1) == labels
+        if clearly_better(theirs, own):
+            return Finding(
+                "P02-scaling",
+                "warning",
+                f"Scaling {best} is more accurate than the chosen {chosen.name} by "
+                f"{100 * gain:.1f} points on {len(images)} images ({table}); the model seems to "
+                "expect it.",
+            )
+    return Finding(
+        "P02-scaling",
+        "ok",
+        f"Scaling {chosen.name}: no other is clearly more accurate on {len(images)} images "
+        f"({table}).",
+    )
+
+
+def _consistent(logits: np.ndarray, probabilities: np.ndarray) -> Finding:
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    softmax = shifted / shifted.sum(axis=1, keepdims=True)
+    change = float(np.max(np.abs(softmax - probabilities)))
+    ordered = np.sort(probabilities, axis=1)
+    clear = ordered[:, -1] - ordered[:, -2] > LOGIT_TOLERANCE
+    other = int(np.sum(clear & (logits.argmax(axis=1) != probabilities.argmax(axis=1))))
+    if change > LOGIT_TOLERANCE or other:
+        return Finding(
+            "P06-logits",
+            "error",
+            f"The softmax of the logits differs from the model's own probabilities by {change:.2g} "
+            f"({other} of {len(logits)} images get another class): attacks would follow another "
+            "model. Say what the outputs are with head='softmax' or head='logits'.",
+        )
+    return Finding(
+        "P06-logits",
+        "ok",
+        f"The softmax of the logits equals the model's probabilities (within {change:.1g}).",
+    )
+
+
+def _rows(
+    classifier: Classifier, images: np.ndarray, together: np.ndarray, moved: float
+) -> Finding:
+    batch = images
+    if len(images) < ROWS:
+        # Neighbours that differ: a batch of one image says nothing about mixing.
+        batch = np.concatenate([images, 255 - images, images // 2, images // 3])[:ROWS]
+        together = classifier.probabilities(batch)
+    change = max(
+        float(np.max(np.abs(classifier.probabilities(batch[i : i + 1])[0] - together[i])))
+        for i in range(ROWS)
+    )
+    if change > ROW_TOLERANCE:
+        return Finding(
+            "P07-rows",
+            "error",
+            f"An image alone gets other probabilities than among others (up to {change:.2g} "
+            "apart): the model mixes the images of a batch, as BatchNormalization does in training "
+            "mode. Per-image gradients and verdicts mean nothing then.",
+        )
+    said = f"Images alone and in a batch agree (within {change:.1g})"
+    if moved:
+        said += (
+            f"; an image's last digits depend on its place in the batch ({moved:.1g}), so that those of "
+            "a run that was interrupted may differ"
+        )
+    return Finding("P07-rows", "ok", f"{said}.")
+
+
+def _saturated(classifier: Classifier, probabilities: np.ndarray) -> Finding:
+    share = float(np.mean(probabilities.max(axis=1) >= SATURATED))
+    said = f"{share:.1%} of the images have a probability of 1 in float32"
+    if share == 0 or classifier.head.rebuilt:
+        harmless = "" if share == 0 else "; attacks work on the logits, so they still have a slope"
+        return Finding("P04-saturation", "ok" if share == 0 else "note", f"{said}{harmless}.")
+    return Finding(
+        "P04-saturation",
+        "warning",
+        f"{said}, and the softmax cannot be taken off: no gradient there, so the model would look "
+        "robust without being so. Audit the model without its last activation.",
+    )
+
+
+def _gradients(found: np.ndarray | GradientError, classifier: Classifier) -> Finding:
+    if isinstance(found, GradientError):
+        cause = classifier.without_gradient
+        return Finding(
+            "D03-gradient-missing",
+            "error",
+            f"There is no gradient from the logits to the image ({str(found).splitlines()[0]}). "
+            f"{cause}{' ' * bool(cause)}White-box attacks cannot speak about this model; use attacks that "
+            "need no gradient.",
+        )
+    rows = found.reshape(len(found), -1)
+    wild = ~np.isfinite(rows).all(axis=1)
+    flat = ~wild & (np.abs(np.where(np.isfinite(rows), rows, 0)).sum(axis=1) == 0)
+    bad, count = int(np.sum(wild | flat)), len(rows)
+    if not bad:
+        return Finding("D04-gradient-zero", "ok", f"The gradient is alive on all {count} images.")
+    return Finding(
+        "D04-gradient-zero",
+        "error" if bad > ZERO_GRADIENTS * count else "warning",
+        f"The gradient of the margin is zero on {int(flat.sum())} and NaN or infinite on "
+        f"{int(wild.sum())} of {count} images: gradient attacks cannot move there, so those images "
+        "would look robust without being so.",
+    )
+
+
+def _followed(
+    classifier: Classifier, images: np.ndarray, classes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | GradientError]:
+    """Logits of all images, and the gradients of the margins of the first ones, or why there are none.
+
+    A gradient comes with its logits: only the others are looked at for these alone.
+    """
+
+    def loss(points: Any, classes: Any) -> tuple[Any, Any]:
+        logits = classifier.logits(points)
+        return margin(logits, classes), logits
+
+    some = images[:GRADIENT_IMAGES].astype("float32")
+    aims = classes[:GRADIENT_IMAGES].astype("int32")
+    call = backend.compile(backend.value_and_grad(loss))
+    try:
+        (_, logits), slopes = call(ops.convert_to_tensor(some), ops.convert_to_tensor(aims))
+    except GradientError as error:
+        return classifier.logits_of(images), error
+    rest = classifier.logits_of(images[GRADIENT_IMAGES:])
+    return np.concatenate([_numpy(logits), rest]), _numpy(slopes)

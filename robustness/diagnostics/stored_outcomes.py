@@ -1,0 +1,438 @@
+"""Diagnostics that the stored outcomes answer by themselves. No model is asked, no framework needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pandas as pd
+
+from robustness.diagnostics import Diagnosis, fail, few, ok, skipped, warn
+from robustness.diagnostics.epsilon_use import reachable
+from robustness.diagnostics.stored_run import DECISION, SCORE, WHITE, StoredRun, is_noise
+from robustness.numerics.intervals import wilson_interval
+from robustness.runs.records import FAILED, FLIPPED, ROBUST
+
+MASKING = 0.002
+"""AutoAttack's limit for what a black box may take off the robust accuracy (`check_square_sr`)."""
+SURVIVING = 0.95
+WIDTH, FEW_OF_A_CLASS, TELLING = 0.20, 5, 20
+RISING = 0.1
+"""Share of the budget at whose end flips say that more of it would flip more."""
+MOSTLY, BLIND, RARE = 0.5, 0.05, 0.01
+"""Share of a search's steps without a gradient that leaves it blind; of standing images all whose searches
+were blind (that of D04); of all steps on what stands."""
+FLAT = 1 - 1e-7
+"""A probability that float32 tells from 1 by one bit, if at all."""
+_BLACK = (SCORE, DECISION)
+
+
+def diagnose_rows(record: StoredRun) -> list[Diagnosis]:
+    """Every diagnostic of this room."""
+    return [check(record) for check in CHECKS]
+
+
+def overlooked(record: StoredRun) -> Diagnosis:
+    """D06, as far as rows tell: no outcome that is not a flip keeps a flip's class or picture."""
+    rows = record.outcomes
+    held = rows[(rows.status != FLIPPED) & (rows.adversarial_class.notna() | rows.png.notna())]
+    if len(held):
+        return fail(
+            "D06",
+            f"{len(held)} outcomes are no flips but keep the class or the picture of one: a flip was "
+            "found and not counted.",
+            images=record.names(held.image),
+        )
+    return ok("D06", "No outcome that counts as robust keeps a flip.")
+
+
+def last_restart(record: StoredRun) -> Diagnosis:
+    """D10, as far as rows tell: what the last of several restarts added."""
+    found, n = [], len(record.attacked)
+    for attack in record.attacks:
+        restarts = int(attack.get("parameters", {}).get("restarts") or 1)
+        if restarts > 1:
+            rows = record.outcomes[record.outcomes.attack == attack["label"]]
+            last = rows[(rows.status == FLIPPED) & (rows.restart == restarts - 1)].image.nunique()
+            found.append((attack["label"], restarts, last))
+    if not found:
+        return skipped("D10", "No attack had restarts; --thorough tries one more.")
+    label, restarts, added = max(found, key=lambda f: f[2])
+    evidence = {"added": {name: count for name, _, count in found}}
+    if added > few(n):
+        return warn(
+            "D10",
+            f"The last of {restarts} restarts of {label} flipped {added} of {n} images more: further "
+            "restarts would flip still more. Raise restarts.",
+            **evidence,
+        )
+    return ok("D10", f"The last restart added {added} of {n} images.", **evidence)
+
+
+def larger_budgets(record: StoredRun) -> Diagnosis:
+    """D11: what flips within a budget flips within each larger one."""
+    rows = record.outcomes[record.outcomes.status.isin([FLIPPED, ROBUST, FAILED])]
+    if rows.epsilon.nunique() < 2:
+        return skipped("D11", "Only one epsilon was audited.")
+    ordered = rows.sort_values("epsilon")
+    flipped = ordered.status == FLIPPED
+    before = flipped.groupby([ordered.attack, ordered.image]).cummax()
+    broken = ordered[before & ~flipped]
+    flips = max(1, int(flipped.sum()))
+    share = len(broken) / flips
+    names = record.names(broken.image)
+    if share > 0.01:
+        return warn(
+            "D11",
+            f"{len(broken)} outcomes are robust although the same attack flips the image within a "
+            f"smaller epsilon ({share:.1%} of all flips): the larger budget was used worse.",
+            images=names,
+        )
+    return ok("D11", "Every flip holds within every larger epsilon.", violations=len(broken))
+
+
+def single_step(record: StoredRun) -> Diagnosis:
+    """D13: attacks of many steps flip at least what those of one step do."""
+    white = [a for a in record.attacks if a.get("knowledge") == WHITE]
+    one = [a["label"] for a in white if int(a.get("parameters", {}).get("steps") or 0) == 1]
+    many = [a["label"] for a in white if a["label"] not in one]
+    if not one or not many:
+        return skipped(
+            "D13", "It takes an attack of one step and one of many; --thorough adds FGSM."
+        )
+    both = record.tried(one) & record.tried(many)
+    single, iterative = record.flipped(one) & both, record.flipped(many) & both
+    missed = single - iterative
+    if record.spared and not both:
+        return skipped("D13", f"{_APART} an attack of one step and to one of many.")
+    said = f"Many steps flip {len(iterative)} images, one step {len(single)}{_of(record, both)}"
+    evidence = {"only_by_one_step": record.names(missed)}
+    if len(iterative) < len(single) - 1:
+        return warn(
+            "D13",
+            f"{said}: the iterative attack is weaker than it must be. Look at its step size.",
+            **evidence,
+        )
+    only = f"; {len(missed)} of them only a single one" if missed else ""
+    return ok("D13", f"{said}{only}.", **evidence)
+
+
+def black_box(record: StoredRun) -> Diagnosis:
+    """D14: who sees no gradient flips nothing that who sees it does not."""
+    if record.transferred:
+        return skipped(
+            "D14", "The attacks looked at another model, so none saw this one's gradient."
+        )
+    black, white = record.labels(*_BLACK), record.labels(WHITE)
+    if not black or not white:
+        why = "It takes a white-box attack and a score or decision based one; --thorough adds one."
+        return skipped("D14", why)
+    missed = (record.flipped(black) - record.flipped(white)) & record.tried(white)
+    readable = int(record.images.clean_class.notna().sum())
+    drop = len(missed) / readable if readable else 0.0
+    evidence = {"only_black_box": record.names(missed), "robust_accuracy_lost": drop}
+    if drop > MASKING:
+        return warn(
+            "D14",
+            f"Attacks without gradients flip {len(missed)} images that white-box attacks do not "
+            f"({drop:.1%} of the readable images): the gradient misleads (gradient masking), so the "
+            "white-box numbers are too good.",
+            **evidence,
+        )
+    unasked = record.flipped(black) - record.flipped(white) - record.tried(white)
+    if unasked and not record.tried(black) & record.tried(white):
+        return skipped("D14", f"{_APART} white-box attacks and to attacks without gradients.")
+    rest = (
+        f"; {len(unasked)} that they flip were not shown to white-box attacks (cascade)"
+        if unasked
+        else ""
+    )
+    return ok("D14", f"Attacks without gradients add {len(missed)} images{rest}.", **evidence)
+
+
+def transfer(record: StoredRun) -> Diagnosis:
+    """D15: attacks on another model flip no more than those on this one."""
+    away = [
+        a["label"]
+        for a in record.attacks
+        if a.get("knowledge") == "transfer" or "transfer" in str(a.get("name"))
+    ]
+    white = [label for label in record.labels(WHITE) if label not in away]
+    if not away or not white:
+        why = "No picture was made for another model (--surrogate)."
+        asks = "--thorough attacks this model itself, to compare."
+        return skipped("D15", asks if record.transferred else why)
+    both = record.tried(away) & record.tried(white)
+    if record.spared and not both:
+        return skipped("D15", f"{_APART} attacks on this model and to those on another.")
+    there, here = len(record.flipped(away) & both), len(record.flipped(white) & both)
+    of = _of(record, both)
+    if there > here:
+        return warn(
+            "D15",
+            f"Pictures made for another model flip {there} images, those made for this one {here}{of}: "
+            "the gradient of this model misleads (gradient masking).",
+            transferred=there,
+            white_box=here,
+        )
+    return ok("D15", f"Transferred pictures flip {there} images, white-box attacks {here}{of}.")
+
+
+def saved(record: StoredRun) -> Diagnosis:
+    """D19: of the points that flip in float, how many flips are left in the saved file."""
+    rows = record.outcomes
+    lost = rows[(rows.status != FLIPPED) & (rows.float_flip == 1)]
+    worst, count, total = 1.0, 0, 0
+    where = ""
+    for (attack, epsilon), group in rows.groupby(["attack", "epsilon"]):
+        flips = int((group.status == FLIPPED).sum())
+        away = int(((group.status != FLIPPED) & (group.float_flip == 1)).sum())
+        if away and flips / (flips + away) < worst:
+            worst, count, total = flips / (flips + away), away, flips + away
+            where = f"{attack}, epsilon {float(str(epsilon)):g}"
+    evidence = {"lost": len(lost), "images": record.names(lost.image)}
+    if worst < SURVIVING and count > 1:
+        return warn(
+            "D19",
+            f"{count} of {total} points that flip in float do not flip as 8-bit files ({where}). They "
+            "are not counted; an attack that minds the grid might save some.",
+            **evidence,
+        )
+    return ok(
+        "D19", f"{len(lost)} flips were lost in being saved; none of them counts.", **evidence
+    )
+
+
+def accuracy(record: StoredRun) -> Diagnosis:
+    """D21: better than chance, and no worse than was declared."""
+    known = record.images[record.images.label.notna() & record.images.clean_class.notna()]
+    if known.empty:
+        return skipped("D21", "The images have no labels, so the accuracy is not known.")
+    right, n = int((known.label == known.clean_class).sum()), len(known)
+    low, high = wilson_interval(right, n)
+    chance = 1 / max(2, record.classes)
+    declared = record.manifest.get("data", {}).get("declared_accuracy")
+    said = (
+        f"{right / n:.1%} of {n} images are classified as labelled (95 % interval {low:.1%} to "
+        f"{high:.1%})"
+    )
+    evidence = {"right": right, "of": n, "chance": chance, "declared": declared}
+    if declared is not None and high < declared:
+        return fail(
+            "D21",
+            f"{said}, less than the {declared:.1%} that were declared: this is not the model, the "
+            "data or the preprocessing that was meant.",
+            **evidence,
+        )
+    if n < TELLING:
+        return ok("D21", f"{said}; too few to tell from chance.", **evidence)
+    if low <= chance:
+        return fail(
+            "D21",
+            f"{said}, not clearly better than chance ({chance:.0%}): labels, class order or "
+            "preprocessing are wrong, or the model is untrained.",
+            **evidence,
+        )
+    return ok("D21", f"{said}.", **evidence)
+
+
+def size(record: StoredRun) -> Diagnosis:
+    """D23: the interval is narrow enough, and no class is a handful."""
+    judged = record.outcomes[record.outcomes.status.isin([FLIPPED, ROBUST])]
+    n, k = judged.image.nunique(), len(record.flipped())
+    if not n:
+        return warn("D23", "No image was judged.")
+    low, high = wilson_interval(min(k, n), n)
+    truth = record.images.label.where(record.images.label.notna(), record.images.clean_class)
+    by_class = truth[record.images.key.isin(record.attacked)].value_counts()
+    names = record.manifest.get("class_names", ())
+    thin = {
+        str(name): int(by_class.get(number, 0))
+        for number, name in enumerate(names)
+        if by_class.get(number, 0) < FEW_OF_A_CLASS and (truth == number).any()
+    }
+    evidence = {"images": n, "width": high - low, "thin_classes": thin}
+    reasons = []
+    if high - low > WIDTH:
+        reasons.append(f"the 95 % interval is {100 * (high - low):.0f} points wide")
+    if thin:
+        shown = ", ".join(f"{name} {count}" for name, count in list(thin.items())[:5])
+        reasons.append(f"of some classes fewer than {FEW_OF_A_CLASS} were attacked ({shown})")
+    if reasons:
+        return warn(
+            "D23", f"{n} images are few: {' and '.join(reasons)}. Audit more images.", **evidence
+        )
+    return ok(
+        "D23", f"{n} images give an interval {100 * (high - low):.1f} points wide.", **evidence
+    )
+
+
+def kinds(record: StoredRun) -> Diagnosis:
+    """D24: several kinds of attack were tried on what survives; who adds nothing is named."""
+    flips = {a["label"]: record.flipped([a["label"]]) for a in record.attacks}
+    # Of what a cascade spared an attack nobody knows whether it adds to others.
+    redundant = [
+        label
+        for label, mine in flips.items()
+        if len(flips) > 1 and not (mine if record.spared else mine - _others(flips, label))
+    ]
+    tried = sorted({str(a.get("knowledge")) for a in record.learners} - {"none", "None"})
+    left = len(record.survivors)
+    evidence = {"kinds": tried, "redundant": redundant, "survivors": left}
+    if not left:
+        return ok(
+            "D24",
+            "Every image that was attacked flips, so another attack could add nothing.",
+            **evidence,
+        )
+    if not tried:
+        return skipped("D24", "Only attacks that learn nothing from what they see were run.")
+    if not set(tried) & set(_BLACK) or len(tried) < 2:
+        return warn(
+            "D24",
+            f"{left} images survive attacks of one kind only ({', '.join(tried) or 'none'}). Add one "
+            "that needs no gradient before calling them robust.",
+            **evidence,
+        )
+    return ok("D24", f"{left} images survive attacks of {len(tried)} kinds.", **evidence)
+
+
+def _others(flips: Mapping[str, set[str]], label: str) -> set[str]:
+    return set().union(*(some for name, some in flips.items() if name != label))
+
+
+_APART = "In this cascade no image was shown both to"
+
+
+def _of(record: StoredRun, both: set[str]) -> str:
+    """In a cascade, of how many images two kinds of attack can be compared."""
+    return f" of the {len(both)} images that both were shown" if record.spared else ""
+
+
+def queries(record: StoredRun) -> Diagnosis:
+    """D25: flips do not still come in at the end of the query budget."""
+    climbing = [
+        a
+        for a in record.learners
+        if a.get("knowledge") in _BLACK and a.get("seeks", "any") == "any"
+    ]
+    if not climbing:
+        return skipped("D25", "No attack that climbs by queries was run.")
+    if not record.survivors:
+        return skipped("D25", "No image survives all attacks, so no budget hides a flip.")
+    late: dict[str, int] = {}
+    for attack in climbing:
+        steps = int(attack.get("parameters", {}).get("steps") or 0)
+        rows = record.outcomes[
+            (record.outcomes.attack == attack["label"]) & (record.outcomes.status == FLIPPED)
+        ]
+        late[attack["label"]] = rows[rows.step >= (1 - RISING) * steps].image.nunique()
+    label, count = max(late.items(), key=lambda item: item[1])
+    n = len(record.attacked)
+    if count > few(n):
+        return warn(
+            "D25",
+            f"{count} of {n} images flipped in the last tenth of the queries of {label}: its budget "
+            "ended before its successes did, so what survives is limited by the budget, not robust.",
+            late=late,
+        )
+    return ok("D25", f"{count} of {n} images flipped in the last tenth of the queries.", late=late)
+
+
+def blind(record: StoredRun) -> Diagnosis:
+    """D26: on what counts as robust, the attacks' own gradients led somewhere.
+
+    An image decides where every attack that asked for gradients had none in most of its steps there, or a
+    number that is not finite: nobody with gradients has attacked it.
+    """
+    watched = record.gradients
+    if not record.labels(WHITE):
+        return _flat_scores(record)
+    if watched.empty:
+        why = "No image withstood an attack that follows gradients, or the run did not note its steps."
+        return skipped("D26", why) if record.survivors else ok("D26", "Every correct image flips.")
+    rows = watched.assign(lost=watched.blind > MOSTLY * watched.watched)
+    first = record.outcomes[record.outcomes.status == FLIPPED].groupby("image").epsilon.min()
+    standing = rows[rows.epsilon < rows.image.map(first).fillna(float("inf"))]
+    by_image = standing.groupby(["epsilon", "image"]).lost.all()
+    shares = by_image.groupby("epsilon").mean()
+    share = float(shares.max()) if len(shares) else 0.0
+    steps = float(rows.blind.sum() / max(1, rows.watched.sum()))
+    worst = rows.groupby("attack").lost.mean()
+    count = int(rows.lost.sum())
+    evidence = {
+        "deciding_share": share,
+        "rows": len(rows),
+        "rows_without": count,
+        "steps_without": steps,
+        "by_attack": worst[worst > 0].to_dict(),
+        "images": record.names(by_image[by_image].reset_index().image),
+    }
+    said = (
+        f"In {count} of {len(rows)} searches (image x attack x epsilon) that ended as robust the attack's "
+        f"own gradient was zero or not finite in most steps ({steps:.1%} of all their steps)"
+    )
+    if share > BLIND:
+        at = f"epsilon {float(str(shares.idxmax())):g}"
+        return fail(
+            "D26",
+            f"{said}: {share:.1%} of the images that stand at {at} were attacked without any direction, "
+            "and only look robust.",
+            **evidence,
+        )
+    if count or steps > RARE:
+        return warn("D26", f"{said}: those say nothing of robustness.", **evidence)
+    return ok(
+        "D26",
+        f"The attacks had a gradient in {1 - steps:.1%} of the steps on what stands.",
+        **evidence,
+    )
+
+
+def _flat_scores(record: StoredRun) -> Diagnosis:
+    """D26 where only scores were asked for: probabilities of exactly 1 tell no two pictures apart.
+
+    Only where logits are the logarithm of probabilities; rebuilt ones do not saturate.
+    """
+    scored = [a["label"] for a in record.learners if a.get("knowledge") == SCORE]
+    rebuilt = record.manifest.get("model", {}).get("logits_rebuilt", True)
+    if not scored or rebuilt or record.transferred:
+        return skipped("D26", "No attack that follows gradients was run.")
+    standing = record.outcomes[
+        record.outcomes.attack.isin(scored) & record.outcomes.image.isin(record.survivors)
+    ]
+    sure = standing.groupby("image").confidence_before.max() >= FLAT
+    share = float(sure.mean()) if len(sure) else 0.0
+    evidence = {"deciding_share": share, "images": record.names(sure[sure].index)}
+    if share > BLIND:
+        return fail(
+            "D26",
+            f"The model gives {share:.1%} of the images that stand a probability that rounds to 1, and its "
+            "logits cannot be had: attacks that compare scores saw no difference there, and they only look "
+            "robust.",
+            **evidence,
+        )
+    return ok("D26", "The scores of what stands are not saturated.", **evidence)
+
+
+CHECKS: tuple[Callable[[StoredRun], Diagnosis], ...] = (
+    overlooked,
+    last_restart,
+    larger_budgets,
+    single_step,
+    black_box,
+    transfer,
+    saved,
+    accuracy,
+    size,
+    kinds,
+    queries,
+    blind,
+    reachable,
+)
+
+
+def noise_rows(record: StoredRun) -> pd.DataFrame:
+    """The flips of attacks that are no attackers but chance."""
+    labels = [a["label"] for a in record.attacks if is_noise(a)]
+    rows = record.outcomes
+    return rows[rows.attack.isin(labels) & (rows.status == FLIPPED)]

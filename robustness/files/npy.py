@@ -1,0 +1,129 @@
+"""NumPy's `.npy` arrays by strangers: the header is held against the bytes there are, nothing unpickled."""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustness.files.bounded import open_regular, zip_directory_bytes
+
+MAX_ARRAY_BYTES = 1 << 30
+MAX_DIRECTORY_BYTES = 4 << 20
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a `.npy` file says of its array; `start` is where the numbers begin."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype
+    start: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the array."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_header(file: Any) -> Header:
+    """The header of the `.npy` in a file that can be seeked, in accord with the bytes behind it.
+
+    Raises
+    ------
+    ValueError: it is broken, claims more than there is, or holds objects or records.
+    """
+    end = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    try:
+        version = np.lib.format.read_magic(file)
+        if version not in _HEADERS:
+            raise ValueError(f"its version {version} is not read")
+        shape, fortran, dtype = _HEADERS[version](file)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"its header is broken: {str(error).splitlines()[0][:200]}") from error
+    except Exception as error:  # the header is a literal of Python, read by its tokenizer
+        raise ValueError(f"its header is broken: {type(error).__name__}") from error
+    header = Header(tuple(shape), bool(fortran), dtype, file.tell())
+    if dtype.hasobject or dtype.names is not None or dtype.subdtype is not None:
+        raise ValueError(
+            f"it holds pickled objects or records ({dtype}); expected numbers or texts"
+        )
+    if not dtype.itemsize or any(type(n) is not int or n < 0 for n in header.shape):
+        raise ValueError(f"it claims the shape {header.shape} and the type {dtype}")
+    if header.size > end - header.start:
+        raise ValueError(
+            f"it is truncated: it claims {header.size:,} bytes (shape {header.shape}, {dtype}) and has "
+            f"{end - header.start:,}"
+        )
+    return header
+
+
+def read_array(file: Any, most: int = MAX_ARRAY_BYTES) -> np.ndarray:
+    """The array in a `.npy` file of at most `most` bytes; ValueError as `read_header`."""
+    header = read_header(file)
+    if header.size > most:
+        raise ValueError(f"it has {header.size:,} bytes; at most {most:,} are read")
+    file.seek(header.start)
+    data = file.read(header.size)
+    if len(data) < header.size:
+        raise ValueError("it ends before its numbers do")
+    flat = np.frombuffer(data, header.dtype)
+    _expect_text(flat)
+    return flat.reshape(header.shape, order="F" if header.fortran else "C").copy()
+
+
+def _expect_text(flat: np.ndarray) -> None:
+    """Python breaks down over a text array of numbers that are no characters."""
+    if flat.dtype.kind != "U":
+        return
+    codes = flat.view(np.dtype(np.uint32).newbyteorder(flat.dtype.byteorder))
+    if bool(((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes <= 0xDFFF))).any()):
+        raise ValueError("it holds texts that are no Unicode")
+
+
+def read_npy(path: str | Path) -> np.ndarray:
+    """The array in the `.npy` file at `path`; OSError or ValueError where it cannot be read."""
+    with open_regular(path) as file:
+        return read_array(file)
+
+
+def read_npz(path: str | Path, *names: str) -> dict[str, np.ndarray]:
+    """The arrays called `names` in the `.npz` file at `path`.
+
+    Raises
+    ------
+    OSError: it cannot be opened.
+    ValueError: it is no sound archive of plain arrays, or lacks one.
+    """
+    with open_regular(path) as file:
+        if zip_directory_bytes(file) > MAX_DIRECTORY_BYTES:
+            raise ValueError("it has too many members")
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return {name: _member(archive, f"{name}.npy") for name in names}
+        except (ValueError, OSError):
+            raise
+        # zipfile raises whatever the damage leads it to: BadZipFile, struct.error, zlib.error, ...
+        except Exception as error:
+            raise ValueError(f"it is no sound archive: {error}") from error
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    infos = [info for info in archive.infolist() if info.filename == name]
+    if len(infos) != 1:
+        raise ValueError(f"it holds {len(infos)} arrays called {name}; expected one")
+    if infos[0].file_size > MAX_ARRAY_BYTES:
+        raise ValueError(f"{name} has more than {MAX_ARRAY_BYTES:,} bytes")
+    with archive.open(infos[0]) as packed:
+        return read_array(io.BytesIO(packed.read(MAX_ARRAY_BYTES + 1)))

@@ -1,0 +1,368 @@
+"""A Keras model with its preprocessing and class names, as everything else here sees it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from robustness import backend
+from robustness.errors import ModelError, SettingError
+from robustness.models import loading
+from robustness.models.float_input import float_twin, takes_whole, without_slope
+from robustness.models.heads import Head, find_head
+from robustness.models.identity import answers, identity, probes, undisturbed
+from robustness.models.layers import entry_dtype, is_whole
+from robustness.models.precision import computing_in, parse_precision
+from robustness.models.scalings import (
+    Scaling,
+    ScalingChoice,
+    candidates,
+    choose_scaling,
+    inner_scaling,
+    parse_scaling,
+    undecided,
+)
+
+GROUP = 6
+"""Rows that a matrix kernel takes at once, with AVX2. Where a batch leaves a short last group, its rows
+are added up in another order, and their last bits depend on the place."""
+SMALL_BATCH, LARGE_BATCH = 2 * GROUP, 6 * GROUP
+"""Images that the model sees together: always so few or so many, filled up where there are fewer; never
+many where that does not fit, or its answers to the same images are others then, be it in the last bit. What
+it says of an image must not depend on the size of the batch, nor on the place in it."""
+
+
+class Classifier:
+    """Images in counts in, logits and probabilities out; the weights stay as they are.
+
+    `logits` is for attacks (differentiable), `probabilities` is the judge: the user's own model,
+    last layer included, in inference mode. A model whose weights change needs a new Classifier.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        class_names: Sequence[str] | None = None,
+        scaling: str | Scaling | None = None,
+        head: str | None = None,
+        name: str | None = None,
+        file: str | Path | None = None,
+    ) -> None:
+        """Wrap a built Keras 3 `model` that takes images (n, height, width, channels).
+
+        `class_names` in the order of the outputs; else the model's attribute `class_names`, else
+        "class 0", ... . `scaling` may be left out only if the model's first layers scale counts
+        themselves (Rescaling, Normalization); otherwise name one of `scalings.SCALINGS` or use
+        `Classifier.decide`. `head` says what the outputs are where the model leaves it open (one of
+        `heads.HEADS`). Raises ModelError, SettingError.
+        """
+        self.model = model
+        self.input_shape = input_shape(model)
+        self.name = name or (Path(file).stem if file else str(model.name))
+        self.file = Path(file) if file else None
+        self.scaling = self._chosen(scaling)
+        self._said: dict[str, Any] = {
+            "class_names": class_names,
+            "head": head,
+            "name": name,
+            "file": file,
+        }
+        self.whole_inputs = is_whole(entry_dtype(model))
+        self.cuts_fractions = takes_whole(model)
+        probe = self._probe()
+        self._twin = float_twin(model, probe)
+        self.head: Head = find_head(model, probe, head, twin=self._twin.model)
+        self.class_names = _names(model, class_names, self.head.classes)
+        self.precision = "float32"
+        self._alike: bool | None = None
+        self._predict = backend.compile(self._forward)
+        self._see = backend.compile(self.logits)
+
+    @classmethod
+    def load(cls, path: str | Path, *, trust: bool = False, **settings: Any) -> Classifier:
+        """The classifier in a model file; `settings` as for `Classifier` (class_names, scaling...).
+
+        The file is scanned first (`modelfile.scan`). Raises UnsafeModelError, ModelError.
+        """
+        model = loading.load_model(path, trust)
+        return cls(model, file=path, **settings)
+
+    @classmethod
+    def decide(
+        cls, model: Any, images: np.ndarray, labels: np.ndarray | None, **settings: Any
+    ) -> Classifier:
+        """A classifier whose scaling is given, found in the model, or decided by accuracy.
+
+        `images` uint8 (n, height, width, channels), `labels` (n,) class indices. Raises ModelError
+        with the accuracies where they do not decide.
+        """
+        if settings.get("scaling") is None and inner_scaling(model) is None:
+            draft = cls(model, **{**settings, "scaling": "0..255"})
+            choice = draft.choose_scaling(images, labels)
+            if choice.scaling is None:
+                raise undecided(choice.sentence)
+            return draft.with_scaling(choice.scaling)
+        return cls(model, **settings)
+
+    def with_scaling(self, scaling: str | Scaling) -> Classifier:
+        """The same model under another scaling."""
+        return Classifier(self.model, scaling=scaling, **self._said)
+
+    def choose_scaling(
+        self, images: np.ndarray, labels: np.ndarray | None, own: np.ndarray | None = None
+    ) -> ScalingChoice:
+        """Accuracy on `images` under each candidate scaling, and which one it speaks for.
+
+        `own` (n,) are their classes under this classifier's scaling, where they are known already.
+        """
+
+        def predict(scaling: Scaling, some: np.ndarray) -> np.ndarray:
+            if own is not None and scaling == self.scaling:
+                return own
+            return self._batched(some, lambda x: self._predict(scaling.apply(x))).argmax(axis=1)
+
+        classes, dtype = len(self.class_names), entry_dtype(self.model)
+        return choose_scaling(predict, images, labels, classes, dtype)
+
+    def in_precision(self, name: str) -> Classifier:
+        """The same classifier, whose `logits` come from layers that compute in `name`; see `precision`.
+
+        What `probabilities` says stays the model's own. Raises SettingError, and ModelError where the
+        layers cannot compute in it.
+        """
+        if parse_precision(name) == self.precision:
+            return self
+        eyes = copy.copy(self)
+        eyes.precision, eyes._see = name, backend.compile(eyes.logits)
+        try:
+            eyes.logits(np.zeros((1, *self.input_shape), "float32"))
+        except Exception as error:
+            said = shorten(str(error), 200)
+            raise ModelError(
+                f"{self.name} does not compute in {name}: {said} Expected layers that take either; attack "
+                "it in float32."
+            ) from error
+        return eyes
+
+    def logits(self, images: Any) -> Any:
+        """Logits (n, classes), float32, of images (n, height, width, channels) in counts.
+
+        Differentiable; usable inside a compiled function. Of a model that takes whole numbers these are
+        its float twin's (`float_input`); where it has none, of the nearest whole counts, without a gradient.
+        """
+        if self._twin.reason and self.cuts_fractions:
+            images = ops.round(images)
+        with computing_in(self.model, self.precision):
+            return self.head.logits(self.scaling.apply(images))
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities (n, classes), float32, by the user's own model; images in counts."""
+        return self._batched(images, lambda x: self._predict(self.scaling.apply(x)))
+
+    def may_draw(self, images: np.ndarray) -> bool:
+        """Whether answers to `images` may change from call to call: by what the model computes, not asked."""
+        some = np.resize(images, (SMALL_BATCH, *self.input_shape))
+        return backend.draws_numbers(self._predict, self.scaling.apply(some))
+
+    def logits_of(self, images: np.ndarray) -> np.ndarray:
+        """`logits` of as many images as there are, compiled, in batches: (n, classes) float32."""
+        return self._batched(images, self._see)
+
+    @property
+    def without_gradient(self) -> str:
+        """Why no gradient comes from the logits to the images, a sentence; "" if the layers do not tell."""
+        if self._twin.reason:
+            dtype = entry_dtype(self.model)
+            what = (
+                f"takes whole numbers ({dtype})"
+                if self.whole_inputs
+                else "cuts fractions off within"
+            )
+            return f"The model {what}, and it has no twin of floats to follow instead: {self._twin.reason}."
+        found = without_slope(self._twin.model)
+        return f"The cause: {found}, which has no slope." if found else ""
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the weights: shape, type and bytes in the model's order.
+
+        Names are left out: Keras renames layers when a model is built twice in one process.
+        """
+        sha = hashlib.sha256()
+        for weight in self.model.weights:
+            values = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
+            sha.update(f"{values.shape} {values.dtype}\n".encode())
+            sha.update(values.tobytes())
+        return sha.hexdigest()
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What decides the model's answers besides its weights; see `robustness.models.identity`.
+
+        The model is asked about a few pictures, whatever chance it draws from left as it was.
+        """
+        pictures = probes(self.input_shape)
+        known = identity(self.model)
+        with undisturbed(self.model) as chancy:
+            first = self.probabilities(pictures)
+            # Keras' own layers without random numbers answer alike.
+            again = self.probabilities(pictures) if chancy or known["code"] else first
+        return {**known, "answers": answers(first, again)}
+
+    def card(self) -> dict[str, Any]:
+        """The target of an audit, JSON-able: what was loaded and how it is read."""
+        report = loading.scan(self.file) if self.file else None
+        return {
+            "name": self.name,
+            "file": report.name if report else None,
+            "file_sha256": report.sha256 if report else None,
+            "format": report.format if report else "in memory",
+            "findings": list(report.findings) if report else [],
+            "notes": list(report.notes) if report else [],
+            "weights_sha256": self.digest,
+            "identity": self.identity,
+            "parameters": int(self.model.count_params()),
+            "input_shape": list(self.input_shape),
+            "scaling": self.scaling.card(),
+            "head": self.head.kind,
+            "head_sentence": self.head.sentence,
+            "logits_rebuilt": self.head.rebuilt,
+            "class_names": list(self.class_names),
+            "keras": keras.__version__,
+        }
+
+    def _forward(self, inputs: Any) -> Any:
+        return self.head.probabilities(inputs)
+
+    def _batched(self, images: np.ndarray, see: Callable[[np.ndarray], Any]) -> np.ndarray:
+        images = np.asarray(images)
+        if images.shape[1:] != self.input_shape:
+            raise ModelError(
+                f"Images of shape {images.shape} were given; {self.name} takes "
+                f"(n, {', '.join(map(str, self.input_shape))})."
+            )
+        parts, done = [np.zeros((0, len(self.class_names)), "float32")], 0
+        while done < len(images):
+            parts.append(self._next(images[done:], see))
+            done += len(parts[-1])
+        return np.concatenate(parts)
+
+    def _answers(self, some: np.ndarray, see: Callable[[np.ndarray], Any], size: int) -> np.ndarray:
+        """What `see` says of at most `size` images, filled up to as many."""
+        spare = size - len(some)
+        filled = np.concatenate([some, np.repeat(some[:1], spare, axis=0)]) if spare else some
+        rows = keras.ops.convert_to_numpy(see(filled))
+        return np.asarray(rows, "float32")[: len(some)]
+
+    def _next(self, images: np.ndarray, see: Callable[[np.ndarray], Any]) -> np.ndarray:
+        """What `see` says of as many of the images that wait as the model sees together."""
+        # Filled up, a larger batch takes less time than so many small ones.
+        if self._alike is False or len(images) <= LARGE_BATCH - SMALL_BATCH:
+            return self._answers(images[:SMALL_BATCH], see, SMALL_BATCH)
+        if self._alike:
+            return self._answers(images[:LARGE_BATCH], see, LARGE_BATCH)
+        return self._compared(images, see)
+
+    def _compared(self, images: np.ndarray, see: Callable[[np.ndarray], Any]) -> np.ndarray:
+        """`_next` at first: it settles whether many may be seen together."""
+        few = self._answers(images[:SMALL_BATCH], see, SMALL_BATCH)
+        try:
+            many = self._answers(images[:LARGE_BATCH], see, LARGE_BATCH)
+        except backend.OutOfMemory:
+            self._alike = False
+            return few
+        self._alike = np.array_equal(few, many[:SMALL_BATCH], equal_nan=True)
+        return many if self._alike else few
+
+    def _chosen(self, scaling: str | Scaling | None) -> Scaling:
+        chosen = inner_scaling(self.model) if scaling is None else parse_scaling(scaling)
+        if chosen is None:
+            raise undecided("No Rescaling or Normalization for counts stands at its beginning.")
+        if chosen.per_channel and self.input_shape[-1] != 3:
+            raise SettingError(
+                f"Scaling {chosen.name} is for three channels; the model takes "
+                f"{self.input_shape[-1]}."
+            )
+        dtype = entry_dtype(self.model)
+        if not chosen.fits(dtype):
+            wanted = ", ".join(candidates(self.input_shape[-1], dtype)) or "another input type"
+            raise SettingError(
+                f"The model takes whole numbers ({dtype}), which do not hold what scaling {chosen.name} "
+                f"makes of counts 0..255. Expected {wanted}; or build the model behind a float32 input."
+            )
+        return chosen
+
+    def _probe(self) -> Any:
+        """Four inputs that no image classifier should confuse: black, white and two of noise."""
+        noise = np.random.default_rng(0).uniform(0, 255, (2, *self.input_shape))
+        if takes_whole(self.model):
+            noise = np.floor(noise)
+        flat = np.stack([np.zeros(self.input_shape), np.full(self.input_shape, 255.0)])
+        return self.scaling.apply(np.concatenate([flat, noise]).astype("float32"))
+
+
+def input_shape(model: Any) -> tuple[int, int, int]:
+    """(height, width, channels) that a Keras model takes; ModelError if it takes no images."""
+    if not isinstance(model, keras.Model):
+        raise ModelError(f"A {type(model).__name__} was given; expected a Keras 3 model.")
+    inputs = getattr(model, "inputs", None)
+    if inputs and len(inputs) != 1:
+        raise ModelError(f"The model has {len(inputs)} inputs; expected one, the image.")
+    shape = (
+        tuple(inputs[0].shape) if inputs else (model.get_build_config() or {}).get("input_shape")
+    )
+    if not shape:
+        raise ModelError(
+            "The model does not know its input shape yet; call it once on a batch of images, or "
+            "build it with model.build((None, height, width, channels))."
+        )
+    sizes = tuple(shape)[1:]
+    if len(sizes) != 3:
+        raise ModelError(
+            f"The model takes inputs of shape {tuple(shape)}; expected images "
+            "(n, height, width, channels)."
+        )
+    if sizes[-1] not in (1, 3):
+        advice = ""
+        if sizes[0] in (1, 3):
+            advice = (
+                " The channels seem to come first, which is not supported: put a "
+                "Permute((3, 1, 2)) layer in front of the model."
+            )
+        raise ModelError(
+            f"The model takes inputs of shape {sizes}; expected (height, width, channels) with "
+            f"1 or 3 channels.{advice}"
+        )
+    if None in sizes:
+        raise ModelError(
+            f"The model takes images of any size {sizes}; expected a fixed one. Put it behind "
+            "keras.Input((height, width, channels)): Sequential([Input(...), model])."
+        )
+    height, width, channels = map(int, sizes)
+    return height, width, channels
+
+
+def _names(model: Any, given: Sequence[str] | None, classes: int) -> tuple[str, ...]:
+    found = given if given is not None else getattr(model, "class_names", None)
+    if found is None:
+        return tuple(f"class {i}" for i in range(classes))
+    names = tuple(str(name) for name in found)
+    if len(names) != classes:
+        some = ", ".join(names[:5]) + ", ..." * (len(names) > 5)
+        raise ModelError(
+            f"{len(names)} class names were given ({some}); the model tells {classes} classes "
+            "apart. Name each once, in the order of the outputs."
+        )
+    if len(set(names)) < classes:
+        raise ModelError(f"Class names repeat: {', '.join(names)}. Each class needs its own.")
+    return names

@@ -1,0 +1,52 @@
+"""`python -m robustness.models.scan.trial_load FILE`: load a model and call it once, within limits.
+
+What came is told to the process that waits (`limited_process.run_limited`): {"error": ""} if all is well,
+else a sentence, and the names that were `missing` if any were.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from robustness.errors import ModelError
+from robustness.models.scan import limited_process
+
+_SIGNS = ("memory", "oom", "bad_alloc", "resourceexhausted", "resource_exhausted", "allocat")
+
+
+def main(path: str) -> None:
+    """Load the model at `path`, call it on as many images as the judge shows it, and tell."""
+    import keras  # noqa: PLC0415 - limits are set once libraries are loaded
+    import numpy as np  # noqa: PLC0415
+
+    from robustness.models import loading  # noqa: PLC0415
+    from robustness.models.classifier import SMALL_BATCH, input_shape  # noqa: PLC0415
+
+    keras.ops.matmul(np.ones((64, 64), "float32"), np.ones((64, 64), "float32"))
+    limited_process.limit_memory()
+    try:
+        model = loading.opened(path)
+        shape = input_shape(model)
+        model(np.zeros((SMALL_BATCH, *shape), "float32"), training=False)
+    except MemoryError:
+        sys.exit(1)
+    except ModelError as error:
+        _refused(str(error), error.__cause__)
+    except Exception as error:  # whatever layers raise
+        _refused(f"Its first call fails ({type(error).__name__}: {str(error)[:300]}).", error)
+    else:
+        limited_process.tell({"error": ""})
+
+
+def _refused(said: str, cause: BaseException | None) -> None:
+    text = f"{type(cause).__name__} {cause} {said}".lower()
+    if isinstance(cause, MemoryError) or any(sign in text for sign in _SIGNS):
+        sys.exit(1)
+    unknown = "Could not locate" in str(cause) or "Unknown" in str(cause)
+    names = re.findall(r"'([^']{1,100})'", str(cause)) if unknown else []
+    limited_process.tell({"error": said, "missing": sorted(set(names))[:1000]})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,255 @@
+"""Least squares by descent on the one loop; the closed form as its oracle.
+
+With weights w and a ridge that spares the intercept: ``sum w (x b + a - y)**2 + ridge |b|**2``.
+Losses are quoted per unit of weight, which makes them the mean squared error. Standardising changes
+the way, not the answer: the ridge always means the coefficients in the units of the data. The
+logistic sibling, on the same `Descent` and with the same `Fit`, is in `logistic.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from robustness.errors import SettingError
+from robustness.optimization.descent import CONVERGED, minimize, settled
+from robustness.optimization.regression.factored import Factored
+from robustness.optimization.regression.table import Table, read_table, triangle
+
+EXACT = "exact"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Descent:
+    """How to descend: any Keras optimizer, and where from.
+
+    `learning_rate` None is 1 / (largest curvature) for SGD, which cannot diverge, and 0.1 for the
+    others. `rates` multiplies each parameter's step, intercept last. `start` is in the units of the
+    data, intercept last; None starts at 0 (standardised: at the mean). `standardize` descends on
+    features and target of mean 0 and deviation 1. `tolerance` 0 never stops early.
+    """
+
+    optimizer: Any = "sgd"
+    learning_rate: float | None = None
+    rates: Any = 1.0
+    steps: int = 100
+    start: Any = None
+    standardize: bool = False
+    tolerance: float = 1e-10
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Coefficients (features,) and intercept, how good they are, and the way there.
+
+    `loss` is the mean squared error or the mean log-loss. `covariance` (features + 1, features + 1)
+    and `path` (steps + 1, features + 1) have the intercept last; `history` (steps + 1,) are losses,
+    without the ridge's part. `r2` of a logistic fit is McFadden's.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    coefficients: np.ndarray
+    intercept: float
+    loss: float
+    r2: float
+    covariance: np.ndarray
+    status: str
+    history: np.ndarray
+    path: np.ndarray
+
+    @property
+    def converged(self) -> bool:
+        """Whether the answer is the optimum, as far as the gradient can tell."""
+        return self.status in (CONVERGED, EXACT)
+
+    @property
+    def standard_errors(self) -> np.ndarray:
+        """Of the coefficients, then of the intercept (features + 1,)."""
+        return np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
+
+    def predict(self, x: Any) -> np.ndarray:
+        """Predicted targets, or probabilities of class 1, (rows,)."""
+        array = np.asarray(x, "float64")
+        margin = (array[:, None] if array.ndim == 1 else array) @ self.coefficients + self.intercept
+        return margin if self.kind == "least squares" else 0.5 * (1.0 + np.tanh(0.5 * margin))
+
+
+# --- least squares ---------------------------------------------------------------------------
+
+
+def least_squares(
+    x: Any,
+    y: Any,
+    *,
+    method: str | Descent = EXACT,
+    weights: Any = None,
+    ridge: float = 0.0,
+    names: Sequence[str] | None = None,
+) -> Fit:
+    """Fit ``y = x b + a``, exactly by QR or with a `Descent`.
+
+    The rows are read twice, a chunk at a time, and condensed into a triangle of (features + 2)
+    numbers a side whose loss is the same function; both methods work on that.
+    """
+    problem = _Squares.of(read_table(x, y, weights, names, ridge=ridge), ridge)
+    return by_method(method, problem.exact, problem.descend)
+
+
+def by_method(
+    method: str | Descent, exact: Callable[[], Fit], descend: Callable[[Descent], Fit]
+) -> Fit:
+    """The fit by the method asked for; SettingError for one that is neither."""
+    if method == EXACT:
+        return exact()
+    if not isinstance(method, Descent):
+        raise SettingError(f"method={method!r}; expected 'exact' or a Descent(...).")
+    return descend(method)
+
+
+def squared_error(point: Any, design: Any, target: Any, penalty: Any, total: Any) -> Any:
+    """The mean squared error of `point` (parameters,), with the ridge's part."""
+    residual = ops.matmul(design, ops.reshape(point, (-1, 1)))[:, 0] - target
+    return (ops.sum(residual * residual) + ops.sum(penalty * point * point)) / total
+
+
+@dataclass(frozen=True)
+class _Squares:
+    """The condensed problem in standardised units, and the way back to the units of the data."""
+
+    table: Table
+    design: np.ndarray
+    target: np.ndarray
+    ridge: float
+
+    @classmethod
+    def of(cls, table: Table, ridge: float) -> _Squares:
+        factor = triangle(table)
+        return cls(table, factor[:, :-1], factor[:, -1], ridge)
+
+    @property
+    def penalty(self) -> np.ndarray:
+        """Of the standardised parameters (features + 1,): b = spread of y / spread of x * beta."""
+        return np.append(self.ridge / self.table.spread[:-1] ** 2, 0.0)
+
+    def outward(self, beta: np.ndarray) -> np.ndarray:
+        """Standardised parameters (..., features + 1) in the units of the data."""
+        centre, spread = self.table.centre, self.table.spread
+        slopes = beta[..., :-1] * spread[-1] / spread[:-1]
+        level = centre[-1] + beta[..., -1] * spread[-1] - slopes @ centre[:-1]
+        return np.concatenate([slopes, level[..., None]], axis=-1)
+
+    def inward(self, point: np.ndarray) -> np.ndarray:
+        """The reverse of `outward`."""
+        centre, spread = self.table.centre, self.table.spread
+        level = (point[..., -1] + point[..., :-1] @ centre[:-1] - centre[-1]) / spread[-1]
+        return np.concatenate([point[..., :-1] * spread[:-1] / spread[-1], level[..., None]], -1)
+
+    def loss(self, point: np.ndarray) -> float:
+        """The mean squared error of parameters in the units of the data."""
+        residual = self.design @ self.inward(point) - self.target
+        return float(residual @ residual) * self.table.spread[-1] ** 2 / self.table.total
+
+    @cached_property
+    def _factored(self) -> Factored:
+        return Factored.of(self.design, self.penalty)
+
+    def exact(self) -> Fit:
+        column = self._factored.undetermined
+        if column is not None:
+            name = (*self.table.names, "the intercept")[column]
+            raise SettingError(
+                f"{name} is a combination of the other columns, so the coefficients are not "
+                "determined; drop it, or give a ridge above 0."
+            )
+        best = self.outward(np.asarray(self._factored.solve(self.target)))
+        return self.fit(best, EXACT, np.array([self.loss(best)]), best[None])
+
+    def plain(self) -> tuple[np.ndarray, np.ndarray]:
+        """Design and target of the triangle in the units of the data."""
+        centre, spread = self.table.centre, self.table.spread
+        back = np.diag(np.append(spread[:-1], 1.0))
+        back[-1, :-1] = centre[:-1]
+        return self.design @ back, self.target * spread[-1] + self.design[:, -1] * centre[-1]
+
+    def descend(self, how: Descent) -> Fit:
+        width = len(self.table.names) + 1
+        given = None if how.start is None else given_start(how.start, width)
+        if how.standardize:
+            design, target, penalty = self.design, self.target, self.penalty
+            start = np.zeros(width) if given is None else self.inward(given)
+        else:
+            design, target = self.plain()
+            penalty = np.append(np.full(width - 1, self.ridge), 0.0)
+            start = np.zeros(width) if given is None else given
+        hessian = 2.0 * (design.T @ design + np.diag(penalty)) / self.table.total
+        path: list[np.ndarray] = []
+        solution = minimize(
+            squared_error,
+            start,
+            optimizer=how.optimizer,
+            learning_rate=rate_for(how, hessian),
+            steps=how.steps,
+            data=(design, target, penalty, np.array(self.table.total)),
+            rates=how.rates,
+            stop=settled(how.tolerance) if how.tolerance > 0 else None,
+            each=lambda step: path.append(step.point),
+        )
+        points = np.stack(path)
+        points = self.outward(points) if how.standardize else points
+        with np.errstate(over="ignore", invalid="ignore"):
+            history = np.array([self.loss(point) for point in points])
+            return self.fit(points[-1], solution.status, history, points)
+
+    def fit(self, point: np.ndarray, status: str, history: np.ndarray, path: np.ndarray) -> Fit:
+        table = self.table
+        mse = self.loss(point)
+        spare = table.rows - len(table.names) - 1
+        noise = mse * table.total / max(spare, 1)
+        inverse = np.linalg.pinv(self._factored.triangle)
+        # (A'A + ridge)^-1 A'A (A'A + ridge)^-1; without a ridge the first two cancel.
+        half = inverse @ inverse.T @ self.design.T
+        back = np.diag(np.append(table.spread[-1] / table.spread[:-1], table.spread[-1]))
+        back[-1, :-1] = -table.centre[:-1] * table.spread[-1] / table.spread[:-1]
+        half = back @ half / table.spread[-1]
+        return Fit(
+            kind="least squares",
+            names=table.names,
+            coefficients=point[:-1],
+            intercept=float(point[-1]),
+            loss=mse,
+            r2=1.0 - mse / float(_variance(table)),
+            covariance=noise * half @ half.T,
+            status=status,
+            history=history,
+            path=path,
+        )
+
+
+def _variance(table: Table) -> float:
+    return max(float(table.weights @ (table.y - table.centre[-1]) ** 2) / table.total, 1e-300)
+
+
+def given_start(start: Any, width: int) -> np.ndarray:
+    """A start (width,) in the units of the data; SettingError for another length."""
+    point = np.asarray(start, "float64").ravel()
+    if len(point) != width:
+        raise SettingError(
+            f"start has {len(point)} numbers; expected {width}: every coefficient, then the intercept."
+        )
+    return point
+
+
+def rate_for(how: Descent, hessian: np.ndarray) -> float | None:
+    """The asked-for rate; for SGD by name without one, 1 / the largest curvature."""
+    if how.learning_rate is not None or not isinstance(how.optimizer, str):
+        return how.learning_rate
+    if how.optimizer.lower() not in ("sgd", "momentum", "nesterov"):
+        return 0.1
+    root = np.sqrt(np.broadcast_to(np.asarray(how.rates, "float64"), (len(hessian),)))
+    return 1.0 / float(np.max(np.linalg.eigvalsh(root[:, None] * hessian * root)))

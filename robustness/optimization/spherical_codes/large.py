@@ -1,0 +1,175 @@
+"""Large codes: the inverse-power energy annealed, and the exponential method of multipliers.
+
+At a fixed large exponent the pairs get weights, multiplied each round by what the pair contributes (Kort
+and Bertsekas 1972); the weights converge to the multipliers of the active contacts, and the vectors to a
+point that satisfies the conditions of a maximum, to about 1e-11. Nothing has to guess the contacts.
+Where stages of a large code end before they settle, the rounds can lead astray: the best stage counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from robustness.optimization.descent import CONVERGED
+from robustness.optimization.lbfgs import Stage, minimize_rows
+from robustness.optimization.spherical_codes import energies
+from robustness.optimization.spherical_codes.bounds import best_bound
+from robustness.optimization.spherical_codes.problem import (
+    BATCH,
+    SPENT,
+    Problem,
+    Spread,
+    degrees,
+    result,
+    starts,
+    turned,
+    unit,
+)
+
+_POWERS = (1.0, 8.0, 2.0, 32.0)
+"""Where the annealing of start 0, 1, 2, ... begins: gentle and harsh ones find different codes."""
+_LAST_POWER = 1024.0
+_ROUNDS = 12
+"""Multiplier rounds at most; four or five do where the contacts hold the vectors firmly."""
+_EXACT = 1e-11
+"""The gap between the closest and the weighted mean contact at which a code is polished."""
+_MANY = 500_000
+"""Pairs beyond which one start must do, and the polish is left out: no round of it would settle."""
+
+
+@dataclass
+class _Schedule:
+    """What comes after each stage of a start, and which starts are worth going on with."""
+
+    problem: Problem
+    power: float | None
+    bound: float
+    warm: bool = False
+    best: float = np.inf
+    angles: dict[int, list[float]] = field(default_factory=dict)
+    polished: dict[int, bool] = field(default_factory=dict)
+    kept: dict[int, tuple[float, np.ndarray]] = field(default_factory=dict)
+
+    def first(self, job: int) -> float:
+        # From low powers on, nothing of a warm start would be left.
+        annealed = 0.25 * _LAST_POWER if self.warm and job == 0 else _POWERS[job % len(_POWERS)]
+        return self.power or annealed
+
+    def renew(self, stage: Stage) -> tuple[np.ndarray, ...] | None:
+        """The next exponent, or the next multipliers, or None: finished or hopeless."""
+        cosines = self.problem.cosines(unit(stage.point))
+        largest = float(np.max(cosines))
+        self.angles.setdefault(stage.job, []).append(degrees(largest))
+        before = self.kept.get(stage.job, (np.inf, stage.point))[0]
+        if largest <= before:
+            self.kept[stage.job] = (largest, unit(stage.point))
+        fixed, weights, power = stage.data
+        if self.power is not None:
+            self.polished[stage.job] = stage.status == CONVERGED
+            return None
+        shares = _shares(cosines, weights, float(power))
+        mean = float(np.sum(shares * np.where(shares > 0, cosines, 0.0)))
+        if power >= 256.0 and mean > self.best + 1e-6:
+            return None  # even when polished, this start stays behind the best one
+        if largest - mean <= _EXACT or math.acos(max(-1.0, largest)) >= self.bound - 1e-12:
+            self.best = min(self.best, largest)
+            self.polished[stage.job] = largest <= before + _EXACT
+            return None
+        if power < _LAST_POWER:
+            return fixed, weights, np.minimum(4.0 * power, _LAST_POWER)
+        rounds = _ROUNDS if self.problem.pairs.size <= _MANY else 0
+        if len(self.angles[stage.job]) >= rounds + 6:
+            self.best = min(self.best, largest)
+            return None
+        with np.errstate(divide="ignore"):
+            logs = np.maximum(np.log(shares), -200.0)
+        return fixed, np.where(self.problem.pairs < 0, energies.SELF, logs), power
+
+
+def _shares(cosines: np.ndarray, weights: np.ndarray, power: float) -> np.ndarray:
+    """What each pair contributes to the weighted energy; they add up to 1."""
+    squares = np.maximum(2.0 - 2.0 * cosines, 1e-12)
+    exponents = np.where(
+        weights < 0.1 * energies.SELF, -np.inf, weights - 0.5 * power * np.log(squares)
+    )
+    shares = np.exp(exponents - np.max(exponents))
+    return shares / np.sum(shares)
+
+
+def by_multipliers(
+    problem: Problem,
+    power: float | None,
+    seed: int,
+    restarts: int | None,
+    start: Any,
+    steps: int | None,
+    path: bool,
+) -> Spread:
+    """One energy to the end (`power`), or annealed, and the exponential method of multipliers."""
+    bound = best_bound(problem.count + len(problem.fixed), problem.dim, antipodal=problem.antipodal)
+    schedule = _Schedule(problem, power, bound.angle, start is not None)
+    size, evaluations = problem.pairs.size, steps or 150
+    easy = bound.exact and power is None
+    number = restarts or int(
+        np.clip(400_000 / size * (0.02 if easy else 1.0), 4 if easy else 1, 64)
+        * (1.0 if power is None else 1.5)
+    )
+    if size > _MANY and restarts is None:
+        number = 1
+    begin = starts(problem, seed, start, number)
+    if power is not None:
+        begin = turned(problem, begin)
+
+    def job(index: int) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        return begin[index], (problem.fixed, problem.pairs, np.array(schedule.first(index)))
+
+    def jobs() -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...]]]:
+        for index in range(number):
+            if power is None and schedule.best <= math.cos(bound.angle) + 1e-9:
+                return  # nobody can do better
+            yield job(index)
+
+    def solve(queue: Any, slots: int, schedule: _Schedule, each: Any = None) -> list[Stage]:
+        return minimize_rows(
+            energies.inverse_power,
+            queue,
+            slots=slots,
+            steps=20 * evaluations if power is not None else evaluations,
+            tolerance=1e-11 if power is None else 1e-10,
+            renew=schedule.renew,
+            each=each,
+        )
+
+    slots = int(np.clip(BATCH // size, 1, number))
+    done = solve(jobs(), slots, schedule)
+    if power is None:
+        winner = min(schedule.kept, key=lambda job: schedule.kept[job][0])
+        vectors = schedule.kept[winner][1]
+    else:  # of equals one that is known to be at rest
+        final = min(done, key=lambda s: s.loss - 1e-12 * (s.status == CONVERGED))
+        winner, vectors = final.job, unit(final.point)
+    frames: list[np.ndarray] = []
+    if path:  # walk the winner's way once more, alone, and watch it
+        again = replace(schedule, best=np.inf, angles={}, polished={}, kept={})
+        shift = [job(winner)]
+        solve(
+            iter(shift),
+            1,
+            again,
+            lambda points, _: frames.append(unit(points[0].reshape(problem.count, -1))),
+        )
+        if not np.array_equal(frames[-1], vectors):  # the best stage need not be the last
+            frames.append(vectors)
+    return result(
+        problem,
+        vectors,
+        schedule.angles[winner],
+        CONVERGED if schedule.polished.get(winner, False) else SPENT,
+        power or 1.0,
+        np.stack(frames) if frames else None,
+    )

@@ -1,0 +1,180 @@
+"""Spherical codes: what is asked (unit vectors as far apart as possible), and what an answer is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from robustness.errors import SettingError
+from robustness.numerics import prng
+from robustness.optimization.descent import CONVERGED
+from robustness.optimization.spherical_codes import energies
+from robustness.optimization.spherical_codes.bounds import Bound, best_bound
+from robustness.optimization.spherical_codes.energies import directions
+
+SPENT = "stages spent before the conditions of an optimum held"
+BATCH = 400_000
+"""Pairs that a batch of starts may hold together: 3 MB an array, of which a step needs about ten."""
+
+_ORDERS = (3, 2, 5)
+"""Of the turns that some starts are symmetric under."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Vectors (count, dim) and how far apart they are; angles in degrees.
+
+    `energy` is ``sum over pairs of distance**-power``. `history` holds the smallest angle, along the
+    steps of the article's losses, or after each stage of the energy and each linear program; the
+    vectors are the best of the stages. `path`
+    (frames, count, dim), where it was asked for, is how the vectors moved.
+    """
+
+    vectors: np.ndarray
+    angle: float
+    cosine: float
+    energy: float
+    power: float
+    history: np.ndarray
+    bound: Bound
+    status: str
+    path: np.ndarray | None = None
+
+    @property
+    def gap(self) -> float:
+        """Degrees that are missing to the known optimum, or to the best bound."""
+        return math.degrees(self.bound.angle) - self.angle
+
+    @property
+    def converged(self) -> bool:
+        """Whether the conditions of a (local) optimum hold; False where only the steps ended."""
+        return self.status == CONVERGED
+
+
+@dataclass(frozen=True)
+class Problem:
+    count: int
+    dim: int
+    fixed: np.ndarray
+    antipodal: bool
+
+    @property
+    def pairs(self) -> np.ndarray:
+        """Log-weights (count, count + others [x 2]) that count every pair twice."""
+        total = self.count + len(self.fixed)
+        weights = np.zeros((self.count, total))
+        weights[:, self.count :] = math.log(2.0)
+        np.fill_diagonal(weights, energies.SELF)
+        return np.concatenate([weights, weights], axis=1) if self.antipodal else weights
+
+    def cosines(self, vectors: np.ndarray) -> np.ndarray:
+        """With all others (and their negatives); -2 where a vector would meet itself."""
+        around = np.concatenate([vectors, self.fixed])
+        cosines = vectors @ around.T
+        if self.antipodal:
+            cosines = np.concatenate([cosines, -cosines], axis=1)
+        return np.where(self.pairs < 0, -2.0, cosines)
+
+
+def posed(count: int, dim: int, fixed: Any, antipodal: bool) -> Problem:
+    for name, value, low in (("count", count, 1), ("dim", dim, 2)):
+        if isinstance(value, bool) or int(value) != value or value < low:
+            raise SettingError(f"{name}={value!r}; expected a whole number of at least {low}.")
+    others = np.zeros((0, dim)) if fixed is None else directions(fixed, "fixed")
+    if others.shape[1] != dim:
+        raise SettingError(f"fixed has {others.shape[1]} columns; expected {dim}, the dimension.")
+    return Problem(int(count), int(dim), others, antipodal)
+
+
+def starts(problem: Problem, seed: int, start: Any, number: int) -> np.ndarray:
+    """Starts (number, count, dim): the warm one first, then directions drawn from the seed."""
+    key = prng.key_for(seed, "spreading", problem.count, problem.dim)
+    keys, streams = np.repeat(key[None], number, axis=0), np.arange(number, dtype="int32")
+    noise = np.asarray(prng.normal(keys, streams, (problem.count, problem.dim)), "float64")
+    begin = unit(noise)
+    if start is None:
+        return begin
+    warm = directions(start, "start")
+    if warm.shape != begin.shape[1:]:
+        raise SettingError(
+            f"start of shape {warm.shape}; expected {begin.shape[1:]}: a vector in each row."
+        )
+    # Vectors that coincide push each other in no direction at all: part them a little.
+    touching = np.any(problem.cosines(warm) > 1.0 - 1e-9, axis=1, keepdims=True)
+    begin[0] = unit(warm + 1e-3 * touching * noise[0])
+    return begin
+
+
+def turned(problem: Problem, begin: np.ndarray) -> np.ndarray:
+    """The same starts (number, count, dim), every third one made of whole orbits of a turn, nearly.
+
+    Descent hardly leaves a symmetry, and some of the best configurations are symmetric ones that no
+    other start leads to (78 charges on the sphere: none of 256 random starts, most of those that a
+    third of a turn leaves as they are). They are moved by a thousandth, so that a symmetric point
+    that is no minimum does not hold them.
+    """
+    planes = (problem.dim - 1) // 2
+    line = problem.dim - 2 * planes == 1
+    orders = [q for q in _ORDERS if problem.count >= q and (problem.count % q <= 2 or not line)]
+    if not planes or not orders or len(problem.fixed):
+        return begin
+    made = begin.copy()
+    for place, index in enumerate(range(2, len(begin), 3)):
+        order = orders[place % len(orders)]
+        whole, rest = divmod(problem.count, order)
+        angle = 2.0 * math.pi / order
+        turn = np.eye(problem.dim)
+        for first in range(0, 2 * planes, 2):
+            cosine, sine = math.cos(angle), math.sin(angle)
+            turn[first : first + 2, first : first + 2] = [[cosine, -sine], [sine, cosine]]
+        orbits = [begin[index, :whole] @ np.linalg.matrix_power(turn, k) for k in range(order)]
+        still = begin[index, whole : whole + rest].copy()
+        still[:, : 2 * planes] = 0.0
+        if line:  # the turn leaves two places alone
+            still[:, -1] = [1.0, -1.0][:rest]
+        made[index] = unit(np.concatenate([*orbits, unit(still)]) + 1e-3 * begin[index])
+    return made
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-100)
+
+
+def result(
+    problem: Problem,
+    vectors: np.ndarray,
+    history: Any,
+    status: str,
+    power: float,
+    path: np.ndarray | None,
+) -> Spread:
+    cosines = problem.cosines(vectors)
+    largest = float(np.clip(np.max(cosines), -1.0, 1.0)) if cosines.size > 1 else -1.0
+    weights = np.where(problem.pairs < 0, 0.0, 0.5 * np.exp(np.maximum(problem.pairs, 0.0)))
+    distances = np.sqrt(np.maximum(2.0 - 2.0 * cosines, 1e-300))
+    with np.errstate(over="ignore"):
+        energy = float(np.sum(weights * distances**-power))
+    return Spread(
+        vectors=vectors,
+        angle=math.degrees(math.acos(largest)),
+        cosine=largest,
+        energy=energy,
+        power=power,
+        history=np.asarray(history, "float64"),
+        bound=best_bound(
+            problem.count + len(problem.fixed), problem.dim, antipodal=problem.antipodal
+        ),
+        status=status,
+        path=path,
+    )
+
+
+def smallest(problem: Problem, vectors: np.ndarray) -> float:
+    return degrees(float(np.max(problem.cosines(vectors))))
+
+
+def degrees(cosine: float) -> float:
+    return math.degrees(math.acos(min(1.0, max(-1.0, cosine))))

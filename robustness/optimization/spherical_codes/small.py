@@ -1,0 +1,205 @@
+"""Small codes: sweeps of many starts in haste, linear programs for the best, and what is shaken out of them.
+
+Some optima are hardly ever met from afar, but lie next to good ones: a vector taken out of a good code and
+put into its widest hole leads there (a search from optimum to optimum, as in basin hopping: Wales and
+Doye 1997).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from robustness.numerics import prng
+from robustness.optimization.descent import CONVERGED
+from robustness.optimization.lbfgs import Stage, minimize_rows
+from robustness.optimization.spherical_codes import energies
+from robustness.optimization.spherical_codes.bounds import best_bound
+from robustness.optimization.spherical_codes.polish import EXACT, Parted, part
+from robustness.optimization.spherical_codes.problem import (
+    BATCH,
+    SPENT,
+    Problem,
+    Spread,
+    result,
+    smallest,
+    starts,
+    unit,
+)
+
+_SWEEP = (4.0, 32.0, 256.0)
+"""The exponents of a sweep. Its codes need not settle: only the best are gone on with."""
+_SWEPT = 25
+"""Evaluations in a stage of a sweep."""
+_SHAKES, _PATIENCE, _SHAKEN, _KEPT = 24, 7, 64, 8
+"""Sweeps of shaken codes at most, and how many in a row may find nothing better; how many starts each
+has, and of how many codes at most."""
+_FAR = (0.015, 0.05, 0.1)
+"""How far a code is shaken, as a share of the smallest angle."""
+_HOLES, _TRIED = 8, 1024
+"""How many of the widest holes vectors are put into, and of how many random places they are the widest."""
+_ROUGH = 1e-6
+"""How exactly, in cosine, codes are parted before one is chosen."""
+_SWEEPING = 2_500_000
+"""Pairs that all starts of a sweep may hold, so that it takes seconds."""
+
+
+@dataclass(frozen=True)
+class _Code:
+    """A code that was parted, where it began, and its smallest angle on the way (degrees)."""
+
+    parted: Parted
+    begin: np.ndarray
+    powers: tuple[float, ...]
+    angles: list[float]
+
+
+def by_parting(
+    problem: Problem, seed: int, restarts: int | None, start: Any, steps: int | None, path: bool
+) -> Spread:
+    """Sweeps of many starts in haste, each followed by linear programs for the best of them.
+
+    The first sweep is of random starts, the others of the best codes so far, shaken: some optima are
+    hardly ever met from afar, but lie next to good ones.
+    """
+    size, count, swept = problem.pairs.size, problem.count, steps or _SWEPT
+    bound = best_bound(count + len(problem.fixed), problem.dim, antipodal=problem.antipodal)
+    # Of large codes fewer: a linear program takes time with the square of its numbers.
+    most = int(np.clip(200_000 // (count * (problem.dim - 1)) ** 2, 4, 16))
+    usual = 8 if bound.exact else int(np.clip(_SWEEPING // size, 16, max(16, count**2)))
+    number = restarts or usual
+    rough = EXACT if bound.exact else _ROUGH
+    # Nobody can do better; where a bound is not known to be attained, this may never be met.
+    enough = math.cos(bound.angle) + 1e-12
+
+    def refine(begin: np.ndarray, powers: tuple[float, ...]) -> list[_Code]:
+        points, angles = _sweep(problem, begin, powers, swept)
+        best = np.argsort([-ways[-1] for ways in angles], kind="stable")[:most]
+        found = part(
+            [points[i] for i in best], problem.cosines, problem.fixed, enough + rough, rough
+        )
+        return [
+            _Code(one, begin[i], powers, angles[i]) for one, i in zip(found, best, strict=False)
+        ]
+
+    begin = starts(problem, seed, start, number)
+    codes: list[_Code] = []
+    if start is not None:  # what was given counts as it is, too
+        given = part(begin[:1], problem.cosines, problem.fixed)[0]
+        codes.append(_Code(given, begin[0], (), []))
+    codes += refine(begin, _SWEEP)
+    idle = 0
+    for turn in range(_SHAKES):
+        best = min(code.parted.largest for code in codes)
+        agreed = turn > 0 and _agreed([code.parted.largest for code in codes[-most:]], best)
+        if best <= enough + rough or agreed:
+            break
+        codes += refine(_shaken(problem, codes, seed, turn, min(number, _SHAKEN)), _SWEEP[1:])
+        idle = 0 if min(code.parted.largest for code in codes) < best - _ROUGH else idle + 1
+        if idle == _PATIENCE:
+            break
+    finals = _differing(codes)[:3]
+    exact = part([code.parted.vectors for code in finals], problem.cosines, problem.fixed, enough)
+    winner, last = min(zip(finals, exact, strict=False), key=lambda pair: pair[1].largest)
+    moves = np.concatenate([winner.parted.moves, last.moves[1:]])
+    frames: list[np.ndarray] = []
+    if path:  # walk the winner's way once more, alone, and watch it
+        if winner.powers:
+            _sweep(
+                problem,
+                winner.begin[None],
+                winner.powers,
+                swept,
+                lambda points, _: frames.append(unit(points[0].reshape(count, -1))),
+            )
+        frames.extend(moves)
+    good = last.optimal or last.largest <= enough
+    return result(
+        problem,
+        last.vectors,
+        [*winner.angles, *(smallest(problem, x) for x in moves[bool(winner.angles) :])],
+        CONVERGED if good else SPENT,
+        1.0,
+        np.stack(frames) if frames else None,
+    )
+
+
+def _agreed(largest: list[float], best: float) -> bool:
+    """Whether nearly all of a sweep's best are one and the same code: then nothing is hidden."""
+    same = np.array(largest) <= best + 2 * _ROUGH
+    return len(largest) > 3 and float(np.mean(same)) > 0.85
+
+
+def _sweep(
+    problem: Problem,
+    begin: np.ndarray,
+    powers: tuple[float, ...],
+    steps: int,
+    each: Any = None,
+) -> tuple[list[np.ndarray], list[list[float]]]:
+    """Where starts (number, count, dim) get to in haste, and their smallest angle at each power."""
+    angles: list[list[float]] = [[] for _ in begin]
+
+    def renew(stage: Stage) -> tuple[np.ndarray, ...] | None:
+        angles[stage.job].append(smallest(problem, unit(stage.point)))
+        return None if stage.stage + 1 == len(powers) else data(powers[stage.stage + 1])
+
+    def data(power: float) -> tuple[np.ndarray, ...]:
+        return problem.fixed, pairs, np.array(power)
+
+    pairs = problem.pairs
+    found = minimize_rows(
+        energies.inverse_power,
+        ((one, data(powers[0])) for one in begin),
+        slots=int(np.clip(BATCH // pairs.size, 1, len(begin))),
+        steps=steps,
+        tolerance=1e-6,
+        memory=5,
+        renew=renew,
+        each=each,
+    )
+    return [unit(stage.point) for stage in found], angles
+
+
+def _shaken(problem: Problem, codes: list[_Code], seed: int, turn: int, number: int) -> np.ndarray:
+    """The best codes that differ, one or two vectors of each put into a hole, (number, count, dim).
+
+    All vectors are moved a little besides.
+    """
+    kept = [code.parted for code in _differing(codes)[:_KEPT]]
+    which = np.arange(number)
+    moved = np.stack([kept[i].vectors for i in which % len(kept)])
+    key = np.repeat(prng.key_for(seed, "shaking", problem.count, problem.dim)[None], number, axis=0)
+    streams = (4 * (which + turn * number)).astype("int32")
+    lots = np.asarray(prng.uniform(key, streams, (2, 2)), "float64")
+    out = np.floor(lots[:, 0] * problem.count).astype(int)
+    holes = np.stack([_holes(problem, one.vectors, seed, turn) for one in kept])
+    into = np.floor(lots[:, 1] * _HOLES).astype(int)
+    round_ = which // len(kept)
+    for vector in range(2):
+        some = which[round_ % 2 >= vector]
+        moved[some, out[some, vector]] = holes[some % len(kept), into[some, vector]]
+    noise = np.asarray(prng.normal(key, streams + 1, moved.shape[1:]), "float64")
+    far = math.acos(min(1.0, max(-1.0, kept[0].largest))) * np.array(_FAR)
+    return unit(moved + far[round_ // 2 % len(far), None, None] * noise)
+
+
+def _holes(problem: Problem, vectors: np.ndarray, seed: int, turn: int) -> np.ndarray:
+    """The places (_HOLES, dim) farthest from all vectors, of many tried at random."""
+    key = prng.key_for(seed, "holes", problem.count, problem.dim)[None]
+    tried = unit(np.asarray(prng.normal(key, turn, (_TRIED, problem.dim)), "float64")[0])
+    near = tried @ np.concatenate([vectors, problem.fixed]).T
+    nearest = np.max(np.abs(near) if problem.antipodal else near, axis=1)
+    return tried[np.argsort(nearest, kind="stable")[:_HOLES]]
+
+
+def _differing(codes: list[_Code]) -> list[_Code]:
+    """Without those as good as another, the best one first."""
+    kept: list[_Code] = []
+    for code in sorted(codes, key=lambda code: code.parted.largest):
+        if not kept or code.parted.largest > kept[-1].parted.largest + 2 * _ROUGH:
+            kept.append(code)
+    return kept

@@ -1,0 +1,119 @@
+"""The cells of a run's tables: of the kind their column declares, and no number beyond what it can mean."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+from robustness.errors import RunError
+from robustness.text import visible
+
+MOST_ROWS = 20_000_000
+"""Rows of a table."""
+WHOLE = 2**53
+"""Beyond it a float no longer tells whole numbers apart."""
+_LARGEST = {"epsilon": 1e9}
+_SIGNED = {"label", "clean_class", "adversarial_class"}
+_ALLOWED: dict[str, set[type]] = {
+    "str": {str, type(None)},
+    "int": {int, float, type(None)},
+    "float": {int, float, type(None)},
+}
+_WORDS = {"str": "text", "int": "a whole number", "float": "a number"}
+
+
+@cache
+def _kinds(row: type) -> dict[str, str]:
+    return {f.name: str(f.type).partition(" ")[0] for f in dataclasses.fields(row)}
+
+
+@cache
+def _needed(row: type) -> frozenset[str]:
+    return frozenset(f.name for f in dataclasses.fields(row) if f.default is dataclasses.MISSING)
+
+
+def expect_cells(row: type, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Hold the rows of a table against the dataclass of one row.
+
+    Parameters
+    ----------
+    row: the dataclass; its fields are the columns, in order, and those without a default not empty.
+    rows: what the table holds.
+
+    Raises
+    ------
+    RunError: a cell is of another kind, empty where it must not be, or a number out of all bounds; it
+        says which, what came, and what was expected.
+    """
+    if len(rows) > MOST_ROWS:
+        raise RunError(
+            f"The table has more than {MOST_ROWS:,} rows; the toolkit writes none that large. The run may "
+            "be tampered with."
+        )
+    needed = _needed(row)
+    for (name, kind), column in zip(_kinds(row).items(), zip(*rows, strict=True), strict=False):
+        types = set(map(type, column))
+        whole = types <= {int, type(None)}
+        if (
+            types <= _ALLOWED[kind]
+            and not (name in needed and type(None) in types)
+            and (kind == "str" or _bounded(name, kind, column, whole=whole))
+        ):
+            continue
+        place = next(n for n, cell in enumerate(column) if not _fits(name, kind, cell, needed))
+        raise RunError(
+            f"{name} of row {place + 1} is {_shown(column[place])}; expected {_expected(name, kind)}"
+            ". The run is damaged, or was altered: restore it from a copy, or audit again."
+        )
+
+
+def _bounded(name: str, kind: str, column: Iterable[Any], *, whole: bool) -> bool:
+    """Whether all numbers of a column are within bounds, quickly: most columns are."""
+    known = [cell for cell in column if cell is not None]
+    if not known:
+        return True
+    low, high = min(known), max(known)
+    if not (math.isfinite(low) and math.isfinite(high)) or max(abs(low), abs(high)) > _LARGEST.get(
+        name, WHOLE
+    ):
+        return False
+    if low < 0 and name not in _SIGNED:
+        return False
+    return kind == "float" or whole or all(float(cell).is_integer() for cell in known)
+
+
+def _fits(name: str, kind: str, cell: Any, needed: frozenset[str]) -> bool:
+    if cell is None:
+        return name not in needed
+    if type(cell) not in _ALLOWED[kind]:
+        return False
+    return kind == "str" or _bounded(name, kind, [cell], whole=False)
+
+
+def _expected(name: str, kind: str) -> str:
+    if kind == "str":
+        return _WORDS[kind]
+    least = f"-{WHOLE:,}" if name in _SIGNED else "0"
+    return f"{_WORDS[kind]} from {least} to {_LARGEST.get(name, WHOLE):,.0f}"
+
+
+def _shown(cell: Any) -> str:
+    """A cell for people."""
+    if cell is None:
+        return "empty"
+    if isinstance(cell, bytes):
+        return f"{len(cell):,} bytes"
+    text = repr(cell)
+    return visible(text if len(text) <= 60 else text[:57] + "...")
+
+
+def filled(row: type, values: Sequence[Any]) -> dict[str, Any]:
+    """The cells of one row by name, what is empty as the dataclass says."""
+    known = {f.name: f.default for f in dataclasses.fields(row)}
+    return {
+        name: known[name] if cell is None and known[name] is not dataclasses.MISSING else cell
+        for name, cell in zip(known, values, strict=True)
+    }

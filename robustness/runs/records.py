@@ -1,0 +1,82 @@
+"""The rows of a run, and the statuses of an outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FLIPPED, ROBUST, MISCLASSIFIED = "flipped", "robust", "misclassified"
+UNREADABLE, FAILED, SETTLED = "unreadable", "failed", "settled"
+STATUSES = (FLIPPED, ROBUST, MISCLASSIFIED, UNREADABLE, FAILED, SETTLED)
+"""Settled: in a cascade, an earlier attack flips the image within this epsilon, so this one never ran."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRow:
+    """One image of the run, and what the model says of it unchanged."""
+
+    key: str
+    position: int
+    name: str
+    label: int | None = None
+    digest: str = ""
+    note: str = ""
+    reason: str = ""
+    clean_class: int | None = None
+    confidence: float | None = None
+    png: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutcomeRow:
+    """One image x attack x epsilon. Distances are of the saved file, in counts."""
+
+    image: str
+    attack: str
+    epsilon: float
+    status: str
+    adversarial_class: int | None = None
+    confidence_before: float | None = None
+    confidence_after: float | None = None
+    l0: int | None = None
+    components: int | None = None
+    l1: float | None = None
+    l2: float | None = None
+    linf: float | None = None
+    step: int | None = None
+    restart: int | None = None
+    forward: int = 0
+    backward: int = 0
+    float_flip: int = 0
+    reason: str = ""
+    png: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StripRow:
+    """One step on the way to a flip: the picture and the probabilities, as a JSON list."""
+
+    image: str
+    attack: str
+    epsilon: float
+    step: int
+    png: str
+    probabilities: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientRow:
+    """Of an outcome that counts as robust: the steps that asked for a gradient, and those that got none."""
+
+    image: str
+    attack: str
+    epsilon: float
+    watched: int
+    blind: int
+
+
+Row = ImageRow | OutcomeRow | StripRow | GradientRow
+
+
+def png_name(digest: str) -> str:
+    """The name within a run of the picture whose bytes have this SHA-256."""
+    return f"images/{digest[:2]}/{digest}.png"

@@ -1,0 +1,181 @@
+"""What of a run is spoiled when it is gone on with: found, and made again, and only that.
+
+A picture is spoiled if it is missing or has other bytes than those it is named for; a row, if it says
+what no audit writes. Outcomes whose picture is spoiled are taken out, so that the attack asks for them
+again; originals are written again from the source of images; steps are walked again in any case.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from robustness.errors import RunUsageError
+from robustness.images import Entry
+from robustness.images.cache import PictureCache
+from robustness.images.png import to_png
+from robustness.runs.plan import Plan
+from robustness.runs.records import FLIPPED, ROBUST, STATUSES, ImageRow, png_name
+from robustness.runs.store import Run
+
+
+@dataclass(frozen=True)
+class Mended:
+    """How much of a run was spoiled, and is made again.
+
+    `originals`, `flips` and `steps` are pictures, `mask` is 1 if that of the mask is among them, `rows`
+    are rows of the database besides.
+    """
+
+    originals: int = 0
+    flips: int = 0
+    steps: int = 0
+    mask: int = 0
+    rows: int = 0
+
+    def __bool__(self) -> bool:
+        return any(asdict(self).values())
+
+    @property
+    def sentence(self) -> str:
+        """In words."""
+        words = {
+            "originals": ("original", "originals"),
+            "flips": ("flip", "flips"),
+            "steps": ("step", "steps"),
+            "mask": ("mask", "masks"),
+            "rows": ("row of the database", "rows of the database"),
+        }
+        parts = [
+            f"{count:,} {words[name][count != 1]}" for name, count in asdict(self).items() if count
+        ]
+        listed = ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
+        return f"Damaged or missing in the run, and made again: {listed}."
+
+
+class _Intact:
+    """Whether pictures are as their names say, each looked at once."""
+
+    def __init__(self, store: Run) -> None:
+        self._store = store
+        self._known: dict[str, bool] = {}
+
+    def __call__(self, name: Any) -> bool:
+        if not isinstance(name, str):
+            return name is None
+        if name not in self._known:
+            self._known[name] = self._store.evidence_intact(name)
+        return self._known[name]
+
+
+def mend(
+    store: Run,
+    plan: Plan,
+    shelf: PictureCache,
+    entries: Sequence[Entry],
+    shape: tuple[int, int, int],
+) -> Mended:
+    """Make a run ready to be gone on with: originals are there again, what is spoiled else is taken out.
+
+    Parameters
+    ----------
+    store: the run, open for writing.
+    plan, shelf, entries: those of the audit; `entries` in its order.
+    shape: (height, width, channels) of the model's images.
+
+    Returns
+    -------
+    How much was spoiled.
+
+    Raises
+    ------
+    RunUsageError: the source no longer has the picture of a spoiled original.
+    """
+    intact = _Intact(store)
+    place = {entry.key: n for n, entry in enumerate(entries)}
+    images, outcomes = _records(store.images()), _records(store.outcomes())
+    odd_images = [row for row in images if not _is_sound(row, place)]
+    known = {row["key"] for row in images} - {row["key"] for row in odd_images}
+    ladder, labels = set(plan.threat.epsilons), {attack.label for attack in plan.attacks}
+    odd = [
+        row
+        for row in outcomes
+        if row["image"] not in known
+        or row["epsilon"] not in ladder
+        or row["attack"] not in labels
+        or not _agrees(row, keeps=plan.keeps(place[row["image"]]))
+    ]
+    lost = [row for row in outcomes if not intact(row["png"])]
+    again = {(row["image"], row["attack"]) for row in (*odd, *lost)}
+    steps = {row["png"] for row in _records(store.strips()) if not intact(row["png"])}
+    mask = None if plan.mask is None else png_name(str(plan.mask["sha256"]))
+    # Unfinished until what is taken out is there again.
+    if again or odd_images:
+        store.write_manifest(store.manifest | {"finished": None})
+    store.drop("images", odd_images)
+    store.drop("outcomes", (r for r in outcomes if (r["image"], r["attack"]) in again))
+    attacked = {row["image"] for row in outcomes if row["status"] in (FLIPPED, ROBUST)}
+    originals = [
+        row
+        for row in store.image_rows()
+        if not intact(row.png) or (row.png is None and _kept(plan, row, row.key in attacked))
+    ]
+    _save(store, shelf, entries, place, originals, shape)
+    return Mended(
+        originals=len(originals),
+        flips=len({row["png"] for row in lost}),
+        steps=len(steps - {row["png"] for row in lost} - {row.png for row in originals}),
+        mask=int(mask is not None and not intact(mask)),
+        rows=len(odd) + len(odd_images),
+    )
+
+
+def _save(
+    store: Run,
+    shelf: PictureCache,
+    entries: Sequence[Entry],
+    place: dict[str, int],
+    rows: list[ImageRow],
+    shape: tuple[int, int, int],
+) -> None:
+    """Write originals again from where the pictures come from."""
+    with contextlib.closing(shelf.stream((entries[place[r.key]] for r in rows), shape)) as pictures:
+        for row, picture in zip(rows, pictures, strict=True):
+            if picture.pixels is None or picture.digest != row.digest:
+                why = picture.reason or "its pixels are others now"
+                raise RunUsageError(
+                    f"The original of {row.name} is damaged in {store.path} and cannot be made again "
+                    f"({why}). Put the picture back where it was read from, or audit into a new folder."
+                )
+            store.add([replace(row, png=store.save_png(to_png(picture.pixels)))])
+
+
+def _kept(plan: Plan, row: ImageRow, attacked: bool) -> bool:
+    """Whether the run should hold the original of an image."""
+    readable = row.clean_class is not None and not row.reason
+    return readable and ((attacked and plan.keeps(row.position)) or plan.keeps_all)
+
+
+def _is_sound(row: dict[str, Any], place: dict[str, int]) -> bool:
+    """Whether a row can be that of an image of this audit."""
+    answered = row["clean_class"] is not None and row["confidence"] is not None
+    return place.get(row["key"]) == row["position"] and (answered or bool(row["reason"]))
+
+
+def _agrees(row: dict[str, Any], *, keeps: bool) -> bool:
+    """Whether an outcome says what an audit can have written."""
+    if row["status"] != FLIPPED:
+        return row["status"] in STATUSES and row["png"] is None
+    return row["adversarial_class"] is not None and (row["png"] is not None or not keeps)
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as dicts, what is missing as None."""
+    return [
+        {str(key): None if pd.isna(value) else value for key, value in row.items()}
+        for row in frame.to_dict("records")
+    ]

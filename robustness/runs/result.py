@@ -1,0 +1,201 @@
+"""What an audit returns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pandas as pd
+
+from robustness import plugins
+from robustness.errors import RunError
+from robustness.images.png import from_png
+from robustness.runs import result_html, thresholds
+from robustness.runs.records import FLIPPED, ROBUST, SETTLED
+from robustness.runs.result_html import Case
+from robustness.runs.store import Run
+
+_COLUMNS = [
+    *("image", "label", "clean_class", "attack", "epsilon", "status", "adversarial_class"),
+    *(
+        "confidence_before",
+        "confidence_after",
+        "l0",
+        "l1",
+        "l2",
+        "linf",
+        "step",
+        "forward",
+        "backward",
+    ),
+]
+
+
+class AuditResult:
+    """A finished run, to look at: rates, a table, a report. Reads the run folder only.
+
+    `mended` says what was damaged in the run and made again when it was gone on with; "" if nothing was.
+    """
+
+    def __init__(self, path: str | Path, mended: str = "") -> None:
+        self.path = Path(path)
+        self.mended = mended
+
+    @cached_property
+    def _run(self) -> Run:
+        return Run.open(self.path)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What was run, with what, on what."""
+        return self._run.manifest
+
+    @property
+    def _names(self) -> Sequence[str]:
+        return self.manifest.get("class_names") or ()
+
+    @cached_property
+    def outcomes(self) -> pd.DataFrame:
+        """The outcomes as the store has them; see `to_frame` for names instead of numbers."""
+        return self._run.outcomes()
+
+    @cached_property
+    def flip_rates(self) -> pd.Series:
+        """Flipped share of the initially correct images an attack was shown, by attack and epsilon."""
+        judged = self.outcomes[self.outcomes.status.isin([FLIPPED, ROBUST])]
+        return (judged.status == FLIPPED).groupby([judged.attack, judged.epsilon]).mean()
+
+    @property
+    def unreached(self) -> tuple[float, ...]:
+        """The epsilons that no attack of the run could use: nothing is said about robustness there."""
+        return tuple(b["epsilon"] for b in self._budgets if not b["reached"])
+
+    @property
+    def _budgets(self) -> list[dict[str, Any]]:
+        return list(self.manifest.get("budgets") or ())
+
+    @property
+    def flip_rate(self) -> float:
+        """Share of the initially correct images that any attack flips at the largest epsilon.
+
+        NaN where no image was correct.
+        """
+        judged = self.outcomes[self.outcomes.status.isin([FLIPPED, ROBUST])]
+        last = judged[judged.epsilon == judged.epsilon.max()]
+        return float((last.status == FLIPPED).groupby(last.image).any().mean())
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per image x attack x epsilon, classes by name, distances in counts."""
+        names = dict(enumerate(self._names))
+        images = self._run.images()[["key", "label", "clean_class"]]
+        frame = self.outcomes.merge(images, left_on="image", right_on="key", how="left")
+        for column in ("label", "clean_class", "adversarial_class"):
+            frame[column] = frame[column].map(names)
+        return frame[_COLUMNS]
+
+    def report(self, path: str | Path | None = None, *, kind: str = "html") -> Path:
+        """Write the report; to the run folder unless `path` says otherwise. Returns where it is."""
+        return plugins.writer(kind)(self.path, path)
+
+    def __repr__(self) -> str:
+        count = self.outcomes.image.nunique()
+        missed = "".join(f", epsilon {epsilon:g} not reached" for epsilon in self.unreached)
+        known = f"{count} images, flip rate {self.flip_rate:.1%}"
+        return f"AuditResult({str(self.path)!r}: {known}{missed})"
+
+    @cached_property
+    def cases(self) -> Cases:
+        """The flips that kept their pictures, one an image, the most confident first."""
+        return Cases(self._run, self.outcomes, self._names)
+
+    def _repr_html_(self) -> str:
+        judged = self.outcomes[self.outcomes.status.isin([FLIPPED, ROBUST])]
+        rates: dict[str, list[tuple[float, int, int]]] = {}
+        for (attack, epsilon), rows in judged.groupby(["attack", "epsilon"]):
+            flipped = int((rows.status == FLIPPED).sum())
+            rates.setdefault(str(attack), []).append((float(str(epsilon)), flipped, len(rows)))
+        labelled = bool((self.manifest.get("data") or {}).get("labelled", True))
+        known = f"{100 * self.flip_rate:.1f} % of them flip"
+        of = "of the correctly classified, " if labelled else ""
+        nothing = "no image was correct" if labelled else "none was attacked"
+        share = of + (known if len(judged) else nothing)
+        config = self.manifest.get("config") or {}
+        labels = [str(a.get("label") or a.get("name")) for a in config.get("attacks") or ()]
+        _, together = thresholds.medians(
+            self.outcomes, config, labels, thresholds.unused(self._budgets)
+        )
+        middle = f" Median smallest epsilon: {thresholds.said(together)}." if len(judged) else ""
+        sentence = f"{self.outcomes.image.nunique()} images; {share}.{middle}"
+        if self.unreached:
+            missed = ", ".join(f"{epsilon:g}" for epsilon in self.unreached)
+            sentence += (
+                f" That says nothing about robustness at epsilon {missed}: no attack of the run could "
+                "use all of it."
+            )
+        if (self.outcomes.status == SETTLED).any():
+            sentence += " In a cascade each attack is shown what the earlier ones left; its rate is of these."
+        short = {(label, b["epsilon"]) for b in self._budgets for label in b["short"]}
+        return result_html.page(sentence, rates, self.cases[:3], short)
+
+
+class Cases(Sequence[Case]):
+    """The flips of a run that kept their pictures; a picture is read when its case is asked for."""
+
+    def __init__(self, run: Run, outcomes: pd.DataFrame, names: Sequence[str]) -> None:
+        self._run, self._names = run, names
+        images = run.images()[["key", "name", "clean_class", "png"]]
+        flips = outcomes[(outcomes.status == FLIPPED) & outcomes.png.notna()]
+        flips = flips.merge(images, left_on="image", right_on="key", suffixes=("", "_original"))
+        flips = flips[flips.png_original.notna()]
+        first = flips.sort_values(
+            ["epsilon", "confidence_after", "attack"], ascending=[True, False, True]
+        ).drop_duplicates("image")
+        order = first.sort_values(["confidence_after", "image"], ascending=[False, True])
+        self._rows = order.to_dict("records")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Case: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Case]: ...
+
+    def __getitem__(self, place: int | slice) -> Case | list[Case]:
+        if isinstance(place, slice):
+            return [self._case(row) for row in self._rows[place]]
+        return self._case(self._rows[place])
+
+    def _case(self, row: dict[Any, Any]) -> Case:
+        return Case(
+            image=row["image"],
+            name=row["name"],
+            before=self._class(row["clean_class"]),
+            after=self._class(row["adversarial_class"]),
+            confidence_before=row["confidence_before"],
+            confidence_after=row["confidence_after"],
+            attack=row["attack"],
+            epsilon=row["epsilon"],
+            original=self._picture(row["png_original"]),
+            flipped=self._picture(row["png"]),
+        )
+
+    def _class(self, number: float | None) -> str:
+        if number is None or math.isnan(number):
+            return "unknown"
+        known = 0 <= number < len(self._names)
+        return self._names[int(number)] if known else f"class {int(number)}"
+
+    def _picture(self, name: str) -> np.ndarray:
+        try:
+            return from_png(self._run.png(name))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise RunError(
+                f"{self._run.path / name} cannot be read as a picture ({error}); expected the evidence of "
+                "this run."
+            ) from None

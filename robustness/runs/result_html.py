@@ -1,0 +1,200 @@
+"""Results that show themselves in a notebook: a case as three pictures, a run as table, curve and cases.
+
+Plain HTML without script; names are escaped, pictures are PNG data URIs that we encode ourselves.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+import numpy as np
+from PIL import Image
+
+from robustness.images.png import to_png
+from robustness.text import visible
+
+SIDE = 192
+"""Pixels of a shown picture's longer side, at least; small pictures grow by whole numbers."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One flip: what the image was, what it became, and by which change.
+
+    `original` and `flipped` are uint8 (height, width, channels); `epsilon` the smallest budget, in
+    counts, at which it flipped.
+    """
+
+    image: str
+    name: str
+    before: str
+    after: str
+    confidence_before: float
+    confidence_after: float
+    attack: str
+    epsilon: float
+    original: np.ndarray = field(repr=False)
+    flipped: np.ndarray = field(repr=False)
+
+    @property
+    def change(self) -> np.ndarray:
+        """Signed counts, int16, (height, width, channels)."""
+        return self.flipped.astype(np.int16) - self.original.astype(np.int16)
+
+    @property
+    def amplified(self) -> tuple[np.ndarray, int]:
+        """The change as a picture around grey, and how many times it is drawn too large."""
+        most = max(1, int(np.abs(self.change).max(initial=0)))
+        factor = max(1, 127 // most)
+        return np.clip(128 + factor * self.change, 0, 255).astype(np.uint8), factor
+
+    @property
+    def caption(self) -> str:
+        """One line."""
+        return (
+            f"{self.name}: {self.before} ({100 * self.confidence_before:.1f} %) becomes {self.after} "
+            f"({100 * self.confidence_after:.1f} %) within {self.epsilon:g} by {self.attack}"
+        )
+
+    def picture(self) -> Image.Image:
+        """Original, flip and amplified change side by side."""
+        strip = np.concatenate([_grown(p) for p in self._pictures().values()], axis=1)
+        return Image.fromarray(strip[..., 0] if strip.shape[-1] == 1 else strip)
+
+    def show(self) -> None:
+        """Display it: in a notebook below the cell, elsewhere in a window."""
+        try:
+            from IPython import get_ipython  # noqa: PLC0415 - there is none outside notebooks
+            from IPython.display import display  # noqa: PLC0415
+        except ImportError:
+            self.picture().show(self.caption)
+            return
+        if get_ipython() is None:
+            self.picture().show(self.caption)
+        else:
+            display(self)
+
+    def _pictures(self) -> dict[str, np.ndarray]:
+        shown, factor = self.amplified
+        return {"original": self.original, "flipped": self.flipped, f"change × {factor}": shown}
+
+    def _repr_html_(self) -> str:
+        figures = "".join(
+            f'<figure style="display:inline-block;margin:0 12px 8px 0">{_image(pixels, title)}'
+            f"<figcaption>{_text(title)}</figcaption></figure>"
+            for title, pixels in self._pictures().items()
+        )
+        said = f'<div style="margin:0 0 24px">{_text(self.caption)}</div>'
+        return f"<div>{figures}{said}</div>"
+
+
+def _grown(pixels: np.ndarray) -> np.ndarray:
+    """Enlarged by a whole number, so that every pixel stays a square."""
+    factor = max(1, -(-SIDE // max(pixels.shape[:2])))
+    return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _image(pixels: np.ndarray, title: str) -> str:
+    factor = max(1, -(-SIDE // max(pixels.shape[:2])))
+    height, width = pixels.shape[0] * factor, pixels.shape[1] * factor
+    data = base64.b64encode(to_png(pixels)).decode()
+    return (
+        f'<img src="data:image/png;base64,{data}" alt="{_text(title)}" width="{width}" '
+        f'height="{height}" style="image-rendering:pixelated">'
+    )
+
+
+def page(
+    sentence: str,
+    rates: Mapping[str, Sequence[tuple[float, int, int]]],
+    cases: Iterable[Case],
+    short: Collection[tuple[str, float]] = (),
+) -> str:
+    """A run: its sentence, a table and a curve of the rates, and some cases.
+
+    `rates` by attack: (epsilon, flipped, judged) each. `short` are attacks with epsilons of which they
+    could not use all: the curve leaves them out.
+    """
+    stated = {
+        attack: kept
+        for attack, points in rates.items()
+        if (kept := [point for point in points if (attack, point[0]) not in short])
+    }
+    rows = "".join(
+        _row("td", _text(attack), f"{epsilon:g}", f"{k:,}", f"{n:,}", _share(k, n))
+        for attack, points in rates.items()
+        for epsilon, k, n in points
+    )
+    heads = _row("th", "attack", "epsilon", "flipped", "of", "flip rate")
+    table = f"<table><thead>{heads}</thead><tbody>{rows}</tbody></table>"
+    shown = "".join(case._repr_html_() for case in cases)
+    return f"<div><p>{_text(sentence)}</p>{table}{curve(stated)}{shown}</div>"
+
+
+def _row(tag: str, first: str, *rest: str) -> str:
+    """A row of cells: the first to the left, numbers to the right."""
+    cells = "".join(
+        f'<{tag} style="text-align:right;padding-left:16px">{one}</{tag}>' for one in rest
+    )
+    return f'<tr><{tag} style="text-align:left">{first}</{tag}>{cells}</tr>'
+
+
+def _text(text: str) -> str:
+    """A name as HTML in which none of it acts and nothing hides."""
+    return escape(visible(text))
+
+
+def _share(k: int, n: int) -> str:
+    return f"{100 * k / n:.1f} %" if n else "-"
+
+
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BELOW, _GAP = 560, 200, 44, 208, 12, 28, 14
+
+
+def curve(rates: Mapping[str, Sequence[tuple[float, int, int]]]) -> str:
+    """Share of the attacked images that hold, over epsilon: a line an attack. Empty for one epsilon."""
+    top = max((epsilon for points in rates.values() for epsilon, *_ in points), default=0.0)
+    if not any(len(points) > 1 for points in rates.values()):
+        return ""
+    bottom, end = _HEIGHT - _BELOW, _WIDTH - _RIGHT
+    lines, ends = [], {}
+    for number, (attack, points) in enumerate(rates.items()):
+        shares = [(0.0, 1.0)] + [(e, 1 - k / n) for e, k, n in points if n]
+        places = [
+            (_LEFT + (end - _LEFT) * e / top, _TOP + (bottom - _TOP) * (1 - y)) for e, y in shares
+        ]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        dash = "" if not number else f' stroke-dasharray="{2 * number + 2} 3"'
+        lines.append(
+            f'<polyline points="{path}" fill="none" stroke="currentColor" stroke-width="1.5"{dash}>'
+            f"<title>{_text(attack)}</title></polyline>"
+        )
+        ends[attack] = places[-1][1]
+    names = "".join(
+        f'<text x="{end + 8}" y="{y + 4:.1f}">{_text(attack[:30])}</text>'
+        for attack, y in _apart(ends)
+    )
+    axes = (
+        f'<path d="M{_LEFT} {_TOP}V{bottom}H{end}" fill="none" stroke="currentColor" opacity=".4"/>'
+        f'<text x="{_LEFT - 6}" y="{_TOP + 4}" text-anchor="end">100 %</text>'
+        f'<text x="{_LEFT - 6}" y="{bottom}" text-anchor="end">0 %</text>'
+        f'<text x="{_LEFT}" y="{_HEIGHT - 10}">0</text>'
+        f'<text x="{end}" y="{_HEIGHT - 10}" text-anchor="end">epsilon {top:g}</text>'
+    )
+    return (
+        '<figure style="margin:16px 0"><figcaption>Share of the attacked images that hold, over epsilon'
+        f'</figcaption><svg role="img" aria-label="Share that holds over epsilon" width="{_WIDTH}" '
+        f'height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-size="11" fill="currentColor">'
+        f"{axes}{''.join(lines)}{names}</svg></figure>"
+    )
+
+
+def _apart(ends: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Each name beside the end of its line, moved up as far as it must so that none touches the next."""
+    placed: list[tuple[str, float]] = []
+    for name, y in sorted(ends.items(), key=lambda one: -one[1]):
+        placed.append((name, min(y, placed[-1][1] - _GAP) if placed else y))
+    return placed

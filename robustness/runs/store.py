@@ -1,0 +1,333 @@
+"""The run folder: `run.json`, `run.sqlite` and `images/`, written so that a kill loses nothing.
+
+`run.sqlite` is the truth. A row is committed only after its picture is on disk; pictures are named
+by the SHA-256 of their bytes and moved into place in one step, so a file that exists is whole, and
+`evidence_intact` says so again when a run is resumed. Reading needs neither TensorFlow nor Keras.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from robustness.errors import RunError
+from robustness.files import disk_errors
+from robustness.files.reading import MOST_JSON, MOST_PICTURE, expect_file, read_within
+from robustness.files.writing import own_folder, replace_within
+from robustness.runs import run_folder
+from robustness.runs.cells import MOST_ROWS, expect_cells, filled
+from robustness.runs.database import Database
+from robustness.runs.records import (
+    FLIPPED,
+    GradientRow,
+    ImageRow,
+    OutcomeRow,
+    Row,
+    StripRow,
+    png_name,
+)
+from robustness.runs.run_json import manifest_of
+
+SCHEMA = 1
+
+
+_TABLES: dict[str, tuple[type, tuple[str, ...]]] = {
+    "images": (ImageRow, ("key",)),
+    "outcomes": (OutcomeRow, ("image", "attack", "epsilon")),
+    "strips": (StripRow, ("image", "attack", "epsilon", "step")),
+    "gradients": (GradientRow, ("image", "attack", "epsilon")),
+}
+_LATER = {"gradients"}
+"""Tables that runs of earlier versions do not have."""
+_SQL_TYPES = {"str": "TEXT", "int": "INTEGER", "float": "REAL"}
+
+
+def _create(table: str) -> str:
+    row, primary = _TABLES[table]
+    columns = [f"{f.name} {_SQL_TYPES[str(f.type).split(' ')[0]]}" for f in fields(row)]
+    keys = f"PRIMARY KEY ({', '.join(primary)})"
+    return f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(columns)}, {keys})"
+
+
+def _writing(table: str) -> tuple[str, attrgetter[Any]]:
+    """How a row is written, and its values, made once: an audit writes as many rows as it has images."""
+    names = [f.name for f in fields(_TABLES[table][0])]
+    # The table's name is one of our own three.
+    statement = f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(names))})"  # noqa: S608
+    return statement, attrgetter(*names)
+
+
+_WRITING = {row: _writing(table) for table, (row, _) in _TABLES.items()}
+
+
+class Run:
+    """A run folder. `Run.create` and `Run.resume` write to it, `Run.open` reads it."""
+
+    def __init__(
+        self, path: Path, *, writable: bool, claim: run_folder.Claim | None = None
+    ) -> None:
+        self.path = path
+        self._writable, self._claim = writable, claim
+        made = {table: _create(table) for table in _TABLES}
+        self._db = Database(path, writable=writable, tables=made)
+        self._place = _identity(path / run_folder.DATABASE)
+
+    @classmethod
+    def create(cls, path: str | Path, manifest: dict[str, Any]) -> Run:
+        """A new run in an empty or missing folder, or one where an audit was killed before it began.
+
+        RunUsageError if there is something in it; StorageError if it cannot be made. Then nothing stays.
+        """
+        folder = Path(path)
+        with run_folder.made(folder) as claim:
+            run = cls(folder, writable=True, claim=claim)
+            try:
+                replace_within(folder, run_folder.MANIFEST, _json({"schema": SCHEMA, **manifest}))
+            except BaseException:
+                run.close()
+                raise
+        return run
+
+    @classmethod
+    def resume(cls, path: str | Path) -> Run:
+        """An existing run, to go on with; RunUsageError if there is none, or another process writes to it."""
+        folder = Path(path)
+        run_folder.expect_run(folder)
+        with disk_errors.using(folder):
+            disk_errors.expect_writable(folder)
+            claim = run_folder.Claim(folder)
+            try:
+                # What is planted in it is found before anything could be written.
+                cls.open(folder).close()
+                run_folder.make_way(folder / run_folder.PICTURES / "any")
+                run_folder.sweep(folder)
+                own_folder(folder / run_folder.PICTURES)
+                run = cls(folder, writable=True, claim=claim)._whole()
+                run._expect_sound()
+            except BaseException:
+                claim.release()
+                raise
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """An existing run, to read. RunUsageError if it is none."""
+        folder = Path(path)
+        run_folder.expect_run(folder)
+        with disk_errors.using(folder, action="read"):
+            expect_file(folder, run_folder.MANIFEST, MOST_JSON)
+            return cls(folder, writable=False)._whole()
+
+    def _expect_sound(self) -> None:
+        """RunError if a page of the database is damaged, which loses rows, or a table is not ours."""
+        found = [str(row[0]) for row in self._db.select("PRAGMA quick_check(1)")]
+        try:
+            self._db.expect_ours()
+        except RunError:
+            self.close()
+            raise
+        if found != ["ok"]:
+            self.close()
+            raise disk_errors.unreadable(
+                self.path, sqlite3.DatabaseError(" ".join(found[0].split()))
+            )
+
+    def _whole(self) -> Run:
+        """This run, if its database has every table and column; RunError, naming them, if not."""
+        lost = []
+        for table, (row, _) in _TABLES.items():
+            there = set(self._db.columns(table))
+            missing = [f.name for f in fields(row) if f.name not in there]
+            absent = [] if table in _LATER else [table]
+            lost += [f"{table}.{name}" for name in missing] if there else absent
+        if lost:
+            self.close()
+            raise RunError(
+                f"{self.path / 'run.sqlite'} lacks {', '.join(lost)}: another version of the toolkit "
+                "wrote it, or it was altered. Read it with the version that run.json names, restore "
+                "it from a copy, or audit again."
+            )
+        return self
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What the disk refuses is told as a StorageError, and so is a folder that was taken away."""
+        if not self._writable:
+            yield
+            return
+        with disk_errors.using(self.path):
+            # What goes into a deleted database is gone without an error.
+            if _identity(self.path / run_folder.DATABASE) != self._place:
+                raise disk_errors.gone(self.path)
+            yield
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """`run.json`; RunError, saying which part, if it is not what an audit writes."""
+        data = read_within(self.path, run_folder.MANIFEST, MOST_JSON)
+        return manifest_of(data, str(self.path / run_folder.MANIFEST), SCHEMA)
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Replace `run.json` in one step."""
+        with self._writing():
+            replace_within(self.path, run_folder.MANIFEST, _json(manifest))
+
+    def save_png(self, data: bytes) -> str:
+        """Keep a picture under its hash; its name within the run. What else stands there is replaced."""
+        name = png_name(hashlib.sha256(data).hexdigest())
+        with self._writing():
+            if not self._holds(name, data):
+                run_folder.make_way(self.path / run_folder.PICTURES / "any")
+                run_folder.make_way(self.path / name)
+                replace_within(self.path, name, data)
+        return name
+
+    def _holds(self, name: str, data: bytes) -> bool:
+        """Whether a file of the run has these very bytes."""
+        try:
+            return self.png(name) == data
+        except RunError:
+            return False
+
+    def png(self, name: str) -> bytes:
+        """The bytes of a picture; RunError if the file is gone, no plain file, or none of the run's."""
+        if not name.startswith(f"{run_folder.PICTURES}/"):
+            raise RunError(f"{name!r} is not a picture of this run; the run may be tampered with.")
+        return read_within(self.path, name, MOST_PICTURE)
+
+    def evidence_intact(self, name: str | None) -> bool:
+        """Whether a picture is on disk and still has the bytes it is named for."""
+        if name is None:
+            return True
+        try:
+            data = self.png(name)
+        except RunError:
+            return False
+        return hashlib.sha256(data).hexdigest() == Path(name).stem
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Write rows in one transaction, replacing those of the same key."""
+        with self._writing():
+            self._db.change((_WRITING[type(row)][0], _WRITING[type(row)][1](row)) for row in rows)
+
+    def drop(self, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Take rows of "images", "outcomes" or "strips" away, named by their keys, in one transaction."""
+        keys = _TABLES[table][1]
+        where = " AND ".join(f"{key} IS ?" for key in keys)
+        statement = f"DELETE FROM {table} WHERE {where}"  # noqa: S608
+        with self._writing():
+            self._db.change((statement, tuple(row[key] for key in keys)) for row in rows)
+
+    def _frame(self, table: str, order: str) -> pd.DataFrame:
+        row, primary = _TABLES[table]
+        columns = [f.name for f in fields(row)]
+        # Names are our own.
+        query = f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order} LIMIT {MOST_ROWS + 1}"  # noqa: S608
+        rows = self._db.select(query)
+        self._expect_cells(table, rows)
+        frame = pd.DataFrame(rows, columns=columns)
+        if frame.duplicated(list(primary)).any():
+            raise RunError(
+                f"{self.path / run_folder.DATABASE}: {table} holds two rows of the same "
+                f"{', '.join(primary)}; expected one each. The run is damaged, or was altered."
+            )
+        return frame
+
+    def _expect_cells(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        try:
+            expect_cells(_TABLES[table][0], rows)
+        except RunError as error:
+            raise RunError(f"{self.path / run_folder.DATABASE}: {table}: {error}") from None
+
+    def images(self) -> pd.DataFrame:
+        """The images, in the order of the audit."""
+        return self._frame("images", "position")
+
+    def outcomes(self) -> pd.DataFrame:
+        """The outcomes, by attack, epsilon and image."""
+        return self._frame("outcomes", "attack, epsilon, image")
+
+    def strips(self) -> pd.DataFrame:
+        """The steps of the best cases."""
+        return self._frame("strips", "attack, epsilon, image, step")
+
+    def gradients(self) -> pd.DataFrame:
+        """How often attacks had no gradient on what withstood them; empty for runs that did not note it."""
+        if not self._db.columns("gradients"):
+            return pd.DataFrame(columns=[f.name for f in fields(GradientRow)])
+        return self._frame("gradients", "attack, epsilon, image")
+
+    def image_rows(self) -> Iterator[ImageRow]:
+        """The images one by one, in the order of the audit; memory does not grow with them."""
+        columns = [f.name for f in fields(ImageRow)]
+        query = f"SELECT {', '.join(columns)} FROM images ORDER BY position"  # noqa: S608
+        for values in self._db.stream(query):
+            self._expect_cells("images", [values])
+            yield ImageRow(**filled(ImageRow, values))
+
+    def settled(self, attack: str, expected: int) -> set[str]:
+        """Images whose outcomes under `attack` are complete (`expected` rows) with evidence intact."""
+        done: dict[str, list[str | None]] = {}
+        for image, png in self._db.select(
+            "SELECT image, png FROM outcomes WHERE attack = ?", (attack,)
+        ):
+            done.setdefault(image, []).append(png)
+        return {
+            image
+            for image, pngs in done.items()
+            if len(pngs) == expected and all(self.evidence_intact(p) for p in set(pngs))
+        }
+
+    def first_flips(self, attacks: Iterable[str]) -> dict[str, float]:
+        """The smallest epsilon at which any of `attacks` flips an image, by the image's key."""
+        first: dict[str, float] = {}
+        for attack in attacks:
+            for image, epsilon in self._db.select(
+                "SELECT image, min(epsilon) FROM outcomes WHERE attack = ? AND status = ? GROUP BY image",
+                (attack, FLIPPED),
+            ):
+                first[image] = min(epsilon, first.get(image, epsilon))
+        return first
+
+    def count(self, attack: str | None = None, epsilon: float | None = None) -> dict[str, int]:
+        """How many outcomes have each status; of one attack, at one epsilon, if given."""
+        rows = self._db.select(
+            "SELECT status, count(*) FROM outcomes WHERE ? IN (attack, '') AND "
+            "(? IS NULL OR epsilon = ?) GROUP BY status",
+            (attack or "", epsilon, epsilon),
+        )
+        return dict(rows)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+        if self._claim is not None:
+            self._claim.release()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _json(manifest: dict[str, Any]) -> bytes:
+    return (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Which file stands at a path; None if none does."""
+    try:
+        found = file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino

@@ -1,0 +1,86 @@
+"""The region of interest: which pixels an attacker may change, the same ones in every image."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from robustness.errors import SettingError
+from robustness.files.bounded import read_bytes_bounded
+from robustness.images.png import FORMATS, MAX_BYTES, oversized, to_png
+
+
+@dataclass(frozen=True)
+class Mask:
+    """`rows` of a picture, each a tuple of bool: True where a pixel may change."""
+
+    rows: tuple[tuple[bool, ...], ...]
+
+    @classmethod
+    def of(cls, given: np.ndarray | str | Path, shape: tuple[int, ...]) -> Mask:
+        """The mask in an array or a picture's file, for images of `shape` (height, width, channels).
+
+        An array is (height, width), true or above 0 where a pixel may change. A picture is brought to
+        the size of the images; bright (above 127) pixels may change.
+
+        Raises
+        ------
+        SettingError: it cannot be read, is of another shape, or lets nothing change.
+        """
+        size = tuple(shape[:2])
+        filed = isinstance(given, (str, Path))
+        free = _bright(Path(str(given)), size) if filed else np.asarray(given) > 0
+        if free.shape != size:
+            raise SettingError(
+                f"The mask has shape {free.shape}; expected {size}, a number for each pixel of the "
+                "model's input."
+            )
+        if not free.any():
+            raise SettingError(
+                "The mask lets no pixel change; expected one that is bright (above 127 in a file, above "
+                "0 in an array) where the attacker may change something."
+            )
+        return cls(tuple(tuple(row) for row in free.tolist()))
+
+    @cached_property
+    def free(self) -> np.ndarray:
+        """Where pixels may change, (height, width) bool."""
+        return np.array(self.rows, bool)
+
+    @property
+    def share(self) -> float:
+        """Of the pixels that may change."""
+        return float(self.free.mean())
+
+    def png(self, channels: int) -> bytes:
+        """The mask as a picture in black and white."""
+        white = np.where(self.free, 255, 0).astype(np.uint8)
+        return to_png(np.repeat(white[..., None], channels, axis=-1))
+
+    def card(self, channels: int) -> dict[str, Any]:
+        """JSON-able: a run's name of its file, and the share of free pixels."""
+        digest = hashlib.sha256(self.png(channels)).hexdigest()
+        return {"sha256": digest, "share": round(self.share, 6)}
+
+
+def _bright(path: Path, size: tuple[int, ...]) -> np.ndarray:
+    try:
+        data = read_bytes_bounded(path, MAX_BYTES)
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            if wrong := oversized(picture.size):
+                raise ValueError(wrong)
+            grey = picture.convert("L").resize((size[1], size[0]), Image.Resampling.NEAREST)
+    # Decoders fail in every way there is: OSError, SyntaxError, ValueError, struct.error, ...
+    except Exception as error:
+        raise SettingError(
+            f"The mask {path} cannot be read ({error}); expected a picture that is bright where pixels "
+            "may change."
+        ) from None
+    return np.asarray(grey) > 127

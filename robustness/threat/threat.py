@@ -1,0 +1,62 @@
+"""The threat: what the attacker may do (norm, epsilons) and wants (goal)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from robustness.configuration.epsilons import expect_within, parse_epsilon
+from robustness.errors import SettingError
+from robustness.threat.goals import Goal, Untargeted
+from robustness.threat.mask import Mask
+from robustness.threat.norms import Linf, Norm
+
+
+@dataclass(frozen=True)
+class Threat:
+    """A norm, a ladder of budgets in counts (ascending), a goal, and which pixels may change: all if None."""
+
+    epsilons: tuple[float, ...]
+    norm: Norm = Linf()  # noqa: RUF009 - norms have no state
+    goal: Goal = Untargeted()  # noqa: RUF009 - frozen
+    mask: Mask | None = None
+
+    def __post_init__(self) -> None:
+        if not self.epsilons:
+            raise SettingError("No epsilon was given; expected at least one budget in counts.")
+        ladder = tuple(sorted({parse_epsilon(e) for e in self.epsilons}))
+        expect_within(ladder, self.norm.name)
+        object.__setattr__(self, "epsilons", ladder)
+
+    def expect_possible(self, shape: tuple[int, ...]) -> None:
+        """Refuse budgets larger than any change of an image.
+
+        Parameters
+        ----------
+        shape : of the images, (height, width, channels).
+
+        Raises
+        ------
+        SettingError
+            An epsilon beyond the diagonal of a picture (l2), the sum of all its counts (l1) or its
+            pixels (l0); of those that may change, where there is a mask.
+        """
+        height, width, channels = shape
+        free = height * width if self.mask is None else int(self.mask.free.sum())
+        expect_within(self.epsilons, self.norm.name, free, channels)
+
+    @property
+    def weights(self) -> Any:
+        """1 where a pixel may change and 0 elsewhere, (height, width, 1) float32; None for all."""
+        return None if self.mask is None else self.mask.free[..., None].astype("float32")
+
+    def room(self, images: Any) -> tuple[Any, Any]:
+        """The least and the largest change of each component of `images` (..., h, w, c) in counts."""
+        return room(images, self.weights)
+
+
+def room(images: Any, weights: Any) -> tuple[Any, Any]:
+    """How far components may go: as far as 0 and 255 let them, and nowhere where `weights` is 0."""
+    if weights is None:
+        return -images, 255.0 - images
+    return -images * weights, (255.0 - images) * weights

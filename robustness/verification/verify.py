@@ -1,0 +1,356 @@
+"""Believe nothing of a run: recompute every flip from its PNG with nothing but the model.
+
+Files are checked against the hashes they are named for and against the rows; distances, budgets,
+classes and confidences are computed again, with code that is neither an attack's nor the judge's; rows
+are checked against each other and against `run.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from robustness.engine import votes
+from robustness.engine.votes import MOST
+from robustness.errors import ModelError
+from robustness.runs.model_differences import differences
+from robustness.runs.records import ImageRow
+from robustness.runs.store import Run
+from robustness.verification import pictures as evidence
+from robustness.verification import recount
+from robustness.verification.pictures import Pictures
+from robustness.verification.rows import (
+    BUDGET,
+    CLASS,
+    CONFIDENT,
+    DISTANCE,
+    FILE,
+    MODEL,
+    ROW,
+    RUN,
+    Inconsistency,
+    RunContents,
+    check_rows,
+    fault,
+    said_of,
+)
+
+CHUNK = 24
+"""Pictures asked about at once."""
+CONFIDENCE = 1e-3
+"""How far a confidence may differ: another device rounds otherwise."""
+
+
+class Predicting(Protocol):
+    """What verification needs of a classifier."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """In the order of the outputs."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights."""
+
+    def card(self) -> Mapping[str, Any]:
+        """What it is and how it is read (`Classifier.card`)."""
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """(n, classes) of uint8 images (n, height, width, channels)."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What came of it. Of `flips` claimed, `checked` had a picture and `held` are without fault.
+
+    `originals` and `steps` are the other pictures checked, `strangers` files that no row names:
+    a run that was killed leaves some.
+    """
+
+    outcomes: int
+    flips: int
+    checked: int
+    held: int
+    originals: int
+    steps: int
+    strangers: int
+    faults: tuple[Inconsistency, ...] = ()
+    draws: int = 1
+    """How often the model was asked about each picture; more than once where it answers at random."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 all holds, 1 something does not, 4 no flip has a picture, 5 there is nothing to check."""
+        if self.faults:
+            return 1
+        if not self.outcomes:
+            return 5
+        return 4 if self.flips and not self.checked else 0
+
+    @property
+    def sentence(self) -> str:
+        """In short."""
+        if not self.outcomes:
+            return "The run holds no outcome, so there is nothing to verify."
+        if not self.flips:
+            said = "No flip is claimed."
+        elif not self.checked:
+            said = f"None of the {self.flips:,} flips kept its picture, so none can be verified."
+        else:
+            said = f"{self.held:,} of {self.checked:,} flips hold, recomputed from their pictures."
+            if self.draws > 1:
+                said += f" The model answers at random, so each was asked about {self.draws} times."
+            if left := self.flips - self.checked:
+                said += f" {left:,} more kept no picture."
+        if not self.faults:
+            return f"{said} Everything else of the run agrees with it."
+        count = len(self.faults)
+        return f"{said} {count:,} {'thing is' if count == 1 else 'things are'} not as the run says."
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self) | {"exit_code": self.exit_code, "sentence": self.sentence}
+
+
+def verify(run: Run, classifier: Predicting) -> Verification:
+    """Check everything a run claims against its files and the model.
+
+    ModelError if the model takes pictures of another size: then nothing can be recomputed.
+    """
+    claims = RunContents.of(run)
+    if claims.shape != tuple(classifier.input_shape):
+        raise ModelError(
+            f"The model takes images of shape {tuple(classifier.input_shape)}, those of the run are "
+            f"{claims.shape}; expected the model that was audited. Name it with --model."
+        )
+    faults = [*_of_the_model(claims, classifier), *check_rows(claims)]
+    eyes, pictures = _Eyes(classifier, claims.random), Pictures(run, claims.shape)
+    for image in claims.images.values():
+        asked: dict[str, list[Expectation]] = {}
+        faults += evidence.original(image, pictures)
+        if image.png is not None:
+            asked[image.png] = [expect_clean(claims, image)]
+        for row in claims.pictured(image.key):
+            faults += evidence.flip(claims, image, row, pictures)
+            asked.setdefault(row["png"], []).append(expect_flip(claims, image, row))
+        for row in claims.strips.get(image.key, ()):
+            faults += evidence.step(claims, image, row, pictures)
+            asked.setdefault(row["png"], []).append(expect_step(claims, image, row))
+        for name, expectations in asked.items():
+            pixels = pictures.pixels(name)
+            if pixels is not None:
+                eyes.ask(pixels, expectations)
+        pictures.forget()
+    faults += eyes.close()
+    bad = {(f.image, f.attack, f.epsilon) for f in faults}
+    lost = {f.image for f in faults if not f.attack}
+    flips = [row for key in claims.images for row in claims.pictured(key)]
+    held = [
+        row
+        for row in flips
+        if (row["image"], row["attack"], row["epsilon"]) not in bad and row["image"] not in lost
+    ]
+    return Verification(
+        outcomes=len(claims.outcomes),
+        flips=sum(map(len, claims.flips.values())),
+        checked=len(flips),
+        held=len(held),
+        originals=sum(image.png is not None for image in claims.images.values()),
+        steps=sum(map(len, claims.strips.values())),
+        strangers=_strangers(run, claims),
+        faults=tuple(sorted(faults, key=_order)),
+        draws=MOST if claims.random else 1,
+    )
+
+
+def _order(one: Inconsistency) -> tuple[Any, ...]:
+    places = (MODEL, RUN, ROW, FILE, BUDGET, DISTANCE, CLASS, CONFIDENT)
+    of_the_whole = one.what in (MODEL, RUN)
+    return (not of_the_whole, one.name, one.attack, one.epsilon or 0, places.index(one.what))
+
+
+Expectation = Callable[[Any], Iterable[Inconsistency]]
+"""Of an answer, probabilities (classes,), or of the `votes.Vote` of a model that answers at random."""
+
+
+@dataclass
+class _Eyes:
+    """Asks the model about some pictures at once, and hands each answer to who expects it."""
+
+    classifier: Predicting
+    random: bool = False
+    _waiting: list[tuple[np.ndarray, list[Expectation]]] = field(default_factory=list)
+    _faults: list[Inconsistency] = field(default_factory=list)
+
+    def ask(self, picture: np.ndarray, expectations: list[Expectation]) -> None:
+        self._waiting.append((picture, expectations))
+        if len(self._waiting) == CHUNK:
+            self._answer()
+
+    def _answer(self) -> None:
+        pictures = [picture for picture, _ in self._waiting]
+        rows = self._asked(np.stack(pictures))
+        for (_, expectations), row in zip(self._waiting, rows, strict=True):
+            for expect in expectations:
+                self._faults += expect(row)
+        self._waiting = []
+
+    def _asked(self, pictures: np.ndarray) -> Sequence[Any]:
+        predict = self.classifier.probabilities
+        if self.random:
+            return votes.ask(predict, pictures, len(self.classifier.class_names))
+        return list(predict(pictures))
+
+    def close(self) -> list[Inconsistency]:
+        """Every fault, the last pictures asked."""
+        if self._waiting:
+            self._answer()
+        return self._faults
+
+
+def expect_clean(claims: RunContents, image: ImageRow) -> Expectation:
+    """The model must say of an original what the row says."""
+    if claims.random:
+        return partial(recount.clean, claims, image)
+
+    def check(answer: np.ndarray) -> Iterator[Inconsistency]:
+        yield from _same(
+            claims, answer, image.clean_class, image.confidence, image, None, image.png, "original"
+        )
+
+    return check
+
+
+def expect_flip(claims: RunContents, image: ImageRow, row: Mapping[str, Any]) -> Expectation:
+    """The model must give a flip the class of the row, and not that of the image."""
+    if claims.random:
+        return partial(recount.flip, claims, image, row)
+
+    def check(answer: np.ndarray) -> Iterator[Inconsistency]:
+        said, sure = row["adversarial_class"], row["confidence_after"]
+        yield from _same(claims, answer, said, sure, image, row, row["png"], "flip")
+        predicted = int(answer.argmax())
+        if predicted == image.clean_class or not np.isfinite(answer).all():
+            yield fault(
+                CLASS,
+                f"The picture does not flip: the model still says {claims.class_name(predicted)}.",
+                image,
+                row,
+                file=row["png"],
+            )
+        elif claims.target is not None and predicted != claims.target:
+            yield fault(
+                CLASS,
+                f"The model says {claims.class_name(predicted)}; the goal was "
+                f"{claims.class_name(claims.target)}.",
+                image,
+                row,
+                file=row["png"],
+            )
+
+    return check
+
+
+def expect_step(claims: RunContents, image: ImageRow, row: Mapping[str, Any]) -> Expectation:
+    """The model must give a step the probabilities of its row; one that answers at random never does."""
+    if claims.random:
+        return lambda vote: ()
+
+    def check(answer: np.ndarray) -> Iterator[Inconsistency]:
+        said = _probabilities(row["probabilities"])
+        if len(said) != len(answer) or not np.allclose(said, answer, rtol=0, atol=CONFIDENCE):
+            yield fault(
+                CONFIDENT,
+                f"The probabilities of step {row['step']} are {_shown(answer)}; the row says "
+                f"{_shown(said)}.",
+                image,
+                row,
+                file=row["png"],
+            )
+
+    return check
+
+
+def _same(
+    claims: RunContents,
+    answer: np.ndarray,
+    said: float | None,
+    sure: float | None,
+    image: ImageRow,
+    row: Mapping[str, Any] | None,
+    file: str | None,
+    what: str,
+) -> Iterator[Inconsistency]:
+    predicted = int(answer.argmax())
+    if said is None or predicted != int(said):
+        two = np.sort(answer)[-2:]
+        yield fault(
+            CLASS,
+            f"The model says {claims.class_name(predicted)} ({answer[predicted]:.1%}, the next class "
+            f"{two[0]:.1%}) of the {what}; the row says {claims.class_name(said)}.",
+            image,
+            row,
+            file=file or "",
+        )
+    elif sure is None or not abs(float(answer[predicted]) - sure) <= CONFIDENCE:
+        yield fault(
+            CONFIDENT,
+            f"The confidence in the {what} is {answer[predicted]:.4f}; the row says "
+            f"{said_of(sure)}.",
+            image,
+            row,
+            file=file or "",
+        )
+
+
+def _of_the_model(claims: RunContents, classifier: Predicting) -> Iterator[Inconsistency]:
+    said = str(claims.manifest["model"].get("weights_sha256"))
+    if classifier.digest != said:
+        yield Inconsistency(
+            MODEL,
+            f"The model's weights have the hash {classifier.digest[:16]}…, those of the run "
+            f"{said[:16]}…: everything below is recomputed with another model.",
+        )
+    of_the_weights = {"weights_sha256", "class_names"}
+    before = {k: v for k, v in claims.manifest["model"].items() if k not in of_the_weights}
+    if other := differences(before, classifier.card()):
+        yield Inconsistency(
+            MODEL,
+            f"The model is not the one of the run: {'; '.join(other)}. Everything below is recomputed "
+            "with another model.",
+        )
+    if tuple(classifier.class_names) != claims.names:
+        yield Inconsistency(
+            MODEL,
+            f"The model's classes are {', '.join(classifier.class_names)}; those of the run are "
+            f"{', '.join(claims.names)}.",
+        )
+
+
+def _strangers(run: Run, claims: RunContents) -> int:
+    named = {row.png for row in claims.images.values()}
+    named.add(claims.mask)
+    named |= {row["png"] for rows in claims.flips.values() for row in rows}
+    named |= {row["png"] for rows in claims.strips.values() for row in rows}
+    files = (p.relative_to(run.path).as_posix() for p in (run.path / "images").rglob("*.png"))
+    return sum(1 for file in files if file not in named)
+
+
+def _probabilities(text: Any) -> list[float]:
+    try:
+        return [float(value) for value in json.loads(text)]
+    except (TypeError, ValueError):
+        return []
+
+
+def _shown(values: Iterable[float]) -> str:
+    return "[" + ", ".join(f"{value:.3f}" for value in list(values)[:8]) + "]"

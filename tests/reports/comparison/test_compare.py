@@ -1,0 +1,216 @@
+"""Comparisons: McNemar against scipy, pairs against a hand count, refusals, hostile names."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest, chi2
+
+from robustness.errors import RunError, SettingError
+from robustness.reports import summarise
+from robustness.reports.comparison.compare import by_image, compare, mcnemar, p_said
+from robustness.reports.comparison.page import render_comparison, write_comparison
+from robustness.runs.store import Run
+from tests.reports.folder import Folder, manifest
+
+FLIPPED, ROBUST, WRONG = "flipped", "robust", "misclassified"
+
+
+@settings(deadline=None)
+@given(lost=st.integers(0, 400), gained=st.integers(0, 400))
+def test_mcnemar_is_the_exact_binomial_test(lost: int, gained: int) -> None:
+    expected = 1.0 if lost + gained == 0 else binomtest(lost, lost + gained, 0.5).pvalue
+    assert mcnemar(lost, gained) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+    assert mcnemar(lost, gained) == mcnemar(gained, lost)
+
+
+def test_mcnemar_for_many_images_nears_the_chi_square_with_continuity_correction() -> None:
+    # The classic textbook table: 59 against 6 (Agresti), and a near even one.
+    for lost, gained in ((590, 480), (5050, 4950)):
+        approximate = chi2.sf((abs(lost - gained) - 1) ** 2 / (lost + gained), 1)
+        assert mcnemar(lost, gained) == pytest.approx(approximate, rel=0.02)
+    assert mcnemar(10_000, 10_000) == 1.0
+    assert mcnemar(86, 150) == pytest.approx(3.716e-05, rel=1e-3)
+
+
+def run_of(path: Path, fates: dict[str, list[str]], **changes: Any) -> Path:
+    """A run whose images have these fates at epsilon 1 and 4."""
+    folder = Folder(path, **changes)
+    for key, (first, second) in fates.items():
+        wrong = first == WRONG
+        folder.image(key, label=0, clean_class=1 if wrong else 0, digest=f"d{key}")
+        folder.outcome(key, first, 1.0)
+        folder.outcome(key, second, 4.0)
+    return folder.write()
+
+
+FATES_A = {f"i{n:03}": [ROBUST, FLIPPED if n < 30 else ROBUST] for n in range(60)}
+FATES_A |= {f"w{n}": [WRONG, WRONG] for n in range(5)}
+FATES_B = FATES_A | {f"i{n:03}": [ROBUST, ROBUST] for n in range(12)}
+FATES_B |= {f"i{n:03}": [FLIPPED, FLIPPED] for n in range(40, 43)}
+FATES_B |= {"i059": [WRONG, WRONG], "w0": [ROBUST, ROBUST]}
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Path, Path]:
+    return run_of(tmp_path / "a", FATES_A), run_of(tmp_path / "b", FATES_B)
+
+
+def test_pairs_are_counted(two: tuple[Path, Path]) -> None:
+    found = compare(*two)
+    assert [m.key for m in found.newly_robust if m.epsilon == 4] == [f"i{n:03}" for n in range(12)]
+    assert {(m.key, m.epsilon) for m in found.newly_flipped} == {
+        (f"i{n:03}", e) for n in range(40, 43) for e in (1.0, 4.0)
+    }
+    assert [m.key for m in found.newly_wrong] == ["i059"]
+    assert [m.key for m in found.newly_right] == ["w0"]
+    rows = {(p.what, p.epsilon): p for p in found.pairings}
+    clean = rows["clean accuracy", None]
+    assert (clean.total, clean.before, clean.after, clean.lost, clean.gained) == (65, 60, 60, 1, 1)
+    robust = rows["robust accuracy", 4.0]
+    assert (robust.before, robust.after) == (30, 30 + 12 - 3 - 1 + 1)
+    assert (robust.lost, robust.gained) == (4, 13)
+    assert robust.p_value == pytest.approx(binomtest(4, 17).pvalue)
+    flips = rows["flip rate of the images right in both", 4.0]
+    assert (flips.total, flips.lost, flips.gained) == (59, 12, 3)
+    assert found.differs
+    assert "3 flip newly and 12 no longer flip at epsilon 4" in found.sentence
+    assert len(dict(by_image(found.newly_robust))) == len({m.key for m in found.newly_robust})
+    assert dict(by_image(found.newly_wrong)) == {found.newly_wrong[0].name: ""}
+    assert json.loads(json.dumps(found.to_dict()))["images"] == 65
+
+
+def test_the_sentence_is_about_the_epsilon_where_most_differ(tmp_path: Path) -> None:
+    """At the largest everything flips in both; what differs differs at the smaller one."""
+    a = {f"i{n}": [ROBUST if n < 9 else FLIPPED, FLIPPED] for n in range(40)}
+    b = a | {f"i{n}": [FLIPPED, FLIPPED] for n in range(7)}
+    found = compare(run_of(tmp_path / "a", a), run_of(tmp_path / "b", b))
+    assert "7 flip newly and 0 no longer flip at epsilon 1" in found.sentence
+    assert "Robust accuracy at epsilon 1: 22.5 % in A, 5.0 % in B" in found.sentence
+
+
+def test_a_run_compared_with_itself(two: tuple[Path, Path]) -> None:
+    found = compare(two[0], two[0])
+    assert not found.differs
+    assert "No difference: all 65 images" in found.sentence
+    assert {p.p_value for p in found.pairings} == {1.0}
+    assert "Both runs audited the same weights." in found.notes
+
+
+def test_a_report_stands_for_its_run(two: tuple[Path, Path], tmp_path: Path) -> None:
+    with Run.open(two[0]) as run:
+        plain = json.dumps(summarise(run).to_dict())
+    (tmp_path / "report.json").write_text(plain)
+    assert compare(tmp_path / "report.json", two[1]).pairings == compare(*two).pairings
+    (tmp_path / "broken.json").write_text(plain[:100])
+    with pytest.raises(RunError, match="cannot be compared"):
+        compare(tmp_path / "broken.json", two[1])
+    with pytest.raises(RunError, match=r"no run\.json"):
+        compare(tmp_path / "nowhere", two[1])
+
+
+@pytest.mark.parametrize(
+    ("fates", "changes", "said"),
+    [
+        ({k: v for k, v in FATES_A.items() if k != "i001"}, {}, r"1 only in A \(i001\)"),
+        (FATES_A | {"new": [ROBUST, ROBUST]}, {}, r"1 only in B \(new\)"),
+        (FATES_A, {"config": manifest()["config"] | {"norm": "l2"}}, "another norm"),
+        (FATES_A, {"config": manifest()["config"] | {"goal": "targeted at dog"}}, "another goal"),
+    ],
+)
+def test_other_data_is_refused(two, tmp_path: Path, fates, changes, said: str) -> None:
+    with pytest.raises(SettingError, match=said):
+        compare(two[0], run_of(tmp_path / "c", fates, **changes))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [("digest", "other", "have other pixels"), ("label", 1, "have another label")],
+)
+def test_images_exchanged_under_their_names_are_refused(two, column, value, said) -> None:
+    import sqlite3
+
+    database = sqlite3.connect(two[1] / "run.sqlite")
+    database.execute(f"UPDATE images SET {column} = ? WHERE key = 'i007'", (value,))
+    database.commit()
+    database.close()
+    with pytest.raises(SettingError, match=rf"different images: 1 {said} \(i007\)"):
+        compare(*two)
+
+
+def test_a_model_of_another_size_is_matched_by_name(two, tmp_path: Path) -> None:
+    model = manifest()["model"] | {"input_shape": [32, 32, 3], "weights_sha256": "00"}
+    found = compare(two[0], run_of(tmp_path / "c", FATES_B, model=model))
+    assert any("matched by name" in note for note in found.notes)
+
+
+class Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_the_page_is_closed_and_escapes_names(tmp_path: Path) -> None:
+    name = "<img src=x onerror=alert(1)>\u202e<script>.png"
+    fates = {name: [ROBUST, ROBUST]} | {f"i{n}": [ROBUST, ROBUST] for n in range(9)}
+    a = run_of(tmp_path / "a", fates)
+    b = run_of(tmp_path / "b", fates | {name: [FLIPPED, FLIPPED]})
+    text = render_comparison(compare(a, b))
+    page = Page()
+    page.feed(text)
+    tags = [tag for tag, _ in page.tags]
+    assert "img" not in tags and "script" not in tags
+    assert not any(k.startswith("on") or k in ("src", "href") for _, at in page.tags for k in at)
+    assert "Newly flipped: 1<" in text and "epsilon 1, 4" in text
+    assert "\u202e" not in text and "U+202E" in text
+    policy = next(at["content"] for _, at in page.tags if at.get("http-equiv"))
+    assert policy is not None and policy.startswith("default-src 'none'")
+    assert not re.search(r"https?://", text)
+    assert write_comparison(compare(a, b), tmp_path / "deep" / "x.html").read_text() == text
+
+
+def test_the_command_needs_no_framework(two, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    code = (
+        "import sys\nfrom robustness.cli import app\n"
+        f"try: app(['compare', {str(two[0])!r}, {str(two[1])!r}, '--html', {str(page)!r}])\n"
+        "except SystemExit as leave: assert not leave.code\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "robust accuracy" in done.stdout and "newly robust" in done.stdout
+    assert page.stat().st_size > 2000
+
+
+def test_statuses_are_those_of_the_rows(tmp_path: Path) -> None:
+    """Random fates, counted again with plain NumPy."""
+    rng = np.random.default_rng(3)
+    kinds = np.array([ROBUST, FLIPPED])
+    pair = rng.integers(0, 2, (2, 80))
+    sides = [
+        run_of(tmp_path / where, {f"i{n}": [ROBUST, str(kinds[v])] for n, v in enumerate(values)})
+        for where, values in zip("ab", pair, strict=True)
+    ]
+    found = compare(*sides)
+    last = found.pairings[-1]
+    assert (last.before, last.after) == tuple((pair == 0).sum(axis=1))
+    assert last.lost == ((pair[0] == 0) & (pair[1] == 1)).sum()
+
+
+@pytest.mark.parametrize(("value", "said"), [(0.0312, "p = 0.031"), (1e-9, "p < 0.0001")])
+def test_a_p_value_has_one_sign(value: float, said: str) -> None:
+    assert p_said(value) == said

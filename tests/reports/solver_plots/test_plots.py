@@ -1,0 +1,74 @@
+"""Pictures of the solvers: what they show is what was solved."""
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from robustness.optimization.regression.least_squares import least_squares
+from robustness.reports.solver_plots.canvas import INK, SERIES, powers
+from robustness.reports.solver_plots.plots import Way, plot_fit, plot_spread
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (120, 3000, ["200", "500", "1,000", "2,000"]),
+        (0.004, 0.3, ["0.005", "0.01", "0.02", "0.05", "0.1", "0.2"]),
+        (0.5, 2e9, ["1", "100", "10,000", "1e6", "1e8"]),
+        (210, 280, ["220", "240", "260", "280"]),
+    ],
+)
+def test_logarithmic_axes_have_round_numbers(low, high, words):
+    found = powers(math.log10(low), math.log10(high))
+    assert [word for _, word in found] == words
+    values = [float(word.replace(",", "")) for word in words]
+    assert [10.0**place for place, _ in found] == pytest.approx(values)
+
+
+def pixels(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB")).astype(int)
+
+
+def shows(picture, colour, x, y):
+    near = picture[y - 3 : y + 4, x - 3 : x + 4].reshape(-1, 3)
+    return bool(np.min(np.abs(near - np.array(colour)).sum(axis=1)) < 40)
+
+
+def test_fixed_vectors_are_black_and_lines_have_two_ends(tmp_path):
+    # The circle of the arrows is centred at (215, 232), with radius 165.
+    path = np.array([[[1.0, 0.0]]])
+    plot_spread(tmp_path / "a.png", path, 90.0, "one", fixed=np.array([[0.0, 7.0]]))
+    seen = pixels(tmp_path / "a.png")
+    assert shows(seen, SERIES[0], 330, 232) and shows(seen, INK, 215, 120)
+    assert not shows(seen, SERIES[0], 100, 232) and not shows(seen, INK, 215, 340)
+    plot_spread(tmp_path / "b.png", path, 90.0, "one", fixed=np.array([[0.0, 7.0]]), antipodal=True)
+    seen = pixels(tmp_path / "b.png")
+    assert shows(seen, SERIES[0], 100, 232) and shows(seen, INK, 215, 340)
+
+
+def test_the_cross_lies_where_the_surface_is_deepest(tmp_path):
+    """With weights and a ridge the optimum is elsewhere than that of the plain squares."""
+    random = np.random.default_rng(3)
+    x = random.normal(2.0, 1.0, (60, 1))
+    y = 3.0 * x[:, 0] + random.normal(size=60)
+    weights, ridge = np.where(x[:, 0] > 2, 9.0, 0.1), 200.0
+    best = least_squares(x, y, weights=weights, ridge=ridge)
+    exact = np.append(best.coefficients, best.intercept)
+    path = exact + np.array([[2.0, -4.0], [-1.0, 4.0], [0.0, 0.0]])
+    way = Way("hand", path, np.array([3.0, 2.0, 1.0]))
+    target = tmp_path / "fit.png"
+    plot_fit(target, x, y, [way], exact, ("x", "y"), weights=weights, ridge=ridge)
+    surface = pixels(target)[34:298, 862:1184]
+    # Paths and the cross are drawn over the shades; the terraces around the deepest place are dark grey.
+    grey = np.ptp(surface, axis=2) < 20
+    shade = np.where(grey & (surface.min(axis=2) > 100), surface.sum(axis=2), 765)
+    deepest = np.argwhere(shade <= np.min(shade) + 6).mean(axis=0)
+    blue = np.abs(surface - np.array(SERIES[0])).sum(axis=2) < 30
+    # The way ends in the optimum with a large dot: the place with the most of its colour around.
+    places = np.argwhere(blue)
+    crowd = [np.sum(np.hypot(*(places - place).T) < 4) for place in places]
+    dot = places[np.array(crowd) == max(crowd)].mean(axis=0)
+    assert np.hypot(*(deepest - dot)) < 14

@@ -1,0 +1,169 @@
+"""A cascade and the same attacks without one: of what an attack was not shown nothing is said."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from robustness.diagnostics.stored_outcomes import diagnose_rows
+from robustness.diagnostics.stored_run import StoredRun
+from robustness.reports import summarise
+from robustness.reports.formats.writers import write_json, write_junit, write_markdown
+from robustness.reports.page import sections
+from robustness.runs.result import AuditResult
+from robustness.runs.store import Run
+from tests.reports.folder import Folder
+from tests.reports.page.test_html import page_of
+
+ATTACKS = {
+    "fgsm": ("white-box", 1),
+    "pgd": ("white-box", 40),
+    "square": ("score", 500),
+    "noise": ("none", 1),
+}
+NEEDS = {
+    # What each image needs of each attack, as it would be asked about all of them.
+    "a": {"fgsm": 2.0, "pgd": 1.0, "square": 2.0},
+    "b": {"fgsm": 4.0, "pgd": 2.0},
+    "c": {"pgd": 4.0, "square": 4.0},
+    "d": {"square": 4.0},
+    "e": {"fgsm": 1.0, "noise": 4.0},
+    "f": {"noise": 4.0, "pgd": 4.0},
+    "g": {},
+}
+EPSILONS = (1.0, 2.0, 4.0)
+
+
+def run(path: Path, order: list[str], *, cascade: bool) -> Path:
+    folder = Folder(path)
+    folder.manifest["config"] |= {"cascade": cascade, "epsilons": list(EPSILONS)}
+    folder.manifest["config"]["attacks"] = [
+        {"name": n, "label": n, "knowledge": ATTACKS[n][0], "parameters": {"steps": ATTACKS[n][1]}}
+        for n in order
+    ]
+    for key, needs in NEEDS.items():
+        folder.image(key)
+        fallen = 9.0
+        for name in order:
+            for epsilon in EPSILONS:
+                status = "flipped" if epsilon >= needs.get(name, 9.0) else "robust"
+                if cascade and epsilon >= fallen:
+                    status = "settled"
+                folder.outcome(key, status, epsilon, attack=name)
+            fallen = min(fallen, needs.get(name, 9.0))
+    return folder.write()
+
+
+def diagnoses(path: Path) -> dict[str, tuple[str, str]]:
+    with Run.open(path) as opened:
+        return {d.id: (d.status, d.sentence) for d in diagnose_rows(StoredRun.of(opened))}
+
+
+ORDERS = [
+    ["fgsm", "pgd", "square", "noise"],
+    ["noise", "fgsm", "pgd", "square"],
+    ["square", "pgd", "fgsm", "noise"],
+    ["pgd", "fgsm", "square"],
+]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_cascade_says_only_what_was_asked(tmp_path: Path, order: list[str]) -> None:
+    whole, part = (run(tmp_path / str(c), order, cascade=c) for c in (False, True))
+    texts = {c: page_of(path).text for c, path in ((False, whole), (True, part))}
+    assert "are images that no other attack here flips" in texts[False]
+    assert re.search(r"\d falls? to \d attack", texts[False])
+    assert "no other attack" not in texts[True]
+    assert not re.search(r"\d falls? to \d attack", texts[True])
+    assert "is not shown to the attacks that follow" in texts[True]
+    truth = {
+        name: {k for k, needs in NEEDS.items() if set(needs) & set(order) == {name}}
+        for name in order
+    }
+    found = {
+        c: json.loads(write_json(p).read_text())["summary"] for c, p in ((0, whole), (1, part))
+    }
+    for row in found[0]["attacked"]:
+        assert row["alone"] == len(truth[row["label"]])
+    for row in found[1]["attacked"]:
+        assert row["alone"] in (None, len(truth[row["label"]]))
+    # The first attack's flips are shown to nobody else.
+    assert found[1]["attacked"][0]["alone"] is None
+    for one in found[1]["results"]:
+        assert set(one["attacks"]) <= set(one["asked"])
+    for one in found[0]["results"]:
+        assert set(one["asked"]) == set(order)
+    # The worst case, and its median, are those of the same attacks asked about everything.
+    for name in ("overall", "smallest_epsilon", "worst"):
+        assert found[0][name] == found[1][name]
+    # Medians of later attacks are left out.
+    first, *later = found[1]["median_epsilons"]
+    assert first == found[0]["median_epsilons"][0]
+    assert all(one["bracket_low"] is None and "cascade" in one["note"] for one in later)
+
+
+@pytest.mark.parametrize("kind", ["markdown", "junit", "notebook", "page"])
+def test_rates_of_a_cascade_are_said_to_be_of_what_was_left(tmp_path: Path, kind: str) -> None:
+    def told(path: Path) -> str:
+        if kind == "notebook":
+            return AuditResult(path)._repr_html_()
+        if kind == "page":
+            return page_of(path).text
+        return {"markdown": write_markdown, "junit": write_junit}[kind](path).read_text()
+
+    order = ORDERS[0]
+    said = r"earlier ones left|earlier attacks left"
+    assert not re.search(said, told(run(tmp_path / "whole", order, cascade=False)))
+    assert re.search(said, told(run(tmp_path / "part", order, cascade=True)))
+
+
+def test_findings_of_later_kinds_are_of_what_was_left(tmp_path: Path) -> None:
+    from robustness.reports.summary.findings import findings
+
+    order = ["pgd", "square"]
+    for cascade in (False, True):
+        with Run.open(run(tmp_path / str(cascade), order, cascade=cascade)) as opened:
+            summary = summarise(opened)
+        (mine,) = [f for f in findings(summary) if f.attacks == ("square",) and f.epsilon == 4]
+        assert ("that earlier attacks left" in mine.sentence) == cascade
+        assert mine.rate is not None and mine.rate.total == (3 if cascade else 7)
+
+
+def test_chance_is_not_said_to_beat_attacks_that_were_not_shown_its_flips(tmp_path: Path) -> None:
+    """e and f fall to noise; attacks of the cascade after it never saw them, and flip both if they do."""
+    found = {}
+    for name, order, cascade in (
+        ("whole", ORDERS[1], False), ("first", ORDERS[1], True), ("last", ORDERS[0], True),
+    ):  # fmt: skip
+        with Run.open(run(tmp_path / name, order, cascade=cascade)) as opened:
+            shown = sections.baselines(summarise(opened))
+        assert shown is not None
+        found[name] = shown["only"], shown["unasked"]
+    # e falls to fgsm within 1, which it is shown after noise, too, and f to pgd within 4 only.
+    assert found == {"whole": (0, 0), "first": (0, 1), "last": (0, 0)}
+    text = page_of(tmp_path / "first").text
+    assert "1 image that chance flips was not shown to the attacks after it" in text
+    assert "attacks are too weak there" not in text and "escaped the attacks" not in text
+
+
+def test_diagnostics_compare_attacks_on_what_both_were_shown(tmp_path: Path) -> None:
+    whole = diagnoses(run(tmp_path / "whole", ORDERS[2], cascade=False))
+    part = diagnoses(run(tmp_path / "part", ORDERS[2], cascade=True))
+    # d falls to square alone: known only where pgd is asked about it.
+    assert whole["D14"][0] == "warn"
+    assert part["D14"][0] == "ok" and "not shown to white-box attacks" in part["D14"][1]
+    assert "that both were shown" not in whole["D13"][1]
+    assert "images that both were shown" in part["D13"][1]
+    # An attack that is shown nothing that another one is cannot be compared with it.
+    every = {"square": 1.0}
+    old = dict(NEEDS)
+    try:
+        NEEDS.update(dict.fromkeys(NEEDS, every))
+        alone = diagnoses(run(tmp_path / "alone", ["square", "pgd", "fgsm"], cascade=True))
+    finally:
+        NEEDS.update(old)
+    assert alone["D14"][0] == alone["D13"][0] == "skipped"
+    assert "cascade" in alone["D14"][1]

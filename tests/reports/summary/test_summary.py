@@ -1,0 +1,341 @@
+"""The summary's numbers, worked out again from the rows with plain Python."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from robustness.reports import Summary, summarise
+from robustness.reports.page import details, headline, sections
+from robustness.reports.summary import taxonomy
+from robustness.reports.summary.findings import findings
+from robustness.runs.store import Run
+from tests.reports.folder import Folder
+
+
+def summary_of(path: Path) -> Summary:
+    with Run.open(path) as run:
+        return summarise(run)
+
+
+def test_mixed_run(mixed: Path) -> None:
+    found = summary_of(mixed)
+    assert found.sentence == (
+        "5 of 8 correctly classified images (62.5 %, 95 % interval 30.6-86.3 %) flip within 4 counts "
+        "(bim, linf)."
+    )
+    overall = found.overall
+    assert (overall.flipped, overall.robust, overall.failed) == (5, 3, 1)
+    assert (overall.misclassified, overall.unreadable) == (2, 1)
+    assert (overall.lowest, overall.highest) == (5 / 9, 6 / 9)
+    assert found.images.clean_accuracy is not None
+    assert (found.images.clean_accuracy.count, found.images.clean_accuracy.total) == (9, 11)
+    robust = found.worst[-1].robust_accuracy
+    assert robust is not None
+    assert (robust.count, robust.total) == (3, 11)
+    assert any("between 55.6 % and 66.7 %" in warning for warning in found.warnings)
+    assert [one.name for one in found.skipped] == ["torn.jpg"]
+    assert [one.reason for one in found.failed] == ["bim(steps=4): the loss is not finite"]
+    assert [(p.before, p.after, p.count) for p in found.pairs] == [("cat", "dog", 5)]
+
+
+def test_medians_and_distances_from_the_rows(folder: Folder, mixed: Path) -> None:
+    flips = [row for row in folder.rows["outcomes"] if row["status"] == "flipped"]
+    found = summary_of(mixed)
+    (rate,) = found.rates
+    assert rate.l2 == pytest.approx(statistics.median(row["l2"] for row in flips))
+    assert rate.confidence_after == pytest.approx(0.7)
+    for name, column in (("L1", "l1"), ("L2", "l2"), ("L∞", "linf")):
+        (distance,) = [d for d in found.distances if f"({name})" in d.name]
+        values = [row[column] for row in flips]
+        assert distance.low == pytest.approx(min(values))
+        assert distance.median == pytest.approx(statistics.median(values))
+        assert distance.high == pytest.approx(max(values))
+
+
+def test_the_articles_verdict(folder: Folder) -> None:
+    for number in range(126):
+        folder.image(f"{number}.jpg")
+        folder.outcome(f"{number}.jpg", "flipped")
+    for number in range(9):
+        folder.image(f"wrong {number}.jpg", label=1)
+        folder.outcome(f"wrong {number}.jpg", "misclassified")
+    assert summary_of(folder.write()).sentence == (
+        "126 of 126 correctly classified images (100 %, 95 % interval 97.0-100 %) flip within 4 "
+        "counts (bim, linf)."
+    )
+
+
+def test_two_attacks_are_joined_image_by_image(folder: Folder) -> None:
+    folder.manifest["config"]["attacks"] = [{"name": n, "label": n} for n in ("pgd", "bim")]
+    for key, first, second in (("a", 1, 0), ("b", 0, 1), ("c", 0, 0), ("d", 1, 1)):
+        folder.image(key)
+        for attack, flips in (("bim", first), ("pgd", second)):
+            folder.outcome(key, "flipped" if flips else "robust", attack=attack)
+    found = summary_of(folder.write())
+    assert found.attacks == ("pgd", "bim")
+    assert [(r.attack, r.tally.flipped) for r in found.rates] == [("pgd", 2), ("bim", 2)]
+    assert found.overall.flip_rate.share == 0.75
+    assert found.sentence.endswith("(pgd, bim, linf).")
+
+
+def test_a_cascade_gives_an_attack_one_rate_and_its_own_flips(folder: Folder) -> None:
+    """The later attack sees at epsilon 4 what the earlier one left there: c and d."""
+    labels = ("first", "second")
+    folder.manifest["config"]["attacks"] = [{"name": n, "label": n} for n in labels]
+    fates = {
+        "a": ("flipped flipped", "settled settled"),
+        "b": ("robust flipped", "flipped settled"),
+        "c": ("robust robust", "robust flipped"),
+        "d": ("robust robust", "robust robust"),
+    }
+    for key, both in fates.items():
+        folder.image(key)
+        for attack, fate in zip(labels, both, strict=True):
+            for epsilon, status in zip((2.0, 4.0), fate.split(), strict=True):
+                folder.outcome(key, status, epsilon, attack=attack)
+    found = summary_of(folder.write())
+    last = {r.attack: r.tally.flip_rate for r in found.rates if r.epsilon == 4}
+    assert {r.label: r.flip_rate for r in found.attacked} == last
+    assert {name: (s.count, s.total) for name, s in last.items()} == {
+        "first": (2, 4),
+        "second": (1, 2),
+    }
+    # b falls to both, to the later attack within the smaller budget. The later one was never asked about a.
+    assert {r.label: r.alone for r in found.attacked} == {"first": None, "second": 1}
+    assert {r.key: r.asked for r in found.results} == {
+        "a": ("first",), "b": labels, "c": labels, "d": labels,
+    }  # fmt: skip
+    assert (found.overall.flipped, found.overall.robust) == (3, 1)
+
+
+def test_cases_take_turns_between_kinds_of_flip(folder: Folder) -> None:
+    folder.manifest["class_names"] = ["cat", "dog", "fox"]
+    for number in range(5):
+        folder.image(f"dog{number}")
+        folder.outcome(f"dog{number}", "flipped", confidence_after=0.99 - number / 100)
+    folder.image("fox")
+    folder.outcome("fox", "flipped", adversarial_class=2, confidence_after=0.5)
+    cases = summary_of(folder.write()).cases
+    assert [case.image for case in cases] == ["dog0", "fox", "dog1", "dog2", "dog3", "dog4"]
+
+
+def test_a_case_is_shown_once_at_its_smallest_epsilon(folder: Folder) -> None:
+    folder.image("a")
+    for epsilon, confidence in ((2.0, 0.6), (4.0, 0.6), (8.0, 0.9)):
+        folder.outcome("a", "flipped", epsilon, confidence_after=confidence)
+    (case,) = summary_of(folder.write()).cases
+    assert case.epsilon == 2
+
+
+def test_strips_keep_both_ends(folder: Folder) -> None:
+    folder.image("a", png="x")
+    folder.outcome("a", "flipped", png="y")
+    for step in range(41):
+        folder.strip("a", step, "z", [1 - step / 40, step / 40])
+    (case,) = summary_of(folder.write()).cases
+    assert [step.number for step in case.steps] == [0, 8, 16, 24, 32, 40]
+
+
+def test_without_labels_there_is_no_accuracy(folder: Folder) -> None:
+    folder.image("a", label=None)
+    folder.outcome("a", "flipped")
+    found = summary_of(folder.write())
+    assert found.images.clean_accuracy is None
+    assert found.worst[-1].robust_accuracy is None
+    assert found.overall.flip_rate.count == 1
+    assert any("no labels" in warning for warning in found.warnings)
+
+
+def test_an_unfinished_run_says_so(folder: Folder) -> None:
+    folder.manifest["finished"] = None
+    folder.image("a")
+    assert "not finished" in summary_of(folder.write()).warnings[0]
+
+
+def test_outcomes_that_are_missing_are_counted(folder: Folder) -> None:
+    folder.image("a")
+    folder.image("b")
+    folder.outcome("a", "robust")
+    assert summary_of(folder.write()).warnings == ("1 of 2 outcomes are missing from this run.",)
+
+
+@pytest.mark.parametrize(
+    ("norm", "epsilon", "said"),
+    [
+        ("linf", 1.0, "within 1 count (bim, linf)."),
+        ("l2", 100.0, "within an L2 distance of 100 counts (bim, l2)."),
+        ("l0", 1.0, "within 1 pixel (bim, l0)."),
+    ],
+)
+def test_budgets_in_words(folder: Folder, norm: str, epsilon: float, said: str) -> None:
+    folder.manifest["config"]["norm"] = norm
+    folder.image("a")
+    folder.outcome("a", "flipped", epsilon)
+    assert summary_of(folder.write()).sentence.endswith(said)
+
+
+def test_a_target_is_named(folder: Folder) -> None:
+    folder.manifest["config"]["goal"] = "targeted at dog"
+    folder.image("a")
+    folder.outcome("a", "robust")
+    assert summary_of(folder.write()).sentence.endswith("(bim, linf, targeted at dog).")
+
+
+@pytest.mark.parametrize(
+    ("steps", "every"), [((1, 1, 1), False), ((4, 4, 4), True), ((1, 2, 4), False), ((4,), False)]
+)
+def test_whatever_the_steps_were_the_summary_is_json(
+    folder: Folder, steps: tuple[int, ...], every: bool
+) -> None:
+    """An attack of one step, one that took all its steps, and one that came on step by step."""
+    for number, step in enumerate(steps):
+        folder.image(f"{number}")
+        folder.outcome(f"{number}", "flipped", step=step)
+    found = summary_of(folder.write())
+    (course,) = json.loads(json.dumps(found.to_dict(), allow_nan=False))["courses"]
+    assert course["every_step"] is every
+
+
+def test_to_dict_is_strict_json(mixed: Path, folder: Folder) -> None:
+    found = summary_of(mixed).to_dict()
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["overall"]["flip_rate"]["count"] == 5
+
+
+class OldRun:
+    """A run whose tables lack most columns and whose manifest lacks most sections."""
+
+    path = Path()
+    manifest: dict[str, Any] = {"schema": 1}  # noqa: RUF012
+
+    def images(self) -> pd.DataFrame:
+        return pd.DataFrame({"key": ["a", "b"], "name": ["a", "b"], "clean_class": [0, 1]})
+
+    def outcomes(self) -> pd.DataFrame:
+        return pd.DataFrame(
+            {"image": ["a", "b"], "attack": "bim", "epsilon": 1.0, "status": ["flipped", "robust"]}
+        )
+
+    def strips(self) -> pd.DataFrame:
+        return pd.DataFrame()
+
+    def png(self, name: str) -> bytes:
+        raise AssertionError(name)
+
+
+def test_missing_columns_and_sections() -> None:
+    found = summarise(OldRun())
+    assert found.overall.flip_rate.share == 0.5
+    assert found.distances == ()
+    assert found.cases[0].png is None
+
+
+def test_classes_worked_out_again(folder: Folder, mixed: Path) -> None:
+    found = {(c.name, c.epsilon): c for c in summary_of(mixed).classes}
+    truth = {row["key"]: row["label"] for row in folder.rows["images"]}
+    for number, name in enumerate(("cat", "dog")):
+        mine = [r["status"] for r in folder.rows["outcomes"] if truth[r["image"]] == number]
+        tally = found[name, 4.0].tally
+        assert (tally.flipped, tally.robust) == (mine.count("flipped"), mine.count("robust"))
+        readable = [status for status in mine if status != "unreadable"]
+        accuracy = found[name, 4.0].robust_accuracy
+        assert accuracy is not None
+        assert (accuracy.count, accuracy.total) == (readable.count("robust"), len(readable))
+
+
+def finding_rules(folder: Folder) -> set[str]:
+    return {f.weakness.rule for f in findings(summary_of(folder.write()))}
+
+
+@pytest.mark.parametrize(
+    ("name", "knowledge", "rule"),
+    [
+        ("pgd", "white-box", "evasion-white-box"),
+        ("square", "score", "evasion-score-based"),
+        ("hopskipjump", "decision", "evasion-decision-based"),
+        ("gaussian-noise", "decision", "accident"),
+        ("corruptions", "decision", "accident"),
+        ("spatial", "decision", "evasion-spatial"),
+        ("universal", "white-box", "evasion-universal"),
+        ("patch", "white-box", "evasion-universal"),
+        # A name that only contains a word of chance, and what looks before it leaps.
+        ("random-search", "decision", "evasion-decision-based"),
+        ("contrastive", "white-box", "evasion-white-box"),
+        ("noise-aware-noise", "white-box", "evasion-white-box"),
+    ],
+)
+def test_the_weakness_that_an_attack_shows(
+    folder: Folder, name: str, knowledge: str, rule: str
+) -> None:
+    label = f"{name}(steps=4)"
+    folder.manifest["config"]["attacks"] = [
+        {"name": name, "label": label, "knowledge": knowledge, "parameters": {}}
+    ]
+    folder.image("a")
+    folder.outcome("a", "flipped", attack=label)
+    assert finding_rules(folder) == {rule}
+
+
+def test_what_was_found_on_a_surrogate_is_transfer(folder: Folder) -> None:
+    folder.manifest["surrogate"] = {"name": "other", "weights_sha256": "00"}
+    folder.image("a")
+    folder.outcome("a", "flipped")
+    assert finding_rules(folder) == {"evasion-transfer"}
+
+
+def test_every_finding_maps_to_catalogues_and_says_what_to_do() -> None:
+    for name, weakness in taxonomy.weaknesses().items():
+        assert weakness.maps and weakness.fix, name
+        assert {one.scheme for one in weakness.maps} <= set(taxonomy.sources())
+        assert len({w.rule for w in taxonomy.weaknesses().values()}) == len(taxonomy.weaknesses())
+
+
+def test_checks_are_counted_once(folder: Folder) -> None:
+    """A check before the attack that a diagnostic takes over is the same check."""
+    folder.manifest["preflight"] = [
+        {"id": "P01-input", "severity": "ok", "sentence": "So."},
+        {"id": "D01-random-outputs", "severity": "ok", "sentence": "So."},
+        {"id": "X01-own", "severity": "warning", "sentence": "Hm."},
+    ]
+    folder.manifest["diagnostics"] = [
+        {"id": i, "title": i, "status": s, "sentence": "So.", "evidence": {}}
+        for i, s in (("P01", "ok"), ("D01", "ok"), ("D02", "ok"), ("D07", "skipped"))
+    ]
+    folder.image("a")
+    folder.outcome("a", "robust")
+    found = summary_of(folder.write())
+    (row,) = [f for f in headline.figures(found) if f[1] == "reliability"]
+    assert row == ("Warnings", "reliability", "1 in doubt of 4 checks; 1 not asked")
+    assert [c["id"] for c in details.checks(found)] == ["X01-own"]
+
+
+def test_the_squares_legend_counts_each_epsilon(folder: Folder) -> None:
+    """Seven epsilons share five colours; no count may run into another."""
+    epsilons = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0]
+    for number, first in enumerate(epsilons * 2):
+        folder.image(str(number))
+        for epsilon in epsilons:
+            folder.outcome(str(number), "flipped" if epsilon >= first else "robust", epsilon)
+    found = sections.images(summary_of(folder.write()))
+    assert found is not None
+    assert [(said, count) for _, said, count in found["legend"]] == [
+        (f"flip within {epsilon:g}", 2) for epsilon in epsilons
+    ]
+
+
+def test_the_limits_do_not_name_what_was_tried(folder: Folder) -> None:
+    folder.manifest["config"] |= {
+        "norm": "free",
+        "attacks": [{"name": "spatial", "label": "spatial", "knowledge": "decision"}],
+    }
+    folder.image("a")
+    folder.outcome("a", "robust", attack="spatial")
+    said = " ".join(details.limits(summary_of(folder.write())))
+    assert "Light and weather, crops, stickers and photographs of prints are other threats" in said
+    assert "so are small changes of pixels" in said and "otation" not in said

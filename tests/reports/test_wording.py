@@ -1,0 +1,76 @@
+"""Text that hides nothing, numbers that claim nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from robustness.reports import wording
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("cat.1.jpg", "cat.1.jpg"),
+        ("größe 猫 é.jpg", "größe 猫 é.jpg"),
+        ("a\u202egpj.exe", "a⟨U+202E⟩gpj.exe"),
+        ("a\nb\tc\x00\x1b[31m", "a⟨U+000A⟩b⟨U+0009⟩c⟨U+0000⟩⟨U+001B⟩[31m"),
+        ("zero\u200bwidth\ufeff\u2066", "zero⟨U+200B⟩width⟨U+FEFF⟩⟨U+2066⟩"),
+        ("\ud800", "⟨U+D800⟩"),
+    ],
+)
+def test_hidden_characters_are_shown(text: str, shown: str) -> None:
+    assert wording.visible(text) == shown
+
+
+def test_piles_of_marks_are_cut() -> None:
+    shown = wording.visible("a" + "\u0301" * 50)
+    assert sum(character == "\u0301" for character in shown) == 3
+
+
+def test_shorten_keeps_both_ends() -> None:
+    text = "start" + "x" * 300 + ".jpg"
+    shown = wording.shorten(text, 40)
+    assert len(shown) == 40
+    assert shown.startswith("start")
+    assert shown.endswith(".jpg")
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [(0, "0 %"), (1, "100 %"), (0.97, "97.0 %"), (0.9999, "99.9 %"), (1e-6, "0.1 %"), (None, "–")],
+)
+def test_percent_says_all_or_nothing_only_where_exact(share: float | None, shown: str) -> None:
+    assert wording.percent(share) == shown
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([43.3, 51.094, 51.41], ["43.30", "51.09", "51.41"]),
+        ([0.5, 0.5031], ["0.5000", "0.5031"]),
+        ([13847, 16350], ["13,847", "16,350"]),
+        ([23124, 23124.5], ["23,124", "23,124"]),
+        ([0, 0.25], ["0.0000", "0.2500"]),
+        ([], []),
+    ],
+)
+def test_numbers_of_one_kind_have_one_number_of_decimals(
+    values: list[float], shown: list[str]
+) -> None:
+    assert wording.alike(values, 4) == shown
+
+
+def test_an_attacks_settings_in_words() -> None:
+    told = {"steps": 40, "random_start": True, "step_size": None, "momentum": False}
+    assert wording.settings(told) == ["steps 40", "random start yes", "momentum no"]
+
+
+@pytest.mark.parametrize("norm", sorted(wording.NORM_NAMES))
+def test_every_budget_is_explained_with_its_epsilon(norm: str) -> None:
+    said = wording.meaning("robust accuracy", norm, 2.5)
+    assert said.startswith("Robust accuracy: ")
+    # Where distances are whole numbers, files use two counts of it.
+    whole = norm in ("linf", "l1", "l0")
+    assert ("Epsilon 2.5 (acts as 2): " if whole else "Epsilon 2.5: ") in said
+    assert said.count("2" if whole else "2.5") >= 2
+    assert wording.meaning("flip rate", norm, None) == ""

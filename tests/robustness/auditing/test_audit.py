@@ -1,0 +1,454 @@
+"""The audit as a whole: what is counted, what is kept, killed and gone on with, refused."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import robustness
+from robustness.attacks import BIM, PGD, Square
+from robustness.engine import search as engine
+from robustness.engine.compiled_batch import CompiledBatch
+from robustness.engine.judge import distances
+from robustness.errors import ImagesError, ModelError, RunError, SettingError
+from robustness.images.png import from_png
+from robustness.runs.progress import Progress
+from robustness.runs.store import Run
+from robustness.verification.verify import verify
+from tests.robustness.helpers import small_cnn
+
+
+@pytest.fixture(scope="module")
+def material():
+    """A network, pictures and labels of which some are wrong."""
+    classifier = small_cnn(9)
+    images = np.random.default_rng(4).integers(0, 256, (40, 12, 12, 3)).astype(np.uint8)
+    labels = classifier.probabilities(images).argmax(1)
+    labels[::8] = (labels[::8] + 1) % 3
+    return classifier, images, labels
+
+
+def comparable(path) -> pd.DataFrame:
+    with Run.open(path) as run:
+        return run.outcomes()
+
+
+def test_those_that_take_the_most_steps_enter_first(material, monkeypatch):
+    classifier, images, labels = material
+    entered: list[int] = []
+    search = engine.search
+
+    def heard(classifier, attack, threat, subjects, settle, **settings):
+        def noted():
+            for subject in subjects:
+                entered.append(int(subject.key.removeprefix("row ")))
+                yield subject
+
+        search(classifier, attack, threat, noted(), settle, **settings)
+
+    monkeypatch.setattr(engine, "search", heard)
+    robustness.audit(classifier, images, labels=labels, attacks=[PGD(steps=2)], epsilons=[1])
+    confidences = classifier.probabilities(images).max(axis=1)
+    right = [i for i in range(len(images)) if i % 8]
+    assert sorted(entered) == right
+    assert confidences[entered].tolist() == sorted(confidences[right], reverse=True)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_is_prepared_meanwhile_decides_nothing(material, monkeypatch, tmp_path, precision):
+    classifier, images, labels = material
+    prepared = []
+
+    def audited(name, prepare):
+        monkeypatch.setattr(CompiledBatch, "prepare", prepare)
+        settings = {"attacks": [PGD(steps=2)], "epsilons": [1, 4], "precision": precision}
+        folder = tmp_path / name
+        robustness.audit(classifier, images, labels=labels, run=folder, **settings)
+        robustness.audit(classifier, images, labels=labels, run=folder, resume=True, **settings)
+        return comparable(folder)
+
+    def broken(rows):
+        prepared.append(rows.slots)
+        raise RuntimeError("no room")
+
+    pd.testing.assert_frame_equal(
+        audited("usual", CompiledBatch.prepare), audited("broken", broken)
+    )
+    # Once a run, and not where layers are set to another precision meanwhile.
+    assert len(prepared) == (precision == "float32")
+
+
+def test_an_audit_counts_flips_of_correct_images_only(material, tmp_path):
+    classifier, images, labels = material
+    heard: list[Progress] = []
+    result = robustness.audit(
+        classifier, images, labels=labels, attacks=["bim", PGD(steps=5)], epsilons=[1, 4],
+        run=tmp_path / "run", progress=heard.append,
+    )  # fmt: skip
+    frame = result.to_frame()
+    assert ", ".join(frame.columns) == (
+        "image, label, clean_class, attack, epsilon, status, adversarial_class, confidence_before, "
+        "confidence_after, l0, l1, l2, linf, step, forward, backward"
+    )
+    assert len(frame) == 40 * 2 * 2
+    wrong = frame.label != frame.clean_class
+    assert (frame[wrong].status == "misclassified").all()
+    assert set(frame[~wrong].status) <= {"flipped", "robust"}
+    flipped = frame[frame.status == "flipped"]
+    assert (flipped.adversarial_class != flipped.label).all()
+    assert (flipped.linf <= flipped.epsilon).all()
+    last = frame[(frame.epsilon == 4) & ~wrong]
+    expected = (last.status == "flipped").groupby(last.image).any().mean()
+    assert result.flip_rate == pytest.approx(expected)
+    assert "flip rate" in repr(result)
+    assert "<table" in result._repr_html_()
+    ends = {p.stage: (p.done, p.total) for p in heard}
+    assert ends.pop("diagnostics", (1, 1)) == (1, 1)
+    assert ends == dict.fromkeys(("clean", "bim(steps=4)", "pgd(steps=5)"), (40, 40))
+
+
+def test_evidence_is_what_the_rows_say(material, tmp_path):
+    classifier, images, labels = material
+    robustness.audit(
+        classifier,
+        images,
+        labels=labels,
+        epsilons=[2, 8],
+        attacks=[BIM(steps=8)],
+        run=tmp_path / "r",
+    )
+    with Run.open(tmp_path / "r") as run:
+        originals = {row.key: row for row in run.image_rows()}
+        flips = run.outcomes().query("status == 'flipped'")
+        assert len(flips)
+        for row in flips.itertuples():
+            picture = from_png(run.png(row.png))
+            original = from_png(run.png(originals[row.image].png))
+            far = distances(original, picture)
+            assert (far.l0, far.l1, far.l2, far.linf) == (row.l0, row.l1, row.l2, row.linf)
+            probabilities = classifier.probabilities(picture[None])[0]
+            assert probabilities.argmax() == row.adversarial_class
+        strips = run.strips()
+        ends = strips.sort_values("step").groupby(["image", "attack", "epsilon"]).tail(1)
+        both = ends.merge(flips, on=["image", "attack", "epsilon"], suffixes=("", "_flip"))
+        assert len(both) == len(ends) > 0
+        assert (both.png == both.png_flip).all()
+        assert (both.step == both.step_flip).all()
+        starts = strips[strips.step == 0]
+        assert len(starts) == len(ends)
+        counted = strips.groupby(["image", "attack", "epsilon"]).step
+        assert (counted.count() == counted.max() + 1).all()
+
+
+@pytest.mark.parametrize(("evidence", "kept"), [("none", 0), ("3", 3)])
+def test_evidence_can_be_limited(material, tmp_path, evidence, kept):
+    classifier, images, labels = material
+    robustness.audit(
+        classifier,
+        images,
+        labels=labels,
+        epsilons=[8],
+        attacks=["bim"],
+        evidence=evidence,
+        run=tmp_path / "r",
+    )
+    with Run.open(tmp_path / "r") as run:
+        flips = run.outcomes().query("status == 'flipped'")
+        assert len(flips) > 3
+        assert flips.png.notna().sum() <= kept
+        assert flips.l2.notna().all()
+        assert sum(row.png is not None for row in run.image_rows()) <= kept
+
+
+def test_the_original_of_an_image_that_held_is_kept_and_of_one_never_attacked_is_not(
+    material, tmp_path
+):
+    classifier, images, labels = material
+    robustness.audit(
+        classifier, images, labels=labels, epsilons=[1], attacks=["bim"], run=tmp_path / "r"
+    )
+    with Run.open(tmp_path / "r") as run:
+        status = dict(zip(run.outcomes().image, run.outcomes().status, strict=True))
+        assert {"robust", "misclassified"} <= set(status.values())
+        for row in run.image_rows():
+            if status[row.key] == "misclassified":
+                assert row.png is None
+            else:
+                picture = from_png(run.png(row.png))
+                assert hashlib.sha256(picture.tobytes()).hexdigest() == row.digest
+                assert picture.tobytes() in {image.tobytes() for image in images}
+        assert not verify(run, classifier).faults
+
+
+def test_all_evidence_holds_every_picture_the_model_saw(material, tmp_path):
+    classifier, images, labels = material
+    robustness.audit(
+        classifier,
+        images,
+        labels=labels,
+        epsilons=[1],
+        attacks=["bim"],
+        evidence="all",
+        run=tmp_path / "r",
+    )
+    with Run.open(tmp_path / "r") as run:
+        rows = run.image_rows()
+        assert {r.status for r in run.outcomes().itertuples()} > {"flipped"}
+        kept = [from_png(run.png(row.png)) for row in rows]
+        assert not verify(run, classifier).faults
+    assert {picture.tobytes() for picture in kept} == {image.tobytes() for image in images}
+
+
+def test_pictures_without_labels_are_attacked_from_what_the_model_says(material):
+    classifier, images, _ = material
+    frame = robustness.audit(classifier, images, epsilons=[4], attacks=["bim"]).to_frame()
+    assert frame.label.isna().all()
+    assert set(frame.status) <= {"flipped", "robust"}
+
+
+def test_a_target_leaves_its_own_class_alone(material):
+    classifier, images, labels = material
+    frame = robustness.audit(
+        classifier, images, labels=labels, epsilons=[16], attacks=[BIM(steps=16)], target="class 1"
+    ).to_frame()
+    assert not (frame.label == "class 1").any()
+    assert set(frame.adversarial_class.dropna()) == {"class 1"}
+
+
+def test_a_bad_picture_is_an_outcome_and_an_odd_name_is_harmless(material, tmp_path):
+    classifier, images, _ = material
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    names = ["<img src=x onerror=alert(1)>.png", "=cmd|'' !A0.png", "näme\u202egnp.png"]
+    for name, image in zip(names, images, strict=False):
+        Image.fromarray(image).save(folder / name)
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing")
+    (folder / "empty.png").write_bytes(b"")
+    frame = robustness.audit(
+        classifier, folder, epsilons=[8], attacks=["bim"], run=tmp_path / "r"
+    ).to_frame()
+    states = frame.set_index("image").status
+    assert states["broken.jpg"] == states["empty.png"] == "unreadable"
+    assert all(states[name] in ("flipped", "robust") for name in names)
+    kept = [p.name for p in (tmp_path / "r" / "images").rglob("*.png")]
+    assert all(len(name) == 68 for name in kept)
+
+
+def test_where_there_is_no_gradient_the_other_attacks_go_on(material, tmp_path):
+    classifier, images, labels = material
+    inputs = keras.Input(classifier.input_shape)
+    hidden = keras.Model(inputs, classifier.model(keras.ops.stop_gradient(inputs)))
+    masked = robustness.Classifier(hidden, scaling="0..1", name="masked")
+    square = Square(steps=200)
+    threat = {"epsilons": [8.0, 64.0], "run": tmp_path / "run"}
+    result = robustness.audit(masked, images, labels=labels, attacks=[square, PGD()], **threat)
+    attacked = result.outcomes.query("status in ('flipped', 'robust', 'failed')")
+    mine = attacked.groupby(attacked.attack.str.split("(").str[0]).status
+    assert set(mine.get_group("pgd")) == {"failed"}
+    assert set(mine.get_group("square")) == {"flipped", "robust"}
+    assert attacked.reason[attacked.status == "failed"].str.contains("no gradient to follow").all()
+    with Run.open(result.path) as run:
+        assert {d["id"]: d["status"] for d in run.manifest["diagnostics"]}["D03"] == "fail"
+        # What flips without a gradient is a flip all the same.
+        assert not verify(run, masked).faults
+
+
+def test_nothing_but_bad_pictures_is_an_audit_too(material, tmp_path):
+    classifier, *_ = material
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"x")
+    result = robustness.audit(classifier, tmp_path / "photos", epsilons=[8], attacks=["bim"])
+    assert result.to_frame().status.tolist() == ["unreadable"]
+    assert np.isnan(result.flip_rate)
+
+
+WORKER = """
+import sys, numpy as np, robustness
+from robustness.attacks import PGD
+model, data, run, slots = sys.argv[1:]
+robustness.audit(model, data, attacks=[PGD(steps=12, restarts=2)], epsilons=[1, 2, 3, 4],
+                 batch_size=int(slots), run=run, resume=__import__("os").path.exists(run + "/run.json"),
+                 scaling="0..1")
+"""
+
+
+def start(folder, run, slots=4):
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            WORKER,
+            str(folder / "model.keras"),
+            str(folder / "data.npz"),
+            str(run),
+            str(slots),
+        ],
+        stderr=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on_to_the_same_outcomes(material, tmp_path):
+    classifier, images, labels = material
+    classifier.model.save(tmp_path / "model.keras")
+    np.savez(tmp_path / "data.npz", images=images, labels=labels)
+    undisturbed = start(tmp_path, tmp_path / "whole")
+    assert undisturbed.wait() == 0
+    expected = comparable(tmp_path / "whole")
+    killed, rng = 0, random.Random(0)
+    for _ in range(3):
+        process = start(tmp_path, tmp_path / "killed")
+        # Killed while outcomes are coming in, not while TensorFlow is being imported.
+        before = rows_in(tmp_path / "killed")
+        while process.poll() is None and rows_in(tmp_path / "killed") < before + rng.randrange(
+            8, 40
+        ):
+            time.sleep(0.01)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            killed += 1
+        process.wait()
+    assert killed
+    last = start(tmp_path, tmp_path / "killed")
+    assert last.wait() == 0
+    pd.testing.assert_frame_equal(comparable(tmp_path / "killed"), expected)
+
+
+def rows_in(path) -> int:
+    try:
+        with Run.open(path) as run:
+            return len(run.outcomes())
+    except Exception:
+        return 0
+
+
+def test_going_on_with_a_finished_run_changes_nothing_and_lost_evidence_comes_back(
+    material, tmp_path
+):
+    classifier, images, labels = material
+    settings = {
+        "labels": labels,
+        "epsilons": [2, 6],
+        "attacks": [PGD(steps=6)],
+        "run": tmp_path / "r",
+    }
+    robustness.audit(classifier, images, **settings)
+    before = comparable(tmp_path / "r")
+    robustness.audit(classifier, images, resume=True, **settings)
+    pd.testing.assert_frame_equal(comparable(tmp_path / "r"), before)
+    lost = tmp_path / "r" / before.png.dropna().iloc[0]
+    content = lost.read_bytes()
+    lost.unlink()
+    robustness.audit(classifier, images, resume=True, **settings)
+    assert lost.read_bytes() == content
+    pd.testing.assert_frame_equal(comparable(tmp_path / "r"), before)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"epsilons": [2, 5]}, "setting epsilons"),
+        ({"seed": 1}, "setting seed"),
+        ({"attacks": [PGD(steps=7)]}, "setting attacks"),
+        ({"limit": 10}, "selection of images"),
+        ({"model": 10}, "model weights"),
+        ({"target": 1}, "setting goal"),
+    ],
+)
+def test_resuming_with_anything_else_is_refused_by_name(material, tmp_path, change, said):
+    classifier, images, labels = material
+    settings = {
+        "labels": labels[:12],
+        "epsilons": [2, 6],
+        "attacks": [PGD(steps=2)],
+        "run": tmp_path / "r",
+    }
+    robustness.audit(classifier, images[:12], **settings)
+    before = comparable(tmp_path / "r")
+    model = small_cnn(change.pop("model")) if "model" in change else classifier
+    with pytest.raises(RunError, match=said):
+        robustness.audit(model, images[:12], resume=True, **{**settings, **change})
+    pd.testing.assert_frame_equal(comparable(tmp_path / "r"), before)
+
+
+def test_changed_pictures_are_noticed_on_the_way(material, tmp_path):
+    classifier, images, labels = material
+    settings = {"labels": labels[:12], "epsilons": [2], "attacks": ["bim"], "run": tmp_path / "r"}
+    robustness.audit(classifier, images[:12], **settings)
+    with contextlib.closing(sqlite3.connect(tmp_path / "r" / "run.sqlite")) as database:
+        database.execute("DELETE FROM outcomes")
+        database.commit()
+    with pytest.raises(RunError, match="has changed"):
+        robustness.audit(classifier, images[12:24], resume=True, **settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "said"),
+    [
+        ({"attacks": []}, SettingError, "No attack"),
+        ({"attacks": ["bimm"]}, SettingError, "Did you mean bim"),
+        ({"attacks": ["bim", "bim"]}, SettingError, "twice"),
+        ({"norm": "l2"}, SettingError, "bim has no l2 version"),
+        ({"epsilons": [0.1]}, SettingError, "below 1 count"),
+        ({"evidence": "some"}, SettingError, "all, flips, none"),
+        ({"evidence": "-1"}, SettingError, "all, flips, none"),
+        ({"batch_size": -1}, SettingError, "expected 1 to"),
+        ({"target": "cow"}, SettingError, "class 0, class 1, class 2"),
+        ({"limit": 0}, SettingError, "limit"),
+        ({"images": "nowhere/at/all"}, ImagesError, "nowhere"),
+        ({"model": "missing.keras"}, ModelError, "missing.keras"),
+        ({"model": "model.pkl"}, ModelError, "keras"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_is_written(material, tmp_path, change, error, said):
+    classifier, images, labels = material
+    settings = {
+        "model": classifier,
+        "images": images,
+        "labels": labels,
+        "attacks": ["bim"],
+    } | change
+    with pytest.raises(error, match=said):
+        robustness.audit(run=tmp_path / "r", **settings)
+    assert not (tmp_path / "r").exists()
+
+
+def test_the_manifest_tells_what_another_person_needs(material, tmp_path):
+    classifier, images, labels = material
+    robustness.audit(
+        classifier,
+        images,
+        labels=labels,
+        attacks=["bim"],
+        run=tmp_path / "r",
+        command="robustness audit",
+    )
+    manifest = json.loads((tmp_path / "r" / "run.json").read_text())
+    assert manifest["model"]["weights_sha256"] == classifier.digest
+    assert manifest["config"]["attacks"][0]["parameters"] == {
+        "steps": 4,
+        "loss": "cross_entropy",
+        "step_size": None,  # follows epsilon
+    }
+    assert manifest["environment"]["device"].startswith(("CPU", "GPU"))
+    assert manifest["finished"] and manifest["timing"]["seconds"] > 0
+    assert {f["id"] for f in manifest["preflight"]} >= {
+        "P01-input",
+        "D02-head",
+        "D21-clean-accuracy",
+    }
+    assert str(tmp_path) not in json.dumps(manifest["model"])

@@ -1,0 +1,238 @@
+"""A run goes on, verifies and is repeated from any directory; what is interrupted says what can be done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from robustness.attacks.universal_fit import Fitted
+from robustness.auditing import audit
+from robustness.auditing.auditor import Auditor
+from robustness.cli.named import ROLES
+from robustness.runs.recorded_paths import resolve_options, resolve_recorded
+from robustness.runs.seal import sealed
+from robustness.runs.store import Run
+from tests.robustness.cli.test_commands import inside
+from tests.robustness.helpers import small_cnn
+
+WORDS = ("audit", "-m", "models/model.keras", "-i", "data/", "--scaling", "0..1", "-q")
+WORDS += ("--surrogate", "models/other.keras", "--mask", "mask.png", "-e", "8")
+WORDS += ("-a", "bim", "-a", "universal:file=models/change.npz", "--classes", "x,y,z")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A project with a model, pictures and all that an audit can name by a relative path; audited."""
+    folder = tmp_path_factory.mktemp("project") / "work"
+    (folder / "models").mkdir(parents=True)
+    classifier = small_cnn(9)
+    classifier.model.save(folder / "models" / "model.keras")
+    layers = [keras.layers.Input((12, 12, 3)), keras.layers.Rescaling(1 / 255)]
+    other = keras.Sequential([*layers, *small_cnn(10).model.layers])
+    other.save(folder / "models" / "other.keras")
+    from robustness.images.png import to_png
+
+    rng = np.random.default_rng(4)
+    images = rng.integers(0, 256, (8, 12, 12, 3)).astype(np.uint8)
+    for number, (image, label) in enumerate(
+        zip(images, classifier.probabilities(images).argmax(1), strict=True)
+    ):
+        place = folder / "data" / "xyz"[label]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{number}.png").write_bytes(to_png(image))
+    (folder / "mask.png").write_bytes(to_png(np.full((12, 12, 1), 255, np.uint8)))
+    values = rng.uniform(-8, 8, (12, 12, 3)).astype("float32")
+    told = {"norm": "linf", "epsilon": 8.0, "goal": "", "place": None, "images": 1}
+    Fitted(values=values, **told, flipped=0.0, model="", losses=()).save(
+        folder / "models" / "change.npz"
+    )
+    done = inside(*WORDS, "-o", "runs/one", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def tables(run: Path):
+    with Run.open(run) as opened:
+        return opened.outcomes()
+
+
+def test_from_another_directory(project, tmp_path):
+    before = tables(project / "runs" / "one")
+    run = str(project / "runs" / "one")
+    done = inside("audit", "--resume", run, "-q", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert inside("verify", run, cwd=tmp_path).returncode == 0
+    done = inside("rerun", run, "-o", "again", "-q", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "No difference: all 8 images fare alike" in done.stdout
+    assert "The attacks differ" not in done.stdout
+    assert "Both runs audited the same weights" in done.stdout
+    again = tables(tmp_path / "again")
+    assert again.attack.tolist() == before.attack.tolist()
+    assert again.status.tolist() == before.status.tolist()
+    # And that of a run which was itself repeated from elsewhere.
+    assert inside("verify", str(tmp_path / "again"), cwd=project).returncode == 0
+
+
+def test_a_run_that_was_moved_and_one_whose_project_was_moved(project, tmp_path):
+    shutil.copytree(project / "runs" / "one", tmp_path / "moved")
+    assert inside("verify", "moved", cwd=tmp_path).returncode == 0
+    shutil.copytree(project, tmp_path / "copy")
+    with Run.open(tmp_path / "copy" / "runs" / "one") as run:
+        manifest = run.manifest
+    gone = str(tmp_path / "gone")
+    manifest["origin"] = sealed(manifest["origin"] | {"directory": gone, "run": f"{gone}/runs/one"})
+    file = tmp_path / "copy" / "runs" / "one" / "run.json"
+    file.write_text(json.dumps(manifest))
+    done = inside("verify", "copy/runs/one", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = inside("audit", "--resume", "copy/runs/one", "-q", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_where_a_recorded_path_lies(tmp_path):
+    for name in ("old/m.keras", "new/m.keras", "new/only.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    old, new = str(tmp_path / "old"), tmp_path / "new"
+    manifest = {"origin": {"directory": old, "run": f"{old}/runs/r"}}
+    folder = new / "runs" / "r"
+    assert resolve_recorded("m.keras", manifest, folder) == f"{old}/m.keras"
+    assert resolve_recorded("only.png", manifest, folder) == str(new / "only.png")
+    assert resolve_recorded("only.png", manifest) == "only.png"
+    assert resolve_recorded("nowhere", manifest, folder) == "nowhere"
+    assert resolve_recorded("/dev/null", manifest, folder) == "/dev/null"
+    # A run of an older version wrote no directory down.
+    assert resolve_recorded("m.keras", {"origin": {}}, folder) == "m.keras"
+    assert resolve_recorded("m.keras", {"origin": {"directory": 3}}, folder) == "m.keras"
+
+
+def test_names_are_no_paths(tmp_path):
+    for name in ("dogs-vs-cats", "pets", "pets:4"):
+        (tmp_path / name).mkdir()
+    manifest = {"origin": {"directory": str(tmp_path), "run": str(tmp_path / "run")}}
+    for images in ("pets", "pets:4", "kaggle-competition:dogs"):
+        options = {"model": "dogs-vs-cats", "images": images, "mask": None, "attack": ["pgd"]}
+        assert resolve_options(options, manifest) == options
+
+
+# Interrupted.
+
+
+def interrupting(monkeypatch, where: str) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    if where == "loading":
+        monkeypatch.setattr(audit, "_classifier", interrupt)
+    elif where == "making":
+        monkeypatch.setattr(audit, "describe", interrupt)
+    else:
+        monkeypatch.setattr(Auditor, "_attack", interrupt)
+
+
+@pytest.mark.parametrize("where", ["loading", "making", "attacking"])
+def test_ctrl_c_offers_only_what_works(project, monkeypatch, where):
+    out = f"runs/interrupted-{where}"
+    with monkeypatch.context() as patched:
+        interrupting(patched, where)
+        done = inside(*WORDS, "-o", out, cwd=project)
+    assert done.returncode == 130
+    if where == "attacking":
+        assert f"robustness audit --resume {out}" in done.stderr
+        done = inside("audit", "--resume", out, "-q", cwd=project)
+    else:
+        assert "--resume" not in done.stderr
+        assert "before anything was done" in done.stderr
+        assert not (project / out).exists()
+        done = inside(*WORDS, "-o", out, cwd=project)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_occupied_folder_is_told_before_the_model_is_loaded(project, monkeypatch):
+    interrupting(monkeypatch, "loading")
+    done = inside(*WORDS, "-o", "runs/one", cwd=project)
+    assert done.returncode == 2
+    assert "robustness audit --resume runs/one" in done.stderr
+
+
+def test_what_was_mended_is_said(project):
+    shutil.copytree(project / "runs" / "one", project / "runs" / "hurt")
+    next((project / "runs" / "hurt" / "images").rglob("*.png")).write_bytes(b"")
+    done = inside("audit", "--resume", "runs/hurt", "-q", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert "made again: 1 " in done.stderr
+
+
+def test_a_full_disk_is_one_sentence_and_a_way_on(project, monkeypatch):
+    from robustness.runs import store
+
+    replace = store.replace_within
+
+    def full(folder: Path, name: str, data: bytes) -> None:
+        if name.endswith(".png"):
+            raise OSError(28, "No space left on device", str(folder / name))
+        replace(folder, name, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "replace_within", full)
+        done = inside(*WORDS, "-o", "runs/full", cwd=project)
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    assert "no space is left" in done.stderr
+    assert "robustness audit --resume runs/full" in done.stderr
+    assert inside("audit", "--resume", "runs/full", "-q", cwd=project).returncode == 0
+    expected = tables(project / "runs" / "one")
+    assert tables(project / "runs" / "full").equals(expected)
+
+
+def test_the_second_of_two_is_told_before_a_model_is_loaded(project, monkeypatch):
+    interrupting(monkeypatch, "loading")
+    with Run.resume(project / "runs" / "one"):
+        for words in (("audit", "--resume", "runs/one", "-q"), (*WORDS, "-o", "runs/one")):
+            done = inside(*words, cwd=project)
+            assert done.returncode == 2
+            assert "another audit writes to it now" in done.stderr
+        # Who reads is not disturbed.
+        assert inside("report", "runs/one", "--kind", "json", cwd=project).returncode == 0
+
+
+def test_a_run_of_an_older_version_goes_on_and_verifies_with_what_it_has(project, tmp_path):
+    shutil.copytree(project / "runs" / "one", project / "runs" / "old")
+    file = project / "runs" / "old" / "run.json"
+    manifest = json.loads(file.read_text())
+    for card in (manifest["model"], manifest["surrogate"]):
+        del card["identity"]
+    for name in ("directory", "run"):
+        del manifest["origin"][name]
+    file.write_text(json.dumps(manifest))
+    # It carries no seal that fits, so it could be anybody's: what it loads is typed.
+    done = inside("audit", "--resume", "runs/old", "-q", cwd=project)
+    assert done.returncode == 2
+    assert all(option in done.stderr for option in ROLES.values())
+    options = manifest["origin"]["options"]
+    typed = [word for role in ROLES for word in (ROLES[role], options[role])]
+    done = inside("audit", "--resume", "runs/old", "-q", *typed, cwd=project)
+    assert done.returncode == 2 and "--attack" in done.stderr
+    typed += [word for attack in options["attack"] for word in ("--attack", attack)]
+    assert inside("audit", "--resume", "runs/old", "-q", *typed, cwd=project).returncode == 0
+    assert inside("verify", "runs/old", "-m", options["model"], cwd=project).returncode == 0
+
+
+def test_a_change_fitted_on_another_model_is_said(project):
+    words = ("fit", "runs/fitted.npz", "-m", "models/other.keras", "-i", "data", "--steps", "2")
+    assert inside(*words, cwd=project).returncode == 0
+    attack = ("-a", "universal:file=runs/fitted.npz", "-e", "8", "-i", "data", "-q")
+    done = inside("audit", "-m", "models/other.keras", *attack, "-o", "runs/same", cwd=project)
+    assert "fitted on another model" not in done.stdout, done.stdout
+    model = ("-m", "models/model.keras", "--scaling", "0..1")
+    done = inside("audit", *model, *attack, "-o", "runs/cross", cwd=project)
+    assert "universal(steps=1, file=fitted.npz) was fitted on another model" in done.stdout or (
+        "universal(file=fitted.npz) was fitted on another model" in done.stdout
+    ), done.stdout
+    assert "model weights" in done.stdout

@@ -1,0 +1,194 @@
+"""The region of interest: every attack keeps to it, the judge and the verification insist."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import robustness
+from robustness.attacks.apgd import APGD
+from robustness.attacks.carlini_wagner import CarliniWagner
+from robustness.attacks.ddn import DDN
+from robustness.attacks.deepfool import DeepFool
+from robustness.attacks.ead import EAD
+from robustness.attacks.fab import FAB
+from robustness.attacks.few_pixel import FewPixel
+from robustness.attacks.fmn import FMN
+from robustness.attacks.hopskipjump import HopSkipJump
+from robustness.attacks.noise import UniformNoise
+from robustness.attacks.pgd import PGD
+from robustness.attacks.sigma_zero import SigmaZero
+from robustness.attacks.simba import SimBA
+from robustness.attacks.spsa import SPSA
+from robustness.attacks.square import Square
+from robustness.conformance import linear_distances
+from robustness.engine import compiled_batch, jobs, search
+from robustness.engine.judge import Judge, Suspect
+from robustness.errors import SettingError
+from robustness.images.png import from_png, to_png
+from robustness.runs.store import Run
+from robustness.threat.mask import Mask
+from robustness.threat.norms import NORMS
+from robustness.threat.threat import Threat
+from robustness.verification.verify import verify
+from tests.robustness.helpers import normal_of, small_cnn, subjects, two_sided
+
+FREE = np.zeros((6, 6), bool)
+FREE[1:4, 2:] = True
+MASK = Mask.of(FREE, (6, 6, 3))
+
+ATTACKS = [
+    *((PGD(steps=30, loss="margin"), norm) for norm in ("linf", "l2", "l1")),
+    *((APGD(steps=30, loss="margin"), norm) for norm in ("linf", "l2", "l1")),
+    *((FAB(steps=20), norm) for norm in ("linf", "l2", "l1")),
+    *((FMN(steps=60), norm) for norm in ("linf", "l2", "l1", "l0")),
+    *((DeepFool(steps=10), norm) for norm in ("linf", "l2")),
+    (DDN(steps=60), "l2"),
+    (CarliniWagner(steps=270), "l2"),
+    (EAD(steps=270), "l1"),
+    (SigmaZero(steps=150), "l0"),
+    (Square(steps=300), "linf"),
+    (SPSA(steps=20, samples=32), "linf"),
+    (SimBA(steps=500), "l2"),
+    (FewPixel(steps=40, population=40), "l0"),
+    (HopSkipJump(steps=150), "l2"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("attack", "norm"), ATTACKS, ids=lambda x: getattr(x, "label", x))
+def test_attacks_flip_within_the_region_what_can_be_flipped_there(attack, norm):
+    """Held to the closed form of the free pixels alone, with three times the distance."""
+    classifier, images, labels, margins = two_sided(np.random.default_rng(0), far=1.0)
+    normal = normal_of(classifier).reshape(36, 3) * FREE.reshape(36, 1)
+    least = [
+        linear_distances.DISTANCES[norm](
+            normal if label == 0 else -normal, margin, image.reshape(36, 3)
+        )
+        for image, label, margin in zip(images, labels, margins, strict=True)
+    ]
+    epsilon = float(np.ceil(3 * max(least) + 2))
+    found = {}
+    search.search(
+        classifier,
+        attack,
+        Threat((epsilon,), NORMS[norm], mask=MASK),
+        iter(subjects(classifier, images, labels)),
+        lambda subject, rungs: found.__setitem__(subject.key, (subject, rungs[0])),
+        slots=4,
+    )
+    assert len(found) == len(images)
+    for subject, rung in found.values():
+        assert rung.flip
+        changed = (from_png(rung.flip.png) != subject.pixels).any(-1)
+        assert changed.any()
+        assert not changed[~FREE].any()
+
+
+def test_noise_stays_in_the_region():
+    classifier, images, labels, _ = two_sided(np.random.default_rng(0))
+    threat = Threat((9.0,), mask=MASK)
+    rows = compiled_batch.CompiledBatch(classifier, UniformNoise(), threat, slots=2, seed=0)
+    some = subjects(classifier, images[:2], labels[:2])
+    state = rows.enter(None, range(2), [jobs.AttackJob(s, 9.0) for s in some])
+    state, _ = rows.advance(state)
+    grids, _ = rows.snap(state, state["own"]["point"], [0, 1], [9.0, 9.0])
+    changed = (grids != images[:2]).any(-1)
+    assert changed[:, FREE].mean() > 0.9
+    assert not changed[:, ~FREE].any()
+
+
+def test_the_judge_refuses_what_changes_elsewhere():
+    classifier = small_cnn(0, (6, 6, 3))
+    image = np.random.default_rng(0).integers(0, 256, (6, 6, 3)).astype(np.uint8)
+    label = int(classifier.probabilities(image[None]).argmax())
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        picture = np.where(FREE[..., None], rng.integers(0, 256, image.shape), image)
+        if classifier.probabilities(picture[None].astype(np.uint8)).argmax() != label:
+            break
+    else:
+        pytest.fail("no flip in the region")
+    inside = picture.astype(np.uint8)
+    outside = inside.copy()
+    outside[5, 0, 0] ^= 1
+    judge = Judge(classifier, Threat((255.0,), mask=MASK))
+    suspect = Suspect(image, label, 255.0, inside)
+    assert judge([suspect])[0] is not None
+    if classifier.probabilities(outside[None]).argmax() != label:
+        assert judge([replace(suspect, picture=outside)]) == [None]
+        assert Judge(classifier, Threat((255.0,)))([replace(suspect, picture=outside)])[0]
+
+
+def audited(tmp_path, **more):
+    classifier, images, labels, _ = two_sided(np.random.default_rng(0), far=1.0)
+    result = robustness.audit(
+        classifier, images, labels=labels, attacks=[PGD(steps=10)], epsilons=[16],
+        run=tmp_path / "run", batch_size=4, **more,
+    )  # fmt: skip
+    return classifier, result
+
+
+def test_a_run_keeps_its_mask_and_verifies_against_it(tmp_path):
+    picture = np.where(FREE, 255, 0).astype(np.uint8).repeat(4, 0).repeat(4, 1)
+    Image.fromarray(picture).save(tmp_path / "mask.png")
+    classifier, result = audited(tmp_path, mask=tmp_path / "mask.png")
+    assert result.flip_rate > 0
+    with Run.open(tmp_path / "run") as run:
+        card = run.manifest["config"]["mask"]
+        assert card["share"] == pytest.approx(12 / 36)
+        kept = run.png(f"images/{card['sha256'][:2]}/{card['sha256']}.png")
+        assert ((from_png(kept) > 0).all(-1) == FREE).all()
+        found = verify(run, classifier)
+        assert found.exit_code == 0
+        assert found.strangers == 0
+    assert "33.3 % of the pixels may change" in result.report().read_text(encoding="utf-8")
+
+
+def test_verification_sees_a_pixel_that_was_not_free(tmp_path):
+    """The mask is swapped for one that frees fewer pixels: flips now stray."""
+    classifier, _ = audited(tmp_path, mask=FREE)
+    small = FREE.copy()
+    small[1, 2:] = False
+    less = Mask.of(small, (6, 6, 3))
+    with Run.resume(tmp_path / "run") as run:
+        run.save_png(less.png(3))
+        manifest = run.manifest
+        manifest["config"]["mask"] = less.card(3)
+        run.write_manifest(manifest)
+    with Run.open(tmp_path / "run") as run:
+        found = verify(run, classifier)
+    assert found.exit_code == 1
+    assert any("the mask holds fast" in fault.sentence for fault in found.faults)
+
+
+def test_a_run_is_not_resumed_with_another_mask(tmp_path):
+    audited(tmp_path, mask=FREE)
+    with pytest.raises(robustness.errors.RunError, match="setting mask"):
+        audited(tmp_path, resume=True)
+    _, again = audited(tmp_path, mask=FREE, resume=True)
+    assert json.loads((again.path / "run.json").read_text())["finished"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (np.ones((3, 4)), r"shape \(3, 4\); expected \(6, 6\)"),
+        (np.zeros((6, 6)), "lets no pixel change"),
+        ("missing.png", "cannot be read"),
+    ],
+)
+def test_masks_that_cannot_be_used_say_why(given, said):
+    with pytest.raises(SettingError, match=said):
+        Mask.of(given, (6, 6, 3))
+
+
+def test_a_mask_is_what_its_picture_shows():
+    assert (from_png(MASK.png(1))[..., 0] == 255 * FREE).all()
+    assert to_png(from_png(MASK.png(3))) == MASK.png(3)
+    assert Mask.of(FREE.astype(float), (6, 6, 1)) == MASK
+    assert MASK.share == pytest.approx(1 / 3)

@@ -1,0 +1,176 @@
+"""Transfer: attacks look at a surrogate, the target alone judges."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import robustness
+from robustness.attacks.bim import BIM
+from robustness.attacks.ddn import DDN
+from robustness.attacks.pgd import PGD
+from robustness.engine import search
+from robustness.errors import ModelError, RunError
+from robustness.images.png import from_png
+from robustness.models.classifier import Classifier
+from robustness.runs.store import Run
+from robustness.threat.norms import NORMS
+from robustness.threat.threat import Threat
+from robustness.verification.verify import verify
+from tests.robustness.helpers import linear, small_cnn, subjects
+
+SHAPE = (6, 6, 3)
+
+
+def pair(cosine, seed=0):
+    """Two linear models of two classes whose normals have this cosine, and images near both planes."""
+    rng = np.random.default_rng(seed)
+    size = int(np.prod(SHAPE))
+    one, other = np.linalg.qr(rng.normal(size=(size, 2)))[0].T
+    normals = one, cosine * one + np.sqrt(1 - cosine**2) * other
+    base = rng.integers(100, 156, SHAPE)
+    images = np.clip(base + rng.integers(-4, 5, (8, *SHAPE)), 0, 255).astype(np.uint8)
+    models = []
+    for normal in normals:
+        scores = images.reshape(8, -1) @ normal
+        # All of class 1, by a few counts of Euclidean length.
+        weights = np.stack([np.zeros(size), normal], axis=1)
+        models.append(linear(weights, np.array([0, 2 - scores.min()]), SHAPE))
+    return *models, images
+
+
+def flips(target, images, threat, attack, **more):
+    found = {}
+    search.search(
+        target, attack, threat, iter(subjects(target, images)),
+        lambda subject, rungs: found.__setitem__(subject.key, rungs[0]), slots=4, **more,
+    )  # fmt: skip
+    return found
+
+
+class Retreating(BIM):
+    """A change of 0.4 counts after the first step, of 0.2 ever after."""
+
+    name = "retreating"
+
+    def step(self, task, state, look):
+        far = ops.where(task.step == 0, 0.4, 0.2)
+        return {**super().step(task, state, look), "point": task.images + task.per_row(far)}
+
+
+@pytest.mark.parametrize("steps", [3, 30])
+def test_a_point_on_the_way_that_flips_the_target_in_float_is_said(steps):
+    """Every point flips the surrogate, the first one alone the target, and none does as a file."""
+    size = 4 * 4 * 3
+    weights = np.stack([np.zeros(size), np.full(size, 1 / size)], axis=1)
+    target, surrogate = (linear(weights, np.array([0, -e]), (4, 4, 3)) for e in (100.3, 100.1))
+    images = np.full((3, 4, 4, 3), 100, np.uint8)
+    threat = Threat((2.0,))
+    found = flips(target, images, threat, Retreating(steps=steps), surrogate=surrogate)
+    assert [(rung.flip, rung.floated) for rung in found.values()] == [(None, True)] * 3
+    # Had it been enough that the surrogate flips, all would have been said of this one, too.
+    farther = linear(weights, np.array([0, -100.45]), (4, 4, 3))
+    found = flips(farther, images, threat, Retreating(steps=steps), surrogate=surrogate)
+    assert [(rung.flip, rung.floated) for rung in found.values()] == [(None, False)] * 3
+
+
+@pytest.mark.parametrize(
+    "attack", [PGD(steps=40, random_start=False, loss="margin"), DDN(steps=40)]
+)
+def test_what_flips_the_surrogate_in_float_is_no_float_flip_of_the_target(attack):
+    """The two models look at things apart: every image flips one and stays where it was for the other."""
+    target, surrogate, images = pair(0.0)
+    found = flips(target, images, Threat((40.0,), NORMS["l2"]), attack, surrogate=surrogate)
+    held = [rung for rung in found.values() if rung.flip is None]
+    assert held
+    assert not any(rung.floated for rung in held)
+
+
+def test_it_works_as_far_as_the_models_agree():
+    """Along the surrogate's normal the target's margin falls by the cosine of the two."""
+    for cosine, epsilon in ((0.9, 40.0), (0.0, 40.0)):
+        target, surrogate, images = pair(cosine)
+        attack = PGD(steps=40, random_start=False, loss="margin")
+        threat = Threat((epsilon,), NORMS["l2"])
+        direct = flips(target, images, threat, attack)
+        assert all(rung.flip for rung in direct.values())
+        found = flips(target, images, threat, attack, surrogate=surrogate)
+        for rung in found.values():
+            if rung.flip:
+                picture = from_png(rung.flip.png)[None]
+                assert target.probabilities(picture).argmax() == 0
+        share = np.mean([rung.flip is not None for rung in found.values()])
+        assert share == 1 if cosine else share == 0
+
+
+def test_the_target_is_asked_for_no_look():
+    target, surrogate, images = pair(0.9)
+    threat = Threat((40.0,), NORMS["l2"])
+    asked = {"logits": 0}
+
+    def logits(points):
+        asked["logits"] += 1
+        raise AssertionError("an attack looked at the target")
+
+    some = subjects(target, images)
+    target.logits = logits
+    found = {}
+    search.search(
+        target, PGD(steps=20, loss="margin"), threat, iter(some),
+        lambda subject, rungs: found.__setitem__(subject.key, rungs[0]), slots=4,
+        surrogate=surrogate,
+    )  # fmt: skip
+    assert asked["logits"] == 0
+    assert any(rung.flip for rung in found.values())
+
+
+def test_smallest_changes_are_the_targets():
+    """DDN finds the surrogate's boundary; the file that counts is the nearest that flips the target."""
+    target, surrogate, images = pair(0.8)
+    found = flips(target, images, Threat((80.0,), NORMS["l2"]), DDN(), surrogate=surrogate)
+    for rung in found.values():
+        if rung.flip:
+            assert target.probabilities(from_png(rung.flip.png)[None]).argmax() == 0
+    assert sum(rung.flip is not None for rung in found.values()) >= 4
+
+
+def test_an_audit_names_its_surrogate_and_holds(tmp_path):
+    target, surrogate, images = pair(0.9)
+    labels = np.ones(len(images), int)
+
+    def run(**more):
+        return robustness.audit(
+            target, images, labels=labels, attacks=[PGD(steps=20)], norm="l2", epsilons=[40],
+            run=tmp_path / "run", batch_size=4, **more,
+        )  # fmt: skip
+
+    result = run(surrogate=surrogate, thorough=True)
+    assert result.flip_rate > 0
+    with Run.open(tmp_path / "run") as opened:
+        manifest = opened.manifest
+        assert manifest["surrogate"]["weights_sha256"] == surrogate.digest
+        assert manifest["model"]["weights_sha256"] == target.digest
+        assert not [d for d in manifest["diagnostics"] if d["status"] == "fail"]
+        assert verify(opened, target).exit_code == 0
+        assert verify(opened, surrogate).exit_code == 1
+    page = result.report().read_text(encoding="utf-8")
+    assert "the target is only judged" in page
+    with pytest.raises(RunError, match="setting surrogate"):
+        run(resume=True)
+    run(resume=True, surrogate=surrogate)
+
+
+def test_a_surrogate_takes_the_targets_images():
+    target, _, images = pair(0.9)
+    other = keras.Sequential(
+        [keras.layers.Input((5, 5, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    with pytest.raises(ModelError, match=r"expected those of the target, \(6, 6, 3\) and 2"):
+        robustness.audit(
+            target, images, labels=np.ones(8, int),
+            surrogate=Classifier(other, scaling="0..255", head="logits"),
+        )  # fmt: skip
+    with pytest.raises(ModelError, match="has 3 classes"):
+        robustness.audit(target, images, labels=np.ones(8, int), surrogate=small_cnn(0, (6, 6, 3)))

@@ -1,0 +1,213 @@
+"""Every exit code, reached by a real command: 0 pass, 1 broken, 2 usage, 3 run error, 4, 5.
+
+The first two are processes of their own; the others call what those call, in this one, since each
+process imports TensorFlow anew.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robustness.images.png import to_png
+from robustness.runs.store import Run
+from tests.robustness.cli.test_commands import inside, robustness
+from tests.robustness.helpers import small_cnn
+
+pytestmark = pytest.mark.slow
+
+TEXT = """
+[model]
+path = "model.keras"
+scaling = "0..1"
+{model}
+[images]
+path = "{images}"
+[threat]
+epsilons = [2, 8]
+[[attacks]]
+name = "bim"
+steps = 8
+{gate}
+"""
+
+
+def toml(path: Path, gate: str = "", images: str = "data.npz", model: str = "") -> str:
+    path.write_text(TEXT.format(gate=gate, images=images, model=model))
+    return path.name
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("exit")
+    classifier = small_cnn(9)
+    images = np.random.default_rng(4).integers(0, 256, (30, 12, 12, 3)).astype(np.uint8)
+    labels = classifier.probabilities(images).argmax(1)
+    classifier.model.save(folder / "model.keras")
+    names = ["x", "y", "z"]
+    np.savez(folder / "data.npz", images=images, labels=labels, class_names=names)
+    np.savez(folder / "wrong.npz", images=images, labels=(labels + 1) % 3, class_names=names)
+    (folder / "broken.keras").write_bytes(b"no model")
+    return folder
+
+
+RULE = '[[gate.rules]]\nname = "floor"\nthreshold = {}\n'
+
+
+@pytest.fixture(scope="module")
+def passed(place):
+    """A gate that holds: 0. What the other commands then work on."""
+    name = toml(place / "pass.toml", RULE.format(0.0))
+    return robustness("audit", "--config", name, "-o", "sound", cwd=place)
+
+
+def test_0_the_gate_holds(place, passed):
+    assert passed.returncode == 0, passed.stderr
+    assert "verdict: PASS. The rule holds: floor" in passed.stdout
+    with Run.open(place / "sound") as run:
+        assert run.manifest["gate"]["rules"][0]["name"] == "floor"
+        assert {d["id"] for d in run.manifest["diagnostics"]} >= {f"D{n:02}" for n in range(1, 26)}
+
+
+def test_1_the_gate_is_broken_and_json_says_the_same(place, passed):
+    name = toml(place / "fail.toml", RULE.format(1.0))
+    done = robustness("audit", "--config", name, "-o", "weak", "--json", cwd=place)
+    assert done.returncode == 1, done.stderr
+    verdict = json.loads(done.stdout)["verdict"]
+    assert (verdict["status"], verdict["exit_code"], verdict["label"]) == ("fail", 1, "FAIL")
+    assert verdict["rules"][0]["passed"] is False
+
+
+def test_1_worse_than_the_baseline(place, passed):
+    with Run.open(place / "sound") as run:
+        manifest = run.manifest
+    shutil.copytree(place / "sound", place / "better")
+    import sqlite3
+
+    database = sqlite3.connect(place / "better" / "run.sqlite")
+    database.execute("UPDATE outcomes SET status = 'robust' WHERE status = 'flipped'")
+    database.commit()
+    database.close()
+    assert manifest["finished"]
+    same = toml(place / "same.toml", '[gate.baseline]\nrun = "sound"\n')
+    done = inside("audit", "--config", same, "-o", "again", cwd=place)
+    assert done.returncode == 0, done.stdout
+    worse = toml(place / "worse.toml", '[gate.baseline]\nrun = "better"\n')
+    done = inside("audit", "--config", worse, "-o", "worse", cwd=place)
+    assert done.returncode == 1, done.stdout
+    assert "no worse than baseline" in done.stdout
+
+
+def test_2_usage(place):
+    name = toml(place / "usage.toml", "[[gate.rules]]\nthreshold = 3\n")
+    done = inside("audit", "--config", name, cwd=place)
+    assert done.returncode == 2
+    assert "usage.toml: gate.rules[0].threshold is 3" in done.stderr
+    name = toml(place / "rung.toml", RULE.format(0.1) + "epsilon = 3\n")
+    done = inside("audit", "--config", name, cwd=place)
+    assert done.returncode == 2
+    assert "not among those audited" in done.stderr
+    bad = (place / "usage.toml").read_text().partition("[[gate")[0].replace("= 8", "= 0")
+    (place / "steps.toml").write_text(bad)
+    done = inside("audit", "--config", "steps.toml", cwd=place)
+    assert done.returncode == 2
+    assert "steps.toml: attacks[0] (bim): steps=0 is out of range" in done.stderr
+
+
+def test_3_a_run_that_cannot_go_on(place, passed):
+    (place / "sound" / "run.json").rename(place / "kept.json")
+    (place / "sound" / "run.json").write_text("{")
+    for command in (["report", "sound"], ["verify", "sound"], ["compare", "sound", "sound"]):
+        done = inside(*command, cwd=place)
+        assert done.returncode == 3, (command, done.stderr)
+        assert "Traceback" not in done.stderr
+    (place / "kept.json").replace(place / "sound" / "run.json")
+
+
+def test_3_a_crash_is_no_failed_gate(tmp_path):
+    """Python leaves a crash with 1, which here means a broken gate."""
+    import subprocess
+    import sys
+
+    code = (
+        "import robustness.cli as c\n"
+        "def crash(): raise ZeroDivisionError('odd')\n"
+        "c.app = crash\nc.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "ZeroDivisionError: odd" in done.stderr
+
+
+def test_4_inconclusive_by_the_interval_and_by_a_diagnostic(place, passed):
+    with Run.open(place / "sound") as run:
+        from robustness.reports import summarise
+
+        share = summarise(run).worst[-1].robust_accuracy
+    between = (share.low + share.high) / 2
+    name = toml(place / "between.toml", RULE.format(round(between, 6)))
+    done = inside("audit", "--config", name, "-o", "between", cwd=place)
+    assert done.returncode == 4, done.stdout
+    assert "verdict: INCONCLUSIVE. 1 of 1 rule undecided" in done.stdout
+    # Without a gate, but the model is not what was declared: D21 fails.
+    shutil.copy(place / "data.npz", place / "half.npz")
+    data = dict(np.load(place / "data.npz"))
+    data["labels"][:10] = (data["labels"][:10] + 1) % 3
+    np.savez(place / "half.npz", **data)
+    done = inside(
+        *("audit", "-m", "model.keras", "-i", "half.npz", "--scaling", "0..1"),
+        *("--accuracy", "0.99", "-o", "declared"),
+        cwd=place,
+    )
+    assert done.returncode == 4, done.stdout
+    assert "fail D21" in done.stdout
+
+
+def test_5_nothing_evaluated(place):
+    done = inside(
+        *("audit", "-m", "model.keras", "-i", "wrong.npz", "--scaling", "0..1", "-o", "none"),
+        cwd=place,
+    )
+    assert done.returncode == 5, done.stdout
+    assert "verdict: NOTHING EVALUATED" in done.stdout
+
+
+def test_verify_rerun_and_compare(place, passed):
+    done = inside("verify", "sound", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "flips hold" in done.stdout
+    shutil.copytree(place / "sound", place / "torn")
+    with Run.open(place / "torn") as run:
+        flips = run.outcomes().query("status == 'flipped'")
+    file = place / "torn" / flips.png.iloc[0]
+    file.write_bytes(to_png(np.zeros((12, 12, 3), np.uint8)))
+    done = inside("verify", "torn", "--json", cwd=place)
+    assert done.returncode == 1, done.stderr
+    assert flips.image.iloc[0] in {f["image"] for f in json.loads(done.stdout)["faults"]}
+    assert inside("report", "sound", "--kind", "json", cwd=place).returncode == 0
+    done = inside(
+        *("rerun", "sound/report.json", "--out", "twice", "--html", "twice.html", "-q"), cwd=place
+    )
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert "No difference: all 30 images fare alike" in done.stdout
+    assert (place / "twice.html").exists() and (place / "twice" / "report.html").exists()
+    done = inside("compare", "sound", "declared", cwd=place)
+    assert done.returncode in (2, 3)
+    other = small_cnn(10).model
+    other.save(place / "other.keras")
+    done = inside("verify", "sound", "--model", "other.keras", cwd=place)
+    assert done.returncode == 1
+    assert "weights have the hash" in done.stdout
+
+
+def test_init_writes_once(tmp_path):
+    assert inside("init", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "audit.toml").exists()
+    done = inside("init", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--force" in done.stderr
+    assert inside("init", "--force", cwd=tmp_path).returncode == 0

@@ -1,0 +1,134 @@
+"""What people see while they wait: plain lines in a log, a live bar on a terminal, true shares."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import signal
+import time
+import unicodedata
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from robustness.cli import terminal
+from tests.reports.folder import Folder
+from tests.reports.hostile import fill
+
+
+def progress(done: int, *, stage: str = "pgd", **counts: int) -> SimpleNamespace:
+    counts = {"flipped": 0, "robust": 0, "wrong": 0, "settled": 0, "labelled": True} | counts
+    return SimpleNamespace(stage=stage, done=done, total=20, **counts)
+
+
+def test_robust_accuracy_counts_wrong_images_and_those_of_earlier_attacks():
+    seen = {"flipped": 3, "robust": 5, "wrong": 2, "settled": 10}
+    assert terminal.sentence(progress(20, **seen)) == "3 flipped, robust at most 25 %"
+    assert terminal.sentence(progress(10, wrong=3)) == ""
+
+
+def test_while_it_runs_all_that_may_still_hold_out_are_counted():
+    said = terminal.sentence(progress(10, flipped=3, robust=1, wrong=2, settled=4))
+    assert said == "3 flipped, robust at most 55 %"
+
+
+@pytest.mark.parametrize("forced", ["FORCE_COLOR", "TTY_INTERACTIVE"])
+def test_continuous_integration_gets_plain_lines_whatever_else_is_set(monkeypatch, forced):
+    monkeypatch.setenv("CI", "true")
+    monkeypatch.setenv(forced, "1")
+    for console in (terminal.stdout(), terminal.stderr()):
+        assert not console.is_terminal
+        console.file = io.StringIO()
+        with terminal.Display(console) as display:
+            for done in (0, 5, 20):
+                display(progress(done, flipped=done))
+        said = console.file.getvalue()
+        assert "\x1b" not in said and "\r" not in said
+        assert "pgd: 20/20, 20 flipped, robust at most 0 %" in said.splitlines()
+
+
+def test_a_terminal_gets_a_bar():
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, force_interactive=True, width=120)
+    with terminal.Display(console) as display:
+        display(progress(20, flipped=5, robust=15))
+    assert "\x1b" in out.getvalue()
+    assert "robust at most 75 %" in out.getvalue()
+
+
+@pytest.mark.parametrize("stage", ["clean", "pgd(steps=40)", "apgd-t(steps=100,restarts=5)"])
+def test_a_bar_fits_into_80_columns_and_loses_no_number(stage):
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, force_interactive=True, width=80)
+    said = {"flipped": 12, "robust": 4, "wrong": 3}
+    with terminal.Display(console) as display:
+        for done in (0, 2):
+            display(progress(done, stage=stage))
+        display(progress(19, stage=stage, **said))
+    frames = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue()).replace("\r", "\n").split("\n")
+    last = [frame for frame in frames if frame.strip()][-1]
+    assert len(last) <= 80
+    assert "19/20 12 flipped, robust at most 25 %, " in last and last.rstrip().endswith(" left")
+
+
+def test_the_time_left_does_not_count_what_comes_before_the_first_result(monkeypatch):
+    seconds = iter([0.0, 3.0, 4.0, 9.0, 9.0, 10.0])
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(seconds))
+    clock = terminal.Clock()
+    # Resumed at 10 of 20; compiling takes 3 s, an image one.
+    told = [clock.left(progress(done)) for done in (10, 11, 12, 17)]
+    assert told == ["", "", "8 s left", "3 s left"]
+    assert [clock.left(progress(done, stage="next")) for done in (0, 20)] == ["", ""]
+
+
+def test_no_name_acts_on_the_terminal_or_on_the_log(tmp_path, monkeypatch, capsys):
+    """The end of an audit whose every name is hostile, as a log sees it."""
+    from robustness.cli import audit, compare
+    from robustness.reports import write_html
+
+    run = fill(Folder(tmp_path / "run"))
+    manifest = json.loads((run / "run.json").read_text())
+    bad = "\n::error file=a.py::x\x1b]0;y\x07\u202e"
+    manifest["config"]["attacks"][0]["name"] = bad
+    for one in manifest["diagnostics"]:
+        one["sentence"] += bad
+    manifest["gate"] = {
+        "rules": [{"name": bad, "metric": "robust_accuracy", "threshold": 1.0}],
+        "suppressions": [],
+        "baseline": None,
+    }
+    (run / "run.json").write_text(json.dumps(manifest))
+    monkeypatch.setenv("CI", "1")
+    result = SimpleNamespace(path=run, report=lambda kind: write_html(run))
+    audit._show(result, ["html"], False)
+    compare.compare(run, run)
+    terminal.stderr().print(f"error: {bad}", markup=False)
+    with terminal.Display(terminal.stderr()) as display:
+        display(progress(20, stage=bad, flipped=20))
+    said = "".join(capsys.readouterr())
+    assert "verdict: FAIL" in said and "file=a.py" in said
+    for line in said.split("\n"):
+        assert not line.lstrip().startswith("::"), line
+        assert not {unicodedata.category(c) for c in line} & {"Cc", "Cf"}, line
+
+
+def test_quiet_says_nothing():
+    out = io.StringIO()
+    with terminal.Display(Console(file=out), quiet=True) as display:
+        display(progress(20, flipped=20))
+    assert out.getvalue() == ""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no alarms")
+def test_a_lost_interrupt_comes_again(monkeypatch):
+    monkeypatch.setattr(terminal, "INSISTENCE", 0.05)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), terminal.insisting():
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        time.sleep(5)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0

@@ -1,0 +1,222 @@
+"""Whatever cannot be used leaves with 2, in one sentence, without a traceback: every command, every kind."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robustness import errors
+from robustness.attacks import BIM
+from robustness.errors import RunUsageError, SettingError
+from robustness.files import disk_errors
+from robustness.runs import run_folder
+from robustness.runs.plan import Plan
+from robustness.threat.norms import NORMS
+from robustness.threat.threat import Threat
+from tests.robustness.cli.test_commands import inside
+
+COMMANDS = """
+report nope
+report f.txt
+report empty
+report nope --kind json
+verify nope
+verify f.txt
+rerun nope
+rerun f.txt
+rerun notjson.json
+compare nope nope
+compare f.txt notjson.json
+compare empty empty
+audit --resume nope
+audit --resume empty
+audit --resume f.txt
+audit --out f.txt
+audit -i nowhere
+audit -m nowhere.keras
+audit -m nowhere
+audit --limit 0 -i pets:4
+audit --batch-size 0 -i pets:4
+audit --target cow -i pets:4
+audit --mask nowhere.png -i pets:4
+audit --mask f.txt -i pets:4
+audit --evidence some -i pets:4
+audit --scaling odd -i pets:4
+audit --classes a,a -i pets:4
+audit --classes a,b,c -i pets:4
+audit --norm l7 -i pets:4
+audit --precision half -i pets:4
+audit --surrogate nowhere.keras -i pets:4
+audit -a bim:steps=x -i pets:4
+audit -a universal -i pets:4
+audit -a universal:file=nope.npz -i pets:4
+audit --accuracy 3
+audit -i pets:4 --seed x
+audit --config f.txt
+audit --config empty
+audit --config notjson.json
+fit out.npz -i nowhere
+fit out.npz -m nowhere
+fit out.npz --patch a
+fit out.npz --patch 500,0,4 -i pets:4
+fit out.npz --norm l7 -i pets:4
+fit out.npz --norm l0 -i pets:4
+fit out.npz --limit 0 -i pets:4
+fit out.npz --steps 0
+fit empty -i pets:4 --steps 1
+fit out.npz -e 0.1
+fit out.npz --target cow -i pets:4
+fetch oops
+fetch kaggle:oops
+fetch kaggle-model:a
+fetch kaggle-competition:
+fetch http://example.org/x
+solve regression nope.csv --x a --y b
+solve regression empty --x a --y b
+solve regression t.csv --x c --y b
+solve regression t.csv --x a --y b --optimizer nope
+solve regression t.csv --x a --y b --learning-rate -1
+solve regression t.csv --x a --y b --learning-rate nan
+solve regression t.csv --x a --y b --rates 1,x
+solve regression t.csv --x a --y b --rates 1,2,3
+solve regression t.csv --x a --y b --start 1
+solve regression t.csv --x a --y b --method odd
+solve regression t.csv --x a --y b --logistic
+solve regression t.csv --x , --y b
+solve regression t.csv --x a --y b --steps 2 --plot x.odd
+solve regression t.csv --x a --y b --steps 2 --plot no/x.png
+solve spread --count 0 --dim 2
+solve spread --count 5 --dim 0
+solve spread --count 5 --dim 2 --loss odd
+solve spread --count 5 --dim 2 --power -1
+solve spread --count 5 --dim 2 --restarts 0
+solve spread --count 5 --dim 2 --steps 0
+solve spread --count 5 --dim 2 --loss force --optimizer odd
+solve spread --count 5 --dim 2 --loss force --learning-rate -1
+solve spread --count 5 --dim 2 --start f.txt
+solve spread --count 5 --dim 4 --start v.npy
+solve spread --count 5 --dim 3 --fixed v.npy
+solve spread --count 5 --dim 2 --fixed flat.npy
+solve spread --count 5 --dim 2 --save no/x.npy
+solve choose nope.npy --count 2
+solve choose v.npy --count 9
+solve choose v.npy --count 0
+solve choose flat.npy --count 2
+solve choose zero.npy --count 2
+check-attack os:path
+check-attack nope:nope
+check-attack nope
+check-attack o:x
+check-attack o:A
+check-attack o:f
+check-attack o:missing
+check-attack o:
+check-attack :A
+check-attack boom:A
+check-attack quits:A
+check-attack syn:A
+check-attack robustness:Attack
+attacks nope
+init f.txt
+init empty
+init f.txt/x.toml
+models x
+nonsense
+report nope --out no/dir/x.html
+compare nope nope --html no/x.html
+init empty --force
+compare f.txt empty --html empty
+audit --config baseline.toml
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Files and folders that are none of what a command wants."""
+    folder = tmp_path_factory.mktemp("usage")
+    (folder / "empty").mkdir()
+    (folder / "f.txt").write_text("x")
+    (folder / "notjson.json").write_text("{}")
+    (folder / "boom.py").write_text("raise RuntimeError('no good')\n")
+    (folder / "quits.py").write_text("import sys\nsys.exit(1)\n")
+    (folder / "syn.py").write_text("def (:\n")
+    (folder / "o.py").write_text("x = 3\nclass A: pass\ndef f(): pass\n")
+    (folder / "t.csv").write_text("a,b\n1,2\n2,3\n3,5\n")
+    (folder / "baseline.toml").write_text('[gate.baseline]\nrun = "notjson.json"\n')
+    np.save(folder / "v.npy", np.eye(4))
+    np.save(folder / "flat.npy", np.arange(4.0))
+    np.save(folder / "zero.npy", np.zeros((3, 2)))
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS.strip().splitlines())
+def test_usage_errors_leave_with_2(command, place):
+    before = {p.name for p in place.iterdir()} - {"__pycache__"}
+    done = inside(*command.split(), cwd=place)
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert sum(line.lower().startswith("error: ") for line in lines) == 1
+    last = lines[-1]
+    assert last.lower().startswith("error: ") and len(last) < 900
+    assert done.stdout == ""
+    assert {p.name for p in place.iterdir()} - {"__pycache__"} == before
+
+
+def test_every_error_has_an_exit_code_and_the_documentation_says_the_same():
+    root = Path(__file__).parents[3]
+    known = {
+        name: one.exit_code
+        for name, one in vars(errors).items()
+        if isinstance(one, type) and issubclass(one, errors.RobustnessError)
+    }
+    assert set(known.values()) == {2, 3}
+    told = (root / "docs" / "ci.md").read_text()
+    rows = [line.split("|")[1:3] for line in told.splitlines() if line.startswith("| `")]
+    written = {name.strip().strip("`"): int(code) for name, code in rows if "Error`" in name}
+    assert written == known
+
+
+def test_nobody_else_decides_an_exit_code_of_errors():
+    """One place: `main` leaves with what the error says."""
+    root = Path(__file__).parents[3] / "robustness" / "cli"
+    for file in root.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ExceptHandler) and "Error" in ast.unparse(node.type or node):
+                assert "typer.Exit" not in ast.unparse(node), (file.name, node.lineno)
+
+
+@pytest.mark.parametrize("name", ["run.json", "run.sqlite", "pipe"])
+def test_no_report_takes_the_place_of_a_runs_own_file(tmp_path, name):
+    (tmp_path / "run.json").write_text("{}")
+    if name == "pipe":
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(SettingError, match=r"a part of the run|a device or a pipe"):
+        disk_errors.expect_place(tmp_path / name)
+
+
+def test_an_endless_view_in_place_of_a_run_is_told_at_once(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "run.sqlite")) as database:
+        endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c"
+        database.execute(f"CREATE VIEW images AS {endless} WHERE x < 0")
+        database.commit()
+    with pytest.raises(RunUsageError):
+        run_folder.expect_free(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"slots": (1 << 20) + 1}, {"seed": 1 << 63}, {"evidence": "9" * 13}, {"evidence": "²"}],
+    ids=str,
+)
+def test_a_plan_holds_only_what_its_run_can_be_read_back_with(settings):
+    known = {"seed": 0, "slots": 1, "evidence": "all"} | settings
+    threat = Threat((1.0,), NORMS["linf"])
+    with pytest.raises(SettingError, match=r"not usable|not known"):
+        Plan((BIM(),), threat, all_steps=False, **known)

@@ -1,0 +1,255 @@
+"""Each check is quiet on a healthy model and speaks on a model made to break it."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from robustness.diagnostics import preflight
+from robustness.errors import ImagesError
+from robustness.models.classifier import Classifier
+
+# Keras itself still calls NumPy in the old way when it reads a variable.
+SHAPE = (4, 4, 3)
+RNG = np.random.default_rng(0)
+# Class k is bright in channel k; the noise keeps every picture different.
+LABELS = np.arange(42) % 3
+IMAGES = RNG.integers(0, 100, (42, *SHAPE), dtype=np.uint8)
+IMAGES[np.arange(42), ..., LABELS] += 120
+
+
+def colour_model(*, before=(), after=(), weight=0.05, activation="softmax") -> keras.Model:
+    """Logit k = weight * mean of channel k, so it is right on every image."""
+    dense = layers.Dense(3, activation=activation, use_bias=False)
+    model = keras.Sequential(
+        [keras.Input(SHAPE), *before, layers.GlobalAveragePooling2D(), dense, *after]
+    )
+    dense.set_weights([weight * np.eye(3)])
+    return model
+
+
+class Own(keras.Model):
+    """A subclassed model around a function of images and their colour means."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, x, training=False):
+        return self.function(x, ops.mean(x, axis=(1, 2)))
+
+
+def own(function) -> Classifier:
+    model = Own(function)
+    model(np.zeros((1, *SHAPE), "float32"))
+    return Classifier(model, scaling="0..255")
+
+
+def check(classifier, images=IMAGES, labels=LABELS) -> dict[str, preflight.Finding]:
+    found = preflight.run(classifier, images, labels)
+    assert len({f.id for f in found}) == len(found)
+    assert all(f.sentence.strip().endswith(".") for f in found)
+    return {f.id: f for f in found}
+
+
+def speaking(found) -> dict[str, str]:
+    return {f.id: f.severity for f in found.values() if f.severity != "ok"}
+
+
+@pytest.mark.parametrize("activation", ["softmax", None])
+def test_a_healthy_model_is_quiet(activation):
+    found = check(Classifier(colour_model(activation=activation), scaling="0..255"))
+    assert speaking(found) == {}
+    assert "100.0% of 42 images" in found["D21-clean-accuracy"].sentence
+    assert "4x4" in found["P01-input"].sentence
+    assert found.keys() == {
+        *("P01-input", "D02-head", "P05-not-finite", "D01-random-outputs", "D21-clean-accuracy"),
+        *("P03-label-order", "P02-scaling", "P06-logits", "P07-rows", "P04-saturation"),
+        *("D04-gradient-zero", "D28-dead-model"),
+    }
+
+
+def test_a_healthy_sigmoid_is_quiet():
+    labels = np.array([0, 1] * 15)
+    images = np.full((30, *SHAPE), 60, np.uint8) + RNG.integers(0, 20, (30, *SHAPE), np.uint8)
+    images[labels == 1] += 150
+    dense = layers.Dense(1, activation="sigmoid")
+    model = keras.Sequential([keras.Input(SHAPE), layers.GlobalAveragePooling2D(), dense])
+    dense.set_weights([np.full((3, 1), 0.02), np.array([-7.5])])
+    assert speaking(check(Classifier(model, scaling="0..255"), images, labels)) == {}
+
+
+def test_without_labels_the_scaling_stays_unchecked():
+    found = check(Classifier(colour_model(), scaling="0..255"), labels=None)
+    assert speaking(found) == {"P02-scaling": "note"}
+    assert "D21-clean-accuracy" not in found
+
+
+def test_no_pictures():
+    with pytest.raises(ImagesError):
+        preflight.run(Classifier(colour_model(), scaling="0..255"), IMAGES[:0], None)
+
+
+def test_images_that_are_scaled_already():
+    found = check(Classifier(colour_model(), scaling="0..255"), IMAGES // 255, None)
+    assert found["P01-input"].severity == "error"
+    assert "from 0 to 0" in found["P01-input"].sentence
+
+
+def test_a_better_scaling_is_named():
+    # Made for BGR: under RGB it takes red for blue and is right on green only.
+    dense = layers.Dense(3, use_bias=False)
+    model = keras.Sequential([keras.Input(SHAPE), layers.GlobalAveragePooling2D(), dense])
+    dense.set_weights([0.05 * np.eye(3)[::-1]])
+    found = check(Classifier(model, scaling="0..255"))
+    assert found["P02-scaling"].severity == "warning"
+    assert "caffe is more accurate than the chosen 0..255 by 66.7 points on 24 images" in (
+        found["P02-scaling"].sentence
+    )
+    assert speaking(check(Classifier(model, scaling="caffe"))) == {}
+
+
+def test_labels_in_another_order():
+    turned = (LABELS + 1) % 3
+    names = ["red", "green", "blue"]
+    classifier = Classifier(colour_model(), scaling="0..255", class_names=names)
+    found = check(classifier, labels=turned)
+    assert found["P03-label-order"].severity == "warning"
+    assert "green as red, blue as green" in found["P03-label-order"].sentence
+    assert found["D21-clean-accuracy"].severity == "error"
+    assert "0.0% of 42" in found["D21-clean-accuracy"].sentence
+
+
+def test_two_classes_flipped():
+    def two(x, means):
+        return ops.stack([means[:, 0], means[:, 1]], axis=1) * 0.05
+
+    keep = LABELS < 2
+    found = check(own(two), IMAGES[keep], 1 - LABELS[keep])
+    assert found["P03-label-order"].severity == "warning"
+    assert "class 0 as class 1" in found["P03-label-order"].sentence
+
+
+def test_chance_is_an_error_on_many_images_and_a_note_on_few():
+    guess = RNG.permutation(LABELS)
+    classifier = Classifier(colour_model(), scaling="0..255")
+    found = check(classifier, labels=guess)
+    assert found["D21-clean-accuracy"].severity == "error"
+    assert found["P03-label-order"].severity == "ok"
+    few = check(classifier, IMAGES[:2], LABELS[:2])
+    assert few["D21-clean-accuracy"].severity == "note"
+
+
+def test_not_finite_outputs_stop_the_checks():
+    def logarithm(x, means):
+        return ops.log(means - 60.0)
+
+    found = check(own(logarithm))
+    bad = int(np.sum(np.any(IMAGES.mean(axis=(1, 2)) <= 60, axis=1)))
+    assert bad > 0
+    assert found["P05-not-finite"].severity == "error"
+    assert f"on {bad} of 42" in found["P05-not-finite"].sentence
+    assert "D04-gradient-zero" not in found
+
+
+def test_random_outputs():
+    noise = keras.random.SeedGenerator(1)
+
+    def noisy(x, means):
+        return 0.05 * means + keras.random.normal(ops.shape(means), seed=noise)
+
+    found = check(own(noisy))
+    assert found["D01-random-outputs"].severity == "warning"
+    assert "expectation" in found["D01-random-outputs"].sentence
+    assert "P07-rows" not in found
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-6])
+def test_last_digits_that_depend_on_the_place(size):
+    def placed(x, means):
+        place = ops.cast(ops.arange(ops.shape(means)[0]), "float32")
+        return 0.05 * means * (1 + size * place[:, None])
+
+    found = check(own(placed))
+    assert speaking(found) == {}
+    assert ("place in the batch" in found["P07-rows"].sentence) == (size > 0)
+
+
+def test_dropout_of_training_is_not_random():
+    model = colour_model(before=[layers.Dropout(0.5)])
+    assert speaking(check(Classifier(model, scaling="0..255"))) == {}
+
+
+def powers(z):
+    """A softmax in arithmetic that nobody follows."""
+    weights = ops.power(2.718281828, z - ops.max(z, axis=-1, keepdims=True))
+    return weights / ops.sum(weights, axis=-1, keepdims=True)
+
+
+def test_a_softmax_that_cannot_be_taken_off_is_noted():
+    found = check(own(lambda x, means: powers(0.05 * means)))
+    assert speaking(found) == {"D02-head": "note"}
+
+
+def test_saturation_is_harmless_with_logits_and_a_warning_without():
+    found = check(Classifier(colour_model(weight=5.0), scaling="0..255"))
+    assert speaking(found) == {"P04-saturation": "note"}
+    assert "100.0% of the images" in found["P04-saturation"].sentence
+    # One that is no layer is taken off as well.
+    found = check(own(lambda x, means: ops.softmax(5.0 * means)))
+    assert speaking(found) == {"P04-saturation": "note"}
+    found = check(own(lambda x, means: powers(5.0 * means)))
+    assert found["P04-saturation"].severity == "warning"
+    # Where the float32 softmax stops just below 1 a meaningless gradient of 1e-7 is left.
+    assert found["D04-gradient-zero"].severity in ("warning", "error")
+
+
+def test_no_gradient_at_all():
+    found = check(own(lambda x, means: 0.05 * ops.stop_gradient(means)))
+    assert found["D03-gradient-missing"].severity == "error"
+
+
+def test_a_zero_gradient():
+    found = check(own(lambda x, means: 0.05 * ops.relu(means - 300) + [[1.0, 0.0, 0.0]]))
+    assert found["D04-gradient-zero"].severity == "error"
+    assert "zero on 42 and NaN or infinite on 0 of 42" in found["D04-gradient-zero"].sentence
+
+
+def test_a_zero_gradient_on_a_few_images_is_a_warning():
+    images = np.tile(IMAGES, (2, 1, 1, 1))[:40]
+    images[3] = 0
+    found = check(own(lambda x, means: 0.05 * ops.relu(means - 1)), images, None)
+    assert found["D04-gradient-zero"].severity == "warning"
+    assert "zero on 1" in found["D04-gradient-zero"].sentence
+
+
+def test_a_gradient_that_is_not_a_number():
+    # The root has an infinite slope at zero, and infinity minus infinity is no number.
+    def rooted(x, means):
+        zero = ops.sqrt(means[:, :1] - means[:, :1])
+        return 0.05 * means + zero * [[1.0, 2.0, 3.0]]
+
+    found = check(own(rooted))
+    assert found["D04-gradient-zero"].severity == "error"
+    assert "NaN or infinite on 42 of 42" in found["D04-gradient-zero"].sentence
+
+
+def test_logits_that_belong_to_another_model():
+    classifier = Classifier(colour_model(activation=None), scaling="0..255")
+    # What attacks follow.
+    classifier.logits = lambda images: -Classifier.logits(classifier, images)
+    found = check(classifier)
+    assert found["P06-logits"].severity == "error"
+    assert "42 of 42 images get another class" in found["P06-logits"].sentence
+
+
+def test_a_model_that_mixes_the_images_of_a_batch():
+    found = check(own(lambda x, means: 0.05 * (means - ops.mean(means))))
+    assert found["P07-rows"].severity == "ok", "a shift of all logits alike is no mixing"
+    norm = layers.BatchNormalization()
+    found = check(own(lambda x, means: norm(means, training=True)))
+    assert found["P07-rows"].severity == "error"
+    alone = check(own(lambda x, means: norm(means, training=True)), IMAGES[:1], None)
+    assert alone["P07-rows"].severity == "error"

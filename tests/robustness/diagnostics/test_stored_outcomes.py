@@ -1,0 +1,296 @@
+"""Each diagnostic of the stored rows speaks on a run made for it, and is quiet on a healthy one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import pytest
+from scipy.stats import binomtest
+
+from robustness.diagnostics import TITLES
+from robustness.diagnostics.stored_outcomes import diagnose_rows
+from robustness.diagnostics.stored_run import StoredRun
+
+FLIPPED, ROBUST = "flipped", "robust"
+
+
+def attack(label: str, knowledge: str = "white-box", **parameters: Any) -> dict[str, Any]:
+    name = label.partition("(")[0]
+    return {
+        "name": name, "label": label, "knowledge": knowledge, "seeks": "any",
+        "parameters": {"steps": 10} | parameters,
+    }  # fmt: skip
+
+
+def record(
+    flips: dict[str, dict[float, set[int]]],
+    attacks: list[dict[str, Any]],
+    *,
+    n: int = 100,
+    right: int | None = None,
+    labels: bool = True,
+    columns: dict[str, Any] | None = None,
+    blind: dict[str, dict[int, int]] | None = None,
+    **data: Any,
+) -> StoredRun:
+    """`n` images, class by number mod 2, `right` of them correct; `flips` by attack and epsilon.
+
+    `blind` are steps of ten without a gradient, by attack and image; noted of every robust row.
+    """
+    right = n if right is None else right
+    images = pd.DataFrame(
+        {
+            "key": [str(i) for i in range(n)],
+            "name": [f"{i}.png" for i in range(n)],
+            "label": [i % 2 if labels else None for i in range(n)],
+            "clean_class": [i % 2 if i < right else 1 - i % 2 for i in range(n)],
+        }
+    )
+    rows = [
+        {
+            "image": str(i), "attack": label, "epsilon": epsilon,
+            "status": "misclassified" if i >= right else FLIPPED if i in hit else ROBUST,
+            "adversarial_class": 1 if i < right and i in hit else None,
+            "step": 3 if i in hit else None, "restart": 0 if i in hit else None,
+            "float_flip": 0, "png": None, "forward": 10,
+        } | {k: v(i, label, epsilon) for k, v in (columns or {}).items()}
+        for label, by in flips.items() for epsilon, hit in by.items() for i in range(n)
+    ]  # fmt: skip
+    manifest = {
+        "config": {"attacks": attacks},
+        "class_names": ["cat", "dog"],
+        "data": {"declared_accuracy": None} | data,
+        "budgets": [{"epsilon": 4.0, "effective_epsilon": 4.0, "reached": True, "short": {}}],
+    }
+    felt = [
+        {"image": row["image"], "attack": row["attack"], "epsilon": row["epsilon"], "watched": 10}
+        | {"blind": (blind or {}).get(row["attack"], {}).get(int(row["image"]), 0)}
+        for row in rows
+        if row["status"] == ROBUST and row["attack"] in {a["label"] for a in attacks}
+        and next(a for a in attacks if a["label"] == row["attack"])["knowledge"] == "white-box"
+    ]  # fmt: skip
+    return StoredRun(manifest, images, pd.DataFrame(rows), gradients=pd.DataFrame(felt))
+
+
+def found(one: StoredRun) -> dict[str, Any]:
+    return {d.id: d for d in diagnose_rows(one)}
+
+
+def statuses(one: StoredRun) -> dict[str, str]:
+    return {number: d.status for number, d in found(one).items()}
+
+
+PGD, FGSM, SQUARE = attack("pgd", restarts=3), attack("fgsm", steps=1), attack("square", "score")
+HALF = set(range(50))
+HEALTHY = {
+    "pgd": {1.0: set(range(20)), 4.0: HALF},
+    "fgsm": {1.0: set(range(9)), 4.0: set(range(30))},
+}
+HEALTHY["square"] = {1.0: set(), 4.0: set(range(25))}
+ALL = [PGD, FGSM, SQUARE]
+
+
+def test_a_healthy_run_is_quiet():
+    quiet = found(record(HEALTHY, ALL, right=96))
+    assert {d.status for d in quiet.values()} == {"ok", "skipped"}
+    assert {n for n, d in quiet.items() if d.status == "skipped"} == {"D15"}
+    assert set(quiet) <= set(TITLES)
+    assert all(d.sentence.endswith(".") for d in quiet.values())
+
+
+def test_d06_a_robust_row_with_a_flips_class():
+    odd = record(
+        HEALTHY, ALL, columns={"adversarial_class": lambda i, a, e: 1 if i == 99 else None}
+    )
+    assert statuses(odd)["D06"] == "fail"
+
+
+def test_d10_the_last_restart_still_adds():
+    late = record(HEALTHY, ALL, columns={"restart": lambda i, a, e: 2 if i < 5 else 0})
+    one = found(late)["D10"]
+    assert one.status == "warn"
+    assert one.evidence["added"] == {"pgd": 5}
+    single = record({"pgd": HEALTHY["pgd"]}, [attack("pgd")])
+    assert statuses(single)["D10"] == "skipped"
+    assert (
+        statuses(record(HEALTHY, ALL, columns={"restart": lambda i, a, e: 2 * (i < 1)}))["D10"]
+        == "ok"
+    )
+
+
+def test_d11_a_flip_lost_at_a_larger_epsilon():
+    lost = HEALTHY | {"pgd": {1.0: set(range(20)), 4.0: set(range(5, 50))}}
+    assert statuses(record(lost, ALL))["D11"] == "warn"
+    assert statuses(record({"pgd": {4.0: HALF}}, [PGD]))["D11"] == "skipped"
+
+
+def test_d13_a_single_step_flips_more():
+    worse = HEALTHY | {"fgsm": {1.0: set(), 4.0: set(range(60))}}
+    one = found(record(worse, ALL))["D13"]
+    assert one.status == "warn"
+    assert one.evidence["only_by_one_step"] == [f"{i}.png" for i in range(50, 60)]
+    # One image more or less is chance.
+    assert statuses(record(HEALTHY | {"fgsm": {4.0: set(range(51))}}, ALL))["D13"] == "ok"
+
+
+def test_d14_a_black_box_finds_what_the_gradient_does_not():
+    masked = HEALTHY | {"square": {4.0: set(range(60))}}
+    one = found(record(masked, ALL))["D14"]
+    assert one.status == "warn"
+    assert one.evidence["robust_accuracy_lost"] == pytest.approx(0.1)
+    assert "gradient masking" in one.sentence
+    assert statuses(record({"pgd": HEALTHY["pgd"]}, [PGD]))["D14"] == "skipped"
+
+
+def test_in_a_cascade_a_later_attack_is_not_blamed_for_what_it_was_spared():
+    """FGSM goes first and flips 30 of 100; PGD and a black box are tried on the others only."""
+    spared = lambda i, a, e: "settled" if a != "fgsm" and i < 30 else None  # noqa: E731
+    flips = {"fgsm": {4.0: set(range(30))}, "pgd": {4.0: set(range(30, 70))}}
+    flips["square"] = {4.0: set(range(30, 60))}
+    cascade = record(flips, ALL)
+    rows = cascade.outcomes
+    rows["status"] = [
+        spared(int(r.image), r.attack, r.epsilon) or r.status for r in rows.itertuples()
+    ]
+    rows.loc[rows.status == "settled", "adversarial_class"] = None
+    found_ = statuses(cascade)
+    assert (found_["D13"], found_["D14"], found_["D11"]) == ("ok", "ok", "skipped")
+    assert len(cascade.survivors) == 30
+    assert cascade.stood("pgd") == {str(i) for i in range(70, 100)}
+    assert cascade.tried(["pgd"]) == {str(i) for i in range(30, 100)}
+
+
+def test_d15_a_transferred_picture_flips_more():
+    away = attack("transfer", "transfer")
+    flips = HEALTHY | {"transfer": {4.0: set(range(70))}}
+    assert statuses(record(flips, [*ALL, away]))["D15"] == "warn"
+    fewer = HEALTHY | {"transfer": {4.0: set(range(7))}}
+    assert statuses(record(fewer, [*ALL, away]))["D15"] == "ok"
+
+
+def test_d19_flips_that_do_not_survive_being_saved():
+    lost = record(HEALTHY, ALL, columns={"float_flip": lambda i, a, e: int(a == "pgd" and i >= 90)})
+    one = found(lost)["D19"]
+    assert one.status == "warn"
+    assert "10 of 30" in one.sentence
+    one = record(HEALTHY, ALL, columns={"float_flip": lambda i, a, e: int(i == 99)})
+    assert statuses(one)["D19"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "declared", "status"),
+    [
+        (96, 100, None, "ok"), (96, 100, 0.97, "ok"), (80, 100, 0.97, "fail"),
+        (55, 100, None, "fail"), (8, 16, None, "ok"), (8, 16, 0.99, "fail"),
+    ],
+)  # fmt: skip
+def test_d21_accuracy_at_chance_or_below_what_was_declared(right, n, declared, status):
+    one = record({"pgd": {4.0: {1}}}, [PGD], n=n, right=right, declared_accuracy=declared)
+    assert statuses(one)["D21"] == status
+    interval = binomtest(right, n).proportion_ci(method="wilson")
+    expected = (declared is not None and interval.high < declared) or (
+        n >= 20 and interval.low <= 0.5
+    )
+    assert (status == "fail") == expected
+
+
+def test_d21_needs_labels():
+    assert statuses(record({"pgd": {4.0: {1}}}, [PGD], labels=False))["D21"] == "skipped"
+
+
+def test_d23_few_images_or_a_thin_class():
+    one = found(record({"pgd": {4.0: {1, 2, 3}}}, [PGD], n=12))["D23"]
+    assert one.status == "warn"
+    interval = binomtest(3, 12).proportion_ci(method="wilson")
+    assert one.evidence["width"] == pytest.approx(interval.high - interval.low)
+    thin = record({"pgd": {4.0: set()}}, [PGD], n=100)
+    labels = [0] * 97 + [1] * 3
+    thin.images["label"] = thin.images["clean_class"] = labels
+    assert found(thin)["D23"].evidence["thin_classes"] == {"dog": 3}
+
+
+def test_d24_one_kind_of_attack_and_redundant_ones():
+    one = found(record({"pgd": HEALTHY["pgd"], "fgsm": HEALTHY["fgsm"]}, [PGD, FGSM]))["D24"]
+    assert one.status == "warn"
+    assert one.evidence == {"kinds": ["white-box"], "redundant": ["fgsm"], "survivors": 50}
+    everything = {"pgd": {4.0: set(range(100))}}
+    assert statuses(record(everything, [PGD]))["D24"] == "ok"
+
+
+def test_d25_a_query_budget_that_ended_too_early():
+    late = record(HEALTHY, ALL, columns={"step": lambda i, a, e: 10 if a == "square" else 3})
+    assert statuses(late)["D25"] == "warn"
+    closest = [PGD, FGSM, SQUARE | {"seeks": "closest"}]
+    assert statuses(record(HEALTHY, closest))["D25"] == "skipped"
+    broken = found(record(HEALTHY | {"pgd": {4.0: set(range(100))}}, ALL))["D25"]
+    assert broken.status == "skipped"
+    assert "No image survives all attacks" in broken.sentence
+
+
+def test_noise_and_grids_are_no_attackers_to_d24_and_no_climbers_to_d25():
+    """A grid of rotations goes from small to large, and noise nowhere: late flips are no warning."""
+    late = {"step": lambda i, a, e: 10 if a in ("spatial", "gaussian-noise") else 3}
+    grid, noise = attack("spatial", "decision"), attack("gaussian-noise", "decision")
+    flips = HEALTHY | {"spatial": {4.0: HALF}, "gaussian-noise": {4.0: HALF}}
+    one = record(flips, [*ALL, grid, noise], columns=late)
+    assert statuses(replace(one, chance=frozenset({"spatial"})))["D25"] == "ok"
+    assert statuses(one)["D25"] == "warn"  # unless the run says that it is a grid
+    alone = record({"pgd": HEALTHY["pgd"], "gaussian-noise": {4.0: set()}}, [PGD, noise])
+    assert found(alone)["D24"].evidence["kinds"] == ["white-box"]
+    only = replace(record({"spatial": {4.0: HALF}}, [grid]), chance=frozenset({"spatial"}))
+    assert statuses(only)["D24"] == "skipped"
+
+
+def test_attacks_on_a_surrogate_say_nothing_of_this_models_gradient():
+    masked = HEALTHY | {"square": {4.0: set(range(60))}}
+    one = record(masked, ALL)
+    away = replace(one, manifest={**one.manifest, "surrogate": {"name": "other"}})
+    assert statuses(one)["D14"] == "warn"
+    assert statuses(away)["D14"] == "skipped"
+    assert "--thorough attacks this model itself" in found(away)["D15"].sentence
+
+
+def test_they_need_no_framework():
+    code = (
+        "import sys\nimport robustness.diagnostics.stored_outcomes\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_d26_images_that_only_blind_attacks_left_standing():
+    everyone = dict.fromkeys(range(100), 10)
+    both = found(record(HEALTHY, ALL, blind={"pgd": everyone, "fgsm": everyone}))["D26"]
+    assert both.status == "fail"
+    assert both.evidence["deciding_share"] == 1 and both.evidence["images"]
+    # Another attack had a gradient on each of them.
+    one = found(record(HEALTHY, ALL, blind={"fgsm": everyone}))["D26"]
+    assert one.status == "warn" and set(one.evidence["by_attack"]) == {"fgsm"}
+    few = dict.fromkeys(range(50, 52), 10)
+    some = found(record(HEALTHY, ALL, blind={"pgd": few, "fgsm": few}))["D26"]
+    assert some.status == "warn" and 0 < some.evidence["deciding_share"] < 0.05
+    assert found(record(HEALTHY, ALL, blind={"pgd": {60: 4}}))["D26"].status == "ok"
+
+
+def test_d26_is_not_asked_where_nothing_was_noted():
+    assert statuses(record({"square": {4.0: HALF}}, [SQUARE]))["D26"] == "skipped"
+    old = replace(record(HEALTHY, ALL), gradients=pd.DataFrame())
+    assert statuses(old)["D26"] == "skipped"
+    broken = replace(record({"pgd": {4.0: set(range(100))}}, [PGD]), gradients=pd.DataFrame())
+    assert statuses(broken)["D26"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("rebuilt", "sure", "status"),
+    [(False, 1.0, "fail"), (False, 0.98, "ok"), (True, 1.0, "skipped")],
+)
+def test_d26_scores_that_are_saturated_tell_nothing(rebuilt, sure, status):
+    columns = {"confidence_before": lambda *_: sure}
+    run = record({"square": {4.0: HALF}}, [SQUARE], columns=columns)
+    run = replace(run, manifest={**run.manifest, "model": {"logits_rebuilt": rebuilt}})
+    assert statuses(run)["D26"] == status

@@ -1,0 +1,436 @@
+"""The engine: a plain loop's verdicts, whatever the batch; counts; the ladder; the judge."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from robustness.attacks import BIM, FGSM, FMN, PGD, Bisection, DeepFool, Square
+from robustness.backend import _tensorflow
+from robustness.engine import attempts, compiled_batch, jobs, outcomes, search
+from robustness.engine.compiled_batch import CompiledBatch
+from robustness.engine.judge import Judge, Suspect, distances
+from robustness.engine.replay import Walk, replay
+from robustness.errors import AttackError, SettingError
+from robustness.images.png import from_png
+from robustness.models.classifier import Classifier
+from robustness.threat.norms import NORMS
+from robustness.threat.threat import Threat
+from tests.robustness.helpers import linear, small_cnn, subjects
+
+LADDER = (1.0, 2.0, 4.0, 8.0)
+
+
+def run(classifier, attack, threat, some, **kwargs):
+    found: dict[str, list[outcomes.EpsilonOutcome]] = {}
+    search.search(
+        classifier, attack, threat, iter(some), lambda s, r: found.__setitem__(s.key, r), **kwargs
+    )
+    return found
+
+
+def essence(found):
+    return {
+        key: [
+            (
+                r.epsilon,
+                r.flip and (r.flip.png, r.flip.adversarial_class),
+                r.step,
+                r.restart,
+                r.forward,
+                r.backward,
+                r.carried,
+            )
+            for r in rungs
+        ]
+        for key, rungs in found.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def case():
+    classifier = small_cnn(8)
+    images = np.random.default_rng(3).integers(0, 256, (21, 12, 12, 3)).astype(np.uint8)
+    return classifier, subjects(classifier, images)
+
+
+@pytest.fixture(scope="module")
+def reference(case):
+    """Each image alone, one slot."""
+    classifier, some = case
+    found = {}
+    for subject in some:
+        found |= run(classifier, PGD(steps=2, restarts=3), Threat(LADDER), [subject], slots=1)
+    return essence(found)
+
+
+@pytest.mark.parametrize("slots", [1, 7, 64])
+def test_batch_size_changes_nothing(case, reference, slots):
+    classifier, some = case
+    found = run(classifier, PGD(steps=2, restarts=3), Threat(LADDER), some, slots=slots)
+    assert essence(found) == reference
+
+
+def test_order_and_company_change_nothing(case, reference):
+    classifier, some = case
+    found = run(classifier, PGD(steps=2, restarts=3), Threat(LADDER), some[::-2], slots=5)
+    assert essence(found) == {k: reference[k] for k in found}
+
+
+def test_the_case_is_interesting(reference):
+    """Some flip on the way up, some late, some in the second restart: else the tests prove little."""
+    first = [next((i for i, r in enumerate(rungs) if r[1]), None) for rungs in reference.values()]
+    assert len({f for f in first if f is not None}) >= 2
+    assert any(r[3] and r[3] > 0 for rungs in reference.values() for r in rungs)
+
+
+def test_a_ladder_is_what_separate_runs_say_and_larger_rungs_are_settled(case, reference):
+    classifier, some = case
+    for number, epsilon in enumerate(LADDER):
+        alone = run(classifier, PGD(steps=2, restarts=3), Threat((epsilon,)), some)
+        for key, rungs in reference.items():
+            if not any(r[1] for r in rungs[:number]):
+                assert bool(alone[key][0].flip) == bool(rungs[number][1])
+            else:
+                assert rungs[number][1] == rungs[number - 1][1]
+                assert rungs[number][4:] == (0, 0, True)
+
+
+def test_what_is_left_goes_on_in_fewer_slots_to_the_same_outcomes(case, monkeypatch):
+    classifier, some = case
+    some = some[:14]
+    attack, threat = Square(steps=150), Threat((1,))
+    counts = []
+    run_on = compiled_batch.CompiledBatch.run
+
+    def counted(self, state, watched, most):
+        counts.append(self.count(state))
+        return run_on(self, state, watched, most)
+
+    monkeypatch.setattr(compiled_batch.CompiledBatch, "run", counted)
+    monkeypatch.setattr(compiled_batch, "TRACING", 0)
+    # Whatever kernels this machine has: outcomes of so small a network do not hang on last bits.
+    monkeypatch.setattr(
+        compiled_batch.CompiledBatch, "_same", lambda self, state, fewer, index: True
+    )
+    found = run(classifier, attack, threat, some, slots=12)
+    assert counts[0] == 12
+    assert counts[-1] == 6
+    monkeypatch.setattr(compiled_batch, "TRACING", 1 << 60)
+    counts.clear()
+    assert essence(run(classifier, attack, threat, some, slots=12)) == essence(found)
+    assert set(counts) == {12}
+
+
+@pytest.mark.parametrize("all_steps", [False, True])
+@pytest.mark.parametrize(
+    "attack", [Square(steps=40), PGD(steps=40), Bisection(of=BIM(steps=4), rounds=8)]
+)
+def test_several_steps_a_call_come_to_the_outcomes_of_one_step_a_call(
+    case, monkeypatch, attack, all_steps
+):
+    classifier, some = case
+    found = []
+    for long in (1 << 60, 1):
+        monkeypatch.setattr(compiled_batch, "LONG", long)
+        for slots in (5, 12):
+            pictures = run(
+                classifier, attack, Threat((1, 3)), some, slots=slots, all_steps=all_steps
+            )
+            found.append(essence(pictures))
+    assert found[0] == found[1] == found[2] == found[3]
+
+
+class Sums(keras.layers.Layer):
+    """Two weighted sums of each row, which no other row has a part in. `crowded`, they move with the size
+    of the batch, as last bits do where a kernel is chosen by it."""
+
+    def __init__(self, crowded):
+        super().__init__()
+        self.crowded = crowded
+
+    def call(self, inputs):
+        weights = np.cos(np.arange(32, dtype="float32")).reshape(2, 4, 4, 1)
+        sums = ops.sum(inputs[:, None] * ops.convert_to_tensor(weights), axis=(2, 3, 4))
+        size = ops.cast(ops.shape(inputs)[0], "float32")
+        return sums * (1 + 1e-6 * size) if self.crowded else sums
+
+
+MANY_STEPS = Square(steps=2000)
+
+
+@pytest.mark.parametrize("attack", [PGD(steps=3), FMN(steps=3), MANY_STEPS], ids=lambda a: a.name)
+def test_what_is_prepared_is_not_traced_again(case, monkeypatch, attack):
+    classifier, some = case
+    made = []
+    tracing = _tensorflow._graph
+
+    def counted(fn, *rest):
+        made.append(fn.__name__)
+        return tracing(fn, *rest)
+
+    threat = Threat((4.0,))
+    plain = essence(run(classifier, attack, threat, some, slots=12))
+    compiled = CompiledBatch(classifier, attack, threat, slots=12, seed=0)
+    monkeypatch.setattr(_tensorflow, "_graph", counted)
+    compiled.prepare()
+    step = "_run_rows" if attack is MANY_STEPS else "_advance_rows"
+    assert made == ["_begin_rows", step, "_snap_rows"]
+    assert essence(run(classifier, attack, threat, some, rows=compiled)) == plain
+    assert [name for name in made[3:] if name in made[:3]] == []
+
+
+def test_the_judge_hears_of_all_points_of_a_step_at_once(case, monkeypatch):
+    classifier, some = case
+    asked: list[int] = []
+    hear = Judge.__call__
+    monkeypatch.setattr(Judge, "__call__", lambda j, s: asked.append(len(s)) or hear(j, s))
+    # The first step looks at the images; the second sees flips of the first beside others' last points.
+    run(classifier, BIM(steps=2), Threat((2.0,)), some, slots=21)
+    assert [n for n in asked if n] == [21]
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+@pytest.mark.parametrize("attack", [PGD(steps=20), Square(steps=20)])
+def test_rows_stay_where_they_are_if_fewer_would_get_other_bits(attack, crowded, monkeypatch):
+    monkeypatch.setattr(compiled_batch, "TRACING", 0)
+    model = keras.Sequential([keras.layers.Input((4, 4, 1)), Sums(crowded)])
+    classifier = Classifier(model, scaling="0..1", head="logits")
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 1)).astype(np.uint8)
+    together = CompiledBatch(classifier, attack, Threat((4,)), slots=12, seed=0)
+    places = [jobs.AttackJob(s, 4.0) for s in subjects(classifier, pixels)]
+    state = together.enter(None, range(12), places)
+    assert (together.narrow(state, [3, 7], 20) is None) == crowded
+
+
+@pytest.mark.parametrize("attack", [DeepFool(steps=40), BIM(steps=40)], ids=lambda a: a.name)
+def test_rows_that_may_be_done_are_not_expected_to_take_all_steps(case, monkeypatch, attack):
+    classifier, some = case
+    expected = []
+    monkeypatch.setattr(attempts, "TRIED", 1)
+    monkeypatch.setattr(
+        CompiledBatch, "narrow", lambda rows, state, places, steps: expected.append(steps)
+    )
+    run(classifier, attack, Threat((4,)), some[:7], slots=7)
+    if attack.seeks == "closest":
+        assert expected and expected[0] <= 2
+    else:
+        assert expected and max(expected) > 30
+
+
+def test_a_fingerprint_tells_a_single_bit(case, monkeypatch):
+    classifier, some = case
+    monkeypatch.setattr(compiled_batch, "TRACING", 0)
+    attack, places = PGD(steps=2), [jobs.AttackJob(s, 4.0) for s in some[:6]]
+    together = CompiledBatch(classifier, attack, Threat((4,)), slots=6, seed=0)
+    state = together.enter(None, range(6), places)
+    first, again = (ops.convert_to_numpy(together._read(state)) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert first.shape == (6,)
+    point = ops.convert_to_numpy(state["own"]["point"]).copy()
+    point[4, 0, 0, 0] = np.nextafter(point[4, 0, 0, 0], np.float32(999)) + 0.01
+    state["own"]["point"] = ops.convert_to_tensor(point)
+    moved = ops.convert_to_numpy(together._read(state))
+    assert (moved != first).tolist() == [False] * 4 + [True, False]
+
+
+def test_passes_are_counted_by_row(case, monkeypatch):
+    classifier, some = case
+    monkeypatch.setattr(compiled_batch, "HEAVY", 0)
+    found = run(classifier, BIM(steps=3), Threat((1,)), some)
+    for (rung,) in found.values():
+        if rung.flip is None:
+            # Three looks, and the judge's of each point: the first two are early, the third the last.
+            assert rung.backward == 3
+            assert rung.forward >= 6
+        else:
+            # The judge's look finds what the next step would have seen.
+            assert rung.backward == rung.step
+            assert rung.forward == 2 * rung.step
+        assert rung.step is None or 1 <= rung.step <= 3
+
+
+def test_of_a_small_network_only_what_was_seen_to_flip_and_the_last_point_are_judged(case):
+    classifier, some = case
+    found = run(classifier, BIM(steps=3), Threat((1,)), some)
+    steps = {rung.step for (rung,) in found.values()}
+    assert {1, None} <= steps
+    for (rung,) in found.values():
+        # A point is seen to flip by the step that comes after it; the last one has none.
+        seen = 3 if rung.step is None else min(rung.step + 1, 3)
+        assert rung.backward == seen
+        assert rung.forward >= seen + 1
+
+
+def test_every_flip_holds_when_its_bytes_are_judged_again(case):
+    classifier, some = case
+    images = {s.key: s for s in some}
+    found = run(classifier, PGD(steps=10), Threat((2, 6)), some)
+    flips = [(images[k], r) for k, rungs in found.items() for r in rungs if r.flip]
+    assert flips
+    for subject, rung in flips:
+        picture = from_png(rung.flip.png)
+        assert picture.dtype == np.uint8
+        assert np.abs(picture.astype(int) - subject.pixels.astype(int)).max() <= rung.epsilon
+        probabilities = classifier.probabilities(picture[None])[0]
+        assert probabilities.argmax() == rung.flip.adversarial_class != subject.label
+        assert probabilities.max() == pytest.approx(rung.flip.confidence, abs=1e-6)
+        assert rung.flip.distances == distances(subject.pixels, picture)
+
+
+def test_all_steps_reports_the_last_point(case):
+    classifier, some = case
+    early = run(classifier, BIM(steps=6), Threat((8,)), some)
+    late = run(classifier, BIM(steps=6), Threat((8,)), some, all_steps=True)
+    assert {k for k, r in early.items() if r[0].flip} == {k for k, r in late.items() if r[0].flip}
+    flips = [(early[k][0], late[k][0]) for k in early if early[k][0].flip]
+    assert flips
+    assert all(r.backward == 6 for _, r in flips)
+    assert sum(b.step == 6 for _, b in flips) > 0.8 * len(flips)
+    assert (
+        np.mean([b.flip.confidence > a.flip.confidence for a, b in flips if b.step > a.step]) > 0.8
+    )
+
+
+def test_seeds_matter_to_random_attacks_and_only_to_them(case):
+    classifier, some = case
+    threat = Threat((4,))
+    assert essence(run(classifier, BIM(), threat, some, seed=1)) == essence(
+        run(classifier, BIM(), threat, some, seed=2)
+    )
+    assert essence(run(classifier, PGD(steps=2), threat, some, seed=1)) != essence(
+        run(classifier, PGD(steps=2), threat, some, seed=2)
+    )
+
+
+def test_a_norm_the_attack_lacks_is_refused(case):
+    classifier, some = case
+    with pytest.raises(SettingError, match="bim has no l2 version"):
+        run(classifier, BIM(), Threat((4,), NORMS["l2"]), some)
+
+
+def test_a_black_box_cannot_peek(case):
+    from dataclasses import dataclass
+
+    @dataclass(frozen=True, kw_only=True)
+    class Peek(FGSM):
+        knowledge = "decision"
+
+    classifier, some = case
+    with pytest.raises(AttackError, match="asked for the gradient"):
+        run(classifier, Peek(), Threat((4,)), some[:1])
+
+
+def test_numbers_that_are_not_finite_fail_their_image_alone(case):
+    from dataclasses import dataclass
+
+    from keras import ops
+
+    @dataclass(frozen=True, kw_only=True)
+    class Breaks(BIM):
+        """Divides by zero where the first pixel is dark."""
+
+        def step(self, task, state, look):
+            out = super().step(task, state, look)
+            dark = task.images[:, :1, :1, :1] < 128
+            return {"point": ops.where(dark, float("nan"), out["point"])}
+
+    classifier, some = case
+    found = run(classifier, Breaks(steps=2), Threat((1, 2)), some)
+    for subject in some:
+        dark = subject.pixels[0, 0, 0] < 128
+        reasons = [r.reason for r in found[subject.key]]
+        assert all("not finite" in r for r in reasons) if dark else not any(reasons)
+
+
+def test_the_judge_counts_nothing_over_budget_or_unflipped(case):
+    classifier, some = case
+    judge = Judge(classifier, Threat((2,)))
+    found = run(classifier, PGD(steps=10), Threat((8,)), some)
+    subject = next(s for s in some if found[s.key][0].flip)
+    picture = from_png(found[subject.key][0].flip.png)
+    far = float(np.abs(picture.astype(int) - subject.pixels.astype(int)).max())
+    good, tight, same = judge(
+        [
+            Suspect(subject.pixels, subject.label, far, picture),
+            Suspect(subject.pixels, subject.label, far - 1, picture),
+            Suspect(subject.pixels, subject.label, far, subject.pixels),
+        ]
+    )
+    assert good is not None
+    assert tight is None
+    assert same is None
+
+
+@pytest.mark.parametrize(
+    ("step_size", "edge", "floated", "flipped"),
+    [
+        (0.4, 100.2, True, False),  # 100.4 is beyond the edge, its file of 100 is not
+        (0.4, 100.9, False, False),
+        (0.6, 100.8, False, True),  # 100.6 is not, its file of 101 is
+        (1.0, 101.5, False, False),  # whole counts: the point is its file
+    ],
+)
+def test_a_last_point_that_flips_in_float_only_is_said_and_is_no_flip(
+    step_size, edge, floated, flipped
+):
+    """No look follows an attack's last step: who reaches the goal there does it unseen."""
+    size = 4 * 4 * 3
+    weights = np.stack([np.zeros(size), np.full(size, 1 / size)], axis=1)
+    classifier = linear(weights, np.array([0.0, -edge]), (4, 4, 3))
+    some = subjects(classifier, np.full((3, 4, 4, 3), 100, np.uint8))
+    for attack in (
+        BIM(steps=1, step_size=step_size),
+        PGD(steps=1, step_size=step_size, random_start=False, restarts=2),
+    ):
+        for rungs in run(classifier, attack, Threat((2,)), some).values():
+            assert rungs[0].floated == floated
+            assert (rungs[0].flip is not None) == flipped
+
+
+def test_the_judge_in_float_asks_the_model_of_what_is_no_file():
+    size = 4 * 4 * 3
+    weights = np.stack([np.zeros(size), np.full(size, 1 / size)], axis=1)
+    classifier = linear(weights, np.array([0.0, -100.5]), (4, 4, 3))
+    points = np.stack([np.full((4, 4, 3), x, np.float32) for x in (100.4, 100.6, 101.0)])
+    judge = Judge(classifier, Threat((2,)))
+    assert judge.in_float(points, [0, 0, 0]) == [False, True, False]
+    assert judge.in_float(points, [1, 1, 1]) == [True, False, False]
+    assert judge.in_float(points + np.nan, [0, 0, 0]) == [False, False, False]
+
+
+def test_distances_are_those_of_numpy():
+    rng = np.random.default_rng(0)
+    a, b = (rng.integers(0, 256, (7, 6, 3)).astype(np.uint8) for _ in range(2))
+    b[:3] = a[:3]
+    delta = b.astype(float) - a
+    got = distances(a, b)
+    assert got.l0 == (delta != 0).any(-1).sum()
+    assert got.components == (delta != 0).sum()
+    for name, order in (("l1", 1), ("l2", 2), ("linf", np.inf)):
+        assert got.of(name) == pytest.approx(np.linalg.norm(delta.ravel(), order))
+
+
+@pytest.mark.parametrize(("slots", "tracing"), [(3, 1 << 60), (12, 0)])
+def test_a_walk_shown_again_ends_at_the_flip(case, monkeypatch, slots, tracing):
+    classifier, some = case
+    # The second time the rows go on in fewer slots as soon as they can.
+    monkeypatch.setattr(compiled_batch, "TRACING", tracing)
+    threat = Threat((6,))
+    found = run(classifier, PGD(steps=10), threat, some)
+    flips = [(s, found[s.key][0]) for s in some if found[s.key][0].flip][:5]
+    seen: dict[int, list] = {}
+    replay(
+        CompiledBatch(classifier, PGD(steps=10), threat, slots=slots, seed=0),
+        classifier,
+        [Walk(jobs.AttackJob(s, 6.0, r.restart), r.step, 6.0) for s, r in flips],
+        lambda walk, step, picture, row: seen.setdefault(walk, []).append((step, picture, row)),
+    )
+    for number, (subject, rung) in enumerate(flips):
+        steps = seen[number]
+        assert [s for s, _, _ in steps] == list(range(1, rung.step + 1))
+        np.testing.assert_array_equal(steps[-1][1], from_png(rung.flip.png))
+        assert steps[-1][2].argmax() == rung.flip.adversarial_class
+        assert subject.label != rung.flip.adversarial_class

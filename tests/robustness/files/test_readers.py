@@ -1,0 +1,498 @@
+"""Every reader of strangers' files: damaged and hostile ones are told in a sentence, whatever is in them."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import os
+import struct
+import sys
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from robustness import plugins
+from robustness.configuration import toml
+from robustness.errors import ImagesError, RobustnessError, SettingError
+from robustness.files import bounded, npy
+from robustness.images import open_source
+from robustness.images.decode import decode
+from robustness.images.entries import Unreadable
+from robustness.images.png import MAX_SIDE, from_png
+from robustness.threat.mask import Mask
+
+SCRIPT = Path(__file__).parents[3] / "scripts" / "fuzz_readers.py"
+spec = importlib.util.spec_from_file_location("fuzz_readers", SCRIPT)
+fuzz = importlib.util.module_from_spec(spec)
+sys.modules["fuzz_readers"] = fuzz
+spec.loader.exec_module(fuzz)
+
+few = settings(
+    max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+)
+
+
+@pytest.mark.parametrize("name", fuzz.READERS)
+def test_sound_files_are_read(name):
+    """The fuzz harness would find nothing if it began with files that no reader takes."""
+    assert any(fuzz.read(name, data) for data in fuzz.seeds(name))
+
+
+@pytest.mark.parametrize("name", fuzz.READERS)
+@few
+@given(data=st.data())
+def test_damaged_files_are_refused_in_words(name, data):
+    seed = bytearray(data.draw(st.sampled_from(fuzz.seeds(name))))
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, max(0, len(seed) - 1)))
+        change = data.draw(
+            st.sampled_from(("flip", "cut", "insert", "extreme", "repeat")), label="change"
+        )
+        if change == "flip" and seed:
+            seed[place] ^= 1 << data.draw(st.integers(0, 7))
+        elif change == "cut":
+            del seed[place : place + data.draw(st.integers(1, 40))]
+        elif change == "insert":
+            seed[place:place] = data.draw(st.binary(max_size=20))
+        elif change == "extreme":
+            seed[place : place + 4] = data.draw(
+                st.sampled_from((b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff", b"[[[["))
+            )
+        else:
+            seed[place:place] = seed[place : place + 30] * 3
+    fuzz.read(name, bytes(seed))  # anything but a reader's own errors comes through
+
+
+@pytest.mark.parametrize("name", fuzz.READERS)
+@few
+@given(noise=st.binary(max_size=300))
+def test_noise_is_refused_in_words(name, noise):
+    fuzz.read(name, noise)
+
+
+# --- JSON and TOML
+
+
+DEEP = 3000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = " + "[" * DEEP + "]" * DEEP,
+        "a = " + "{b=" * DEEP + "1" + "}" * DEEP,
+        ".".join(["a"] * DEEP) + " = 1",
+        ". ".join(['"a"'] * DEEP) + " = 1",
+        "[" + ".".join(["a"] * DEEP) + "]",
+        "[[" + ".".join(["a"] * DEEP) + "]]",
+    ],
+)
+def test_toml_nested_too_deeply_is_a_sentence(tmp_path, text):
+    path = tmp_path / "audit.toml"
+    path.write_text(text)
+    with pytest.raises(SettingError, match=r"audit\.toml is not TOML .*nested deeper than 100"):
+        toml.read(path)
+
+
+def test_toml_within_the_limit_is_read(tmp_path):
+    path = tmp_path / "audit.toml"
+    path.write_text("a = " + "[" * 90 + "]" * 90 + "\n[b.c.d.e.f]\ng = 1\n")
+    assert toml.read(path).section("b").section("c") is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("[" * DEEP + "]" * DEEP, "nested deeper"),
+        ('{"a":' * DEEP + "1" + "}" * DEEP, "nested deeper"),
+        ("[" * 101 + "]" * 101, "nested deeper"),
+        ("[NaN]", "not finite"),
+        ("[-Infinity]", "not finite"),
+        ("[1e999]", "not finite"),
+        ("[" + "1," * 2000 + "1]", "more than 1,000 values"),
+        ('"' + "x" * 5000 + '"', "larger than 4,000 bytes"),
+        ("1" * 4999, "larger than 4,000 bytes"),
+        ("{", "Expecting"),
+        ("", "Expecting"),
+    ],
+)
+def test_json_beyond_a_limit_is_a_sentence(text, word):
+    limit = 4000 if "larger" in word else 1 << 20
+    with pytest.raises(ValueError, match=word):
+        bounded.parse_json(text, max_bytes=limit, max_values=1000 if "values" in word else 10**6)
+
+
+def test_json_within_the_limits_is_what_json_says():
+    text = json.dumps({"a": [1, 2.5, None, True, "x"], "b": {"c": []}})
+    assert bounded.parse_json(text) == json.loads(text)
+    assert bounded.parse_json("[" * 100 + "]" * 100)
+    assert np.isnan(bounded.parse_json("NaN", finite=False))
+
+
+def test_only_regular_files_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises((ValueError, OSError), match=r"regular file|directory"):
+            bounded.read_text_bounded(path)
+    (tmp_path / "large").write_bytes(b"x" * 101)
+    with pytest.raises(ValueError, match="larger than 100 bytes"):
+        bounded.read_text_bounded(tmp_path / "large", 100)
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(20 << 30)
+    with pytest.raises(ValueError, match="larger than"):
+        bounded.read_text_bounded(tmp_path / "sparse")
+
+
+def test_a_baseline_that_is_no_json_is_a_sentence(tmp_path):
+    from robustness.reports.comparison.sides import side
+    from robustness.reports.gate.gate_file import baseline
+
+    for text in ("[" * DEEP + "]" * DEEP, "[NaN]", "[]", "\x00", '{"summary": []}'):
+        path = tmp_path / "report.json"
+        path.write_text(text)
+        for read in (baseline, side):
+            with pytest.raises(RobustnessError, match=r"report\.json"):
+                read(path)
+
+
+# --- arrays
+
+
+def npz_of(path: Path, **members: bytes) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(f"{name}.npy", data)
+    return path
+
+
+def npy_of(shape, descr="|u1", order=False, data=b"", version=1) -> bytes:
+    head = f"{{'descr': {descr!r}, 'fortran_order': {order}, 'shape': {shape!r}, }}".encode()
+    head += b" " * (-(len(head) + 11) % 64) + b"\n"
+    size = struct.pack("<H" if version == 1 else "<I", len(head))
+    return b"\x93NUMPY" + bytes((version, 0)) + size + head + data
+
+
+CLAIMS = {
+    "74 GB": npy_of((1000, 5000, 5000, 3), data=b"x" * 64),
+    "2**62": npy_of((2**62, 1, 1, 1)),
+    "overflow": npy_of((2**40, 2**40, 2**40, 3)),
+    "negative": npy_of((-1, 4, 4, 3), data=b"x" * 48),
+    "0-d": npy_of((), data=b"x"),
+    "1-d": npy_of((48,), data=b"x" * 48),
+    "empty": npy_of((0, 4, 4, 3)),
+    "objects": npy_of((1,), "|O", data=b"x" * 8),
+    "records": npy_of((1, 4, 4, 3), [("a", "|u1")], data=b"x" * 48),
+    "no width": npy_of((10**9, 4, 4, 3), "<U0"),
+    "wide texts": npy_of((1, 1, 1, 1), "<U1000000000", data=b"x" * 8),
+    "short": npy_of((1, 4, 4, 3), data=b"x" * 47),
+    "version": npy_of((1, 4, 4, 3), data=b"x" * 48, version=3),
+    "no magic": b"x" * 200,
+    "nothing": b"",
+    "half a header": npy_of((1, 4, 4, 3))[:30],
+    "a program": b"\x93NUMPY\x01\x00\x40\x00"
+    + b"__import__('os').system('true')".ljust(63)
+    + b"\n",
+    "deep": b"\x93NUMPY\x02\x00" + struct.pack("<I", 9000) + b"(" * 9000,
+    "very deep": b"\x93NUMPY\x02\x00" + struct.pack("<I", 10**6) + b"(" * 10**6,
+    "shape of bools": npy_of((True, 4, 4, 3), data=b"x" * 48),
+    "shape of texts": npy_of(("1", 4, 4, 3), data=b"x" * 48),
+    "fortran": npy_of((1, 4, 4, 3), order=True, data=b"x" * 48),
+    "a million images": npy_of((10**6 + 1, 1, 1, 1), data=b"x" * (10**6 + 1)),
+}
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_array_that_claims_what_is_not_there_is_a_sentence(tmp_path, name, packed):
+    path = tmp_path / "data.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if packed else 0) as archive:
+        archive.writestr("images.npy", CLAIMS[name])
+    with pytest.raises(ImagesError, match=r"data\.npz|data:|shape|images"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("name", sorted(set(CLAIMS) - {"1-d", "a million images"}))
+@pytest.mark.parametrize("which", ["labels", "class_names"])
+def test_labels_and_names_that_are_damaged_are_a_sentence(tmp_path, name, which):
+    images = npy_of((1, 4, 4, 3), data=b"x" * 48)
+    path = npz_of(tmp_path / "data.npz", images=images, **{which: CLAIMS[name]})
+    with pytest.raises(ImagesError):
+        open_source(path)
+
+
+@pytest.mark.parametrize("codes", [b"\xff\xff\x11\x00", b"\x00\xd8\x00\x00"])
+def test_texts_that_are_no_unicode_are_a_sentence(tmp_path, codes):
+    images = npy_of((1, 4, 4, 3), data=b"x" * 48)
+    broken = npy_of((1,), "<U1", data=codes)
+    path = npz_of(tmp_path / "data.npz", images=images, class_names=broken)
+    with pytest.raises(ImagesError, match="no Unicode"):
+        open_source(path)
+
+
+def test_a_list_of_members_that_lies_about_sizes_is_a_sentence(tmp_path):
+    """A stored member whose entry in the list, zip64 or not, claims more than the file has."""
+    whole = npz_of(tmp_path / "data.npz", images=npy_of((10**6, 100, 100, 3), data=b"x" * 64))
+    data = bytearray(whole.read_bytes())
+    place = data.index(b"PK\x01\x02")
+    data[place + 20 : place + 28] = struct.pack("<II", 2**32 - 2, 2**32 - 2)
+    whole.write_bytes(data)
+    with pytest.raises(ImagesError, match=r"longer than it is|cannot be read"):
+        open_source(whole)
+
+
+def test_several_arrays_of_one_name_are_a_sentence(tmp_path):
+    path = tmp_path / "data.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", CLAIMS["short"])
+        archive.writestr("images", CLAIMS["short"])
+    with pytest.raises(ImagesError, match="one name"):
+        open_source(path)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(48, dtype=">u2").reshape(1, 4, 4, 3),
+        np.arange(48, dtype=">f8").reshape(1, 4, 4, 3),
+        np.arange(48, dtype="int64").reshape(1, 4, 4, 3),
+        np.ones((2, 4, 4, 1), "uint8"),
+    ],
+)
+def test_sound_arrays_are_read_as_numpy_reads_them(tmp_path, array):
+    np.savez(tmp_path / "data.npz", images=array)
+    source = open_source(tmp_path / "data.npz")
+    picture = source.read(source.entries()[0], array.shape[1:])
+    np.testing.assert_array_equal(picture.pixels, array[0])
+    np.save(tmp_path / "a.npy", array)
+    np.testing.assert_array_equal(npy.read_npy(tmp_path / "a.npy"), array)
+    np.save(tmp_path / "f.npy", np.asfortranarray(array))
+    np.testing.assert_array_equal(npy.read_npy(tmp_path / "f.npy"), array)
+
+
+def test_an_archive_with_a_list_of_all_memory_is_a_sentence(tmp_path):
+    """What the last record claims is capped before `zipfile` makes an object of each entry."""
+    path = tmp_path / "data.zip"
+    many = (128 << 20) // 46 + 10
+    with path.open("wb") as file:
+        file.write(b"PK\x01\x02" + b"\0" * 42)
+        file.truncate(many * 46)
+        file.seek(0, os.SEEK_END)
+        file.write(struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 65535, 65535, many * 46, 0, 0))
+    with pytest.raises(ImagesError, match="lists its files in"):
+        open_source(path)
+
+
+def test_a_member_without_a_name_is_passed_over(tmp_path):
+    path = tmp_path / "data.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x", b"")
+        archive.writestr("a.png", fuzz.seeds("png")[0])
+    data = path.read_bytes()
+    place = data.index(b"PK\x01\x02")
+    at = place + 28
+    cut = bytearray(data[:at] + b"\0\0" + data[at + 2 : place + 46] + data[place + 47 :])
+    end = cut.rindex(b"PK\x05\x06")
+    size = struct.unpack_from("<L", cut, end + 12)[0]
+    struct.pack_into("<L", cut, end + 12, size - 1)
+    path.write_bytes(cut)
+    assert [entry.name for entry in open_source(path).entries()] == ["a.png"]
+
+
+# --- lists
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"path,label\n" + b"a" * 200_000 + b",1\n",
+        b"path,label\n\xff\xfe\x00,1\n",
+        b"\xff\xfep\x00a\x00t\x00h\x00",
+        b"\x00\x01\x02" * 100,
+        b'path,label\n"a.png,1\n' + b"x" * 200_000,
+        b"",
+    ],
+)
+def test_a_list_that_is_none_is_a_sentence(tmp_path, data):
+    path = tmp_path / "list.csv"
+    path.write_bytes(data)
+    with pytest.raises(ImagesError, match=r"list\.csv"):
+        open_source(path)
+
+
+def test_a_list_of_gigabytes_is_a_sentence(tmp_path):
+    path = tmp_path / "list.csv"
+    with path.open("wb") as file:
+        file.write(b"path,label\n")
+        file.truncate(1 << 30)
+    with pytest.raises(ImagesError, match="larger than"):
+        open_source(path)
+
+
+# --- pictures
+
+
+def png_of(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    lines = zlib.compress(b"\0" * (height * (width + 1)), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", lines) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    "size", [(1, 49_000_000), (49_000_000, 1), (MAX_SIDE + 1, 1), (1, MAX_SIDE + 1), (8000, 8000)]
+)
+def test_a_picture_beyond_the_caps_is_never_decoded(tmp_path, size):
+    data = png_of(*size)
+    with pytest.raises(Unreadable, match="at most"):
+        decode(data, "x.png", (8, 8, 3))
+    with pytest.raises(ValueError, match="at most"):
+        from_png(data)
+    (tmp_path / "mask.png").write_bytes(data)
+    with pytest.raises(SettingError, match="at most"):
+        Mask.of(tmp_path / "mask.png", (8, 8, 3))
+
+
+@pytest.mark.parametrize("size", [(1, MAX_SIDE), (MAX_SIDE, 1)])
+def test_a_picture_at_the_cap_is_decoded(size):
+    assert decode(png_of(*size), "x.png", (8, 8, 1))[0].shape == (8, 8, 1)
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"\x89PNG\r\n\x1a\n", b"BM" + b"\xff" * 60])
+def test_a_mask_that_is_no_picture_is_a_sentence(tmp_path, data):
+    (tmp_path / "mask.png").write_bytes(data)
+    with pytest.raises(SettingError, match=r"mask\.png cannot be read"):
+        Mask.of(tmp_path / "mask.png", (8, 8, 3))
+
+
+def test_a_mask_that_is_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "mask.png")
+    with pytest.raises(SettingError, match="regular file"):
+        Mask.of(tmp_path / "mask.png", (8, 8, 3))
+
+
+# --- a change for all images
+
+
+@pytest.mark.parametrize("name", sorted(set(CLAIMS) - {"1-d", "a million images"}))
+def test_a_fitted_change_that_is_damaged_is_a_sentence(tmp_path, name):
+    from robustness.attacks.universal_fit import Fitted
+
+    told = io.BytesIO()
+    np.save(told, np.array("{}"))
+    path = npz_of(tmp_path / "x.npz", values=CLAIMS[name], told=told.getvalue())
+    with pytest.raises(SettingError, match=r"x\.npz holds no fitted change"):
+        Fitted.load(path)
+
+
+# --- plug-ins
+
+
+STRANGERS = """
+import sys
+from dataclasses import dataclass
+if {how!r} == "raise":
+    raise ValueError("of its own")
+if {how!r} == "exit":
+    sys.exit(7)
+if {how!r} == "interrupt":
+    raise BaseException("odd")
+if {how!r} == "syntax":
+    exec("(")
+if {how!r} == "recursion":
+    def again(): again()
+    again()
+class Plain: pass
+NUMBER = 3
+def function(): pass
+from robustness.contract.attack import Attack
+class Unsaid(Attack):
+    pass
+"""
+WAYS = ["raise", "exit", "interrupt", "syntax", "recursion"]
+
+
+def install(folder: Path, package: str, group: str, **points: str) -> None:
+    info = folder / f"{package}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    lines = [f"[{group}]", *(f"{name} = {value}" for name, value in points.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def strangers(tmp_path, monkeypatch):
+    """Plug-ins that fail in every way, for every group, beside the toolkit's own."""
+    for how in WAYS:
+        (tmp_path / f"stranger_{how}.py").write_text(STRANGERS.format(how=how))
+    (tmp_path / "stranger_fine.py").write_text(STRANGERS.format(how=""))
+    values = {f"bad-{how}": f"stranger_{how}:X" for how in WAYS} | {
+        "bad-module": "no_such_module:X",
+        "bad-attribute": "stranger_fine:Missing",
+        "bad-number": "stranger_fine:NUMBER",
+        "bad-class": "stranger_fine:Plain",
+        "bad-unsaid": "stranger_fine:Unsaid",
+    }
+    own = {plugins.ATTACKS: "pgd", plugins.ENSEMBLES: "quick", plugins.MODELS: "dogs-vs-cats"}
+    for number, (group, name) in enumerate(own.items()):
+        install(tmp_path, f"pack{number}", group, **values, **{name: "stranger_raise:X"})
+        install(tmp_path, f"pair{number}", group, twice="stranger_fine:Plain")
+        install(tmp_path, f"other{number}", group, twice="stranger_fine:NUMBER")
+    install(tmp_path, "writers", plugins.REPORTS, **values)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield [*values, "twice"]
+    for name in [name for name in sys.modules if name.startswith("stranger_")]:
+        del sys.modules[name]
+
+
+def test_broken_plug_ins_are_listed_and_take_nothing_down(strangers):
+    from robustness.contract import ensembles, registry
+
+    for group, find in ((plugins.ATTACKS, registry.find), (plugins.ENSEMBLES, ensembles.find)):
+        good, broken = plugins.survey(group, find)
+        ours = "pgd" if group == plugins.ATTACKS else "quick"
+        assert {one.name for one in broken} == {*strangers, ours}
+        assert ours in {one.name for one in good}
+        assert all("\n" not in one.reason and len(one.reason) < 500 for one in broken)
+        by_name = {one.name: one.reason for one in broken}
+        assert "ValueError: of its own" in by_name["bad-raise"]
+        assert "SystemExit: 7" in by_name["bad-exit"]
+        assert "pair" in by_name["twice"] and "other" in by_name["twice"]
+
+
+def test_a_name_of_ours_stays_ours(strangers):
+    from robustness.attacks.pgd import PGD
+
+    assert plugins.load(plugins.ATTACKS, "pgd") is PGD
+
+
+def test_broken_models_are_listed(strangers):
+    from robustness import model_zoo
+
+    found = {info.name: info.summary for info in model_zoo.list_models()[:-1]}
+    assert set(strangers) - {"bad-class", "bad-unsaid"} <= set(found)
+    assert "SystemExit: 7" in found["bad-exit"]
+
+
+@pytest.mark.parametrize("name", [*(f"bad-{how}" for how in WAYS), "bad-number"])
+def test_a_broken_report_is_a_sentence(strangers, name):
+    with pytest.raises(SettingError, match=name):
+        plugins.writer(name)
+
+
+def test_robustness_attacks_goes_on_without_the_broken(strangers, capsys):
+    from robustness.cli.attacks import attacks
+
+    attacks()
+    out = capsys.readouterr().out
+    assert "fgsm" in out and "autoattack" in out
+    assert "broken: bad-raise: The plug-in of the attack" in out

@@ -1,0 +1,163 @@
+"""What attacks look at a model with, and that verdicts do not hang on it."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import robustness
+from robustness.attacks import PGD
+from robustness.errors import ModelError, RunError, SettingError
+from robustness.models.classifier import Classifier
+from robustness.models.precision import computing_in, inner_layers
+
+SHAPE = (12, 12, 3)
+RNG = np.random.default_rng(7)
+IMAGES = RNG.integers(0, 256, (24, *SHAPE), dtype=np.uint8)
+
+
+class Watcher(layers.Layer):
+    """Hands its input on, and writes down in which numbers it came."""
+
+    def __init__(self, **settings) -> None:
+        super().__init__(**settings)
+        self.seen: list[str] = []
+
+    def call(self, x):
+        self.seen.append(keras.backend.standardize_dtype(x.dtype))
+        return x
+
+
+def network(*, nested: bool = False) -> tuple[keras.Model, list[Watcher]]:
+    """A small network, and watchers before its first, inner and last layer with weights."""
+    keras.utils.set_random_seed(3)
+    watchers = [Watcher() for _ in range(3)]
+    first = [watchers[0], layers.Rescaling(1 / 255), layers.Conv2D(6, 3, activation="relu")]
+    inner = [layers.BatchNormalization(), layers.MaxPooling2D(2), watchers[1], layers.Flatten()]
+    inner += [layers.Dense(16, activation="relu")]
+    body = [keras.Sequential([*first, *inner])] if nested else [*first, *inner]
+    model = keras.Sequential(
+        [layers.Input(SHAPE), *body, watchers[2], layers.Dense(3, activation="softmax")]
+    )
+    for watcher in watchers:
+        watcher.seen.clear()
+    return model, watchers
+
+
+def images_of(classifier: Classifier) -> tuple[np.ndarray, np.ndarray]:
+    return IMAGES, classifier.probabilities(IMAGES).argmax(axis=1)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_inner_layers_compute_in_it_and_only_they(nested):
+    model, (first, inner, _) = network(nested=nested)
+    classifier = Classifier(model)
+    exact = classifier.probabilities(IMAGES)
+    rough = classifier.in_precision("bfloat16")
+    for watcher in (first, inner):
+        watcher.seen.clear()
+    logits = rough.logits(IMAGES.astype("float32"))
+    assert keras.backend.standardize_dtype(logits.dtype) == "float32"
+    # Pictures a count apart stay apart; what lies between is cheap.
+    assert first.seen == ["float32"]
+    assert inner.seen == ["bfloat16"]
+    near = np.asarray(ops.convert_to_numpy(logits))
+    far = np.asarray(ops.convert_to_numpy(classifier.logits(IMAGES.astype("float32"))))
+    assert 0 < np.abs(near - far).max() < 0.05 * np.abs(far).max()
+    # What judges has not changed in a bit, before or after.
+    assert np.array_equal(rough.probabilities(IMAGES), exact)
+    assert np.array_equal(classifier.probabilities(IMAGES), exact)
+    assert {layer.dtype_policy.name for layer in model._flatten_layers()} == {"float32"}
+    assert {keras.backend.standardize_dtype(w.dtype) for w in model.weights} == {"float32"}
+
+
+def test_layers_are_given_back_whatever_happens():
+    model, _ = network()
+    with pytest.raises(ZeroDivisionError), computing_in(model, "bfloat16"):
+        assert model.layers[3].dtype_policy.name == "mixed_bfloat16"
+        raise ZeroDivisionError
+    assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
+
+
+def test_layers_with_a_precision_of_their_own_keep_it():
+    keras.utils.set_random_seed(3)
+    own = layers.Dense(8, dtype="mixed_float16")
+    model = keras.Sequential(
+        [layers.Input(SHAPE), layers.Flatten(), layers.Dense(8), own, layers.Dense(8)]
+    )
+    model.add(layers.Dense(3))
+    assert inner_layers(model) == [model.layers[3]]
+    with computing_in(model, "bfloat16"):
+        assert own.dtype_policy.name == "mixed_float16"
+
+
+def test_float32_is_the_classifier_itself():
+    classifier = Classifier(network()[0])
+    assert classifier.in_precision("float32") is classifier
+
+
+def test_a_precision_nobody_knows():
+    with pytest.raises(
+        SettingError, match="'half' is not known; expected one of float32, bfloat16"
+    ):
+        Classifier(network()[0]).in_precision("half")
+
+
+def test_a_layer_that_takes_float32_only(tmp_path):
+    class Stubborn(layers.Layer):
+        def call(self, x):
+            if keras.backend.standardize_dtype(x.dtype) != "float32":
+                raise TypeError("float32 and nothing else")
+            return x
+
+    model = keras.Sequential(
+        [layers.Input(SHAPE), layers.Flatten(), layers.Dense(8), Stubborn(), layers.Dense(3)]
+    )
+    stubborn, folder = Classifier(model, scaling="0..255"), tmp_path / "run"
+    with pytest.raises(ModelError, match=r"does not compute in bfloat16: .*nothing else"):
+        audited(stubborn, precision="bfloat16", run=folder)
+    # It is said before anything is begun.
+    assert not folder.exists()
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    return Classifier(network()[0])
+
+
+def audited(classifier: Classifier, **settings) -> robustness.AuditResult:
+    images, labels = images_of(classifier)
+    return robustness.audit(
+        classifier, images, labels=labels, attacks=[PGD(steps=6)], epsilons=[2, 8], **settings
+    )
+
+
+def test_flips_found_in_bfloat16_hold_in_float32(classifier, tmp_path):
+    frame = audited(classifier, precision="bfloat16", run=tmp_path / "run").to_frame()
+    exact = audited(classifier).to_frame()
+    assert (frame.status == "flipped").sum() > 0
+    # A rough gradient costs next to nothing.
+    assert abs((frame.status == "flipped").mean() - (exact.status == "flipped").mean()) <= 0.1
+    with robustness.store.Run.open(tmp_path / "run") as run:
+        for row in run.outcomes().query("status == 'flipped'").itertuples():
+            picture = robustness.pictures.from_png(run.png(row.png))
+            answer = classifier.probabilities(picture[None])[0]
+            assert answer.argmax() == row.adversarial_class
+            assert answer.max() == np.float32(row.confidence_after)
+
+
+def test_outcomes_do_not_depend_on_the_batch(classifier):
+    frames = [
+        audited(classifier, precision="bfloat16", batch_size=size).to_frame()
+        for size in (6, 12, 24)
+    ]
+    for frame in frames[1:]:
+        assert frame.drop(columns="seconds", errors="ignore").equals(frames[0])
+
+
+def test_a_run_goes_on_in_its_own_precision_only(classifier, tmp_path):
+    audited(classifier, run=tmp_path / "run")
+    with pytest.raises(RunError, match="setting precision"):
+        audited(classifier, precision="bfloat16", run=tmp_path / "run", resume=True)

@@ -1,0 +1,295 @@
+"""A run that somebody sent: nothing it names is loaded unasked, and no code runs because it says so."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from robustness.cli import named
+from robustness.errors import SettingError
+from robustness.images.png import to_png
+from robustness.runs import seal
+from robustness.runs.store import Run
+from tests.robustness.cli.test_commands import inside
+from tests.robustness.helpers import small_cnn
+
+COMMANDS = (("verify",), ("rerun", "-q", "-o", "again"), ("audit", "-q", "--resume"))
+MARK = "it-ran"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A place with a model, a copy of it that runs code, another model, pictures, a mask; a run of each."""
+    folder = tmp_path_factory.mktemp("home")
+    classifier = small_cnn(9)
+    classifier.model.save(folder / "model.keras")
+    start = [keras.layers.Input((12, 12, 3)), keras.layers.Rescaling(1 / 255)]
+    keras.Sequential([*start, *small_cnn(10).model.layers]).save(folder / "other.keras")
+    mark = str(folder / MARK)
+    code = f"lambda x: (__import__('pathlib').Path({mark!r}).write_text('x'), x)[1]"
+    layers = classifier.model.layers
+    first = keras.layers.Lambda(eval(code), output_shape=(12, 12, 3))
+    evil = keras.Sequential([keras.layers.Input((12, 12, 3)), first, *layers])
+    evil.save(folder / "evil.keras")
+    (folder / MARK).unlink(missing_ok=True)
+    images = np.random.default_rng(4).integers(0, 256, (8, 12, 12, 3)).astype(np.uint8)
+    labels = classifier.probabilities(images).argmax(1)
+    np.savez(folder / "data.npz", images=images, labels=labels, class_names=["x", "y", "z"])
+    (folder / "mask.png").write_bytes(to_png(np.full((12, 12, 1), 255, np.uint8)))
+    words = ("audit", "-i", "data.npz", "--scaling", "0..1", "-a", "bim:steps=2", "-e", "8", "-q")
+    own = (*words, "-m", "model.keras", "--surrogate", "other.keras", "--mask", "mask.png")
+    assert inside(*own, "-o", "run", cwd=folder).returncode in (0, 4)
+    trusted = (*words, "-m", "evil.keras", "--trust-model", "-o", "trusted")
+    done = inside(*trusted, cwd=folder)
+    assert done.returncode in (0, 4), done.stderr
+    assert (folder / MARK).exists()
+    return folder
+
+
+@pytest.fixture
+def place(home, tmp_path) -> Path:
+    """A copy of that place, without what the model's code leaves behind."""
+    (home / MARK).unlink(missing_ok=True)
+    return shutil.copytree(home, tmp_path / "home")
+
+
+@pytest.fixture
+def stranger(monkeypatch, tmp_path) -> None:
+    """Another user than the one who made the runs."""
+    monkeypatch.setenv("ROBUSTNESS_STATE", str(tmp_path / "state-of-another"))
+
+
+def edit(run: Path, **options: object) -> None:
+    """Alter what a run says was typed."""
+    file = run / "run.json"
+    manifest = json.loads(file.read_text())
+    manifest["origin"]["options"] |= options
+    file.write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_ones_own_run_goes_on_as_it_was_started(place, command):
+    done = inside(*command, "run", cwd=place)
+    assert done.returncode in (0, 4), done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_of_a_received_run_nothing_is_loaded_unasked(place, stranger, command, monkeypatch):
+    from robustness.models import loading
+
+    def loaded(*_: object) -> None:
+        raise AssertionError("a model was looked at")
+
+    monkeypatch.setattr(loading, "scan", loaded)
+    done = inside(*command, "run", cwd=place)
+    assert done.returncode == 2
+    assert "would load the model 'model.keras'" in done.stderr and "--model" in done.stderr
+    assert done.stdout == ""
+    if command != ("verify",):
+        for role in ("images", "surrogate", "mask"):
+            assert f"the {role} " in done.stderr and f"--{role}" in done.stderr
+    assert not (place / "again").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_is_typed_is_loaded(place, stranger, command):
+    typed = ["--model", "model.keras"]
+    if command != ("verify",):
+        typed += ["--images", "data.npz", "--surrogate", "other.keras", "--mask", "mask.png"]
+    done = inside(*command, "run", *typed, cwd=place)
+    assert done.returncode in (0, 4), done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("who", ["owner", "stranger"])
+def test_trust_is_typed_in_the_very_command(home, place, request, who, command):
+    if who == "stranger":
+        request.getfixturevalue("stranger")
+    typed = [] if command == ("verify",) else ["--images", "data.npz"]
+    with Run.open(place / "trusted") as run:
+        assert run.manifest["origin"]["options"]["trust_model"] is True
+    done = inside(*command, "trusted", "--model", "evil.keras", *typed, cwd=place)
+    assert done.returncode == 2
+    assert "--trust-model" in done.stderr
+    assert not (home / MARK).exists()
+    words = ("--model", "evil.keras", "--trust-model", *typed)
+    shutil.rmtree(place / "again", ignore_errors=True)
+    done = inside(*command, "trusted", *words, cwd=place)
+    assert done.returncode in (0, 1, 4), done.stderr
+    assert (home / MARK).exists()
+
+
+def test_ones_own_trusted_run_asks_for_trust_again_and_says_so(place):
+    done = inside("audit", "--resume", "trusted", "-q", cwd=place)
+    assert done.returncode == 2 and "--trust-model" in done.stderr
+    with Run.open(place / "trusted") as run:
+        options = run.manifest["origin"]["options"]
+    assert "--trust-model" in named.again(place / "trusted", options)
+
+
+@pytest.mark.parametrize(
+    ("role", "name"),
+    [
+        ("model", "/etc/hostname"),
+        ("model", "../model.keras"),
+        ("model", "kaggle:owner/notebook"),
+        ("model", "kaggle-model:owner/model/keras/v/1"),
+        ("images", "/etc"),
+        ("images", "kaggle-competition:dogs"),
+        ("images", "pets/../.."),
+        ("surrogate", "kaggle:owner/notebook"),
+        ("surrogate", "/dev/zero"),
+        ("mask", "/dev/stdin"),
+        ("mask", "~/private.png"),
+    ],
+)
+def test_whatever_a_received_run_names_is_said(place, role, name, stranger, monkeypatch):
+    from robustness.model_zoo import registry
+
+    def download(*_: object) -> None:
+        raise AssertionError("a download")
+
+    monkeypatch.setattr(registry, "fetch", download)
+    edit(place / "run", model="dogs-vs-cats", images="pets", surrogate=None, mask=None)
+    edit(place / "run", **{role: name})
+    for command in COMMANDS[1:]:
+        done = inside(*command, "run", cwd=place)
+        assert done.returncode == 2, done.stderr
+        assert f"the {role} {name!r}" in done.stderr
+        if name.startswith("kaggle"):
+            assert "a download" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "attack",
+    ["universal:file=/etc/passwd", "universal:file=x", "patch:file=data.npz", "bim:steps=../x"],
+)
+def test_an_attack_of_a_received_run_reads_no_file(place, stranger, attack):
+    edit(place / "run", model="dogs-vs-cats", images="pets", surrogate=None, mask=None)
+    edit(place / "run", attack=[attack])
+    done = inside("rerun", "run", cwd=place)
+    assert done.returncode == 2 and "--attack" in done.stderr
+
+
+@pytest.mark.parametrize("attack", ["os:path", "os.path:join", "json", "subprocess:Popen", "x y"])
+def test_an_attack_of_a_run_is_an_installed_one(place, attack):
+    file = place / "run" / "run.json"
+    manifest = json.loads(file.read_text())
+    manifest["origin"]["options"]["attack"] = [attack]
+    manifest["origin"] = seal.sealed(manifest["origin"])
+    file.write_text(json.dumps(manifest))
+    for command in COMMANDS[1:]:
+        done = inside(*command, "run", cwd=place)
+        assert done.returncode == 2 and "Unknown attack" in done.stderr
+
+
+def test_what_lies_in_the_runs_own_folder_may_be_loaded(place, stranger):
+    run = place / "run"
+    for name in ("model.keras", "other.keras", "data.npz", "mask.png"):
+        shutil.move(place / name, run / name)
+    for command in COMMANDS:
+        done = inside(*command, "run", cwd=place)
+        assert done.returncode in (0, 4), done.stderr
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "inside"])
+def test_a_link_in_the_runs_folder_leads_nowhere(place, stranger, what):
+    run = place / "run"
+    shutil.copy(place / "model.keras", run / "model.keras")
+    edit(run, surrogate=None, mask=None, images="pictures")
+    private = place / "private" / "x"
+    private.mkdir(parents=True)
+    (private / "secret.png").write_bytes(to_png(np.zeros((12, 12, 3), np.uint8)))
+    if what == "file":
+        (run / "model.keras").unlink()
+        (run / "model.keras").symlink_to(place / "model.keras")
+    elif what == "folder":
+        (run / "pictures").symlink_to(private.parent)
+    else:
+        (run / "pictures" / "x").mkdir(parents=True)
+        (run / "pictures" / "x" / "a.png").symlink_to(private / "secret.png")
+    done = inside("rerun", "run", cwd=place)
+    assert done.returncode == 2 and "would load" in done.stderr
+
+
+def test_a_configuration_trusts_nobody(place):
+    text = '[model]\npath = "evil.keras"\nscaling = "0..1"\ntrust = true\n[images]\npath = "data.npz"\n'
+    (place / "audit.toml").write_text(text + '[[attacks]]\nname = "bim"\nsteps = 2\n')
+    done = inside("audit", "--config", "audit.toml", "-q", "-o", "new", cwd=place)
+    assert done.returncode == 2
+    assert "Type --trust-model" in done.stderr and "audit.toml" in done.stderr
+    assert not (place / "new").exists()
+
+
+# The seal.
+
+
+def test_a_seal_holds_what_was_typed(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBUSTNESS_STATE", str(tmp_path / "mine"))
+    told = {"options": {"model": "m.keras", "step_size": 0.1}, "directory": "/here"}
+    made = seal.sealed(told)
+    assert seal.made_here(json.loads(json.dumps(made)))
+    assert not seal.made_here(told)
+    for other in (
+        made | {"options": {"model": "n.keras", "step_size": 0.1}},
+        made | {"directory": "/there"},
+        made | {"more": 1},
+        made | {"seal": "0" * 64},
+        made | {"seal": None},
+        made | {"seal": "é"},
+    ):
+        assert not seal.made_here(other)
+    monkeypatch.setenv("ROBUSTNESS_STATE", str(tmp_path / "others"))
+    assert not seal.made_here(made)
+    assert not (tmp_path / "others").exists()
+    seal.sealed(told)
+    assert not seal.made_here(made)
+
+
+def test_the_secret_is_the_users_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBUSTNESS_STATE", str(tmp_path / "state"))
+    made = seal.sealed({"x": 1})
+    secret = tmp_path / "state" / "secret"
+    assert secret.stat().st_mode & 0o777 == 0o600
+    assert len(secret.read_bytes()) == 32
+    assert [p.name for p in (tmp_path / "state").iterdir()] == ["secret"]
+    # One that others could have read, or a planted one, is none.
+    secret.chmod(0o644)
+    assert not seal.made_here(made)
+    secret.chmod(0o600)
+    assert seal.made_here(made)
+    kept = tmp_path / "kept"
+    secret.rename(kept)
+    secret.symlink_to(kept)
+    assert not seal.made_here(made)
+
+
+def test_without_a_place_for_a_secret_nothing_is_sealed_and_audits_go_on(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ROBUSTNESS_STATE", str(tmp_path / "file" / "below"))
+    assert "seal" not in seal.sealed({"x": 1})
+    assert not seal.made_here({"x": 1})
+
+
+def test_many_audits_that_begin_at_once_share_one_secret(tmp_path):
+    code = (
+        "import os, sys; os.environ['ROBUSTNESS_STATE'] = sys.argv[1]\n"
+        "from robustness.runs.seal import sealed; print(sealed({'x': 1})['seal'])\n"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "state")]
+    running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(6)]
+    assert len({one.communicate()[0] for one in running}) == 1
+
+
+def test_options_of_a_run_that_python_started(tmp_path):
+    assert named.options_of({"origin": {}}, tmp_path, {}, trust=False) == {}
+    with pytest.raises(SettingError, match=r"the model 'm\.keras' and the images 'd'"):
+        told = {"origin": {"options": {"model": "m.keras", "images": "d"}}}
+        named.options_of(told, tmp_path, {}, trust=False)

@@ -1,0 +1,313 @@
+"""What is damaged in a run is made again when it is gone on with: only that, and to the same outcomes."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import robustness
+from robustness.attacks import PGD, Square
+from robustness.errors import RunError, RunUsageError
+from robustness.images.png import to_png
+from robustness.runs.store import Run
+from robustness.verification.verify import verify
+from tests.robustness.helpers import small_cnn
+
+SHAPE = (12, 12, 3)
+
+
+@pytest.fixture(scope="module")
+def material():
+    classifier = small_cnn(9)
+    images = np.random.default_rng(4).integers(0, 256, (24, *SHAPE)).astype(np.uint8)
+    labels = classifier.probabilities(images).argmax(1)
+    labels[::8] = (labels[::8] + 1) % 3
+    return classifier, images, labels
+
+
+MASK = np.ones(SHAPE[:2], bool)
+MASK[:2] = False
+
+
+def audited(material, folder: Path, **more):
+    classifier, images, labels = material
+    return robustness.audit(
+        classifier,
+        images,
+        labels=labels,
+        attacks=[PGD(steps=6), Square(steps=60)],
+        epsilons=[2, 8],
+        mask=MASK,
+        run=folder,
+        **more,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(material, tmp_path_factory):
+    """Finished runs, undamaged: of independent attacks, of a cascade, with all evidence."""
+    folder = tmp_path_factory.mktemp("mending")
+    kinds = {"plain": {}, "cascade": {"cascade": True}, "all": {"evidence": "all"}}
+    for name, more in kinds.items():
+        audited(material, folder / name, **more)
+    return folder, kinds
+
+
+def tables(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    with Run.open(path) as run:
+        return run.images(), run.outcomes(), run.strips()
+
+
+def truncated(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:40])
+
+
+def altered(file: Path) -> None:
+    file.write_bytes(to_png(np.zeros(SHAPE, np.uint8)))
+
+
+def emptied(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def of_the_same_size(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[-20] ^= 0xFF
+    file.write_bytes(bytes(data))
+
+
+def deleted(file: Path) -> None:
+    file.unlink()
+
+
+def a_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def a_full_folder(file: Path) -> None:
+    a_folder(file)
+    (file / "notes.txt").write_text("mine")
+
+
+def a_link(file: Path) -> None:
+    file.unlink()
+    file.symlink_to("/dev/null")
+
+
+def without_its_folder(file: Path) -> None:
+    shutil.rmtree(file.parent)
+
+
+def a_file_for_its_folder(file: Path) -> None:
+    shutil.rmtree(file.parent)
+    file.parent.write_bytes(b"no folder")
+
+
+DAMAGES = [
+    truncated,
+    altered,
+    emptied,
+    of_the_same_size,
+    deleted,
+    a_folder,
+    a_full_folder,
+    a_link,
+    without_its_folder,
+    a_file_for_its_folder,
+]
+
+
+def names_of(path: Path, kind: str) -> list[str]:
+    """Pictures of one kind, and of no other."""
+    images, outcomes, strips = tables(path)
+    with Run.open(path) as run:
+        mask = f"images/{(sha := run.manifest['config']['mask']['sha256'])[:2]}/{sha}.png"
+    originals, flips = set(images.png.dropna()), set(outcomes.png.dropna())
+    found = {
+        "originals": originals,
+        "flips": flips,
+        "steps": set(strips.png) - originals - flips,
+        "mask": {mask},
+    }
+    return sorted(found[kind])
+
+
+@pytest.mark.parametrize("kind", ["originals", "flips", "steps", "mask"])
+def test_spoiled_pictures_are_made_again(material, whole, tmp_path, kind):
+    folder, kinds = whole
+    run = tmp_path / "run"
+    shutil.copytree(folder / "plain", run)
+    before = {p: p.read_bytes() for p in (run / "images").rglob("*.png")}
+    victims = names_of(run, kind)
+    for name, damage in zip(victims, DAMAGES, strict=False):
+        if (run / name).is_file():
+            damage(run / name)
+    result = audited(material, run, resume=True, **kinds["plain"])
+    for mended, expected in zip(tables(run), tables(folder / "plain"), strict=True):
+        pd.testing.assert_frame_equal(mended, expected)
+    assert {p: p.read_bytes() for p in before} == before
+    (told,) = result.manifest["mended"]
+    assert told[kind] >= min(len(victims), len(DAMAGES)) - 1
+    assert f"{told[kind]} {kind if told[kind] > 1 else kind.rstrip('s')}" in result.mended
+    with Run.open(run) as opened:
+        assert not verify(opened, material[0]).faults
+    # Only what was spoiled: gone on with once more there is nothing to mend.
+    again = audited(material, run, resume=True, **kinds["plain"])
+    assert again.mended == ""
+    assert again.manifest["mended"] == [told]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_picture_is_written_over_whatever_stands_in_its_place(tmp_path, damage):
+    data = to_png(np.full(SHAPE, 7, np.uint8))
+    with Run.create(tmp_path / "run", {}) as run:
+        name = run.save_png(data)
+        damage(run.path / name)
+        assert not run.evidence_intact(name)
+        assert run.save_png(data) == name
+        assert run.evidence_intact(name)
+        assert (run.path / name).is_file() and not (run.path / name).is_symlink()
+        kept = [p.read_text() for p in run.path.rglob("notes.txt")]
+        assert kept == (["mine"] if damage is a_full_folder else [])
+
+
+@pytest.mark.parametrize("name", ["plain", "cascade", "all"])
+def test_whatever_is_spoiled_at_once_the_outcomes_are_those_of_an_undamaged_run(
+    material, whole, tmp_path, name
+):
+    folder, kinds = whole
+    run = tmp_path / "run"
+    shutil.copytree(folder / name, run)
+    rng = np.random.default_rng(5)
+    files = sorted((run / "images").rglob("*.png"))
+    for file in files:
+        if rng.random() < 0.4 and file.exists():
+            DAMAGES[rng.integers(len(DAMAGES) - 2)](file)
+    audited(material, run, resume=True, **kinds[name])
+    for mended, expected in zip(tables(run), tables(folder / name), strict=True):
+        pd.testing.assert_frame_equal(mended, expected)
+    with Run.open(run) as opened:
+        assert not verify(opened, material[0]).faults
+
+
+def test_only_what_is_spoiled_is_attacked_again(material, whole, tmp_path, monkeypatch):
+    from robustness.engine import search as engine
+
+    folder, _ = whole
+    run = tmp_path / "run"
+    shutil.copytree(folder / "plain", run)
+    _, outcomes, _ = tables(run)
+    label = outcomes.attack.iloc[0]
+    lost = outcomes[(outcomes.attack == label) & outcomes.png.notna()].iloc[0]
+    deleted(run / lost.png)
+    asked = []
+    search = engine.search
+
+    def heard(classifier, attack, threat, subjects, settle, **settings):
+        some = list(subjects)
+        asked.extend((attack.label, one.key) for one in some)
+        search(classifier, attack, threat, iter(some), settle, **settings)
+
+    monkeypatch.setattr(engine, "search", heard)
+    audited(material, run, resume=True)
+    mine = outcomes[outcomes.png == lost.png]
+    assert sorted(asked) == sorted(set(zip(mine.attack, mine.image, strict=True)))
+
+
+def sql(run: Path, *statements: str) -> None:
+    database = sqlite3.connect(run / "run.sqlite")
+    for statement in statements:
+        database.execute(statement)
+    database.commit()
+    database.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM outcomes WHERE rowid % 3 = 0",
+        "DELETE FROM images WHERE position % 4 = 1",
+        "DELETE FROM strips",
+        "UPDATE outcomes SET status = 'odd' WHERE rowid % 5 = 0",
+        "UPDATE outcomes SET png = NULL WHERE rowid % 2 = 0",
+        "UPDATE outcomes SET png = 'images/no/such.png' WHERE png NOT NULL",
+        "UPDATE outcomes SET adversarial_class = NULL WHERE status = 'flipped'",
+        "UPDATE outcomes SET epsilon = 3 WHERE epsilon = 8 AND rowid % 2 = 0",
+        "UPDATE outcomes SET image = 'nobody' || rowid WHERE rowid % 7 = 0",
+        "UPDATE images SET png = NULL WHERE position < 9",
+        "UPDATE images SET position = position + 100 WHERE position < 5",
+        "UPDATE images SET clean_class = NULL WHERE position = 3",
+    ],
+)
+def test_rows_that_no_audit_writes_are_made_again(material, whole, tmp_path, statement):
+    folder, _ = whole
+    run = tmp_path / "run"
+    shutil.copytree(folder / "plain", run)
+    sql(run, statement)
+    audited(material, run, resume=True)
+    for mended, expected in zip(tables(run), tables(folder / "plain"), strict=True):
+        pd.testing.assert_frame_equal(mended, expected, check_dtype=False)
+    with Run.open(run) as opened:
+        assert not verify(opened, material[0]).faults
+
+
+def test_a_log_of_the_database_that_is_cut_short_costs_only_its_rows(material, whole, tmp_path):
+    folder, _ = whole
+    run, copy = tmp_path / "run", tmp_path / "copy"
+    shutil.copytree(folder / "plain", run)
+    with Run.resume(run) as opened:
+        opened.drop("outcomes", [{"image": k, "attack": a, "epsilon": e} for k, a, e in keys(run)])
+        shutil.copytree(run, copy)
+    log = copy / "run.sqlite-wal"
+    log.write_bytes(log.read_bytes()[: log.stat().st_size // 2])
+    audited(material, copy, resume=True)
+    pd.testing.assert_frame_equal(tables(copy)[1], tables(folder / "plain")[1])
+
+
+def keys(run: Path) -> list[tuple[str, str, float]]:
+    _, outcomes, _ = tables(run)
+    return list(zip(outcomes.image, outcomes.attack, outcomes.epsilon, strict=True))[::2]
+
+
+def pages(run: Path) -> None:
+    data = bytearray((run / "run.sqlite").read_bytes())
+    data[4096:8192] = b"\xff" * 4096
+    (run / "run.sqlite").write_bytes(bytes(data))
+
+
+def header(run: Path) -> None:
+    (run / "run.sqlite").write_bytes(b"no database" * 1000)
+
+
+def half(run: Path) -> None:
+    data = (run / "run.sqlite").read_bytes()
+    (run / "run.sqlite").write_bytes(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("damage", [pages, header, half])
+def test_a_damaged_database_is_told_before_anything_is_done(material, whole, tmp_path, damage):
+    folder, _ = whole
+    run = tmp_path / "run"
+    shutil.copytree(folder / "plain", run)
+    damage(run)
+    with pytest.raises(
+        RunError, match=r"run\.sqlite cannot be read .* Restore it from a copy"
+    ) as e:
+        audited(material, run, resume=True)
+    assert "\n" not in str(e.value)
+
+
+def test_an_original_whose_source_has_changed_cannot_come_back(material, whole, tmp_path):
+    folder, _ = whole
+    run = tmp_path / "run"
+    shutil.copytree(folder / "plain", run)
+    deleted(run / names_of(run, "originals")[0])
+    classifier, images, labels = material
+    with pytest.raises(RunUsageError, match="cannot be made again"):
+        audited((classifier, 255 - images, labels), run, resume=True)

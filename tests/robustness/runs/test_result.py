@@ -1,0 +1,115 @@
+"""Results that show themselves: cases with their pictures, a page without script, names escaped."""
+
+from __future__ import annotations
+
+import builtins
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from robustness.images.png import from_png
+from robustness.runs.result import AuditResult
+from robustness.runs.result_html import SIDE, curve
+from tests.reports.folder import Folder
+
+
+@pytest.fixture
+def result(tmp_path) -> AuditResult:
+    folder = Folder(tmp_path / "run")
+    rng = np.random.default_rng(1)
+    for number in range(5):
+        key = f"<b>cat.{number}.jpg"
+        folder.flip(key, rng=rng, confidence_after=0.5 + number / 10)
+        folder.outcome(key, "robust", 1.0)
+    folder.image("dog.jpg", label=1, clean_class=1)
+    for epsilon in (1.0, 4.0):
+        folder.outcome("dog.jpg", "robust", epsilon)
+    return AuditResult(folder.write())
+
+
+def test_cases_are_flips_the_most_confident_first(result):
+    assert len(result.cases) == 5
+    assert [c.confidence_after for c in result.cases] == sorted(
+        (c.confidence_after for c in result.cases), reverse=True
+    )
+    case = result.cases[0]
+    assert (case.before, case.after, case.epsilon) == ("cat", "dog", 4.0)
+    row = result.outcomes[result.outcomes.image == case.image].query("epsilon == 4").iloc[0]
+    assert np.array_equal(case.flipped, from_png((result.path / row.png).read_bytes()))
+    assert np.abs(case.change).max() == row.linf
+    assert [c.image for c in result.cases[3:]] == [result.cases[3].image, result.cases[4].image]
+    with pytest.raises(IndexError):
+        result.cases[5]
+
+
+def test_the_change_is_drawn_as_large_as_it_says(result):
+    case = result.cases[0]
+    shown, factor = case.amplified
+    assert factor == 127 // np.abs(case.change).max()
+    assert np.array_equal((shown.astype(int) - 128), factor * case.change)
+    strip = case.picture()
+    assert strip.size == (3 * 16 * (SIDE // 16), SIDE)
+    assert np.array_equal(np.asarray(strip)[::12, : 16 * 12 : 12], case.original)
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        assert not any(name.startswith("on") for name, _ in attrs)
+        assert all(v.startswith("data:image/png") for k, v in attrs if k == "src")
+
+
+def test_a_run_shows_table_curve_and_cases(result):
+    text = result._repr_html_()
+    page = Tags()
+    page.feed(text)
+    assert "script" not in page.tags and "b" not in page.tags
+    assert page.tags.count("img") == 9
+    assert "polyline" in page.tags and "table" in page.tags
+    assert "83.3 %</td>" in text and "83.3 % of them flip" in text
+    assert "&lt;b&gt;cat" in text
+
+
+def test_the_curve_falls_from_all_to_those_that_hold():
+    (points,) = re.findall(r'points="([^"]+)"', curve({"pgd": [(1.0, 0, 10), (4.0, 5, 10)]}))
+    places = [tuple(map(float, p.split(","))) for p in points.split()]
+    assert [x for x, _ in places] == [44.0, 121.0, 352.0]
+    top, bottom = 12, 172
+    assert [y for _, y in places] == [top, top, (top + bottom) / 2]
+    assert curve({"pgd": [(4.0, 5, 10)]}) == ""
+
+
+def test_every_line_of_the_curve_is_named_and_no_name_touches_another():
+    rates = {f"attack {n}": [(1.0, 0, 9), (4.0, 9 - n % 2, 9)] for n in range(6)}
+    drawn = curve(rates | {"rtl\u202e<b>": [(1.0, 0, 9), (4.0, 9, 9)]})
+    names = re.findall(r'<text x="360" y="([\d.]+)">([^<]+)</text>', drawn)
+    assert {name for _, name in names} == {*rates, "rtl⟨U+202E⟩&lt;b&gt;"}
+    heights = sorted(float(y) for y, _ in names)
+    assert all(b - a >= 14 - 1e-6 for a, b in pairwise(heights))
+    assert 0 < heights[0] < heights[-1] < 200
+
+
+def test_show_outside_a_notebook_opens_the_picture(result, monkeypatch):
+    from PIL import Image
+
+    seen = []
+    monkeypatch.setattr(
+        Image.Image, "show", lambda self, title=None: seen.append((self.size, title))
+    )
+    plain = builtins.__import__
+
+    def without(name, *rest):
+        if name.startswith("IPython"):
+            raise ImportError(name)
+        return plain(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    result.cases[3].show()
+    assert seen == [((3 * SIDE, SIDE), result.cases[3].caption)]
