@@ -25,10 +25,10 @@ from robustness.model_zoo.dogs_vs_cats import (
     zoo,
 )
 from robustness.models.classifier import Classifier
+from scripts import publish_weights
 
 # Keras itself warns when it saves a model under TensorFlow and NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-from scripts import publish_weights
 
 ROOT = Path(__file__).parents[2]
 STRANGERS = '''
