@@ -16,11 +16,13 @@ from robustness.errors import SettingError
 
 ATTACKS, MODELS, REPORTS = "robustness.attacks", "robustness.models", "robustness.reports"
 ENSEMBLES = "robustness.ensembles"
+NORMS = "robustness.norms"
 OURS = "robustness-toolkit"
 _WORDS = {
     ATTACKS: "attack",
     ENSEMBLES: "ensemble of attacks",
     MODELS: "model",
+    NORMS: "norm",
     REPORTS: "kind of report",
 }
 

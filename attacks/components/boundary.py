@@ -10,19 +10,14 @@ from keras import ops
 from robustness.attacks.components.target_classes import ordered
 from robustness.contract.look import Seen
 from robustness.contract.task import Task
-from robustness.numerics.hyperplanes import PLANES
 from robustness.numerics.powers_of_two import TINY, binade
-from robustness.threat.norms import NORMS
-
-DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
-"""The norm that a slope is divided by: how much a change of size one can gain."""
 
 
 def steepness(task: Task, slope: Any) -> Any:
     """How much a change of size one can gain along `slope` (rows, h, w, c), (rows,)."""
     # In units of its own: squares of a gradient may underflow, or overflow.
     unit = binade(slope)
-    size = NORMS[DUAL[task.norm.name]].size(slope / task.per_row(unit))
+    size = task.norm.dual_size(slope / task.per_row(unit))
     return ops.maximum(unit * size, TINY)
 
 
@@ -59,4 +54,4 @@ def onto(task: Task, normal: Any, gain: Any, point: Any) -> Any:
     size, unit = math.prod(point.shape[1:]), binade(normal)
     normal, gain = normal / task.per_row(unit), gain / unit
     normal, low, high = (ops.reshape(x, (-1, size)) for x in (normal, *task.room(point)))
-    return ops.reshape(PLANES[task.norm.name](normal, gain, low, high), ops.shape(point))
+    return ops.reshape(task.norm.onto_plane(normal, gain, low, high), ops.shape(point))

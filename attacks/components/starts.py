@@ -7,7 +7,6 @@ counted. The restarts of one image are made together: spread, not drawn one by o
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -20,7 +19,6 @@ from robustness.contract.task import Task
 from robustness.contract.types import State
 from robustness.errors import SettingError
 from robustness.numerics import prng
-from robustness.numerics.batch_invariant import batch_invariant
 from robustness.numerics.losses import LOSSES
 from robustness.optimization.spherical_codes.spread import spread
 
@@ -119,7 +117,7 @@ class Spread(Start):
             task.per_row(corners[:, i]) * prng.normal(keys, i, shape)
             for i in range(corners.shape[1])
         )
-        return task.project(task.images + FILLS[task.norm.name](task, noise))
+        return task.project(task.images + task.norm.from_normal(noise, task.epsilon, task.keys))
 
 
 class OutputDiversified(Start):
@@ -163,28 +161,3 @@ def held(first: Any, before: State, after: State) -> State:
         name: ops.where(ops.reshape(first, (-1,) + (1,) * (len(x.shape) - 1)), before[name], x)
         for name, x in after.items()
     }
-
-
-def _cube(task: Task, noise: Any) -> Any:
-    return task.per_row(task.epsilon) * batch_invariant(ops.erf, noise * 0.5**0.5)
-
-
-def _ball(task: Task, noise: Any) -> Any:
-    root = 1.0 / float(np.prod(noise.shape[1:]))
-    share = batch_invariant(lambda u: u**root, prng.uniform(task.keys, 1, (1,))[:, 0])
-    return noise * task.per_row(task.epsilon * share / task.norm.size(noise))
-
-
-def _cross(task: Task, noise: Any) -> Any:
-    # Exponentials over their sum, with one more that is left out, are uniform in the solid simplex.
-    most = 1.0 - 1e-7
-    sizes = batch_invariant(
-        lambda z: -ops.log1p(-ops.minimum(ops.abs(ops.erf(z * 0.5**0.5)), most)), noise
-    )
-    spare = -batch_invariant(ops.log, prng.uniform(task.keys, 1, (1,))[:, 0])
-    total = ops.sum(sizes, axis=(1, 2, 3)) + spare
-    return ops.sign(noise) * sizes * task.per_row(task.epsilon / total)
-
-
-FILLS: dict[str, Callable[[Task, Any], Any]] = {"linf": _cube, "l2": _ball, "l1": _cross}
-"""What makes a change that is uniform in the ball of standard normal numbers (rows, h, w, c)."""

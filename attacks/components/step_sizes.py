@@ -15,6 +15,7 @@ from keras import ops
 
 from robustness.contract.task import Task
 from robustness.contract.types import State
+from robustness.threat.norms import Norm
 
 
 def checkpoints(steps: int) -> list[int]:
@@ -151,4 +152,6 @@ def largest(values: Any, count: Any) -> Any:
     return ops.where(size >= ops.where(few, above, below), values, 0.0)
 
 
-PACES: dict[str, StepSchedule] = {"linf": HalvingSteps(), "l2": HalvingSteps(), "l1": SparseSteps()}
+def schedule_for(norm: Norm) -> StepSchedule:
+    """Sparse steps in norms whose steepest direction is sparse, halving ones in the others."""
+    return SparseSteps() if norm.sparse else HalvingSteps()

@@ -81,6 +81,3 @@ def l1(normal: Any, gain: Any, low: Any, high: Any) -> Any:
         top * (1 + 1e-6),
     )
     return way * ops.where(slope > 0, moves, 0.0)
-
-
-PLANES: dict[str, Callable[[Any, Any, Any, Any], Any]] = {"linf": linf, "l2": l2, "l1": l1}

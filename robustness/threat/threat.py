@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from robustness.configuration.epsilons import expect_within, parse_epsilon
+from robustness.configuration.epsilons import parse_epsilon
 from robustness.errors import SettingError
 from robustness.threat.goals import Goal, Untargeted
 from robustness.threat.mask import Mask
@@ -25,7 +25,7 @@ class Threat:
         if not self.epsilons:
             raise SettingError("No epsilon was given; expected at least one budget in counts.")
         ladder = tuple(sorted({parse_epsilon(e) for e in self.epsilons}))
-        expect_within(ladder, self.norm.name)
+        self.norm.expect_within(ladder)
         object.__setattr__(self, "epsilons", ladder)
 
     def expect_possible(self, shape: tuple[int, ...]) -> None:
@@ -43,7 +43,7 @@ class Threat:
         """
         height, width, channels = shape
         free = height * width if self.mask is None else int(self.mask.free.sum())
-        expect_within(self.epsilons, self.norm.name, free, channels)
+        self.norm.expect_within(self.epsilons, free, channels)
 
     @property
     def weights(self) -> Any:
