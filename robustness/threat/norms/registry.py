@@ -19,10 +19,11 @@ from robustness.threat.norms.linf import Linf
 from robustness.threat.norms.norm import Norm
 from robustness.threat.norms.without import Free, Unregistered
 
-BUILT_IN: tuple[Norm, ...] = (Linf(), L2(), L1(), L0(), Free())
+NORMS: dict[str, Norm] = {norm.name: norm for norm in (Linf(), L2(), L1(), L0())}
+"""The norms in which every run measures its flips, by name: their columns are part of the format of runs."""
 
-NORMS: dict[str, Norm] = {norm.name: norm for norm in BUILT_IN if norm.measures}
-"""The built-in norms that measure a change, by name; the tables of every run have a column for each."""
+BUILT_IN: tuple[Norm, ...] = (*NORMS.values(), Free())
+"""All norms of the toolkit; a further one goes here, and its distances go into a table of their own."""
 
 KNOWN: dict[str, Norm] = {norm.name: norm for norm in BUILT_IN}
 """The built-in and registered norms, by name; `names` and `parse` know those of installed packages too."""
