@@ -93,8 +93,8 @@ def cross_entropy(logits: Any, classes: Any) -> Any:
     model is nearly certain: the usual form subtracts from one a probability that rounds to one.
 
     Where the class leads by more than `SURE` logits, the result is ``SURE`` plus the *logarithm* of the
-    cross-entropy: exp(-90) and its gradient are zero in float32, while its logarithm is as large as the logits.
-    The order of two losses and the direction of the gradient stay the same. Only the length of the gradient
+    cross-entropy: exp(-90) and its gradient are zero in float32, while its logarithm is as large as the
+    logits. The order of two losses and the direction of the gradient stay the same. Only the length of the gradient
     differs, which no attack of the toolkit uses.
     """
     behind = _behind(logits, classes, _summed)
@@ -128,8 +128,8 @@ def _per_spread(logits: Any, last: int) -> Any:
     """The inverse of the denominator of a difference of logits ratio, (rows,) or 1.
 
     The denominator is the best logit minus the mean of those that rank third to `last`: the ratio does not
-    change when all logits are scaled or shifted. With fewer classes than `last` the ratio would be constant for
-    a class, and its gradient zero, so that the difference is not divided: a margin cannot saturate.
+    change when all logits are scaled or shifted. With fewer classes than `last` the ratio would be constant
+    for a class, and its gradient zero, so that the difference is not divided: a margin cannot saturate.
     """
     if logits.shape[-1] < last:
         return 1.0
