@@ -25,10 +25,10 @@ class Penalty(Attack):
     """Lower ``size(change) + c * max(margin, -confidence)`` from the image, then again with another c.
 
     All searches have the same number of steps. Where one flips, the next c is the mean of this one and of
-    the largest that did not flip; where none has flipped yet, c is ten times larger. Changes are in units of the
-    distance at which the linearised model crosses the boundary (at most epsilon), and margins in units of the
-    image's own, so that a linear model needs c = 1: no constant depends on the scale of logits or pixels, or on
-    the size of the pictures.
+    the largest that did not flip; where none has flipped yet, c is ten times larger. Changes are in units of
+    the distance at which the linearised model crosses the boundary (at most epsilon), and margins in units of
+    the image's own, so that a linear model needs c = 1: no constant depends on the scale of logits or pixels,
+    or on the size of the pictures.
 
     References
     ----------

@@ -1,8 +1,8 @@
 """Start points of the restarts of an attack, by name.
 
 A start has two parts: a first point, and the first steps of the attack, which may lower something other
-than the loss. The engine treats them as all steps: their points are judged and their passes counted. The restarts of one
-image depend on each other: they are spread, not drawn independently.
+than the loss. The engine treats them as all steps: their points are judged and their passes counted. The
+restarts of one image depend on each other: they are spread, not drawn independently.
 """
 
 from __future__ import annotations

@@ -94,8 +94,8 @@ def cross_entropy(logits: Any, classes: Any) -> Any:
 
     Where the class leads by more than `SURE` logits, the result is ``SURE`` plus the *logarithm* of the
     cross-entropy: exp(-90) and its gradient are zero in float32, while its logarithm is as large as the
-    logits. The order of two losses and the direction of the gradient stay the same. Only the length of the gradient
-    differs, which no attack of the toolkit uses.
+    logits. The order of two losses and the direction of the gradient stay the same. Only the length of the
+    gradient differs, which no attack of the toolkit uses.
     """
     behind = _behind(logits, classes, _summed)
     return ops.where(behind < -SURE, behind + SURE, ops.softplus(behind))[:, 0]
