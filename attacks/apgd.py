@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from keras import ops
 
 from robustness.attacks.components.starts import MEANING, STARTS, held
-from robustness.attacks.components.step_sizes import PACES
+from robustness.attacks.components.step_sizes import schedule_for
 from robustness.attacks.components.target_classes import ranked
 from robustness.configuration.parameters import setting
 from robustness.contract.attack import Attack
@@ -25,6 +25,7 @@ class _Ascent(Attack):
 
     paper: ClassVar[str] = "Croce & Hein 2020, arXiv:2003.01690; l1: 2021, arXiv:2103.01208"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
+    any_norm: ClassVar[bool] = True
 
     steps: int = setting(100, "number of steps", low=2, high=100_000)
     rho: float = setting(
@@ -35,14 +36,14 @@ class _Ascent(Attack):
 
     def init(self, task: Task) -> State:
         start, zero = STARTS[self.start].point(task, self.restarts), 0 * task.epsilon
-        kept = PACES[task.norm.name].begin(task)
+        kept = schedule_for(task.norm).begin(task)
         here = {"point": start, "previous": start, "loss": zero - 1e30}
         best = {"best": start, "best_gradient": ops.zeros_like(start), "best_loss": zero + 1e30}
         return here | best | kept
 
     def _next(self, task: Task, state: State, loss: Any, gradient: Any, steps: int) -> State:
         """The state after a look at the point; `steps` is how many such looks there will be."""
-        pace, point, wide = PACES[task.norm.name], state["point"], task.per_row
+        pace, point, wide = schedule_for(task.norm), state["point"], task.per_row
         better = loss < state["best_loss"]
         best = {
             "best": ops.where(wide(better), point, state["best"]),

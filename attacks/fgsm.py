@@ -25,11 +25,12 @@ class FGSM(Attack):
     name: ClassVar[str] = "fgsm"
     paper: ClassVar[str] = "Goodfellow et al. 2015, arXiv:1412.6572"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
+    any_norm: ClassVar[bool] = True
 
     steps: int = setting(1, "number of steps; FGSM is a single one", low=1, high=1)
 
     def departure(self, norm: Norm) -> str:
-        if norm.name == "linf":
+        if norm.scale_limit == 1:
             return ""
         return (
             f"in {norm.name} its step is scaled before it is rounded, so that the saved file uses the "

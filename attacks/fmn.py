@@ -49,7 +49,7 @@ class FMN(Attack):
 
     def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
         moves = self.steps - 1
-        if norm.name == "l0":
+        if not norm.convex:
             return float(moves)  # a pixel more with each, as long as nothing flips
         fade = sum((1 + math.cos(math.pi * n / self.steps)) / 2 for n in range(moves))
         return self.alpha * fade * epsilon
@@ -69,7 +69,7 @@ class FMN(Attack):
         done = ops.cast(task.step, "float32") / self.steps
         fade = (1 + batch_invariant(ops.cos, math.pi * done)) / 2
         gamma = 1e-4 + (self.gamma - 1e-4) * fade
-        shrunk, grown, first = (_pixels if task.norm.name == "l0" else _lengths)(
+        shrunk, grown, first = (_lengths if task.norm.convex else _pixels)(
             task, seen, slope, state["radius"], size, gamma
         )
         missed = ops.where(nearest < FAR, grown, first)

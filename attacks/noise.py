@@ -35,6 +35,7 @@ class UniformNoise(_Noise):
     name: ClassVar[str] = "uniform-noise"
     paper: ClassVar[str] = "none; the baseline"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1", "l0")
+    any_norm: ClassVar[bool] = True
 
     def step(self, task: Task, state: State, look: Look) -> State:
         # A key of its own for each step; the sample's streams are the start's.

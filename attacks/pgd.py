@@ -27,6 +27,7 @@ class PGD(Stepping, Attack):
     name: ClassVar[str] = "pgd"
     paper: ClassVar[str] = "Madry et al. 2018, arXiv:1706.06083"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
+    any_norm: ClassVar[bool] = True
 
     steps: int = setting(40, "number of steps", low=1, high=100_000)
     step_size: float | None = setting(

@@ -28,6 +28,8 @@ from robustness.threat.threat import Threat
 
 PIECE = 32
 """Fitting images that the model sees together."""
+OPTIMIZERS = {"linf": "adam", "l2": "momentum", "l1": "momentum"}
+"""Adam steps along signs, the steepest direction in linf; momentum steps along the gradient."""
 GAIN = 0.1
 """Flipped images are pushed on until their margin is this share of the mean margin: a change that
 ends at the boundary does not outlive rounding, nor meet new images."""
@@ -212,12 +214,12 @@ def _descent(
     if patch:
         return "adam", 25.5
     name, epsilon = threat.norm.name, threat.epsilons[-1]
-    if name not in ("linf", "l2", "l1"):
+    if name not in OPTIMIZERS:
         raise SettingError(
             f"A universal perturbation has no {name} version; expected linf, l2 or l1, or the place of "
             "a patch."
         )
-    if name == "linf":
+    if OPTIMIZERS[name] == "adam":
         return "adam", 0.1 * epsilon
     _, slope = seen(start)
     return "momentum", 0.1 * epsilon / max(float(np.linalg.norm(slope)), 1e-30)

@@ -59,7 +59,7 @@ class Wrapper(Attack):
         seeks = inner.seeks if type(self).seeks == "any" else type(self).seeks
         follow: dict[str, Any] = {"of": inner, "steps": self.length(inner), "loss": inner.loss}
         follow |= {"knowledge": inner.knowledge, "norms": inner.norms, "seeks": seeks}
-        follow |= {"baseline": inner.baseline}
+        follow |= {"baseline": inner.baseline, "any_norm": inner.any_norm}
         for name, value in follow.items():
             object.__setattr__(self, name, value)
 
@@ -194,7 +194,7 @@ def _begun(attack: Bisection, task: Task, trying: Task, state: State) -> State:
     shrunk = ops.minimum(trying.epsilon / ops.maximum(state["high"], 1e-6), 1.0)
     ahead = task.images + task.per_row(shrunk) * (state["near"] - task.images)
     # Sparse steps from a sparse change end where they began: in l1 other draws come first.
-    turn = 1 if task.norm.name == "l1" else 0
+    turn = 1 if task.norm.sparse and task.norm.convex else 0
     again = ops.logical_and(state["high"] < FAR, state["doubts"] % 2 == turn)
     point = ops.where(task.per_row(again), trying.project(ahead), fresh["point"])
     # What is the point under another name (the last one, the best one) is the new one, too.

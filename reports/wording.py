@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from robustness.configuration import epsilons
 from robustness.reports.intervals import Share
 from robustness.text import visible
+from robustness.threat.norms import described
 
 STATUSES = {
     "flipped": "flipped",
@@ -28,7 +28,6 @@ FATES = {
 """The same where there is little room."""
 UNTRIED = "not flipped, by attacks that could not use the whole epsilon"
 """What `robust` means at an epsilon that no attack of a run could use."""
-NORM_NAMES = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0", "free": "no norm"}
 
 
 def shorten(text: str, most: int = 48) -> str:
@@ -99,9 +98,11 @@ def plural(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def amount(value: float, one: str) -> str:
+def amount(value: float, one: str, many: str | None = None) -> str:
     """`1 count`, `2.5 counts`."""
-    return plural(int(value), one) if float(value).is_integer() else f"{value:g} {one}s"
+    if float(value).is_integer():
+        return plural(int(value), one, many)
+    return f"{value:g} {many or one + 's'}"
 
 
 def seconds(value: float | None) -> str:
@@ -127,7 +128,7 @@ def settings(parameters: Mapping[str, Any]) -> list[str]:
 
 def acts_as(norm: str, epsilon: float) -> str:
     """What follows an epsilon of which 8-bit files can use a part only: ` (acts as 76)` after 76.5."""
-    used = epsilons.effective(norm, epsilon)
+    used = described(norm).effective(epsilon)
     return "" if used == epsilon else f" (acts as {used:g})"
 
 
@@ -138,27 +139,15 @@ def budget(norm: str, epsilon: float) -> str:
 
 def size(norm: str, epsilon: float) -> str:
     """A budget in words, after the norm: `4 counts`, `30 pixels`, `an L2 distance of 100 counts`."""
-    counts = amount(epsilon, "pixel" if norm == "l0" else "count")
-    counts += acts_as(norm, epsilon)
-    if norm == "l0":
-        return counts
-    if norm == "free":
-        return f"a budget of {epsilon:g} (degrees or severity)"
-    return counts if norm == "linf" else f"an {NORM_NAMES.get(norm, norm)} distance of {counts}"
-
-
-_MEANINGS = {
-    "linf": "no colour value of a pixel (0 to 255) moves by more than {0}",
-    "l2": "the changes of all colour values (0 to 255), squared, add up to at most {0} squared",
-    "l1": "the changes of all colour values (0 to 255) add up to at most {0}",
-    "l0": "no more pixels than {0} change, by any amount",
-    "free": "the attack goes no further than {0}, in degrees or severity",
-}
+    known = described(norm)
+    counts = amount(epsilon, *known.unit) if any(known.unit) else f"{epsilon:g}"
+    return known.budget(f"{counts}{acts_as(norm, epsilon)}")
 
 
 def meaning(name: str, norm: str, epsilon: float | None, labelled: bool = True) -> str:
     """What the large figure, called `name`, and its epsilon say, for a reader new to both; "" without."""
-    if epsilon is None or norm not in _MEANINGS:
+    known = described(norm)
+    if epsilon is None or not known.meaning:
         return ""
     share = {
         "robust accuracy": "Robust accuracy: images that are right and stay right under every attack.",
@@ -166,8 +155,8 @@ def meaning(name: str, norm: str, epsilon: float | None, labelled: bool = True) 
         if labelled
         else "Flip rate: of the images, those whose class some attack changes.",
     }[name]
-    used = f"{epsilons.effective(norm, epsilon):g}"
-    return f"{share} Epsilon {budget(norm, epsilon)}: {_MEANINGS[norm].format(used)}."
+    used = f"{known.effective(epsilon):g}"
+    return f"{share} Epsilon {budget(norm, epsilon)}: {known.meaning.format(used)}."
 
 
 def class_name(names: Sequence[str], number: float | None) -> str:

@@ -22,6 +22,7 @@ from robustness.text import visible
 
 ATTACKS, MODELS, REPORTS = "robustness.attacks", "robustness.models", "robustness.reports"
 ENSEMBLES = "robustness.ensembles"
+NORMS = "robustness.norms"
 OURS = "robustness-toolkit"
 MAX_BYTES = 1 << 20
 """The most that is read of what a package says of itself; the longest lists have a few thousand."""
@@ -30,6 +31,7 @@ _WORDS = {
     ATTACKS: "attack",
     ENSEMBLES: "ensemble of attacks",
     MODELS: "model",
+    NORMS: "norm",
     REPORTS: "kind of report",
 }
 

@@ -1,1 +1,1 @@
-"""."""
+"""Parts that several attacks share."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from robustness.reports import wording
 from robustness.reports.summary.summary import Summary, section
+from robustness.threat.norms import described
 
 _SEVERITIES = ("error", "warning", "note", "ok")
 _WIDE = 0.20
@@ -17,13 +18,6 @@ _KNOWLEDGE = {
     "white-box": "white-box: the weights and gradients of the model",
     "score": "score-based: its probabilities only",
     "decision": "decision-based: its answer only",
-}
-_PARTS = {
-    "linf": "each component",
-    "l2": "Euclidean length",
-    "l1": "in all",
-    "l0": "changed pixels",
-    "free": "degrees or severity, as the attack counts it",
 }
 
 
@@ -79,15 +73,11 @@ def _threat(summary: Summary) -> Iterable[Row]:
             yield Row("Knowledge", _KNOWLEDGE.get(knowledge, knowledge))
     epsilons = [float(e) for e in config.get("epsilons") or ()]
     if epsilons:
-        name = wording.NORM_NAMES.get(summary.norm, summary.norm)
+        norm = described(summary.norm)
         shown = ", ".join(wording.budget(summary.norm, e) for e in epsilons)
-        also = (
-            ""
-            if summary.norm in ("l0", "free")
-            else f" ({', '.join(f'{e:g}/255' for e in epsilons)})"
-        )
-        unit = "" if summary.norm in ("l0", "free") else " counts of 0–255"
-        yield Row("Budget", f"{name}, {_PARTS.get(summary.norm, '')}: {shown}{unit}{also}")
+        if norm.in_counts:
+            shown += f" counts of 0–255 ({', '.join(f'{e:g}/255' for e in epsilons)})"
+        yield Row("Budget", f"{norm.label}, {norm.measure}: {shown}")
     eyes = summary.manifest.get("surrogate")
     if isinstance(eyes, dict):
         said = f"attacks look at {eyes.get('name') or 'another model'}; the target is only judged"
@@ -226,15 +216,12 @@ def _untried(summary: Summary) -> str:
         done |= {"light and weather"}
     if "patch" in names:
         done |= {"stickers"}
-    tried = {
-        "free": "turned, shifted or spoiled pictures",
-        "l0": "changes of a few pixels",
-    }.get(summary.norm, "small changes of pixels")
+    norm = described(summary.norm)
     *most, last = [one for one in _THREATS if one not in done]
     others = f"{', '.join(most)} and {last}"
     return (
-        f"Tried were {tried} at the size the model takes. {others.capitalize()} are other threats"
-        + (", and so are small changes of pixels." if summary.norm == "free" else ".")
+        f"Tried were {norm.changes} at the size the model takes. {others.capitalize()} are other threats"
+        + (", and so are small changes of pixels." if not norm.measures else ".")
     )
 
 

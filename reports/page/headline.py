@@ -12,6 +12,7 @@ from robustness.reports.page import charts, details
 from robustness.reports.summary import breakdown, budgets, metrics
 from robustness.reports.summary.summary import Rate, Summary
 from robustness.runs import thresholds
+from robustness.threat.norms import described
 
 _LOOKS = {PASS: "pass", FAIL: "fail", INCONCLUSIVE: "open"}
 _RELIABILITY = {
@@ -162,7 +163,7 @@ def basis(summary: Summary) -> list[str]:
     more = len(summary.attack_names) - len(names)
     shown = ", ".join(names) + (f" and {wording.plural(more, 'more attack')}" if more > 0 else "")
     goal = str(summary.config.get("goal", "untargeted"))
-    return [shown, wording.NORM_NAMES.get(summary.norm, summary.norm), goal]
+    return [shown, described(summary.norm).label, goal]
 
 
 def parts(tally: metrics.Tally, *, reached: bool = True) -> dict[str, Any]:

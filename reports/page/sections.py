@@ -16,14 +16,8 @@ from robustness.reports.page.case_panels import Exhibit
 from robustness.reports.summary import breakdown, findings, metrics, taxonomy
 from robustness.reports.summary.summary import Pair, Rate, Summary
 from robustness.runs import thresholds
+from robustness.threat.norms import described
 
-UNITS = {
-    "linf": "counts a component",
-    "l2": "counts of L2 length",
-    "l1": "counts in all",
-    "l0": "pixels",
-    "free": "degrees or severity",
-}
 MOST_SQUARES = 2500
 """Most images drawn as squares, one each."""
 
@@ -90,7 +84,7 @@ def curve(summary: Summary) -> dict[str, Any] | None:
     lines = [line(name, [r for r in summary.rates if r.attack == name]) for name in summary.attacks]
     what = "Robust accuracy" if by_accuracy else "Flip rate"
     start = clean.share if by_accuracy and clean and clean.share is not None else 0.0
-    unit = UNITS.get(summary.norm, summary.norm)
+    unit = described(summary.norm).axis
     return {"what": what, "chart": charts.curve(lines, worst, unit, start, what, marks)}
 
 

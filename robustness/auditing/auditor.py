@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -36,6 +36,7 @@ from robustness.runs.records import (
     ROBUST,
     SETTLED,
     UNREADABLE,
+    DistanceRow,
     GradientRow,
     ImageRow,
     OutcomeRow,
@@ -43,6 +44,7 @@ from robustness.runs.records import (
 )
 from robustness.runs.store import Run
 from robustness.runs.writer import Pending
+from robustness.threat.norms import has_own_column
 
 
 @dataclass
@@ -317,10 +319,21 @@ class Auditor:
                     outcome,
                     adversarial_class=rung.flip.adversarial_class,
                     confidence_after=rung.flip.confidence,
-                    **asdict(rung.flip.distances),
+                    **rung.flip.distances.columns,
                     png=self.store.save_png(rung.flip.png) if kept else None,
                 )
             written.append(outcome)
+            norm = self.plan.threat.norm
+            if rung.flip and has_own_column(norm):
+                written.append(
+                    DistanceRow(
+                        image=row.key,
+                        attack=label,
+                        epsilon=rung.epsilon,
+                        norm=norm.column,
+                        distance=rung.flip.distances.own,
+                    )
+                )
             if rung.watched and outcome.status == ROBUST:
                 written.append(
                     GradientRow(

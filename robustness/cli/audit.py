@@ -275,11 +275,12 @@ def perform(
     """Run an audit with the options of the command line, write its reports, and print what came."""
     from robustness.cli.terminal import Display, insisting, stderr, wake_backend
     from robustness.configuration import epsilons
+    from robustness.threat import norms
 
     if not resume:
         run_folder.expect_free(folder)
     ladder = epsilons.parse_epsilons(options["epsilon"])
-    epsilons.expect_within(ladder, options["norm"])
+    norms.parse(options["norm"]).expect_within(ladder)
     asked = [_named(text, options) for text in options["attack"]]
     for kind in options.get("report") or [REPORT]:
         plugins.writer(kind)  # found broken now, not after hours

@@ -11,6 +11,7 @@ from robustness.configuration import epsilons as units
 from robustness.configuration.toml import Section, read
 from robustness.errors import SettingError
 from robustness.models.precision import PRECISIONS
+from robustness.threat import norms
 
 FOR_ALL = ("steps", "step_size", "restarts")
 """Parameters that the command line can set for every attack at once."""
@@ -99,7 +100,7 @@ def _images(table: Section, options: dict[str, Any]) -> None:
 
 
 def _threat(table: Section, options: dict[str, Any]) -> None:
-    options["norm"] = table.text("norm", None, choices=("linf", "l2", "l1", "l0", "free"))
+    options["norm"] = table.text("norm", None, choices=norms.names())
     options["target"] = table.text("target", None)
     options["mask"] = _beside(table, table.text("mask", None))
     options["surrogate"] = _beside(table, table.text("surrogate", None))

@@ -51,11 +51,12 @@ def fit(
     from robustness.cli.terminal import stderr, stdout, wake_backend
     from robustness.configuration import epsilons
     from robustness.files import disk_errors
+    from robustness.threat import norms
 
     place = None if patch is None else _numbers(patch)
     disk_errors.expect_place(out)
     ladder = epsilons.parse_epsilons(epsilon)
-    epsilons.expect_within(ladder, norm)
+    norms.parse(norm).expect_within(ladder)
     options = {"model": model, "images": images, "classes": None, "held_out": False}
     options |= {"label_column": label_column}
     options |= {"scaling": None, "trust_model": False}
@@ -64,7 +65,7 @@ def fit(
     from robustness.attacks import universal_fit
     from robustness.auditing.inputs import labelled_arrays
     from robustness.model_zoo import load
-    from robustness.threat import goals, norms
+    from robustness.threat import goals
     from robustness.threat.threat import Threat
 
     loaded = _model(load, options, None)

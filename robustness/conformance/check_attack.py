@@ -15,15 +15,15 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from robustness.conformance import linear_distances
 from robustness.contract.attack import Attack
 from robustness.engine import compiled_batch, jobs, outcomes, search
 from robustness.engine.compiled_batch import State
 from robustness.engine.replay import Walk, trace
 from robustness.errors import AttackError, RobustnessError, SettingError
 from robustness.models.classifier import Classifier
+from robustness.threat import norms
 from robustness.threat.goals import Goal, Targeted, Untargeted
-from robustness.threat.norms import KNOWN, Norm
+from robustness.threat.norms import Norm
 from robustness.threat.threat import Threat
 
 SHAPE = (8, 8, 3)
@@ -32,9 +32,8 @@ FREE = 5.0
 """The budget where there is no norm: degrees, or the worst severity."""
 _LEAST = 1.0
 """The least margin of an image, in logits."""
-DUAL = {"linf": 1, "l2": 2, "l1": np.inf, "l0": np.inf}
-NEAR = {"linf": 1.05, "l2": 1.05, "l1": 1.25, "l0": 1.25}
-"""How many times the least distance an attack that seeks the closest point may need."""
+NEAR, SPARSE_NEAR = 1.05, 1.25
+"""How many times the least distance an attack that seeks the closest point may need; in sparse norms."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def _checks(attack: type[Attack] | Attack, seed: int) -> Iterator[Check]:
     made = attack() if isinstance(attack, type) else attack
     for name in made.norms:
         for goal in (Untargeted(), Targeted(2)):
-            bench = _Bench(made, KNOWN[name], goal, seed)
+            bench = _Bench(made, norms.parse(name), goal, seed)
             where = f"{name}, {'targeted' if isinstance(goal, Targeted) else 'untargeted'}"
             for title, clause in _CLAUSES.items():
                 try:
@@ -108,12 +107,12 @@ def _declarations(attack: Any) -> Check:
             False,
             f"{cls.__name__} lacks {', '.join(missing)}; set them as class variables.",
         )
-    unknown = [n for n in cls.norms if n not in KNOWN]
+    unknown = [n for n in cls.norms if n not in norms.names()]
     if unknown:
         return Check(
             "declares itself",
             False,
-            f"unknown norms {', '.join(unknown)}; expected some of {', '.join(KNOWN)}.",
+            f"unknown norms {', '.join(unknown)}; expected some of {', '.join(norms.names())}.",
         )
     if cls.knowledge not in ("white-box", "score", "decision"):
         return Check(
@@ -162,7 +161,7 @@ class _Bench:
     @property
     def budget(self) -> float:
         """Well above the distance of the farthest image to the boundary."""
-        if self.norm.name == "free":
+        if not self.norm.measures:
             return FREE
         flat = self.images.reshape(ROWS, -1).astype("float64")
         rivals = [self.goal.target] if isinstance(self.goal, Targeted) else [1, 2]
@@ -170,11 +169,8 @@ class _Bench:
         for rival in rivals:
             normal = (self.weights[:, 0] - self.weights[:, rival]).astype("float64")
             margins = flat @ normal - (flat @ normal).min() + _LEAST
-            needs.append(margins / np.linalg.norm(normal, DUAL[self.norm.name]))
+            needs.append(margins / self.norm.gain(normal))
         need = float(np.min(needs, axis=0).max())
-        if self.norm.name == "l0":
-            # A pixel moves by a hundred counts and more, in three channels.
-            need = need / 60
         return float(np.ceil(3 * need + 2))
 
     def points(
@@ -236,19 +232,21 @@ class _Bench:
         trace(rows, walks, seen)
         return {i: np.stack(walk) for i, walk in points.items()}
 
-    def least(self, i: int) -> float:
-        """The least distance at which image i can reach a class it may reach, by closed form."""
+    def least(self, i: int) -> float | None:
+        """The least distance at which image i can reach a class it may reach; None without a closed form."""
         rivals = [self.goal.target] if isinstance(self.goal, Targeted) else [1, 2]
         logits = self.images[i].reshape(-1).astype("float64") @ self.weights + self.bias
         pixels = self.images[i].reshape(-1, SHAPE[-1])
-        return min(
-            linear_distances.DISTANCES[self.norm.name](
+        distances = [
+            self.norm.plane_distance(
                 (self.weights[:, k] - self.weights[:, 0]).reshape(pixels.shape).astype("float64"),
                 float(logits[0] - logits[k]),
                 pixels,
             )
             for k in rivals
-        )
+        ]
+        known = [distance for distance in distances if distance is not None]
+        return min(known) if len(known) == len(rivals) else None
 
     def flips(self) -> dict[str, outcomes.EpsilonOutcome]:
         """The verdict on each image at the bench's budget."""
@@ -369,9 +367,11 @@ def _works(bench: _Bench) -> str:
 def _comes_near(bench: _Bench) -> str:
     if bench.attack.seeks == "any":
         return ""
-    factor = NEAR[bench.norm.name]
+    factor = SPARSE_NEAR if bench.norm.sparse else NEAR
     for i in range(ROWS):
         least, found = bench.least(i), np.inf
+        if least is None:
+            return ""
         # What an attack does from several starts, it need not do from the first.
         for restart in range(bench.attack.restarts):
             found = min(found, bench.distances(restart)[i])

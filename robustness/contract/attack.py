@@ -33,6 +33,11 @@ class Attack(Declarations, ABC):
     paper: ClassVar[str]
     knowledge: ClassVar[Knowledge] = "white-box"
     norms: ClassVar[tuple[str, ...]] = ("linf",)
+    """The norms for which the attack is defined, by name."""
+    any_norm: ClassVar[bool] = False
+    """Whether it works in every other norm with convex balls too: it uses only the norm's own steepest
+    direction, projection and samples."""
+
     seeks: ClassVar[Seeks] = "any"
     """"any" point inside the budget: the row leaves at its first verified flip. "closest": the row
     runs its steps, the engine keeps the nearest point that reached the goal, and the outcome at every
@@ -74,7 +79,7 @@ class Attack(Declarations, ABC):
 
     def expect_norm(self, norm: Norm) -> None:
         """SettingError unless there is a version of this attack for `norm`."""
-        if norm.name not in self.norms:
+        if not works_in(self, norm):
             raise SettingError(
                 f"{self.name} has no {norm.name} version; it works in {', '.join(self.norms)}. "
                 "Choose one of these norms, or another attack."
@@ -111,6 +116,11 @@ class Attack(Declarations, ABC):
     def parameters(self) -> dict[str, Any]:
         """Every parameter by name, JSON-able."""
         return asdict(self)
+
+
+def works_in(attack: Attack | type[Attack], norm: Norm) -> bool:
+    """Whether there is a version of an attack for `norm`."""
+    return norm.name in attack.norms or (attack.any_norm and norm.convex)
 
 
 def _short(value: Any) -> str:

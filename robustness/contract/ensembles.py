@@ -11,7 +11,7 @@ from typing import Any
 
 from robustness import plugins
 from robustness.contract import registry
-from robustness.contract.attack import Attack
+from robustness.contract.attack import Attack, works_in
 from robustness.errors import SettingError
 from robustness.threat.goals import Goal
 from robustness.threat.norms import Norm
@@ -64,7 +64,7 @@ class Ensemble:
         """
         chosen, said = self._chosen(norm, classes, gradients)
         made = [registry.make(name, **told) for name, told in chosen]
-        able = [one for one in made if norm.name in one.norms]
+        able = [one for one in made if works_in(one, norm)]
         said += [
             f"{self.name}: {one.name} has no {norm.name} version and was left out"
             for one in made
@@ -86,14 +86,14 @@ class Ensemble:
         """The members for a threat and a target, and why they are others than usual."""
         if norm.name in self.elsewhere:
             return self.elsewhere[norm.name], []
-        if not gradients and any(norm.name in registry.find(name).norms for name, _ in self.blind):
+        if not gradients and any(works_in(registry.find(name), norm) for name, _ in self.blind):
             return self.blind, []
         if classes == 2 and self.two:
             return self.two, [f"{self.name}: {self.why}"]
         return self.members, []
 
     def _no_version(self, norm: Norm, made: Iterable[Attack]) -> str:
-        if norm.name == "free":
+        if not norm.measures:
             return (
                 f"{self.name} needs a norm: without one, epsilon is whatever an attack counts. Name the "
                 "attack that is meant: spatial (degrees) or corruptions (severity 1 to 5)."

@@ -39,21 +39,17 @@ def linear_control() -> tuple[Classifier, np.ndarray, np.ndarray]:
     return classifier, normal, images
 
 
-_DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
-
-
 def break_control(attack: Attack, threat: Threat) -> float | None:
     """The share of the control's images that `attack` flips; None where the norm has no control.
 
     The distance to the edge is |margin| over the dual norm of the normal; the images lie within a
     quarter of what the attack can move, so that all of them can be flipped.
     """
-    norm = threat.norm.name
-    if norm not in _DUAL:
+    if not threat.norm.dual:
         return None
     classifier, normal, images = linear_control()
     scores = margins(classifier, images)
-    far = np.abs(scores) / np.linalg.norm(normal, _DUAL[norm])
+    far = np.abs(scores) / threat.norm.gain(normal)
     near = np.flatnonzero((far < SHARE * _reach(attack, threat)) & (np.abs(scores) > 1e-3))[:IMAGES]
     if not len(near):
         return None

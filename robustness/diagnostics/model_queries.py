@@ -181,7 +181,7 @@ def noise(
     some = sample.subjects[: max(2, 20_000 // count if thorough else passes // count)]
     if not some:
         return skipped("D16", "No image was attacked.")
-    if plan.threat.norm.name == "free":
+    if not plan.threat.norm.measures:
         return skipped("D16", "Without a norm no random change is of the same size.")
     flipped = []
     for subject in some:

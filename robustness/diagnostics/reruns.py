@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -56,14 +57,15 @@ def stretched(attack: Attack, ratio: float) -> Attack:
 def unbounded(trial: RerunSetup) -> list[Diagnosis]:
     """D08 and D17: with the whole range everything flips; with half of it, all but chance."""
     attacks = [a for a in trial.gradient_attacks if a.steps > 1]
-    norm, some = trial.plan.threat.norm.name, trial.sample.subjects[:UNBOUNDED]
+    norm, some = trial.plan.threat.norm, trial.sample.subjects[:UNBOUNDED]
     if not attacks or not some:
         why = "It takes a gradient attack of more than one step and an image that was attacked."
         return [skipped("D08", why), skipped("D17", why)]
     if trial.surrogate is not None or trial.plan.threat.mask is not None:
         why = "With a surrogate or a mask nobody says that everything can be flipped."
         return [skipped("D08", why), skipped("D17", why)]
-    whole = _whole_range(norm, trial.classifier.input_shape)
+    height, width, channels = trial.classifier.input_shape
+    whole = norm.largest(height * width, channels)
 
     def left(epsilon: float) -> list[Example]:
         standing = list(some)
@@ -89,12 +91,12 @@ def unbounded(trial: RerunSetup) -> list[Diagnosis]:
         first = ok(
             "D08", f"Against a change of any size none of {len(some)} images holds.", **numbers
         )
-    if norm != "linf" or targeted:
+    if norm.grey == math.inf or targeted:
         return [first, skipped("D17", "It is asked of untargeted attacks in linf.")]
-    stands = len(left(128.0))
+    stands = len(left(norm.grey))
     low, high = wilson_interval(stands, len(some))
     chance = 1 / len(trial.classifier.class_names)
-    said = f"At epsilon 128 {stands} of {len(some)} images hold"
+    said = f"At epsilon {norm.grey:g} {stands} of {len(some)} images hold"
     if low > chance:
         second = fail(
             "D17",
@@ -103,14 +105,6 @@ def unbounded(trial: RerunSetup) -> list[Diagnosis]:
     else:
         second = ok("D17", f"{said}; chance is {chance:.0%}.", low=low, high=high)
     return [first, second]
-
-
-def _whole_range(norm: str, shape: tuple[int, int, int]) -> float:
-    """The budget within which every picture lies."""
-    height, width, channels = shape
-    components = height * width * channels
-    sizes = {"linf": 255.0, "l2": 255 * components**0.5, "l1": 255.0 * components}
-    return sizes.get(norm, float(height * width))
 
 
 def _able(attack: Attack, name: str) -> bool:

@@ -146,7 +146,7 @@ class CompiledBatch:
         finite = ops.all(ops.isfinite(delta), axis=(1, 2, 3))
         delta = ops.where(ops.isfinite(delta), delta, 0.0)
         if self._closest:
-            delta = self._threat.norm.stretched(delta, radius)
+            delta = self._threat.norm.fill_budget(delta, radius)
         low, high = self._threat.room(images)
         grid = images + self._threat.norm.to_grid(delta, radius, low, high)
         return ops.cast(grid, "uint8"), finite

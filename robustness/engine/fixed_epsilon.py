@@ -11,7 +11,7 @@ import numpy as np
 from robustness.contract.attack import Attack
 from robustness.engine.attempts import Attempt, AttemptPool, Settle, broken, taken
 from robustness.engine.compiled_batch import CompiledBatch, State
-from robustness.engine.refinement import LATTICES, rescue
+from robustness.engine.refinement import rescue
 from robustness.threat.threat import Threat
 
 EARLY = (1, 2)
@@ -120,7 +120,7 @@ class FixedEpsilonProgram:
                     doubted[place] = job
             for job, point in zip(doubted.values(), taken(some.points, doubted), strict=True):
                 job.doubts.append(point)
-            if self._threat.norm.name in LATTICES:
+            if self._threat.norm.has_path_along:
                 for job, point in zip(lost.values(), taken(some.points, lost), strict=True):
                     job.lost = point
 

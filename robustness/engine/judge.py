@@ -4,33 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cache, partial, reduce
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from robustness.engine.votes import flips
 from robustness.images.png import from_png, to_png
 from robustness.models.classifier import LARGE_BATCH, Classifier
+from robustness.threat.norms import NORMS, Norm, has_own_column
 from robustness.threat.threat import Threat
 
 
 @dataclass(frozen=True)
 class Distances:
-    """How far two 8-bit pictures are apart, in counts; `l0` in pixels, `components` in channels of them."""
+    """How far two 8-bit pictures are apart, in counts; `l0` in pixels, `components` in channels of them.
+
+    `own` is the distance in the threat's norm where that is none of these, 0 without a norm.
+    """
 
     l0: int
     components: int
     l1: float
     l2: float
     linf: float
+    own: float = 0.0
 
     def of(self, norm: str) -> float:
-        """The distance under a norm by name; without a norm there is none."""
-        if norm == "free":
-            return 0.0
-        return float(getattr(self, norm))
+        """The distance in a norm: one that has a field, or else the threat's."""
+        return float(vars(self).get(norm, self.own))
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What the tables of every run hold."""
+        return {name: value for name, value in asdict(self).items() if name != "own"}
 
 
 @dataclass(frozen=True)
@@ -53,17 +61,17 @@ class Flip:
     distances: Distances
 
 
-def distances(original: np.ndarray, picture: np.ndarray) -> Distances:
-    """Exact distances between two uint8 pictures (height, width, channels)."""
-    # In bytes as long as they hold it: every flip is measured, and a wider array is read more slowly.
-    change = np.maximum(original, picture) - np.minimum(original, picture)
-    squares = np.square(change, dtype=np.int32)
+def distances(original: np.ndarray, picture: np.ndarray, norm: Norm | None = None) -> Distances:
+    """Exact distances between two uint8 pictures (height, width, channels), that in `norm` among them."""
+    measured = {name: known.distance(original, picture) for name, known in NORMS.items()}
+    own = norm is not None and has_own_column(norm)
     return Distances(
-        l0=int(np.count_nonzero(reduce(np.bitwise_or, np.moveaxis(change, -1, 0)))),
-        components=int(np.count_nonzero(change)),
-        l1=float(change.sum(dtype=np.int64)),
-        l2=float(np.sqrt(squares.sum(dtype=np.int64))),
-        linf=float(change.max()),
+        l0=int(measured["l0"]),
+        components=int(np.count_nonzero(original != picture)),
+        l1=measured["l1"],
+        l2=measured["l2"],
+        linf=measured["linf"],
+        own=norm.distance(original, picture) if own and norm else 0.0,
     )
 
 
@@ -79,10 +87,10 @@ class Saved(NamedTuple):
     far: Distances
 
 
-def _saved(suspect: Suspect) -> Saved:
+def _saved(norm: Norm, suspect: Suspect) -> Saved:
     data = to_png(suspect.picture)
     picture = from_png(data)
-    return Saved(data, picture, distances(suspect.original, picture))
+    return Saved(data, picture, distances(suspect.original, picture, norm))
 
 
 def _stacked(files: Sequence[Saved]) -> np.ndarray:
@@ -95,11 +103,11 @@ def _hands() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(thread_name_prefix="judge")
 
 
-def _begun(suspect: Suspect) -> Callable[[], Saved]:
+def _begun(norm: Norm, suspect: Suspect) -> Callable[[], Saved]:
     """How to get what `_saved` gives, which may be on its way already."""
     if suspect.picture.nbytes < SMALL:
-        return partial(_saved, suspect)
-    return _hands().submit(_saved, suspect).result
+        return partial(_saved, norm, suspect)
+    return _hands().submit(_saved, norm, suspect).result
 
 
 class Judge:
@@ -126,7 +134,9 @@ class Judge:
             rows = self._classifier.probabilities(np.stack([s.picture for s in some]))
             for suspect, row in zip(some, rows, strict=True):
                 # Compressing needs no Python lock: files are made while the model looks at the next.
-                held.append((row, _begun(suspect)) if self._flips(suspect, row) else None)
+                held.append(
+                    (row, _begun(self._threat.norm, suspect)) if self._flips(suspect, row) else None
+                )
         return [
             self._flip(suspect, *found) if found else None
             for suspect, found in zip(suspects, held, strict=True)
@@ -165,7 +175,7 @@ class Judge:
 
     def _voted(self, suspects: Sequence[Suspect]) -> list[Flip | None]:
         """The flip of each suspect whose file, read back, flips more often than not."""
-        saved = [_saved(suspect) for suspect in suspects]
+        saved = [_saved(self._threat.norm, suspect) for suspect in suspects]
         numbers = np.arange(len(self._classifier.class_names))
         wanted = [
             (numbers != s.label) & self._threat.goal.reached(numbers, self._aim(s))

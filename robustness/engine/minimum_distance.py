@@ -11,9 +11,9 @@ from keras import ops
 from robustness.contract.attack import Attack
 from robustness.engine.attempts import Attempt, AttemptPool, Settle, broken, taken
 from robustness.engine.compiled_batch import CompiledBatch, State
-from robustness.engine.judge import Flip, distances
-from robustness.engine.refinement import CLOSE, FINE, LATTICES, NOTHING, REFINED, Refining, seek
-from robustness.numerics.pixel_lattice import Lattice, lattice
+from robustness.engine.judge import Flip
+from robustness.engine.refinement import CLOSE, FINE, NOTHING, Refining, seek
+from robustness.numerics.pixel_lattice import Lattice
 from robustness.optimization.bracketing import Bracket
 from robustness.threat.threat import Threat
 
@@ -123,15 +123,16 @@ class MinimumDistanceProgram:
 
     def _refine(self, jobs: dict[int, Attempt]) -> None:
         """Come nearer by gradients, where the attack knows them and its flip is its image's nearest."""
-        norm, attack = self._threat.norm.name, self._attack
+        norm, attack = self._threat.norm, self._attack
         knows = attack.refined and attack.knowledge == "white-box" and self._bench.direct
-        if not knows or norm not in REFINED:
+        if not knows or not norm.has_steepest_path:
             return
         self._refining(
             {
                 place: job
                 for place, job in jobs.items()
-                if job.flip and (not job.climb.best or job.far(norm) < job.climb.best.far(norm))
+                if job.flip
+                and (not job.climb.best or job.far(norm.name) < job.climb.best.far(norm.name))
             }
         )
 
@@ -179,13 +180,13 @@ class MinimumDistanceProgram:
     def _gaps(self, state: State, jobs: dict[int, Attempt]) -> list[int]:
         """The rows whose scaled changes leave out lengths just below the nearest flip, or that have none."""
         norm = self._threat.norm
-        if norm.name not in LATTICES:
+        if not norm.has_path_along:
             return []
         radii = {p: self._far(job.flip) / FINE for p, job in jobs.items() if job.flip}
         files = self._bench.files(state, state["best"]["point"], radii)
         gaps = [place for place, job in jobs.items() if not job.flip and not job.broken]
         for (place, radius), file in zip(radii.items(), files, strict=True):
-            far = distances(jobs[place].climb.subject.pixels, file).of(norm.name)
+            far = norm.distance(jobs[place].climb.subject.pixels, file)
             if far * CLOSE < radius:
                 gaps.append(place)
         return gaps
@@ -197,13 +198,12 @@ class MinimumDistanceProgram:
         if not wanted:
             return {}
         low, high = (ops.convert_to_numpy(x) for x in self._threat.room(self._images(jobs)))
-        power = self._threat.norm.power
         paths = {
-            place: lattice(delta, least, most, power)
+            place: self._threat.norm.path_along(delta, least, most)
             for place, delta, least, most in zip(jobs, deltas, low, high, strict=True)
             if place in wanted
         }
-        return {place: path for place, path in paths.items() if len(path.places)}
+        return {place: path for place, path in paths.items() if path and len(path.places)}
 
     def _next(self, job: Attempt) -> None:
         """Keep the best try of the image; the next restart, or else the outcome at every epsilon."""

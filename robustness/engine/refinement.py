@@ -10,7 +10,7 @@ from keras import ops
 
 from robustness.engine.attempts import Attempt, AttemptPool
 from robustness.images.png import from_png
-from robustness.numerics.pixel_lattice import Path, lattice, steepest
+from robustness.numerics.pixel_lattice import Path
 from robustness.optimization.bracketing import Bracket
 from robustness.threat.threat import Threat
 
@@ -28,12 +28,6 @@ NOTHING = 0.5
 
 ROUNDS = 3
 """Gradients that are taken at most, each at the nearest flip so far."""
-
-REFINED = ("l2", "l1", "l0")
-"""Norms in which components have a price of their own: in linf every one may change as far as any."""
-
-LATTICES = ("l2", "l1")
-"""Norms in which there are files between two that are scaled and rounded."""
 
 Box = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -110,7 +104,9 @@ class Refining:
                 if not 0 < scale < np.inf:
                     continue
                 slope = gradients[i].astype(np.float64) / scale
-                path = steepest(slope, *box(changes[i], low[i], high[i]), self._threat.norm.name)
+                path = self._threat.norm.steepest_path(slope, *box(changes[i], low[i], high[i]))
+                if path is None:
+                    continue
                 needed = float((slope * changes[i]).sum()) - float(leads[i]) / scale
                 paths[place], guesses[place] = path, path.reaching(needed)
             self._search(jobs, paths, guesses)
@@ -137,13 +133,13 @@ def rescue(bench: AttemptPool, threat: Threat, jobs: Sequence[Attempt], *, knows
     knows : whether the attack knows gradients, which put the counts in order where the point does not.
     """
     jobs = [job for job in jobs if job.lost is not None]
-    if not jobs or threat.norm.name not in LATTICES:
+    if not jobs or not threat.norm.has_path_along:
         return
     images = np.stack([job.climb.subject.pixels for job in jobs]).astype("float32")
     changes = np.nan_to_num(np.stack([job.lost for job in jobs if job.lost is not None]) - images)
     low, high = (ops.convert_to_numpy(x) for x in threat.room(images))
-    paths = [lattice(*x, threat.norm.power) for x in zip(changes, low, high, strict=True)]
-    files = _judged(bench, threat, jobs, paths)
+    paths = [threat.norm.path_along(*x) for x in zip(changes, low, high, strict=True)]
+    files = _judged(bench, threat, jobs, [path for path in paths if path is not None])
     held = [i for i, job in enumerate(jobs) if not job.flip] if knows and bench.direct else []
     if held:
         gradients, _ = bench.slopes([files[i] for i in held], [jobs[i] for i in held])
@@ -151,10 +147,12 @@ def rescue(bench: AttemptPool, threat: Threat, jobs: Sequence[Attempt], *, knows
             g / scale if 0 < (scale := np.abs(g).max()) < np.inf else 0 * g for g in gradients
         ]
         around = [
-            steepest(np.nan_to_num(slope), low[i], high[i], threat.norm.name)
+            threat.norm.steepest_path(np.nan_to_num(slope), low[i], high[i])
             for i, slope in zip(held, slopes, strict=True)
         ]
-        _judged(bench, threat, [jobs[i] for i in held], around)
+        if threat.norm.has_steepest_path:
+            paths_around = [path for path in around if path is not None]
+            _judged(bench, threat, [jobs[i] for i in held], paths_around)
 
 
 def _judged(

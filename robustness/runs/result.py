@@ -19,20 +19,13 @@ from robustness.runs import result_html, thresholds
 from robustness.runs.records import FAILED, FLIPPED, ROBUST, SETTLED
 from robustness.runs.result_html import Case
 from robustness.runs.store import Run
+from robustness.threat.norms import NORMS, described, has_own_column
 
 _COLUMNS = [
     *("image", "label", "clean_class", "attack", "epsilon", "status", "adversarial_class"),
-    *(
-        "confidence_before",
-        "confidence_after",
-        "l0",
-        "l1",
-        "l2",
-        "linf",
-        "step",
-        "forward",
-        "backward",
-    ),
+    *("confidence_before", "confidence_after"),
+    *sorted(norm.column for norm in NORMS.values()),
+    *("step", "forward", "backward"),
 ]
 
 
@@ -118,7 +111,8 @@ class AuditResult:
         frame = self.outcomes.merge(images, left_on="image", right_on="key", how="left")
         for column in ("label", "clean_class", "adversarial_class"):
             frame[column] = frame[column].map(names)
-        return frame[_COLUMNS]
+        norm = described(str(self.manifest["config"]["norm"]))
+        return frame[[*_COLUMNS, *([norm.column] if has_own_column(norm) else [])]]
 
     def report(self, path: str | Path | None = None, *, kind: str = "html") -> Path:
         """Write the report; to the run folder unless `path` says otherwise. Returns where it is."""

@@ -16,8 +16,8 @@ import pandas as pd
 
 from robustness.numerics import turnbull
 from robustness.runs.records import FAILED, FLIPPED, ROBUST, SETTLED
+from robustness.threat import norms
 
-_DISTANCES = ("linf", "l2", "l1", "l0")
 UNUSED = "it could use all of no epsilon of the run"
 SPARED = "earlier attacks of the cascade spared it the images that they flip"
 
@@ -49,8 +49,8 @@ def medians(
     names = list(attacks)
     asked = [one for one in config.get("attacks") or () if isinstance(one, Mapping)]
     closest = {one.get("label") for one in asked if one.get("seeks") == "closest"}
-    norm = str(config.get("norm"))
-    column = norm if norm in _DISTANCES and norm in outcomes.columns else None
+    norm = norms.described(str(config.get("norm")))
+    column = norm.column if norm.measures and norm.column in outcomes.columns else None
     some = {n: used(outcomes, unused, n) for n in names}
     found = {n: smallest(rows, column if n in closest else None) for n, rows in some.items()}
     idle = {n for n, rows in some.items() if rows.empty and (outcomes["attack"] == n).any()}

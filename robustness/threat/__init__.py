@@ -1,1 +1,1 @@
-"""."""
+"""What the attacker may do and wants: norms, goals, masks, and the threat made of them."""

@@ -14,13 +14,13 @@ from robustness.attacks.mi_fgsm import MIFGSM
 from robustness.attacks.pgd import PGD
 from robustness.attacks.square import Square
 from robustness.attacks.wrappers import EOT, Bisection
-from robustness.conformance import linear_distances
 from robustness.conformance.check_attack import check_attack
 from robustness.contract.cost import passes
 from robustness.contract.registry import create, find, make
 from robustness.engine import compiled_batch, jobs, search
 from robustness.errors import SettingError
 from robustness.models.classifier import Classifier
+from robustness.numerics import linear_distances
 from robustness.threat.norms import NORMS
 from robustness.threat.threat import Threat
 from tests.attacks.test_minimum_distance import found

@@ -25,7 +25,6 @@ from robustness.attacks.sigma_zero import SigmaZero
 from robustness.attacks.simba import SimBA
 from robustness.attacks.spsa import SPSA
 from robustness.attacks.square import Square
-from robustness.conformance import linear_distances
 from robustness.engine import compiled_batch, jobs, search
 from robustness.engine.judge import Judge, Suspect
 from robustness.errors import SettingError
@@ -66,9 +65,7 @@ def test_attacks_flip_within_the_region_what_can_be_flipped_there(attack, norm):
     classifier, images, labels, margins = two_sided(np.random.default_rng(0), far=1.0)
     normal = normal_of(classifier).reshape(36, 3) * FREE.reshape(36, 1)
     least = [
-        linear_distances.DISTANCES[norm](
-            normal if label == 0 else -normal, margin, image.reshape(36, 3)
-        )
+        NORMS[norm].plane_distance(normal if label == 0 else -normal, margin, image.reshape(36, 3))
         for image, label, margin in zip(images, labels, margins, strict=True)
     ]
     epsilon = float(np.ceil(3 * max(least) + 2))

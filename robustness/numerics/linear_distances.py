@@ -68,11 +68,3 @@ def l0(normal: np.ndarray, margin: float, image: np.ndarray) -> float:
     gains = np.sort((np.abs(normal) * _room(normal, image)).sum(axis=-1))[::-1]
     count = int(np.searchsorted(np.cumsum(gains), margin))
     return float(count + 1) if count < len(gains) else np.inf
-
-
-DISTANCES: dict[str, Callable[[np.ndarray, float, np.ndarray], float]] = {
-    "linf": linf,
-    "l2": l2,
-    "l1": l1,
-    "l0": l0,
-}

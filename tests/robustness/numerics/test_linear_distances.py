@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog, minimize
 
-from robustness.conformance.linear_distances import DISTANCES, l0, l1, l2, linf
+from robustness.numerics.linear_distances import l0, l1, l2, linf
+from robustness.threat.norms import NORMS
 
 
 def problem(seed, pixels=4, channels=3):
@@ -73,7 +74,7 @@ def test_l0_agrees_with_trying_every_set_of_pixels(seed):
     assert l0(normal, margin, image) == least
 
 
-@pytest.mark.parametrize("norm", DISTANCES)
+@pytest.mark.parametrize("norm", NORMS)
 def test_a_plane_out_of_reach_is_infinitely_far(norm):
     normal, _, image = problem(0)
-    assert DISTANCES[norm](normal, 1e9, image) == np.inf
+    assert NORMS[norm].plane_distance(normal, 1e9, image) == np.inf
