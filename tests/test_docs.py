@@ -317,6 +317,18 @@ def test_the_way_of_one_image_is_the_one_of_the_map(tmp_path):
         assert step in calls, f"{step} is not called after the steps before it"
 
 
+def test_the_commands_of_the_benchmarks_use_options_there_are():
+    text = (ROOT / "benchmarks/README.md").read_text()
+    typed = re.findall(r"python (benchmarks/\w+\.py)([^\n`]*)", text)
+    assert len(typed) >= 7
+    for script, words in typed:
+        source = (ROOT / script).read_text()
+        for option in re.findall(r"--[\w-]+", words):
+            assert f'"{option}"' in source, (script, option)
+    scripts = set(re.findall(r"^\| `(\w+\.py)`", text, re.MULTILINE))
+    assert scripts == {Path(script).name for script, _ in typed}
+
+
 def test_links_lead_somewhere():
     pages = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]
     pages += [str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md")]
