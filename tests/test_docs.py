@@ -329,6 +329,26 @@ def test_the_commands_of_the_benchmarks_use_options_there_are():
     assert scripts == {Path(script).name for script, _ in typed}
 
 
+def test_the_files_that_contributors_are_sent_to_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    files = re.findall(r"`((?:[\w.]+/)+[\w.]*)`", text)
+    files += [word for line in commands("CONTRIBUTING.md") for word in line.split() if "/" in word]
+    expected = [file for file in files if "my_" not in file and "_mybackend" not in file]
+    assert len(expected) > 30
+    missing = [
+        file for file in expected if not (ROOT / file).exists() and file != ".venv/bin/activate"
+    ]
+    assert not missing
+
+
+def test_one_test_runs_as_contributors_are_told():
+    first, *_ = [line for line in commands("CONTRIBUTING.md") if "pytest" in line]
+    words = shlex.split(first)
+    assert words[:3] == ["python", "-m", "pytest"]
+    done = run([sys.executable, *words[1:], "--collect-only"], ROOT)
+    assert done.returncode == 0, done.stdout
+
+
 def test_links_lead_somewhere():
     pages = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]
     pages += [str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md")]
