@@ -19,6 +19,7 @@ from keras import ops
 
 from robustness.errors import SettingError
 from robustness.files.bounded import parse_json
+from robustness.files.disk_errors import expect_named
 from robustness.files.npy import read_npz
 from robustness.models.classifier import Classifier
 from robustness.numerics import losses
@@ -84,6 +85,7 @@ class Fitted:
 
     def save(self, path: str | Path) -> None:
         """Write it to a `.npz` file."""
+        expect_named(path, "The path of the fitted change")
         told = {k: v for k, v in asdict(self).items() if k != "values"}
         with Path(path).open("wb") as file:
             np.savez_compressed(file, values=self.values, told=json.dumps(told))
@@ -91,6 +93,7 @@ class Fitted:
     @classmethod
     def load(cls, path: str | Path) -> Fitted:
         """What `save` wrote; SettingError for another file."""
+        expect_named(path, "The path of the fitted change")
         try:
             held = read_npz(path, "values", "told")
             values, told = held["values"], parse_json(str(held["told"]))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from robustness import plugins
 from robustness.errors import ModelError, RobustnessError, SettingError
+from robustness.files.disk_errors import expect_named
 from robustness.model_zoo.info import ModelInfo
 from robustness.model_zoo.kaggle.source import FORMS, MODEL_SUFFIXES, KaggleSource, fetch
 
@@ -52,6 +53,7 @@ def load(
     SettingError for a name that is not known, ModelError for a file that is no usable model,
     FetchError if a download fails.
     """
+    expect_named(name_or_source, "The name or path of the model")
     text = str(name_or_source)
     if isinstance(name_or_source, str) and text.partition(":")[0] in FORMS:
         if not KaggleSource.parse(text).is_model:

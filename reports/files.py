@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robustness.files import writing
+from robustness.files import disk_errors, writing
 
 
 def target_of(run: str | Path, path: str | Path | None, name: str) -> Path:
-    """`path` if given, else the file `name` in the run."""
-    return Path(run) / name if path is None else Path(path)
+    """`path` if given, else the file `name` in the run; SettingError where no report may go."""
+    if path is None:
+        return Path(run) / name
+    disk_errors.expect_named(path, "The path of the report")
+    disk_errors.expect_place(Path(path))
+    return Path(path)
 
 
 def replace(target: Path, content: str | bytes) -> Path:

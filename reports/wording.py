@@ -14,7 +14,7 @@ from robustness.text import visible
 STATUSES = {
     "flipped": "flipped",
     "robust": "robust",
-    "failed": "undecided, the attack broke down",
+    "failed": "undecided, every attack broke down",
     "misclassified": "wrong before, not attacked",
     "unreadable": "unreadable",
 }
@@ -178,22 +178,50 @@ def class_name(names: Sequence[str], number: float | None) -> str:
 
 
 def headline(
-    rate: Share, norm: str, epsilon: float | None, labelled: bool = True, left: bool = False
+    rate: Share,
+    norm: str,
+    epsilon: float | None,
+    labelled: bool = True,
+    left: bool = False,
+    broken: tuple[int, int] = (0, 0),
 ) -> str:
     """The verdict in short, to stand beside its rate; "correct" only where every image is `labelled`.
 
-    `left` says that the rate is of what earlier attacks of a cascade left.
+    `left` says that the rate is of what earlier attacks of a cascade left; `broken` are the two counts of
+    `breakdowns`.
     """
     which = "correctly classified image" if labelled else "image"
     if epsilon is None:
         return "No attack was run, so nothing can be said about robustness."
+    if rate.total == 0 and broken[0]:
+        return (
+            f"Every attack broke down on {'each of ' * (broken[0] > 1)}{plural(broken[0], which)}, so "
+            "nothing can be said about robustness."
+        )
     if rate.total == 0:
         return f"No {which} was attacked, so nothing can be said about robustness."
     rest = " that earlier attacks left" if left else ""
     does = "flips" if rate.count == 1 else "flip"
     return (
         f"{rate.count:,} of {plural(rate.total, which)}{rest} {does} within {size(norm, epsilon)}."
+        f"{breakdowns(*broken)}"
     )
+
+
+def breakdowns(failed: int, partly: int) -> str:
+    """What follows a flip rate where attacks broke down; "" where none did.
+
+    On `failed` images every attack did; on `partly` of those that did not flip some attack did.
+    """
+    said = []
+    if failed:
+        verb = "is" if failed == 1 else "are"
+        said.append(
+            f"{plural(failed, 'more image')} {verb} undecided: every attack broke down there."
+        )
+    if partly:
+        said.append(f"On {partly:,} of those that hold some attack broke down.")
+    return "".join(f" {one}" for one in said)
 
 
 def unreached(reason: str) -> str:
@@ -209,12 +237,13 @@ def sentence(
     goal: str,
     labelled: bool = True,
     left: bool = False,
+    broken: tuple[int, int] = (0, 0),
 ) -> str:
     """The one sentence of a report, plain enough for a terminal."""
-    said = headline(rate, norm, epsilon, labelled, left)
     if rate.share is None or epsilon is None:
-        return said
+        return headline(rate, norm, epsilon, labelled, left, broken)
+    said = headline(rate, norm, epsilon, labelled, left)
     numbers = f"({percent(rate.share)}, 95 % interval {percents(rate.low, rate.high, '-')}) flip"
     aim = "" if goal == "untargeted" else f", {goal}"
     named = f" ({', '.join(shorten(a) for a in attacks)}, {norm}{aim})."
-    return said.replace("flip", numbers, 1).removesuffix(".") + named
+    return said.replace("flip", numbers, 1).removesuffix(".") + named + breakdowns(*broken)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from robustness.errors import SettingError
+from robustness.files.disk_errors import expect_named
 from robustness.reports import wording
 from robustness.reports.comparison.sides import (
     Side,
@@ -24,7 +25,7 @@ from robustness.reports.comparison.sides import (
     side,
 )
 from robustness.reports.summary import budgets
-from robustness.reports.summary.metrics import FLIPPED, MISCLASSIFIED, ROBUST, UNREADABLE
+from robustness.reports.summary.metrics import FAILED, FLIPPED, MISCLASSIFIED, ROBUST, UNREADABLE
 from robustness.reports.summary.summary import section
 from robustness.runs.model_differences import differences
 
@@ -160,6 +161,8 @@ def compare(a: str | Path, b: str | Path) -> Comparison:
     SettingError, naming what differs, unless both audited the same images under the same norm and
     goal, with an epsilon in common. RunError for what is no run.
     """
+    for one in (a, b):
+        expect_named(one, "The path of a run to compare")
     return compared(side(Path(a)), side(Path(b)))
 
 
@@ -187,7 +190,7 @@ def compared(a: Side, b: Side) -> Comparison:
         images=len(a.names),
         pairings=tuple(pairings),
         **{kind: tuple(found) for kind, found in moved.items()},
-        notes=(*_notes(a, b), *_unreached(a, b, epsilons)),
+        notes=(*_notes(a, b), *_undecided(a, b, epsilons), *_unreached(a, b, epsilons)),
         norm=_norm(a),
     )
 
@@ -257,6 +260,21 @@ def _missed(a: Side, b: Side, epsilon: float) -> list[str]:
         for where, one in sides
         for found in budgets.budgets(one.manifest, _norm(one), [epsilon])
         if not found.reached
+    ]
+
+
+def _undecided(a: Side, b: Side, epsilons: Iterable[float]) -> list[str]:
+    """On how many images of which run every attack broke down: neither flipped nor robust there."""
+    counted = [
+        (where, epsilon, list(one.status[epsilon].values()).count(FAILED))
+        for epsilon in epsilons
+        for where, one in (("A", a), ("B", b))
+    ]
+    return [
+        f"In {where} every attack broke down on {count:,} of the images at epsilon {epsilon:g}: they count "
+        "as not robust, and in no flip rate."
+        for where, epsilon, count in counted
+        if count
     ]
 
 

@@ -36,6 +36,7 @@ def junit(summary: Summary, verdict: Verdict) -> str:
             f"{share.count} of {share.total}{left} flip, {wording.percent(share.share)}, 95 % interval "
             f"{wording.percents(share.low, share.high)}"
         )
+        said += f"; it broke down on {rate.tally.failed} more" if rate.tally.failed else ""
         name = f"{summary.norm} epsilon {wording.budget(summary.norm, rate.epsilon)}"
         said += "; the attack could not use all of epsilon" if rate.unreached else ""
         _case(suite, f"attack {rate.attack}", name, said, "" if share.total else "skipped")

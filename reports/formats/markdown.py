@@ -42,7 +42,7 @@ def markdown(summary: Summary, verdict: Verdict) -> str:
                 (
                     name,
                     wording.budget(summary.norm, r.epsilon),
-                    f"{r.tally.flip_rate.count} of {r.tally.flip_rate.total}",
+                    f"{r.tally.flip_rate.count} of {r.tally.flip_rate.total}{_undecided(r)}",
                     f"**{wording.percent(r.tally.flip_rate.share)}**",
                     wording.percents(r.tally.flip_rate.low, r.tally.flip_rate.high),
                     _robust(r),
@@ -74,6 +74,14 @@ def markdown(summary: Summary, verdict: Verdict) -> str:
         "Robustness is an upper bound: a stronger attack may flip more.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _undecided(rate: Rate) -> str:
+    said = [f"{rate.tally.failed} more undecided"] * bool(rate.tally.failed)
+    said += [f"some attack broke down on {rate.tally.partly_failed} others"] * bool(
+        rate.tally.partly_failed
+    )
+    return f" ({'; '.join(said)})" if said else ""
 
 
 def _robust(rate: Rate) -> str:

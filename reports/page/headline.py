@@ -42,7 +42,13 @@ def verdict(summary: Summary, found: Verdict) -> dict[str, Any]:
         "label": found.label,
         "look": _LOOKS.get(found.status, "open") if found.label != "NO GATE" else "none",
         "sentence": found.sentence,
-        "headline": wording.headline(tally.flip_rate, summary.norm, epsilon, summary.labelled)
+        "headline": wording.headline(
+            tally.flip_rate,
+            summary.norm,
+            epsilon,
+            summary.labelled,
+            broken=(tally.failed, tally.partly_failed),
+        )
         + wording.unreached(why),
         "tally": tally,
         "epsilon": epsilon,
@@ -69,7 +75,8 @@ def figures(summary: Summary, tally: metrics.Tally | None = None) -> list[tuple[
 
     `tally` is that of the epsilon in question, by default the largest.
     """
-    clean, rate = summary.images.clean_accuracy, (tally or summary.overall).flip_rate
+    counted = tally or summary.overall
+    clean, rate = summary.images.clean_accuracy, counted.flip_rate
     found = []
     if clean and clean.share is not None:
         known = f"{clean.count:,} of {clean.total:,} images right"
@@ -77,6 +84,7 @@ def figures(summary: Summary, tally: metrics.Tally | None = None) -> list[tuple[
     if rate.share is not None and summary.worst and summary.worst[-1].robust_accuracy:
         what = "right answers" if summary.labelled else "answers"
         known = f"{rate.count:,} of {rate.total:,} {what}"
+        known += f"; {counted.failed:,} more undecided" if counted.failed else ""
         found.append((wording.percent(rate.share), "flip rate", known))
     found.append((_RELIABILITY[summary.reliability], "reliability", _checked(summary)))
     smallest = summary.smallest_epsilon
@@ -105,7 +113,8 @@ def _median_rests(one: metrics.SmallestEpsilon) -> str:
     said = [f"95 % interval {thresholds.reach(one.low, one.high)}"]
     if one.median is not None and one.bracket_low != one.bracket_high:
         said.insert(0, thresholds.bracket(one.bracket_low, one.bracket_high))
-    return f"{', '.join(said)}; {one.censored:,} of {one.total:,} did not flip"
+    note = f"; {one.note}" if one.note else ""
+    return f"{', '.join(said)}; {one.censored:,} of {one.total:,} did not flip{note}"
 
 
 def _checked(summary: Summary) -> str:
@@ -135,6 +144,8 @@ def standing(summary: Summary, ruled: Verdict) -> str:
             f"{shown['name']} {wording.percent(rate.share)} at epsilon "
             f"{wording.budget(summary.norm, shown['epsilon'])} (95 % interval {interval})"
         )
+        broken = wording.breakdowns(shown["tally"].failed, shown["tally"].partly_failed)
+        said += [broken.strip().removesuffix(".")] * bool(broken)
     if not shown["reached"]:
         reason = budgets.reason(summary.budgets, shown["epsilon"])
         said.append(f"no robust accuracy is stated at epsilon {shown['epsilon']:g}: {reason}")

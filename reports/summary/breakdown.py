@@ -48,6 +48,7 @@ class GroupRate:
     """All attacks of one kind together, image by image: the weakness of `taxonomy` they show.
 
     The rate is of the images they were shown; `spared` were not: earlier attacks of a cascade flip them.
+    All of them broke down on `failed` more, and some of them on `partly_failed` of those that did not flip.
     """
 
     kind: str
@@ -55,6 +56,8 @@ class GroupRate:
     epsilon: float
     flip_rate: Share
     spared: int
+    failed: int = 0
+    partly_failed: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ class ImageResult:
     """One image over all attacks. `smallest_epsilon` None where nothing flipped it; `attacks` did.
 
     `asked` are the attacks that flipped it or were tried on it at every epsilon: in a cascade those before
-    the first that flips it, and not those that it was spared.
+    the first that flips it, and not those that it was spared or on which they broke down. `undecided` are the
+    epsilons at which every attack broke down on it.
     """
 
     key: str
@@ -92,6 +96,7 @@ class ImageResult:
     attacks: tuple[str, ...]
     asked: tuple[str, ...]
     reason: str = ""
+    undecided: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -197,9 +202,10 @@ def group_rates(
     found = []
     for kind, labels in kinds.items():
         worst = metrics.worst_case(outcomes[outcomes["attack"].isin(labels)])
-        for epsilon, status in worst.groupby("epsilon")["status"]:
-            tally, at = metrics.tally(status), float(str(epsilon))
-            found.append(GroupRate(kind, tuple(labels), at, tally.flip_rate, tally.settled))
+        for epsilon, some in worst.groupby("epsilon"):
+            tally, at = metrics.tally(some["status"], some["broke"]), float(str(epsilon))
+            counts = (tally.settled, tally.failed, tally.partly_failed)
+            found.append(GroupRate(kind, tuple(labels), at, tally.flip_rate, *counts))
     return tuple(found)
 
 
@@ -260,6 +266,8 @@ def image_results(
     for image, attack in zip(flips["image"], flips["attack"], strict=True):
         by.setdefault(image, {})[attack] = None
     asked = _asked(outcomes)
+    lost = worst[worst["status"] == metrics.FAILED]
+    undecided = lost.groupby("image")["epsilon"].agg(list).to_dict()
     return tuple(
         ImageResult(
             key=str(row["key"]),
@@ -272,6 +280,7 @@ def image_results(
             attacks=tuple(by.get(row["key"], ())),
             asked=tuple(asked.get(row["key"], ())),
             reason=str(row["reason"] or ""),
+            undecided=tuple(undecided.get(row["key"], ())),
         )
         for row in images.sort_values("position", kind="stable").to_dict("records")
     )
@@ -279,8 +288,9 @@ def image_results(
 
 def _asked(outcomes: pd.DataFrame) -> dict[str, list[str]]:
     """By image the attacks that were tried on it to the end, as `ImageResult.asked` has them."""
-    tried = outcomes["status"].isin((FLIPPED, metrics.ROBUST, metrics.FAILED))
-    flips, spared = outcomes["status"] == FLIPPED, outcomes["status"] == metrics.SETTLED
+    tried = outcomes["status"].isin((FLIPPED, metrics.ROBUST))
+    flips = outcomes["status"] == FLIPPED
+    spared = outcomes["status"].isin((metrics.SETTLED, metrics.FAILED))
     pairs = [outcomes["image"], outcomes["attack"]]
     told = pd.DataFrame({"tried": tried, "flips": flips, "spared": spared}).groupby(
         pairs, sort=False

@@ -47,6 +47,11 @@ def doubts(
             f"Attacks broke down on {wording.plural(overall.failed - wandering, 'image')}, which the rate "
             f"leaves out; counting them, it lies between {low} and {high}."
         )
+    if overall.partly_failed:
+        said.append(
+            f"Some attack broke down on {wording.plural(overall.partly_failed, 'image')} that the others did "
+            "not flip: these count as robust by fewer attacks than were asked for."
+        )
     problems = [f for f in manifest.get("preflight") or () if f.get("severity") == "error"]
     if problems:
         verb = "check says" if len(problems) == 1 else "checks say"

@@ -2,7 +2,8 @@
 
 A flip is counted among the images that the model classified correctly to begin with, and only where
 the attack could be judged: `flipped / (flipped + robust)`. Images that were wrong before, could not
-be read, or on which an attack broke down are counted apart, never as a flip and never as robust.
+be read, or on which every attack that was asked broke down are counted apart, never as a flip and never
+as robust.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class Tally:
 
     `lowest` and `highest` are the flip rate if every failed image were robust, or flipped; they
     equal the flip rate where none failed, and are None where no image was correct. `settled` images were
-    flipped by an earlier attack of a cascade, so that this one never saw them.
+    flipped by an earlier attack of a cascade, so that this one never saw them. Of the robust images
+    `partly_failed` are those on which some attack broke down, so that only the others found no flip.
     """
 
     flipped: int
@@ -42,10 +44,11 @@ class Tally:
     flip_rate: Share
     lowest: float | None
     highest: float | None
+    partly_failed: int = 0
 
 
-def tally(status: pd.Series) -> Tally:
-    """Count one status an image."""
+def tally(status: pd.Series, broke: pd.Series | None = None) -> Tally:
+    """Count one status an image; `broke` is how many attacks broke down on each, as `worst_case` tells it."""
     counts = {name: int((status == name).sum()) for name in STATUSES}
     flipped, robust, failed = counts[FLIPPED], counts[ROBUST], counts[FAILED]
     attacked = flipped + robust + failed
@@ -54,6 +57,7 @@ def tally(status: pd.Series) -> Tally:
         flip_rate=Share.of(flipped, flipped + robust),
         lowest=flipped / attacked if attacked else None,
         highest=(flipped + failed) / attacked if attacked else None,
+        partly_failed=0 if broke is None else int(((status == ROBUST) & (broke > 0)).sum()),
     )
 
 
@@ -73,14 +77,15 @@ def carried(outcomes: pd.DataFrame, *, spared: bool = True) -> pd.DataFrame:
     return frame.assign(status=frame["status"].where(kept, FLIPPED))
 
 
-_RANK = {FLIPPED: 0, FAILED: 1, ROBUST: 2, MISCLASSIFIED: 3, UNREADABLE: 4, SETTLED: 5}
+_RANK = {FLIPPED: 0, ROBUST: 1, FAILED: 2, MISCLASSIFIED: 3, UNREADABLE: 4, SETTLED: 5}
 
 
 def worst_case(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """One status per image and epsilon over all attacks: columns image, epsilon, status.
+    """One status per image and epsilon over all attacks: columns image, epsilon, status, broke.
 
-    One flip suffices. Without any, an attack that broke down leaves the image undecided (failed);
-    only an image that every attack left alone is robust. RunError for a status that there is not.
+    One flip suffices. Without any, one attack that completed makes the image robust; it is failed only where
+    every attack that was asked broke down. `broke` says how many did. RunError for a status
+    that there is not.
     """
     odd = outcomes["status"][~outcomes["status"].isin(list(_RANK))]
     if len(odd):
@@ -90,9 +95,11 @@ def worst_case(outcomes: pd.DataFrame) -> pd.DataFrame:
         )
     frame = carried(outcomes)
     rank = frame["status"].map(_RANK).astype("int64")
-    worst = rank.groupby([frame["image"], frame["epsilon"]]).min().reset_index(name="rank")
+    told = pd.DataFrame({"rank": rank, "broke": frame["status"].eq(FAILED).astype("int64")})
+    by = told.groupby([frame["image"], frame["epsilon"]])
+    worst = by.agg({"rank": "min", "broke": "sum"}).reset_index()
     names = {number: name for name, number in _RANK.items()}
-    return worst.assign(status=worst["rank"].map(names))[["image", "epsilon", "status"]]
+    return worst.assign(status=worst["rank"].map(names))[["image", "epsilon", "status", "broke"]]
 
 
 def clean_accuracy(images: pd.DataFrame) -> Share | None:
@@ -106,7 +113,7 @@ def clean_accuracy(images: pd.DataFrame) -> Share | None:
 def robust_accuracy(status: pd.Series) -> Share:
     """Robust among all readable images, wrong ones included: one status an image.
 
-    An image on which an attack failed is not counted as robust.
+    An image on which every attack failed is not counted as robust.
     """
     readable = status[status != UNREADABLE]
     return Share.of(int((readable == ROBUST).sum()), len(readable))
@@ -125,6 +132,8 @@ MEDIAN = ("median", "low", "high", "bracket_low", "bracket_high", "note")
 class SmallestEpsilon:
     """How small a budget suffices for all attacks together: of `total` images `censored` did not flip at any.
 
+    Images on which every attack broke down at every epsilon are in neither; `note` says how many.
+
     `median`, `low`, `high`, `bracket_low`, `bracket_high` and `note` are as in `MedianEpsilon`.
     """
 
@@ -139,8 +148,8 @@ class SmallestEpsilon:
 
 
 def smallest_epsilons(outcomes: pd.DataFrame) -> pd.Series:
-    """Per correct image the smallest epsilon at which any attack flipped it; inf where none did."""
-    attacked = outcomes[outcomes["status"].isin([FLIPPED, ROBUST, FAILED])]
+    """Per judged image the smallest epsilon at which any attack flipped it; inf where none did."""
+    attacked = outcomes[outcomes["status"].isin([FLIPPED, ROBUST])]
     found = attacked["epsilon"].astype("float64").where(attacked["status"] == FLIPPED, math.inf)
     return found.groupby(attacked["image"]).min()
 

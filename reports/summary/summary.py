@@ -191,7 +191,8 @@ def summarise(run: ReadableRun) -> Summary:
     diagnostics = breakdown.diagnoses(manifest)
     worst_status = metrics.worst_case(outcomes)
     last = worst_status[worst_status["epsilon"] == epsilons[-1]] if epsilons else worst_status
-    overall = metrics.tally(last["status"])
+    overall = metrics.tally(last["status"], last["broke"])
+    broken_down = (overall.failed, overall.partly_failed)
     firsts = metrics.first_flips(outcomes).merge(
         images[["key", "label", "clean_class"]], left_on="image", right_on="key"
     )
@@ -202,8 +203,12 @@ def summarise(run: ReadableRun) -> Summary:
     note = wording.unreached(budgets.reason(limits, epsilon))
     used = outcomes[outcomes["epsilon"].isin([one.epsilon for one in limits if one.reached])]
     return Summary(
-        headline=wording.headline(overall.flip_rate, norm, epsilon, every) + note,
-        sentence=wording.sentence(overall.flip_rate, norm, epsilon, short, goal, every) + note,
+        headline=wording.headline(overall.flip_rate, norm, epsilon, every, broken=broken_down)
+        + note,
+        sentence=wording.sentence(
+            overall.flip_rate, norm, epsilon, short, goal, every, broken=broken_down
+        )
+        + note,
         epsilon=epsilon,
         budgets=limits,
         finished=bool(manifest.get("finished")),
@@ -297,7 +302,7 @@ def _worst(status: pd.DataFrame, labelled: Labelled) -> tuple[Rate, ...]:
     for epsilon in sorted(set(status["epsilon"])):
         rows = status[status["epsilon"] == epsilon]
         accuracy = _accuracy(rows, labelled)
-        found.append(Rate(WORST, epsilon, metrics.tally(rows["status"]), accuracy))
+        found.append(Rate(WORST, epsilon, metrics.tally(rows["status"], rows["broke"]), accuracy))
     return tuple(found)
 
 
@@ -312,7 +317,8 @@ def _classes(
         for epsilon in sorted(set(mine["epsilon"])):
             rows = mine[mine["epsilon"] == epsilon]
             accuracy, name = _accuracy(rows, labelled), wording.class_name(names, number)
-            found.append(ClassRate(name, epsilon, metrics.tally(rows["status"]), accuracy))
+            counted = metrics.tally(rows["status"], rows["broke"])
+            found.append(ClassRate(name, epsilon, counted, accuracy))
     return tuple(found)
 
 

@@ -149,6 +149,7 @@ def audit(
     ------
     SettingError, ModelError, ImagesError, RunError: each says what came and what was expected.
     """
+    disk_errors.expect_named(run, "The path of the run")
     asked = [ensembles.parse(a) for a in attacks]
     ladder, chosen_norm = parse_epsilons(epsilons), norms.parse(norm)
     known = class_names or (model.class_names if isinstance(model, Classifier) else None)
@@ -167,9 +168,8 @@ def audit(
     _expect_any(entries, source)
     folder = Path(run) if run is not None else _temporary()
     before = _settings_before(folder) if resume else {}
-    if batch_size is None:
-        batch_size = before.get("slots")
-    slots = capacity.batch_size_for(classifier) if batch_size is None else batch_size
+    asked_for = before.get("slots") if batch_size is None else batch_size
+    slots = capacity.batch_size_for(classifier) if asked_for is None else asked_for
     region = None if mask is None else Mask.of(mask, classifier.input_shape)
     threat = Threat(ladder, chosen_norm, goal, region)
     threat.expect_possible(classifier.input_shape)
@@ -192,6 +192,8 @@ def audit(
         precision=looking.precision,
         draws=before.get("draws") or 1,
     )
+    # A run that goes on keeps what it was started with; the auditor bounds what it uses.
+    plan = replace(plan, slots=slots if resume else capacity.bounded(slots, eyes or classifier))
     answers, findings = (
         ({}, _findings_before(folder)) if resume else _examined(classifier, shelf, entries)
     )
@@ -205,7 +207,7 @@ def audit(
         "command": command,
         "origin": origin or {},
         "surrogate": eyes.card() if eyes else None,
-        "notes": _fitted_elsewhere(plan, manifest["model"]),
+        "notes": [*_fitted_elsewhere(plan, manifest["model"]), *_smaller(slots, plan.slots)],
     }
     if resume:
         store = Run.resume(folder)
@@ -288,6 +290,13 @@ def _fitted_elsewhere(plan: Plan, card: dict[str, Any]) -> list[str]:
         for label, what in other.items()
         if what
     ]
+
+
+def _smaller(asked: int, slots: int) -> list[str]:
+    """A sentence where fewer rows advance together than were asked for."""
+    if slots == asked:
+        return []
+    return [f"a batch of {asked:,} rows was asked for; {slots:,} fit into the memory there is"]
 
 
 def _settings_before(folder: Path) -> dict[str, Any]:

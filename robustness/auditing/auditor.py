@@ -16,7 +16,7 @@ from robustness import backend
 from robustness.auditing import step_pictures
 from robustness.contract.attack import Attack
 from robustness.engine import jobs, outcomes, search, votes
-from robustness.engine.batch_size import waves, whole
+from robustness.engine.batch_size import bounded, waves, whole
 from robustness.engine.compiled_batch import CompiledBatch
 from robustness.engine.votes import Vote
 from robustness.errors import GradientError, ModelError, RunUsageError
@@ -81,7 +81,7 @@ class Auditor:
         self.entries, self.store, self.progress = entries, store, progress
         self.eyes = surrogate or classifier
         self.pending = Pending(store)
-        self.slots = plan.slots
+        self.slots = bounded(plan.slots, self.eyes)
         self._compiled: dict[tuple[Attack, int], CompiledBatch] = {}
         self._sees: dict[Attack, int] = {}
         self._labelled = all(entry.label is not None for entry in entries)

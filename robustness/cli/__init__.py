@@ -14,6 +14,7 @@ from robustness.cli import (
     compare,
     fetch,
     fit,
+    given,
     init,
     models,
     report,
@@ -48,6 +49,7 @@ app.command("compare")(compare.compare)
 app.command("fetch")(fetch.fetch)
 app.command("fit")(fit.fit)
 app.add_typer(solve.app, name="solve")
+given.expect_paths((app, solve.app))
 
 
 def _version(shown: bool) -> None:

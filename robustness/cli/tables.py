@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def outcome_table(summary: Summary) -> Table:
     """A row an attack and epsilon: flips of the initially correct images, with their interval.
 
-    In a cascade an attack sees what the ones before it left, and the last column is what it leaves.
+    In a cascade an attack sees what the ones before it left, and a column is what it leaves; another counts
+    the images on which an attack broke down, where one did.
     """
     from robustness.reports.wording import budget, percent, percents
 
@@ -26,6 +27,9 @@ def outcome_table(summary: Summary) -> Table:
     cascade = bool(summary.config.get("cascade"))
     if cascade:
         table.add_column("standing", justify="right")
+    broken = any(rate.tally.failed for rate in summary.rates)
+    if broken:
+        table.add_column("broke down", justify="right")
     for rate in summary.rates:
         share = rate.tally.flip_rate
         table.add_row(
@@ -37,5 +41,6 @@ def outcome_table(summary: Summary) -> Table:
             percents(share.low, share.high),
             "-" if rate.steps is None else f"{rate.steps:g}",
             *([str(rate.tally.robust)] if cascade else []),
+            *([str(rate.tally.failed)] if broken else []),
         )
     return table

@@ -9,6 +9,7 @@ from robustness.contract.attack import Attack
 from robustness.diagnostics.model_queries import Sample
 from robustness.diagnostics.stored_run import WHITE, StoredRun
 from robustness.engine import outcomes, search
+from robustness.engine.batch_size import bounded
 from robustness.engine.jobs import Example
 from robustness.models.classifier import Classifier
 from robustness.runs.plan import Plan
@@ -48,7 +49,8 @@ class RerunSetup:
             if rungs[-1].flip is not None:
                 flipped.add(subject.key)
 
-        slots, seed = min(self.plan.slots, 16), self.plan.seed
+        slots = bounded(min(self.plan.slots, 16), self.eyes)
+        seed = self.plan.seed
         search.search(
             self.classifier,
             attack,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pandas as pd
 
-from robustness.diagnostics import Diagnosis, fail, few, ok, skipped, warn
+from robustness.diagnostics import OK, SKIPPED, Diagnosis, fail, few, ok, skipped, warn
 from robustness.diagnostics.epsilon_use import reachable
 from robustness.diagnostics.stored_run import DECISION, SCORE, WHITE, StoredRun, is_noise
 from robustness.numerics.intervals import wilson_interval
@@ -24,11 +25,22 @@ were blind (that of D04); of all steps on what stands."""
 FLAT = 1 - 1e-7
 """A probability that float32 tells from 1 by one bit, if at all."""
 _BLACK = (SCORE, DECISION)
+_OF_ATTACKS = ("D10", "D11", "D13", "D14", "D15", "D19", "D24", "D25", "D26")
+"""What these say is of images that attacks judged."""
 
 
 def diagnose_rows(record: StoredRun) -> list[Diagnosis]:
-    """Every diagnostic of this room."""
-    return [check(record) for check in CHECKS]
+    """Every diagnostic of this room; none that judges attacks is ok where these judged no image."""
+    found = [check(record) for check in CHECKS]
+    if record.held or record.flipped():
+        return found
+    why = "Every attack broke down on every image" if record.attacked else "No image was attacked"
+    return [
+        skipped(one.id, f"{why}, so there is nothing to judge.")
+        if one.status in (OK, SKIPPED) and one.id in _OF_ATTACKS
+        else one
+        for one in found
+    ]
 
 
 def overlooked(record: StoredRun) -> Diagnosis:
@@ -76,7 +88,7 @@ def larger_budgets(record: StoredRun) -> Diagnosis:
     ordered = rows.sort_values("epsilon")
     flipped = ordered.status == FLIPPED
     before = flipped.groupby([ordered.attack, ordered.image]).cummax()
-    broken = ordered[before & ~flipped]
+    broken = ordered[before & (ordered.status == ROBUST)]
     flips = max(1, int(flipped.sum()))
     share = len(broken) / flips
     names = record.names(broken.image)
@@ -270,14 +282,26 @@ def kinds(record: StoredRun) -> Diagnosis:
     """D24: several kinds of attack were tried on what survives; who adds nothing is named."""
     flips = {a["label"]: record.flipped([a["label"]]) for a in record.attacks}
     # Of what a cascade spared an attack nobody knows whether it adds to others.
+    rows = record.outcomes
+    broke = set(rows[rows.status == FAILED].attack)
     redundant = [
         label
         for label, mine in flips.items()
-        if len(flips) > 1 and not (mine if record.spared else mine - _others(flips, label))
+        if len(flips) > 1
+        and label not in broke
+        and not (mine if record.spared else mine - _others(flips, label))
     ]
-    tried = sorted({str(a.get("knowledge")) for a in record.learners} - {"none", "None"})
-    left = len(record.survivors)
+    judged = set(rows[rows.status.isin([FLIPPED, ROBUST])].attack)
+    learners = [a for a in record.learners if a["label"] in judged]
+    tried = sorted({str(a.get("knowledge")) for a in learners} - {"none", "None"})
+    left, lost = len(record.held), len(record.undecided)
     evidence = {"kinds": tried, "redundant": redundant, "survivors": left}
+    if lost and not left and record.flipped():
+        return warn(
+            "D24",
+            f"Every image that was judged flips, but on {lost} every attack broke down.",
+            **evidence,
+        )
     if not left:
         return ok(
             "D24",
@@ -293,7 +317,24 @@ def kinds(record: StoredRun) -> Diagnosis:
             "that needs no gradient before calling them robust.",
             **evidence,
         )
+    if few_kinds := _by_few_kinds(record, learners):
+        return warn(
+            "D24",
+            f"Attacks broke down on {len(few_kinds)} of the {left} images that survive, so that these "
+            "survive attacks of one kind only, or only such as need a gradient.",
+            **evidence,
+            images=record.names(few_kinds),
+        )
     return ok("D24", f"{left} images survive attacks of {len(tried)} kinds.", **evidence)
+
+
+def _by_few_kinds(record: StoredRun, learners: list[Mapping[str, Any]]) -> set[str]:
+    """The images that hold and on which attacks broke down until too few kinds were left."""
+    last = record.outcomes[record.outcomes.epsilon == record.last]
+    kind = last.attack.map({a["label"]: str(a.get("knowledge")) for a in learners}).dropna()
+    done = kind[last.status == ROBUST].groupby(last.image).agg(set)
+    enough = {i for i, some in done.items() if some & set(_BLACK) and len(some) > 1}
+    return (record.held & set(last[last.status == FAILED].image)) - enough
 
 
 def _others(flips: Mapping[str, set[str]], label: str) -> set[str]:
@@ -317,7 +358,7 @@ def queries(record: StoredRun) -> Diagnosis:
     ]
     if not climbing:
         return skipped("D25", "No attack that climbs by queries was run.")
-    if not record.survivors:
+    if not record.held:
         return skipped("D25", "No image survives all attacks, so no budget hides a flip.")
     late: dict[str, int] = {}
     for attack in climbing:
@@ -349,7 +390,10 @@ def blind(record: StoredRun) -> Diagnosis:
         return _flat_scores(record)
     if watched.empty:
         why = "No image withstood an attack that follows gradients, or the run did not note its steps."
-        return skipped("D26", why) if record.survivors else ok("D26", "Every correct image flips.")
+        if not record.survivors:
+            return ok("D26", "Every correct image flips.")
+        lost = "Every image flips on which some attack did not break down."
+        return skipped("D26", why if record.held else lost)
     rows = watched.assign(lost=watched.blind > MOSTLY * watched.watched)
     first = record.outcomes[record.outcomes.status == FLIPPED].groupby("image").epsilon.min()
     standing = rows[rows.epsilon < rows.image.map(first).fillna(float("inf"))]
@@ -398,7 +442,7 @@ def _flat_scores(record: StoredRun) -> Diagnosis:
     if not scored or rebuilt or record.transferred:
         return skipped("D26", "No attack that follows gradients was run.")
     standing = record.outcomes[
-        record.outcomes.attack.isin(scored) & record.outcomes.image.isin(record.survivors)
+        record.outcomes.attack.isin(scored) & record.outcomes.image.isin(record.held)
     ]
     sure = standing.groupby("image").confidence_before.max() >= FLAT
     share = float(sure.mean()) if len(sure) else 0.0

@@ -8,6 +8,7 @@ import os
 from robustness import backend
 from robustness.models.classifier import GROUP, Classifier
 from robustness.models.layers import leaves
+from robustness.models.scan import limited_process
 
 PROCESSOR_ROWS, ACCELERATOR_ROWS = 48, 252
 """More rows than these gain no speed; on an accelerator the engine halves them if they do not fit."""
@@ -44,6 +45,17 @@ def batch_size_for(classifier: Classifier) -> int:
     each = row_bytes(classifier)
     gain = min(max(SMALL // each, PROCESSOR_ROWS), SMALL_ROWS)
     return whole(max(1, min(gain, int(SHARE * free_bytes() / each))))
+
+
+def bounded(asked: int, classifier: Classifier) -> int:
+    """`asked` rows, where all the memory there is holds them; else as many as it holds.
+
+    Never fewer than `batch_size_for` chooses: a received run may name a batch that would take all memory.
+    """
+    room = max(free_bytes(), limited_process.available() or 0)
+    if asked * (each := row_bytes(classifier)) <= room:
+        return asked
+    return min(asked, max(batch_size_for(classifier), whole(room // each)))
 
 
 def whole(rows: int) -> int:

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from robustness.errors import ModelError, UnsafeModelError
 from robustness.files import bounded
+from robustness.files.disk_errors import expect_named
 from robustness.models.scan import limited_process
 from robustness.models.scan.config_walk import measure
 from robustness.models.scan.file_scan import MAX_OBJECTS, config_findings, is_remote, quote
@@ -209,6 +210,7 @@ def _local_file(path: str | Path) -> Path:
             f"{quote(path)} is a remote address; expected a local file. Download it, look at where "
             "it comes from, and give the path of the copy."
         )
+    expect_named(path, "The path of the model")
     file = Path(path)
     if file.is_dir():
         raise ModelError(_unsupported(file))

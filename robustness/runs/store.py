@@ -87,6 +87,7 @@ class Run:
 
         RunUsageError if there is something in it; StorageError if it cannot be made. Then nothing stays.
         """
+        disk_errors.expect_named(path, "The path of the run")
         folder = Path(path)
         with run_folder.made(folder) as claim:
             run = cls(folder, writable=True, claim=claim)
@@ -100,6 +101,7 @@ class Run:
     @classmethod
     def resume(cls, path: str | Path) -> Run:
         """An existing run, to go on with; RunUsageError if there is none, or another process writes to it."""
+        disk_errors.expect_named(path, "The path of the run")
         folder = Path(path)
         run_folder.expect_run(folder)
         with disk_errors.using(folder):
@@ -121,6 +123,7 @@ class Run:
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """An existing run, to read. RunUsageError if it is none."""
+        disk_errors.expect_named(path, "The path of the run")
         folder = Path(path)
         run_folder.expect_run(folder)
         with disk_errors.using(folder, action="read"):

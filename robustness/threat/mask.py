@@ -14,6 +14,7 @@ from PIL import Image
 
 from robustness.errors import SettingError
 from robustness.files.bounded import read_bytes_bounded
+from robustness.files.disk_errors import expect_named
 from robustness.images.png import FORMATS, MAX_BYTES, oversized, to_png
 
 
@@ -36,6 +37,7 @@ class Mask:
         """
         size = tuple(shape[:2])
         filed = isinstance(given, (str, Path))
+        expect_named(given, "The path of the mask")
         free = _bright(Path(str(given)), size) if filed else np.asarray(given) > 0
         if free.shape != size:
             raise SettingError(

@@ -452,3 +452,37 @@ def test_the_manifest_tells_what_another_person_needs(material, tmp_path):
         "D21-clean-accuracy",
     }
     assert str(tmp_path) not in json.dumps(manifest["model"])
+
+
+def test_a_batch_of_a_million_rows_takes_what_the_machine_has(material, tmp_path, monkeypatch):
+    """In a run of its own, and in one that goes on with what its run.json says."""
+    from robustness.engine import batch_size
+
+    classifier, images, labels = material
+    room = int(8.5 * batch_size.row_bytes(classifier))
+    monkeypatch.setattr(batch_size, "free_bytes", lambda: room)
+    monkeypatch.setattr(batch_size.limited_process, "available", lambda: None)
+    made: list[int] = []
+    start = CompiledBatch.__init__
+
+    def noted(self, *given, **settings):
+        made.append(settings["slots"])
+        start(self, *given, **settings)
+
+    monkeypatch.setattr(CompiledBatch, "__init__", noted)
+    settings = {"attacks": [BIM(steps=2)], "epsilons": [2], "batch_size": 1_000_000}
+    found = robustness.audit(classifier, images, labels=labels, run=tmp_path / "a", **settings)
+    assert found.manifest["config"]["slots"] == 6
+    assert any("1,000,000 rows was asked for; 6 fit" in n for n in found.manifest["notes"])
+    assert made and max(made) <= 6
+    file = tmp_path / "a" / "run.json"
+    told = json.loads(file.read_text())
+    told["config"]["slots"] = 1_000_000
+    file.write_text(json.dumps(told))
+    with contextlib.closing(sqlite3.connect(tmp_path / "a" / "run.sqlite")) as database:
+        database.execute("DELETE FROM outcomes")
+        database.commit()
+    made.clear()
+    settings.pop("batch_size")
+    robustness.audit(classifier, images, labels=labels, run=tmp_path / "a", resume=True, **settings)
+    assert made and max(made) <= 6

@@ -514,3 +514,17 @@ def test_waves_leave_few_slots_empty():
     assert batch_size.waves(36, 96) == 24
     assert batch_size.waves(36, 467) == 36
     assert batch_size.waves(252, 10) == 12
+
+
+@pytest.mark.parametrize(
+    ("asked", "free", "rows"),
+    [(1_000_000, 100, 96), (100, 100, 100), (7, 100, 7), (97, 96.5, 96), (50, 0.5, 1), (1, 0.5, 1)],
+)
+def test_a_batch_is_bounded_by_the_memory_there_is(monkeypatch, asked, free, rows):
+    classifier = Classifier(sequential(layers.Dense(3, activation="softmax")))
+    each = 1 << 30
+    monkeypatch.setattr(batch_size, "row_bytes", lambda _: each)
+    monkeypatch.setattr(batch_size, "free_bytes", lambda: free * each)
+    monkeypatch.setattr(batch_size.limited_process, "available", lambda: None)
+    monkeypatch.setattr(batch_size.gradients, "accelerated", lambda: False)
+    assert batch_size.bounded(asked, classifier) == rows
