@@ -238,10 +238,12 @@ def test_the_picture_of_the_layers_is_that_of_the_contracts():
 
 def imported_packages(package: Path) -> set[str]:
     """The packages of robustness that the files of `package` import."""
+    imports = r"^\s*from robustness(?:\.(\w+)[. ]| import ([\w, ]+)$)"
     return {
-        part
+        name
         for path in package.rglob("*.py")
-        for part in re.findall(r"^\s*from robustness\.(\w+)[. ]", path.read_text(), re.MULTILINE)
+        for inside, listed in re.findall(imports, path.read_text(), re.MULTILINE)
+        for name in [inside, *re.findall(r"\w+", listed)]
     }
 
 
