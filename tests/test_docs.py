@@ -343,6 +343,17 @@ def test_the_files_that_contributors_are_sent_to_exist():
     assert not missing
 
 
+@pytest.mark.parametrize("name", ["architecture", "decisions"])
+def test_the_modules_that_the_docs_name_exist(name):
+    text = (ROOT / "docs" / f"{name}.md").read_text()
+    modules = set(re.findall(r"`((?:\w+/)+\w+\.py)`", text))
+    assert len(modules) > 10
+    missing = [
+        m for m in modules if not ((ROOT / m).exists() or (ROOT / "robustness" / m).exists())
+    ]
+    assert not missing
+
+
 def test_one_test_runs_as_contributors_are_told():
     first, *_ = [line for line in commands("CONTRIBUTING.md") if "pytest" in line]
     words = shlex.split(first)
