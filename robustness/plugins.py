@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
-from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from robustness.errors import SettingError
+from robustness.text import did_you_mean
 
 ATTACKS, MODELS, REPORTS = "robustness.attacks", "robustness.models", "robustness.reports"
 ENSEMBLES = "robustness.ensembles"
@@ -43,8 +43,7 @@ def expect(group: str, name: str, *others: str) -> None:
     known = sorted({name for each in (group, *others) for name in names(each)})
     if name in known:
         return
-    near = get_close_matches(name, known, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(name, known)
     raise SettingError(
         f"Unknown {_WORDS[group]} {name!r}; installed: {', '.join(known) or 'none'}.{hint}"
     )

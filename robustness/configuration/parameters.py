@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from robustness.errors import SettingError
+from robustness.text import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,7 @@ def from_text(cls: type, texts: dict[str, str]) -> dict[str, Any]:
     for name, text in texts.items():
         plain = name.replace("-", "_")
         if plain not in known:
-            near = get_close_matches(plain, known, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(plain, known)
             raise SettingError(
                 f"{cls.__name__} has no parameter {name!r}; it has {', '.join(known)}.{hint}"
             )

@@ -7,7 +7,6 @@ for linf, of the Euclidean length for l2, of the sum for l1, and *changed pixels
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from difflib import get_close_matches
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +17,7 @@ from robustness.errors import SettingError
 from robustness.numerics import prng, projections
 from robustness.numerics.batch_invariant import batch_invariant
 from robustness.numerics.powers_of_two import TINY
+from robustness.text import did_you_mean
 
 
 def _rows(x: Any) -> Any:
@@ -258,7 +258,6 @@ KNOWN: dict[str, Norm] = NORMS | {"free": Free()}
 def parse(name: str) -> Norm:
     """The norm called `name`; SettingError with the names there are, for another."""
     if name not in KNOWN:
-        near = get_close_matches(name, KNOWN, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(name, KNOWN)
         raise SettingError(f"Unknown norm {name!r}; expected one of {', '.join(KNOWN)}.{hint}")
     return KNOWN[name]
