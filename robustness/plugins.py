@@ -16,12 +16,15 @@ from robustness.text import did_you_mean
 
 ATTACKS, MODELS, REPORTS = "robustness.attacks", "robustness.models", "robustness.reports"
 ENSEMBLES = "robustness.ensembles"
+TABLES = "robustness.tables"
+"""Readers of tables in audit.toml that are not options of the audit, such as [gate]."""
 OURS = "robustness-toolkit"
 _WORDS = {
     ATTACKS: "attack",
     ENSEMBLES: "ensemble of attacks",
     MODELS: "model",
     REPORTS: "kind of report",
+    TABLES: "table of audit.toml",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
+from datetime import date
 from difflib import get_close_matches
 
 # Controls, invisible formatting (right-to-left overrides), line separators, private, unassigned.
@@ -54,3 +55,9 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """
     near = get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f" Did you mean {near[0]}?" if near else ""
+
+
+def shown(value: object, longest: int = 200) -> str:
+    """A value for an error message. The end of a long one is left out: it may be as long as its file."""
+    text = value.isoformat() if isinstance(value, date) else repr(value)
+    return text if len(text) <= longest else f"{text[:longest]}..."

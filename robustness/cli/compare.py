@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robustness.cli.options import AsJson, HtmlPage
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -17,12 +19,10 @@ SHOWN = 20
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="A run folder or its report.json, the one before.")],
-    b: Annotated[Path, typer.Argument(help="Another one on the same images.")],
-    html: Annotated[Path | None, typer.Option("--html", help="Write a page to this file.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="The comparison as JSON, and nothing else there.")
-    ] = False,
+    a: Annotated[Path, typer.Argument(help="A run folder or its report.json: the earlier run.")],
+    b: Annotated[Path, typer.Argument(help="The later run on the same images.")],
+    html: HtmlPage = None,
+    as_json: AsJson = False,
 ) -> None:
     """Compare two runs image by image: newly flipped, newly robust, McNemar's test. No TensorFlow.
 

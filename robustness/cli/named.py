@@ -17,19 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from robustness import plugins
+from robustness.configuration.audit_config import AuditConfig
+from robustness.configuration.recorded import recorded
 from robustness.errors import RunError, SettingError
 from robustness.files.open_folder import parts_of, within
 from robustness.runs import recorded_paths, seal
 
 ROLES = {"model": "--model", "images": "--images", "surrogate": "--surrogate", "mask": "--mask"}
 """What a run names, and the option that names it instead."""
-_DEFAULTS: dict[str, Any] = {
-    "attack": [], "epsilon": "", "steps": None, "step_size": None, "restarts": None, "norm": "linf",
-    "target": None, "mask": None, "surrogate": None, "precision": "float32", "all_steps": False,
-    "cascade": None, "limit": None, "per_class": None, "held_out": False, "seed": 0,
-    "classes": None, "scaling": None, "trust_model": False, "evidence": "flips",
-    "batch_size": None, "accuracy": None, "thorough": False, "report": ["html"], "gate": None,
-}  # fmt: skip
 _WORD = re.compile(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?|[a-z][a-z0-9_-]*|[0-9]+/[0-9]+", re.IGNORECASE)
 MOST_NAMES = 1_000_000
 """Files looked at in a folder of pictures within a run."""
@@ -66,7 +61,10 @@ def options_of(
     said = told.get("options") or {}
     if not said:
         return {}
-    options = _DEFAULTS | {k: v for k, v in said.items() if v is not None}
+    defaults = recorded(AuditConfig())
+    for role in ROLES:
+        del defaults[role]
+    options = defaults | {k: v for k, v in said.items() if v is not None}
     options |= {"trust_model": trust}
     typed = {role: name for role, name in given.items() if name}
     folder = where.parent if where.is_file() else where

@@ -7,15 +7,18 @@ from typing import Annotated
 
 import typer
 
+from robustness.cli.options import RunFolder
+
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: RunFolder,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Where to; into the run if not given.")
+        Path | None,
+        typer.Option("--out", "-o", help="The file to write; in the run folder if not given."),
     ] = None,
-    kind: Annotated[str, typer.Option(help="An installed kind of report.")] = "html",
+    kind: Annotated[str, typer.Option(help="The kind of report; an installed name.")] = "html",
 ) -> None:
-    """Write a run's report again, from what the run kept. Needs no TensorFlow.
+    """Write a report of a finished run again. Needs no TensorFlow.
 
     \b
     Examples:

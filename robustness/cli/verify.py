@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
+
+from robustness.cli.options import AsJson, RunFolder, RunModel, TrustModel
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,27 +21,15 @@ SHOWN, LINES = 20, 6
 
 
 def verify(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="The model; if not given the one the run names, where you started it here.",
-        ),
-    ] = None,
-    trust_model: Annotated[
-        bool,
-        typer.Option("--trust-model", help="Load a file that could run code or take all memory."),
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="The result as JSON, and nothing else there.")
-    ] = False,
+    run: RunFolder,
+    model: RunModel = None,
+    trust_model: TrustModel = False,
+    as_json: AsJson = False,
 ) -> None:
     """Recompute every flip, distance, budget and hash of a run from its pictures and the model.
 
-    Leaves with 0 if all holds, 1 if something does not, 4 if no flip kept its picture, 5 if there
-    is nothing to verify.
+    Exit code 0: everything is as recorded; 1: something is not; 4: no flip kept its picture; 5: there is
+    nothing to verify.
 
     \b
     Examples:
@@ -58,10 +47,10 @@ def verify(
         )
         stderr().print("Loading the model ...", markup=False)
         wake_backend()
-        from robustness.cli.target import model_of
+        from robustness.cli.inputs import load_audited_model
         from robustness.verification.verify import verify as recompute
 
-        found = recompute(opened, model_of(manifest, options, model, trust_model))
+        found = recompute(opened, load_audited_model(manifest, options, model, trust_model))
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
     else:
