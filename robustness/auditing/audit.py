@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -86,7 +86,7 @@ def _document(function: Callable[..., AuditResult]) -> None:
 
 
 @_frozen_gc()
-def audit(
+def audit(  # noqa: PLR0913 - the public call; its options are the fields of AuditConfig
     model: Classifier | keras.Model | str | Path,
     images: Source | str | Path | np.ndarray,
     config: AuditConfig | str | Path | Mapping[str, object] | None = None,
@@ -166,7 +166,11 @@ def audit(
     slots = config.batch_size if config.batch_size is not None else before.get("slots")
     if slots is None:
         slots = batch_size_for(classifier)
-    region = None if config.mask is None else Mask.of(config.mask, classifier.input_shape)
+    region = (
+        None
+        if config.mask is None
+        else Mask.of(cast("np.ndarray | str | Path", config.mask), classifier.input_shape)
+    )
     threat = Threat(config.epsilons, norm, goal, region)
     threat.expect_possible(classifier.input_shape)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -85,9 +85,15 @@ def typed_options(context: typer.Context, arguments: dict[str, object]) -> dict[
 
 # Made at run time, so that type checkers are given the plain types.
 if TYPE_CHECKING:
-    RunModel = RunImages = RunSurrogate = RunMask = str | None
-    LabelColumn = Target = str | None
-    Model, RunAttacks, Limit = str, list[str] | None, int | None
+    RunModel: TypeAlias = str | None
+    RunImages: TypeAlias = str | None
+    RunSurrogate: TypeAlias = str | None
+    RunMask: TypeAlias = str | None
+    RunAttacks: TypeAlias = list[str] | None
+    Model: TypeAlias = str
+    LabelColumn: TypeAlias = str | None
+    Target: TypeAlias = str | None
+    Limit: TypeAlias = int | None
 else:
     RunModel = _of_the_run("model", "model")
     RunImages = _of_the_run("images", "images")

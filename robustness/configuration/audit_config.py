@@ -40,8 +40,9 @@ _TEXTS = {"type": "array", "items": _TEXT}
 
 def _members(value: object) -> tuple[object, ...]:
     """The parts of an option that may also be a single one."""
-    alone = isinstance(value, (str, Mapping)) or not isinstance(value, Iterable)
-    return (value,) if alone else tuple(value)
+    if isinstance(value, Iterable) and not isinstance(value, (str, Mapping)):
+        return tuple(value)
+    return (value,)
 
 
 def _attack(value: object) -> object:

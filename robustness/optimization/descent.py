@@ -71,7 +71,7 @@ def settled(tolerance: float) -> Callable[[Step], bool]:
     return lambda step: bool(np.max(np.abs(step.gradient)) <= tolerance)
 
 
-def minimize(
+def minimize(  # noqa: PLR0913 - the public entry; keywords with defaults
     loss: Loss,
     start: Any,
     *,
