@@ -1,4 +1,4 @@
-"""The table an audit ends with."""
+"""The table that an audit prints at its end."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 def outcome_table(summary: Summary) -> Table:
-    """A row an attack and epsilon: flips of the initially correct images, with their interval.
+    """A row per attack and epsilon: the flips of initially correct images, with their 95 % interval.
 
-    In a cascade an attack sees what the ones before it left, and the last column is what it leaves.
+    In a cascade an attack runs on the images that the attacks before it did not flip; the last column counts
+    the images that it does not flip either.
     """
     from robustness.reports.wording import budget, percent, percents
 

@@ -311,7 +311,7 @@ def test_a_record_gives_the_same_options_again(tmp_path):
     plain = json.loads(json.dumps(recorded(config)))
     assert plain["epsilon"] == "100,4,2.5" and plain["classes"] == "cat,dog"
     again = from_recorded(plain | {"of another version": 1})
-    assert again.model_dump() == config.model_dump()
+    assert json.dumps(recorded(again)) == json.dumps(plain)
     with pytest.raises(SettingError, match="--limit is 'x'"):
         from_recorded(plain | {"limit": "x"})
     with pytest.raises(SettingError, match="has a comma"):
