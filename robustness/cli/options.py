@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -13,6 +14,12 @@ from robustness.configuration.option import OptionField
 from robustness.configuration.recorded import recorded
 
 _FIELDS = audit_options()
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    """The defaults as the command line writes them."""
+    return recorded(AuditConfig())
 
 
 def _of_the_run(name: str, noun: str, kind: Any = str) -> Any:
@@ -53,7 +60,7 @@ def parameters() -> list[inspect.Parameter]:
 
 def parameter(field: OptionField) -> inspect.Parameter:
     """A field of `AuditConfig` as the parameter of a typer command."""
-    text, default = field.option.help, recorded(AuditConfig())[field.argument]
+    text, default = field.option.help, _defaults()[field.argument]
     kind: Any = field.kind
     if field.option.repeated:
         text = f"{text} [default: {','.join(default)}]"

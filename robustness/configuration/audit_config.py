@@ -57,7 +57,7 @@ def _attack(value: object) -> object:
 def _names(value: object) -> object:
     """Names from a list, or from one text with commas."""
     if isinstance(value, str):
-        return tuple(value.split(","))
+        return tuple(value.split(",")) if value else None
     return tuple(value) if isinstance(value, Iterable) else value
 
 

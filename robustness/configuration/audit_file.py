@@ -66,8 +66,9 @@ def read_audit_file(path: str | Path) -> AuditConfig:
     if attacks:
         values["attacks"] = attacks
     config = _checked(values, str(path))
-    gate = plugins.load(plugins.TABLES, "gate")(whole.section("gate"))
+    table, has_gate = whole.section("gate"), "gate" in whole
     whole.close()
+    gate = plugins.load(plugins.TABLES, "gate")(table) if has_gate else None
     return config.overridden_by({"gate": gate.to_dict()}) if gate else config
 
 
