@@ -67,14 +67,14 @@ def rerun(
     verdict = audit.perform(config, folder, audit.Output(quiet=quiet), command=command)
     from robustness.reports.comparison.compare import compare as paired
 
-    found = paired(run, folder)
+    comparison = paired(run, folder)
     if html is not None:
         from robustness.reports.comparison.page import write_comparison
 
-        write_comparison(found, html)
-    compare.show(found)
+        write_comparison(comparison, html)
+    compare.show(comparison)
     typer.echo(f"run: {folder}")
-    raise typer.Exit(1 if found.differs else verdict.exit_code)
+    raise typer.Exit(1 if comparison.differs else verdict.exit_code)
 
 
 def _manifest(path: Path) -> dict[str, Any]:

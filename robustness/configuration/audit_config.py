@@ -352,19 +352,19 @@ class AuditConfig(BaseModel):
             A parameter for every attack was given with an attack that is an object.
         """
         shared = {name: getattr(self, name) for name in FOR_ALL if getattr(self, name) is not None}
-        found: list[tuple[str, dict[str, object]] | object] = []
+        attacks: list[tuple[str, dict[str, object]] | object] = []
         for attack in self.attacks:
             if isinstance(attack, str):
                 name, parameters = parse_attack(attack)
-                found.append((name, shared | parameters))
+                attacks.append((name, shared | parameters))
             elif shared:
                 raise SettingError(
                     f"{', '.join(shared)} came with the attack object {attack!r:.100}; expected the names of "
                     "attacks. Set the parameters of the object itself."
                 )
             else:
-                found.append(attack)
-        return found
+                attacks.append(attack)
+        return attacks
 
 
 @cache

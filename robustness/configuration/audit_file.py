@@ -33,9 +33,9 @@ def config_of(
         An option is unknown or not usable, or the file trusts a model and `options` do not.
     """
     if isinstance(config, (str, Path)):
-        found = read_audit_file(config)
-        expect_trust_given(found, config, bool(options.get("trust")))
-        return found.overridden_by(options)
+        from_file = read_audit_file(config)
+        expect_trust_given(from_file, config, bool(options.get("trust")))
+        return from_file.overridden_by(options)
     if isinstance(config, AuditConfig):
         return config.overridden_by(options) if options else config
     if config is not None and not isinstance(config, Mapping):

@@ -99,12 +99,12 @@ class OptionField:
     @property
     def limits(self) -> tuple[float | None, float | None]:
         """The smallest and the largest value; None where there is no limit."""
-        found: dict[str, float] = {}
+        limits: dict[str, float] = {}
         for rule in self.field.metadata:
             for side in ("ge", "le"):
                 if getattr(rule, side, None) is not None:
-                    found[side] = getattr(rule, side)
-        return found.get("ge"), found.get("le")
+                    limits[side] = getattr(rule, side)
+        return limits.get("ge"), limits.get("le")
 
     @property
     def expected(self) -> str:
@@ -122,9 +122,9 @@ class OptionField:
 
 def option_fields(model: type[BaseModel]) -> dict[str, OptionField]:
     """The fields of `model` that have an `Option`, by name, in the order they are declared."""
-    found = {}
+    fields = {}
     for name, field in model.model_fields.items():
         for part in field.metadata:
             if isinstance(part, Option):
-                found[name] = OptionField(name, field, part)
-    return found
+                fields[name] = OptionField(name, field, part)
+    return fields

@@ -117,14 +117,14 @@ class Section:
         return self._take(name, default)
 
     def section(self, name: str) -> Section:
-        """A table within; an empty one if it is not there."""
+        """A table within this one; an empty one if the key is not there."""
         value = self._take(name, {})
         if not isinstance(value, Mapping):
             raise self.wrong(name, f"a table, [{self.key(name)}]")
         return Section(value, self.key(name), self.file)
 
     def sections(self, name: str) -> list[Section]:
-        """The tables of a list of tables; none if it is not there."""
+        """The tables of a list of tables; an empty list if the key is not there."""
         value = self._take(name, [])
         if not isinstance(value, list) or not all(isinstance(v, Mapping) for v in value):
             raise self.wrong(name, f"tables, each begun with [[{self.key(name)}]]")
