@@ -454,3 +454,38 @@ def test_the_manifest_tells_what_another_person_needs(material, tmp_path):
         "D21-clean-accuracy",
     }
     assert str(tmp_path) not in json.dumps(manifest["model"])
+
+
+def test_a_configuration_in_every_form_gives_the_same_run(material, tmp_path):
+    classifier, images, labels = material
+    file = tmp_path / "audit.toml"
+    file.write_text(
+        '[threat]\nepsilons = [2]\n[[attacks]]\nname = "bim"\nsteps = 2\n[run]\nseed = 3\n'
+        "[[gate.rules]]\nthreshold = 0.5\n"
+    )
+    options = {"epsilons": [2], "attacks": [{"name": "bim", "steps": 2}], "seed": 3}
+    forms = {
+        "file": file,
+        "object": robustness.AuditConfig(**options),
+        "dict": options,
+        "keywords": None,
+    }
+    outcomes = {}
+    for name, form in forms.items():
+        result = robustness.audit(
+            classifier,
+            images[:8],
+            form,
+            labels=labels[:8],
+            run=tmp_path / name,
+            **(options if form is None else {}),
+        )
+        with Run.open(result.path) as run:
+            config = run.manifest["config"]
+            assert (config["seed"], config["epsilons"]) == (3, [2.0])
+            assert config["attacks"][0]["parameters"]["steps"] == 2
+            rules = run.manifest["gate"].get("rules", [])
+            assert len(rules) == (name == "file")
+        outcomes[name] = comparable(tmp_path / name)
+    for table in outcomes.values():
+        pd.testing.assert_frame_equal(table, outcomes["keywords"])
