@@ -253,7 +253,7 @@ def worker(arguments: argparse.Namespace) -> None:
     print(json.dumps({"seconds": seconds, "megabytes": used, "steps": case.steps, **case.notes}))
 
 
-def call(
+def call(  # noqa: PLR0917 - one row of the measurement
     name: str,
     folder: Path,
     attack: str,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from robustness.errors import ModelError, RobustnessError, SettingError
 from robustness.files.disk_errors import expect_named
 from robustness.model_zoo.info import ModelInfo
 from robustness.model_zoo.kaggle.source import FORMS, MODEL_SUFFIXES, KaggleSource, fetch
+from robustness.text import did_you_mean
 
 if TYPE_CHECKING:
     from robustness.models.classifier import Classifier
@@ -135,6 +135,5 @@ def _unknown(text: str) -> str:
             f"There is no model {text!r}: no models are registered at all, because the toolkit is "
             f"not installed (`pip install .` in its folder does that)."
         )
-    near = get_close_matches(text, names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"There is no model {text!r}; {hint}The zoo has: {', '.join(names)}. Expected {SOURCES}."
+    hint = did_you_mean(text, names)
+    return f"There is no model {text!r}. The zoo has: {', '.join(names)}. Expected {SOURCES}.{hint}"

@@ -218,7 +218,7 @@ def unreached(reason: str) -> str:
     return f" That says nothing about robustness there: {reason}." if reason else ""
 
 
-def sentence(
+def sentence(  # noqa: PLR0917 - the parts of one sentence
     rate: Share,
     norm: str,
     epsilon: float | None,

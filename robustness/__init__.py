@@ -16,6 +16,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 if TYPE_CHECKING:
     from robustness.auditing.audit import audit
+    from robustness.configuration.audit_config import AuditConfig
     from robustness.conformance.check_attack import check_attack
     from robustness.contract.attack import Attack
     from robustness.errors import RobustnessError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Attack": "contract.attack",
+    "AuditConfig": "configuration.audit_config",
     "AuditResult": "runs.result",
     "Classifier": "models.classifier",
     "RobustnessError": "errors",
@@ -35,6 +37,7 @@ _HOMES = {
 
 __all__ = [
     "Attack",
+    "AuditConfig",
     "AuditResult",
     "Classifier",
     "RobustnessError",

@@ -10,7 +10,6 @@ import logging
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
-from difflib import get_close_matches
 from functools import partial
 from importlib.metadata import Distribution, EntryPoint, EntryPoints, distributions
 from pathlib import Path
@@ -18,11 +17,13 @@ from typing import Any
 
 from robustness.errors import RobustnessError, RunError, SettingError
 from robustness.files.disk_errors import expect_named, expect_place
-from robustness.text import visible
+from robustness.text import did_you_mean, visible
 
 ATTACKS, MODELS, REPORTS = "robustness.attacks", "robustness.models", "robustness.reports"
 ENSEMBLES = "robustness.ensembles"
 NORMS = "robustness.norms"
+TABLES = "robustness.tables"
+"""Readers of tables in audit.toml that are not options of the audit, such as [gate]."""
 OURS = "robustness-toolkit"
 MAX_BYTES = 1 << 20
 """The most that is read of what a package says of itself; the longest lists have a few thousand."""
@@ -33,6 +34,7 @@ _WORDS = {
     MODELS: "model",
     NORMS: "norm",
     REPORTS: "kind of report",
+    TABLES: "table of audit.toml",
 }
 
 
@@ -116,8 +118,7 @@ def expect(group: str, name: str, *others: str) -> None:
     known = sorted({name for each in (group, *others) for name in names(each)})
     if name in known:
         return
-    near = get_close_matches(name, known, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(name, known)
     raise SettingError(
         f"Unknown {_WORDS[group]} {name!r}; installed: {', '.join(known) or 'none'}.{hint}"
     )

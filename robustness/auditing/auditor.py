@@ -69,7 +69,7 @@ class _Tally:
 class Auditor:
     """One audit under way: the clean pass, each attack, the strips."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - an audit has as many parts
         self,
         plan: Plan,
         classifier: Classifier,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand
@@ -17,7 +18,13 @@ _NAMES = {"model", "images", "surrogate", "mask", "source"}
 
 def paths_of(function: Any) -> set[str]:
     """The parameters of a command's function that name a file or a folder."""
-    hints = get_type_hints(function)
+    # Generated options stand in the signature only.
+    hints = {name: p.annotation for name, p in inspect.signature(function).parameters.items()}
+    hints |= get_type_hints(function)
+    hints = {
+        name: get_args(hint)[0] if get_origin(hint) is Annotated else hint
+        for name, hint in hints.items()
+    }
     return {name for name, hint in hints.items() if Path in (hint, *get_args(hint))} | (
         _NAMES & hints.keys()
     )

@@ -7,20 +7,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robustness.cli.options import RunFolder
 from robustness.errors import RobustnessError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from robustness.runs.result import AuditResult
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: RunFolder,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Where to; into the run if not given.")
+        Path | None,
+        typer.Option("--out", "-o", help="The file to write; in the run folder if not given."),
     ] = None,
-    kind: Annotated[str, typer.Option(help="An installed kind of report.")] = "html",
+    kind: Annotated[str, typer.Option(help="The kind of report; an installed name.")] = "html",
 ) -> None:
-    """Write a run's report again, from what the run kept. Needs no TensorFlow.
+    """Write a report of a finished run again. Needs no TensorFlow.
 
     \b
     Examples:
@@ -33,7 +37,7 @@ def report(
 
 
 def written(
-    result: AuditResult, kinds: list[str]
+    result: AuditResult, kinds: Iterable[str]
 ) -> tuple[list[Path], list[RobustnessError | OSError]]:
     """Where the reports of these kinds are, and what kept others from being written: none stops the next."""
     pages: list[Path] = []

@@ -1,4 +1,4 @@
-"""The table an audit ends with."""
+"""The table that an audit prints at its end."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 
 def outcome_table(summary: Summary) -> Table:
-    """A row an attack and epsilon: flips of the initially correct images, with their interval.
+    """A row per attack and epsilon: the flips of initially correct images, with their 95 % interval.
 
-    In a cascade an attack sees what the ones before it left, and a column is what it leaves; another counts
-    the images on which an attack broke down, where one did.
+    In a cascade an attack runs on the images that the attacks before it did not flip, and a column counts
+    the images that it does not flip either. Another column counts the images on which an attack broke down,
+    where one did.
     """
     from robustness.reports.wording import budget, percent, percents
 

@@ -29,7 +29,7 @@ def budget(attack: Attack, threat: Threat, epsilon: float) -> float:
     return threat.epsilons[-1] if attack.seeks == "closest" else epsilon
 
 
-def search(
+def search(  # noqa: PLR0913 - the one entry to the loop
     classifier: Classifier,
     attack: Attack,
     threat: Threat,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from robustness.images import archives, arrays, columns, folders
 from robustness.images.decode import SUFFIXES, decode
 from robustness.images.entries import Entry, Library, Shape, Source, Where, bare, key_of, numbered
 from robustness.images.labels import Labelling, by_path, by_word, counted
+from robustness.text import did_you_mean
 
 _KINDS = "a picture (PNG, JPEG, BMP, WebP, GIF, TIFF), a folder, .zip, .csv or .npz"
 
@@ -65,9 +65,8 @@ def open_source(
 
 def _missing(path: Path) -> str:
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    close = difflib.get_close_matches(path.name, siblings, n=1)
-    hint = f"did you mean {str(path.with_name(close[0]))!r}?" if close else "check the path."
-    return f"There is nothing at {str(path)!r}; expected {_KINDS}: {hint}"
+    hint = did_you_mean(path.name, siblings)
+    return f"There is nothing at {str(path)!r}; expected {_KINDS}.{hint or ' Check the path.'}"
 
 
 def _single(path: Path, known: tuple[str, ...] | None) -> Source:

@@ -9,10 +9,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from robustness.configuration.choices import PRECISIONS
 from robustness.errors import SettingError
 from robustness.models.layers import leaves
-
-PRECISIONS = ("float32", "bfloat16")
 
 
 def parse_precision(name: str) -> str:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
@@ -25,6 +24,7 @@ from keras import ops
 from robustness import backend
 from robustness.errors import SettingError
 from robustness.optimization.iterate import iterate
+from robustness.text import did_you_mean
 
 Loss = Callable[..., Any]
 """``loss(point, *data) -> value``: differentiable, written in `keras.ops`; its sum is lowered."""
@@ -71,7 +71,7 @@ def settled(tolerance: float) -> Callable[[Step], bool]:
     return lambda step: bool(np.max(np.abs(step.gradient)) <= tolerance)
 
 
-def minimize(
+def minimize(  # noqa: PLR0913 - the public entry; keywords with defaults
     loss: Loss,
     start: Any,
     *,
@@ -275,8 +275,7 @@ def find_optimizer(
     known = optimizer_names()
     word = optimizer.lower().replace("-", "").replace("_", "").strip()
     if word not in known:
-        near = get_close_matches(word, known, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(word, known)
         raise SettingError(
             f"No optimizer is called {optimizer!r}; Keras has {', '.join(sorted(known))}.{hint}"
         )

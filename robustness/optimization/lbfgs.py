@@ -43,7 +43,7 @@ class Stage:
 Renew = Callable[[Stage], tuple[np.ndarray, ...] | None]
 
 
-def minimize_rows(
+def minimize_rows(  # noqa: PLR0913 - the constants of L-BFGS; keywords with defaults
     loss: Loss,
     jobs: Iterable[tuple[np.ndarray, tuple[np.ndarray, ...]]],
     *,

@@ -101,7 +101,7 @@ def _shares(cosines: np.ndarray, weights: np.ndarray, power: float) -> np.ndarra
     return shares / np.sum(shares)
 
 
-def by_multipliers(
+def by_multipliers(  # noqa: PLR0917 - the data of one problem
     problem: Problem,
     power: float | None,
     seed: int,

@@ -44,7 +44,7 @@ _PARTING = 300
 """Free numbers up to which linear programs are the better polish; they know rattlers too."""
 
 
-def spread(
+def spread(  # noqa: PLR0913 - the data of one problem
     count: int,
     dim: int,
     *,
@@ -102,7 +102,7 @@ def spread(
     return _by_descent(problem, loss, begin, optimizer, rate, number, path)
 
 
-def _by_energy(
+def _by_energy(  # noqa: PLR0917 - the data of one problem
     problem: Problem,
     power: float | None,
     seed: int,
@@ -118,7 +118,7 @@ def _by_energy(
     return by_multipliers(problem, power, seed, restarts, start, steps, path)
 
 
-def _by_descent(
+def _by_descent(  # noqa: PLR0917 - the data of one problem
     problem: Problem,
     loss: str,
     begin: np.ndarray,

@@ -8,10 +8,11 @@ entry point names the class or an instance, under the norm's own name.
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 
 from robustness import plugins
+from robustness.configuration import choices
 from robustness.errors import SettingError
+from robustness.text import did_you_mean
 from robustness.threat.norms.l0 import L0
 from robustness.threat.norms.l1 import L1
 from robustness.threat.norms.l2 import L2
@@ -67,6 +68,7 @@ def register(norm: Norm) -> Norm:
             f"The norm {name!r} is registered already, as {type(known).__name__}; give "
             f"{type(norm).__name__} another name."
         )
+    choices.REGISTERED_NORMS.add(name)
     return KNOWN.setdefault(name, norm)
 
 
@@ -87,9 +89,9 @@ def parse(name: str) -> Norm:
         return KNOWN[name]
     known = names()
     if name not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise SettingError(f"Unknown norm {name!r}; expected one of {', '.join(known)}.{hint}")
+        raise SettingError(
+            f"Unknown norm {name!r}; expected one of {', '.join(known)}.{did_you_mean(name, known)}"
+        )
     found = plugins.load(plugins.NORMS, name)
     norm = register(found() if isinstance(found, type) and issubclass(found, Norm) else found)
     if norm.name != name:

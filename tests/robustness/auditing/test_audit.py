@@ -404,9 +404,11 @@ def test_changed_pictures_are_noticed_on_the_way(material, tmp_path):
         ({"attacks": ["bim", "bim"]}, SettingError, "twice"),
         ({"norm": "l2"}, SettingError, "bim has no l2 version"),
         ({"epsilons": [0.1]}, SettingError, "below 1 count"),
-        ({"evidence": "some"}, SettingError, "all, flips, none"),
-        ({"evidence": "-1"}, SettingError, "all, flips, none"),
-        ({"batch_size": -1}, SettingError, "expected 1 to"),
+        ({"evidence": "some"}, SettingError, "'all', 'flips', 'none'"),
+        ({"evidence": "-1"}, SettingError, "'all', 'flips', 'none'"),
+        ({"batch_size": -1}, SettingError, "expected a whole number from 1 to"),
+        ({"lmit": 3}, SettingError, "Did you mean limit"),
+        ({"held_out": True}, SettingError, "from Python"),
         ({"target": "cow"}, SettingError, "class 0, class 1, class 2"),
         ({"limit": 0}, SettingError, "limit"),
         ({"images": "nowhere/at/all"}, ImagesError, "nowhere"),
@@ -486,3 +488,38 @@ def test_a_batch_of_a_million_rows_takes_what_the_machine_has(material, tmp_path
     settings.pop("batch_size")
     robustness.audit(classifier, images, labels=labels, run=tmp_path / "a", resume=True, **settings)
     assert made and max(made) <= 6
+
+
+def test_a_configuration_in_every_form_gives_the_same_run(material, tmp_path):
+    classifier, images, labels = material
+    file = tmp_path / "audit.toml"
+    file.write_text(
+        '[threat]\nepsilons = [2]\n[[attacks]]\nname = "bim"\nsteps = 2\n[run]\nseed = 3\n'
+        "[[gate.rules]]\nthreshold = 0.5\n"
+    )
+    options = {"epsilons": [2], "attacks": [{"name": "bim", "steps": 2}], "seed": 3}
+    forms = {
+        "file": file,
+        "object": robustness.AuditConfig(**options),
+        "dict": options,
+        "keywords": None,
+    }
+    outcomes = {}
+    for name, form in forms.items():
+        result = robustness.audit(
+            classifier,
+            images[:8],
+            form,
+            labels=labels[:8],
+            run=tmp_path / name,
+            **(options if form is None else {}),
+        )
+        with Run.open(result.path) as run:
+            config = run.manifest["config"]
+            assert (config["seed"], config["epsilons"]) == (3, [2.0])
+            assert config["attacks"][0]["parameters"]["steps"] == 2
+            rules = run.manifest["gate"].get("rules", [])
+            assert len(rules) == (name == "file")
+        outcomes[name] = comparable(tmp_path / name)
+    for table in outcomes.values():
+        pd.testing.assert_frame_equal(table, outcomes["keywords"])
