@@ -32,7 +32,7 @@ GROUP = 16
 def code(count: int, dim: int, antipodal: bool = False) -> np.ndarray:
     """`count` spread unit vectors (count, dim) float32, the same ones always; lines if `antipodal`."""
     # An attack asks while it is being traced; the solver must run at once.
-    return backend.now(
+    return backend.run_eagerly(
         lambda: spread(count, dim, antipodal=antipodal, restarts=2, steps=60).vectors
     ).astype("float32")
 

@@ -17,7 +17,7 @@ from keras import ops
 from robustness import backend
 from robustness.errors import ModelError, SettingError
 from robustness.models import loading
-from robustness.models.float_input import float_twin, takes_whole, without_slope
+from robustness.models.float_input import Twin, float_twin, takes_whole, without_slope
 from robustness.models.heads import Head, find_head
 from robustness.models.identity import answers, identity, probes, undisturbed
 from robustness.models.layers import entry_dtype, is_whole
@@ -142,17 +142,21 @@ class Classifier:
         """
         if parse_precision(name) == self.precision:
             return self
-        eyes = copy.copy(self)
-        eyes.precision, eyes._see = name, backend.compile(eyes.logits)
+        other = copy.copy(self)
         try:
-            eyes.logits(np.zeros((1, *self.input_shape), "float32"))
+            twin = computing_in(self._twin.model, name)
+            other._twin = Twin(twin, self._twin.reason)
+            other.head = self.head.computed_by(twin, self._probe())
+            other.precision, other._see = name, backend.compile(other.logits)
+            other.logits(np.zeros((1, *self.input_shape), "float32"))
         except Exception as error:
-            said = shorten(str(error), 200)
+            # What the layer itself raised stands last.
+            reason = shorten(str(error).rpartition("Error encountered:")[2], 200)
             raise ModelError(
-                f"{self.name} does not compute in {name}: {said} Expected layers that take either; attack "
+                f"{self.name} does not compute in {name}: {reason} Expected layers that take either; attack "
                 "it in float32."
             ) from error
-        return eyes
+        return other
 
     def logits(self, images: Any) -> Any:
         """Logits (n, classes), float32, of images (n, height, width, channels) in counts.
@@ -162,8 +166,7 @@ class Classifier:
         """
         if self._twin.reason and self.cuts_fractions:
             images = ops.round(images)
-        with computing_in(self.model, self.precision):
-            return self.head.logits(self.scaling.apply(images))
+        return self.head.logits(self.scaling.apply(images))
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities (n, classes), float32, by the user's own model; images in counts."""
