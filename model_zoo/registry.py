@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from robustness import plugins
 from robustness.errors import ModelError, RobustnessError, SettingError
 from robustness.model_zoo.info import ModelInfo
-from robustness.model_zoo.kaggle.source import FORMS, MODEL_SUFFIXES, KaggleSource, fetch
+from robustness.model_zoo.kaggle.source import FORMS, KaggleSource, fetch
+from robustness.models.suffixes import MODEL_SUFFIXES
 
 if TYPE_CHECKING:
     from robustness.models.classifier import Classifier

@@ -31,6 +31,7 @@ from robustness.diagnostics import preflight
 from robustness.diagnostics.diagnose import diagnose
 from robustness.engine import batch_size as capacity
 from robustness.engine import votes
+from robustness.engine.judge import FILE_THREADS
 from robustness.errors import ImagesError, StorageError
 from robustness.files import disk_errors
 from robustness.images import Entry, Source, select
@@ -50,23 +51,24 @@ from robustness.threat.threat import Threat
 
 
 @contextlib.contextmanager
-def _frozen_gc() -> Iterator[None]:
-    """Whatever is in memory now is not searched for garbage meanwhile.
+def frozen_gc() -> Iterator[None]:
+    """Exclude the objects that exist now from garbage collection within the block (`gc.freeze`).
 
-    TensorFlow and a model are so many objects that going through them takes as long as thirty gradients.
+    TensorFlow and a model consist of so many objects that a collection takes as long as thirty gradients.
+    Nothing is changed where objects are frozen already; afterwards nothing is frozen that was not before.
     """
-    # Where some are set apart already, somebody else decides.
-    ours = not gc.get_freeze_count()
-    if ours:
+    freeze = not gc.get_freeze_count()
+    if freeze:
         gc.freeze()
     try:
         yield
     finally:
-        if ours:
+        if freeze:
             gc.unfreeze()
 
 
-@_frozen_gc()
+@frozen_gc()
+@FILE_THREADS.in_use()
 def audit(
     model: Classifier | keras.Model | str | Path,
     images: Source | str | Path | np.ndarray,

@@ -29,7 +29,10 @@ from importlib import import_module
 
 import keras
 
+from robustness import environment
+
 _backend = import_module(f"{__name__}._{keras.backend.backend()}")
+environment.restore()
 
 accelerated = _backend.accelerated
 compile = _backend.compile

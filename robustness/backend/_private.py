@@ -72,9 +72,10 @@ def detached(layer: keras.Operation) -> keras.Operation:
 
 
 def every_layer(model: keras.Layer) -> list[keras.Layer]:
-    """Return `model` and all layers in it, each once, in the order in which they were given to it.
+    """Return `model` and all layers in it, each once, in the order of Keras.
 
-    Without `Layer._flatten_layers` the layers within a composite layer that is no model are not found.
+    Without `Layer._flatten_layers` the order is that of `layers`, and input layers of Sequential models and
+    layers within a composite layer that is no model are not found.
     """
     flatten = getattr(model, "_flatten_layers", None)
     if flatten is not None:
@@ -101,8 +102,21 @@ def without_binding(graph: Callable[..., Any]) -> Callable[[Sequence[Tensor]], A
     return lambda tensors: call_flat(tensors, graph.captured_inputs)  # type: ignore[attr-defined]
 
 
+def without_tracing_warnings(function: Any) -> Any:
+    """Return a `tf.function` that does not warn that it is traced often: every attack traces its step anew.
+
+    Without `_omit_frequent_tracing_warning` TensorFlow warns at length, which does no harm.
+    """
+    if hasattr(function, "_omit_frequent_tracing_warning"):
+        function._omit_frequent_tracing_warning = True
+    return function
+
+
 def onednn_is_on() -> bool:
-    """Return whether TensorFlow runs the kernels of oneDNN; True where it does not tell."""
+    """Return whether TensorFlow runs the kernels of oneDNN; True where it does not tell.
+
+    TensorFlow reads `TF_ENABLE_ONEDNN_OPTS` when it is asked first, and never again.
+    """
     try:
         from tensorflow.python.util import _pywrap_util_port as port  # noqa: PLC0415
     except ImportError:

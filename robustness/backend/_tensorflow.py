@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import sys
@@ -35,11 +34,10 @@ __all__ = [
     "value_and_grad",
 ]
 
-# Every attack compiles its own step once; TensorFlow takes that for a mistake and warns at length. The filter
-# stays on TensorFlow's logger: it drops this one message.
-logging.getLogger("tensorflow").addFilter(lambda r: "tf.function retracing" not in str(r.msg))
-
 OutOfMemory = (tf.errors.ResourceExhaustedError,)
+
+# TensorFlow reads the variable that `robustness` may have set; then it can be taken back.
+_private.onednn_is_on()
 
 
 def value_and_grad(
@@ -89,7 +87,9 @@ def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
     The graph is looked up here, because `tf.function` takes longer over that than a small network over a
     step. Arguments that are not arrays are left to `tf.function`.
     """
-    usual = tf.function(fn, reduce_retracing=False, jit_compile=False, autograph=False)
+    usual = _private.without_tracing_warnings(
+        tf.function(fn, reduce_retracing=False, jit_compile=False, autograph=False)
+    )
     graphs: dict[Any, Callable[..., Any]] = {}
 
     def graph_of(args: TensorTree) -> tuple[Callable[..., Any], Any]:
@@ -151,7 +151,7 @@ def _graph(
 
 def fused(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Return `fn` of tensors, in one pass over memory (XLA); unchanged where XLA may be missing."""
-    with_xla = tf.function(fn, jit_compile=True, autograph=False)
+    with_xla = _private.without_tracing_warnings(tf.function(fn, jit_compile=True, autograph=False))
 
     def call(*args: Tensor) -> Tensor:
         # TensorFlow for Windows comes without XLA; for a GPU it needs tools that may not be there.

@@ -7,6 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from robustness.backend import _private
+
 
 class UnknownOperationError(Exception):
     """The graph goes through an operation whose logarithm is not known."""
@@ -181,7 +183,9 @@ def unsaturated(
         inputs = tf.convert_to_tensor(inputs)
         return Reader(inputs).logits(fn(inputs), single=single)
 
-    traced = tf.function(found, autograph=False, jit_compile=False)
+    traced = _private.without_tracing_warnings(
+        tf.function(found, autograph=False, jit_compile=False)
+    )
     try:
         traced.get_concrete_function(tf.convert_to_tensor(sample))
     except (UnknownOperationError, AttributeError, ValueError, TypeError):

@@ -416,9 +416,10 @@ def _pictures(options: dict[str, Any]) -> tuple[Source, Callable[[Entry], bool] 
 def _model(load: Any, options: dict[str, Any], classes: list[str] | None) -> Any:
     """A Classifier; or, where its scaling is left open, the file: the audit finds out by accuracy."""
     from robustness.models import loading
+    from robustness.models.suffixes import MODEL_SUFFIXES
 
     path, scaling = Path(options["model"]), options["scaling"]
-    whole = path.suffix in (".keras", ".h5", ".hdf5") and loading.scan(path).format != "weights"
+    whole = path.suffix in MODEL_SUFFIXES and loading.scan(path).format != "weights"
     if whole and scaling is None:
         return path
     return load(

@@ -32,6 +32,7 @@ def model_of(
     from robustness.models import loading
     from robustness.models.classifier import Classifier
     from robustness.models.scalings import Scaling
+    from robustness.models.suffixes import MODEL_SUFFIXES
 
     name = given or options.get("model")
     if not name:
@@ -42,7 +43,7 @@ def model_of(
             "name it with --model FILE."
         )
     path = Path(name)
-    if path.suffix in (".keras", ".h5", ".hdf5") and loading.scan(path).format != "weights":
+    if path.suffix in MODEL_SUFFIXES and loading.scan(path).format != "weights":
         scaling, head = _read_as(manifest, Scaling)
         return Classifier.load(
             path,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from robustness.models.scan.config_graph import (
+from robustness.models.scan.config_parsing import (
     arguments,
     build_shapes,
     input_shape_of,
@@ -21,7 +21,7 @@ from robustness.models.scan.config_graph import (
     sequential_shapes,
     tables,
 )
-from robustness.models.scan.layer_rules import MODELS, expect_known, plain_module, rule_of
+from robustness.models.scan.known_layers import MODELS, expect_known, plain_module, rule_of
 from robustness.models.scan.layer_sizes import Config, Shape, Sizes, Unfollowed, numbers
 
 FLOAT = 4
