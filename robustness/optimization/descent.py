@@ -66,7 +66,7 @@ class Solution:
         return self.status == CONVERGED
 
 
-def settled(tolerance: float) -> Callable[[Step], bool]:
+def gradient_below(tolerance: float) -> Callable[[Step], bool]:
     """A stopping rule: no entry of the gradient is larger than `tolerance`."""
     return lambda step: bool(np.max(np.abs(step.gradient)) <= tolerance)
 
@@ -197,7 +197,7 @@ def _mover(
 
 
 @lru_cache(maxsize=32)
-def look(loss: Loss) -> Callable[..., tuple[Any, Any]]:
+def compiled_value_and_gradient(loss: Loss) -> Callable[..., tuple[Any, Any]]:
     """``(point, *data) -> (values, gradient)``, compiled once per loss and shape."""
     gradient = backend.value_and_grad(lambda point, *data: (loss(point, *data), ()))
 
@@ -208,11 +208,11 @@ def look(loss: Loss) -> Callable[..., tuple[Any, Any]]:
     return backend.compile(call)
 
 
-def over(
+def value_and_gradient(
     loss: Loss, data: Sequence[Any], pieces: Pieces | None = None
 ) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """``point -> (values, gradient)`` with `data` at hand, added up over the pieces if there are any."""
-    seen = look(loss)
+    evaluate = compiled_value_and_gradient(loss)
     held = [ops.convert_to_tensor(d) for d in data]
 
     def call(point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -220,7 +220,7 @@ def over(
         values: Any = np.float64(0.0)
         slope = np.zeros_like(point)
         for piece in pieces() if pieces else ((),):
-            more, steeper = seen(at, *held, *[ops.convert_to_tensor(array) for array in piece])
+            more, steeper = evaluate(at, *held, *[ops.convert_to_tensor(array) for array in piece])
             values, slope = values + np.asarray(more), slope + np.asarray(steeper)
         return np.asarray(values), slope
 
@@ -230,10 +230,10 @@ def over(
 def _totals(
     loss: Loss, data: Sequence[Any], pieces: Pieces | None
 ) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-    seen = over(loss, data, pieces)
+    evaluate = value_and_gradient(loss, data, pieces)
 
     def call(point: np.ndarray) -> tuple[float, np.ndarray]:
-        values, slope = seen(point)
+        values, slope = evaluate(point)
         return float(np.sum(values)), slope
 
     return call

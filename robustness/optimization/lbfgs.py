@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from robustness.optimization.descent import CONVERGED, SPENT, Loss, Pieces, over
+from robustness.optimization.descent import CONVERGED, SPENT, Loss, Pieces, value_and_gradient
 from robustness.optimization.iterate import iterate
 
 _SUFFICIENT = 1e-4
@@ -149,7 +149,7 @@ class _Program:
 
     def advance(self, rows: _Rows) -> tuple[_Rows, np.ndarray]:
         if self.look is None:  # data changes only between stages
-            self.look = over(self.loss, rows.data, self.pieces)
+            self.look = value_and_gradient(self.loss, rows.data, self.pieces)
         value, slopes = self.look(rows.trial.reshape(self.slots, *self.shape))
         gradient = slopes.reshape(self.slots, -1)
 
@@ -174,9 +174,9 @@ class _Program:
         rows.trial = rows.point + rows.length[:, None] * rows.direction
 
         spent = rows.spent >= np.array([self.allowed(s) for s in rows.stage])
-        return rows, spent | rows.stuck | self._settled(rows)
+        return rows, spent | rows.stuck | self._converged(rows)
 
-    def _settled(self, rows: _Rows) -> np.ndarray:
+    def _converged(self, rows: _Rows) -> np.ndarray:
         return np.max(np.abs(rows.gradient), axis=1) <= self.tolerance
 
     def _remember(self, rows: _Rows, moved: np.ndarray, gradient: np.ndarray) -> None:
@@ -227,7 +227,7 @@ class _Program:
         rows.length[which] = 1.0
 
     def leave(self, rows: _Rows, places: Sequence[int], jobs: Sequence[Any]) -> Sequence[bool]:
-        settled = self._settled(rows)
+        settled = self._converged(rows)
         return [
             self._hear(rows, place, job, CONVERGED if settled[place] else SPENT)
             for place, (job, _) in zip(places, jobs, strict=True)
