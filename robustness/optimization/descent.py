@@ -1,12 +1,13 @@
-"""Descent with any Keras optimizer, as a program of the one loop.
+"""Gradient descent with any Keras optimizer, as a program of the one loop.
 
-`minimize` lowers the sum of ``loss(point, *data)``. It is one job of `iterate`: the point may be a
-vector, a matrix, or many starts stacked along the first axis, and the optimizer moves all of it.
-Everything is float64, because published figures are quoted to more digits than float32 holds.
+Problem: minimise ``sum(loss(point, *data))``. Update: ``point <- project(point + rates * step)``, where
+`step` is what the optimizer adds for the gradient at `point`. It is one job of `iterate`: the point may
+be a vector, a matrix, or many starts stacked along the first axis. Everything is float64, because published
+figures are quoted to more digits than float32 holds.
 
-The optimizer's state goes in and comes out (`Optimizer.stateless_apply`) where Keras allows that.
-On the TensorFlow backend it refuses (keras 3.15), so there the optimizer's variables live inside
-this one job, in a copy of the optimizer: the caller's own object is never changed.
+The optimizer's state is an argument and a result (`Optimizer.stateless_apply`) where Keras supports that. On
+the TensorFlow backend it does not (keras 3.15), so there the optimizer's variables live in a copy of the
+optimizer that belongs to the job: the caller's object is not changed.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Solution:
 
 
 def gradient_below(tolerance: float) -> Callable[[Step], bool]:
-    """A stopping rule: no entry of the gradient is larger than `tolerance`."""
+    """Return a stopping rule: no entry of the gradient is larger than `tolerance` in absolute value."""
     return lambda step: bool(np.max(np.abs(step.gradient)) <= tolerance)
 
 
@@ -85,7 +86,7 @@ def minimize(
     each: Callable[[Step], None] | None = None,
     pieces: Pieces | None = None,
 ) -> Solution:
-    """Lower ``sum(loss(point, *data))`` from `start` in at most `steps` steps.
+    """Minimise ``sum(loss(point, *data))`` from `start` in at most `steps` steps.
 
     Parameters
     ----------
@@ -93,12 +94,20 @@ def minimize(
     start: the first point, any shape.
     optimizer: a name (see `optimizer_names`) or a Keras optimizer, which is copied.
     learning_rate: a number or a Keras schedule; replaces the optimizer's own.
-    data: arrays handed to `loss`.
+    data: arrays passed to `loss`.
     rates: multiplies each step; broadcasts to the point: a learning rate per parameter.
     project: maps a point to the nearest allowed one; applied to the start and after every step.
-    stop: says of a scored point that it will do. None runs all steps.
-    each: called with every scored point, the start included.
+    stop: returns whether a point is good enough. None runs all steps.
+    each: called with every point that was evaluated, the start included.
     pieces: see `Pieces`; `loss` takes the arrays of a piece after those of `data`.
+
+    Returns
+    -------
+    The last point, with its loss and how the descent ended.
+
+    Raises
+    ------
+    SettingError: for settings out of range, a start that is not finite, or an optimizer that is not known.
     """
     if steps < 1:
         raise SettingError(f"steps={steps}; expected a whole number of at least 1.")
@@ -198,7 +207,7 @@ def _mover(
 
 @lru_cache(maxsize=32)
 def compiled_value_and_gradient(loss: Loss) -> Callable[..., tuple[Any, Any]]:
-    """``(point, *data) -> (values, gradient)``, compiled once per loss and shape."""
+    """Return ``(point, *data) -> (values, gradient)``, compiled once per loss and shape."""
     gradient = backend.value_and_grad(lambda point, *data: (loss(point, *data), ()))
 
     def call(point: Any, *data: Any) -> tuple[Any, Any]:
@@ -211,7 +220,7 @@ def compiled_value_and_gradient(loss: Loss) -> Callable[..., tuple[Any, Any]]:
 def value_and_gradient(
     loss: Loss, data: Sequence[Any], pieces: Pieces | None = None
 ) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """``point -> (values, gradient)`` with `data` at hand, added up over the pieces if there are any."""
+    """Return ``point -> (values, gradient)`` of `loss` with `data`, summed over the pieces if there are any."""
     evaluate = compiled_value_and_gradient(loss)
     held = [ops.convert_to_tensor(d) for d in data]
 
@@ -247,7 +256,7 @@ _WRAPPERS = ("Optimizer", "LossScaleOptimizer", "MultiOptimizer")
 
 
 def optimizer_names() -> dict[str, type]:
-    """The optimizers that Keras has, by lower-case name, and two words for descent with memory."""
+    """Return the optimizers of Keras by lower-case name, and two aliases for SGD with momentum."""
     known = {
         name.lower(): kind
         for name, kind in vars(keras.optimizers).items()
@@ -262,7 +271,7 @@ def find_optimizer(
     optimizer: str | keras.optimizers.Optimizer,
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | None = None,
 ) -> keras.optimizers.Optimizer:
-    """A fresh optimizer by name, or a copy of an object; SettingError names the nearest name."""
+    """Return a new optimizer by name, or a copy of one; SettingError suggests the nearest name."""
     if isinstance(learning_rate, (int, float)) and not 0 < learning_rate < np.inf:
         raise SettingError(f"learning_rate={learning_rate:g}; expected a number above 0.")
     rate = {} if learning_rate is None else {"learning_rate": learning_rate}

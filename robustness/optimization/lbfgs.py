@@ -1,10 +1,13 @@
-"""L-BFGS on rows, each at its own pace, as a program of the one loop.
+"""L-BFGS on many independent rows, as a program of the one loop.
 
-Liu and Nocedal 1989, "On the limited memory BFGS method", with a backtracking line search
-(and Hager and Zhang 2005 where rounding hides the decrease). One
-advance evaluates the trial point of every row once; a row whose trial is good enough moves on, the
-others shorten their step. A row that has settled is shown to `renew`, which gives it new data (the
-next exponent of a continuation, new multipliers) or lets it go; then the next start takes its slot.
+Problem: minimise ``loss(point, *data)`` of each row. Update: ``point <- point - length * H gradient``; H
+approximates the inverse Hessian from the last pairs of differences (two-loop recursion, Liu and Nocedal 1989,
+"On the limited memory BFGS method", Algorithm 2.1) and `length` comes from backtracking until Armijo's
+condition holds (where rounding hides the decrease: the approximate Wolfe conditions of Hager and Zhang 2005).
+
+One advance evaluates the trial point of every row once: a row whose trial meets the condition moves, the
+others shorten their step. A row that has converged is passed to `renew`, which returns new data for it (the
+next exponent of a continuation, new multipliers) or ends it; then the next start takes its slot.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Stage:
-    """A row that has settled: its point, loss and gradient, which stage this was, how it ended."""
+    """The end of a stage of a row: its point, loss and gradient, the number of the stage, how it ended."""
 
     job: int
     stage: int
@@ -55,7 +58,7 @@ def minimize_rows(
     each: Callable[[np.ndarray, np.ndarray], None] | None = None,
     pieces: Pieces | None = None,
 ) -> list[Stage]:
-    """Lower each row's own loss; the last stage of every job, in the order of the jobs.
+    """Minimise the loss of each row; return the last stage of every job, in the order of the jobs.
 
     Parameters
     ----------
@@ -63,7 +66,7 @@ def minimize_rows(
     jobs: a start and its row of `data` each.
     slots: how many rows advance together.
     steps: evaluations a row may spend in one stage; a function of the stage's number, or a number.
-    tolerance: a row has settled when no entry of its gradient is larger.
+    tolerance: a row has converged when no entry of its gradient is larger in absolute value.
     memory: how many pairs of differences the curvature is built from.
     renew: see the module; None ends a row at its first stage.
     each: called after every advance with the points (slots, ...) and losses (slots,).
