@@ -42,10 +42,11 @@ it says of an image must not depend on the size of the batch, nor on the place i
 
 
 class Classifier:
-    """Images in counts in, logits and probabilities out; the weights stay as they are.
+    """A Keras model as a function from images in counts 0..255 to logits and probabilities.
 
-    `logits` is for attacks (differentiable), `probabilities` is the judge: the user's own model,
-    last layer included, in inference mode. A model whose weights change needs a new Classifier.
+    `logits` is for attacks (differentiable). `probabilities` is for the judge: the user's own model, last
+    layer included, in inference mode. The model is never changed. A model whose weights change needs a new
+    Classifier.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Classifier:
     def load(cls, path: str | Path, *, trust: bool = False, **settings: Any) -> Classifier:
         """The classifier in a model file; `settings` as for `Classifier` (class_names, scaling...).
 
-        The file is scanned first (`modelfile.scan`). Raises UnsafeModelError, ModelError.
+        The file is scanned first (`loading.scan`). Raises UnsafeModelError, ModelError.
         """
         model = loading.load_model(path, trust)
         return cls(model, file=path, **settings)
@@ -135,10 +136,18 @@ class Classifier:
         return choose_scaling(predict, images, labels, classes, dtype)
 
     def in_precision(self, name: str) -> Classifier:
-        """The same classifier, whose `logits` come from layers that compute in `name`; see `precision`.
+        """Return this classifier with `logits` from a copy of the model that computes in `name`.
 
-        What `probabilities` says stays the model's own. Raises SettingError, and ModelError where the
-        layers cannot compute in it.
+        The copy shares the variables of the model, which is not changed; `probabilities` remain its own.
+
+        Parameters
+        ----------
+        name: one of `precision.PRECISIONS`.
+
+        Raises
+        ------
+        SettingError: for another name.
+        ModelError: where the layers cannot compute in that precision.
         """
         if parse_precision(name) == self.precision:
             return self

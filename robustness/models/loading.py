@@ -116,7 +116,7 @@ def load_model(path: str | Path, trust: bool = False) -> Any:
     if report.format == "weights":
         raise ModelError(
             f"{quote(report.name)} holds weights without an architecture; expected {ACCEPTED}. "
-            "Build the model in Python and load them with modelfile.load_weights(model, path)."
+            "Build the model in Python and load them with loading.load_weights(model, path)."
         )
     refuse(report, trust)
     if report.trial and not trust:

@@ -220,7 +220,7 @@ def compiled_value_and_gradient(loss: Loss) -> Callable[..., tuple[Any, Any]]:
 def value_and_gradient(
     loss: Loss, data: Sequence[Any], pieces: Pieces | None = None
 ) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Return ``point -> (values, gradient)`` of `loss` with `data`, summed over the pieces if there are any."""
+    """Return ``point -> (values, gradient)`` of `loss` with `data`, summed over pieces if there are any."""
     evaluate = compiled_value_and_gradient(loss)
     held = [ops.convert_to_tensor(d) for d in data]
 

@@ -1,7 +1,7 @@
 """The sizes a model's configuration declares, followed from its input on before anything is built.
 
 `measure` walks Sequential and Functional configurations, nested ones too, with the rules of
-`layersizes`. It says what is too large, and what it could not follow, so that this can be tried out
+`layer_sizes`. It says what is too large, and what it could not follow, so that this can be tried out
 where limits end it. Nothing is imported, no array is made.
 """
 
