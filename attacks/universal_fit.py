@@ -23,7 +23,7 @@ from robustness.files.disk_errors import expect_named
 from robustness.files.npy import read_npz
 from robustness.models.classifier import Classifier
 from robustness.numerics import losses
-from robustness.optimization.descent import minimize, over
+from robustness.optimization.descent import minimize, value_and_gradient
 from robustness.threat.threat import Threat
 
 PIECE = 32
@@ -175,7 +175,9 @@ def fit(
         return ops.cast(threat.norm.project(change, radius, -whole, whole)[0], "float64")
 
     start = np.zeros(shape) if covered is None else np.full(shape, 127.5)
-    optimizer, pace = _descent(threat, start, over(loss, (), pieces), patch=covered is not None)
+    optimizer, pace = _descent(
+        threat, start, value_and_gradient(loss, (), pieces), patch=covered is not None
+    )
     found = minimize(
         loss,
         start,

@@ -16,7 +16,8 @@ from robustness import plugins
 from robustness.errors import ModelError, RobustnessError, SettingError
 from robustness.files.disk_errors import expect_named
 from robustness.model_zoo.info import ModelInfo
-from robustness.model_zoo.kaggle.source import FORMS, MODEL_SUFFIXES, KaggleSource, fetch
+from robustness.model_zoo.kaggle.source import FORMS, KaggleSource, fetch
+from robustness.models.suffixes import MODEL_SUFFIXES
 from robustness.text import did_you_mean
 
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ loaded when they are used: TensorFlow takes seconds to import, and a report need
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# TensorFlow leaves these kernels off on processors without AVX512, where they halve the time of a
-# convolution's gradient all the same. It reads this once, when it is imported; who set it is obeyed.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+from robustness import environment
+
+# Before TensorFlow is imported, by whomever.
+environment.use_onednn()
 
 if TYPE_CHECKING:
     from robustness.auditing.audit import audit

@@ -30,7 +30,7 @@ GROUP = 16
 def code(count: int, dim: int, antipodal: bool = False) -> np.ndarray:
     """`count` spread unit vectors (count, dim) float32, always the same; lines if `antipodal`."""
     # This is called while an attack is traced; the solver must run eagerly.
-    return backend.now(
+    return backend.run_eagerly(
         lambda: spread(count, dim, antipodal=antipodal, restarts=2, steps=60).vectors
     ).astype("float32")
 

@@ -30,6 +30,7 @@ from robustness.contract import ensembles
 from robustness.diagnostics import preflight
 from robustness.diagnostics.diagnose import diagnose
 from robustness.engine import batch_size, votes
+from robustness.engine.judge import FILE_THREADS
 from robustness.errors import ImagesError, SettingError, StorageError
 from robustness.files import disk_errors
 from robustness.images import Entry, Source, select
@@ -49,19 +50,19 @@ from robustness.threat.threat import Threat
 
 
 @contextlib.contextmanager
-def _frozen_gc() -> Iterator[None]:
-    """Exclude the objects that exist now from garbage collection meanwhile.
+def frozen_gc() -> Iterator[None]:
+    """Exclude the objects that exist now from garbage collection within the block (`gc.freeze`).
 
-    TensorFlow and a model are so many objects that a collection takes as long as thirty gradients.
+    TensorFlow and a model consist of so many objects that a collection takes as long as thirty gradients.
+    Nothing is changed where objects are frozen already; afterwards nothing is frozen that was not before.
     """
-    # If objects are frozen already, the calling process manages them.
-    ours = not gc.get_freeze_count()
-    if ours:
+    freeze = not gc.get_freeze_count()
+    if freeze:
         gc.freeze()
     try:
         yield
     finally:
-        if ours:
+        if freeze:
             gc.unfreeze()
 
 
@@ -84,7 +85,8 @@ def _document(function: Callable[..., AuditResult]) -> None:
     function.__doc__ = (function.__doc__ or "").replace("{options}", "\n".join(lines))
 
 
-@_frozen_gc()
+@frozen_gc()
+@FILE_THREADS.in_use()
 def audit(  # noqa: PLR0913 - the public call; its options are the fields of AuditConfig
     model: Classifier | keras.Model | str | Path,
     images: Source | str | Path | np.ndarray,

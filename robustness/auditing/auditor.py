@@ -100,7 +100,7 @@ class Auditor:
                 self.plan, self.classifier, self.shelf, self.entries, self.store, self._rows
             )
         finally:
-            self.pending.flush()
+            self.pending.close()
         manifest = self.store.manifest
         timing = manifest.get("timing") or {}
         timing["seconds"] = round((timing.get("seconds") or 0.0) + time.monotonic() - started, 3)
@@ -116,12 +116,9 @@ class Auditor:
 
     @contextlib.contextmanager
     def _preparing(self, answers: Mapping[str, np.ndarray]) -> Iterator[None]:
-        """Meanwhile the first attack is compiled on another thread, as far as `answers` tell for how many.
-
-        Not where that sets layers to another precision, which the model must not be asked in.
-        """
+        """Meanwhile the first attack is compiled on another thread, as far as `answers` tell for how many."""
         with ThreadPoolExecutor(1, thread_name_prefix="preparing") as hand:
-            if answers and self.plan.precision == "float32":
+            if answers:
                 hand.submit(self._prepare, answers)
             yield
 

@@ -99,8 +99,9 @@ def load_audited_model(
 def _is_model_file(path: Path) -> bool:
     """Whether a path is a file with a whole model, not one of weights alone, nor a name."""
     from robustness.models import loading
+    from robustness.models.suffixes import MODEL_SUFFIXES
 
-    ends = path.suffix in (".keras", ".h5", ".hdf5")
+    ends = path.suffix in MODEL_SUFFIXES
     return ends and loading.scan(path).format != "weights"
 
 

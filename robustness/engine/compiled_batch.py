@@ -57,7 +57,7 @@ class CompiledBatch:
         # Whether a call takes several steps: of a small network, Python's part in a step takes a fifth to
         # a third as long as the step.
         most = attack.steps * attack.restarts
-        self.several = backend.loops() and not self.heavy and most >= LONG
+        self.several = backend.fast_compiled_loops() and not self.heavy and most >= LONG
         self._advance = backend.compile(self._run_rows if self.several else self._advance_rows)
         self._snap = backend.compile(self._snap_rows)
         # Where fewer slots can never be worth a tracing, a step need not say what was answered.
@@ -155,10 +155,10 @@ class CompiledBatch:
         """Do now what the first rows would wait for: compiling."""
         black = Example("", np.zeros(self.classifier.input_shape, np.uint8), 0)
         state = self.enter(None, [0], [AttackJob(black, self._threat.epsilons[0])])
-        backend.trace(self._advance, *self._given(state, (), 1))
+        backend.precompile(self._advance, *self._given(state, (), 1))
         index, radii = np.zeros(self._chunk, np.int32), np.zeros(self._chunk, np.float32)
         images = state["task"]["images"]
-        backend.trace(self._snap, images, state["own"]["point"], radii, index)
+        backend.precompile(self._snap, images, state["own"]["point"], radii, index)
 
     def enter(self, state: State | None, where: Sequence[int], what: Sequence[AttackJob]) -> State:
         """`state` with each place loaded into its slot."""

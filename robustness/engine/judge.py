@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import partial
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,17 +99,54 @@ def _stacked(files: Sequence[Saved]) -> np.ndarray:
     return np.stack([file.picture for file in files]) if files else np.zeros(0, np.uint8)
 
 
-@cache
-def _hands() -> ThreadPoolExecutor:
-    """Threads for all judges: starting them anew takes longer than a small network's attack."""
-    return ThreadPoolExecutor(thread_name_prefix="judge")
+class FileThreads:
+    """The threads that make and read files, shared by all judges.
+
+    Starting threads takes longer than the attack on a small network: they stay until nobody uses them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._executor: ThreadPoolExecutor | None = None
+        self._users = 0
+
+    def submit(self, norm: Norm, suspect: Suspect) -> Future[Saved]:
+        """Start to save `suspect`."""
+        with self._lock:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(thread_name_prefix="judge")
+            return self._executor.submit(_saved, norm, suspect)
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the threads within the block; the last such block to end closes them."""
+        with self._lock:
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                last = not self._users
+            if last:
+                self.close()
+
+    def close(self) -> None:
+        """Finish what was submitted and end the threads; the next `submit` starts new ones."""
+        with self._lock:
+            executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown()
+
+
+FILE_THREADS = FileThreads()
 
 
 def _begun(norm: Norm, suspect: Suspect) -> Callable[[], Saved]:
     """How to get what `_saved` gives, which may be on its way already."""
     if suspect.picture.nbytes < SMALL:
         return partial(_saved, norm, suspect)
-    return _hands().submit(_saved, norm, suspect).result
+    return FILE_THREADS.submit(norm, suspect).result
 
 
 class Judge:

@@ -1,4 +1,4 @@
-"""How surely a share is known: Wilson's interval. It covers which images were drawn, nothing else."""
+"""Confidence interval of a proportion (Wilson). It covers the sampling of the images, nothing else."""
 
 from __future__ import annotations
 
@@ -9,9 +9,26 @@ Z95 = 1.959963984540054
 
 
 def wilson_interval(k: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's score interval for `k` of `n`, as shares.
+    """Compute Wilson's score interval of a proportion.
 
-    (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n). ValueError unless 0 <= k <= n, 0 < n.
+    Parameters
+    ----------
+    k: number of successes, 0 <= k <= n.
+    n: number of trials, more than 0.
+    z: quantile of the normal distribution; `Z95` gives the 95 % interval.
+
+    Returns
+    -------
+    The lower and upper end, within 0..1:
+    ``(p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)`` with ``p = k/n``.
+
+    Raises
+    ------
+    ValueError: unless 0 <= k <= n and n > 0.
+
+    References
+    ----------
+    Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.
     """
     if not 0 <= k <= n or n == 0:
         raise ValueError(f"{k} of {n} is no share; expected 0 <= k <= n and n above 0.")

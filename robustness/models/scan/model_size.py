@@ -1,7 +1,7 @@
 """The sizes a model's configuration declares, followed from its input on before anything is built.
 
 `measure` walks Sequential and Functional configurations, nested ones too, with the rules of
-`layersizes`. It says what is too large, and what it could not follow, so that this can be tried out
+`layer_sizes`. It says what is too large, and what it could not follow, so that this can be tried out
 where limits end it. Nothing is imported, no array is made.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from robustness.models.scan.config_graph import (
+from robustness.models.scan.config_parsing import (
     arguments,
     build_shapes,
     input_shape_of,
@@ -21,7 +21,7 @@ from robustness.models.scan.config_graph import (
     sequential_shapes,
     tables,
 )
-from robustness.models.scan.layer_rules import MODELS, expect_known, plain_module, rule_of
+from robustness.models.scan.known_layers import MODELS, expect_known, plain_module, rule_of
 from robustness.models.scan.layer_sizes import Config, Shape, Sizes, Unfollowed, numbers
 
 FLOAT = 4

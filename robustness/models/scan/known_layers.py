@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from robustness.models.scan import layer_sizes as rules
-from robustness.models.scan.config_graph import name_of, tables
-from robustness.models.scan.file_scan import APPLICATION_LAYERS
+from robustness.models.scan.config_parsing import name_of, tables
+from robustness.models.scan.config_safety import APPLICATION_LAYERS
 from robustness.models.scan.layer_sizes import Config, Rule, Unfollowed
 
 MODELS = {"Sequential", "Functional", "Model"}

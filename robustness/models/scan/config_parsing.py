@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from robustness.models.scan.file_scan import quote
+from robustness.models.scan.config_safety import quote
 from robustness.models.scan.layer_sizes import Config, Shape, Unfollowed, whole
 
 
