@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 from keras import ops
 
-from robustness.attacks.components.starts import MEANING, STARTS, held
+from robustness.attacks.components.starts import MEANING, STARTS
 from robustness.attacks.components.step_sizes import PACES
 from robustness.attacks.components.target_classes import ranked
 from robustness.configuration.parameters import setting
 from robustness.contract.attack import Attack
 from robustness.contract.look import Look
-from robustness.contract.task import Task
+from robustness.contract.task import Task, where_rows
 from robustness.contract.types import State
 from robustness.numerics import losses
 from robustness.threat.goals import Goal
@@ -77,15 +77,14 @@ class APGD(_Ascent):
         STARTS[self.start].expect(self.steps, True)
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        start, seen = STARTS[self.start], look(state["point"])
-        gradient = start.gradient(task, seen, self.loss, self.restarts)
+        start, output = STARTS[self.start], look(state["point"])
+        gradient = start.gradient(task, output, self.loss, self.restarts)
         later = replace(task, step=task.step - start.steps)
-        moved = self._next(later, state, seen.level, gradient, self.steps - start.steps)
+        moved = self._next(later, state, output.level, gradient, self.steps - start.steps)
         if not start.steps:
             return moved
-        away = task.per_row(task.epsilon) * task.norm.steepest(gradient)
-        begun = task.project(state["point"] - away)
-        return held(start.opening(task), state | {"point": begun, "previous": begun}, moved)
+        begun = task.descend(state["point"], task.norm.steepest(gradient), task.epsilon)
+        return where_rows(start.opening(task), state | {"point": begun, "previous": begun}, moved)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +104,7 @@ class APGDT(_Ascent):
     def restarts(self) -> int:
         return self.targets
 
-    def suited(self, goal: Goal, classes: int) -> tuple[Attack, str]:
+    def adapted_to(self, goal: Goal, classes: int) -> tuple[Attack, str]:
         # A goal with a target of its own leaves no other class to go for.
         fewer = min(self.targets, goal.destinations(classes))
         return replace(self, targets=fewer), losses.toward_says(classes)
@@ -116,14 +115,14 @@ class APGDT(_Ascent):
     def step(self, task: Task, state: State, look: Look) -> State:
         first = task.step == 0
         wide = task.per_row(first)
-        seen = look(ops.where(wide, task.images, state["point"]))
-        other = ops.where(first, ranked(seen.logits, task.aims, task.restart), state["other"])
+        output = look(ops.where(wide, task.images, state["point"]))
+        other = ops.where(first, ranked(output.logits, task.aims, task.restart), state["other"])
 
         def lowered(logits: Any) -> Any:
             return losses.toward(logits, *task.goal.route(task.aims, other))
 
         later = replace(task, step=task.step - 1)
         moved = self._next(
-            later, state, lowered(seen.logits), seen.gradient_of(lowered), self.steps - 1
+            later, state, lowered(output.logits), output.gradient_of(lowered), self.steps - 1
         )
-        return held(first, state, moved) | {"other": other}
+        return where_rows(first, state, moved) | {"other": other}

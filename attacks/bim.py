@@ -44,7 +44,5 @@ class BIM(Stepping, Attack):
         return {"point": task.images}
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        move = ops.sign(look(state["point"]).gradient)
-        return {
-            "point": task.project(state["point"] - task.per_row(self.length(task.epsilon)) * move)
-        }
+        direction = ops.sign(look(state["point"]).gradient)
+        return {"point": task.descend(state["point"], direction, self.length(task.epsilon))}

@@ -49,14 +49,14 @@ class DDN(Attack):
         return {"point": task.images, "radius": ops.minimum(task.epsilon, 255.0)}
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        seen = look(state["point"])
-        radius = state["radius"] * ops.where(seen.hit, 1 - self.gamma, 1 + self.gamma)
+        output = look(state["point"])
+        radius = state["radius"] * ops.where(output.hit, 1 - self.gamma, 1 + self.gamma)
         done = ops.cast(task.step, "float32") / self.steps
         length = ops.minimum(task.epsilon, 255.0) * (
             0.01 + 0.99 * (1 + batch_invariant(ops.cos, math.pi * done)) / 2
         )
         delta = state["point"] - task.images
-        gradient = seen.gradient_of(lambda logits: self._lowered(task, logits, done))
+        gradient = output.gradient_of(lambda logits: self._lowered(task, logits, done))
         delta = delta - task.per_row(length) * task.norm.steepest(gradient)
         scale = radius / ops.maximum(task.norm.size(delta), 1e-12)
         return {"point": task.clip(task.images + task.per_row(scale) * delta), "radius": radius}

@@ -43,13 +43,13 @@ class DeepFool(Attack):
         }
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        seen = look(state["point"])
-        normal, gap = nearest(task, seen, likeliest(task, seen, self.candidates - 1))
+        output = look(state["point"])
+        normal, gap = nearest(task, output, likeliest(task, output, self.candidates - 1))
         change = state["change"] + onto(task, normal, -gap, state["point"])
         ahead = task.clip(task.images + (1 + self.overshoot) * change)
-        flipped = task.per_row(seen.hit)
+        flipped = task.per_row(output.hit)
         return {
             "point": ops.where(flipped, state["point"], ahead),
             "change": ops.where(flipped, state["change"], change),
-            "done": seen.hit,
+            "done": output.hit,
         }

@@ -11,7 +11,7 @@ from robustness.attacks.components.boundary import likeliest, nearest, onto
 from robustness.attacks.components.target_classes import ranked
 from robustness.configuration.parameters import setting
 from robustness.contract.attack import Attack
-from robustness.contract.look import Look, Seen
+from robustness.contract.look import Evaluation, Look
 from robustness.contract.task import Task
 from robustness.contract.types import State
 from robustness.threat.goals import Goal
@@ -30,8 +30,10 @@ class _Boundary(Attack):
     eta: float = setting(1.05, "how far beyond the plane, in projections", low=1, high=10)
     beta: float = setting(0.9, "share of the change kept after a flip", low=0.01, high=1)
 
-    def _move(self, task: Task, point: Any, seen: Seen, others: list[Any], look: Look) -> Any:
-        normal, gap = nearest(task, seen, others)
+    def _move(
+        self, task: Task, point: Any, output: Evaluation, others: list[Any], look: Look
+    ) -> Any:
+        normal, gap = nearest(task, output, others)
         apart = ops.sum(normal * (point - task.images), axis=(1, 2, 3))
         # As rows of one problem: its rounds are paid for once.
         pairs = (normal, normal), (-gap, apart - gap), (point, task.images)
@@ -66,9 +68,9 @@ class FAB(_Boundary):
         return {"point": task.images + task.per_row(away) * start}
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        seen = look(state["point"])
-        others = likeliest(task, seen, self.rivals)
-        return {"point": self._move(task, state["point"], seen, others, look)}
+        output = look(state["point"])
+        others = likeliest(task, output, self.rivals)
+        return {"point": self._move(task, state["point"], output, others, look)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,17 +88,17 @@ class FABT(_Boundary):
     def restarts(self) -> int:
         return self.targets
 
-    def suited(self, goal: Goal, classes: int) -> tuple[Attack, str]:
+    def adapted_to(self, goal: Goal, classes: int) -> tuple[Attack, str]:
         return replace(self, targets=min(self.targets, goal.destinations(classes))), ""
 
     def init(self, task: Task) -> State:
         return {"point": task.images, "other": 0 * task.restart}
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        seen = look(state["point"])
-        first = ranked(seen.logits, task.aims, task.restart)
+        output = look(state["point"])
+        first = ranked(output.logits, task.aims, task.restart)
         other = ops.where(task.step == 0, first, state["other"])
         return {
-            "point": self._move(task, state["point"], seen, [other], look),
+            "point": self._move(task, state["point"], output, [other], look),
             "other": other,
         }

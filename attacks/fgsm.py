@@ -40,5 +40,5 @@ class FGSM(Attack):
         return {"point": task.images}
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        move = task.norm.steepest(look(state["point"]).gradient)
-        return {"point": task.project(state["point"] - task.per_row(task.epsilon) * move)}
+        direction = task.norm.steepest(look(state["point"]).gradient)
+        return {"point": task.descend(state["point"], direction, task.epsilon)}

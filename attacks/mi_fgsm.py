@@ -41,8 +41,9 @@ class MIFGSM(Stepping, Attack):
         gradient = look(state["point"]).gradient
         size = ops.mean(ops.abs(gradient), axis=(1, 2, 3), keepdims=True)
         momentum = self.decay * state["momentum"] + gradient / ops.maximum(size, TINY)
-        move = task.per_row(self.length(task.epsilon)) * task.norm.steepest(momentum)
-        return {"point": task.project(state["point"] - move), "momentum": momentum}
+        direction = task.norm.steepest(momentum)
+        point = task.descend(state["point"], direction, self.length(task.epsilon))
+        return {"point": point, "momentum": momentum}
 
     def usual(self, epsilon: Any) -> Any:
         return epsilon / self.steps

@@ -49,7 +49,7 @@ class PGD(Stepping, Attack):
         return {"point": STARTS[self.start].point(task, self.restarts)}
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        start, seen = STARTS[self.start], look(state["point"])
-        length = task.per_row(start.lengths(task, self.length(task.epsilon)))
-        gradient = start.gradient(task, seen, self.loss, self.restarts)
-        return {"point": task.project(state["point"] - length * task.norm.steepest(gradient))}
+        start, output = STARTS[self.start], look(state["point"])
+        length = start.lengths(task, self.length(task.epsilon))
+        direction = task.norm.steepest(start.gradient(task, output, self.loss, self.restarts))
+        return {"point": task.descend(state["point"], direction, length)}

@@ -85,8 +85,9 @@ class _Probing(Stepping, Attack):
         slopes = self.estimate(task, waves.size, losses)
         gradient = waves.pictures(slopes[:, None])[:, 0]
         average = self.momentum * state["average"] + (1 - self.momentum) * gradient
-        move = task.per_row(self.length(task.epsilon)) * task.norm.steepest(average)
-        return {"point": task.project(state["point"] - move), "average": average}
+        direction = task.norm.steepest(average)
+        point = task.descend(state["point"], direction, self.length(task.epsilon))
+        return {"point": point, "average": average}
 
 
 @dataclass(frozen=True, kw_only=True)

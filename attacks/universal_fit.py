@@ -200,7 +200,7 @@ def fit(
 
 
 def _descent(
-    threat: Threat, start: np.ndarray, seen: Callable[[np.ndarray], Any], *, patch: bool
+    threat: Threat, start: np.ndarray, output: Callable[[np.ndarray], Any], *, patch: bool
 ) -> tuple[str, float]:
     """An optimizer and its first rate: a first step of a tenth of the budget, or of a patch's range.
 
@@ -216,5 +216,5 @@ def _descent(
         )
     if name == "linf":
         return "adam", 0.1 * epsilon
-    _, slope = seen(start)
+    _, slope = output(start)
     return "momentum", 0.1 * epsilon / max(float(np.linalg.norm(slope)), 1e-30)

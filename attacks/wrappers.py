@@ -11,22 +11,18 @@ from typing import Any, ClassVar, Literal
 
 from keras import ops
 
-from robustness.attacks.components.starts import held
 from robustness.configuration import parameters as settings
 from robustness.configuration.parameters import setting
 from robustness.contract.attack import Attack
 from robustness.contract.look import Look
 from robustness.contract.registry import create, find
-from robustness.contract.task import Task
+from robustness.contract.task import FAR, Task, where_rows
 from robustness.contract.types import State
 from robustness.errors import SettingError
 from robustness.threat.goals import Goal
 from robustness.threat.norms import Norm
 
 USUAL = "pgd"
-
-FAR = 1e30
-"""A distance that is farther than any."""
 
 CLOSED, DOUBTED = 0.01, 0.05
 """Shares of the nearest distance: of a bracket whose lower end is doubted; how far it opens again."""
@@ -88,12 +84,12 @@ class Wrapper(Attack):
     def width(self) -> int:
         return self.inner.width
 
-    def suited(self, goal: Goal, classes: int) -> tuple[Attack, str]:
-        inner, why = self.inner.suited(goal, classes)
+    def adapted_to(self, goal: Goal, classes: int) -> tuple[Attack, str]:
+        inner, why = self.inner.adapted_to(goal, classes)
         return replace(self, of=inner), why
 
     @classmethod
-    def made(cls, parameters: dict[str, Any]) -> Attack:
+    def from_parameters(cls, parameters: dict[str, Any]) -> Attack:
         own = {k: v for k, v in parameters.items() if k.replace("-", "_") in settings.settings(cls)}
         others = {k: v for k, v in parameters.items() if k not in own}
         inner = own.get("of")
@@ -105,7 +101,7 @@ class Wrapper(Attack):
             raise SettingError(
                 f"{', '.join(others)} came beside an attack that is made already; set them on it."
             )
-        return super().made(own | {"of": inner})
+        return super().from_parameters(own | {"of": inner})
 
     @property
     def label(self) -> str:
@@ -175,7 +171,7 @@ class Bisection(Wrapper):
         starts = state["count"] == 0
         # Dear where it draws numbers, and rows start together seldom.
         fresh = ops.cond(ops.any(starts), lambda: _begun(self, task, trying, state), lambda: before)
-        after = self.inner.step(trying, held(starts, fresh, before), look)
+        after = self.inner.step(trying, where_rows(starts, fresh, before), look)
         spent = state["count"] >= self.inner.steps
         return _named(after) | _bracketed(task, state, look.verdict(), spent, self.tolerance)
 
@@ -254,4 +250,4 @@ class EOT(Wrapper):
             found = look.logits(ops.repeat(points, self.samples, axis=0))
             return ops.mean(ops.reshape(found, (-1, self.samples, found.shape[-1])), axis=1)
 
-        return self.inner.step(task, state, look.through(average, self.samples))
+        return self.inner.step(task, state, look.with_model(average, self.samples))

@@ -15,9 +15,8 @@ import numpy as np
 from keras import ops
 
 from robustness import backend
-from robustness.contract.look import Seen
+from robustness.contract.look import Evaluation
 from robustness.contract.task import Task
-from robustness.contract.types import State
 from robustness.errors import SettingError
 from robustness.numerics import prng
 from robustness.numerics.batch_invariant import batch_invariant
@@ -65,7 +64,7 @@ class Start:
         """The weights (rows, classes) of the logits whose sum the start's steps raise."""
         return ops.zeros((1, classes))
 
-    def gradient(self, task: Task, seen: Seen, loss: str, restarts: int) -> Any:
+    def gradient(self, task: Task, seen: Evaluation, loss: str, restarts: int) -> Any:
         """Of the loss; at the start's own steps, of what those lower. One backward pass."""
         if not self.steps:
             return seen.gradient
@@ -155,14 +154,6 @@ STARTS: dict[str, Start] = {
 }
 
 MEANING = "how restarts begin: random points, spread points, output-diversified steps, spread ones"
-
-
-def held(first: Any, before: State, after: State) -> State:
-    """The state `before` where `first` (rows,) is true, `after` elsewhere."""
-    return {
-        name: ops.where(ops.reshape(first, (-1,) + (1,) * (len(x.shape) - 1)), before[name], x)
-        for name, x in after.items()
-    }
 
 
 def _cube(task: Task, noise: Any) -> Any:

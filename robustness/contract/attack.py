@@ -81,7 +81,7 @@ class Attack(Declarations, ABC):
             )
 
     @classmethod
-    def made(cls, parameters: dict[str, Any]) -> Attack:
+    def from_parameters(cls, parameters: dict[str, Any]) -> Attack:
         """One with these parameters, values or texts; SettingError for one it does not know."""
         texts = {k: v for k, v in parameters.items() if isinstance(v, str)}
         values = {k: v for k, v in parameters.items() if not isinstance(v, str)}
@@ -90,7 +90,7 @@ class Attack(Declarations, ABC):
             **{k.replace("-", "_"): v for k, v in values.items()}, **settings.from_text(cls, texts)
         )
 
-    def suited(self, goal: Goal, classes: int) -> tuple[Attack, str]:
+    def adapted_to(self, goal: Goal, classes: int) -> tuple[Attack, str]:
         """The attack as it runs towards `goal` on a model of so many classes, and what that replaces.
 
         The second is a phrase for reports, "" where nothing was replaced.

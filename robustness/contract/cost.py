@@ -22,7 +22,7 @@ def passes(attack: Attack, classes: int) -> tuple[int, int]:
     Every step costs the same (`Rows` traces it once), so one is counted, on a linear model of so many
     classes.
     """
-    made, _ = attack.suited(Untargeted(), classes)
+    made, _ = attack.adapted_to(Untargeted(), classes)
     rng = np.random.default_rng(0)
     weights = ops.convert_to_tensor(
         rng.normal(0, 0.01, (int(np.prod(SHAPE)), classes)).astype("float32")

@@ -172,12 +172,12 @@ def resolve(
         )
         said += notes
         for member in members:
-            suited, why = member.suited(goal, len(classes))
-            notes = [why, suited.departure(norm)]
+            adapted, why = member.adapted_to(goal, len(classes))
+            notes = [why, adapted.departure(norm)]
             said += [f"{member.name}: {note}" for note in notes if note]
             # The same thing asked for twice is the plan's error, unless it became the same only now.
-            if suited not in found or one in given[:place]:
-                found.append(suited)
+            if adapted not in found or one in given[:place]:
+                found.append(adapted)
     several = any(isinstance(one, Ensemble) and len(one.members) > 1 for one in given)
     chained = several if cascade is None else cascade
     return Resolved(tuple(found), chained, tuple(dict.fromkeys(said)))

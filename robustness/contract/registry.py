@@ -23,4 +23,4 @@ def make(attack: str | Attack, **parameters: Any) -> Attack:
 
 def create(cls: type[Attack], parameters: dict[str, Any]) -> Attack:
     """`cls` with `parameters` (values, or texts as they come from a command line)."""
-    return cls.made(parameters)
+    return cls.from_parameters(parameters)

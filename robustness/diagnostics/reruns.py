@@ -20,7 +20,7 @@ from robustness.diagnostics.stored_outcomes import MASKING
 from robustness.diagnostics.stored_run import DECISION, SCORE
 from robustness.engine.compiled_batch import CompiledBatch
 from robustness.engine.jobs import AttackJob, Example
-from robustness.engine.replay import Walk, replay
+from robustness.engine.replay import Replay, replay_pictures
 from robustness.errors import SettingError
 from robustness.numerics.intervals import wilson_interval
 
@@ -215,7 +215,7 @@ def without_gradient(trial: RerunSetup) -> Diagnosis:
     if not trial.sample.standing:
         return ok("D14", "No image survived, so an attack without gradients has nothing to add.")
     try:
-        attack = find("square").made({"steps": QUERIES})
+        attack = find("square").from_parameters({"steps": QUERIES})
         attack.expect_norm(trial.plan.threat.norm)
     except SettingError as error:
         return skipped("D14", str(error))
@@ -273,18 +273,14 @@ def no_budget(trial: RerunSetup) -> Diagnosis:
     changed: dict[str, int] = {}
     for attack in trial.plan.attacks:
         moved: set[int] = set()
-
-        def seen(
-            walk: int, step: int, picture: np.ndarray, answer: np.ndarray, moved: set[int] = moved
-        ) -> None:
-            same = np.array_equal(picture, some[walk].pixels)
-            if not same or int(answer.argmax()) != some[walk].label:
-                moved.add(walk)
-
         steps = min(attack.steps, 10)
-        walks = [Walk(AttackJob(s, 0.0), steps, 0.0) for s in some]
-        rows = CompiledBatch(trial.eyes, attack, trial.plan.threat, slots=8, seed=0)
-        replay(rows, trial.classifier, walks, seen)
+        replays = [Replay(AttackJob(s, 0.0), steps, 0.0) for s in some]
+        model, threat = trial.attacked_model, trial.plan.threat
+        batch = CompiledBatch(model, attack, threat, batch_size=8, seed=0)
+        for number, _, picture, row in replay_pictures(batch, trial.classifier, replays):
+            same = np.array_equal(picture, some[number].pixels)
+            if not same or int(row.argmax()) != some[number].label:
+                moved.add(number)
         changed[attack.label] = len(moved)
     worst = max(changed, key=lambda k: changed[k])
     if changed[worst]:

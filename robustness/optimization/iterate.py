@@ -7,7 +7,7 @@ its neighbours. Attacks, descents, regressions and spreadings are programs of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -53,6 +53,19 @@ def iterate(
     narrow: asked when no job is left for some slots, with the state and the places still held: the state
         with these in its first slots, in this order, and how many slots it has now; None to leave it.
     """
+    for _ in rounds(program, take, slots=slots, each=each, narrow=narrow):
+        pass
+
+
+def rounds(
+    program: Program[Job],
+    take: Callable[[], Job | None],
+    *,
+    slots: int = 1,
+    each: Callable[[Any], None] | None = None,
+    narrow: Callable[[Any, Sequence[int]], tuple[Any, int] | None] | None = None,
+) -> Iterator[None]:
+    """Run jobs as `iterate` does, and yield after every round: jobs in, an advance, jobs out."""
     held: list[Job | None] = [None] * slots
     state = None
     while True:
@@ -79,3 +92,4 @@ def iterate(
             for place, done in zip(speaking, finished, strict=True):
                 if done:
                     held[place] = None
+        yield

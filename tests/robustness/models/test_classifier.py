@@ -504,13 +504,13 @@ def test_no_other_slots_get_through_the_rows_for_less(most, count):
     def cost(slots):
         return -(-count // slots) * (slots + batch_size.CALL)
 
-    slots, widest = batch_size.waves(most, count), batch_size.whole(most)
-    assert 1 <= slots <= widest and slots in (widest, batch_size.whole(slots))
+    slots, widest = batch_size.even_batches(most, count), batch_size.whole_groups(most)
+    assert 1 <= slots <= widest and slots in (widest, batch_size.whole_groups(slots))
     assert all(cost(slots) <= cost(s) for s in range(6, widest + 1, 6))
 
 
 def test_waves_leave_few_slots_empty():
-    assert batch_size.waves(36, 60) == 30
-    assert batch_size.waves(36, 96) == 24
-    assert batch_size.waves(36, 467) == 36
-    assert batch_size.waves(252, 10) == 12
+    assert batch_size.even_batches(36, 60) == 30
+    assert batch_size.even_batches(36, 96) == 24
+    assert batch_size.even_batches(36, 467) == 36
+    assert batch_size.even_batches(252, 10) == 12

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from robustness.conformance.linear_distances import DISTANCES
 from robustness.numerics.hyperplanes import PLANES
+from robustness.numerics.linear_distances import DISTANCES
 
 ORDER = {"linf": np.inf, "l2": 2, "l1": 1}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog, minimize
 
-from robustness.conformance.linear_distances import DISTANCES, l0, l1, l2, linf
+from robustness.numerics.linear_distances import DISTANCES, l0, l1, l2, linf
 
 
 def problem(seed, pixels=4, channels=3):
