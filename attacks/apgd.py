@@ -21,7 +21,7 @@ from robustness.threat.goals import Goal
 
 @dataclass(frozen=True, kw_only=True)
 class _Ascent(Attack):
-    """Steps with momentum that shorten themselves, going back to the best point when they do."""
+    """Steps with momentum that shorten themselves, and return to the best point when they do."""
 
     paper: ClassVar[str] = "Croce & Hein 2020, arXiv:2003.01690; l1: 2021, arXiv:2103.01208"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
@@ -60,11 +60,14 @@ class _Ascent(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class APGD(_Ascent):
-    """Projected descent that needs no step size: it halves its own at checkpoints.
+    """Projected descent without a step size to choose: it halves its own at checkpoints.
 
-    Croce & Hein 2020, arXiv:2003.01690, alg. 1; in l1 the sparse steps of Croce & Hein 2021,
-    arXiv:2103.01208, alg. 1, with the exact projection onto ball and box, and one epsilon throughout
-    where theirs comes down from three.
+    ``z = P(x - a * d(grad L(x)))``, ``x' = P(x + mu (z - x) + (1 - mu)(x - x_previous))``; a starts at 2
+    epsilon and halves where too few steps lowered the loss.
+
+    Croce & Hein 2020, arXiv:2003.01690, alg. 1. In l1 the sparse steps of Croce & Hein 2021,
+    arXiv:2103.01208, alg. 1, with the exact projection onto ball and box; epsilon is constant where theirs
+    decreases from three times the budget.
     """
 
     name: ClassVar[str] = "apgd"
@@ -91,8 +94,8 @@ class APGD(_Ascent):
 class APGDT(_Ascent):
     """APGD with the targeted DLR loss: each start goes for another class, the likeliest first.
 
-    Croce & Hein 2020, arXiv:2003.01690, sec. 4.2, eq. 7. The first step looks at the image itself,
-    whose logits rank the classes. What eq. 7 becomes with fewer than four: `losses.toward`.
+    Croce & Hein 2020, arXiv:2003.01690, sec. 4.2, eq. 7. The first step evaluates the image itself, whose
+    logits rank the classes. With fewer than four classes eq. 7 becomes what `losses.toward` says.
     """
 
     name: ClassVar[str] = "apgd-t"

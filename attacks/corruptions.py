@@ -1,4 +1,4 @@
-"""Common corruptions: what happens to pictures by itself."""
+"""Common corruptions: changes that cameras, files and weather make."""
 
 from __future__ import annotations
 
@@ -119,10 +119,10 @@ KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Corruptions(Attack):
-    """Noise, blur, and what cameras and files do; epsilon is the severity, 1 to 5.
+    """Noise, blur, compression, brightness and contrast; epsilon is the severity, 1 to 5.
 
-    Hendrycks & Dietterich 2019, arXiv:1903.12261, sec. 4, with the constants they made ImageNet-C with;
-    a blur is as wide in proportion to the side as theirs of 224 pixels. `all` tries every kind at once.
+    Hendrycks & Dietterich 2019, arXiv:1903.12261, sec. 4, with the constants of ImageNet-C; a blur is as
+    wide in proportion to the side as theirs of 224 pixels. `all` tries every kind in one step.
     """
 
     name: ClassVar[str] = "corruptions"

@@ -22,9 +22,12 @@ from robustness.threat.norms import Norm
 class DDN(Attack):
     """Smallest l2 change: a sphere that shrinks where the point flips and grows where it does not.
 
-    Rony et al. 2019, arXiv:1811.09600, alg. 1. Theirs starts at radius 1 of pictures in 0..1, 255 counts,
-    with steps of that length; ours too, unless the largest budget of the audit is smaller. The last
-    steps lower the margin: between two rivals that are near, cross-entropy points at neither.
+    After a step against the gradient the change is scaled to the radius, ``r' = r (1 -+ gamma)``. Lengths
+    are in counts.
+
+    Rony et al. 2019, arXiv:1811.09600, alg. 1. Theirs starts at radius 1 of pictures in 0..1, which is 255
+    counts, with steps of that length; so does this one, unless the largest epsilon is smaller. The last steps
+    lower the margin: between two near rivals, cross-entropy points at neither.
     """
 
     name: ClassVar[str] = "ddn"

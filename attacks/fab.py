@@ -19,7 +19,7 @@ from robustness.threat.goals import Goal
 
 @dataclass(frozen=True, kw_only=True)
 class _Boundary(Attack):
-    """Onto the nearest plane between two classes, a little beyond it, and a step back to the image."""
+    """Project onto the nearest plane between two classes, go a little beyond, and step back to the image."""
 
     paper: ClassVar[str] = "Croce & Hein 2020, arXiv:1907.02044"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
@@ -50,10 +50,13 @@ class _Boundary(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class FAB(_Boundary):
-    """Smallest change: linearise, project onto the nearest decision boundary inside the box, go on.
+    """Smallest change: linearise, project onto the nearest decision boundary inside the box, repeat.
 
-    Croce & Hein 2020, arXiv:1907.02044, alg. 1. Of many classes the likeliest `rivals` are projected
-    upon, where theirs takes all. Their final search on the line to the image is the engine's.
+    ``x' = (1 - a)(x + eta d) + a (x0 + eta d0)`` with d and d0 the projections of the point and of the
+    image x0; after a flip the change shrinks by `beta`.
+
+    Croce & Hein 2020, arXiv:1907.02044, alg. 1. Of many classes only the likeliest `rivals` are used, where
+    theirs uses all. The engine makes their final search on the line to the image.
     """
 
     name: ClassVar[str] = "fab"
@@ -75,9 +78,9 @@ class FAB(_Boundary):
 
 @dataclass(frozen=True, kw_only=True)
 class FABT(_Boundary):
-    """FAB towards one class a start, the likeliest first: one backward pass a step.
+    """FAB towards one class per start, the likeliest first: one backward pass per step.
 
-    Croce & Hein 2020, arXiv:2003.01690, sec. 5: what AutoAttack runs where there are many classes.
+    Croce & Hein 2020, arXiv:2003.01690, sec. 5: the version of AutoAttack for many classes.
     """
 
     name: ClassVar[str] = "fab-t"

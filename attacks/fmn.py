@@ -30,10 +30,13 @@ LONGEST: dict[str, Callable[[Task], Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class FMN(Attack):
-    """Smallest change: steps along the gradient, and a ball that shrinks and grows about the boundary.
+    """Smallest change: steps along the gradient, and a ball that shrinks and grows around the boundary.
 
-    Pintor et al. 2021, arXiv:2102.12827, alg. 1. Their first step is as long as the range of a pixel,
-    whatever the norm; ours as the longest change within the largest budget. In l0 whole pixels count.
+    ``x' = P_r(x - a * g / |g|_2)`` with P_r the projection onto the ball of radius r, which changes by a
+    share gamma at each step. Radii in the norm's unit (whole pixels in l0).
+
+    Pintor et al. 2021, arXiv:2102.12827, alg. 1. Their first step is as long as the range of a pixel in every
+    norm; here as long as the longest change within the largest epsilon.
     """
 
     name: ClassVar[str] = "fmn"

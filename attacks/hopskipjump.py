@@ -20,23 +20,23 @@ from robustness.contract.types import Knowledge, State
 from robustness.threat.norms import Norm
 
 GRIDS = 1, 2, 4, 8
-"""Coarse pictures are tried first: a network calls all fine noise the same."""
+"""Grid sizes of random pictures; coarse ones first, since a network gives all fine noise the same class."""
 MEMORY = 0.95
-"""What is left of earlier probes from one round to the next: the boundary bends."""
+"""Weight of earlier probes in the next round; less than one, since the boundary is curved."""
 PATIENCE = 10
-"""Steps in which a picture of another class is looked for."""
+"""Steps spent on finding a picture of another class."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HopSkipJump(Attack):
-    """Smallest change by decisions alone: find the boundary, feel which way it faces, jump, again.
+    """Smallest change by decisions alone: find the boundary, estimate its normal, jump, repeat.
 
-    Chen et al. 2020, arXiv:1904.02144, alg. 2. A row is in one of four phases: it seeks any picture
-    that flips, narrows down the boundary on the way to the image, probes its normal, jumps. Each phase
-    asks `points` queries a step: narrowing splits into that many parts and one, jumps are tried
-    with that many halvings. Three things are not the paper's: probes are orthogonal to one another, and
-    count in later rounds too; of `starts` in different classes, which share the first half of
-    the steps, the nearest goes on; and no probe is so small that float32 would lose it.
+    Chen et al. 2020, arXiv:1904.02144, alg. 2. A row is in one of four phases: it seeks any picture that
+    flips, narrows down the boundary on the way to the image, probes its normal, jumps. Each phase makes
+    `points` queries per step: narrowing divides the way into that many parts and one more, jumps try that
+    many halvings. Three things differ from the paper: probes are orthogonal to one another, and count in
+    later rounds too; of `starts` in different classes, which share the first half of the steps, the nearest
+    goes on; and no probe is so small that float32 would lose it.
     """
 
     name: ClassVar[str] = "hopskipjump"
@@ -121,23 +121,23 @@ def _relay(attack: HopSkipJump, task: Task, state: State) -> State:
 
 
 def _far(task: Task, search: State) -> Any:
-    """How far the boundary is that was found, (rows,); FAR where none was."""
+    """The distance of the boundary that was found, (rows,); FAR without one."""
     far = task.distance(search["point"])
     return ops.where(far > 0, far, FAR)
 
 
 class Phase(ABC):
-    """What a row asks, and what it makes of the answers."""
+    """The queries of a row, and how their outputs change its state."""
 
     @abstractmethod
     def points(self, attack: HopSkipJump, task: Task, state: State, noise: Any) -> Any:
-        """The queries (rows, k, h, w, c); `noise` is uniform in 0..1, of that shape."""
+        """The queries (rows, k, h, w, c); `noise` is uniform in (0, 1), of that shape."""
 
     @abstractmethod
     def after(
         self, attack: HopSkipJump, task: Task, state: State, points: Any, output: Evaluation
     ) -> State:
-        """What of the state changes."""
+        """The changed parts of the state."""
 
 
 class Seek(Phase):
@@ -199,7 +199,7 @@ class Narrow(Phase):
 
 
 class Probe(Phase):
-    """Points around the boundary: their mean, weighted by what they are, is its normal.
+    """Points around the boundary: their mean, weighted by their class, is its normal.
 
     The ways are rows of a Hadamard matrix, whose columns get random signs, others whenever all rows were
     used: orthogonal to one another, they tell in as many probes nearly three times as much as independent
@@ -253,7 +253,7 @@ class Probe(Phase):
 
 
 class Jump(Phase):
-    """Along the normal, as far as it stays on the other side; then back to narrowing."""
+    """Move along the normal, as far as the class stays another; then narrow again."""
 
     def points(self, attack: HopSkipJump, task: Task, state: State, noise: Any) -> Any:
         halved = ops.convert_to_tensor(0.5 ** np.arange(attack.points, dtype="float32"))

@@ -26,10 +26,10 @@ from robustness.optimization.regression.factored import Factored
 
 @dataclass(frozen=True, kw_only=True)
 class _Probing(Stepping, Attack):
-    """Steepest descent along an estimate of the gradient; a step is `probes` queries.
+    """Steepest descent along an estimate of the gradient; a step costs `probes` queries.
 
-    Probes are pictures, clipped to 0..255, and candidates like any other look. They differ from the
-    point by `sigma` counts, root mean square.
+    Probes are pictures, clipped to 0..255, and candidates like any other point. They differ from the point by
+    `sigma` counts (root mean square).
     """
 
     knowledge: ClassVar[Knowledge] = "score"
@@ -94,9 +94,9 @@ class _Probing(Stepping, Attack):
 class NES(_Probing):
     """Gaussian probes, weighted by their losses.
 
-    Ilyas et al. 2018, arXiv:1804.08598, alg. 1: 50 antithetic probes, sigma 0.001 of the range there.
-    Without pairs the mean of the losses is taken off first: it says nothing of the slope, and would
-    drown it.
+    ``g = mean(L(x + sigma u) u) / sigma`` over Gaussian u. Ilyas et al. 2018, arXiv:1804.08598, alg. 1: 50
+    antithetic probes, sigma 0.001 of the range there. Without pairs the mean of the losses is subtracted
+    first: it carries no slope, and would hide it.
     """
 
     name: ClassVar[str] = "nes"
@@ -112,13 +112,13 @@ class NES(_Probing):
 
 @dataclass(frozen=True, kw_only=True)
 class Regression(_Probing):
-    """Probes spread as far apart as possible, and least squares of their losses.
+    """Probes that are spread as far apart as possible, and least squares of their losses.
 
-    As NES, but the probes are a spherical code (a simplex, or a cross-polytope in pairs; `spreading`),
-    turned at random for each row and step, among the lowest frequencies (Guo et al. 2019,
-    arXiv:1809.08758); the slopes are the losses' linear regression on the probes (Berahas et al. 2022,
-    arXiv:1905.01332, sec. 2.3), which is factored once, since turning does not change it. No pairs
-    unless asked for: they see curvature, and half as many directions.
+    As NES, but the probes are a spherical code (a simplex, or a cross-polytope in pairs), turned at random
+    for each row and step, among the lowest frequencies (Guo et al. 2019, arXiv:1809.08758); the slopes are
+    the linear regression of the losses on the probes (Berahas et al. 2022, arXiv:1905.01332, sec. 2.3),
+    which is factored once, since turning does not change it. By default there are no pairs: they measure
+    curvature, and half as many directions.
     """
 
     name: ClassVar[str] = "regression"

@@ -19,10 +19,12 @@ from robustness.numerics.powers_of_two import TINY
 
 @dataclass(frozen=True, kw_only=True)
 class SigmaZero(Attack):
-    """Fewest changed pixels: descend on the margin plus a smooth count, and drop the faintest changes.
+    """Fewest changed pixels: descend on the margin plus a smooth count, and drop the smallest changes.
 
-    Cina et al. 2025, arXiv:2402.01879, alg. 1 and eq. 6. They count components; here the budget is of
-    pixels, so that count and threshold are of a pixel's change in all its channels.
+    Lowers ``max(margin, 0) + mean(s / (s + sigma))`` with s the squared change of a pixel, in units of 0..1.
+
+    Cina et al. 2025, arXiv:2402.01879, alg. 1 and eq. 6. They count components; here epsilon counts pixels,
+    so that count and threshold are those of a pixel's change in all its channels.
     """
 
     name: ClassVar[str] = "sigma-zero"

@@ -19,7 +19,7 @@ from robustness.numerics.losses import LOSSES
 from robustness.threat.norms import Norm
 
 LEAST_QUERIES = 100
-"""Fewer say nothing of what stands (D27): those of `quick`."""
+"""Fewer queries (as in `quick`) prove nothing about images that survive (D27)."""
 HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Of ten thousand queries, those after which the share of changed pixels is halved (paper, sec. 4)."""
 
@@ -40,8 +40,9 @@ def sides(steps: int, p: float, height: int, width: int) -> np.ndarray:
 class Square(Attack):
     """Random search: a square of the change is drawn anew, and kept where the loss falls.
 
-    Andriushchenko et al. 2020, arXiv:1912.00049, alg. 1-3. A step is one query. `p` is AutoAttack's;
-    the paper's are 0.05 (linf) and 0.1 (l2), better for many thousand queries than for few.
+    Andriushchenko et al. 2020, arXiv:1912.00049, alg. 1-3. A step is one query. `p`, the first share of
+    pixels in the square, is AutoAttack's; the paper's are 0.05 (linf) and 0.1 (l2), better for many
+    thousand queries than for few.
     """
 
     name: ClassVar[str] = "square"

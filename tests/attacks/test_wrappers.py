@@ -184,7 +184,7 @@ def test_wrappers_are_made_from_texts():
         create(find("bisection"), {"of": "bim", "stepz": "7"})
     with pytest.raises(SettingError, match="Did you mean pgd"):
         create(find("eot"), {"of": "pgdd"})
-    with pytest.raises(SettingError, match="made already"):
+    with pytest.raises(SettingError, match="came beside an attack object"):
         make("eot", of=PGD(), steps=3)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import keras
 import numpy as np
 import pytest
@@ -431,3 +433,53 @@ def test_a_walk_shown_again_ends_at_the_flip(case, monkeypatch, slots, tracing):
         np.testing.assert_array_equal(steps[-1][1], from_png(rung.flip.png))
         assert steps[-1][2].argmax() == rung.flip.adversarial_class
         assert subject.label != rung.flip.adversarial_class
+
+
+def test_a_search_that_is_closed_early_has_told_of_what_it_settled(case, reference):
+    classifier, some = case
+    read = []
+
+    def examples():
+        try:
+            for example in some:
+                read.append(example.key)
+                yield example
+        finally:
+            read.append("closed")
+
+    stream = examples()
+    results = run_attack(classifier, PGD(steps=2, restarts=3), Threat(LADDER), stream, batch_size=4)
+    found = dict(essence({e.key: o for e, o in islice(results, 3)}))
+    results.close()
+    stream.close()
+    assert len(found) == 3
+    assert found == {key: reference[key] for key in found}
+    # Read lazily: a few ahead of what was told.
+    assert read[-1] == "closed"
+    assert len(read) - 1 < len(some)
+
+
+def test_an_error_in_the_examples_loses_nothing_that_was_settled(case, reference):
+    classifier, some = case
+
+    def examples():
+        yield from some[:6]
+        raise KeyboardInterrupt
+
+    found = {}
+    with pytest.raises(KeyboardInterrupt):
+        for example, outcomes in run_attack(
+            classifier, PGD(steps=2, restarts=3), Threat(LADDER), examples(), batch_size=2
+        ):
+            found[example.key] = outcomes
+    assert found
+    assert essence(found) == {key: reference[key] for key in found}
+
+
+def test_who_judges_need_not_be_who_is_attacked(case):
+    classifier, some = case
+    batch = CompiledBatch(small_cnn(9), PGD(steps=5), Threat((8,)), batch_size=8, seed=0)
+    for example, (outcome,) in search(batch, some, judged_by=classifier):
+        if outcome.flip:
+            probabilities = classifier.probabilities(from_png(outcome.flip.png)[None])[0]
+            assert probabilities.argmax() == outcome.flip.adversarial_class != example.label
