@@ -1,4 +1,4 @@
-"""Models whose answer is known: one that every attack must break, one that only looks robust."""
+"""Models with known results: one that every attack must break, one that only looks robust."""
 
 from __future__ import annotations
 

@@ -23,11 +23,11 @@ LAST_STEPS, MOVING = 10, 0.05
 """Of Indicators of Attack Failure: what the loss may still fall in the last steps."""
 
 
-def paths(trial: RerunSetup) -> list[Diagnosis]:
+def paths(setup: RerunSetup) -> list[Diagnosis]:
     """D06 and D07, from every step of the attacks on images that survived them."""
-    if trial.plan.draws > 1:
+    if setup.plan.draws > 1:
         return [skipped("D06", AT_RANDOM), skipped("D07", AT_RANDOM)]
-    replayed = [replay(trial, attack) for attack in trial.gradient_attacks]
+    replayed = [replay(setup, attack) for attack in setup.gradient_attacks]
     return [overlooked(replayed), converged(replayed)]
 
 
@@ -49,31 +49,31 @@ class Path:
     lost: tuple[str, ...]
 
 
-def replay(trial: RerunSetup, attack: Attack) -> Path:
+def replay(setup: RerunSetup, attack: Attack) -> Path:
     """Run an attack again on images that survived it, and check every step."""
-    stood = trial.record.stood(attack.label)
-    examples = [e for e in trial.sample.subjects if e.key in stood][:REPLAYED]
+    stood = setup.record.stood(attack.label)
+    examples = [e for e in setup.sample.examples if e.key in stood][:REPLAYED]
     margins = np.full((len(examples), attack.steps + 1), np.nan, np.float32)
     if not examples:
         return Path(attack, margins, (), ())
-    threat, seed = trial.plan.threat, trial.plan.seed
+    threat, seed = setup.plan.threat, setup.plan.seed
     aims = threat.goal.aims(np.array([e.label for e in examples]))
-    radius = starting_epsilon(attack, threat, trial.top)
-    replays = [Replay(AttackJob(e, radius), attack.steps, trial.top) for e in examples]
-    size = min(trial.plan.slots, REPLAYED)
+    radius = starting_epsilon(attack, threat, setup.top)
+    replays = [Replay(AttackJob(e, radius), attack.steps, setup.top) for e in examples]
+    size = min(setup.plan.slots, REPLAYED)
     # The judge sees every point that flips in float, and the last one in any case.
     judged = np.zeros(margins.shape, bool)
     judged[:, -1] = True
-    batch = CompiledBatch(trial.attacked_model, attack, threat, batch_size=size, seed=seed)
+    batch = CompiledBatch(setup.attacked_model, attack, threat, batch_size=size, seed=seed)
     for number, step, state, slot in replay_states(batch, replays):
         point = np.asarray(ops.convert_to_numpy(state["own"]["point"][slot]))
-        logits = trial.attacked_model.logits_of(point[None])
+        logits = setup.attacked_model.logits_of(point[None])
         example, aim = examples[number], aims[number]
         margins[number, step] = margin(logits, example.label)[0]
         judged[number, step] |= _reached(threat, int(logits[0].argmax()), example, aim)
     flips: set[str] = set()
     lost: set[str] = set()
-    for number, step, _, probabilities in replay_pictures(batch, trial.classifier, replays):
+    for number, step, _, probabilities in replay_pictures(batch, setup.classifier, replays):
         example = examples[number]
         if _reached(threat, int(probabilities.argmax()), example, aims[number]):
             flips.add(example.key)

@@ -181,7 +181,7 @@ def test_d14_a_shattered_gradient_is_exposed_by_square(tmp_path):
 
 def test_d14_adds_nothing_to_an_attack_that_works(short):
     """Images 0.5 to 3 counts from the edge, an attack of 8: nothing is left for a black box."""
-    images = np.stack([s.pixels for s in short.trial.sample.subjects])
+    images = np.stack([s.pixels for s in short.trial.sample.examples])
     assert len(images) > 20
     record = replace(
         short.trial.record, outcomes=short.trial.record.outcomes.assign(status="flipped")
@@ -196,7 +196,7 @@ def test_d15_what_was_made_for_another_model_flips_more(masked, tmp_path):
     steep = own(lambda x: two(brightness(x)))
     bench = masked.trial
     flipped = reruns.Trial(steep, bench.plan, bench.record, bench.sample)
-    away = flipped.flips(BIM(steps=4), bench.sample.subjects, 8.0)
+    away = flipped.flips(BIM(steps=4), bench.sample.examples, 8.0)
     assert len(away) > 3
     rows = bench.record.outcomes
     rows = rows.assign(
@@ -227,7 +227,7 @@ def test_d16_noise_flips_what_the_attack_does_not(masked):
 
 
 def test_noise_stays_within_its_budget(masked):
-    subject = masked.trial.sample.subjects[0]
+    subject = masked.trial.sample.examples[0]
     drawn = model_queries.noisy(masked.trial.plan, subject, 60).astype(int)
     assert drawn.shape == (60, *SHAPE)
     assert np.abs(drawn - subject.pixels).max() == 8
@@ -426,7 +426,7 @@ def test_d25_flips_that_still_come_in_at_the_end(steps, status, tmp_path):
 def test_d20_a_class_that_changes_by_saving(short):
     classifier, plan, sample = short.trial.classifier, short.trial.plan, short.trial.sample
     assert model_queries.round_trip(classifier, plan, sample, random=False).status == "ok"
-    turned = tuple(replace(s, label=1 - s.label) for s in sample.subjects)
+    turned = tuple(replace(s, label=1 - s.label) for s in sample.examples)
     other = replace(sample, subjects=turned)
     assert model_queries.round_trip(classifier, plan, other, random=False).status == "fail"
     assert model_queries.round_trip(classifier, plan, other, random=True).status == "skipped"
