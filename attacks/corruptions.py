@@ -151,13 +151,13 @@ class Corruptions(Attack):
 
     def step(self, task: Task, state: State, look: Look) -> State:
         level = ops.clip(ops.cast(ops.floor(task.epsilon), "int32"), 0, 5)
-        found = []
+        variants = []
         for name in self.kinds:
             constants, change = KINDS[name]
             sizes = ops.convert_to_tensor(np.array(constants, "float32"))
             size = task.per_row(ops.take(sizes, ops.maximum(level - 1, 0), axis=0))
             changed = 255.0 * change(task, task.images / 255.0, size)
-            found.append(ops.where(task.per_row(level) > 0, changed, task.images))
-        points = task.clip(ops.stack(found, axis=1))
+            variants.append(ops.where(task.per_row(level) > 0, changed, task.images))
+        points = task.clip(ops.stack(variants, axis=1))
         look(points)
         return {"point": points[:, 0]}

@@ -105,8 +105,8 @@ def _relay(attack: HopSkipJump, task: Task, state: State) -> State:
     kept = {name: state[f"kept.{name}"] for name in here}
     kept = where_rows(_far(task, here) >= _far(task, kept), kept, here)
     last = ops.logical_or(vain, trial + 1 >= attack.starts)
-    found = ops.where(_far(task, kept) < FAR, PROBE, SEEK)
-    after = where_rows(last, kept | {"phase": found, "asked": 0 * kept["asked"]}, _untried(task))
+    phase = ops.where(_far(task, kept) < FAR, PROBE, SEEK)
+    after = where_rows(last, kept | {"phase": phase, "asked": 0 * kept["asked"]}, _untried(task))
     which = ops.arange(attack.starts)[None] == trial[:, None]
     return where_rows(
         ops.logical_not(over),
@@ -144,7 +144,7 @@ class Seek(Phase):
     """Random pictures, from one colour to fine noise, until one is of a class that was not tried."""
 
     def points(self, attack: HopSkipJump, task: Task, state: State, noise: Any) -> Any:
-        found = []
+        pictures = []
         for number in range(attack.points):
             picture = 255 * noise[:, number]
             if number < len(GRIDS):
@@ -152,8 +152,8 @@ class Seek(Phase):
                     side = picture.shape[axis]
                     coarse = np.arange(side) * min(GRIDS[number], side) // side
                     picture = ops.take(picture, coarse.astype("int32"), axis=axis)
-            found.append(picture)
-        return ops.stack(found, axis=1)
+            pictures.append(picture)
+        return ops.stack(pictures, axis=1)
 
     def after(
         self, attack: HopSkipJump, task: Task, state: State, points: Any, output: Evaluation

@@ -105,8 +105,8 @@ class NES(_Probing):
     def estimate(self, task: Task, size: int, losses: Callable[[Any], Any]) -> Any:
         drawn = task.normal((self.probes // (1 + self.antithetic), size)) / math.sqrt(size)
         probes = ops.concatenate([drawn, -drawn], axis=1) if self.antithetic else drawn
-        found = losses(probes)
-        centred = found - ops.mean(found, axis=1, keepdims=True)
+        values = losses(probes)
+        centred = values - ops.mean(values, axis=1, keepdims=True)
         return size / self.probes * ops.sum(centred[:, :, None] * probes, axis=1)
 
 
@@ -132,8 +132,8 @@ class Regression(_Probing):
     def estimate(self, task: Task, size: int, losses: Callable[[Any], Any]) -> Any:
         probes, regression = design(self.probes, size, self.antithetic)
         axes = frame(task.keys, 16 + 4096 * (1 + task.step), size, probes.shape[1])
-        found = losses(ops.matmul(probes, ops.transpose(axes, (0, 2, 1))))
-        slopes = regression.solve(found)[:, :-1]
+        values = losses(ops.matmul(probes, ops.transpose(axes, (0, 2, 1))))
+        slopes = regression.solve(values)[:, :-1]
         return ops.sum(axes * slopes[:, None, :], axis=-1)
 
 
@@ -146,10 +146,10 @@ def design(probes: int, size: int, antithetic: bool) -> tuple[np.ndarray, Factor
     count = probes // 2 if antithetic else probes
     axes = min(max(2, count if antithetic else count - 1), size)
     spread = code(count, axes, antithetic) if count > 1 else np.eye(1, axes, dtype="float32")
-    found = np.concatenate([spread, -spread]) if antithetic else spread
+    probes_at = np.concatenate([spread, -spread]) if antithetic else spread
     # The penalty only decides what nothing else does: fewer probes than axes.
     penalty = np.append(np.full(axes, 1e-6), 0.0)
-    return found, Factored.of(np.column_stack([found, np.ones(probes)]), penalty)
+    return probes_at, Factored.of(np.column_stack([probes_at, np.ones(probes)]), penalty)
 
 
 @dataclass(frozen=True)

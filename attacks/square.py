@@ -32,8 +32,8 @@ def share(step: int, steps: int, p: float) -> float:
 
 def sides(steps: int, p: float, height: int, width: int) -> np.ndarray:
     """The side of the square at every query, (steps,) int32: at least one pixel, less than the picture."""
-    found = [round(math.sqrt(share(n, steps, p) * height * width)) for n in range(steps)]
-    return np.clip(found, 1, max(min(height, width) - 1, 1)).astype(np.int32)
+    lengths = [round(math.sqrt(share(n, steps, p) * height * width)) for n in range(steps)]
+    return np.clip(lengths, 1, max(min(height, width) - 1, 1)).astype(np.int32)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,11 +36,11 @@ class _Fitted(Attack):
                 f"{self.name} takes the file of a fitted change; fit one with `robustness fit`, and say "
                 f"{self.name}:file=PATH."
             )
-        found = Fitted.load(self.file)
-        if (found.place is None) != (self.name == "universal"):
+        fitted = Fitted.load(self.file)
+        if (fitted.place is None) != (self.name == "universal"):
             other = "patch" if self.name == "universal" else "universal"
             raise SettingError(f"{self.file} is for {other}; say {other}:file={self.file}.")
-        return found
+        return fitted
 
     @property
     def label(self) -> str:

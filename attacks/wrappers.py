@@ -133,7 +133,7 @@ class Bisection(Wrapper):
     name: ClassVar[str] = "bisection"
     seeks: ClassVar[Literal["any", "closest"]] = "closest"
 
-    rounds: int = setting(10, "tries that all take all their steps", low=1, high=100)
+    rounds: int = setting(10, "trials, if all took all their steps", low=1, high=100)
     tolerance: float | None = setting(
         None,
         "share of the epsilon that may be left open; it ends there",
@@ -141,7 +141,7 @@ class Bisection(Wrapper):
         high=1,
         automatic="none: all steps are taken, unless no 8-bit file could be nearer",
     )
-    warm_start: bool = setting(True, "begin tries at the nearest flip, scaled into the ball")
+    warm_start: bool = setting(True, "start trials at the nearest flip, scaled into the ball")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -234,7 +234,7 @@ class EOT(Wrapper):
     name: ClassVar[str] = "eot"
     paper: ClassVar[str] = "Athalye et al. 2018, arXiv:1707.07397"
 
-    samples: int = setting(16, "times that each point is asked for", low=1, high=10_000)
+    samples: int = setting(16, "model runs per point", low=1, high=10_000)
 
     @property
     def width(self) -> int:

@@ -220,13 +220,14 @@ class Auditor:
         report()
         while rows:
             try:
-                for example, outcomes in self._search(attack, rows, standing):
-                    row = rows.pop(example.key)
-                    self.pending.make(self._outcomes, row, example, attack.label, outcomes)
-                    beyond = epsilons[len(outcomes) :]
-                    self.pending.add(_spared_rows(row, attack.label, beyond, SETTLED))
-                    tally.add(SETTLED if beyond else _status(outcomes[-1]))
-                    report()
+                with contextlib.closing(self._search(attack, rows, standing)) as results:
+                    for example, outcomes in results:
+                        row = rows.pop(example.key)
+                        self.pending.make(self._outcomes, row, example, attack.label, outcomes)
+                        beyond = epsilons[len(outcomes) :]
+                        self.pending.add(_spared_rows(row, attack.label, beyond, SETTLED))
+                        tally.add(SETTLED if beyond else _status(outcomes[-1]))
+                        report()
             except GradientError as error:
                 # Later attacks may need no gradient: they are for models that hide it.
                 reason = f"{error} {self.attacked_model.without_gradient}".strip()

@@ -73,7 +73,7 @@ class Evaluation:
     def _allowed(self, what: str, *knowledge: str) -> None:
         if self._look.knowledge not in knowledge:
             raise AttackError(
-                f"A {self._look.knowledge} attack asked for the {what}; that takes knowledge "
+                f"A {self._look.knowledge} attack read the {what}, which needs knowledge "
                 f"{' or '.join(knowledge)}. Declare it in the attack's `knowledge`."
             )
 

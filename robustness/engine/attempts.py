@@ -1,4 +1,4 @@
-"""The attempts on each image: what they found so far, and their way to the judge."""
+"""The attempts on each image: their results so far, and their way to the judge."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Attempt:
     blind: int = 0
     failure: str = ""
     unchecked: list[np.ndarray] = field(default_factory=list)
-    """Points whose files do not flip and that may flip in float: the model was not asked yet."""
+    """Points whose files do not flip, not yet evaluated in float."""
 
     float_flip: np.ndarray | None = None
     """The last point that flips in float while its rounded file does not."""

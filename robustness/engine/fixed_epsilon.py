@@ -24,7 +24,7 @@ file, so nothing is judged early.
 """
 
 MAX_UNCHECKED = 8
-"""Points of a row that are collected before the model is asked about all of them."""
+"""Points of a row that are collected before the model evaluates all of them."""
 
 
 class CandidateBatch(NamedTuple):

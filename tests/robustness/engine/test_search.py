@@ -320,7 +320,7 @@ def test_a_black_box_cannot_peek(case):
         knowledge = "decision"
 
     classifier, some = case
-    with pytest.raises(AttackError, match="asked for the gradient"):
+    with pytest.raises(AttackError, match="read the gradient"):
         run(classifier, Peek(), Threat((4,)), some[:1])
 
 

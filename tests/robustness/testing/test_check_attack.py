@@ -118,7 +118,7 @@ class OddNorm(Base):
         (GoesTheWrongWay, "flips a linear model", "does it lower the loss"),
         (NoPoint, "keeps a state of rows", "under 'point'"),
         (Grows, "stays finite", "keep names, shapes and types"),
-        (Peeks, "stays finite", "asked for the gradient"),
+        (Peeks, "stays finite", "read the gradient"),
         (Raises, "stays finite", "ZeroDivisionError: oops"),
         (Nameless, "declares itself", "lacks name"),
         (OddNorm, "declares itself", "unknown norms l7"),
