@@ -82,8 +82,8 @@ def replay(setup: RerunSetup, attack: Attack) -> Path:
     return Path(attack, margins, tuple(sorted(flips)), tuple(sorted(lost)))
 
 
-def _reached(threat: Threat, predicted: int, subject: Example, aim: int) -> bool:
-    return predicted != subject.label and bool(threat.goal.reached(predicted, int(aim)))
+def _reached(threat: Threat, predicted: int, example: Example, aim: int) -> bool:
+    return predicted != example.label and bool(threat.goal.reached(predicted, int(aim)))
 
 
 def overlooked(replayed: Iterable[Path]) -> Diagnosis:

@@ -139,12 +139,12 @@ def unsteady(classifier: Classifier, sample: Sample, count: int) -> Diagnosis:
         return skipped("D05", "No image was attacked.")
     rng = np.random.default_rng(5)
     changes, sizes = [], []
-    for subject in some:
-        clean = subject.pixels.astype(np.float32)
+    for example in some:
+        clean = example.pixels.astype(np.float32)
         noise = rng.uniform(-RADIUS, RADIUS, (count, *clean.shape)).astype(np.float32)
         around = np.clip(clean + noise, 0, 255)
         points = np.concatenate([clean[None], around])
-        margins = margin(classifier.logits_of(points), subject.label)
+        margins = margin(classifier.logits_of(points), example.label)
         changes.append(np.abs(margins[1:] - margins[0]).mean())
         sizes.append(abs(float(margins[0])))
     change = min(1.0, float(np.mean(changes)) / max(float(np.mean(sizes)), 1e-6))
@@ -184,12 +184,12 @@ def noise(
     if plan.threat.norm.name == "free":
         return skipped("D16", "Without a norm no random change is of the same size.")
     flipped = []
-    for subject in some:
-        pictures = noisy(plan, subject, count)
+    for example in some:
+        pictures = noisy(plan, example, count)
         predicted = classifier.probabilities(pictures).argmax(axis=1)
-        aim = plan.threat.goal.aims(np.array([subject.label]))
-        if np.any((predicted != subject.label) & plan.threat.goal.reached(predicted, aim)):
-            flipped.append(subject.key)
+        aim = plan.threat.goal.aims(np.array([example.label]))
+        if np.any((predicted != example.label) & plan.threat.goal.reached(predicted, aim)):
+            flipped.append(example.key)
     stronger = set(flipped) & record.survivors
     rows = noise_rows(record)
     labels = {a["label"] for a in record.attacks if not is_noise(a)}
@@ -215,10 +215,10 @@ def noise(
     return ok("D16", f"{said}{known}.", **numbers)
 
 
-def noisy(plan: Plan, subject: Example, count: int) -> np.ndarray:
+def noisy(plan: Plan, example: Example, count: int) -> np.ndarray:
     """`count` random 8-bit pictures (count, h, w, c) within the largest budget around an image."""
     norm, epsilon = plan.threat.norm, plan.threat.epsilons[-1]
-    shape = subject.pixels.shape
+    shape = example.pixels.shape
 
     def draw(keys: Any, image: Any) -> Any:
         radius = ops.full((SMALL_BATCH,), epsilon, "float32")
@@ -230,8 +230,8 @@ def noisy(plan: Plan, subject: Example, count: int) -> np.ndarray:
     call, grids = backend.compile(draw), []
     for start in range(0, count, SMALL_BATCH):
         some = range(start, start + SMALL_BATCH)
-        keys = np.stack([prng.key_for(plan.seed, subject.key, "noise", n) for n in some])
-        grids.append(ops.convert_to_numpy(call(keys, subject.pixels.astype(np.float32))))
+        keys = np.stack([prng.key_for(plan.seed, example.key, "noise", n) for n in some])
+        grids.append(ops.convert_to_numpy(call(keys, example.pixels.astype(np.float32))))
     return np.concatenate(grids)[:count].astype(np.uint8)
 
 
@@ -257,7 +257,7 @@ def round_trip(classifier: Classifier, plan: Plan, sample: Sample, *, random: bo
         return skipped("D20", "No image was attacked.")
     if random:
         return skipped("D20", AT_RANDOM)
-    read = [from_png(to_png(subject.pixels)) for subject in some]
+    read = [from_png(to_png(example.pixels)) for example in some]
     changed = [s.key for s, p in zip(some, read, strict=True) if not np.array_equal(s.pixels, p)]
     # The same pixels have the class they had; a few are asked again all the same.
     asked = [i for i, s in enumerate(some) if i < SMALL_BATCH or s.key in changed]
