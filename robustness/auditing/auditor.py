@@ -7,13 +7,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import numpy as np
 
 from robustness import backend
 from robustness.auditing import step_pictures
+from robustness.auditing.tally import Tally
 from robustness.contract.attack import Attack
 from robustness.engine import votes
 from robustness.engine.attempts import Result
@@ -47,25 +48,6 @@ from robustness.runs.records import (
 )
 from robustness.runs.store import Run
 from robustness.runs.writer import Pending
-
-
-@dataclass
-class _Tally:
-    """The progress of an attack: images done, and how many have each status at the largest epsilon."""
-
-    stage: str
-    counts: Counter[str]
-    done: int = 0
-
-    def add(self, status: str) -> None:
-        """Count one more image."""
-        self.counts[status] += 1
-        self.done += 1
-
-    def progress(self, total: int, labelled: bool) -> Progress:
-        names = {"flipped": FLIPPED, "robust": ROBUST, "wrong": MISCLASSIFIED, "settled": SETTLED}
-        counts = {name: self.counts[status] for name, status in names.items()}
-        return Progress(self.stage, self.done, total, **counts, labelled=labelled)
 
 
 class Auditor:
@@ -207,7 +189,7 @@ class Auditor:
     def _attack(self, attack: Attack) -> None:
         """Run one attack on every correct image that has no outcome yet."""
         epsilons = self.plan.threat.epsilons
-        tally = _Tally(attack.label, Counter(self.store.count(attack.label, epsilons[-1])))
+        tally = Tally(attack.label, Counter(self.store.count(attack.label, epsilons[-1])))
 
         def report() -> None:
             self.progress(tally.progress(len(self.entries), self._labelled))
@@ -265,7 +247,7 @@ class Auditor:
                 yield from results
 
     def _to_attack(
-        self, attack: Attack, standing: dict[str, int], tally: _Tally
+        self, attack: Attack, standing: dict[str, int], tally: Tally
     ) -> dict[str, ImageRow]:
         """The images that an attack runs on, by key; outcomes are stored for the others."""
         epsilons = self.plan.threat.epsilons

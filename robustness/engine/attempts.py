@@ -14,6 +14,7 @@ from keras import ops
 from robustness.engine.compiled_batch import CompiledBatch, State
 from robustness.engine.jobs import AttackJob, Example
 from robustness.engine.judge import Candidate, Flip, Judge
+from robustness.engine.margin_gradients import margin_gradients
 from robustness.engine.outcomes import EpsilonOutcome
 from robustness.threat.threat import Threat
 
@@ -207,10 +208,10 @@ class AttemptPool:
     def margin_gradients(
         self, files: Sequence[np.ndarray], attempts: Sequence[Attempt]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Gradients of the margin at files, with the passes counted; see the `CompiledBatch` method."""
+        """Gradients of the margin at files; see `engine.margin_gradients`. The passes are counted."""
         for attempt in attempts:
             attempt.gradient_passes += 1
-        return self._batch.margin_gradients(files, [a.progress.example for a in attempts])
+        return margin_gradients(self._batch, files, [a.progress.example for a in attempts])
 
     def flips_in_float(
         self, points: Sequence[np.ndarray], attempts: Sequence[Attempt]

@@ -16,7 +16,6 @@ from robustness.engine.batch_size import row_bytes
 from robustness.engine.jobs import AttackJob, Example
 from robustness.models.classifier import GROUP, SMALL_BATCH, Classifier
 from robustness.numerics import prng
-from robustness.numerics.losses import LOSSES
 from robustness.threat.threat import Threat
 
 State = dict[str, Any]
@@ -108,7 +107,8 @@ class CompiledBatch:
         best = {"point": task.images, "distance": 0 * epsilon + np.inf, "step": 0 * aims}
         return {**begun, "best": best}
 
-    def _look(self, task: Task) -> Look:
+    def look(self, task: Task) -> Look:
+        """The attack's look at the model for these rows."""
         return Look(self.classifier.logits, task, self.attack.loss, self.attack.knowledge)
 
     def _step_rows(self, state: State) -> tuple[State, Any, Any]:
@@ -118,7 +118,7 @@ class CompiledBatch:
         that seek the closest point: of rows that are done), and a checksum of the model's outputs.
         """
         task = self.task(state["task"])
-        look = self._look(task)
+        look = self.look(task)
         own = self.attack.step(task, state["own"], look)
         point, distance, reached = look.verdict()
         # Ordinary Python at tracing time: every row pays the same.
@@ -359,54 +359,6 @@ class CompiledBatch:
             pictures.append(ops.convert_to_numpy(grid)[: len(part)])
             finite.append(ops.convert_to_numpy(fine)[: len(part)])
         return np.concatenate(pictures), np.concatenate(finite)
-
-    def margin_gradients(
-        self, pictures: Sequence[np.ndarray], examples: Sequence[Example]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The gradient of the negative margin at each picture, and that negative margin, in logits.
-
-        A forward and a backward pass each, in whole groups, so that no row depends on its neighbours.
-
-        Parameters
-        ----------
-        pictures : (height, width, channels) uint8 each.
-        examples : the image that each is made from.
-
-        Returns
-        -------
-        The gradients (n, height, width, channels), and the negative margins (n,), which are negative where
-        the goal is not reached.
-
-        Raises
-        ------
-        AttackError
-            The attack knows no gradients.
-        """
-        groups = [
-            self._group_gradients(pictures[i : i + GROUP], examples[i : i + GROUP])
-            for i in range(0, len(pictures), GROUP)
-        ]
-        return np.concatenate([g for g, _ in groups]), np.concatenate([v for _, v in groups])
-
-    def _group_gradients(
-        self, pictures: Sequence[np.ndarray], examples: Sequence[Example]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        spare = GROUP - len(pictures)
-        points = np.stack([*pictures, *[pictures[0]] * spare]).astype("float32")
-        filled = [*examples, *[examples[0]] * spare]
-        aims = ops.convert_to_tensor(self.threat.goal.aims(np.array([e.label for e in filled])))
-        zeros = ops.zeros_like(aims)
-        arrays = {"images": np.stack([e.pixels for e in filled]), "aims": aims, "restart": zeros}
-        arrays |= {"epsilon": ops.cast(zeros, "float32"), "step": zeros}
-        arrays["keys"] = np.zeros((GROUP, 2), np.int32)
-        output = self._look(self.task(arrays))(ops.convert_to_tensor(points))
-
-        def margin(logits: Any) -> Any:
-            return self.threat.goal.loss(LOSSES["margin"], logits, aims)
-
-        gradient, value = output.gradient_of(margin), margin(output.logits)
-        count = len(pictures)
-        return -ops.convert_to_numpy(gradient)[:count], -ops.convert_to_numpy(value)[:count]
 
 
 def _changed(state: State, after: State) -> State:

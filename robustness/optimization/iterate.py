@@ -65,7 +65,14 @@ def rounds(
     each: Callable[[Any], None] | None = None,
     narrow: Callable[[Any, Sequence[int]], tuple[Any, int] | None] | None = None,
 ) -> Iterator[None]:
-    """Run jobs as `iterate` does, and yield after every round: jobs in, an advance, jobs out."""
+    """Run jobs as `iterate` does, and yield after every round, so that a caller can read results.
+
+    A round loads jobs, advances all slots, and hears those that report.
+
+    Parameters
+    ----------
+    program, take, slots, each, narrow : see `iterate`.
+    """
     held: list[Job | None] = [None] * slots
     state = None
     while True:
