@@ -247,7 +247,7 @@ def short(tmp_path_factory) -> Bench:
 
 
 def test_d07_d09_d13_an_attack_that_ends_too_early(short):
-    path = convergence.walked(short.trial, short.trial.plan.attacks[0])
+    path = convergence.replay(short.trial, short.trial.plan.attacks[0])
     assert len(path.margins) > 5
     # Straight down a linear model: each of the two steps is half of the way.
     assert still_falling(path.margins) == pytest.approx(0.5, abs=0.02)
@@ -271,7 +271,7 @@ def test_d06_a_flip_that_was_found_and_lost(tmp_path):
     with Run.open(tmp_path / "run") as run:
         record = StoredRun.of(run)
     sample = sample_of(record, bench.shelf, bench.entries, classifier)
-    path = convergence.walked(
+    path = convergence.replay(
         RerunSetup(classifier, bench.trial.plan, record, sample), BIM(steps=8)
     )
     found = convergence.overlooked([path])
