@@ -107,7 +107,7 @@ class CompiledBatch:
         best = {"point": task.images, "distance": 0 * epsilon + np.inf, "step": 0 * aims}
         return {**begun, "best": best}
 
-    def look(self, task: Task) -> Look:
+    def make_look(self, task: Task) -> Look:
         """The attack's look at the model for these rows."""
         return Look(self.classifier.logits, task, self.attack.loss, self.attack.knowledge)
 
@@ -118,7 +118,7 @@ class CompiledBatch:
         that seek the closest point: of rows that are done), and a checksum of the model's outputs.
         """
         task = self.task(state["task"])
-        look = self.look(task)
+        look = self.make_look(task)
         own = self.attack.step(task, state["own"], look)
         point, distance, reached = look.verdict()
         # Ordinary Python at tracing time: every row pays the same.

@@ -55,7 +55,7 @@ def _group_gradients(
     arrays = {"images": np.stack([e.pixels for e in filled]), "aims": aims, "restart": zeros}
     arrays |= {"epsilon": ops.cast(zeros, "float32"), "step": zeros}
     arrays["keys"] = np.zeros((GROUP, 2), np.int32)
-    output = batch.look(batch.task(arrays))(ops.convert_to_tensor(points))
+    output = batch.make_look(batch.task(arrays))(ops.convert_to_tensor(points))
 
     def margin(logits: Any) -> Any:
         return batch.threat.goal.loss(LOSSES["margin"], logits, aims)
