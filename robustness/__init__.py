@@ -17,11 +17,11 @@ environment.use_onednn()
 if TYPE_CHECKING:
     from robustness.auditing.audit import audit
     from robustness.configuration.audit_config import AuditConfig
-    from robustness.conformance.check_attack import check_attack
     from robustness.contract.attack import Attack
     from robustness.errors import RobustnessError
     from robustness.models.classifier import Classifier
     from robustness.runs.result import AuditResult
+    from robustness.testing.contract_checks import check_attack
     from robustness.threat.threat import Threat
 
 _HOMES = {
@@ -32,7 +32,7 @@ _HOMES = {
     "RobustnessError": "errors",
     "Threat": "threat.threat",
     "audit": "auditing.audit",
-    "check_attack": "conformance.check_attack",
+    "check_attack": "testing.contract_checks",
 }
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import Any
 from keras import ops
 
 from robustness.attacks.components.target_classes import ordered
-from robustness.contract.look import Seen
+from robustness.contract.look import Evaluation
 from robustness.contract.task import Task
 from robustness.numerics.powers_of_two import TINY, binade
 
@@ -33,14 +33,14 @@ def steepness(task: Task, slope: Any) -> Any:
     return ops.maximum(unit * size, TINY)
 
 
-def likeliest(task: Task, seen: Seen, most: int) -> list[Any]:
+def likeliest(task: Task, seen: Evaluation, most: int) -> list[Any]:
     """The classes whose boundaries may be crossed, the likeliest first: at most `most` arrays (rows,)."""
     count = min(most, task.goal.destinations(seen.logits.shape[-1]))
     order = ordered(seen.logits, task.aims)
     return [order[:, k] for k in range(count)]
 
 
-def nearest(task: Task, seen: Seen, others: list[Any]) -> tuple[Any, Any]:
+def nearest(task: Task, seen: Evaluation, others: list[Any]) -> tuple[Any, Any]:
     """The nearest boundary of the linearised model.
 
     Parameters

@@ -14,9 +14,8 @@ import numpy as np
 from keras import ops
 
 from robustness import backend
-from robustness.contract.look import Seen
+from robustness.contract.look import Evaluation
 from robustness.contract.task import Task
-from robustness.contract.types import State
 from robustness.errors import SettingError
 from robustness.numerics import prng
 from robustness.numerics.losses import LOSSES
@@ -63,7 +62,7 @@ class Start:
         """The weights (rows, classes) of the logits whose sum the start's steps raise."""
         return ops.zeros((1, classes))
 
-    def gradient(self, task: Task, seen: Seen, loss: str, restarts: int) -> Any:
+    def gradient(self, task: Task, seen: Evaluation, loss: str, restarts: int) -> Any:
         """The gradient of the loss, or of what the start's own steps lower. One backward pass."""
         if not self.steps:
             return seen.gradient
@@ -162,11 +161,3 @@ STARTS: dict[str, Start] = {
 }
 
 MEANING = "how restarts begin: random points, spread points, output-diversified steps, spread ones"
-
-
-def held(first: Any, before: State, after: State) -> State:
-    """The state `before` where `first` (rows,) is true, `after` elsewhere."""
-    return {
-        name: ops.where(ops.reshape(first, (-1,) + (1,) * (len(x.shape) - 1)), before[name], x)
-        for name, x in after.items()
-    }

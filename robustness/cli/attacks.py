@@ -155,7 +155,7 @@ def check(
     from robustness.cli.terminal import stdout, wake_backend
 
     cls = _attack_class(attack, wake_backend)
-    from robustness.conformance.check_attack import check_attack
+    from robustness.testing import check_attack
 
     console = stdout()
     for passed in check_attack(cls):

@@ -1,4 +1,4 @@
-"""Models whose answer is known: one that every attack must break, one that only looks robust."""
+"""Models with known results: one that every attack must break, one that only looks robust."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from keras import ops
 
 from robustness.contract.attack import Attack
 from robustness.diagnostics import preflight
-from robustness.engine import outcomes, search
 from robustness.engine.jobs import Example
+from robustness.engine.search import run_attack
 from robustness.models.classifier import Classifier
 from robustness.threat.threat import Threat
 
@@ -55,15 +55,10 @@ def break_control(attack: Attack, threat: Threat) -> float | None:
     if not len(near):
         return None
     labels = (scores > 0).astype(int)
-    subjects = [Example(f"control {i}", images[i], int(labels[i])) for i in near]
-    flips: list[bool] = []
-
-    def settle(subject: Example, rungs: list[outcomes.EpsilonOutcome]) -> None:
-        flips.append(rungs[-1].flip is not None)
-
-    own = Threat((threat.epsilons[-1],), threat.norm)
-    search.search(classifier, attack, own, iter(subjects), settle, slots=16, seed=0)
-    return float(np.mean(flips))
+    examples = [Example(f"control {i}", images[i], int(labels[i])) for i in near]
+    largest = Threat((threat.epsilons[-1],), threat.norm)
+    results = run_attack(classifier, attack, largest, examples, batch_size=16)
+    return float(np.mean([outcomes[-1].flip is not None for _, outcomes in results]))
 
 
 def margins(classifier: Classifier, images: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Diagnostics that the stored outcomes answer by themselves. No model is asked, no framework needed."""
+"""Diagnostics from the stored outcomes alone, without the model or a framework."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from robustness.numerics.intervals import wilson_interval
 from robustness.runs.records import FAILED, FLIPPED, ROBUST
 
 MASKING = 0.002
-"""AutoAttack's limit for what a black box may take off the robust accuracy (`check_square_sr`)."""
+"""AutoAttack's limit for the robust accuracy that a black-box attack may remove (`check_square_sr`)."""
 SURVIVING = 0.95
 WIDTH, FEW_OF_A_CLASS, TELLING = 0.20, 5, 20
 RISING = 0.1
-"""Share of the budget at whose end flips say that more of it would flip more."""
+"""Last share of the query budget in which flips mean that a larger budget would flip more."""
 MOSTLY, BLIND, RARE = 0.5, 0.05, 0.01
 """Share of a search's steps without a gradient that leaves it blind; of standing images all whose searches
 were blind (that of D04); of all steps on what stands."""
 FLAT = 1 - 1e-7
-"""A probability that float32 tells from 1 by one bit, if at all."""
+"""A probability that differs from 1 by one bit of float32 at most."""
 _BLACK = (SCORE, DECISION)
 _OF_ATTACKS = ("D10", "D11", "D13", "D14", "D15", "D19", "D24", "D25", "D26")
 """What these say is of images that attacks judged."""
 
 
 def diagnose_rows(record: StoredRun) -> list[Diagnosis]:
-    """Every diagnostic of this room; none that judges attacks is ok where these judged no image."""
-    found = [check(record) for check in CHECKS]
+    """Make all diagnoses of this module; none that judges attacks is ok where these judged no image."""
+    diagnoses = [check(record) for check in CHECKS]
     if record.held or record.flipped():
-        return found
+        return diagnoses
     why = "Every attack broke down on every image" if record.attacked else "No image was attacked"
     return [
-        skipped(one.id, f"{why}, so there is nothing to judge.")
-        if one.status in (OK, SKIPPED) and one.id in _OF_ATTACKS
-        else one
-        for one in found
+        skipped(diagnosis.id, f"{why}, so there is nothing to judge.")
+        if diagnosis.status in (OK, SKIPPED) and diagnosis.id in _OF_ATTACKS
+        else diagnosis
+        for diagnosis in diagnoses
     ]
 
 
 def overlooked(record: StoredRun) -> Diagnosis:
-    """D06, as far as rows tell: no outcome that is not a flip keeps a flip's class or picture."""
+    """D06, from rows: no outcome without a flip has a flip's class or picture."""
     rows = record.outcomes
     held = rows[(rows.status != FLIPPED) & (rows.adversarial_class.notna() | rows.png.notna())]
     if len(held):
@@ -58,7 +58,7 @@ def overlooked(record: StoredRun) -> Diagnosis:
 
 
 def last_restart(record: StoredRun) -> Diagnosis:
-    """D10, as far as rows tell: what the last of several restarts added."""
+    """D10, from rows: what the last of several restarts added."""
     found, n = [], len(record.attacked)
     for attack in record.attacks:
         restarts = int(attack.get("parameters", {}).get("restarts") or 1)
@@ -81,7 +81,7 @@ def last_restart(record: StoredRun) -> Diagnosis:
 
 
 def larger_budgets(record: StoredRun) -> Diagnosis:
-    """D11: what flips within a budget flips within each larger one."""
+    """D11: an image that flips within a budget flips within each larger one."""
     rows = record.outcomes[record.outcomes.status.isin([FLIPPED, ROBUST, FAILED])]
     if rows.epsilon.nunique() < 2:
         return skipped("D11", "Only one epsilon was audited.")
@@ -103,7 +103,7 @@ def larger_budgets(record: StoredRun) -> Diagnosis:
 
 
 def single_step(record: StoredRun) -> Diagnosis:
-    """D13: attacks of many steps flip at least what those of one step do."""
+    """D13: attacks of many steps flip every image that an attack of one step flips."""
     white = [a for a in record.attacks if a.get("knowledge") == WHITE]
     one = [a["label"] for a in white if int(a.get("parameters", {}).get("steps") or 0) == 1]
     many = [a["label"] for a in white if a["label"] not in one]
@@ -129,7 +129,7 @@ def single_step(record: StoredRun) -> Diagnosis:
 
 
 def black_box(record: StoredRun) -> Diagnosis:
-    """D14: who sees no gradient flips nothing that who sees it does not."""
+    """D14: attacks without gradients flip no image that the gradient attacks do not."""
     if record.transferred:
         return skipped(
             "D14", "The attacks looked at another model, so none saw this one's gradient."
@@ -162,7 +162,7 @@ def black_box(record: StoredRun) -> Diagnosis:
 
 
 def transfer(record: StoredRun) -> Diagnosis:
-    """D15: attacks on another model flip no more than those on this one."""
+    """D15: pictures made for another model flip no more images than those made for this one."""
     away = [
         a["label"]
         for a in record.attacks
@@ -190,7 +190,7 @@ def transfer(record: StoredRun) -> Diagnosis:
 
 
 def saved(record: StoredRun) -> Diagnosis:
-    """D19: of the points that flip in float, how many flips are left in the saved file."""
+    """D19: the share of points flipping in float whose saved files flip too."""
     rows = record.outcomes
     lost = rows[(rows.status != FLIPPED) & (rows.float_flip == 1)]
     worst, count, total = 1.0, 0, 0
@@ -215,7 +215,7 @@ def saved(record: StoredRun) -> Diagnosis:
 
 
 def accuracy(record: StoredRun) -> Diagnosis:
-    """D21: better than chance, and no worse than was declared."""
+    """D21: the clean accuracy is better than chance, and no worse than declared."""
     known = record.images[record.images.label.notna() & record.images.clean_class.notna()]
     if known.empty:
         return skipped("D21", "The images have no labels, so the accuracy is not known.")
@@ -248,7 +248,7 @@ def accuracy(record: StoredRun) -> Diagnosis:
 
 
 def size(record: StoredRun) -> Diagnosis:
-    """D23: the interval is narrow enough, and no class is a handful."""
+    """D23: the interval is narrow enough, and no class has only a few images."""
     judged = record.outcomes[record.outcomes.status.isin([FLIPPED, ROBUST])]
     n, k = judged.image.nunique(), len(record.flipped())
     if not n:
@@ -279,7 +279,7 @@ def size(record: StoredRun) -> Diagnosis:
 
 
 def kinds(record: StoredRun) -> Diagnosis:
-    """D24: several kinds of attack were tried on what survives; who adds nothing is named."""
+    """D24: several kinds of attack ran on the survivors; kinds that add nothing are named."""
     flips = {a["label"]: record.flipped([a["label"]]) for a in record.attacks}
     # Of what a cascade spared an attack nobody knows whether it adds to others.
     rows = record.outcomes
@@ -345,12 +345,12 @@ _APART = "In this cascade no image was shown both to"
 
 
 def _of(record: StoredRun, both: set[str]) -> str:
-    """In a cascade, of how many images two kinds of attack can be compared."""
+    """In a cascade, on how many images two kinds of attack can be compared."""
     return f" of the {len(both)} images that both were shown" if record.spared else ""
 
 
 def queries(record: StoredRun) -> Diagnosis:
-    """D25: flips do not still come in at the end of the query budget."""
+    """D25: no flips come at the very end of the query budget."""
     climbing = [
         a
         for a in record.learners
@@ -380,7 +380,7 @@ def queries(record: StoredRun) -> Diagnosis:
 
 
 def blind(record: StoredRun) -> Diagnosis:
-    """D26: on what counts as robust, the attacks' own gradients led somewhere.
+    """D26: on images that count as robust, the attacks had gradients to follow.
 
     An image decides where every attack that asked for gradients had none in most of its steps there, or a
     number that is not finite: nobody with gradients has attacked it.
@@ -433,7 +433,7 @@ def blind(record: StoredRun) -> Diagnosis:
 
 
 def _flat_scores(record: StoredRun) -> Diagnosis:
-    """D26 where only scores were asked for: probabilities of exactly 1 tell no two pictures apart.
+    """D26 for score-based attacks: probabilities of exactly 1 do not distinguish pictures.
 
     Only where logits are the logarithm of probabilities; rebuilt ones do not saturate.
     """
@@ -476,7 +476,7 @@ CHECKS: tuple[Callable[[StoredRun], Diagnosis], ...] = (
 
 
 def noise_rows(record: StoredRun) -> pd.DataFrame:
-    """The flips of attacks that are no attackers but chance."""
+    """The flips of baselines."""
     labels = [a["label"] for a in record.attacks if is_noise(a)]
     rows = record.outcomes
     return rows[rows.attack.isin(labels) & (rows.status == FLIPPED)]

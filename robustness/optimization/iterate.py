@@ -7,7 +7,7 @@ descents, regressions and spherical codes are programs of this loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -54,6 +54,26 @@ def iterate(
     narrow: called when no job is left for some slots, with the state and the slots in use; returns the state
         with these moved to its first slots, in this order, and its new number of slots; None to keep it.
     """
+    for _ in rounds(program, take, slots=slots, each=each, narrow=narrow):
+        pass
+
+
+def rounds(
+    program: Program[Job],
+    take: Callable[[], Job | None],
+    *,
+    slots: int = 1,
+    each: Callable[[Any], None] | None = None,
+    narrow: Callable[[Any, Sequence[int]], tuple[Any, int] | None] | None = None,
+) -> Iterator[None]:
+    """Run jobs as `iterate` does, and yield after every round, so that a caller can read results.
+
+    A round loads jobs, advances all slots, and hears those that report.
+
+    Parameters
+    ----------
+    program, take, slots, each, narrow : see `iterate`.
+    """
     held: list[Job | None] = [None] * slots
     state = None
     while True:
@@ -80,3 +100,4 @@ def iterate(
             for place, done in zip(marked, finished, strict=True):
                 if done:
                     held[place] = None
+        yield

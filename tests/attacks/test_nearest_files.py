@@ -177,7 +177,7 @@ def test_a_budget_with_a_file_that_flips_is_not_called_robust(attack, norm, kind
         epsilon = max(1.015 * best ** (1 / power), (best + 2) ** (1 / power))
         rungs = found(model, attack, Threat((epsilon,), NORMS[norm]), image[None])
         (rung,) = rungs["row 0"]
-        assert rung.flip, (place, epsilon, rung.floated)
+        assert rung.flip, (place, epsilon, rung.flips_in_float_only)
         assert rung.flip.distances.of(norm) <= epsilon * (1 + 1e-6)
 
 

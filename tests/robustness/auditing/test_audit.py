@@ -21,7 +21,7 @@ from PIL import Image
 
 import robustness
 from robustness.attacks import BIM, PGD, Square
-from robustness.engine import search as engine
+from robustness.auditing import auditor
 from robustness.engine.compiled_batch import CompiledBatch
 from robustness.engine.judge import distances
 from robustness.errors import ImagesError, ModelError, RunError, SettingError
@@ -50,17 +50,17 @@ def comparable(path) -> pd.DataFrame:
 def test_those_that_take_the_most_steps_enter_first(material, monkeypatch):
     classifier, images, labels = material
     entered: list[int] = []
-    search = engine.search
+    search = auditor.search
 
-    def heard(classifier, attack, threat, subjects, settle, **settings):
+    def heard(batch, subjects, **settings):
         def noted():
             for subject in subjects:
                 entered.append(int(subject.key.removeprefix("row ")))
                 yield subject
 
-        search(classifier, attack, threat, noted(), settle, **settings)
+        return search(batch, noted(), **settings)
 
-    monkeypatch.setattr(engine, "search", heard)
+    monkeypatch.setattr(auditor, "search", heard)
     robustness.audit(classifier, images, labels=labels, attacks=[PGD(steps=2)], epsilons=[1])
     confidences = classifier.probabilities(images).max(axis=1)
     right = [i for i in range(len(images)) if i % 8]
@@ -82,7 +82,7 @@ def test_what_is_prepared_meanwhile_decides_nothing(material, monkeypatch, tmp_p
         return comparable(folder)
 
     def broken(rows):
-        prepared.append(rows.slots)
+        prepared.append(rows.batch_size)
         raise RuntimeError("no room")
 
     pd.testing.assert_frame_equal(

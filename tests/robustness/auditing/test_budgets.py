@@ -159,12 +159,12 @@ def walked(attack, norm: str, epsilon: float) -> np.ndarray:
     classifier, images = far_away()
     some = subjects(classifier, images)
     threat = Threat((epsilon,), NORMS[norm])
-    rows = compiled_batch.CompiledBatch(classifier, attack, threat, slots=len(some), seed=0)
-    state = rows.enter(None, range(len(some)), [jobs.AttackJob(s, epsilon) for s in some])
+    rows = compiled_batch.CompiledBatch(classifier, attack, threat, batch_size=len(some), seed=0)
+    state = rows.load(None, range(len(some)), [jobs.AttackJob(s, epsilon) for s in some])
     far = np.zeros(len(some))
     # Of what seeks the closest point only what was looked at counts, not the last point.
     for _ in range(attack.steps - (attack.seeks == "closest")):
-        state, _ = rows.advance(state)
+        state, _ = rows.step(state)
         change = ops.convert_to_tensor(state["own"]["point"]) - images.astype("float32")
         far = np.maximum(far, ops.convert_to_numpy(NORMS[norm].size(change)))
     return far

@@ -61,11 +61,10 @@ except GradientError:
 bits = draws.threefry(np.array([[0, 0]], "int32"), (np.zeros((1, 1), "int32"), np.zeros((1, 1), "int32")))
 words = [int(np.asarray(ops.convert_to_numpy(b)).astype("int64")[0, 0]) & 0xFFFFFFFF for b in bits]
 assert words == [0x6B200159, 0x99BA4EFE], words
-found = {}
 pairs = enumerate(zip(images.astype("uint8"), z.argmax(1)))
 subjects = [jobs.Example(str(i), x, int(y)) for i, (x, y) in pairs]
-search.search(classifier, PGD(steps=5), Threat((2, 30)), iter(subjects),
-              lambda s, r: found.__setitem__(s.key, [x.flip and x.flip.distances.l1 for x in r]), slots=2)
+results = engine.run_attack(classifier, PGD(steps=5), Threat((2, 30)), subjects, batch_size=2)
+found = {s.key: [x.flip and x.flip.distances.l1 for x in r] for s, r in results}
 print(keras.backend.backend(), gradients.device().split()[0], sorted(found.items()))
 """
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
 from keras import ops
 
-from robustness import check_attack
-from robustness.attacks import BIM, PGD
-from robustness.configuration.parameters import setting
-from robustness.contract.attack import Attack
-from robustness.errors import AttackError
+from robustness import attacks, testing
+from robustness.attacks import BIM, PGD, Attack, AttackError, setting
+from robustness.testing import check_attack, checks, parametrize_with_checks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,7 @@ class OddNorm(Base):
         (GoesTheWrongWay, "flips a linear model", "does it lower the loss"),
         (NoPoint, "keeps a state of rows", "under 'point'"),
         (Grows, "stays finite", "keep names, shapes and types"),
-        (Peeks, "stays finite", "asked for the gradient"),
+        (Peeks, "stays finite", "read the gradient"),
         (Raises, "stays finite", "ZeroDivisionError: oops"),
         (Nameless, "declares itself", "lacks name"),
         (OddNorm, "declares itself", "unknown norms l7"),
@@ -141,3 +141,54 @@ def test_a_sound_attack_passes_as_class_and_as_object():
 
 def test_seeds_of_the_check_change_the_bench_but_not_the_verdict():
     assert check_attack(PGD(steps=6), seed=3)
+
+
+def test_every_clause_is_a_check_of_its_own():
+    found = dict(checks(BIM(steps=8)))
+    assert len(found) == 17
+    assert list(found)[:2] == ["declares-itself", "keeps-a-state-of-rows-linf-untargeted"]
+    for check in found.values():
+        check()
+
+
+def test_a_check_names_the_clause_that_is_broken():
+    found = dict(checks(IgnoresBudget()))
+    found["stays-finite-linf-untargeted"]()
+    with pytest.raises(
+        AttackError, match=r"(?s)base\(steps=6\).*budget \(linf, untargeted\): image"
+    ):
+        found["stays-within-the-budget-linf-untargeted"]()
+
+
+def test_of_what_is_no_attack_only_the_declarations_are_checked():
+    ((name, check),) = checks(dict)
+    assert name == "declares-itself"
+    with pytest.raises(AttackError, match="dict is not an Attack"):
+        check()
+
+
+def test_checks_become_parameters_with_an_id_each():
+    mark = parametrize_with_checks([BIM, PGD(steps=6)]).mark
+    name, parameters = mark.args
+    ids = [parameter.id for parameter in parameters]
+    assert name == "check"
+    assert len(set(ids)) == len(ids) == 17 + 1 + 3 * 2 * 8
+    assert "BIM-flips-a-linear-model-linf-targeted" in ids
+    assert "pgd(steps=6)-stays-finite-l1-untargeted" in ids
+
+
+def test_neither_attacks_nor_checks_import_a_framework_before_they_are_used():
+    code = (
+        "import sys, robustness.attacks, robustness.testing\n"
+        "assert 'BIM' in dir(robustness.attacks) and 'checks' in dir(robustness.testing)\n"
+        "assert not {'keras', 'tensorflow', 'pytest'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("module", [attacks, testing])
+def test_every_public_name_is_there(module):
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = module.Nothing
