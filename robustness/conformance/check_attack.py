@@ -218,17 +218,21 @@ class _Bench:
         points: dict[int, list[np.ndarray]] = {i: [] for i in order}
         first = {order.index(i) for i in order}
         shapes: list[Any] = []
+        latest: list[tuple[State, np.ndarray]] = []
 
         def seen(walk: int, step: int, state: State, row: int) -> None:
             if walk not in first:
                 return
-            points[order[walk]].append(ops.convert_to_numpy(state["own"]["point"][row]))
-            shape = tree.map_structure(lambda x: (tuple(x.shape), str(x.dtype)), state["own"])
-            if shapes and shape != shapes[0]:
-                raise AttackError(
-                    f"the state changes from {shapes[0]} to {shape}; keep names, shapes and types."
-                )
-            shapes.append(shape)
+            # Once a step: what holds for the batch's state need not be read again for every row.
+            if not latest or latest[0][0] is not state:
+                latest[:] = [(state, ops.convert_to_numpy(state["own"]["point"]))]
+                shape = tree.map_structure(lambda x: (tuple(x.shape), str(x.dtype)), state["own"])
+                if shapes and shape != shapes[0]:
+                    raise AttackError(
+                        f"the state changes from {shapes[0]} to {shape}; keep names, shapes and types."
+                    )
+                shapes[:] = [shape]
+            points[order[walk]].append(latest[0][1][row])
             if step == steps and not stretch and self.attack.seeks == "closest":
                 far = float(state["best"]["distance"][row])
                 self._distances.setdefault(restart, {})[order[walk]] = far
