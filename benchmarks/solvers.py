@@ -16,8 +16,10 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -59,12 +61,15 @@ def table(rows: int, features: int) -> tuple[Rows, np.ndarray]:
     return x, y + np.random.default_rng(1).normal(size=rows)
 
 
+T = TypeVar("T")
+
+
 def slopes(features: int) -> np.ndarray:
     """The true coefficients."""
     return np.linspace(-1.0, 1.0, features)
 
 
-def clock(name: str, call) -> object:
+def clock(name: str, call: Callable[[], T]) -> T:
     before, begin, spent = peak(), time.perf_counter(), time.process_time()
     result = call()
     wall, spent = time.perf_counter() - begin, time.process_time() - spent

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from subjects import SUBJECTS, difference
 
 from robustness.attacks.components.starts import STARTS
 from robustness.attacks.pgd import PGD
-from robustness.engine import outcomes, search
+from robustness.contract.attack import Attack
+from robustness.engine import jobs, outcomes, search
+from robustness.models.classifier import Classifier
 from robustness.numerics.losses import LOSSES
 from robustness.threat.norms import NORMS
 from robustness.threat.threat import Threat
@@ -31,7 +34,9 @@ LADDERS = {
 }
 
 
-def rungs(classifier, attack, threat, some, seed: int) -> dict[str, list[outcomes.EpsilonOutcome]]:
+def rungs(
+    classifier: Classifier, attack: Attack, threat: Threat, some: Sequence[jobs.Example], seed: int
+) -> dict[str, list[outcomes.EpsilonOutcome]]:
     """What came of each image."""
     points = 4096 if classifier.input_shape[0] < 32 else 32
     found: dict[str, list[outcomes.EpsilonOutcome]] = {}

@@ -33,7 +33,8 @@ def cases():
             continue
         field = parameters.settings(cls).get("loss")
         choices = field[1].choices if field else ()
-        for loss in [c for c in choices or () if c in ("cross_entropy", "margin")] or [None]:
+        losses = [c for c in choices or () if c in ("cross_entropy", "margin")]
+        for loss in losses or (None,):
             yield pytest.param(cls, loss, id=f"{name}-{loss or 'own'}")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from keras import ops
@@ -76,7 +78,7 @@ def margins(classifier, points, labels):
 
 
 def found(classifier, attack, threat, images):
-    rungs = {}
+    rungs: dict[str, Any] = {}
     engine.search(
         classifier,
         attack,
@@ -105,6 +107,7 @@ def test_deepfool_goes_to_the_nearest_plane_and_a_fiftieth_beyond(norm):
                 move = far * np.sign(normal)
             if best is None or far < best[0]:
                 best = far, move
+        assert best is not None
         np.testing.assert_allclose((after - image).ravel(), 1.02 * best[1], atol=2e-3)
     # One look and a backward pass for each rival; and there it stays.
     assert rows.passes == (1, 3)

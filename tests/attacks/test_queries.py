@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import keras
 import numpy as np
@@ -83,7 +84,7 @@ def test_simba_keeps_a_direction_that_gains_and_else_tries_the_other_side(freque
     attack = SimBA(frequencies=frequencies, step_size=8.0)
     labels, states, rows = course(classifier, attack, Threat((2000,), NORMS["l2"]), images, 60)
     assert rows.passes == (1, 0)
-    directions = [[], [], []]
+    directions: list[list[Any]] = [[], [], []]
     for k in range(60):
         before, after = states[k], states[k + 1]
         loss = margins(classifier, before["point"], labels)[0]

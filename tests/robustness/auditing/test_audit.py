@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from typing import Any
 
 import keras
 import numpy as np
@@ -136,8 +137,8 @@ def test_evidence_is_what_the_rows_say(material, tmp_path):
         flips = run.outcomes().query("status == 'flipped'")
         assert len(flips)
         for row in flips.itertuples():
-            picture = from_png(run.png(row.png))
-            original = from_png(run.png(originals[row.image].png))
+            picture = from_png(run.png(str(row.png)))
+            original = from_png(run.png(str(originals[str(row.image)].png)))
             far = distances(original, picture)
             assert (far.l0, far.l1, far.l2, far.linf) == (row.l0, row.l1, row.l2, row.linf)
             probabilities = classifier.probabilities(picture[None])[0]
@@ -188,7 +189,7 @@ def test_the_original_of_an_image_that_held_is_kept_and_of_one_never_attacked_is
             if status[row.key] == "misclassified":
                 assert row.png is None
             else:
-                picture = from_png(run.png(row.png))
+                picture = from_png(run.png(str(row.png)))
                 assert hashlib.sha256(picture.tobytes()).hexdigest() == row.digest
                 assert picture.tobytes() in {image.tobytes() for image in images}
         assert not verify(run, classifier).faults
@@ -208,7 +209,7 @@ def test_all_evidence_holds_every_picture_the_model_saw(material, tmp_path):
     with Run.open(tmp_path / "r") as run:
         rows = run.image_rows()
         assert {r.status for r in run.outcomes().itertuples()} > {"flipped"}
-        kept = [from_png(run.png(row.png)) for row in rows]
+        kept = [from_png(run.png(str(row.png))) for row in rows]
         assert not verify(run, classifier).faults
     assert {picture.tobytes() for picture in kept} == {image.tobytes() for image in images}
 
@@ -470,7 +471,7 @@ def test_a_batch_of_a_million_rows_takes_what_the_machine_has(material, tmp_path
         start(self, *given, **settings)
 
     monkeypatch.setattr(CompiledBatch, "__init__", noted)
-    settings = {"attacks": [BIM(steps=2)], "epsilons": [2], "batch_size": 1_000_000}
+    settings: dict[str, Any] = {"attacks": [BIM(steps=2)], "epsilons": [2], "batch_size": 1_000_000}
     found = robustness.audit(classifier, images, labels=labels, run=tmp_path / "a", **settings)
     assert found.manifest["config"]["slots"] == 6
     assert any("1,000,000 rows was asked for; 6 fit" in n for n in found.manifest["notes"])

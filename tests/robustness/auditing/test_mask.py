@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ def test_attacks_flip_within_the_region_what_can_be_flipped_there(attack, norm):
         for image, label, margin in zip(images, labels, margins, strict=True)
     ]
     epsilon = float(np.ceil(3 * max(least) + 2))
-    found = {}
+    found: dict[str, Any] = {}
     search.search(
         classifier,
         attack,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -42,7 +44,7 @@ def pair(cosine, seed=0):
 
 
 def flips(target, images, threat, attack, **more):
-    found = {}
+    found: dict[str, Any] = {}
     search.search(
         target, attack, threat, iter(subjects(target, images)),
         lambda subject, rungs: found.__setitem__(subject.key, rungs[0]), slots=4, **more,
@@ -116,7 +118,7 @@ def test_the_target_is_asked_for_no_look():
 
     some = subjects(target, images)
     target.logits = logits
-    found = {}
+    found: dict[str, Any] = {}
     search.search(
         target, PGD(steps=20, loss="margin"), threat, iter(some),
         lambda subject, rungs: found.__setitem__(subject.key, rungs[0]), slots=4,

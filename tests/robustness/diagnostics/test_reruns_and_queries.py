@@ -16,6 +16,7 @@ from keras import ops
 import robustness
 from robustness.attacks import BIM, PGD, Square
 from robustness.contract.attack import Attack
+from robustness.contract.types import Knowledge
 from robustness.diagnostics import TITLES, convergence, model_queries, reruns
 from robustness.diagnostics.controls import break_control, linear_control, masked_control_is_flagged
 from robustness.diagnostics.convergence import still_falling
@@ -195,7 +196,7 @@ def test_d15_what_was_made_for_another_model_flips_more(masked, tmp_path):
     flat = masked.trial.classifier
     steep = own(lambda x: two(brightness(x)))
     bench = masked.trial
-    flipped = reruns.Trial(steep, bench.plan, bench.record, bench.sample)
+    flipped = reruns.RerunSetup(steep, bench.plan, bench.record, bench.sample)
     away = flipped.flips(BIM(steps=4), bench.sample.subjects, 8.0)
     assert len(away) > 3
     rows = bench.record.outcomes
@@ -203,14 +204,16 @@ def test_d15_what_was_made_for_another_model_flips_more(masked, tmp_path):
         status=["flipped" if k in away else s for k, s in zip(rows.image, rows.status, strict=True)]
     )
     record = replace(bench.record, outcomes=rows)
-    found = reruns.own_gradient(reruns.Trial(flat, bench.plan, record, bench.sample, steep))
+    found = reruns.own_gradient(reruns.RerunSetup(flat, bench.plan, record, bench.sample, steep))
     # On itself the attack does what it did in the audit: next to nothing.
     own_flips = len(bench.record.flipped())
     assert own_flips < len(away) / 2
     assert (found.status, found.evidence["white_box"]) == ("warn", own_flips), found
     assert found.evidence["transferred"] == len(away)
     # And the other way about: the steep model attacked through the flat one.
-    found = reruns.own_gradient(reruns.Trial(steep, bench.plan, bench.record, bench.sample, flat))
+    found = reruns.own_gradient(
+        reruns.RerunSetup(steep, bench.plan, bench.record, bench.sample, flat)
+    )
     assert found.status == "ok"
     assert found.evidence["white_box"] == len(away)
     assert reruns.own_gradient(bench).status == "skipped"
@@ -397,7 +400,7 @@ class Brightening(Attack):
 
     name: ClassVar[str] = "brightening"
     paper: ClassVar[str] = "none"
-    knowledge: ClassVar[str] = "score"
+    knowledge: ClassVar[Knowledge] = "score"
 
     def init(self, task):
         return {"point": task.images}

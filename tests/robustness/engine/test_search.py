@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -60,7 +62,7 @@ def case():
 def reference(case):
     """Each image alone, one slot."""
     classifier, some = case
-    found = {}
+    found: dict[str, Any] = {}
     for subject in some:
         found |= run(classifier, PGD(steps=2, restarts=3), Threat(LADDER), [subject], slots=1)
     return essence(found)

@@ -486,7 +486,7 @@ def test_slots_are_whole_groups(monkeypatch, share, rows):
     classifier = Classifier(sequential(layers.Dense(3, activation="softmax")))
     room = batch_size.row_bytes(classifier) / batch_size.SHARE
     monkeypatch.setattr(batch_size, "free_bytes", lambda: share * room)
-    monkeypatch.setattr(batch_size.gradients, "accelerated", lambda: False)
+    monkeypatch.setattr(batch_size.backend, "accelerated", lambda: False)
     assert batch_size.batch_size_for(classifier) == rows
 
 
@@ -495,7 +495,7 @@ def test_small_rows_advance_in_greater_number(monkeypatch, each, rows):
     classifier = Classifier(sequential(layers.Dense(3, activation="softmax")))
     monkeypatch.setattr(batch_size, "row_bytes", lambda _: each)
     monkeypatch.setattr(batch_size, "free_bytes", lambda: 1 << 40)
-    monkeypatch.setattr(batch_size.gradients, "accelerated", lambda: False)
+    monkeypatch.setattr(batch_size.backend, "accelerated", lambda: False)
     assert batch_size.batch_size_for(classifier) == rows
 
 
@@ -526,5 +526,5 @@ def test_a_batch_is_bounded_by_the_memory_there_is(monkeypatch, asked, free, row
     monkeypatch.setattr(batch_size, "row_bytes", lambda _: each)
     monkeypatch.setattr(batch_size, "free_bytes", lambda: free * each)
     monkeypatch.setattr(batch_size.limited_process, "available", lambda: None)
-    monkeypatch.setattr(batch_size.gradients, "accelerated", lambda: False)
+    monkeypatch.setattr(batch_size.backend, "accelerated", lambda: False)
     assert batch_size.bounded(asked, classifier) == rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,7 +53,11 @@ def audited(material, folder: Path, **more):
 def whole(material, tmp_path_factory):
     """Finished runs, undamaged: of independent attacks, of a cascade, with all evidence."""
     folder = tmp_path_factory.mktemp("mending")
-    kinds = {"plain": {}, "cascade": {"cascade": True}, "all": {"evidence": "all"}}
+    kinds: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "cascade": {"cascade": True},
+        "all": {"evidence": "all"},
+    }
     for name, more in kinds.items():
         audited(material, folder / name, **more)
     return folder, kinds
@@ -206,7 +211,7 @@ def test_only_what_is_spoiled_is_attacked_again(material, whole, tmp_path, monke
     label = outcomes.attack.iloc[0]
     lost = outcomes[(outcomes.attack == label) & outcomes.png.notna()].iloc[0]
     deleted(run / lost.png)
-    asked = []
+    asked: list[Any] = []
     search = engine.search
 
     def heard(classifier, attack, threat, subjects, settle, **settings):

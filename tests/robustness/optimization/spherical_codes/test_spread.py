@@ -171,6 +171,7 @@ def test_the_best_stage_of_a_large_code_is_kept():
     """Multipliers of points that have not settled lead astray; what was better before counts."""
     found = spread(60, 12, restarts=1, steps=10, path=True)
     assert found.angle == pytest.approx(found.history.max(), abs=1e-9)
+    assert found.path is not None
     np.testing.assert_array_equal(found.path[-1], found.vectors)
 
 
