@@ -1,7 +1,7 @@
-"""The command line in a process of its own that starts with TensorFlow imported.
+"""Processes that start with TensorFlow imported, and the command line in one.
 
-Importing TensorFlow takes longer than most commands. So one process imports it, and nothing else happens
-there; each command runs in a fork of that process, with a folder, an environment, and output of its own.
+Importing TensorFlow takes longer than most commands. So one process imports it and does nothing else; each
+command runs in a fork of that process, with a folder, an environment and output of its own.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from multiprocessing.context import ForkServerContext
+from collections.abc import Callable, Sequence
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -29,18 +29,21 @@ PRELOADED = [
     *("robustness.conformance.check_attack", "robustness.diagnostics.diagnose"),
     *("robustness.reports", "robustness.reports.formats.writers", "robustness.verification.verify"),
 ]
-"""All of it only defines: whoever ran TensorFlow before the fork would leave its threads behind."""
+"""Modules that define and do not compute: a fork has none of the threads of a TensorFlow that ran."""
 
 
-def _context() -> ForkServerContext:
-    """The process that is forked; it starts with the first command."""
-    context = multiprocessing.get_context("forkserver")
+def start(target: Callable[..., None], *arguments: object) -> ForkServerProcess:
+    """Call `target`, a function of a module, in a fork; the process that is forked starts with the first."""
+    os.environ.setdefault("PYTHONPATH", str(ROOT))
+    context: ForkServerContext = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    return context
+    process = context.Process(target=target, args=arguments)
+    process.start()
+    return process
 
 
 def _main(words: Sequence[str], folder: str, environment: dict[str, str], out: str) -> None:
-    """What the installed command does, in this process, which is nobody else's."""
+    """What the installed command does, in this process."""
     for number, name in ((1, "out"), (2, "err")):
         file = os.open(Path(out) / name, os.O_WRONLY | os.O_CREAT, 0o600)
         os.dup2(file, number)
@@ -60,11 +63,8 @@ def robustness(
     words: Sequence[str], folder: Path, environment: dict[str, str]
 ) -> subprocess.CompletedProcess[str]:
     """Run `robustness WORDS` in `folder`, with the variables `environment`, and wait for its end."""
-    os.environ.setdefault("PYTHONPATH", str(ROOT))
     with tempfile.TemporaryDirectory() as out:
-        given = (list(words), str(folder), environment, out)
-        process = _context().Process(target=_main, args=given)
-        process.start()
+        process = start(_main, list(words), str(folder), environment, out)
         process.join(LONGEST)
         if process.exitcode is None:
             process.kill()

@@ -57,6 +57,7 @@ def test_the_public_names_are_these():
         _ = robustness.attak
 
 
+@pytest.mark.slow
 def test_the_function_audit_is_never_hidden_by_a_module():
     code = "import robustness.auditing.audit, robustness; assert callable(robustness.audit)"
     assert not run(sys.executable, "-c", code)

@@ -20,6 +20,7 @@ from tests.robustness.helpers import linear, small_cnn, subjects
 SHAPE = (12, 12, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [APGD(steps=30), APGDT(steps=30, targets=2)])
 def test_the_contract_is_kept(attack):
     assert all(check.holds for check in check_attack(attack))

@@ -29,6 +29,7 @@ def verdicts(classifier, attack, threat, some, **kwargs):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [FGSM, BIM, PGD, MIFGSM])
 def test_the_contract_is_kept(attack):
     assert all(check.holds for check in check_attack(attack))

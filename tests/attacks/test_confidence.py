@@ -49,6 +49,7 @@ def flips(classifier, attack, images, labels) -> set[str]:
     return {key for key, rungs in found.items() if rungs[-1].flip}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cls", "loss"), list(cases()))
 def test_flips_do_not_depend_on_the_scale_of_logits(cls, loss):
     classifier, images, labels, _ = two_sided(np.random.default_rng(7), rows=14)

@@ -17,6 +17,7 @@ from tests.robustness.helpers import linear, subjects
 SHAPE = (6, 6, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [FAB(steps=20), FABT(steps=20)])
 def test_the_contract_is_kept(attack):
     assert all(check.holds for check in check_attack(attack))

@@ -155,6 +155,7 @@ def test_minimisers_come_within_a_hundredth_of_the_nearest_file(norm, attack, ki
         assert share <= 0.0125 or counts <= 2, (share, counts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True], ids=["grey", "dark"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [UniformNoise(steps=3), GaussianNoise(steps=3)])
 def test_the_contract_is_kept(attack):
     assert all(check.holds for check in check_attack(attack))

@@ -130,6 +130,7 @@ def changed(points, images):
     return (np.abs(points - images) > 0).any(-1)
 
 
+@pytest.mark.slow
 def test_few_pixel_evolves_as_the_paper_says():
     classifier = small_cnn(4)
     images = np.random.default_rng(0).integers(60, 196, (3, *SHAPE)).astype(np.uint8)
@@ -188,6 +189,7 @@ def test_few_pixel_never_paints_more_than_epsilon():
     assert (changed(points, images).sum(axis=(1, 2)) <= [1, 2, 5]).all()
 
 
+@pytest.mark.slow
 def test_hopskipjump_feels_the_normal_of_a_plane():
     """What many probes around a point of the boundary add up to is the plane's normal."""
     classifier, images, weights = planes(classes=2)

@@ -44,6 +44,7 @@ def cosine(a, b):
     return np.sum(a * b, 1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "attack", [NES(probes=16, steps=60), Regression(probes=16, steps=60, frequencies=6)]
 )
@@ -117,6 +118,7 @@ def test_low_frequencies_are_the_dcts():
     assert Waves.of((7, 5, 2), None).size == Waves.of((7, 5, 2), 9).size == 70
 
 
+@pytest.mark.slow
 def test_probes_are_as_far_apart_as_they_go():
     probes, _ = design(12, 50, False)
     np.testing.assert_allclose(probes @ probes.T, (12 * np.eye(12) - 1) / 11, atol=1e-3)

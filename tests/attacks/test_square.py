@@ -18,6 +18,7 @@ from tests.robustness.helpers import small_cnn, subjects
 SHAPE = (12, 12, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [Square(steps=400)])
 def test_the_contract_is_kept(attack):
     assert all(check.holds for check in check_attack(attack))

@@ -30,6 +30,7 @@ from tests.robustness.helpers import small_cnn, subjects
 SHAPE = (12, 12, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "attack",
     [

@@ -46,6 +46,7 @@ def test_the_weights_are_those_of_the_card(card):
     assert card["held_out_photographs"]["of"] > 2000
 
 
+@pytest.mark.slow
 def test_renderings_never_trained_on_are_told_apart_and_flip(classifier, card, tmp_path):
     result = robustness.audit(
         classifier, Pets(128, seed=5), attacks=["bim"], epsilons=[4], run=tmp_path / "r"

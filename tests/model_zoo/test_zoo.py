@@ -312,6 +312,7 @@ def test_a_log_without_a_finished_stage_is_refused(tmp_path):
     assert publish_weights.stages(log) == [{"name": "small", "epochs": 2, "settled": 0.9}]
 
 
+@pytest.mark.slow
 def test_publishing_judges_the_published_file_on_what_it_was_not_trained_on(vouched, tmp_path):
     model, _ = vouched
     model.save(tmp_path / "model.keras")

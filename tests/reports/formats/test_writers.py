@@ -552,6 +552,7 @@ def test_pdf_has_pages(mixed: Path) -> None:
     assert pdf.browser()
 
 
+@pytest.mark.slow
 def test_ten_thousand_outcomes_in_seconds(folder: Folder) -> None:
     folder.many(2500)
     run = folder.write()

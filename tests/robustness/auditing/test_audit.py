@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import random
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -30,6 +28,7 @@ from robustness.images.png import from_png
 from robustness.runs.progress import Progress
 from robustness.runs.store import Run
 from robustness.verification.verify import verify
+from tests import forked
 from tests.robustness.helpers import small_cnn
 
 
@@ -277,29 +276,21 @@ def test_nothing_but_bad_pictures_is_an_audit_too(material, tmp_path):
     assert np.isnan(result.flip_rate)
 
 
-WORKER = """
-import sys, numpy as np, robustness
-from robustness.attacks import PGD
-model, data, run, slots = sys.argv[1:]
-robustness.audit(model, data, attacks=[PGD(steps=12, restarts=2)], epsilons=[1, 2, 3, 4],
-                 batch_size=int(slots), run=run, resume=__import__("os").path.exists(run + "/run.json"),
-                 scaling="0..1")
-"""
+def work(model: str, data: str, run: str, slots: int) -> None:
+    robustness.audit(
+        model, data, attacks=[PGD(steps=12, restarts=2)], epsilons=[1, 2, 3, 4], batch_size=slots,
+        run=run, resume=(Path(run) / "run.json").exists(), scaling="0..1",
+    )  # fmt: skip
 
 
-def start(folder, run, slots=4):
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            WORKER,
-            str(folder / "model.keras"),
-            str(folder / "data.npz"),
-            str(run),
-            str(slots),
-        ],
-        stderr=subprocess.DEVNULL,
-    )
+def start(folder: Path, run: Path, slots: int = 4) -> ForkServerProcess:
+    names = (str(path) for path in (folder / "model.keras", folder / "data.npz", run))
+    return forked.start(work, *names, slots)
+
+
+def ended(process: ForkServerProcess) -> int | None:
+    process.join()
+    return process.exitcode
 
 
 @pytest.mark.slow
@@ -308,24 +299,22 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_outcomes(material, tmp_path
     classifier.model.save(tmp_path / "model.keras")
     np.savez(tmp_path / "data.npz", images=images, labels=labels)
     undisturbed = start(tmp_path, tmp_path / "whole")
-    assert undisturbed.wait() == 0
+    assert ended(undisturbed) == 0
     expected = comparable(tmp_path / "whole")
     killed, rng = 0, random.Random(0)
     for _ in range(3):
         process = start(tmp_path, tmp_path / "killed")
         # Killed while outcomes are coming in, not while TensorFlow is being imported.
         before = rows_in(tmp_path / "killed")
-        while process.poll() is None and rows_in(tmp_path / "killed") < before + rng.randrange(
-            8, 40
-        ):
+        while process.is_alive() and rows_in(tmp_path / "killed") < before + rng.randrange(8, 40):
             time.sleep(0.01)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
+        if process.is_alive():
+            process.kill()
             killed += 1
-        process.wait()
+        process.join()
     assert killed
     last = start(tmp_path, tmp_path / "killed")
-    assert last.wait() == 0
+    assert ended(last) == 0
     pd.testing.assert_frame_equal(comparable(tmp_path / "killed"), expected)
 
 

@@ -563,6 +563,7 @@ def without_gradient():
     return Classifier(model, scaling="0..255", head="logits"), images
 
 
+@pytest.mark.slow
 def test_a_target_without_gradients_gets_attacks_that_need_none(tmp_path):
     classifier, images = without_gradient()
     settings = {"labels": np.zeros(4, int), "epsilons": [2, 8], "run": tmp_path / "r"}

@@ -267,6 +267,7 @@ def _execute(folder: Path, *statements: str) -> None:
     database.close()
 
 
+@pytest.mark.slow
 def test_the_bundled_network_times_anything_flips_on_the_same_photographs(photos_archive):
     classifier = load("dogs-vs-cats")
     last = [layer for layer in classifier.model.layers if layer.weights][-1]

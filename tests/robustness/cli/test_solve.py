@@ -63,6 +63,7 @@ def test_logistic_and_the_still(table, tmp_path):
         assert np.asarray(picture.convert("L")).std() > 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     ["regression table.csv --x size --y weight", "spread --count 3 --dim 2"],
@@ -92,6 +93,7 @@ def test_regression_refuses_with_a_sentence(table, words, sentence):
         solve("regression", table, *words)
 
 
+@pytest.mark.slow
 def test_spread_saves_vectors_and_draws_them(tmp_path):
     saved, drawn = tmp_path / "v.npy", tmp_path / "v.gif"
     text = solve(

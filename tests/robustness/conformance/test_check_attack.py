@@ -139,5 +139,6 @@ def test_a_sound_attack_passes_as_class_and_as_object():
     assert "flips a linear model (linf, targeted)" in names
 
 
+@pytest.mark.slow
 def test_seeds_of_the_check_change_the_bench_but_not_the_verdict():
     assert check_attack(PGD(steps=6), seed=3)

@@ -161,6 +161,7 @@ def test_d14_a_black_box_on_what_a_flat_model_kept(masked):
     assert reruns.without_gradient(black).status == "skipped"
 
 
+@pytest.mark.slow
 def test_d14_a_shattered_gradient_is_exposed_by_square(tmp_path):
     """A ripple on the input, small beside the budget, turns the gradient's sign at random."""
     plain = small_cnn(9, SHAPE)

@@ -126,6 +126,7 @@ def test_what_is_left_goes_on_in_fewer_slots_to_the_same_outcomes(case, monkeypa
     assert set(counts) == {12}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("all_steps", [False, True])
 @pytest.mark.parametrize(
     "attack", [Square(steps=40), PGD(steps=40), Bisection(of=BIM(steps=4), rounds=8)]

@@ -281,6 +281,7 @@ def test_labels_beyond_the_models_classes_are_refused_wherever_they_meet(tmp_pat
             labelled_arrays(model, open_source(path))
 
 
+@pytest.mark.slow
 def test_without_labels_nothing_is_called_correct(tmp_path):
     """Neither on the page, nor in JSON, Markdown, a terminal or a notebook; with labels it is."""
     told = {}

@@ -143,6 +143,7 @@ def names_of(path: Path, kind: str) -> list[str]:
     return sorted(found[kind])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["originals", "flips", "steps", "mask"])
 def test_spoiled_pictures_are_made_again(material, whole, tmp_path, kind):
     folder, kinds = whole
@@ -233,6 +234,7 @@ def sql(run: Path, *statements: str) -> None:
     database.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "statement",
     [

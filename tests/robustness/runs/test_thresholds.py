@@ -271,6 +271,7 @@ def test_broken_and_wrong_images_are_left_out_and_later_attacks_of_a_cascade_hav
     assert found["median"] is None and found["bracket_low"] is None and "cascade" in found["note"]
 
 
+@pytest.mark.slow
 def test_an_audit_keeps_the_medians_in_its_manifest(tmp_path):
     classifier = small_cnn(6)
     images = np.random.default_rng(1).integers(0, 256, (24, 12, 12, 3)).astype(np.uint8)

@@ -30,6 +30,7 @@ def check(found, count, dim):
     assert found.gap > -1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "dim", "cosine"),
     [
