@@ -104,7 +104,8 @@ def ours(
     threat = Threat((epsilon if contest.norm is None else top[contest.norm],), norm, goal)
     attacks = resolve([asked], norm, goal, classifier.class_names).attacks
     compiled: dict[Any, compiled_batch.CompiledBatch] = {}
-    passes, files = np.zeros(2), {}
+    passes = np.zeros(2)
+    files: dict[int, bytes] = {}
 
     def run(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
         pictures = np.round(images * 255).astype("uint8")

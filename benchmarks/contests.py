@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ class Contest:
     norm: str | None = None
 
 
-FIXED = {"eps": "eps*1", "alpha": "eps*0.1", "steps": 10}
+FIXED: dict[str, Any] = {"eps": "eps*1", "alpha": "eps*0.1", "steps": 10}
 CONTESTS = (
     Contest(
         "FGSM",

@@ -46,7 +46,7 @@ Peer = Callable[[Setting], Run]
 def foolbox(name: str, **words: Any) -> Peer:
     def make(setting: Setting) -> Run:
         # Its array layer calls a function that NumPy 2 has dropped.
-        np.find_common_type = lambda arrays, scalars: np.result_type(*arrays, *scalars)
+        setattr(np, "find_common_type", lambda arrays, scalars: np.result_type(*arrays, *scalars))  # noqa: B010
         import foolbox
         import tensorflow as tf
 

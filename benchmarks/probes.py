@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -23,14 +25,16 @@ from robustness import backend
 from robustness.attacks.regression import NES, Regression
 from robustness.contract.look import Look
 from robustness.contract.task import Task
+from robustness.engine.jobs import Example
+from robustness.models.classifier import Classifier
 from robustness.numerics import prng
-from robustness.threat.norms import NORMS
+from robustness.threat.norms import NORMS, Norm
 from robustness.threat.threat import Threat
 
 
 def ways(probes: int, steps: int, low: int) -> dict[str, NES | Regression]:
     """The estimates that are compared; `low` frequencies of each axis where they are few."""
-    how = {"probes": probes, "steps": steps}
+    how: dict[str, Any] = {"probes": probes, "steps": steps}
     return {
         "NES in pairs": NES(**how),
         "NES": NES(**how, antithetic=False),
@@ -44,11 +48,17 @@ def ways(probes: int, steps: int, low: int) -> dict[str, NES | Regression]:
     }
 
 
-def cosines(classifier, attack, some, norm, seed: int) -> np.ndarray:
+def cosines(
+    classifier: Classifier,
+    attack: NES | Regression,
+    some: Sequence[Example],
+    norm: Norm,
+    seed: int,
+) -> np.ndarray:
     """Of the first estimate at each image to the true gradient, (images,)."""
     attack = replace(attack, momentum=0.0)
 
-    def both(images, labels, keys):
+    def both(images: Any, labels: Any, keys: Any) -> tuple[Any, Any]:
         zero = 0 * labels
         task = Task(
             images=images,

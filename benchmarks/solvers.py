@@ -16,8 +16,10 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -59,12 +61,15 @@ def table(rows: int, features: int) -> tuple[Rows, np.ndarray]:
     return x, y + np.random.default_rng(1).normal(size=rows)
 
 
+T = TypeVar("T")
+
+
 def slopes(features: int) -> np.ndarray:
     """The true coefficients."""
     return np.linspace(-1.0, 1.0, features)
 
 
-def clock(name: str, call) -> object:
+def clock(name: str, call: Callable[[], T]) -> T:
     before, begin, spent = peak(), time.perf_counter(), time.process_time()
     result = call()
     wall, spent = time.perf_counter() - begin, time.process_time() - spent
@@ -121,8 +126,12 @@ def spreading(count: int = 2000, dim: int = 32) -> None:
     x = np.random.default_rng(0).normal(size=(1, count, dim))
     data = [x, problem.fixed[None], problem.pairs[None], np.ones(1)]
     tensors = [ops.convert_to_tensor(d) for d in data]
-    clock("compile and first gradient", lambda: compiled_value_and_gradient(inverse_power)(*tensors))
-    clock("one gradient", lambda: np.asarray(compiled_value_and_gradient(inverse_power)(*tensors)[1]))
+    clock(
+        "compile and first gradient", lambda: compiled_value_and_gradient(inverse_power)(*tensors)
+    )
+    clock(
+        "one gradient", lambda: np.asarray(compiled_value_and_gradient(inverse_power)(*tensors)[1])
+    )
     found = clock("the whole code, 60 evaluations a stage", lambda: spread(count, dim, steps=60))
     print(found.status)
     print(f"smallest angle {found.angle:.4f} degrees, bound {found.angle + found.gap:.4f}")

@@ -12,14 +12,18 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from subjects import SUBJECTS, difference
 
 from robustness.attacks.components.starts import STARTS
 from robustness.attacks.pgd import PGD
+from robustness.contract.attack import Attack
+from robustness.engine.jobs import Example
 from robustness.engine.outcomes import EpsilonOutcome
 from robustness.engine.search import run_attack
+from robustness.models.classifier import Classifier
 from robustness.numerics.losses import LOSSES
 from robustness.threat.norms import NORMS
 from robustness.threat.threat import Threat
@@ -32,7 +36,9 @@ LADDERS = {
 }
 
 
-def outcomes_of(classifier, attack, threat, some, seed: int) -> dict[str, list[EpsilonOutcome]]:
+def outcomes_of(
+    classifier: Classifier, attack: Attack, threat: Threat, some: Sequence[Example], seed: int
+) -> dict[str, list[EpsilonOutcome]]:
     """The outcomes of each image, by its key."""
     points = 4096 if classifier.input_shape[0] < 32 else 32
     size = min(64, max(1, points // attack.width))

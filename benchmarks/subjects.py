@@ -97,7 +97,8 @@ def pictures(
         limit=count,
         only=lambda e: e.label is not None and bool(drawn or held_out(e.name)),
     )
-    pixels = np.stack([source.read(e, classifier.input_shape).pixels for e in chosen])
+    pictures = [source.read(e, classifier.input_shape).pixels for e in chosen]
+    pixels = np.stack([x for x in pictures if x is not None])
     return pixels, np.array([e.label for e in chosen])
 
 

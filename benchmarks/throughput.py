@@ -105,7 +105,8 @@ def ours(case: Case, precision: str = "float32") -> tuple[np.ndarray, float]:
         outcomes = run.outcomes()
         case.notes |= {"gradients_per_second": float(outcomes.backward.sum() / seconds)}
         for row in outcomes.query("status == 'flipped'").itertuples():
-            found[keys.get(row.image, positions[row.image])] = from_png(run.png(row.png))
+            key = str(row.image)
+            found[keys.get(key, positions[key])] = from_png(run.png(str(row.png)))
     return found, seconds
 
 
@@ -129,7 +130,7 @@ def art(case: Case) -> tuple[np.ndarray, float]:
 
 def foolbox(case: Case) -> tuple[np.ndarray, float]:
     # Its array layer calls a function that NumPy 2 has dropped; without this it does not run at all.
-    np.find_common_type = lambda arrays, scalars: np.result_type(*arrays, *scalars)
+    setattr(np, "find_common_type", lambda arrays, scalars: np.result_type(*arrays, *scalars))  # noqa: B010
     import tensorflow as tf
     from foolbox import TensorFlowModel
     from foolbox.attacks import LinfPGD
@@ -205,8 +206,11 @@ def floor(case: Case) -> tuple[np.ndarray, float]:
     return case.images.astype("float32"), bare / case.batch * len(case.images) * case.steps
 
 
-OURS = {"ours": ours, "ours-bfloat16": partial(ours, precision="bfloat16")}
-LIBRARIES = {
+OURS: dict[str, Callable[[Case], tuple[np.ndarray, float]]] = {
+    "ours": ours,
+    "ours-bfloat16": partial(ours, precision="bfloat16"),
+}
+LIBRARIES: dict[str, Callable[[Case], tuple[np.ndarray, float]]] = {
     "floor": floor,
     **OURS,
     "art": art,

@@ -151,7 +151,7 @@ def test_the_wheel_says_what_it_is(wheel):
     assert metadata["Author"] == "The robustness-toolkit contributors"
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Keywords"]
-    assert "Typing :: Typed" in metadata.get_all("Classifier")
+    assert "Typing :: Typed" in (metadata.get_all("Classifier") or [])
 
 
 def test_a_source_distribution_gives_the_same_wheel(

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops, tree
 
 from robustness.contract.attack import Attack
-from robustness.engine.compiled_batch import CompiledBatch
+from robustness.engine.compiled_batch import CompiledBatch, State
 from robustness.engine.jobs import AttackJob, Example
 from robustness.engine.outcomes import EpsilonOutcome
 from robustness.engine.replay import Replay, replay_states
@@ -134,18 +134,22 @@ class LinearCase:
         ]
         points: dict[int, list[np.ndarray]] = {i: [] for i in order}
         first = {order.index(i) for i in order}
+        latest: list[tuple[State, np.ndarray]] = []
         expected: Any = None
         for number, step, state, slot in replay_states(self.batch(len(order)), replays):
             if number not in first:
                 continue
+            # What holds for the whole batch is read once a step, not once a row.
+            if not latest or latest[0][0] is not state:
+                latest[:] = [(state, ops.convert_to_numpy(state["own"]["point"]))]
+                shape = tree.map_structure(lambda x: (tuple(x.shape), str(x.dtype)), state["own"])
+                expected = expected or shape
+                if shape != expected:
+                    raise AttackError(
+                        f"the state changes from {expected} to {shape}; keep names, shapes and types."
+                    )
             image = order[number]
-            points[image].append(ops.convert_to_numpy(state["own"]["point"][slot]))
-            shape = tree.map_structure(lambda x: (tuple(x.shape), str(x.dtype)), state["own"])
-            expected = expected or shape
-            if shape != expected:
-                raise AttackError(
-                    f"the state changes from {expected} to {shape}; keep names, shapes and types."
-                )
+            points[image].append(latest[0][1][slot])
             if step == steps and not stretch and closest:
                 distance = float(state["best"]["distance"][slot])
                 self._distances.setdefault(restart, {})[image] = distance

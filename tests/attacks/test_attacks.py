@@ -179,9 +179,9 @@ def test_attacks_are_found_by_name_and_made_from_texts():
             lambda: Bisection(of=BIM(), rounds=0),
             "bisection: rounds=0 is out of range; expected 1 .. 100",
         ),
-        (lambda: BIM(steps=2.5), "whole number"),
+        (lambda: BIM(steps=2.5), "whole number"),  # type: ignore[arg-type]
         (lambda: BIM(step_size=float("nan")), "expected a number"),
-        (lambda: PGD(random_start="maybe"), "true or false"),
+        (lambda: PGD(random_start="maybe"), "true or false"),  # type: ignore[arg-type]
         (lambda: create(PGD, {"step": "3"}), "Did you mean steps"),
         (lambda: create(PGD, {"restart": 3}), "Did you mean restarts"),
         (lambda: FGSM(loss="hinge"), "cross_entropy | margin"),

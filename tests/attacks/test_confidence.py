@@ -33,7 +33,8 @@ def cases():
             continue
         field = parameters.settings(cls).get("loss")
         choices = field[1].choices if field else ()
-        for loss in [c for c in choices or () if c in ("cross_entropy", "margin")] or [None]:
+        losses = [c for c in choices or () if c in ("cross_entropy", "margin")]
+        for loss in losses or (None,):
             yield pytest.param(cls, loss, id=f"{name}-{loss or 'own'}")
 
 
@@ -46,6 +47,7 @@ def flips(classifier, attack, images, labels) -> set[str]:
     return {key for key, rungs in found.items() if rungs[-1].flip}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cls", "loss"), list(cases()))
 def test_flips_do_not_depend_on_the_scale_of_logits(cls, loss):
     classifier, images, labels, _ = two_sided(np.random.default_rng(7), rows=14)

@@ -54,6 +54,7 @@ def test_the_first_step_in_l2_is_the_papers():
             if best is None or distance < best[0]:
                 best = distance, -distance * normal / np.linalg.norm(normal)
         # From the image both projections are the same: x + 1.05 d, which flips, so back by 0.9.
+        assert best is not None
         np.testing.assert_allclose(after.ravel(), x + 0.9 * 1.05 * best[1], atol=2e-2)
     # Two looks a step, a backward pass a rival.
     assert rows.passes == (2, 3)
@@ -74,7 +75,7 @@ def test_the_image_pulls_by_at_most_a_tenth():
 
         here, there = onto(x), onto(home)
         sizes = np.linalg.norm(here), np.linalg.norm(there)
-        alpha = min(sizes[0] / (sizes[0] + sizes[1]), 0.1)
+        alpha = min(float(sizes[0] / (sizes[0] + sizes[1])), 0.1)
         ahead = (1 - alpha) * (x + 1.05 * here) + alpha * (home + 1.05 * there)
         flips = ahead @ normal + offset < 0
         expected = home + 0.9 * (ahead - home) if flips else ahead

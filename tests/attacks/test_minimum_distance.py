@@ -96,6 +96,7 @@ def test_deepfool_goes_to_the_nearest_plane_and_a_fiftieth_beyond(norm):
                 move = far * np.sign(normal)
             if best is None or far < best[0]:
                 best = far, move
+        assert best is not None
         np.testing.assert_allclose((after - image).ravel(), 1.02 * best[1], atol=2e-3)
     # One look and a backward pass for each rival; and there it stays.
     assert rows.passes == (1, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -20,11 +21,12 @@ from robustness.attacks.fmn import FMN
 from robustness.attacks.pgd import PGD
 from robustness.attacks.sigma_zero import SigmaZero
 from robustness.attacks.wrappers import Bisection
+from robustness.engine.compiled_batch import CompiledBatch
+from robustness.engine.search import search
 from robustness.numerics.pixel_lattice import lattice
 from robustness.threat.norms import NORMS
 from robustness.threat.threat import Threat
-from tests.attacks.test_minimum_distance import found
-from tests.robustness.helpers import linear
+from tests.robustness.helpers import linear, subjects
 
 SHAPE = (12, 12, 3)
 SIZE = int(np.prod(SHAPE))
@@ -89,8 +91,22 @@ def posed(kind, seed=0, *, dark=False):
     bias = -(boundary - boundary % 0.01 + 0.005)
     gaps = -(images.reshape(5, -1) @ weights + bias)
     assert (gaps > 0).all()
-    model = linear(np.stack([np.zeros(SIZE), weights], 1), np.array([0.0, bias]), SHAPE)
-    return model, images, weights, gaps
+    return np.stack([np.zeros(SIZE), weights], 1), np.array([0.0, bias]), images, weights, gaps
+
+
+@functools.cache
+def compiled(attack, norm, slots):
+    """A linear model, and the attack compiled for it: other weights need no other graph."""
+    model = linear(np.zeros((SIZE, 2)), np.zeros(2), SHAPE)
+    batch = CompiledBatch(model, attack, Threat((4000,), NORMS[norm]), batch_size=slots, seed=0)
+    return model, batch
+
+
+def found(planes, attack, threat, images):
+    """The outcomes of each image on the linear model of these weights and biases, by its key."""
+    model, batch = compiled(attack, threat.norm.name, len(images))
+    model.model.layers[-1].set_weights([x.astype("float32") for x in planes])
+    return {example.key: outcomes for example, outcomes in search(batch, subjects(model, images))}
 
 
 ATTACKS = [
@@ -105,9 +121,9 @@ ATTACKS = [
 
 def beyond(attack, norm, kind, *, dark=False):
     """By what share each image's file lies beyond the bound, in the power in which distances are whole."""
-    model, images, weights, gaps = posed(kind, dark=dark)
+    *planes, images, weights, gaps = posed(kind, dark=dark)
     power = NORMS[norm].power
-    rungs = found(model, attack, Threat((4000,), NORMS[norm]), images)
+    rungs = found(planes, attack, Threat((4000,), NORMS[norm]), images)
     shares = []
     for place, (image, gap) in enumerate(zip(images, gaps, strict=True)):
         room = np.where(weights > 0, 255 - image.ravel().astype(int), image.ravel())
@@ -129,6 +145,7 @@ def test_minimisers_come_within_a_hundredth_of_the_nearest_file(norm, attack, ki
         assert share <= 0.0125 or counts <= 2, (share, counts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True], ids=["grey", "dark"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
@@ -150,8 +167,8 @@ def test_those_with_coarser_points_are_refined_to_it(norm, attack, kind, dark):
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_pixel_changes_that_need_not(kind, dark):
     """The fewest pixels of a linear model: those that can bring the most."""
-    model, images, weights, gaps = posed(kind, dark=dark)
-    rungs = found(model, SigmaZero(steps=100), Threat((144,), NORMS["l0"]), images)
+    *planes, images, weights, gaps = posed(kind, dark=dark)
+    rungs = found(planes, SigmaZero(steps=100), Threat((144,), NORMS["l0"]), images)
     for place, (image, gap) in enumerate(zip(images, gaps, strict=True)):
         room = np.where(weights > 0, 255 - image.ravel().astype(int), image.ravel())
         brings = np.sort((np.abs(weights) * room).reshape(-1, 3).sum(1))[::-1]
@@ -169,13 +186,13 @@ def test_no_pixel_changes_that_need_not(kind, dark):
 )
 def test_a_budget_with_a_file_that_flips_is_not_called_robust(attack, norm, kind):
     """At 1.5 % more than the length of the nearest file, or at two counts more."""
-    model, images, weights, gaps = posed(kind)
+    *planes, images, weights, gaps = posed(kind)
     power = NORMS[norm].power
     for place, (image, gap) in enumerate(zip(images, gaps, strict=True)):
         room = np.where(weights > 0, 255 - image.ravel().astype(int), image.ravel())
         best = least(weights, room, gap, power)
         epsilon = max(1.015 * best ** (1 / power), (best + 2) ** (1 / power))
-        rungs = found(model, attack, Threat((epsilon,), NORMS[norm]), image[None])
+        rungs = found(planes, attack, Threat((epsilon,), NORMS[norm]), image[None])
         (rung,) = rungs["row 0"]
         assert rung.flip, (place, epsilon, rung.flips_in_float_only)
         assert rung.flip.distances.of(norm) <= epsilon * (1 + 1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import keras
 import numpy as np
@@ -81,7 +82,7 @@ def test_simba_keeps_a_direction_that_gains_and_else_tries_the_other_side(freque
     attack = SimBA(frequencies=frequencies, step_size=8.0)
     labels, states, rows = course(classifier, attack, Threat((2000,), NORMS["l2"]), images, 60)
     assert rows.passes == (1, 0)
-    directions = [[], [], []]
+    directions: list[list[Any]] = [[], [], []]
     for k in range(60):
         before, after = states[k], states[k + 1]
         loss = margins(classifier, before["point"], labels)[0]
@@ -127,6 +128,7 @@ def changed(points, images):
     return (np.abs(points - images) > 0).any(-1)
 
 
+@pytest.mark.slow
 def test_few_pixel_evolves_as_the_paper_says():
     classifier = small_cnn(4)
     images = np.random.default_rng(0).integers(60, 196, (3, *SHAPE)).astype(np.uint8)
@@ -185,6 +187,7 @@ def test_few_pixel_never_paints_more_than_epsilon():
     assert (changed(points, images).sum(axis=(1, 2)) <= [1, 2, 5]).all()
 
 
+@pytest.mark.slow
 def test_hopskipjump_feels_the_normal_of_a_plane():
     """What many probes around a point of the boundary add up to is the plane's normal."""
     classifier, images, weights = planes(classes=2)

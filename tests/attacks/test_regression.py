@@ -115,6 +115,7 @@ def test_low_frequencies_are_the_dcts():
     assert Waves.of((7, 5, 2), None).size == Waves.of((7, 5, 2), 9).size == 70
 
 
+@pytest.mark.slow
 def test_probes_are_as_far_apart_as_they_go():
     probes, _ = design(12, 50, False)
     np.testing.assert_allclose(probes @ probes.T, (12 * np.eye(12) - 1) / 11, atol=1e-3)

@@ -210,6 +210,7 @@ def test_noises_have_their_moments(severity):
     assert np.median(np.abs(drawn - x)) == pytest.approx(0.6745 * sigma, rel=0.05)
 
 
+@pytest.mark.slow
 def test_every_kind_grows_with_severity():
     image = photo(32, 32)
     for kind in KINDS:

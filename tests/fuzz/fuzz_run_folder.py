@@ -65,7 +65,9 @@ def sound(folder: Path) -> Path:
             made.strip(f"cats/{number}.jpg", step, made.picture(pixels), [1 - step, step])
     for status in ("robust", "misclassified", "failed", "unreadable", "settled"):
         lost = status == "unreadable"
-        wrong = {"clean_class": None, "confidence": None, "reason": "torn"} if lost else {}
+        wrong: dict[str, Any] = (
+            {"clean_class": None, "confidence": None, "reason": "torn"} if lost else {}
+        )
         wrong |= {"label": 1} if status == "misclassified" else {}
         made.image(f"dogs/{status}.jpg", **wrong)
         made.outcome(f"dogs/{status}.jpg", status, reason="torn" if status == "failed" else "")
@@ -87,7 +89,12 @@ def full_manifest() -> dict[str, Any]:
     ]
     whole["median_epsilon"] = {"bim(steps=4)": {"median": 1.5, "low": 1.0, "high": 2.5, "note": ""}}
     rule = {"name": "floor", "metric": "robust_accuracy", "threshold": 0.3, "scope": "worst"}
-    base = {"source": "r", "data_sha256": "ef" * 32, "norm": "linf", "goal": "untargeted"}
+    base: dict[str, Any] = {
+        "source": "r",
+        "data_sha256": "ef" * 32,
+        "norm": "linf",
+        "goal": "untargeted",
+    }
     base |= {"attacks": ["bim(steps=4)"], "worst": [[4.0, 1, 2]], "max_drop": 0.0}
     held_back = {"rule": "D02", "reason": "r", "expires": "2027-01-01"}
     whole["gate"] = {
@@ -95,7 +102,12 @@ def full_manifest() -> dict[str, Any]:
         "suppressions": [held_back],
         "baseline": base,
     }
-    options = {"model": "pets.keras", "images": "photos", "attack": ["bim:steps=4"], "epsilon": "4"}
+    options: dict[str, Any] = {
+        "model": "pets.keras",
+        "images": "photos",
+        "attack": ["bim:steps=4"],
+        "epsilon": "4",
+    }
     options |= {"norm": "linf", "seed": 0, "report": ["html"], "gate": copy.deepcopy(whole["gate"])}
     whole["origin"] = {"options": options, "configuration": "audit.toml", "seal": "00" * 32}
     whole["notes"] = ["a note"]

@@ -46,6 +46,7 @@ def test_the_weights_are_those_of_the_card(card):
     assert card["held_out_photographs"]["of"] > 2000
 
 
+@pytest.mark.slow
 def test_renderings_never_trained_on_are_told_apart_and_flip(classifier, card, tmp_path):
     result = robustness.audit(
         classifier, Pets(128, seed=5), attacks=["bim"], epsilons=[4], run=tmp_path / "r"
@@ -75,8 +76,8 @@ def test_the_articles_five_photos_flip_in_both_directions(classifier, article_ph
             assert row.status == "flipped"
             assert row.adversarial_class == {"cat": "dog", "dog": "cat"}[kind]
             assert row.confidence_after >= 0.95
-            before = from_png(run.png(originals[f"{name}.jpg"].png)).astype(int)
-            after = from_png(run.png(outcomes.loc[f"{name}.jpg"].png)).astype(int)
+            before = from_png(run.png(originals[f"{name}.jpg"].png or "")).astype(int)
+            after = from_png(run.png(str(outcomes.loc[f"{name}.jpg"].png))).astype(int)
             assert np.abs(after - before).max() <= 4
 
 
@@ -86,7 +87,9 @@ def test_held_out_photos_are_right_as_often_as_the_card_says(classifier, card, p
     some = select(
         source.entries(), limit=400, only=lambda e: e.label is not None and held_out(e.name)
     )
-    pixels = np.stack([source.read(e, classifier.input_shape).pixels for e in some])
+    pictures = [source.read(e, classifier.input_shape).pixels for e in some]
+    pixels = np.stack([x for x in pictures if x is not None])
+    assert len(pixels) == len(some)
     right = classifier.probabilities(pixels).argmax(1) == [e.label for e in some]
     # Four standard errors below what the card claims.
     claimed = card["held_out_photographs"]["accuracy"]

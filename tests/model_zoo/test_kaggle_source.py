@@ -14,6 +14,7 @@ import zipfile
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,6 +56,7 @@ class Kaggle:
 
 
 class Handler(BaseHTTPRequestHandler):
+    server: "Server"
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *args):
@@ -185,7 +187,7 @@ def zipped(**members):
 
 
 def test_a_notebooks_model_is_listed_fetched_and_recorded(kaggle, tmp_path, capsys):
-    seen = []
+    seen: list[Any] = []
     path = fetch(NOTEBOOK, progress=seen.append)
     assert path.name == "model.h5"
     assert path.read_bytes() == BODY
@@ -293,7 +295,7 @@ def test_one_file_of_a_competition_that_comes_in_a_zip_is_unpacked(kaggle):
 
 def test_after_a_cut_only_the_rest_is_asked_for(kaggle):
     kaggle.cuts = 1
-    seen = []
+    seen: list[Any] = []
     assert fetch(NOTEBOOK, progress=seen.append).read_bytes() == BODY
     rest = [h["Range"] for method, _, h, _ in kaggle.asked if method == "GET" and "Range" in h]
     assert len(rest) == 1
@@ -348,7 +350,7 @@ def test_a_part_that_cannot_be_continued_is_begun_anew_and_that_is_said(
             fetch(NOTEBOOK)
     for name, value in change.items():
         setattr(kaggle, name, value)
-    seen = []
+    seen: list[Any] = []
     assert fetch(NOTEBOOK, progress=seen.append).read_bytes() == kaggle.body
     assert note in " ".join(progress.note for progress in seen)
 
@@ -379,7 +381,7 @@ def test_a_file_that_says_it_is_too_large_is_not_begun(kaggle):
 
 def test_a_file_that_hides_its_length_is_cut_off_at_the_limit(kaggle):
     kaggle.length = False
-    seen = []
+    seen: list[Any] = []
     with pytest.raises(FetchError, match=r"goes on, past the limit of 1,500,000"):
         fetch(NOTEBOOK, max_bytes=1_500_000, progress=seen.append)
     assert max(progress.done for progress in seen) <= 1_500_000

@@ -82,7 +82,10 @@ def test_a_variance_outside_float16_survives(tmp_path):
     sha256 = weights_file.save(model, tmp_path / "w.npz")
     model.layers[0].moving_variance.assign([1.0, 1.0])
     weights_file.load(model, tmp_path / "w.npz", sha256=sha256)
-    assert model.layers[0].moving_variance.numpy().tolist() == np.float32([1e9, 1e-12]).tolist()
+    assert (
+        model.layers[0].moving_variance.numpy().tolist()
+        == np.array([1e9, 1e-12], np.float32).tolist()
+    )
 
 
 def test_a_kernel_too_large_for_float16_is_kept_whole(tmp_path):
@@ -91,7 +94,9 @@ def test_a_kernel_too_large_for_float16_is_kept_whole(tmp_path):
     sha256 = weights_file.save(model, tmp_path / "w.npz")
     model.layers[0].kernel.assign([[0.0], [0.0]])
     weights_file.load(model, tmp_path / "w.npz", sha256=sha256)
-    assert model.layers[0].kernel.numpy().tolist() == np.float32([[70_000], [0.1]]).tolist()
+    assert (
+        model.layers[0].kernel.numpy().tolist() == np.array([[70_000], [0.1]], np.float32).tolist()
+    )
 
 
 def test_a_weight_that_is_not_finite_is_refused(tmp_path):

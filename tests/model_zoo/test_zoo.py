@@ -7,6 +7,7 @@ import sys
 import tomllib
 import zipfile
 from pathlib import Path
+from typing import cast
 
 import h5py
 import keras
@@ -295,11 +296,11 @@ class Judge:
 
 def test_the_tally_counts_every_picture_once():
     pictures = [(np.full((2, 2, 3), value, np.uint8), int(value > 90)) for value in range(200)]
-    tally = publish_weights.tally(Judge(), iter(pictures))
+    tally = publish_weights.tally(cast("Classifier", Judge()), iter(pictures))
     assert (tally.count, tally.total) == (190, 200)  # wrong from 91 to 100
     assert tally.share == 0.95
     with pytest.raises(ImagesError):
-        publish_weights.tally(Judge(), iter([]))
+        publish_weights.tally(cast("Classifier", Judge()), iter([]))
 
 
 def test_a_log_without_a_finished_stage_is_refused(tmp_path):
@@ -311,6 +312,7 @@ def test_a_log_without_a_finished_stage_is_refused(tmp_path):
     assert publish_weights.stages(log) == [{"name": "small", "epochs": 2, "settled": 0.9}]
 
 
+@pytest.mark.slow
 def test_publishing_judges_the_published_file_on_what_it_was_not_trained_on(vouched, tmp_path):
     model, _ = vouched
     model.save(tmp_path / "model.keras")

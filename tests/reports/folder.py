@@ -134,7 +134,10 @@ class Folder:
         after = np.clip(before.astype(int) + noise, 0, 255).astype(np.uint8)
         change = np.abs(after.astype(int) - before.astype(int))
         self.image(key, png=self.picture(before))
-        measured = {"l0": int(change.any(-1).sum()), "components": int((change > 0).sum())}
+        measured: dict[str, Any] = {
+            "l0": int(change.any(-1).sum()),
+            "components": int((change > 0).sum()),
+        }
         measured |= {"l1": float(change.sum()), "linf": float(change.max())}
         measured |= {"l2": float(np.sqrt((change**2).sum())), "png": self.picture(after)}
         self.outcome(key, "flipped", float(epsilon), **(measured | values))
@@ -177,7 +180,10 @@ class Folder:
         noise = rng.integers(-epsilon, epsilon + 1, before.shape)
         after = np.clip(before.astype(int) + noise, 0, 255).astype(np.uint8)
         change = np.abs(after.astype(int) - before.astype(int))
-        measured = {"l0": int(change.any(-1).sum()), "components": int((change > 0).sum())}
+        measured: dict[str, Any] = {
+            "l0": int(change.any(-1).sum()),
+            "components": int((change > 0).sum()),
+        }
         measured |= {"l1": float(change.sum()), "linf": float(change.max())}
         return measured | {"l2": float(np.sqrt((change**2).sum())), "png": self.picture(after)}
 

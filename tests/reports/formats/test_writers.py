@@ -372,7 +372,7 @@ def test_junit_calls_a_case_the_same_whatever_came_of_it(folder: Folder, tmp_pat
         for number in range(40):
             where.image(str(number))
             where.outcome(str(number), "flipped" if number < flips else "robust")
-        return sorted((c.get("classname"), c.get("name")) for c in suite_of(where.write()))  # type: ignore[type-var]
+        return sorted((c.get("classname"), c.get("name")) for c in suite_of(where.write()))
 
     good = names(folder, 1, "ok")
     assert names(Folder(tmp_path / "bad"), 39, "fail") == good
@@ -552,6 +552,7 @@ def test_pdf_has_pages(mixed: Path) -> None:
     assert pdf.browser()
 
 
+@pytest.mark.slow
 def test_ten_thousand_outcomes_in_seconds(folder: Folder) -> None:
     folder.many(2500)
     run = folder.write()

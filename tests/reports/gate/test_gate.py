@@ -60,7 +60,8 @@ def audited(folder: Folder) -> Summary:
 
 
 def rule(**values: Any) -> Rule:
-    return Rule(**{"name": "r", "metric": "robust_accuracy", "threshold": 0.3} | values)
+    usual: dict[str, Any] = {"name": "r", "metric": "robust_accuracy", "threshold": 0.3}
+    return Rule(**usual | values)
 
 
 def test_the_material_is_what_it_says(audited: Summary) -> None:
@@ -216,12 +217,13 @@ def test_no_worse_than_a_baseline(audited: Summary, folder: Folder, tmp_path: Pa
     assert [r.passed for r in worse.rules] == [True, False]
     allowed = decide(audited, Gate(baseline=replace(better, max_drop=0.02)), ())
     assert allowed.status == PASS
-    for change, why in [
+    changes: list[tuple[dict[str, Any], str]] = [
         ({"data_sha256": "other"}, "other images"),
         ({"norm": "l2"}, "another threat"),
         ({"attacks": ("pgd",)}, "other attacks"),
         ({"worst": ((9.0, 1, 2),)}, "share no epsilon"),
-    ]:
+    ]
+    for change, why in changes:
         refused = decide(audited, Gate(baseline=replace(same, **change)), ())
         assert refused.status == INCONCLUSIVE
         assert why in refused.sentence

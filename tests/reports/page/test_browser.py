@@ -60,7 +60,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             noise = rng.integers(-size, size + 1, before.shape)
             after = np.clip(before.astype(int) + noise, 0, 255).astype(np.uint8)
             delta = np.abs(after.astype(int) - before)
-            measured = {"linf": float(delta.max()), "l1": float(delta.sum())}
+            measured: dict[str, Any] = {"linf": float(delta.max()), "l1": float(delta.sum())}
             measured |= {"l2": float(np.sqrt((delta**2).sum())), "l0": int(delta.any(-1).sum())}
             measured |= {"components": int((delta > 0).sum()), "step": 1 + number % 4}
             measured |= {"confidence_after": 0.5 + number / 60, "adversarial_class": 1 - label}

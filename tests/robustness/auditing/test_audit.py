@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import random
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,6 +28,7 @@ from robustness.images.png import from_png
 from robustness.runs.progress import Progress
 from robustness.runs.store import Run
 from robustness.verification.verify import verify
+from tests import forked
 from tests.robustness.helpers import small_cnn
 
 
@@ -136,8 +136,8 @@ def test_evidence_is_what_the_rows_say(material, tmp_path):
         flips = run.outcomes().query("status == 'flipped'")
         assert len(flips)
         for row in flips.itertuples():
-            picture = from_png(run.png(row.png))
-            original = from_png(run.png(originals[row.image].png))
+            picture = from_png(run.png(str(row.png)))
+            original = from_png(run.png(str(originals[str(row.image)].png)))
             far = distances(original, picture)
             assert (far.l0, far.l1, far.l2, far.linf) == (row.l0, row.l1, row.l2, row.linf)
             probabilities = classifier.probabilities(picture[None])[0]
@@ -188,7 +188,7 @@ def test_the_original_of_an_image_that_held_is_kept_and_of_one_never_attacked_is
             if status[row.key] == "misclassified":
                 assert row.png is None
             else:
-                picture = from_png(run.png(row.png))
+                picture = from_png(run.png(str(row.png)))
                 assert hashlib.sha256(picture.tobytes()).hexdigest() == row.digest
                 assert picture.tobytes() in {image.tobytes() for image in images}
         assert not verify(run, classifier).faults
@@ -208,7 +208,7 @@ def test_all_evidence_holds_every_picture_the_model_saw(material, tmp_path):
     with Run.open(tmp_path / "r") as run:
         rows = run.image_rows()
         assert {r.status for r in run.outcomes().itertuples()} > {"flipped"}
-        kept = [from_png(run.png(row.png)) for row in rows]
+        kept = [from_png(run.png(str(row.png))) for row in rows]
         assert not verify(run, classifier).faults
     assert {picture.tobytes() for picture in kept} == {image.tobytes() for image in images}
 
@@ -276,29 +276,21 @@ def test_nothing_but_bad_pictures_is_an_audit_too(material, tmp_path):
     assert np.isnan(result.flip_rate)
 
 
-WORKER = """
-import sys, numpy as np, robustness
-from robustness.attacks import PGD
-model, data, run, slots = sys.argv[1:]
-robustness.audit(model, data, attacks=[PGD(steps=12, restarts=2)], epsilons=[1, 2, 3, 4],
-                 batch_size=int(slots), run=run, resume=__import__("os").path.exists(run + "/run.json"),
-                 scaling="0..1")
-"""
+def work(model: str, data: str, run: str, slots: int) -> None:
+    robustness.audit(
+        model, data, attacks=[PGD(steps=12, restarts=2)], epsilons=[1, 2, 3, 4], batch_size=slots,
+        run=run, resume=(Path(run) / "run.json").exists(), scaling="0..1",
+    )  # fmt: skip
 
 
-def start(folder, run, slots=4):
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            WORKER,
-            str(folder / "model.keras"),
-            str(folder / "data.npz"),
-            str(run),
-            str(slots),
-        ],
-        stderr=subprocess.DEVNULL,
-    )
+def start(folder: Path, run: Path, slots: int = 4) -> ForkServerProcess:
+    names = (str(path) for path in (folder / "model.keras", folder / "data.npz", run))
+    return forked.start(work, *names, slots)
+
+
+def ended(process: ForkServerProcess) -> int | None:
+    process.join()
+    return process.exitcode
 
 
 @pytest.mark.slow
@@ -307,24 +299,22 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_outcomes(material, tmp_path
     classifier.model.save(tmp_path / "model.keras")
     np.savez(tmp_path / "data.npz", images=images, labels=labels)
     undisturbed = start(tmp_path, tmp_path / "whole")
-    assert undisturbed.wait() == 0
+    assert ended(undisturbed) == 0
     expected = comparable(tmp_path / "whole")
     killed, rng = 0, random.Random(0)
     for _ in range(3):
         process = start(tmp_path, tmp_path / "killed")
         # Killed while outcomes are coming in, not while TensorFlow is being imported.
         before = rows_in(tmp_path / "killed")
-        while process.poll() is None and rows_in(tmp_path / "killed") < before + rng.randrange(
-            8, 40
-        ):
+        while process.is_alive() and rows_in(tmp_path / "killed") < before + rng.randrange(8, 40):
             time.sleep(0.01)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
+        if process.is_alive():
+            process.kill()
             killed += 1
-        process.wait()
+        process.join()
     assert killed
     last = start(tmp_path, tmp_path / "killed")
-    assert last.wait() == 0
+    assert ended(last) == 0
     pd.testing.assert_frame_equal(comparable(tmp_path / "killed"), expected)
 
 
@@ -472,7 +462,7 @@ def test_a_batch_of_a_million_rows_takes_what_the_machine_has(material, tmp_path
         start(self, *given, **settings)
 
     monkeypatch.setattr(CompiledBatch, "__init__", noted)
-    settings = {"attacks": [BIM(steps=2)], "epsilons": [2], "batch_size": 1_000_000}
+    settings: dict[str, Any] = {"attacks": [BIM(steps=2)], "epsilons": [2], "batch_size": 1_000_000}
     found = robustness.audit(classifier, images, labels=labels, run=tmp_path / "a", **settings)
     assert found.manifest["config"]["slots"] == 6
     assert any("1,000,000 rows was asked for; 6 fit" in n for n in found.manifest["notes"])
@@ -497,7 +487,7 @@ def test_a_configuration_in_every_form_gives_the_same_run(material, tmp_path):
         '[threat]\nepsilons = [2]\n[[attacks]]\nname = "bim"\nsteps = 2\n[run]\nseed = 3\n'
         "[[gate.rules]]\nthreshold = 0.5\n"
     )
-    options = {"epsilons": [2], "attacks": [{"name": "bim", "steps": 2}], "seed": 3}
+    options: dict[str, Any] = {"epsilons": [2], "attacks": [{"name": "bim", "steps": 2}], "seed": 3}
     forms = {
         "file": file,
         "object": robustness.AuditConfig(**options),

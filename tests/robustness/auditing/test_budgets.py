@@ -10,6 +10,7 @@ import shutil
 import tomllib
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -381,7 +382,8 @@ def test_a_gate_rests_on_no_budget_that_none_can_use(ladder):
 def test_runs_that_do_not_say_how_far_they_go_open_as_before(ladder, tmp_path):
     folder = shutil.copytree(ladder, tmp_path / "r")
     manifest = json.loads((folder / "run.json").read_text())
-    for told in (None, []):
+    budgets: list[list[Any] | None] = [None, []]
+    for told in budgets:
         manifest["budgets"] = told
         known = {key: value for key, value in manifest.items() if value is not None}
         (folder / "run.json").write_text(json.dumps(known))
@@ -561,6 +563,7 @@ def without_gradient():
     return Classifier(model, scaling="0..255", head="logits"), images
 
 
+@pytest.mark.slow
 def test_a_target_without_gradients_gets_attacks_that_need_none(tmp_path):
     classifier, images = without_gradient()
     settings = {"labels": np.zeros(4, int), "epsilons": [2, 8], "run": tmp_path / "r"}

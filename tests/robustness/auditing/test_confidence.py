@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -121,10 +122,10 @@ def statuses(result) -> dict[str, str]:
     return {d["id"]: d["status"] for d in result.manifest["diagnostics"]}
 
 
-def audited(model, **settings):
+def audited(model, **settings: Any):
     classifier = Classifier(model, scaling="0..255")
-    settings = {"attacks": [make("pgd", steps=10)], "epsilons": [EPSILON]} | settings
-    return robustness.audit(classifier, IMAGES, labels=LABELS, **settings)
+    usual: dict[str, Any] = {"attacks": [make("pgd", steps=10)], "epsilons": [EPSILON]}
+    return robustness.audit(classifier, IMAGES, labels=LABELS, **usual | settings)
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -142,12 +143,12 @@ def test_every_head_flips_what_the_closed_form_flips(name, times):
 @pytest.mark.parametrize("setting", ["plain", "bfloat16", "surrogate"])
 def test_every_way_to_look_flips_the_same(times, setting):
     model = made(functional, layers.Softmax(), times)
-    more = {
+    kinds: dict[str, dict[str, Any]] = {
         "plain": {"attacks": ["pgd", make("apgd", steps=20)]},
         "bfloat16": {"precision": "bfloat16"},
         "surrogate": {"surrogate": Classifier(made(subclassed, written, times), scaling="0..255")},
-    }[setting]
-    result = audited(model, epsilons=[8, EPSILON], **more)
+    }
+    result = audited(model, epsilons=[8, EPSILON], **kinds[setting])
     for (_, epsilon), rows in result.to_frame().groupby(["attack", "epsilon"]):
         assert (rows.status == "flipped").sum() == flipped_by(epsilon).sum()
 
@@ -266,6 +267,7 @@ def _execute(folder: Path, *statements: str) -> None:
     database.close()
 
 
+@pytest.mark.slow
 def test_the_bundled_network_times_anything_flips_on_the_same_photographs(photos_archive):
     classifier = load("dogs-vs-cats")
     last = [layer for layer in classifier.model.layers if layer.weights][-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,7 +21,16 @@ from robustness.runs.store import Run
 from tests.robustness.cli.test_commands import inside
 from tests.robustness.helpers import small_cnn
 
-WORDS = ("audit", "-m", "models/model.keras", "-i", "data/", "--scaling", "0..1", "-q")
+WORDS: tuple[str, ...] = (
+    "audit",
+    "-m",
+    "models/model.keras",
+    "-i",
+    "data/",
+    "--scaling",
+    "0..1",
+    "-q",
+)
 WORDS += ("--surrogate", "models/other.keras", "--mask", "mask.png", "-e", "8")
 WORDS += ("-a", "bim", "-a", "universal:file=models/change.npz", "--classes", "x,y,z")
 
@@ -47,7 +57,7 @@ def project(tmp_path_factory) -> Path:
         (place / f"{number}.png").write_bytes(to_png(image))
     (folder / "mask.png").write_bytes(to_png(np.full((12, 12, 1), 255, np.uint8)))
     values = rng.uniform(-8, 8, (12, 12, 3)).astype("float32")
-    told = {"norm": "linf", "epsilon": 8.0, "goal": "", "place": None, "images": 1}
+    told: dict[str, Any] = {"norm": "linf", "epsilon": 8.0, "goal": "", "place": None, "images": 1}
     Fitted(values=values, **told, flipped=0.0, model="", losses=()).save(
         folder / "models" / "change.npz"
     )

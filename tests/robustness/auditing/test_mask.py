@@ -69,7 +69,8 @@ def test_attacks_flip_within_the_region_what_can_be_flipped_there(attack, norm):
         NORMS[norm].plane_distance(normal if label == 0 else -normal, margin, image.reshape(36, 3))
         for image, label, margin in zip(images, labels, margins, strict=True)
     ]
-    epsilon = float(np.ceil(3 * max(least) + 2))
+    assert all(distance is not None for distance in least)
+    epsilon = float(np.ceil(3 * max(d for d in least if d is not None) + 2))
     threat = Threat((epsilon,), NORMS[norm], mask=MASK)
     examples = subjects(classifier, images, labels)
     found = list(run_attack(classifier, attack, threat, examples, batch_size=4))

@@ -128,6 +128,7 @@ def test_smallest_changes_are_the_targets():
     assert sum(rung.flip is not None for rung in found.values()) >= 4
 
 
+@pytest.mark.slow
 def test_an_audit_names_its_surrogate_and_holds(tmp_path):
     target, surrogate, images = pair(0.9)
     labels = np.ones(len(images), int)

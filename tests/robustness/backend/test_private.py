@@ -135,7 +135,7 @@ def test_all_layers_are_found_without_flatten_layers():
     bare_inner = Bare(inner, "layers")
     bare = SimpleNamespace(layers=[bare_inner, model.layers[1]])
     bare_leaves = [SimpleNamespace(layer=layer) for layer in inner.layers]
-    bare_inner.layers = bare_leaves
+    bare_inner.layers = bare_leaves  # type: ignore[attr-defined]
     found = _private.every_layer(bare)
     assert found == [bare, bare_inner, *bare_leaves, model.layers[1]]
 

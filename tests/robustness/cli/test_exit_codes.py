@@ -148,6 +148,7 @@ def test_4_inconclusive_by_the_interval_and_by_a_diagnostic(place, passed):
         from robustness.reports import summarise
 
         share = summarise(run).worst[-1].robust_accuracy
+    assert share is not None and share.low is not None and share.high is not None
     between = (share.low + share.high) / 2
     name = toml(place / "between.toml", RULE.format(round(between, 6)))
     done = inside("audit", "--config", name, "-o", "between", cwd=place)

@@ -10,6 +10,7 @@ import signal
 import time
 import unicodedata
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -19,13 +20,13 @@ from tests.reports.folder import Folder
 from tests.reports.hostile import fill
 
 
-def progress(done: int, *, stage: str = "pgd", **counts: int) -> SimpleNamespace:
-    counts = {"flipped": 0, "robust": 0, "wrong": 0, "settled": 0, "labelled": True} | counts
-    return SimpleNamespace(stage=stage, done=done, total=20, **counts)
+def progress(done: int, *, stage: str = "pgd", **counts: Any) -> Any:
+    usual: dict[str, Any] = {"flipped": 0, "robust": 0, "wrong": 0, "settled": 0, "labelled": True}
+    return SimpleNamespace(stage=stage, done=done, total=20, **usual | counts)
 
 
 def test_robust_accuracy_counts_wrong_images_and_those_of_earlier_attacks():
-    seen = {"flipped": 3, "robust": 5, "wrong": 2, "settled": 10}
+    seen: dict[str, Any] = {"flipped": 3, "robust": 5, "wrong": 2, "settled": 10}
     assert terminal.sentence(progress(20, **seen)) == "3 flipped, robust at most 25 %"
     assert terminal.sentence(progress(10, wrong=3)) == ""
 
@@ -102,7 +103,7 @@ def test_no_name_acts_on_the_terminal_or_on_the_log(tmp_path, monkeypatch, capsy
     }
     (run / "run.json").write_text(json.dumps(manifest))
     monkeypatch.setenv("CI", "1")
-    result = SimpleNamespace(path=run, report=lambda kind: write_html(run))
+    result: Any = SimpleNamespace(path=run, report=lambda kind: write_html(run))
     audit._show(result, ["html"], False)
     compare.compare(run, run)
     terminal.stderr().print(f"error: {bad}", markup=False)

@@ -146,6 +146,7 @@ def runs(tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 def test_a_cascade_flips_what_its_attacks_flip_one_by_one(runs):
     def first(result):
         flips = result.outcomes[result.outcomes.status == "flipped"]

@@ -16,6 +16,7 @@ from keras import ops
 import robustness
 from robustness.attacks import BIM, PGD, Square
 from robustness.contract.attack import Attack
+from robustness.contract.types import Knowledge
 from robustness.diagnostics import TITLES, convergence, model_queries, reruns
 from robustness.diagnostics.controls import break_control, linear_control, masked_control_is_flagged
 from robustness.diagnostics.convergence import still_falling
@@ -160,6 +161,7 @@ def test_d14_a_black_box_on_what_a_flat_model_kept(masked):
     assert reruns.without_gradient(black).status == "skipped"
 
 
+@pytest.mark.slow
 def test_d14_a_shattered_gradient_is_exposed_by_square(tmp_path):
     """A ripple on the input, small beside the budget, turns the gradient's sign at random."""
     plain = small_cnn(9, SHAPE)
@@ -397,7 +399,7 @@ class Brightening(Attack):
 
     name: ClassVar[str] = "brightening"
     paper: ClassVar[str] = "none"
-    knowledge: ClassVar[str] = "score"
+    knowledge: ClassVar[Knowledge] = "score"
 
     def init(self, task):
         return {"point": task.images}

@@ -68,7 +68,7 @@ def record(
     }
     felt = [
         {"image": row["image"], "attack": row["attack"], "epsilon": row["epsilon"], "watched": 10}
-        | {"blind": (blind or {}).get(row["attack"], {}).get(int(row["image"]), 0)}
+        | {"blind": (blind or {}).get(str(row["attack"]), {}).get(int(str(row["image"])), 0)}
         for row in rows
         if row["status"] == ROBUST and row["attack"] in {a["label"] for a in attacks}
         and next(a for a in attacks if a["label"] == row["attack"])["knowledge"] == "white-box"
@@ -154,7 +154,10 @@ def test_in_a_cascade_a_later_attack_is_not_blamed_for_what_it_was_spared():
     cascade = record(flips, ALL)
     rows = cascade.outcomes
     rows["status"] = [
-        spared(int(r.image), r.attack, r.epsilon) or r.status for r in rows.itertuples()
+        spared(int(image), attack, epsilon) or status
+        for image, attack, epsilon, status in zip(
+            rows.image, rows.attack, rows.epsilon, rows.status, strict=True
+        )
     ]
     rows.loc[rows.status == "settled", "adversarial_class"] = None
     found_ = statuses(cascade)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from typing import Any
 
 import keras
 import numpy as np
@@ -60,7 +61,7 @@ def case():
 def reference(case):
     """Each image alone, one slot."""
     classifier, some = case
-    found = {}
+    found: dict[str, Any] = {}
     for subject in some:
         found |= run(classifier, PGD(steps=2, restarts=3), Threat(LADDER), [subject], batch_size=1)
     return essence(found)
@@ -124,6 +125,7 @@ def test_what_is_left_goes_on_in_fewer_slots_to_the_same_outcomes(case, monkeypa
     assert set(counts) == {12}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("all_steps", [False, True])
 @pytest.mark.parametrize(
     "attack", [Square(steps=40), PGD(steps=40), Bisection(of=BIM(steps=4), rounds=8)]

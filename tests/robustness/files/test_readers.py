@@ -11,6 +11,7 @@ import sys
 import zipfile
 import zlib
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -25,10 +26,12 @@ from robustness.images import open_source
 from robustness.images.decode import decode
 from robustness.images.entries import Unreadable
 from robustness.images.png import MAX_SIDE, from_png
+from robustness.runs.result import AuditResult
 from robustness.threat.mask import Mask
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "fuzz_readers.py"
 spec = importlib.util.spec_from_file_location("fuzz_readers", SCRIPT)
+assert spec is not None and spec.loader is not None
 fuzz = importlib.util.module_from_spec(spec)
 sys.modules["fuzz_readers"] = fuzz
 spec.loader.exec_module(fuzz)
@@ -577,7 +580,9 @@ def test_reports_that_fail_do_not_stop_the_others(failing, tmp_path, capsys):
         def report(self, *, kind):
             return plugins.writer(kind)(tmp_path, None)
 
-    pages, failed = report.written(Result(), ["raises", "fine", "denied", "fine"])
+    pages, failed = report.written(
+        cast("AuditResult", Result()), ["raises", "fine", "denied", "fine"]
+    )
     assert pages == [tmp_path, tmp_path] and len(failed) == 2
     with pytest.raises(RunError, match="'denied'"):
         report.fail(failed)

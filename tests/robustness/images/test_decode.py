@@ -7,6 +7,7 @@ import io
 import struct
 import tracemalloc
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -207,7 +208,8 @@ def test_exif_orientation_is_applied(read, kind, orientation):
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options = {"JPEG": {"quality": 100}, "WEBP": {"lossless": True}}.get(kind, {})
+    ways: dict[str, dict[str, Any]] = {"JPEG": {"quality": 100}, "WEBP": {"lossless": True}}
+    options = ways.get(kind, {})
     data = _bytes(Image.fromarray(np.ascontiguousarray(seen)), kind, exif=exif, **options)
     picture = read(data, f"a.{kind.lower()}", shape=(16, 24, 3))
     assert np.abs(picture.pixels.astype(int) - upright).max() <= 3

@@ -74,7 +74,7 @@ def test_every_shape_of_labels_is_read_right(labels):
         ["c", "", "b", "b"],
         ["2", "nan", "1", "1"],
         pd.Series([2, None, 1, 1], dtype="Int64"),
-        np.ma.masked_array(TRUTH, [0, 1, 0, 0]),
+        np.ma.masked_array(np.array(TRUTH), np.array([0, 1, 0, 0], bool)),
     ],
 )
 def test_missing_labels_are_missing(labels):
@@ -251,7 +251,7 @@ def test_a_label_column_is_for_what_has_columns(tmp_path):
     with pytest.raises(SettingError, match="given with an array of images"):
         robustness.audit(small_cnn(0), pixels(), label_column="label")
     with pytest.raises(SettingError, match="`labels` were given with images that are no array"):
-        robustness.audit(small_cnn(0), tmp_path, labels=[0])
+        robustness.audit(small_cnn(0), tmp_path, labels=[0])  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(not SIGNS.exists(), reason="needs the shared cases")
@@ -276,21 +276,22 @@ def test_labels_beyond_the_models_classes_are_refused_wherever_they_meet(tmp_pat
         with pytest.raises(ImagesError, match=said):
             robustness.audit(model, path, attacks=["fgsm"])
         with pytest.raises(ImagesError, match=said):
-            robustness.audit(model, pixels(), labels=high, attacks=["fgsm"])
+            robustness.audit(model, pixels(), labels=high, attacks=["fgsm"])  # type: ignore[arg-type]
         with pytest.raises(ImagesError, match=said):
             labelled_arrays(model, open_source(path))
 
 
+@pytest.mark.slow
 def test_without_labels_nothing_is_called_correct(tmp_path):
     """Neither on the page, nor in JSON, Markdown, a terminal or a notebook; with labels it is."""
     told = {}
     for name in ("with", "without"):
         classifier, images = small_cnn(6), pixels(12)
         truth = classifier.probabilities(images).argmax(1) if name == "with" else None
-        heard = []
+        heard: list[str] = []
         result = robustness.audit(
             classifier, images, labels=truth, attacks=["fgsm"], epsilons=[1, 8],
-            run=tmp_path / name, progress=lambda p, heard=heard: heard.append(sentence(p)),
+            run=tmp_path / name, progress=lambda p, heard=heard: heard.append(sentence(p)),  # type: ignore[misc]
         )  # fmt: skip
         page = re.sub(r"<(style|script)[^>]*>.*?</\1>", "", result.report().read_text(), flags=re.S)
         told[name] = " ".join([

@@ -364,7 +364,7 @@ def test_threads_read_the_same(tmp_path):
     source = open_source(tmp_path)
     with ThreadPoolExecutor(4) as pool:
         pictures = list(pool.map(lambda entry: source.read(entry, SHAPE), source.entries()))
-    assert [int(p.pixels[0, 0, 0]) for p in pictures] == list(range(40))
+    assert [int(p.pixels[0, 0, 0]) for p in pictures if p.pixels is not None] == list(range(40))
 
 
 def test_the_reader_needs_no_framework():

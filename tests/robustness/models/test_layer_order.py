@@ -117,5 +117,5 @@ def test_the_model_of_the_user_is_left_alone(images):
     classifier = robustness.Classifier(model, scaling="0..1", head="logits")
     assert model.get_config() == config
     np.testing.assert_array_equal(answers(model, images)[0], before[0])
-    found = classifier.logits_of(np.uint8(255 * np.clip(images, 0, 1)))
+    found = classifier.logits_of((255 * np.clip(images, 0, 1)).astype(np.uint8))
     assert found.shape == (5, 3)

@@ -139,7 +139,7 @@ def insert(config: dict, entry: dict) -> dict:
     return config
 
 
-HOSTILE_OBJECTS = {
+HOSTILE_OBJECTS: dict[str, tuple[dict, str]] = {
     "os.system": (
         {"module": "os", "class_name": "system", "config": {"command": "touch ran"}},
         "os.system",

@@ -178,11 +178,11 @@ def test_flips_found_in_bfloat16_hold_in_float32(classifier, tmp_path):
     # A rough gradient costs next to nothing.
     assert abs((frame.status == "flipped").mean() - (exact.status == "flipped").mean()) <= 0.1
     with Run.open(tmp_path / "run") as run:
-        for row in run.outcomes().query("status == 'flipped'").itertuples():
-            picture = from_png(run.png(row.png))
+        for row in run.outcomes().query("status == 'flipped'").to_dict("records"):
+            picture = from_png(run.png(row["png"]))
             answer = classifier.probabilities(picture[None])[0]
-            assert answer.argmax() == row.adversarial_class
-            assert answer.max() == np.float32(row.confidence_after)
+            assert answer.argmax() == row["adversarial_class"]
+            assert answer.max() == np.float32(row["confidence_after"])
 
 
 def test_outcomes_do_not_depend_on_the_batch(classifier):

@@ -1,5 +1,7 @@
 """Descent against minima that are known, and against Keras's own optimizers step by step."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -80,7 +82,7 @@ def test_each_parameter_has_its_own_rate():
 
 
 def test_projection_holds_at_every_scored_point():
-    seen = []
+    seen: list[Any] = []
     found = descend(
         optimizer="sgd",
         learning_rate=0.02,
@@ -103,7 +105,7 @@ def test_pieces_add_up_to_the_whole():
     def pieces():
         return ((rows[i : i + 40],) for i in range(0, 101, 40))
 
-    how = {"optimizer": "sgd", "learning_rate": 1e-3, "steps": 5}
+    how: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 1e-3, "steps": 5}
     whole = minimize(loss, np.zeros(3), data=(scale, rows), **how)
     parts = minimize(loss, np.zeros(3), data=(scale,), pieces=pieces, **how)
     np.testing.assert_allclose(parts.value, whole.value, rtol=1e-12)

@@ -38,6 +38,7 @@ def test_the_good_run_is_read_in_every_way(good, tmp_path):
     fuzz.verified(folder)
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32))
 @settings(max_examples=25, deadline=None)
 def test_what_is_broken_is_said(good, seed):

@@ -355,9 +355,9 @@ def test_a_database_that_is_more_than_tables_is_refused(run, statements):
         pytest.skip(f"this SQLite cannot make it: {error}")
     database.commit()
     database.close()
-    for way, error in every_reading(run):
-        assert isinstance(error, RunError), way
-        assert "tampered" in str(error), way
+    for way, refusal in every_reading(run):
+        assert isinstance(refusal, RunError), way
+        assert "tampered" in str(refusal), way
 
 
 @pytest.mark.parametrize("size", [MOST_CELL + 1, 40 << 20])

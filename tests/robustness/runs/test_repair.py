@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,7 +53,11 @@ def audited(material, folder: Path, **more):
 def whole(material, tmp_path_factory):
     """Finished runs, undamaged: of independent attacks, of a cascade, with all evidence."""
     folder = tmp_path_factory.mktemp("mending")
-    kinds = {"plain": {}, "cascade": {"cascade": True}, "all": {"evidence": "all"}}
+    kinds: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "cascade": {"cascade": True},
+        "all": {"evidence": "all"},
+    }
     for name, more in kinds.items():
         audited(material, folder / name, **more)
     return folder, kinds
@@ -138,6 +143,7 @@ def names_of(path: Path, kind: str) -> list[str]:
     return sorted(found[kind])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["originals", "flips", "steps", "mask"])
 def test_spoiled_pictures_are_made_again(material, whole, tmp_path, kind):
     folder, kinds = whole
@@ -206,7 +212,7 @@ def test_only_what_is_spoiled_is_attacked_again(material, whole, tmp_path, monke
     label = outcomes.attack.iloc[0]
     lost = outcomes[(outcomes.attack == label) & outcomes.png.notna()].iloc[0]
     deleted(run / lost.png)
-    asked = []
+    asked: list[tuple[str, str]] = []
     search = auditor.search
 
     def heard(batch, subjects, **settings):
@@ -228,6 +234,7 @@ def sql(run: Path, *statements: str) -> None:
     database.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "statement",
     [

@@ -139,6 +139,7 @@ def test_a_sound_attack_passes_as_class_and_as_object():
     assert "flips a linear model (linf, targeted)" in names
 
 
+@pytest.mark.slow
 def test_seeds_of_the_check_change_the_bench_but_not_the_verdict():
     assert check_attack(PGD(steps=6), seed=3)
 
@@ -161,7 +162,7 @@ def test_a_check_names_the_clause_that_is_broken():
 
 
 def test_of_what_is_no_attack_only_the_declarations_are_checked():
-    ((name, check),) = checks(dict)
+    ((name, check),) = checks(dict)  # type: ignore[arg-type]
     assert name == "declares-itself"
     with pytest.raises(AttackError, match="dict is not an Attack"):
         check()

@@ -56,7 +56,7 @@ def flips(path: Path, epsilon: float = 8):
 
 def original_of(path: Path, key: str) -> str:
     with Run.open(path) as opened:
-        return next(row.png for row in opened.image_rows() if row.key == key)
+        return str(next(row.png for row in opened.image_rows() if row.key == key))
 
 
 def change(path: Path, statement: str, *values) -> None:

@@ -8,6 +8,7 @@ import struct
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
@@ -76,7 +77,8 @@ def nested(depth: int, times: int) -> dict:
     """A model in a model in a model, each called several times in a row."""
     inner = layer("ReLU")
     for _ in range(depth):
-        inner = graph(inner, [["in"], *([("m", k)] for k in range(times - 1))])
+        calls: list[Any] = [["in"], *([("m", k)] for k in range(times - 1))]
+        inner = graph(inner, calls)
     return inner
 
 

@@ -34,6 +34,7 @@ def check(found, count, dim):
     assert found.gap > -1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "dim", "cosine"),
     [
@@ -175,6 +176,7 @@ def test_the_best_stage_of_a_large_code_is_kept():
     """Multipliers of points that have not settled lead astray; what was better before counts."""
     found = spread(60, 12, restarts=1, steps=10, path=True)
     assert found.angle == pytest.approx(found.history.max(), abs=1e-9)
+    assert found.path is not None
     np.testing.assert_array_equal(found.path[-1], found.vectors)
 
 

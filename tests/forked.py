@@ -1,0 +1,77 @@
+"""Processes that start with TensorFlow imported, and the command line in one.
+
+Importing TensorFlow takes longer than most commands. So one process imports it and does nothing else; each
+command runs in a fork of that process, with a folder, an environment and output of its own.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from unittest import mock
+
+ROOT = Path(__file__).parents[1]
+LONGEST = 300
+"""Seconds after which a command is ended."""
+PRELOADED = [
+    *("tensorflow", "keras", "pandas", "scipy.optimize", "skimage.metrics", "rich.table"),
+    *(
+        "robustness.cli",
+        "robustness.attacks",
+        "robustness.auditing.audit",
+        "robustness.conformance",
+    ),
+    *("robustness.conformance.check_attack", "robustness.diagnostics.diagnose"),
+    *("robustness.reports", "robustness.reports.formats.writers", "robustness.verification.verify"),
+]
+"""Modules that define and do not compute: a fork has none of the threads of a TensorFlow that ran."""
+
+
+def start(target: Callable[..., None], *arguments: object) -> ForkServerProcess:
+    """Call `target`, a function of a module, in a fork of a process that the first call starts."""
+    context: ForkServerContext = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    process = context.Process(target=target, args=arguments)
+    # The first start needs it: the process that is forked imports from here.
+    with mock.patch.dict(os.environ, PYTHONPATH=str(ROOT)):
+        process.start()
+    return process
+
+
+def _main(words: Sequence[str], folder: str, environment: dict[str, str], out: str) -> None:
+    """Do in this process what the installed command does."""
+    for number, name in ((1, "out"), (2, "err")):
+        file = os.open(Path(out) / name, os.O_WRONLY | os.O_CREAT, 0o600)
+        os.dup2(file, number)
+        os.close(file)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    paths = environment.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = [path for path in paths if path not in sys.path]
+    sys.argv = ["robustness", *words]
+    from robustness.cli import main
+
+    main()
+
+
+def robustness(
+    words: Sequence[str], folder: Path, environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run `robustness WORDS` in `folder`, with the variables `environment`, and wait for its end."""
+    with tempfile.TemporaryDirectory() as out:
+        process = start(_main, list(words), str(folder), environment, out)
+        process.join(LONGEST)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise subprocess.TimeoutExpired(list(words), LONGEST)
+        code, texts = process.exitcode, [(Path(out) / name).read_text() for name in ("out", "err")]
+        process.close()
+    return subprocess.CompletedProcess(list(words), code, *texts)
