@@ -317,7 +317,7 @@ class AuditConfig(BaseModel):
         if type(value).__module__ == "numpy" and value.ndim == 0:
             value = value.item()
         field = audit_options().get(info.field_name or "")
-        if field and field.option.path and value == "":
+        if field and field.option.path and isinstance(value, str) and not value:
             raise UnexpectedValueError("a path; the current folder is '.'")
         listed = field.option.choices if field else ()
         if field and listed and value not in listed and field.option.further:

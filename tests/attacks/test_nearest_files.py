@@ -98,14 +98,16 @@ def posed(kind, seed=0, *, dark=False):
 def compiled(attack, norm, slots):
     """A linear model, and the attack compiled for it: other weights need no other graph."""
     model = linear(np.zeros((SIZE, 2)), np.zeros(2), SHAPE)
-    batch = CompiledBatch(model, attack, Threat((4000,), NORMS[norm]), batch_size=slots, seed=0)
-    return model, batch
+    threat = Threat((4000,), NORMS[norm])
+    return model, CompiledBatch(model, attack, threat, batch_size=slots, seed=0)
 
 
 def found(planes, attack, threat, images):
     """The outcomes of each image on the linear model of these weights and biases, by its key."""
     model, batch = compiled(attack, threat.norm.name, len(images))
     model.model.layers[-1].set_weights([x.astype("float32") for x in planes])
+    # The budget of each row is data: another one needs no other graph.
+    batch.threat = threat
     return {example.key: outcomes for example, outcomes in search(batch, subjects(model, images))}
 
 

@@ -15,7 +15,7 @@ import numpy as np, keras
 from keras import ops
 from robustness.attacks import BIM, PGD
 from robustness import backend as gradients
-from robustness.engine import jobs, search
+from robustness.engine import jobs, search as engine
 from robustness.numerics import prng as draws
 from robustness.models.classifier import Classifier
 from robustness.errors import GradientError

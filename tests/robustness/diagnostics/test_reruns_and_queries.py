@@ -429,7 +429,7 @@ def test_d20_a_class_that_changes_by_saving(short):
     classifier, plan, sample = short.trial.classifier, short.trial.plan, short.trial.sample
     assert model_queries.round_trip(classifier, plan, sample, random=False).status == "ok"
     turned = tuple(replace(s, label=1 - s.label) for s in sample.examples)
-    other = replace(sample, subjects=turned)
+    other = replace(sample, examples=turned)
     assert model_queries.round_trip(classifier, plan, other, random=False).status == "fail"
     assert model_queries.round_trip(classifier, plan, other, random=True).status == "skipped"
     assert reruns.no_budget(short.trial).status == "ok"
