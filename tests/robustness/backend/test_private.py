@@ -19,7 +19,7 @@ OWN_FILE = ROOT / "robustness" / "backend" / "_private.py"
 SESSION = ("model_zoo/kaggle/client.py", "_session")
 """Of Kaggle's client, which is no framework; its own test is in tests/model_zoo."""
 DISTRIBUTION = ("robustness/plugins.py", "_normalized_name")
-"""The name in the folder's name: a package whose METADATA cannot be read has no other. `name` is the fallback."""
+"""The name of a package whose METADATA cannot be read; `name` is the fallback."""
 
 
 def sources() -> dict[Path, ast.AST]:
