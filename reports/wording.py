@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from robustness.configuration import epsilons
-from robustness.reports.intervals import Share
+from robustness.numerics.intervals import Share
 from robustness.text import visible
 
 STATUSES = {
@@ -113,6 +114,15 @@ def seconds(value: float | None) -> str:
     if value < 3600:
         return f"{int(value // 60)} min {int(value % 60)} s"
     return f"{int(value // 3600)} h {int(value % 3600 // 60)} min"
+
+
+def date_time(text: object) -> str:
+    """`23 November 2026, 04:00 UTC` from an ISO time; other text as it is."""
+    try:
+        when = datetime.fromisoformat(str(text)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return str(text or "")
+    return f"{when.day} {when:%B %Y, %H:%M} UTC"
 
 
 def settings(parameters: Mapping[str, Any]) -> list[str]:

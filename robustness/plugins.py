@@ -16,12 +16,14 @@ from robustness.errors import SettingError
 
 ATTACKS, MODELS, REPORTS = "robustness.attacks", "robustness.models", "robustness.reports"
 ENSEMBLES = "robustness.ensembles"
+REPORT_SECTIONS = "robustness.report_sections"
 OURS = "robustness-toolkit"
 _WORDS = {
     ATTACKS: "attack",
     ENSEMBLES: "ensemble of attacks",
     MODELS: "model",
     REPORTS: "kind of report",
+    REPORT_SECTIONS: "section of the report",
 }
 
 

@@ -11,20 +11,20 @@ from markupsafe import Markup
 
 from robustness.reports import wording
 from robustness.reports.comparison.compare import Comparison, Moved, by_image, p_text
-from robustness.reports.files import replace
-from robustness.reports.page.templating import environment, hashed, ours
+from robustness.reports.files import write_file
+from robustness.reports.page.templating import csp_hash, environment, read_template
 
 _STYLE = ("report.css", "comparison.css")
 
 
 def write_comparison(found: Comparison, path: str | Path) -> Path:
     """Write the page of a comparison to `path`. Where it is."""
-    return replace(Path(path), render_comparison(found))
+    return write_file(Path(path), render_comparison(found))
 
 
 def render_comparison(found: Comparison) -> str:
     """The whole page."""
-    style = "".join(ours(name) for name in _STYLE)
+    style = "".join(read_template(name) for name in _STYLE)
     moved: list[tuple[str, str, Iterable[Moved]]] = [
         ("Newly flipped", "robust in A, flipped in B", found.newly_flipped),
         ("Newly robust", "flipped in A, robust in B", found.newly_robust),
@@ -38,7 +38,7 @@ def render_comparison(found: Comparison) -> str:
             c=found,
             moved=[(title, meaning, by_image(some)) for title, meaning, some in moved],
             style=Markup(style),  # noqa: S704  our own files
-            policy=f"default-src 'none'; style-src {hashed(style)}; base-uri 'none'; "
+            policy=f"default-src 'none'; style-src {csp_hash(style)}; base-uri 'none'; "
             "form-action 'none'",
         )
     )

@@ -7,7 +7,6 @@ from xml.etree import ElementTree
 from robustness.reports import wording
 from robustness.reports.gate.rule_results import RuleResult
 from robustness.reports.gate.verdict import DIAGNOSTIC, NOTHING, PASS, Verdict
-from robustness.reports.page.details import title
 from robustness.reports.summary.summary import Summary
 
 
@@ -16,7 +15,7 @@ def junit(summary: Summary, verdict: Verdict) -> str:
     says everything, since some readers show nothing else. A case is called the same whatever came of
     it: pipelines tell by the name what fails newly.
     """
-    suite = ElementTree.Element("testsuite", {"name": _text(title(summary))})
+    suite = ElementTree.Element("testsuite", {"name": _text(summary.model_name)})
     said = f"{verdict.label}: {verdict.sentence}"
     _case(suite, "verdict", "the run as a whole", said, _kind(verdict))
     titles = {one.id: f"{one.id} {one.title}" for one in summary.diagnostics}

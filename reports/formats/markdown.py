@@ -7,8 +7,7 @@ from collections.abc import Iterable
 
 from robustness.reports import wording
 from robustness.reports.gate.verdict import DIAGNOSTIC, Verdict
-from robustness.reports.page.details import title
-from robustness.reports.page.headline import figures
+from robustness.reports.summary.figures import figures
 from robustness.reports.summary.findings import findings
 from robustness.reports.summary.summary import Rate, Summary
 
@@ -20,7 +19,7 @@ def markdown(summary: Summary, verdict: Verdict) -> str:
     """The verdict, the numbers, the findings, what is in doubt."""
     sign = _SIGNS.get(verdict.label, "ℹ️")
     lines = [
-        f"## {sign} {verdict.label}: robustness of {code(title(summary), 60)}",
+        f"## {sign} {verdict.label}: robustness of {code(summary.model_name, 60)}",
         "",
         prose(verdict.sentence),
         "",
@@ -50,7 +49,7 @@ def markdown(summary: Summary, verdict: Verdict) -> str:
                 for name, r in rates[: 5 * MOST]
             ),
         )
-        if any(rate.tally.settled for rate in summary.rates):
+        if summary.has_spared:
             lines += [
                 "",
                 "In a cascade an attack is shown what the earlier ones left: its flip rate is of these "

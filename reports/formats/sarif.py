@@ -9,7 +9,6 @@ from urllib.parse import quote
 
 from robustness.reports import wording
 from robustness.reports.gate.verdict import Verdict
-from robustness.reports.page.details import title
 from robustness.reports.summary import taxonomy
 from robustness.reports.summary.findings import Finding, findings
 from robustness.reports.summary.summary import Summary, section
@@ -32,7 +31,9 @@ def sarif(summary: Summary, verdict: Verdict) -> str:
     run = {
         "tool": {"driver": driver},
         # A category of its own for each model, so that one upload does not close the other's.
-        "automationDetails": {"id": f"robustness/{quote(wording.shorten(title(summary), 80))}/"},
+        "automationDetails": {
+            "id": f"robustness/{quote(wording.shorten(summary.model_name, 80))}/"
+        },
         "invocations": [
             {
                 "executionSuccessful": summary.finished,

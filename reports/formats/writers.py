@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from robustness.reports.files import replace, target_of
+from robustness.reports.files import report_path, write_file
 from robustness.reports.formats import (
     github,
     junit,
@@ -42,7 +42,7 @@ def _written(
 ) -> Path:
     with Run.open(run) as opened:
         content = make(opened)
-    return replace(target_of(run, path, name), content)
+    return write_file(report_path(run, path, name), content)
 
 
 def write_json(run: str | Path, path: Where = None) -> Path:
@@ -85,4 +85,4 @@ def write_pdf(run: str | Path, path: Where = None) -> Path:
     pdf.browser()
     with tempfile.TemporaryDirectory(prefix="robustness-page-") as folder:
         content = pdf.print_page(write_html(run, Path(folder) / "report.html"))
-    return replace(target_of(run, path, "report.pdf"), content)
+    return write_file(report_path(run, path, "report.pdf"), content)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
+from robustness.numerics.intervals import Share
 from robustness.reports import wording
 from robustness.reports.gate.rules import AT_LEAST, METRICS, Baseline, Rule, Suppression
-from robustness.reports.intervals import Share
 from robustness.reports.summary import budgets
 from robustness.reports.summary.summary import Rate, Summary, section
 

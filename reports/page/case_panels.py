@@ -72,7 +72,7 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class CasePanel:
     """Everything about one flip. Without pictures `problem` says why there are none."""
 
     case: CaseRow
@@ -91,20 +91,20 @@ class Exhibit:
     change: np.ndarray | None = None
 
 
-def exhibit(run: ReadableRun, case: CaseRow, names: tuple[str, ...]) -> Exhibit:
+def case_panel(run: ReadableRun, case: CaseRow, names: tuple[str, ...]) -> CasePanel:
     """Read the pictures of one case, measure them anew, and lay them out."""
     before, after = wording.class_name(names, case.before), wording.class_name(names, case.after)
     if case.original is None or case.png is None:
-        return Exhibit(case, before, after, problem="The run kept no pictures of this flip.")
+        return CasePanel(case, before, after, problem="The run kept no pictures of this flip.")
     try:
         original, flip = _read(run, case.original), _read(run, case.png)
         delta = metrics.delta(original, flip)
     except (RunError, OSError, ValueError, SyntaxError) as error:
-        return Exhibit(case, before, after, problem=f"Its pictures cannot be shown: {error}")
+        return CasePanel(case, before, after, problem=f"Its pictures cannot be shown: {error}")
     factor = pictures.amplification(delta)
     printed = f"{factor:g}"
     patch = pictures.patch(original, flip)
-    return Exhibit(
+    return CasePanel(
         case=case,
         before=before,
         after=after,

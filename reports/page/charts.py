@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 from markupsafe import Markup
 
-from robustness.reports.intervals import Share
+from robustness.numerics.intervals import Share
 from robustness.reports.page.svg import Axes, Drawing
 from robustness.reports.summary.breakdown import Course
 from robustness.reports.wording import percent, percents, shorten, signed

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+from robustness.numerics.intervals import Share
 from robustness.reports import wording
 from robustness.reports.gate.rule_results import RuleResult
 from robustness.reports.gate.verdict import FAIL, INCONCLUSIVE, PASS, Verdict
-from robustness.reports.intervals import Share
-from robustness.reports.page import charts, details
-from robustness.reports.summary import breakdown, budgets, metrics
+from robustness.reports.page import charts
+from robustness.reports.summary import budgets, metrics
+from robustness.reports.summary.figures import figures
 from robustness.reports.summary.summary import Rate, Summary
-from robustness.runs import thresholds
 
 _LOOKS = {PASS: "pass", FAIL: "fail", INCONCLUSIVE: "open"}
-_RELIABILITY = {
-    breakdown.OK: "Sound",
-    breakdown.WARNINGS: "Warnings",
-    breakdown.UNRELIABLE: "Unreliable",
-    breakdown.UNCHECKED: "Not checked",
-}
+
+
+def top(summary: Summary, ruled: Verdict) -> dict[str, Any]:
+    """The variables of the template of the page's top."""
+    shown = verdict(summary, ruled)
+    return {
+        "verdict": shown,
+        "figures": figures(summary, shown["tally"]),
+        "basis": basis(summary),
+        "parts": parts(shown["tally"], reached=shown["reached"]),
+    }
 
 
 def verdict(summary: Summary, found: Verdict) -> dict[str, Any]:
@@ -62,66 +67,6 @@ def _deciding(summary: Summary, rules: list[RuleResult]) -> Rate | None:
     mine.sort(key=lambda r: (r.passed is not False, r.passed is not None))
     by = {rate.epsilon: rate for rate in summary.worst}
     return by.get(mine[0].epsilon or 0.0, summary.worst[-1]) if mine else summary.worst[-1]
-
-
-def figures(summary: Summary, tally: metrics.Tally | None = None) -> list[tuple[str, str, str]]:
-    """The few numbers beside the verdict: (number, what it is, what it rests on).
-
-    `tally` is that of the epsilon in question, by default the largest.
-    """
-    clean, rate = summary.images.clean_accuracy, (tally or summary.overall).flip_rate
-    found = []
-    if clean and clean.share is not None:
-        known = f"{clean.count:,} of {clean.total:,} images right"
-        found.append((wording.percent(clean.share), "clean accuracy", known))
-    if rate.share is not None and summary.worst and summary.worst[-1].robust_accuracy:
-        what = "right answers" if summary.labelled else "answers"
-        known = f"{rate.count:,} of {rate.total:,} {what}"
-        found.append((wording.percent(rate.share), "flip rate", known))
-    found.append((_RELIABILITY[summary.reliability], "reliability", _checked(summary)))
-    smallest = summary.smallest_epsilon
-    if smallest.total:
-        found.append((_median(smallest), "median smallest epsilon", _median_rests(smallest)))
-    if summary.cost.seconds:
-        passes = summary.cost.forward + summary.cost.backward
-        found.append((wording.seconds(summary.cost.seconds), "time taken", f"{passes:,} passes"))
-    return found
-
-
-def _median(one: metrics.SmallestEpsilon) -> str:
-    """As a figure: a number, or the side of the ladder it lies on."""
-    if one.median is not None:
-        return wording.number(one.median, 3)
-    if one.bracket_low is None:
-        return "–"
-    if one.bracket_high is None:
-        return f"> {wording.number(one.bracket_low, 3)}"
-    return f"≤ {wording.number(one.bracket_high, 3)}"
-
-
-def _median_rests(one: metrics.SmallestEpsilon) -> str:
-    if one.bracket_low is None:
-        return one.note
-    said = [f"95 % interval {thresholds.reach(one.low, one.high)}"]
-    if one.median is not None and one.bracket_low != one.bracket_high:
-        said.insert(0, thresholds.bracket(one.bracket_low, one.bracket_high))
-    return f"{', '.join(said)}; {one.censored:,} of {one.total:,} did not flip"
-
-
-def _checked(summary: Summary) -> str:
-    before = [one["severity"] for one in details.checks(summary)]
-    after = [d.status for d in summary.diagnostics if d.status != "skipped"]
-    bad = before.count("error") + after.count("fail")
-    doubt = before.count("warning") + after.count("warn")
-    if not before and not after:
-        return "no check was recorded"
-    total = wording.plural(len(before) + len(after), "check")
-    unasked = len(summary.diagnostics) - len(after)
-    rest = f"; {unasked} not asked" if unasked else ""
-    if bad or doubt:
-        parts = [f"{bad} failed"] * bool(bad) + [f"{doubt} in doubt"] * bool(doubt)
-        return f"{' and '.join(parts)} of {total}{rest}"
-    return f"all of {total} quiet{rest}"
 
 
 def standing(summary: Summary, ruled: Verdict) -> str:

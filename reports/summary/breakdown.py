@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from robustness.numerics.intervals import Share
 from robustness.reports import wording
-from robustness.reports.intervals import Share
 from robustness.reports.summary import metrics, tables, taxonomy
 from robustness.reports.summary.budgets import Budget
 from robustness.reports.summary.metrics import FLIPPED

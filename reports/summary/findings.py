@@ -6,8 +6,8 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass
 
+from robustness.numerics.intervals import Share
 from robustness.reports import wording
-from robustness.reports.intervals import Share
 from robustness.reports.summary import taxonomy
 from robustness.reports.summary.summary import Summary, section
 from robustness.reports.summary.taxonomy import Severity, Weakness

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from robustness.errors import RunError
-from robustness.reports.intervals import Share
+from robustness.numerics.intervals import Share
 from robustness.text import visible
 
 FLIPPED, ROBUST, FAILED = "flipped", "robust", "failed"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from robustness.numerics.intervals import Share
 from robustness.reports import wording
-from robustness.reports.intervals import Share
 from robustness.reports.summary import breakdown, budgets, metrics
 from robustness.reports.summary.breakdown import (
     AttackRow,
@@ -153,6 +153,16 @@ class Summary:
     def config(self) -> dict[str, Any]:
         """What was asked for."""
         return section(self.manifest, "config")
+
+    @property
+    def model_name(self) -> str:
+        """Name of the audited model."""
+        return str(section(self.manifest, "model").get("name") or "a model")
+
+    @property
+    def has_spared(self) -> bool:
+        """Whether a cascade spared an attack images, so that nobody knows whether it would flip them."""
+        return any(rate.tally.settled for rate in self.rates)
 
     @property
     def norm(self) -> str:

@@ -16,6 +16,7 @@ from scipy.stats import binomtest
 
 from robustness.configuration.toml import Section
 from robustness.errors import RunError, SettingError
+from robustness.numerics.intervals import Share
 from robustness.reports import summarise
 from robustness.reports.gate.gate_file import baseline, read_gate
 from robustness.reports.gate.rule_results import held
@@ -29,7 +30,6 @@ from robustness.reports.gate.verdict import (
     decide,
     verdict_of,
 )
-from robustness.reports.intervals import Share
 from robustness.reports.summary.summary import Summary
 from robustness.runs.store import Run
 from tests.reports.folder import Folder

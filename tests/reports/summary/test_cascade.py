@@ -12,7 +12,7 @@ from robustness.diagnostics.stored_outcomes import diagnose_rows
 from robustness.diagnostics.stored_run import StoredRun
 from robustness.reports import summarise
 from robustness.reports.formats.writers import write_json, write_junit, write_markdown
-from robustness.reports.page import sections
+from robustness.reports.page.sections import attacks
 from robustness.runs.result import AuditResult
 from robustness.runs.store import Run
 from tests.reports.folder import Folder
@@ -139,7 +139,7 @@ def test_chance_is_not_said_to_beat_attacks_that_were_not_shown_its_flips(tmp_pa
         ("whole", ORDERS[1], False), ("first", ORDERS[1], True), ("last", ORDERS[0], True),
     ):  # fmt: skip
         with Run.open(run(tmp_path / name, order, cascade=cascade)) as opened:
-            shown = sections.baselines(summarise(opened))
+            shown = attacks.baselines(summarise(opened))
         assert shown is not None
         found[name] = shown["only"], shown["unasked"]
     # e falls to fgsm within 1, which it is shown after noise, too, and f to pgd within 4 only.

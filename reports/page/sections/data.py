@@ -1,0 +1,58 @@
+"""The audited images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from robustness.reports import wording
+from robustness.reports.page.card_rows import Row, hash_rows
+from robustness.reports.page.section import PageData, Section
+from robustness.reports.page.templating import read_template
+from robustness.reports.summary.summary import Summary
+from robustness.reports.summary.summary import section as part_of
+
+
+def section(page: PageData) -> Section:
+    """The audited images."""
+    return Section(
+        anchor="data",
+        title="Data",
+        template=read_template("sections/data.html.j2"),
+        data={"rows": tuple(_data(page.summary)), "skipped": page.summary.skipped},
+        link="Data",
+        layout="card",
+    )
+
+
+def _data(summary: Summary) -> Iterable[Row]:
+    data, images = part_of(summary.manifest, "data"), summary.images
+    if data.get("description"):
+        yield Row("Source", str(data["description"]))
+    available = f" of {data['available']:,}" if isinstance(data.get("available"), int) else ""
+    yield Row("Selected", f"{images.selected:,}{available}")
+    unread = images.selected - images.readable
+    yield Row("Readable", f"{images.readable:,}" + (f", {unread:,} not" if unread else ""))
+    if images.labelled:
+        yield Row(
+            "Wrong before", f"{images.misclassified:,}, not attacked and never counted as flips"
+        )
+    if found := _by_class(summary):
+        yield Row("By class", found)
+    if summary.converted:
+        yield Row("Converted", f"{summary.converted:,} resized or turned into plain 8-bit pictures")
+    if data.get("seed") is not None:
+        yield Row("Seed", str(data["seed"]))
+    yield from hash_rows(
+        data, sha256="SHA-256 of the pictures", selection_sha256="SHA-256 of the selection"
+    )
+
+
+def _by_class(summary: Summary, most: int = 12) -> str:
+    """`cat 33, dog 32`: how many images of each label there are, the commonest first."""
+    counted = Counter(one.label for one in summary.results if one.label is not None)
+    shown = [f"{wording.shorten(name, 30)} {count:,}" for name, count in counted.most_common(most)]
+    more = len(counted) - len(shown)
+    return ", ".join(shown) + (
+        f" and {wording.plural(more, 'class', 'classes')} more" if more else ""
+    )

@@ -1,0 +1,48 @@
+"""Hardware, versions, time and passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from robustness.reports import wording
+from robustness.reports.page.card_rows import Row
+from robustness.reports.page.section import PageData, Section
+from robustness.reports.page.templating import read_template
+from robustness.reports.summary.summary import Summary
+from robustness.reports.summary.summary import section as part_of
+
+
+def section(page: PageData) -> Section:
+    """Hardware, versions, time and passes."""
+    return Section(
+        anchor="device",
+        title="Device and cost",
+        template=read_template("sections/card.html.j2"),
+        data={"rows": tuple(_device(page.summary))},
+        link="",
+        layout="card",
+    )
+
+
+_SPELLED = {
+    "numpy": "NumPy",
+    "tensorflow": "TensorFlow",
+    "jax": "JAX",
+    "torch": "PyTorch",
+    "gpu": "GPU",
+}
+
+
+def _device(summary: Summary) -> Iterable[Row]:
+    for name, value in part_of(summary.manifest, "environment").items():
+        if value:
+            term = _SPELLED.get(str(name), str(name).replace("_", " ").capitalize())
+            yield Row(term, _SPELLED.get(str(value), str(value)))
+    tool = part_of(summary.manifest, "tool")
+    if tool:
+        yield Row("Tool", f"{tool.get('name', '')} {tool.get('version', '')}".strip())
+    yield Row("Time", wording.seconds(summary.cost.seconds))
+    yield Row("Passes", f"{summary.cost.forward:,} forward, {summary.cost.backward:,} backward")
+    for name in ("created", "finished"):
+        if summary.manifest.get(name):
+            yield Row(name.capitalize(), wording.date_time(summary.manifest[name]))

@@ -1,0 +1,80 @@
+"""The threat model: goal, knowledge, budget, and the settings of each attack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from robustness.reports import wording
+from robustness.reports.page.card_rows import Row
+from robustness.reports.page.section import PageData, Section
+from robustness.reports.page.templating import read_template
+from robustness.reports.summary.summary import Summary
+
+
+def section(page: PageData) -> Section:
+    """The threat model: goal, knowledge, budget, and the settings of each attack."""
+    return Section(
+        anchor="threat",
+        title="Threat model",
+        template=read_template("sections/card.html.j2"),
+        data={"rows": tuple(_threat(page.summary))},
+        link="Threat",
+        layout="card",
+    )
+
+
+_KNOWLEDGE = {
+    "white-box": "white-box: the weights and gradients of the model",
+    "score": "score-based: its probabilities only",
+    "decision": "decision-based: its answer only",
+}
+
+
+_PARTS = {
+    "linf": "each component",
+    "l2": "Euclidean length",
+    "l1": "in all",
+    "l0": "changed pixels",
+    "free": "degrees or severity, as the attack counts it",
+}
+
+
+def _threat(summary: Summary) -> Iterable[Row]:
+    config = summary.config
+    attacks = [a for a in config.get("attacks") or () if isinstance(a, dict)]
+    goal = str(config.get("goal", "untargeted"))
+    yield Row("Goal", "any other class (untargeted)" if goal == "untargeted" else goal)
+    for knowledge in dict.fromkeys(str(a.get("knowledge", "")) for a in attacks):
+        if knowledge:
+            yield Row("Knowledge", _KNOWLEDGE.get(knowledge, knowledge))
+    epsilons = [float(e) for e in config.get("epsilons") or ()]
+    if epsilons:
+        name = wording.NORM_NAMES.get(summary.norm, summary.norm)
+        shown = ", ".join(wording.budget(summary.norm, e) for e in epsilons)
+        also = (
+            ""
+            if summary.norm in ("l0", "free")
+            else f" ({', '.join(f'{e:g}/255' for e in epsilons)})"
+        )
+        unit = "" if summary.norm in ("l0", "free") else " counts of 0–255"
+        yield Row("Budget", f"{name}, {_PARTS.get(summary.norm, '')}: {shown}{unit}{also}")
+    eyes = summary.manifest.get("surrogate")
+    if isinstance(eyes, dict):
+        said = f"attacks look at {eyes.get('name') or 'another model'}; the target is only judged"
+        yield Row("Transfer", said)
+    precision = str(config.get("precision") or "float32")
+    if precision != "float32":
+        yield Row("Precision", f"attacks look in {precision}; every verdict is float32's")
+    mask = config.get("mask")
+    if isinstance(mask, dict):
+        yield Row(
+            "Region", f"{100 * float(mask.get('share') or 0.0):.3g} % of the pixels may change"
+        )
+    yield Row("Domain", "8-bit pictures at the size the model takes")
+    flip = "a right answer that turns wrong" if summary.labelled else "an answer that changes"
+    yield Row("A flip is", f"{flip} for the saved PNG, read back from disk")
+    for attack in attacks:
+        paper = str(attack.get("paper") or "none")
+        paper = "" if paper.startswith("none") else f" {paper}."
+        said = ", ".join(wording.settings(attack.get("parameters") or {})) or "no parameters"
+        yield Row(f"Attack {attack.get('name', '')}", f"{said}.{paper}")

@@ -1,0 +1,36 @@
+"""The checks before the attack, as a report shows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from robustness.reports.summary.summary import Summary
+
+_SEVERITIES = ("error", "warning", "note", "ok")
+
+
+@dataclass(frozen=True)
+class PreflightCheck:
+    """One check before the attack; `severity` is error, warning, note or ok."""
+
+    id: str
+    severity: str
+    sentence: str
+
+
+def preflight_checks(summary: Summary) -> list[PreflightCheck]:
+    """The checks before the attack that no diagnostic repeats, the most severe first."""
+    repeated = {d.id for d in summary.diagnostics if d.status != "skipped"}
+    checks = []
+    for entry in summary.manifest.get("preflight") or ():
+        if str(entry.get("id", "")).partition("-")[0] in repeated:
+            continue
+        severity = str(entry.get("severity", "note"))
+        checks.append(
+            PreflightCheck(
+                id=str(entry.get("id", "")),
+                severity=severity if severity in _SEVERITIES else "note",
+                sentence=str(entry.get("sentence", "")),
+            )
+        )
+    return sorted(checks, key=lambda check: _SEVERITIES.index(check.severity))
