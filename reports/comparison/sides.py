@@ -1,4 +1,4 @@
-"""The two sides of a comparison: what each says of its images, and whether the two can be compared."""
+"""The two runs of a comparison: the outcomes of each, and whether the two can be compared."""
 
 from __future__ import annotations
 
@@ -15,12 +15,23 @@ from robustness.reports.summary.metrics import FLIPPED, ROBUST
 from robustness.reports.summary.summary import section
 from robustness.runs.run_json import summary_of
 from robustness.runs.store import Run
+from robustness.text import first_few
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two runs. `status` is the worst case by epsilon and image; `digests` those of the
-    pixels, by image, None where only a report is left of a run.
+    """One of the two runs.
+
+    Attributes
+    ----------
+    source
+        Name of the folder or file.
+    names, labels
+        Name and label of each image, by key.
+    digests
+        Digest of the pixels of each image, by key; None for a `report.json`, which has none.
+    status
+        The worst case over all attacks, by epsilon and image.
     """
 
     source: str
@@ -33,13 +44,19 @@ class Side:
 
     @property
     def title(self) -> str:
-        """The folder, and the model in it."""
+        """The name of the folder, and the model."""
         model = str(section(self.manifest, "model").get("name") or "a model")
         return f"{wording.shorten(self.source)} ({wording.shorten(model)})"
 
 
-def side(path: Path) -> Side:
-    """One side of a comparison, from a run folder or a `report.json`."""
+def read_side(path: Path) -> Side:
+    """Read one side of a comparison from a run folder or a `report.json`.
+
+    Raises
+    ------
+    RunError
+        If `path` is neither.
+    """
     return _from_json(path) if path.is_file() else _from_run(path)
 
 
@@ -89,7 +106,7 @@ def _from_json(path: Path) -> Side:
 
 
 def _status_at(result: Mapping[str, Any], epsilon: float) -> str:
-    """The fate of an image at an epsilon, from that at the largest one."""
+    """The outcome of an image at an epsilon, from that at the largest one."""
     smallest = result["smallest_epsilon"]
     if smallest is not None:
         return FLIPPED if smallest <= epsilon else ROBUST
@@ -97,13 +114,19 @@ def _status_at(result: Mapping[str, Any], epsilon: float) -> str:
 
 
 def expect_same_images(a: Side, b: Side) -> None:
-    """SettingError, naming what differs, unless both audited the same images."""
+    """Check that both runs audited the same images.
+
+    Raises
+    ------
+    SettingError
+        If names, labels or pixels differ; the message says which.
+    """
     only_a, only_b = sorted(set(a.names) - set(b.names)), sorted(set(b.names) - set(a.names))
     if only_a or only_b:
         sides = [
-            f"{len(some):,} only in {where} ({few(some)})"
-            for some, where in ((only_a, "A"), (only_b, "B"))
-            if some
+            f"{len(names):,} only in {where} ({first_few(names)})"
+            for names, where in ((only_a, "A"), (only_b, "B"))
+            if names
         ]
         raise SettingError(
             f"The runs audited different images: {', '.join(sides)}. Expected the same ones; audit "
@@ -112,8 +135,8 @@ def expect_same_images(a: Side, b: Side) -> None:
     unlike = sorted(key for key in a.names if a.labels[key] != b.labels[key])
     if unlike:
         raise SettingError(
-            f"The runs audited different images: {len(unlike):,} have another label ({few(unlike)}). "
-            "Expected the same images with the same labels."
+            f"The runs audited different images: {len(unlike):,} have different labels "
+            f"({first_few(unlike)}). Expected the same images with the same labels."
         )
     if resized(a, b):
         return
@@ -126,7 +149,7 @@ def expect_same_images(a: Side, b: Side) -> None:
 
 
 def resized(a: Side, b: Side) -> bool:
-    """Whether the models take other sizes: then their pixels differ, though the files may not."""
+    """Return whether the input sizes of the models differ; then pixels differ even if the files do not."""
     sizes = [section(s.manifest, "model").get("input_shape") for s in (a, b)]
     return sizes[0] != sizes[1]
 
@@ -136,26 +159,26 @@ def _other_pixels(a: Side, b: Side) -> str:
         hashes = [section(s.manifest, "data").get("sha256") for s in (a, b)]
         return "" if hashes[0] == hashes[1] is not None else "their pixels have another hash"
     other = sorted(key for key in a.digests if a.digests[key] != b.digests[key])
-    return f"{len(other):,} have other pixels ({few(other)})" if other else ""
+    return f"{len(other):,} have other pixels ({first_few(other)})" if other else ""
 
 
 def expect_same_threat(a: Side, b: Side) -> None:
-    """SettingError unless both ran under the same norm and goal."""
+    """Check that both runs have the same norm and goal.
+
+    Raises
+    ------
+    SettingError
+        If one of them differs.
+    """
     for name in ("norm", "goal"):
         first, second = (section(s.manifest, "config").get(name) for s in (a, b))
         if first != second:
             raise SettingError(
-                f"The runs have another {name} ({first} in A, {second} in B), so their budgets do "
-                "not compare. Expected the same threat."
+                f"The runs differ in their {name} ({first} in A, {second} in B), so their epsilons cannot "
+                "be compared. Expected the same norm and goal."
             )
 
 
-def ladder(one: Side) -> str:
-    """The epsilons of a side, for people."""
-    return ", ".join(f"{e:g}" for e in sorted(one.status)) or "none"
-
-
-def few(names: Any, most: int = 3) -> str:
-    """The first few of some names, for people."""
-    shown = [wording.shorten(str(name)) for name in list(names)[:most]]
-    return ", ".join(shown) + (", ..." if len(names) > most else "")
+def epsilon_list(side: Side) -> str:
+    """Return the epsilons of a side, for people."""
+    return ", ".join(f"{e:g}" for e in sorted(side.status)) or "none"

@@ -1,8 +1,8 @@
-"""How each rule of a gate comes out on a run.
+"""The result of each rule of a gate.
 
-A rule holds a share of the run against a threshold. Judged on its bound (the rule), it holds if even
-the unfavourable end of the 95 % interval does, is broken if even the favourable end is on the wrong
-side, and stays open between: too few images to tell. Judged on the point, it holds or not.
+A rule compares a share of the run with a threshold. By default it judges the 95 % interval: it passes if
+even the unfavourable end meets the threshold, fails if even the favourable end does not, and is
+undecided otherwise, since there are too few images. With the bound "point" it judges the share itself.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ _SLACK = 1e-12
 
 @dataclass(frozen=True)
 class RuleResult:
-    """What came of one rule. `passed` is None where that stays open; `suppressed` says why it
-    does not count, "" where it does. A diagnostic that failed stands here too, scope "diagnostic".
+    """The result of one rule; `passed` is None if it is undecided.
+
+    `suppressed` says why the rule does not count, "" if it does. A failed diagnostic has a result too, with
+    the scope "diagnostic".
     """
 
     name: str
@@ -42,37 +44,37 @@ class RuleResult:
 
 
 def judged(rule: Rule, summary: Summary) -> list[RuleResult]:
-    """How a rule comes out, everywhere it applies."""
-    found = _measured(rule, summary)
-    if not found:
-        return [_open(rule, _absent(rule, summary))]
-    return [_tried(held(rule, *one), rule, summary) for one in found]
+    """Return the results of a rule, one for each attack or class that it applies to."""
+    shares = _measured(rule, summary)
+    if not shares:
+        return [_undecided(rule, _absent(rule, summary))]
+    return [_unless_unreached(compare(rule, *share), rule, summary) for share in shares]
 
 
-def _tried(result: RuleResult, rule: Rule, summary: Summary) -> RuleResult:
-    """The result, left open where a demand on robustness holds only because no attack could reach epsilon.
+def _unless_unreached(result: RuleResult, rule: Rule, summary: Summary) -> RuleResult:
+    """The result, made undecided if it passes only because no attack could use the whole epsilon.
 
-    A rule that is broken stays so: more of the budget flips no fewer.
+    A failed rule stays failed: a larger part of the budget flips no fewer images.
     """
     limit = budgets.at(summary.budgets, result.epsilon)
     alone = result.scope.removeprefix("attack ") if rule.scope == "attack" else ""
     if limit is None or rule.metric == "clean_accuracy" or result.passed is False:
         return result
     if alone in limit.short:
-        why = f"{alone} comes to {limit.short[alone]:.4g} at most"
+        why = f"{alone} reaches {limit.short[alone]:.4g} at most"
     elif alone or limit.reached:
         return result
     else:
         why = limit.reason
-    opened = _open(rule, f"at epsilon {limit.epsilon:g} {why}")
-    return replace(opened, scope=result.scope, epsilon=result.epsilon)
+    undecided = _undecided(rule, f"at epsilon {limit.epsilon:g} {why}")
+    return replace(undecided, scope=result.scope, epsilon=result.epsilon)
 
 
 Measured = tuple[str, float | None, Share | None]
 
 
 def _measured(rule: Rule, summary: Summary) -> list[Measured]:
-    """What the rule speaks about: scope in words, epsilon, and the share."""
+    """The shares that the rule is about: scope in words, epsilon, and the share."""
     if rule.metric == "clean_accuracy" and rule.scope == "worst":
         return [("worst", None, summary.images.clean_accuracy)]
     wanted = summary.epsilon if rule.epsilon is None else rule.epsilon
@@ -97,7 +99,7 @@ def _measured(rule: Rule, summary: Summary) -> list[Measured]:
 
 def _shown(rate: Rate) -> str:
     """The scope of an attack's rule; of a cascade it says that its rate is of what was left."""
-    left = ", of what earlier attacks left" if rate.tally.settled else ""
+    left = ", of images that earlier attacks did not flip" if rate.tally.settled else ""
     return f"attack {rate.attack}{left}"
 
 
@@ -110,7 +112,7 @@ def _share(rate: Any, metric: str) -> Share | None:
         return rate.tally.flip_rate
     if metric == "robust_accuracy":
         return rate.robust_accuracy
-    # Of one class: what was right before the attack, of what could be read.
+    # The clean accuracy of one class: the correct images among the readable ones.
     t = rate.tally
     right = t.flipped + t.robust + t.failed + t.settled
     return None if rate.robust_accuracy is None else Share.of(right, right + t.misclassified)
@@ -128,18 +130,18 @@ def _absent(rule: Rule, summary: Summary) -> str:
     return "nothing was measured"
 
 
-def _open(rule: Rule, why: str) -> RuleResult:
+def _undecided(rule: Rule, why: str) -> RuleResult:
     scope = f"{rule.scope} {rule.of}" if rule.of else rule.scope
     return RuleResult(
         *(rule.name, scope, rule.metric, rule.epsilon, None, None, None, rule.threshold, None),
-        f"{rule.name}: cannot be judged, {why}.",
+        f"{rule.name}: cannot be judged: {why}.",
     )
 
 
-def held(rule: Rule, scope: str, epsilon: float | None, share: Share | None) -> RuleResult:
-    """Whether a share of the run meets a rule, and the sentence that says so."""
+def compare(rule: Rule, scope: str, epsilon: float | None, share: Share | None) -> RuleResult:
+    """Compare a share of the run with a rule."""
     if share is None or share.share is None or share.low is None or share.high is None:
-        return replace(_open(rule, "no image counts"), scope=scope, epsilon=epsilon)
+        return replace(_undecided(rule, "no image counts for it"), scope=scope, epsilon=epsilon)
     at_least = METRICS[rule.metric] == AT_LEAST
     bad, good = (share.low, share.high) if at_least else (share.high, share.low)
     if rule.bound == "point":
@@ -164,26 +166,28 @@ def _sentence(
 ) -> str:
     where = "worst case" if scope == "worst" else wording.shorten(scope, 60)
     at = "" if epsilon is None else f" at epsilon {epsilon:g}"
-    interval = wording.percents(share.low, share.high, " to ")
+    interval = wording.percent_range(share.low, share.high, " to ")
     limit = f"{METRICS[rule.metric]} {wording.percent(rule.threshold)}"
     name = rule.metric.replace("_", " ")
-    said = f"{rule.name}: {name} ({where}){at} is {wording.percent(share.share)}"
-    said += "" if rule.bound == "point" else f", 95 % interval {interval}"
+    text = f"{rule.name}: {name} ({where}){at} is {wording.percent(share.share)}"
+    text += "" if rule.bound == "point" else f", 95 % interval {interval}"
     ending = {
-        True: f"; demanded {limit}.",
-        False: f"; demanded {limit}, which it is not.",
-        None: f"; demanded {limit}, which {wording.plural(share.total, 'image')} cannot decide.",
+        True: f"; required {limit}.",
+        False: f"; required {limit}: failed.",
+        None: f"; required {limit}: undecided, {wording.plural(share.total, 'image')} are too few.",
     }
-    return said + ending[passed]
+    return text + ending[passed]
 
 
 def against(base: Baseline, summary: Summary) -> list[RuleResult]:
-    """No worse than an earlier run: the worst case at every epsilon both have."""
+    """Compare the worst case with an earlier run, at every epsilon that both have."""
     rule = Rule(BASELINE, "robust_accuracy", 0.0, "baseline")
-    if why := _unlike(base, summary):
-        return [_open(replace(rule, threshold=0.0), f"{base.source} is no baseline for it: {why}")]
+    if why := _difference(base, summary):
+        return [
+            _undecided(replace(rule, threshold=0.0), f"{base.source} cannot be its baseline: {why}")
+        ]
     before = {epsilon: Share.of(count, total) for epsilon, count, total in base.worst}
-    found = []
+    results = []
     for rate in summary.worst:
         old, new = before.get(rate.epsilon), rate.robust_accuracy
         if old is None or old.share is None or new is None or new.share is None:
@@ -191,7 +195,7 @@ def against(base: Baseline, summary: Summary) -> list[RuleResult]:
         limit = old.share - base.max_drop
         passed = _meets(new.share, limit, at_least=True)
         drop = f", {wording.percent(base.max_drop)} less allowed" if base.max_drop else ""
-        found.append(
+        results.append(
             RuleResult(
                 rule.name,
                 "baseline",
@@ -206,29 +210,29 @@ def against(base: Baseline, summary: Summary) -> list[RuleResult]:
                 f"{wording.percent(new.share)}, was {wording.percent(old.share)}{drop}.",
             )
         )
-    return found or [_open(rule, "the two runs share no epsilon")]
+    return results or [_undecided(rule, "the two runs share no epsilon")]
 
 
-def _unlike(base: Baseline, summary: Summary) -> str:
+def _difference(base: Baseline, summary: Summary) -> str:
     config = summary.config
     data = section(summary.manifest, "data").get("sha256")
     if base.data_sha256 is None or base.data_sha256 != data:
         return "it audited other images"
     if base.norm != summary.norm or base.goal != config.get("goal"):
-        return f"it has another threat ({base.norm}, {base.goal})"
+        return f"it has another norm or goal ({base.norm}, {base.goal})"
     if set(base.attacks) != set(summary.attacks):
         return f"it ran other attacks ({wording.listed(base.attacks)})"
     return ""
 
 
 def suppressed(result: RuleResult, suppressions: Iterable[Suppression], today: date) -> RuleResult:
-    """The result with the suppression that covers it `today`, or with what is said of one that ran out."""
-    for one in suppressions:
-        if one.rule != result.name or result.passed is True:
+    """Return the result with the suppression that covers it `today`, or a note on one that expired."""
+    for suppression in suppressions:
+        if suppression.rule != result.name or result.passed is True:
             continue
-        until = one.expires.isoformat()
-        if today <= one.expires:
-            return replace(result, suppressed=f"{one.reason} (until {until})")
-        said = f"{result.sentence} Its suppression ({one.reason}) expired on {until}."
-        result = replace(result, sentence=said)
+        until = suppression.expires.isoformat()
+        if today <= suppression.expires:
+            return replace(result, suppressed=f"{suppression.reason} (until {until})")
+        sentence = f"{result.sentence} Its suppression ({suppression.reason}) expired on {until}."
+        result = replace(result, sentence=sentence)
     return result

@@ -1,107 +1,157 @@
-"""The top of the page: the verdict, the figures beside it, what it rests on; also for a terminal."""
+"""The top of the page: the verdict, the large figure, and what both are based on; also for a terminal."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+
+from markupsafe import Markup
 
 from robustness.numerics.intervals import Share
 from robustness.reports import wording
 from robustness.reports.gate.rule_results import RuleResult
 from robustness.reports.gate.verdict import FAIL, INCONCLUSIVE, PASS, Verdict
 from robustness.reports.page import charts
-from robustness.reports.summary import budgets, metrics
+from robustness.reports.summary import budgets
 from robustness.reports.summary.figures import figures
+from robustness.reports.summary.metrics import Tally
 from robustness.reports.summary.summary import Rate, Summary
 
 _LOOKS = {PASS: "pass", FAIL: "fail", INCONCLUSIVE: "open"}
 
 
-def top(summary: Summary, ruled: Verdict) -> dict[str, Any]:
-    """The variables of the template of the page's top."""
-    shown = verdict(summary, ruled)
+@dataclass(frozen=True)
+class Headline:
+    """The verdict as the top of the page shows it.
+
+    Attributes
+    ----------
+    label, look, sentence
+        The word of the verdict, the CSS class that colours it, and its reason.
+    headline
+        The result in one sentence.
+    tally
+        The outcomes at `epsilon`: the epsilon that decides.
+    rate, name, meaning
+        The large figure, what it is, and what it means to a reader new to it.
+    reached
+        Whether an attack of the run could use the whole epsilon.
+    bad
+        Whether the large figure is coloured as a warning.
+    """
+
+    label: str
+    look: str
+    sentence: str
+    headline: str
+    tally: Tally
+    epsilon: float | None
+    rate: Share
+    name: str
+    meaning: str
+    reached: bool
+    bad: bool
+
+
+@dataclass(frozen=True)
+class StatusBar:
+    """A bar of all images by status, and its legend: status, words, count."""
+
+    bar: Markup | None
+    legend: tuple[tuple[str, str, int], ...]
+
+
+def top(summary: Summary, verdict: Verdict) -> dict[str, object]:
+    """Return the variables of the template of the page's top."""
+    shown = headline(summary, verdict)
     return {
         "verdict": shown,
-        "figures": figures(summary, shown["tally"]),
+        "figures": figures(summary, shown.tally),
         "basis": basis(summary),
-        "parts": parts(shown["tally"], reached=shown["reached"]),
+        "parts": status_bar(shown.tally, reached=shown.reached),
     }
 
 
-def verdict(summary: Summary, found: Verdict) -> dict[str, Any]:
-    """The bar at the top: the word, how it looks, why; the large figure and what it is.
+def headline(summary: Summary, verdict: Verdict) -> Headline:
+    """Return the top of the page.
 
-    The figure is the worst case at the epsilon that decides: that of the rule which was broken or
-    left open, else of the first rule, without rules the largest one.
+    The large figure is the worst case at the epsilon that decides: that of the first rule that failed,
+    else of the first undecided one, else of the first rule; without rules the largest epsilon.
     """
-    rules = [r for r in found.rules if r.scope != "diagnostic"]
-    worst = _deciding(summary, rules)
+    worst = _deciding_rate(summary, verdict.rules)
     epsilon = worst.epsilon if worst else None
     tally = worst.tally if worst else summary.overall
     robust = worst.robust_accuracy if worst else None
     rate, name = (robust, "robust accuracy") if robust else (tally.flip_rate, "flip rate")
-    why = budgets.reason(summary.budgets, epsilon)
-    if why and not robust:
+    reason = budgets.reason(summary.budgets, epsilon)
+    if reason and not robust:
         rate, name = Share(0, 0), "not reached: no robust accuracy is stated"
     bad = rate.share is not None and (rate.share < 1 if robust else rate.share > 0)
-    return {
-        "label": found.label,
-        "look": _LOOKS.get(found.status, "open") if found.label != "NO GATE" else "none",
-        "sentence": found.sentence,
-        "headline": wording.headline(tally.flip_rate, summary.norm, epsilon, summary.labelled)
-        + wording.unreached(why),
-        "tally": tally,
-        "epsilon": epsilon,
-        "rate": rate,
-        "name": name,
-        "meaning": "" if why else wording.meaning(name, summary.norm, epsilon, summary.labelled),
-        "reached": not why,
-        "bad": bad and (found.status != PASS or not found.gated),
-        "rules": rules,
-    }
+    labelled, norm = summary.labelled, summary.norm
+    return Headline(
+        label=verdict.label,
+        look=_LOOKS.get(verdict.status, "open") if verdict.label != "NO GATE" else "none",
+        sentence=verdict.sentence,
+        headline=wording.headline(tally.flip_rate, norm, epsilon, labelled)
+        + wording.unreached(reason),
+        tally=tally,
+        epsilon=epsilon,
+        rate=rate,
+        name=name,
+        meaning="" if reason else wording.meaning(name, norm, epsilon, labelled),
+        reached=not reason,
+        bad=bad and (verdict.status != PASS or not verdict.gated),
+    )
 
 
-def _deciding(summary: Summary, rules: list[RuleResult]) -> Rate | None:
+def _deciding_rate(summary: Summary, rules: tuple[RuleResult, ...]) -> Rate | None:
     if not summary.worst:
         return None
-    mine = [r for r in rules if r.scope == "worst" and r.epsilon is not None and not r.suppressed]
-    mine.sort(key=lambda r: (r.passed is not False, r.passed is not None))
-    by = {rate.epsilon: rate for rate in summary.worst}
-    return by.get(mine[0].epsilon or 0.0, summary.worst[-1]) if mine else summary.worst[-1]
+    deciding = [
+        rule
+        for rule in rules
+        if rule.scope == "worst" and rule.epsilon is not None and not rule.suppressed
+    ]
+    deciding.sort(key=lambda rule: (rule.passed is not False, rule.passed is not None))
+    if not deciding:
+        return summary.worst[-1]
+    by_epsilon = {rate.epsilon: rate for rate in summary.worst}
+    return by_epsilon.get(deciding[0].epsilon or 0.0, summary.worst[-1])
 
 
-def standing(summary: Summary, ruled: Verdict) -> str:
-    """The figures beside the verdict as one sentence, for a terminal."""
-    shown = verdict(summary, ruled)
-    rate = shown["rate"]
-    said = []
-    if rate.share is not None and shown["epsilon"] is not None:
-        interval = wording.percents(rate.low, rate.high, "-")
-        said.append(
-            f"{shown['name']} {wording.percent(rate.share)} at epsilon "
-            f"{wording.budget(summary.norm, shown['epsilon'])} (95 % interval {interval})"
+def figures_sentence(summary: Summary, verdict: Verdict) -> str:
+    """Return the figures beside the verdict as one sentence, for a terminal."""
+    shown = headline(summary, verdict)
+    parts = []
+    if shown.rate.share is not None and shown.epsilon is not None:
+        interval = wording.percent_range(shown.rate.low, shown.rate.high, "-")
+        parts.append(
+            f"{shown.name} {wording.percent(shown.rate.share)} at epsilon "
+            f"{wording.budget(summary.norm, shown.epsilon)} (95 % interval {interval})"
         )
-    if not shown["reached"]:
-        reason = budgets.reason(summary.budgets, shown["epsilon"])
-        said.append(f"no robust accuracy is stated at epsilon {shown['epsilon']:g}: {reason}")
-    kept = ("clean accuracy", "reliability", "median smallest epsilon")
-    for value, term, rest in figures(summary):
-        if term in kept:
-            said.append(f"{term} {value.lower()} ({rest})")
-    return "; ".join(said) + "."
+    if not shown.reached:
+        reason = budgets.reason(summary.budgets, shown.epsilon)
+        parts.append(f"no robust accuracy is stated at epsilon {shown.epsilon:g}: {reason}")
+    terms = ("clean accuracy", "reliability", "median smallest epsilon")
+    parts += [
+        f"{figure.term} {figure.value.lower()} ({figure.basis})"
+        for figure in figures(summary)
+        if figure.term in terms
+    ]
+    return "; ".join(parts) + "."
 
 
 def basis(summary: Summary) -> list[str]:
-    """What the verdict rests on, in a few words."""
+    """Return the attacks, the norm and the goal, in a few words each."""
     names = [wording.shorten(name, 40) for name in summary.attack_names[:4]]
     more = len(summary.attack_names) - len(names)
-    shown = ", ".join(names) + (f" and {wording.plural(more, 'more attack')}" if more > 0 else "")
+    attacks = ", ".join(names) + (f" and {wording.plural(more, 'more attack')}" if more > 0 else "")
     goal = str(summary.config.get("goal", "untargeted"))
-    return [shown, wording.NORM_NAMES.get(summary.norm, summary.norm), goal]
+    return [attacks, wording.NORM_NAMES.get(summary.norm, summary.norm), goal]
 
 
-def parts(tally: metrics.Tally, *, reached: bool = True) -> dict[str, Any]:
-    """The bar of all images by status, and its legend; `reached` says whether an attack used epsilon."""
-    counts = [(name, getattr(tally, name)) for name in wording.STATUSES]
-    said = wording.STATUSES if reached else wording.STATUSES | {"robust": wording.UNTRIED}
-    legend = [(name, said[name], count) for name, count in counts if count]
-    return {"bar": charts.parts(counts) if legend else None, "legend": legend}
+def status_bar(tally: Tally, *, reached: bool = True) -> StatusBar:
+    """Return the bar of all images by status; `reached` says whether an attack could use epsilon."""
+    words = wording.STATUSES if reached else wording.STATUSES | {"robust": wording.NOT_REACHED}
+    counts = [(name, int(getattr(tally, name))) for name in wording.STATUSES]
+    legend = tuple((name, words[name], count) for name, count in counts if count)
+    return StatusBar(charts.parts(counts) if legend else None, legend)

@@ -33,7 +33,7 @@ def environment(**filters: Callable[..., object]) -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"number": wording.number, "plural": wording.plural, "shorten": wording.shorten}
-    made.filters |= {"alike": wording.alike, "settings": wording.settings}
+    made.filters |= {"same_decimals": wording.same_decimals, "settings": wording.settings}
     made.filters |= filters
     return made
 
@@ -42,15 +42,15 @@ def environment(**filters: Callable[..., object]) -> Environment:
 def page_environment() -> Environment:
     """The environment of the report's page and of its sections."""
     return environment(
-        percent=lambda share: wording.together(wording.percent(share)),
-        percents=lambda low, high: wording.together(wording.percents(low, high)),
+        percent=lambda share: wording.keep_units(wording.percent(share)),
+        percent_range=lambda low, high: wording.keep_units(wording.percent_range(low, high)),
         signed=wording.signed,
-        together=wording.together,
+        keep_units=wording.keep_units,
         interval=charts.interval,
         acts_as=lambda epsilon, norm: wording.acts_as(norm, epsilon),
         explained=explained,
         visible=wording.visible,
-        fate=lambda status: wording.FATES.get(status, status),
+        status=lambda status: wording.SHORT_STATUSES.get(status, status),
         coded=_coded,
     )
 

@@ -1,6 +1,8 @@
-"""The few numbers beside the verdict: on the page, in a terminal, in Markdown."""
+"""The few figures beside the verdict: on the page, in a terminal, in Markdown."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from robustness.reports import wording
 from robustness.reports.summary import breakdown, metrics
@@ -9,68 +11,85 @@ from robustness.reports.summary.summary import Summary
 from robustness.runs import thresholds
 
 _RELIABILITY = {
-    breakdown.OK: "Sound",
+    breakdown.OK: "Reliable",
     breakdown.WARNINGS: "Warnings",
     breakdown.UNRELIABLE: "Unreliable",
     breakdown.UNCHECKED: "Not checked",
 }
 
 
-def figures(summary: Summary, tally: metrics.Tally | None = None) -> list[tuple[str, str, str]]:
-    """The few numbers beside the verdict: (number, what it is, what it rests on).
+@dataclass(frozen=True)
+class Figure:
+    """A figure as text: its value, its name (`term`), and what it is based on."""
 
-    `tally` is that of the epsilon in question, by default the largest.
+    value: str
+    term: str
+    basis: str
+
+
+def figures(summary: Summary, tally: metrics.Tally | None = None) -> list[Figure]:
+    """Return the figures beside the verdict.
+
+    Parameters
+    ----------
+    summary
+        The summary of a run.
+    tally
+        The outcomes at the epsilon of interest; by default at the largest one.
     """
     clean, rate = summary.images.clean_accuracy, (tally or summary.overall).flip_rate
-    found = []
+    shown = []
     if clean and clean.share is not None:
-        known = f"{clean.count:,} of {clean.total:,} images right"
-        found.append((wording.percent(clean.share), "clean accuracy", known))
+        basis = f"{clean.count:,} of {clean.total:,} images correct"
+        shown.append(Figure(wording.percent(clean.share), "clean accuracy", basis))
     if rate.share is not None and summary.worst and summary.worst[-1].robust_accuracy:
-        what = "right answers" if summary.labelled else "answers"
-        known = f"{rate.count:,} of {rate.total:,} {what}"
-        found.append((wording.percent(rate.share), "flip rate", known))
-    found.append((_RELIABILITY[summary.reliability], "reliability", _checked(summary)))
+        noun = "correctly classified images" if summary.labelled else "images"
+        basis = f"{rate.count:,} of {rate.total:,} {noun}"
+        shown.append(Figure(wording.percent(rate.share), "flip rate", basis))
+    reliability = _RELIABILITY[summary.reliability]
+    shown.append(Figure(reliability, "reliability", _checks_text(summary)))
     smallest = summary.smallest_epsilon
     if smallest.total:
-        found.append((_median(smallest), "median smallest epsilon", _median_rests(smallest)))
+        median = Figure(_median_value(smallest), "median smallest epsilon", _median_basis(smallest))
+        shown.append(median)
     if summary.cost.seconds:
         passes = summary.cost.forward + summary.cost.backward
-        found.append((wording.seconds(summary.cost.seconds), "time taken", f"{passes:,} passes"))
-    return found
+        shown.append(Figure(wording.seconds(summary.cost.seconds), "time", f"{passes:,} passes"))
+    return shown
 
 
-def _median(one: metrics.SmallestEpsilon) -> str:
-    """As a figure: a number, or the side of the ladder it lies on."""
-    if one.median is not None:
-        return wording.number(one.median, 3)
-    if one.bracket_low is None:
+def _median_value(smallest: metrics.SmallestEpsilon) -> str:
+    """The median; below or above all epsilons a bound for it."""
+    if smallest.median is not None:
+        return wording.number(smallest.median, 3)
+    if smallest.bracket_low is None:
         return "–"
-    if one.bracket_high is None:
-        return f"> {wording.number(one.bracket_low, 3)}"
-    return f"≤ {wording.number(one.bracket_high, 3)}"
+    if smallest.bracket_high is None:
+        return f"> {wording.number(smallest.bracket_low, 3)}"
+    return f"≤ {wording.number(smallest.bracket_high, 3)}"
 
 
-def _median_rests(one: metrics.SmallestEpsilon) -> str:
-    if one.bracket_low is None:
-        return one.note
-    said = [f"95 % interval {thresholds.reach(one.low, one.high)}"]
-    if one.median is not None and one.bracket_low != one.bracket_high:
-        said.insert(0, thresholds.bracket(one.bracket_low, one.bracket_high))
-    return f"{', '.join(said)}; {one.censored:,} of {one.total:,} did not flip"
+def _median_basis(smallest: metrics.SmallestEpsilon) -> str:
+    if smallest.bracket_low is None:
+        return smallest.note
+    parts = [f"95 % interval {thresholds.reach(smallest.low, smallest.high)}"]
+    if smallest.median is not None and smallest.bracket_low != smallest.bracket_high:
+        parts.insert(0, thresholds.bracket(smallest.bracket_low, smallest.bracket_high))
+    return f"{', '.join(parts)}; {smallest.censored:,} of {smallest.total:,} did not flip"
 
 
-def _checked(summary: Summary) -> str:
+def _checks_text(summary: Summary) -> str:
     before = [check.severity for check in preflight_checks(summary)]
     after = [d.status for d in summary.diagnostics if d.status != "skipped"]
-    bad = before.count("error") + after.count("fail")
-    doubt = before.count("warning") + after.count("warn")
     if not before and not after:
-        return "no check was recorded"
+        return "no checks recorded"
+    failed = before.count("error") + after.count("fail")
+    warned = before.count("warning") + after.count("warn")
+    skipped = len(summary.diagnostics) - len(after)
     total = wording.plural(len(before) + len(after), "check")
-    unasked = len(summary.diagnostics) - len(after)
-    rest = f"; {unasked} not asked" if unasked else ""
-    if bad or doubt:
-        parts = [f"{bad} failed"] * bool(bad) + [f"{doubt} in doubt"] * bool(doubt)
-        return f"{' and '.join(parts)} of {total}{rest}"
-    return f"all of {total} quiet{rest}"
+    rest = f"; {skipped} skipped" if skipped else ""
+    if not failed and not warned:
+        return f"all of {total} passed{rest}"
+    parts = [f"{failed} failed"] * bool(failed)
+    parts += [wording.plural(warned, "warning")] * bool(warned)
+    return f"{' and '.join(parts)} in {total}{rest}"

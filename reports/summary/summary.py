@@ -1,4 +1,4 @@
-"""What a run has shown, as data: the report, a terminal and a machine read the same numbers."""
+"""The results of a run as data: all kinds of report and the terminal show these numbers."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from robustness.reports.summary.breakdown import (
 )
 from robustness.reports.summary.budgets import Budget
 from robustness.reports.summary.cases import CaseRow, best_cases
-from robustness.reports.summary.caveats import doubts
+from robustness.reports.summary.caveats import caveats
 from robustness.reports.summary.metrics import FLIPPED, SmallestEpsilon, Tally
 from robustness.reports.summary.tables import ReadableRun, complete
-from robustness.reports.summary.unjudged import Skipped, broken, unread
+from robustness.reports.summary.unjudged import Skipped, failed_attacks, unread
 
 Labelled = frozenset[str]
 """The keys of the images that have a label."""
 WORST = None
-"""In place of an attack's name: every attack together, image by image."""
+"""In place of the name of an attack: all attacks together (worst case per image)."""
 
 
 @dataclass(frozen=True)
 class Rate:
-    """What one attack, or all together (`attack` None), did within one epsilon.
+    """The results of one attack, or of all together (`attack` None), within one epsilon.
 
-    `robust_accuracy` is None without labels, and where `unreached`: all of epsilon could not be used
-    (`Budget`). Medians are over the flips: of their confidence, of their saved pictures' distances in counts,
-    and of the steps they took. `float_flips` flipped in float, but no 8-bit picture of them did.
+    `robust_accuracy` is None without labels, and if `unreached`: the whole epsilon could not be used (see
+    `Budget`). Medians over the flips: of their confidence, of the distances of their saved pictures in
+    counts, and of their steps. `float_flips` images flipped in float, but not as 8-bit pictures.
     """
 
     attack: str | None
@@ -56,7 +56,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class ClassRate:
-    """What all attacks together did to the images of one class, within one epsilon."""
+    """The results of all attacks together on the images of one class, within one epsilon."""
 
     name: str
     epsilon: float
@@ -67,7 +67,7 @@ class ClassRate:
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """How many images, and what the model says of them unchanged."""
+    """How many images there are, and the clean accuracy of the model on them."""
 
     selected: int
     readable: int
@@ -98,7 +98,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the run took. Passes are per image, not per batch."""
+    """The cost of the run. Passes are per image, not per batch."""
 
     seconds: float | None
     forward: int
@@ -107,10 +107,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class Summary:
-    """Everything a report says, apart from the pixels. `to_dict` is JSON-able.
+    """Everything that a report says, apart from pixels. `to_dict` is JSON-able.
 
-    `labelled` says that every readable image has a label. Where one has none, the model's own answer stands
-    for it, no image is called correct, and a robust accuracy is of those that have one.
+    `labelled` says whether every readable image has a label. For an image without one, the predicted
+    class stands for it, no image is called correct, and robust accuracies are of the labelled images.
     """
 
     headline: str
@@ -151,42 +151,53 @@ class Summary:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What was asked for."""
+        """The configuration of the audit."""
         return section(self.manifest, "config")
 
     @property
     def model_name(self) -> str:
-        """Name of the audited model."""
+        """The name of the audited model."""
         return str(section(self.manifest, "model").get("name") or "a model")
 
     @property
     def has_spared(self) -> bool:
-        """Whether a cascade spared an attack images, so that nobody knows whether it would flip them."""
+        """Whether an attack of a cascade did not run on images that earlier attacks had flipped."""
         return any(rate.tally.settled for rate in self.rates)
 
     @property
     def norm(self) -> str:
-        """Name of the norm."""
+        """The name of the norm."""
         return str(self.config.get("norm", "unknown norm"))
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names, in the order of the model's outputs."""
+        """The names of the classes, in the order of the model's outputs."""
         return tuple(str(name) for name in self.manifest.get("class_names") or ())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dicts, lists and numbers; what is not a finite number is None."""
+        """Return plain dicts, lists and numbers, with None for numbers that are not finite."""
         return _plain(asdict(self))
 
 
 def section(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A part of the manifest; empty where it is missing."""
-    found = manifest.get(name)
-    return dict(found) if isinstance(found, Mapping) else {}
+    """Return a part of the manifest; empty if it is missing."""
+    part = manifest.get(name)
+    return dict(part) if isinstance(part, Mapping) else {}
 
 
 def summarise(run: ReadableRun) -> Summary:
-    """Everything a report says about a run, from its tables and `run.json`; no picture is read."""
+    """Return everything that a report says about a run, from its tables and `run.json`.
+
+    Parameters
+    ----------
+    run
+        An opened run, such as `robustness.runs.store.Run`. No picture is read.
+
+    Raises
+    ------
+    RunError
+        If the run is damaged.
+    """
     manifest = run.manifest
     images = complete(run.images(), "images")
     outcomes = complete(run.outcomes(), "outcomes")
@@ -217,7 +228,7 @@ def summarise(run: ReadableRun) -> Summary:
         epsilon=epsilon,
         budgets=limits,
         finished=bool(manifest.get("finished")),
-        warnings=doubts(
+        warnings=caveats(
             manifest, images, overall, len(outcomes), len(images) * len(attacks) * len(epsilons)
         ),
         overall=overall,
@@ -244,7 +255,7 @@ def summarise(run: ReadableRun) -> Summary:
         confidence_after=tuple(metrics.share_histogram(firsts["confidence_after"])),
         cases=best_cases(images, outcomes, complete(run.strips(), "strips")),
         skipped=unread(images),
-        failed=broken(outcomes, images),
+        failed=failed_attacks(outcomes, images),
         converted=int(images["note"].fillna("").astype(str).ne("").sum()),
         diagnostics=diagnostics,
         reliability=breakdown.reliability(manifest, diagnostics),
@@ -255,14 +266,14 @@ def summarise(run: ReadableRun) -> Summary:
 
 
 def _attacks(config: Mapping[str, Any], outcomes: pd.DataFrame) -> tuple[str, ...]:
-    """Labels in the order they were asked for, then any that only the table knows."""
+    """Labels in the order of the configuration, then any that only the table has."""
     known = [str(a.get("label") or a.get("name")) for a in config.get("attacks") or ()]
-    found = [str(name) for name in outcomes["attack"].dropna().unique()]
-    return tuple(dict.fromkeys([*(k for k in known if k in found), *found]))
+    stored = [str(name) for name in outcomes["attack"].dropna().unique()]
+    return tuple(dict.fromkeys([*(k for k in known if k in stored), *stored]))
 
 
 def _short_names(config: Mapping[str, Any], attacks: tuple[str, ...]) -> tuple[str, ...]:
-    """Names without parameters, where these tell the attacks apart."""
+    """Names without parameters, if these are different for all attacks."""
     names = {a.get("label"): str(a.get("name")) for a in config.get("attacks") or ()}
     short = [names.get(label, label) for label in attacks]
     return tuple(short) if len(set(short)) == len(short) else attacks
@@ -272,12 +283,12 @@ def _rates(
     outcomes: pd.DataFrame, attacks: tuple[str, ...], labelled: Labelled
 ) -> tuple[Rate, ...]:
     frame = metrics.carried(outcomes, spared=False)
-    found = []
+    rates = []
     for attack in attacks:
         mine = frame[frame["attack"] == attack]
         for epsilon in sorted(set(mine["epsilon"])):
-            found.append(_rate(attack, epsilon, mine[mine["epsilon"] == epsilon], labelled))
-    return tuple(found)
+            rates.append(_rate(attack, epsilon, mine[mine["epsilon"] == epsilon], labelled))
+    return tuple(rates)
 
 
 def _rate(attack: str, epsilon: float, rows: pd.DataFrame, labelled: Labelled) -> Rate:
@@ -296,34 +307,34 @@ def _rate(attack: str, epsilon: float, rows: pd.DataFrame, labelled: Labelled) -
 
 
 def _accuracy(rows: pd.DataFrame, labelled: Labelled) -> Share | None:
-    """The robust accuracy of those of the images that have a label; None without any."""
+    """The robust accuracy of the labelled images; None without any."""
     if not labelled:
         return None
     return metrics.robust_accuracy(rows["status"][rows["image"].isin(labelled)])
 
 
 def _worst(status: pd.DataFrame, labelled: Labelled) -> tuple[Rate, ...]:
-    found = []
+    rates = []
     for epsilon in sorted(set(status["epsilon"])):
         rows = status[status["epsilon"] == epsilon]
         accuracy = _accuracy(rows, labelled)
-        found.append(Rate(WORST, epsilon, metrics.tally(rows["status"]), accuracy))
-    return tuple(found)
+        rates.append(Rate(WORST, epsilon, metrics.tally(rows["status"]), accuracy))
+    return tuple(rates)
 
 
 def _classes(
     status: pd.DataFrame, images: pd.DataFrame, names: tuple[str, ...], labelled: Labelled
 ) -> tuple[ClassRate, ...]:
-    """By the true class; without labels by the model's own answer, and then without accuracy."""
+    """By true class; without labels by predicted class, and then without accuracy."""
     truth = images.set_index("key")["label" if labelled else "clean_class"].dropna()
-    found = []
+    rates = []
     for number in sorted(set(truth)):
         mine = status[status["image"].isin(truth.index[truth == number])]
         for epsilon in sorted(set(mine["epsilon"])):
             rows = mine[mine["epsilon"] == epsilon]
             accuracy, name = _accuracy(rows, labelled), wording.class_name(names, number)
-            found.append(ClassRate(name, epsilon, metrics.tally(rows["status"]), accuracy))
-    return tuple(found)
+            rates.append(ClassRate(name, epsilon, metrics.tally(rows["status"]), accuracy))
+    return tuple(rates)
 
 
 def _image_counts(images: pd.DataFrame) -> ImageCounts:

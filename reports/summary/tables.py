@@ -1,4 +1,4 @@
-"""A run's tables in the form the metrics take: every column there, numbers as numbers."""
+"""The tables of a run as the metrics need them: all columns present, numbers as float64."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NUMBERS = {
 
 
 class ReadableRun(Protocol):
-    """What a report reads of a run; `robustness.runs.store.Run` is one."""
+    """What a report reads from a run; `robustness.runs.store.Run` provides it."""
 
     path: Path
 
@@ -40,26 +40,26 @@ class ReadableRun(Protocol):
         """One row per image x attack x epsilon."""
 
     def strips(self) -> pd.DataFrame:
-        """The steps of a few flips."""
+        """One row per step of the flips whose steps were kept."""
 
     def png(self, name: str) -> bytes:
         """The bytes of a picture of the run."""
 
 
 def known(value: float | None) -> float | None:
-    """A number of a table; None where it is missing."""
+    """Return a number of a table; None if it is missing."""
     return None if value is None or math.isnan(value) else float(value)
 
 
 def whole(value: float | None) -> int | None:
-    """A whole number of a table; None where it is missing."""
+    """Return a whole number of a table; None if it is missing."""
     return None if value is None or math.isnan(value) else int(value)
 
 
 def complete(frame: pd.DataFrame, table: str) -> pd.DataFrame:
-    """`frame` with the columns of `table`: absent ones are missing values, numbers are float64.
+    """Return `frame` with all columns of `table`: absent ones hold missing values, numbers are float64.
 
-    A run of another version may lack a column; a report then says less, it does not fail.
+    A run of another version may lack a column; the report then says less, but does not fail.
     """
     text = {name: _column(frame, name).astype("object") for name in _TEXT[table]}
     text = {name: column.where(column.notna(), None) for name, column in text.items()}

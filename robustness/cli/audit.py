@@ -433,7 +433,7 @@ def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
     from robustness.reports import summarise
     from robustness.reports.formats.report_json import dumps
     from robustness.reports.gate.verdict import verdict_of
-    from robustness.reports.page.headline import standing
+    from robustness.reports.page.headline import figures_sentence
     from robustness.reports.summary.unjudged import reasons
     from robustness.runs.store import Run
 
@@ -447,7 +447,7 @@ def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
     console = stdout()
     console.print(outcome_table(summary))
     console.print(f"\n{summary.sentence}", markup=False, soft_wrap=True)
-    console.print(standing(summary, verdict), markup=False, soft_wrap=True)
+    console.print(figures_sentence(summary, verdict), markup=False, soft_wrap=True)
     if why := reasons(summary.skipped, summary.images.selected):
         console.print(f"not read: {why}.", markup=False, soft_wrap=True)
     for note in summary.config.get("replaced") or ():

@@ -18,7 +18,7 @@ def outcome_table(summary: Summary) -> Table:
 
     In a cascade an attack sees what the ones before it left, and the last column is what it leaves.
     """
-    from robustness.reports.wording import budget, percent, percents
+    from robustness.reports.wording import budget, percent, percent_range
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("attack", "epsilon", "flipped", "of", "flip rate", "95 % interval", "steps"):
@@ -34,7 +34,7 @@ def outcome_table(summary: Summary) -> Table:
             str(share.count),
             str(share.total),
             percent(share.share),
-            percents(share.low, share.high),
+            percent_range(share.low, share.high),
             "-" if rate.steps is None else f"{rate.steps:g}",
             *([str(rate.tally.robust)] if cascade else []),
         )

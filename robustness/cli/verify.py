@@ -95,7 +95,7 @@ def _listed(images: Iterable[list[list[Inconsistency]]]) -> Iterator[Text | Tabl
     from rich.table import Table
     from rich.text import Text
 
-    from robustness.reports.wording import shorten
+    from robustness.text import shorten
 
     for told in images:
         yield Text(shorten(told[0][0].name) or "the run", style="bold")
@@ -111,7 +111,7 @@ def _listed(images: Iterable[list[list[Inconsistency]]]) -> Iterator[Text | Tabl
 
 
 def _where(alike: list[Inconsistency]) -> str:
-    from robustness.reports.wording import shorten
+    from robustness.text import shorten
 
     one = alike[0]
     if len(alike) > 1:

@@ -1,38 +1,21 @@
-"""What each attack did at the largest epsilon, the security curve, convergence and chance."""
+"""What each attack did at the largest epsilon: rates, security curve, convergence, random baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
 
+from markupsafe import Markup
+
+from robustness.numerics.intervals import Share
 from robustness.reports import wording
 from robustness.reports.page import charts
 from robustness.reports.page.section import PageData, Section
 from robustness.reports.page.templating import read_template
-from robustness.reports.summary import breakdown, metrics
+from robustness.reports.summary.breakdown import AttackRow, Course, MedianEpsilon
+from robustness.reports.summary.metrics import SmallestEpsilon
 from robustness.reports.summary.summary import Rate, Summary
 from robustness.runs import thresholds
-
-
-def section(page: PageData) -> Section:
-    """The table of attacks with their charts."""
-    summary = page.summary
-    return Section(
-        anchor="attacks",
-        title="What was tried",
-        template=read_template("sections/attacks.html.j2"),
-        data={
-            "summary": summary,
-            "curve": curve(summary),
-            "medians": medians(summary),
-            "convergence": convergence(summary),
-            "settled": summary.has_spared,
-            "baselines": baselines(summary),
-        },
-        link="Attacks",
-    )
-
 
 UNITS = {
     "linf": "counts a component",
@@ -43,14 +26,77 @@ UNITS = {
 }
 
 
-def curve(summary: Summary) -> dict[str, Any] | None:
-    """The security curve: robust accuracy over epsilon, without labels the flip rate."""
+@dataclass(frozen=True)
+class CurveChart:
+    """The security curve; `what` it shows is the robust accuracy or the flip rate."""
+
+    what: str
+    chart: Markup
+
+
+@dataclass(frozen=True)
+class ConvergenceChart:
+    """How flips came with steps or passes (`unit`); `chart` is None where no attack tells."""
+
+    unit: str
+    chart: Markup | None
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RandomBaseline:
+    """What random changes flip.
+
+    Attributes
+    ----------
+    rows
+        The random attacks of the run.
+    best
+        The largest flip rate of a kind of attack at the largest epsilon.
+    only
+        How many images flip under random changes, and under no attack that ran on them.
+    unasked
+        How many images that random changes flip the attacks did not run on.
+    sentences
+        What diagnostic D16 says.
+    """
+
+    rows: tuple[AttackRow, ...]
+    best: Share | None
+    only: int
+    unasked: int
+    sentences: tuple[str, ...]
+
+
+def section(page: PageData) -> Section:
+    """The table of attacks with its charts."""
+    summary = page.summary
+    return Section(
+        anchor="attacks",
+        title="Attacks",
+        template=read_template("sections/attacks.html.j2"),
+        data={
+            "summary": summary,
+            "curve": security_curve(summary),
+            "medians": medians(summary),
+            "convergence": convergence(summary),
+            "cascade": summary.has_spared,
+            "baseline": random_baseline(summary),
+        },
+        link="Attacks",
+    )
+
+
+def security_curve(summary: Summary) -> CurveChart | None:
+    """Return the robust accuracy over epsilon, without labels the flip rate; None without a rate."""
     clean = summary.images.clean_accuracy
-    by_accuracy = clean is not None and clean.share is not None
+    start = clean.share if clean is not None else None
 
     def line(name: str, rates: Sequence[Rate]) -> charts.Line:
-        pick = [(r.epsilon, r.robust_accuracy if by_accuracy else r.tally.flip_rate) for r in rates]
-        return charts.Line(name, tuple((e, share) for e, share in pick if share is not None))
+        shares = [
+            (r.epsilon, r.tally.flip_rate if start is None else r.robust_accuracy) for r in rates
+        ]
+        return charts.Line(name, tuple((e, share) for e, share in shares if share is not None))
 
     worst = line("all together", summary.worst)
     if not any(share.share is not None for _, share in worst.points):
@@ -61,78 +107,78 @@ def curve(summary: Summary) -> dict[str, Any] | None:
         if m.median is not None
     ]
     lines = [line(name, [r for r in summary.rates if r.attack == name]) for name in summary.attacks]
-    what = "Robust accuracy" if by_accuracy else "Flip rate"
-    start = clean.share if by_accuracy and clean and clean.share is not None else 0.0
+    what = "Flip rate" if start is None else "Robust accuracy"
     unit = UNITS.get(summary.norm, summary.norm)
-    return {"what": what, "chart": charts.curve(lines, worst, unit, start, what, marks)}
+    return CurveChart(what, charts.curve(lines, worst, unit, start or 0.0, what, marks))
 
 
 def medians(summary: Summary) -> list[tuple[str, str]]:
-    """The median smallest epsilon in words, after the attacks it is said of; that of all together last."""
-    found: dict[str, list[str]] = {}
-    for one in summary.median_epsilons:
-        found.setdefault(median(one), []).append(str(one.attack))
-    said = [(wording.listed(attacks), said) for said, attacks in found.items()]
+    """Return the median smallest epsilon in words, after the attacks it belongs to.
+
+    Attacks with the same text share an entry; that of all attacks together is the last.
+    """
+    attacks_by_text: dict[str, list[str]] = {}
+    for median in summary.median_epsilons:
+        attacks_by_text.setdefault(median_text(median), []).append(str(median.attack))
+    entries = [(wording.listed(attacks), text) for text, attacks in attacks_by_text.items()]
     if len(summary.attacks) > 1:
-        said.append(("all together", median(summary.smallest_epsilon)))
-    return said
+        entries.append(("all together", median_text(summary.smallest_epsilon)))
+    return entries
 
 
-def median(one: breakdown.MedianEpsilon | metrics.SmallestEpsilon) -> str:
-    """A median smallest epsilon in words: the point, the bracket always, the interval, a fitted curve's."""
-    said = [thresholds.said(asdict(one))]
-    fit = one.fit if isinstance(one, breakdown.MedianEpsilon) else None
+def median_text(median: MedianEpsilon | SmallestEpsilon) -> str:
+    """Return a median in words: the point, the bracket, the interval, and a fitted curve's median."""
+    parts = [thresholds.said(asdict(median))]
+    fit = median.fit if isinstance(median, MedianEpsilon) else None
     if fit is not None:
         ends = thresholds.reach(fit.low, fit.high)
-        said.append(f"by a logistic curve {wording.number(fit.median, 3)}, {ends}")
-    return ", ".join(said) + (f" ({one.note})" if one.note else "")
+        parts.append(f"by a logistic curve {wording.number(fit.median, 3)}, {ends}")
+    return ", ".join(parts) + (f" ({median.note})" if median.note else "")
 
 
-def convergence(summary: Summary) -> list[dict[str, Any]]:
-    """A chart for each unit (steps, passes), and sentences on what it shows."""
+def convergence(summary: Summary) -> list[ConvergenceChart]:
+    """Return a chart for each unit (steps, passes), with a sentence on each attack."""
     shown = []
     for unit in ("steps", "passes"):
-        mine = [c for c in summary.courses if c.unit == unit]
-        drawn = [c for c in mine if not c.every_step]
-        if mine:
+        courses = [course for course in summary.courses if course.unit == unit]
+        drawn = [course for course in courses if not course.every_step]
+        if courses:
             chart = charts.course(drawn) if drawn else None
-            shown.append({"unit": unit, "chart": chart, "said": [_came(c) for c in mine]})
+            shown.append(ConvergenceChart(unit, chart, tuple(map(_course_sentence, courses))))
     return shown
 
 
-_ONE = {"steps": "step", "passes": "pass"}
-
-
-def _came(course: breakdown.Course) -> str:
+def _course_sentence(course: Course) -> str:
     name, last = wording.shorten(course.attack, 60), course.points[-1][0]
+    unit = {"steps": "step", "passes": "pass"}[course.unit]
     if course.every_step:
-        return f"{name} was judged after its last {_ONE[course.unit]} only: its flips all stand at {last:g}."
-    half = wording.percent(course.by_half)
+        return f"{name} is judged only after its last {unit}, so all its flips are at {last:g}."
     if last <= 1:
-        return f"{name}: every flip came within the first step."
+        return f"{name}: every flip came within the first {unit}."
     return (
-        f"{name}: {half} of its flips came in the first half of the {last:g} {course.unit} that the "
-        "slowest took."
+        f"{name}: {wording.percent(course.by_half)} of its flips came in the first half of the "
+        f"{last:g} {course.unit} that the slowest flip took."
     )
 
 
-def baselines(summary: Summary) -> dict[str, Any] | None:
-    """What chance did beside the attacks: those of the run, and the draws of D16; None without either."""
-    chance = [row for row in summary.attacked if row.baseline]
-    asked = [d.sentence for d in summary.diagnostics if d.id == "D16" and d.status != "skipped"]
-    if not chance and not asked:
+def random_baseline(summary: Summary) -> RandomBaseline | None:
+    """Return what random changes flip: those of the run and of D16; None without either."""
+    rows = tuple(row for row in summary.attacked if row.baseline)
+    sentences = tuple(
+        d.sentence for d in summary.diagnostics if d.id == "D16" and d.status != "skipped"
+    )
+    if not rows and not sentences:
         return None
     aimed = [g for g in summary.groups if g.kind != "baseline" and g.epsilon == summary.epsilon]
-    # A rate of what earlier attacks left says nothing beside one of all.
-    whole = [g.flip_rate for g in aimed if not g.spared]
-    best = max(whole, key=lambda r: r.share or 0.0, default=None)
-    by = {row.label for row in chance}
-    fallen = [r for r in summary.results if r.attacks and set(r.attacks) <= by]
-    only = [r for r in fallen if set(r.asked) - by]
-    return {
-        "rows": chance,
-        "best": best,
-        "only": len(only),
-        "unasked": len(fallen) - len(only) if aimed else 0,
-        "asked": asked,
-    }
+    # A rate of what earlier attacks left cannot be compared with one of all images.
+    complete = [g.flip_rate for g in aimed if not g.spared]
+    random_attacks = {row.label for row in rows}
+    flipped = [r for r in summary.results if r.attacks and set(r.attacks) <= random_attacks]
+    only = [r for r in flipped if set(r.asked) - random_attacks]
+    return RandomBaseline(
+        rows=rows,
+        best=max(complete, key=lambda rate: rate.share or 0.0, default=None),
+        only=len(only),
+        unasked=len(flipped) - len(only) if aimed else 0,
+        sentences=sentences,
+    )

@@ -19,13 +19,13 @@ def section(page: PageData) -> Section:
         anchor="data",
         title="Data",
         template=read_template("sections/data.html.j2"),
-        data={"rows": tuple(_data(page.summary)), "skipped": page.summary.skipped},
+        data={"rows": tuple(_rows(page.summary)), "skipped": page.summary.skipped},
         link="Data",
         layout="card",
     )
 
 
-def _data(summary: Summary) -> Iterable[Row]:
+def _rows(summary: Summary) -> Iterable[Row]:
     data, images = part_of(summary.manifest, "data"), summary.images
     if data.get("description"):
         yield Row("Source", str(data["description"]))
@@ -35,12 +35,12 @@ def _data(summary: Summary) -> Iterable[Row]:
     yield Row("Readable", f"{images.readable:,}" + (f", {unread:,} not" if unread else ""))
     if images.labelled:
         yield Row(
-            "Wrong before", f"{images.misclassified:,}, not attacked and never counted as flips"
+            "Misclassified", f"{images.misclassified:,}, not attacked and never counted as flips"
         )
-    if found := _by_class(summary):
-        yield Row("By class", found)
+    if counts := _by_class(summary):
+        yield Row("By class", counts)
     if summary.converted:
-        yield Row("Converted", f"{summary.converted:,} resized or turned into plain 8-bit pictures")
+        yield Row("Converted", f"{summary.converted:,} resized or converted to 8-bit pictures")
     if data.get("seed") is not None:
         yield Row("Seed", str(data["seed"]))
     yield from hash_rows(
@@ -49,10 +49,9 @@ def _data(summary: Summary) -> Iterable[Row]:
 
 
 def _by_class(summary: Summary, most: int = 12) -> str:
-    """`cat 33, dog 32`: how many images of each label there are, the commonest first."""
-    counted = Counter(one.label for one in summary.results if one.label is not None)
+    """`cat 33, dog 32`: how many images of each label there are, the most frequent first."""
+    counted = Counter(image.label for image in summary.results if image.label is not None)
     shown = [f"{wording.shorten(name, 30)} {count:,}" for name, count in counted.most_common(most)]
     more = len(counted) - len(shown)
-    return ", ".join(shown) + (
-        f" and {wording.plural(more, 'class', 'classes')} more" if more else ""
-    )
+    rest = f" and {wording.plural(more, 'more class', 'more classes')}" if more else ""
+    return ", ".join(shown) + rest

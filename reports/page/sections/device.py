@@ -18,8 +18,7 @@ def section(page: PageData) -> Section:
         anchor="device",
         title="Device and cost",
         template=read_template("sections/card.html.j2"),
-        data={"rows": tuple(_device(page.summary))},
-        link="",
+        data={"rows": tuple(_rows(page.summary))},
         layout="card",
     )
 
@@ -33,7 +32,7 @@ _SPELLED = {
 }
 
 
-def _device(summary: Summary) -> Iterable[Row]:
+def _rows(summary: Summary) -> Iterable[Row]:
     for name, value in part_of(summary.manifest, "environment").items():
         if value:
             term = _SPELLED.get(str(name), str(name).replace("_", " ").capitalize())

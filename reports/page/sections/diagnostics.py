@@ -11,7 +11,7 @@ def section(page: PageData) -> Section:
     """Diagnostics and checks; those that passed are folded."""
     return Section(
         anchor="checks",
-        title="Diagnostics: the audit doubts itself",
+        title="Diagnostics",
         template=read_template("sections/diagnostics.html.j2"),
         data={"summary": page.summary, "checks": preflight_checks(page.summary)},
         link="Diagnostics",

@@ -12,18 +12,18 @@ def section(page: PageData) -> Section:
     summary = page.summary
     return Section(
         anchor="rates",
-        title="How many flip",
+        title="Flip rates",
         template=read_template("sections/flip_rates.html.j2"),
-        data={"summary": summary, "rows": rate_rows(summary), "settled": summary.has_spared},
+        data={"summary": summary, "rows": rates_by_attack(summary), "cascade": summary.has_spared},
         link="Flip rates",
     )
 
 
-def rate_rows(summary: Summary) -> list[tuple[str, list[Rate]]]:
-    """Attack by attack, all together last if there are several."""
+def rates_by_attack(summary: Summary) -> list[tuple[str, list[Rate]]]:
+    """Return the rates attack by attack, with all attacks together last if there are several."""
     groups = [
         (name, [rate for rate in summary.rates if rate.attack == name]) for name in summary.attacks
     ]
     if len(summary.attacks) > 1:
-        groups.append(("All together, image by image", list(summary.worst)))
+        groups.append(("All together (worst case per image)", list(summary.worst)))
     return groups

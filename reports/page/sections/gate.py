@@ -14,7 +14,7 @@ def section(page: PageData) -> Section | None:
         return None
     return Section(
         anchor="gate",
-        title="What was demanded",
+        title="Gate",
         template=read_template("sections/gate.html.j2"),
         data={"rules": rules},
     )

@@ -12,7 +12,7 @@ def section(page: PageData) -> Section:
     """The limits of the numbers, a sentence or two each."""
     return Section(
         anchor="limits",
-        title="What these numbers do not say",
+        title="Limits",
         template=read_template("sections/limits.html.j2"),
         data={"limits": limits(page.summary)},
         link="Limits",
@@ -20,52 +20,55 @@ def section(page: PageData) -> Section:
 
 
 _WIDE = 0.20
+"""Width of an interval, as a share, from which on a limit says so."""
 
 
-_THREATS = ("rotation", "light and weather", "crops", "stickers", "photographs of prints")
-
-
-def _untried(summary: Summary) -> str:
-    """What the attacks did, and which threats they leave out."""
-    names = {row.name for row in summary.attacked}
-    done = set()
-    if "spatial" in names:
-        done |= {"rotation"}
-    if "corruptions" in names:
-        done |= {"light and weather"}
-    if "patch" in names:
-        done |= {"stickers"}
-    tried = {
-        "free": "turned, shifted or spoiled pictures",
-        "l0": "changes of a few pixels",
-    }.get(summary.norm, "small changes of pixels")
-    *most, last = [one for one in _THREATS if one not in done]
-    others = f"{', '.join(most)} and {last}"
-    return (
-        f"Tried were {tried} at the size the model takes. {others.capitalize()} are other threats"
-        + (", and so are small changes of pixels." if summary.norm == "free" else ".")
-    )
+_OTHER_THREATS = ("rotation", "light and weather", "crops", "stickers", "photographs of prints")
+_THREAT_OF_ATTACK = {
+    "spatial": "rotation",
+    "corruptions": "light and weather",
+    "patch": "stickers",
+}
 
 
 def limits(summary: Summary) -> list[str]:
-    """What the numbers do not say."""
-    said = [
-        "Robustness here is an upper bound: an attack can be too weak. An image that held may fall to "
-        "more steps, more restarts or another attack; an image that flipped has flipped.",
-        "The interval says how well these images stand for others drawn in the same way. It says "
-        "nothing of how strong the attack was.",
-        _untried(summary),
+    """Return what the numbers do not say, a sentence or two each."""
+    sentences = [
+        "The robust accuracy is an upper bound, since an attack can be too weak: an image that is robust "
+        "here may flip with more steps, more restarts or another attack.",
+        "The intervals tell how well these images represent others drawn in the same way. They say "
+        "nothing about the strength of the attacks.",
+        _other_threats(summary),
     ]
     rate = summary.overall.flip_rate
     if rate.low is not None and rate.high is not None and rate.high - rate.low > _WIDE:
-        said.append(
-            f"{wording.plural(rate.total, 'image is', 'images are')} few: the 95 % interval spans "
-            f"{100 * (rate.high - rate.low):.0f} points. Audit more images."
+        sentences.append(
+            f"The sample is small ({wording.plural(rate.total, 'image')}): the 95 % interval is "
+            f"{100 * (rate.high - rate.low):.0f} percentage points wide. Audit more images."
         )
     if str(summary.config.get("goal", "untargeted")) != "untargeted":
-        said.append(
-            "The attack had one class to reach; images driven to other classes count as robust."
+        sentences.append(
+            "The attacks had one target class; images that reach another class count as robust."
         )
     if len(summary.attacks) == 1:
-        said.append("One attack only. Attacks of another kind find what this one is blind to.")
-    return said
+        sentences.append(
+            "Only one attack was run. An attack of another kind may flip images that this one cannot."
+        )
+    return sentences
+
+
+def _other_threats(summary: Summary) -> str:
+    """What the attacks tried, and which threats they leave out."""
+    names = {row.name for row in summary.attacked}
+    tried = {threat for attack, threat in _THREAT_OF_ATTACK.items() if attack in names}
+    changes = {
+        "free": "rotated, shifted or corrupted pictures",
+        "l0": "changes of a few pixels",
+    }.get(summary.norm, "small changes of pixels")
+    *most, last = [threat for threat in _OTHER_THREATS if threat not in tried]
+    untried = f"{', '.join(most)} and {last}"
+    also = ", and neither were small changes of pixels" if summary.norm == "free" else ""
+    return (
+        f"The audit tried {changes} at the input size of the model. Other threats were not tried: "
+        f"{untried}{also}."
+    )

@@ -10,7 +10,7 @@ def section(page: PageData) -> Section:
     """The stills, and the frame of the case browser where the page has one."""
     return Section(
         anchor="pictures",
-        title="What a flip looks like",
+        title="Flipped images",
         template=read_template("sections/pictures.html.j2"),
         data={"panels": page.panels, "has_browser": page.has_browser},
         link="Pictures",

@@ -11,7 +11,7 @@ def section(page: PageData) -> Section:
     summary = page.summary
     return Section(
         anchor="again",
-        title="Do it again",
+        title="Reproduce",
         template=read_template("sections/reproduce.html.j2"),
         data={"summary": summary, "command": str(summary.manifest.get("command") or "")},
         link="Reproduce",

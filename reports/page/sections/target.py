@@ -18,13 +18,13 @@ def section(page: PageData) -> Section:
         anchor="target",
         title="Target",
         template=read_template("sections/card.html.j2"),
-        data={"rows": tuple(_target(page.summary))},
+        data={"rows": tuple(_rows(page.summary))},
         link="Target",
         layout="card",
     )
 
 
-def _target(summary: Summary) -> Iterable[Row]:
+def _rows(summary: Summary) -> Iterable[Row]:
     model = part_of(summary.manifest, "model")
     shape = model.get("input_shape")
     yield Row("Model", summary.model_name)

@@ -17,7 +17,7 @@ def section(page: PageData) -> Section:
         anchor="threat",
         title="Threat model",
         template=read_template("sections/card.html.j2"),
-        data={"rows": tuple(_threat(page.summary))},
+        data={"rows": tuple(_rows(page.summary))},
         link="Threat",
         layout="card",
     )
@@ -25,8 +25,8 @@ def section(page: PageData) -> Section:
 
 _KNOWLEDGE = {
     "white-box": "white-box: the weights and gradients of the model",
-    "score": "score-based: its probabilities only",
-    "decision": "decision-based: its answer only",
+    "score": "score-based: only the probabilities of the model",
+    "decision": "decision-based: only the predicted class",
 }
 
 
@@ -39,7 +39,7 @@ _PARTS = {
 }
 
 
-def _threat(summary: Summary) -> Iterable[Row]:
+def _rows(summary: Summary) -> Iterable[Row]:
     config = summary.config
     attacks = [a for a in config.get("attacks") or () if isinstance(a, dict)]
     goal = str(config.get("goal", "untargeted"))
@@ -58,23 +58,29 @@ def _threat(summary: Summary) -> Iterable[Row]:
         )
         unit = "" if summary.norm in ("l0", "free") else " counts of 0–255"
         yield Row("Budget", f"{name}, {_PARTS.get(summary.norm, '')}: {shown}{unit}{also}")
-    eyes = summary.manifest.get("surrogate")
-    if isinstance(eyes, dict):
-        said = f"attacks look at {eyes.get('name') or 'another model'}; the target is only judged"
-        yield Row("Transfer", said)
+    surrogate = summary.manifest.get("surrogate")
+    if isinstance(surrogate, dict):
+        name = surrogate.get("name") or "another model"
+        yield Row("Transfer", f"attacks run on {name}; the target only judges the pictures")
     precision = str(config.get("precision") or "float32")
     if precision != "float32":
-        yield Row("Precision", f"attacks look in {precision}; every verdict is float32's")
+        yield Row(
+            "Precision", f"attacks compute in {precision}; every outcome is judged in float32"
+        )
     mask = config.get("mask")
     if isinstance(mask, dict):
         yield Row(
             "Region", f"{100 * float(mask.get('share') or 0.0):.3g} % of the pixels may change"
         )
-    yield Row("Domain", "8-bit pictures at the size the model takes")
-    flip = "a right answer that turns wrong" if summary.labelled else "an answer that changes"
-    yield Row("A flip is", f"{flip} for the saved PNG, read back from disk")
+    yield Row("Domain", "8-bit pictures at the input size of the model")
+    flip = (
+        "a correct class that becomes wrong"
+        if summary.labelled
+        else "a predicted class that changes"
+    )
+    yield Row("Flip", f"{flip} for the saved PNG, read back from disk")
     for attack in attacks:
         paper = str(attack.get("paper") or "none")
         paper = "" if paper.startswith("none") else f" {paper}."
-        said = ", ".join(wording.settings(attack.get("parameters") or {})) or "no parameters"
-        yield Row(f"Attack {attack.get('name', '')}", f"{said}.{paper}")
+        settings = ", ".join(wording.settings(attack.get("parameters") or {})) or "no parameters"
+        yield Row(f"Attack {attack.get('name', '')}", f"{settings}.{paper}")

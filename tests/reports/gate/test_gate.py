@@ -19,7 +19,7 @@ from robustness.errors import RunError, SettingError
 from robustness.numerics.intervals import Share
 from robustness.reports import summarise
 from robustness.reports.gate.gate_file import baseline, read_gate
-from robustness.reports.gate.rule_results import held
+from robustness.reports.gate.rule_results import compare
 from robustness.reports.gate.rules import Gate, Rule, Suppression
 from robustness.reports.gate.verdict import (
     EXIT_CODES,
@@ -118,7 +118,7 @@ def test_a_class_rule_without_a_name_speaks_about_each(audited: Summary) -> None
 def test_bounds_are_those_of_wilson(k: int, n: int, threshold: float) -> None:
     k = min(k, n)
     interval = binomtest(k, n).proportion_ci(method="wilson")
-    got = held(rule(threshold=threshold), "worst", 4.0, Share.of(k, n)).passed
+    got = compare(rule(threshold=threshold), "worst", 4.0, Share.of(k, n)).passed
     if threshold < interval.low - 1e-9:
         assert got is True
     elif threshold > interval.high + 1e-9:
@@ -218,7 +218,7 @@ def test_no_worse_than_a_baseline(audited: Summary, folder: Folder, tmp_path: Pa
     assert allowed.status == PASS
     for change, why in [
         ({"data_sha256": "other"}, "other images"),
-        ({"norm": "l2"}, "another threat"),
+        ({"norm": "l2"}, "another norm or goal"),
         ({"attacks": ("pgd",)}, "other attacks"),
         ({"worst": ((9.0, 1, 2),)}, "share no epsilon"),
     ]:

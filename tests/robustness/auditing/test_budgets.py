@@ -494,7 +494,7 @@ def test_a_budget_that_acts_as_less_is_said_on_page_terminal_and_json(tmp_path):
     from rich.console import Console
 
     from robustness.cli.tables import outcome_table
-    from robustness.reports.page.headline import standing
+    from robustness.reports.page.headline import figures_sentence
 
     audited([FGSM()], "linf", [4, 76.5], tmp_path / "r")
     summary = read(tmp_path / "r")
@@ -509,7 +509,7 @@ def test_a_budget_that_acts_as_less_is_said_on_page_terminal_and_json(tmp_path):
     for text in (
         shown.get(),
         summary.sentence,
-        standing(summary, verdict),
+        figures_sentence(summary, verdict),
         page,
         markdown(summary, verdict),
     ):

@@ -69,7 +69,7 @@ def test_from_another_directory(project, tmp_path):
     assert inside("verify", run, cwd=tmp_path).returncode == 0
     done = inside("rerun", run, "-o", "again", "-q", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "No difference: all 8 images fare alike" in done.stdout
+    assert "No difference: all 8 images have the same outcome" in done.stdout
     assert "The attacks differ" not in done.stdout
     assert "Both runs audited the same weights" in done.stdout
     again = tables(tmp_path / "again")

@@ -193,7 +193,7 @@ def test_verify_rerun_and_compare(place, passed):
         *("rerun", "sound/report.json", "--out", "twice", "--html", "twice.html", "-q"), cwd=place
     )
     assert done.returncode == 0, (done.stdout, done.stderr)
-    assert "No difference: all 30 images fare alike" in done.stdout
+    assert "No difference: all 30 images have the same outcome" in done.stdout
     assert (place / "twice.html").exists() and (place / "twice" / "report.html").exists()
     done = inside("compare", "sound", "declared", cwd=place)
     assert done.returncode in (2, 3)

@@ -150,13 +150,13 @@ def test_only_regular_files_are_opened(tmp_path):
 
 
 def test_a_baseline_that_is_no_json_is_a_sentence(tmp_path):
-    from robustness.reports.comparison.sides import side
+    from robustness.reports.comparison.sides import read_side
     from robustness.reports.gate.gate_file import baseline
 
     for text in ("[" * DEEP + "]" * DEEP, "[NaN]", "[]", "\x00", '{"summary": []}'):
         path = tmp_path / "report.json"
         path.write_text(text)
-        for read in (baseline, side):
+        for read in (baseline, read_side):
             with pytest.raises(RobustnessError, match=r"report\.json"):
                 read(path)
 

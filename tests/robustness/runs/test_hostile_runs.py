@@ -24,7 +24,7 @@ from robustness.images.png import to_png
 from robustness.reports import write_html
 from robustness.reports.comparison.compare import compare
 from robustness.reports.formats import writers
-from robustness.reports.page.html import _Beside
+from robustness.reports.page.html import _PictureFolder
 from robustness.runs.database import MOST_CELL, Database
 from robustness.runs.records import ImageRow, OutcomeRow
 from robustness.runs.result import AuditResult
@@ -119,10 +119,10 @@ def test_pictures_beside_a_page_go_into_a_real_folder(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "pictures-mine.html").write_text("mine")
     (tmp_path / "page.files").symlink_to(tmp_path / "elsewhere")
-    beside = _Beside(tmp_path / "page.files")
+    beside = _PictureFolder(tmp_path / "page.files")
     with pytest.raises(RunError, match="is a link"):
-        beside.keep({0: "AAAA"})
-    beside.tidy()
+        beside.write({0: "AAAA"})
+    beside.remove_old()
     assert [p.name for p in (tmp_path / "elsewhere").iterdir()] == ["pictures-mine.html"]
 
 
