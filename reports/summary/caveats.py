@@ -41,7 +41,7 @@ def caveats(
     draws = config.get("draws", 1) if isinstance(config, Mapping) else 1
     if draws != 1:
         sentences.append(
-            f"The outputs of the model are random: it judged each picture at least {draws} times, and a "
+            f"The outputs of the model are random: it judged each picture {draws} times or more, and a "
             "picture is a flip only if its file flips more often than not."
         )
     steady = images["reason"].fillna("").eq("") | images["clean_class"].isna()

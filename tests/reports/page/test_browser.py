@@ -647,7 +647,7 @@ def test_altered_evidence_is_said(page: Browser, folder: Folder) -> None:
     page.until(f"{READY} && {DONE}")
     said = page.run("document.getElementById('case-warnings').textContent")
     assert "not the file that the audit saved" in said
-    assert "do not trust the numbers" in said
+    assert "Do not trust the numbers" in said
 
 
 def test_torn_and_lost_pictures_are_said(page: Browser, folder: Folder) -> None:

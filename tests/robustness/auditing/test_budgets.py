@@ -305,7 +305,7 @@ def test_every_form_of_the_report_says_so(ladder):
     plain = read(ladder).to_dict()
     assert plain["worst"][-1]["robust_accuracy"] is None
     assert plain["worst"][-1]["unreached"] is True
-    assert "comes to 4 at most" in plain["budgets"][-1]["reason"]
+    assert "reaches 4 at most" in plain["budgets"][-1]["reason"]
     json.dumps(plain, allow_nan=False)
     with Run.open(ladder) as run:
         page, table = render(run), to_csv(run).decode("utf-8-sig")

@@ -156,7 +156,7 @@ def test_an_audit_names_its_surrogate_and_holds(tmp_path):
         assert verify(opened, target).exit_code == 0
         assert verify(opened, surrogate).exit_code == 1
     page = result.report().read_text(encoding="utf-8")
-    assert "the target is only judged" in page
+    assert "the target only judges the pictures" in page
     with pytest.raises(RunError, match="setting surrogate"):
         run(resume=True)
     run(resume=True, surrogate=surrogate)

@@ -158,7 +158,7 @@ def test_an_audit_prints_a_table_and_the_reports_path(material):
     assert done.returncode == 0, done.stderr
     assert "pgd(steps=5)" in done.stdout
     assert "95 % interval" in done.stdout
-    assert "clean accuracy 100 % (24 of 24 images right); reliability" in done.stdout
+    assert "clean accuracy 100 % (24 of 24 images correct); reliability" in done.stdout
     assert str(Path("first") / "report.html") in done.stdout
     assert (material / "first" / "report.html").stat().st_size > 5000
     assert "Traceback" not in done.stderr

@@ -67,7 +67,7 @@ def passed(place):
 
 def test_0_the_gate_holds(place, passed):
     assert passed.returncode == 0, passed.stderr
-    assert "verdict: PASS. The rule holds: floor" in passed.stdout
+    assert "verdict: PASS. The rule passed: floor" in passed.stdout
     with Run.open(place / "sound") as run:
         assert run.manifest["gate"]["rules"][0]["name"] == "floor"
         assert {d["id"] for d in run.manifest["diagnostics"]} >= {f"D{n:02}" for n in range(1, 26)}
