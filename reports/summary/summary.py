@@ -191,12 +191,7 @@ def summarise(run: ReadableRun) -> Summary:
     Parameters
     ----------
     run
-        An opened run, such as `robustness.runs.store.Run`. No picture is read.
-
-    Raises
-    ------
-    RunError
-        If the run is damaged.
+        An opened run, such as `robustness.runs.store.Run`; no picture is read. RunError if damaged.
     """
     manifest = run.manifest
     images = complete(run.images(), "images")
