@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 from keras import ops
 
-from robustness.attacks.components.starts import MEANING, STARTS, held
-from robustness.attacks.components.step_sizes import PACES
+from robustness.attacks.components.starts import MEANING, STARTS
+from robustness.attacks.components.step_sizes import schedule_for
 from robustness.attacks.components.target_classes import ranked
 from robustness.configuration.parameters import setting
 from robustness.contract.attack import Attack
 from robustness.contract.look import Look
-from robustness.contract.task import Task
+from robustness.contract.task import Task, where_rows
 from robustness.contract.types import State
 from robustness.numerics import losses
 from robustness.threat.goals import Goal
@@ -21,10 +21,11 @@ from robustness.threat.goals import Goal
 
 @dataclass(frozen=True, kw_only=True)
 class _Ascent(Attack):
-    """Steps with momentum that shorten themselves, going back to the best point when they do."""
+    """Steps with momentum that shorten themselves, and return to the best point when they do."""
 
     paper: ClassVar[str] = "Croce & Hein 2020, arXiv:2003.01690; l1: 2021, arXiv:2103.01208"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
+    any_norm: ClassVar[bool] = True
 
     steps: int = setting(100, "number of steps", low=2, high=100_000)
     rho: float = setting(
@@ -35,14 +36,14 @@ class _Ascent(Attack):
 
     def init(self, task: Task) -> State:
         start, zero = STARTS[self.start].point(task, self.restarts), 0 * task.epsilon
-        kept = PACES[task.norm.name].begin(task)
+        kept = schedule_for(task.norm).begin(task)
         here = {"point": start, "previous": start, "loss": zero - 1e30}
         best = {"best": start, "best_gradient": ops.zeros_like(start), "best_loss": zero + 1e30}
         return here | best | kept
 
     def _next(self, task: Task, state: State, loss: Any, gradient: Any, steps: int) -> State:
         """The state after a look at the point; `steps` is how many such looks there will be."""
-        pace, point, wide = PACES[task.norm.name], state["point"], task.per_row
+        pace, point, wide = schedule_for(task.norm), state["point"], task.per_row
         better = loss < state["best_loss"]
         best = {
             "best": ops.where(wide(better), point, state["best"]),
@@ -60,11 +61,14 @@ class _Ascent(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class APGD(_Ascent):
-    """Projected descent that needs no step size: it halves its own at checkpoints.
+    """Projected descent without a step size to choose: it halves its own at checkpoints.
 
-    Croce & Hein 2020, arXiv:2003.01690, alg. 1; in l1 the sparse steps of Croce & Hein 2021,
-    arXiv:2103.01208, alg. 1, with the exact projection onto ball and box, and one epsilon throughout
-    where theirs comes down from three.
+    ``z = P(x - a * d(grad L(x)))``, ``x' = P(x + mu (z - x) + (1 - mu)(x - x_previous))``; a starts at 2
+    epsilon and halves where too few steps lowered the loss.
+
+    Croce & Hein 2020, arXiv:2003.01690, alg. 1. In l1 the sparse steps of Croce & Hein 2021,
+    arXiv:2103.01208, alg. 1, with the exact projection onto ball and box; epsilon is constant where theirs
+    decreases from three times the budget.
     """
 
     name: ClassVar[str] = "apgd"
@@ -77,23 +81,22 @@ class APGD(_Ascent):
         STARTS[self.start].expect(self.steps, True)
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        start, seen = STARTS[self.start], look(state["point"])
-        gradient = start.gradient(task, seen, self.loss, self.restarts)
+        start, output = STARTS[self.start], look(state["point"])
+        gradient = start.gradient(task, output, self.loss, self.restarts)
         later = replace(task, step=task.step - start.steps)
-        moved = self._next(later, state, seen.level, gradient, self.steps - start.steps)
+        moved = self._next(later, state, output.level, gradient, self.steps - start.steps)
         if not start.steps:
             return moved
-        away = task.per_row(task.epsilon) * task.norm.steepest(gradient)
-        begun = task.project(state["point"] - away)
-        return held(start.opening(task), state | {"point": begun, "previous": begun}, moved)
+        begun = task.descend(state["point"], task.norm.steepest(gradient), task.epsilon)
+        return where_rows(start.opening(task), state | {"point": begun, "previous": begun}, moved)
 
 
 @dataclass(frozen=True, kw_only=True)
 class APGDT(_Ascent):
     """APGD with the targeted DLR loss: each start goes for another class, the likeliest first.
 
-    Croce & Hein 2020, arXiv:2003.01690, sec. 4.2, eq. 7. The first step looks at the image itself,
-    whose logits rank the classes. What eq. 7 becomes with fewer than four: `losses.toward`.
+    Croce & Hein 2020, arXiv:2003.01690, sec. 4.2, eq. 7. The first step evaluates the image itself, whose
+    logits rank the classes. With fewer than four classes eq. 7 becomes what `losses.toward` says.
     """
 
     name: ClassVar[str] = "apgd-t"
@@ -105,7 +108,7 @@ class APGDT(_Ascent):
     def restarts(self) -> int:
         return self.targets
 
-    def suited(self, goal: Goal, classes: int) -> tuple[Attack, str]:
+    def adapted_to(self, goal: Goal, classes: int) -> tuple[Attack, str]:
         # A goal with a target of its own leaves no other class to go for.
         fewer = min(self.targets, goal.destinations(classes))
         return replace(self, targets=fewer), losses.toward_says(classes)
@@ -116,14 +119,14 @@ class APGDT(_Ascent):
     def step(self, task: Task, state: State, look: Look) -> State:
         first = task.step == 0
         wide = task.per_row(first)
-        seen = look(ops.where(wide, task.images, state["point"]))
-        other = ops.where(first, ranked(seen.logits, task.aims, task.restart), state["other"])
+        output = look(ops.where(wide, task.images, state["point"]))
+        other = ops.where(first, ranked(output.logits, task.aims, task.restart), state["other"])
 
         def lowered(logits: Any) -> Any:
             return losses.toward(logits, *task.goal.route(task.aims, other))
 
         later = replace(task, step=task.step - 1)
         moved = self._next(
-            later, state, lowered(seen.logits), seen.gradient_of(lowered), self.steps - 1
+            later, state, lowered(output.logits), output.gradient_of(lowered), self.steps - 1
         )
-        return held(first, state, moved) | {"other": other}
+        return where_rows(first, state, moved) | {"other": other}

@@ -1,4 +1,4 @@
-"""Basic iterative method: the article's attack."""
+"""Basic iterative method."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ from robustness.contract.types import State
 class BIM(Stepping, Attack):
     """Iterative signed gradient, from the image itself.
 
-    Kurakin et al. 2017, arXiv:1607.02533, eq. 3. Theirs are steps of one count, as many as epsilon
-    asks for; here so many whole counts that the steps lead through all of epsilon, whole so that files
-    lose nothing. The article's are four of one count, whatever epsilon: `article`.
+    Lowers the loss L in the linf ball by ``x' = P(x - a * sign(grad L(x)))``, `steps` times; P projects
+    onto the ball and 0..255. The step a is in counts.
+
+    Kurakin et al. 2017, arXiv:1607.02533, eq. 3. They take steps of one count, more for a larger epsilon;
+    here a fixed number of steps, of whole counts so that rounding to a file loses nothing, covers epsilon.
+    The article's four steps of one count at any epsilon are the ensemble `article`.
     """
 
     name: ClassVar[str] = "bim"
@@ -44,7 +47,5 @@ class BIM(Stepping, Attack):
         return {"point": task.images}
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        move = ops.sign(look(state["point"]).gradient)
-        return {
-            "point": task.project(state["point"] - task.per_row(self.length(task.epsilon)) * move)
-        }
+        direction = ops.sign(look(state["point"]).gradient)
+        return {"point": task.descend(state["point"], direction, self.length(task.epsilon))}

@@ -20,12 +20,12 @@ BETAS = 0.9, 0.999
 
 @dataclass(frozen=True, kw_only=True)
 class CarliniWagner(Penalty):
-    """Smallest l2 change: Adam on the squared length plus c times the margin, for the least c that flips.
+    """Smallest l2 change: Adam on ``|delta|^2 + c * max(margin, -confidence)``, for the least c that flips.
 
     Carlini & Wagner 2017, arXiv:1608.04644, sec. 5 and 6.1. They keep pixels in the box by a tanh, whose
-    slope is zero at 0 and 255, where many components of 8-bit pictures are; here they are projected
-    (their first way, sec. 5). The rate fades in each search, so that fewer than their ten thousand steps
-    settle at the boundary.
+    slope is zero at 0 and 255, where many components of 8-bit pictures are; here they are projected (their
+    first variant, sec. 5). The learning rate fades within each search, so that fewer than their ten
+    thousand steps converge at the boundary.
     """
 
     name: ClassVar[str] = "cw"

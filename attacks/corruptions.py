@@ -1,4 +1,4 @@
-"""Common corruptions: what happens to pictures by itself."""
+"""Common corruptions: changes that cameras, files and weather make."""
 
 from __future__ import annotations
 
@@ -119,10 +119,10 @@ KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Corruptions(Attack):
-    """Noise, blur, and what cameras and files do; epsilon is the severity, 1 to 5.
+    """Noise, blur, compression, brightness and contrast; epsilon is the severity, 1 to 5.
 
-    Hendrycks & Dietterich 2019, arXiv:1903.12261, sec. 4, with the constants they made ImageNet-C with;
-    a blur is as wide in proportion to the side as theirs of 224 pixels. `all` tries every kind at once.
+    Hendrycks & Dietterich 2019, arXiv:1903.12261, sec. 4, with the constants of ImageNet-C; a blur is as
+    wide in proportion to the side as theirs of 224 pixels. `all` tries every kind in one step.
     """
 
     name: ClassVar[str] = "corruptions"
@@ -151,13 +151,13 @@ class Corruptions(Attack):
 
     def step(self, task: Task, state: State, look: Look) -> State:
         level = ops.clip(ops.cast(ops.floor(task.epsilon), "int32"), 0, 5)
-        found = []
+        variants = []
         for name in self.kinds:
             constants, change = KINDS[name]
             sizes = ops.convert_to_tensor(np.array(constants, "float32"))
             size = task.per_row(ops.take(sizes, ops.maximum(level - 1, 0), axis=0))
             changed = 255.0 * change(task, task.images / 255.0, size)
-            found.append(ops.where(task.per_row(level) > 0, changed, task.images))
-        points = task.clip(ops.stack(found, axis=1))
+            variants.append(ops.where(task.per_row(level) > 0, changed, task.images))
+        points = task.clip(ops.stack(variants, axis=1))
         look(points)
         return {"point": points[:, 0]}

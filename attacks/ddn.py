@@ -22,9 +22,12 @@ from robustness.threat.norms import Norm
 class DDN(Attack):
     """Smallest l2 change: a sphere that shrinks where the point flips and grows where it does not.
 
-    Rony et al. 2019, arXiv:1811.09600, alg. 1. Theirs starts at radius 1 of pictures in 0..1, 255 counts,
-    with steps of that length; ours too, unless the largest budget of the audit is smaller. The last
-    steps lower the margin: between two rivals that are near, cross-entropy points at neither.
+    After a step against the gradient the change is scaled to the radius, ``r' = r (1 -+ gamma)``. Lengths
+    are in counts.
+
+    Rony et al. 2019, arXiv:1811.09600, alg. 1. Theirs starts at radius 1 of pictures in 0..1, which is 255
+    counts, with steps of that length; so does this one, unless the largest epsilon is smaller. The last steps
+    lower the margin: between two near rivals, cross-entropy points at neither.
     """
 
     name: ClassVar[str] = "ddn"
@@ -49,14 +52,14 @@ class DDN(Attack):
         return {"point": task.images, "radius": ops.minimum(task.epsilon, 255.0)}
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        seen = look(state["point"])
-        radius = state["radius"] * ops.where(seen.hit, 1 - self.gamma, 1 + self.gamma)
+        output = look(state["point"])
+        radius = state["radius"] * ops.where(output.hit, 1 - self.gamma, 1 + self.gamma)
         done = ops.cast(task.step, "float32") / self.steps
         length = ops.minimum(task.epsilon, 255.0) * (
             0.01 + 0.99 * (1 + batch_invariant(ops.cos, math.pi * done)) / 2
         )
         delta = state["point"] - task.images
-        gradient = seen.gradient_of(lambda logits: self._lowered(task, logits, done))
+        gradient = output.gradient_of(lambda logits: self._lowered(task, logits, done))
         delta = delta - task.per_row(length) * task.norm.steepest(gradient)
         scale = radius / ops.maximum(task.norm.size(delta), 1e-12)
         return {"point": task.clip(task.images + task.per_row(scale) * delta), "radius": radius}

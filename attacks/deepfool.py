@@ -17,11 +17,14 @@ from robustness.contract.types import State
 
 @dataclass(frozen=True, kw_only=True)
 class DeepFool(Attack):
-    """Smallest change: linearise, go onto the nearest decision boundary, until it is crossed.
+    """Smallest change: linearise, move onto the nearest decision boundary, until it is crossed.
 
-    Moosavi-Dezfooli et al. 2016, arXiv:1511.04599, alg. 2 and sec. 3.3. As in the authors' code, the
-    whole change is stretched by the overshoot at every step. Theirs is cut off at the box afterwards;
-    here the point of the boundary is the nearest inside the box.
+    Each step solves min |d|_p subject to ``margin(x) + grad . d <= 0`` and 0..255, over the likeliest
+    classes.
+
+    Moosavi-Dezfooli et al. 2016, arXiv:1511.04599, alg. 2 and sec. 3.3. As in the authors' code, the whole
+    change is scaled by the overshoot at every step. Theirs is clipped to the box afterwards; here the point
+    on the boundary is the nearest inside the box.
     """
 
     name: ClassVar[str] = "deepfool"
@@ -29,7 +32,7 @@ class DeepFool(Attack):
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
     seeks: ClassVar[Literal["any", "closest"]] = "closest"
     refined: ClassVar[bool] = False
-    """Its last step is the nearest point of the linear model already."""
+    """Its last step already is the nearest point of the linear model."""
 
     steps: int = setting(50, "most steps; a flipped image takes no more", low=1, high=100_000)
     candidates: int = setting(10, "likeliest classes, the own among them", low=2, high=1000)
@@ -43,13 +46,13 @@ class DeepFool(Attack):
         }
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        seen = look(state["point"])
-        normal, gap = nearest(task, seen, likeliest(task, seen, self.candidates - 1))
+        output = look(state["point"])
+        normal, gap = nearest(task, output, likeliest(task, output, self.candidates - 1))
         change = state["change"] + onto(task, normal, -gap, state["point"])
         ahead = task.clip(task.images + (1 + self.overshoot) * change)
-        flipped = task.per_row(seen.hit)
+        flipped = task.per_row(output.hit)
         return {
             "point": ops.where(flipped, state["point"], ahead),
             "change": ops.where(flipped, state["change"], change),
-            "done": seen.hit,
+            "done": output.hit,
         }

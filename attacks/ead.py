@@ -19,13 +19,12 @@ TOP = 255.0
 
 @dataclass(frozen=True, kw_only=True)
 class EAD(Penalty):
-    """Smallest l1 change: shrinkage-thresholding on ``beta l1 + l2^2 + c * margin``.
+    """Smallest l1 change: shrinkage-thresholding on ``beta |d|_1 + |d|_2^2 + c * max(margin, -confidence)``.
 
     Chen et al. 2018, arXiv:1709.04114, alg. 1 (FISTA), eq. 6-7. The shrinkage is that of the step, rate
-    times beta. `beta` is large, in units of the linear model's change: what is asked for is the l1
-    distance, and the square is there for smoothness. Where the linear model's change would be longer than a
-    component can be changed, many share it, and steps shrink with the square root of it: steps of that
-    length would throw each against its bound.
+    times beta. `beta` is large in units of the linear model's change, since the l1 distance is the aim and
+    the square only smooths. Where the linear model's change is longer than a component can change, many
+    components share it, and steps shrink with the square root of it.
     """
 
     name: ClassVar[str] = "ead"

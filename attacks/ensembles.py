@@ -1,4 +1,4 @@
-"""The presets: AutoAttack as published, and three of this project's own by what they cost."""
+"""The built-in ensembles: AutoAttack as published, the article's attack, and this project's own by cost."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from robustness.attacks.components.boundary import likeliest, nearest, onto
 from robustness.attacks.components.target_classes import ranked
 from robustness.configuration.parameters import setting
 from robustness.contract.attack import Attack
-from robustness.contract.look import Look, Seen
+from robustness.contract.look import Evaluation, Look
 from robustness.contract.task import Task
 from robustness.contract.types import State
 from robustness.threat.goals import Goal
@@ -19,7 +19,7 @@ from robustness.threat.goals import Goal
 
 @dataclass(frozen=True, kw_only=True)
 class _Boundary(Attack):
-    """Onto the nearest plane between two classes, a little beyond it, and a step back to the image."""
+    """Project onto the nearest plane between two classes, go a little beyond, and step back to the image."""
 
     paper: ClassVar[str] = "Croce & Hein 2020, arXiv:1907.02044"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
@@ -30,8 +30,10 @@ class _Boundary(Attack):
     eta: float = setting(1.05, "how far beyond the plane, in projections", low=1, high=10)
     beta: float = setting(0.9, "share of the change kept after a flip", low=0.01, high=1)
 
-    def _move(self, task: Task, point: Any, seen: Seen, others: list[Any], look: Look) -> Any:
-        normal, gap = nearest(task, seen, others)
+    def _move(
+        self, task: Task, point: Any, output: Evaluation, others: list[Any], look: Look
+    ) -> Any:
+        normal, gap = nearest(task, output, others)
         apart = ops.sum(normal * (point - task.images), axis=(1, 2, 3))
         # As rows of one problem: its rounds are paid for once.
         pairs = (normal, normal), (-gap, apart - gap), (point, task.images)
@@ -48,10 +50,13 @@ class _Boundary(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class FAB(_Boundary):
-    """Smallest change: linearise, project onto the nearest decision boundary inside the box, go on.
+    """Smallest change: linearise, project onto the nearest decision boundary inside the box, repeat.
 
-    Croce & Hein 2020, arXiv:1907.02044, alg. 1. Of many classes the likeliest `rivals` are projected
-    upon, where theirs takes all. Their final search on the line to the image is the engine's.
+    ``x' = (1 - a)(x + eta d) + a (x0 + eta d0)`` with d and d0 the projections of the point and of the
+    image x0; after a flip the change shrinks by `beta`.
+
+    Croce & Hein 2020, arXiv:1907.02044, alg. 1. Of many classes only the likeliest `rivals` are used, where
+    theirs uses all. The engine makes their final search on the line to the image.
     """
 
     name: ClassVar[str] = "fab"
@@ -66,16 +71,16 @@ class FAB(_Boundary):
         return {"point": task.images + task.per_row(away) * start}
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        seen = look(state["point"])
-        others = likeliest(task, seen, self.rivals)
-        return {"point": self._move(task, state["point"], seen, others, look)}
+        output = look(state["point"])
+        others = likeliest(task, output, self.rivals)
+        return {"point": self._move(task, state["point"], output, others, look)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class FABT(_Boundary):
-    """FAB towards one class a start, the likeliest first: one backward pass a step.
+    """FAB towards one class per start, the likeliest first: one backward pass per step.
 
-    Croce & Hein 2020, arXiv:2003.01690, sec. 5: what AutoAttack runs where there are many classes.
+    Croce & Hein 2020, arXiv:2003.01690, sec. 5: the version of AutoAttack for many classes.
     """
 
     name: ClassVar[str] = "fab-t"
@@ -86,17 +91,17 @@ class FABT(_Boundary):
     def restarts(self) -> int:
         return self.targets
 
-    def suited(self, goal: Goal, classes: int) -> tuple[Attack, str]:
+    def adapted_to(self, goal: Goal, classes: int) -> tuple[Attack, str]:
         return replace(self, targets=min(self.targets, goal.destinations(classes))), ""
 
     def init(self, task: Task) -> State:
         return {"point": task.images, "other": 0 * task.restart}
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        seen = look(state["point"])
-        first = ranked(seen.logits, task.aims, task.restart)
+        output = look(state["point"])
+        first = ranked(output.logits, task.aims, task.restart)
         other = ops.where(task.step == 0, first, state["other"])
         return {
-            "point": self._move(task, state["point"], seen, [other], look),
+            "point": self._move(task, state["point"], output, [other], look),
             "other": other,
         }

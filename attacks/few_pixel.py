@@ -22,9 +22,10 @@ from robustness.threat.norms import Norm
 class FewPixel(Attack):
     """A few pixels of any colour, by differential evolution of their places and colours.
 
-    Su et al. 2019, arXiv:1710.08864, sec. III-B: a child is one candidate plus half the difference of
-    two others, and replaces its parent where the loss is lower; no crossover; colours begin as N(128,
-    127). A step is a generation. Their population is 400; here it is 100, at a quarter of the queries.
+    Su et al. 2019, arXiv:1710.08864, sec. III-B: a child is one candidate plus half the difference of two
+    others, and replaces its parent where the loss is lower; no crossover; colours start as N(128, 127)
+    counts. A step is a generation. Their population is 400; here it is 100, at a quarter of the queries.
+    Epsilon counts pixels.
     """
 
     name: ClassVar[str] = "few-pixel"

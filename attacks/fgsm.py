@@ -15,21 +15,25 @@ from robustness.threat.norms import Norm
 
 @dataclass(frozen=True, kw_only=True)
 class FGSM(Attack):
-    """One step of the whole budget along the steepest direction.
+    """One step of length epsilon in the steepest direction.
 
-    Goodfellow et al. 2015, arXiv:1412.6572, sec. 4: the sign of the gradient in linf; elsewhere the
-    steepest direction of that norm (Miyato et al. 2016, arXiv:1605.07725, for l2). In l2 and l1 the
-    saved file is not the rounded point of that publication: see `departure`.
+    Lowers the loss linearised at the image: ``x' = P(x - epsilon * d(grad L(x)))`` with d the sign in linf,
+    and the steepest direction of the norm elsewhere; P projects onto the ball and 0..255. Epsilon in the
+    norm's unit.
+
+    Goodfellow et al. 2015, arXiv:1412.6572, sec. 4; Miyato et al. 2016, arXiv:1605.07725, for l2. In l2 and
+    l1 the saved file is not the rounded point of that publication: see `departure`.
     """
 
     name: ClassVar[str] = "fgsm"
     paper: ClassVar[str] = "Goodfellow et al. 2015, arXiv:1412.6572"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
+    any_norm: ClassVar[bool] = True
 
     steps: int = setting(1, "number of steps; FGSM is a single one", low=1, high=1)
 
     def departure(self, norm: Norm) -> str:
-        if norm.name == "linf":
+        if norm.scale_limit == 1:
             return ""
         return (
             f"in {norm.name} its step is scaled before it is rounded, so that the saved file uses the "
@@ -40,5 +44,5 @@ class FGSM(Attack):
         return {"point": task.images}
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        move = task.norm.steepest(look(state["point"]).gradient)
-        return {"point": task.project(state["point"] - task.per_row(task.epsilon) * move)}
+        direction = task.norm.steepest(look(state["point"]).gradient)
+        return {"point": task.descend(state["point"], direction, task.epsilon)}

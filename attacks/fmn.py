@@ -12,14 +12,13 @@ from keras import ops
 from robustness.attacks.components.boundary import steepness
 from robustness.configuration.parameters import setting
 from robustness.contract.attack import Attack
-from robustness.contract.look import Look, Seen
-from robustness.contract.task import Task
+from robustness.contract.look import Evaluation, Look
+from robustness.contract.task import FAR, Task
 from robustness.contract.types import State
 from robustness.numerics.batch_invariant import batch_invariant
 from robustness.numerics.losses import LEVELS, LOSSES
 from robustness.threat.norms import NORMS, Norm
 
-FAR = 1e30
 LONGEST: dict[str, Callable[[Task], Any]] = {
     "linf": lambda task: task.epsilon * math.sqrt(math.prod(task.images.shape[1:])),
     "l2": lambda task: task.epsilon,
@@ -31,10 +30,13 @@ LONGEST: dict[str, Callable[[Task], Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class FMN(Attack):
-    """Smallest change: steps along the gradient, and a ball that shrinks and grows about the boundary.
+    """Smallest change: steps along the gradient, and a ball that shrinks and grows around the boundary.
 
-    Pintor et al. 2021, arXiv:2102.12827, alg. 1. Their first step is as long as the range of a pixel,
-    whatever the norm; ours as the longest change within the largest budget. In l0 whole pixels count.
+    ``x' = P_r(x - a * g / |g|_2)`` with P_r the projection onto the ball of radius r, which changes by a
+    share gamma at each step. Radii in the norm's unit (whole pixels in l0).
+
+    Pintor et al. 2021, arXiv:2102.12827, alg. 1. Their first step is as long as the range of a pixel in every
+    norm; here as long as the longest change within the largest epsilon.
     """
 
     name: ClassVar[str] = "fmn"
@@ -49,7 +51,7 @@ class FMN(Attack):
 
     def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
         moves = self.steps - 1
-        if norm.name == "l0":
+        if not norm.convex:
             return float(moves)  # a pixel more with each, as long as nothing flips
         fade = sum((1 + math.cos(math.pi * n / self.steps)) / 2 for n in range(moves))
         return self.alpha * fade * epsilon
@@ -59,21 +61,21 @@ class FMN(Attack):
         return {"point": task.images, "radius": zero, "nearest": zero + FAR}
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        seen = look(state["point"])
+        output = look(state["point"])
         # Of the loss at the pace of logits: how far a cross-entropy is from zero says nothing.
-        slope = seen.gradient_of(
+        slope = output.gradient_of(
             lambda logits: task.goal.loss(LEVELS[self.loss], logits, task.aims)
         )
         size = task.distance(state["point"])
-        nearest = ops.where(seen.hit, ops.minimum(state["nearest"], size), state["nearest"])
+        nearest = ops.where(output.hit, ops.minimum(state["nearest"], size), state["nearest"])
         done = ops.cast(task.step, "float32") / self.steps
         fade = (1 + batch_invariant(ops.cos, math.pi * done)) / 2
         gamma = 1e-4 + (self.gamma - 1e-4) * fade
-        shrunk, grown, first = (_pixels if task.norm.name == "l0" else _lengths)(
-            task, seen, slope, state["radius"], size, gamma
+        shrunk, grown, first = (_lengths if task.norm.convex else _pixels)(
+            task, output, slope, state["radius"], size, gamma
         )
         missed = ops.where(nearest < FAR, grown, first)
-        radius = ops.where(seen.hit, ops.minimum(shrunk, nearest), missed)
+        radius = ops.where(output.hit, ops.minimum(shrunk, nearest), missed)
         step = task.per_row(self.alpha * fade * LONGEST[task.norm.name](task))
         ahead = state["point"] - step * NORMS["l2"].steepest(slope)
         # A ball of no size has no projection.
@@ -82,17 +84,17 @@ class FMN(Attack):
 
 
 def _lengths(
-    task: Task, seen: Seen, slope: Any, radius: Any, size: Any, gamma: Any
+    task: Task, output: Evaluation, slope: Any, radius: Any, size: Any, gamma: Any
 ) -> tuple[Any, Any, Any]:
     """The radius after a flip, after a miss, and after a miss where nothing has flipped yet."""
-    linear = size + ops.abs(seen.level) / steepness(task, slope)
+    linear = size + ops.abs(output.level) / steepness(task, slope)
     # A little beyond: float32 may end where nothing is decided, and never leave.
     linear = 1.001 * linear
     return radius * (1 - gamma), radius * (1 + gamma), ops.minimum(linear, 2 * task.epsilon + size)
 
 
 def _pixels(
-    task: Task, seen: Seen, slope: Any, radius: Any, size: Any, gamma: Any
+    task: Task, output: Evaluation, slope: Any, radius: Any, size: Any, gamma: Any
 ) -> tuple[Any, Any, Any]:
     """As `_lengths`, in whole pixels: at least one more or less."""
     fewer = ops.minimum(radius - 1, ops.floor(radius * (1 - gamma)))

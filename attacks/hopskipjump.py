@@ -11,33 +11,32 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from keras import ops
 
-from robustness.attacks.components.starts import held
 from robustness.attacks.square import LEAST_QUERIES
 from robustness.configuration.parameters import setting
 from robustness.contract.attack import Attack
-from robustness.contract.look import Look, Seen
-from robustness.contract.task import Task
+from robustness.contract.look import Evaluation, Look
+from robustness.contract.task import FAR, Task, where_rows
 from robustness.contract.types import Knowledge, State
 from robustness.threat.norms import Norm
 
 GRIDS = 1, 2, 4, 8
-"""Coarse pictures are tried first: a network calls all fine noise the same."""
+"""Grid sizes of random pictures; coarse ones first, since a network gives all fine noise the same class."""
 MEMORY = 0.95
-"""What is left of earlier probes from one round to the next: the boundary bends."""
+"""Weight of earlier probes in the next round; less than one, since the boundary is curved."""
 PATIENCE = 10
-"""Steps in which a picture of another class is looked for."""
+"""Steps spent on finding a picture of another class."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HopSkipJump(Attack):
-    """Smallest change by decisions alone: find the boundary, feel which way it faces, jump, again.
+    """Smallest change by decisions alone: find the boundary, estimate its normal, jump, repeat.
 
-    Chen et al. 2020, arXiv:1904.02144, alg. 2. A row is in one of four phases: it seeks any picture
-    that flips, narrows down the boundary on the way to the image, probes its normal, jumps. Each phase
-    asks `points` queries a step: narrowing splits into that many parts and one, jumps are tried
-    with that many halvings. Three things are not the paper's: probes are orthogonal to one another, and
-    count in later rounds too; of `starts` in different classes, which share the first half of
-    the steps, the nearest goes on; and no probe is so small that float32 would lose it.
+    Chen et al. 2020, arXiv:1904.02144, alg. 2. A row is in one of four phases: it seeks any picture that
+    flips, narrows down the boundary on the way to the image, probes its normal, jumps. Each phase makes
+    `points` queries per step: narrowing divides the way into that many parts and one more, jumps try that
+    many halvings. Three things differ from the paper: probes are orthogonal to one another, and count in
+    later rounds too; of `starts` in different classes, which share the first half of the steps, the nearest
+    goes on; and no probe is so small that float32 would lose it.
     """
 
     name: ClassVar[str] = "hopskipjump"
@@ -72,10 +71,10 @@ class HopSkipJump(Attack):
             now = ops.reshape(state["phase"] == number, (-1, 1, 1, 1, 1))
             points = ops.where(now, phase.points(self, task, state, noise), points)
         points = task.clip(points)
-        seen, after = look(points), state
+        output, after = look(points), state
         for number, phase in enumerate(PHASES):
-            changed = phase.after(self, task, state, points, seen)
-            after = after | held(state["phase"] != number, after, changed)
+            changed = phase.after(self, task, state, points, output)
+            after = after | where_rows(state["phase"] != number, after, changed)
         return after if self.starts == 1 else after | _relay(self, task, after)
 
     def grain(self, task: Task, state: State) -> Any:
@@ -85,7 +84,6 @@ class HopSkipJump(Attack):
 
 
 SEEK, NARROW, PROBE, JUMP = range(4)
-FAR = 1e30
 
 
 def _untried(task: Task) -> State:
@@ -105,12 +103,12 @@ def _relay(attack: HopSkipJump, task: Task, state: State) -> State:
     over = ops.logical_and(trial < attack.starts, ops.logical_or(ends, vain))
     here = {name: state[name] for name in _untried(task)}
     kept = {name: state[f"kept.{name}"] for name in here}
-    kept = held(_far(task, here) >= _far(task, kept), kept, here)
+    kept = where_rows(_far(task, here) >= _far(task, kept), kept, here)
     last = ops.logical_or(vain, trial + 1 >= attack.starts)
-    found = ops.where(_far(task, kept) < FAR, PROBE, SEEK)
-    after = held(last, kept | {"phase": found, "asked": 0 * kept["asked"]}, _untried(task))
+    phase = ops.where(_far(task, kept) < FAR, PROBE, SEEK)
+    after = where_rows(last, kept | {"phase": phase, "asked": 0 * kept["asked"]}, _untried(task))
     which = ops.arange(attack.starts)[None] == trial[:, None]
-    return held(
+    return where_rows(
         ops.logical_not(over),
         state,
         {
@@ -123,30 +121,30 @@ def _relay(attack: HopSkipJump, task: Task, state: State) -> State:
 
 
 def _far(task: Task, search: State) -> Any:
-    """How far the boundary is that was found, (rows,); FAR where none was."""
+    """The distance of the boundary that was found, (rows,); FAR without one."""
     far = task.distance(search["point"])
     return ops.where(far > 0, far, FAR)
 
 
 class Phase(ABC):
-    """What a row asks, and what it makes of the answers."""
+    """The queries of a row, and how their outputs change its state."""
 
     @abstractmethod
     def points(self, attack: HopSkipJump, task: Task, state: State, noise: Any) -> Any:
-        """The queries (rows, k, h, w, c); `noise` is uniform in 0..1, of that shape."""
+        """The queries (rows, k, h, w, c); `noise` is uniform in (0, 1), of that shape."""
 
     @abstractmethod
     def after(
-        self, attack: HopSkipJump, task: Task, state: State, points: Any, seen: Seen
+        self, attack: HopSkipJump, task: Task, state: State, points: Any, output: Evaluation
     ) -> State:
-        """What of the state changes."""
+        """The changed parts of the state."""
 
 
 class Seek(Phase):
     """Random pictures, from one colour to fine noise, until one is of a class that was not tried."""
 
     def points(self, attack: HopSkipJump, task: Task, state: State, noise: Any) -> Any:
-        found = []
+        pictures = []
         for number in range(attack.points):
             picture = 255 * noise[:, number]
             if number < len(GRIDS):
@@ -154,15 +152,15 @@ class Seek(Phase):
                     side = picture.shape[axis]
                     coarse = np.arange(side) * min(GRIDS[number], side) // side
                     picture = ops.take(picture, coarse.astype("int32"), axis=axis)
-            found.append(picture)
-        return ops.stack(found, axis=1)
+            pictures.append(picture)
+        return ops.stack(pictures, axis=1)
 
     def after(
-        self, attack: HopSkipJump, task: Task, state: State, points: Any, seen: Seen
+        self, attack: HopSkipJump, task: Task, state: State, points: Any, output: Evaluation
     ) -> State:
-        old = ops.any(seen.label[:, :, None] == state["tried"][:, None], axis=2)
-        any_hit, flipped = _first(points, ops.logical_and(seen.hit, ops.logical_not(old)), seen)
-        return held(ops.logical_not(any_hit), state, flipped) | {
+        old = ops.any(output.label[:, :, None] == state["tried"][:, None], axis=2)
+        any_hit, flipped = _first(points, ops.logical_and(output.hit, ops.logical_not(old)), output)
+        return where_rows(ops.logical_not(any_hit), state, flipped) | {
             "sought": state["sought"] + 1,
             "phase": ops.where(any_hit, NARROW, state["phase"]),
         }
@@ -177,9 +175,9 @@ class Narrow(Phase):
         return _between(task, state["flip"], shares)
 
     def after(
-        self, attack: HopSkipJump, task: Task, state: State, points: Any, seen: Seen
+        self, attack: HopSkipJump, task: Task, state: State, points: Any, output: Evaluation
     ) -> State:
-        hit = seen.hit
+        hit = output.hit
         parts = attack.points + 1
         first = ops.cast(ops.argmax(ops.cast(hit, "int32"), axis=1), "float32")
         first = ops.where(ops.any(hit, axis=1), first, float(attack.points))
@@ -201,7 +199,7 @@ class Narrow(Phase):
 
 
 class Probe(Phase):
-    """Points around the boundary: their mean, weighted by what they are, is its normal.
+    """Points around the boundary: their mean, weighted by their class, is its normal.
 
     The ways are rows of a Hadamard matrix, whose columns get random signs, others whenever all rows were
     used: orthogonal to one another, they tell in as many probes nearly three times as much as independent
@@ -226,10 +224,10 @@ class Probe(Phase):
         return state["point"][:, None] + length * signs * ops.cast(ways, "float32")
 
     def after(
-        self, attack: HopSkipJump, task: Task, state: State, points: Any, seen: Seen
+        self, attack: HopSkipJump, task: Task, state: State, points: Any, output: Evaluation
     ) -> State:
         way = (points - state["point"][:, None]) / self._length(attack, task, state)
-        sign = 2 * ops.cast(seen.hit, "float32") - 1
+        sign = 2 * ops.cast(output.hit, "float32") - 1
         hit_sum = state["hit_sum"] + ops.einsum("nk,nkhwc->nhwc", sign, way)
         total = state["sum"] + ops.sum(way, axis=1)
         weight, hits = state["weight"] + attack.points, state["hits"] + ops.sum(sign, axis=1)
@@ -255,7 +253,7 @@ class Probe(Phase):
 
 
 class Jump(Phase):
-    """Along the normal, as far as it stays on the other side; then back to narrowing."""
+    """Move along the normal, as far as the class stays another; then narrow again."""
 
     def points(self, attack: HopSkipJump, task: Task, state: State, noise: Any) -> Any:
         halved = ops.convert_to_tensor(0.5 ** np.arange(attack.points, dtype="float32"))
@@ -263,9 +261,9 @@ class Jump(Phase):
         return state["point"][:, None] + lengths * state["normal"][:, None]
 
     def after(
-        self, attack: HopSkipJump, task: Task, state: State, points: Any, seen: Seen
+        self, attack: HopSkipJump, task: Task, state: State, points: Any, output: Evaluation
     ) -> State:
-        any_hit, flipped = _first(points, seen.hit, seen)
+        any_hit, flipped = _first(points, output.hit, output)
         tries = state["tries"] + 1
         # In vain: the normal was wrong, and is felt again, by fresh probes alone.
         vain = ops.logical_and(ops.logical_not(any_hit), tries >= 3)
@@ -273,8 +271,10 @@ class Jump(Phase):
         zero = 0 * state["low"]
         felt = {name: state[name] for name in ("hit_sum", "sum", "weight", "hits", "asked")}
         return {
-            **held(ops.logical_not(any_hit), state, flipped),
-            **held(ops.logical_not(vain), felt, {name: 0 * value for name, value in felt.items()}),
+            **where_rows(ops.logical_not(any_hit), state, flipped),
+            **where_rows(
+                ops.logical_not(vain), felt, {name: 0 * value for name, value in felt.items()}
+            ),
             "low": zero,
             "high": zero + 1.0,
             "length": state["length"] * 0.5**attack.points,
@@ -287,11 +287,11 @@ class Jump(Phase):
 PHASES: tuple[Phase, ...] = (Seek(), Narrow(), Probe(), Jump())
 
 
-def _first(points: Any, hit: Any, seen: Seen) -> tuple[Any, State]:
+def _first(points: Any, hit: Any, output: Evaluation) -> tuple[Any, State]:
     """Whether any of the points (rows, k, h, w, c) is a hit, and the first that is, with its class."""
     chosen = ops.argmax(ops.cast(hit, "int32"), axis=1)
     picture = ops.take_along_axis(points, chosen[:, None, None, None, None], axis=1)[:, 0]
-    label = ops.take_along_axis(seen.label, chosen[:, None], axis=1)[:, 0]
+    label = ops.take_along_axis(output.label, chosen[:, None], axis=1)[:, 0]
     return ops.any(hit, axis=1), {"flip": picture, "label": ops.cast(label, "int32")}
 
 

@@ -18,10 +18,13 @@ from robustness.numerics.powers_of_two import TINY
 
 @dataclass(frozen=True, kw_only=True)
 class MIFGSM(Stepping, Attack):
-    """Signed steps along an accumulated gradient, each share of it scaled to mean size one.
+    """Signed steps along an accumulated gradient, each of its parts scaled to mean size one.
 
-    Dong et al. 2018, arXiv:1710.06081, alg. 1, eq. 6-7. The paper divides by the l1 norm; the mean
-    is the same direction without numbers that underflow, since only the sign is used.
+    Momentum ``m' = mu * m + g / mean|g|`` with g the gradient of the loss, then ``x' = P(x - a * d(m'))``.
+    The step a has epsilon's unit.
+
+    Dong et al. 2018, arXiv:1710.06081, alg. 1, eq. 6-7. The paper divides by the l1 norm; the mean gives
+    the same direction without underflow.
     """
 
     name: ClassVar[str] = "mi-fgsm"
@@ -41,8 +44,9 @@ class MIFGSM(Stepping, Attack):
         gradient = look(state["point"]).gradient
         size = ops.mean(ops.abs(gradient), axis=(1, 2, 3), keepdims=True)
         momentum = self.decay * state["momentum"] + gradient / ops.maximum(size, TINY)
-        move = task.per_row(self.length(task.epsilon)) * task.norm.steepest(momentum)
-        return {"point": task.project(state["point"] - move), "momentum": momentum}
+        direction = task.norm.steepest(momentum)
+        point = task.descend(state["point"], direction, self.length(task.epsilon))
+        return {"point": point, "momentum": momentum}
 
     def usual(self, epsilon: Any) -> Any:
         return epsilon / self.steps

@@ -1,4 +1,4 @@
-"""Random noise: what a budget does by itself, the baseline of every attack."""
+"""Random noise: the baseline that attacks are compared with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from robustness.contract.types import Knowledge, State
 
 @dataclass(frozen=True, kw_only=True)
 class _Noise(Attack):
-    """A fresh random point a step, looked at, and nothing learnt from it."""
+    """A new random point per step, evaluated, and nothing learnt from it."""
 
     knowledge: ClassVar[Knowledge] = "decision"
     baseline: ClassVar[bool] = True
@@ -30,11 +30,12 @@ class _Noise(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class UniformNoise(_Noise):
-    """Points drawn uniformly from the ball; in l0 random pixels of random colours."""
+    """Points drawn uniformly from the ball; in l0, random pixels of random colours."""
 
     name: ClassVar[str] = "uniform-noise"
     paper: ClassVar[str] = "none; the baseline"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1", "l0")
+    any_norm: ClassVar[bool] = True
 
     def step(self, task: Task, state: State, look: Look) -> State:
         # A key of its own for each step; the sample's streams are the start's.
@@ -54,7 +55,7 @@ SPREADS: dict[str, Callable[[Task, Any], Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianNoise(_Noise):
-    """Normal noise that spends the budget: scaled to it in l2 and l1, of half its size in linf."""
+    """Normal noise: scaled to epsilon in l2 and l1, of standard deviation epsilon / 2 in linf."""
 
     name: ClassVar[str] = "gaussian-noise"
     paper: ClassVar[str] = "none; the baseline"

@@ -18,15 +18,18 @@ from robustness.contract.types import State
 class PGD(Stepping, Attack):
     """Steepest descent in the ball, from random starts.
 
+    Lowers the loss L by ``x' = P(x - a * d(grad L(x)))``, `steps` times, with d the norm's steepest
+    direction; P projects onto the ball and 0..255. The step a has epsilon's unit.
+
     Madry et al. 2018, arXiv:1706.06083, sec. 2.1; in l1 the sparse step of Tramer & Boneh 2019,
-    arXiv:1904.13000. The step is a quarter of the budget unless given, as theirs was (2 of 8). `start`
-    says how restarts begin (`robustness.attacks.components.starts`); the steps of an
-    output-diversified start are the first of `steps`.
+    arXiv:1904.13000. The default step is a quarter of epsilon, as theirs (2 of 8). `start` says how restarts
+    begin (`robustness.attacks.STARTS`); the steps of an output-diversified start are the first of `steps`.
     """
 
     name: ClassVar[str] = "pgd"
     paper: ClassVar[str] = "Madry et al. 2018, arXiv:1706.06083"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
+    any_norm: ClassVar[bool] = True
 
     steps: int = setting(40, "number of steps", low=1, high=100_000)
     step_size: float | None = setting(
@@ -49,7 +52,7 @@ class PGD(Stepping, Attack):
         return {"point": STARTS[self.start].point(task, self.restarts)}
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        start, seen = STARTS[self.start], look(state["point"])
-        length = task.per_row(start.lengths(task, self.length(task.epsilon)))
-        gradient = start.gradient(task, seen, self.loss, self.restarts)
-        return {"point": task.project(state["point"] - length * task.norm.steepest(gradient))}
+        start, output = STARTS[self.start], look(state["point"])
+        length = start.lengths(task, self.length(task.epsilon))
+        direction = task.norm.steepest(start.gradient(task, output, self.loss, self.restarts))
+        return {"point": task.descend(state["point"], direction, length)}

@@ -26,10 +26,10 @@ from robustness.optimization.regression.factored import Factored
 
 @dataclass(frozen=True, kw_only=True)
 class _Probing(Stepping, Attack):
-    """Steepest descent along an estimate of the gradient; a step is `probes` queries.
+    """Steepest descent along an estimate of the gradient; a step costs `probes` queries.
 
-    Probes are pictures, clipped to 0..255, and candidates like any other look. They differ from the
-    point by `sigma` counts, root mean square.
+    Probes are pictures, clipped to 0..255, and candidates like any other point. They differ from the point by
+    `sigma` counts (root mean square).
     """
 
     knowledge: ClassVar[Knowledge] = "score"
@@ -85,17 +85,18 @@ class _Probing(Stepping, Attack):
         slopes = self.estimate(task, waves.size, losses)
         gradient = waves.pictures(slopes[:, None])[:, 0]
         average = self.momentum * state["average"] + (1 - self.momentum) * gradient
-        move = task.per_row(self.length(task.epsilon)) * task.norm.steepest(average)
-        return {"point": task.project(state["point"] - move), "average": average}
+        direction = task.norm.steepest(average)
+        point = task.descend(state["point"], direction, self.length(task.epsilon))
+        return {"point": point, "average": average}
 
 
 @dataclass(frozen=True, kw_only=True)
 class NES(_Probing):
     """Gaussian probes, weighted by their losses.
 
-    Ilyas et al. 2018, arXiv:1804.08598, alg. 1: 50 antithetic probes, sigma 0.001 of the range there.
-    Without pairs the mean of the losses is taken off first: it says nothing of the slope, and would
-    drown it.
+    ``g = mean(L(x + sigma u) u) / sigma`` over Gaussian u. Ilyas et al. 2018, arXiv:1804.08598, alg. 1: 50
+    antithetic probes, sigma 0.001 of the range there. Without pairs the mean of the losses is subtracted
+    first: it carries no slope, and would hide it.
     """
 
     name: ClassVar[str] = "nes"
@@ -104,20 +105,20 @@ class NES(_Probing):
     def estimate(self, task: Task, size: int, losses: Callable[[Any], Any]) -> Any:
         drawn = task.normal((self.probes // (1 + self.antithetic), size)) / math.sqrt(size)
         probes = ops.concatenate([drawn, -drawn], axis=1) if self.antithetic else drawn
-        found = losses(probes)
-        centred = found - ops.mean(found, axis=1, keepdims=True)
+        values = losses(probes)
+        centred = values - ops.mean(values, axis=1, keepdims=True)
         return size / self.probes * ops.sum(centred[:, :, None] * probes, axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Regression(_Probing):
-    """Probes spread as far apart as possible, and least squares of their losses.
+    """Probes that are spread as far apart as possible, and least squares of their losses.
 
-    As NES, but the probes are a spherical code (a simplex, or a cross-polytope in pairs; `spreading`),
-    turned at random for each row and step, among the lowest frequencies (Guo et al. 2019,
-    arXiv:1809.08758); the slopes are the losses' linear regression on the probes (Berahas et al. 2022,
-    arXiv:1905.01332, sec. 2.3), which is factored once, since turning does not change it. No pairs
-    unless asked for: they see curvature, and half as many directions.
+    As NES, but the probes are a spherical code (a simplex, or a cross-polytope in pairs), turned at random
+    for each row and step, among the lowest frequencies (Guo et al. 2019, arXiv:1809.08758); the slopes are
+    the linear regression of the losses on the probes (Berahas et al. 2022, arXiv:1905.01332, sec. 2.3),
+    which is factored once, since turning does not change it. By default there are no pairs: they measure
+    curvature, and half as many directions.
     """
 
     name: ClassVar[str] = "regression"
@@ -131,8 +132,8 @@ class Regression(_Probing):
     def estimate(self, task: Task, size: int, losses: Callable[[Any], Any]) -> Any:
         probes, regression = design(self.probes, size, self.antithetic)
         axes = frame(task.keys, 16 + 4096 * (1 + task.step), size, probes.shape[1])
-        found = losses(ops.matmul(probes, ops.transpose(axes, (0, 2, 1))))
-        slopes = regression.solve(found)[:, :-1]
+        values = losses(ops.matmul(probes, ops.transpose(axes, (0, 2, 1))))
+        slopes = regression.solve(values)[:, :-1]
         return ops.sum(axes * slopes[:, None, :], axis=-1)
 
 
@@ -145,10 +146,10 @@ def design(probes: int, size: int, antithetic: bool) -> tuple[np.ndarray, Factor
     count = probes // 2 if antithetic else probes
     axes = min(max(2, count if antithetic else count - 1), size)
     spread = code(count, axes, antithetic) if count > 1 else np.eye(1, axes, dtype="float32")
-    found = np.concatenate([spread, -spread]) if antithetic else spread
+    probes_at = np.concatenate([spread, -spread]) if antithetic else spread
     # The penalty only decides what nothing else does: fewer probes than axes.
     penalty = np.append(np.full(axes, 1e-6), 0.0)
-    return found, Factored.of(np.column_stack([found, np.ones(probes)]), penalty)
+    return probes_at, Factored.of(np.column_stack([probes_at, np.ones(probes)]), penalty)
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,12 @@ from robustness.numerics.powers_of_two import TINY
 
 @dataclass(frozen=True, kw_only=True)
 class SigmaZero(Attack):
-    """Fewest changed pixels: descend on the margin plus a smooth count, and drop the faintest changes.
+    """Fewest changed pixels: descend on the margin plus a smooth count, and drop the smallest changes.
 
-    Cina et al. 2025, arXiv:2402.01879, alg. 1 and eq. 6. They count components; here the budget is of
-    pixels, so that count and threshold are of a pixel's change in all its channels.
+    Lowers ``max(margin, 0) + mean(s / (s + sigma))`` with s the squared change of a pixel, in units of 0..1.
+
+    Cina et al. 2025, arXiv:2402.01879, alg. 1 and eq. 6. They count components; here epsilon counts pixels,
+    so that count and threshold are those of a pixel's change in all its channels.
     """
 
     name: ClassVar[str] = "sigma-zero"
@@ -44,12 +46,12 @@ class SigmaZero(Attack):
         return {"point": task.images, "threshold": 0 * task.epsilon + self.threshold}
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        seen = look(state["point"])
+        output = look(state["point"])
         change = (state["point"] - task.images) / 255.0
         square = ops.sum(change * change, axis=-1, keepdims=True)
         count = 2 * change * self.sigma / (square + self.sigma) ** 2 / math.prod(square.shape[1:])
-        held = task.per_row(ops.cast(seen.loss > 0, "float32"))
-        gradient = held * seen.gradient * 255.0 + count
+        held = task.per_row(ops.cast(output.loss > 0, "float32"))
+        gradient = held * output.gradient * 255.0 + count
         largest = ops.max(ops.abs(gradient), axis=(1, 2, 3), keepdims=True)
         done = ops.cast(task.step, "float32") / self.steps
         fade = 0.1 + 0.9 * (1 + batch_invariant(ops.cos, math.pi * done)) / 2
@@ -57,7 +59,7 @@ class SigmaZero(Attack):
         change = task.clip(task.images + 255.0 * (change - move)) - task.images
         strongest = ops.max(ops.abs(change), axis=-1, keepdims=True)
         kept = ops.where(strongest >= 255.0 * task.per_row(state["threshold"]), change, 0.0)
-        turn = ops.where(seen.hit, 1.0, -1.0) * self.threshold_step * fade
+        turn = ops.where(output.hit, 1.0, -1.0) * self.threshold_step * fade
         return {
             "point": task.images + kept,
             "threshold": ops.clip(state["threshold"] + turn, 0.0, 1.0),

@@ -24,10 +24,9 @@ from robustness.threat.norms import Norm
 class SimBA(Stepping, Attack):
     """One direction of an orthonormal basis after another, kept where the loss falls.
 
-    Guo et al. 2019, arXiv:1905.07121, alg. 1: pixels, or with `frequencies` the lowest cosines (sec.
-    3.2), in random order. A step is one query: of the minus side, then, if that gained nothing, of the
-    plus side. Their length is 51 counts (0.2), and the distance grows as it may; here the ball bounds
-    it.
+    Guo et al. 2019, arXiv:1905.07121, alg. 1: pixels, or with `frequencies` the lowest cosines (sec. 3.2),
+    in random order. A step is one query: of the minus side, then, if that gained nothing, of the plus side.
+    Their step is 51 counts (0.2) and their distance has no limit; here the ball limits it.
     """
 
     name: ClassVar[str] = "simba"

@@ -17,16 +17,16 @@ from robustness.contract.types import Knowledge, State
 from robustness.numerics.batch_invariant import batch_invariant
 
 DEGREES = 30.0
-"""The paper's largest rotation: its largest translation goes with it."""
+"""The paper's largest rotation, at which its largest translation applies."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spatial(Attack):
     """Every rotation and translation of a grid, the smallest rotations first.
 
-    Engstrom et al. 2019, arXiv:1712.02779, sec. 3 and 4: epsilon counts degrees, 30 in the paper, with
-    shifts of a tenth of the side; a smaller epsilon shifts less in proportion. Bilinear, on black. A
-    step is one rotation with all its shifts.
+    Engstrom et al. 2019, arXiv:1712.02779, sec. 3 and 4. Epsilon is in degrees: 30 in the paper, with
+    shifts of a tenth of the side; a smaller epsilon shifts less in proportion. Bilinear, on black. A step
+    is one rotation with all its shifts.
     """
 
     name: ClassVar[str] = "spatial"

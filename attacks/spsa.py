@@ -21,11 +21,13 @@ BETAS = 0.9, 0.999
 
 @dataclass(frozen=True, kw_only=True)
 class SPSA(Attack):
-    """Adam on slopes that pairs of random signs estimate.
+    """Adam on slopes that are estimated from pairs of random signs.
 
-    Uesato et al. 2018, arXiv:1802.05666, alg. 1 and sec. 5: delta and rate 0.01 of the range, margin. A
-    step asks ``2 * samples`` probes and the point itself. They take 8192 samples a step; 128 pairs are
-    CleverHans's. The rate is at most a fifth of epsilon, which may be smaller than theirs.
+    ``g = mean((L(x + delta v) - L(x - delta v)) / (2 delta) * v)`` over random signs v; delta in counts.
+
+    Uesato et al. 2018, arXiv:1802.05666, alg. 1 and sec. 5: delta and rate 0.01 of the range, margin loss.
+    A step costs ``2 * samples`` probes and the point itself. They use 8192 samples per step; 128 pairs are
+    CleverHans's. The rate is at most a fifth of epsilon.
     """
 
     name: ClassVar[str] = "spsa"

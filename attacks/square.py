@@ -19,7 +19,7 @@ from robustness.numerics.losses import LOSSES
 from robustness.threat.norms import Norm
 
 LEAST_QUERIES = 100
-"""Fewer say nothing of what stands (D27): those of `quick`."""
+"""Fewer queries (as in `quick`) prove nothing about images that survive (D27)."""
 HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Of ten thousand queries, those after which the share of changed pixels is halved (paper, sec. 4)."""
 
@@ -32,16 +32,17 @@ def share(step: int, steps: int, p: float) -> float:
 
 def sides(steps: int, p: float, height: int, width: int) -> np.ndarray:
     """The side of the square at every query, (steps,) int32: at least one pixel, less than the picture."""
-    found = [round(math.sqrt(share(n, steps, p) * height * width)) for n in range(steps)]
-    return np.clip(found, 1, max(min(height, width) - 1, 1)).astype(np.int32)
+    lengths = [round(math.sqrt(share(n, steps, p) * height * width)) for n in range(steps)]
+    return np.clip(lengths, 1, max(min(height, width) - 1, 1)).astype(np.int32)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Square(Attack):
     """Random search: a square of the change is drawn anew, and kept where the loss falls.
 
-    Andriushchenko et al. 2020, arXiv:1912.00049, alg. 1-3. A step is one query. `p` is AutoAttack's;
-    the paper's are 0.05 (linf) and 0.1 (l2), better for many thousand queries than for few.
+    Andriushchenko et al. 2020, arXiv:1912.00049, alg. 1-3. A step is one query. `p`, the first share of
+    pixels in the square, is AutoAttack's; the paper's are 0.05 (linf) and 0.1 (l2), better for many
+    thousand queries than for few.
     """
 
     name: ClassVar[str] = "square"

@@ -58,13 +58,13 @@ class _Transfer(MIFGSM):
         }
 
     def _gradient(self, task: Task, look: Look, points: Any, *, judged: bool) -> Any:
-        """The mean gradient at points (rows, k, h, w, c), seen smaller by chance."""
+        """The mean gradient at points (rows, k, h, w, c), of inputs shrunk at random."""
         if not self.diversity:
             return ops.mean(look(points, judged=judged).gradient, axis=1)
         down, across = shrinking(task, self.diversity, self.smallest)
-        seen = look(sandwich(down, points, across), judged=judged)
+        output = look(sandwich(down, points, across), judged=judged)
         turned = [ops.transpose(m, (0, 2, 1)) for m in (down, across)]
-        return ops.mean(sandwich(turned[0], seen.gradient, turned[1]), axis=1)
+        return ops.mean(sandwich(turned[0], output.gradient, turned[1]), axis=1)
 
     def _smooth(self, gradient: Any) -> Any:
         if not self.kernel:

@@ -1,4 +1,4 @@
-"""Universal perturbations and patches: a change that was fitted before, applied to an image."""
+"""Universal perturbations and patches: a change that was fitted before, applied to each image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from robustness.threat.norms import Norm
 
 @dataclass(frozen=True, kw_only=True)
 class _Fitted(Attack):
-    """One look at the image as it is changed by what is in `file`."""
+    """Evaluate each image as changed by the perturbation or patch in `file`."""
 
     baseline: ClassVar[bool] = True
 
@@ -36,11 +36,11 @@ class _Fitted(Attack):
                 f"{self.name} takes the file of a fitted change; fit one with `robustness fit`, and say "
                 f"{self.name}:file=PATH."
             )
-        found = Fitted.load(self.file)
-        if (found.place is None) != (self.name == "universal"):
+        fitted = Fitted.load(self.file)
+        if (fitted.place is None) != (self.name == "universal"):
             other = "patch" if self.name == "universal" else "universal"
             raise SettingError(f"{self.file} is for {other}; say {other}:file={self.file}.")
-        return found
+        return fitted
 
     @property
     def label(self) -> str:
@@ -83,7 +83,7 @@ class _Fitted(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class Universal(_Fitted):
-    """One perturbation for all images, cut to the budget.
+    """One perturbation for all images, projected onto the ball.
 
     Moosavi-Dezfooli et al. 2017, arXiv:1610.08401; fitted as by Shafahi et al. 2020, arXiv:1811.11304.
     """
@@ -97,7 +97,7 @@ class Universal(_Fitted):
 class Patch(_Fitted):
     """A square that covers a part of every image; epsilon counts its pixels.
 
-    Brown et al. 2017, arXiv:1712.09665, at one place.
+    Brown et al. 2017, arXiv:1712.09665, at one fixed place.
     """
 
     name: ClassVar[str] = "patch"

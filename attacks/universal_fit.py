@@ -19,14 +19,17 @@ from keras import ops
 
 from robustness.errors import SettingError
 from robustness.files.bounded import parse_json
+from robustness.files.disk_errors import expect_named
 from robustness.files.npy import read_npz
 from robustness.models.classifier import Classifier
 from robustness.numerics import losses
-from robustness.optimization.descent import minimize, over
+from robustness.optimization.descent import minimize, value_and_gradient
 from robustness.threat.threat import Threat
 
 PIECE = 32
 """Fitting images that the model sees together."""
+OPTIMIZERS = {"linf": "adam", "l2": "momentum", "l1": "momentum"}
+"""Adam steps along signs, the steepest direction in linf; momentum steps along the gradient."""
 GAIN = 0.1
 """Flipped images are pushed on until their margin is this share of the mean margin: a change that
 ends at the boundary does not outlive rounding, nor meet new images."""
@@ -49,18 +52,25 @@ class PatchRegion:
                 f"A patch of side {self.side} at ({self.top}, {self.left}) is not inside an image of "
                 f"{height} x {width} pixels; expected a corner and a side that are."
             )
-        found = np.zeros((height, width, 1), "float32")
-        found[self.top : self.top + self.side, self.left : self.left + self.side] = 1
-        return found
+        covered = np.zeros((height, width, 1), "float32")
+        covered[self.top : self.top + self.side, self.left : self.left + self.side] = 1
+        return covered
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A change that was fitted, and on what.
+    """A fitted change, and what it was fitted on.
 
-    `values` (height, width, channels) float32 are added to a picture or, inside `place`, replace it.
-    `flipped` is the share of the `images` fitting images that flips in float, `losses` those of the
-    descent.
+    Parameters
+    ----------
+    values : (height, width, channels) float32 counts, added to a picture or, inside `place`, replacing it.
+    norm, epsilon, goal : of the threat.
+    place : of a patch; None for a perturbation.
+    images : how many it was fitted on.
+    flipped : the share of them that flips in float.
+    model : the digest of the model.
+    losses : of every step.
+    card : the model as `Classifier.card`; empty in files of an older version.
     """
 
     values: np.ndarray
@@ -73,29 +83,30 @@ class Fitted:
     model: str
     losses: tuple[float, ...]
     card: dict[str, Any] = field(default_factory=dict)
-    """The model it was fitted on (`Classifier.card`); empty in files of an older version."""
 
     def onto(self, images: Any) -> Any:
-        """`images` (..., height, width, channels) counts, changed; not yet within any budget."""
+        """Apply the change to images (..., height, width, channels) in counts, without projection."""
         if self.place is None:
             return images + self.values
         covered = self.place.inside(self.values.shape)
         return images * (1 - covered) + self.values * covered
 
     def save(self, path: str | Path) -> None:
-        """Write it to a `.npz` file."""
-        told = {k: v for k, v in asdict(self).items() if k != "values"}
+        """Write the change to a `.npz` file."""
+        expect_named(path, "The path of the fitted change")
+        fields = {k: v for k, v in asdict(self).items() if k != "values"}
         with Path(path).open("wb") as file:
-            np.savez_compressed(file, values=self.values, told=json.dumps(told))
+            np.savez_compressed(file, values=self.values, told=json.dumps(fields))
 
     @classmethod
     def load(cls, path: str | Path) -> Fitted:
-        """What `save` wrote; SettingError for another file."""
+        """Read a file that `save` wrote; SettingError for any other."""
+        expect_named(path, "The path of the fitted change")
         try:
-            held = read_npz(path, "values", "told")
-            values, told = held["values"], parse_json(str(held["told"]))
-            place = PatchRegion(**told.pop("place")) if told["place"] else told.pop("place")
-            return cls(values=values, place=place, losses=tuple(told.pop("losses")), **told)
+            stored = read_npz(path, "values", "told")
+            values, fields = stored["values"], parse_json(str(stored["told"]))
+            place = PatchRegion(**fields.pop("place")) if fields["place"] else fields.pop("place")
+            return cls(values=values, place=place, losses=tuple(fields.pop("losses")), **fields)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise SettingError(
                 f"{path} holds no fitted change ({error}); expected a file that `robustness fit` wrote."
@@ -117,11 +128,11 @@ def fit(
     steps: int = 50,
     each: Callable[[int, float], None] | None = None,
 ) -> Fitted:
-    """Fit one change that flips as many of `images` as it can within the threat's largest epsilon.
+    """Fit one change that flips as many images as possible within the threat's largest epsilon.
 
-    Moosavi-Dezfooli et al. 2017, arXiv:1610.08401, posed it; solved as by Shafahi et al. 2020,
-    arXiv:1811.11304: descent on the images' mean loss, cut off where an image has flipped, projected
-    onto the ball. A patch (Brown et al. 2017, arXiv:1712.09665) is free in its square.
+    The problem is that of Moosavi-Dezfooli et al. 2017, arXiv:1610.08401, the solution that of Shafahi et
+    al. 2020, arXiv:1811.11304: descent on the images' mean loss, clipped where an image has flipped,
+    projected onto the ball. A patch (Brown et al. 2017, arXiv:1712.09665) is free in its square.
 
     Parameters
     ----------
@@ -170,8 +181,10 @@ def fit(
         return ops.cast(threat.norm.project(change, radius, -whole, whole)[0], "float64")
 
     start = np.zeros(shape) if covered is None else np.full(shape, 127.5)
-    optimizer, pace = _descent(threat, start, over(loss, (), pieces), patch=covered is not None)
-    found = minimize(
+    optimizer, pace = _descent(
+        threat, start, value_and_gradient(loss, (), pieces), patch=covered is not None
+    )
+    optimum = minimize(
         loss,
         start,
         optimizer=optimizer,
@@ -181,7 +194,7 @@ def fit(
         pieces=pieces,
         each=None if each is None else (lambda step: each(step.step, step.loss)),
     )
-    values = np.asarray(found.value, "float32")
+    values = np.asarray(optimum.value, "float32")
     made = Fitted(
         values=values,
         norm=threat.norm.name,
@@ -191,7 +204,7 @@ def fit(
         images=len(images),
         flipped=0.0,
         model=classifier.digest,
-        losses=tuple(float(one) for one in found.history),
+        losses=tuple(float(loss) for loss in optimum.history),
         card=classifier.card(),
     )
     points = np.clip(made.onto(images.astype("float32")), 0, 255)
@@ -200,7 +213,11 @@ def fit(
 
 
 def _descent(
-    threat: Threat, start: np.ndarray, seen: Callable[[np.ndarray], Any], *, patch: bool
+    threat: Threat,
+    start: np.ndarray,
+    loss_and_gradient: Callable[[np.ndarray], Any],
+    *,
+    patch: bool,
 ) -> tuple[str, float]:
     """An optimizer and its first rate: a first step of a tenth of the budget, or of a patch's range.
 
@@ -209,12 +226,12 @@ def _descent(
     if patch:
         return "adam", 25.5
     name, epsilon = threat.norm.name, threat.epsilons[-1]
-    if name not in ("linf", "l2", "l1"):
+    if name not in OPTIMIZERS:
         raise SettingError(
             f"A universal perturbation has no {name} version; expected linf, l2 or l1, or the place of "
             "a patch."
         )
-    if name == "linf":
+    if OPTIMIZERS[name] == "adam":
         return "adam", 0.1 * epsilon
-    _, slope = seen(start)
+    _, slope = loss_and_gradient(start)
     return "momentum", 0.1 * epsilon / max(float(np.linalg.norm(slope)), 1e-30)

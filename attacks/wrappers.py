@@ -1,4 +1,4 @@
-"""Attacks around another attack. Its parameters are given beside the wrapper's own.
+"""Attacks around another attack, whose parameters are given beside the wrapper's own.
 
 `-a bisection:of=pgd,steps=20,rounds=8` on the command line, `Bisection(of=PGD(steps=20), rounds=8)` in
 Python.
@@ -11,13 +11,12 @@ from typing import Any, ClassVar, Literal
 
 from keras import ops
 
-from robustness.attacks.components.starts import held
 from robustness.configuration import parameters as settings
 from robustness.configuration.parameters import setting
 from robustness.contract.attack import Attack
 from robustness.contract.look import Look
 from robustness.contract.registry import create, find
-from robustness.contract.task import Task
+from robustness.contract.task import FAR, Task, where_rows
 from robustness.contract.types import State
 from robustness.errors import SettingError
 from robustness.threat.goals import Goal
@@ -25,21 +24,18 @@ from robustness.threat.norms import Norm
 
 USUAL = "pgd"
 
-FAR = 1e30
-"""A distance that is farther than any."""
-
 CLOSED, DOUBTED = 0.01, 0.05
-"""Shares of the nearest distance: of a bracket whose lower end is doubted; how far it opens again."""
+"""Shares of the nearest distance: at which a bracket counts as closed, and by which it is reopened."""
 
 
 def usual(**parameters: Any) -> Attack:
-    """What is inside if nothing else is named: on the margin, which alone decides what flips."""
+    """The default attack inside, on the margin: it decides what flips."""
     return create(find(USUAL), {"loss": "margin"} | parameters)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wrapper(Attack):
-    """What knows, costs and can do what the attack `of` does."""
+    """An attack around the attack `of`, with its knowledge, norms and cost."""
 
     paper: ClassVar[str] = "none"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
@@ -59,19 +55,19 @@ class Wrapper(Attack):
         seeks = inner.seeks if type(self).seeks == "any" else type(self).seeks
         follow: dict[str, Any] = {"of": inner, "steps": self.length(inner), "loss": inner.loss}
         follow |= {"knowledge": inner.knowledge, "norms": inner.norms, "seeks": seeks}
-        follow |= {"baseline": inner.baseline}
+        follow |= {"baseline": inner.baseline, "any_norm": inner.any_norm}
         for name, value in follow.items():
             object.__setattr__(self, name, value)
 
     def length(self, inner: Attack) -> int:
-        """How many steps it has, around `inner`."""
+        """The number of steps around `inner`."""
         return inner.steps
 
     @property
     def inner(self) -> Attack:
         """The attack inside."""
         if self.of is None:
-            raise AttributeError("set when it was made")
+            raise AttributeError("`of` is not set yet; __post_init__ sets it")
         return self.of
 
     @property
@@ -88,12 +84,12 @@ class Wrapper(Attack):
     def width(self) -> int:
         return self.inner.width
 
-    def suited(self, goal: Goal, classes: int) -> tuple[Attack, str]:
-        inner, why = self.inner.suited(goal, classes)
+    def adapted_to(self, goal: Goal, classes: int) -> tuple[Attack, str]:
+        inner, why = self.inner.adapted_to(goal, classes)
         return replace(self, of=inner), why
 
     @classmethod
-    def made(cls, parameters: dict[str, Any]) -> Attack:
+    def from_parameters(cls, parameters: dict[str, Any]) -> Attack:
         own = {k: v for k, v in parameters.items() if k.replace("-", "_") in settings.settings(cls)}
         others = {k: v for k, v in parameters.items() if k not in own}
         inner = own.get("of")
@@ -102,10 +98,8 @@ class Wrapper(Attack):
         elif isinstance(inner, str):
             inner = create(find(inner), others)
         elif others:
-            raise SettingError(
-                f"{', '.join(others)} came beside an attack that is made already; set them on it."
-            )
-        return super().made(own | {"of": inner})
+            raise SettingError(f"{', '.join(others)} came beside an attack object; set them on it.")
+        return super().from_parameters(own | {"of": inner})
 
     @property
     def label(self) -> str:
@@ -126,21 +120,20 @@ class Wrapper(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class Bisection(Wrapper):
-    """The smallest epsilon at which an attack of fixed budget flips, by halving what lies between.
+    """The smallest epsilon at which an attack of fixed budget flips, by bisection.
 
-    The first try has the largest epsilon of the audit; each further one lies halfway between the
-    largest budget that did not do and the nearest point found, and begins at this point, scaled into
-    the smaller ball. A try ends where it flips. What early flips spare is spent: where the bracket is
-    closed to `CLOSED`, its lower end is doubted, since an attack that fails proves nothing, and what lies
-    below is tried again, in turn from other draws and from the nearest flip. It ends before its steps do
-    where no 8-bit file could be nearer. It is a wrapper, since tries of different length then share a
-    batch, and every attack can be put inside.
+    The first trial has the largest epsilon of the audit; each further one lies halfway between the largest
+    budget that failed and the nearest point found, and starts at this point, scaled into the smaller ball. A
+    trial ends where it flips, and the steps it saves are spent: where the bracket is closed to `CLOSED`, its
+    lower end is reopened, since a failed attack proves nothing, and smaller budgets are tried again, in turn
+    from other random numbers and from the nearest flip. It ends early where no 8-bit file could be nearer. As
+    a wrapper it holds trials of different length in one batch, around any attack.
     """
 
     name: ClassVar[str] = "bisection"
     seeks: ClassVar[Literal["any", "closest"]] = "closest"
 
-    rounds: int = setting(10, "tries that all take all their steps", low=1, high=100)
+    rounds: int = setting(10, "trials, if all took all their steps", low=1, high=100)
     tolerance: float | None = setting(
         None,
         "share of the epsilon that may be left open; it ends there",
@@ -148,7 +141,7 @@ class Bisection(Wrapper):
         high=1,
         automatic="none: all steps are taken, unless no 8-bit file could be nearer",
     )
-    warm_start: bool = setting(True, "begin tries at the nearest flip, scaled into the ball")
+    warm_start: bool = setting(True, "start trials at the nearest flip, scaled into the ball")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -159,7 +152,7 @@ class Bisection(Wrapper):
             )
 
     def length(self, inner: Attack) -> int:
-        # One more step in each try: the attack's last point is looked at by the next.
+        # One more step per trial: the attack's last point is evaluated by the next.
         return self.rounds * (inner.steps + 1)
 
     def init(self, task: Task) -> State:
@@ -173,9 +166,9 @@ class Bisection(Wrapper):
         trying = replace(task, epsilon=state["radius"], step=last)
         before = {k.removeprefix("of."): v for k, v in state.items() if k.startswith("of.")}
         starts = state["count"] == 0
-        # Dear where it draws numbers, and rows start together seldom.
+        # Costly where it draws random numbers, and rows rarely start together.
         fresh = ops.cond(ops.any(starts), lambda: _begun(self, task, trying, state), lambda: before)
-        after = self.inner.step(trying, held(starts, fresh, before), look)
+        after = self.inner.step(trying, where_rows(starts, fresh, before), look)
         spent = state["count"] >= self.inner.steps
         return _named(after) | _bracketed(task, state, look.verdict(), spent, self.tolerance)
 
@@ -185,26 +178,26 @@ def _named(inside: State) -> State:
 
 
 def _begun(attack: Bisection, task: Task, trying: Task, state: State) -> State:
-    """The state inside at the beginning of a try."""
-    # Other draws than before: the same ones would fail again.
+    """The inner state at the start of a trial."""
+    # New random numbers: the old ones would fail again.
     turned = trying.keys + ops.stack([0 * state["doubts"], 8191 * state["doubts"]], axis=1)
     fresh = attack.inner.init(replace(trying, keys=turned))
     if not attack.warm_start:
         return fresh
     shrunk = ops.minimum(trying.epsilon / ops.maximum(state["high"], 1e-6), 1.0)
     ahead = task.images + task.per_row(shrunk) * (state["near"] - task.images)
-    # Sparse steps from a sparse change end where they began: in l1 other draws come first.
-    turn = 1 if task.norm.name == "l1" else 0
+    # Sparse steps from a sparse change end where they started: in l1 new random numbers come first.
+    turn = 1 if task.norm.sparse and task.norm.convex else 0
     again = ops.logical_and(state["high"] < FAR, state["doubts"] % 2 == turn)
     point = ops.where(task.per_row(again), trying.project(ahead), fresh["point"])
-    # What is the point under another name (the last one, the best one) is the new one, too.
+    # Copies of the point under other names (the last one, the best one) are replaced too.
     return {name: point if x is fresh["point"] else x for name, x in fresh.items()}
 
 
 def _bracketed(
     task: Task, state: State, verdict: tuple[Any, Any, Any], spent: Any, tolerance: float | None
 ) -> State:
-    """The bracket after a look: the nearest flip, the largest budget that did not do, the next try."""
+    """The bracket after a step: the nearest flip, the largest budget that failed, the next trial."""
     radius, (point, far, hit) = state["radius"], verdict
     won = ops.logical_and(hit, far <= radius * (1 + 1e-4))
     lost = ops.logical_and(ops.logical_not(won), spent)
@@ -231,16 +224,17 @@ def _bracketed(
 
 @dataclass(frozen=True, kw_only=True)
 class EOT(Wrapper):
-    """Expectation over transformations: another attack, on what a randomised model says on average.
+    """Expectation over transformations: another attack, on the mean output of a randomised model.
 
-    Athalye et al. 2018, arXiv:1707.07397, sec. 2.1, and 1802.00420, sec. 4.2. Every look asks `samples`
-    times, and the logits are averaged; for a model without chance that is the same attack, dearer.
+    Athalye et al. 2018, arXiv:1707.07397, sec. 2.1, and 1802.00420, sec. 4.2. Every evaluation runs the model
+    `samples` times and averages the logits; for a model without randomness that is the same attack at a
+    higher cost.
     """
 
     name: ClassVar[str] = "eot"
     paper: ClassVar[str] = "Athalye et al. 2018, arXiv:1707.07397"
 
-    samples: int = setting(16, "times that each point is asked for", low=1, high=10_000)
+    samples: int = setting(16, "model runs per point", low=1, high=10_000)
 
     @property
     def width(self) -> int:
@@ -251,7 +245,7 @@ class EOT(Wrapper):
 
     def step(self, task: Task, state: State, look: Look) -> State:
         def average(points: Any) -> Any:
-            found = look.logits(ops.repeat(points, self.samples, axis=0))
-            return ops.mean(ops.reshape(found, (-1, self.samples, found.shape[-1])), axis=1)
+            logits = look.logits(ops.repeat(points, self.samples, axis=0))
+            return ops.mean(ops.reshape(logits, (-1, self.samples, logits.shape[-1])), axis=1)
 
-        return self.inner.step(task, state, look.through(average, self.samples))
+        return self.inner.step(task, state, look.with_model(average, self.samples))

@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from robustness.engine import compiled_batch, jobs, outcomes
+from robustness.engine import compiled_batch, jobs
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -115,22 +115,19 @@ def ours(
         passes[:] = 0
         files.clear()
 
-        def settle(subject: jobs.Example, rungs: list[outcomes.EpsilonOutcome]) -> None:
-            passes[:] += [rungs[0].forward, rungs[0].backward]
-            if rungs[0].flip:
-                files[int(subject.key)] = rungs[0].flip.png
-                del standing[subject.key]
-
         for attack in filter(lambda _: standing, attacks):
-            slots = batch_size.waves(
+            size = batch_size.even_batches(
                 batch_size.batch_size_for(classifier) // attack.width, len(standing)
             )
             if attack not in compiled:
                 compiled[attack] = compiled_batch.CompiledBatch(
-                    classifier, attack, threat, slots=slots, seed=seed
+                    classifier, attack, threat, batch_size=size, seed=seed
                 )
-            rows, left = compiled[attack], iter(list(standing.values()))
-            search.search(classifier, attack, threat, left, settle, seed=seed, rows=rows)
+            for example, (outcome,) in search.search(compiled[attack], list(standing.values())):
+                passes[:] += [outcome.forward, outcome.backward]
+                if outcome.flip:
+                    files[int(example.key)] = outcome.flip.png
+                    del standing[example.key]
         return images
 
     return run, passes, files
@@ -151,12 +148,12 @@ def filed(found: np.ndarray, images: np.ndarray, labels: np.ndarray, classifier:
 
     Less the pass in which the model looks at it: a library's own call has ended with one.
     """
-    from robustness.engine.judge import Judge, Suspect
+    from robustness.engine.judge import Candidate, Judge
     from robustness.threat.threat import Threat
 
     pictures, originals = (np.clip(np.round(x), 0, 255).astype("uint8") for x in (found, images))
     suspects = [
-        Suspect(original, int(label), np.inf, picture)
+        Candidate(original, int(label), np.inf, picture)
         for original, label, picture in zip(originals, labels, pictures, strict=True)
     ]
     judge = Judge(classifier, Threat((1e6,)))

@@ -22,7 +22,8 @@ from subjects import digits
 from robustness.contract.attack import Attack
 from robustness.contract.cost import passes
 from robustness.contract.registry import find
-from robustness.engine import jobs, outcomes, search
+from robustness.engine import jobs
+from robustness.engine.search import run_attack
 from robustness.models.classifier import Classifier
 from robustness.threat.norms import NORMS, Norm
 from robustness.threat.threat import Threat
@@ -31,7 +32,7 @@ TOP = {"linf": 255.0, "l2": 255.0 * 8}
 """Budgets that reach from one end of a digit's picture to the other."""
 
 OURS: dict[str, Callable[[int], Attack]] = {
-    "bisection:of=apgd": lambda n: find("bisection").made(
+    "bisection:of=apgd": lambda n: find("bisection").from_parameters(
         {"of": "apgd", "steps": "20", "rounds": str(min(n, 100))}
     ),
     "fmn": lambda n: find("fmn")(steps=n),
@@ -72,18 +73,12 @@ def sizes_of(
     classifier: Classifier, attack: Attack, norm: Norm, some: list[jobs.Example]
 ) -> tuple[np.ndarray, float]:
     """The size of each image's nearest flip (images,), and the passes of an image on average."""
-    rungs: dict[str, outcomes.EpsilonOutcome] = {}
-    search.search(
-        classifier,
-        attack,
-        Threat((TOP[norm.name],), norm),
-        iter(some),
-        lambda subject, told: rungs.__setitem__(subject.key, told[0]),
-        slots=24,
-    )
-    told = [rungs[subject.key] for subject in some]
-    far = [rung.flip.distances.of(norm.name) if rung.flip else np.inf for rung in told]
-    return np.array(far), float(np.mean([rung.forward + rung.backward for rung in told]))
+    threat = Threat((TOP[norm.name],), norm)
+    results = run_attack(classifier, attack, threat, some, batch_size=24)
+    by_key = {example.key: outcomes[0] for example, outcomes in results}
+    found = [by_key[example.key] for example in some]
+    sizes = [o.flip.distances.of(norm.name) if o.flip else np.inf for o in found]
+    return np.array(sizes), float(np.mean([o.forward + o.backward for o in found]))
 
 
 def table(told: dict[str, tuple[np.ndarray, float]], best: np.ndarray) -> list[str]:

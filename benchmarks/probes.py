@@ -69,12 +69,12 @@ def cosines(classifier, attack, some, norm, seed: int) -> np.ndarray:
 
     run = backend.compile(both)
     found = []
-    for subject in some:
-        key = prng.key_for(seed, subject.key, "probes")
+    for example in some:
+        key = prng.key_for(seed, example.key, "probes")
         found.append(
             run(
-                ops.convert_to_tensor(subject.pixels[None].astype("float32")),
-                ops.convert_to_tensor(np.array([subject.label], "int32")),
+                ops.convert_to_tensor(example.pixels[None].astype("float32")),
+                ops.convert_to_tensor(np.array([example.label], "int32")),
                 ops.convert_to_tensor(key[None]),
             )
         )

@@ -112,17 +112,21 @@ def lstsq(rows: int = 1_000_000, features: int = 100) -> None:
 def spreading(count: int = 2000, dim: int = 32) -> None:
     from keras import ops
 
-    from robustness.optimization.descent import look
+    from robustness.optimization.descent import compiled_value_and_gradient
     from robustness.optimization.spherical_codes.energies import inverse_power
-    from robustness.optimization.spherical_codes.problem import posed
+    from robustness.optimization.spherical_codes.problem import checked_problem
     from robustness.optimization.spherical_codes.spread import spread
 
-    problem = posed(count, dim, None, False)
+    problem = checked_problem(count, dim, None, False)
     x = np.random.default_rng(0).normal(size=(1, count, dim))
     data = [x, problem.fixed[None], problem.pairs[None], np.ones(1)]
     tensors = [ops.convert_to_tensor(d) for d in data]
-    clock("compile and first gradient", lambda: look(inverse_power)(*tensors))
-    clock("one gradient", lambda: np.asarray(look(inverse_power)(*tensors)[1]))
+    clock(
+        "compile and first gradient", lambda: compiled_value_and_gradient(inverse_power)(*tensors)
+    )
+    clock(
+        "one gradient", lambda: np.asarray(compiled_value_and_gradient(inverse_power)(*tensors)[1])
+    )
     found = clock("the whole code, 60 evaluations a stage", lambda: spread(count, dim, steps=60))
     print(found.status)
     print(f"smallest angle {found.angle:.4f} degrees, bound {found.angle + found.gap:.4f}")

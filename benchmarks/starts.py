@@ -18,7 +18,8 @@ from subjects import SUBJECTS, difference
 
 from robustness.attacks.components.starts import STARTS
 from robustness.attacks.pgd import PGD
-from robustness.engine import outcomes, search
+from robustness.engine.outcomes import EpsilonOutcome
+from robustness.engine.search import run_attack
 from robustness.numerics.losses import LOSSES
 from robustness.threat.norms import NORMS
 from robustness.threat.threat import Threat
@@ -31,20 +32,12 @@ LADDERS = {
 }
 
 
-def rungs(classifier, attack, threat, some, seed: int) -> dict[str, list[outcomes.EpsilonOutcome]]:
-    """What came of each image."""
+def outcomes_of(classifier, attack, threat, some, seed: int) -> dict[str, list[EpsilonOutcome]]:
+    """The outcomes of each image, by its key."""
     points = 4096 if classifier.input_shape[0] < 32 else 32
-    found: dict[str, list[outcomes.EpsilonOutcome]] = {}
-    search.search(
-        classifier,
-        attack,
-        threat,
-        iter(some),
-        lambda subject, rungs: found.__setitem__(subject.key, rungs),
-        slots=min(64, max(1, points // attack.width)),
-        seed=seed,
-    )
-    return found
+    size = min(64, max(1, points // attack.width))
+    results = run_attack(classifier, attack, threat, some, batch_size=size, seed=seed)
+    return {example.key: outcomes for example, outcomes in results}
 
 
 def main() -> None:
@@ -64,7 +57,7 @@ def main() -> None:
     epsilon = asked.epsilon
     if epsilon is None:
         ladder = Threat(LADDERS[asked.model, asked.norm], norm)
-        once = rungs(classifier, PGD(steps=asked.steps, loss=asked.loss), ladder, some, 0)
+        once = outcomes_of(classifier, PGD(steps=asked.steps, loss=asked.loss), ladder, some, 0)
         shares = np.mean([[r.flip is not None for r in rs] for rs in once.values()], axis=0)
         epsilon = ladder.epsilons[int(np.argmin(np.abs(shares - 0.5)))]
         print("one random start flips", dict(zip(ladder.epsilons, shares.round(3), strict=True)))
@@ -80,7 +73,7 @@ def main() -> None:
         attack = PGD(steps=asked.steps, restarts=asked.restarts, start=name, loss=asked.loss)
         began, rows, passes = time.monotonic(), [], []
         for seed in range(asked.seeds):
-            found = rungs(classifier, attack, threat, some, seed)
+            found = outcomes_of(classifier, attack, threat, some, seed)
             rows.append([found[s.key][0].flip is not None for s in some])
             passes.append([found[s.key][0].forward + found[s.key][0].backward for s in some])
         flips[name] = np.mean(rows, axis=0)

@@ -187,16 +187,16 @@ def floor(case: Case) -> tuple[np.ndarray, float]:
     y = tf.constant(case.labels[: case.batch])
     classifier = robustness.Classifier(case.model, scaling="0..1", class_names=["cat", "dog"])
     threat = robustness.Threat((case.epsilon,))
-    rows = CompiledBatch(classifier, PGD(steps=case.steps), threat, slots=case.batch, seed=0)
+    rows = CompiledBatch(classifier, PGD(steps=case.steps), threat, batch_size=case.batch, seed=0)
     some = enumerate(zip(case.images[: case.batch], case.labels[: case.batch], strict=True))
     places = [AttackJob(Example(str(i), x, int(y)), case.epsilon) for i, (x, y) in some]
-    state = rows.enter(None, range(case.batch), places)
+    state = rows.load(None, range(case.batch), places)
     times: dict[str, list[float]] = {"bare": [], "step": []}
     for _ in range(16):
         started = time.perf_counter()
         gradient(x, y).numpy()
         between = time.perf_counter()
-        state, _ = rows.advance(state)
+        state, _ = rows.step(state)
         times["bare"].append(between - started)
         times["step"].append(time.perf_counter() - between)
     # The first of each is tracing.
@@ -253,7 +253,7 @@ def worker(arguments: argparse.Namespace) -> None:
     print(json.dumps({"seconds": seconds, "megabytes": used, "steps": case.steps, **case.notes}))
 
 
-def call(
+def call(  # noqa: PLR0917 - one row of the measurement
     name: str,
     folder: Path,
     attack: str,

@@ -1,4 +1,4 @@
-"""What is known of a model before it is loaded."""
+"""The description of a model of the zoo, and a loader that carries one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is known of a model before it is loaded; `source` says where it comes from."""
+    """The description of a model, known before it is loaded.
+
+    Attributes
+    ----------
+    name: what `model_zoo.load` takes.
+    summary: one sentence.
+    input_shape: (height, width, channels); None if not known.
+    classes: names in the order of the outputs.
+    source: where the model comes from.
+    """
 
     name: str
     summary: str
@@ -23,7 +32,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class ZooModel:
-    """A loader that describes itself."""
+    """A function that loads a model, with the description of the model."""
 
     info: ModelInfo
     loader: Callable[[], Classifier]
@@ -34,5 +43,5 @@ class ZooModel:
 
 
 def zoo_model(info: ModelInfo) -> Callable[[Callable[[], Classifier]], ZooModel]:
-    """Attach `info` to a function that loads a model."""
+    """Return a decorator that attaches `info` to a function without arguments that loads a model."""
     return lambda loader: ZooModel(info, loader)

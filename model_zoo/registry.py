@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustness import plugins
 from robustness.errors import ModelError, RobustnessError, SettingError
+from robustness.files.disk_errors import expect_named
 from robustness.model_zoo.info import ModelInfo
-from robustness.model_zoo.kaggle.source import FORMS, MODEL_SUFFIXES, KaggleSource, fetch
+from robustness.model_zoo.kaggle.source import FORMS, KaggleSource, fetch
+from robustness.models.suffixes import MODEL_SUFFIXES
+from robustness.text import did_you_mean
 
 if TYPE_CHECKING:
     from robustness.models.classifier import Classifier
@@ -52,6 +54,7 @@ def load(
     SettingError for a name that is not known, ModelError for a file that is no usable model,
     FetchError if a download fails.
     """
+    expect_named(name_or_source, "The name or path of the model")
     text = str(name_or_source)
     if isinstance(name_or_source, str) and text.partition(":")[0] in FORMS:
         if not KaggleSource.parse(text).is_model:
@@ -133,6 +136,5 @@ def _unknown(text: str) -> str:
             f"There is no model {text!r}: no models are registered at all, because the toolkit is "
             f"not installed (`pip install .` in its folder does that)."
         )
-    near = get_close_matches(text, names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"There is no model {text!r}; {hint}The zoo has: {', '.join(names)}. Expected {SOURCES}."
+    hint = did_you_mean(text, names)
+    return f"There is no model {text!r}. The zoo has: {', '.join(names)}. Expected {SOURCES}.{hint}"

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robustness.files import writing
+from robustness.files import disk_errors, writing
 
 
 def report_path(run: str | Path, path: str | Path | None, name: str) -> Path:
-    """Return `path` if given, else the file `name` in the run folder."""
-    return Path(run) / name if path is None else Path(path)
+    """Return `path` if given, else the file `name` in the run folder.
+
+    Raises
+    ------
+    SettingError
+        If no report may be written to `path`.
+    """
+    if path is None:
+        return Path(run) / name
+    disk_errors.expect_named(path, "The path of the report")
+    disk_errors.expect_place(Path(path))
+    return Path(path)
 
 
 def write_file(target: Path, content: str | bytes) -> Path:

@@ -10,16 +10,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from robustness.configuration import epsilons
 from robustness.numerics.intervals import Share
 from robustness.text import first_few, listed, plural, shorten, visible
+from robustness.threat.norms import described
 
 __all__ = ["first_few", "listed", "plural", "shorten", "visible"]
 
 STATUSES = {
     "flipped": "flipped",
     "robust": "robust",
-    "failed": "undecided (an attack failed)",
+    "failed": "undecided (every attack broke down)",
     "misclassified": "misclassified, not attacked",
     "unreadable": "unreadable",
 }
@@ -34,7 +34,6 @@ SHORT_STATUSES = {
 """The same where there is little room."""
 NOT_REACHED = "not flipped, but no attack could use the whole epsilon"
 """What `robust` means at an epsilon that no attack of a run could use."""
-NORM_NAMES = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0", "free": "no norm"}
 
 
 def percent(share: float | None) -> str:
@@ -86,10 +85,11 @@ def signed(value: int) -> str:
     return f"{value:+d}".replace("-", "−") if value else "0"
 
 
-def amount(value: float, singular: str) -> str:
+def amount(value: float, singular: str, plural_form: str | None = None) -> str:
     """Return `1 count`, `2.5 counts`."""
-    whole = float(value).is_integer()
-    return plural(int(value), singular) if whole else f"{value:g} {singular}s"
+    if float(value).is_integer():
+        return plural(int(value), singular, plural_form)
+    return f"{value:g} {plural_form or singular + 's'}"
 
 
 def seconds(value: float | None) -> str:
@@ -124,7 +124,7 @@ def settings(parameters: Mapping[str, object]) -> list[str]:
 
 def acts_as(norm: str, epsilon: float) -> str:
     """What follows an epsilon of which 8-bit files can use a part only: ` (acts as 76)` after 76.5."""
-    used = epsilons.effective(norm, epsilon)
+    used = described(norm).effective(epsilon)
     return "" if used == epsilon else f" (acts as {used:g})"
 
 
@@ -135,27 +135,15 @@ def budget(norm: str, epsilon: float) -> str:
 
 def size(norm: str, epsilon: float) -> str:
     """A budget in words, after the norm: `4 counts`, `30 pixels`, `an L2 distance of 100 counts`."""
-    counts = amount(epsilon, "pixel" if norm == "l0" else "count")
-    counts += acts_as(norm, epsilon)
-    if norm == "l0":
-        return counts
-    if norm == "free":
-        return f"a budget of {epsilon:g} (degrees or severity)"
-    return counts if norm == "linf" else f"an {NORM_NAMES.get(norm, norm)} distance of {counts}"
-
-
-_MEANINGS = {
-    "linf": "no colour value of a pixel (0 to 255) moves by more than {0}",
-    "l2": "the changes of all colour values (0 to 255), squared, add up to at most {0} squared",
-    "l1": "the changes of all colour values (0 to 255) add up to at most {0}",
-    "l0": "no more pixels than {0} change, by any amount",
-    "free": "the attack goes no further than {0}, in degrees or severity",
-}
+    known = described(norm)
+    counts = amount(epsilon, *known.unit) if any(known.unit) else f"{epsilon:g}"
+    return known.budget(f"{counts}{acts_as(norm, epsilon)}")
 
 
 def meaning(name: str, norm: str, epsilon: float | None, labelled: bool = True) -> str:
     """What the large figure, called `name`, and its epsilon say, for a reader new to both; "" without."""
-    if epsilon is None or norm not in _MEANINGS:
+    known = described(norm)
+    if epsilon is None or not known.meaning:
         return ""
     share = {
         "robust accuracy": "Robust accuracy: images that are right and stay right under every attack.",
@@ -163,8 +151,8 @@ def meaning(name: str, norm: str, epsilon: float | None, labelled: bool = True) 
         if labelled
         else "Flip rate: of the images, those whose class some attack changes.",
     }[name]
-    used = f"{epsilons.effective(norm, epsilon):g}"
-    return f"{share} Epsilon {budget(norm, epsilon)}: {_MEANINGS[norm].format(used)}."
+    used = f"{known.effective(epsilon):g}"
+    return f"{share} Epsilon {budget(norm, epsilon)}: {known.meaning.format(used)}."
 
 
 def class_name(names: Sequence[str], number: float | None) -> str:
@@ -175,7 +163,12 @@ def class_name(names: Sequence[str], number: float | None) -> str:
 
 
 def headline(
-    rate: Share, norm: str, epsilon: float | None, labelled: bool = True, left: bool = False
+    rate: Share,
+    norm: str,
+    epsilon: float | None,
+    labelled: bool = True,
+    left: bool = False,
+    broken: tuple[int, int] = (0, 0),
 ) -> str:
     """Return the result in one short sentence, to stand beside its rate.
 
@@ -189,16 +182,39 @@ def headline(
         Whether every image has a label; otherwise no image is called correct.
     left
         Whether the rate is of the images left by the earlier attacks of a cascade.
+    broken
+        The two counts of `breakdowns`.
     """
     noun = "correctly classified image" if labelled else "image"
     if epsilon is None:
         return "No attack was run, so nothing can be said about robustness."
+    if rate.total == 0 and broken[0]:
+        return (
+            f"Every attack broke down on {'each of ' * (broken[0] > 1)}{plural(broken[0], noun)}, so "
+            "nothing can be said about robustness."
+        )
     if rate.total == 0:
         return f"No {noun} was attacked, so nothing can be said about robustness."
     rest = " left by earlier attacks" if left else ""
     verb = "flips" if rate.count == 1 else "flip"
-    budget = size(norm, epsilon)
-    return f"{rate.count:,} of {plural(rate.total, noun)}{rest} {verb} within {budget}."
+    counts = f"{rate.count:,} of {plural(rate.total, noun)}{rest} {verb} within"
+    return f"{counts} {size(norm, epsilon)}.{breakdowns(*broken)}"
+
+
+def breakdowns(failed: int, partly: int) -> str:
+    """Return what follows a flip rate if attacks failed; "" if none did.
+
+    On `failed` images every attack did; on `partly` of those that did not flip some attack did.
+    """
+    parts = []
+    if failed:
+        verb = "is" if failed == 1 else "are"
+        parts.append(
+            f"{plural(failed, 'more image')} {verb} undecided: every attack broke down there."
+        )
+    if partly:
+        parts.append(f"On {partly:,} of those that hold some attack broke down.")
+    return "".join(f" {part}" for part in parts)
 
 
 def unreached(reason: str) -> str:
@@ -206,7 +222,7 @@ def unreached(reason: str) -> str:
     return f" This says nothing about robustness at that epsilon: {reason}." if reason else ""
 
 
-def sentence(
+def sentence(  # noqa: PLR0917 - the parts of one sentence
     rate: Share,
     norm: str,
     epsilon: float | None,
@@ -214,18 +230,19 @@ def sentence(
     goal: str,
     labelled: bool = True,
     left: bool = False,
+    broken: tuple[int, int] = (0, 0),
 ) -> str:
     """Return the one sentence of a report, plain enough for a terminal.
 
     `headline`, with the rate, its interval, the attacks, the norm and the goal.
     """
-    short = headline(rate, norm, epsilon, labelled, left)
     if rate.share is None or epsilon is None:
-        return short
+        return headline(rate, norm, epsilon, labelled, left, broken)
+    short = headline(rate, norm, epsilon, labelled, left)
     verb = "flips" if rate.count == 1 else "flip"
     interval = percent_range(rate.low, rate.high, "-")
     numbers = f" ({percent(rate.share)}, 95 % interval {interval}) {verb} within "
     aim = "" if goal == "untargeted" else f", {goal}"
     names = ", ".join(shorten(name) for name in attacks)
     body = short.removesuffix(".").replace(f" {verb} within ", numbers, 1)
-    return f"{body} ({names}, {norm}{aim})."
+    return f"{body} ({names}, {norm}{aim}).{breakdowns(*broken)}"

@@ -6,35 +6,38 @@ loaded when they are used: TensorFlow takes seconds to import, and a report need
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# TensorFlow leaves these kernels off on processors without AVX512, where they halve the time of a
-# convolution's gradient all the same. It reads this once, when it is imported; who set it is obeyed.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+from robustness import environment
+
+# Before TensorFlow is imported, by whomever.
+environment.use_onednn()
 
 if TYPE_CHECKING:
     from robustness.auditing.audit import audit
-    from robustness.conformance.check_attack import check_attack
+    from robustness.configuration.audit_config import AuditConfig
     from robustness.contract.attack import Attack
     from robustness.errors import RobustnessError
     from robustness.models.classifier import Classifier
     from robustness.runs.result import AuditResult
+    from robustness.testing.contract_checks import check_attack
     from robustness.threat.threat import Threat
 
 _HOMES = {
     "Attack": "contract.attack",
+    "AuditConfig": "configuration.audit_config",
     "AuditResult": "runs.result",
     "Classifier": "models.classifier",
     "RobustnessError": "errors",
     "Threat": "threat.threat",
     "audit": "auditing.audit",
-    "check_attack": "conformance.check_attack",
+    "check_attack": "testing.contract_checks",
 }
 
 __all__ = [
     "Attack",
+    "AuditConfig",
     "AuditResult",
     "Classifier",
     "RobustnessError",

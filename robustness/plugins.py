@@ -6,24 +6,37 @@ does wrong is one sentence, and takes nothing else down.
 
 from __future__ import annotations
 
+import logging
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
-from difflib import get_close_matches
-from importlib.metadata import EntryPoint, entry_points
+from functools import partial
+from importlib.metadata import Distribution, EntryPoint, EntryPoints, distributions
+from pathlib import Path
 from typing import Any
 
-from robustness.errors import SettingError
+from robustness.errors import RobustnessError, RunError, SettingError
+from robustness.files.disk_errors import expect_named, expect_place
+from robustness.text import did_you_mean, visible
 
 ATTACKS, MODELS, REPORTS = "robustness.attacks", "robustness.models", "robustness.reports"
 ENSEMBLES = "robustness.ensembles"
 REPORT_SECTIONS = "robustness.report_sections"
+NORMS = "robustness.norms"
+TABLES = "robustness.tables"
+"""Readers of tables in audit.toml that are not options of the audit, such as [gate]."""
 OURS = "robustness-toolkit"
+MAX_BYTES = 1 << 20
+"""The most that is read of what a package says of itself; the longest lists have a few thousand."""
+_LISTS, _ABOUT = "entry_points.txt", ("METADATA", "PKG-INFO")
 _WORDS = {
     ATTACKS: "attack",
     ENSEMBLES: "ensemble of attacks",
     MODELS: "model",
+    NORMS: "norm",
     REPORTS: "kind of report",
     REPORT_SECTIONS: "section of the report",
+    TABLES: "table of audit.toml",
 }
 
 
@@ -33,6 +46,68 @@ class Broken:
 
     name: str
     reason: str
+
+
+_told: set[str] = set()
+
+
+def entry_points(**asked: Any) -> EntryPoints:
+    """Those of every installed package, as `importlib.metadata` selects them.
+
+    A package whose list cannot be read is passed over: one line, once, on the log, which names it.
+    """
+    seen: set[str] = set()
+    found: list[EntryPoint] = []
+    for package in distributions():
+        try:
+            known = str(getattr(package, "_normalized_name", None) or package.name)
+            if known in seen:
+                continue
+            seen.add(known)
+            _expect_plain(package, _LISTS)
+            found += package.entry_points
+        except Exception as error:  # whatever a stranger's file makes the parser raise
+            _pass_over(package, error)
+    return EntryPoints(found).select(**asked)
+
+
+def _expect_plain(package: Distribution, name: str) -> None:
+    """ValueError for a file of a package that would be waited for, or take all memory; a zip is not asked."""
+    folder = getattr(package, "_path", None)
+    if not isinstance(folder, Path):
+        return
+    try:
+        status = (folder / name).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is not a regular file")
+    if status.st_size > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES:,} bytes, the most that is read")
+
+
+def _pass_over(package: Distribution, error: Exception) -> None:
+    where = str(getattr(package, "_path", "a package"))
+    if where in _told:
+        return
+    _told.add(where)
+    reason = "a line has no =" if isinstance(error, TypeError) else str(error)[:200]
+    logging.getLogger("robustness").warning(
+        "warning: the package %s is passed over: its %s in %s cannot be read (%s). Reinstall or remove it.",
+        *map(visible, (_name(package), _LISTS, where[:300], reason)),
+    )
+
+
+def _name(package: Distribution) -> str:
+    """What a package calls itself; its folder's name where that cannot be read."""
+    try:
+        for file in _ABOUT:
+            _expect_plain(package, file)
+        if package.name:
+            return str(package.name)
+    except Exception:  # noqa: S110 - whatever a stranger's file makes the parser raise
+        pass
+    return Path(str(getattr(package, "_path", "an unknown package"))).name
 
 
 def names(group: str) -> list[str]:
@@ -45,8 +120,7 @@ def expect(group: str, name: str, *others: str) -> None:
     known = sorted({name for each in (group, *others) for name in names(each)})
     if name in known:
         return
-    near = get_close_matches(name, known, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(name, known)
     raise SettingError(
         f"Unknown {_WORDS[group]} {name!r}; installed: {', '.join(known) or 'none'}.{hint}"
     )
@@ -76,14 +150,51 @@ def load(group: str, name: str) -> Any:
 
 
 def writer(kind: str) -> Callable[..., Any]:
-    """What writes a kind of report; SettingError if nothing installed does."""
-    found = load(REPORTS, kind)
+    """What writes a kind of report, given a run folder and a path or None; see `_written` for its errors.
+
+    Raises
+    ------
+    SettingError: nothing installed writes it, or what does cannot be imported or called.
+    """
+    one = point(REPORTS, kind)
+    found = imported(one, REPORTS)
     if not callable(found):
         raise SettingError(
             f"The kind of report {kind!r} is {type(found).__name__}; expected a function of a run folder "
             "and a path."
         )
-    return found
+    return partial(_written, one, found)
+
+
+def _written(
+    one: EntryPoint, write: Callable[..., Any], run: str | Path, path: str | Path | None = None
+) -> Any:
+    """A report written.
+
+    Raises
+    ------
+    SettingError: `path` is a folder, a part of a run, or the like (`storage.expect_place`).
+    RunError: the plug-in fails, whatever it raises; one sentence that names it.
+    """
+    if path is not None:
+        expect_named(path, "The path of the report")
+        expect_place(Path(path))
+    try:
+        return write(run, path)
+    except (KeyboardInterrupt, RobustnessError):
+        raise
+    except BaseException as error:  # also SystemExit: a stranger's function may raise anything
+        if isinstance(error, OSError) and _package(one) == OURS:
+            raise  # a full disk, and the like: `storage.sentence` says it better
+        raise RunError(
+            f"The plug-in of the kind of report {one.name!r} ({one.value}) failed: {_first_line(error)}. "
+            "The run is kept; leave that kind out, or reinstall or remove the package that brings it."
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or ["no reason given"]
+    return f"{type(error).__name__}: {lines[0][:300]}"
 
 
 def imported(one: EntryPoint, group: str) -> Any:
@@ -93,10 +204,9 @@ def imported(one: EntryPoint, group: str) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # also SystemExit: a stranger's module may raise anything
-        lines = str(error).strip().splitlines() or ["no reason given"]
         raise SettingError(
             f"The plug-in of the {_WORDS[group]} {one.name!r} ({one.value}) cannot be imported: "
-            f"{type(error).__name__}: {lines[0][:300]}. Reinstall or remove the package that brings it."
+            f"{_first_line(error)}. Reinstall or remove the package that brings it."
         ) from error
 
 
@@ -156,4 +266,4 @@ def _points(group: str, name: str) -> list[EntryPoint]:
 
 
 def _package(one: EntryPoint) -> str:
-    return str(one.dist.name) if one.dist is not None else "an unknown package"
+    return _name(one.dist) if one.dist is not None else "an unknown package"

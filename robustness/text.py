@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
+from datetime import date
+from difflib import get_close_matches
 
 # Controls, invisible formatting (right-to-left overrides), line separators, private, unassigned.
 _HIDDEN = {"Cc", "Cf", "Zl", "Zp", "Co", "Cn", "Cs"}
@@ -77,3 +79,26 @@ def plural(count: int, singular: str, plural_form: str | None = None) -> str:
         The noun for all other counts, by default `singular` with an s.
     """
     return f"{count:,} {singular if count == 1 else plural_form or singular + 's'}"
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The end of an error message about an unknown name.
+
+    Parameters
+    ----------
+    name : the unknown name.
+    known : the names that exist.
+    cutoff : how similar a known name must be, 0..1.
+
+    Returns
+    -------
+    " Did you mean NAME?" with the nearest known name; "" where none is near.
+    """
+    near = get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def shown(value: object, longest: int = 200) -> str:
+    """A value for an error message. The end of a long one is left out: it may be as long as its file."""
+    text = value.isoformat() if isinstance(value, date) else repr(value)
+    return text if len(text) <= longest else f"{text[:longest]}..."

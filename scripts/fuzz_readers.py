@@ -49,7 +49,7 @@ with _watching():
     from robustness.images.decode import decode
     from robustness.images.entries import Unreadable
     from robustness.models import loading
-    from robustness.models.scan import config_walk
+    from robustness.models.scan import model_size
     from robustness.threat import mask
 
 Reader = Callable[[bytes], object]
@@ -114,7 +114,7 @@ def _config(data: bytes) -> None:
 def _walk(data: bytes) -> None:
     config_of = bounded.parse_json(data, max_bytes=1 << 20, finite=False)
     if isinstance(config_of, dict):
-        config_walk.measure(config_of, 1000)
+        model_size.measure(config_of, 1000)
 
 
 def _empty_h5() -> bytes:

@@ -135,7 +135,8 @@ def test_the_example_attack_is_proved_listed_and_run(workplace):
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_sign_and_fade.py"],
         workplace,
     )
-    assert "1 passed" in tested.stdout, tested.stdout
+    # Its declarations, and eight clauses for either goal.
+    assert "17 passed" in tested.stdout, tested.stdout
 
 
 def test_the_example_attack_is_short():
@@ -225,8 +226,148 @@ def test_every_diagnostic_has_its_section():
             assert option.replace("-", "_") in options, option
 
 
+def test_the_picture_of_the_layers_is_that_of_the_contracts():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
+        "contracts"
+    ]
+    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    picture = blocks("docs/architecture.md", "text")[0].splitlines()
+    assert [set(row.split()) for row in picture] == [
+        {name.removeprefix("robustness.") for name in layer.split(" | ")} for layer in layers
+    ]
+
+
+def imported_packages(package: Path) -> set[str]:
+    """The packages of robustness that the files of `package` import."""
+    imports = r"^\s*from robustness(?:\.(\w+)[. ]| import ([\w, ]+)$)"
+    return {
+        name
+        for path in package.rglob("*.py")
+        for inside, listed in re.findall(imports, path.read_text(), re.MULTILINE)
+        for name in [inside, *re.findall(r"\w+", listed)]
+    }
+
+
+def test_every_arrow_of_the_map_is_an_import_and_every_package_is_on_it():
+    (graph,) = blocks("docs/architecture.md", "mermaid")
+    arrows = [
+        (source, target)
+        for line in graph.splitlines()[1:]
+        for sources, targets in [line.split(" --> ")]
+        for source in re.findall(r"\w+", sources)
+        for target in re.findall(r"\w+", targets)
+    ]
+    packages = {
+        path.parent.name: path.parent for path in (ROOT / "robustness").glob("*/__init__.py")
+    }
+    for source, target in arrows:
+        assert target in imported_packages(packages[source].resolve()), (source, target)
+    table = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE)
+    assert set(table) == set(packages)
+
+
+def test_the_map_is_short_and_its_names_exist():
+    text = (ROOT / "docs/architecture.md").read_text()
+    assert len(text.splitlines()) <= 200
+    sources = "\n".join(
+        path.read_text()
+        for room in ("robustness", "attacks", "reports")
+        for path in (ROOT / room).rglob("*.py")
+    )
+    for row in re.findall(r"^\| [a-z]+ \(([^)]+)\) \|", text, re.MULTILINE):
+        for name in re.findall(r"`(\w+)`", row):
+            assert f"class {name}" in sources, name
+
+
+TRACED = """
+import os, sys, threading
+import keras, numpy as np
+import robustness
+from robustness.attacks.bim import BIM
+from robustness.attacks.fgsm import FGSM
+
+root, calls = os.path.realpath(sys.argv[1]), []
+
+def note(frame, event, _):
+    if event == "call":
+        path = frame.f_code.co_filename
+        if path.startswith((root, sys.argv[1])) and ".venv" not in path:
+            calls.append((os.path.relpath(os.path.realpath(path), root), frame.f_code.co_name))
+
+layers = [keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), keras.layers.Dense(2)]
+model = keras.Sequential([keras.layers.Input((8, 8, 3)), *layers])
+images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype("float32")
+threading.setprofile(note)
+sys.setprofile(note)
+result = robustness.audit(model, images, attacks=[FGSM(), BIM()], epsilons=[64], run="traced-run")
+result.report()
+sys.setprofile(None)
+for path, name in calls:
+    print(path, name)
+"""
+
+
+@pytest.mark.slow
+def test_the_way_of_one_image_is_the_one_of_the_map(tmp_path):
+    text = (ROOT / "docs/architecture.md").read_text()
+    steps = re.findall(r"^\d+\. `([^`]+)` `([^`]+)`", text, re.MULTILINE)
+    assert 10 <= len(steps) <= 12
+    assert len({path for path, _ in steps}) == len(steps)
+    done = run([sys.executable, "-c", TRACED, str(ROOT)], tmp_path)
+    assert done.returncode == 0, done.stderr
+    calls = iter([tuple(line.split()) for line in done.stdout.splitlines()])
+    for step in steps:
+        assert step in calls, f"{step} is not called after the steps before it"
+
+
+def test_the_commands_of_the_benchmarks_use_options_there_are():
+    text = (ROOT / "benchmarks/README.md").read_text()
+    typed = re.findall(r"python (benchmarks/\w+\.py)([^\n`]*)", text)
+    assert len(typed) >= 7
+    for script, words in typed:
+        source = (ROOT / script).read_text()
+        for option in re.findall(r"--[\w-]+", words):
+            assert f'"{option}"' in source, (script, option)
+    scripts = set(re.findall(r"^\| `(\w+\.py)`", text, re.MULTILINE))
+    assert scripts == {Path(script).name for script, _ in typed}
+
+
+def test_the_files_that_contributors_are_sent_to_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    files = re.findall(r"`((?:[\w.]+/)+[\w.]*)`", text)
+    files += [word for line in commands("CONTRIBUTING.md") for word in line.split() if "/" in word]
+    expected = [file for file in files if "my_" not in file and "_mybackend" not in file]
+    assert len(expected) > 30
+    missing = [
+        file for file in expected if not (ROOT / file).exists() and file != ".venv/bin/activate"
+    ]
+    assert not missing
+
+
+@pytest.mark.parametrize("name", ["architecture", "decisions"])
+def test_the_modules_that_the_docs_name_exist(name):
+    text = (ROOT / "docs" / f"{name}.md").read_text()
+    modules = set(re.findall(r"`((?:\w+/)+\w+\.py)`", text))
+    assert len(modules) > 10
+    missing = [
+        m for m in modules if not ((ROOT / m).exists() or (ROOT / "robustness" / m).exists())
+    ]
+    assert not missing
+
+
+def test_one_test_runs_as_contributors_are_told():
+    first, *_ = [line for line in commands("CONTRIBUTING.md") if "pytest" in line]
+    words = shlex.split(first)
+    assert words[:3] == ["python", "-m", "pytest"]
+    done = run([sys.executable, *words[1:], "--collect-only"], ROOT)
+    assert done.returncode == 0, done.stdout
+
+
 def test_links_lead_somewhere():
-    for name in ("README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))):
+    pages = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]
+    pages += [str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md")]
+    pages += [str(p.relative_to(ROOT)) for p in (ROOT / "benchmarks").glob("*.md")]
+    for name in pages:
         text = (ROOT / name).read_text()
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
             assert ((ROOT / name).parent / target).exists(), (name, target)

@@ -43,6 +43,7 @@ def test_the_public_names_are_these():
     assert sorted(robustness.__all__) == sorted(
         [
             "Attack",
+            "AuditConfig",
             "AuditResult",
             "Classifier",
             "RobustnessError",

@@ -1,4 +1,4 @@
-"""Planes between classes, as an attack sees them: the nearest one, and the way to it."""
+"""Decision boundaries of the linearised model: the nearest one, and the shortest change onto it."""
 
 from __future__ import annotations
 
@@ -8,35 +8,55 @@ from typing import Any
 from keras import ops
 
 from robustness.attacks.components.target_classes import ordered
-from robustness.contract.look import Seen
+from robustness.contract.look import Evaluation
 from robustness.contract.task import Task
-from robustness.numerics.hyperplanes import PLANES
 from robustness.numerics.powers_of_two import TINY, binade
-from robustness.threat.norms import NORMS
-
-DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
-"""The norm that a slope is divided by: how much a change of size one can gain."""
 
 
 def steepness(task: Task, slope: Any) -> Any:
-    """How much a change of size one can gain along `slope` (rows, h, w, c), (rows,)."""
-    # In units of its own: squares of a gradient may underflow, or overflow.
+    """The dual norm of a slope: how much a change of norm one can gain along it.
+
+    Parameters
+    ----------
+    task
+        Its norm is the threat's.
+    slope
+        (rows, h, w, c).
+
+    Returns
+    -------
+    (rows,), above zero.
+    """
+    # Scaled by a power of two: squares of a gradient may underflow, or overflow.
     unit = binade(slope)
-    size = NORMS[DUAL[task.norm.name]].size(slope / task.per_row(unit))
+    size = task.norm.dual_size(slope / task.per_row(unit))
     return ops.maximum(unit * size, TINY)
 
 
-def likeliest(task: Task, seen: Seen, most: int) -> list[Any]:
-    """The classes (rows,) whose boundaries may be crossed, the likeliest first, at most so many."""
+def likeliest(task: Task, seen: Evaluation, most: int) -> list[Any]:
+    """The classes whose boundaries may be crossed, the likeliest first: at most `most` arrays (rows,)."""
     count = min(most, task.goal.destinations(seen.logits.shape[-1]))
     order = ordered(seen.logits, task.aims)
     return [order[:, k] for k in range(count)]
 
 
-def nearest(task: Task, seen: Seen, others: list[Any]) -> tuple[Any, Any]:
-    """Normal (rows, h, w, c) and gap (rows,) of the nearest plane between the classes.
+def nearest(task: Task, seen: Evaluation, others: list[Any]) -> tuple[Any, Any]:
+    """The nearest boundary of the linearised model.
 
-    The gap falls against the normal, and is below zero where the plane is crossed.
+    Parameters
+    ----------
+    task, seen
+        The rows, and what the model returned at their points.
+    others
+        Classes (rows,) each, as `likeliest` gives them; one backward pass for each.
+
+    Returns
+    -------
+    normal
+        (rows, h, w, c): the gradient of the gap.
+    gap
+        (rows,): the logit of the class to leave minus that of the class to reach; below zero where the
+        boundary is crossed.
     """
     classes = seen.logits.shape[-1]
     normal, gap, least = None, None, None
@@ -55,8 +75,25 @@ def nearest(task: Task, seen: Seen, others: list[Any]) -> tuple[Any, Any]:
 
 
 def onto(task: Task, normal: Any, gain: Any, point: Any) -> Any:
-    """From `point` to the nearest picture on the plane where the gap has grown by `gain`."""
+    """The shortest change from `point` onto the plane where the gap has grown by `gain`.
+
+    Parameters
+    ----------
+    normal, point
+        (rows, h, w, c).
+    gain
+        (rows,), of either sign.
+
+    Returns
+    -------
+    (rows, h, w, c): the change, within the pixel range and the mask, in the threat's norm.
+
+    Raises
+    ------
+    SettingError
+        The norm has no projection onto planes.
+    """
     size, unit = math.prod(point.shape[1:]), binade(normal)
     normal, gain = normal / task.per_row(unit), gain / unit
     normal, low, high = (ops.reshape(x, (-1, size)) for x in (normal, *task.room(point)))
-    return ops.reshape(PLANES[task.norm.name](normal, gain, low, high), ops.shape(point))
+    return ops.reshape(task.norm.onto_plane(normal, gain, low, high), ops.shape(point))

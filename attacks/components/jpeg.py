@@ -1,4 +1,4 @@
-"""JPEG there and back, as arithmetic: what Pillow's default (4:2:0) does to a picture."""
+"""JPEG compression and decompression in keras.ops: what Pillow's default (4:2:0) does to a picture."""
 
 from __future__ import annotations
 
@@ -32,7 +32,19 @@ TO_RGB = np.array([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]], "fl
 
 
 def compressed(pictures: Any, quality: Any) -> Any:
-    """`pictures` (rows, h, w, c) counts after a file of `quality` (rows,), 1 to 49; c is 1 or 3."""
+    """Compress pictures as JPEG and decompress them.
+
+    Parameters
+    ----------
+    pictures
+        (rows, h, w, c) in counts of 0..255; c is 1 or 3.
+    quality
+        (rows,), 1 to 49.
+
+    Returns
+    -------
+    (rows, h, w, c), whole counts.
+    """
     height, width, channels = pictures.shape[1:]
     tall, wide = -(-height // 16) * 16, -(-width // 16) * 16
     whole = ops.take(pictures, np.minimum(np.arange(tall), height - 1), axis=1)
@@ -56,7 +68,7 @@ def compressed(pictures: Any, quality: Any) -> Any:
 
 
 def _coded(plane: Any, table: np.ndarray, quality: Any) -> Any:
-    """A plane (rows, h, w) whose blocks of eight went through cosines and whole numbers."""
+    """A plane (rows, h, w) after the quantised cosine transform of its blocks of eight."""
     scale = ops.floor(5000.0 / quality)[:, None, None]
     steps = ops.clip(ops.floor((ops.convert_to_tensor(table) * scale + 50) / 100), 1.0, 255.0)[
         :, None, :, None, :
@@ -65,14 +77,14 @@ def _coded(plane: Any, table: np.ndarray, quality: Any) -> Any:
     blocks = ops.reshape(plane - 128.0, (-1, tall // 8, 8, wide // 8, 8))
     waves = _cosines()
     there = ops.einsum("ui,naibj,vj->naubv", waves, blocks, waves)
-    # Half a step goes away from zero; the cosines' own rounding must not decide.
+    # Half a step is rounded away from zero; rounding errors of the cosines must not decide.
     kept = ops.sign(there) * ops.floor(ops.abs(there) / steps + 0.5 + 1e-5) * steps
     back = ops.einsum("ui,naubv,vj->naibj", waves, kept, waves)
     return ops.clip(ops.round(ops.reshape(back, (-1, tall, wide)) + 128.0), 0.0, 255.0)
 
 
 def _cosines() -> np.ndarray:
-    """The orthonormal DCT of eight, (8, 8)."""
+    """The matrix of the orthonormal cosine transform of eight numbers, (8, 8)."""
     wave = np.cos(np.pi / 8 * np.outer(np.arange(8), np.arange(8) + 0.5))
     return (wave / np.linalg.norm(wave, axis=1, keepdims=True)).astype("float32")
 

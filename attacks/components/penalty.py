@@ -1,4 +1,4 @@
-"""What C&W and EAD have in common: size plus c times the margin, for one c after another."""
+"""The common part of C&W and EAD: minimise size plus c times the margin, for several c in turn."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ from robustness.numerics.powers_of_two import TINY
 class Penalty(Attack):
     """Lower ``size(change) + c * max(margin, -confidence)`` from the image, then again with another c.
 
-    Every search has its equal share of the steps. Where one flips, the next c is the mean of this one
-    and of the largest that did not; where none has flipped yet, c is ten times larger (Carlini &
-    Wagner 2017, sec. 5). Changes are measured by the distance at which the image's own linearisation
-    crosses the boundary (at most epsilon), and margins by the image's, so that a linear model
-    needs c = 1: no constant depends on the scale of logits, pixels, or pictures.
+    All searches have the same number of steps. Where one flips, the next c is the mean of this one and of
+    the largest that did not flip; where none has flipped yet, c is ten times larger. Changes are in units of
+    the distance at which the linearised model crosses the boundary (at most epsilon), and margins in units of
+    the image's own, so that a linear model needs c = 1: no constant depends on the scale of logits or pixels,
+    or on the size of the pictures.
+
+    References
+    ----------
+    Carlini & Wagner 2017, arXiv:1608.04644, sec. V.
     """
 
     seeks: ClassVar[Literal["any", "closest"]] = "closest"
@@ -50,29 +54,40 @@ class Penalty(Attack):
 
     @property
     def share(self) -> int:
-        """Steps of a search."""
+        """The number of steps of a search."""
         return self.steps // self.binary_search_steps
 
     @abstractmethod
     def memory(self, task: Task) -> State:
-        """What a search begins with."""
+        """The state of `descend` at the start of a search."""
 
     @abstractmethod
     def descend(
         self, change: Any, slope: Any, constant: Any, count: Any, rate: Any, memory: State
     ) -> tuple[Any, State]:
-        """The next change and memory.
+        """One step of the minimisation.
 
-        `change` and `slope` (that of the margin, 0 where nothing is gained) are in the units above;
-        `constant`, `rate` (that fades to 0 in a search) and `count` (steps done in it) multiply images.
+        Parameters
+        ----------
+        change, slope
+            (rows, h, w, c): the change, and the gradient of the margin (0 where nothing is gained), in the
+            units of the class.
+        constant, count, rate
+            (rows, 1, 1, 1): c, the steps done in this search, and the rate, which falls to 0 in a search.
+        memory
+            As `memory` made it.
+
+        Returns
+        -------
+        The next change and memory.
         """
 
     def unit(self, linear: Any) -> Any:
-        """What changes are measured in, (rows,), where the linearisation flips at the distance `linear`."""
+        """The unit of changes, (rows,), where the linearised model flips at the distance `linear` (rows,)."""
         return linear
 
     def pace(self, gradient: Any) -> Any:
-        """What rates are multiplied by, (rows,), from the margin's gradient at the image."""
+        """A factor of the rates, (rows,), from the margin's gradient (rows, h, w, c) at the image."""
         return ops.ones_like(gradient[:, 0, 0, 0])
 
     def init(self, task: Task) -> State:
@@ -118,7 +133,7 @@ class Penalty(Attack):
         }
 
     def _searched(self, task: Task, count: Any, flipped: Any, state: State, after: State) -> State:
-        """The state within a search, or at the start of the next one with its own c."""
+        """The state after a step; at the end of a search that of the next one, with its own c."""
         ends = count == self.share - 1
         low, high, constant = state["low"], state["high"], state["constant"]
         high = ops.where(flipped > 0, ops.minimum(high, constant), high)

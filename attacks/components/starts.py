@@ -1,13 +1,12 @@
-"""Where the restarts of an attack begin, by name.
+"""Start points of the restarts of an attack, by name.
 
-A start has two parts: a first point, and the first steps of the attack, which may lower something
-other than the loss. They are steps like any other: the loop takes them, their looks are judged and
-counted. The restarts of one image are made together: spread, not drawn one by one.
+A start has two parts: a first point, and the first steps of the attack, which may lower something other
+than the loss. The engine treats them as all steps: their points are judged and their passes counted. The
+restarts of one image depend on each other: they are spread, not drawn independently.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -15,42 +14,40 @@ import numpy as np
 from keras import ops
 
 from robustness import backend
-from robustness.contract.look import Seen
+from robustness.contract.look import Evaluation
 from robustness.contract.task import Task
-from robustness.contract.types import State
 from robustness.errors import SettingError
 from robustness.numerics import prng
-from robustness.numerics.batch_invariant import batch_invariant
 from robustness.numerics.losses import LOSSES
 from robustness.optimization.spherical_codes.spread import spread
 
 GROUP = 16
-"""Restarts that are spread together; more of them keep so little apart that groups are as good."""
+"""Restarts that are spread together. More of them would be hardly farther apart than separate groups."""
 
 
 @lru_cache(maxsize=64)
 def code(count: int, dim: int, antipodal: bool = False) -> np.ndarray:
-    """`count` spread unit vectors (count, dim) float32, the same ones always; lines if `antipodal`."""
-    # An attack asks while it is being traced; the solver must run at once.
-    return backend.now(
+    """`count` spread unit vectors (count, dim) float32, always the same; lines if `antipodal`."""
+    # This is called while an attack is traced; the solver must run eagerly.
+    return backend.run_eagerly(
         lambda: spread(count, dim, antipodal=antipodal, restarts=2, steps=60).vectors
     ).astype("float32")
 
 
 def shared(task: Task, what: int) -> Any:
-    """Keys (rows, 2) that all restarts of a group have in common, one of `what`'s."""
+    """Keys (rows, 2) that all restarts of a group share; `what` distinguishes uses."""
     number = what + 8 * (task.restart // GROUP)
     return ops.stack([task.keys[:, 0], number + 0 * task.keys[:, 1]], axis=1)
 
 
 def frame(keys: Any, stream: Any, size: int, count: int) -> Any:
-    """`count` orthonormal vectors a row, (rows, size, count), uniformly among all such frames."""
+    """Random orthonormal vectors of each row, (rows, size, count), uniform among all such frames."""
     q, r = ops.qr(prng.normal(keys, stream, (size, count)))
     return q * ops.sign(ops.diagonal(r, axis1=1, axis2=2))[:, None, :]
 
 
 class Start:
-    """How a restart begins: here, with a point drawn uniformly from the ball, and no steps."""
+    """How a restart begins: here with a point drawn uniformly from the ball, and no steps of its own."""
 
     steps: ClassVar[int] = 0
     """How many of the attack's steps belong to the start."""
@@ -65,8 +62,8 @@ class Start:
         """The weights (rows, classes) of the logits whose sum the start's steps raise."""
         return ops.zeros((1, classes))
 
-    def gradient(self, task: Task, seen: Seen, loss: str, restarts: int) -> Any:
-        """Of the loss; at the start's own steps, of what those lower. One backward pass."""
+    def gradient(self, task: Task, seen: Evaluation, loss: str, restarts: int) -> Any:
+        """The gradient of the loss, or of what the start's own steps lower. One backward pass."""
         if not self.steps:
             return seen.gradient
 
@@ -82,11 +79,17 @@ class Start:
         return task.step < self.steps
 
     def lengths(self, task: Task, lengths: Any) -> Any:
-        """How far a row steps, (rows,): as far as epsilon in the start, then `lengths`."""
+        """The length of each row's step, (rows,): epsilon in the start, `lengths` after it."""
         return ops.where(self.opening(task), task.epsilon, lengths)
 
     def expect(self, steps: int, random_start: bool) -> None:
-        """SettingError where this start leaves the attack no step, or no choice of where to begin."""
+        """Check that the start fits the attack's parameters.
+
+        Raises
+        ------
+        SettingError
+            The start leaves the attack no step, or contradicts `random_start`.
+        """
         if steps <= self.steps:
             raise SettingError(
                 f"steps={steps} leaves nothing after the {self.steps} steps of the start; expected "
@@ -100,11 +103,10 @@ class Start:
 
 
 class Spread(Start):
-    """Points that are each uniform in the ball, and as far from one another as that allows.
+    """Points that are each uniform in the ball, and as far from each other as that permits.
 
-    The restarts are corners of a simplex in the space of a few Gaussian images that they share: every
-    two are correlated by -1 / (count - 1). What makes a Gaussian image uniform in the ball is done to
-    each of them alone.
+    The restarts are corners of a simplex in the space of a few Gaussian images that they share: the
+    correlation of every two is -1 / (count - 1). Each is then made uniform in the ball by `Norm.from_normal`.
     """
 
     drawn = False
@@ -119,13 +121,17 @@ class Spread(Start):
             task.per_row(corners[:, i]) * prng.normal(keys, i, shape)
             for i in range(corners.shape[1])
         )
-        return task.project(task.images + FILLS[task.norm.name](task, noise))
+        return task.project(task.images + task.norm.from_normal(noise, task.epsilon, task.keys))
 
 
 class OutputDiversified(Start):
     """Output-diversified: two steps of length epsilon that raise a random mixture of the logits.
 
-    Tashiro et al. 2020, arXiv:2003.06878, sec. 4.1, eq. 2: its weights are uniform in [-1, 1].
+    The weights of the mixture are uniform in [-1, 1].
+
+    References
+    ----------
+    Tashiro et al. 2020, arXiv:2003.06878, sec. 4.1, eq. 2.
     """
 
     steps = 2
@@ -135,7 +141,7 @@ class OutputDiversified(Start):
 
 
 class DiverseSpread(Start):
-    """Output-diversified, the mixtures spread over the restarts and turned at random for each image."""
+    """Output-diversified, with the mixtures spread over the restarts and rotated at random for each image."""
 
     steps = 2
 
@@ -155,36 +161,3 @@ STARTS: dict[str, Start] = {
 }
 
 MEANING = "how restarts begin: random points, spread points, output-diversified steps, spread ones"
-
-
-def held(first: Any, before: State, after: State) -> State:
-    """The state `before` where `first` (rows,) is true, `after` elsewhere."""
-    return {
-        name: ops.where(ops.reshape(first, (-1,) + (1,) * (len(x.shape) - 1)), before[name], x)
-        for name, x in after.items()
-    }
-
-
-def _cube(task: Task, noise: Any) -> Any:
-    return task.per_row(task.epsilon) * batch_invariant(ops.erf, noise * 0.5**0.5)
-
-
-def _ball(task: Task, noise: Any) -> Any:
-    root = 1.0 / float(np.prod(noise.shape[1:]))
-    share = batch_invariant(lambda u: u**root, prng.uniform(task.keys, 1, (1,))[:, 0])
-    return noise * task.per_row(task.epsilon * share / task.norm.size(noise))
-
-
-def _cross(task: Task, noise: Any) -> Any:
-    # Exponentials over their sum, with one more that is left out, are uniform in the solid simplex.
-    most = 1.0 - 1e-7
-    sizes = batch_invariant(
-        lambda z: -ops.log1p(-ops.minimum(ops.abs(ops.erf(z * 0.5**0.5)), most)), noise
-    )
-    spare = -batch_invariant(ops.log, prng.uniform(task.keys, 1, (1,))[:, 0])
-    total = ops.sum(sizes, axis=(1, 2, 3)) + spare
-    return ops.sign(noise) * sizes * task.per_row(task.epsilon / total)
-
-
-FILLS: dict[str, Callable[[Task, Any], Any]] = {"linf": _cube, "l2": _ball, "l1": _cross}
-"""What makes a change that is uniform in the ball of standard normal numbers (rows, h, w, c)."""

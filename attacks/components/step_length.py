@@ -1,4 +1,4 @@
-"""Steps of one length: given, or following from epsilon; and how far all of them lead."""
+"""Steps of a constant length, given or derived from epsilon, and how far all of them lead together."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from robustness.threat.norms import Norm
 
 
 class Stepping:
-    """For attacks whose steps all have one length, the parameter `step_size`.
+    """A mixin for attacks with the parameter `step_size`, the length of every step.
 
-    A recipe says what that length is unless given (`usual`), and asks for `length` in its step.
+    A recipe overrides `usual`, the default length, and calls `length` in its step.
     """
 
     steps: int
     step_size: Any
 
     def usual(self, epsilon: Any) -> Any:
-        """The length of a step that is not given, from epsilon, a number or (rows,)."""
+        """The default length of a step, from epsilon: a number or (rows,), in the unit of the norm."""
         return epsilon / 4
 
     def length(self, epsilon: Any) -> Any:
@@ -25,9 +25,9 @@ class Stepping:
         return self.usual(epsilon) if self.step_size is None else self.step_size + 0 * epsilon
 
     def guided(self) -> int:
-        """How many steps lower the loss; those of a start do not."""
+        """How many steps lower the loss: all but those of the start."""
         return self.steps
 
     def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
-        """All steps one way; see `Attack.farthest`."""
+        """The length of all steps in one direction; see `Declarations.farthest`."""
         return float(self.guided() * self.length(epsilon))

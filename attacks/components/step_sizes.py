@@ -1,7 +1,7 @@
-"""How APGD sets its step: halving in linf and l2, growing sparser in l1.
+"""The step schedules of APGD: halving steps in linf and l2, sparser steps in l1.
 
-A pace has three parts: what it keeps (`begin`), what it decides after a look (`turn`), and how far a
-row then goes (`move`). All are per row; lengths are in counts, as epsilon is.
+A schedule has three parts: its initial state (`begin`), its decision after each gradient (`turn`), and the
+next point (`move`). Everything is per row; lengths are in the unit of epsilon.
 """
 
 from __future__ import annotations
@@ -15,12 +15,17 @@ from keras import ops
 
 from robustness.contract.task import Task
 from robustness.contract.types import State
+from robustness.threat.norms import Norm
 
 
 def checkpoints(steps: int) -> list[int]:
-    """Steps at which `HalvingSteps` decides (Croce & Hein 2020, sec. 3.1): ceil(p_j steps), from 0 on.
+    """The steps at which `HalvingSteps` decides: ceil(p_j steps), from 0 on.
 
     p_0 = 0, p_1 = 0.22, p_(j+1) = p_j + max(p_j - p_(j-1) - 0.03, 0.06).
+
+    References
+    ----------
+    Croce & Hein 2020, arXiv:2003.01690, sec. 3.1.
     """
     shares = [0, 22]
     while shares[-1] < 100:
@@ -30,7 +35,7 @@ def checkpoints(steps: int) -> list[int]:
 
 
 def _per_step(values: dict[int, int], steps: int, step: Any) -> Any:
-    """The number that belongs to each row's step, 0 where none does."""
+    """The value for each row's step, 0 where `values` has none."""
     table = np.zeros(steps + 1, np.float32)
     table[list(values)] = list(values.values())
     return ops.take(ops.convert_to_tensor(table), ops.clip(step, 0, steps), axis=0)
@@ -41,16 +46,30 @@ class StepSchedule(ABC):
 
     @abstractmethod
     def begin(self, task: Task) -> State:
-        """What is kept, beside what APGD itself keeps."""
+        """The state of the schedule before the first step, besides that of APGD itself."""
 
     @abstractmethod
     def turn(
         self, task: Task, state: State, loss: Any, steps: int, rho: float
     ) -> tuple[State, Any]:
-        """What is kept now, and which rows go back to their best point.
+        """Decide on the next step.
 
-        `state` has the best point and its loss, this look included, and the `loss` of the look
-        before; `loss` is this look's.
+        Parameters
+        ----------
+        task
+            The rows.
+        state
+            With the best point and its loss, this step included, and the `loss` of the step before.
+        loss
+            (rows,), of this step.
+        steps
+            Of the whole attack.
+        rho
+            The share of steps that must lower the loss.
+
+        Returns
+        -------
+        The state of the schedule, and which rows (rows,) bool return to their best point.
         """
 
     @abstractmethod
@@ -59,10 +78,14 @@ class StepSchedule(ABC):
 
 
 class HalvingSteps(StepSchedule):
-    """Half the step, from the best point, where a stretch brought too little.
+    """Halve the step and return to the best point where the steps since a checkpoint gained too little.
 
-    Croce & Hein 2020, arXiv:2003.01690, alg. 1: where fewer than rho of its steps gained, or neither
-    step nor best loss changed. As in the paper, the second rule holds at the first checkpoint too.
+    That is where fewer than rho of them lowered the loss, or where neither the step nor the best loss has
+    changed. As in the paper, the second rule holds at the first checkpoint too.
+
+    References
+    ----------
+    Croce & Hein 2020, arXiv:2003.01690, alg. 1.
     """
 
     def begin(self, task: Task) -> State:
@@ -96,10 +119,14 @@ class HalvingSteps(StepSchedule):
 
 
 class SparseSteps(StepSchedule):
-    """Sparse steps, as many components as the best change has, less a third; no momentum.
+    """Sparse steps: two thirds as many components as the best change has; no momentum.
 
-    Croce & Hein 2021, arXiv:2103.01208, alg. 1: every 4 % of the steps. Where the change has become
-    sparser by 5 %, the full step from the best point; else a step shorter by 1.5, to a tenth at least.
+    Every 4 % of the steps the schedule decides. Where the change has become sparser by 5 %, it takes the full
+    step from the best point; otherwise the step becomes shorter by 1.5, down to a tenth of epsilon.
+
+    References
+    ----------
+    Croce & Hein 2021, arXiv:2103.01208, alg. 1.
     """
 
     def begin(self, task: Task) -> State:
@@ -130,9 +157,18 @@ class SparseSteps(StepSchedule):
 
 
 def largest(values: Any, count: Any) -> Any:
-    """`values` with all but each row's `count` largest components zero, and those tied with the last.
+    """Set all but the largest components of each row to zero.
 
-    The threshold is found by halving: sorting as many numbers costs more than a look.
+    Parameters
+    ----------
+    values
+        (rows, h, w, c).
+    count
+        (rows,): how many components to keep. Those equal to the last one are zero too.
+
+    Notes
+    -----
+    The threshold is found by bisection: sorting so many numbers costs more than a pass of the model.
     """
     size, axes = ops.abs(values), (1, 2, 3)
 
@@ -143,7 +179,7 @@ def largest(values: Any, count: Any) -> Any:
 
     wanted = ops.reshape(ops.maximum(ops.floor(count), 1.0), (-1, 1, 1, 1))
     top = ops.max(size, axis=axes, keepdims=True)
-    # The largest stays whatever happens: the bound from above is never passed.
+    # The largest component is always kept: the upper bound is never exceeded.
     below, above = ops.while_loop(
         lambda *_: True, halve, (ops.zeros_like(top), top), maximum_iterations=26
     )
@@ -151,4 +187,6 @@ def largest(values: Any, count: Any) -> Any:
     return ops.where(size >= ops.where(few, above, below), values, 0.0)
 
 
-PACES: dict[str, StepSchedule] = {"linf": HalvingSteps(), "l2": HalvingSteps(), "l1": SparseSteps()}
+def schedule_for(norm: Norm) -> StepSchedule:
+    """Sparse steps in norms whose steepest direction is sparse, halving ones in the others."""
+    return SparseSteps() if norm.sparse else HalvingSteps()

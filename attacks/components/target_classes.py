@@ -1,4 +1,4 @@
-"""Which class a targeted start goes for."""
+"""The target class of each restart."""
 
 from __future__ import annotations
 
@@ -8,18 +8,38 @@ from keras import ops
 
 
 def ordered(logits: Any, aims: Any) -> Any:
-    """The classes of each row, the likeliest first and the aim last, (rows, classes) int32.
+    """The classes of each row in the order of their logits, the largest first and the aim last.
 
-    Ties go to the lower class.
+    Parameters
+    ----------
+    logits
+        (rows, classes).
+    aims
+        (rows,) int32.
+
+    Returns
+    -------
+    (rows, classes) int32. Of equal logits the lower class comes first.
     """
     aim = ops.one_hot(aims, logits.shape[-1], dtype=logits.dtype)
     return ops.cast(ops.argsort(-ops.where(aim > 0, -1e30, logits), axis=-1), "int32")
 
 
 def ranked(logits: Any, aims: Any, rank: Any) -> Any:
-    """The class that ranks `rank`-th (0: best) among those that are not the aim, (rows,) int32.
+    """The class at a rank among those that are not the aim.
 
-    Ranks beyond the last begin anew; ties go to the lower class.
+    Parameters
+    ----------
+    logits
+        (rows, classes).
+    aims
+        (rows,) int32.
+    rank
+        (rows,) int32, 0 for the likeliest class; ranks beyond the last start again at 0.
+
+    Returns
+    -------
+    (rows,) int32. Of equal logits the lower class comes first.
     """
     classes = logits.shape[-1]
     place = ops.one_hot(rank % (classes - 1), classes, dtype="int32")

@@ -71,7 +71,7 @@ def from_notebook_weights(
     """The network with weights as the notebook saves them (HDF5, of Keras 2 or 3).
 
     Unless told otherwise, class 0 is the cat and class 1 the dog, and counts are divided by 255,
-    as in the notebook. UnsafeModelError, ModelError as `modelfile.load_weights`.
+    as in the notebook. UnsafeModelError, ModelError as `loading.load_weights`.
     """
     from robustness.models import loading  # noqa: PLC0415
     from robustness.models.classifier import Classifier  # noqa: PLC0415

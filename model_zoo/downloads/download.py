@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -30,7 +31,15 @@ _CUT = (requests.RequestException, urllib3.exceptions.HTTPError)
 class Patient(requests.adapters.HTTPAdapter):
     """An adapter that never waits for ever: 10 s for a connection, 60 s for the next byte."""
 
-    def send(self, request, stream=False, timeout=None, verify=True, cert=None, proxies=None):
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: bool | str = True,
+        cert: Any = None,
+        proxies: Any = None,
+    ) -> requests.Response:
         """Send `request`, with a timeout if the caller gave none."""
         return super().send(request, stream, timeout or (10, 60), verify, cert, proxies)
 

@@ -26,10 +26,10 @@ from robustness.model_zoo.downloads import archive
 from robustness.model_zoo.downloads.cache import Slot, safe_name
 from robustness.model_zoo.downloads.download import Report, download
 from robustness.model_zoo.kaggle.client import Connection, Subject, connect
+from robustness.models.suffixes import KERAS_SUFFIX, MODEL_SUFFIXES
 
 MODEL_BYTES = 200 << 20
 DATA_BYTES = 1 << 30
-MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 _PAGES = 50  # of listed files; a notebook may have very many
 FORMS = {
     "kaggle": "kaggle:owner/notebook",
@@ -126,7 +126,7 @@ def _checked(part: Path, name: str) -> Path:
     try:
         if suffix == ".zip":
             archive.members(part)
-        elif suffix != ".keras" and zipfile.is_zipfile(part):
+        elif suffix != KERAS_SUFFIX and zipfile.is_zipfile(part):
             _unwrap(part, name)
     except FetchError:
         part.unlink()

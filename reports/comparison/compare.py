@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from robustness.errors import SettingError
+from robustness.files.disk_errors import expect_named
 from robustness.reports import wording
 from robustness.reports.comparison.sides import (
     Side,
@@ -23,7 +24,7 @@ from robustness.reports.comparison.sides import (
     resized,
 )
 from robustness.reports.summary import budgets
-from robustness.reports.summary.metrics import FLIPPED, MISCLASSIFIED, ROBUST, UNREADABLE
+from robustness.reports.summary.metrics import FAILED, FLIPPED, MISCLASSIFIED, ROBUST, UNREADABLE
 from robustness.reports.summary.summary import section
 from robustness.runs.model_differences import differences
 from robustness.text import first_few
@@ -183,6 +184,8 @@ def compare(a: str | Path, b: str | Path) -> Comparison:
     RunError
         If one is neither a run folder nor a report.
     """
+    for path in (a, b):
+        expect_named(path, "The path of a run to compare")
     return compared(read_side(Path(a)), read_side(Path(b)))
 
 
@@ -210,7 +213,7 @@ def compared(a: Side, b: Side) -> Comparison:
         images=len(a.names),
         pairings=tuple(pairings),
         **{kind: tuple(changes) for kind, changes in moved.items()},
-        notes=(*_notes(a, b), *_unreached(a, b, epsilons)),
+        notes=(*_notes(a, b), *_undecided(a, b, epsilons), *_unreached(a, b, epsilons)),
         norm=_norm(a),
     )
 
@@ -280,6 +283,21 @@ def _missed(a: Side, b: Side, epsilon: float) -> list[str]:
         for where, side in sides
         for budget in budgets.budgets(side.manifest, _norm(side), [epsilon])
         if not budget.reached
+    ]
+
+
+def _undecided(a: Side, b: Side, epsilons: Iterable[float]) -> list[str]:
+    """On how many images of which run every attack broke down: neither flipped nor robust there."""
+    counted = [
+        (where, epsilon, list(one.status[epsilon].values()).count(FAILED))
+        for epsilon in epsilons
+        for where, one in (("A", a), ("B", b))
+    ]
+    return [
+        f"In {where} every attack broke down on {count:,} of the images at epsilon {epsilon:g}: they count "
+        "as not robust, and in no flip rate."
+        for where, epsilon, count in counted
+        if count
     ]
 
 

@@ -11,7 +11,7 @@ from robustness.errors import RunError, RunUsageError, SettingError
 from robustness.files.reading import MOST_JSON, read_named
 from robustness.reports import wording
 from robustness.reports.summary import metrics
-from robustness.reports.summary.metrics import FLIPPED, ROBUST
+from robustness.reports.summary.metrics import FAILED, FLIPPED, ROBUST
 from robustness.reports.summary.summary import section
 from robustness.runs.run_json import summary_of
 from robustness.runs.store import Run
@@ -108,8 +108,14 @@ def _from_json(path: Path) -> Side:
 def _status_at(result: Mapping[str, Any], epsilon: float) -> str:
     """The outcome of an image at an epsilon, from that at the largest one."""
     smallest = result["smallest_epsilon"]
-    if smallest is not None:
-        return FLIPPED if smallest <= epsilon else ROBUST
+    if smallest is not None and smallest <= epsilon:
+        return FLIPPED
+    undecided = result.get("undecided")
+    if epsilon in (undecided or ()):
+        return FAILED
+    # Reports from before `undecided` tell of the largest epsilon only.
+    if smallest is not None or (undecided is not None and result["status"] == FAILED):
+        return ROBUST
     return str(result["status"])
 
 

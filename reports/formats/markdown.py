@@ -41,7 +41,7 @@ def markdown(summary: Summary, verdict: Verdict) -> str:
                 (
                     name,
                     wording.budget(summary.norm, r.epsilon),
-                    f"{r.tally.flip_rate.count} of {r.tally.flip_rate.total}",
+                    f"{r.tally.flip_rate.count} of {r.tally.flip_rate.total}{_undecided(r)}",
                     f"**{wording.percent(r.tally.flip_rate.share)}**",
                     wording.percent_range(r.tally.flip_rate.low, r.tally.flip_rate.high),
                     _robust(r),
@@ -74,6 +74,14 @@ def markdown(summary: Summary, verdict: Verdict) -> str:
         "Robustness is an upper bound: a stronger attack may flip more images.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _undecided(rate: Rate) -> str:
+    parts = [f"{rate.tally.failed} more undecided"] * bool(rate.tally.failed)
+    parts += [f"some attack broke down on {rate.tally.partly_failed} others"] * bool(
+        rate.tally.partly_failed
+    )
+    return f" ({'; '.join(parts)})" if parts else ""
 
 
 def _robust(rate: Rate) -> str:

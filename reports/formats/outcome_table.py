@@ -6,14 +6,14 @@ import io
 
 import pandas as pd
 
-from robustness.configuration import epsilons as units
 from robustness.errors import SettingError
 from robustness.reports import wording
 from robustness.reports.summary.budgets import budgets
 from robustness.reports.summary.summary import section
-from robustness.reports.summary.tables import ReadableRun, complete
+from robustness.reports.summary.tables import ReadableRun, complete, distance_columns
+from robustness.threat.norms import described
 
-_WHOLE = ("l0", "components", "step", "restart", "forward", "backward")
+_WHOLE = ("step", "restart", "forward", "backward")
 _STARTS = tuple("=+-@＝＋－＠|%")
 
 
@@ -27,8 +27,8 @@ def table(run: ReadableRun) -> pd.DataFrame:
     names = [str(name) for name in manifest.get("class_names") or ()]
     images = complete(run.images(), "images")[["key", "name", "label", "clean_class"]]
     images = images.rename(columns={"name": "file"})
-    outcomes = complete(run.outcomes(), "outcomes")
     norm = str(section(manifest, "config").get("norm", "linf"))
+    outcomes = complete(run.outcomes(), "outcomes", norm)
     epsilons = sorted(float(e) for e in outcomes["epsilon"].dropna().unique())
     limits = budgets(manifest, norm, epsilons)
     short = {(name, budget.epsilon) for budget in limits for name in budget.short}
@@ -46,7 +46,7 @@ def table(run: ReadableRun) -> pd.DataFrame:
         "predicted": named(frame["clean_class"]),
         "attack": frame["attack"],
         "epsilon": frame["epsilon"],
-        "effective_epsilon": frame["epsilon"].map(lambda e: units.effective(norm, e)),
+        "effective_epsilon": frame["epsilon"].map(described(norm).effective),
         "reached": pd.Series(
             [pair not in short for pair in zip(frame["attack"], frame["epsilon"], strict=True)],
             index=frame.index,
@@ -57,8 +57,10 @@ def table(run: ReadableRun) -> pd.DataFrame:
         "confidence_before": frame["confidence_before"],
         "confidence_after": frame["confidence_after"],
         **{name: frame[name].astype("Int64") for name in ("l0", "components")},
-        **{name: frame[name] for name in ("l1", "l2", "linf")},
-        **{name: frame[name].astype("Int64") for name in _WHOLE[2:]},
+        **{
+            name: frame[name] for name in distance_columns(norm) if name not in ("l0", "components")
+        },
+        **{name: frame[name].astype("Int64") for name in _WHOLE},
         "float_flip": frame["float_flip"].fillna(0).astype(bool),
         "reason": frame["reason"],
         "png": frame["png"],

@@ -16,6 +16,7 @@ from robustness.numerics.intervals import Share
 from robustness.reports import wording
 from robustness.reports.gate.rules import AT_LEAST, METRICS, Baseline, Rule, Suppression
 from robustness.reports.summary import budgets
+from robustness.reports.summary.metrics import Tally
 from robustness.reports.summary.summary import Rate, Summary, section
 
 BASELINE = "no worse than baseline"
@@ -48,7 +49,7 @@ def judged(rule: Rule, summary: Summary) -> list[RuleResult]:
     shares = _measured(rule, summary)
     if not shares:
         return [_undecided(rule, _absent(rule, summary))]
-    return [_unless_unreached(compare(rule, *share), rule, summary) for share in shares]
+    return [_unless_unreached(_unless_failed(rule, *share), rule, summary) for share in shares]
 
 
 def _unless_unreached(result: RuleResult, rule: Rule, summary: Summary) -> RuleResult:
@@ -70,13 +71,42 @@ def _unless_unreached(result: RuleResult, rule: Rule, summary: Summary) -> RuleR
     return replace(undecided, scope=result.scope, epsilon=result.epsilon)
 
 
-Measured = tuple[str, float | None, Share | None]
+def _unless_failed(
+    rule: Rule, scope: str, epsilon: float | None, share: Share | None, tally: Tally | None
+) -> RuleResult:
+    """The result, undecided if the rule is met only because attacks failed."""
+    result = compare(rule, scope, epsilon, share)
+    if result.passed is not True or share is None or tally is None:
+        return result
+    lost = tally.failed + tally.partly_failed
+    if not lost or compare(rule, scope, epsilon, _if_failed_flipped(rule, share, tally)).passed:
+        return result
+    return _undecided_by_failures(rule, result, lost)
+
+
+def _undecided_by_failures(rule: Rule, result: RuleResult, lost: int) -> RuleResult:
+    why = f"attacks broke down on {wording.plural(lost, 'image')}; if these flipped, it would not be met"
+    return replace(_undecided(rule, why), scope=result.scope, epsilon=result.epsilon)
+
+
+def _if_failed_flipped(rule: Rule, share: Share, tally: Tally) -> Share:
+    """The share if every image flipped on which an attack failed."""
+    if rule.metric == "flip_rate":
+        flips = share.count + tally.failed + tally.partly_failed
+        return Share.of(flips, share.total + tally.failed)
+    if rule.metric == "robust_accuracy":
+        # Images on which every attack failed are in this total already, as not robust.
+        return Share.of(max(0, share.count - tally.partly_failed), share.total)
+    return share
+
+
+Measured = tuple[str, float | None, Share | None, Tally | None]
 
 
 def _measured(rule: Rule, summary: Summary) -> list[Measured]:
-    """The shares that the rule is about: scope in words, epsilon, and the share."""
+    """The shares that the rule is about: scope in words, epsilon, the share, and its images."""
     if rule.metric == "clean_accuracy" and rule.scope == "worst":
-        return [("worst", None, summary.images.clean_accuracy)]
+        return [("worst", None, summary.images.clean_accuracy, None)]
     wanted = summary.epsilon if rule.epsilon is None else rule.epsilon
     rates: list[tuple[str, Any]]
     if rule.scope == "worst":
@@ -91,7 +121,7 @@ def _measured(rule: Rule, summary: Summary) -> list[Measured]:
             if rule.of in (None, rate.attack, short.get(str(rate.attack)), _family(rate.attack))
         ]
     return [
-        (scope, rate.epsilon, _share(rate, rule.metric))
+        (scope, rate.epsilon, _share(rate, rule.metric), rate.tally)
         for scope, rate in rates
         if rate.epsilon == wanted
     ]
@@ -194,6 +224,15 @@ def against(base: Baseline, summary: Summary) -> list[RuleResult]:
             continue
         limit = old.share - base.max_drop
         passed = _meets(new.share, limit, at_least=True)
+        sure = _if_failed_flipped(rule, new, rate.tally).share
+        if passed and (sure is None or not _meets(sure, limit, at_least=True)):
+            here = replace(_undecided(rule, ""), scope="baseline", epsilon=rate.epsilon)
+            results.append(
+                _undecided_by_failures(
+                    replace(rule, threshold=limit), here, rate.tally.partly_failed
+                )
+            )
+            continue
         drop = f", {wording.percent(base.max_drop)} less allowed" if base.max_drop else ""
         results.append(
             RuleResult(

@@ -26,7 +26,8 @@ from robustness.reports.page.case_panels import class_shares
 from robustness.reports.summary.cases import CaseRow, best_cases, flips_in_order
 from robustness.reports.summary.metrics import FLIPPED, SETTLED, STATUSES, UNREADABLE
 from robustness.reports.summary.summary import Summary
-from robustness.reports.summary.tables import ReadableRun, complete, whole
+from robustness.reports.summary.tables import ReadableRun, complete, distance_columns, whole
+from robustness.threat.norms import NORMS, Norm, described, has_own_column
 
 INLINE = 20_000_000
 """Most characters of pictures in the page."""
@@ -42,10 +43,12 @@ STRIPS = 200
 WritePictures = Callable[[dict[int, str]], str]
 """Writes pictures (number to base64 text) into a file beside the page, and returns its name."""
 
-FIELDS = (
-    *("image", "attack", "status", "epsilon", "after", "confidence", "step", "forward", "backward"),
-    *("restart", "l0", "components", "l1", "l2", "linf", "flip", "strip", "reason"),
+BEFORE = (
+    *("image", "attack", "status", "epsilon", "after", "confidence"),
+    *("step", "forward", "backward", "restart"),
 )
+AFTER = ("flip", "strip", "reason")
+"""The fields of a case before and after its distances."""
 
 
 def browser_data(
@@ -64,11 +67,11 @@ def browser_data(
     -------
     dict
         `images`: name, label, predicted class, confidence, number of the original picture, number of
-        the thumbnail. `cases`: the values of `FIELDS`. -1 or None stands for a missing value.
+        the thumbnail. `cases`: the values that `fields` names. -1 or None stands for a missing value.
         `pictures` in the page, or `files` beside it, and `shards`: the file of each picture.
     """
     images = complete(run.images(), "images").sort_values("position", kind="stable")
-    outcomes = complete(run.outcomes(), "outcomes")
+    outcomes = complete(run.outcomes(), "outcomes", summary.norm)
     strips = complete(run.strips(), "strips")
     names = summary.class_names
     place = {key: number for number, key in enumerate(images["key"])}
@@ -93,13 +96,14 @@ def browser_data(
         if row["status"] == FLIPPED and case is not None and case.steps:
             strip = len(steps)
             steps.append(_steps(case, names, pictures))
-        cases.append(_case(row, number, summary.attacks, pictures, strip))
+        cases.append(_case(row, number, summary, pictures, strip))
     return {
         "names": [wording.visible(name) for name in names],
         "attacks": [wording.visible(name) for name in summary.attacks],
         "statuses": list(STATUSES),
         "outcome_names": [wording.SHORT_STATUSES.get(status, status) for status in STATUSES],
-        "fields": list(FIELDS),
+        "fields": [*BEFORE, *distance_columns(summary.norm), *AFTER],
+        "distances": [[norm.column, norm.title] for norm in _norms(summary.norm)],
         "images": [
             [
                 *(wording.visible(str(row["name"] or row["key"])), whole(row["label"])),
@@ -141,13 +145,20 @@ def _rows(images: pd.DataFrame, outcomes: pd.DataFrame, strips: pd.DataFrame) ->
     return pd.concat(parts, ignore_index=True) if parts else outcomes
 
 
+def _norms(name: str) -> list[Norm]:
+    """The norms whose distances a case shows, that of the run last where it has a column of its own."""
+    own = described(name)
+    return [NORMS[known] for known in sorted(NORMS)] + ([own] if has_own_column(own) else [])
+
+
 def _case(
     row: Mapping[Any, Any],
     image: int,
-    attacks: tuple[str, ...],
+    summary: Summary,
     pictures: _Pictures,
     strip: int,
 ) -> list[Any]:
+    attacks = summary.attacks
     reason = wording.visible(str(row["reason"] or ""))
     unreadable = row["status"] == UNREADABLE
     return [
@@ -159,7 +170,7 @@ def _case(
         None if unreadable else _known(row["confidence_after"], 6),
         *(whole(row[name]) for name in ("step", "forward", "backward", "restart")),
         *(whole(row[name]) for name in ("l0", "components")),
-        *(_known(row[name]) for name in ("l1", "l2", "linf")),
+        *(_known(row[name]) for name in distance_columns(summary.norm)[2:]),
         pictures.add(row["png"]) if row["status"] == FLIPPED else -1,
         strip,
         reason,

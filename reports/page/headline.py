@@ -15,6 +15,7 @@ from robustness.reports.summary import budgets
 from robustness.reports.summary.figures import figures
 from robustness.reports.summary.metrics import Tally
 from robustness.reports.summary.summary import Rate, Summary
+from robustness.threat.norms import described
 
 _LOOKS = {PASS: "pass", FAIL: "fail", INCONCLUSIVE: "open"}
 
@@ -91,7 +92,9 @@ def headline(summary: Summary, verdict: Verdict) -> Headline:
         label=verdict.label,
         look=_LOOKS.get(verdict.status, "open") if verdict.label != "NO GATE" else "none",
         sentence=verdict.sentence,
-        headline=wording.headline(tally.flip_rate, norm, epsilon, labelled)
+        headline=wording.headline(
+            tally.flip_rate, norm, epsilon, labelled, broken=(tally.failed, tally.partly_failed)
+        )
         + wording.unreached(reason),
         tally=tally,
         epsilon=epsilon,
@@ -128,6 +131,8 @@ def figures_sentence(summary: Summary, verdict: Verdict) -> str:
             f"{shown.name} {wording.percent(shown.rate.share)} at epsilon "
             f"{wording.budget(summary.norm, shown.epsilon)} (95 % interval {interval})"
         )
+        failures = wording.breakdowns(shown.tally.failed, shown.tally.partly_failed)
+        parts += [failures.strip().removesuffix(".")] * bool(failures)
     if not shown.reached:
         reason = budgets.reason(summary.budgets, shown.epsilon)
         parts.append(f"no robust accuracy is stated at epsilon {shown.epsilon:g}: {reason}")
@@ -146,7 +151,7 @@ def basis(summary: Summary) -> list[str]:
     more = len(summary.attack_names) - len(names)
     attacks = ", ".join(names) + (f" and {wording.plural(more, 'more attack')}" if more > 0 else "")
     goal = str(summary.config.get("goal", "untargeted"))
-    return [attacks, wording.NORM_NAMES.get(summary.norm, summary.norm), goal]
+    return [attacks, described(summary.norm).label, goal]
 
 
 def status_bar(tally: Tally, *, reached: bool = True) -> StatusBar:

@@ -37,7 +37,7 @@ class Way:
 # --- regression ------------------------------------------------------------------------------
 
 
-def plot_fit(
+def plot_fit(  # noqa: PLR0913 - the parts of one drawing
     target: str | Path,
     x: np.ndarray,
     y: np.ndarray,
@@ -61,7 +61,7 @@ def plot_fit(
 
 
 class _FitChart:
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the parts of one drawing
         self,
         x: np.ndarray,
         y: np.ndarray,

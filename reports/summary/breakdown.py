@@ -48,7 +48,8 @@ class GroupRate:
     """All attacks of one kind together (worst case per image): the weakness of `taxonomy` they show.
 
     The rate is of the images they ran on; they did not run on `spared` images, which earlier attacks of a
-    cascade had flipped.
+    cascade had flipped. All of them failed on `failed` more images, and some of them on `partly_failed` of
+    those that did not flip.
     """
 
     kind: str
@@ -56,6 +57,8 @@ class GroupRate:
     epsilon: float
     flip_rate: Share
     spared: int
+    failed: int = 0
+    partly_failed: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ class ImageResult:
     """One image over all attacks. `attacks` flipped it; `smallest_epsilon` is None if none did.
 
     `asked` are the attacks that flipped it or ran on it at every epsilon: in a cascade not those after the
-    first that flips it.
+    first that flips it, and not those that failed on it. `undecided` are the epsilons at which every attack
+    failed on it.
     """
 
     key: str
@@ -92,6 +96,7 @@ class ImageResult:
     attacks: tuple[str, ...]
     asked: tuple[str, ...]
     reason: str = ""
+    undecided: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -197,9 +202,10 @@ def group_rates(
     groups = []
     for kind, labels in kinds.items():
         worst = metrics.worst_case(outcomes[outcomes["attack"].isin(labels)])
-        for epsilon, status in worst.groupby("epsilon")["status"]:
-            tally, at = metrics.tally(status), float(str(epsilon))
-            groups.append(GroupRate(kind, tuple(labels), at, tally.flip_rate, tally.settled))
+        for epsilon, rows_at in worst.groupby("epsilon"):
+            tally, at = metrics.tally(rows_at["status"], rows_at["broke"]), float(str(epsilon))
+            counts = (tally.settled, tally.failed, tally.partly_failed)
+            groups.append(GroupRate(kind, tuple(labels), at, tally.flip_rate, *counts))
     return tuple(groups)
 
 
@@ -260,6 +266,8 @@ def image_results(
     for image, attack in zip(flips["image"], flips["attack"], strict=True):
         attacks_of.setdefault(image, {})[attack] = None
     asked = _asked(outcomes)
+    lost = worst[worst["status"] == metrics.FAILED]
+    undecided = lost.groupby("image")["epsilon"].agg(list).to_dict()
     return tuple(
         ImageResult(
             key=str(row["key"]),
@@ -272,6 +280,7 @@ def image_results(
             attacks=tuple(attacks_of.get(row["key"], ())),
             asked=tuple(asked.get(row["key"], ())),
             reason=str(row["reason"] or ""),
+            undecided=tuple(undecided.get(row["key"], ())),
         )
         for row in images.sort_values("position", kind="stable").to_dict("records")
     )
@@ -279,8 +288,9 @@ def image_results(
 
 def _asked(outcomes: pd.DataFrame) -> dict[str, list[str]]:
     """The attacks that ran on each image to the end, as in `ImageResult.asked`."""
-    tried = outcomes["status"].isin((FLIPPED, metrics.ROBUST, metrics.FAILED))
-    flips, spared = outcomes["status"] == FLIPPED, outcomes["status"] == metrics.SETTLED
+    tried = outcomes["status"].isin((FLIPPED, metrics.ROBUST))
+    flips = outcomes["status"] == FLIPPED
+    spared = outcomes["status"].isin((metrics.SETTLED, metrics.FAILED))
     pairs = [outcomes["image"], outcomes["attack"]]
     runs = pd.DataFrame({"tried": tried, "flips": flips, "spared": spared}).groupby(
         pairs, sort=False

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from robustness.configuration import epsilons as units
 from robustness.reports import wording
+from robustness.threat.norms import described
 
 _MOST = 3
 _Rate = TypeVar("_Rate")
@@ -45,7 +45,7 @@ def _budget(norm: str, epsilon: float, entry: Mapping[str, Any]) -> Budget:
     pairs = given.items() if isinstance(given, Mapping) else ()
     short = {str(name): float(far) for name, far in pairs if isinstance(far, int | float)}
     reached = entry.get("reached") is not False
-    used = units.effective(norm, epsilon)
+    used = described(norm).effective(epsilon)
     return Budget(epsilon, used, reached, "" if reached else _reason(short), short)
 
 

@@ -58,6 +58,11 @@ def caveats(
             f"Attacks failed on {wording.plural(overall.failed - unstable, 'image')}, which the flip rate "
             f"leaves out; with them it is between {low} and {high}."
         )
+    if overall.partly_failed:
+        sentences.append(
+            f"Some attack broke down on {wording.plural(overall.partly_failed, 'image')} that the others did "
+            "not flip: these count as robust by fewer attacks than were asked for."
+        )
     problems = [f for f in manifest.get("preflight") or () if f.get("severity") == "error"]
     if problems:
         verb = "check says" if len(problems) == 1 else "checks say"

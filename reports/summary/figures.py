@@ -37,7 +37,8 @@ def figures(summary: Summary, tally: metrics.Tally | None = None) -> list[Figure
     tally
         The outcomes at the epsilon of interest; by default at the largest one.
     """
-    clean, rate = summary.images.clean_accuracy, (tally or summary.overall).flip_rate
+    counted = tally or summary.overall
+    clean, rate = summary.images.clean_accuracy, counted.flip_rate
     shown = []
     if clean and clean.share is not None:
         basis = f"{clean.count:,} of {clean.total:,} images correct"
@@ -45,6 +46,7 @@ def figures(summary: Summary, tally: metrics.Tally | None = None) -> list[Figure
     if rate.share is not None and summary.worst and summary.worst[-1].robust_accuracy:
         noun = "correctly classified images" if summary.labelled else "images"
         basis = f"{rate.count:,} of {rate.total:,} {noun}"
+        basis += f"; {counted.failed:,} more undecided" if counted.failed else ""
         shown.append(Figure(wording.percent(rate.share), "flip rate", basis))
     reliability = _RELIABILITY[summary.reliability]
     shown.append(Figure(reliability, "reliability", _checks_text(summary)))
@@ -75,7 +77,8 @@ def _median_basis(smallest: metrics.SmallestEpsilon) -> str:
     parts = [f"95 % interval {thresholds.reach(smallest.low, smallest.high)}"]
     if smallest.median is not None and smallest.bracket_low != smallest.bracket_high:
         parts.insert(0, thresholds.bracket(smallest.bracket_low, smallest.bracket_high))
-    return f"{', '.join(parts)}; {smallest.censored:,} of {smallest.total:,} did not flip"
+    note = f"; {smallest.note}" if smallest.note else ""
+    return f"{', '.join(parts)}; {smallest.censored:,} of {smallest.total:,} did not flip{note}"
 
 
 def _checks_text(summary: Summary) -> str:

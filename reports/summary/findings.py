@@ -87,6 +87,7 @@ def _flips(summary: Summary) -> list[Finding]:
                     goal,
                     summary.labelled,
                     bool(group.spared),
+                    (group.failed, group.partly_failed),
                 ),
                 rate=rate,
                 attacks=group.attacks,

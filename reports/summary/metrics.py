@@ -1,8 +1,8 @@
 """The numbers of a report, as pure functions of pictures and of the run's tables.
 
 The flip rate is `flipped / (flipped + robust)`: a share of the images that the model classifies
-correctly without an attack. Images that are misclassified, unreadable, or on which an attack failed are
-counted separately, never as flipped and never as robust.
+correctly without an attack. Images that are misclassified, unreadable, or on which every attack that ran
+failed are counted separately, never as flipped and never as robust.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Tally:
 
     `lowest` and `highest` are the flip rate if every failed image were robust, or flipped; both equal
     the flip rate if none failed, and are None if no image was attacked. On `settled` images this attack did
-    not run, since an earlier attack of a cascade had flipped them.
+    not run, since an earlier attack of a cascade had flipped them. On `partly_failed` of the robust images
+    some attack failed, so that only the others found no flip.
     """
 
     flipped: int
@@ -42,10 +43,11 @@ class Tally:
     flip_rate: Share
     lowest: float | None
     highest: float | None
+    partly_failed: int = 0
 
 
-def tally(status: pd.Series) -> Tally:
-    """Count the statuses of images, one per image."""
+def tally(status: pd.Series, broke: pd.Series | None = None) -> Tally:
+    """Count the statuses of images, one per image; `broke`: how many attacks failed, as in `worst_case`."""
     counts = {name: int((status == name).sum()) for name in STATUSES}
     flipped, robust, failed = counts[FLIPPED], counts[ROBUST], counts[FAILED]
     attacked = flipped + robust + failed
@@ -54,6 +56,7 @@ def tally(status: pd.Series) -> Tally:
         flip_rate=Share.of(flipped, flipped + robust),
         lowest=flipped / attacked if attacked else None,
         highest=(flipped + failed) / attacked if attacked else None,
+        partly_failed=0 if broke is None else int(((status == ROBUST) & (broke > 0)).sum()),
     )
 
 
@@ -81,14 +84,14 @@ def carried(outcomes: pd.DataFrame, *, spared: bool = True) -> pd.DataFrame:
     return frame.assign(status=frame["status"].where(kept, FLIPPED))
 
 
-_RANK = {FLIPPED: 0, FAILED: 1, ROBUST: 2, MISCLASSIFIED: 3, UNREADABLE: 4, SETTLED: 5}
+_RANK = {FLIPPED: 0, ROBUST: 1, FAILED: 2, MISCLASSIFIED: 3, UNREADABLE: 4, SETTLED: 5}
 
 
 def worst_case(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Return the worst case over all attacks: columns image, epsilon, status.
+    """Return the worst case over all attacks: columns image, epsilon, status, broke.
 
-    An image is flipped if any attack flips it. Otherwise it is undecided (failed) if an attack failed on
-    it, and robust only if every attack ran and none flipped it.
+    An image is flipped if any attack flips it. Otherwise it is robust if one attack completed, and
+    undecided (failed) only if every attack that ran failed. `broke` is how many attacks failed on it.
 
     Raises
     ------
@@ -103,9 +106,11 @@ def worst_case(outcomes: pd.DataFrame) -> pd.DataFrame:
         )
     frame = carried(outcomes)
     rank = frame["status"].map(_RANK).astype("int64")
-    worst = rank.groupby([frame["image"], frame["epsilon"]]).min().reset_index(name="rank")
+    told = pd.DataFrame({"rank": rank, "broke": frame["status"].eq(FAILED).astype("int64")})
+    by = told.groupby([frame["image"], frame["epsilon"]])
+    worst = by.agg({"rank": "min", "broke": "sum"}).reset_index()
     names = {number: name for name, number in _RANK.items()}
-    return worst.assign(status=worst["rank"].map(names))[["image", "epsilon", "status"]]
+    return worst.assign(status=worst["rank"].map(names))[["image", "epsilon", "status", "broke"]]
 
 
 def clean_accuracy(images: pd.DataFrame) -> Share | None:
@@ -119,7 +124,7 @@ def clean_accuracy(images: pd.DataFrame) -> Share | None:
 def robust_accuracy(status: pd.Series) -> Share:
     """Return the share of robust images among all readable ones, from one status per image.
 
-    Misclassified images count in the total; an image on which an attack failed is not robust.
+    Misclassified images count in the total; an image on which every attack failed is not robust.
     """
     readable = status[status != UNREADABLE]
     return Share.of(int((readable == ROBUST).sum()), len(readable))
@@ -138,6 +143,8 @@ MEDIAN = ("median", "low", "high", "bracket_low", "bracket_high", "note")
 class SmallestEpsilon:
     """The smallest epsilon over all attacks: `censored` of `total` images flip at no epsilon.
 
+    Images on which every attack broke down at every epsilon are in neither; `note` says how many.
+
     `median`, `low`, `high`, `bracket_low`, `bracket_high` and `note` are as in `MedianEpsilon`.
     """
 
@@ -152,8 +159,8 @@ class SmallestEpsilon:
 
 
 def smallest_epsilons(outcomes: pd.DataFrame) -> pd.Series:
-    """Return for each attacked image the smallest epsilon at which an attack flips it; inf if none does."""
-    attacked = outcomes[outcomes["status"].isin([FLIPPED, ROBUST, FAILED])]
+    """Return for each judged image the smallest epsilon at which an attack flips it; inf if none does."""
+    attacked = outcomes[outcomes["status"].isin([FLIPPED, ROBUST])]
     smallest = attacked["epsilon"].astype("float64").where(attacked["status"] == FLIPPED, math.inf)
     return smallest.groupby(attacked["image"]).min()
 

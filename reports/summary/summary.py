@@ -26,6 +26,7 @@ from robustness.reports.summary.caveats import caveats
 from robustness.reports.summary.metrics import FLIPPED, SmallestEpsilon, Tally
 from robustness.reports.summary.tables import ReadableRun, complete
 from robustness.reports.summary.unjudged import Skipped, failed_attacks, unread
+from robustness.threat.norms import NORMS, Norm, described, has_own_column
 
 Labelled = frozenset[str]
 """The keys of the images that have a label."""
@@ -195,8 +196,9 @@ def summarise(run: ReadableRun) -> Summary:
     """
     manifest = run.manifest
     images = complete(run.images(), "images")
-    outcomes = complete(run.outcomes(), "outcomes")
     config = section(manifest, "config")
+    norm = str(config.get("norm", "unknown norm"))
+    outcomes = complete(run.outcomes(), "outcomes", norm)
     names = tuple(str(name) for name in manifest.get("class_names") or ())
     labelled = frozenset(images["key"][images["label"].notna()])
     readable = images["clean_class"].notna()
@@ -207,19 +209,24 @@ def summarise(run: ReadableRun) -> Summary:
     diagnostics = breakdown.diagnoses(manifest)
     worst_status = metrics.worst_case(outcomes)
     last = worst_status[worst_status["epsilon"] == epsilons[-1]] if epsilons else worst_status
-    overall = metrics.tally(last["status"])
+    overall = metrics.tally(last["status"], last["broke"])
+    broken_down = (overall.failed, overall.partly_failed)
     firsts = metrics.first_flips(outcomes).merge(
         images[["key", "label", "clean_class"]], left_on="image", right_on="key"
     )
-    norm, epsilon = str(config.get("norm", "unknown norm")), epsilons[-1] if epsilons else None
+    epsilon = epsilons[-1] if epsilons else None
     goal, short = str(config.get("goal", "untargeted")), _short_names(config, attacks)
     limits = budgets.budgets(manifest, norm, epsilons)
     medians, together = breakdown.median_epsilons(manifest, outcomes, attacks, limits)
     note = wording.unreached(budgets.reason(limits, epsilon))
     used = outcomes[outcomes["epsilon"].isin([one.epsilon for one in limits if one.reached])]
     return Summary(
-        headline=wording.headline(overall.flip_rate, norm, epsilon, every) + note,
-        sentence=wording.sentence(overall.flip_rate, norm, epsilon, short, goal, every) + note,
+        headline=wording.headline(overall.flip_rate, norm, epsilon, every, broken=broken_down)
+        + note,
+        sentence=wording.sentence(
+            overall.flip_rate, norm, epsilon, short, goal, every, broken=broken_down
+        )
+        + note,
         epsilon=epsilon,
         budgets=limits,
         finished=bool(manifest.get("finished")),
@@ -245,7 +252,7 @@ def summarise(run: ReadableRun) -> Summary:
         confidence_right=_confidence(images, right=True),
         confidence_wrong=_confidence(images, right=False),
         pairs=_named(metrics.flips_between(firsts), names),
-        distances=_distances(firsts, section(manifest, "model")),
+        distances=_distances(firsts, section(manifest, "model"), described(norm)),
         confidence_before=tuple(metrics.share_histogram(firsts["confidence_before"])),
         confidence_after=tuple(metrics.share_histogram(firsts["confidence_after"])),
         cases=best_cases(images, outcomes, complete(run.strips(), "strips")),
@@ -313,7 +320,8 @@ def _worst(status: pd.DataFrame, labelled: Labelled) -> tuple[Rate, ...]:
     for epsilon in sorted(set(status["epsilon"])):
         rows = status[status["epsilon"] == epsilon]
         accuracy = _accuracy(rows, labelled)
-        rates.append(Rate(WORST, epsilon, metrics.tally(rows["status"]), accuracy))
+        tally = metrics.tally(rows["status"], rows["broke"])
+        rates.append(Rate(WORST, epsilon, tally, accuracy))
     return tuple(rates)
 
 
@@ -328,7 +336,8 @@ def _classes(
         for epsilon in sorted(set(mine["epsilon"])):
             rows = mine[mine["epsilon"] == epsilon]
             accuracy, name = _accuracy(rows, labelled), wording.class_name(names, number)
-            rates.append(ClassRate(name, epsilon, metrics.tally(rows["status"]), accuracy))
+            tally = metrics.tally(rows["status"], rows["broke"])
+            rates.append(ClassRate(name, epsilon, tally, accuracy))
     return tuple(rates)
 
 
@@ -359,16 +368,16 @@ def _named(counted: pd.DataFrame, names: tuple[str, ...]) -> tuple[Pair, ...]:
     )
 
 
-def _distances(flips: pd.DataFrame, model: Mapping[str, Any]) -> tuple[Range, ...]:
+def _distances(flips: pd.DataFrame, model: Mapping[str, Any], norm: Norm) -> tuple[Range, ...]:
     shape = model.get("input_shape")
     size = math.prod(shape) if isinstance(shape, list | tuple) else 0
     noise = [metrics.psnr(v, size) for v in flips["l2"].dropna()] if size else []
+    others = [NORMS[name] for name in sorted(NORMS) if name != "l0"]
+    others += [norm] if has_own_column(norm) else []
     columns = [
-        ("Changed pixels (L0)", "pixels", flips["l0"]),
+        (NORMS["l0"].title, NORMS["l0"].unit[1], flips["l0"]),
         ("Changed components (L0)", "components", flips["components"]),
-        ("Sum of changes (L1)", "counts", flips["l1"]),
-        ("Euclidean length (L2)", "counts", flips["l2"]),
-        ("Largest change (L∞)", "counts", flips["linf"]),
+        *((one.title, one.unit[1], flips[one.column]) for one in others),
         ("Peak signal to noise", "dB", pd.Series(noise, dtype="float64")),
     ]
     return tuple(

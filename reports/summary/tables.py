@@ -8,6 +8,11 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from robustness.threat.norms import NORMS, described, has_own_column
+
+_COLUMNS = sorted(norm.column for norm in NORMS.values())
+DISTANCES = (_COLUMNS[0], "components", *_COLUMNS[1:])
+"""The columns of distances that every run has: l0, the changed components, l1, l2, linf."""
 _TEXT = {
     "images": ("key", "name", "note", "reason", "png", "digest"),
     "outcomes": ("image", "attack", "status", "reason", "png"),
@@ -17,7 +22,7 @@ _NUMBERS = {
     "images": ("position", "label", "clean_class", "confidence"),
     "outcomes": (
         *("epsilon", "adversarial_class", "confidence_before", "confidence_after"),
-        *("l0", "components", "l1", "l2", "linf"),
+        *DISTANCES,
         *("step", "restart", "forward", "backward", "float_flip"),
     ),
     "strips": ("epsilon", "step"),
@@ -56,16 +61,24 @@ def whole(value: float | None) -> int | None:
     return None if value is None or math.isnan(value) else int(value)
 
 
-def complete(frame: pd.DataFrame, table: str) -> pd.DataFrame:
+def distance_columns(norm: str) -> tuple[str, ...]:
+    """Return the columns of distances in a run under `norm`: its own last, if not one of `DISTANCES`."""
+    known = described(norm)
+    return (*DISTANCES, known.column) if has_own_column(known) else DISTANCES
+
+
+def complete(frame: pd.DataFrame, table: str, norm: str = "") -> pd.DataFrame:
     """Return `frame` with all columns of `table`: absent ones hold missing values, numbers are float64.
 
-    A run of another version may lack a column; the report then says less, but does not fail.
+    A run of another version may lack a column; the report then says less, but does not fail. Outcomes get
+    a column for the distances in `norm`, that of the run.
     """
+    own = [name for name in distance_columns(norm) if name not in DISTANCES]
     text = {name: _column(frame, name).astype("object") for name in _TEXT[table]}
     text = {name: column.where(column.notna(), None) for name, column in text.items()}
     numbers = {
         name: pd.to_numeric(_column(frame, name), errors="coerce").astype("float64")
-        for name in _NUMBERS[table]
+        for name in (*_NUMBERS[table], *(own if table == "outcomes" else []))
     }
     return pd.DataFrame({**text, **numbers})
 

@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from robustness.threat.norms import described
+
 
 @dataclass(frozen=True)
 class Id:
@@ -130,14 +132,6 @@ def is_small(norm: str, epsilon: float, shape: object) -> bool:
 
     Without a norm it is not: rotated and corrupted pictures are visibly changed.
     """
-    small = _data()["small_budgets"]
-    if norm == "free":
-        return False
-    if norm == "linf":
-        return epsilon <= small["linf"]
     if not (isinstance(shape, list | tuple) and len(shape) == 3):
-        return True
-    height, width, channels = (float(side) for side in shape)
-    if norm == "l2":
-        return epsilon <= small["l2_per_component"] * (height * width * channels) ** 0.5
-    return norm != "l0" or epsilon <= small["l0_share"] * height * width
+        return described(norm).is_small(epsilon, None)
+    return described(norm).is_small(epsilon, [float(side) for side in shape])

@@ -1,16 +1,17 @@
-"""`audit`: which of these images flip within the budget. Resolves what it is given, then runs it."""
+"""`audit`: which images flip within the budget. Resolves the options and inputs, then runs the plan."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import inspect
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -18,20 +19,19 @@ import numpy as np
 from robustness.auditing.auditor import Auditor
 from robustness.auditing.inputs import (
     expect_source_classes,
+    make_attacks,
     resolve_images,
     resolve_model,
     resolve_surrogate,
 )
-from robustness.configuration import defaults
-from robustness.configuration.epsilons import parse_epsilons
+from robustness.configuration.audit_config import AuditConfig, audit_options
+from robustness.configuration.audit_file import config_of
 from robustness.contract import ensembles
-from robustness.contract.attack import Attack
-from robustness.contract.ensembles import Ensemble
 from robustness.diagnostics import preflight
 from robustness.diagnostics.diagnose import diagnose
-from robustness.engine import batch_size as capacity
-from robustness.engine import votes
-from robustness.errors import ImagesError, StorageError
+from robustness.engine import batch_size, votes
+from robustness.engine.judge import FILE_THREADS
+from robustness.errors import ImagesError, SettingError, StorageError
 from robustness.files import disk_errors
 from robustness.images import Entry, Source, select
 from robustness.images.cache import PictureCache
@@ -50,152 +50,154 @@ from robustness.threat.threat import Threat
 
 
 @contextlib.contextmanager
-def _frozen_gc() -> Iterator[None]:
-    """Whatever is in memory now is not searched for garbage meanwhile.
+def frozen_gc() -> Iterator[None]:
+    """Exclude the objects that exist now from garbage collection within the block (`gc.freeze`).
 
-    TensorFlow and a model are so many objects that going through them takes as long as thirty gradients.
+    TensorFlow and a model consist of so many objects that a collection takes as long as thirty gradients.
+    Nothing is changed where objects are frozen already; afterwards nothing is frozen that was not before.
     """
-    # Where some are set apart already, somebody else decides.
-    ours = not gc.get_freeze_count()
-    if ours:
+    freeze = not gc.get_freeze_count()
+    if freeze:
         gc.freeze()
     try:
         yield
     finally:
-        if ours:
+        if freeze:
             gc.unfreeze()
 
 
-@_frozen_gc()
-def audit(
+def _document(function: Callable[..., AuditResult]) -> None:
+    """Give `audit` the fields of AuditConfig as keywords of its signature and docstring."""
+    fields = [f for f in audit_options().values() if f.name not in ("model", "images")]
+    *own, _ = inspect.signature(function).parameters.values()
+    keywords = [
+        inspect.Parameter(
+            f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.field.annotation
+        )
+        for f in fields
+    ]
+    gate = inspect.Parameter("gate", inspect.Parameter.KEYWORD_ONLY, default=None)
+    function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [*own, *keywords, gate], return_annotation="AuditResult"
+    )
+    lines = [f"    {f.name} : {f.option.help} Default: {f.default!r}." for f in fields]
+    lines.append("    gate : a dict from `Gate.to_dict`, for the report.")
+    function.__doc__ = (function.__doc__ or "").replace("{options}", "\n".join(lines))
+
+
+@frozen_gc()
+@FILE_THREADS.in_use()
+def audit(  # noqa: PLR0913 - the public call; its options are the fields of AuditConfig
     model: Classifier | keras.Model | str | Path,
     images: Source | str | Path | np.ndarray,
+    config: AuditConfig | str | Path | Mapping[str, object] | None = None,
     *,
-    attacks: Iterable[str | Attack | Ensemble] = (defaults.ATTACK,),
-    epsilons: str | Iterable[float | str] = (defaults.EPSILON,),
     labels: np.ndarray | None = None,
-    label_column: str | None = None,
-    norm: str = "linf",
-    target: str | int | None = None,
-    mask: np.ndarray | str | Path | None = None,
-    surrogate: Classifier | keras.Model | str | Path | None = None,
-    precision: str = "float32",
-    class_names: Sequence[str] | None = None,
-    scaling: str | None = None,
-    trust: bool = False,
-    limit: int | None = None,
-    per_class: int | None = None,
     only: Callable[[Entry], bool] | None = None,
-    seed: int = 0,
-    all_steps: bool = False,
-    cascade: bool | None = None,
-    evidence: str = "flips",
-    batch_size: int | None = None,
     run: str | Path | None = None,
     resume: bool = False,
     command: str = "",
     origin: dict[str, Any] | None = None,
-    thorough: bool = False,
-    declared_accuracy: float | None = None,
-    gate: dict[str, Any] | None = None,
     progress: Listener | None = None,
+    **options: object,
 ) -> AuditResult:
-    """Attack every correctly classified image, verify each flip from its saved file, keep it all.
+    """Attack every correctly classified image, verify each flip from its saved file, and keep the evidence.
 
     Parameters
     ----------
-    model: a Classifier, a built Keras model, or the path of a `.keras` or `.h5` file.
-    images: a folder, archive, CSV or `.npz` (see `robustness.images.open_source`), a Source, or an
-        array (n, height, width, channels) in counts.
-    labels: the classes of an array's images: numbers, names or one-hot rows, see
-        `robustness.images.truth.by_array`; those of a file are in it.
-    label_column: which column of a CSV or array of a `.npz` holds the labels, "none" for none; None to
-        know it by its name.
-    attacks: names of attacks and ensembles (`robustness attacks` lists them), or such objects. The
-        default is an ensemble that is fitted to the norm, the classes, and whether the model has gradients.
-    epsilons: budgets in counts, or "4/255"; each attack climbs them in order. None may be larger than
-        any change of a picture.
-    norm: "linf", "l2", "l1" or "l0"; or "free", where epsilon is what the attack counts (degrees of
-        `spatial`, severity of `corruptions`).
-    target: the class to reach, by name or number; None for any other class.
-    mask: which pixels may change, an array (height, width) or a picture's file, bright where they may
-        (`robustness.threat.mask.Mask.of`); None for all.
-    surrogate: the model that the attacks look at, where `model` is only asked for its verdict: transfer.
-        None for the model itself.
-    precision: that of the numbers with which the attacks look at a model: "float32", or "bfloat16", with
-        which a gradient takes a quarter less time on a processor made for it (AVX512-BF16). Verdicts are
-        always float32's.
-    class_names, scaling, trust: as for Classifier; scaling None is decided by accuracy.
-    limit, per_class, only, seed: which images, see `robustness.images.select`; the seed is also
-        that of the attacks.
-    all_steps: take every step, and report the flip of the last point rather than the first flip.
-    cascade: each attack sees only what still stands after those before it; None: if an ensemble is
-        among them.
-    evidence: "flips" keeps the pictures that flipped and the originals of all that were attacked,
-        "all" those of images wrong before too, "none" none, a number those of the first so many images.
-    batch_size: rows that advance together; from the memory there is if not given.
-    run: the run folder; a temporary one if not given. With `resume`, go on with the run in it.
-    command, origin: how this was called, for the report.
-    thorough: ask the dear diagnostics too, which run attacks again.
-    declared_accuracy: what the model is said to reach on such images, 0..1.
-    gate: what the run is held against (`robustness.reports.gate.rules.Gate.to_dict`), for the report.
-    progress: hears how far it is.
+    model : a Classifier, a built Keras model, or the path of a `.keras` or `.h5` file.
+    images : a folder, archive, CSV or `.npz` (see `robustness.images.open_source`), a Source, or an array
+        (n, height, width, channels) in counts, 0..255.
+    config : the options: an AuditConfig, the path of an audit.toml, or a dict; None for the defaults. The
+        model and the images that it names are not used: `model` and `images` are.
+    labels : the classes of an array's images: numbers, names or one-hot rows (see
+        `robustness.images.truth.by_array`). Other sources have their labels in them.
+    only : keeps the entries for which it is true, before anything is counted.
+    run : the run folder; a temporary one if not given.
+    resume : go on with the run in `run`. A killed audit that is resumed has the same outcomes.
+    command, origin : how the audit was started, for the report.
+    progress : called with a `robustness.runs.progress.Progress` whenever a step is done.
+    **options : single options, which override those of `config`:
+
+    {options}
 
     Returns
     -------
-    The run, as an AuditResult. Kill it at any moment: `resume=True` goes on, to the same outcomes.
+    AuditResult
+        The finished run.
 
     Raises
     ------
-    SettingError, ModelError, ImagesError, RunError: each says what came and what was expected.
+    SettingError
+        An option is unknown or not usable.
+    ModelError, ImagesError
+        The model or the images cannot be used.
+    RunError
+        The run folder cannot be used, or the run is damaged.
     """
-    asked = [ensembles.parse(a) for a in attacks]
-    ladder, chosen_norm = parse_epsilons(epsilons), norms.parse(norm)
-    known = class_names or (model.class_names if isinstance(model, Classifier) else None)
-    source = resolve_images(images, labels, known, label_column)
-    entries = select(source.entries(), limit=limit, per_class=per_class, seed=seed, only=only)
-    shelf = PictureCache(source)
-    names = class_names or source.class_names
+    disk_errors.expect_named(run, "The path of the run")
+    config = _checked(config, options, only)
+    attacks = make_attacks(config)
+    norm = norms.parse(config.norm)
+    known = config.class_names or (model.class_names if isinstance(model, Classifier) else None)
+    source = resolve_images(images, labels, known, config.label_column)
+    entries = select(
+        source.entries(),
+        limit=config.limit,
+        per_class=config.per_class,
+        seed=config.seed,
+        only=only,
+    )
+    cache = PictureCache(source)
     classifier = resolve_model(
-        model, shelf, entries, class_names=names, scaling=scaling, trust=trust
+        model,
+        cache,
+        entries,
+        class_names=config.class_names or source.class_names,
+        scaling=config.scaling,
+        trust=config.trust,
     )
     expect_source_classes(source, entries, classifier.class_names)
-    eyes = resolve_surrogate(surrogate, classifier, shelf, entries, trust=trust)
-    looking = (eyes or classifier).in_precision(precision)
-    goal = parse_goal(target, classifier.class_names)
+    surrogate = resolve_surrogate(config.surrogate, classifier, cache, entries, trust=config.trust)
+    attacked = (surrogate or classifier).in_precision(config.precision)
+    goal = parse_goal(config.target, classifier.class_names)
     entries = [e for e in entries if e.label is None or goal.concerns(e.label)]
     _expect_any(entries, source)
-    folder = Path(run) if run is not None else _temporary()
+    folder = Path(run) if run is not None else _temporary_folder()
     before = _settings_before(folder) if resume else {}
-    if batch_size is None:
-        batch_size = before.get("slots")
-    slots = capacity.batch_size_for(classifier) if batch_size is None else batch_size
-    region = None if mask is None else Mask.of(mask, classifier.input_shape)
-    threat = Threat(ladder, chosen_norm, goal, region)
+    requested = _requested_rows(config, before, classifier)
+    # A run that goes on keeps what it was started with; the auditor bounds what it uses.
+    slots = requested if resume else batch_size.bounded(requested, surrogate or classifier)
+    region = (
+        None
+        if config.mask is None
+        else Mask.of(cast("np.ndarray | str | Path", config.mask), classifier.input_shape)
+    )
+    threat = Threat(config.epsilons, norm, goal, region)
     threat.expect_possible(classifier.input_shape)
 
     resolved = partial(
-        ensembles.resolve, asked, chosen_norm, goal, classifier.class_names, cascade=cascade
+        ensembles.resolve, attacks, norm, goal, classifier.class_names, cascade=config.cascade
     )
-    run_as = resolved(gradients=True)
+    with_gradients = resolved(gradients=True)
     plan = Plan(
-        run_as.attacks,
+        with_gradients.attacks,
         threat,
-        seed,
+        config.seed,
         slots,
-        all_steps,
-        str(evidence),
-        cascade=run_as.cascade,
-        replaced=run_as.replaced,
+        config.all_steps,
+        config.evidence,
+        cascade=with_gradients.cascade,
+        replaced=with_gradients.replaced,
         channels=classifier.input_shape[-1],
-        surrogate=eyes.digest if eyes else None,
-        precision=looking.precision,
+        surrogate=surrogate.digest if surrogate else None,
+        precision=attacked.precision,
         draws=before.get("draws") or 1,
     )
     answers, findings = (
-        ({}, _findings_before(folder)) if resume else _examined(classifier, shelf, entries)
+        ({}, _findings_before(folder)) if resume else _examine(classifier, cache, entries)
     )
-    if eyes is None and not preflight.has_gradients(findings):
+    if surrogate is None and not preflight.has_gradients(findings):
         plan = plan.running(resolved(gradients=False))
     if not resume and preflight.is_random(findings):
         plan = replace(plan, draws=votes.DRAWS)
@@ -204,63 +206,80 @@ def audit(
         "budgets": plan.budgets(classifier.input_shape),
         "command": command,
         "origin": origin or {},
-        "surrogate": eyes.card() if eyes else None,
-        "notes": _fitted_elsewhere(plan, manifest["model"]),
+        "surrogate": surrogate.card() if surrogate else None,
+        "notes": [*_fitted_elsewhere(plan, manifest["model"]), *_smaller(requested, slots)],
     }
     if resume:
         store = Run.resume(folder)
         expect_same(store.manifest, manifest)
     else:
         manifest["preflight"] = [asdict(finding) for finding in findings]
-        manifest["data"]["declared_accuracy"] = declared_accuracy
-        manifest["gate"] = gate or {}
+        manifest["data"]["declared_accuracy"] = config.declared_accuracy
+        manifest["gate"] = config.gate or {}
         store = Run.create(folder, manifest)
     with store:
-        mended = mend(store, plan, shelf, entries, classifier.input_shape) if resume else Mended()
+        mended = mend(store, plan, cache, entries, classifier.input_shape) if resume else Mended()
         if region is not None:
             store.save_png(region.png(plan.channels))
-        heard = progress or (lambda _: None)
-        Auditor(plan, classifier, shelf, entries, store, heard, looking).run(answers)
-        store.write_manifest(
-            _ended(
-                store.manifest,
-                mended,
-                diagnose(
-                    classifier,
-                    plan,
-                    shelf,
-                    entries,
-                    store,
-                    thorough=thorough,
-                    progress=heard,
-                    surrogate=eyes,
-                ),
-            )
+        listener = progress or (lambda _: None)
+        Auditor(plan, classifier, cache, entries, store, listener, attacked).run(answers)
+        diagnostics = diagnose(
+            classifier,
+            plan,
+            cache,
+            entries,
+            store,
+            thorough=config.thorough,
+            progress=listener,
+            surrogate=surrogate,
         )
+        store.write_manifest(_finished(store.manifest, mended, diagnostics))
     return AuditResult(folder, mended.sentence if mended else "")
 
 
-def _examined(
-    classifier: Classifier, shelf: PictureCache, entries: list[Entry]
+_document(audit)
+
+
+def _checked(
+    config: AuditConfig | str | Path | Mapping[str, object] | None,
+    options: dict[str, object],
+    only: Callable[[Entry], bool] | None,
+) -> AuditConfig:
+    """The options of an audit from Python; SettingError for one that is not usable there."""
+    names = options.get("class_names")
+    if isinstance(names, Iterable) and not isinstance(names, str):
+        options = options | {"class_names": [str(name) for name in names]}
+    checked = config_of(config, options)
+    if checked.held_out and only is None:
+        raise SettingError(
+            "held_out is true, but which photographs are held out is known to the model zoo; from Python "
+            "give only=lambda entry: held_out(entry.name), with held_out from "
+            "robustness.model_zoo.dogs_vs_cats.photos."
+        )
+    return checked
+
+
+def _examine(
+    classifier: Classifier, cache: PictureCache, entries: list[Entry]
 ) -> tuple[dict[str, np.ndarray], list[preflight.Finding]]:
-    """What the classifier says of a sample of images, by key, and what the checks before the attack found."""
-    with ThreadPoolExecutor(1, thread_name_prefix="digest") as hand:
+    """Probabilities for a sample of images, by key, and the findings of the checks before the attack."""
+    with ThreadPoolExecutor(1, thread_name_prefix="digest") as executor:
         # Hashing weights takes as long as tracing, and holds no lock of Python's.
-        hand.submit(lambda: classifier.digest)
-        keys, pixels, truth = shelf.sample(entries, classifier.input_shape)
-        seen = classifier.probabilities(pixels)
-        findings = preflight.run(classifier, pixels, truth, seen) if keys else []
-    return dict(zip(keys, seen, strict=True)), findings
+        executor.submit(lambda: classifier.digest)
+        keys, pixels, truth = cache.sample(entries, classifier.input_shape)
+        probabilities = classifier.probabilities(pixels)
+        findings = preflight.run(classifier, pixels, truth, probabilities) if keys else []
+    return dict(zip(keys, probabilities, strict=True)), findings
 
 
-def _ended(
+def _finished(
     manifest: dict[str, Any], mended: Mended, diagnostics: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """The manifest of a run that is over: with its diagnostics, and what was made again."""
-    ended = manifest | {"diagnostics": diagnostics}
+    """The manifest of a finished run: with its diagnostics, and the files that were written again."""
+    finished = manifest | {"diagnostics": diagnostics}
     if mended:
-        ended["mended"] = [*(ended.get("mended") or ()), {"at": now(), **asdict(mended)}]
-    return ended
+        finished["mended"] = [*(finished.get("mended") or ()), {"at": now(), **asdict(mended)}]
+    return finished
 
 
 def _expect_any(entries: list[Entry], source: Source) -> None:
@@ -271,8 +290,8 @@ def _expect_any(entries: list[Entry], source: Source) -> None:
         )
 
 
-def _temporary() -> Path:
-    """A place for a run that nobody named one for; StorageError where there is no room."""
+def _temporary_folder() -> Path:
+    """A run folder for an audit that names none; StorageError if the disk has no room."""
     try:
         return Path(tempfile.mkdtemp(prefix="robustness-")) / "run"
     except OSError as error:
@@ -280,29 +299,45 @@ def _temporary() -> Path:
 
 
 def _fitted_elsewhere(plan: Plan, card: dict[str, Any]) -> list[str]:
-    """A sentence for each attack whose change was fitted on another model than the one audited."""
+    """A sentence for each attack whose change was fitted on another model than the audited one."""
     fitted = {a.label: getattr(a, "fitted_on", None) for a in plan.attacks}
-    other = {label: differences(on, card) for label, on in fitted.items() if on}
+    different = {label: differences(other, card) for label, other in fitted.items() if other}
     return [
-        f"{label} was fitted on another model: {'; '.join(what)}"
-        for label, what in other.items()
-        if what
+        f"{label} was fitted on another model: {'; '.join(parts)}"
+        for label, parts in different.items()
+        if parts
     ]
 
 
+def _requested_rows(config: AuditConfig, before: dict[str, Any], classifier: Classifier) -> int:
+    """The batch size in the options, else that of the run so far, else the one that suits the model."""
+    if config.batch_size is not None:
+        return config.batch_size
+    return before.get("slots") or batch_size.batch_size_for(classifier)
+
+
+def _smaller(requested: int, slots: int) -> list[str]:
+    """A sentence where fewer rows advance together than were requested."""
+    if slots == requested:
+        return []
+    return [f"a batch of {requested:,} rows was asked for; {slots:,} fit into the memory there is"]
+
+
 def _settings_before(folder: Path) -> dict[str, Any]:
-    """The settings a run was started with: bits depend on the batch size, verdicts on the draws."""
+    """The settings a run was started with: outcomes depend on the batch size, verdicts on the draws."""
     with Run.open(folder) as run:
         return dict(run.manifest.get("config") or {})
 
 
 def _findings_before(folder: Path) -> list[preflight.Finding]:
-    """What the checks before the attack found when a run was started: which attacks run depends on it."""
+    """The recorded findings of the checks before the attack, which decide the attacks that run."""
     with Run.open(folder) as run:
-        known = run.manifest.get("preflight") or ()
+        recorded = run.manifest.get("preflight") or ()
     return [
         preflight.Finding(
-            one.get("id") or "", one.get("severity") or "note", one.get("sentence") or ""
+            finding.get("id") or "",
+            finding.get("severity") or "note",
+            finding.get("sentence") or "",
         )
-        for one in known
+        for finding in recorded
     ]

@@ -1,4 +1,4 @@
-"""An audit under way: the clean pass, each attack, the strips; every result kept as it comes."""
+"""A running audit: the clean pass, each attack, the step pictures; every result is stored as it comes."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from robustness import backend
 from robustness.auditing import step_pictures
+from robustness.auditing.tally import Tally
 from robustness.contract.attack import Attack
-from robustness.engine import jobs, outcomes, search, votes
-from robustness.engine.batch_size import waves, whole
+from robustness.engine import votes
+from robustness.engine.attempts import Result
+from robustness.engine.batch_size import bounded, even_batches, whole_groups
 from robustness.engine.compiled_batch import CompiledBatch
+from robustness.engine.jobs import Example
+from robustness.engine.outcomes import EpsilonOutcome
+from robustness.engine.search import search
 from robustness.engine.votes import Vote
 from robustness.errors import GradientError, ModelError, RunUsageError
 from robustness.images import Entry, Picture
@@ -36,6 +41,7 @@ from robustness.runs.records import (
     ROBUST,
     SETTLED,
     UNREADABLE,
+    DistanceRow,
     GradientRow,
     ImageRow,
     OutcomeRow,
@@ -43,62 +49,60 @@ from robustness.runs.records import (
 )
 from robustness.runs.store import Run
 from robustness.runs.writer import Pending
-
-
-@dataclass
-class _Tally:
-    """How far an attack has come: images done, and how many have each status at the largest epsilon."""
-
-    stage: str
-    counts: Counter[str]
-    done: int = 0
-
-    def add(self, status: str) -> None:
-        """One more image is done."""
-        self.counts[status] += 1
-        self.done += 1
-
-    def progress(self, total: int, labelled: bool) -> Progress:
-        told = {"flipped": FLIPPED, "robust": ROBUST, "wrong": MISCLASSIFIED, "settled": SETTLED}
-        found = {name: self.counts[status] for name, status in told.items()}
-        return Progress(self.stage, self.done, total, **found, labelled=labelled)
+from robustness.threat.norms import has_own_column
 
 
 class Auditor:
-    """One audit under way: the clean pass, each attack, the strips."""
+    """One running audit: the clean pass, each attack, the step pictures.
 
-    def __init__(
+    Parameters
+    ----------
+    plan : what runs.
+    classifier : the user's model; it judges every file.
+    cache : decoded pictures.
+    entries : the images.
+    store : the run that every result goes to.
+    progress : called with the progress.
+    surrogate : the model that is attacked in place of `classifier`.
+    """
+
+    def __init__(  # noqa: PLR0917 - an audit has as many parts
         self,
         plan: Plan,
         classifier: Classifier,
-        shelf: PictureCache,
+        cache: PictureCache,
         entries: list[Entry],
         store: Run,
         progress: Listener,
         surrogate: Classifier | None = None,
     ) -> None:
-        self.plan, self.classifier, self.shelf = plan, classifier, shelf
+        self.plan, self.classifier, self.cache = plan, classifier, cache
         self.entries, self.store, self.progress = entries, store, progress
-        self.eyes = surrogate or classifier
+        self.attacked_model = surrogate or classifier
         self.pending = Pending(store)
-        self.slots = plan.slots
+        self.batch_size = bounded(plan.slots, self.attacked_model)
         self._compiled: dict[tuple[Attack, int], CompiledBatch] = {}
-        self._sees: dict[Attack, int] = {}
+        self._attacked_images: dict[Attack, int] = {}
         self._labelled = all(entry.label is not None for entry in entries)
 
     def run(self, answers: Mapping[str, np.ndarray]) -> None:
-        """All of it, or what is left; `answers` are probabilities that are known already, by image."""
+        """Run the audit, or the rest of it.
+
+        Parameters
+        ----------
+        answers : probabilities (classes,) that are known already, by the image's key.
+        """
         started = time.monotonic()
         try:
             with self._preparing(answers):
                 self._clean(answers)
             for attack in self.plan.attacks:
                 self._attack(attack)
-            step_pictures.keep(
-                self.plan, self.classifier, self.shelf, self.entries, self.store, self._rows
+            step_pictures.save_step_pictures(
+                self.plan, self.classifier, self.cache, self.entries, self.store, self._batch
             )
         finally:
-            self.pending.flush()
+            self.pending.close()
         manifest = self.store.manifest
         timing = manifest.get("timing") or {}
         timing["seconds"] = round((timing.get("seconds") or 0.0) + time.monotonic() - started, 3)
@@ -114,55 +118,53 @@ class Auditor:
 
     @contextlib.contextmanager
     def _preparing(self, answers: Mapping[str, np.ndarray]) -> Iterator[None]:
-        """Meanwhile the first attack is compiled on another thread, as far as `answers` tell for how many.
-
-        Not where that sets layers to another precision, which the model must not be asked in.
-        """
-        with ThreadPoolExecutor(1, thread_name_prefix="preparing") as hand:
-            if answers and self.plan.precision == "float32":
-                hand.submit(self._prepare, answers)
+        """Compile the first attack on another thread, where `answers` tell for how many images."""
+        with ThreadPoolExecutor(1, thread_name_prefix="preparing") as executor:
+            if answers:
+                executor.submit(self._prepare, answers)
             yield
 
     def _prepare(self, answers: Mapping[str, np.ndarray]) -> None:
         attack, labels = self.plan.attacks[0], {e.key: e.label for e in self.entries}
         right = [labels[key] in (None, int(row.argmax())) for key, row in answers.items()]
-        self._sees[attack] = round(np.mean(right) * len(self.entries))
-        # What goes wrong here goes wrong again in the attack, which says so.
+        self._attacked_images[attack] = round(np.mean(right) * len(self.entries))
+        # An error here comes again in the attack, which reports it.
         with contextlib.suppress(Exception):
-            self._rows(attack).prepare()
+            self._batch(attack).prepare()
 
     def _clean(self, answers: Mapping[str, np.ndarray]) -> None:
-        """What the model says of each image unchanged."""
+        """Store the model's prediction for each unchanged image."""
         known = {row.key for row in self.store.image_rows()}
         todo = [(n, e) for n, e in enumerate(self.entries) if e.key not in known]
         done, total = len(self.entries) - len(todo), len(self.entries)
-        pictures = self.shelf.stream((e for _, e in todo), self.classifier.input_shape)
+        pictures = self.cache.stream((e for _, e in todo), self.classifier.input_shape)
         numbered = zip((n for n, _ in todo), pictures, strict=False)
         with contextlib.closing(pictures):
             while chunk := [pair for _, pair in zip(range(LARGE_BATCH), numbered, strict=False)]:
                 pixels = {p.entry.key: p.pixels for _, p in chunk if p.pixels is not None}
-                said = self._said(pixels, answers)
+                predictions = self._predictions(pixels, answers)
                 rows = [self._image_row(n, picture) for n, picture in chunk]
-                rows = [said[r.key](r) if r.key in said else r for r in rows]
+                rows = [predictions[r.key](r) if r.key in predictions else r for r in rows]
                 self.pending.add(rows)
                 done += len(chunk)
                 self.progress(Progress("clean", done, total))
         self.pending.flush()
 
-    def _said(
+    def _predictions(
         self, pixels: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray]
     ) -> dict[str, Callable[[ImageRow], ImageRow]]:
-        """What the model says of each of these, put into its row; it is asked of those not known."""
+        """For each image a function that puts the model's prediction into its row."""
         if self.plan.draws > 1 and pixels:
-            names, some = self.classifier.class_names, np.stack(list(pixels.values()))
-            heard = votes.clean(self.classifier.probabilities, some, len(names))
+            names, pictures = self.classifier.class_names, np.stack(list(pixels.values()))
+            counted = votes.clean(self.classifier.probabilities, pictures, len(names))
             return {
-                k: partial(_voted, vote=v, names=names) for k, v in zip(pixels, heard, strict=True)
+                k: partial(_voted, vote=v, names=names)
+                for k, v in zip(pixels, counted, strict=True)
             }
         new = [key for key in pixels if key not in known]
-        asked = self.classifier.probabilities(np.stack([pixels[k] for k in new])) if new else ()
-        said = {**known, **dict(zip(new, asked, strict=True))}
-        return {key: partial(_predicted, probabilities=said[key]) for key in pixels}
+        fresh = self.classifier.probabilities(np.stack([pixels[k] for k in new])) if new else ()
+        probabilities = {**known, **dict(zip(new, fresh, strict=True))}
+        return {key: partial(_predicted, probabilities=probabilities[key]) for key in pixels}
 
     def _image_row(self, position: int, picture: Picture) -> ImageRow:
         entry = picture.entry
@@ -178,80 +180,83 @@ class Auditor:
         )
 
     def _everything(self, picture: Picture) -> str | None:
-        """The picture's file, where all that the model sees stays on disk."""
+        """The picture's file, where every picture is kept on disk."""
         if not self.plan.keeps_all or picture.pixels is None:
             return None
         return self.store.save_png(to_png(picture.pixels))
 
     def _attack(self, attack: Attack) -> None:
-        """Run one attack over every correct image that is not settled yet."""
+        """Run one attack on every correct image that has no outcome yet."""
         epsilons = self.plan.threat.epsilons
-        tally = _Tally(attack.label, Counter(self.store.count(attack.label, epsilons[-1])))
+        tally = Tally(attack.label, Counter(self.store.count(attack.label, epsilons[-1])))
 
         def report() -> None:
             self.progress(tally.progress(len(self.entries), self._labelled))
 
         first = self.store.first_flips(self.plan.before(attack))
-        # How many epsilons of each image still stand, where an earlier attack has flipped it.
+        # The number of epsilons below the smallest flip by an earlier attack.
         standing = {key: sum(e < flip for e in epsilons) for key, flip in first.items()}
         rows = self._to_attack(attack, standing, tally)
 
-        def settle(subject: jobs.Example, rungs: list[outcomes.EpsilonOutcome]) -> None:
-            row = rows.pop(subject.key)
-            self.pending.make(self._outcomes, row, subject, attack.label, rungs)
-            beyond = epsilons[len(rungs) :]
-            self.pending.add(_spared_rows(row, attack.label, beyond, SETTLED))
-            tally.add(SETTLED if beyond else _status(rungs[-1]))
-            report()
-
         report()
         while rows:
-            subjects = self._subjects(_hardest_first(rows.values()), standing)
             try:
-                with contextlib.closing(subjects):
-                    search.search(
-                        self.classifier,
-                        attack,
-                        self.plan.threat,
-                        subjects,
-                        settle,
-                        seed=self.plan.seed,
-                        all_steps=self.plan.all_steps,
-                        rows=self._rows(attack),
-                        draws=self.plan.draws,
-                    )
+                with contextlib.closing(self._search(attack, rows, standing)) as results:
+                    for example, outcomes in results:
+                        row = rows.pop(example.key)
+                        self.pending.make(self._outcomes, row, example, attack.label, outcomes)
+                        beyond = epsilons[len(outcomes) :]
+                        self.pending.add(_spared_rows(row, attack.label, beyond, SETTLED))
+                        tally.add(SETTLED if beyond else _status(outcomes[-1]))
+                        report()
             except GradientError as error:
-                # The attacks after it may need none: a model that hides its gradient is what they are for.
-                reason = f"{error} {self.eyes.without_gradient}".strip()
+                # Later attacks may need no gradient: they are for models that hide it.
+                reason = f"{error} {self.attacked_model.without_gradient}".strip()
                 for row in rows.values():
-                    rungs = standing.get(row.key, len(epsilons))
+                    count = standing.get(row.key, len(epsilons))
                     failed = replace(row, reason=reason)
-                    self.pending.add(_spared_rows(failed, attack.label, epsilons[:rungs], FAILED))
-                    self.pending.add(_spared_rows(row, attack.label, epsilons[rungs:], SETTLED))
+                    self.pending.add(_spared_rows(failed, attack.label, epsilons[:count], FAILED))
+                    self.pending.add(_spared_rows(row, attack.label, epsilons[count:], SETTLED))
                     tally.add(FAILED)
                 rows.clear()
                 report()
             except backend.OutOfMemory as error:
-                if self.slots == 1:
+                if self.batch_size == 1:
                     raise ModelError(
                         "A single image does not fit into the memory of the device; use a machine "
                         "with more, or close what else runs on it."
                     ) from error
-                self.slots = whole(self.slots // 2)
+                self.batch_size = whole_groups(self.batch_size // 2)
         self.pending.flush()
 
+    def _search(
+        self, attack: Attack, rows: Mapping[str, ImageRow], standing: dict[str, int]
+    ) -> Generator[Result]:
+        """Attack the images of `rows`; yield each with its outcomes."""
+        examples = self._examples(_hardest_first(rows.values()), standing)
+        with contextlib.closing(examples):
+            results = search(
+                self._batch(attack),
+                examples,
+                judged_by=self.classifier,
+                draws=self.plan.draws,
+                all_steps=self.plan.all_steps,
+            )
+            with contextlib.closing(results):
+                yield from results
+
     def _to_attack(
-        self, attack: Attack, standing: dict[str, int], tally: _Tally
+        self, attack: Attack, standing: dict[str, int], tally: Tally
     ) -> dict[str, ImageRow]:
-        """The images that wait for an attack, by key; rows are written for those it is spared."""
+        """The images that an attack runs on, by key; outcomes are stored for the others."""
         epsilons = self.plan.threat.epsilons
         settled = self.store.settled(attack.label, len(epsilons))
         todo: dict[str, ImageRow] = {}
-        self._sees[attack] = 0
+        self._attacked_images[attack] = 0
         for row in self.store.image_rows():
             status = _spared(row) or (SETTLED if standing.get(row.key) == 0 else "")
-            # Those of an interrupted run as well: the batch must be the same when it goes on.
-            self._sees[attack] += not status
+            # Those with outcomes too: a resumed run must use the same batch size.
+            self._attacked_images[attack] += not status
             if row.key in settled:
                 tally.done += 1
             elif status:
@@ -262,80 +267,91 @@ class Auditor:
         self.pending.flush()
         return todo
 
-    def _rows(self, attack: Attack) -> CompiledBatch:
-        """The attack's compiled rows, for as many images as fit now: tracing takes seconds."""
-        # For the images that there are: a cascade leaves few to its last attacks.
-        slots = waves(self.slots // attack.width, self._sees[attack])
-        if (attack, slots) not in self._compiled:
-            self._compiled[attack, slots] = CompiledBatch(
-                self.eyes, attack, self.plan.threat, slots=slots, seed=self.plan.seed
+    def _batch(self, attack: Attack) -> CompiledBatch:
+        """The compiled attack at the batch size that fits now; kept, since tracing takes seconds."""
+        # By the number of images: a cascade leaves few to its last attacks.
+        size = even_batches(self.batch_size // attack.width, self._attacked_images[attack])
+        if (attack, size) not in self._compiled:
+            threat, seed = self.plan.threat, self.plan.seed
+            self._compiled[attack, size] = CompiledBatch(
+                self.attacked_model, attack, threat, batch_size=size, seed=seed
             )
-        return self._compiled[attack, slots]
+        return self._compiled[attack, size]
 
-    def _subjects(self, rows: list[ImageRow], standing: dict[str, int]) -> Generator[jobs.Example]:
+    def _examples(self, rows: list[ImageRow], standing: dict[str, int]) -> Generator[Example]:
         entries = {e.key: e for e in self.entries}
-        pictures = self.shelf.stream((entries[r.key] for r in rows), self.classifier.input_shape)
+        pictures = self.cache.stream((entries[r.key] for r in rows), self.classifier.input_shape)
         with contextlib.closing(pictures):
             for row, picture in zip(rows, pictures, strict=True):
                 if picture.digest != row.digest:
                     raise RunUsageError(
-                        f"{row.name} has changed since this run looked at it first"
+                        f"{row.name} has changed since this run first read it"
                         f"{': ' + picture.reason if picture.reason else ''}. Expected the same "
                         "pictures throughout; put it back, or audit into a new folder."
                     )
                 if picture.pixels is None or row.clean_class is None:
                     raise RunUsageError(f"{row.name} cannot be read any more: {picture.reason}")
-                rungs = standing.get(row.key)
-                yield jobs.Example(row.key, picture.pixels, row.clean_class, rungs)
+                yield Example(row.key, picture.pixels, row.clean_class, standing.get(row.key))
 
     def _outcomes(
-        self, row: ImageRow, subject: jobs.Example, label: str, rungs: list[outcomes.EpsilonOutcome]
+        self, row: ImageRow, example: Example, label: str, outcomes: list[EpsilonOutcome]
     ) -> list[Row]:
-        """The rows of one image, its pictures saved first."""
+        """The rows of one image; its pictures are saved first."""
         written: list[Row] = []
         kept = self.plan.keeps(row.position)
         if kept and row.png is None:
-            # Of one that held, too: a reader of the report wants to see what it was that held.
-            original = self.store.save_png(to_png(subject.pixels))
+            # Of a robust image too: the report shows it.
+            original = self.store.save_png(to_png(example.pixels))
             written.append(replace(row, png=original))
-        for rung in rungs:
-            outcome = OutcomeRow(
+        for outcome in outcomes:
+            stored = OutcomeRow(
                 image=row.key,
                 attack=label,
-                epsilon=rung.epsilon,
-                status=_status(rung),
+                epsilon=outcome.epsilon,
+                status=_status(outcome),
                 confidence_before=row.confidence,
-                step=rung.step,
-                restart=rung.restart,
-                forward=rung.forward,
-                backward=rung.backward,
-                float_flip=int(rung.floated),
-                reason=rung.reason,
+                step=outcome.step,
+                restart=outcome.restart,
+                forward=outcome.forward,
+                backward=outcome.backward,
+                float_flip=int(outcome.flips_in_float_only),
+                reason=outcome.reason,
             )
-            if rung.flip:
-                outcome = replace(
-                    outcome,
-                    adversarial_class=rung.flip.adversarial_class,
-                    confidence_after=rung.flip.confidence,
-                    **asdict(rung.flip.distances),
-                    png=self.store.save_png(rung.flip.png) if kept else None,
+            if outcome.flip:
+                stored = replace(
+                    stored,
+                    adversarial_class=outcome.flip.adversarial_class,
+                    confidence_after=outcome.flip.confidence,
+                    **outcome.flip.distances.columns,
+                    png=self.store.save_png(outcome.flip.png) if kept else None,
                 )
-            written.append(outcome)
-            if rung.watched and outcome.status == ROBUST:
+            written.append(stored)
+            norm = self.plan.threat.norm
+            if outcome.flip and has_own_column(norm):
+                written.append(
+                    DistanceRow(
+                        image=row.key,
+                        attack=label,
+                        epsilon=outcome.epsilon,
+                        norm=norm.column,
+                        distance=outcome.flip.distances.own,
+                    )
+                )
+            if outcome.watched and stored.status == ROBUST:
                 written.append(
                     GradientRow(
                         image=row.key,
                         attack=label,
-                        epsilon=rung.epsilon,
-                        watched=rung.watched,
-                        blind=rung.blind,
+                        epsilon=outcome.epsilon,
+                        watched=outcome.watched,
+                        blind=outcome.blind,
                     )
                 )
         return written
 
 
 def _predicted(row: ImageRow, probabilities: np.ndarray) -> ImageRow:
-    """`row` with the model's answer; an image the model answers with NaN is not readable to it."""
+    """`row` with the model's prediction; a reason where the model's output is not finite."""
     if not np.isfinite(probabilities).all():
         return replace(row, reason="the model answers with numbers that are not finite")
     predicted = int(probabilities.argmax())
@@ -343,33 +359,33 @@ def _predicted(row: ImageRow, probabilities: np.ndarray) -> ImageRow:
 
 
 def _voted(row: ImageRow, vote: Vote, names: Sequence[str]) -> ImageRow:
-    """`row` with the class that most draws name; a reason where it is not named more often than not."""
+    """`row` with the class that most draws predict; a reason where it is not proven to be in the majority."""
     if not vote.counts.any():
         return _predicted(row, np.full(len(names), np.nan))
     first = vote.first
-    said = f"{names[first]} in {vote.counts[first]} of {vote.draws} draws"
-    reason = "" if vote.steady else f"the model's class for it changes from draw to draw ({said})"
+    share = f"{names[first]} in {vote.counts[first]} of {vote.draws} draws"
+    reason = "" if vote.steady else f"the model's class for it changes from draw to draw ({share})"
     sure = vote.confidence(first)
     return replace(row, clean_class=first, confidence=sure, reason=reason)
 
 
 def _hardest_first(rows: Iterable[ImageRow]) -> list[ImageRow]:
-    """Those the model is surest of first: what takes many steps is not left alone in its slots at last."""
+    """Sorted by descending confidence: images that take many steps start first and end with the others."""
     return sorted(rows, key=lambda row: -(row.confidence or 0.0))
 
 
-def _status(rung: outcomes.EpsilonOutcome) -> str:
-    return FAILED if rung.reason else FLIPPED if rung.flip else ROBUST
+def _status(outcome: EpsilonOutcome) -> str:
+    return FAILED if outcome.reason else FLIPPED if outcome.flip else ROBUST
 
 
 def _spared(row: ImageRow) -> str:
-    """The status of an image that is not attacked, or nothing."""
+    """The status of an image that is not attacked, or ""."""
     if row.clean_class is None:
         return UNREADABLE
-    # Without a label, the model's own answer is taken for true.
+    # Without a label, the model's prediction counts as true.
     if row.label not in (None, row.clean_class):
         return MISCLASSIFIED
-    # A class that the model itself does not keep cannot be flipped, nor be robust.
+    # A prediction that changes by itself can be neither flipped nor robust.
     return FAILED if row.reason else ""
 
 

@@ -1,4 +1,4 @@
-"""What an audit is given, resolved: images, model, surrogate."""
+"""The inputs of an audit, resolved: images, model, surrogate, attacks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from robustness.configuration.audit_config import AuditConfig
+from robustness.contract.attack import Attack
+from robustness.contract.ensembles import Ensemble, create
 from robustness.errors import ImagesError, ModelError, SettingError
 from robustness.images import Entry, Source, from_arrays, open_source, select, tallied
 from robustness.images.cache import PictureCache
@@ -25,17 +28,32 @@ def labelled_arrays(
     limit: int | None = None,
     seed: int = 0,
 ) -> tuple[Classifier, np.ndarray, np.ndarray]:
-    """A classifier, and every readable labelled image of a source: uint8 pixels, and classes (n,).
+    """The classifier, and every readable labelled image of a source.
 
-    ImagesError if there is none.
+    Parameters
+    ----------
+    model : as for `robustness.audit`.
+    images : the source.
+    limit, seed : the random sample, see `robustness.images.select`.
+
+    Returns
+    -------
+    classifier : the model as a Classifier.
+    pixels : uint8 of shape (n, height, width, channels), in counts.
+    labels : the classes, of shape (n,).
+
+    Raises
+    ------
+    ImagesError
+        No labelled image can be read.
     """
     entries = [e for e in select(images.entries(), limit=limit, seed=seed) if e.label is not None]
-    shelf = PictureCache(images)
+    cache = PictureCache(images)
     classifier = resolve_model(
-        model, shelf, entries, class_names=images.class_names, scaling=None, trust=False
+        model, cache, entries, class_names=images.class_names, scaling=None, trust=False
     )
     expect_source_classes(images, entries, classifier.class_names)
-    pictures = list(shelf.stream(entries, classifier.input_shape))
+    pictures = list(cache.stream(entries, classifier.input_shape))
     read = [p for p in pictures if p.pixels is not None]
     reasons = [p.reason for p in pictures]
     if not read:
@@ -48,6 +66,44 @@ def labelled_arrays(
         np.stack([p.pixels for p in read if p.pixels is not None]),
         np.array([p.entry.label for p in read]),
     )
+
+
+def make_attacks(config: AuditConfig, file: str = "") -> list[Attack | Ensemble]:
+    """The attacks and ensembles of a configuration, by name or as they are.
+
+    Parameters
+    ----------
+    config : the options.
+    file : the audit.toml they come from, for errors.
+
+    Raises
+    ------
+    SettingError
+        A parameter is unknown or out of range; the message names the attack's place in the file.
+    """
+    made = []
+    for number, choice in enumerate(config.attack_choices()):
+        if not isinstance(choice, tuple):
+            made.append(expect_attack(choice))
+            continue
+        name, parameters = choice
+        try:
+            made.append(create(name, parameters))
+        except SettingError as error:
+            if not file:
+                raise
+            reason = str(error).removeprefix(f"{name}: ")
+            raise SettingError(f"{file}: attacks[{number}] ({name}): {reason}") from None
+    return made
+
+
+def expect_attack(attack: object) -> Attack | Ensemble:
+    """The object, if it is an attack or ensemble; else SettingError."""
+    if not isinstance(attack, (Attack, Ensemble)):
+        raise SettingError(
+            f"attacks has {attack!r:.200}; expected the name of an attack, an Attack or an Ensemble."
+        )
+    return attack
 
 
 def resolve_images(
@@ -71,44 +127,44 @@ def resolve_images(
 
 
 def resolve_model(
-    model: Any, shelf: PictureCache, entries: list[Entry], *, trust: bool, **settings: Any
+    model: Any, cache: PictureCache, entries: list[Entry], *, trust: bool, **settings: Any
 ) -> Classifier:
-    """The model as a Classifier; its scaling given, found inside, or decided on the images."""
+    """The model as a Classifier; its scaling given, part of the model, or chosen by accuracy."""
     if isinstance(model, Classifier):
         return model
     if isinstance(model, (str, Path)):
         settings["file"] = model
         model = loading.load_model(model, trust)
-    # Before labels decide anything: how many outputs there are is known now, their names may not be.
+    # Labels decide the scaling, so they are checked first; the number of outputs is known already.
     shape = getattr(model, "output_shape", None)
     if isinstance(shape, tuple) and shape and isinstance(shape[-1], int):
         numbers = [str(number) for number in range(max(2, shape[-1]))]
-        expect_source_classes(shelf.source, entries, settings["class_names"] or numbers)
+        expect_source_classes(cache.source, entries, settings["class_names"] or numbers)
     if settings["scaling"] is not None:
         return Classifier(model, **settings)
-    keys, pixels, labels = shelf.sample(entries, input_shape(model))
+    keys, pixels, labels = cache.sample(entries, input_shape(model))
     if not keys:
-        expect_readable(shelf, entries, input_shape(model))
+        expect_readable(cache, entries, input_shape(model))
     return Classifier.decide(model, pixels, labels, **settings)
 
 
 def resolve_surrogate(
-    model: Any, target: Classifier, shelf: PictureCache, entries: list[Entry], *, trust: bool
+    model: Any, target: Classifier, cache: PictureCache, entries: list[Entry], *, trust: bool
 ) -> Classifier | None:
-    """The model that attacks look at in place of `target`; ModelError unless it takes its images."""
+    """The model that attacks are computed on in place of `target`; ModelError if its input differs."""
     if model is None:
         return None
-    eyes = resolve_model(
-        model, shelf, entries, class_names=target.class_names, scaling=None, trust=trust
+    surrogate = resolve_model(
+        model, cache, entries, class_names=target.class_names, scaling=None, trust=trust
     )
-    asked = (eyes.input_shape, len(eyes.class_names))
+    shape, classes = surrogate.input_shape, len(surrogate.class_names)
     expected = (target.input_shape, len(target.class_names))
-    if asked != expected:
+    if (shape, classes) != expected:
         raise ModelError(
-            f"The surrogate takes images of shape {asked[0]} and has {asked[1]} classes; expected those "
+            f"The surrogate takes images of shape {shape} and has {classes} classes; expected those "
             f"of the target, {expected[0]} and {expected[1]}."
         )
-    return eyes
+    return surrogate
 
 
 def expect_source_classes(source: Source, entries: list[Entry], names: Sequence[str]) -> None:
@@ -119,16 +175,16 @@ def expect_source_classes(source: Source, entries: list[Entry], names: Sequence[
         raise ImagesError(f"{source.description}: {error}") from error
 
 
-def expect_readable(shelf: PictureCache, entries: list[Entry], shape: tuple[int, int, int]) -> None:
+def expect_readable(cache: PictureCache, entries: list[Entry], shape: tuple[int, int, int]) -> None:
     """ImagesError, with the most frequent reasons, if no picture at all can be read."""
     reasons = []
-    with contextlib.closing(shelf.stream(entries, shape)) as pictures:
+    with contextlib.closing(cache.stream(entries, shape)) as pictures:
         for picture in pictures:
             if picture.pixels is not None:
                 return
             reasons.append(picture.reason)
     if reasons:
         raise ImagesError(
-            f"{shelf.source.description}: no picture can be read ({tallied(reasons, len(entries))}); "
+            f"{cache.source.description}: no picture can be read ({tallied(reasons, len(entries))}); "
             "expected some to decide the model's scaling on."
         )

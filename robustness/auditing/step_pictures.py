@@ -1,4 +1,4 @@
-"""The strips: every step of an attack's most striking flips, kept for the report."""
+"""The pictures of every step of an attack's most striking flips, for the report."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from robustness.contract.attack import Attack
-from robustness.engine import jobs, search
 from robustness.engine.compiled_batch import CompiledBatch
-from robustness.engine.replay import Walk, replay
+from robustness.engine.jobs import AttackJob, Example
+from robustness.engine.replay import Replay, replay_pictures
+from robustness.engine.search import starting_epsilon
 from robustness.images import Entry
 from robustness.images.cache import PictureCache
 from robustness.images.png import from_png, to_png
@@ -20,86 +21,85 @@ from robustness.runs.plan import Plan
 from robustness.runs.records import FLIPPED, StripRow
 from robustness.runs.store import Run
 
-STRIPS = 6
-"""Flips an attack whose steps are kept."""
+SHOWN_FLIPS = 6
+"""Flips of each attack whose steps are saved."""
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """A flip whose steps are kept: its ends, which are known, and the walk between them."""
+    """A flip whose steps are saved: its last picture, which is known, and the steps before it."""
 
     attack: str
-    walk: Walk
+    replay: Replay
     last: np.ndarray
+
+    @property
+    def original(self) -> np.ndarray:
+        """The unchanged picture, (h, w, c) uint8."""
+        return self.replay.job.example.pixels
 
     def row(self, store: Run, step: int, picture: np.ndarray, answer: np.ndarray) -> StripRow:
         return StripRow(
-            image=self.walk.place.subject.key,
+            image=self.replay.job.example.key,
             attack=self.attack,
-            epsilon=self.walk.radius,
+            epsilon=self.replay.radius,
             step=step,
             png=store.save_png(to_png(picture)),
             probabilities="[" + ", ".join(f"{p:.6f}" for p in answer.tolist()) + "]",
         )
 
 
-def keep(
+def save_step_pictures(
     plan: Plan,
     classifier: Classifier,
-    shelf: PictureCache,
+    cache: PictureCache,
     entries: Iterable[Entry],
     store: Run,
-    rows: Callable[[Attack], CompiledBatch],
+    batch: Callable[[Attack], CompiledBatch],
 ) -> None:
-    """Keep every step of the most striking flips of a run: all but the ends are walked again.
+    """Save every step of the most striking flips of a run; the steps between the ends run again.
 
-    `rows`: an attack's compiled rows.
+    Parameters
+    ----------
+    plan, classifier, cache, entries, store : of the audit.
+    batch : returns the compiled attack.
     """
     outcomes, by_key = store.outcomes(), {e.key: e for e in entries}
     classes = {row.key: row.clean_class for row in store.image_rows()}
 
-    def subject(key: str) -> jobs.Example | None:
-        pixels, label = shelf.read(by_key[key], classifier.input_shape).pixels, classes[key]
-        return None if pixels is None or label is None else jobs.Example(key, pixels, label)
+    def example_of(key: str) -> Example | None:
+        pixels, label = cache.read(by_key[key], classifier.input_shape).pixels, classes[key]
+        return None if pixels is None or label is None else Example(key, pixels, label)
 
     for attack in plan.attacks:
         shown = []
         for flip in _striking(outcomes[outcomes.attack == attack.label]).itertuples():
-            if (image := subject(flip.image)) is None:
+            if (example := example_of(flip.image)) is None:
                 continue
-            budget = search.budget(attack, plan.threat, flip.epsilon)
-            place = jobs.AttackJob(image, budget, int(flip.restart))
-            walk = Walk(place, int(flip.step) - 1, float(flip.epsilon))
-            shown.append(_Shown(attack.label, walk, from_png(store.png(flip.png))))
+            epsilon = starting_epsilon(attack, plan.threat, flip.epsilon)
+            job = AttackJob(example, epsilon, int(flip.restart))
+            replay = Replay(job, int(flip.step) - 1, float(flip.epsilon))
+            shown.append(_Shown(attack.label, replay, from_png(store.png(flip.png))))
         if not shown:
             continue
-        ends = [end for s in shown for end in (s.walk.place.subject.pixels, s.last)]
+        ends = [picture for s in shown for picture in (s.original, s.last)]
         answers = iter(classifier.probabilities(np.stack(ends)))
-        strips: list[StripRow] = []
-        for one in shown:
-            strips.append(one.row(store, 0, one.walk.place.subject.pixels, next(answers)))
-            strips.append(one.row(store, one.walk.steps + 1, one.last, next(answers)))
-
-        def seen(
-            walk: int,
-            step: int,
-            grid: np.ndarray,
-            answer: np.ndarray,
-            shown: list[_Shown] = shown,
-            strips: list[StripRow] = strips,
-        ) -> None:
-            strips.append(shown[walk].row(store, step, grid, answer))
-
-        replay(rows(attack), classifier, [one.walk for one in shown], seen)
-        store.add(strips)
+        rows: list[StripRow] = []
+        for end in shown:
+            rows.append(end.row(store, 0, end.original, next(answers)))
+            rows.append(end.row(store, end.replay.steps + 1, end.last, next(answers)))
+        steps = replay_pictures(batch(attack), classifier, [s.replay for s in shown])
+        for number, step, picture, answer in steps:
+            rows.append(shown[number].row(store, step, picture, answer))
+        store.add(rows)
 
 
 def _striking(outcomes: Any) -> Any:
-    """The flips of one attack to show: surest before and after, no class taking more than its share."""
+    """The flips of one attack to show: the highest confidences before and after, balanced by class."""
     flips = outcomes[(outcomes.status == FLIPPED) & outcomes.png.notna() & (outcomes.step > 0)]
-    # An image's first rung that flipped; the others carry the same picture.
+    # The smallest epsilon of each image; the larger ones have the same picture.
     flips = flips.sort_values(["epsilon", "image"]).drop_duplicates("image")
     flips = flips.assign(sure=flips.confidence_before * flips.confidence_after)
     flips = flips.sort_values(["sure", "image"], ascending=[False, True])
-    share = -(-STRIPS // max(1, flips.adversarial_class.nunique()))
-    return flips.groupby("adversarial_class", sort=False).head(share).head(STRIPS)
+    share = -(-SHOWN_FLIPS // max(1, flips.adversarial_class.nunique()))
+    return flips.groupby("adversarial_class", sort=False).head(share).head(SHOWN_FLIPS)

@@ -1,25 +1,26 @@
-"""The seam to the framework below Keras: gradients, compilation, devices, memory.
+"""Access to the framework below Keras: gradients, compilation, devices, memory.
 
-The only room that names a framework. Which one is Keras's choice (`KERAS_BACKEND`), looked up once,
-here. Each backend module offers the same names:
+Only this package, `models` and `model_zoo` import a framework. Keras decides which one it is
+(`KERAS_BACKEND`); it is looked up once, here. The module of each framework defines the same names:
 
-- `value_and_grad(fn)`: with ``fn(points, *data) -> (values (rows,), aux)``, a function that returns
-  ``((values, aux), gradient)``. The gradient is that of the *sum* of values, shaped like `points`:
-  row i is the gradient of value i exactly when the model treats rows independently.
+- `value_and_grad(fn)`: for ``fn(points, *data) -> (values (rows,), aux)``, a function that returns
+  ``((values, aux), gradient)``. The gradient is that of the *sum* of values and has the shape of `points`:
+  row i is the gradient of value i if and only if the model treats rows independently.
 - `linearise(fn, points)`: ``(fn(points), pull)``; ``pull(weights)`` is the gradient of
-  ``sum(weights * fn(points))`` with respect to the points, as often as asked, after one forward pass.
-- `compile(fn)`: `fn`, traced once per shape and run as one unit; `now(fn)`: ``fn()``, at once even then.
-- `trace(compiled, *args)`: what the first call of a compiled function would do before it runs, where that can
-  be done ahead.
-- `fused(fn)`: `fn`, which is arithmetic on whole numbers, component by component, in one pass over memory.
-- `draws_numbers(compiled, *args)`: whether what was compiled for such arguments may draw random numbers, or
-  change what it remembers from call to call.
-- `loops()`: whether a step that is compiled takes no longer inside a compiled loop than alone.
-- `unsaturated(fn, sample, single=...)`: with ``fn(inputs)`` giving probabilities (n, classes), (n, 1) if
-  `single`, a function that gives their logits from before what saturates, at any confidence; None where the
-  backend cannot see what `fn` ends in. `sample` is some inputs.
-- `device()`: the device that runs, in words; `accelerated()`: whether it is more than the processor.
-- `OutOfMemory`: the exceptions by which this backend says that a batch did not fit.
+  ``sum(weights * fn(points))`` with respect to the points. One forward pass serves any number of calls.
+- `compile(fn)`: `fn`, traced once per structure, shape and dtype of its arguments, and run as one graph.
+- `precompile(compiled, *args)`: trace a compiled function for such arguments without running it, where the
+  framework can do so.
+- `run_eagerly(fn)`: ``fn()``, run immediately even while a function is being traced.
+- `fused(fn)`: elementwise integer arithmetic `fn`, in one pass over memory where the framework can do so.
+- `draws_numbers(compiled, *args)`: whether a compiled function may draw random numbers or change a variable
+  when called with such arguments.
+- `fast_compiled_loops()`: whether a compiled step takes no longer inside a compiled loop than outside it.
+- `unsaturated(fn, sample, single=...)`: for ``fn(inputs)`` that returns probabilities (n, classes), or (n, 1)
+  if `single`, a function that returns their logits, computed from before the operation that saturates; None
+  where the framework cannot look into `fn`. `sample` is a batch of inputs.
+- `device()`: the name of the device that computes; `accelerated()`: whether it is a GPU or TPU.
+- `OutOfMemory`: the exceptions that report that a batch does not fit into memory.
 """
 
 from __future__ import annotations
@@ -28,17 +29,20 @@ from importlib import import_module
 
 import keras
 
-_backend = import_module(f"{__name__}._{keras.backend.backend()}")
+from robustness import environment
 
+_backend = import_module(f"{__name__}._{keras.backend.backend()}")
+environment.restore()
+
+accelerated = _backend.accelerated
 compile = _backend.compile
 device = _backend.device
 draws_numbers = _backend.draws_numbers
+fast_compiled_loops = _backend.fast_compiled_loops
 fused = _backend.fused
-accelerated = _backend.accelerated
 linearise = _backend.linearise
-loops = _backend.loops
-now = _backend.now
-trace = _backend.trace
+precompile = _backend.precompile
+run_eagerly = _backend.run_eagerly
 unsaturated = _backend.unsaturated
 value_and_grad = _backend.value_and_grad
 OutOfMemory: tuple[type[BaseException], ...] = _backend.OutOfMemory
@@ -49,11 +53,11 @@ __all__ = [
     "compile",
     "device",
     "draws_numbers",
+    "fast_compiled_loops",
     "fused",
     "linearise",
-    "loops",
-    "now",
-    "trace",
+    "precompile",
+    "run_eagerly",
     "unsaturated",
     "value_and_grad",
 ]

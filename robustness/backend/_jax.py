@@ -9,76 +9,80 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from robustness.backend.types import Tensor, TensorTree
+
 OutOfMemory = (jax.errors.JaxRuntimeError,)
 
 
 def value_and_grad(
-    fn: Callable[..., tuple[Any, Any]],
-) -> Callable[..., tuple[tuple[Any, Any], Any]]:
-    """Values, auxiliary results and per-row gradients of `fn` at its first argument.
+    fn: Callable[..., tuple[Tensor, TensorTree]],
+) -> Callable[..., tuple[tuple[Tensor, TensorTree], Tensor]]:
+    """Return values, auxiliary results and per-row gradients of `fn` at its first argument.
 
-    JAX has no word for "not connected": a loss that ignores the image has a gradient of zeros, which
-    the pre-flight checks find.
+    JAX does not report a loss that ignores the image: its gradient is zero, which the checks before an
+    attack notice.
     """
 
-    def total(points: Any, *data: Any) -> tuple[Any, tuple[Any, Any]]:
+    def total(points: Tensor, *data: TensorTree) -> tuple[Tensor, tuple[Tensor, TensorTree]]:
         values, aux = fn(points, *data)
         return jnp.sum(values), (values, aux)
 
-    def call(points: Any, *data: Any) -> tuple[tuple[Any, Any], Any]:
+    def call(points: Tensor, *data: TensorTree) -> tuple[tuple[Tensor, TensorTree], Tensor]:
         (_, result), gradient = jax.value_and_grad(total, has_aux=True)(jnp.asarray(points), *data)
         return result, gradient
 
     return call
 
 
-def linearise(fn: Callable[[Any], Any], points: Any) -> tuple[Any, Callable[[Any], Any]]:
-    """`fn` at `points`, and its gradients there for any weights of its values."""
+def linearise(
+    fn: Callable[[Tensor], Tensor], points: Tensor
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Return `fn` at `points`, and a function from weights of its values to the gradient at `points`."""
     values, pull = jax.vjp(fn, jnp.asarray(points))
     return values, lambda weights: pull(weights)[0]
 
 
 def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`fn` as one program, traced once per structure and shape of its arguments."""
+    """Compile `fn`; it is traced once per structure and shape of its arguments."""
     return jax.jit(fn)
 
 
-def trace(compiled: Callable[..., Any], *args: Any) -> None:
-    """Nothing: what JAX compiles ahead of a call, the call does not know of."""
+def precompile(compiled: Callable[..., Any], *args: TensorTree) -> None:
+    """Do nothing: a call in JAX does not use what was compiled ahead of it."""
 
 
-def fused(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`fn` of arrays, in one pass over memory."""
+def fused(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return `fn` of arrays, computed in one pass over memory."""
     return jax.jit(fn)
 
 
-def now(fn: Callable[[], Any]) -> Any:
-    """``fn()``, run at once even while a function is being traced."""
+def run_eagerly(fn: Callable[[], Any]) -> Any:
+    """Return ``fn()``, run immediately even while a function is being traced."""
     with jax.ensure_compile_time_eval():
         return fn()
 
 
-def unsaturated(fn: Callable[[Any], Any], sample: Any, *, single: bool) -> None:
-    """None: what a function ends in is not looked for here."""
+def unsaturated(fn: Callable[[Tensor], Tensor], sample: Tensor, *, single: bool) -> None:
+    """Return None: the operations of a function are not looked at here."""
 
 
 def accelerated() -> bool:
-    """Whether JAX sees an accelerator."""
+    """Return whether JAX has an accelerator."""
     return jax.default_backend() != "cpu"
 
 
-def loops() -> bool:
-    """Whether a step takes no longer in a compiled loop than alone."""
+def fast_compiled_loops() -> bool:
+    """Return whether a step takes no longer in a compiled loop than outside it."""
     # On a processor XLA takes three times as long over gradients of convolutions there.
     return accelerated()
 
 
 def device() -> str:
-    """The device that runs, in words."""
+    """Return the name of the device that computes."""
     names = ", ".join(d.device_kind for d in jax.devices())
     return f"GPU {names}" if accelerated() else f"CPU, {os.cpu_count()} cores"
 
 
-def draws_numbers(compiled: Callable[..., Any], *args: Any) -> bool:
-    """Whether `compiled` may draw random numbers: here nobody looks into it, so it may."""
+def draws_numbers(compiled: Callable[..., Any], *args: TensorTree) -> bool:
+    """Return True, as `compiled` may draw random numbers: its operations are not looked at here."""
     return True

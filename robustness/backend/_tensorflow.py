@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import sys
@@ -14,8 +13,10 @@ import numpy as np
 import optree
 import tensorflow as tf
 
+from robustness.backend import _private
 from robustness.backend._messages import DISCONNECTED
 from robustness.backend._tensorflow_log import unsaturated
+from robustness.backend.types import Tensor, TensorTree
 from robustness.errors import GradientError
 
 __all__ = [
@@ -23,27 +24,31 @@ __all__ = [
     "accelerated",
     "compile",
     "device",
+    "draws_numbers",
+    "fast_compiled_loops",
     "fused",
     "linearise",
-    "loops",
-    "now",
-    "trace",
+    "precompile",
+    "run_eagerly",
     "unsaturated",
     "value_and_grad",
 ]
 
-# Every attack compiles its own step once; TensorFlow takes that for a mistake and says so at length.
-logging.getLogger("tensorflow").addFilter(lambda r: "tf.function retracing" not in str(r.msg))
-
 OutOfMemory = (tf.errors.ResourceExhaustedError,)
+
+# TensorFlow reads the variable that `robustness` may have set; then it can be taken back.
+_private.onednn_is_on()
 
 
 def value_and_grad(
-    fn: Callable[..., tuple[Any, Any]],
-) -> Callable[..., tuple[tuple[Any, Any], Any]]:
-    """Values, auxiliary results and per-row gradients of `fn` at its first argument."""
+    fn: Callable[..., tuple[Tensor, TensorTree]],
+) -> Callable[..., tuple[tuple[Tensor, TensorTree], Tensor]]:
+    """Return values, auxiliary results and per-row gradients of `fn` at its first argument.
 
-    def call(points: Any, *data: Any) -> tuple[tuple[Any, Any], Any]:
+    Raises GradientError, when called, where the values do not depend on the first argument.
+    """
+
+    def call(points: Tensor, *data: TensorTree) -> tuple[tuple[Tensor, TensorTree], Tensor]:
         points = tf.convert_to_tensor(points)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(points)
@@ -53,8 +58,10 @@ def value_and_grad(
     return call
 
 
-def linearise(fn: Callable[[Any], Any], points: Any) -> tuple[Any, Callable[[Any], Any]]:
-    """`fn` at `points`, and its gradients there for any weights of its values."""
+def linearise(
+    fn: Callable[[Tensor], Tensor], points: Tensor
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Return `fn` at `points`, and a function from weights of its values to the gradient at `points`."""
     points = tf.convert_to_tensor(points)
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(points)
@@ -63,11 +70,11 @@ def linearise(fn: Callable[[Any], Any], points: Any) -> tuple[Any, Callable[[Any
     return values, lambda weights: _gradient(tape, values, points, output_gradients=weights)
 
 
-def _gradient(tape: Any, values: Any, points: Any, **settings: Any) -> Any:
+def _gradient(tape: tf.GradientTape, values: Tensor, points: Tensor, **settings: Tensor) -> Tensor:
     try:
         gradient = tape.gradient(values, points, **settings)
     except LookupError as error:
-        # An operation that TensorFlow has no derivative of; the first line names it.
+        # An operation for which TensorFlow has no derivative; the first line names it.
         raise GradientError(str(error).splitlines()[0]) from None
     if gradient is None:
         raise GradientError(DISCONNECTED)
@@ -75,35 +82,37 @@ def _gradient(tape: Any, values: Any, points: Any, **settings: Any) -> Any:
 
 
 def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`fn` as one graph, traced once per structure and shape of its arguments.
+    """Return `fn` as one graph, traced once per structure, shape and dtype of its arguments.
 
-    Which graph it is, is looked up here: `tf.function` takes longer over that than a small network over
-    a step. What is no array is left to it.
+    The graph is looked up here, because `tf.function` takes longer over that than a small network over a
+    step. Arguments that are not arrays are left to `tf.function`.
     """
-    usual = tf.function(fn, reduce_retracing=False, jit_compile=False, autograph=False)
+    usual = _private.without_tracing_warnings(
+        tf.function(fn, reduce_retracing=False, jit_compile=False, autograph=False)
+    )
     graphs: dict[Any, Callable[..., Any]] = {}
 
-    def found(args: Any) -> tuple[Callable[..., Any], Any]:
+    def graph_of(args: TensorTree) -> tuple[Callable[..., Any], Any]:
         leaves, structure = optree.tree_flatten(args)
         if not tf.executing_eagerly() or not all(isinstance(x, _ARRAYS) for x in leaves):
             return lambda given: usual(*given), args
         tensors = [x if isinstance(x, tf.Tensor) else tf.convert_to_tensor(x) for x in leaves]
-        which = (structure, *((x.dtype, *x.shape) for x in tensors))
-        if which not in graphs:
-            graphs[which] = _graph(fn, structure, tensors)
-        return graphs[which], tensors
+        signature = (structure, *((x.dtype, *x.shape) for x in tensors))
+        if signature not in graphs:
+            graphs[signature] = _graph(fn, structure, tensors)
+        return graphs[signature], tensors
 
-    def call(*args: Any) -> Any:
-        graph, given = found(args)
+    def call(*args: TensorTree) -> Any:
+        graph, given = graph_of(args)
         return graph(given)
 
-    call.trace = found  # type: ignore[attr-defined]
+    call.graph_of = graph_of  # type: ignore[attr-defined]
     return call
 
 
-def trace(compiled: Callable[..., Any], *args: Any) -> None:
-    """What the first call of `compiled` with such arguments would do before it runs."""
-    compiled.trace(args)  # type: ignore[attr-defined]
+def precompile(compiled: Callable[..., Any], *args: TensorTree) -> None:
+    """Trace `compiled` for such arguments, as its first call would, without running it."""
+    compiled.graph_of(args)  # type: ignore[attr-defined]
 
 
 _CHANCE = re.compile(
@@ -112,9 +121,9 @@ _CHANCE = re.compile(
 """Operations that draw numbers, that leave TensorFlow, or that change a variable."""
 
 
-def draws_numbers(compiled: Callable[..., Any], *args: Any) -> bool:
-    """Whether `compiled`, called with such arguments, may answer otherwise the next time: by its graph."""
-    graph = getattr(compiled.trace(args)[0], "graph", None)  # type: ignore[attr-defined]
+def draws_numbers(compiled: Callable[..., Any], *args: TensorTree) -> bool:
+    """Return whether two calls of `compiled` with such arguments may differ, judged by its graph."""
+    graph = getattr(compiled.graph_of(args)[0], "graph", None)  # type: ignore[attr-defined]
     if graph is None:
         return True
     definition = graph.as_graph_def()
@@ -126,71 +135,57 @@ _ARRAYS = (tf.Tensor, np.ndarray)
 
 
 def _graph(
-    fn: Callable[..., Any], structure: Any, tensors: list[Any]
-) -> Callable[[list[Any]], Any]:
+    fn: Callable[..., Any], structure: Any, tensors: list[Tensor]
+) -> Callable[[list[Tensor]], Any]:
     """`fn` for tensors like these, handed in as a list."""
 
-    def flat(*leaves: Any) -> Any:
+    def flat(*leaves: Tensor) -> Any:
         return fn(*optree.tree_unflatten(structure, leaves))
 
     usual = tf.function(flat, jit_compile=False, autograph=False)
     graph = usual.get_concrete_function(*tensors)
-    # Called as it is, it binds each tensor to a name and compares its kind, which is known here.
-    straight = getattr(graph, "_call_flat", None)
-
-    def call(tensors: list[Any]) -> Any:
-        return graph(*tensors) if straight is None else straight(tensors, graph.captured_inputs)
-
+    call = _private.without_binding(graph)
     call.graph = graph.graph  # type: ignore[attr-defined]
     return call
 
 
-def fused(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`fn` of tensors, in one pass over memory: XLA; as it is where XLA may be missing."""
-    one = tf.function(fn, jit_compile=True, autograph=False)
+def fused(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return `fn` of tensors, in one pass over memory (XLA); unchanged where XLA may be missing."""
+    with_xla = _private.without_tracing_warnings(tf.function(fn, jit_compile=True, autograph=False))
 
-    def call(*args: Any) -> Any:
+    def call(*args: Tensor) -> Tensor:
         # TensorFlow for Windows comes without XLA; for a GPU it needs tools that may not be there.
-        return fn(*args) if accelerated() or sys.platform != "linux" else one(*args)
+        return fn(*args) if accelerated() or sys.platform != "linux" else with_xla(*args)
 
     return call
 
 
-def now(fn: Callable[[], Any]) -> Any:
-    """``fn()``, run at once even while a function is being traced."""
+def run_eagerly(fn: Callable[[], Any]) -> Any:
+    """Return ``fn()``, run immediately even while a function is being traced."""
     # Graphs and tapes belong to a thread; `tf.init_scope` would leave the graph, but stop all tapes.
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(fn).result()
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(fn).result()
 
 
 def accelerated() -> bool:
-    """Whether TensorFlow sees a GPU."""
+    """Return whether TensorFlow has a GPU."""
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def loops() -> bool:
-    """Whether a step takes no longer in a compiled loop than alone."""
+def fast_compiled_loops() -> bool:
+    """Return True: a step takes no longer in a compiled loop than outside it."""
     return True
 
 
 def device() -> str:
-    """The device that runs, in words."""
+    """Return the name of the device that computes; of a processor, also whether its kernels are slow."""
     names = [
         tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
         for gpu in tf.config.list_physical_devices("GPU")
     ]
     if names:
         return "GPU " + ", ".join(names)
-    return f"CPU, {os.cpu_count()} cores{'' if _onednn() else SLOW}"
+    return f"CPU, {os.cpu_count()} cores{'' if _private.onednn_is_on() else SLOW}"
 
 
 SLOW = " (oneDNN's kernels are off, which may double the time: import robustness before tensorflow)"
-
-
-def _onednn() -> bool:
-    """Whether TensorFlow runs oneDNN's kernels; True where it does not say."""
-    try:
-        from tensorflow.python.util import _pywrap_util_port as port  # noqa: PLC0415
-    except ImportError:
-        return True
-    return bool(getattr(port, "IsMklEnabled", lambda: True)())

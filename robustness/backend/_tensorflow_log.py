@@ -1,4 +1,4 @@
-"""Logarithms of probabilities from before the operations that saturate, read off TensorFlow's graph."""
+"""Logarithms of probabilities, computed from the inputs of the operations that saturate (TensorFlow)."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ from typing import Any
 
 import tensorflow as tf
 
+from robustness.backend import _private
+from robustness.backend.types import Tensor
+
 
 class UnknownOperationError(Exception):
     """The graph goes through an operation whose logarithm is not known."""
 
 
 class Reader:
-    """Reads what tensors are made of, up to `inputs`, and computes their logarithms anew from there.
+    """Follows the operations behind a tensor back to `inputs`, and computes its logarithm from there.
 
-    A probability of exp(-90) is zero in float32 and has no slope; its logarithm is computed from what the
-    softmax is applied to, and averages, products and quotients of probabilities from their logarithms.
+    A probability of exp(-90) is zero in float32 and has no gradient; its logarithm is computed from the input
+    of the softmax, and that of averages, products and quotients of probabilities from their logarithms.
     """
 
-    def __init__(self, inputs: Any) -> None:
+    def __init__(self, inputs: Tensor) -> None:
         self._inputs = inputs
         self._known: dict[Any, Any] = {}
 
-    def logits(self, outputs: Any, *, single: bool) -> Any:
+    def logits(self, outputs: Tensor, *, single: bool) -> Tensor:
         """Logits of a model's outputs: a sigmoid's, (n, 1), if `single`, or a softmax's, (n, classes).
 
         Raises UnknownOperationError.
@@ -39,14 +42,14 @@ class Reader:
             return self.log(outputs) - self.log_rest(outputs)
         return self.log(outputs)
 
-    def log(self, tensor: Any) -> Any:
+    def log(self, tensor: Tensor) -> Tensor:
         """The logarithm of a tensor of numbers >= 0, float32."""
         key = tensor.ref()
         if key not in self._known:
             self._known[key] = self._log(tensor)
         return self._known[key]
 
-    def _log(self, tensor: Any) -> Any:
+    def _log(self, tensor: Tensor) -> Tensor:
         if not self._follows(tensor):
             return tf.math.log(tf.cast(tensor, tf.float32))
         rule = _RULES.get(tensor.op.type)
@@ -54,7 +57,7 @@ class Reader:
             raise UnknownOperationError(tensor.op.type)
         return rule(self, tensor.op)
 
-    def log_rest(self, tensor: Any) -> Any:
+    def log_rest(self, tensor: Tensor) -> Tensor:
         """The logarithm of one minus a tensor."""
         op = tensor.op
         if op.type in _SAME:
@@ -73,7 +76,7 @@ class Reader:
                     return self.log(other) - self.log(below)
         raise UnknownOperationError(op.type)
 
-    def _follows(self, tensor: Any) -> bool:
+    def _follows(self, tensor: Tensor) -> bool:
         """Whether a tensor depends on the inputs."""
         seen, waiting = set(), [tensor]
         while waiting:
@@ -86,42 +89,42 @@ class Reader:
         return False
 
 
-def _float(tensor: Any) -> Any:
+def _float(tensor: Tensor) -> Tensor:
     return tf.cast(tensor, tf.float32)
 
 
-def _constant(tensor: Any) -> float | None:
+def _constant(tensor: Tensor) -> float | None:
     """The number that a tensor is, if it is one and known."""
     value = tf.get_static_value(tensor)
     return float(value) if value is not None and value.size == 1 else None
 
 
-def _sum(reader: Reader, op: Any) -> Any:
+def _sum(reader: Reader, op: tf.Operation) -> Tensor:
     return tf.reduce_logsumexp(
         reader.log(op.inputs[0]), axis=op.inputs[1], keepdims=op.get_attr("keep_dims")
     )
 
 
-def _mean(reader: Reader, op: Any) -> Any:
+def _mean(reader: Reader, op: tf.Operation) -> Tensor:
     before, after = op.inputs[0], op.outputs[0]
     count = tf.size(before, out_type=tf.int64) / tf.size(after, out_type=tf.int64)
     return _sum(reader, op) - tf.math.log(_float(count))
 
 
-def _together(reader: Reader, op: Any) -> Any:
+def _together(reader: Reader, op: tf.Operation) -> Tensor:
     """A sum of tensors."""
     shape = tf.shape(op.outputs[0])
     parts = [tf.broadcast_to(reader.log(x), shape) for x in op.inputs]
     return tf.reduce_logsumexp(tf.stack(parts), axis=0)
 
 
-def _rest(reader: Reader, op: Any) -> Any:
+def _rest(reader: Reader, op: tf.Operation) -> Tensor:
     if _constant(op.inputs[0]) != 1:
         raise UnknownOperationError(op.type)
     return reader.log_rest(op.inputs[1])
 
 
-def _sliced(reader: Reader, op: Any) -> Any:
+def _sliced(reader: Reader, op: tf.Operation) -> Tensor:
     masks = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")
     begin, end, strides = op.inputs[1:]
     settings = {name: op.get_attr(name) for name in masks}
@@ -130,7 +133,7 @@ def _sliced(reader: Reader, op: Any) -> Any:
     )
 
 
-def _bounded(reader: Reader, op: Any) -> Any:
+def _bounded(reader: Reader, op: tf.Operation) -> Tensor:
     """What is kept within bounds: beyond them it has no slope, its logarithm does."""
     some = [x for x in op.inputs if reader._follows(x)]
     if len(some) != 1:
@@ -139,7 +142,7 @@ def _bounded(reader: Reader, op: Any) -> Any:
 
 
 _SAME = ("Identity", "Cast", "StopGradient", "PreventGradient", "CheckNumerics", "EnsureShape")
-_RULES: dict[str, Callable[[Reader, Any], Any]] = {
+_RULES: dict[str, Callable[[Reader, tf.Operation], Tensor]] = {
     **dict.fromkeys(_SAME, lambda reader, op: reader.log(op.inputs[0])),
     "Softmax": lambda _, op: tf.nn.log_softmax(_float(op.inputs[0])),
     "Sigmoid": lambda _, op: -tf.nn.softplus(-_float(op.inputs[0])),
@@ -173,15 +176,17 @@ _RULES: dict[str, Callable[[Reader, Any], Any]] = {
 
 
 def unsaturated(
-    fn: Callable[[Any], Any], sample: Any, *, single: bool
-) -> Callable[[Any], Any] | None:
-    """See `gradients`."""
+    fn: Callable[[Tensor], Tensor], sample: Tensor, *, single: bool
+) -> Callable[[Tensor], Tensor] | None:
+    """See `robustness.backend`."""
 
-    def found(inputs: Any) -> Any:
+    def found(inputs: Tensor) -> Tensor:
         inputs = tf.convert_to_tensor(inputs)
         return Reader(inputs).logits(fn(inputs), single=single)
 
-    traced = tf.function(found, autograph=False, jit_compile=False)
+    traced = _private.without_tracing_warnings(
+        tf.function(found, autograph=False, jit_compile=False)
+    )
     try:
         traced.get_concrete_function(tf.convert_to_tensor(sample))
     except (UnknownOperationError, AttributeError, ValueError, TypeError):

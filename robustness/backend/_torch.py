@@ -8,20 +8,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from keras import tree
 from keras.ops import convert_to_tensor
 
 from robustness.backend._messages import DISCONNECTED
+from robustness.backend.types import Tensor, TensorTree
 from robustness.errors import GradientError
 
 OutOfMemory = (torch.OutOfMemoryError,)
 
 
 def value_and_grad(
-    fn: Callable[..., tuple[Any, Any]],
-) -> Callable[..., tuple[tuple[Any, Any], Any]]:
-    """Values, auxiliary results and per-row gradients of `fn` at its first argument."""
+    fn: Callable[..., tuple[Tensor, TensorTree]],
+) -> Callable[..., tuple[tuple[Tensor, TensorTree], Tensor]]:
+    """Return values, auxiliary results and per-row gradients of `fn` at its first argument.
 
-    def call(points: Any, *data: Any) -> tuple[tuple[Any, Any], Any]:
+    Raises GradientError, when called, where the values do not depend on the first argument.
+    """
+
+    def call(points: Tensor, *data: TensorTree) -> tuple[tuple[Tensor, TensorTree], Tensor]:
         leaf = points.detach().clone().requires_grad_(True)
         with torch.enable_grad():
             values, aux = fn(leaf, *data)
@@ -30,18 +35,20 @@ def value_and_grad(
             (gradient,) = torch.autograd.grad(values.sum(), leaf, allow_unused=True)
         if gradient is None:
             raise GradientError(DISCONNECTED)
-        return (values.detach(), torch.utils._pytree.tree_map(_detach, aux)), gradient
+        return (values.detach(), tree.map_structure(_detach, aux)), gradient
 
     return call
 
 
-def linearise(fn: Callable[[Any], Any], points: Any) -> tuple[Any, Callable[[Any], Any]]:
-    """`fn` at `points`, and its gradients there for any weights of its values."""
+def linearise(
+    fn: Callable[[Tensor], Tensor], points: Tensor
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Return `fn` at `points`, and a function from weights of its values to the gradient at `points`."""
     leaf = points.detach().clone().requires_grad_(True)
     with torch.enable_grad():
         values = fn(leaf)
 
-    def pull(weights: Any) -> Any:
+    def pull(weights: Tensor) -> Tensor:
         if not values.requires_grad:
             raise GradientError(DISCONNECTED)
         (gradient,) = torch.autograd.grad(
@@ -63,51 +70,51 @@ def _detach(value: Any) -> Any:
 
 
 def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`fn` of tensors, without gradient bookkeeping; PyTorch needs no tracing."""
+    """Return `fn` of tensors, without gradient bookkeeping; PyTorch traces nothing."""
     bare = torch.no_grad()(fn)
 
-    def call(*args: Any) -> Any:
-        # NumPy and PyTorch do not mix; the others turn arrays into tensors where they trace.
-        return bare(*torch.utils._pytree.tree_map(_tensor, args))
+    def call(*args: TensorTree) -> Any:
+        # NumPy and PyTorch do not mix; the other frameworks turn arrays into tensors where they trace.
+        return bare(*tree.map_structure(_tensor, args))
 
     return call
 
 
-def trace(compiled: Callable[..., Any], *args: Any) -> None:
-    """Nothing: PyTorch needs no tracing."""
+def precompile(compiled: Callable[..., Any], *args: TensorTree) -> None:
+    """Do nothing: PyTorch traces nothing."""
 
 
-def fused(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`fn` as it is."""
+def fused(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return `fn` unchanged."""
     return fn
 
 
-def now(fn: Callable[[], Any]) -> Any:
-    """``fn()``: PyTorch runs everything at once."""
+def run_eagerly(fn: Callable[[], Any]) -> Any:
+    """Return ``fn()``: PyTorch runs everything immediately."""
     return fn()
 
 
-def unsaturated(fn: Callable[[Any], Any], sample: Any, *, single: bool) -> None:
-    """None: what a function ends in is not looked for here."""
+def unsaturated(fn: Callable[[Tensor], Tensor], sample: Tensor, *, single: bool) -> None:
+    """Return None: the operations of a function are not looked at here."""
 
 
 def accelerated() -> bool:
-    """Whether PyTorch sees a GPU."""
+    """Return whether PyTorch has a GPU."""
     return torch.cuda.is_available()
 
 
-def loops() -> bool:
-    """Whether a step takes no longer in a compiled loop than alone: there is no such loop."""
+def fast_compiled_loops() -> bool:
+    """Return False: there are no compiled loops."""
     return False
 
 
 def device() -> str:
-    """The device that runs, in words."""
+    """Return the name of the device that computes."""
     if accelerated():
         return f"GPU {torch.cuda.get_device_name()}"
     return f"CPU, {os.cpu_count()} cores"
 
 
-def draws_numbers(compiled: Callable[..., Any], *args: Any) -> bool:
-    """Whether `compiled` may draw random numbers: here nobody looks into it, so it may."""
+def draws_numbers(compiled: Callable[..., Any], *args: TensorTree) -> bool:
+    """Return True, as `compiled` may draw random numbers: its operations are not looked at here."""
     return True

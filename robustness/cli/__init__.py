@@ -14,6 +14,7 @@ from robustness.cli import (
     compare,
     fetch,
     fit,
+    given,
     init,
     models,
     report,
@@ -28,8 +29,8 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="robustness",
-    help="Audit image classifiers: which pictures flip under changes nobody sees, how surely, "
-    "and what each flip looks like.",
+    help="Audit image classifiers: which images flip under changes that nobody sees, with what "
+    "certainty, and what each flip looks like.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -48,6 +49,7 @@ app.command("compare")(compare.compare)
 app.command("fetch")(fetch.fetch)
 app.command("fit")(fit.fit)
 app.add_typer(solve.app, name="solve")
+given.expect_paths((app, solve.app))
 
 
 def _version(shown: bool) -> None:
@@ -61,14 +63,14 @@ def _version(shown: bool) -> None:
 @app.callback()
 def root(
     version: bool = typer.Option(
-        False, "--version", help="Print the version and leave.", callback=_version, is_eager=True
+        False, "--version", help="Print the version and exit.", callback=_version, is_eager=True
     ),
 ) -> None:
     """Audit image classifiers."""
 
 
 def main() -> None:
-    """Run the command line; errors of the user's making are one sentence, never a traceback."""
+    """Run the command line. An error in what the user gave is one sentence, never a traceback."""
     try:
         app()
     except RobustnessError as error:
@@ -81,12 +83,12 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BROKEN)
     except OSError as error:
-        # A disk or a folder, whoever writes: reports, pages, fitted changes, temporary files.
+        # A disk or a folder: reports, pages, fitted changes, temporary files.
         from robustness.files.disk_errors import sentence
 
         stderr().print(f"error: {sentence(error)}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(BROKEN)
     except Exception:
-        # Python would leave with 1, which says that a gate is broken.
+        # Python's own exit code 1 would mean that a rule of the gate is broken.
         traceback.print_exc()
         sys.exit(BROKEN)

@@ -27,8 +27,8 @@ def attacks(
 ) -> None:
     """List the installed attacks and ensembles, plug-ins included, or show one's parameters.
 
-    Passes are what an image costs that never flips, on a model of ten classes: looks at the model
-    plus gradients.
+    Passes are the cost of an image that never flips, on a model of ten classes: forward passes plus
+    gradients.
 
     \b
     Examples:
@@ -53,8 +53,8 @@ def attacks(
         console.print(attack_rows)
         console.print()
         console.print(ensemble_rows)
-        for one in (*broken, *others):
-            console.print(f"\nbroken: {one.name}: {one.reason}", markup=False, soft_wrap=True)
+        for plugin in (*broken, *others):
+            console.print(f"\nbroken: {plugin.name}: {plugin.reason}", markup=False, soft_wrap=True)
     elif name in plugins.names(plugins.ENSEMBLES):
         ensemble = ensembles.find(name)
         console.print(f"{ensemble.meaning} ({ensemble.source})\n", markup=False)
@@ -63,8 +63,8 @@ def attacks(
         cls = find(name)
         paragraphs = inspect.cleandoc(cls.__doc__ or "").split("\n\n")
         console.print("\n\n".join(" ".join(p.split()) for p in paragraphs), markup=False)
-        said = f"{cls.knowledge}; {', '.join(cls.norms)}; passes of an image: {_cost(cls)}"
-        console.print(f"\n{said}\n", markup=False)
+        line = f"{cls.knowledge}; {', '.join(cls.norms)}; passes of an image: {_cost(cls)}"
+        console.print(f"\n{line}\n", markup=False)
         console.print(_parameters(cls))
 
 
@@ -81,51 +81,55 @@ def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
 
 
 def _listed() -> tuple[Table, list[Broken]]:
-    """A row an attack, and those that cannot be used."""
+    """A table with a row per attack, and the plug-ins that cannot be used."""
     from robustness import plugins
     from robustness.contract.registry import find
 
-    found, broken = plugins.survey(plugins.ATTACKS, find)
+    classes, broken = plugins.survey(plugins.ATTACKS, find)
     rows = [
         (c.name, c.knowledge, ", ".join(c.norms), _cost(c), str(getattr(c, "paper", "")))
-        for c in found
+        for c in classes
     ]
     return _table(("attack", "knowledge", "norms", "passes", "source"), rows), broken
 
 
 def _cost(cls: type[Attack]) -> str:
-    """Passes of an image that never flips: forward, and backward if there are any."""
+    """The passes of an image that never flips: forward, and backward if there are any."""
     from robustness.contract.cost import passes
 
     try:
         forward, backward = passes(cls(), 10)
     except Exception:
-        # A stranger's attack that cannot take a step must not hide the others; check-attack says why.
+        # A plug-in that cannot take a step must not hide the others; check-attack reports why.
         return "?"
     return f"{forward:,} + {backward:,}" if backward else f"{forward:,}"
 
 
 def _ensembles() -> tuple[Table, list[Broken]]:
-    """A row an ensemble, and those that cannot be used."""
+    """A table with a row per ensemble, and the plug-ins that cannot be used."""
     from robustness import plugins
     from robustness.contract.ensembles import find
 
-    found, broken = plugins.survey(plugins.ENSEMBLES, find)
-    rows = [(e.name, ", ".join(n for n, _ in e.members), e.meaning, e.source) for e in found]
-    return _table(("ensemble", "attacks", "what for", "source"), rows), broken
+    ensembles, broken = plugins.survey(plugins.ENSEMBLES, find)
+    rows = [(e.name, ", ".join(n for n, _ in e.members), e.meaning, e.source) for e in ensembles]
+    return _table(("ensemble", "attacks", "purpose", "source"), rows), broken
 
 
 def _members(ensemble: Ensemble) -> Table:
-    """A row an attack of an ensemble, for many classes and for two."""
+    """A table with a row per attack of an ensemble, for many classes and for two."""
     from robustness.contract.registry import make
 
     lists = [("any", ensemble.members), ("two", ensemble.two)]
-    rows = [(which, make(n, **told).label) for which, some in lists for n, told in some]
+    rows = [
+        (which, make(name, **parameters).label)
+        for which, members in lists
+        for name, parameters in members
+    ]
     return _table(("classes", "attack"), rows)
 
 
 def _parameters(cls: type[Attack]) -> Table:
-    """A row a parameter."""
+    """A table with a row per parameter."""
     from robustness.configuration import parameters
 
     rows = []
@@ -137,9 +141,11 @@ def _parameters(cls: type[Attack]) -> Table:
 
 
 def check(
-    attack: Annotated[str, typer.Argument(help="An installed name, or package.module:Class.")],
+    attack: Annotated[
+        str, typer.Argument(help="The name of an installed attack, or package.module:Class.")
+    ],
 ) -> None:
-    """Try an attack against its contract, clause by clause.
+    """Test an attack against its contract, clause by clause.
 
     \b
     Examples:
@@ -148,44 +154,44 @@ def check(
     """
     from robustness.cli.terminal import stdout, wake_backend
 
-    cls = _found(attack, wake_backend)
-    from robustness.conformance.check_attack import check_attack
+    cls = _attack_class(attack, wake_backend)
+    from robustness.testing import check_attack
 
     console = stdout()
     for passed in check_attack(cls):
         console.print(f"ok  {passed.name}", markup=False)
 
 
-def _found(text: str, wake: Callable[[], None]) -> type[Attack]:
+def _attack_class(text: str, wake: Callable[[], None]) -> type[Attack]:
     from robustness import plugins
 
     if ":" not in text:
         plugins.expect(plugins.ATTACKS, text)
         wake()
-        return _expected(text, plugins.load(plugins.ATTACKS, text))
+        return _expect_attack(text, plugins.load(plugins.ATTACKS, text))
     module, _, name = text.partition(":")
     wake()
-    # A script does not look into the current folder by itself.
+    # An installed script does not import from the current folder by itself.
     sys.path.insert(0, str(Path.cwd()))
     try:
-        found = getattr(import_module(module), name)
-    # A module may raise anything when it is imported, and may want to leave the process.
+        value = getattr(import_module(module), name)
+    # A module may raise anything when it is imported, SystemExit included.
     except (Exception, SystemExit) as error:
-        said = " ".join(str(error).split()) or "no reason given"
+        reason = " ".join(str(error).split()) or "no reason given"
         raise SettingError(
-            f"{text!r} cannot be imported ({type(error).__name__}: {shorten(said, 300)}); expected "
+            f"{text!r} cannot be imported ({type(error).__name__}: {shorten(reason, 300)}); expected "
             "package.module:Class of an installed package or of the current folder."
         ) from None
-    return _expected(text, found)
+    return _expect_attack(text, value)
 
 
-def _expected(text: str, found: object) -> type[Attack]:
-    """`found`, if it is a class of attacks that can be made; SettingError, saying what it is, if not."""
+def _expect_attack(text: str, value: object) -> type[Attack]:
+    """The value, if it is a subclass of Attack; else SettingError."""
     from robustness.contract.attack import Attack
 
     advice = "expected a class that derives from robustness.Attack (docs/adding-an-attack.md)."
-    if not isinstance(found, type):
-        raise SettingError(f"{text!r} is a {type(found).__name__}, no class; {advice}")
-    if not issubclass(found, Attack) or found is Attack:
-        raise SettingError(f"{text!r} is the class {found.__name__}, no attack; {advice}")
-    return found
+    if not isinstance(value, type):
+        raise SettingError(f"{text!r} is a {type(value).__name__}, no class; {advice}")
+    if not issubclass(value, Attack) or value is Attack:
+        raise SettingError(f"{text!r} is the class {value.__name__}, no attack; {advice}")
+    return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import shlex
 import sys
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,20 +14,22 @@ import typer
 
 from robustness import plugins
 from robustness.cli import named
-from robustness.configuration import defaults
+from robustness.cli import options as cli_options
+from robustness.cli import report as reporting
+from robustness.cli.inputs import load_model, load_surrogate, open_images
+from robustness.cli.options import AsJson, Quiet
+from robustness.configuration.attack_text import parse_attack
+from robustness.configuration.audit_config import FOR_ALL, AuditConfig, audit_options
+from robustness.configuration.audit_file import expect_trust_given, read_audit_file
+from robustness.configuration.recorded import checked, from_recorded, recorded
 from robustness.errors import RunUsageError, SettingError
-from robustness.runs import recorded_paths, run_folder
-from robustness.runs import seal as origins
+from robustness.runs import recorded_paths, run_folder, seal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
-    from robustness.images import Entry, Source
     from robustness.reports.gate.verdict import Verdict
-
-MODEL, IMAGES = "dogs-vs-cats", "pets"
-ATTACK, EPSILON = defaults.ATTACK, str(defaults.EPSILON)
-REPORT = "html"
+    from robustness.runs.result import AuditResult
 
 EXAMPLES = """\b
 Examples:
@@ -35,133 +38,29 @@ Examples:
   robustness audit -m model.keras -i photos/ -a pgd -e 1,2,4,8
   robustness audit -i dogs-vs-cats.zip --held-out --limit 300
   robustness audit -a pgd:steps=100,restarts=5 -a mi-fgsm --norm linf
-  robustness audit --attack autoattack               an ensemble: each attack sees what still stands
-  robustness audit --config audit.toml               what `robustness init` wrote
+  robustness audit --attack autoattack               an ensemble: each attack runs on what still stands
+  robustness audit --config audit.toml               a file that `robustness init` wrote
   robustness audit --resume audit-run-20261123-101500
 """
 
 
+@dataclass(frozen=True)
+class Output:
+    """What a command prints: the report as JSON in place of a table, and whether it shows progress."""
+
+    as_json: bool = False
+    quiet: bool = False
+
+
 def audit(
     context: typer.Context,
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            help="A name (`robustness models`), a .keras or .h5 file, or kaggle:OWNER/NOTEBOOK.",
-        ),
-    ] = MODEL,
-    images: Annotated[
-        str,
-        typer.Option(
-            "--images",
-            "-i",
-            help="A folder, zip, CSV, .npz or picture; or pets, pets:N for rendered ones.",
-        ),
-    ] = IMAGES,
-    label_column: Annotated[
-        str | None,
-        typer.Option(
-            help="Column of a CSV, or array of a .npz, with the labels, or none; found by name if not given."
-        ),
-    ] = None,
-    attack: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--attack",
-            "-a",
-            help=f"NAME or NAME:parameter=value,..., or an ensemble; again for more. [default: {ATTACK}]",
-        ),
-    ] = None,
-    epsilon: Annotated[
-        str, typer.Option("--epsilon", "-e", help="Budgets in counts: 4, 4/255, or 1,2,4,8.")
-    ] = EPSILON,
-    steps: Annotated[int | None, typer.Option(help="Steps of every attack given.")] = None,
-    step_size: Annotated[
-        float | None, typer.Option(help="Step size of every attack given, as epsilon is counted.")
-    ] = None,
-    restarts: Annotated[int | None, typer.Option(help="Restarts of every attack given.")] = None,
-    norm: Annotated[
-        str, typer.Option(help="linf, l2, l1, l0, or free (spatial, corruptions).")
-    ] = "linf",
-    target: Annotated[
-        str | None, typer.Option(help="Class to reach; any other class if not given.")
-    ] = None,
-    mask: Annotated[
-        str | None,
-        typer.Option(help="A picture, bright where pixels may change; all may if not given."),
-    ] = None,
-    surrogate: Annotated[
-        str | None,
-        typer.Option(help="A model as in --model that the attacks look at; --model only judges."),
-    ] = None,
-    precision: Annotated[
-        str,
-        typer.Option(
-            help="float32, or bfloat16: what attacks look at the model with. Verdicts are float32's."
-        ),
-    ] = "float32",
-    all_steps: Annotated[
-        bool,
-        typer.Option(
-            "--all-steps", help="Take every step and report the last point, not the first flip."
-        ),
-    ] = False,
-    cascade: Annotated[
-        bool | None,
-        typer.Option(
-            "--cascade/--no-cascade",
-            help="Each attack sees only what still stands; by itself so with an ensemble.",
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="At most so many pictures, a random sample in balance.")
-    ] = None,
-    per_class: Annotated[
-        int | None, typer.Option(help="At most so many pictures of each class.")
-    ] = None,
-    held_out: Annotated[
-        bool, typer.Option("--held-out", help="Only photos that the bundled CNN never saw.")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Of the sample and of the attacks.")] = 0,
-    classes: Annotated[
-        str | None, typer.Option(help="Class names in the order of the model's outputs: cat,dog.")
-    ] = None,
-    scaling: Annotated[
-        str | None,
-        typer.Option(
-            help="What the model's inputs are: 0..255, 0..1, -1..1, caffe or torch; found out if not given."
-        ),
-    ] = None,
-    trust_model: Annotated[
-        bool,
-        typer.Option("--trust-model", help="Load a file that could run code or take all memory."),
-    ] = False,
-    evidence: Annotated[
-        str,
-        typer.Option(help="Which pictures stay on disk: all, flips, none, or a number of images."),
-    ] = "flips",
-    batch_size: Annotated[
-        int | None,
-        typer.Option(help="Rows that advance together; from the memory there is if not given."),
-    ] = None,
-    accuracy: Annotated[
-        float | None,
-        typer.Option(
-            help="What the model is said to reach, 0..1; much less is no basis.", min=0, max=1
-        ),
-    ] = None,
-    thorough: Annotated[
-        bool, typer.Option("--thorough", help="Ask the dear diagnostics too: attacks run again.")
-    ] = False,
-    report: Annotated[
-        list[str] | None,
-        typer.Option(help="A kind of report to write; again for more. [default: html]"),
-    ] = None,
+    *,
     config: Annotated[
         Path | None,
         typer.Option(
-            "--config", "-c", help="A TOML file (`robustness init`); this line wins over it."
+            "--config",
+            "-c",
+            help="A TOML file (`robustness init`); options given here override it.",
         ),
     ] = None,
     out: Annotated[
@@ -171,62 +70,42 @@ def audit(
     resume: Annotated[
         Path | None,
         typer.Option(
-            help="Go on with this run; its own settings are used. Name --model, --images, --surrogate "
-            "and --mask anew if you did not start it here."
+            help="Continue this run with its own settings. Give --model, --images, --surrogate and --mask "
+            "again if you did not start the run on this machine."
         ),
     ] = None,
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json", help="The report as JSON on standard output, and nothing else there."
-        ),
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    **arguments: object,
 ) -> None:
-    """Attack every correctly classified picture, verify each flip from its saved file, and report.
+    """Attack every correctly classified image, verify each flip from its saved file, and report.
 
-    Leaves with 0 if the gate of --config holds or there is none, 1 if a rule of it is broken, 2 for
-    a usage error, 3 if the run broke down, 4 if it is inconclusive, 5 if nothing was evaluated.
+    Exit code 0: the gate in --config holds, or there is none; 1: a rule of it is broken; 2: a usage
+    error; 3: the run failed; 4: the result is inconclusive; 5: no image was evaluated.
     """
-    options: dict[str, Any] = {
-        "model": model, "images": images, "label_column": label_column,
-        "attack": attack or [ATTACK], "epsilon": epsilon,
-        "steps": steps, "step_size": step_size, "restarts": restarts, "norm": norm,
-        "target": target, "mask": mask, "surrogate": surrogate, "precision": precision,
-        "all_steps": all_steps, "cascade": cascade, "limit": limit, "per_class": per_class,
-        "held_out": held_out, "seed": seed, "classes": classes, "scaling": scaling,
-        "trust_model": trust_model, "evidence": evidence, "batch_size": batch_size,
-        "accuracy": accuracy, "thorough": thorough, "report": report or [REPORT], "gate": None,
-    }  # fmt: skip
+    options = cli_options.typed_options(context, arguments)
     if resume is not None:
         _expect_allowed(context)
-        chosen = {
-            role: options[role] if _typed(context, role) else None
-            for role in (*named.ROLES, "attack")
-        }
-        options = _resumed(resume, chosen, trust_model)
-    elif config is not None:
-        from robustness.cli import configuration
-
-        given = {name: options[name] for name in options if _typed(context, name)}
-        found = configuration.load(config)
-        found.expect_trust_typed(trust_model)
-        options = found.merged(options, given)
+        chosen = _resumed(resume, options)
+    else:
+        chosen = checked(options)
+        if config is not None:
+            chosen = _with_file(config, chosen)
     folder = resume or out or Path(datetime.now().strftime("audit-run-%Y%m%d-%H%M%S"))
     verdict = perform(
-        options, folder, resume=resume is not None, as_json=as_json, quiet=quiet, where=config
+        chosen, folder, Output(as_json, quiet), resume=resume is not None, file=config
     )
     raise typer.Exit(verdict.exit_code)
 
 
+def _signature() -> inspect.Signature:
+    """The parameters of `audit`, with an option for each field of `AuditConfig` in place of `arguments`."""
+    context, *own, _ = inspect.signature(audit, eval_str=True).parameters.values()
+    return inspect.Signature([context, *cli_options.parameters(), *own])
+
+
+audit.__signature__ = _signature()  # type: ignore[attr-defined]
 audit.__doc__ = f"{inspect.cleandoc(audit.__doc__ or '')}\n\n{EXAMPLES}"
-
-
-def _typed(context: typer.Context, name: str) -> bool:
-    """Whether an option stands on the command line."""
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
-
 
 _WITH_RESUME = {"resume", "as_json", "quiet", "trust_model", "attack", *named.ROLES}
 
@@ -236,7 +115,7 @@ def _expect_allowed(context: typer.Context) -> None:
     extra = [
         str(parameter.opts[0])
         for parameter in context.command.params
-        if parameter.name not in _WITH_RESUME and _typed(context, str(parameter.name))
+        if parameter.name not in _WITH_RESUME and cli_options.typed(context, str(parameter.name))
     ]
     if extra:
         raise SettingError(
@@ -245,93 +124,94 @@ def _expect_allowed(context: typer.Context) -> None:
         )
 
 
-def _resumed(folder: Path, given: dict[str, Any], trust: bool) -> dict[str, Any]:
-    """The options a run was started with, what is loaded as `named.options_of` has it."""
+def _with_file(file: Path, typed: AuditConfig) -> AuditConfig:
+    """The options in a file, overridden by those that were typed."""
+    config = read_audit_file(file)
+    expect_trust_given(config, file, typed.trust)
+    return config.overridden_by(typed.given())
+
+
+def _resumed(folder: Path, typed: dict[str, object]) -> AuditConfig:
+    """The options a run was started with; what is loaded is decided by `named.options_of`."""
     from robustness.runs.store import Run
 
+    fields = audit_options()
+    given = {fields[name].argument: value for name, value in typed.items() if name != "trust"}
     with Run.open(folder) as run:
-        options = named.options_of(run.manifest, folder, given, trust=trust)
+        options = named.options_of(run.manifest, folder, given, trust=bool(typed.get("trust")))
     run_folder.expect_unused(folder)
     if not options:
         raise RunUsageError(
             f"{folder} was not started from the command line; go on with it in Python: "
             "robustness.audit(..., run=folder, resume=True)."
         )
-    return options
+    return from_recorded(options)
 
 
 def perform(
-    options: dict[str, Any],
+    config: AuditConfig,
     folder: Path,
+    output: Output,
     *,
     resume: bool = False,
-    as_json: bool = False,
-    quiet: bool = False,
-    where: Path | None = None,
+    file: Path | None = None,
     command: str = "",
 ) -> Verdict:
-    """Run an audit with the options of the command line, write its reports, and print what came."""
+    """Run an audit, write its reports, and print the result.
+
+    Parameters
+    ----------
+    config : the options; model, images and attacks by name.
+    folder : the run folder.
+    output : what is printed.
+    resume : whether the run in `folder` goes on.
+    file : the audit.toml that the options come from, for errors and the record.
+    command : the command to record; the one of this process if empty.
+
+    Returns
+    -------
+    The verdict, which has the exit code.
+    """
     from robustness.cli.terminal import Display, insisting, stderr, wake_backend
-    from robustness.configuration import epsilons
+    from robustness.threat import norms
 
     if not resume:
         run_folder.expect_free(folder)
-    ladder = epsilons.parse_epsilons(options["epsilon"])
-    epsilons.expect_within(ladder, options["norm"])
-    asked = [_named(text, options) for text in options["attack"]]
-    for kind in options.get("report") or [REPORT]:
-        plugins.expect(plugins.REPORTS, kind)
-    _expect_audited(options.get("gate"), ladder, [name for name, _ in asked])
-    source, only = _pictures(options)
+    norms.parse(config.norm).expect_within(config.epsilons)
+    for kind in config.reports:
+        plugins.writer(kind)  # found broken now, not after hours
+    _expect_audited(config)
+    options = recorded(config)
+    source, only = open_images(config)
     console = stderr()
-    if not quiet:
-        console.print(f"Loading {options['model']} ...", markup=False)
+    if not output.quiet:
+        console.print(f"Loading {config.model} ...", markup=False)
     wake_backend()
     from robustness.auditing.audit import audit as run_audit
-    from robustness.contract.ensembles import create
-    from robustness.model_zoo import load
+    from robustness.auditing.inputs import make_attacks
 
-    classes = options["classes"].split(",") if options["classes"] else None
-    attacks = [_made(create, number, one, where) for number, one in enumerate(asked)]
-    model = _model(load, options, classes)
-    other = options | {"model": options.get("surrogate"), "scaling": None}
-    eyes = _model(load, other, classes) if options.get("surrogate") else None
+    attacks = make_attacks(config, str(file or ""))
+    scaling = None if config.scaling is None else str(config.scaling)
+    loaded = {"attacks": attacks, **dict.fromkeys(FOR_ALL)}
+    model = load_model(config, config.model, scaling)
+    loaded["surrogate"] = load_surrogate(config)
     try:
-        with insisting(), Display(console, quiet=quiet) as display:
+        with insisting(), Display(console, quiet=output.quiet) as display:
             result = run_audit(
                 model,
                 source,
-                attacks=attacks,
-                epsilons=options["epsilon"],
-                norm=options["norm"],
-                target=options["target"],
-                mask=options.get("mask"),
-                surrogate=eyes,
-                precision=options.get("precision") or "float32",
-                class_names=classes,
-                scaling=options["scaling"],
-                trust=options["trust_model"],
-                limit=options["limit"],
-                per_class=options["per_class"],
+                config.overridden_by(loaded),
                 only=only,
-                seed=options["seed"],
-                all_steps=options["all_steps"],
-                cascade=options.get("cascade"),
-                evidence=options["evidence"],
-                batch_size=options["batch_size"],
                 run=folder,
                 resume=resume,
                 command=command or shlex.join(["robustness", *sys.argv[1:]]),
-                origin=origins.sealed(
+                origin=seal.sealed(
                     {
                         "options": options,
-                        "configuration": str(where) if where else None,
+                        "configuration": str(file) if file else None,
                         **recorded_paths.directory(folder),
                     }
                 ),
-                thorough=bool(options.get("thorough")),
-                declared_accuracy=options.get("accuracy"),
-                gate=options.get("gate"),
                 progress=display,
             )
     except KeyboardInterrupt:
@@ -339,95 +219,38 @@ def perform(
         raise typer.Exit(130) from None
     if result.mended:
         console.print(result.mended, markup=False, soft_wrap=True)
-    return _show(result, options.get("report") or [REPORT], as_json)
+    return _show(result, config.reports, output.as_json)
 
 
 def _interrupted(folder: Path, options: dict[str, Any]) -> str:
-    """What to say of an audit that was stopped: how to go on, if it had begun."""
+    """The message after an interrupted audit: how to continue, if it had begun."""
     # Another run cannot be there: the folder was free, or is that of --resume.
     if (folder / run_folder.MANIFEST).is_file():
         return f"Interrupted; nothing is lost. Go on with: {named.again(folder, options)}"
     return "Interrupted before anything was done; to begin again, give the same command."
 
 
-def _expect_audited(
-    gate: dict[str, Any] | None, ladder: tuple[float, ...], names: list[str]
-) -> None:
-    """SettingError if a rule speaks of an epsilon or an attack that is not to be run."""
-    for rule in gate["rules"] if gate else ():
-        if rule["epsilon"] is not None and rule["epsilon"] not in ladder:
+def _expect_audited(config: AuditConfig) -> None:
+    """SettingError if a rule of the gate is about an epsilon or an attack that is not run."""
+    names = [parse_attack(str(text))[0] for text in config.attacks]
+    for rule in config.gate["rules"] if config.gate else ():
+        if rule["epsilon"] is not None and rule["epsilon"] not in config.epsilons:
             raise SettingError(
                 f"The rule {rule['name']!r} is about epsilon {rule['epsilon']:g}, which is not among "
-                f"those audited ({', '.join(f'{e:g}' for e in ladder)}). Add it to epsilons."
+                f"those audited ({', '.join(f'{e:g}' for e in config.epsilons)}). Add it to epsilons."
             )
-        # What an ensemble brings is known only once it is fitted to the model.
+        # Which attacks an ensemble runs is known only when it is fitted to the model.
         listed = not set(names) & set(plugins.names(plugins.ENSEMBLES))
-        told = rule["scope"] == "attack" and rule["of"] and listed
-        if told and rule["of"].partition("(")[0] not in names:
+        about_attack = rule["scope"] == "attack" and rule["of"] and listed
+        if about_attack and rule["of"].partition("(")[0] not in names:
             raise SettingError(
                 f"The rule {rule['name']!r} is about the attack {rule['of']!r}; those to be run are "
                 f"{', '.join(names)}."
             )
 
 
-def _made(create: Any, number: int, one: tuple[str, dict[str, Any]], where: Path | None) -> Any:
-    """An attack or ensemble; an error says where it stands in the file, if it came from one."""
-    name, parameters = one
-    try:
-        return create(name, parameters)
-    except SettingError as error:
-        if where is None:
-            raise
-        why = str(error).removeprefix(f"{name}: ")
-        raise SettingError(f"{where}: attacks[{number}] ({name}): {why}") from None
-
-
-def _named(text: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Name and parameters of `pgd:steps=20,restarts=2`, those for all attacks included."""
-    name, _, rest = text.partition(":")
-    plugins.expect(plugins.ATTACKS, name, plugins.ENSEMBLES)
-    parameters: dict[str, Any] = {
-        key: options[key] for key in ("steps", "step_size", "restarts") if options[key] is not None
-    }
-    for part in filter(None, rest.split(",")):
-        key, equals, value = part.partition("=")
-        if not equals:
-            raise SettingError(f"{part!r} in {text!r} is not a parameter; expected name=value.")
-        parameters[key.strip().replace("-", "_")] = value
-    return name, parameters
-
-
-def _pictures(options: dict[str, Any]) -> tuple[Source, Callable[[Entry], bool] | None]:
-    """The source the user means, and which of its pictures."""
-    from robustness.images import open_source
-    from robustness.model_zoo.dogs_vs_cats.demo import pets_from
-
-    classes = options["classes"].split(",") if options["classes"] else None
-    source = pets_from(options["images"]) or open_source(
-        options["images"], classes, options.get("label_column")
-    )
-    if not options["held_out"]:
-        return source, None
-    from robustness.model_zoo.dogs_vs_cats.photos import held_out
-
-    return source, lambda entry: held_out(entry.name)
-
-
-def _model(load: Any, options: dict[str, Any], classes: list[str] | None) -> Any:
-    """A Classifier; or, where its scaling is left open, the file: the audit finds out by accuracy."""
-    from robustness.models import loading
-
-    path, scaling = Path(options["model"]), options["scaling"]
-    whole = path.suffix in (".keras", ".h5", ".hdf5") and loading.scan(path).format != "weights"
-    if whole and scaling is None:
-        return path
-    return load(
-        options["model"], trust=options["trust_model"], class_names=classes, scaling=scaling
-    )
-
-
-def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
-    """Write the reports, print the outcome; the verdict that the process leaves with."""
+def _show(result: AuditResult, kinds: Iterable[str], as_json: bool) -> Verdict:
+    """Write the reports and print the outcome. Returns the verdict, which has the exit code."""
     from robustness.cli.tables import outcome_table
     from robustness.cli.terminal import stdout
     from robustness.reports import summarise
@@ -437,12 +260,13 @@ def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
     from robustness.reports.summary.unjudged import reasons
     from robustness.runs.store import Run
 
-    pages = [result.report(kind=kind) for kind in kinds]
+    pages, failed = reporting.written(result, kinds)
     with Run.open(result.path) as run:
         summary = summarise(run)
     verdict = verdict_of(summary)
     if as_json:
         typer.echo(dumps(summary, verdict), nl=False)
+        reporting.fail(failed)
         return verdict
     console = stdout()
     console.print(outcome_table(summary))
@@ -454,11 +278,12 @@ def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
         console.print(f"replaced: {note}.", markup=False, soft_wrap=True)
     for note in summary.manifest.get("notes") or ():
         console.print(f"note: {note}.", markup=False, soft_wrap=True)
-    for one in summary.manifest.get("diagnostics") or ():
-        if one["status"] in ("warn", "fail"):
-            said = f"{one['status']} {one['id']} {one['title']}? {one['sentence']}"
-            console.print(said, markup=False, soft_wrap=True)
+    for diagnostic in summary.manifest.get("diagnostics") or ():
+        if diagnostic["status"] in ("warn", "fail"):
+            line = "{status} {id} {title}? {sentence}".format_map(diagnostic)
+            console.print(line, markup=False, soft_wrap=True)
     console.print(f"verdict: {verdict.label}. {verdict.sentence}", markup=False, soft_wrap=True)
     for page in pages:
         console.print(f"report: {page}", markup=False, soft_wrap=True)
+    reporting.fail(failed)
     return verdict

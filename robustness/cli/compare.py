@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robustness.cli.options import AsJson, HtmlPage
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -17,12 +19,10 @@ SHOWN = 20
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="A run folder or its report.json, the one before.")],
-    b: Annotated[Path, typer.Argument(help="Another one on the same images.")],
-    html: Annotated[Path | None, typer.Option("--html", help="Write a page to this file.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="The comparison as JSON, and nothing else there.")
-    ] = False,
+    a: Annotated[Path, typer.Argument(help="A run folder or its report.json: the earlier run.")],
+    b: Annotated[Path, typer.Argument(help="The later run on the same images.")],
+    html: HtmlPage = None,
+    as_json: AsJson = False,
 ) -> None:
     """Compare two runs image by image: newly flipped, newly robust, McNemar's test. No TensorFlow.
 
@@ -37,46 +37,46 @@ def compare(
 
     if html is not None:
         disk_errors.expect_place(html)
-    found = paired(a, b)
+    comparison = paired(a, b)
     if html is not None:
         from robustness.reports.comparison.page import write_comparison
 
-        said = f"page: {write_comparison(found, html)}"
-        stderr().print(said, markup=False, soft_wrap=True)
+        line = f"page: {write_comparison(comparison, html)}"
+        stderr().print(line, markup=False, soft_wrap=True)
     if as_json:
-        typer.echo(json.dumps(found.to_dict()))
+        typer.echo(json.dumps(comparison.to_dict()))
     else:
-        show(found)
+        show(comparison)
 
 
-def show(found: Comparison) -> None:
+def show(comparison: Comparison) -> None:
     """Print a comparison."""
     from robustness.cli.terminal import stdout
     from robustness.reports.comparison.compare import by_image
     from robustness.text import shorten
 
     console = stdout()
-    console.print(f"A  {found.a}\nB  {found.b}\n", markup=False, soft_wrap=True)
-    console.print(_table(found))
+    console.print(f"A  {comparison.a}\nB  {comparison.b}\n", markup=False, soft_wrap=True)
+    console.print(_table(comparison))
     console.print()
     for title, moved in (
-        ("newly flipped", found.newly_flipped),
-        ("newly robust", found.newly_robust),
-        ("newly misclassified", found.newly_wrong),
-        ("newly right", found.newly_right),
+        ("newly flipped", comparison.newly_flipped),
+        ("newly robust", comparison.newly_robust),
+        ("newly misclassified", comparison.newly_wrong),
+        ("newly right", comparison.newly_right),
     ):
         images = by_image(moved)
         names = [shorten(name) + (f" ({where})" if where else "") for name, where in images[:SHOWN]]
         more = f" and {len(images) - SHOWN} more" if len(images) > SHOWN else ""
         if names:
-            said = f"{title}: {', '.join(names)}{more}"
-            console.print(said, markup=False, soft_wrap=True)
-    for note in found.notes:
+            line = f"{title}: {', '.join(names)}{more}"
+            console.print(line, markup=False, soft_wrap=True)
+    for note in comparison.notes:
         console.print(note, markup=False, soft_wrap=True)
-    console.print(found.sentence, markup=False, soft_wrap=True)
+    console.print(comparison.sentence, markup=False, soft_wrap=True)
 
 
-def _table(found: Comparison) -> Table:
+def _table(comparison: Comparison) -> Table:
     from rich.table import Table
 
     from robustness.reports.comparison.compare import p_text
@@ -85,12 +85,12 @@ def _table(found: Comparison) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("share", "epsilon", "of", "A", "B", "only A", "only B", "p"):
         table.add_column(title, justify="left" if title == "share" else "right", no_wrap=True)
-    for row in found.pairings:
+    for row in comparison.pairings:
         shares = [row.before / row.total, row.after / row.total] if row.total else [None, None]
         table.add_row(
             # In 80 columns.
             row.what.replace(" of the images", ","),
-            "" if row.epsilon is None else budget(found.norm, row.epsilon),
+            "" if row.epsilon is None else budget(comparison.norm, row.epsilon),
             str(row.total),
             *map(percent, shares),
             str(row.lost),

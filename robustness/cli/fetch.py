@@ -19,9 +19,12 @@ def fetch(
             "kaggle-competition:NAME."
         ),
     ],
-    force: Annotated[bool, typer.Option("--force", help="Again, even if it is there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Download again, even if the cache has it.")
+    ] = False,
     max_mb: Annotated[
-        int | None, typer.Option("--max-mb", help="Refuse more than so many megabytes.", min=1)
+        int | None,
+        typer.Option("--max-mb", help="Refuse a download larger than N megabytes.", min=1),
     ] = None,
 ) -> None:
     """Download a model or data from Kaggle into the cache, and print where it is.
@@ -38,15 +41,15 @@ def fetch(
 
 
 class _Lines:
-    """A line a few seconds, and every note, on standard error."""
+    """Prints progress every few seconds, and every note, on standard error."""
 
     def __init__(self) -> None:
-        self._said = 0.0
+        self._printed = 0.0
 
     def __call__(self, progress: Progress) -> None:
         if progress.note:
             typer.echo(progress.note, err=True)
-        if time.monotonic() - self._said > 3:
-            self._said = time.monotonic()
+        if time.monotonic() - self._printed > 3:
+            self._printed = time.monotonic()
             total = f" of {progress.total / 1e6:.1f}" if progress.total else ""
             typer.echo(f"{progress.done / 1e6:.1f}{total} MB", err=True)

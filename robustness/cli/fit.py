@@ -7,38 +7,40 @@ from typing import Annotated
 
 import typer
 
+from robustness.cli.options import LabelColumn, Limit, Model, Target
+from robustness.configuration import choices
+from robustness.configuration.recorded import checked
 from robustness.errors import SettingError
 
-MODEL, IMAGES, EPSILON = "dogs-vs-cats", "pets", "8"
+EPSILON = "8"
 
 
 def fit(
-    out: Annotated[Path, typer.Argument(help="The file to write, .npz.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="As in `robustness audit`.")] = MODEL,
+    out: Annotated[Path, typer.Argument(help="The .npz file to write.")],
+    model: Model = choices.MODEL,
     images: Annotated[
-        str, typer.Option("--images", "-i", help="Labelled pictures to fit on; audit others.")
-    ] = IMAGES,
-    label_column: Annotated[str | None, typer.Option(help="As in `robustness audit`.")] = None,
+        str,
+        typer.Option(
+            "--images", "-i", help="Labelled images to fit on; audit the change on others."
+        ),
+    ] = choices.IMAGES,
+    label_column: LabelColumn = None,
     epsilon: Annotated[
-        str, typer.Option("--epsilon", "-e", help="The budget in counts.")
+        str, typer.Option("--epsilon", "-e", help="The budget in counts of 255.")
     ] = EPSILON,
-    norm: Annotated[str, typer.Option(help="linf, l2 or l1; a patch needs none.")] = "linf",
+    norm: Annotated[str, typer.Option(help="linf, l2 or l1; a patch has none.")] = "linf",
     patch: Annotated[
         str | None,
         typer.Option(
-            help="TOP,LEFT,SIDE in pixels: a square that covers, not a change everywhere."
+            help="TOP,LEFT,SIDE in pixels: fit a square that replaces pixels, not a change of all pixels."
         ),
     ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="Class to reach; any other class if not given.")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="At most so many pictures, a random sample in balance.")
-    ] = None,
-    steps: Annotated[int, typer.Option(help="Passes over all pictures.", min=1)] = 50,
-    seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
+    target: Target = None,
+    limit: Limit = None,
+    steps: Annotated[int, typer.Option(help="The number of passes over all images.", min=1)] = 50,
+    seed: Annotated[int, typer.Option(help="The seed of the random sample of images.")] = 0,
 ) -> None:
-    """Fit one change that flips many pictures, for the attacks `universal` and `patch`.
+    """Fit one change that flips many images, for the attacks `universal` and `patch`.
 
     \b
     Examples:
@@ -47,27 +49,25 @@ def fit(
       robustness fit patch.npz -i pets:64 --patch 4,4,24
       robustness audit -i pets:32 -a patch:file=patch.npz --norm l0 -e 576
     """
-    from robustness.cli.audit import _model, _pictures
+    from robustness.cli.inputs import load_model, open_images
     from robustness.cli.terminal import stderr, stdout, wake_backend
     from robustness.configuration import epsilons
     from robustness.files import disk_errors
+    from robustness.threat import norms
 
     place = None if patch is None else _numbers(patch)
     disk_errors.expect_place(out)
     ladder = epsilons.parse_epsilons(epsilon)
-    epsilons.expect_within(ladder, norm)
-    options = {"model": model, "images": images, "classes": None, "held_out": False}
-    options |= {"label_column": label_column}
-    options |= {"scaling": None, "trust_model": False}
-    source, _ = _pictures(options)
+    norms.parse(norm).expect_within(ladder)
+    config = checked({"model": model, "images": images, "label_column": label_column})
+    source, _ = open_images(config)
     wake_backend()
     from robustness.attacks import universal_fit
     from robustness.auditing.inputs import labelled_arrays
-    from robustness.model_zoo import load
-    from robustness.threat import goals, norms
+    from robustness.threat import goals
     from robustness.threat.threat import Threat
 
-    loaded = _model(load, options, None)
+    loaded = load_model(config, model, None)
     classifier, pixels, labels = labelled_arrays(loaded, source, limit=limit, seed=seed)
     threat = Threat(ladder, norms.parse(norm), goals.parse(target, classifier.class_names))
     threat.expect_possible(classifier.input_shape)

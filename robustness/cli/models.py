@@ -18,7 +18,7 @@ def models() -> None:
     from robustness.model_zoo import list_models
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("model", "input", "classes", "what it is"):
+    for title in ("model", "input", "classes", "description"):
         table.add_column(title, overflow="fold")
     for info in list_models():
         shape = "x".join(map(str, info.input_shape)) if info.input_shape else ""

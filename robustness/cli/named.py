@@ -1,9 +1,10 @@
-"""What a run may have loaded: what is typed now, what comes with the toolkit, what lies in the run's folder.
+"""The files that a recorded run names, and whether they may be loaded.
 
-A run that somebody sent names files of its own choice, and a model file can run code. So nothing it names is
-loaded because it says so: it is said what would be loaded, and the command line decides. A run that this
-user started here (`robustness.runs.seal`) means this user's own files. Whether code in a model may run is
-never taken from a run or a configuration: `--trust-model` is typed in the very command that loads it.
+A run that was received names files of its author's choice, and a model file can run code. So a name in a run
+is loaded only if it comes with the toolkit, lies in the run's own folder, or was given on this command line;
+otherwise the error lists what would be loaded. A run that this user started on this machine
+(`robustness.runs.seal`) names this user's own files. Whether code in a model may run is never taken from a
+run or a configuration: `--trust-model` must be typed in the very command that loads the model.
 """
 
 from __future__ import annotations
@@ -17,22 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from robustness import plugins
+from robustness.configuration.audit_config import AuditConfig
+from robustness.configuration.recorded import recorded
 from robustness.errors import RunError, SettingError
 from robustness.files.open_folder import parts_of, within
 from robustness.runs import recorded_paths, seal
 
 ROLES = {"model": "--model", "images": "--images", "surrogate": "--surrogate", "mask": "--mask"}
-"""What a run names, and the option that names it instead."""
-_DEFAULTS: dict[str, Any] = {
-    "attack": [], "epsilon": "", "steps": None, "step_size": None, "restarts": None, "norm": "linf",
-    "target": None, "mask": None, "surrogate": None, "precision": "float32", "all_steps": False,
-    "cascade": None, "limit": None, "per_class": None, "held_out": False, "seed": 0,
-    "classes": None, "scaling": None, "trust_model": False, "evidence": "flips",
-    "batch_size": None, "accuracy": None, "thorough": False, "report": ["html"], "gate": None,
-}  # fmt: skip
+"""The options of a run that name files, and the option of the command line that replaces each."""
 _WORD = re.compile(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?|[a-z][a-z0-9_-]*|[0-9]+/[0-9]+", re.IGNORECASE)
 MOST_NAMES = 1_000_000
-"""Files looked at in a folder of pictures within a run."""
+"""The largest number of files in a folder of images within a run."""
 
 
 def options_of(
@@ -43,48 +39,54 @@ def options_of(
     trust: bool,
     roles: tuple[str, ...] = tuple(ROLES),
 ) -> dict[str, Any]:
-    """The options a run was started with, what they name settled.
+    """The options that a run was started with; files that they name are found, replaced or refused.
 
     Parameters
     ----------
-    manifest: the run's, read from a folder or from a report.
-    where: the run's folder, or the report.
-    given: what the command line names now, by role, and `attack`; None where it does not.
-    trust: whether the command line says `--trust-model`.
-    roles: what is going to be loaded.
+    manifest : the run's, read from a folder or from a report.
+    where : the run's folder, or the report.
+    given : the names given on this command line, by role, and `attack`; None where none was given.
+    trust : whether the command line has `--trust-model`.
+    roles : the roles whose files will be loaded.
 
     Returns
     -------
-    Options as `robustness audit` has them; empty where the run was not started from the command line.
+    dict
+        Options as `robustness.configuration.recorded` has them; empty if the run was not started from the
+        command line.
 
     Raises
     ------
-    SettingError: the run would have something loaded that nobody here has named; it says what, and which
-        options name it.
+    SettingError
+        The run names a file that was not given on this command line; the message says which options give
+        it.
     """
-    told = manifest.get("origin") or {}
-    said = told.get("options") or {}
-    if not said:
+    origin = manifest.get("origin") or {}
+    options_then = origin.get("options") or {}
+    if not options_then:
         return {}
-    options = _DEFAULTS | {k: v for k, v in said.items() if v is not None}
+    defaults = recorded(AuditConfig())
+    for role in ROLES:
+        del defaults[role]
+    options = defaults | {k: v for k, v in options_then.items() if v is not None}
     options |= {"trust_model": trust}
     typed = {role: name for role, name in given.items() if name}
     folder = where.parent if where.is_file() else where
-    if seal.made_here(told):
+    if seal.made_here(origin):
         return recorded_paths.resolve_options(options, manifest, folder) | typed
     options |= typed
-    unasked: dict[str, str] = {}
+    refused: dict[str, str] = {}
     for role in roles:
         name = options.get(role)
         if name is None or given.get(role) or comes_with_the_toolkit(role, name):
             continue
         inside = _inside(folder, name)
         if inside is None:
-            unasked[role] = name
+            refused[role] = name
         else:
             options[role] = inside
-    if unasked:
-        raise SettingError(_said(where, unasked))
+    if refused:
+        raise SettingError(_refusal(where, refused))
     if "images" in roles and not typed.get("attack"):
         _expect_plain_attacks(where, options["attack"])
     return options
@@ -98,12 +100,12 @@ def comes_with_the_toolkit(role: str, name: str) -> bool:
 
 
 def again(folder: Path, options: Mapping[str, Any]) -> str:
-    """The command that goes on with a run that was started with these options.
+    """The command that continues a run.
 
     Parameters
     ----------
-    folder: the run's.
-    options: what it loads now.
+    folder : the run's folder.
+    options : the options of the audit, by the names of the command line.
     """
     words = ["robustness", "audit", "--resume", str(folder)]
     if options.get("trust_model"):
@@ -126,19 +128,19 @@ def _sealed(folder: Path) -> bool:
         return True
 
 
-def _said(where: Path, unasked: Mapping[str, str]) -> str:
+def _refusal(where: Path, refused: Mapping[str, str]) -> str:
     from robustness.text import visible
 
-    def told(role: str, name: str) -> str:
+    def noun(role: str, name: str) -> str:
         download = " (a download)" if name.partition(":")[0].startswith("kaggle") else ""
         return f"the {role} {visible(name[:300])!r}{download}"
 
-    *most, last = [told(role, name) for role, name in unasked.items()]
+    *most, last = [noun(role, name) for role, name in refused.items()]
     named = f"{', '.join(most)} and {last}" if most else last
-    options = " ".join(f"{ROLES[role]} ..." for role in unasked)
+    options = " ".join(f"{ROLES[role]} ..." for role in refused)
     return (
-        f"{where} would load {named}. You did not start this run on this machine, so what it names "
-        f"is not loaded unasked. Say what to load: {options}, the same ones or others."
+        f"{where} would load {named}. You did not start this run on this machine, so the "
+        f"files it names are not loaded. Give what to load: {options}, the same files or others."
     )
 
 
@@ -152,31 +154,31 @@ def _inside(folder: Path, name: str) -> str | None:
         relative = path.relative_to(root).as_posix() if path.is_absolute() else name
         *folders, last = parts_of(relative)
         with within(root, folders) as place:
-            found = place.status(last)
+            status = place.status(last)
     except (RunError, OSError, ValueError):
         return None
     target = root.joinpath(*folders, last)
-    if found is None:
+    if status is None:
         return None
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         return str(target) if _plain_below(target) else None
-    return str(target) if stat.S_ISREG(found.st_mode) else None
+    return str(target) if stat.S_ISREG(status.st_mode) else None
 
 
 def _plain_below(folder: Path) -> bool:
-    """Whether there are only files and folders below, no link that could lead to the reader's own."""
-    seen = 0
+    """Whether a folder holds only files and folders, no link that could lead to the user's own files."""
+    count = 0
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             mode = os.lstat(Path(place) / name).st_mode
-            seen += 1
-            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or seen > MOST_NAMES:
+            count += 1
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or count > MOST_NAMES:
                 return False
     return True
 
 
 def _expect_plain_attacks(where: Path, attacks: list[str]) -> None:
-    """SettingError for an attack of a received run that reads a file."""
+    """SettingError for an attack of a received run whose parameter can name a file."""
     for text in attacks:
         name, _, rest = text.partition(":")
         for part in filter(None, rest.split(",")):
@@ -184,6 +186,6 @@ def _expect_plain_attacks(where: Path, attacks: list[str]) -> None:
             if key.strip() == "file" or (value and not _WORD.fullmatch(value.strip())):
                 raise SettingError(
                     f"{where} gives the attack {name[:60]!r} the parameter {part[:200]!r}, which can name a "
-                    "file. You did not start this run on this machine, so it is not read unasked: say "
-                    "which attacks you mean with --attack, the same ones or others."
+                    "file. You did not start this run on this machine, so the file is not read: "
+                    "give the attacks with --attack, the same ones or others."
                 )

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robustness.cli.options import RunFolder
+from robustness.errors import RobustnessError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from robustness.runs.result import AuditResult
+
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: RunFolder,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Where to; into the run if not given.")
+        Path | None,
+        typer.Option("--out", "-o", help="The file to write; in the run folder if not given."),
     ] = None,
-    kind: Annotated[str, typer.Option(help="An installed kind of report.")] = "html",
+    kind: Annotated[str, typer.Option(help="The kind of report; an installed name.")] = "html",
 ) -> None:
-    """Write a run's report again, from what the run kept. Needs no TensorFlow.
+    """Write a report of a finished run again. Needs no TensorFlow.
 
     \b
     Examples:
@@ -23,8 +32,31 @@ def report(
       robustness report audit-run-20261123-101500 --out report.html
     """
     from robustness import plugins
-    from robustness.files import disk_errors
 
-    if out is not None:
-        disk_errors.expect_place(out)
     typer.echo(plugins.writer(kind)(run, out))
+
+
+def written(
+    result: AuditResult, kinds: Iterable[str]
+) -> tuple[list[Path], list[RobustnessError | OSError]]:
+    """Where the reports of these kinds are, and what kept others from being written: none stops the next."""
+    pages: list[Path] = []
+    failed: list[RobustnessError | OSError] = []
+    for kind in kinds:
+        try:
+            pages.append(result.report(kind=kind))
+        except (RobustnessError, OSError) as error:
+            failed.append(error)
+    return pages, failed
+
+
+def fail(errors: list[RobustnessError | OSError]) -> None:
+    """Raise the last of these errors, if there are any, the others told before it."""
+    from robustness.cli.terminal import stderr
+    from robustness.files.disk_errors import sentence
+
+    for error in errors[:-1]:
+        said = sentence(error) if isinstance(error, OSError) else error
+        stderr().print(f"error: {said}", markup=False, highlight=False, soft_wrap=True)
+    if errors:
+        raise errors[-1]

@@ -8,6 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
+from robustness.cli.options import (
+    HtmlPage,
+    Quiet,
+    RunAttacks,
+    RunImages,
+    RunMask,
+    RunModel,
+    RunSurrogate,
+    TrustModel,
+)
+from robustness.configuration.recorded import from_recorded
 from robustness.errors import RunError, RunUsageError, SettingError
 
 
@@ -17,37 +28,19 @@ def rerun(
         Path | None,
         typer.Option("--out", "-o", help="The new run folder. [default: rerun-DATE-TIME]"),
     ] = None,
-    html: Annotated[
-        Path | None, typer.Option("--html", help="Write the comparison as a page to this file.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="The model, if not the one the run names.")
-    ] = None,
-    images: Annotated[
-        str | None,
-        typer.Option("--images", "-i", help="The pictures, if not those the run names."),
-    ] = None,
-    surrogate: Annotated[
-        str | None, typer.Option(help="The surrogate, if not the one the run names.")
-    ] = None,
-    mask: Annotated[
-        str | None, typer.Option(help="The mask, if not the one the run names.")
-    ] = None,
-    attack: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--attack", "-a", help="The attacks, if not those the run names; again for more."
-        ),
-    ] = None,
-    trust_model: Annotated[
-        bool, typer.Option("--trust-model", help="Load a file that could run code.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    html: HtmlPage = None,
+    model: RunModel = None,
+    images: RunImages = None,
+    surrogate: RunSurrogate = None,
+    mask: RunMask = None,
+    attack: RunAttacks = None,
+    trust_model: TrustModel = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Do an audit again with its own settings, in a new folder, and compare the two.
+    """Repeat an audit with its own settings in a new folder, and compare the two runs.
 
-    What a run names is loaded only if you started it here; of one that was received say yourself what to
-    load. Leaves with 1 if an image fares differently, else as the audit does.
+    Files that a run names are loaded only if you started the run on this machine; for a run that you
+    received, name them. Exit code 1 if the outcome of an image differs, else the audit's.
 
     \b
     Examples:
@@ -70,17 +63,18 @@ def rerun(
         )
     folder = out or Path(datetime.now().strftime("rerun-%Y%m%d-%H%M%S"))
     command = f"robustness rerun {run.name}"
-    verdict = audit.perform(options, folder, quiet=quiet, command=command)
+    config = from_recorded(options)
+    verdict = audit.perform(config, folder, audit.Output(quiet=quiet), command=command)
     from robustness.reports.comparison.compare import compare as paired
 
-    found = paired(run, folder)
+    comparison = paired(run, folder)
     if html is not None:
         from robustness.reports.comparison.page import write_comparison
 
-        write_comparison(found, html)
-    compare.show(found)
+        write_comparison(comparison, html)
+    compare.show(comparison)
     typer.echo(f"run: {folder}")
-    raise typer.Exit(1 if found.differs else verdict.exit_code)
+    raise typer.Exit(1 if comparison.differs else verdict.exit_code)
 
 
 def _manifest(path: Path) -> dict[str, Any]:

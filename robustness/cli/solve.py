@@ -106,11 +106,10 @@ def regression(
 
 def _columns(table: Path, names: list[str]) -> pd.DataFrame:
     """The named columns as numbers; SettingError for a file, a column or a cell that is not."""
-    from difflib import get_close_matches
-
     import pandas as pd
 
     from robustness.errors import SettingError
+    from robustness.text import did_you_mean
 
     try:
         data = pd.read_csv(table, skipinitialspace=True)
@@ -118,8 +117,7 @@ def _columns(table: Path, names: list[str]) -> pd.DataFrame:
         raise SettingError(f"{table} cannot be read as a CSV file: {error}.") from error
     for name in names:
         if name not in data.columns:
-            near = get_close_matches(name, [str(c) for c in data.columns], n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(name, map(str, data.columns))
             have = ", ".join(str(c) for c in data.columns)
             raise SettingError(f"{table.name} has no column {name!r}; it has {have}.{hint}")
         numbers = pd.to_numeric(data[name], errors="coerce")

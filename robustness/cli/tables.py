@@ -1,4 +1,4 @@
-"""The table an audit ends with."""
+"""The table that an audit prints at its end."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
 
 def outcome_table(summary: Summary) -> Table:
-    """A row an attack and epsilon: flips of the initially correct images, with their interval.
+    """A row per attack and epsilon: the flips of initially correct images, with their 95 % interval.
 
-    In a cascade an attack sees what the ones before it left, and the last column is what it leaves.
+    In a cascade an attack runs on the images that the attacks before it did not flip, and a column counts
+    the images that it does not flip either. Another column counts the images on which an attack broke down,
+    where one did.
     """
     from robustness.reports.wording import budget, percent, percent_range
 
@@ -26,6 +28,9 @@ def outcome_table(summary: Summary) -> Table:
     cascade = bool(summary.config.get("cascade"))
     if cascade:
         table.add_column("standing", justify="right")
+    broken = any(rate.tally.failed for rate in summary.rates)
+    if broken:
+        table.add_column("broke down", justify="right")
     for rate in summary.rates:
         share = rate.tally.flip_rate
         table.add_row(
@@ -37,5 +42,6 @@ def outcome_table(summary: Summary) -> Table:
             percent_range(share.low, share.high),
             "-" if rate.steps is None else f"{rate.steps:g}",
             *([str(rate.tally.robust)] if cascade else []),
+            *([str(rate.tally.failed)] if broken else []),
         )
     return table

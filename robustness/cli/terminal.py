@@ -1,4 +1,4 @@
-"""What people see while they wait: tables, and progress that says how long it will take."""
+"""The consoles for results and errors, and the progress display with the time left."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ PLAIN_SECONDS = 10.0
 
 
 class Plain(Console):
-    """A console on which no text acts: not as colours, not as a command of the terminal or of a log."""
+    """A console that prints text as it is: no markup, no control sequences, no workflow commands."""
 
     def print(self, *objects: Any, **how: Any) -> None:
-        """Print; what is a string is made printable first. Tables and texts see to it themselves."""
+        """Print. Strings are made printable first; tables and texts must be printable already."""
         super().print(*(printable(o) if isinstance(o, str) else o for o in objects), **how)
 
 
 def stdout() -> Console:
-    """Where results go."""
+    """The console for results."""
     return Plain(highlight=False, emoji=False, force_terminal=_terminal())
 
 
 def _terminal() -> bool | None:
-    """In continuous integration never: a log shows no colours, and a line redrawn is a line more."""
+    """False in continuous integration: a log shows no colours, and redrawn lines add up."""
     return False if os.environ.get("CI") else None
 
 
 def stderr() -> Console:
-    """Where progress and errors go."""
+    """The console for progress and errors."""
     return Plain(stderr=True, highlight=False, emoji=False, force_terminal=_terminal())
 
 
 def wake_backend() -> None:
-    """Import TensorFlow, which takes seconds, without the greeting it prints whatever it is told."""
+    """Import TensorFlow, which takes seconds, without the messages that it always prints."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -60,19 +60,19 @@ def wake_backend() -> None:
 
 
 INSISTENCE = 5.0
-"""Seconds after which a Ctrl-C that was not heard is raised again."""
+"""Seconds after which a Ctrl-C that had no effect is raised again."""
 
 
 @contextlib.contextmanager
 def insisting() -> Iterator[None]:
-    """Within it a Ctrl-C is raised until it is heard: Python drops one that falls into a destructor."""
+    """Raise a Ctrl-C again until it has an effect: Python drops one that arrives in a destructor."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         signal.setitimer(signal.ITIMER_REAL, INSISTENCE)
         raise KeyboardInterrupt
 
     try:
-        before = {one: signal.signal(one, interrupt) for one in (signal.SIGINT, signal.SIGALRM)}
+        before = {n: signal.signal(n, interrupt) for n in (signal.SIGINT, signal.SIGALRM)}
     except (ValueError, AttributeError):  # not the main thread, or no alarms on this system
         yield
         return
@@ -80,8 +80,8 @@ def insisting() -> Iterator[None]:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def duration(seconds: float) -> str:
@@ -95,9 +95,9 @@ def duration(seconds: float) -> str:
 
 
 class Clock:
-    """Time left of a stage, from what was done since its first result.
+    """The time left in a stage, estimated from the images since its first result.
 
-    What comes before that is compiling, which is not done again for each of the others.
+    The time before the first result is spent on compiling, which is done once.
     """
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class Clock:
         self._first: float | None = None
 
     def left(self, report: Report) -> str:
-        """In words; nothing where there is no telling yet."""
+        """The time in words; "" while it cannot be estimated."""
         now = time.monotonic()
         if report.stage != self._stage:
             self._stage, self._from, self._first = report.stage, report.done, None
@@ -118,9 +118,9 @@ class Clock:
 
 
 def sentence(report: Report) -> str:
-    """What to say of a stage besides its count.
+    """The flips of a stage and an upper bound of the robust accuracy, for the progress display.
 
-    Images that hold out take longest, so that while it runs, all that may still hold out are counted.
+    Robust images take longest, so every image that has not flipped yet counts as robust while a stage runs.
     """
     if not report.flipped + report.robust:
         return ""
@@ -131,23 +131,23 @@ def sentence(report: Report) -> str:
     share = report.robust / (report.robust + lost)
     if not report.labelled:
         return f"{report.flipped} flipped, at most {100 * share:.0f} % kept their class"
-    # One attack, which may not even reach epsilon: no more than a bound.
+    # One attack, which may not even use all of epsilon: an upper bound.
     return f"{report.flipped} flipped, robust at most {100 * share:.0f} %"
 
 
 class Display:
-    """A live bar a stage on a terminal; a line every few seconds in a log."""
+    """One live bar per stage on a terminal; in a log, one line every few seconds."""
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
         self._console, self._quiet = console, quiet
         self._clock = Clock()
         self._tasks: dict[str, TaskID] = {}
-        self._said = 0.0
+        self._printed = 0.0
         self._last: tuple[str, int] = ("", -1)
         self._live: Progress | None = None
         if console.is_terminal and console.is_interactive and not quiet:
             self._live = Progress(
-                # In 80 columns the words are the last to give way.
+                # In 80 columns the description is cut before the counts.
                 TextColumn(
                     "{task.description}",
                     markup=False,
@@ -157,7 +157,9 @@ class Display:
                 BarColumn(bar_width=10),
                 TextColumn("{task.completed}/{task.total}", table_column=Column(no_wrap=True)),
                 TextColumn(
-                    "{task.fields[said]}", markup=False, table_column=Column(no_wrap=True, ratio=1)
+                    "{task.fields[status]}",
+                    markup=False,
+                    table_column=Column(no_wrap=True, ratio=1),
                 ),
                 console=console,
             )
@@ -172,20 +174,22 @@ class Display:
             self._live.stop()
 
     def __call__(self, report: Report) -> None:
-        """Show how far a stage is."""
+        """Show the progress of a stage."""
         if self._quiet:
             return
         left = self._clock.left(report)
-        said = ", ".join(part for part in (sentence(report), left) if part)
+        status = ", ".join(part for part in (sentence(report), left) if part)
         title = "classifying" if report.stage == "clean" else visible(report.stage)
         if self._live:
             if report.stage not in self._tasks:
-                self._tasks[report.stage] = self._live.add_task(title, total=report.total, said="")
-            self._live.update(self._tasks[report.stage], completed=report.done, said=said)
+                self._tasks[report.stage] = self._live.add_task(
+                    title, total=report.total, status=""
+                )
+            self._live.update(self._tasks[report.stage], completed=report.done, status=status)
             return
         over = report.done >= report.total
-        due = time.monotonic() - self._said > PLAIN_SECONDS
+        due = time.monotonic() - self._printed > PLAIN_SECONDS
         if (over or due) and self._last != (report.stage, report.done):
-            self._said, self._last = time.monotonic(), (report.stage, report.done)
-            line = f"{title}: {report.done}/{report.total}{', ' if said else ''}{said}"
+            self._printed, self._last = time.monotonic(), (report.stage, report.done)
+            line = f"{title}: {report.done}/{report.total}{', ' if status else ''}{status}"
             self._console.print(line, markup=False, soft_wrap=True)

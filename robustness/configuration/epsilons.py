@@ -1,4 +1,4 @@
-"""Budgets as people write them. No TensorFlow: a typing error is told at once."""
+"""Budgets as people write them. Needs no TensorFlow, so that a typing error is reported at once."""
 
 from __future__ import annotations
 
@@ -7,69 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from robustness.errors import SettingError
-
-TOP = 255.0
-"""The largest change of a component, in counts."""
-WHOLE = ("linf", "l1", "l0")
-"""Norms in which the distance of two 8-bit pictures is always a whole number."""
-
-
-def effective(norm: str, epsilon: float) -> float:
-    """The part of a budget that 8-bit pictures can use.
-
-    Parameters
-    ----------
-    norm : the name of a norm.
-    epsilon : the budget, as the norm counts it.
-
-    Returns
-    -------
-    The floor of `epsilon` where distances of 8-bit pictures are whole numbers (linf, l1, l0); else
-    `epsilon` itself: in l2 distances are square roots of whole numbers, close together, and without a
-    norm the attack counts what it likes.
-    """
-    return float(math.floor(epsilon)) if norm in WHOLE else float(epsilon)
-
-
-def largest(norm: str, pixels: int, channels: int) -> float:
-    """The distance beyond which no two pictures are, where `pixels` of `channels` each may change."""
-    components = pixels * channels
-    known = {"linf": TOP, "l2": TOP * math.sqrt(components), "l1": TOP * components}
-    return known.get(norm, float(pixels) if norm == "l0" else math.inf)
-
-
-def expect_within(
-    epsilons: Iterable[float], norm: str, pixels: int | None = None, channels: int = 1
-) -> None:
-    """Refuse budgets larger than any change of a picture.
-
-    Parameters
-    ----------
-    epsilons : budgets, as the norm counts them.
-    norm : its name.
-    pixels, channels : how many pixels may change, and of how many components each; None where that is
-        not known yet, and then only what holds for every picture is refused.
-
-    Raises
-    ------
-    SettingError
-        A budget within which every picture of that size lies.
-    """
-    if pixels is None and norm != "linf":
-        return
-    most = largest(norm, pixels or 1, channels)
-    said = {
-        "linf": "255 counts, all that a component can change by",
-        "l2": f"{most:.6g} counts, the length of the largest change ({pixels} pixels)",
-        "l1": f"{most:.0f} counts, the sum of the largest change ({pixels} pixels)",
-        "l0": f"{pixels} pixels, all that may change",
-    }
-    for epsilon in epsilons:
-        if epsilon > most * (1 + 1e-9):
-            raise SettingError(
-                f"Epsilon {epsilon:.10g} is more than any change of these pictures in {norm}; expected at "
-                f"most {said[norm]}. A budget that large leaves nothing of the picture."
-            )
 
 
 def parse_epsilon(value: float | str) -> float:

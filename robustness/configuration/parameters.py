@@ -1,28 +1,35 @@
-"""Parameters of attacks: dataclass fields that carry their meaning and range, and check themselves."""
+"""Parameters of attacks: dataclass fields with a meaning and a range, which are checked."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from robustness.errors import SettingError
+from robustness.text import did_you_mean
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a parameter means and which values it takes."""
+    """The meaning of a parameter and its values.
+
+    Parameters
+    ----------
+    meaning : what it is, for tables.
+    low, high : the range of a number; None where it is open.
+    choices : the texts that are allowed, if they are a closed list.
+    automatic : what None stands for; empty if None is not allowed.
+    words : the range in words, for a value that is no number and that the attack checks itself.
+    """
 
     meaning: str
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
     automatic: str = ""
-    """What None stands for, where None is allowed."""
     words: str = ""
-    """The range in words, where the value is no number and checks itself."""
 
     def span(self) -> str:
         """The range in words."""
@@ -49,12 +56,12 @@ def settings(cls: type) -> dict[str, tuple[dataclasses.Field, Setting]]:
 
 def check(instance: Any) -> None:
     """SettingError unless every parameter of `instance` has the type and range it declares."""
-    whose = getattr(instance, "name", type(instance).__name__)
+    owner = getattr(instance, "name", type(instance).__name__)
     for name, (field, rule) in settings(type(instance)).items():
         try:
             value = _checked(name, field, rule, getattr(instance, name))
         except SettingError as error:
-            raise SettingError(f"{whose}: {error}") from None
+            raise SettingError(f"{owner}: {error}") from None
         object.__setattr__(instance, name, value)
 
 
@@ -94,8 +101,7 @@ def from_text(cls: type, texts: dict[str, str]) -> dict[str, Any]:
     for name, text in texts.items():
         plain = name.replace("-", "_")
         if plain not in known:
-            near = get_close_matches(plain, known, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(plain, known)
             raise SettingError(
                 f"{cls.__name__} has no parameter {name!r}; it has {', '.join(known)}.{hint}"
             )

@@ -1,21 +1,21 @@
-"""Tables of a TOML file, asked for key by key: every error names the key, what came, what was expected."""
+"""Tables of a TOML file, read key by key: every error names the key, its value, and what was expected."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import date, datetime
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from robustness.errors import SettingError
 from robustness.files.bounded import MAX_TOML_BYTES, parse_toml, read_text_bounded
+from robustness.text import did_you_mean, shown
 
 _MISSING = object()
 
 
 class Section:
-    """One table. What nobody asks for before `close` is an unknown key.
+    """One table. A key that is not read before `close` is unknown.
 
     `where` is the table's name as the file writes it, "" for the whole file.
     """
@@ -23,24 +23,25 @@ class Section:
     def __init__(self, values: Mapping[str, Any], where: str = "", file: str = "") -> None:
         self.file, self.where = file, where
         self._values = dict(values)
-        self._asked: set[str] = set()
+        self._known: set[str] = set()
 
     def key(self, name: str) -> str:
-        """`name` with the table it stands in, for people."""
+        """`name` with its table, for messages."""
         return f"{self.where}.{name}" if self.where else name
 
-    def wrong(self, name: str, expected: str) -> SettingError:
-        """The error for the value of `name`."""
-        said = self._values.get(name)
-        shown = said.isoformat() if isinstance(said, date) else shorten(repr(said))
-        return SettingError(f"{self._prefix}{self.key(name)} is {shown}; expected {expected}.")
+    def wrong(self, name: str, expected: str, hint: str = "") -> SettingError:
+        """The error for the value of `name`; `hint` is the sentence after it."""
+        value = shown(self._values.get(name))
+        return SettingError(
+            f"{self._prefix}{self.key(name)} is {value}; expected {expected}.{hint}"
+        )
 
     @property
     def _prefix(self) -> str:
         return f"{self.file}: " if self.file else ""
 
     def _take(self, name: str, default: Any) -> Any:
-        self._asked.add(name)
+        self._known.add(name)
         if name in self._values:
             return self._values[name]
         if default is _MISSING:
@@ -60,9 +61,7 @@ class Section:
         if not isinstance(value, str) or not value:
             raise self.wrong(name, "a text" if choices is None else _one_of(choices))
         if choices is not None and value not in choices:
-            near = get_close_matches(value, choices, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise self.wrong(name, _one_of(choices) + hint)
+            raise self.wrong(name, _one_of(choices), did_you_mean(value, choices))
         return value
 
     def number(
@@ -114,48 +113,42 @@ class Section:
             raise self.wrong(name, "a date such as 2027-01-31") from None
 
     def value(self, name: str, default: Any = _MISSING) -> Any:
-        """Whatever stands there."""
+        """The value as it is."""
         return self._take(name, default)
 
     def section(self, name: str) -> Section:
-        """A table within; an empty one if it is not there."""
+        """A table within this one; an empty one if the key is not there."""
         value = self._take(name, {})
         if not isinstance(value, Mapping):
             raise self.wrong(name, f"a table, [{self.key(name)}]")
         return Section(value, self.key(name), self.file)
 
     def sections(self, name: str) -> list[Section]:
-        """The tables of a list of tables; none if it is not there."""
+        """The tables of a list of tables; an empty list if the key is not there."""
         value = self._take(name, [])
         if not isinstance(value, list) or not all(isinstance(v, Mapping) for v in value):
             raise self.wrong(name, f"tables, each begun with [[{self.key(name)}]]")
         return [Section(v, f"{self.key(name)}[{n}]", self.file) for n, v in enumerate(value)]
 
     def rest(self) -> dict[str, Any]:
-        """Everything that was not asked for, asked for now."""
-        left = {k: v for k, v in self._values.items() if k not in self._asked}
-        self._asked |= left.keys()
+        """The keys that were not read before; they count as read."""
+        left = {k: v for k, v in self._values.items() if k not in self._known}
+        self._known |= left.keys()
         return left
 
     def __contains__(self, name: str) -> bool:
         return name in self._values
 
     def close(self) -> None:
-        """SettingError, with the nearest known key, if a key was not asked for."""
+        """SettingError, with the nearest known key, if a key was not read."""
         for name in self._values:
-            if name not in self._asked:
-                near = get_close_matches(name, self._asked, n=1)
-                hint = f" Did you mean {near[0]}?" if near else ""
+            if name not in self._known:
+                hint = did_you_mean(name, self._known)
                 raise SettingError(
                     f"{self._prefix}unknown key {self.key(name)}; "
                     f"{f'[{self.where}]' if self.where else 'the file'} knows "
-                    f"{', '.join(sorted(self._asked))}.{hint}"
+                    f"{', '.join(sorted(self._known))}.{hint}"
                 )
-
-
-def shorten(text: str, most: int = 200) -> str:
-    """`text`, its end left out where it is long: a value may be as long as the file."""
-    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _one_of(choices: Collection[str]) -> str:

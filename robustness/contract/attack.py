@@ -1,6 +1,6 @@
-"""The attack contract: an attack is the body of a loop, two pure functions of rows.
+"""The attack contract: an attack is the body of a loop, as two pure functions of rows.
 
-The engine owns the loop, the stopping, the bookkeeping and the verdict; see `docs/adding-an-attack.md`.
+The engine owns the loop, the stopping, the counting and the verdict; see `docs/adding-an-attack.md`.
 """
 
 from __future__ import annotations
@@ -22,31 +22,41 @@ from robustness.threat.norms import Norm
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(Declarations, ABC):
-    """Base of every attack: parameters, and how one state becomes the next.
+    """Base of every attack: its parameters, and how one state becomes the next.
 
-    A state is a dict of arrays, each with a leading row axis, one of them `point` (rows, h, w, c): what
-    the attack would hand in now. No Python branching on values, no memory outside the state, nothing
-    that mixes rows: a row may be loaded, stepped and unloaded independently of its neighbours.
+    A state is a dict of arrays, each with a leading row axis. One of them is `point`, (rows, height, width,
+    channels) counts: the attack's current result. There is no Python branching on values, no memory outside
+    the state, and nothing that mixes rows: each row is loaded, stepped and removed independently of its
+    neighbours.
+
+    Attributes
+    ----------
+    name, paper : what the attack is called, and where it was published.
+    knowledge : what it may read of the model: "white-box", "score" (no gradient) or "decision" (labels).
+    norms : the names of the norms that it works in.
+    seeks : "any" point inside the budget: a row leaves at its first verified flip. "closest" point: a row
+        runs its steps, the engine keeps the nearest point that reached the goal, and the outcome at every
+        epsilon follows from its distance; `Task.epsilon` is then the largest of all. A row whose state has
+        `done` (rows,) bool set leaves before its steps are spent.
+    refined : whether the engine searches nearer files around the flips of a white-box attack that seeks the
+        closest point (`engine.refinement`). False where the attack's last step already is the best one for
+        a linear model.
+    baseline : whether it ignores the model's outputs, as noise does. The contract does not require such an
+        attack to flip anything.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str]
     knowledge: ClassVar[Knowledge] = "white-box"
     norms: ClassVar[tuple[str, ...]] = ("linf",)
+    """The norms for which the attack is defined, by name."""
+    any_norm: ClassVar[bool] = False
+    """Whether it works in every other norm with convex balls too: it uses only the norm's own steepest
+    direction, projection and samples."""
+
     seeks: ClassVar[Seeks] = "any"
-    """"any" point inside the budget: the row leaves at its first verified flip. "closest": the row
-    runs its steps, the engine keeps the nearest point that reached the goal, and the outcome at every
-    epsilon follows from its distance; `Task.epsilon` is then the largest epsilon of all. A row whose
-    state says `done` (rows,) bool has nothing left to look for, and leaves before its steps are spent."""
-
     refined: ClassVar[bool] = True
-    """Whether the engine looks for files nearer than that of a "closest" attack by a gradient at it
-    (`refining.Refining`). Only white-box attacks'; not worth the looks where the attack's last step is that
-    of the linear model."""
-
     baseline: ClassVar[bool] = False
-    """Whether it learns nothing from what it sees: what attacks are compared with. The contract does
-    not ask of it that it flips what can be flipped."""
 
     steps: int = settings.setting(1, "number of steps", low=1, high=100_000)
     loss: str = settings.setting("cross_entropy", "loss that is lowered", choices=tuple(LOSSES))
@@ -56,33 +66,59 @@ class Attack(Declarations, ABC):
 
     @property
     def restarts(self) -> int:
-        """How many independent starts the engine gives each image."""
+        """The number of independent starts of each image."""
         return 1
 
     @property
     def width(self) -> int:
-        """How many points a row looks at in a step; wide rows run fewer at a time."""
+        """The number of points that a row evaluates in a step; the batch size is divided by it."""
         return 1
 
     @abstractmethod
     def init(self, task: Task) -> State:
-        """The state before the first step."""
+        """The state before the first step.
+
+        Parameters
+        ----------
+        task : the rows.
+        """
 
     @abstractmethod
     def step(self, task: Task, state: State, look: Look) -> State:
-        """The state after one more step."""
+        """The state after one more step.
+
+        Parameters
+        ----------
+        task : the rows; `task.step` is the number of steps done.
+        state : that of the last step, or of `init`.
+        look : the model; evaluate it at points by calling it.
+
+        Returns
+        -------
+        A state of the same names, shapes and types.
+        """
 
     def expect_norm(self, norm: Norm) -> None:
-        """SettingError unless there is a version of this attack for `norm`."""
-        if norm.name not in self.norms:
+        """Raise SettingError unless the attack works in `norm`."""
+        if not works_in(self, norm):
             raise SettingError(
                 f"{self.name} has no {norm.name} version; it works in {', '.join(self.norms)}. "
                 "Choose one of these norms, or another attack."
             )
 
     @classmethod
-    def made(cls, parameters: dict[str, Any]) -> Attack:
-        """One with these parameters, values or texts; SettingError for one it does not know."""
+    def from_parameters(cls, parameters: dict[str, Any]) -> Attack:
+        """Make the attack from parameters by name.
+
+        Parameters
+        ----------
+        parameters : values, or strings as they come from a command line; `-` counts as `_`.
+
+        Raises
+        ------
+        SettingError
+            A parameter is unknown or out of range.
+        """
         texts = {k: v for k, v in parameters.items() if isinstance(v, str)}
         values = {k: v for k, v in parameters.items() if not isinstance(v, str)}
         settings.from_text(cls, dict.fromkeys(values, ""))
@@ -90,17 +126,24 @@ class Attack(Declarations, ABC):
             **{k.replace("-", "_"): v for k, v in values.items()}, **settings.from_text(cls, texts)
         )
 
-    def suited(self, goal: Goal, classes: int) -> tuple[Attack, str]:
-        """The attack as it runs towards `goal` on a model of so many classes, and what that replaces.
+    def adapted_to(self, goal: Goal, classes: int) -> tuple[Attack, str]:
+        """The attack as it runs towards a goal on a model of some number of classes.
 
-        The second is a phrase for reports, "" where nothing was replaced.
+        Parameters
+        ----------
+        goal : of the threat.
+        classes : how many the model has.
+
+        Returns
+        -------
+        The attack, and a phrase for reports on what was replaced, "" if nothing was.
         """
         loss, why = stand_in(self.loss, classes)
         return (replace(self, loss=loss), why) if why else (self, "")
 
     @property
     def label(self) -> str:
-        """Name and parameters, for people; unique among the attacks of a run."""
+        """The name with the parameters that are not at their default; unique among the attacks of a run."""
         shown = {
             name: getattr(self, name)
             for name, (field, _) in settings.settings(type(self)).items()
@@ -109,8 +152,13 @@ class Attack(Declarations, ABC):
         return f"{self.name}({', '.join(f'{k}={_short(v)}' for k, v in shown.items())})"
 
     def parameters(self) -> dict[str, Any]:
-        """Every parameter by name, JSON-able."""
+        """All parameters by name, as JSON values."""
         return asdict(self)
+
+
+def works_in(attack: Attack | type[Attack], norm: Norm) -> bool:
+    """Whether there is a version of an attack for `norm`."""
+    return norm.name in attack.norms or (attack.any_norm and norm.convex)
 
 
 def _short(value: Any) -> str:

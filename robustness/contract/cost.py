@@ -1,4 +1,4 @@
-"""What an attack costs, counted where it is taken: one step on a small picture."""
+"""The cost of an attack in passes, counted in one step on a small picture."""
 
 from __future__ import annotations
 
@@ -17,12 +17,22 @@ SHAPE = (16, 16, 3)
 
 
 def passes(attack: Attack, classes: int) -> tuple[int, int]:
-    """Forward and backward passes of an image that never flips, with all steps and restarts.
+    """Count the passes of an image that never flips, over all steps and restarts.
 
-    Every step costs the same (`Rows` traces it once), so one is counted, on a linear model of so many
-    classes.
+    Parameters
+    ----------
+    attack : what runs.
+    classes : how many the model has.
+
+    Returns
+    -------
+    Forward and backward passes.
+
+    Notes
+    -----
+    Every step costs the same, since it is compiled once; one is counted, on a linear model.
     """
-    made, _ = attack.suited(Untargeted(), classes)
+    adapted, _ = attack.adapted_to(Untargeted(), classes)
     rng = np.random.default_rng(0)
     weights = ops.convert_to_tensor(
         rng.normal(0, 0.01, (int(np.prod(SHAPE)), classes)).astype("float32")
@@ -31,18 +41,18 @@ def passes(attack: Attack, classes: int) -> tuple[int, int]:
     def logits(points: Any) -> Any:
         return ops.matmul(ops.reshape(points, (-1, weights.shape[0])), weights)
 
-    whole = ops.zeros((1,), "int32")
+    zeros = ops.zeros((1,), "int32")
     task = Task(
         images=ops.full((1, *SHAPE), 128.0),
-        aims=whole,
+        aims=zeros,
         epsilon=ops.full((1,), 4.0),
         keys=ops.zeros((1, 2), "int32"),
-        restart=whole,
-        step=whole,
-        norm=norms.parse(made.norms[0]),
+        restart=zeros,
+        step=zeros,
+        norm=norms.parse(adapted.norms[0]),
         goal=Untargeted(),
     )
-    look = Look(logits, task, made.loss, made.knowledge)
-    made.step(task, made.init(task), look)
-    times = made.steps * made.restarts
+    look = Look(logits, task, adapted.loss, adapted.knowledge)
+    adapted.step(task, adapted.init(task), look)
+    times = adapted.steps * adapted.restarts
     return times * look.forward, times * look.backward

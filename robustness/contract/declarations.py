@@ -1,4 +1,4 @@
-"""What an attack declares of itself beside its recipe: how far it can go, and what is its own."""
+"""What an attack declares beside its recipe: how far it can go, and how it differs from its paper."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from robustness.threat.norms import Norm
 
 
 class Declarations:
-    """The declarations with their defaults; a part of every `robustness.contract.attack.Attack`."""
+    """The declarations with their defaults; a base class of `Attack`."""
 
     def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
-        """How far from an image the attack can go by what it learns from the model.
+        """The largest distance from an image that the attack can reach by its steps.
 
-        An audit states no robust accuracy at an epsilon that none of its attacks can reach. A start drawn
-        at random counts for nothing: on average it is as far from where the loss is low as the image.
+        An audit states no robust accuracy at an epsilon that none of its attacks can reach. A random start
+        does not count: on average it is as far from where the loss is low as the image is.
 
         Parameters
         ----------
-        norm, epsilon : the threat; epsilon as the norm counts it.
-        shape : of the images, (height, width, channels).
+        norm, epsilon : of the threat; epsilon in the norm's unit.
+        shape : (height, width, channels) of the images.
 
         Returns
         -------
-        A distance as the norm counts it; infinity where nothing but epsilon limits the attack, or where
-        nothing is known of it (the default).
+        A distance in the norm's unit; infinity where only epsilon limits the attack, or where the limit is
+        unknown (the default).
         """
         return math.inf
 
     def departure(self, norm: Norm) -> str:
-        """How what runs in a norm departs from what was published under this name, for reports.
+        """How the attack in a norm differs from the published one, for reports.
 
         Parameters
         ----------
@@ -37,6 +37,6 @@ class Declarations:
 
         Returns
         -------
-        A phrase, "" (the default) where nothing is to be said.
+        A phrase, "" (the default) if it does not differ.
         """
         return ""

@@ -1,6 +1,6 @@
-"""Ensembles: named lists of attacks that run as a cascade, each on what still stands.
+"""Ensembles: named lists of attacks that run as a cascade, each on the images that survived the last.
 
-An ensemble is data. What a model's classes or the norm make of it is said, never done silently.
+An ensemble is data. Where the model's classes or the norm change it, the report says so.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from robustness import plugins
 from robustness.contract import registry
-from robustness.contract.attack import Attack
+from robustness.contract.attack import Attack, works_in
 from robustness.errors import SettingError
 from robustness.threat.goals import Goal
 from robustness.threat.norms import Norm
@@ -26,11 +26,12 @@ class Ensemble:
 
     Parameters
     ----------
-    members: names and parameters, in the order they run.
-    two, why: what runs instead where there are two classes, and a phrase that says why; the members
-        where `two` is empty.
-    elsewhere: what runs instead in a norm, by its name.
-    blind: what runs instead on a target without gradients; the members that need none where it is empty.
+    name, source, meaning : what it is called, where it is from, and what it is for.
+    members : names and parameters, in the order they run.
+    two, why : what runs instead on models of two classes, and a phrase that says why; the members if `two`
+        is empty.
+    elsewhere : what runs instead in a norm, by its name.
+    blind : what runs instead on a model without gradients; the members that need none if it is empty.
     """
 
     name: str
@@ -45,60 +46,60 @@ class Ensemble:
     def fitting(
         self, norm: Norm, classes: int, *, gradients: bool = True
     ) -> tuple[list[Attack], list[str]]:
-        """The attacks for a norm, a number of classes and a target, and sentences on what differs.
+        """Choose the attacks for a norm and a model.
 
         Parameters
         ----------
         norm : that of the threat.
-        classes : how many the target has.
-        gradients : whether the model that the attacks look at has any.
+        classes : how many the model has.
+        gradients : whether the attacked model has any.
 
         Returns
         -------
-        The attacks in the order they run, and what is to be said of how they were chosen.
+        The attacks in the order they run, and sentences on how they differ from the members.
 
         Raises
         ------
         SettingError
             No attack has a version for the norm.
         """
-        chosen, said = self._chosen(norm, classes, gradients)
-        made = [registry.make(name, **told) for name, told in chosen]
-        able = [one for one in made if norm.name in one.norms]
-        said += [
-            f"{self.name}: {one.name} has no {norm.name} version and was left out"
-            for one in made
-            if one not in able
+        members, notes = self._chosen(norm, classes, gradients)
+        attacks = [registry.make(name, **parameters) for name, parameters in members]
+        fitting = [attack for attack in attacks if works_in(attack, norm)]
+        notes += [
+            f"{self.name}: {attack.name} has no {norm.name} version and was left out"
+            for attack in attacks
+            if attack not in fitting
         ]
-        kept = [one for one in able if gradients or one.knowledge != "white-box"]
-        if kept and not gradients:
-            said.append(
+        usable = [a for a in fitting if gradients or a.knowledge != "white-box"]
+        if usable and not gradients:
+            notes.append(
                 f"{self.name}: the model has no gradient, so attacks that need none are run"
             )
-        if not able:
-            raise SettingError(self._no_version(norm, made))
-        # Without any other, those that need a gradient say themselves what is missing.
-        return kept or able, said
+        if not fitting:
+            raise SettingError(self._no_version(norm, attacks))
+        # If all need a gradient, their own error says that it is missing.
+        return usable or fitting, notes
 
     def _chosen(
         self, norm: Norm, classes: int, gradients: bool
     ) -> tuple[tuple[Member, ...], list[str]]:
-        """The members for a threat and a target, and why they are others than usual."""
+        """The members for a norm and a model, and sentences on why they are not the usual ones."""
         if norm.name in self.elsewhere:
             return self.elsewhere[norm.name], []
-        if not gradients and any(norm.name in registry.find(name).norms for name, _ in self.blind):
+        if not gradients and any(works_in(registry.find(name), norm) for name, _ in self.blind):
             return self.blind, []
         if classes == 2 and self.two:
             return self.two, [f"{self.name}: {self.why}"]
         return self.members, []
 
-    def _no_version(self, norm: Norm, made: Iterable[Attack]) -> str:
-        if norm.name == "free":
+    def _no_version(self, norm: Norm, attacks: Iterable[Attack]) -> str:
+        if not norm.measures:
             return (
                 f"{self.name} needs a norm: without one, epsilon is whatever an attack counts. Name the "
                 "attack that is meant: spatial (degrees) or corruptions (severity 1 to 5)."
             )
-        known = sorted({known for one in made for known in one.norms} | set(self.elsewhere))
+        known = sorted({name for a in attacks for name in a.norms} | set(self.elsewhere))
         return (
             f"{self.name} has no {norm.name} version; it works in {', '.join(known)}. Choose one "
             "of these norms, or attacks one by one."
@@ -106,19 +107,27 @@ class Ensemble:
 
 
 def find(name: str) -> Ensemble:
-    """The installed ensemble called `name`; SettingError with the nearest name for an unknown one."""
-    found = plugins.load(plugins.ENSEMBLES, name)
-    if not isinstance(found, Ensemble):
+    """An installed ensemble; SettingError with the nearest name for an unknown one."""
+    loaded = plugins.load(plugins.ENSEMBLES, name)
+    if not isinstance(loaded, Ensemble):
         raise SettingError(
-            f"The ensemble {name!r} is {found!r:.100}; expected a robustness.ensembles.Ensemble."
+            f"The ensemble {name!r} is {loaded!r:.100}; expected a robustness.attacks.Ensemble."
         )
-    return found
+    return loaded
 
 
 def create(name: str, parameters: Mapping[str, Any]) -> Attack | Ensemble:
-    """An attack or ensemble from its name and, for an attack, parameters as values or texts.
+    """Make an attack or find an ensemble by name.
 
-    SettingError for an unknown name, a wrong parameter, or parameters of an ensemble.
+    Parameters
+    ----------
+    name : of either.
+    parameters : of an attack, as values or strings.
+
+    Raises
+    ------
+    SettingError
+        The name is unknown, a parameter is wrong, or an ensemble came with parameters.
     """
     plugins.expect(plugins.ATTACKS, name, plugins.ENSEMBLES)
     if name not in plugins.names(plugins.ENSEMBLES):
@@ -140,7 +149,7 @@ def parse(attack: str | Attack | Ensemble) -> Attack | Ensemble:
 
 @dataclass(frozen=True)
 class Resolved:
-    """The attacks that run; whether as a cascade; and sentences on what was replaced."""
+    """The attacks that run, whether as a cascade, and sentences on what was replaced."""
 
     attacks: tuple[Attack, ...]
     cascade: bool
@@ -148,7 +157,7 @@ class Resolved:
 
 
 def resolve(
-    asked: Iterable[str | Attack | Ensemble],
+    requested: Iterable[str | Attack | Ensemble],
     norm: Norm,
     goal: Goal,
     classes: Sequence[str],
@@ -156,28 +165,44 @@ def resolve(
     cascade: bool | None = None,
     gradients: bool = True,
 ) -> Resolved:
-    """What is asked for, as it runs on a model of these classes, with `gradients` or without any.
+    """Resolve names and ensembles to the attacks that run on a model.
 
-    `cascade` None: if an ensemble of several attacks is among them. An attack that an ensemble names and
-    that was given before, with the same parameters, runs once.
+    Parameters
+    ----------
+    requested : names, attacks and ensembles.
+    norm, goal : of the threat.
+    classes : the model's class names.
+    cascade : whether each attack runs only on images that survived the last; None: if an ensemble of
+        several attacks was requested.
+    gradients : whether the attacked model has any.
+
+    Returns
+    -------
+    The attacks. One that an ensemble names and that was requested before, with the same parameters, runs
+    once.
+
+    Raises
+    ------
+    SettingError
+        A name is unknown, or an ensemble has no version for the norm.
     """
-    given = [parse(one) for one in asked]
-    found: list[Attack] = []
-    said: list[str] = []
-    for place, one in enumerate(given):
+    parsed = [parse(request) for request in requested]
+    attacks: list[Attack] = []
+    replaced: list[str] = []
+    for position, request in enumerate(parsed):
         members, notes = (
-            ([one], [])
-            if isinstance(one, Attack)
-            else one.fitting(norm, len(classes), gradients=gradients)
+            ([request], [])
+            if isinstance(request, Attack)
+            else request.fitting(norm, len(classes), gradients=gradients)
         )
-        said += notes
+        replaced += notes
         for member in members:
-            suited, why = member.suited(goal, len(classes))
-            notes = [why, suited.departure(norm)]
-            said += [f"{member.name}: {note}" for note in notes if note]
-            # The same thing asked for twice is the plan's error, unless it became the same only now.
-            if suited not in found or one in given[:place]:
-                found.append(suited)
-    several = any(isinstance(one, Ensemble) and len(one.members) > 1 for one in given)
+            adapted, why = member.adapted_to(goal, len(classes))
+            notes = [why, adapted.departure(norm)]
+            replaced += [f"{member.name}: {note}" for note in notes if note]
+            # A request made twice is an error of the plan, unless the two became equal only here.
+            if adapted not in attacks or request in parsed[:position]:
+                attacks.append(adapted)
+    several = any(isinstance(r, Ensemble) and len(r.members) > 1 for r in parsed)
     chained = several if cascade is None else cascade
-    return Resolved(tuple(found), chained, tuple(dict.fromkeys(said)))
+    return Resolved(tuple(attacks), chained, tuple(dict.fromkeys(replaced)))

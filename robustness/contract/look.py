@@ -1,4 +1,4 @@
-"""The only way from an attack to the model."""
+"""`Look`: the only way from an attack to the model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from keras import ops
 
 from robustness import backend
-from robustness.contract.task import Task
+from robustness.contract.task import FAR, Task
 from robustness.contract.types import Knowledge
 from robustness.errors import AttackError
 from robustness.numerics.losses import LEVELS, LOSSES
@@ -17,10 +17,16 @@ from robustness.numerics.powers_of_two import scaled
 from robustness.threat.goals import predicted
 
 
-class Seen:
-    """One look at the model: `.logits`, `.label`, `.loss`, `.level`, `.gradient`, as far as knowledge allows.
+class Evaluation:
+    """The model's outputs at some points, as far as the attack's knowledge allows.
 
-    Computed on first use: who never asks for the gradient pays for no backward pass.
+    Each property is computed on first use: an attack that never reads `gradient` costs no backward pass.
+    With k points per row every shape below has a second axis k.
+
+    Raises
+    ------
+    AttackError
+        By a property that the attack's declared knowledge does not include.
     """
 
     def __init__(self, look: Look, points: Any, loss: str) -> None:
@@ -43,17 +49,19 @@ class Seen:
 
     @cached_property
     def _linear(self) -> tuple[Any, Callable[[Any], Any]]:
-        """Logits of every point, and the gradient of any weighting of them; one forward pass."""
+        """The logits of every point, and a function from weights to the gradient of their weighted sum."""
         if self._look.knowledge == "white-box":
             logits, pull = backend.linearise(self._look.logits, self._flat)
         else:
             logits, pull = self._look.logits(self._flat), _no_gradient
-        # Weights may be next to nothing: the network's own arithmetic must not lose them.
-        return self._look.hear(logits), lambda weights: self._look.hear(scaled(pull, weights))
+        # Weights may be tiny: the network's arithmetic must not underflow.
+        return self._look.record_output(logits), lambda weights: self._look.record_output(
+            scaled(pull, weights)
+        )
 
-    def _felt(self, slopes: Any) -> Any:
-        """A gradient at every point as it is handed out, (rows, h, w, c) or (rows, k, h, w, c)."""
-        return self._look.feel(self._look.task.only(self._unflat(slopes)))
+    def _recorded(self, slopes: Any) -> Any:
+        """A gradient as the attack gets it, (rows, h, w, c) or (rows, k, h, w, c)."""
+        return self._look.record_gradient(self._look.task.only(self._unflat(slopes)))
 
     @cached_property
     def _gradient(self) -> Any:
@@ -65,46 +73,52 @@ class Seen:
     def _allowed(self, what: str, *knowledge: str) -> None:
         if self._look.knowledge not in knowledge:
             raise AttackError(
-                f"A {self._look.knowledge} attack asked for the {what}; that takes knowledge "
+                f"A {self._look.knowledge} attack read the {what}, which needs knowledge "
                 f"{' or '.join(knowledge)}. Declare it in the attack's `knowledge`."
             )
 
     @property
     def gradient(self) -> Any:
-        """Of the loss, shaped like the points."""
+        """The gradient of the loss, shaped like the points; 0 where the mask forbids changes."""
         return self._gradient
 
     def gradient_of(self, values: Callable[[Any], Any]) -> Any:
-        """Of any function of the logits, shaped like the points; each call is a backward pass.
+        """The gradient of a function of the logits; each call is a backward pass.
 
-        `values` takes the logits of all points, (rows, classes) or (rows * k, classes), to a number
-        each, (rows,) or (rows * k,).
+        Parameters
+        ----------
+        values : from the logits of all points, (rows, classes) or (rows * k, classes), to one number per
+            point, (rows,) or (rows * k,).
+
+        Returns
+        -------
+        The gradient, shaped like the points.
         """
         self._allowed("gradient", "white-box")
         logits, pull = self._linear
-        self._look.pay(backward=max(self._several, 1))
+        self._look.count_passes(backward=max(self._several, 1))
         _, weights = backend.value_and_grad(lambda z: (values(z), ()))(logits)
-        return self._felt(pull(weights))
+        return self._recorded(pull(weights))
 
     def pull(self, weights: Any) -> Any:
-        """Gradient of ``sum(weights * logits)``, `weights` like the logits; a backward pass."""
+        """The gradient of ``sum(weights * logits)``, `weights` shaped like the logits; a backward pass."""
         self._allowed("gradient", "white-box")
         logits, pull = self._linear
-        self._look.pay(backward=max(self._several, 1))
+        self._look.count_passes(backward=max(self._several, 1))
         slopes = pull(ops.reshape(ops.cast(weights, logits.dtype), ops.shape(logits)))
-        return self._felt(slopes)
+        return self._recorded(slopes)
 
     @property
     def loss(self) -> Any:
-        """What the attack lowers, (rows,) or (rows, k)."""
+        """The loss that the attack lowers, (rows,)."""
         self._allowed("loss", "white-box", "score")
         return self._unflat(self._losses(self._linear[0]))
 
     @property
     def level(self) -> Any:
-        """What rises and falls with `loss`, at the pace of logits, (rows,) or (rows, k).
+        """A monotone function of `loss` on the scale of logits, (rows,).
 
-        To be compared, or to estimate slopes from: a cross-entropy changes by many powers of ten.
+        Compare points, or estimate slopes, by it: a cross-entropy varies by many powers of ten.
         """
         self._allowed("loss", "white-box", "score")
         levels = self._look.task.goal.loss(LEVELS[self._loss], self._linear[0], self._aims)
@@ -112,40 +126,39 @@ class Seen:
 
     @property
     def logits(self) -> Any:
-        """(rows, classes) or (rows, k, classes)."""
+        """The logits, (rows, classes)."""
         self._allowed("logits", "white-box", "score")
         return self._unflat(self._linear[0])
 
     @property
     def label(self) -> Any:
-        """The predicted class, (rows,) or (rows, k) int32."""
+        """The predicted class, (rows,) int32."""
         return self._unflat(predicted(self._linear[0]))
 
     @cached_property
     def hit(self) -> Any:
-        """Whether each point reaches the goal, (rows,) or (rows, k): all that a decision tells."""
+        """Whether each point reaches the goal, (rows,) bool: all that a decision-based attack knows."""
         return self._unflat(self._look.task.goal.reached(predicted(self._linear[0]), self._aims))
 
     def nearest(self) -> tuple[Any, Any, Any]:
-        """For the judge: of each row's points that reach the goal the one nearest to the image.
+        """For the judge: of each row's points that reach the goal, the one nearest to the image.
 
-        The point (rows, h, w, c), its distance (rows,), and whether there is any (rows,).
+        Returns
+        -------
+        The point (rows, h, w, c), its distance (rows,) in the norm's unit, and whether there is one
+        (rows,) bool.
         """
         task = self._look.task
         far = task.norm.size(self._flat - self._images)
-        far = self._unflat(ops.where(ops.isfinite(far), far, _FAR))
+        far = self._unflat(ops.where(ops.isfinite(far), far, FAR))
         if not self._several:
             return self.points, far, self.hit
-        first = ops.argmin(ops.where(self.hit, far, 2 * _FAR), axis=1)
+        first = ops.argmin(ops.where(self.hit, far, 2 * FAR), axis=1)
         chosen = ops.one_hot(first, self._several, dtype=self.points.dtype)
         wide = ops.reshape(chosen, (-1, self._several, 1, 1, 1))
-        # Not a product alone: a point that is not finite must not spoil its neighbours.
+        # Not a product: a point that is not finite must not spoil the others of its row.
         point = ops.sum(ops.where(wide > 0, self.points, 0.0), axis=1)
         return point, ops.sum(chosen * far, axis=1), ops.any(self.hit, axis=1)
-
-
-_FAR = 1e30
-"""A distance that is farther than any."""
 
 
 def _no_gradient(weights: Any) -> Any:
@@ -153,10 +166,20 @@ def _no_gradient(weights: Any) -> Any:
 
 
 class Look:
-    """The only way to the model. It counts passes per row, and it is the judge's eye.
+    """The only way to the model: evaluates it at points, counts passes, and keeps candidates for the judge.
 
-    Called with points (rows, h, w, c), or with k points a row, (rows, k, h, w, c): then everything
-    seen has the second axis k.
+    Call it with points (rows, h, w, c), or with k points per row, (rows, k, h, w, c).
+
+    Parameters
+    ----------
+    logits : the model, from points (n, h, w, c) to logits (n, classes).
+    task : the rows.
+    loss : the name of the loss that the attack lowers.
+    knowledge : what the attack may read.
+
+    Attributes
+    ----------
+    forward, backward : passes per row so far.
     """
 
     def __init__(
@@ -164,38 +187,41 @@ class Look:
     ) -> None:
         self.logits, self.task, self.knowledge, self._loss = logits, task, knowledge, loss
         self.forward = self.backward = 0
-        self._seen: list[Seen] = []
-        self._heard: list[Any] = []
+        self._judged: list[Evaluation] = []
+        self._outputs: list[Any] = []
         self._slopes: list[Any] = []
 
-    def __call__(self, points: Any, *, loss: str | None = None, judged: bool = True) -> Seen:
-        """What the model says of `points`; not `judged`, they are no candidates (probes, say)."""
-        seen = Seen(self, points, loss or self._loss)
-        self.pay(forward=points.shape[1] if len(points.shape) == 5 else 1)
-        if judged:
-            self._seen.append(seen)
-        return seen
+    def __call__(self, points: Any, *, loss: str | None = None, judged: bool = True) -> Evaluation:
+        """Evaluate the model at `points`; if `judged` is false they are probes, no candidates for a flip.
 
-    def pay(self, forward: int = 0, backward: int = 0) -> None:
-        """Count so many passes a row."""
+        `loss` names another loss than the attack's.
+        """
+        evaluation = Evaluation(self, points, loss or self._loss)
+        self.count_passes(forward=points.shape[1] if len(points.shape) == 5 else 1)
+        if judged:
+            self._judged.append(evaluation)
+        return evaluation
+
+    def count_passes(self, forward: int = 0, backward: int = 0) -> None:
+        """Add to the passes per row."""
         self.forward += forward
         self.backward += backward
 
-    def hear(self, answer: Any) -> Any:
-        """Remember what the model answered, logits or a gradient, for `fingerprint`."""
-        self._heard.append(answer)
+    def record_output(self, answer: Any) -> Any:
+        """Keep an output, logits or a gradient, for `fingerprint`, and return it."""
+        self._outputs.append(answer)
         return answer
 
-    def feel(self, gradient: Any) -> Any:
-        """Remember how large a gradient was that the attack was given, for `blind`."""
+    def record_gradient(self, gradient: Any) -> Any:
+        """Keep the size of a gradient that the attack gets, for `blind`, and return the gradient."""
         rows = ops.reshape(gradient, (ops.shape(self.task.aims)[0], -1))
         self._slopes.append(ops.sum(ops.abs(rows), axis=1))
         return gradient
 
     def blind(self) -> Any | None:
-        """Whether no gradient that the attack was given leads anywhere, (rows,) bool; None if it took none.
+        """Whether the gradients of a row are useless, (rows,) bool: all zero, or one not finite.
 
-        All were zero, or one was not finite.
+        None if the attack took no gradient.
         """
         if not self._slopes:
             return None
@@ -203,32 +229,40 @@ class Look:
         return ops.logical_not(ops.logical_and(ops.isfinite(size), size > 0))
 
     def fingerprint(self) -> Any:
-        """Integers (rows,) that differ where a bit of what the model answered does.
+        """A checksum (rows,) of the model's outputs that differs where any bit of them does.
 
-        Added up as whole numbers, so that the order does not matter; each answer has an odd weight.
+        A sum of integers, whose order does not matter; each output has its own odd weight.
         """
         rows, total = ops.shape(self.task.aims)[0], 0 * self.task.aims
-        for number, answer in enumerate(self._heard):
+        for number, answer in enumerate(self._outputs):
             bits = ops.view(ops.cast(answer, "float32"), dtype="int32")
             total = total + (2 * number + 1) * ops.sum(ops.reshape(bits, (rows, -1)), axis=1)
         return total
 
-    def through(self, logits: Callable[[Any], Any], passes: int) -> Look:
-        """A look at another model made of this one, at so many passes a point; it counts as this one's."""
-        return _Through(self, logits, passes)
+    def with_model(self, logits: Callable[[Any], Any], passes: int) -> Look:
+        """A look at a model built on this one.
+
+        Parameters
+        ----------
+        logits : the new model, from points (n, h, w, c) to logits (n, classes).
+        passes : how many passes of this look's model one of the new model takes; this look counts them.
+        """
+        return _LookAtModel(self, logits, passes)
 
     def verdict(self) -> tuple[Any, Any, Any]:
-        """The nearest point of each row that was looked at and reached the goal.
+        """The nearest point of each row that was evaluated and reached the goal.
 
-        The point (rows, h, w, c), its distance (rows,), and whether there is one (rows,); where there
-        is none the other two mean nothing.
+        Returns
+        -------
+        The point (rows, h, w, c), its distance (rows,) in the norm's unit, and whether there is one
+        (rows,) bool. Without one the other two mean nothing.
         """
         task = self.task
-        if not self._seen:
-            return task.images, ops.full_like(task.epsilon, _FAR), ops.zeros_like(task.aims, "bool")
-        point, far, reached = self._seen[0].nearest()
-        for seen in self._seen[1:]:
-            fresh, distance, hit = seen.nearest()
+        if not self._judged:
+            return task.images, ops.full_like(task.epsilon, FAR), ops.zeros_like(task.aims, "bool")
+        point, far, reached = self._judged[0].nearest()
+        for evaluation in self._judged[1:]:
+            fresh, distance, hit = evaluation.nearest()
             news = ops.logical_and(hit, ops.logical_or(distance < far, ops.logical_not(reached)))
             point = ops.where(task.per_row(news), fresh, point)
             far = ops.where(news, distance, far)
@@ -236,13 +270,13 @@ class Look:
         return point, far, reached
 
 
-class _Through(Look):
-    """A look whose points and passes are another look's."""
+class _LookAtModel(Look):
+    """A look at a model built on another look's model; points and passes count as that look's."""
 
     def __init__(self, look: Look, logits: Callable[[Any], Any], passes: int) -> None:
         self._behind, self._passes = look, passes
         super().__init__(logits, look.task, look._loss, look.knowledge)
-        self._seen, self._heard, self._slopes = look._seen, look._heard, look._slopes
+        self._judged, self._outputs, self._slopes = look._judged, look._outputs, look._slopes
 
-    def pay(self, forward: int = 0, backward: int = 0) -> None:
-        self._behind.pay(self._passes * forward, self._passes * backward)
+    def count_passes(self, forward: int = 0, backward: int = 0) -> None:
+        self._behind.count_passes(self._passes * forward, self._passes * backward)

@@ -1,4 +1,4 @@
-"""What each row of a batch is about: its image, its aim, its budget."""
+"""`Task`: the image, the aim and the budget of each row."""
 
 from __future__ import annotations
 
@@ -7,20 +7,30 @@ from typing import Any
 
 from keras import ops
 
+from robustness.contract.types import State
 from robustness.numerics import prng
 from robustness.threat.goals import Goal
 from robustness.threat.norms import Norm
 from robustness.threat.threat import room
 
+FAR = 1e30
+"""A distance beyond any."""
+
 
 @dataclass(frozen=True)
 class Task:
-    """What each row is about. Every array has a leading row axis.
+    """What each row attacks. Every array has a leading row axis.
 
-    `images` (rows, h, w, c) counts, `aims` (rows,) int32 classes the loss is taken against, `epsilon`
-    (rows,) counts, `keys` (rows, 2) int32 for random numbers, `restart` (rows,) int32 which of the
-    attack's starts this is, `step` (rows,) int32 steps done. `mask` (h, w, 1) is 1 where pixels may change
-    and 0 elsewhere; None if all may.
+    Parameters
+    ----------
+    images : (rows, height, width, channels) float32 counts, 0..255.
+    aims : (rows,) int32: the class that the loss is taken against.
+    epsilon : (rows,) the budget, in the norm's unit.
+    keys : (rows, 2) int32 for random numbers.
+    restart : (rows,) int32: which of the attack's starts this is.
+    step : (rows,) int32: steps done.
+    norm, goal : of the threat.
+    mask : (height, width, 1), 1 where pixels may change and 0 elsewhere; None if all may change.
     """
 
     images: Any
@@ -34,7 +44,7 @@ class Task:
     mask: Any = None
 
     def clip(self, points: Any) -> Any:
-        """The nearest pictures: inside 0..255 and the mask, however far from the images."""
+        """The nearest points inside 0..255 and the mask, at any distance from the images."""
         inside = ops.clip(points, 0.0, 255.0)
         if self.mask is None:
             return inside
@@ -42,29 +52,39 @@ class Task:
         return ops.where(self.mask > 0, inside, self.images[:, None] if several else self.images)
 
     def room(self, points: Any) -> tuple[Any, Any]:
-        """The least and the largest change of each component of `points` that leaves them pictures."""
+        """The least and the largest change of each component of `points` inside 0..255 and the mask."""
         return room(points, self.mask)
 
     def only(self, gradient: Any) -> Any:
-        """`gradient`, nothing where pixels may not change."""
+        """`gradient`, with 0 where pixels may not change."""
         return gradient if self.mask is None else gradient * self.mask
 
     def distance(self, points: Any) -> Any:
-        """How far each point is from its image, (rows,), in the threat's norm."""
+        """The distance of each point to its image, (rows,), in the threat's norm."""
         return self.norm.size(points - self.images)
 
     def project(self, points: Any) -> Any:
-        """The nearest legal points: inside the ball around the images, 0..255, and the mask."""
+        """The nearest points inside the ball around the images, 0..255, and the mask."""
         low, high = self.room(self.images)
         return self.images + self.norm.project(points - self.images, self.epsilon, low, high)
 
+    def descend(self, points: Any, direction: Any, length: Any) -> Any:
+        """Step from `points` against `direction` by `length` (rows,), and project.
+
+        `points` and `direction` are (rows, height, width, channels).
+        """
+        return self.project(points - self.per_row(length) * direction)
+
     def random_start(self) -> Any:
-        """A random legal point of each row, the same for the same key."""
+        """A random point of each row inside the ball, 0..255 and the mask; the same for the same key."""
         shape = tuple(self.images.shape[1:])
         return self.project(self.images + self.norm.sample(self.keys, self.epsilon, shape))
 
     def uniform(self, shape: tuple[int, ...], stream: int = 0) -> Any:
-        """Numbers in (0, 1), (rows, *shape), fresh at each step; `stream` tells uses apart."""
+        """Uniform numbers in (0, 1), (rows, *shape), fresh at each step.
+
+        Give each use within a step its own `stream`.
+        """
         return prng.uniform(self.keys, 16 + stream + 4096 * (1 + self.step), shape)
 
     def normal(self, shape: tuple[int, ...], stream: int = 0) -> Any:
@@ -72,5 +92,23 @@ class Task:
         return prng.normal(self.keys, 16 + stream + 4096 * (1 + self.step), shape)
 
     def per_row(self, values: Any) -> Any:
-        """(rows,) shaped so that it multiplies images."""
+        """`values` (rows,) shaped (rows, 1, 1, 1), so that they multiply images."""
         return ops.reshape(values, (-1, 1, 1, 1))
+
+
+def where_rows(condition: Any, chosen: State, other: State) -> State:
+    """Take some rows of a state from one state and the rest from another.
+
+    Parameters
+    ----------
+    condition : (rows,) bool.
+    chosen, other : states; `chosen` has at least the names of `other`.
+
+    Returns
+    -------
+    The rows of `chosen` where `condition` is true, those of `other` elsewhere, under the names of `other`.
+    """
+    return {
+        name: ops.where(ops.reshape(condition, (-1,) + (1,) * (len(x.shape) - 1)), chosen[name], x)
+        for name, x in other.items()
+    }

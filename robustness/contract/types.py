@@ -1,4 +1,4 @@
-"""The types that the contract's modules share."""
+"""Types that the contract's modules share."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The audit doubts itself: D01 to D28, each a rule with evidence; `docs/diagnostics.md` explains them.
+"""Checks of an audit's own numbers: D01 to D28, each a rule with evidence; see `docs/diagnostics.md`.
 
-`rows` reads them off what the run has stored, `looks` asks the model a few questions more, `trials` run
-attacks again and are for `thorough` audits. `running.diagnose` is the way in.
+`stored_outcomes` uses what the run has stored, `model_queries` runs the model on a few pictures, and
+`reruns` runs attacks again, for `thorough` audits. `diagnose.diagnose` runs them all.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ TITLES = {
     "D27": "Attacks can use the whole budget",
     "D28": "The answers depend on the picture",
 }
-"""What holds where a diagnostic is ok."""
+"""What an ok diagnostic states."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What one diagnostic found, in a plain sentence, with the numbers behind it."""
+    """The result of one diagnostic: its status, a sentence, and the numbers behind it."""
 
     id: str
     status: str
@@ -65,17 +65,17 @@ class Diagnosis:
 
     @property
     def title(self) -> str:
-        """What holds where it is ok."""
+        """What the diagnostic states where it is ok."""
         return TITLES[self.id]
 
     def to_dict(self) -> dict[str, Any]:
-        """For `run.json`."""
+        """The diagnosis as JSON values for `run.json`."""
         rest = {"status": self.status, "sentence": self.sentence, "evidence": plain(self.evidence)}
         return {"id": self.id, "title": self.title, **rest}
 
 
 def plain(value: Any) -> Any:
-    """JSON-able: numbers of NumPy as Python's, what is not finite as None."""
+    """Convert to JSON values: NumPy numbers to Python's, numbers that are not finite to None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -85,25 +85,25 @@ def plain(value: Any) -> Any:
 
 
 def ok(number: str, sentence: str, **evidence: Any) -> Diagnosis:
-    """All is well."""
+    """A diagnosis without a problem."""
     return Diagnosis(number, OK, sentence, evidence)
 
 
 def warn(number: str, sentence: str, **evidence: Any) -> Diagnosis:
-    """The reader must know."""
+    """A diagnosis that readers must know."""
     return Diagnosis(number, WARN, sentence, evidence)
 
 
 def fail(number: str, sentence: str, **evidence: Any) -> Diagnosis:
-    """The numbers cannot be relied on."""
+    """A diagnosis that makes the numbers unreliable."""
     return Diagnosis(number, FAIL, sentence, evidence)
 
 
 def skipped(number: str, why: str) -> Diagnosis:
-    """It could not be, or was not, asked."""
+    """A diagnosis that was not or could not be made."""
     return Diagnosis(number, SKIPPED, why)
 
 
 def few(count: int) -> float:
-    """How many images more or less are chance: one, or one in a hundred."""
+    """The number of images that counts as chance: one, or one in a hundred."""
     return max(1.0, 0.01 * count)

@@ -1,10 +1,9 @@
-"""D06 and D07: attacks walked again, step by step, on images that survived them."""
+"""D06 and D07: attacks run again, step by step, on images that survived them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from keras import ops
@@ -13,31 +12,35 @@ from robustness.contract.attack import Attack
 from robustness.diagnostics import Diagnosis, fail, ok, skipped, warn
 from robustness.diagnostics.model_queries import AT_RANDOM, margin
 from robustness.diagnostics.rerun_setup import RerunSetup
-from robustness.engine import search
 from robustness.engine.compiled_batch import CompiledBatch
 from robustness.engine.jobs import AttackJob, Example
-from robustness.engine.replay import Walk, replay, trace
+from robustness.engine.replay import Replay, replay_pictures, replay_states
+from robustness.engine.search import starting_epsilon
 from robustness.threat.threat import Threat
 
-WALKED = 16
+REPLAYED = 16
 LAST_STEPS, MOVING = 10, 0.05
 """Of Indicators of Attack Failure: what the loss may still fall in the last steps."""
 
 
-def paths(trial: RerunSetup) -> list[Diagnosis]:
-    """D06 and D07: the attacks' ways on images that survived them."""
-    if trial.plan.draws > 1:
+def paths(setup: RerunSetup) -> list[Diagnosis]:
+    """D06 and D07, from every step of the attacks on images that survived them."""
+    if setup.plan.draws > 1:
         return [skipped("D06", AT_RANDOM), skipped("D07", AT_RANDOM)]
-    walks = [walked(trial, attack) for attack in trial.gradient_attacks]
-    return [overlooked(walks), converged(walks)]
+    replayed = [replay(setup, attack) for attack in setup.gradient_attacks]
+    return [overlooked(replayed), converged(replayed)]
 
 
 @dataclass(frozen=True)
 class Path:
-    """How an attack went on images that survived it.
+    """Every step of an attack on images that survived it.
 
-    `margins` (images, steps + 1) of its points; `flips` the images of which a picture on the way
-    flips, though the outcome says robust; `lost` those whose picture was brought before the judge.
+    Parameters
+    ----------
+    attack : what ran.
+    margins : of its points, (images, steps + 1), in logits.
+    flips : the images of which the picture of some step flips, although the outcome is robust.
+    lost : those of them whose picture the judge must have seen.
     """
 
     attack: Attack
@@ -46,57 +49,53 @@ class Path:
     lost: tuple[str, ...]
 
 
-def walked(trial: RerunSetup, attack: Attack) -> Path:
-    """Walk an attack again on images that survived it, looking at every step."""
-    stood = trial.record.stood(attack.label)
-    some = [s for s in trial.sample.subjects if s.key in stood][:WALKED]
-    margins = np.full((len(some), attack.steps + 1), np.nan, np.float32)
-    if not some:
+def replay(setup: RerunSetup, attack: Attack) -> Path:
+    """Run an attack again on images that survived it, and check every step."""
+    stood = setup.record.stood(attack.label)
+    examples = [e for e in setup.sample.examples if e.key in stood][:REPLAYED]
+    margins = np.full((len(examples), attack.steps + 1), np.nan, np.float32)
+    if not examples:
         return Path(attack, margins, (), ())
-    threat, seed = trial.plan.threat, trial.plan.seed
-    aims = threat.goal.aims(np.array([s.label for s in some]))
-    radius = search.budget(attack, threat, trial.top)
-    walks = [Walk(AttackJob(s, radius), attack.steps, trial.top) for s in some]
-    slots = min(trial.plan.slots, WALKED)
+    threat, seed = setup.plan.threat, setup.plan.seed
+    aims = threat.goal.aims(np.array([e.label for e in examples]))
+    radius = starting_epsilon(attack, threat, setup.top)
+    replays = [Replay(AttackJob(e, radius), attack.steps, setup.top) for e in examples]
+    size = min(setup.plan.slots, REPLAYED)
     # The judge sees every point that flips in float, and the last one in any case.
     judged = np.zeros(margins.shape, bool)
     judged[:, -1] = True
-
-    def seen(walk: int, step: int, state: Any, row: int) -> None:
-        point = np.asarray(ops.convert_to_numpy(state["own"]["point"][row]))
-        logits = trial.eyes.logits_of(point[None])
-        margins[walk, step] = margin(logits, some[walk].label)[0]
-        judged[walk, step] |= _reached(threat, int(logits[0].argmax()), some[walk], aims[walk])
-
-    rows = CompiledBatch(trial.eyes, attack, threat, slots=slots, seed=seed)
-    trace(rows, walks, seen)
+    batch = CompiledBatch(setup.attacked_model, attack, threat, batch_size=size, seed=seed)
+    for number, step, state, slot in replay_states(batch, replays):
+        point = np.asarray(ops.convert_to_numpy(state["own"]["point"][slot]))
+        logits = setup.attacked_model.logits_of(point[None])
+        example, aim = examples[number], aims[number]
+        margins[number, step] = margin(logits, example.label)[0]
+        judged[number, step] |= _reached(threat, int(logits[0].argmax()), example, aim)
     flips: set[str] = set()
     lost: set[str] = set()
-
-    def shown(walk: int, step: int, picture: np.ndarray, answer: np.ndarray) -> None:
-        if _reached(threat, int(answer.argmax()), some[walk], aims[walk]):
-            flips.add(some[walk].key)
-            if judged[walk, step]:
-                lost.add(some[walk].key)
-
-    replay(rows, trial.classifier, walks, shown)
+    for number, step, _, probabilities in replay_pictures(batch, setup.classifier, replays):
+        example = examples[number]
+        if _reached(threat, int(probabilities.argmax()), example, aims[number]):
+            flips.add(example.key)
+            if judged[number, step]:
+                lost.add(example.key)
     return Path(attack, margins, tuple(sorted(flips)), tuple(sorted(lost)))
 
 
-def _reached(threat: Threat, predicted: int, subject: Example, aim: int) -> bool:
-    return predicted != subject.label and bool(threat.goal.reached(predicted, int(aim)))
+def _reached(threat: Threat, predicted: int, example: Example, aim: int) -> bool:
+    return predicted != example.label and bool(threat.goal.reached(predicted, int(aim)))
 
 
-def overlooked(walks: Iterable[Path]) -> Diagnosis:
-    """D06: no point on the way of an image that counts as robust is a flip."""
-    walks = list(walks)
-    images = sum(len(p.margins) for p in walks)
+def overlooked(replayed: Iterable[Path]) -> Diagnosis:
+    """D06: no step of an attack flips an image that counts as robust."""
+    replayed = list(replayed)
+    images = sum(len(p.margins) for p in replayed)
     if not images:
         return ok(
             "D06", "Every image tried was flipped by the gradient attacks; none was overlooked."
         )
-    flips = {key for p in walks for key in p.flips}
-    certain = {key for p in walks for key in p.lost}
+    flips = {key for p in replayed for key in p.flips}
+    certain = {key for p in replayed for key in p.lost}
     numbers = {"images": images, "flips": sorted(flips)[:10]}
     if certain:
         return fail(
@@ -117,21 +116,21 @@ def overlooked(walks: Iterable[Path]) -> Diagnosis:
     )
 
 
-def converged(walks: Iterable[Path]) -> Diagnosis:
-    """D07: the loss of what survives no longer falls at the end."""
-    found = {p.attack.label: still_falling(p.margins) for p in walks if len(p.margins)}
-    if not found:
+def converged(replayed: Iterable[Path]) -> Diagnosis:
+    """D07: the loss of surviving images no longer falls at the end."""
+    falls = {p.attack.label: still_falling(p.margins) for p in replayed if len(p.margins)}
+    if not falls:
         return ok("D07", "No image survived the gradient attacks, so nothing was left to converge.")
-    label, fall = max(found.items(), key=lambda item: item[1])
+    label, fall = max(falls.items(), key=lambda item: item[1])
     if fall > MOVING:
         return warn(
             "D07",
             f"The loss of the survivors of {label} still falls by {fall:.0%} of its way in the last "
             "steps: the attack ended too early. Give it more steps.",
-            falls=found,
+            falls=falls,
         )
     return ok(
-        "D07", f"The loss of the survivors falls by {fall:.1%} in the last steps.", falls=found
+        "D07", f"The loss of the survivors falls by {fall:.1%} in the last steps.", falls=falls
     )
 
 

@@ -1,4 +1,4 @@
-"""Every diagnostic of a finished run, and the gravest of what several ways of asking found."""
+"""All diagnostics of a finished run; of several results for one number the most severe counts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from robustness.diagnostics import FAIL, OK, SKIPPED, TITLES, WARN, Diagnosis, skipped
 from robustness.diagnostics.model_queries import Sample, diagnose_looks
 from robustness.diagnostics.rerun_setup import RerunSetup
-from robustness.diagnostics.reruns import TRIALS, diagnose_trials
+from robustness.diagnostics.reruns import RERUNS, diagnose_reruns
 from robustness.diagnostics.stored_outcomes import diagnose_rows
 from robustness.diagnostics.stored_run import StoredRun
 from robustness.engine.jobs import Example
@@ -20,7 +20,7 @@ from robustness.runs.progress import Listener, Progress
 from robustness.runs.store import Run
 
 SAMPLE = 60
-_GRAVITY = (FAIL, WARN, OK, SKIPPED)
+_SEVERITY = (FAIL, WARN, OK, SKIPPED)
 
 
 def diagnose(
@@ -34,55 +34,68 @@ def diagnose(
     progress: Listener = lambda _: None,
     surrogate: Classifier | None = None,
 ) -> list[dict[str, Any]]:
-    """Ask everything of a run; the dear questions only if `thorough`. Attacks that run again look
-    at the `surrogate`, if there is one. For `run.json`, by number.
+    """Run the diagnostics.
+
+    Parameters
+    ----------
+    classifier : the user's model.
+    plan, shelf, entries, run : of the audit; `shelf` holds decoded pictures.
+    thorough : also run the expensive diagnostics, which run attacks again.
+    progress : called with the progress.
+    surrogate : the model that attacks use, if it is not the user's.
+
+    Returns
+    -------
+    The diagnoses as JSON values for `run.json`, by number.
     """
     record = StoredRun.of(run, (a.label for a in plan.attacks if a.baseline))
     sample = sample_of(record, shelf, entries, classifier)
-    found: list[Diagnosis] = []
+    diagnoses: list[Diagnosis] = []
     total = 1
     if thorough:
-        trial = RerunSetup(classifier, plan, record, sample, surrogate)
-        total += len(TRIALS)
-        found += diagnose_trials(trial, lambda n, _: progress(Progress("diagnostics", n, total)))
+        setup = RerunSetup(classifier, plan, record, sample, surrogate)
+        total += len(RERUNS)
+        diagnoses += diagnose_reruns(
+            setup, lambda n, _: progress(Progress("diagnostics", n, total))
+        )
     else:
         progress(Progress("diagnostics", 0, total))
-    found += diagnose_rows(record)
-    found += diagnose_looks(classifier, plan, record, sample, run, thorough=thorough)
+    diagnoses += diagnose_rows(record)
+    diagnoses += diagnose_looks(classifier, plan, record, sample, run, thorough=thorough)
     progress(Progress("diagnostics", total, total))
-    return [one.to_dict() for one in merged(found)]
+    return [diagnosis.to_dict() for diagnosis in merged(diagnoses)]
 
 
 def sample_of(
     record: StoredRun, shelf: PictureCache, entries: Iterable[Entry], classifier: Classifier
 ) -> Sample:
-    """Correctly classified images, survivors first, else in the order of the run."""
+    """At most `SAMPLE` correctly classified images: survivors first, each group in the run's order."""
     classes = dict(zip(record.images.key, record.images.clean_class, strict=True))
     standing = record.survivors
     attacked = [e for e in entries if e.key in record.attacked]
     ordered = sorted(attacked, key=lambda e: e.key not in standing)[:SAMPLE]
-    subjects, survivors = [], 0
+    examples, survivors = [], 0
     for entry in ordered:
         picture = shelf.read(entry, classifier.input_shape)
         if picture.pixels is not None:
             label = int(classes[entry.key])
-            subjects.append(Example(entry.key, picture.pixels, label))
+            examples.append(Example(entry.key, picture.pixels, label))
             survivors += entry.key in standing
-    return Sample(tuple(subjects), survivors)
+    return Sample(tuple(examples), survivors)
 
 
 def _before(number: str) -> bool:
-    """Whether the checks before the attack ask it."""
+    """Whether the checks before the attack make this diagnosis."""
     return number[0] == "P" or number == "D28"
 
 
-def merged(found: Iterable[Diagnosis]) -> list[Diagnosis]:
-    """One diagnosis a number, the gravest, of equals the first; those nobody asked are skipped."""
+def merged(diagnoses: Iterable[Diagnosis]) -> list[Diagnosis]:
+    """One diagnosis per number: the most severe, of equal ones the first; missing ones are skipped."""
     best: dict[str, Diagnosis] = {}
-    for one in found:
-        known = best.get(one.id)
-        if known is None or _GRAVITY.index(one.status) < _GRAVITY.index(known.status):
-            best[one.id] = one
+    for diagnosis in diagnoses:
+        known = best.get(diagnosis.id)
+        if known is None or _SEVERITY.index(diagnosis.status) < _SEVERITY.index(known.status):
+            best[diagnosis.id] = diagnosis
     why = "Not asked: it runs attacks again. --thorough asks it."
     early = "The checks before the attack did not come to it."
     return [

@@ -1,4 +1,4 @@
-"""D27: whether the attacks of a run could use the budgets that it speaks of."""
+"""D27: whether the attacks of a run can use its whole budgets."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def reachable(record: StoredRun) -> Diagnosis:
 
 
 def _listed(short: Mapping[str, Any]) -> str:
-    """`bim(steps=4) comes to 4 at most`, of a few attacks."""
+    """Phrases such as `bim(steps=4) comes to 4 at most`, for a few attacks."""
     said = [f"{label} comes to {far:.4g} at most" for label, far in list(short.items())[:_MOST]]
     more = len(short) - _MOST
     return "; ".join([*said, f"and {more} more"] if more > 0 else said)

@@ -1,4 +1,4 @@
-"""Whether a model's answers depend on the picture: answers that are all the same, and ties.
+"""Whether a model's outputs depend on the picture: constant outputs, and ties.
 
 A model that says the same of every picture cannot be flipped, and a class that wins by rounding alone is no
 answer. Both look like robustness, and are none.
@@ -15,20 +15,20 @@ from robustness.models.classifier import SMALL_BATCH, Classifier
 
 EPS = float(np.finfo("float32").eps)
 ULPS = 1
-"""Numbers of float32 that probabilities of a tie are apart at most."""
+"""The largest difference of tied probabilities, in steps of float32."""
 ROUNDINGS = 8
-"""Roundings of the largest logit within which two logits are the same."""
+"""Roundings of the largest logit within which two logits count as equal."""
 CONSTANT = 1e-3
 """Share of the largest difference of two logits: below it the picture does not matter."""
 MOST, SOME = 0.5, 0.02
-"""Shares of the images from which on ties decide the audit, and from which on they are told."""
+"""Shares of images above which ties decide the audit, and above which they are reported."""
 TELLING = 3
-"""Different images from which on a share of them says something by itself."""
+"""Different images above which a share of them is significant by itself."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model says of some pictures, all arrays (n, classes).
+    """A model's outputs for some pictures, all arrays (n, classes).
 
     `sees` tells whether `logits` are from before the last activation: logarithms of saturated
     probabilities are alike whatever the picture.
@@ -39,11 +39,11 @@ class Answers:
     sees: bool
 
     def of(self, which: np.ndarray) -> Answers:
-        """Those of some of the pictures."""
+        """The outputs for some of the pictures."""
         return Answers(self.probabilities[which], self.logits[which], self.sees)
 
     def join(self, others: Answers) -> Answers:
-        """These and others."""
+        """These outputs and others."""
         return Answers(
             np.concatenate([self.probabilities, others.probabilities]),
             np.concatenate([self.logits, others.logits]),
@@ -52,7 +52,7 @@ class Answers:
 
     @property
     def tied(self) -> np.ndarray:
-        """Which answers (n,) bool are ties: the two best classes are apart by rounding alone."""
+        """Which outputs (n,) bool are ties: the two best classes differ by rounding only."""
         best, second = _two_best(self.probabilities)
         ties = best - second <= ULPS * np.spacing(best.astype("float32"))
         if self.sees:
@@ -63,7 +63,7 @@ class Answers:
 
     @property
     def alike(self) -> int:
-        """How many, at most, are the same answer but for rounding; saturated ones do not count."""
+        """The largest number of outputs that are equal up to rounding; saturated ones do not count."""
         told = self if self.sees else self.of(self.probabilities.max(axis=1) < 1 - 2 * EPS)
         centred = _centred(told.logits)
         limit = ROUNDINGS * EPS * np.abs(told.logits).max(axis=1, initial=0.0)
@@ -75,7 +75,7 @@ class Answers:
 
     @property
     def constant(self) -> bool:
-        """Whether all are the same answer for every practical purpose."""
+        """Whether all outputs are practically equal."""
         classes = self.probabilities.argmax(axis=1)
         centred = _centred(self.logits)
         spread = float(np.ptp(centred, axis=0).max())
@@ -86,7 +86,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Liveness:
-    """What was found: "alive"; "some" images tie; or "dead", the answers tell nothing of the pictures."""
+    """The result: "alive"; "some" images tie; or "dead": the outputs do not depend on the pictures."""
 
     state: Literal["alive", "some", "dead"]
     sentence: str
@@ -149,7 +149,7 @@ def blanks(images: np.ndarray) -> np.ndarray:
 
 
 def _blank(classifier: Classifier, images: np.ndarray) -> Answers:
-    """What the model says of pictures that show nothing, as far as that is finite."""
+    """The finite outputs for pictures that show nothing."""
     shown = blanks(images)
     probabilities, logits = classifier.probabilities(shown), classifier.logits_of(shown)
     answers = Answers(probabilities, logits, classifier.head.rebuilt)
@@ -162,6 +162,6 @@ def _two_best(rows: np.ndarray) -> tuple[Any, Any]:
 
 
 def _centred(logits: np.ndarray) -> np.ndarray:
-    """Logits below the largest of their row: a shift of all alike changes no answer."""
+    """Logits minus the largest of their row: a common shift changes no probability."""
     exact = logits.astype("float64")
     return np.asarray(exact - exact.max(axis=1, keepdims=True))

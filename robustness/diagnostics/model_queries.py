@@ -1,4 +1,4 @@
-"""Diagnostics that cost a few looks at the model, and those that the checks before the attack made."""
+"""Diagnostics that run the model on a few pictures, and those that the checks before the attack made."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from robustness.verification import pictures as evidence
 
 UNSTEADY = 0.1
 RADIUS = 4.0
-"""Counts of noise to either side: the width 8/255 of Indicators of Attack Failure."""
+"""Half the width of the noise in counts; Indicators of Attack Failure use the width 8/255."""
 DRAWS, MANY_DRAWS = 100, 1000
 WANDERING = 0.05
-"""Share of the images whose class changes from draw to draw, beyond which D01 fails."""
+"""Share of images whose class changes from draw to draw above which D01 fails."""
 AT_RANDOM = "The model answers at random (D01), so nothing can be told."
 _STATUS = {"ok": ok, "note": ok, "warning": warn, "error": fail}
 _BEFORE = {
@@ -45,15 +45,15 @@ _BEFORE = {
 
 @dataclass(frozen=True)
 class Sample:
-    """Correctly classified images to try things on, those that survived the attacks first."""
+    """Correctly classified images for diagnostics, those that survived the attacks first."""
 
-    subjects: tuple[Example, ...]
+    examples: tuple[Example, ...]
     survivors: int
 
     @property
     def standing(self) -> tuple[Example, ...]:
-        """Those that no attack flipped."""
-        return self.subjects[: self.survivors]
+        """The images that no attack flipped."""
+        return self.examples[: self.survivors]
 
 
 def diagnose_looks(
@@ -65,7 +65,7 @@ def diagnose_looks(
     *,
     thorough: bool,
 ) -> list[Diagnosis]:
-    """Every diagnostic of this room."""
+    """Make all diagnoses of this module."""
     before = {str(f["id"]): f for f in record.manifest.get("preflight", ())}
     random = before.get("D01-random-outputs", {}).get("severity") not in (None, "ok")
     found = [*of_preflight(before.values())]
@@ -82,18 +82,18 @@ def diagnose_looks(
 
 
 def of_preflight(findings: Iterable[Mapping[str, Any]]) -> Iterable[Diagnosis]:
-    """P01 to P07, D01, D02 and D28, as the checks before the attack found them."""
+    """P01 to P07, D01, D02 and D28, from the checks before the attack."""
     for finding in findings:
         number = _BEFORE.get(str(finding["id"]))
         if number == "D02":
-            # A softmax that stays on is what the rule warns of; the check calls it a note.
+            # The check calls a softmax that stays on a note; the rule warns of it.
             yield (ok if finding["severity"] == "ok" else warn)("D02", str(finding["sentence"]))
         elif number:
             yield _STATUS[str(finding["severity"])](number, str(finding["sentence"]))
 
 
 def unsteady_classes(record: StoredRun) -> list[Diagnosis]:
-    """D01: of a model that answers at random, the images whose class it does not keep itself."""
+    """D01: the images whose class a model with random outputs changes by itself."""
     known = record.images[record.images.clean_class.notna()]
     wandering = known[known.reason.fillna("") != ""]
     if len(wandering) <= WANDERING * len(known):
@@ -107,7 +107,7 @@ def unsteady_classes(record: StoredRun) -> list[Diagnosis]:
 
 
 def no_gradient(before: Mapping[str, Any], record: StoredRun) -> Diagnosis:
-    """D03: without a gradient no white-box attack says anything."""
+    """D03: without a gradient a white-box attack proves nothing."""
     finding = before.get("D03-gradient-missing")
     if finding is None and "D04-gradient-zero" not in before:
         return skipped("D03", "The checks before the attack could not look for a gradient.")
@@ -117,7 +117,7 @@ def no_gradient(before: Mapping[str, Any], record: StoredRun) -> Diagnosis:
 
 
 def dead_gradient(before: Mapping[str, Any], record: StoredRun) -> Diagnosis:
-    """D04: a gradient that is zero or no number leads no attack anywhere."""
+    """D04: no attack can follow a gradient that is zero or not finite."""
     finding = before.get("D04-gradient-zero")
     if finding is None:
         return skipped("D04", "There is no gradient to look at.")
@@ -128,23 +128,23 @@ def dead_gradient(before: Mapping[str, Any], record: StoredRun) -> Diagnosis:
 
 
 def unsteady(classifier: Classifier, sample: Sample, count: int) -> Diagnosis:
-    """D05: the margin may not jump within a few counts of noise.
+    """D05: a few counts of noise change the margin little.
 
-    Indicators of Attack Failure measure the cross-entropy; that of a sure image is next to nothing,
-    and any change of it enormous in proportion. The margin is what flips are decided by; its changes
-    are held against the mean size of all margins, since an image next to the edge has none of its own.
+    Indicators of Attack Failure measure the cross-entropy, but that of a confident image is nearly zero,
+    and any change of it huge in proportion. The margin decides flips; its changes are compared with the
+    mean size of all margins, since that of an image near the boundary is small.
     """
-    some = sample.subjects[:8]
+    some = sample.examples[:8]
     if not some:
         return skipped("D05", "No image was attacked.")
     rng = np.random.default_rng(5)
     changes, sizes = [], []
-    for subject in some:
-        clean = subject.pixels.astype(np.float32)
+    for example in some:
+        clean = example.pixels.astype(np.float32)
         noise = rng.uniform(-RADIUS, RADIUS, (count, *clean.shape)).astype(np.float32)
         around = np.clip(clean + noise, 0, 255)
         points = np.concatenate([clean[None], around])
-        margins = margin(classifier.logits_of(points), subject.label)
+        margins = margin(classifier.logits_of(points), example.label)
         changes.append(np.abs(margins[1:] - margins[0]).mean())
         sizes.append(abs(float(margins[0])))
     change = min(1.0, float(np.mean(changes)) / max(float(np.mean(sizes)), 1e-6))
@@ -164,36 +164,36 @@ def unsteady(classifier: Classifier, sample: Sample, count: int) -> Diagnosis:
 
 
 def margin(logits: np.ndarray, label: int) -> np.ndarray:
-    """Logit of `label` minus the best other, (n,)."""
+    """The logit of `label` minus the largest other, (n,)."""
     return logits[:, label] - np.delete(logits, label, axis=1).max(axis=1)
 
 
 def noise(
     classifier: Classifier, plan: Plan, record: StoredRun, sample: Sample, *, thorough: bool
 ) -> Diagnosis:
-    """D16: random changes of the same size flip nothing that the attacks do not.
+    """D16: random changes of the same size flip no image that the attacks do not.
 
-    The evidence is the baseline by chance: how many of the images any of the draws flips.
+    The evidence is the baseline by chance: how many images some draw flips.
     """
-    # A tenth of what the audit took: a check that is always made may not cost as much as the audit.
+    # A tenth of the audit's passes, since this check is always made.
     passes = int(np.clip(record.outcomes.forward.sum() // 10, 200, 2000))
     count = MANY_DRAWS if thorough else DRAWS
-    some = sample.subjects[: max(2, 20_000 // count if thorough else passes // count)]
+    some = sample.examples[: max(2, 20_000 // count if thorough else passes // count)]
     if not some:
         return skipped("D16", "No image was attacked.")
-    if plan.threat.norm.name == "free":
+    if not plan.threat.norm.measures:
         return skipped("D16", "Without a norm no random change is of the same size.")
     flipped = []
-    for subject in some:
-        pictures = noisy(plan, subject, count)
+    for example in some:
+        pictures = noisy(plan, example, count)
         predicted = classifier.probabilities(pictures).argmax(axis=1)
-        aim = plan.threat.goal.aims(np.array([subject.label]))
-        if np.any((predicted != subject.label) & plan.threat.goal.reached(predicted, aim)):
-            flipped.append(subject.key)
+        aim = plan.threat.goal.aims(np.array([example.label]))
+        if np.any((predicted != example.label) & plan.threat.goal.reached(predicted, aim)):
+            flipped.append(example.key)
     stronger = set(flipped) & record.survivors
     rows = noise_rows(record)
     labels = {a["label"] for a in record.attacks if not is_noise(a)}
-    # What a cascade spared the attacks, since noise had flipped it, they could not flip.
+    # In a cascade the attacks never ran on images that noise had flipped before.
     stronger |= set(rows.image) & (record.tried(labels) - record.flipped(labels))
     said = (
         f"{count} random changes within epsilon {record.last:g} flip {len(flipped)} of {len(some)} "
@@ -215,10 +215,10 @@ def noise(
     return ok("D16", f"{said}{known}.", **numbers)
 
 
-def noisy(plan: Plan, subject: Example, count: int) -> np.ndarray:
+def noisy(plan: Plan, example: Example, count: int) -> np.ndarray:
     """`count` random 8-bit pictures (count, h, w, c) within the largest budget around an image."""
     norm, epsilon = plan.threat.norm, plan.threat.epsilons[-1]
-    shape = subject.pixels.shape
+    shape = example.pixels.shape
 
     def draw(keys: Any, image: Any) -> Any:
         radius = ops.full((SMALL_BATCH,), epsilon, "float32")
@@ -230,13 +230,13 @@ def noisy(plan: Plan, subject: Example, count: int) -> np.ndarray:
     call, grids = backend.compile(draw), []
     for start in range(0, count, SMALL_BATCH):
         some = range(start, start + SMALL_BATCH)
-        keys = np.stack([prng.key_for(plan.seed, subject.key, "noise", n) for n in some])
-        grids.append(ops.convert_to_numpy(call(keys, subject.pixels.astype(np.float32))))
+        keys = np.stack([prng.key_for(plan.seed, example.key, "noise", n) for n in some])
+        grids.append(ops.convert_to_numpy(call(keys, example.pixels.astype(np.float32))))
     return np.concatenate(grids)[:count].astype(np.uint8)
 
 
 def files(run: Run, most: int | None) -> Diagnosis:
-    """D18: measured again on the files, every flip is within its budget."""
+    """D18: measured on the files again, every flip is within its budget."""
     looked, faults = evidence.broken_files(run, most)
     if not looked:
         return skipped("D18", "No flip kept its picture.")
@@ -251,13 +251,13 @@ def files(run: Run, most: int | None) -> Diagnosis:
 
 
 def round_trip(classifier: Classifier, plan: Plan, sample: Sample, *, random: bool) -> Diagnosis:
-    """D20: an image that is only saved and read again keeps its pixels and its class."""
-    some: Sequence[Example] = sample.subjects
+    """D20: an image that is saved and read again without a change keeps its pixels and its class."""
+    some: Sequence[Example] = sample.examples
     if not some:
         return skipped("D20", "No image was attacked.")
     if random:
         return skipped("D20", AT_RANDOM)
-    read = [from_png(to_png(subject.pixels)) for subject in some]
+    read = [from_png(to_png(example.pixels)) for example in some]
     changed = [s.key for s, p in zip(some, read, strict=True) if not np.array_equal(s.pixels, p)]
     # The same pixels have the class they had; a few are asked again all the same.
     asked = [i for i, s in enumerate(some) if i < SMALL_BATCH or s.key in changed]

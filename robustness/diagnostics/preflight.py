@@ -38,12 +38,12 @@ SHARED = (
     "pictures of one call."
 )
 RANDOM_IMAGES, SCALING_IMAGES, GRADIENT_IMAGES = SMALL_BATCH, 2 * SMALL_BATCH, 4 * SMALL_BATCH
-"""These checks ask again and again, or ask for more; a few images tell what many would."""
+"""Images for checks that run the model many times; a few suffice."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found out."""
+    """The result of one check."""
 
     id: str
     severity: Severity
@@ -100,7 +100,7 @@ def run(
 
 
 def has_gradients(findings: Iterable[Finding]) -> bool:
-    """Whether there is a way from the outputs to the picture, as far as the checks tell."""
+    """Whether the checks found a gradient from the outputs to the picture."""
     return not any(f.id.startswith("D03") and f.severity == "error" for f in findings)
 
 
@@ -145,7 +145,7 @@ def _not_finite(probabilities: np.ndarray, logits: np.ndarray) -> Finding:
 
 
 def _asked_again(classifier: Classifier, images: np.ndarray, first: np.ndarray) -> float:
-    """How far answers to the same images are apart, at most, the images in other places each time."""
+    """The largest difference between outputs for the same images at other places in the batch."""
     some, first = images[:RANDOM_IMAGES], first[:RANDOM_IMAGES]
     # A batch that is filled up has no other order with the same neighbours.
     places = range(1, 5) if len(some) == RANDOM_IMAGES else [0] * 4
@@ -154,7 +154,7 @@ def _asked_again(classifier: Classifier, images: np.ndarray, first: np.ndarray) 
 
 
 def is_random(findings: Iterable[Finding]) -> bool:
-    """Whether the checks found that the model answers at random."""
+    """Whether the checks found that the model's outputs are random."""
     return any(f.id == "D01-random-outputs" and f.severity != "ok" for f in findings)
 
 
@@ -229,7 +229,7 @@ def _label_order(classifier: Classifier, probabilities: np.ndarray, labels: np.n
 
 
 def _best_order(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """For each label the output it most often gets, if that is one to one; else the identity."""
+    """For each label the class most often predicted, if that is one to one; else the identity."""
     counts = np.zeros((classes, classes), int)
     np.add.at(counts, (labels, predicted), 1)
     order = counts.argmax(axis=1)

@@ -1,4 +1,4 @@
-"""Whether a model answers at random: by what it computes, and by asking it again."""
+"""Whether a model's outputs are random: by its operations, and by running it again."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import numpy as np
 from robustness.models.classifier import SMALL_BATCH, Classifier
 
 SAME, REPEATS = 1e-6, 48
-"""Share of the largest logit by which answers to the same batch may differ by rounding; and how often a
-model that may draw random numbers is asked: where one answer in ten differs, less than one model in a
-hundred is missed."""
+"""Share of the largest logit by which outputs for the same batch may differ by rounding; and how often a
+model that may draw random numbers is run: where one output in ten differs, fewer than one model in a hundred
+is missed."""
 
 
 def drawn(classifier: Classifier, images: np.ndarray) -> float:
-    """How far logits of the same batch are apart, at most, as a share of the largest.
+    """The largest difference between logits of the same batch, as a share of the largest logit.
 
-    0 where what the model computes holds nothing random. Logits, since noise does not show in a probability
-    of 1; the same batch again and again, since the noise may be rare and all of its images may share it.
+    0 where no operation of the model is random. Logits, since noise does not show in a probability of 1; the
+    same batch many times, since noise may be rare and all images of a batch may share it.
     """
     if not classifier.may_draw(images):
         return 0.0
@@ -30,12 +30,12 @@ def drawn(classifier: Classifier, images: np.ndarray) -> float:
 
 
 def shared(classifier: Classifier, image: np.ndarray) -> bool:
-    """Whether pictures of one call share their random numbers: an average within it averages nothing then.
+    """Whether pictures in one call share their random numbers; averaging within a call is then useless.
 
     Parameters
     ----------
-    classifier: a model that answers at random.
-    image: uint8 (height, width, channels); it is asked about many times in each of some calls.
+    classifier : a model with random outputs.
+    image : (height, width, channels) uint8; it fills the batch of several calls.
     """
     same = np.repeat(image[None], SMALL_BATCH, axis=0)
     calls = [classifier.logits_of(same) for _ in range(REPEATS)]

@@ -1,4 +1,4 @@
-"""What diagnostics that run attacks again have in common."""
+"""What the diagnostics that run attacks again share."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from dataclasses import dataclass, replace
 from robustness.contract.attack import Attack
 from robustness.diagnostics.model_queries import Sample
 from robustness.diagnostics.stored_run import WHITE, StoredRun
-from robustness.engine import outcomes, search
+from robustness.engine.batch_size import bounded
 from robustness.engine.jobs import Example
+from robustness.engine.search import run_attack
 from robustness.models.classifier import Classifier
 from robustness.runs.plan import Plan
 
 
 @dataclass(frozen=True)
 class RerunSetup:
-    """What the trials share."""
+    """What the diagnostics that run attacks again share."""
 
     classifier: Classifier
     plan: Plan
@@ -25,8 +26,8 @@ class RerunSetup:
     surrogate: Classifier | None = None
 
     @property
-    def eyes(self) -> Classifier:
-        """The model that attacks look at."""
+    def attacked_model(self) -> Classifier:
+        """The model whose gradients attacks use: the surrogate if there is one."""
         return self.surrogate or self.classifier
 
     @property
@@ -36,28 +37,19 @@ class RerunSetup:
 
     @property
     def gradient_attacks(self) -> list[Attack]:
-        """Those that see gradients."""
+        """The attacks that use gradients."""
         return [a for a in self.plan.attacks if a.knowledge == WHITE]
 
-    def flips(self, attack: Attack, subjects: Sequence[Example], epsilon: float) -> set[str]:
-        """The images of `subjects` that `attack` flips within `epsilon`."""
-        threat = replace(self.plan.threat, epsilons=(epsilon,))
-        flipped: set[str] = set()
-
-        def settle(subject: Example, rungs: list[outcomes.EpsilonOutcome]) -> None:
-            if rungs[-1].flip is not None:
-                flipped.add(subject.key)
-
-        slots, seed = min(self.plan.slots, 16), self.plan.seed
-        search.search(
+    def flips(self, attack: Attack, examples: Sequence[Example], epsilon: float) -> set[str]:
+        """The keys of the examples that `attack` flips within `epsilon`."""
+        results = run_attack(
             self.classifier,
             attack,
-            threat,
-            iter(subjects),
-            settle,
-            slots=slots,
-            seed=seed,
+            replace(self.plan.threat, epsilons=(epsilon,)),
+            examples,
+            batch_size=bounded(min(self.plan.slots, 16), self.attacked_model),
+            seed=self.plan.seed,
             surrogate=self.surrogate,
             draws=self.plan.draws,
         )
-        return flipped
+        return {example.key for example, outcomes in results if outcomes[-1].flip is not None}

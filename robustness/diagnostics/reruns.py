@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -20,31 +21,34 @@ from robustness.diagnostics.stored_outcomes import MASKING
 from robustness.diagnostics.stored_run import DECISION, SCORE
 from robustness.engine.compiled_batch import CompiledBatch
 from robustness.engine.jobs import AttackJob, Example
-from robustness.engine.replay import Walk, replay
+from robustness.engine.replay import Replay, replay_pictures
 from robustness.errors import SettingError
 from robustness.numerics.intervals import wilson_interval
 
-TRIED, UNBOUNDED = 64, 16
+MAX_IMAGES, UNBOUNDED = 64, 16
 CONTROL = 0.99
 
 
-def diagnose_trials(
-    trial: RerunSetup, heard: Callable[[int, int], None] = lambda done, total: None
+def diagnose_reruns(
+    setup: RerunSetup, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> list[Diagnosis]:
-    """Every diagnostic of this room: D06 to D10, D12 to D15, D17, D20 and D22 by trying.
+    """Make the diagnoses that run attacks again: D06 to D10, D12 to D15, D17, D20 and D22.
 
-    `heard` is told how many of how many trials are done.
+    Parameters
+    ----------
+    setup : the run, and images to run on.
+    progress : called with the number of reruns done and their total.
     """
-    found: list[Diagnosis] = []
-    for done, ask in enumerate(TRIALS):
-        heard(done, len(TRIALS))
-        found += ask(trial)
-    heard(len(TRIALS), len(TRIALS))
-    return found
+    diagnoses: list[Diagnosis] = []
+    for done, rerun in enumerate(RERUNS):
+        progress(done, len(RERUNS))
+        diagnoses += rerun(setup)
+    progress(len(RERUNS), len(RERUNS))
+    return diagnoses
 
 
-def stretched(attack: Attack, ratio: float) -> Attack:
-    """The attack with its step size, if it has a fixed one, grown with the budget."""
+def with_longer_steps(attack: Attack, ratio: float) -> Attack:
+    """The attack with its step size, if that is fixed, multiplied by `ratio`."""
     known = parameters.settings(type(attack))
     size = getattr(attack, "step_size", None)
     if "step_size" not in known or not isinstance(size, (int, float)):
@@ -53,30 +57,31 @@ def stretched(attack: Attack, ratio: float) -> Attack:
     return replace(attack, step_size=min(size * ratio, most if most is not None else np.inf))  # type: ignore[call-arg]
 
 
-def unbounded(trial: RerunSetup) -> list[Diagnosis]:
-    """D08 and D17: with the whole range everything flips; with half of it, all but chance."""
-    attacks = [a for a in trial.gradient_attacks if a.steps > 1]
-    norm, some = trial.plan.threat.norm.name, trial.sample.subjects[:UNBOUNDED]
+def unbounded(setup: RerunSetup) -> list[Diagnosis]:
+    """D08 and D17: within the whole range everything flips; within half of it, all but chance."""
+    attacks = [a for a in setup.gradient_attacks if a.steps > 1]
+    norm, some = setup.plan.threat.norm, setup.sample.examples[:UNBOUNDED]
     if not attacks or not some:
         why = "It takes a gradient attack of more than one step and an image that was attacked."
         return [skipped("D08", why), skipped("D17", why)]
-    if trial.surrogate is not None or trial.plan.threat.mask is not None:
+    if setup.surrogate is not None or setup.plan.threat.mask is not None:
         why = "With a surrogate or a mask nobody says that everything can be flipped."
         return [skipped("D08", why), skipped("D17", why)]
-    whole = _whole_range(norm, trial.classifier.input_shape)
+    height, width, channels = setup.classifier.input_shape
+    whole = norm.largest(height * width, channels)
 
     def left(epsilon: float) -> list[Example]:
         standing = list(some)
         for attack in attacks:
             if standing:
-                grown = stretched(attack, epsilon / trial.top)
-                flipped = trial.flips(grown, standing, epsilon)
+                grown = with_longer_steps(attack, epsilon / setup.top)
+                flipped = setup.flips(grown, standing, epsilon)
                 standing = [s for s in standing if s.key not in flipped]
         return standing
 
     held = left(whole)
-    numbers = {"images": len(some), "held": trial.record.names(s.key for s in held)}
-    targeted = trial.plan.config(trial.classifier.class_names)["goal"] != "untargeted"
+    numbers = {"images": len(some), "held": setup.record.names(s.key for s in held)}
+    targeted = setup.plan.config(setup.classifier.class_names)["goal"] != "untargeted"
     if held:
         make = warn if targeted else fail
         first = make(
@@ -89,12 +94,12 @@ def unbounded(trial: RerunSetup) -> list[Diagnosis]:
         first = ok(
             "D08", f"Against a change of any size none of {len(some)} images holds.", **numbers
         )
-    if norm != "linf" or targeted:
+    if norm.grey == math.inf or targeted:
         return [first, skipped("D17", "It is asked of untargeted attacks in linf.")]
-    stands = len(left(128.0))
+    stands = len(left(norm.grey))
     low, high = wilson_interval(stands, len(some))
-    chance = 1 / len(trial.classifier.class_names)
-    said = f"At epsilon 128 {stands} of {len(some)} images hold"
+    chance = 1 / len(setup.classifier.class_names)
+    said = f"At epsilon {norm.grey:g} {stands} of {len(some)} images hold"
     if low > chance:
         second = fail(
             "D17",
@@ -105,35 +110,27 @@ def unbounded(trial: RerunSetup) -> list[Diagnosis]:
     return [first, second]
 
 
-def _whole_range(norm: str, shape: tuple[int, int, int]) -> float:
-    """The budget within which every picture lies."""
-    height, width, channels = shape
-    components = height * width * channels
-    sizes = {"linf": 255.0, "l2": 255 * components**0.5, "l1": 255.0 * components}
-    return sizes.get(norm, float(height * width))
-
-
 def _able(attack: Attack, name: str) -> bool:
     return name in parameters.settings(type(attack))
 
 
-def more_steps(trial: RerunSetup) -> list[Diagnosis]:
-    """D09 and D12: twice the steps flip hardly more, and lose nothing."""
+def more_steps(setup: RerunSetup) -> list[Diagnosis]:
+    """D09 and D12: twice the steps flip few more images, and lose none."""
     added: dict[str, int] = {}
     lost: dict[str, int] = {}
     tried = 0
-    for attack in trial.gradient_attacks:
+    for attack in setup.gradient_attacks:
         if not _able(attack, "steps"):
-            # A wrapper has as many as what is inside.
+            # A wrapper's number of steps follows from the attack inside.
             continue
         field = parameters.settings(type(attack))["steps"][1]
         if field.high is not None and 2 * attack.steps > field.high:
             continue
-        mine = trial.record.flipped([attack.label])
-        known = trial.record.tried([attack.label])
-        some = [s for s in trial.sample.subjects if s.key in known][:TRIED]
+        mine = setup.record.flipped([attack.label])
+        known = setup.record.tried([attack.label])
+        some = [s for s in setup.sample.examples if s.key in known][:MAX_IMAGES]
         tried = max(tried, len(some))
-        flipped = trial.flips(replace(attack, steps=2 * attack.steps), some, trial.top)
+        flipped = setup.flips(replace(attack, steps=2 * attack.steps), some, setup.top)
         added[attack.label] = len(flipped - mine)
         lost[attack.label] = len({s.key for s in some if s.key in mine} - flipped)
     if not added:
@@ -163,67 +160,67 @@ def more_steps(trial: RerunSetup) -> list[Diagnosis]:
     return [first, second]
 
 
-def one_restart_more(trial: RerunSetup) -> Diagnosis:
-    """D10: one more random start flips hardly more of what survived."""
-    able = [a for a in trial.plan.attacks if _able(a, "restarts")]
-    if not able or not trial.sample.standing:
+def one_restart_more(setup: RerunSetup) -> Diagnosis:
+    """D10: one more random start flips few of the surviving images."""
+    able = [a for a in setup.plan.attacks if _able(a, "restarts")]
+    if not able or not setup.sample.standing:
         return skipped("D10", "No attack starts at random, or no image survived.")
     added: dict[str, int] = {}
     for attack in able:
         more = replace(attack, restarts=attack.restarts + 1)  # type: ignore[call-arg]
-        added[attack.label] = len(trial.flips(more, trial.sample.standing[:TRIED], trial.top))
-    worst, n = max(added, key=lambda k: added[k]), len(trial.record.attacked)
+        added[attack.label] = len(setup.flips(more, setup.sample.standing[:MAX_IMAGES], setup.top))
+    worst, n = max(added, key=lambda k: added[k]), len(setup.record.attacked)
     said = f"One more restart of {worst} flips {added[worst]} images more"
     if added[worst] > few(n):
         return warn("D10", f"{said} of {n}. Raise restarts.", added=added)
     return ok("D10", f"{said}.", added=added)
 
 
-def one_step(trial: RerunSetup) -> Diagnosis:
-    """D13: FGSM flips nothing that survived attacks of many steps."""
+def one_step(setup: RerunSetup) -> Diagnosis:
+    """D13: FGSM flips no image that survived attacks of many steps."""
     if "fgsm" not in plugins.names(plugins.ATTACKS):
         return skipped("D13", "FGSM is not installed.")
     attack = find("fgsm")()
     try:
-        attack.expect_norm(trial.plan.threat.norm)
+        attack.expect_norm(setup.plan.threat.norm)
     except SettingError as error:
         return skipped("D13", str(error))
-    if not trial.sample.standing:
+    if not setup.sample.standing:
         return ok("D13", "No image survived, so a single step has nothing to add.")
-    flipped = trial.flips(attack, trial.sample.standing[:TRIED], trial.top)
-    said = f"FGSM flips {len(flipped)} of {len(trial.sample.standing[:TRIED])} survivors"
+    flipped = setup.flips(attack, setup.sample.standing[:MAX_IMAGES], setup.top)
+    said = f"FGSM flips {len(flipped)} of {len(setup.sample.standing[:MAX_IMAGES])} survivors"
     if len(flipped) > 1:
         return warn(
             "D13",
             f"{said}: the attacks of many steps are weaker than they must be.",
-            only_by_one_step=trial.record.names(flipped),
+            only_by_one_step=setup.record.names(flipped),
         )
-    return ok("D13", f"{said}.", only_by_one_step=trial.record.names(flipped))
+    return ok("D13", f"{said}.", only_by_one_step=setup.record.names(flipped))
 
 
 QUERIES = 300
-"""Steps of the black box that is tried on survivors."""
+"""Steps of the black-box attack on survivors."""
 
 
-def without_gradient(trial: RerunSetup) -> Diagnosis:
-    """D14: an attack that needs no gradient flips nothing that survived those that follow it."""
-    attackers = [a for a in trial.gradient_attacks if not a.baseline]
-    if not attackers or trial.surrogate is not None or trial.record.labels(SCORE, DECISION):
+def without_gradient(setup: RerunSetup) -> Diagnosis:
+    """D14: an attack without gradients flips no image that survived the gradient attacks."""
+    attackers = [a for a in setup.gradient_attacks if not a.baseline]
+    if not attackers or setup.surrogate is not None or setup.record.labels(SCORE, DECISION):
         return skipped(
             "D14", "It is tried where attacks followed this model's gradient, and only such."
         )
-    if not trial.sample.standing:
+    if not setup.sample.standing:
         return ok("D14", "No image survived, so an attack without gradients has nothing to add.")
     try:
-        attack = find("square").made({"steps": QUERIES})
-        attack.expect_norm(trial.plan.threat.norm)
+        attack = find("square").from_parameters({"steps": QUERIES})
+        attack.expect_norm(setup.plan.threat.norm)
     except SettingError as error:
         return skipped("D14", str(error))
-    some = trial.sample.standing[:UNBOUNDED]
-    flipped = trial.flips(attack, some, trial.top)
-    readable = int(trial.record.images.clean_class.notna().sum())
+    some = setup.sample.standing[:UNBOUNDED]
+    flipped = setup.flips(attack, some, setup.top)
+    readable = int(setup.record.images.clean_class.notna().sum())
     drop = len(flipped) / readable
-    numbers = {"only_black_box": trial.record.names(flipped), "robust_accuracy_lost": drop}
+    numbers = {"only_black_box": setup.record.names(flipped), "robust_accuracy_lost": drop}
     said = f"{QUERIES} steps of Square flip {len(flipped)} of {len(some)} survivors"
     if drop > MASKING:
         return warn(
@@ -235,18 +232,18 @@ def without_gradient(trial: RerunSetup) -> Diagnosis:
     return ok("D14", f"{said}.", **numbers)
 
 
-def own_gradient(trial: RerunSetup) -> Diagnosis:
+def own_gradient(setup: RerunSetup) -> Diagnosis:
     """D15: attacks on this model flip at least as many images as the same attacks on the surrogate."""
-    attacks, some = trial.gradient_attacks, trial.sample.subjects[:TRIED]
-    if trial.surrogate is None:
+    attacks, some = setup.gradient_attacks, setup.sample.examples[:MAX_IMAGES]
+    if setup.surrogate is None:
         return skipped("D15", "No picture was made for another model (--surrogate).")
     if not attacks or not some:
         return skipped("D15", "It takes a gradient attack and an image that was attacked.")
-    direct, here = replace(trial, surrogate=None), set[str]()
+    direct, here = replace(setup, surrogate=None), set[str]()
     for attack in attacks:
-        here |= direct.flips(attack, [s for s in some if s.key not in here], trial.top)
+        here |= direct.flips(attack, [s for s in some if s.key not in here], setup.top)
     labels = [a.label for a in attacks]
-    there = trial.record.flipped(labels) & {s.key for s in some}
+    there = setup.record.flipped(labels) & {s.key for s in some}
     numbers = {"transferred": len(there), "white_box": len(here), "images": len(some)}
     if len(there) > len(here):
         return warn(
@@ -263,28 +260,24 @@ def own_gradient(trial: RerunSetup) -> Diagnosis:
     )
 
 
-def no_budget(trial: RerunSetup) -> Diagnosis:
-    """D20: with a budget of nothing an attack changes nothing."""
-    if trial.plan.draws > 1:
+def no_budget(setup: RerunSetup) -> Diagnosis:
+    """D20: with a budget of 0 an attack changes nothing."""
+    if setup.plan.draws > 1:
         return skipped("D20", AT_RANDOM)
-    some = trial.sample.subjects[:8]
+    some = setup.sample.examples[:8]
     if not some:
         return skipped("D20", "No image was attacked.")
     changed: dict[str, int] = {}
-    for attack in trial.plan.attacks:
+    for attack in setup.plan.attacks:
         moved: set[int] = set()
-
-        def seen(
-            walk: int, step: int, picture: np.ndarray, answer: np.ndarray, moved: set[int] = moved
-        ) -> None:
-            same = np.array_equal(picture, some[walk].pixels)
-            if not same or int(answer.argmax()) != some[walk].label:
-                moved.add(walk)
-
         steps = min(attack.steps, 10)
-        walks = [Walk(AttackJob(s, 0.0), steps, 0.0) for s in some]
-        rows = CompiledBatch(trial.eyes, attack, trial.plan.threat, slots=8, seed=0)
-        replay(rows, trial.classifier, walks, seen)
+        replays = [Replay(AttackJob(s, 0.0), steps, 0.0) for s in some]
+        model, threat = setup.attacked_model, setup.plan.threat
+        batch = CompiledBatch(model, attack, threat, batch_size=8, seed=0)
+        for number, _, picture, row in replay_pictures(batch, setup.classifier, replays):
+            same = np.array_equal(picture, some[number].pixels)
+            if not same or int(row.argmax()) != some[number].label:
+                moved.add(number)
         changed[attack.label] = len(moved)
     worst = max(changed, key=lambda k: changed[k])
     if changed[worst]:
@@ -297,12 +290,12 @@ def no_budget(trial: RerunSetup) -> Diagnosis:
     return ok("D20", f"With a budget of nothing no attack changes any of {len(some)} images.")
 
 
-def controls(trial: RerunSetup) -> Diagnosis:
-    """D22: the same attacks break a model that is known to break, and a masked one is noticed."""
+def controls(setup: RerunSetup) -> Diagnosis:
+    """D22: the attacks break a model that must break, and the checks notice a masked one."""
     shares = {
         a.label: share
-        for a in trial.plan.attacks
-        if not a.baseline and (share := break_control(a, trial.plan.threat)) is not None
+        for a in setup.plan.attacks
+        if not a.baseline and (share := break_control(a, setup.plan.threat)) is not None
     }
     if not masked_control_is_flagged():
         return fail("D22", "A model without gradients was not noticed by the checks.")
@@ -310,7 +303,7 @@ def controls(trial: RerunSetup) -> Diagnosis:
         return skipped("D22", "There is no control in this norm.")
     worst = min(shares, key=lambda k: shares[k])
     if shares[worst] < CONTROL:
-        white = worst in {a.label for a in trial.gradient_attacks}
+        white = worst in {a.label for a in setup.gradient_attacks}
         return (fail if white else warn)(
             "D22",
             f"{worst} flips {shares[worst]:.0%} of images next to the edge of a linear model, where "
@@ -323,10 +316,10 @@ def controls(trial: RerunSetup) -> Diagnosis:
 
 
 def _single(ask: Callable[[RerunSetup], Diagnosis]) -> Callable[[RerunSetup], list[Diagnosis]]:
-    return lambda trial: [ask(trial)]
+    return lambda setup: [ask(setup)]
 
 
-TRIALS: tuple[Callable[[RerunSetup], list[Diagnosis]], ...] = (
+RERUNS: tuple[Callable[[RerunSetup], list[Diagnosis]], ...] = (
     paths,
     unbounded,
     more_steps,

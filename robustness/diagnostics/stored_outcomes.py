@@ -1,38 +1,50 @@
-"""Diagnostics that the stored outcomes answer by themselves. No model is asked, no framework needed."""
+"""Diagnostics from the stored outcomes alone, without the model or a framework."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pandas as pd
 
-from robustness.diagnostics import Diagnosis, fail, few, ok, skipped, warn
+from robustness.diagnostics import OK, SKIPPED, Diagnosis, fail, few, ok, skipped, warn
 from robustness.diagnostics.epsilon_use import reachable
 from robustness.diagnostics.stored_run import DECISION, SCORE, WHITE, StoredRun, is_noise
 from robustness.numerics.intervals import wilson_interval
 from robustness.runs.records import FAILED, FLIPPED, ROBUST
 
 MASKING = 0.002
-"""AutoAttack's limit for what a black box may take off the robust accuracy (`check_square_sr`)."""
+"""AutoAttack's limit for the robust accuracy that a black-box attack may remove (`check_square_sr`)."""
 SURVIVING = 0.95
 WIDTH, FEW_OF_A_CLASS, TELLING = 0.20, 5, 20
 RISING = 0.1
-"""Share of the budget at whose end flips say that more of it would flip more."""
+"""Last share of the query budget in which flips mean that a larger budget would flip more."""
 MOSTLY, BLIND, RARE = 0.5, 0.05, 0.01
 """Share of a search's steps without a gradient that leaves it blind; of standing images all whose searches
 were blind (that of D04); of all steps on what stands."""
 FLAT = 1 - 1e-7
-"""A probability that float32 tells from 1 by one bit, if at all."""
+"""A probability that differs from 1 by one bit of float32 at most."""
 _BLACK = (SCORE, DECISION)
+_OF_ATTACKS = ("D10", "D11", "D13", "D14", "D15", "D19", "D24", "D25", "D26")
+"""What these say is of images that attacks judged."""
 
 
 def diagnose_rows(record: StoredRun) -> list[Diagnosis]:
-    """Every diagnostic of this room."""
-    return [check(record) for check in CHECKS]
+    """Make all diagnoses of this module; none that judges attacks is ok where these judged no image."""
+    diagnoses = [check(record) for check in CHECKS]
+    if record.held or record.flipped():
+        return diagnoses
+    why = "Every attack broke down on every image" if record.attacked else "No image was attacked"
+    return [
+        skipped(diagnosis.id, f"{why}, so there is nothing to judge.")
+        if diagnosis.status in (OK, SKIPPED) and diagnosis.id in _OF_ATTACKS
+        else diagnosis
+        for diagnosis in diagnoses
+    ]
 
 
 def overlooked(record: StoredRun) -> Diagnosis:
-    """D06, as far as rows tell: no outcome that is not a flip keeps a flip's class or picture."""
+    """D06, from rows: no outcome without a flip has a flip's class or picture."""
     rows = record.outcomes
     held = rows[(rows.status != FLIPPED) & (rows.adversarial_class.notna() | rows.png.notna())]
     if len(held):
@@ -46,7 +58,7 @@ def overlooked(record: StoredRun) -> Diagnosis:
 
 
 def last_restart(record: StoredRun) -> Diagnosis:
-    """D10, as far as rows tell: what the last of several restarts added."""
+    """D10, from rows: what the last of several restarts added."""
     found, n = [], len(record.attacked)
     for attack in record.attacks:
         restarts = int(attack.get("parameters", {}).get("restarts") or 1)
@@ -69,14 +81,14 @@ def last_restart(record: StoredRun) -> Diagnosis:
 
 
 def larger_budgets(record: StoredRun) -> Diagnosis:
-    """D11: what flips within a budget flips within each larger one."""
+    """D11: an image that flips within a budget flips within each larger one."""
     rows = record.outcomes[record.outcomes.status.isin([FLIPPED, ROBUST, FAILED])]
     if rows.epsilon.nunique() < 2:
         return skipped("D11", "Only one epsilon was audited.")
     ordered = rows.sort_values("epsilon")
     flipped = ordered.status == FLIPPED
     before = flipped.groupby([ordered.attack, ordered.image]).cummax()
-    broken = ordered[before & ~flipped]
+    broken = ordered[before & (ordered.status == ROBUST)]
     flips = max(1, int(flipped.sum()))
     share = len(broken) / flips
     names = record.names(broken.image)
@@ -91,7 +103,7 @@ def larger_budgets(record: StoredRun) -> Diagnosis:
 
 
 def single_step(record: StoredRun) -> Diagnosis:
-    """D13: attacks of many steps flip at least what those of one step do."""
+    """D13: attacks of many steps flip every image that an attack of one step flips."""
     white = [a for a in record.attacks if a.get("knowledge") == WHITE]
     one = [a["label"] for a in white if int(a.get("parameters", {}).get("steps") or 0) == 1]
     many = [a["label"] for a in white if a["label"] not in one]
@@ -117,7 +129,7 @@ def single_step(record: StoredRun) -> Diagnosis:
 
 
 def black_box(record: StoredRun) -> Diagnosis:
-    """D14: who sees no gradient flips nothing that who sees it does not."""
+    """D14: attacks without gradients flip no image that the gradient attacks do not."""
     if record.transferred:
         return skipped(
             "D14", "The attacks looked at another model, so none saw this one's gradient."
@@ -150,7 +162,7 @@ def black_box(record: StoredRun) -> Diagnosis:
 
 
 def transfer(record: StoredRun) -> Diagnosis:
-    """D15: attacks on another model flip no more than those on this one."""
+    """D15: pictures made for another model flip no more images than those made for this one."""
     away = [
         a["label"]
         for a in record.attacks
@@ -178,7 +190,7 @@ def transfer(record: StoredRun) -> Diagnosis:
 
 
 def saved(record: StoredRun) -> Diagnosis:
-    """D19: of the points that flip in float, how many flips are left in the saved file."""
+    """D19: the share of points flipping in float whose saved files flip too."""
     rows = record.outcomes
     lost = rows[(rows.status != FLIPPED) & (rows.float_flip == 1)]
     worst, count, total = 1.0, 0, 0
@@ -203,7 +215,7 @@ def saved(record: StoredRun) -> Diagnosis:
 
 
 def accuracy(record: StoredRun) -> Diagnosis:
-    """D21: better than chance, and no worse than was declared."""
+    """D21: the clean accuracy is better than chance, and no worse than declared."""
     known = record.images[record.images.label.notna() & record.images.clean_class.notna()]
     if known.empty:
         return skipped("D21", "The images have no labels, so the accuracy is not known.")
@@ -236,7 +248,7 @@ def accuracy(record: StoredRun) -> Diagnosis:
 
 
 def size(record: StoredRun) -> Diagnosis:
-    """D23: the interval is narrow enough, and no class is a handful."""
+    """D23: the interval is narrow enough, and no class has only a few images."""
     judged = record.outcomes[record.outcomes.status.isin([FLIPPED, ROBUST])]
     n, k = judged.image.nunique(), len(record.flipped())
     if not n:
@@ -267,17 +279,29 @@ def size(record: StoredRun) -> Diagnosis:
 
 
 def kinds(record: StoredRun) -> Diagnosis:
-    """D24: several kinds of attack were tried on what survives; who adds nothing is named."""
+    """D24: several kinds of attack ran on the survivors; kinds that add nothing are named."""
     flips = {a["label"]: record.flipped([a["label"]]) for a in record.attacks}
     # Of what a cascade spared an attack nobody knows whether it adds to others.
+    rows = record.outcomes
+    broke = set(rows[rows.status == FAILED].attack)
     redundant = [
         label
         for label, mine in flips.items()
-        if len(flips) > 1 and not (mine if record.spared else mine - _others(flips, label))
+        if len(flips) > 1
+        and label not in broke
+        and not (mine if record.spared else mine - _others(flips, label))
     ]
-    tried = sorted({str(a.get("knowledge")) for a in record.learners} - {"none", "None"})
-    left = len(record.survivors)
+    judged = set(rows[rows.status.isin([FLIPPED, ROBUST])].attack)
+    learners = [a for a in record.learners if a["label"] in judged]
+    tried = sorted({str(a.get("knowledge")) for a in learners} - {"none", "None"})
+    left, lost = len(record.held), len(record.undecided)
     evidence = {"kinds": tried, "redundant": redundant, "survivors": left}
+    if lost and not left and record.flipped():
+        return warn(
+            "D24",
+            f"Every image that was judged flips, but on {lost} every attack broke down.",
+            **evidence,
+        )
     if not left:
         return ok(
             "D24",
@@ -293,7 +317,24 @@ def kinds(record: StoredRun) -> Diagnosis:
             "that needs no gradient before calling them robust.",
             **evidence,
         )
+    if few_kinds := _by_few_kinds(record, learners):
+        return warn(
+            "D24",
+            f"Attacks broke down on {len(few_kinds)} of the {left} images that survive, so that these "
+            "survive attacks of one kind only, or only such as need a gradient.",
+            **evidence,
+            images=record.names(few_kinds),
+        )
     return ok("D24", f"{left} images survive attacks of {len(tried)} kinds.", **evidence)
+
+
+def _by_few_kinds(record: StoredRun, learners: list[Mapping[str, Any]]) -> set[str]:
+    """The images that hold and on which attacks broke down until too few kinds were left."""
+    last = record.outcomes[record.outcomes.epsilon == record.last]
+    kind = last.attack.map({a["label"]: str(a.get("knowledge")) for a in learners}).dropna()
+    done = kind[last.status == ROBUST].groupby(last.image).agg(set)
+    enough = {i for i, some in done.items() if some & set(_BLACK) and len(some) > 1}
+    return (record.held & set(last[last.status == FAILED].image)) - enough
 
 
 def _others(flips: Mapping[str, set[str]], label: str) -> set[str]:
@@ -304,12 +345,12 @@ _APART = "In this cascade no image was shown both to"
 
 
 def _of(record: StoredRun, both: set[str]) -> str:
-    """In a cascade, of how many images two kinds of attack can be compared."""
+    """In a cascade, on how many images two kinds of attack can be compared."""
     return f" of the {len(both)} images that both were shown" if record.spared else ""
 
 
 def queries(record: StoredRun) -> Diagnosis:
-    """D25: flips do not still come in at the end of the query budget."""
+    """D25: no flips come at the very end of the query budget."""
     climbing = [
         a
         for a in record.learners
@@ -317,7 +358,7 @@ def queries(record: StoredRun) -> Diagnosis:
     ]
     if not climbing:
         return skipped("D25", "No attack that climbs by queries was run.")
-    if not record.survivors:
+    if not record.held:
         return skipped("D25", "No image survives all attacks, so no budget hides a flip.")
     late: dict[str, int] = {}
     for attack in climbing:
@@ -339,7 +380,7 @@ def queries(record: StoredRun) -> Diagnosis:
 
 
 def blind(record: StoredRun) -> Diagnosis:
-    """D26: on what counts as robust, the attacks' own gradients led somewhere.
+    """D26: on images that count as robust, the attacks had gradients to follow.
 
     An image decides where every attack that asked for gradients had none in most of its steps there, or a
     number that is not finite: nobody with gradients has attacked it.
@@ -349,7 +390,10 @@ def blind(record: StoredRun) -> Diagnosis:
         return _flat_scores(record)
     if watched.empty:
         why = "No image withstood an attack that follows gradients, or the run did not note its steps."
-        return skipped("D26", why) if record.survivors else ok("D26", "Every correct image flips.")
+        if not record.survivors:
+            return ok("D26", "Every correct image flips.")
+        lost = "Every image flips on which some attack did not break down."
+        return skipped("D26", why if record.held else lost)
     rows = watched.assign(lost=watched.blind > MOSTLY * watched.watched)
     first = record.outcomes[record.outcomes.status == FLIPPED].groupby("image").epsilon.min()
     standing = rows[rows.epsilon < rows.image.map(first).fillna(float("inf"))]
@@ -389,7 +433,7 @@ def blind(record: StoredRun) -> Diagnosis:
 
 
 def _flat_scores(record: StoredRun) -> Diagnosis:
-    """D26 where only scores were asked for: probabilities of exactly 1 tell no two pictures apart.
+    """D26 for score-based attacks: probabilities of exactly 1 do not distinguish pictures.
 
     Only where logits are the logarithm of probabilities; rebuilt ones do not saturate.
     """
@@ -398,7 +442,7 @@ def _flat_scores(record: StoredRun) -> Diagnosis:
     if not scored or rebuilt or record.transferred:
         return skipped("D26", "No attack that follows gradients was run.")
     standing = record.outcomes[
-        record.outcomes.attack.isin(scored) & record.outcomes.image.isin(record.survivors)
+        record.outcomes.attack.isin(scored) & record.outcomes.image.isin(record.held)
     ]
     sure = standing.groupby("image").confidence_before.max() >= FLAT
     share = float(sure.mean()) if len(sure) else 0.0
@@ -432,7 +476,7 @@ CHECKS: tuple[Callable[[StoredRun], Diagnosis], ...] = (
 
 
 def noise_rows(record: StoredRun) -> pd.DataFrame:
-    """The flips of attacks that are no attackers but chance."""
+    """The flips of baselines."""
     labels = [a["label"] for a in record.attacks if is_noise(a)]
     rows = record.outcomes
     return rows[rows.attack.isin(labels) & (rows.status == FLIPPED)]

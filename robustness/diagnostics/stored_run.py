@@ -111,6 +111,17 @@ class StoredRun:
         """The correct images that nothing flipped."""
         return self.attacked - self.flipped()
 
+    @cached_property
+    def held(self) -> set[str]:
+        """The images that no attack flips, and that some attack completed on at the largest epsilon."""
+        rows = self.outcomes[self.outcomes.epsilon == self.last]
+        return set(rows[rows.status == ROBUST].image) - self.flipped()
+
+    @property
+    def undecided(self) -> set[str]:
+        """The images on which every attack that was asked broke down at the largest epsilon."""
+        return self.survivors - self.held
+
     def names(self, keys: Iterable[str], most: int = 10) -> list[str]:
         """The names of some images, as evidence."""
         wanted = set(keys)

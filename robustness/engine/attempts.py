@@ -1,9 +1,9 @@
-"""One image on its way through an attack: its tries, what came of them, and the way to the judge."""
+"""The attempts on each image: their results so far, and their way to the judge."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -13,206 +13,249 @@ from keras import ops
 
 from robustness.engine.compiled_batch import CompiledBatch, State
 from robustness.engine.jobs import AttackJob, Example
-from robustness.engine.judge import Flip, Judge, Suspect
+from robustness.engine.judge import Candidate, Flip, Judge
+from robustness.engine.margin_gradients import margin_gradients
 from robustness.engine.outcomes import EpsilonOutcome
+from robustness.threat.threat import Threat
 
 
 @dataclass
 class ImageProgress:
-    """One image on its way up the ladder."""
+    """The outcomes of one image so far, and its passes since the last outcome."""
 
-    subject: Example
-    rungs: list[EpsilonOutcome] = field(default_factory=list)
+    example: Example
+    outcomes: list[EpsilonOutcome] = field(default_factory=list)
     forward: int = 0
     backward: int = 0
     watched: int = 0
     blind: int = 0
-    floated: bool = False
+    flips_in_float_only: bool = False
     best: Attempt | None = None
-    near: float = np.inf
+    nearest_in_float: float = np.inf
 
-    def ladder(self, epsilons: Sequence[float]) -> Sequence[float]:
-        """The epsilons that this image is to be settled at."""
-        return epsilons[: self.subject.rungs]
+    def epsilons_to_settle(self, epsilons: Sequence[float]) -> Sequence[float]:
+        """The epsilons for which this image needs an outcome."""
+        return epsilons[: self.example.epsilon_count]
 
-    def close(self, epsilon: float, job: Attempt) -> None:
-        """Write down what came of `epsilon`, and start counting anew."""
-        flipped = job.flip is not None
-        self.rungs.append(
+    def add_outcome(self, epsilon: float, attempt: Attempt) -> None:
+        """Record the outcome at `epsilon` and reset the counters."""
+        flipped = attempt.flip is not None
+        self.outcomes.append(
             EpsilonOutcome(
                 epsilon=epsilon,
-                flip=job.flip,
-                step=job.found if flipped else None,
-                restart=job.restart if flipped else None,
+                flip=attempt.flip,
+                step=attempt.flip_step if flipped else None,
+                restart=attempt.restart if flipped else None,
                 forward=self.forward,
                 backward=self.backward,
-                floated=self.floated and not flipped,
-                reason="" if flipped else job.broken,
+                flips_in_float_only=self.flips_in_float_only and not flipped,
+                reason="" if flipped else attempt.failure,
                 watched=self.watched,
                 blind=self.blind,
             )
         )
         self.forward = self.backward = self.watched = self.blind = 0
-        self.floated = False
+        self.flips_in_float_only = False
 
 
 @dataclass
 class Attempt:
-    """One job of the loop: an image at one epsilon, from one start."""
+    """One attempt: an image at one epsilon, from one start."""
 
-    climb: ImageProgress
-    rung: int
+    progress: ImageProgress
+    epsilon_index: int
     restart: int
     steps: int = 0
-    judged: int = 0
-    sloped: int = 0
+    judge_passes: int = 0
+    gradient_passes: int = 0
     flip: Flip | None = None
-    found: int = 0
+    flip_step: int = 0
     blind: int = 0
-    broken: str = ""
-    doubts: list[np.ndarray] = field(default_factory=list)
-    """Points that flip as no file, though maybe in float, of which nobody has been asked yet."""
+    failure: str = ""
+    unchecked: list[np.ndarray] = field(default_factory=list)
+    """Points whose files do not flip, not yet evaluated in float."""
 
-    lost: np.ndarray | None = None
-    """Its last point that flips in float and not as the file that it was rounded to."""
+    float_flip: np.ndarray | None = None
+    """The last point that flips in float while its rounded file does not."""
 
-    def far(self, norm: str) -> float:
-        """How far away the flip is; infinite without one."""
+    def distance(self, norm: str) -> float:
+        """The distance of the flip in a norm; infinity without a flip."""
         return self.flip.distances.of(norm) if self.flip else np.inf
 
-    def keep(self, flip: Flip | None, norm: str) -> None:
-        """Keep `flip` if it is nearer than the one there is."""
-        if flip and flip.distances.of(norm) < self.far(norm):
+    def keep_nearer(self, flip: Flip | None, norm: str) -> None:
+        """Replace the flip by `flip` if that is nearer."""
+        if flip and flip.distances.of(norm) < self.distance(norm):
             self.flip = flip
 
 
-Asked = tuple[Any, dict[int, Attempt], Sequence[float]]
-"""Points (slots, h, w, c), the slots of those that go before the judge, and the radius of each."""
+Question = tuple[Any, dict[int, Attempt], Sequence[float]]
+"""Points (slots, h, w, c), the attempts to be judged by slot, and the radius of each."""
 
 File = tuple[Attempt, float, np.ndarray]
-"""A try, a radius, and a picture (h, w, c) uint8 within that of its image."""
+"""An attempt, a radius, and a picture (h, w, c) uint8 within that radius of the attempt's image."""
 
-TRIED = 3
-"""Steps that every row must have held out before they go on in fewer slots."""
+Result = tuple[Example, list[EpsilonOutcome]]
+"""An image and its outcomes, one per epsilon, from the smallest on."""
+
+Verdict = tuple[Flip | None, bool]
+"""The flip of a file, if it is one, and whether the point it was made from was finite."""
+
+MIN_STEPS_TO_SHRINK = 3
+"""Steps that every row must have survived before the batch shrinks."""
 
 
 class AttemptPool:
-    """What both programs share: the running tries, the queue behind them, and the way to the judge."""
+    """The running attempts by slot, the queue behind them, and their way to the judge.
+
+    Both programs use it. It counts the passes of every attempt.
+
+    Parameters
+    ----------
+    batch : the compiled attack.
+    judge : decides which files flip.
+    epsilons : the threat's, in ascending order.
+    steps : the attack's number of steps.
+    """
 
     def __init__(
-        self, rows: CompiledBatch, judge: Judge, epsilons: Sequence[float], steps: int
+        self, batch: CompiledBatch, judge: Judge, epsilons: Sequence[float], steps: int
     ) -> None:
-        self._rows, self._judge, self._epsilons, self._steps = rows, judge, epsilons, steps
-        self.direct = judge.judges(rows.classifier)
+        self._batch, self._judge, self._epsilons, self._steps = batch, judge, epsilons, steps
+        self.judges_attacked_model = judge.judges(batch.classifier)
         self.running: dict[int, Attempt] = {}
         self.queue: deque[Attempt] = deque()
+        self.results: deque[Result] = deque()
+        """Images with all outcomes, for `search` to hand out."""
 
-    def enter(self, state: State | None, places: Sequence[int], jobs: Sequence[Attempt]) -> State:
-        what = [AttackJob(j.climb.subject, self._epsilons[j.rung], j.restart) for j in jobs]
-        self.running |= dict(zip(places, jobs, strict=True))
-        return self._rows.enter(state, places, what)
+    def load(self, state: State | None, slots: Sequence[int], attempts: Sequence[Attempt]) -> State:
+        """Load each attempt into its slot; see `CompiledBatch.load`."""
+        jobs = [
+            AttackJob(a.progress.example, self._epsilons[a.epsilon_index], a.restart)
+            for a in attempts
+        ]
+        self.running |= dict(zip(slots, attempts, strict=True))
+        return self._batch.load(state, slots, jobs)
 
-    def advance(self, state: State, watched: Sequence[int], most: int) -> tuple[State, np.ndarray]:
-        """See `CompiledBatch.run`; the steps are counted."""
-        state, said, steps = self._rows.run(state, watched, most)
-        for job in self.running.values():
-            job.steps += steps
-        return state, said
+    def step_until(
+        self, state: State, watched: Sequence[int], most: int
+    ) -> tuple[State, np.ndarray]:
+        """Advance all rows and count their steps; see `CompiledBatch.step_until`."""
+        state, ready, steps = self._batch.step_until(state, watched, most)
+        for attempt in self.running.values():
+            attempt.steps += steps
+        return state, ready
 
-    def dismiss(self, places: Sequence[int], finished: Sequence[bool]) -> None:
-        """Those that are finished run no more."""
-        for place, done in zip(places, finished, strict=True):
+    def remove(self, slots: Sequence[int], finished: Sequence[bool]) -> None:
+        """Drop the attempts that are finished."""
+        for slot, done in zip(slots, finished, strict=True):
             if done:
-                del self.running[place]
+                del self.running[slot]
 
-    def narrow(self, state: State, places: Sequence[int]) -> tuple[State, int] | None:
-        """See `iterate`. Rows that are new may leave in a moment: nothing is traced for them."""
-        if min(self.running[place].steps for place in places) < TRIED:
+    def shrink(self, state: State, slots: Sequence[int]) -> tuple[State, int] | None:
+        """Move the rows of `slots` into a smaller batch if that pays; see `CompiledBatch.shrink`.
+
+        New rows may leave at once: the batch keeps its size until all have taken some steps.
+        """
+        if min(self.running[slot].steps for slot in slots) < MIN_STEPS_TO_SHRINK:
             return None
-        taken = max(self.running[place].steps for place in places)
-        left = max(self._steps - self.running[place].steps for place in places)
+        taken = max(self.running[slot].steps for slot in slots)
+        left = max(self._steps - self.running[slot].steps for slot in slots)
         if "done" in state["own"]:
-            # Their steps are a limit they seldom come to; a row may take as many again as it has.
+            # Such rows seldom use all steps; expect at most as many again as were taken.
             left = min(left, taken)
-        fewer = self._rows.narrow(state, places, left)
-        if fewer:
-            self.running = {new: self.running[place] for new, place in enumerate(places)}
-        return fewer
+        smaller = self._batch.shrink(state, slots, left)
+        if smaller:
+            self.running = {new: self.running[slot] for new, slot in enumerate(slots)}
+        return smaller
 
-    def judged(self, state: State, *asked: Asked) -> list[list[tuple[Flip | None, bool]]]:
-        """The verdict on each point of each of these as a file, and whether it was finite; one hearing."""
-        suspects, fine, heard = [], [], []
-        for points, jobs, radii in asked:
-            if not jobs:
-                continue
-            grids, finite = self._rows.snap(state, points, list(jobs), radii)
-            fine += finite.tolist()
-            for job, radius, grid in zip(jobs.values(), radii, grids, strict=True):
-                subject = job.climb.subject
-                suspects.append(Suspect(subject.pixels, subject.label, radius, grid))
-                heard.append(job)
-        flips = self._judge(suspects)
-        for job, passes in zip(heard, self._judge.passes, strict=True):
-            job.judged += passes
-        verdicts = iter(zip(flips, fine, strict=True))
-        return [list(islice(verdicts, len(jobs))) for _, jobs, _ in asked]
+    def judge_candidates(self, state: State, *questions: Question) -> list[list[Verdict]]:
+        """Round points to files and judge them, all questions in one call of the judge.
 
-    def files(self, state: State, points: Any, radii: dict[int, float]) -> Iterable[np.ndarray]:
-        """The point of each of these slots as a picture (h, w, c) uint8 within its radius; no look."""
-        if not radii:
-            return ()
-        return self._rows.snap(state, points, list(radii), list(radii.values()))[0]
+        Returns
+        -------
+        For each question the verdicts on its points, in order.
+        """
+        files: list[File] = []
+        finite: list[bool] = []
+        for points, attempts, radii in questions:
+            if attempts:
+                pictures, are_finite = self._batch.to_uint8(state, points, list(attempts), radii)
+                finite += are_finite.tolist()
+                files += zip(attempts.values(), radii, pictures, strict=True)
+        verdicts = iter(zip(self.judge_files(files), finite, strict=True))
+        return [list(islice(verdicts, len(attempts))) for _, attempts, _ in questions]
 
-    def of_files(self, files: Sequence[File]) -> list[Flip | None]:
-        """The verdict on each of these pictures; one hearing."""
-        for job, *_ in files:
-            job.judged += 1
-        return self._judge(
+    def judge_files(self, files: Sequence[File]) -> list[Flip | None]:
+        """Judge pictures in one call of the judge, and count the passes."""
+        flips = self._judge(
             [
-                Suspect(job.climb.subject.pixels, job.climb.subject.label, radius, picture)
-                for job, radius, picture in files
+                Candidate(a.progress.example.pixels, a.progress.example.label, radius, picture)
+                for a, radius, picture in files
             ]
         )
+        for (attempt, *_), passes in zip(files, self._judge.passes, strict=True):
+            attempt.judge_passes += passes
+        return flips
 
-    def slopes(
-        self, files: Sequence[np.ndarray], jobs: Sequence[Attempt]
+    def rounded_pictures(
+        self, state: State, points: Any, radii: dict[int, float]
+    ) -> Iterable[np.ndarray]:
+        """The points of some slots as pictures (h, w, c) uint8 within a radius each; no model pass."""
+        if not radii:
+            return ()
+        return self._batch.to_uint8(state, points, list(radii), list(radii.values()))[0]
+
+    def margin_gradients(
+        self, files: Sequence[np.ndarray], attempts: Sequence[Attempt]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """See `CompiledBatch.slopes`; the passes are counted."""
-        for job in jobs:
-            job.sloped += 1
-        return self._rows.slopes(files, [job.climb.subject for job in jobs])
+        """Gradients of the margin at files; see `engine.margin_gradients`. The passes are counted."""
+        for attempt in attempts:
+            attempt.gradient_passes += 1
+        return margin_gradients(self._batch, files, [a.progress.example for a in attempts])
 
-    def in_float(self, points: Sequence[np.ndarray], jobs: Sequence[Attempt]) -> list[bool]:
-        """Whether each point, of the image of each job, flips the target before it becomes a file."""
-        if not jobs:
+    def flips_in_float(
+        self, points: Sequence[np.ndarray], attempts: Sequence[Attempt]
+    ) -> list[bool]:
+        """Whether each point flips the user's model before it is rounded to a file."""
+        if not attempts:
             return []
-        return self._judge.in_float(np.stack(points), [j.climb.subject.label for j in jobs])
+        labels = [attempt.progress.example.label for attempt in attempts]
+        return self._judge.flips_in_float(np.stack(points), labels)
 
-    def watch(self, state: State, jobs: dict[int, Attempt]) -> None:
-        """Note how many steps of these rows had no gradient to follow."""
-        if self._rows.watched:
+    def record_blind_steps(self, state: State, attempts: dict[int, Attempt]) -> None:
+        """Copy from the state how many steps of each row had no gradient to follow."""
+        if self._batch.watched:
             blind = ops.convert_to_numpy(state["blind"])
-            for place, job in jobs.items():
-                job.blind = int(blind[place])
+            for slot, attempt in attempts.items():
+                attempt.blind = int(blind[slot])
 
-    def pay(self, job: Attempt) -> None:
-        """Charge the passes of a try to its image, and the steps whose gradients were watched."""
-        forward, backward = self._rows.passes
-        job.climb.forward += forward * job.steps + job.judged + job.sloped
-        job.climb.backward += backward * job.steps + job.sloped
-        job.climb.watched += job.steps if self._rows.watched else 0
-        job.climb.blind += job.blind
-
-
-Settle = Callable[[Example, list[EpsilonOutcome]], None]
+    def charge(self, attempt: Attempt) -> None:
+        """Add the passes of an attempt to its image, and the steps whose gradients were watched."""
+        forward, backward = self._batch.passes
+        progress, steps = attempt.progress, attempt.steps
+        progress.forward += forward * steps + attempt.judge_passes + attempt.gradient_passes
+        progress.backward += backward * steps + attempt.gradient_passes
+        progress.watched += steps if self._batch.watched else 0
+        progress.blind += attempt.blind
 
 
-def broken(job: Attempt) -> str:
-    """The reason that is written down of a try whose point is no picture any more."""
-    return f"the attack left numbers that are not finite at step {job.steps}"
+def failure_reason(attempt: Attempt) -> str:
+    """The recorded reason for an attempt whose point is not finite."""
+    return f"the attack left numbers that are not finite at step {attempt.steps}"
 
 
-def taken(points: Any, places: Iterable[int]) -> Sequence[np.ndarray]:
-    """The rows of `points` at these places, as arrays."""
-    index = np.array(list(places), np.int32)
+def take_rows(points: Any, slots: Iterable[int]) -> Sequence[np.ndarray]:
+    """The rows of `points` at these slots, as arrays."""
+    index = np.array(list(slots), np.int32)
     return ops.convert_to_numpy(ops.take(points, index, axis=0)) if len(index) else ()
+
+
+def original_pixels(attempts: Iterable[Attempt]) -> np.ndarray:
+    """The unchanged images of attempts, (n, h, w, c) float32 counts."""
+    return np.stack([a.progress.example.pixels for a in attempts]).astype("float32")
+
+
+def room(threat: Threat, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the largest change of each component of `images` (n, h, w, c), in counts."""
+    low, high = threat.room(images)
+    return ops.convert_to_numpy(low), ops.convert_to_numpy(high)

@@ -9,164 +9,186 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robustness.contract.attack import Attack
-from robustness.engine.attempts import Attempt, AttemptPool, Settle, broken, taken
+from robustness.engine.attempts import Attempt, AttemptPool, failure_reason, take_rows
 from robustness.engine.compiled_batch import CompiledBatch, State
-from robustness.engine.refinement import LATTICES, rescue
+from robustness.engine.refinement import rescue
 from robustness.threat.threat import Threat
 
 EARLY = (1, 2)
-"""Steps after which a row of an attack with gradients goes before the judge unasked.
+"""Steps after which the judge sees a row's point although no model output said that it flips.
 
-On a model without defence most rows have flipped by then. The judge's forward pass is needed for each of
-these anyway, and spares them the step that would only have seen it; the others pay a pass for each look.
-Of a small network a step costs less than saving and reading a file, and nothing goes there early.
+For white-box attacks only. On an undefended model most rows have flipped by then. Their point needs the
+judge's forward pass anyway, and an early one saves the step that would only have noticed the flip; every
+other row pays one more pass for each. With a small network a step costs less than saving and reading a
+file, so nothing is judged early.
 """
 
-HOARD = 8
-"""Points of a row that are kept at most, to be asked about together."""
+MAX_UNCHECKED = 8
+"""Points of a row that are collected before the model evaluates all of them."""
 
 
-class Brought(NamedTuple):
-    """Points (slots, h, w, c), and those of them that go before the judge, so many steps `late`."""
+class CandidateBatch(NamedTuple):
+    """Points (slots, h, w, c) and the attempts whose point is judged; the points are `late` steps old."""
 
     points: Any
-    jobs: dict[int, Attempt]
+    attempts: dict[int, Attempt]
     late: int
 
 
 class FixedEpsilonProgram:
-    """The program of attacks that seek any point inside the budget; see `iterate`."""
+    """Run every image at one epsilon after another until it flips; a program of `iterate`.
+
+    An image that survives every restart at one epsilon is queued for the next. Once it flips, the outcome
+    at every larger epsilon is the same flip.
+
+    Parameters
+    ----------
+    pool : the running attempts and the judge.
+    batch : the compiled attack.
+    attack, threat : what runs, and within which budgets.
+    all_steps : keep each row until its steps are spent; the flip that counts is that of the last point,
+        or else the first.
+    """
 
     first = 0
+    """The index of the epsilon that every image starts with."""
 
     def __init__(
         self,
-        bench: AttemptPool,
-        rows: CompiledBatch,
+        pool: AttemptPool,
+        batch: CompiledBatch,
         attack: Attack,
         threat: Threat,
-        settle: Settle,
         *,
         all_steps: bool,
     ) -> None:
-        self._bench, self._rows, self._attack, self._threat = bench, rows, attack, threat
-        self._settle, self._all_steps = settle, all_steps
+        self._pool, self._batch, self._attack, self._threat = pool, batch, attack, threat
+        self._all_steps = all_steps
         self._reached = np.zeros(0, bool)
-        learns = attack.knowledge == "white-box" and not all_steps
-        self._early = EARLY if learns and rows.heavy else ()
-        self.enter, self.queue = bench.enter, bench.queue
+        early = attack.knowledge == "white-box" and not all_steps and batch.heavy
+        self._early = EARLY if early else ()
+        self.enter = pool.load
 
     def advance(self, state: State) -> tuple[State, np.ndarray]:
-        running = self._bench.running
-        wanting = [place for place, job in running.items() if job.flip is None]
-        most = min(map(self._left, running.values())) if self._rows.several else 1
-        state, self._reached = self._bench.advance(state, wanting, most)
+        """Advance all rows until one has to be judged; return the state and a mask of those rows."""
+        running = self._pool.running
+        watched = [slot for slot, attempt in running.items() if attempt.flip is None]
+        most = min(map(self._steps_left, running.values())) if self._batch.several else 1
+        state, self._reached = self._pool.step_until(state, watched, most)
         ready = np.zeros_like(self._reached)
-        for place, job in running.items():
-            fresh = self._reached[place] and job.flip is None
-            ready[place] = fresh or self._due(job)
+        for slot, attempt in running.items():
+            reached = self._reached[slot] and attempt.flip is None
+            ready[slot] = reached or self._is_due(attempt)
         return state, ready
 
-    def leave(self, state: State, places: Sequence[int], jobs: Sequence[Attempt]) -> list[bool]:
-        held = dict(zip(places, jobs, strict=True))
-        self._bench.watch(state, held)
+    def leave(self, state: State, slots: Sequence[int], attempts: Sequence[Attempt]) -> list[bool]:
+        """Judge the points of these rows; return which rows are finished."""
+        by_slot = dict(zip(slots, attempts, strict=True))
+        self._pool.record_blind_steps(state, by_slot)
         best, own = state["best"]["point"], state["own"]["point"]
-        looked = {p: j for p, j in held.items() if self._reached[p] and j.flip is None}
-        last = {p: j for p, j in held.items() if p not in looked and self._wanted(j)}
-        # A point that was looked at had one step less than there are now.
-        self._try(state, Brought(best, looked, late=1), Brought(own, last, late=0))
-        both = {p: j for p, j in looked.items() if self._wanted(j)}
-        self._try(state, Brought(own, both, late=0))
-        self._doubt([job for job in jobs if self._doubtful(job)])
-        self._rescue([job for job in jobs if self._spent(job)])
-        finished = [self._next(job) for job in jobs]
-        self._bench.dismiss(places, finished)
+        reached = {s: a for s, a in by_slot.items() if self._reached[s] and a.flip is None}
+        last = {s: a for s, a in by_slot.items() if s not in reached and self._must_judge(a)}
+        # The model saw the point `best` one step ago.
+        self._judge(state, CandidateBatch(best, reached, late=1), CandidateBatch(own, last, late=0))
+        both = {s: a for s, a in reached.items() if self._must_judge(a)}
+        self._judge(state, CandidateBatch(own, both, late=0))
+        self._check_in_float([a for a in attempts if self._needs_check(a)])
+        self._rescue([a for a in attempts if self._is_spent(a)])
+        finished = [self._finish(attempt) for attempt in attempts]
+        self._pool.remove(slots, finished)
         return finished
 
-    def _spent(self, job: Attempt) -> bool:
-        return job.steps >= self._attack.steps
+    def _is_spent(self, attempt: Attempt) -> bool:
+        return attempt.steps >= self._attack.steps
 
-    def _due(self, job: Attempt) -> bool:
-        """Whether the point it has come to is brought before the judge, seen to flip or not."""
-        return self._spent(job) or job.steps in self._early
+    def _is_due(self, attempt: Attempt) -> bool:
+        """Whether the current point is judged even if no model output said that it flips."""
+        return self._is_spent(attempt) or attempt.steps in self._early
 
-    def _left(self, job: Attempt) -> int:
-        """Steps until it is due."""
+    def _steps_left(self, attempt: Attempt) -> int:
+        """Steps until the attempt is due."""
         ends = (*self._early, self._attack.steps)
-        return min(end - job.steps for end in ends if end > job.steps)
+        return min(end - attempt.steps for end in ends if end > attempt.steps)
 
-    def _wanted(self, job: Attempt) -> bool:
-        """Whether the judge is asked about the point it has come to."""
-        return self._due(job) and (job.flip is None or self._all_steps)
+    def _must_judge(self, attempt: Attempt) -> bool:
+        return self._is_due(attempt) and (attempt.flip is None or self._all_steps)
 
-    def _try(self, state: State, *brought: Brought) -> None:
-        """Bring points before the judge, all at once; what it says is kept in the jobs."""
+    def _judge(self, state: State, *batches: CandidateBatch) -> None:
+        """Judge all points in one call and store the verdicts in the attempts."""
         epsilons = self._threat.epsilons
-        asked = [
-            (some.points, some.jobs, [epsilons[job.rung] for job in some.jobs.values()])
-            for some in brought
+        questions = [
+            (b.points, b.attempts, [epsilons[a.epsilon_index] for a in b.attempts.values()])
+            for b in batches
         ]
-        for some, verdicts in zip(brought, self._bench.judged(state, *asked), strict=True):
-            doubted: dict[int, Attempt] = {}
-            lost: dict[int, Attempt] = {}
-            for (place, job), (flip, fine) in zip(some.jobs.items(), verdicts, strict=True):
-                if not fine:
-                    job.broken = broken(job)
+        all_verdicts = self._pool.judge_candidates(state, *questions)
+        for batch, verdicts in zip(batches, all_verdicts, strict=True):
+            unchecked: dict[int, Attempt] = {}
+            float_flips: dict[int, Attempt] = {}
+            for (slot, attempt), (flip, finite) in zip(
+                batch.attempts.items(), verdicts, strict=True
+            ):
+                progress = attempt.progress
+                if not finite:
+                    attempt.failure = failure_reason(attempt)
                 elif flip is not None:
-                    job.flip, job.found = flip, job.steps - some.late
-                elif some.late and self._bench.direct:
-                    job.climb.floated, lost[place] = True, job
-                elif (some.late or self._spent(job)) and not job.climb.floated:
-                    doubted[place] = job
-            for job, point in zip(doubted.values(), taken(some.points, doubted), strict=True):
-                job.doubts.append(point)
-            if self._threat.norm.name in LATTICES:
-                for job, point in zip(lost.values(), taken(some.points, lost), strict=True):
-                    job.lost = point
+                    attempt.flip, attempt.flip_step = flip, attempt.steps - batch.late
+                elif batch.late and self._pool.judges_attacked_model:
+                    progress.flips_in_float_only, float_flips[slot] = True, attempt
+                elif (batch.late or self._is_spent(attempt)) and not progress.flips_in_float_only:
+                    unchecked[slot] = attempt
+            points = take_rows(batch.points, unchecked)
+            for attempt, point in zip(unchecked.values(), points, strict=True):
+                attempt.unchecked.append(point)
+            if self._threat.norm.has_path_along:
+                points = take_rows(batch.points, float_flips)
+                for attempt, point in zip(float_flips.values(), points, strict=True):
+                    attempt.float_flip = point
 
-    def _doubtful(self, job: Attempt) -> bool:
-        """Whether its points are asked about now: of one that flips after all, nobody needs to be."""
-        leaves = self._spent(job) or bool(job.broken)
-        return job.flip is None and (leaves or len(job.doubts) >= HOARD)
+    def _needs_check(self, attempt: Attempt) -> bool:
+        """Whether its collected points are checked now; an attempt with a flip needs no check."""
+        leaves = self._is_spent(attempt) or bool(attempt.failure)
+        return attempt.flip is None and (leaves or len(attempt.unchecked) >= MAX_UNCHECKED)
 
-    def _doubt(self, jobs: Sequence[Attempt]) -> None:
-        """Ask whether what has not become a flip is one in float.
+    def _check_in_float(self, attempts: Sequence[Attempt]) -> None:
+        """Find out which collected points flip the user's model in float.
 
-        No look has seen a last point, and of a surrogate's flips none says anything of the target.
+        The attack never saw the output for its last point, and a surrogate's flips do not tell whether
+        the user's model flips.
         """
-        asked = [(point, job) for job in jobs for point in job.doubts]
-        flips = self._bench.in_float([point for point, _ in asked], [job for _, job in asked])
-        for (point, job), flip in zip(asked, flips, strict=True):
-            job.climb.floated |= flip
-            job.lost = point if flip else job.lost
-        for job in jobs:
-            job.doubts.clear()
+        pairs = [(point, attempt) for attempt in attempts for point in attempt.unchecked]
+        flips = self._pool.flips_in_float([p for p, _ in pairs], [a for _, a in pairs])
+        for (point, attempt), flip in zip(pairs, flips, strict=True):
+            attempt.progress.flips_in_float_only |= flip
+            attempt.float_flip = point if flip else attempt.float_flip
+        for attempt in attempts:
+            attempt.unchecked.clear()
 
-    def _rescue(self, jobs: Sequence[Attempt]) -> None:
-        """Look for other files within the budget of tries that are about to be told to stand."""
-        standing = [job for job in jobs if job.flip is None and not job.broken]
-        knows = self._attack.knowledge == "white-box"
-        rescue(self._bench, self._threat, standing, knows=knows)
+    def _rescue(self, attempts: Sequence[Attempt]) -> None:
+        """Search other files within the budget of attempts that would otherwise end without a flip."""
+        standing = [a for a in attempts if a.flip is None and not a.failure]
+        white_box = self._attack.knowledge == "white-box"
+        rescue(self._pool, self._threat, standing, gradients=white_box)
 
-    def _next(self, job: Attempt) -> bool:
-        """Whether the row is finished; if so, what is next for its image is arranged."""
-        settled = job.broken or (job.flip is not None and not self._all_steps)
-        if not settled and not self._spent(job):
+    def _finish(self, attempt: Attempt) -> bool:
+        """Whether the row is finished; if so, queue the next attempt or hand out the outcomes."""
+        settled = attempt.failure or (attempt.flip is not None and not self._all_steps)
+        if not settled and not self._is_spent(attempt):
             return False
-        climb, epsilons = job.climb, job.climb.ladder(self._threat.epsilons)
-        self._bench.pay(job)
-        held = job.flip is None and not job.broken
-        if held and job.restart + 1 < self._attack.restarts:
-            self.queue.append(Attempt(climb, job.rung, job.restart + 1))
+        progress, index = attempt.progress, attempt.epsilon_index
+        epsilons = progress.epsilons_to_settle(self._threat.epsilons)
+        self._pool.charge(attempt)
+        survived = attempt.flip is None and not attempt.failure
+        if survived and attempt.restart + 1 < self._attack.restarts:
+            self._pool.queue.append(Attempt(progress, index, attempt.restart + 1))
             return True
-        climb.close(epsilons[job.rung], job)
-        if held and job.rung + 1 < len(epsilons):
-            self.queue.append(Attempt(climb, job.rung + 1, 0))
+        progress.add_outcome(epsilons[index], attempt)
+        if survived and index + 1 < len(epsilons):
+            self._pool.queue.append(Attempt(progress, index + 1, 0))
             return True
-        last = climb.rungs[-1]
-        climb.rungs += [
+        last = progress.outcomes[-1]
+        progress.outcomes += [
             replace(last, epsilon=e, forward=0, backward=0, watched=0, blind=0, carried=True)
-            for e in epsilons[job.rung + 1 :]
+            for e in epsilons[index + 1 :]
         ]
-        self._settle(climb.subject, climb.rungs)
+        self._pool.results.append((progress.example, progress.outcomes))
         return True

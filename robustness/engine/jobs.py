@@ -1,4 +1,4 @@
-"""What a search is asked: examples, and the jobs that attack them."""
+"""The input of a search: examples, and the jobs that attack them."""
 
 from __future__ import annotations
 
@@ -9,21 +9,26 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Example:
-    """A correctly classified image: its stable key, uint8 pixels (h, w, c), and its class.
+    """A correctly classified image.
 
-    `rungs`: how many of the epsilons, from the smallest on, are to be settled; all if None.
+    Parameters
+    ----------
+    key : identifies the image; its random numbers depend on it.
+    pixels : (height, width, channels) uint8.
+    label : the class that the model predicts for it.
+    epsilon_count : how many of the epsilons, from the smallest on, need an outcome; None for all.
     """
 
     key: str
     pixels: np.ndarray
     label: int
-    rungs: int | None = None
+    epsilon_count: int | None = None
 
 
 @dataclass(frozen=True)
 class AttackJob:
-    """An image at one epsilon, from one start: all that a row needs to run."""
+    """All that a row needs to run: an image, one epsilon in the norm's unit, and which start."""
 
-    subject: Example
+    example: Example
     epsilon: float
     restart: int = 0

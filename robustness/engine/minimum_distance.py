@@ -9,231 +9,248 @@ import numpy as np
 from keras import ops
 
 from robustness.contract.attack import Attack
-from robustness.engine.attempts import Attempt, AttemptPool, Settle, broken, taken
+from robustness.engine.attempts import (
+    Attempt,
+    AttemptPool,
+    Verdict,
+    failure_reason,
+    original_pixels,
+    room,
+    take_rows,
+)
 from robustness.engine.compiled_batch import CompiledBatch, State
-from robustness.engine.judge import Flip, distances
-from robustness.engine.refinement import CLOSE, FINE, LATTICES, NOTHING, REFINED, Refining, seek
-from robustness.numerics.pixel_lattice import Lattice, lattice
+from robustness.engine.refinement import CLOSE, FINE, NOTHING, Refining, seek
+from robustness.numerics.pixel_lattice import Lattice
 from robustness.optimization.bracketing import Bracket
 from robustness.threat.threat import Threat
 
-Verdict = tuple[Flip | None, bool]
-"""The flip that a file is, if it is one, and whether its point was finite."""
-
 
 class MinimumDistanceProgram:
-    """The program of attacks that seek the closest point; see `iterate`.
+    """Run every image once per restart, then find its nearest file that flips; a program of `iterate`.
 
-    A row takes all its steps, or those until its state says `done`. Then its nearest point becomes
-    files, one radius after another, until the smallest radius is known whose file flips: a change that
-    is scaled up to a radius before it is rounded survives rounding, one of a fraction of a count does
-    not.
+    A row takes all its steps, or those until its state says `done`. Then its nearest point is made into
+    files of one radius after another, to find the smallest radius whose file flips: a change that is scaled
+    up to a radius before it is rounded survives rounding, a change of a fraction of a count does not.
+
+    Parameters
+    ----------
+    pool : the running attempts and the judge.
+    batch : the compiled attack.
+    attack, threat : what runs, and within which budgets.
     """
 
     def __init__(
-        self,
-        bench: AttemptPool,
-        rows: CompiledBatch,
-        attack: Attack,
-        threat: Threat,
-        settle: Settle,
+        self, pool: AttemptPool, batch: CompiledBatch, attack: Attack, threat: Threat
     ) -> None:
-        self._bench, self._rows, self._attack, self._threat = bench, rows, attack, threat
-        self._settle, self.first = settle, len(threat.epsilons) - 1
-        self._refining = Refining(bench, threat)
-        self.enter, self.queue = bench.enter, bench.queue
+        self._pool, self._batch, self._attack, self._threat = pool, batch, attack, threat
+        self.first = len(threat.epsilons) - 1
+        self._refining = Refining(pool, threat)
+        self.enter = pool.load
 
     def advance(self, state: State) -> tuple[State, np.ndarray]:
-        running, steps = self._bench.running, self._attack.steps
-        most = steps - max(job.steps for job in running.values())
-        state, done = self._bench.advance(state, list(running), most)
+        """Advance all rows; return the state and a mask of the rows that look for nothing nearer."""
+        running, steps = self._pool.running, self._attack.steps
+        most = steps - max(attempt.steps for attempt in running.values())
+        state, done = self._pool.step_until(state, list(running), most)
         ready = np.zeros_like(done)
-        for place, job in running.items():
-            ready[place] = done[place] or job.steps >= steps
+        for slot, attempt in running.items():
+            ready[slot] = done[slot] or attempt.steps >= steps
         return state, ready
 
-    def leave(self, state: State, places: Sequence[int], jobs: Sequence[Attempt]) -> list[bool]:
+    def leave(self, state: State, slots: Sequence[int], attempts: Sequence[Attempt]) -> list[bool]:
+        """Find the nearest file of each of these rows; all are finished."""
         best = {k: ops.convert_to_numpy(state["best"][k]) for k in ("distance", "step")}
-        held = dict(zip(places, jobs, strict=True))
-        self._bench.watch(state, held)
-        near = {p: j for p, j in held.items() if np.isfinite(best["distance"][p])}
-        for place, job in held.items():
-            job.found = int(best["step"][place])
-        for place in self._flipping(state, near):
-            job = near[place]
-            job.climb.near = min(job.climb.near, float(best["distance"][place]))
-        self._narrow(state, near, {p: float(best["distance"][p]) for p in near})
-        self._refine(near)
-        missed = {p: j for p, j in held.items() if p not in near}
-        self._expect_finite(state, missed)
-        for job in jobs:
-            self._next(job)
-        self._bench.dismiss(places, [True] * len(jobs))
-        return [True] * len(jobs)
+        by_slot = dict(zip(slots, attempts, strict=True))
+        self._pool.record_blind_steps(state, by_slot)
+        reached = {s: a for s, a in by_slot.items() if np.isfinite(best["distance"][s])}
+        nearest = {slot: float(best["distance"][slot]) for slot in reached}
+        for slot, attempt in by_slot.items():
+            attempt.flip_step = int(best["step"][slot])
+        for slot in self._flipping(state, reached):
+            progress = reached[slot].progress
+            progress.nearest_in_float = min(progress.nearest_in_float, nearest[slot])
+        self._find_radius(state, reached, nearest)
+        self._refine(reached)
+        self._expect_finite(state, {s: a for s, a in by_slot.items() if s not in reached})
+        for attempt in attempts:
+            self._finish(attempt)
+        finished = [True] * len(attempts)
+        self._pool.remove(slots, finished)
+        return finished
 
-    def _flipping(self, state: State, jobs: dict[int, Attempt]) -> list[int]:
-        """The rows whose nearest point flips the target in float: that it flips a surrogate says nothing."""
-        if self._bench.direct:
-            return list(jobs)
-        points = taken(state["best"]["point"], jobs)
-        flips = self._bench.in_float(points, list(jobs.values()))
-        return [place for place, flip in zip(jobs, flips, strict=True) if flip]
+    def _flipping(self, state: State, attempts: dict[int, Attempt]) -> list[int]:
+        """The rows whose nearest point flips the user's model in float, not only a surrogate."""
+        if self._pool.judges_attacked_model:
+            return list(attempts)
+        points = take_rows(state["best"]["point"], attempts)
+        flips = self._pool.flips_in_float(points, list(attempts.values()))
+        return [slot for slot, flip in zip(attempts, flips, strict=True) if flip]
 
-    def _expect_finite(self, state: State, jobs: dict[int, Attempt]) -> None:
-        points = ops.convert_to_numpy(state["own"]["point"]) if jobs else None
-        for place, job in jobs.items():
-            if points is not None and not np.isfinite(points[place]).all():
-                job.broken = broken(job)
+    def _expect_finite(self, state: State, attempts: dict[int, Attempt]) -> None:
+        points = ops.convert_to_numpy(state["own"]["point"]) if attempts else None
+        for slot, attempt in attempts.items():
+            if points is not None and not np.isfinite(points[slot]).all():
+                attempt.failure = failure_reason(attempt)
 
-    def _narrow(self, state: State, jobs: dict[int, Attempt], far: dict[int, float]) -> None:
-        """Leave in each job the flip of the smallest radius; all rows together.
+    def _find_radius(
+        self, state: State, attempts: dict[int, Attempt], nearest: dict[int, float]
+    ) -> None:
+        """Leave in each attempt the flip of the smallest radius; all rows together.
 
-        First of the points scaled and rounded; then, where those leave out some lengths, of the 8-bit
+        First from points that are scaled and rounded; then, where these miss some lengths, from the 8-bit
         changes between them.
         """
-        norm, top = self._threat.norm, self._threat.epsilons[-1]
-        # Less than half a count rounds to nothing, and rounding may shorten a change as well as lengthen it.
-        least = {place: max(far[place], 0.5) for place in jobs}
-        deltas = self._deltas(state, jobs)
+        norm, largest = self._threat.norm, self._threat.epsilons[-1]
+        # Less than half a count rounds to nothing, and rounding may shorten a change or lengthen it.
+        least = {slot: max(nearest[slot], 0.5) for slot in attempts}
+        deltas = self._deltas(state, attempts)
 
-        def bracket(place: int, guess: float) -> Bracket:
-            low = NOTHING if jobs[place].flip else least[place] / 2
-            return Bracket(guess, low, top, near=FINE, power=norm.power)
+        def bracket(slot: int, guess: float) -> Bracket:
+            low = NOTHING if attempts[slot].flip else least[slot] / 2
+            return Bracket(guess, low, largest, near=FINE, power=norm.power)
 
-        sizes = ops.convert_to_numpy(norm.size(rounded(deltas))).tolist() if jobs else ()
+        sizes = ops.convert_to_numpy(norm.size(rounded(deltas))).tolist() if attempts else ()
         searches = {
-            place: bracket(place, max(least[place], size))
-            for place, size in zip(jobs, sizes, strict=True)
+            slot: bracket(slot, max(least[slot], size))
+            for slot, size in zip(attempts, sizes, strict=True)
         }
-        again: set[int] = set()
+        repeated: set[int] = set()
         while searches:
-            for place, verdicts in self._asked(state, jobs, searches).items():
-                found = self._kept(jobs[place], verdicts)
-                search, flip = searches[place], jobs[place].flip
-                if not jobs[place].broken and search.hear(found):
+            for slot, verdicts in self._judge_radii(state, attempts, searches).items():
+                attempt, search = attempts[slot], searches[slot]
+                flip_distances = self._keep_nearest(attempt, verdicts)
+                if not attempt.failure and search.hear(flip_distances):
                     continue
-                del searches[place]
-                if flip and not search.missed and place not in again and self._far(flip) > 1:
-                    # How far a point is says little of how far it had to be.
-                    again.add(place)
-                    searches[place] = bracket(place, self._far(flip) / FINE)
-        paths = self._lattices(jobs, deltas, self._gaps(state, jobs))
-        finer = {place: bracket(place, self._guess(jobs[place], paths[place])) for place in paths}
-        seek(self._bench, self._threat, jobs, finer, paths)
+                del searches[slot]
+                can_repeat = attempt.flip and not search.missed and slot not in repeated
+                if can_repeat and self._distance(attempt) > 1:
+                    # The float distance says little about the file's distance.
+                    repeated.add(slot)
+                    searches[slot] = bracket(slot, self._distance(attempt) / FINE)
+        paths = self._lattices(attempts, deltas, self._gaps(state, attempts))
+        finer = {slot: bracket(slot, self._guess(attempts[slot], paths[slot])) for slot in paths}
+        seek(self._pool, self._threat, attempts, finer, paths)
 
-    def _refine(self, jobs: dict[int, Attempt]) -> None:
-        """Come nearer by gradients, where the attack knows them and its flip is its image's nearest."""
-        norm, attack = self._threat.norm.name, self._attack
-        knows = attack.refined and attack.knowledge == "white-box" and self._bench.direct
-        if not knows or norm not in REFINED:
+    def _refine(self, attempts: dict[int, Attempt]) -> None:
+        """Search nearer files by gradients where the attack has them, for the image's nearest flips."""
+        norm, attack = self._threat.norm, self._attack
+        white_box = attack.refined and attack.knowledge == "white-box"
+        usable = white_box and self._pool.judges_attacked_model
+        if not usable or not norm.has_steepest_path:
             return
-        self._refining(
-            {
-                place: job
-                for place, job in jobs.items()
-                if job.flip and (not job.climb.best or job.far(norm) < job.climb.best.far(norm))
-            }
-        )
+        self._refining({s: a for s, a in attempts.items() if a.flip and self._is_nearest(a)})
 
-    def _guess(self, job: Attempt, path: Lattice) -> float:
-        """Where the search between the scaled changes begins: nearer than what is known."""
-        nearer = self._far(job.flip) / FINE if job.flip else np.inf
+    def _is_nearest(self, attempt: Attempt) -> bool:
+        best = attempt.progress.best
+        return best is None or self._distance(attempt) < self._distance(best)
+
+    def _guess(self, attempt: Attempt, path: Lattice) -> float:
+        """The radius at which the search along a path starts: nearer than the known flip."""
+        nearer = self._distance(attempt) / FINE
         return max(min(path.guess(), nearer), 0.5)
 
-    def _kept(self, job: Attempt, verdicts: list[Verdict]) -> list[float | None]:
-        """The distance of each flip among these, the nearest of which the job keeps."""
+    def _keep_nearest(self, attempt: Attempt, verdicts: list[Verdict]) -> list[float | None]:
+        """Keep the nearest flip of these in the attempt; return the distance of each."""
+        name = self._threat.norm.name
         for flip, finite in verdicts:
-            job.keep(flip, self._threat.norm.name)
+            attempt.keep_nearer(flip, name)
             if not finite:
-                job.broken = broken(job)
-        return [self._far(flip) if flip else None for flip, _ in verdicts]
+                attempt.failure = failure_reason(attempt)
+        return [flip.distances.of(name) if flip else None for flip, _ in verdicts]
 
-    def _far(self, flip: Flip) -> float:
-        return flip.distances.of(self._threat.norm.name)
+    def _distance(self, attempt: Attempt) -> float:
+        return attempt.distance(self._threat.norm.name)
 
-    def _asked(
-        self, state: State, jobs: dict[int, Attempt], searches: dict[int, Bracket]
+    def _judge_radii(
+        self, state: State, attempts: dict[int, Attempt], searches: dict[int, Bracket]
     ) -> dict[int, list[Verdict]]:
-        """The verdicts on the files of all radii that the searches ask about, in one hearing."""
-        points, asked = state["best"]["point"], []
+        """The verdicts on the files of all radii that the searches need, in one call of the judge."""
+        points, questions = state["best"]["point"], []
         for turn in range(max(len(search.asks) for search in searches.values())):
             radii = {p: s.asks[turn] for p, s in searches.items() if turn < len(s.asks)}
-            asked.append((points, {p: jobs[p] for p in radii}, list(radii.values())))
-        heard: dict[int, list[Verdict]] = {place: [] for place in searches}
-        verdicts = self._bench.judged(state, *asked)
-        for (_, some, _), told in zip(asked, verdicts, strict=True):
-            for place, verdict in zip(some, told, strict=True):
-                heard[place].append(verdict)
-        return heard
+            questions.append((points, {p: attempts[p] for p in radii}, list(radii.values())))
+        by_slot: dict[int, list[Verdict]] = {slot: [] for slot in searches}
+        answers = self._pool.judge_candidates(state, *questions)
+        for (_, judged, _), verdicts in zip(questions, answers, strict=True):
+            for slot, verdict in zip(judged, verdicts, strict=True):
+                by_slot[slot].append(verdict)
+        return by_slot
 
-    def _deltas(self, state: State, jobs: dict[int, Attempt]) -> np.ndarray:
-        """How far each nearest point is from its image, (n, h, w, c)."""
-        points = taken(state["best"]["point"], jobs)
+    def _deltas(self, state: State, attempts: dict[int, Attempt]) -> np.ndarray:
+        """The change from each image to its nearest point, (n, h, w, c)."""
+        points = take_rows(state["best"]["point"], attempts)
         if not len(points):
             return np.zeros((0, 1, 1, 1), "float32")
-        return np.nan_to_num(points - self._images(jobs))
+        return np.nan_to_num(points - original_pixels(attempts.values()))
 
-    def _images(self, jobs: dict[int, Attempt]) -> np.ndarray:
-        return np.stack([job.climb.subject.pixels for job in jobs.values()]).astype("float32")
-
-    def _gaps(self, state: State, jobs: dict[int, Attempt]) -> list[int]:
-        """The rows whose scaled changes leave out lengths just below the nearest flip, or that have none."""
+    def _gaps(self, state: State, attempts: dict[int, Attempt]) -> list[int]:
+        """The rows whose scaled changes miss lengths just below the nearest flip, or that have no flip."""
         norm = self._threat.norm
-        if norm.name not in LATTICES:
+        if not norm.has_path_along:
             return []
-        radii = {p: self._far(job.flip) / FINE for p, job in jobs.items() if job.flip}
-        files = self._bench.files(state, state["best"]["point"], radii)
-        gaps = [place for place, job in jobs.items() if not job.flip and not job.broken]
-        for (place, radius), file in zip(radii.items(), files, strict=True):
-            far = distances(jobs[place].climb.subject.pixels, file).of(norm.name)
-            if far * CLOSE < radius:
-                gaps.append(place)
+        radii = {s: self._distance(a) / FINE for s, a in attempts.items() if a.flip}
+        files = self._pool.rounded_pictures(state, state["best"]["point"], radii)
+        gaps = [s for s, a in attempts.items() if not a.flip and not a.failure]
+        for (slot, radius), file in zip(radii.items(), files, strict=True):
+            size = norm.distance(attempts[slot].progress.example.pixels, file)
+            if size * CLOSE < radius:
+                gaps.append(slot)
         return gaps
 
     def _lattices(
-        self, jobs: dict[int, Attempt], deltas: np.ndarray, wanted: Sequence[int]
+        self, attempts: dict[int, Attempt], deltas: np.ndarray, wanted: Sequence[int]
     ) -> dict[int, Lattice]:
         """The 8-bit changes along the nearest points of the rows `wanted`."""
         if not wanted:
             return {}
-        low, high = (ops.convert_to_numpy(x) for x in self._threat.room(self._images(jobs)))
-        power = self._threat.norm.power
+        low, high = room(self._threat, original_pixels(attempts.values()))
         paths = {
-            place: lattice(delta, least, most, power)
-            for place, delta, least, most in zip(jobs, deltas, low, high, strict=True)
-            if place in wanted
+            slot: self._threat.norm.path_along(delta, least, most)
+            for slot, delta, least, most in zip(attempts, deltas, low, high, strict=True)
+            if slot in wanted
         }
-        return {place: path for place, path in paths.items() if len(path.places)}
+        return {slot: path for slot, path in paths.items() if path and len(path.places)}
 
-    def _next(self, job: Attempt) -> None:
-        """Keep the best try of the image; the next restart, or else the outcome at every epsilon."""
-        climb = job.climb
-        self._bench.pay(job)
-        rival = climb.best.flip if climb.best else None
-        if job.flip and (rival is None or self._far(job.flip) < self._far(rival)):
-            climb.best = job
-        if job.restart + 1 < self._attack.restarts and not job.broken:
-            self.queue.append(Attempt(climb, job.rung, job.restart + 1))
+    def _finish(self, attempt: Attempt) -> None:
+        """Keep the image's best attempt; queue the next restart, or hand out all outcomes."""
+        progress = attempt.progress
+        self._pool.charge(attempt)
+        if attempt.flip and (
+            progress.best is None or self._distance(attempt) < self._distance(progress.best)
+        ):
+            progress.best = attempt
+        if attempt.restart + 1 < self._attack.restarts and not attempt.failure:
+            following = Attempt(progress, attempt.epsilon_index, attempt.restart + 1)
+            self._pool.queue.append(following)
             return
-        best, felt = climb.best or job, (climb.watched, climb.blind)
-        for epsilon in climb.ladder(self._threat.epsilons):
-            reached = best.flip is not None and self._far(best.flip) <= epsilon
-            climb.floated = climb.near <= epsilon
-            # One search answers for every epsilon.
-            climb.watched, climb.blind = felt
-            carried = bool(climb.rungs and climb.rungs[-1].flip)
-            climb.close(epsilon, best if reached else Attempt(climb, 0, 0, broken=job.broken))
-            climb.rungs[-1] = replace(climb.rungs[-1], carried=carried)
-        self._settle(climb.subject, climb.rungs)
+        best, gradient_counts = progress.best or attempt, (progress.watched, progress.blind)
+        for epsilon in progress.epsilons_to_settle(self._threat.epsilons):
+            reached = best.flip is not None and self._distance(best) <= epsilon
+            progress.flips_in_float_only = progress.nearest_in_float <= epsilon
+            # One search gives the outcome at every epsilon.
+            progress.watched, progress.blind = gradient_counts
+            carried = bool(progress.outcomes and progress.outcomes[-1].flip)
+            missed = Attempt(progress, 0, 0, failure=attempt.failure)
+            progress.add_outcome(epsilon, best if reached else missed)
+            progress.outcomes[-1] = replace(progress.outcomes[-1], carried=carried)
+        self._pool.results.append((progress.example, progress.outcomes))
 
 
 def rounded(delta: np.ndarray) -> np.ndarray:
-    """Changes (n, h, w, c) in whole counts that go about as far in the direction of `delta` (n, h, w, c).
+    """Round changes to whole counts of about the same size along `delta`.
 
-    Rounding takes away the components below half a count; the rest is scaled up for it.
+    Rounding removes the components below half a count; the rest is scaled up to make up for them.
+
+    Parameters
+    ----------
+    delta : (n, height, width, channels) counts.
+
+    Returns
+    -------
+    Whole counts, shaped like `delta`.
     """
     size = (delta * delta).sum(axis=(1, 2, 3), keepdims=True)
     left = (np.round(delta) * delta).sum(axis=(1, 2, 3), keepdims=True)
-    # Where most is taken away, a factor says little of what a larger one would leave.
+    # Where rounding removes most, this factor does not predict what a larger one would leave.
     factor = np.where(4 * left > size, size / np.maximum(left, 1e-9), 1.0)
     return np.asarray(np.round(delta * factor))

@@ -1,4 +1,4 @@
-"""What a search finds."""
+"""The output of a search."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ from robustness.engine.judge import Flip
 
 @dataclass(frozen=True)
 class EpsilonOutcome:
-    """What came of one image at one epsilon. Passes are those of this rung, all restarts together.
+    """The outcome of one attack on one image at one epsilon.
 
-    `flip` is None where the image held; `carried` marks a flip of a smaller epsilon, which holds
-    here too; `floated` says that some point flipped in float but no 8-bit file did; `reason` is
-    set where the attack broke down. `watched` steps asked for a gradient, `blind` of them got none that
-    leads anywhere.
+    Parameters
+    ----------
+    epsilon : the budget, in the norm's unit.
+    flip : the flip that was found, None if the image survived.
+    step, restart : when the flip was found; None without one.
+    forward, backward : passes spent at this epsilon, over all restarts.
+    flips_in_float_only : whether some point flips the model in float while no 8-bit file does.
+    reason : why the attack failed, "" if it did not.
+    carried : whether the flip was found at a smaller epsilon, within which it holds here too.
+    watched : steps that took a gradient.
+    blind : those of them whose gradient was zero or not finite.
     """
 
     epsilon: float
@@ -23,7 +30,7 @@ class EpsilonOutcome:
     restart: int | None = None
     forward: int = 0
     backward: int = 0
-    floated: bool = False
+    flips_in_float_only: bool = False
     reason: str = ""
     carried: bool = False
     watched: int = 0

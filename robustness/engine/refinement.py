@@ -1,4 +1,4 @@
-"""The nearest file that flips, sought among 8-bit changes that a gradient puts in order."""
+"""The nearest file that flips, searched among 8-bit changes that a gradient puts in order."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import count, islice
 
 import numpy as np
-from keras import ops
 
-from robustness.engine.attempts import Attempt, AttemptPool
+from robustness.engine.attempts import Attempt, AttemptPool, original_pixels, room
 from robustness.images.png import from_png
-from robustness.numerics.pixel_lattice import Path, lattice, steepest
+from robustness.numerics.pixel_lattice import Path
 from robustness.optimization.bracketing import Bracket
 from robustness.threat.threat import Threat
 
 FINE = 1.01
-"""The search for the nearest file ends when two radii are this near: one flips, the other does not."""
+"""The search for the nearest file ends when a radius that flips and one that does not are this near."""
 
-HEARINGS = 4
-"""Times that the judge is asked at most on the way to a radius that the gradient foretells."""
+MAX_CALLS = 4
+"""Calls of the judge on the way to a radius that the gradient predicts."""
 
 CLOSE = 1.005
-"""Lengths of files this near to one another leave nothing between them that is worth a look."""
+"""File lengths within this factor of each other leave no length between them worth searching."""
 
 NOTHING = 0.5
 """A radius whose files are the images themselves."""
@@ -29,146 +28,155 @@ NOTHING = 0.5
 ROUNDS = 3
 """Gradients that are taken at most, each at the nearest flip so far."""
 
-REFINED = ("l2", "l1", "l0")
-"""Norms in which components have a price of their own: in linf every one may change as far as any."""
-
-LATTICES = ("l2", "l1")
-"""Norms in which there are files between two that are scaled and rounded."""
-
 Box = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def seek(
-    bench: AttemptPool,
+    pool: AttemptPool,
     threat: Threat,
-    jobs: Mapping[int, Attempt],
+    attempts: Mapping[int, Attempt],
     searches: dict[int, Bracket],
     paths: Mapping[int, Path],
     most: int | None = None,
 ) -> None:
-    """Leave in each job the nearest flip that its search finds along its path; all rows together.
+    """Leave in each attempt the nearest flip that its search finds along its path; all rows together.
 
-    `most`: hearings of each row, as many as it takes if None.
+    Parameters
+    ----------
+    pool, threat : of the program.
+    attempts, searches, paths : by slot; a search is removed when it ends.
+    most : calls of the judge; no limit if None.
     """
     name = threat.norm.name
-    for hearing in count(1):
-        if not searches or (most and hearing > most):
+    for call in count(1):
+        if not searches or (most and call > most):
             return
         files = [
-            (jobs[p], ask, moved(jobs[p], paths[p].within(ask)))
-            for p, search in searches.items()
-            for ask in search.asks
+            (attempts[slot], radius, changed(attempts[slot], paths[slot].within(radius)))
+            for slot, search in searches.items()
+            for radius in search.asks
         ]
-        told = iter(bench.of_files(files))
-        for place, search in list(searches.items()):
-            flips = list(islice(told, len(search.asks)))
+        verdicts = iter(pool.judge_files(files))
+        for slot, search in list(searches.items()):
+            flips = list(islice(verdicts, len(search.asks)))
             for flip in flips:
-                jobs[place].keep(flip, name)
-            found = [flip.distances.of(name) if flip else None for flip in flips]
-            if not search.hear(found, jobs[place].far(name)):
-                del searches[place]
+                attempts[slot].keep_nearer(flip, name)
+            flip_distances = [flip.distances.of(name) if flip else None for flip in flips]
+            if not search.hear(flip_distances, attempts[slot].distance(name)):
+                del searches[slot]
 
 
-def moved(job: Attempt, change: np.ndarray) -> np.ndarray:
-    """The image of a try, changed by so many whole counts, (height, width, channels) uint8."""
-    return np.asarray((job.climb.subject.pixels + change).astype(np.uint8))
+def changed(attempt: Attempt, change: np.ndarray) -> np.ndarray:
+    """The attempt's image plus whole counts, (height, width, channels) uint8."""
+    return np.asarray((attempt.progress.example.pixels + change).astype(np.uint8))
 
 
 class Refining:
-    """Nearer files around flips that are found, by the gradient at them.
+    """Search nearer files around flips, by the gradient at them.
 
-    A minimiser's point is the nearest in float, if it is the nearest at all. At the file that it has become,
-    the gradient of the margin tells what each count brings for what it costs. The model taken as linear
-    there, the shortest change that still flips is known (`steepest`): among all changes, and among those
-    between the image and the file. Where it is shorter than the file, the search for the radius begins there,
-    and the nearest of what flips before the judge stays.
+    The point of a minimum-distance attack is at best the nearest in float. At the file made from it, the
+    gradient of the margin says how much each count gains for its cost. For a model that is linear there,
+    the shortest change that still flips is known (`steepest`): among all changes, and among those between
+    the image and the file. Where it is shorter than the file, the search for the radius starts there, and
+    the nearest file that the judge finds to flip is kept.
     """
 
-    def __init__(self, bench: AttemptPool, threat: Threat) -> None:
-        self._bench, self._threat = bench, threat
+    def __init__(self, pool: AttemptPool, threat: Threat) -> None:
+        self._pool, self._threat = pool, threat
 
-    def __call__(self, jobs: Mapping[int, Attempt]) -> None:
-        """Leave in each job the nearest flip around the one it has."""
-        name, standing = self._threat.norm.name, dict(jobs)
+    def __call__(self, attempts: Mapping[int, Attempt]) -> None:
+        """Leave in each attempt the nearest flip around the one it has."""
+        name, improving = self._threat.norm.name, dict(attempts)
         for _ in range(ROUNDS):
-            if not standing:
+            if not improving:
                 return
-            before = {place: job.far(name) for place, job in standing.items()}
-            self._round(standing)
-            standing = {p: j for p, j in standing.items() if j.far(name) * FINE < before[p]}
+            before = {slot: attempt.distance(name) for slot, attempt in improving.items()}
+            self._round(improving)
+            improving = {s: a for s, a in improving.items() if a.distance(name) * FINE < before[s]}
 
-    def _round(self, jobs: Mapping[int, Attempt]) -> None:
-        files = [from_png(job.flip.png) for job in jobs.values() if job.flip]
-        gradients, leads = self._bench.slopes(files, list(jobs.values()))
-        images = np.stack([job.climb.subject.pixels for job in jobs.values()]).astype("float32")
-        low, high = (ops.convert_to_numpy(x) for x in self._threat.room(images))
+    def _round(self, attempts: Mapping[int, Attempt]) -> None:
+        files = [from_png(attempt.flip.png) for attempt in attempts.values() if attempt.flip]
+        gradients, leads = self._pool.margin_gradients(files, list(attempts.values()))
+        images = original_pixels(attempts.values())
+        low, high = room(self._threat, images)
         changes = np.stack(files) - images
         for box in (_all, _between):
             paths, guesses = {}, {}
-            for i, place in enumerate(jobs):
+            for i, slot in enumerate(attempts):
                 scale = float(np.abs(gradients[i]).max())
                 if not 0 < scale < np.inf:
                     continue
                 slope = gradients[i].astype(np.float64) / scale
-                path = steepest(slope, *box(changes[i], low[i], high[i]), self._threat.norm.name)
+                path = self._threat.norm.steepest_path(slope, *box(changes[i], low[i], high[i]))
+                if path is None:
+                    continue
                 needed = float((slope * changes[i]).sum()) - float(leads[i]) / scale
-                paths[place], guesses[place] = path, path.reaching(needed)
-            self._search(jobs, paths, guesses)
+                paths[slot], guesses[slot] = path, path.reaching(needed)
+            self._search(attempts, paths, guesses)
 
     def _search(
-        self, jobs: Mapping[int, Attempt], paths: Mapping[int, Path], guesses: Mapping[int, float]
+        self,
+        attempts: Mapping[int, Attempt],
+        paths: Mapping[int, Path],
+        guesses: Mapping[int, float],
     ) -> None:
         norm, searches = self._threat.norm, {}
-        for place, guess in guesses.items():
-            far = jobs[place].far(norm.name)
+        for slot, guess in guesses.items():
+            far = attempts[slot].distance(norm.name)
             if guess * FINE < far:
                 start = max(guess, NOTHING)
-                searches[place] = Bracket(start, NOTHING / 2, far, near=FINE, power=norm.power)
-        seek(self._bench, self._threat, jobs, searches, paths, HEARINGS)
+                searches[slot] = Bracket(start, NOTHING / 2, far, near=FINE, power=norm.power)
+        seek(self._pool, self._threat, attempts, searches, paths, MAX_CALLS)
 
 
-def rescue(bench: AttemptPool, threat: Threat, jobs: Sequence[Attempt], *, knows: bool) -> None:
-    """Leave in each job the flip of a file within its budget, where its scaled and rounded point is none.
+def rescue(
+    pool: AttemptPool, threat: Threat, attempts: Sequence[Attempt], *, gradients: bool
+) -> None:
+    """Leave in each attempt a flip within its budget, where its scaled and rounded point is none.
 
     Parameters
     ----------
-    bench, threat : of the program.
-    jobs : tries whose point `lost` flips in float, within the budget of their rung.
-    knows : whether the attack knows gradients, which put the counts in order where the point does not.
+    pool, threat : of the program.
+    attempts : those whose point `float_flip` flips in float within the budget of their epsilon.
+    gradients : whether the attack knows gradients; they put the counts in order where the point fails.
     """
-    jobs = [job for job in jobs if job.lost is not None]
-    if not jobs or threat.norm.name not in LATTICES:
+    attempts = [attempt for attempt in attempts if attempt.float_flip is not None]
+    if not attempts or not threat.norm.has_path_along:
         return
-    images = np.stack([job.climb.subject.pixels for job in jobs]).astype("float32")
-    changes = np.nan_to_num(np.stack([job.lost for job in jobs if job.lost is not None]) - images)
-    low, high = (ops.convert_to_numpy(x) for x in threat.room(images))
-    paths = [lattice(*x, threat.norm.power) for x in zip(changes, low, high, strict=True)]
-    files = _judged(bench, threat, jobs, paths)
-    held = [i for i, job in enumerate(jobs) if not job.flip] if knows and bench.direct else []
-    if held:
-        gradients, _ = bench.slopes([files[i] for i in held], [jobs[i] for i in held])
-        slopes = [
-            g / scale if 0 < (scale := np.abs(g).max()) < np.inf else 0 * g for g in gradients
+    images = original_pixels(attempts)
+    points = np.stack([a.float_flip for a in attempts if a.float_flip is not None])
+    changes = np.nan_to_num(points - images)
+    low, high = room(threat, images)
+    paths = [threat.norm.path_along(*x) for x in zip(changes, low, high, strict=True)]
+    files = _judge_paths(pool, threat, attempts, [path for path in paths if path is not None])
+    usable = gradients and pool.judges_attacked_model
+    standing = [i for i, attempt in enumerate(attempts) if not attempt.flip] if usable else []
+    if standing:
+        remaining = [attempts[i] for i in standing]
+        slopes, _ = pool.margin_gradients([files[i] for i in standing], remaining)
+        unit_slopes = [
+            g / scale if 0 < (scale := np.abs(g).max()) < np.inf else 0 * g for g in slopes
         ]
         around = [
-            steepest(np.nan_to_num(slope), low[i], high[i], threat.norm.name)
-            for i, slope in zip(held, slopes, strict=True)
+            threat.norm.steepest_path(np.nan_to_num(slope), low[i], high[i])
+            for i, slope in zip(standing, unit_slopes, strict=True)
         ]
-        _judged(bench, threat, [jobs[i] for i in held], around)
+        if threat.norm.has_steepest_path:
+            _judge_paths(pool, threat, remaining, [path for path in around if path is not None])
 
 
-def _judged(
-    bench: AttemptPool, threat: Threat, jobs: Sequence[Attempt], paths: Sequence[Path]
+def _judge_paths(
+    pool: AttemptPool, threat: Threat, attempts: Sequence[Attempt], paths: Sequence[Path]
 ) -> list[np.ndarray]:
-    """The files of the jobs' budgets along these paths; of a flip the job is told."""
-    budgets = [threat.epsilons[job.rung] for job in jobs]
+    """Judge the files of the attempts' budgets along these paths, and keep the flips."""
+    budgets = [threat.epsilons[attempt.epsilon_index] for attempt in attempts]
     files = [
-        (job, budget, moved(job, path.within(budget)))
-        for job, budget, path in zip(jobs, budgets, paths, strict=True)
+        (attempt, budget, changed(attempt, path.within(budget)))
+        for attempt, budget, path in zip(attempts, budgets, paths, strict=True)
     ]
-    for job, flip in zip(jobs, bench.of_files(files), strict=True):
+    for attempt, flip in zip(attempts, pool.judge_files(files), strict=True):
         if flip:
-            job.flip, job.found = flip, job.steps
+            attempt.flip, attempt.flip_step = flip, attempt.steps
     return [picture for _, _, picture in files]
 
 

@@ -1,115 +1,139 @@
-"""Programs that walk an attack's steps and show them: flips for a report, points for a proof."""
+"""Run attempts again and yield every step: states for diagnostics, pictures for a report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from robustness.engine.compiled_batch import CompiledBatch, State
 from robustness.engine.jobs import AttackJob
 from robustness.models.classifier import Classifier
-from robustness.optimization.iterate import iterate
+from robustness.optimization.iterate import rounds
 
 
 @dataclass(frozen=True)
-class Walk:
-    """A place to start from, the number of steps, and the budget its pictures are kept to."""
+class Replay:
+    """An attempt to run again.
 
-    place: AttackJob
+    Parameters
+    ----------
+    job : what ran.
+    steps : how many steps to run.
+    radius : the budget that its pictures are rounded to, in the norm's unit.
+    """
+
+    job: AttackJob
     steps: int
     radius: float
 
 
-class _Walking:
-    """The program: each row takes its steps, and `seen(state, places, jobs, steps)` hears of all."""
+Numbered = tuple[int, Replay]
 
-    def __init__(
-        self,
-        rows: CompiledBatch,
-        seen: Callable[[State, Sequence[int], Sequence[Any], list[int]], None],
-    ) -> None:
-        self._rows, self._seen = rows, seen
+
+@dataclass(frozen=True)
+class _Round:
+    """Some rows of a batch after a step each."""
+
+    state: State
+    slots: Sequence[int]
+    replays: Sequence[Numbered]
+    steps: Sequence[int]
+
+
+class _ReplayProgram:
+    """A program of `iterate`: each row takes its steps, and every round is kept for the caller."""
+
+    def __init__(self, batch: CompiledBatch) -> None:
+        self._batch = batch
+        self.finished_rounds: deque[_Round] = deque()
         self._steps: dict[int, int] = {}
         self._ends: dict[int, int] = {}
 
     def enter(
-        self, state: State | None, places: Sequence[int], jobs: Sequence[tuple[int, Walk]]
+        self, state: State | None, slots: Sequence[int], replays: Sequence[Numbered]
     ) -> State:
-        self._steps |= dict.fromkeys(places, 0)
-        self._ends |= {place: walk.steps for place, (_, walk) in zip(places, jobs, strict=True)}
-        state = self._rows.enter(state, places, [walk.place for _, walk in jobs])
-        self._seen(state, places, jobs, [0] * len(places))
+        self._steps |= dict.fromkeys(slots, 0)
+        self._ends |= {s: replay.steps for s, (_, replay) in zip(slots, replays, strict=True)}
+        state = self._batch.load(state, slots, [replay.job for _, replay in replays])
+        self.finished_rounds.append(_Round(state, slots, replays, [0] * len(slots)))
         return state
 
     def advance(self, state: State) -> tuple[State, np.ndarray]:
-        state, reached = self._rows.advance(state)
+        state, reached = self._batch.step(state)
         return state, np.ones_like(reached)
 
-    def leave(
-        self, state: State, places: Sequence[int], jobs: Sequence[tuple[int, Walk]]
-    ) -> list[bool]:
-        for place in places:
-            self._steps[place] += 1
-        steps = [self._steps[place] for place in places]
-        self._seen(state, places, jobs, steps)
-        return [step >= walk.steps for step, (_, walk) in zip(steps, jobs, strict=True)]
+    def leave(self, state: State, slots: Sequence[int], replays: Sequence[Numbered]) -> list[bool]:
+        for slot in slots:
+            self._steps[slot] += 1
+        steps = [self._steps[slot] for slot in slots]
+        self.finished_rounds.append(_Round(state, slots, replays, steps))
+        return [step >= replay.steps for step, (_, replay) in zip(steps, replays, strict=True)]
 
-    def narrow(self, state: State, places: Sequence[int]) -> tuple[State, int] | None:
-        """See `iterate`."""
-        left = max(self._ends[place] - self._steps[place] for place in places)
-        fewer = self._rows.narrow(state, places, left)
-        if fewer:
+    def narrow(self, state: State, slots: Sequence[int]) -> tuple[State, int] | None:
+        left = max(self._ends[slot] - self._steps[slot] for slot in slots)
+        smaller = self._batch.shrink(state, slots, left)
+        if smaller:
             for counts in (self._steps, self._ends):
-                counts |= {new: counts[place] for new, place in enumerate(places)}
-        return fewer
+                counts |= {new: counts[slot] for new, slot in enumerate(slots)}
+        return smaller
 
 
-def trace(
-    rows: CompiledBatch, walks: Sequence[Walk], seen: Callable[[int, int, State, int], None]
-) -> None:
-    """Walk every place; `seen(walk, step, state, row)` hears of every step from 0 on.
+def _run(batch: CompiledBatch, replays: Iterable[Numbered]) -> Generator[_Round]:
+    program, remaining = _ReplayProgram(batch), iter(replays)
+    size = batch.batch_size
+    for _ in rounds(program, lambda: next(remaining, None), slots=size, narrow=program.narrow):
+        while program.finished_rounds:
+            yield program.finished_rounds.popleft()
 
-    `state` is the whole batch's and `row` the walk's place in it.
+
+def replay_states(
+    batch: CompiledBatch, replays: Sequence[Replay]
+) -> Generator[tuple[int, int, State, int]]:
+    """Run attempts again and yield every state.
+
+    Parameters
+    ----------
+    batch : the compiled attack.
+    replays : the attempts.
+
+    Yields
+    ------
+    The index of the attempt, the step (from 0 on), the state of the whole batch, and the slot of the
+    attempt in it.
     """
-
-    def each(
-        state: State, places: Sequence[int], jobs: Sequence[tuple[int, Walk]], steps: list[int]
-    ) -> None:
-        for place, (number, _), step in zip(places, jobs, steps, strict=True):
-            seen(number, step, state, place)
-
-    _walk(_Walking(rows, each), enumerate(walks), rows.slots)
+    for finished in _run(batch, enumerate(replays)):
+        rows = zip(finished.slots, finished.replays, finished.steps, strict=True)
+        for slot, (number, _), step in rows:
+            yield number, step, finished.state, slot
 
 
-def replay(
-    rows: CompiledBatch,
-    classifier: Classifier,
-    walks: Sequence[Walk],
-    seen: Callable[[int, int, np.ndarray, np.ndarray], None],
-) -> None:
-    """Walk known flips again, to show their steps.
+def replay_pictures(
+    batch: CompiledBatch, classifier: Classifier, replays: Sequence[Replay]
+) -> Generator[tuple[int, int, np.ndarray, np.ndarray]]:
+    """Run attempts again and yield the picture of every step.
 
-    `seen(walk, step, picture, probabilities)` hears of every step from 1 on: the uint8 picture that
-    would be saved then, and the user's model's (classes,) probabilities of it.
+    Parameters
+    ----------
+    batch : the compiled attack.
+    classifier : the user's model.
+    replays : the attempts; those of no steps are left out.
+
+    Yields
+    ------
+    The index of the attempt, the step (from 1 on), the picture (h, w, c) uint8 that would be saved at
+    that step, and the model's probabilities (classes,) for it.
     """
-
-    def each(
-        state: State, places: Sequence[int], jobs: Sequence[tuple[int, Walk]], steps: list[int]
-    ) -> None:
-        if not any(steps):
-            return
-        radii = [walk.radius for _, walk in jobs]
-        grids, _ = rows.snap(state, state["own"]["point"], places, radii)
-        answers = classifier.probabilities(grids)
-        for (number, _), step, grid, answer in zip(jobs, steps, grids, answers, strict=True):
-            seen(number, step, grid, answer)
-
-    _walk(_Walking(rows, each), ((n, w) for n, w in enumerate(walks) if w.steps > 0), rows.slots)
-
-
-def _walk(program: _Walking, walks: Iterable[tuple[int, Walk]], slots: int) -> None:
-    jobs = iter(walks)
-    iterate(program, lambda: next(jobs, None), slots=slots, narrow=program.narrow)
+    numbered = [(number, replay) for number, replay in enumerate(replays) if replay.steps > 0]
+    for finished in _run(batch, numbered):
+        if not any(finished.steps):
+            continue
+        radii = [replay.radius for _, replay in finished.replays]
+        state = finished.state
+        pictures, _ = batch.to_uint8(state, state["own"]["point"], finished.slots, radii)
+        probabilities = classifier.probabilities(pictures)
+        rows = zip(finished.replays, finished.steps, pictures, probabilities, strict=True)
+        for (number, _), step, picture, row in rows:
+            yield number, step, picture, row

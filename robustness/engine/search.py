@@ -1,87 +1,117 @@
-"""One attack over a stream of images: slots, a ladder of epsilons, verification.
+"""Run one attack over a stream of images, and verify what it finds.
 
-An attack that seeks *any* point inside the budget climbs: the queue holds (image, epsilon, restart), an
-image that survives every restart at one epsilon is queued for the next, and when it flips, all larger
-epsilons are settled. An attack that seeks the *closest* point runs once a restart, and every epsilon
-follows from the distance of the nearest file that flips. Each try starts afresh, so the verdicts are
-those of a plain loop over one image at a time.
+An attack that seeks *any* point inside the budget runs at one epsilon after another, from the smallest
+(`fixed_epsilon`). An attack that seeks the *closest* point runs once per restart, and its outcome at every
+epsilon follows from the distance of the nearest file that flips (`minimum_distance`). Each attempt starts
+afresh, so the outcomes are those of a plain loop over one image at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterable
+from typing import Any
 
 from robustness.contract.attack import Attack
-from robustness.engine.attempts import Attempt, AttemptPool, ImageProgress
+from robustness.engine.attempts import Attempt, AttemptPool, ImageProgress, Result
 from robustness.engine.compiled_batch import CompiledBatch
 from robustness.engine.fixed_epsilon import FixedEpsilonProgram
 from robustness.engine.jobs import Example
 from robustness.engine.judge import Judge
 from robustness.engine.minimum_distance import MinimumDistanceProgram
-from robustness.engine.outcomes import EpsilonOutcome
 from robustness.models.classifier import Classifier
-from robustness.optimization.iterate import iterate
+from robustness.optimization.iterate import rounds
 from robustness.threat.threat import Threat
 
 
-def budget(attack: Attack, threat: Threat, epsilon: float) -> float:
-    """The epsilon a row runs with whose outcome is at `epsilon`."""
+def starting_epsilon(attack: Attack, threat: Threat, epsilon: float) -> float:
+    """The epsilon of the row whose outcome is recorded at `epsilon`."""
     return threat.epsilons[-1] if attack.seeks == "closest" else epsilon
 
 
 def search(
-    classifier: Classifier,
-    attack: Attack,
-    threat: Threat,
-    subjects: Iterator[Example],
-    settle: Callable[[Example, list[EpsilonOutcome]], None],
+    batch: CompiledBatch,
+    examples: Iterable[Example],
     *,
-    slots: int = 32,
-    seed: int = 0,
-    all_steps: bool = False,
-    each: Callable[[], None] | None = None,
-    rows: CompiledBatch | None = None,
-    surrogate: Classifier | None = None,
+    judged_by: Classifier | None = None,
     draws: int = 1,
-) -> None:
-    """Run `attack` on every subject; `settle` hears of each image once, with a rung an epsilon.
+    all_steps: bool = False,
+) -> Generator[Result]:
+    """Attack every example, and yield each as soon as all its outcomes are known.
 
     Parameters
     ----------
-    subjects: read lazily, a few ahead of the slots.
-    slots: rows that advance together. Verdicts do not depend on it.
-    seed: of the random numbers, which depend on it, the image's key, the attack and the restart.
-    all_steps: a row leaves when its steps are spent, not at its first flip; the flip that counts is
-        that of the last point, or else the first one found.
-    each: called after every step; of a small network's long attack, after several.
-    rows: compiled already, for the same classifier, attack, threat, slots and seed.
-    surrogate: what the attack looks at, in place of `classifier`, which then only judges: transfer. A
-        row goes before the judge when it flips the surrogate, and with its last point.
-    draws: more than 1 where the model answers at random, so that each verdict is a vote (`judge.Judge`).
+    batch : the compiled attack: its model, attack, threat, seed and batch size. Outcomes do not depend on
+        the batch size.
+    examples : read lazily, a few ahead of the batch.
+    judged_by : the model that a file must flip, where that is not the attacked one (transfer from a
+        surrogate). A row is judged when it flips the attacked model, and at its last point.
+    draws : more than 1 where the model's outputs are random: each verdict is then a vote (`Judge`).
+    all_steps : keep each row until its steps are spent, not until its first flip; the flip that counts
+        is that of the last point, or else the first. Attacks that seek the closest point always do.
+
+    Yields
+    ------
+    The example and its outcomes, one per epsilon from the smallest on. The order depends on the batch.
 
     Raises
     ------
-    SettingError: the attack has no version for the threat's norm.
+    AttackError
+        The attack uses more than its declared knowledge.
+    GradientError
+        The attack needs a gradient and the model has none.
+
+    Notes
+    -----
+    An image that was not yielded has no outcome: an interrupted search loses only those, and a new search
+    of the rest comes to the same outcomes.
     """
-    rows = rows or CompiledBatch(surrogate or classifier, attack, threat, slots=slots, seed=seed)
-    slots = rows.slots
-    bench = AttemptPool(rows, Judge(classifier, threat, draws), threat.epsilons, attack.steps)
+    attack, threat = batch.attack, batch.threat
+    judge = Judge(judged_by or batch.classifier, threat, draws)
+    pool = AttemptPool(batch, judge, threat.epsilons, attack.steps)
     program: FixedEpsilonProgram | MinimumDistanceProgram
     if attack.seeks == "closest":
-        program = MinimumDistanceProgram(bench, rows, attack, threat, settle)
+        program = MinimumDistanceProgram(pool, batch, attack, threat)
     else:
-        program = FixedEpsilonProgram(bench, rows, attack, threat, settle, all_steps=all_steps)
+        program = FixedEpsilonProgram(pool, batch, attack, threat, all_steps=all_steps)
+    remaining = iter(examples)
 
     def take() -> Attempt | None:
-        if program.queue:
-            return program.queue.popleft()
-        subject = next(subjects, None)
-        return None if subject is None else Attempt(ImageProgress(subject), program.first, 0)
+        if pool.queue:
+            return pool.queue.popleft()
+        example = next(remaining, None)
+        return None if example is None else Attempt(ImageProgress(example), program.first, 0)
 
-    iterate(
-        program,
-        take,
-        slots=slots,
-        each=None if each is None else lambda _: each(),
-        narrow=bench.narrow,
-    )
+    for _ in rounds(program, take, slots=batch.batch_size, narrow=pool.shrink):
+        while pool.results:
+            yield pool.results.popleft()
+
+
+def run_attack(
+    classifier: Classifier,
+    attack: Attack,
+    threat: Threat,
+    examples: Iterable[Example],
+    *,
+    batch_size: int = 32,
+    seed: int = 0,
+    surrogate: Classifier | None = None,
+    **options: Any,
+) -> Generator[Result]:
+    """Compile an attack and search with it once; see `search` for what it yields.
+
+    Parameters
+    ----------
+    classifier : the user's model: it judges the files.
+    attack, threat, examples : what runs, within which budgets, on which images.
+    batch_size : rows that advance together.
+    seed : of the random numbers, which depend on it, the image's key, the attack and the restart.
+    surrogate : the model that is attacked in place of `classifier`.
+    **options : `draws` and `all_steps` of `search`.
+
+    Raises
+    ------
+    SettingError
+        The attack has no version for the threat's norm.
+    """
+    batch = CompiledBatch(surrogate or classifier, attack, threat, batch_size=batch_size, seed=seed)
+    return search(batch, examples, judged_by=classifier, **options)

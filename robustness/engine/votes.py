@@ -1,8 +1,8 @@
-"""Verdicts on a model that answers at random: a class counts where draws say it more often than not.
+"""Verdicts on a model with random outputs: a class counts if more than half of all draws predict it.
 
-Each draw is a call of its own, since the random numbers of one call may be shared by the pictures in it. What
-is decided is whether a picture's class is another one in more than half of all draws there could be: by a
-sign test, so that the many pictures of an attack do not flip by luck, with more draws where few do not tell.
+Each draw is a call of its own, since pictures in one call may share random numbers. A sign test decides
+whether a picture gets another class in more than half of all possible draws, so that the many pictures of an
+attack do not flip by chance; where few draws do not decide, more follow.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from math import comb
 import numpy as np
 
 ROUNDS = (5, 20, 60)
-"""Draws of a picture, in all, after which it is asked whether they suffice."""
+"""Total draws of a picture after which the test is made."""
 DRAWS, MOST = ROUNDS[1], ROUNDS[2]
-"""Draws that a verdict rests on at least, and at most."""
+"""The fewest and the most draws behind a verdict."""
 LEVEL = 2e-3
-"""Chance at most that a picture which goes either way in half of its draws counts as one that does not."""
+"""The largest chance that a picture which flips in exactly half of all draws counts as flipped."""
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
 @cache
 def surely(hits: int, draws: int) -> bool:
-    """Whether `hits` of `draws` say that there are more hits than not, by a sign test."""
+    """Whether `hits` of `draws` prove a hit rate above one half, by a sign test at `LEVEL`."""
     # Exact, in whole numbers: 17 of 20, 42 of 60.
     return sum(comb(draws, k) for k in range(hits, draws + 1)) <= LEVEL * 2**draws
 
 
 @dataclass
 class Vote:
-    """The answers to one picture: how often each class was named, and the sum of the probabilities.
+    """The model's outputs for one picture: how often each class was predicted, and the sum of probabilities.
 
-    `counts` and `total` are (classes,); an answer that is not finite names no class.
+    `counts` and `total` are (classes,). An output that is not finite predicts no class.
     """
 
     counts: np.ndarray
@@ -44,11 +44,11 @@ class Vote:
 
     @classmethod
     def none(cls, classes: int) -> Vote:
-        """Before the first draw."""
+        """A vote without draws."""
         return cls(np.zeros(classes, int), np.zeros(classes))
 
-    def hear(self, row: np.ndarray) -> None:
-        """One more draw: probabilities (classes,)."""
+    def add(self, row: np.ndarray) -> None:
+        """Add one draw: probabilities (classes,)."""
         self.draws += 1
         if np.isfinite(row).all():
             self.counts[int(row.argmax())] += 1
@@ -56,12 +56,12 @@ class Vote:
 
     @property
     def first(self) -> int:
-        """The class that is named most often."""
+        """The class that was predicted most often."""
         return int(self.counts.argmax())
 
     @property
     def steady(self) -> bool:
-        """Whether that class is named more often than not."""
+        """Whether that class is proven to come in more than half of all draws."""
         return surely(int(self.counts.max()), self.draws)
 
     def confidence(self, number: int) -> float:
@@ -75,30 +75,47 @@ def ask(
     classes: int,
     decided: Callable[[int, Vote], bool] = lambda place, vote: False,
 ) -> list[Vote]:
-    """The votes on `pictures` (n, height, width, channels), each asked until `decided(place, vote)`.
+    """Draw outputs for pictures until each is decided.
 
-    `predict` gives probabilities (n, classes); it is asked at most `MOST` times of each.
+    Parameters
+    ----------
+    predict : from pictures to probabilities (n, classes).
+    pictures : (n, height, width, channels) uint8.
+    classes : how many the model has.
+    decided : takes a picture's index and its vote; a picture gets at most `MOST` draws.
+
+    Returns
+    -------
+    One vote per picture.
     """
     votes = [Vote.none(classes) for _ in pictures]
     for draws in ROUNDS:
         left = [n for n, vote in enumerate(votes) if not (vote.draws and decided(n, vote))]
         while left and votes[left[0]].draws < draws:
             for place, row in zip(left, predict(pictures[left]), strict=True):
-                votes[place].hear(row)
+                votes[place].add(row)
     return votes
 
 
 def clean(predict: Predict, pictures: np.ndarray, classes: int) -> list[Vote]:
-    """The votes on unchanged pictures: asked until one class leads surely."""
+    """The votes on unchanged pictures, drawn until one class is proven to lead."""
     return ask(predict, pictures, classes, lambda _, vote: vote.draws >= DRAWS and vote.steady)
 
 
 def flips(
     predict: Predict, pictures: np.ndarray, wanted: Sequence[np.ndarray]
 ) -> list[tuple[Vote, bool]]:
-    """The vote on each picture, and whether it surely gets one of the classes `wanted` (classes,) bool.
+    """The vote on each picture, and whether it is proven to get one of the wanted classes.
 
-    Surely: in more than half of its draws. Of what plainly does not flip little is asked.
+    Parameters
+    ----------
+    predict : from pictures to probabilities (n, classes).
+    pictures : (n, height, width, channels) uint8.
+    wanted : for each picture the classes that count, (classes,) bool.
+
+    Notes
+    -----
+    Proven: in more than half of all draws. Pictures that clearly do not flip get few draws.
     """
 
     def decided(place: int, vote: Vote) -> bool:
@@ -107,5 +124,5 @@ def flips(
         return hopeless or (vote.draws >= DRAWS and surely(hits, vote.draws))
 
     votes = ask(predict, pictures, len(wanted[0]), decided) if len(wanted) else []
-    told = (int(v.counts[w].sum()) for v, w in zip(votes, wanted, strict=True))
-    return [(v, v.draws >= DRAWS and surely(n, v.draws)) for v, n in zip(votes, told, strict=True)]
+    hits = (int(v.counts[w].sum()) for v, w in zip(votes, wanted, strict=True))
+    return [(v, v.draws >= DRAWS and surely(n, v.draws)) for v, n in zip(votes, hits, strict=True)]

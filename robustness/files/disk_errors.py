@@ -147,6 +147,18 @@ def _stopped(
     return StorageError(f"{folder} cannot be {action}: {what}. {advice}, then start again.")
 
 
+def expect_named(given: object, what: str) -> None:
+    """SettingError for an empty text in place of a path: Python would take it for the current folder.
+
+    Parameters
+    ----------
+    given: what was given; only a text can be empty.
+    what: what it is, to begin a sentence with.
+    """
+    if isinstance(given, (str, bytes)) and not given:
+        raise SettingError(f"{what} is empty; expected a path. The current folder is '.'.")
+
+
 _PARTS = ("run.json", "run.sqlite", "run.sqlite-wal", "run.sqlite-shm")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from robustness.errors import ImagesError
 from robustness.images.decode import SUFFIXES
 from robustness.images.entries import MAX_ENTRIES
+from robustness.images.labels import by_word
 
 PATHS = (
     *(
@@ -61,7 +62,12 @@ NONE = "none"
 _ASK = "--label-column NAME on the command line, label_column=NAME in Python"
 
 
-def read(path: Path, label_column: str | None = None) -> Iterator[tuple[str, str]]:
+def read(
+    path: Path,
+    label_column: str | None = None,
+    known: Sequence[str] | None = None,
+    said: list[str] | None = None,
+) -> Iterator[tuple[str, str]]:
     """(path, label) of each row, the path with slashes; the label is "" if there is none.
 
     Parameters
@@ -69,6 +75,8 @@ def read(path: Path, label_column: str | None = None) -> Iterator[tuple[str, str
     path: the CSV, in UTF-8, with commas, semicolons, tabs or bars.
     label_column: the name of the column of labels, or its number from 1; "none" for no labels; None to
         find it by its name. Without, columns that are 0 but for a single 1 a row are one-hot labels.
+    known: the class names; None if they are not known.
+    said: gets a few words where a column was taken among several that say the same.
 
     Raises
     ------
@@ -101,7 +109,7 @@ def read(path: Path, label_column: str | None = None) -> Iterator[tuple[str, str
     names = [f"column {n + 1}" for n in range(len(rows[0]))] if headless else rows[:1] and rows[0]
     table = _Table(path.name, names or [], rows if headless else rows[1:])
     where = table.path()
-    what = table.labels(where, label_column)
+    what = table.labels(where, label_column, known, [] if said is None else said)
     for number in range(len(table.rows)):
         yield table.cell(number, where).replace("\\", "/"), what[number] if what else ""
 
@@ -148,18 +156,27 @@ class _Table:
             "the pictures; expected a first line with the names path and label."
         )
 
-    def labels(self, path: int, asked: str | None) -> list[str] | None:
+    def labels(
+        self, path: int, asked: str | None, known: Sequence[str] | None, said: list[str]
+    ) -> list[str] | None:
         """The label of each row; None where there are none."""
         others = [c for c in range(len(self.names)) if c != path]
         if asked is not None:
             return None if asked.strip().casefold() == NONE else self._column(self._asked(asked))
         named = [c for c in self._named(LABELS) if c != path]
         exact = [c for c in named if plain(self.names[c]) == "label"]
-        if len(exact) == 1 or len(named) == 1:
-            return self._column((exact if len(exact) == 1 else named)[0])
+        if len(named) == 1:
+            return self._column(named[0])
         if named:
             shown = ", ".join(self.names[c] for c in named)
-            raise ImagesError(f"{self._said()}; {shown} may each be the label. Say which: {_ASK}.")
+            if len(exact) != 1:
+                raise ImagesError(
+                    f"{self._said()}; {shown} may each be the label. Say which: {_ASK}."
+                )
+            self._expect_alike(named, exact[0], known)
+            rest = ", ".join(self.names[c] for c in named if c != exact[0])
+            said.append(f"labels of the column {self.names[exact[0]]} ({rest} says the same)")
+            return self._column(exact[0])
         if not others:
             return None
         if len(others) == 1 and self.names[others[0]].startswith("column "):
@@ -170,6 +187,29 @@ class _Table:
             f"{self._said()}; none is known to be the label (label, class, target and the like). Say which: "
             f"{_ASK}; {NONE!r} for pictures without labels."
         )
+
+    def _expect_alike(self, columns: Sequence[int], one: int, known: Sequence[str] | None) -> None:
+        """ImagesError, with the first row, unless all `columns` give each row the class that `one` does."""
+        mine, classes = self._column(one), self._classes(one, known)
+        for other in columns:
+            theirs = self._column(other)
+            if theirs == mine or (classes is not None and self._classes(other, known) == classes):
+                continue
+            row = next(
+                n for n, pair in enumerate(zip(mine, theirs, strict=True)) if len({*pair}) > 1
+            )
+            raise ImagesError(
+                f"{self._said()}; {self.names[one]} and {self.names[other]} may each be the label, and do "
+                f"not agree: row {row + 1} has {mine[row][:60]!r} and {theirs[row][:60]!r}. Say which: "
+                f"{_ASK}."
+            )
+
+    def _classes(self, column: int, known: Sequence[str] | None) -> list[int | None] | None:
+        """The classes that a column means; None where it means none."""
+        try:
+            return by_word(self._column(column), known).labels
+        except ImagesError:
+            return None
 
     def _column(self, column: int) -> list[str]:
         return [self.cell(row, column) for row in range(len(self.rows))]

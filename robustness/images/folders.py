@@ -24,12 +24,14 @@ def hidden(name: str) -> bool:
     return name.startswith(".") or name in _JUNK
 
 
-def walk(root: Path, others: Counter[str]) -> Iterator[str]:
+def walk(root: Path, others: Counter[str], faults: dict[str, str]) -> Iterator[str]:
     """Posix paths of the pictures below `root`, in order of folders; counts what is passed over.
+
+    A folder below `root` that cannot be listed is a path too, and `faults` gets the reason.
 
     Links to files and folders are followed: whole data sets are made of them. One that leads back into a
     folder that it lies in is passed over, and a folder reached in two ways gives its pictures twice, under
-    the paths they were reached by. ImagesError for what cannot be listed, and for too much.
+    the paths they were reached by. ImagesError if `root` cannot be listed, and for too much.
     """
     count = folders = 0
     # Folders to look into: the path below the root, and the folders it lies in as the disk knows them.
@@ -49,9 +51,13 @@ def walk(root: Path, others: Counter[str]) -> Iterator[str]:
                     (one for one in found if not hidden(one.name)), key=lambda one: one.name
                 )
         except OSError as error:
-            raise ImagesError(
-                f"Folder {root / place} cannot be listed ({error.strerror}); make it readable."
-            ) from error
+            if not place:
+                raise ImagesError(
+                    f"Folder {root / place} cannot be listed ({error.strerror}); make it readable."
+                ) from error
+            faults[place] = f"The folder cannot be listed: {str(error.strerror).lower()}."
+            yield place
+            continue
         if own in above:
             others["link back to a folder around it"] += 1
             continue

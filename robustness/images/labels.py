@@ -83,7 +83,7 @@ def by_word(words: Sequence[str], known: Sequence[str] | None) -> Labelling:
     if numbers and len(numbers) == len(told):
         if broken := next((w for w, n in numbers.items() if not n.is_integer()), None):
             raise ImagesError(
-                f"Label {broken} is not a class; expected whole numbers from 0, or names."
+                f"Label {brief(broken)} is not a class; expected whole numbers from 0, or names."
             )
         whole = {word: int(n) for word, n in numbers.items()}
         return by_number([whole.get(word) for word in words], known)
@@ -125,7 +125,8 @@ def expect_classes(labels: Iterable[int | None], names: Sequence[str] | None) ->
         expected = f"{_some(names)}, or its number from 0 to {len(names) - 1}"
     images = plural(times, "image")
     said = (
-        f"Label {_some(wrong)} is not a class; expected {expected}. The labels run from {low} to {high}; "
+        f"Label {_some(wrong)} is not a class; expected {expected}. The labels run from {brief(low)} to "
+        f"{brief(high)}; "
         f"{images} of {sum(seen.values()):,} with such a label."
     )
     if names is not None and low >= 1 and high == len(names):
@@ -139,8 +140,8 @@ def expect_classes(labels: Iterable[int | None], names: Sequence[str] | None) ->
 
 def _refuse(word: str, names: Sequence[str], found: Sequence[str]) -> NoReturn:
     raise ImagesError(
-        f"Label {word!r} is not a class; expected {_some(names)}, or its number from 0. The labels are "
-        f"{_some(found)}."
+        f"Label {brief(word)!r} is not a class; expected {_some(names)}, or its number from 0. The "
+        f"labels are {_some(found)}."
     )
 
 
@@ -151,8 +152,17 @@ def _number(word: str) -> float | None:
     return float(word) if _NUMBER.fullmatch(word) else None
 
 
+def brief(value: object, most: int = 60) -> str:
+    """A label for a message: a number of many digits as its power of ten, a long text cut."""
+    if isinstance(value, int) and abs(value) >= 10**20:
+        power = int((abs(value).bit_length() - 1) * math.log10(2))
+        return f"{'-' if value < 0 else ''}1e{power} or so"
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def _some(values: Sequence[object], most: int = 12) -> str:
-    shown = ", ".join(str(value) for value in values[:most])
+    shown = ", ".join(brief(value) for value in values[:most])
     return f"{shown} and {len(values) - most:,} more" if len(values) > most else shown
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from robustness.errors import ImagesError
+from robustness.files.disk_errors import expect_named
 from robustness.images import archives, arrays, columns, folders
 from robustness.images.decode import SUFFIXES, decode
 from robustness.images.entries import Entry, Library, Shape, Source, Where, bare, key_of, numbered
 from robustness.images.labels import Labelling, by_path, by_word
-from robustness.text import plural
+from robustness.text import did_you_mean, plural
 
 _KINDS = "a picture (PNG, JPEG, BMP, WebP, GIF, TIFF), a folder, .zip, .csv or .npz"
 
@@ -36,6 +37,7 @@ def open_source(
     `label_column` names the column of a CSV or the array of a `.npz` with the labels, "none" for none.
     ImagesError if there is nothing there, nothing that is read, or a label that is no class.
     """
+    expect_named(spec, "The path of the pictures")
     path = Path(spec).expanduser()
     if label_column is not None and path.suffix.lower() not in (".csv", ".npz"):
         raise ImagesError(
@@ -63,9 +65,8 @@ def open_source(
 
 def _missing(path: Path) -> str:
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    close = difflib.get_close_matches(path.name, siblings, n=1)
-    hint = f"did you mean {str(path.with_name(close[0]))!r}?" if close else "check the path."
-    return f"There is nothing at {str(path)!r}; expected {_KINDS}: {hint}"
+    hint = did_you_mean(path.name, siblings)
+    return f"There is nothing at {str(path)!r}; expected {_KINDS}.{hint or ' Check the path.'}"
 
 
 def _single(path: Path, known: tuple[str, ...] | None) -> Source:
@@ -81,12 +82,16 @@ def _single(path: Path, known: tuple[str, ...] | None) -> Source:
 def _folder(path: Path, known: tuple[str, ...] | None) -> Source:
     root = path.resolve()
     others: Counter[str] = Counter()
-    paths = list(folders.walk(root, others))
-    if not paths:
+    faults: dict[str, str] = {}
+    paths = list(folders.walk(root, others, faults))
+    if len(paths) == len(faults):
+        others["folder that cannot be listed"] += len(faults)
         raise ImagesError(_empty(f"Folder {root.name}", others))
-    labelling = by_path([key_of(place) for place in paths], known, archive=False)
+    labelling = _sane(
+        paths, [place in faults for place in paths], partial(by_path, known=known, archive=False)
+    )
     items = (
-        (Entry(key, bare(key), label), place, "")
+        (Entry(key, bare(key), label), place, faults.get(place, ""))
         for key, label, place in zip(numbered(paths), labelling.labels, paths, strict=True)
     )
     description = labelling.describe(f"folder {key_of(root.name)}", _passed_over(others))
@@ -107,19 +112,26 @@ def _archive(path: Path, known: tuple[str, ...] | None) -> Source:
             raise ImagesError(_empty(path.name, others))
         paths = [archives.posix(info) for info in infos]
         faults = _faults(infos)
-        sane = [path for path, fault in zip(paths, faults, strict=True) if not fault]
-        inside = by_path([key_of(path) for path in sane], known, archive=True)
+        labelling = _sane(paths, faults, partial(by_path, known=known, archive=True))
         stack.pop_all()  # from here on it is closed when nobody holds the source any more
-    found = iter(inside.labels)
-    labels = [None if fault else next(found) for fault in faults]
-    labelling = Labelling(inside.class_names, labels)
     items = (
         (Entry(key, bare(key), label), info, fault)
-        for key, label, info, fault in zip(numbered(paths), labels, infos, faults, strict=True)
+        for key, label, info, fault in zip(
+            numbered(paths), labelling.labels, infos, faults, strict=True
+        )
     )
     description = labelling.describe(f"archive {key_of(path.name)}", _passed_over(others))
     load = _from_bytes(archives.reader(archive))
     return Library(description, labelling.class_names, items, load)
+
+
+def _sane(
+    paths: Sequence[str], faults: Sequence[object], label: Callable[[list[str]], Labelling]
+) -> Labelling:
+    """The labels of all paths; those with a fault have none, and make no class."""
+    inside = label([key_of(p) for p, fault in zip(paths, faults, strict=True) if not fault])
+    found = iter(inside.labels)
+    return Labelling(inside.class_names, [None if fault else next(found) for fault in faults])
 
 
 def _pictures(archive: zipfile.ZipFile, name: str) -> tuple[list[zipfile.ZipInfo], Counter[str]]:
@@ -147,7 +159,8 @@ def _faults(infos: Sequence[zipfile.ZipInfo]) -> list[str]:
 
 
 def _list(path: Path, known: tuple[str, ...] | None, label_column: str | None) -> Source:
-    rows = list(columns.read(path, label_column))
+    said: list[str] = []
+    rows = list(columns.read(path, label_column, known, said))
     if not rows:
         raise ImagesError(
             f"{path.name} lists no pictures; expected a row for each below its header."
@@ -163,7 +176,7 @@ def _list(path: Path, known: tuple[str, ...] | None, label_column: str | None) -
         )
     )
     load = _from_bytes(folders.reader(path.absolute().parent))
-    description = labelling.describe(f"list {key_of(path.name)}")
+    description = labelling.describe(f"list {key_of(path.name)}", [key_of(one) for one in said])
     return Library(description, labelling.class_names, items, load)
 
 

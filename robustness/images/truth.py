@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from robustness.errors import ImagesError
-from robustness.images.labels import Labelling, by_number, by_word
+from robustness.images.labels import Labelling, brief, by_number, by_word
 
 _EXPECTED = "expected a class number or name for each image, or a one-hot row"
 
@@ -90,7 +90,9 @@ def _text(value: str | bytes) -> str:
     try:
         return (value.decode("utf-8") if isinstance(value, bytes) else value).strip()
     except UnicodeDecodeError as error:
-        raise ImagesError(f"the label {value!r} is no text in UTF-8; {_EXPECTED}") from error
+        raise ImagesError(
+            f"the label {brief(_shown(value))} is no text in UTF-8; {_EXPECTED}"
+        ) from error
 
 
 def _whole(value: Any) -> int:
@@ -99,9 +101,13 @@ def _whole(value: Any) -> int:
         value = value.item()
     if isinstance(value, (bool, int)) or (isinstance(value, float) and value.is_integer()):
         return int(value)
-    raise ImagesError(f"the label {value!r} is no whole number; {_EXPECTED}")
+    raise ImagesError(f"the label {brief(_shown(value))} is no whole number; {_EXPECTED}")
+
+
+def _shown(value: Any) -> object:
+    return value if isinstance(value, int) and not isinstance(value, bool) else repr(value)
 
 
 def _few(values: Sequence[Any], most: int = 6) -> str:
-    shown = ", ".join(repr(value) for value in values[:most])
+    shown = ", ".join(brief(_shown(value)) for value in values[:most])
     return shown + (", ..." if len(values) > most else "")

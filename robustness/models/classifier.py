@@ -17,7 +17,7 @@ from keras import ops
 from robustness import backend
 from robustness.errors import ModelError, SettingError
 from robustness.models import loading
-from robustness.models.float_input import float_twin, takes_whole, without_slope
+from robustness.models.float_input import Twin, float_twin, takes_whole, without_slope
 from robustness.models.heads import Head, find_head
 from robustness.models.identity import answers, identity, probes, undisturbed
 from robustness.models.layers import entry_dtype, is_whole
@@ -42,10 +42,11 @@ it says of an image must not depend on the size of the batch, nor on the place i
 
 
 class Classifier:
-    """Images in counts in, logits and probabilities out; the weights stay as they are.
+    """A Keras model as a function from images in counts 0..255 to logits and probabilities.
 
-    `logits` is for attacks (differentiable), `probabilities` is the judge: the user's own model,
-    last layer included, in inference mode. A model whose weights change needs a new Classifier.
+    `logits` is for attacks (differentiable). `probabilities` is for the judge: the user's own model, last
+    layer included, in inference mode. The model is never changed. A model whose weights change needs a new
+    Classifier.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Classifier:
     def load(cls, path: str | Path, *, trust: bool = False, **settings: Any) -> Classifier:
         """The classifier in a model file; `settings` as for `Classifier` (class_names, scaling...).
 
-        The file is scanned first (`modelfile.scan`). Raises UnsafeModelError, ModelError.
+        The file is scanned first (`loading.scan`). Raises UnsafeModelError, ModelError.
         """
         model = loading.load_model(path, trust)
         return cls(model, file=path, **settings)
@@ -135,24 +136,36 @@ class Classifier:
         return choose_scaling(predict, images, labels, classes, dtype)
 
     def in_precision(self, name: str) -> Classifier:
-        """The same classifier, whose `logits` come from layers that compute in `name`; see `precision`.
+        """Return this classifier with `logits` from a copy of the model that computes in `name`.
 
-        What `probabilities` says stays the model's own. Raises SettingError, and ModelError where the
-        layers cannot compute in it.
+        The copy shares the variables of the model, which is not changed; `probabilities` remain its own.
+
+        Parameters
+        ----------
+        name: one of `precision.PRECISIONS`.
+
+        Raises
+        ------
+        SettingError: for another name.
+        ModelError: where the layers cannot compute in that precision.
         """
         if parse_precision(name) == self.precision:
             return self
-        eyes = copy.copy(self)
-        eyes.precision, eyes._see = name, backend.compile(eyes.logits)
+        other = copy.copy(self)
         try:
-            eyes.logits(np.zeros((1, *self.input_shape), "float32"))
+            twin = computing_in(self._twin.model, name)
+            other._twin = Twin(twin, self._twin.reason)
+            other.head = self.head.computed_by(twin, self._probe())
+            other.precision, other._see = name, backend.compile(other.logits)
+            other.logits(np.zeros((1, *self.input_shape), "float32"))
         except Exception as error:
-            said = shorten(str(error), 200)
+            # What the layer itself raised stands last.
+            reason = shorten(str(error).rpartition("Error encountered:")[2], 200)
             raise ModelError(
-                f"{self.name} does not compute in {name}: {said} Expected layers that take either; attack "
+                f"{self.name} does not compute in {name}: {reason} Expected layers that take either; attack "
                 "it in float32."
             ) from error
-        return eyes
+        return other
 
     def logits(self, images: Any) -> Any:
         """Logits (n, classes), float32, of images (n, height, width, channels) in counts.
@@ -162,8 +175,7 @@ class Classifier:
         """
         if self._twin.reason and self.cuts_fractions:
             images = ops.round(images)
-        with computing_in(self.model, self.precision):
-            return self.head.logits(self.scaling.apply(images))
+        return self.head.logits(self.scaling.apply(images))
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities (n, classes), float32, by the user's own model; images in counts."""

@@ -1,9 +1,9 @@
 """The float twin of a model that takes whole numbers.
 
-Keras casts what a model is given to the type of its input. Of an input of whole numbers (`uint8` and its
-kind) that cast has no gradient, whatever stands behind it. The twin is the same graph of the same layers,
-called on an input of floats: nothing is copied, and on whole counts it answers alike. Attacks look at the
-twin; the judge asks the model.
+Keras casts the input of a model to the dtype of its input layer. A cast to whole numbers (`uint8`, say) has
+no gradient, whatever follows it. The twin is the same graph on an input of floats, of copies of the layers
+that share their variables; on whole counts its outputs are the same. Attacks compute gradients with the twin;
+the judge asks the model.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from robustness.backend._private import detached
+from robustness.backend.types import Tensor
 from robustness.models.heads import own_outputs
 from robustness.models.layers import entry_dtype, is_whole
 
@@ -29,39 +31,39 @@ TABLES = {
     ),
     "OneHot",
 }
-"""Layers and operations that look whole numbers up: floats between two of them mean nothing to them."""
+"""Layers and operations that use whole numbers as indices of a table: a float between two has no meaning."""
 
 
 @dataclass(frozen=True)
 class Twin:
-    """What attacks look at: a model like the user's own with a float input, or that model itself.
+    """The model that attacks differentiate: one like the user's with a float input, or the user's itself.
 
     Attributes
     ----------
-    model: a Keras model that shares the layers of the user's own.
-    reason: why there is no float twin where one is needed, a sentence; "" where there is one, or none is
-        needed.
+    model: a Keras model that shares the variables of the user's.
+    reason: why there is no float twin where one is needed, a part of a sentence; "" where there is one, or
+        none is needed.
     """
 
-    model: Any
+    model: keras.Model
     reason: str = ""
 
 
-def takes_whole(model: Any) -> bool:
-    """Whether `model`, or a model within it, has an input of whole numbers."""
+def takes_whole(model: keras.Layer) -> bool:
+    """Return whether `model`, or a model within it, has an input of whole numbers."""
     if is_whole(entry_dtype(model)):
         return True
     return any(takes_whole(layer) for layer in getattr(model, "layers", ()))
 
 
-def float_twin(model: Any, probe: Any) -> Twin:
-    """The twin of `model`; the model itself where every input is float already.
+def float_twin(model: keras.Model, probe: Tensor) -> Twin:
+    """Build the twin of `model`; the model itself serves where every input is float already.
 
     Parameters
     ----------
     model: a built Keras model.
-    probe: whole numbers (n, height, width, channels), float32, as the model takes them. A twin that answers
-        otherwise than the model on these is none.
+    probe: whole numbers (n, height, width, channels), float32, as the model takes them. A twin whose outputs
+        for these differ from the model's is rejected.
     """
     if not takes_whole(model):
         return Twin(model)
@@ -72,15 +74,15 @@ def float_twin(model: Any, probe: Any) -> Twin:
         same = _alike(own_outputs(twin)(probe), own_outputs(model)(probe))
     except Exception as error:
         # Keras raises whatever its layers raise.
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return Twin(model, f"its layers do not take float numbers ({said[:160]})")
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return Twin(model, f"its layers do not take float numbers ({reason[:160]})")
     if not same:
         return Twin(model, "its layers answer otherwise to float numbers than to whole ones")
     return Twin(twin)
 
 
-def without_slope(model: Any) -> str:
-    """The first operation of a model's graph that has no gradient, in words; "" if none is known."""
+def without_slope(model: keras.Model) -> str:
+    """Return a phrase for the first operation of `model` without a gradient; "" if none is known."""
     if not _is_graph(model):
         return ""
     for operation in keras.Model(model.inputs[0], model.outputs[0]).operations:
@@ -88,8 +90,8 @@ def without_slope(model: Any) -> str:
         if kind == "InputLayer":
             continue
         if hasattr(operation, "layers"):
-            if found := without_slope(operation):
-                return found
+            if inner := without_slope(operation):
+                return inner
         elif kind in TABLES:
             return f"{kind} {operation.name!r} looks whole numbers up in a table"
         else:
@@ -100,15 +102,15 @@ def without_slope(model: Any) -> str:
     return ""
 
 
-def _is_graph(model: Any) -> bool:
+def _is_graph(model: keras.Layer) -> bool:
     inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
     return len(inputs or ()) == len(outputs or ()) == 1
 
 
-def _rebuilt(model: Any) -> Any:
-    """The graph of `model`, its own layers called on a float input; that of models within it, too."""
+def _rebuilt(model: keras.Model) -> keras.Model:
+    """The graph of `model` on a float input, and those of models within it that take whole numbers."""
 
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(layer: keras.Operation, *args: Any, **kwargs: Any) -> Any:
         inside = _rebuilt(layer) if takes_whole(layer) else layer
         return inside(*args, **kwargs)
 
@@ -116,16 +118,14 @@ def _rebuilt(model: Any) -> Any:
     return keras.models.clone_model(
         keras.Model(source, model.outputs[0]),
         input_tensors=keras.Input(batch_shape=source.shape, dtype="float32"),
-        clone_function=lambda layer: layer,
+        clone_function=detached,
         call_function=call,
     )
 
 
-def _alike(some: Any, others: Any) -> bool:
+def _alike(one: Tensor, other: Tensor) -> bool:
     """Whether two outputs are the same but for rounding."""
-    first, second = (
-        np.asarray(ops.convert_to_numpy(ops.cast(x, "float32"))) for x in (some, others)
-    )
+    first, second = (np.asarray(ops.convert_to_numpy(ops.cast(x, "float32"))) for x in (one, other))
     if first.shape != second.shape:
         return False
     with np.errstate(invalid="ignore"):

@@ -1,67 +1,86 @@
-"""From a model's last layer to logits.
+"""The logits of a model, from its last layer.
 
-Attacks need logits: a softmax in float32 saturates, and a saturated softmax has no gradient. Where
-the graph of the model is known (Sequential, Functional, nested) the logits are computed from the
-input of the final activation, with the very same layers. Nothing is cloned or rebuilt from a
-configuration. Where it is not (subclassed models, Lambda layers, averages of softmaxes), the backend is
-asked for what the operations at the end are applied to (`gradients.unsaturated`); where it does not know
-either, logits are the logarithm of the probabilities, which saturates.
+Attacks need logits: a softmax in float32 saturates, and a saturated softmax has no gradient. Where the graph
+of the model is known (Sequential, Functional, nested), the logits are computed from the input of the final
+activation, with the model's own variables. Where it is not (subclassed models, Lambda layers, averages of
+softmaxes), the backend looks for the input of the last operations (`backend.unsaturated`). Where it does not
+find it, logits are the logarithms of the probabilities, which saturate.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Literal
 
 import keras
 import numpy as np
 from keras import ops
 
 from robustness import backend
+from robustness.backend import _private
+from robustness.backend.types import Tensor
 from robustness.errors import ModelError, SettingError
 from robustness.models.layer_order import pool_before_activation
 from robustness.numerics.batch_invariant import batch_invariant
 
 HEADS = ("softmax", "logits", "sigmoid", "sigmoid-logit")
-_FLOOR = 1e-30  # log(1e-30) = -69: below it float32 probabilities are zero or not to be trusted
+_FLOOR = 1e-30
+"""log(1e-30) = -69: smaller float32 probabilities are zero or inexact."""
 _PASSING = {"Identity", "Dropout", "ActivityRegularization"}
-_Ending = tuple[str, Callable[[Any], Any] | None]
+_Ending = tuple[str, Callable[[Tensor], Tensor] | None]
+Way = Literal["layer", "operations", "outputs"]
 UNKNOWN: _Ending = ("", None)
+_BARE, _ONE_UNIT = ("logits", "sigmoid-logit"), ("sigmoid", "sigmoid-logit")
 _NAMES = {"softmax": "softmax", "softmax_v2": "softmax", "sigmoid": "sigmoid"}
 
 
-def _log(probabilities: Any) -> Any:
+def _log(probabilities: Tensor) -> Tensor:
     return batch_invariant(ops.log, ops.maximum(probabilities, _FLOOR))
 
 
 @dataclass(frozen=True)
 class Head:
-    """How a model ends: `outputs` are its own, `raw` what its last activation is applied to."""
+    """How a model ends.
+
+    Attributes
+    ----------
+    kind: `softmax`, `logits`, `sigmoid` (one unit) or `sigmoid-logit` (one unit, no activation).
+    way: where logits come from: "layer" is the input of the last activation, "operations" the input of the
+        last operations, which are no layer of their own, and "outputs" the outputs of the model.
+    outputs: from inputs as the model takes them to its own outputs, (n, classes) or (n, 1).
+    raw: from inputs as the model takes them to what logits are computed from, by `way`.
+    classes: how many.
+    """
 
     kind: str
-    """`softmax`, `logits`, `sigmoid` (one unit) or `sigmoid-logit` (one unit, no activation)."""
-    rebuilt: bool
-    """Logits come from before the activation, or need none; False: logarithm of probabilities."""
-    outputs: Callable[[Any], Any]
-    raw: Callable[[Any], Any]
-    """What logits are computed from: before the last activation if `rebuilt`, else the outputs."""
+    way: Way
+    outputs: Callable[[Tensor], Tensor]
+    raw: Callable[[Tensor], Tensor]
     classes: int
-    followed: bool = False
-    """Logits come from the operations at the end, not from a layer that was left out."""
 
-    def logits(self, inputs: Any) -> Any:
-        """Logits (n, classes), float32, of inputs as the model takes them."""
+    @property
+    def followed(self) -> bool:
+        """Whether logits come from the last operations, not from a layer that was left out."""
+        return self.way == "operations"
+
+    @property
+    def rebuilt(self) -> bool:
+        """Whether logits are exact; else they are logarithms of probabilities, which saturate."""
+        return self.way != "outputs" or self.kind in _BARE
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Return logits (n, classes), float32, for inputs as the model takes them."""
         raw = ops.cast(self.raw(inputs), "float32")
-        if self.kind in ("sigmoid", "sigmoid-logit"):
+        if self.kind in _ONE_UNIT:
             if not self.rebuilt:
                 raw = _log(raw) - _log(1 - raw)
             return ops.concatenate([ops.zeros_like(raw), raw], axis=-1)
         return raw if self.rebuilt else _log(raw)
 
-    def probabilities(self, inputs: Any) -> Any:
-        """Probabilities (n, classes), float32, from the model's own outputs."""
+    def probabilities(self, inputs: Tensor) -> Tensor:
+        """Return probabilities (n, classes), float32, from the model's own outputs."""
         outputs = ops.cast(self.outputs(inputs), "float32")
         if self.kind == "softmax":
             return outputs
@@ -71,6 +90,17 @@ class Head:
             # sigmoid(-z), not 1 - sigmoid(z): keeps small probabilities.
             return batch_invariant(ops.sigmoid, ops.concatenate([-outputs, outputs], axis=-1))
         return ops.concatenate([1 - outputs, outputs], axis=-1)
+
+    def computed_by(self, model: keras.Model, probe: Tensor) -> Head:
+        """Return this head with logits computed by `model`, a copy of the model that it was found in.
+
+        `probe` is a small batch of inputs as the model takes them. Raises ModelError where the logits of
+        `model` cannot be found in the same way.
+        """
+        raw = _raw(self.way, model, probe, single=self.kind in _ONE_UNIT)
+        if raw is None:
+            raise ModelError("The logits of the copied model cannot be found in its operations.")
+        return replace(self, raw=raw)
 
     @property
     def sentence(self) -> str:
@@ -94,13 +124,28 @@ class Head:
         }[self.kind]
 
 
-def find_head(model: Any, probe: Any, kind: str | None = None, *, twin: Any = None) -> Head:
-    """The head of `model`.
+def find_head(
+    model: keras.Model,
+    probe: Tensor,
+    kind: str | None = None,
+    *,
+    twin: keras.Model | None = None,
+) -> Head:
+    """Find out how `model` ends.
 
-    `probe` is a small batch of inputs as the model takes them: where the graph does not say what
-    the outputs are, their values do. `kind` is what the user says, one of `HEADS`. Logits are computed
-    by `twin`, a model that answers alike (`float_input.float_twin`), where there is one. Raises
-    ModelError for models that do not give one row of classes per image, or stay ambiguous.
+    Parameters
+    ----------
+    model: a built Keras model.
+    probe: a small batch of inputs (n, height, width, channels) as the model takes them: where the graph does
+        not show what the outputs are, their values do.
+    kind: one of `HEADS`, if the user states it.
+    twin: the model that computes the logits, with the same outputs as `model`
+        (`float_input.float_twin`); `model` itself if not given.
+
+    Raises
+    ------
+    SettingError: for a `kind` that is not known.
+    ModelError: for a model that does not return one row of classes per image, or that stays ambiguous.
     """
     if kind is not None and kind not in HEADS:
         raise SettingError(f"Head {kind!r} is not known; expected one of {', '.join(HEADS)}.")
@@ -115,8 +160,7 @@ def find_head(model: Any, probe: Any, kind: str | None = None, *, twin: Any = No
     twin = model if twin is None else twin
     activation, raw = _final_activation(twin)
     kind = _kind(kind or "", activation, values)
-    bare = kind in ("logits", "sigmoid-logit")
-    if (kind in ("sigmoid", "sigmoid-logit")) != (units == 1):
+    if (kind in _ONE_UNIT) != (units == 1):
         wanted = "one output" if units > 1 else "two outputs or more"
         raise ModelError(f"The model has {units} output(s), but a {kind} head has {wanted}.")
     if kind in ("softmax", "sigmoid") and np.isfinite(values).all() and not _between(values):
@@ -124,24 +168,33 @@ def find_head(model: Any, probe: Any, kind: str | None = None, *, twin: Any = No
             f"A {kind} head was given, but the model's outputs are no probabilities (they range "
             f"from {values.min():.3g} to {values.max():.3g}). Leave head out, or say 'logits'."
         )
-    # Where the user says otherwise than the graph, the user is right.
-    stripped = None if bare and activation != "linear" else raw
-    if stripped is not None and not _agrees(kind, stripped(probe), values):
-        stripped = None
-    classes = max(units, 2)
-    seen = outputs if twin is model else own_outputs(twin)
-    if bare or stripped is not None:
-        return Head(kind, True, outputs, stripped or seen, classes)
-    followed = backend.unsaturated(seen, probe, single=units == 1)
+    head = Head(kind, "outputs", outputs, own_outputs(twin), max(units, 2))
+    # Where the user and the graph disagree, the user is right.
+    contradicted = kind in _BARE and activation != "linear"
+    if raw is not None and not contradicted and _agrees(kind, raw(probe), values):
+        return replace(head, way="layer", raw=raw)
+    if kind in _BARE:
+        return head
+    followed = _raw("operations", twin, probe, single=units == 1)
     if followed is not None and _agrees(kind, followed(probe), values):
-        return Head(kind, True, outputs, followed, classes, followed=True)
-    return Head(kind, False, outputs, seen, classes)
+        return replace(head, way="operations", raw=followed)
+    return head
 
 
-def _kind(said: str, activation: str, values: np.ndarray) -> str:
+def _raw(
+    way: Way, model: keras.Model, probe: Tensor, *, single: bool
+) -> Callable[[Tensor], Tensor] | None:
+    """What the logits of `model` are computed from, by `way`."""
+    if way == "layer":
+        return _final_activation(model)[1]
+    outputs = own_outputs(model)
+    return outputs if way == "outputs" else backend.unsaturated(outputs, probe, single=single)
+
+
+def _kind(given: str, activation: str, values: np.ndarray) -> str:
     units = values.shape[1]
-    if said:
-        return said
+    if given:
+        return given
     if activation == "sigmoid" and units > 1:
         raise ModelError(
             f"The model ends in {units} independent sigmoid units (several labels per image); "
@@ -168,7 +221,7 @@ def _between(values: np.ndarray) -> bool:
     return bool(np.all((values >= -1e-6) & (values <= 1 + 1e-6)))
 
 
-def _agrees(kind: str, raw: Any, values: np.ndarray) -> bool:
+def _agrees(kind: str, raw: Tensor, values: np.ndarray) -> bool:
     z = np.asarray(ops.convert_to_numpy(ops.cast(raw, "float32")), "float64")
     if z.shape != values.shape:
         return False
@@ -181,11 +234,14 @@ def _agrees(kind: str, raw: Any, values: np.ndarray) -> bool:
     return bool(np.allclose(expected, values, atol=1e-2, equal_nan=True))
 
 
-def own_outputs(model: Any) -> Callable[[Any], Any]:
-    """The model itself as a function of one tensor, in inference mode."""
-    names: Any = getattr(model, "input", None) if getattr(model, "inputs", None) else None
+def own_outputs(model: keras.Model) -> Callable[[Tensor], Tensor]:
+    """Return `model` as a function from one tensor to one tensor, in inference mode.
 
-    def call(inputs: Any) -> Any:
+    Raises ModelError, when called, where the model has several outputs.
+    """
+    names = getattr(model, "input", None) if getattr(model, "inputs", None) else None
+
+    def call(inputs: Tensor) -> Tensor:
         given = inputs
         if isinstance(names, (dict, list, tuple)):
             given = keras.tree.map_structure(lambda _: inputs, names)
@@ -200,38 +256,30 @@ def own_outputs(model: Any) -> Callable[[Any], Any]:
     return call
 
 
-def _final_activation(model: Any) -> _Ending:
-    """The name of the last activation (`linear` for none) and the function before it."""
+def _final_activation(model: keras.Model) -> _Ending:
+    """The name of the last activation (`linear` for none), and the function before it."""
     outputs = getattr(model, "outputs", None)
     if not outputs or len(outputs) != 1 or len(model.inputs) != 1:
         return UNKNOWN
-    return _strip(model.inputs[0], outputs[0])
+    return _strip(model, outputs[0])
 
 
-def _strip(source: Any, tensor: Any) -> _Ending:
-    before = _only_input(tensor)
-    if before is None or tensor is source:
+def _strip(model: keras.Model, tensor: keras.KerasTensor) -> _Ending:
+    source, call = model.inputs[0], _private.call_behind(tensor, model)
+    # Several inputs (an average of softmaxes, say): only the values can tell what comes out.
+    if call is None or len(call.inputs) != 1 or tensor is source:
         return UNKNOWN
-    layer = tensor._keras_history.operation
+    layer, before = call.operation, call.inputs[0]
     if type(layer).__name__ in _PASSING:
-        return _strip(source, before)
+        return _strip(model, before)
     if hasattr(layer, "layers") and getattr(layer, "outputs", None):
-        name, inner = _final_activation(layer)
-        return name, None if inner is None else _chain(_trunk(source, before), inner)
-    name, after = _peel(layer, before)
+        name, after = _final_activation(layer)
+    else:
+        name, after = _peel(layer, before)
     return name, None if after is None else _chain(_trunk(source, before), after)
 
 
-def _only_input(tensor: Any) -> Any:
-    history = getattr(tensor, "_keras_history", None)
-    if history is None or history.node_index >= len(history.operation._inbound_nodes):
-        return None
-    inputs = history.operation._inbound_nodes[history.node_index].input_tensors
-    # Several inputs (an average of softmaxes, say): only the values can tell what comes out.
-    return inputs[0] if len(inputs) == 1 else None
-
-
-def _peel(layer: Any, before: Any) -> _Ending:
+def _peel(layer: keras.Operation, before: keras.KerasTensor) -> _Ending:
     """The activation of one layer and, where it can be left out, the layer without it."""
     kind = type(layer).__name__
     activation = getattr(layer, "activation", None)
@@ -251,22 +299,24 @@ def _peel(layer: Any, before: Any) -> _Ending:
     return name, None
 
 
-def _same(inputs: Any) -> Any:
+def _same(inputs: Tensor) -> Tensor:
     return inputs
 
 
-def _trunk(source: Any, tensor: Any) -> Callable[[Any], Any]:
+def _trunk(source: keras.KerasTensor, tensor: keras.KerasTensor) -> Callable[[Tensor], Tensor]:
     if tensor is source:
         return lambda inputs: inputs
     model = pool_before_activation(keras.Model(source, tensor))
     return lambda inputs: model(inputs, training=False)
 
 
-def _chain(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _chain(
+    first: Callable[[Tensor], Tensor], second: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor], Tensor]:
     return lambda inputs: second(first(inputs))
 
 
-def _without_activation(layer: Any, inputs: Any) -> Any:
+def _without_activation(layer: keras.layers.Dense, inputs: Tensor) -> Tensor:
     # In the layer's own precision, so that the logits are those the model computes.
     dtype = layer.compute_dtype
     outputs = ops.matmul(ops.cast(inputs, dtype), ops.cast(layer.kernel, dtype))

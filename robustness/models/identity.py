@@ -19,6 +19,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from robustness.backend import _private
+
 _NAMES = {"name", "module", "registered_name", "shared_object_id"}
 _TRAINING = {"trainable", "seed", "build_config", "compile_config", "activity_regularizer"}
 _TRAINING_ENDS = ("_initializer", "_regularizer", "_constraint")
@@ -53,7 +55,7 @@ def identity(model: Any) -> dict[str, Any]:
     the model's own settings, "" where it does not tell them; `code`: the hash of the code of own layers
     and functions, "" if there are none; `keras`, `python`: the versions that these hashes hold for.
     """
-    _, *layers = _every(model)
+    _, *layers = _private.every_layer(model)
     code = [text for one in (model, *layers) for text in _codes(one)]
     return {
         "layers": [f"{type(one).__name__} {_hash(_settings(one))[:16]}" for one in layers],
@@ -120,15 +122,9 @@ def answers(first: np.ndarray, second: np.ndarray) -> list[dict[str, float]] | N
     ]
 
 
-def _every(model: Any) -> Iterator[Any]:
-    """The model and all layers in it, each once, in the order in which they were given to it."""
-    flat = getattr(model, "_flatten_layers", None)
-    yield from flat() if flat else [model]
-
-
 def _settings(layer: Any) -> Any:
     """The configuration of one layer without those in it; nothing where it does not tell any."""
-    if isinstance(layer, keras.Sequential) or getattr(layer, "_functional", None) is not None:
+    if isinstance(layer, keras.Sequential):
         return None
     try:
         config = layer.get_config()

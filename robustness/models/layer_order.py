@@ -1,9 +1,9 @@
-"""A model's own function in a cheaper order: for the looks of attacks, not for the judge.
+"""The function of a model in a cheaper order of layers: for the gradients of attacks, not for the judge.
 
-What rises with its argument leaves the largest of some numbers the largest, before and after rounding: a
-ReLU does, and batch normalisation whose factors are not negative. Done after max pooling it is done to a
-quarter of the numbers, and answers are the same to the bit. So are gradients, unless rounding makes two
-numbers of a window equal: they may take the other's way then.
+A monotone function maps the largest of some numbers to the largest result, before and after rounding: ReLU is
+monotone, and so is batch normalisation whose factors are not negative. Applied after max pooling instead of
+before it, it is applied to a quarter of the numbers, with outputs that are the same to the bit. So are
+gradients, unless rounding makes two numbers of a window equal: the gradient may go to the other one then.
 """
 
 from __future__ import annotations
@@ -14,35 +14,47 @@ import keras
 import numpy as np
 from keras import ops
 
+from robustness.backend import _private
 
-def pool_before_activation(model: Any) -> Any:
-    """A functional Keras `model` with its own layers, called in a cheaper order where there is one."""
-    if not any(_gains(layer) for layer in model.layers):
+
+def pool_before_activation(model: keras.Model) -> keras.Model:
+    """Return a model that computes the function of `model` and pools before it activates, where it can.
+
+    Parameters
+    ----------
+    model: a functional Keras model.
+
+    Returns
+    -------
+    `model` itself where no max pooling follows a monotone layer; else a model of copies of its layers, which
+    share their variables.
+    """
+    if not any(_gains(layer, model) for layer in model.layers):
         return model
-    # For each tensor what it was before layers that rise, and these.
-    before: dict[int, tuple[Any, list[Any]]] = {}
+    # For each tensor: the tensor before the monotone layers that led to it, and these layers.
+    before: dict[int, tuple[Any, list[keras.Layer]]] = {}
     results = []
 
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(layer: keras.Operation, *args: Any, **kwargs: Any) -> Any:
         plain = len(args) == 1 and all(x is None or x is False for x in kwargs.values())
-        source, rising = before.get(id(args[0]), (args[0], [])) if plain else (None, [])
-        if rising and _pools(layer):
+        source, monotone = before.get(id(args[0]), (args[0], [])) if plain else (None, [])
+        if monotone and _pools(layer):
             result = layer(source)
-            for one in rising:
-                result = one(result)
+            for postponed in monotone:
+                result = postponed(result)
         else:
             result = layer(*args, **kwargs)
-        if plain and rises(layer):
-            before[id(result)] = (source, [*rising, layer])
-        # One that is forgotten would leave its id to another.
+        if plain and is_monotone(layer):
+            before[id(result)] = (source, [*monotone, layer])
+        # A tensor that is freed would leave its id to another.
         results.append(result)
         return result
 
-    return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
+    return keras.models.clone_model(model, clone_function=_private.detached, call_function=call)
 
 
-def rises(layer: Any) -> bool:
-    """Whether each component of what a layer gives in inference rises, or stays, with the one it takes."""
+def is_monotone(layer: keras.Operation) -> bool:
+    """Return whether each output of `layer` in inference never falls when the matching input rises."""
     kind = type(layer)
     if kind is keras.layers.BatchNormalization:
         factors = ops.convert_to_numpy(layer.gamma) if layer.scale else np.ones(1)
@@ -52,13 +64,13 @@ def rises(layer: Any) -> bool:
     return kind in (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.Dropout)
 
 
-def _gains(layer: Any) -> bool:
-    """Whether a layer pools what comes from one that rises."""
+def _gains(layer: keras.Layer, model: keras.Model) -> bool:
+    """Whether `layer` pools the output of a monotone layer."""
     if not _pools(layer):
         return False
-    sources = (node.input_tensors[0]._keras_history.operation for node in layer._inbound_nodes)
-    return any(rises(source) for source in sources)
+    calls = (_private.call_behind(inputs[0], model) for inputs in _private.inputs_of_calls(layer))
+    return any(call is not None and is_monotone(call.operation) for call in calls)
 
 
-def _pools(layer: Any) -> bool:
+def _pools(layer: keras.Operation) -> bool:
     return type(layer) is keras.layers.MaxPooling2D

@@ -1,25 +1,106 @@
-"""The layers of a model that compute, and the type of number that it takes."""
+"""The layers of a model that compute, copies of models that share them, and the dtype of a model's input."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import keras
 
-def leaves(model: Any) -> list[Any]:
-    """The layers of a Keras model in its order, those of the models in it among them."""
-    found = []
+from robustness.backend._private import detached
+
+
+def leaves(model: keras.Layer) -> list[keras.Layer]:
+    """Return the layers of `model` in its order; a model within it is replaced by its own layers."""
+    found: list[keras.Layer] = []
     for layer in getattr(model, "layers", ()):
-        # A model within a model only hands on what its layers give it.
         found += leaves(layer) if hasattr(layer, "layers") else [layer]
     return found
 
 
-def entry_dtype(model: Any) -> str:
-    """The type of number that the input of a Keras model has; float32 where the model does not say."""
+def entry_dtype(model: keras.Model) -> str:
+    """Return the dtype of the input of `model`; float32 where the model does not state it."""
     inputs = getattr(model, "inputs", None)
     return str(inputs[0].dtype) if inputs else "float32"
 
 
 def is_whole(dtype: str) -> bool:
-    """Whether numbers of this type are whole: integers of any size, and truth values."""
+    """Return whether `dtype` holds whole numbers only: integers of any size, and truth values."""
     return dtype.startswith(("int", "uint", "bool"))
+
+
+def shared_copy(
+    model: keras.Model, change: Callable[[keras.Layer, keras.Layer], None]
+) -> keras.Model:
+    """Return a model like `model` that shares its variables and can be changed without changing `model`.
+
+    Parameters
+    ----------
+    model: a built Keras model of any kind.
+    change: called once for each of `leaves(model)`, as ``change(layer, copy)`` with the layer of `model` and
+        its shallow copy, before the copy is called. It may set attributes of the copy.
+
+    Notes
+    -----
+    A Sequential or Functional model is built again from copies of its layers. A model with a `call` of its
+    own is copied with the layers among its attributes and within lists, tuples and dictionaries among them;
+    a layer that is reached in another way (a closure, say) stays the layer of `model`, unchanged.
+    """
+    return _Copies(change).of(model)
+
+
+class _Copies:
+    """The copies made so far: a layer that is used twice is copied once."""
+
+    def __init__(self, change: Callable[[keras.Layer, keras.Layer], None]) -> None:
+        self._change = change
+        self._made: dict[int, tuple[keras.Operation, keras.Operation]] = {}
+
+    def of(self, operation: keras.Operation) -> keras.Operation:
+        if id(operation) not in self._made:
+            # The original is kept, too: its id must not be given to another object.
+            self._made[id(operation)] = (operation, self._copied(operation))
+        return self._made[id(operation)][1]
+
+    def _copied(self, operation: keras.Operation) -> keras.Operation:
+        if hasattr(operation, "layers"):
+            graph = getattr(operation, "inputs", None) and _calls_its_graph(operation)
+            return self._rebuilt(operation) if graph else self._with_copied_attributes(operation)
+        copy = detached(operation)
+        if isinstance(operation, keras.Layer):
+            self._change(operation, copy)
+        return copy
+
+    def _rebuilt(self, model: keras.Model) -> keras.Model:
+        if isinstance(model, keras.Sequential):
+            entry = keras.Input(batch_shape=model.inputs[0].shape, dtype=model.inputs[0].dtype)
+            rebuilt = keras.Sequential([entry, *map(self.of, model.layers)], name=model.name)
+        else:
+            # A model of its own, since a copy of a compiled one would be compiled.
+            rebuilt = keras.models.clone_model(
+                keras.Model(model.input, model.output, name=model.name), clone_function=self.of
+            )
+        # New models take the global policy.
+        rebuilt.dtype_policy = model.dtype_policy
+        return rebuilt
+
+    def _with_copied_attributes(self, layer: keras.Layer) -> keras.Layer:
+        copy = detached(layer)
+        # Keras would track new attributes in lists that both have.
+        copy.__dict__.update({name: self._within(value) for name, value in vars(layer).items()})
+        return copy
+
+    def _within(self, value: Any) -> Any:
+        """`value` with copies in the place of layers."""
+        if isinstance(value, keras.Layer):
+            return self.of(value)
+        if isinstance(value, list | tuple) and any(isinstance(x, keras.Layer) for x in value):
+            return [self._within(x) for x in value]
+        if isinstance(value, dict) and any(isinstance(x, keras.Layer) for x in value.values()):
+            return {key: self._within(x) for key, x in value.items()}
+        return value
+
+
+def _calls_its_graph(model: keras.Model) -> bool:
+    """Whether the `call` of `model` is that of Keras, which follows the graph of layers."""
+    return str(type(model).call.__module__).partition(".")[0] == "keras"

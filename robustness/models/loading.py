@@ -20,10 +20,12 @@ from typing import IO, Any
 
 from robustness.errors import ModelError, UnsafeModelError
 from robustness.files import bounded
+from robustness.files.disk_errors import expect_named
 from robustness.models.scan import limited_process
-from robustness.models.scan.config_walk import measure
-from robustness.models.scan.file_scan import MAX_OBJECTS, config_findings, is_remote, quote
+from robustness.models.scan.config_safety import MAX_OBJECTS, config_findings, is_remote, quote
 from robustness.models.scan.hdf5 import MAX_EXPANSION, H5Facts, h5_facts
+from robustness.models.scan.model_size import measure
+from robustness.models.suffixes import HDF5_SUFFIXES, KERAS_SUFFIX, MODEL_SUFFIXES
 
 OLDEST_SAFE_KERAS = (3, 15, 1)
 ACCEPTED = "a .keras file, or a .h5 / .hdf5 file with a whole model"
@@ -86,12 +88,12 @@ def scan(path: str | Path) -> ScanReport:
         size = stream.tell()
         stream.seek(0)
         suffix = file.suffix.lower()
-        if suffix == ".keras" and magic.startswith(b"PK"):
+        if suffix == KERAS_SUFFIX and magic.startswith(b"PK"):
             facts = _scan_zip(stream, size, file.name)
-        elif suffix in (".h5", ".hdf5") and magic == b"\x89HDF\r\n\x1a\n":
+        elif suffix in HDF5_SUFFIXES and magic == b"\x89HDF\r\n\x1a\n":
             facts = _scan_h5(stream, size, file.name)
-        elif suffix in (".keras", ".h5", ".hdf5"):
-            kind = "zip archive" if suffix == ".keras" else "HDF5 file"
+        elif suffix in MODEL_SUFFIXES:
+            kind = "zip archive" if suffix == KERAS_SUFFIX else "HDF5 file"
             raise ModelError(
                 f"{quote(file.name)} is not the {kind} its name promises (it begins with "
                 f"{magic[:4]!r}); it may be cut short or renamed. Save the model again."
@@ -115,7 +117,7 @@ def load_model(path: str | Path, trust: bool = False) -> Any:
     if report.format == "weights":
         raise ModelError(
             f"{quote(report.name)} holds weights without an architecture; expected {ACCEPTED}. "
-            "Build the model in Python and load them with modelfile.load_weights(model, path)."
+            "Build the model in Python and load them with loading.load_weights(model, path)."
         )
     refuse(report, trust)
     if report.trial and not trust:
@@ -209,6 +211,7 @@ def _local_file(path: str | Path) -> Path:
             f"{quote(path)} is a remote address; expected a local file. Download it, look at where "
             "it comes from, and give the path of the copy."
         )
+    expect_named(path, "The path of the model")
     file = Path(path)
     if file.is_dir():
         raise ModelError(_unsupported(file))

@@ -1,22 +1,24 @@
-"""The numbers that an attack looks at a model with: float32, or bfloat16 where that takes less time.
+"""The precision in which attacks compute gradients: float32, or bfloat16 where that takes less time.
 
-An attack only needs a direction; what it finds is judged in float32 all the same.
+An attack needs a direction only; every verdict is the model's own, in float32.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from typing import Any
+import keras
 
+from robustness.configuration.choices import PRECISIONS
 from robustness.errors import SettingError
-from robustness.models.layers import leaves
-
-PRECISIONS = ("float32", "bfloat16")
+from robustness.models.layers import leaves, shared_copy
 
 
 def parse_precision(name: str) -> str:
-    """`name`, if it is one of `PRECISIONS`; else SettingError."""
+    """Return `name` if it is one of `PRECISIONS`.
+
+    Raises
+    ------
+    SettingError: for any other name.
+    """
     if name not in PRECISIONS:
         raise SettingError(
             f"Precision {name!r} is not known; expected one of {', '.join(PRECISIONS)}."
@@ -24,29 +26,39 @@ def parse_precision(name: str) -> str:
     return name
 
 
-@contextlib.contextmanager
-def computing_in(model: Any, precision: str) -> Iterator[None]:
-    """Meanwhile the inner layers of `model` compute in `precision`; its weights stay as they are.
+def computing_in(model: keras.Model, precision: str) -> keras.Model:
+    """Return a model with the variables of `model` whose inner layers compute in `precision`.
 
-    Up to the first layer with weights and from the last one on nothing changes: the eight bits of a
-    bfloat16 cannot tell a picture from one a count away, nor two classes whose logits are close. Layers
-    that were given another precision than float32 keep it.
+    `model` itself is not changed, so that it can be used at the same time.
+
+    Parameters
+    ----------
+    model: a built Keras model.
+    precision: one of `PRECISIONS`.
+
+    Notes
+    -----
+    The layers up to the first one with weights, and those from the last one with weights on, stay in float32:
+    a bfloat16 has eight significant bits, which cannot tell apart two pictures that differ by one count, nor
+    two classes whose logits are close. Layers that have another precision than float32 keep it.
     """
-    changed = [] if precision == "float32" else inner_layers(model)
-    try:
-        for layer in changed:
-            layer.dtype_policy = f"mixed_{precision}"
-        yield
-    finally:
-        for layer in changed:
-            layer.dtype_policy = "float32"
+    inner = [] if precision == "float32" else inner_layers(model)
+    if not inner:
+        return model
+    changed = {id(layer) for layer in inner}
+
+    def change(layer: keras.Layer, copy: keras.Layer) -> None:
+        if id(layer) in changed:
+            copy.dtype_policy = f"mixed_{precision}"
+
+    return shared_copy(model, change)
 
 
-def inner_layers(model: Any) -> list[Any]:
-    """The float32 layers between the first layer with weights and the last one, in the order of the model."""
+def inner_layers(model: keras.Model) -> list[keras.Layer]:
+    """Return the float32 layers between the first and the last layer with weights, in the model's order."""
     layers = leaves(model)
     weighty = [n for n, layer in enumerate(layers) if layer.weights]
     if not weighty:
         return []
-    some = layers[weighty[0] + 1 : weighty[-1]]
-    return [layer for layer in some if layer.dtype_policy.name == "float32"]
+    between = layers[weighty[0] + 1 : weighty[-1]]
+    return [layer for layer in between if layer.dtype_policy.name == "float32"]

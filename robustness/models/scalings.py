@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from keras import ops
 from robustness.errors import ModelError, SettingError
 from robustness.models.layers import entry_dtype, is_whole, leaves
 from robustness.numerics.intervals import beats_chance, clearly_better
+from robustness.text import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,7 @@ def parse_scaling(value: str | Scaling) -> Scaling:
         return value
     if value in SCALINGS:
         return SCALINGS[value]
-    near = get_close_matches(str(value), SCALINGS, n=1, cutoff=0.4)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(str(value), SCALINGS, cutoff=0.4)
     raise SettingError(
         f"Scaling {str(value)!r} is not known; expected one of {', '.join(SCALINGS)}.{hint}"
     )

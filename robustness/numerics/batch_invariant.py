@@ -1,26 +1,39 @@
-"""Functions of a row's numbers to the same bits, wherever in the batch the row stands.
+"""Elementwise functions whose results do not depend, in any bit, on the position of a row in the batch.
 
-A processor computes `exp` or `cos` of 4, 8 or 16 numbers at once, by a formula of its own, and what is
-left over at the end of an array one by one, by another, whose last bit may differ. A run that was killed
-and resumed holds its rows in other places, and must come to the same outcomes.
+A processor computes `exp` or `cos` of 4, 8 or 16 numbers at once by one formula, and the rest of an array one
+by one by another formula, whose last bit may differ. A resumed run holds its rows at other positions, and
+must reach the same outcomes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 from keras import ops
 
+from robustness.backend.types import Tensor
+
 LANES = 16
-"""Float32 numbers that the widest processors (AVX-512) take at once."""
+"""The number of float32 that the widest processors (AVX-512) compute at once."""
 
 
-def batch_invariant(fn: Callable[[Any], Any], values: Any) -> Any:
-    """``fn(values)``, number by number; `values` is (rows, ...) and so is the result.
+def batch_invariant(fn: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    """Apply an elementwise function so that the result of a row does not depend on the other rows.
 
-    Each row is filled up to whole groups, so that nothing of it is ever left over.
+    Parameters
+    ----------
+    fn: an elementwise function of a tensor.
+    values: (rows, ...) float32.
+
+    Returns
+    -------
+    ``fn(values)``, of the same shape.
+
+    Notes
+    -----
+    Each row is padded with its first number to a multiple of `LANES`, so that no number of it is
+    computed by the formula for the rest of an array.
     """
     shape = (-1, *values.shape[1:])
     count = math.prod(shape[1:])

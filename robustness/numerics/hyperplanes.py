@@ -1,13 +1,14 @@
-"""The nearest point of a picture's box on a hyperplane, row by row.
+"""The shortest change of a picture onto a hyperplane, within the pixel range, for each row separately.
 
 Every function solves, for each row i,
 
     minimise  ||delta_i||_p   subject to   <normal_i, delta_i> = gain_i,  low_i <= delta_i <= high_i
 
-with ``low <= 0 <= high`` and a gain of either sign. `normal`, `low`, `high` are (rows, n), `gain` is
-(rows,). Where the box does not reach the plane, delta goes as far as the box lets it (Croce & Hein
-2020, arXiv:1907.02044, eq. 5-8, solve this by sorting; here the one unknown of a row is found by
-halving, which costs less for as many components as a picture has).
+with ``low <= 0 <= high`` and a gain of either sign. Where the box does not reach the plane, delta goes as
+far as the box permits.
+
+Croce & Hein 2020, arXiv:1907.02044, eq. 5-8, solve this by sorting. Here the one unknown of a row is found by
+bisection, which costs less for as many components as a picture has.
 """
 
 from __future__ import annotations
@@ -18,19 +19,20 @@ from typing import Any
 from keras import ops
 
 ROUNDS = 30
+"""Of bisection."""
 
 
 def _oriented(normal: Any, gain: Any, low: Any, high: Any) -> tuple[Any, Any, Any, Any]:
-    """The signs of the move, slopes >= 0, how far each component may go, and the gain >= 0."""
+    """The signs of the change, slopes >= 0, how far each component may go, and the gain >= 0."""
     way = ops.sign(normal) * ops.sign(gain)[:, None]
     room = ops.where(way > 0, high, ops.where(way < 0, -low, 0.0))
     return way, ops.abs(normal), room, ops.abs(gain)
 
 
 def _least(moves: Callable[[Any], Any], slope: Any, gain: Any, least: Any, most: Any) -> Any:
-    """The moves (rows, n) at the smallest s in least..most a row with ``<slope, moves(s)> >= gain``.
+    """The moves (rows, n) at the smallest s in least..most of each row with ``<slope, moves(s)> >= gain``.
 
-    Halving ends with two numbers on either side, and what lies between them is taken in part.
+    Bisection ends with two values of s; the result interpolates between their moves.
     """
 
     def gained(s: Any) -> Any:
@@ -49,7 +51,21 @@ def _least(moves: Callable[[Any], Any], slope: Any, gain: Any, least: Any, most:
 
 
 def linf(normal: Any, gain: Any, low: Any, high: Any) -> Any:
-    """Every component moves by the same size, or as far as it may."""
+    """Shortest change in linf: every component moves by the same size, or as far as it may.
+
+    Parameters
+    ----------
+    normal
+        (rows, n) float, the normal of each row's plane.
+    gain
+        (rows,) float of either sign: ``<normal, delta>`` on the plane.
+    low, high
+        (rows, n) float, the box in counts, with ``low <= 0 <= high``.
+
+    Returns
+    -------
+    (rows, n) float: the shortest change, or the box's farthest point where it does not reach the plane.
+    """
     way, slope, room, gain = _oriented(normal, gain, low, high)
     most = ops.max(room, axis=1)
     moves = _least(lambda s: ops.minimum(s[:, None], room), slope, gain, 0 * most, most)
@@ -57,12 +73,26 @@ def linf(normal: Any, gain: Any, low: Any, high: Any) -> Any:
 
 
 def l2(normal: Any, gain: Any, low: Any, high: Any) -> Any:
-    """A multiple of the normal, cut off by the box."""
+    """Shortest change in l2: a multiple of the normal, clipped to the box.
+
+    Parameters
+    ----------
+    normal
+        (rows, n) float, the normal of each row's plane.
+    gain
+        (rows,) float of either sign: ``<normal, delta>`` on the plane.
+    low, high
+        (rows, n) float, the box in counts, with ``low <= 0 <= high``.
+
+    Returns
+    -------
+    (rows, n) float: the shortest change, or the box's farthest point where it does not reach the plane.
+    """
     way, slope, room, gain = _oriented(normal, gain, low, high)
-    # In units of the largest slope: the numbers of a gradient may be of any size.
+    # In units of the largest slope: a gradient may have any scale.
     unit = slope / ops.maximum(ops.max(slope, axis=1, keepdims=True), 1e-30)
-    # Exact where nothing is cut off, and from there on it only grows; at the other end components of
-    # a ten-thousandth of the largest slope are as far as they may go.
+    # `free` is exact where nothing is clipped, and a lower bound elsewhere. At `most`, components with a
+    # ten-thousandth of the largest slope are as far as they may go.
     free = gain / ops.maximum(ops.sum(slope * unit, axis=1), 1e-30)
     most = ops.max(room, axis=1) * 1e4
     least = ops.minimum(free, most)
@@ -70,7 +100,21 @@ def l2(normal: Any, gain: Any, low: Any, high: Any) -> Any:
 
 
 def l1(normal: Any, gain: Any, low: Any, high: Any) -> Any:
-    """The components of the largest slope first, each as far as it may, the last in part."""
+    """Shortest change in l1: the components by falling slope, each as far as it may go.
+
+    Parameters
+    ----------
+    normal
+        (rows, n) float, the normal of each row's plane.
+    gain
+        (rows,) float of either sign: ``<normal, delta>`` on the plane.
+    low, high
+        (rows, n) float, the box in counts, with ``low <= 0 <= high``.
+
+    Returns
+    -------
+    (rows, n) float: the shortest change, or the box's farthest point where it does not reach the plane.
+    """
     way, slope, room, gain = _oriented(normal, gain, low, high)
     top = ops.max(slope, axis=1)
     moves = _least(
@@ -81,6 +125,3 @@ def l1(normal: Any, gain: Any, low: Any, high: Any) -> Any:
         top * (1 + 1e-6),
     )
     return way * ops.where(slope > 0, moves, 0.0)
-
-
-PLANES: dict[str, Callable[[Any, Any, Any, Any], Any]] = {"linf": linf, "l2": l2, "l1": l1}

@@ -1,7 +1,7 @@
-"""Losses of a row of logits against a class: low where the model says that class.
+"""Losses of logits against a class: low where the model predicts that class.
 
-`logits` (rows, classes) float, `classes` (rows,) int; each returns (rows,). Attacks never pick a
-sign: the goal does.
+Each takes `logits` (rows, classes) float and `classes` (rows,) int and returns (rows,). Attacks do not
+choose a sign: the goal (`robustness.threat.goals`) does.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from keras import ops
 from robustness.numerics.batch_invariant import LANES, batch_invariant
 
 _LOW = -1e30
-"""A logit that plays no part."""
+"""Stands for a logit that is left out."""
 
 SURE = 60.0
-"""The lead of a class, in logits, beyond which its cross-entropy is continued as a logarithm."""
+"""The lead of a class, in logits, beyond which its cross-entropy is replaced by a logarithm."""
 
 
 def _onehot(logits: Any, classes: Any) -> Any:
@@ -25,13 +25,13 @@ def _onehot(logits: Any, classes: Any) -> Any:
 
 
 def _behind(logits: Any, classes: Any, gathered: Callable[[Any, Any], Any]) -> Any:
-    """The other logits, `gathered` into one beside the best of them, less the class's; in all lanes.
+    """The other logits, combined into one relative to the best of them, minus the class's; in all lanes.
 
-    `gathered` takes the others less the best, and which of them there are.
+    `gathered` takes the differences of the other logits from the best one, and a mask of the real ones.
     """
     onehot = _onehot(logits, classes)
     own = ops.sum(logits * onehot, axis=-1, keepdims=True)
-    # Whole groups of lanes throughout, so that no row's bits hang on its place: see `lanes`.
+    # Whole groups of lanes, so that a row's bits do not depend on its position: see `batch_invariant`.
     spare = -logits.shape[-1] % LANES
     others = ops.pad(
         ops.where(onehot > 0, _LOW, logits), ((0, 0), (0, spare)), constant_values=_LOW
@@ -52,42 +52,84 @@ def _averaged(apart: Any, there: Any) -> Any:
 
 
 def log_odds(logits: Any, classes: Any) -> Any:
-    """``log mean_{j != c} exp z_j - z_c``: the logarithm of the odds against the class, of the mean other.
+    """Log-odds against the class: ``log mean_{j != c} exp z_j - z_c``.
 
-    It rises with cross-entropy, and changes as logits do: float32 tells two points apart by it where
-    their cross-entropies are zero, or equal to the last digit.
+    Parameters
+    ----------
+    logits
+        (rows, classes) float.
+    classes
+        (rows,) int: the class of each row that the loss is taken against.
+
+    Returns
+    -------
+    (rows,) float.
+
+    Notes
+    -----
+    It rises with cross-entropy, and changes at the rate of the logits: float32 distinguishes two points by it
+    whose cross-entropies are zero, or equal to the last digit.
     """
     return _behind(logits, classes, _averaged)[:, 0]
 
 
 def cross_entropy(logits: Any, classes: Any) -> Any:
-    """``log sum_j exp z_j - z_c``: minus the log-probability of the class.
+    """Cross-entropy ``log sum_j exp z_j - z_c``: minus the log-probability of the class.
 
-    Written as ``log(1 + exp(log sum_{j != c} exp z_j - z_c))``, whose gradient keeps its digits where
-    the model is all but sure: the plain form takes a probability that rounds to one from one. Where the
-    class leads by more than `SURE` logits, it is ``SURE`` plus the *logarithm* of that: a cross-entropy of
-    exp(-90) and its gradient are zero in float32, their logarithm and its gradient are as large as the
-    logits. Which of two points has the larger loss, and the direction of the gradient, stay the same;
-    only its size is another, which no attack of ours uses.
+    Parameters
+    ----------
+    logits
+        (rows, classes) float.
+    classes
+        (rows,) int: the class of each row that the loss is taken against.
+
+    Returns
+    -------
+    (rows,) float.
+
+    Notes
+    -----
+    Computed as ``log(1 + exp(log sum_{j != c} exp z_j - z_c))``, whose gradient keeps its digits where the
+    model is nearly certain: the usual form subtracts from one a probability that rounds to one.
+
+    Where the class leads by more than `SURE` logits, the result is ``SURE`` plus the *logarithm* of the
+    cross-entropy: exp(-90) and its gradient are zero in float32, while its logarithm is as large as the
+    logits. The order of two losses and the direction of the gradient stay the same. Only the length of the
+    gradient differs, which no attack of the toolkit uses.
     """
     behind = _behind(logits, classes, _summed)
     return ops.where(behind < -SURE, behind + SURE, ops.softplus(behind))[:, 0]
 
 
 def margin(logits: Any, classes: Any) -> Any:
-    """``max_{j != c} z_j - z_c``: by how much the best other class wins (Carlini & Wagner 2017)."""
+    """Margin ``max_{j != c} z_j - z_c``: the lead of the best other class.
+
+    Parameters
+    ----------
+    logits
+        (rows, classes) float.
+    classes
+        (rows,) int: the class of each row that the loss is taken against.
+
+    Returns
+    -------
+    (rows,) float.
+
+    References
+    ----------
+    Carlini & Wagner 2017, arXiv:1608.04644, sec. V.
+    """
     onehot = _onehot(logits, classes)
     others = ops.max(ops.where(onehot > 0, _LOW, logits), axis=-1)
     return others - ops.sum(logits * onehot, axis=-1)
 
 
 def _per_spread(logits: Any, last: int) -> Any:
-    """The inverse of what a difference of logits ratio divides by, (rows,) or 1.
+    """The inverse of the denominator of a difference of logits ratio, (rows,) or 1.
 
-    The best logit less the mean of those that rank third to `last`: the ratio does not change when
-    all logits are scaled or shifted. With fewer classes than `last` it would be constant for some
-    class or all, and its gradient nothing, so that the difference stands undivided: a margin cannot
-    saturate.
+    The denominator is the best logit minus the mean of those that rank third to `last`: the ratio does not
+    change when all logits are scaled or shifted. With fewer classes than `last` the ratio would be constant
+    for a class, and its gradient zero, so that the difference is not divided: a margin cannot saturate.
     """
     if logits.shape[-1] < last:
         return 1.0
@@ -99,16 +141,46 @@ def _per_spread(logits: Any, last: int) -> Any:
 def dlr(logits: Any, classes: Any) -> Any:
     """Difference of logits ratio ``(max_{j != c} z_j - z_c) / (z_(1) - z_(3))``; with two classes the margin.
 
+    Parameters
+    ----------
+    logits
+        (rows, classes) float.
+    classes
+        (rows,) int: the class of each row that the loss is taken against.
+
+    Returns
+    -------
+    (rows,) float.
+
+    References
+    ----------
     Croce & Hein 2020, arXiv:2003.01690, eq. 6.
     """
     return margin(logits, classes) * _per_spread(logits, 3)
 
 
 def toward(logits: Any, source: Any, destination: Any) -> Any:
-    """Targeted ratio ``(z_s - z_d) / (z_(1) - (z_(3) + z_(4)) / 2)``: low where d beats s.
+    """Targeted ratio ``(z_s - z_d) / (z_(1) - (z_(3) + z_(4)) / 2)``: low where class d leads class s.
 
-    Croce & Hein 2020, arXiv:2003.01690, eq. 7. With fewer than four classes nothing is divided: with
-    three the ratio to the last of them is always one.
+    Parameters
+    ----------
+    logits
+        (rows, classes) float.
+    source, destination
+        (rows,) int: the class to leave and the class to reach.
+
+    Returns
+    -------
+    (rows,) float.
+
+    Notes
+    -----
+    With fewer than four classes the difference is not divided: with three, the ratio to the last class is
+    always one.
+
+    References
+    ----------
+    Croce & Hein 2020, arXiv:2003.01690, eq. 7.
     """
     apart = _onehot(logits, source) - _onehot(logits, destination)
     return ops.sum(logits * apart, axis=-1) * _per_spread(logits, 4)
@@ -121,18 +193,31 @@ LOSSES: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 LEVELS = LOSSES | {"cross_entropy": log_odds}
-"""For each loss what rises with it and changes as logits do: to compare points, or to estimate slopes."""
+"""For each loss a function that rises with it and changes at the rate of the logits: to compare points, or to
+estimate slopes."""
 
 
 def stand_in(name: str, classes: int) -> tuple[str, str]:
-    """The loss that stands in for `name` on a model of so many classes, and why; "" if none need."""
+    """The loss that replaces `name` on a model with so many classes, and the reason.
+
+    Parameters
+    ----------
+    name
+        A key of `LOSSES`.
+    classes
+        How many the model has.
+
+    Returns
+    -------
+    The name of the loss to use, and why it is another; `name` and "" if it is not.
+    """
     if name == "dlr" and classes < 3:
         return "margin", "DLR needs three classes; with two the margin is lowered"
     return name, ""
 
 
 def toward_says(classes: int) -> str:
-    """What `toward` leaves out on a model of so many classes; "" if nothing."""
+    """How `toward` departs from its publication on a model with so many classes; "" if it does not."""
     if classes < 4:
         return (
             f"targeted DLR needs four classes; with {classes} the margin to the target is lowered"

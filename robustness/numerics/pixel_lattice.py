@@ -2,8 +2,8 @@
 
 Rounding a scaled change is all or nothing where many components are equally large: with 0.4 counts
 everywhere, every component rises by a whole count at the same factor. The best 8-bit change raises only
-some of them. `Lattice` gives one for every budget, however few counts that is. `steepest` gives, for every
-budget, the 8-bit change along which a linear function rises most.
+some of them. `Lattice` gives one for every budget, however few counts that is. `steepest_components` and
+`steepest_pixels` give, for every budget, the 8-bit change along which a linear function rises most.
 """
 
 from __future__ import annotations
@@ -205,43 +205,72 @@ class Sparse:
         return float(math.ceil(before[1] + share * self.costs[last] - ROUNDING))
 
 
-def steepest(gradient: np.ndarray, low: np.ndarray, high: np.ndarray, norm: str) -> Path:
-    """Of every budget the 8-bit change along which a linear function rises most.
+def steepest_components(gradient: np.ndarray, low: np.ndarray, high: np.ndarray) -> Path:
+    """For each sum of counts (l1) the 8-bit change along which a linear function rises most.
 
     Parameters
     ----------
-    gradient : (height, width, channels) float, of the function.
-    low, high : like `gradient`, the least and the largest change of each component in counts.
-    norm : "l2", "l1" or "l0", in which budgets are counted.
+    gradient
+        (height, width, channels) float, of the function.
+    low, high
+        Like `gradient`: the least and the largest change of each component, in counts.
 
     Returns
     -------
-    The changes: exactly those in l1 and l0, in l2 to what the last count brings.
+    The changes, exactly: components in the order of their slopes, each as far as it may go. One with more
+    room brings no more for a count.
     """
-    if norm == "l2":
-        return lattice(gradient, low, high, 2)
-    flat = gradient.astype(np.float64)
-    most = np.floor(np.where(flat > 0, high, -low).astype(np.float64))
-    change = (np.sign(flat) * most).astype(np.int64)
-    gains = flat * change
-    if norm == "l1":
-        # The order is that of the slopes: a component with more room brings no more for a count.
-        rank, costs, gains = np.abs(flat).ravel(), np.abs(change).ravel(), gains.ravel()
-    else:
-        gains = gains.sum(axis=-1).ravel()
-        rank, costs = gains, np.ones(gains.size)
+    slope, change = _oriented(gradient, low, high)
+    gains = (slope * change).ravel()
+    costs = np.abs(change).ravel().astype(np.float64)
+    return _in_order(change, np.abs(slope).ravel(), gains, costs, slope.shape, divisible=True)
+
+
+def steepest_pixels(gradient: np.ndarray, low: np.ndarray, high: np.ndarray) -> Path:
+    """For each number of pixels (l0) the 8-bit change along which a linear function rises most.
+
+    Parameters
+    ----------
+    gradient
+        (height, width, channels) float, of the function.
+    low, high
+        Like `gradient`: the least and the largest change of each component, in counts.
+
+    Returns
+    -------
+    The changes, exactly: pixels in the order of what all their components together can gain.
+    """
+    slope, change = _oriented(gradient, low, high)
+    gains = (slope * change).sum(axis=-1).ravel()
+    costs, shape = np.ones(gains.size), (*slope.shape[:2], 1)
+    return _in_order(change, gains, gains, costs, shape, divisible=False)
+
+
+def _oriented(
+    gradient: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The slopes in float64, and the change (int64) of each component as far as it may go upwards."""
+    slope = gradient.astype(np.float64)
+    most = np.floor(np.where(slope > 0, high, -low).astype(np.float64))
+    return slope, (np.sign(slope) * most).astype(np.int64)
+
+
+def _in_order(
+    change: np.ndarray,
+    rank: np.ndarray,
+    gains: np.ndarray,
+    costs: np.ndarray,
+    shape: tuple[int, ...],
+    *,
+    divisible: bool,
+) -> Sparse:
+    """The parts that gain anything, by falling `rank`."""
     order = np.argsort(-rank, kind="stable")
     order = order[gains[order] > 0]
     number = np.full(gains.size, gains.size)
     number[order] = np.arange(len(order))
-    parts = number.reshape(flat.shape if norm == "l1" else (*flat.shape[:2], 1))
-    return Sparse(
-        change,
-        np.broadcast_to(parts, flat.shape),
-        costs[order].astype(np.float64),
-        gains[order],
-        norm == "l1",
-    )
+    parts = np.broadcast_to(number.reshape(shape), change.shape)
+    return Sparse(change, parts, costs[order], gains[order], divisible)
 
 
 def lattice(delta: np.ndarray, low: np.ndarray, high: np.ndarray, power: int) -> Lattice:

@@ -1,36 +1,39 @@
-"""Powers of two, by which float32 numbers are multiplied without changing a digit of them.
+"""Scaling by powers of two, which is exact in float32.
 
-A gradient may be as small as the logits of its model, and what is multiplied with it along a network
-smaller still. Scaled by a power of two first, and back afterwards, it keeps to where float32 has its digits.
+A gradient may be as small as the logits of its model, and its products with weights along a network smaller
+still. Scaled by a power of two before, and back afterwards, they stay in the range of normal float32 numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from keras import ops
 
+from robustness.backend.types import Tensor
+
 TINY = 2.0**-126
-"""The smallest normal float32: what a divisor that may be zero is kept above."""
+"""The smallest normal float32: a lower bound for divisors that may be zero."""
 _REACH = 2.0**100
 _EXPONENT = 0x7F800000
 """The bits of a float32 that hold its exponent."""
 
 
-def magnitude(values: Any) -> Any:
-    """The largest size of each row's numbers, (rows,)."""
+def magnitude(values: Tensor) -> Tensor:
+    """Return the largest absolute value of each row, (rows,)."""
     return ops.max(ops.abs(ops.reshape(values, (ops.shape(values)[0], -1))), axis=1)
 
 
-def binade(values: Any) -> Any:
-    """The power of two at or below the largest size of each row's numbers, (rows,) float32.
-
-    1 for a row of zeros, and for one that is not finite. Powers stay within 2^-100 and 2^100.
+def binade(values: Tensor) -> Tensor:
+    """Return the largest power of two that is at most the largest absolute value of each row.
 
     Parameters
     ----------
     values: (rows, ...) float32.
+
+    Returns
+    -------
+    (rows,) float32, within 2^-100 and 2^100; 1 for a row of zeros and for a row that is not finite.
     """
     bits = ops.view(ops.cast(magnitude(values), "float32"), dtype="int32")
     power = ops.view(ops.bitwise_and(bits, _EXPONENT), dtype="float32")
@@ -38,16 +41,20 @@ def binade(values: Any) -> Any:
     return ops.where(known, ops.clip(power, 1 / _REACH, _REACH), 1.0)
 
 
-def scaled(linear: Callable[[Any], Any], weights: Any) -> Any:
-    """``linear(weights)`` of a linear function, row by row, whose own numbers stay near one meanwhile.
-
-    The same bits as without, unless numbers underflow or overflow there.
+def scaled(linear: Callable[[Tensor], Tensor], weights: Tensor) -> Tensor:
+    """Apply a linear function to rows that are scaled to numbers near one, and scale the result back.
 
     Parameters
     ----------
-    linear: takes (rows, n) to (rows, ...), each row by itself.
+    linear: a linear function from (rows, n) to (rows, ...), each row by itself.
     weights: (rows, n) float32.
+
+    Returns
+    -------
+    ``linear(weights)``: the same bits, unless numbers underflow or overflow without the scaling.
     """
     size = binade(weights)
-    found = linear(weights / size[:, None])
-    return found * ops.reshape(ops.cast(size, found.dtype), (-1,) + (1,) * (len(found.shape) - 1))
+    result = linear(weights / size[:, None])
+    return result * ops.reshape(
+        ops.cast(size, result.dtype), (-1,) + (1,) * (len(result.shape) - 1)
+    )

@@ -1,8 +1,8 @@
-"""Random numbers as a pure function of (key, stream, position): the same in any batch and order.
+"""Counter-based random numbers: a pure function of (key, stream, position), the same in any batch and order.
 
-Threefry-2x32 with 20 rounds (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"),
-written in wrapping int32 arithmetic so that every Keras backend computes the same bits. A key is two
-int32 per row, made by `key_for` from the seed and the names of what it is for.
+Threefry-2x32 with 20 rounds (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), in wrapping
+int32 arithmetic so that every Keras backend computes the same bits. A key is two int32 per row, which
+`key_for` derives from the seed and the names of its purpose.
 """
 
 from __future__ import annotations
@@ -11,41 +11,52 @@ import hashlib
 import math
 from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import Any
 
 import numpy as np
 from keras import ops
 
 from robustness import backend
+from robustness.backend.types import Tensor
 from robustness.numerics.batch_invariant import batch_invariant
 
-MANY = 4096
-"""Numbers of a row. Fewer are drawn in less time than one pass over memory takes to compile."""
+FUSED_FROM = 4096
+"""Numbers of a row from which on they are drawn in one pass over memory (`backend.fused`); for fewer,
+compiling takes longer than it saves."""
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 
 
 def key_for(seed: int, *names: str | int) -> np.ndarray:
-    """Two int32 that stand for `seed` and `names`; other names, another key."""
+    """Derive a key, (2,) int32, from `seed` and `names`.
+
+    Different names give independent keys (the first 64 bits of a SHA-256).
+    """
     text = "\x1f".join(str(part) for part in (seed, *names))
     return np.frombuffer(hashlib.sha256(text.encode()).digest()[:8], np.int32).copy()
 
 
-def _rotate(x: Any, distance: int, word: Callable[[int], Any]) -> Any:
+def _rotate(x: Tensor, distance: int, word: Callable[[int], Tensor]) -> Tensor:
     low = ops.bitwise_right_shift(x, word(32 - distance))
     low = ops.bitwise_and(low, word((1 << distance) - 1))
     return ops.bitwise_or(ops.bitwise_left_shift(x, word(distance)), low)
 
 
-def threefry(keys: Any, counters: Any) -> tuple[Any, Any]:
-    """Two words of random bits (rows, n) int32.
+def threefry(keys: Tensor, counters: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Compute two words of random bits for each counter (Threefry-2x32-20).
 
-    `keys` is (rows, 2) int32; `counters` two int32 arrays that broadcast to (rows, n).
+    Parameters
+    ----------
+    keys: (rows, 2) int32.
+    counters: two int32 tensors that broadcast to (rows, n).
+
+    Returns
+    -------
+    Two tensors (rows, n) int32, all of whose bits are random.
     """
 
     @cache
-    def word(value: int) -> Any:
-        # Each a node of the graph, and the same few again and again.
+    def word(value: int) -> Tensor:
+        # Each constant is a node of the graph; the same few are used again and again.
         return ops.cast(value, "int32")
 
     keys = ops.cast(keys, "int32")
@@ -62,38 +73,42 @@ def threefry(keys: Any, counters: Any) -> tuple[Any, Any]:
     return a, b
 
 
-def uniform(keys: Any, stream: Any, shape: tuple[int, ...]) -> Any:
-    """Numbers in (0, 1), (rows, *shape) float32.
+def uniform(keys: Tensor, stream: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Draw uniform numbers.
 
     Parameters
     ----------
     keys: (rows, 2) int32.
-    stream: an int, or (rows,) int32: which of a key's independent streams (a step number, say).
-    shape: of one row.
+    stream: an int, or (rows,) int32: the number of one of a key's independent streams (a step, say).
+    shape: that of one row.
+
+    Returns
+    -------
+    (rows, *shape) float32 in the open interval (0, 1), with 23 random bits each.
     """
     count = math.prod(shape)
     streams = ops.broadcast_to(
         ops.reshape(ops.cast(stream, "int32"), (-1, 1)), (ops.shape(keys)[0], 1)
     )
     top = _top(count)(ops.cast(keys, "int32"), streams)
-    # Half a step off zero, so that neither 0 nor 1 is ever drawn.
+    # Half a step above the grid, so that neither 0 nor 1 is ever drawn.
     return ops.reshape((ops.cast(top, "float32") + 0.5) * 2.0**-23, (-1, *shape))
 
 
 @lru_cache(maxsize=256)
-def _top(count: int) -> Callable[[Any, Any], Any]:
+def _top(count: int) -> Callable[[Tensor, Tensor], Tensor]:
     """The top 23 bits of `count` words a row, (rows, count), of keys (rows, 2) and streams (rows, 1)."""
 
-    def call(keys: Any, streams: Any) -> Any:
+    def call(keys: Tensor, streams: Tensor) -> Tensor:
         positions = ops.arange((count + 1) // 2, dtype="int32")[None, :]
         bits = ops.concatenate(threefry(keys, (positions, streams)), axis=1)[:, :count]
         return ops.bitwise_and(ops.bitwise_right_shift(bits, ops.cast(9, "int32")), (1 << 23) - 1)
 
-    return backend.fused(call) if count >= MANY else call
+    return backend.fused(call) if count >= FUSED_FROM else call
 
 
-def normal(keys: Any, stream: Any, shape: tuple[int, ...]) -> Any:
-    """Standard normal numbers (rows, *shape) float32, by Box and Muller's transform."""
+def normal(keys: Tensor, stream: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Draw standard normal numbers by the transform of Box and Muller; parameters as for `uniform`."""
     count = math.prod(shape)
     pairs = uniform(keys, stream, (2, (count + 1) // 2))
     radius = ops.sqrt(-2.0 * batch_invariant(ops.log, pairs[:, 0]))

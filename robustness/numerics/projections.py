@@ -1,11 +1,10 @@
-"""Euclidean projections onto a ball inside a box, exact and row by row.
+"""Euclidean projections onto the intersection of a norm ball and a box, for each row separately.
 
 Every function solves, for each row i,
 
     minimise  ||delta_i - z_i||_2   subject to   ||delta_i||_p <= radius_i,  low_i <= delta_i <= high_i
 
-with ``low <= 0 <= high`` (the original image is a legal one). `z`, `low`, `high` are (rows, n)
-float arrays, `radius` is (rows,) and positive.
+with ``low <= 0 <= high``, so that the unchanged image is feasible. The solutions are exact up to float32.
 """
 
 from __future__ import annotations
@@ -18,24 +17,59 @@ _TINY = 1e-12
 
 
 def linf(z: Any, radius: Any, low: Any, high: Any) -> Any:
-    """Onto the cube of half side `radius`: a clip, as the constraints are per component."""
+    """Project onto the cube of half side `radius`.
+
+    Minimises ``||delta - z||_2`` subject to ``max |delta| <= radius`` and the box. The constraints are
+    separate for each component, so the solution is a clip.
+
+    Parameters
+    ----------
+    z
+        (rows, n) float, the point to project, in counts.
+    radius
+        (rows,) float, positive: the radius of each row's ball, in counts.
+    low, high
+        (rows, n) float, the box, with ``low <= 0 <= high``.
+
+    Returns
+    -------
+    (rows, n) float: the nearest point inside ball and box.
+    """
     radius = radius[:, None]
     return ops.clip(z, ops.maximum(low, -radius), ops.minimum(high, radius))
 
 
 def l2(z: Any, radius: Any, low: Any, high: Any) -> Any:
-    """Onto the Euclidean ball.
+    """Project onto the Euclidean ball.
 
-    The solution is ``clip(s z, low, high)`` for one factor s in (0, 1] a row. With the set of clipped
-    components known, s is a square root; starting from none, the set only grows and s with it, so
-    the iteration ends at the exact solution after finitely many rounds, and is feasible throughout.
+    Minimises ``||delta - z||_2`` subject to ``||delta||_2 <= radius`` and the box.
+
+    Parameters
+    ----------
+    z
+        (rows, n) float, the point to project, in counts.
+    radius
+        (rows,) float, positive: the radius of each row's ball, in counts.
+    low, high
+        (rows, n) float, the box, with ``low <= 0 <= high``.
+
+    Returns
+    -------
+    (rows, n) float: the nearest point inside ball and box.
+
+    Notes
+    -----
+    The solution is ``clip(s z, low, high)`` for one factor s in (0, 1] of each row (from
+    the multiplier of the ball). If the set of clipped components is known, s is a square root. The iteration
+    starts with no component clipped; the set only grows, and s with it, so that it ends at the exact solution
+    after finitely many rounds and every iterate is feasible.
     """
     budget = radius * radius
 
     def clipped(s: Any) -> Any:
         return ops.clip(s[:, None] * z, low, high)
 
-    def better(s: Any) -> Any:
+    def next_scale(s: Any) -> Any:
         moved = s[:, None] * z
         stuck = ops.logical_or(moved < low, moved > high)
         bound = ops.where(z < 0, low, high)
@@ -44,23 +78,47 @@ def l2(z: Any, radius: Any, low: Any, high: Any) -> Any:
         grown = ops.sqrt(ops.maximum(budget - spent, 0.0) / ops.maximum(free, _TINY))
         return ops.minimum(ops.maximum(grown, s), 1.0)
 
-    def unsettled(s: Any, previous: Any) -> Any:
+    def grows(s: Any, previous: Any) -> Any:
         return ops.any(s > previous * (1 + 1e-6))
 
     norm = ops.sqrt(ops.sum(z * z, axis=1))
     start = ops.minimum(radius / ops.maximum(norm, _TINY), 1.0)
     scale, _ = ops.while_loop(
-        unsettled, lambda s, previous: (better(s), s), (better(start), start), maximum_iterations=30
+        grows,
+        lambda s, previous: (next_scale(s), s),
+        (next_scale(start), start),
+        maximum_iterations=30,
     )
     return _shrunk(clipped(scale), radius, lambda d: ops.sqrt(ops.sum(d * d, axis=1)))
 
 
 def l1(z: Any, radius: Any, low: Any, high: Any) -> Any:
-    """Onto the cross-polytope (Croce & Hein 2021, arXiv:2103.01208, prop. 2.1).
+    """Project onto the cross-polytope, the ball of l1.
 
-    The solution is ``sign(z) clip(|z| - t, 0, cap)`` for one threshold t >= 0 a row, at which the
-    components add up to `radius`. The sum falls with t, piecewise linearly: halving finds the piece,
-    and a division the threshold in it.
+    Minimises ``||delta - z||_2`` subject to ``sum |delta| <= radius`` and the box.
+
+    Parameters
+    ----------
+    z
+        (rows, n) float, the point to project, in counts.
+    radius
+        (rows,) float, positive: the radius of each row's ball, in counts.
+    low, high
+        (rows, n) float, the box, with ``low <= 0 <= high``.
+
+    Returns
+    -------
+    (rows, n) float: the nearest point inside ball and box.
+
+    Notes
+    -----
+    The solution is ``sign(z) clip(|z| - t, 0, cap)`` for one threshold t >= 0 of each row, at which the sizes
+    add up to `radius`; `cap` is how far a component may go. The sum falls with t and is piecewise linear:
+    bisection finds the piece, and a division the threshold within it.
+
+    References
+    ----------
+    Croce & Hein 2021, arXiv:2103.01208, prop. 2.1.
     """
     size = ops.abs(z)
     cap = ops.where(z < 0, -low, high)
@@ -89,11 +147,33 @@ def l1(z: Any, radius: Any, low: Any, high: Any) -> Any:
 
 
 def l0(z: Any, radius: Any, low: Any, high: Any, *, channels: int = 1) -> Any:
-    """Onto at most `radius` changed pixels, each a group of `channels` neighbouring components.
+    """Project onto the changes of at most `radius` pixels, each `channels` neighbouring components.
 
-    Kept are the pixels whose change brings the result nearest to z: by the largest gain
-    ``|z|^2 - |z - clip(z)|^2`` (Croce & Hein 2019, arXiv:1909.05040, sec. 3.1). Ties go to the
-    earlier pixel.
+    Minimises ``||delta - z||_2`` subject to at most `radius` pixels of delta being non-zero, and the box.
+
+    Parameters
+    ----------
+    z
+        (rows, n) float, the point to project, in counts.
+    radius
+        (rows,) float, positive: the radius of each row's ball, in pixels.
+    low, high
+        (rows, n) float, the box, with ``low <= 0 <= high``.
+    channels
+        Components of a pixel; n is a multiple of it.
+
+    Returns
+    -------
+    (rows, n) float: the nearest point inside ball and box.
+
+    Notes
+    -----
+    The solution keeps the pixels with the largest gain ``|z|^2 - |z - clip(z)|^2`` and clips them to the box.
+    Of pixels with equal gains the earlier one is kept.
+
+    References
+    ----------
+    Croce & Hein 2019, arXiv:1909.05040, sec. 3.1.
     """
     inside = ops.clip(z, low, high)
     gain = ops.sum(
@@ -106,5 +186,5 @@ def l0(z: Any, radius: Any, low: Any, high: Any, *, channels: int = 1) -> Any:
 
 
 def _shrunk(delta: Any, radius: Any, size: Any) -> Any:
-    """`delta`, less the last rounding error by which it may stick out of the ball."""
+    """`delta` scaled down by the rounding error by which it may exceed the ball."""
     return delta * ops.minimum(1.0, radius / ops.maximum(size(delta), _TINY))[:, None]

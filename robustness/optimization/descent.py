@@ -1,12 +1,13 @@
-"""Descent with any Keras optimizer, as a program of the one loop.
+"""Gradient descent with any Keras optimizer, as a program of the one loop.
 
-`minimize` lowers the sum of ``loss(point, *data)``. It is one job of `iterate`: the point may be a
-vector, a matrix, or many starts stacked along the first axis, and the optimizer moves all of it.
-Everything is float64, because published figures are quoted to more digits than float32 holds.
+Problem: minimise ``sum(loss(point, *data))``. Update: ``point <- project(point + rates * step)``, where
+`step` is what the optimizer adds for the gradient at `point`. It is one job of `iterate`: the point may
+be a vector, a matrix, or many starts stacked along the first axis. Everything is float64, because published
+figures are quoted to more digits than float32 holds.
 
-The optimizer's state goes in and comes out (`Optimizer.stateless_apply`) where Keras allows that.
-On the TensorFlow backend it refuses (keras 3.15), so there the optimizer's variables live inside
-this one job, in a copy of the optimizer: the caller's own object is never changed.
+The optimizer's state is an argument and a result (`Optimizer.stateless_apply`) where Keras supports that. On
+the TensorFlow backend it does not (keras 3.15), so there the optimizer's variables live in a copy of the
+optimizer that belongs to the job: the caller's object is not changed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
@@ -25,6 +25,7 @@ from keras import ops
 from robustness import backend
 from robustness.errors import SettingError
 from robustness.optimization.iterate import iterate
+from robustness.text import did_you_mean
 
 Loss = Callable[..., Any]
 """``loss(point, *data) -> value``: differentiable, written in `keras.ops`; its sum is lowered."""
@@ -66,12 +67,12 @@ class Solution:
         return self.status == CONVERGED
 
 
-def settled(tolerance: float) -> Callable[[Step], bool]:
-    """A stopping rule: no entry of the gradient is larger than `tolerance`."""
+def gradient_below(tolerance: float) -> Callable[[Step], bool]:
+    """Return a stopping rule: no entry of the gradient is larger than `tolerance` in absolute value."""
     return lambda step: bool(np.max(np.abs(step.gradient)) <= tolerance)
 
 
-def minimize(
+def minimize(  # noqa: PLR0913 - the public entry; keywords with defaults
     loss: Loss,
     start: Any,
     *,
@@ -85,7 +86,7 @@ def minimize(
     each: Callable[[Step], None] | None = None,
     pieces: Pieces | None = None,
 ) -> Solution:
-    """Lower ``sum(loss(point, *data))`` from `start` in at most `steps` steps.
+    """Minimise ``sum(loss(point, *data))`` from `start` in at most `steps` steps.
 
     Parameters
     ----------
@@ -93,12 +94,20 @@ def minimize(
     start: the first point, any shape.
     optimizer: a name (see `optimizer_names`) or a Keras optimizer, which is copied.
     learning_rate: a number or a Keras schedule; replaces the optimizer's own.
-    data: arrays handed to `loss`.
+    data: arrays passed to `loss`.
     rates: multiplies each step; broadcasts to the point: a learning rate per parameter.
     project: maps a point to the nearest allowed one; applied to the start and after every step.
-    stop: says of a scored point that it will do. None runs all steps.
-    each: called with every scored point, the start included.
+    stop: returns whether a point is good enough. None runs all steps.
+    each: called with every point that was evaluated, the start included.
     pieces: see `Pieces`; `loss` takes the arrays of a piece after those of `data`.
+
+    Returns
+    -------
+    The last point, with its loss and how the descent ended.
+
+    Raises
+    ------
+    SettingError: for settings out of range, a start that is not finite, or an optimizer that is not known.
     """
     if steps < 1:
         raise SettingError(f"steps={steps}; expected a whole number of at least 1.")
@@ -197,8 +206,8 @@ def _mover(
 
 
 @lru_cache(maxsize=32)
-def look(loss: Loss) -> Callable[..., tuple[Any, Any]]:
-    """``(point, *data) -> (values, gradient)``, compiled once per loss and shape."""
+def compiled_value_and_gradient(loss: Loss) -> Callable[..., tuple[Any, Any]]:
+    """Return ``(point, *data) -> (values, gradient)``, compiled once per loss and shape."""
     gradient = backend.value_and_grad(lambda point, *data: (loss(point, *data), ()))
 
     def call(point: Any, *data: Any) -> tuple[Any, Any]:
@@ -208,11 +217,11 @@ def look(loss: Loss) -> Callable[..., tuple[Any, Any]]:
     return backend.compile(call)
 
 
-def over(
+def value_and_gradient(
     loss: Loss, data: Sequence[Any], pieces: Pieces | None = None
 ) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """``point -> (values, gradient)`` with `data` at hand, added up over the pieces if there are any."""
-    seen = look(loss)
+    """Return ``point -> (values, gradient)`` of `loss` with `data`, summed over pieces if there are any."""
+    evaluate = compiled_value_and_gradient(loss)
     held = [ops.convert_to_tensor(d) for d in data]
 
     def call(point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -220,7 +229,7 @@ def over(
         values: Any = np.float64(0.0)
         slope = np.zeros_like(point)
         for piece in pieces() if pieces else ((),):
-            more, steeper = seen(at, *held, *[ops.convert_to_tensor(array) for array in piece])
+            more, steeper = evaluate(at, *held, *[ops.convert_to_tensor(array) for array in piece])
             values, slope = values + np.asarray(more), slope + np.asarray(steeper)
         return np.asarray(values), slope
 
@@ -230,10 +239,10 @@ def over(
 def _totals(
     loss: Loss, data: Sequence[Any], pieces: Pieces | None
 ) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-    seen = over(loss, data, pieces)
+    evaluate = value_and_gradient(loss, data, pieces)
 
     def call(point: np.ndarray) -> tuple[float, np.ndarray]:
-        values, slope = seen(point)
+        values, slope = evaluate(point)
         return float(np.sum(values)), slope
 
     return call
@@ -247,7 +256,7 @@ _WRAPPERS = ("Optimizer", "LossScaleOptimizer", "MultiOptimizer")
 
 
 def optimizer_names() -> dict[str, type]:
-    """The optimizers that Keras has, by lower-case name, and two words for descent with memory."""
+    """Return the optimizers of Keras by lower-case name, and two aliases for SGD with momentum."""
     known = {
         name.lower(): kind
         for name, kind in vars(keras.optimizers).items()
@@ -262,7 +271,7 @@ def find_optimizer(
     optimizer: str | keras.optimizers.Optimizer,
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | None = None,
 ) -> keras.optimizers.Optimizer:
-    """A fresh optimizer by name, or a copy of an object; SettingError names the nearest name."""
+    """Return a new optimizer by name, or a copy of one; SettingError suggests the nearest name."""
     if isinstance(learning_rate, (int, float)) and not 0 < learning_rate < np.inf:
         raise SettingError(f"learning_rate={learning_rate:g}; expected a number above 0.")
     rate = {} if learning_rate is None else {"learning_rate": learning_rate}
@@ -275,8 +284,7 @@ def find_optimizer(
     known = optimizer_names()
     word = optimizer.lower().replace("-", "").replace("_", "").strip()
     if word not in known:
-        near = get_close_matches(word, known, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(word, known)
         raise SettingError(
             f"No optimizer is called {optimizer!r}; Keras has {', '.join(sorted(known))}.{hint}"
         )

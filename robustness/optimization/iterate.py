@@ -1,13 +1,13 @@
-"""The one loop of the project: rows in, rows out.
+"""The one loop of the project: jobs from a queue run in a fixed number of slots.
 
-A fixed number of slots advance together, one compiled step at a time. A row that is finished leaves
-at once and the next job of the queue takes its slot, so shapes never change and nothing waits for
-its neighbours. Attacks, descents, regressions and spreadings are programs of this loop.
+All slots advance together, one compiled step at a time. A job that is finished leaves its slot immediately
+and the next job of the queue takes it, so shapes do not change and no job waits for another. Attacks,
+descents, regressions and spherical codes are programs of this loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -17,21 +17,22 @@ Job_contra = TypeVar("Job_contra", contravariant=True)
 
 
 class Program(Protocol[Job_contra]):
-    """What happens to the rows. `state` is the program's own; the loop only hands it on."""
+    """What a job does. `state` belongs to the program; the loop passes it on without looking at it."""
 
     def enter(self, state: Any, places: Sequence[int], jobs: Sequence[Job_contra]) -> Any:
-        """The state with each job loaded into its place. `state` is None at the first call."""
+        """Return the state with each job loaded into its slot; `state` is None at the first call."""
 
     def advance(self, state: Any) -> tuple[Any, np.ndarray]:
-        """A step of every slot, or several, and which slots (slots,) bool have something to say.
+        """Advance every slot by one step, or several, and return the state and a mask (slots,) bool.
 
-        None may have had anything to say between them.
+        The mask marks the slots that `leave` must look at. A program that takes several steps at once stops
+        at the first step that marks a slot.
         """
 
     def leave(
         self, state: Any, places: Sequence[int], jobs: Sequence[Job_contra]
     ) -> Sequence[bool]:
-        """Hear those slots out; whether each is finished. It may put jobs into the queue."""
+        """Evaluate the marked slots; return whether each is finished. It may add jobs to the queue."""
 
 
 def iterate(
@@ -47,11 +48,31 @@ def iterate(
     Parameters
     ----------
     program: what a step does.
-    take: the next job, or None if there is none now; asked again after each departure.
+    take: returns the next job, or None if there is none now; called again whenever a slot is free.
     slots: how many rows advance together.
     each: called with the state after every `advance` (a progress display, a history).
-    narrow: asked when no job is left for some slots, with the state and the places still held: the state
-        with these in its first slots, in this order, and how many slots it has now; None to leave it.
+    narrow: called when no job is left for some slots, with the state and the slots in use; returns the state
+        with these moved to its first slots, in this order, and its new number of slots; None to keep it.
+    """
+    for _ in rounds(program, take, slots=slots, each=each, narrow=narrow):
+        pass
+
+
+def rounds(
+    program: Program[Job],
+    take: Callable[[], Job | None],
+    *,
+    slots: int = 1,
+    each: Callable[[Any], None] | None = None,
+    narrow: Callable[[Any, Sequence[int]], tuple[Any, int] | None] | None = None,
+) -> Iterator[None]:
+    """Run jobs as `iterate` does, and yield after every round, so that a caller can read results.
+
+    A round loads jobs, advances all slots, and hears those that report.
+
+    Parameters
+    ----------
+    program, take, slots, each, narrow : see `iterate`.
     """
     held: list[Job | None] = [None] * slots
     state = None
@@ -73,9 +94,10 @@ def iterate(
         state, ready = program.advance(state)
         if each is not None:
             each(state)
-        speaking = [p for p in range(slots) if ready[p] and held[p] is not None]
-        if speaking:
-            finished = program.leave(state, speaking, [held[p] for p in speaking])  # type: ignore[misc]
-            for place, done in zip(speaking, finished, strict=True):
+        marked = [p for p in range(slots) if ready[p] and held[p] is not None]
+        if marked:
+            finished = program.leave(state, marked, [held[p] for p in marked])  # type: ignore[misc]
+            for place, done in zip(marked, finished, strict=True):
                 if done:
                     held[place] = None
+        yield

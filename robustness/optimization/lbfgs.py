@@ -1,10 +1,13 @@
-"""L-BFGS on rows, each at its own pace, as a program of the one loop.
+"""L-BFGS on many independent rows, as a program of the one loop.
 
-Liu and Nocedal 1989, "On the limited memory BFGS method", with a backtracking line search
-(and Hager and Zhang 2005 where rounding hides the decrease). One
-advance evaluates the trial point of every row once; a row whose trial is good enough moves on, the
-others shorten their step. A row that has settled is shown to `renew`, which gives it new data (the
-next exponent of a continuation, new multipliers) or lets it go; then the next start takes its slot.
+Problem: minimise ``loss(point, *data)`` of each row. Update: ``point <- point - length * H gradient``; H
+approximates the inverse Hessian from the last pairs of differences (two-loop recursion, Liu and Nocedal 1989,
+"On the limited memory BFGS method", Algorithm 2.1) and `length` comes from backtracking until Armijo's
+condition holds (where rounding hides the decrease: the approximate Wolfe conditions of Hager and Zhang 2005).
+
+One advance evaluates the trial point of every row once: a row whose trial meets the condition moves, the
+others shorten their step. A row that has converged is passed to `renew`, which returns new data for it (the
+next exponent of a continuation, new multipliers) or ends it; then the next start takes its slot.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from robustness.optimization.descent import CONVERGED, SPENT, Loss, Pieces, over
+from robustness.optimization.descent import CONVERGED, SPENT, Loss, Pieces, value_and_gradient
 from robustness.optimization.iterate import iterate
 
 _SUFFICIENT = 1e-4
@@ -28,7 +31,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Stage:
-    """A row that has settled: its point, loss and gradient, which stage this was, how it ended."""
+    """The end of a stage of a row: its point, loss and gradient, the number of the stage, how it ended."""
 
     job: int
     stage: int
@@ -43,7 +46,7 @@ class Stage:
 Renew = Callable[[Stage], tuple[np.ndarray, ...] | None]
 
 
-def minimize_rows(
+def minimize_rows(  # noqa: PLR0913 - the constants of L-BFGS; keywords with defaults
     loss: Loss,
     jobs: Iterable[tuple[np.ndarray, tuple[np.ndarray, ...]]],
     *,
@@ -55,7 +58,7 @@ def minimize_rows(
     each: Callable[[np.ndarray, np.ndarray], None] | None = None,
     pieces: Pieces | None = None,
 ) -> list[Stage]:
-    """Lower each row's own loss; the last stage of every job, in the order of the jobs.
+    """Minimise the loss of each row; return the last stage of every job, in the order of the jobs.
 
     Parameters
     ----------
@@ -63,7 +66,7 @@ def minimize_rows(
     jobs: a start and its row of `data` each.
     slots: how many rows advance together.
     steps: evaluations a row may spend in one stage; a function of the stage's number, or a number.
-    tolerance: a row has settled when no entry of its gradient is larger.
+    tolerance: a row has converged when no entry of its gradient is larger in absolute value.
     memory: how many pairs of differences the curvature is built from.
     renew: see the module; None ends a row at its first stage.
     each: called after every advance with the points (slots, ...) and losses (slots,).
@@ -149,7 +152,7 @@ class _Program:
 
     def advance(self, rows: _Rows) -> tuple[_Rows, np.ndarray]:
         if self.look is None:  # data changes only between stages
-            self.look = over(self.loss, rows.data, self.pieces)
+            self.look = value_and_gradient(self.loss, rows.data, self.pieces)
         value, slopes = self.look(rows.trial.reshape(self.slots, *self.shape))
         gradient = slopes.reshape(self.slots, -1)
 
@@ -174,9 +177,9 @@ class _Program:
         rows.trial = rows.point + rows.length[:, None] * rows.direction
 
         spent = rows.spent >= np.array([self.allowed(s) for s in rows.stage])
-        return rows, spent | rows.stuck | self._settled(rows)
+        return rows, spent | rows.stuck | self._converged(rows)
 
-    def _settled(self, rows: _Rows) -> np.ndarray:
+    def _converged(self, rows: _Rows) -> np.ndarray:
         return np.max(np.abs(rows.gradient), axis=1) <= self.tolerance
 
     def _remember(self, rows: _Rows, moved: np.ndarray, gradient: np.ndarray) -> None:
@@ -227,7 +230,7 @@ class _Program:
         rows.length[which] = 1.0
 
     def leave(self, rows: _Rows, places: Sequence[int], jobs: Sequence[Any]) -> Sequence[bool]:
-        settled = self._settled(rows)
+        settled = self._converged(rows)
         return [
             self._hear(rows, place, job, CONVERGED if settled[place] else SPENT)
             for place, (job, _) in zip(places, jobs, strict=True)

@@ -7,14 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from robustness.configuration.choices import EVIDENCE, MAX_SEED, MAX_SLOTS
 from robustness.contract.attack import Attack
 from robustness.contract.ensembles import Resolved
 from robustness.errors import SettingError
 from robustness.threat.threat import Threat
-
-MAX_SLOTS, MAX_SEED = 1 << 20, (1 << 63) - 1
-"""What `run.json` can hold, and be read back of (`runjson`)."""
-EVIDENCE = ("all", "flips", "none")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_MODEL_ENDS = (".keras", ".h5", ".hdf5")
+from robustness.models.suffixes import MODEL_SUFFIXES
+
 _DRAWN = re.compile(r"pets(:\d+)?|[\w-]+:.*")
 """Rendered pictures, and sources such as kaggle:."""
 
@@ -66,7 +67,7 @@ def resolve_options(
 
     made = dict(options)
     for name in ("model", "surrogate"):
-        if isinstance(made.get(name), str) and made[name].endswith(_MODEL_ENDS):
+        if isinstance(made.get(name), str) and made[name].endswith(MODEL_SUFFIXES):
             made[name] = found(made[name])
     if isinstance(made.get("images"), str) and not _DRAWN.fullmatch(made["images"]):
         made["images"] = found(made["images"])

@@ -74,7 +74,18 @@ class GradientRow:
     blind: int
 
 
-Row = ImageRow | OutcomeRow | StripRow | GradientRow
+@dataclass(frozen=True, kw_only=True)
+class DistanceRow:
+    """The distance of a flip's saved file in a norm that has no column in the outcomes."""
+
+    image: str
+    attack: str
+    epsilon: float
+    norm: str
+    distance: float
+
+
+Row = ImageRow | OutcomeRow | StripRow | GradientRow | DistanceRow
 
 
 def png_name(digest: str) -> str:

@@ -13,25 +13,19 @@ import pandas as pd
 
 from robustness import plugins
 from robustness.errors import RunError
+from robustness.files.disk_errors import expect_named
 from robustness.images.png import from_png
 from robustness.runs import result_html, thresholds
-from robustness.runs.records import FLIPPED, ROBUST, SETTLED
+from robustness.runs.records import FAILED, FLIPPED, ROBUST, SETTLED
 from robustness.runs.result_html import Case
 from robustness.runs.store import Run
+from robustness.threat.norms import NORMS, described, has_own_column
 
 _COLUMNS = [
     *("image", "label", "clean_class", "attack", "epsilon", "status", "adversarial_class"),
-    *(
-        "confidence_before",
-        "confidence_after",
-        "l0",
-        "l1",
-        "l2",
-        "linf",
-        "step",
-        "forward",
-        "backward",
-    ),
+    *("confidence_before", "confidence_after"),
+    *sorted(norm.column for norm in NORMS.values()),
+    *("step", "forward", "backward"),
 ]
 
 
@@ -42,6 +36,7 @@ class AuditResult:
     """
 
     def __init__(self, path: str | Path, mended: str = "") -> None:
+        expect_named(path, "The path of the run")
         self.path = Path(path)
         self.mended = mended
 
@@ -66,8 +61,16 @@ class AuditResult:
     @cached_property
     def flip_rates(self) -> pd.Series:
         """Flipped share of the initially correct images an attack was shown, by attack and epsilon."""
-        judged = self.outcomes[self.outcomes.status.isin([FLIPPED, ROBUST])]
+        judged = self._told
         return (judged.status == FLIPPED).groupby([judged.attack, judged.epsilon]).mean()
+
+    @cached_property
+    def _told(self) -> pd.DataFrame:
+        """The rows that tell whether an image flips; a flip also tells of larger epsilons that broke down."""
+        rows = self.outcomes.sort_values("epsilon", kind="stable")
+        ever = (rows.status == FLIPPED).groupby([rows.attack, rows.image]).cummax()
+        rows = rows.assign(status=rows.status.mask(ever & (rows.status == FAILED), FLIPPED))
+        return rows[rows.status.isin([FLIPPED, ROBUST])]
 
     @property
     def unreached(self) -> tuple[float, ...]:
@@ -80,13 +83,26 @@ class AuditResult:
 
     @property
     def flip_rate(self) -> float:
-        """Share of the initially correct images that any attack flips at the largest epsilon.
+        """Share of the initially correct images that any attack flips within the largest epsilon.
 
-        NaN where no image was correct.
+        Images on which every attack broke down there are left out (`undecided` counts them). NaN where no
+        image was judged.
         """
-        judged = self.outcomes[self.outcomes.status.isin([FLIPPED, ROBUST])]
-        last = judged[judged.epsilon == judged.epsilon.max()]
-        return float((last.status == FLIPPED).groupby(last.image).any().mean())
+        flips, held = self._judged
+        return len(flips) / len(flips | held) if flips | held else math.nan
+
+    @property
+    def undecided(self) -> int:
+        """How many images every attack broke down on at the largest epsilon: neither flipped nor robust."""
+        flips, held = self._judged
+        return len(set(self.outcomes[self.outcomes.status == FAILED].image) - flips - held)
+
+    @cached_property
+    def _judged(self) -> tuple[set[str], set[str]]:
+        """The images that any attack flips, and those that any completed on at the largest epsilon."""
+        rows = self.outcomes
+        last = rows[rows.epsilon == rows.epsilon.max()]
+        return set(rows[rows.status == FLIPPED].image), set(last[last.status == ROBUST].image)
 
     def to_frame(self) -> pd.DataFrame:
         """A row per image x attack x epsilon, classes by name, distances in counts."""
@@ -95,7 +111,8 @@ class AuditResult:
         frame = self.outcomes.merge(images, left_on="image", right_on="key", how="left")
         for column in ("label", "clean_class", "adversarial_class"):
             frame[column] = frame[column].map(names)
-        return frame[_COLUMNS]
+        norm = described(str(self.manifest["config"]["norm"]))
+        return frame[[*_COLUMNS, *([norm.column] if has_own_column(norm) else [])]]
 
     def report(self, path: str | Path | None = None, *, kind: str = "html") -> Path:
         """Write the report; to the run folder unless `path` says otherwise. Returns where it is."""
@@ -105,6 +122,7 @@ class AuditResult:
         count = self.outcomes.image.nunique()
         missed = "".join(f", epsilon {epsilon:g} not reached" for epsilon in self.unreached)
         known = f"{count} images, flip rate {self.flip_rate:.1%}"
+        known += f", {self.undecided} undecided" if self.undecided else ""
         return f"AuditResult({str(self.path)!r}: {known}{missed})"
 
     @cached_property
@@ -113,7 +131,7 @@ class AuditResult:
         return Cases(self._run, self.outcomes, self._names)
 
     def _repr_html_(self) -> str:
-        judged = self.outcomes[self.outcomes.status.isin([FLIPPED, ROBUST])]
+        judged = self._told
         rates: dict[str, list[tuple[float, int, int]]] = {}
         for (attack, epsilon), rows in judged.groupby(["attack", "epsilon"]):
             flipped = int((rows.status == FLIPPED).sum())
@@ -122,7 +140,10 @@ class AuditResult:
         known = f"{100 * self.flip_rate:.1f} % of them flip"
         of = "of the correctly classified, " if labelled else ""
         nothing = "no image was correct" if labelled else "none was attacked"
-        share = of + (known if len(judged) else nothing)
+        if self.undecided:
+            known += f", {self.undecided} more are undecided: every attack broke down there"
+            nothing = f"every attack broke down on {self.undecided}"
+        share = of + (known if any(self._judged) else nothing)
         config = self.manifest.get("config") or {}
         labels = [str(a.get("label") or a.get("name")) for a in config.get("attacks") or ()]
         _, together = thresholds.medians(

@@ -288,6 +288,7 @@ class _Result(_Part):
     label: str | None
     status: str
     smallest_epsilon: Number | None
+    undecided: list[Number] | None = None
 
 
 class _Summary(_Part):

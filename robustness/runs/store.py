@@ -28,6 +28,7 @@ from robustness.runs.cells import MOST_ROWS, expect_cells, filled
 from robustness.runs.database import Database
 from robustness.runs.records import (
     FLIPPED,
+    DistanceRow,
     GradientRow,
     ImageRow,
     OutcomeRow,
@@ -45,8 +46,9 @@ _TABLES: dict[str, tuple[type, tuple[str, ...]]] = {
     "outcomes": (OutcomeRow, ("image", "attack", "epsilon")),
     "strips": (StripRow, ("image", "attack", "epsilon", "step")),
     "gradients": (GradientRow, ("image", "attack", "epsilon")),
+    "distances": (DistanceRow, ("image", "attack", "epsilon", "norm")),
 }
-_LATER = {"gradients"}
+_LATER = {"gradients", "distances"}
 """Tables that runs of earlier versions do not have."""
 _SQL_TYPES = {"str": "TEXT", "int": "INTEGER", "float": "REAL"}
 
@@ -87,6 +89,7 @@ class Run:
 
         RunUsageError if there is something in it; StorageError if it cannot be made. Then nothing stays.
         """
+        disk_errors.expect_named(path, "The path of the run")
         folder = Path(path)
         with run_folder.made(folder) as claim:
             run = cls(folder, writable=True, claim=claim)
@@ -100,6 +103,7 @@ class Run:
     @classmethod
     def resume(cls, path: str | Path) -> Run:
         """An existing run, to go on with; RunUsageError if there is none, or another process writes to it."""
+        disk_errors.expect_named(path, "The path of the run")
         folder = Path(path)
         run_folder.expect_run(folder)
         with disk_errors.using(folder):
@@ -121,6 +125,7 @@ class Run:
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """An existing run, to read. RunUsageError if it is none."""
+        disk_errors.expect_named(path, "The path of the run")
         folder = Path(path)
         run_folder.expect_run(folder)
         with disk_errors.using(folder, action="read"):
@@ -253,8 +258,26 @@ class Run:
         return self._frame("images", "position")
 
     def outcomes(self) -> pd.DataFrame:
-        """The outcomes, by attack, epsilon and image."""
-        return self._frame("outcomes", "attack, epsilon, image")
+        """The outcomes, by attack, epsilon and image; distances in a norm from outside in a last column."""
+        return self._with_distances(self._frame("outcomes", "attack, epsilon, image"))
+
+    def _with_distances(self, outcomes: pd.DataFrame) -> pd.DataFrame:
+        """`outcomes` with a column for each norm of the table of distances; of flips only."""
+        if not self._db.columns("distances"):
+            return outcomes
+        rows = self._frame("distances", "norm, attack, epsilon, image")
+        keys = ["image", "attack", "epsilon"]
+        if rows.empty:
+            return outcomes
+        norm = str(rows["norm"].iloc[0])
+        if norm in outcomes.columns or (rows["norm"] != norm).any():
+            raise RunError(
+                f"{self.path / run_folder.DATABASE}: the table distances is of {norm[:40]!r}; expected one "
+                "norm that has no column among the outcomes. The run is damaged, or was altered."
+            )
+        measured = rows[[*keys, "distance"]].rename(columns={"distance": norm})
+        joined = outcomes.merge(measured, on=keys, how="left")
+        return joined.assign(**{norm: joined[norm].where(joined["status"] == FLIPPED)})
 
     def strips(self) -> pd.DataFrame:
         """The steps of the best cases."""

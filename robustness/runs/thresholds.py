@@ -16,8 +16,8 @@ import pandas as pd
 
 from robustness.numerics import turnbull
 from robustness.runs.records import FAILED, FLIPPED, ROBUST, SETTLED
+from robustness.threat import norms
 
-_DISTANCES = ("linf", "l2", "l1", "l0")
 UNUSED = "it could use all of no epsilon of the run"
 SPARED = "earlier attacks of the cascade spared it the images that they flip"
 
@@ -49,8 +49,8 @@ def medians(
     names = list(attacks)
     asked = [one for one in config.get("attacks") or () if isinstance(one, Mapping)]
     closest = {one.get("label") for one in asked if one.get("seeks") == "closest"}
-    norm = str(config.get("norm"))
-    column = norm if norm in _DISTANCES and norm in outcomes.columns else None
+    norm = norms.described(str(config.get("norm")))
+    column = norm.column if norm.measures and norm.column in outcomes.columns else None
     some = {n: used(outcomes, unused, n) for n in names}
     found = {n: smallest(rows, column if n in closest else None) for n, rows in some.items()}
     idle = {n for n, rows in some.items() if rows.empty and (outcomes["attack"] == n).any()}
@@ -67,7 +67,8 @@ def medians(
     every = [
         smallest(reached[reached["attack"] == n], column if n in closest else None) for n in names
     ]
-    return by, median(together(every, rows_epsilons(reached)))
+    asked_for = reached[reached["attack"].isin(names)]
+    return by, median(together(every, asked_for, rows_epsilons(reached)))
 
 
 def unused(budgets: Iterable[Mapping[str, Any]]) -> frozenset[tuple[str | None, float]]:
@@ -114,19 +115,30 @@ def smallest(rows: pd.DataFrame, distance: str | None = None) -> pd.DataFrame:
     return found
 
 
-def together(found: Iterable[pd.DataFrame], epsilons: Sequence[float]) -> pd.DataFrame:
+def together(
+    found: Iterable[pd.DataFrame], rows: pd.DataFrame, epsilons: Sequence[float]
+) -> pd.DataFrame:
     """What several attacks' `smallest` tell of the smallest epsilon of any of them, by image.
 
     Where one attack tells a distance and another may need less, it is between rungs of the ladder
-    `epsilons` again: how far the distance is below the rung says nothing of the other's.
+    `epsilons` again: how far the distance is below the rung says nothing of the other's. An attack that broke
+    down on an image takes nothing from what the others tell: an image holds at a rung where any of the
+    attacks, whose `rows` these are, completed and none flips it.
     """
     known = [one for one in found if not one.empty]
     if not known:
         return pd.DataFrame({"low": [], "high": []}, dtype="float64")
-    least = pd.concat(known).groupby(level=0).min()
+    every = pd.concat(known)
+    told = every[(every["low"] > 0) | (every["high"] < math.inf)]
+    least = told.groupby(level=0).min().reindex(every.index.unique().sort_values())
+    least = least.fillna({"low": 0.0, "high": math.inf})
+    exact = least["low"] == least["high"]
     ends = np.array([*epsilons, math.inf])
-    rung = ends[np.searchsorted(ends[:-1], least["high"])]
-    return least.assign(high=least["high"].where(least["low"] == least["high"], rung))
+    high = least["high"].where(exact, ends[np.searchsorted(ends[:-1], least["high"])])
+    epsilon, image = rows["epsilon"].astype("float64"), rows["image"]
+    held = (rows["status"] == ROBUST) & (epsilon < image.map(high))
+    low = epsilon.where(held, 0.0).groupby(image).max().reindex(least.index)
+    return pd.DataFrame({"low": least["low"].where(exact, low), "high": high})
 
 
 def rows_epsilons(outcomes: pd.DataFrame) -> list[float]:
@@ -180,6 +192,7 @@ def said(one: Mapping[str, Any]) -> str:
         parts.append(ends)
     if one["bracket_low"] is not None:
         parts.append(f"95 % interval {reach(one['low'], one['high'])}")
+        parts += [one["note"]] * bool(one["note"])
     return ", ".join(parts)
 
 

@@ -42,6 +42,13 @@ class Pending:
         """Write all that waits; raises what making it raised."""
         self._write(len(self._waiting))
 
+    def close(self) -> None:
+        """Write all that waits, and end the thread."""
+        try:
+            self.flush()
+        finally:
+            self._hand.shutdown()
+
     def _put(self, rows: Future[Sequence[Row]]) -> None:
         self._waiting.append(rows)
         if len(self._waiting) >= self._most:

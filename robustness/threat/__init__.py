@@ -1,4 +1,4 @@
-"""The threat: norm, epsilon, goal and mask.
+"""What the attacker may do and wants: norms, goals, masks, and the threat made of them.
 
 Must not import models, attacks, engine, runs or reports.
 """

@@ -1,7 +1,8 @@
-"""What the attacker wants: the only place that asks "targeted?".
+"""What the attacker wants: any other class, or a given one.
 
-A goal turns labels into *aims* (the class a loss is taken against, per row), gives the loss its sign
-so that recipes only ever lower it, and decides whether a point has reached it.
+A goal turns labels into *aims* (the class that each row's loss is taken against), gives the loss its sign so
+that attacks always minimise, and decides whether a point has reached it. No other module distinguishes
+targeted from untargeted attacks.
 """
 
 from __future__ import annotations
@@ -18,40 +19,66 @@ from robustness.errors import SettingError
 
 
 class Goal(ABC):
-    """Aims, sign and predicate of an attack."""
+    """The aims of an attack, the sign of its loss, and when it has succeeded."""
 
     @abstractmethod
     def aims(self, labels: np.ndarray) -> np.ndarray:
-        """The class each row's loss is taken against, (rows,) int32."""
+        """The class that each row's loss is taken against, (rows,) int32, from `labels` (rows,) int."""
 
     @abstractmethod
     def loss(self, loss: Callable[[Any, Any], Any], logits: Any, aims: Any) -> Any:
-        """What the attack lowers, (rows,)."""
+        """The quantity that the attack minimises.
+
+        Parameters
+        ----------
+        loss
+            Of `robustness.numerics.losses`.
+        logits
+            (rows, classes).
+        aims
+            (rows,) int32, as `aims` returns them.
+
+        Returns
+        -------
+        (rows,).
+        """
 
     @abstractmethod
     def reached(self, predicted: Any, aims: Any) -> Any:
-        """Whether each predicted class is what the attacker wants, (rows,) bool; arrays or tensors."""
+        """Whether each predicted class is one that the attacker wants, (rows,) bool; arrays or tensors."""
 
     @abstractmethod
     def route(self, aims: Any, others: Any) -> tuple[Any, Any]:
-        """The class to leave and the class to come to, each (rows,), where `others` is no row's aim."""
+        """The class to leave and the class to reach.
+
+        Parameters
+        ----------
+        aims
+            (rows,) int32.
+        others
+            (rows,) int32, classes that differ from the row's aim.
+
+        Returns
+        -------
+        Two (rows,) int32.
+        """
 
     @abstractmethod
     def destinations(self, classes: int) -> int:
-        """How many of so many classes an image may be led to."""
+        """The number of classes that an attack may lead an image to, of `classes` in all."""
 
     @abstractmethod
     def concerns(self, label: int) -> bool:
-        """Whether an image of class `label` can be attacked with this goal."""
+        """Whether an image of class `label` can be attacked: not if it is of the target class already."""
 
     @abstractmethod
     def describe(self, class_names: Sequence[str]) -> str:
-        """One phrase for a report."""
+        """The goal as one phrase, for `run.json` and reports."""
 
 
 @dataclass(frozen=True)
 class Untargeted(Goal):
-    """Leave the true class, for any other."""
+    """Reach any class but the true one."""
 
     def aims(self, labels: np.ndarray) -> np.ndarray:
         return np.asarray(labels, np.int32)
@@ -109,7 +136,20 @@ def predicted(logits: Any) -> Any:
 
 
 def parse(target: str | int | None, class_names: Sequence[str]) -> Goal:
-    """`Untargeted` for None, else the class named or numbered; SettingError if there is none such."""
+    """The goal that a user names.
+
+    Parameters
+    ----------
+    target
+        A class's name or number; None for an untargeted attack.
+    class_names
+        Those of the model, in the order of its outputs.
+
+    Raises
+    ------
+    SettingError
+        No class has the name or number.
+    """
     if target is None:
         return Untargeted()
     if isinstance(target, str) and target in class_names:

@@ -1,4 +1,4 @@
-"""The region of interest: which pixels an attacker may change, the same ones in every image."""
+"""The pixels that an attacker may change, the same in every image."""
 
 from __future__ import annotations
 
@@ -14,28 +14,42 @@ from PIL import Image
 
 from robustness.errors import SettingError
 from robustness.files.bounded import read_bytes_bounded
+from robustness.files.disk_errors import expect_named
 from robustness.images.png import FORMATS, MAX_BYTES, oversized, to_png
 
 
 @dataclass(frozen=True)
 class Mask:
-    """`rows` of a picture, each a tuple of bool: True where a pixel may change."""
+    """Which pixels may change.
+
+    Parameters
+    ----------
+    rows
+        Of the picture, from the top, each a tuple of bool: True where a pixel may change.
+    """
 
     rows: tuple[tuple[bool, ...], ...]
 
     @classmethod
     def of(cls, given: np.ndarray | str | Path, shape: tuple[int, ...]) -> Mask:
-        """The mask in an array or a picture's file, for images of `shape` (height, width, channels).
+        """The mask in an array or in the file of a picture.
 
-        An array is (height, width), true or above 0 where a pixel may change. A picture is brought to
-        the size of the images; bright (above 127) pixels may change.
+        Parameters
+        ----------
+        given
+            An array (height, width), true or above 0 where a pixel may change; or the path of a picture,
+            which is scaled to the size of the images, and whose bright pixels (above 127) may change.
+        shape
+            Of the images, (height, width, channels).
 
         Raises
         ------
-        SettingError: it cannot be read, is of another shape, or lets nothing change.
+        SettingError
+            The mask cannot be read, has another shape, or lets no pixel change.
         """
         size = tuple(shape[:2])
         filed = isinstance(given, (str, Path))
+        expect_named(given, "The path of the mask")
         free = _bright(Path(str(given)), size) if filed else np.asarray(given) > 0
         if free.shape != size:
             raise SettingError(
@@ -51,21 +65,21 @@ class Mask:
 
     @cached_property
     def free(self) -> np.ndarray:
-        """Where pixels may change, (height, width) bool."""
+        """True where a pixel may change, (height, width) bool."""
         return np.array(self.rows, bool)
 
     @property
     def share(self) -> float:
-        """Of the pixels that may change."""
+        """The share of pixels that may change, 0..1."""
         return float(self.free.mean())
 
     def png(self, channels: int) -> bytes:
-        """The mask as a picture in black and white."""
+        """The mask as a PNG of `channels`, white where pixels may change."""
         white = np.where(self.free, 255, 0).astype(np.uint8)
         return to_png(np.repeat(white[..., None], channels, axis=-1))
 
     def card(self, channels: int) -> dict[str, Any]:
-        """JSON-able: a run's name of its file, and the share of free pixels."""
+        """The mask in `run.json`: the SHA-256 of its PNG, and the share of free pixels."""
         digest = hashlib.sha256(self.png(channels)).hexdigest()
         return {"sha256": digest, "share": round(self.share, 6)}
 

@@ -1,11 +1,11 @@
-"""The threat: what the attacker may do (norm, epsilons) and wants (goal)."""
+"""The threat: what the attacker may do (norm, epsilons, mask) and wants (goal)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from robustness.configuration.epsilons import expect_within, parse_epsilon
+from robustness.configuration.epsilons import parse_epsilon
 from robustness.errors import SettingError
 from robustness.threat.goals import Goal, Untargeted
 from robustness.threat.mask import Mask
@@ -14,7 +14,24 @@ from robustness.threat.norms import Linf, Norm
 
 @dataclass(frozen=True)
 class Threat:
-    """A norm, a ladder of budgets in counts (ascending), a goal, and which pixels may change: all if None."""
+    """A norm, budgets, a goal, and a mask.
+
+    Parameters
+    ----------
+    epsilons
+        Budgets in the unit of the norm, at least 1; they are sorted, and duplicates are removed.
+    norm
+        Measures changes.
+    goal
+        Any other class, or a given one.
+    mask
+        The pixels that may change; None for all.
+
+    Raises
+    ------
+    SettingError
+        There is no epsilon, or one below 1 count or larger than any change.
+    """
 
     epsilons: tuple[float, ...]
     norm: Norm = Linf()  # noqa: RUF009 - norms have no state
@@ -25,7 +42,7 @@ class Threat:
         if not self.epsilons:
             raise SettingError("No epsilon was given; expected at least one budget in counts.")
         ladder = tuple(sorted({parse_epsilon(e) for e in self.epsilons}))
-        expect_within(ladder, self.norm.name)
+        self.norm.expect_within(ladder)
         object.__setattr__(self, "epsilons", ladder)
 
     def expect_possible(self, shape: tuple[int, ...]) -> None:
@@ -33,17 +50,17 @@ class Threat:
 
         Parameters
         ----------
-        shape : of the images, (height, width, channels).
+        shape
+            Of the images, (height, width, channels).
 
         Raises
         ------
         SettingError
-            An epsilon beyond the diagonal of a picture (l2), the sum of all its counts (l1) or its
-            pixels (l0); of those that may change, where there is a mask.
+            An epsilon larger than any change of the pixels that may change (`Norm.largest`).
         """
         height, width, channels = shape
         free = height * width if self.mask is None else int(self.mask.free.sum())
-        expect_within(self.epsilons, self.norm.name, free, channels)
+        self.norm.expect_within(self.epsilons, free, channels)
 
     @property
     def weights(self) -> Any:
@@ -51,12 +68,25 @@ class Threat:
         return None if self.mask is None else self.mask.free[..., None].astype("float32")
 
     def room(self, images: Any) -> tuple[Any, Any]:
-        """The least and the largest change of each component of `images` (..., h, w, c) in counts."""
+        """The least and the largest change of each component of `images` (..., h, w, c), in counts."""
         return room(images, self.weights)
 
 
 def room(images: Any, weights: Any) -> tuple[Any, Any]:
-    """How far components may go: as far as 0 and 255 let them, and nowhere where `weights` is 0."""
+    """How far each component may change.
+
+    Parameters
+    ----------
+    images
+        (..., height, width, channels) in counts of 0..255.
+    weights
+        1 where a pixel may change and 0 elsewhere, (height, width, 1); None for all.
+
+    Returns
+    -------
+    The least (at most 0) and the largest (at least 0) change, like `images`: those that stay within 0..255,
+    and none where `weights` is 0.
+    """
     if weights is None:
         return -images, 255.0 - images
     return -images * weights, (255.0 - images) * weights

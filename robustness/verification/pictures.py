@@ -14,6 +14,7 @@ from robustness.errors import RunError
 from robustness.images.png import open_png
 from robustness.runs.records import ImageRow
 from robustness.runs.store import Run
+from robustness.threat.norms import NORMS, Norm, has_own_column, parse
 from robustness.verification.rows import (
     BUDGET,
     DISTANCE,
@@ -25,7 +26,6 @@ from robustness.verification.rows import (
 )
 
 _CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
-_NORMS = ("l0", "components", "l1", "l2", "linf")
 
 
 def broken_files(run: Run, most: int | None = None) -> tuple[int, list[Inconsistency]]:
@@ -94,19 +94,25 @@ def _decoded(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
     return pixels.reshape(shape)
 
 
-def measured(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
-    """Every distance between two uint8 pictures, in counts; l0 in pixels, components in channels."""
-    change = after.astype(np.float64) - before.astype(np.float64)
-    flat = change.ravel()
-    return {
-        "l0": float(np.count_nonzero(np.abs(change).max(axis=-1))),
-        "components": float(np.count_nonzero(flat)),
-        "l1": float(np.linalg.norm(flat, 1)),
-        "l2": float(np.linalg.norm(flat, 2)),
-        "linf": float(np.linalg.norm(flat, np.inf)),
-        # Without a norm nothing is measured against epsilon.
-        "free": 0.0,
-    }
+def measured(before: np.ndarray, after: np.ndarray, norm: Norm | None = None) -> dict[str, float]:
+    """Measure two uint8 pictures (height, width, channels) again, by another computation than the judge's.
+
+    Parameters
+    ----------
+    before, after
+        The original and the flip.
+    norm
+        That of the run, where it has a column of its own.
+
+    Returns
+    -------
+    The distance by column, in the unit of its norm; `components` counts the changed components.
+    """
+    again = {known.column: known.recount(before, after) for known in NORMS.values()}
+    again["components"] = float(np.count_nonzero(after.astype(np.float64) - before))
+    if norm is not None and has_own_column(norm):
+        again[norm.column] = norm.recount(before, after)
+    return dict(sorted(again.items()))
 
 
 def original(image: ImageRow, pictures: Pictures) -> Iterator[Inconsistency]:
@@ -142,16 +148,17 @@ def flip(
             said = "The original's picture is not there, so no distance can be measured."
             yield fault(DISTANCE, said, image, row, file=name)
         return
-    far = measured(before, after)
+    norm = parse(claims.norm)
+    far = measured(before, after, norm)
     differing = [
-        f"{norm} is {far[norm]:.10g}, the row says {said_of(row[norm])}"
-        for norm in _NORMS
-        if row[norm] is None or not math.isclose(far[norm], row[norm], rel_tol=1e-9)
+        f"{column} is {distance:.10g}, the row says {said_of(row.get(column))}"
+        for column, distance in far.items()
+        if row.get(column) is None or not math.isclose(distance, row[column], rel_tol=1e-9)
     ]
     if differing:
         said = f"Measured again, {'; '.join(differing)}."
         yield fault(DISTANCE, said, image, row, file=name)
-    yield from over_budget(claims, image, row, far[claims.norm], name)
+    yield from over_budget(claims, image, row, norm.recount(before, after), name)
     yield from outside(claims, image, row, pictures, before, after)
 
 
@@ -167,7 +174,7 @@ def step(
         yield fault(FILE, f"The file of step {row['step']} {wrong}.", image, row, file=name)
     before, after = pictures.pixels(image.png), pictures.pixels(name)
     if before is not None and after is not None:
-        far = measured(before, after)[claims.norm]
+        far = parse(claims.norm).recount(before, after)
         yield from over_budget(claims, image, row, far, name)
         yield from outside(claims, image, row, pictures, before, after)
 

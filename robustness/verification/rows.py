@@ -23,10 +23,10 @@ from robustness.runs.records import (
     png_name,
 )
 from robustness.runs.store import Run
+from robustness.threat import norms
 
 FILE, DISTANCE, BUDGET, CLASS, CONFIDENT = "file", "distance", "budget", "class", "confidence"
 ROW, RUN, MODEL = "row", "run", "model"
-NORMS = ("linf", "l2", "l1", "l0", "free")
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ class RunContents:
             names = tuple(manifest["class_names"])
             _ = [one["label"] for one in manifest["config"]["attacks"]]
             _ = [*manifest["config"]["epsilons"]], {**manifest["data"]}
-            if norm not in NORMS:
-                raise ValueError(f"the norm {norm[:40]!r} is none of {', '.join(NORMS)}")
+            if norm not in norms.names():
+                raise ValueError(f"the norm {norm[:40]!r} is none of {', '.join(norms.names())}")
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(
                 f"{run.path / 'run.json'} is damaged ({error!r}); expected what the audit wrote."

@@ -280,7 +280,7 @@ def expect_step(claims: RunContents, image: ImageRow, row: Mapping[str, Any]) ->
     return check
 
 
-def _same(
+def _same(  # noqa: PLR0917 - the columns of one row
     claims: RunContents,
     answer: np.ndarray,
     said: float | None,

@@ -9,9 +9,9 @@ from keras import ops
 from robustness.attacks.apgd import APGD, APGDT
 from robustness.attacks.components.step_sizes import checkpoints, largest
 from robustness.attacks.components.target_classes import ranked
-from robustness.conformance.check_attack import check_attack
 from robustness.engine import compiled_batch, jobs
 from robustness.numerics import losses
+from robustness.testing import parametrize_with_checks
 from robustness.threat.goals import Targeted, Untargeted
 from robustness.threat.norms import NORMS
 from robustness.threat.threat import Threat
@@ -20,9 +20,9 @@ from tests.robustness.helpers import linear, small_cnn, subjects
 SHAPE = (12, 12, 3)
 
 
-@pytest.mark.parametrize("attack", [APGD(steps=30), APGDT(steps=30, targets=2)])
-def test_the_contract_is_kept(attack):
-    assert all(check.holds for check in check_attack(attack))
+@parametrize_with_checks([APGD(steps=30), APGDT(steps=30, targets=2)])
+def test_the_contract_is_kept(check):
+    check()
 
 
 def test_the_checkpoints_are_the_papers():
@@ -39,12 +39,14 @@ class Course:
     def __init__(self, classifier, attack, threat, images, restart=0):
         some = subjects(classifier, images)
         self.labels = np.array([s.label for s in some])
-        rows = compiled_batch.CompiledBatch(classifier, attack, threat, slots=len(some), seed=0)
+        rows = compiled_batch.CompiledBatch(
+            classifier, attack, threat, batch_size=len(some), seed=0
+        )
         places = [jobs.AttackJob(s, threat.epsilons[0], restart) for s in some]
-        state = rows.enter(None, range(len(some)), places)
+        state = rows.load(None, range(len(some)), places)
         self.states = [self.own(state)]
         for _ in range(attack.steps):
-            state, _ = rows.advance(state)
+            state, _ = rows.step(state)
             self.states.append(self.own(state))
 
     @staticmethod
@@ -229,8 +231,8 @@ def test_ranks_leave_out_the_aim():
     ],
 )
 def test_apgd_t_takes_as_many_targets_as_there_are(goal, classes, targets, said):
-    suited, why = APGDT().suited(goal, classes)
-    assert suited.restarts == targets
+    adapted, why = APGDT().adapted_to(goal, classes)
+    assert adapted.restarts == targets
     assert said in why
     assert bool(why) == bool(said)
 
@@ -254,10 +256,10 @@ def test_other_starts_are_steps_before_the_first_checkpoint(start):
 
 
 def test_dlr_becomes_the_margin_with_two_classes_and_says_so():
-    suited, why = APGD(loss="dlr").suited(Untargeted(), 2)
-    assert suited == APGD(loss="margin")
+    adapted, why = APGD(loss="dlr").adapted_to(Untargeted(), 2)
+    assert adapted == APGD(loss="margin")
     assert "DLR needs three classes" in why
-    assert APGD(loss="dlr").suited(Untargeted(), 3) == (APGD(loss="dlr"), "")
+    assert APGD(loss="dlr").adapted_to(Untargeted(), 3) == (APGD(loss="dlr"), "")
     logits = np.random.default_rng(0).normal(size=(9, 2)).astype("float32")
     labels = np.arange(9) % 2
     np.testing.assert_array_equal(losses.dlr(logits, labels), losses.margin(logits, labels))

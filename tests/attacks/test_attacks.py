@@ -8,11 +8,12 @@ from keras import ops
 
 from robustness.attacks import BIM, FGSM, MIFGSM, PGD
 from robustness.attacks.wrappers import Bisection
-from robustness.conformance.check_attack import check_attack
 from robustness.contract.attack import Attack
 from robustness.contract.registry import create, find, make
-from robustness.engine import compiled_batch, jobs, outcomes, search
+from robustness.engine import compiled_batch, jobs
+from robustness.engine.search import run_attack
 from robustness.errors import SettingError
+from robustness.testing import parametrize_with_checks
 from robustness.threat.goals import Targeted, Untargeted
 from robustness.threat.norms import NORMS
 from robustness.threat.threat import Threat
@@ -22,16 +23,13 @@ DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
 
 
 def verdicts(classifier, attack, threat, some, **kwargs):
-    found: dict[str, list[outcomes.EpsilonOutcome]] = {}
-    search.search(
-        classifier, attack, threat, iter(some), lambda s, r: found.__setitem__(s.key, r), **kwargs
-    )
-    return found
+    results = run_attack(classifier, attack, threat, some, **kwargs)
+    return {example.key: outcomes for example, outcomes in results}
 
 
-@pytest.mark.parametrize("attack", [FGSM, BIM, PGD, MIFGSM])
-def test_the_contract_is_kept(attack):
-    assert all(check.holds for check in check_attack(attack))
+@parametrize_with_checks([FGSM, BIM, PGD, MIFGSM])
+def test_the_contract_is_kept(check):
+    check()
 
 
 @pytest.mark.parametrize(
@@ -66,11 +64,11 @@ def test_a_linear_model_flips_just_above_its_distance_and_never_below(attack, no
 
 
 def points(classifier, attack, threat, some, steps):
-    rows = compiled_batch.CompiledBatch(classifier, attack, threat, slots=len(some), seed=0)
+    rows = compiled_batch.CompiledBatch(classifier, attack, threat, batch_size=len(some), seed=0)
     places = [jobs.AttackJob(s, threat.epsilons[0]) for s in some]
-    state = rows.enter(None, range(len(some)), places)
+    state = rows.load(None, range(len(some)), places)
     for _ in range(steps):
-        state, _ = rows.advance(state)
+        state, _ = rows.step(state)
     return ops.convert_to_numpy(state["own"]["point"])
 
 
@@ -123,12 +121,12 @@ def test_pgd_starts_inside_the_ball_and_restarts_differ(norm):
     some = subjects(classifier, images)
     epsilon = {"linf": 8.0, "l2": 60.0, "l1": 300.0}[norm]
     rows = compiled_batch.CompiledBatch(
-        classifier, PGD(), Threat((epsilon,), NORMS[norm]), slots=3, seed=0
+        classifier, PGD(), Threat((epsilon,), NORMS[norm]), batch_size=3, seed=0
     )
     places = [jobs.AttackJob(some[0], epsilon, r) for r in (0, 1)] + [
         jobs.AttackJob(some[1], epsilon)
     ]
-    start = ops.convert_to_numpy(rows.enter(None, range(3), places)["own"]["point"])
+    start = ops.convert_to_numpy(rows.load(None, range(3), places)["own"]["point"])
     size = ops.convert_to_numpy(NORMS[norm].size(start - 128.0))
     assert (size <= epsilon * (1 + 1e-5)).all()
     assert (size > 0.2 * epsilon).all()

@@ -55,16 +55,16 @@ def case():
 @pytest.mark.parametrize(("name", "norm"), CASES)
 def test_a_row_has_the_same_bits_in_any_place(case, name, norm):
     classifier, some = case
-    attack, _ = find(name)().suited(parse(None, classifier.class_names), 5)
+    attack, _ = find(name)().adapted_to(parse(None, classifier.class_names), 5)
     epsilon = EPSILON[norm]
     rows = CompiledBatch(
-        classifier, attack, Threat((epsilon,), norms.parse(norm)), slots=ROWS, seed=0
+        classifier, attack, Threat((epsilon,), norms.parse(norm)), batch_size=ROWS, seed=0
     )
 
     def walked(order):
-        state = rows.enter(None, range(ROWS), [AttackJob(some[i], epsilon) for i in order])
+        state = rows.load(None, range(ROWS), [AttackJob(some[i], epsilon) for i in order])
         for _ in range(STEPS):
-            state, _ = rows.advance(state)
+            state, _ = rows.step(state)
         return tree.map_structure(ops.convert_to_numpy, state)
 
     order = np.random.default_rng(1).permutation(ROWS)

@@ -9,7 +9,7 @@ import pytest
 
 from robustness.configuration import parameters
 from robustness.contract.registry import create, find
-from robustness.engine import outcomes, search
+from robustness.engine.search import run_attack
 from robustness.threat.norms import NORMS
 from robustness.threat.threat import Threat
 from tests.robustness.helpers import linear, subjects, two_sided
@@ -38,12 +38,10 @@ def cases():
 
 
 def flips(classifier, attack, images, labels) -> set[str]:
-    found: dict[str, list[outcomes.EpsilonOutcome]] = {}
     threat = Threat((BUDGETS[attack.norms[0]],), NORMS[attack.norms[0]])
-    some = iter(subjects(classifier, images, labels))
-    search.search(
-        classifier, attack, threat, some, lambda s, r: found.__setitem__(s.key, r), slots=12
-    )
+    some = subjects(classifier, images, labels)
+    results = run_attack(classifier, attack, threat, some, batch_size=12)
+    found = {example.key: outcomes for example, outcomes in results}
     assert not any(rung.reason or rung.blind for rungs in found.values() for rung in rungs)
     return {key for key, rungs in found.items() if rungs[-1].flip}
 

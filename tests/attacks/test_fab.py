@@ -7,8 +7,8 @@ import pytest
 from keras import ops
 
 from robustness.attacks.fab import FAB, FABT
-from robustness.conformance.check_attack import check_attack
 from robustness.engine import compiled_batch, jobs
+from robustness.testing import parametrize_with_checks
 from robustness.threat.goals import Targeted, Untargeted
 from robustness.threat.norms import NORMS
 from robustness.threat.threat import Threat
@@ -17,9 +17,9 @@ from tests.robustness.helpers import linear, subjects
 SHAPE = (6, 6, 3)
 
 
-@pytest.mark.parametrize("attack", [FAB(steps=20), FABT(steps=20)])
-def test_the_contract_is_kept(attack):
-    assert all(check.holds for check in check_attack(attack))
+@parametrize_with_checks([FAB(steps=20), FABT(steps=20)])
+def test_the_contract_is_kept(check):
+    check()
 
 
 def planes(seed=0, classes=4):
@@ -31,12 +31,12 @@ def planes(seed=0, classes=4):
 
 def steps(classifier, attack, threat, images, count, restart=0):
     some = subjects(classifier, images)
-    rows = compiled_batch.CompiledBatch(classifier, attack, threat, slots=len(some), seed=0)
+    rows = compiled_batch.CompiledBatch(classifier, attack, threat, batch_size=len(some), seed=0)
     places = [jobs.AttackJob(s, threat.epsilons[0], restart) for s in some]
-    state = rows.enter(None, range(len(some)), places)
+    state = rows.load(None, range(len(some)), places)
     found = [ops.convert_to_numpy(state["own"]["point"]).astype("float64")]
     for _ in range(count):
-        state, _ = rows.advance(state)
+        state, _ = rows.step(state)
         found.append(ops.convert_to_numpy(state["own"]["point"]).astype("float64"))
     return np.array([s.label for s in some]), found, rows
 
@@ -108,6 +108,6 @@ def test_fab_t_flips_to_the_class_of_its_start(restart):
 
 
 def test_fab_t_takes_as_many_targets_as_there_are():
-    assert FABT().suited(Untargeted(), 4)[0].restarts == 3
-    assert FABT().suited(Untargeted(), 100)[0].restarts == 9
-    assert FABT().suited(Targeted(1), 100)[0].restarts == 1
+    assert FABT().adapted_to(Untargeted(), 4)[0].restarts == 3
+    assert FABT().adapted_to(Untargeted(), 100)[0].restarts == 9
+    assert FABT().adapted_to(Targeted(1), 100)[0].restarts == 1

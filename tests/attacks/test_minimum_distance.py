@@ -12,11 +12,11 @@ from robustness.attacks.deepfool import DeepFool
 from robustness.attacks.ead import EAD
 from robustness.attacks.fmn import FMN
 from robustness.attacks.sigma_zero import SigmaZero
-from robustness.conformance.check_attack import check_attack
 from robustness.engine import compiled_batch, jobs
-from robustness.engine import search as engine
 from robustness.engine.minimum_distance import rounded
+from robustness.engine.search import run_attack
 from robustness.errors import SettingError
+from robustness.testing import parametrize_with_checks
 from robustness.threat.norms import NORMS
 from robustness.threat.threat import Threat
 from tests.robustness.helpers import linear, small_cnn, subjects
@@ -25,8 +25,7 @@ SHAPE = (6, 6, 3)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "attack",
+@parametrize_with_checks(
     [
         DeepFool(steps=10),
         CarliniWagner(steps=240, binary_search_steps=6),
@@ -34,11 +33,10 @@ SHAPE = (6, 6, 3)
         DDN(steps=60),
         FMN(steps=60),
         SigmaZero(),
-    ],
-    ids=lambda a: a.name,
+    ]
 )
-def test_the_contract_is_kept(attack):
-    assert all(check.holds for check in check_attack(attack))
+def test_the_contract_is_kept(check):
+    check()
 
 
 def planes(seed=0, classes=4):
@@ -51,8 +49,8 @@ def planes(seed=0, classes=4):
 def course(classifier, attack, threat, images, count):
     """The labels, and the state after 0, 1, ... steps."""
     some = subjects(classifier, images)
-    rows = compiled_batch.CompiledBatch(classifier, attack, threat, slots=len(some), seed=0)
-    state = rows.enter(
+    rows = compiled_batch.CompiledBatch(classifier, attack, threat, batch_size=len(some), seed=0)
+    state = rows.load(
         None, range(len(some)), [jobs.AttackJob(s, threat.epsilons[-1]) for s in some]
     )
 
@@ -61,7 +59,7 @@ def course(classifier, attack, threat, images, count):
 
     states = [shown()]
     for _ in range(count):
-        state, _ = rows.advance(state)
+        state, _ = rows.step(state)
         states.append(shown())
     return np.array([s.label for s in some]), states, rows
 
@@ -76,16 +74,9 @@ def margins(classifier, points, labels):
 
 
 def found(classifier, attack, threat, images):
-    rungs = {}
-    engine.search(
-        classifier,
-        attack,
-        threat,
-        iter(subjects(classifier, images)),
-        lambda subject, got: rungs.__setitem__(subject.key, got),
-        slots=len(images),
-    )
-    return rungs
+    some = subjects(classifier, images)
+    results = run_attack(classifier, attack, threat, some, batch_size=len(images))
+    return {example.key: outcomes for example, outcomes in results}
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])

@@ -20,7 +20,7 @@ from robustness.attacks.fmn import FMN
 from robustness.attacks.pgd import PGD
 from robustness.attacks.sigma_zero import SigmaZero
 from robustness.attacks.wrappers import Bisection
-from robustness.numerics.pixel_lattice import lattice, steepest
+from robustness.numerics.pixel_lattice import lattice
 from robustness.threat.norms import NORMS
 from robustness.threat.threat import Threat
 from tests.attacks.test_minimum_distance import found
@@ -177,7 +177,7 @@ def test_a_budget_with_a_file_that_flips_is_not_called_robust(attack, norm, kind
         epsilon = max(1.015 * best ** (1 / power), (best + 2) ** (1 / power))
         rungs = found(model, attack, Threat((epsilon,), NORMS[norm]), image[None])
         (rung,) = rungs["row 0"]
-        assert rung.flip, (place, epsilon, rung.floated)
+        assert rung.flip, (place, epsilon, rung.flips_in_float_only)
         assert rung.flip.distances.of(norm) <= epsilon * (1 + 1e-6)
 
 
@@ -187,7 +187,7 @@ def test_a_budget_with_a_file_that_flips_is_not_called_robust(attack, norm, kind
 def test_the_steepest_changes_are_the_best_of_all(norm, seed, radius):
     """No 8-bit change that is not longer goes farther along the slope; the foretold budget is kept."""
     slope, low, high = changes(seed)
-    path = steepest(slope, low, high, norm)
+    path = NORMS[norm].steepest_path(slope, low, high)
     change = path.within(radius)
     size = float(ops.convert_to_numpy(NORMS[norm].size(change[None].astype("float32")))[0])
     assert size <= radius * (1 + 1e-5)

@@ -7,7 +7,7 @@ import pytest
 from keras import ops
 
 from robustness.attacks.noise import GaussianNoise, UniformNoise
-from robustness.conformance.check_attack import check_attack
+from robustness.testing import parametrize_with_checks
 from robustness.threat.norms import NORMS
 from robustness.threat.threat import Threat
 from tests.attacks.test_minimum_distance import course
@@ -19,9 +19,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("attack", [UniformNoise(steps=3), GaussianNoise(steps=3)])
-def test_the_contract_is_kept(attack):
-    assert all(check.holds for check in check_attack(attack))
+@parametrize_with_checks([UniformNoise(steps=3), GaussianNoise(steps=3)])
+def test_the_contract_is_kept(check):
+    check()
 
 
 def drawn(attack, norm, count=4):

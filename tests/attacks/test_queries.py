@@ -13,9 +13,9 @@ from robustness.attacks.few_pixel import FewPixel
 from robustness.attacks.hopskipjump import HopSkipJump
 from robustness.attacks.simba import SimBA
 from robustness.attacks.spsa import SPSA
-from robustness.conformance.check_attack import check_attack
 from robustness.engine import compiled_batch, jobs
 from robustness.models.classifier import Classifier
+from robustness.testing import parametrize_with_checks
 from robustness.threat.norms import NORMS
 from robustness.threat.threat import Threat
 from tests.attacks.test_minimum_distance import course, margins, planes
@@ -25,18 +25,16 @@ SHAPE = (12, 12, 3)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "attack",
+@parametrize_with_checks(
     [
         SPSA(steps=20, samples=32),
         SimBA(steps=600),
         SimBA(steps=600, frequencies=6),
         FewPixel(steps=20, population=40),
-    ],
-    ids=lambda a: a.label,
+    ]
 )
-def test_the_contract_is_kept(attack):
-    assert all(check.holds for check in check_attack(attack))
+def test_the_contract_is_kept(check):
+    check()
 
 
 def test_spsa_estimates_the_slope_of_a_linear_model():
@@ -176,13 +174,13 @@ def test_few_pixel_never_paints_more_than_epsilon():
     attack = FewPixel(population=8, pixels=5)
     some = subjects(classifier, images)
     rows = compiled_batch.CompiledBatch(
-        classifier, attack, Threat((1, 2, 9), NORMS["l0"]), slots=3, seed=0
+        classifier, attack, Threat((1, 2, 9), NORMS["l0"]), batch_size=3, seed=0
     )
-    state = rows.enter(
+    state = rows.load(
         None, range(3), [jobs.AttackJob(s, e) for s, e in zip(some, (1, 2, 9), strict=True)]
     )
     for _ in range(5):
-        state, _ = rows.advance(state)
+        state, _ = rows.step(state)
     points = ops.convert_to_numpy(state["own"]["point"])
     assert (changed(points, images).sum(axis=(1, 2)) <= [1, 2, 5]).all()
 
@@ -258,12 +256,12 @@ def test_queries_are_those_the_model_answers(attack, norm, a_step):
     images = np.random.default_rng(1).integers(60, 196, (2, *SHAPE)).astype(np.uint8)
     some = subjects(classifier, images)
     rows = compiled_batch.CompiledBatch(
-        classifier, attack, Threat((3,), NORMS[norm]), slots=2, seed=0
+        classifier, attack, Threat((3,), NORMS[norm]), batch_size=2, seed=0
     )
-    state = rows.enter(None, range(2), [jobs.AttackJob(s, 3.0) for s in some])
-    state, _ = rows.advance(state)
+    state = rows.load(None, range(2), [jobs.AttackJob(s, 3.0) for s in some])
+    state, _ = rows.step(state)
     before = counted["pictures"]
     for _ in range(3):
-        state, _ = rows.advance(state)
+        state, _ = rows.step(state)
     assert rows.passes == (a_step, 0)
     assert counted["pictures"] - before == 2 * 3 * a_step

@@ -11,11 +11,11 @@ from scipy import fft
 
 from robustness.attacks.components.starts import frame
 from robustness.attacks.regression import NES, Regression, Waves, cosines, design
-from robustness.conformance.check_attack import check_attack
 from robustness.contract.cost import passes
 from robustness.contract.look import Look
 from robustness.engine import compiled_batch, jobs
 from robustness.errors import SettingError
+from robustness.testing import parametrize_with_checks
 from robustness.threat.threat import Threat
 from tests.robustness.helpers import linear, small_cnn, subjects
 
@@ -29,8 +29,8 @@ def estimated(attack, classifier, images=IMAGES):
     """The first estimate (images, h, w, c) and the true gradient, of the margin loss."""
     some = subjects(classifier, images)
     threat = Threat((8,))
-    rows = compiled_batch.CompiledBatch(classifier, attack, threat, slots=len(some), seed=0)
-    state = rows.enter(None, range(len(some)), [jobs.AttackJob(s, 8.0) for s in some])
+    rows = compiled_batch.CompiledBatch(classifier, attack, threat, batch_size=len(some), seed=0)
+    state = rows.load(None, range(len(some)), [jobs.AttackJob(s, 8.0) for s in some])
     task = rows.task(state["task"])
     attack = replace(attack, momentum=0.0)
     look = Look(classifier.logits, task, attack.loss, "score")
@@ -44,11 +44,9 @@ def cosine(a, b):
     return np.sum(a * b, 1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
 
-@pytest.mark.parametrize(
-    "attack", [NES(probes=16, steps=60), Regression(probes=16, steps=60, frequencies=6)]
-)
-def test_the_contract_is_kept(attack):
-    assert all(check.holds for check in check_attack(attack))
+@parametrize_with_checks([NES(probes=16, steps=60), Regression(probes=16, steps=60, frequencies=6)])
+def test_the_contract_is_kept(check):
+    check()
 
 
 @pytest.mark.parametrize(("probes", "antithetic"), [(109, False), (216, True), (140, False)])

@@ -16,10 +16,10 @@ from robustness.attacks.components.jpeg import compressed
 from robustness.attacks.corruptions import KINDS, Corruptions
 from robustness.attacks.pgd import PGD
 from robustness.attacks.spatial import Spatial, moved
-from robustness.conformance.check_attack import check_attack
 from robustness.engine import compiled_batch, jobs
 from robustness.errors import SettingError
 from robustness.runs.store import Run
+from robustness.testing import parametrize_with_checks
 from robustness.threat import norms
 from robustness.threat.threat import Threat
 from robustness.verification.verify import verify
@@ -36,9 +36,9 @@ def photo(height, width, seed=0):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("attack", [Spatial(steps=5, shifts=3), Corruptions()])
-def test_the_contract_is_kept(attack):
-    assert all(check.holds for check in check_attack(attack))
+@parametrize_with_checks([Spatial(steps=5, shifts=3), Corruptions()])
+def test_the_contract_is_kept(check):
+    check()
 
 
 def turned(image, degrees, shifts):
@@ -75,10 +75,10 @@ def looked_at(attack, epsilon, image, steps):
     """Every picture that the attack asks about."""
     classifier = small_cnn(0, image.shape)
     threat = Threat((max(epsilon, 1.0),), norms.parse("free"))
-    rows = compiled_batch.CompiledBatch(classifier, attack, threat, slots=1, seed=0)
+    rows = compiled_batch.CompiledBatch(classifier, attack, threat, batch_size=1, seed=0)
     seen = []
     (some,) = subjects(classifier, image[None])
-    state = rows.enter(None, [0], [jobs.AttackJob(some, epsilon)])
+    state = rows.load(None, [0], [jobs.AttackJob(some, epsilon)])
     inner = classifier.logits
 
     def spy(points):
@@ -89,7 +89,7 @@ def looked_at(attack, epsilon, image, steps):
 
     classifier.logits = spy
     for _ in range(steps):
-        state, _ = rows.advance(state)
+        state, _ = rows.step(state)
     return np.concatenate(seen), rows.passes
 
 
@@ -116,13 +116,13 @@ def corrupted(kind, severity, image, rows=1):
     classifier = small_cnn(0, image.shape)
     attack = Corruptions(kind=kind)
     threat = Threat((severity,), norms.parse("free"))
-    compiled = compiled_batch.CompiledBatch(classifier, attack, threat, slots=rows, seed=0)
+    compiled = compiled_batch.CompiledBatch(classifier, attack, threat, batch_size=rows, seed=0)
     label = int(classifier.probabilities(image[None]).argmax())
     places = [
         jobs.AttackJob(jobs.Example(str(i), image, label), float(severity)) for i in range(rows)
     ]
-    state = compiled.enter(None, range(rows), places)
-    state, _ = compiled.advance(state)
+    state = compiled.load(None, range(rows), places)
+    state, _ = compiled.step(state)
     return ops.convert_to_numpy(state["own"]["point"]).astype("float64")
 
 

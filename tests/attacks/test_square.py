@@ -9,8 +9,8 @@ import pytest
 from keras import ops
 
 from robustness.attacks.square import HALVED_AFTER, Square, bump, share, sides
-from robustness.conformance.check_attack import check_attack
 from robustness.engine import compiled_batch, jobs
+from robustness.testing import parametrize_with_checks
 from robustness.threat.norms import NORMS
 from robustness.threat.threat import Threat
 from tests.robustness.helpers import small_cnn, subjects
@@ -18,9 +18,9 @@ from tests.robustness.helpers import small_cnn, subjects
 SHAPE = (12, 12, 3)
 
 
-@pytest.mark.parametrize("attack", [Square(steps=400)])
-def test_the_contract_is_kept(attack):
-    assert all(check.holds for check in check_attack(attack))
+@parametrize_with_checks([Square(steps=400)])
+def test_the_contract_is_kept(check):
+    check()
 
 
 def test_the_share_of_pixels_is_halved_where_the_paper_halves_it():
@@ -84,12 +84,12 @@ def course(norm, epsilon, steps, seed=0, low=0, high=256):
     some = subjects(classifier, images)
     attack = Square(steps=steps)
     rows = compiled_batch.CompiledBatch(
-        classifier, attack, Threat((epsilon,), NORMS[norm]), slots=3, seed=0
+        classifier, attack, Threat((epsilon,), NORMS[norm]), batch_size=3, seed=0
     )
-    state = rows.enter(None, range(3), [jobs.AttackJob(s, epsilon) for s in some])
+    state = rows.load(None, range(3), [jobs.AttackJob(s, epsilon) for s in some])
     states = [{k: ops.convert_to_numpy(x) for k, x in state["own"].items()}]
     for _ in range(steps):
-        state, _ = rows.advance(state)
+        state, _ = rows.step(state)
         states.append({k: ops.convert_to_numpy(x) for k, x in state["own"].items()})
     assert rows.passes == (1, 0)
     return classifier, some, images.astype("float32"), states
@@ -168,11 +168,11 @@ def course_on_grey():
     images = np.full((2, *SHAPE), 128, np.uint8)
     some = subjects(classifier, images)
     rows = compiled_batch.CompiledBatch(
-        classifier, Square(steps=30), Threat((20.0,), NORMS["l2"]), slots=2, seed=0
+        classifier, Square(steps=30), Threat((20.0,), NORMS["l2"]), batch_size=2, seed=0
     )
-    state = rows.enter(None, range(2), [jobs.AttackJob(s, 20.0) for s in some])
+    state = rows.load(None, range(2), [jobs.AttackJob(s, 20.0) for s in some])
     found = []
     for _ in range(30):
         found.append(ops.convert_to_numpy(state["own"]["point"]) - 128.0)
-        state, _ = rows.advance(state)
+        state, _ = rows.step(state)
     return found

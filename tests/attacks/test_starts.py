@@ -12,10 +12,10 @@ from scipy import stats
 from robustness import backend
 from robustness.attacks.components.starts import STARTS, code
 from robustness.attacks.pgd import PGD
-from robustness.conformance.check_attack import check_attack
 from robustness.contract.cost import passes
 from robustness.engine import compiled_batch, jobs
 from robustness.errors import SettingError
+from robustness.testing import parametrize_with_checks
 from robustness.threat.norms import NORMS
 from robustness.threat.threat import Threat
 from tests.robustness.helpers import small_cnn, subjects
@@ -33,16 +33,18 @@ def begun(start, norm="linf", restarts=5, images=2, classes=3):
     attack = PGD(start=start, restarts=restarts, steps=4)
     threat = Threat((RADII[norm],), NORMS[norm])
     places = [jobs.AttackJob(s, RADII[norm], r) for r in range(restarts) for s in some]
-    rows = compiled_batch.CompiledBatch(classifier, attack, threat, slots=len(places), seed=0)
-    state = rows.enter(None, range(len(places)), places)
+    rows = compiled_batch.CompiledBatch(classifier, attack, threat, batch_size=len(places), seed=0)
+    state = rows.load(None, range(len(places)), places)
     task = rows.task(state["task"])
     return classifier, rows, task, state
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("start", ["spread", "ods-spread"])
-def test_the_contract_is_kept(start):
-    assert all(c.holds for c in check_attack(PGD(start=start, restarts=2, steps=10)))
+@parametrize_with_checks(
+    [PGD(start=start, restarts=2, steps=10) for start in ("spread", "ods-spread")]
+)
+def test_the_contract_is_kept(check):
+    check()
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
@@ -93,7 +95,7 @@ def test_the_first_two_steps_raise_the_mixture_of_logits(start):
     weights = ops.convert_to_numpy(STARTS[start].weights(task, 3, 3))
     points = [ops.convert_to_numpy(state["own"]["point"])]
     for _ in range(3):
-        state, _ = rows.advance(state)
+        state, _ = rows.step(state)
         points.append(ops.convert_to_numpy(state["own"]["point"]))
     images = ops.convert_to_numpy(task.images)
     for before, after in pairwise(points[:3]):
@@ -156,6 +158,6 @@ def test_without_a_random_start_diversification_begins_at_the_image():
     classifier = small_cnn(3, SHAPE)
     some = subjects(classifier, np.full((1, *SHAPE), 128, np.uint8))
     attack = PGD(start="ods", steps=4, random_start=False)
-    rows = compiled_batch.CompiledBatch(classifier, attack, Threat((8,)), slots=1, seed=0)
-    state = rows.enter(None, [0], [jobs.AttackJob(some[0], 8.0)])
+    rows = compiled_batch.CompiledBatch(classifier, attack, Threat((8,)), batch_size=1, seed=0)
+    state = rows.load(None, [0], [jobs.AttackJob(some[0], 8.0)])
     assert (ops.convert_to_numpy(state["own"]["point"]) == 128).all()

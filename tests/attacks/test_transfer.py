@@ -18,10 +18,10 @@ from robustness.attacks.transfer import (
     shrinking,
     smoothing,
 )
-from robustness.conformance.check_attack import check_attack
 from robustness.contract.task import Task
 from robustness.engine import compiled_batch, jobs
 from robustness.numerics.prng import key_for
+from robustness.testing import parametrize_with_checks
 from robustness.threat.goals import Untargeted
 from robustness.threat.norms import NORMS
 from robustness.threat.threat import Threat
@@ -30,28 +30,26 @@ from tests.robustness.helpers import small_cnn, subjects
 SHAPE = (12, 12, 3)
 
 
-@pytest.mark.parametrize(
-    "attack",
+@parametrize_with_checks(
     [
         NIFGSM(),
         DIFGSM(),
         TIFGSM(kernel=5),
         VMIFGSM(neighbours=5),
-    ],
-    ids=lambda attack: attack.label,
+    ]
 )
-def test_the_contract_is_kept(attack):
-    assert all(check.holds for check in check_attack(attack))
+def test_the_contract_is_kept(check):
+    check()
 
 
 def walked(classifier, attack, images, steps, epsilon=8.0):
     some = subjects(classifier, images)
     rows = compiled_batch.CompiledBatch(
-        classifier, attack, Threat((epsilon,)), slots=len(some), seed=0
+        classifier, attack, Threat((epsilon,)), batch_size=len(some), seed=0
     )
-    state = rows.enter(None, range(len(some)), [jobs.AttackJob(s, epsilon) for s in some])
+    state = rows.load(None, range(len(some)), [jobs.AttackJob(s, epsilon) for s in some])
     for _ in range(steps):
-        state, _ = rows.advance(state)
+        state, _ = rows.step(state)
     return ops.convert_to_numpy(state["own"]["point"]), rows
 
 

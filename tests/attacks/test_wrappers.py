@@ -14,13 +14,14 @@ from robustness.attacks.mi_fgsm import MIFGSM
 from robustness.attacks.pgd import PGD
 from robustness.attacks.square import Square
 from robustness.attacks.wrappers import EOT, Bisection
-from robustness.conformance import linear_distances
-from robustness.conformance.check_attack import check_attack
 from robustness.contract.cost import passes
 from robustness.contract.registry import create, find, make
-from robustness.engine import compiled_batch, jobs, search
+from robustness.engine import compiled_batch, jobs
+from robustness.engine.search import run_attack
 from robustness.errors import SettingError
 from robustness.models.classifier import Classifier
+from robustness.numerics import linear_distances
+from robustness.testing import check_attack, parametrize_with_checks
 from robustness.threat.norms import NORMS
 from robustness.threat.threat import Threat
 from tests.attacks.test_minimum_distance import found
@@ -31,11 +32,9 @@ NEAREST = Bisection(of=PGD(steps=20, loss="margin", restarts=4), rounds=6)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "attack", [NEAR, NEAREST, EOT(of=BIM(step_size=2.0), samples=3)], ids=lambda a: a.label
-)
-def test_the_contract_is_kept(attack):
-    assert all(check.holds for check in check_attack(attack))
+@parametrize_with_checks([NEAR, NEAREST, EOT(of=BIM(step_size=2.0), samples=3)])
+def test_the_contract_is_kept(check):
+    check()
 
 
 @pytest.mark.slow
@@ -59,11 +58,11 @@ def test_bisection_finds_the_least_distance_of_a_linear_model(inner):
 def nearest(classifier, attack, threat, images, labels=None):
     """The distance of each image's nearest looked-at point that flips."""
     some = subjects(classifier, images, labels)
-    rows = compiled_batch.CompiledBatch(classifier, attack, threat, slots=len(some), seed=0)
+    rows = compiled_batch.CompiledBatch(classifier, attack, threat, batch_size=len(some), seed=0)
     epsilon = threat.epsilons[-1]
-    state = rows.enter(None, range(len(some)), [jobs.AttackJob(s, epsilon) for s in some])
+    state = rows.load(None, range(len(some)), [jobs.AttackJob(s, epsilon) for s in some])
     for _ in range(attack.steps):
-        state, _ = rows.advance(state)
+        state, _ = rows.step(state)
     return ops.convert_to_numpy(state["best"]["distance"])
 
 
@@ -74,23 +73,23 @@ def test_bisection_brackets_what_single_budgets_show():
     inner = BIM(steps=6, step_size=1.5)
     some = subjects(classifier, images)
     attack = Bisection(of=inner, rounds=12, tolerance=0.001, warm_start=False)
-    rows = compiled_batch.CompiledBatch(classifier, attack, Threat((40,)), slots=4, seed=0)
-    state = rows.enter(None, range(4), [jobs.AttackJob(s, 40.0) for s in some])
+    rows = compiled_batch.CompiledBatch(classifier, attack, Threat((40,)), batch_size=4, seed=0)
+    state = rows.load(None, range(4), [jobs.AttackJob(s, 40.0) for s in some])
     for _ in range(attack.steps):
-        state, _ = rows.advance(state)
+        state, _ = rows.step(state)
     own = {k: ops.convert_to_numpy(x) for k, x in state["own"].items()}
     flipped = own["high"] < 1e29
     assert flipped.any()
 
     def flips(radius):
         """Which images BIM itself flips in float within these radii."""
-        alone = compiled_batch.CompiledBatch(classifier, inner, Threat((40,)), slots=4, seed=0)
-        state = alone.enter(
+        alone = compiled_batch.CompiledBatch(classifier, inner, Threat((40,)), batch_size=4, seed=0)
+        state = alone.load(
             None, range(4), [jobs.AttackJob(s, float(r)) for s, r in zip(some, radius, strict=True)]
         )
         ever = np.zeros(4, bool)
         for _ in range(inner.steps + 1):
-            state, reached = alone.advance(state)
+            state, reached = alone.step(state)
             ever |= reached
         return ever
 
@@ -136,16 +135,14 @@ def test_rows_of_bisection_do_not_depend_on_their_neighbours():
     classifier = small_cnn(3)
     images = np.random.default_rng(3).integers(40, 216, (6, 12, 12, 3)).astype(np.uint8)
     attack = Bisection(of=PGD(steps=4, loss="margin"), rounds=5)
-    threat, together, alone = Threat((900,), NORMS["l2"]), {}, {}
-    for slots, into in ((12, together), (6, alone)):
-        search.search(
-            classifier,
-            attack,
-            threat,
-            iter(subjects(classifier, images)),
-            lambda subject, got, into=into: into.__setitem__(subject.key, got[0]),
-            slots=slots,
-        )
+    threat, some = Threat((900,), NORMS["l2"]), subjects(classifier, images)
+    together, alone = (
+        {
+            example.key: outcomes[0]
+            for example, outcomes in run_attack(classifier, attack, threat, some, batch_size=size)
+        }
+        for size in (12, 6)
+    )
     for key, rung in together.items():
         assert (rung.flip is None) == (alone[key].flip is None)
         if rung.flip:
@@ -187,7 +184,7 @@ def test_wrappers_are_made_from_texts():
         create(find("bisection"), {"of": "bim", "stepz": "7"})
     with pytest.raises(SettingError, match="Did you mean pgd"):
         create(find("eot"), {"of": "pgdd"})
-    with pytest.raises(SettingError, match="made already"):
+    with pytest.raises(SettingError, match="came beside an attack object"):
         make("eot", of=PGD(), steps=3)
 
 
@@ -232,11 +229,11 @@ def test_eot_sees_the_slope_that_one_look_does_not():
 
     def cosine(attack):
         rows = compiled_batch.CompiledBatch(
-            classifier, attack, Threat((200,), NORMS["l2"]), slots=1, seed=0
+            classifier, attack, Threat((200,), NORMS["l2"]), batch_size=1, seed=0
         )
         place = jobs.AttackJob(jobs.Example("0", image[0], 0), 200.0)
-        state = rows.enter(None, [0], [place])
-        state, _ = rows.advance(state)
+        state = rows.load(None, [0], [place])
+        state, _ = rows.step(state)
         moved = ops.convert_to_numpy(state["own"]["point"])[0].ravel() - image.ravel()
         return moved @ w / np.linalg.norm(moved) / np.linalg.norm(w), rows.passes
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from robustness.reports import wording
+from robustness.threat import norms
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_an_attacks_settings_in_words() -> None:
     assert wording.settings(told) == ["steps 40", "random start yes", "momentum no"]
 
 
-@pytest.mark.parametrize("norm", sorted(wording.NORM_NAMES))
+@pytest.mark.parametrize("norm", sorted(norms.KNOWN))
 def test_every_budget_is_explained_with_its_epsilon(norm: str) -> None:
     said = wording.meaning("robust accuracy", norm, 2.5)
     assert said.startswith("Robust accuracy: ")

@@ -16,14 +16,7 @@ from robustness.reports.summary.breakdown import AttackRow, Course, MedianEpsilo
 from robustness.reports.summary.metrics import SmallestEpsilon
 from robustness.reports.summary.summary import Rate, Summary
 from robustness.runs import thresholds
-
-UNITS = {
-    "linf": "counts a component",
-    "l2": "counts of L2 length",
-    "l1": "counts in all",
-    "l0": "pixels",
-    "free": "degrees or severity",
-}
+from robustness.threat.norms import described
 
 
 @dataclass(frozen=True)
@@ -108,7 +101,7 @@ def security_curve(summary: Summary) -> CurveChart | None:
     ]
     lines = [line(name, [r for r in summary.rates if r.attack == name]) for name in summary.attacks]
     what = "Flip rate" if start is None else "Robust accuracy"
-    unit = UNITS.get(summary.norm, summary.norm)
+    unit = described(summary.norm).axis
     return CurveChart(what, charts.curve(lines, worst, unit, start or 0.0, what, marks))
 
 

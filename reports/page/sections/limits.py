@@ -6,6 +6,7 @@ from robustness.reports import wording
 from robustness.reports.page.section import PageData, Section
 from robustness.reports.page.templating import read_template
 from robustness.reports.summary.summary import Summary
+from robustness.threat.norms import described
 
 
 def section(page: PageData) -> Section:
@@ -61,14 +62,11 @@ def _other_threats(summary: Summary) -> str:
     """What the attacks tried, and which threats they leave out."""
     names = {row.name for row in summary.attacked}
     tried = {threat for attack, threat in _THREAT_OF_ATTACK.items() if attack in names}
-    changes = {
-        "free": "rotated, shifted or corrupted pictures",
-        "l0": "changes of a few pixels",
-    }.get(summary.norm, "small changes of pixels")
+    norm = described(summary.norm)
     *most, last = [threat for threat in _OTHER_THREATS if threat not in tried]
     untried = f"{', '.join(most)} and {last}"
-    also = ", and neither were small changes of pixels" if summary.norm == "free" else ""
+    also = ", and neither were small changes of pixels" if not norm.measures else ""
     return (
-        f"The audit tried {changes} at the input size of the model. Other threats were not tried: "
+        f"The audit tried {norm.changes} at the input size of the model. Other threats were not tried: "
         f"{untried}{also}."
     )

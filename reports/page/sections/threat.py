@@ -9,6 +9,7 @@ from robustness.reports.page.card_rows import Row
 from robustness.reports.page.section import PageData, Section
 from robustness.reports.page.templating import read_template
 from robustness.reports.summary.summary import Summary
+from robustness.threat.norms import described
 
 
 def section(page: PageData) -> Section:
@@ -30,15 +31,6 @@ _KNOWLEDGE = {
 }
 
 
-_PARTS = {
-    "linf": "each component",
-    "l2": "Euclidean length",
-    "l1": "in all",
-    "l0": "changed pixels",
-    "free": "degrees or severity, as the attack counts it",
-}
-
-
 def _rows(summary: Summary) -> Iterable[Row]:
     config = summary.config
     attacks = [a for a in config.get("attacks") or () if isinstance(a, dict)]
@@ -49,15 +41,11 @@ def _rows(summary: Summary) -> Iterable[Row]:
             yield Row("Knowledge", _KNOWLEDGE.get(knowledge, knowledge))
     epsilons = [float(e) for e in config.get("epsilons") or ()]
     if epsilons:
-        name = wording.NORM_NAMES.get(summary.norm, summary.norm)
+        norm = described(summary.norm)
         shown = ", ".join(wording.budget(summary.norm, e) for e in epsilons)
-        also = (
-            ""
-            if summary.norm in ("l0", "free")
-            else f" ({', '.join(f'{e:g}/255' for e in epsilons)})"
-        )
-        unit = "" if summary.norm in ("l0", "free") else " counts of 0–255"
-        yield Row("Budget", f"{name}, {_PARTS.get(summary.norm, '')}: {shown}{unit}{also}")
+        if norm.in_counts:
+            shown += f" counts of 0–255 ({', '.join(f'{e:g}/255' for e in epsilons)})"
+        yield Row("Budget", f"{norm.label}, {norm.measure}: {shown}")
     surrogate = summary.manifest.get("surrogate")
     if isinstance(surrogate, dict):
         name = surrogate.get("name") or "another model"

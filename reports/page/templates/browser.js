@@ -407,7 +407,7 @@
 
   // --- one case ------------------------------------------------------------------------------------
   const CHANNELS = ["red", "green", "blue"];
-  const DISTANCES = [["Changed pixels (L0)", "l0"], ["Sum of changes (L1)", "l1"], ["Euclidean length (L2)", "l2"], ["Largest change (L∞)", "linf"]];
+  const TITLES = Object.fromEntries(D.distances);
   let pair = null, token = 0, wiping = 0;
   const fact = (list, term, value, look) => {
     const row = make("div"), what = make("dd", look);
@@ -472,7 +472,7 @@
       $("case-body").hidden = Boolean(text);
       const known = $("case-known");
       known.replaceChildren(...(text ? [...facts.children].map((row) => row.cloneNode(true)) : []));
-      if (text && one.status === "flipped") for (const [term, name] of DISTANCES) if (one[name] !== null) fact(known, term, number(one[name], 5));
+      if (text && one.status === "flipped") for (const [name, term] of D.distances) if (one[name] !== null) fact(known, term, number(one[name], 5));
       known.hidden = !known.children.length;
     };
     $("case-only").hidden = true;
@@ -735,11 +735,13 @@
     fact(beside, "SSIM", "…", "measured b-ssim");
     fact(beside, "CIEDE2000, mean", "…", "measured b-colour");
     const share = percent(sizes.pixels / sizes.size);
-    fact(list, "Changed pixels (L0)", `${number(sizes.pixels, 9)} (${share})`, "m-pixels");
+    fact(list, TITLES.l0, `${number(sizes.pixels, 9)} (${share})`, "m-pixels");
     fact(list, "Changed components (L0)", number(sizes.components, 9), "m-components");
-    fact(list, "Sum of changes (L1)", number(sizes.l1, 9), "m-l1");
-    fact(list, "Euclidean length (L2)", sizes.l2.toFixed(2), "m-l2");
-    fact(list, "Largest change (L∞)", `${number(sizes.linf)} of 255`, "m-linf");
+    fact(list, TITLES.l1, number(sizes.l1, 9), "m-l1");
+    fact(list, TITLES.l2, sizes.l2.toFixed(2), "m-l2");
+    fact(list, TITLES.linf, `${number(sizes.linf)} of 255`, "m-linf");
+    // A norm that this page cannot measure: what the audit measured.
+    for (const [name, term] of D.distances.slice(4)) if (pair.one[name] !== null) fact(list, term, number(pair.one[name], 5), "m-own");
     fact(list, "Root mean square", sizes.rmse.toFixed(3), "m-rmse");
     fact(list, "Peak signal to noise (PSNR)", noise, "m-psnr");
     fact(list, "Structural similarity (SSIM)", "…", "m-ssim");

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from robustness.models.scan.file_scan import MAX_OBJECTS, quote
+from robustness.models.scan.config_safety import MAX_OBJECTS, quote
 
 MAX_DATASET_BYTES = 4 << 30
 MAX_EXPANSION = 64

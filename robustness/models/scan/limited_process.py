@@ -67,7 +67,7 @@ def allowance() -> str:
 
 def budget() -> int:
     """Bytes that a trial may take now."""
-    free = _free()
+    free = available()
     return MAX_BYTES if free is None else min(MAX_BYTES, int(FREE_SHARE * free))
 
 
@@ -97,7 +97,8 @@ def _lower(resource: Any, which: int, most: int) -> None:
     resource.setrlimit(which, (most, hard))
 
 
-def _free() -> int | None:
+def available() -> int | None:
+    """Bytes of memory that a process can still take, what is only cached included; None if not known."""
     try:
         text = Path("/proc/meminfo").read_text("ascii")
     except (OSError, ValueError):

@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 
 from robustness.errors import SettingError
-from robustness.optimization.descent import CONVERGED, minimize, settled
+from robustness.optimization.descent import CONVERGED, gradient_below, minimize
 from robustness.optimization.regression.factored import Factored
 from robustness.optimization.regression.table import Table, read_table, triangle
 
@@ -197,7 +197,7 @@ class _Squares:
             steps=how.steps,
             data=(design, target, penalty, np.array(self.table.total)),
             rates=how.rates,
-            stop=settled(how.tolerance) if how.tolerance > 0 else None,
+            stop=gradient_below(how.tolerance) if how.tolerance > 0 else None,
             each=lambda step: path.append(step.point),
         )
         points = np.stack(path)

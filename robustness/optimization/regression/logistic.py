@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 
 from robustness.errors import SettingError
-from robustness.optimization.descent import minimize, settled
+from robustness.optimization.descent import gradient_below, minimize
 from robustness.optimization.lbfgs import minimize_rows
 from robustness.optimization.regression.least_squares import (
     EXACT,
@@ -138,7 +138,7 @@ class _Odds:
             steps=how.steps,
             data=(self.penalty,),
             rates=how.rates,
-            stop=settled(how.tolerance) if how.tolerance > 0 else None,
+            stop=gradient_below(how.tolerance) if how.tolerance > 0 else None,
             each=lambda step: path.append(step.point[0]),
             pieces=self.pieces,
         )

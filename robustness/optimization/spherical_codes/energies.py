@@ -1,8 +1,8 @@
-"""Losses of points on the sphere: how badly they are spread, as differentiable functions of rows.
+"""Losses of points on the sphere that are small where the points are far apart.
 
-Every loss takes vectors (rows, count, dim) of any length, looks at their directions only, and
-gives (rows,). Gradients are finite everywhere: a vector is never compared with itself, and the
-slopes of the angle and of the square root, infinite at 0, are cut off just before.
+Every loss takes vectors (rows, count, dim) of any length, uses their directions only, and returns (rows,).
+Gradients are finite everywhere: a vector is never compared with itself, and the derivatives of the angle and
+of the square root, infinite at 0, are cut off near it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from robustness.backend.types import Tensor
 from robustness.errors import SettingError
 
 SELF = -1e30
@@ -20,19 +21,19 @@ _TOUCH = 1e-12
 """1 - cosine of vectors this close is not told from 0."""
 
 
-def unit(points: Any) -> Any:
-    """Directions: each vector over its length; a zero vector stays zero."""
+def unit(points: Tensor) -> Tensor:
+    """Divide each vector by its length; a zero vector stays zero."""
     squares = ops.sum(points * points, axis=-1, keepdims=True)
     return points / ops.sqrt(ops.maximum(squares, 1e-200))
 
 
-def _others(points: Any) -> Any:
+def _others(points: Tensor) -> Tensor:
     """1 for pairs of two different vectors, 0 on the diagonal, (count, count)."""
     count = points.shape[1]
     return ops.convert_to_tensor(1.0 - np.eye(count), dtype=points.dtype)
 
 
-def _nearest_angles(points: Any) -> Any:
+def _nearest_angles(points: Tensor) -> Tensor:
     """The angle of each vector to its nearest neighbour (rows, count), radians."""
     x, other = unit(points), _others(points)
     cosines = ops.matmul(x, ops.transpose(x, (0, 2, 1))) * other - (1.0 - other)
@@ -40,22 +41,25 @@ def _nearest_angles(points: Any) -> Any:
     return ops.arccos(ops.clip(nearest, _TOUCH - 1.0, 1.0 - _TOUCH))
 
 
-def smallest_angle(points: Any) -> Any:
-    """Minus the smallest angle between two vectors, radians: only the closest pair feels it."""
+def smallest_angle(points: Tensor) -> Tensor:
+    """Compute minus the smallest angle between two vectors, radians, (rows,).
+
+    Only the closest pair has a gradient.
+    """
     return -ops.min(_nearest_angles(points), axis=1)
 
 
-def angle_and_variance(points: Any, weight: float = 0.4) -> Any:
-    """Minus the smallest angle, plus `weight` times the variance of the nearest angles."""
+def angle_and_variance(points: Tensor, weight: float = 0.4) -> Tensor:
+    """Compute minus the smallest angle plus `weight` times the variance of the nearest angles, (rows,)."""
     nearest = _nearest_angles(points)
     return weight * ops.var(nearest, axis=1) - ops.min(nearest, axis=1)
 
 
-def net_force(points: Any) -> Any:
-    """The sum over vectors of the size of the net force along the sphere (rows,).
+def net_force(points: Tensor) -> Tensor:
+    """Compute the sum over vectors of the length of the net force along the sphere, (rows,).
 
-    Each vector is pushed by all others with the inverse of their distance; the pushes on one vector
-    are added before their size is taken, so that a balanced vector feels nothing. (The inverse
+    Each vector is repelled by all others with the inverse of their distance; the forces on one vector are
+    added before the length is taken, so that a balanced vector contributes nothing. (The inverse
     square is so stiff where two vectors are close that no optimizer gets 20 of them around a
     circle: Adam ends between 5 and 17 degrees, at the inverse it ends at 18.)
     """
@@ -70,11 +74,11 @@ def net_force(points: Any) -> Any:
     return ops.sum(ops.sqrt(ops.sum(force * force, axis=2) + _TOUCH**2), axis=1)
 
 
-def inverse_power(points: Any, fixed: Any, log_weights: Any, power: Any) -> Any:
-    """``log(sum of weight / distance**power) / power`` over pairs (rows,).
+def inverse_power(points: Tensor, fixed: Tensor, log_weights: Tensor, power: Tensor) -> Tensor:
+    """Compute ``log(sum over pairs of weight / distance**power) / power``, (rows,).
 
-    With power 1 the logarithm of Coulomb's energy; with a large power a smooth stand-in for the
-    logarithm of 1 / the smallest distance.
+    With power 1 this is the logarithm of Coulomb's energy; with a large power it approximates the logarithm
+    of 1 / the smallest distance.
 
     Parameters
     ----------
@@ -97,7 +101,10 @@ def inverse_power(points: Any, fixed: Any, log_weights: Any, power: Any) -> Any:
 
 
 def directions(rows: Any, name: str) -> np.ndarray:
-    """`rows` as unit vectors (count, dim) float64; SettingError, with their `name`, if they are not."""
+    """Return `rows` as unit vectors (count, dim) float64.
+
+    Raises SettingError, which uses `name`, for anything but finite vectors that are not zero.
+    """
     x = np.asarray(rows, "float64")
     if x.ndim != 2 or not len(x) or not np.all(np.isfinite(x)):
         raise SettingError(f"{name} of shape {x.shape}; expected finite vectors, one in each row.")

@@ -27,8 +27,8 @@ from robustness.optimization.spherical_codes.problem import (
     degrees,
     result,
     starts,
-    turned,
     unit,
+    with_symmetric_starts,
 )
 
 _POWERS = (1.0, 8.0, 2.0, 32.0)
@@ -101,7 +101,7 @@ def _shares(cosines: np.ndarray, weights: np.ndarray, power: float) -> np.ndarra
     return shares / np.sum(shares)
 
 
-def by_multipliers(
+def solve_large(  # noqa: PLR0917 - the data of one problem
     problem: Problem,
     power: float | None,
     seed: int,
@@ -123,7 +123,7 @@ def by_multipliers(
         number = 1
     begin = starts(problem, seed, start, number)
     if power is not None:
-        begin = turned(problem, begin)
+        begin = with_symmetric_starts(problem, begin)
 
     def job(index: int) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
         return begin[index], (problem.fixed, problem.pairs, np.array(schedule.first(index)))

@@ -28,7 +28,7 @@ _FIRM = 1e-7
 
 
 @dataclass(frozen=True)
-class Parted:
+class PolishedCode:
     """Unit vectors (count, dim), their largest cosine, whether they are a (local) optimum.
 
     `moves` (steps + 1, count, dim) are the vectors on their way.
@@ -40,13 +40,13 @@ class Parted:
     moves: np.ndarray
 
 
-def part(
+def polish_codes(
     starts: Iterable[np.ndarray],
     cosines: Callable[[np.ndarray], np.ndarray],
     fixed: np.ndarray,
     enough: float = -2.0,
     promise: float = EXACT,
-) -> list[Parted]:
+) -> list[PolishedCode]:
     """Part the closest pairs of every start, in the order of the starts.
 
     Parameters
@@ -88,7 +88,7 @@ class _Program:
     cosines: Callable[[np.ndarray], np.ndarray]
     fixed: np.ndarray
     promise: float
-    done: dict[int, Parted] = field(default_factory=dict)
+    done: dict[int, PolishedCode] = field(default_factory=dict)
 
     def enter(
         self, state: _State | None, places: Sequence[int], jobs: Sequence[tuple[int, np.ndarray]]
@@ -113,7 +113,7 @@ class _Program:
     def leave(
         self, state: _State, places: Sequence[int], jobs: Sequence[tuple[int, np.ndarray]]
     ) -> Sequence[bool]:
-        self.done[jobs[0][0]] = Parted(
+        self.done[jobs[0][0]] = PolishedCode(
             state.vectors, state.largest, state.optimal, np.stack(state.moves)
         )
         return [True]

@@ -79,7 +79,7 @@ class Problem:
         return np.where(self.pairs < 0, -2.0, cosines)
 
 
-def posed(count: int, dim: int, fixed: Any, antipodal: bool) -> Problem:
+def checked_problem(count: int, dim: int, fixed: Any, antipodal: bool) -> Problem:
     for name, value, low in (("count", count, 1), ("dim", dim, 2)):
         if isinstance(value, bool) or int(value) != value or value < low:
             raise SettingError(f"{name}={value!r}; expected a whole number of at least {low}.")
@@ -108,7 +108,7 @@ def starts(problem: Problem, seed: int, start: Any, number: int) -> np.ndarray:
     return begin
 
 
-def turned(problem: Problem, begin: np.ndarray) -> np.ndarray:
+def with_symmetric_starts(problem: Problem, begin: np.ndarray) -> np.ndarray:
     """The same starts (number, count, dim), every third one made of whole orbits of a turn, nearly.
 
     Descent hardly leaves a symmetry, and some of the best configurations are symmetric ones that no

@@ -18,7 +18,7 @@ from robustness.optimization.descent import CONVERGED
 from robustness.optimization.lbfgs import Stage, minimize_rows
 from robustness.optimization.spherical_codes import energies
 from robustness.optimization.spherical_codes.bounds import best_bound
-from robustness.optimization.spherical_codes.polish import EXACT, Parted, part
+from robustness.optimization.spherical_codes.polish import EXACT, PolishedCode, polish_codes
 from robustness.optimization.spherical_codes.problem import (
     BATCH,
     SPENT,
@@ -32,9 +32,9 @@ from robustness.optimization.spherical_codes.problem import (
 
 _SWEEP = (4.0, 32.0, 256.0)
 """The exponents of a sweep. Its codes need not settle: only the best are gone on with."""
-_SWEPT = 25
+_SWEEP_STEPS = 25
 """Evaluations in a stage of a sweep."""
-_SHAKES, _PATIENCE, _SHAKEN, _KEPT = 24, 7, 64, 8
+_PERTURBATIONS, _PATIENCE, _PERTURBED, _KEPT = 24, 7, 64, 8
 """Sweeps of shaken codes at most, and how many in a row may find nothing better; how many starts each
 has, and of how many codes at most."""
 _FAR = (0.015, 0.05, 0.1)
@@ -43,7 +43,7 @@ _HOLES, _TRIED = 8, 1024
 """How many of the widest holes vectors are put into, and of how many random places they are the widest."""
 _ROUGH = 1e-6
 """How exactly, in cosine, codes are parted before one is chosen."""
-_SWEEPING = 2_500_000
+_SWEEP_PAIRS = 2_500_000
 """Pairs that all starts of a sweep may hold, so that it takes seconds."""
 
 
@@ -51,13 +51,13 @@ _SWEEPING = 2_500_000
 class _Code:
     """A code that was parted, where it began, and its smallest angle on the way (degrees)."""
 
-    parted: Parted
+    code: PolishedCode
     begin: np.ndarray
     powers: tuple[float, ...]
     angles: list[float]
 
 
-def by_parting(
+def solve_small(
     problem: Problem, seed: int, restarts: int | None, start: Any, steps: int | None, path: bool
 ) -> Spread:
     """Sweeps of many starts in haste, each followed by linear programs for the best of them.
@@ -65,11 +65,11 @@ def by_parting(
     The first sweep is of random starts, the others of the best codes so far, shaken: some optima are
     hardly ever met from afar, but lie next to good ones.
     """
-    size, count, swept = problem.pairs.size, problem.count, steps or _SWEPT
+    size, count, swept = problem.pairs.size, problem.count, steps or _SWEEP_STEPS
     bound = best_bound(count + len(problem.fixed), problem.dim, antipodal=problem.antipodal)
     # Of large codes fewer: a linear program takes time with the square of its numbers.
     most = int(np.clip(200_000 // (count * (problem.dim - 1)) ** 2, 4, 16))
-    usual = 8 if bound.exact else int(np.clip(_SWEEPING // size, 16, max(16, count**2)))
+    usual = 8 if bound.exact else int(np.clip(_SWEEP_PAIRS // size, 16, max(16, count**2)))
     number = restarts or usual
     rough = EXACT if bound.exact else _ROUGH
     # Nobody can do better; where a bound is not known to be attained, this may never be met.
@@ -78,7 +78,7 @@ def by_parting(
     def refine(begin: np.ndarray, powers: tuple[float, ...]) -> list[_Code]:
         points, angles = _sweep(problem, begin, powers, swept)
         best = np.argsort([-ways[-1] for ways in angles], kind="stable")[:most]
-        found = part(
+        found = polish_codes(
             [points[i] for i in best], problem.cosines, problem.fixed, enough + rough, rough
         )
         return [
@@ -88,23 +88,25 @@ def by_parting(
     begin = starts(problem, seed, start, number)
     codes: list[_Code] = []
     if start is not None:  # what was given counts as it is, too
-        given = part(begin[:1], problem.cosines, problem.fixed)[0]
+        given = polish_codes(begin[:1], problem.cosines, problem.fixed)[0]
         codes.append(_Code(given, begin[0], (), []))
     codes += refine(begin, _SWEEP)
     idle = 0
-    for turn in range(_SHAKES):
-        best = min(code.parted.largest for code in codes)
-        agreed = turn > 0 and _agreed([code.parted.largest for code in codes[-most:]], best)
+    for turn in range(_PERTURBATIONS):
+        best = min(code.code.largest for code in codes)
+        agreed = turn > 0 and _agreed([code.code.largest for code in codes[-most:]], best)
         if best <= enough + rough or agreed:
             break
-        codes += refine(_shaken(problem, codes, seed, turn, min(number, _SHAKEN)), _SWEEP[1:])
-        idle = 0 if min(code.parted.largest for code in codes) < best - _ROUGH else idle + 1
+        codes += refine(_perturbed(problem, codes, seed, turn, min(number, _PERTURBED)), _SWEEP[1:])
+        idle = 0 if min(code.code.largest for code in codes) < best - _ROUGH else idle + 1
         if idle == _PATIENCE:
             break
     finals = _differing(codes)[:3]
-    exact = part([code.parted.vectors for code in finals], problem.cosines, problem.fixed, enough)
+    exact = polish_codes(
+        [code.code.vectors for code in finals], problem.cosines, problem.fixed, enough
+    )
     winner, last = min(zip(finals, exact, strict=False), key=lambda pair: pair[1].largest)
-    moves = np.concatenate([winner.parted.moves, last.moves[1:]])
+    moves = np.concatenate([winner.code.moves, last.moves[1:]])
     frames: list[np.ndarray] = []
     if path:  # walk the winner's way once more, alone, and watch it
         if winner.powers:
@@ -164,12 +166,14 @@ def _sweep(
     return [unit(stage.point) for stage in found], angles
 
 
-def _shaken(problem: Problem, codes: list[_Code], seed: int, turn: int, number: int) -> np.ndarray:
+def _perturbed(
+    problem: Problem, codes: list[_Code], seed: int, turn: int, number: int
+) -> np.ndarray:
     """The best codes that differ, one or two vectors of each put into a hole, (number, count, dim).
 
     All vectors are moved a little besides.
     """
-    kept = [code.parted for code in _differing(codes)[:_KEPT]]
+    kept = [code.code for code in _differing(codes)[:_KEPT]]
     which = np.arange(number)
     moved = np.stack([kept[i].vectors for i in which % len(kept)])
     key = np.repeat(prng.key_for(seed, "shaking", problem.count, problem.dim)[None], number, axis=0)
@@ -199,7 +203,7 @@ def _holes(problem: Problem, vectors: np.ndarray, seed: int, turn: int) -> np.nd
 def _differing(codes: list[_Code]) -> list[_Code]:
     """Without those as good as another, the best one first."""
     kept: list[_Code] = []
-    for code in sorted(codes, key=lambda code: code.parted.largest):
-        if not kept or code.parted.largest > kept[-1].parted.largest + 2 * _ROUGH:
+    for code in sorted(codes, key=lambda code: code.code.largest):
+        if not kept or code.code.largest > kept[-1].code.largest + 2 * _ROUGH:
             kept.append(code)
     return kept

@@ -19,17 +19,17 @@ import numpy as np
 from robustness.errors import SettingError
 from robustness.optimization.descent import CONVERGED, Step, minimize
 from robustness.optimization.spherical_codes import energies
-from robustness.optimization.spherical_codes.large import by_multipliers
+from robustness.optimization.spherical_codes.large import solve_large
 from robustness.optimization.spherical_codes.problem import (
     BATCH,
     Problem,
     Spread,
-    posed,
+    checked_problem,
     result,
     starts,
     unit,
 )
-from robustness.optimization.spherical_codes.small import by_parting
+from robustness.optimization.spherical_codes.small import solve_small
 
 __all__ = ["LOSSES", "Spread", "spread"]
 
@@ -40,11 +40,11 @@ LOSSES: dict[str, Callable[[Any], Any]] = {
 }
 """The article's three losses by name; "energy" is the fourth, with a method of its own."""
 
-_PARTING = 300
+_SMALL = 300
 """Free numbers up to which linear programs are the better polish; they know rattlers too."""
 
 
-def spread(
+def spread(  # noqa: PLR0913 - the data of one problem
     count: int,
     dim: int,
     *,
@@ -76,7 +76,7 @@ def spread(
     optimizer, learning_rate: of the article's losses; see `descent.minimize`.
     path: keep every step's vectors of the winner.
     """
-    problem = posed(count, dim, fixed, antipodal)
+    problem = checked_problem(count, dim, fixed, antipodal)
     if steps is not None and steps < 1:
         raise SettingError(f"steps={steps}; expected a whole number of at least 1.")
     if restarts is not None and restarts < 1:
@@ -102,7 +102,7 @@ def spread(
     return _by_descent(problem, loss, begin, optimizer, rate, number, path)
 
 
-def _by_energy(
+def _by_energy(  # noqa: PLR0917 - the data of one problem
     problem: Problem,
     power: float | None,
     seed: int,
@@ -113,12 +113,12 @@ def _by_energy(
 ) -> Spread:
     if power is not None and not (math.isfinite(power) and power > 0):
         raise SettingError(f"power={power:g}; expected a number above 0.")
-    if power is None and problem.count * (problem.dim - 1) <= _PARTING:
-        return by_parting(problem, seed, restarts, start, steps, path)
-    return by_multipliers(problem, power, seed, restarts, start, steps, path)
+    if power is None and problem.count * (problem.dim - 1) <= _SMALL:
+        return solve_small(problem, seed, restarts, start, steps, path)
+    return solve_large(problem, power, seed, restarts, start, steps, path)
 
 
-def _by_descent(
+def _by_descent(  # noqa: PLR0917 - the data of one problem
     problem: Problem,
     loss: str,
     begin: np.ndarray,

@@ -272,7 +272,7 @@ def test_a_gate_is_read() -> None:
             "[[gate.rules]]\nthreshold = 0.3\nscop = 'worst'",
             "unknown key .*scop.* Did you mean scope",
         ),
-        ("[[gate.rules]]\nthreshold = 0.3\nscope = 'wrst'", "did you mean 'worst'"),
+        ("[[gate.rules]]\nthreshold = 0.3\nscope = 'wrst'", "Did you mean worst"),
         ("[[gate.rules]]\nthreshold = 0.3\nmetric = 'asr'", "expected one of 'robust_accuracy'"),
         ("[[gate.rules]]\nthreshold = 0.3\nepsilon = 0.03", "epsilon is 0.03.*below 1 count"),
         ("[[gate.rules]]\nthreshold = true", "expected a number"),

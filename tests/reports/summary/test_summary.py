@@ -29,7 +29,7 @@ def test_mixed_run(mixed: Path) -> None:
     found = summary_of(mixed)
     assert found.sentence == (
         "5 of 8 correctly classified images (62.5 %, 95 % interval 30.6-86.3 %) flip within 4 counts "
-        "(bim, linf)."
+        "(bim, linf). 1 more image is undecided: every attack broke down there."
     )
     overall = found.overall
     assert (overall.flipped, overall.robust, overall.failed) == (5, 3, 1)

@@ -21,7 +21,7 @@ from PIL import Image
 
 import robustness
 from robustness.attacks import BIM, PGD, Square
-from robustness.engine import search as engine
+from robustness.auditing import auditor
 from robustness.engine.compiled_batch import CompiledBatch
 from robustness.engine.judge import distances
 from robustness.errors import ImagesError, ModelError, RunError, SettingError
@@ -50,17 +50,17 @@ def comparable(path) -> pd.DataFrame:
 def test_those_that_take_the_most_steps_enter_first(material, monkeypatch):
     classifier, images, labels = material
     entered: list[int] = []
-    search = engine.search
+    search = auditor.search
 
-    def heard(classifier, attack, threat, subjects, settle, **settings):
+    def heard(batch, subjects, **settings):
         def noted():
             for subject in subjects:
                 entered.append(int(subject.key.removeprefix("row ")))
                 yield subject
 
-        search(classifier, attack, threat, noted(), settle, **settings)
+        return search(batch, noted(), **settings)
 
-    monkeypatch.setattr(engine, "search", heard)
+    monkeypatch.setattr(auditor, "search", heard)
     robustness.audit(classifier, images, labels=labels, attacks=[PGD(steps=2)], epsilons=[1])
     confidences = classifier.probabilities(images).max(axis=1)
     right = [i for i in range(len(images)) if i % 8]
@@ -82,7 +82,7 @@ def test_what_is_prepared_meanwhile_decides_nothing(material, monkeypatch, tmp_p
         return comparable(folder)
 
     def broken(rows):
-        prepared.append(rows.slots)
+        prepared.append(rows.batch_size)
         raise RuntimeError("no room")
 
     pd.testing.assert_frame_equal(
@@ -404,9 +404,11 @@ def test_changed_pictures_are_noticed_on_the_way(material, tmp_path):
         ({"attacks": ["bim", "bim"]}, SettingError, "twice"),
         ({"norm": "l2"}, SettingError, "bim has no l2 version"),
         ({"epsilons": [0.1]}, SettingError, "below 1 count"),
-        ({"evidence": "some"}, SettingError, "all, flips, none"),
-        ({"evidence": "-1"}, SettingError, "all, flips, none"),
-        ({"batch_size": -1}, SettingError, "expected 1 to"),
+        ({"evidence": "some"}, SettingError, "'all', 'flips', 'none'"),
+        ({"evidence": "-1"}, SettingError, "'all', 'flips', 'none'"),
+        ({"batch_size": -1}, SettingError, "expected a whole number from 1 to"),
+        ({"lmit": 3}, SettingError, "Did you mean limit"),
+        ({"held_out": True}, SettingError, "from Python"),
         ({"target": "cow"}, SettingError, "class 0, class 1, class 2"),
         ({"limit": 0}, SettingError, "limit"),
         ({"images": "nowhere/at/all"}, ImagesError, "nowhere"),
@@ -452,3 +454,72 @@ def test_the_manifest_tells_what_another_person_needs(material, tmp_path):
         "D21-clean-accuracy",
     }
     assert str(tmp_path) not in json.dumps(manifest["model"])
+
+
+def test_a_batch_of_a_million_rows_takes_what_the_machine_has(material, tmp_path, monkeypatch):
+    """In a run of its own, and in one that goes on with what its run.json says."""
+    from robustness.engine import batch_size
+
+    classifier, images, labels = material
+    room = int(8.5 * batch_size.row_bytes(classifier))
+    monkeypatch.setattr(batch_size, "free_bytes", lambda: room)
+    monkeypatch.setattr(batch_size.limited_process, "available", lambda: None)
+    made: list[int] = []
+    start = CompiledBatch.__init__
+
+    def noted(self, *given, **settings):
+        made.append(settings["slots"])
+        start(self, *given, **settings)
+
+    monkeypatch.setattr(CompiledBatch, "__init__", noted)
+    settings = {"attacks": [BIM(steps=2)], "epsilons": [2], "batch_size": 1_000_000}
+    found = robustness.audit(classifier, images, labels=labels, run=tmp_path / "a", **settings)
+    assert found.manifest["config"]["slots"] == 6
+    assert any("1,000,000 rows was asked for; 6 fit" in n for n in found.manifest["notes"])
+    assert made and max(made) <= 6
+    file = tmp_path / "a" / "run.json"
+    told = json.loads(file.read_text())
+    told["config"]["slots"] = 1_000_000
+    file.write_text(json.dumps(told))
+    with contextlib.closing(sqlite3.connect(tmp_path / "a" / "run.sqlite")) as database:
+        database.execute("DELETE FROM outcomes")
+        database.commit()
+    made.clear()
+    settings.pop("batch_size")
+    robustness.audit(classifier, images, labels=labels, run=tmp_path / "a", resume=True, **settings)
+    assert made and max(made) <= 6
+
+
+def test_a_configuration_in_every_form_gives_the_same_run(material, tmp_path):
+    classifier, images, labels = material
+    file = tmp_path / "audit.toml"
+    file.write_text(
+        '[threat]\nepsilons = [2]\n[[attacks]]\nname = "bim"\nsteps = 2\n[run]\nseed = 3\n'
+        "[[gate.rules]]\nthreshold = 0.5\n"
+    )
+    options = {"epsilons": [2], "attacks": [{"name": "bim", "steps": 2}], "seed": 3}
+    forms = {
+        "file": file,
+        "object": robustness.AuditConfig(**options),
+        "dict": options,
+        "keywords": None,
+    }
+    outcomes = {}
+    for name, form in forms.items():
+        result = robustness.audit(
+            classifier,
+            images[:8],
+            form,
+            labels=labels[:8],
+            run=tmp_path / name,
+            **(options if form is None else {}),
+        )
+        with Run.open(result.path) as run:
+            config = run.manifest["config"]
+            assert (config["seed"], config["epsilons"]) == (3, [2.0])
+            assert config["attacks"][0]["parameters"]["steps"] == 2
+            rules = run.manifest["gate"].get("rules", [])
+            assert len(rules) == (name == "file")
+        outcomes[name] = comparable(tmp_path / name)
+    for table in outcomes.values():
+        pd.testing.assert_frame_equal(table, outcomes["keywords"])

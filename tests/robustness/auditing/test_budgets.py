@@ -43,9 +43,9 @@ from robustness.attacks import (
     UniformNoise,
 )
 from robustness.cli import app, audit
-from robustness.cli.init import TEMPLATE
-from robustness.configuration import defaults
+from robustness.configuration import choices
 from robustness.configuration import epsilons as units
+from robustness.configuration.template import init_text
 from robustness.contract import ensembles
 from robustness.engine import compiled_batch, jobs
 from robustness.errors import RunError, SettingError
@@ -77,8 +77,8 @@ def asked_by(monkeypatch, *words: str) -> list[str]:
     """The attacks that a command line asks for."""
     seen = []
 
-    def perform(options, *_, **__):
-        seen.append(options["attack"])
+    def perform(config, *_, **__):
+        seen.append(list(config.attacks))
         raise SettingError("seen")
 
     monkeypatch.setattr(audit, "perform", perform)
@@ -89,15 +89,15 @@ def asked_by(monkeypatch, *words: str) -> list[str]:
 
 def test_every_door_has_the_same_default(monkeypatch, tmp_path):
     (tmp_path / "bare.toml").write_text("[images]\npath = 'pets:4'\n")
-    (tmp_path / "init.toml").write_text(TEMPLATE)
+    (tmp_path / "init.toml").write_text(init_text())
     doors = {
         "line": asked_by(monkeypatch, "audit"),
         "file": asked_by(monkeypatch, "audit", "--config", str(tmp_path / "bare.toml")),
         "init": asked_by(monkeypatch, "audit", "--config", str(tmp_path / "init.toml")),
         "python": list(inspect.signature(robustness.audit).parameters["attacks"].default),
-        "written": [one["name"] for one in tomllib.loads(TEMPLATE)["attacks"]],
+        "written": [one["name"] for one in tomllib.loads(init_text())["attacks"]],
     }
-    assert all(found == [defaults.ATTACK] for found in doors.values()), doors
+    assert all(found == [choices.ATTACK] for found in doors.values()), doors
     python = inspect.signature(robustness.audit).parameters["epsilons"].default
     line = inspect.signature(audit.audit).parameters["epsilon"].default
     assert units.parse_epsilons(line) == units.parse_epsilons(python)
@@ -108,7 +108,7 @@ def test_every_door_has_the_same_default(monkeypatch, tmp_path):
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_default_is_fitted_to_every_threat(norm, goal, classes):
     names = [str(n) for n in range(classes)]
-    found = ensembles.resolve([defaults.ATTACK], NORMS[norm], goal, names).attacks
+    found = ensembles.resolve([choices.ATTACK], NORMS[norm], goal, names).attacks
     assert found[0].knowledge == "white-box"
     for one in found:
         one.expect_norm(NORMS[norm])
@@ -117,14 +117,14 @@ def test_the_default_is_fitted_to_every_threat(norm, goal, classes):
         assert any(
             NORMS[norm].covers(a.farthest(NORMS[norm], epsilon, SHAPE), epsilon) for a in found
         )
-    blind = ensembles.resolve([defaults.ATTACK], NORMS[norm], goal, names, gradients=False).attacks
+    blind = ensembles.resolve([choices.ATTACK], NORMS[norm], goal, names, gradients=False).attacks
     if norm != "l1":  # where the toolkit has no attack that needs no gradient
         assert {a.knowledge for a in blind} <= {"score", "decision"}
 
 
 def test_the_default_asks_for_a_name_where_there_is_no_norm():
     with pytest.raises(SettingError, match=r"spatial \(degrees\) or corruptions \(severity"):
-        ensembles.resolve([defaults.ATTACK], KNOWN["free"], Untargeted(), ["a", "b"])
+        ensembles.resolve([choices.ATTACK], KNOWN["free"], Untargeted(), ["a", "b"])
 
 
 def test_the_articles_attack_has_a_name_and_one_count_a_step():
@@ -159,12 +159,12 @@ def walked(attack, norm: str, epsilon: float) -> np.ndarray:
     classifier, images = far_away()
     some = subjects(classifier, images)
     threat = Threat((epsilon,), NORMS[norm])
-    rows = compiled_batch.CompiledBatch(classifier, attack, threat, slots=len(some), seed=0)
-    state = rows.enter(None, range(len(some)), [jobs.AttackJob(s, epsilon) for s in some])
+    rows = compiled_batch.CompiledBatch(classifier, attack, threat, batch_size=len(some), seed=0)
+    state = rows.load(None, range(len(some)), [jobs.AttackJob(s, epsilon) for s in some])
     far = np.zeros(len(some))
     # Of what seeks the closest point only what was looked at counts, not the last point.
     for _ in range(attack.steps - (attack.seeks == "closest")):
-        state, _ = rows.advance(state)
+        state, _ = rows.step(state)
         change = ops.convert_to_tensor(state["own"]["point"]) - images.astype("float32")
         far = np.maximum(far, ops.convert_to_numpy(NORMS[norm].size(change)))
     return far

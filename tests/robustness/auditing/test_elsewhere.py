@@ -129,7 +129,7 @@ def interrupting(monkeypatch, where: str) -> None:
         raise KeyboardInterrupt
 
     if where == "loading":
-        monkeypatch.setattr(audit, "_classifier", interrupt)
+        monkeypatch.setattr(audit, "resolve_model", interrupt)
     elif where == "making":
         monkeypatch.setattr(audit, "describe", interrupt)
     else:

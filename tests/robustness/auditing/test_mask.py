@@ -25,9 +25,9 @@ from robustness.attacks.sigma_zero import SigmaZero
 from robustness.attacks.simba import SimBA
 from robustness.attacks.spsa import SPSA
 from robustness.attacks.square import Square
-from robustness.conformance import linear_distances
-from robustness.engine import compiled_batch, jobs, search
-from robustness.engine.judge import Judge, Suspect
+from robustness.engine import compiled_batch, jobs
+from robustness.engine.judge import Candidate, Judge
+from robustness.engine.search import run_attack
 from robustness.errors import SettingError
 from robustness.images.png import from_png, to_png
 from robustness.runs.store import Run
@@ -66,23 +66,15 @@ def test_attacks_flip_within_the_region_what_can_be_flipped_there(attack, norm):
     classifier, images, labels, margins = two_sided(np.random.default_rng(0), far=1.0)
     normal = normal_of(classifier).reshape(36, 3) * FREE.reshape(36, 1)
     least = [
-        linear_distances.DISTANCES[norm](
-            normal if label == 0 else -normal, margin, image.reshape(36, 3)
-        )
+        NORMS[norm].plane_distance(normal if label == 0 else -normal, margin, image.reshape(36, 3))
         for image, label, margin in zip(images, labels, margins, strict=True)
     ]
     epsilon = float(np.ceil(3 * max(least) + 2))
-    found = {}
-    search.search(
-        classifier,
-        attack,
-        Threat((epsilon,), NORMS[norm], mask=MASK),
-        iter(subjects(classifier, images, labels)),
-        lambda subject, rungs: found.__setitem__(subject.key, (subject, rungs[0])),
-        slots=4,
-    )
+    threat = Threat((epsilon,), NORMS[norm], mask=MASK)
+    examples = subjects(classifier, images, labels)
+    found = list(run_attack(classifier, attack, threat, examples, batch_size=4))
     assert len(found) == len(images)
-    for subject, rung in found.values():
+    for subject, (rung,) in found:
         assert rung.flip
         changed = (from_png(rung.flip.png) != subject.pixels).any(-1)
         assert changed.any()
@@ -92,11 +84,11 @@ def test_attacks_flip_within_the_region_what_can_be_flipped_there(attack, norm):
 def test_noise_stays_in_the_region():
     classifier, images, labels, _ = two_sided(np.random.default_rng(0))
     threat = Threat((9.0,), mask=MASK)
-    rows = compiled_batch.CompiledBatch(classifier, UniformNoise(), threat, slots=2, seed=0)
+    rows = compiled_batch.CompiledBatch(classifier, UniformNoise(), threat, batch_size=2, seed=0)
     some = subjects(classifier, images[:2], labels[:2])
-    state = rows.enter(None, range(2), [jobs.AttackJob(s, 9.0) for s in some])
-    state, _ = rows.advance(state)
-    grids, _ = rows.snap(state, state["own"]["point"], [0, 1], [9.0, 9.0])
+    state = rows.load(None, range(2), [jobs.AttackJob(s, 9.0) for s in some])
+    state, _ = rows.step(state)
+    grids, _ = rows.to_uint8(state, state["own"]["point"], [0, 1], [9.0, 9.0])
     changed = (grids != images[:2]).any(-1)
     assert changed[:, FREE].mean() > 0.9
     assert not changed[:, ~FREE].any()
@@ -117,7 +109,7 @@ def test_the_judge_refuses_what_changes_elsewhere():
     outside = inside.copy()
     outside[5, 0, 0] ^= 1
     judge = Judge(classifier, Threat((255.0,), mask=MASK))
-    suspect = Suspect(image, label, 255.0, inside)
+    suspect = Candidate(image, label, 255.0, inside)
     assert judge([suspect])[0] is not None
     if classifier.probabilities(outside[None]).argmax() != label:
         assert judge([replace(suspect, picture=outside)]) == [None]

@@ -16,7 +16,7 @@ import robustness
 from robustness.contract.registry import make
 from robustness.diagnostics import preflight
 from robustness.engine import votes
-from robustness.engine.judge import Judge, Suspect
+from robustness.engine.judge import Candidate, Judge
 from robustness.models.classifier import Classifier
 from robustness.reports import summarise
 from robustness.reports.gate.verdict import verdict_of
@@ -208,7 +208,7 @@ def test_half_and_half_passes_as_seldom_as_the_level_says():
 def test_answers_that_are_not_finite_are_no_votes():
     vote = votes.Vote.none(2)
     for row in ([np.nan, 1.0], [0.25, 0.75], [0.25, 0.75]):
-        vote.hear(np.array(row))
+        vote.add(np.array(row))
     assert (vote.draws, vote.counts.tolist(), vote.confidence(1)) == (3, [0, 2], 0.75)
 
 
@@ -217,7 +217,7 @@ def test_luck_is_no_flip_however_often_it_is_tried(share):
     """A picture flips in `share` of the draws by itself; it is brought before the judge again and again."""
     judge = Judge(noisy(rarely(share)), Threat((4.0,)), draws=votes.DRAWS)
     once = Judge(noisy(rarely(share)), Threat((4.0,)))
-    suspects = [Suspect(IMAGES[0], 0, 4.0, IMAGES[0])] * 100
+    suspects = [Candidate(IMAGES[0], 0, 4.0, IMAGES[0])] * 100
     assert sum(flip is not None for flip in once(suspects)) > 15
     assert sum(flip is not None for flip in judge(suspects)) <= 1
     assert all(passes in votes.ROUNDS for passes in judge.passes)

@@ -11,7 +11,7 @@ import robustness
 from robustness.attacks.bim import BIM
 from robustness.attacks.ddn import DDN
 from robustness.attacks.pgd import PGD
-from robustness.engine import search
+from robustness.engine.search import run_attack
 from robustness.errors import ModelError, RunError
 from robustness.images.png import from_png
 from robustness.models.classifier import Classifier
@@ -42,12 +42,8 @@ def pair(cosine, seed=0):
 
 
 def flips(target, images, threat, attack, **more):
-    found = {}
-    search.search(
-        target, attack, threat, iter(subjects(target, images)),
-        lambda subject, rungs: found.__setitem__(subject.key, rungs[0]), slots=4, **more,
-    )  # fmt: skip
-    return found
+    results = run_attack(target, attack, threat, subjects(target, images), batch_size=4, **more)
+    return {example.key: outcomes[0] for example, outcomes in results}
 
 
 class Retreating(BIM):
@@ -69,11 +65,11 @@ def test_a_point_on_the_way_that_flips_the_target_in_float_is_said(steps):
     images = np.full((3, 4, 4, 3), 100, np.uint8)
     threat = Threat((2.0,))
     found = flips(target, images, threat, Retreating(steps=steps), surrogate=surrogate)
-    assert [(rung.flip, rung.floated) for rung in found.values()] == [(None, True)] * 3
+    assert [(rung.flip, rung.flips_in_float_only) for rung in found.values()] == [(None, True)] * 3
     # Had it been enough that the surrogate flips, all would have been said of this one, too.
     farther = linear(weights, np.array([0, -100.45]), (4, 4, 3))
     found = flips(farther, images, threat, Retreating(steps=steps), surrogate=surrogate)
-    assert [(rung.flip, rung.floated) for rung in found.values()] == [(None, False)] * 3
+    assert [(rung.flip, rung.flips_in_float_only) for rung in found.values()] == [(None, False)] * 3
 
 
 @pytest.mark.parametrize(
@@ -85,7 +81,7 @@ def test_what_flips_the_surrogate_in_float_is_no_float_flip_of_the_target(attack
     found = flips(target, images, Threat((40.0,), NORMS["l2"]), attack, surrogate=surrogate)
     held = [rung for rung in found.values() if rung.flip is None]
     assert held
-    assert not any(rung.floated for rung in held)
+    assert not any(rung.flips_in_float_only for rung in held)
 
 
 def test_it_works_as_far_as_the_models_agree():
@@ -116,14 +112,10 @@ def test_the_target_is_asked_for_no_look():
 
     some = subjects(target, images)
     target.logits = logits
-    found = {}
-    search.search(
-        target, PGD(steps=20, loss="margin"), threat, iter(some),
-        lambda subject, rungs: found.__setitem__(subject.key, rungs[0]), slots=4,
-        surrogate=surrogate,
-    )  # fmt: skip
+    attack = PGD(steps=20, loss="margin")
+    results = list(run_attack(target, attack, threat, some, batch_size=4, surrogate=surrogate))
     assert asked["logits"] == 0
-    assert any(rung.flip for rung in found.values())
+    assert any(outcomes[0].flip for _, outcomes in results)
 
 
 def test_smallest_changes_are_the_targets():

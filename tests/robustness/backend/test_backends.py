@@ -14,7 +14,9 @@ PROGRAM = """
 import numpy as np, keras
 from keras import ops
 from robustness.attacks import BIM, PGD
-from robustness import draws, engine, gradients
+from robustness import backend as gradients
+from robustness.engine import jobs, search
+from robustness.numerics import prng as draws
 from robustness.models.classifier import Classifier
 from robustness.errors import GradientError
 from robustness.numerics.losses import cross_entropy
@@ -59,11 +61,10 @@ except GradientError:
 bits = draws.threefry(np.array([[0, 0]], "int32"), (np.zeros((1, 1), "int32"), np.zeros((1, 1), "int32")))
 words = [int(np.asarray(ops.convert_to_numpy(b)).astype("int64")[0, 0]) & 0xFFFFFFFF for b in bits]
 assert words == [0x6B200159, 0x99BA4EFE], words
-found = {}
 pairs = enumerate(zip(images.astype("uint8"), z.argmax(1)))
 subjects = [jobs.Example(str(i), x, int(y)) for i, (x, y) in pairs]
-engine.search(classifier, PGD(steps=5), Threat((2, 30)), iter(subjects),
-              lambda s, r: found.__setitem__(s.key, [x.flip and x.flip.distances.l1 for x in r]), slots=2)
+results = engine.run_attack(classifier, PGD(steps=5), Threat((2, 30)), subjects, batch_size=2)
+found = {s.key: [x.flip and x.flip.distances.l1 for x in r] for s, r in results}
 print(keras.backend.backend(), gradients.device().split()[0], sorted(found.items()))
 """
 
@@ -111,7 +112,7 @@ def test_each_attack_runs_on_each_backend(backend):
 @pytest.mark.parametrize("setting", ["0", "1"])
 def test_kernels_that_are_off_are_said(setting):
     """A TensorFlow that was imported first keeps the kernels it chose; so does one that was told."""
-    words = "from robustness import gradients; print(gradients.device())"
+    words = "from robustness import backend; print(backend.device())"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", words],
         env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": setting, "TF_CPP_MIN_LOG_LEVEL": "3"},

@@ -211,3 +211,21 @@ def test_init_writes_once(tmp_path):
     assert done.returncode == 2
     assert "--force" in done.stderr
     assert inside("init", "--force", cwd=tmp_path).returncode == 0
+
+
+def test_3_a_report_that_fails_and_the_others_are_written(place, tmp_path, monkeypatch):
+    from robustness import plugins
+    from tests.robustness.files.test_readers import install
+
+    (tmp_path / "odd_writer.py").write_text("def write(run, path=None): raise ValueError('odd')\n")
+    install(tmp_path, "odd", plugins.REPORTS, odd="odd_writer:write")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = toml(place / "odd.toml")
+    kinds = ("--report", "odd", "--report", "json", "--report", "csv")
+    done = inside("audit", "--config", name, "-o", "odd", *kinds, cwd=place)
+    assert done.returncode == 3
+    assert "'odd' (odd_writer:write) failed: ValueError: odd" in done.stderr
+    assert "Traceback" not in done.stderr and "verdict: " in done.stdout
+    assert (place / "odd" / "report.json").is_file() and list((place / "odd").glob("*.csv"))
+    done = inside("report", "odd", "--kind", "odd", cwd=place)
+    assert done.returncode == 3 and "odd_writer:write" in done.stderr

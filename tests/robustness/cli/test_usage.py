@@ -220,3 +220,102 @@ def test_a_plan_holds_only_what_its_run_can_be_read_back_with(settings):
     threat = Threat((1.0,), NORMS["linf"])
     with pytest.raises(SettingError, match=r"not usable|not known"):
         Plan((BIM(),), threat, all_steps=False, **known)
+
+
+def _commands():
+    """Every command with each of its paths, the words that it needs besides filled in."""
+    from robustness.cli import app, solve
+    from robustness.cli.given import paths_of
+
+    for words, one in (((), app), (("solve",), solve.app)):
+        for command in one.registered_commands:
+            name = command.name or command.callback.__name__
+            for path in sorted(paths_of(command.callback)):
+                yield (*words, name), command.callback, path
+
+
+def _empty(words, function, path):
+    """The command line on which only `path` is empty."""
+    import inspect
+
+    line = list(words)
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        given = next(iter(getattr(parameter.annotation, "__metadata__", ())), None)
+        value = "" if name == path else "1"
+        if type(given).__name__ == "ArgumentInfo":
+            line += [value] if name == path or parameter.default is inspect.Parameter.empty else []
+        elif name == path or (given is not None and parameter.default is inspect.Parameter.empty):
+            flag = [one for one in given.param_decls or () if one.startswith("--")]
+            line += [*(flag or ["--" + name.replace("_", "-")]), value]
+    return line
+
+
+@pytest.mark.parametrize(
+    "line", [_empty(*one) for one in _commands()], ids=lambda line: " ".join(map(repr, line))
+)
+def test_an_empty_path_is_refused(tmp_path, line):
+    done = inside(*line, cwd=tmp_path)
+    assert done.returncode == 2, done.stdout
+    assert "is empty; expected a path" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())
+
+
+def test_every_command_with_a_path_is_asked():
+    asked = {" ".join(words) for words, _, _ in _commands()}
+    assert asked >= {"audit", "report", "verify", "rerun", "compare", "fit", "init", "solve choose"}
+    assert {path for words, _, path in _commands() if words == ("audit",)} == {
+        *("model", "images", "surrogate", "mask", "config", "out", "resume")
+    }
+
+
+def test_an_empty_path_is_refused_in_python(tmp_path):
+    import model_zoo
+    import robustness
+    from robustness.attacks.universal_fit import Fitted
+    from robustness.images import open_source
+    from robustness.models import loading
+    from robustness.reports.comparison.compare import compare
+    from robustness.reports.files import report_path
+    from robustness.runs.result import AuditResult
+    from robustness.runs.store import Run
+    from robustness.threat.mask import Mask
+
+    images = np.zeros((1, 4, 4, 3), np.uint8)
+    for call in (
+        lambda: open_source(""),
+        lambda: robustness.audit("model.keras", images, run=""),
+        lambda: robustness.audit("", images),
+        lambda: loading.scan(""),
+        lambda: model_zoo.load(""),
+        lambda: Mask.of("", (4, 4, 3)),
+        lambda: AuditResult(""),
+        lambda: Run.open(""),
+        lambda: Run.resume(""),
+        lambda: Run.create("", {}),
+        lambda: Fitted.load(""),
+        lambda: compare("", tmp_path),
+        lambda: report_path(tmp_path, "", "x.html"),
+    ):
+        with pytest.raises(SettingError, match="is empty; expected a path"):
+            call()
+
+
+@pytest.mark.parametrize("table", ["model", "images"])
+def test_an_empty_path_in_a_file_is_refused(tmp_path, table):
+    (tmp_path / "audit.toml").write_text(f'[{table}]\npath = ""\n')
+    done = inside("audit", "--config", "audit.toml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"{table}.path is ''" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["nope", "broken"])
+def test_a_kind_of_report_is_tried_before_the_audit(tmp_path, monkeypatch, kind):
+    from robustness import plugins
+    from tests.robustness.files.test_readers import install
+
+    install(tmp_path, "kinds", plugins.REPORTS, broken="no_such_module:X")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    done = inside("audit", "-i", "pets:4", "--report", kind, "-o", "run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert repr(kind) in done.stderr and "Loading" not in done.stderr
+    assert not (tmp_path / "run").exists()

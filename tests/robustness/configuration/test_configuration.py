@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
+from typing import Annotated
 
+import jsonschema
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from robustness.cli import audit
-from robustness.cli.configuration import Configuration, load
-from robustness.cli.init import TEMPLATE
-from robustness.configuration import defaults
+import robustness
+from robustness.attacks import BIM
+from robustness.cli import app, audit
+from robustness.configuration import AuditConfig, audit_config, choices
+from robustness.configuration.audit_config import audit_options
+from robustness.configuration.audit_file import config_of, expect_trust_given, read_audit_file
+from robustness.configuration.option import Option, option_fields
+from robustness.configuration.recorded import from_recorded, recorded
+from robustness.configuration.schema import json_schema
+from robustness.configuration.template import init_text
 from robustness.errors import SettingError
-from robustness.runs.plan import EVIDENCE
+
+ROOT = Path(__file__).parents[3]
 
 FULL = """
 [model]
@@ -56,75 +70,300 @@ threshold = 0.3
 """
 
 
+EXPECTED = {
+    "model": "model.keras", "class_names": ("cat", "dog"), "scaling": "0..1", "trust": True,
+    "declared_accuracy": 0.9, "images": "data.npz", "label_column": "ClassId",
+    "limit": 30, "per_class": 10, "held_out": True,
+    "norm": "l2", "epsilons": (100.0, 4.0, 2.5), "target": "dog", "mask": "mask.png",
+    "surrogate": "dogs-vs-cats", "seed": 3, "precision": "bfloat16", "all_steps": True,
+    "cascade": True, "thorough": True, "evidence": "5", "batch_size": 16, "reports": ("html",),
+    "attacks": ("pgd:steps=20,random_start=false,step_size=auto", "bim"),
+}  # fmt: skip
+
+
 def written(folder: Path, text: str) -> Path:
     path = folder / "audit.toml"
     path.write_text(text)
     return path
 
 
+def load(path: Path) -> AuditConfig:
+    return read_audit_file(path)
+
+
 def test_every_option_comes_through(tmp_path):
-    found = load(written(tmp_path, FULL))
-    assert found.options == {
-        "model": "model.keras", "classes": "cat,dog", "scaling": "0..1", "trust_model": True,
-        "accuracy": 0.9, "images": "data.npz", "label_column": "ClassId",
-        "limit": 30, "per_class": 10, "held_out": True,
-        "norm": "l2", "epsilon": "100,4/255,2.5", "target": "dog", "mask": "mask.png",
-        "surrogate": "dogs-vs-cats", "seed": 3, "precision": "bfloat16", "all_steps": True,
-        "cascade": True, "thorough": True, "evidence": "5", "batch_size": 16, "report": ["html"],
-    }  # fmt: skip
-    assert found.gate is not None and found.gate["rules"][0]["threshold"] == 0.3
-    merged = found.merged({"attack": ["bim"], "seed": 0}, {})
-    assert merged["attack"] == ["pgd:steps=20,random_start=false,step_size=auto", "bim"]
-    assert merged["seed"] == 3
+    config = load(written(tmp_path, FULL))
+    assert config.gate is not None and config.gate["rules"][0]["threshold"] == 0.3
+    given = config.given()
+    del given["gate"]
+    assert given == EXPECTED
 
 
-def test_nothing_of_the_command_line_is_left_out(tmp_path):
-    """Every option of `robustness audit` that says what is run has a key."""
-    known = set(load(written(tmp_path, FULL)).options) | {
-        "attack",
-        "steps",
-        "step_size",
-        "restarts",
+def test_every_field_is_an_option_with_a_key_and_a_help_text():
+    """Only parameters for every attack have no key: a file sets them per attack."""
+    fields = audit_options()
+    assert set(AuditConfig.model_fields) == {*fields, "gate"}
+    assert {name for name, f in fields.items() if not f.place} == set(audit_config.FOR_ALL)
+    assert set(EXPECTED) | set(audit_config.FOR_ALL) == set(fields)
+    for field in fields.values():
+        assert field.option.help.endswith("."), field.name
+
+
+def test_every_door_has_every_option():
+    fields = audit_options()
+    line = set(inspect.signature(audit.audit).parameters)
+    assert line - {"context", "config", "out", "resume", "as_json", "quiet"} == {
+        f.argument for f in fields.values()
     }
-    shown = {"context", "config", "out", "resume", "as_json", "quiet"}
-    assert set(inspect.signature(audit.audit).parameters) - shown == known
+    python = inspect.signature(robustness.audit).parameters
+    assert set(fields) <= set(python) and "gate" in python
+    for name in set(fields) - {"model", "images"}:
+        assert python[name].default == fields[name].default
+        assert fields[name].option.help in str(robustness.audit.__doc__)
+    assert "{options}" not in str(robustness.audit.__doc__)
 
 
-def test_python_takes_the_same():
-    import robustness
+def test_an_option_more_is_one_field(monkeypatch, tmp_path):
+    """The command line, the file, the record, init's text and the schema follow the fields."""
 
-    names = {
-        "model": "model", "images": "images", "classes": "class_names", "scaling": "scaling",
-        "trust_model": "trust", "accuracy": "declared_accuracy", "limit": "limit",
-        "label_column": "label_column",
-        "per_class": "per_class", "held_out": "only", "norm": "norm", "epsilon": "epsilons",
-        "target": "target", "mask": "mask", "surrogate": "surrogate",
-        "seed": "seed", "precision": "precision", "all_steps": "all_steps", "thorough": "thorough",
-        "cascade": "cascade", "evidence": "evidence", "batch_size": "batch_size", "attack": "attacks",
-    }  # fmt: skip
-    taken = inspect.signature(robustness.audit).parameters
-    assert set(names.values()) <= set(taken)
-    assert "gate" in taken
+    class More(AuditConfig):
+        patience: Annotated[int, Option("Wait so long.", table="run")] = 3
+
+    field = option_fields(More)["patience"]
+    assert (field.flag, field.place, field.kind) == ("--patience", "run.patience", int)
+    code = (
+        "import sys\n"
+        "from typing import Annotated\n"
+        "from pydantic import Field\n"
+        "from robustness.configuration import audit_config as a\n"
+        "from robustness.configuration.option import Option\n"
+        "class AuditConfig(a.AuditConfig):\n"
+        "    patience: Annotated[int, Field(ge=1), Option('Wait so long.', table='run')] = 3\n"
+        "a.AuditConfig = AuditConfig\n"
+        "from robustness.cli import app, audit\n"
+        "from robustness.configuration import reference, schema, template, audit_file, recorded\n"
+        "assert '#patience = 3' in template.init_text()\n"
+        "assert 'run.patience' in reference.reference_page()\n"
+        "assert schema.json_schema()['properties']['run']['properties']['patience']['minimum'] == 1\n"
+        "open('p.toml', 'w').write('[run]\\npatience = 7')\n"
+        "def perform(config, *_, **__): print('patience', config.patience); sys.exit(0)\n"
+        "audit.perform = perform\n"
+        "try: app(['audit', '-c', 'p.toml'])\n"
+        "except SystemExit: pass\n"
+        "try: app(['audit', '-c', 'p.toml', '--patience', '9'])\n"
+        "except SystemExit: pass\n"
+        "assert recorded.recorded(AuditConfig(patience=5))['patience'] == 5\n"
+        "from robustness.errors import SettingError\n"
+        "try: app(['audit', '--patience', '0'], standalone_mode=False)\n"
+        "except SettingError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "patience 7",
+        "patience 9",
+        "--patience is 0; expected a whole number of at least 1.",
+    ]
 
 
 def test_the_command_line_wins(tmp_path):
-    found = load(written(tmp_path, FULL))
-    merged = found.merged({"seed": 0, "norm": "linf"}, {"seed": 9, "steps": 7})
-    assert (merged["seed"], merged["norm"]) == (9, "l2")
-    # --steps is for all attacks: those of the file no longer say theirs.
-    assert merged["attack"] == ["pgd:random_start=false,step_size=auto", "bim"]
-    assert found.merged({}, {"attack": ["fgsm"]})["attack"] == ["fgsm"]
+    config = load(written(tmp_path, FULL))
+    merged = config.overridden_by({"seed": 9, "steps": 7})
+    assert (merged.seed, merged.norm) == (9, "l2")
+    # --steps is for all attacks: those of the file no longer set theirs.
+    assert merged.attacks == ("pgd:random_start=false,step_size=auto", "bim")
+    assert merged.attack_choices()[1] == ("bim", {"steps": 7})
+    assert config.overridden_by({"attacks": ["fgsm"]}).attacks == ("fgsm",)
+    # What is typed with an attack is closer to it than what is for all.
+    typed = AuditConfig(attacks=["pgd:steps=5"], steps=9, restarts=2)
+    assert typed.attack_choices() == [("pgd", {"steps": "5", "restarts": 2})]
+
+
+def performed(monkeypatch, *words: str) -> AuditConfig:
+    """The options that a command line leads to."""
+    configs = []
+
+    def perform(config, *_, **__):
+        configs.append(config)
+        raise SettingError("performed")
+
+    monkeypatch.setattr(audit, "perform", perform)
+    done = CliRunner().invoke(app, ["audit", *words])
+    assert str(done.exception) == "performed", done.exception
+    return configs[0]
+
+
+def test_the_words_of_the_command_line(monkeypatch, tmp_path):
+    file = written(tmp_path, FULL.replace("trust = true", ""))
+    config = performed(
+        monkeypatch,
+        *("-c", str(file), "--classes", "a,b", "-e", "1,4/255", "--evidence", "7", "--trust-model"),
+        *("--no-cascade", "--report", "json", "--report", "pdf", "--accuracy", "0.5"),
+    )
+    assert (config.class_names, config.epsilons, config.evidence) == (("a", "b"), (1.0, 4.0), "7")
+    assert (config.trust, config.cascade, config.reports) == (True, False, ("json", "pdf"))
+    assert (config.declared_accuracy, config.seed) == (0.5, 3)
+    assert performed(monkeypatch) == AuditConfig()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--limit", "0"], "--limit is 0; expected a whole number of at least 1."),
+        (["--accuracy", "3"], "--accuracy is 3.0; expected a number from 0 to 1."),
+        (["--norm", "linv"], "--norm is 'linv'; expected one of 'linf', .* Did you mean linf?"),
+        (
+            ["--evidence", "some"],
+            "--evidence is 'some'; expected 'all', 'flips', 'none', or a number",
+        ),
+        (["--attack", "bimm"], "Unknown attack 'bimm'; .* Did you mean bim?"),
+    ],
+)
+def test_errors_name_the_option_of_the_command_line(words, message):
+    done = CliRunner().invoke(app, ["audit", *words])
+    assert isinstance(done.exception, SettingError)
+    assert re.match(message.replace("?", r"\?"), str(done.exception)), done.exception
+
+
+def test_a_file_cannot_trust_a_model_alone(tmp_path):
+    file = written(tmp_path, FULL)
+    with pytest.raises(SettingError, match=r"model\.trust is true, but only the command line"):
+        expect_trust_given(load(file), file, False)
+    with pytest.raises(SettingError, match="in Python: trust=True"):
+        config_of(file, {"limit": 3})
+    assert config_of(file, {"trust": True}).trust
+    done = CliRunner().invoke(app, ["audit", "--config", str(file)])
+    assert "Type --trust-model" in str(done.exception)
+
+
+def test_python_takes_a_configuration_in_every_form(tmp_path):
+    expected = AuditConfig(seed=3, limit=5)
+    file = written(tmp_path, "[run]\nseed = 3\n[images]\nlimit = 9")
+    for form in (AuditConfig(seed=3), {"seed": 3}, file, str(file)):
+        assert config_of(form, {"limit": 5}) == expected
+    assert config_of(None, {"seed": 3, "limit": 5}) == expected
+    with pytest.raises(SettingError, match="config is a int; expected an AuditConfig, the path"):
+        config_of(3, {})  # type: ignore[arg-type]
+
+
+def test_python_takes_numpys_numbers_and_single_members():
+    config = AuditConfig(limit=np.int64(3), target=np.int32(1), declared_accuracy=np.float32(0.5))
+    assert (config.limit, config.target, config.declared_accuracy) == (3, 1, 0.5)
+    assert type(config.limit) is int
+    assert AuditConfig(attacks="pgd", reports="json").attacks == ("pgd",)
+    attack = BIM()
+    assert AuditConfig(attacks=[attack, {"name": "pgd", "steps": 3}]).attacks == (
+        attack,
+        "pgd:steps=3",
+    )
+    assert AuditConfig(attacks=iter(["fgsm"])).attacks == ("fgsm",)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lmit": 3}, "Unknown option 'lmit'; .* Did you mean limit?"),
+        ({"limit": True}, "limit is True; expected a whole number of at least 1."),
+        (
+            {"seed": 1 << 63},
+            "seed is 9223372036854775808; expected a whole number of at most 63 bits.",
+        ),
+        ({"cascade": 1}, "cascade is 1; expected true or false."),
+        ({"precision": "half"}, "precision is 'half'; expected one of 'float32', 'bfloat16'."),
+        ({"epsilons": [0.03]}, "Epsilon 0.03 is below 1 count"),
+        (
+            {"attacks": ["pgd:steps"]},
+            "'steps' in 'pgd:steps' is not a parameter; expected name=value.",
+        ),
+        (
+            {"attacks": [{"steps": 3}]},
+            r"attacks\[0\].name is missing; expected the name of an attack.",
+        ),
+    ],
+)
+def test_errors_name_the_option_of_python(options, message):
+    with pytest.raises(SettingError) as caught:
+        AuditConfig(**options)
+    assert re.match(message.replace("?", r"\?"), str(caught.value)), caught.value
+    with pytest.raises(SettingError):
+        AuditConfig().overridden_by(options)
+
+
+def test_an_object_keeps_its_own_parameters():
+    with pytest.raises(SettingError, match="steps came with the attack object"):
+        AuditConfig(attacks=[BIM()], steps=3).attack_choices()
+
+
+def test_a_configuration_is_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        AuditConfig().limit = 3  # type: ignore[misc]
+
+
+def test_a_record_gives_the_same_options_again(tmp_path):
+    config = load(written(tmp_path, FULL)).overridden_by({"steps": 7})
+    plain = json.loads(json.dumps(recorded(config)))
+    assert plain["epsilon"] == "100,4,2.5" and plain["classes"] == "cat,dog"
+    again = from_recorded(plain | {"of another version": 1})
+    assert json.dumps(recorded(again)) == json.dumps(plain)
+    with pytest.raises(SettingError, match="--limit is 'x'"):
+        from_recorded(plain | {"limit": "x"})
+    with pytest.raises(SettingError, match="has a comma"):
+        recorded(AuditConfig(class_names=["a, b", "c"]))
 
 
 def test_paths_are_looked_for_beside_the_file(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "model.keras").write_bytes(b"")
-    found = load(written(tmp_path / "deep", '[model]\npath="model.keras"\n[images]\npath="pets"'))
-    assert found.options == {"model": str(tmp_path / "deep" / "model.keras"), "images": "pets"}
+    config = load(written(tmp_path / "deep", '[model]\npath="model.keras"\n[images]\npath="pets"'))
+    assert config.given() == {"model": str(tmp_path / "deep" / "model.keras"), "images": "pets"}
+
+
+def test_the_schema_takes_what_the_reader_takes(tmp_path):
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    check = jsonschema.Draft202012Validator(schema)
+    check.validate(tomllib.loads(init_text()))
+    check.validate(tomllib.loads(FULL))
+    for text in (
+        "[model]\npth = 'x'",
+        "[images]\nlimit = 0",
+        "[threat]\nnorm = 'linv'",
+        "[run]\nevidence = 'some'",
+        "[[attacks]]\nsteps = 3",
+        "[model]\naccuracy = 91",
+        "seed = 3",
+    ):
+        assert not check.is_valid(tomllib.loads(text)), text
+        with pytest.raises(SettingError):
+            load(written(tmp_path, text))
+    done = CliRunner().invoke(app, ["init", "--schema"])
+    assert json.loads(done.output) == schema
+
+
+def test_the_reference_page_is_the_generated_one():
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import json, runpy, sys\n"
+            "pages = runpy.run_path(sys.argv[1])['pages']()\n"
+            "print(json.dumps(pages))",
+            str(ROOT / "scripts" / "write_configuration_docs.py"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name, text in json.loads(done.stdout).items():
+        assert (ROOT / "docs" / name).read_text() == text, (
+            f"run scripts/write_configuration_docs.py: {name}"
+        )
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("seed = 3", r"unknown key seed; the file knows attacks, gate, images"),
         ("[model]\npth = 'x'", r"unknown key model.pth.* Did you mean path\?"),
@@ -134,7 +373,7 @@ def test_paths_are_looked_for_beside_the_file(tmp_path):
         ("[model]\nclasses = [1, 2]", r"model.classes is \[1, 2\]; expected names"),
         ("[images]\nlimit = 0", "images.limit is 0; expected a whole number of at least 1"),
         ("[images]\nlimit = 2.5", "images.limit is 2.5"),
-        ("[threat]\nnorm = 'linv'", r"threat.norm is 'linv'; .*did you mean 'linf'"),
+        ("[threat]\nnorm = 'linv'", r"threat.norm is 'linv'; .*Did you mean linf\?"),
         ("[threat]\nepsilons = [0.03]", r"threat.epsilons is \[0.03\]; .*below 1 count"),
         ("[run]\nevidence = 'some'", "run.evidence is 'some'; .*'all', 'flips', 'none'"),
         ("[run]\nseed = true", "run.seed is True"),
@@ -150,15 +389,14 @@ def test_paths_are_looked_for_beside_the_file(tmp_path):
         ("[model", "is not TOML"),
     ],
 )
-def test_errors_name_the_key(tmp_path, text, said):
-    with pytest.raises(SettingError, match=said):
+def test_errors_name_the_key_of_the_file(tmp_path, text, message):
+    with pytest.raises(SettingError, match=message):
         load(written(tmp_path, text))
 
 
 def test_evidence_takes_every_word_an_audit_takes(tmp_path):
-    for word in EVIDENCE:
-        found = load(written(tmp_path, f"[run]\nevidence = '{word}'"))
-        assert found.options["evidence"] == word
+    for word in choices.EVIDENCE:
+        assert load(written(tmp_path, f"[run]\nevidence = '{word}'")).evidence == word
 
 
 def test_a_missing_file(tmp_path):
@@ -167,14 +405,13 @@ def test_a_missing_file(tmp_path):
 
 
 def test_the_template_is_right_as_it_is_and_with_everything_uncommented(tmp_path):
-    plain = load(written(tmp_path, TEMPLATE))
-    assert plain.options == {
-        "model": "dogs-vs-cats", "images": "pets", "norm": "linf", "epsilon": "1,2,4", "seed": 0,
+    plain = load(written(tmp_path, init_text()))
+    assert plain.given() == {
+        "model": "dogs-vs-cats", "images": "pets", "norm": "linf", "epsilons": (1.0, 2.0, 4.0),
+        "seed": 0, "attacks": (choices.ATTACK,),
     }  # fmt: skip
-    assert plain.attacks == ((defaults.ATTACK, {}),)
-    assert plain.gate is None
     # An ensemble has no parameters: those shown are of the attack that may stand in its place.
-    named = TEMPLATE.replace(f'name = "{defaults.ATTACK}"', "#")
+    named = init_text().replace(f'name = "{choices.ATTACK}"', "#")
     everything = re.sub(r"(?m)^#(?=\[|\w+ = )", "", named)
     keys = tomllib.loads(everything)
     assert len(keys["gate"]["rules"][0]) == 8
@@ -184,11 +421,10 @@ def test_the_template_is_right_as_it_is_and_with_everything_uncommented(tmp_path
         load(written(tmp_path, fitting))
     without = re.sub(r"(?s)\[gate.baseline\].*?(?=\[\[gate.suppress)", "", fitting)
     full = load(written(tmp_path, without))
-    assert isinstance(full, Configuration)
     assert full.gate is not None and full.gate["rules"][0]["name"] == "floor"
-    given = {
-        name: parameter.default
-        for name, parameter in inspect.signature(audit.audit).parameters.items()
-    }
-    for name in ("held_out", "all_steps", "thorough", "evidence", "trust_model"):
-        assert full.options[name] == given[name], name
+    # Every option is shown, and where it has a default and no example, with its default.
+    fields = audit_options()
+    assert set(full.given()) - {"gate"} == set(fields) - set(audit_config.FOR_ALL)
+    for name, field in fields.items():
+        if field.place and not field.optional and not field.option.example and name != "attacks":
+            assert getattr(full, name) == field.default, name

@@ -181,7 +181,7 @@ def test_d14_a_shattered_gradient_is_exposed_by_square(tmp_path):
 
 def test_d14_adds_nothing_to_an_attack_that_works(short):
     """Images 0.5 to 3 counts from the edge, an attack of 8: nothing is left for a black box."""
-    images = np.stack([s.pixels for s in short.trial.sample.subjects])
+    images = np.stack([s.pixels for s in short.trial.sample.examples])
     assert len(images) > 20
     record = replace(
         short.trial.record, outcomes=short.trial.record.outcomes.assign(status="flipped")
@@ -195,22 +195,22 @@ def test_d15_what_was_made_for_another_model_flips_more(masked, tmp_path):
     flat = masked.trial.classifier
     steep = own(lambda x: two(brightness(x)))
     bench = masked.trial
-    flipped = reruns.Trial(steep, bench.plan, bench.record, bench.sample)
-    away = flipped.flips(BIM(steps=4), bench.sample.subjects, 8.0)
+    flipped = RerunSetup(steep, bench.plan, bench.record, bench.sample)
+    away = flipped.flips(BIM(steps=4), bench.sample.examples, 8.0)
     assert len(away) > 3
     rows = bench.record.outcomes
     rows = rows.assign(
         status=["flipped" if k in away else s for k, s in zip(rows.image, rows.status, strict=True)]
     )
     record = replace(bench.record, outcomes=rows)
-    found = reruns.own_gradient(reruns.Trial(flat, bench.plan, record, bench.sample, steep))
+    found = reruns.own_gradient(RerunSetup(flat, bench.plan, record, bench.sample, steep))
     # On itself the attack does what it did in the audit: next to nothing.
     own_flips = len(bench.record.flipped())
     assert own_flips < len(away) / 2
     assert (found.status, found.evidence["white_box"]) == ("warn", own_flips), found
     assert found.evidence["transferred"] == len(away)
     # And the other way about: the steep model attacked through the flat one.
-    found = reruns.own_gradient(reruns.Trial(steep, bench.plan, bench.record, bench.sample, flat))
+    found = reruns.own_gradient(RerunSetup(steep, bench.plan, bench.record, bench.sample, flat))
     assert found.status == "ok"
     assert found.evidence["white_box"] == len(away)
     assert reruns.own_gradient(bench).status == "skipped"
@@ -227,7 +227,7 @@ def test_d16_noise_flips_what_the_attack_does_not(masked):
 
 
 def test_noise_stays_within_its_budget(masked):
-    subject = masked.trial.sample.subjects[0]
+    subject = masked.trial.sample.examples[0]
     drawn = model_queries.noisy(masked.trial.plan, subject, 60).astype(int)
     assert drawn.shape == (60, *SHAPE)
     assert np.abs(drawn - subject.pixels).max() == 8
@@ -247,7 +247,7 @@ def short(tmp_path_factory) -> Bench:
 
 
 def test_d07_d09_d13_an_attack_that_ends_too_early(short):
-    path = convergence.walked(short.trial, short.trial.plan.attacks[0])
+    path = convergence.replay(short.trial, short.trial.plan.attacks[0])
     assert len(path.margins) > 5
     # Straight down a linear model: each of the two steps is half of the way.
     assert still_falling(path.margins) == pytest.approx(0.5, abs=0.02)
@@ -271,7 +271,7 @@ def test_d06_a_flip_that_was_found_and_lost(tmp_path):
     with Run.open(tmp_path / "run") as run:
         record = StoredRun.of(run)
     sample = sample_of(record, bench.shelf, bench.entries, classifier)
-    path = convergence.walked(
+    path = convergence.replay(
         RerunSetup(classifier, bench.trial.plan, record, sample), BIM(steps=8)
     )
     found = convergence.overlooked([path])
@@ -426,7 +426,7 @@ def test_d25_flips_that_still_come_in_at_the_end(steps, status, tmp_path):
 def test_d20_a_class_that_changes_by_saving(short):
     classifier, plan, sample = short.trial.classifier, short.trial.plan, short.trial.sample
     assert model_queries.round_trip(classifier, plan, sample, random=False).status == "ok"
-    turned = tuple(replace(s, label=1 - s.label) for s in sample.subjects)
+    turned = tuple(replace(s, label=1 - s.label) for s in sample.examples)
     other = replace(sample, subjects=turned)
     assert model_queries.round_trip(classifier, plan, other, random=False).status == "fail"
     assert model_queries.round_trip(classifier, plan, other, random=True).status == "skipped"

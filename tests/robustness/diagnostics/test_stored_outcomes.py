@@ -294,3 +294,34 @@ def test_d26_scores_that_are_saturated_tell_nothing(rebuilt, sure, status):
     run = record({"square": {4.0: HALF}}, [SQUARE], columns=columns)
     run = replace(run, manifest={**run.manifest, "model": {"logits_rebuilt": rebuilt}})
     assert statuses(run)["D26"] == status
+
+
+@pytest.mark.parametrize("status", ["misclassified", "failed"])
+def test_where_nothing_was_judged_no_diagnostic_of_attacks_is_ok(status):
+    one = record(HEALTHY, ALL, columns={"status": lambda i, a, e: status})
+    empty = replace(one, gradients=one.gradients.iloc[:0])
+    for number in ("D10", "D11", "D13", "D14", "D15", "D19", "D24", "D25", "D26"):
+        said = found(empty)[number]
+        assert said.status == "skipped", number
+        assert "nothing to judge" in said.sentence
+
+
+def test_d24_counts_the_kinds_that_came_to_an_end():
+    broke = {"pgd", "fgsm"}
+    one = found(
+        record(HEALTHY, ALL, columns={"status": lambda i, a, e: (
+            "failed" if a in broke else FLIPPED if i in HEALTHY[a][e] else ROBUST
+        )})
+    )["D24"]  # fmt: skip
+    assert one.status == "warn" and one.evidence["kinds"] == ["score"]
+    assert one.evidence["survivors"] == 75 and not set(one.evidence["redundant"]) & broke
+    # On ten images of those that stand only the white boxes came to an end.
+    some = found(
+        record(HEALTHY, ALL, columns={"status": lambda i, a, e: (
+            "failed" if a == "square" and i >= 90 else FLIPPED if i in HEALTHY[a][e] else ROBUST
+        )})
+    )["D24"]  # fmt: skip
+    assert some.status == "warn" and "10 of the 50" in some.sentence
+    none = found(record({"pgd": {4.0: HALF}}, [PGD], columns={
+        "status": lambda i, a, e: FLIPPED if i in HALF else "failed"}))["D24"]  # fmt: skip
+    assert none.status == "warn" and "on 50 every attack broke down" in none.sentence

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import keras
 import numpy as np
 import pytest
@@ -9,10 +11,11 @@ from keras import ops
 
 from robustness.attacks import BIM, FGSM, FMN, PGD, Bisection, DeepFool, Square
 from robustness.backend import _tensorflow
-from robustness.engine import attempts, compiled_batch, jobs, outcomes, search
+from robustness.engine import attempts, compiled_batch, jobs
 from robustness.engine.compiled_batch import CompiledBatch
-from robustness.engine.judge import Judge, Suspect, distances
-from robustness.engine.replay import Walk, replay
+from robustness.engine.judge import Candidate, Judge, distances
+from robustness.engine.replay import Replay, replay_pictures
+from robustness.engine.search import run_attack, search
 from robustness.errors import AttackError, SettingError
 from robustness.images.png import from_png
 from robustness.models.classifier import Classifier
@@ -24,11 +27,8 @@ LADDER = (1.0, 2.0, 4.0, 8.0)
 
 
 def run(classifier, attack, threat, some, **kwargs):
-    found: dict[str, list[outcomes.EpsilonOutcome]] = {}
-    search.search(
-        classifier, attack, threat, iter(some), lambda s, r: found.__setitem__(s.key, r), **kwargs
-    )
-    return found
+    results = run_attack(classifier, attack, threat, some, **kwargs)
+    return {example.key: outcomes for example, outcomes in results}
 
 
 def essence(found):
@@ -62,20 +62,20 @@ def reference(case):
     classifier, some = case
     found = {}
     for subject in some:
-        found |= run(classifier, PGD(steps=2, restarts=3), Threat(LADDER), [subject], slots=1)
+        found |= run(classifier, PGD(steps=2, restarts=3), Threat(LADDER), [subject], batch_size=1)
     return essence(found)
 
 
 @pytest.mark.parametrize("slots", [1, 7, 64])
 def test_batch_size_changes_nothing(case, reference, slots):
     classifier, some = case
-    found = run(classifier, PGD(steps=2, restarts=3), Threat(LADDER), some, slots=slots)
+    found = run(classifier, PGD(steps=2, restarts=3), Threat(LADDER), some, batch_size=slots)
     assert essence(found) == reference
 
 
 def test_order_and_company_change_nothing(case, reference):
     classifier, some = case
-    found = run(classifier, PGD(steps=2, restarts=3), Threat(LADDER), some[::-2], slots=5)
+    found = run(classifier, PGD(steps=2, restarts=3), Threat(LADDER), some[::-2], batch_size=5)
     assert essence(found) == {k: reference[k] for k in found}
 
 
@@ -103,24 +103,24 @@ def test_what_is_left_goes_on_in_fewer_slots_to_the_same_outcomes(case, monkeypa
     some = some[:14]
     attack, threat = Square(steps=150), Threat((1,))
     counts = []
-    run_on = compiled_batch.CompiledBatch.run
+    run_on = compiled_batch.CompiledBatch.step_until
 
     def counted(self, state, watched, most):
-        counts.append(self.count(state))
+        counts.append(self.size(state))
         return run_on(self, state, watched, most)
 
-    monkeypatch.setattr(compiled_batch.CompiledBatch, "run", counted)
+    monkeypatch.setattr(compiled_batch.CompiledBatch, "step_until", counted)
     monkeypatch.setattr(compiled_batch, "TRACING", 0)
     # Whatever kernels this machine has: outcomes of so small a network do not hang on last bits.
     monkeypatch.setattr(
-        compiled_batch.CompiledBatch, "_same", lambda self, state, fewer, index: True
+        compiled_batch.CompiledBatch, "_gives_same_bits", lambda self, state, fewer, index: True
     )
-    found = run(classifier, attack, threat, some, slots=12)
+    found = run(classifier, attack, threat, some, batch_size=12)
     assert counts[0] == 12
     assert counts[-1] == 6
     monkeypatch.setattr(compiled_batch, "TRACING", 1 << 60)
     counts.clear()
-    assert essence(run(classifier, attack, threat, some, slots=12)) == essence(found)
+    assert essence(run(classifier, attack, threat, some, batch_size=12)) == essence(found)
     assert set(counts) == {12}
 
 
@@ -137,7 +137,7 @@ def test_several_steps_a_call_come_to_the_outcomes_of_one_step_a_call(
         monkeypatch.setattr(compiled_batch, "LONG", long)
         for slots in (5, 12):
             pictures = run(
-                classifier, attack, Threat((1, 3)), some, slots=slots, all_steps=all_steps
+                classifier, attack, Threat((1, 3)), some, batch_size=slots, all_steps=all_steps
             )
             found.append(essence(pictures))
     assert found[0] == found[1] == found[2] == found[3]
@@ -172,13 +172,14 @@ def test_what_is_prepared_is_not_traced_again(case, monkeypatch, attack):
         return tracing(fn, *rest)
 
     threat = Threat((4.0,))
-    plain = essence(run(classifier, attack, threat, some, slots=12))
-    compiled = CompiledBatch(classifier, attack, threat, slots=12, seed=0)
+    plain = essence(run(classifier, attack, threat, some, batch_size=12))
+    compiled = CompiledBatch(classifier, attack, threat, batch_size=12, seed=0)
     monkeypatch.setattr(_tensorflow, "_graph", counted)
     compiled.prepare()
-    step = "_run_rows" if attack is MANY_STEPS else "_advance_rows"
-    assert made == ["_begin_rows", step, "_snap_rows"]
-    assert essence(run(classifier, attack, threat, some, rows=compiled)) == plain
+    step = "_step_rows_until" if attack is MANY_STEPS else "_step_rows"
+    assert made == ["_load_rows", step, "_round_rows"]
+    again = {example.key: outcomes for example, outcomes in search(compiled, some)}
+    assert essence(again) == plain
     assert [name for name in made[3:] if name in made[:3]] == []
 
 
@@ -188,7 +189,7 @@ def test_the_judge_hears_of_all_points_of_a_step_at_once(case, monkeypatch):
     hear = Judge.__call__
     monkeypatch.setattr(Judge, "__call__", lambda j, s: asked.append(len(s)) or hear(j, s))
     # The first step looks at the images; the second sees flips of the first beside others' last points.
-    run(classifier, BIM(steps=2), Threat((2.0,)), some, slots=21)
+    run(classifier, BIM(steps=2), Threat((2.0,)), some, batch_size=21)
     assert [n for n in asked if n] == [21]
 
 
@@ -199,21 +200,21 @@ def test_rows_stay_where_they_are_if_fewer_would_get_other_bits(attack, crowded,
     model = keras.Sequential([keras.layers.Input((4, 4, 1)), Sums(crowded)])
     classifier = Classifier(model, scaling="0..1", head="logits")
     pixels = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 1)).astype(np.uint8)
-    together = CompiledBatch(classifier, attack, Threat((4,)), slots=12, seed=0)
+    together = CompiledBatch(classifier, attack, Threat((4,)), batch_size=12, seed=0)
     places = [jobs.AttackJob(s, 4.0) for s in subjects(classifier, pixels)]
-    state = together.enter(None, range(12), places)
-    assert (together.narrow(state, [3, 7], 20) is None) == crowded
+    state = together.load(None, range(12), places)
+    assert (together.shrink(state, [3, 7], 20) is None) == crowded
 
 
 @pytest.mark.parametrize("attack", [DeepFool(steps=40), BIM(steps=40)], ids=lambda a: a.name)
 def test_rows_that_may_be_done_are_not_expected_to_take_all_steps(case, monkeypatch, attack):
     classifier, some = case
     expected = []
-    monkeypatch.setattr(attempts, "TRIED", 1)
+    monkeypatch.setattr(attempts, "MIN_STEPS_TO_SHRINK", 1)
     monkeypatch.setattr(
-        CompiledBatch, "narrow", lambda rows, state, places, steps: expected.append(steps)
+        CompiledBatch, "shrink", lambda batch, state, slots, steps: expected.append(steps)
     )
-    run(classifier, attack, Threat((4,)), some[:7], slots=7)
+    run(classifier, attack, Threat((4,)), some[:7], batch_size=7)
     if attack.seeks == "closest":
         assert expected and expected[0] <= 2
     else:
@@ -224,15 +225,15 @@ def test_a_fingerprint_tells_a_single_bit(case, monkeypatch):
     classifier, some = case
     monkeypatch.setattr(compiled_batch, "TRACING", 0)
     attack, places = PGD(steps=2), [jobs.AttackJob(s, 4.0) for s in some[:6]]
-    together = CompiledBatch(classifier, attack, Threat((4,)), slots=6, seed=0)
-    state = together.enter(None, range(6), places)
-    first, again = (ops.convert_to_numpy(together._read(state)) for _ in range(2))
+    together = CompiledBatch(classifier, attack, Threat((4,)), batch_size=6, seed=0)
+    state = together.load(None, range(6), places)
+    first, again = (ops.convert_to_numpy(together._checksum(state)) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert first.shape == (6,)
     point = ops.convert_to_numpy(state["own"]["point"]).copy()
     point[4, 0, 0, 0] = np.nextafter(point[4, 0, 0, 0], np.float32(999)) + 0.01
     state["own"]["point"] = ops.convert_to_tensor(point)
-    moved = ops.convert_to_numpy(together._read(state))
+    moved = ops.convert_to_numpy(together._checksum(state))
     assert (moved != first).tolist() == [False] * 4 + [True, False]
 
 
@@ -319,7 +320,7 @@ def test_a_black_box_cannot_peek(case):
         knowledge = "decision"
 
     classifier, some = case
-    with pytest.raises(AttackError, match="asked for the gradient"):
+    with pytest.raises(AttackError, match="read the gradient"):
         run(classifier, Peek(), Threat((4,)), some[:1])
 
 
@@ -354,9 +355,9 @@ def test_the_judge_counts_nothing_over_budget_or_unflipped(case):
     far = float(np.abs(picture.astype(int) - subject.pixels.astype(int)).max())
     good, tight, same = judge(
         [
-            Suspect(subject.pixels, subject.label, far, picture),
-            Suspect(subject.pixels, subject.label, far - 1, picture),
-            Suspect(subject.pixels, subject.label, far, subject.pixels),
+            Candidate(subject.pixels, subject.label, far, picture),
+            Candidate(subject.pixels, subject.label, far - 1, picture),
+            Candidate(subject.pixels, subject.label, far, subject.pixels),
         ]
     )
     assert good is not None
@@ -386,7 +387,7 @@ def test_a_last_point_that_flips_in_float_only_is_said_and_is_no_flip(
         PGD(steps=1, step_size=step_size, random_start=False, restarts=2),
     ):
         for rungs in run(classifier, attack, Threat((2,)), some).values():
-            assert rungs[0].floated == floated
+            assert rungs[0].flips_in_float_only == floated
             assert (rungs[0].flip is not None) == flipped
 
 
@@ -396,9 +397,9 @@ def test_the_judge_in_float_asks_the_model_of_what_is_no_file():
     classifier = linear(weights, np.array([0.0, -100.5]), (4, 4, 3))
     points = np.stack([np.full((4, 4, 3), x, np.float32) for x in (100.4, 100.6, 101.0)])
     judge = Judge(classifier, Threat((2,)))
-    assert judge.in_float(points, [0, 0, 0]) == [False, True, False]
-    assert judge.in_float(points, [1, 1, 1]) == [True, False, False]
-    assert judge.in_float(points + np.nan, [0, 0, 0]) == [False, False, False]
+    assert judge.flips_in_float(points, [0, 0, 0]) == [False, True, False]
+    assert judge.flips_in_float(points, [1, 1, 1]) == [True, False, False]
+    assert judge.flips_in_float(points + np.nan, [0, 0, 0]) == [False, False, False]
 
 
 def test_distances_are_those_of_numpy():
@@ -422,15 +423,63 @@ def test_a_walk_shown_again_ends_at_the_flip(case, monkeypatch, slots, tracing):
     found = run(classifier, PGD(steps=10), threat, some)
     flips = [(s, found[s.key][0]) for s in some if found[s.key][0].flip][:5]
     seen: dict[int, list] = {}
-    replay(
-        CompiledBatch(classifier, PGD(steps=10), threat, slots=slots, seed=0),
-        classifier,
-        [Walk(jobs.AttackJob(s, 6.0, r.restart), r.step, 6.0) for s, r in flips],
-        lambda walk, step, picture, row: seen.setdefault(walk, []).append((step, picture, row)),
-    )
+    batch = CompiledBatch(classifier, PGD(steps=10), threat, batch_size=slots, seed=0)
+    replays = [Replay(jobs.AttackJob(s, 6.0, r.restart), r.step, 6.0) for s, r in flips]
+    for number, step, picture, row in replay_pictures(batch, classifier, replays):
+        seen.setdefault(number, []).append((step, picture, row))
     for number, (subject, rung) in enumerate(flips):
         steps = seen[number]
         assert [s for s, _, _ in steps] == list(range(1, rung.step + 1))
         np.testing.assert_array_equal(steps[-1][1], from_png(rung.flip.png))
         assert steps[-1][2].argmax() == rung.flip.adversarial_class
         assert subject.label != rung.flip.adversarial_class
+
+
+def test_a_search_that_is_closed_early_has_told_of_what_it_settled(case, reference):
+    classifier, some = case
+    read = []
+
+    def examples():
+        try:
+            for example in some:
+                read.append(example.key)
+                yield example
+        finally:
+            read.append("closed")
+
+    stream = examples()
+    results = run_attack(classifier, PGD(steps=2, restarts=3), Threat(LADDER), stream, batch_size=4)
+    found = dict(essence({e.key: o for e, o in islice(results, 3)}))
+    results.close()
+    stream.close()
+    assert len(found) == 3
+    assert found == {key: reference[key] for key in found}
+    # Read lazily: a few ahead of what was told.
+    assert read[-1] == "closed"
+    assert len(read) - 1 < len(some)
+
+
+def test_an_error_in_the_examples_loses_nothing_that_was_settled(case, reference):
+    classifier, some = case
+
+    def examples():
+        yield from some[:6]
+        raise KeyboardInterrupt
+
+    found = {}
+    with pytest.raises(KeyboardInterrupt):
+        for example, outcomes in run_attack(
+            classifier, PGD(steps=2, restarts=3), Threat(LADDER), examples(), batch_size=2
+        ):
+            found[example.key] = outcomes
+    assert found
+    assert essence(found) == {key: reference[key] for key in found}
+
+
+def test_who_judges_need_not_be_who_is_attacked(case):
+    classifier, some = case
+    batch = CompiledBatch(small_cnn(9), PGD(steps=5), Threat((8,)), batch_size=8, seed=0)
+    for example, (outcome,) in search(batch, some, judged_by=classifier):
+        if outcome.flip:
+            probabilities = classifier.probabilities(from_png(outcome.flip.png)[None])[0]
+            assert probabilities.argmax() == outcome.flip.adversarial_class != example.label

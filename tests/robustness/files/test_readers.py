@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from robustness import plugins
 from robustness.configuration import toml
-from robustness.errors import ImagesError, RobustnessError, SettingError
+from robustness.errors import ImagesError, RobustnessError, RunError, SettingError
 from robustness.files import bounded, npy
 from robustness.images import open_source
 from robustness.images.decode import decode
@@ -496,3 +496,103 @@ def test_robustness_attacks_goes_on_without_the_broken(strangers, capsys):
     out = capsys.readouterr().out
     assert "fgsm" in out and "autoattack" in out
     assert "broken: bad-raise: The plug-in of the attack" in out
+
+
+MALFORMED = {
+    "no equals": b"[console_scripts]\nfoo\n",
+    "no utf-8": b"[console_scripts]\n\xff = a:b\n",
+    "pipe": None,
+    "folder": None,
+    "huge": None,
+}
+
+
+@pytest.mark.parametrize("about", ["fine", "no utf-8", "pipe"])
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_a_malformed_package_costs_only_itself(tmp_path, monkeypatch, caplog, kind, about):
+    info = tmp_path / "odd_pack-1.0.dist-info"
+    install(tmp_path, "odd_pack", plugins.MODELS, lost="stranger_fine:X")
+    install(tmp_path, "sound", plugins.MODELS, found="stranger_fine:X")
+    file = info / "entry_points.txt"
+    file.unlink()
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "folder":
+        file.mkdir()
+    elif kind == "huge":
+        with file.open("wb") as sparse:
+            sparse.truncate(20 << 30)
+    else:
+        file.write_bytes(MALFORMED[kind])
+    if about != "fine":
+        (info / "METADATA").unlink()
+    if about == "pipe":
+        os.mkfifo(info / "METADATA")
+    elif about == "no utf-8":
+        (info / "METADATA").write_bytes(b"Name: \xff\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for _ in range(2):
+        known = plugins.names(plugins.MODELS)
+        assert "found" in known and "dogs-vs-cats" in known and "lost" not in known
+    assert plugins.point(plugins.ATTACKS, "pgd").value == "robustness.attacks.pgd:PGD"
+    (told,) = [one.getMessage() for one in caplog.records if "odd_pack" in one.getMessage()]
+    assert "\n" not in told and told.startswith("warning: the package odd_pack")
+
+
+FAILING = """
+import sys
+def raises(run, path=None): raise ValueError("of its own\\nand more")
+def leaves(run, path=None): sys.exit(7)
+def denied(run, path=None): raise PermissionError(13, "no")
+def fine(run, path=None): return run
+"""
+
+
+@pytest.fixture
+def failing(tmp_path, monkeypatch):
+    (tmp_path / "stranger_writers.py").write_text(FAILING)
+    names = ("raises", "leaves", "denied", "fine")
+    install(tmp_path, "wr", plugins.REPORTS, **{n: f"stranger_writers:{n}" for n in names})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    sys.modules.pop("stranger_writers", None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("raises", "ValueError: of its own"), ("leaves", "SystemExit: 7"), ("denied", "Permission")],
+)
+def test_a_report_that_fails_is_a_sentence(failing, tmp_path, kind, said):
+    with pytest.raises(
+        RunError, match=rf"'{kind}' \(stranger_writers:{kind}\) failed: .*{said}"
+    ) as caught:
+        plugins.writer(kind)(tmp_path, None)
+    assert "\n" not in str(caught.value) and caught.value.exit_code == 3
+
+
+def test_reports_that_fail_do_not_stop_the_others(failing, tmp_path, capsys):
+    from robustness.cli import report
+
+    class Result:
+        def report(self, *, kind):
+            return plugins.writer(kind)(tmp_path, None)
+
+    pages, failed = report.written(Result(), ["raises", "fine", "denied", "fine"])
+    assert pages == [tmp_path, tmp_path] and len(failed) == 2
+    with pytest.raises(RunError, match="'denied'"):
+        report.fail(failed)
+    assert "'raises'" in capsys.readouterr().err
+    report.fail([])
+
+
+@pytest.mark.parametrize("part", ["run.json", "run.sqlite", "run.sqlite-wal"])
+def test_no_report_takes_the_place_of_a_part_of_a_run(failing, tmp_path, part):
+    from robustness.reports.files import report_path
+
+    (tmp_path / "run.json").write_text("{}")
+    for write in (plugins.writer("fine"), plugins.writer("html"), plugins.writer("csv")):
+        with pytest.raises(SettingError, match="part of the run"):
+            write(tmp_path, tmp_path / part)
+    with pytest.raises(SettingError, match="part of the run"):
+        report_path(tmp_path, tmp_path / part, "x.html")
+    assert (tmp_path / "run.json").read_text() == "{}"

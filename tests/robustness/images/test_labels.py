@@ -181,7 +181,8 @@ def test_columns_are_known_by_their_names_in_any_spelling(tmp_path, head):
         rows(*TRUTH, head="path\tlabel", form="{n}.png\t{label}"),
         rows(*TRUTH, head="Width,Height,ClassId,Path", form="30,31,{label},{n}.png"),
         rows(*TRUTH, head="id,path,label", form="{n},{n}.png,{label}"),
-        rows(*TRUTH, head="path,label,class", form="{n}.png,{label},x"),
+        rows(*TRUTH, head="path,label,class", form="{n}.png,{label},{label}.0"),
+        rows(*("c,2", "a,0", "b,1", "b,1"), head="path,class,label"),
         rows(*(f"{t}.0" for t in TRUTH), head="path,label"),
         rows(*(f'"{t}"' for t in TRUTH), head='"path","label"'),
         rows(*("0,0,1", "1,0,0", "0,1,0", "0,1,0"), head="image,a,b,c"),
@@ -201,6 +202,8 @@ def test_lists_of_any_make_are_read_right(tmp_path, text):
         ("path,score", "{n}.png,{label}", "columns path, score; none is known to .*--label-column"),
         ("path,class,target", "{n}.png,{label},1", "class, target may each be the label.*label_column="),
         ("where,label", "{n},{label}", "columns where, label, and none .* paths"),
+        ("path,label,class", "{n}.png,{label},x", "label and class .* do not agree: row 1 has '2' and 'x'"),
+        ("path,target,Label", "{n}.png,0,{label}", "Label and target .* do not agree: row 1 has '2' and '0'"),
         ("path,label,label", "{n}.png,{label},1", "label, label may each"),
         ("", "{n}.png,{label},5", "columns column 1, column 2, column 3; none is known"),
     ],
@@ -211,7 +214,13 @@ def test_columns_that_are_not_known_are_asked_for(tmp_path, head, form, said):
         open_source(path)
     if head == "path,label,label" or head.startswith("where"):
         return
-    column = {"path,score": "Score", "path,class,target": "class", "": "2"}[head]
+    column = {
+        "path,score": "Score",
+        "path,class,target": "class",
+        "": "2",
+        "path,label,class": "label",
+        "path,target,Label": "Label",
+    }[head]
     assert [e.label for e in open_source(path, None, column).entries()] == TRUTH
     assert [e.label for e in open_source(path, None, "none").entries()] == [None] * 4
     with pytest.raises(ImagesError, match="expected the label column 'else' to be one of them"):
@@ -304,3 +313,34 @@ def test_a_stage_says_accuracy_only_of_labelled_images():
         sentence(Progress("pgd", 10, 10, 4, 6, labelled=False))
         == "4 flipped, at most 60 % kept their class"
     )
+
+
+def test_a_column_that_was_taken_among_several_is_told(tmp_path):
+    text = rows(*("2,c", "0,a", "1,b", "1,b"), head="path,label,class")
+    source = open_source(write(tmp_path, text), ["a", "b", "c"])
+    assert source.description.endswith("labels of the column label (class says the same)")
+    plain = open_source(write(tmp_path, rows(*TRUTH)), ["a", "b", "c"])
+    assert "column" not in plain.description
+    # 0 is the first class: a column in which it is dog, and dog comes second, is another one
+    other = rows(*("0,dog", "1,cat", "0,dog", "1,cat"), head="path,label,class")
+    for known in (None, ["cat", "dog"]):
+        with pytest.raises(ImagesError, match="do not agree"):
+            open_source(write(tmp_path, other), known)
+
+
+@pytest.mark.parametrize(
+    "label", [1e300, 10**5000, -(10**400), "1e99", "x" * 10_000, b"y" * 10_000], ids=range(6)
+)
+def test_long_labels_are_cut(label):
+    from robustness.images.labels import by_word
+    from robustness.images.truth import by_array
+
+    for known in (["cat", "dog"], ["0", "1"]):
+        with pytest.raises(ImagesError) as caught:
+            if isinstance(label, str):
+                by_word([label, ""], known)
+            else:
+                by_array(
+                    np.array([label, 0 if not isinstance(label, bytes) else b"a"], object), 2, known
+                )
+        assert len(str(caught.value)) < 500

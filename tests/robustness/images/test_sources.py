@@ -267,9 +267,9 @@ def test_a_vanished_picture_and_a_strange_key_have_reasons(tmp_path):
 
 def test_nothing_there_suggests_what_may_be_meant(tmp_path):
     (tmp_path / "photos").mkdir()
-    with pytest.raises(ImagesError, match=r"nothing at .*did you mean '.*photos'"):
+    with pytest.raises(ImagesError, match=r"nothing at .*Did you mean photos"):
         open_source(tmp_path / "photo")
-    with pytest.raises(ImagesError, match="check the path"):
+    with pytest.raises(ImagesError, match="Check the path"):
         open_source(tmp_path / ("x" * 5000))
 
 
@@ -383,3 +383,55 @@ def test_article_photographs(article_photos):
 
 def test_the_same_path_twice_gives_two_keys_even_against_numbers():
     assert entries.numbered(["a", "a", "a (2)", "a"]) == ["a", "a (2)", "a (2) (2)", "a (3)"]
+
+
+@pytest.mark.parametrize("where", ["locked", "cat/locked", "dog"])
+@pytest.mark.parametrize("known", [None, ("cat", "dog", "fox")])
+def test_a_folder_that_cannot_be_listed_is_one_unreadable_entry(
+    tmp_path, monkeypatch, where, known
+):
+    import os
+
+    from robustness.images import folders
+
+    root, target = tmp_path / "photos", tmp_path / "elsewhere"
+    for place in (root / "cat", root / "fox", target):
+        place.mkdir(parents=True)
+        Image.new("RGB", (8, 8), (9, 9, 9)).save(place / "a.png")
+    (root / where).symlink_to(target, target_is_directory=True)
+    scan = os.scandir
+
+    def scandir(place):
+        if str(place) == str(root / where):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scan(place)
+
+    monkeypatch.setattr(folders.os, "scandir", scandir)
+    source = open_source(root, known)
+    names = known or ("cat", "fox")
+    assert source.class_names == names
+    read = {e.key: source.read(e, (8, 8, 3)) for e in source.entries()}
+    assert set(read) == {where, "cat/a.png", "fox/a.png"}
+    assert read[where].pixels is None and read[where].entry.label is None
+    assert read[where].reason == "The folder cannot be listed: permission denied."
+    for name in ("cat", "fox"):
+        assert read[f"{name}/a.png"].pixels is not None
+        assert read[f"{name}/a.png"].entry.label == names.index(name)
+
+
+def test_a_source_of_nothing_but_such_folders_is_refused(tmp_path, monkeypatch):
+    import os
+
+    from robustness.images import folders
+
+    (tmp_path / "a").mkdir()
+    scan = os.scandir
+
+    def scandir(place):
+        if str(place) == str(tmp_path / "a"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scan(place)
+
+    monkeypatch.setattr(folders.os, "scandir", scandir)
+    with pytest.raises(ImagesError, match=r"holds no pictures .*1 folder that cannot be listed"):
+        open_source(tmp_path)

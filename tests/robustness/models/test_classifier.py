@@ -270,7 +270,7 @@ def test_scalings_against_their_definitions(name):
 
 
 def test_a_misspelt_scaling_names_the_nearest():
-    with pytest.raises(SettingError, match=r"Did you mean '0\.\.1'"):
+    with pytest.raises(SettingError, match=r"Did you mean 0\.\.1"):
         parse_scaling("0-1")
     with pytest.raises(SettingError, match="RGB or BGR"):
         Scaling("x", (1.0,), (0.0,), order="RBG")
@@ -486,7 +486,7 @@ def test_slots_are_whole_groups(monkeypatch, share, rows):
     classifier = Classifier(sequential(layers.Dense(3, activation="softmax")))
     room = batch_size.row_bytes(classifier) / batch_size.SHARE
     monkeypatch.setattr(batch_size, "free_bytes", lambda: share * room)
-    monkeypatch.setattr(batch_size.gradients, "accelerated", lambda: False)
+    monkeypatch.setattr(batch_size.backend, "accelerated", lambda: False)
     assert batch_size.batch_size_for(classifier) == rows
 
 
@@ -495,7 +495,7 @@ def test_small_rows_advance_in_greater_number(monkeypatch, each, rows):
     classifier = Classifier(sequential(layers.Dense(3, activation="softmax")))
     monkeypatch.setattr(batch_size, "row_bytes", lambda _: each)
     monkeypatch.setattr(batch_size, "free_bytes", lambda: 1 << 40)
-    monkeypatch.setattr(batch_size.gradients, "accelerated", lambda: False)
+    monkeypatch.setattr(batch_size.backend, "accelerated", lambda: False)
     assert batch_size.batch_size_for(classifier) == rows
 
 
@@ -504,13 +504,27 @@ def test_no_other_slots_get_through_the_rows_for_less(most, count):
     def cost(slots):
         return -(-count // slots) * (slots + batch_size.CALL)
 
-    slots, widest = batch_size.waves(most, count), batch_size.whole(most)
-    assert 1 <= slots <= widest and slots in (widest, batch_size.whole(slots))
+    slots, widest = batch_size.even_batches(most, count), batch_size.whole_groups(most)
+    assert 1 <= slots <= widest and slots in (widest, batch_size.whole_groups(slots))
     assert all(cost(slots) <= cost(s) for s in range(6, widest + 1, 6))
 
 
 def test_waves_leave_few_slots_empty():
-    assert batch_size.waves(36, 60) == 30
-    assert batch_size.waves(36, 96) == 24
-    assert batch_size.waves(36, 467) == 36
-    assert batch_size.waves(252, 10) == 12
+    assert batch_size.even_batches(36, 60) == 30
+    assert batch_size.even_batches(36, 96) == 24
+    assert batch_size.even_batches(36, 467) == 36
+    assert batch_size.even_batches(252, 10) == 12
+
+
+@pytest.mark.parametrize(
+    ("requested", "free", "rows"),
+    [(1_000_000, 100, 96), (100, 100, 100), (7, 100, 7), (97, 96.5, 96), (50, 0.5, 1), (1, 0.5, 1)],
+)
+def test_a_batch_is_bounded_by_the_memory_there_is(monkeypatch, requested, free, rows):
+    classifier = Classifier(sequential(layers.Dense(3, activation="softmax")))
+    each = 1 << 30
+    monkeypatch.setattr(batch_size, "row_bytes", lambda _: each)
+    monkeypatch.setattr(batch_size, "free_bytes", lambda: free * each)
+    monkeypatch.setattr(batch_size.limited_process, "available", lambda: None)
+    monkeypatch.setattr(batch_size.backend, "accelerated", lambda: False)
+    assert batch_size.bounded(requested, classifier) == rows

@@ -222,4 +222,4 @@ def test_no_point_between_two_counts_flips_a_model_of_whole_numbers():
 
     judge = Judge(JUDGED, Threat((6.0,)))
     between = (IMAGES[:3] // 2).astype("float32") + 0.5
-    assert judge.in_float(between, [0, 0, 0]) == [False] * 3
+    assert judge.flips_in_float(between, [0, 0, 0]) == [False] * 3

@@ -10,8 +10,10 @@ from keras import layers, ops
 import robustness
 from robustness.attacks import PGD
 from robustness.errors import ModelError, RunError, SettingError
+from robustness.images.png import from_png
 from robustness.models.classifier import Classifier
 from robustness.models.precision import computing_in, inner_layers
+from robustness.runs.store import Run
 
 SHAPE = (12, 12, 3)
 RNG = np.random.default_rng(7)
@@ -73,12 +75,47 @@ def test_inner_layers_compute_in_it_and_only_they(nested):
     assert {keras.backend.standardize_dtype(w.dtype) for w in model.weights} == {"float32"}
 
 
-def test_layers_are_given_back_whatever_happens():
-    model, _ = network()
-    with pytest.raises(ZeroDivisionError), computing_in(model, "bfloat16"):
-        assert model.layers[3].dtype_policy.name == "mixed_bfloat16"
-        raise ZeroDivisionError
-    assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
+def test_the_copy_shares_the_variables_and_leaves_the_model_alone():
+    model, _ = network(nested=True)
+    rough = computing_in(model, "bfloat16")
+    assert [id(w) for w in rough.weights] == [id(w) for w in model.weights]
+    assert {layer.dtype_policy.name for layer in model._flatten_layers()} == {"float32"}
+    assert {layer.dtype_policy.name for layer in rough._flatten_layers()} == {
+        "float32",
+        "mixed_bfloat16",
+    }
+
+
+class Composed(keras.Model):
+    """A model with a `call` of its own, whose layers are attributes and members of a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        watcher = Watcher()
+        # Keras counts layers in the order in which they become attributes.
+        self.first = layers.Conv2D(4, 3)
+        self.middle = [layers.BatchNormalization(), watcher, layers.Flatten()]
+        self.last = layers.Dense(3)
+
+    def call(self, x):
+        x = self.first(x)
+        for layer in self.middle:
+            x = layer(x)
+        return self.last(x)
+
+
+def test_a_model_with_a_call_of_its_own_is_copied_too():
+    keras.utils.set_random_seed(3)
+    model = Composed()
+    model(np.zeros((1, *SHAPE), "float32"))
+    rough = computing_in(model, "bfloat16")
+    model.middle[1].seen.clear()
+    rough(IMAGES.astype("float32"))
+    assert model.middle[1].seen == ["bfloat16"]
+    assert [id(w) for w in rough.weights] == [id(w) for w in model.weights]
+    assert {layer.dtype_policy.name for layer in model._flatten_layers()} == {"float32"}
+    model(IMAGES.astype("float32"))
+    assert model.middle[1].seen == ["bfloat16", "float32"]
 
 
 def test_layers_with_a_precision_of_their_own_keep_it():
@@ -89,8 +126,8 @@ def test_layers_with_a_precision_of_their_own_keep_it():
     )
     model.add(layers.Dense(3))
     assert inner_layers(model) == [model.layers[3]]
-    with computing_in(model, "bfloat16"):
-        assert own.dtype_policy.name == "mixed_float16"
+    policies = [layer.dtype_policy.name for layer in computing_in(model, "bfloat16").layers]
+    assert policies == ["float32", "float32", "mixed_float16", "mixed_bfloat16", "float32"]
 
 
 def test_float32_is_the_classifier_itself():
@@ -140,9 +177,9 @@ def test_flips_found_in_bfloat16_hold_in_float32(classifier, tmp_path):
     assert (frame.status == "flipped").sum() > 0
     # A rough gradient costs next to nothing.
     assert abs((frame.status == "flipped").mean() - (exact.status == "flipped").mean()) <= 0.1
-    with robustness.store.Run.open(tmp_path / "run") as run:
+    with Run.open(tmp_path / "run") as run:
         for row in run.outcomes().query("status == 'flipped'").itertuples():
-            picture = robustness.pictures.from_png(run.png(row.png))
+            picture = from_png(run.png(row.png))
             answer = classifier.probabilities(picture[None])[0]
             assert answer.argmax() == row.adversarial_class
             assert answer.max() == np.float32(row.confidence_after)

@@ -8,18 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from robustness.conformance.linear_distances import DISTANCES
-from robustness.numerics.hyperplanes import PLANES
+from robustness.threat.norms import NORMS
 
 ORDER = {"linf": np.inf, "l2": 2, "l1": 1}
 
 
 def solved(norm, normal, gain, low, high):
     rows = [np.asarray(x, "float32") for x in (normal, gain, low, high)]
-    return ops.convert_to_numpy(PLANES[norm](*rows)).astype("float64")
+    return ops.convert_to_numpy(NORMS[norm].onto_plane(*rows)).astype("float64")
 
 
-@pytest.mark.parametrize("norm", PLANES)
+@pytest.mark.parametrize("norm", ORDER)
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10_000), share=st.floats(0.02, 0.95), scale=st.sampled_from([1e-4, 1, 300])
@@ -37,11 +36,11 @@ def test_it_reaches_the_plane_at_the_least_distance(norm, seed, share, scale):
     np.testing.assert_allclose((normal * delta).sum(1), way * gain, rtol=2e-4)
     for row in range(3):
         pixels = (way[row] * normal[row]).reshape(8, 3)
-        least = DISTANCES[norm](pixels, gain[row], image[row].reshape(8, 3))
+        least = NORMS[norm].plane_distance(pixels, gain[row], image[row].reshape(8, 3))
         assert np.linalg.norm(delta[row], ORDER[norm]) == pytest.approx(least, rel=5e-4)
 
 
-@pytest.mark.parametrize("norm", PLANES)
+@pytest.mark.parametrize("norm", ORDER)
 def test_a_plane_out_of_reach_is_approached_to_the_corner(norm):
     normal = np.array([[1.0, -2.0, 0.5]])
     low, high = np.array([[-10.0, -20.0, -30.0]]), np.array([[5.0, 6.0, 7.0]])
@@ -49,7 +48,7 @@ def test_a_plane_out_of_reach_is_approached_to_the_corner(norm):
     np.testing.assert_allclose(delta, [[5.0, -20.0, 7.0]], rtol=1e-4)
 
 
-@pytest.mark.parametrize("norm", PLANES)
+@pytest.mark.parametrize("norm", ORDER)
 def test_where_nothing_is_to_be_gained_nothing_moves(norm):
     box = np.full((2, 3), 100.0)
     normal = np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])

@@ -58,9 +58,9 @@ def test_uniform_and_normal_numbers_are_distributed_as_they_should():
 
 def test_many_numbers_in_one_pass_are_those_drawn_word_by_word(monkeypatch):
     keys = np.stack([prng.key_for(7, f"image {i}") for i in range(3)])
-    shape = (prng.MANY + 1,)
+    shape = (prng.FUSED_FROM + 1,)
     fused = ops.convert_to_numpy(prng.uniform(keys, np.array([0, 5, 9]), shape))
-    monkeypatch.setattr(prng, "MANY", 10**9)
+    monkeypatch.setattr(prng, "FUSED_FROM", 10**9)
     prng._top.cache_clear()
     plain = ops.convert_to_numpy(prng.uniform(keys, np.array([0, 5, 9]), shape))
     prng._top.cache_clear()

@@ -10,9 +10,9 @@ from robustness.optimization.descent import (
     CONVERGED,
     DIVERGED,
     find_optimizer,
+    gradient_below,
     minimize,
     optimizer_names,
-    settled,
 )
 from robustness.optimization.lbfgs import minimize_rows
 
@@ -61,11 +61,13 @@ def test_an_object_gives_what_keras_gives_and_is_left_alone():
 
 
 def test_it_says_whether_it_converged():
-    rest = descend(optimizer="sgd", learning_rate=0.05, steps=500, stop=settled(1e-8))
+    rest = descend(optimizer="sgd", learning_rate=0.05, steps=500, stop=gradient_below(1e-8))
     assert rest.status == CONVERGED and rest.converged and rest.steps < 500
     np.testing.assert_allclose(rest.value, CENTRE, atol=1e-8)
-    assert not descend(optimizer="sgd", learning_rate=0.05, steps=2, stop=settled(1e-8)).converged
-    gone = descend(optimizer="sgd", learning_rate=1e6, steps=500, stop=settled(1e-8))
+    assert not descend(
+        optimizer="sgd", learning_rate=0.05, steps=2, stop=gradient_below(1e-8)
+    ).converged
+    gone = descend(optimizer="sgd", learning_rate=1e6, steps=500, stop=gradient_below(1e-8))
     assert gone.status == DIVERGED and gone.steps < 500
     # Still a number when the steps end, but no step of it was of use.
     grown = descend(optimizer="sgd", learning_rate=10.0, steps=20)

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustness.optimization.iterate import iterate
+from robustness.optimization.iterate import iterate, rounds
 
 
 class Countdown:
@@ -45,6 +45,16 @@ def test_every_job_runs_to_its_end_with_no_slot_idle(jobs, slots):
         free = ends.index(min(ends))
         ends[free] += job
     assert program.steps == max(ends, default=0)
+
+
+def test_rounds_hand_over_after_every_departure():
+    queue = deque([1, 3, 2])
+    program = Countdown(2)
+    departed = [
+        len(program.finished)
+        for _ in rounds(program, lambda: queue.popleft() if queue else None, slots=2)
+    ]
+    assert departed == [1, 1, 3]
 
 
 def test_jobs_queued_while_leaving_are_run():

@@ -27,7 +27,7 @@ def test_the_good_run_is_read_in_every_way(good, tmp_path):
     for name, read in fuzz.readings(folder, good).items():
         if name == "rerun":
             # It names a model and pictures, and nobody here has started it.
-            with pytest.raises(ValueError, match="not loaded unasked"):
+            with pytest.raises(ValueError, match="are not loaded"):
                 read()
         elif name == "resume":
             # Made by hand, its tables are not those that an audit makes.

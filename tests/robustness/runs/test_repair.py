@@ -197,7 +197,7 @@ def test_whatever_is_spoiled_at_once_the_outcomes_are_those_of_an_undamaged_run(
 
 
 def test_only_what_is_spoiled_is_attacked_again(material, whole, tmp_path, monkeypatch):
-    from robustness.engine import search as engine
+    from robustness.auditing import auditor
 
     folder, _ = whole
     run = tmp_path / "run"
@@ -207,14 +207,14 @@ def test_only_what_is_spoiled_is_attacked_again(material, whole, tmp_path, monke
     lost = outcomes[(outcomes.attack == label) & outcomes.png.notna()].iloc[0]
     deleted(run / lost.png)
     asked = []
-    search = engine.search
+    search = auditor.search
 
-    def heard(classifier, attack, threat, subjects, settle, **settings):
+    def heard(batch, subjects, **settings):
         some = list(subjects)
-        asked.extend((attack.label, one.key) for one in some)
-        search(classifier, attack, threat, iter(some), settle, **settings)
+        asked.extend((batch.attack.label, one.key) for one in some)
+        return search(batch, some, **settings)
 
-    monkeypatch.setattr(engine, "search", heard)
+    monkeypatch.setattr(auditor, "search", heard)
     audited(material, run, resume=True)
     mine = outcomes[outcomes.png == lost.png]
     assert sorted(asked) == sorted(set(zip(mine.attack, mine.image, strict=True)))

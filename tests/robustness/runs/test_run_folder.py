@@ -440,10 +440,10 @@ def test_places_for_files_are_asked_for_before_the_work(tmp_path):
 def test_no_room_for_temporary_files_is_told(monkeypatch):
     import tempfile
 
-    from robustness.auditing.audit import _temporary
+    from robustness.auditing.audit import _temporary_folder
 
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/none"])
     with pytest.raises(StorageError, match="TMPDIR"):
-        _temporary()
+        _temporary_folder()
     assert run_folder.in_use(Path("/proc/none")) is False

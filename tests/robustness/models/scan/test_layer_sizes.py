@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from robustness.errors import ModelError, UnsafeModelError
 from robustness.models import loading
 from robustness.models.scan import limited_process
-from robustness.models.scan.config_walk import MAX_CALLS, measure
-from robustness.models.scan.layer_rules import RULES
+from robustness.models.scan.known_layers import RULES
 from robustness.models.scan.layer_sizes import Unfollowed, numbers
+from robustness.models.scan.model_size import MAX_CALLS, measure
 
 layers = keras.layers
 CASES = Path(__file__).parents[5] / "shared" / "cases" / "models"
@@ -491,7 +491,7 @@ def test_a_layer_of_the_callers_own_is_loaded_here(tmp_path):
 @pytest.mark.slow
 def test_trust_lifts_the_limits(tmp_path, monkeypatch):
     monkeypatch.setattr(limited_process, "run_limited", lambda *_: pytest.fail("a trial"))
-    monkeypatch.setattr("robustness.models.scan.config_walk.MAX_TENSOR_BYTES", 10)
+    monkeypatch.setattr("robustness.models.scan.model_size.MAX_TENSOR_BYTES", 10)
     model = keras.Sequential([keras.Input((4, 4, 3)), layers.Flatten(), layers.Dense(2)])
     model.save(tmp_path / "m.keras")
     with pytest.raises(UnsafeModelError, match="take all memory"):

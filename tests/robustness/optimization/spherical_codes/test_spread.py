@@ -11,8 +11,12 @@ from robustness import backend
 from robustness.errors import SettingError
 from robustness.optimization.spherical_codes import energies, polish
 from robustness.optimization.spherical_codes.bounds import best_bound
-from robustness.optimization.spherical_codes.polish import part
-from robustness.optimization.spherical_codes.problem import posed, starts, turned
+from robustness.optimization.spherical_codes.polish import polish_codes
+from robustness.optimization.spherical_codes.problem import (
+    checked_problem,
+    starts,
+    with_symmetric_starts,
+)
 from robustness.optimization.spherical_codes.spread import LOSSES, spread
 from robustness.optimization.spherical_codes.subset import choose
 
@@ -100,9 +104,9 @@ def test_the_thomson_energy_that_random_starts_miss():
 
 @pytest.mark.parametrize(("count", "dim", "order"), [(14, 3, 3), (13, 5, 3), (15, 4, 3)])
 def test_every_third_start_is_left_alone_by_a_turn(count, dim, order):
-    problem = posed(count, dim, None, False)
+    problem = checked_problem(count, dim, None, False)
     begin = starts(problem, 0, None, 3)
-    made = turned(problem, begin)
+    made = with_symmetric_starts(problem, begin)
     np.testing.assert_array_equal(made[:2], begin[:2])
     np.testing.assert_allclose(np.linalg.norm(made, axis=2), 1.0)
     angle, turn = 2 * math.pi / order, np.eye(dim)
@@ -195,7 +199,7 @@ def cosines(vectors):
 def test_parting_comes_back_to_the_icosahedron():
     shaken = icosahedron() + 0.05 * np.random.default_rng(0).normal(size=(12, 3))
     shaken /= np.linalg.norm(shaken, axis=1, keepdims=True)
-    exact, found = part([icosahedron(), shaken], cosines, np.zeros((0, 3)))
+    exact, found = polish_codes([icosahedron(), shaken], cosines, np.zeros((0, 3)))
     assert exact.optimal and len(exact.moves) == 1
     assert found.optimal and found.largest == pytest.approx(1 / math.sqrt(5), abs=1e-11)
     largest = [cosines(x).max() for x in found.moves]
@@ -208,13 +212,15 @@ def test_parting_knows_rattlers_and_says_where_it_was_cut_short(monkeypatch):
     loose = eleven.copy()
     loose[3] += 0.02
     loose /= np.linalg.norm(loose, axis=1, keepdims=True)
-    assert part([loose], cosines, np.zeros((0, 3)))[0].largest == pytest.approx(1 / math.sqrt(5))
+    assert polish_codes([loose], cosines, np.zeros((0, 3)))[0].largest == pytest.approx(
+        1 / math.sqrt(5)
+    )
     four = np.array([[0, 0, 1], [0, 1, 0], [1, 0, 0], [-0.6, -0.64, -0.48]])
     four /= np.linalg.norm(four, axis=1, keepdims=True)
-    found = part([four], cosines, np.zeros((0, 3)), enough=-1 / 3)[0]
+    found = polish_codes([four], cosines, np.zeros((0, 3)), enough=-1 / 3)[0]
     assert found.optimal and found.largest == pytest.approx(-1 / 3, abs=1e-11)
     monkeypatch.setattr(polish, "_STEPS", 2)
-    assert not part([four], cosines, np.zeros((0, 3)))[0].optimal
+    assert not polish_codes([four], cosines, np.zeros((0, 3)))[0].optimal
 
 
 def test_parting_leaves_the_fixed_ones_alone():
@@ -225,7 +231,7 @@ def test_parting_leaves_the_fixed_ones_alone():
     def around(x):
         return np.concatenate([cosines(x), x @ pole.T], axis=1)
 
-    found = part([begin], around, pole)[0]
+    found = polish_codes([begin], around, pole)[0]
     assert found.optimal and found.largest == pytest.approx(-0.5, abs=1e-11)
 
 

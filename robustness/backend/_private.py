@@ -1,0 +1,124 @@
+"""The private parts of Keras and TensorFlow that the toolkit uses, each with a fallback.
+
+No other module uses a name with a leading underscore that a framework owns. Each function here works without
+that name too, with the loss that its docstring states; `tests/robustness/backend/test_private.py` fails when
+a framework drops a name, and shows that the fallback works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+
+from robustness.backend.types import Tensor
+
+
+class Call(NamedTuple):
+    """One call in the graph of a model: the layer or operation, and the symbolic tensors it was given."""
+
+    operation: keras.Operation
+    inputs: list[keras.KerasTensor]
+
+
+def call_behind(tensor: keras.KerasTensor, model: keras.Model) -> Call | None:
+    """Return the call in the graph of `model` that made `tensor`; None if it is not known.
+
+    Without `KerasTensor._keras_history` the call is looked up by the outputs of the model's operations. Keras
+    states those of the first call only, so that calls of shared layers and of nested models are not found.
+    """
+    history = getattr(tensor, "_keras_history", None)
+    if history is not None:
+        nodes = getattr(history.operation, "_inbound_nodes", ())
+        if history.node_index < len(nodes):
+            return Call(history.operation, list(nodes[history.node_index].input_tensors))
+        return None
+    for operation in getattr(model, "operations", None) or model.layers:
+        if any(output is tensor for output in _flat(operation, "output")):
+            return Call(operation, _flat(operation, "input"))
+    return None
+
+
+def inputs_of_calls(layer: keras.Operation) -> list[list[keras.KerasTensor]]:
+    """Return the symbolic tensors given to each call of `layer`; without its nodes, to the first call."""
+    nodes = getattr(layer, "_inbound_nodes", None)
+    if nodes is None:
+        return [_flat(layer, "input")]
+    return [list(node.input_tensors) for node in nodes]
+
+
+def _flat(operation: keras.Operation, attribute: str) -> list[keras.KerasTensor]:
+    """The tensors of the first call; none for an operation that was never called in a graph."""
+    try:
+        return list(keras.tree.flatten(getattr(operation, attribute)))
+    except (AttributeError, ValueError):
+        return []
+
+
+def detached(layer: keras.Operation) -> keras.Operation:
+    """Return a shallow copy of a built `layer` that shares its variables, but not its place in graphs.
+
+    Calling the copy while a graph is built leaves no trace in `layer`. `copy.copy` is no way to it: Keras
+    saves and loads a layer to copy it, which makes new variables. Without the lists of nodes there is nothing
+    to detach.
+    """
+    twin = object.__new__(type(layer))
+    twin.__dict__.update(layer.__dict__)
+    for nodes in ("_inbound_nodes", "_outbound_nodes"):
+        if nodes in twin.__dict__:
+            twin.__dict__[nodes] = []
+    return twin
+
+
+def every_layer(model: keras.Layer) -> list[keras.Layer]:
+    """Return `model` and all layers in it, each once, in the order of Keras.
+
+    Without `Layer._flatten_layers` the order is that of `layers`, and input layers of Sequential models and
+    layers within a composite layer that is no model are not found.
+    """
+    flatten = getattr(model, "_flatten_layers", None)
+    if flatten is not None:
+        return list(flatten())
+    found: list[keras.Layer] = []
+    waiting = [model]
+    while waiting:
+        layer = waiting.pop(0)
+        if not any(layer is other for other in found):
+            found.append(layer)
+            waiting = [*getattr(layer, "layers", ()), *waiting]
+    return found
+
+
+def without_binding(graph: Callable[..., Any]) -> Callable[[Sequence[Tensor]], Any]:
+    """Return ``tensors -> graph(*tensors)`` for a concrete function of TensorFlow, called the short way.
+
+    A public call binds each tensor to a parameter and compares its type, which takes as long as a step of a
+    small network. Without `ConcreteFunction._call_flat` the public call is used.
+    """
+    call_flat = getattr(graph, "_call_flat", None)
+    if call_flat is None:
+        return lambda tensors: graph(*tensors)
+    return lambda tensors: call_flat(tensors, graph.captured_inputs)  # type: ignore[attr-defined]
+
+
+def without_tracing_warnings(function: Any) -> Any:
+    """Return a `tf.function` that does not warn that it is traced often: every attack traces its step anew.
+
+    Without `_omit_frequent_tracing_warning` TensorFlow warns at length, which does no harm.
+    """
+    if hasattr(function, "_omit_frequent_tracing_warning"):
+        function._omit_frequent_tracing_warning = True
+    return function
+
+
+def onednn_is_on() -> bool:
+    """Return whether TensorFlow runs the kernels of oneDNN; True where it does not tell.
+
+    TensorFlow reads `TF_ENABLE_ONEDNN_OPTS` when it is asked first, and never again.
+    """
+    try:
+        from tensorflow.python.util import _pywrap_util_port as port  # noqa: PLC0415
+    except ImportError:
+        return True
+    return bool(getattr(port, "IsMklEnabled", lambda: True)())

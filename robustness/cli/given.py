@@ -1,0 +1,50 @@
+"""What a command line gives for its paths: never nothing."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import typer
+from typer.core import TyperCommand
+
+from robustness.files.disk_errors import expect_named
+
+_NAMES = {"model", "images", "surrogate", "mask", "source"}
+"""Parameters that are a path or a name."""
+
+
+def paths_of(function: Any) -> set[str]:
+    """The parameters of a command's function that name a file or a folder."""
+    # Generated options stand in the signature only.
+    hints = {name: p.annotation for name, p in inspect.signature(function).parameters.items()}
+    hints |= get_type_hints(function)
+    hints = {
+        name: get_args(hint)[0] if get_origin(hint) is Annotated else hint
+        for name, hint in hints.items()
+    }
+    return {name for name, hint in hints.items() if Path in (hint, *get_args(hint))} | (
+        _NAMES & hints.keys()
+    )
+
+
+class Command(TyperCommand):
+    """A command that refuses an empty text for a path: as a Path it would be the current folder."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As every command, once nothing is empty; SettingError names what is."""
+        given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        paths = paths_of(self.callback)
+        for one in (each for each in self.get_params(ctx) if each.name in paths):
+            name = one.opts[0] if one.opts[0].startswith("-") else str(one.name).upper()
+            expect_named(given.get(str(one.name)), name)
+        return super().parse_args(ctx, args)
+
+
+def expect_paths(apps: Iterable[typer.Typer]) -> None:
+    """Make every command of these a `Command`."""
+    for app in apps:
+        for one in app.registered_commands:
+            one.cls = Command

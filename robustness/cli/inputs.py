@@ -1,0 +1,120 @@
+"""What a command loads: images, models, attacks. TensorFlow is imported where a model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robustness.configuration.audit_config import AuditConfig
+from robustness.errors import RunError, SettingError
+
+if TYPE_CHECKING:
+    from robustness.images import Entry, Source
+    from robustness.models.classifier import Classifier
+    from robustness.models.scalings import Scaling
+
+
+def open_images(config: AuditConfig) -> tuple[Source, Callable[[Entry], bool] | None]:
+    """The source of images, and a filter on its entries (None for all of them)."""
+    from robustness.images import open_source
+    from robustness.model_zoo.dogs_vs_cats.demo import pets_from
+
+    source = pets_from(config.images) or open_source(
+        config.images, config.class_names, config.label_column
+    )
+    if not config.held_out:
+        return source, None
+    from robustness.model_zoo.dogs_vs_cats.photos import held_out
+
+    return source, lambda entry: held_out(entry.name)
+
+
+def load_model(config: AuditConfig, name: str, scaling: str | None) -> Classifier | Path:
+    """The model called `name`; the path of a file whose scaling is open, which the audit then chooses."""
+    from robustness.model_zoo import load
+
+    path = Path(name)
+    if scaling is None and _is_model_file(path):
+        return path
+    return load(name, trust=config.trust, class_names=config.class_names, scaling=scaling)
+
+
+def load_surrogate(config: AuditConfig) -> Classifier | Path | None:
+    """The surrogate that the options name; None if there is none."""
+    return load_model(config, str(config.surrogate), None) if config.surrogate else None
+
+
+def load_audited_model(
+    manifest: Mapping[str, Any], options: Mapping[str, Any], given: str | None, trust: bool
+) -> Classifier:
+    """The model that a run has audited, or the one that is `given`, with the inputs scaled as in the run.
+
+    Parameters
+    ----------
+    manifest : the run's.
+    options : the options of the run, as `named.options_of` returns them.
+    given : the model that the command line names.
+    trust : whether the command line trusts a file that may run code.
+
+    Raises
+    ------
+    SettingError
+        No model is named.
+    RunError
+        The manifest does not record how the inputs are scaled.
+    """
+    from robustness.model_zoo import load
+    from robustness.models.classifier import Classifier
+
+    name = given or options.get("model")
+    if not name:
+        card = manifest.get("model") or {}
+        recorded = card.get("file") or card.get("name")
+        raise SettingError(
+            f"The run was started from Python, so it does not record the path of its model ({recorded}); "
+            "name it with --model FILE."
+        )
+    path = Path(name)
+    if _is_model_file(path):
+        scaling, head = _recorded_scaling(manifest)
+        return Classifier.load(
+            path,
+            trust=trust,
+            class_names=manifest.get("class_names"),
+            scaling=scaling,
+            head=head,
+        )
+    # The recorded options are about the recorded model; another one of the zoo has its own.
+    known = options if given is None or name.startswith("kaggle:") else {}
+    classes = known.get("classes")
+    return load(
+        name,
+        trust=trust,
+        class_names=classes.split(",") if classes else None,
+        scaling=known.get("scaling"),
+    )
+
+
+def _is_model_file(path: Path) -> bool:
+    """Whether a path is a file with a whole model, not one of weights alone, nor a name."""
+    from robustness.models import loading
+    from robustness.models.suffixes import MODEL_SUFFIXES
+
+    ends = path.suffix in MODEL_SUFFIXES
+    return ends and loading.scan(path).format != "weights"
+
+
+def _recorded_scaling(manifest: Mapping[str, Any]) -> tuple[Scaling, Any]:
+    """The scaling of the inputs and the kind of the output, as the run records them."""
+    from robustness.models.scalings import Scaling
+
+    try:
+        card = manifest["model"]["scaling"]
+        parts = card["name"], tuple(card["multiply"]), tuple(card["offset"]), card["order"]
+        return Scaling(*parts, card["sentence"]), manifest["model"]["head"]
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f"run.json does not record how the model's inputs are scaled ({error} is missing or no table); "
+            "expected what the audit wrote. Restore run.json, or audit again."
+        ) from None

@@ -1,0 +1,112 @@
+"""Options of commands: those made from the fields of `AuditConfig`, and those that several commands share."""
+
+from __future__ import annotations
+
+import inspect
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from robustness.configuration.audit_config import AuditConfig, audit_options
+from robustness.configuration.option import OptionField
+from robustness.configuration.recorded import recorded
+
+_FIELDS = audit_options()
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    """The defaults as the command line writes them."""
+    return recorded(AuditConfig())
+
+
+def _of_the_run(name: str, noun: str, kind: Any = str) -> Any:
+    """An option that names again what a run has recorded, spelled as in `robustness audit`."""
+    field = _FIELDS[name]
+    more = "; repeat it for several" if field.option.repeated else ""
+    text = f"The {noun}, if not the {'ones' if more else 'one'} that the run names{more}."
+    return Annotated[kind | None, typer.Option(*_spellings(field), help=text)]
+
+
+def _spellings(field: OptionField) -> list[str]:
+    """`--model` and `-m`; `--cascade/--no-cascade` where None is a third value."""
+    three = field.kind is bool and field.optional
+    long = f"{field.flag}/--no-{field.flag.removeprefix('--')}" if three else field.flag
+    return [long, *([f"-{field.option.short}"] if field.option.short else [])]
+
+
+TrustModel = Annotated[
+    bool,
+    typer.Option(
+        "--trust-model", help="Load a model file that could run code or exhaust the memory."
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON, and nothing else, to stdout.")
+]
+RunFolder = Annotated[Path, typer.Argument(help="A run folder.")]
+HtmlPage = Annotated[
+    Path | None, typer.Option("--html", help="Write the comparison as a page to this file.")
+]
+
+
+def parameters() -> list[inspect.Parameter]:
+    """The options of an audit as parameters of a typer command, in the order of the fields."""
+    return [parameter(field) for field in _FIELDS.values()]
+
+
+def parameter(field: OptionField) -> inspect.Parameter:
+    """A field of `AuditConfig` as the parameter of a typer command."""
+    text, default = field.option.help, _defaults()[field.argument]
+    kind: Any = field.kind
+    if field.option.repeated:
+        text = f"{text} [default: {','.join(default)}]"
+        kind, default = list[str] | None, None
+    elif field.optional:
+        kind = kind | None
+    return inspect.Parameter(
+        field.argument,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind, typer.Option(*_spellings(field), help=text)],
+    )
+
+
+def typed(context: typer.Context, name: str) -> bool:
+    """Whether an option was given on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def typed_options(context: typer.Context, arguments: dict[str, object]) -> dict[str, object]:
+    """The options of an audit that were given on the command line, by the names of `AuditConfig`."""
+    return {
+        name: arguments[field.argument]
+        for name, field in _FIELDS.items()
+        if typed(context, field.argument)
+    }
+
+
+# Made at run time, so that type checkers are given the plain types.
+if TYPE_CHECKING:
+    RunModel: TypeAlias = str | None
+    RunImages: TypeAlias = str | None
+    RunSurrogate: TypeAlias = str | None
+    RunMask: TypeAlias = str | None
+    RunAttacks: TypeAlias = list[str] | None
+    Model: TypeAlias = str
+    LabelColumn: TypeAlias = str | None
+    Target: TypeAlias = str | None
+    Limit: TypeAlias = int | None
+else:
+    RunModel = _of_the_run("model", "model")
+    RunImages = _of_the_run("images", "images")
+    RunSurrogate = _of_the_run("surrogate", "surrogate")
+    RunMask = _of_the_run("mask", "mask")
+    RunAttacks = _of_the_run("attacks", "attacks", list[str])
+    Model, LabelColumn, Target, Limit = (
+        parameter(_FIELDS[name]).annotation for name in ("model", "label_column", "target", "limit")
+    )

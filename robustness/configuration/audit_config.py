@@ -1,0 +1,377 @@
+"""The options of an audit: one field each, for the command line, audit.toml, Python and their documentation.
+
+To add an option, add a field here and use it. `robustness audit --help`, the keys of audit.toml, the text
+of `robustness init`, the JSON schema, the keywords of `robustness.audit` and docs/configuration.md are
+made from the fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
+
+from robustness import plugins
+from robustness.configuration import choices
+from robustness.configuration.attack_text import attack_text, parse_attack, without_parameters
+from robustness.configuration.epsilons import parse_epsilons
+from robustness.configuration.option import Option, OptionField, option_fields
+from robustness.configuration.option_errors import UnexpectedValueError, option_error
+from robustness.errors import SettingError
+from robustness.text import did_you_mean
+
+FOR_ALL = ("steps", "step_size", "restarts")
+"""Parameters that one option sets for every attack that is named."""
+
+_TEXT = {"type": "string"}
+_TEXTS = {"type": "array", "items": _TEXT}
+
+
+def _members(value: object) -> tuple[object, ...]:
+    """The parts of an option that may also be a single one."""
+    if isinstance(value, Iterable) and not isinstance(value, (str, Mapping)):
+        return tuple(value)
+    return (value,)
+
+
+def _attack(value: object) -> object:
+    """An attack's text, checked; a table as its text; an object as it is."""
+    if isinstance(value, Mapping):
+        return attack_text(value)
+    if isinstance(value, str):
+        parse_attack(value)
+    return value
+
+
+def _names(value: object) -> object:
+    """Names from a list, or from one text with commas."""
+    if isinstance(value, str):
+        return tuple(value.split(",")) if value else None
+    return tuple(value) if isinstance(value, Iterable) else value
+
+
+def _evidence(value: object) -> str:
+    """One of the words, or a number of images as text."""
+    number = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if number or value in choices.EVIDENCE or (isinstance(value, str) and value.isdecimal()):
+        return str(value)
+    raise UnexpectedValueError("'all', 'flips', 'none', or a number of images")
+
+
+def _report(value: object) -> object:
+    if isinstance(value, str):
+        plugins.expect(plugins.REPORTS, value)
+    return value
+
+
+class AuditConfig(BaseModel):
+    """The options of an audit, checked. Frozen.
+
+    Every field has a default. `robustness.audit(model, images, config)` takes one, and so does each of its
+    keywords; docs/configuration.md lists the fields.
+
+    Raises
+    ------
+    SettingError
+        An option is unknown, or a value has the wrong type or range.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+
+    model: Annotated[
+        str,
+        Option(
+            "The model: a name (`robustness models`), a .keras or .h5 file, or kaggle:OWNER/NOTEBOOK.",
+            table="model", key="path", short="m", active=True, path=True,
+        ),
+    ] = choices.MODEL  # fmt: skip
+    class_names: Annotated[
+        tuple[str, ...] | None,
+        BeforeValidator(_names),
+        WithJsonSchema({"anyOf": [_TEXTS, _TEXT]}),
+        Option(
+            "Class names in the order of the model's outputs; those that the model or the images state "
+            "if not given.",
+            table="model", key="classes", flag="classes", example='["cat", "dog"]',
+            expected='names such as ["cat", "dog"], without commas',
+        ),
+    ] = None  # fmt: skip
+    scaling: Annotated[
+        object,
+        WithJsonSchema(_TEXT),
+        Option(
+            "The range of the model's inputs: 0..255, 0..1, -1..1, caffe or torch; chosen by accuracy if "
+            "not given.",
+            table="model", example='"0..255"',
+        ),
+    ] = None  # fmt: skip
+    trust: Annotated[
+        bool,
+        Option(
+            "Load a model file that could run code or exhaust the memory. The file audit.toml cannot "
+            "grant this alone: the command line must repeat it.",
+            table="model", flag="trust-model",
+        ),
+    ] = False  # fmt: skip
+    declared_accuracy: Annotated[
+        float | None,
+        Field(ge=0, le=1),
+        Option(
+            "The accuracy that is claimed for the model, 0..1. A measured accuracy far below it makes the "
+            "audit inconclusive.",
+            table="model", key="accuracy", flag="accuracy", example="0.9",
+        ),
+    ] = None  # fmt: skip
+
+    images: Annotated[
+        str,
+        Option(
+            "A folder, zip, CSV, .npz or image file; or pets, pets:N for N rendered images.",
+            table="images", key="path", short="i", active=True, path=True,
+        ),
+    ] = choices.IMAGES  # fmt: skip
+    label_column: Annotated[
+        str | None,
+        Option(
+            "The column of a CSV, or the array of a .npz, that holds the labels; none for no labels; "
+            "recognised by its name if not given.",
+            table="images", example='"ClassId"',
+        ),
+    ] = None  # fmt: skip
+    limit: Annotated[
+        int | None,
+        Field(ge=1),
+        Option(
+            "Use at most N images: a random sample, balanced by class.",
+            table="images", example="300",
+        ),
+    ] = None  # fmt: skip
+    per_class: Annotated[
+        int | None,
+        Field(ge=1),
+        Option("Use at most N images of each class.", table="images", example="100"),
+    ] = None
+    held_out: Annotated[
+        bool,
+        Option(
+            "Use only photographs on which the bundled model was not trained.",
+            table="images",
+        ),
+    ] = False
+
+    norm: Annotated[
+        str,
+        Option(
+            "The norm of the changes: linf, l2, l1, l0; or free for spatial and corruptions.",
+            table="threat", choices=choices.NORMS, further=choices.further_norms, active=True,
+        ),
+    ] = "linf"  # fmt: skip
+    epsilons: Annotated[
+        tuple[float, ...],
+        BeforeValidator(parse_epsilons),
+        WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": ["number", "string"]}},
+                                  {"type": ["number", "string"]}]}),
+        Option(
+            "Budgets in counts of 255 (pixels for l0): 4, 4/255, or several as 1,2,4,8.",
+            table="threat", flag="epsilon", short="e", example="[1, 2, 4]", active=True,
+            expected='counts such as [1, 2, 4] or ["4/255"]',
+        ),
+    ] = (choices.EPSILON,)  # fmt: skip
+    target: Annotated[
+        str | int | None,
+        WithJsonSchema(_TEXT),
+        Option(
+            "The class to reach, by name or number; any other class if not given.",
+            table="threat", example='"dog"', expected="the name or the number of a class",
+        ),
+    ] = None  # fmt: skip
+    mask: Annotated[
+        object,
+        WithJsonSchema(_TEXT),
+        Option(
+            "An image file that is bright where pixels may change; all may change if not given.",
+            table="threat", example='"mask.png"', path=True,
+        ),
+    ] = None  # fmt: skip
+    surrogate: Annotated[
+        object,
+        WithJsonSchema(_TEXT),
+        Option(
+            "A second model, named like the first. Attacks are computed on it and judged on the first "
+            "(transfer).",
+            table="threat", example='"other.keras"', path=True,
+        ),
+    ] = None  # fmt: skip
+
+    attacks: Annotated[
+        tuple[Annotated[object, BeforeValidator(_attack)], ...],
+        BeforeValidator(_members),
+        WithJsonSchema(
+            {"type": "array", "items": {"type": "object", "properties": {"name": _TEXT},
+             "required": ["name"],
+             "additionalProperties": {"type": ["string", "number", "boolean"]}}}
+        ),
+        Option(
+            "An attack or ensemble (`robustness attacks` lists them), as NAME or "
+            "NAME:parameter=value,...; repeat it for several.",
+            table="attacks", flag="attack", short="a", repeated=True, active=True,
+            expected="tables, each begun with [[attacks]]",
+        ),
+    ] = (choices.ATTACK,)  # fmt: skip
+    steps: Annotated[int | None, Option("The number of steps of every attack that is named.")] = (
+        None
+    )
+    step_size: Annotated[
+        float | None,
+        Option("The step size of every attack that is named, in the unit of epsilon."),
+    ] = None
+    restarts: Annotated[
+        int | None, Option("The number of restarts of every attack that is named.")
+    ] = None
+
+    seed: Annotated[
+        int,
+        Field(ge=-choices.MAX_SEED, le=choices.MAX_SEED),
+        Option(
+            "The seed of the random sample of images and of the attacks.",
+            table="run", active=True, expected="a whole number of at most 63 bits",
+        ),
+    ] = 0  # fmt: skip
+    precision: Annotated[
+        str,
+        Option(
+            "The precision in which attacks evaluate the model: float32 or bfloat16. Verdicts are always "
+            "float32's.",
+            table="run", choices=choices.PRECISIONS,
+        ),
+    ] = "float32"  # fmt: skip
+    all_steps: Annotated[
+        bool,
+        Option("Take every step and report the last point, not the first flip.", table="run"),
+    ] = False
+    cascade: Annotated[
+        bool | None,
+        Option(
+            "Run each attack only on the images that no attack before it has flipped; the default for "
+            "an ensemble of several attacks.",
+            table="run", example="false",
+        ),
+    ] = None  # fmt: skip
+    thorough: Annotated[
+        bool,
+        Option("Also run the expensive diagnostics (re-runs attacks).", table="run"),
+    ] = False
+    evidence: Annotated[
+        str,
+        BeforeValidator(_evidence),
+        WithJsonSchema({"anyOf": [{"enum": list(choices.EVIDENCE)}, {"type": "integer", "minimum": 0}]}),
+        Option(
+            "The images whose PNG files are kept: all, flips (flips and the originals of attacked "
+            "images), none, or a number of images.",
+            table="run", expected="'all', 'flips', 'none', or a number of images",
+        ),
+    ] = "flips"  # fmt: skip
+    batch_size: Annotated[
+        int | None,
+        Field(ge=1, le=choices.MAX_SLOTS),
+        Option(
+            "The number of images that are attacked at the same time; chosen by the free memory if not "
+            "given.",
+            table="run", example="32",
+        ),
+    ] = None  # fmt: skip
+    reports: Annotated[
+        tuple[Annotated[str, BeforeValidator(_report)], ...],
+        BeforeValidator(_members),
+        Option(
+            "A kind of report that the command line writes into the run folder; repeat it for several.",
+            table="run", flag="report", repeated=True,
+            expected='a list of names such as ["html"]',
+        ),
+    ] = (choices.REPORT,)  # fmt: skip
+
+    gate: dict[str, Any] | None = None
+    """What the run must show, as `robustness.reports.gate.rules.Gate.to_dict` has it."""
+
+    def __init__(self, **options: object) -> None:
+        try:
+            super().__init__(**options)
+        except ValidationError as error:
+            raise option_error(error, audit_options(), options) from None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain(cls, value: Any, info: ValidationInfo) -> Any:
+        """Take NumPy's numbers for Python's, and expect one of the choices where they are listed."""
+        if type(value).__module__ == "numpy" and value.ndim == 0:
+            value = value.item()
+        field = audit_options().get(info.field_name or "")
+        if field and field.option.path and value == "":
+            raise UnexpectedValueError("a path; the current folder is '.'")
+        listed = field.option.choices if field else ()
+        if field and listed and value not in listed and field.option.further:
+            listed = (*listed, *field.option.further())
+        if listed and value not in listed:
+            raise UnexpectedValueError(
+                f"one of {', '.join(map(repr, listed))}", hint=did_you_mean(str(value), listed)
+            )
+        return value
+
+    def given(self) -> dict[str, object]:
+        """The options that were set, not those that have their default."""
+        names = [name for name in type(self).model_fields if name in self.model_fields_set]
+        return {name: getattr(self, name) for name in names}
+
+    def overridden_by(self, options: Mapping[str, object]) -> Self:
+        """This configuration with other options in place of its own.
+
+        A parameter for every attack (`steps`, `step_size`, `restarts`) also takes the place of the same
+        parameter of an attack that is named here.
+        """
+        chosen = self.given() | dict(options)
+        replaced = [name for name in FOR_ALL if options.get(name) is not None]
+        if replaced and "attacks" not in options:
+            chosen["attacks"] = tuple(
+                without_parameters(a, replaced) if isinstance(a, str) else a for a in self.attacks
+            )
+        return type(self)(**chosen)
+
+    def attack_choices(self) -> list[tuple[str, dict[str, object]] | object]:
+        """The attacks as (name, parameters); objects as they are.
+
+        Raises
+        ------
+        SettingError
+            A parameter for every attack was given with an attack that is an object.
+        """
+        shared = {name: getattr(self, name) for name in FOR_ALL if getattr(self, name) is not None}
+        attacks: list[tuple[str, dict[str, object]] | object] = []
+        for attack in self.attacks:
+            if isinstance(attack, str):
+                name, parameters = parse_attack(attack)
+                attacks.append((name, shared | parameters))
+            elif shared:
+                raise SettingError(
+                    f"{', '.join(shared)} came with the attack object {attack!r:.100}; expected the names of "
+                    "attacks. Set the parameters of the object itself."
+                )
+            else:
+                attacks.append(attack)
+        return attacks
+
+
+@cache
+def audit_options() -> dict[str, OptionField]:
+    """The options of an audit by their names in Python."""
+    return option_fields(AuditConfig)

@@ -1,0 +1,111 @@
+"""audit.toml: the options of an audit in tables, and its gate. Errors name the file and the key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from robustness import plugins
+from robustness.configuration.audit_config import AuditConfig, audit_options
+from robustness.configuration.option import OptionField
+from robustness.configuration.option_errors import OptionError
+from robustness.configuration.toml import Section, read
+from robustness.errors import SettingError
+
+TABLES = ("model", "images", "threat", "run")
+"""The tables whose keys are options. Besides them there are [[attacks]] and [gate]."""
+
+
+def config_of(
+    config: AuditConfig | str | Path | Mapping[str, object] | None, options: Mapping[str, object]
+) -> AuditConfig:
+    """The options of an audit from whichever form they are given in.
+
+    Parameters
+    ----------
+    config : a configuration, the path of a TOML file, options by name, or None for the defaults.
+    options : single options, which win.
+
+    Raises
+    ------
+    SettingError
+        An option is unknown or not usable, or the file trusts a model and `options` do not.
+    """
+    if isinstance(config, (str, Path)):
+        from_file = read_audit_file(config)
+        expect_trust_given(from_file, config, bool(options.get("trust")))
+        return from_file.overridden_by(options)
+    if isinstance(config, AuditConfig):
+        return config.overridden_by(options) if options else config
+    if config is not None and not isinstance(config, Mapping):
+        raise SettingError(
+            f"config is a {type(config).__name__}; expected an AuditConfig, the path of a TOML file, or a "
+            "dict of options."
+        )
+    return AuditConfig(**dict(config or {})).overridden_by(options)
+
+
+def read_audit_file(path: str | Path) -> AuditConfig:
+    """The options in a TOML file.
+
+    Raises
+    ------
+    SettingError
+        It cannot be read, or a key is unknown or its value not usable; the message names the key.
+    """
+    whole = read(path)
+    values: dict[str, object] = {}
+    for name in TABLES:
+        table = whole.section(name)
+        for field in audit_options().values():
+            if field.option.table == name and field.key in table:
+                values[field.name] = _value(table, field)
+        _close(table, name)
+    attacks = [table.rest() for table in whole.sections("attacks")]
+    if attacks:
+        values["attacks"] = attacks
+    config = _checked(values, str(path))
+    table, has_gate = whole.section("gate"), "gate" in whole
+    whole.close()
+    gate = plugins.load(plugins.TABLES, "gate")(table) if has_gate else None
+    return config.overridden_by({"gate": gate.to_dict()}) if gate else config
+
+
+def expect_trust_given(config: AuditConfig, file: str | Path, trusted: bool) -> None:
+    """SettingError where the file trusts a model and the caller does not.
+
+    In a pull request the file is a stranger's.
+    """
+    if config.trust and not trusted:
+        raise SettingError(
+            f"{file}: model.trust is true, but only the command line can trust a model file, which may run "
+            "code. Type --trust-model (in Python: trust=True) if you trust who made it, or leave "
+            "model.trust out."
+        )
+
+
+def _value(table: Section, field: OptionField) -> Any:
+    """A key's value; a path that lies beside the file as the path from here."""
+    # What Python also takes as an object is a text in a file.
+    free = field.field.annotation is object
+    value = table.text(field.key) if free else table.value(field.key)
+    if field.option.path and value and isinstance(value, str):
+        beside = Path(table.file).parent / value
+        return str(beside) if beside.exists() else value
+    return value
+
+
+def _close(table: Section, name: str) -> None:
+    """Refuse unknown keys; the options that are not there are known all the same."""
+    for field in audit_options().values():
+        if field.option.table == name:
+            table.value(field.key, None)
+    table.close()
+
+
+def _checked(values: Mapping[str, object], file: str) -> AuditConfig:
+    try:
+        return AuditConfig(**values)
+    except OptionError as error:
+        raise error.at(audit_options()[error.name].place, file) from None

@@ -1,0 +1,32 @@
+"""The names that options choose from, and what an audit does where nothing else is chosen.
+
+The command line, a file and Python have the same defaults. No framework is imported here.
+"""
+
+from __future__ import annotations
+
+from robustness import plugins
+
+ATTACK = "standard"
+"""The default attack: an ensemble that is fitted to the norm, the goal, the number of classes, and to
+whether the model has gradients. It takes no parameters."""
+EPSILON = 4
+"""The default budget, in counts."""
+MODEL, IMAGES, REPORT = "dogs-vs-cats", "pets", "html"
+"""The defaults of the command line."""
+
+NORMS = ("linf", "l2", "l1", "l0", "free")
+"""The built-in norms."""
+REGISTERED_NORMS: set[str] = set()
+"""The norms that `robustness.threat.norms.register` added in this process."""
+
+PRECISIONS = ("float32", "bfloat16")
+EVIDENCE = ("all", "flips", "none")
+"""The words for which PNG files stay in the run folder; a number of images is the fourth way."""
+MAX_SLOTS, MAX_SEED = 1 << 20, (1 << 63) - 1
+"""The largest batch size and seed that `run.json` holds."""
+
+
+def further_norms() -> set[str]:
+    """The names of the norms that are registered in this process or come with an installed package."""
+    return REGISTERED_NORMS | set(plugins.names(plugins.NORMS))

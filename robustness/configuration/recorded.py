@@ -1,0 +1,66 @@
+"""Options as `run.json` records them: by the names of the command line, lists of texts joined by commas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from robustness.configuration.audit_config import AuditConfig, audit_options
+from robustness.configuration.option_errors import OptionError
+from robustness.errors import SettingError
+
+
+def recorded(config: AuditConfig) -> dict[str, Any]:
+    """The options, JSON-able, from which `from_recorded` makes the same configuration.
+
+    Raises
+    ------
+    SettingError
+        The name of a class has a comma, so that the names could not be told apart again.
+    """
+    for name in config.class_names or ():
+        if "," in name:
+            raise SettingError(
+                f"The class name {name!r} has a comma; expected names without commas on the command line "
+                "and in audit.toml."
+            )
+    plain = {
+        field.argument: _plain(getattr(config, name), field.option.repeated)
+        for name, field in audit_options().items()
+    }
+    return plain | {"gate": config.gate}
+
+
+def from_recorded(options: Mapping[str, Any]) -> AuditConfig:
+    """The configuration that `recorded` wrote; unknown options of other versions are left out.
+
+    Raises
+    ------
+    SettingError
+        A value is not usable; the message names the option.
+    """
+    values = {
+        name: options[field.argument]
+        for name, field in audit_options().items()
+        if options.get(field.argument) is not None
+    }
+    return checked(values | {"gate": options.get("gate")})
+
+
+def checked(values: Mapping[str, object]) -> AuditConfig:
+    """A configuration; a SettingError names the option as the command line has it."""
+    try:
+        return AuditConfig(**values)
+    except OptionError as error:
+        raise error.at(audit_options()[error.name].flag) from None
+
+
+def _plain(value: Any, repeated: bool) -> Any:
+    if isinstance(value, tuple):
+        return list(value) if repeated else ",".join(map(_text, value))
+    return value
+
+
+def _text(value: object) -> str:
+    """A number without a superfluous ".0"."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

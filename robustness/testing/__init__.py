@@ -1,0 +1,31 @@
+"""Checks for authors of attacks: `check_attack`, `checks`, `parametrize_with_checks`.
+
+Names are loaded when they are used, since TensorFlow takes seconds to import.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from robustness.testing.contract_checks import (
+        Check,
+        check_attack,
+        checks,
+        parametrize_with_checks,
+    )
+
+__all__ = ["Check", "check_attack", "checks", "parametrize_with_checks"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'robustness.testing' has no attribute {name!r}")
+    value = getattr(import_module("robustness.testing.contract_checks"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,184 @@
+"""A linear classifier with images near its boundary: the case that attacks are checked on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from robustness.contract.attack import Attack
+from robustness.engine.compiled_batch import CompiledBatch
+from robustness.engine.jobs import AttackJob, Example
+from robustness.engine.outcomes import EpsilonOutcome
+from robustness.engine.replay import Replay, replay_states
+from robustness.engine.search import search
+from robustness.errors import AttackError
+from robustness.models.classifier import Classifier
+from robustness.threat.goals import Goal, Targeted
+from robustness.threat.norms import Norm
+from robustness.threat.threat import Threat
+
+SHAPE = (8, 8, 3)
+IMAGES = 6
+FREE = 5.0
+"""The budget without a norm: degrees, or the worst severity."""
+LEAST_MARGIN = 1.0
+"""The least margin of an image, in logits."""
+
+
+class LinearCase:
+    """A linear classifier of three classes, images of class 0, and the attack's points at every step.
+
+    Parameters
+    ----------
+    attack : what is checked.
+    norm, goal : of the threat.
+    seed : of the images, the weights and the attack.
+    """
+
+    def __init__(self, attack: Attack, norm: Norm, goal: Goal, seed: int) -> None:
+        self.attack, self.norm, self.goal, self.seed = attack, norm, goal, seed
+        rng = np.random.default_rng(seed)
+        # Alike, and near the boundary: an attack of a few small steps must reach it too.
+        base = rng.integers(70, 186, SHAPE)
+        self.images = (base + rng.integers(-6, 7, (IMAGES, *SHAPE))).astype(np.uint8)
+        # Logits of a few units: where they are hundreds apart, cross-entropy has no gradient left.
+        self.weights = rng.normal(0, 0.02, (int(np.prod(SHAPE)), 3)).astype("float32")
+        flat = self.images.reshape(IMAGES, -1).astype("float32")
+        # Every image is of class 0, by a margin that differs from image to image.
+        gaps = flat @ (self.weights[:, :1] - self.weights[:, 1:])
+        self.bias = np.concatenate([[0.0], gaps.min(0) - LEAST_MARGIN])
+        self.classifier = _linear(self.weights, self.bias)
+        self.threat = Threat((self.budget,), norm, goal)
+        self._batches: dict[int, CompiledBatch] = {}
+        self._points: dict[Any, dict[int, np.ndarray]] = {}
+        self._distances: dict[int, dict[int, float]] = {}
+
+    def batch(self, size: int) -> CompiledBatch:
+        """The attack compiled at a batch size; kept, since tracing costs more than running."""
+        if size not in self._batches:
+            self._batches[size] = CompiledBatch(
+                self.classifier, self.attack, self.threat, batch_size=size, seed=self.seed
+            )
+        return self._batches[size]
+
+    def example(self, i: int) -> Example:
+        """Image `i`."""
+        return Example(str(i), self.images[i], 0)
+
+    @cached_property
+    def budget(self) -> float:
+        """A budget well above the distance of the farthest image to the boundary."""
+        if not self.norm.measures:
+            return FREE
+        flat = self.images.reshape(IMAGES, -1).astype("float64")
+        needs = []
+        for rival in self._rivals:
+            normal = (self.weights[:, 0] - self.weights[:, rival]).astype("float64")
+            margins = flat @ normal - (flat @ normal).min() + LEAST_MARGIN
+            needs.append(margins / self.norm.gain(normal))
+        need = float(np.min(needs, axis=0).max())
+        return float(np.ceil(3 * need + 2))
+
+    @property
+    def _rivals(self) -> list[int]:
+        """The classes that count as reached."""
+        return [self.goal.target] if isinstance(self.goal, Targeted) else [1, 2]
+
+    def points(
+        self,
+        order: Sequence[int] = range(IMAGES),
+        *,
+        stretch: int = 0,
+        restart: int = 0,
+        again: bool = False,
+    ) -> dict[int, np.ndarray]:
+        """The attack's points on some images that share a batch.
+
+        Parameters
+        ----------
+        order : the images, by slot.
+        stretch : images of odd number get this many budgets more.
+        restart : which start of the attack.
+        again : run anew what was run before.
+
+        Returns
+        -------
+        For each image its points (steps + 1, height, width, channels).
+        """
+        key = (tuple(order), stretch, restart)
+        if again or key not in self._points:
+            self._points[key] = self._run(list(order), stretch, restart)
+        return self._points[key]
+
+    def distances(self, restart: int = 0) -> dict[int, float]:
+        """The distance at which a start flips each image; for attacks that seek the closest point."""
+        if restart not in self._distances:
+            self.points(restart=restart)
+        return self._distances[restart]
+
+    def _run(self, order: list[int], stretch: int, restart: int) -> dict[int, np.ndarray]:
+        closest = self.attack.seeks == "closest"
+        steps = self.attack.steps if closest else min(self.attack.steps, 25)
+        replays = [
+            Replay(
+                AttackJob(self.example(i), self.budget * (1 + stretch * (i % 2)), restart),
+                steps,
+                self.budget,
+            )
+            for i in order
+        ]
+        points: dict[int, list[np.ndarray]] = {i: [] for i in order}
+        first = {order.index(i) for i in order}
+        expected: Any = None
+        for number, step, state, slot in replay_states(self.batch(len(order)), replays):
+            if number not in first:
+                continue
+            image = order[number]
+            points[image].append(ops.convert_to_numpy(state["own"]["point"][slot]))
+            shape = tree.map_structure(lambda x: (tuple(x.shape), str(x.dtype)), state["own"])
+            expected = expected or shape
+            if shape != expected:
+                raise AttackError(
+                    f"the state changes from {expected} to {shape}; keep names, shapes and types."
+                )
+            if step == steps and not stretch and closest:
+                distance = float(state["best"]["distance"][slot])
+                self._distances.setdefault(restart, {})[image] = distance
+        return {i: np.stack(steps) for i, steps in points.items()}
+
+    def least_distance(self, i: int) -> float | None:
+        """The least distance at which image `i` reaches a class that counts; None without a closed form."""
+        logits = self.images[i].reshape(-1).astype("float64") @ self.weights + self.bias
+        pixels = self.images[i].reshape(-1, SHAPE[-1])
+        distances = [
+            self.norm.plane_distance(
+                (self.weights[:, k] - self.weights[:, 0]).reshape(pixels.shape).astype("float64"),
+                float(logits[0] - logits[k]),
+                pixels,
+            )
+            for k in self._rivals
+        ]
+        known = [distance for distance in distances if distance is not None]
+        return min(known) if len(known) == len(distances) else None
+
+    def outcomes(self) -> dict[str, EpsilonOutcome]:
+        """The outcome of each image at the budget."""
+        results = search(self.batch(IMAGES), map(self.example, range(IMAGES)))
+        return {example.key: outcomes[0] for example, outcomes in results}
+
+
+def _linear(weights: np.ndarray, bias: np.ndarray) -> Classifier:
+    model = keras.Sequential(
+        [
+            keras.layers.Input(SHAPE),
+            keras.layers.Flatten(),
+            keras.layers.Dense(weights.shape[1], dtype="float32"),
+        ]
+    )
+    model.layers[-1].set_weights([weights, np.asarray(bias, "float32")])
+    return Classifier(model, scaling="0..255", head="logits", name="linear")

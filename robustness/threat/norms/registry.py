@@ -1,0 +1,114 @@
+"""Which norms there are: built-in ones, those registered in this process, those of installed packages.
+
+To add a norm, write its class (`norm.Norm`) in one file and register an instance: in `BUILT_IN` here, with
+`register(MyNorm())` in a script, or as an entry point in the group ``robustness.norms`` of a package. The
+entry point names the class or an instance, under the norm's own name.
+"""
+
+from __future__ import annotations
+
+import re
+
+from robustness import plugins
+from robustness.configuration import choices
+from robustness.errors import SettingError
+from robustness.text import did_you_mean
+from robustness.threat.norms.l0 import L0
+from robustness.threat.norms.l1 import L1
+from robustness.threat.norms.l2 import L2
+from robustness.threat.norms.linf import Linf
+from robustness.threat.norms.norm import Norm
+from robustness.threat.norms.without import Free, Unregistered
+
+NORMS: dict[str, Norm] = {norm.name: norm for norm in (Linf(), L2(), L1(), L0())}
+"""The norms in which every run measures its flips, by name: their columns are part of the format of runs."""
+
+BUILT_IN: tuple[Norm, ...] = (*NORMS.values(), Free())
+"""All norms of the toolkit; a further one goes here, and its distances go into a table of their own."""
+
+KNOWN: dict[str, Norm] = {norm.name: norm for norm in BUILT_IN}
+"""The built-in and registered norms, by name; `names` and `parse` know those of installed packages too."""
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_COLUMNS = {*NORMS, "components"}
+
+
+def register(norm: Norm) -> Norm:
+    """Make a norm known in this process, under its name.
+
+    Parameters
+    ----------
+    norm
+        An instance; it must have no state that changes.
+
+    Returns
+    -------
+    The norm.
+
+    Raises
+    ------
+    SettingError
+        It is no `Norm`, its name is not made of lower-case words, digits and hyphens, or another class is
+        registered under the name.
+    """
+    if not isinstance(norm, Norm):
+        raise SettingError(
+            f"A norm is an instance of robustness.threat.norms.Norm; got {type(norm).__name__} "
+            f"{str(norm)[:100]!r}."
+        )
+    name = norm.name
+    if not (isinstance(name, str) and _NAME.fullmatch(name)):
+        raise SettingError(
+            f"The norm {type(norm).__name__} has the name {str(name)[:100]!r}; expected lower-case words, "
+            'digits and hyphens, such as "l2-luma".'
+        )
+    known = KNOWN.get(name)
+    if known is not None and type(known) is not type(norm):
+        raise SettingError(
+            f"The norm {name!r} is registered already, as {type(known).__name__}; give "
+            f"{type(norm).__name__} another name."
+        )
+    choices.REGISTERED_NORMS.add(name)
+    return KNOWN.setdefault(name, norm)
+
+
+def names() -> tuple[str, ...]:
+    """The names that `parse` knows, the built-in ones first; no package is imported."""
+    return tuple(dict.fromkeys([*KNOWN, *plugins.names(plugins.NORMS)]))
+
+
+def parse(name: str) -> Norm:
+    """The norm called `name`.
+
+    Raises
+    ------
+    SettingError
+        No norm has the name; or the package that brings it cannot be imported or brings something else.
+    """
+    if name in KNOWN:
+        return KNOWN[name]
+    known = names()
+    if name not in known:
+        raise SettingError(
+            f"Unknown norm {name!r}; expected one of {', '.join(known)}.{did_you_mean(name, known)}"
+        )
+    found = plugins.load(plugins.NORMS, name)
+    norm = register(found() if isinstance(found, type) and issubclass(found, Norm) else found)
+    if norm.name != name:
+        raise SettingError(
+            f"The norm that is installed as {name!r} calls itself {norm.name!r}; expected the same name."
+        )
+    return norm
+
+
+def described(name: str) -> Norm:
+    """The norm of a finished run, for a report; `Unregistered` where its package is missing or broken."""
+    try:
+        return parse(name)
+    except SettingError:
+        return Unregistered(name)
+
+
+def has_own_column(norm: Norm) -> bool:
+    """Whether the distances of a norm have no column in the tables of every run, and get one of their own."""
+    return norm.measures and bool(norm.column) and norm.column not in _COLUMNS

@@ -1,0 +1,243 @@
+"""Attacks that break down: what the others found stands, and what nobody judged is counted apart."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from robustness.numerics.intervals import Share
+from robustness.reports import wording
+from robustness.reports.comparison.compare import compare
+from robustness.reports.formats.github import notes
+from robustness.reports.formats.junit import junit
+from robustness.reports.formats.markdown import markdown
+from robustness.reports.formats.sarif import sarif
+from robustness.reports.gate.rules import Baseline, Gate, Rule
+from robustness.reports.gate.verdict import FAIL, INCONCLUSIVE, NOTHING, PASS, decide
+from robustness.reports.gate.verdict import verdict_of as ruled
+from robustness.reports.page.headline import standing
+from robustness.reports.summary import metrics
+from robustness.reports.summary.summary import Summary, summarise
+from robustness.runs import thresholds
+from robustness.runs.result import AuditResult
+from robustness.runs.store import Run
+from tests.reports.folder import Folder
+
+LADDER = (1.0, 2.0, 4.0)
+FATES = st.lists(st.sampled_from(["flipped", "robust", "failed"]), min_size=3, max_size=3)
+TABLES = st.lists(st.lists(FATES, min_size=3, max_size=3), min_size=1, max_size=8)
+"""Images x attacks x epsilons."""
+
+
+def table(fates: list[list[list[str]]]) -> pd.DataFrame:
+    rows = [
+        (f"i{i}", name, epsilon, status)
+        for i, attacks in enumerate(fates)
+        for name, rungs in zip("abc", attacks, strict=True)
+        for epsilon, status in zip(LADDER, rungs, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["image", "attack", "epsilon", "status"])
+
+
+def fate(attacks: list[list[str]], rung: int) -> tuple[str, int]:
+    """The rule in plain Python: the status of an image at a rung, and how many attacks broke down."""
+    if any("flipped" in one[: rung + 1] for one in attacks):
+        return "flipped", 0
+    here = [one[rung] for one in attacks]
+    return ("robust" if "robust" in here else "failed"), here.count("failed")
+
+
+@settings(deadline=None)
+@given(TABLES)
+def test_every_image_has_the_fate_that_the_rule_says(fates: list[list[list[str]]]) -> None:
+    worst = metrics.worst_case(table(fates))
+    for rung, epsilon in enumerate(LADDER):
+        truth = [fate(attacks, rung) for attacks in fates]
+        rows = worst[worst["epsilon"] == epsilon]
+        found = metrics.tally(rows["status"], rows["broke"])
+        counts = [sum(status == name for status, _ in truth) for name in ("flipped", "robust")]
+        assert [found.flipped, found.robust] == counts
+        assert found.flipped + found.robust + found.failed == len(fates)
+        assert found.partly_failed == sum(s == "robust" and n > 0 for s, n in truth)
+        accuracy = metrics.robust_accuracy(rows["status"])
+        assert (accuracy.count, accuracy.total) == (counts[1], len(fates))
+
+
+@settings(deadline=None)
+@given(TABLES)
+def test_the_smallest_epsilon_of_all_lies_where_the_rule_says(
+    fates: list[list[list[str]]],
+) -> None:
+    rows = table(fates)
+    found = [thresholds.smallest(rows[rows["attack"] == name]) for name in "abc"]
+    told = thresholds.together(found, rows, LADDER)
+    for i, attacks in enumerate(fates):
+        status = [fate(attacks, rung)[0] for rung in range(3)]
+        high = LADDER[status.index("flipped")] if "flipped" in status else math.inf
+        low = max([0.0, *(e for e, s in zip(LADDER, status, strict=True) if s == "robust")])
+        assert (told.low[f"i{i}"], told.high[f"i{i}"]) == (low, high)
+
+
+@settings(deadline=None)
+@given(TABLES, st.booleans())
+def test_an_attack_that_breaks_down_everywhere_changes_nothing(
+    fates: list[list[list[str]]], closest: bool
+) -> None:
+    """Of the others' medians, nor of the fate of any image; distances included."""
+    rows = table(fates).assign(linf=lambda r: r["epsilon"] - 0.25)
+    broke = rows[rows["attack"] == "a"].assign(attack="z", status="failed", linf=math.nan)
+    both = pd.concat([broke, rows])
+    seeks = [{"label": "a", "seeks": "closest" if closest else "any"}]
+    config = {"norm": "linf", "attacks": seeks}
+    alone = thresholds.medians(rows, config, ["a", "b", "c"])
+    beside = thresholds.medians(both, config, ["z", "a", "b", "c"])
+    assert beside[1] == alone[1]
+    assert {n: beside[0][n] for n in "abc"} == alone[0]
+    kept = ["image", "epsilon", "status"]
+    assert metrics.worst_case(both)[kept].equals(metrics.worst_case(rows)[kept])
+
+
+# --- the run of the issue: pgd breaks down on every image, square flips 7 of 12 ------------------
+
+
+def broke(folder: Folder, square: str = "fffffffrrrrr") -> Path:
+    """Epsilons 8 and 13; `square` says what it did to each image at 13: f flip, r robust, x broke down."""
+    named = {"pgd": "white-box", "square": "score"}
+    folder.manifest["config"] |= {
+        "attacks": [
+            {"name": n, "label": n, "knowledge": k, "parameters": {}} for n, k in named.items()
+        ],
+        "epsilons": [8.0, 13.0],
+    }
+    status = {"f": "flipped", "r": "robust", "x": "failed"}
+    for number, sign in enumerate(square):
+        key = f"{number}.png"
+        folder.image(key)
+        for epsilon in (8.0, 13.0):
+            folder.outcome(key, "failed", epsilon, attack="pgd", reason="no gradient")
+            here = status["r" if sign == "f" and epsilon == 8 else sign]
+            folder.outcome(key, here, epsilon, attack="square")
+    return folder.write()
+
+
+def of(path: Path) -> Summary:
+    with Run.open(path) as run:
+        return summarise(run)
+
+
+def test_what_the_other_attack_found_stands(folder: Folder) -> None:
+    path = broke(folder)
+    found = of(path)
+    assert found.headline.startswith("7 of 12 correctly classified images flip")
+    said = "On 5 of those that hold some attack broke down."
+    assert said in found.headline and said in found.sentence
+    assert (found.overall.robust, found.overall.failed, found.overall.partly_failed) == (5, 0, 5)
+    robust = found.worst[-1].robust_accuracy
+    assert robust is not None and (robust.count, robust.total) == (5, 12)
+    every = found.smallest_epsilon
+    assert (every.bracket_low, every.bracket_high) == (8.0, 13.0)
+    assert (every.censored, every.total, every.note) == (5, 12, "")
+    assert all(one.asked == ("square",) for one in found.results)
+    assert any("5 images that the others did not flip" in one for one in found.warnings)
+    verdict = ruled(found)
+    for text in (
+        standing(found, verdict),
+        markdown(found, verdict),
+        notes(found, verdict),
+    ):
+        assert "some attack broke down" in text
+    assert "0 of 0 flip" in junit(found, verdict) and "broke down on 12 more" in junit(
+        found, verdict
+    )
+    (flips,) = json.loads(sarif(found, verdict))["runs"][0]["results"]
+    assert (flips["properties"]["flipped"], flips["properties"]["of"]) == (7, 12)
+    result = AuditResult(path)
+    assert result.flip_rate == 7 / 12 and result.undecided == 0
+
+
+def test_images_that_no_attack_judged_are_a_group_of_their_own(folder: Folder) -> None:
+    path = broke(folder, "fffffffrrrxx")
+    found = of(path)
+    assert found.headline.startswith("7 of 10 correctly")
+    assert "2 more images are undecided: every attack broke down there." in found.headline
+    robust = found.worst[-1].robust_accuracy
+    assert robust is not None and (robust.count, robust.total) == (3, 12)
+    assert (found.smallest_epsilon.censored, found.smallest_epsilon.total) == (3, 10)
+    assert found.smallest_epsilon.note.startswith("2 images left out")
+    assert "2 images left out" in standing(found, ruled(found))
+    result = AuditResult(path)
+    assert (result.flip_rate, result.undecided) == (0.7, 2)
+    assert "2 undecided" in repr(result) and "2 more are undecided" in result._repr_html_()
+
+
+def test_where_every_attack_broke_down_nobody_says_that_none_was_tried(folder: Folder) -> None:
+    path = broke(folder, "x" * 12)
+    found = of(path)
+    assert found.headline == (
+        "Every attack broke down on each of 12 correctly classified images, so nothing can be said about "
+        "robustness."
+    )
+    assert ruled(found).status == NOTHING
+    result = AuditResult(path)
+    assert math.isnan(result.flip_rate) and "every attack broke down on 12" in result._repr_html_()
+    assert wording.headline(Share.of(0, 0), "linf", 8.0).startswith(
+        "No correctly classified image was"
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "threshold", "status"),
+    [
+        ("robust_accuracy", 0.4, INCONCLUSIVE),
+        ("robust_accuracy", 0.5, FAIL),
+        ("robust_accuracy", 0.0, PASS),
+        ("flip_rate", 0.6, INCONCLUSIVE),
+        ("flip_rate", 0.5, FAIL),
+        ("flip_rate", 1.0, PASS),
+        ("clean_accuracy", 1.0, PASS),
+    ],
+)
+@pytest.mark.parametrize("scope", ["worst", "class"])
+def test_no_rule_holds_only_because_attacks_broke_down(
+    folder: Folder, metric: str, threshold: float, status: str, scope: str
+) -> None:
+    found = of(broke(folder))
+    gate = Gate((Rule("r", metric, threshold, scope, bound="point"),))
+    verdict = decide(found, gate, ())
+    assert verdict.status == status
+    assert ("broke down on 5 images" in verdict.sentence) == (status == INCONCLUSIVE)
+
+
+def test_a_flip_rate_does_not_pass_without_the_images_nobody_judged(folder: Folder) -> None:
+    found = of(broke(folder, "frrrrrrrrxxx"))
+    rule = Rule("r", "flip_rate", 0.2, "attack", of="square", bound="point")
+    assert decide(found, Gate((rule,)), ()).status == INCONCLUSIVE
+
+
+def test_no_worse_than_a_baseline_does_not_hold_because_attacks_broke_down(folder: Folder) -> None:
+    found = of(broke(folder))
+
+    def status(robust: int) -> str:
+        sha = str(found.manifest["data"]["sha256"])
+        worst = ((13.0, robust, 12),)
+        base = Baseline("b.json", sha, "linf", "untargeted", ("pgd", "square"), worst)
+        return decide(found, Gate(baseline=base), ()).status
+
+    assert [status(n) for n in (0, 5, 6)] == [PASS, INCONCLUSIVE, FAIL]
+
+
+def test_a_comparison_says_what_was_undecided_also_from_a_report(
+    folder: Folder, tmp_path: Path
+) -> None:
+    path = broke(folder, "fffffffrrrxx")
+    (tmp_path / "report.json").write_text(json.dumps(of(path).to_dict()))
+    one, other = compare(path, path), compare(path, tmp_path / "report.json")
+    assert one.pairings == other.pairings
+    assert any("on 2 of the images at epsilon 13" in note for note in one.notes)
+    assert [p.total for p in one.pairings if p.what.startswith("flip rate")] == [10, 10]
