@@ -25,7 +25,6 @@ from robustness.reports.comparison.sides import (
 )
 from robustness.reports.summary import budgets
 from robustness.reports.summary.metrics import FLIPPED, MISCLASSIFIED, ROBUST, UNREADABLE
-from robustness.reports.summary.summary import section
 from robustness.runs.model_differences import differences
 
 ROBUST_ACCURACY = "robust accuracy"
@@ -246,7 +245,7 @@ def _at(a: Side, b: Side, epsilon: float) -> list[Pairing]:
 
 
 def _norm(one: Side) -> str:
-    return str(section(one.manifest, "config").get("norm", "linf"))
+    return one.manifest.config.norm or "linf"
 
 
 def _missed(a: Side, b: Side, epsilon: float) -> list[str]:
@@ -284,25 +283,25 @@ def _pairing(what: str, epsilon: float | None, pairs: Counter[tuple[bool, bool]]
 
 def _notes(a: Side, b: Side) -> list[str]:
     said = []
-    cards = [section(s.manifest, "model") for s in (a, b)]
-    other = differences(*cards)
-    if cards[0].get("weights_sha256") == cards[1].get("weights_sha256"):
+    before, after = a.manifest, b.manifest
+    other = differences(before.model, after.model)
+    if before.model.weights_sha256 == after.model.weights_sha256:
         said.append("Both runs audited the same weights.")
         if other:
             said.append(f"The models are not the same all the same: {'; '.join(other)}.")
     elif other:
         said.append(f"The models differ: {'; '.join(other)}.")
-    eyes = [section(s.manifest, "surrogate") for s in (a, b)]
-    if all(eyes) and (other := differences(*eyes)):
-        said.append(f"The surrogates differ: {'; '.join(other)}.")
-    elif bool(eyes[0]) != bool(eyes[1]):
-        said.append(f"Only run {'A' if eyes[0] else 'B'} attacked by way of a surrogate.")
+    if before.surrogate and after.surrogate:
+        if other := differences(before.surrogate, after.surrogate):
+            said.append(f"The surrogates differ: {'; '.join(other)}.")
+    elif before.surrogate or after.surrogate:
+        said.append(f"Only run {'A' if before.surrogate else 'B'} attacked by way of a surrogate.")
     if set(a.attacks) != set(b.attacks):
         said.append(
             f"The attacks differ ({few(a.attacks)} in A, {few(b.attacks)} in B): a difference "
             "may be theirs rather than the models'."
         )
-    seeds = [section(s.manifest, "config").get("seed") for s in (a, b)]
+    seeds = before.config.seed, after.config.seed
     if seeds[0] != seeds[1]:
         said.append(f"The seeds differ ({seeds[0]} in A, {seeds[1]} in B).")
     if resized(a, b):
@@ -310,6 +309,6 @@ def _notes(a: Side, b: Side) -> list[str]:
             "The models take pictures of other sizes, so images are matched by name, not by pixels."
         )
     for where, one in (("A", a), ("B", b)):
-        if not one.manifest.get("finished"):
+        if not one.manifest.finished:
             said.append(f"Run {where} is not finished.")
     return said

@@ -12,8 +12,8 @@ from robustness.files.reading import MOST_JSON, read_named
 from robustness.reports import wording
 from robustness.reports.summary import metrics
 from robustness.reports.summary.metrics import FLIPPED, ROBUST
-from robustness.reports.summary.summary import section
 from robustness.runs.run_json import summary_of
+from robustness.runs.schema import Manifest, ResultEntry
 from robustness.runs.store import Run
 
 
@@ -24,7 +24,7 @@ class Side:
     """
 
     source: str
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     attacks: tuple[str, ...]
     names: Mapping[str, str]
     labels: Mapping[str, str | None]
@@ -34,7 +34,7 @@ class Side:
     @property
     def title(self) -> str:
         """The folder, and the model in it."""
-        model = str(section(self.manifest, "model").get("name") or "a model")
+        model = self.manifest.model.name or "a model"
         return f"{wording.shorten(self.source)} ({wording.shorten(model)})"
 
 
@@ -46,7 +46,7 @@ def side(path: Path) -> Side:
 def _from_run(path: Path) -> Side:
     with Run.open(path) as run:
         manifest, images, outcomes = run.manifest, run.images(), run.outcomes()
-    names = tuple(str(n) for n in manifest.get("class_names") or ())
+    names = manifest.class_names
     worst = metrics.worst_case(outcomes)
     return Side(
         source=path.name,
@@ -67,33 +67,32 @@ def _from_run(path: Path) -> Side:
 
 def _from_json(path: Path) -> Side:
     try:
-        plain = summary_of(read_named(path, MOST_JSON), str(path))
+        summary = summary_of(read_named(path, MOST_JSON), str(path))
     except RunError as error:
         raise RunUsageError(f"{path} cannot be compared: {error}") from None
-    try:
-        results = plain["results"]
-        epsilons = [float(rate["epsilon"]) for rate in plain["worst"]]
-        return Side(
-            source=path.name,
-            manifest=plain["manifest"],
-            attacks=tuple(plain["attacks"]),
-            names={r["key"]: r["name"] for r in results},
-            labels={r["key"]: r["label"] for r in results},
-            digests=None,
-            status={e: {r["key"]: _status_at(r, e) for r in results} for e in epsilons},
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    results = summary.results
+    if results is None or summary.worst is None or summary.attacks is None:
         raise RunUsageError(
-            f"{path} cannot be compared ({error!r}); expected a run folder or its report.json."
-        ) from None
+            f"{path} cannot be compared, since it lacks results, worst or attacks; expected a run folder "
+            "or its report.json."
+        )
+    epsilons = [float(rate.epsilon) for rate in summary.worst]
+    return Side(
+        source=path.name,
+        manifest=summary.manifest,
+        attacks=summary.attacks,
+        names={r.key: r.name for r in results},
+        labels={r.key: r.label for r in results},
+        digests=None,
+        status={e: {r.key: _status_at(r, e) for r in results} for e in epsilons},
+    )
 
 
-def _status_at(result: Mapping[str, Any], epsilon: float) -> str:
-    """The fate of an image at an epsilon, from that at the largest one."""
-    smallest = result["smallest_epsilon"]
-    if smallest is not None:
-        return FLIPPED if smallest <= epsilon else ROBUST
-    return str(result["status"])
+def _status_at(result: ResultEntry, epsilon: float) -> str:
+    """The status of an image at an epsilon, from that at the largest one."""
+    if result.smallest_epsilon is not None:
+        return FLIPPED if result.smallest_epsilon <= epsilon else ROBUST
+    return result.status
 
 
 def expect_same_images(a: Side, b: Side) -> None:
@@ -127,13 +126,13 @@ def expect_same_images(a: Side, b: Side) -> None:
 
 def resized(a: Side, b: Side) -> bool:
     """Whether the models take other sizes: then their pixels differ, though the files may not."""
-    sizes = [section(s.manifest, "model").get("input_shape") for s in (a, b)]
+    sizes = [side.manifest.model.input_shape for side in (a, b)]
     return sizes[0] != sizes[1]
 
 
 def _other_pixels(a: Side, b: Side) -> str:
     if a.digests is None or b.digests is None:
-        hashes = [section(s.manifest, "data").get("sha256") for s in (a, b)]
+        hashes = [side.manifest.data.sha256 for side in (a, b)]
         return "" if hashes[0] == hashes[1] is not None else "their pixels have another hash"
     other = sorted(key for key in a.digests if a.digests[key] != b.digests[key])
     return f"{len(other):,} have other pixels ({few(other)})" if other else ""
@@ -141,8 +140,11 @@ def _other_pixels(a: Side, b: Side) -> str:
 
 def expect_same_threat(a: Side, b: Side) -> None:
     """SettingError unless both ran under the same norm and goal."""
-    for name in ("norm", "goal"):
-        first, second = (section(s.manifest, "config").get(name) for s in (a, b))
+    before, after = a.manifest.config, b.manifest.config
+    for name, first, second in (
+        ("norm", before.norm, after.norm),
+        ("goal", before.aim, after.aim),
+    ):
         if first != second:
             raise SettingError(
                 f"The runs have another {name} ({first} in A, {second} in B), so their budgets do "

@@ -10,7 +10,6 @@ from robustness.configuration import epsilons as units
 from robustness.errors import SettingError
 from robustness.reports import wording
 from robustness.reports.summary.budgets import budgets
-from robustness.reports.summary.summary import section
 from robustness.reports.summary.tables import ReadableRun, complete
 
 _WHOLE = ("l0", "components", "step", "restart", "forward", "backward")
@@ -26,11 +25,11 @@ def table(run: ReadableRun) -> pd.DataFrame:
     Text is made visible, and defused where a spreadsheet would take it for a formula.
     """
     manifest = run.manifest
-    names = [str(name) for name in manifest.get("class_names") or ()]
+    names = manifest.class_names
     images = complete(run.images(), "images")[["key", "name", "label", "clean_class"]]
     images = images.rename(columns={"name": "file"})
     outcomes = complete(run.outcomes(), "outcomes")
-    norm = str(section(manifest, "config").get("norm", "linf"))
+    norm = manifest.config.norm or "linf"
     epsilons = sorted(float(e) for e in outcomes["epsilon"].dropna().unique())
     limits = budgets(manifest, norm, epsilons)
     short = {(name, one.epsilon) for one in limits for name in one.short}

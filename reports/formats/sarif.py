@@ -12,7 +12,7 @@ from robustness.reports.gate.verdict import Verdict
 from robustness.reports.page.details import title
 from robustness.reports.summary import taxonomy
 from robustness.reports.summary.findings import Finding, findings
-from robustness.reports.summary.summary import Summary, section
+from robustness.reports.summary.summary import Summary
 
 _LEVELS = {"critical": "error", "high": "error", "medium": "warning", "low": "note"}
 _MOST_TAGS = 10
@@ -23,10 +23,10 @@ def sarif(summary: Summary, verdict: Verdict) -> str:
     """The findings as a log with one run; see `_uri` for where they stand."""
     found = findings(summary)
     rules = list(dict.fromkeys(one.weakness.rule for one in found))
-    tool = section(summary.manifest, "tool")
+    tool = summary.manifest.tool
     driver = {
         "name": "robustness-toolkit",
-        "version": _plain(str(tool.get("version") or "unknown")),
+        "version": _plain(tool.version or "unknown"),
         "rules": [_rule(rule, found) for rule in rules],
     }
     run = {
@@ -93,8 +93,8 @@ def _uri(summary: Summary) -> str:
 
     Folders outside are left out, which may be private. Where there is neither, the run's manifest.
     """
-    named = section(summary.manifest, "origin").get("configuration")
-    path = PurePath(str(named or section(summary.manifest, "model").get("file") or "run.json"))
+    named = summary.manifest.origin.configuration
+    path = PurePath(named or summary.manifest.model.file or "run.json")
     inside = named and not path.is_absolute() and ".." not in path.parts
     return quote(wording.visible(path.as_posix() if inside else path.name) or "run.json")
 

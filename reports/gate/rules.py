@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
 from robustness.errors import RunError
+from robustness.runs.schema import GateEntry
 
 AT_LEAST, AT_MOST = "at least", "at most"
 METRICS = {"robust_accuracy": AT_LEAST, "clean_accuracy": AT_LEAST, "flip_rate": AT_MOST}
@@ -55,7 +55,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Gate:
-    """Everything a run is held against. `to_dict` goes into `run.json`, `from_dict` comes out."""
+    """Everything a run is held against. `to_dict` goes into `run.json`, `of` comes out."""
 
     rules: tuple[Rule, ...] = ()
     suppressions: tuple[Suppression, ...] = ()
@@ -69,27 +69,30 @@ class Gate:
         return plain
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Gate:
-        """The gate that `to_dict` wrote; RunError if it is none."""
+    def of(cls, entry: GateEntry) -> Gate:
+        """The gate of a manifest; RunError if a day in it is none."""
         try:
-            base = plain.get("baseline")
-            return cls(
-                tuple(Rule(**one) for one in plain["rules"]),
-                tuple(
-                    Suppression(s["rule"], s["reason"], date.fromisoformat(s["expires"]))
-                    for s in plain["suppressions"]
-                ),
-                Baseline(
-                    **base
-                    | {
-                        "attacks": tuple(base["attacks"]),
-                        "worst": tuple((float(e), int(k), int(n)) for e, k, n in base["worst"]),
-                    }
-                )
-                if base
-                else None,
+            suppressions = tuple(
+                Suppression(s.rule, s.reason, date.fromisoformat(s.expires))
+                for s in entry.suppressions
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except ValueError as error:
             raise RunError(
                 f"The gate of this run cannot be read ({error}); run.json is damaged."
             ) from None
+        base = entry.baseline
+        return cls(
+            tuple(Rule(**dict(rule)) for rule in entry.rules),
+            suppressions,
+            None
+            if base is None
+            else Baseline(
+                source=base.source,
+                data_sha256=base.data_sha256,
+                norm=base.norm,
+                goal=base.goal,
+                attacks=base.attacks,
+                worst=tuple((float(e), int(k), int(n)) for e, k, n in base.worst),
+                max_drop=base.max_drop,
+            ),
+        )

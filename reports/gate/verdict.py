@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from typing import Any
@@ -10,8 +10,9 @@ from typing import Any
 from robustness.reports import wording
 from robustness.reports.gate.rule_results import RuleResult, against, judged, suppressed
 from robustness.reports.gate.rules import Gate
-from robustness.reports.summary.summary import Summary, section
+from robustness.reports.summary.summary import Summary
 from robustness.reports.summary.unjudged import reasons
+from robustness.runs.schema import DiagnosisEntry
 
 PASS, FAIL, INCONCLUSIVE, NOTHING = "pass", "fail", "inconclusive", "nothing evaluated"
 EXIT_CODES = {PASS: 0, FAIL: 1, INCONCLUSIVE: 4, NOTHING: 5}
@@ -46,15 +47,14 @@ class Verdict:
 
 def verdict_of(summary: Summary) -> Verdict:
     """The verdict on a run by the gate and the diagnostics that its `run.json` holds."""
-    gate = section(summary.manifest, "gate")
-    found = summary.manifest.get("diagnostics") or ()
-    return decide(summary, Gate.from_dict(gate) if gate else None, found)
+    gate = summary.manifest.gate
+    return decide(summary, Gate.of(gate) if gate else None, summary.manifest.diagnostics)
 
 
 def decide(
     summary: Summary,
     gate: Gate | None,
-    diagnostics: Sequence[Mapping[str, Any]],
+    diagnostics: Sequence[DiagnosisEntry],
     today: date | None = None,
 ) -> Verdict:
     """Hold a run against `gate`; without one, only whether it is sound.
@@ -80,7 +80,7 @@ def decide(
 
 
 def _day(summary: Summary) -> date:
-    said = summary.manifest.get("finished") or summary.manifest.get("created")
+    said = summary.manifest.finished or summary.manifest.created
     try:
         return date.fromisoformat(str(said)[:10])
     except ValueError:
@@ -143,10 +143,10 @@ def _sentences(results: list[RuleResult], most: int = 3) -> str:
     return said + (f" And {more} more." if more > 0 else "")
 
 
-def _diagnostics(found: Iterable[Mapping[str, Any]]) -> Iterable[RuleResult]:
+def _diagnostics(found: Iterable[DiagnosisEntry]) -> Iterable[RuleResult]:
     for one in found:
-        if one.get("status") == FAIL:
-            said = f"{one.get('id')} {one.get('title')}: {one.get('sentence')}"
+        if one.status == FAIL:
+            said = f"{one.id} {one.title}: {one.sentence}"
             yield RuleResult(
-                str(one.get("id")), DIAGNOSTIC, DIAGNOSTIC, None, None, None, None, None, None, said
+                one.id, DIAGNOSTIC, DIAGNOSTIC, None, None, None, None, None, None, said
             )

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from robustness.reports import wording
-from robustness.reports.summary.summary import Summary, section
+from robustness.reports.summary.summary import Summary
 
 _SEVERITIES = ("error", "warning", "note", "ok")
 _WIDE = 0.20
@@ -47,7 +47,7 @@ class Card:
 
 def title(summary: Summary) -> str:
     """What the report is about."""
-    return str(section(summary.manifest, "model").get("name") or "a model")
+    return summary.manifest.model.name or "a model"
 
 
 def moment(text: Any) -> str:
@@ -71,13 +71,12 @@ def cards(summary: Summary) -> list[Card]:
 
 def _threat(summary: Summary) -> Iterable[Row]:
     config = summary.config
-    attacks = [a for a in config.get("attacks") or () if isinstance(a, dict)]
-    goal = str(config.get("goal", "untargeted"))
+    goal = config.aim
     yield Row("Goal", "any other class (untargeted)" if goal == "untargeted" else goal)
-    for knowledge in dict.fromkeys(str(a.get("knowledge", "")) for a in attacks):
+    for knowledge in dict.fromkeys(entry.knowledge for entry in config.attacks):
         if knowledge:
             yield Row("Knowledge", _KNOWLEDGE.get(knowledge, knowledge))
-    epsilons = [float(e) for e in config.get("epsilons") or ()]
+    epsilons = config.epsilons
     if epsilons:
         name = wording.NORM_NAMES.get(summary.norm, summary.norm)
         shown = ", ".join(wording.budget(summary.norm, e) for e in epsilons)
@@ -88,59 +87,53 @@ def _threat(summary: Summary) -> Iterable[Row]:
         )
         unit = "" if summary.norm in ("l0", "free") else " counts of 0–255"
         yield Row("Budget", f"{name}, {_PARTS.get(summary.norm, '')}: {shown}{unit}{also}")
-    eyes = summary.manifest.get("surrogate")
-    if isinstance(eyes, dict):
-        said = f"attacks look at {eyes.get('name') or 'another model'}; the target is only judged"
+    surrogate = summary.manifest.surrogate
+    if surrogate is not None:
+        said = f"attacks look at {surrogate.name or 'another model'}; the target is only judged"
         yield Row("Transfer", said)
-    precision = str(config.get("precision") or "float32")
-    if precision != "float32":
-        yield Row("Precision", f"attacks look in {precision}; every verdict is float32's")
-    mask = config.get("mask")
-    if isinstance(mask, dict):
-        yield Row(
-            "Region", f"{100 * float(mask.get('share') or 0.0):.3g} % of the pixels may change"
-        )
+    if config.precision != "float32":
+        yield Row("Precision", f"attacks look in {config.precision}; every verdict is float32's")
+    if config.mask is not None:
+        yield Row("Region", f"{100 * (config.mask.share or 0.0):.3g} % of the pixels may change")
     yield Row("Domain", "8-bit pictures at the size the model takes")
     flip = "a right answer that turns wrong" if summary.labelled else "an answer that changes"
     yield Row("A flip is", f"{flip} for the saved PNG, read back from disk")
-    for attack in attacks:
-        paper = str(attack.get("paper") or "none")
+    for attack in config.attacks:
+        paper = attack.paper or "none"
         paper = "" if paper.startswith("none") else f" {paper}."
-        said = ", ".join(wording.settings(attack.get("parameters") or {})) or "no parameters"
-        yield Row(f"Attack {attack.get('name', '')}", f"{said}.{paper}")
+        said = ", ".join(wording.settings(attack.parameters)) or "no parameters"
+        yield Row(f"Attack {attack.name or ''}", f"{said}.{paper}")
 
 
 def _target(summary: Summary) -> Iterable[Row]:
-    model = section(summary.manifest, "model")
-    shape = model.get("input_shape")
+    model = summary.manifest.model
     yield Row("Model", title(summary))
-    if model.get("file"):
-        yield Row("File", f"{model['file']} ({model.get('format', 'unknown format')})")
-    if isinstance(shape, list | tuple):
-        yield Row("Input", f"{' × '.join(map(str, shape))} (height, width, channels)")
-    scaling = model.get("scaling")
-    if isinstance(scaling, dict):
-        yield Row("Scaling", str(scaling.get("sentence") or scaling.get("name") or "unknown"))
-    if model.get("head_sentence") or model.get("head"):
-        yield Row("Output", str(model.get("head_sentence") or model["head"]))
+    if model.file:
+        yield Row("File", f"{model.file} ({model.format or 'unknown format'})")
+    if model.input_shape:
+        yield Row("Input", f"{' × '.join(map(str, model.input_shape))} (height, width, channels)")
+    if model.scaling:
+        yield Row("Scaling", model.scaling.sentence or model.scaling.name or "unknown")
+    if output := model.head_sentence or model.head:
+        yield Row("Output", output)
     if summary.class_names:
         shown = ", ".join(wording.shorten(name) for name in summary.class_names[:20])
         more = len(summary.class_names) - 20
         yield Row("Classes", shown + (f" and {more:,} more" if more > 0 else ""))
-    if isinstance(model.get("parameters"), int):
-        yield Row("Parameters", f"{model['parameters']:,}")
-    for note in [*(model.get("findings") or ()), *(model.get("notes") or ())]:
-        yield Row("Note", str(note))
+    if model.parameters is not None:
+        yield Row("Parameters", f"{model.parameters:,}")
+    for note in (*model.findings, *model.notes):
+        yield Row("Note", note)
     yield from _hashes(
-        model, file_sha256="SHA-256 of the file", weights_sha256="SHA-256 of the weights"
+        ("SHA-256 of the file", model.file_sha256), ("SHA-256 of the weights", model.weights_sha256)
     )
 
 
 def _data(summary: Summary) -> Iterable[Row]:
-    data, images = section(summary.manifest, "data"), summary.images
-    if data.get("description"):
-        yield Row("Source", str(data["description"]))
-    available = f" of {data['available']:,}" if isinstance(data.get("available"), int) else ""
+    data, images = summary.manifest.data, summary.images
+    if data.description:
+        yield Row("Source", data.description)
+    available = "" if data.available is None else f" of {data.available:,}"
     yield Row("Selected", f"{images.selected:,}{available}")
     unread = images.selected - images.readable
     yield Row("Readable", f"{images.readable:,}" + (f", {unread:,} not" if unread else ""))
@@ -152,10 +145,11 @@ def _data(summary: Summary) -> Iterable[Row]:
         yield Row("By class", found)
     if summary.converted:
         yield Row("Converted", f"{summary.converted:,} resized or turned into plain 8-bit pictures")
-    if data.get("seed") is not None:
-        yield Row("Seed", str(data["seed"]))
+    if data.seed is not None:
+        yield Row("Seed", str(data.seed))
     yield from _hashes(
-        data, sha256="SHA-256 of the pictures", selection_sha256="SHA-256 of the selection"
+        ("SHA-256 of the pictures", data.sha256),
+        ("SHA-256 of the selection", data.selection_sha256),
     )
 
 
@@ -179,37 +173,36 @@ _SPELLED = {
 
 
 def _device(summary: Summary) -> Iterable[Row]:
-    for name, value in section(summary.manifest, "environment").items():
+    for name, value in summary.manifest.environment.items():
         if value:
             term = _SPELLED.get(str(name), str(name).replace("_", " ").capitalize())
             yield Row(term, _SPELLED.get(str(value), str(value)))
-    tool = section(summary.manifest, "tool")
-    if tool:
-        yield Row("Tool", f"{tool.get('name', '')} {tool.get('version', '')}".strip())
+    tool = summary.manifest.tool
+    if tool.name or tool.version:
+        yield Row("Tool", f"{tool.name or ''} {tool.version or ''}".strip())
     yield Row("Time", wording.seconds(summary.cost.seconds))
     yield Row("Passes", f"{summary.cost.forward:,} forward, {summary.cost.backward:,} backward")
-    for name in ("created", "finished"):
-        if summary.manifest.get(name):
-            yield Row(name.capitalize(), moment(summary.manifest[name]))
+    manifest = summary.manifest
+    for name, time in (("Created", manifest.created), ("Finished", manifest.finished)):
+        if time:
+            yield Row(name, moment(time))
 
 
-def _hashes(card: dict[str, Any], **terms: str) -> Iterable[Row]:
-    for key, term in terms.items():
-        if card.get(key):
-            yield Row(term, str(card[key]), code=True)
+def _hashes(*terms: tuple[str, str | None]) -> Iterable[Row]:
+    for term, digest in terms:
+        if digest:
+            yield Row(term, digest, code=True)
 
 
 def checks(summary: Summary) -> list[dict[str, str]]:
     """The checks before the attack that no diagnostic repeats, the worst first."""
     found = []
     told = {d.id for d in summary.diagnostics if d.status != "skipped"}
-    for entry in summary.manifest.get("preflight") or ():
-        if str(entry.get("id", "")).partition("-")[0] in told:
+    for entry in summary.manifest.preflight:
+        if entry.id.partition("-")[0] in told:
             continue
-        severity = str(entry.get("severity", "note"))
-        known = severity if severity in _SEVERITIES else "note"
-        said = {"id": str(entry.get("id", "")), "sentence": str(entry.get("sentence", ""))}
-        found.append({"severity": known, **said})
+        severity = entry.severity if entry.severity in _SEVERITIES else "note"
+        found.append({"severity": severity, "id": entry.id, "sentence": entry.sentence})
     return sorted(found, key=lambda one: _SEVERITIES.index(one["severity"]))
 
 
@@ -253,7 +246,7 @@ def limits(summary: Summary) -> list[str]:
             f"{wording.plural(rate.total, 'image is', 'images are')} few: the 95 % interval spans "
             f"{100 * (rate.high - rate.low):.0f} points. Audit more images."
         )
-    if str(summary.config.get("goal", "untargeted")) != "untargeted":
+    if summary.config.aim != "untargeted":
         said.append(
             "The attack had one class to reach; images driven to other classes count as robust."
         )

@@ -150,7 +150,7 @@ def basis(summary: Summary) -> list[str]:
     names = [wording.shorten(name, 40) for name in summary.attack_names[:4]]
     more = len(summary.attack_names) - len(names)
     shown = ", ".join(names) + (f" and {wording.plural(more, 'more attack')}" if more > 0 else "")
-    goal = str(summary.config.get("goal", "untargeted"))
+    goal = summary.config.aim
     return [shown, wording.NORM_NAMES.get(summary.norm, summary.norm), goal]
 
 

@@ -92,9 +92,9 @@ def render(run: ReadableRun, spill: Spill | None = None, folder: str = "") -> st
         cards=details.cards(summary),
         checks=details.checks(summary),
         limits=details.limits(summary),
-        command=str(summary.manifest.get("command") or ""),
+        command=summary.manifest.command,
         title=details.title(summary),
-        created=details.moment(summary.manifest.get("created")),
+        created=details.moment(summary.manifest.created),
     )
 
 

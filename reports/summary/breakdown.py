@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from robustness.reports.summary import metrics, tables, taxonomy
 from robustness.reports.summary.budgets import Budget
 from robustness.reports.summary.metrics import FLIPPED
 from robustness.runs import thresholds
+from robustness.runs.schema import AttackEntry, Manifest, Median, Settings
 
 MOST_POINTS = 60
 
@@ -140,14 +141,14 @@ class MedianEpsilon:
 
 
 def attack_rows(
-    config: Mapping[str, Any], outcomes: pd.DataFrame, attacks: Iterable[str]
+    config: Settings, outcomes: pd.DataFrame, attacks: Iterable[str]
 ) -> tuple[AttackRow, ...]:
     """A row for each of `attacks` (labels), in order.
 
     In a cascade the flip rate is of the images an attack saw at the largest epsilon, as in
     `Summary.rates`; who flips an image alone is asked of all its flips, smaller epsilons included.
     """
-    said = {a.get("label") or a.get("name"): a for a in config.get("attacks") or ()}
+    entries = {entry.title: entry for entry in config.attacks}
     last, saw = _at_last(outcomes), _at_last(outcomes, spared=False)
     flipped = last[last["status"] == FLIPPED]
     by = flipped.groupby("image")["attack"].nunique()
@@ -155,18 +156,17 @@ def attack_rows(
     unasked = set(outcomes[outcomes["status"] == metrics.SETTLED]["image"])
     found = []
     for label in attacks:
-        told, mine = said.get(label, {}), outcomes[outcomes["attack"] == label]
+        entry, mine = entries.get(label, AttackEntry()), outcomes[outcomes["attack"] == label]
         flips = flipped[flipped["attack"] == label]
-        name = str(told.get("name") or label.partition("(")[0])
-        parameters = told.get("parameters")
+        name = entry.name or label.partition("(")[0]
         found.append(
             AttackRow(
                 label=label,
                 name=name,
-                knowledge=str(told.get("knowledge") or ""),
-                paper=str(told.get("paper") or ""),
-                parameters=dict(parameters) if isinstance(parameters, Mapping) else {},
-                baseline=taxonomy.is_baseline(name, str(told.get("knowledge") or "")),
+                knowledge=entry.knowledge or "",
+                paper=entry.paper or "",
+                parameters=entry.parameters,
+                baseline=taxonomy.is_baseline(name, entry.knowledge or ""),
                 flip_rate=metrics.tally(saw[saw["attack"] == label]["status"]).flip_rate,
                 alone=_alone(alone[alone["attack"] == label], unasked),
                 forward=int(mine["forward"].sum()),
@@ -312,32 +312,27 @@ def confusion(images: pd.DataFrame) -> pd.DataFrame:
 _STATUSES = ("fail", "warn", "ok", "skipped")
 
 
-def diagnoses(manifest: Mapping[str, Any]) -> tuple[Diagnosis, ...]:
-    """The diagnostics that the run kept, the gravest first; what is not one is left out."""
-    found = []
-    for one in manifest.get("diagnostics") or ():
-        if not isinstance(one, Mapping):
-            continue
-        status = str(one.get("status", "skipped"))
-        evidence = one.get("evidence")
-        found.append(
-            Diagnosis(
-                id=str(one.get("id", "")),
-                title=str(one.get("title", "")),
-                status=status if status in _STATUSES else "warn",
-                sentence=str(one.get("sentence", "")),
-                evidence=dict(evidence) if isinstance(evidence, Mapping) else {},
-            )
+def diagnoses(manifest: Manifest) -> tuple[Diagnosis, ...]:
+    """The diagnostics of the run, the gravest first."""
+    known = [
+        Diagnosis(
+            id=entry.id,
+            title=entry.title,
+            status=entry.status if entry.status in _STATUSES else "warn",
+            sentence=entry.sentence,
+            evidence=entry.evidence,
         )
-    return tuple(sorted(found, key=lambda d: (_STATUSES.index(d.status), d.id)))
+        for entry in manifest.diagnostics
+    ]
+    return tuple(sorted(known, key=lambda d: (_STATUSES.index(d.status), d.id)))
 
 
 OK, WARNINGS, UNRELIABLE, UNCHECKED = "ok", "warnings", "unreliable", "not checked"
 
 
-def reliability(manifest: Mapping[str, Any], found: Iterable[Diagnosis]) -> str:
+def reliability(manifest: Manifest, found: Iterable[Diagnosis]) -> str:
     """How far the numbers can be relied on, by the checks before and after the attack."""
-    before = [f.get("severity") for f in manifest.get("preflight") or () if isinstance(f, Mapping)]
+    before = [check.severity for check in manifest.preflight]
     said = [d.status for d in found]
     if "fail" in said or "error" in before:
         return UNRELIABLE
@@ -347,7 +342,7 @@ def reliability(manifest: Mapping[str, Any], found: Iterable[Diagnosis]) -> str:
 
 
 def median_epsilons(
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     outcomes: pd.DataFrame,
     attacks: Sequence[str],
     limits: Iterable[Budget] = (),
@@ -356,28 +351,17 @@ def median_epsilons(
 
     Of what the run kept only fitted curves are taken: rows tell the rest, of older runs as well.
     """
-    config, kept = manifest.get("config"), manifest.get("median_epsilon")
-    by, every = thresholds.medians(
-        outcomes,
-        config if isinstance(config, Mapping) else {},
-        attacks,
-        thresholds.unused(asdict(limit) for limit in limits),
+    by, every = thresholds.medians(outcomes, manifest.config, attacks, thresholds.unused(limits))
+    kept = manifest.median_epsilon
+    medians = tuple(
+        MedianEpsilon(attack=attack, fit=_fit(kept.get(attack)), **median)
+        for attack, median in by.items()
     )
-    kept = kept if isinstance(kept, Mapping) else {}
-    found = tuple(
-        MedianEpsilon(attack=attack, fit=_fit(kept.get(attack)), **one)
-        for attack, one in by.items()
-    )
-    return found, MedianEpsilon(attack=None, **every)
+    return medians, MedianEpsilon(attack=None, **every)
 
 
-def _fit(one: Any) -> FittedMedian | None:
-    fit = one.get("fit") if isinstance(one, Mapping) else None
-    names = ("median", "low", "high", "p_value")
-    numbers = [_number(fit.get(name)) for name in names] if isinstance(fit, Mapping) else [None]
-    known = [number for number in numbers if number is not None]
-    return FittedMedian(*known) if len(known) == len(names) else None
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+def _fit(entry: Median | None) -> FittedMedian | None:
+    fit = entry.fit if entry else None
+    numbers = (fit.median, fit.low, fit.high, fit.p_value) if fit else (None,)
+    known = [float(number) for number in numbers if number is not None]
+    return FittedMedian(*known) if len(known) == 4 else None

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from robustness.configuration import epsilons as units
 from robustness.reports import wording
+from robustness.runs.schema import EpsilonBudget, Manifest
 
 _MOST = 3
 _Rate = TypeVar("_Rate")
@@ -28,21 +29,15 @@ class Budget:
     short: Mapping[str, float] = field(default_factory=dict)
 
 
-def budgets(
-    manifest: Mapping[str, Any], norm: str, epsilons: Iterable[float]
-) -> tuple[Budget, ...]:
-    """What `run.json` says of each of `epsilons`; damaged or missing entries say nothing."""
-    told = manifest.get("budgets")
-    entries = [one for one in told if isinstance(one, Mapping)] if isinstance(told, list) else []
-    known = {one["epsilon"]: one for one in entries if isinstance(one.get("epsilon"), int | float)}
-    return tuple(_budget(norm, epsilon, known.get(epsilon, {})) for epsilon in epsilons)
+def budgets(manifest: Manifest, norm: str, epsilons: Iterable[float]) -> tuple[Budget, ...]:
+    """The budget of each of `epsilons`; one without an entry in the manifest counts as reached."""
+    known = {entry.epsilon: entry for entry in manifest.budgets}
+    return tuple(_budget(norm, epsilon, known.get(epsilon)) for epsilon in epsilons)
 
 
-def _budget(norm: str, epsilon: float, told: Mapping[str, Any]) -> Budget:
-    given = told.get("short")
-    pairs = given.items() if isinstance(given, Mapping) else ()
-    short = {str(name): float(far) for name, far in pairs if isinstance(far, int | float)}
-    reached = told.get("reached") is not False
+def _budget(norm: str, epsilon: float, entry: EpsilonBudget | None) -> Budget:
+    short = {name: float(far) for name, far in entry.short.items()} if entry else {}
+    reached = entry is None or entry.reached
     used = units.effective(norm, epsilon)
     return Budget(epsilon, used, reached, "" if reached else _reason(short), short)
 

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 
 from robustness.images import tallied
 from robustness.reports import wording
 from robustness.reports.summary.metrics import Tally
+from robustness.runs.schema import Manifest
 
 
 def doubts(
-    manifest: Mapping[str, Any], images: pd.DataFrame, overall: Tally, found: int, expected: int
+    manifest: Manifest, images: pd.DataFrame, overall: Tally, found: int, expected: int
 ) -> tuple[str, ...]:
     """Sentences, the gravest first; none where all is well.
 
     `found` of `expected` outcomes are there; `images` has label, clean_class and reason.
     """
     said = []
-    config = manifest.get("config")
-    for note in (config.get("replaced") if isinstance(config, Mapping) else None) or ():
+    config = manifest.config
+    for note in config.replaced:
         said.append(f"{note}.")
-    if not manifest.get("finished"):
+    if not manifest.finished:
         said.append("This run is not finished: the numbers cover what it had done so far.")
     elif found < expected:
         said.append(f"{expected - found:,} of {expected:,} outcomes are missing from this run.")
-    draws = config.get("draws", 1) if isinstance(config, Mapping) else 1
-    if draws != 1:
+    if config.draws != 1:
         said.append(
-            f"The model answers at random: each picture was asked about {draws} times or more, and is a flip "
-            "only where its file, drawn anew each time, flips more often than not."
+            f"The model answers at random: each picture was asked about {config.draws} times or more, and "
+            "is a flip only where its file, drawn anew each time, flips more often than not."
         )
     steady = images["reason"].fillna("").eq("") | images["clean_class"].isna()
     wrong = images["label"].notna() & images["label"].ne(images["clean_class"])
@@ -47,7 +44,7 @@ def doubts(
             f"Attacks broke down on {wording.plural(overall.failed - wandering, 'image')}, which the rate "
             f"leaves out; counting them, it lies between {low} and {high}."
         )
-    problems = [f for f in manifest.get("preflight") or () if f.get("severity") == "error"]
+    problems = [check for check in manifest.preflight if check.severity == "error"]
     if problems:
         verb = "check says" if len(problems) == 1 else "checks say"
         said.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -26,6 +26,7 @@ from robustness.reports.summary.caveats import doubts
 from robustness.reports.summary.metrics import FLIPPED, SmallestEpsilon, Tally
 from robustness.reports.summary.tables import ReadableRun, complete
 from robustness.reports.summary.unjudged import Skipped, broken, unread
+from robustness.runs.schema import Manifest, ModelEntry, Settings
 
 Labelled = frozenset[str]
 """The keys of the images that have a label."""
@@ -147,32 +148,27 @@ class Summary:
     reliability: str
     results: tuple[ImageResult, ...]
     cost: Cost
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @property
-    def config(self) -> dict[str, Any]:
-        """What was asked for."""
-        return section(self.manifest, "config")
+    def config(self) -> Settings:
+        """The settings of the run."""
+        return self.manifest.config
 
     @property
     def norm(self) -> str:
         """Name of the norm."""
-        return str(self.config.get("norm", "unknown norm"))
+        return self.config.norm or "unknown norm"
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The names, in the order of the model's outputs."""
-        return tuple(str(name) for name in self.manifest.get("class_names") or ())
+        return self.manifest.class_names
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists and numbers; what is not a finite number is None."""
-        return _plain(asdict(self))
-
-
-def section(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A part of the manifest; empty where it is missing."""
-    found = manifest.get(name)
-    return dict(found) if isinstance(found, Mapping) else {}
+        rest = asdict(replace(self, manifest=Manifest()))
+        return finite(rest | {"manifest": self.manifest.to_json()})
 
 
 def summarise(run: ReadableRun) -> Summary:
@@ -180,8 +176,7 @@ def summarise(run: ReadableRun) -> Summary:
     manifest = run.manifest
     images = complete(run.images(), "images")
     outcomes = complete(run.outcomes(), "outcomes")
-    config = section(manifest, "config")
-    names = tuple(str(name) for name in manifest.get("class_names") or ())
+    config, names = manifest.config, manifest.class_names
     labelled = frozenset(images["key"][images["label"].notna()])
     readable = images["clean_class"].notna()
     every = bool(labelled) and bool(images["label"].notna()[readable].all())
@@ -195,8 +190,8 @@ def summarise(run: ReadableRun) -> Summary:
     firsts = metrics.first_flips(outcomes).merge(
         images[["key", "label", "clean_class"]], left_on="image", right_on="key"
     )
-    norm, epsilon = str(config.get("norm", "unknown norm")), epsilons[-1] if epsilons else None
-    goal, short = str(config.get("goal", "untargeted")), _short_names(config, attacks)
+    norm, epsilon = config.norm or "unknown norm", epsilons[-1] if epsilons else None
+    goal, short = config.aim, _short_names(config, attacks)
     limits = budgets.budgets(manifest, norm, epsilons)
     medians, together = breakdown.median_epsilons(manifest, outcomes, attacks, limits)
     note = wording.unreached(budgets.reason(limits, epsilon))
@@ -206,7 +201,7 @@ def summarise(run: ReadableRun) -> Summary:
         sentence=wording.sentence(overall.flip_rate, norm, epsilon, short, goal, every) + note,
         epsilon=epsilon,
         budgets=limits,
-        finished=bool(manifest.get("finished")),
+        finished=bool(manifest.finished),
         warnings=doubts(
             manifest, images, overall, len(outcomes), len(images) * len(attacks) * len(epsilons)
         ),
@@ -221,15 +216,13 @@ def summarise(run: ReadableRun) -> Summary:
         smallest_epsilon=metrics.smallest_epsilon(used, asdict(together)),
         median_epsilons=medians,
         attacked=attacked,
-        groups=breakdown.group_rates(
-            outcomes, attacked, surrogate=isinstance(manifest.get("surrogate"), Mapping)
-        ),
+        groups=breakdown.group_rates(outcomes, attacked, surrogate=manifest.surrogate is not None),
         courses=breakdown.courses(outcomes, attacks),
         confusion=_named(breakdown.confusion(images), names),
         confidence_right=_confidence(images, right=True),
         confidence_wrong=_confidence(images, right=False),
         pairs=_named(metrics.flips_between(firsts), names),
-        distances=_distances(firsts, section(manifest, "model")),
+        distances=_distances(firsts, manifest.model),
         confidence_before=tuple(metrics.share_histogram(firsts["confidence_before"])),
         confidence_after=tuple(metrics.share_histogram(firsts["confidence_after"])),
         cases=best_cases(images, outcomes, complete(run.strips(), "strips")),
@@ -244,16 +237,16 @@ def summarise(run: ReadableRun) -> Summary:
     )
 
 
-def _attacks(config: Mapping[str, Any], outcomes: pd.DataFrame) -> tuple[str, ...]:
+def _attacks(config: Settings, outcomes: pd.DataFrame) -> tuple[str, ...]:
     """Labels in the order they were asked for, then any that only the table knows."""
-    known = [str(a.get("label") or a.get("name")) for a in config.get("attacks") or ()]
+    known = [entry.title for entry in config.attacks]
     found = [str(name) for name in outcomes["attack"].dropna().unique()]
     return tuple(dict.fromkeys([*(k for k in known if k in found), *found]))
 
 
-def _short_names(config: Mapping[str, Any], attacks: tuple[str, ...]) -> tuple[str, ...]:
+def _short_names(config: Settings, attacks: tuple[str, ...]) -> tuple[str, ...]:
     """Names without parameters, where these tell the attacks apart."""
-    names = {a.get("label"): str(a.get("name")) for a in config.get("attacks") or ()}
+    names = {entry.label: str(entry.name) for entry in config.attacks}
     short = [names.get(label, label) for label in attacks]
     return tuple(short) if len(set(short)) == len(short) else attacks
 
@@ -343,9 +336,8 @@ def _named(counted: pd.DataFrame, names: tuple[str, ...]) -> tuple[Pair, ...]:
     )
 
 
-def _distances(flips: pd.DataFrame, model: Mapping[str, Any]) -> tuple[Range, ...]:
-    shape = model.get("input_shape")
-    size = math.prod(shape) if isinstance(shape, list | tuple) else 0
+def _distances(flips: pd.DataFrame, model: ModelEntry) -> tuple[Range, ...]:
+    size = math.prod(model.input_shape) if model.input_shape else 0
     noise = [metrics.psnr(v, size) for v in flips["l2"].dropna()] if size else []
     columns = [
         ("Changed pixels (L0)", "pixels", flips["l0"]),
@@ -362,20 +354,21 @@ def _distances(flips: pd.DataFrame, model: Mapping[str, Any]) -> tuple[Range, ..
     )
 
 
-def _cost(manifest: Mapping[str, Any], outcomes: pd.DataFrame) -> Cost:
-    took = section(manifest, "timing").get("seconds")
+def _cost(manifest: Manifest, outcomes: pd.DataFrame) -> Cost:
+    took = manifest.timing.seconds
     return Cost(
-        seconds=float(took) if isinstance(took, int | float) else None,
+        seconds=None if took is None else float(took),
         forward=int(outcomes["forward"].sum()),
         backward=int(outcomes["backward"].sum()),
     )
 
 
-def _plain(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """JSON-able values with what is not a finite number as None."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

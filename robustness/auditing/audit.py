@@ -42,6 +42,17 @@ from robustness.runs.plan import Plan
 from robustness.runs.progress import Listener
 from robustness.runs.repair import Mended, mend
 from robustness.runs.result import AuditResult
+from robustness.runs.run_json import recorded
+from robustness.runs.schema import (
+    Check,
+    DiagnosisEntry,
+    GateEntry,
+    Manifest,
+    ModelEntry,
+    Origin,
+    Repair,
+    Settings,
+)
 from robustness.runs.store import Run
 from robustness.threat import norms
 from robustness.threat.goals import parse as parse_goal
@@ -94,7 +105,7 @@ def audit(
     run: str | Path | None = None,
     resume: bool = False,
     command: str = "",
-    origin: dict[str, Any] | None = None,
+    origin: Origin | None = None,
     thorough: bool = False,
     declared_accuracy: float | None = None,
     gate: dict[str, Any] | None = None,
@@ -166,9 +177,9 @@ def audit(
     entries = [e for e in entries if e.label is None or goal.concerns(e.label)]
     _expect_any(entries, source)
     folder = Path(run) if run is not None else _temporary()
-    before = _settings_before(folder) if resume else {}
+    before = _settings_before(folder) if resume else Settings()
     if batch_size is None:
-        batch_size = before.get("slots")
+        batch_size = before.slots
     slots = capacity.batch_size_for(classifier) if batch_size is None else batch_size
     region = None if mask is None else Mask.of(mask, classifier.input_shape)
     threat = Threat(ladder, chosen_norm, goal, region)
@@ -190,7 +201,7 @@ def audit(
         channels=classifier.input_shape[-1],
         surrogate=eyes.digest if eyes else None,
         precision=looking.precision,
-        draws=before.get("draws") or 1,
+        draws=before.draws,
     )
     answers, findings = (
         ({}, _findings_before(folder)) if resume else _examined(classifier, shelf, entries)
@@ -200,20 +211,22 @@ def audit(
     if not resume and preflight.is_random(findings):
         plan = replace(plan, draws=votes.DRAWS)
     manifest = describe(plan, classifier, source, entries)
-    manifest |= {
-        "budgets": plan.budgets(classifier.input_shape),
-        "command": command,
-        "origin": origin or {},
-        "surrogate": eyes.card() if eyes else None,
-        "notes": _fitted_elsewhere(plan, manifest["model"]),
-    }
+    manifest = manifest.with_changes(
+        budgets=tuple(plan.budgets(classifier.input_shape)),
+        command=command,
+        origin=origin or Origin(),
+        surrogate=ModelEntry.model_validate(eyes.card()) if eyes else None,
+        notes=tuple(_fitted_elsewhere(plan, manifest.model)),
+    )
     if resume:
         store = Run.resume(folder)
         expect_same(store.manifest, manifest)
     else:
-        manifest["preflight"] = [asdict(finding) for finding in findings]
-        manifest["data"]["declared_accuracy"] = declared_accuracy
-        manifest["gate"] = gate or {}
+        manifest = manifest.with_changes(
+            preflight=tuple(Check(**asdict(finding)) for finding in findings),
+            data=manifest.data.with_changes(declared_accuracy=declared_accuracy),
+            gate=GateEntry.model_validate(gate or {}),
+        )
         store = Run.create(folder, manifest)
     with store:
         mended = mend(store, plan, shelf, entries, classifier.input_shape) if resume else Mended()
@@ -253,14 +266,12 @@ def _examined(
     return dict(zip(keys, seen, strict=True)), findings
 
 
-def _ended(
-    manifest: dict[str, Any], mended: Mended, diagnostics: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _ended(manifest: Manifest, mended: Mended, diagnostics: list[DiagnosisEntry]) -> Manifest:
     """The manifest of a run that is over: with its diagnostics, and what was made again."""
-    ended = manifest | {"diagnostics": diagnostics}
-    if mended:
-        ended["mended"] = [*(ended.get("mended") or ()), {"at": now(), **asdict(mended)}]
-    return ended
+    ended = manifest.with_changes(diagnostics=tuple(diagnostics))
+    if not mended:
+        return ended
+    return ended.with_changes(mended=(*ended.mended, Repair(at=now(), **asdict(mended))))
 
 
 def _expect_any(entries: list[Entry], source: Source) -> None:
@@ -279,10 +290,14 @@ def _temporary() -> Path:
         raise StorageError(disk_errors.sentence(error)) from error
 
 
-def _fitted_elsewhere(plan: Plan, card: dict[str, Any]) -> list[str]:
+def _fitted_elsewhere(plan: Plan, model: ModelEntry) -> list[str]:
     """A sentence for each attack whose change was fitted on another model than the one audited."""
     fitted = {a.label: getattr(a, "fitted_on", None) for a in plan.attacks}
-    other = {label: differences(on, card) for label, on in fitted.items() if on}
+    other = {
+        label: differences(recorded(ModelEntry, on, f"What {label} was fitted on"), model)
+        for label, on in fitted.items()
+        if on
+    }
     return [
         f"{label} was fitted on another model: {'; '.join(what)}"
         for label, what in other.items()
@@ -290,19 +305,14 @@ def _fitted_elsewhere(plan: Plan, card: dict[str, Any]) -> list[str]:
     ]
 
 
-def _settings_before(folder: Path) -> dict[str, Any]:
+def _settings_before(folder: Path) -> Settings:
     """The settings a run was started with: bits depend on the batch size, verdicts on the draws."""
     with Run.open(folder) as run:
-        return dict(run.manifest.get("config") or {})
+        return run.manifest.config
 
 
 def _findings_before(folder: Path) -> list[preflight.Finding]:
     """What the checks before the attack found when a run was started: which attacks run depends on it."""
     with Run.open(folder) as run:
-        known = run.manifest.get("preflight") or ()
-    return [
-        preflight.Finding(
-            one.get("id") or "", one.get("severity") or "note", one.get("sentence") or ""
-        )
-        for one in known
-    ]
+        checks = run.manifest.preflight
+    return [preflight.Finding(check.id, check.severity, check.sentence) for check in checks]

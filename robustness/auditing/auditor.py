@@ -25,7 +25,7 @@ from robustness.images.cache import PictureCache
 from robustness.images.png import to_png
 from robustness.models.classifier import LARGE_BATCH, Classifier
 from robustness.runs import thresholds
-from robustness.runs.manifest import data_digest, now
+from robustness.runs.manifest import now
 from robustness.runs.median_epsilon import median_epsilons
 from robustness.runs.plan import Plan
 from robustness.runs.progress import Listener, Progress
@@ -35,11 +35,12 @@ from robustness.runs.records import (
     MISCLASSIFIED,
     ROBUST,
     SETTLED,
-    UNREADABLE,
     GradientRow,
     ImageRow,
     OutcomeRow,
     Row,
+    data_digest,
+    status_before_attack,
 )
 from robustness.runs.store import Run
 from robustness.runs.writer import Pending
@@ -100,17 +101,22 @@ class Auditor:
         finally:
             self.pending.flush()
         manifest = self.store.manifest
-        timing = manifest.get("timing") or {}
-        timing["seconds"] = round((timing.get("seconds") or 0.0) + time.monotonic() - started, 3)
-        manifest["median_epsilon"] = median_epsilons(
+        seconds = (manifest.timing.seconds or 0.0) + time.monotonic() - started
+        medians = median_epsilons(
             self.store.outcomes(),
-            manifest["config"],
+            manifest.config,
             [attack.label for attack in self.plan.attacks],
             thresholds.unused(self.plan.budgets(self.classifier.input_shape)),
         )
-        manifest |= {"finished": now(), "timing": timing}
-        manifest["data"]["sha256"] = data_digest(self.store)
-        self.store.write_manifest(manifest)
+        digest = data_digest(self.store.image_rows())
+        self.store.write_manifest(
+            manifest.with_changes(
+                median_epsilon=medians,
+                finished=now(),
+                timing=manifest.timing.with_changes(seconds=round(seconds, 3)),
+                data=manifest.data.with_changes(sha256=digest),
+            )
+        )
 
     @contextlib.contextmanager
     def _preparing(self, answers: Mapping[str, np.ndarray]) -> Iterator[None]:
@@ -249,7 +255,7 @@ class Auditor:
         todo: dict[str, ImageRow] = {}
         self._sees[attack] = 0
         for row in self.store.image_rows():
-            status = _spared(row) or (SETTLED if standing.get(row.key) == 0 else "")
+            status = status_before_attack(row) or (SETTLED if standing.get(row.key) == 0 else "")
             # Those of an interrupted run as well: the batch must be the same when it goes on.
             self._sees[attack] += not status
             if row.key in settled:
@@ -360,17 +366,6 @@ def _hardest_first(rows: Iterable[ImageRow]) -> list[ImageRow]:
 
 def _status(rung: outcomes.EpsilonOutcome) -> str:
     return FAILED if rung.reason else FLIPPED if rung.flip else ROBUST
-
-
-def _spared(row: ImageRow) -> str:
-    """The status of an image that is not attacked, or nothing."""
-    if row.clean_class is None:
-        return UNREADABLE
-    # Without a label, the model's own answer is taken for true.
-    if row.label not in (None, row.clean_class):
-        return MISCLASSIFIED
-    # A class that the model itself does not keep cannot be flipped, nor be robust.
-    return FAILED if row.reason else ""
 
 
 def _spared_rows(

@@ -17,6 +17,8 @@ from robustness.configuration import defaults
 from robustness.errors import RunUsageError, SettingError
 from robustness.runs import recorded_paths, run_folder
 from robustness.runs import seal as origins
+from robustness.runs.run_json import recorded
+from robustness.runs.schema import Options, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -250,7 +252,7 @@ def _resumed(folder: Path, given: dict[str, Any], trust: bool) -> dict[str, Any]
     from robustness.runs.store import Run
 
     with Run.open(folder) as run:
-        options = named.options_of(run.manifest, folder, given, trust=trust)
+        options = named.options_of(run.manifest.origin, folder, given, trust=trust)
     run_folder.expect_unused(folder)
     if not options:
         raise RunUsageError(
@@ -323,11 +325,11 @@ def perform(
                 resume=resume,
                 command=command or shlex.join(["robustness", *sys.argv[1:]]),
                 origin=origins.sealed(
-                    {
-                        "options": options,
-                        "configuration": str(where) if where else None,
+                    Origin(
+                        options=recorded(Options, options, "The command line"),
+                        configuration=str(where) if where else None,
                         **recorded_paths.directory(folder),
-                    }
+                    )
                 ),
                 thorough=bool(options.get("thorough")),
                 declared_accuracy=options.get("accuracy"),
@@ -450,13 +452,13 @@ def _show(result: Any, kinds: list[str], as_json: bool) -> Verdict:
     console.print(standing(summary, verdict), markup=False, soft_wrap=True)
     if why := reasons(summary.skipped, summary.images.selected):
         console.print(f"not read: {why}.", markup=False, soft_wrap=True)
-    for note in summary.config.get("replaced") or ():
+    for note in summary.config.replaced:
         console.print(f"replaced: {note}.", markup=False, soft_wrap=True)
-    for note in summary.manifest.get("notes") or ():
+    for note in summary.manifest.notes:
         console.print(f"note: {note}.", markup=False, soft_wrap=True)
-    for one in summary.manifest.get("diagnostics") or ():
-        if one["status"] in ("warn", "fail"):
-            said = f"{one['status']} {one['id']} {one['title']}? {one['sentence']}"
+    for one in summary.manifest.diagnostics:
+        if one.status in ("warn", "fail"):
+            said = f"{one.status} {one.id} {one.title}? {one.sentence}"
             console.print(said, markup=False, soft_wrap=True)
     console.print(f"verdict: {verdict.label}. {verdict.sentence}", markup=False, soft_wrap=True)
     for page in pages:

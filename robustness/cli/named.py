@@ -20,6 +20,7 @@ from robustness import plugins
 from robustness.errors import RunError, SettingError
 from robustness.files.open_folder import parts_of, within
 from robustness.runs import recorded_paths, seal
+from robustness.runs.schema import Origin
 
 ROLES = {"model": "--model", "images": "--images", "surrogate": "--surrogate", "mask": "--mask"}
 """What a run names, and the option that names it instead."""
@@ -36,7 +37,7 @@ MOST_NAMES = 1_000_000
 
 
 def options_of(
-    manifest: Mapping[str, Any],
+    origin: Origin,
     where: Path,
     given: Mapping[str, Any],
     *,
@@ -47,7 +48,7 @@ def options_of(
 
     Parameters
     ----------
-    manifest: the run's, read from a folder or from a report.
+    origin: the run's, read from a folder or from a report.
     where: the run's folder, or the report.
     given: what the command line names now, by role, and `attack`; None where it does not.
     trust: whether the command line says `--trust-model`.
@@ -62,16 +63,15 @@ def options_of(
     SettingError: the run would have something loaded that nobody here has named; it says what, and which
         options name it.
     """
-    told = manifest.get("origin") or {}
-    said = told.get("options") or {}
+    said = origin.options.to_json() if origin.options else {}
     if not said:
         return {}
     options = _DEFAULTS | {k: v for k, v in said.items() if v is not None}
     options |= {"trust_model": trust}
     typed = {role: name for role, name in given.items() if name}
     folder = where.parent if where.is_file() else where
-    if seal.made_here(told):
-        return recorded_paths.resolve_options(options, manifest, folder) | typed
+    if seal.made_here(origin):
+        return recorded_paths.resolve_options(options, origin, folder) | typed
     options |= typed
     unasked: dict[str, str] = {}
     for role in roles:
@@ -121,7 +121,7 @@ def _sealed(folder: Path) -> bool:
 
     try:
         with Run.open(folder) as run:
-            return seal.made_here(run.manifest.get("origin") or {})
+            return seal.made_here(run.manifest.origin)
     except RunError:
         return True
 

@@ -9,10 +9,11 @@ from robustness.errors import RunError, SettingError
 
 if TYPE_CHECKING:
     from robustness.models.classifier import Classifier
+    from robustness.runs.schema import Manifest
 
 
 def model_of(
-    manifest: dict[str, Any], options: dict[str, Any], given: str | None, trust: bool
+    manifest: Manifest, options: dict[str, Any], given: str | None, trust: bool
 ) -> Classifier:
     """The classifier that a run speaks of, or the one `given` instead, read alike. Imports TensorFlow.
 
@@ -35,21 +36,28 @@ def model_of(
 
     name = given or options.get("model")
     if not name:
-        card = manifest.get("model") or {}
-        said = card.get("file") or card.get("name")
+        file = manifest.model.file or manifest.model.name
         raise SettingError(
-            f"The run was started from Python, so it does not say where its model ({said}) lies; "
+            f"The run was started from Python, so it does not say where its model ({file}) lies; "
             "name it with --model FILE."
         )
     path = Path(name)
     if path.suffix in (".keras", ".h5", ".hdf5") and loading.scan(path).format != "weights":
-        scaling, head = _read_as(manifest, Scaling)
+        entry = manifest.model.scaling
+        if entry is None or entry.multiply is None or entry.offset is None:
+            raise RunError(
+                "run.json does not say how the model is read (model.scaling); expected what the audit "
+                "wrote."
+            )
+        scaling = Scaling(
+            str(entry.name), entry.multiply, entry.offset, str(entry.order), str(entry.sentence)
+        )
         return Classifier.load(
             path,
             trust=trust,
-            class_names=manifest.get("class_names"),
+            class_names=list(manifest.class_names) or None,
             scaling=scaling,
-            head=head,
+            head=manifest.model.head,
         )
     # What the options say is meant for the model they name; another one of the zoo brings its own.
     said = options if given is None or name.startswith("kaggle:") else {}
@@ -60,15 +68,3 @@ def model_of(
         class_names=classes.split(",") if classes else None,
         scaling=said.get("scaling"),
     )
-
-
-def _read_as(manifest: dict[str, Any], make: Any) -> tuple[Any, Any]:
-    """How the model's inputs are scaled and its output is read."""
-    try:
-        card = manifest["model"]["scaling"]
-        parts = card["name"], tuple(card["multiply"]), tuple(card["offset"]), card["order"]
-        return make(*parts, card["sentence"]), manifest["model"]["head"]
-    except (KeyError, TypeError) as error:
-        raise RunError(
-            f"run.json does not say how the model is read ({error}); expected what the audit wrote."
-        ) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from robustness.diagnostics import FAIL, OK, SKIPPED, TITLES, WARN, Diagnosis, skipped
 from robustness.diagnostics.model_queries import Sample, diagnose_looks
@@ -13,13 +12,13 @@ from robustness.diagnostics.stored_outcomes import diagnose_rows
 from robustness.diagnostics.stored_run import StoredRun
 from robustness.engine.jobs import Example
 from robustness.images import Entry
-from robustness.images.cache import PictureCache
+from robustness.images.cache import SAMPLE, PictureCache
 from robustness.models.classifier import Classifier
 from robustness.runs.plan import Plan
 from robustness.runs.progress import Listener, Progress
+from robustness.runs.schema import DiagnosisEntry
 from robustness.runs.store import Run
 
-SAMPLE = 60
 _GRAVITY = (FAIL, WARN, OK, SKIPPED)
 
 
@@ -33,7 +32,7 @@ def diagnose(
     thorough: bool = False,
     progress: Listener = lambda _: None,
     surrogate: Classifier | None = None,
-) -> list[dict[str, Any]]:
+) -> list[DiagnosisEntry]:
     """Ask everything of a run; the dear questions only if `thorough`. Attacks that run again look
     at the `surrogate`, if there is one. For `run.json`, by number.
     """
@@ -50,7 +49,7 @@ def diagnose(
     found += diagnose_rows(record)
     found += diagnose_looks(classifier, plan, record, sample, run, thorough=thorough)
     progress(Progress("diagnostics", total, total))
-    return [one.to_dict() for one in merged(found)]
+    return [DiagnosisEntry(**one.to_dict()) for one in merged(found)]
 
 
 def sample_of(

@@ -76,7 +76,7 @@ def unbounded(trial: RerunSetup) -> list[Diagnosis]:
 
     held = left(whole)
     numbers = {"images": len(some), "held": trial.record.names(s.key for s in held)}
-    targeted = trial.plan.config(trial.classifier.class_names)["goal"] != "untargeted"
+    targeted = trial.plan.threat.goal.target is not None
     if held:
         make = warn if targeted else fail
         first = make(

@@ -49,11 +49,11 @@ def last_restart(record: StoredRun) -> Diagnosis:
     """D10, as far as rows tell: what the last of several restarts added."""
     found, n = [], len(record.attacked)
     for attack in record.attacks:
-        restarts = int(attack.get("parameters", {}).get("restarts") or 1)
+        restarts = int(attack.parameters.get("restarts") or 1)
         if restarts > 1:
-            rows = record.outcomes[record.outcomes.attack == attack["label"]]
+            rows = record.outcomes[record.outcomes.attack == attack.title]
             last = rows[(rows.status == FLIPPED) & (rows.restart == restarts - 1)].image.nunique()
-            found.append((attack["label"], restarts, last))
+            found.append((attack.title, restarts, last))
     if not found:
         return skipped("D10", "No attack had restarts; --thorough tries one more.")
     label, restarts, added = max(found, key=lambda f: f[2])
@@ -92,9 +92,9 @@ def larger_budgets(record: StoredRun) -> Diagnosis:
 
 def single_step(record: StoredRun) -> Diagnosis:
     """D13: attacks of many steps flip at least what those of one step do."""
-    white = [a for a in record.attacks if a.get("knowledge") == WHITE]
-    one = [a["label"] for a in white if int(a.get("parameters", {}).get("steps") or 0) == 1]
-    many = [a["label"] for a in white if a["label"] not in one]
+    white = [a for a in record.attacks if a.knowledge == WHITE]
+    one = [a.title for a in white if int(a.parameters.get("steps") or 0) == 1]
+    many = [a.title for a in white if a.title not in one]
     if not one or not many:
         return skipped(
             "D13", "It takes an attack of one step and one of many; --thorough adds FGSM."
@@ -152,9 +152,7 @@ def black_box(record: StoredRun) -> Diagnosis:
 def transfer(record: StoredRun) -> Diagnosis:
     """D15: attacks on another model flip no more than those on this one."""
     away = [
-        a["label"]
-        for a in record.attacks
-        if a.get("knowledge") == "transfer" or "transfer" in str(a.get("name"))
+        a.title for a in record.attacks if a.knowledge == "transfer" or "transfer" in str(a.name)
     ]
     white = [label for label in record.labels(WHITE) if label not in away]
     if not away or not white:
@@ -210,7 +208,7 @@ def accuracy(record: StoredRun) -> Diagnosis:
     right, n = int((known.label == known.clean_class).sum()), len(known)
     low, high = wilson_interval(right, n)
     chance = 1 / max(2, record.classes)
-    declared = record.manifest.get("data", {}).get("declared_accuracy")
+    declared = record.manifest.data.declared_accuracy
     said = (
         f"{right / n:.1%} of {n} images are classified as labelled (95 % interval {low:.1%} to "
         f"{high:.1%})"
@@ -244,7 +242,7 @@ def size(record: StoredRun) -> Diagnosis:
     low, high = wilson_interval(min(k, n), n)
     truth = record.images.label.where(record.images.label.notna(), record.images.clean_class)
     by_class = truth[record.images.key.isin(record.attacked)].value_counts()
-    names = record.manifest.get("class_names", ())
+    names = record.manifest.class_names
     thin = {
         str(name): int(by_class.get(number, 0))
         for number, name in enumerate(names)
@@ -268,14 +266,14 @@ def size(record: StoredRun) -> Diagnosis:
 
 def kinds(record: StoredRun) -> Diagnosis:
     """D24: several kinds of attack were tried on what survives; who adds nothing is named."""
-    flips = {a["label"]: record.flipped([a["label"]]) for a in record.attacks}
+    flips = {a.title: record.flipped([a.title]) for a in record.attacks}
     # Of what a cascade spared an attack nobody knows whether it adds to others.
     redundant = [
         label
         for label, mine in flips.items()
         if len(flips) > 1 and not (mine if record.spared else mine - _others(flips, label))
     ]
-    tried = sorted({str(a.get("knowledge")) for a in record.learners} - {"none", "None"})
+    tried = sorted({str(a.knowledge) for a in record.learners} - {"none", "None"})
     left = len(record.survivors)
     evidence = {"kinds": tried, "redundant": redundant, "survivors": left}
     if not left:
@@ -310,22 +308,18 @@ def _of(record: StoredRun, both: set[str]) -> str:
 
 def queries(record: StoredRun) -> Diagnosis:
     """D25: flips do not still come in at the end of the query budget."""
-    climbing = [
-        a
-        for a in record.learners
-        if a.get("knowledge") in _BLACK and a.get("seeks", "any") == "any"
-    ]
+    climbing = [a for a in record.learners if a.knowledge in _BLACK and a.seeks in (None, "any")]
     if not climbing:
         return skipped("D25", "No attack that climbs by queries was run.")
     if not record.survivors:
         return skipped("D25", "No image survives all attacks, so no budget hides a flip.")
     late: dict[str, int] = {}
     for attack in climbing:
-        steps = int(attack.get("parameters", {}).get("steps") or 0)
+        steps = int(attack.parameters.get("steps") or 0)
         rows = record.outcomes[
-            (record.outcomes.attack == attack["label"]) & (record.outcomes.status == FLIPPED)
+            (record.outcomes.attack == attack.title) & (record.outcomes.status == FLIPPED)
         ]
-        late[attack["label"]] = rows[rows.step >= (1 - RISING) * steps].image.nunique()
+        late[attack.title] = rows[rows.step >= (1 - RISING) * steps].image.nunique()
     label, count = max(late.items(), key=lambda item: item[1])
     n = len(record.attacked)
     if count > few(n):
@@ -393,8 +387,8 @@ def _flat_scores(record: StoredRun) -> Diagnosis:
 
     Only where logits are the logarithm of probabilities; rebuilt ones do not saturate.
     """
-    scored = [a["label"] for a in record.learners if a.get("knowledge") == SCORE]
-    rebuilt = record.manifest.get("model", {}).get("logits_rebuilt", True)
+    scored = [a.title for a in record.learners if a.knowledge == SCORE]
+    rebuilt = record.manifest.model.logits_rebuilt
     if not scored or rebuilt or record.transferred:
         return skipped("D26", "No attack that follows gradients was run.")
     standing = record.outcomes[
@@ -433,6 +427,6 @@ CHECKS: tuple[Callable[[StoredRun], Diagnosis], ...] = (
 
 def noise_rows(record: StoredRun) -> pd.DataFrame:
     """The flips of attacks that are no attackers but chance."""
-    labels = [a["label"] for a in record.attacks if is_noise(a)]
+    labels = [a.title for a in record.attacks if is_noise(a)]
     rows = record.outcomes
     return rows[rows.attack.isin(labels) & (rows.status == FLIPPED)]

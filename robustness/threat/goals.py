@@ -18,7 +18,9 @@ from robustness.errors import SettingError
 
 
 class Goal(ABC):
-    """Aims, sign and predicate of an attack."""
+    """Aims, sign and predicate of an attack; `target` is the class to reach, None for any other class."""
+
+    target: int | None
 
     @abstractmethod
     def aims(self, labels: np.ndarray) -> np.ndarray:
@@ -52,6 +54,8 @@ class Goal(ABC):
 @dataclass(frozen=True)
 class Untargeted(Goal):
     """Leave the true class, for any other."""
+
+    target = None
 
     def aims(self, labels: np.ndarray) -> np.ndarray:
         return np.asarray(labels, np.int32)
