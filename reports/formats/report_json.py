@@ -85,7 +85,7 @@ def document(summary: Summary, verdict: Verdict) -> dict[str, Any]:
         }
     )
     # A manifest says what its run wrote, not what this version would have written besides.
-    return finite(report.model_dump(mode="json", by_alias=True, exclude_unset=True))
+    return finite(report.model_dump(by_alias=True, exclude_unset=True, warnings=False))
 
 
 def dumps(summary: Summary, verdict: Verdict) -> str:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -315,4 +315,7 @@ def _findings_before(folder: Path) -> list[preflight.Finding]:
     """What the checks before the attack found when a run was started: which attacks run depends on it."""
     with Run.open(folder) as run:
         checks = run.manifest.preflight
-    return [preflight.Finding(check.id, check.severity, check.sentence) for check in checks]
+    return [
+        preflight.Finding(check.id, cast("preflight.Severity", check.severity), check.sentence)
+        for check in checks
+    ]

@@ -90,7 +90,7 @@ def of_preflight(findings: Iterable[Check]) -> Iterable[Diagnosis]:
             # A softmax that stays on is what the rule warns of; the check calls it a note.
             yield (ok if finding.severity == "ok" else warn)("D02", finding.sentence)
         elif number:
-            yield _STATUS[finding.severity](number, finding.sentence)
+            yield _STATUS.get(finding.severity, warn)(number, finding.sentence)
 
 
 def unsteady_classes(record: StoredRun) -> list[Diagnosis]:
@@ -122,7 +122,7 @@ def dead_gradient(before: Mapping[str, Check], record: StoredRun) -> Diagnosis:
     finding = before.get("D04-gradient-zero")
     if finding is None:
         return skipped("D04", "There is no gradient to look at.")
-    make = _STATUS[finding.severity]
+    make = _STATUS.get(finding.severity, warn)
     if make is fail and not record.labels(WHITE):
         make = warn
     return make("D04", finding.sentence)

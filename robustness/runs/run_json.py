@@ -78,7 +78,8 @@ def summary_of(data: bytes, where: str) -> StoredSummary:
 
 def text_of(manifest: Manifest) -> bytes:
     """Return the content of `run.json` for a manifest."""
-    text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    plain = {"schema": SCHEMA} | manifest.with_changes(schema_=SCHEMA).to_json()
+    text = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False)
     return (text + "\n").encode()
 
 
@@ -91,7 +92,7 @@ def new_text_of(manifest: Manifest) -> bytes:
         A value is outside what `run.json` can hold.
     """
     try:
-        data = text_of(manifest.with_changes(schema_=SCHEMA))
+        data = text_of(manifest)
         if len(data) > MOST_JSON:
             raise RunError(
                 f"run.json would have {len(data):,} bytes; expected at most {MOST_JSON:,}."

@@ -40,6 +40,13 @@ def _expect_count_of_total(value: tuple[float, ...]) -> tuple[float, ...]:
     return value
 
 
+def _lists(value: Any) -> Any:
+    """Turn tuples into lists, as JSON reads them back."""
+    if isinstance(value, Mapping):
+        return {key: _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 _Item = TypeVar("_Item")
 Listed = Annotated[tuple[_Item, ...], Field(strict=False)]
 """A JSON list, held as a tuple."""
@@ -92,7 +99,11 @@ class Part(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """Return the keys that were given, as dicts, lists and numbers."""
-        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        # Not in JSON mode, which writes 1 as 1.0.
+        plain: dict[str, Any] = _lists(
+            self.model_dump(by_alias=True, exclude_unset=True, warnings=False)
+        )
+        return plain
 
     def without(self, *keys: str) -> Self:
         """Return a copy that lacks some keys."""
@@ -232,7 +243,7 @@ class Check(Part):
     """What a check before the attack found."""
 
     id: str = ""
-    severity: Literal["ok", "note", "warning", "error"] = "note"
+    severity: str = "note"
     sentence: str = ""
 
 

@@ -16,11 +16,12 @@ from robustness.attacks.pgd import PGD
 from robustness.numerics import turnbull
 from robustness.runs import thresholds
 from robustness.runs.median_epsilon import fits, fitted, median_epsilons
+from robustness.runs.schema import AttackEntry, Settings
 from robustness.runs.store import Run
 from tests.robustness.helpers import small_cnn
 
 LADDER = (1.0, 2.0, 4.0, 8.0)
-CONFIG = {"norm": "linf", "epsilons": list(LADDER), "attacks": []}
+CONFIG = Settings(norm="linf", epsilons=LADDER)
 
 
 def logistics(count, seed, middle=3.0, slope=2.0):
@@ -241,7 +242,8 @@ def test_rows_become_medians_by_attack():
 
 def test_distances_of_attacks_that_seek_the_closest_are_taken():
     some = np.random.default_rng(2).uniform(1, 12, 51)
-    config = CONFIG | {"attacks": [{"label": "near", "seeks": "closest"}, {"label": "pgd"}]}
+    near = AttackEntry(label="near", seeks="closest")
+    config = CONFIG.with_changes(attacks=(near, AttackEntry(label="pgd")))
     by, _ = thresholds.medians(table(some, "near"), config, ["near"])
     middle = float(np.sort(some)[25])
     assert by["near"]["bracket_low"] == by["near"]["bracket_high"] == by["near"]["median"] == middle
@@ -284,9 +286,10 @@ def test_an_audit_keeps_the_medians_in_its_manifest(tmp_path):
         run=tmp_path / "run",
     )
     with Run.open(result.path) as run:
-        kept, outcomes = run.manifest["median_epsilon"], run.outcomes()
+        kept, outcomes = run.manifest.median_epsilon, run.outcomes()
     assert list(kept) == [a.label for a in attacks]
-    assert kept == median_epsilons(outcomes, result.manifest["config"], list(kept))
+    with Run.open(result.path) as run:
+        assert kept == median_epsilons(outcomes, run.manifest.config, list(kept))
     flips = outcomes[(outcomes.attack == attacks[2].label) & (outcomes.status == "flipped")]
     nearest = flips.groupby("image").l2.min().sort_values()
     assert len(nearest) > 12  # more than half
