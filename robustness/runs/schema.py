@@ -469,13 +469,13 @@ def _from_1(plain: dict[str, Any]) -> dict[str, Any]:
     name = phrase.removeprefix(_TARGETED)
     goal: dict[str, Any] | str
     if phrase == "untargeted":
-        goal = {}
+        goal = {"target": None, "class_name": None}
     elif name == phrase:
         # No phrase of an audit: refused by the validation that follows.
         goal = phrase
     else:
         known = names if isinstance(names, list) else []
-        goal = {"class_name": name} | ({"target": known.index(name)} if name in known else {})
+        goal = {"target": known.index(name) if name in known else None, "class_name": name}
     return plain | {"schema": 2, "config": config | {"goal": goal}}
 
 

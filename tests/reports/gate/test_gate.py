@@ -133,7 +133,7 @@ def test_without_a_gate_a_sound_run_passes_and_says_that_nothing_was_demanded(
     audited: Summary,
 ) -> None:
     verdict = decide(
-        audited, None, [{"id": "D01", "status": "warn", "title": "t", "sentence": "s"}]
+        audited, None, [DiagnosisEntry(id="D01", status="warn", title="t", sentence="s")]
     )
     assert (verdict.status, verdict.exit_code, verdict.gated) == (PASS, 0, False)
     assert verdict.label == "NO GATE"

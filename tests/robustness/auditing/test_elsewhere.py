@@ -112,7 +112,7 @@ def test_where_a_recorded_path_lies(tmp_path):
     assert resolve_recorded("/dev/null", origin, folder) == "/dev/null"
     # A run of an older version wrote no directory down.
     assert resolve_recorded("m.keras", Origin(), folder) == "m.keras"
-    with pytest.raises(RunError, match="origin.directory is 3; expected a string"):
+    with pytest.raises(RunError, match=r"origin\.directory is 3; expected a string"):
         manifest_of(b'{"schema": 1, "origin": {"directory": 3}}', "run.json")
 
 

@@ -113,7 +113,7 @@ def test_runs_that_earlier_versions_wrote_are_read():
     whole |= {"later": {"x": [1]}, "gate": {}}
     whole["config"]["later"] = [None]
     read = manifest_of(json.dumps(whole).encode(), "r").to_json()
-    assert read["config"].pop("goal") == {}
+    assert read["config"].pop("goal") == {"target": None, "class_name": None}
     whole["config"].pop("goal")
     assert read == json.loads(json.dumps(whole)) | {"schema": SCHEMA}
 
