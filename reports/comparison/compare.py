@@ -25,7 +25,6 @@ from robustness.reports.comparison.sides import (
 )
 from robustness.reports.summary import budgets
 from robustness.reports.summary.metrics import FAILED, FLIPPED, MISCLASSIFIED, ROBUST, UNREADABLE
-from robustness.reports.summary.summary import section
 from robustness.runs.model_differences import differences
 from robustness.text import first_few
 
@@ -272,7 +271,7 @@ def _at(a: Side, b: Side, epsilon: float) -> list[Pairing]:
 
 
 def _norm(side: Side) -> str:
-    return str(section(side.manifest, "config").get("norm", "linf"))
+    return side.manifest.config.norm or "linf"
 
 
 def _missed(a: Side, b: Side, epsilon: float) -> list[str]:
@@ -325,25 +324,25 @@ def _pairing(what: str, epsilon: float | None, pairs: Counter[tuple[bool, bool]]
 
 def _notes(a: Side, b: Side) -> list[str]:
     notes = []
-    cards = [section(s.manifest, "model") for s in (a, b)]
-    other = differences(*cards)
-    if cards[0].get("weights_sha256") == cards[1].get("weights_sha256"):
+    before, after = a.manifest, b.manifest
+    other = differences(before.model, after.model)
+    if before.model.weights_sha256 == after.model.weights_sha256:
         notes.append("Both runs audited the same weights.")
         if other:
             notes.append(f"The weights are the same, but the models differ: {'; '.join(other)}.")
     elif other:
         notes.append(f"The models differ: {'; '.join(other)}.")
-    surrogates = [section(s.manifest, "surrogate") for s in (a, b)]
-    if all(surrogates) and (other := differences(*surrogates)):
-        notes.append(f"The surrogates differ: {'; '.join(other)}.")
-    elif bool(surrogates[0]) != bool(surrogates[1]):
-        notes.append(f"Only run {'A' if surrogates[0] else 'B'} used a surrogate.")
+    if before.surrogate and after.surrogate:
+        if other := differences(before.surrogate, after.surrogate):
+            notes.append(f"The surrogates differ: {'; '.join(other)}.")
+    elif before.surrogate or after.surrogate:
+        notes.append(f"Only run {'A' if before.surrogate else 'B'} used a surrogate.")
     if set(a.attacks) != set(b.attacks):
         notes.append(
             f"The attacks differ ({first_few(a.attacks)} in A, {first_few(b.attacks)} in B): a difference "
             "may come from the attacks rather than the models."
         )
-    seeds = [section(s.manifest, "config").get("seed") for s in (a, b)]
+    seeds = before.config.seed, after.config.seed
     if seeds[0] != seeds[1]:
         notes.append(f"The seeds differ ({seeds[0]} in A, {seeds[1]} in B).")
     if resized(a, b):
@@ -351,6 +350,6 @@ def _notes(a: Side, b: Side) -> list[str]:
             "The input sizes of the models differ, so images are matched by name, not by pixels."
         )
     for where, side in (("A", a), ("B", b)):
-        if not side.manifest.get("finished"):
+        if not side.manifest.finished:
             notes.append(f"Run {where} is not finished.")
     return notes

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from robustness.errors import RunError, RunUsageError, SettingError
 from robustness.files.reading import MOST_JSON, read_named
 from robustness.reports import wording
 from robustness.reports.summary import metrics
 from robustness.reports.summary.metrics import FAILED, FLIPPED, ROBUST
-from robustness.reports.summary.summary import section
 from robustness.runs.run_json import summary_of
+from robustness.runs.schema import Manifest, ResultEntry
 from robustness.runs.store import Run
 from robustness.text import first_few
 
@@ -35,7 +34,7 @@ class Side:
     """
 
     source: str
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     attacks: tuple[str, ...]
     names: Mapping[str, str]
     labels: Mapping[str, str | None]
@@ -45,7 +44,7 @@ class Side:
     @property
     def title(self) -> str:
         """The name of the folder, and the model."""
-        model = str(section(self.manifest, "model").get("name") or "a model")
+        model = self.manifest.model.name or "a model"
         return f"{wording.shorten(self.source)} ({wording.shorten(model)})"
 
 
@@ -63,7 +62,7 @@ def read_side(path: Path) -> Side:
 def _from_run(path: Path) -> Side:
     with Run.open(path) as run:
         manifest, images, outcomes = run.manifest, run.images(), run.outcomes()
-    names = tuple(str(n) for n in manifest.get("class_names") or ())
+    names = manifest.class_names
     worst = metrics.worst_case(outcomes)
     return Side(
         source=path.name,
@@ -84,39 +83,38 @@ def _from_run(path: Path) -> Side:
 
 def _from_json(path: Path) -> Side:
     try:
-        plain = summary_of(read_named(path, MOST_JSON), str(path))
+        summary = summary_of(read_named(path, MOST_JSON), str(path))
     except RunError as error:
         raise RunUsageError(f"{path} cannot be compared: {error}") from None
-    try:
-        results = plain["results"]
-        epsilons = [float(rate["epsilon"]) for rate in plain["worst"]]
-        return Side(
-            source=path.name,
-            manifest=plain["manifest"],
-            attacks=tuple(plain["attacks"]),
-            names={r["key"]: r["name"] for r in results},
-            labels={r["key"]: r["label"] for r in results},
-            digests=None,
-            status={e: {r["key"]: _status_at(r, e) for r in results} for e in epsilons},
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    results = summary.results
+    if results is None or summary.worst is None or summary.attacks is None:
         raise RunUsageError(
-            f"{path} cannot be compared ({error!r}); expected a run folder or its report.json."
-        ) from None
+            f"{path} cannot be compared, since it lacks results, worst or attacks; expected a run folder "
+            "or its report.json."
+        )
+    epsilons = [float(rate.epsilon) for rate in summary.worst]
+    return Side(
+        source=path.name,
+        manifest=summary.manifest,
+        attacks=summary.attacks,
+        names={r.key: r.name for r in results},
+        labels={r.key: r.label for r in results},
+        digests=None,
+        status={e: {r.key: _status_at(r, e) for r in results} for e in epsilons},
+    )
 
 
-def _status_at(result: Mapping[str, Any], epsilon: float) -> str:
+def _status_at(result: ResultEntry, epsilon: float) -> str:
     """The outcome of an image at an epsilon, from that at the largest one."""
-    smallest = result["smallest_epsilon"]
+    smallest, undecided = result.smallest_epsilon, result.undecided
     if smallest is not None and smallest <= epsilon:
         return FLIPPED
-    undecided = result.get("undecided")
     if epsilon in (undecided or ()):
         return FAILED
     # Reports from before `undecided` tell of the largest epsilon only.
-    if smallest is not None or (undecided is not None and result["status"] == FAILED):
+    if smallest is not None or (undecided is not None and result.status == FAILED):
         return ROBUST
-    return str(result["status"])
+    return result.status
 
 
 def expect_same_images(a: Side, b: Side) -> None:
@@ -156,13 +154,13 @@ def expect_same_images(a: Side, b: Side) -> None:
 
 def resized(a: Side, b: Side) -> bool:
     """Return whether the input sizes of the models differ; then pixels differ even if the files do not."""
-    sizes = [section(s.manifest, "model").get("input_shape") for s in (a, b)]
+    sizes = [side.manifest.model.input_shape for side in (a, b)]
     return sizes[0] != sizes[1]
 
 
 def _other_pixels(a: Side, b: Side) -> str:
     if a.digests is None or b.digests is None:
-        hashes = [section(s.manifest, "data").get("sha256") for s in (a, b)]
+        hashes = [side.manifest.data.sha256 for side in (a, b)]
         return "" if hashes[0] == hashes[1] is not None else "their pixels have another hash"
     other = sorted(key for key in a.digests if a.digests[key] != b.digests[key])
     return f"{len(other):,} have other pixels ({first_few(other)})" if other else ""
@@ -176,8 +174,11 @@ def expect_same_threat(a: Side, b: Side) -> None:
     SettingError
         If one of them differs.
     """
-    for name in ("norm", "goal"):
-        first, second = (section(s.manifest, "config").get(name) for s in (a, b))
+    before, after = a.manifest.config, b.manifest.config
+    for name, first, second in (
+        ("norm", before.norm, after.norm),
+        ("goal", before.aim, after.aim),
+    ):
         if first != second:
             raise SettingError(
                 f"The runs differ in their {name} ({first} in A, {second} in B), so their epsilons cannot "

@@ -9,7 +9,6 @@ import pandas as pd
 from robustness.errors import SettingError
 from robustness.reports import wording
 from robustness.reports.summary.budgets import budgets
-from robustness.reports.summary.summary import section
 from robustness.reports.summary.tables import ReadableRun, complete, distance_columns
 from robustness.threat.norms import described
 
@@ -24,10 +23,10 @@ def table(run: ReadableRun) -> pd.DataFrame:
     that the image did not flip. Text is made visible, and `defused` so that it is no formula.
     """
     manifest = run.manifest
-    names = [str(name) for name in manifest.get("class_names") or ()]
+    names = manifest.class_names
     images = complete(run.images(), "images")[["key", "name", "label", "clean_class"]]
     images = images.rename(columns={"name": "file"})
-    norm = str(section(manifest, "config").get("norm", "linf"))
+    norm = manifest.config.norm or "linf"
     outcomes = complete(run.outcomes(), "outcomes", norm)
     epsilons = sorted(float(e) for e in outcomes["epsilon"].dropna().unique())
     limits = budgets(manifest, norm, epsilons)

@@ -11,7 +11,7 @@ from robustness.reports import wording
 from robustness.reports.gate.verdict import Verdict
 from robustness.reports.summary import taxonomy
 from robustness.reports.summary.findings import Finding, findings
-from robustness.reports.summary.summary import Summary, section
+from robustness.reports.summary.summary import Summary
 
 _LEVELS = {"critical": "error", "high": "error", "medium": "warning", "low": "note"}
 _MOST_TAGS = 10
@@ -22,10 +22,10 @@ def sarif(summary: Summary, verdict: Verdict) -> str:
     """Return the findings as a log with one run; `_uri` gives their location."""
     every = findings(summary)
     rules = list(dict.fromkeys(finding.weakness.rule for finding in every))
-    tool = section(summary.manifest, "tool")
+    tool = summary.manifest.tool
     driver = {
         "name": "robustness-toolkit",
-        "version": _plain(str(tool.get("version") or "unknown")),
+        "version": _plain(tool.version or "unknown"),
         "rules": [_rule(rule, every) for rule in rules],
     }
     run = {
@@ -94,10 +94,8 @@ def _uri(summary: Summary) -> str:
 
     Folders outside the repository are left out, since they may be private. Without either file, run.json.
     """
-    configuration = section(summary.manifest, "origin").get("configuration")
-    path = PurePath(
-        str(configuration or section(summary.manifest, "model").get("file") or "run.json")
-    )
+    configuration = summary.manifest.origin.configuration
+    path = PurePath(configuration or summary.manifest.model.file or "run.json")
     inside = configuration and not path.is_absolute() and ".." not in path.parts
     return quote(wording.visible(path.as_posix() if inside else path.name) or "run.json")
 

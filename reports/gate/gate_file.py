@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from robustness.configuration.epsilons import parse_epsilon
 from robustness.configuration.toml import Section
@@ -11,8 +10,9 @@ from robustness.errors import RunError, RunUsageError, SettingError
 from robustness.files.reading import MOST_JSON, read_named
 from robustness.reports.gate.rule_results import BASELINE
 from robustness.reports.gate.rules import BOUNDS, METRICS, SCOPES, Baseline, Gate, Rule, Suppression
-from robustness.reports.summary.summary import summarise
+from robustness.reports.summary.summary import Summary, summarise
 from robustness.runs.run_json import summary_of
+from robustness.runs.schema import StoredSummary
 from robustness.runs.store import Run
 
 
@@ -98,30 +98,37 @@ def baseline(path: Path, max_drop: float = 0.0) -> Baseline:
     RunUsageError
         If `path` is neither.
     """
+    summary: Summary | StoredSummary
     if path.is_dir():
         with Run.open(path) as run:
-            plain = summarise(run).to_dict()
+            summary = summarise(run)
     else:
-        plain = _summary_in(path)
-    try:
-        manifest = plain["manifest"]
-        worst = [(w["epsilon"], w["robust_accuracy"]) for w in plain["worst"]]
-        return Baseline(
-            source=path.name,
-            data_sha256=manifest["data"].get("sha256"),
-            norm=str(manifest["config"]["norm"]),
-            goal=str(manifest["config"]["goal"]),
-            attacks=tuple(plain["attacks"]),
-            worst=tuple((float(e), int(s["count"]), int(s["total"])) for e, s in worst if s),
-            max_drop=max_drop,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        summary = _summary_in(path)
+    config = summary.manifest.config
+    lacking = {
+        "config.norm": config.norm is None,
+        "config.goal": config.goal is None,
+        "attacks": summary.attacks is None,
+        "worst": summary.worst is None,
+    }
+    if any(lacking.values()):
+        names = ", ".join(name for name, missing in lacking.items() if missing)
         raise RunUsageError(
-            f"{path} is no baseline ({error!r} is not in it); expected a run folder or its report.json."
-        ) from None
+            f"{path} is no baseline, since it lacks {names}; expected a run folder or its report.json."
+        )
+    shares = [(rate.epsilon, rate.robust_accuracy) for rate in summary.worst or ()]
+    return Baseline(
+        source=path.name,
+        data_sha256=summary.manifest.data.sha256,
+        norm=str(config.norm),
+        goal=config.aim,
+        attacks=summary.attacks or (),
+        worst=tuple((float(e), share.count, share.total) for e, share in shares if share),
+        max_drop=max_drop,
+    )
 
 
-def _summary_in(path: Path) -> dict[str, Any]:
+def _summary_in(path: Path) -> StoredSummary:
     try:
         data = read_named(path, MOST_JSON)
     except RunError as error:

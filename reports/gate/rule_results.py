@@ -17,7 +17,7 @@ from robustness.reports import wording
 from robustness.reports.gate.rules import AT_LEAST, METRICS, Baseline, Rule, Suppression
 from robustness.reports.summary import budgets
 from robustness.reports.summary.metrics import Tally
-from robustness.reports.summary.summary import Rate, Summary, section
+from robustness.reports.summary.summary import Rate, Summary
 
 BASELINE = "no worse than baseline"
 _SLACK = 1e-12
@@ -253,11 +253,10 @@ def against(base: Baseline, summary: Summary) -> list[RuleResult]:
 
 
 def _difference(base: Baseline, summary: Summary) -> str:
-    config = summary.config
-    data = section(summary.manifest, "data").get("sha256")
+    data = summary.manifest.data.sha256
     if base.data_sha256 is None or base.data_sha256 != data:
         return "it audited other images"
-    if base.norm != summary.norm or base.goal != config.get("goal"):
+    if base.norm != summary.norm or base.goal != summary.config.aim:
         return f"it has another norm or goal ({base.norm}, {base.goal})"
     if set(base.attacks) != set(summary.attacks):
         return f"it ran other attacks ({wording.listed(base.attacks)})"

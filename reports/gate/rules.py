@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
 from robustness.errors import RunError
+from robustness.runs.schema import GateEntry
 
 AT_LEAST, AT_MOST = "at least", "at most"
 METRICS = {"robust_accuracy": AT_LEAST, "clean_accuracy": AT_LEAST, "flip_rate": AT_MOST}
@@ -64,7 +64,10 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Gate:
-    """The rules, suppressions and baseline of a run; `run.json` holds the result of `to_dict`."""
+    """The rules, suppressions and baseline of a run.
+
+    `run.json` holds the result of `to_dict`; `of` reads it.
+    """
 
     rules: tuple[Rule, ...] = ()
     suppressions: tuple[Suppression, ...] = ()
@@ -78,33 +81,36 @@ class Gate:
         return plain
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Gate:
-        """Read what `to_dict` wrote.
+    def of(cls, entry: GateEntry) -> Gate:
+        """Return the gate of a manifest.
 
         Raises
         ------
         RunError
-            If it is damaged.
+            If a day in it is none.
         """
         try:
-            base = plain.get("baseline")
-            return cls(
-                tuple(Rule(**rule) for rule in plain["rules"]),
-                tuple(
-                    Suppression(s["rule"], s["reason"], date.fromisoformat(s["expires"]))
-                    for s in plain["suppressions"]
-                ),
-                Baseline(
-                    **base
-                    | {
-                        "attacks": tuple(base["attacks"]),
-                        "worst": tuple((float(e), int(k), int(n)) for e, k, n in base["worst"]),
-                    }
-                )
-                if base
-                else None,
+            suppressions = tuple(
+                Suppression(s.rule, s.reason, date.fromisoformat(s.expires))
+                for s in entry.suppressions
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except ValueError as error:
             raise RunError(
                 f"The gate of this run cannot be read ({error}); run.json is damaged."
             ) from None
+        base = entry.baseline
+        return cls(
+            tuple(Rule(**dict(rule)) for rule in entry.rules),
+            suppressions,
+            None
+            if base is None
+            else Baseline(
+                source=base.source,
+                data_sha256=base.data_sha256,
+                norm=base.norm,
+                goal=base.goal,
+                attacks=base.attacks,
+                worst=tuple((float(e), int(k), int(n)) for e, k, n in base.worst),
+                max_drop=base.max_drop,
+            ),
+        )

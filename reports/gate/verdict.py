@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from typing import Any
@@ -10,8 +10,9 @@ from typing import Any
 from robustness.reports import wording
 from robustness.reports.gate.rule_results import RuleResult, against, judged, suppressed
 from robustness.reports.gate.rules import Gate
-from robustness.reports.summary.summary import Summary, section
+from robustness.reports.summary.summary import Summary
 from robustness.reports.summary.unjudged import reasons
+from robustness.runs.schema import DiagnosisEntry
 
 PASS, FAIL, INCONCLUSIVE, NOTHING = "pass", "fail", "inconclusive", "nothing evaluated"
 EXIT_CODES = {PASS: 0, FAIL: 1, INCONCLUSIVE: 4, NOTHING: 5}
@@ -46,15 +47,14 @@ class Verdict:
 
 def verdict_of(summary: Summary) -> Verdict:
     """Return the verdict by the gate and the diagnostics in `run.json`."""
-    gate = section(summary.manifest, "gate")
-    diagnostics = summary.manifest.get("diagnostics") or ()
-    return decide(summary, Gate.from_dict(gate) if gate else None, diagnostics)
+    gate = summary.manifest.gate
+    return decide(summary, Gate.of(gate) if gate else None, summary.manifest.diagnostics)
 
 
 def decide(
     summary: Summary,
     gate: Gate | None,
-    diagnostics: Sequence[Mapping[str, Any]],
+    diagnostics: Sequence[DiagnosisEntry],
     today: date | None = None,
 ) -> Verdict:
     """Decide whether a run passes `gate`; without one, only whether it is reliable.
@@ -90,7 +90,7 @@ def decide(
 
 
 def _day(summary: Summary) -> date:
-    time = summary.manifest.get("finished") or summary.manifest.get("created")
+    time = summary.manifest.finished or summary.manifest.created
     try:
         return date.fromisoformat(str(time)[:10])
     except ValueError:
@@ -153,12 +153,12 @@ def _sentences(results: list[RuleResult], most: int = 3) -> str:
     return text + (f" And {more} more." if more > 0 else "")
 
 
-def _diagnostics(diagnostics: Iterable[Mapping[str, Any]]) -> Iterable[RuleResult]:
+def _diagnostics(diagnostics: Iterable[DiagnosisEntry]) -> Iterable[RuleResult]:
     for entry in diagnostics:
-        if entry.get("status") == FAIL:
-            sentence = f"{entry.get('id')} {entry.get('title')}: {entry.get('sentence')}"
+        if entry.status == FAIL:
+            sentence = f"{entry.id} {entry.title}: {entry.sentence}"
             yield RuleResult(
-                str(entry.get("id")),
+                entry.id,
                 DIAGNOSTIC,
                 DIAGNOSTIC,
                 None,

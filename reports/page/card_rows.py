@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -15,8 +15,8 @@ class Row:
     code: bool = False
 
 
-def hash_rows(part: Mapping[str, object], **terms: str) -> Iterable[Row]:
-    """A line for each hash that a part of the manifest holds, by key: the term before it."""
-    for key, term in terms.items():
-        if part.get(key):
-            yield Row(term, str(part[key]), code=True)
+def hash_rows(*hashes: tuple[str, str | None]) -> Iterable[Row]:
+    """A line for each hash that the manifest holds, from pairs of a term and the hash."""
+    for term, digest in hashes:
+        if digest:
+            yield Row(term, digest, code=True)

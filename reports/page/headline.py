@@ -150,8 +150,7 @@ def basis(summary: Summary) -> list[str]:
     names = [wording.shorten(name, 40) for name in summary.attack_names[:4]]
     more = len(summary.attack_names) - len(names)
     attacks = ", ".join(names) + (f" and {wording.plural(more, 'more attack')}" if more > 0 else "")
-    goal = str(summary.config.get("goal", "untargeted"))
-    return [attacks, described(summary.norm).label, goal]
+    return [attacks, described(summary.norm).label, summary.config.aim]
 
 
 def status_bar(tally: Tally, *, reached: bool = True) -> StatusBar:

@@ -94,7 +94,7 @@ def render(run: ReadableRun, write_pictures: WritePictures | None = None, folder
         **headline.top(summary, verdict),
         summary=summary,
         title=summary.model_name,
-        created=wording.date_time(summary.manifest.get("created")),
+        created=wording.date_time(summary.manifest.created),
         sections=sections,
         style=Markup(style),  # noqa: S704  our own file
         tables_script=Markup(tables),  # noqa: S704  our own file

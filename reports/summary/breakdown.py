@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from robustness.reports.summary import metrics, tables, taxonomy
 from robustness.reports.summary.budgets import Budget
 from robustness.reports.summary.metrics import FLIPPED
 from robustness.runs import thresholds
+from robustness.runs.schema import AttackEntry, Manifest, Median, Settings
 
 MOST_POINTS = 60
 
@@ -145,14 +146,14 @@ class MedianEpsilon:
 
 
 def attack_rows(
-    config: Mapping[str, Any], outcomes: pd.DataFrame, attacks: Iterable[str]
+    config: Settings, outcomes: pd.DataFrame, attacks: Iterable[str]
 ) -> tuple[AttackRow, ...]:
     """Return a row for each of `attacks` (labels), in order.
 
     In a cascade the flip rate is of the images that an attack ran on at the largest epsilon, as in
     `Summary.rates`; which attack flips an image alone follows from its flips at all epsilons.
     """
-    settings = {a.get("label") or a.get("name"): a for a in config.get("attacks") or ()}
+    entries = {entry.title: entry for entry in config.attacks}
     last, run_on = _at_last(outcomes), _at_last(outcomes, spared=False)
     flipped = last[last["status"] == FLIPPED]
     flipped_by = flipped.groupby("image")["attack"].nunique()
@@ -160,18 +161,17 @@ def attack_rows(
     spared = set(outcomes[outcomes["status"] == metrics.SETTLED]["image"])
     rows = []
     for label in attacks:
-        setting, mine = settings.get(label, {}), outcomes[outcomes["attack"] == label]
+        entry, mine = entries.get(label, AttackEntry()), outcomes[outcomes["attack"] == label]
         flips = flipped[flipped["attack"] == label]
-        name = str(setting.get("name") or label.partition("(")[0])
-        parameters = setting.get("parameters")
+        name = entry.name or label.partition("(")[0]
         rows.append(
             AttackRow(
                 label=label,
                 name=name,
-                knowledge=str(setting.get("knowledge") or ""),
-                paper=str(setting.get("paper") or ""),
-                parameters=dict(parameters) if isinstance(parameters, Mapping) else {},
-                baseline=taxonomy.is_baseline(name, str(setting.get("knowledge") or "")),
+                knowledge=entry.knowledge or "",
+                paper=entry.paper or "",
+                parameters=entry.parameters,
+                baseline=taxonomy.is_baseline(name, entry.knowledge or ""),
                 flip_rate=metrics.tally(run_on[run_on["attack"] == label]["status"]).flip_rate,
                 alone=_alone(alone[alone["attack"] == label], spared),
                 forward=int(mine["forward"].sum()),
@@ -324,32 +324,27 @@ def confusion(images: pd.DataFrame) -> pd.DataFrame:
 _STATUSES = ("fail", "warn", "ok", "skipped")
 
 
-def diagnoses(manifest: Mapping[str, Any]) -> tuple[Diagnosis, ...]:
-    """Return the diagnostics that the run stored, the most severe first; damaged entries are left out."""
-    diagnostics = []
-    for entry in manifest.get("diagnostics") or ():
-        if not isinstance(entry, Mapping):
-            continue
-        status = str(entry.get("status", "skipped"))
-        evidence = entry.get("evidence")
-        diagnostics.append(
-            Diagnosis(
-                id=str(entry.get("id", "")),
-                title=str(entry.get("title", "")),
-                status=status if status in _STATUSES else "warn",
-                sentence=str(entry.get("sentence", "")),
-                evidence=dict(evidence) if isinstance(evidence, Mapping) else {},
-            )
+def diagnoses(manifest: Manifest) -> tuple[Diagnosis, ...]:
+    """Return the diagnostics that the run stored, the most severe first."""
+    diagnostics = [
+        Diagnosis(
+            id=entry.id,
+            title=entry.title,
+            status=entry.status if entry.status in _STATUSES else "warn",
+            sentence=entry.sentence,
+            evidence=entry.evidence,
         )
+        for entry in manifest.diagnostics
+    ]
     return tuple(sorted(diagnostics, key=lambda d: (_STATUSES.index(d.status), d.id)))
 
 
 OK, WARNINGS, UNRELIABLE, UNCHECKED = "ok", "warnings", "unreliable", "not checked"
 
 
-def reliability(manifest: Mapping[str, Any], diagnostics: Iterable[Diagnosis]) -> str:
+def reliability(manifest: Manifest, diagnostics: Iterable[Diagnosis]) -> str:
     """Return how reliable the numbers are, by the checks before the attack and the diagnostics after it."""
-    before = [f.get("severity") for f in manifest.get("preflight") or () if isinstance(f, Mapping)]
+    before = [check.severity for check in manifest.preflight]
     after = [d.status for d in diagnostics]
     if "fail" in after or "error" in before:
         return UNRELIABLE
@@ -359,7 +354,7 @@ def reliability(manifest: Mapping[str, Any], diagnostics: Iterable[Diagnosis]) -
 
 
 def median_epsilons(
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     outcomes: pd.DataFrame,
     attacks: Sequence[str],
     limits: Iterable[Budget] = (),
@@ -369,28 +364,19 @@ def median_epsilons(
     They are computed from the outcomes, so that they are the same for older runs; only fitted curves
     are read from the manifest.
     """
-    config, stored = manifest.get("config"), manifest.get("median_epsilon")
+    stored = manifest.median_epsilon
     by_attack, together = thresholds.medians(
-        outcomes,
-        config if isinstance(config, Mapping) else {},
-        attacks,
-        thresholds.unused(asdict(limit) for limit in limits),
+        outcomes, manifest.config, attacks, thresholds.unused(limits)
     )
-    fits = stored if isinstance(stored, Mapping) else {}
     medians = tuple(
-        MedianEpsilon(attack=attack, fit=_fit(fits.get(attack)), **median)
+        MedianEpsilon(attack=attack, fit=_fit(stored.get(attack)), **median)
         for attack, median in by_attack.items()
     )
     return medians, MedianEpsilon(attack=None, **together)
 
 
-def _fit(stored: object) -> FittedMedian | None:
-    fit = stored.get("fit") if isinstance(stored, Mapping) else None
-    names = ("median", "low", "high", "p_value")
-    numbers = [_number(fit.get(name)) for name in names] if isinstance(fit, Mapping) else [None]
-    known = [number for number in numbers if number is not None]
-    return FittedMedian(*known) if len(known) == len(names) else None
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+def _fit(entry: Median | None) -> FittedMedian | None:
+    fit = entry.fit if entry else None
+    numbers = (fit.median, fit.low, fit.high, fit.p_value) if fit else (None,)
+    known = [float(number) for number in numbers if number is not None]
+    return FittedMedian(*known) if len(known) == 4 else None

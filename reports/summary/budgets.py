@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from robustness.reports import wording
+from robustness.runs.schema import EpsilonBudget, Manifest
 from robustness.threat.norms import described
 
 _MOST = 3
@@ -30,21 +31,15 @@ class Budget:
     short: Mapping[str, float] = field(default_factory=dict)
 
 
-def budgets(
-    manifest: Mapping[str, Any], norm: str, epsilons: Iterable[float]
-) -> tuple[Budget, ...]:
-    """Return what `run.json` stores about each epsilon; damaged or missing entries are ignored."""
-    stored = manifest.get("budgets")
-    entries = [e for e in stored if isinstance(e, Mapping)] if isinstance(stored, list) else []
-    known = {e["epsilon"]: e for e in entries if isinstance(e.get("epsilon"), int | float)}
-    return tuple(_budget(norm, epsilon, known.get(epsilon, {})) for epsilon in epsilons)
+def budgets(manifest: Manifest, norm: str, epsilons: Iterable[float]) -> tuple[Budget, ...]:
+    """Return what `run.json` stores about each epsilon; one without an entry counts as reached."""
+    known = {entry.epsilon: entry for entry in manifest.budgets}
+    return tuple(_budget(norm, epsilon, known.get(epsilon)) for epsilon in epsilons)
 
 
-def _budget(norm: str, epsilon: float, entry: Mapping[str, Any]) -> Budget:
-    given = entry.get("short")
-    pairs = given.items() if isinstance(given, Mapping) else ()
-    short = {str(name): float(far) for name, far in pairs if isinstance(far, int | float)}
-    reached = entry.get("reached") is not False
+def _budget(norm: str, epsilon: float, entry: EpsilonBudget | None) -> Budget:
+    short = {name: float(far) for name, far in entry.short.items()} if entry else {}
+    reached = entry is None or entry.reached
     used = described(norm).effective(epsilon)
     return Budget(epsilon, used, reached, "" if reached else _reason(short), short)
 

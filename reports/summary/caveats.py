@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 
 from robustness.images import tallied
 from robustness.reports import wording
 from robustness.reports.summary.metrics import Tally
+from robustness.runs.schema import Manifest
 
 
 def caveats(
-    manifest: Mapping[str, Any], images: pd.DataFrame, overall: Tally, stored: int, expected: int
+    manifest: Manifest, images: pd.DataFrame, overall: Tally, stored: int, expected: int
 ) -> tuple[str, ...]:
     """Return the caveats, a sentence each, the most serious first.
 
@@ -28,21 +26,18 @@ def caveats(
     stored, expected
         How many outcomes the run holds, and how many it should hold.
     """
-    sentences = []
-    config = manifest.get("config")
-    for note in (config.get("replaced") if isinstance(config, Mapping) else None) or ():
-        sentences.append(f"{note}.")
-    if not manifest.get("finished"):
+    config = manifest.config
+    sentences = [f"{note}." for note in config.replaced]
+    if not manifest.finished:
         sentences.append("This run is not finished: the numbers cover only the outcomes so far.")
     elif stored < expected:
         sentences.append(
             f"{expected - stored:,} of {expected:,} outcomes are missing from this run."
         )
-    draws = config.get("draws", 1) if isinstance(config, Mapping) else 1
-    if draws != 1:
+    if config.draws != 1:
         sentences.append(
-            f"The outputs of the model are random: it judged each picture {draws} times or more, and a "
-            "picture is a flip only if its file flips more often than not."
+            f"The outputs of the model are random: it judged each picture {config.draws} times or more, and "
+            "a picture is a flip only if its file flips more often than not."
         )
     steady = images["reason"].fillna("").eq("") | images["clean_class"].isna()
     wrong = images["label"].notna() & images["label"].ne(images["clean_class"])
@@ -63,7 +58,7 @@ def caveats(
             f"Some attack broke down on {wording.plural(overall.partly_failed, 'image')} that the others did "
             "not flip: these count as robust by fewer attacks than were asked for."
         )
-    problems = [f for f in manifest.get("preflight") or () if f.get("severity") == "error"]
+    problems = [check for check in manifest.preflight if check.severity == "error"]
     if problems:
         verb = "check says" if len(problems) == 1 else "checks say"
         sentences.append(

@@ -22,15 +22,9 @@ def preflight_checks(summary: Summary) -> list[PreflightCheck]:
     """The checks before the attack that no diagnostic repeats, the most severe first."""
     repeated = {d.id for d in summary.diagnostics if d.status != "skipped"}
     checks = []
-    for entry in summary.manifest.get("preflight") or ():
-        if str(entry.get("id", "")).partition("-")[0] in repeated:
+    for entry in summary.manifest.preflight:
+        if entry.id.partition("-")[0] in repeated:
             continue
-        severity = str(entry.get("severity", "note"))
-        checks.append(
-            PreflightCheck(
-                id=str(entry.get("id", "")),
-                severity=severity if severity in _SEVERITIES else "note",
-                sentence=str(entry.get("sentence", "")),
-            )
-        )
+        severity = entry.severity if entry.severity in _SEVERITIES else "note"
+        checks.append(PreflightCheck(id=entry.id, severity=severity, sentence=entry.sentence))
     return sorted(checks, key=lambda check: _SEVERITIES.index(check.severity))

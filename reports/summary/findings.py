@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from robustness.numerics.intervals import Share
 from robustness.reports import wording
 from robustness.reports.summary import taxonomy
-from robustness.reports.summary.summary import Summary, section
+from robustness.reports.summary.summary import Summary
 from robustness.reports.summary.taxonomy import Severity, Weakness
 
 _ORDER = ("critical", "high", "medium", "low")
@@ -66,8 +66,8 @@ def _evaluation(summary: Summary) -> list[Finding]:
 
 def _flips(summary: Summary) -> list[Finding]:
     """The union over the attacks of one kind, image by image, at each epsilon."""
-    shape = section(summary.manifest, "model").get("input_shape")
-    goal = str(summary.config.get("goal", "untargeted"))
+    shape = summary.manifest.model.input_shape
+    goal = summary.config.aim
     flips = []
     for group in summary.groups:
         rate, epsilon = group.flip_rate, group.epsilon
@@ -98,7 +98,7 @@ def _flips(summary: Summary) -> list[Finding]:
 
 
 def _fingerprint(summary: Summary, weakness: Weakness, epsilon: float | None = None) -> str:
-    name = str(section(summary.manifest, "model").get("name") or "model")
+    name = summary.manifest.model.name or "model"
     text = f"{weakness.rule}\x1f{name}\x1f{summary.norm}\x1f{epsilon}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -26,6 +26,7 @@ from robustness.reports.summary.caveats import caveats
 from robustness.reports.summary.metrics import FLIPPED, SmallestEpsilon, Tally
 from robustness.reports.summary.tables import ReadableRun, complete
 from robustness.reports.summary.unjudged import Skipped, failed_attacks, unread
+from robustness.runs.schema import Manifest, ModelEntry, Settings
 from robustness.threat.norms import NORMS, Norm, described, has_own_column
 
 Labelled = frozenset[str]
@@ -148,17 +149,17 @@ class Summary:
     reliability: str
     results: tuple[ImageResult, ...]
     cost: Cost
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @property
-    def config(self) -> dict[str, Any]:
-        """The configuration of the audit."""
-        return section(self.manifest, "config")
+    def config(self) -> Settings:
+        """The settings of the run."""
+        return self.manifest.config
 
     @property
     def model_name(self) -> str:
         """The name of the audited model."""
-        return str(section(self.manifest, "model").get("name") or "a model")
+        return self.manifest.model.name or "a model"
 
     @property
     def has_spared(self) -> bool:
@@ -168,22 +169,17 @@ class Summary:
     @property
     def norm(self) -> str:
         """The name of the norm."""
-        return str(self.config.get("norm", "unknown norm"))
+        return self.config.norm or "unknown norm"
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes, in the order of the model's outputs."""
-        return tuple(str(name) for name in self.manifest.get("class_names") or ())
+        return self.manifest.class_names
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dicts, lists and numbers, with None for numbers that are not finite."""
-        return _plain(asdict(self))
-
-
-def section(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return a part of the manifest; empty if it is missing."""
-    part = manifest.get(name)
-    return dict(part) if isinstance(part, Mapping) else {}
+        rest = asdict(replace(self, manifest=Manifest()))
+        return finite(rest | {"manifest": self.manifest.to_json()})
 
 
 def summarise(run: ReadableRun) -> Summary:
@@ -196,10 +192,9 @@ def summarise(run: ReadableRun) -> Summary:
     """
     manifest = run.manifest
     images = complete(run.images(), "images")
-    config = section(manifest, "config")
-    norm = str(config.get("norm", "unknown norm"))
+    config, names = manifest.config, manifest.class_names
+    norm = config.norm or "unknown norm"
     outcomes = complete(run.outcomes(), "outcomes", norm)
-    names = tuple(str(name) for name in manifest.get("class_names") or ())
     labelled = frozenset(images["key"][images["label"].notna()])
     readable = images["clean_class"].notna()
     every = bool(labelled) and bool(images["label"].notna()[readable].all())
@@ -215,7 +210,7 @@ def summarise(run: ReadableRun) -> Summary:
         images[["key", "label", "clean_class"]], left_on="image", right_on="key"
     )
     epsilon = epsilons[-1] if epsilons else None
-    goal, short = str(config.get("goal", "untargeted")), _short_names(config, attacks)
+    goal, short = config.aim, _short_names(config, attacks)
     limits = budgets.budgets(manifest, norm, epsilons)
     medians, together = breakdown.median_epsilons(manifest, outcomes, attacks, limits)
     note = wording.unreached(budgets.reason(limits, epsilon))
@@ -229,7 +224,7 @@ def summarise(run: ReadableRun) -> Summary:
         + note,
         epsilon=epsilon,
         budgets=limits,
-        finished=bool(manifest.get("finished")),
+        finished=bool(manifest.finished),
         warnings=caveats(
             manifest, images, overall, len(outcomes), len(images) * len(attacks) * len(epsilons)
         ),
@@ -244,15 +239,13 @@ def summarise(run: ReadableRun) -> Summary:
         smallest_epsilon=metrics.smallest_epsilon(used, asdict(together)),
         median_epsilons=medians,
         attacked=attacked,
-        groups=breakdown.group_rates(
-            outcomes, attacked, surrogate=isinstance(manifest.get("surrogate"), Mapping)
-        ),
+        groups=breakdown.group_rates(outcomes, attacked, surrogate=manifest.surrogate is not None),
         courses=breakdown.courses(outcomes, attacks),
         confusion=_named(breakdown.confusion(images), names),
         confidence_right=_confidence(images, right=True),
         confidence_wrong=_confidence(images, right=False),
         pairs=_named(metrics.flips_between(firsts), names),
-        distances=_distances(firsts, section(manifest, "model"), described(norm)),
+        distances=_distances(firsts, manifest.model, described(norm)),
         confidence_before=tuple(metrics.share_histogram(firsts["confidence_before"])),
         confidence_after=tuple(metrics.share_histogram(firsts["confidence_after"])),
         cases=best_cases(images, outcomes, complete(run.strips(), "strips")),
@@ -267,16 +260,16 @@ def summarise(run: ReadableRun) -> Summary:
     )
 
 
-def _attacks(config: Mapping[str, Any], outcomes: pd.DataFrame) -> tuple[str, ...]:
+def _attacks(config: Settings, outcomes: pd.DataFrame) -> tuple[str, ...]:
     """Labels in the order of the configuration, then any that only the table has."""
-    known = [str(a.get("label") or a.get("name")) for a in config.get("attacks") or ()]
+    known = [entry.title for entry in config.attacks]
     stored = [str(name) for name in outcomes["attack"].dropna().unique()]
     return tuple(dict.fromkeys([*(k for k in known if k in stored), *stored]))
 
 
-def _short_names(config: Mapping[str, Any], attacks: tuple[str, ...]) -> tuple[str, ...]:
+def _short_names(config: Settings, attacks: tuple[str, ...]) -> tuple[str, ...]:
     """Names without parameters, if these are different for all attacks."""
-    names = {a.get("label"): str(a.get("name")) for a in config.get("attacks") or ()}
+    names = {entry.label: str(entry.name) for entry in config.attacks}
     short = [names.get(label, label) for label in attacks]
     return tuple(short) if len(set(short)) == len(short) else attacks
 
@@ -368,9 +361,8 @@ def _named(counted: pd.DataFrame, names: tuple[str, ...]) -> tuple[Pair, ...]:
     )
 
 
-def _distances(flips: pd.DataFrame, model: Mapping[str, Any], norm: Norm) -> tuple[Range, ...]:
-    shape = model.get("input_shape")
-    size = math.prod(shape) if isinstance(shape, list | tuple) else 0
+def _distances(flips: pd.DataFrame, model: ModelEntry, norm: Norm) -> tuple[Range, ...]:
+    size = math.prod(model.input_shape) if model.input_shape else 0
     noise = [metrics.psnr(v, size) for v in flips["l2"].dropna()] if size else []
     others = [NORMS[name] for name in sorted(NORMS) if name != "l0"]
     others += [norm] if has_own_column(norm) else []
@@ -387,20 +379,21 @@ def _distances(flips: pd.DataFrame, model: Mapping[str, Any], norm: Norm) -> tup
     )
 
 
-def _cost(manifest: Mapping[str, Any], outcomes: pd.DataFrame) -> Cost:
-    took = section(manifest, "timing").get("seconds")
+def _cost(manifest: Manifest, outcomes: pd.DataFrame) -> Cost:
+    took = manifest.timing.seconds
     return Cost(
-        seconds=float(took) if isinstance(took, int | float) else None,
+        seconds=None if took is None else float(took),
         forward=int(outcomes["forward"].sum()),
         backward=int(outcomes["backward"].sum()),
     )
 
 
-def _plain(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """JSON-able values with what is not a finite number as None."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

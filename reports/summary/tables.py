@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pandas as pd
 
+from robustness.runs.schema import Manifest
 from robustness.threat.norms import NORMS, described, has_own_column
 
 _COLUMNS = sorted(norm.column for norm in NORMS.values())
@@ -35,8 +36,8 @@ class ReadableRun(Protocol):
     path: Path
 
     @property
-    def manifest(self) -> dict[str, Any]:
-        """`run.json`."""
+    def manifest(self) -> Manifest:
+        """The content of `run.json`."""
 
     def images(self) -> pd.DataFrame:
         """One row per image."""

@@ -25,7 +25,7 @@ def outcome_table(summary: Summary) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("attack", "epsilon", "flipped", "of", "flip rate", "95 % interval", "steps"):
         table.add_column(title, justify="left" if title == "attack" else "right", overflow="fold")
-    cascade = bool(summary.config.get("cascade"))
+    cascade = summary.config.cascade
     if cascade:
         table.add_column("standing", justify="right")
     broken = any(rate.tally.failed for rate in summary.rates)

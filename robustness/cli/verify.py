@@ -43,7 +43,7 @@ def verify(
     with Run.open(run) as opened:
         manifest = opened.manifest
         options = named.options_of(
-            manifest, run, {"model": model}, trust=trust_model, roles=("model",)
+            manifest.origin, run, {"model": model}, trust=trust_model, roles=("model",)
         )
         stderr().print("Loading the model ...", markup=False)
         wake_backend()

@@ -10,7 +10,6 @@ from robustness.reports.page.card_rows import Row, hash_rows
 from robustness.reports.page.section import PageData, Section
 from robustness.reports.page.templating import read_template
 from robustness.reports.summary.summary import Summary
-from robustness.reports.summary.summary import section as part_of
 
 
 def section(page: PageData) -> Section:
@@ -26,10 +25,10 @@ def section(page: PageData) -> Section:
 
 
 def _rows(summary: Summary) -> Iterable[Row]:
-    data, images = part_of(summary.manifest, "data"), summary.images
-    if data.get("description"):
-        yield Row("Source", str(data["description"]))
-    available = f" of {data['available']:,}" if isinstance(data.get("available"), int) else ""
+    data, images = summary.manifest.data, summary.images
+    if data.description:
+        yield Row("Source", data.description)
+    available = "" if data.available is None else f" of {data.available:,}"
     yield Row("Selected", f"{images.selected:,}{available}")
     unread = images.selected - images.readable
     yield Row("Readable", f"{images.readable:,}" + (f", {unread:,} not" if unread else ""))
@@ -41,10 +40,11 @@ def _rows(summary: Summary) -> Iterable[Row]:
         yield Row("By class", counts)
     if summary.converted:
         yield Row("Converted", f"{summary.converted:,} resized or converted to 8-bit pictures")
-    if data.get("seed") is not None:
-        yield Row("Seed", str(data["seed"]))
+    if data.seed is not None:
+        yield Row("Seed", str(data.seed))
     yield from hash_rows(
-        data, sha256="SHA-256 of the pictures", selection_sha256="SHA-256 of the selection"
+        ("SHA-256 of the pictures", data.sha256),
+        ("SHA-256 of the selection", data.selection_sha256),
     )
 
 

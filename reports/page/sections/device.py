@@ -9,7 +9,6 @@ from robustness.reports.page.card_rows import Row
 from robustness.reports.page.section import PageData, Section
 from robustness.reports.page.templating import read_template
 from robustness.reports.summary.summary import Summary
-from robustness.reports.summary.summary import section as part_of
 
 
 def section(page: PageData) -> Section:
@@ -33,15 +32,15 @@ _SPELLED = {
 
 
 def _rows(summary: Summary) -> Iterable[Row]:
-    for name, value in part_of(summary.manifest, "environment").items():
+    for name, value in summary.manifest.environment.items():
         if value:
             term = _SPELLED.get(str(name), str(name).replace("_", " ").capitalize())
             yield Row(term, _SPELLED.get(str(value), str(value)))
-    tool = part_of(summary.manifest, "tool")
-    if tool:
-        yield Row("Tool", f"{tool.get('name', '')} {tool.get('version', '')}".strip())
+    manifest, tool = summary.manifest, summary.manifest.tool
+    if tool.name or tool.version:
+        yield Row("Tool", f"{tool.name or ''} {tool.version or ''}".strip())
     yield Row("Time", wording.seconds(summary.cost.seconds))
     yield Row("Passes", f"{summary.cost.forward:,} forward, {summary.cost.backward:,} backward")
-    for name in ("created", "finished"):
-        if summary.manifest.get(name):
-            yield Row(name.capitalize(), wording.date_time(summary.manifest[name]))
+    for term, time in (("Created", manifest.created), ("Finished", manifest.finished)):
+        if time:
+            yield Row(term, wording.date_time(time))

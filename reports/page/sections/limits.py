@@ -47,7 +47,7 @@ def limits(summary: Summary) -> list[str]:
             f"The sample is small ({wording.plural(rate.total, 'image')}): the 95 % interval is "
             f"{100 * (rate.high - rate.low):.0f} percentage points wide. Audit more images."
         )
-    if str(summary.config.get("goal", "untargeted")) != "untargeted":
+    if summary.config.aim != "untargeted":
         sentences.append(
             "The attacks had one target class; images that reach another class count as robust."
         )

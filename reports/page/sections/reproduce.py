@@ -13,6 +13,6 @@ def section(page: PageData) -> Section:
         anchor="again",
         title="Reproduce",
         template=read_template("sections/reproduce.html.j2"),
-        data={"summary": summary, "command": str(summary.manifest.get("command") or "")},
+        data={"summary": summary, "command": summary.manifest.command},
         link="Reproduce",
     )

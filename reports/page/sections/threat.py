@@ -33,33 +33,29 @@ _KNOWLEDGE = {
 
 def _rows(summary: Summary) -> Iterable[Row]:
     config = summary.config
-    attacks = [a for a in config.get("attacks") or () if isinstance(a, dict)]
-    goal = str(config.get("goal", "untargeted"))
+    goal = config.aim
     yield Row("Goal", "any other class (untargeted)" if goal == "untargeted" else goal)
-    for knowledge in dict.fromkeys(str(a.get("knowledge", "")) for a in attacks):
+    for knowledge in dict.fromkeys(entry.knowledge for entry in config.attacks):
         if knowledge:
             yield Row("Knowledge", _KNOWLEDGE.get(knowledge, knowledge))
-    epsilons = [float(e) for e in config.get("epsilons") or ()]
+    epsilons = config.epsilons
     if epsilons:
         norm = described(summary.norm)
         shown = ", ".join(wording.budget(summary.norm, e) for e in epsilons)
         if norm.in_counts:
             shown += f" counts of 0–255 ({', '.join(f'{e:g}/255' for e in epsilons)})"
         yield Row("Budget", f"{norm.label}, {norm.measure}: {shown}")
-    surrogate = summary.manifest.get("surrogate")
-    if isinstance(surrogate, dict):
-        name = surrogate.get("name") or "another model"
+    surrogate = summary.manifest.surrogate
+    if surrogate is not None:
+        name = surrogate.name or "another model"
         yield Row("Transfer", f"attacks run on {name}; the target only judges the pictures")
-    precision = str(config.get("precision") or "float32")
-    if precision != "float32":
+    if config.precision != "float32":
         yield Row(
-            "Precision", f"attacks compute in {precision}; every outcome is judged in float32"
+            "Precision",
+            f"attacks compute in {config.precision}; every outcome is judged in float32",
         )
-    mask = config.get("mask")
-    if isinstance(mask, dict):
-        yield Row(
-            "Region", f"{100 * float(mask.get('share') or 0.0):.3g} % of the pixels may change"
-        )
+    if config.mask is not None:
+        yield Row("Region", f"{100 * (config.mask.share or 0.0):.3g} % of the pixels may change")
     yield Row("Domain", "8-bit pictures at the input size of the model")
     flip = (
         "a correct class that becomes wrong"
@@ -67,8 +63,8 @@ def _rows(summary: Summary) -> Iterable[Row]:
         else "a predicted class that changes"
     )
     yield Row("Flip", f"{flip} for the saved PNG, read back from disk")
-    for attack in attacks:
-        paper = str(attack.get("paper") or "none")
+    for attack in config.attacks:
+        paper = attack.paper or "none"
         paper = "" if paper.startswith("none") else f" {paper}."
-        settings = ", ".join(wording.settings(attack.get("parameters") or {})) or "no parameters"
-        yield Row(f"Attack {attack.get('name', '')}", f"{settings}.{paper}")
+        settings = ", ".join(wording.settings(attack.parameters)) or "no parameters"
+        yield Row(f"Attack {attack.name or ''}", f"{settings}.{paper}")

@@ -31,6 +31,8 @@ from robustness.reports.gate.verdict import (
     verdict_of,
 )
 from robustness.reports.summary.summary import Summary
+from robustness.runs.run_json import manifest_of
+from robustness.runs.schema import SCHEMA, DiagnosisEntry, GateEntry, GateSuppression
 from robustness.runs.store import Run
 from tests.reports.folder import Folder
 
@@ -131,14 +133,14 @@ def test_without_a_gate_a_sound_run_passes_and_says_that_nothing_was_demanded(
     audited: Summary,
 ) -> None:
     verdict = decide(
-        audited, None, [{"id": "D01", "status": "warn", "title": "t", "sentence": "s"}]
+        audited, None, [DiagnosisEntry(id="D01", status="warn", title="t", sentence="s")]
     )
     assert (verdict.status, verdict.exit_code, verdict.gated) == (PASS, 0, False)
     assert verdict.label == "NO GATE"
     assert "No gate" in verdict.sentence
 
 
-FAILED = {"id": "D08", "title": "unbounded attack", "status": "fail", "sentence": "It held."}
+FAILED = DiagnosisEntry(id="D08", title="unbounded attack", status="fail", sentence="It held.")
 
 
 def test_a_failed_diagnostic_makes_even_a_broken_rule_inconclusive(audited: Summary) -> None:
@@ -193,12 +195,18 @@ def test_exit_codes_are_those_of_the_issue() -> None:
 def test_the_gate_survives_run_json(audited: Summary, folder: Folder) -> None:
     base = baseline(folder.path, 0.02)
     gate = Gate((rule(epsilon=1.0),), (Suppression("r", "why", date(2027, 1, 1)),), base)
-    kept = json.loads(json.dumps(gate.to_dict()))
-    assert Gate.from_dict(kept) == gate
-    judged = replace(audited, manifest=audited.manifest | {"gate": kept, "diagnostics": [FAILED]})
+    kept = GateEntry.model_validate(json.loads(json.dumps(gate.to_dict())))
+    assert Gate.of(kept) == gate
+    judged = replace(
+        audited, manifest=audited.manifest.with_changes(gate=kept, diagnostics=(FAILED,))
+    )
     assert verdict_of(judged).status == INCONCLUSIVE
+    odd = {"schema": SCHEMA, "gate": {"rules": [{"nme": 1}], "suppressions": []}}
+    with pytest.raises(RunError, match=r"run\.json is damaged: gate\.rules\[0\]\.name is missing"):
+        manifest_of(json.dumps(odd).encode(), "run.json")
+    never = GateSuppression(rule="r", reason="why", expires="2026-13-45")
     with pytest.raises(RunError, match=r"run\.json is damaged"):
-        Gate.from_dict({"rules": [{"nme": 1}], "suppressions": []})
+        Gate.of(GateEntry(rules=(), suppressions=(never,)))
 
 
 def test_no_worse_than_a_baseline(audited: Summary, folder: Folder, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import statistics
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -16,6 +15,7 @@ from robustness.reports.summary import taxonomy
 from robustness.reports.summary.checks import preflight_checks
 from robustness.reports.summary.figures import Figure, figures
 from robustness.reports.summary.findings import findings
+from robustness.runs.schema import Manifest
 from robustness.runs.store import Run
 from tests.reports.folder import Folder
 
@@ -214,7 +214,7 @@ class OldRun:
     """A run whose tables lack most columns and whose manifest lacks most sections."""
 
     path = Path()
-    manifest: dict[str, Any] = {"schema": 1}  # noqa: RUF012
+    manifest = Manifest()
 
     def images(self) -> pd.DataFrame:
         return pd.DataFrame({"key": ["a", "b"], "name": ["a", "b"], "clean_class": [0, 1]})

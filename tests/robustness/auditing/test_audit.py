@@ -262,7 +262,9 @@ def test_where_there_is_no_gradient_the_other_attacks_go_on(material, tmp_path):
     assert set(mine.get_group("square")) == {"flipped", "robust"}
     assert attacked.reason[attacked.status == "failed"].str.contains("no gradient to follow").all()
     with Run.open(result.path) as run:
-        assert {d["id"]: d["status"] for d in run.manifest["diagnostics"]}["D03"] == "fail"
+        assert {d["id"]: d["status"] for d in run.manifest.to_json()["diagnostics"]}[
+            "D03"
+        ] == "fail"
         # What flips without a gradient is a flip all the same.
         assert not verify(run, masked).faults
 

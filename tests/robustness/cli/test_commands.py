@@ -206,7 +206,7 @@ def test_control_c_loses_nothing(material):
     assert "robustness audit --resume third" in said
     assert "Traceback" not in said
     with Run.open(material / "third") as run:
-        assert run.manifest["finished"] is None
+        assert run.manifest.to_json()["finished"] is None
 
 
 def images_in(path: Path) -> int:

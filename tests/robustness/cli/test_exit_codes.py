@@ -69,8 +69,10 @@ def test_0_the_gate_holds(place, passed):
     assert passed.returncode == 0, passed.stderr
     assert "verdict: PASS. The rule passed: floor" in passed.stdout
     with Run.open(place / "sound") as run:
-        assert run.manifest["gate"]["rules"][0]["name"] == "floor"
-        assert {d["id"] for d in run.manifest["diagnostics"]} >= {f"D{n:02}" for n in range(1, 26)}
+        assert run.manifest.to_json()["gate"]["rules"][0]["name"] == "floor"
+        assert {d["id"] for d in run.manifest.to_json()["diagnostics"]} >= {
+            f"D{n:02}" for n in range(1, 26)
+        }
 
 
 def test_1_the_gate_is_broken_and_json_says_the_same(place, passed):
@@ -84,7 +86,7 @@ def test_1_the_gate_is_broken_and_json_says_the_same(place, passed):
 
 def test_1_worse_than_the_baseline(place, passed):
     with Run.open(place / "sound") as run:
-        manifest = run.manifest
+        manifest = run.manifest.to_json()
     shutil.copytree(place / "sound", place / "better")
     import sqlite3
 
