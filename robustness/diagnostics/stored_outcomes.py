@@ -11,6 +11,7 @@ from robustness.diagnostics.epsilon_use import reachable
 from robustness.diagnostics.stored_run import DECISION, SCORE, WHITE, StoredRun, is_noise
 from robustness.numerics.intervals import wilson_interval
 from robustness.runs.records import FAILED, FLIPPED, ROBUST
+from robustness.runs.schema import AttackEntry
 
 MASKING = 0.002
 """AutoAttack's limit for the robust accuracy that a black-box attack may remove (`check_square_sr`)."""

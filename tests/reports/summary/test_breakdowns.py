@@ -26,6 +26,7 @@ from robustness.reports.summary import metrics
 from robustness.reports.summary.summary import Summary, summarise
 from robustness.runs import thresholds
 from robustness.runs.result import AuditResult
+from robustness.runs.schema import AttackEntry, Settings
 from robustness.runs.store import Run
 from tests.reports.folder import Folder
 
@@ -93,8 +94,8 @@ def test_an_attack_that_breaks_down_everywhere_changes_nothing(
     rows = table(fates).assign(linf=lambda r: r["epsilon"] - 0.25)
     broke = rows[rows["attack"] == "a"].assign(attack="z", status="failed", linf=math.nan)
     both = pd.concat([broke, rows])
-    seeks = [{"label": "a", "seeks": "closest" if closest else "any"}]
-    config = {"norm": "linf", "attacks": seeks}
+    seeks = AttackEntry(label="a", seeks="closest" if closest else "any")
+    config = Settings(norm="linf", attacks=(seeks,))
     alone = thresholds.medians(rows, config, ["a", "b", "c"])
     beside = thresholds.medians(both, config, ["z", "a", "b", "c"])
     assert beside[1] == alone[1]
@@ -224,7 +225,7 @@ def test_no_worse_than_a_baseline_does_not_hold_because_attacks_broke_down(folde
     found = of(broke(folder))
 
     def status(robust: int) -> str:
-        sha = str(found.manifest["data"]["sha256"])
+        sha = str(found.manifest.data.sha256)
         worst = ((13.0, robust, 12),)
         base = Baseline("b.json", sha, "linf", "untargeted", ("pgd", "square"), worst)
         return decide(found, Gate(baseline=base), ()).status

@@ -517,10 +517,10 @@ def test_a_configuration_in_every_form_gives_the_same_run(material, tmp_path):
             **(options if form is None else {}),
         )
         with Run.open(result.path) as run:
-            config = run.manifest["config"]
+            config = run.manifest.to_json()["config"]
             assert (config["seed"], config["epsilons"]) == (3, [2.0])
             assert config["attacks"][0]["parameters"]["steps"] == 2
-            rules = run.manifest["gate"].get("rules", [])
+            rules = run.manifest.gate.rules
             assert len(rules) == (name == "file")
         outcomes[name] = comparable(tmp_path / name)
     for table in outcomes.values():
