@@ -1,4 +1,4 @@
-"""Where reports go: a file in the run or wherever asked, replaced in one step, nothing planted followed."""
+"""Where reports are written: into the run or to a given path, each file replaced in one step."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from pathlib import Path
 from robustness.files import disk_errors, writing
 
 
-def target_of(run: str | Path, path: str | Path | None, name: str) -> Path:
-    """`path` if given, else the file `name` in the run; SettingError where no report may go."""
+def report_path(run: str | Path, path: str | Path | None, name: str) -> Path:
+    """Return `path` if given, else the file `name` in the run folder.
+
+    Raises
+    ------
+    SettingError
+        If no report may be written to `path`.
+    """
     if path is None:
         return Path(run) / name
     disk_errors.expect_named(path, "The path of the report")
@@ -16,10 +22,25 @@ def target_of(run: str | Path, path: str | Path | None, name: str) -> Path:
     return Path(path)
 
 
-def replace(target: Path, content: str | bytes) -> Path:
-    """Write `content` so that a reader sees the old file or the whole new one; returns `target`.
+def write_file(target: Path, content: str | bytes) -> Path:
+    """Write a report so that a reader sees the old file or the whole new one.
 
-    RunError if it cannot be written.
+    Parameters
+    ----------
+    target
+        The file. A link planted in its place is replaced, not followed.
+    content
+        Text, written as UTF-8, or bytes.
+
+    Returns
+    -------
+    Path
+        `target`.
+
+    Raises
+    ------
+    RunError
+        If the file cannot be written.
     """
     return writing.replace(
         target, content.encode("utf-8", "replace") if isinstance(content, str) else content

@@ -1,51 +1,43 @@
-"""Numbers and names as people read them. Names come from files and models: they may be hostile."""
+"""Numbers, names and the sentences of a verdict, as people read them.
+
+Names come from files and models: `robustness.text` makes them visible and cuts them.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from datetime import UTC, datetime
 
-from robustness.reports.intervals import Share
-from robustness.text import visible
+from robustness.numerics.intervals import Share
+from robustness.text import first_few, listed, plural, shorten, visible
 from robustness.threat.norms import described
+
+__all__ = ["first_few", "listed", "plural", "shorten", "visible"]
 
 STATUSES = {
     "flipped": "flipped",
     "robust": "robust",
-    "failed": "undecided, every attack broke down",
-    "misclassified": "wrong before, not attacked",
+    "failed": "undecided (every attack broke down)",
+    "misclassified": "misclassified, not attacked",
     "unreadable": "unreadable",
 }
-FATES = {
+"""What each status of an image says."""
+SHORT_STATUSES = {
     "flipped": "flipped",
-    "robust": "held",
+    "robust": "robust",
     "failed": "undecided",
-    "misclassified": "wrong before",
+    "misclassified": "misclassified",
     "unreadable": "unreadable",
 }
 """The same where there is little room."""
-UNTRIED = "not flipped, by attacks that could not use the whole epsilon"
+NOT_REACHED = "not flipped, but no attack could use the whole epsilon"
 """What `robust` means at an epsilon that no attack of a run could use."""
 
 
-def shorten(text: str, most: int = 48) -> str:
-    """`text`, made visible and cut in the middle to at most `most` characters."""
-    text = visible(text)
-    if len(text) <= most:
-        return text
-    tail = most // 2 - 1
-    return f"{text[: most - tail - 1]}…{text[-tail:]}"
-
-
-def listed(names: Iterable[str]) -> str:
-    """`fgsm, pgd(steps=40)`: each cut to 60 characters."""
-    return ", ".join(shorten(name, 60) for name in names)
-
-
 def percent(share: float | None) -> str:
-    """`97.0 %`. 0 and 100 are said only where they are exact; None is a dash."""
+    """Return a share as `97.0 %`; a dash for None. `0 %` and `100 %` appear only if exact."""
     return "–" if share is None else f"{_hundred(share)} %"
 
 
@@ -55,20 +47,20 @@ def _hundred(share: float) -> str:
     return f"{min(99.9, max(0.1, 100 * share)):.1f}"
 
 
-def percents(low: float | None, high: float | None, dash: str = "–") -> str:
-    """`97.0–100 %`."""
+def percent_range(low: float | None, high: float | None, dash: str = "–") -> str:
+    """Return two shares as `97.0–100 %`; a dash if one is missing."""
     if low is None or high is None:
         return "–"
     return f"{_hundred(low)}{dash}{_hundred(high)} %"
 
 
-def together(text: str) -> str:
-    """`text` with its units kept on the line of their numbers, for a page: `3.5%` and `3.5 %` alike."""
+def keep_units(text: str) -> str:
+    """Keep percent signs on the line of their numbers, on a page: `3.5%` and `3.5 %` alike."""
     return re.sub(r"(?<=\d) ?%", "\N{NO-BREAK SPACE}%", text)
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A number without useless digits: 4, 2.5, 12,345."""
+    """Return a number without useless digits: `4`, `2.5`, `12,345`; a dash for None."""
     if value is None:
         return "–"
     if float(value).is_integer() or abs(value) >= 10**digits:
@@ -76,10 +68,10 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}g}"
 
 
-def alike(values: Iterable[float], digits: int = 3) -> list[str]:
-    """Measured numbers of one kind, each with as many decimals as gives the largest `digits` digits.
+def same_decimals(values: Iterable[float], digits: int = 3) -> list[str]:
+    """Return measured numbers with one number of decimals: `43.3, 51.1, 51.4`.
 
-    `43.3, 51.1, 51.4`; none where all are whole.
+    The largest has `digits` digits; whole numbers have no decimals.
     """
     known = [float(value) for value in values]
     largest = max((abs(value) for value in known), default=0.0)
@@ -89,24 +81,19 @@ def alike(values: Iterable[float], digits: int = 3) -> list[str]:
 
 
 def signed(value: int) -> str:
-    """`+3`, `0`, and a real minus sign, as wide as the plus: `−3`."""
+    """Return `+3`, `0`, or `−3` with a minus sign as wide as the plus."""
     return f"{value:+d}".replace("-", "−") if value else "0"
 
 
-def plural(count: int, one: str, many: str | None = None) -> str:
-    """`1 image`, `2 images`."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
-def amount(value: float, one: str, many: str | None = None) -> str:
-    """`1 count`, `2.5 counts`."""
+def amount(value: float, singular: str, plural_form: str | None = None) -> str:
+    """Return `1 count`, `2.5 counts`."""
     if float(value).is_integer():
-        return plural(int(value), one, many)
-    return f"{value:g} {many or one + 's'}"
+        return plural(int(value), singular, plural_form)
+    return f"{value:g} {plural_form or singular + 's'}"
 
 
 def seconds(value: float | None) -> str:
-    """`48 s`, `3 min 20 s`, `2 h 5 min`."""
+    """Return a duration as `48 s`, `3 min 20 s` or `2 h 5 min`; a dash for None."""
     if value is None:
         return "–"
     if value < 60:
@@ -116,11 +103,20 @@ def seconds(value: float | None) -> str:
     return f"{int(value // 3600)} h {int(value % 3600 // 60)} min"
 
 
-def settings(parameters: Mapping[str, Any]) -> list[str]:
-    """What an attack was told: `steps 40`, `random start yes`; without what was left open."""
-    plain = {True: "yes", False: "no"}
+def date_time(text: object) -> str:
+    """Return an ISO time as `23 November 2026, 04:00 UTC`; any other text as it is."""
+    try:
+        when = datetime.fromisoformat(str(text)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return str(text or "")
+    return f"{when.day} {when:%B %Y, %H:%M} UTC"
+
+
+def settings(parameters: Mapping[str, object]) -> list[str]:
+    """Return the parameters of an attack as `steps 40`, `random start yes`; None is left out."""
+    yes_no = {True: "yes", False: "no"}
     return [
-        f"{key.replace('_', ' ')} {plain[value] if isinstance(value, bool) else value}"
+        f"{key.replace('_', ' ')} {yes_no[value] if isinstance(value, bool) else value}"
         for key, value in parameters.items()
         if value is not None
     ]
@@ -160,7 +156,7 @@ def meaning(name: str, norm: str, epsilon: float | None, labelled: bool = True) 
 
 
 def class_name(names: Sequence[str], number: float | None) -> str:
-    """The name of a class, or what stands for one that has none."""
+    """Return the name of a class; `class 7` without a name, `unknown` for a missing number."""
     if number is None or math.isnan(number):
         return "unknown"
     return names[int(number)] if 0 <= int(number) < len(names) else f"class {int(number)}"
@@ -174,48 +170,56 @@ def headline(
     left: bool = False,
     broken: tuple[int, int] = (0, 0),
 ) -> str:
-    """The verdict in short, to stand beside its rate; "correct" only where every image is `labelled`.
+    """Return the result in one short sentence, to stand beside its rate.
 
-    `left` says that the rate is of what earlier attacks of a cascade left; `broken` are the two counts of
-    `breakdowns`.
+    Parameters
+    ----------
+    rate
+        The flip rate.
+    norm, epsilon
+        The budget; None for `epsilon` if no attack was run.
+    labelled
+        Whether every image has a label; otherwise no image is called correct.
+    left
+        Whether the rate is of the images left by the earlier attacks of a cascade.
+    broken
+        The two counts of `breakdowns`.
     """
-    which = "correctly classified image" if labelled else "image"
+    noun = "correctly classified image" if labelled else "image"
     if epsilon is None:
         return "No attack was run, so nothing can be said about robustness."
     if rate.total == 0 and broken[0]:
         return (
-            f"Every attack broke down on {'each of ' * (broken[0] > 1)}{plural(broken[0], which)}, so "
+            f"Every attack broke down on {'each of ' * (broken[0] > 1)}{plural(broken[0], noun)}, so "
             "nothing can be said about robustness."
         )
     if rate.total == 0:
-        return f"No {which} was attacked, so nothing can be said about robustness."
-    rest = " that earlier attacks left" if left else ""
-    does = "flips" if rate.count == 1 else "flip"
-    return (
-        f"{rate.count:,} of {plural(rate.total, which)}{rest} {does} within {size(norm, epsilon)}."
-        f"{breakdowns(*broken)}"
-    )
+        return f"No {noun} was attacked, so nothing can be said about robustness."
+    rest = " left by earlier attacks" if left else ""
+    verb = "flips" if rate.count == 1 else "flip"
+    counts = f"{rate.count:,} of {plural(rate.total, noun)}{rest} {verb} within"
+    return f"{counts} {size(norm, epsilon)}.{breakdowns(*broken)}"
 
 
 def breakdowns(failed: int, partly: int) -> str:
-    """What follows a flip rate where attacks broke down; "" where none did.
+    """Return what follows a flip rate if attacks failed; "" if none did.
 
     On `failed` images every attack did; on `partly` of those that did not flip some attack did.
     """
-    said = []
+    parts = []
     if failed:
         verb = "is" if failed == 1 else "are"
-        said.append(
+        parts.append(
             f"{plural(failed, 'more image')} {verb} undecided: every attack broke down there."
         )
     if partly:
-        said.append(f"On {partly:,} of those that hold some attack broke down.")
-    return "".join(f" {one}" for one in said)
+        parts.append(f"On {partly:,} of those that hold some attack broke down.")
+    return "".join(f" {part}" for part in parts)
 
 
 def unreached(reason: str) -> str:
-    """What follows a sentence on an epsilon that no attack could use, for a `reason`; "" without one."""
-    return f" That says nothing about robustness there: {reason}." if reason else ""
+    """Return what follows a sentence on an epsilon that no attack could use; "" without a reason."""
+    return f" This says nothing about robustness at that epsilon: {reason}." if reason else ""
 
 
 def sentence(  # noqa: PLR0917 - the parts of one sentence
@@ -228,11 +232,17 @@ def sentence(  # noqa: PLR0917 - the parts of one sentence
     left: bool = False,
     broken: tuple[int, int] = (0, 0),
 ) -> str:
-    """The one sentence of a report, plain enough for a terminal."""
+    """Return the one sentence of a report, plain enough for a terminal.
+
+    `headline`, with the rate, its interval, the attacks, the norm and the goal.
+    """
     if rate.share is None or epsilon is None:
         return headline(rate, norm, epsilon, labelled, left, broken)
-    said = headline(rate, norm, epsilon, labelled, left)
-    numbers = f"({percent(rate.share)}, 95 % interval {percents(rate.low, rate.high, '-')}) flip"
+    short = headline(rate, norm, epsilon, labelled, left)
+    verb = "flips" if rate.count == 1 else "flip"
+    interval = percent_range(rate.low, rate.high, "-")
+    numbers = f" ({percent(rate.share)}, 95 % interval {interval}) {verb} within "
     aim = "" if goal == "untargeted" else f", {goal}"
-    named = f" ({', '.join(shorten(a) for a in attacks)}, {norm}{aim})."
-    return said.replace("flip", numbers, 1).removesuffix(".") + named + breakdowns(*broken)
+    names = ", ".join(shorten(name) for name in attacks)
+    body = short.removesuffix(".").replace(f" {verb} within ", numbers, 1)
+    return f"{body} ({names}, {norm}{aim}).{breakdowns(*broken)}"

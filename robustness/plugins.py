@@ -21,6 +21,7 @@ from robustness.text import did_you_mean, visible
 
 ATTACKS, MODELS, REPORTS = "robustness.attacks", "robustness.models", "robustness.reports"
 ENSEMBLES = "robustness.ensembles"
+REPORT_SECTIONS = "robustness.report_sections"
 NORMS = "robustness.norms"
 TABLES = "robustness.tables"
 """Readers of tables in audit.toml that are not options of the audit, such as [gate]."""
@@ -34,6 +35,7 @@ _WORDS = {
     MODELS: "model",
     NORMS: "norm",
     REPORTS: "kind of report",
+    REPORT_SECTIONS: "section of the report",
     TABLES: "table of audit.toml",
 }
 

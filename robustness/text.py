@@ -1,4 +1,8 @@
-"""Text that hides nothing. Names come from files, models and plug-ins: they may be hostile."""
+"""Text for people: nothing in it is hidden, long names are cut, counts have their noun.
+
+Names come from files, models and plug-ins: they may be hostile. This module imports nothing else of
+the toolkit.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,14 @@ from difflib import get_close_matches
 
 # Controls, invisible formatting (right-to-left overrides), line separators, private, unassigned.
 _HIDDEN = {"Cc", "Cf", "Zl", "Zp", "Co", "Cn", "Cs"}
-_STACKED = 3
+_MOST_MARKS = 3
 
 
 def visible(text: str) -> str:
-    """`text` with every character that hides, breaks or reorders text shown as its code.
+    """Show every character that hides, breaks or reorders text as its code, such as ⟨U+202E⟩.
 
-    Piles of combining marks are shown so too from the fourth on: they paint over other lines.
+    Of combining marks in a row, all after the third are shown as codes too: they would cover the
+    lines above and below.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -23,21 +28,57 @@ def visible(text: str) -> str:
     for character in text:
         category = unicodedata.category(character)
         marks = marks + 1 if category in ("Mn", "Me") else 0
-        hidden = category in _HIDDEN or marks > _STACKED
+        hidden = category in _HIDDEN or marks > _MOST_MARKS
         shown.append(f"⟨U+{ord(character):04X}⟩" if hidden else character)
     return "".join(shown)
 
 
 def printable(text: str) -> str:
-    """`text` for a terminal or a log, line by line `visible`; no line is a command of a workflow.
+    """Make text safe for a terminal or a log, line by line.
 
-    GitHub takes a line of a step's output that begins with two colons for an order.
+    Every line is made `visible`. GitHub reads a line of a step's output that begins with two colons
+    as a workflow command, so a space is put between them.
     """
     return "\n".join(_line(visible(line)) for line in text.split("\n"))
 
 
 def _line(text: str) -> str:
     return text.replace("::", ": :", 1) if text.lstrip().startswith("::") else text
+
+
+def shorten(text: str, most: int = 48) -> str:
+    """Make text `visible`, and cut it in the middle to at most `most` characters."""
+    text = visible(text)
+    if len(text) <= most:
+        return text
+    tail = most // 2 - 1
+    return f"{text[: most - tail - 1]}…{text[-tail:]}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Join names with commas, each cut to 60 characters: `fgsm, pgd(steps=40)`."""
+    return ", ".join(shorten(name, 60) for name in names)
+
+
+def first_few(names: Iterable[str], most: int = 3) -> str:
+    """Join the first `most` names with commas: `a.jpg, b.jpg, c.jpg, ...`."""
+    every = list(names)
+    return ", ".join(map(shorten, every[:most])) + (", ..." if len(every) > most else "")
+
+
+def plural(count: int, singular: str, plural_form: str | None = None) -> str:
+    """Put a count before its noun: `1 image`, `2,000 images`.
+
+    Parameters
+    ----------
+    count
+        How many.
+    singular
+        The noun for one.
+    plural_form
+        The noun for all other counts, by default `singular` with an s.
+    """
+    return f"{count:,} {singular if count == 1 else plural_form or singular + 's'}"
 
 
 def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:

@@ -27,7 +27,7 @@ from robustness.model_zoo.dogs_vs_cats import weights_file, zoo
 from robustness.model_zoo.dogs_vs_cats.photos import held_out
 from robustness.model_zoo.dogs_vs_cats.renderings import renderings
 from robustness.models.classifier import Classifier
-from robustness.reports.intervals import Share
+from robustness.numerics.intervals import Share
 
 if TYPE_CHECKING:
     from robustness.images import Source

@@ -1,1 +1,4 @@
-"""Parts that several attacks share."""
+"""Parts that several attacks share: start points, step lengths and step sizes, target classes, penalties.
+
+For authors of attacks. Must not import an attack.
+"""

@@ -1,7 +1,7 @@
-"""Two runs on the same images, image by image: what flips newly, what no longer does, and whether by chance.
+"""Two runs on the same images, image by image: what flips newly, what no longer flips, and p-values.
 
-Paired, since the images are the same: only those on which the two differ say anything, and McNemar's
-exact test asks how likely so uneven a split of them is if neither model were better.
+The runs are paired, since the images are the same: only images with different outcomes distinguish
+them. McNemar's exact test gives the probability of a split at least this uneven if neither were better.
 """
 
 from __future__ import annotations
@@ -17,21 +17,20 @@ from robustness.files.disk_errors import expect_named
 from robustness.reports import wording
 from robustness.reports.comparison.sides import (
     Side,
+    epsilon_list,
     expect_same_images,
     expect_same_threat,
-    few,
-    ladder,
+    read_side,
     resized,
-    side,
 )
 from robustness.reports.summary import budgets
 from robustness.reports.summary.metrics import FAILED, FLIPPED, MISCLASSIFIED, ROBUST, UNREADABLE
-from robustness.reports.summary.summary import section
 from robustness.runs.model_differences import differences
+from robustness.text import first_few
 
 ROBUST_ACCURACY = "robust accuracy"
 KEPT = "share that kept its class"
-"""The same where some image has no label, so that nothing can be called accurate."""
+"""Used instead if some image has no label, so that there is no accuracy."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,13 @@ class Pairing:
 
     @property
     def sentence(self) -> str:
-        """In words."""
+        """Both shares and the p-value in one sentence."""
         at = "" if self.epsilon is None else f" at epsilon {self.epsilon:g}"
         a, b = (self.before / self.total, self.after / self.total) if self.total else (None, None)
         chance = (
             "no image differs"
             if not self.lost + self.gained
-            else f"{self.lost} only in A, {self.gained} only in B, {p_said(self.p_value)}"
+            else f"{self.lost} only in A, {self.gained} only in B, {p_equation(self.p_value)}"
         )
         what = self.what[0].upper() + self.what[1:]
         return f"{what}{at}: {wording.percent(a)} in A, {wording.percent(b)} in B; {chance}."
@@ -66,7 +65,7 @@ class Pairing:
 
 @dataclass(frozen=True)
 class Moved:
-    """An image whose fate differs, at one epsilon."""
+    """An image whose outcome differs at one epsilon."""
 
     key: str
     name: str
@@ -77,7 +76,7 @@ class Moved:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What differs between run A and run B. `notes` are what a reader must know besides."""
+    """What differs between run A and run B; `notes` are what a reader must know as well."""
 
     a: str
     b: str
@@ -92,16 +91,16 @@ class Comparison:
 
     @property
     def differs(self) -> bool:
-        """Whether the fate of any image does."""
+        """Whether the outcome of any image differs."""
         return bool(self.newly_flipped or self.newly_robust or self.newly_wrong or self.newly_right)
 
     @property
     def sentence(self) -> str:
-        """In short, at the epsilon where the fates of most images differ, of equals the largest."""
+        """The comparison in short, at the epsilon where most outcomes differ (of several, the largest)."""
         if not self.differs:
-            return f"No difference: all {self.images:,} images fare alike in both runs."
+            return f"No difference: all {self.images:,} images have the same outcome in both runs."
         at = [p for p in self.pairings if p.epsilon is not None]
-        # Nothing is said of robust accuracy where a run could not use any epsilon.
+        # No robust accuracy is stated at an epsilon that no attack of a run could use.
         judged = [p for p in at if p.what in (ROBUST_ACCURACY, KEPT)] or at
         moved = Counter(m.epsilon for m in (*self.newly_flipped, *self.newly_robust))
         most = max(judged, key=lambda p: (moved[p.epsilon or 0.0], p.epsilon))
@@ -118,9 +117,22 @@ class Comparison:
 
 
 def mcnemar(lost: int, gained: int) -> float:
-    """The exact two-sided p-value of so uneven a split of `lost + gained` images, each a fair coin.
+    """Return the exact two-sided p-value of McNemar's test.
 
-    min(1, 2 P[X <= min(lost, gained)]), X binomial(lost + gained, 1/2); 1 where nothing differs.
+    Parameters
+    ----------
+    lost, gained
+        How many images count in the first run only, and in the second only.
+
+    Returns
+    -------
+    float
+        min(1, 2 P[X <= min(lost, gained)]), X binomial(lost + gained, 1/2); 1 if nothing differs.
+
+    References
+    ----------
+    Q. McNemar, "Note on the sampling error of the difference between correlated proportions or
+    percentages", Psychometrika 12, 1947.
     """
     flips, fewer = lost + gained, min(lost, gained)
     # Each binomial coefficient from the last, in whole numbers: exact, and quick for 10,000 images.
@@ -132,56 +144,66 @@ def mcnemar(lost: int, gained: int) -> float:
 
 
 def by_image(moved: Iterable[Moved]) -> list[tuple[str, str]]:
-    """Each image once: its name, and at which epsilons; nothing where no attack moved it."""
-    found: dict[str, tuple[str, list[str]]] = {}
-    for one in moved:
-        epsilons = found.setdefault(one.key, (one.name, []))[1]
-        if MISCLASSIFIED not in (one.before, one.after):
-            epsilons.append(wording.number(one.epsilon))
+    """Return each image once: its name, and at which epsilons its outcome differs; "" without an attack."""
+    images: dict[str, tuple[str, list[str]]] = {}
+    for change in moved:
+        epsilons = images.setdefault(change.key, (change.name, []))[1]
+        if MISCLASSIFIED not in (change.before, change.after):
+            epsilons.append(wording.number(change.epsilon))
     return [
         (name, f"epsilon {', '.join(epsilons)}" if epsilons else "")
-        for name, epsilons in found.values()
+        for name, epsilons in images.values()
     ]
 
 
-def p_said(value: float) -> str:
-    """`p = 0.03`, or `p < 0.0001`."""
+def p_equation(value: float) -> str:
+    """Return `p = 0.03`, or `p < 0.0001`."""
     text = p_text(value)
     return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def p_text(value: float) -> str:
-    """A p-value for people."""
+    """Return a p-value with two digits, or `< 0.0001`."""
     return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
 
 
 def compare(a: str | Path, b: str | Path) -> Comparison:
-    """Compare two runs, each a folder or its `report.json`.
+    """Compare two runs.
 
-    SettingError, naming what differs, unless both audited the same images under the same norm and
-    goal, with an epsilon in common. RunError for what is no run.
+    Parameters
+    ----------
+    a, b
+        Run folders, or a `report.json` of each.
+
+    Raises
+    ------
+    SettingError
+        Unless both audited the same images under the same norm and goal, with an epsilon in common;
+        the message says what differs.
+    RunError
+        If one is neither a run folder nor a report.
     """
-    for one in (a, b):
-        expect_named(one, "The path of a run to compare")
-    return compared(side(Path(a)), side(Path(b)))
+    for path in (a, b):
+        expect_named(path, "The path of a run to compare")
+    return compared(read_side(Path(a)), read_side(Path(b)))
 
 
 def compared(a: Side, b: Side) -> Comparison:
-    """The comparison of two sides; SettingError if they cannot be."""
+    """Compare two sides; SettingError if they cannot be compared."""
     expect_same_images(a, b)
     expect_same_threat(a, b)
     epsilons = sorted(set(a.status) & set(b.status))
     if not epsilons:
         raise SettingError(
-            f"The runs have no epsilon in common ({ladder(a)} in A, {ladder(b)} in B); expected "
+            f"The runs have no epsilon in common ({epsilon_list(a)} in A, {epsilon_list(b)} in B); expected "
             "at least one."
         )
     pairings = [p for p in [_clean(a, b, epsilons[0])] if p]
     moved: dict[str, list[Moved]] = {kind: [] for kind in _KINDS}
     for epsilon in epsilons:
         pairings += _at(a, b, epsilon)[: 1 if _missed(a, b, epsilon) else 2]
-        for key, (before, after) in _fates(a, b, epsilon).items():
-            kind = _kind(before, after)
+        for key, (before, after) in _outcome_pairs(a, b, epsilon).items():
+            kind = _kind_of_change(before, after)
             if kind and (kind in _FLIPS or epsilon == epsilons[0]):
                 moved[kind].append(Moved(key, a.names[key], epsilon, before, after))
     return Comparison(
@@ -189,7 +211,7 @@ def compared(a: Side, b: Side) -> Comparison:
         b=b.title,
         images=len(a.names),
         pairings=tuple(pairings),
-        **{kind: tuple(found) for kind, found in moved.items()},
+        **{kind: tuple(changes) for kind, changes in moved.items()},
         notes=(*_notes(a, b), *_undecided(a, b, epsilons), *_unreached(a, b, epsilons)),
         norm=_norm(a),
     )
@@ -199,14 +221,14 @@ _FLIPS = ("newly_flipped", "newly_robust")
 _KINDS = (*_FLIPS, "newly_wrong", "newly_right")
 
 
-def _fates(a: Side, b: Side, epsilon: float) -> dict[str, tuple[str, str]]:
-    """What became of each image that both runs have come to."""
+def _outcome_pairs(a: Side, b: Side, epsilon: float) -> dict[str, tuple[str, str]]:
+    """The outcomes in both runs of each image that both have judged."""
     first, second = a.status[epsilon], b.status[epsilon]
     return {key: (first[key], second[key]) for key in first if key in second}
 
 
-def _kind(before: str, after: str) -> str:
-    """How an image moved between two states; "" where it did not, or nothing can be said."""
+def _kind_of_change(before: str, after: str) -> str:
+    """How an outcome changed; "" if it did not, or if nothing can be said."""
     if before == after or UNREADABLE in (before, after):
         return ""
     if (before, after) == (ROBUST, FLIPPED):
@@ -223,14 +245,14 @@ def _clean(a: Side, b: Side, epsilon: float) -> Pairing | None:
         return None
     pairs = Counter(
         (before != MISCLASSIFIED, after != MISCLASSIFIED)
-        for before, after in _fates(a, b, epsilon).values()
+        for before, after in _outcome_pairs(a, b, epsilon).values()
         if UNREADABLE not in (before, after)
     )
     return _pairing("clean accuracy", None, pairs)
 
 
 def _at(a: Side, b: Side, epsilon: float) -> list[Pairing]:
-    both = list(_fates(a, b, epsilon).values())
+    both = list(_outcome_pairs(a, b, epsilon).values())
     labelled = None not in a.labels.values()
     readable = [pair for pair in both if UNREADABLE not in pair]
     judged = [pair for pair in both if set(pair) <= {FLIPPED, ROBUST}]
@@ -248,18 +270,18 @@ def _at(a: Side, b: Side, epsilon: float) -> list[Pairing]:
     ]
 
 
-def _norm(one: Side) -> str:
-    return str(section(one.manifest, "config").get("norm", "linf"))
+def _norm(side: Side) -> str:
+    return side.manifest.config.norm or "linf"
 
 
 def _missed(a: Side, b: Side, epsilon: float) -> list[str]:
-    """In which of the runs no attack could use an epsilon, and why."""
+    """The runs in which no attack could use an epsilon, and why."""
     sides = (("A", a), ("B", b))
     return [
-        f"in {where} {found.reason}"
-        for where, one in sides
-        for found in budgets.budgets(one.manifest, _norm(one), [epsilon])
-        if not found.reached
+        f"in {where} {budget.reason}"
+        for where, side in sides
+        for budget in budgets.budgets(side.manifest, _norm(side), [epsilon])
+        if not budget.reached
     ]
 
 
@@ -301,33 +323,33 @@ def _pairing(what: str, epsilon: float | None, pairs: Counter[tuple[bool, bool]]
 
 
 def _notes(a: Side, b: Side) -> list[str]:
-    said = []
-    cards = [section(s.manifest, "model") for s in (a, b)]
-    other = differences(*cards)
-    if cards[0].get("weights_sha256") == cards[1].get("weights_sha256"):
-        said.append("Both runs audited the same weights.")
+    notes = []
+    before, after = a.manifest, b.manifest
+    other = differences(before.model, after.model)
+    if before.model.weights_sha256 == after.model.weights_sha256:
+        notes.append("Both runs audited the same weights.")
         if other:
-            said.append(f"The models are not the same all the same: {'; '.join(other)}.")
+            notes.append(f"The weights are the same, but the models differ: {'; '.join(other)}.")
     elif other:
-        said.append(f"The models differ: {'; '.join(other)}.")
-    eyes = [section(s.manifest, "surrogate") for s in (a, b)]
-    if all(eyes) and (other := differences(*eyes)):
-        said.append(f"The surrogates differ: {'; '.join(other)}.")
-    elif bool(eyes[0]) != bool(eyes[1]):
-        said.append(f"Only run {'A' if eyes[0] else 'B'} attacked by way of a surrogate.")
+        notes.append(f"The models differ: {'; '.join(other)}.")
+    if before.surrogate and after.surrogate:
+        if other := differences(before.surrogate, after.surrogate):
+            notes.append(f"The surrogates differ: {'; '.join(other)}.")
+    elif before.surrogate or after.surrogate:
+        notes.append(f"Only run {'A' if before.surrogate else 'B'} used a surrogate.")
     if set(a.attacks) != set(b.attacks):
-        said.append(
-            f"The attacks differ ({few(a.attacks)} in A, {few(b.attacks)} in B): a difference "
-            "may be theirs rather than the models'."
+        notes.append(
+            f"The attacks differ ({first_few(a.attacks)} in A, {first_few(b.attacks)} in B): a difference "
+            "may come from the attacks rather than the models."
         )
-    seeds = [section(s.manifest, "config").get("seed") for s in (a, b)]
+    seeds = before.config.seed, after.config.seed
     if seeds[0] != seeds[1]:
-        said.append(f"The seeds differ ({seeds[0]} in A, {seeds[1]} in B).")
+        notes.append(f"The seeds differ ({seeds[0]} in A, {seeds[1]} in B).")
     if resized(a, b):
-        said.append(
-            "The models take pictures of other sizes, so images are matched by name, not by pixels."
+        notes.append(
+            "The input sizes of the models differ, so images are matched by name, not by pixels."
         )
-    for where, one in (("A", a), ("B", b)):
-        if not one.manifest.get("finished"):
-            said.append(f"Run {where} is not finished.")
-    return said
+    for where, side in (("A", a), ("B", b)):
+        if not side.manifest.finished:
+            notes.append(f"Run {where} is not finished.")
+    return notes

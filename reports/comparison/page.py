@@ -1,4 +1,4 @@
-"""A comparison as one HTML file: no request, no script, every name escaped and made visible."""
+"""A comparison as one HTML file without requests or scripts; every name is escaped and made visible."""
 
 from __future__ import annotations
 
@@ -11,34 +11,42 @@ from markupsafe import Markup
 
 from robustness.reports import wording
 from robustness.reports.comparison.compare import Comparison, Moved, by_image, p_text
-from robustness.reports.files import replace
-from robustness.reports.page.templating import environment, hashed, ours
+from robustness.reports.files import write_file
+from robustness.reports.page.templating import csp_hash, environment, read_template
 
 _STYLE = ("report.css", "comparison.css")
 
 
-def write_comparison(found: Comparison, path: str | Path) -> Path:
-    """Write the page of a comparison to `path`. Where it is."""
-    return replace(Path(path), render_comparison(found))
+def write_comparison(comparison: Comparison, path: str | Path) -> Path:
+    """Write the page of a comparison to `path`, and return `path`."""
+    return write_file(Path(path), render_comparison(comparison))
 
 
-def render_comparison(found: Comparison) -> str:
-    """The whole page."""
-    style = "".join(ours(name) for name in _STYLE)
+def render_comparison(comparison: Comparison) -> str:
+    """Return the page of a comparison."""
+    style = "".join(read_template(name) for name in _STYLE)
     moved: list[tuple[str, str, Iterable[Moved]]] = [
-        ("Newly flipped", "robust in A, flipped in B", found.newly_flipped),
-        ("Newly robust", "flipped in A, robust in B", found.newly_robust),
-        ("Newly misclassified", "right in A, wrong in B before any attack", found.newly_wrong),
-        ("Newly right", "wrong in A, right in B before any attack", found.newly_right),
+        ("Newly flipped", "robust in A, flipped in B", comparison.newly_flipped),
+        ("Newly robust", "flipped in A, robust in B", comparison.newly_robust),
+        (
+            "Newly misclassified",
+            "correct in A, wrong in B before any attack",
+            comparison.newly_wrong,
+        ),
+        (
+            "Newly correct",
+            "wrong in A, correct in B before any attack",
+            comparison.newly_right,
+        ),
     ]
     return (
         _environment()
         .get_template("comparison.html.j2")
         .render(
-            c=found,
-            moved=[(title, meaning, by_image(some)) for title, meaning, some in moved],
+            c=comparison,
+            moved=[(title, meaning, by_image(images)) for title, meaning, images in moved],
             style=Markup(style),  # noqa: S704  our own files
-            policy=f"default-src 'none'; style-src {hashed(style)}; base-uri 'none'; "
+            policy=f"default-src 'none'; style-src {csp_hash(style)}; base-uri 'none'; "
             "form-action 'none'",
         )
     )
@@ -47,7 +55,7 @@ def render_comparison(found: Comparison) -> str:
 @cache
 def _environment() -> Environment:
     return environment(
-        share=lambda part, whole: wording.together(
+        share=lambda part, whole: wording.keep_units(
             wording.percent(part / whole if whole else None)
         ),
         p=p_text,

@@ -1,30 +1,40 @@
-"""The two sides of a comparison: what each says of its images, and whether the two can be compared."""
+"""The two runs of a comparison: the outcomes of each, and whether the two can be compared."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from robustness.errors import RunError, RunUsageError, SettingError
 from robustness.files.reading import MOST_JSON, read_named
 from robustness.reports import wording
 from robustness.reports.summary import metrics
 from robustness.reports.summary.metrics import FAILED, FLIPPED, ROBUST
-from robustness.reports.summary.summary import section
 from robustness.runs.run_json import summary_of
+from robustness.runs.schema import Manifest, ResultEntry
 from robustness.runs.store import Run
+from robustness.text import first_few
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two runs. `status` is the worst case by epsilon and image; `digests` those of the
-    pixels, by image, None where only a report is left of a run.
+    """One of the two runs.
+
+    Attributes
+    ----------
+    source
+        Name of the folder or file.
+    names, labels
+        Name and label of each image, by key.
+    digests
+        Digest of the pixels of each image, by key; None for a `report.json`, which has none.
+    status
+        The worst case over all attacks, by epsilon and image.
     """
 
     source: str
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     attacks: tuple[str, ...]
     names: Mapping[str, str]
     labels: Mapping[str, str | None]
@@ -33,20 +43,26 @@ class Side:
 
     @property
     def title(self) -> str:
-        """The folder, and the model in it."""
-        model = str(section(self.manifest, "model").get("name") or "a model")
+        """The name of the folder, and the model."""
+        model = self.manifest.model.name or "a model"
         return f"{wording.shorten(self.source)} ({wording.shorten(model)})"
 
 
-def side(path: Path) -> Side:
-    """One side of a comparison, from a run folder or a `report.json`."""
+def read_side(path: Path) -> Side:
+    """Read one side of a comparison from a run folder or a `report.json`.
+
+    Raises
+    ------
+    RunError
+        If `path` is neither.
+    """
     return _from_json(path) if path.is_file() else _from_run(path)
 
 
 def _from_run(path: Path) -> Side:
     with Run.open(path) as run:
         manifest, images, outcomes = run.manifest, run.images(), run.outcomes()
-    names = tuple(str(n) for n in manifest.get("class_names") or ())
+    names = manifest.class_names
     worst = metrics.worst_case(outcomes)
     return Side(
         source=path.name,
@@ -67,49 +83,54 @@ def _from_run(path: Path) -> Side:
 
 def _from_json(path: Path) -> Side:
     try:
-        plain = summary_of(read_named(path, MOST_JSON), str(path))
+        summary = summary_of(read_named(path, MOST_JSON), str(path))
     except RunError as error:
         raise RunUsageError(f"{path} cannot be compared: {error}") from None
-    try:
-        results = plain["results"]
-        epsilons = [float(rate["epsilon"]) for rate in plain["worst"]]
-        return Side(
-            source=path.name,
-            manifest=plain["manifest"],
-            attacks=tuple(plain["attacks"]),
-            names={r["key"]: r["name"] for r in results},
-            labels={r["key"]: r["label"] for r in results},
-            digests=None,
-            status={e: {r["key"]: _status_at(r, e) for r in results} for e in epsilons},
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    results = summary.results
+    if results is None or summary.worst is None or summary.attacks is None:
         raise RunUsageError(
-            f"{path} cannot be compared ({error!r}); expected a run folder or its report.json."
-        ) from None
+            f"{path} cannot be compared, since it lacks results, worst or attacks; expected a run folder "
+            "or its report.json."
+        )
+    epsilons = [float(rate.epsilon) for rate in summary.worst]
+    return Side(
+        source=path.name,
+        manifest=summary.manifest,
+        attacks=summary.attacks,
+        names={r.key: r.name for r in results},
+        labels={r.key: r.label for r in results},
+        digests=None,
+        status={e: {r.key: _status_at(r, e) for r in results} for e in epsilons},
+    )
 
 
-def _status_at(result: Mapping[str, Any], epsilon: float) -> str:
-    """The fate of an image at an epsilon, from that at the largest one."""
-    smallest = result["smallest_epsilon"]
+def _status_at(result: ResultEntry, epsilon: float) -> str:
+    """The outcome of an image at an epsilon, from that at the largest one."""
+    smallest, undecided = result.smallest_epsilon, result.undecided
     if smallest is not None and smallest <= epsilon:
         return FLIPPED
-    undecided = result.get("undecided")
     if epsilon in (undecided or ()):
         return FAILED
     # Reports from before `undecided` tell of the largest epsilon only.
-    if smallest is not None or (undecided is not None and result["status"] == FAILED):
+    if smallest is not None or (undecided is not None and result.status == FAILED):
         return ROBUST
-    return str(result["status"])
+    return result.status
 
 
 def expect_same_images(a: Side, b: Side) -> None:
-    """SettingError, naming what differs, unless both audited the same images."""
+    """Check that both runs audited the same images.
+
+    Raises
+    ------
+    SettingError
+        If names, labels or pixels differ; the message says which.
+    """
     only_a, only_b = sorted(set(a.names) - set(b.names)), sorted(set(b.names) - set(a.names))
     if only_a or only_b:
         sides = [
-            f"{len(some):,} only in {where} ({few(some)})"
-            for some, where in ((only_a, "A"), (only_b, "B"))
-            if some
+            f"{len(names):,} only in {where} ({first_few(names)})"
+            for names, where in ((only_a, "A"), (only_b, "B"))
+            if names
         ]
         raise SettingError(
             f"The runs audited different images: {', '.join(sides)}. Expected the same ones; audit "
@@ -118,8 +139,8 @@ def expect_same_images(a: Side, b: Side) -> None:
     unlike = sorted(key for key in a.names if a.labels[key] != b.labels[key])
     if unlike:
         raise SettingError(
-            f"The runs audited different images: {len(unlike):,} have another label ({few(unlike)}). "
-            "Expected the same images with the same labels."
+            f"The runs audited different images: {len(unlike):,} have different labels "
+            f"({first_few(unlike)}). Expected the same images with the same labels."
         )
     if resized(a, b):
         return
@@ -132,36 +153,39 @@ def expect_same_images(a: Side, b: Side) -> None:
 
 
 def resized(a: Side, b: Side) -> bool:
-    """Whether the models take other sizes: then their pixels differ, though the files may not."""
-    sizes = [section(s.manifest, "model").get("input_shape") for s in (a, b)]
+    """Return whether the input sizes of the models differ; then pixels differ even if the files do not."""
+    sizes = [side.manifest.model.input_shape for side in (a, b)]
     return sizes[0] != sizes[1]
 
 
 def _other_pixels(a: Side, b: Side) -> str:
     if a.digests is None or b.digests is None:
-        hashes = [section(s.manifest, "data").get("sha256") for s in (a, b)]
+        hashes = [side.manifest.data.sha256 for side in (a, b)]
         return "" if hashes[0] == hashes[1] is not None else "their pixels have another hash"
     other = sorted(key for key in a.digests if a.digests[key] != b.digests[key])
-    return f"{len(other):,} have other pixels ({few(other)})" if other else ""
+    return f"{len(other):,} have other pixels ({first_few(other)})" if other else ""
 
 
 def expect_same_threat(a: Side, b: Side) -> None:
-    """SettingError unless both ran under the same norm and goal."""
-    for name in ("norm", "goal"):
-        first, second = (section(s.manifest, "config").get(name) for s in (a, b))
+    """Check that both runs have the same norm and goal.
+
+    Raises
+    ------
+    SettingError
+        If one of them differs.
+    """
+    before, after = a.manifest.config, b.manifest.config
+    for name, first, second in (
+        ("norm", before.norm, after.norm),
+        ("goal", before.aim, after.aim),
+    ):
         if first != second:
             raise SettingError(
-                f"The runs have another {name} ({first} in A, {second} in B), so their budgets do "
-                "not compare. Expected the same threat."
+                f"The runs differ in their {name} ({first} in A, {second} in B), so their epsilons cannot "
+                "be compared. Expected the same norm and goal."
             )
 
 
-def ladder(one: Side) -> str:
-    """The epsilons of a side, for people."""
-    return ", ".join(f"{e:g}" for e in sorted(one.status)) or "none"
-
-
-def few(names: Any, most: int = 3) -> str:
-    """The first few of some names, for people."""
-    shown = [wording.shorten(str(name)) for name in list(names)[:most]]
-    return ", ".join(shown) + (", ..." if len(names) > most else "")
+def epsilon_list(side: Side) -> str:
+    """Return the epsilons of a side, for people."""
+    return ", ".join(f"{e:g}" for e in sorted(side.status)) or "none"

@@ -1,4 +1,4 @@
-"""Annotations for a GitHub workflow: lines that, printed in a step, stand beside its checks.
+"""Annotations for a GitHub workflow: lines that a step prints, and GitHub shows beside its checks.
 
 robustness report RUN --kind github --out notes.txt; cat notes.txt
 """
@@ -13,28 +13,28 @@ from robustness.reports.summary.findings import findings
 from robustness.reports.summary.summary import Summary
 
 MOST = 10
-"""Of each kind and step; GitHub drops what comes after."""
+"""Most annotations of each kind; GitHub drops more of a step."""
 _KINDS = {"critical": "warning", "high": "warning", "medium": "notice", "low": "notice"}
 
 
-def notes(summary: Summary, verdict: Verdict) -> str:
-    """A line a note, the gravest first: the verdict, broken rules and diagnostics, then findings."""
+def workflow_annotations(summary: Summary, verdict: Verdict) -> str:
+    """Return one line per annotation, the most severe first: verdict, rules and diagnostics, findings."""
     kept: dict[str, list[str]] = {"error": [], "warning": [], "notice": []}
-    for kind, title, text in _notes(summary, verdict):
+    for kind, title, text in _annotations(summary, verdict):
         if len(kept[kind]) < MOST:
             kept[kind].append(f"::{kind} title={_property(title)}::{_data(text)}")
     return "\n".join(line for lines in kept.values() for line in lines) + "\n"
 
 
-def _notes(summary: Summary, verdict: Verdict) -> Iterable[tuple[str, str, str]]:
+def _annotations(summary: Summary, verdict: Verdict) -> Iterable[tuple[str, str, str]]:
     head = "notice" if verdict.status == PASS else "error"
     yield head, f"Robustness: {verdict.label}", f"{verdict.sentence} {summary.sentence}"
     for rule in verdict.rules:
         if rule.passed is not True and not rule.suppressed:
             yield "error", f"{rule.scope}: {rule.name}", rule.sentence
-    for one in summary.diagnostics:
-        if one.status == "warn":
-            yield "warning", f"{one.id} {one.title}", one.sentence
+    for diagnosis in summary.diagnostics:
+        if diagnosis.status == "warn":
+            yield "warning", f"{diagnosis.id} {diagnosis.title}", diagnosis.sentence
     for finding in findings(summary):
         name = finding.severity.name
         yield _KINDS[name], f"{name}: {finding.weakness.title}", finding.sentence

@@ -1,4 +1,4 @@
-"""JUnit XML: a test case for every demand, diagnostic and attack, and one for the verdict."""
+"""JUnit XML: a test case for every rule, diagnostic and attack, and one for the verdict."""
 
 from __future__ import annotations
 
@@ -7,44 +7,45 @@ from xml.etree import ElementTree
 from robustness.reports import wording
 from robustness.reports.gate.rule_results import RuleResult
 from robustness.reports.gate.verdict import DIAGNOSTIC, NOTHING, PASS, Verdict
-from robustness.reports.page.details import title
 from robustness.reports.summary.summary import Summary
 
 
 def junit(summary: Summary, verdict: Verdict) -> str:
-    """One suite. A case fails exactly where the verdict counts against the run; the element's text
-    says everything, since some readers show nothing else. A case is called the same whatever came of
-    it: pipelines tell by the name what fails newly.
+    """Return one test suite as XML.
+
+    A case fails exactly if it counts against the run in the verdict. The text of its element says
+    everything, since some readers show nothing else. The name of a case does not depend on its result,
+    since pipelines compare results by name.
     """
-    suite = ElementTree.Element("testsuite", {"name": _text(title(summary))})
-    said = f"{verdict.label}: {verdict.sentence}"
-    _case(suite, "verdict", "the run as a whole", said, _kind(verdict))
-    titles = {one.id: f"{one.id} {one.title}" for one in summary.diagnostics}
+    suite = ElementTree.Element("testsuite", {"name": _text(summary.model_name)})
+    text = f"{verdict.label}: {verdict.sentence}"
+    _case(suite, "verdict", "the run as a whole", text, _kind(verdict))
+    titles = {d.id: f"{d.id} {d.title}" for d in summary.diagnostics}
     for rule in verdict.rules:
-        name = titles.get(rule.name, rule.name) if rule.scope == DIAGNOSTIC else _named(rule)
-        _case(suite, _text(rule.scope), name, _said(rule), _came(rule))
+        name = titles.get(rule.name, rule.name) if rule.scope == DIAGNOSTIC else _rule_name(rule)
+        _case(suite, _text(rule.scope), name, _rule_text(rule), _rule_kind(rule))
     failed = {r.name for r in verdict.rules if r.scope == DIAGNOSTIC}
-    for one in summary.diagnostics:
-        if one.id not in failed:
-            kind = "skipped" if one.status == "skipped" else ""
-            said = f"{one.status}: {one.title}: {one.sentence}"
-            _case(suite, DIAGNOSTIC, f"{one.id} {one.title}", said, kind)
+    for diagnosis in summary.diagnostics:
+        if diagnosis.id not in failed:
+            kind = "skipped" if diagnosis.status == "skipped" else ""
+            text = f"{diagnosis.status}: {diagnosis.title}: {diagnosis.sentence}"
+            _case(suite, DIAGNOSTIC, titles[diagnosis.id], text, kind)
     for rate in summary.rates:
         share = rate.tally.flip_rate
-        left = " that earlier attacks left" if rate.tally.settled else ""
-        said = (
+        left = " left by earlier attacks" if rate.tally.settled else ""
+        text = (
             f"{share.count} of {share.total}{left} flip, {wording.percent(share.share)}, 95 % interval "
-            f"{wording.percents(share.low, share.high)}"
+            f"{wording.percent_range(share.low, share.high)}"
         )
-        said += f"; it broke down on {rate.tally.failed} more" if rate.tally.failed else ""
+        text += f"; it broke down on {rate.tally.failed} more" if rate.tally.failed else ""
         name = f"{summary.norm} epsilon {wording.budget(summary.norm, rate.epsilon)}"
-        said += "; the attack could not use all of epsilon" if rate.unreached else ""
-        _case(suite, f"attack {rate.attack}", name, said, "" if share.total else "skipped")
+        text += "; the attack could not use the whole epsilon" if rate.unreached else ""
+        _case(suite, f"attack {rate.attack}", name, text, "" if share.total else "skipped")
     for kind, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         suite.set(kind, str(len(suite.findall(f"testcase/{tag}"))))
     suite.set("tests", str(len(suite)))
     suite.set("time", f"{summary.cost.seconds or 0:.3f}")
-    # Jenkins' schema knows no count of skipped cases up here.
+    # The schema of Jenkins has no count of skipped cases here.
     counts = {name: suite.get(name, "0") for name in ("tests", "failures", "errors")}
     root = ElementTree.Element("testsuites", counts)
     root.append(suite)
@@ -59,36 +60,36 @@ def _kind(verdict: Verdict) -> str:
     return "error" if verdict.status == NOTHING else "failure"
 
 
-def _came(rule: RuleResult) -> str:
+def _rule_kind(rule: RuleResult) -> str:
     if rule.passed is True:
         return ""
     return "skipped" if rule.suppressed else "failure"
 
 
-def _named(rule: RuleResult) -> str:
+def _rule_name(rule: RuleResult) -> str:
     at = "" if rule.epsilon is None else f" epsilon {rule.epsilon:g}"
     return f"{rule.name}: {rule.metric}{at}"
 
 
-def _said(rule: RuleResult) -> str:
+def _rule_text(rule: RuleResult) -> str:
     return rule.sentence + (f" Suppressed: {rule.suppressed}" if rule.suppressed else "")
 
 
-def _case(suite: ElementTree.Element, group: str, name: str, said: str, kind: str) -> None:
-    place = {"classname": _text(group), "name": _text(name)}
+def _case(suite: ElementTree.Element, group: str, name: str, text: str, kind: str) -> None:
+    names = {"classname": _text(group), "name": _text(name)}
     taken = {(c.get("classname"), c.get("name")) for c in suite}
     number = 2
-    # Readers drop the second of two cases of one name.
-    while (place["classname"], place["name"]) in taken:
-        place["name"] = f"{_text(name)} ({number})"
+    # Readers drop the second of two cases with the same name.
+    while (names["classname"], names["name"]) in taken:
+        names["name"] = f"{_text(name)} ({number})"
         number += 1
-    case = ElementTree.SubElement(suite, "testcase", {**place, "time": "0"})
+    case = ElementTree.SubElement(suite, "testcase", {**names, "time": "0"})
     inner = ElementTree.SubElement(case, kind or "system-out")
     if kind:
-        inner.set("message", _text(said, 300))
+        inner.set("message", _text(text, 300))
     if kind in ("failure", "error"):
         inner.set("type", "robustness")
-    inner.text = _text(said, 4000)
+    inner.text = _text(text, 4000)
 
 
 def _text(text: str, most: int = 200) -> str:

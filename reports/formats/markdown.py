@@ -1,4 +1,4 @@
-"""A summary for a pull request, in GitHub's Markdown; names stand in code spans, where nothing acts."""
+"""A summary for a pull request in GitHub's Markdown; names are in code spans, where mark-up has no effect."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Iterable
 
 from robustness.reports import wording
 from robustness.reports.gate.verdict import DIAGNOSTIC, Verdict
-from robustness.reports.page.details import title
-from robustness.reports.page.headline import figures
+from robustness.reports.summary.figures import Figure, figures
 from robustness.reports.summary.findings import findings
 from robustness.reports.summary.summary import Rate, Summary
 
@@ -17,10 +16,10 @@ MOST = 20
 
 
 def markdown(summary: Summary, verdict: Verdict) -> str:
-    """The verdict, the numbers, the findings, what is in doubt."""
+    """Return the verdict, the figures, the findings and the caveats as Markdown."""
     sign = _SIGNS.get(verdict.label, "ℹ️")
     lines = [
-        f"## {sign} {verdict.label}: robustness of {code(title(summary), 60)}",
+        f"## {sign} {verdict.label}: robustness of {code(summary.model_name, 60)}",
         "",
         prose(verdict.sentence),
         "",
@@ -28,7 +27,7 @@ def markdown(summary: Summary, verdict: Verdict) -> str:
         "",
         *_table(
             ("", "", ""),
-            ((term, f"**{value}**", prose(rest)) for value, term, rest in _figures(summary)),
+            ((f.term, f"**{f.value}**", prose(f.basis)) for f in _figures(summary)),
         ),
     ]
     if summary.worst:
@@ -44,44 +43,45 @@ def markdown(summary: Summary, verdict: Verdict) -> str:
                     wording.budget(summary.norm, r.epsilon),
                     f"{r.tally.flip_rate.count} of {r.tally.flip_rate.total}{_undecided(r)}",
                     f"**{wording.percent(r.tally.flip_rate.share)}**",
-                    wording.percents(r.tally.flip_rate.low, r.tally.flip_rate.high),
+                    wording.percent_range(r.tally.flip_rate.low, r.tally.flip_rate.high),
                     _robust(r),
                 )
                 for name, r in rates[: 5 * MOST]
             ),
         )
-        if any(rate.tally.settled for rate in summary.rates):
+        if summary.has_spared:
             lines += [
                 "",
-                "In a cascade an attack is shown what the earlier ones left: its flip rate is of these "
-                "images, its robust accuracy what stands after it.",
+                "In a cascade an attack runs only on the images that the earlier attacks did not flip: its "
+                "flip rate is a share of these, and its robust accuracy is that after this attack and all "
+                "earlier ones.",
             ]
     lines += _findings(summary)
-    doubts = [d for d in summary.diagnostics if d.status in ("fail", "warn")]
+    failed = [d for d in summary.diagnostics if d.status in ("fail", "warn")]
     rules = [r for r in verdict.rules if r.scope != DIAGNOSTIC and r.passed is not True]
-    if doubts or summary.warnings or rules:
-        lines += ["", "### In doubt", ""]
-        lines += [f"- {prose(one)}" for one in summary.warnings]
-        lines += [f"- {prose(f'{d.id} {d.title}: {d.sentence}')}" for d in doubts[:MOST]]
+    if failed or summary.warnings or rules:
+        lines += ["", "### Caveats", ""]
+        lines += [f"- {prose(warning)}" for warning in summary.warnings]
+        lines += [f"- {prose(f'{d.id} {d.title}: {d.sentence}')}" for d in failed[:MOST]]
         lines += [
             f"- {prose(r.sentence)}{f' Suppressed: {prose(r.suppressed)}' if r.suppressed else ''}"
             for r in rules[:MOST]
         ]
-    which = "were right before" if summary.labelled else "were attacked"
+    which = "the model classifies correctly" if summary.labelled else "were attacked"
     lines += [
         "",
-        f"Flips are counted among images that {which}, from the saved 8-bit files. "
-        "Robustness is an upper bound: a stronger attack may flip more.",
+        f"The flip rate is a share of the images that {which}; flips are judged from the saved 8-bit files. "
+        "Robustness is an upper bound: a stronger attack may flip more images.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def _undecided(rate: Rate) -> str:
-    said = [f"{rate.tally.failed} more undecided"] * bool(rate.tally.failed)
-    said += [f"some attack broke down on {rate.tally.partly_failed} others"] * bool(
+    parts = [f"{rate.tally.failed} more undecided"] * bool(rate.tally.failed)
+    parts += [f"some attack broke down on {rate.tally.partly_failed} others"] * bool(
         rate.tally.partly_failed
     )
-    return f" ({'; '.join(said)})" if said else ""
+    return f" ({'; '.join(parts)})" if parts else ""
 
 
 def _robust(rate: Rate) -> str:
@@ -90,12 +90,12 @@ def _robust(rate: Rate) -> str:
     return "not reached" if rate.unreached else "–"
 
 
-def _figures(summary: Summary) -> list[tuple[str, str, str]]:
+def _figures(summary: Summary) -> list[Figure]:
     robust = summary.worst[-1].robust_accuracy if summary.worst else None
     if robust is None:
         return figures(summary)
-    interval = f"95 % interval {wording.percents(robust.low, robust.high)}"
-    head = (
+    interval = f"95 % interval {wording.percent_range(robust.low, robust.high)}"
+    head = Figure(
         wording.percent(robust.share),
         f"robust accuracy at epsilon {wording.budget(summary.norm, summary.epsilon or 0.0)}",
         interval,
@@ -104,20 +104,20 @@ def _figures(summary: Summary) -> list[tuple[str, str, str]]:
 
 
 def _findings(summary: Summary) -> list[str]:
-    found = findings(summary)
-    if not found:
+    every = findings(summary)
+    if not every:
         return []
     rows = (
         (
-            one.severity.name,
-            one.weakness.title,
-            "–" if one.epsilon is None else f"{one.epsilon:g}",
-            wording.percent(one.rate.share) if one.rate else "–",
-            ", ".join(f"`{m.id}`" for m in one.weakness.maps),
+            finding.severity.name,
+            finding.weakness.title,
+            "–" if finding.epsilon is None else f"{finding.epsilon:g}",
+            wording.percent(finding.rate.share) if finding.rate else "–",
+            ", ".join(f"`{m.id}`" for m in finding.weakness.maps),
         )
-        for one in found[:MOST]
+        for finding in every[:MOST]
     )
-    more = [f"\nand {len(found) - MOST} more."] if len(found) > MOST else []
+    more = [f"\nand {len(every) - MOST} more."] if len(every) > MOST else []
     heads = ("Severity", "Finding", "Epsilon", "Flip rate", "Maps to")
     return ["", "### Findings", "", *_table(heads, rows), *more]
 
@@ -131,7 +131,7 @@ def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]
 
 
 def code(text: str, most: int = 80) -> str:
-    """A name as a code span, fit for a cell of a table: no mark-up, mention or link comes of it."""
+    """Return a name as a code span for a cell of a table, so that it cannot mark up, mention or link."""
     shown = (
         wording.shorten(text, most).replace("`", "ˋ").replace("|", "¦").replace("\\", "＼").strip()
     )
@@ -142,7 +142,7 @@ _MARKUP = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>()#+-=!|~$&"})
 
 
 def prose(text: str) -> str:
-    """A sentence as plain text. Names of users within it cannot link, mention or mark up."""
+    """Return a sentence as plain text, so that names in it cannot mark up, mention or link."""
     shown = wording.visible(text).strip().translate(_MARKUP)
     # A number at the start would begin a list.
     shown = re.sub(r"^(\d+)\.", r"\1\\.", shown)

@@ -1,4 +1,4 @@
-"""The outcomes as a table for spreadsheets and data frames, with nothing in it that could run."""
+"""The outcomes as a table for spreadsheets and data frames, without formulas."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pandas as pd
 from robustness.errors import SettingError
 from robustness.reports import wording
 from robustness.reports.summary.budgets import budgets
-from robustness.reports.summary.summary import section
 from robustness.reports.summary.tables import ReadableRun, complete, distance_columns
 from robustness.threat.norms import described
 
@@ -18,22 +17,20 @@ _STARTS = tuple("=+-@＝＋－＠|%")
 
 
 def table(run: ReadableRun) -> pd.DataFrame:
-    """A row for each image x attack x epsilon: classes by name, distances in counts, shares 0..1.
+    """Return a row for each image x attack x epsilon: class names, distances in counts, shares 0..1.
 
-    `reached` says whether the attack could use all of `effective_epsilon`; where it could not, "robust" only
-    says that the image did not flip.
-
-    Text is made visible, and defused where a spreadsheet would take it for a formula.
+    `reached` says whether the attack could use all of `effective_epsilon`; if not, "robust" means only
+    that the image did not flip. Text is made visible, and `defused` so that it is no formula.
     """
     manifest = run.manifest
-    names = [str(name) for name in manifest.get("class_names") or ()]
+    names = manifest.class_names
     images = complete(run.images(), "images")[["key", "name", "label", "clean_class"]]
     images = images.rename(columns={"name": "file"})
-    norm = str(section(manifest, "config").get("norm", "linf"))
+    norm = manifest.config.norm or "linf"
     outcomes = complete(run.outcomes(), "outcomes", norm)
     epsilons = sorted(float(e) for e in outcomes["epsilon"].dropna().unique())
     limits = budgets(manifest, norm, epsilons)
-    short = {(name, one.epsilon) for one in limits for name in one.short}
+    short = {(name, budget.epsilon) for budget in limits for name in budget.short}
     frame = outcomes.merge(images, left_on="image", right_on="key", how="left")
 
     def named(column: pd.Series) -> pd.Series:
@@ -84,19 +81,19 @@ def table(run: ReadableRun) -> pd.DataFrame:
 
 
 def defused(text: str) -> str:
-    """`text` made visible, with an apostrophe before it where a spreadsheet would compute it."""
+    """Make text visible, and put an apostrophe before what a spreadsheet would compute."""
     shown = wording.visible(text)
     return f"'{shown}" if shown.lstrip().startswith(_STARTS) else shown
 
 
 def to_csv(run: ReadableRun) -> bytes:
-    """`table` as UTF-8 with a mark of the byte order, which spreadsheets ask for."""
+    """Return `table` as CSV in UTF-8 with a byte-order mark, which spreadsheets need."""
     text = table(run).to_csv(index=False, lineterminator="\r\n")
     return b"\xef\xbb\xbf" + text.encode("utf-8")
 
 
 def to_parquet(run: ReadableRun) -> bytes:
-    """`table` as Parquet. SettingError without pyarrow."""
+    """Return `table` as Parquet; SettingError if pyarrow is not installed."""
     buffer = io.BytesIO()
     try:
         table(run).to_parquet(buffer, index=False, engine="pyarrow")

@@ -1,4 +1,4 @@
-"""The page as PDF, printed by a Chromium where there is one."""
+"""The page as PDF, printed by an installed Chromium."""
 
 from __future__ import annotations
 
@@ -18,19 +18,25 @@ SECONDS = 300
 
 
 def browser() -> str:
-    """The path of a Chromium; SettingError without one. The variable CHROME names another."""
-    wanted = os.environ.get("CHROME")
-    for name in [wanted] if wanted else NAMES:
+    """Return the path of a Chromium; the environment variable CHROME names another program.
+
+    Raises
+    ------
+    SettingError
+        If none is installed.
+    """
+    chosen = os.environ.get("CHROME")
+    for name in [chosen] if chosen else NAMES:
         if path := shutil.which(name):
             return path
     raise SettingError(
-        f"No Chromium was found (looked for {wanted or ', '.join(NAMES)}). Install one, name its "
-        "program in the variable CHROME, or print report.html from any browser."
+        f"No Chromium was found (looked for {chosen or ', '.join(NAMES)}). Install one, set the "
+        "environment variable CHROME to its program, or print report.html from any browser."
     )
 
 
 def print_page(page: Path) -> bytes:
-    """The PDF of an HTML file. SettingError if the browser fails."""
+    """Return the PDF of an HTML file; SettingError if the browser fails."""
     path = browser()
     with tempfile.TemporaryDirectory(prefix="robustness-pdf-") as folder:
         target = Path(folder) / "page.pdf"
@@ -40,12 +46,12 @@ def print_page(page: Path) -> bytes:
         options += [f"--user-data-dir={folder}/profile", "--no-pdf-header-footer"]
         command = [path, *options, f"--print-to-pdf={target}", page.resolve().as_uri()]
         try:
-            done = subprocess.run(  # noqa: S603  a browser on our own page
+            finished = subprocess.run(  # noqa: S603  a browser on our own page
                 command, capture_output=True, timeout=SECONDS, check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise SettingError(f"{path} could not print the page: {error}.") from None
         if not target.is_file():
-            said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            raise SettingError(f"{path} printed no PDF: {' '.join(said) or 'it said nothing'}.")
+            output = finished.stderr.decode(errors="replace").strip().splitlines()[-1:]
+            raise SettingError(f"{path} printed no PDF: {' '.join(output) or 'it gave no reason'}.")
         return target.read_bytes()

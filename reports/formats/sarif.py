@@ -9,10 +9,9 @@ from urllib.parse import quote
 
 from robustness.reports import wording
 from robustness.reports.gate.verdict import Verdict
-from robustness.reports.page.details import title
 from robustness.reports.summary import taxonomy
 from robustness.reports.summary.findings import Finding, findings
-from robustness.reports.summary.summary import Summary, section
+from robustness.reports.summary.summary import Summary
 
 _LEVELS = {"critical": "error", "high": "error", "medium": "warning", "low": "note"}
 _MOST_TAGS = 10
@@ -20,19 +19,21 @@ SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def sarif(summary: Summary, verdict: Verdict) -> str:
-    """The findings as a log with one run; see `_uri` for where they stand."""
-    found = findings(summary)
-    rules = list(dict.fromkeys(one.weakness.rule for one in found))
-    tool = section(summary.manifest, "tool")
+    """Return the findings as a log with one run; `_uri` gives their location."""
+    every = findings(summary)
+    rules = list(dict.fromkeys(finding.weakness.rule for finding in every))
+    tool = summary.manifest.tool
     driver = {
         "name": "robustness-toolkit",
-        "version": _plain(str(tool.get("version") or "unknown")),
-        "rules": [_rule(rule, found) for rule in rules],
+        "version": _plain(tool.version or "unknown"),
+        "rules": [_rule(rule, every) for rule in rules],
     }
     run = {
         "tool": {"driver": driver},
-        # A category of its own for each model, so that one upload does not close the other's.
-        "automationDetails": {"id": f"robustness/{quote(wording.shorten(title(summary), 80))}/"},
+        # A category for each model, so that an upload does not close the findings of another model.
+        "automationDetails": {
+            "id": f"robustness/{quote(wording.shorten(summary.model_name, 80))}/"
+        },
         "invocations": [
             {
                 "executionSuccessful": summary.finished,
@@ -40,7 +41,7 @@ def sarif(summary: Summary, verdict: Verdict) -> str:
                 "exitCodeDescription": _plain(verdict.sentence),
             }
         ],
-        "results": [_result(summary, one, rules) for one in found],
+        "results": [_result(summary, finding, rules) for finding in every],
         "columnKind": "unicodeCodePoints",
         "properties": {"verdict": verdict.status, "reliability": summary.reliability},
     }
@@ -48,9 +49,9 @@ def sarif(summary: Summary, verdict: Verdict) -> str:
     return json.dumps(log, indent=1, allow_nan=False) + "\n"
 
 
-def _rule(rule: str, found: tuple[Finding, ...]) -> dict[str, Any]:
-    mine = [one for one in found if one.weakness.rule == rule]
-    weakness, editions = mine[0].weakness, taxonomy.sources()
+def _rule(rule: str, every: tuple[Finding, ...]) -> dict[str, Any]:
+    findings_of_rule = [f for f in every if f.weakness.rule == rule]
+    weakness, editions = findings_of_rule[0].weakness, taxonomy.sources()
     maps = "; ".join(f"{m.id} {m.name} ({editions[m.scheme]})" for m in weakness.maps)
     fixes = " ".join(f"{fix.says} ({fix.id})" for fix in weakness.fix)
     return {
@@ -59,47 +60,47 @@ def _rule(rule: str, found: tuple[Finding, ...]) -> dict[str, Any]:
         "shortDescription": {"text": weakness.title},
         "fullDescription": {"text": weakness.means},
         "help": {"text": f"{fixes} Maps to {maps}."},
-        "defaultConfiguration": {"level": _LEVELS[mine[0].severity.name]},
+        "defaultConfiguration": {"level": _LEVELS[findings_of_rule[0].severity.name]},
         "properties": {
-            "security-severity": f"{max(one.severity.score for one in mine):.1f}",
+            "security-severity": f"{max(f.severity.score for f in findings_of_rule):.1f}",
             "tags": ["security", *(m.id for m in weakness.maps)][:_MOST_TAGS],
         },
     }
 
 
-def _result(summary: Summary, one: Finding, rules: list[str]) -> dict[str, Any]:
+def _result(summary: Summary, finding: Finding, rules: list[str]) -> dict[str, Any]:
     place = {"artifactLocation": {"uri": _uri(summary)}, "region": {"startLine": 1}}
-    rate = one.rate
+    rate = finding.rate
     return {
-        "ruleId": one.weakness.rule,
-        "ruleIndex": rules.index(one.weakness.rule),
-        "level": _LEVELS[one.severity.name],
-        "message": {"text": _plain(one.sentence)},
+        "ruleId": finding.weakness.rule,
+        "ruleIndex": rules.index(finding.weakness.rule),
+        "level": _LEVELS[finding.severity.name],
+        "message": {"text": _plain(finding.sentence)},
         "locations": [{"physicalLocation": place}],
-        "partialFingerprints": {"primaryLocationLineHash": f"{one.fingerprint}:1"},
-        "rank": 10 * one.severity.score,
+        "partialFingerprints": {"primaryLocationLineHash": f"{finding.fingerprint}:1"},
+        "rank": 10 * finding.severity.score,
         "properties": {
-            "severity": one.severity.name,
-            "epsilon": one.epsilon,
+            "severity": finding.severity.name,
+            "epsilon": finding.epsilon,
             "flipped": rate.count if rate else None,
             "of": rate.total if rate else None,
-            "attacks": [wording.visible(name) for name in one.attacks],
+            "attacks": [wording.visible(name) for name in finding.attacks],
         },
     }
 
 
 def _uri(summary: Summary) -> str:
-    """What a reader finds in the repository: the configuration, which holds the gate; else the model's file.
+    """The file of the repository that findings refer to: the configuration with the gate, or the model.
 
-    Folders outside are left out, which may be private. Where there is neither, the run's manifest.
+    Folders outside the repository are left out, since they may be private. Without either file, run.json.
     """
-    named = section(summary.manifest, "origin").get("configuration")
-    path = PurePath(str(named or section(summary.manifest, "model").get("file") or "run.json"))
-    inside = named and not path.is_absolute() and ".." not in path.parts
+    configuration = summary.manifest.origin.configuration
+    path = PurePath(configuration or summary.manifest.model.file or "run.json")
+    inside = configuration and not path.is_absolute() and ".." not in path.parts
     return quote(wording.visible(path.as_posix() if inside else path.name) or "run.json")
 
 
 def _plain(text: str) -> str:
-    """A message without placeholders and links, which SARIF's text can hold."""
+    """A message in which SARIF finds no placeholders or links."""
     shown = wording.visible(text).replace("{", "{{").replace("}", "}}")
     return shown.replace("\\", "\\\\").replace("[", "\\[").replace("]", "\\]")

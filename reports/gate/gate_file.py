@@ -1,9 +1,8 @@
-"""The gate as people write it: the table [gate] of a TOML file, and the run to be no worse than."""
+"""Reads the gate from the table [gate] of a TOML file, and the baseline from an earlier run."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from robustness.configuration.epsilons import parse_epsilon
 from robustness.configuration.toml import Section
@@ -11,22 +10,28 @@ from robustness.errors import RunError, RunUsageError, SettingError
 from robustness.files.reading import MOST_JSON, read_named
 from robustness.reports.gate.rule_results import BASELINE
 from robustness.reports.gate.rules import BOUNDS, METRICS, SCOPES, Baseline, Gate, Rule, Suppression
-from robustness.reports.summary.summary import summarise
+from robustness.reports.summary.summary import Summary, summarise
 from robustness.runs.run_json import summary_of
+from robustness.runs.schema import StoredSummary
 from robustness.runs.store import Run
 
 
 def read_gate(table: Section) -> Gate | None:
-    """The gate in a TOML table [gate]; None if it is empty. SettingError names the key.
+    """Read the gate from a TOML table [gate]; None if it is empty.
 
     Keys: `rules` and `suppress` (lists of tables), `baseline` (a table with `run` and `max_drop`).
+
+    Raises
+    ------
+    SettingError
+        If a value is wrong; the message names the key.
     """
-    rules = tuple(_rule(one, number) for number, one in enumerate(table.sections("rules"), 1))
+    rules = tuple(_rule(entry, number) for number, entry in enumerate(table.sections("rules"), 1))
     names = [rule.name for rule in rules]
     if len(set(names)) < len(names):
         raise SettingError(f"{table.key('rules')}: names repeat ({', '.join(names)}).")
     known = {*names, BASELINE}
-    suppressions = tuple(_suppression(one, known) for one in table.sections("suppress"))
+    suppressions = tuple(_suppression(entry, known) for entry in table.sections("suppress"))
     baseline = _baseline(table.section("baseline")) if "baseline" in table else None
     table.close()
     gate = Gate(rules, suppressions, baseline)
@@ -60,50 +65,70 @@ def _epsilon(table: Section) -> float | None:
 
 
 def _suppression(table: Section, known: set[str]) -> Suppression:
-    found = Suppression(table.text("rule"), table.text("reason"), table.day("expires"))
-    diagnostic = found.rule[:1] in ("D", "P") and found.rule[1:].isdigit()
-    if found.rule not in known and not diagnostic:
+    suppression = Suppression(table.text("rule"), table.text("reason"), table.day("expires"))
+    diagnostic = suppression.rule[:1] in ("D", "P") and suppression.rule[1:].isdigit()
+    if suppression.rule not in known and not diagnostic:
         raise table.wrong("rule", f"a diagnostic such as D09, or one of {', '.join(sorted(known))}")
     table.close()
-    return found
+    return suppression
 
 
 def _baseline(table: Section) -> Baseline:
     path, drop = table.text("run"), table.number("max_drop", 0.0, low=0, high=1)
     table.close()
     beside = Path(table.file).parent / path
-    found = beside if beside.exists() else Path(path)
-    if not found.exists():
+    target = beside if beside.exists() else Path(path)
+    if not target.exists():
         raise table.wrong("run", "a run folder or its report.json")
-    return baseline(found, drop)
+    return baseline(target, drop)
 
 
 def baseline(path: Path, max_drop: float = 0.0) -> Baseline:
-    """What to be no worse than, from a run folder or a `report.json`. RunUsageError if it is neither."""
+    """Read the baseline from a run folder or a `report.json`.
+
+    Parameters
+    ----------
+    path
+        The run folder or report.
+    max_drop
+        By how much the robust accuracy may be lower, a share.
+
+    Raises
+    ------
+    RunUsageError
+        If `path` is neither.
+    """
+    summary: Summary | StoredSummary
     if path.is_dir():
         with Run.open(path) as run:
-            plain = summarise(run).to_dict()
+            summary = summarise(run)
     else:
-        plain = _summary_in(path)
-    try:
-        manifest = plain["manifest"]
-        worst = [(w["epsilon"], w["robust_accuracy"]) for w in plain["worst"]]
-        return Baseline(
-            source=path.name,
-            data_sha256=manifest["data"].get("sha256"),
-            norm=str(manifest["config"]["norm"]),
-            goal=str(manifest["config"]["goal"]),
-            attacks=tuple(plain["attacks"]),
-            worst=tuple((float(e), int(s["count"]), int(s["total"])) for e, s in worst if s),
-            max_drop=max_drop,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        summary = _summary_in(path)
+    config = summary.manifest.config
+    lacking = {
+        "config.norm": config.norm is None,
+        "config.goal": config.goal is None,
+        "attacks": summary.attacks is None,
+        "worst": summary.worst is None,
+    }
+    if any(lacking.values()):
+        names = ", ".join(name for name, missing in lacking.items() if missing)
         raise RunUsageError(
-            f"{path} is no baseline ({error!r} is not in it); expected a run folder or its report.json."
-        ) from None
+            f"{path} is no baseline, since it lacks {names}; expected a run folder or its report.json."
+        )
+    shares = [(rate.epsilon, rate.robust_accuracy) for rate in summary.worst or ()]
+    return Baseline(
+        source=path.name,
+        data_sha256=summary.manifest.data.sha256,
+        norm=str(config.norm),
+        goal=config.aim,
+        attacks=summary.attacks or (),
+        worst=tuple((float(e), share.count, share.total) for e, share in shares if share),
+        max_drop=max_drop,
+    )
 
 
-def _summary_in(path: Path) -> dict[str, Any]:
+def _summary_in(path: Path) -> StoredSummary:
     try:
         data = read_named(path, MOST_JSON)
     except RunError as error:

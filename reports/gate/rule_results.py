@@ -1,8 +1,8 @@
-"""How each rule of a gate comes out on a run.
+"""The result of each rule of a gate.
 
-A rule holds a share of the run against a threshold. Judged on its bound (the rule), it holds if even
-the unfavourable end of the 95 % interval does, is broken if even the favourable end is on the wrong
-side, and stays open between: too few images to tell. Judged on the point, it holds or not.
+A rule compares a share of the run with a threshold. By default it judges the 95 % interval: it passes if
+even the unfavourable end meets the threshold, fails if even the favourable end does not, and is
+undecided otherwise, since there are too few images. With the bound "point" it judges the share itself.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
+from robustness.numerics.intervals import Share
 from robustness.reports import wording
 from robustness.reports.gate.rules import AT_LEAST, METRICS, Baseline, Rule, Suppression
-from robustness.reports.intervals import Share
 from robustness.reports.summary import budgets
 from robustness.reports.summary.metrics import Tally
-from robustness.reports.summary.summary import Rate, Summary, section
+from robustness.reports.summary.summary import Rate, Summary
 
 BASELINE = "no worse than baseline"
 _SLACK = 1e-12
@@ -25,8 +25,10 @@ _SLACK = 1e-12
 
 @dataclass(frozen=True)
 class RuleResult:
-    """What came of one rule. `passed` is None where that stays open; `suppressed` says why it
-    does not count, "" where it does. A diagnostic that failed stands here too, scope "diagnostic".
+    """The result of one rule; `passed` is None if it is undecided.
+
+    `suppressed` says why the rule does not count, "" if it does. A failed diagnostic has a result too, with
+    the scope "diagnostic".
     """
 
     name: str
@@ -43,57 +45,57 @@ class RuleResult:
 
 
 def judged(rule: Rule, summary: Summary) -> list[RuleResult]:
-    """How a rule comes out, everywhere it applies."""
-    found = _measured(rule, summary)
-    if not found:
-        return [_open(rule, _absent(rule, summary))]
-    return [_tried(_undoubted(rule, *one), rule, summary) for one in found]
+    """Return the results of a rule, one for each attack or class that it applies to."""
+    shares = _measured(rule, summary)
+    if not shares:
+        return [_undecided(rule, _absent(rule, summary))]
+    return [_unless_unreached(_unless_failed(rule, *share), rule, summary) for share in shares]
 
 
-def _tried(result: RuleResult, rule: Rule, summary: Summary) -> RuleResult:
-    """The result, left open where a demand on robustness holds only because no attack could reach epsilon.
+def _unless_unreached(result: RuleResult, rule: Rule, summary: Summary) -> RuleResult:
+    """The result, made undecided if it passes only because no attack could use the whole epsilon.
 
-    A rule that is broken stays so: more of the budget flips no fewer.
+    A failed rule stays failed: a larger part of the budget flips no fewer images.
     """
     limit = budgets.at(summary.budgets, result.epsilon)
     alone = result.scope.removeprefix("attack ") if rule.scope == "attack" else ""
     if limit is None or rule.metric == "clean_accuracy" or result.passed is False:
         return result
     if alone in limit.short:
-        why = f"{alone} comes to {limit.short[alone]:.4g} at most"
+        why = f"{alone} reaches {limit.short[alone]:.4g} at most"
     elif alone or limit.reached:
         return result
     else:
         why = limit.reason
-    opened = _open(rule, f"at epsilon {limit.epsilon:g} {why}")
-    return replace(opened, scope=result.scope, epsilon=result.epsilon)
+    undecided = _undecided(rule, f"at epsilon {limit.epsilon:g} {why}")
+    return replace(undecided, scope=result.scope, epsilon=result.epsilon)
 
 
-def _undoubted(
+def _unless_failed(
     rule: Rule, scope: str, epsilon: float | None, share: Share | None, tally: Tally | None
 ) -> RuleResult:
-    """How a rule comes out; left open where it holds only because attacks broke down."""
-    result = held(rule, scope, epsilon, share)
+    """The result, undecided if the rule is met only because attacks failed."""
+    result = compare(rule, scope, epsilon, share)
     if result.passed is not True or share is None or tally is None:
         return result
     lost = tally.failed + tally.partly_failed
-    if not lost or held(rule, scope, epsilon, _had_they_flipped(rule, share, tally)).passed:
+    if not lost or compare(rule, scope, epsilon, _if_failed_flipped(rule, share, tally)).passed:
         return result
-    return _left_open(rule, result, lost)
+    return _undecided_by_failures(rule, result, lost)
 
 
-def _left_open(rule: Rule, result: RuleResult, lost: int) -> RuleResult:
-    why = f"attacks broke down on {wording.plural(lost, 'image')}, and had these flipped it would not hold"
-    return replace(_open(rule, why), scope=result.scope, epsilon=result.epsilon)
+def _undecided_by_failures(rule: Rule, result: RuleResult, lost: int) -> RuleResult:
+    why = f"attacks broke down on {wording.plural(lost, 'image')}; if these flipped, it would not be met"
+    return replace(_undecided(rule, why), scope=result.scope, epsilon=result.epsilon)
 
 
-def _had_they_flipped(rule: Rule, share: Share, tally: Tally) -> Share:
-    """The share, had every image flipped on which an attack broke down."""
+def _if_failed_flipped(rule: Rule, share: Share, tally: Tally) -> Share:
+    """The share if every image flipped on which an attack failed."""
     if rule.metric == "flip_rate":
         flips = share.count + tally.failed + tally.partly_failed
         return Share.of(flips, share.total + tally.failed)
     if rule.metric == "robust_accuracy":
-        # What failed altogether is in this total already, and not robust.
+        # Images on which every attack failed are in this total already, as not robust.
         return Share.of(max(0, share.count - tally.partly_failed), share.total)
     return share
 
@@ -102,7 +104,7 @@ Measured = tuple[str, float | None, Share | None, Tally | None]
 
 
 def _measured(rule: Rule, summary: Summary) -> list[Measured]:
-    """What the rule speaks about: scope in words, epsilon, the share, and the images it is of."""
+    """The shares that the rule is about: scope in words, epsilon, the share, and its images."""
     if rule.metric == "clean_accuracy" and rule.scope == "worst":
         return [("worst", None, summary.images.clean_accuracy, None)]
     wanted = summary.epsilon if rule.epsilon is None else rule.epsilon
@@ -127,7 +129,7 @@ def _measured(rule: Rule, summary: Summary) -> list[Measured]:
 
 def _shown(rate: Rate) -> str:
     """The scope of an attack's rule; of a cascade it says that its rate is of what was left."""
-    left = ", of what earlier attacks left" if rate.tally.settled else ""
+    left = ", of images that earlier attacks did not flip" if rate.tally.settled else ""
     return f"attack {rate.attack}{left}"
 
 
@@ -140,7 +142,7 @@ def _share(rate: Any, metric: str) -> Share | None:
         return rate.tally.flip_rate
     if metric == "robust_accuracy":
         return rate.robust_accuracy
-    # Of one class: what was right before the attack, of what could be read.
+    # The clean accuracy of one class: the correct images among the readable ones.
     t = rate.tally
     right = t.flipped + t.robust + t.failed + t.settled
     return None if rate.robust_accuracy is None else Share.of(right, right + t.misclassified)
@@ -158,18 +160,18 @@ def _absent(rule: Rule, summary: Summary) -> str:
     return "nothing was measured"
 
 
-def _open(rule: Rule, why: str) -> RuleResult:
+def _undecided(rule: Rule, why: str) -> RuleResult:
     scope = f"{rule.scope} {rule.of}" if rule.of else rule.scope
     return RuleResult(
         *(rule.name, scope, rule.metric, rule.epsilon, None, None, None, rule.threshold, None),
-        f"{rule.name}: cannot be judged, {why}.",
+        f"{rule.name}: cannot be judged: {why}.",
     )
 
 
-def held(rule: Rule, scope: str, epsilon: float | None, share: Share | None) -> RuleResult:
-    """Whether a share of the run meets a rule, and the sentence that says so."""
+def compare(rule: Rule, scope: str, epsilon: float | None, share: Share | None) -> RuleResult:
+    """Compare a share of the run with a rule."""
     if share is None or share.share is None or share.low is None or share.high is None:
-        return replace(_open(rule, "no image counts"), scope=scope, epsilon=epsilon)
+        return replace(_undecided(rule, "no image counts for it"), scope=scope, epsilon=epsilon)
     at_least = METRICS[rule.metric] == AT_LEAST
     bad, good = (share.low, share.high) if at_least else (share.high, share.low)
     if rule.bound == "point":
@@ -194,39 +196,45 @@ def _sentence(
 ) -> str:
     where = "worst case" if scope == "worst" else wording.shorten(scope, 60)
     at = "" if epsilon is None else f" at epsilon {epsilon:g}"
-    interval = wording.percents(share.low, share.high, " to ")
+    interval = wording.percent_range(share.low, share.high, " to ")
     limit = f"{METRICS[rule.metric]} {wording.percent(rule.threshold)}"
     name = rule.metric.replace("_", " ")
-    said = f"{rule.name}: {name} ({where}){at} is {wording.percent(share.share)}"
-    said += "" if rule.bound == "point" else f", 95 % interval {interval}"
+    text = f"{rule.name}: {name} ({where}){at} is {wording.percent(share.share)}"
+    text += "" if rule.bound == "point" else f", 95 % interval {interval}"
     ending = {
-        True: f"; demanded {limit}.",
-        False: f"; demanded {limit}, which it is not.",
-        None: f"; demanded {limit}, which {wording.plural(share.total, 'image')} cannot decide.",
+        True: f"; required {limit}.",
+        False: f"; required {limit}: failed.",
+        None: f"; required {limit}: undecided, {wording.plural(share.total, 'image')} are too few.",
     }
-    return said + ending[passed]
+    return text + ending[passed]
 
 
 def against(base: Baseline, summary: Summary) -> list[RuleResult]:
-    """No worse than an earlier run: the worst case at every epsilon both have."""
+    """Compare the worst case with an earlier run, at every epsilon that both have."""
     rule = Rule(BASELINE, "robust_accuracy", 0.0, "baseline")
-    if why := _unlike(base, summary):
-        return [_open(replace(rule, threshold=0.0), f"{base.source} is no baseline for it: {why}")]
+    if why := _difference(base, summary):
+        return [
+            _undecided(replace(rule, threshold=0.0), f"{base.source} cannot be its baseline: {why}")
+        ]
     before = {epsilon: Share.of(count, total) for epsilon, count, total in base.worst}
-    found = []
+    results = []
     for rate in summary.worst:
         old, new = before.get(rate.epsilon), rate.robust_accuracy
         if old is None or old.share is None or new is None or new.share is None:
             continue
         limit = old.share - base.max_drop
         passed = _meets(new.share, limit, at_least=True)
-        sure = _had_they_flipped(rule, new, rate.tally).share
+        sure = _if_failed_flipped(rule, new, rate.tally).share
         if passed and (sure is None or not _meets(sure, limit, at_least=True)):
-            here = replace(_open(rule, ""), scope="baseline", epsilon=rate.epsilon)
-            found.append(_left_open(replace(rule, threshold=limit), here, rate.tally.partly_failed))
+            here = replace(_undecided(rule, ""), scope="baseline", epsilon=rate.epsilon)
+            results.append(
+                _undecided_by_failures(
+                    replace(rule, threshold=limit), here, rate.tally.partly_failed
+                )
+            )
             continue
         drop = f", {wording.percent(base.max_drop)} less allowed" if base.max_drop else ""
-        found.append(
+        results.append(
             RuleResult(
                 rule.name,
                 "baseline",
@@ -241,29 +249,28 @@ def against(base: Baseline, summary: Summary) -> list[RuleResult]:
                 f"{wording.percent(new.share)}, was {wording.percent(old.share)}{drop}.",
             )
         )
-    return found or [_open(rule, "the two runs share no epsilon")]
+    return results or [_undecided(rule, "the two runs share no epsilon")]
 
 
-def _unlike(base: Baseline, summary: Summary) -> str:
-    config = summary.config
-    data = section(summary.manifest, "data").get("sha256")
+def _difference(base: Baseline, summary: Summary) -> str:
+    data = summary.manifest.data.sha256
     if base.data_sha256 is None or base.data_sha256 != data:
         return "it audited other images"
-    if base.norm != summary.norm or base.goal != config.get("goal"):
-        return f"it has another threat ({base.norm}, {base.goal})"
+    if base.norm != summary.norm or base.goal != summary.config.aim:
+        return f"it has another norm or goal ({base.norm}, {base.goal})"
     if set(base.attacks) != set(summary.attacks):
         return f"it ran other attacks ({wording.listed(base.attacks)})"
     return ""
 
 
 def suppressed(result: RuleResult, suppressions: Iterable[Suppression], today: date) -> RuleResult:
-    """The result with the suppression that covers it `today`, or with what is said of one that ran out."""
-    for one in suppressions:
-        if one.rule != result.name or result.passed is True:
+    """Return the result with the suppression that covers it `today`, or a note on one that expired."""
+    for suppression in suppressions:
+        if suppression.rule != result.name or result.passed is True:
             continue
-        until = one.expires.isoformat()
-        if today <= one.expires:
-            return replace(result, suppressed=f"{one.reason} (until {until})")
-        said = f"{result.sentence} Its suppression ({one.reason}) expired on {until}."
-        result = replace(result, sentence=said)
+        until = suppression.expires.isoformat()
+        if today <= suppression.expires:
+            return replace(result, suppressed=f"{suppression.reason} (until {until})")
+        sentence = f"{result.sentence} Its suppression ({suppression.reason}) expired on {until}."
+        result = replace(result, sentence=sentence)
     return result

@@ -1,25 +1,34 @@
-"""What a run is held against: rules, a baseline, and what does not count for a while."""
+"""The gate of a run: rules, a baseline, and suppressions that expire."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
 from robustness.errors import RunError
+from robustness.runs.schema import GateEntry
 
 AT_LEAST, AT_MOST = "at least", "at most"
 METRICS = {"robust_accuracy": AT_LEAST, "clean_accuracy": AT_LEAST, "flip_rate": AT_MOST}
-"""What a rule can measure, and on which side of its threshold it must lie."""
+"""What a rule can measure, and on which side of its threshold it must be."""
 SCOPES, BOUNDS = ("worst", "attack", "class"), ("lower", "point")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One demand. `of` is an attack or a class by name, None for each; `epsilon` None the largest.
+    """One rule of the gate.
 
-    `bound` "lower" judges on the unfavourable end of the interval (for a flip rate the upper one).
+    Attributes
+    ----------
+    metric, threshold
+        One of `METRICS`, and the share it must reach or stay below.
+    scope, of
+        "worst" for the worst case; "attack" or "class", with the name `of` one, None for each.
+    epsilon
+        In counts; None for the largest of the run.
+    bound
+        "lower" judges the unfavourable end of the 95 % interval, "point" the share itself.
     """
 
     name: str
@@ -33,7 +42,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Suppression:
-    """A rule or diagnostic that does not count, why, and until which day (that day included)."""
+    """A rule or diagnostic that does not count, the reason, and the last day on which it does not."""
 
     rule: str
     reason: str
@@ -42,7 +51,7 @@ class Suppression:
 
 @dataclass(frozen=True)
 class Baseline:
-    """An earlier run to be no worse than: its worst case by epsilon, (epsilon, count, total) each."""
+    """An earlier run that sets a lower limit: `worst` holds (epsilon, robust images, total)."""
 
     source: str
     data_sha256: str | None
@@ -55,41 +64,53 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Gate:
-    """Everything a run is held against. `to_dict` goes into `run.json`, `from_dict` comes out."""
+    """The rules, suppressions and baseline of a run.
+
+    `run.json` holds the result of `to_dict`; `of` reads it.
+    """
 
     rules: tuple[Rule, ...] = ()
     suppressions: tuple[Suppression, ...] = ()
     baseline: Baseline | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """Return the gate as JSON-able data."""
         plain = asdict(self)
-        for one in plain["suppressions"]:
-            one["expires"] = one["expires"].isoformat()
+        for suppression in plain["suppressions"]:
+            suppression["expires"] = suppression["expires"].isoformat()
         return plain
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Gate:
-        """The gate that `to_dict` wrote; RunError if it is none."""
+    def of(cls, entry: GateEntry) -> Gate:
+        """Return the gate of a manifest.
+
+        Raises
+        ------
+        RunError
+            If a day in it is none.
+        """
         try:
-            base = plain.get("baseline")
-            return cls(
-                tuple(Rule(**one) for one in plain["rules"]),
-                tuple(
-                    Suppression(s["rule"], s["reason"], date.fromisoformat(s["expires"]))
-                    for s in plain["suppressions"]
-                ),
-                Baseline(
-                    **base
-                    | {
-                        "attacks": tuple(base["attacks"]),
-                        "worst": tuple((float(e), int(k), int(n)) for e, k, n in base["worst"]),
-                    }
-                )
-                if base
-                else None,
+            suppressions = tuple(
+                Suppression(s.rule, s.reason, date.fromisoformat(s.expires))
+                for s in entry.suppressions
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except ValueError as error:
             raise RunError(
                 f"The gate of this run cannot be read ({error}); run.json is damaged."
             ) from None
+        base = entry.baseline
+        return cls(
+            tuple(Rule(**dict(rule)) for rule in entry.rules),
+            suppressions,
+            None
+            if base is None
+            else Baseline(
+                source=base.source,
+                data_sha256=base.data_sha256,
+                norm=base.norm,
+                goal=base.goal,
+                attacks=base.attacks,
+                worst=tuple((float(e), int(k), int(n)) for e, k, n in base.worst),
+                max_drop=base.max_drop,
+            ),
+        )

@@ -1,9 +1,9 @@
 """Every case of a run as data for the page's case browser: rows, thumbnails, whole pictures.
 
-A case is an image under an attack: where it flipped first, or else as it stood at the largest epsilon.
-Whole pictures go into the page; where they would make it too large, into files beside it. A page that
-was opened as a file may show a picture file but not read its pixels, and may fetch nothing; so these
-files are small pages of their own, which hand their pictures to the report when it asks for them.
+A case is one image under one attack: its flip at the smallest epsilon, or else its outcome at the
+largest. Whole pictures are part of the page; if that would make it too large, they go into files beside
+it. A page that was opened as a file may show a picture file, but neither read its pixels nor fetch it.
+So these files are small pages, which send their pictures to the report in a message.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from PIL import Image
 from robustness.errors import RunError
 from robustness.images.png import open_png
 from robustness.reports import wording
-from robustness.reports.page.case_panels import shares
+from robustness.reports.page.case_panels import class_shares
 from robustness.reports.summary.cases import CaseRow, best_cases, flips_in_order
 from robustness.reports.summary.metrics import FLIPPED, SETTLED, STATUSES, UNREADABLE
 from robustness.reports.summary.summary import Summary
@@ -32,16 +32,16 @@ from robustness.threat.norms import NORMS, Norm, described, has_own_column
 INLINE = 20_000_000
 """Most characters of pictures in the page."""
 SHARD = 2_000_000
-"""Characters of pictures a file beside the page; one more may come on top."""
+"""Characters of pictures in one file beside the page; the last picture may exceed it."""
 THUMBS = 15_000_000
 """Most characters of thumbnails; cases further down the list have none."""
 THUMB = 80
 """Longer side of a thumbnail, in pixels."""
 STRIPS = 200
-"""Most cases whose steps the browser shows; the audit keeps a few an attack."""
+"""Most cases whose steps the browser shows; the audit keeps a few for each attack."""
 
-Spill = Callable[[dict[int, str]], str]
-"""Takes pictures (number to base64) out of the page and names the file they went to."""
+WritePictures = Callable[[dict[int, str]], str]
+"""Writes pictures (number to base64 text) into a file beside the page, and returns its name."""
 
 BEFORE = (
     *("image", "attack", "status", "epsilon", "after", "confidence"),
@@ -51,35 +51,47 @@ AFTER = ("flip", "strip", "reason")
 """The fields of a case before and after its distances."""
 
 
-def gallery(run: ReadableRun, summary: Summary, spill: Spill | None = None) -> dict[str, Any]:
-    """All cases of a run, JSON-able; every text made visible.
+def browser_data(
+    run: ReadableRun, summary: Summary, write_pictures: WritePictures | None = None
+) -> dict[str, Any]:
+    """Return all cases of a run as JSON-able data; every text is made visible.
 
-    `images`: name, label, answer, confidence, number of the original picture, number of the
-    thumbnail. `cases`: what `fields` names; -1 or None where there is none. Pictures that do not fit go to
-    `spill`, if given; `shards` then names the file of each.
+    Parameters
+    ----------
+    run, summary
+        The run, and its summary.
+    write_pictures
+        Where pictures go that do not fit into the page; without it all stay in the page.
+
+    Returns
+    -------
+    dict
+        `images`: name, label, predicted class, confidence, number of the original picture, number of
+        the thumbnail. `cases`: the values that `fields` names. -1 or None stands for a missing value.
+        `pictures` in the page, or `files` beside it, and `shards`: the file of each picture.
     """
     images = complete(run.images(), "images").sort_values("position", kind="stable")
     outcomes = complete(run.outcomes(), "outcomes", summary.norm)
     strips = complete(run.strips(), "strips")
     names = summary.class_names
     place = {key: number for number, key in enumerate(images["key"])}
-    pictures = _Pictures(run, spill)
-    walked = {
+    pictures = _Pictures(run, write_pictures)
+    cases_with_steps = {
         (c.image, c.attack, c.epsilon): c for c in best_cases(images, outcomes, strips, STRIPS)
     }
     rows = _rows(images, outcomes, strips)
     originals = dict(zip(images["key"], images["png"], strict=True))
     thumbs: list[str] = []
-    seen: dict[int, tuple[int, int]] = {}
+    numbers: dict[int, tuple[int, int]] = {}
     cases: list[list[Any]] = []
     steps: list[list[Any]] = []
     for row in rows.to_dict("records"):
         number = place.get(row["image"], -1)
         if number < 0:
             continue
-        if number not in seen:
-            seen[number] = pictures.with_thumbnail(originals[row["image"]], thumbs)
-        case = walked.get((row["image"], row["attack"], row["epsilon"]))
+        if number not in numbers:
+            numbers[number] = pictures.with_thumbnail(originals[row["image"]], thumbs)
+        case = cases_with_steps.get((row["image"], row["attack"], row["epsilon"]))
         strip = -1
         if row["status"] == FLIPPED and case is not None and case.steps:
             strip = len(steps)
@@ -89,14 +101,14 @@ def gallery(run: ReadableRun, summary: Summary, spill: Spill | None = None) -> d
         "names": [wording.visible(name) for name in names],
         "attacks": [wording.visible(name) for name in summary.attacks],
         "statuses": list(STATUSES),
-        "fates": [wording.FATES.get(status, status) for status in STATUSES],
+        "outcome_names": [wording.SHORT_STATUSES.get(status, status) for status in STATUSES],
         "fields": [*BEFORE, *distance_columns(summary.norm), *AFTER],
         "distances": [[norm.column, norm.title] for norm in _norms(summary.norm)],
         "images": [
             [
                 *(wording.visible(str(row["name"] or row["key"])), whole(row["label"])),
                 *(whole(row["clean_class"]), _known(row["confidence"], 6)),
-                *seen.get(number, (-1, -1)),
+                *numbers.get(number, (-1, -1)),
             ]
             for number, row in enumerate(images.to_dict("records"))
         ],
@@ -108,8 +120,8 @@ def gallery(run: ReadableRun, summary: Summary, spill: Spill | None = None) -> d
 
 
 def _rows(images: pd.DataFrame, outcomes: pd.DataFrame, strips: pd.DataFrame) -> pd.DataFrame:
-    """One row a case, in the order of the browser: flips, kind by kind, then what held, then the rest."""
-    # What an attack never saw is no case of its own: the attack that flipped it shows it.
+    """One row per case, in the order of the browser: flips (kinds in turn), robust images, the others."""
+    # An image that an attack did not run on is no case: the attack that flipped it shows it.
     outcomes = outcomes[outcomes["status"] != SETTLED]
     flips = outcomes[outcomes["status"] == FLIPPED].sort_values("epsilon", kind="stable")
     flips = flips.drop_duplicates(["image", "attack"])
@@ -148,14 +160,14 @@ def _case(
 ) -> list[Any]:
     attacks = summary.attacks
     reason = wording.visible(str(row["reason"] or ""))
-    lost = row["status"] == UNREADABLE
+    unreadable = row["status"] == UNREADABLE
     return [
         image,
         attacks.index(row["attack"]) if row["attack"] in attacks else -1,
         STATUSES.index(row["status"]),
         _known(row["epsilon"]),
         whole(row["adversarial_class"]),
-        None if lost else _known(row["confidence_after"], 6),
+        None if unreadable else _known(row["confidence_after"], 6),
         *(whole(row[name]) for name in ("step", "forward", "backward", "restart")),
         *(whole(row[name]) for name in ("l0", "components")),
         *(_known(row[name]) for name in distance_columns(summary.norm)[2:]),
@@ -166,14 +178,14 @@ def _case(
 
 
 def _steps(case: CaseRow, names: tuple[str, ...], pictures: _Pictures) -> list[Any]:
-    """Each step: its number, its picture, and (class, share, wins, kind of bar) for each bar."""
+    """For each step its number, its picture, and for each bar: class, share, wins, look."""
     return [
         [
             step.number,
             pictures.add(step.png),
             [
                 [wording.visible(bar.name), round(bar.share, 6), bar.wins, bar.look]
-                for bar in shares(step, case, names)
+                for bar in class_shares(step, case, names)
             ],
         ]
         for step in case.steps
@@ -185,19 +197,19 @@ def _known(value: float | None, digits: int = 9) -> float | None:
 
 
 class _Pictures:
-    """Whole pictures by number, each once; in the page until they are too many for it."""
+    """Whole pictures by number, each once; in the page until they no longer fit."""
 
-    def __init__(self, run: ReadableRun, spill: Spill | None) -> None:
-        self._run, self._spill = run, spill
+    def __init__(self, run: ReadableRun, write_pictures: WritePictures | None) -> None:
+        self._run, self._write = run, write_pictures
         self._numbers: dict[str, int] = {}
-        self._held: dict[int, str] = {}
+        self._in_page: dict[int, str] = {}
         self._size, self._total, self._thumbs = 0, 0, 0
         self._files: list[str] = []
         self._where: dict[int, int] = {}
         self._problems: dict[int, str] = {}
 
     def add(self, name: str | None) -> int:
-        """The number of a picture of the run, -1 without one."""
+        """Return the number of a picture of the run; -1 without one."""
         if not name:
             return -1
         if name not in self._numbers:
@@ -206,7 +218,7 @@ class _Pictures:
         return self._numbers[name]
 
     def with_thumbnail(self, name: str | None, thumbs: list[str]) -> tuple[int, int]:
-        """The numbers of a picture and of its thumbnail, which joins `thumbs`."""
+        """Return the numbers of a picture and of its thumbnail, which is added to `thumbs`."""
         number = self.add(name)
         wanted = number >= 0 and self._thumbs < THUMBS
         small = self._small(name) if wanted and name else None
@@ -218,14 +230,14 @@ class _Pictures:
         return number, len(thumbs) - 1
 
     def finish(self) -> dict[str, Any]:
-        """The pictures of the page, or the files they are in; and what is wrong with some."""
-        said = {str(n): said for n, said in self._problems.items()}
+        """Return the pictures of the page or their files, and the problems of single pictures."""
+        problems = {str(n): problem for n, problem in self._problems.items()}
         if self._files:
-            self._out()
+            self._write_file()
             shards = [self._where.get(n, -1) for n in range(len(self._numbers))]
-            return {"pictures": None, "files": self._files, "shards": shards, "problems": said}
-        pictures = [self._held.get(n, "") for n in range(len(self._numbers))]
-        return {"pictures": pictures, "files": [], "shards": [], "problems": said}
+            return {"pictures": None, "files": self._files, "shards": shards, "problems": problems}
+        pictures = [self._in_page.get(n, "") for n in range(len(self._numbers))]
+        return {"pictures": pictures, "files": [], "shards": [], "problems": problems}
 
     def _bytes(self, name: str) -> bytes:
         number = self._numbers[name]
@@ -236,10 +248,12 @@ class _Pictures:
             return b""
         if hashlib.sha256(data).hexdigest() != PurePosixPath(name).stem:
             self._problems[number] = (
-                "A picture of this case is not the file the audit saved; do not trust it."
+                "A picture of this case is not the file that the audit saved. Do not trust this case."
             )
             if not _whole_picture(data):
-                self._problems[number] = "A picture of this case cannot be read: the file is torn."
+                self._problems[number] = (
+                    "A picture of this case cannot be read: the file is damaged."
+                )
                 return b""
         return _without_alpha(data)
 
@@ -247,35 +261,35 @@ class _Pictures:
         if not data:
             return
         text = base64.b64encode(data).decode("ascii")
-        self._held[number] = text
+        self._in_page[number] = text
         self._size += len(text)
         self._total += len(text)
-        if self._spill is None:
+        if self._write is None:
             return
         if self._files:
             if self._size >= SHARD:
-                self._out()
+                self._write_file()
         elif self._total > INLINE:
             self._overflow()
 
     def _overflow(self) -> None:
-        """What the page held so far leaves it, a file's worth at a time."""
-        held, self._held = self._held, {}
+        """Move the pictures of the page into files, as many as fit into each."""
+        pictures, self._in_page = self._in_page, {}
         self._size = 0
-        for number, text in held.items():
-            self._held[number] = text
+        for number, text in pictures.items():
+            self._in_page[number] = text
             self._size += len(text)
             if self._size >= SHARD:
-                self._out()
-        self._out()
+                self._write_file()
+        self._write_file()
 
-    def _out(self) -> None:
-        if self._spill is None or not self._held:
+    def _write_file(self) -> None:
+        if self._write is None or not self._in_page:
             return
-        for number in self._held:
+        for number in self._in_page:
             self._where[number] = len(self._files)
-        self._files.append(self._spill(self._held))
-        self._held, self._size = {}, 0
+        self._files.append(self._write(self._in_page))
+        self._in_page, self._size = {}, 0
 
     def _small(self, name: str) -> str | None:
         try:
@@ -303,7 +317,7 @@ _TRANSPARENT = (4, 6)
 
 
 def _without_alpha(data: bytes) -> bytes:
-    """A PNG that a browser shows count for count: it would mix colours with their transparency."""
+    """Remove transparency from a PNG, since a browser would mix the colours with it."""
     if len(data) <= _COLOUR_TYPE or data[_COLOUR_TYPE] not in _TRANSPARENT:
         return data
     try:

@@ -1,4 +1,4 @@
-"""One flip laid out for the page: three pictures, the steps between them, the numbers inside them."""
+"""One flip laid out for the page: three pictures, the steps between them, and pixel values."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from markupsafe import Markup
 from robustness.errors import RunError
 from robustness.images.png import from_png
 from robustness.reports import wording
-from robustness.reports.page import charts
-from robustness.reports.page import pixels as pictures
+from robustness.reports.page import charts, pixels
 from robustness.reports.summary import metrics
 from robustness.reports.summary.cases import CaseRow, Step
 from robustness.reports.summary.tables import ReadableRun
 
 _SHOWN = 256
-"""Side on the page, in CSS pixels, that small pictures are enlarged to by a whole factor."""
+"""Side on the page, in CSS pixels, to which small pictures are enlarged by a whole factor."""
 
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture on the page: its data URI, its size there, what it shows in words."""
+    """A picture on the page: its data URI, its size in CSS pixels, and its alternative text."""
 
     uri: str
     width: int
@@ -35,7 +34,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class Bar:
-    """One class under a picture of the strip."""
+    """The bar of one class under a step: its probability, and whether it is the largest (`wins`)."""
 
     name: str
     share: float
@@ -45,7 +44,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class StripStep:
-    """One picture of the strip; `averaged` by how many pixels a side it was made smaller."""
+    """One step of the attack; one pixel of its picture is the mean of `averaged` x `averaged` pixels."""
 
     number: int
     shot: Shot
@@ -55,7 +54,7 @@ class StripStep:
 
 @dataclass(frozen=True)
 class Cell:
-    """A number and the class of the page that colours it."""
+    """A number, and the CSS class that colours it."""
 
     value: str
     look: str
@@ -63,7 +62,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Numbers:
-    """The square of numbers: where it is, in words and by its first row and column; three grids of cells."""
+    """A square of pixel values: its place in words, its first row and column, and three grids of cells."""
 
     place: str
     top: int
@@ -72,8 +71,11 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Exhibit:
-    """Everything about one flip. Without pictures `problem` says why there are none."""
+class CasePanel:
+    """One flip as the page shows it. Where its pictures cannot be shown, `problem` says why.
+
+    `doubt` says what speaks against the evidence. `ssim` is None for pictures smaller than its window.
+    """
 
     case: CaseRow
     before: str
@@ -91,30 +93,30 @@ class Exhibit:
     change: np.ndarray | None = None
 
 
-def exhibit(run: ReadableRun, case: CaseRow, names: tuple[str, ...]) -> Exhibit:
-    """Read the pictures of one case, measure them anew, and lay them out."""
+def case_panel(run: ReadableRun, case: CaseRow, names: tuple[str, ...]) -> CasePanel:
+    """Read the pictures of one case, measure them again, and lay them out."""
     before, after = wording.class_name(names, case.before), wording.class_name(names, case.after)
     if case.original is None or case.png is None:
-        return Exhibit(case, before, after, problem="The run kept no pictures of this flip.")
+        return CasePanel(case, before, after, problem="The run kept no pictures of this flip.")
     try:
         original, flip = _read(run, case.original), _read(run, case.png)
         delta = metrics.delta(original, flip)
     except (RunError, OSError, ValueError, SyntaxError) as error:
-        return Exhibit(case, before, after, problem=f"Its pictures cannot be shown: {error}")
-    factor = pictures.amplification(delta)
+        return CasePanel(case, before, after, problem=f"Its pictures cannot be shown: {error}")
+    factor = pixels.amplification(delta)
     printed = f"{factor:g}"
-    patch = pictures.patch(original, flip)
-    return Exhibit(
+    patch = pixels.patch(original, flip)
+    return CasePanel(
         case=case,
         before=before,
         after=after,
         shots=(
-            ("Original", _shot(original, f"The original, which the model takes for {before}")),
-            ("Adversarial", _shot(flip, f"The changed picture, taken for {after}")),
+            ("Original", _shot(original, f"The original, classified as {before}")),
+            ("Adversarial", _shot(flip, f"The changed picture, classified as {after}")),
             (
                 f"Difference × {printed}",
                 _shot(
-                    pictures.amplified(delta, factor),
+                    pixels.amplified(delta, factor),
                     f"The change, multiplied by {printed} around middle grey",
                 ),
             ),
@@ -136,43 +138,43 @@ def _read(run: ReadableRun, name: str) -> np.ndarray:
 
 
 def _doubt(run: ReadableRun, case: CaseRow, original: np.ndarray, flip: np.ndarray) -> str:
-    """What speaks against the evidence: a file that is not what its name or the table says."""
+    """What speaks against the evidence: a file that does not match its name or the table."""
     for name in (case.original, case.png):
         if name and hashlib.sha256(run.png(name)).hexdigest() != PurePosixPath(name).stem:
-            return "A picture of this flip is not the file the audit saved; do not trust it."
+            return "A picture of this flip is not the file that the audit saved. Do not trust this flip."
     largest = metrics.change(original, flip).linf
     if case.linf is not None and abs(case.linf - largest) > 1e-6:
         return (
-            f"The table says that the largest change is {wording.number(case.linf)}, the pictures "
-            f"say {wording.number(largest)}; do not trust this flip."
+            f"The largest change is {wording.number(case.linf)} in the table, but "
+            f"{wording.number(largest)} in the pictures. Do not trust this flip."
         )
     return ""
 
 
-def _shot(pixels: np.ndarray, alt: str, most: int = _SHOWN) -> Shot:
-    height, width = pixels.shape[:2]
+def _shot(picture: np.ndarray, alt: str, most: int = _SHOWN) -> Shot:
+    height, width = picture.shape[:2]
     scale = max(1, most // max(height, width))
-    return Shot(pictures.data_uri(pixels), width * scale, height * scale, alt)
+    return Shot(pixels.data_uri(picture), width * scale, height * scale, alt)
 
 
 def _strip(run: ReadableRun, case: CaseRow, names: tuple[str, ...]) -> tuple[StripStep, ...]:
     steps = []
     for step in case.steps:
         try:
-            small, factor = pictures.thumbnail(_read(run, step.png))
+            small, factor = pixels.thumbnail(_read(run, step.png))
         except (RunError, OSError, ValueError, SyntaxError):
             continue
         bars = _bars(step, case, names)
-        said = ", ".join(f"{bar.name} {wording.percent(bar.share)}" for bar in bars)
+        classes = ", ".join(f"{bar.name} {wording.percent(bar.share)}" for bar in bars)
         where = f"After step {step.number}" if step.number else "The original"
-        shot = _shot(small, f"{where}: {said}", 128)
+        shot = _shot(small, f"{where}: {classes}", 128)
         steps.append(StripStep(step.number, shot, bars, factor))
     return tuple(steps)
 
 
 @dataclass(frozen=True)
 class ClassShare:
-    """A class, its probability, whether it has the largest, and how its bar looks."""
+    """A class, its probability, whether that is the largest, and the look of its bar."""
 
     name: str
     share: float
@@ -180,42 +182,44 @@ class ClassShare:
     look: str
 
 
-def shares(step: Step, case: CaseRow, names: tuple[str, ...]) -> tuple[ClassShare, ...]:
-    """The class before, the class after, and what is left for all others, if there are others."""
-    every = step.probabilities
-    wanted = [c for c in (case.before, case.after) if c is not None and c < len(every)]
-    winner = int(np.argmax(every))
-    found = [
+def class_shares(step: Step, case: CaseRow, names: tuple[str, ...]) -> tuple[ClassShare, ...]:
+    """Return the probabilities of the class before, of the class after, and of all others together."""
+    probabilities = step.probabilities
+    wanted = [c for c in (case.before, case.after) if c is not None and c < len(probabilities)]
+    winner = int(np.argmax(probabilities))
+    shown = [
         ClassShare(
             wording.class_name(names, c),
-            every[c],
+            probabilities[c],
             c == winner,
             "accent" if c == case.after else "calm",
         )
         for c in dict.fromkeys(wanted)
     ]
-    others = len(every) - len(found)
+    others = len(probabilities) - len(shown)
     if others > 0:
-        rest = max(0.0, 1 - sum(one.share for one in found))
+        rest = max(0.0, 1 - sum(entry.share for entry in shown))
         name = f"{others} others"
         if others == 1:
-            name = next(wording.class_name(names, c) for c in range(len(every)) if c not in wanted)
-        found.append(ClassShare(name, rest, winner not in wanted, "faint"))
-    return tuple(found)
+            name = next(
+                wording.class_name(names, c) for c in range(len(probabilities)) if c not in wanted
+            )
+        shown.append(ClassShare(name, rest, winner not in wanted, "faint"))
+    return tuple(shown)
 
 
 def _bars(step: Step, case: CaseRow, names: tuple[str, ...]) -> tuple[Bar, ...]:
     return tuple(
-        Bar(one.name, one.share, charts.meter(one.share, f"bar {one.look}"), one.wins)
-        for one in shares(step, case, names)
+        Bar(entry.name, entry.share, charts.meter(entry.share, f"bar {entry.look}"), entry.wins)
+        for entry in class_shares(step, case, names)
     )
 
 
-def _numbers(patch: pictures.Patch, channels: int) -> Numbers:
+def _numbers(patch: pixels.Patch, channels: int) -> Numbers:
     names = charts.CHANNELS.get(channels)
     channel = names[patch.channel] if names else f"number {patch.channel}"
     rows, columns = patch.before.shape
-    top = max(1, int(np.abs(patch.difference).max(initial=0)))
+    largest = max(1, int(np.abs(patch.difference).max(initial=0)))
     return Numbers(
         place=(
             f"channel {channel}, rows {patch.top}–{patch.top + rows - 1}, "
@@ -226,7 +230,7 @@ def _numbers(patch: pictures.Patch, channels: int) -> Numbers:
         grids=(
             ("Before", _grid(patch.before, _grey)),
             ("After", _grid(patch.after, _grey)),
-            ("Difference", _grid(patch.difference, lambda v: _signed(v, top))),
+            ("Difference", _grid(patch.difference, lambda value: _signed(value, largest))),
         ),
     )
 
@@ -236,13 +240,13 @@ def _grid(values: np.ndarray, cell: Callable[[int], Cell]) -> tuple[tuple[Cell, 
 
 
 def _grey(value: int) -> Cell:
-    """A value on one of sixteen greys."""
+    """A value in one of sixteen shades of grey."""
     return Cell(str(value), f"g{value // 16}")
 
 
-def _signed(value: int, top: int) -> Cell:
-    """A signed change, stronger the nearer it is to the largest of the square, in four steps."""
+def _signed(value: int, largest: int) -> Cell:
+    """A signed change in one of four shades, the strongest for the largest change of the square."""
     if value == 0:
         return Cell("0", "zero")
-    level = -(-4 * abs(value) // top)
+    level = -(-4 * abs(value) // largest)
     return Cell(wording.signed(value), f"{'up' if value > 0 else 'down'}{level}")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import pandas as pd
 from markupsafe import Markup
 
-from robustness.reports.intervals import Share
+from robustness.numerics.intervals import Share
 from robustness.reports.page.svg import Axes, Drawing
 from robustness.reports.summary.breakdown import Course
-from robustness.reports.wording import percent, percents, shorten, signed
+from robustness.reports.wording import percent, percent_range, shorten, signed
 from robustness.runs import thresholds
 
 WIDTH, HEIGHT = 460.0, 268.0
@@ -19,7 +19,7 @@ _QUARTERS = [0.0, 0.25, 0.5, 0.75, 1.0]
 CHANNELS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}
 _MOST_LABELS = 8
 _ROOM = 128
-"""Right of a chart, for the names of its lines."""
+"""Width right of a chart for the names of its lines."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Mark:
-    """A value on the epsilon axis, such as a median, with its interval; an end that is None is open."""
+    """A value on the epsilon axis, such as a median, and its interval; None for an open end."""
 
     name: str
     at: float
@@ -48,16 +48,27 @@ def curve(
     what: str,
     marks: Sequence[Mark] = (),
 ) -> Markup:
-    """A share, called `what`, over epsilon: each attack, and all together with the 95 % interval.
+    """Draw a share over epsilon: each attack, and all together with the 95 % interval.
 
-    Every line begins at `start` for epsilon 0, where nothing can change. `marks` stand on the axis.
+    Parameters
+    ----------
+    lines, worst
+        The share of each attack, and of all attacks together.
+    unit
+        The unit of epsilon.
+    start
+        The share at epsilon 0.
+    what
+        The name of the share.
+    marks
+        Values on the epsilon axis.
     """
     points = [(e, s) for e, s in worst.points if s.share is not None]
     end = max((e for e, _ in points), default=1.0)
-    said = "; ".join(f"epsilon {e:g}: {percent(s.share)}" for e, s in points)
+    description = "; ".join(f"epsilon {e:g}: {percent(s.share)}" for e, s in points)
     alone = len(lines) <= 1
     axes = _shares_over(
-        f"epsilon, {unit}", end, f"{what} over epsilon, all attacks together. {said}.", alone
+        f"epsilon, {unit}", end, f"{what} over epsilon, all attacks together. {description}.", alone
     )
     drawing = axes.drawing
     axes.ticks_across([0.0, *(e for e, _ in points)], ["0", *(f"{e:g}" for e, _ in points)])
@@ -77,7 +88,7 @@ def curve(
     drawing.dot(*begin, 3.5, "worst-dot", f"0: {percent(start)}")
     for (x, y), (e, s) in zip(places[1:], points, strict=True):
         drawing.dot(
-            x, y, 3.5, "worst-dot", f"{e:g}: {percent(s.share)} ({percents(s.low, s.high)})"
+            x, y, 3.5, "worst-dot", f"{e:g}: {percent(s.share)} ({percent_range(s.low, s.high)})"
         )
     if not alone:
         _name_lines(axes, [*labels, (places[-1][1], "all together", "tick strong")])
@@ -85,7 +96,7 @@ def curve(
 
 
 def _shares_over(what: str, end: float, says: str, alone: bool) -> Axes:
-    """An empty chart of shares over `what`, 0 to `end`; room for names unless a line is `alone`."""
+    """An empty chart of shares over `what`, 0 to `end`; space for names unless a line is `alone`."""
     drawing = Drawing(WIDTH, HEIGHT, says)
     right = WIDTH - (16 if alone else _ROOM)
     axes = Axes(drawing, (44, 14, right, HEIGHT - 44), (0, end), (0, 1))
@@ -95,7 +106,7 @@ def _shares_over(what: str, end: float, says: str, alone: bool) -> Axes:
 
 
 def _name_lines(axes: Axes, labels: list[tuple[float, str, str]]) -> None:
-    """Names right of where their lines end: (height, name, look) each."""
+    """Write names right of the ends of their lines: (height, name, look) each."""
     for y, words, look in _apart(labels[-_MOST_LABELS:], 15, axes.box[1], axes.box[3]):
         axes.drawing.text(axes.box[2] + 9, y + 4, words, look)
 
@@ -106,19 +117,21 @@ def _marked(drawing: Drawing, axes: Axes, marks: Sequence[Mark], end: float) -> 
         low, high = min(mark.low or 0.0, end), end if mark.high is None else min(mark.high, end)
         drawing.line(axes.x(low), y, axes.x(high), y, "median-line")
         interval = thresholds.reach(mark.low, mark.high)
-        said = f"median smallest epsilon of {mark.name}: {mark.at:.3g} (95 % interval {interval})"
-        drawing.dot(axes.x(mark.at), y, 4, "median", said)
+        tooltip = (
+            f"median smallest epsilon of {mark.name}: {mark.at:.3g} (95 % interval {interval})"
+        )
+        drawing.dot(axes.x(mark.at), y, 4, "median", tooltip)
 
 
 def course(courses: Sequence[Course]) -> Markup:
-    """How the share of flipped images grew with the steps, or passes, of some attacks."""
+    """Draw the share of flipped images over the steps, or passes, of some attacks."""
     end = max(c.points[-1][0] for c in courses) or 1.0
     unit = courses[0].unit
-    said = "; ".join(
+    description = "; ".join(
         f"{c.attack}: {percent(c.points[-1][1])} after {c.points[-1][0]:g}" for c in courses
     )
     alone = len(courses) <= 1
-    axes = _shares_over(unit, end, f"Share of images flipped over {unit}. {said}.", alone)
+    axes = _shares_over(unit, end, f"Share of images flipped over {unit}. {description}.", alone)
     drawing = axes.drawing
     step = next(s for s in _nice(end / 6) if s >= end / 6)
     ticks = [step * i for i in range(int(end / step) + 1)]
@@ -139,20 +152,20 @@ def course(courses: Sequence[Course]) -> Markup:
 
 def _nice(least: float) -> list[float]:
     """1, 2, 5, 10, 20 ... from 1 to beyond `least`."""
-    found: list[float] = []
+    numbers: list[float] = []
     power = 1
-    while not found or found[-1] < least:
-        found += [1.0 * power, 2.0 * power, 5.0 * power]
+    while not numbers or numbers[-1] < least:
+        numbers += [1.0 * power, 2.0 * power, 5.0 * power]
         power *= 10
-    return found
+    return numbers
 
 
 def _apart(
     labels: list[tuple[float, str, str]], gap: float, top: float, bottom: float
 ) -> list[tuple[float, str, str]]:
-    """The labels moved down until none touches the next, then up as a whole if they end too low."""
+    """The labels moved down until none overlaps the next, then up together if they end too low."""
     placed: list[tuple[float, str, str]] = []
-    # The envelope comes last and lies highest or as high: it keeps the upper place.
+    # The line of all attacks is never below another one, so its label is placed first.
     for y, words, look in sorted(
         labels, key=lambda one: (round(one[0], 1), one[2] != "tick strong")
     ):
@@ -162,9 +175,9 @@ def _apart(
 
 
 def deltas(histogram: pd.DataFrame) -> Markup:
-    """What share of each channel changed by how many counts, a bar each; no change is left out.
+    """Draw which share of each channel changed by how many counts; unchanged values are left out.
 
-    `histogram` has an index of counts and a column per channel. Wide ranges are gathered in bins.
+    `histogram` has an index of counts and a column per channel. Wide ranges are put into bins.
     """
     table, step = _gathered(histogram)
     share = table / histogram.sum().clip(lower=1)
@@ -173,7 +186,7 @@ def deltas(histogram: pd.DataFrame) -> Markup:
     drawing = Drawing(
         WIDTH,
         HEIGHT,
-        f"How often each change from {table.index.min()} to {table.index.max()} occurs.",
+        f"Frequency of each change from {table.index.min()} to {table.index.max()}.",
     )
     reach = max(abs(int(table.index.min())), abs(int(table.index.max())), 1)
     high = 1.04 * top
@@ -201,7 +214,7 @@ def deltas(histogram: pd.DataFrame) -> Markup:
 
 
 def _legend(drawing: Drawing, x: float, entries: Sequence[tuple[str, str]]) -> None:
-    """Names with their colours above a chart, one after another from `x` on."""
+    """Write names with their colours above a chart, from `x` on."""
     for name, look in entries:
         drawing.rect(x, 2, 9, 9, look)
         drawing.text(x + 14, 10, name, "tick")
@@ -209,7 +222,7 @@ def _legend(drawing: Drawing, x: float, entries: Sequence[tuple[str, str]]) -> N
 
 
 def _gathered(histogram: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """The table in bins of an odd width, so that no change stays alone in the middle bin."""
+    """The table in bins of an odd width, so that the middle bin holds only unchanged values."""
     reach = max(abs(int(histogram.index.min())), abs(int(histogram.index.max())), 1)
     step = max(1, -(-reach // 16))
     step += step % 2 == 0
@@ -217,17 +230,17 @@ def _gathered(histogram: pd.DataFrame) -> tuple[pd.DataFrame, int]:
         return histogram, 1
     changed = histogram[histogram.index != 0]
     middles = [step * round(int(count) / step) for count in changed.index]
-    # A small change must not fall into the bin of no change, which is not drawn.
+    # A small change must not get into the bin of unchanged values, which is not drawn.
     middles = [m or (step if c > 0 else -step) for m, c in zip(middles, changed.index, strict=True)]
     return changed.groupby(middles).sum(), step
 
 
 def confidences(
-    above: Sequence[int], below: Sequence[int], names: tuple[str, str], said: str
+    above: Sequence[int], below: Sequence[int], names: tuple[str, str], description: str
 ) -> Markup:
-    """Two histograms of confidence back to back, with the `names` of what is above and below."""
+    """Draw two histograms of confidence, one upwards and one downwards, with their `names`."""
     top, deep = max(*above, 1), max(*below, 0)
-    drawing = Drawing(WIDTH, HEIGHT, said)
+    drawing = Drawing(WIDTH, HEIGHT, description)
     span = (-max(deep, 0.02 * top), max(top, 0.02 * deep))
     axes = Axes(drawing, (44, 24, WIDTH - 20, HEIGHT - 44), (0, 1), span)
     marks = [-deep, 0, top] if deep > 0.1 * top else [0, top]
@@ -250,9 +263,9 @@ def confidences(
 
 
 def interval(share: Share) -> Markup:
-    """A small bar from 0 to 100 % with the interval as a line and the share as a dot."""
-    said = f"{percent(share.share)}, interval {percents(share.low, share.high)}"
-    drawing = Drawing(120, 14, said, kind="interval")
+    """Draw a small bar from 0 to 100 % with the interval as a line and the share as a dot."""
+    description = f"{percent(share.share)}, interval {percent_range(share.low, share.high)}"
+    drawing = Drawing(120, 14, description, kind="interval")
     drawing.line(4, 7, 116, 7, "track")
     if share.share is not None and share.low is not None and share.high is not None:
         drawing.line(4 + 112 * share.low, 7, 4 + 112 * share.high, 7, "reach")
@@ -261,7 +274,7 @@ def interval(share: Share) -> Markup:
 
 
 def meter(share: float, look: str) -> Markup:
-    """A bar as long as a share 0..1; its number stands beside it in the page."""
+    """Draw a bar as long as a share 0..1; the page shows its number beside it."""
     drawing = Drawing(100, 6, percent(share), kind="meter").stretched()
     drawing.rect(0, 0, 100, 6, "track-fill")
     drawing.rect(0, 0, 100 * min(1.0, max(0.0, share)), 6, look)
@@ -269,10 +282,10 @@ def meter(share: float, look: str) -> Markup:
 
 
 def parts(counts: Sequence[tuple[str, int]]) -> Markup:
-    """One bar of everything, cut into named parts: (class of the page, count)."""
+    """Draw one bar divided into parts: (CSS class, count) each."""
     total = sum(count for _, count in counts) or 1
-    said = ", ".join(f"{name} {count}" for name, count in counts if count)
-    drawing = Drawing(1000, 10, said or "nothing", kind="parts").stretched()
+    description = ", ".join(f"{name} {count}" for name, count in counts if count)
+    drawing = Drawing(1000, 10, description or "nothing", kind="parts").stretched()
     drawing.rect(0, 0, 1000, 10, "track-fill")
     x = 0.0
     for name, count in counts:
@@ -284,8 +297,8 @@ def parts(counts: Sequence[tuple[str, int]]) -> Markup:
 
 
 def frame(shape: tuple[int, int], top: int, left: int, size: tuple[int, int]) -> Markup:
-    """An outline of `size` to lay over a picture of `shape`, both (height, width)."""
-    drawing = Drawing(shape[1], shape[0], "Where the numbers below are", kind="frame")
+    """Draw an outline of `size` to put over a picture of `shape`, both (height, width)."""
+    drawing = Drawing(shape[1], shape[0], "Outline of the pixel values below", kind="frame")
     drawing.rect(left, top, size[1], size[0], "frame-dark")
     drawing.rect(left, top, size[1], size[0], "frame-light")
     return drawing.markup()

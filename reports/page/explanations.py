@@ -1,6 +1,6 @@
-"""Diagnostics explained, to be read on the page itself: a rule each, and what to do where it does not hold.
+"""Explanations of the diagnostics for the page: the rule of each, and what to do if it warns or fails.
 
-The texts are in `explanations.json`; `docs/diagnostics.md` says the same, and a test holds them together.
+The texts are in `explanations.json`. `docs/diagnostics.md` has the same texts, which a test checks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a diagnostic asks and when it warns or fails, and what to do then; names of options in ``."""
+    """When a diagnostic warns or fails (`rule`), and what to do then (`do`); options are in backticks."""
 
     rule: str
     do: str
@@ -22,9 +22,9 @@ class Explanation:
 @cache
 def _all() -> dict[str, Explanation]:
     text = (Path(__file__).parent / "explanations.json").read_text(encoding="utf-8")
-    return {name: Explanation(**said) for name, said in json.loads(text).items()}
+    return {name: Explanation(**texts) for name, texts in json.loads(text).items()}
 
 
 def explained(name: str) -> Explanation | None:
-    """The explanation of a diagnostic or a check before the attack (`D04`, `P02-scaling`), if known."""
+    """Return the explanation of a diagnostic or preflight check (`D04`, `P02-scaling`), if known."""
     return _all().get(name.partition("-")[0])

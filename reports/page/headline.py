@@ -1,174 +1,161 @@
-"""The top of the page: the verdict, the figures beside it, what it rests on; also for a terminal."""
+"""The top of the page: the verdict, the large figure, and what both are based on; also for a terminal."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
+from markupsafe import Markup
+
+from robustness.numerics.intervals import Share
 from robustness.reports import wording
 from robustness.reports.gate.rule_results import RuleResult
 from robustness.reports.gate.verdict import FAIL, INCONCLUSIVE, PASS, Verdict
-from robustness.reports.intervals import Share
-from robustness.reports.page import charts, details
-from robustness.reports.summary import breakdown, budgets, metrics
+from robustness.reports.page import charts
+from robustness.reports.summary import budgets
+from robustness.reports.summary.figures import figures
+from robustness.reports.summary.metrics import Tally
 from robustness.reports.summary.summary import Rate, Summary
-from robustness.runs import thresholds
 from robustness.threat.norms import described
 
 _LOOKS = {PASS: "pass", FAIL: "fail", INCONCLUSIVE: "open"}
-_RELIABILITY = {
-    breakdown.OK: "Sound",
-    breakdown.WARNINGS: "Warnings",
-    breakdown.UNRELIABLE: "Unreliable",
-    breakdown.UNCHECKED: "Not checked",
-}
 
 
-def verdict(summary: Summary, found: Verdict) -> dict[str, Any]:
-    """The bar at the top: the word, how it looks, why; the large figure and what it is.
+@dataclass(frozen=True)
+class Headline:
+    """The verdict as the top of the page shows it.
 
-    The figure is the worst case at the epsilon that decides: that of the rule which was broken or
-    left open, else of the first rule, without rules the largest one.
+    Attributes
+    ----------
+    label, look, sentence
+        The word of the verdict, the CSS class that colours it, and its reason.
+    headline
+        The result in one sentence.
+    tally
+        The outcomes at `epsilon`: the epsilon that decides.
+    rate, name, meaning
+        The large figure, what it is, and what it means to a reader new to it.
+    reached
+        Whether an attack of the run could use the whole epsilon.
+    bad
+        Whether the large figure is coloured as a warning.
     """
-    rules = [r for r in found.rules if r.scope != "diagnostic"]
-    worst = _deciding(summary, rules)
+
+    label: str
+    look: str
+    sentence: str
+    headline: str
+    tally: Tally
+    epsilon: float | None
+    rate: Share
+    name: str
+    meaning: str
+    reached: bool
+    bad: bool
+
+
+@dataclass(frozen=True)
+class StatusBar:
+    """A bar of all images by status, and its legend: status, words, count."""
+
+    bar: Markup | None
+    legend: tuple[tuple[str, str, int], ...]
+
+
+def top(summary: Summary, verdict: Verdict) -> dict[str, object]:
+    """Return the variables of the template of the page's top."""
+    shown = headline(summary, verdict)
+    return {
+        "verdict": shown,
+        "figures": figures(summary, shown.tally),
+        "basis": basis(summary),
+        "parts": status_bar(shown.tally, reached=shown.reached),
+    }
+
+
+def headline(summary: Summary, verdict: Verdict) -> Headline:
+    """Return the top of the page.
+
+    The large figure is the worst case at the epsilon that decides: that of the first rule that failed,
+    else of the first undecided one, else of the first rule; without rules the largest epsilon.
+    """
+    worst = _deciding_rate(summary, verdict.rules)
     epsilon = worst.epsilon if worst else None
     tally = worst.tally if worst else summary.overall
     robust = worst.robust_accuracy if worst else None
     rate, name = (robust, "robust accuracy") if robust else (tally.flip_rate, "flip rate")
-    why = budgets.reason(summary.budgets, epsilon)
-    if why and not robust:
+    reason = budgets.reason(summary.budgets, epsilon)
+    if reason and not robust:
         rate, name = Share(0, 0), "not reached: no robust accuracy is stated"
     bad = rate.share is not None and (rate.share < 1 if robust else rate.share > 0)
-    return {
-        "label": found.label,
-        "look": _LOOKS.get(found.status, "open") if found.label != "NO GATE" else "none",
-        "sentence": found.sentence,
-        "headline": wording.headline(
-            tally.flip_rate,
-            summary.norm,
-            epsilon,
-            summary.labelled,
-            broken=(tally.failed, tally.partly_failed),
+    labelled, norm = summary.labelled, summary.norm
+    return Headline(
+        label=verdict.label,
+        look=_LOOKS.get(verdict.status, "open") if verdict.label != "NO GATE" else "none",
+        sentence=verdict.sentence,
+        headline=wording.headline(
+            tally.flip_rate, norm, epsilon, labelled, broken=(tally.failed, tally.partly_failed)
         )
-        + wording.unreached(why),
-        "tally": tally,
-        "epsilon": epsilon,
-        "rate": rate,
-        "name": name,
-        "meaning": "" if why else wording.meaning(name, summary.norm, epsilon, summary.labelled),
-        "reached": not why,
-        "bad": bad and (found.status != PASS or not found.gated),
-        "rules": rules,
-    }
+        + wording.unreached(reason),
+        tally=tally,
+        epsilon=epsilon,
+        rate=rate,
+        name=name,
+        meaning="" if reason else wording.meaning(name, norm, epsilon, labelled),
+        reached=not reason,
+        bad=bad and (verdict.status != PASS or not verdict.gated),
+    )
 
 
-def _deciding(summary: Summary, rules: list[RuleResult]) -> Rate | None:
+def _deciding_rate(summary: Summary, rules: tuple[RuleResult, ...]) -> Rate | None:
     if not summary.worst:
         return None
-    mine = [r for r in rules if r.scope == "worst" and r.epsilon is not None and not r.suppressed]
-    mine.sort(key=lambda r: (r.passed is not False, r.passed is not None))
-    by = {rate.epsilon: rate for rate in summary.worst}
-    return by.get(mine[0].epsilon or 0.0, summary.worst[-1]) if mine else summary.worst[-1]
+    deciding = [
+        rule
+        for rule in rules
+        if rule.scope == "worst" and rule.epsilon is not None and not rule.suppressed
+    ]
+    deciding.sort(key=lambda rule: (rule.passed is not False, rule.passed is not None))
+    if not deciding:
+        return summary.worst[-1]
+    by_epsilon = {rate.epsilon: rate for rate in summary.worst}
+    return by_epsilon.get(deciding[0].epsilon or 0.0, summary.worst[-1])
 
 
-def figures(summary: Summary, tally: metrics.Tally | None = None) -> list[tuple[str, str, str]]:
-    """The few numbers beside the verdict: (number, what it is, what it rests on).
-
-    `tally` is that of the epsilon in question, by default the largest.
-    """
-    counted = tally or summary.overall
-    clean, rate = summary.images.clean_accuracy, counted.flip_rate
-    found = []
-    if clean and clean.share is not None:
-        known = f"{clean.count:,} of {clean.total:,} images right"
-        found.append((wording.percent(clean.share), "clean accuracy", known))
-    if rate.share is not None and summary.worst and summary.worst[-1].robust_accuracy:
-        what = "right answers" if summary.labelled else "answers"
-        known = f"{rate.count:,} of {rate.total:,} {what}"
-        known += f"; {counted.failed:,} more undecided" if counted.failed else ""
-        found.append((wording.percent(rate.share), "flip rate", known))
-    found.append((_RELIABILITY[summary.reliability], "reliability", _checked(summary)))
-    smallest = summary.smallest_epsilon
-    if smallest.total:
-        found.append((_median(smallest), "median smallest epsilon", _median_rests(smallest)))
-    if summary.cost.seconds:
-        passes = summary.cost.forward + summary.cost.backward
-        found.append((wording.seconds(summary.cost.seconds), "time taken", f"{passes:,} passes"))
-    return found
-
-
-def _median(one: metrics.SmallestEpsilon) -> str:
-    """As a figure: a number, or the side of the ladder it lies on."""
-    if one.median is not None:
-        return wording.number(one.median, 3)
-    if one.bracket_low is None:
-        return "–"
-    if one.bracket_high is None:
-        return f"> {wording.number(one.bracket_low, 3)}"
-    return f"≤ {wording.number(one.bracket_high, 3)}"
-
-
-def _median_rests(one: metrics.SmallestEpsilon) -> str:
-    if one.bracket_low is None:
-        return one.note
-    said = [f"95 % interval {thresholds.reach(one.low, one.high)}"]
-    if one.median is not None and one.bracket_low != one.bracket_high:
-        said.insert(0, thresholds.bracket(one.bracket_low, one.bracket_high))
-    note = f"; {one.note}" if one.note else ""
-    return f"{', '.join(said)}; {one.censored:,} of {one.total:,} did not flip{note}"
-
-
-def _checked(summary: Summary) -> str:
-    before = [one["severity"] for one in details.checks(summary)]
-    after = [d.status for d in summary.diagnostics if d.status != "skipped"]
-    bad = before.count("error") + after.count("fail")
-    doubt = before.count("warning") + after.count("warn")
-    if not before and not after:
-        return "no check was recorded"
-    total = wording.plural(len(before) + len(after), "check")
-    unasked = len(summary.diagnostics) - len(after)
-    rest = f"; {unasked} not asked" if unasked else ""
-    if bad or doubt:
-        parts = [f"{bad} failed"] * bool(bad) + [f"{doubt} in doubt"] * bool(doubt)
-        return f"{' and '.join(parts)} of {total}{rest}"
-    return f"all of {total} quiet{rest}"
-
-
-def standing(summary: Summary, ruled: Verdict) -> str:
-    """The figures beside the verdict as one sentence, for a terminal."""
-    shown = verdict(summary, ruled)
-    rate = shown["rate"]
-    said = []
-    if rate.share is not None and shown["epsilon"] is not None:
-        interval = wording.percents(rate.low, rate.high, "-")
-        said.append(
-            f"{shown['name']} {wording.percent(rate.share)} at epsilon "
-            f"{wording.budget(summary.norm, shown['epsilon'])} (95 % interval {interval})"
+def figures_sentence(summary: Summary, verdict: Verdict) -> str:
+    """Return the figures beside the verdict as one sentence, for a terminal."""
+    shown = headline(summary, verdict)
+    parts = []
+    if shown.rate.share is not None and shown.epsilon is not None:
+        interval = wording.percent_range(shown.rate.low, shown.rate.high, "-")
+        parts.append(
+            f"{shown.name} {wording.percent(shown.rate.share)} at epsilon "
+            f"{wording.budget(summary.norm, shown.epsilon)} (95 % interval {interval})"
         )
-        broken = wording.breakdowns(shown["tally"].failed, shown["tally"].partly_failed)
-        said += [broken.strip().removesuffix(".")] * bool(broken)
-    if not shown["reached"]:
-        reason = budgets.reason(summary.budgets, shown["epsilon"])
-        said.append(f"no robust accuracy is stated at epsilon {shown['epsilon']:g}: {reason}")
-    kept = ("clean accuracy", "reliability", "median smallest epsilon")
-    for value, term, rest in figures(summary):
-        if term in kept:
-            said.append(f"{term} {value.lower()} ({rest})")
-    return "; ".join(said) + "."
+        failures = wording.breakdowns(shown.tally.failed, shown.tally.partly_failed)
+        parts += [failures.strip().removesuffix(".")] * bool(failures)
+    if not shown.reached:
+        reason = budgets.reason(summary.budgets, shown.epsilon)
+        parts.append(f"no robust accuracy is stated at epsilon {shown.epsilon:g}: {reason}")
+    terms = ("clean accuracy", "reliability", "median smallest epsilon")
+    parts += [
+        f"{figure.term} {figure.value.lower()} ({figure.basis})"
+        for figure in figures(summary)
+        if figure.term in terms
+    ]
+    return "; ".join(parts) + "."
 
 
 def basis(summary: Summary) -> list[str]:
-    """What the verdict rests on, in a few words."""
+    """Return the attacks, the norm and the goal, in a few words each."""
     names = [wording.shorten(name, 40) for name in summary.attack_names[:4]]
     more = len(summary.attack_names) - len(names)
-    shown = ", ".join(names) + (f" and {wording.plural(more, 'more attack')}" if more > 0 else "")
-    goal = str(summary.config.get("goal", "untargeted"))
-    return [shown, described(summary.norm).label, goal]
+    attacks = ", ".join(names) + (f" and {wording.plural(more, 'more attack')}" if more > 0 else "")
+    return [attacks, described(summary.norm).label, summary.config.aim]
 
 
-def parts(tally: metrics.Tally, *, reached: bool = True) -> dict[str, Any]:
-    """The bar of all images by status, and its legend; `reached` says whether an attack used epsilon."""
-    counts = [(name, getattr(tally, name)) for name in wording.STATUSES]
-    said = wording.STATUSES if reached else wording.STATUSES | {"robust": wording.UNTRIED}
-    legend = [(name, said[name], count) for name, count in counts if count]
-    return {"bar": charts.parts(counts) if legend else None, "legend": legend}
+def status_bar(tally: Tally, *, reached: bool = True) -> StatusBar:
+    """Return the bar of all images by status; `reached` says whether an attack could use epsilon."""
+    words = wording.STATUSES if reached else wording.STATUSES | {"robust": wording.NOT_REACHED}
+    counts = [(name, int(getattr(tally, name))) for name in wording.STATUSES]
+    legend = tuple((name, words[name], count) for name, count in counts if count)
+    return StatusBar(charts.parts(counts) if legend else None, legend)

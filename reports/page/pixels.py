@@ -1,4 +1,4 @@
-"""Pixels for a page: data URIs, the amplified change, the patch of numbers, thumbnails."""
+"""Pictures for a page: data URIs, the amplified change, the square of pixel values, thumbnails."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def data_uri(pixels: np.ndarray) -> str:
-    """A uint8 picture (height, width, channels) as a PNG data URI, encoded anew: pixels only.
+    """Return a uint8 picture (height, width, channels) as a PNG data URI that holds only pixels.
 
-    Two channels, which PNG cannot show, are shown by the first.
+    Of two channels, which a page cannot show, only the first is shown.
     """
     mode = _MODES.get(pixels.shape[-1])
     pixels = pixels[..., :1] if mode is None else pixels
@@ -30,7 +30,7 @@ def data_uri(pixels: np.ndarray) -> str:
 
 
 def amplification(change: np.ndarray) -> float:
-    """By how much to multiply signed counts so that the largest reaches the ends of the scale."""
+    """Return the factor for signed counts with which the largest fits the scale: 0.5 to 64."""
     largest = int(np.abs(change).max(initial=0))
     for factor in (64, 32, 16, 8, 4, 2, 1):
         if largest * factor <= _MIDDLE:
@@ -39,13 +39,13 @@ def amplification(change: np.ndarray) -> float:
 
 
 def amplified(change: np.ndarray, factor: float) -> np.ndarray:
-    """Middle grey + `factor` x the signed change, as a uint8 picture without transparency."""
+    """Return middle grey + `factor` x the signed change, as a uint8 picture without transparency."""
     shown = change[..., :3] if change.shape[-1] == 4 else change
     return np.clip(np.round(_MIDDLE + factor * shown), 0, 255).astype(np.uint8)
 
 
 def thumbnail(pixels: np.ndarray, most: int = 192) -> tuple[np.ndarray, int]:
-    """`pixels` averaged down by a whole factor until neither side is above `most`, and the factor."""
+    """Reduce a picture by a whole factor until no side is above `most`; return it and the factor."""
     factor = -(-max(pixels.shape[:2]) // most)
     if factor <= 1:
         return pixels, 1
@@ -59,7 +59,7 @@ def thumbnail(pixels: np.ndarray, most: int = 192) -> tuple[np.ndarray, int]:
 
 @dataclass(frozen=True)
 class Patch:
-    """A square of numbers: one channel before, after and the difference, each (side, side)."""
+    """A square of one channel: before, after and the difference, each (side, side)."""
 
     top: int
     left: int
@@ -70,9 +70,9 @@ class Patch:
 
 
 def patch(before: np.ndarray, after: np.ndarray, side: int = PATCH) -> Patch:
-    """The square of one channel that changed most (sum of sizes); of equals, the most varied one.
+    """Return the square of one channel with the largest change (sum of sizes).
 
-    Smaller pictures give smaller squares.
+    Of several, the one with the largest variance. Small pictures have smaller squares.
     """
     change = np.abs(delta(before, after)).astype(np.int64)
     colours = min(3, change.shape[-1])
@@ -89,7 +89,7 @@ def patch(before: np.ndarray, after: np.ndarray, side: int = PATCH) -> Patch:
 
 
 def _boxes(values: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """The sum over every rectangle of that size, by summed areas."""
+    """The sum over every rectangle of that size, by a summed-area table."""
     area = np.zeros((values.shape[0] + 1, values.shape[1] + 1), np.int64)
     area[1:, 1:] = values.cumsum(axis=0).cumsum(axis=1)
     inner = area[rows:, columns:] - area[:-rows, columns:]

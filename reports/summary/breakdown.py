@@ -1,32 +1,33 @@
-"""The run taken apart: by attack, by image, by class as labelled, and by step."""
+"""The results of a run by attack, by image, by kind of attack, and by step."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from robustness.numerics.intervals import Share
 from robustness.reports import wording
-from robustness.reports.intervals import Share
 from robustness.reports.summary import metrics, tables, taxonomy
 from robustness.reports.summary.budgets import Budget
 from robustness.reports.summary.metrics import FLIPPED
 from robustness.runs import thresholds
+from robustness.runs.schema import AttackEntry, Manifest, Median, Settings
 
 MOST_POINTS = 60
 
 
 @dataclass(frozen=True)
 class AttackRow:
-    """One attack: what it was told, what it cost, what it did at the largest epsilon.
+    """One attack: its settings, its cost, and its results at the largest epsilon.
 
-    `alone` images flip under no other attack of the run, all of which were asked; None where a cascade
-    spared others what this one flips, so that nobody knows. `forward` and `backward` are passes of single
-    images. `baseline` says that it is no attacker but chance: noise, blur and the like.
+    `alone` images flip under no other attack of the run; None if other attacks of a cascade did not run on
+    them, so that this is not known. `forward` and `backward` are passes of single images. `baseline` says
+    that it is a random change such as noise, not an attacker.
     """
 
     label: str
@@ -45,10 +46,11 @@ class AttackRow:
 
 @dataclass(frozen=True)
 class GroupRate:
-    """All attacks of one kind together, image by image: the weakness of `taxonomy` they show.
+    """All attacks of one kind together (worst case per image): the weakness of `taxonomy` they show.
 
-    The rate is of the images they were shown; `spared` were not: earlier attacks of a cascade flip them.
-    All of them broke down on `failed` more, and some of them on `partly_failed` of those that did not flip.
+    The rate is of the images they ran on; they did not run on `spared` images, which earlier attacks of a
+    cascade had flipped. All of them failed on `failed` more images, and some of them on `partly_failed` of
+    those that did not flip.
     """
 
     kind: str
@@ -62,11 +64,10 @@ class GroupRate:
 
 @dataclass(frozen=True)
 class Course:
-    """How an attack came on at the largest epsilon: (steps or passes, share flipped by then).
+    """The progress of an attack at the largest epsilon: (steps or passes, share flipped by then).
 
-    Every image counts from its smallest epsilon on. `by_half` is the share of all flips there were
-    after half of the way; `every_step` that each row took all its steps, so that the course says
-    nothing.
+    Every image counts from its smallest epsilon on. `by_half` is the share of all flips after half of
+    the steps or passes. `every_step` says that each image took all steps, so that the course is empty.
     """
 
     attack: str
@@ -79,11 +80,11 @@ class Course:
 
 @dataclass(frozen=True)
 class ImageResult:
-    """One image over all attacks. `smallest_epsilon` None where nothing flipped it; `attacks` did.
+    """One image over all attacks. `attacks` flipped it; `smallest_epsilon` is None if none did.
 
-    `asked` are the attacks that flipped it or were tried on it at every epsilon: in a cascade those before
-    the first that flips it, and not those that it was spared or on which they broke down. `undecided` are the
-    epsilons at which every attack broke down on it.
+    `asked` are the attacks that flipped it or ran on it at every epsilon: in a cascade not those after the
+    first that flips it, and not those that failed on it. `undecided` are the epsilons at which every attack
+    failed on it.
     """
 
     key: str
@@ -101,7 +102,7 @@ class ImageResult:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One check of the audit on itself; `status` is ok, warn, fail or skipped."""
+    """One diagnostic of the audit; `status` is ok, warn, fail or skipped."""
 
     id: str
     title: str
@@ -112,7 +113,7 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class FittedMedian:
-    """A median by a logistic curve that stood a test of its fit, and its 95 % interval, in counts."""
+    """A median by a logistic curve that passed a test of its fit, and its 95 % interval, in counts."""
 
     median: float
     low: float
@@ -122,12 +123,12 @@ class FittedMedian:
 
 @dataclass(frozen=True)
 class MedianEpsilon:
-    """The median smallest epsilon of an attack, of all attacks together (`attack` None), in counts.
+    """The median smallest epsilon of an attack, or of all together (`attack` None), in counts.
 
     Half of `images` flip above `bracket_low` and at most within `bracket_high` (None: beyond the largest
-    epsilon); `low` to `high` (None: no upper end) is the 95 % interval. `median` is a point in the bracket,
-    None where that begins at 0 or has no upper end. All are None where no image tells; `note` says why, or
-    what is to be known besides. `fit` is the same by a curve, where one fits.
+    epsilon). `low` to `high` (None: no upper end) is the 95 % interval. `median` is a point in the bracket,
+    None if that begins at 0 or has no upper end. All are None if no image contributes; `note` says why, or
+    gives a remark. `fit` is the median by a logistic curve, if one fits.
     """
 
     attack: str | None
@@ -145,78 +146,77 @@ class MedianEpsilon:
 
 
 def attack_rows(
-    config: Mapping[str, Any], outcomes: pd.DataFrame, attacks: Iterable[str]
+    config: Settings, outcomes: pd.DataFrame, attacks: Iterable[str]
 ) -> tuple[AttackRow, ...]:
-    """A row for each of `attacks` (labels), in order.
+    """Return a row for each of `attacks` (labels), in order.
 
-    In a cascade the flip rate is of the images an attack saw at the largest epsilon, as in
-    `Summary.rates`; who flips an image alone is asked of all its flips, smaller epsilons included.
+    In a cascade the flip rate is of the images that an attack ran on at the largest epsilon, as in
+    `Summary.rates`; which attack flips an image alone follows from its flips at all epsilons.
     """
-    said = {a.get("label") or a.get("name"): a for a in config.get("attacks") or ()}
-    last, saw = _at_last(outcomes), _at_last(outcomes, spared=False)
+    entries = {entry.title: entry for entry in config.attacks}
+    last, run_on = _at_last(outcomes), _at_last(outcomes, spared=False)
     flipped = last[last["status"] == FLIPPED]
-    by = flipped.groupby("image")["attack"].nunique()
-    alone = flipped[flipped["image"].map(by) == 1]
-    unasked = set(outcomes[outcomes["status"] == metrics.SETTLED]["image"])
-    found = []
+    flipped_by = flipped.groupby("image")["attack"].nunique()
+    alone = flipped[flipped["image"].map(flipped_by) == 1]
+    spared = set(outcomes[outcomes["status"] == metrics.SETTLED]["image"])
+    rows = []
     for label in attacks:
-        told, mine = said.get(label, {}), outcomes[outcomes["attack"] == label]
+        entry, mine = entries.get(label, AttackEntry()), outcomes[outcomes["attack"] == label]
         flips = flipped[flipped["attack"] == label]
-        name = str(told.get("name") or label.partition("(")[0])
-        parameters = told.get("parameters")
-        found.append(
+        name = entry.name or label.partition("(")[0]
+        rows.append(
             AttackRow(
                 label=label,
                 name=name,
-                knowledge=str(told.get("knowledge") or ""),
-                paper=str(told.get("paper") or ""),
-                parameters=dict(parameters) if isinstance(parameters, Mapping) else {},
-                baseline=taxonomy.is_baseline(name, str(told.get("knowledge") or "")),
-                flip_rate=metrics.tally(saw[saw["attack"] == label]["status"]).flip_rate,
-                alone=_alone(alone[alone["attack"] == label], unasked),
+                knowledge=entry.knowledge or "",
+                paper=entry.paper or "",
+                parameters=entry.parameters,
+                baseline=taxonomy.is_baseline(name, entry.knowledge or ""),
+                flip_rate=metrics.tally(run_on[run_on["attack"] == label]["status"]).flip_rate,
+                alone=_alone(alone[alone["attack"] == label], spared),
                 forward=int(mine["forward"].sum()),
                 backward=int(mine["backward"].sum()),
                 linf=metrics.median(flips["linf"]),
                 l2=metrics.median(flips["l2"]),
             )
         )
-    return tuple(found)
+    return tuple(rows)
 
 
-def _alone(flips: pd.DataFrame, unasked: Collection[str]) -> int | None:
-    """How many images flip under one attack only; None if of some of them (`unasked`) others were spared."""
-    return None if flips["image"].isin(list(unasked)).any() else len(flips)
+def _alone(flips: pd.DataFrame, spared: Collection[str]) -> int | None:
+    """How many images flip under one attack only; None if other attacks did not run on some (`spared`)."""
+    return None if flips["image"].isin(list(spared)).any() else len(flips)
 
 
 def group_rates(
     outcomes: pd.DataFrame, rows: Iterable[AttackRow], *, surrogate: bool = False
 ) -> tuple[GroupRate, ...]:
-    """The flip rates of the attacks of each kind together, by epsilon.
+    """Return the flip rates of the attacks of each kind together, by epsilon.
 
-    `surrogate` says that they looked at another model, and the audited one only judged.
+    `surrogate` says that they ran on another model, and the audited one only judged.
     """
     kinds: dict[str, list[str]] = {}
     for row in rows:
         kind = taxonomy.kind(row.name, row.knowledge, surrogate=surrogate)
         kinds.setdefault(kind, []).append(row.label)
-    found = []
+    groups = []
     for kind, labels in kinds.items():
         worst = metrics.worst_case(outcomes[outcomes["attack"].isin(labels)])
-        for epsilon, some in worst.groupby("epsilon"):
-            tally, at = metrics.tally(some["status"], some["broke"]), float(str(epsilon))
+        for epsilon, rows_at in worst.groupby("epsilon"):
+            tally, at = metrics.tally(rows_at["status"], rows_at["broke"]), float(str(epsilon))
             counts = (tally.settled, tally.failed, tally.partly_failed)
-            found.append(GroupRate(kind, tuple(labels), at, tally.flip_rate, *counts))
-    return tuple(found)
+            groups.append(GroupRate(kind, tuple(labels), at, tally.flip_rate, *counts))
+    return tuple(groups)
 
 
 def _at_last(outcomes: pd.DataFrame, *, spared: bool = True) -> pd.DataFrame:
-    """The outcomes at the largest epsilon, flips within smaller ones carried on as `carried` does."""
+    """The outcomes at the largest epsilon, with flips at smaller ones included as `carried` does."""
     frame = metrics.carried(outcomes, spared=spared)
     return frame[frame["epsilon"] == frame["epsilon"].max()]
 
 
 def courses(outcomes: pd.DataFrame, attacks: Iterable[str]) -> tuple[Course, ...]:
-    """The course of each attack that flipped something; white-box by steps, else by passes."""
+    """Return the course of each attack that flipped an image; white-box by steps, else by passes."""
     return tuple(c for label in attacks if (c := _course(outcomes, label)) is not None)
 
 
@@ -256,15 +256,15 @@ def _course(outcomes: pd.DataFrame, label: str) -> Course | None:
 def image_results(
     images: pd.DataFrame, outcomes: pd.DataFrame, names: tuple[str, ...]
 ) -> tuple[ImageResult, ...]:
-    """Every image of the run, in its order, over all attacks at the largest epsilon."""
+    """Return every image of the run, in order, over all attacks at the largest epsilon."""
     worst = metrics.worst_case(outcomes)
     last = worst[worst["epsilon"] == worst["epsilon"].max()]
     status = dict(zip(last["image"], last["status"], strict=True))
     smallest = metrics.smallest_epsilons(outcomes).to_dict()
     flips = outcomes[outcomes["status"] == FLIPPED]
-    by: dict[str, dict[str, None]] = {}
+    attacks_of: dict[str, dict[str, None]] = {}
     for image, attack in zip(flips["image"], flips["attack"], strict=True):
-        by.setdefault(image, {})[attack] = None
+        attacks_of.setdefault(image, {})[attack] = None
     asked = _asked(outcomes)
     lost = worst[worst["status"] == metrics.FAILED]
     undecided = lost.groupby("image")["epsilon"].agg(list).to_dict()
@@ -277,7 +277,7 @@ def image_results(
             confidence=tables.known(row["confidence"]),
             status=str(status.get(row["key"], "not reached")),
             smallest_epsilon=_finite(smallest.get(row["key"], math.inf)),
-            attacks=tuple(by.get(row["key"], ())),
+            attacks=tuple(attacks_of.get(row["key"], ())),
             asked=tuple(asked.get(row["key"], ())),
             reason=str(row["reason"] or ""),
             undecided=tuple(undecided.get(row["key"], ())),
@@ -287,19 +287,21 @@ def image_results(
 
 
 def _asked(outcomes: pd.DataFrame) -> dict[str, list[str]]:
-    """By image the attacks that were tried on it to the end, as `ImageResult.asked` has them."""
+    """The attacks that ran on each image to the end, as in `ImageResult.asked`."""
     tried = outcomes["status"].isin((FLIPPED, metrics.ROBUST))
     flips = outcomes["status"] == FLIPPED
     spared = outcomes["status"].isin((metrics.SETTLED, metrics.FAILED))
     pairs = [outcomes["image"], outcomes["attack"]]
-    told = pd.DataFrame({"tried": tried, "flips": flips, "spared": spared}).groupby(
+    runs = pd.DataFrame({"tried": tried, "flips": flips, "spared": spared}).groupby(
         pairs, sort=False
     )
-    any_ = told.any()
-    found: dict[str, list[str]] = {}
-    for image, attack in any_.index[any_["tried"] & (any_["flips"] | ~any_["spared"])]:
-        found.setdefault(image, []).append(attack)
-    return found
+    per_pair = runs.any()
+    attacks_of: dict[str, list[str]] = {}
+    for image, attack in per_pair.index[
+        per_pair["tried"] & (per_pair["flips"] | ~per_pair["spared"])
+    ]:
+        attacks_of.setdefault(image, []).append(attack)
+    return attacks_of
 
 
 def _class(names: tuple[str, ...], number: float) -> str | None:
@@ -311,7 +313,7 @@ def _finite(value: float) -> float | None:
 
 
 def confusion(images: pd.DataFrame) -> pd.DataFrame:
-    """How many labelled, readable images of which label get which answer: label, clean_class, count."""
+    """Return how many images of each label have each predicted class: label, clean_class, count."""
     known = images[images["label"].notna() & images["clean_class"].notna()]
     pairs = [known["label"].astype("int64"), known["clean_class"].astype("int64")]
     return known.groupby(pairs).size().reset_index(name="count")
@@ -322,72 +324,59 @@ def confusion(images: pd.DataFrame) -> pd.DataFrame:
 _STATUSES = ("fail", "warn", "ok", "skipped")
 
 
-def diagnoses(manifest: Mapping[str, Any]) -> tuple[Diagnosis, ...]:
-    """The diagnostics that the run kept, the gravest first; what is not one is left out."""
-    found = []
-    for one in manifest.get("diagnostics") or ():
-        if not isinstance(one, Mapping):
-            continue
-        status = str(one.get("status", "skipped"))
-        evidence = one.get("evidence")
-        found.append(
-            Diagnosis(
-                id=str(one.get("id", "")),
-                title=str(one.get("title", "")),
-                status=status if status in _STATUSES else "warn",
-                sentence=str(one.get("sentence", "")),
-                evidence=dict(evidence) if isinstance(evidence, Mapping) else {},
-            )
+def diagnoses(manifest: Manifest) -> tuple[Diagnosis, ...]:
+    """Return the diagnostics that the run stored, the most severe first."""
+    diagnostics = [
+        Diagnosis(
+            id=entry.id,
+            title=entry.title,
+            status=entry.status if entry.status in _STATUSES else "warn",
+            sentence=entry.sentence,
+            evidence=entry.evidence,
         )
-    return tuple(sorted(found, key=lambda d: (_STATUSES.index(d.status), d.id)))
+        for entry in manifest.diagnostics
+    ]
+    return tuple(sorted(diagnostics, key=lambda d: (_STATUSES.index(d.status), d.id)))
 
 
 OK, WARNINGS, UNRELIABLE, UNCHECKED = "ok", "warnings", "unreliable", "not checked"
 
 
-def reliability(manifest: Mapping[str, Any], found: Iterable[Diagnosis]) -> str:
-    """How far the numbers can be relied on, by the checks before and after the attack."""
-    before = [f.get("severity") for f in manifest.get("preflight") or () if isinstance(f, Mapping)]
-    said = [d.status for d in found]
-    if "fail" in said or "error" in before:
+def reliability(manifest: Manifest, diagnostics: Iterable[Diagnosis]) -> str:
+    """Return how reliable the numbers are, by the checks before the attack and the diagnostics after it."""
+    before = [check.severity for check in manifest.preflight]
+    after = [d.status for d in diagnostics]
+    if "fail" in after or "error" in before:
         return UNRELIABLE
-    if "warn" in said or "warning" in before:
+    if "warn" in after or "warning" in before:
         return WARNINGS
-    return OK if said or before else UNCHECKED
+    return OK if after or before else UNCHECKED
 
 
 def median_epsilons(
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     outcomes: pd.DataFrame,
     attacks: Sequence[str],
     limits: Iterable[Budget] = (),
 ) -> tuple[tuple[MedianEpsilon, ...], MedianEpsilon]:
-    """The median smallest epsilon of each attack, and of all together, from the rows.
+    """Return the median smallest epsilon of each attack, and of all together.
 
-    Of what the run kept only fitted curves are taken: rows tell the rest, of older runs as well.
+    They are computed from the outcomes, so that they are the same for older runs; only fitted curves
+    are read from the manifest.
     """
-    config, kept = manifest.get("config"), manifest.get("median_epsilon")
-    by, every = thresholds.medians(
-        outcomes,
-        config if isinstance(config, Mapping) else {},
-        attacks,
-        thresholds.unused(asdict(limit) for limit in limits),
+    stored = manifest.median_epsilon
+    by_attack, together = thresholds.medians(
+        outcomes, manifest.config, attacks, thresholds.unused(limits)
     )
-    kept = kept if isinstance(kept, Mapping) else {}
-    found = tuple(
-        MedianEpsilon(attack=attack, fit=_fit(kept.get(attack)), **one)
-        for attack, one in by.items()
+    medians = tuple(
+        MedianEpsilon(attack=attack, fit=_fit(stored.get(attack)), **median)
+        for attack, median in by_attack.items()
     )
-    return found, MedianEpsilon(attack=None, **every)
+    return medians, MedianEpsilon(attack=None, **together)
 
 
-def _fit(one: Any) -> FittedMedian | None:
-    fit = one.get("fit") if isinstance(one, Mapping) else None
-    names = ("median", "low", "high", "p_value")
-    numbers = [_number(fit.get(name)) for name in names] if isinstance(fit, Mapping) else [None]
-    known = [number for number in numbers if number is not None]
-    return FittedMedian(*known) if len(known) == len(names) else None
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+def _fit(entry: Median | None) -> FittedMedian | None:
+    fit = entry.fit if entry else None
+    numbers = (fit.median, fit.low, fit.high, fit.p_value) if fit else (None,)
+    known = [float(number) for number in numbers if number is not None]
+    return FittedMedian(*known) if len(known) == 4 else None

@@ -1,4 +1,4 @@
-"""What a run could make of each epsilon: what 8-bit files use of it, and whether an attack could."""
+"""How much of each epsilon could be used: by 8-bit files, and by the attacks of the run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from robustness.reports import wording
+from robustness.runs.schema import EpsilonBudget, Manifest
 from robustness.threat.norms import described
 
 _MOST = 3
@@ -16,9 +17,11 @@ _Rate = TypeVar("_Rate")
 
 @dataclass(frozen=True)
 class Budget:
-    """An epsilon. `effective_epsilon` is what 8-bit files can use of it: 76.5 acts as 76. `reached` says
-    whether an attack of the run could use all of that, `reason` why not; `short` are the attacks that
-    could not, by label how far they come. A run that does not say so counts as reached.
+    """One epsilon of the run. `effective_epsilon` is what 8-bit files can use of it: 76.5 acts as 76.
+
+    `reached` says whether an attack of the run could use all of it, `reason` why not. `short` are the
+    attacks that could not, by label, with the distance that they can reach. Older runs, which did not
+    store this, count as reached.
     """
 
     epsilon: float
@@ -28,52 +31,46 @@ class Budget:
     short: Mapping[str, float] = field(default_factory=dict)
 
 
-def budgets(
-    manifest: Mapping[str, Any], norm: str, epsilons: Iterable[float]
-) -> tuple[Budget, ...]:
-    """What `run.json` says of each of `epsilons`; damaged or missing entries say nothing."""
-    told = manifest.get("budgets")
-    entries = [one for one in told if isinstance(one, Mapping)] if isinstance(told, list) else []
-    known = {one["epsilon"]: one for one in entries if isinstance(one.get("epsilon"), int | float)}
-    return tuple(_budget(norm, epsilon, known.get(epsilon, {})) for epsilon in epsilons)
+def budgets(manifest: Manifest, norm: str, epsilons: Iterable[float]) -> tuple[Budget, ...]:
+    """Return what `run.json` stores about each epsilon; one without an entry counts as reached."""
+    known = {entry.epsilon: entry for entry in manifest.budgets}
+    return tuple(_budget(norm, epsilon, known.get(epsilon)) for epsilon in epsilons)
 
 
-def _budget(norm: str, epsilon: float, told: Mapping[str, Any]) -> Budget:
-    given = told.get("short")
-    pairs = given.items() if isinstance(given, Mapping) else ()
-    short = {str(name): float(far) for name, far in pairs if isinstance(far, int | float)}
-    reached = told.get("reached") is not False
+def _budget(norm: str, epsilon: float, entry: EpsilonBudget | None) -> Budget:
+    short = {name: float(far) for name, far in entry.short.items()} if entry else {}
+    reached = entry is None or entry.reached
     used = described(norm).effective(epsilon)
     return Budget(epsilon, used, reached, "" if reached else _reason(short), short)
 
 
 def _reason(short: Mapping[str, float]) -> str:
-    """`no attack of the run could use it all (bim(steps=4) comes to 4 at most)`."""
-    said = [
-        f"{wording.shorten(name, 60)} comes to {far:.4g} at most" for name, far in short.items()
+    """`no attack of the run could use all of it (bim(steps=4) reaches 4 at most)`."""
+    attacks = [
+        f"{wording.shorten(name, 60)} reaches {far:.4g} at most" for name, far in short.items()
     ]
-    more = [f"and {len(said) - _MOST} more"] if len(said) > _MOST else []
-    listed = "; ".join(said[:_MOST] + more)
+    more = [f"and {len(attacks) - _MOST} more"] if len(attacks) > _MOST else []
+    listed = "; ".join(attacks[:_MOST] + more)
     return "no attack of the run could use all of it" + (f" ({listed})" if listed else "")
 
 
-def at(found: Iterable[Budget], epsilon: float | None) -> Budget | None:
-    """The budget of an epsilon, if there is one."""
-    return next((one for one in found if one.epsilon == epsilon), None)
+def at(limits: Iterable[Budget], epsilon: float | None) -> Budget | None:
+    """Return the budget of an epsilon; None if there is none."""
+    return next((budget for budget in limits if budget.epsilon == epsilon), None)
 
 
-def reason(found: Iterable[Budget], epsilon: float | None) -> str:
-    """Why nothing is said of robustness at an epsilon; "" where something is."""
-    one = at(found, epsilon)
-    return one.reason if one else ""
+def reason(limits: Iterable[Budget], epsilon: float | None) -> str:
+    """Return why no robust accuracy is stated at an epsilon; "" if it is."""
+    budget = at(limits, epsilon)
+    return budget.reason if budget else ""
 
 
-def withheld(rates: Iterable[_Rate], found: Iterable[Budget]) -> tuple[_Rate, ...]:
-    """The rates, without a robust accuracy where one attack, or all together, could not use epsilon."""
-    by = {one.epsilon: one for one in found}
+def withheld(rates: Iterable[_Rate], limits: Iterable[Budget]) -> tuple[_Rate, ...]:
+    """Return the rates, without a robust accuracy where the attack (or all) could not use epsilon."""
+    by_epsilon = {budget.epsilon: budget for budget in limits}
 
     def stated(rate: Any) -> Any:
-        limit, attack = by.get(rate.epsilon), getattr(rate, "attack", None)
+        limit, attack = by_epsilon.get(rate.epsilon), getattr(rate, "attack", None)
         if limit is None or (limit.reached if attack is None else attack not in limit.short):
             return rate
         return replace(rate, robust_accuracy=None, unreached=True)

@@ -1,4 +1,4 @@
-"""The flips worth showing: the most confident ones, no kind of flip taking all the room."""
+"""The flips that the page shows in full: the most confident ones, kinds of flip in turn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_STEPS = 6
 
 @dataclass(frozen=True)
 class Step:
-    """One picture on the way: after how many steps, the file, a probability per class."""
+    """One picture of an attack's steps: the number of steps, the file, a probability per class."""
 
     number: int
     png: str
@@ -27,7 +27,7 @@ class Step:
 
 @dataclass(frozen=True)
 class CaseRow:
-    """One flip to show. `png` is the flip's file, `original` the image's; None where not kept."""
+    """One flip to show: `png` is the file of the flip, `original` that of the image; None if not kept."""
 
     image: str
     name: str
@@ -51,36 +51,36 @@ def best_cases(
     strips: pd.DataFrame,
     most: int = MOST,
 ) -> tuple[CaseRow, ...]:
-    """Up to `most` flips, one an image.
+    """Return up to `most` flips, one per image.
 
-    Those with pictures come before those without, those with their steps before those with the
-    end only; then kinds of flip (from class, to class) take turns, the most confident first.
+    Flips with pictures come before those without, flips with steps before those without. Then the
+    kinds of flip (from class, to class) take turns, the most confident first.
     """
     flips = outcomes[outcomes["status"] == metrics.FLIPPED].sort_values(
         ["epsilon", "confidence_after", "image", "attack"], ascending=[True, False, True, True]
     )
-    walks = dict(list(strips.groupby(["image", "attack", "epsilon"])))
+    steps_of = dict(list(strips.groupby(["image", "attack", "epsilon"])))
     order = flips_in_order(images, flips, strips, once=True)
-    return tuple(_case(row, walks) for row in order.head(most).to_dict("records"))
+    return tuple(_case(row, steps_of) for row in order.head(most).to_dict("records"))
 
 
 def flips_in_order(
     images: pd.DataFrame, flips: pd.DataFrame, strips: pd.DataFrame, *, once: bool = False
 ) -> pd.DataFrame:
-    """`flips` with the columns of their images, in the order of `best_cases`; `once` one an image."""
+    """Return `flips` with the columns of their images, ordered as `best_cases`; `once`: one per image."""
     known = images[["key", "name", "label", "clean_class", "png"]]
     flips = flips.merge(known, left_on="image", right_on="key", suffixes=("", "_original"))
     keys = zip(flips["image"], flips["attack"], flips["epsilon"], strict=True)
-    walked = set(zip(strips["image"], strips["attack"], strips["epsilon"], strict=True))
+    has_steps = set(zip(strips["image"], strips["attack"], strips["epsilon"], strict=True))
     flips = flips.assign(
         pictured=(flips["png"].notna() & flips["png_original"].notna()).astype("int64"),
-        walked=pd.Series([key in walked for key in keys], index=flips.index, dtype="int64"),
+        has_steps=pd.Series([key in has_steps for key in keys], index=flips.index, dtype="int64"),
     )
     if once:
         flips = flips.sort_values(
-            ["pictured", "walked"], ascending=False, kind="stable"
+            ["pictured", "has_steps"], ascending=False, kind="stable"
         ).drop_duplicates("image")
-    first = ["pictured", "walked"]
+    first = ["pictured", "has_steps"]
     order = flips.sort_values(
         [*first, "confidence_after", "image"], ascending=[False, False, False, True]
     )
@@ -90,8 +90,8 @@ def flips_in_order(
     )
 
 
-def _case(row: dict[Any, Any], walks: dict[Any, pd.DataFrame]) -> CaseRow:
-    rows = walks.get((row["image"], row["attack"], row["epsilon"]))
+def _case(row: dict[Any, Any], steps_of: dict[Any, pd.DataFrame]) -> CaseRow:
+    rows = steps_of.get((row["image"], row["attack"], row["epsilon"]))
     return CaseRow(
         image=str(row["image"]),
         name=str(row["name"] or row["image"]),
@@ -114,9 +114,9 @@ def _steps(rows: pd.DataFrame) -> tuple[Step, ...]:
     """The steps of one flip: the first, the last, and a few evenly between."""
     ordered = rows.sort_values("step").to_dict("records")
     steps = [
-        Step(int(row["step"]), str(row["png"]), found)
+        Step(int(row["step"]), str(row["png"]), shares)
         for row in ordered
-        if row["png"] and (found := _probabilities(row["probabilities"]))
+        if row["png"] and (shares := _probabilities(row["probabilities"]))
     ]
     if len(steps) <= MOST_STEPS:
         return tuple(steps)
@@ -124,8 +124,8 @@ def _steps(rows: pd.DataFrame) -> tuple[Step, ...]:
     return tuple(steps[place] for place in sorted(places))
 
 
-def _probabilities(text: Any) -> tuple[float, ...]:
-    """The numbers of a JSON list; nothing where it is not one."""
+def _probabilities(text: str) -> tuple[float, ...]:
+    """The numbers of a JSON list; empty if it is not one."""
     try:
         values = json.loads(text)
         return tuple(float(v) for v in values if math.isfinite(float(v)))

@@ -1,80 +1,86 @@
-"""What a reader must know before believing the number of a report."""
+"""What a reader must know before relying on the numbers of a report."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
 from robustness.images import tallied
 from robustness.reports import wording
 from robustness.reports.summary.metrics import Tally
+from robustness.runs.schema import Manifest
 
 
-def doubts(
-    manifest: Mapping[str, Any], images: pd.DataFrame, overall: Tally, found: int, expected: int
+def caveats(
+    manifest: Manifest, images: pd.DataFrame, overall: Tally, stored: int, expected: int
 ) -> tuple[str, ...]:
-    """Sentences, the gravest first; none where all is well.
+    """Return the caveats, a sentence each, the most serious first.
 
-    `found` of `expected` outcomes are there; `images` has label, clean_class and reason.
+    Parameters
+    ----------
+    manifest
+        `run.json`.
+    images
+        A row per image, with the columns label, clean_class and reason.
+    overall
+        The outcomes at the largest epsilon.
+    stored, expected
+        How many outcomes the run holds, and how many it should hold.
     """
-    said = []
-    config = manifest.get("config")
-    for note in (config.get("replaced") if isinstance(config, Mapping) else None) or ():
-        said.append(f"{note}.")
-    if not manifest.get("finished"):
-        said.append("This run is not finished: the numbers cover what it had done so far.")
-    elif found < expected:
-        said.append(f"{expected - found:,} of {expected:,} outcomes are missing from this run.")
-    draws = config.get("draws", 1) if isinstance(config, Mapping) else 1
-    if draws != 1:
-        said.append(
-            f"The model answers at random: each picture was asked about {draws} times or more, and is a flip "
-            "only where its file, drawn anew each time, flips more often than not."
+    config = manifest.config
+    sentences = [f"{note}." for note in config.replaced]
+    if not manifest.finished:
+        sentences.append("This run is not finished: the numbers cover only the outcomes so far.")
+    elif stored < expected:
+        sentences.append(
+            f"{expected - stored:,} of {expected:,} outcomes are missing from this run."
+        )
+    if config.draws != 1:
+        sentences.append(
+            f"The outputs of the model are random: it judged each picture {config.draws} times or more, and "
+            "a picture is a flip only if its file flips more often than not."
         )
     steady = images["reason"].fillna("").eq("") | images["clean_class"].isna()
     wrong = images["label"].notna() & images["label"].ne(images["clean_class"])
-    wandering = int((~steady & ~wrong).sum())
-    if wandering:
-        said.append(
-            f"The class of {wording.plural(wandering, 'image')} changes from draw to draw by itself: nothing "
-            "could be told of these, and they count neither as flipped nor as robust."
+    unstable = int((~steady & ~wrong).sum())
+    if unstable:
+        sentences.append(
+            f"The class of {wording.plural(unstable, 'image')} changes at random without any "
+            "attack: these images count neither as flipped nor as robust."
         )
-    if overall.failed > wandering:
+    if overall.failed > unstable:
         low, high = wording.percent(overall.lowest), wording.percent(overall.highest)
-        said.append(
-            f"Attacks broke down on {wording.plural(overall.failed - wandering, 'image')}, which the rate "
-            f"leaves out; counting them, it lies between {low} and {high}."
+        sentences.append(
+            f"Attacks failed on {wording.plural(overall.failed - unstable, 'image')}, which the flip rate "
+            f"leaves out; with them it is between {low} and {high}."
         )
     if overall.partly_failed:
-        said.append(
+        sentences.append(
             f"Some attack broke down on {wording.plural(overall.partly_failed, 'image')} that the others did "
             "not flip: these count as robust by fewer attacks than were asked for."
         )
-    problems = [f for f in manifest.get("preflight") or () if f.get("severity") == "error"]
+    problems = [check for check in manifest.preflight if check.severity == "error"]
     if problems:
         verb = "check says" if len(problems) == 1 else "checks say"
-        said.append(
-            f"{len(problems)} {verb} that this model may be read wrongly (see Checks below); the "
-            "numbers mean little until that is mended."
+        sentences.append(
+            f"{len(problems)} {verb} that the model may be used wrongly (see Diagnostics below). Fix this "
+            "before you use the numbers."
         )
-    lost = images[images["clean_class"].isna()]
-    if len(lost):
-        have = "have" if len(lost) > 1 else "has"
-        why = tallied(lost["reason"].fillna("").astype(str), len(images))
-        said.append(
-            f"{wording.plural(len(lost), 'image')} of {len(images):,} could not be read and {have} no "
-            f"verdict{f' ({why})' if why else ''}."
+    unread = images[images["clean_class"].isna()]
+    if len(unread):
+        verb = "have" if len(unread) > 1 else "has"
+        why = tallied(unread["reason"].fillna("").astype(str), len(images))
+        sentences.append(
+            f"{wording.plural(len(unread), 'image')} of {len(images):,} could not be read and {verb} no "
+            f"outcome{f' ({why})' if why else ''}."
         )
     if len(images) and not images["label"].notna().any():
-        said.append(
-            "The images have no labels: the model's own answer is taken for the true class, so "
+        sentences.append(
+            "The images have no labels: the predicted class is used as the true class, so the "
             "accuracy is not known."
         )
     elif without := int((images["label"].isna() & images["clean_class"].notna()).sum()):
-        said.append(
-            f"{wording.plural(without, 'image has', 'images have')} no label: the model's own answer is "
-            "taken for the true class there, and accuracies are those of the others."
+        sentences.append(
+            f"{wording.plural(without, 'image has', 'images have')} no label: the predicted class is "
+            "used as their true class, and accuracies are those of the other images."
         )
-    return tuple(said)
+    return tuple(sentences)

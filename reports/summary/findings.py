@@ -1,4 +1,4 @@
-"""Findings: one per kind of weakness and epsilon at which something flipped, the gravest first."""
+"""Findings: one for each kind of weakness and epsilon at which an image flipped."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass
 
+from robustness.numerics.intervals import Share
 from robustness.reports import wording
-from robustness.reports.intervals import Share
 from robustness.reports.summary import taxonomy
-from robustness.reports.summary.summary import Summary, section
+from robustness.reports.summary.summary import Summary
 from robustness.reports.summary.taxonomy import Severity, Weakness
 
 _ORDER = ("critical", "high", "medium", "low")
@@ -17,8 +17,10 @@ _ORDER = ("critical", "high", "medium", "low")
 
 @dataclass(frozen=True)
 class Finding:
-    """A weakness within a budget. `fingerprint` is the same for the same weakness of a same-named
-    model at the same epsilon, whatever the run; `epsilon` is None where no budget is meant.
+    """A weakness at one epsilon; `epsilon` is None for a finding about the audit itself.
+
+    `fingerprint` depends only on the weakness, the name of the model, the norm and epsilon, so it is the
+    same in every run.
     """
 
     weakness: Weakness
@@ -36,10 +38,10 @@ class Finding:
 
 
 def findings(summary: Summary) -> tuple[Finding, ...]:
-    """Every finding of a run, the gravest first, then the smallest budget."""
-    found = [*_evaluation(summary), *_flips(summary)]
+    """Return every finding of a run, the most severe first, then by epsilon."""
+    every = [*_evaluation(summary), *_flips(summary)]
     return tuple(
-        sorted(found, key=lambda f: (_ORDER.index(f.severity.name), f.epsilon or 0.0, f.id))
+        sorted(every, key=lambda f: (_ORDER.index(f.severity.name), f.epsilon or 0.0, f.id))
     )
 
 
@@ -48,23 +50,31 @@ def _evaluation(summary: Summary) -> list[Finding]:
     if not failed:
         return []
     weakness = taxonomy.weaknesses()["unreliable"]
-    said = "; ".join(f"{d.id} {d.title}: {d.sentence}" for d in failed)
+    sentence = "; ".join(f"{d.id} {d.title}: {d.sentence}" for d in failed)
     return [
-        Finding(weakness, None, Severity("high", 7.5), said, None, (), _print(summary, weakness))
+        Finding(
+            weakness,
+            None,
+            Severity("high", 7.5),
+            sentence,
+            None,
+            (),
+            _fingerprint(summary, weakness),
+        )
     ]
 
 
 def _flips(summary: Summary) -> list[Finding]:
     """The union over the attacks of one kind, image by image, at each epsilon."""
-    shape = section(summary.manifest, "model").get("input_shape")
-    goal = str(summary.config.get("goal", "untargeted"))
-    found = []
+    shape = summary.manifest.model.input_shape
+    goal = summary.config.aim
+    flips = []
     for group in summary.groups:
         rate, epsilon = group.flip_rate, group.epsilon
         if not rate.count or rate.low is None:
             continue
         weakness = taxonomy.weaknesses()[group.kind]
-        found.append(
+        flips.append(
             Finding(
                 weakness=weakness,
                 epsilon=epsilon,
@@ -81,19 +91,19 @@ def _flips(summary: Summary) -> list[Finding]:
                 ),
                 rate=rate,
                 attacks=group.attacks,
-                fingerprint=_print(summary, weakness, epsilon),
+                fingerprint=_fingerprint(summary, weakness, epsilon),
             )
         )
-    return found
+    return flips
 
 
-def _print(summary: Summary, weakness: Weakness, epsilon: float | None = None) -> str:
-    name = str(section(summary.manifest, "model").get("name") or "model")
+def _fingerprint(summary: Summary, weakness: Weakness, epsilon: float | None = None) -> str:
+    name = summary.manifest.model.name or "model"
     text = f"{weakness.rule}\x1f{name}\x1f{summary.norm}\x1f{epsilon}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def levels(found: tuple[Finding, ...]) -> dict[str, int]:
-    """How many findings have each severity, the gravest first."""
-    counted = Counter(f.severity.name for f in found)
+def levels(every: tuple[Finding, ...]) -> dict[str, int]:
+    """Return how many findings have each severity, the most severe first."""
+    counted = Counter(f.severity.name for f in every)
     return {name: counted[name] for name in _ORDER if counted[name]}

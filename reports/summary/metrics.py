@@ -1,9 +1,8 @@
 """The numbers of a report, as pure functions of pictures and of the run's tables.
 
-A flip is counted among the images that the model classified correctly to begin with, and only where
-the attack could be judged: `flipped / (flipped + robust)`. Images that were wrong before, could not
-be read, or on which every attack that was asked broke down are counted apart, never as a flip and never
-as robust.
+The flip rate is `flipped / (flipped + robust)`: a share of the images that the model classifies
+correctly without an attack. Images that are misclassified, unreadable, or on which every attack that ran
+failed are counted separately, never as flipped and never as robust.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from robustness.errors import RunError
-from robustness.reports.intervals import Share
+from robustness.numerics.intervals import Share
 from robustness.text import visible
 
 FLIPPED, ROBUST, FAILED = "flipped", "robust", "failed"
@@ -27,12 +26,12 @@ STATUSES = (FLIPPED, ROBUST, FAILED, MISCLASSIFIED, UNREADABLE, SETTLED)
 
 @dataclass(frozen=True)
 class Tally:
-    """How many images have each status, and what follows.
+    """How many images have each status, and the flip rate.
 
-    `lowest` and `highest` are the flip rate if every failed image were robust, or flipped; they
-    equal the flip rate where none failed, and are None where no image was correct. `settled` images were
-    flipped by an earlier attack of a cascade, so that this one never saw them. Of the robust images
-    `partly_failed` are those on which some attack broke down, so that only the others found no flip.
+    `lowest` and `highest` are the flip rate if every failed image were robust, or flipped; both equal
+    the flip rate if none failed, and are None if no image was attacked. On `settled` images this attack did
+    not run, since an earlier attack of a cascade had flipped them. On `partly_failed` of the robust images
+    some attack failed, so that only the others found no flip.
     """
 
     flipped: int
@@ -48,7 +47,7 @@ class Tally:
 
 
 def tally(status: pd.Series, broke: pd.Series | None = None) -> Tally:
-    """Count one status an image; `broke` is how many attacks broke down on each, as `worst_case` tells it."""
+    """Count the statuses of images, one per image; `broke`: how many attacks failed, as in `worst_case`."""
     counts = {name: int((status == name).sum()) for name in STATUSES}
     flipped, robust, failed = counts[FLIPPED], counts[ROBUST], counts[FAILED]
     attacked = flipped + robust + failed
@@ -62,13 +61,21 @@ def tally(status: pd.Series, broke: pd.Series | None = None) -> Tally:
 
 
 def carried(outcomes: pd.DataFrame, *, spared: bool = True) -> pd.DataFrame:
-    """`outcomes` with every flip counted at the larger epsilons of its attack as well.
+    """Return `outcomes` with every flip counted at the larger epsilons of its attack as well.
 
-    Where a cascade spared the attack a larger epsilon, this counts as well unless `spared` is False: then
-    an attack's flips are counted among those it saw.
+    A picture within a small epsilon is within each larger one, whatever the attack returned there.
 
-    A picture inside a small budget is inside each larger one, whatever the attack found there.
-    Sorted by attack, image and epsilon; only `status` changes.
+    Parameters
+    ----------
+    outcomes
+        A row per image, attack and epsilon.
+    spared
+        Whether a flip counts as well at larger epsilons at which a cascade did not run the attack.
+
+    Returns
+    -------
+    DataFrame
+        Sorted by attack, image and epsilon; only `status` changes.
     """
     frame = outcomes.sort_values(["attack", "image", "epsilon"], kind="stable")
     flipped = frame["status"].eq(FLIPPED)
@@ -81,17 +88,21 @@ _RANK = {FLIPPED: 0, ROBUST: 1, FAILED: 2, MISCLASSIFIED: 3, UNREADABLE: 4, SETT
 
 
 def worst_case(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """One status per image and epsilon over all attacks: columns image, epsilon, status, broke.
+    """Return the worst case over all attacks: columns image, epsilon, status, broke.
 
-    One flip suffices. Without any, one attack that completed makes the image robust; it is failed only where
-    every attack that was asked broke down. `broke` says how many did. RunError for a status
-    that there is not.
+    An image is flipped if any attack flips it. Otherwise it is robust if one attack completed, and
+    undecided (failed) only if every attack that ran failed. `broke` is how many attacks failed on it.
+
+    Raises
+    ------
+    RunError
+        If an outcome has an unknown status.
     """
-    odd = outcomes["status"][~outcomes["status"].isin(list(_RANK))]
-    if len(odd):
+    unknown = outcomes["status"][~outcomes["status"].isin(list(_RANK))]
+    if len(unknown):
         raise RunError(
-            f"An outcome of the run has the status {visible(str(odd.iloc[0])[:60])!r}; expected one of "
-            f"{', '.join(_RANK)}. The run is damaged, or was altered: `robustness verify` tells where."
+            f"An outcome of the run has the status {visible(str(unknown.iloc[0])[:60])!r}; expected one of "
+            f"{', '.join(_RANK)}. The run is damaged or was altered; `robustness verify` says where."
         )
     frame = carried(outcomes)
     rank = frame["status"].map(_RANK).astype("int64")
@@ -103,7 +114,7 @@ def worst_case(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 
 def clean_accuracy(images: pd.DataFrame) -> Share | None:
-    """Correct among the readable labelled images (columns label, clean_class); None without labels."""
+    """Return the share of correct images among the readable labelled ones; None without labels."""
     known = images[images["label"].notna() & images["clean_class"].notna()]
     if known.empty:
         return None
@@ -111,18 +122,18 @@ def clean_accuracy(images: pd.DataFrame) -> Share | None:
 
 
 def robust_accuracy(status: pd.Series) -> Share:
-    """Robust among all readable images, wrong ones included: one status an image.
+    """Return the share of robust images among all readable ones, from one status per image.
 
-    An image on which every attack failed is not counted as robust.
+    Misclassified images count in the total; an image on which every attack failed is not robust.
     """
     readable = status[status != UNREADABLE]
     return Share.of(int((readable == ROBUST).sum()), len(readable))
 
 
 def median(column: pd.Series) -> float | None:
-    """The median of what is known; None where nothing is."""
-    found = column.dropna()
-    return None if found.empty else float(found.median())
+    """Return the median of the values that are not missing; None without any."""
+    known = column.dropna()
+    return None if known.empty else float(known.median())
 
 
 MEDIAN = ("median", "low", "high", "bracket_low", "bracket_high", "note")
@@ -130,7 +141,7 @@ MEDIAN = ("median", "low", "high", "bracket_low", "bracket_high", "note")
 
 @dataclass(frozen=True)
 class SmallestEpsilon:
-    """How small a budget suffices for all attacks together: of `total` images `censored` did not flip at any.
+    """The smallest epsilon over all attacks: `censored` of `total` images flip at no epsilon.
 
     Images on which every attack broke down at every epsilon are in neither; `note` says how many.
 
@@ -148,21 +159,21 @@ class SmallestEpsilon:
 
 
 def smallest_epsilons(outcomes: pd.DataFrame) -> pd.Series:
-    """Per judged image the smallest epsilon at which any attack flipped it; inf where none did."""
+    """Return for each judged image the smallest epsilon at which an attack flips it; inf if none does."""
     attacked = outcomes[outcomes["status"].isin([FLIPPED, ROBUST])]
-    found = attacked["epsilon"].astype("float64").where(attacked["status"] == FLIPPED, math.inf)
-    return found.groupby(attacked["image"]).min()
+    smallest = attacked["epsilon"].astype("float64").where(attacked["status"] == FLIPPED, math.inf)
+    return smallest.groupby(attacked["image"]).min()
 
 
 def smallest_epsilon(outcomes: pd.DataFrame, median: Mapping[str, Any]) -> SmallestEpsilon:
-    """How many images flip at some epsilon, beside their `median` (`runs.thresholds`)."""
+    """Return the `median` (of `runs.thresholds`) with the number of images that flip at no epsilon."""
     epsilons = smallest_epsilons(outcomes).to_numpy(dtype="float64")
     known = {name: median[name] for name in MEDIAN}
     return SmallestEpsilon(**known, censored=int(np.isinf(epsilons).sum()), total=len(epsilons))
 
 
 def first_flips(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """One row per flipped image: its smallest epsilon, and there the most confident attack."""
+    """Return one row per flipped image: its smallest epsilon, and there the most confident attack."""
     flips = outcomes[outcomes["status"] == FLIPPED]
     order = flips.sort_values(
         ["epsilon", "confidence_after", "attack"], ascending=[True, False, True], kind="stable"
@@ -171,7 +182,7 @@ def first_flips(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 
 def flips_between(flips: pd.DataFrame) -> pd.DataFrame:
-    """How many flips lead from which class to which: columns clean_class, adversarial_class, count."""
+    """Return how many flips there are from class to class: clean_class, adversarial_class, count."""
     known = flips[flips["clean_class"].notna() & flips["adversarial_class"].notna()]
     pairs = [known["clean_class"].astype("int64"), known["adversarial_class"].astype("int64")]
     counted = known.groupby(pairs).size().reset_index(name="count")
@@ -180,9 +191,9 @@ def flips_between(flips: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Change:
-    """How far two 8-bit pictures are apart, in counts. `pixels` and `components` are L0 both ways.
+    """The distances between two 8-bit pictures, in counts; `pixels` and `components` are both L0.
 
-    `psnr` in dB, None for identical pictures (infinite).
+    `psnr` is in dB; None for identical pictures (infinite).
     """
 
     pixels: int
@@ -194,14 +205,20 @@ class Change:
 
 
 def delta(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """The signed change, int16, of uint8 pictures (height, width, channels). ValueError if unlike."""
+    """Return the signed change, int16, of uint8 pictures (height, width, channels).
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
     if before.shape != after.shape:
         raise ValueError(f"Pictures of shapes {before.shape} and {after.shape} cannot be compared.")
     return after.astype(np.int16) - before.astype(np.int16)
 
 
 def change(before: np.ndarray, after: np.ndarray) -> Change:
-    """Every distance between two uint8 pictures (height, width, channels)."""
+    """Return every distance between two uint8 pictures (height, width, channels)."""
     size = np.abs(delta(before, after)).astype(np.int64)
     l2 = math.sqrt(float((size * size).sum()))
     return Change(
@@ -218,10 +235,21 @@ _WINDOW = 11
 
 
 def ssim(before: np.ndarray, after: np.ndarray) -> float | None:
-    """Structural similarity of two uint8 pictures, as Wang et al. 2004 (doi 10.1109/TIP.2003.819861).
+    """Return the structural similarity of two uint8 pictures (height, width, channels).
 
-    A Gaussian of 1.5 over 11 x 11 pixels, K1 0.01, K2 0.03, population covariance, range 255, the
-    mean over channels. None for pictures smaller than the window.
+    Returns
+    -------
+    float or None
+        None for pictures smaller than the window.
+
+    Notes
+    -----
+    A Gaussian of 1.5 over 11 x 11 pixels, K1 0.01, K2 0.03, population covariance, range 255; the
+    mean over channels.
+
+    References
+    ----------
+    Wang et al. 2004, doi 10.1109/TIP.2003.819861.
     """
     # Imported here: it takes longer than the rest of a report.
     from skimage.metrics import structural_similarity  # noqa: PLC0415
@@ -233,7 +261,7 @@ def ssim(before: np.ndarray, after: np.ndarray) -> float | None:
 
 
 def colour_difference(before: np.ndarray, after: np.ndarray) -> float:
-    """Mean CIEDE2000 over the pixels of two uint8 pictures, taken for sRGB; grey ones likewise."""
+    """Return the mean CIEDE2000 over the pixels of two uint8 pictures, interpreted as sRGB or grey."""
     from skimage.color import deltaE_ciede2000, rgb2lab  # noqa: PLC0415
 
     def lab(pixels: np.ndarray) -> np.ndarray:
@@ -244,32 +272,40 @@ def colour_difference(before: np.ndarray, after: np.ndarray) -> float:
 
 
 def psnr(l2: float, components: int) -> float | None:
-    """Peak signal to noise in dB from an L2 distance in counts; None where nothing changed."""
+    """Return the peak signal-to-noise ratio in dB from an L2 distance in counts; None for no change."""
     if l2 == 0 or components == 0:
         return None
     return 10 * math.log10(255 * 255 * components / (l2 * l2))
 
 
 def delta_histogram(deltas: Sequence[np.ndarray]) -> pd.DataFrame:
-    """How often each signed count occurs in each channel, over pictures of any size.
+    """Return how often each signed change occurs in each channel, over pictures of any size.
 
-    `deltas` are int arrays (height, width, channels). Index: every count from the smallest to the
-    largest, columns: channels. Empty without deltas.
+    Parameters
+    ----------
+    deltas
+        Integer arrays (height, width, channels).
+
+    Returns
+    -------
+    DataFrame
+        Index: every change from the smallest to the largest, in counts; columns: channels. Empty
+        without deltas.
     """
     if not deltas:
         return pd.DataFrame()
     low = min(int(d.min()) for d in deltas)
     high = max(int(d.max()) for d in deltas)
     totals = np.zeros((high - low + 1, deltas[0].shape[-1]), np.int64)
-    for one in deltas:
+    for change in deltas:
         for channel in range(totals.shape[1]):
-            flat = one[..., channel].ravel().astype(np.int64) - low
+            flat = change[..., channel].ravel().astype(np.int64) - low
             totals[:, channel] += np.bincount(flat, minlength=len(totals))
     return pd.DataFrame(totals, index=range(low, high + 1))
 
 
 def share_histogram(values: pd.Series, bins: int = 20) -> list[int]:
-    """How many of some shares 0..1 fall into each of `bins` equal bins; missing ones are left out."""
+    """Return how many shares 0..1 fall into each of `bins` equal bins; missing ones are left out."""
     known = values.dropna().to_numpy(dtype="float64")
     counts, _ = np.histogram(np.clip(known, 0, 1), bins=bins, range=(0, 1))
     return [int(count) for count in counts]

@@ -1,16 +1,16 @@
-"""What a run has shown, as data: the report, a terminal and a machine read the same numbers."""
+"""The results of a run as data: all kinds of report and the terminal show these numbers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas as pd
 
+from robustness.numerics.intervals import Share
 from robustness.reports import wording
-from robustness.reports.intervals import Share
 from robustness.reports.summary import breakdown, budgets, metrics
 from robustness.reports.summary.breakdown import (
     AttackRow,
@@ -22,25 +22,26 @@ from robustness.reports.summary.breakdown import (
 )
 from robustness.reports.summary.budgets import Budget
 from robustness.reports.summary.cases import CaseRow, best_cases
-from robustness.reports.summary.caveats import doubts
+from robustness.reports.summary.caveats import caveats
 from robustness.reports.summary.metrics import FLIPPED, SmallestEpsilon, Tally
 from robustness.reports.summary.tables import ReadableRun, complete
-from robustness.reports.summary.unjudged import Skipped, broken, unread
+from robustness.reports.summary.unjudged import Skipped, failed_attacks, unread
+from robustness.runs.schema import Manifest, ModelEntry, Settings
 from robustness.threat.norms import NORMS, Norm, described, has_own_column
 
 Labelled = frozenset[str]
 """The keys of the images that have a label."""
 WORST = None
-"""In place of an attack's name: every attack together, image by image."""
+"""In place of the name of an attack: all attacks together (worst case per image)."""
 
 
 @dataclass(frozen=True)
 class Rate:
-    """What one attack, or all together (`attack` None), did within one epsilon.
+    """The results of one attack, or of all together (`attack` None), within one epsilon.
 
-    `robust_accuracy` is None without labels, and where `unreached`: all of epsilon could not be used
-    (`Budget`). Medians are over the flips: of their confidence, of their saved pictures' distances in counts,
-    and of the steps they took. `float_flips` flipped in float, but no 8-bit picture of them did.
+    `robust_accuracy` is None without labels, and if `unreached`: the whole epsilon could not be used (see
+    `Budget`). Medians over the flips: of their confidence, of the distances of their saved pictures in
+    counts, and of their steps. `float_flips` images flipped in float, but not as 8-bit pictures.
     """
 
     attack: str | None
@@ -57,7 +58,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class ClassRate:
-    """What all attacks together did to the images of one class, within one epsilon."""
+    """The results of all attacks together on the images of one class, within one epsilon."""
 
     name: str
     epsilon: float
@@ -68,7 +69,7 @@ class ClassRate:
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """How many images, and what the model says of them unchanged."""
+    """How many images there are, and the clean accuracy of the model on them."""
 
     selected: int
     readable: int
@@ -99,7 +100,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the run took. Passes are per image, not per batch."""
+    """The cost of the run. Passes are per image, not per batch."""
 
     seconds: float | None
     forward: int
@@ -108,10 +109,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class Summary:
-    """Everything a report says, apart from the pixels. `to_dict` is JSON-able.
+    """Everything that a report says, apart from pixels. `to_dict` is JSON-able.
 
-    `labelled` says that every readable image has a label. Where one has none, the model's own answer stands
-    for it, no image is called correct, and a robust accuracy is of those that have one.
+    `labelled` says whether every readable image has a label. For an image without one, the predicted
+    class stands for it, no image is called correct, and robust accuracies are of the labelled images.
     """
 
     headline: str
@@ -148,42 +149,52 @@ class Summary:
     reliability: str
     results: tuple[ImageResult, ...]
     cost: Cost
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @property
-    def config(self) -> dict[str, Any]:
-        """What was asked for."""
-        return section(self.manifest, "config")
+    def config(self) -> Settings:
+        """The settings of the run."""
+        return self.manifest.config
+
+    @property
+    def model_name(self) -> str:
+        """The name of the audited model."""
+        return self.manifest.model.name or "a model"
+
+    @property
+    def has_spared(self) -> bool:
+        """Whether an attack of a cascade did not run on images that earlier attacks had flipped."""
+        return any(rate.tally.settled for rate in self.rates)
 
     @property
     def norm(self) -> str:
-        """Name of the norm."""
-        return str(self.config.get("norm", "unknown norm"))
+        """The name of the norm."""
+        return self.config.norm or "unknown norm"
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names, in the order of the model's outputs."""
-        return tuple(str(name) for name in self.manifest.get("class_names") or ())
+        """The names of the classes, in the order of the model's outputs."""
+        return self.manifest.class_names
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dicts, lists and numbers; what is not a finite number is None."""
-        return _plain(asdict(self))
-
-
-def section(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A part of the manifest; empty where it is missing."""
-    found = manifest.get(name)
-    return dict(found) if isinstance(found, Mapping) else {}
+        """Return plain dicts, lists and numbers, with None for numbers that are not finite."""
+        rest = asdict(replace(self, manifest=Manifest()))
+        return finite(rest | {"manifest": self.manifest.to_json()})
 
 
 def summarise(run: ReadableRun) -> Summary:
-    """Everything a report says about a run, from its tables and `run.json`; no picture is read."""
+    """Return everything that a report says about a run, from its tables and `run.json`.
+
+    Parameters
+    ----------
+    run
+        An opened run, such as `robustness.runs.store.Run`; no picture is read. RunError if damaged.
+    """
     manifest = run.manifest
     images = complete(run.images(), "images")
-    config = section(manifest, "config")
-    norm = str(config.get("norm", "unknown norm"))
+    config, names = manifest.config, manifest.class_names
+    norm = config.norm or "unknown norm"
     outcomes = complete(run.outcomes(), "outcomes", norm)
-    names = tuple(str(name) for name in manifest.get("class_names") or ())
     labelled = frozenset(images["key"][images["label"].notna()])
     readable = images["clean_class"].notna()
     every = bool(labelled) and bool(images["label"].notna()[readable].all())
@@ -199,7 +210,7 @@ def summarise(run: ReadableRun) -> Summary:
         images[["key", "label", "clean_class"]], left_on="image", right_on="key"
     )
     epsilon = epsilons[-1] if epsilons else None
-    goal, short = str(config.get("goal", "untargeted")), _short_names(config, attacks)
+    goal, short = config.aim, _short_names(config, attacks)
     limits = budgets.budgets(manifest, norm, epsilons)
     medians, together = breakdown.median_epsilons(manifest, outcomes, attacks, limits)
     note = wording.unreached(budgets.reason(limits, epsilon))
@@ -213,8 +224,8 @@ def summarise(run: ReadableRun) -> Summary:
         + note,
         epsilon=epsilon,
         budgets=limits,
-        finished=bool(manifest.get("finished")),
-        warnings=doubts(
+        finished=bool(manifest.finished),
+        warnings=caveats(
             manifest, images, overall, len(outcomes), len(images) * len(attacks) * len(epsilons)
         ),
         overall=overall,
@@ -228,20 +239,18 @@ def summarise(run: ReadableRun) -> Summary:
         smallest_epsilon=metrics.smallest_epsilon(used, asdict(together)),
         median_epsilons=medians,
         attacked=attacked,
-        groups=breakdown.group_rates(
-            outcomes, attacked, surrogate=isinstance(manifest.get("surrogate"), Mapping)
-        ),
+        groups=breakdown.group_rates(outcomes, attacked, surrogate=manifest.surrogate is not None),
         courses=breakdown.courses(outcomes, attacks),
         confusion=_named(breakdown.confusion(images), names),
         confidence_right=_confidence(images, right=True),
         confidence_wrong=_confidence(images, right=False),
         pairs=_named(metrics.flips_between(firsts), names),
-        distances=_distances(firsts, section(manifest, "model"), described(norm)),
+        distances=_distances(firsts, manifest.model, described(norm)),
         confidence_before=tuple(metrics.share_histogram(firsts["confidence_before"])),
         confidence_after=tuple(metrics.share_histogram(firsts["confidence_after"])),
         cases=best_cases(images, outcomes, complete(run.strips(), "strips")),
         skipped=unread(images),
-        failed=broken(outcomes, images),
+        failed=failed_attacks(outcomes, images),
         converted=int(images["note"].fillna("").astype(str).ne("").sum()),
         diagnostics=diagnostics,
         reliability=breakdown.reliability(manifest, diagnostics),
@@ -251,16 +260,16 @@ def summarise(run: ReadableRun) -> Summary:
     )
 
 
-def _attacks(config: Mapping[str, Any], outcomes: pd.DataFrame) -> tuple[str, ...]:
-    """Labels in the order they were asked for, then any that only the table knows."""
-    known = [str(a.get("label") or a.get("name")) for a in config.get("attacks") or ()]
-    found = [str(name) for name in outcomes["attack"].dropna().unique()]
-    return tuple(dict.fromkeys([*(k for k in known if k in found), *found]))
+def _attacks(config: Settings, outcomes: pd.DataFrame) -> tuple[str, ...]:
+    """Labels in the order of the configuration, then any that only the table has."""
+    known = [entry.title for entry in config.attacks]
+    stored = [str(name) for name in outcomes["attack"].dropna().unique()]
+    return tuple(dict.fromkeys([*(k for k in known if k in stored), *stored]))
 
 
-def _short_names(config: Mapping[str, Any], attacks: tuple[str, ...]) -> tuple[str, ...]:
-    """Names without parameters, where these tell the attacks apart."""
-    names = {a.get("label"): str(a.get("name")) for a in config.get("attacks") or ()}
+def _short_names(config: Settings, attacks: tuple[str, ...]) -> tuple[str, ...]:
+    """Names without parameters, if these are different for all attacks."""
+    names = {entry.label: str(entry.name) for entry in config.attacks}
     short = [names.get(label, label) for label in attacks]
     return tuple(short) if len(set(short)) == len(short) else attacks
 
@@ -269,12 +278,12 @@ def _rates(
     outcomes: pd.DataFrame, attacks: tuple[str, ...], labelled: Labelled
 ) -> tuple[Rate, ...]:
     frame = metrics.carried(outcomes, spared=False)
-    found = []
+    rates = []
     for attack in attacks:
         mine = frame[frame["attack"] == attack]
         for epsilon in sorted(set(mine["epsilon"])):
-            found.append(_rate(attack, epsilon, mine[mine["epsilon"] == epsilon], labelled))
-    return tuple(found)
+            rates.append(_rate(attack, epsilon, mine[mine["epsilon"] == epsilon], labelled))
+    return tuple(rates)
 
 
 def _rate(attack: str, epsilon: float, rows: pd.DataFrame, labelled: Labelled) -> Rate:
@@ -293,35 +302,36 @@ def _rate(attack: str, epsilon: float, rows: pd.DataFrame, labelled: Labelled) -
 
 
 def _accuracy(rows: pd.DataFrame, labelled: Labelled) -> Share | None:
-    """The robust accuracy of those of the images that have a label; None without any."""
+    """The robust accuracy of the labelled images; None without any."""
     if not labelled:
         return None
     return metrics.robust_accuracy(rows["status"][rows["image"].isin(labelled)])
 
 
 def _worst(status: pd.DataFrame, labelled: Labelled) -> tuple[Rate, ...]:
-    found = []
+    rates = []
     for epsilon in sorted(set(status["epsilon"])):
         rows = status[status["epsilon"] == epsilon]
         accuracy = _accuracy(rows, labelled)
-        found.append(Rate(WORST, epsilon, metrics.tally(rows["status"], rows["broke"]), accuracy))
-    return tuple(found)
+        tally = metrics.tally(rows["status"], rows["broke"])
+        rates.append(Rate(WORST, epsilon, tally, accuracy))
+    return tuple(rates)
 
 
 def _classes(
     status: pd.DataFrame, images: pd.DataFrame, names: tuple[str, ...], labelled: Labelled
 ) -> tuple[ClassRate, ...]:
-    """By the true class; without labels by the model's own answer, and then without accuracy."""
+    """By true class; without labels by predicted class, and then without accuracy."""
     truth = images.set_index("key")["label" if labelled else "clean_class"].dropna()
-    found = []
+    rates = []
     for number in sorted(set(truth)):
         mine = status[status["image"].isin(truth.index[truth == number])]
         for epsilon in sorted(set(mine["epsilon"])):
             rows = mine[mine["epsilon"] == epsilon]
             accuracy, name = _accuracy(rows, labelled), wording.class_name(names, number)
-            counted = metrics.tally(rows["status"], rows["broke"])
-            found.append(ClassRate(name, epsilon, counted, accuracy))
-    return tuple(found)
+            tally = metrics.tally(rows["status"], rows["broke"])
+            rates.append(ClassRate(name, epsilon, tally, accuracy))
+    return tuple(rates)
 
 
 def _image_counts(images: pd.DataFrame) -> ImageCounts:
@@ -351,9 +361,8 @@ def _named(counted: pd.DataFrame, names: tuple[str, ...]) -> tuple[Pair, ...]:
     )
 
 
-def _distances(flips: pd.DataFrame, model: Mapping[str, Any], norm: Norm) -> tuple[Range, ...]:
-    shape = model.get("input_shape")
-    size = math.prod(shape) if isinstance(shape, list | tuple) else 0
+def _distances(flips: pd.DataFrame, model: ModelEntry, norm: Norm) -> tuple[Range, ...]:
+    size = math.prod(model.input_shape) if model.input_shape else 0
     noise = [metrics.psnr(v, size) for v in flips["l2"].dropna()] if size else []
     others = [NORMS[name] for name in sorted(NORMS) if name != "l0"]
     others += [norm] if has_own_column(norm) else []
@@ -370,20 +379,21 @@ def _distances(flips: pd.DataFrame, model: Mapping[str, Any], norm: Norm) -> tup
     )
 
 
-def _cost(manifest: Mapping[str, Any], outcomes: pd.DataFrame) -> Cost:
-    took = section(manifest, "timing").get("seconds")
+def _cost(manifest: Manifest, outcomes: pd.DataFrame) -> Cost:
+    took = manifest.timing.seconds
     return Cost(
-        seconds=float(took) if isinstance(took, int | float) else None,
+        seconds=None if took is None else float(took),
         forward=int(outcomes["forward"].sum()),
         backward=int(outcomes["backward"].sum()),
     )
 
 
-def _plain(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """JSON-able values with what is not a finite number as None."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

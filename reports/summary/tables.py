@@ -1,13 +1,14 @@
-"""A run's tables in the form the metrics take: every column there, numbers as numbers."""
+"""The tables of a run as the metrics need them: all columns present, numbers as float64."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pandas as pd
 
+from robustness.runs.schema import Manifest
 from robustness.threat.norms import NORMS, described, has_own_column
 
 _COLUMNS = sorted(norm.column for norm in NORMS.values())
@@ -30,13 +31,13 @@ _NUMBERS = {
 
 
 class ReadableRun(Protocol):
-    """What a report reads of a run; `robustness.runs.store.Run` is one."""
+    """What a report reads from a run; `robustness.runs.store.Run` provides it."""
 
     path: Path
 
     @property
-    def manifest(self) -> dict[str, Any]:
-        """`run.json`."""
+    def manifest(self) -> Manifest:
+        """The content of `run.json`."""
 
     def images(self) -> pd.DataFrame:
         """One row per image."""
@@ -45,33 +46,33 @@ class ReadableRun(Protocol):
         """One row per image x attack x epsilon."""
 
     def strips(self) -> pd.DataFrame:
-        """The steps of a few flips."""
+        """One row per step of the flips whose steps were kept."""
 
     def png(self, name: str) -> bytes:
         """The bytes of a picture of the run."""
 
 
 def known(value: float | None) -> float | None:
-    """A number of a table; None where it is missing."""
+    """Return a number of a table; None if it is missing."""
     return None if value is None or math.isnan(value) else float(value)
 
 
 def whole(value: float | None) -> int | None:
-    """A whole number of a table; None where it is missing."""
+    """Return a whole number of a table; None if it is missing."""
     return None if value is None or math.isnan(value) else int(value)
 
 
 def distance_columns(norm: str) -> tuple[str, ...]:
-    """The columns of distances in a run under `norm`: its own last, where it is none of `DISTANCES`."""
+    """Return the columns of distances in a run under `norm`: its own last, if not one of `DISTANCES`."""
     known = described(norm)
     return (*DISTANCES, known.column) if has_own_column(known) else DISTANCES
 
 
 def complete(frame: pd.DataFrame, table: str, norm: str = "") -> pd.DataFrame:
-    """`frame` with the columns of `table`: absent ones are missing values, numbers are float64.
+    """Return `frame` with all columns of `table`: absent ones hold missing values, numbers are float64.
 
-    A run of another version may lack a column; a report then says less, it does not fail. Outcomes get a
-    column for the distances in `norm`, that of the run.
+    A run of another version may lack a column; the report then says less, but does not fail. Outcomes get
+    a column for the distances in `norm`, that of the run.
     """
     own = [name for name in distance_columns(norm) if name not in DISTANCES]
     text = {name: _column(frame, name).astype("object") for name in _TEXT[table]}

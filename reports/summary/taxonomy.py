@@ -1,7 +1,7 @@
-"""What others call what we find: ids of MITRE ATLAS, NIST and OWASP, severities, remedies.
+"""Ids of MITRE ATLAS, NIST and OWASP for each kind of weakness, severities and remedies.
 
 All of it is in `taxonomy.json`, so that a new edition of a catalogue changes one file. A finding
-"maps to" an id; it says nothing about conformity.
+"maps to" an id; this is not a statement of conformity.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from robustness.threat.norms import described
 
 @dataclass(frozen=True)
 class Id:
-    """An entry of somebody's catalogue."""
+    """An entry of a catalogue (`scheme`)."""
 
     scheme: str
     id: str
@@ -46,7 +46,7 @@ class Weakness:
 
 @dataclass(frozen=True)
 class Severity:
-    """A word and the number 0..10 that code scanners sort by."""
+    """A word, and the number 0..10 by which code scanners sort."""
 
     name: str
     score: float
@@ -58,40 +58,40 @@ def _data() -> dict[str, Any]:
 
 
 def sources() -> dict[str, str]:
-    """The catalogues, by scheme, with their editions."""
+    """Return the catalogues with their editions, by scheme."""
     return dict(_data()["sources"])
 
 
 @cache
 def weaknesses() -> dict[str, Weakness]:
-    """Every kind of finding, by its name here."""
+    """Return every kind of weakness, by its name in `taxonomy.json`."""
     return {
         name: Weakness(
-            rule=one["rule"],
-            title=one["title"],
-            means=one["means"],
-            maps=tuple(Id(m["scheme"], m["id"], m["name"]) for m in one["maps"]),
-            fix=tuple(Fix(f["id"], f["says"]) for f in one["fix"]),
+            rule=entry["rule"],
+            title=entry["title"],
+            means=entry["means"],
+            maps=tuple(Id(m["scheme"], m["id"], m["name"]) for m in entry["maps"]),
+            fix=tuple(Fix(f["id"], f["says"]) for f in entry["fix"]),
         )
-        for name, one in _data()["weaknesses"].items()
+        for name, entry in _data()["weaknesses"].items()
     }
 
 
-_LOOKING = ("white-box", "score")
+_WITH_OUTPUTS = ("white-box", "score")
 
 
 def is_baseline(name: str, knowledge: str) -> bool:
-    """Whether an attack is chance rather than an attacker: it knows nothing, or is a kind of noise.
+    """Return whether an attack is a random baseline: it uses no output of the model, or is a kind of noise.
 
-    What looks at gradients or probabilities aims, whatever its name.
+    An attack that uses gradients or probabilities is never one, whatever its name.
     """
-    if knowledge in _LOOKING:
+    if knowledge in _WITH_OUTPUTS:
         return False
     return knowledge == "none" or _last_word(name) in _data()["chance"]
 
 
 def kind(name: str, knowledge: str, *, surrogate: bool = False) -> str:
-    """The weakness that a flip by this attack shows; `surrogate` says that it looked at another model."""
+    """Return the weakness that a flip by this attack shows; `surrogate`: it ran on another model."""
     if is_baseline(name, knowledge):
         return "baseline"
     if surrogate or "transfer" in name.lower() or knowledge == "transfer":
@@ -104,12 +104,22 @@ def kind(name: str, knowledge: str, *, surrogate: bool = False) -> str:
 
 
 def _last_word(name: str) -> str:
-    """`noise` of `gaussian-noise`: of a name's words the last says what kind of thing it is."""
+    """The last word of a name, which says what kind of attack it is: `noise` of `gaussian-noise`."""
     return re.split(r"[^a-z]+", name.lower().partition("(")[0].strip())[-1]
 
 
-def severity(low: float, norm: str, epsilon: float, shape: Any) -> Severity:
-    """How grave: by the lower end of the flip rate's interval, one step less for a visible budget."""
+def severity(low: float, norm: str, epsilon: float, shape: object) -> Severity:
+    """Return the severity of a finding.
+
+    Parameters
+    ----------
+    low
+        The lower end of the interval of the flip rate, a share.
+    norm, epsilon
+        The budget; a visible one lowers the severity by one level.
+    shape
+        The input shape (height, width, channels), if known.
+    """
     steps = [Severity(one["name"], one["score"]) for one in _data()["severities"]]
     place = next(i for i, one in enumerate(_data()["severities"]) if low >= one["least"])
     if not is_small(norm, epsilon, shape):
@@ -117,10 +127,11 @@ def severity(low: float, norm: str, epsilon: float, shape: Any) -> Severity:
     return steps[min(place, len(steps) - 1)]
 
 
-def is_small(norm: str, epsilon: float, shape: Any) -> bool:
-    """Whether a change of this size is hard to see; l1 and unknown shapes count as small.
+def is_small(norm: str, epsilon: float, shape: object) -> bool:
+    """Return whether a change of this size is hard to see; l1 and unknown shapes count as small.
 
-    Without a norm it is not: pictures are turned, or corrupted for all to see.
+    Without a norm it is not: rotated and corrupted pictures are visibly changed.
     """
-    known = isinstance(shape, list | tuple) and len(shape) == 3
-    return described(norm).is_small(epsilon, [float(side) for side in shape] if known else None)
+    if not (isinstance(shape, list | tuple) and len(shape) == 3):
+        return described(norm).is_small(epsilon, None)
+    return described(norm).is_small(epsilon, [float(side) for side in shape])

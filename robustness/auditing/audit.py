@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import keras
 import numpy as np
@@ -42,6 +42,17 @@ from robustness.runs.plan import Plan
 from robustness.runs.progress import Listener
 from robustness.runs.repair import Mended, mend
 from robustness.runs.result import AuditResult
+from robustness.runs.run_json import recorded
+from robustness.runs.schema import (
+    Check,
+    DiagnosisEntry,
+    GateEntry,
+    Manifest,
+    ModelEntry,
+    Origin,
+    Repair,
+    Settings,
+)
 from robustness.runs.store import Run
 from robustness.threat import norms
 from robustness.threat.goals import parse as parse_goal
@@ -97,7 +108,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     run: str | Path | None = None,
     resume: bool = False,
     command: str = "",
-    origin: dict[str, Any] | None = None,
+    origin: Origin | None = None,
     progress: Listener | None = None,
     **options: object,
 ) -> AuditResult:
@@ -164,7 +175,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     entries = [e for e in entries if e.label is None or goal.concerns(e.label)]
     _expect_any(entries, source)
     folder = Path(run) if run is not None else _temporary_folder()
-    before = _settings_before(folder) if resume else {}
+    before = _settings_before(folder) if resume else Settings()
     requested = _requested_rows(config, before, classifier)
     # A run that goes on keeps what it was started with; the auditor bounds what it uses.
     slots = requested if resume else batch_size.bounded(requested, surrogate or classifier)
@@ -192,7 +203,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         channels=classifier.input_shape[-1],
         surrogate=surrogate.digest if surrogate else None,
         precision=attacked.precision,
-        draws=before.get("draws") or 1,
+        draws=before.draws,
     )
     answers, findings = (
         ({}, _findings_before(folder)) if resume else _examine(classifier, cache, entries)
@@ -202,20 +213,22 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     if not resume and preflight.is_random(findings):
         plan = replace(plan, draws=votes.DRAWS)
     manifest = describe(plan, classifier, source, entries)
-    manifest |= {
-        "budgets": plan.budgets(classifier.input_shape),
-        "command": command,
-        "origin": origin or {},
-        "surrogate": surrogate.card() if surrogate else None,
-        "notes": [*_fitted_elsewhere(plan, manifest["model"]), *_smaller(requested, slots)],
-    }
+    manifest = manifest.with_changes(
+        budgets=tuple(plan.budgets(classifier.input_shape)),
+        command=command,
+        origin=origin or Origin(),
+        surrogate=ModelEntry.model_validate(surrogate.card()) if surrogate else None,
+        notes=(*_fitted_elsewhere(plan, manifest.model), *_smaller(requested, slots)),
+    )
     if resume:
         store = Run.resume(folder)
         expect_same(store.manifest, manifest)
     else:
-        manifest["preflight"] = [asdict(finding) for finding in findings]
-        manifest["data"]["declared_accuracy"] = config.declared_accuracy
-        manifest["gate"] = config.gate or {}
+        manifest = manifest.with_changes(
+            preflight=tuple(Check(**asdict(finding)) for finding in findings),
+            data=manifest.data.with_changes(declared_accuracy=config.declared_accuracy),
+            gate=GateEntry.model_validate(config.gate or {}),
+        )
         store = Run.create(folder, manifest)
     with store:
         mended = mend(store, plan, cache, entries, classifier.input_shape) if resume else Mended()
@@ -272,14 +285,12 @@ def _examine(
     return dict(zip(keys, probabilities, strict=True)), findings
 
 
-def _finished(
-    manifest: dict[str, Any], mended: Mended, diagnostics: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _finished(manifest: Manifest, mended: Mended, diagnostics: list[DiagnosisEntry]) -> Manifest:
     """The manifest of a finished run: with its diagnostics, and the files that were written again."""
-    finished = manifest | {"diagnostics": diagnostics}
-    if mended:
-        finished["mended"] = [*(finished.get("mended") or ()), {"at": now(), **asdict(mended)}]
-    return finished
+    finished = manifest.with_changes(diagnostics=tuple(diagnostics))
+    if not mended:
+        return finished
+    return finished.with_changes(mended=(*finished.mended, Repair(at=now(), **asdict(mended))))
 
 
 def _expect_any(entries: list[Entry], source: Source) -> None:
@@ -298,10 +309,14 @@ def _temporary_folder() -> Path:
         raise StorageError(disk_errors.sentence(error)) from error
 
 
-def _fitted_elsewhere(plan: Plan, card: dict[str, Any]) -> list[str]:
+def _fitted_elsewhere(plan: Plan, model: ModelEntry) -> list[str]:
     """A sentence for each attack whose change was fitted on another model than the audited one."""
     fitted = {a.label: getattr(a, "fitted_on", None) for a in plan.attacks}
-    different = {label: differences(other, card) for label, other in fitted.items() if other}
+    different = {
+        label: differences(recorded(ModelEntry, other, f"What {label} was fitted on"), model)
+        for label, other in fitted.items()
+        if other
+    }
     return [
         f"{label} was fitted on another model: {'; '.join(parts)}"
         for label, parts in different.items()
@@ -309,11 +324,11 @@ def _fitted_elsewhere(plan: Plan, card: dict[str, Any]) -> list[str]:
     ]
 
 
-def _requested_rows(config: AuditConfig, before: dict[str, Any], classifier: Classifier) -> int:
+def _requested_rows(config: AuditConfig, before: Settings, classifier: Classifier) -> int:
     """The batch size in the options, else that of the run so far, else the one that suits the model."""
     if config.batch_size is not None:
         return config.batch_size
-    return before.get("slots") or batch_size.batch_size_for(classifier)
+    return before.slots or batch_size.batch_size_for(classifier)
 
 
 def _smaller(requested: int, slots: int) -> list[str]:
@@ -323,21 +338,17 @@ def _smaller(requested: int, slots: int) -> list[str]:
     return [f"a batch of {requested:,} rows was asked for; {slots:,} fit into the memory there is"]
 
 
-def _settings_before(folder: Path) -> dict[str, Any]:
+def _settings_before(folder: Path) -> Settings:
     """The settings a run was started with: outcomes depend on the batch size, verdicts on the draws."""
     with Run.open(folder) as run:
-        return dict(run.manifest.get("config") or {})
+        return run.manifest.config
 
 
 def _findings_before(folder: Path) -> list[preflight.Finding]:
     """The recorded findings of the checks before the attack, which decide the attacks that run."""
     with Run.open(folder) as run:
-        recorded = run.manifest.get("preflight") or ()
+        checks = run.manifest.preflight
     return [
-        preflight.Finding(
-            finding.get("id") or "",
-            finding.get("severity") or "note",
-            finding.get("sentence") or "",
-        )
-        for finding in recorded
+        preflight.Finding(check.id, cast("preflight.Severity", check.severity), check.sentence)
+        for check in checks
     ]

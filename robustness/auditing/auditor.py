@@ -30,22 +30,22 @@ from robustness.images.cache import PictureCache
 from robustness.images.png import to_png
 from robustness.models.classifier import LARGE_BATCH, Classifier
 from robustness.runs import thresholds
-from robustness.runs.manifest import data_digest, now
+from robustness.runs.manifest import now
 from robustness.runs.median_epsilon import median_epsilons
 from robustness.runs.plan import Plan
 from robustness.runs.progress import Listener, Progress
 from robustness.runs.records import (
     FAILED,
     FLIPPED,
-    MISCLASSIFIED,
     ROBUST,
     SETTLED,
-    UNREADABLE,
     DistanceRow,
     GradientRow,
     ImageRow,
     OutcomeRow,
     Row,
+    data_digest,
+    status_before_attack,
 )
 from robustness.runs.store import Run
 from robustness.runs.writer import Pending
@@ -104,17 +104,22 @@ class Auditor:
         finally:
             self.pending.close()
         manifest = self.store.manifest
-        timing = manifest.get("timing") or {}
-        timing["seconds"] = round((timing.get("seconds") or 0.0) + time.monotonic() - started, 3)
-        manifest["median_epsilon"] = median_epsilons(
+        seconds = (manifest.timing.seconds or 0.0) + time.monotonic() - started
+        medians = median_epsilons(
             self.store.outcomes(),
-            manifest["config"],
+            manifest.config,
             [attack.label for attack in self.plan.attacks],
             thresholds.unused(self.plan.budgets(self.classifier.input_shape)),
         )
-        manifest |= {"finished": now(), "timing": timing}
-        manifest["data"]["sha256"] = data_digest(self.store)
-        self.store.write_manifest(manifest)
+        digest = data_digest(self.store.image_rows())
+        self.store.write_manifest(
+            manifest.with_changes(
+                median_epsilon=medians,
+                finished=now(),
+                timing=manifest.timing.with_changes(seconds=round(seconds, 3)),
+                data=manifest.data.with_changes(sha256=digest),
+            )
+        )
 
     @contextlib.contextmanager
     def _preparing(self, answers: Mapping[str, np.ndarray]) -> Iterator[None]:
@@ -254,7 +259,7 @@ class Auditor:
         todo: dict[str, ImageRow] = {}
         self._attacked_images[attack] = 0
         for row in self.store.image_rows():
-            status = _spared(row) or (SETTLED if standing.get(row.key) == 0 else "")
+            status = status_before_attack(row) or (SETTLED if standing.get(row.key) == 0 else "")
             # Those with outcomes too: a resumed run must use the same batch size.
             self._attacked_images[attack] += not status
             if row.key in settled:
@@ -376,17 +381,6 @@ def _hardest_first(rows: Iterable[ImageRow]) -> list[ImageRow]:
 
 def _status(outcome: EpsilonOutcome) -> str:
     return FAILED if outcome.reason else FLIPPED if outcome.flip else ROBUST
-
-
-def _spared(row: ImageRow) -> str:
-    """The status of an image that is not attacked, or ""."""
-    if row.clean_class is None:
-        return UNREADABLE
-    # Without a label, the model's prediction counts as true.
-    if row.label not in (None, row.clean_class):
-        return MISCLASSIFIED
-    # A prediction that changes by itself can be neither flipped nor robust.
-    return FAILED if row.reason else ""
 
 
 def _spared_rows(

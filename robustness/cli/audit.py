@@ -23,7 +23,8 @@ from robustness.configuration.audit_config import FOR_ALL, AuditConfig, audit_op
 from robustness.configuration.audit_file import expect_trust_given, read_audit_file
 from robustness.configuration.recorded import checked, from_recorded, recorded
 from robustness.errors import RunUsageError, SettingError
-from robustness.runs import recorded_paths, run_folder, seal
+from robustness.runs import recorded_paths, run_folder, run_json, seal
+from robustness.runs.schema import Options, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -138,7 +139,9 @@ def _resumed(folder: Path, typed: dict[str, object]) -> AuditConfig:
     fields = audit_options()
     given = {fields[name].argument: value for name, value in typed.items() if name != "trust"}
     with Run.open(folder) as run:
-        options = named.options_of(run.manifest, folder, given, trust=bool(typed.get("trust")))
+        options = named.options_of(
+            run.manifest.origin, folder, given, trust=bool(typed.get("trust"))
+        )
     run_folder.expect_unused(folder)
     if not options:
         raise RunUsageError(
@@ -206,11 +209,11 @@ def perform(
                 resume=resume,
                 command=command or shlex.join(["robustness", *sys.argv[1:]]),
                 origin=seal.sealed(
-                    {
-                        "options": options,
-                        "configuration": str(file) if file else None,
+                    Origin(
+                        options=run_json.recorded(Options, options, "The command line"),
+                        configuration=str(file) if file else None,
                         **recorded_paths.directory(folder),
-                    }
+                    )
                 ),
                 progress=display,
             )
@@ -256,7 +259,7 @@ def _show(result: AuditResult, kinds: Iterable[str], as_json: bool) -> Verdict:
     from robustness.reports import summarise
     from robustness.reports.formats.report_json import dumps
     from robustness.reports.gate.verdict import verdict_of
-    from robustness.reports.page.headline import standing
+    from robustness.reports.page.headline import figures_sentence
     from robustness.reports.summary.unjudged import reasons
     from robustness.runs.store import Run
 
@@ -271,16 +274,16 @@ def _show(result: AuditResult, kinds: Iterable[str], as_json: bool) -> Verdict:
     console = stdout()
     console.print(outcome_table(summary))
     console.print(f"\n{summary.sentence}", markup=False, soft_wrap=True)
-    console.print(standing(summary, verdict), markup=False, soft_wrap=True)
+    console.print(figures_sentence(summary, verdict), markup=False, soft_wrap=True)
     if why := reasons(summary.skipped, summary.images.selected):
         console.print(f"not read: {why}.", markup=False, soft_wrap=True)
-    for note in summary.config.get("replaced") or ():
+    for note in summary.config.replaced:
         console.print(f"replaced: {note}.", markup=False, soft_wrap=True)
-    for note in summary.manifest.get("notes") or ():
+    for note in summary.manifest.notes:
         console.print(f"note: {note}.", markup=False, soft_wrap=True)
-    for diagnostic in summary.manifest.get("diagnostics") or ():
-        if diagnostic["status"] in ("warn", "fail"):
-            line = "{status} {id} {title}? {sentence}".format_map(diagnostic)
+    for one in summary.manifest.diagnostics:
+        if one.status in ("warn", "fail"):
+            line = f"{one.status} {one.id} {one.title}? {one.sentence}"
             console.print(line, markup=False, soft_wrap=True)
     console.print(f"verdict: {verdict.label}. {verdict.sentence}", markup=False, soft_wrap=True)
     for page in pages:

@@ -53,7 +53,7 @@ def show(comparison: Comparison) -> None:
     """Print a comparison."""
     from robustness.cli.terminal import stdout
     from robustness.reports.comparison.compare import by_image
-    from robustness.reports.wording import shorten
+    from robustness.text import shorten
 
     console = stdout()
     console.print(f"A  {comparison.a}\nB  {comparison.b}\n", markup=False, soft_wrap=True)

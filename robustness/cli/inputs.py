@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from robustness.images import Entry, Source
     from robustness.models.classifier import Classifier
     from robustness.models.scalings import Scaling
+    from robustness.runs.schema import Manifest
 
 
 def open_images(config: AuditConfig) -> tuple[Source, Callable[[Entry], bool] | None]:
@@ -46,7 +47,7 @@ def load_surrogate(config: AuditConfig) -> Classifier | Path | None:
 
 
 def load_audited_model(
-    manifest: Mapping[str, Any], options: Mapping[str, Any], given: str | None, trust: bool
+    manifest: Manifest, options: Mapping[str, Any], given: str | None, trust: bool
 ) -> Classifier:
     """The model that a run has audited, or the one that is `given`, with the inputs scaled as in the run.
 
@@ -69,21 +70,19 @@ def load_audited_model(
 
     name = given or options.get("model")
     if not name:
-        card = manifest.get("model") or {}
-        recorded = card.get("file") or card.get("name")
+        recorded = manifest.model.file or manifest.model.name
         raise SettingError(
             f"The run was started from Python, so it does not record the path of its model ({recorded}); "
             "name it with --model FILE."
         )
     path = Path(name)
     if _is_model_file(path):
-        scaling, head = _recorded_scaling(manifest)
         return Classifier.load(
             path,
             trust=trust,
-            class_names=manifest.get("class_names"),
-            scaling=scaling,
-            head=head,
+            class_names=list(manifest.class_names) or None,
+            scaling=_recorded_scaling(manifest),
+            head=manifest.model.head,
         )
     # The recorded options are about the recorded model; another one of the zoo has its own.
     known = options if given is None or name.startswith("kaggle:") else {}
@@ -105,16 +104,16 @@ def _is_model_file(path: Path) -> bool:
     return ends and loading.scan(path).format != "weights"
 
 
-def _recorded_scaling(manifest: Mapping[str, Any]) -> tuple[Scaling, Any]:
-    """The scaling of the inputs and the kind of the output, as the run records them."""
+def _recorded_scaling(manifest: Manifest) -> Scaling:
+    """The scaling of the inputs, as the run records it."""
     from robustness.models.scalings import Scaling
 
-    try:
-        card = manifest["model"]["scaling"]
-        parts = card["name"], tuple(card["multiply"]), tuple(card["offset"]), card["order"]
-        return Scaling(*parts, card["sentence"]), manifest["model"]["head"]
-    except (KeyError, TypeError) as error:
+    entry = manifest.model.scaling
+    if entry is None or entry.multiply is None or entry.offset is None:
         raise RunError(
-            f"run.json does not record how the model's inputs are scaled ({error} is missing or no table); "
-            "expected what the audit wrote. Restore run.json, or audit again."
-        ) from None
+            "run.json does not record how the model's inputs are scaled (model.scaling); expected what the "
+            "audit wrote. Restore run.json, or audit again."
+        )
+    return Scaling(
+        str(entry.name), entry.multiply, entry.offset, str(entry.order), str(entry.sentence)
+    )

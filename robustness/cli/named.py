@@ -23,6 +23,7 @@ from robustness.configuration.recorded import recorded
 from robustness.errors import RunError, SettingError
 from robustness.files.open_folder import parts_of, within
 from robustness.runs import recorded_paths, seal
+from robustness.runs.schema import Origin
 
 ROLES = {"model": "--model", "images": "--images", "surrogate": "--surrogate", "mask": "--mask"}
 """The options of a run that name files, and the option of the command line that replaces each."""
@@ -32,7 +33,7 @@ MOST_NAMES = 1_000_000
 
 
 def options_of(
-    manifest: Mapping[str, Any],
+    origin: Origin,
     where: Path,
     given: Mapping[str, Any],
     *,
@@ -43,7 +44,7 @@ def options_of(
 
     Parameters
     ----------
-    manifest : the run's, read from a folder or from a report.
+    origin : the run's, read from a folder or from a report.
     where : the run's folder, or the report.
     given : the names given on this command line, by role, and `attack`; None where none was given.
     trust : whether the command line has `--trust-model`.
@@ -61,8 +62,7 @@ def options_of(
         The run names a file that was not given on this command line; the message says which options give
         it.
     """
-    origin = manifest.get("origin") or {}
-    options_then = origin.get("options") or {}
+    options_then = origin.options.to_json() if origin.options else {}
     if not options_then:
         return {}
     defaults = recorded(AuditConfig())
@@ -73,7 +73,7 @@ def options_of(
     typed = {role: name for role, name in given.items() if name}
     folder = where.parent if where.is_file() else where
     if seal.made_here(origin):
-        return recorded_paths.resolve_options(options, manifest, folder) | typed
+        return recorded_paths.resolve_options(options, origin, folder) | typed
     options |= typed
     refused: dict[str, str] = {}
     for role in roles:
@@ -123,7 +123,7 @@ def _sealed(folder: Path) -> bool:
 
     try:
         with Run.open(folder) as run:
-            return seal.made_here(run.manifest.get("origin") or {})
+            return seal.made_here(run.manifest.origin)
     except RunError:
         return True
 

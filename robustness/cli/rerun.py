@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,9 @@ from robustness.cli.options import (
 )
 from robustness.configuration.recorded import from_recorded
 from robustness.errors import RunError, RunUsageError, SettingError
+
+if TYPE_CHECKING:
+    from robustness.runs.schema import Manifest
 
 
 def rerun(
@@ -55,7 +58,7 @@ def rerun(
         disk_errors.expect_place(html)
     given: dict[str, Any] = {"model": model, "images": images, "surrogate": surrogate, "mask": mask}
     given |= {"attack": attack}
-    options = named.options_of(_manifest(run), run, given, trust=trust_model)
+    options = named.options_of(_manifest(run).origin, run, given, trust=trust_model)
     if not options:
         raise SettingError(
             f"{run} was not started from the command line, so it does not say how to load its model "
@@ -77,7 +80,7 @@ def rerun(
     raise typer.Exit(1 if comparison.differs else verdict.exit_code)
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+def _manifest(path: Path) -> Manifest:
     """The manifest of a run folder, or the one in a report."""
     if path.is_dir() or not path.exists():
         from robustness.runs.store import Run
@@ -88,6 +91,6 @@ def _manifest(path: Path) -> dict[str, Any]:
     from robustness.runs.run_json import summary_of
 
     try:
-        return dict(summary_of(read_named(path, MOST_JSON), str(path))["manifest"])
+        return summary_of(read_named(path, MOST_JSON), str(path)).manifest
     except RunError as error:
         raise RunUsageError(f"{path} cannot be repeated: {error}") from None

@@ -20,12 +20,12 @@ def outcome_table(summary: Summary) -> Table:
     the images that it does not flip either. Another column counts the images on which an attack broke down,
     where one did.
     """
-    from robustness.reports.wording import budget, percent, percents
+    from robustness.reports.wording import budget, percent, percent_range
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("attack", "epsilon", "flipped", "of", "flip rate", "95 % interval", "steps"):
         table.add_column(title, justify="left" if title == "attack" else "right", overflow="fold")
-    cascade = bool(summary.config.get("cascade"))
+    cascade = summary.config.cascade
     if cascade:
         table.add_column("standing", justify="right")
     broken = any(rate.tally.failed for rate in summary.rates)
@@ -39,7 +39,7 @@ def outcome_table(summary: Summary) -> Table:
             str(share.count),
             str(share.total),
             percent(share.share),
-            percents(share.low, share.high),
+            percent_range(share.low, share.high),
             "-" if rate.steps is None else f"{rate.steps:g}",
             *([str(rate.tally.robust)] if cascade else []),
             *([str(rate.tally.failed)] if broken else []),

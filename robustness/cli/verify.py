@@ -43,7 +43,7 @@ def verify(
     with Run.open(run) as opened:
         manifest = opened.manifest
         options = named.options_of(
-            manifest, run, {"model": model}, trust=trust_model, roles=("model",)
+            manifest.origin, run, {"model": model}, trust=trust_model, roles=("model",)
         )
         stderr().print("Loading the model ...", markup=False)
         wake_backend()
@@ -84,7 +84,7 @@ def _listed(images: Iterable[list[list[Inconsistency]]]) -> Iterator[Text | Tabl
     from rich.table import Table
     from rich.text import Text
 
-    from robustness.reports.wording import shorten
+    from robustness.text import shorten
 
     for groups in images:
         yield Text(shorten(groups[0][0].name) or "the run", style="bold")
@@ -100,7 +100,7 @@ def _listed(images: Iterable[list[list[Inconsistency]]]) -> Iterator[Text | Tabl
 
 
 def _where(group: list[Inconsistency]) -> str:
-    from robustness.reports.wording import shorten
+    from robustness.text import shorten
 
     fault = group[0]
     if len(group) > 1:

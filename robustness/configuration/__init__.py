@@ -1,4 +1,7 @@
-"""What can be configured: the options of an audit, the parameters of attacks, budgets, TOML files."""
+"""What can be configured: the options of an audit, the parameters of attacks, budgets, TOML files.
+
+Must not import models, engine, runs or reports.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from robustness.diagnostics import FAIL, OK, SKIPPED, TITLES, WARN, Diagnosis, skipped
 from robustness.diagnostics.model_queries import Sample, diagnose_looks
@@ -13,13 +12,13 @@ from robustness.diagnostics.stored_outcomes import diagnose_rows
 from robustness.diagnostics.stored_run import StoredRun
 from robustness.engine.jobs import Example
 from robustness.images import Entry
-from robustness.images.cache import PictureCache
+from robustness.images.cache import SAMPLE, PictureCache
 from robustness.models.classifier import Classifier
 from robustness.runs.plan import Plan
 from robustness.runs.progress import Listener, Progress
+from robustness.runs.schema import DiagnosisEntry
 from robustness.runs.store import Run
 
-SAMPLE = 60
 _SEVERITY = (FAIL, WARN, OK, SKIPPED)
 
 
@@ -33,7 +32,7 @@ def diagnose(
     thorough: bool = False,
     progress: Listener = lambda _: None,
     surrogate: Classifier | None = None,
-) -> list[dict[str, Any]]:
+) -> list[DiagnosisEntry]:
     """Run the diagnostics.
 
     Parameters
@@ -46,7 +45,7 @@ def diagnose(
 
     Returns
     -------
-    The diagnoses as JSON values for `run.json`, by number.
+    The diagnoses for `run.json`, by number.
     """
     record = StoredRun.of(run, (a.label for a in plan.attacks if a.baseline))
     sample = sample_of(record, shelf, entries, classifier)
@@ -63,7 +62,7 @@ def diagnose(
     diagnoses += diagnose_rows(record)
     diagnoses += diagnose_looks(classifier, plan, record, sample, run, thorough=thorough)
     progress(Progress("diagnostics", total, total))
-    return [diagnosis.to_dict() for diagnosis in merged(diagnoses)]
+    return [DiagnosisEntry(**diagnosis.to_dict()) for diagnosis in merged(diagnoses)]
 
 
 def sample_of(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from robustness.diagnostics import Diagnosis, fail, ok, skipped, warn
 from robustness.diagnostics.stored_run import StoredRun
@@ -13,20 +12,20 @@ _MOST = 3
 
 def reachable(record: StoredRun) -> Diagnosis:
     """D27: steps, their length and the queries suffice to use each epsilon."""
-    budgets = [b for b in record.manifest.get("budgets") or () if isinstance(b, Mapping)]
+    budgets = record.manifest.budgets
     if not budgets:
         return skipped("D27", "The run does not say how far its attacks can go.")
-    missed = [b for b in budgets if not b.get("reached", True)]
-    short = [b for b in budgets if b.get("short")]
+    missed = [b for b in budgets if not b.reached]
+    short = [b for b in budgets if b.short]
     evidence = {
-        "unreached": [b["epsilon"] for b in missed],
-        "farthest": {f"{b['epsilon']:g}": dict(b["short"]) for b in short},
+        "unreached": [b.epsilon for b in missed],
+        "farthest": {f"{b.epsilon:g}": dict(b.short) for b in short},
     }
     if missed:
-        every = ", ".join(f"{b['epsilon']:g}" for b in missed)
+        every = ", ".join(f"{b.epsilon:g}" for b in missed)
         return fail(
             "D27",
-            f"No attack of the run can use all of epsilon {every}: {_listed(missed[-1]['short'])}. Images "
+            f"No attack of the run can use all of epsilon {every}: {_listed(missed[-1].short)}. Images "
             "that stand there were never put to that test, so no robust accuracy is stated.",
             **evidence,
         )
@@ -34,14 +33,14 @@ def reachable(record: StoredRun) -> Diagnosis:
         last = short[-1]
         return warn(
             "D27",
-            f"Some attacks cannot use all of epsilon {last['epsilon']:g}, others can: "
-            f"{_listed(last['short'])}.",
+            f"Some attacks cannot use all of epsilon {last.epsilon:g}, others can: "
+            f"{_listed(last.short)}.",
             **evidence,
         )
     return ok("D27", "Every attack can use all of every epsilon.", **evidence)
 
 
-def _listed(short: Mapping[str, Any]) -> str:
+def _listed(short: Mapping[str, float]) -> str:
     """Phrases such as `bim(steps=4) comes to 4 at most`, for a few attacks."""
     said = [f"{label} comes to {far:.4g} at most" for label, far in list(short.items())[:_MOST]]
     more = len(short) - _MOST

@@ -18,6 +18,7 @@ from robustness.images.png import from_png, to_png
 from robustness.models.classifier import SMALL_BATCH, Classifier
 from robustness.numerics import prng
 from robustness.runs.plan import Plan
+from robustness.runs.schema import Check
 from robustness.runs.store import Run
 from robustness.verification import pictures as evidence
 
@@ -66,8 +67,8 @@ def diagnose_looks(
     thorough: bool,
 ) -> list[Diagnosis]:
     """Make all diagnoses of this module."""
-    before = {str(f["id"]): f for f in record.manifest.get("preflight", ())}
-    random = before.get("D01-random-outputs", {}).get("severity") not in (None, "ok")
+    before = {check.id: check for check in record.manifest.preflight}
+    random = "D01-random-outputs" in before and before["D01-random-outputs"].severity != "ok"
     found = [*of_preflight(before.values())]
     found += [no_gradient(before, record), dead_gradient(before, record)]
     found += unsteady_classes(record)
@@ -81,15 +82,15 @@ def diagnose_looks(
     return found
 
 
-def of_preflight(findings: Iterable[Mapping[str, Any]]) -> Iterable[Diagnosis]:
+def of_preflight(findings: Iterable[Check]) -> Iterable[Diagnosis]:
     """P01 to P07, D01, D02 and D28, from the checks before the attack."""
     for finding in findings:
-        number = _BEFORE.get(str(finding["id"]))
+        number = _BEFORE.get(finding.id)
         if number == "D02":
             # The check calls a softmax that stays on a note; the rule warns of it.
-            yield (ok if finding["severity"] == "ok" else warn)("D02", str(finding["sentence"]))
+            yield (ok if finding.severity == "ok" else warn)("D02", finding.sentence)
         elif number:
-            yield _STATUS[str(finding["severity"])](number, str(finding["sentence"]))
+            yield _STATUS.get(finding.severity, warn)(number, finding.sentence)
 
 
 def unsteady_classes(record: StoredRun) -> list[Diagnosis]:
@@ -106,25 +107,25 @@ def unsteady_classes(record: StoredRun) -> list[Diagnosis]:
     return [fail("D01", said, images=record.names(wandering.key))]
 
 
-def no_gradient(before: Mapping[str, Any], record: StoredRun) -> Diagnosis:
+def no_gradient(before: Mapping[str, Check], record: StoredRun) -> Diagnosis:
     """D03: without a gradient a white-box attack proves nothing."""
     finding = before.get("D03-gradient-missing")
     if finding is None and "D04-gradient-zero" not in before:
         return skipped("D03", "The checks before the attack could not look for a gradient.")
     if finding is None:
         return ok("D03", "There is a gradient from the logits to the picture.")
-    return (fail if record.labels(WHITE) else warn)("D03", str(finding["sentence"]))
+    return (fail if record.labels(WHITE) else warn)("D03", finding.sentence)
 
 
-def dead_gradient(before: Mapping[str, Any], record: StoredRun) -> Diagnosis:
+def dead_gradient(before: Mapping[str, Check], record: StoredRun) -> Diagnosis:
     """D04: no attack can follow a gradient that is zero or not finite."""
     finding = before.get("D04-gradient-zero")
     if finding is None:
         return skipped("D04", "There is no gradient to look at.")
-    make = _STATUS[str(finding["severity"])]
+    make = _STATUS.get(finding.severity, warn)
     if make is fail and not record.labels(WHITE):
         make = warn
-    return make("D04", str(finding["sentence"]))
+    return make("D04", finding.sentence)
 
 
 def unsteady(classifier: Classifier, sample: Sample, count: int) -> Diagnosis:
@@ -192,7 +193,7 @@ def noise(
             flipped.append(example.key)
     stronger = set(flipped) & record.survivors
     rows = noise_rows(record)
-    labels = {a["label"] for a in record.attacks if not is_noise(a)}
+    labels = {a.title for a in record.attacks if not is_noise(a)}
     # In a cascade the attacks never ran on images that noise had flipped before.
     stronger |= set(rows.image) & (record.tried(labels) - record.flipped(labels))
     said = (

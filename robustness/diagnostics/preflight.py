@@ -21,7 +21,7 @@ from robustness.diagnostics.randomness import SAME, drawn, shared
 from robustness.engine.votes import DRAWS, MOST
 from robustness.errors import GradientError, ImagesError
 from robustness.models.classifier import SMALL_BATCH, Classifier
-from robustness.models.scalings import beats_chance, clearly_better
+from robustness.numerics.intervals import beats_chance, clearly_better
 from robustness.numerics.losses import margin
 
 Severity = Literal["ok", "note", "warning", "error"]

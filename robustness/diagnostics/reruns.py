@@ -81,7 +81,7 @@ def unbounded(setup: RerunSetup) -> list[Diagnosis]:
 
     held = left(whole)
     numbers = {"images": len(some), "held": setup.record.names(s.key for s in held)}
-    targeted = setup.plan.config(setup.classifier.class_names)["goal"] != "untargeted"
+    targeted = setup.plan.threat.goal.target is not None
     if held:
         make = warn if targeted else fail
         first = make(

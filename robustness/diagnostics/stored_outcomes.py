@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import pandas as pd
 
@@ -12,6 +11,7 @@ from robustness.diagnostics.epsilon_use import reachable
 from robustness.diagnostics.stored_run import DECISION, SCORE, WHITE, StoredRun, is_noise
 from robustness.numerics.intervals import wilson_interval
 from robustness.runs.records import FAILED, FLIPPED, ROBUST
+from robustness.runs.schema import AttackEntry
 
 MASKING = 0.002
 """AutoAttack's limit for the robust accuracy that a black-box attack may remove (`check_square_sr`)."""
@@ -61,11 +61,11 @@ def last_restart(record: StoredRun) -> Diagnosis:
     """D10, from rows: what the last of several restarts added."""
     found, n = [], len(record.attacked)
     for attack in record.attacks:
-        restarts = int(attack.get("parameters", {}).get("restarts") or 1)
+        restarts = int(attack.parameters.get("restarts") or 1)
         if restarts > 1:
-            rows = record.outcomes[record.outcomes.attack == attack["label"]]
+            rows = record.outcomes[record.outcomes.attack == attack.title]
             last = rows[(rows.status == FLIPPED) & (rows.restart == restarts - 1)].image.nunique()
-            found.append((attack["label"], restarts, last))
+            found.append((attack.title, restarts, last))
     if not found:
         return skipped("D10", "No attack had restarts; --thorough tries one more.")
     label, restarts, added = max(found, key=lambda f: f[2])
@@ -104,9 +104,9 @@ def larger_budgets(record: StoredRun) -> Diagnosis:
 
 def single_step(record: StoredRun) -> Diagnosis:
     """D13: attacks of many steps flip every image that an attack of one step flips."""
-    white = [a for a in record.attacks if a.get("knowledge") == WHITE]
-    one = [a["label"] for a in white if int(a.get("parameters", {}).get("steps") or 0) == 1]
-    many = [a["label"] for a in white if a["label"] not in one]
+    white = [a for a in record.attacks if a.knowledge == WHITE]
+    one = [a.title for a in white if int(a.parameters.get("steps") or 0) == 1]
+    many = [a.title for a in white if a.title not in one]
     if not one or not many:
         return skipped(
             "D13", "It takes an attack of one step and one of many; --thorough adds FGSM."
@@ -164,9 +164,7 @@ def black_box(record: StoredRun) -> Diagnosis:
 def transfer(record: StoredRun) -> Diagnosis:
     """D15: pictures made for another model flip no more images than those made for this one."""
     away = [
-        a["label"]
-        for a in record.attacks
-        if a.get("knowledge") == "transfer" or "transfer" in str(a.get("name"))
+        a.title for a in record.attacks if a.knowledge == "transfer" or "transfer" in str(a.name)
     ]
     white = [label for label in record.labels(WHITE) if label not in away]
     if not away or not white:
@@ -222,7 +220,7 @@ def accuracy(record: StoredRun) -> Diagnosis:
     right, n = int((known.label == known.clean_class).sum()), len(known)
     low, high = wilson_interval(right, n)
     chance = 1 / max(2, record.classes)
-    declared = record.manifest.get("data", {}).get("declared_accuracy")
+    declared = record.manifest.data.declared_accuracy
     said = (
         f"{right / n:.1%} of {n} images are classified as labelled (95 % interval {low:.1%} to "
         f"{high:.1%})"
@@ -256,7 +254,7 @@ def size(record: StoredRun) -> Diagnosis:
     low, high = wilson_interval(min(k, n), n)
     truth = record.images.label.where(record.images.label.notna(), record.images.clean_class)
     by_class = truth[record.images.key.isin(record.attacked)].value_counts()
-    names = record.manifest.get("class_names", ())
+    names = record.manifest.class_names
     thin = {
         str(name): int(by_class.get(number, 0))
         for number, name in enumerate(names)
@@ -280,7 +278,7 @@ def size(record: StoredRun) -> Diagnosis:
 
 def kinds(record: StoredRun) -> Diagnosis:
     """D24: several kinds of attack ran on the survivors; kinds that add nothing are named."""
-    flips = {a["label"]: record.flipped([a["label"]]) for a in record.attacks}
+    flips = {a.title: record.flipped([a.title]) for a in record.attacks}
     # Of what a cascade spared an attack nobody knows whether it adds to others.
     rows = record.outcomes
     broke = set(rows[rows.status == FAILED].attack)
@@ -292,8 +290,8 @@ def kinds(record: StoredRun) -> Diagnosis:
         and not (mine if record.spared else mine - _others(flips, label))
     ]
     judged = set(rows[rows.status.isin([FLIPPED, ROBUST])].attack)
-    learners = [a for a in record.learners if a["label"] in judged]
-    tried = sorted({str(a.get("knowledge")) for a in learners} - {"none", "None"})
+    learners = [a for a in record.learners if a.title in judged]
+    tried = sorted({str(a.knowledge) for a in learners} - {"none", "None"})
     left, lost = len(record.held), len(record.undecided)
     evidence = {"kinds": tried, "redundant": redundant, "survivors": left}
     if lost and not left and record.flipped():
@@ -328,10 +326,10 @@ def kinds(record: StoredRun) -> Diagnosis:
     return ok("D24", f"{left} images survive attacks of {len(tried)} kinds.", **evidence)
 
 
-def _by_few_kinds(record: StoredRun, learners: list[Mapping[str, Any]]) -> set[str]:
+def _by_few_kinds(record: StoredRun, learners: list[AttackEntry]) -> set[str]:
     """The images that hold and on which attacks broke down until too few kinds were left."""
     last = record.outcomes[record.outcomes.epsilon == record.last]
-    kind = last.attack.map({a["label"]: str(a.get("knowledge")) for a in learners}).dropna()
+    kind = last.attack.map({a.title: str(a.knowledge) for a in learners}).dropna()
     done = kind[last.status == ROBUST].groupby(last.image).agg(set)
     enough = {i for i, some in done.items() if some & set(_BLACK) and len(some) > 1}
     return (record.held & set(last[last.status == FAILED].image)) - enough
@@ -351,22 +349,18 @@ def _of(record: StoredRun, both: set[str]) -> str:
 
 def queries(record: StoredRun) -> Diagnosis:
     """D25: no flips come at the very end of the query budget."""
-    climbing = [
-        a
-        for a in record.learners
-        if a.get("knowledge") in _BLACK and a.get("seeks", "any") == "any"
-    ]
+    climbing = [a for a in record.learners if a.knowledge in _BLACK and a.seeks in (None, "any")]
     if not climbing:
         return skipped("D25", "No attack that climbs by queries was run.")
     if not record.held:
         return skipped("D25", "No image survives all attacks, so no budget hides a flip.")
     late: dict[str, int] = {}
     for attack in climbing:
-        steps = int(attack.get("parameters", {}).get("steps") or 0)
+        steps = int(attack.parameters.get("steps") or 0)
         rows = record.outcomes[
-            (record.outcomes.attack == attack["label"]) & (record.outcomes.status == FLIPPED)
+            (record.outcomes.attack == attack.title) & (record.outcomes.status == FLIPPED)
         ]
-        late[attack["label"]] = rows[rows.step >= (1 - RISING) * steps].image.nunique()
+        late[attack.title] = rows[rows.step >= (1 - RISING) * steps].image.nunique()
     label, count = max(late.items(), key=lambda item: item[1])
     n = len(record.attacked)
     if count > few(n):
@@ -437,8 +431,8 @@ def _flat_scores(record: StoredRun) -> Diagnosis:
 
     Only where logits are the logarithm of probabilities; rebuilt ones do not saturate.
     """
-    scored = [a["label"] for a in record.learners if a.get("knowledge") == SCORE]
-    rebuilt = record.manifest.get("model", {}).get("logits_rebuilt", True)
+    scored = [a.title for a in record.learners if a.knowledge == SCORE]
+    rebuilt = record.manifest.model.logits_rebuilt
     if not scored or rebuilt or record.transferred:
         return skipped("D26", "No attack that follows gradients was run.")
     standing = record.outcomes[
@@ -477,6 +471,6 @@ CHECKS: tuple[Callable[[StoredRun], Diagnosis], ...] = (
 
 def noise_rows(record: StoredRun) -> pd.DataFrame:
     """The flips of baselines."""
-    labels = [a["label"] for a in record.attacks if is_noise(a)]
+    labels = [a.title for a in record.attacks if is_noise(a)]
     rows = record.outcomes
     return rows[rows.attack.isin(labels) & (rows.status == FLIPPED)]

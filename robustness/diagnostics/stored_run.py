@@ -1,31 +1,31 @@
-"""What a run has stored, in the form diagnostics ask for it."""
+"""The content of a run folder in the form that diagnostics need."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import pandas as pd
 
 from robustness.runs.records import FAILED, FLIPPED, ROBUST, SETTLED
+from robustness.runs.schema import AttackEntry, Manifest
 from robustness.runs.store import Run
 
 WHITE, SCORE, DECISION = "white-box", "score", "decision"
 _ATTACKED = [FLIPPED, ROBUST, FAILED]
 
 
-def is_noise(attack: Mapping[str, Any]) -> bool:
-    """Whether an attack, as `run.json` describes it, is noise."""
-    return attack.get("knowledge") == "none" or "noise" in str(attack["name"])
+def is_noise(attack: AttackEntry) -> bool:
+    """Whether an attack of a run is noise."""
+    return attack.knowledge == "none" or "noise" in str(attack.name)
 
 
 @dataclass(frozen=True)
 class StoredRun:
     """Manifest and tables of a run; `chance` are the labels of attacks that learn nothing as they go."""
 
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     images: pd.DataFrame
     outcomes: pd.DataFrame
     chance: frozenset[str] = frozenset()
@@ -39,33 +39,28 @@ class StoredRun:
         return cls(run.manifest, *tables, frozenset(chance), run.gradients())
 
     @property
-    def config(self) -> Mapping[str, Any]:
-        """What was asked for."""
-        return self.manifest.get("config", {})
+    def attacks(self) -> tuple[AttackEntry, ...]:
+        """The attacks with name, label, parameters and knowledge."""
+        return self.manifest.config.attacks
 
     @property
-    def attacks(self) -> list[Mapping[str, Any]]:
-        """What is known of each attack: name, label, parameters, knowledge."""
-        return list(self.config.get("attacks", ()))
-
-    @property
-    def learners(self) -> list[Mapping[str, Any]]:
-        """The attacks that learn from what they see: not noise, grids, or what was fitted before."""
-        return [a for a in self.attacks if a["label"] not in self.chance and not is_noise(a)]
+    def learners(self) -> list[AttackEntry]:
+        """The attacks that learn from the model's outputs: not noise, grids, or fitted changes."""
+        return [a for a in self.attacks if a.title not in self.chance and not is_noise(a)]
 
     @property
     def transferred(self) -> bool:
         """Whether the attacks looked at another model, and this one only judged."""
-        return bool(self.manifest.get("surrogate"))
+        return self.manifest.surrogate is not None
 
     def labels(self, *knowledge: str) -> list[str]:
-        """The attacks that know so much."""
-        return [a["label"] for a in self.attacks if a.get("knowledge") in knowledge]
+        """The labels of the attacks with any of these kinds of knowledge."""
+        return [a.title for a in self.attacks if a.knowledge in knowledge]
 
     @property
     def classes(self) -> int:
         """How many there are."""
-        return len(self.manifest.get("class_names", ()))
+        return len(self.manifest.class_names)
 
     @cached_property
     def last(self) -> float:

@@ -16,6 +16,8 @@ import tomllib
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+from robustness.files.open_folder import kind
+
 MAX_JSON_BYTES = 256 << 20
 MAX_TOML_BYTES = 1 << 20
 MAX_DEPTH = 100
@@ -33,30 +35,47 @@ class Oversized(ValueError):  # noqa: N818 - its text is the reason, as that of 
 
 
 def open_regular(path: str | Path) -> IO[bytes]:
-    """Open a file for reading bytes without ever waiting for it.
+    """Open a file for reading bytes without ever waiting for it; links to it are followed.
 
     Raises
     ------
-    OSError: it cannot be opened.
-    ValueError: it is no regular file: a pipe or a device would be waited for or never end.
+    OSError
+        It cannot be opened.
+    ValueError
+        It is no regular file: a pipe or a device would be waited for or never end.
     """
+    # A device may act when it is opened, so it is not.
+    _expect_regular(os.stat(path))  # noqa: PTH116 - of text, too
     file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     try:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise ValueError("it is not a regular file")
+        _expect_regular(os.fstat(file))
         return os.fdopen(file, "rb")
     except BaseException:
         os.close(file)
         raise
 
 
+def _expect_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"it is not a regular file but {kind(status)}")
+
+
 def read_bytes_bounded(path: str | Path, limit: int) -> bytes:
-    """The content of a regular file of at most `limit` bytes.
+    """Read a regular file that the user named; a link to it is followed.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    limit : int
+        The most bytes that are read.
 
     Raises
     ------
-    OSError: it cannot be opened or read.
-    ValueError: it is larger, or no regular file.
+    OSError
+        It cannot be opened or read.
+    ValueError
+        It is larger, or no regular file.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size  # read(n) takes the memory for n at once

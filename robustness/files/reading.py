@@ -10,7 +10,8 @@ import os
 import stat
 from pathlib import Path
 
-from robustness.errors import RobustnessError, RunError
+from robustness.errors import RunError
+from robustness.files.bounded import read_bytes_bounded
 from robustness.files.open_folder import Place, held, kind, parts_of, within
 
 MOST_JSON = 64 << 20
@@ -19,28 +20,21 @@ MOST_PICTURE = 128 << 20
 """Bytes of one picture of a run."""
 
 
-def read_named(path: Path, most: int, *, error: type[RobustnessError] = RunError) -> bytes:
-    """The bytes of a file that the user named; a link to it is followed.
-
-    Parameters
-    ----------
-    path: the file.
-    most: how many bytes it may have.
-    error: what is raised.
-
-    Returns
-    -------
-    All of the file.
+def read_named(path: Path, most: int) -> bytes:
+    """Read a file that the user named, as `read_bytes_bounded` does.
 
     Raises
     ------
-    RobustnessError: it is missing, no regular file, or larger.
+    RunError
+        It is missing, no regular file, or larger than `most` bytes.
     """
     try:
-        with held(path.parent) as place:
-            return _read(place, path.name, most, error, links=True)
-    except OSError as problem:
-        raise error(f"{path} cannot be read: {reason(problem)}; expected a file.") from None
+        return read_bytes_bounded(path, most)
+    except (OSError, ValueError) as problem:
+        why = reason(problem) if isinstance(problem, OSError) else str(problem)
+        raise RunError(
+            f"{path} cannot be read: {why}; expected a regular file of at most {most:,} bytes."
+        ) from None
 
 
 def read_within(folder: Path, name: str, most: int) -> bytes:
@@ -63,7 +57,7 @@ def read_within(folder: Path, name: str, most: int) -> bytes:
     *folders, last = parts_of(name)
     try:
         with within(folder, folders) as place:
-            return _read(place, last, most, RunError, links=False)
+            return _read(place, last, most)
     except OSError as problem:
         raise RunError(
             f"{folder / name} is missing or cannot be read ({reason(problem)}); expected a file of this "
@@ -84,41 +78,37 @@ def expect_file(folder: Path, name: str, most: int, *, optional: bool = False) -
         if optional:
             return 0
         raise RunError(f"{folder / name} is missing; expected a file of this run.")
-    _expect_regular(folder / name, found, most, RunError)
+    _expect_regular(folder / name, found, most)
     return found.st_size
 
 
-def _read(
-    place: Place, name: str, most: int, error: type[RobustnessError], *, links: bool
-) -> bytes:
+def _read(place: Place, name: str, most: int) -> bytes:
     path = place.path / name
     before = place.status(name)
-    if before is not None and not (links and stat.S_ISLNK(before.st_mode)):
+    if before is not None:
         # A device may act when it is opened, so it is not.
-        _expect_regular(path, before, most, error)
-    descriptor = place.open(name, links=links)
+        _expect_regular(path, before, most)
+    descriptor = place.open(name)
     with os.fdopen(descriptor, "rb") as file:
-        _expect_regular(path, os.fstat(descriptor), most, error)
+        _expect_regular(path, os.fstat(descriptor), most)
         data = file.read(most + 1)
     if len(data) > most:
-        raise _too_large(path, len(data), most, error)
+        raise _too_large(path, len(data), most)
     return data
 
 
-def _expect_regular(
-    path: Path, found: os.stat_result, most: int, error: type[RobustnessError]
-) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        raise error(
-            f"{path} is {kind(found)}; expected a regular file. It is not opened: the run may be "
+def _expect_regular(path: Path, status: os.stat_result, most: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise RunError(
+            f"{path} is {kind(status)}; expected a regular file. It is not opened: the run may be "
             "tampered with."
         )
-    if found.st_size > most:
-        raise _too_large(path, found.st_size, most, error)
+    if status.st_size > most:
+        raise _too_large(path, status.st_size, most)
 
 
-def _too_large(path: Path, size: int, most: int, error: type[RobustnessError]) -> RobustnessError:
-    return error(
+def _too_large(path: Path, size: int, most: int) -> RunError:
+    return RunError(
         f"{path} has {size:,} bytes; expected at most {most:,}. It is not read: the toolkit writes none "
         "that large."
     )

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from robustness.errors import ImagesError
 from robustness.images.entries import bare
+from robustness.text import plural
 
 _KAGGLE = re.compile(r"([^.]+)\.\d+\.[^.]+")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,9}(\.[0-9]{0,9})?(e[+-]?[0-9]{1,2})?", re.IGNORECASE)
@@ -31,14 +32,9 @@ class Labelling:
         """One line: "folder photos, 2 classes, 300 images (4 without label)"."""
         found = {label for label in self.labels if label is not None}
         missing = self.labels.count(None) if found else 0
-        classes = counted(len(found), "class", "classes") if found else "no labels"
+        classes = plural(len(found), "class", "classes") if found else "no labels"
         partly = f" ({missing:,} without label)" if missing else ""
-        return ", ".join([what, classes, counted(len(self.labels), "image") + partly, *passed_over])
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    """A number with its noun: "1 image", "1,000 images"."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+        return ", ".join([what, classes, plural(len(self.labels), "image") + partly, *passed_over])
 
 
 def by_path(paths: Sequence[str], known: Sequence[str] | None, *, archive: bool) -> Labelling:
@@ -127,7 +123,7 @@ def expect_classes(labels: Iterable[int | None], names: Sequence[str] | None) ->
         expected = f"a number from 0 to {len(names) - 1}"
     else:
         expected = f"{_some(names)}, or its number from 0 to {len(names) - 1}"
-    images = counted(times, "image")
+    images = plural(times, "image")
     said = (
         f"Label {_some(wrong)} is not a class; expected {expected}. The labels run from {brief(low)} to "
         f"{brief(high)}; "

@@ -16,8 +16,8 @@ from robustness.files.disk_errors import expect_named
 from robustness.images import archives, arrays, columns, folders
 from robustness.images.decode import SUFFIXES, decode
 from robustness.images.entries import Entry, Library, Shape, Source, Where, bare, key_of, numbered
-from robustness.images.labels import Labelling, by_path, by_word, counted
-from robustness.text import did_you_mean
+from robustness.images.labels import Labelling, by_path, by_word
+from robustness.text import did_you_mean, plural
 
 _KINDS = "a picture (PNG, JPEG, BMP, WebP, GIF, TIFF), a folder, .zip, .csv or .npz"
 
@@ -187,7 +187,7 @@ def _from_bytes(
 
 
 def _passed_over(others: Counter[str]) -> list[str]:
-    return [f"{counted(number, what)} skipped" for what, number in others.items() if number]
+    return [f"{plural(number, what)} skipped" for what, number in others.items() if number]
 
 
 def _empty(what: str, others: Counter[str]) -> str:

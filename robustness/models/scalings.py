@@ -17,6 +17,7 @@ from keras import ops
 
 from robustness.errors import ModelError, SettingError
 from robustness.models.layers import entry_dtype, is_whole, leaves
+from robustness.numerics.intervals import beats_chance, clearly_better
 from robustness.text import did_you_mean
 
 
@@ -191,18 +192,6 @@ def choose_scaling(
         tied = " or ".join([best, *rivals])
         return ScalingChoice(None, accuracies, f"{said}; it could be {tied}.")
     return ScalingChoice(SCALINGS[best], accuracies, f"{said}; {best} is clearly the best.")
-
-
-def beats_chance(accuracy: float, count: int, classes: int) -> bool:
-    """Whether `accuracy` on `count` images lies two standard errors above 1 / classes."""
-    chance = 1 / classes
-    return accuracy > chance + 2 * math.sqrt(chance * (1 - chance) / count)
-
-
-def clearly_better(first: np.ndarray, second: np.ndarray) -> bool:
-    """Sign test on paired hits: wins minus losses beyond two standard errors."""
-    wins, losses = int(np.sum(first & ~second)), int(np.sum(second & ~first))
-    return wins - losses > 2 * math.sqrt(wins + losses)
 
 
 def undecided(sentence: str) -> ModelError:

@@ -1,34 +1,67 @@
-"""Confidence interval of a proportion (Wilson). It covers the sampling of the images, nothing else."""
+"""How surely a share is known: Wilson's interval, and simple tests of accuracies.
+
+They cover which images were drawn, nothing else.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+
+import numpy as np
 
 Z95 = 1.959963984540054
 """The 97.5 % quantile of the normal distribution."""
 
 
+@dataclass(frozen=True)
+class Share:
+    """`count` of `total`, with its 95 % Wilson interval; the shares are None where total is 0."""
+
+    count: int
+    total: int
+    share: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, count: int, total: int) -> Share:
+        """Return the share of `count` in `total` with its interval.
+
+        Raises
+        ------
+        ValueError
+            Unless 0 <= count <= total.
+        """
+        if count == total == 0:
+            return cls(count, total)
+        low, high = wilson_interval(count, total)
+        return cls(count, total, count / total, low, high)
+
+
 def wilson_interval(k: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """Compute Wilson's score interval of a proportion.
+    """Return Wilson's score interval for `k` of `n`, as shares 0..1.
 
     Parameters
     ----------
-    k: number of successes, 0 <= k <= n.
-    n: number of trials, more than 0.
-    z: quantile of the normal distribution; `Z95` gives the 95 % interval.
-
-    Returns
-    -------
-    The lower and upper end, within 0..1:
-    ``(p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)`` with ``p = k/n``.
+    k, n
+        The count and the total, 0 <= k <= n, n above 0.
+    z
+        The quantile of the normal distribution; by default that of a 95 % interval.
 
     Raises
     ------
-    ValueError: unless 0 <= k <= n and n > 0.
+    ValueError
+        If `k` of `n` is no share.
+
+    Notes
+    -----
+    (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n), with p = k/n.
 
     References
     ----------
-    Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.
+    E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of
+    the American Statistical Association 22, 1927.
     """
     if not 0 <= k <= n or n == 0:
         raise ValueError(f"{k} of {n} is no share; expected 0 <= k <= n and n above 0.")
@@ -40,3 +73,26 @@ def wilson_interval(k: int, n: int, z: float = Z95) -> tuple[float, float]:
     low = 0.0 if k == 0 else (middle - reach) / scale
     high = 1.0 if k == n else (middle + reach) / scale
     return low, high
+
+
+def beats_chance(accuracy: float, count: int, classes: int) -> bool:
+    """Return whether `accuracy` on `count` images is two standard errors above 1 / `classes`."""
+    chance = 1 / classes
+    return accuracy > chance + 2 * math.sqrt(chance * (1 - chance) / count)
+
+
+def clearly_better(first: np.ndarray, second: np.ndarray) -> bool:
+    """Return whether `first` is right more often than `second`, by a sign test.
+
+    Parameters
+    ----------
+    first, second
+        Boolean arrays (n,): whether each answered each of the same images correctly.
+
+    Returns
+    -------
+    bool
+        Whether wins minus losses exceed two standard errors of the images on which they differ.
+    """
+    wins, losses = int(np.sum(first & ~second)), int(np.sum(second & ~first))
+    return wins - losses > 2 * math.sqrt(wins + losses)

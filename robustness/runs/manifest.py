@@ -1,4 +1,4 @@
-"""`run.json`: everything another person needs to believe a run, or to repeat it."""
+"""The manifest of a new run, and whether a resumed run is still the same one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 import keras
 
@@ -17,47 +16,54 @@ from robustness.images import Entry, Source
 from robustness.models.classifier import Classifier
 from robustness.runs import model_differences
 from robustness.runs.plan import Plan
-from robustness.runs.store import Run
+from robustness.runs.schema import AttackEntry, Data, GoalEntry, Manifest, ModelEntry, Timing, Tool
 
 
 def describe(
     plan: Plan, classifier: Classifier, source: Source, entries: Sequence[Entry]
-) -> dict[str, Any]:
-    """What is known before the first image is read, JSON-able."""
-    return {
-        "tool": {"name": "robustness-toolkit", "version": _version("robustness-toolkit")},
-        "created": now(),
-        "finished": None,
-        "config": plan.config(classifier.class_names),
-        "model": classifier.card(),
-        "data": {
-            "description": source.description,
-            "selected": len(entries),
-            "selection_sha256": _selection_digest(entries),
-            "seed": plan.seed,
-            "labelled": all(e.label is not None for e in entries),
-        },
-        "class_names": list(classifier.class_names),
-        "environment": _environment(),
-        "preflight": [],
-        "timing": {"seconds": 0.0},
-    }
+) -> Manifest:
+    """Return what is known of a run before the first image is read."""
+    return Manifest(
+        tool=Tool(name="robustness-toolkit", version=_version("robustness-toolkit")),
+        created=now(),
+        finished=None,
+        config=plan.config(classifier.class_names),
+        model=ModelEntry.model_validate(classifier.card()),
+        data=Data(
+            description=source.description,
+            selected=len(entries),
+            selection_sha256=_selection_digest(entries),
+            seed=plan.seed,
+            labelled=all(e.label is not None for e in entries),
+        ),
+        class_names=tuple(classifier.class_names),
+        environment=_environment(),
+        preflight=(),
+        timing=Timing(seconds=0.0),
+    )
 
 
-def expect_same(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """RunUsageError naming what differs between the run in the folder and the one asked for."""
-    differing = model_differences.differences(before.get("model") or {}, now["model"])
-    eyes, seen = before.get("surrogate"), now.get("surrogate")
-    if eyes and seen:
-        differing += [f"surrogate: {one}" for one in model_differences.differences(eyes, seen)]
-    pairs = [("selection of images", "data", "selection_sha256")]
-    # That of a surrogate's weights is told above.
-    told = {"surrogate"} if eyes and seen else set()
-    pairs += [(f"setting {name}", "config", name) for name in now["config"] if name not in told]
+def expect_same(before: Manifest, now: Manifest) -> None:
+    """Raise RunUsageError, naming what differs, unless the run in the folder is the one to be resumed."""
+    differing = model_differences.differences(before.model, now.model)
+    settings = now.config.model_fields_set
+    if before.surrogate and now.surrogate:
+        differing += [
+            f"surrogate: {difference}"
+            for difference in model_differences.differences(before.surrogate, now.surrogate)
+        ]
+        # The hash of its weights is compared above.
+        settings = settings - {"surrogate"}
+    pairs = [
+        ("selection of images", before.data.selection_sha256, now.data.selection_sha256),
+        *(
+            (f"setting {name}", getattr(before.config, name), getattr(now.config, name))
+            for name in type(now.config).model_fields
+            if name in settings
+        ),
+    ]
     differing += [
-        f"{what} (was {_brief((before.get(room) or {}).get(name))}, is {_brief(now[room][name])})"
-        for what, room, name in pairs
-        if (before.get(room) or {}).get(name) != now[room][name]
+        f"{what} (was {_brief(old)}, is {_brief(new)})" for what, old, new in pairs if old != new
     ]
     if differing:
         raise RunUsageError(
@@ -66,13 +72,14 @@ def expect_same(before: dict[str, Any], now: dict[str, Any]) -> None:
         )
 
 
-def _brief(value: Any) -> str:
-    text = ", ".join(v["label"] for v in value) if _labelled(value) else str(value)
+def _brief(value: object) -> str:
+    if isinstance(value, GoalEntry):
+        text = value.sentence
+    elif isinstance(value, tuple) and all(isinstance(item, AttackEntry) for item in value):
+        text = ", ".join(item.title for item in value)
+    else:
+        text = str(value)
     return text if len(text) < 60 else text[:28] + "..." + text[-28:]
-
-
-def _labelled(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(v, dict) and "label" in v for v in value)
 
 
 def _selection_digest(entries: Sequence[Entry]) -> str:
@@ -82,15 +89,7 @@ def _selection_digest(entries: Sequence[Entry]) -> str:
     return sha.hexdigest()
 
 
-def data_digest(store: Run) -> str:
-    """SHA-256 over keys and pixels of all images of a run."""
-    sha = hashlib.sha256()
-    for row in store.image_rows():
-        sha.update(f"{row.key}\x1f{row.digest}\x1e".encode())
-    return sha.hexdigest()
-
-
-def _environment() -> dict[str, str]:
+def _environment() -> dict[str, str | float | bool | None]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

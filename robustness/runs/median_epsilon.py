@@ -19,6 +19,7 @@ import pandas as pd
 from robustness.optimization.regression.logistic import Fit, half_point, logistic
 from robustness.runs import thresholds
 from robustness.runs.records import FLIPPED, ROBUST
+from robustness.runs.schema import Median, Settings
 
 LEAST_EXPECTED = 5.0
 """Images expected between two rungs, at least, where the fit is tested; fewer are put together."""
@@ -27,10 +28,10 @@ LEAST_P = 0.05
 
 def median_epsilons(
     outcomes: pd.DataFrame,
-    config: Mapping[str, Any],
+    config: Settings,
     labels: Iterable[str],
     unused: Collection[tuple[str | None, float]] = frozenset(),
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Median]:
     """The median smallest epsilon of each attack as `thresholds.medians` tells it, with `fit`.
 
     `unused` is as `thresholds.unused` gives it. `fit` is ``{"median", "low", "high", "p_value"}``: a fitted
@@ -39,8 +40,10 @@ def median_epsilons(
     """
     by, _ = thresholds.medians(outcomes, config, labels, unused)
     return {
-        label: one | {"fit": _of(thresholds.used(outcomes, unused, label), one)}
-        for label, one in by.items()
+        label: Median.model_validate(
+            median | {"fit": _of(thresholds.used(outcomes, unused, label), median)}
+        )
+        for label, median in by.items()
     }
 
 

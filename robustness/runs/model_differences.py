@@ -1,82 +1,84 @@
-"""Whether two models are one, by their cards: what differs, in words. No framework is imported."""
+"""What differs between two models, by their entries in `run.json`. No framework is imported."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+
+from robustness.runs.schema import IdentityEntry, ModelEntry, ScalingEntry
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two models' cards (`Classifier.card`), in words; nothing if they are one model.
+def differences(before: ModelEntry, now: ModelEntry) -> list[str]:
+    """Return what differs between two models, in words; an empty list if they are one model.
 
-    What a card lacks, since an older version wrote it, is not compared. Hashes of configuration and code
-    are compared if the same versions of Keras and Python made them; answers always are, within what
+    Keys that an entry lacks, since an older version wrote it, are not compared. Hashes of configuration and
+    code are compared if the same versions of Keras and Python made them; answers always are, within what
     another device's rounding can do.
     """
-    found = [
-        f"{what} (was {_brief(before[key])}, is {_brief(now[key])})"
+    differing = [
+        f"{what} (was {_brief(getattr(before, key))}, is {_brief(getattr(now, key))})"
         for what, key in (
             ("model weights", "weights_sha256"),
             ("input shape", "input_shape"),
             ("head", "head"),
             ("class names", "class_names"),
         )
-        if key in before and key in now and _plain(before[key]) != _plain(now[key])
+        if key in before.model_fields_set & now.model_fields_set
+        and getattr(before, key) != getattr(now, key)
     ]
-    found += _scaling(before.get("scaling"), now.get("scaling"))
-    old, new = before.get("identity"), now.get("identity")
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        said = _of_the_layers(old, new)
-        found += said
-        if not found and (far := _answering(old.get("answers"), new.get("answers"))):
-            found.append(f"answers to the same pictures ({far})")
-    return found
+    if before.scaling and now.scaling:
+        differing += _scaling(before.scaling, now.scaling)
+    if before.identity and now.identity:
+        old, new = before.identity, now.identity
+        differing += _layers(old, new)
+        if not differing and (far := _answers(old.answers, new.answers)):
+            differing.append(f"answers to the same pictures ({far})")
+    return differing
 
 
-def _scaling(before: Any, now: Any) -> list[str]:
-    if not isinstance(before, Mapping) or not isinstance(now, Mapping):
-        return []
-    same = all(_plain(before.get(k)) == _plain(now.get(k)) for k in ("multiply", "offset", "order"))
-    return [] if same else [f"scaling (was {before.get('name')}, is {now.get('name')})"]
+def _scaling(before: ScalingEntry, now: ScalingEntry) -> list[str]:
+    same = (before.multiply, before.offset, before.order) == (now.multiply, now.offset, now.order)
+    return [] if same else [f"scaling (was {before.name}, is {now.name})"]
 
 
-def _of_the_layers(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    found = []
-    if old.get("keras") == new.get("keras"):
-        a, b = list(old.get("layers") or ()), list(new.get("layers") or ())
+def _layers(old: IdentityEntry, new: IdentityEntry) -> list[str]:
+    differing = []
+    if old.keras == new.keras:
+        a, b = old.layers, new.layers
         other = next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
         if len(a) != len(b):
-            found.append(f"configuration of the model (had {len(a)} layers, has {len(b)})")
+            differing.append(f"configuration of the model (had {len(a)} layers, has {len(b)})")
         elif other is not None:
-            kinds = [str(one[other]).split(" ")[0] for one in (a, b)]
+            kinds = [layers[other].split(" ")[0] for layers in (a, b)]
             kind = kinds[0] if kinds[0] == kinds[1] else f"was {kinds[0]}, is {kinds[1]}"
-            found.append(f"configuration of layer {other + 1} of {len(a)} ({kind})")
-        elif old.get("graph") != new.get("graph"):
-            found.append("settings of the model, or connections between its layers")
-        if old.get("python") == new.get("python") and old.get("code") != new.get("code"):
-            found.append("code of own layers or functions")
-    return found
+            differing.append(f"configuration of layer {other + 1} of {len(a)} ({kind})")
+        elif old.graph != new.graph:
+            differing.append("settings of the model, or connections between its layers")
+        if old.python == new.python and old.code != new.code:
+            differing.append("code of own layers or functions")
+    return differing
 
 
-def _answering(before: Any, now: Any) -> str:
+def _answers(
+    before: Sequence[Mapping[str, float]] | None, now: Sequence[Mapping[str, float]] | None
+) -> str:
     """Where two tables of answers are further apart than devices are; "" if nowhere."""
-    if not isinstance(before, list) or not isinstance(now, list) or len(before) != len(now):
+    if before is None or now is None or len(before) != len(now):
         return ""
     for number, (old, new) in enumerate(zip(before, now, strict=True)):
         # Logits of a hundred differ by a tenth between devices.
         slack = 0.02 * (1 + max(map(abs, (*old.values(), *new.values())), default=0.0))
         shared = set(old) & set(new)
         far = max((abs(old[c] - new[c]) for c in shared), default=0.0)
-        edge = not shared or max(old, key=old.get) not in new or max(new, key=new.get) not in old
+        edge = (
+            not shared
+            or max(old, key=lambda c: old[c]) not in new
+            or max(new, key=lambda c: new[c]) not in old
+        )
         if far > slack or edge:
             return f"of {len(before)}, number {number + 1} has other probabilities"
     return ""
 
 
-def _plain(value: Any) -> Any:
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-def _brief(value: Any) -> str:
+def _brief(value: object) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return text if len(text) < 60 else text[:28] + "..." + text[-28:]

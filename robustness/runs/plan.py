@@ -5,12 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from robustness.configuration.choices import EVIDENCE, MAX_SEED, MAX_SLOTS
 from robustness.contract.attack import Attack
 from robustness.contract.ensembles import Resolved
 from robustness.errors import SettingError
+from robustness.runs.records import keeps_pictures
+from robustness.runs.schema import (
+    AttackEntry,
+    EpsilonBudget,
+    GoalEntry,
+    MaskEntry,
+    Settings,
+)
 from robustness.threat.threat import Threat
 
 
@@ -72,80 +79,84 @@ class Plan:
         labels = tuple(a.label for a in self.attacks)
         return labels[: labels.index(attack.label)] if self.cascade else ()
 
-    def budgets(self, shape: tuple[int, ...]) -> list[dict[str, Any]]:
-        """What the attacks can make of each epsilon, for `run.json`.
+    def budgets(self, shape: tuple[int, ...]) -> list[EpsilonBudget]:
+        """What the attacks can use of each epsilon.
 
         Parameters
         ----------
-        shape : of the images, (height, width, channels).
+        shape : tuple of int
+            Of the images, (height, width, channels).
 
         Returns
         -------
-        A dict an epsilon, ascending: `epsilon`; `effective_epsilon`, which 8-bit files can use of it;
-        `short`, by label how far those attacks go at most that cannot use all of it; and whether it is
-        `reached`: by an attack that learns from the model, if there is any such attack.
+        list of EpsilonBudget
+            By epsilon, ascending: `effective_epsilon` is what 8-bit files can use of it; `short` has, by
+            label, the largest distance of those attacks that cannot use all of it; `reached` says whether
+            an attack that learns from the model (any attack, if there is none) can use all of it.
         """
         norm = self.threat.norm
         counted = [a for a in self.attacks if not a.baseline] or list(self.attacks)
-        found = []
+        budgets = []
         for epsilon in self.threat.epsilons:
             far = {a.label: a.farthest(norm, epsilon, shape) for a in self.attacks}
             short = {label: d for label, d in far.items() if not norm.covers(d, epsilon)}
-            found.append(
-                {
-                    "epsilon": epsilon,
-                    "effective_epsilon": norm.effective(epsilon),
-                    "reached": any(a.label not in short for a in counted),
-                    "short": short,
-                }
+            budgets.append(
+                EpsilonBudget(
+                    epsilon=epsilon,
+                    effective_epsilon=norm.effective(epsilon),
+                    reached=any(a.label not in short for a in counted),
+                    short=short,
+                )
             )
-        return found
+        return budgets
 
     def reached(self, shape: tuple[int, ...], label: str) -> tuple[float, ...]:
         """The epsilons that the attack called `label` can use, ascending."""
-        return tuple(b["epsilon"] for b in self.budgets(shape) if label not in b["short"])
+        return tuple(b.epsilon for b in self.budgets(shape) if label not in b.short)
 
     @property
-    def mask(self) -> dict[str, Any] | None:
-        """What is written down of the threat's mask; None where all pixels may change."""
-        return None if self.threat.mask is None else self.threat.mask.card(self.channels)
+    def mask(self) -> MaskEntry | None:
+        """The threat's mask as it is recorded; None where all pixels may change."""
+        mask = self.threat.mask
+        return None if mask is None else MaskEntry.model_validate(mask.card(self.channels))
 
     def keeps(self, position: int) -> bool:
         """Whether the pictures of the image at `position` stay on disk."""
-        if self.evidence.isdigit():
-            return position < int(self.evidence)
-        return self.evidence != "none"
+        return keeps_pictures(self.evidence, position)
 
     @property
     def keeps_all(self) -> bool:
         """Whether the originals of images that are never attacked stay on disk as well."""
         return self.evidence == "all"
 
-    def config(self, class_names: Sequence[str]) -> dict[str, Any]:
-        """JSON-able, for `run.json`."""
-        return {
-            "attacks": [
-                {
-                    "name": a.name,
-                    "label": a.label,
-                    "parameters": a.parameters(),
-                    "knowledge": a.knowledge,
-                    "seeks": a.seeks,
-                    "paper": a.paper,
-                }
+    def config(self, class_names: Sequence[str]) -> Settings:
+        """Record the plan for `run.json`."""
+        target = self.threat.goal.target
+        return Settings(
+            attacks=tuple(
+                AttackEntry(
+                    name=a.name,
+                    label=a.label,
+                    parameters=a.parameters(),
+                    knowledge=a.knowledge,
+                    seeks=a.seeks,
+                    paper=a.paper,
+                )
                 for a in self.attacks
-            ],
-            "norm": self.threat.norm.name,
-            "epsilons": list(self.threat.epsilons),
-            "goal": self.threat.goal.describe(class_names),
-            "mask": self.mask,
-            "surrogate": self.surrogate,
-            "precision": self.precision,
-            "seed": self.seed,
-            "slots": self.slots,
-            "all_steps": self.all_steps,
-            "evidence": self.evidence,
-            "cascade": self.cascade,
-            "replaced": list(self.replaced),
+            ),
+            norm=self.threat.norm.name,
+            epsilons=self.threat.epsilons,
+            goal=GoalEntry(
+                target=target, class_name=None if target is None else class_names[target]
+            ),
+            mask=self.mask,
+            surrogate=self.surrogate,
+            precision=self.precision,
+            seed=self.seed,
+            slots=self.slots,
+            all_steps=self.all_steps,
+            evidence=self.evidence,
+            cascade=self.cascade,
+            replaced=self.replaced,
             **({"draws": self.draws} if self.draws > 1 else {}),
-        }
+        )

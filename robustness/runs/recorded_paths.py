@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from robustness.models.suffixes import MODEL_SUFFIXES
+from robustness.runs.schema import Origin
 
 _DRAWN = re.compile(r"pets(:\d+)?|[\w-]+:.*")
 """Rendered pictures, and sources such as kaggle:."""
@@ -24,28 +25,30 @@ def directory(folder: Path) -> dict[str, str]:
     return {"directory": str(Path.cwd()), "run": str(folder.absolute())}
 
 
-def resolve_recorded(path: str, manifest: Mapping[str, Any], folder: Path | None = None) -> str:
-    """Where a path in a run's manifest lies, if it lies anywhere; else `path` as it is.
+def resolve_recorded(path: str, origin: Origin, folder: Path | None = None) -> str:
+    """Return where a path of a run's options lies now; `path` as it is if it lies nowhere.
 
     Parameters
     ----------
-    path: as it was typed when the run began.
-    manifest: the run's.
-    folder: where the run is now; None if only its report is there.
+    path : str
+        As it was typed when the run began.
+    origin : Origin
+        The run's.
+    folder : Path, optional
+        Where the run is now; None if only its report is there.
 
     Returns
     -------
-    The first of the places where the path may lie that exists.
+    str
+        The first of the places where the path may lie that exists.
     """
     if not path or Path(path).is_absolute():
         return path
-    origin = manifest.get("origin")
-    said = origin if isinstance(origin, Mapping) else {}
-    before, was = said.get("directory"), said.get("run")
+    before, was = origin.directory, origin.run
     places: list[Path] = []
-    if isinstance(before, str):
+    if before is not None:
         places.append(Path(before) / path)
-        if isinstance(was, str) and folder is not None:
+        if was is not None and folder is not None:
             # Run and material were moved together.
             places.append(folder.absolute() / os.path.relpath(before, was) / path)
     for place in map(os.path.normpath, places):
@@ -55,7 +58,7 @@ def resolve_recorded(path: str, manifest: Mapping[str, Any], folder: Path | None
 
 
 def resolve_options(
-    options: Mapping[str, Any], manifest: Mapping[str, Any], folder: Path | None = None
+    options: Mapping[str, Any], origin: Origin, folder: Path | None = None
 ) -> dict[str, Any]:
     """The options of a run, with every path in them where it lies now.
 
@@ -63,7 +66,7 @@ def resolve_options(
     """
 
     def found(path: str) -> str:
-        return resolve_recorded(path, manifest, folder)
+        return resolve_recorded(path, origin, folder)
 
     made = dict(options)
     for name in ("model", "surrogate"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 FLIPPED, ROBUST, MISCLASSIFIED = "flipped", "robust", "misclassified"
@@ -91,3 +93,35 @@ Row = ImageRow | OutcomeRow | StripRow | GradientRow | DistanceRow
 def png_name(digest: str) -> str:
     """The name within a run of the picture whose bytes have this SHA-256."""
     return f"images/{digest[:2]}/{digest}.png"
+
+
+def data_digest(images: Iterable[ImageRow]) -> str:
+    """Return the SHA-256, in hexadecimal, over keys and pixels of all images of a run, in its order."""
+    sha = hashlib.sha256()
+    for row in images:
+        sha.update(f"{row.key}\x1f{row.digest}\x1e".encode())
+    return sha.hexdigest()
+
+
+def keeps_pictures(evidence: str, position: int) -> bool:
+    """Whether the pictures of the image at `position` stay on disk under the setting `evidence`.
+
+    Parameters
+    ----------
+    evidence : str
+        "all", "flips", "none", or a number: that of the first images whose pictures stay.
+    position : int
+        The image's place in the run, from 0.
+    """
+    return position < int(evidence) if evidence.isdigit() else evidence in ("flips", "all")
+
+
+def status_before_attack(image: ImageRow) -> str | None:
+    """The status of an image that is not attacked; None for one that is."""
+    if image.clean_class is None:
+        return UNREADABLE
+    # Without a label, the model's own answer is taken for true.
+    if image.label not in (None, image.clean_class):
+        return MISCLASSIFIED
+    # A class that the model itself does not keep cannot be flipped, nor be robust.
+    return FAILED if image.reason else None

@@ -112,10 +112,10 @@ def mend(
     lost = [row for row in outcomes if not intact(row["png"])]
     again = {(row["image"], row["attack"]) for row in (*odd, *lost)}
     steps = {row["png"] for row in _records(store.strips()) if not intact(row["png"])}
-    mask = None if plan.mask is None else png_name(str(plan.mask["sha256"]))
+    mask = None if plan.mask is None else png_name(str(plan.mask.sha256))
     # Unfinished until what is taken out is there again.
     if again or odd_images:
-        store.write_manifest(store.manifest | {"finished": None})
+        store.write_manifest(store.manifest.with_changes(finished=None))
     store.drop("images", odd_images)
     store.drop("outcomes", (r for r in outcomes if (r["image"], r["attack"]) in again))
     attacked = {row["image"] for row in outcomes if row["status"] in (FLIPPED, ROBUST)}

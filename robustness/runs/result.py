@@ -18,6 +18,7 @@ from robustness.images.png import from_png
 from robustness.runs import result_html, thresholds
 from robustness.runs.records import FAILED, FLIPPED, ROBUST, SETTLED
 from robustness.runs.result_html import Case
+from robustness.runs.schema import EpsilonBudget, Manifest
 from robustness.runs.store import Run
 from robustness.threat.norms import NORMS, described, has_own_column
 
@@ -46,12 +47,16 @@ class AuditResult:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What was run, with what, on what."""
+        """The content of `run.json` as dicts and lists, in the newest shape."""
+        return self._manifest.to_json()
+
+    @property
+    def _manifest(self) -> Manifest:
         return self._run.manifest
 
     @property
     def _names(self) -> Sequence[str]:
-        return self.manifest.get("class_names") or ()
+        return self._manifest.class_names
 
     @cached_property
     def outcomes(self) -> pd.DataFrame:
@@ -75,11 +80,11 @@ class AuditResult:
     @property
     def unreached(self) -> tuple[float, ...]:
         """The epsilons that no attack of the run could use: nothing is said about robustness there."""
-        return tuple(b["epsilon"] for b in self._budgets if not b["reached"])
+        return tuple(b.epsilon for b in self._budgets if not b.reached)
 
     @property
-    def _budgets(self) -> list[dict[str, Any]]:
-        return list(self.manifest.get("budgets") or ())
+    def _budgets(self) -> Sequence[EpsilonBudget]:
+        return self._manifest.budgets
 
     @property
     def flip_rate(self) -> float:
@@ -111,7 +116,7 @@ class AuditResult:
         frame = self.outcomes.merge(images, left_on="image", right_on="key", how="left")
         for column in ("label", "clean_class", "adversarial_class"):
             frame[column] = frame[column].map(names)
-        norm = described(str(self.manifest["config"]["norm"]))
+        norm = described(str(self._manifest.config.norm))
         return frame[[*_COLUMNS, *([norm.column] if has_own_column(norm) else [])]]
 
     def report(self, path: str | Path | None = None, *, kind: str = "html") -> Path:
@@ -136,7 +141,7 @@ class AuditResult:
         for (attack, epsilon), rows in judged.groupby(["attack", "epsilon"]):
             flipped = int((rows.status == FLIPPED).sum())
             rates.setdefault(str(attack), []).append((float(str(epsilon)), flipped, len(rows)))
-        labelled = bool((self.manifest.get("data") or {}).get("labelled", True))
+        labelled = self._manifest.data.labelled
         known = f"{100 * self.flip_rate:.1f} % of them flip"
         of = "of the correctly classified, " if labelled else ""
         nothing = "no image was correct" if labelled else "none was attacked"
@@ -144,8 +149,8 @@ class AuditResult:
             known += f", {self.undecided} more are undecided: every attack broke down there"
             nothing = f"every attack broke down on {self.undecided}"
         share = of + (known if any(self._judged) else nothing)
-        config = self.manifest.get("config") or {}
-        labels = [str(a.get("label") or a.get("name")) for a in config.get("attacks") or ()]
+        config = self._manifest.config
+        labels = [attack.title for attack in config.attacks]
         _, together = thresholds.medians(
             self.outcomes, config, labels, thresholds.unused(self._budgets)
         )
@@ -159,7 +164,7 @@ class AuditResult:
             )
         if (self.outcomes.status == SETTLED).any():
             sentence += " In a cascade each attack is shown what the earlier ones left; its rate is of these."
-        short = {(label, b["epsilon"]) for b in self._budgets for label in b["short"]}
+        short = {(label, b.epsilon) for b in self._budgets for label in b.short}
         return result_html.page(sentence, rates, self.cases[:3], short)
 
 

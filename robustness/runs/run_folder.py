@@ -28,6 +28,10 @@ _SMALL = 1 << 20
 """Bytes of a database that cannot be read and holds nothing: a kill while it was made leaves no more."""
 
 
+_LARGE = 64 << 20
+"""Bytes of a database that no beginning has; such a one is not opened."""
+
+
 class Claim:
     """The right to write to a run folder: of one process at a time, gone when the process is."""
 
@@ -201,8 +205,12 @@ _MOST_STEPS = 100_000
 
 
 def _has_rows(database: Path) -> bool:
-    if not database.exists() or not database.stat().st_size:
+    size = database.stat().st_size if database.exists() else 0
+    if not size:
         return False
+    if size > _LARGE:
+        # The list of its tables is read whole, however long it is; a beginning has a short one.
+        return True
     try:
         with contextlib.closing(
             sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)
@@ -216,9 +224,9 @@ def _has_rows(database: Path) -> bool:
             # The tables' names are our own.
             return any(opened.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone() for name in ours)  # noqa: S608
     except sqlite3.OperationalError as error:
-        return "interrupted" in str(error) or database.stat().st_size > _SMALL
+        return "interrupted" in str(error) or size > _SMALL
     except sqlite3.DatabaseError:
-        return database.stat().st_size > _SMALL
+        return size > _SMALL
 
 
 def _clear(folder: Path) -> None:

@@ -1,7 +1,6 @@
-"""`run.json` read as what it is: a stranger's text. Typed, bounded, and wrong in one sentence.
+"""`run.json` and `report.json` read as text from a stranger: bounded, typed, and refused in one sentence.
 
-Every part may be missing, since earlier versions wrote fewer, and may hold more than is named here, since
-later ones write more. What is there has the type that readers rely on.
+The shapes are those of `robustness.runs.schema`. Nothing that a file names is opened or loaded here.
 """
 
 from __future__ import annotations
@@ -10,355 +9,134 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Any, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-from robustness.errors import RunError
+from robustness.errors import RunError, SettingError
+from robustness.files.bounded import MAX_VALUES
+from robustness.files.reading import MOST_JSON
+from robustness.runs.schema import SCHEMA, Manifest, Part, StoredSummary, migrate
 from robustness.text import visible
 
 MOST_DEPTH = 64
 """Lists and tables within each other; the toolkit writes eight."""
 _WHOLE = 2**63
 _TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', re.DOTALL)
+_Kind = TypeVar("_Kind", bound=Part)
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Whole = Annotated[int, Field(ge=-_WHOLE, lt=_WHOLE)]
-Count = Annotated[int, Field(ge=0, lt=_WHOLE)]
-Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Evidence = Annotated[str, Field(pattern=r"^(all|flips|none|[0-9]{1,12})$")]
-Share = Annotated[float, Field(ge=0, le=1)]
 
-
-def _nothing(value: Any) -> Any:
-    """An empty table where a part is left out: `{}` is written for "none"."""
-    return None if value == {} else value
-
-
-def _share(value: list[float]) -> list[float]:
-    """(epsilon, count, total)."""
-    _, count, total = value
-    if not (0 <= count <= total and float(count).is_integer() and float(total).is_integer()):
-        raise ValueError("expected an epsilon, a count, and a total that is no less")
-    return value
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True, defer_build=True)
-
-
-class _Tool(_Part):
-    name: str | None = None
-    version: str | None = None
-
-
-class _Attack(_Part):
-    name: str | None = None
-    label: str | None = None
-    parameters: dict[str, Any] | None = None
-    knowledge: str | None = None
-    paper: str | None = None
-
-
-class _Mask(_Part):
-    share: Number | None = None
-    sha256: Hash | None = None
-
-
-class _Config(_Part):
-    attacks: list[_Attack] | None = None
-    norm: str | None = None
-    epsilons: list[Annotated[float, Field(ge=1e-9, le=1e9, allow_inf_nan=False)]] | None = None
-    goal: str | None = None
-    mask: _Mask | None = None
-    surrogate: str | None = None
-    precision: str | None = None
-    seed: Whole | None = None
-    slots: Annotated[int, Field(ge=1, le=1 << 20)] | None = None
-    all_steps: bool | None = None
-    evidence: Evidence | None = None
-    cascade: bool | None = None
-    replaced: list[str] | None = None
-    draws: Annotated[int, Field(ge=1, le=1 << 20)] | None = None
-
-
-class _Scaling(_Part):
-    name: str | None = None
-    multiply: list[Number] | None = None
-    offset: list[Number] | None = None
-    order: str | None = None
-    sentence: str | None = None
-
-
-_Side = Annotated[int, Field(ge=1, le=65_535)]
-
-
-class _Model(_Part):
-    name: str | None = None
-    file: str | None = None
-    file_sha256: str | None = None
-    format: str | None = None
-    findings: list[str] | None = None
-    notes: list[str] | None = None
-    weights_sha256: str | None = None
-    parameters: Count | None = None
-    input_shape: Annotated[list[_Side], Field(min_length=3, max_length=3)] | None = None
-    scaling: _Scaling | None = None
-    head: str | None = None
-    head_sentence: str | None = None
-    class_names: list[str] | None = None
-    keras: str | None = None
-
-
-class _Data(_Part):
-    description: str | None = None
-    selected: Count | None = None
-    available: Count | None = None
-    sha256: str | None = None
-    selection_sha256: str | None = None
-    seed: Whole | None = None
-    labelled: bool | None = None
-    declared_accuracy: Number | None = None
-
-
-class _Finding(_Part):
-    id: str | None = None
-    severity: str | None = None
-    sentence: str | None = None
-
-
-class _Diagnosis(_Part):
-    id: str | None = None
-    title: str | None = None
-    status: str | None = None
-    sentence: str | None = None
-    evidence: dict[str, Any] | None = None
-
-
-class _Fit(_Part):
-    """A logistic curve beside a median."""
-
-    median: Number | None = None
-    low: Number | None = None
-    high: Number | None = None
-    p_value: Number | None = None
-
-
-class _Median(_Part):
-    median: Number | None = None
-    low: Number | None = None
-    high: Number | None = None
-    bracket_low: Number | None = None
-    bracket_high: Number | None = None
-    images: int | None = None
-    note: str | None = None
-    fit: _Fit | None = None
-
-
-class _Budget(_Part):
-    """What the attacks could make of an epsilon."""
-
-    epsilon: Number
-    effective_epsilon: Number | None = None
-    reached: bool
-    short: dict[str, Number]
-
-
-class _Timing(_Part):
-    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-
-
-class _Rule(_Part):
-    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
-    name: str
-    metric: Literal["robust_accuracy", "clean_accuracy", "flip_rate"]
-    threshold: Number
-    scope: Literal["worst", "attack", "class"] = "worst"
-    of: str | None = None
-    epsilon: Number | None = None
-    bound: Literal["lower", "point"] = "lower"
-
-
-class _Suppression(_Part):
-    rule: str
-    reason: str
-    expires: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
-
-
-class _Baseline(_Part):
-    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
-    source: str
-    data_sha256: str | None
-    norm: str
-    goal: str
-    attacks: list[str]
-    worst: list[Annotated[list[Number], Field(min_length=3, max_length=3), AfterValidator(_share)]]
-    max_drop: Number = 0.0
-
-
-class _Gate(_Part):
-    rules: list[_Rule]
-    suppressions: list[_Suppression]
-    baseline: _Baseline | None = None
-
-
-_MaybeGate = Annotated[_Gate | None, BeforeValidator(_nothing)]
-
-
-class _Options(_Part):
-    """What the command line said."""
-
-    model: str | None = None
-    images: str | None = None
-    attack: list[str] | None = None
-    epsilon: str | None = None
-    steps: Whole | None = None
-    step_size: Number | None = None
-    restarts: Whole | None = None
-    norm: str | None = None
-    target: str | None = None
-    mask: str | None = None
-    surrogate: str | None = None
-    precision: str | None = None
-    all_steps: bool | None = None
-    cascade: bool | None = None
-    limit: Whole | None = None
-    per_class: Whole | None = None
-    held_out: bool | None = None
-    seed: Whole | None = None
-    classes: str | None = None
-    scaling: str | None = None
-    trust_model: bool | None = None
-    evidence: str | None = None
-    batch_size: Whole | None = None
-    accuracy: Number | None = None
-    thorough: bool | None = None
-    report: list[str] | None = None
-    gate: _MaybeGate = None
-
-
-class _Origin(_Part):
-    options: _Options | None = None
-    configuration: str | None = None
-    directory: str | None = None
-    run: str | None = None
-    seal: str | None = None
-
-
-class _Manifest(_Part):
-    schema_: Annotated[int, Field(alias="schema")]
-    tool: _Tool | None = None
-    created: str | None = None
-    finished: str | None = None
-    command: str | None = None
-    origin: _Origin | None = None
-    config: _Config | None = None
-    model: _Model | None = None
-    surrogate: _Model | None = None
-    data: _Data | None = None
-    class_names: list[str] | None = None
-    environment: dict[str, str | Number | bool | None] | None = None
-    preflight: list[_Finding] | None = None
-    diagnostics: list[_Diagnosis] | None = None
-    median_epsilon: dict[str, _Median] | None = None
-    budgets: list[_Budget] | None = None
-    notes: list[str] | None = None
-    mended: list[dict[str, Any]] | None = None
-    gate: _MaybeGate = None
-    timing: _Timing | None = None
-
-
-class _Rate(_Part):
-    epsilon: Number
-    robust_accuracy: dict[str, Any] | None = None
-
-
-class _Result(_Part):
-    key: str
-    name: str
-    label: str | None
-    status: str
-    smallest_epsilon: Number | None
-    undecided: list[Number] | None = None
-
-
-class _Summary(_Part):
-    """What is read again of the summary in a `report.json`."""
-
-    manifest: _Manifest
-    attacks: list[str] | None = None
-    worst: list[_Rate] | None = None
-    results: list[_Result] | None = None
-
-
-@cache
-def _adapter(kind: type) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-def manifest_of(data: bytes, where: str, schema: int) -> dict[str, Any]:
-    """The manifest in the bytes of a `run.json`.
+def manifest_of(data: bytes, where: str) -> Manifest:
+    """Read the manifest in the bytes of a `run.json` of this or an earlier version.
 
     Parameters
     ----------
-    data: the file.
-    where: how an error names it.
-    schema: the one that is read.
+    data : bytes
+        The content of the file.
+    where : str
+        How an error names the file.
 
     Returns
     -------
-    It as written, what is not finite as None; every part that is there has the type readers rely on.
+    Manifest
+        In the newest shape; numbers that are not finite are None.
 
     Raises
     ------
-    RunError: it is no JSON, nested too deep, of another schema, or has something of another type: which
-        part, what came, and what was expected.
+    RunError
+        The data is no JSON, is too large or nested too deep, has an unknown schema, or a key has another
+        type than expected: the message says which key, what came, and what was expected.
     """
     plain = loaded(data, where)
     if not isinstance(plain, dict) or "schema" not in plain:
         raise RunError(f"{where} is damaged; expected the JSON that the audit wrote.")
-    if plain["schema"] != schema or isinstance(plain["schema"], bool):
-        raise RunError(
-            f"{where} has schema {_shown(plain['schema'])}; this version reads schema {schema}. Use the "
-            "version of the toolkit that wrote it, or audit again."
-        )
-    _expect(_Manifest, plain, where)
-    return plain
+    return _validated(Manifest, _newest(plain, where), where)
 
 
-def summary_of(data: bytes, where: str) -> dict[str, Any]:
-    """The summary in the bytes of a `report.json`, or of an older one that was nothing else.
+def summary_of(data: bytes, where: str) -> StoredSummary:
+    """Read the summary in the bytes of a `report.json`, or of an older one that was nothing else.
 
     Raises
     ------
-    RunError: as for `manifest_of`.
+    RunError
+        As for `manifest_of`.
     """
     plain = loaded(data, where)
     inner = plain.get("summary") if isinstance(plain, dict) else None
     summary = inner if isinstance(inner, dict) else plain
-    if not isinstance(summary, dict) or not isinstance(summary.get("manifest"), dict):
+    manifest = summary.get("manifest") if isinstance(summary, dict) else None
+    if not isinstance(manifest, dict):
         raise RunError(f"{where} holds no manifest; expected a run folder or its report.json.")
-    _expect(_Summary, summary, where)
-    return summary
+    if "schema" not in manifest:
+        raise RunError(
+            f"{where} is damaged: manifest.schema is missing; it is needed. Restore it from a copy, or "
+            "audit again."
+        )
+    return _validated(StoredSummary, summary | {"manifest": _newest(manifest, where)}, where)
+
+
+def text_of(manifest: Manifest) -> bytes:
+    """Return the content of `run.json` for a manifest."""
+    plain = {"schema": SCHEMA} | manifest.with_changes(schema_=SCHEMA).to_json()
+    text = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode()
+
+
+def new_text_of(manifest: Manifest) -> bytes:
+    """Return the content of `run.json` for a new run, once it is certain that it can be read back.
+
+    Raises
+    ------
+    SettingError
+        A value is outside what `run.json` can hold.
+    """
+    try:
+        data = text_of(manifest)
+        if len(data) > MOST_JSON:
+            raise RunError(
+                f"run.json would have {len(data):,} bytes; expected at most {MOST_JSON:,}."
+            )
+        _validated(Manifest, loaded(data, "run.json"), "run.json")
+    except (RunError, ValueError) as error:
+        raise SettingError(
+            f"The run is not begun, since its run.json could not be read back. {error}"
+        ) from None
+    return data
+
+
+def recorded(kind: type[_Kind], plain: Mapping[str, Any], what: str) -> _Kind:
+    """Return a part of the manifest from values of the user's.
+
+    Parameters
+    ----------
+    kind : type of Part
+        Which part.
+    plain : mapping
+        JSON-able values by key.
+    what : str
+        What an error says holds the value.
+
+    Raises
+    ------
+    SettingError
+        A value cannot be recorded.
+    """
+    try:
+        return kind.model_validate(plain)
+    except ValidationError as problem:
+        raise SettingError(f"{what} cannot be recorded in run.json: {_sentence(problem)}") from None
 
 
 def loaded(data: bytes, where: str) -> Any:
-    """JSON that is nested at most `MOST_DEPTH` deep, whatever Python can hold of it.
+    """Read JSON that is nested at most `MOST_DEPTH` deep.
 
     Numbers that are not finite become None, halves of surrogate pairs a replacement character.
 
     Raises
     ------
-    RunError: it is no such JSON.
+    RunError
+        The data is no such JSON, or holds more than `MAX_VALUES` values.
     """
     depth = most = 0
     for token in _TOKENS.finditer(data):
@@ -373,6 +151,8 @@ def loaded(data: bytes, where: str) -> Any:
             f"{where} is damaged: it is nested {most:,} deep; expected at most {MOST_DEPTH}, as the audit "
             "writes it."
         )
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise RunError(f"{where} holds more than {MAX_VALUES:,} values; the audit writes fewer.")
     try:
         plain = json.loads(
             data.decode("utf-8"), parse_constant=_not_finite, parse_float=_finite, parse_int=_whole
@@ -383,6 +163,33 @@ def loaded(data: bytes, where: str) -> Any:
             f"{where} is damaged ({why}); expected the JSON that the audit wrote."
         ) from None
     return _whole_characters(plain)
+
+
+def _newest(plain: dict[str, Any], where: str) -> dict[str, Any]:
+    migrated = migrate(plain)
+    if migrated is None:
+        raise RunError(
+            f"{where} has schema {_shown(plain['schema'])}; this version reads schema 1 to {SCHEMA}. Use "
+            "the version of the toolkit that wrote it, or audit again."
+        )
+    return migrated
+
+
+def _validated(kind: type[_Kind], plain: Mapping[str, Any], where: str) -> _Kind:
+    try:
+        return kind.model_validate(plain)
+    except ValidationError as problem:
+        raise RunError(
+            f"{where} is damaged: {_sentence(problem)} Restore it from a copy, or audit again."
+        ) from None
+
+
+def _sentence(problem: ValidationError) -> str:
+    """The first error: which key, what came, and what was expected."""
+    first = problem.errors(include_url=False, include_context=False)[0]
+    more = problem.error_count() - 1
+    also = f" {more} more {'part is' if more == 1 else 'parts are'} wrong." if more else ""
+    return f"{_path(first['loc'])} {_came(first)}; {_expected(first['msg'])}.{also}"
 
 
 def _not_finite(_: str) -> None:
@@ -402,27 +209,14 @@ def _whole(text: str) -> int:
 
 
 def _whole_characters(value: Any) -> Any:
-    """The same without halves of surrogate pairs, which no file can be written with."""
+    """Replace halves of surrogate pairs, which no file can be written with."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, list):
-        return [_whole_characters(one) for one in value]
+        return [_whole_characters(item) for item in value]
     if isinstance(value, dict):
-        return {_whole_characters(key): _whole_characters(one) for key, one in value.items()}
+        return {_whole_characters(key): _whole_characters(item) for key, item in value.items()}
     return value
-
-
-def _expect(kind: type[BaseModel], plain: Mapping[str, Any], where: str) -> None:
-    try:
-        _adapter(kind).validate_python(plain)
-    except ValidationError as found:
-        first = found.errors(include_url=False, include_context=False)[0]
-        more = found.error_count() - 1
-        also = f" {more} more {'part is' if more == 1 else 'parts are'} wrong." if more else ""
-        raise RunError(
-            f"{where} is damaged: {_path(first['loc'])} {_came(first)}; {_wanted(first['msg'])}.{also} "
-            "Restore it from a copy, or audit again."
-        ) from None
 
 
 def _path(parts: tuple[int | str, ...]) -> str:
@@ -434,20 +228,23 @@ def _path(parts: tuple[int | str, ...]) -> str:
     return shown if len(shown) <= 100 else shown[:97] + "..."
 
 
-def _came(error: Any) -> str:
+def _came(error: ErrorDetails) -> str:
     return "is missing" if error["type"] == "missing" else f"is {_shown(error['input'])}"
 
 
-def _wanted(message: str) -> str:
-    said = message.replace("Input should be", "expected").replace("Field required", "it is needed")
-    said = said.replace("Value error, ", "")
-    said = re.sub(r"List should have at (least|most) (\d+) .*", r"expected at \1 \2 items", said)
-    said = re.sub(r"a valid dictionary.*", "a table", said).replace("a valid ", "a ")
-    return said.replace("String should match pattern", "expected text of the form").rstrip(".")
+def _expected(message: str) -> str:
+    text = message.replace("Input should be", "expected").replace("Field required", "it is needed")
+    text = text.replace("Value error, ", "")
+    text = re.sub(
+        r"(?:List|Tuple) should have at (least|most) (\d+) .*", r"expected at \1 \2 items", text
+    )
+    text = re.sub(r"a valid dictionary.*", "a table", text)
+    text = text.replace("a valid tuple", "a list").replace("a valid ", "a ")
+    return text.replace("String should match pattern", "expected text of the form").rstrip(".")
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, dict | list):
+    if isinstance(value, dict | list | tuple):
         return f"a {'table' if isinstance(value, dict) else 'list'} of {len(value)}"
-    text = "null" if value is None else json.dumps(value, ensure_ascii=False)
+    text = "null" if value is None else json.dumps(value, ensure_ascii=False, default=str)
     return visible(text if len(text) <= 60 else text[:57] + "...")

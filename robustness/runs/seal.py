@@ -17,9 +17,9 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+from robustness.runs.schema import Origin
 
 _BYTES = 32
 _NAME = "secret"
@@ -34,43 +34,34 @@ def state() -> Path:
     return (base if base.is_absolute() else Path.home() / ".local" / "state") / "robustness"
 
 
-def sealed(origin: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run says of its origin, and the seal on it; none where no secret can be kept.
-
-    Parameters
-    ----------
-    origin: JSON-able.
-
-    Returns
-    -------
-    `origin` with `seal`.
-    """
-    secret = _secret(make=True)
-    bare = {key: value for key, value in origin.items() if key != "seal"}
-    return bare | ({"seal": _seal(secret, bare)} if secret else {})
+def sealed(origin: Origin) -> Origin:
+    """Return the origin of a run with its seal; without one where no secret can be kept."""
+    secret, bare = _secret(make=True), origin.without("seal")
+    return bare.with_changes(seal=_seal(secret, bare)) if secret else bare
 
 
-def made_here(origin: Mapping[str, Any]) -> bool:
+def made_here(origin: Origin) -> bool:
     """Whether a run with this origin was started by this user on this machine.
 
     Parameters
     ----------
-    origin: what its `run.json` says.
+    origin : Origin
+        That of its `run.json`.
 
     Returns
     -------
-    True if the seal is right; False for any other, and where there is no secret.
+    bool
+        True if the seal is right; False for any other, and where there is no secret.
     """
-    secret, said = _secret(make=False), origin.get("seal")
-    if secret is None or not isinstance(said, str):
+    secret = _secret(make=False)
+    if secret is None or origin.seal is None:
         return False
-    bare = {key: value for key, value in origin.items() if key != "seal"}
-    return hmac.compare_digest(_seal(secret, bare).encode(), said.encode())
+    return hmac.compare_digest(_seal(secret, origin.without("seal")).encode(), origin.seal.encode())
 
 
-def _seal(secret: bytes, origin: Mapping[str, Any]) -> str:
-    told = json.dumps(origin, sort_keys=True, default=str)
-    return hmac.new(secret, told.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+def _seal(secret: bytes, origin: Origin) -> str:
+    text = json.dumps(origin.to_json(), sort_keys=True)
+    return hmac.new(secret, text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
 
 def _secret(*, make: bool) -> bytes | None:

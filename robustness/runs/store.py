@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -36,10 +35,8 @@ from robustness.runs.records import (
     StripRow,
     png_name,
 )
-from robustness.runs.run_json import manifest_of
-
-SCHEMA = 1
-
+from robustness.runs.run_json import manifest_of, new_text_of, text_of
+from robustness.runs.schema import Manifest
 
 _TABLES: dict[str, tuple[type, tuple[str, ...]]] = {
     "images": (ImageRow, ("key",)),
@@ -84,17 +81,31 @@ class Run:
         self._place = _identity(path / run_folder.DATABASE)
 
     @classmethod
-    def create(cls, path: str | Path, manifest: dict[str, Any]) -> Run:
-        """A new run in an empty or missing folder, or one where an audit was killed before it began.
+    def create(cls, path: str | Path, manifest: Manifest) -> Run:
+        """Begin a run in an empty or missing folder, or one where an audit was killed before it began.
 
-        RunUsageError if there is something in it; StorageError if it cannot be made. Then nothing stays.
+        Parameters
+        ----------
+        path : str or Path
+            The folder.
+        manifest : Manifest
+            The content of its `run.json`.
+
+        Raises
+        ------
+        SettingError
+            `run.json` could not be read back with this content.
+        RunUsageError
+            The folder holds something.
+        StorageError
+            The folder cannot be made. No file is left.
         """
         disk_errors.expect_named(path, "The path of the run")
-        folder = Path(path)
+        folder, text = Path(path), new_text_of(manifest)
         with run_folder.made(folder) as claim:
             run = cls(folder, writable=True, claim=claim)
             try:
-                replace_within(folder, run_folder.MANIFEST, _json({"schema": SCHEMA, **manifest}))
+                replace_within(folder, run_folder.MANIFEST, text)
             except BaseException:
                 run.close()
                 raise
@@ -176,15 +187,15 @@ class Run:
             yield
 
     @property
-    def manifest(self) -> dict[str, Any]:
-        """`run.json`; RunError, saying which part, if it is not what an audit writes."""
+    def manifest(self) -> Manifest:
+        """The content of `run.json`; RunError, naming the key, if it is not what an audit writes."""
         data = read_within(self.path, run_folder.MANIFEST, MOST_JSON)
-        return manifest_of(data, str(self.path / run_folder.MANIFEST), SCHEMA)
+        return manifest_of(data, str(self.path / run_folder.MANIFEST))
 
-    def write_manifest(self, manifest: dict[str, Any]) -> None:
+    def write_manifest(self, manifest: Manifest) -> None:
         """Replace `run.json` in one step."""
         with self._writing():
-            replace_within(self.path, run_folder.MANIFEST, _json(manifest))
+            replace_within(self.path, run_folder.MANIFEST, text_of(manifest))
 
     def save_png(self, data: bytes) -> str:
         """Keep a picture under its hash; its name within the run. What else stands there is replaced."""
@@ -341,10 +352,6 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _json(manifest: dict[str, Any]) -> bytes:
-    return (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _identity(file: Path) -> tuple[int, int] | None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
 from robustness.numerics import turnbull
 from robustness.runs.records import FAILED, FLIPPED, ROBUST, SETTLED
+from robustness.runs.schema import Settings
 from robustness.threat import norms
 
 UNUSED = "it could use all of no epsilon of the run"
@@ -24,7 +25,7 @@ SPARED = "earlier attacks of the cascade spared it the images that they flip"
 
 def medians(
     outcomes: pd.DataFrame,
-    config: Mapping[str, Any],
+    config: Settings,
     attacks: Iterable[str],
     unused: Collection[tuple[str | None, float]] = frozenset(),
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
@@ -33,7 +34,7 @@ def medians(
     Parameters
     ----------
     outcomes: a row an image x attack x epsilon: `image`, `attack`, `epsilon`, `status`, and distances.
-    config: what was asked for, as in `run.json`: the norm, and what each attack seeks.
+    config: the run's settings: the norm, and what each attack seeks.
     attacks: their labels.
     unused: epsilons that an attack, or all together, could not use, as the function `unused` gives them:
         they tell nothing.
@@ -47,9 +48,8 @@ def medians(
     epsilon, or has no end. Everything is None where no image tells.
     """
     names = list(attacks)
-    asked = [one for one in config.get("attacks") or () if isinstance(one, Mapping)]
-    closest = {one.get("label") for one in asked if one.get("seeks") == "closest"}
-    norm = norms.described(str(config.get("norm")))
+    closest = {attack.label for attack in config.attacks if attack.seeks == "closest"}
+    norm = norms.described(str(config.norm))
     column = norm.column if norm.measures and norm.column in outcomes.columns else None
     some = {n: used(outcomes, unused, n) for n in names}
     found = {n: smallest(rows, column if n in closest else None) for n, rows in some.items()}
@@ -71,18 +71,31 @@ def medians(
     return by, median(together(every, asked_for, rows_epsilons(reached)))
 
 
-def unused(budgets: Iterable[Mapping[str, Any]]) -> frozenset[tuple[str | None, float]]:
-    """(attack, epsilon) for each epsilon that an attack could not use, attack None where none could.
+class EpsilonUse(Protocol):
+    """Whether an epsilon could be used: `EpsilonBudget`, and a report's `Budget`."""
 
-    `budgets` are those of `run.json`: `epsilon`, `reached`, and `short` by label.
-    """
-    found: set[tuple[str | None, float]] = set()
+    @property
+    def epsilon(self) -> float:
+        """The epsilon."""
+
+    @property
+    def reached(self) -> bool:
+        """Whether any attack could use all of it."""
+
+    @property
+    def short(self) -> Mapping[str, float]:
+        """By label, how far the attacks go that could not."""
+
+
+def unused(budgets: Iterable[EpsilonUse]) -> frozenset[tuple[str | None, float]]:
+    """(attack, epsilon) for each epsilon that an attack could not use, attack None where none could."""
+    pairs: set[tuple[str | None, float]] = set()
     for budget in budgets:
-        epsilon = float(budget["epsilon"])
-        found |= {(label, epsilon) for label in budget.get("short") or ()}
-        if not budget.get("reached", True):
-            found.add((None, epsilon))
-    return frozenset(found)
+        epsilon = float(budget.epsilon)
+        pairs |= {(label, epsilon) for label in budget.short}
+        if not budget.reached:
+            pairs.add((None, epsilon))
+    return frozenset(pairs)
 
 
 def used(

@@ -19,7 +19,12 @@ from robustness.errors import SettingError
 
 
 class Goal(ABC):
-    """The aims of an attack, the sign of its loss, and when it has succeeded."""
+    """The aims of an attack, the sign of its loss, and when it has succeeded.
+
+    `target` is the class to reach, None for any other class.
+    """
+
+    target: int | None
 
     @abstractmethod
     def aims(self, labels: np.ndarray) -> np.ndarray:
@@ -79,6 +84,8 @@ class Goal(ABC):
 @dataclass(frozen=True)
 class Untargeted(Goal):
     """Reach any class but the true one."""
+
+    target = None
 
     def aims(self, labels: np.ndarray) -> np.ndarray:
         return np.asarray(labels, np.int32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,8 +19,12 @@ from robustness.runs.records import (
     STATUSES,
     UNREADABLE,
     ImageRow,
+    data_digest,
+    keeps_pictures,
     png_name,
+    status_before_attack,
 )
+from robustness.runs.schema import Manifest
 from robustness.runs.store import Run
 from robustness.threat import norms
 
@@ -64,7 +67,7 @@ def fault(
 class RunContents:
     """What a run says: its manifest and rows, and what follows from them for each picture."""
 
-    manifest: dict[str, Any]
+    manifest: Manifest
     images: dict[str, ImageRow]
     outcomes: list[dict[str, Any]]
     flips: dict[str, list[dict[str, Any]]]
@@ -82,20 +85,23 @@ class RunContents:
     def of(cls, run: Run) -> RunContents:
         """Read a run. RunError if its manifest lacks what is needed."""
         manifest = run.manifest
-        try:
-            shape = tuple(int(n) for n in manifest["model"]["input_shape"])
-            norm, goal = str(manifest["config"]["norm"]), str(manifest["config"]["goal"])
-            names = tuple(manifest["class_names"])
-            _ = [one["label"] for one in manifest["config"]["attacks"]]
-            _ = [*manifest["config"]["epsilons"]], {**manifest["data"]}
-            if norm not in norms.names():
-                raise ValueError(f"the norm {norm[:40]!r} is none of {', '.join(norms.names())}")
-        except (KeyError, TypeError, ValueError) as error:
+        config, shape = manifest.config, manifest.model.input_shape
+        needed = {
+            "model.input_shape": shape is not None,
+            "config.norm": config.norm in norms.names(),
+            "config.goal": config.goal is not None,
+            "config.attacks": all(attack.label is not None for attack in config.attacks),
+            "config.epsilons": "epsilons" in config.model_fields_set,
+            "class_names": "class_names" in manifest.model_fields_set,
+            "data": "data" in manifest.model_fields_set,
+        }
+        lacking = [key for key, there in needed.items() if not there]
+        if lacking or shape is None or config.norm is None or config.goal is None:
             raise RunError(
-                f"{run.path / 'run.json'} is damaged ({error!r}); expected what the audit wrote."
-            ) from None
-        target = goal.removeprefix("targeted at ")
-        mask = (manifest["config"].get("mask") or {}).get("sha256")
+                f"{run.path / 'run.json'} is damaged: {', '.join(lacking)} is missing, or of no use; "
+                "expected what the audit wrote. Restore it from a copy, or audit again."
+            )
+        mask = None if config.mask is None else config.mask.sha256
         outcomes = _records(run.outcomes())
         flipped = [row for row in outcomes if row["status"] == FLIPPED]
         return cls(
@@ -105,11 +111,11 @@ class RunContents:
             flips=_grouped(flipped),
             strips=_grouped(_records(run.strips())),
             shape=shape,
-            norm=norm,
-            names=names,
-            target=names.index(target) if target != goal and target in names else None,
-            mask=None if mask is None else png_name(str(mask)),
-            random=(manifest["config"].get("draws") or 1) != 1,
+            norm=config.norm,
+            names=manifest.class_names,
+            target=config.goal.target,
+            mask=None if mask is None else png_name(mask),
+            random=config.draws != 1,
         )
 
     def pictured(self, key: str) -> list[dict[str, Any]]:
@@ -125,21 +131,21 @@ class RunContents:
 
 def check_rows(claims: RunContents) -> Iterator[Inconsistency]:
     """Rows against each other and against the manifest."""
-    config, data = claims.manifest["config"], claims.manifest["data"]
-    finished = bool(claims.manifest.get("finished"))
+    config, data = claims.manifest.config, claims.manifest.data
+    finished = bool(claims.manifest.finished)
     if not finished:
         yield Inconsistency(RUN, "The run is not finished; go on with `robustness audit --resume`.")
-    if finished and len(claims.images) != data.get("selected"):
+    if finished and len(claims.images) != data.selected:
         yield Inconsistency(
-            RUN, f"{len(claims.images)} images are there, {data.get('selected')} were selected."
+            RUN, f"{len(claims.images)} images are there, {data.selected} were selected."
         )
-    if finished and _data_digest(claims.images.values()) != data.get("sha256"):
+    if finished and data_digest(claims.images.values()) != data.sha256:
         yield Inconsistency(
             RUN, "The images' keys and hashes are not those that run.json has a hash of: rows of "
             "the table of images were changed."
         )  # fmt: skip
-    labels = [str(a["label"]) for a in config["attacks"]]
-    ladder = [float(e) for e in config["epsilons"]]
+    labels = [attack.title for attack in config.attacks]
+    ladder = config.epsilons
     there = {(r["image"], r["attack"], r["epsilon"]) for r in claims.outcomes}
     wanted = {(k, a, e) for k in claims.images for a in labels for e in ladder}
     if finished:
@@ -163,17 +169,17 @@ def _of_the_row(
     claims: RunContents, image: ImageRow, row: Mapping[str, Any]
 ) -> Iterator[Inconsistency]:
     """One outcome against its image."""
-    status = row["status"]
+    status, evidence = row["status"], claims.manifest.config.evidence
     if status not in STATUSES:
         yield fault(ROW, f"The status is {status!r}, which there is not.", image, row)
         return
-    before = _status_before(image)
+    before = status_before_attack(image)
     if before is not None and status != before:
         yield fault(ROW, f"The image is {before}; the row says {status}.", image, row)
     if before is None and status in (MISCLASSIFIED, UNREADABLE):
         said = f"The row says {status}; the image was read and is classified as labelled."
         yield fault(ROW, said, image, row)
-    if status == FLIPPED and row["png"] is None and _kept(claims, image):
+    if status == FLIPPED and row["png"] is None and keeps_pictures(evidence, image.position):
         said = "The row says flipped, but names no picture, and the run keeps those of flips."
         yield fault(ROW, said, image, row)
     if status == FLIPPED and image.png is None and row["png"] is not None:
@@ -189,15 +195,6 @@ def _of_the_row(
             f"The confidence before is {said_of(image.confidence)}; the row says {said_of(sure)}."
         )
         yield fault(ROW, said, image, row)
-
-
-def _status_before(image: ImageRow) -> str | None:
-    """The status of an image that no attack is tried on; None for one that is attacked."""
-    if image.clean_class is None:
-        return UNREADABLE
-    if image.label not in (None, image.clean_class):
-        return MISCLASSIFIED
-    return FAILED if image.reason else None
 
 
 def _of_the_ladder(claims: RunContents) -> Iterator[Inconsistency]:
@@ -230,19 +227,6 @@ def _of_the_cascade(claims: RunContents) -> Iterator[Inconsistency]:
         if image is not None and row["status"] == SETTLED and unbacked:
             said = "The row says settled, but no attack flips the image within this epsilon."
             yield fault(ROW, said, image, row)
-
-
-def _kept(claims: RunContents, image: ImageRow) -> bool:
-    """Whether the run keeps the pictures of an image."""
-    evidence = str(claims.manifest["config"].get("evidence") or "flips")
-    return image.position < int(evidence) if evidence.isdigit() else evidence in ("flips", "all")
-
-
-def _data_digest(images: Iterable[ImageRow]) -> str:
-    sha = hashlib.sha256()
-    for row in images:
-        sha.update(f"{row.key}\x1f{row.digest}\x1e".encode())
-    return sha.hexdigest()
 
 
 def _records(frame: Any) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from robustness.engine.votes import MOST
 from robustness.errors import ModelError
 from robustness.runs.model_differences import differences
 from robustness.runs.records import ImageRow
+from robustness.runs.schema import ModelEntry
 from robustness.runs.store import Run
 from robustness.verification import pictures as evidence
 from robustness.verification import recount
@@ -313,16 +314,16 @@ def _same(  # noqa: PLR0917 - the columns of one row
 
 
 def _of_the_model(claims: RunContents, classifier: Predicting) -> Iterator[Inconsistency]:
-    said = str(claims.manifest["model"].get("weights_sha256"))
+    said = str(claims.manifest.model.weights_sha256)
     if classifier.digest != said:
         yield Inconsistency(
             MODEL,
             f"The model's weights have the hash {classifier.digest[:16]}…, those of the run "
             f"{said[:16]}…: everything below is recomputed with another model.",
         )
-    of_the_weights = {"weights_sha256", "class_names"}
-    before = {k: v for k, v in claims.manifest["model"].items() if k not in of_the_weights}
-    if other := differences(before, classifier.card()):
+    # Weights and classes have sentences of their own.
+    before = claims.manifest.model.without("weights_sha256", "class_names")
+    if other := differences(before, ModelEntry.model_validate(classifier.card())):
         yield Inconsistency(
             MODEL,
             f"The model is not the one of the run: {'; '.join(other)}. Everything below is recomputed "

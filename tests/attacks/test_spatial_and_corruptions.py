@@ -233,7 +233,7 @@ def test_a_threat_without_a_norm_goes_through_audit_report_and_verification(tmp_
     assert "degrees or severity" in page
     with Run.open(tmp_path / "run") as run:
         assert verify(run, classifier).exit_code == 0
-        failed = [d for d in run.manifest["diagnostics"] if d["status"] == "fail"]
+        failed = [d for d in run.manifest.to_json()["diagnostics"] if d["status"] == "fail"]
         assert not failed
 
 

@@ -253,7 +253,7 @@ def readings(folder: Path, good: Path) -> dict[str, Any]:
         with Run.resume(shutil.copytree(folder, folder.parent / "resumed")) as run:
             run.images(), list(run.image_rows()), run.settled("bim(steps=4)", 1), run.count()
             run.first_flips(["bim(steps=4)"])
-            named.options_of(run.manifest, folder, {}, trust=False)
+            named.options_of(run.manifest.origin, folder, {}, trust=False)
 
     kinds = {
         name: getattr(writers, f"write_{name}")
@@ -264,7 +264,7 @@ def readings(folder: Path, good: Path) -> dict[str, Any]:
         "compare": lambda: compare(good, folder),
         "baseline": lambda: baseline(folder),
         "evidence": opened(broken_files),
-        "rerun": lambda: named.options_of(_manifest(folder), folder, {}, trust=False),
+        "rerun": lambda: named.options_of(_manifest(folder).origin, folder, {}, trust=False),
         "result": shown,
         "resume": resumed,
     }

@@ -58,7 +58,7 @@ def test_percent_says_all_or_nothing_only_where_exact(share: float | None, shown
 def test_numbers_of_one_kind_have_one_number_of_decimals(
     values: list[float], shown: list[str]
 ) -> None:
-    assert wording.alike(values, 4) == shown
+    assert wording.same_decimals(values, 4) == shown
 
 
 def test_an_attacks_settings_in_words() -> None:

@@ -2,7 +2,7 @@
 // The case browser: rows and pictures from the page's data, measured in a canvas, state in the hash.
 // Nodes are built one by one with textContent; text of users never becomes markup.
 (() => {
-  const D = JSON.parse(document.getElementById("gallery").textContent);
+  const D = JSON.parse(document.getElementById("case-data").textContent);
   const $ = (id) => document.getElementById(id);
   const SVG = "http://www.w3.org/2000/svg";
   const make = (tag, look, text) => {
@@ -18,7 +18,7 @@
   };
   const bdi = (text, look) => make("bdi", look, text);
 
-  // --- words -----------------------------------------------------------------------------------
+  // --- text ------------------------------------------------------------------------------------
   const percent = (share) => {
     if (share === null || share === undefined) return "–";
     if (share === 0 || share === 1) return `${100 * share}\u00a0%`;
@@ -36,7 +36,7 @@
     const tail = Math.floor(most / 2) - 1;
     return `${all.slice(0, most - tail - 1).join("")}…${all.slice(-tail).join("")}`;
   };
-  const STATUS = Object.fromEntries(D.statuses.map((status, i) => [status, D.fates[i]]));
+  const STATUS = Object.fromEntries(D.statuses.map((status, i) => [status, D.outcome_names[i]]));
   const className = (n) => (n === null || n === undefined ? "unknown" : D.names[n] ?? `class ${n}`);
 
   // --- rows ------------------------------------------------------------------------------------
@@ -58,12 +58,12 @@
   const START = { case: 0, status: "", attack: "", epsilon: "", class: "", after: "", sort: "surest", name: "", x: "", y: "", channel: "", gain: "", step: "" };
   const state = { ...START };
   const SORTS = {
-    surest: ["surest first", (a, b) => a.id - b.id],
+    surest: ["highest confidence first", (a, b) => a.id - b.id],
     smallest: ["smallest change", (a, b) => (a.l2 ?? Infinity) - (b.l2 ?? Infinity)],
     largest: ["largest change", (a, b) => (b.l2 ?? -1) - (a.l2 ?? -1)],
     fewest: ["fewest passes", (a, b) => (a.status !== "flipped") - (b.status !== "flipped") || a.passes - b.passes],
     most: ["most passes", (a, b) => b.passes - a.passes],
-    sure: ["surest before", (a, b) => (b.sure ?? -1) - (a.sure ?? -1)],
+    sure: ["highest confidence before", (a, b) => (b.sure ?? -1) - (a.sure ?? -1)],
     name: ["name", (a, b) => (a.plain < b.plain ? -1 : a.plain > b.plain ? 1 : 0)],
   };
   const read = () => {
@@ -81,7 +81,7 @@
     clearTimeout(writing);
     const before = location.hash;
     writing = setTimeout(() => {
-      // Whoever has followed a link of the page since is there now.
+      // A link of the page was followed since, so keep that place.
       if (location.hash !== before && !location.hash.includes("=")) return;
       const found = new URLSearchParams();
       const orders = location.hash.includes("=") ? [...new URLSearchParams(location.hash.slice(1))] : [];
@@ -259,7 +259,7 @@
           removeEventListener("message", done);
           frame.remove();
           shards.delete(number);
-          reject(new Error(`The file ${D.folder}/${D.files[number]} beside this page did not answer; keep the folder next to the page.`));
+          reject(new Error(`The file ${D.folder}/${D.files[number]} beside this page cannot be loaded. Keep the folder next to the page.`));
         }, 15000);
         addEventListener("message", done);
         frame.src = `${D.folder}/${D.files[number]}`;
@@ -429,7 +429,7 @@
       const arrow = make("span", "arrow", "→");
       arrow.setAttribute("aria-label", "becomes");
       head.append(" ", arrow, " ", side("hit", className(one.after), one.confidence));
-    } else head.append(" ", make("span", "state", one.status === "robust" ? `holds within ${one.epsilon}` : STATUS[one.status]));
+    } else head.append(" ", make("span", "state", one.status === "robust" ? `robust within ${one.epsilon}` : STATUS[one.status]));
   };
   const choose = (one, quiet) => {
     if (Number(state.case) !== one.id) for (const key of ["x", "y", "step"]) state[key] = "";
@@ -457,7 +457,7 @@
     facts.replaceChildren();
     if (one.attack >= 0) fact(facts, "Attack", bdi(shorten(D.attacks[one.attack], 60)));
     if (one.label !== null) fact(facts, "Labelled", bdi(shorten(className(one.label), 40)));
-    if (one.epsilon !== null) fact(facts, one.status === "flipped" ? "Flips within" : "Tried up to", number(one.epsilon));
+    if (one.epsilon !== null) fact(facts, one.status === "flipped" ? "Flips within" : "Attacked up to", number(one.epsilon));
     if (one.step !== null) fact(facts, "First flip at step", number(one.step));
     if (one.passes) fact(facts, "Passes", one.backward ? `${number(one.forward)} forward, ${number(one.backward)} back` : `${number(one.forward)} forward`);
     if (one.restart) fact(facts, "Restart", number(one.restart));
@@ -476,10 +476,10 @@
       known.hidden = !known.children.length;
     };
     $("case-only").hidden = true;
-    if (one.status !== "flipped" && one.original >= 0) alone(one.original, mine, `The original, which the model takes for ${className(one.before)}`);
+    if (one.status !== "flipped" && one.original >= 0) alone(one.original, mine, `The original, classified as ${className(one.before)}`);
     if (one.reason) return problem(one.reason);
-    if (one.status === "misclassified") return problem(`The model took it for ${className(one.before)}, not ${className(one.label)}, before anything was changed. It was not attacked and counts nowhere as a flip.`);
-    if (one.status !== "flipped") return problem(`No attack step within ${number(one.epsilon)} flipped it${one.passes ? ` in ${number(one.passes)} passes` : ""}.${one.original < 0 ? " The run kept no picture of it." : ""}`);
+    if (one.status === "misclassified") return problem(`The model classifies the unchanged image as ${className(one.before)}, not ${className(one.label)}. The image was not attacked and does not count as a flip.`);
+    if (one.status !== "flipped") return problem(`No attack step within epsilon ${number(one.epsilon)} flipped the image${one.passes ? ` in ${number(one.passes)} passes` : ""}.${one.original < 0 ? " The run kept no picture of the image." : ""}`);
     if (one.flip < 0 || one.original < 0) return problem("The run kept no pictures of this flip.");
     steps(one);
     try {
@@ -491,7 +491,7 @@
       pair = { one, before, after, channels: before.grey && after.grey ? 1 : 3, chosen };
       pair.sizes = distances(before, after, pair.channels);
       if (chosen === one.flip && one.linf !== null && Math.abs(pair.sizes.linf - one.linf) > 1e-6) {
-        warnings.append(make("li", "", `The audit measured a largest change of ${number(one.linf)}, the pictures here show ${number(pair.sizes.linf)}. Either they were altered, or this browser alters what is read from a canvas; do not trust the numbers below.`));
+        warnings.append(make("li", "", `The audit measured a largest change of ${number(one.linf)}, but the pictures here differ by ${number(pair.sizes.linf)}. Either the files were altered, or this browser alters what it reads from a canvas. Do not trust the numbers below.`));
         warnings.hidden = false;
       }
       if (state.x === "" || state.y === "") [state.x, state.y] = busiest(pair);
@@ -590,7 +590,7 @@
   const paintAfter = () => {
     const { before, after, one, chosen } = pair, share = Number($("wipe").value) / 100;
     const original = wiping ? 1 : share;
-    const context = shot("c-after", `The changed picture, taken for ${className(one.after)}`);
+    const context = shot("c-after", `The changed picture, classified as ${className(one.after)}`);
     context.drawImage(after.image, 0, 0);
     const cut = Math.round(before.width * original);
     if (cut > 0) context.drawImage(before.image, 0, 0, cut, before.height, 0, 0, cut, before.height);
@@ -721,7 +721,7 @@
     box.append(draw("line", { class: "base", x1: left, x2: W - right, y1: bottom, y2: bottom }));
     const every = Math.ceil(slots / 13);
     for (let d = -end, i = 0; d <= end; d += bin, i += 1) if (((d / bin) % every) === 0) text(left + slot * (i + 0.5), bottom + 17, signed(d), "tick", "middle");
-    text((left + W - right) / 2, H - 4, "change in counts; components that kept their value are not drawn", "axis", "middle");
+    text((left + W - right) / 2, H - 4, "change in counts; components that kept their value are left out", "axis", "middle");
     $("case-histogram").replaceChildren(box);
   };
   const measures = () => {
@@ -759,7 +759,7 @@
     }, 0));
   };
   const paint = () => {
-    shot("c-before", `The original, which the model takes for ${className(pair.one.before)}`).drawImage(pair.before.image, 0, 0);
+    shot("c-before", `The original, classified as ${className(pair.one.before)}`).drawImage(pair.before.image, 0, 0);
     paintAfter();
     paintDelta();
     paintNumbers();

@@ -18,7 +18,7 @@ from scipy.stats import binomtest, chi2
 
 from robustness.errors import RunError, SettingError
 from robustness.reports import summarise
-from robustness.reports.comparison.compare import by_image, compare, mcnemar, p_said
+from robustness.reports.comparison.compare import by_image, compare, mcnemar, p_equation
 from robustness.reports.comparison.page import render_comparison, write_comparison
 from robustness.runs.store import Run
 from tests.reports.folder import Folder, manifest
@@ -124,8 +124,12 @@ def test_a_report_stands_for_its_run(two: tuple[Path, Path], tmp_path: Path) -> 
     [
         ({k: v for k, v in FATES_A.items() if k != "i001"}, {}, r"1 only in A \(i001\)"),
         (FATES_A | {"new": [ROBUST, ROBUST]}, {}, r"1 only in B \(new\)"),
-        (FATES_A, {"config": manifest()["config"] | {"norm": "l2"}}, "another norm"),
-        (FATES_A, {"config": manifest()["config"] | {"goal": "targeted at dog"}}, "another goal"),
+        (FATES_A, {"config": manifest()["config"] | {"norm": "l2"}}, "differ in their norm"),
+        (
+            FATES_A,
+            {"config": manifest()["config"] | {"goal": "targeted at dog"}},
+            "differ in their goal",
+        ),
     ],
 )
 def test_other_data_is_refused(two, tmp_path: Path, fates, changes, said: str) -> None:
@@ -135,7 +139,7 @@ def test_other_data_is_refused(two, tmp_path: Path, fates, changes, said: str) -
 
 @pytest.mark.parametrize(
     ("column", "value", "said"),
-    [("digest", "other", "have other pixels"), ("label", 1, "have another label")],
+    [("digest", "other", "have other pixels"), ("label", 1, "have different labels")],
 )
 def test_images_exchanged_under_their_names_are_refused(two, column, value, said) -> None:
     import sqlite3
@@ -213,4 +217,4 @@ def test_statuses_are_those_of_the_rows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("value", "said"), [(0.0312, "p = 0.031"), (1e-9, "p < 0.0001")])
 def test_a_p_value_has_one_sign(value: float, said: str) -> None:
-    assert p_said(value) == said
+    assert p_equation(value) == said

@@ -16,9 +16,10 @@ from scipy.stats import binomtest
 
 from robustness.configuration.toml import Section
 from robustness.errors import RunError, SettingError
+from robustness.numerics.intervals import Share
 from robustness.reports import summarise
 from robustness.reports.gate.gate_file import baseline, read_gate
-from robustness.reports.gate.rule_results import held
+from robustness.reports.gate.rule_results import compare
 from robustness.reports.gate.rules import Gate, Rule, Suppression
 from robustness.reports.gate.verdict import (
     EXIT_CODES,
@@ -29,8 +30,9 @@ from robustness.reports.gate.verdict import (
     decide,
     verdict_of,
 )
-from robustness.reports.intervals import Share
 from robustness.reports.summary.summary import Summary
+from robustness.runs.run_json import manifest_of
+from robustness.runs.schema import SCHEMA, DiagnosisEntry, GateEntry, GateSuppression
 from robustness.runs.store import Run
 from tests.reports.folder import Folder
 
@@ -119,7 +121,7 @@ def test_a_class_rule_without_a_name_speaks_about_each(audited: Summary) -> None
 def test_bounds_are_those_of_wilson(k: int, n: int, threshold: float) -> None:
     k = min(k, n)
     interval = binomtest(k, n).proportion_ci(method="wilson")
-    got = held(rule(threshold=threshold), "worst", 4.0, Share.of(k, n)).passed
+    got = compare(rule(threshold=threshold), "worst", 4.0, Share.of(k, n)).passed
     if threshold < interval.low - 1e-9:
         assert got is True
     elif threshold > interval.high + 1e-9:
@@ -132,14 +134,14 @@ def test_without_a_gate_a_sound_run_passes_and_says_that_nothing_was_demanded(
     audited: Summary,
 ) -> None:
     verdict = decide(
-        audited, None, [{"id": "D01", "status": "warn", "title": "t", "sentence": "s"}]
+        audited, None, [DiagnosisEntry(id="D01", status="warn", title="t", sentence="s")]
     )
     assert (verdict.status, verdict.exit_code, verdict.gated) == (PASS, 0, False)
     assert verdict.label == "NO GATE"
     assert "No gate" in verdict.sentence
 
 
-FAILED = {"id": "D08", "title": "unbounded attack", "status": "fail", "sentence": "It held."}
+FAILED = DiagnosisEntry(id="D08", title="unbounded attack", status="fail", sentence="It held.")
 
 
 def test_a_failed_diagnostic_makes_even_a_broken_rule_inconclusive(audited: Summary) -> None:
@@ -162,7 +164,7 @@ def test_a_suppression_counts_until_its_day_and_then_says_that_it_expired(audite
     assert on_the_day.rules[0].suppressed == "known weak (until 2027-01-31)"
     assert on_the_day.rules[0].passed is False
     assert "Suppressed: r" in on_the_day.sentence
-    assert "No gate was set" not in on_the_day.sentence
+    assert "No gate is set" not in on_the_day.sentence
     assert on_the_day.label == "PASS"
     after = decide(audited, gate, (), today=date(2027, 2, 1))
     assert after.status == FAIL
@@ -194,12 +196,18 @@ def test_exit_codes_are_those_of_the_issue() -> None:
 def test_the_gate_survives_run_json(audited: Summary, folder: Folder) -> None:
     base = baseline(folder.path, 0.02)
     gate = Gate((rule(epsilon=1.0),), (Suppression("r", "why", date(2027, 1, 1)),), base)
-    kept = json.loads(json.dumps(gate.to_dict()))
-    assert Gate.from_dict(kept) == gate
-    judged = replace(audited, manifest=audited.manifest | {"gate": kept, "diagnostics": [FAILED]})
+    kept = GateEntry.model_validate(json.loads(json.dumps(gate.to_dict())))
+    assert Gate.of(kept) == gate
+    judged = replace(
+        audited, manifest=audited.manifest.with_changes(gate=kept, diagnostics=(FAILED,))
+    )
     assert verdict_of(judged).status == INCONCLUSIVE
+    odd = {"schema": SCHEMA, "gate": {"rules": [{"nme": 1}], "suppressions": []}}
+    with pytest.raises(RunError, match=r"run\.json is damaged: gate\.rules\[0\]\.name is missing"):
+        manifest_of(json.dumps(odd).encode(), "run.json")
+    never = GateSuppression(rule="r", reason="why", expires="2026-13-45")
     with pytest.raises(RunError, match=r"run\.json is damaged"):
-        Gate.from_dict({"rules": [{"nme": 1}], "suppressions": []})
+        Gate.of(GateEntry(rules=(), suppressions=(never,)))
 
 
 def test_no_worse_than_a_baseline(audited: Summary, folder: Folder, tmp_path: Path) -> None:
@@ -219,7 +227,7 @@ def test_no_worse_than_a_baseline(audited: Summary, folder: Folder, tmp_path: Pa
     assert allowed.status == PASS
     changes: list[tuple[dict[str, Any], str]] = [
         ({"data_sha256": "other"}, "other images"),
-        ({"norm": "l2"}, "another threat"),
+        ({"norm": "l2"}, "another norm or goal"),
         ({"attacks": ("pgd",)}, "other attacks"),
         ({"worst": ((9.0, 1, 2),)}, "share no epsilon"),
     ]

@@ -89,7 +89,7 @@ def cases(page: Browser, run: Path) -> Iterator[Browser]:
 def current(page: Browser) -> dict[str, Any]:
     """The row of the case that is shown, as the page's data has it."""
     return page.run(
-        """(() => { const d = JSON.parse(document.getElementById('gallery').textContent);
+        """(() => { const d = JSON.parse(document.getElementById('case-data').textContent);
         const id = Number(new URLSearchParams(location.hash.slice(1)).get('case') ?? 0);
         const one = Object.fromEntries(d.fields.map((f, i) => [f, d.cases[id][i]]));
         return {...one, id, name: d.images[one.image][0], original: d.images[one.image][4],
@@ -178,7 +178,7 @@ def test_sorting(cases: Browser, order: str, field: str, rising: bool) -> None:
         ".sort((a, b) => a.getAttribute('aria-posinset') - b.getAttribute('aria-posinset'))"
         ".map(t => Number(t.id.slice(5)))"
     )
-    rows = cases.run("JSON.parse(document.getElementById('gallery').textContent)")
+    rows = cases.run("JSON.parse(document.getElementById('case-data').textContent)")
     values = [rows["cases"][i][rows["fields"].index(field)] for i in ids]
     assert len(values) > 10
     assert values == sorted(values, reverse=not rising)
@@ -200,7 +200,7 @@ def head(name: str, at: int) -> str:
 @pytest.mark.parametrize("name", ["attacks", "classes", "images", "rates"])
 def test_every_heading_of_a_table_sorts_it(cases: Browser, name: str) -> None:
     """Down or up by what the cells stand for; then as it was; told to those who hear the page."""
-    cases.run("document.querySelector('.fates').open = true")
+    cases.run("document.querySelector('.outcomes').open = true")
     heads = cases.run(f"[...{TABLE.format(name)}.tHead.rows[0].cells].map(c => c.innerText)")
     marked = f"[...{TABLE.format(name)}.querySelectorAll('th[aria-sort]')]"
     sorted_by = f"{marked}.map(t => [t.cellIndex, t.ariaSort])"
@@ -267,9 +267,9 @@ def test_tables_sort_by_keys_and_the_address_keeps_their_order(cases: Browser, r
 
 
 def test_an_image_of_the_worst_case_leads_to_its_cases(cases: Browser) -> None:
-    cases.run("document.querySelector('.fates').open = true")
-    cases.click(".fates tbody tr:first-child a")
-    name = cases.run("document.querySelector('.fates tbody tr a').textContent")
+    cases.run("document.querySelector('.outcomes').open = true")
+    cases.click(".outcomes tbody tr:first-child a")
+    name = cases.run("document.querySelector('.outcomes tbody tr a').textContent")
     cases.until(f"document.getElementById('f-name').value === {json.dumps(name)}")
     assert cases.run("document.getElementById('cases-count').textContent") == "2 of 44 cases"
     cases.until(f"document.getElementById('case-file').textContent === {json.dumps(name)}")
@@ -332,7 +332,7 @@ def test_the_measures_beside_the_pictures_are_those_below(cases: Browser) -> Non
 def test_a_case_that_held_shows_the_picture_that_was_kept(cases: Browser) -> None:
     cases.click("#f-status [data-status=robust]")
     said = cases.until("document.getElementById('case-problem').textContent")
-    assert "No attack step within 4 flipped it" in said and "no picture" not in said
+    assert "No attack step within epsilon 4 flipped the image" in said and "no picture" not in said
     row = current_after(cases)
     source = cases.until("document.querySelector('#case-only img')?.src")
     assert source == f"data:image/png;base64,{row['before']}"
@@ -380,7 +380,7 @@ def test_keys_walk_through_the_tiles(cases: Browser) -> None:
     assert cases.run("document.getElementById('case-place').textContent") == "2 of 44"
     cases.key("End")
     assert cases.run("document.getElementById('case-place').textContent") == "44 of 44"
-    assert "before anything was changed" in cases.run(
+    assert "classifies the unchanged image as" in cases.run(
         "document.getElementById('case-problem').textContent"
     )
 
@@ -646,8 +646,8 @@ def test_altered_evidence_is_said(page: Browser, folder: Folder) -> None:
     page.open(write_html(path))
     page.until(f"{READY} && {DONE}")
     said = page.run("document.getElementById('case-warnings').textContent")
-    assert "not the file the audit saved" in said
-    assert "do not trust the numbers" in said
+    assert "not the file that the audit saved" in said
+    assert "Do not trust the numbers" in said
 
 
 def test_torn_and_lost_pictures_are_said(page: Browser, folder: Folder) -> None:
@@ -737,7 +737,7 @@ def test_a_thousand_cases_with_pictures_beside_the_page(
         page.choose("#f-sort", "surest")
         page.run("new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")
         assert page.run("performance.now()") - start < 1000
-    rows = page.run("JSON.parse(document.getElementById('gallery').textContent)")
+    rows = page.run("JSON.parse(document.getElementById('case-data').textContent)")
     place_of = rows["fields"].index("flip")
     for number in (0, 150, 320):
         flip = rows["cases"][number][place_of]

@@ -11,21 +11,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from robustness.numerics.intervals import Share
 from robustness.reports import wording
 from robustness.reports.comparison.compare import compare
-from robustness.reports.formats.github import notes
+from robustness.reports.formats.github import workflow_annotations
 from robustness.reports.formats.junit import junit
 from robustness.reports.formats.markdown import markdown
 from robustness.reports.formats.sarif import sarif
 from robustness.reports.gate.rules import Baseline, Gate, Rule
 from robustness.reports.gate.verdict import FAIL, INCONCLUSIVE, NOTHING, PASS, decide
 from robustness.reports.gate.verdict import verdict_of as ruled
-from robustness.reports.intervals import Share
-from robustness.reports.page.headline import standing
+from robustness.reports.page.headline import figures_sentence
 from robustness.reports.summary import metrics
 from robustness.reports.summary.summary import Summary, summarise
 from robustness.runs import thresholds
 from robustness.runs.result import AuditResult
+from robustness.runs.schema import AttackEntry, Settings
 from robustness.runs.store import Run
 from tests.reports.folder import Folder
 
@@ -93,8 +94,8 @@ def test_an_attack_that_breaks_down_everywhere_changes_nothing(
     rows = table(fates).assign(linf=lambda r: r["epsilon"] - 0.25)
     broke = rows[rows["attack"] == "a"].assign(attack="z", status="failed", linf=math.nan)
     both = pd.concat([broke, rows])
-    seeks = [{"label": "a", "seeks": "closest" if closest else "any"}]
-    config = {"norm": "linf", "attacks": seeks}
+    seeks = AttackEntry(label="a", seeks="closest" if closest else "any")
+    config = Settings(norm="linf", attacks=(seeks,))
     alone = thresholds.medians(rows, config, ["a", "b", "c"])
     beside = thresholds.medians(both, config, ["z", "a", "b", "c"])
     assert beside[1] == alone[1]
@@ -147,9 +148,9 @@ def test_what_the_other_attack_found_stands(folder: Folder) -> None:
     assert any("5 images that the others did not flip" in one for one in found.warnings)
     verdict = ruled(found)
     for text in (
-        standing(found, verdict),
+        figures_sentence(found, verdict),
         markdown(found, verdict),
-        notes(found, verdict),
+        workflow_annotations(found, verdict),
     ):
         assert "some attack broke down" in text
     assert "0 of 0 flip" in junit(found, verdict) and "broke down on 12 more" in junit(
@@ -170,7 +171,7 @@ def test_images_that_no_attack_judged_are_a_group_of_their_own(folder: Folder) -
     assert robust is not None and (robust.count, robust.total) == (3, 12)
     assert (found.smallest_epsilon.censored, found.smallest_epsilon.total) == (3, 10)
     assert found.smallest_epsilon.note.startswith("2 images left out")
-    assert "2 images left out" in standing(found, ruled(found))
+    assert "2 images left out" in figures_sentence(found, ruled(found))
     result = AuditResult(path)
     assert (result.flip_rate, result.undecided) == (0.7, 2)
     assert "2 undecided" in repr(result) and "2 more are undecided" in result._repr_html_()
@@ -224,7 +225,7 @@ def test_no_worse_than_a_baseline_does_not_hold_because_attacks_broke_down(folde
     found = of(broke(folder))
 
     def status(robust: int) -> str:
-        sha = str(found.manifest["data"]["sha256"])
+        sha = str(found.manifest.data.sha256)
         worst = ((13.0, robust, 12),)
         base = Baseline("b.json", sha, "linf", "untargeted", ("pgd", "square"), worst)
         return decide(found, Gate(baseline=base), ()).status

@@ -12,7 +12,7 @@ from robustness.diagnostics.stored_outcomes import diagnose_rows
 from robustness.diagnostics.stored_run import StoredRun
 from robustness.reports import summarise
 from robustness.reports.formats.writers import write_json, write_junit, write_markdown
-from robustness.reports.page import sections
+from robustness.reports.page.sections import attacks
 from robustness.runs.result import AuditResult
 from robustness.runs.store import Run
 from tests.reports.folder import Folder
@@ -74,11 +74,11 @@ ORDERS = [
 def test_a_cascade_says_only_what_was_asked(tmp_path: Path, order: list[str]) -> None:
     whole, part = (run(tmp_path / str(c), order, cascade=c) for c in (False, True))
     texts = {c: page_of(path).text for c, path in ((False, whole), (True, part))}
-    assert "are images that no other attack here flips" in texts[False]
-    assert re.search(r"\d falls? to \d attack", texts[False])
+    assert "counts the images that no other attack of this run flips" in texts[False]
+    assert re.search(r"\d (is|are) flipped by \d attack", texts[False])
     assert "no other attack" not in texts[True]
-    assert not re.search(r"\d falls? to \d attack", texts[True])
-    assert "is not shown to the attacks that follow" in texts[True]
+    assert not re.search(r"\d (is|are) flipped by \d attack", texts[True])
+    assert "later attacks do not run on an image that has flipped" in texts[True]
     truth = {
         name: {k for k, needs in NEEDS.items() if set(needs) & set(order) == {name}}
         for name in order
@@ -115,7 +115,8 @@ def test_rates_of_a_cascade_are_said_to_be_of_what_was_left(tmp_path: Path, kind
         return {"markdown": write_markdown, "junit": write_junit}[kind](path).read_text()
 
     order = ORDERS[0]
-    said = r"earlier ones left|earlier attacks left"
+    page = "images that the earlier attacks( of the cascade)? did not flip"
+    said = rf"{page}|left by earlier attacks|earlier ones left"
     assert not re.search(said, told(run(tmp_path / "whole", order, cascade=False)))
     assert re.search(said, told(run(tmp_path / "part", order, cascade=True)))
 
@@ -128,7 +129,7 @@ def test_findings_of_later_kinds_are_of_what_was_left(tmp_path: Path) -> None:
         with Run.open(run(tmp_path / str(cascade), order, cascade=cascade)) as opened:
             summary = summarise(opened)
         (mine,) = [f for f in findings(summary) if f.attacks == ("square",) and f.epsilon == 4]
-        assert ("that earlier attacks left" in mine.sentence) == cascade
+        assert ("left by earlier attacks" in mine.sentence) == cascade
         assert mine.rate is not None and mine.rate.total == (3 if cascade else 7)
 
 
@@ -139,14 +140,14 @@ def test_chance_is_not_said_to_beat_attacks_that_were_not_shown_its_flips(tmp_pa
         ("whole", ORDERS[1], False), ("first", ORDERS[1], True), ("last", ORDERS[0], True),
     ):  # fmt: skip
         with Run.open(run(tmp_path / name, order, cascade=cascade)) as opened:
-            shown = sections.baselines(summarise(opened))
+            shown = attacks.random_baseline(summarise(opened))
         assert shown is not None
-        found[name] = shown["only"], shown["unasked"]
+        found[name] = shown.only, shown.unasked
     # e falls to fgsm within 1, which it is shown after noise, too, and f to pgd within 4 only.
     assert found == {"whole": (0, 0), "first": (0, 1), "last": (0, 0)}
     text = page_of(tmp_path / "first").text
-    assert "1 image that chance flips was not shown to the attacks after it" in text
-    assert "attacks are too weak there" not in text and "escaped the attacks" not in text
+    assert "The attacks did not run on 1 image that random changes had flipped before" in text
+    assert "attacks are too weak" not in text and "The attacks flip every image" not in text
 
 
 def test_diagnostics_compare_attacks_on_what_both_were_shown(tmp_path: Path) -> None:

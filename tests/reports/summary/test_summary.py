@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import statistics
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
 from robustness.reports import Summary, summarise
-from robustness.reports.page import details, headline, sections
+from robustness.reports.page.sections import limits, worst_case
 from robustness.reports.summary import taxonomy
+from robustness.reports.summary.checks import preflight_checks
+from robustness.reports.summary.figures import Figure, figures
 from robustness.reports.summary.findings import findings
+from robustness.runs.schema import Manifest
 from robustness.runs.store import Run
 from tests.reports.folder import Folder
 
@@ -212,7 +214,7 @@ class OldRun:
     """A run whose tables lack most columns and whose manifest lacks most sections."""
 
     path = Path()
-    manifest: dict[str, Any] = {"schema": 1}  # noqa: RUF012
+    manifest = Manifest()
 
     def images(self) -> pd.DataFrame:
         return pd.DataFrame({"key": ["a", "b"], "name": ["a", "b"], "clean_class": [0, 1]})
@@ -310,9 +312,9 @@ def test_checks_are_counted_once(folder: Folder) -> None:
     folder.image("a")
     folder.outcome("a", "robust")
     found = summary_of(folder.write())
-    (row,) = [f for f in headline.figures(found) if f[1] == "reliability"]
-    assert row == ("Warnings", "reliability", "1 in doubt of 4 checks; 1 not asked")
-    assert [c["id"] for c in details.checks(found)] == ["X01-own"]
+    (row,) = [f for f in figures(found) if f.term == "reliability"]
+    assert row == Figure("Warnings", "reliability", "1 warning in 4 checks; 1 skipped")
+    assert [check.id for check in preflight_checks(found)] == ["X01-own"]
 
 
 def test_the_squares_legend_counts_each_epsilon(folder: Folder) -> None:
@@ -322,9 +324,9 @@ def test_the_squares_legend_counts_each_epsilon(folder: Folder) -> None:
         folder.image(str(number))
         for epsilon in epsilons:
             folder.outcome(str(number), "flipped" if epsilon >= first else "robust", epsilon)
-    found = sections.images(summary_of(folder.write()))
+    found = worst_case.image_squares(summary_of(folder.write()))
     assert found is not None
-    assert [(said, count) for _, said, count in found["legend"]] == [
+    assert [(said, count) for _, said, count in found.legend] == [
         (f"flip within {epsilon:g}", 2) for epsilon in epsilons
     ]
 
@@ -336,6 +338,9 @@ def test_the_limits_do_not_name_what_was_tried(folder: Folder) -> None:
     }
     folder.image("a")
     folder.outcome("a", "robust", attack="spatial")
-    said = " ".join(details.limits(summary_of(folder.write())))
-    assert "Light and weather, crops, stickers and photographs of prints are other threats" in said
-    assert "so are small changes of pixels" in said and "otation" not in said
+    said = " ".join(limits.limits(summary_of(folder.write())))
+    assert (
+        "Other threats were not tried: light and weather, crops, stickers and photographs of prints"
+        in said
+    )
+    assert "neither were small changes of pixels" in said and "otation" not in said

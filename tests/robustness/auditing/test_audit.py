@@ -262,7 +262,9 @@ def test_where_there_is_no_gradient_the_other_attacks_go_on(material, tmp_path):
     assert set(mine.get_group("square")) == {"flipped", "robust"}
     assert attacked.reason[attacked.status == "failed"].str.contains("no gradient to follow").all()
     with Run.open(result.path) as run:
-        assert {d["id"]: d["status"] for d in run.manifest["diagnostics"]}["D03"] == "fail"
+        assert {d["id"]: d["status"] for d in run.manifest.to_json()["diagnostics"]}[
+            "D03"
+        ] == "fail"
         # What flips without a gradient is a flip all the same.
         assert not verify(run, masked).faults
 
@@ -505,10 +507,10 @@ def test_a_configuration_in_every_form_gives_the_same_run(material, tmp_path):
             **(options if form is None else {}),
         )
         with Run.open(result.path) as run:
-            config = run.manifest["config"]
+            config = run.manifest.to_json()["config"]
             assert (config["seed"], config["epsilons"]) == (3, [2.0])
             assert config["attacks"][0]["parameters"]["steps"] == 2
-            rules = run.manifest["gate"].get("rules", [])
+            rules = run.manifest.gate.rules
             assert len(rules) == (name == "file")
         outcomes[name] = comparable(tmp_path / name)
     for table in outcomes.values():

@@ -306,7 +306,7 @@ def test_every_form_of_the_report_says_so(ladder):
     plain = read(ladder).to_dict()
     assert plain["worst"][-1]["robust_accuracy"] is None
     assert plain["worst"][-1]["unreached"] is True
-    assert "comes to 4 at most" in plain["budgets"][-1]["reason"]
+    assert "reaches 4 at most" in plain["budgets"][-1]["reason"]
     json.dumps(plain, allow_nan=False)
     with Run.open(ladder) as run:
         page, table = render(run), to_csv(run).decode("utf-8-sig")
@@ -496,7 +496,7 @@ def test_a_budget_that_acts_as_less_is_said_on_page_terminal_and_json(tmp_path):
     from rich.console import Console
 
     from robustness.cli.tables import outcome_table
-    from robustness.reports.page.headline import standing
+    from robustness.reports.page.headline import figures_sentence
 
     audited([FGSM()], "linf", [4, 76.5], tmp_path / "r")
     summary = read(tmp_path / "r")
@@ -511,7 +511,7 @@ def test_a_budget_that_acts_as_less_is_said_on_page_terminal_and_json(tmp_path):
     for text in (
         shown.get(),
         summary.sentence,
-        standing(summary, verdict),
+        figures_sentence(summary, verdict),
         page,
         markdown(summary, verdict),
     ):

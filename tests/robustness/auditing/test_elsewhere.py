@@ -15,7 +15,10 @@ from robustness.attacks.universal_fit import Fitted
 from robustness.auditing import audit
 from robustness.auditing.auditor import Auditor
 from robustness.cli.named import ROLES
+from robustness.errors import RunError
 from robustness.runs.recorded_paths import resolve_options, resolve_recorded
+from robustness.runs.run_json import manifest_of
+from robustness.runs.schema import Origin
 from robustness.runs.seal import sealed
 from robustness.runs.store import Run
 from tests.robustness.cli.test_commands import inside
@@ -79,7 +82,7 @@ def test_from_another_directory(project, tmp_path):
     assert inside("verify", run, cwd=tmp_path).returncode == 0
     done = inside("rerun", run, "-o", "again", "-q", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "No difference: all 8 images fare alike" in done.stdout
+    assert "No difference: all 8 images have the same outcome" in done.stdout
     assert "The attacks differ" not in done.stdout
     assert "Both runs audited the same weights" in done.stdout
     again = tables(tmp_path / "again")
@@ -96,9 +99,9 @@ def test_a_run_that_was_moved_and_one_whose_project_was_moved(project, tmp_path)
     with Run.open(tmp_path / "copy" / "runs" / "one") as run:
         manifest = run.manifest
     gone = str(tmp_path / "gone")
-    manifest["origin"] = sealed(manifest["origin"] | {"directory": gone, "run": f"{gone}/runs/one"})
+    origin = sealed(manifest.origin.with_changes(directory=gone, run=f"{gone}/runs/one"))
     file = tmp_path / "copy" / "runs" / "one" / "run.json"
-    file.write_text(json.dumps(manifest))
+    file.write_text(json.dumps(manifest.with_changes(origin=origin).to_json()))
     done = inside("verify", "copy/runs/one", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     done = inside("audit", "--resume", "copy/runs/one", "-q", cwd=tmp_path)
@@ -110,25 +113,26 @@ def test_where_a_recorded_path_lies(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
     old, new = str(tmp_path / "old"), tmp_path / "new"
-    manifest = {"origin": {"directory": old, "run": f"{old}/runs/r"}}
+    origin = Origin(directory=old, run=f"{old}/runs/r")
     folder = new / "runs" / "r"
-    assert resolve_recorded("m.keras", manifest, folder) == f"{old}/m.keras"
-    assert resolve_recorded("only.png", manifest, folder) == str(new / "only.png")
-    assert resolve_recorded("only.png", manifest) == "only.png"
-    assert resolve_recorded("nowhere", manifest, folder) == "nowhere"
-    assert resolve_recorded("/dev/null", manifest, folder) == "/dev/null"
+    assert resolve_recorded("m.keras", origin, folder) == f"{old}/m.keras"
+    assert resolve_recorded("only.png", origin, folder) == str(new / "only.png")
+    assert resolve_recorded("only.png", origin) == "only.png"
+    assert resolve_recorded("nowhere", origin, folder) == "nowhere"
+    assert resolve_recorded("/dev/null", origin, folder) == "/dev/null"
     # A run of an older version wrote no directory down.
-    assert resolve_recorded("m.keras", {"origin": {}}, folder) == "m.keras"
-    assert resolve_recorded("m.keras", {"origin": {"directory": 3}}, folder) == "m.keras"
+    assert resolve_recorded("m.keras", Origin(), folder) == "m.keras"
+    with pytest.raises(RunError, match=r"origin\.directory is 3; expected a string"):
+        manifest_of(b'{"schema": 1, "origin": {"directory": 3}}', "run.json")
 
 
 def test_names_are_no_paths(tmp_path):
     for name in ("dogs-vs-cats", "pets", "pets:4"):
         (tmp_path / name).mkdir()
-    manifest = {"origin": {"directory": str(tmp_path), "run": str(tmp_path / "run")}}
+    origin = Origin(directory=str(tmp_path), run=str(tmp_path / "run"))
     for images in ("pets", "pets:4", "kaggle-competition:dogs"):
         options = {"model": "dogs-vs-cats", "images": images, "mask": None, "attack": ["pgd"]}
-        assert resolve_options(options, manifest) == options
+        assert resolve_options(options, origin) == options
 
 
 # Interrupted.

@@ -30,6 +30,7 @@ from robustness.engine.judge import Candidate, Judge
 from robustness.engine.search import run_attack
 from robustness.errors import SettingError
 from robustness.images.png import from_png, to_png
+from robustness.runs.schema import MaskEntry
 from robustness.runs.store import Run
 from robustness.threat.mask import Mask
 from robustness.threat.norms import NORMS
@@ -132,7 +133,7 @@ def test_a_run_keeps_its_mask_and_verifies_against_it(tmp_path):
     classifier, result = audited(tmp_path, mask=tmp_path / "mask.png")
     assert result.flip_rate > 0
     with Run.open(tmp_path / "run") as run:
-        card = run.manifest["config"]["mask"]
+        card = run.manifest.to_json()["config"]["mask"]
         assert card["share"] == pytest.approx(12 / 36)
         kept = run.png(f"images/{card['sha256'][:2]}/{card['sha256']}.png")
         assert ((from_png(kept) > 0).all(-1) == FREE).all()
@@ -150,9 +151,9 @@ def test_verification_sees_a_pixel_that_was_not_free(tmp_path):
     less = Mask.of(small, (6, 6, 3))
     with Run.resume(tmp_path / "run") as run:
         run.save_png(less.png(3))
-        manifest = run.manifest
-        manifest["config"]["mask"] = less.card(3)
-        run.write_manifest(manifest)
+        mask = MaskEntry(**less.card(3))
+        config = run.manifest.config.with_changes(mask=mask)
+        run.write_manifest(run.manifest.with_changes(config=config))
     with Run.open(tmp_path / "run") as run:
         found = verify(run, classifier)
     assert found.exit_code == 1

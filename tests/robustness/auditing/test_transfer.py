@@ -142,14 +142,14 @@ def test_an_audit_names_its_surrogate_and_holds(tmp_path):
     result = run(surrogate=surrogate, thorough=True)
     assert result.flip_rate > 0
     with Run.open(tmp_path / "run") as opened:
-        manifest = opened.manifest
+        manifest = opened.manifest.to_json()
         assert manifest["surrogate"]["weights_sha256"] == surrogate.digest
         assert manifest["model"]["weights_sha256"] == target.digest
         assert not [d for d in manifest["diagnostics"] if d["status"] == "fail"]
         assert verify(opened, target).exit_code == 0
         assert verify(opened, surrogate).exit_code == 1
     page = result.report().read_text(encoding="utf-8")
-    assert "the target is only judged" in page
+    assert "the target only judges the pictures" in page
     with pytest.raises(RunError, match="setting surrogate"):
         run(resume=True)
     run(resume=True, surrogate=surrogate)

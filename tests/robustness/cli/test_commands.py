@@ -158,7 +158,7 @@ def test_an_audit_prints_a_table_and_the_reports_path(material):
     assert done.returncode == 0, done.stderr
     assert "pgd(steps=5)" in done.stdout
     assert "95 % interval" in done.stdout
-    assert "clean accuracy 100 % (24 of 24 images right); reliability" in done.stdout
+    assert "clean accuracy 100 % (24 of 24 images correct); reliability" in done.stdout
     assert str(Path("first") / "report.html") in done.stdout
     assert (material / "first" / "report.html").stat().st_size > 5000
     assert "Traceback" not in done.stderr
@@ -206,7 +206,7 @@ def test_control_c_loses_nothing(material):
     assert "robustness audit --resume third" in said
     assert "Traceback" not in said
     with Run.open(material / "third") as run:
-        assert run.manifest["finished"] is None
+        assert run.manifest.to_json()["finished"] is None
 
 
 def images_in(path: Path) -> int:

@@ -67,10 +67,12 @@ def passed(place):
 
 def test_0_the_gate_holds(place, passed):
     assert passed.returncode == 0, passed.stderr
-    assert "verdict: PASS. The rule holds: floor" in passed.stdout
+    assert "verdict: PASS. The rule passed: floor" in passed.stdout
     with Run.open(place / "sound") as run:
-        assert run.manifest["gate"]["rules"][0]["name"] == "floor"
-        assert {d["id"] for d in run.manifest["diagnostics"]} >= {f"D{n:02}" for n in range(1, 26)}
+        assert run.manifest.to_json()["gate"]["rules"][0]["name"] == "floor"
+        assert {d["id"] for d in run.manifest.to_json()["diagnostics"]} >= {
+            f"D{n:02}" for n in range(1, 26)
+        }
 
 
 def test_1_the_gate_is_broken_and_json_says_the_same(place, passed):
@@ -84,7 +86,7 @@ def test_1_the_gate_is_broken_and_json_says_the_same(place, passed):
 
 def test_1_worse_than_the_baseline(place, passed):
     with Run.open(place / "sound") as run:
-        manifest = run.manifest
+        manifest = run.manifest.to_json()
     shutil.copytree(place / "sound", place / "better")
     import sqlite3
 
@@ -194,7 +196,7 @@ def test_verify_rerun_and_compare(place, passed):
         *("rerun", "sound/report.json", "--out", "twice", "--html", "twice.html", "-q"), cwd=place
     )
     assert done.returncode == 0, (done.stdout, done.stderr)
-    assert "No difference: all 30 images fare alike" in done.stdout
+    assert "No difference: all 30 images have the same outcome" in done.stdout
     assert (place / "twice.html").exists() and (place / "twice" / "report.html").exists()
     done = inside("compare", "sound", "declared", cwd=place)
     assert done.returncode in (2, 3)

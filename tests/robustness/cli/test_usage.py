@@ -275,7 +275,7 @@ def test_an_empty_path_is_refused_in_python(tmp_path):
     from robustness.images import open_source
     from robustness.models import loading
     from robustness.reports.comparison.compare import compare
-    from robustness.reports.files import target_of
+    from robustness.reports.files import report_path
     from robustness.runs.result import AuditResult
     from robustness.runs.store import Run
     from robustness.threat.mask import Mask
@@ -294,7 +294,7 @@ def test_an_empty_path_is_refused_in_python(tmp_path):
         lambda: Run.create("", {}),
         lambda: Fitted.load(""),
         lambda: compare("", tmp_path),
-        lambda: target_of(tmp_path, "", "x.html"),
+        lambda: report_path(tmp_path, "", "x.html"),
     ):
         with pytest.raises(SettingError, match="is empty; expected a path"):
             call()

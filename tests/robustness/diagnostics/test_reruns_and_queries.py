@@ -28,6 +28,7 @@ from robustness.images.cache import PictureCache
 from robustness.images.png import from_png, to_png
 from robustness.models.classifier import Classifier
 from robustness.runs.plan import Plan
+from robustness.runs.schema import Settings
 from robustness.runs.store import Run
 from robustness.threat.norms import L2
 from robustness.threat.threat import Threat
@@ -136,11 +137,11 @@ def masked(tmp_path_factory) -> Bench:
 
 
 def test_d04_a_flat_model(masked):
-    before = {f["id"]: f for f in masked.trial.record.manifest["preflight"]}
+    before = {check.id: check for check in masked.trial.record.manifest.preflight}
     assert model_queries.dead_gradient(before, masked.trial.record).status == "fail"
     black = replace(
         masked.trial.record,
-        manifest={**masked.trial.record.manifest, "config": {"attacks": []}},
+        manifest=masked.trial.record.manifest.with_changes(config=Settings(attacks=())),
     )
     assert model_queries.dead_gradient(before, black).status == "warn"
     assert status_of(masked.path)["D04"] == "fail"
@@ -174,7 +175,7 @@ def test_d14_a_shattered_gradient_is_exposed_by_square(tmp_path):
     )
     with Run.open(tmp_path / "run") as run:
         outcomes = run.outcomes()
-        found = {d["id"]: d for d in run.manifest["diagnostics"]}
+        found = {d["id"]: d for d in run.manifest.to_json()["diagnostics"]}
     flips = outcomes[outcomes.status == "flipped"].groupby("attack").size()
     assert flips.get(attacks[1].label, 0) > flips.get(attacks[0].label, 0) + 4
     assert found["D14"]["status"] == "warn"

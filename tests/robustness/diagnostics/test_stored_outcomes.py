@@ -14,6 +14,7 @@ from scipy.stats import binomtest
 from robustness.diagnostics import TITLES
 from robustness.diagnostics.stored_outcomes import diagnose_rows
 from robustness.diagnostics.stored_run import StoredRun
+from robustness.runs.schema import Manifest, ModelEntry
 
 FLIPPED, ROBUST = "flipped", "robust"
 
@@ -73,7 +74,8 @@ def record(
         if row["status"] == ROBUST and row["attack"] in {a["label"] for a in attacks}
         and next(a for a in attacks if a["label"] == row["attack"])["knowledge"] == "white-box"
     ]  # fmt: skip
-    return StoredRun(manifest, images, pd.DataFrame(rows), gradients=pd.DataFrame(felt))
+    stored = Manifest.model_validate(manifest)
+    return StoredRun(stored, images, pd.DataFrame(rows), gradients=pd.DataFrame(felt))
 
 
 def found(one: StoredRun) -> dict[str, Any]:
@@ -251,7 +253,7 @@ def test_noise_and_grids_are_no_attackers_to_d24_and_no_climbers_to_d25():
 def test_attacks_on_a_surrogate_say_nothing_of_this_models_gradient():
     masked = HEALTHY | {"square": {4.0: set(range(60))}}
     one = record(masked, ALL)
-    away = replace(one, manifest={**one.manifest, "surrogate": {"name": "other"}})
+    away = replace(one, manifest=one.manifest.with_changes(surrogate=ModelEntry(name="other")))
     assert statuses(one)["D14"] == "warn"
     assert statuses(away)["D14"] == "skipped"
     assert "--thorough attacks this model itself" in found(away)["D15"].sentence
@@ -295,7 +297,7 @@ def test_d26_is_not_asked_where_nothing_was_noted():
 def test_d26_scores_that_are_saturated_tell_nothing(rebuilt, sure, status):
     columns = {"confidence_before": lambda *_: sure}
     run = record({"square": {4.0: HALF}}, [SQUARE], columns=columns)
-    run = replace(run, manifest={**run.manifest, "model": {"logits_rebuilt": rebuilt}})
+    run = replace(run, manifest=run.manifest.with_changes(model=ModelEntry(logits_rebuilt=rebuilt)))
     assert statuses(run)["D26"] == status
 
 

@@ -153,13 +153,13 @@ def test_only_regular_files_are_opened(tmp_path):
 
 
 def test_a_baseline_that_is_no_json_is_a_sentence(tmp_path):
-    from robustness.reports.comparison.sides import side
+    from robustness.reports.comparison.sides import read_side
     from robustness.reports.gate.gate_file import baseline
 
     for text in ("[" * DEEP + "]" * DEEP, "[NaN]", "[]", "\x00", '{"summary": []}'):
         path = tmp_path / "report.json"
         path.write_text(text)
-        for read in (baseline, side):
+        for read in (baseline, read_side):
             with pytest.raises(RobustnessError, match=r"report\.json"):
                 read(path)
 
@@ -592,12 +592,12 @@ def test_reports_that_fail_do_not_stop_the_others(failing, tmp_path, capsys):
 
 @pytest.mark.parametrize("part", ["run.json", "run.sqlite", "run.sqlite-wal"])
 def test_no_report_takes_the_place_of_a_part_of_a_run(failing, tmp_path, part):
-    from robustness.reports.files import target_of
+    from robustness.reports.files import report_path
 
     (tmp_path / "run.json").write_text("{}")
     for write in (plugins.writer("fine"), plugins.writer("html"), plugins.writer("csv")):
         with pytest.raises(SettingError, match="part of the run"):
             write(tmp_path, tmp_path / part)
     with pytest.raises(SettingError, match="part of the run"):
-        target_of(tmp_path, tmp_path / part, "x.html")
+        report_path(tmp_path, tmp_path / part, "x.html")
     assert (tmp_path / "run.json").read_text() == "{}"

@@ -24,10 +24,11 @@ from robustness.images.png import to_png
 from robustness.reports import write_html
 from robustness.reports.comparison.compare import compare
 from robustness.reports.formats import writers
-from robustness.reports.page.html import _Beside
+from robustness.reports.page.html import _PictureFolder
 from robustness.runs.database import MOST_CELL, Database
 from robustness.runs.records import ImageRow, OutcomeRow
 from robustness.runs.result import AuditResult
+from robustness.runs.schema import Manifest
 from robustness.runs.store import Run
 from robustness.verification.pictures import broken_files
 from tests.fuzz import fuzz_run_folder as fuzz
@@ -119,10 +120,10 @@ def test_pictures_beside_a_page_go_into_a_real_folder(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "pictures-mine.html").write_text("mine")
     (tmp_path / "page.files").symlink_to(tmp_path / "elsewhere")
-    beside = _Beside(tmp_path / "page.files")
+    beside = _PictureFolder(tmp_path / "page.files")
     with pytest.raises(RunError, match="is a link"):
-        beside.keep({0: "AAAA"})
-    beside.tidy()
+        beside.write({0: "AAAA"})
+    beside.remove_old()
     assert [p.name for p in (tmp_path / "elsewhere").iterdir()] == ["pictures-mine.html"]
 
 
@@ -134,7 +135,7 @@ def test_a_resumed_run_saves_no_picture_through_a_link(tmp_path, planted):
         for b in range(256)
         if __import__("hashlib").sha256(bytes([a, b])).hexdigest().startswith("ab")
     )
-    Run.create(tmp_path / "run", {}).close()
+    Run.create(tmp_path / "run", Manifest()).close()
     (tmp_path / "elsewhere").mkdir()
     place = tmp_path / "run" / planted
     shutil.rmtree(place, ignore_errors=True)
@@ -147,7 +148,7 @@ def test_a_resumed_run_saves_no_picture_through_a_link(tmp_path, planted):
 
 
 def test_a_sweep_takes_nothing_away_behind_a_link(tmp_path):
-    Run.create(tmp_path / "run", {}).close()
+    Run.create(tmp_path / "run", Manifest()).close()
     for name in ("one/ab", "two"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / ".mine.part").write_text("mine")
@@ -373,7 +374,7 @@ def test_a_cell_is_bounded(run, size, cell):
 
 
 def test_a_query_has_an_end(tmp_path):
-    Run.create(tmp_path / "run", {}).close()
+    Run.create(tmp_path / "run", Manifest()).close()
     database = Database(tmp_path / "run", writable=False, tables={})
     with pytest.raises(RunError, match="more work than its size allows"):
         database.select(f"{ENDLESS}count(*) FROM n")
@@ -396,7 +397,7 @@ def test_a_query_has_an_end(tmp_path):
     ],
 )
 def test_nothing_is_written_into_tables_that_are_not_ours(tmp_path, change):
-    Run.create(tmp_path / "run", {}).close()
+    Run.create(tmp_path / "run", Manifest()).close()
     database = sqlite3.connect(tmp_path / "run" / "run.sqlite")
     made = database.execute("SELECT sql FROM sqlite_master WHERE name = 'outcomes'").fetchone()[0]
     assert change[0] in made
@@ -411,7 +412,7 @@ def test_nothing_is_written_into_tables_that_are_not_ours(tmp_path, change):
 
 def test_a_journal_that_names_another_file_takes_nothing_away(tmp_path, victim):
     """SQLite would delete the file that a rollback journal names as its master."""
-    Run.create(tmp_path / "run", {}).close()
+    Run.create(tmp_path / "run", Manifest()).close()
     name = str(victim).encode()
     check = sum(name) & 0xFFFFFFFF
     tail = name + len(name).to_bytes(4, "big") + check.to_bytes(4, "big")
@@ -426,7 +427,7 @@ def test_a_journal_that_names_another_file_takes_nothing_away(tmp_path, victim):
 
 def test_a_run_that_is_written_now_is_read(tmp_path):
     """What is committed, though it still stands in the write-ahead file."""
-    with Run.create(tmp_path / "run", {}) as writing_now:
+    with Run.create(tmp_path / "run", Manifest()) as writing_now:
         for number in range(50):
             key = f"{number}"
             writing_now.add([ImageRow(key=key, position=number, name=key)])

@@ -16,6 +16,7 @@ from robustness.cli import named
 from robustness.errors import SettingError
 from robustness.images.png import to_png
 from robustness.runs import seal
+from robustness.runs.schema import Options, Origin
 from robustness.runs.store import Run
 from tests.robustness.cli.test_commands import inside
 from tests.robustness.helpers import small_cnn
@@ -114,7 +115,7 @@ def test_trust_is_typed_in_the_very_command(home, place, request, who, command):
         request.getfixturevalue("stranger")
     typed = [] if command == ("verify",) else ["--images", "data.npz"]
     with Run.open(place / "trusted") as run:
-        assert run.manifest["origin"]["options"]["trust_model"] is True
+        assert run.manifest.to_json()["origin"]["options"]["trust_model"] is True
     done = inside(*command, "trusted", "--model", "evil.keras", *typed, cwd=place)
     assert done.returncode == 2
     assert "--trust-model" in done.stderr
@@ -130,7 +131,7 @@ def test_ones_own_trusted_run_asks_for_trust_again_and_says_so(place):
     done = inside("audit", "--resume", "trusted", "-q", cwd=place)
     assert done.returncode == 2 and "--trust-model" in done.stderr
     with Run.open(place / "trusted") as run:
-        options = run.manifest["origin"]["options"]
+        options = run.manifest.to_json()["origin"]["options"]
     assert "--trust-model" in named.again(place / "trusted", options)
 
 
@@ -183,7 +184,8 @@ def test_an_attack_of_a_run_is_an_installed_one(place, attack):
     file = place / "run" / "run.json"
     manifest = json.loads(file.read_text())
     manifest["origin"]["options"]["attack"] = [attack]
-    manifest["origin"] = seal.sealed(manifest["origin"])
+    bare = {key: value for key, value in manifest["origin"].items() if key != "seal"}
+    manifest["origin"] = seal.sealed(Origin.model_validate(bare)).to_json()
     file.write_text(json.dumps(manifest))
     for command in COMMANDS[1:]:
         done = inside(*command, "run", cwd=place)
@@ -233,17 +235,18 @@ def test_a_configuration_trusts_nobody(place):
 
 def test_a_seal_holds_what_was_typed(tmp_path, monkeypatch):
     monkeypatch.setenv("ROBUSTNESS_STATE", str(tmp_path / "mine"))
-    told = {"options": {"model": "m.keras", "step_size": 0.1}, "directory": "/here"}
+    told = Origin(options=Options(model="m.keras", step_size=1), directory="/here")
     made = seal.sealed(told)
-    assert seal.made_here(json.loads(json.dumps(made)))
+    assert seal.made_here(Origin.model_validate(json.loads(json.dumps(made.to_json()))))
     assert not seal.made_here(told)
     for other in (
-        made | {"options": {"model": "n.keras", "step_size": 0.1}},
-        made | {"directory": "/there"},
-        made | {"more": 1},
-        made | {"seal": "0" * 64},
-        made | {"seal": None},
-        made | {"seal": "é"},
+        made.with_changes(options=Options(model="n.keras", step_size=1)),
+        made.with_changes(options=Options(model="m.keras", step_size=1.0)),
+        made.with_changes(directory="/there"),
+        made.with_changes(more=1),
+        made.with_changes(seal="0" * 64),
+        made.with_changes(seal=None),
+        made.with_changes(seal="é"),
     ):
         assert not seal.made_here(other)
     monkeypatch.setenv("ROBUSTNESS_STATE", str(tmp_path / "others"))
@@ -255,7 +258,7 @@ def test_a_seal_holds_what_was_typed(tmp_path, monkeypatch):
 
 def test_the_secret_is_the_users_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("ROBUSTNESS_STATE", str(tmp_path / "state"))
-    made = seal.sealed({"x": 1})
+    made = seal.sealed(Origin(run="x"))
     secret = tmp_path / "state" / "secret"
     assert secret.stat().st_mode & 0o777 == 0o600
     assert len(secret.read_bytes()) == 32
@@ -274,14 +277,15 @@ def test_the_secret_is_the_users_alone(tmp_path, monkeypatch):
 def test_without_a_place_for_a_secret_nothing_is_sealed_and_audits_go_on(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ROBUSTNESS_STATE", str(tmp_path / "file" / "below"))
-    assert "seal" not in seal.sealed({"x": 1})
-    assert not seal.made_here({"x": 1})
+    assert "seal" not in seal.sealed(Origin(run="x")).to_json()
+    assert not seal.made_here(Origin(run="x"))
 
 
 def test_many_audits_that_begin_at_once_share_one_secret(tmp_path):
     code = (
         "import os, sys; os.environ['ROBUSTNESS_STATE'] = sys.argv[1]\n"
-        "from robustness.runs.seal import sealed; print(sealed({'x': 1})['seal'])\n"
+        "from robustness.runs.schema import Origin\n"
+        "from robustness.runs.seal import sealed; print(sealed(Origin(run='x')).seal)\n"
     )
     words = [sys.executable, "-c", code, str(tmp_path / "state")]
     running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(6)]
@@ -289,7 +293,7 @@ def test_many_audits_that_begin_at_once_share_one_secret(tmp_path):
 
 
 def test_options_of_a_run_that_python_started(tmp_path):
-    assert named.options_of({"origin": {}}, tmp_path, {}, trust=False) == {}
+    assert named.options_of(Origin(), tmp_path, {}, trust=False) == {}
     with pytest.raises(SettingError, match=r"the model 'm\.keras' and the images 'd'"):
-        told = {"origin": {"options": {"model": "m.keras", "images": "d"}}}
+        told = Origin(options=Options(model="m.keras", images="d"))
         named.options_of(told, tmp_path, {}, trust=False)

@@ -15,6 +15,7 @@ import robustness
 from robustness.attacks import PGD, Square
 from robustness.errors import RunError, RunUsageError
 from robustness.images.png import to_png
+from robustness.runs.schema import Manifest
 from robustness.runs.store import Run
 from robustness.verification.verify import verify
 from tests.robustness.helpers import small_cnn
@@ -132,7 +133,7 @@ def names_of(path: Path, kind: str) -> list[str]:
     """Pictures of one kind, and of no other."""
     images, outcomes, strips = tables(path)
     with Run.open(path) as run:
-        mask = f"images/{(sha := run.manifest['config']['mask']['sha256'])[:2]}/{sha}.png"
+        mask = f"images/{(sha := run.manifest.config.mask.sha256)[:2]}/{sha}.png"
     originals, flips = set(images.png.dropna()), set(outcomes.png.dropna())
     found = {
         "originals": originals,
@@ -172,7 +173,7 @@ def test_spoiled_pictures_are_made_again(material, whole, tmp_path, kind):
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_picture_is_written_over_whatever_stands_in_its_place(tmp_path, damage):
     data = to_png(np.full(SHAPE, 7, np.uint8))
-    with Run.create(tmp_path / "run", {}) as run:
+    with Run.create(tmp_path / "run", Manifest()) as run:
         name = run.save_png(data)
         damage(run.path / name)
         assert not run.evidence_intact(name)

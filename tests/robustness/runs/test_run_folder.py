@@ -18,6 +18,7 @@ from robustness.errors import RunError, RunUsageError, StorageError
 from robustness.files import disk_errors
 from robustness.runs import run_folder
 from robustness.runs.records import ROBUST, ImageRow, OutcomeRow
+from robustness.runs.schema import Manifest
 from robustness.runs.store import Run
 
 
@@ -50,7 +51,7 @@ def scraps(folder: Path) -> list[str]:
 def test_what_a_disk_refuses_is_one_sentence_and_leaves_no_scraps(
     tmp_path, monkeypatch, number, said, advice, write
 ):
-    with Run.create(tmp_path / "run", {"a": 1}) as run:
+    with Run.create(tmp_path / "run", Manifest(command="a")) as run:
         run.add([outcome("a")])
 
         def refuse(*_: object, **__: object) -> None:
@@ -59,7 +60,7 @@ def test_what_a_disk_refuses_is_one_sentence_and_leaves_no_scraps(
         with monkeypatch.context() as patched:
             patched.setattr("robustness.files.open_folder.Place.rename", refuse)
             with pytest.raises(StorageError) as told:
-                run.save_png(b"picture") if write == "png" else run.write_manifest({"schema": 1})
+                run.save_png(b"picture") if write == "png" else run.write_manifest(Manifest())
         assert said in str(told.value) and advice in str(told.value)
         assert f"robustness audit --resume {run.path}" in str(told.value)
         assert "\n" not in str(told.value)
@@ -67,7 +68,7 @@ def test_what_a_disk_refuses_is_one_sentence_and_leaves_no_scraps(
     assert not scraps(tmp_path)
     with Run.resume(tmp_path / "run") as run:
         assert run.outcomes().image.tolist() == ["a"]
-        assert run.manifest["a"] == 1
+        assert run.manifest.command == "a"
 
 
 def test_a_file_that_may_not_grow_is_told_and_what_was_done_is_kept(tmp_path):
@@ -75,8 +76,9 @@ def test_a_file_that_may_not_grow_is_told_and_what_was_done_is_kept(tmp_path):
     code = f"""
 import resource, sys
 from robustness.errors import StorageError
+from robustness.runs.schema import Manifest
 from robustness.runs.store import Run, ImageRow
-run = Run.create({str(tmp_path / "run")!r}, {{}})
+run = Run.create({str(tmp_path / "run")!r}, Manifest())
 run.add([ImageRow(key="first", position=0, name="first")])
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
 for write in (
@@ -119,7 +121,7 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_while_a_run_is_written_and_gone_on_with(small_disk):
-    run = Run.create(small_disk / "run", {})
+    run = Run.create(small_disk / "run", Manifest())
     run.add([outcome("a")])
     with pytest.raises(StorageError, match="no space is left"):
         for number in range(100):
@@ -138,15 +140,15 @@ def test_a_full_disk_while_a_run_is_written_and_gone_on_with(small_disk):
 def test_a_disk_too_full_for_a_beginning_keeps_nothing_of_it(small_disk):
     (small_disk / "filler").write_bytes(bytes(285_000))
     with pytest.raises(StorageError, match="cannot be made: no space is left"):
-        Run.create(small_disk / "deep" / "run", {"big": "x" * 400_000})
+        Run.create(small_disk / "deep" / "run", Manifest(command="x" * 400_000))
     assert [p.name for p in small_disk.iterdir()] == ["filler"]
 
 
 def test_a_read_only_disk_is_told(small_disk):
-    Run.create(small_disk / "run", {}).close()
+    Run.create(small_disk / "run", Manifest()).close()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(StorageError, match="read-only"):
-        Run.create(small_disk / "other", {})
+        Run.create(small_disk / "other", Manifest())
     with pytest.raises(StorageError, match="read-only"):
         Run.resume(small_disk / "run")
 
@@ -154,21 +156,21 @@ def test_a_read_only_disk_is_told(small_disk):
 @pytest.mark.parametrize("name", ["x" * 300, "/".join(["y" * 200] * 30)])
 def test_a_path_too_long_is_told(tmp_path, name):
     with pytest.raises(StorageError, match=r"too long\. Choose a shorter one"):
-        Run.create(tmp_path / name, {})
+        Run.create(tmp_path / name, Manifest())
     assert not list(tmp_path.iterdir())
 
 
 def test_below_a_file_there_is_no_folder(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunError, match="file"):
-        Run.create(tmp_path / "file" / "run", {})
+        Run.create(tmp_path / "file" / "run", Manifest())
     assert (tmp_path / "file").read_text() == "x"
 
 
 def test_a_locked_database_is_told(tmp_path, monkeypatch):
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **{**k, "timeout": 0.05}))
-    with Run.create(tmp_path / "run", {}) as run:
+    with Run.create(tmp_path / "run", Manifest()) as run:
         other = connect(tmp_path / "run" / "run.sqlite")
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(
@@ -205,7 +207,7 @@ def emptied(folder: Path) -> None:
 @pytest.mark.parametrize("happens", [removed, moved, replaced, emptied])
 @pytest.mark.parametrize("write", ["rows", "png", "manifest"])
 def test_a_folder_taken_away_is_noticed_at_the_next_word(tmp_path, happens, write):
-    run = Run.create(tmp_path / "run", {})
+    run = Run.create(tmp_path / "run", Manifest())
     run.add([outcome("a")])
     happens(tmp_path / "run")
     with pytest.raises(StorageError, match="was moved, deleted or replaced while"):
@@ -214,7 +216,7 @@ def test_a_folder_taken_away_is_noticed_at_the_next_word(tmp_path, happens, writ
         elif write == "png":
             run.save_png(b"picture")
         else:
-            run.write_manifest({"schema": 1})
+            run.write_manifest(Manifest())
     run.close()
     if happens is moved:
         with Run.resume(tmp_path / "elsewhere") as again:
@@ -226,8 +228,8 @@ def test_a_folder_taken_away_is_noticed_at_the_next_word(tmp_path, happens, writ
 
 def test_the_second_of_two_is_told_and_readers_are_not_disturbed(tmp_path):
     folder = tmp_path / "run"
-    with Run.create(folder, {}) as run:
-        for another in (lambda: Run.resume(folder), lambda: Run.create(folder, {})):
+    with Run.create(folder, Manifest()) as run:
+        for another in (lambda: Run.resume(folder), lambda: Run.create(folder, Manifest())):
             with pytest.raises(RunUsageError, match="another audit writes to it now"):
                 another()
         run.add([outcome("a")])
@@ -249,7 +251,7 @@ time.sleep(60)
 
 def test_a_kill_lets_go(tmp_path):
     folder = tmp_path / "run"
-    Run.create(folder, {}).close()
+    Run.create(folder, Manifest()).close()
     command = [sys.executable, "-c", HOLDER, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout and holder.stdout.readline() == "held\n"
@@ -278,13 +280,13 @@ def an_empty_database(folder: Path) -> None:
 
 
 def half_a_database(folder: Path) -> None:
-    Run.create(folder, {}).close()
+    Run.create(folder, Manifest()).close()
     (folder / "run.json").unlink()
     (folder / "run.sqlite").write_bytes((folder / "run.sqlite").read_bytes()[:2500])
 
 
 def a_database_without_rows(folder: Path) -> None:
-    Run.create(folder, {}).close()
+    Run.create(folder, Manifest()).close()
     (folder / "run.json").unlink()
 
 
@@ -311,10 +313,10 @@ def test_a_killed_beginning_is_begun_anew_and_resume_says_so(tmp_path, killed):
     with pytest.raises(RunUsageError) as told:
         Run.resume(folder)
     assert f"robustness audit --out {folder}" in str(told.value) or killed is no_more_than_a_folder
-    with Run.create(folder, {"new": True}) as run:
+    with Run.create(folder, Manifest(command="new")) as run:
         run.add([outcome("a")])
     with Run.resume(folder) as run:
-        assert run.manifest["new"]
+        assert run.manifest.command == "new"
         assert run.outcomes().image.tolist() == ["a"]
     assert not scraps(folder)
 
@@ -324,6 +326,7 @@ def test_wherever_a_beginning_is_killed_it_is_begun_anew(tmp_path):
     code = """
 import os, sys
 from pathlib import Path
+from robustness.runs.schema import Manifest
 import robustness.runs.store as store, robustness.runs.run_folder as runfolder
 left = int(sys.argv[2])
 def counted(function):
@@ -338,7 +341,7 @@ Path.write_bytes = counted(Path.write_bytes)
 Path.replace = counted(Path.replace)
 store._create = counted(store._create)
 store._identity = counted(store._identity)
-store.Run.create(sys.argv[1], {"begun": True}).close()
+store.Run.create(sys.argv[1], Manifest(command="begun")).close()
 """
     ended = []
     for number in range(20):
@@ -348,7 +351,7 @@ store.Run.create(sys.argv[1], {"begun": True}).close()
         if ended[-1] == 0:
             break
         if not (folder / "run.json").exists():
-            Run.create(folder, {"again": True}).close()
+            Run.create(folder, Manifest(command="again")).close()
         Run.resume(folder).close()
     assert ended[-1] == 0 and ended.count(9) >= 6
 
@@ -364,7 +367,7 @@ def with_pictures(folder: Path) -> None:
 
 
 def with_rows(folder: Path) -> None:
-    with Run.create(folder, {}) as run:
+    with Run.create(folder, Manifest()) as run:
         run.add([outcome("a")])
     (folder / "run.json").unlink()
 
@@ -387,7 +390,7 @@ def test_what_may_be_worth_something_is_never_cleared_and_no_circle_is_run_in(tm
     there(folder)
     before = {p: p.is_file() and p.read_bytes() for p in folder.rglob("*") if "-shm" not in p.name}
     with pytest.raises(RunUsageError, match="is not empty") as told:
-        Run.create(folder, {})
+        Run.create(folder, Manifest())
     assert "--resume" not in str(told.value)
     with pytest.raises(RunUsageError) as told:
         Run.resume(folder)
@@ -397,9 +400,9 @@ def test_what_may_be_worth_something_is_never_cleared_and_no_circle_is_run_in(tm
 
 def test_a_part_of_a_run_sends_nobody_in_circles(tmp_path):
     folder = tmp_path / "run"
-    Run.create(folder, {}).close()
+    Run.create(folder, Manifest()).close()
     (folder / "run.sqlite").unlink()
-    for way in (lambda: Run.create(folder, {}), lambda: Run.resume(folder)):
+    for way in (lambda: Run.create(folder, Manifest()), lambda: Run.resume(folder)):
         with pytest.raises(RunUsageError, match=r"run\.sqlite") as told:
             way()
         assert "--resume" not in str(told.value)
@@ -407,7 +410,7 @@ def test_a_part_of_a_run_sends_nobody_in_circles(tmp_path):
 
 def test_unfinished_files_of_a_kill_are_swept(tmp_path):
     folder = tmp_path / "run"
-    with Run.create(folder, {}) as run:
+    with Run.create(folder, Manifest()) as run:
         name = run.save_png(b"picture")
     (folder / Path(name).parent / ".x.png.1-2.part").write_bytes(b"half")
     (folder / ".run.json.1-2.part").write_bytes(b"{")
@@ -422,7 +425,7 @@ def test_an_interrupted_beginning_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr("robustness.runs.store.replace_within", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        Run.create(tmp_path / "a" / "run", {})
+        Run.create(tmp_path / "a" / "run", Manifest())
     assert not list(tmp_path.iterdir())
 
 

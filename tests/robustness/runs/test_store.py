@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from robustness.errors import RunError
 from robustness.runs.records import FLIPPED, ROBUST, ImageRow, OutcomeRow, StripRow
+from robustness.runs.schema import Manifest, Settings
 from robustness.runs.store import Run
 from robustness.runs.writer import Pending
 
@@ -22,7 +23,7 @@ def outcome(image="a", attack="bim", epsilon=1.0, **kwargs):
 
 
 def test_rows_come_back_as_they_went_in(tmp_path):
-    with Run.create(tmp_path / "run", {"config": {"x": 1}}) as run:
+    with Run.create(tmp_path / "run", Manifest(config=Settings(norm="l2", x=1))) as run:
         png = run.save_png(b"bytes")
         run.add([ImageRow(key="a", position=1, name="a.png", label=0, confidence=0.5)])
         run.add([ImageRow(key="b", position=0, name="b.png", reason="empty")])
@@ -31,7 +32,7 @@ def test_rows_come_back_as_they_went_in(tmp_path):
             [StripRow(image="a", attack="bim", epsilon=1.0, step=0, png=png, probabilities="[1]")]
         )
     with Run.open(tmp_path / "run") as run:
-        assert run.manifest["config"] == {"x": 1}
+        assert run.manifest.config.to_json() == {"norm": "l2", "x": 1}
         assert run.images().key.tolist() == ["b", "a"]
         assert run.outcomes().epsilon.tolist() == [1.0, 2.0]
         assert run.png(run.outcomes().png[1]) == b"bytes"
@@ -40,7 +41,7 @@ def test_rows_come_back_as_they_went_in(tmp_path):
 
 
 def test_settled_wants_every_rung_and_whole_evidence(tmp_path):
-    with Run.create(tmp_path / "run", {}) as run:
+    with Run.create(tmp_path / "run", Manifest()) as run:
         png = run.save_png(b"picture")
         run.add([outcome("a", epsilon=e, png=png) for e in (1.0, 2.0)])
         run.add([outcome("b", epsilon=1.0)])
@@ -53,7 +54,7 @@ def test_settled_wants_every_rung_and_whole_evidence(tmp_path):
 
 
 def test_a_second_answer_replaces_the_first(tmp_path):
-    with Run.create(tmp_path / "run", {}) as run:
+    with Run.create(tmp_path / "run", Manifest()) as run:
         run.add([outcome(forward=1)])
         run.add([outcome(forward=2)])
         assert run.outcomes().forward.tolist() == [2]
@@ -61,7 +62,7 @@ def test_a_second_answer_replaces_the_first(tmp_path):
 
 
 def test_pending_rows_are_written_together_and_none_is_lost(tmp_path):
-    with Run.create(tmp_path / "run", {}) as run:
+    with Run.create(tmp_path / "run", Manifest()) as run:
         pending = Pending(run, seconds=3600, groups=3)
         pending.add([outcome("a")])
         pending.make(lambda name: [outcome(name)], "b")
@@ -77,7 +78,7 @@ def test_pending_rows_that_cannot_be_made_are_told_of_and_the_others_kept(tmp_pa
     def full() -> list[OutcomeRow]:
         raise OSError("No space left on device")
 
-    with Run.create(tmp_path / "run", {}) as run:
+    with Run.create(tmp_path / "run", Manifest()) as run:
         pending = Pending(run, seconds=3600)
         pending.add([outcome("a")])
         pending.make(full)
@@ -89,7 +90,7 @@ def test_pending_rows_that_cannot_be_made_are_told_of_and_the_others_kept(tmp_pa
 
 
 def test_pending_rows_are_written_as_time_passes(tmp_path):
-    with Run.create(tmp_path / "run", {}) as run:
+    with Run.create(tmp_path / "run", Manifest()) as run:
         pending = Pending(run, seconds=0)
         pending.add([outcome("a")])
         assert run.outcomes().image.tolist() == ["a"]
@@ -98,8 +99,9 @@ def test_pending_rows_are_written_as_time_passes(tmp_path):
 def test_what_was_committed_survives_a_kill(tmp_path):
     code = f"""
 import os, signal
+from robustness.runs.schema import Manifest
 from robustness.runs.store import Run, OutcomeRow
-run = Run.create({str(tmp_path / "run")!r}, {{}})
+run = Run.create({str(tmp_path / "run")!r}, Manifest())
 for i in range(20):
     run.add([OutcomeRow(image=str(i), attack="bim", epsilon=1.0, status="robust")])
 os.kill(os.getpid(), signal.SIGKILL)
@@ -112,17 +114,17 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_a_used_folder_is_not_overwritten(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(RunError, match="is not empty"):
-        Run.create(tmp_path, {})
-    Run.create(tmp_path / "run", {}).close()
+        Run.create(tmp_path, Manifest())
+    Run.create(tmp_path / "run", Manifest()).close()
     with pytest.raises(RunError, match="--resume"):
-        Run.create(tmp_path / "run", {})
+        Run.create(tmp_path / "run", Manifest())
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_what_is_no_run_says_so(tmp_path):
     with pytest.raises(RunError, match=r"no run\.json"):
         Run.open(tmp_path)
-    Run.create(tmp_path / "run", {}).close()
+    Run.create(tmp_path / "run", Manifest()).close()
     (tmp_path / "run" / "run.json").write_text("{")
     with pytest.raises(RunError, match="damaged"):
         _ = Run.open(tmp_path / "run").manifest
@@ -132,7 +134,7 @@ def test_what_is_no_run_says_so(tmp_path):
 
 
 def test_a_damaged_database_says_so(tmp_path):
-    Run.create(tmp_path / "run", {}).close()
+    Run.create(tmp_path / "run", Manifest()).close()
     (tmp_path / "run" / "run.sqlite").write_bytes(b"not a database" * 100)
     with pytest.raises(RunError, match="cannot be read"):
         Run.open(tmp_path / "run")
@@ -147,7 +149,7 @@ def without(folder, table, column):
 
 @pytest.mark.parametrize("way", [Run.open, Run.resume])
 def test_a_database_of_another_version_names_what_it_lacks(tmp_path, way):
-    with Run.create(tmp_path / "run", {}) as run:
+    with Run.create(tmp_path / "run", Manifest()) as run:
         run.add([outcome()])
     without(tmp_path / "run", "outcomes", "components")
     without(tmp_path / "run", "images", "digest")
@@ -158,7 +160,7 @@ def test_a_database_of_another_version_names_what_it_lacks(tmp_path, way):
 
 
 def test_a_database_without_a_table_says_which(tmp_path):
-    Run.create(tmp_path / "run", {}).close()
+    Run.create(tmp_path / "run", Manifest()).close()
     database = sqlite3.connect(tmp_path / "run" / "run.sqlite")
     database.execute("DROP TABLE strips")
     database.commit()
@@ -168,7 +170,7 @@ def test_a_database_without_a_table_says_which(tmp_path):
 
 
 def test_damage_beyond_the_first_page_is_said_when_it_is_met(tmp_path):
-    with Run.create(tmp_path / "run", {}) as run:
+    with Run.create(tmp_path / "run", Manifest()) as run:
         run.add([outcome(str(n)) for n in range(3000)])
     file = tmp_path / "run" / "run.sqlite"
     database = sqlite3.connect(file)
@@ -187,12 +189,12 @@ def test_damage_beyond_the_first_page_is_said_when_it_is_met(tmp_path):
 )
 def test_pictures_never_lead_out_of_the_run(tmp_path, name):
     (tmp_path / "secret").write_text("secret")
-    with Run.create(tmp_path / "run", {}) as run, pytest.raises(RunError):
+    with Run.create(tmp_path / "run", Manifest()) as run, pytest.raises(RunError):
         run.png(name)
 
 
 def test_reading_changes_nothing(tmp_path):
-    with Run.create(tmp_path / "run", {}) as run:
+    with Run.create(tmp_path / "run", Manifest()) as run:
         run.add([outcome()])
     with Run.open(tmp_path / "run") as run, pytest.raises(sqlite3.OperationalError):
         run.add([outcome("b")])
@@ -207,14 +209,14 @@ def test_hostile_names_are_kept_as_they_are(tmp_path_factory, key, name):
         name.encode()
     except UnicodeEncodeError:
         return
-    with Run.create(folder, {}) as run:
+    with Run.create(folder, Manifest()) as run:
         run.add([ImageRow(key=key, position=0, name=name)])
         row = next(run.image_rows())
         assert (row.key, row.name) == (key, name)
 
 
 def test_reading_a_run_needs_no_framework(tmp_path):
-    Run.create(tmp_path / "run", {}).close()
+    Run.create(tmp_path / "run", Manifest()).close()
     code = f"""
 import sys
 from robustness.runs.store import Run

@@ -16,11 +16,12 @@ from robustness.attacks.pgd import PGD
 from robustness.numerics import turnbull
 from robustness.runs import thresholds
 from robustness.runs.median_epsilon import fits, fitted, median_epsilons
+from robustness.runs.schema import AttackEntry, Settings
 from robustness.runs.store import Run
 from tests.robustness.helpers import small_cnn
 
 LADDER = (1.0, 2.0, 4.0, 8.0)
-CONFIG = {"norm": "linf", "epsilons": list(LADDER), "attacks": []}
+CONFIG = Settings(norm="linf", epsilons=LADDER)
 
 
 def logistics(count, seed, middle=3.0, slope=2.0):
@@ -208,7 +209,7 @@ def test_the_test_of_a_fit_is_pearsons():
     ],
 )
 def test_the_bracket_is_always_said(some, low, high, said):
-    found = median_epsilons(table(some), CONFIG, ["pgd"])["pgd"]
+    found = dict(median_epsilons(table(some), CONFIG, ["pgd"])["pgd"])
     assert (found["bracket_low"], found["bracket_high"]) == (low, high)
     assert thresholds.said(found).startswith(said)
 
@@ -243,7 +244,8 @@ def test_rows_become_medians_by_attack():
 
 def test_distances_of_attacks_that_seek_the_closest_are_taken():
     some = np.random.default_rng(2).uniform(1, 12, 51)
-    config = CONFIG | {"attacks": [{"label": "near", "seeks": "closest"}, {"label": "pgd"}]}
+    near = AttackEntry(label="near", seeks="closest")
+    config = CONFIG.with_changes(attacks=(near, AttackEntry(label="pgd")))
     by, _ = thresholds.medians(table(some, "near"), config, ["near"])
     middle = float(np.sort(some)[25])
     assert by["near"]["bracket_low"] == by["near"]["bracket_high"] == by["near"]["median"] == middle
@@ -258,16 +260,16 @@ def test_distances_of_attacks_that_seek_the_closest_are_taken():
 
 def test_broken_and_wrong_images_are_left_out_and_later_attacks_of_a_cascade_have_no_median():
     rows = table(logistics(50, 2))
-    whole = median_epsilons(rows, CONFIG, ["pgd"])["pgd"]
+    whole = dict(median_epsilons(rows, CONFIG, ["pgd"])["pgd"])
     more = [("broke", "failed"), ("wrong", "misclassified"), ("blank", "unreadable")]
     extra = pd.DataFrame(
         [{"image": i, "attack": "pgd", "epsilon": e, "status": s} for i, s in more for e in LADDER]
     )
-    found = median_epsilons(pd.concat([rows, extra]), CONFIG, ["pgd"])["pgd"]
+    found = dict(median_epsilons(pd.concat([rows, extra]), CONFIG, ["pgd"])["pgd"])
     assert found["note"].startswith("1 image left out")
     assert found | {"note": ""} == whole
     settled = extra.assign(status="settled")
-    found = median_epsilons(pd.concat([rows, settled]), CONFIG, ["pgd"])["pgd"]
+    found = dict(median_epsilons(pd.concat([rows, settled]), CONFIG, ["pgd"])["pgd"])
     assert found["median"] is None and found["bracket_low"] is None and "cascade" in found["note"]
 
 
@@ -287,11 +289,12 @@ def test_an_audit_keeps_the_medians_in_its_manifest(tmp_path):
         run=tmp_path / "run",
     )
     with Run.open(result.path) as run:
-        kept, outcomes = run.manifest["median_epsilon"], run.outcomes()
+        manifest, outcomes = run.manifest, run.outcomes()
+    kept = manifest.median_epsilon
     assert list(kept) == [a.label for a in attacks]
-    assert kept == median_epsilons(outcomes, result.manifest["config"], list(kept))
+    assert kept == median_epsilons(outcomes, manifest.config, list(kept))
     flips = outcomes[(outcomes.attack == attacks[2].label) & (outcomes.status == "flipped")]
     nearest = flips.groupby("image").l2.min().sort_values()
     assert len(nearest) > 12  # more than half
-    assert kept[attacks[2].label]["bracket_low"] == nearest.iloc[11]
-    assert kept[attacks[2].label]["bracket_high"] == nearest.iloc[12]
+    assert kept[attacks[2].label].bracket_low == nearest.iloc[11]
+    assert kept[attacks[2].label].bracket_high == nearest.iloc[12]

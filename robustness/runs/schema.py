@@ -1,0 +1,509 @@
+"""The typed manifest of a run (`run.json`) and the part of a `report.json` that is read back.
+
+`SCHEMA` counts the shapes of `run.json`. A file of an older shape is converted by one function per version
+(`MIGRATIONS`) and then validated as the newest. A part that an earlier version did not write has its default;
+a key that this version does not know is kept, since later versions write more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+
+from robustness.configuration.choices import MAX_SLOTS
+
+SCHEMA = 2
+"""The shape of `run.json` that is written; 1 stored the goal as a phrase."""
+_WHOLE = 1 << 63
+_TARGETED = "targeted at "
+
+
+def _checked_only(value: float, validate: ValidatorFunctionWrapHandler) -> float:
+    """Keep a whole number whole: a seal covers the very text that was written."""
+    validate(value)
+    return value
+
+
+def _expect_count_of_total(value: tuple[float, ...]) -> tuple[float, ...]:
+    _, count, total = value
+    if not (0 <= count <= total and float(count).is_integer() and float(total).is_integer()):
+        raise ValueError("expected an epsilon, a count, and a total that is no less")
+    return value
+
+
+def _lists(value: Any) -> Any:
+    """Turn tuples into lists, as JSON reads them back."""
+    if isinstance(value, Mapping):
+        return {key: _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+_Item = TypeVar("_Item")
+Listed = Annotated[tuple[_Item, ...], Field(strict=False)]
+"""A JSON list, held as a tuple."""
+Number = Annotated[float, Field(allow_inf_nan=False), WrapValidator(_checked_only)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False), WrapValidator(_checked_only)]
+Epsilon = Annotated[
+    float, Field(ge=1e-9, le=1e9, allow_inf_nan=False), WrapValidator(_checked_only)
+]
+Whole = Annotated[int, Field(ge=-_WHOLE, lt=_WHOLE)]
+Count = Annotated[int, Field(ge=0, lt=_WHOLE)]
+Slots = Annotated[int, Field(ge=1, le=MAX_SLOTS)]
+Side = Annotated[int, Field(ge=1, le=65_535)]
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Evidence = Annotated[str, Field(pattern=r"^(all|flips|none|[0-9]{1,12})$")]
+Day = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
+Shape = Annotated[tuple[Side, ...], Field(strict=False, min_length=3, max_length=3)]
+WorstCase = Annotated[
+    tuple[Number, ...],
+    Field(strict=False, min_length=3, max_length=3),
+    AfterValidator(_expect_count_of_total),
+]
+"""(epsilon, robust images, images)."""
+
+
+class Part(BaseModel):
+    """A table of the manifest: frozen, strictly typed, with unknown keys kept."""
+
+    model_config = ConfigDict(
+        extra="allow", strict=True, frozen=True, defer_build=True, protected_namespaces=()
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, value: Any) -> Any:
+        """Take null for a missing key where the default is something else."""
+        if not isinstance(value, Mapping):
+            return value
+        return {
+            key: item
+            for key, item in value.items()
+            if item is not None or not cls._has_default(str(key))
+        }
+
+    @classmethod
+    def _has_default(cls, key: str) -> bool:
+        field = cls.model_fields.get(key)
+        if field is None or field.is_required():
+            return False
+        return field.get_default(call_default_factory=True) is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the keys that were given, as dicts, lists and numbers."""
+        # Not in JSON mode, which writes 1 as 1.0.
+        plain: dict[str, Any] = _lists(
+            self.model_dump(by_alias=True, exclude_unset=True, warnings=False)
+        )
+        return plain
+
+    def without(self, *keys: str) -> Self:
+        """Return a copy that lacks some keys."""
+        copy = self.model_copy(update={key: type(self).model_fields[key].default for key in keys})
+        copy.model_fields_set.difference_update(keys)
+        return copy
+
+    def with_changes(self, **changes: object) -> Self:
+        """Return a copy with other values under some keys."""
+        return self.model_copy(update=changes)
+
+
+class Tool(Part):
+    """The program that wrote the run."""
+
+    name: str | None = None
+    version: str | None = None
+
+
+class AttackEntry(Part):
+    """An attack with its parameters."""
+
+    name: str | None = None
+    label: str | None = None
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    knowledge: str | None = None
+    seeks: str | None = None
+    paper: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The label; the name in runs that have none."""
+        return str(self.label or self.name)
+
+
+class MaskEntry(Part):
+    """Which pixels may change: the share of them, and the hash of the mask's picture."""
+
+    share: Number | None = None
+    sha256: Hash | None = None
+
+
+class GoalEntry(Part):
+    """What the attacker wants: any other class, or the class `target` (its number)."""
+
+    target: Count | None = None
+    class_name: str | None = None
+
+    @property
+    def sentence(self) -> str:
+        """`untargeted` or `targeted at CLASS`."""
+        if self.target is None and self.class_name is None:
+            return "untargeted"
+        return f"{_TARGETED}{self.target if self.class_name is None else self.class_name}"
+
+
+class Settings(Part):
+    """What a resumed run must share: attacks, threat, goal, seed, batch size."""
+
+    attacks: Listed[AttackEntry] = ()
+    norm: str | None = None
+    epsilons: Listed[Epsilon] = ()
+    goal: GoalEntry | None = None
+    mask: MaskEntry | None = None
+    surrogate: str | None = None
+    precision: str = "float32"
+    seed: Whole | None = None
+    slots: Slots | None = None
+    all_steps: bool | None = None
+    evidence: Evidence = "flips"
+    cascade: bool = False
+    replaced: Listed[str] = ()
+    draws: Slots = 1
+
+    @property
+    def aim(self) -> str:
+        """The goal in words; runs that lack it are untargeted."""
+        return (self.goal or GoalEntry()).sentence
+
+
+class ScalingEntry(Part):
+    """How counts become the model's inputs."""
+
+    name: str | None = None
+    multiply: Listed[Number] | None = None
+    offset: Listed[Number] | None = None
+    order: str | None = None
+    sentence: str | None = None
+
+
+class IdentityEntry(Part):
+    """Hashes of the model's layers and code, and its answers to fixed pictures by class."""
+
+    layers: Listed[str] = ()
+    graph: str | None = None
+    code: str | None = None
+    keras: str | None = None
+    python: str | None = None
+    answers: Listed[dict[str, Number]] | None = None
+
+
+class ModelEntry(Part):
+    """A model and how it is read."""
+
+    name: str | None = None
+    file: str | None = None
+    file_sha256: str | None = None
+    format: str | None = None
+    findings: Listed[str] = ()
+    notes: Listed[str] = ()
+    weights_sha256: str | None = None
+    identity: IdentityEntry | None = None
+    parameters: Count | None = None
+    input_shape: Shape | None = None
+    scaling: ScalingEntry | None = None
+    head: str | None = None
+    head_sentence: str | None = None
+    logits_rebuilt: bool = True
+    class_names: Listed[str] | None = None
+    keras: str | None = None
+
+
+class Data(Part):
+    """The images: where they come from, how many, and hashes of pixels and selection."""
+
+    description: str | None = None
+    selected: Count | None = None
+    available: Count | None = None
+    sha256: str | None = None
+    selection_sha256: str | None = None
+    seed: Whole | None = None
+    labelled: bool = True
+    declared_accuracy: Number | None = None
+
+
+class Check(Part):
+    """What a check before the attack found."""
+
+    id: str = ""
+    severity: str = "note"
+    sentence: str = ""
+
+
+class DiagnosisEntry(Part):
+    """What a diagnostic of the finished run found."""
+
+    id: str = ""
+    title: str = ""
+    status: str = "skipped"
+    sentence: str = ""
+    evidence: dict[str, Any] = Field(default_factory=dict)
+
+
+class Fit(Part):
+    """The half point of a fitted logistic curve beside a median."""
+
+    median: Number | None = None
+    low: Number | None = None
+    high: Number | None = None
+    p_value: Number | None = None
+
+
+class Median(Part):
+    """The median smallest epsilon under one attack, its 95 % interval and bracket."""
+
+    median: Number | None = None
+    low: Number | None = None
+    high: Number | None = None
+    bracket_low: Number | None = None
+    bracket_high: Number | None = None
+    images: int | None = None
+    note: str | None = None
+    fit: Fit | None = None
+
+
+class EpsilonBudget(Part):
+    """What the attacks can use of an epsilon: `short` has the reach of those that cannot use all of it."""
+
+    epsilon: Number
+    effective_epsilon: Number | None = None
+    reached: bool
+    short: dict[str, Number]
+
+
+class Timing(Part):
+    """How long the stages of the audit took, in seconds."""
+
+    seconds: Seconds | None = None
+
+
+class GateRule(Part):
+    """One demand of the gate."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    metric: Literal["robust_accuracy", "clean_accuracy", "flip_rate"]
+    threshold: Number
+    scope: Literal["worst", "attack", "class"] = "worst"
+    of: str | None = None
+    epsilon: Number | None = None
+    bound: Literal["lower", "point"] = "lower"
+
+
+class GateSuppression(Part):
+    """A rule or diagnostic that does not count until a day."""
+
+    rule: str
+    reason: str
+    expires: Day
+
+
+class GateBaseline(Part):
+    """An earlier run to be no worse than."""
+
+    model_config = ConfigDict(extra="forbid")
+    source: str
+    data_sha256: str | None
+    norm: str
+    goal: str
+    attacks: Listed[str]
+    worst: Listed[WorstCase]
+    max_drop: Number = 0.0
+
+
+class GateEntry(Part):
+    """What the run is held against; a table without any key is no gate."""
+
+    rules: Listed[GateRule] = ()
+    suppressions: Listed[GateSuppression] = ()
+    baseline: GateBaseline | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_or_empty(cls, value: Any) -> Any:
+        missing = {"rules", "suppressions"} - set(value) if isinstance(value, Mapping) else set()
+        if value and missing:
+            raise ValueError(f"expected the key {min(missing)} in it")
+        return value
+
+    def __bool__(self) -> bool:
+        """Whether there is a gate."""
+        return bool(self.model_fields_set)
+
+
+class Options(Part):
+    """The options of the command line that started the run."""
+
+    model: str | None = None
+    images: str | None = None
+    attack: Listed[str] | None = None
+    epsilon: str | None = None
+    steps: Whole | None = None
+    step_size: Number | None = None
+    restarts: Whole | None = None
+    norm: str | None = None
+    target: str | None = None
+    mask: str | None = None
+    surrogate: str | None = None
+    precision: str | None = None
+    all_steps: bool | None = None
+    cascade: bool | None = None
+    limit: Whole | None = None
+    per_class: Whole | None = None
+    held_out: bool | None = None
+    seed: Whole | None = None
+    classes: str | None = None
+    scaling: str | None = None
+    trust_model: bool | None = None
+    evidence: str | None = None
+    batch_size: Whole | None = None
+    accuracy: Number | None = None
+    thorough: bool | None = None
+    report: Listed[str] | None = None
+    gate: GateEntry | None = None
+
+
+class Origin(Part):
+    """Where and how the run was started, and the seal on that (`robustness.runs.seal`)."""
+
+    options: Options | None = None
+    configuration: str | None = None
+    directory: str | None = None
+    run: str | None = None
+    seal: str | None = None
+
+
+class Repair(Part):
+    """What was damaged when the run was resumed, and made again."""
+
+    at: str | None = None
+    originals: Count = 0
+    flips: Count = 0
+    steps: Count = 0
+    mask: Count = 0
+    rows: Count = 0
+
+
+class Manifest(Part):
+    """Everything another person needs to believe a run, or to repeat it."""
+
+    schema_: Annotated[int, Field(alias="schema")] = SCHEMA
+    tool: Tool = Field(default_factory=Tool)
+    created: str | None = None
+    finished: str | None = None
+    command: str = ""
+    origin: Origin = Field(default_factory=Origin)
+    config: Settings = Field(default_factory=Settings)
+    model: ModelEntry = Field(default_factory=ModelEntry)
+    surrogate: ModelEntry | None = None
+    data: Data = Field(default_factory=Data)
+    class_names: Listed[str] = ()
+    environment: dict[str, str | Number | bool | None] = Field(default_factory=dict)
+    preflight: Listed[Check] = ()
+    diagnostics: Listed[DiagnosisEntry] = ()
+    median_epsilon: dict[str, Median] = Field(default_factory=dict)
+    budgets: Listed[EpsilonBudget] = ()
+    notes: Listed[str] = ()
+    mended: Listed[Repair] = ()
+    gate: GateEntry = Field(default_factory=GateEntry)
+    timing: Timing = Field(default_factory=Timing)
+
+
+class ShareEntry(Part):
+    """`count` of `total` images."""
+
+    count: Count
+    total: Count
+
+
+class RateEntry(Part):
+    """The worst case within one epsilon; no accuracy where none is stated."""
+
+    epsilon: Number
+    robust_accuracy: ShareEntry | None = None
+
+
+class ResultEntry(Part):
+    """What happened to one image at the largest epsilon."""
+
+    key: str
+    name: str
+    label: str | None
+    status: str
+    smallest_epsilon: Number | None
+    undecided: Listed[Number] | None = None
+
+
+class StoredSummary(Part):
+    """What is read back of the summary in a `report.json`."""
+
+    manifest: Manifest
+    attacks: Listed[str] | None = None
+    worst: Listed[RateEntry] | None = None
+    results: Listed[ResultEntry] | None = None
+
+
+def _from_1(plain: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1: `config.goal` is the phrase "untargeted" or "targeted at CLASS"."""
+    config = plain.get("config")
+    phrase = config.get("goal") if isinstance(config, dict) else None
+    if not isinstance(config, dict) or not isinstance(phrase, str):
+        return plain | {"schema": 2}
+    names = plain.get("class_names")
+    name = phrase.removeprefix(_TARGETED)
+    goal: dict[str, Any] | str
+    if phrase == "untargeted":
+        goal = {"target": None, "class_name": None}
+    elif name == phrase:
+        # No phrase of an audit: refused by the validation that follows.
+        goal = phrase
+    else:
+        known = names if isinstance(names, list) else []
+        goal = {"target": known.index(name) if name in known else None, "class_name": name}
+    return plain | {"schema": 2, "config": config | {"goal": goal}}
+
+
+MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
+"""By version of the file: the function that converts it to the next version."""
+
+
+def migrate(plain: dict[str, Any]) -> dict[str, Any] | None:
+    """Convert a manifest of any earlier version to `SCHEMA`.
+
+    Parameters
+    ----------
+    plain : dict
+        The JSON of a `run.json`, not validated.
+
+    Returns
+    -------
+    dict or None
+        The same in the newest shape; None for a version that is not known.
+    """
+    version = plain.get("schema")
+    if isinstance(version, bool) or not isinstance(version, int | float):
+        return None
+    while version != SCHEMA:
+        if version not in MIGRATIONS:
+            return None
+        plain = MIGRATIONS[int(version)](plain)
+        version = plain["schema"]
+    return plain | {"schema": SCHEMA}

@@ -1,0 +1,131 @@
+"""Sections of the page: their order and anchors, and sections that plug-ins bring."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from robustness import plugins
+from robustness.errors import SettingError
+from robustness.reports import PageData, Section, write_html
+from robustness.reports.page.sections import SECTIONS
+
+
+def queries(page: PageData) -> Section:
+    """A section as a plug-in would write it, from the summary and the tables of the run."""
+    outcomes = page.run.outcomes()
+    return Section(
+        anchor="queries",
+        title="Queries <b>",
+        template="<p>{{ passes | number }} passes for {{ name }} in {{ count | plural('outcome') }}</p>",
+        data={
+            "passes": page.summary.cost.forward,
+            "name": "<script>alert(1)</script>\u202e",
+            "count": len(outcomes),
+        },
+        link="Queries",
+    )
+
+
+def nothing(page: PageData) -> None:
+    """A section that has nothing to show."""
+
+
+def broken(page: PageData) -> Section:
+    raise RuntimeError("<b>no tables</b>")
+
+
+def undefined(page: PageData) -> Section:
+    return Section("undefined", "Undefined", "<p>{{ no_such_variable }}</p>")
+
+
+def twice(page: PageData) -> Section:
+    return Section("findings", "Findings again", "")
+
+
+def text(page: PageData) -> str:
+    return "<p>text</p>"
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch):
+    """Install functions of this module as sections, by name."""
+
+    def made(*names: str) -> None:
+        points = [EntryPoint(name, f"{__name__}:{name}", plugins.REPORT_SECTIONS) for name in names]
+        known = plugins.entry_points
+        monkeypatch.setattr(
+            plugins,
+            "entry_points",
+            lambda **wanted: (
+                points
+                if wanted.get("group") == plugins.REPORT_SECTIONS and "name" not in wanted
+                else [p for p in points if p.name == wanted.get("name")]
+                if wanted.get("group") == plugins.REPORT_SECTIONS
+                else known(**wanted)
+            ),
+        )
+
+    return made
+
+
+def page_of(run: Path) -> str:
+    return write_html(run).read_text(encoding="utf-8")
+
+
+def test_a_section_from_outside_is_shown_with_its_entry(mixed: Path, install) -> None:
+    install("queries", "nothing")
+    page = page_of(mixed)
+    assert '<a href="#queries">Queries</a>' in page
+    body = page[page.index('<section id="queries"') : page.index("</main>")]
+    assert '<h2 id="queries-title">Queries &lt;b&gt;</h2>' in body
+    assert (
+        "<p>48 passes for &lt;script&gt;alert(1)&lt;/script&gt;⟨U+202E⟩ in 12 outcomes</p>" in body
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("broken", "RuntimeError: &lt;b&gt;no tables&lt;/b&gt;"),
+        ("undefined", "&#39;no_such_variable&#39; is undefined"),
+        ("twice", "anchor &#39;findings&#39; is taken"),
+        ("text", "returned str; expected a Section or None"),
+        ("no_such_function", "cannot be imported"),
+    ],
+)
+def test_a_broken_section_is_one_sentence(mixed: Path, install, name: str, reason: str) -> None:
+    whole = page_of(mixed)
+    install(name, "queries")
+    page = page_of(mixed)
+    anchor = f"plugin-{name.replace('_', '-')}"
+    body = page[page.index(f'<section id="{anchor}"') :].partition("</section>")[0]
+    assert reason in body
+    assert '<section id="queries"' in page
+    # All the rest of the page stands as it was.
+    assert page.startswith(whole[: whole.index("</nav>")][:-1])
+    assert whole[whole.index("</nav>") : whole.index("</main>")] in page
+
+
+def test_anchors_are_unique_and_every_entry_leads_somewhere(mixed: Path) -> None:
+    page = page_of(mixed)
+    ids = re.findall(r'\sid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    contents = page[page.index("<nav") : page.index("</nav>")]
+    links = re.findall(r'href="#([^"]+)"', contents)
+    assert len(links) > len(SECTIONS) // 2
+    assert set(links) <= set(ids)
+
+
+@pytest.mark.parametrize("anchor", ["", "Top", "a b", "1st", 'x"y'])
+def test_an_anchor_is_a_plain_word(anchor: str) -> None:
+    with pytest.raises(SettingError, match="lower-case letters"):
+        Section(anchor, "Title", "")
+
+
+def test_an_unknown_layout_is_refused() -> None:
+    with pytest.raises(SettingError, match="'wide'"):
+        Section("a", "Title", "", layout="wide")  # type: ignore[arg-type]

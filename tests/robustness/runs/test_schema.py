@@ -1,0 +1,168 @@
+"""The typed manifest: every shape that was ever written is read, and what is written can be read back."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any
+
+import pytest
+
+from robustness.errors import RunError, RunUsageError, SettingError
+from robustness.runs import json_schema, run_folder
+from robustness.runs.run_json import manifest_of, new_text_of, recorded, summary_of, text_of
+from robustness.runs.schema import (
+    SCHEMA,
+    GoalEntry,
+    Manifest,
+    ModelEntry,
+    Options,
+    Origin,
+    Settings,
+)
+from robustness.runs.store import Run
+from tests.fuzz import fuzz_run_folder as fuzz
+
+FIRST = {
+    "schema": 1,
+    "tool": {"name": "robustness-toolkit", "version": "0.1.0"},
+    "created": "2026-11-20T04:00:00+00:00",
+    "finished": "2026-11-20T04:01:00+00:00",
+    "config": {
+        "attacks": [{"name": "bim", "label": "bim(steps=4)", "parameters": {"steps": 4}}],
+        "norm": "linf",
+        "epsilons": [4],
+        "goal": "targeted at dog",
+        "seed": 0,
+    },
+    "model": {"name": "pets", "input_shape": [16, 16, 3], "weights_sha256": "cd" * 32},
+    "data": {"description": "folder photos", "selected": 1, "seed": 0},
+    "class_names": ["cat", "dog"],
+}
+"""A run of the first version: no surrogate, mask, draws, budgets, origin, gate or diagnostics."""
+OLDER: dict[str, dict[str, Any]] = {
+    "first": FIRST,
+    "with nulls": FIRST
+    | {"origin": None, "surrogate": None, "gate": None, "config": FIRST["config"] | {"mask": None}},
+    "full": fuzz.full_manifest()
+    | {"config": fuzz.full_manifest()["config"] | {"goal": "targeted at dog"}},
+}
+
+
+def read(plain: dict[str, Any]) -> Manifest:
+    return manifest_of(json.dumps(plain).encode(), "run.json")
+
+
+@pytest.mark.parametrize("shape", OLDER)
+def test_every_older_shape_is_read(shape):
+    manifest = read(OLDER[shape])
+    assert manifest.schema_ == SCHEMA
+    assert manifest.config.goal == GoalEntry(target=1, class_name="dog")
+    assert manifest.config.aim == "targeted at dog"
+    assert manifest.model.input_shape == (16, 16, 3)
+    assert manifest.class_names == ("cat", "dog")
+    again = manifest_of(text_of(manifest), "run.json")
+    assert again.to_json() == manifest.to_json()
+    report = {"summary": {"manifest": OLDER[shape], "attacks": [], "worst": [], "results": []}}
+    assert summary_of(json.dumps(report).encode(), "report.json").manifest == manifest
+
+
+def test_parts_that_the_first_version_lacked_have_their_defaults():
+    manifest = read(FIRST)
+    assert manifest.config.draws == 1 and manifest.config.precision == "float32"
+    assert manifest.config.evidence == "flips" and not manifest.config.cascade
+    assert manifest.surrogate is None and not manifest.gate and manifest.budgets == ()
+    assert "draws" not in manifest.to_json()["config"]
+
+
+@pytest.mark.parametrize(
+    ("goal", "target", "sentence"),
+    [
+        ("untargeted", None, "untargeted"),
+        ("targeted at cat", 0, "targeted at cat"),
+        ("targeted at targeted at", 2, "targeted at targeted at"),
+        ("targeted at fox", None, "targeted at fox"),
+    ],
+)
+def test_the_phrase_of_schema_1_becomes_a_class(goal, target, sentence):
+    names = ["cat", "dog", "targeted at"]
+    manifest = read(FIRST | {"config": {"goal": goal}, "class_names": names})
+    assert manifest.config.goal is not None
+    assert (manifest.config.goal.target, manifest.config.aim) == (target, sentence)
+
+
+@pytest.mark.parametrize("goal", ["win", "", 3, ["targeted at cat"], {"target": -1}])
+def test_another_phrase_is_refused(goal):
+    with pytest.raises(RunError, match=r"config\.goal"):
+        read(FIRST | {"config": {"goal": goal}})
+
+
+@pytest.mark.parametrize("version", [0, SCHEMA + 1, True, "1", None, 1.5, [], 10**15])
+def test_another_version_is_refused(version):
+    with pytest.raises(RunError, match="has schema"):
+        read({"schema": version})
+
+
+@pytest.mark.parametrize(
+    ("manifest", "key"),
+    [
+        (Manifest(config=Settings.model_construct({"slots"}, slots=0)), "config.slots is 0"),
+        (Manifest(config=Settings.model_construct({"seed"}, seed=1 << 63)), "the number 92233"),
+        (Manifest.model_construct({"command"}, command=3), "command is 3"),
+        (Manifest(x=float("nan")), "not JSON compliant"),
+    ],
+)
+def test_a_run_that_could_not_be_read_back_does_not_begin(tmp_path, manifest, key):
+    with pytest.raises(SettingError, match="is not begun") as refused:
+        Run.create(tmp_path / "run", manifest)
+    assert key in str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_options_beyond_what_is_recorded_are_refused():
+    with pytest.raises(SettingError, match="limit is 1000"):
+        recorded(Options, {"limit": 10**30}, "The command line")
+
+
+def test_numbers_are_written_as_they_were_typed():
+    """A seal is over the text: 1 must not become 1.0."""
+    origin = Origin(options=Options(step_size=1, accuracy=0.5))
+    assert json.dumps(origin.to_json()) == '{"options": {"step_size": 1, "accuracy": 0.5}}'
+
+
+def test_a_manifest_is_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        read(FIRST).finished = "now"  # type: ignore[misc]
+    model = ModelEntry(name="m", file="f")
+    assert model.without("file").to_json() == {"name": "m"} and model.file == "f"
+
+
+def test_the_schema_is_the_published_one():
+    jsonschema = pytest.importorskip("jsonschema")
+    assert json_schema.PUBLISHED.read_text(encoding="utf-8") == json_schema.published(), (
+        "The manifest's fields changed: write robustness/runs/schemas anew from "
+        "robustness.runs.json_schema.published()."
+    )
+    schema = json.loads(json_schema.published())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    for older in OLDER.values():
+        validator.validate(json.loads(new_text_of(read(older))))
+    odd = read(FIRST).to_json() | {"class_names": 3}
+    assert not validator.is_valid(odd)
+
+
+def test_a_large_database_without_a_manifest_is_no_beginning(tmp_path, monkeypatch):
+    """Its list of tables would be read whole, so its size is looked at first."""
+    monkeypatch.setattr(run_folder, "_LARGE", 1 << 20)
+    folder = tmp_path / "run"
+    (folder / "images").mkdir(parents=True)
+    with (folder / "run.sqlite").open("wb") as file:
+        file.truncate((1 << 20) + 1)
+
+    def opened(*_: object, **__: object) -> None:
+        raise AssertionError("it was opened")
+
+    monkeypatch.setattr(sqlite3, "connect", opened)
+    with pytest.raises(RunUsageError, match="is not empty"):
+        run_folder.expect_free(folder)
