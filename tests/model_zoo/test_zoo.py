@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 ROOT = Path(__file__).parents[2]
 STRANGERS = '''
-from robustness.model_zoo.registry import ModelInfo, zoo_model
+from robustness.model_zoo import ModelInfo, zoo_model
 
 def plain():
     """A model of a stranger.

@@ -17,6 +17,7 @@ from robustness.errors import RunUsageError, SettingError
 from robustness.files import disk_errors
 from robustness.runs import run_folder
 from robustness.runs.plan import Plan
+from robustness.runs.schema import Manifest
 from robustness.threat.norms import NORMS
 from robustness.threat.threat import Threat
 from tests.robustness.cli.test_commands import inside
@@ -291,7 +292,7 @@ def test_an_empty_path_is_refused_in_python(tmp_path):
         lambda: AuditResult(""),
         lambda: Run.open(""),
         lambda: Run.resume(""),
-        lambda: Run.create("", {}),
+        lambda: Run.create("", Manifest()),
         lambda: Fitted.load(""),
         lambda: compare("", tmp_path),
         lambda: report_path(tmp_path, "", "x.html"),

@@ -28,7 +28,7 @@ from robustness.images.cache import PictureCache
 from robustness.images.png import from_png, to_png
 from robustness.models.classifier import Classifier
 from robustness.runs.plan import Plan
-from robustness.runs.schema import Settings
+from robustness.runs.schema import Check, Settings
 from robustness.runs.store import Run
 from robustness.threat.norms import L2
 from robustness.threat.threat import Threat
@@ -447,15 +447,15 @@ def test_d20_a_class_that_changes_by_saving(short):
     ],
 )
 def test_checks_before_the_attack_are_taken_over(finding, severity, number, status):
-    (one,) = model_queries.of_preflight([{"id": finding, "severity": severity, "sentence": "So."}])
+    (one,) = model_queries.of_preflight([Check(id=finding, severity=severity, sentence="So.")])
     assert (one.id, one.status, one.sentence) == (number, status, "So.")
 
 
 def test_d03_no_gradient(masked):
-    before = {"D03-gradient-missing": {"severity": "error", "sentence": "None."}}
+    before = {"D03-gradient-missing": Check(severity="error", sentence="None.")}
     assert model_queries.no_gradient(before, masked.trial.record).status == "fail"
     assert model_queries.no_gradient({}, masked.trial.record).status == "skipped"
-    alive = {"D04-gradient-zero": {"severity": "ok", "sentence": "Alive."}}
+    alive = {"D04-gradient-zero": Check(severity="ok", sentence="Alive.")}
     assert model_queries.no_gradient(alive, masked.trial.record).status == "ok"
 
 
@@ -501,4 +501,5 @@ def test_diagnosing_twice_says_the_same(short):
             for _ in range(2)
         )
     assert one == other
-    assert json.loads(json.dumps(one)) == one
+    entries = [diagnosis.to_json() for diagnosis in one]
+    assert json.loads(json.dumps(entries)) == entries

@@ -16,7 +16,8 @@ from robustness.attacks import PGD
 from robustness.errors import RunUsageError
 from robustness.models.classifier import Classifier
 from robustness.models.identity import probes
-from robustness.runs.model_differences import differences
+from robustness.runs import model_differences
+from robustness.runs.schema import ModelEntry
 from robustness.runs.store import Run
 from robustness.verification.verify import verify
 
@@ -71,6 +72,13 @@ def rng_like(weight):
     rng = np.random.default_rng(weight.size)
     return np.abs(rng.normal(0.5, 0.4, weight.shape)).astype("float32") * rng.choice(
         [-1, 1] if weight.ndim > 1 else [1], weight.shape
+    )
+
+
+def differences(before, now):
+    """What differs between two cards, as runs keep them."""
+    return model_differences.differences(
+        ModelEntry.model_validate(before), ModelEntry.model_validate(now)
     )
 
 

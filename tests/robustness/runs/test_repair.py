@@ -133,7 +133,9 @@ def names_of(path: Path, kind: str) -> list[str]:
     """Pictures of one kind, and of no other."""
     images, outcomes, strips = tables(path)
     with Run.open(path) as run:
-        mask = f"images/{(sha := run.manifest.config.mask.sha256)[:2]}/{sha}.png"
+        region = run.manifest.config.mask
+        assert region is not None and region.sha256
+        mask = f"images/{region.sha256[:2]}/{region.sha256}.png"
     originals, flips = set(images.png.dropna()), set(outcomes.png.dropna())
     found = {
         "originals": originals,

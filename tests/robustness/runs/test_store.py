@@ -23,7 +23,9 @@ def outcome(image="a", attack="bim", epsilon=1.0, **kwargs):
 
 
 def test_rows_come_back_as_they_went_in(tmp_path):
-    with Run.create(tmp_path / "run", Manifest(config=Settings(norm="l2", x=1))) as run:
+    with Run.create(
+        tmp_path / "run", Manifest(config=Settings.model_validate({"norm": "l2", "x": 1}))
+    ) as run:
         png = run.save_png(b"bytes")
         run.add([ImageRow(key="a", position=1, name="a.png", label=0, confidence=0.5)])
         run.add([ImageRow(key="b", position=0, name="b.png", reason="empty")])
