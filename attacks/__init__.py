@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from robustness.attacks.mi_fgsm import MIFGSM
     from robustness.attacks.noise import GaussianNoise, UniformNoise
     from robustness.attacks.pgd import PGD
-    from robustness.attacks.regression import NES, Regression
+    from robustness.attacks.score_gradient import NES, Regression
     from robustness.attacks.sigma_zero import SigmaZero
     from robustness.attacks.simba import SimBA
     from robustness.attacks.spatial import Spatial
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from robustness.attacks.transfer import DIFGSM, NIFGSM, TIFGSM, VMIFGSM
     from robustness.attacks.universal import Patch, Universal
     from robustness.attacks.wrappers import EOT, Bisection, Wrapper
-    from robustness.configuration.parameters import setting
+    from robustness.configuration.attack_parameters import setting
     from robustness.contract.attack import Attack
     from robustness.contract.ensembles import Ensemble
     from robustness.contract.look import Evaluation, Look
@@ -65,7 +65,7 @@ _RECIPES = {
     "FGSM": "attacks.fgsm",
     "FMN": "attacks.fmn",
     "MIFGSM": "attacks.mi_fgsm",
-    "NES": "attacks.regression",
+    "NES": "attacks.score_gradient",
     "NIFGSM": "attacks.transfer",
     "PGD": "attacks.pgd",
     "SPSA": "attacks.spsa",
@@ -79,7 +79,7 @@ _RECIPES = {
     "GaussianNoise": "attacks.noise",
     "HopSkipJump": "attacks.hopskipjump",
     "Patch": "attacks.universal",
-    "Regression": "attacks.regression",
+    "Regression": "attacks.score_gradient",
     "SigmaZero": "attacks.sigma_zero",
     "SimBA": "attacks.simba",
     "Spatial": "attacks.spatial",
@@ -115,7 +115,7 @@ _PARTS = {
     "nearest": "attacks.components.boundary",
     "onto": "attacks.components.boundary",
     "ranked": "attacks.components.target_classes",
-    "setting": "configuration.parameters",
+    "setting": "configuration.attack_parameters",
     "where_rows": "contract.task",
 }
 """What a recipe is made of, and where it is defined."""

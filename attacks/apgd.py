@@ -10,7 +10,7 @@ from keras import ops
 from robustness.attacks.components.starts import MEANING, STARTS
 from robustness.attacks.components.step_sizes import schedule_for
 from robustness.attacks.components.target_classes import ranked
-from robustness.configuration.parameters import setting
+from robustness.configuration.attack_parameters import setting
 from robustness.contract.attack import Attack
 from robustness.contract.look import Look
 from robustness.contract.task import Task, where_rows

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from keras import ops
 
 from robustness.attacks.components.penalty import Penalty
-from robustness.configuration.parameters import setting
+from robustness.configuration.attack_parameters import setting
 from robustness.contract.task import Task
 from robustness.contract.types import State
 from robustness.numerics.batch_invariant import batch_invariant

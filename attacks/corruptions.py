@@ -12,7 +12,7 @@ from PIL import Image
 
 from robustness.attacks.components.jpeg import compressed
 from robustness.attacks.transfer import sandwich
-from robustness.configuration.parameters import setting
+from robustness.configuration.attack_parameters import setting
 from robustness.contract.attack import Attack
 from robustness.contract.look import Look
 from robustness.contract.task import Task

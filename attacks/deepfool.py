@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from keras import ops
 
 from robustness.attacks.components.boundary import likeliest, nearest, onto
-from robustness.configuration.parameters import setting
+from robustness.configuration.attack_parameters import setting
 from robustness.contract.attack import Attack
 from robustness.contract.look import Look
 from robustness.contract.task import Task

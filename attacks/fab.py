@@ -9,7 +9,7 @@ from keras import ops
 
 from robustness.attacks.components.boundary import likeliest, nearest, onto
 from robustness.attacks.components.target_classes import ranked
-from robustness.configuration.parameters import setting
+from robustness.configuration.attack_parameters import setting
 from robustness.contract.attack import Attack
 from robustness.contract.look import Evaluation, Look
 from robustness.contract.task import Task

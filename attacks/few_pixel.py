@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from keras import ops
 
-from robustness.configuration.parameters import setting
+from robustness.configuration.attack_parameters import setting
 from robustness.contract.attack import Attack
 from robustness.contract.look import Look
 from robustness.contract.task import Task

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from robustness.configuration.parameters import setting
+from robustness.configuration.attack_parameters import setting
 from robustness.contract.attack import Attack
 from robustness.contract.look import Look
 from robustness.contract.task import Task

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from robustness.attacks.square import LEAST_QUERIES
-from robustness.configuration.parameters import setting
+from robustness.configuration.attack_parameters import setting
 from robustness.contract.attack import Attack
 from robustness.contract.look import Evaluation, Look
 from robustness.contract.task import FAR, Task, where_rows

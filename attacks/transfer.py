@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from robustness.attacks.mi_fgsm import MIFGSM
-from robustness.configuration.parameters import setting
+from robustness.configuration.attack_parameters import setting
 from robustness.contract.look import Look
 from robustness.contract.task import Task
 from robustness.contract.types import State

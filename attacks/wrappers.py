@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal
 
 from keras import ops
 
-from robustness.configuration import parameters as settings
-from robustness.configuration.parameters import setting
+from robustness.configuration import attack_parameters as settings
+from robustness.configuration.attack_parameters import setting
 from robustness.contract.attack import Attack
 from robustness.contract.look import Look
 from robustness.contract.registry import create, find

@@ -22,7 +22,7 @@ from starts import rungs
 from subjects import SUBJECTS, difference
 
 from robustness import backend
-from robustness.attacks.regression import NES, Regression
+from robustness.attacks.score_gradient import NES, Regression
 from robustness.contract.look import Look
 from robustness.contract.task import Task
 from robustness.engine.jobs import Example

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from robustness.configuration.reference import reference_page
+from robustness.configuration.reference_page import reference_page
 from robustness.configuration.schema import json_schema
 
 DOCS = Path(__file__).parents[1] / "docs"

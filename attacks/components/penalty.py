@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from keras import ops
 
 from robustness.attacks.components.boundary import steepness
-from robustness.configuration.parameters import setting
+from robustness.configuration.attack_parameters import setting
 from robustness.contract.attack import Attack
 from robustness.contract.look import Look
 from robustness.contract.task import Task

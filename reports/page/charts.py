@@ -12,7 +12,7 @@ from robustness.numerics.intervals import Share
 from robustness.reports.page.svg import Axes, Drawing
 from robustness.reports.summary.breakdown import Course
 from robustness.reports.wording import percent, percent_range, shorten, signed
-from robustness.runs import thresholds
+from robustness.runs import smallest_epsilon
 
 WIDTH, HEIGHT = 460.0, 268.0
 _QUARTERS = [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -116,7 +116,7 @@ def _marked(drawing: Drawing, axes: Axes, marks: Sequence[Mark], end: float) -> 
         y = axes.box[3] - 7 - 9 * number
         low, high = min(mark.low or 0.0, end), end if mark.high is None else min(mark.high, end)
         drawing.line(axes.x(low), y, axes.x(high), y, "median-line")
-        interval = thresholds.reach(mark.low, mark.high)
+        interval = smallest_epsilon.reach(mark.low, mark.high)
         tooltip = (
             f"median smallest epsilon of {mark.name}: {mark.at:.3g} (95 % interval {interval})"
         )

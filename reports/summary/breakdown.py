@@ -15,7 +15,7 @@ from robustness.reports import wording
 from robustness.reports.summary import metrics, tables, taxonomy
 from robustness.reports.summary.budgets import Budget
 from robustness.reports.summary.metrics import FLIPPED
-from robustness.runs import thresholds
+from robustness.runs import smallest_epsilon as thresholds
 from robustness.runs.schema import AttackEntry, Manifest, Median, Settings
 
 MOST_POINTS = 60

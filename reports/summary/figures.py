@@ -8,7 +8,7 @@ from robustness.reports import wording
 from robustness.reports.summary import breakdown, metrics
 from robustness.reports.summary.checks import preflight_checks
 from robustness.reports.summary.summary import Summary
-from robustness.runs import thresholds
+from robustness.runs import smallest_epsilon
 
 _RELIABILITY = {
     breakdown.OK: "Reliable",
@@ -74,9 +74,9 @@ def _median_value(smallest: metrics.SmallestEpsilon) -> str:
 def _median_basis(smallest: metrics.SmallestEpsilon) -> str:
     if smallest.bracket_low is None:
         return smallest.note
-    parts = [f"95 % interval {thresholds.reach(smallest.low, smallest.high)}"]
+    parts = [f"95 % interval {smallest_epsilon.reach(smallest.low, smallest.high)}"]
     if smallest.median is not None and smallest.bracket_low != smallest.bracket_high:
-        parts.insert(0, thresholds.bracket(smallest.bracket_low, smallest.bracket_high))
+        parts.insert(0, smallest_epsilon.bracket(smallest.bracket_low, smallest.bracket_high))
     note = f"; {smallest.note}" if smallest.note else ""
     return f"{', '.join(parts)}; {smallest.censored:,} of {smallest.total:,} did not flip{note}"
 

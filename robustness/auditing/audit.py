@@ -122,7 +122,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     config : the options: an AuditConfig, the path of an audit.toml, or a dict; None for the defaults. The
         model and the images that it names are not used: `model` and `images` are.
     labels : the classes of an array's images: numbers, names or one-hot rows (see
-        `robustness.images.truth.by_array`). Other sources have their labels in them.
+        `robustness.images.label_arrays.by_array`). Other sources have their labels in them.
     only : keeps the entries for which it is true, before anything is counted.
     run : the run folder; a temporary one if not given.
     resume : go on with the run in `run`. A killed audit that is resumed has the same outcomes.

@@ -29,7 +29,7 @@ from robustness.images import Entry, Picture
 from robustness.images.cache import PictureCache
 from robustness.images.png import to_png
 from robustness.models.classifier import LARGE_BATCH, Classifier
-from robustness.runs import thresholds
+from robustness.runs import smallest_epsilon
 from robustness.runs.manifest import now
 from robustness.runs.median_epsilon import median_epsilons
 from robustness.runs.plan import Plan
@@ -109,7 +109,7 @@ class Auditor:
             self.store.outcomes(),
             manifest.config,
             [attack.label for attack in self.plan.attacks],
-            thresholds.unused(self.plan.budgets(self.classifier.input_shape)),
+            smallest_epsilon.unused(self.plan.budgets(self.classifier.input_shape)),
         )
         digest = data_digest(self.store.image_rows())
         self.store.write_manifest(

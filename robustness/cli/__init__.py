@@ -14,9 +14,9 @@ from robustness.cli import (
     compare,
     fetch,
     fit,
-    given,
     init,
     models,
+    path_arguments,
     report,
     rerun,
     solve,
@@ -49,7 +49,7 @@ app.command("compare")(compare.compare)
 app.command("fetch")(fetch.fetch)
 app.command("fit")(fit.fit)
 app.add_typer(solve.app, name="solve")
-given.expect_paths((app, solve.app))
+path_arguments.expect_paths((app, solve.app))
 
 
 def _version(shown: bool) -> None:

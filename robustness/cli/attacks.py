@@ -121,19 +121,19 @@ def _members(ensemble: Ensemble) -> Table:
 
     lists = [("any", ensemble.members), ("two", ensemble.two)]
     rows = [
-        (which, make(name, **parameters).label)
+        (which, make(name, **attack_parameters).label)
         for which, members in lists
-        for name, parameters in members
+        for name, attack_parameters in members
     ]
     return _table(("classes", "attack"), rows)
 
 
 def _parameters(cls: type[Attack]) -> Table:
     """A table with a row per parameter."""
-    from robustness.configuration import parameters
+    from robustness.configuration import attack_parameters
 
     rows = []
-    for key, (field, rule) in parameters.settings(cls).items():
+    for key, (field, rule) in attack_parameters.settings(cls).items():
         default = rule.automatic if field.default is None else str(field.default)
         span = "true | false" if isinstance(field.default, bool) else rule.span()
         rows.append((key, rule.meaning, default, span))

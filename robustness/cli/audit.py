@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robustness import plugins
-from robustness.cli import named
 from robustness.cli import options as cli_options
+from robustness.cli import recorded_files
 from robustness.cli import report as reporting
 from robustness.cli.inputs import load_model, load_surrogate, open_images
 from robustness.cli.options import AsJson, Quiet
@@ -108,7 +108,7 @@ def _signature() -> inspect.Signature:
 audit.__signature__ = _signature()  # type: ignore[attr-defined]
 audit.__doc__ = f"{inspect.cleandoc(audit.__doc__ or '')}\n\n{EXAMPLES}"
 
-_WITH_RESUME = {"resume", "as_json", "quiet", "trust_model", "attack", *named.ROLES}
+_WITH_RESUME = {"resume", "as_json", "quiet", "trust_model", "attack", *recorded_files.ROLES}
 
 
 def _expect_allowed(context: typer.Context) -> None:
@@ -139,7 +139,7 @@ def _resumed(folder: Path, typed: dict[str, object]) -> AuditConfig:
     fields = audit_options()
     given = {fields[name].argument: value for name, value in typed.items() if name != "trust"}
     with Run.open(folder) as run:
-        options = named.options_of(
+        options = recorded_files.options_of(
             run.manifest.origin, folder, given, trust=bool(typed.get("trust"))
         )
     run_folder.expect_unused(folder)
@@ -229,7 +229,7 @@ def _interrupted(folder: Path, options: dict[str, Any]) -> str:
     """The message after an interrupted audit: how to continue, if it had begun."""
     # Another run cannot be there: the folder was free, or is that of --resume.
     if (folder / run_folder.MANIFEST).is_file():
-        return f"Interrupted; nothing is lost. Go on with: {named.again(folder, options)}"
+        return f"Interrupted; nothing is lost. Go on with: {recorded_files.again(folder, options)}"
     return "Interrupted before anything was done; to begin again, give the same command."
 
 

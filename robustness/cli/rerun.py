@@ -51,14 +51,14 @@ def rerun(
       robustness rerun report.json --out again
       robustness rerun received --model model.keras --images photos/
     """
-    from robustness.cli import audit, compare, named
+    from robustness.cli import audit, compare, recorded_files
     from robustness.files import disk_errors
 
     if html is not None:
         disk_errors.expect_place(html)
     given: dict[str, Any] = {"model": model, "images": images, "surrogate": surrogate, "mask": mask}
     given |= {"attack": attack}
-    options = named.options_of(_manifest(run).origin, run, given, trust=trust_model)
+    options = recorded_files.options_of(_manifest(run).origin, run, given, trust=trust_model)
     if not options:
         raise SettingError(
             f"{run} was not started from the command line, so it does not say how to load its model "

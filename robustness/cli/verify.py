@@ -36,13 +36,13 @@ def verify(
       robustness verify audit-run-20261123-101500
       robustness verify audit-run --model model.keras
     """
-    from robustness.cli import named
+    from robustness.cli import recorded_files
     from robustness.cli.terminal import stderr, stdout, wake_backend
     from robustness.runs.store import Run
 
     with Run.open(run) as opened:
         manifest = opened.manifest
-        options = named.options_of(
+        options = recorded_files.options_of(
             manifest.origin, run, {"model": model}, trust=trust_model, roles=("model",)
         )
         stderr().print("Loading the model ...", markup=False)

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
-from robustness.configuration import parameters as settings
+from robustness.configuration import attack_parameters as settings
 from robustness.contract.declarations import Declarations
 from robustness.contract.look import Look
 from robustness.contract.task import Task

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from robustness import plugins
-from robustness.configuration import parameters
+from robustness.configuration import attack_parameters
 from robustness.contract.attack import Attack
 from robustness.contract.registry import find
 from robustness.diagnostics import Diagnosis, fail, few, ok, skipped, warn
@@ -49,7 +49,7 @@ def diagnose_reruns(
 
 def with_longer_steps(attack: Attack, ratio: float) -> Attack:
     """The attack with its step size, if that is fixed, multiplied by `ratio`."""
-    known = parameters.settings(type(attack))
+    known = attack_parameters.settings(type(attack))
     size = getattr(attack, "step_size", None)
     if "step_size" not in known or not isinstance(size, (int, float)):
         return attack
@@ -111,7 +111,7 @@ def unbounded(setup: RerunSetup) -> list[Diagnosis]:
 
 
 def _able(attack: Attack, name: str) -> bool:
-    return name in parameters.settings(type(attack))
+    return name in attack_parameters.settings(type(attack))
 
 
 def more_steps(setup: RerunSetup) -> list[Diagnosis]:
@@ -123,7 +123,7 @@ def more_steps(setup: RerunSetup) -> list[Diagnosis]:
         if not _able(attack, "steps"):
             # A wrapper's number of steps follows from the attack inside.
             continue
-        field = parameters.settings(type(attack))["steps"][1]
+        field = attack_parameters.settings(type(attack))["steps"][1]
         if field.high is not None and 2 * attack.steps > field.high:
             continue
         mine = setup.record.flipped([attack.label])

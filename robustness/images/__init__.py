@@ -7,8 +7,8 @@ that cannot be used as a whole is an `ImagesError`.
 
 from robustness.images.arrays import from_arrays
 from robustness.images.entries import Entry, Picture, Source
-from robustness.images.reasons import tallied
 from robustness.images.selection import select
 from robustness.images.sources import open_source
+from robustness.images.unread_reasons import tallied
 
 __all__ = ["Entry", "Picture", "Source", "from_arrays", "open_source", "select", "tallied"]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from robustness.errors import ImagesError
 from robustness.files import npy
-from robustness.images import archives, columns, truth
+from robustness.images import archives, csv_columns, label_arrays
 from robustness.images.decode import fit, mode_for, to_channels
 from robustness.images.entries import MAX_ENTRIES, Entry, Library, Shape, Source, Unreadable, key_of
 from robustness.images.labels import Labelling
@@ -107,12 +107,12 @@ def _labels_in(file: str, names: Iterable[str], asked: str | None) -> str:
     others = [name for name in names if name not in ("images", "class_names")]
     held = f"{file} holds the arrays {', '.join(sorted(names))}"
     if asked is not None:
-        if asked not in others and asked.casefold() != columns.NONE:
+        if asked not in others and asked.casefold() != csv_columns.NONE:
             raise ImagesError(f"{held}; expected the labels {asked!r} to be one of them.")
         return asked if asked in others else ""
     if "labels" in others:
         return "labels"
-    known = [name for name in others if columns.is_one(name, columns.LABELS)]
+    known = [name for name in others if csv_columns.is_one(name, csv_columns.LABELS)]
     if len(known) > 1 or (others and not known):
         raise ImagesError(
             f"{held}; which of them are the labels is not clear: name them `labels`, or say it with "
@@ -223,7 +223,7 @@ def _label(what: str, labels: Any, count: int, class_names: Sequence[str] | None
     if labels is None:
         return Labelling(None if class_names is None else tuple(class_names), [None] * count)
     try:
-        return truth.by_array(labels, count, class_names)
+        return label_arrays.by_array(labels, count, class_names)
     except ImagesError as error:
         raise ImagesError(f"{what}: {error}") from error
 

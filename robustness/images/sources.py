@@ -13,7 +13,7 @@ import numpy as np
 
 from robustness.errors import ImagesError
 from robustness.files.disk_errors import expect_named
-from robustness.images import archives, arrays, columns, folders
+from robustness.images import archives, arrays, csv_columns, folders
 from robustness.images.decode import SUFFIXES, decode
 from robustness.images.entries import Entry, Library, Shape, Source, Where, bare, key_of, numbered
 from robustness.images.labels import Labelling, by_path, by_word
@@ -160,7 +160,7 @@ def _faults(infos: Sequence[zipfile.ZipInfo]) -> list[str]:
 
 def _list(path: Path, known: tuple[str, ...] | None, label_column: str | None) -> Source:
     said: list[str] = []
-    rows = list(columns.read(path, label_column, known, said))
+    rows = list(csv_columns.read(path, label_column, known, said))
     if not rows:
         raise ImagesError(
             f"{path.name} lists no pictures; expected a row for each below its header."

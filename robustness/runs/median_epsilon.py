@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from robustness.optimization.regression.logistic import Fit, half_point, logistic
-from robustness.runs import thresholds
+from robustness.runs import smallest_epsilon
 from robustness.runs.records import FLIPPED, ROBUST
 from robustness.runs.schema import Median, Settings
 
@@ -38,10 +38,10 @@ def median_epsilons(
     logistic curve's median, its 95 % interval, and the p-value of the test that it passed; None where it
     passed none, or cannot be tested.
     """
-    by, _ = thresholds.medians(outcomes, config, labels, unused)
+    by, _ = smallest_epsilon.medians(outcomes, config, labels, unused)
     return {
         label: Median.model_validate(
-            median | {"fit": _of(thresholds.used(outcomes, unused, label), median)}
+            median | {"fit": _of(smallest_epsilon.used(outcomes, unused, label), median)}
         )
         for label, median in by.items()
     }
@@ -50,7 +50,7 @@ def median_epsilons(
 def _of(rows: pd.DataFrame, one: Mapping[str, Any]) -> dict[str, Any] | None:
     if one["median"] is None:
         return None
-    epsilons = thresholds.rows_epsilons(rows)
+    epsilons = smallest_epsilon.rows_epsilons(rows)
     kept = rows[rows["status"].isin((FLIPPED, ROBUST))]
     # (images, epsilons): whether it flips.
     table = kept.assign(flip=kept["status"] == FLIPPED).pivot(

@@ -11,13 +11,7 @@ from robustness.contract.attack import Attack
 from robustness.contract.ensembles import Resolved
 from robustness.errors import SettingError
 from robustness.runs.records import keeps_pictures
-from robustness.runs.schema import (
-    AttackEntry,
-    EpsilonBudget,
-    GoalEntry,
-    MaskEntry,
-    Settings,
-)
+from robustness.runs.schema import AttackEntry, EpsilonBudget, GoalEntry, MaskEntry, Settings
 from robustness.threat.threat import Threat
 
 

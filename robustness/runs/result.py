@@ -15,7 +15,7 @@ from robustness import plugins
 from robustness.errors import RunError
 from robustness.files.disk_errors import expect_named
 from robustness.images.png import from_png
-from robustness.runs import result_html, thresholds
+from robustness.runs import result_html, smallest_epsilon
 from robustness.runs.records import FAILED, FLIPPED, ROBUST, SETTLED
 from robustness.runs.result_html import Case
 from robustness.runs.schema import EpsilonBudget, Manifest
@@ -151,10 +151,12 @@ class AuditResult:
         share = of + (known if any(self._judged) else nothing)
         config = self._manifest.config
         labels = [attack.title for attack in config.attacks]
-        _, together = thresholds.medians(
-            self.outcomes, config, labels, thresholds.unused(self._budgets)
+        _, together = smallest_epsilon.medians(
+            self.outcomes, config, labels, smallest_epsilon.unused(self._budgets)
         )
-        middle = f" Median smallest epsilon: {thresholds.said(together)}." if len(judged) else ""
+        middle = (
+            f" Median smallest epsilon: {smallest_epsilon.said(together)}." if len(judged) else ""
+        )
         sentence = f"{self.outcomes.image.nunique()} images; {share}.{middle}"
         if self.unreached:
             missed = ", ".join(f"{epsilon:g}" for epsilon in self.unreached)

@@ -23,7 +23,7 @@ from robustness.runs.records import ImageRow
 from robustness.runs.schema import ModelEntry
 from robustness.runs.store import Run
 from robustness.verification import pictures as evidence
-from robustness.verification import recount
+from robustness.verification import random_models
 from robustness.verification.pictures import Pictures
 from robustness.verification.rows import (
     BUDGET,
@@ -221,7 +221,7 @@ class _Eyes:
 def expect_clean(claims: RunContents, image: ImageRow) -> Expectation:
     """The model must say of an original what the row says."""
     if claims.random:
-        return partial(recount.clean, claims, image)
+        return partial(random_models.clean, claims, image)
 
     def check(answer: np.ndarray) -> Iterator[Inconsistency]:
         yield from _same(
@@ -234,7 +234,7 @@ def expect_clean(claims: RunContents, image: ImageRow) -> Expectation:
 def expect_flip(claims: RunContents, image: ImageRow, row: Mapping[str, Any]) -> Expectation:
     """The model must give a flip the class of the row, and not that of the image."""
     if claims.random:
-        return partial(recount.flip, claims, image, row)
+        return partial(random_models.flip, claims, image, row)
 
     def check(answer: np.ndarray) -> Iterator[Inconsistency]:
         said, sure = row["adversarial_class"], row["confidence_after"]

@@ -204,9 +204,11 @@ def test_labels_tell_attacks_of_a_run_apart():
 def test_parameters_keep_their_type_in_a_module_that_evaluates_annotations():
     from dataclasses import make_dataclass
 
-    from robustness.configuration import parameters
+    from robustness.configuration import attack_parameters
 
-    made = make_dataclass("Made", [("steps", int, parameters.setting(3, "steps", low=1))])(4.0)
-    parameters.check(made)
+    made = make_dataclass("Made", [("steps", int, attack_parameters.setting(3, "steps", low=1))])(
+        4.0
+    )
+    attack_parameters.check(made)
     assert made.steps == 4
     assert isinstance(made.steps, int)

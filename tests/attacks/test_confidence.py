@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 import numpy as np
 import pytest
 
-from robustness.configuration import parameters
+from robustness.configuration import attack_parameters
 from robustness.contract.registry import create, find
 from robustness.engine.search import run_attack
 from robustness.threat.norms import NORMS
@@ -31,7 +31,7 @@ def cases():
         cls = find(name)
         if name in ("universal", "patch") or cls.knowledge == "decision":
             continue
-        field = parameters.settings(cls).get("loss")
+        field = attack_parameters.settings(cls).get("loss")
         choices = field[1].choices if field else ()
         losses = [c for c in choices or () if c in ("cross_entropy", "margin")]
         for loss in losses or (None,):

@@ -217,7 +217,7 @@ class Eyes:
 
 def readings(folder: Path, good: Path) -> dict[str, Any]:
     """Every way to read a run that needs no framework, by name."""
-    from robustness.cli import named
+    from robustness.cli import recorded_files
     from robustness.cli.rerun import _manifest
     from robustness.reports import write_html
     from robustness.reports.comparison.compare import compare
@@ -253,7 +253,7 @@ def readings(folder: Path, good: Path) -> dict[str, Any]:
         with Run.resume(shutil.copytree(folder, folder.parent / "resumed")) as run:
             run.images(), list(run.image_rows()), run.settled("bim(steps=4)", 1), run.count()
             run.first_flips(["bim(steps=4)"])
-            named.options_of(run.manifest.origin, folder, {}, trust=False)
+            recorded_files.options_of(run.manifest.origin, folder, {}, trust=False)
 
     kinds = {
         name: getattr(writers, f"write_{name}")
@@ -264,7 +264,9 @@ def readings(folder: Path, good: Path) -> dict[str, Any]:
         "compare": lambda: compare(good, folder),
         "baseline": lambda: baseline(folder),
         "evidence": opened(broken_files),
-        "rerun": lambda: named.options_of(_manifest(folder).origin, folder, {}, trust=False),
+        "rerun": lambda: recorded_files.options_of(
+            _manifest(folder).origin, folder, {}, trust=False
+        ),
         "result": shown,
         "resume": resumed,
     }

@@ -18,13 +18,7 @@ from PIL import Image
 from robustness import model_zoo, plugins
 from robustness.errors import ImagesError, ModelError, SettingError, UnsafeModelError
 from robustness.model_zoo import info, registry
-from robustness.model_zoo.dogs_vs_cats import (
-    architecture,
-    photos,
-    renderings,
-    weights_file,
-    zoo,
-)
+from robustness.model_zoo.dogs_vs_cats import architecture, photos, renderings, weights_file, zoo
 from robustness.models.classifier import Classifier
 from scripts import publish_weights
 

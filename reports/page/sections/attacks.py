@@ -15,7 +15,7 @@ from robustness.reports.page.templating import read_template
 from robustness.reports.summary.breakdown import AttackRow, Course, MedianEpsilon
 from robustness.reports.summary.metrics import SmallestEpsilon
 from robustness.reports.summary.summary import Rate, Summary
-from robustness.runs import thresholds
+from robustness.runs import smallest_epsilon
 from robustness.threat.norms import described
 
 
@@ -121,10 +121,10 @@ def medians(summary: Summary) -> list[tuple[str, str]]:
 
 def median_text(median: MedianEpsilon | SmallestEpsilon) -> str:
     """Return a median in words: the point, the bracket, the interval, and a fitted curve's median."""
-    parts = [thresholds.said(asdict(median))]
+    parts = [smallest_epsilon.said(asdict(median))]
     fit = median.fit if isinstance(median, MedianEpsilon) else None
     if fit is not None:
-        ends = thresholds.reach(fit.low, fit.high)
+        ends = smallest_epsilon.reach(fit.low, fit.high)
         parts.append(f"by a logistic curve {wording.number(fit.median, 3)}, {ends}")
     return ", ".join(parts) + (f" ({median.note})" if median.note else "")
 

@@ -18,7 +18,7 @@ from robustness.threat.norms.registry import (
     parse,
     register,
 )
-from robustness.threat.norms.without import Free, Unregistered
+from robustness.threat.norms.unmeasured import Free, Unregistered
 
 __all__ = [
     "BUILT_IN",

@@ -18,7 +18,7 @@ from robustness.threat.norms.l1 import L1
 from robustness.threat.norms.l2 import L2
 from robustness.threat.norms.linf import Linf
 from robustness.threat.norms.norm import Norm
-from robustness.threat.norms.without import Free, Unregistered
+from robustness.threat.norms.unmeasured import Free, Unregistered
 
 NORMS: dict[str, Norm] = {norm.name: norm for norm in (Linf(), L2(), L1(), L0())}
 """The norms in which every run measures its flips, by name: their columns are part of the format of runs."""

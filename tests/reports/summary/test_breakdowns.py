@@ -24,7 +24,7 @@ from robustness.reports.gate.verdict import verdict_of as ruled
 from robustness.reports.page.headline import figures_sentence
 from robustness.reports.summary import metrics
 from robustness.reports.summary.summary import Summary, summarise
-from robustness.runs import thresholds
+from robustness.runs import smallest_epsilon
 from robustness.runs.result import AuditResult
 from robustness.runs.schema import AttackEntry, Settings
 from robustness.runs.store import Run
@@ -76,8 +76,8 @@ def test_the_smallest_epsilon_of_all_lies_where_the_rule_says(
     fates: list[list[list[str]]],
 ) -> None:
     rows = table(fates)
-    found = [thresholds.smallest(rows[rows["attack"] == name]) for name in "abc"]
-    told = thresholds.together(found, rows, LADDER)
+    found = [smallest_epsilon.smallest(rows[rows["attack"] == name]) for name in "abc"]
+    told = smallest_epsilon.together(found, rows, LADDER)
     for i, attacks in enumerate(fates):
         status = [fate(attacks, rung)[0] for rung in range(3)]
         high = LADDER[status.index("flipped")] if "flipped" in status else math.inf
@@ -96,8 +96,8 @@ def test_an_attack_that_breaks_down_everywhere_changes_nothing(
     both = pd.concat([broke, rows])
     seeks = AttackEntry(label="a", seeks="closest" if closest else "any")
     config = Settings(norm="linf", attacks=(seeks,))
-    alone = thresholds.medians(rows, config, ["a", "b", "c"])
-    beside = thresholds.medians(both, config, ["z", "a", "b", "c"])
+    alone = smallest_epsilon.medians(rows, config, ["a", "b", "c"])
+    beside = smallest_epsilon.medians(both, config, ["z", "a", "b", "c"])
     assert beside[1] == alone[1]
     assert {n: beside[0][n] for n in "abc"} == alone[0]
     kept = ["image", "epsilon", "status"]

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from robustness.reports.summary import metrics
-from robustness.runs import thresholds
+from robustness.runs import smallest_epsilon
 from robustness.runs.schema import Settings
 
 RNG = np.random.default_rng(5)
@@ -99,7 +99,7 @@ def test_smallest_epsilon_keeps_those_that_never_flip() -> None:
         return told(table(rows))
 
     def told(rows: pd.DataFrame) -> metrics.SmallestEpsilon:
-        _, together = thresholds.medians(rows, Settings(), ["a"])
+        _, together = smallest_epsilon.medians(rows, Settings(), ["a"])
         return metrics.smallest_epsilon(rows, together)
 
     found = of(1, 1, 4)

@@ -14,7 +14,7 @@ import pytest
 from robustness.attacks.universal_fit import Fitted
 from robustness.auditing import audit
 from robustness.auditing.auditor import Auditor
-from robustness.cli.named import ROLES
+from robustness.cli.recorded_files import ROLES
 from robustness.errors import RunError
 from robustness.runs.recorded_paths import resolve_options, resolve_recorded
 from robustness.runs.run_json import manifest_of

@@ -226,7 +226,7 @@ def test_a_plan_holds_only_what_its_run_can_be_read_back_with(settings):
 def _commands():
     """Every command with each of its paths, the words that it needs besides filled in."""
     from robustness.cli import app, solve
-    from robustness.cli.given import paths_of
+    from robustness.cli.path_arguments import paths_of
 
     for words, one in (((), app), (("solve",), solve.app)):
         for command in one.registered_commands:

@@ -333,8 +333,8 @@ def test_a_column_that_was_taken_among_several_is_told(tmp_path):
     "label", [1e300, 10**5000, -(10**400), "1e99", "x" * 10_000, b"y" * 10_000], ids=range(6)
 )
 def test_long_labels_are_cut(label):
+    from robustness.images.label_arrays import by_array
     from robustness.images.labels import by_word
-    from robustness.images.truth import by_array
 
     for known in (["cat", "dog"], ["0", "1"]):
         with pytest.raises(ImagesError) as caught:

@@ -8,12 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from robustness.numerics.intervals import (
-    Share,
-    beats_chance,
-    clearly_better,
-    wilson_interval,
-)
+from robustness.numerics.intervals import Share, beats_chance, clearly_better, wilson_interval
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 20, 126, 1000])

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from robustness.cli import named
+from robustness.cli import recorded_files
 from robustness.errors import SettingError
 from robustness.images.png import to_png
 from robustness.runs import seal
@@ -132,7 +132,7 @@ def test_ones_own_trusted_run_asks_for_trust_again_and_says_so(place):
     assert done.returncode == 2 and "--trust-model" in done.stderr
     with Run.open(place / "trusted") as run:
         options = run.manifest.to_json()["origin"]["options"]
-    assert "--trust-model" in named.again(place / "trusted", options)
+    assert "--trust-model" in recorded_files.again(place / "trusted", options)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_many_audits_that_begin_at_once_share_one_secret(tmp_path):
 
 
 def test_options_of_a_run_that_python_started(tmp_path):
-    assert named.options_of(Origin(), tmp_path, {}, trust=False) == {}
+    assert recorded_files.options_of(Origin(), tmp_path, {}, trust=False) == {}
     with pytest.raises(SettingError, match=r"the model 'm\.keras' and the images 'd'"):
         told = Origin(options=Options(model="m.keras", images="d"))
-        named.options_of(told, tmp_path, {}, trust=False)
+        recorded_files.options_of(told, tmp_path, {}, trust=False)

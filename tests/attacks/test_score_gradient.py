@@ -10,7 +10,7 @@ from keras import ops
 from scipy import fft
 
 from robustness.attacks.components.starts import frame
-from robustness.attacks.regression import NES, Regression, Waves, cosines, design
+from robustness.attacks.score_gradient import NES, Regression, Waves, cosines, design
 from robustness.contract.cost import passes
 from robustness.contract.look import Look
 from robustness.engine import compiled_batch, jobs

@@ -14,7 +14,7 @@ from robustness.attacks.deepfool import DeepFool
 from robustness.attacks.fgsm import FGSM
 from robustness.attacks.pgd import PGD
 from robustness.numerics import turnbull
-from robustness.runs import thresholds
+from robustness.runs import smallest_epsilon
 from robustness.runs.median_epsilon import fits, fitted, median_epsilons
 from robustness.runs.schema import AttackEntry, Settings
 from robustness.runs.store import Run
@@ -211,7 +211,7 @@ def test_the_test_of_a_fit_is_pearsons():
 def test_the_bracket_is_always_said(some, low, high, said):
     found = dict(median_epsilons(table(some), CONFIG, ["pgd"])["pgd"])
     assert (found["bracket_low"], found["bracket_high"]) == (low, high)
-    assert thresholds.said(found).startswith(said)
+    assert smallest_epsilon.said(found).startswith(said)
 
 
 def table(some, label="pgd", reached=math.inf, **more):
@@ -229,7 +229,7 @@ def table(some, label="pgd", reached=math.inf, **more):
 def test_rows_become_medians_by_attack():
     easy, hard = logistics(100, 0, middle=2.0), logistics(100, 0, middle=4.0)
     rows = pd.concat([table(easy, "easy"), table(hard, "hard")])
-    found, together = thresholds.medians(rows, CONFIG, ["easy", "hard"])
+    found, together = smallest_epsilon.medians(rows, CONFIG, ["easy", "hard"])
     for label, some in (("easy", easy), ("hard", hard)):
         wanted = turnbull.median(*censored(some))
         assert found[label]["median"] == wanted.point
@@ -239,23 +239,23 @@ def test_rows_become_medians_by_attack():
     first = np.where(np.arange(100) % 2, easy, hard)
     second = np.where(np.arange(100) % 2, hard, easy)
     rows = pd.concat([table(first, "a"), table(second, "b")])
-    assert thresholds.medians(rows, CONFIG, ["a", "b"])[1] == together
+    assert smallest_epsilon.medians(rows, CONFIG, ["a", "b"])[1] == together
 
 
 def test_distances_of_attacks_that_seek_the_closest_are_taken():
     some = np.random.default_rng(2).uniform(1, 12, 51)
     near = AttackEntry(label="near", seeks="closest")
     config = CONFIG.with_changes(attacks=(near, AttackEntry(label="pgd")))
-    by, _ = thresholds.medians(table(some, "near"), config, ["near"])
+    by, _ = smallest_epsilon.medians(table(some, "near"), config, ["near"])
     middle = float(np.sort(some)[25])
     assert by["near"]["bracket_low"] == by["near"]["bracket_high"] == by["near"]["median"] == middle
     # Another attack of the ladder that flips at the same rung may need less than that distance.
     both = pd.concat([table(some, "near"), table(some, "pgd")])
-    _, together = thresholds.medians(both, config, ["near", "pgd"])
+    _, together = smallest_epsilon.medians(both, config, ["near", "pgd"])
     assert (together["bracket_low"], together["bracket_high"]) == (4.0, 8.0)
-    assert together == thresholds.medians(table(some), CONFIG, ["pgd"])[1]
+    assert together == smallest_epsilon.medians(table(some), CONFIG, ["pgd"])[1]
     weak = pd.concat([table(some, "near"), table(np.full(51, 20.0), "pgd")])
-    assert thresholds.medians(weak, config, ["near", "pgd"])[1] == by["near"]
+    assert smallest_epsilon.medians(weak, config, ["near", "pgd"])[1] == by["near"]
 
 
 def test_broken_and_wrong_images_are_left_out_and_later_attacks_of_a_cascade_have_no_median():

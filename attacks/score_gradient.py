@@ -14,7 +14,7 @@ from keras import ops
 
 from robustness.attacks.components.starts import code, frame
 from robustness.attacks.components.step_length import Stepping
-from robustness.configuration.parameters import setting
+from robustness.configuration.attack_parameters import setting
 from robustness.contract.attack import Attack
 from robustness.contract.look import Look
 from robustness.contract.task import Task
