@@ -41,7 +41,7 @@ def test_why_pictures_were_not_read_is_told_with_its_count(tmp_path, good, capsy
     )
     with Run.open(result.path) as run:
         summary = summarise(run)
-    assert any(f"could not be read and have no verdict ({why})" in one for one in summary.warnings)
+    assert any(f"could not be read and have no outcome ({why})" in one for one in summary.warnings)
     verdict = verdict_of(summary)
     assert (verdict.exit_code == 5) == (why in verdict.sentence) == (not good)
     _show(result, [], False)
