@@ -88,7 +88,7 @@ class RunContents:
         config, shape = manifest.config, manifest.model.input_shape
         needed = {
             "model.input_shape": shape is not None,
-            "config.norm": config.norm in norms.names(),
+            "config.norm": config.norm is not None,
             "config.goal": config.goal is not None,
             "config.attacks": all(attack.label is not None for attack in config.attacks),
             "config.epsilons": "epsilons" in config.model_fields_set,
@@ -100,6 +100,11 @@ class RunContents:
             raise RunError(
                 f"{run.path / 'run.json'} is damaged: {', '.join(lacking)} is missing, or of no use; "
                 "expected what the audit wrote. Restore it from a copy, or audit again."
+            )
+        if config.norm not in norms.names():
+            raise RunError(
+                f"{run.path / 'run.json'}: the norm {config.norm[:40]!r} is none of "
+                f"{', '.join(norms.names())}. Install the package that has it, or restore the file."
             )
         mask = None if config.mask is None else config.mask.sha256
         outcomes = _records(run.outcomes())
