@@ -460,7 +460,7 @@ def test_a_batch_of_a_million_rows_takes_what_the_machine_has(material, tmp_path
     start = CompiledBatch.__init__
 
     def noted(self, *given, **settings):
-        made.append(settings["slots"])
+        made.append(settings["batch_size"])
         start(self, *given, **settings)
 
     monkeypatch.setattr(CompiledBatch, "__init__", noted)

@@ -364,7 +364,7 @@ def test_what_can_be_used_is_not_doubted(attack, norm, epsilon):
 def test_a_gate_rests_on_no_budget_that_none_can_use(ladder):
     summary = read(ladder)
     off = Suppression("D27", "we know", date(2100, 1, 1))
-    found = [d.__dict__ for d in summary.diagnostics]
+    found = summary.diagnostics
 
     def ruled(**rule):
         gate = Gate((Rule(**{"name": "r", "bound": "point"} | rule),), suppressions=(off,))
