@@ -39,6 +39,7 @@ def percent(confidence: float) -> str:
 
 
 def main() -> None:
+    """Audit the picture of the README and draw the figure."""
     result = robustness.audit(
         load("dogs-vs-cats"), Pets(0), attacks=["article"], epsilons=[4], all_steps=True
     )

@@ -109,6 +109,7 @@ def expect_attack(attack: object) -> Attack | Ensemble:
 def resolve_images(
     images: Any, labels: Any, names: Sequence[str] | None, label_column: str | None
 ) -> Source:
+    """Return the source of a path, of arrays or of a Source; ImagesError if it cannot be used."""
     if isinstance(images, np.ndarray):
         if label_column is not None:
             raise SettingError(

@@ -52,6 +52,7 @@ def fault(
     row: Mapping[str, Any] | None = None,
     file: str = "",
 ) -> Inconsistency:
+    """Return an inconsistency of an image or of one of its rows."""
     return Inconsistency(
         what=what,
         sentence=sentence,
@@ -250,4 +251,5 @@ def _grouped(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 
 def said_of(value: Any) -> str:
+    """Return a stored number as messages show it."""
     return "nothing" if value is None else f"{value:.10g}"

@@ -11,12 +11,14 @@ from robustness.models.scan.layer_sizes import Config, Shape, Unfollowed, whole
 
 
 def name_of(entry: Config) -> str:
+    """Return a layer's name and class for messages."""
     inner = entry.get("config")
     name = inner.get("name") if isinstance(inner, dict) else None
     return f"layer {quote(name)} ({quote(entry.get('class_name'))[1:-1]})"
 
 
 def tables(config: Any) -> Iterator[Config]:
+    """Yield every dict within a configuration, itself included."""
     pending = [config]
     while pending:
         value = pending.pop()
@@ -37,6 +39,7 @@ def shape_of(value: Any) -> Shape:
 
 
 def input_shape_of(layer: Config) -> Shape | None:
+    """Return the input shape that a layer declares, the batch first; None if it declares none."""
     inner = layer["config"]
     for key in ("batch_shape", "batch_input_shape"):
         if inner.get(key) is not None:
@@ -47,6 +50,7 @@ def input_shape_of(layer: Config) -> Shape | None:
 
 
 def sequential_shapes(entry: Config, inner: Any) -> list[Shape]:
+    """Return the input shape that a Sequential model was built with; Unfollowed if it states none."""
     said = inner.get("build_input_shape") if isinstance(inner, dict) else None
     build = entry.get("build_config")
     if said is None and isinstance(build, dict):
@@ -57,6 +61,7 @@ def sequential_shapes(entry: Config, inner: Any) -> list[Shape]:
 
 
 def build_shapes(build: Config) -> list[Shape]:
+    """Return the shapes that a layer was built with; Unfollowed for a build configuration of its own kind."""
     shapes = build.get("shapes_dict", build)
     if set(shapes) - {"input_shape", "query_shape", "value_shape", "key_shape"}:
         raise Unfollowed("a way of its own to be built")

@@ -89,6 +89,7 @@ _KEEPING = {*_HELPERS, *MODELS, "InputLayer", *RULES}
 
 
 def rule_of(layer: Config) -> Rule:
+    """Return the rule for the sizes of a layer or operation; Unfollowed if only Keras knows them."""
     name, module = layer.get("class_name"), layer.get("module")
     operation = isinstance(module, str) and ".ops" in module
     rule = (OPERATIONS if operation else RULES).get(str(name))

@@ -56,6 +56,8 @@ class Spread:
 
 @dataclass(frozen=True)
 class Problem:
+    """A spherical code to find: `count` unit vectors in `dim` dimensions, beside `fixed` ones (n, dim)."""
+
     count: int
     dim: int
     fixed: np.ndarray
@@ -80,6 +82,7 @@ class Problem:
 
 
 def checked_problem(count: int, dim: int, fixed: Any, antipodal: bool) -> Problem:
+    """Return the problem; SettingError for counts, dimensions or fixed vectors that are not usable."""
     for name, value, low in (("count", count, 1), ("dim", dim, 2)):
         if isinstance(value, bool) or int(value) != value or value < low:
             raise SettingError(f"{name}={value!r}; expected a whole number of at least {low}.")
@@ -140,6 +143,7 @@ def with_symmetric_starts(problem: Problem, begin: np.ndarray) -> np.ndarray:
 
 
 def unit(x: np.ndarray) -> np.ndarray:
+    """Return vectors (..., dim) scaled to length 1."""
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-100)
 
 
@@ -151,6 +155,7 @@ def result(
     power: float,
     path: np.ndarray | None,
 ) -> Spread:
+    """Return the vectors (count, dim) with their smallest angle, energy and the best known bound."""
     cosines = problem.cosines(vectors)
     largest = float(np.clip(np.max(cosines), -1.0, 1.0)) if cosines.size > 1 else -1.0
     weights = np.where(problem.pairs < 0, 0.0, 0.5 * np.exp(np.maximum(problem.pairs, 0.0)))
@@ -173,8 +178,10 @@ def result(
 
 
 def smallest(problem: Problem, vectors: np.ndarray) -> float:
+    """Return the smallest angle between vectors of the code, in degrees."""
     return degrees(float(np.max(problem.cosines(vectors))))
 
 
 def degrees(cosine: float) -> float:
+    """Return the angle in degrees whose cosine is given; values beyond -1..1 are clipped."""
     return math.degrees(math.acos(min(1.0, max(-1.0, cosine))))
