@@ -32,6 +32,7 @@ class Table:
 
     @property
     def rows(self) -> int:
+        """The number of rows."""
         return len(self.y)
 
     @property
