@@ -103,13 +103,13 @@ def _loader(name: str) -> Callable[[], Classifier]:
 
 
 def _made(name: str) -> Classifier:
-    """The model of a plug-in; ModelError if it cannot be made."""
+    """Return the model of a plug-in; ModelError if it cannot be made."""
     loader = _loader(name)
     try:
         return loader()
     except (KeyboardInterrupt, RobustnessError):
         raise
-    except BaseException as error:  # a stranger's function may raise anything
+    except BaseException as error:  # a plug-in may raise anything
         lines = str(error).strip().splitlines() or ["no reason given"]
         raise ModelError(
             f"The plug-in of the model {name!r} cannot make it: {type(error).__name__}: {lines[0][:300]}."

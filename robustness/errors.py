@@ -1,4 +1,4 @@
-"""Errors of the user's making: each message says what came, what was expected, what to do.
+"""Exceptions of the toolkit: each message names the value found, the value expected and what to do.
 
 ::
 
@@ -7,15 +7,15 @@
     ├── ModelError          a model file or a model that cannot be audited
     │   └── UnsafeModelError    a model file that could run code
     ├── ImagesError         a source of pictures as a whole (one bad picture is an outcome)
-    ├── RunError            a run that is damaged or broke down
-    │   ├── RunUsageError       a run folder that cannot be used as asked: no run, in use, another run
-    │   └── StorageError        a disk or folder that takes no more, while a run is written
+    ├── RunError            a run that is damaged or failed
+    │   ├── RunUsageError       a run folder that cannot be used: no run in it, in use, another run
+    │   └── StorageError        a disk or folder that cannot be written to, while a run is written
     ├── FetchError          something to be downloaded
     ├── GradientError       the loss does not depend on the image
-    └── AttackError         an attack that breaks its contract
+    └── AttackError         an attack that violates its contract
 
-`exit_code` is what the command line leaves with (docs/ci.md): 2 where what was given cannot be used, 3
-where something broke down.
+`exit_code` is the exit code of the command line (docs/ci.md): 2 for input that cannot be used, 3 for a
+failure.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 USAGE, BROKEN = 2, 3
-"""Exit codes of errors: what was given cannot be used; something broke down."""
+"""Exit codes of errors: the input cannot be used; something failed."""
 
 
 class RobustnessError(Exception):
-    """Base of every error this toolkit raises on purpose."""
+    """Base class of every error that the toolkit raises deliberately."""
 
     exit_code: ClassVar[int] = BROKEN
 
@@ -55,17 +55,17 @@ class ImagesError(RobustnessError):
 
 
 class RunError(RobustnessError):
-    """A run is damaged, or broke down."""
+    """A run is damaged or failed."""
 
 
 class RunUsageError(RunError):
-    """A run folder cannot be used as asked: no run is in it, one already is, or it is in use."""
+    """A run folder cannot be used: it has no run, has one already, or is in use."""
 
     exit_code = USAGE
 
 
 class StorageError(RunError):
-    """A disk or folder takes no more; what was written before is kept."""
+    """A disk or folder cannot be written to; everything written before is kept."""
 
 
 class FetchError(RobustnessError):
@@ -77,4 +77,4 @@ class GradientError(RobustnessError):
 
 
 class AttackError(RobustnessError):
-    """An attack broke its contract."""
+    """An attack violates its contract."""

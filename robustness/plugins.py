@@ -1,7 +1,8 @@
-"""The door by which attacks, models and reports come in: entry points, ours and strangers' alike.
+"""Finds and loads plug-ins (attacks, models, norms, reports, ...) through Python entry points.
 
-Listing names loads nothing, so that a wrong name costs no import of TensorFlow. Whatever a plug-in
-does wrong is one sentence, and takes nothing else down.
+The toolkit's own parts are registered in the same way. Listing names must not load anything, so that a wrong
+name does not cost an import of TensorFlow. An error of a plug-in is reported in one sentence and does not
+affect other plug-ins.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ ENSEMBLES = "robustness.ensembles"
 REPORT_SECTIONS = "robustness.report_sections"
 NORMS = "robustness.norms"
 TABLES = "robustness.tables"
-"""Readers of tables in audit.toml that are not options of the audit, such as [gate]."""
+"""The group of readers of those tables in audit.toml that are not options of the audit, such as [gate]."""
 OURS = "robustness-toolkit"
 MAX_BYTES = 1 << 20
-"""The most that is read of what a package says of itself; the longest lists have a few thousand."""
+"""The largest size of a package's metadata file in bytes; the longest lists have a few thousand."""
 _LISTS, _ABOUT = "entry_points.txt", ("METADATA", "PKG-INFO")
 _WORDS = {
     ATTACKS: "attack",
@@ -42,7 +43,7 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Broken:
-    """A plug-in that cannot be used, and why, one sentence."""
+    """A plug-in that cannot be used; `reason` is one sentence."""
 
     name: str
     reason: str
@@ -52,9 +53,14 @@ _told: set[str] = set()
 
 
 def entry_points(**asked: Any) -> EntryPoints:
-    """Those of every installed package, as `importlib.metadata` selects them.
+    """Select entry points of all installed packages.
 
-    A package whose list cannot be read is passed over: one line, once, on the log, which names it.
+    A package whose list of entry points cannot be read is skipped, with one warning in the log that names it.
+
+    Parameters
+    ----------
+    **asked
+        The selection, as in `importlib.metadata.entry_points`: `group`, `name`, ...
     """
     seen: set[str] = set()
     found: list[EntryPoint] = []
@@ -66,13 +72,13 @@ def entry_points(**asked: Any) -> EntryPoints:
             seen.add(known)
             _expect_plain(package, _LISTS)
             found += package.entry_points
-        except Exception as error:  # whatever a stranger's file makes the parser raise
+        except Exception as error:  # an untrusted file can make the parser raise anything
             _pass_over(package, error)
     return EntryPoints(found).select(**asked)
 
 
 def _expect_plain(package: Distribution, name: str) -> None:
-    """ValueError for a file of a package that would be waited for, or take all memory; a zip is not asked."""
+    """ValueError for a metadata file that is not regular or too large; packages in a zip are not checked."""
     folder = getattr(package, "_path", None)
     if not isinstance(folder, Path):
         return
@@ -99,24 +105,24 @@ def _pass_over(package: Distribution, error: Exception) -> None:
 
 
 def _name(package: Distribution) -> str:
-    """What a package calls itself; its folder's name where that cannot be read."""
+    """The name in a package's metadata; the name of its folder if that cannot be read."""
     try:
         for file in _ABOUT:
             _expect_plain(package, file)
         if package.name:
             return str(package.name)
-    except Exception:  # noqa: S110 - whatever a stranger's file makes the parser raise
+    except Exception:  # noqa: S110 - an untrusted file can make the parser raise anything
         pass
     return Path(str(getattr(package, "_path", "an unknown package"))).name
 
 
 def names(group: str) -> list[str]:
-    """The installed names of a group, sorted."""
+    """Return the installed names of a group, sorted."""
     return sorted({point.name for point in entry_points(group=group)})
 
 
 def expect(group: str, name: str, *others: str) -> None:
-    """SettingError, with the nearest name, unless `name` is installed in one of these groups."""
+    """Raise SettingError, with the nearest name, unless `name` is installed in one of these groups."""
     known = sorted({name for each in (group, *others) for name in names(each)})
     if name in known:
         return
@@ -127,11 +133,12 @@ def expect(group: str, name: str, *others: str) -> None:
 
 
 def point(group: str, name: str) -> EntryPoint:
-    """The entry point called `name`; ours where others call theirs the same.
+    """Return the entry point called `name`; the toolkit's own has precedence over one of another package.
 
     Raises
     ------
-    SettingError: nothing is installed under the name, or several packages bring it, none of them ours.
+    SettingError
+        Nothing is installed under the name, or several packages provide it and none of them is the toolkit.
     """
     expect(group, name)
     found = _points(group, name)
@@ -145,16 +152,23 @@ def point(group: str, name: str) -> EntryPoint:
 
 
 def load(group: str, name: str) -> Any:
-    """What is installed under `name`; SettingError if nothing is, or if it cannot be imported."""
+    """Import the plug-in called `name`; SettingError if it is not installed or cannot be imported."""
     return imported(point(group, name), group)
 
 
 def writer(kind: str) -> Callable[..., Any]:
-    """What writes a kind of report, given a run folder and a path or None; see `_written` for its errors.
+    """Return the function that writes a kind of report.
+
+    Returns
+    -------
+    callable
+        Takes a run folder, and a path or None. It raises SettingError for a path that cannot be written
+        (`disk_errors.expect_place`), and RunError if the plug-in fails.
 
     Raises
     ------
-    SettingError: nothing installed writes it, or what does cannot be imported or called.
+    SettingError
+        No installed plug-in writes this kind, or it cannot be imported or is not callable.
     """
     one = point(REPORTS, kind)
     found = imported(one, REPORTS)
@@ -169,13 +183,7 @@ def writer(kind: str) -> Callable[..., Any]:
 def _written(
     one: EntryPoint, write: Callable[..., Any], run: str | Path, path: str | Path | None = None
 ) -> Any:
-    """A report written.
-
-    Raises
-    ------
-    SettingError: `path` is a folder, a part of a run, or the like (`storage.expect_place`).
-    RunError: the plug-in fails, whatever it raises; one sentence that names it.
-    """
+    """Write a report; RunError, one sentence that names the plug-in, whatever it raises."""
     if path is not None:
         expect_named(path, "The path of the report")
         expect_place(Path(path))
@@ -183,9 +191,9 @@ def _written(
         return write(run, path)
     except (KeyboardInterrupt, RobustnessError):
         raise
-    except BaseException as error:  # also SystemExit: a stranger's function may raise anything
+    except BaseException as error:  # a plug-in may raise anything, SystemExit included
         if isinstance(error, OSError) and _package(one) == OURS:
-            raise  # a full disk, and the like: `storage.sentence` says it better
+            raise  # such as a full disk, which `disk_errors.sentence` explains better
         raise RunError(
             f"The plug-in of the kind of report {one.name!r} ({one.value}) failed: {_first_line(error)}. "
             "The run is kept; leave that kind out, or reinstall or remove the package that brings it."
@@ -198,12 +206,12 @@ def _first_line(error: BaseException) -> str:
 
 
 def imported(one: EntryPoint, group: str) -> Any:
-    """What an entry point names; SettingError if it cannot be imported, whatever it raises."""
+    """Import the object of an entry point; SettingError if that fails, whatever the import raises."""
     try:
         return one.load()
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # also SystemExit: a stranger's module may raise anything
+    except BaseException as error:  # a module may raise anything, SystemExit included
         raise SettingError(
             f"The plug-in of the {_WORDS[group]} {one.name!r} ({one.value}) cannot be imported: "
             f"{_first_line(error)}. Reinstall or remove the package that brings it."
@@ -211,7 +219,24 @@ def imported(one: EntryPoint, group: str) -> Any:
 
 
 def expect_class(found: Any, base: type, name: str, told: tuple[str, ...]) -> Any:
-    """`found`, if it is a dataclass derived from `base` that says in texts what it is `told` to say."""
+    """Return `found` if it is a dataclass derived from `base` with text in the required attributes.
+
+    Parameters
+    ----------
+    found : object
+        The object installed as a plug-in.
+    base : type
+        The class that it must derive from.
+    name : str
+        The name of the plug-in, for the message.
+    told : tuple of str
+        The names of the attributes that must be a text or a tuple of texts.
+
+    Raises
+    ------
+    SettingError
+        `found` is not such a class, or an attribute is missing or not text.
+    """
     kind = base.__name__
     if not (isinstance(found, type) and issubclass(found, base) and is_dataclass(found)):
         raise SettingError(
@@ -229,11 +254,19 @@ def expect_class(found: Any, base: type, name: str, told: tuple[str, ...]) -> An
 
 
 def survey(group: str, find: Callable[[str], Any]) -> tuple[list[Any], list[Broken]]:
-    """All of a group by `find(name)`, in order of name, and those that cannot be used.
+    """Load all plug-ins of a group.
 
     Parameters
     ----------
-    find: gives what is installed under a name, or raises SettingError.
+    group : str
+        The group of entry points.
+    find : callable
+        Returns the plug-in installed under a name, or raises SettingError.
+
+    Returns
+    -------
+    tuple of two lists
+        The usable plug-ins in the order of their names, and those that cannot be used.
     """
     good, broken = [], []
     for name in names(group):
@@ -246,7 +279,7 @@ def survey(group: str, find: Callable[[str], Any]) -> tuple[list[Any], list[Brok
 
 
 def passed_over(group: str, name: str) -> list[Broken]:
-    """Plug-ins that take a name of ours, and are not used."""
+    """Return the plug-ins that are not used because the toolkit has the same name."""
     found = _points(group, name)
     if not any(_package(one) == OURS for one in found):
         return []
@@ -260,7 +293,7 @@ def passed_over(group: str, name: str) -> list[Broken]:
 
 
 def _points(group: str, name: str) -> list[EntryPoint]:
-    """The entry points of a name, each value of a package once."""
+    """The entry points of a name, without duplicates of the same package and value."""
     found = {(_package(one), one.value): one for one in entry_points(group=group, name=name)}
     return list(found.values())
 

@@ -1,7 +1,7 @@
-"""Text for people: nothing in it is hidden, long names are cut, counts have their noun.
+"""Formats text for display: shows hidden characters as codes, cuts long names, puts counts before nouns.
 
-Names come from files, models and plug-ins: they may be hostile. This module imports nothing else of
-the toolkit.
+Names come from files, models and plug-ins, and are untrusted. This module must not import any other module
+of the toolkit.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _MOST_MARKS = 3
 
 
 def visible(text: str) -> str:
-    """Show every character that hides, breaks or reorders text as its code, such as ⟨U+202E⟩.
+    """Replace every character that hides, breaks or reorders text by its code, such as ⟨U+202E⟩.
 
-    Of combining marks in a row, all after the third are shown as codes too: they would cover the
-    lines above and below.
+    Of consecutive combining marks, all after the third are replaced too: they would cover the lines above
+    and below.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -36,8 +36,8 @@ def visible(text: str) -> str:
 def printable(text: str) -> str:
     """Make text safe for a terminal or a log, line by line.
 
-    Every line is made `visible`. GitHub reads a line of a step's output that begins with two colons
-    as a workflow command, so a space is put between them.
+    Every line is made `visible`. GitHub interprets a line of a step's output that begins with two colons as
+    a workflow command, so a space is inserted between them.
     """
     return "\n".join(_line(visible(line)) for line in text.split("\n"))
 
@@ -71,18 +71,15 @@ def plural(count: int, singular: str, plural_form: str | None = None) -> str:
 
     Parameters
     ----------
-    count
-        How many.
-    singular
-        The noun for one.
-    plural_form
-        The noun for all other counts, by default `singular` with an s.
+    count : the number.
+    singular : the noun for a count of one.
+    plural_form : the noun for all other counts; by default `singular` with an s.
     """
     return f"{count:,} {singular if count == 1 else plural_form or singular + 's'}"
 
 
 def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """The end of an error message about an unknown name.
+    """Suggest a known name at the end of an error message about an unknown one.
 
     Parameters
     ----------
@@ -92,13 +89,14 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
 
     Returns
     -------
-    " Did you mean NAME?" with the nearest known name; "" where none is near.
+    str
+        " Did you mean NAME?" with the nearest known name; "" if none is similar enough.
     """
     near = get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f" Did you mean {near[0]}?" if near else ""
 
 
 def shown(value: object, longest: int = 200) -> str:
-    """A value for an error message. The end of a long one is left out: it may be as long as its file."""
+    """Format a value for an error message, cut to `longest` characters: it may be as long as its file."""
     text = value.isoformat() if isinstance(value, date) else repr(value)
     return text if len(text) <= longest else f"{text[:longest]}..."

@@ -39,7 +39,7 @@ def percent(confidence: float) -> str:
 
 
 def main() -> None:
-    """Audit the picture of the README and draw the figure."""
+    """Audit the README's example image and save the figure to `TARGET`."""
     result = robustness.audit(
         load("dogs-vs-cats"), Pets(0), attacks=["article"], epsilons=[4], all_steps=True
     )

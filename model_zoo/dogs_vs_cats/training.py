@@ -100,7 +100,7 @@ class Batches(keras.utils.PyDataset):
         return self.quarter_steps
 
     def on_epoch_end(self) -> None:
-        """Go on to the next quarter of the epoch."""
+        """Move on to the next quarter."""
         self.quarter += 1
 
     def __getitem__(self, index: int) -> tuple[Any, np.ndarray]:
@@ -214,7 +214,7 @@ def with_renderings(
 
 
 def schedule(stage: Stage, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Return the learning rate of a stage: linear warm-up, then cosine decay from `peak` to `final`."""
+    """Return the learning rate of a stage: linear warm-up to `peak`, then cosine decay to `final`."""
     return keras.optimizers.schedules.CosineDecay(
         stage.peak / 10,
         steps,
@@ -232,7 +232,7 @@ class Journal(keras.callbacks.Callback):
         self.path, self.stage, self.images, self.labels = path, stage, images, labels
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write the line of a quarter."""
+        """Append the line of a quarter to the log."""
         line = {"stage": self.stage.name, "quarter": epoch + 1, "time": round(time.time())}
         line |= {k: round(float(v), 4) for k, v in (logs or {}).items()}
         if (epoch + 1) % QUARTERS == 0:
@@ -313,7 +313,7 @@ def run_stage(
 
 
 def main() -> None:
-    """Train with the options of the command line."""
+    """Run the training from the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""The zoo's Dogs-vs-Cats models: the notebook's network with the weights that come along."""
+"""The zoo's Dogs-vs-Cats models: the notebook's network with the bundled weights."""
 
 from __future__ import annotations
 

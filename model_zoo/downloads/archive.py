@@ -1,4 +1,4 @@
-"""Zip archives by strangers: looked through before anything in them is used."""
+"""Inspect untrusted zip archives before anything in them is used."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Limits:
 
 
 def members(path: Path, limits: Limits = Limits()) -> list[zipfile.ZipInfo]:
-    """The regular files of the zip at `path`; FetchError if anything in it is suspect."""
+    """The regular files of the zip at `path`; FetchError if any member is unsafe."""
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
@@ -98,7 +98,7 @@ def extract(path: Path, folder: Path, limits: Limits = Limits()) -> list[Path]:
 
 
 def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> None:
-    """Unpack one member, believing its announced size no further than it is true."""
+    """Unpack one member; never write more than its announced size."""
     target.parent.mkdir(parents=True, exist_ok=True)
     left = info.file_size
     with archive.open(info) as source, target.open("xb") as out:

@@ -1,4 +1,4 @@
-"""Where downloaded files stay: one folder per source, with a SHA-256 that is checked on each use.
+"""Cache of downloaded files: one folder per source, with a SHA-256 that is checked on each use.
 
 ::
 
@@ -45,7 +45,7 @@ def sha256(path: Path) -> str:
 
 
 def safe_name(name: str) -> str:
-    """`name`, chosen by a stranger, as a bare file name that is safe on every system."""
+    """Return the untrusted `name` as a bare file name that is safe on every system."""
     bare = re.split(r"[/\\]", name)[-1]
     return re.sub(r"[^A-Za-z0-9._-]", "_", bare).lstrip(".")[-100:] or "file"
 
@@ -59,7 +59,7 @@ class Slot:
 
     @classmethod
     def of(cls, source: str) -> Slot:
-        """The slot of `source`, in a folder whose name a person can read."""
+        """The slot of `source`, in a folder with a readable name."""
         readable = re.sub(r"[^A-Za-z0-9]+", "-", source).strip("-")[:60]
         key = hashlib.sha256(source.encode()).hexdigest()[:12]
         return cls(source, root() / f"{readable}-{key}")
@@ -111,7 +111,7 @@ class Slot:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from fetching the same source; FetchError if one is at it."""
+        """Keep other processes from fetching the same source; FetchError if one is doing so."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as file:
             if fcntl is not None:

@@ -1,4 +1,4 @@
-"""One file over HTTP: bounded in size, and going on where a broken connection left off.
+"""Download one file over HTTP: bounded in size, resumed after a broken connection.
 
 The kaggle client's own `download_file` resumes too, but knows no limit on size, takes its file
 name from the URL, and sends no body when it repeats a POST. Here a part is continued only when the
@@ -29,7 +29,7 @@ _CUT = (requests.RequestException, urllib3.exceptions.HTTPError)
 
 
 class Patient(requests.adapters.HTTPAdapter):
-    """An adapter that never waits for ever: 10 s for a connection, 60 s for the next byte."""
+    """An HTTP adapter with timeouts: 10 s for a connection, 60 s for the next byte."""
 
     def send(
         self,
@@ -46,7 +46,7 @@ class Patient(requests.adapters.HTTPAdapter):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a download is: bytes so far, bytes in all (None: unknown), and what happened."""
+    """Progress of a download: bytes so far, bytes in all (None: unknown), and what happened."""
 
     done: int
     total: int | None
@@ -83,7 +83,7 @@ def download(
     limit: int,
     report: Report | None = None,
 ) -> None:
-    """Bring the file that `ask` answers with to `part`, at most `limit` bytes.
+    """Download the response of `ask` to `part`, at most `limit` bytes.
 
     `ask` sends the request for the whole file anew and gives the streamed response. A `part` left
     by an earlier call is continued. FetchError if the file is too large or keeps breaking off; in

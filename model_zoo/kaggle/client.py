@@ -1,4 +1,4 @@
-"""Kaggle's own client, told who asks, and its failures turned into sentences.
+"""Kaggle's own client with the user's credentials, and its failures as readable errors.
 
 `kagglesdk` is the layer of the `kaggle` package that signs and sends requests. The layer above it
 is left alone: importing `kaggle` signs in at once (over the network, to the production server
@@ -48,7 +48,7 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is asked for: in words, its page on kaggle.com, and what a refusal may mean."""
+    """The requested object: in words, its page on kaggle.com, and what a refusal may mean."""
 
     words: str
     page: str
@@ -56,20 +56,20 @@ class Subject:
 
     @property
     def by_hand(self) -> str:
-        """How to do without an account's credentials."""
+        """How to continue without credentials."""
         return f"Or download the file by hand from {self.page} and give its path instead."
 
 
 @dataclass(frozen=True)
 class Connection:
-    """A client that is signed in, for questions about one subject."""
+    """A signed-in client, for requests about one subject."""
 
     client: Any  # kagglesdk.KaggleClient
     credentials: Credentials
     subject: Subject
 
     def ask(self, question: Callable[[Any], T]) -> T:
-        """The client's answer to `question`; FetchError, in a sentence, if there is none."""
+        """Return the client's answer to `question`; FetchError with a readable message if there is none."""
         try:
             with _quiet():
                 return question(self.client)

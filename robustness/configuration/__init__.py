@@ -1,4 +1,4 @@
-"""What can be configured: the options of an audit, the parameters of attacks, budgets, TOML files.
+"""Configuration: the options of an audit, the parameters of attacks, budgets, TOML files.
 
 Must not import models, engine, runs or reports.
 """

@@ -1,4 +1,4 @@
-"""Attacks as they are written: `pgd:steps=20,restarts=2`, or a table with a name and parameters."""
+"""Parse attacks from text: `pgd:steps=20,restarts=2`, or a table with a name and parameters."""
 
 from __future__ import annotations
 

@@ -73,9 +73,9 @@ def read_audit_file(path: str | Path) -> AuditConfig:
 
 
 def expect_trust_given(config: AuditConfig, file: str | Path, trusted: bool) -> None:
-    """SettingError where the file trusts a model and the caller does not.
+    """Raise SettingError if the file trusts a model and the caller does not.
 
-    In a pull request the file is a stranger's.
+    In a pull request the file is untrusted.
     """
     if config.trust and not trusted:
         raise SettingError(

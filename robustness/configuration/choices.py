@@ -1,4 +1,4 @@
-"""The names that options choose from, and what an audit does where nothing else is chosen.
+"""The names that options choose from, and the defaults of an audit.
 
 The command line, a file and Python have the same defaults. No framework is imported here.
 """

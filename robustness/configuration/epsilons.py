@@ -1,4 +1,4 @@
-"""Budgets as people write them. Needs no TensorFlow, so that a typing error is reported at once."""
+"""Parse epsilons from text. Needs no TensorFlow, so that a typing error is reported at once."""
 
 from __future__ import annotations
 

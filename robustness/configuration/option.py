@@ -16,7 +16,7 @@ TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "
 
 @dataclass(frozen=True)
 class Option:
-    """What is known of an option besides its type, range and default.
+    """The properties of an option besides its type, range and default.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Errors of pydantic as our own: one sentence that says what came, what was expected, and where."""
+"""Convert pydantic errors to the toolkit's: one sentence with the value, what was expected, and where."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from robustness.errors import SettingError
 from robustness.text import did_you_mean, shown
 
 MISSING = object()
-"""The value of a key that is not there."""
+"""The value of a missing key."""
 
 
 class UnexpectedValueError(ValueError):
@@ -28,11 +28,11 @@ class UnexpectedValueError(ValueError):
 
 
 class OptionError(SettingError):
-    """The value of an option is not usable. `at` says the same of another place.
+    """The value of an option is not usable. `at` gives the same error for another place.
 
     Parameters
     ----------
-    name : the option's, as Python has it.
+    name : the option's name in Python.
     subject : the position within it, such as "[0].name", and the value.
     expected : what the sentence says after "expected".
     hint : the sentence after it, such as " Did you mean linf?".
@@ -57,7 +57,7 @@ class OptionError(SettingError):
         return f"{place}{part} is {state}; expected {self.expected}{why}.{self.hint}"
 
     def at(self, place: str, file: str = "") -> SettingError:
-        """The error at `place`: an option of the command line, or a key of `file`."""
+        """Return the error at `place`: an option of the command line, or a key of `file`."""
         if not file:
             return SettingError(self.sentence or self._about(place))
         why = f" ({self.sentence})" if self.sentence else ""
@@ -67,13 +67,13 @@ class OptionError(SettingError):
 def option_error(
     error: ValidationError, fields: Mapping[str, OptionField], values: Mapping[str, object]
 ) -> SettingError:
-    """The first error that pydantic found, as one of ours.
+    """Return the first error that pydantic found as a SettingError.
 
     Parameters
     ----------
-    error : pydantic's.
-    fields : the options there are.
-    values : the values that were given, by name.
+    error : pydantic's error.
+    fields : all options, by name.
+    values : the given values, by name.
     """
     first = error.errors(include_url=False)[0]
     name, *inner = first["loc"]

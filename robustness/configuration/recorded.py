@@ -11,7 +11,7 @@ from robustness.errors import SettingError
 
 
 def recorded(config: AuditConfig) -> dict[str, Any]:
-    """The options, JSON-able, from which `from_recorded` makes the same configuration.
+    """Return the options, JSON-able, from which `from_recorded` makes the same configuration.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def recorded(config: AuditConfig) -> dict[str, Any]:
 
 
 def from_recorded(options: Mapping[str, Any]) -> AuditConfig:
-    """The configuration that `recorded` wrote; unknown options of other versions are left out.
+    """Return the configuration that `recorded` wrote; unknown options of other versions are left out.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def from_recorded(options: Mapping[str, Any]) -> AuditConfig:
 
 
 def checked(values: Mapping[str, object]) -> AuditConfig:
-    """A configuration; a SettingError names the option as the command line has it."""
+    """Return a configuration of these values; a SettingError names the command line's option."""
     try:
         return AuditConfig(**values)
     except OptionError as error:

@@ -156,7 +156,7 @@ def _one_of(choices: Collection[str]) -> str:
 
 
 def read(path: str | Path) -> Section:
-    """The whole of a TOML file; SettingError if there is none or it is no TOML."""
+    """Read a whole TOML file; SettingError if it does not exist or is not valid TOML."""
     file = Path(path)
     try:
         return Section(parse_toml(read_text_bounded(file, MAX_TOML_BYTES)), file=str(path))

@@ -1,7 +1,7 @@
-"""Text, JSON and TOML of strangers: regular files of bounded size, nesting and number of values.
+"""Reads untrusted text, JSON and TOML within limits on file size, nesting and number of values.
 
-Every refusal is a ValueError (or the OSError of the file) whose text completes "FILE cannot be
-read (...)"; the caller names the file and says what was expected.
+Only regular files are opened. Every error is a ValueError (or the OSError of the file) whose text completes
+"FILE cannot be read (...)"; the caller names the file and the expected content.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from robustness.files.open_folder import kind
 MAX_JSON_BYTES = 256 << 20
 MAX_TOML_BYTES = 1 << 20
 MAX_DEPTH = 100
-"""Levels of lists and tables within each other."""
+"""The largest number of nested levels of lists and tables."""
 MAX_VALUES = 10_000_000
 _ZIP_TAIL = 22 + (1 << 16)  # the last record, with the longest comment
 _UNSAID = 0xFFFFFFFF
 _DEEP = f"it is nested deeper than {MAX_DEPTH} levels"
-# tomllib takes time in the square of a dotted key's parts.
+# The time of tomllib grows with the square of the number of parts of a dotted key.
 _DOTTED = re.compile(rf"(?:[^\s.=#\[\]]{{1,200}}[ \t]*\.[ \t]*){{{MAX_DEPTH}}}")
 
 
 class Oversized(ValueError):  # noqa: N818 - its text is the reason, as that of other ValueErrors
-    """The content goes beyond a limit."""
+    """The content exceeds a limit."""
 
 
 def open_regular(path: str | Path) -> IO[bytes]:
-    """Open a file for reading bytes without ever waiting for it; links to it are followed.
+    """Open a regular file for reading bytes, without blocking; links to it are followed.
 
     Raises
     ------
     OSError
-        It cannot be opened.
+        The file cannot be opened.
     ValueError
-        It is no regular file: a pipe or a device would be waited for or never end.
+        It is not a regular file: reading a pipe or a device may block or never end.
     """
-    # A device may act when it is opened, so it is not.
-    _expect_regular(os.stat(path))  # noqa: PTH116 - of text, too
+    # Opening a device may trigger an action, so its type is checked first.
+    _expect_regular(os.stat(path))  # noqa: PTH116 - also for paths given as text
     file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     try:
         _expect_regular(os.fstat(file))
@@ -68,17 +68,17 @@ def read_bytes_bounded(path: str | Path, limit: int) -> bytes:
     path : str or Path
         The file.
     limit : int
-        The most bytes that are read.
+        The largest number of bytes to read.
 
     Raises
     ------
     OSError
-        It cannot be opened or read.
+        The file cannot be opened or read.
     ValueError
-        It is larger, or no regular file.
+        It is larger than `limit`, or not a regular file.
     """
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size  # read(n) takes the memory for n at once
+        size = os.fstat(file.fileno()).st_size  # read(n) allocates n bytes at once
         data = file.read(min(size, limit) + 1)
     if max(size, len(data)) > limit:
         raise Oversized(f"it is larger than {limit:,} bytes, the most that is read")
@@ -86,14 +86,14 @@ def read_bytes_bounded(path: str | Path, limit: int) -> bytes:
 
 
 def read_text_bounded(path: str | Path, limit: int = MAX_JSON_BYTES) -> str:
-    """The UTF-8 text of a regular file of at most `limit` bytes; errors as `read_bytes_bounded`."""
+    """Read the UTF-8 text of a regular file of at most `limit` bytes; errors as `read_bytes_bounded`."""
     return read_bytes_bounded(path, limit).decode("utf-8")
 
 
 def zip_directory_bytes(file: IO[bytes]) -> int:
-    """What a zip archive says of the size of its list of members; 0 where it has none.
+    """Return the size in bytes that a zip archive states for its list of members; 0 without such a list.
 
-    `zipfile` reads the whole list, and makes an object of each member, before it can be asked anything.
+    `zipfile` reads the whole list and makes an object of each member before any limit can be applied.
     """
     size = file.seek(0, os.SEEK_END)
     start = file.seek(max(0, size - _ZIP_TAIL))
@@ -114,7 +114,7 @@ def _zip64(file: IO[bytes], locator: int, size: int) -> int:
     words = file.read(20)
     if words[:4] != b"PK\x06\x07":
         return 0
-    # `zipfile` looks right before the locator, wherever the locator says.
+    # `zipfile` reads the record directly before the locator, whatever offset the locator states.
     file.seek(max(0, locator - 56))
     record = file.read(56)
     return struct.unpack_from("<Q", record, 40)[0] if record[:4] == b"PK\x06\x06" else size
@@ -128,17 +128,26 @@ def parse_json(
     max_depth: int = MAX_DEPTH,
     finite: bool = True,
 ) -> Any:
-    """The value of a JSON text, within limits on its size, number of values and nesting.
+    """Parse a JSON text, within limits on its size, number of values and nesting.
 
     Parameters
     ----------
-    text: UTF-8, UTF-16 or UTF-32 where it is bytes.
-    max_values: commas and brackets, also those within texts: counted before anything is made of them.
-    finite: whether NaN and numbers beyond the largest float are refused.
+    text : str or bytes
+        The JSON; bytes in UTF-8, UTF-16 or UTF-32.
+    max_bytes : int
+        The largest length of `text`.
+    max_values : int
+        The largest number of commas and opening brackets, including those within strings; they are counted
+        before the text is parsed.
+    max_depth : int
+        The largest number of nested levels.
+    finite : bool
+        Whether NaN and numbers beyond the largest float are refused.
 
     Raises
     ------
-    ValueError: it is no JSON, or beyond a limit.
+    ValueError
+        The text is not JSON, or exceeds a limit.
     """
     if len(text) > max_bytes:
         raise Oversized(f"it is larger than {max_bytes:,} bytes, the most that is read")
@@ -157,11 +166,12 @@ def parse_json(
 
 
 def parse_toml(text: str, *, max_bytes: int = MAX_TOML_BYTES) -> dict[str, Any]:
-    """The table of a TOML text, within limits on its size and nesting.
+    """Parse a TOML text, within limits on its size and nesting.
 
     Raises
     ------
-    ValueError: it is no TOML, or beyond a limit.
+    ValueError
+        The text is not TOML, or exceeds a limit.
     """
     if len(text) > max_bytes:
         raise Oversized(f"it is larger than {max_bytes:,} characters, the most that is read")
@@ -176,7 +186,7 @@ def parse_toml(text: str, *, max_bytes: int = MAX_TOML_BYTES) -> dict[str, Any]:
 
 
 def expect_shallow(value: Any, max_depth: int = MAX_DEPTH) -> None:
-    """Oversized if lists and tables lie within each other more than `max_depth` deep."""
+    """Raise Oversized if lists and tables are nested more than `max_depth` levels deep."""
     level = [value] if isinstance(value, (dict, list)) else []
     for _ in range(max_depth + 1):
         if not level:

@@ -1,7 +1,7 @@
-"""A folder held open, and the names in it: no name is looked up through a link or leads out of it.
+"""Accesses files relative to an open folder, so that no name follows a link or leaves the folder.
 
-On systems that can (all but Windows) everything is relative to the open folder, so that nobody can put
-a link in the way between a check and what follows it.
+Where the system supports it (everywhere but on Windows) every operation is relative to the descriptor of the
+open folder, so that no link can be inserted into the path between a check and the operation after it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _PLAIN = (
     | getattr(os, "O_NOCTTY", 0)
     | getattr(os, "O_BINARY", 0)
 )
-"""A pipe is opened without waiting for who writes to it; what it is, is asked afterwards."""
+"""Flags that open a pipe without waiting for its writer; the type of the file is checked afterwards."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A folder, open as `descriptor` where the system can hold it so."""
+    """A folder, open as `descriptor`; None where the system does not support that."""
 
     path: Path
     descriptor: int | None
@@ -41,7 +41,7 @@ class Place:
         return name, {"dir_fd": self.descriptor}
 
     def status(self, name: str) -> os.stat_result | None:
-        """What stands under a name, links not followed; None if nothing does."""
+        """Return the status of `name`, links not followed; None if it does not exist."""
         where, held = self._at(name)
         try:
             return os.stat(where, follow_symlinks=False, **held)  # noqa: PTH116  dir_fd
@@ -49,7 +49,7 @@ class Place:
             return None
 
     def open(self, name: str, flags: int = os.O_RDONLY, *, links: bool = False) -> int:
-        """A descriptor of a file; OSError for a link unless `links` are followed."""
+        """Open a file and return its descriptor; OSError for a link unless `links` is true."""
         if not links and not _NO_LINK:
             found = self.status(name)
             if found is not None and stat.S_ISLNK(found.st_mode):
@@ -58,20 +58,20 @@ class Place:
         return os.open(where, flags | _PLAIN | (0 if links else _NO_LINK), 0o666, **held)
 
     def make(self, name: str) -> None:
-        """A folder of that name, unless something stands there."""
+        """Make a folder called `name`, unless that name exists already."""
         where, held = self._at(name)
         with contextlib.suppress(FileExistsError):
             os.mkdir(where, **held)  # noqa: PTH102  dir_fd
 
     def rename(self, name: str, other: str) -> None:
-        """Put one name in the place of another in one step."""
+        """Rename `name` to `other`, replacing it, in one atomic step."""
         if self.descriptor is None:
             (self.path / name).replace(self.path / other)
             return
         os.replace(name, other, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
 
     def remove(self, name: str) -> None:
-        """Take a file away, if it is there."""
+        """Remove a file, if it exists."""
         where, held = self._at(name)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(where, **held)
@@ -79,7 +79,7 @@ class Place:
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[Place]:
-    """A folder that the user named: the way to it may lead through links."""
+    """Open a folder that the user named; its path may contain links."""
     if not _HELD:
         yield Place(folder, None)
         return
@@ -92,18 +92,23 @@ def held(folder: Path) -> Iterator[Place]:
 
 @contextlib.contextmanager
 def within(folder: Path, parts: Sequence[str], *, make: bool = False) -> Iterator[Place]:
-    """The folder `parts` below one that the user named, none of them a link.
+    """Open a folder below one that the user named; no part of the path between them may be a link.
 
     Parameters
     ----------
-    folder: the one that the user named.
-    parts: names of folders, each in the one before.
-    make: whether to make those that are missing.
+    folder : Path
+        The folder that the user named.
+    parts : sequence of str
+        Names of folders, each inside the one before.
+    make : bool
+        Whether to make missing folders.
 
     Raises
     ------
-    RunError: one of them is a link or no folder.
-    OSError: one of them is missing, or cannot be opened.
+    RunError
+        A part is a link or not a folder.
+    OSError
+        A part is missing or cannot be opened.
     """
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(held(folder))
@@ -137,7 +142,7 @@ def _below(place: Place, name: str, found: os.stat_result) -> Iterator[Place]:
 
 
 def parts_of(name: str) -> tuple[str, ...]:
-    """The parts of a name with slashes that a run says; RunError for one that could lead elsewhere."""
+    """Split a file name recorded in a run at its slashes; RunError if it could lead out of the run folder."""
     parts = PurePosixPath(name).parts
     odd = any(part in ("..", "/", "//") or set(part) & set("\\:\0") for part in parts)
     if not parts or odd or len(name) > 1000:
@@ -149,7 +154,7 @@ def parts_of(name: str) -> tuple[str, ...]:
 
 
 def kind(found: os.stat_result) -> str:
-    """What a file is, in a word."""
+    """Return the type of a file in words, such as "a link"."""
     for test, word in (
         (stat.S_ISLNK, "a link"),
         (stat.S_ISDIR, "a folder"),

@@ -1,7 +1,7 @@
-"""Writing so that nothing planted in a folder is followed or half a file is seen.
+"""Writes files atomically: follows no link in the folder, and never leaves a partial file under the name.
 
-The draft has a name nobody can guess, is made anew (never opened where something stands), in the folder of
-the file it becomes, and takes its place in one step: what stood there, a link too, is replaced, not
+The data goes to a new draft file with an unguessable name, in the folder of the target. The draft is never an
+existing file. It is then renamed to the target in one step: an existing target, also a link, is replaced, not
 written through.
 """
 
@@ -16,21 +16,26 @@ from robustness.files.open_folder import Place, held, kind, parts_of, within
 
 
 def replace(target: Path, data: bytes) -> Path:
-    """Write a file so that a reader sees the old one or the whole new one.
+    """Write a file so that a reader sees either the old file or the whole new one.
 
     Parameters
     ----------
-    target: where; its folder is made if it is missing. A link of that name is replaced.
-    data: what.
+    target : Path
+        The file; its folder is made if it is missing. A link of that name is replaced.
+    data : bytes
+        The new content.
 
     Returns
     -------
-    `target`.
+    Path
+        `target`.
 
     Raises
     ------
-    RunError: a folder stands there.
-    OSError: it cannot be written.
+    RunError
+        `target` is a folder.
+    OSError
+        The file cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with held(target.parent) as place:
@@ -39,12 +44,14 @@ def replace(target: Path, data: bytes) -> Path:
 
 
 def replace_within(folder: Path, name: str, data: bytes) -> None:
-    """Write a file of a run: `name`, with slashes, below `folder`; no part of it may be a link.
+    """Write a file of a run: `name`, with slashes, below `folder`; no folder in it may be a link.
 
     Raises
     ------
-    RunError: a part is a link or no folder.
-    OSError: the file cannot be written.
+    RunError
+        A folder in `name` is a link or not a folder, or the target is a folder.
+    OSError
+        The file cannot be written.
     """
     *folders, last = parts_of(name)
     with within(folder, folders, make=True) as place:
@@ -52,7 +59,7 @@ def replace_within(folder: Path, name: str, data: bytes) -> None:
 
 
 def own_folder(folder: Path) -> None:
-    """Make a folder, unless there is one; RunError if a link or a file stands there."""
+    """Make a folder, unless it exists; RunError if a link or a file has that name."""
     with within(folder.parent, [folder.name], make=True):
         pass
 

@@ -1,4 +1,4 @@
-"""Zip archives by strangers, read in place: nothing is extracted, no header is believed."""
+"""Reads untrusted zip archives in place: extracts nothing to disk by name, and trusts no size in a header."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from robustness.images.entries import MAX_ENTRIES, Unreadable
 from robustness.images.png import MAX_BYTES
 
 MAX_RATIO = 100
-"""Bytes out per byte in, at most; no picture is packed so well."""
+"""The largest ratio of unpacked to packed bytes; no picture compresses better."""
 RATIO_FLOOR = 1 << 20
-"""Below so many bytes the ratio does not matter."""
+"""Unpacked bytes up to which the ratio is not checked."""
 MAX_DIRECTORY = 128 << 20
 MAX_SPOOL = 16 << 30
 SPOOL_FLOOR = 256 << 20
@@ -34,7 +34,7 @@ _BROKEN = (
     RuntimeError,  # an encrypted member
     EOFError,
     OSError,
-    ValueError,  # also names that are not the UTF-8 they say they are
+    ValueError,  # also names that are marked as UTF-8 and are not
     OverflowError,
     struct.error,
     zlib.error,
@@ -44,29 +44,31 @@ _BROKEN = (
 
 
 class Window(io.RawIOBase):
-    """`size` bytes of a file from `start`, as a file. Closes the file it was given.
+    """A read-only view of `size` bytes of a file from `start`; closing it closes the file.
 
-    ZipExtFile can seek too, but only by reading everything again from the beginning (before
-    Python 3.13), which takes a second for each picture of an archive in an archive.
+    Notes
+    -----
+    `zipfile.ZipExtFile` can seek too, but (before Python 3.13) only by reading everything again from the
+    beginning, which takes a second for each picture of an archive in an archive.
     """
 
     def __init__(self, file: IO[bytes], start: int, size: int) -> None:
         self._file, self._start, self._size, self._at = file, start, size, 0
 
     def readable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
-        """The position, from the window's beginning."""
+        """Return the position, relative to the start of the window."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move; ValueError before the beginning."""
+        """Set the position and return it; ValueError if it lies before the start of the window."""
         at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         if at < 0:
             raise ValueError("A position before the beginning of the file.")
@@ -74,7 +76,7 @@ class Window(io.RawIOBase):
         return at
 
     def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
-        """Fill `buffer` as far as the window reaches."""
+        """Read into `buffer` up to the end of the window; return the number of bytes."""
         view = memoryview(buffer).cast("B")[: max(0, self._size - self._at)]
         self._file.seek(self._start + self._at)
         count = self._file.readinto(view)  # type: ignore[attr-defined]
@@ -82,14 +84,14 @@ class Window(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """Close the file too."""
+        """Close the window and its file."""
         self._file.close()
         super().close()
 
 
 @contextlib.contextmanager
 def sound(name: str, kind: str = "zip archive") -> Iterator[None]:
-    """Turn what zipfile or NumPy raises about the file `name` into ImagesError."""
+    """Convert the errors that zipfile or NumPy raise about the file `name` into ImagesError."""
     try:
         yield
     except _BROKEN as error:
@@ -99,10 +101,14 @@ def sound(name: str, kind: str = "zip archive") -> Iterator[None]:
 
 
 def member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Window:
-    """The content of a member of the archive at `path` as a file that can be seeked cheaply.
+    """Open a member of the archive at `path` as a file with cheap seeks.
 
-    A stored member is read in place; a compressed one is unpacked into a nameless temporary file.
-    ImagesError if it is encrypted, damaged or unpacks to far more than a data set does.
+    A stored member is read in place; a compressed one is unpacked into an unnamed temporary file.
+
+    Raises
+    ------
+    ImagesError
+        The member is encrypted or damaged, or unpacks to far more bytes than a data set has.
     """
     name = f"{info.filename} in {path.name}"
     if info.flag_bits & 1:
@@ -118,12 +124,18 @@ def member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Windo
         end = info.header_offset + 30 + name_size + extra_size + info.file_size
         if end > file.seek(0, io.SEEK_END) or info.file_size != info.compress_size:
             raise zipfile.BadZipFile("the list says that a member is longer than it is")
-        stack.pop_all()  # the window closes it now
+        stack.pop_all()  # from here on the window closes the file
     return Window(file, info.header_offset + 30 + name_size + extra_size, info.file_size)
 
 
 def opened(path: Path) -> zipfile.ZipFile:
-    """The archive at `path`; ImagesError if it is none, or its list of members takes all memory."""
+    """Open the archive at `path`.
+
+    Raises
+    ------
+    ImagesError
+        The file is not a zip archive, or its list of members exceeds `MAX_DIRECTORY` bytes.
+    """
     with sound(path.name), path.open("rb") as file:
         claimed = bounded.zip_directory_bytes(file)
     if claimed > MAX_DIRECTORY:
@@ -155,13 +167,13 @@ def _spool(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Window
 
 
 def _expect_bounded(info: zipfile.ZipInfo) -> None:
-    """Only these two give out no more bytes at once than they are asked for."""
+    """NotImplementedError unless stored or deflated: only these return no more bytes than requested."""
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise NotImplementedError("it is packed otherwise than by deflate, which is not read")
 
 
 def members(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
-    """Everything in the archive but folders; ImagesError if it is too much."""
+    """List the members that are not folders; ImagesError for more than `MAX_ENTRIES` members."""
     infos = archive.infolist()
     if len(infos) > MAX_ENTRIES:
         raise ImagesError(f"{name} holds {len(infos):,} files; at most {MAX_ENTRIES:,} are read.")
@@ -169,12 +181,12 @@ def members(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
 
 
 def posix(info: zipfile.ZipInfo) -> str:
-    """The member's name with the separators of every system turned into slashes."""
+    """Return the member's name with backslashes replaced by slashes."""
     return info.filename.replace("\\", "/")
 
 
 def fault(info: zipfile.ZipInfo) -> str:
-    """Why a member is not read, one sentence; "" if nothing is wrong with its header."""
+    """Return why a member is not read, as one sentence; "" if its header is acceptable."""
     name = info.orig_filename.replace("\\", "/")  # `filename` is cut at a NUL
     kind = stat.S_IFMT(info.external_attr >> 16)
     faults = {
@@ -188,7 +200,10 @@ def fault(info: zipfile.ZipInfo) -> str:
 
 
 def reader(archive: zipfile.ZipFile) -> Callable[[zipfile.ZipInfo], bytes]:
-    """A function from a member to its bytes, for any thread; Unreadable within its limits."""
+    """Return a thread-safe function that reads the bytes of a member.
+
+    The function raises Unreadable for a member that is damaged or exceeds `MAX_BYTES` or `MAX_RATIO`.
+    """
     lock = threading.Lock()
 
     def read(info: zipfile.ZipInfo) -> bytes:
@@ -204,7 +219,7 @@ def reader(archive: zipfile.ZipFile) -> Callable[[zipfile.ZipInfo], bytes]:
 
 
 def _bounded(packed: IO[bytes], compressed: int) -> bytes:
-    """All bytes, counted as they come: what the header says of its size may be a lie."""
+    """All bytes, counted while they are read: the size in the header may be false."""
     out = io.BytesIO()
     while chunk := packed.read(_CHUNK):
         out.write(chunk)

@@ -1,4 +1,4 @@
-"""The shortest change of a picture onto a hyperplane, within the pixel range, for each row separately.
+"""The shortest change of an image onto a hyperplane, within the pixel range, for each row separately.
 
 Every function solves, for each row i,
 

@@ -1,6 +1,6 @@
-"""How surely a share is known: Wilson's interval, and simple tests of accuracies.
+"""Wilson's confidence interval of a share, and simple tests of accuracies.
 
-They cover which images were drawn, nothing else.
+They cover the sampling of images, and no other uncertainty.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How far it is to a hyperplane inside the pixel box: the truth that minimising attacks are held to.
+"""Exact distances to a hyperplane inside the pixel box: the reference for minimising attacks.
 
 For one image x in 0..255 and a linear score, each function solves
 

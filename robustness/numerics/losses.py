@@ -198,7 +198,7 @@ estimate slopes."""
 
 
 def stand_in(name: str, classes: int) -> tuple[str, str]:
-    """The loss that replaces `name` on a model with so many classes, and the reason.
+    """The loss that replaces `name` on a model with this number of classes, and the reason.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def stand_in(name: str, classes: int) -> tuple[str, str]:
 
 
 def toward_says(classes: int) -> str:
-    """How `toward` departs from its publication on a model with so many classes; "" if it does not."""
+    """How `toward` departs from its publication for this number of classes; "" if it does not."""
     if classes < 4:
         return (
             f"targeted DLR needs four classes; with {classes} the margin to the target is lowered"

@@ -17,15 +17,15 @@ REPLICATES, LEAST_REPLICATES = 2000, 100
 _NUMBERS = 1_000_000
 """Most numbers in one array of all replicates together."""
 _STEPS = 5000
-"""Of EM, at most."""
+"""Most steps of EM."""
 _SETTLED, _HALF = 1e-9, 1e-6
 TAIL = 0.025
-"""On each side of a 95 % interval."""
+"""The probability on each side of a 95 % interval."""
 
 
 @dataclass(frozen=True)
 class Median:
-    """A median and what is known of it; ends that are open are infinite.
+    """A median with its bracket and its 95 % interval; open ends are infinite.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class Median:
 
 
 def median(low: np.ndarray, high: np.ndarray, seed: int = 0) -> Median:
-    """The median of numbers above 0 that are known to intervals.
+    """Return the median of interval-censored numbers above 0.
 
     The bracket is from the median of `low` to that of `high`, between which the sample's median lies
     whatever the censoring. Within it the point is the estimate's: in the innermost interval in which
@@ -49,14 +49,14 @@ def median(low: np.ndarray, high: np.ndarray, seed: int = 0) -> Median:
     point is the middle of that.
 
     The interval's ends are percentiles of the ends of brackets over resampled numbers, and never inside
-    the sign test's interval, of which censoring can take nothing: the true order statistics lie between
+    the sign test's interval, which censoring cannot make too narrow: the true order statistics lie between
     those of `low` and those of `high`.
 
     Parameters
     ----------
     low, high: (n,) each number is in (low, high], or is `low` where both are equal; `high` infinite where
         nothing is known above.
-    seed: of the resampling.
+    seed: the seed of the resampling.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def median(low: np.ndarray, high: np.ndarray, seed: int = 0) -> Median:
 
 
 def signed(low: np.ndarray, high: np.ndarray) -> tuple[float, float]:
-    """The sign test's 95 % interval of the median of such numbers, from 0 or to infinity if they are few."""
+    """Return the sign test's 95 % interval of the median; (0, inf) if the numbers are too few."""
     n, k, chance = len(low), 0, 0.0
     log_half = n * math.log(0.5)
     for j in range(n):
@@ -113,7 +113,7 @@ def _placed(draws: np.ndarray, values: np.ndarray, place: int) -> np.ndarray:
 
 
 def estimate(low: np.ndarray, high: np.ndarray, counts: np.ndarray) -> float:
-    """The point where Turnbull's estimate passes 1/2, of distinct intervals with `counts` (n,) numbers."""
+    """Return where Turnbull's estimate passes 1/2, for distinct intervals with `counts` (n,) numbers."""
     left, right, mass = masses(low, high, counts)
     reached = np.cumsum(mass)
     first, last = int(np.argmax(reached >= 0.5 - _HALF)), int(np.argmax(reached > 0.5 + _HALF))
@@ -129,7 +129,7 @@ def estimate(low: np.ndarray, high: np.ndarray, counts: np.ndarray) -> float:
 def masses(
     low: np.ndarray, high: np.ndarray, counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Turnbull's estimate: lower and upper ends of the innermost intervals, and their masses.
+    """Return Turnbull's estimate: lower and upper ends of the innermost intervals, and their masses.
 
     Ends are put in order by value, then: where a known number begins, where an interval ends, where an
     interval begins that is open there. Masses are those of self-consistency (EM).
@@ -142,7 +142,7 @@ def masses(
     after = every[np.searchsorted(every, lefts) + 1]
     inner = np.isin(after, ends)
     left, right = lefts[inner], after[inner]
-    # The cells that each interval covers are neighbours: from, and to but without.
+    # Each interval covers the adjacent cells start..stop, stop excluded.
     start = np.searchsorted(left, begins, "left")
     stop = np.searchsorted(right, ends, "right")
     mass = np.full(len(left), 1 / len(left))

@@ -1,1 +1,1 @@
-"""The shared solvers: one loop, and what is built on it. They know nothing of images or models."""
+"""Shared solvers: one loop, and the algorithms built on it. They must not import images or models."""

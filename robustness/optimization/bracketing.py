@@ -1,4 +1,4 @@
-"""The smallest number that has a property, by few questions, from a guess: galloping search.
+"""Galloping search for the smallest number that has a property, by few queries, from a guess.
 
 Bentley & Yao 1976, "An almost optimal algorithm for unbounded searching", in proportions: strides away from
 the guess grow until one number has the property and a smaller one has not, and what lies between is then cut
@@ -15,14 +15,14 @@ ROUNDING = 1e-6
 
 
 class Bracket:
-    """One such search. `asks` are the numbers to ask about next, ascending, one or two of them.
+    """One galloping search. `asks` holds the numbers to query next, ascending, one or two of them.
 
     Parameters
     ----------
     guess: where the property probably begins.
-    low: it does not begin here or below, which is taken for granted.
-    top: no larger number is asked about.
-    near: the search ends when a number with the property is at most so many times one without.
+    low: the property is assumed not to begin here or below.
+    top: the largest number to query.
+    near: the search ends when a number with the property is at most `near` times one without.
     power: only numbers have a meaning whose power is whole.
     """
 
@@ -35,7 +35,7 @@ class Bracket:
         self.asks = self._legal((guess, guess * near)) or [self._top]
 
     def hear(self, found: Sequence[float | None], known: float = math.inf) -> bool:
-        """The answer to each of `asks`; whether to go on.
+        """Take the answer to each of `asks`; return whether to go on.
 
         None where a number lacks the property; else a number that has it, the same or a smaller one.
         `known`: found elsewhere; only smaller numbers are of interest.

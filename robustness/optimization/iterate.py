@@ -17,7 +17,7 @@ Job_contra = TypeVar("Job_contra", contravariant=True)
 
 
 class Program(Protocol[Job_contra]):
-    """What a job does. `state` belongs to the program; the loop passes it on without looking at it."""
+    """The interface of what a job does. `state` belongs to the program; the loop only passes it on."""
 
     def enter(self, state: Any, places: Sequence[int], jobs: Sequence[Job_contra]) -> Any:
         """Return the state with each job loaded into its slot; `state` is None at the first call."""

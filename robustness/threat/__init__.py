@@ -1,4 +1,4 @@
-"""What the attacker may do and wants: norms, goals, masks, and the threat made of them.
+"""Threat models: norms, goals, masks, and the threat made of them.
 
 Must not import models, attacks, engine, runs or reports.
 """

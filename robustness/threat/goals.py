@@ -1,4 +1,4 @@
-"""What the attacker wants: any other class, or a given one.
+"""Goals of an attack: untargeted (any other class) or targeted (a given class).
 
 A goal turns labels into *aims* (the class that each row's loss is taken against), gives the loss its sign so
 that attacks always minimise, and decides whether a point has reached it. No other module distinguishes
@@ -19,7 +19,7 @@ from robustness.errors import SettingError
 
 
 class Goal(ABC):
-    """The aims of an attack, the sign of its loss, and when it has succeeded.
+    """A goal: the aims of an attack, the sign of its loss, and the test for success.
 
     `target` is the class to reach, None for any other class.
     """
@@ -37,7 +37,7 @@ class Goal(ABC):
         Parameters
         ----------
         loss
-            Of `robustness.numerics.losses`.
+            A loss of `robustness.numerics.losses`.
         logits
             (rows, classes).
         aims
@@ -88,24 +88,31 @@ class Untargeted(Goal):
     target = None
 
     def aims(self, labels: np.ndarray) -> np.ndarray:
+        """Return the true classes, (rows,) int32."""
         return np.asarray(labels, np.int32)
 
     def loss(self, loss: Callable[[Any, Any], Any], logits: Any, aims: Any) -> Any:
+        """Return the negated loss of the true class, (rows,)."""
         return -loss(logits, aims)
 
     def reached(self, predicted: Any, aims: Any) -> Any:
+        """Return whether each predicted class differs from the true one, (rows,) bool."""
         return predicted != aims
 
     def route(self, aims: Any, others: Any) -> tuple[Any, Any]:
+        """Return the true classes to leave and `others` to reach."""
         return aims, others
 
     def destinations(self, classes: int) -> int:
+        """Return `classes` - 1: every class but the true one."""
         return classes - 1
 
     def concerns(self, label: int) -> bool:
+        """Return True: every image can be attacked."""
         return True
 
     def describe(self, class_names: Sequence[str]) -> str:
+        """Return ``untargeted``."""
         return "untargeted"
 
 
@@ -116,24 +123,31 @@ class Targeted(Goal):
     target: int
 
     def aims(self, labels: np.ndarray) -> np.ndarray:
+        """Return the target class for every row, (rows,) int32."""
         return np.full(len(labels), self.target, np.int32)
 
     def loss(self, loss: Callable[[Any, Any], Any], logits: Any, aims: Any) -> Any:
+        """Return the loss of the target class, (rows,)."""
         return loss(logits, aims)
 
     def reached(self, predicted: Any, aims: Any) -> Any:
+        """Return whether each predicted class is the target, (rows,) bool."""
         return predicted == aims
 
     def route(self, aims: Any, others: Any) -> tuple[Any, Any]:
+        """Return `others` to leave and the target class to reach."""
         return others, aims
 
     def destinations(self, classes: int) -> int:
+        """Return 1: the target class."""
         return 1
 
     def concerns(self, label: int) -> bool:
+        """Return whether `label` differs from the target class."""
         return label != self.target
 
     def describe(self, class_names: Sequence[str]) -> str:
+        """Return the phrase that names the target class."""
         return f"targeted at {class_names[self.target]}"
 
 
@@ -143,14 +157,14 @@ def predicted(logits: Any) -> Any:
 
 
 def parse(target: str | int | None, class_names: Sequence[str]) -> Goal:
-    """The goal that a user names.
+    """Return the goal that a user names.
 
     Parameters
     ----------
     target
         A class's name or number; None for an untargeted attack.
     class_names
-        Those of the model, in the order of its outputs.
+        The class names of the model, in the order of its outputs.
 
     Raises
     ------

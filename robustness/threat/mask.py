@@ -32,7 +32,7 @@ class Mask:
 
     @classmethod
     def of(cls, given: np.ndarray | str | Path, shape: tuple[int, ...]) -> Mask:
-        """The mask in an array or in the file of a picture.
+        """Return the mask in an array or in the file of a picture.
 
         Parameters
         ----------

@@ -1,1 +1,1 @@
-"""How the renderings are drawn."""
+"""Draw the renderings."""

@@ -1,4 +1,4 @@
-"""What cats and dogs are made of: a few dozen ellipsoids each."""
+"""The anatomy of cats and dogs: a few dozen ellipsoids each."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Factored:
 
     @classmethod
     def of(cls, design: Any, penalty: Any = 0.0) -> Factored:
-        """Of a design (rows, parameters), float64, and a penalty of each parameter."""
+        """Factorise a design (rows, parameters), float64, and a penalty of each parameter."""
         rows = np.asarray(design, "float64")
         columns = rows.shape[1]
         border = np.diag(np.sqrt(np.broadcast_to(np.asarray(penalty, "float64"), (columns,))))

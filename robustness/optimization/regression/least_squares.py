@@ -1,4 +1,4 @@
-"""Least squares by descent on the one loop; the closed form as its oracle.
+"""Least squares by descent on the one loop; the closed form as its reference.
 
 With weights w and a ridge that spares the intercept: ``sum w (x b + a - y)**2 + ridge |b|**2``.
 Losses are quoted per unit of weight, which makes them the mean squared error. Standardising changes
@@ -26,7 +26,7 @@ EXACT = "exact"
 
 @dataclass(frozen=True, kw_only=True)
 class Descent:
-    """How to descend: any Keras optimizer, and where from.
+    """Settings of a descent: any Keras optimizer, and the start.
 
     `learning_rate` None is 1 / (largest curvature) for SGD, which cannot diverge, and 0.1 for the
     others. `rates` multiplies each parameter's step, intercept last. `start` is in the units of the
@@ -45,7 +45,7 @@ class Descent:
 
 @dataclass(frozen=True)
 class Fit:
-    """Coefficients (features,) and intercept, how good they are, and the way there.
+    """Coefficients (features,) and intercept, the quality of the fit, and its history.
 
     `loss` is the mean squared error or the mean log-loss. `covariance` (features + 1, features + 1)
     and `path` (steps + 1, features + 1) have the intercept last; `history` (steps + 1,) are losses,
@@ -65,12 +65,12 @@ class Fit:
 
     @property
     def converged(self) -> bool:
-        """Whether the answer is the optimum, as far as the gradient can tell."""
+        """Whether the result is the optimum, judged by its gradient."""
         return self.status in (CONVERGED, EXACT)
 
     @property
     def standard_errors(self) -> np.ndarray:
-        """Of the coefficients, then of the intercept (features + 1,)."""
+        """Standard errors of the coefficients, then of the intercept, (features + 1,)."""
         return np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
 
     def predict(self, x: Any) -> np.ndarray:
@@ -104,7 +104,7 @@ def least_squares(
 def by_method(
     method: str | Descent, exact: Callable[[], Fit], descend: Callable[[Descent], Fit]
 ) -> Fit:
-    """The fit by the method asked for; SettingError for one that is neither."""
+    """Return the fit by the given method; SettingError for an unknown one."""
     if method == EXACT:
         return exact()
     if not isinstance(method, Descent):
@@ -120,7 +120,7 @@ def squared_error(point: Any, design: Any, target: Any, penalty: Any, total: Any
 
 @dataclass(frozen=True)
 class _Squares:
-    """The condensed problem in standardised units, and the way back to the units of the data."""
+    """The condensed problem in standardised units, and the conversion to the units of the data."""
 
     table: Table
     design: np.ndarray
@@ -246,7 +246,7 @@ def given_start(start: Any, width: int) -> np.ndarray:
 
 
 def rate_for(how: Descent, hessian: np.ndarray) -> float | None:
-    """The asked-for rate; for SGD by name without one, 1 / the largest curvature."""
+    """The given rate; for SGD by name without one, 1 / the largest curvature."""
     if how.learning_rate is not None or not isinstance(how.optimizer, str):
         return how.learning_rate
     if how.optimizer.lower() not in ("sgd", "momentum", "nesterov"):

@@ -64,7 +64,7 @@ def log_loss(points: Any, penalty: Any, z: Any, y: Any, mass: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Odds:
-    """A logistic problem in standardised units, and the way back to the units of the data."""
+    """A logistic problem in standardised units, and the conversion to the units of the data."""
 
     table: Table
     ridge: float

@@ -1,4 +1,4 @@
-"""How far apart n unit vectors in d dimensions can be: what is known, and what nobody can beat.
+"""Known optima and upper bounds of the smallest angle between n unit vectors in d dimensions.
 
 Angles in radians. Rankin 1955, "The closest packing of spherical caps in n dimensions"; Fejes Toth
 1943 for the sphere in three dimensions; Levenshtein 1979, which the sharp codes attain (Levenshtein

@@ -44,7 +44,7 @@ _MANY = 500_000
 
 @dataclass
 class _Schedule:
-    """What comes after each stage of a start, and which starts are worth going on with."""
+    """The next stage of each start, and the choice of the starts to continue."""
 
     problem: Problem
     power: float | None
@@ -61,7 +61,7 @@ class _Schedule:
         return self.power or annealed
 
     def renew(self, stage: Stage) -> tuple[np.ndarray, ...] | None:
-        """The next exponent, or the next multipliers, or None: finished or hopeless."""
+        """Return the next exponent or the next multipliers; None if the start is finished or dropped."""
         cosines = self.problem.cosines(unit(stage.point))
         largest = float(np.max(cosines))
         self.angles.setdefault(stage.job, []).append(degrees(largest))
@@ -92,7 +92,7 @@ class _Schedule:
 
 
 def _shares(cosines: np.ndarray, weights: np.ndarray, power: float) -> np.ndarray:
-    """What each pair contributes to the weighted energy; they add up to 1."""
+    """Shares of the pairs in the weighted energy; they sum to 1."""
     squares = np.maximum(2.0 - 2.0 * cosines, 1e-12)
     exponents = np.where(
         weights < 0.1 * energies.SELF, -np.inf, weights - 0.5 * power * np.log(squares)

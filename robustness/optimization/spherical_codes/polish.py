@@ -1,4 +1,4 @@
-"""The closest pairs of a code parted by linear programs, one after another.
+"""Separate the closest pairs of a code by successive linear programs.
 
 Minimax by successive linear programs in a trust region (Madsen 1975). To first order a cosine is
 linear in moves along the sphere; so the move that lowers the largest cosine most, no entry of it beyond
@@ -47,7 +47,7 @@ def polish_codes(
     enough: float = -2.0,
     promise: float = EXACT,
 ) -> list[PolishedCode]:
-    """Part the closest pairs of every start, in the order of the starts.
+    """Separate the closest pairs of every start, in the order of the starts.
 
     Parameters
     ----------

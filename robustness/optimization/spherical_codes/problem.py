@@ -1,4 +1,4 @@
-"""Spherical codes: what is asked (unit vectors as far apart as possible), and what an answer is."""
+"""Spherical codes (unit vectors as far apart as possible): the problem, its starts, and its result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BATCH = 400_000
 """Pairs that a batch of starts may hold together: 3 MB an array, of which a step needs about ten."""
 
 _ORDERS = (3, 2, 5)
-"""Of the turns that some starts are symmetric under."""
+"""Orders of the rotations under which some starts are symmetric."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Spread:
 
     `energy` is ``sum over pairs of distance**-power``. `history` holds the smallest angle, along the
     steps of the article's losses, or after each stage of the energy and each linear program; the
-    vectors are the best of the stages. `path`
-    (frames, count, dim), where it was asked for, is how the vectors moved.
+    vectors are the best of the stages. `path` (frames, count, dim) holds the positions of the vectors
+    during the search; None unless requested.
     """
 
     vectors: np.ndarray
@@ -45,18 +45,21 @@ class Spread:
 
     @property
     def gap(self) -> float:
-        """Degrees that are missing to the known optimum, or to the best bound."""
+        """Known optimum, or the best bound, minus `angle`; in degrees."""
         return math.degrees(self.bound.angle) - self.angle
 
     @property
     def converged(self) -> bool:
-        """Whether the conditions of a (local) optimum hold; False where only the steps ended."""
+        """Whether the conditions of a (local) optimum hold; False if the steps were spent first."""
         return self.status == CONVERGED
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A spherical code to find: `count` unit vectors in `dim` dimensions, beside `fixed` ones (n, dim)."""
+    """A spherical code to find: `count` free unit vectors in `dim` dimensions, beside `fixed` (others, dim).
+
+    With `antipodal`, the negative of every vector counts as a vector too.
+    """
 
     count: int
     dim: int
@@ -73,7 +76,7 @@ class Problem:
         return np.concatenate([weights, weights], axis=1) if self.antipodal else weights
 
     def cosines(self, vectors: np.ndarray) -> np.ndarray:
-        """With all others (and their negatives); -2 where a vector would meet itself."""
+        """Return the cosines with all others (and their negatives); -2 where a vector would meet itself."""
         around = np.concatenate([vectors, self.fixed])
         cosines = vectors @ around.T
         if self.antipodal:
@@ -82,7 +85,14 @@ class Problem:
 
 
 def checked_problem(count: int, dim: int, fixed: Any, antipodal: bool) -> Problem:
-    """Return the problem; SettingError for counts, dimensions or fixed vectors that are not usable."""
+    """Return the problem of these arguments.
+
+    Raises
+    ------
+    SettingError
+        `count` is no whole number of at least 1, `dim` none of at least 2, or `fixed` does not have
+        `dim` columns.
+    """
     for name, value, low in (("count", count, 1), ("dim", dim, 2)):
         if isinstance(value, bool) or int(value) != value or value < low:
             raise SettingError(f"{name}={value!r}; expected a whole number of at least {low}.")
@@ -93,7 +103,13 @@ def checked_problem(count: int, dim: int, fixed: Any, antipodal: bool) -> Proble
 
 
 def starts(problem: Problem, seed: int, start: Any, number: int) -> np.ndarray:
-    """Starts (number, count, dim): the warm one first, then directions drawn from the seed."""
+    """Return starts (number, count, dim): `start` first if given, the others drawn from the seed.
+
+    Raises
+    ------
+    SettingError
+        `start` does not have the shape (count, dim).
+    """
     key = prng.key_for(seed, "spreading", problem.count, problem.dim)
     keys, streams = np.repeat(key[None], number, axis=0), np.arange(number, dtype="int32")
     noise = np.asarray(prng.normal(keys, streams, (problem.count, problem.dim)), "float64")
@@ -105,19 +121,21 @@ def starts(problem: Problem, seed: int, start: Any, number: int) -> np.ndarray:
         raise SettingError(
             f"start of shape {warm.shape}; expected {begin.shape[1:]}: a vector in each row."
         )
-    # Vectors that coincide push each other in no direction at all: part them a little.
+    # Vectors that coincide repel each other in no direction: separate them slightly.
     touching = np.any(problem.cosines(warm) > 1.0 - 1e-9, axis=1, keepdims=True)
     begin[0] = unit(warm + 1e-3 * touching * noise[0])
     return begin
 
 
 def with_symmetric_starts(problem: Problem, begin: np.ndarray) -> np.ndarray:
-    """The same starts (number, count, dim), every third one made of whole orbits of a turn, nearly.
+    """Return the starts (number, count, dim), every third replaced by a nearly symmetric one.
+
+    A symmetric start consists of whole orbits of a rotation.
 
     Descent hardly leaves a symmetry, and some of the best configurations are symmetric ones that no
-    other start leads to (78 charges on the sphere: none of 256 random starts, most of those that a
-    third of a turn leaves as they are). They are moved by a thousandth, so that a symmetric point
-    that is no minimum does not hold them.
+    other start leads to (78 charges on the sphere: none of 256 random starts, most of those that are
+    invariant under a third of a turn). They are perturbed by a thousandth, so that descent does not
+    stay at a symmetric point that is no minimum.
     """
     planes = (problem.dim - 1) // 2
     line = problem.dim - 2 * planes == 1
@@ -136,14 +154,14 @@ def with_symmetric_starts(problem: Problem, begin: np.ndarray) -> np.ndarray:
         orbits = [begin[index, :whole] @ np.linalg.matrix_power(turn, k) for k in range(order)]
         still = begin[index, whole : whole + rest].copy()
         still[:, : 2 * planes] = 0.0
-        if line:  # the turn leaves two places alone
+        if line:  # the rotation fixes two points
             still[:, -1] = [1.0, -1.0][:rest]
         made[index] = unit(np.concatenate([*orbits, unit(still)]) + 1e-3 * begin[index])
     return made
 
 
 def unit(x: np.ndarray) -> np.ndarray:
-    """Return vectors (..., dim) scaled to length 1."""
+    """Return `x` scaled to unit Euclidean length along its last axis."""
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-100)
 
 
@@ -155,7 +173,7 @@ def result(
     power: float,
     path: np.ndarray | None,
 ) -> Spread:
-    """Return the vectors (count, dim) with their smallest angle, energy and the best known bound."""
+    """Return the `Spread` of `vectors` (count, dim): angle, cosine, energy and bound computed here."""
     cosines = problem.cosines(vectors)
     largest = float(np.clip(np.max(cosines), -1.0, 1.0)) if cosines.size > 1 else -1.0
     weights = np.where(problem.pairs < 0, 0.0, 0.5 * np.exp(np.maximum(problem.pairs, 0.0)))
@@ -178,10 +196,10 @@ def result(
 
 
 def smallest(problem: Problem, vectors: np.ndarray) -> float:
-    """Return the smallest angle between vectors of the code, in degrees."""
+    """Return the smallest angle of the vectors, in degrees."""
     return degrees(float(np.max(problem.cosines(vectors))))
 
 
 def degrees(cosine: float) -> float:
-    """Return the angle in degrees whose cosine is given; values beyond -1..1 are clipped."""
+    """Return the angle of a cosine, in degrees; cosines beyond [-1, 1] are clipped."""
     return math.degrees(math.acos(min(1.0, max(-1.0, cosine))))

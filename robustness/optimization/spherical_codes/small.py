@@ -1,4 +1,4 @@
-"""Small codes: sweeps of many starts in haste, linear programs for the best, and what is shaken out of them.
+"""Small codes: short sweeps of many starts, linear programs for the best, then perturbations.
 
 Some optima are hardly ever met from afar, but lie next to good ones: a vector taken out of a good code and
 put into its widest hole leads there (a search from optimum to optimum, as in basin hopping: Wales and
@@ -31,25 +31,25 @@ from robustness.optimization.spherical_codes.problem import (
 )
 
 _SWEEP = (4.0, 32.0, 256.0)
-"""The exponents of a sweep. Its codes need not settle: only the best are gone on with."""
+"""The exponents of a sweep. Its codes need not converge: only the best are continued."""
 _SWEEP_STEPS = 25
 """Evaluations in a stage of a sweep."""
 _PERTURBATIONS, _PATIENCE, _PERTURBED, _KEPT = 24, 7, 64, 8
-"""Sweeps of shaken codes at most, and how many in a row may find nothing better; how many starts each
+"""Most sweeps of perturbed codes, and how many in a row may find nothing better; how many starts each
 has, and of how many codes at most."""
 _FAR = (0.015, 0.05, 0.1)
-"""How far a code is shaken, as a share of the smallest angle."""
+"""The size of a perturbation, as a share of the smallest angle."""
 _HOLES, _TRIED = 8, 1024
 """How many of the widest holes vectors are put into, and of how many random places they are the widest."""
 _ROUGH = 1e-6
-"""How exactly, in cosine, codes are parted before one is chosen."""
+"""The accuracy, in cosine, to which codes are polished before one is chosen."""
 _SWEEP_PAIRS = 2_500_000
 """Pairs that all starts of a sweep may hold, so that it takes seconds."""
 
 
 @dataclass(frozen=True)
 class _Code:
-    """A code that was parted, where it began, and its smallest angle on the way (degrees)."""
+    """A polished code, its start, and the history of its smallest angle (degrees)."""
 
     code: PolishedCode
     begin: np.ndarray

@@ -60,7 +60,7 @@ def spread(  # noqa: PLR0913 - the data of one problem
     learning_rate: float | None = None,
     path: bool = False,
 ) -> Spread:
-    """`count` unit vectors in `dim` dimensions, spread out.
+    """Return `count` unit vectors in `dim` dimensions, as far apart as possible.
 
     Parameters
     ----------

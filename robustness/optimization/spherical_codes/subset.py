@@ -11,7 +11,7 @@ from robustness.optimization.spherical_codes.energies import directions
 
 
 def choose(rows: Any, count: int) -> np.ndarray:
-    """Indices (count,) of the rows whose directions are most spread, ascending.
+    """Return the indices (count,) of the rows whose directions are most spread, ascending.
 
     Farthest-point selection from every row in turn (from 64 of them where there are more), then
     exchanges of one chosen row against one left out, for as long as one widens the smallest angle.
@@ -25,7 +25,7 @@ def choose(rows: Any, count: int) -> np.ndarray:
 
 
 def closest(rows: Any, chosen: np.ndarray) -> float:
-    """The largest cosine between two of the chosen rows; -1 for a single one."""
+    """Return the largest cosine between two of the chosen rows; -1 for a single one."""
     return _closest(directions(rows, "rows")[chosen])
 
 

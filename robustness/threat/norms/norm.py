@@ -1,4 +1,4 @@
-"""What is known of a norm: its names and words, its distances, its budgets, its geometry.
+"""The base class of norms: names and texts, distances, budgets, geometry.
 
 Changes are (rows, height, width, channels) in counts of 0..255. Radii and epsilons are (rows,) or numbers in
 the unit of the norm: counts of the largest component for linf, counts of Euclidean length for l2, the sum of
@@ -275,7 +275,7 @@ class Norm(ABC):
         raise self._without("projection onto planes")
 
     def plane_distance(self, normal: np.ndarray, margin: float, image: np.ndarray) -> float | None:
-        """How far `image` is from a plane, exactly: the truth that `check_attack` compares attacks with.
+        """How far `image` is from a plane, exactly: the reference of `check_attack`.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Which norms there are: built-in ones, those registered in this process, those of installed packages.
+"""Registry of norms: built-in ones, those registered in this process, those of installed packages.
 
 To add a norm, write its class (`norm.Norm`) in one file and register an instance: in `BUILT_IN` here, with
 `register(MyNorm())` in a script, or as an entry point in the group ``robustness.norms`` of a package. The
