@@ -141,7 +141,7 @@ def test_an_option_more_is_one_field(monkeypatch, tmp_path):
         "    patience: Annotated[int, Field(ge=1), Option('Wait so long.', table='run')] = 3\n"
         "a.AuditConfig = AuditConfig\n"
         "from robustness.cli import app, audit\n"
-        "from robustness.configuration import reference, schema, template, audit_file, recorded\n"
+        "from robustness.configuration import reference_page as reference, schema, template, audit_file, recorded\n"
         "assert '#patience = 3' in template.init_text()\n"
         "assert 'run.patience' in reference.reference_page()\n"
         "assert schema.json_schema()['properties']['run']['properties']['patience']['minimum'] == 1\n"
