@@ -133,7 +133,7 @@ def _with_file(file: Path, typed: AuditConfig) -> AuditConfig:
 
 
 def _resumed(folder: Path, typed: dict[str, object]) -> AuditConfig:
-    """The options a run was started with; what is loaded is decided by `named.options_of`."""
+    """The options a run was started with; what is loaded is decided by `recorded_files.options_of`."""
     from robustness.runs.store import Run
 
     fields = audit_options()

@@ -54,7 +54,7 @@ def load_audited_model(
     Parameters
     ----------
     manifest : the run's.
-    options : the options of the run, as `named.options_of` returns them.
+    options : the options of the run, as `recorded_files.options_of` returns them.
     given : the model that the command line names.
     trust : whether the command line trusts a file that may run code.
 

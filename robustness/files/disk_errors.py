@@ -1,4 +1,4 @@
-"""What goes wrong with disks and folders, in one sentence: what happened, where, and what to do."""
+"""Converts errors of disks, folders and SQLite into one sentence: what happened, where, what to do."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _SQLITE_CAUSES: dict[str, tuple[str, str]] = {
 
 
 def cause(error: OSError | sqlite3.Error) -> tuple[str, str]:
-    """What happened, and what to do: two parts of a sentence."""
+    """Return what happened and what to do, as two parts of a sentence."""
     if isinstance(error, sqlite3.Error):
         return _SQLITE_CAUSES.get(_code(error), (str(error), "Check the folder and the disk"))
     if "temporary directory" in str(error):
@@ -62,12 +62,12 @@ def cause(error: OSError | sqlite3.Error) -> tuple[str, str]:
 
 
 def _code(error: sqlite3.Error) -> str:
-    """SQLite's name of an error: SQLITE_IOERR_WRITE and its kind as SQLITE_IOERR."""
+    """SQLite's primary name of an error: SQLITE_IOERR for SQLITE_IOERR_WRITE and the like."""
     return "_".join((getattr(error, "sqlite_errorname", None) or "").split("_")[:2])
 
 
 def sentence(error: OSError, path: object = None) -> str:
-    """What happened to `path`, or to the file that the error names, and what to do."""
+    """Describe in a message what happened to `path`, or to the file that the error names, and what to do."""
     place = path or error.filename2 or error.filename
     what, advice = cause(error)
     return f"{place}: {what}. {advice}." if place else f"{what[0].upper()}{what[1:]}. {advice}."
@@ -75,17 +75,23 @@ def sentence(error: OSError, path: object = None) -> str:
 
 @contextlib.contextmanager
 def using(folder: Path, *, begun: bool = True, action: str = "written") -> Iterator[None]:
-    """Within it, what a disk, a folder or a database refuses becomes an error about a run.
+    """Convert errors of disk, folder and database within the context into errors about a run.
 
     Parameters
     ----------
-    folder: the run's.
-    begun: whether there is a run to go on with.
-    action: what was done with it: "written", "made", "read".
+    folder : Path
+        The run folder.
+    begun : bool
+        Whether there is a run that can be resumed.
+    action : str
+        What is done with the folder: "written", "made" or "read".
 
     Raises
     ------
-    StorageError: what happened and what to do. RunError: the database is damaged.
+    StorageError
+        The disk, the folder or SQLite reports an error; the message says what happened and what to do.
+    RunError
+        The database is damaged.
     """
     try:
         yield
@@ -98,7 +104,7 @@ def using(folder: Path, *, begun: bool = True, action: str = "written") -> Itera
 
 
 def expect_writable(folder: Path) -> None:
-    """OSError unless files can be made in `folder`; SQLite would only say that it cannot open its own."""
+    """Raise OSError unless `folder` is writable; SQLite would only report that it cannot open its file."""
     if os.access(folder, os.W_OK):
         return
     system = os.statvfs(folder) if hasattr(os, "statvfs") else None
@@ -108,7 +114,7 @@ def expect_writable(folder: Path) -> None:
 
 
 def unreadable(folder: Path, error: sqlite3.DatabaseError) -> RunError:
-    """The error for a damaged database."""
+    """Return the error for a damaged database."""
     return RunError(
         f"{folder / 'run.sqlite'} cannot be read ({error}); expected the database of a run. "
         "Restore it from a copy, or audit again into a new folder."
@@ -116,7 +122,7 @@ def unreadable(folder: Path, error: sqlite3.DatabaseError) -> RunError:
 
 
 def gone(folder: Path) -> StorageError:
-    """The error for a run folder that is no longer where it was while it is written."""
+    """Return the error for a run folder that is moved, deleted or replaced while the audit writes to it."""
     return StorageError(
         f"{folder}: the run folder was moved, deleted or replaced while the audit wrote to it. Put it "
         f"back and go on with `{resuming(folder)}`, or audit into a new folder."
@@ -124,12 +130,12 @@ def gone(folder: Path) -> StorageError:
 
 
 def resuming(folder: Path) -> str:
-    """The command that goes on with a run."""
+    """Return the command that resumes a run."""
     return f"robustness audit --resume {shlex.quote(str(folder))}"
 
 
 def _is_full(folder: Path) -> bool:
-    """Whether the disk below a folder has no room: SQLite tells it of some of its files as any error."""
+    """Whether the disk of a folder is full: for some of its files SQLite reports that as SQLITE_IOERR."""
     above = next((one for one in (folder, *folder.absolute().parents) if one.exists()), None)
     return above is not None and shutil.disk_usage(above).free < 1 << 16
 
@@ -148,12 +154,14 @@ def _stopped(
 
 
 def expect_named(given: object, what: str) -> None:
-    """SettingError for an empty text in place of a path: Python would take it for the current folder.
+    """Raise SettingError for an empty text in place of a path, which Python reads as the current folder.
 
     Parameters
     ----------
-    given: what was given; only a text can be empty.
-    what: what it is, to begin a sentence with.
+    given : object
+        The value of the argument; only text and bytes are checked.
+    what : str
+        The name of the argument, as the start of a sentence.
     """
     if isinstance(given, (str, bytes)) and not given:
         raise SettingError(f"{what} is empty; expected a path. The current folder is '.'.")
@@ -163,12 +171,14 @@ _PARTS = ("run.json", "run.sqlite", "run.sqlite-wal", "run.sqlite-shm")
 
 
 def expect_place(path: Path) -> None:
-    """Ask, before a long computation, whether a file can be written at `path`; its folders may be missing.
+    """Check, before a long computation, that a file can be written at `path`; its folders may be missing.
 
     Raises
     ------
-    SettingError: `path` is a folder, a device or pipe, a part of a run, or lies below what is none.
-    StorageError: permission is denied, or the path is too long.
+    SettingError
+        `path` is a folder, a device, a pipe or a part of a run, or a part of it is not a folder.
+    StorageError
+        Permission is denied, or the path is too long.
     """
     try:
         if path.is_dir():

@@ -1,4 +1,4 @@
-"""NumPy's `.npy` arrays by strangers: the header is held against the bytes there are, nothing unpickled."""
+"""Reads untrusted `.npy` and `.npz` files: checks headers against the file size, unpickles nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Header:
-    """What a `.npy` file says of its array; `start` is where the numbers begin."""
+    """The header of a `.npy` file; `start` is the offset of the first number in bytes."""
 
     shape: tuple[int, ...]
     fortran: bool
@@ -32,16 +32,22 @@ class Header:
 
     @property
     def size(self) -> int:
-        """Bytes of the array."""
+        """The size of the array in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 def read_header(file: Any) -> Header:
-    """The header of the `.npy` in a file that can be seeked, in accord with the bytes behind it.
+    """Read the header of a `.npy` file and check it against the size of the file.
+
+    Parameters
+    ----------
+    file : file object
+        A seekable file opened for reading bytes.
 
     Raises
     ------
-    ValueError: it is broken, claims more than there is, or holds objects or records.
+    ValueError
+        The header is broken, states more bytes than follow it, or describes objects or records.
     """
     end = file.seek(0, io.SEEK_END)
     file.seek(0)
@@ -52,7 +58,9 @@ def read_header(file: Any) -> Header:
         shape, fortran, dtype = _HEADERS[version](file)
     except (ValueError, OSError) as error:
         raise ValueError(f"its header is broken: {str(error).splitlines()[0][:200]}") from error
-    except Exception as error:  # the header is a literal of Python, read by its tokenizer
+    except (
+        Exception
+    ) as error:  # NumPy parses the header as a Python literal, with Python's tokenizer
         raise ValueError(f"its header is broken: {type(error).__name__}") from error
     header = Header(tuple(shape), bool(fortran), dtype, file.tell())
     if dtype.hasobject or dtype.names is not None or dtype.subdtype is not None:
@@ -70,7 +78,7 @@ def read_header(file: Any) -> Header:
 
 
 def read_array(file: Any, most: int = MAX_ARRAY_BYTES) -> np.ndarray:
-    """The array in a `.npy` file of at most `most` bytes; ValueError as `read_header`."""
+    """Read the array of a `.npy` file, of at most `most` bytes; ValueError as `read_header`."""
     header = read_header(file)
     if header.size > most:
         raise ValueError(f"it has {header.size:,} bytes; at most {most:,} are read")
@@ -84,7 +92,7 @@ def read_array(file: Any, most: int = MAX_ARRAY_BYTES) -> np.ndarray:
 
 
 def _expect_text(flat: np.ndarray) -> None:
-    """Python breaks down over a text array of numbers that are no characters."""
+    """ValueError for a text array with code points that are not characters: Python fails on them."""
     if flat.dtype.kind != "U":
         return
     codes = flat.view(np.dtype(np.uint32).newbyteorder(flat.dtype.byteorder))
@@ -93,18 +101,20 @@ def _expect_text(flat: np.ndarray) -> None:
 
 
 def read_npy(path: str | Path) -> np.ndarray:
-    """The array in the `.npy` file at `path`; OSError or ValueError where it cannot be read."""
+    """Read the array in the `.npy` file at `path`; OSError or ValueError if it cannot be read."""
     with open_regular(path) as file:
         return read_array(file)
 
 
 def read_npz(path: str | Path, *names: str) -> dict[str, np.ndarray]:
-    """The arrays called `names` in the `.npz` file at `path`.
+    """Read the arrays called `names` from the `.npz` file at `path`.
 
     Raises
     ------
-    OSError: it cannot be opened.
-    ValueError: it is no sound archive of plain arrays, or lacks one.
+    OSError
+        The file cannot be opened.
+    ValueError
+        It is not a sound archive of plain arrays, or one of the arrays is missing.
     """
     with open_regular(path) as file:
         if zip_directory_bytes(file) > MAX_DIRECTORY_BYTES:
@@ -114,7 +124,7 @@ def read_npz(path: str | Path, *names: str) -> dict[str, np.ndarray]:
                 return {name: _member(archive, f"{name}.npy") for name in names}
         except (ValueError, OSError):
             raise
-        # zipfile raises whatever the damage leads it to: BadZipFile, struct.error, zlib.error, ...
+        # For a damaged file zipfile raises many types: BadZipFile, struct.error, zlib.error, ...
         except Exception as error:
             raise ValueError(f"it is no sound archive: {error}") from error
 

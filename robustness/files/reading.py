@@ -1,7 +1,7 @@
-"""Reading what came from somewhere else: regular files of bounded size, and nothing through a link.
+"""Reads files of untrusted run folders: only regular files of bounded size, and none through a link.
 
-A run can be received from anybody. A link in it would show files of whoever reads it, a pipe would wait
-for ever, a sparse file would fill the memory.
+A run can be received from anybody. A link in it could expose files of the user who reads it, reading a pipe
+could block forever, and a sparse file could fill the memory.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from robustness.files.bounded import read_bytes_bounded
 from robustness.files.open_folder import Place, held, kind, parts_of, within
 
 MOST_JSON = 64 << 20
-"""Bytes of a `run.json` or `report.json`: a hundred times those of the largest ones there are."""
+"""The largest size of a `run.json` or `report.json` in bytes: a hundred times the largest known one."""
 MOST_PICTURE = 128 << 20
-"""Bytes of one picture of a run."""
+"""The largest size of one picture of a run in bytes."""
 
 
 def read_named(path: Path, most: int) -> bytes:
@@ -26,7 +26,7 @@ def read_named(path: Path, most: int) -> bytes:
     Raises
     ------
     RunError
-        It is missing, no regular file, or larger than `most` bytes.
+        The file is missing, not a regular file, or larger than `most` bytes.
     """
     try:
         return read_bytes_bounded(path, most)
@@ -38,21 +38,26 @@ def read_named(path: Path, most: int) -> bytes:
 
 
 def read_within(folder: Path, name: str, most: int) -> bytes:
-    """The bytes of a file of a run.
+    """Read a file of a run.
 
     Parameters
     ----------
-    folder: the run.
-    name: the file's name in it, with slashes, as the run says it.
-    most: how many bytes it may have.
+    folder : Path
+        The run folder.
+    name : str
+        The name of the file in the folder, with slashes, as the run records it.
+    most : int
+        The largest size in bytes.
 
     Returns
     -------
-    All of the file.
+    bytes
+        The whole file.
 
     Raises
     ------
-    RunError: it is missing, behind a link, no regular file, or larger.
+    RunError
+        The file is missing, behind a link, not a regular file, or larger than `most` bytes.
     """
     *folders, last = parts_of(name)
     try:
@@ -66,11 +71,23 @@ def read_within(folder: Path, name: str, most: int) -> bytes:
 
 
 def expect_file(folder: Path, name: str, most: int, *, optional: bool = False) -> int:
-    """The size of a regular file of a run that somebody else is going to open; 0 if it may be absent.
+    """Check a file of a run that other code opens afterwards, and return its size in bytes.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    name : str
+        The name of the file in the folder.
+    most : int
+        The largest size in bytes.
+    optional : bool
+        Whether the file may be missing; its size is 0 then.
 
     Raises
     ------
-    RunError: it is no regular file, or larger than `most` bytes.
+    RunError
+        The file is missing and not optional, not a regular file, or larger than `most` bytes.
     """
     with held(folder) as place:
         found = place.status(name)
@@ -86,7 +103,7 @@ def _read(place: Place, name: str, most: int) -> bytes:
     path = place.path / name
     before = place.status(name)
     if before is not None:
-        # A device may act when it is opened, so it is not.
+        # Opening a device may trigger an action, so its type is checked first.
         _expect_regular(path, before, most)
     descriptor = place.open(name)
     with os.fdopen(descriptor, "rb") as file:
@@ -115,5 +132,5 @@ def _too_large(path: Path, size: int, most: int) -> RunError:
 
 
 def reason(problem: OSError) -> str:
-    """Why a file could not be opened, in the system's words."""
+    """Return the system's message about why a file could not be opened."""
     return problem.strerror or str(problem)

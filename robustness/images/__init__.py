@@ -1,8 +1,8 @@
-"""Reads pictures: folders, zip archives, CSV lists, `.npz` files and arrays.
+"""Reads pictures from folders, zip archives, CSV lists, `.npz` files and arrays.
 
-`open_source` finds out what a path holds; a source lists its entries without decoding anything and
-decodes one picture at a time. A bad picture is a `Picture` with a reason, never a crash; a source
-that cannot be used as a whole is an `ImagesError`.
+`open_source` detects the kind of a source from its path. A source lists its entries without decoding them,
+and decodes one picture at a time. A bad picture must not raise an error: it is a `Picture` with a reason. A
+source that cannot be used as a whole raises `ImagesError`.
 """
 
 from robustness.images.arrays import from_arrays

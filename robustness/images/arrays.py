@@ -1,4 +1,4 @@
-"""Pictures that are arrays already: in memory, or in a `.npz` read one row at a time."""
+"""Makes a source of images from an array in memory or from a `.npz` file, which is read row by row."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from robustness.images.labels import Labelling
 from robustness.images.png import MAX_BYTES, MAX_PIXELS
 
 MAX_NUMBERS = 4 * MAX_PIXELS
-"""Of one image: so many pixels as of a picture, with as many channels."""
+"""The largest number of values of one image: the pixels of the largest picture, times four channels."""
 _Rows = Callable[[int], np.ndarray]
 _COUNTS = "expected counts, whole numbers from 0 to 255"
 
@@ -33,10 +33,23 @@ def from_arrays(
     class_names: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
 ) -> Source:
-    """A Source over `images` (n, height, width, channels) in counts, which is not copied.
+    """Make a source from an array of images, which is not copied.
 
-    labels: see `truth.by_array`. names: (n,) what each image is called, "row 17" if
-    not given. ImagesError if the images are not counts, or something has another length.
+    Parameters
+    ----------
+    images : array_like, shape (n, height, width, channels)
+        The images in counts, 0..255.
+    labels : array_like, optional
+        One class for each image, see `label_arrays.by_array`.
+    class_names : sequence of str, optional
+        The names of the classes.
+    names : sequence of str, shape (n,), optional
+        The name of each image; "row 17" and the like by default.
+
+    Raises
+    ------
+    ImagesError
+        The images are not counts, or `labels` or `names` have another length than the images.
     """
     array = np.asarray(images)
     return _source(
@@ -51,9 +64,21 @@ def from_arrays(
 
 
 def open_npz(path: Path, known: Sequence[str] | None, label_column: str | None = None) -> Source:
-    """The `.npz` at `path`: `images`, maybe `labels`, `class_names`. Rows are read when needed.
+    """Open a `.npz` file with `images` and optionally `labels` and `class_names`; rows are read on demand.
 
-    `label_column` is the name of the labels' array, "none" for no labels; without, it is known by its name.
+    Parameters
+    ----------
+    path : Path
+        The file.
+    known : sequence of str or None
+        The class names, which replace those in the file; None to use the latter.
+    label_column : str, optional
+        The name of the array of labels, "none" for no labels; by default the array is found by its name.
+
+    Raises
+    ------
+    ImagesError
+        The file is not a sound archive of such arrays, or it is not clear which array holds the labels.
     """
     with archives.sound(path.name, ".npz file"), archives.opened(path) as archive:
         infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
@@ -103,7 +128,7 @@ def _texts(path: Path, found: np.ndarray) -> tuple[str, ...]:
 
 
 def _labels_in(file: str, names: Iterable[str], asked: str | None) -> str:
-    """The name of the array of labels among `names`; "" for none. ImagesError where that is not clear."""
+    """The name of the array of labels among `names`; "" for none. ImagesError if it is ambiguous."""
     others = [name for name in names if name not in ("images", "class_names")]
     held = f"{file} holds the arrays {', '.join(sorted(names))}"
     if asked is not None:
@@ -122,7 +147,7 @@ def _labels_in(file: str, names: Iterable[str], asked: str | None) -> str:
 
 
 def _small(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    """A whole array, of those that are small."""
+    """Read a whole array of at most `MAX_BYTES` bytes."""
     if info.file_size > MAX_BYTES:
         raise ImagesError(f"{info.filename} in {path.name} is larger than labels ever are.")
     with archives.member(path, archive, info) as file, _explained(path, info):
@@ -143,7 +168,7 @@ def _explained(path: Path, info: zipfile.ZipInfo) -> Iterator[None]:
 def _rows(
     path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo
 ) -> tuple[tuple[int, ...], np.dtype, _Rows]:
-    """Shape, dtype and a function that reads one row of an array too large to be loaded."""
+    """Shape, dtype and a function that reads one row of an array, which may be too large to load."""
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(archives.member(path, archive, info))
         with _explained(path, info):
@@ -160,7 +185,7 @@ def _rows(
                 f"{MAX_NUMBERS:,} numbers each are read."
             )
         size = math.prod(shape[1:]) * dtype.itemsize
-        stack.pop_all()  # closed when nobody holds the source any more
+        stack.pop_all()  # the file is closed with the last reference to the source
     lock = threading.Lock()
 
     def row(number: int) -> np.ndarray:
@@ -212,7 +237,7 @@ def _source(
 
 
 def _length(values: Any) -> int:
-    """How many there are, one where it is no list; np.shape refuses lists of unlike rows."""
+    """The number of values, 1 for a scalar; np.shape refuses lists whose rows differ in length."""
     try:
         return len(values)
     except TypeError:
@@ -229,7 +254,7 @@ def _label(what: str, labels: Any, count: int, class_names: Sequence[str] | None
 
 
 def _expect_counts(what: str, count: int, dtype: np.dtype, rows: _Rows) -> None:
-    """ImagesError unless every value is a count; 8-bit arrays need no look, others need one."""
+    """ImagesError unless every value is a count; uint8 arrays need no check."""
     if dtype == np.uint8:
         return
     if dtype.kind not in "iuf":
@@ -259,7 +284,7 @@ def _scaled(what: str, low: float) -> ImagesError:
 
 
 def _fit(pixels: np.ndarray, wanted: Shape) -> tuple[np.ndarray, str]:
-    """`pixels` uint8 (h, w, c) in the shape the model takes, and what had to be done for it."""
+    """Convert `pixels`, uint8 (h, w, c), to the model's input shape; return them and a note."""
     if pixels.shape == tuple(wanted):
         return pixels, ""
     channels = pixels.shape[-1]

@@ -1,4 +1,4 @@
-"""Pictures on their way to the model: decoded ahead, and kept for the passes to come."""
+"""Decodes pictures ahead of use on threads, and caches them for later passes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 from robustness.images import Entry, Picture, Source
 
 SHELF_BYTES = 32 << 20
-"""Decoded pictures kept; beyond it they are decoded again, so memory stays flat."""
+"""The size of the cache of decoded pictures in bytes; pictures beyond it are decoded again in each pass."""
 AHEAD = 32
 SAMPLE = 60
-"""Images that checks before the attack look at: whole batches of what the model sees together."""
+"""The number of images that the checks before the attack use: whole batches of the model's input."""
 
 
 class Sample(NamedTuple):
-    """Some images (n, h, w, c), their keys, and their labels (n,) if all have one."""
+    """Images uint8 (n, h, w, c), their keys, and their labels (n,); None unless all images have one."""
 
     keys: list[str]
     pixels: np.ndarray
@@ -27,7 +27,7 @@ class Sample(NamedTuple):
 
 
 class PictureCache:
-    """A source whose decoded pictures are kept, up to a limit, for the passes to come."""
+    """A source with a cache of decoded pictures, of at most `SHELF_BYTES` bytes."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -35,7 +35,7 @@ class PictureCache:
         self._left = SHELF_BYTES
 
     def read(self, entry: Entry, shape: tuple[int, int, int]) -> Picture:
-        """The picture, decoded or kept."""
+        """Return a picture from the cache, or decode it."""
         picture = self._kept.get((entry.key, shape))
         if picture is None:
             picture = self.source.read(entry, shape)
@@ -46,7 +46,7 @@ class PictureCache:
         return picture
 
     def stream(self, entries: Iterable[Entry], shape: tuple[int, int, int]) -> Generator[Picture]:
-        """Pictures in order, a few decoded ahead on other threads."""
+        """Yield the pictures in order; up to `AHEAD` of them are decoded ahead on two threads."""
         waiting: deque[Future[Picture]] = deque()
         with ThreadPoolExecutor(2, thread_name_prefix="pictures") as pool:
             try:
@@ -61,7 +61,7 @@ class PictureCache:
                     future.cancel()
 
     def sample(self, entries: list[Entry], shape: tuple[int, int, int]) -> Sample:
-        """The first readable images of those that checks look at."""
+        """Return the readable images among the first `SAMPLE` entries, for the checks before the attack."""
         read = [p for p in self.stream(entries[:SAMPLE], shape) if p.pixels is not None]
         pixels = [p.pixels for p in read if p.pixels is not None]
         labels = [p.entry.label for p in read]

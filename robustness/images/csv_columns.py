@@ -1,7 +1,7 @@
-"""Which columns of a CSV hold the pictures' paths and their labels.
+"""Reads a CSV list of pictures: finds the columns with the paths and the labels.
 
-Columns are known by their names, in any spelling: `ClassId`, `class_id` and `class id` are one. What is not
-known by its name is never passed over silently: it is asked for.
+Columns are recognised by their names in any spelling: `ClassId`, `class_id` and `class id` are the same.
+Columns without a known name must not be ignored silently: the error message asks for the label column.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ LABELS = (
 MAX_LIST_BYTES = 256 << 20
 MAX_CELLS = 20_000_000
 NONE = "none"
-"""In place of a label column's name: the pictures have no labels."""
+"""Given instead of the name of a label column: the pictures have no labels."""
 _ASK = "--label-column NAME on the command line, label_column=NAME in Python"
 
 
@@ -68,19 +68,30 @@ def read(
     known: Sequence[str] | None = None,
     said: list[str] | None = None,
 ) -> Iterator[tuple[str, str]]:
-    """(path, label) of each row, the path with slashes; the label is "" if there is none.
+    """Read the path and the label of each row of a CSV list.
 
     Parameters
     ----------
-    path: the CSV, in UTF-8, with commas, semicolons, tabs or bars.
-    label_column: the name of the column of labels, or its number from 1; "none" for no labels; None to
-        find it by its name. Without, columns that are 0 but for a single 1 a row are one-hot labels.
-    known: the class names; None if they are not known.
-    said: gets a few words where a column was taken among several that say the same.
+    path : Path
+        The CSV in UTF-8, separated by commas, semicolons, tabs or vertical bars.
+    label_column : str, optional
+        The name of the column of labels, or its number from 1; "none" for no labels. By default it is found
+        by its name; otherwise columns with exactly one 1 and else 0 in each row are one-hot labels.
+    known : sequence of str, optional
+        The class names; None if they are not known.
+    said : list of str, optional
+        Receives a note if one column was chosen among several with the same labels.
+
+    Yields
+    ------
+    tuple of str
+        The path, with slashes, and the label, "" if there is none.
 
     Raises
     ------
-    ImagesError: where the columns are not known, with their names and how to say it.
+    ImagesError
+        The file cannot be read or exceeds a limit, or its columns are not recognised; the message lists the
+        columns and says how to name the label column.
     """
     if path.stat().st_size > MAX_LIST_BYTES:
         raise ImagesError(
@@ -119,27 +130,27 @@ def _is_picture(cell: str) -> bool:
 
 
 def plain(name: str) -> str:
-    """A column's name without what is spelled in several ways."""
+    """Return the name of a column in lower case, with only its ASCII letters and digits."""
     return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 
 def is_one(name: str, known: Sequence[str]) -> bool:
-    """Whether a column's name is among the `known` ones, in any spelling, one or several of it."""
+    """Return whether the name of a column is among the `known` ones, in any spelling, singular or plural."""
     return plain(name) in known or plain(name).removesuffix("s") in known
 
 
 class _Table:
-    """The cells of a list, and the names of its columns."""
+    """The cells of a CSV list, and the names of its columns."""
 
     def __init__(self, file: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         self.file, self.names, self.rows = file, list(names), rows
 
     def cell(self, row: int, column: int) -> str:
-        """Its text; "" where the row is too short."""
+        """Return the text of a cell; "" if the row is too short."""
         return self.rows[row][column] if column < len(self.rows[row]) else ""
 
     def path(self) -> int:
-        """The column of paths: known by its name, or the only one that holds names of pictures."""
+        """Find the column of paths: by its name, or as the only one that holds names of picture files."""
         named = self._named(PATHS)
         if len(named) == 1:
             return named[0]
@@ -159,7 +170,7 @@ class _Table:
     def labels(
         self, path: int, asked: str | None, known: Sequence[str] | None, said: list[str]
     ) -> list[str] | None:
-        """The label of each row; None where there are none."""
+        """Return the label of each row; None if there are no labels."""
         others = [c for c in range(len(self.names)) if c != path]
         if asked is not None:
             return None if asked.strip().casefold() == NONE else self._column(self._asked(asked))
@@ -189,7 +200,7 @@ class _Table:
         )
 
     def _expect_alike(self, columns: Sequence[int], one: int, known: Sequence[str] | None) -> None:
-        """ImagesError, with the first row, unless all `columns` give each row the class that `one` does."""
+        """ImagesError, with a differing row, unless all `columns` give the same classes as `one`."""
         mine, classes = self._column(one), self._classes(one, known)
         for other in columns:
             theirs = self._column(other)
@@ -205,7 +216,7 @@ class _Table:
             )
 
     def _classes(self, column: int, known: Sequence[str] | None) -> list[int | None] | None:
-        """The classes that a column means; None where it means none."""
+        """The classes of a column; None if its words are not classes."""
         try:
             return by_word(self._column(column), known).labels
         except ImagesError:
@@ -218,7 +229,7 @@ class _Table:
         return [c for c, name in enumerate(self.names) if is_one(name, known)]
 
     def _asked(self, name: str) -> int:
-        """The column of a name, or of a number from 1."""
+        """The index of the column with this name, or with this number from 1."""
         for same in (lambda a: a == name, lambda a: plain(a) == plain(name)):
             found = [c for c, one in enumerate(self.names) if same(one)]
             if len(found) == 1:
@@ -228,7 +239,7 @@ class _Table:
         raise ImagesError(f"{self._said()}; expected the label column {name!r} to be one of them.")
 
     def _one_hot(self, columns: Sequence[int]) -> list[str] | None:
-        """The name of the column with the 1 in each row, where all others are 0."""
+        """The name of the column with the 1 in each row; None if the columns are not one-hot."""
         if len(columns) < 2 or not self.rows:
             return None
         found = []

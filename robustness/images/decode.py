@@ -1,4 +1,4 @@
-"""The bytes of one file to the pixels a model takes; everything that is converted is said."""
+"""Decodes the bytes of a picture file into pixels of the model's input shape, with a note of conversions."""
 
 from __future__ import annotations
 
@@ -35,14 +35,32 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""By the number in the EXIF tag. ImageOps.exif_transpose fails where the rest of EXIF is bad."""
+"""Transposition by EXIF orientation. ImageOps.exif_transpose fails if other parts of the EXIF are bad."""
 
 
 def decode(data: bytes, name: str, shape: Shape) -> tuple[np.ndarray, str]:
-    """Pixels uint8 (height, width, channels) of the file `name` with content `data`, and the note.
+    """Decode a picture file.
 
-    Unreadable with the reason if the file is not a sound picture. SettingError if a picture cannot
-    have as many channels as `shape` asks for.
+    Parameters
+    ----------
+    data : bytes
+        The content of the file.
+    name : str
+        Its name, whose suffix is compared with the format of the data.
+    shape : tuple of int
+        The wanted (height, width, channels).
+
+    Returns
+    -------
+    tuple
+        The pixels, uint8 of `shape`, and a note of all conversions, "" if there were none.
+
+    Raises
+    ------
+    Unreadable
+        The file is not a sound picture; the message is the reason.
+    SettingError
+        Picture files cannot have as many channels as `shape`.
     """
     mode = mode_for(shape)
     if not data:
@@ -56,7 +74,7 @@ def decode(data: bytes, name: str, shape: Shape) -> tuple[np.ndarray, str]:
             # Pillow turns a TIFF as it loads and drops the tag; a PNG may have it after the pixels.
             early = _orientation(image) if image.format == "TIFF" else None
             image.load()
-        # Decoders fail in every way there is: OSError, SyntaxError, ValueError, struct.error, ...
+        # Decoders raise many types: OSError, SyntaxError, ValueError, struct.error, ...
         except Exception as error:
             raise Unreadable(_damage(image, error)) from error
         turn = _TURNS.get(_orientation(image) or 1)
@@ -68,7 +86,7 @@ def decode(data: bytes, name: str, shape: Shape) -> tuple[np.ndarray, str]:
 
 
 def mode_for(shape: Shape) -> str:
-    """The Pillow mode with as many channels as `shape`; SettingError if there is none."""
+    """Return the Pillow mode with as many channels as `shape`; SettingError if there is none."""
     if shape[-1] not in _MODES:
         raise SettingError(
             f"The model takes images with {shape[-1]} channels; picture files have 1, 3 or 4. "
@@ -78,7 +96,7 @@ def mode_for(shape: Shape) -> str:
 
 
 def fit(image: Image.Image, shape: Shape, notes: list[str]) -> np.ndarray:
-    """Pixels of `image`, resized to `shape`: bilinear, antialiased, the aspect not kept."""
+    """Resize `image` to `shape` (bilinear, antialiased, aspect ratio not kept) and return uint8 pixels."""
     height, width, channels = shape
     if image.size != (width, height):
         squashed = "" if image.width * height == image.height * width else ", aspect not kept"
@@ -88,7 +106,7 @@ def fit(image: Image.Image, shape: Shape, notes: list[str]) -> np.ndarray:
 
 
 def to_channels(image: Image.Image, mode: str, notes: list[str]) -> Image.Image:
-    """`image` in L, RGB or RGBA converted to another of them; transparency goes onto white."""
+    """Convert `image` between the modes L, RGB and RGBA; transparent parts are composited onto white."""
     if image.mode == mode:
         return image
     if image.mode == "RGBA":
@@ -105,7 +123,7 @@ def to_channels(image: Image.Image, mode: str, notes: list[str]) -> Image.Image:
 
 
 def _open(data: bytes) -> Image.Image:
-    """The picture with its header read and nothing decoded."""
+    """Read the header of a picture without decoding it."""
     too_large = f"It has more than {MAX_PIXELS:,} pixels, the most that is read."
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -134,7 +152,7 @@ def _say_format(image: Image.Image, name: str, notes: list[str]) -> None:
 
 
 def _bits(image: Image.Image, data: bytes) -> int:
-    """Bits per channel in the file; the mode does not tell, since Pillow cuts 16-bit RGB to 8."""
+    """Bits per channel in the file; not known from the mode, since Pillow reduces 16-bit RGB to 8 bits."""
     if image.format == "PNG":
         return 16 if data[24] == 16 else 8  # in IHDR, always the first chunk
     if image.format == "TIFF":
@@ -157,7 +175,7 @@ def _damage(image: Image.Image, error: Exception) -> str:
 
 
 def _to_mode(image: Image.Image, bits: int, mode: str, notes: list[str]) -> Image.Image:
-    """The loaded `image` in L, RGB or RGBA, whatever it came in."""
+    """Convert the loaded `image` from any supported mode to `mode`."""
     if image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.uint16) >> (min(bits, 16) - 8 if bits > 8 else 8)
         image = Image.fromarray(values.astype(np.uint8))
@@ -175,7 +193,7 @@ def _to_mode(image: Image.Image, bits: int, mode: str, notes: list[str]) -> Imag
 
 
 def _plain(image: Image.Image, notes: list[str]) -> Image.Image:
-    """`image` in one of L, RGB and RGBA, the nearest to its own mode."""
+    """Convert `image` to that one of L, RGB and RGBA which is nearest to its mode."""
     if word := _PLAIN.get(image.mode):
         notes.append(f"{word} converted to RGB")
     if image.has_transparency_data:

@@ -1,4 +1,4 @@
-"""What a source of pictures gives: entries, which are names, and pictures, which are pixels."""
+"""Defines sources of pictures, their entries (names) and their pictures (decoded pixels)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ Where = TypeVar("Where")
 
 
 class Unreadable(Exception):  # noqa: N818 - an outcome of one picture, caught inside this package
-    """One picture cannot be read; the message is the reason, one plain sentence."""
+    """One picture cannot be read; the message is the reason, one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a source knows of a picture without decoding it.
+    """The name and label of a picture, known without decoding it.
 
-    key: unique and stable, a posix path inside the source or "row 17".
-    name: the bare file name, shown to people.
-    label: class index, None if unknown.
+    Parameters
+    ----------
+    key : str
+        Unique and stable: a POSIX path inside the source, or "row 17".
+    name : str
+        The file name without folders, for display.
+    label : int or None
+        The class index; None if unknown.
     """
 
     key: str
@@ -35,12 +40,20 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A decoded picture.
+    """A decoded picture, or the reason why it is unreadable.
 
-    pixels: uint8 (height, width, channels) at the size asked for; None if unreadable.
-    digest: SHA-256 (hex) of the bytes of `pixels`; "" if unreadable.
-    note: what was converted; "" if nothing was.
-    reason: why it is unreadable, one sentence; "" if it is not.
+    Parameters
+    ----------
+    entry : Entry
+        The entry of the picture.
+    pixels : ndarray or None
+        uint8 (height, width, channels) of the requested shape; None if unreadable.
+    digest : str
+        SHA-256 (hex) of the bytes of `pixels`; "" if unreadable.
+    note : str
+        The conversions made; "" if none.
+    reason : str
+        Why the picture is unreadable, one sentence; "" if it is readable.
     """
 
     entry: Entry
@@ -51,49 +64,58 @@ class Picture:
 
 
 class Source(Protocol):
-    """Pictures that can be listed, and read one at a time from any thread."""
+    """A collection of pictures that can be listed, and read one at a time from any thread."""
 
     @property
     def description(self) -> str:
-        """One line for the report: "folder photos, 2 classes, 300 images"."""
+        """One line for the report, such as "folder photos, 2 classes, 300 images"."""
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """The names the labels index: those given, or those found, sorted; None if unknown."""
+        """The class names by label: those given, or those found, sorted; None if unknown."""
 
     def entries(self) -> list[Entry]:
-        """All entries, in an order that is the same every time."""
+        """Return all entries, always in the same order."""
 
     def read(self, entry: Entry, shape: Shape) -> Picture:
-        """Decode one picture to `shape` (height, width, channels). A bad one has a reason."""
+        """Decode one picture to `shape` (height, width, channels); a bad one has a reason and no pixels."""
 
 
 def readable(entry: Entry, pixels: np.ndarray, note: str = "") -> Picture:
-    """The picture of sound `pixels`."""
+    """Make the picture of an entry from its decoded `pixels`."""
     pixels = np.ascontiguousarray(pixels)
     return Picture(entry, pixels, hashlib.sha256(pixels.data).hexdigest(), note)
 
 
 def unreadable(entry: Entry, reason: str) -> Picture:
-    """The picture that could not be read."""
+    """Make the picture of an entry that could not be read."""
     return Picture(entry, None, "", reason=reason)
 
 
 def key_of(path: str) -> str:
-    """`path` as a key: text that any file or database can hold."""
+    """Convert `path` to a key: valid UTF-8, with other characters escaped by backslashes."""
     return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def bare(key: str) -> str:
-    """The file name in a posix path."""
+    """Return the last part of a POSIX path."""
     return key.rsplit("/", 1)[-1]
 
 
 class Library(Generic[Where]):
-    """A Source over things found somewhere: `load` gets the pixels and the note from there.
+    """A source made of a list of entries, their locations, and a function that loads a location.
 
-    `load(where, entry, shape)` raises Unreadable for a bad picture. `items` are (entry, where,
-    fault); a picture with a fault is unreadable for that reason and never loaded.
+    Parameters
+    ----------
+    description : str
+        One line for the report.
+    class_names : sequence of str or None
+        The class names by label; None if unknown.
+    items : iterable of tuple
+        (entry, location, fault) of each picture. One whose fault is not "" is unreadable for that reason and
+        never loaded.
+    load : callable
+        `load(location, entry, shape)` returns the pixels and the note, or raises Unreadable.
     """
 
     def __init__(
@@ -116,11 +138,11 @@ class Library(Generic[Where]):
                 self._faults[entry.key] = fault
 
     def entries(self) -> list[Entry]:
-        """All entries, in an order that is the same every time."""
+        """Return all entries, always in the same order."""
         return list(self._entries)
 
     def read(self, entry: Entry, shape: Shape) -> Picture:
-        """Decode one picture to `shape`. A bad one has a reason and no pixels."""
+        """Decode one picture to `shape`; a bad one has a reason and no pixels."""
         if fault := self._faults.get(entry.key):
             return unreadable(entry, fault)
         if entry.key not in self._places:
@@ -132,7 +154,7 @@ class Library(Generic[Where]):
 
 
 def numbered(paths: Iterable[str]) -> list[str]:
-    """A unique key for each path, in order: a path that was there before gets a number."""
+    """Return a unique key for each path, in order; a repeated path gets a number, such as "a.png (2)"."""
     seen: set[str] = set()
     times: dict[str, int] = {}
     keys = []

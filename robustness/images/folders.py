@@ -1,4 +1,4 @@
-"""What lies in a folder that somebody names: pictures, also behind links, and what is passed over."""
+"""Lists the pictures below a folder, links included, and reads their files within limits."""
 
 from __future__ import annotations
 
@@ -15,26 +15,43 @@ from robustness.images.png import MAX_BYTES
 
 _JUNK = {"__MACOSX", "Thumbs.db"}
 MAX_FOLDERS = 100_000
-"""Folders looked into, at most: a few links to each other make a tree without end of them."""
+"""The largest number of folders listed; a few links to each other can make an endless tree."""
 _ERRORS = (OSError, ValueError, RuntimeError)
 
 
 def hidden(name: str) -> bool:
-    """Whether a file or folder is none of the user's pictures, by its name."""
+    """Return whether a file or folder is ignored because of its name."""
     return name.startswith(".") or name in _JUNK
 
 
 def walk(root: Path, others: Counter[str], faults: dict[str, str]) -> Iterator[str]:
-    """Posix paths of the pictures below `root`, in order of folders; counts what is passed over.
+    """Find the pictures below a folder, folder by folder.
 
-    A folder below `root` that cannot be listed is a path too, and `faults` gets the reason.
+    Links to files and folders are followed, since some data sets consist of them. A link back to a folder
+    that contains it is skipped. A folder that is reached by two paths yields its pictures twice, under
+    both paths.
 
-    Links to files and folders are followed: whole data sets are made of them. One that leads back into a
-    folder that it lies in is passed over, and a folder reached in two ways gives its pictures twice, under
-    the paths they were reached by. ImagesError if `root` cannot be listed, and for too much.
+    Parameters
+    ----------
+    root : Path
+        The folder.
+    others : Counter
+        Receives the number of other files, and of skipped links, by kind.
+    faults : dict
+        Receives the reason for each folder below `root` that cannot be listed; its path is yielded too.
+
+    Yields
+    ------
+    str
+        The POSIX path of a picture, relative to `root`.
+
+    Raises
+    ------
+    ImagesError
+        `root` cannot be listed, or holds more than `MAX_FOLDERS` folders or `MAX_ENTRIES` pictures.
     """
     count = folders = 0
-    # Folders to look into: the path below the root, and the folders it lies in as the disk knows them.
+    # Folders to list: the path below the root, and (device, inode) of the folders that contain it.
     waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
     while waiting:
         place, above = waiting.pop()
@@ -83,15 +100,15 @@ def _identity(folder: Path) -> tuple[int, int]:
 def _is_folder(one: os.DirEntry[str]) -> bool:
     try:
         return one.is_dir()
-    except OSError:  # a link in a ring
+    except OSError:  # a cycle of links
         return False
 
 
 def reader(root: Path) -> Callable[[str], bytes]:
-    """A function from a path below `root` to the file's bytes; Unreadable otherwise.
+    """Return a function that reads the file at a path below `root`, and raises Unreadable if it cannot.
 
-    The path itself must stay below `root`; links on the way are followed, wherever they lead. Only regular
-    files are opened, of at most `MAX_BYTES`.
+    The path itself must stay below `root`; links in it are followed, wherever they lead. Only regular files
+    of at most `MAX_BYTES` bytes are read.
     """
     root = Path(os.path.normpath(root.absolute()))
     roots = (root, root.resolve())
@@ -108,7 +125,7 @@ def reader(root: Path) -> Callable[[str], bytes]:
             if target.is_symlink():
                 raise Unreadable("It is a link, and there is nothing where it leads.") from error
             raise Unreadable("There is no such file.") from error
-        except _ERRORS as error:  # a NUL in the name, links in a ring
+        except _ERRORS as error:  # a NUL in the name, or a cycle of links
             words = getattr(error, "strerror", None) or "its path cannot be followed"
             raise Unreadable(f"The file cannot be opened: {words.lower()}.") from error
 
@@ -116,9 +133,11 @@ def reader(root: Path) -> Callable[[str], bytes]:
 
 
 def _bytes_of(target: Path) -> bytes:
-    if not stat.S_ISREG(target.stat().st_mode):  # a pipe would be waited for, a device may act
+    if not stat.S_ISREG(
+        target.stat().st_mode
+    ):  # a pipe may block, opening a device may trigger an action
         raise Unreadable("It is not a regular file.")
-    # What it is now: it may have been replaced since.
+    # Checked again after opening: the file may have been replaced since.
     number = os.open(
         target, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     )
@@ -126,7 +145,7 @@ def _bytes_of(target: Path) -> bytes:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise Unreadable("It is not a regular file.")
-        # read(n) takes the memory for n at once
+        # read(n) allocates n bytes at once
         data = file.read(min(found.st_size, MAX_BYTES) + 1)
     if len(data) > MAX_BYTES:
         raise Unreadable(f"It is larger than {MAX_BYTES >> 20} MiB, the most that is read.")

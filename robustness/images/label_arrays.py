@@ -1,4 +1,4 @@
-"""Labels given as an array: one number or name an image, a column of them, or a one-hot row each."""
+"""Converts arrays of labels (class numbers, class names or one-hot rows) into class indices."""
 
 from __future__ import annotations
 
@@ -14,18 +14,23 @@ _EXPECTED = "expected a class number or name for each image, or a one-hot row"
 
 
 def by_array(labels: Any, count: int, known: Sequence[str] | None) -> Labelling:
-    """The labels of `count` images, of any array or list that says one class each.
+    """Convert an array or list of labels into class indices.
 
     Parameters
     ----------
-    labels: (count,) or (count, 1) class numbers from 0 (integers, booleans, floats that are whole), or
-        class names (text or bytes); or (count, classes) with one 1 in each row. None, NaN and masked
-        values are images without label.
-    known: the class names; None if they are not known.
+    labels : array_like
+        (count,) or (count, 1) class numbers from 0 (integers, booleans, whole floats) or class names (text
+        or bytes); or (count, classes) with a single 1 in each row. None, NaN and masked values are images
+        without label.
+    count : int
+        The number of images.
+    known : sequence of str or None
+        The class names; None if they are not known.
 
     Raises
     ------
-    ImagesError: for anything else, with what was seen.
+    ImagesError
+        The labels have another form; the message shows the values found.
     """
     values = _flat(labels, count, known)
     missing = [_is_missing(value) for value in values]
@@ -44,7 +49,7 @@ def by_array(labels: Any, count: int, known: Sequence[str] | None) -> Labelling:
 
 
 def _flat(labels: Any, count: int, known: Sequence[str] | None) -> list[Any]:
-    """One value an image."""
+    """One value for each image."""
     try:
         array = labels if isinstance(labels, np.ma.MaskedArray) else np.asarray(labels)
     except ValueError as error:
@@ -62,7 +67,7 @@ def _flat(labels: Any, count: int, known: Sequence[str] | None) -> list[Any]:
 
 
 def _hot(rows: np.ndarray, known: Sequence[str] | None) -> list[Any]:
-    """The place of the 1 in each row."""
+    """The index of the 1 in each row."""
     wrong = ~(np.isin(rows, (0, 1)).all(axis=1) & (rows.sum(axis=1) == 1))
     if wrong.any():
         first = int(np.argmax(wrong))
@@ -80,7 +85,7 @@ def _hot(rows: np.ndarray, known: Sequence[str] | None) -> list[Any]:
 
 
 def _is_missing(value: Any) -> bool:
-    """Of None, NaN, pandas' NA and NaT, and what a masked array hides."""
+    """True for None, NaN, pandas' NA and NaT, and masked values."""
     if value is None or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant"):
         return True
     return isinstance(value, float) and value != value  # noqa: PLR0124

@@ -1,4 +1,4 @@
-"""Class labels from names: a folder per class, Kaggle's file names, or the words of a list."""
+"""Derives class labels from folder names, from Kaggle's file names, or from words and numbers in a list."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _TRUTH = {"true": 1.0, "false": 0.0}
 
 @dataclass(frozen=True)
 class Labelling:
-    """The label of each picture, and the names the labels index (None if there are none)."""
+    """The class index of each picture (None without label), and the class names (None if unknown)."""
 
     class_names: tuple[str, ...] | None
     labels: list[int | None]
 
     def describe(self, what: str, passed_over: Sequence[str] = ()) -> str:
-        """One line: "folder photos, 2 classes, 300 images (4 without label)"."""
+        """Return one line, such as "folder photos, 2 classes, 300 images (4 without label)"."""
         found = {label for label in self.labels if label is not None}
         missing = self.labels.count(None) if found else 0
         classes = plural(len(found), "class", "classes") if found else "no labels"
@@ -38,15 +38,29 @@ class Labelling:
 
 
 def by_path(paths: Sequence[str], known: Sequence[str] | None, *, archive: bool) -> Labelling:
-    """Labels from posix paths inside a source.
+    """Derive labels from POSIX paths inside a source, ignoring case.
 
-    - A folder per class: the first part of the path. Folders below it do not matter; pictures
+    Parameters
+    ----------
+    paths : sequence of str
+        The paths of the pictures.
+    known : sequence of str or None
+        The class names; None if they are not known.
+    archive : bool
+        Whether the paths are those of an archive, whose outer folders need not be classes.
+
+    Raises
+    ------
+    ImagesError
+        A folder is none of the `known` classes.
+
+    Notes
+    -----
+    - One folder per class: the class is the first part of the path. Folders below it do not matter; pictures
       outside the class folders have no label.
-    - No folders: Kaggle's names, `cat.17.jpg`. Without `known`, at least two words must be there.
-    - A single folder around everything (`train/cat.17.jpg`) is looked through, if it is not itself
-      a known class. If neither rule holds inside, there are no labels.
-
-    ImagesError for a folder that is none of the `known` classes. Capitals need not agree.
+    - No folders: Kaggle's names, `cat.17.jpg`. Without `known`, at least two different words are required.
+    - A single folder around everything (`train/cat.17.jpg`) is ignored, unless it is itself a known class. If
+      neither rule applies inside it, there are no labels.
     """
     index = _index(known)
     around = _shared(paths)
@@ -69,10 +83,16 @@ def by_path(paths: Sequence[str], known: Sequence[str] | None, *, archive: bool)
 
 
 def by_word(words: Sequence[str], known: Sequence[str] | None) -> Labelling:
-    """Labels from a list's words: all of them class names, or else all numbers from 0; "" is no label.
+    """Derive labels from words: either all class names, or all class numbers from 0; "" is no label.
 
-    Without `known`, words that are not all numbers make the class names, sorted. Among numbers, words such
-    as NaN are no label, and 1.0 is 1. ImagesError for a word that is neither, with the words seen.
+    Without `known`, words that are not numbers are the class names, sorted. Among numbers, words such as NaN
+    are no label, and 1.0 is 1.
+
+    Raises
+    ------
+    ImagesError
+        A word is neither a class name nor a class number, or numbers and names are mixed; the message lists
+        the words found.
     """
     found = sorted({word for word in words if word})
     index = _index(known)
@@ -99,17 +119,17 @@ def by_word(words: Sequence[str], known: Sequence[str] | None) -> Labelling:
 
 
 def by_number(numbers: Sequence[int | None], known: Sequence[str] | None) -> Labelling:
-    """Labels that are class numbers from 0, None for no label; ImagesError for one that is not."""
+    """Make labels from class numbers from 0, None for no label; ImagesError for an invalid number."""
     names = None if known is None else tuple(known)
     expect_classes(numbers, names)
     return Labelling(names, list(numbers))
 
 
 def expect_classes(labels: Iterable[int | None], names: Sequence[str] | None) -> None:
-    """ImagesError unless each label that there is is the number, from 0, of one of the classes `names`.
+    """Raise ImagesError unless every label that is not None is the index of one of the classes `names`.
 
-    Without `names` any number from 0 may be one. The message says which labels there are, and what they may
-    be meant as: counted from 1, or -1 and 1.
+    Without `names` every number from 0 is valid. The message gives the range of the labels and names likely
+    causes: labels that count from 1, or that are -1 and 1.
     """
     seen = Counter(label for label in labels if label is not None)
     top = math.inf if names is None else len(names)
@@ -146,14 +166,14 @@ def _refuse(word: str, names: Sequence[str], found: Sequence[str]) -> NoReturn:
 
 
 def _number(word: str) -> float | None:
-    """The number a word is, or means: true and false are 1 and 0."""
+    """The number that a word stands for (true is 1, false is 0); None for other words."""
     if (truth := _TRUTH.get(word.casefold())) is not None:
         return truth
     return float(word) if _NUMBER.fullmatch(word) else None
 
 
 def brief(value: object, most: int = 60) -> str:
-    """A label for a message: a number of many digits as its power of ten, a long text cut."""
+    """Format a label for a message: a very large number as a power of ten, a long text cut to `most`."""
     if isinstance(value, int) and abs(value) >= 10**20:
         power = int((abs(value).bit_length() - 1) * math.log10(2))
         return f"{'-' if value < 0 else ''}1e{power} or so"
@@ -195,7 +215,7 @@ def _unknown(folder: str, known: Sequence[str]) -> ImagesError:
 
 
 def _index(names: Sequence[str] | None) -> dict[str, int]:
-    """From name to class; also from the name in small letters where that is not ambiguous."""
+    """The class index by name, and by the name in lower case where that is not ambiguous."""
     small = [_small(name) for name in names or ()]
     once = Counter(small)
     index = {name: number for number, name in enumerate(small) if once[name] == 1}
@@ -207,5 +227,5 @@ def _find(index: dict[str, int], name: str) -> int | None:
 
 
 def _small(name: str) -> str:
-    """In small letters, accents as one character: macOS packs them as two."""
+    """The name in lower case, with accented letters composed (NFC): macOS decomposes them."""
     return unicodedata.normalize("NFC", name).casefold()

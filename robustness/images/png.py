@@ -1,4 +1,4 @@
-"""8-bit pictures as PNG bytes and back. Lossless, the same bytes for the same pixels."""
+"""Encodes 8-bit pictures as PNG and decodes them: lossless, with the same bytes for the same pixels."""
 
 from __future__ import annotations
 
@@ -12,25 +12,39 @@ from PIL import Image
 from robustness.errors import SettingError
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
-"""Pillow reads more; the others have had holes, and nobody trains on them."""
+"""Pillow reads more formats; the others have had vulnerabilities, and nobody trains on them."""
 MAX_BYTES = 64 << 20
-"""Bytes of one picture's file, at most."""
+"""The largest size of a picture file in bytes."""
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_535
-"""The longest side that JPEG has. A picture a pixel wide costs a line for each pixel of its side."""
+"""The longest side in pixels, as in JPEG. A picture one pixel wide costs a line per pixel of its side."""
 _COLOURS = {1: 0, 3: 2, 4: 6}
-"""PNG's numbers for grey, RGB, and RGB with opacity."""
+"""PNG's colour types by number of channels: grey, RGB, RGBA."""
 _UP = 2
 
 
 def to_png(pixels: np.ndarray) -> bytes:
-    """PNG bytes of a uint8 picture (height, width, channels), channels 1, 3 or 4.
+    """Encode a picture as PNG.
 
-    An audit writes two pictures for each flip, and a library spends most of its time on choosing one of
-    five filters for each line. Here every line is told by its difference from the one above, and only
-    runs are compressed: a third of the time, and 5 to 9 % larger (ISO/IEC 15948, PNG).
+    Parameters
+    ----------
+    pixels : ndarray
+        uint8 (height, width, channels) with 1, 3 or 4 channels.
 
-    SettingError for another number of channels, which PNG cannot hold.
+    Raises
+    ------
+    SettingError
+        PNG does not support this number of channels.
+
+    Notes
+    -----
+    An audit writes two pictures for each flip, and a library spends most of its time on choosing one of five
+    filters for each line. This encoder stores every line as its difference from the one above (filter Up) and
+    compresses runs only: a third of the time, and files 5 to 9 % larger.
+
+    References
+    ----------
+    ISO/IEC 15948, Portable Network Graphics (PNG).
     """
     height, width, channels = pixels.shape
     if channels not in _COLOURS:
@@ -54,34 +68,40 @@ def to_png(pixels: np.ndarray) -> bytes:
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
-    """One chunk of a PNG file: length, kind, data, checksum."""
+    """Encode one chunk of a PNG file: length, type, data, checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def from_png(data: bytes) -> np.ndarray:
-    """The uint8 picture (height, width, channels) in PNG bytes.
+    """Decode PNG bytes into a uint8 picture (height, width, channels).
 
     Raises
     ------
-    OSError, SyntaxError: it is no PNG. ValueError: it is torn, larger than pictures are, or not of 8 bits.
+    OSError, SyntaxError
+        The data is not a PNG.
+    ValueError
+        The picture is damaged, exceeds the limits on its size, or is not an 8-bit picture.
     """
     with open_png(data) as picture:
         if picture.mode not in ("L", "LA", "RGB", "RGBA"):
             raise ValueError(f"it is of the kind {picture.mode}, no 8-bit picture")
         try:
             pixels = np.asarray(picture)
-        # What a torn file leads a decoder to, is not its matter: struct.error, zlib.error, EOFError, ...
+        # For a damaged file a decoder raises many types: struct.error, zlib.error, EOFError, ...
         except Exception as error:
             raise ValueError(f"it cannot be decoded ({error})") from error
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def open_png(data: bytes) -> Image.Image:
-    """The picture in PNG bytes, its header read and nothing decoded.
+    """Read the header of PNG bytes without decoding the pixels.
 
     Raises
     ------
-    OSError, SyntaxError: it is no PNG. ValueError: it is larger than pictures are.
+    OSError, SyntaxError
+        The data is not a PNG.
+    ValueError
+        The picture exceeds the limits on its size.
     """
     try:
         picture = Image.open(io.BytesIO(data), formats=("PNG",))
@@ -94,7 +114,7 @@ def open_png(data: bytes) -> Image.Image:
 
 
 def oversized(size: tuple[int, int]) -> str:
-    """Why a picture of `size` (width, height) is not decoded, one sentence; "" if it may be."""
+    """Return why a picture of `size` (width, height) is not decoded, one sentence; "" if it may be."""
     width, height = size
     if width * height > MAX_PIXELS:
         return f"It has {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are read."

@@ -1,4 +1,4 @@
-"""A seeded random sample of entries, the classes in balance."""
+"""Selects a seeded random sample of entries with balanced classes."""
 
 from __future__ import annotations
 
@@ -18,18 +18,31 @@ def select(
     seed: int = 0,
     only: Callable[[Entry], bool] | None = None,
 ) -> list[Entry]:
-    """A sample of `entries`, the same for the same seed whatever order they come in.
+    """Select a random sample of entries; it depends on the seed, not on the order of the entries.
 
-    Entries are shuffled by the SHA-256 of seed and key and then dealt in rounds, one of each class
-    a round. So the first n of the result are balanced for every n, as far as the classes last, and
-    a smaller limit gives the beginning of a larger one. Entries without label are a class of their
-    own.
+    Parameters
+    ----------
+    entries : iterable of Entry
+        The entries to select from.
+    limit : int, optional
+        The largest number of entries in total.
+    per_class : int, optional
+        The largest number of entries of each class.
+    seed : int
+        The seed of the shuffle.
+    only : callable, optional
+        A filter; entries for which it is false are removed before anything is counted.
 
-    limit: how many at most in all.
-    per_class: how many at most of each class.
-    only: keeps the entries it is true for, before anything is counted.
+    Raises
+    ------
+    SettingError
+        `limit` or `per_class` is not a whole number above 0.
 
-    SettingError if `limit` or `per_class` is not a whole number above 0.
+    Notes
+    -----
+    Entries are sorted by the SHA-256 of seed and key, then selected in rounds of one entry per class. So the
+    first n of the result are balanced for every n, as far as the classes have entries left, and the result of
+    a smaller limit is the beginning of that of a larger one. Entries without label form a class of their own.
     """
     _check("limit", limit)
     _check("per_class", per_class)
@@ -43,7 +56,7 @@ def select(
         if per_class is None or dealt[entry.label] < per_class:
             rounds.append((dealt[entry.label], entry))
             dealt[entry.label] += 1
-    rounds.sort(key=lambda pair: pair[0])  # stable: within a round the shuffle's order stays
+    rounds.sort(key=lambda pair: pair[0])  # a stable sort: keeps the shuffled order within a round
     return [entry for _, entry in rounds[:limit]]
 
 

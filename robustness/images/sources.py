@@ -1,4 +1,4 @@
-"""Finds out what a path holds and opens it: a picture, a folder, a zip archive, a CSV, a `.npz`."""
+"""Opens the source of pictures at a path: a picture, a folder, a zip archive, a CSV or a `.npz`."""
 
 from __future__ import annotations
 
@@ -25,17 +25,28 @@ _KINDS = "a picture (PNG, JPEG, BMP, WebP, GIF, TIFF), a folder, .zip, .csv or .
 def open_source(
     spec: str | Path, class_names: Sequence[str] | None = None, label_column: str | None = None
 ) -> Source:
-    """The pictures at the path `spec`, labelled with `class_names` or with the names found there.
+    """Open the source of pictures at a path.
 
-    - a folder: see `labels.by_path`; hidden files are skipped, links are followed.
-    - a zip of the same shape, or Kaggle's archive, a zip with `train.zip` in it.
-    - a CSV with columns of paths and labels, known by their names (`columns`), or one-hot columns; a label
-      is a name or number and may be missing; the paths lie below the CSV's folder.
-    - a `.npz` with `images` (n, height, width, channels) in counts, and `labels`, `class_names`.
-    - one picture.
+    Parameters
+    ----------
+    spec : str or Path
+        The path, of one of these kinds:
 
-    `label_column` names the column of a CSV or the array of a `.npz` with the labels, "none" for none.
-    ImagesError if there is nothing there, nothing that is read, or a label that is no class.
+        - a folder: see `labels.by_path`; hidden files are skipped, links are followed.
+        - a zip archive of the same layout, or Kaggle's archive, a zip that contains `train.zip`.
+        - a CSV with columns of paths and labels, recognised by their names (`csv_columns`), or one-hot
+          columns; a label is a name or number and may be missing; the paths lie below the CSV's folder.
+        - a `.npz` with `images` (n, height, width, channels) in counts, and `labels`, `class_names`.
+        - one picture.
+    class_names : sequence of str, optional
+        The class names; by default those found in the source.
+    label_column : str, optional
+        The column of a CSV or the array of a `.npz` that holds the labels; "none" for no labels.
+
+    Raises
+    ------
+    ImagesError
+        The path does not exist or holds no pictures that can be read, or a label is not a class.
     """
     expect_named(spec, "The path of the pictures")
     path = Path(spec).expanduser()
@@ -51,7 +62,7 @@ def open_source(
         raise ImagesError(_missing(path)) from error
     if path.is_dir():
         return _folder(path, known)
-    suffix = path.suffix.lower() if path.is_file() else ""  # a pipe would be waited for
+    suffix = path.suffix.lower() if path.is_file() else ""  # reading a pipe would block
     if suffix in SUFFIXES:
         return _single(path, known)
     if suffix == ".csv":
@@ -113,7 +124,7 @@ def _archive(path: Path, known: tuple[str, ...] | None) -> Source:
         paths = [archives.posix(info) for info in infos]
         faults = _faults(infos)
         labelling = _sane(paths, faults, partial(by_path, known=known, archive=True))
-        stack.pop_all()  # from here on it is closed when nobody holds the source any more
+        stack.pop_all()  # the archive is closed with the last reference to the source
     items = (
         (Entry(key, bare(key), label), info, fault)
         for key, label, info, fault in zip(
@@ -128,14 +139,14 @@ def _archive(path: Path, known: tuple[str, ...] | None) -> Source:
 def _sane(
     paths: Sequence[str], faults: Sequence[object], label: Callable[[list[str]], Labelling]
 ) -> Labelling:
-    """The labels of all paths; those with a fault have none, and make no class."""
+    """The labels of all paths; paths with a fault have no label and do not define a class."""
     inside = label([key_of(p) for p, fault in zip(paths, faults, strict=True) if not fault])
     found = iter(inside.labels)
     return Labelling(inside.class_names, [None if fault else next(found) for fault in faults])
 
 
 def _pictures(archive: zipfile.ZipFile, name: str) -> tuple[list[zipfile.ZipInfo], Counter[str]]:
-    """Members that are pictures by their suffix, in order of name, and the count of the others."""
+    """The members with the suffix of a picture, sorted by name, and the count of other files."""
     found, others = [], Counter[str]()
     for info in archives.members(archive, name):
         path = PurePosixPath(archives.posix(info))

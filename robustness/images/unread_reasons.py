@@ -1,4 +1,4 @@
-"""Why pictures were not read, the most frequent reason first."""
+"""Summarises why pictures were not read, the most frequent reasons first."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ MOST = 3
 
 
 def tallied(reasons: Iterable[str], total: int) -> str:
-    """`2,431 of 2,500: the file is empty; 69: there is no such file`; "" where none is given.
+    """Count the reasons, as in `2,431 of 2,500: the file is empty; 69: there is no such file`.
 
     Parameters
     ----------
-    reasons: one for each picture that was not read.
-    total: pictures there were.
+    reasons : iterable of str
+        One reason for each picture that was not read.
+    total : int
+        The number of all pictures.
+
+    Returns
+    -------
+    str
+        The `MOST` most frequent reasons and the number of the others; "" without any reason.
     """
     counted = Counter(reason for reason in reasons if reason)
     some = counted.most_common(MOST)
