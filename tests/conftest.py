@@ -8,8 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# No test is timed: the first example of a process traces graphs, and machines are busy.
+settings.register_profile("toolkit", deadline=None)
+settings.load_profile("toolkit")
 
 
 def _data(name: str) -> Path:
