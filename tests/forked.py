@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -44,8 +45,10 @@ def start(target: Callable[..., None], *arguments: object) -> ForkServerProcess:
     return process
 
 
-def _main(words: Sequence[str], folder: str, environment: dict[str, str], out: str) -> None:
-    """Do in this process what the installed command does."""
+def _main(
+    program: str, words: Sequence[str], folder: str, environment: dict[str, str], out: str
+) -> None:
+    """Do in this process what the installed command or the script `program` does."""
     for number, name in ((1, "out"), (2, "err")):
         file = os.open(Path(out) / name, os.O_WRONLY | os.O_CREAT, 0o600)
         os.dup2(file, number)
@@ -55,7 +58,11 @@ def _main(words: Sequence[str], folder: str, environment: dict[str, str], out: s
     os.environ.update(environment)
     paths = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = [path for path in paths if path not in sys.path]
-    sys.argv = ["robustness", *words]
+    sys.argv = [program, *words]
+    if program != "robustness":
+        sys.path.insert(0, str(Path(program).parent))
+        runpy.run_path(program, run_name="__main__")
+        return
     from robustness.cli import main
 
     main()
@@ -65,8 +72,20 @@ def robustness(
     words: Sequence[str], folder: Path, environment: dict[str, str]
 ) -> subprocess.CompletedProcess[str]:
     """Run `robustness WORDS` in `folder`, with the variables `environment`, and wait for its end."""
+    return run("robustness", words, folder, environment)
+
+
+def script(path: Path, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run `python PATH WORDS` at the top of the repository, and wait for its end."""
+    return run(str(path), words, ROOT, dict(os.environ))
+
+
+def run(
+    program: str, words: Sequence[str], folder: Path, environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run `PROGRAM WORDS` in a fork; see `_main`."""
     with tempfile.TemporaryDirectory() as out:
-        process = start(_main, list(words), str(folder), environment, out)
+        process = start(_main, program, list(words), str(folder), environment, out)
         process.join(LONGEST)
         if process.exitcode is None:
             process.kill()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from benchmarks.contests import CONTESTS
 from benchmarks.peers import Setting, times
 from robustness.contract.ensembles import create
 from robustness.images.png import to_png
+from tests import forked
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -94,12 +94,11 @@ def test_rows_of_the_tables_have_as_many_cells_as_their_heads():
     assert throughput.line(row).count("|") == throughput.line(broken).count("|") == 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["against_peers", "throughput", "optimality"])
 def test_help_says_what_is_measured(name):
-    script = ROOT / "benchmarks" / f"{name}.py"
-    done = subprocess.run(
-        [sys.executable, script, "--help"], capture_output=True, text=True, check=True
-    )
+    done = forked.script(ROOT / "benchmarks" / f"{name}.py", ["--help"])
+    assert done.returncode == 0, done.stderr
     assert "--images" in done.stdout
     assert "judge" in done.stdout
 
@@ -114,8 +113,7 @@ def test_help_says_what_is_measured(name):
     ],
 )
 def test_the_solvers_benchmarks_run(side, sizes, words):
-    command = [sys.executable, "benchmarks/solvers.py", side, *map(str, sizes)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = forked.script(ROOT / "benchmarks" / "solvers.py", [side, *map(str, sizes)])
     assert done.returncode == 0, done.stderr
     assert words in done.stdout
 
@@ -131,6 +129,7 @@ def test_optimality_is_one_minus_the_areas_share_of_what_could_be_lost():
     assert optimality(np.full(3, np.inf), best) == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [100, 1000])
 def test_as_many_steps_are_taken_as_the_passes_pay_for(budget):
     sys.path.insert(0, str(ROOT / "benchmarks"))

@@ -219,6 +219,7 @@ def named(part: ast.AST) -> bool:
     return isinstance(part, ast.AnnAssign) and ast.unparse(part.target) == "name"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", ROOMS)
 def test_the_library_holds_no_assert_and_no_pickle(room):
     for path in (ROOT / room).rglob("*.py"):

@@ -1,7 +1,7 @@
-"""Access to the framework below Keras: gradients, compilation, devices, memory.
+"""Wraps the framework below Keras (TensorFlow, JAX or PyTorch): gradients, compilation, devices, memory.
 
-Only this package, `models` and `model_zoo` import a framework. Keras decides which one it is
-(`KERAS_BACKEND`); it is looked up once, here. The module of each framework defines the same names:
+Only this package, `models` and `model_zoo` may import a framework. Keras selects it (`KERAS_BACKEND`), and it
+is looked up once, here. The module of each framework defines the same names:
 
 - `value_and_grad(fn)`: for ``fn(points, *data) -> (values (rows,), aux)``, a function that returns
   ``((values, aux), gradient)``. The gradient is that of the *sum* of values and has the shape of `points`:
@@ -9,16 +9,16 @@ Only this package, `models` and `model_zoo` import a framework. Keras decides wh
 - `linearise(fn, points)`: ``(fn(points), pull)``; ``pull(weights)`` is the gradient of
   ``sum(weights * fn(points))`` with respect to the points. One forward pass serves any number of calls.
 - `compile(fn)`: `fn`, traced once per structure, shape and dtype of its arguments, and run as one graph.
-- `precompile(compiled, *args)`: trace a compiled function for such arguments without running it, where the
+- `precompile(compiled, *args)`: traces a compiled function for such arguments without running it, if the
   framework can do so.
 - `run_eagerly(fn)`: ``fn()``, run immediately even while a function is being traced.
-- `fused(fn)`: elementwise integer arithmetic `fn`, in one pass over memory where the framework can do so.
+- `fused(fn)`: elementwise integer arithmetic `fn`, in one pass over memory if the framework can do so.
 - `draws_numbers(compiled, *args)`: whether a compiled function may draw random numbers or change a variable
   when called with such arguments.
 - `fast_compiled_loops()`: whether a compiled step takes no longer inside a compiled loop than outside it.
 - `unsaturated(fn, sample, single=...)`: for ``fn(inputs)`` that returns probabilities (n, classes), or (n, 1)
-  if `single`, a function that returns their logits, computed from before the operation that saturates; None
-  where the framework cannot look into `fn`. `sample` is a batch of inputs.
+  if `single`, a function that returns their logits, computed from the input of the operation that saturates;
+  None if the framework cannot inspect `fn`. `sample` is a batch of inputs.
 - `device()`: the name of the device that computes; `accelerated()`: whether it is a GPU or TPU.
 - `OutOfMemory`: the exceptions that report that a batch does not fit into memory.
 """

@@ -1,4 +1,4 @@
-"""JAX: `jax.grad` inside `jax.jit`. Weights are constants of the compiled function."""
+"""Implements the backend for JAX: gradients inside `jax.jit`; weights are constants of compiled functions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def value_and_grad(
     """Return values, auxiliary results and per-row gradients of `fn` at its first argument.
 
     JAX does not report a loss that ignores the image: its gradient is zero, which the checks before an
-    attack notice.
+    attack detect.
     """
 
     def total(points: Tensor, *data: TensorTree) -> tuple[Tensor, tuple[Tensor, TensorTree]]:
@@ -48,7 +48,7 @@ def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def precompile(compiled: Callable[..., Any], *args: TensorTree) -> None:
-    """Do nothing: a call in JAX does not use what was compiled ahead of it."""
+    """Do nothing: a later call in JAX does not use functions compiled ahead of time."""
 
 
 def fused(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -63,7 +63,7 @@ def run_eagerly(fn: Callable[[], Any]) -> Any:
 
 
 def unsaturated(fn: Callable[[Tensor], Tensor], sample: Tensor, *, single: bool) -> None:
-    """Return None: the operations of a function are not looked at here."""
+    """Return None: the operations of a function are not inspected for JAX."""
 
 
 def accelerated() -> bool:
@@ -73,7 +73,7 @@ def accelerated() -> bool:
 
 def fast_compiled_loops() -> bool:
     """Return whether a step takes no longer in a compiled loop than outside it."""
-    # On a processor XLA takes three times as long over gradients of convolutions there.
+    # On CPUs, gradients of convolutions take XLA three times as long in a compiled loop.
     return accelerated()
 
 
@@ -84,5 +84,5 @@ def device() -> str:
 
 
 def draws_numbers(compiled: Callable[..., Any], *args: TensorTree) -> bool:
-    """Return True, as `compiled` may draw random numbers: its operations are not looked at here."""
+    """Return True, as `compiled` may draw random numbers: its operations are not inspected for JAX."""
     return True

@@ -1,4 +1,4 @@
-"""Error messages that the backends share."""
+"""Defines the error messages that the backends share."""
 
 DISCONNECTED = (
     "The loss does not depend on the images, so there is no gradient to follow. Expected a model that "

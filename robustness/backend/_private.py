@@ -1,8 +1,8 @@
-"""The private parts of Keras and TensorFlow that the toolkit uses, each with a fallback.
+"""Wraps the private names of Keras and TensorFlow that the toolkit uses, each with a fallback.
 
-No other module uses a name with a leading underscore that a framework owns. Each function here works without
-that name too, with the loss that its docstring states; `tests/robustness/backend/test_private.py` fails when
-a framework drops a name, and shows that the fallback works.
+No other module may use a private name of a framework (one with a leading underscore). Each function here
+works without that name too, with the limitation that its docstring states;
+`tests/robustness/backend/test_private.py` fails when a framework removes a name, and tests the fallback.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from robustness.backend.types import Tensor
 
 
 class Call(NamedTuple):
-    """One call in the graph of a model: the layer or operation, and the symbolic tensors it was given."""
+    """One call in the graph of a model: the layer or operation, and its symbolic input tensors."""
 
     operation: keras.Operation
     inputs: list[keras.KerasTensor]
 
 
 def call_behind(tensor: keras.KerasTensor, model: keras.Model) -> Call | None:
-    """Return the call in the graph of `model` that made `tensor`; None if it is not known.
+    """Return the call in the graph of `model` that computes `tensor`; None if it is not known.
 
     Without `KerasTensor._keras_history` the call is looked up by the outputs of the model's operations. Keras
     states those of the first call only, so that calls of shared layers and of nested models are not found.
@@ -41,7 +41,10 @@ def call_behind(tensor: keras.KerasTensor, model: keras.Model) -> Call | None:
 
 
 def inputs_of_calls(layer: keras.Operation) -> list[list[keras.KerasTensor]]:
-    """Return the symbolic tensors given to each call of `layer`; without its nodes, to the first call."""
+    """Return the symbolic input tensors of each call of `layer`.
+
+    Without `_inbound_nodes`, those of the first call only.
+    """
     nodes = getattr(layer, "_inbound_nodes", None)
     if nodes is None:
         return [_flat(layer, "input")]
@@ -59,9 +62,9 @@ def _flat(operation: keras.Operation, attribute: str) -> list[keras.KerasTensor]
 def detached(layer: keras.Operation) -> keras.Operation:
     """Return a shallow copy of a built `layer` that shares its variables, but not its place in graphs.
 
-    Calling the copy while a graph is built leaves no trace in `layer`. `copy.copy` is no way to it: Keras
-    saves and loads a layer to copy it, which makes new variables. Without the lists of nodes there is nothing
-    to detach.
+    Calling the copy while a graph is built does not change `layer`. `copy.copy` is not suitable: Keras saves
+    and loads a layer to copy it, which creates new variables. Without `_inbound_nodes` and `_outbound_nodes`
+    there is nothing to detach.
     """
     twin = object.__new__(type(layer))
     twin.__dict__.update(layer.__dict__)
@@ -75,7 +78,7 @@ def every_layer(model: keras.Layer) -> list[keras.Layer]:
     """Return `model` and all layers in it, each once, in the order of Keras.
 
     Without `Layer._flatten_layers` the order is that of `layers`, and input layers of Sequential models and
-    layers within a composite layer that is no model are not found.
+    layers within a composite layer that is not a model are not found.
     """
     flatten = getattr(model, "_flatten_layers", None)
     if flatten is not None:
@@ -91,7 +94,7 @@ def every_layer(model: keras.Layer) -> list[keras.Layer]:
 
 
 def without_binding(graph: Callable[..., Any]) -> Callable[[Sequence[Tensor]], Any]:
-    """Return ``tensors -> graph(*tensors)`` for a concrete function of TensorFlow, called the short way.
+    """Return ``tensors -> graph(*tensors)`` for a concrete function of TensorFlow, without binding arguments.
 
     A public call binds each tensor to a parameter and compares its type, which takes as long as a step of a
     small network. Without `ConcreteFunction._call_flat` the public call is used.
@@ -103,9 +106,9 @@ def without_binding(graph: Callable[..., Any]) -> Callable[[Sequence[Tensor]], A
 
 
 def without_tracing_warnings(function: Any) -> Any:
-    """Return a `tf.function` that does not warn that it is traced often: every attack traces its step anew.
+    """Return a `tf.function` that does not warn of frequent tracing: every attack traces its step anew.
 
-    Without `_omit_frequent_tracing_warning` TensorFlow warns at length, which does no harm.
+    Without `_omit_frequent_tracing_warning` TensorFlow issues long warnings, which are harmless.
     """
     if hasattr(function, "_omit_frequent_tracing_warning"):
         function._omit_frequent_tracing_warning = True
@@ -113,9 +116,9 @@ def without_tracing_warnings(function: Any) -> Any:
 
 
 def onednn_is_on() -> bool:
-    """Return whether TensorFlow runs the kernels of oneDNN; True where it does not tell.
+    """Return whether TensorFlow uses the kernels of oneDNN; True if that is not known.
 
-    TensorFlow reads `TF_ENABLE_ONEDNN_OPTS` when it is asked first, and never again.
+    TensorFlow reads `TF_ENABLE_ONEDNN_OPTS` at the first query only.
     """
     try:
         from tensorflow.python.util import _pywrap_util_port as port  # noqa: PLC0415

@@ -1,4 +1,7 @@
-"""TensorFlow: a tape inside `tf.function`; no XLA, which halves the speed of convolutions on CPUs."""
+"""Implements the backend for TensorFlow: a tape inside `tf.function`.
+
+Models are compiled without XLA, which halves the speed of convolutions on CPUs.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ __all__ = [
 
 OutOfMemory = (tf.errors.ResourceExhaustedError,)
 
-# TensorFlow reads the variable that `robustness` may have set; then it can be taken back.
+# TensorFlow reads the environment variable that `robustness` may have set; afterwards it can be restored.
 _private.onednn_is_on()
 
 
@@ -45,7 +48,7 @@ def value_and_grad(
 ) -> Callable[..., tuple[tuple[Tensor, TensorTree], Tensor]]:
     """Return values, auxiliary results and per-row gradients of `fn` at its first argument.
 
-    Raises GradientError, when called, where the values do not depend on the first argument.
+    Raises GradientError, when called, if the values do not depend on the first argument.
     """
 
     def call(points: Tensor, *data: TensorTree) -> tuple[tuple[Tensor, TensorTree], Tensor]:
@@ -84,8 +87,8 @@ def _gradient(tape: tf.GradientTape, values: Tensor, points: Tensor, **settings:
 def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Return `fn` as one graph, traced once per structure, shape and dtype of its arguments.
 
-    The graph is looked up here, because `tf.function` takes longer over that than a small network over a
-    step. Arguments that are not arrays are left to `tf.function`.
+    The graph is looked up here, because the look-up of `tf.function` takes longer than a step of a small
+    network. Calls with arguments that are not arrays use `tf.function`.
     """
     usual = _private.without_tracing_warnings(
         tf.function(fn, reduce_retracing=False, jit_compile=False, autograph=False)
@@ -118,7 +121,7 @@ def precompile(compiled: Callable[..., Any], *args: TensorTree) -> None:
 _CHANCE = re.compile(
     "Random|Multinomial|TruncatedNormal|Stateful(Uniform|StandardNormal)|PyFunc|^Assign"
 )
-"""Operations that draw numbers, that leave TensorFlow, or that change a variable."""
+"""Operations that draw random numbers, run Python code, or change a variable."""
 
 
 def draws_numbers(compiled: Callable[..., Any], *args: TensorTree) -> bool:
@@ -137,7 +140,7 @@ _ARRAYS = (tf.Tensor, np.ndarray)
 def _graph(
     fn: Callable[..., Any], structure: Any, tensors: list[Tensor]
 ) -> Callable[[list[Tensor]], Any]:
-    """`fn` for tensors like these, handed in as a list."""
+    """`fn` traced for tensors like these; takes them as a list."""
 
     def flat(*leaves: Tensor) -> Any:
         return fn(*optree.tree_unflatten(structure, leaves))
@@ -150,11 +153,11 @@ def _graph(
 
 
 def fused(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return `fn` of tensors, in one pass over memory (XLA); unchanged where XLA may be missing."""
+    """Return `fn` of tensors, in one pass over memory (XLA); not compiled where XLA may be missing."""
     with_xla = _private.without_tracing_warnings(tf.function(fn, jit_compile=True, autograph=False))
 
     def call(*args: Tensor) -> Tensor:
-        # TensorFlow for Windows comes without XLA; for a GPU it needs tools that may not be there.
+        # TensorFlow for Windows has no XLA; for a GPU XLA needs tools that may not be installed.
         return fn(*args) if accelerated() or sys.platform != "linux" else with_xla(*args)
 
     return call
@@ -162,7 +165,7 @@ def fused(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def run_eagerly(fn: Callable[[], Any]) -> Any:
     """Return ``fn()``, run immediately even while a function is being traced."""
-    # Graphs and tapes belong to a thread; `tf.init_scope` would leave the graph, but stop all tapes.
+    # Another thread has no graph and no tape; `tf.init_scope` would leave the graph, but stop all tapes.
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(fn).result()
 
@@ -178,7 +181,7 @@ def fast_compiled_loops() -> bool:
 
 
 def device() -> str:
-    """Return the name of the device that computes; of a processor, also whether its kernels are slow."""
+    """Return the name of the device that computes; for a CPU also whether its kernels are slow."""
     names = [
         tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
         for gpu in tf.config.list_physical_devices("GPU")

@@ -1,4 +1,4 @@
-"""Logarithms of probabilities, computed from the inputs of the operations that saturate (TensorFlow)."""
+"""Computes logits from the inputs of saturating operations in a TensorFlow graph."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from robustness.backend.types import Tensor
 
 
 class UnknownOperationError(Exception):
-    """The graph goes through an operation whose logarithm is not known."""
+    """The graph contains an operation with no rule for its logarithm."""
 
 
 class Reader:
-    """Follows the operations behind a tensor back to `inputs`, and computes its logarithm from there.
+    """Traces the operations that compute a tensor back to `inputs`, and computes its logarithm from them.
 
-    A probability of exp(-90) is zero in float32 and has no gradient; its logarithm is computed from the input
-    of the softmax, and that of averages, products and quotients of probabilities from their logarithms.
+    A probability of exp(-90) is zero in float32 and has no gradient. Its logarithm is computed from the input
+    of the softmax; those of averages, products and quotients of probabilities from their logarithms.
     """
 
     def __init__(self, inputs: Tensor) -> None:
@@ -27,23 +27,31 @@ class Reader:
         self._known: dict[Any, Any] = {}
 
     def logits(self, outputs: Tensor, *, single: bool) -> Tensor:
-        """Logits of a model's outputs: a sigmoid's, (n, 1), if `single`, or a softmax's, (n, classes).
+        """Return the logits of a model's outputs.
 
-        Raises UnknownOperationError.
+        Parameters
+        ----------
+        outputs : probabilities (n, classes) of a softmax, or (n, 1) of a sigmoid.
+        single : whether they are those of a sigmoid.
+
+        Raises
+        ------
+        UnknownOperationError
+            An operation has no rule for its logarithm.
         """
         plain = outputs
         while plain.op.type in _SAME:
             plain = plain.op.inputs[0]
         last = plain.op.type == ("Sigmoid" if single else "Softmax")
         if last and plain.shape.rank == 2:
-            # Not through its logarithm: these are the very numbers the model computes.
+            # Not the log-softmax: these are the numbers that the model itself computes.
             return tf.cast(plain.op.inputs[0], tf.float32)
         if single:
             return self.log(outputs) - self.log_rest(outputs)
         return self.log(outputs)
 
     def log(self, tensor: Tensor) -> Tensor:
-        """The logarithm of a tensor of numbers >= 0, float32."""
+        """Return the logarithm of a tensor of numbers >= 0, float32. Raises UnknownOperationError."""
         key = tensor.ref()
         if key not in self._known:
             self._known[key] = self._log(tensor)
@@ -58,7 +66,7 @@ class Reader:
         return rule(self, tensor.op)
 
     def log_rest(self, tensor: Tensor) -> Tensor:
-        """The logarithm of one minus a tensor."""
+        """Return the logarithm of one minus a tensor. Raises UnknownOperationError."""
         op = tensor.op
         if op.type in _SAME:
             return self.log_rest(op.inputs[0])
@@ -94,7 +102,7 @@ def _float(tensor: Tensor) -> Tensor:
 
 
 def _constant(tensor: Tensor) -> float | None:
-    """The number that a tensor is, if it is one and known."""
+    """The value of a constant tensor with one element; None for any other tensor."""
     value = tf.get_static_value(tensor)
     return float(value) if value is not None and value.size == 1 else None
 
@@ -134,7 +142,7 @@ def _sliced(reader: Reader, op: tf.Operation) -> Tensor:
 
 
 def _bounded(reader: Reader, op: tf.Operation) -> Tensor:
-    """What is kept within bounds: beyond them it has no slope, its logarithm does."""
+    """Clipping is ignored, so that the logarithm has a gradient outside the bounds, too."""
     some = [x for x in op.inputs if reader._follows(x)]
     if len(some) != 1:
         raise UnknownOperationError(op.type)
@@ -172,13 +180,13 @@ _RULES: dict[str, Callable[[Reader, tf.Operation], Tensor]] = {
         reader.log(op.inputs[0]), op.inputs[1], axis=tf.get_static_value(op.inputs[2])
     ),
 }
-"""The logarithm of what an operation computes, by its type."""
+"""Rules for the logarithm of an operation's output, by its type."""
 
 
 def unsaturated(
     fn: Callable[[Tensor], Tensor], sample: Tensor, *, single: bool
 ) -> Callable[[Tensor], Tensor] | None:
-    """See `robustness.backend`."""
+    """Return a function for the logits of ``fn(inputs)``, or None; see `robustness.backend`."""
 
     def found(inputs: Tensor) -> Tensor:
         inputs = tf.convert_to_tensor(inputs)
@@ -191,5 +199,5 @@ def unsaturated(
         traced.get_concrete_function(tf.convert_to_tensor(sample))
     except (UnknownOperationError, AttributeError, ValueError, TypeError):
         return None
-    # Where a graph is being made already, its own tensors are read, and a tape around it follows them.
+    # While an outer graph is traced, its own tensors are read, so that a tape around it records them.
     return lambda inputs: traced(inputs) if tf.executing_eagerly() else found(inputs)

@@ -1,4 +1,4 @@
-"""PyTorch: `torch.autograd.grad`, run eagerly."""
+"""Implements the backend for PyTorch: `torch.autograd.grad`, run eagerly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def value_and_grad(
 ) -> Callable[..., tuple[tuple[Tensor, TensorTree], Tensor]]:
     """Return values, auxiliary results and per-row gradients of `fn` at its first argument.
 
-    Raises GradientError, when called, where the values do not depend on the first argument.
+    Raises GradientError, when called, if the values do not depend on the first argument.
     """
 
     def call(points: Tensor, *data: TensorTree) -> tuple[tuple[Tensor, TensorTree], Tensor]:
@@ -74,7 +74,7 @@ def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
     bare = torch.no_grad()(fn)
 
     def call(*args: TensorTree) -> Any:
-        # NumPy and PyTorch do not mix; the other frameworks turn arrays into tensors where they trace.
+        # PyTorch does not accept NumPy arrays; the other frameworks convert them when they trace.
         return bare(*tree.map_structure(_tensor, args))
 
     return call
@@ -95,7 +95,7 @@ def run_eagerly(fn: Callable[[], Any]) -> Any:
 
 
 def unsaturated(fn: Callable[[Tensor], Tensor], sample: Tensor, *, single: bool) -> None:
-    """Return None: the operations of a function are not looked at here."""
+    """Return None: the operations of a function are not inspected for PyTorch."""
 
 
 def accelerated() -> bool:
@@ -116,5 +116,5 @@ def device() -> str:
 
 
 def draws_numbers(compiled: Callable[..., Any], *args: TensorTree) -> bool:
-    """Return True, as `compiled` may draw random numbers: its operations are not looked at here."""
+    """Return True, as `compiled` may draw random numbers: its operations are not inspected for PyTorch."""
     return True

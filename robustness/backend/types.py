@@ -1,7 +1,7 @@
-"""Type aliases for the arrays of the backend. Arrays of NumPy are annotated with `numpy.typing`.
+"""Defines type aliases for the arrays of the backend. NumPy arrays are annotated with `numpy.typing`.
 
-Type checkers see no difference between the classes of TensorFlow, JAX and PyTorch: the aliases tell a
-reader what a value is. State its shape, its unit and its dtype in the docstring.
+Type checkers do not distinguish the classes of TensorFlow, JAX and PyTorch: the aliases document what a value
+is. State its shape, unit and dtype in the docstring.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 Tensor: TypeAlias = Any
-"""An array of the backend that Keras runs on, or whatever `keras.ops` takes in its place: a NumPy array,
-a number, nested lists of numbers."""
+"""An array of the backend that Keras runs on, or a value that `keras.ops` accepts instead: a NumPy array, a
+number, nested lists of numbers."""
 
 TensorTree: TypeAlias = Any
 """A nested structure (tuples, lists, dictionaries, None) whose leaves are tensors."""

@@ -1,7 +1,8 @@
-"""Checks of an audit's own numbers: D01 to D28, each a rule with evidence; see `docs/diagnostics.md`.
+"""Checks whether the numbers of an audit are reliable: D01 to D28, each a rule with evidence.
 
-`stored_outcomes` uses what the run has stored, `model_queries` runs the model on a few pictures, and
-`reruns` runs attacks again, for `thorough` audits. `diagnose.diagnose` runs them all.
+`stored_outcomes` uses the stored outcomes of a run, `model_queries` runs the model on a few pictures, and
+`reruns` runs attacks again, for `thorough` audits. `diagnose.diagnose` runs them all. See
+`docs/diagnostics.md`.
 """
 
 from __future__ import annotations
@@ -51,12 +52,20 @@ TITLES = {
     "D27": "Attacks can use the whole budget",
     "D28": "The answers depend on the picture",
 }
-"""What an ok diagnostic states."""
+"""What each diagnostic states if it is ok."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The result of one diagnostic: its status, a sentence, and the numbers behind it."""
+    """The result of one diagnostic.
+
+    Attributes
+    ----------
+    id : key of `TITLES`, such as "D01".
+    status : "ok", "warn", "fail" or "skipped".
+    sentence : the result in words.
+    evidence : the numbers that it is based on.
+    """
 
     id: str
     status: str
@@ -65,17 +74,17 @@ class Diagnosis:
 
     @property
     def title(self) -> str:
-        """What the diagnostic states where it is ok."""
+        """What the diagnostic states if it is ok."""
         return TITLES[self.id]
 
     def to_dict(self) -> dict[str, Any]:
-        """The diagnosis as JSON values for `run.json`."""
+        """Return the diagnosis as JSON values for `run.json`."""
         rest = {"status": self.status, "sentence": self.sentence, "evidence": plain(self.evidence)}
         return {"id": self.id, "title": self.title, **rest}
 
 
 def plain(value: Any) -> Any:
-    """Convert to JSON values: NumPy numbers to Python's, numbers that are not finite to None."""
+    """Convert to JSON values: NumPy numbers to Python numbers, numbers that are not finite to None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -85,25 +94,25 @@ def plain(value: Any) -> Any:
 
 
 def ok(number: str, sentence: str, **evidence: Any) -> Diagnosis:
-    """A diagnosis without a problem."""
+    """Return a diagnosis without a problem."""
     return Diagnosis(number, OK, sentence, evidence)
 
 
 def warn(number: str, sentence: str, **evidence: Any) -> Diagnosis:
-    """A diagnosis that readers must know."""
+    """Return a diagnosis to know before relying on the numbers."""
     return Diagnosis(number, WARN, sentence, evidence)
 
 
 def fail(number: str, sentence: str, **evidence: Any) -> Diagnosis:
-    """A diagnosis that makes the numbers unreliable."""
+    """Return a diagnosis that makes the numbers unreliable."""
     return Diagnosis(number, FAIL, sentence, evidence)
 
 
 def skipped(number: str, why: str) -> Diagnosis:
-    """A diagnosis that was not or could not be made."""
+    """Return a diagnosis that was not made, with the reason."""
     return Diagnosis(number, SKIPPED, why)
 
 
 def few(count: int) -> float:
-    """The number of images that counts as chance: one, or one in a hundred."""
+    """Return the number of images up to which a difference counts as chance: 1, or 1 % of `count` if more."""
     return max(1.0, 0.01 * count)

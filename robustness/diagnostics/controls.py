@@ -1,4 +1,4 @@
-"""Models with known results: one that every attack must break, one that only looks robust."""
+"""Builds control models with known results: one that every attack must break, one without gradients."""
 
 from __future__ import annotations
 
@@ -17,18 +17,24 @@ from robustness.threat.threat import Threat
 
 SHAPE = (8, 8, 3)
 SHARE = 0.25
-"""How far from the edge the images of the control lie, as a share of what the attack can move."""
+"""Largest distance of the control images from the decision boundary, as a share of the attack's reach."""
 IMAGES = 32
 
 
 def linear_control() -> tuple[Classifier, np.ndarray, np.ndarray]:
-    """A linear model of two classes, its normal (n,), and images (m, 8, 8, 3) around its edge."""
+    """Build a linear model of two classes.
+
+    Returns
+    -------
+    The classifier, the normal (n,) of its decision boundary with n = 8 * 8 * 3, and random uint8 images
+    (m, 8, 8, 3) around the boundary.
+    """
     rng = np.random.default_rng(22)
     size = int(np.prod(SHAPE))
     normal = rng.normal(0, 0.05, size)
     images = rng.integers(100, 156, (4000, *SHAPE)).astype(np.uint8)
     edge = float(np.median(images.reshape(len(images), -1) @ normal))
-    # Zeros, for now: Keras takes the seed of random ones from the state of Python's `random`.
+    # Zeros at first: for random weights Keras would draw a seed from Python's global `random`.
     dense = keras.layers.Dense(2, kernel_initializer="zeros")
     model = keras.Sequential([keras.layers.Input(SHAPE), keras.layers.Flatten(), dense])
     weights = np.stack([np.zeros(size), normal], axis=1)
@@ -41,10 +47,21 @@ def linear_control() -> tuple[Classifier, np.ndarray, np.ndarray]:
 
 
 def break_control(attack: Attack, threat: Threat) -> float | None:
-    """The share of the control's images that `attack` flips; None where the norm has no control.
+    """Run an attack on the linear control model at the largest epsilon.
 
-    The distance to the edge is |margin| over the dual norm of the normal; the images lie within a
-    quarter of what the attack can move, so that all of them can be flipped.
+    Parameters
+    ----------
+    attack : the attack.
+    threat : gives the norm and the largest epsilon.
+
+    Returns
+    -------
+    The share of images that the attack flips; None if the norm has no control.
+
+    Notes
+    -----
+    The distance of an image to the decision boundary is |margin| over the dual norm of the normal. Only
+    images within a quarter of the attack's reach are used, so that all of them can be flipped.
     """
     if not threat.norm.dual:
         return None
@@ -62,19 +79,19 @@ def break_control(attack: Attack, threat: Threat) -> float | None:
 
 
 def margins(classifier: Classifier, images: np.ndarray) -> np.ndarray:
-    """Logit 1 minus logit 0, (n,)."""
+    """Return logit 1 minus logit 0, (n,), for images (n, height, width, channels)."""
     logits = ops.convert_to_numpy(classifier.logits(images.astype(np.float32)))
     return np.asarray(logits[:, 1] - logits[:, 0])
 
 
 def _reach(attack: Attack, threat: Threat) -> float:
-    """How far the attack can move within the largest epsilon, in the norm."""
+    """The largest distance that the attack can move an image, at most the largest epsilon."""
     epsilon, size = threat.epsilons[-1], getattr(attack, "step_size", None)
     return min(epsilon, attack.steps * size) if isinstance(size, (int, float)) else epsilon
 
 
 class _Masked(keras.Model):
-    """Two classes by brightness, with no gradient to say so."""
+    """Classifies by brightness, without a gradient."""
 
     def call(self, x: Any, training: bool = False) -> Any:
         bright = ops.mean(ops.stop_gradient(x), axis=(1, 2, 3)) - 128
@@ -82,7 +99,7 @@ class _Masked(keras.Model):
 
 
 def masked_control_is_flagged() -> bool:
-    """Whether the checks before the attack notice a model without gradients."""
+    """Return whether the checks before the attack detect a model without gradients."""
     rng = np.random.default_rng(23)
     images = rng.integers(0, 256, (16, 1, 1, 1)) * np.ones(SHAPE)
     model = _Masked(name="masked")

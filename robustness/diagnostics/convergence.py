@@ -1,4 +1,4 @@
-"""D06 and D07: attacks run again, step by step, on images that survived them."""
+"""Replays attacks step by step on images that survived them (D06 and D07)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from robustness.threat.threat import Threat
 
 REPLAYED = 16
 LAST_STEPS, MOVING = 10, 0.05
-"""Of Indicators of Attack Failure: what the loss may still fall in the last steps."""
+"""Largest share of its total fall that the loss may fall in the last steps (Indicators of Attack Failure)."""
 
 
 def paths(setup: RerunSetup) -> list[Diagnosis]:
-    """D06 and D07, from every step of the attacks on images that survived them."""
+    """Make D06 and D07 from every step of the attacks on images that survived them."""
     if setup.plan.draws > 1:
         return [skipped("D06", AT_RANDOM), skipped("D07", AT_RANDOM)]
     replayed = [replay(setup, attack) for attack in setup.gradient_attacks]
@@ -37,10 +37,10 @@ class Path:
 
     Parameters
     ----------
-    attack : what ran.
-    margins : of its points, (images, steps + 1), in logits.
-    flips : the images of which the picture of some step flips, although the outcome is robust.
-    lost : those of them whose picture the judge must have seen.
+    attack : the attack.
+    margins : margins of its points in logits, (images, steps + 1).
+    flips : the images for which the rounded picture of some step flips, although the outcome is robust.
+    lost : those of `flips` with such a picture that was a candidate for the judge.
     """
 
     attack: Attack
@@ -50,7 +50,7 @@ class Path:
 
 
 def replay(setup: RerunSetup, attack: Attack) -> Path:
-    """Run an attack again on images that survived it, and check every step."""
+    """Run an attack again on at most `REPLAYED` images that survived it, and check every step."""
     stood = setup.record.stood(attack.label)
     examples = [e for e in setup.sample.examples if e.key in stood][:REPLAYED]
     margins = np.full((len(examples), attack.steps + 1), np.nan, np.float32)
@@ -61,7 +61,7 @@ def replay(setup: RerunSetup, attack: Attack) -> Path:
     radius = starting_epsilon(attack, threat, setup.top)
     replays = [Replay(AttackJob(e, radius), attack.steps, setup.top) for e in examples]
     size = min(setup.plan.slots, REPLAYED)
-    # The judge sees every point that flips in float, and the last one in any case.
+    # The judge gets every point that flips in float, and always the last one.
     judged = np.zeros(margins.shape, bool)
     judged[:, -1] = True
     batch = CompiledBatch(setup.attacked_model, attack, threat, batch_size=size, seed=seed)
@@ -87,7 +87,7 @@ def _reached(threat: Threat, predicted: int, example: Example, aim: int) -> bool
 
 
 def overlooked(replayed: Iterable[Path]) -> Diagnosis:
-    """D06: no step of an attack flips an image that counts as robust."""
+    """Make D06: no step of an attack flips an image that counts as robust."""
     replayed = list(replayed)
     images = sum(len(p.margins) for p in replayed)
     if not images:
@@ -117,7 +117,7 @@ def overlooked(replayed: Iterable[Path]) -> Diagnosis:
 
 
 def converged(replayed: Iterable[Path]) -> Diagnosis:
-    """D07: the loss of surviving images no longer falls at the end."""
+    """Make D07: the loss of surviving images no longer falls in the last steps."""
     falls = {p.attack.label: still_falling(p.margins) for p in replayed if len(p.margins)}
     if not falls:
         return ok("D07", "No image survived the gradient attacks, so nothing was left to converge.")
@@ -135,9 +135,14 @@ def converged(replayed: Iterable[Path]) -> Diagnosis:
 
 
 def still_falling(margins: np.ndarray) -> float:
-    """The share of the way down that is done in the last ten steps (a quarter of few), on average.
+    """Return the mean share of the total fall of the margin that happens in the last steps.
 
-    `margins` (images, steps + 1); each image is scaled to its own way and made monotone.
+    The last steps are the last `LAST_STEPS`, at most a quarter of all, at least one. The margins of each
+    image are replaced by their running minimum, and its fall is divided by its total fall.
+
+    Parameters
+    ----------
+    margins : margins in logits, (images, steps + 1).
     """
     best = np.minimum.accumulate(margins, axis=1)
     steps = best.shape[1] - 1

@@ -1,4 +1,4 @@
-"""All diagnostics of a finished run; of several results for one number the most severe counts."""
+"""Runs all diagnostics of a finished run; of several results for one number the most severe counts."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def diagnose(
     progress: Listener = lambda _: None,
     surrogate: Classifier | None = None,
 ) -> list[DiagnosisEntry]:
-    """Run the diagnostics.
+    """Run all diagnostics of a finished run.
 
     Parameters
     ----------
     classifier : the user's model.
-    plan, shelf, entries, run : of the audit; `shelf` holds decoded pictures.
+    plan, shelf, entries, run : those of the audit; `shelf` holds decoded pictures.
     thorough : also run the expensive diagnostics, which run attacks again.
     progress : called with the progress.
     surrogate : the model that attacks use, if it is not the user's.
@@ -68,7 +68,7 @@ def diagnose(
 def sample_of(
     record: StoredRun, shelf: PictureCache, entries: Iterable[Entry], classifier: Classifier
 ) -> Sample:
-    """At most `SAMPLE` correctly classified images: survivors first, each group in the run's order."""
+    """Return at most `SAMPLE` correctly classified images, survivors first, each group in the run's order."""
     classes = dict(zip(record.images.key, record.images.clean_class, strict=True))
     standing = record.survivors
     attacked = [e for e in entries if e.key in record.attacked]
@@ -84,12 +84,12 @@ def sample_of(
 
 
 def _before(number: str) -> bool:
-    """Whether the checks before the attack make this diagnosis."""
+    """Whether this diagnosis is made by the checks before the attack."""
     return number[0] == "P" or number == "D28"
 
 
 def merged(diagnoses: Iterable[Diagnosis]) -> list[Diagnosis]:
-    """One diagnosis per number: the most severe, of equal ones the first; missing ones are skipped."""
+    """Return one diagnosis per number, the first of the most severe ones; numbers without any are skipped."""
     best: dict[str, Diagnosis] = {}
     for diagnosis in diagnoses:
         known = best.get(diagnosis.id)

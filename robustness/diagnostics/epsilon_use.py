@@ -1,4 +1,4 @@
-"""D27: whether the attacks of a run can use its whole budgets."""
+"""Checks whether the attacks of a run can reach every epsilon (D27)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MOST = 3
 
 
 def reachable(record: StoredRun) -> Diagnosis:
-    """D27: steps, their length and the queries suffice to use each epsilon."""
+    """Make D27: the steps, step sizes and queries of the attacks suffice to use all of each epsilon."""
     budgets = record.manifest.budgets
     if not budgets:
         return skipped("D27", "The run does not say how far its attacks can go.")

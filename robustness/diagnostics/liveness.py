@@ -1,7 +1,7 @@
-"""Whether a model's outputs depend on the picture: constant outputs, and ties.
+"""Checks whether a model's outputs depend on the picture: detects constant outputs and ties (D28).
 
-A model that says the same of every picture cannot be flipped, and a class that wins by rounding alone is no
-answer. Both look like robustness, and are none.
+A model with the same output for every picture cannot be flipped, and a class that wins by rounding alone
+means nothing. Both look like robustness but are not.
 """
 
 from __future__ import annotations
@@ -19,19 +19,22 @@ ULPS = 1
 ROUNDINGS = 8
 """Roundings of the largest logit within which two logits count as equal."""
 CONSTANT = 1e-3
-"""Share of the largest difference of two logits: below it the picture does not matter."""
+"""Outputs that vary by no more than this share of the largest logit difference count as constant."""
 MOST, SOME = 0.5, 0.02
 """Shares of images above which ties decide the audit, and above which they are reported."""
 TELLING = 3
-"""Different images above which a share of them is significant by itself."""
+"""Number of different images from which a share of them is significant by itself."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """A model's outputs for some pictures, all arrays (n, classes).
+    """A model's outputs for some pictures.
 
-    `sees` tells whether `logits` are from before the last activation: logarithms of saturated
-    probabilities are alike whatever the picture.
+    Attributes
+    ----------
+    probabilities, logits : (n, classes).
+    sees : whether `logits` are from before the last activation; logarithms of saturated probabilities are
+        equal for all pictures.
     """
 
     probabilities: np.ndarray
@@ -39,11 +42,11 @@ class Answers:
     sees: bool
 
     def of(self, which: np.ndarray) -> Answers:
-        """The outputs for some of the pictures."""
+        """Return the outputs for some of the pictures, by a mask or indices."""
         return Answers(self.probabilities[which], self.logits[which], self.sees)
 
     def join(self, others: Answers) -> Answers:
-        """These outputs and others."""
+        """Return these outputs followed by others."""
         return Answers(
             np.concatenate([self.probabilities, others.probabilities]),
             np.concatenate([self.logits, others.logits]),
@@ -52,7 +55,7 @@ class Answers:
 
     @property
     def tied(self) -> np.ndarray:
-        """Which outputs (n,) bool are ties: the two best classes differ by rounding only."""
+        """Whether each output is a tie, (n,) bool: the two best classes differ by rounding only."""
         best, second = _two_best(self.probabilities)
         ties = best - second <= ULPS * np.spacing(best.astype("float32"))
         if self.sees:
@@ -63,7 +66,10 @@ class Answers:
 
     @property
     def alike(self) -> int:
-        """The largest number of outputs that are equal up to rounding; saturated ones do not count."""
+        """The largest number of outputs that are equal up to rounding.
+
+        Saturated outputs do not count unless logits are from before the last activation.
+        """
         told = self if self.sees else self.of(self.probabilities.max(axis=1) < 1 - 2 * EPS)
         centred = _centred(told.logits)
         limit = ROUNDINGS * EPS * np.abs(told.logits).max(axis=1, initial=0.0)
@@ -75,7 +81,7 @@ class Answers:
 
     @property
     def constant(self) -> bool:
-        """Whether all outputs are practically equal."""
+        """Whether all outputs have the same class and are equal up to `CONSTANT`."""
         classes = self.probabilities.argmax(axis=1)
         centred = _centred(self.logits)
         spread = float(np.ptp(centred, axis=0).max())
@@ -86,7 +92,13 @@ class Answers:
 
 @dataclass(frozen=True)
 class Liveness:
-    """The result: "alive"; "some" images tie; or "dead": the outputs do not depend on the pictures."""
+    """The result of the check.
+
+    Attributes
+    ----------
+    state : "alive"; "some" if some images tie; "dead" if the outputs do not depend on the pictures.
+    sentence : the result in words.
+    """
 
     state: Literal["alive", "some", "dead"]
     sentence: str
@@ -95,15 +107,17 @@ class Liveness:
 def liveness(
     classifier: Classifier, images: np.ndarray, probabilities: np.ndarray, logits: np.ndarray
 ) -> Liveness:
-    """Whether the answers to `images` depend on these; other pictures are asked about only in doubt.
+    """Check whether a model's outputs depend on the picture.
+
+    If `images` do not settle it, the model is also run on pictures without content (`blanks`).
 
     Parameters
     ----------
-    classifier: the model.
-    images: uint8 (n, height, width, channels).
-    probabilities, logits: what it says of them, finite, (n, classes).
+    classifier : the model.
+    images : uint8 (n, height, width, channels).
+    probabilities, logits : its outputs for `images`, finite, (n, classes).
     """
-    # By their bytes: NumPy's unique rows are sorted, which takes a fifth of a second for 64 photographs.
+    # By their bytes: np.unique sorts rows, which takes a fifth of a second for 64 photographs.
     different = np.array(list({image.tobytes(): i for i, image in enumerate(images)}.values()))
     real = Answers(probabilities, logits, classifier.head.rebuilt).of(different)
     count, ties, alike = len(different), int(real.tied.sum()), real.alike
@@ -139,7 +153,10 @@ def liveness(
 
 
 def blanks(images: np.ndarray) -> np.ndarray:
-    """Pictures that show nothing, and negatives of some images: (TOGETHER, height, width, channels) uint8."""
+    """Return flat and noise pictures, and negatives of some of `images`.
+
+    uint8, at most `SMALL_BATCH` pictures (m, height, width, channels).
+    """
     shape, rng = images.shape[1:], np.random.default_rng(28)
     flat = [np.full(shape, count, np.uint8) for count in (0, 128, 255)]
     noise = [rng.integers(0, 256, shape, dtype=np.uint8) for _ in range(3)]
@@ -149,7 +166,7 @@ def blanks(images: np.ndarray) -> np.ndarray:
 
 
 def _blank(classifier: Classifier, images: np.ndarray) -> Answers:
-    """The finite outputs for pictures that show nothing."""
+    """The finite outputs for `blanks`."""
     shown = blanks(images)
     probabilities, logits = classifier.probabilities(shown), classifier.logits_of(shown)
     answers = Answers(probabilities, logits, classifier.head.rebuilt)
@@ -162,6 +179,6 @@ def _two_best(rows: np.ndarray) -> tuple[Any, Any]:
 
 
 def _centred(logits: np.ndarray) -> np.ndarray:
-    """Logits minus the largest of their row: a common shift changes no probability."""
+    """Logits minus the largest of their row; a common shift does not change probabilities."""
     exact = logits.astype("float64")
     return np.asarray(exact - exact.max(axis=1, keepdims=True))

@@ -1,4 +1,4 @@
-"""Diagnostics that run the model on a few pictures, and those that the checks before the attack made."""
+"""Makes diagnoses by running the model on a few pictures, and from the checks before the attack."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RADIUS = 4.0
 """Half the width of the noise in counts; Indicators of Attack Failure use the width 8/255."""
 DRAWS, MANY_DRAWS = 100, 1000
 WANDERING = 0.05
-"""Share of images whose class changes from draw to draw above which D01 fails."""
+"""D01 fails above this share of images with a class that changes from draw to draw."""
 AT_RANDOM = "The model answers at random (D01), so nothing can be told."
 _STATUS = {"ok": ok, "note": ok, "warning": warn, "error": fail}
 _BEFORE = {
@@ -46,7 +46,13 @@ _BEFORE = {
 
 @dataclass(frozen=True)
 class Sample:
-    """Correctly classified images for diagnostics, those that survived the attacks first."""
+    """Correctly classified images for diagnostics.
+
+    Attributes
+    ----------
+    examples : the images, those that survived the attacks first.
+    survivors : number of images that survived.
+    """
 
     examples: tuple[Example, ...]
     survivors: int
@@ -66,7 +72,17 @@ def diagnose_looks(
     *,
     thorough: bool,
 ) -> list[Diagnosis]:
-    """Make all diagnoses of this module."""
+    """Make all diagnoses of this module.
+
+    Parameters
+    ----------
+    classifier : the user's model.
+    plan : the plan of the run.
+    record : the stored content of the run.
+    sample : correctly classified images to run the model on.
+    run : the run, whose pictures are measured again.
+    thorough : use more random draws, and measure all pictures.
+    """
     before = {check.id: check for check in record.manifest.preflight}
     random = "D01-random-outputs" in before and before["D01-random-outputs"].severity != "ok"
     found = [*of_preflight(before.values())]
@@ -83,18 +99,18 @@ def diagnose_looks(
 
 
 def of_preflight(findings: Iterable[Check]) -> Iterable[Diagnosis]:
-    """P01 to P07, D01, D02 and D28, from the checks before the attack."""
+    """Yield P01 to P07, D01, D02 and D28 from the checks before the attack."""
     for finding in findings:
         number = _BEFORE.get(finding.id)
         if number == "D02":
-            # The check calls a softmax that stays on a note; the rule warns of it.
+            # The check only notes a softmax that cannot be removed; the diagnostic warns of it.
             yield (ok if finding.severity == "ok" else warn)("D02", finding.sentence)
         elif number:
             yield _STATUS.get(finding.severity, warn)(number, finding.sentence)
 
 
 def unsteady_classes(record: StoredRun) -> list[Diagnosis]:
-    """D01: the images whose class a model with random outputs changes by itself."""
+    """Return a failed D01 if random outputs change the class of too many images, else nothing."""
     known = record.images[record.images.clean_class.notna()]
     wandering = known[known.reason.fillna("") != ""]
     if len(wandering) <= WANDERING * len(known):
@@ -108,7 +124,7 @@ def unsteady_classes(record: StoredRun) -> list[Diagnosis]:
 
 
 def no_gradient(before: Mapping[str, Check], record: StoredRun) -> Diagnosis:
-    """D03: without a gradient a white-box attack proves nothing."""
+    """Make D03: there is a gradient; without one a white-box attack proves nothing."""
     finding = before.get("D03-gradient-missing")
     if finding is None and "D04-gradient-zero" not in before:
         return skipped("D03", "The checks before the attack could not look for a gradient.")
@@ -118,7 +134,7 @@ def no_gradient(before: Mapping[str, Check], record: StoredRun) -> Diagnosis:
 
 
 def dead_gradient(before: Mapping[str, Check], record: StoredRun) -> Diagnosis:
-    """D04: no attack can follow a gradient that is zero or not finite."""
+    """Make D04: the gradient is neither zero nor non-finite, so that attacks can follow it."""
     finding = before.get("D04-gradient-zero")
     if finding is None:
         return skipped("D04", "There is no gradient to look at.")
@@ -129,11 +145,20 @@ def dead_gradient(before: Mapping[str, Check], record: StoredRun) -> Diagnosis:
 
 
 def unsteady(classifier: Classifier, sample: Sample, count: int) -> Diagnosis:
-    """D05: a few counts of noise change the margin little.
+    """Make D05: noise of a few counts changes the margin little.
 
-    Indicators of Attack Failure measure the cross-entropy, but that of a confident image is nearly zero,
-    and any change of it huge in proportion. The margin decides flips; its changes are compared with the
-    mean size of all margins, since that of an image near the boundary is small.
+    Parameters
+    ----------
+    classifier : the user's model.
+    sample : its first 8 images are used.
+    count : number of random draws per image.
+
+    Notes
+    -----
+    Indicators of Attack Failure (Pintor et al. 2022, arXiv:2106.09947) use the cross-entropy, but that of a
+    confident image is nearly zero, so that any relative change of it is huge. Here the margin is used, which
+    decides flips; its mean change is divided by the mean absolute margin of all images, since the margin of
+    an image near the decision boundary is small.
     """
     some = sample.examples[:8]
     if not some:
@@ -165,18 +190,18 @@ def unsteady(classifier: Classifier, sample: Sample, count: int) -> Diagnosis:
 
 
 def margin(logits: np.ndarray, label: int) -> np.ndarray:
-    """The logit of `label` minus the largest other, (n,)."""
+    """Return the logit of `label` minus the largest other one, (n,), for logits (n, classes)."""
     return logits[:, label] - np.delete(logits, label, axis=1).max(axis=1)
 
 
 def noise(
     classifier: Classifier, plan: Plan, record: StoredRun, sample: Sample, *, thorough: bool
 ) -> Diagnosis:
-    """D16: random changes of the same size flip no image that the attacks do not.
+    """Make D16: random changes within the largest epsilon flip no image that survived the attacks.
 
-    The evidence is the baseline by chance: how many images some draw flips.
+    The evidence states how many images at least one draw flips, the baseline by chance.
     """
-    # A tenth of the audit's passes, since this check is always made.
+    # A tenth of the forward passes of the audit, since this diagnosis is always made.
     passes = int(np.clip(record.outcomes.forward.sum() // 10, 200, 2000))
     count = MANY_DRAWS if thorough else DRAWS
     some = sample.examples[: max(2, 20_000 // count if thorough else passes // count)]
@@ -194,7 +219,7 @@ def noise(
     stronger = set(flipped) & record.survivors
     rows = noise_rows(record)
     labels = {a.title for a in record.attacks if not is_noise(a)}
-    # In a cascade the attacks never ran on images that noise had flipped before.
+    # In a cascade the attacks do not run on images that noise flipped before.
     stronger |= set(rows.image) & (record.tried(labels) - record.flipped(labels))
     said = (
         f"{count} random changes within epsilon {record.last:g} flip {len(flipped)} of {len(some)} "
@@ -217,7 +242,7 @@ def noise(
 
 
 def noisy(plan: Plan, example: Example, count: int) -> np.ndarray:
-    """`count` random 8-bit pictures (count, h, w, c) within the largest budget around an image."""
+    """Return random pictures within the largest epsilon around an image: uint8 (count, h, w, c)."""
     norm, epsilon = plan.threat.norm, plan.threat.epsilons[-1]
     shape = example.pixels.shape
 
@@ -227,7 +252,7 @@ def noisy(plan: Plan, example: Example, count: int) -> np.ndarray:
         delta = norm.sample(keys, radius, shape)
         return ops.round(image + norm.to_grid(ops.clip(delta, low, high), radius, low, high))
 
-    # As many at once as enter an attack together: what draws those is compiled already.
+    # The batch size with which attacks start, for which random draws are compiled already.
     call, grids = backend.compile(draw), []
     for start in range(0, count, SMALL_BATCH):
         some = range(start, start + SMALL_BATCH)
@@ -237,7 +262,7 @@ def noisy(plan: Plan, example: Example, count: int) -> np.ndarray:
 
 
 def files(run: Run, most: int | None) -> Diagnosis:
-    """D18: measured on the files again, every flip is within its budget."""
+    """Make D18: on about `most` files (None: all), measured again, every flip is within its budget."""
     looked, faults = evidence.broken_files(run, most)
     if not looked:
         return skipped("D18", "No flip kept its picture.")
@@ -252,7 +277,7 @@ def files(run: Run, most: int | None) -> Diagnosis:
 
 
 def round_trip(classifier: Classifier, plan: Plan, sample: Sample, *, random: bool) -> Diagnosis:
-    """D20: an image that is saved and read again without a change keeps its pixels and its class."""
+    """Make D20: an unchanged image that is saved and read again keeps its pixels and its class."""
     some: Sequence[Example] = sample.examples
     if not some:
         return skipped("D20", "No image was attacked.")
@@ -260,7 +285,7 @@ def round_trip(classifier: Classifier, plan: Plan, sample: Sample, *, random: bo
         return skipped("D20", AT_RANDOM)
     read = [from_png(to_png(example.pixels)) for example in some]
     changed = [s.key for s, p in zip(some, read, strict=True) if not np.array_equal(s.pixels, p)]
-    # The same pixels have the class they had; a few are asked again all the same.
+    # Equal pixels have the same class; the model is nevertheless run on a few of them.
     asked = [i for i, s in enumerate(some) if i < SMALL_BATCH or s.key in changed]
     rows = classifier.probabilities(np.stack([read[i] for i in asked]))
     classes = dict(zip(asked, rows.argmax(axis=1).tolist(), strict=True))

@@ -1,8 +1,8 @@
-"""Checks before any attack: would a number from this model mean anything?
+"""Checks a model and its images before any attack: input, outputs, class order, gradients.
 
-Each check gives one `Finding`: an id, a severity, and a plain sentence with the numbers. The ids
-with D are the diagnostics of the field (AutoAttack's checks, Carlini et al. 2019, Indicators of
-Attack Failure), those with P our own.
+Each check returns one `Finding`: an id, a severity, and a sentence with the numbers. Ids with D are
+diagnostics from the literature (AutoAttack's checks, Carlini et al. 2019, Indicators of Attack Failure),
+those with P are this project's own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ROW_TOLERANCE = 1e-4
 LOGIT_TOLERANCE = 1e-3
 BETTER = 0.05
 ZERO_GRADIENTS = 0.05
-# A fused softmax may round a certain class to the number just below 1.
+# A fused softmax may round a probability of 1 to the number just below it.
 SATURATED = 1 - float(np.finfo("float32").eps)
 ROWS = 4
 SHARED = (
@@ -38,12 +38,19 @@ SHARED = (
     "pictures of one call."
 )
 RANDOM_IMAGES, SCALING_IMAGES, GRADIENT_IMAGES = SMALL_BATCH, 2 * SMALL_BATCH, 4 * SMALL_BATCH
-"""Images for checks that run the model many times; a few suffice."""
+"""Numbers of images for checks that run the model several times; a few suffice."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check."""
+    """The result of one check.
+
+    Attributes
+    ----------
+    id : such as "P01-input".
+    severity : "ok", "note", "warning" or "error".
+    sentence : the result in words, with its numbers.
+    """
 
     id: str
     severity: Severity
@@ -56,11 +63,22 @@ def run(
     labels: np.ndarray | None,
     probabilities: np.ndarray | None = None,
 ) -> list[Finding]:
-    """Every check on `images`, uint8 (n, height, width, channels), with true `labels` (n,) or None.
+    """Run every check.
 
-    `probabilities` (n, classes) are the classifier's of them, where they are known already. A few dozen to
-    a few hundred images are enough. Checks whose premise is broken by an earlier one (outputs that are not
-    finite, or change from call to call) are left out.
+    Checks that need finite outputs, or outputs without randomness, are omitted if an earlier check finds
+    otherwise.
+
+    Parameters
+    ----------
+    classifier : the user's model.
+    images : uint8 (n, height, width, channels); a few dozen to a few hundred are enough.
+    labels : true class indices (n,), or None.
+    probabilities : the classifier's outputs for `images`, (n, classes), if they are known already.
+
+    Raises
+    ------
+    ImagesError
+        There are no images.
     """
     images = np.asarray(images)
     if len(images) == 0:
@@ -68,7 +86,7 @@ def run(
     labels = None if labels is None else np.asarray(labels)
     if probabilities is None:
         probabilities = classifier.probabilities(images)
-    # Gradients are traced while the model, which is compiled already, answers; be it with infinities.
+    # Gradients are traced in a thread while the compiled model runs; its outputs may be infinite.
     with (
         ThreadPoolExecutor(1, thread_name_prefix="preflight") as hand,
         np.errstate(invalid="ignore"),
@@ -100,7 +118,7 @@ def run(
 
 
 def has_gradients(findings: Iterable[Finding]) -> bool:
-    """Whether the checks found a gradient from the outputs to the picture."""
+    """Return whether the checks found a gradient from the outputs to the image."""
     return not any(f.id.startswith("D03") and f.severity == "error" for f in findings)
 
 
@@ -145,16 +163,16 @@ def _not_finite(probabilities: np.ndarray, logits: np.ndarray) -> Finding:
 
 
 def _asked_again(classifier: Classifier, images: np.ndarray, first: np.ndarray) -> float:
-    """The largest difference between outputs for the same images at other places in the batch."""
+    """The largest difference between outputs for the same images at other positions in the batch."""
     some, first = images[:RANDOM_IMAGES], first[:RANDOM_IMAGES]
-    # A batch that is filled up has no other order with the same neighbours.
+    # If the batch is filled up, rolling would also change its content, so it is run unchanged.
     places = range(1, 5) if len(some) == RANDOM_IMAGES else [0] * 4
     answers = (np.roll(classifier.probabilities(np.roll(some, n, 0)), -n, 0) for n in places)
     return max(float(np.max(np.abs(answer - first))) for answer in answers)
 
 
 def is_random(findings: Iterable[Finding]) -> bool:
-    """Whether the checks found that the model's outputs are random."""
+    """Return whether the checks found that the model's outputs are random."""
     return any(f.id == "D01-random-outputs" and f.severity != "ok" for f in findings)
 
 
@@ -229,7 +247,7 @@ def _label_order(classifier: Classifier, probabilities: np.ndarray, labels: np.n
 
 
 def _best_order(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """For each label the class most often predicted, if that is one to one; else the identity."""
+    """For each label the class predicted most often, if that is one to one; else the identity."""
     counts = np.zeros((classes, classes), int)
     np.add.at(counts, (labels, predicted), 1)
     order = counts.argmax(axis=1)
@@ -312,7 +330,7 @@ def _rows(
 ) -> Finding:
     batch = images
     if len(images) < ROWS:
-        # Neighbours that differ: a batch of one image says nothing about mixing.
+        # Add different images: a batch of equal images does not show mixing.
         batch = np.concatenate([images, 255 - images, images // 2, images // 3])[:ROWS]
         together = classifier.probabilities(batch)
     change = max(
@@ -378,9 +396,9 @@ def _gradients(found: np.ndarray | GradientError, classifier: Classifier) -> Fin
 def _followed(
     classifier: Classifier, images: np.ndarray, classes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | GradientError]:
-    """Logits of all images, and the gradients of the margins of the first ones, or why there are none.
+    """Logits of all images, and gradients of the margins of the first ones, or why there are none.
 
-    A gradient comes with its logits: only the others are looked at for these alone.
+    The gradient computation returns logits, too; for the remaining images only logits are computed.
     """
 
     def loss(points: Any, classes: Any) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""Whether a model's outputs are random: by its operations, and by running it again."""
+"""Detects random outputs of a model, from its operations and by running it several times."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ import numpy as np
 from robustness.models.classifier import SMALL_BATCH, Classifier
 
 SAME, REPEATS = 1e-6, 48
-"""Share of the largest logit by which outputs for the same batch may differ by rounding; and how often a
-model that may draw random numbers is run: where one output in ten differs, fewer than one model in a hundred
-is missed."""
+"""Largest difference of outputs for the same batch by rounding, as a share of the largest logit; and the
+number of runs of a model that may draw random numbers: if one output in ten differs, fewer than one model in
+a hundred is missed."""
 
 
 def drawn(classifier: Classifier, images: np.ndarray) -> float:
-    """The largest difference between logits of the same batch, as a share of the largest logit.
+    """Measure how much the logits of one batch differ between runs, as a share of the largest logit.
 
-    0 where no operation of the model is random. Logits, since noise does not show in a probability of 1; the
-    same batch many times, since noise may be rare and all images of a batch may share it.
+    Returns
+    -------
+    The first difference above `SAME`; 0 if there is none, or if no operation of the model is random.
+
+    Notes
+    -----
+    Logits are compared, since noise does not show in a probability of 1. The same batch is run up to
+    `REPEATS` times more, since noise may be rare, and all images of a batch may share it.
     """
     if not classifier.may_draw(images):
         return 0.0
@@ -30,12 +36,12 @@ def drawn(classifier: Classifier, images: np.ndarray) -> float:
 
 
 def shared(classifier: Classifier, image: np.ndarray) -> bool:
-    """Whether pictures in one call share their random numbers; averaging within a call is then useless.
+    """Return whether pictures in one call share their random numbers, so that averaging over them is useless.
 
     Parameters
     ----------
     classifier : a model with random outputs.
-    image : (height, width, channels) uint8; it fills the batch of several calls.
+    image : uint8 (height, width, channels); copies of it fill the batch of `REPEATS` calls.
     """
     same = np.repeat(image[None], SMALL_BATCH, axis=0)
     calls = [classifier.logits_of(same) for _ in range(REPEATS)]

@@ -1,4 +1,4 @@
-"""What the diagnostics that run attacks again share."""
+"""Holds what diagnostics need to run attacks again: models, plan, outcomes and sample images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ from robustness.runs.plan import Plan
 
 @dataclass(frozen=True)
 class RerunSetup:
-    """What the diagnostics that run attacks again share."""
+    """Shared input of the diagnostics that run attacks again.
+
+    Attributes
+    ----------
+    classifier : the user's model.
+    plan : the plan of the run.
+    record : the stored content of the run.
+    sample : correctly classified images to run on.
+    surrogate : the model that attacks use, if it is not the user's.
+    """
 
     classifier: Classifier
     plan: Plan
@@ -41,7 +50,7 @@ class RerunSetup:
         return [a for a in self.plan.attacks if a.knowledge == WHITE]
 
     def flips(self, attack: Attack, examples: Sequence[Example], epsilon: float) -> set[str]:
-        """The keys of the examples that `attack` flips within `epsilon`."""
+        """Run `attack` and return the keys of the examples that it flips within `epsilon`."""
         results = run_attack(
             self.classifier,
             attack,

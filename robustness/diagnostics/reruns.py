@@ -1,4 +1,4 @@
-"""Diagnostics that run attacks again, on a few images: for thorough audits."""
+"""Makes diagnoses by running attacks again on a few images, for thorough audits."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ def diagnose_reruns(
 
 
 def with_longer_steps(attack: Attack, ratio: float) -> Attack:
-    """The attack with its step size, if that is fixed, multiplied by `ratio`."""
+    """Return the attack with its step size multiplied by `ratio`, at most the largest one allowed.
+
+    An attack without a fixed step size is returned unchanged.
+    """
     known = attack_parameters.settings(type(attack))
     size = getattr(attack, "step_size", None)
     if "step_size" not in known or not isinstance(size, (int, float)):
@@ -58,7 +61,7 @@ def with_longer_steps(attack: Attack, ratio: float) -> Attack:
 
 
 def unbounded(setup: RerunSetup) -> list[Diagnosis]:
-    """D08 and D17: within the whole range everything flips; within half of it, all but chance."""
+    """Make D08 and D17: within the whole range every image flips; within half of it, all but chance."""
     attacks = [a for a in setup.gradient_attacks if a.steps > 1]
     norm, some = setup.plan.threat.norm, setup.sample.examples[:UNBOUNDED]
     if not attacks or not some:
@@ -115,13 +118,13 @@ def _able(attack: Attack, name: str) -> bool:
 
 
 def more_steps(setup: RerunSetup) -> list[Diagnosis]:
-    """D09 and D12: twice the steps flip few more images, and lose none."""
+    """Make D09 and D12: twice the steps flip few more images, and lose few."""
     added: dict[str, int] = {}
     lost: dict[str, int] = {}
     tried = 0
     for attack in setup.gradient_attacks:
         if not _able(attack, "steps"):
-            # A wrapper's number of steps follows from the attack inside.
+            # The number of steps of a wrapper follows from the attack that it wraps.
             continue
         field = attack_parameters.settings(type(attack))["steps"][1]
         if field.high is not None and 2 * attack.steps > field.high:
@@ -161,7 +164,7 @@ def more_steps(setup: RerunSetup) -> list[Diagnosis]:
 
 
 def one_restart_more(setup: RerunSetup) -> Diagnosis:
-    """D10: one more random start flips few of the surviving images."""
+    """Make D10: one more random start flips few of the surviving images."""
     able = [a for a in setup.plan.attacks if _able(a, "restarts")]
     if not able or not setup.sample.standing:
         return skipped("D10", "No attack starts at random, or no image survived.")
@@ -177,7 +180,7 @@ def one_restart_more(setup: RerunSetup) -> Diagnosis:
 
 
 def one_step(setup: RerunSetup) -> Diagnosis:
-    """D13: FGSM flips no image that survived attacks of many steps."""
+    """Make D13: FGSM flips no image that survived attacks of many steps."""
     if "fgsm" not in plugins.names(plugins.ATTACKS):
         return skipped("D13", "FGSM is not installed.")
     attack = find("fgsm")()
@@ -203,7 +206,7 @@ QUERIES = 300
 
 
 def without_gradient(setup: RerunSetup) -> Diagnosis:
-    """D14: an attack without gradients flips no image that survived the gradient attacks."""
+    """Make D14: an attack without gradients flips no image that survived the gradient attacks."""
     attackers = [a for a in setup.gradient_attacks if not a.baseline]
     if not attackers or setup.surrogate is not None or setup.record.labels(SCORE, DECISION):
         return skipped(
@@ -233,7 +236,7 @@ def without_gradient(setup: RerunSetup) -> Diagnosis:
 
 
 def own_gradient(setup: RerunSetup) -> Diagnosis:
-    """D15: attacks on this model flip at least as many images as the same attacks on the surrogate."""
+    """Make D15: attacks on this model flip at least as many images as the same attacks on the surrogate."""
     attacks, some = setup.gradient_attacks, setup.sample.examples[:MAX_IMAGES]
     if setup.surrogate is None:
         return skipped("D15", "No picture was made for another model (--surrogate).")
@@ -261,7 +264,7 @@ def own_gradient(setup: RerunSetup) -> Diagnosis:
 
 
 def no_budget(setup: RerunSetup) -> Diagnosis:
-    """D20: with a budget of 0 an attack changes nothing."""
+    """Make D20: with epsilon 0 no attack changes an image or its class."""
     if setup.plan.draws > 1:
         return skipped("D20", AT_RANDOM)
     some = setup.sample.examples[:8]
@@ -291,7 +294,7 @@ def no_budget(setup: RerunSetup) -> Diagnosis:
 
 
 def controls(setup: RerunSetup) -> Diagnosis:
-    """D22: the attacks break a model that must break, and the checks notice a masked one."""
+    """Make D22: the attacks break the linear control model, and the checks detect one without gradients."""
     shares = {
         a.label: share
         for a in setup.plan.attacks

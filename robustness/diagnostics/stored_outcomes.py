@@ -1,4 +1,4 @@
-"""Diagnostics from the stored outcomes alone, without the model or a framework."""
+"""Makes diagnoses from the stored outcomes of a run; must not need the model or a framework."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from robustness.runs.records import FAILED, FLIPPED, ROBUST
 from robustness.runs.schema import AttackEntry
 
 MASKING = 0.002
-"""AutoAttack's limit for the robust accuracy that a black-box attack may remove (`check_square_sr`)."""
+"""Largest robust accuracy that a black-box attack may remove, as in AutoAttack (`check_square_sr`)."""
 SURVIVING = 0.95
 WIDTH, FEW_OF_A_CLASS, TELLING = 0.20, 5, 20
 RISING = 0.1
 """Last share of the query budget in which flips mean that a larger budget would flip more."""
 MOSTLY, BLIND, RARE = 0.5, 0.05, 0.01
-"""Share of a search's steps without a gradient that leaves it blind; of standing images all whose searches
-were blind (that of D04); of all steps on what stands."""
+"""Shares above which D26 reports: of the steps without a gradient in one search, which is then blind; of the
+surviving images with blind searches only (the limit of D04); of the steps without a gradient in all searches
+that ended as robust."""
 FLAT = 1 - 1e-7
-"""A probability that differs from 1 by one bit of float32 at most."""
+"""A probability that differs from 1 by at most one bit of float32."""
 _BLACK = (SCORE, DECISION)
 _OF_ATTACKS = ("D10", "D11", "D13", "D14", "D15", "D19", "D24", "D25", "D26")
-"""What these say is of images that attacks judged."""
+"""Diagnostics that are about images judged under an attack."""
 
 
 def diagnose_rows(record: StoredRun) -> list[Diagnosis]:
-    """Make all diagnoses of this module; none that judges attacks is ok where these judged no image."""
+    """Make all diagnoses of this module; without a judged image, those about attacks are skipped, not ok."""
     diagnoses = [check(record) for check in CHECKS]
     if record.held or record.flipped():
         return diagnoses
@@ -44,7 +45,7 @@ def diagnose_rows(record: StoredRun) -> list[Diagnosis]:
 
 
 def overlooked(record: StoredRun) -> Diagnosis:
-    """D06, from rows: no outcome without a flip has a flip's class or picture."""
+    """Make D06 from rows: no outcome without a flip has the class or picture of a flip."""
     rows = record.outcomes
     held = rows[(rows.status != FLIPPED) & (rows.adversarial_class.notna() | rows.png.notna())]
     if len(held):
@@ -58,7 +59,7 @@ def overlooked(record: StoredRun) -> Diagnosis:
 
 
 def last_restart(record: StoredRun) -> Diagnosis:
-    """D10, from rows: what the last of several restarts added."""
+    """Make D10 from rows: how many images the last of several restarts flipped."""
     found, n = [], len(record.attacked)
     for attack in record.attacks:
         restarts = int(attack.parameters.get("restarts") or 1)
@@ -81,7 +82,7 @@ def last_restart(record: StoredRun) -> Diagnosis:
 
 
 def larger_budgets(record: StoredRun) -> Diagnosis:
-    """D11: an image that flips within a budget flips within each larger one."""
+    """Make D11: an image that flips within a budget flips within each larger one."""
     rows = record.outcomes[record.outcomes.status.isin([FLIPPED, ROBUST, FAILED])]
     if rows.epsilon.nunique() < 2:
         return skipped("D11", "Only one epsilon was audited.")
@@ -103,7 +104,7 @@ def larger_budgets(record: StoredRun) -> Diagnosis:
 
 
 def single_step(record: StoredRun) -> Diagnosis:
-    """D13: attacks of many steps flip every image that an attack of one step flips."""
+    """Make D13: attacks of many steps flip every image that an attack of one step flips."""
     white = [a for a in record.attacks if a.knowledge == WHITE]
     one = [a.title for a in white if int(a.parameters.get("steps") or 0) == 1]
     many = [a.title for a in white if a.title not in one]
@@ -129,7 +130,7 @@ def single_step(record: StoredRun) -> Diagnosis:
 
 
 def black_box(record: StoredRun) -> Diagnosis:
-    """D14: attacks without gradients flip no image that the gradient attacks do not."""
+    """Make D14: attacks without gradients flip no image that the gradient attacks do not."""
     if record.transferred:
         return skipped(
             "D14", "The attacks looked at another model, so none saw this one's gradient."
@@ -162,7 +163,7 @@ def black_box(record: StoredRun) -> Diagnosis:
 
 
 def transfer(record: StoredRun) -> Diagnosis:
-    """D15: pictures made for another model flip no more images than those made for this one."""
+    """Make D15: pictures made for another model flip no more images than those made for this one."""
     away = [
         a.title for a in record.attacks if a.knowledge == "transfer" or "transfer" in str(a.name)
     ]
@@ -188,7 +189,7 @@ def transfer(record: StoredRun) -> Diagnosis:
 
 
 def saved(record: StoredRun) -> Diagnosis:
-    """D19: the share of points flipping in float whose saved files flip too."""
+    """Make D19: of the points that flip in float, enough flip as saved files too."""
     rows = record.outcomes
     lost = rows[(rows.status != FLIPPED) & (rows.float_flip == 1)]
     worst, count, total = 1.0, 0, 0
@@ -213,7 +214,7 @@ def saved(record: StoredRun) -> Diagnosis:
 
 
 def accuracy(record: StoredRun) -> Diagnosis:
-    """D21: the clean accuracy is better than chance, and no worse than declared."""
+    """Make D21: the clean accuracy is better than chance, and no worse than declared."""
     known = record.images[record.images.label.notna() & record.images.clean_class.notna()]
     if known.empty:
         return skipped("D21", "The images have no labels, so the accuracy is not known.")
@@ -246,7 +247,7 @@ def accuracy(record: StoredRun) -> Diagnosis:
 
 
 def size(record: StoredRun) -> Diagnosis:
-    """D23: the interval is narrow enough, and no class has only a few images."""
+    """Make D23: the interval is narrow enough, and no class has only a few images."""
     judged = record.outcomes[record.outcomes.status.isin([FLIPPED, ROBUST])]
     n, k = judged.image.nunique(), len(record.flipped())
     if not n:
@@ -277,9 +278,9 @@ def size(record: StoredRun) -> Diagnosis:
 
 
 def kinds(record: StoredRun) -> Diagnosis:
-    """D24: several kinds of attack ran on the survivors; kinds that add nothing are named."""
+    """Make D24: several kinds of attack ran on the survivors; attacks that add nothing are evidence."""
     flips = {a.title: record.flipped([a.title]) for a in record.attacks}
-    # Of what a cascade spared an attack nobody knows whether it adds to others.
+    # In a cascade, later attacks do not run on flipped images, so only attacks without a flip are redundant.
     rows = record.outcomes
     broke = set(rows[rows.status == FAILED].attack)
     redundant = [
@@ -327,7 +328,7 @@ def kinds(record: StoredRun) -> Diagnosis:
 
 
 def _by_few_kinds(record: StoredRun, learners: list[AttackEntry]) -> set[str]:
-    """The images that hold and on which attacks broke down until too few kinds were left."""
+    """Surviving images on which attacks failed, so that too few kinds of attack finished."""
     last = record.outcomes[record.outcomes.epsilon == record.last]
     kind = last.attack.map({a.title: str(a.knowledge) for a in learners}).dropna()
     done = kind[last.status == ROBUST].groupby(last.image).agg(set)
@@ -343,12 +344,12 @@ _APART = "In this cascade no image was shown both to"
 
 
 def _of(record: StoredRun, both: set[str]) -> str:
-    """In a cascade, on how many images two kinds of attack can be compared."""
+    """A phrase for the number of images on which two kinds of attack both ran, in a cascade; else ""."""
     return f" of the {len(both)} images that both were shown" if record.spared else ""
 
 
 def queries(record: StoredRun) -> Diagnosis:
-    """D25: no flips come at the very end of the query budget."""
+    """Make D25: few images flip in the last tenth of the query budget."""
     climbing = [a for a in record.learners if a.knowledge in _BLACK and a.seeks in (None, "any")]
     if not climbing:
         return skipped("D25", "No attack that climbs by queries was run.")
@@ -374,10 +375,10 @@ def queries(record: StoredRun) -> Diagnosis:
 
 
 def blind(record: StoredRun) -> Diagnosis:
-    """D26: on images that count as robust, the attacks had gradients to follow.
+    """Make D26: on images that count as robust, the attacks had gradients to follow.
 
-    An image decides where every attack that asked for gradients had none in most of its steps there, or a
-    number that is not finite: nobody with gradients has attacked it.
+    An image counts against the run if every attack that computes gradients had a zero or non-finite one in
+    most of its steps there: no gradient attack was effective on it.
     """
     watched = record.gradients
     if not record.labels(WHITE):
@@ -429,7 +430,7 @@ def blind(record: StoredRun) -> Diagnosis:
 def _flat_scores(record: StoredRun) -> Diagnosis:
     """D26 for score-based attacks: probabilities of exactly 1 do not distinguish pictures.
 
-    Only where logits are the logarithm of probabilities; rebuilt ones do not saturate.
+    Only for logits that are logarithms of probabilities; exact ones (`Head.rebuilt`) do not saturate.
     """
     scored = [a.title for a in record.learners if a.knowledge == SCORE]
     rebuilt = record.manifest.model.logits_rebuilt
@@ -470,7 +471,7 @@ CHECKS: tuple[Callable[[StoredRun], Diagnosis], ...] = (
 
 
 def noise_rows(record: StoredRun) -> pd.DataFrame:
-    """The flips of baselines."""
+    """Return the outcomes in which noise flips an image."""
     labels = [a.title for a in record.attacks if is_noise(a)]
     rows = record.outcomes
     return rows[rows.attack.isin(labels) & (rows.status == FLIPPED)]

@@ -1,4 +1,4 @@
-"""The audited model: loading, scaling, output layer, layers and identity, behind `Classifier`.
+"""Loads and wraps the audited model (`Classifier`): scaling, head, layers, precision and identity.
 
 Must not import attacks, engine, runs or reports.
 """

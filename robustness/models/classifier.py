@@ -1,4 +1,4 @@
-"""A Keras model with its preprocessing and class names, as everything else here sees it."""
+"""Wraps a Keras model with preprocessing and class names: images in counts to logits and probabilities."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ from robustness.models.scalings import (
 )
 
 GROUP = 6
-"""Rows that a matrix kernel takes at once, with AVX2. Where a batch leaves a short last group, its rows
-are added up in another order, and their last bits depend on the place."""
+"""Rows that a matrix kernel processes together, with AVX2. In a shorter last group of a batch the order of
+summation differs, so that the last bits of a row depend on its place."""
 SMALL_BATCH, LARGE_BATCH = 2 * GROUP, 6 * GROUP
-"""Images that the model sees together: always so few or so many, filled up where there are fewer; never
-many where that does not fit, or its answers to the same images are others then, be it in the last bit. What
-it says of an image must not depend on the size of the batch, nor on the place in it."""
+"""Images per call of the model: one of these two sizes, filled up if there are fewer images. The large size
+is not used if it does not fit into memory, or changes the outputs for the same images even in the last bit:
+outputs for an image must not depend on the size of the batch, nor on the place in it."""
 
 
 class Classifier:
     """A Keras model as a function from images in counts 0..255 to logits and probabilities.
 
-    `logits` is for attacks (differentiable). `probabilities` is for the judge: the user's own model, last
-    layer included, in inference mode. The model is never changed. A model whose weights change needs a new
+    Attacks use `logits` (differentiable). The judge uses `probabilities`: the user's own model, last layer
+    included, in inference mode. The model is never changed. A model whose weights change needs a new
     Classifier.
     """
 
@@ -59,13 +59,27 @@ class Classifier:
         name: str | None = None,
         file: str | Path | None = None,
     ) -> None:
-        """Wrap a built Keras 3 `model` that takes images (n, height, width, channels).
+        """Wrap a built Keras 3 model.
 
-        `class_names` in the order of the outputs; else the model's attribute `class_names`, else
-        "class 0", ... . `scaling` may be left out only if the model's first layers scale counts
-        themselves (Rescaling, Normalization); otherwise name one of `scalings.SCALINGS` or use
-        `Classifier.decide`. `head` says what the outputs are where the model leaves it open (one of
-        `heads.HEADS`). Raises ModelError, SettingError.
+        Parameters
+        ----------
+        model : takes images (n, height, width, channels).
+        class_names : in the order of the outputs; default: the attribute `class_names` of the model, else
+            "class 0", ... .
+        scaling : one of `scalings.SCALINGS`, or a Scaling. May be omitted only if the first layers of the
+            model scale counts themselves (Rescaling, Normalization) or its input holds whole numbers;
+            otherwise see `Classifier.decide`.
+        head : what the outputs are if the model does not show it, one of `heads.HEADS`.
+        name : default: the name of the file without suffix, else that of the model.
+        file : the file that the model was loaded from.
+
+        Raises
+        ------
+        ModelError
+            The model does not take one image per row, does not return one row of classes per image, or is
+            ambiguous; the class names do not match its outputs; or its scaling is unknown.
+        SettingError
+            The scaling or the head is not known, or the scaling does not fit the input of the model.
         """
         self.model = model
         self.input_shape = input_shape(model)
@@ -91,9 +105,20 @@ class Classifier:
 
     @classmethod
     def load(cls, path: str | Path, *, trust: bool = False, **settings: Any) -> Classifier:
-        """The classifier in a model file; `settings` as for `Classifier` (class_names, scaling...).
+        """Load a model file and wrap its model. The file is scanned first (`loading.scan`).
 
-        The file is scanned first (`loading.scan`). Raises UnsafeModelError, ModelError.
+        Parameters
+        ----------
+        path : a local `.keras`, `.h5` or `.hdf5` file with a whole model.
+        trust : load the file despite findings, and let it run code.
+        settings : as for `Classifier` (class_names, scaling, ...).
+
+        Raises
+        ------
+        UnsafeModelError
+            The scan has findings and `trust` is False.
+        ModelError
+            The file cannot be loaded, or its model cannot be wrapped.
         """
         model = loading.load_model(path, trust)
         return cls(model, file=path, **settings)
@@ -102,10 +127,19 @@ class Classifier:
     def decide(
         cls, model: Any, images: np.ndarray, labels: np.ndarray | None, **settings: Any
     ) -> Classifier:
-        """A classifier whose scaling is given, found in the model, or decided by accuracy.
+        """Wrap a model whose scaling is given, found in the model, or chosen by accuracy.
 
-        `images` uint8 (n, height, width, channels), `labels` (n,) class indices. Raises ModelError
-        with the accuracies where they do not decide.
+        Parameters
+        ----------
+        model : a built Keras 3 model.
+        images : uint8 (n, height, width, channels).
+        labels : true class indices (n,), or None.
+        settings : as for `Classifier`.
+
+        Raises
+        ------
+        ModelError
+            No scaling is clearly the most accurate; the message states the accuracies.
         """
         if settings.get("scaling") is None and inner_scaling(model) is None:
             draft = cls(model, **{**settings, "scaling": "0..255"})
@@ -116,15 +150,19 @@ class Classifier:
         return cls(model, **settings)
 
     def with_scaling(self, scaling: str | Scaling) -> Classifier:
-        """The same model under another scaling."""
+        """Return a classifier of the same model with another scaling."""
         return Classifier(self.model, scaling=scaling, **self._said)
 
     def choose_scaling(
         self, images: np.ndarray, labels: np.ndarray | None, own: np.ndarray | None = None
     ) -> ScalingChoice:
-        """Accuracy on `images` under each candidate scaling, and which one it speaks for.
+        """Measure the accuracy on `images` under each candidate scaling and choose one.
 
-        `own` (n,) are their classes under this classifier's scaling, where they are known already.
+        Parameters
+        ----------
+        images : uint8 (n, height, width, channels).
+        labels : true class indices (n,), or None.
+        own : class indices (n,) predicted under the scaling of this classifier, if they are known already.
         """
 
         def predict(scaling: Scaling, some: np.ndarray) -> np.ndarray:
@@ -142,12 +180,14 @@ class Classifier:
 
         Parameters
         ----------
-        name: one of `precision.PRECISIONS`.
+        name : one of `precision.PRECISIONS`.
 
         Raises
         ------
-        SettingError: for another name.
-        ModelError: where the layers cannot compute in that precision.
+        SettingError
+            The precision is not known.
+        ModelError
+            The layers cannot compute in that precision.
         """
         if parse_precision(name) == self.precision:
             return self
@@ -159,7 +199,7 @@ class Classifier:
             other.precision, other._see = name, backend.compile(other.logits)
             other.logits(np.zeros((1, *self.input_shape), "float32"))
         except Exception as error:
-            # What the layer itself raised stands last.
+            # The message of the layer itself comes last.
             reason = shorten(str(error).rpartition("Error encountered:")[2], 200)
             raise ModelError(
                 f"{self.name} does not compute in {name}: {reason} Expected layers that take either; attack "
@@ -168,31 +208,32 @@ class Classifier:
         return other
 
     def logits(self, images: Any) -> Any:
-        """Logits (n, classes), float32, of images (n, height, width, channels) in counts.
+        """Return logits (n, classes), float32, for images (n, height, width, channels) in counts.
 
-        Differentiable; usable inside a compiled function. Of a model that takes whole numbers these are
-        its float twin's (`float_input`); where it has none, of the nearest whole counts, without a gradient.
+        Differentiable; usable inside a compiled function. For a model that takes whole numbers the float twin
+        (`float_input`) computes them; without a twin they are those of the nearest whole counts, without a
+        gradient.
         """
         if self._twin.reason and self.cuts_fractions:
             images = ops.round(images)
         return self.head.logits(self.scaling.apply(images))
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities (n, classes), float32, by the user's own model; images in counts."""
+        """Return probabilities (n, classes), float32, of the user's own model; images in counts."""
         return self._batched(images, lambda x: self._predict(self.scaling.apply(x)))
 
     def may_draw(self, images: np.ndarray) -> bool:
-        """Whether answers to `images` may change from call to call: by what the model computes, not asked."""
+        """Return whether outputs for `images` may differ between calls, judged by the model's operations."""
         some = np.resize(images, (SMALL_BATCH, *self.input_shape))
         return backend.draws_numbers(self._predict, self.scaling.apply(some))
 
     def logits_of(self, images: np.ndarray) -> np.ndarray:
-        """`logits` of as many images as there are, compiled, in batches: (n, classes) float32."""
+        """Return `logits` for any number of images, computed in batches by a compiled function."""
         return self._batched(images, self._see)
 
     @property
     def without_gradient(self) -> str:
-        """Why no gradient comes from the logits to the images, a sentence; "" if the layers do not tell."""
+        """Why the logits have no gradient at the images, a sentence; "" if the layers do not show it."""
         if self._twin.reason:
             dtype = entry_dtype(self.model)
             what = (
@@ -206,9 +247,9 @@ class Classifier:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the weights: shape, type and bytes in the model's order.
+        """SHA-256 of the weights: shape, dtype and bytes in the model's order.
 
-        Names are left out: Keras renames layers when a model is built twice in one process.
+        Names are excluded: Keras renames layers when a model is built twice in one process.
         """
         sha = hashlib.sha256()
         for weight in self.model.weights:
@@ -219,20 +260,20 @@ class Classifier:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What decides the model's answers besides its weights; see `robustness.models.identity`.
+        """What determines the model's outputs besides its weights; see `robustness.models.identity`.
 
-        The model is asked about a few pictures, whatever chance it draws from left as it was.
+        The model is run on a few pictures; the state of its random numbers is restored afterwards.
         """
         pictures = probes(self.input_shape)
         known = identity(self.model)
         with undisturbed(self.model) as chancy:
             first = self.probabilities(pictures)
-            # Keras' own layers without random numbers answer alike.
+            # Keras' own layers without random numbers give equal outputs: one run suffices.
             again = self.probabilities(pictures) if chancy or known["code"] else first
         return {**known, "answers": answers(first, again)}
 
     def card(self) -> dict[str, Any]:
-        """The target of an audit, JSON-able: what was loaded and how it is read."""
+        """Return a description of the model, its file and its preprocessing as JSON values."""
         report = loading.scan(self.file) if self.file else None
         return {
             "name": self.name,
@@ -270,15 +311,15 @@ class Classifier:
         return np.concatenate(parts)
 
     def _answers(self, some: np.ndarray, see: Callable[[np.ndarray], Any], size: int) -> np.ndarray:
-        """What `see` says of at most `size` images, filled up to as many."""
+        """The outputs of `see` for at most `size` images; the batch is filled up to `size`."""
         spare = size - len(some)
         filled = np.concatenate([some, np.repeat(some[:1], spare, axis=0)]) if spare else some
         rows = keras.ops.convert_to_numpy(see(filled))
         return np.asarray(rows, "float32")[: len(some)]
 
     def _next(self, images: np.ndarray, see: Callable[[np.ndarray], Any]) -> np.ndarray:
-        """What `see` says of as many of the images that wait as the model sees together."""
-        # Filled up, a larger batch takes less time than so many small ones.
+        """The outputs of `see` for the first of `images`, as many as fit into one call."""
+        # One large batch, filled up, takes less time than several small ones.
         if self._alike is False or len(images) <= LARGE_BATCH - SMALL_BATCH:
             return self._answers(images[:SMALL_BATCH], see, SMALL_BATCH)
         if self._alike:
@@ -286,7 +327,7 @@ class Classifier:
         return self._compared(images, see)
 
     def _compared(self, images: np.ndarray, see: Callable[[np.ndarray], Any]) -> np.ndarray:
-        """`_next` at first: it settles whether many may be seen together."""
+        """The first call of `_next`: determines whether the large batch fits and gives equal outputs."""
         few = self._answers(images[:SMALL_BATCH], see, SMALL_BATCH)
         try:
             many = self._answers(images[:LARGE_BATCH], see, LARGE_BATCH)
@@ -315,7 +356,7 @@ class Classifier:
         return chosen
 
     def _probe(self) -> Any:
-        """Four inputs that no image classifier should confuse: black, white and two of noise."""
+        """Four inputs that an image classifier should distinguish: black, white and two of noise."""
         noise = np.random.default_rng(0).uniform(0, 255, (2, *self.input_shape))
         if takes_whole(self.model):
             noise = np.floor(noise)
@@ -324,7 +365,13 @@ class Classifier:
 
 
 def input_shape(model: Any) -> tuple[int, int, int]:
-    """(height, width, channels) that a Keras model takes; ModelError if it takes no images."""
+    """Return the shape (height, width, channels) of the images that a Keras model takes.
+
+    Raises
+    ------
+    ModelError
+        It is no built Keras 3 model with one input, images of a fixed size with 1 or 3 channels last.
+    """
     if not isinstance(model, keras.Model):
         raise ModelError(f"A {type(model).__name__} was given; expected a Keras 3 model.")
     inputs = getattr(model, "inputs", None)

@@ -1,9 +1,9 @@
-"""The float twin of a model that takes whole numbers.
+"""Builds the float twin of a model that takes whole numbers, so that attacks have gradients.
 
 Keras casts the input of a model to the dtype of its input layer. A cast to whole numbers (`uint8`, say) has
-no gradient, whatever follows it. The twin is the same graph on an input of floats, of copies of the layers
-that share their variables; on whole counts its outputs are the same. Attacks compute gradients with the twin;
-the judge asks the model.
+no gradient, whatever follows it. The twin is the same graph on a float input, of copies of the layers that
+share their variables; on whole counts its outputs are the same. Attacks compute gradients with the twin; the
+judge must use the model itself.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ TABLES = {
     ),
     "OneHot",
 }
-"""Layers and operations that use whole numbers as indices of a table: a float between two has no meaning."""
+"""Layers and operations that use their input as table indices: fractions have no meaning there."""
 
 
 @dataclass(frozen=True)
 class Twin:
-    """The model that attacks differentiate: one like the user's with a float input, or the user's itself.
+    """The model that attacks differentiate: the float twin of the user's model, or that model itself.
 
     Attributes
     ----------
-    model: a Keras model that shares the variables of the user's.
-    reason: why there is no float twin where one is needed, a part of a sentence; "" where there is one, or
-        none is needed.
+    model : a Keras model that shares the variables of the user's model.
+    reason : why a float twin that is needed does not exist, a part of a sentence; "" if it exists or is not
+        needed.
     """
 
     model: keras.Model
@@ -57,12 +57,12 @@ def takes_whole(model: keras.Layer) -> bool:
 
 
 def float_twin(model: keras.Model, probe: Tensor) -> Twin:
-    """Build the twin of `model`; the model itself serves where every input is float already.
+    """Build the float twin of `model`, or return the model itself if all its inputs are float already.
 
     Parameters
     ----------
-    model: a built Keras model.
-    probe: whole numbers (n, height, width, channels), float32, as the model takes them. A twin whose outputs
+    model : a built Keras model.
+    probe : whole numbers (n, height, width, channels), float32, as the model takes them. A twin whose outputs
         for these differ from the model's is rejected.
     """
     if not takes_whole(model):
@@ -73,7 +73,7 @@ def float_twin(model: keras.Model, probe: Tensor) -> Twin:
         twin = _rebuilt(model)
         same = _alike(own_outputs(twin)(probe), own_outputs(model)(probe))
     except Exception as error:
-        # Keras raises whatever its layers raise.
+        # Layers may raise any exception.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return Twin(model, f"its layers do not take float numbers ({reason[:160]})")
     if not same:
@@ -108,7 +108,7 @@ def _is_graph(model: keras.Layer) -> bool:
 
 
 def _rebuilt(model: keras.Model) -> keras.Model:
-    """The graph of `model` on a float input, and those of models within it that take whole numbers."""
+    """The graph of `model` on a float input; nested models that take whole numbers are rebuilt, too."""
 
     def call(layer: keras.Operation, *args: Any, **kwargs: Any) -> Any:
         inside = _rebuilt(layer) if takes_whole(layer) else layer
@@ -124,7 +124,7 @@ def _rebuilt(model: keras.Model) -> keras.Model:
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:
-    """Whether two outputs are the same but for rounding."""
+    """Whether two outputs are equal up to rounding."""
     first, second = (np.asarray(ops.convert_to_numpy(ops.cast(x, "float32"))) for x in (one, other))
     if first.shape != second.shape:
         return False

@@ -1,10 +1,10 @@
-"""The logits of a model, from its last layer.
+"""Finds the last activation of a model (its head) and computes the logits from before it.
 
-Attacks need logits: a softmax in float32 saturates, and a saturated softmax has no gradient. Where the graph
-of the model is known (Sequential, Functional, nested), the logits are computed from the input of the final
-activation, with the model's own variables. Where it is not (subclassed models, Lambda layers, averages of
-softmaxes), the backend looks for the input of the last operations (`backend.unsaturated`). Where it does not
-find it, logits are the logarithms of the probabilities, which saturate.
+Attacks need logits: a softmax in float32 saturates, and a saturated softmax has no gradient. If the graph of
+the model is known (Sequential, Functional, nested), the logits are computed from the input of the final
+activation, with the model's own variables. If it is not (subclassed models, Lambda layers, averages of
+softmaxes), the backend searches for the input of the last operations (`backend.unsaturated`). If it does not
+find it, the logits are the logarithms of the probabilities, which saturate.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ def _log(probabilities: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Head:
-    """How a model ends.
+    """The head of a model: what its outputs are, and how logits are computed.
 
     Attributes
     ----------
-    kind: `softmax`, `logits`, `sigmoid` (one unit) or `sigmoid-logit` (one unit, no activation).
-    way: where logits come from: "layer" is the input of the last activation, "operations" the input of the
+    kind : `softmax`, `logits`, `sigmoid` (one unit) or `sigmoid-logit` (one unit, no activation).
+    way : the source of the logits: "layer" is the input of the last activation, "operations" the input of the
         last operations, which are no layer of their own, and "outputs" the outputs of the model.
-    outputs: from inputs as the model takes them to its own outputs, (n, classes) or (n, 1).
-    raw: from inputs as the model takes them to what logits are computed from, by `way`.
-    classes: how many.
+    outputs : function from inputs as the model takes them to its own outputs, (n, classes) or (n, 1).
+    raw : function from inputs as the model takes them to the source of the logits, given by `way`.
+    classes : number of classes.
     """
 
     kind: str
@@ -62,12 +62,12 @@ class Head:
 
     @property
     def followed(self) -> bool:
-        """Whether logits come from the last operations, not from a layer that was left out."""
+        """Whether logits are computed from the last operations instead of by omitting a layer."""
         return self.way == "operations"
 
     @property
     def rebuilt(self) -> bool:
-        """Whether logits are exact; else they are logarithms of probabilities, which saturate."""
+        """Whether logits are exact; otherwise they are logarithms of probabilities, which saturate."""
         return self.way != "outputs" or self.kind in _BARE
 
     def logits(self, inputs: Tensor) -> Tensor:
@@ -92,10 +92,17 @@ class Head:
         return ops.concatenate([1 - outputs, outputs], axis=-1)
 
     def computed_by(self, model: keras.Model, probe: Tensor) -> Head:
-        """Return this head with logits computed by `model`, a copy of the model that it was found in.
+        """Return this head with logits computed by a copy of its model.
 
-        `probe` is a small batch of inputs as the model takes them. Raises ModelError where the logits of
-        `model` cannot be found in the same way.
+        Parameters
+        ----------
+        model : the copy.
+        probe : a small batch of inputs as the model takes them.
+
+        Raises
+        ------
+        ModelError
+            The logits of the copy cannot be found in the same way.
         """
         raw = _raw(self.way, model, probe, single=self.kind in _ONE_UNIT)
         if raw is None:
@@ -104,7 +111,7 @@ class Head:
 
     @property
     def sentence(self) -> str:
-        """The head in words."""
+        """A description of the head for reports."""
         if not self.rebuilt:
             return (
                 f"The model ends in a {self.kind} that cannot be taken off (no graph of layers): "
@@ -131,21 +138,23 @@ def find_head(
     *,
     twin: keras.Model | None = None,
 ) -> Head:
-    """Find out how `model` ends.
+    """Determine the head of `model`.
 
     Parameters
     ----------
-    model: a built Keras model.
-    probe: a small batch of inputs (n, height, width, channels) as the model takes them: where the graph does
-        not show what the outputs are, their values do.
-    kind: one of `HEADS`, if the user states it.
-    twin: the model that computes the logits, with the same outputs as `model`
+    model : a built Keras model.
+    probe : a small batch of inputs (n, height, width, channels) as the model takes them. If the graph does
+        not show what the outputs are, their values for these inputs do.
+    kind : one of `HEADS`, if the user states it.
+    twin : the model that computes the logits, with the same outputs as `model`
         (`float_input.float_twin`); `model` itself if not given.
 
     Raises
     ------
-    SettingError: for a `kind` that is not known.
-    ModelError: for a model that does not return one row of classes per image, or that stays ambiguous.
+    SettingError
+        `kind` is not known.
+    ModelError
+        The model does not return one row of classes per image, does not match `kind`, or is ambiguous.
     """
     if kind is not None and kind not in HEADS:
         raise SettingError(f"Head {kind!r} is not known; expected one of {', '.join(HEADS)}.")
@@ -169,7 +178,7 @@ def find_head(
             f"from {values.min():.3g} to {values.max():.3g}). Leave head out, or say 'logits'."
         )
     head = Head(kind, "outputs", outputs, own_outputs(twin), max(units, 2))
-    # Where the user and the graph disagree, the user is right.
+    # What the user states takes precedence over the graph.
     contradicted = kind in _BARE and activation != "linear"
     if raw is not None and not contradicted and _agrees(kind, raw(probe), values):
         return replace(head, way="layer", raw=raw)
@@ -184,7 +193,7 @@ def find_head(
 def _raw(
     way: Way, model: keras.Model, probe: Tensor, *, single: bool
 ) -> Callable[[Tensor], Tensor] | None:
-    """What the logits of `model` are computed from, by `way`."""
+    """The function for the source of the logits of `model`, given by `way`; None if there is none."""
     if way == "layer":
         return _final_activation(model)[1]
     outputs = own_outputs(model)
@@ -237,7 +246,7 @@ def _agrees(kind: str, raw: Tensor, values: np.ndarray) -> bool:
 def own_outputs(model: keras.Model) -> Callable[[Tensor], Tensor]:
     """Return `model` as a function from one tensor to one tensor, in inference mode.
 
-    Raises ModelError, when called, where the model has several outputs.
+    Raises ModelError, when called, if the model has several outputs.
     """
     names = getattr(model, "input", None) if getattr(model, "inputs", None) else None
 
@@ -266,7 +275,7 @@ def _final_activation(model: keras.Model) -> _Ending:
 
 def _strip(model: keras.Model, tensor: keras.KerasTensor) -> _Ending:
     source, call = model.inputs[0], _private.call_behind(tensor, model)
-    # Several inputs (an average of softmaxes, say): only the values can tell what comes out.
+    # Several inputs (an average of softmaxes, say): only the values show what the outputs are.
     if call is None or len(call.inputs) != 1 or tensor is source:
         return UNKNOWN
     layer, before = call.operation, call.inputs[0]
@@ -280,7 +289,7 @@ def _strip(model: keras.Model, tensor: keras.KerasTensor) -> _Ending:
 
 
 def _peel(layer: keras.Operation, before: keras.KerasTensor) -> _Ending:
-    """The activation of one layer and, where it can be left out, the layer without it."""
+    """The activation of one layer and, if it can be omitted, the layer without it."""
     kind = type(layer).__name__
     activation = getattr(layer, "activation", None)
     name = _NAMES.get(getattr(activation, "__name__", ""), "")
@@ -317,7 +326,7 @@ def _chain(
 
 
 def _without_activation(layer: keras.layers.Dense, inputs: Tensor) -> Tensor:
-    # In the layer's own precision, so that the logits are those the model computes.
+    # In the layer's own precision, so that the logits equal those of the model.
     dtype = layer.compute_dtype
     outputs = ops.matmul(ops.cast(inputs, dtype), ops.cast(layer.kernel, dtype))
     return outputs + ops.cast(layer.bias, dtype) if layer.use_bias else outputs

@@ -1,8 +1,8 @@
-"""What decides a model's answers besides its weights: the configuration of its layers, and their code.
+"""Hashes what determines a model's outputs besides its weights: layer configurations, connections and code.
 
-Two models with the same weights are not the same model: another activation, stride or epsilon gives other
-answers. Names are left out, since Keras renames layers when a model is built twice in one process, and so
-is what only training uses.
+Models with the same weights can differ: another activation, stride or epsilon gives other outputs. Names are
+excluded, since Keras renames layers when a model is built twice in one process, and so are settings that only
+training uses.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NAMES = {"name", "module", "registered_name", "shared_object_id"}
 _TRAINING = {"trainable", "seed", "build_config", "compile_config", "activity_regularizer"}
 _TRAINING_ENDS = ("_initializer", "_regularizer", "_constraint")
 _ABSENT = {"momentum": "BatchNormalization"}
-"""Settings that a class of layers uses in training only."""
+"""Settings that a layer class uses in training only."""
 _LIBRARIES = {
     "keras",
     "tensorflow",
@@ -39,21 +39,21 @@ _LIBRARIES = {
 }
 PROBES = 8
 SHOWN = 6
-"""Most classes of an answer that are kept."""
+"""Most classes kept for each probe."""
 
 
 def identity(model: Any) -> dict[str, Any]:
-    """The configuration and the code of a Keras model, as hashes, JSON-able.
+    """Return hashes of the configuration and the code of a Keras model, as JSON values.
 
     Parameters
     ----------
-    model: a built Keras model, of whatever kind.
+    model : a built Keras model of any kind.
 
     Returns
     -------
-    `layers`: class and hash of each layer in its order; `graph`: the hash of how they are connected and of
-    the model's own settings, "" where it does not tell them; `code`: the hash of the code of own layers
-    and functions, "" if there are none; `keras`, `python`: the versions that these hashes hold for.
+    `layers` : class and hash of each layer, in the model's order. `graph` : hash of the connections and of
+    the model's own settings, "" if it has no configuration. `code` : hash of the code of custom layers and
+    functions, "" if there are none. `keras`, `python` : the versions for which these hashes are valid.
     """
     _, *layers = _private.every_layer(model)
     code = [text for one in (model, *layers) for text in _codes(one)]
@@ -67,9 +67,9 @@ def identity(model: Any) -> dict[str, Any]:
 
 
 def probes(shape: tuple[int, int, int]) -> np.ndarray:
-    """Pictures to ask any model about, the same on every machine: uint8 (PROBES, *shape).
+    """Return pictures to compare models by, the same on every machine: uint8 (PROBES, *shape).
 
-    Flat ones, ramps, and noise from coarse to fine; of integers only, so that no rounding is in them.
+    Flat pictures, ramps, and noise from coarse to fine, computed in integers to avoid rounding.
     """
     height, width, channels = shape
     rows, columns = np.indices((height, width))
@@ -86,9 +86,11 @@ def probes(shape: tuple[int, int, int]) -> np.ndarray:
 
 @contextlib.contextmanager
 def undisturbed(model: Any) -> Iterator[bool]:
-    """Within it a model may be asked; the state of its random numbers is what it was afterwards.
+    """Restore the variables of a model that are not weights (states of random numbers) after the context.
 
-    Gives whether there is such a state.
+    Yields
+    ------
+    Whether the model has such variables.
     """
     weights = {id(weight) for weight in model.weights}
     kept = [
@@ -102,15 +104,15 @@ def undisturbed(model: Any) -> Iterator[bool]:
 
 
 def answers(first: np.ndarray, second: np.ndarray) -> list[dict[str, float]] | None:
-    """The surest classes of each probe, and the logarithms of their probabilities.
+    """Return the most probable classes of each probe with the logarithms of their probabilities.
 
     Parameters
     ----------
-    first, second: probabilities (n, classes) of the probes, asked twice.
+    first, second : probabilities (n, classes) of the probes from two runs of the model.
 
     Returns
     -------
-    For each probe a table from class to logarithm, None for a model that does not answer twice alike.
+    For each probe a table from class to logarithm; None if the runs differ or are not finite.
     """
     if not np.isfinite(first).all() or not np.array_equal(first, second):
         return None
@@ -123,19 +125,19 @@ def answers(first: np.ndarray, second: np.ndarray) -> list[dict[str, float]] | N
 
 
 def _settings(layer: Any) -> Any:
-    """The configuration of one layer without those in it; nothing where it does not tell any."""
+    """The canonical configuration of one layer; None for a Sequential model or if it has none."""
     if isinstance(layer, keras.Sequential):
         return None
     try:
         config = layer.get_config()
-    # Own layers raise whatever they like where they cannot be written down.
+    # Custom layers that cannot be serialized may raise any exception.
     except Exception:
         return None
     return _canonical({"class_name": type(layer).__name__, "config": config}, {})
 
 
 def _graph(model: Any) -> str:
-    """The hash of how the layers are connected, and of the settings of a model of the user's own."""
+    """The hash of the connections of layers, and of the settings of a custom model."""
     try:
         config = model.get_config()
     except Exception:
@@ -144,7 +146,7 @@ def _graph(model: Any) -> str:
 
 
 def _canonical(value: Any, scope: Mapping[str, int]) -> Any:
-    """A configuration without names and what only training uses; layers are told by their place."""
+    """A configuration without names and training settings; layers are identified by their position."""
     if isinstance(value, Mapping):
         layers = value.get("layers")
         if isinstance(layers, list | tuple):
@@ -152,10 +154,10 @@ def _canonical(value: Any, scope: Mapping[str, int]) -> Any:
         kind = value.get("class_name")
         config = value.get("config")
         if str(kind).endswith("Policy"):
-            # What a policy is called is what it does.
+            # The name of a policy defines it, so it is kept.
             return f"{kind} {json.dumps(config, sort_keys=True, default=str)}"
         if kind == "Lambda" and isinstance(config, Mapping):
-            # Its code is told without the file and line that it stood in.
+            # `_codes` hashes its function without file and line.
             value = {**value, "config": {k: v for k, v in config.items() if k != "function"}}
         if isinstance(config, Mapping):
             idle = {key for key, of in _ABSENT.items() if of == kind}
@@ -175,7 +177,7 @@ def _canonical(value: Any, scope: Mapping[str, int]) -> Any:
 
 
 def _placed(value: Any, scope: Mapping[str, int]) -> Any:
-    """References to layers by their place instead of their name."""
+    """References to layers by position instead of name."""
     if isinstance(value, list | tuple):
         return [_placed(one, scope) for one in value]
     if isinstance(value, Mapping):
@@ -190,7 +192,7 @@ def _name(layer: Any) -> str:
 
 
 def _codes(layer: Any) -> Iterator[str]:
-    """The code of a layer that is not Keras' own, and of functions of the user's that it holds."""
+    """The hashed code of a custom layer, and of the user's functions among its attributes."""
     for kind in type(layer).__mro__:
         if kind.__module__.partition(".")[0] not in _LIBRARIES:
             for name, member in sorted(vars(kind).items()):
@@ -222,7 +224,7 @@ def _functions(member: Any) -> Iterator[FunctionType]:
 
 
 def _code(function: FunctionType) -> str:
-    """What a function computes, by its bytecode: not where it stands, nor its documentation."""
+    """The hash of the bytecode, defaults and closure of a function, without its location and docstring."""
     defaults = [repr(d) for d in function.__defaults__ or () if isinstance(d, _SIMPLE)]
     cells = [c.cell_contents for c in function.__closure__ or () if _filled(c)]
     closed = [repr(c) for c in cells if isinstance(c, _SIMPLE)]

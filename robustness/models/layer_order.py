@@ -1,9 +1,10 @@
-"""The function of a model in a cheaper order of layers: for the gradients of attacks, not for the judge.
+"""Moves max pooling before monotone layers, which makes the gradients of attacks cheaper.
 
 A monotone function maps the largest of some numbers to the largest result, before and after rounding: ReLU is
 monotone, and so is batch normalisation whose factors are not negative. Applied after max pooling instead of
 before it, it is applied to a quarter of the numbers, with outputs that are the same to the bit. So are
 gradients, unless rounding makes two numbers of a window equal: the gradient may go to the other one then.
+The judge must not use the reordered model.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ from robustness.backend import _private
 
 
 def pool_before_activation(model: keras.Model) -> keras.Model:
-    """Return a model that computes the function of `model` and pools before it activates, where it can.
+    """Return a model with the outputs of `model` that pools before monotone layers where it can.
 
     Parameters
     ----------
-    model: a functional Keras model.
+    model : a functional Keras model.
 
     Returns
     -------
-    `model` itself where no max pooling follows a monotone layer; else a model of copies of its layers, which
+    `model` itself if no max pooling follows a monotone layer; else a model of copies of its layers, which
     share their variables.
     """
     if not any(_gains(layer, model) for layer in model.layers):
         return model
-    # For each tensor: the tensor before the monotone layers that led to it, and these layers.
+    # For each tensor: the input of the monotone layers that computed it, and these layers.
     before: dict[int, tuple[Any, list[keras.Layer]]] = {}
     results = []
 
@@ -46,7 +47,7 @@ def pool_before_activation(model: keras.Model) -> keras.Model:
             result = layer(*args, **kwargs)
         if plain and is_monotone(layer):
             before[id(result)] = (source, [*monotone, layer])
-        # A tensor that is freed would leave its id to another.
+        # Kept, since the id of a freed tensor can be reused.
         results.append(result)
         return result
 

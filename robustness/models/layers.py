@@ -1,4 +1,4 @@
-"""The layers of a model that compute, copies of models that share them, and the dtype of a model's input."""
+"""Lists the layers of a model, copies models with shared variables, and tells the dtype of their inputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from robustness.backend._private import detached
 
 
 def leaves(model: keras.Layer) -> list[keras.Layer]:
-    """Return the layers of `model` in its order; a model within it is replaced by its own layers."""
+    """Return the layers of `model` in its order; nested models are replaced by their own layers."""
     found: list[keras.Layer] = []
     for layer in getattr(model, "layers", ()):
         found += leaves(layer) if hasattr(layer, "layers") else [layer]
@@ -19,13 +19,13 @@ def leaves(model: keras.Layer) -> list[keras.Layer]:
 
 
 def entry_dtype(model: keras.Model) -> str:
-    """Return the dtype of the input of `model`; float32 where the model does not state it."""
+    """Return the dtype of the input of `model`; float32 if the model does not state it."""
     inputs = getattr(model, "inputs", None)
     return str(inputs[0].dtype) if inputs else "float32"
 
 
 def is_whole(dtype: str) -> bool:
-    """Return whether `dtype` holds whole numbers only: integers of any size, and truth values."""
+    """Return whether `dtype` holds whole numbers only: integers of any size, and booleans."""
     return dtype.startswith(("int", "uint", "bool"))
 
 
@@ -36,15 +36,15 @@ def shared_copy(
 
     Parameters
     ----------
-    model: a built Keras model of any kind.
-    change: called once for each of `leaves(model)`, as ``change(layer, copy)`` with the layer of `model` and
+    model : a built Keras model of any kind.
+    change : called once for each of `leaves(model)`, as ``change(layer, copy)`` with the layer of `model` and
         its shallow copy, before the copy is called. It may set attributes of the copy.
 
     Notes
     -----
-    A Sequential or Functional model is built again from copies of its layers. A model with a `call` of its
-    own is copied with the layers among its attributes and within lists, tuples and dictionaries among them;
-    a layer that is reached in another way (a closure, say) stays the layer of `model`, unchanged.
+    A Sequential or Functional model is rebuilt from copies of its layers. A model with a custom `call` is
+    copied with the layers among its attributes, and in lists, tuples and dictionaries among these; a layer
+    that is reached in another way (a closure, say) stays the layer of `model`, unchanged.
     """
     return _Copies(change).of(model)
 
@@ -58,7 +58,7 @@ class _Copies:
 
     def of(self, operation: keras.Operation) -> keras.Operation:
         if id(operation) not in self._made:
-            # The original is kept, too: its id must not be given to another object.
+            # The original is kept, too, since the id of a freed object can be reused.
             self._made[id(operation)] = (operation, self._copied(operation))
         return self._made[id(operation)][1]
 
@@ -76,7 +76,7 @@ class _Copies:
             entry = keras.Input(batch_shape=model.inputs[0].shape, dtype=model.inputs[0].dtype)
             rebuilt = keras.Sequential([entry, *map(self.of, model.layers)], name=model.name)
         else:
-            # A model of its own, since a copy of a compiled one would be compiled.
+            # Clone a new model, since the clone of a compiled one would be compiled.
             rebuilt = keras.models.clone_model(
                 keras.Model(model.input, model.output, name=model.name), clone_function=self.of
             )
@@ -86,12 +86,12 @@ class _Copies:
 
     def _with_copied_attributes(self, layer: keras.Layer) -> keras.Layer:
         copy = detached(layer)
-        # Keras would track new attributes in lists that both have.
+        # Not by setattr: Keras would track new attributes in lists that the original shares.
         copy.__dict__.update({name: self._within(value) for name, value in vars(layer).items()})
         return copy
 
     def _within(self, value: Any) -> Any:
-        """`value` with copies in the place of layers."""
+        """`value` with its layers replaced by copies."""
         if isinstance(value, keras.Layer):
             return self.of(value)
         if isinstance(value, list | tuple) and any(isinstance(x, keras.Layer) for x in value):

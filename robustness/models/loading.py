@@ -1,7 +1,7 @@
-"""Model files: a static scan that runs nothing, then loading with Keras.
+"""Scans untrusted model files, and loads those that are safe with Keras.
 
-`scan` opens a file without Keras or TensorFlow and says what it would do if it were loaded.
-`load_model` and `load_weights` scan first and refuse a file with findings that is not trusted.
+`scan` inspects a file without Keras or TensorFlow and without running anything in it. `load_model` and
+`load_weights` scan first and refuse a file with findings unless the user trusts it.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ ACCEPTED = "a .keras file, or a .h5 / .hdf5 file with a whole model"
 MAX_MEMBERS = 10_000
 MAX_DIRECTORY_BYTES = 4 << 20
 MAX_CONFIG_BYTES = 16 << 20
-"""That of EfficientNetV2L, with a thousand layers, takes 1 MiB."""
+"""The configuration of EfficientNetV2L, with a thousand layers, takes 1 MiB."""
 MAX_CONFIG_DEPTH = 200
 MAX_CONFIG_VALUES = 10 * MAX_OBJECTS
-"""Commas and brackets before it is parsed, also those within texts."""
+"""Most commas and brackets, counted before parsing, those within strings included."""
 MAX_MEMBER_BYTES = 16 << 30
 _TRUST = "Load it only if you trust who made it: --trust-model (in Python trust=True)."
 _REBUILD = "rebuild the architecture in Keras and copy the weights"
@@ -50,35 +50,44 @@ _CONVERSIONS = {
 
 @dataclass(frozen=True)
 class ScanReport:
-    """What a model file holds, seen from outside."""
+    """The result of a scan of a model file.
+
+    Attributes
+    ----------
+    name : file name without its folder.
+    format : `keras` or `h5` for a whole model, `weights` for weights only.
+    sha256 : SHA-256 of the file.
+    size : size of the file in bytes.
+    findings : reasons not to load the file, each a sentence part that names the place.
+    notes : remarks that do not prevent loading.
+    keras_version : the version of Keras that wrote the file, if stated.
+    trial : why the model must first be loaded in a process with limits; "" if it need not be.
+    layout : of a weights file, `keras3` or `keras2`.
+    """
 
     name: str
-    """Bare file name."""
     format: str
-    """`keras` and `h5` hold a whole model, `weights` only numbers."""
     sha256: str
     size: int
-    """Bytes."""
     findings: tuple[str, ...] = ()
-    """Reasons not to load the file, each a sentence part that names the place."""
     notes: tuple[str, ...] = ()
     keras_version: str | None = None
-    """Version that wrote the file, if it says so."""
     trial: str = ""
-    """Why its sizes must be tried out before it is loaded; "" where the configuration tells them."""
     layout: str = field(default="", repr=False)
-    """Of a weights file: `keras3` or `keras2`."""
 
     @property
     def safe(self) -> bool:
-        """Whether nothing speaks against loading the file."""
+        """Whether the scan has no findings."""
         return not self.findings
 
 
 def scan(path: str | Path) -> ScanReport:
-    """Look at a model file without loading it: no Keras, no TensorFlow, no code of the file.
+    """Inspect a model file without loading it, without Keras or TensorFlow, and without running its code.
 
-    Raises ModelError for a file that is missing, damaged, or of another kind.
+    Raises
+    ------
+    ModelError
+        The file is missing, damaged, or of another kind.
     """
     file = _local_file(path)
     with file.open("rb") as stream:
@@ -105,13 +114,22 @@ def scan(path: str | Path) -> ScanReport:
 
 
 def load_model(path: str | Path, trust: bool = False) -> Any:
-    """The Keras model in a `.keras` or `.h5` file, not compiled, after a scan without findings.
+    """Scan a `.keras` or `.h5` file and load its model with Keras, not compiled.
 
-    Where the sizes of its layers cannot be told from its configuration, or are unusually large, it is
-    loaded and called in a process of its own first, within limits on memory and time.
+    If the sizes of its layers cannot be computed from its configuration, or are unusually large, the model is
+    first loaded and called in a separate process with limits on memory and time.
 
-    `trust` loads a file with findings and without a trial, and lets it run code. Raises
-    UnsafeModelError, ModelError.
+    Parameters
+    ----------
+    path : a local file.
+    trust : load a file despite findings and without the separate process, and let it run code.
+
+    Raises
+    ------
+    UnsafeModelError
+        The scan has findings, or a limit is exceeded.
+    ModelError
+        The file is missing, damaged or of another kind, holds weights only, or Keras cannot load it.
     """
     report = scan(path)
     if report.format == "weights":
@@ -126,15 +144,15 @@ def load_model(path: str | Path, trust: bool = False) -> Any:
 
 
 def opened(path: str | Path, trust: bool = False) -> Any:
-    """The model in a file that was scanned. ModelError if Keras cannot load it."""
-    import keras  # noqa: PLC0415 - scanning needs no framework
+    """Load the model in a scanned file. Raises ModelError if Keras cannot load it."""
+    import keras  # noqa: PLC0415 - scans need no framework
 
     with _explained(Path(path).name, "load"):
         return keras.saving.load_model(Path(path), compile=False, safe_mode=not trust)
 
 
 def _tried(path: Path, report: ScanReport) -> None:
-    """Load and call the model where limits can end that; UnsafeModelError if one does, or ModelError."""
+    """Load and call the model in a process with limits; UnsafeModelError if one is exceeded."""
     ended = limited_process.run_limited("robustness.models.scan.trial_load", str(path.resolve()))
     if ended.reason:
         raise UnsafeModelError(
@@ -148,7 +166,7 @@ def _tried(path: Path, report: ScanReport) -> None:
 def _ours(missing: list[str]) -> bool:
     """Whether one of the names that the trial did not find is registered in this process.
 
-    A layer of the caller's own cannot be tried out elsewhere: its code is here.
+    A custom layer of the caller exists in this process only, so that a trial in another one cannot load it.
     """
     import keras  # noqa: PLC0415
 
@@ -156,9 +174,14 @@ def _ours(missing: list[str]) -> bool:
 
 
 def load_weights(model: Any, path: str | Path, trust: bool = False) -> None:
-    """Fill a built Keras `model` with the weights of a file (any layout of Keras 2 or 3).
+    """Load the weights of a file (any layout of Keras 2 or 3) into a built Keras `model`.
 
-    Raises UnsafeModelError for findings, ModelError where file and architecture differ.
+    Raises
+    ------
+    UnsafeModelError
+        The scan has findings and `trust` is False.
+    ModelError
+        The file cannot be read, or does not match the architecture.
     """
     report = scan(path)
     refuse(report, trust)
@@ -166,7 +189,7 @@ def load_weights(model: Any, path: str | Path, trust: bool = False) -> None:
     with contextlib.ExitStack() as stack:
         wanted = {"keras3": ".weights.h5", "keras2": ".h5"}.get(report.layout, "")
         if wanted and source.name.endswith(".weights.h5") != (wanted == ".weights.h5"):
-            # Keras picks the reader by the name of the file, not by what is inside.
+            # Keras selects the reader by the name of the file, not by its content.
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             source = Path(shutil.copyfile(source, Path(folder) / f"copy{wanted}"))
         stack.enter_context(_explained(report.name, "fit the weights of"))
@@ -174,7 +197,7 @@ def load_weights(model: Any, path: str | Path, trust: bool = False) -> None:
 
 
 def refuse(report: ScanReport, trust: bool) -> None:
-    """UnsafeModelError for a file with findings that the user does not trust."""
+    """Raise UnsafeModelError for a file with findings unless the user trusts it."""
     if report.safe or trust:
         return
     listed = "; ".join(report.findings[:5])
@@ -192,7 +215,7 @@ def _explained(name: str, action: str) -> Iterator[None]:
     except ModelError:
         raise
     except Exception as error:
-        # Keras raises whatever its layers raise; the user needs one sentence, not a trace.
+        # Layers may raise any exception; the user gets one sentence instead of a traceback.
         lines = str(error).strip().splitlines() or [""]
         reason = f"{type(error).__name__}: {lines[0][:300]}"
         advice = "Check that file and architecture belong together"
@@ -263,7 +286,7 @@ def _scan_zip(stream: IO[bytes], size: int, name: str) -> dict[str, Any]:
             findings += weights.findings + sizes.findings
     except ModelError:
         raise
-    # zipfile raises whatever the damage leads it to: BadZipFile, zlib.error, struct.error, IndexError, ...
+    # For a damaged file zipfile raises BadZipFile, zlib.error, struct.error, IndexError, ...
     except Exception as error:
         raise _damaged(name, error) from error
     known = ("config.json", "metadata.json", "model.weights.h5")
@@ -339,7 +362,7 @@ def _parse(text: bytes | str, name: str) -> dict[str, Any]:
 def _archived_weights(archive: zipfile.ZipFile, name: str) -> H5Facts:
     if "model.weights.h5" not in archive.namelist():
         raise ModelError(f"{quote(name)} has no weights inside; save the model again.")
-    # A file of its own: HDF5 jumps back and forth, which a compressed member cannot.
+    # Copied to a file, since HDF5 needs random access, which a compressed member does not offer.
     with archive.open("model.weights.h5") as member, tempfile.TemporaryFile() as copy:
         shutil.copyfileobj(member, copy, 1 << 20)
         size = copy.tell()
@@ -379,14 +402,14 @@ def _h5_scanned(file: Any, size: int, name: str) -> dict[str, Any]:
 
 
 def _with_h5(stream: IO[bytes], name: str, look: Callable[[Any], Any]) -> Any:
-    import h5py  # noqa: PLC0415 - only where an HDF5 file is involved
+    import h5py  # noqa: PLC0415 - needed for HDF5 files only
 
     try:
         with h5py.File(stream, "r") as file:
             return look(file)
     except ModelError:
         raise
-    # The library raises whatever the damage leads it to: OSError, KeyError, RuntimeError, ...
+    # For a damaged file h5py raises OSError, KeyError, RuntimeError, ...
     except Exception as error:
         raise _damaged(name, error) from error
 

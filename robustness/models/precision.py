@@ -1,6 +1,6 @@
-"""The precision in which attacks compute gradients: float32, or bfloat16 where that takes less time.
+"""Sets the precision in which attacks compute gradients: float32, or bfloat16 where that takes less time.
 
-An attack needs a direction only; every verdict is the model's own, in float32.
+An attack needs a direction only. Verdicts must use the model itself, in float32.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ def parse_precision(name: str) -> str:
 
     Raises
     ------
-    SettingError: for any other name.
+    SettingError
+        Any other name.
     """
     if name not in PRECISIONS:
         raise SettingError(
@@ -33,14 +34,14 @@ def computing_in(model: keras.Model, precision: str) -> keras.Model:
 
     Parameters
     ----------
-    model: a built Keras model.
-    precision: one of `PRECISIONS`.
+    model : a built Keras model.
+    precision : one of `PRECISIONS`.
 
     Notes
     -----
     The layers up to the first one with weights, and those from the last one with weights on, stay in float32:
-    a bfloat16 has eight significant bits, which cannot tell apart two pictures that differ by one count, nor
-    two classes whose logits are close. Layers that have another precision than float32 keep it.
+    a bfloat16 has eight significant bits, which cannot distinguish two pictures that differ by one count, nor
+    two classes with close logits. Layers that have another precision than float32 keep it.
     """
     inner = [] if precision == "float32" else inner_layers(model)
     if not inner:

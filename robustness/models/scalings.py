@@ -1,8 +1,8 @@
-"""What a model's input numbers mean: counts 0..255, or something the user computed from them.
+"""Converts images in counts to the input of a model, and finds out which conversion (scaling) it expects.
 
-Every image in this toolkit is RGB in counts. A `Scaling` turns counts into what one model was
-trained on; the wrong one costs accuracy and makes every verdict worthless, so it is never guessed
-silently: it is given, or found inside the model, or decided by accuracy on labelled images.
+Every image in this toolkit is RGB in counts 0..255. A `Scaling` converts counts to the numbers that a model
+was trained on. The wrong one lowers accuracy and invalidates every verdict, so it must not be guessed
+silently: it is given, found in the model, or chosen by accuracy on labelled images.
 """
 
 from __future__ import annotations
@@ -23,7 +23,15 @@ from robustness.text import did_you_mean
 
 @dataclass(frozen=True)
 class Scaling:
-    """``counts[..., order] * multiply + offset``, per channel (one number serves all channels)."""
+    """The conversion ``counts[..., order] * multiply + offset``.
+
+    Attributes
+    ----------
+    name : its name in `SCALINGS`.
+    multiply, offset : one number per channel, in the order `order`, or one for all channels.
+    order : "RGB" or "BGR".
+    sentence : a description for reports.
+    """
 
     name: str
     multiply: tuple[float, ...]
@@ -42,11 +50,11 @@ class Scaling:
 
     @property
     def per_channel(self) -> bool:
-        """Whether the scaling makes sense for three channels only."""
+        """Whether the scaling needs three channels."""
         return self.order == "BGR" or len(self.multiply) == 3 or len(self.offset) == 3
 
     def apply(self, images: Any) -> Any:
-        """Counts (n, height, width, channels) to the model's own numbers, float32."""
+        """Convert counts (n, height, width, channels) to the input of the model, float32."""
         images = ops.cast(images, "float32")
         if self.order == "BGR":
             images = ops.flip(images, axis=-1)
@@ -57,7 +65,7 @@ class Scaling:
         return images
 
     def fits(self, dtype: str) -> bool:
-        """Whether numbers of type `dtype` hold what whole counts become; fractions would be cut off."""
+        """Return whether `dtype` holds scaled whole counts exactly: in range and without fractions."""
         if not is_whole(dtype):
             return True
         if dtype == "bool" or any(n % 1 for n in (*self.multiply, *self.offset)):
@@ -68,7 +76,7 @@ class Scaling:
         return bool(limits.min <= min(ends) and max(ends) <= limits.max)
 
     def card(self) -> dict[str, Any]:
-        """JSON-able description."""
+        """Return the scaling as JSON values."""
         return {
             "name": self.name,
             "multiply": list(self.multiply),
@@ -106,7 +114,7 @@ SCALINGS: dict[str, Scaling] = {
 
 
 def parse_scaling(value: str | Scaling) -> Scaling:
-    """The scaling called `value`; SettingError names the nearest for a wrong name."""
+    """Return the scaling named `value`. Raises SettingError, with the nearest name, for an unknown one."""
     if isinstance(value, Scaling):
         return value
     if value in SCALINGS:
@@ -118,7 +126,7 @@ def parse_scaling(value: str | Scaling) -> Scaling:
 
 
 def candidates(channels: int, dtype: str = "float32") -> dict[str, Scaling]:
-    """The scalings that make sense for so many channels, and for an input of type `dtype`."""
+    """Return the scalings that fit a number of channels and the dtype of the model's input."""
     return {
         name: scaling
         for name, scaling in SCALINGS.items()
@@ -127,18 +135,20 @@ def candidates(channels: int, dtype: str = "float32") -> dict[str, Scaling]:
 
 
 def inner_scaling(model: Any) -> Scaling | None:
-    """`0..255` if the model's first layers are a Rescaling or Normalization made for counts, or if its
-    input is of whole numbers: fractions would be cut off there.
+    """Return the scaling that the model's own first layers imply.
 
-    None when there is none, or when its numbers say that it expects something else (a Rescaling of
-    2 and -1 expects 0..1).
+    Returns
+    -------
+    `0..255` if a Rescaling or Normalization for counts precedes all layers with weights, or if the input
+    holds whole numbers, which would cut off fractions. None if there is no such layer, or if its numbers are
+    for another range (a Rescaling by 2 and -1 expects 0..1).
     """
     if is_whole(entry_dtype(model)):
         return SCALINGS["0..255"]
     for layer in leaves(model):
         kind = type(layer).__name__
         if kind == "Rescaling":
-            # 1/127.5 and 1/255 are for counts; 1 or 2 would be for 0..1.
+            # 1/127.5 and 1/255 are for counts; 1 or 2 are for 0..1.
             small = float(np.max(np.abs(np.asarray(layer.scale, "float64")))) <= 1 / 32
             return SCALINGS["0..255"] if small else None
         if kind == "Normalization":
@@ -151,7 +161,7 @@ def inner_scaling(model: Any) -> Scaling | None:
 
 @dataclass(frozen=True)
 class ScalingChoice:
-    """Which scaling fits, by accuracy; `scaling` is None where the images do not decide."""
+    """The scaling with the best accuracy; `scaling` is None if none is clearly the best."""
 
     scaling: Scaling | None
     accuracies: Mapping[str, float]
@@ -165,12 +175,20 @@ def choose_scaling(
     classes: int,
     dtype: str = "float32",
 ) -> ScalingChoice:
-    """The scaling under which the most `images` are right.
+    """Choose the scaling under which most `images` are classified correctly.
 
-    `predict(scaling, images)` gives class indices (n,) for uint8 images (n, height, width,
-    channels); `dtype` is the type of number that the model takes. The best must beat chance and every other
-    candidate by more than two standard errors
-    of the images on which the two differ (a sign test); otherwise nothing is decided.
+    Parameters
+    ----------
+    predict : ``predict(scaling, images)`` returns class indices (n,).
+    images : uint8 (n, height, width, channels).
+    labels : true class indices (n,), or None.
+    classes : number of classes.
+    dtype : dtype of the model's input.
+
+    Notes
+    -----
+    The best candidate must beat chance, and every other candidate by more than two standard errors of the
+    images on which the two differ (a sign test); otherwise no scaling is chosen.
     """
     if labels is None or len(images) == 0:
         return ScalingChoice(
@@ -195,7 +213,7 @@ def choose_scaling(
 
 
 def undecided(sentence: str) -> ModelError:
-    """The error for a model whose scaling nobody said."""
+    """Return the error for a model whose scaling is unknown; `sentence` says why."""
     return ModelError(
         f"It is not known which numbers the model expects. {sentence} Expected a scaling: "
         f"{', '.join(SCALINGS)} (--scaling), or labelled images to decide it."

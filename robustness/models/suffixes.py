@@ -1,4 +1,4 @@
-"""The suffixes of the model files that can be audited."""
+"""Defines the suffixes of model files that can be audited."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from tests.robustness.helpers import linear, small_cnn, subjects
 SHAPE = (12, 12, 3)
 
 
+@pytest.mark.slow
 @parametrize_with_checks([APGD(steps=30), APGDT(steps=30, targets=2)])
 def test_the_contract_is_kept(check):
     check()
@@ -126,6 +127,7 @@ def onto(image, point, epsilon, norm):
     return image + np.clip(least * delta, low, high)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", 6.0), ("l2", 60.0)])
 def test_every_step_is_algorithm_1(norm, epsilon):
     classifier = small_cnn(8)
@@ -193,6 +195,7 @@ def many_classes(seed=0, classes=5):
     return linear(weights, -centre, SHAPE), images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("restart", [0, 1, 3, 4])
 def test_apgd_t_goes_for_another_class_at_each_start(restart):
     classifier, images = many_classes()
@@ -237,6 +240,7 @@ def test_apgd_t_takes_as_many_targets_as_there_are(goal, classes, targets, said)
     assert bool(why) == bool(said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["spread", "ods", "ods-spread"])
 def test_other_starts_are_steps_before_the_first_checkpoint(start):
     classifier = small_cnn(8)

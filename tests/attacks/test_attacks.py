@@ -27,11 +27,13 @@ def verdicts(classifier, attack, threat, some, **kwargs):
     return {example.key: outcomes for example, outcomes in results}
 
 
+@pytest.mark.slow
 @parametrize_with_checks([FGSM, BIM, PGD, MIFGSM])
 def test_the_contract_is_kept(check):
     check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attack", "norm"),
     [

@@ -17,6 +17,7 @@ from tests.robustness.helpers import linear, subjects
 SHAPE = (6, 6, 3)
 
 
+@pytest.mark.slow
 @parametrize_with_checks([FAB(steps=20), FABT(steps=20)])
 def test_the_contract_is_kept(check):
     check()
@@ -93,6 +94,7 @@ def test_later_starts_are_random_and_the_first_is_the_image():
     assert away.max() > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("restart", [0, 1, 2])
 def test_fab_t_flips_to_the_class_of_its_start(restart):
     classifier, images, _ = planes(3)

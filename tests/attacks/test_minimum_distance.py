@@ -163,6 +163,7 @@ def test_what_is_rounded_goes_as_far_in_the_direction_of_the_change(scale):
     assert (rounded(0.1 * delta / np.abs(delta).max()) == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [CarliniWagner, EAD])
 def test_c_is_raised_tenfold_and_then_halved_between(kind):
     classifier, images, _ = planes()
@@ -281,6 +282,7 @@ def test_ddn_is_algorithm_1():
     assert turns == {False, True}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
 def test_fmn_follows_its_radius(norm):
     """Alg. 1, lines 5-11, from the points and the model alone."""

@@ -138,6 +138,7 @@ def beyond(attack, norm, kind, *, dark=False):
     return shares
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True], ids=["grey", "dark"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("norm", "attack"), ATTACKS, ids=[f"{n} {a.name}" for n, a in ATTACKS])
@@ -179,6 +180,7 @@ def test_no_pixel_changes_that_need_not(kind, dark):
         assert rung.flip.distances.l0 == fewest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("norm", "attack"),
@@ -200,6 +202,7 @@ def test_a_budget_with_a_file_that_flips_is_not_called_robust(attack, norm, kind
         assert rung.flip.distances.of(norm) <= epsilon * (1 + 1e-6)
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 10**6), radius=st.floats(0.5, 60))
 @settings(max_examples=60, deadline=None)
 @pytest.mark.parametrize("norm", ["l2", "l1", "l0"])

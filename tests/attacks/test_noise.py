@@ -19,6 +19,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @parametrize_with_checks([UniformNoise(steps=3), GaussianNoise(steps=3)])
 def test_the_contract_is_kept(check):
     check()
@@ -34,6 +35,7 @@ def drawn(attack, norm, count=4):
     return np.stack([s["point"] - 128.0 for s in states[1:]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("attack", "norm"), CASES)
 def test_every_step_is_fresh_and_spends_the_budget(attack, norm):
     changes = drawn(attack, norm)

@@ -75,6 +75,7 @@ def test_spsa_is_adam():
         before = after["point"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frequencies", [None, 4])
 def test_simba_keeps_a_direction_that_gains_and_else_tries_the_other_side(frequencies):
     classifier = small_cnn(2)
@@ -225,6 +226,7 @@ def test_hopskipjump_comes_near_a_plane():
         assert least * 0.999 <= reached <= 1.05 * least
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attack", "norm", "a_step"),
     [

@@ -44,11 +44,13 @@ def cosine(a, b):
     return np.sum(a * b, 1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
 
+@pytest.mark.slow
 @parametrize_with_checks([NES(probes=16, steps=60), Regression(probes=16, steps=60, frequencies=6)])
 def test_the_contract_is_kept(check):
     check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("probes", "antithetic"), [(109, False), (216, True), (140, False)])
 def test_enough_probes_of_a_linear_model_give_its_gradient(probes, antithetic):
     classifier = linear(WEIGHTS, np.zeros(3), SHAPE)

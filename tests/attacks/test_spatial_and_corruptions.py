@@ -105,6 +105,7 @@ def test_the_grid_is_whole_and_begins_with_small_turns():
     np.testing.assert_allclose(found[4], image, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_budget_of_nothing_changes_nothing():
     image = photo(12, 12)
     for attack in (Spatial(steps=3, shifts=3), Corruptions()):
@@ -126,6 +127,7 @@ def corrupted(kind, severity, image, rows=1):
     return ops.convert_to_numpy(state["own"]["point"]).astype("float64")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("severity", [1, 3, 5])
 def test_blurs_brightness_and_contrast_are_the_libraries(severity):
     image = photo(56, 40)
@@ -178,6 +180,7 @@ def test_a_grey_jpeg_is_pillows():
     assert np.abs(ours[0, ..., 0] - theirs).mean() < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("severity", [1, 5])
 def test_noises_have_their_moments(severity):
     image = np.full((40, 40, 3), 100, np.uint8)
@@ -218,6 +221,7 @@ def test_every_kind_grows_with_severity():
         assert 0 < changes[0] < changes[1] < changes[2], kind
 
 
+@pytest.mark.slow
 def test_a_threat_without_a_norm_goes_through_audit_report_and_verification(tmp_path):
     classifier = small_cnn(5, (16, 16, 3))
     images = np.stack([photo(16, 16, seed) for seed in range(12)])

@@ -18,6 +18,7 @@ from tests.robustness.helpers import small_cnn, subjects
 SHAPE = (12, 12, 3)
 
 
+@pytest.mark.slow
 @parametrize_with_checks([Square(steps=400)])
 def test_the_contract_is_kept(check):
     check()
@@ -142,6 +143,7 @@ def test_linf_spends_no_query_on_a_square_that_has_the_colour_already():
     assert len(colours) == 7
 
 
+@pytest.mark.slow
 def test_l2_spends_the_whole_budget_and_moves_mass_from_square_to_square():
     classifier, some, images, states = course("l2", 40.0, 60)
     for k, state in enumerate(states):

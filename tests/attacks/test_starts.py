@@ -47,6 +47,7 @@ def test_the_contract_is_kept(check):
     check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_spread_points_fill_the_ball_and_are_apart(norm):
     restarts = 5
@@ -89,6 +90,7 @@ def gradient(classifier, points, weights):
     return tape.gradient(total, x).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["ods", "ods-spread"])
 def test_the_first_two_steps_raise_the_mixture_of_logits(start):
     classifier, rows, task, state = begun(start, restarts=3)
@@ -113,6 +115,7 @@ def test_random_mixtures_are_uniform_and_differ():
     assert len(np.unique(weights.round(5), axis=0)) == 120
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("restarts", "classes"), [(3, 10), (6, 3), (5, 2)])
 def test_spread_mixtures_are_the_code_turned(restarts, classes):
     _, _, task, _ = begun("ods-spread", restarts=restarts, images=2)

@@ -30,6 +30,7 @@ from tests.robustness.helpers import small_cnn, subjects
 SHAPE = (12, 12, 3)
 
 
+@pytest.mark.slow
 @parametrize_with_checks(
     [
         NIFGSM(),
@@ -186,6 +187,7 @@ def test_di_goes_back_through_the_same_shrinking(material):
     assert (np.abs(got - expected) > 1e-3).mean() < 5e-3
 
 
+@pytest.mark.slow
 def test_without_their_helper_all_are_mi_fgsm(material):
     classifier, images, _ = material
     expected, _ = walked(classifier, MIFGSM(steps=5), images, 5)

@@ -76,6 +76,7 @@ def test_a_smaller_budget_cuts_it():
     assert np.abs(fitted.values).max() <= 8
 
 
+@pytest.mark.slow
 def test_a_patch_covers_its_square_and_nothing_else(tmp_path):
     classifier, images, normal, _ = halfspace()
     place = PatchRegion(1, 2, 3)
@@ -141,6 +142,7 @@ def test_what_cannot_be_fitted_or_applied_says_why(tmp_path):
         Patch(file=str(tmp_path / "all.npz")).expect_norm(NORMS["l0"])
 
 
+@pytest.mark.slow
 def test_the_command_line_fits(tmp_path):
     from typer.testing import CliRunner
 

@@ -110,6 +110,7 @@ def distances(attack, top, norm, seed=3):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "top"), [("linf", 60), ("l2", 1500)])
 def test_bisection_spends_what_it_was_given_and_comes_nearer(norm, top, monkeypatch):
     # The wrapper alone: the engine's refinement takes gradients of its own, of either search.
@@ -131,6 +132,7 @@ def test_bisection_spends_what_it_was_given_and_comes_nearer(norm, top, monkeypa
     assert np.median(gained) <= 1
 
 
+@pytest.mark.slow
 def test_rows_of_bisection_do_not_depend_on_their_neighbours():
     classifier = small_cnn(3)
     images = np.random.default_rng(3).integers(40, 216, (6, 12, 12, 3)).astype(np.uint8)

@@ -59,6 +59,7 @@ def test_renderings_never_trained_on_are_told_apart_and_flip(classifier, card, t
     assert result.flip_rate >= 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.photos
 def test_the_articles_five_photos_flip_in_both_directions(classifier, article_photos, tmp_path):
     result = robustness.audit(
@@ -81,6 +82,7 @@ def test_the_articles_five_photos_flip_in_both_directions(classifier, article_ph
             assert np.abs(after - before).max() <= 4
 
 
+@pytest.mark.slow
 @pytest.mark.photos
 def test_held_out_photos_are_right_as_often_as_the_card_says(classifier, card, photos_archive):
     source = open_source(photos_archive, classifier.class_names)

@@ -65,6 +65,7 @@ def test_training_has_seeds_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (min(drawn), max(drawn)) == (999_000_000, 999_999_999)
 
 
+@pytest.mark.slow
 def test_the_supply_alternates_kinds_and_is_drawn_when_asked_for(
     supply: list[tuple[str, int, np.ndarray]],
 ) -> None:
@@ -94,6 +95,7 @@ def test_what_cannot_be_drawn_is_refused() -> None:
         renderings(-1)
 
 
+@pytest.mark.slow
 def test_pictures_of_one_kind_vary(supply: list[tuple[str, int, np.ndarray]]) -> None:
     for label in (0, 1):
         small = [picture[4::8, 4::8].astype(float) for _, of, picture in supply if of == label]

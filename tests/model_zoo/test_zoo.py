@@ -253,6 +253,7 @@ def vouched(tmp_path_factory):
     return model, path
 
 
+@pytest.mark.slow
 def test_the_built_in_model_by_name(zoo_of_all, vouched, monkeypatch):
     model, path = vouched
     monkeypatch.setattr(zoo, "WEIGHTS", path)

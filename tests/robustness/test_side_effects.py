@@ -110,6 +110,7 @@ def answer(program: str):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_what_others_have_set_apart_from_the_collector_stays(monkeypatch):
     audited(network("sequential"))
     assert gc.get_freeze_count() == 0
@@ -270,6 +271,7 @@ def test_the_model_is_as_it_was_after_an_exception():
     assert gc.get_freeze_count() == 0
 
 
+@pytest.mark.slow
 def test_the_model_is_as_it_was_after_audits_from_two_threads():
     model, failures = network("functional"), []
     before, seen, over = state(model), [], threading.Event()

@@ -1,4 +1,4 @@
-"""What a configuration of Keras says, whichever version wrote it: names, shapes, who calls whom."""
+"""Reads names, shapes and connections of layers from Keras configurations of any version."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def tables(config: Any) -> Iterator[Config]:
 
 
 def shape_of(value: Any) -> Shape:
-    """A shape as configurations write it, the batch first."""
+    """Return a shape from a configuration, the batch first; Unfollowed if `value` is not a shape."""
     if isinstance(value, dict) and value.get("class_name") in ("__tuple__", "TensorShape"):
         value = value.get("items") or value.get("config")
     if not isinstance(value, (list, tuple)) or not value:
@@ -61,7 +61,7 @@ def sequential_shapes(entry: Config, inner: Any) -> list[Shape]:
 
 
 def build_shapes(build: Config) -> list[Shape]:
-    """Return the shapes that a layer was built with; Unfollowed for a build configuration of its own kind."""
+    """Return the shapes that a layer was built with; Unfollowed for a custom build configuration."""
     shapes = build.get("shapes_dict", build)
     if set(shapes) - {"input_shape", "query_shape", "value_shape", "key_shape"}:
         raise Unfollowed("a way of its own to be built")
@@ -74,14 +74,17 @@ def build_shapes(build: Config) -> list[Shape]:
 
 
 def references(value: Any) -> list[list[Any]]:
-    """Tensors of a graph: [layer, node, place], one or several."""
+    """Return a list of references to tensors of a graph, each ``[layer, node, place]``."""
     if value and not isinstance(value[0], list):
         return [value]
     return list(value)
 
 
 def arguments(node: Any) -> list[tuple[Any, Any, Any]]:
-    """The tensors that a call takes, in order; Unfollowed for a call with other tensors or sizes."""
+    """Return the input tensors of a call in order, each as (layer, node, place).
+
+    Raises Unfollowed for a call with other arguments that can change its sizes.
+    """
     if isinstance(node, list):
         if any(len(one) > 3 and one[3] for one in node):
             raise Unfollowed("a layer is called with settings of its own")

@@ -1,8 +1,8 @@
-"""Rules for the configurations of model files, read without loading them.
+"""Searches the configuration of a model file for objects that run code or read other files.
 
-A model file is code: it names classes and functions that the loader imports and calls. The rules
-are an allow-list (the places Keras itself writes), so what nobody thought of is refused too. Each
-broken rule becomes a *finding*, a sentence that names the place.
+A model file is code: it names classes and functions that the loader imports and calls. The rules are an
+allow-list (the modules that Keras itself writes), so that unknown objects are refused too. Each broken rule
+becomes a *finding*, a sentence that names the place. Must not import anything that a configuration names.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-# Layers that carry code or load another file, whatever module claims them.
+# Layers that carry code or load another file, whichever module they are registered in.
 CODE_LAYERS = {
     "Lambda": "carries Python code",
     "TFSMLayer": "loads another SavedModel from disk",
@@ -22,7 +22,7 @@ CODE_LAYERS = {
 }
 LOOKUP_LAYERS = {"StringLookup", "IntegerLookup", "TextVectorization", "IndexLookup"}
 
-# Where Keras keeps the objects a model is made of; `keras.src.` stands before them too.
+# Modules of Keras with the objects that models consist of, below `keras.` or `keras.src.`.
 _FUNCTION_MODULES = {
     *("activations", "constraints", "initializers", "losses", "metrics", "ops", "optimizers"),
     "regularizers",
@@ -35,12 +35,12 @@ _TOP_LEVEL = {
     *("Model", "Sequential", "Functional", "Variable", "KerasTensor", "Initializer"),
     *("DTypePolicy", "FloatDTypePolicy", "QuantizedDTypePolicy", "SeedGenerator"),
 }
-# The layers that only models of `keras.applications` have; that room's functions fetch weights.
+# Layers defined in `keras.applications`. Nothing else there is allowed: its functions download weights.
 APPLICATION_LAYERS = {
     ("keras.src.applications.convnext", "LayerScale"),
     ("keras.src.applications.inception_resnet_v2", "CustomScaleLayer"),
 }
-# Plain values that Keras writes in the shape of an object.
+# Plain values that Keras serializes as objects.
 _VALUES = {
     *("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__tuple__", "__ellipsis__"),
     *("__slice__", "TensorShape"),
@@ -57,20 +57,20 @@ MAX_OBJECTS = 200_000
 
 
 def quote(text: object, limit: int = 60) -> str:
-    """Text of a stranger for one line of a terminal: control characters escaped, shortened."""
+    """Return untrusted text for one line of a terminal: control characters escaped, shortened to `limit`."""
     shown = repr(str(text))
     return shown if len(shown) <= limit else f"{shown[: limit - 4]}...'"
 
 
 def is_remote(path: object) -> bool:
-    """Whether `path` names something that is not a local file (http, gs, s3, hf, file, ...)."""
+    """Return whether `path` is a URL instead of a local path (http, gs, s3, hf, file, ...)."""
     return bool(_REMOTE.match(str(path)))
 
 
 def config_findings(config: Any) -> list[str]:
-    """Findings in a model's configuration, already parsed from JSON. Nothing is imported."""
+    """Return the findings in a model's configuration, already parsed from JSON. Nothing is imported."""
     if isinstance(config, dict):
-        # Models are loaded with compile=False, which drops the training configuration unread.
+        # Models are loaded with compile=False, which ignores the training configuration.
         config = {key: value for key, value in config.items() if key != "compile_config"}
     found: list[str] = []
     pending: list[tuple[Any, str]] = [(config, "the model")]
@@ -86,7 +86,7 @@ def config_findings(config: Any) -> list[str]:
 
 
 def _walk(pending: list[tuple[Any, str]]) -> Iterator[tuple[Any, str]]:
-    # Iterative: a hostile file may nest deeper than Python recurses.
+    # Iterative: an untrusted file may nest deeper than the recursion limit of Python.
     while pending:
         value, place = pending.pop()
         if isinstance(value, dict):
@@ -127,14 +127,14 @@ def _object_problem(value: dict[str, Any]) -> str:
         problem = f"holds a {quote(name)} object, which no image classifier needs"
     elif name == "function":
         problem = _function_problem(value.get("config"), module)
-    # Without a module: resolved only among Keras' own layers and what this process registered.
+    # Without a module Keras resolves names only among its own layers and those registered in this process.
     elif module is not None and not _allowed_class(module, name):
         problem = f"asks for {quote(f'{module}.{name}')}, which is not a Keras layer or helper"
     return problem
 
 
 def _value_problem(config: Any) -> str:
-    """An array of texts of a gigabyte each costs only a word in a file."""
+    """The problem with a serialized array: one word in a file can declare strings of a gigabyte each."""
     dtype = config.get("dtype") if isinstance(config, dict) else None
     if dtype is None or (isinstance(dtype, str) and _NUMERIC.fullmatch(dtype)):
         return ""
@@ -156,7 +156,7 @@ def _allowed_class(module: str, name: str) -> bool:
         return name in _TOP_LEVEL
     if (module, name) in APPLICATION_LAYERS:
         return True
-    # Classes are written in capitals; functions such as keras.models.load_model are not.
+    # Class names start with a capital; functions such as keras.models.load_model do not.
     return name[:1].isupper() and _inside(module, _OBJECT_MODULES)
 
 

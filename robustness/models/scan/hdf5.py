@@ -1,4 +1,4 @@
-"""Rules for HDF5 files of models: what they claim, looked at before any of it is read."""
+"""Checks the structure and declared sizes of an untrusted HDF5 file before its arrays are read."""
 
 from __future__ import annotations
 
@@ -14,30 +14,39 @@ MAX_EXPANSION = 64
 EXPANSION_FLOOR_BYTES = 64 << 20
 MAX_ATTRIBUTE_BYTES = 64 << 20
 MAX_ATTRIBUTES = 1_000_000
-# HDF5 looks for a plug-in library when it meets any other filter.
+# For any other filter HDF5 loads a plug-in library.
 _H5_FILTERS = {1, 2, 3, 4, 5, 6, 32000}  # gzip, shuffle, fletcher32, szip, nbit, scaleoffset, lzf
 
 
 @dataclass
 class H5Facts:
-    """What an HDF5 file claims.
+    """Declared content of an HDF5 file.
 
-    findings: reasons not to read it. declared: bytes of all arrays. numbers: how many they hold.
+    Attributes
+    ----------
+    findings : reasons not to read the file.
+    declared : size of all arrays in bytes.
+    numbers : number of elements of all arrays.
+    words : whether the attributes of the file are safe to read.
     """
 
     findings: list[str] = field(default_factory=list)
     declared: int = 0
     numbers: int = 0
     words: bool = True
-    """Whether its attributes can be read."""
 
 
 def h5_facts(file: Any, size: int) -> H5Facts:
-    """What an open `h5py.File` of `size` bytes claims: links, foreign storage, shape bombs.
+    """Check an open `h5py.File` for links, external storage and arrays that declare too much.
 
-    Links are looked at before they are followed, only hard links are; no array is read.
+    Each link is checked before it is followed, and only hard links are followed. No array is read.
+
+    Parameters
+    ----------
+    file : the open file.
+    size : size of the file in bytes.
     """
-    import h5py  # noqa: PLC0415 - the scan starts fast where no HDF5 file is involved
+    import h5py  # noqa: PLC0415 - keeps scans without an HDF5 file fast
 
     facts = H5Facts(_attribute_findings(file, "the file"))
     facts.words = not facts.findings
@@ -77,7 +86,7 @@ def h5_facts(file: Any, size: int) -> H5Facts:
 
 
 def _attribute_findings(member: Any, place: str) -> list[str]:
-    """Attributes that claim more than the words Keras keeps in them."""
+    """Findings for attributes that are larger or more numerous than those of Keras."""
     return list(_attributes_at_fault(member, place))
 
 
@@ -114,7 +123,7 @@ def _dataset_findings(dataset: Any, place: str) -> list[str]:
 
 
 def _declared_bytes(dataset: Any) -> int:
-    """Of the array, or of one of its chunks: a chunk is unpacked whole, however little is asked for."""
+    """Bytes of the array or of one chunk, if larger: reading any part of a chunk unpacks all of it."""
     numbers = max(int(dataset.size or 0), math.prod(dataset.chunks or (0,)))
     return numbers * int(dataset.dtype.itemsize)
 

@@ -1,4 +1,4 @@
-"""Which layers, operations and helpers have sizes that are known without Keras, and their rules."""
+"""Maps Keras layers and operations to the rules that compute their sizes without Keras."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _rules() -> dict[str, Rule]:
 
 
 RULES = _rules()
-# Operations between layers; their classes are named like layers but take other arguments.
+# Operations (`keras.ops`): their classes share names with layers but take other arguments.
 OPERATIONS: dict[str, Rule] = {
     **dict.fromkeys(
         ("Add", "Subtract", "Multiply", "TrueDivide", "Divide", "Maximum", "Minimum", "Power"),
@@ -99,7 +99,7 @@ def rule_of(layer: Config) -> Rule:
 
 
 def plain_module(layer: Config) -> bool:
-    """Whether the class is Keras' own layer or model of that name."""
+    """Return whether the class is Keras' own layer or model of that name."""
     module = layer.get("module")
     if layer.get("registered_name") not in (None, layer.get("class_name")):
         return False
@@ -120,9 +120,13 @@ def plain_module(layer: Config) -> bool:
 
 
 def expect_known(config: Config) -> None:
-    """Unfollowed if a helper inside (initializer, activation, policy) is not one whose size is plain.
+    """Check that every object within `config` (layer, initializer, activation, policy) has a known size.
 
-    Nor if two objects go by one number: Keras makes the first and takes it for the second.
+    Raises
+    ------
+    Unfollowed
+        An object or function is not known, or two different objects have the same `shared_object_id`: Keras
+        would create the first and use it in place of the second.
     """
     shared: dict[Any, Any] = {}
     for value in tables(config):

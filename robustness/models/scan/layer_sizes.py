@@ -1,7 +1,10 @@
-"""What one Keras layer makes of shapes: its outputs, weights and work, from its configuration alone.
+"""Computes output shapes, weights and work of single Keras layers from their configurations.
 
-Shapes are tuples with the batch first; None is a size that is not known. Whatever is not followed
-here exactly is `Unfollowed`: the model is then tried out where limits can end it.
+Shapes are tuples with the batch first; None is an unknown size. A layer whose sizes cannot be computed
+exactly raises `Unfollowed`: the model is then loaded in a process with limits first.
+
+A rule takes the configuration of a layer and the shapes of its inputs, returns `Sizes`, and raises
+`Unfollowed`.
 """
 
 from __future__ import annotations
@@ -16,16 +19,20 @@ Config = dict[str, Any]
 _LARGEST = 1 << 62
 
 
-class Unfollowed(Exception):  # noqa: N818 - no error: a question that stays open
-    """The sizes cannot be told from the configuration; the message says of what."""
+class Unfollowed(Exception):  # noqa: N818 - not an error: the sizes stay open
+    """The configuration does not determine the sizes; the message, a part of a sentence, says why."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a call of a layer makes.
+    """Sizes of one call of a layer.
 
-    outputs: shapes. parameters: numbers that its weights hold. work: numbers that it holds besides
-    its outputs while it runs. products: multiplications.
+    Attributes
+    ----------
+    outputs : shapes of the outputs.
+    parameters : number of weights.
+    work : numbers held in memory during the call, besides the outputs.
+    products : number of multiplications.
     """
 
     outputs: tuple[Shape, ...]
@@ -38,12 +45,12 @@ Rule = Callable[[Config, Sequence[Shape]], Sizes]
 
 
 def numbers(shape: Shape) -> int:
-    """How many numbers a tensor of `shape` holds; unknown sizes count as one."""
+    """Return the number of elements of a tensor of `shape`; unknown sizes count as one."""
     return math.prod(1 if size is None else size for size in shape)
 
 
 def whole(value: Any, low: int = 0) -> int:
-    """`value` if it is a whole number that can be a size; Unfollowed otherwise."""
+    """Return `value` as an int if it is a whole number from `low` to below 2**62; Unfollowed otherwise."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value < _LARGEST:
@@ -52,7 +59,7 @@ def whole(value: Any, low: int = 0) -> int:
 
 
 def each(value: Any, rank: int, low: int = 0) -> tuple[int, ...]:
-    """`rank` whole numbers, of one for all or a list."""
+    """Return `rank` whole numbers from one number for all axes, or from a list of `rank`."""
     if isinstance(value, (list, tuple)):
         if len(value) != rank:
             raise Unfollowed(f"{len(value)} sizes for {rank} axes")
@@ -61,14 +68,14 @@ def each(value: Any, rank: int, low: int = 0) -> tuple[int, ...]:
 
 
 def one(inputs: Sequence[Shape], rank: int | None = None) -> Shape:
-    """The only input; Unfollowed for several, or for one of another rank (the batch included)."""
+    """Return the only input; Unfollowed for several, or for another rank (the batch included)."""
     if len(inputs) != 1 or (rank is not None and len(inputs[0]) != rank):
         raise Unfollowed("inputs of another number or rank than it takes")
     return inputs[0]
 
 
 def axis_of(value: Any, rank: int) -> int:
-    """An axis from the front."""
+    """Return an axis counted from the front; Unfollowed if the input does not have it."""
     axis = value + rank if isinstance(value, int) and value < 0 else value
     if whole(axis) >= rank:
         raise Unfollowed("an axis that its input does not have")
@@ -76,29 +83,29 @@ def axis_of(value: Any, rank: int) -> int:
 
 
 def known(size: int | None) -> int:
-    """A size that weights depend on; Unfollowed where it is not known."""
+    """Return a size that weights depend on; Unfollowed if it is None."""
     if size is None:
         raise Unfollowed("weights of a size that is not known")
     return size
 
 
 def first(config: Config) -> bool:
-    """Whether channels come first."""
+    """Return whether the layer uses `channels_first`."""
     return config.get("data_format") == "channels_first"
 
 
 def parted(shape: Shape, config: Config) -> tuple[Shape, int | None]:
-    """Spatial sizes, and channels."""
+    """Return the spatial sizes and the channels of `shape`."""
     return (shape[2:], shape[1]) if first(config) else (shape[1:-1], shape[-1])
 
 
 def joined(batch: int | None, space: Shape, channels: int | None, config: Config) -> Shape:
-    """The inverse of `parted`."""
+    """Return the shape of these parts, the inverse of `parted`."""
     return (batch, channels, *space) if first(config) else (batch, *space, channels)
 
 
 def slid(size: int | None, kernel: int, stride: int, padding: Any, dilation: int = 1) -> int | None:
-    """The length that a window slid along `size` gives."""
+    """Return the output length of a sliding window; Unfollowed if it is larger than the input."""
     if padding not in ("valid", "same", "causal"):
         raise Unfollowed("a padding of another kind")
     if size is None:
@@ -111,12 +118,12 @@ def slid(size: int | None, kernel: int, stride: int, padding: Any, dilation: int
 
 
 def alike(config: Config, inputs: Sequence[Shape]) -> Sizes:
-    """As much as comes in."""
+    """Layers with the shape of their input and no weights."""
     return Sizes((one(inputs),))
 
 
 def conv(rank: int, kind: str = "") -> Rule:
-    """Convolutions over `rank` axes; `kind` "depthwise" or "separable"."""
+    """Return the rule for convolutions over `rank` axes; `kind` is "", "depthwise" or "separable"."""
 
     def rule(config: Config, inputs: Sequence[Shape]) -> Sizes:
         shape = one(inputs, rank + 2)
@@ -150,7 +157,7 @@ def conv(rank: int, kind: str = "") -> Rule:
 
 
 def transposed(rank: int) -> Rule:
-    """Convolutions turned round."""
+    """Return the rule for transposed convolutions over `rank` axes."""
 
     def rule(config: Config, inputs: Sequence[Shape]) -> Sizes:
         shape = one(inputs, rank + 2)
@@ -176,7 +183,7 @@ def transposed(rank: int) -> Rule:
 
 
 def pool(rank: int) -> Rule:
-    """Pooling windows."""
+    """Return the rule for pooling over windows along `rank` axes."""
 
     def rule(config: Config, inputs: Sequence[Shape]) -> Sizes:
         shape = one(inputs, rank + 2)
@@ -186,7 +193,7 @@ def pool(rank: int) -> Rule:
         padding = config.get("padding", "valid")
         out = tuple(map(slid, space, size, strides, (padding,) * rank))
         output = joined(shape[0], out, channels, config)
-        # A window is never larger than what it slides along.
+        # Of a window larger than the input only the part within it counts.
         seen = math.prod(min(k, n or 1) for k, n in zip(size, space, strict=True))
         return Sizes((output,), products=numbers(output) * seen)
 
@@ -194,7 +201,7 @@ def pool(rank: int) -> Rule:
 
 
 def pool_all(rank: int) -> Rule:
-    """One number a channel."""
+    """Return the rule for global pooling over `rank` axes: one number per channel."""
 
     def rule(config: Config, inputs: Sequence[Shape]) -> Sizes:
         shape = one(inputs, rank + 2)
@@ -207,7 +214,7 @@ def pool_all(rank: int) -> Rule:
 
 
 def _pairs(value: Any, rank: int) -> tuple[tuple[int, int], ...]:
-    """Before and after, for each axis."""
+    """Sizes before and after, for each axis."""
     if isinstance(value, (list, tuple)) and any(isinstance(v, (list, tuple)) for v in value):
         if len(value) != rank:
             raise Unfollowed(f"{len(value)} paddings for {rank} axes")
@@ -219,7 +226,7 @@ def _pairs(value: Any, rank: int) -> tuple[tuple[int, int], ...]:
 
 
 def bordered(rank: int, key: str, sign: int) -> Rule:
-    """Zeros around, or a border cut off."""
+    """Return the rule for zero padding (`sign` 1) or cropping (`sign` -1); `key` names the setting."""
 
     def rule(config: Config, inputs: Sequence[Shape]) -> Sizes:
         shape = one(inputs, rank + 2)
@@ -237,7 +244,7 @@ def bordered(rank: int, key: str, sign: int) -> Rule:
 
 
 def upsampled(rank: int) -> Rule:
-    """Pixels repeated, or resized between."""
+    """Return the rule for upsampling along `rank` axes."""
 
     def rule(config: Config, inputs: Sequence[Shape]) -> Sizes:
         shape = one(inputs, rank + 2)
@@ -260,7 +267,7 @@ def resized(config: Config, inputs: Sequence[Shape]) -> Sizes:
 
 
 def dense(config: Config, inputs: Sequence[Shape]) -> Sizes:
-    """A matrix on the last axis."""
+    """Dense: a matrix product along the last axis."""
     shape = one(inputs)
     units, last = whole(config.get("units"), 1), known(shape[-1])
     output = (*shape[:-1], units)
@@ -269,20 +276,20 @@ def dense(config: Config, inputs: Sequence[Shape]) -> Sizes:
 
 
 def embedding(config: Config, inputs: Sequence[Shape]) -> Sizes:
-    """A row of a table for each number."""
+    """Embedding: one table row for each number."""
     rows, width = whole(config.get("input_dim"), 1), whole(config.get("output_dim"), 1)
     return Sizes(((*one(inputs), width),), rows * width)
 
 
 def flattened(config: Config, inputs: Sequence[Shape]) -> Sizes:
-    """One axis behind the batch."""
+    """Flatten: one axis after the batch."""
     shape = one(inputs)
     flat = None if None in shape[1:] else numbers(shape[1:])
     return Sizes(((shape[0], flat),))
 
 
 def reshaped(config: Config, inputs: Sequence[Shape]) -> Sizes:
-    """Another shape of as many numbers, one size of it perhaps left open."""
+    """Reshape: another shape with the same number of elements; one size may be left open."""
     shape, target = one(inputs), list(config.get("target_shape", ()))
     rest = math.prod(whole(n, 1) for n in target if n not in (-1, None))
     if None in shape[1:]:
@@ -295,7 +302,7 @@ def reshaped(config: Config, inputs: Sequence[Shape]) -> Sizes:
 
 
 def permuted(config: Config, inputs: Sequence[Shape]) -> Sizes:
-    """Axes in another order."""
+    """Permute: the axes after the batch in another order."""
     shape = one(inputs)
     order = each(config.get("dims"), len(shape) - 1, 1)
     if sorted(order) != list(range(1, len(shape))):
@@ -304,13 +311,19 @@ def permuted(config: Config, inputs: Sequence[Shape]) -> Sizes:
 
 
 def repeated(config: Config, inputs: Sequence[Shape]) -> Sizes:
-    """A vector several times."""
+    """RepeatVector: a vector repeated `n` times."""
     shape = one(inputs, 2)
     return Sizes(((shape[0], whole(config.get("n"), 1), shape[1]),))
 
 
 def normalised(fixed: int, *switches: str) -> Rule:
-    """`fixed` weights for each place along the axes that are normalised, one more for each switch."""
+    """Return the rule for normalisation layers.
+
+    Parameters
+    ----------
+    fixed : number of weights for each position along the normalised axes.
+    switches : settings that add one more weight for each position if they are on.
+    """
 
     def rule(config: Config, inputs: Sequence[Shape]) -> Sizes:
         shape = one(inputs)
@@ -324,7 +337,7 @@ def normalised(fixed: int, *switches: str) -> Rule:
 
 
 def prelu(config: Config, inputs: Sequence[Shape]) -> Sizes:
-    """A slope a place, shared along some axes."""
+    """PReLU: one slope for each position, shared along `shared_axes`."""
     shape = one(inputs)
     shared = {axis_of(a, len(shape)) for a in config.get("shared_axes") or ()}
     slopes = math.prod(known(n) for a, n in enumerate(shape) if a and a not in shared)
@@ -332,7 +345,7 @@ def prelu(config: Config, inputs: Sequence[Shape]) -> Sizes:
 
 
 def scaled(config: Config, inputs: Sequence[Shape]) -> Sizes:
-    """Rescaling by numbers; lists could spread over further axes."""
+    """Rescaling by numbers, or by lists with one number per channel; other lists could add axes."""
     for key in ("scale", "offset"):
         if not isinstance(config.get(key, 0.0), (int, float)):
             values = config[key]
@@ -343,7 +356,7 @@ def scaled(config: Config, inputs: Sequence[Shape]) -> Sizes:
 
 
 def spread(config: Config, inputs: Sequence[Shape]) -> Sizes:
-    """Inputs element by element, short ones repeated along the others."""
+    """Elementwise operations on several inputs, with broadcasting."""
     longest = max(len(shape) for shape in inputs)
     out: list[int | None] = [1] * longest
     for shape in inputs:
@@ -356,7 +369,7 @@ def spread(config: Config, inputs: Sequence[Shape]) -> Sizes:
 
 
 def concatenated(config: Config, inputs: Sequence[Shape]) -> Sizes:
-    """Inputs one behind the other."""
+    """Concatenate: inputs joined along one axis."""
     shape = list(inputs[0])
     axis = axis_of(config.get("axis", -1), len(shape))
     if any(len(other) != len(shape) for other in inputs):
@@ -367,7 +380,7 @@ def concatenated(config: Config, inputs: Sequence[Shape]) -> Sizes:
 
 
 def attention(config: Config, inputs: Sequence[Shape]) -> Sizes:
-    """Multi-head attention along one axis, from (batch, places, features)."""
+    """Multi-head attention along one axis; inputs (batch, positions, features)."""
     if len(inputs) not in (2, 3) or any(len(shape) != 3 for shape in inputs):
         raise Unfollowed("attention along several axes")
     if config.get("attention_axes") not in (None, [1], (1,), 1) or config.get("use_gate"):
@@ -389,6 +402,6 @@ def attention(config: Config, inputs: Sequence[Shape]) -> Sizes:
 
 
 def layer_scaled(config: Config, inputs: Sequence[Shape]) -> Sizes:
-    """ConvNeXt's factor a channel."""
+    """LayerScale of ConvNeXt: one factor per channel."""
     channels = whole(config.get("projection_dim"), 1)
     return Sizes(spread(config, [one(inputs), (channels,)]).outputs, channels)

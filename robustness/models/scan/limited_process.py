@@ -1,4 +1,4 @@
-"""A Python module run in a process of its own, within limits on memory and time that end it."""
+"""Runs a Python module in a separate process with limits on memory and time."""
 
 from __future__ import annotations
 
@@ -12,28 +12,40 @@ from pathlib import Path
 from typing import Any
 
 MAX_BYTES = 8 << 30
-"""Memory that a trial may take besides what its libraries take."""
+"""Largest memory of a trial in bytes, in addition to that of its libraries."""
 FREE_SHARE = 0.75
-"""And of the memory that is free as it begins."""
+"""Largest share of the free memory at the start of the trial."""
 MAX_SECONDS = 300.0
 CPU_SECONDS = 1200
-"""Of all cores together."""
-_SPARE = 1 << 30  # addresses that threads reserve without using them
+"""Processor time, summed over all cores."""
+_SPARE = 1 << 30  # address space that threads reserve without using it
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How the process ended: what it `told`, else the limit that ended it, a sentence part."""
+    """How the process ended.
+
+    Attributes
+    ----------
+    told : the value that the process passed to `tell`; None if it did not finish.
+    reason : the limit that ended it, or why it did not start, as a part of a sentence; "" if it finished.
+    """
 
     told: Any = None
     reason: str = ""
 
 
 def run_limited(module: str, *arguments: str, seconds: float = MAX_SECONDS) -> Ended:
-    """Run `python -m module arguments` and wait for what it tells (`tell`), at most `seconds`.
+    """Run ``python -m module arguments`` in a separate process and return its result.
 
-    The module sets its own limits (`limit_memory`) once its libraries are loaded. It sees no
-    accelerator, and nothing of the current folder.
+    The module sets its own limits with `limit_memory` once its libraries are loaded, and returns its result
+    with `tell`. It sees no GPU, and does not import from the current folder.
+
+    Parameters
+    ----------
+    module : dotted name of the module.
+    arguments : its command line arguments.
+    seconds : longest wall-clock time.
     """
     root = str(Path(__file__).resolve().parents[3])
     environment = os.environ | {
@@ -61,20 +73,20 @@ def run_limited(module: str, *arguments: str, seconds: float = MAX_SECONDS) -> E
 
 
 def allowance() -> str:
-    """The memory that a trial is allowed, for people."""
+    """Return the memory limit of a trial as text, in GiB."""
     return f"{budget() / (1 << 30):.1f} GiB"
 
 
 def budget() -> int:
-    """Bytes that a trial may take now."""
+    """Return the memory limit of a trial that starts now, in bytes."""
     free = available()
     return MAX_BYTES if free is None else min(MAX_BYTES, int(FREE_SHARE * free))
 
 
 def limit_memory() -> None:
-    """Let this process take `budget` bytes more than it has, and only so much processor time.
+    """Limit this process to `budget` further bytes of memory and `CPU_SECONDS` of processor time.
 
-    Where the system has no such limits, only the time that `run_limited` waits ends it.
+    Where the system has no such limits, only the timeout of `run_limited` ends the process.
     """
     try:
         import resource  # noqa: PLC0415 - not on every system
@@ -87,7 +99,7 @@ def limit_memory() -> None:
 
 
 def tell(said: Any) -> None:
-    """From inside: what `run_limited` returns, anything JSON holds."""
+    """Return `said`, any JSON value, from this process to `run_limited`."""
     print(json.dumps(said), flush=True)
 
 
@@ -98,7 +110,7 @@ def _lower(resource: Any, which: int, most: int) -> None:
 
 
 def available() -> int | None:
-    """Bytes of memory that a process can still take, what is only cached included; None if not known."""
+    """Return the available memory in bytes, caches included; None if not known."""
     try:
         text = Path("/proc/meminfo").read_text("ascii")
     except (OSError, ValueError):
@@ -108,7 +120,7 @@ def available() -> int | None:
 
 
 def _taken() -> int | None:
-    """Bytes of addresses that this process has."""
+    """Address space of this process in bytes; None if not known."""
     try:
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
     except (OSError, ValueError):

@@ -1,8 +1,8 @@
-"""The sizes a model's configuration declares, followed from its input on before anything is built.
+"""Computes the sizes of a model (weights, layer outputs, work) from its configuration, before it is built.
 
-`measure` walks Sequential and Functional configurations, nested ones too, with the rules of
-`layer_sizes`. It says what is too large, and what it could not follow, so that this can be tried out
-where limits end it. Nothing is imported, no array is made.
+`measure` traverses Sequential and Functional configurations, nested ones too, with the rules of
+`layer_sizes`. It reports what is too large, and what it cannot compute, so that such a model is loaded in a
+process with limits first. Must not import what a configuration names, nor allocate arrays.
 """
 
 from __future__ import annotations
@@ -26,40 +26,48 @@ from robustness.models.scan.layer_sizes import Config, Shape, Sizes, Unfollowed,
 
 FLOAT = 4
 MAX_TENSOR_BYTES = 1 << 30
-"""One result of a layer, for one image. VGG16 on 1024 x 1024 pixels makes 256 MiB."""
+"""Largest output of one layer for one image. VGG16 on 1024 x 1024 pixels has 256 MiB."""
 MAX_RESULTS_BYTES = 64 << 30
-"""All results of all layers, for one image. VGG16 on 1024 x 1024 pixels makes 2 GiB."""
+"""Largest sum of the outputs of all layers for one image. VGG16 on 1024 x 1024 pixels has 2 GiB."""
 MAX_PARAMETERS = 2_000_000_000
-"""The largest classifiers of `keras.applications` hold 200 million."""
+"""Largest number of weights. The largest classifiers of `keras.applications` have 200 million."""
 SPARE_PARAMETERS = 16_000_000
-"""So many more than the file stores are allowed, 64 MiB of them."""
+"""A model may have this many weights (64 MiB) plus `STORED_SHARE` times the numbers stored in its file."""
 STORED_SHARE = 4
-"""And so many times what the file stores: quantised weights lie in it packed."""
+"""See `SPARE_PARAMETERS`; above 1 because quantised weights are stored packed."""
 MAX_CALLS = 20_000
-"""Calls of layers in a call of the model. EfficientNetV2L makes 1,000."""
+"""Most layer calls in one call of the model. EfficientNetV2L makes 1,000."""
 EASY_TENSOR_BYTES, EASY_RESULTS_BYTES = 512 << 20, 8 << 30
 EASY_PARAMETERS, EASY_PRODUCTS, EASY_CALLS = 500_000_000, 2_000_000_000_000, 5_000
-"""What lies below all of these is loaded without a trial."""
+"""A model at or below all of these is loaded without a trial."""
 
 
 @dataclass
 class Measure:
-    """What a walk found; bytes and numbers of one call on one image."""
+    """Sizes of one call of a model on one image.
+
+    Attributes
+    ----------
+    parameters : number of weights.
+    results : bytes of the outputs and the work memory of all layers.
+    largest : bytes of the largest layer output or work memory.
+    products : number of multiplications.
+    calls : number of layer calls.
+    findings : what is too large, each a sentence part that names the place.
+    open : what could not be computed, each a sentence part that names the place.
+    """
 
     parameters: int = 0
     results: int = 0
-    """Bytes of all results."""
     largest: int = 0
-    """Bytes of the largest result."""
     products: int = 0
     calls: int = 0
     findings: list[str] = field(default_factory=list)
     open: list[str] = field(default_factory=list)
-    """What was not followed, each a sentence part that names the place."""
 
     @property
     def trial(self) -> str:
-        """Why the model must be tried out within limits before it is loaded; "" if it need not be."""
+        """Why the model must first be loaded in a process with limits; "" if it need not be."""
         if self.open:
             return self.open[0]
         beyond = {
@@ -73,11 +81,16 @@ class Measure:
 
 
 class _Enough(Exception):  # noqa: N818
-    """A limit is passed: nothing more need be known."""
+    """A limit is exceeded; the traversal stops."""
 
 
 class Walk:
-    """One walk through a configuration."""
+    """One traversal of a configuration.
+
+    Parameters
+    ----------
+    stored : how many numbers the file stores as weights; None if not known.
+    """
 
     def __init__(self, stored: int | None) -> None:
         self.measure = Measure()
@@ -85,8 +98,8 @@ class Walk:
         self._weights: dict[int, int] = {}
 
     def whole(self, config: Config) -> Measure:
-        """The model that `config` describes, as it is called on one image."""
-        # Models are loaded with compile=False, which drops the training configuration unread.
+        """Return the sizes of one call, on one image, of the model that `config` describes."""
+        # Models are loaded with compile=False, which ignores the training configuration.
         config = {key: value for key, value in config.items() if key != "compile_config"}
         try:
             expect_known(config)
@@ -96,7 +109,7 @@ class Walk:
             pass
         except Unfollowed as gap:
             self.measure.open.append(str(gap))
-        # Configurations of strangers may hold anything anywhere.
+        # In an untrusted configuration any value can have any type.
         except (
             TypeError,
             ValueError,
@@ -111,7 +124,7 @@ class Walk:
         return self.measure
 
     def _declared_builds(self, config: Config) -> None:
-        """Keras makes the weights of a layer for the input shape written beside it, called or not."""
+        """Count the weights that Keras creates for stored build configurations, even without a call."""
         for value in tables(config):
             build = value.get("build_config")
             if not isinstance(build, dict) or value.get("class_name") in MODELS:
@@ -197,7 +210,7 @@ class Walk:
         return list(sizes.outputs)
 
     def _weigh(self, layer: Config, sizes: Sizes) -> None:
-        """Add a call to the measure; _Enough with a finding where it goes beyond a limit."""
+        """Add a call to the measure; raise _Enough, with a finding, if a limit is exceeded."""
         found, place = self.measure, name_of(layer)
         found.calls += 1
         if found.calls > MAX_CALLS:
@@ -220,7 +233,7 @@ class Walk:
         self._count(layer, sizes, place)
 
     def _count(self, layer: Config, sizes: Sizes, place: str) -> None:
-        """Weights are made once, however often a layer is called."""
+        """Count the weights of a layer once, however often it is called."""
         before = self._weights.get(id(layer), 0)
         if sizes.parameters <= before:
             return
@@ -254,22 +267,22 @@ class _Node:
 
 
 def measure(config: Config, stored: int | None = None) -> Measure:
-    """What the model that `config` describes takes, for one image.
+    """Compute the sizes of the model that `config` describes, for one image.
 
     Parameters
     ----------
-    config: the configuration, parsed; its nesting is bounded.
-    stored: how many numbers the file holds as weights; None where that is not known.
+    config : the parsed configuration; its nesting is bounded.
+    stored : how many numbers the file stores as weights; None if not known.
 
     Returns
     -------
-    The measure. Its `findings` say what is too large; after the first nothing more is followed.
+    The measure. Its `findings` state what is too large; the traversal stops at the first one.
     """
     return Walk(stored).whole(config)
 
 
 def size(count: float) -> str:
-    """Bytes for people."""
+    """Return a number of bytes as text with a unit, B to PiB."""
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

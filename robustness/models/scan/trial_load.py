@@ -1,7 +1,8 @@
-"""`python -m robustness.models.scan.trial_load FILE`: load a model and call it once, within limits.
+"""Loads a model file and calls the model once, within limits on memory and time.
 
-What came is told to the process that waits (`limited_process.run_limited`): {"error": ""} if all is well,
-else a sentence, and the names that were `missing` if any were.
+Run as ``python -m robustness.models.scan.trial_load FILE`` by `limited_process.run_limited`, to which it
+returns {"error": ""} on success; else a sentence as "error", and as "missing" the names that Keras could not
+find.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ _SIGNS = ("memory", "oom", "bad_alloc", "resourceexhausted", "resource_exhausted
 
 
 def main(path: str) -> None:
-    """Load the model at `path`, call it on as many images as the judge shows it, and tell."""
-    import keras  # noqa: PLC0415 - limits are set once libraries are loaded
+    """Load the model at `path`, call it on `SMALL_BATCH` images, as the judge does, and return the result."""
+    import keras  # noqa: PLC0415 - limits are set after libraries are loaded
     import numpy as np  # noqa: PLC0415
 
     from robustness.models import loading  # noqa: PLC0415
@@ -33,7 +34,7 @@ def main(path: str) -> None:
         sys.exit(1)
     except ModelError as error:
         _refused(str(error), error.__cause__)
-    except Exception as error:  # whatever layers raise
+    except Exception as error:  # layers may raise any exception
         _refused(f"Its first call fails ({type(error).__name__}: {str(error)[:300]}).", error)
     else:
         limited_process.tell({"error": ""})

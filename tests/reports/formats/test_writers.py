@@ -340,6 +340,7 @@ def suite_of(run: Path) -> ElementTree.Element:
     return suite
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flips", "threshold", "failures", "errors"),
     [(1, 0.5, 0, 0), (39, 0.5, 2, 0), (20, 0.5, 2, 0), (-1, 0.5, 1, 1)],
@@ -505,6 +506,7 @@ def words_of(page: Path) -> str:
     return Page(page.read_text(encoding="utf-8")).text
 
 
+@pytest.mark.slow
 def test_every_twin_goes_where_it_is_told_and_repeats_itself(mixed: Path, tmp_path: Path) -> None:
     for kind in TEXTS:
         first = write(kind, mixed)
@@ -515,6 +517,7 @@ def test_every_twin_goes_where_it_is_told_and_repeats_itself(mixed: Path, tmp_pa
             write(kind, tmp_path / "nothing")
 
 
+@pytest.mark.slow
 def test_no_twin_imports_a_framework(mixed: Path) -> None:
     code = (
         "import sys; from robustness import plugins\n"

@@ -766,6 +766,7 @@ def test_the_page_fits_every_width(cases: Browser) -> None:
         assert len(set(tops)) == (1 if width > 720 else 3), width
 
 
+@pytest.mark.slow
 def test_phone_and_print(page: Browser, run: Path, tmp_path: Path) -> None:
     page.size(390, 844)
     page.open(run / "report.html")
@@ -778,6 +779,7 @@ def test_phone_and_print(page: Browser, run: Path, tmp_path: Path) -> None:
     assert page.errors == []
 
 
+@pytest.mark.slow
 def test_thumbnails_stop_somewhere(
     page: Browser, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -267,6 +267,7 @@ def test_grey_and_transparent_pictures(folder: Folder, channels: int) -> None:
     assert_harmless(page_of(folder.write()))
 
 
+@pytest.mark.slow
 def test_a_strip_that_was_made_smaller_says_so(folder: Folder) -> None:
     rng = np.random.default_rng(3)
     before, after = folder.flip("large.jpg", rng=rng, side=400)
@@ -442,6 +443,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
         write_html(tmp_path)
 
 
+@pytest.mark.slow
 def test_no_framework_is_imported(mixed: Path) -> None:
     code = (
         "import sys, reports; reports.write_html(sys.argv[1]); "

@@ -87,6 +87,7 @@ def test_a_section_from_outside_is_shown_with_its_entry(mixed: Path, install) ->
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

@@ -54,6 +54,7 @@ def fate(attacks: list[list[str]], rung: int) -> tuple[str, int]:
     return ("robust" if "robust" in here else "failed"), here.count("failed")
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(TABLES)
 def test_every_image_has_the_fate_that_the_rule_says(fates: list[list[list[str]]]) -> None:
@@ -70,6 +71,7 @@ def test_every_image_has_the_fate_that_the_rule_says(fates: list[list[list[str]]
         assert (accuracy.count, accuracy.total) == (counts[1], len(fates))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(TABLES)
 def test_the_smallest_epsilon_of_all_lies_where_the_rule_says(
@@ -85,6 +87,7 @@ def test_the_smallest_epsilon_of_all_lies_where_the_rule_says(
         assert (told.low[f"i{i}"], told.high[f"i{i}"]) == (low, high)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(TABLES, st.booleans())
 def test_an_attack_that_breaks_down_everywhere_changes_nothing(
@@ -192,6 +195,7 @@ def test_where_every_attack_broke_down_nobody_says_that_none_was_tried(folder: F
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("metric", "threshold", "status"),
     [

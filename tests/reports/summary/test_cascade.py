@@ -70,6 +70,7 @@ ORDERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_cascade_says_only_what_was_asked(tmp_path: Path, order: list[str]) -> None:
     whole, part = (run(tmp_path / str(c), order, cascade=c) for c in (False, True))
@@ -105,6 +106,7 @@ def test_a_cascade_says_only_what_was_asked(tmp_path: Path, order: list[str]) ->
     assert all(one["bracket_low"] is None and "cascade" in one["note"] for one in later)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["markdown", "junit", "notebook", "page"])
 def test_rates_of_a_cascade_are_said_to_be_of_what_was_left(tmp_path: Path, kind: str) -> None:
     def told(path: Path) -> str:

@@ -68,6 +68,7 @@ def test_those_that_take_the_most_steps_enter_first(material, monkeypatch):
     assert confidences[entered].tolist() == sorted(confidences[right], reverse=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_what_is_prepared_meanwhile_decides_nothing(material, monkeypatch, tmp_path, precision):
     classifier, images, labels = material
@@ -92,6 +93,7 @@ def test_what_is_prepared_meanwhile_decides_nothing(material, monkeypatch, tmp_p
     assert len(prepared) == 1
 
 
+@pytest.mark.slow
 def test_an_audit_counts_flips_of_correct_images_only(material, tmp_path):
     classifier, images, labels = material
     heard: list[Progress] = []
@@ -154,6 +156,7 @@ def test_evidence_is_what_the_rows_say(material, tmp_path):
         assert (counted.count() == counted.max() + 1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("evidence", "kept"), [("none", 0), ("3", 3)])
 def test_evidence_can_be_limited(material, tmp_path, evidence, kept):
     classifier, images, labels = material
@@ -248,6 +251,7 @@ def test_a_bad_picture_is_an_outcome_and_an_odd_name_is_harmless(material, tmp_p
     assert all(len(name) == 68 for name in kept)
 
 
+@pytest.mark.slow
 def test_where_there_is_no_gradient_the_other_attacks_go_on(material, tmp_path):
     classifier, images, labels = material
     inputs = keras.Input(classifier.input_shape)
@@ -328,6 +332,7 @@ def rows_in(path) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_going_on_with_a_finished_run_changes_nothing_and_lost_evidence_comes_back(
     material, tmp_path
 ):
@@ -350,6 +355,7 @@ def test_going_on_with_a_finished_run_changes_nothing_and_lost_evidence_comes_ba
     pd.testing.assert_frame_equal(comparable(tmp_path / "r"), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -482,6 +488,7 @@ def test_a_batch_of_a_million_rows_takes_what_the_machine_has(material, tmp_path
     assert made and max(made) <= 6
 
 
+@pytest.mark.slow
 def test_a_configuration_in_every_form_gives_the_same_run(material, tmp_path):
     classifier, images, labels = material
     file = tmp_path / "audit.toml"

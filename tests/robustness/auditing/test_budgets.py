@@ -104,6 +104,7 @@ def test_every_door_has_the_same_default(monkeypatch, tmp_path):
     assert units.parse_epsilons(line) == units.parse_epsilons(python)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3, 10])
 @pytest.mark.parametrize("goal", [Untargeted(), Targeted(1)], ids=["untargeted", "targeted"])
 @pytest.mark.parametrize("norm", NORMS)
@@ -186,6 +187,7 @@ STRAIGHT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("attack", "norm"), STRAIGHT, ids=lambda v: getattr(v, "label", v))
 def test_an_attack_comes_as_far_as_it_says_and_no_farther(attack, norm):
     """On a model with one gradient everywhere nothing turns: what is declared is what is walked."""
@@ -195,6 +197,7 @@ def test_an_attack_comes_as_far_as_it_says_and_no_farther(attack, norm):
     np.testing.assert_allclose(far.max(), min(told, epsilon), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attack", "norm"),
     [
@@ -262,6 +265,7 @@ SHORT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("attacks", "norm", "epsilon"), SHORT, ids=lambda v: str(v)[:50])
 def test_nothing_is_stated_where_no_attack_can_use_the_budget(attacks, norm, epsilon, tmp_path):
     audited(attacks, norm, [epsilon], tmp_path / "r")

@@ -128,6 +128,7 @@ def audited(model, **settings: Any):
     return robustness.audit(classifier, IMAGES, labels=LABELS, **usual | settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("times", [30.0, 1e6])
 def test_every_head_flips_what_the_closed_form_flips(name, times):
@@ -139,6 +140,7 @@ def test_every_head_flips_what_the_closed_form_flips(name, times):
     assert statuses(result)["D26"] == "ok"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", TIMES)
 @pytest.mark.parametrize("setting", ["plain", "bfloat16", "surrogate"])
 def test_every_way_to_look_flips_the_same(times, setting):
@@ -153,6 +155,7 @@ def test_every_way_to_look_flips_the_same(times, setting):
         assert (rows.status == "flipped").sum() == flipped_by(epsilon).sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [100.0, 1e6])
 def test_half_precision_keeps_the_direction(times):
     keras.config.set_dtype_policy("mixed_float16")
@@ -214,6 +217,7 @@ def test_the_loss_is_the_logarithm_where_it_would_be_zero():
     np.testing.assert_allclose(got, [-exact, 1.0, 440.0, 1e7 - 60], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_attack_without_a_gradient_is_told_from_a_robust_model(tmp_path):
     fine = audited(made(subclassed, unknown, 1.0))
     assert fine.flip_rate == 1 and statuses(fine)["D26"] == "ok"
@@ -225,6 +229,7 @@ def test_an_attack_without_a_gradient_is_told_from_a_robust_model(tmp_path):
     assert found["evidence"]["steps_without"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "attack",
     [
@@ -244,6 +249,7 @@ def test_every_kind_of_attack_is_watched_at_every_step(attack, tmp_path):
     assert set(seen.watched) == set(seen.blind) == {attack.steps}
 
 
+@pytest.mark.slow
 def test_what_was_noted_survives_a_resumed_run_and_old_runs_open(tmp_path):
     folder, model = tmp_path / "run", made(subclassed, unknown, 1e3)
     whole = statuses(audited(model, run=folder))

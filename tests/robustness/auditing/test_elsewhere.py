@@ -74,6 +74,7 @@ def tables(run: Path):
         return opened.outcomes()
 
 
+@pytest.mark.slow
 def test_from_another_directory(project, tmp_path):
     before = tables(project / "runs" / "one")
     run = str(project / "runs" / "one")
@@ -92,6 +93,7 @@ def test_from_another_directory(project, tmp_path):
     assert inside("verify", str(tmp_path / "again"), cwd=project).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_run_that_was_moved_and_one_whose_project_was_moved(project, tmp_path):
     shutil.copytree(project / "runs" / "one", tmp_path / "moved")
     assert inside("verify", "moved", cwd=tmp_path).returncode == 0
@@ -150,6 +152,7 @@ def interrupting(monkeypatch, where: str) -> None:
         monkeypatch.setattr(Auditor, "_attack", interrupt)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["loading", "making", "attacking"])
 def test_ctrl_c_offers_only_what_works(project, monkeypatch, where):
     out = f"runs/interrupted-{where}"
@@ -183,6 +186,7 @@ def test_what_was_mended_is_said(project):
     assert "made again: 1 " in done.stderr
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence_and_a_way_on(project, monkeypatch):
     from robustness.runs import store
 
@@ -216,6 +220,7 @@ def test_the_second_of_two_is_told_before_a_model_is_loaded(project, monkeypatch
         assert inside("report", "runs/one", "--kind", "json", cwd=project).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_run_of_an_older_version_goes_on_and_verifies_with_what_it_has(project, tmp_path):
     shutil.copytree(project / "runs" / "one", project / "runs" / "old")
     file = project / "runs" / "old" / "run.json"
@@ -238,6 +243,7 @@ def test_a_run_of_an_older_version_goes_on_and_verifies_with_what_it_has(project
     assert inside("verify", "runs/old", "-m", options["model"], cwd=project).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_change_fitted_on_another_model_is_said(project):
     words = ("fit", "runs/fitted.npz", "-m", "models/other.keras", "-i", "data", "--steps", "2")
     assert inside(*words, cwd=project).returncode == 0

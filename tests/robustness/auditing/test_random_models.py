@@ -89,6 +89,7 @@ def test_noise_of_any_size_is_found(spoil, shared):
     assert d01(noisy(spoil)).severity == "warning"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.1, 0.9])
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("seed", range(3))
@@ -138,6 +139,7 @@ def around(layer) -> Classifier:
     return Classifier(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inside", INSIDE, ids=lambda layer: type(layer).__name__)
 def test_layers_left_in_training_are_random_and_those_that_are_not_are_not(inside):
     made = type(inside).from_config(inside.get_config())
@@ -223,6 +225,7 @@ def test_luck_is_no_flip_however_often_it_is_tried(share):
     assert all(passes in votes.ROUNDS for passes in judge.passes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [False, True])
 def test_flips_are_those_of_most_draws(shared, tmp_path):
     classifier = noisy(rarely(0.1, shared))

@@ -84,6 +84,7 @@ def test_what_flips_the_surrogate_in_float_is_no_float_flip_of_the_target(attack
     assert not any(rung.flips_in_float_only for rung in held)
 
 
+@pytest.mark.slow
 def test_it_works_as_far_as_the_models_agree():
     """Along the surrogate's normal the target's margin falls by the cosine of the two."""
     for cosine, epsilon in ((0.9, 40.0), (0.0, 40.0)):

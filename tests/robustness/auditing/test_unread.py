@@ -29,6 +29,7 @@ def folder(path, good, broken, empty):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("good", [0, 3])
 def test_why_pictures_were_not_read_is_told_with_its_count(tmp_path, good, capsys):
     total = 7 + good

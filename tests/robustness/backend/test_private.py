@@ -58,6 +58,7 @@ def foreign(tree: ast.AST, own: set[str]) -> set[str]:
     return {name for name in read if is_private(name)} - own
 
 
+@pytest.mark.slow
 def test_private_parts_of_frameworks_stand_in_one_file():
     trees = sources()
     own = set().union(*map(defined, trees.values()))

@@ -125,6 +125,7 @@ def test_errors_are_one_sentence_told_at_once(words, code, said, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_errors_of_arguments_and_the_list_of_models_cost_no_framework():
     code = (
         "import sys\n"
@@ -217,6 +218,7 @@ def images_in(path: Path) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_attacks_and_their_parameters_are_listed(tmp_path):
     listed = inside("attacks", cwd=tmp_path).stdout
     for name in ("fgsm", "bim", "pgd", "mi-fgsm", "arXiv:1706.06083", "white-box"):

@@ -78,6 +78,7 @@ def test_with_two_classes_it_does_the_right_thing_and_says_what():
         assert word in found.replaced[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ensemble", [AUTOATTACK, PLUS, RAND, QUICK, STANDARD, THOROUGH])
 @pytest.mark.parametrize("classes", [TEN, ["a", "b", "c"], TWO])
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
@@ -156,6 +157,7 @@ def test_a_cascade_flips_what_its_attacks_flip_one_by_one(runs):
     assert runs[True].flip_rate == pytest.approx(runs[False].flip_rate)
 
 
+@pytest.mark.slow
 def test_a_cascade_spares_what_is_settled_and_nothing_else(runs):
     outcomes = runs[True].outcomes
     order = [a["label"] for a in runs[True].manifest["config"]["attacks"]]

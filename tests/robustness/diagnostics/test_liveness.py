@@ -106,6 +106,7 @@ DEAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", DEAD.values(), ids=DEAD)
 def test_a_dead_model_fails(build):
     for images in (PHOTOS, PHOTOS[:TELLING], PHOTOS[:1]):
@@ -131,6 +132,7 @@ HEALTHY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", HEALTHY.values(), ids=HEALTHY)
 def test_a_healthy_model_does_not(build):
     keras.utils.set_random_seed(2)

@@ -219,6 +219,7 @@ def test_d15_what_was_made_for_another_model_flips_more(masked, tmp_path):
     assert reruns.own_gradient(bench).status == "skipped"
 
 
+@pytest.mark.slow
 def test_d16_noise_flips_what_the_attack_does_not(masked):
     found = model_queries.noise(
         masked.trial.classifier, masked.trial.plan, masked.trial.record, masked.trial.sample,
@@ -318,6 +319,7 @@ def test_d12_more_steps_lose_flips(tmp_path):
     assert found["D12"] == "fail"
 
 
+@pytest.mark.slow
 def test_d22_controls_break_under_attack_and_not_under_idling(masked):
     threat = Threat((8.0,))
     assert break_control(BIM(steps=4), threat) == 1.0
@@ -410,6 +412,7 @@ class Brightening(Attack):
         return {"point": task.project(state["point"] + 1.0 + idle)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "status"), [(20, "warn"), (40, "ok")])
 def test_d25_flips_that_still_come_in_at_the_end(steps, status, tmp_path):
     """Images are 1 to 30 counts dark, so 20 queries end among the flips and 40 do not.

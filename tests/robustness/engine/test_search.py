@@ -67,6 +67,7 @@ def reference(case):
     return essence(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slots", [1, 7, 64])
 def test_batch_size_changes_nothing(case, reference, slots):
     classifier, some = case
@@ -74,6 +75,7 @@ def test_batch_size_changes_nothing(case, reference, slots):
     assert essence(found) == reference
 
 
+@pytest.mark.slow
 def test_order_and_company_change_nothing(case, reference):
     classifier, some = case
     found = run(classifier, PGD(steps=2, restarts=3), Threat(LADDER), some[::-2], batch_size=5)
@@ -99,6 +101,7 @@ def test_a_ladder_is_what_separate_runs_say_and_larger_rungs_are_settled(case, r
                 assert rungs[number][4:] == (0, 0, True)
 
 
+@pytest.mark.slow
 def test_what_is_left_goes_on_in_fewer_slots_to_the_same_outcomes(case, monkeypatch):
     classifier, some = case
     some = some[:14]
@@ -163,6 +166,7 @@ class Sums(keras.layers.Layer):
 MANY_STEPS = Square(steps=2000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [PGD(steps=3), FMN(steps=3), MANY_STEPS], ids=lambda a: a.name)
 def test_what_is_prepared_is_not_traced_again(case, monkeypatch, attack):
     classifier, some = case
@@ -195,6 +199,7 @@ def test_the_judge_hears_of_all_points_of_a_step_at_once(case, monkeypatch):
     assert [n for n in asked if n] == [21]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crowded", [False, True])
 @pytest.mark.parametrize("attack", [PGD(steps=20), Square(steps=20)])
 def test_rows_stay_where_they_are_if_fewer_would_get_other_bits(attack, crowded, monkeypatch):
@@ -367,6 +372,7 @@ def test_the_judge_counts_nothing_over_budget_or_unflipped(case):
     assert same is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step_size", "edge", "floated", "flipped"),
     [
@@ -416,6 +422,7 @@ def test_distances_are_those_of_numpy():
         assert got.of(name) == pytest.approx(np.linalg.norm(delta.ravel(), order))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("slots", "tracing"), [(3, 1 << 60), (12, 0)])
 def test_a_walk_shown_again_ends_at_the_flip(case, monkeypatch, slots, tracing):
     classifier, some = case

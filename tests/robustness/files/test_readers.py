@@ -138,6 +138,7 @@ def test_json_within_the_limits_is_what_json_says():
     assert np.isnan(bounded.parse_json("NaN", finite=False))
 
 
+@pytest.mark.slow
 def test_only_regular_files_are_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
@@ -492,6 +493,7 @@ def test_a_broken_report_is_a_sentence(strangers, name):
         plugins.writer(name)
 
 
+@pytest.mark.slow
 def test_robustness_attacks_goes_on_without_the_broken(strangers, capsys):
     from robustness.cli.attacks import attacks
 

@@ -17,6 +17,7 @@ LABELLED = st.dictionaries(
 LIMITS = st.integers(1, 50)
 
 
+@pytest.mark.slow
 @given(LABELLED, LIMITS, st.integers(), st.randoms())
 @settings(deadline=None)
 def test_the_order_that_entries_come_in_does_not_matter(entries, limit, seed, random):

@@ -99,6 +99,7 @@ SOFTMAX_HEADS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [sequential, functional, nested, doubly_nested])
 @pytest.mark.parametrize("head", SOFTMAX_HEADS)
 def test_the_softmax_is_taken_off_wherever_it_stands(build, head):

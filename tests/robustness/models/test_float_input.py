@@ -76,6 +76,7 @@ WITH_TWIN = {
 FLOATS = {name: (lambda name=name: sequential(name)) for name in ("float16", "bfloat16", "float64")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "build", [*WITH_TWIN.values(), *FLOATS.values()], ids=[*WITH_TWIN, *FLOATS]
 )
@@ -145,6 +146,7 @@ WITHOUT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("build", "cause"), WITHOUT.values(), ids=WITHOUT)
 def test_where_there_is_no_gradient_the_cause_is_said(build, cause):
     found = robustness.audit(
@@ -198,6 +200,7 @@ def test_no_other_scaling_is_tried_on_whole_numbers():
     assert "whole numbers" in finding.sentence
 
 
+@pytest.mark.slow
 def test_surrogates_and_other_precisions_look_through_the_twin():
     settings = {"labels": LABELS, "attacks": ["fgsm"], "epsilons": [6]}
     surrogate = robustness.audit(

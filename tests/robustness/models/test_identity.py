@@ -94,6 +94,7 @@ def known(weights):
     return card(network(), weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -198,6 +199,7 @@ def own(kind=Own, **settings):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("other", "said"),
     [
@@ -280,6 +282,7 @@ def test_probes_are_the_same_everywhere_and_differ():
     assert first.dtype == np.uint8 and first.shape[1:] == (5, 7, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("surrogate", [False, True])
 def test_resume_and_verify_say_what_differs(weights, tmp_path, surrogate):
     images = np.random.default_rng(0).integers(0, 256, (12, *SHAPE)).astype(np.uint8)

@@ -48,6 +48,7 @@ def images(rng=None):
     return np.random.default_rng(0).normal(size=(5, 11, 11, 3)).astype("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "between",
     [

@@ -171,6 +171,7 @@ def audited(classifier: Classifier, **settings) -> robustness.AuditResult:
     )
 
 
+@pytest.mark.slow
 def test_flips_found_in_bfloat16_hold_in_float32(classifier, tmp_path):
     frame = audited(classifier, precision="bfloat16", run=tmp_path / "run").to_frame()
     exact = audited(classifier).to_frame()
@@ -185,6 +186,7 @@ def test_flips_found_in_bfloat16_hold_in_float32(classifier, tmp_path):
             assert answer.max() == np.float32(row["confidence_after"])
 
 
+@pytest.mark.slow
 def test_outcomes_do_not_depend_on_the_batch(classifier):
     frames = [
         audited(classifier, precision="bfloat16", batch_size=size).to_frame()

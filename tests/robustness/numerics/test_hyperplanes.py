@@ -18,6 +18,7 @@ def solved(norm, normal, gain, low, high):
     return ops.convert_to_numpy(NORMS[norm].onto_plane(*rows)).astype("float64")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ORDER)
 @settings(max_examples=40, deadline=None)
 @given(

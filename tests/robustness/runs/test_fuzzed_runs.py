@@ -47,6 +47,7 @@ def test_what_is_broken_is_said(good, seed):
     assert not found, (done, found[0])
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(max_examples=150, deadline=None)
 def test_a_manifest_is_typed_or_refused(data):

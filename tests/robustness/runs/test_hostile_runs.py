@@ -97,6 +97,7 @@ def every_reading(folder: Path) -> Iterator[tuple[str, BaseException | None]]:
 # Writing.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.parametrize("planted", [".{}.part", "{}", "{}.part", ".{}.0-0.part", ".{}.tmp"])
 def test_a_report_never_writes_through_a_link(run, victim, name, planted):
@@ -252,6 +253,7 @@ def test_a_file_of_a_run_is_a_regular_file_of_bounded_size(run, tmp_path, name, 
         Run.resume(run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["link", "pipe", "endless", "device"])
 def test_a_picture_is_a_regular_file_of_bounded_size(run, what):
     with Run.open(run) as opened:
@@ -361,6 +363,7 @@ def test_a_database_that_is_more_than_tables_is_refused(run, statements):
         assert "tampered" in str(refusal), way
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [MOST_CELL + 1, 40 << 20])
 @pytest.mark.parametrize("cell", ["images.name", "outcomes.reason", "strips.probabilities"])
 def test_a_cell_is_bounded(run, size, cell):

@@ -75,12 +75,14 @@ def edit(run: Path, **options: object) -> None:
     file.write_text(json.dumps(manifest))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_ones_own_run_goes_on_as_it_was_started(place, command):
     done = inside(*command, "run", cwd=place)
     assert done.returncode in (0, 4), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_of_a_received_run_nothing_is_loaded_unasked(place, stranger, command, monkeypatch):
     from robustness.models import loading
@@ -99,6 +101,7 @@ def test_of_a_received_run_nothing_is_loaded_unasked(place, stranger, command, m
     assert not (place / "again").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_what_is_typed_is_loaded(place, stranger, command):
     typed = ["--model", "model.keras"]
@@ -108,6 +111,7 @@ def test_what_is_typed_is_loaded(place, stranger, command):
     assert done.returncode in (0, 4), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("who", ["owner", "stranger"])
 def test_trust_is_typed_in_the_very_command(home, place, request, who, command):
@@ -192,6 +196,7 @@ def test_an_attack_of_a_run_is_an_installed_one(place, attack):
         assert done.returncode == 2 and "Unknown attack" in done.stderr
 
 
+@pytest.mark.slow
 def test_what_lies_in_the_runs_own_folder_may_be_loaded(place, stranger):
     run = place / "run"
     for name in ("model.keras", "other.keras", "data.npz", "mask.png"):
@@ -281,6 +286,7 @@ def test_without_a_place_for_a_secret_nothing_is_sealed_and_audits_go_on(tmp_pat
     assert not seal.made_here(Origin(run="x"))
 
 
+@pytest.mark.slow
 def test_many_audits_that_begin_at_once_share_one_secret(tmp_path):
     code = (
         "import os, sys; os.environ['ROBUSTNESS_STATE'] = sys.argv[1]\n"

@@ -186,6 +186,7 @@ def test_a_picture_is_written_over_whatever_stands_in_its_place(tmp_path, damage
         assert kept == (["mine"] if damage is a_full_folder else [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain", "cascade", "all"])
 def test_whatever_is_spoiled_at_once_the_outcomes_are_those_of_an_undamaged_run(
     material, whole, tmp_path, name
@@ -205,6 +206,7 @@ def test_whatever_is_spoiled_at_once_the_outcomes_are_those_of_an_undamaged_run(
         assert not verify(opened, material[0]).faults
 
 
+@pytest.mark.slow
 def test_only_what_is_spoiled_is_attacked_again(material, whole, tmp_path, monkeypatch):
     from robustness.auditing import auditor
 
@@ -267,6 +269,7 @@ def test_rows_that_no_audit_writes_are_made_again(material, whole, tmp_path, sta
         assert not verify(opened, material[0]).faults
 
 
+@pytest.mark.slow
 def test_a_log_of_the_database_that_is_cut_short_costs_only_its_rows(material, whole, tmp_path):
     folder, _ = whole
     run, copy = tmp_path / "run", tmp_path / "copy"

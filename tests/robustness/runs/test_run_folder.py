@@ -321,6 +321,7 @@ def test_a_killed_beginning_is_begun_anew_and_resume_says_so(tmp_path, killed):
     assert not scraps(folder)
 
 
+@pytest.mark.slow
 def test_wherever_a_beginning_is_killed_it_is_begun_anew(tmp_path):
     """Killed at each of its first system calls that matter, by a stand-in that leaves at once."""
     code = """

@@ -56,6 +56,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(
     ("count", "known"), [(7, "rungs"), (8, "all"), (60, "rungs"), (60, "all"), (25, "some")]
@@ -79,6 +80,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(shape, count, known):
     assert held >= 0.93 * samples
 
 
+@pytest.mark.slow
 def test_the_interval_is_not_wide_for_nothing():
     """Where distances are known it is within a third more than the asymptotic one, 1.96 / (2 f sqrt n)."""
     widths = []

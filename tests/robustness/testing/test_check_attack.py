@@ -107,6 +107,7 @@ class OddNorm(Base):
     norms: ClassVar[tuple[str, ...]] = ("l7",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attack", "clause", "said"),
     [

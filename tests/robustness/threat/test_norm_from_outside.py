@@ -55,6 +55,7 @@ def run(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_every_flip_has_its_distance_in_the_norm_and_keeps_to_the_budget(registered, run):
     with Run.open(run) as opened:
         outcomes = opened.outcomes()

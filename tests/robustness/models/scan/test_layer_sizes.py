@@ -319,6 +319,7 @@ BOMBS["attention"] = graph(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_small_file_of_absurd_sizes_is_refused_before_anything_is_built(tmp_path, name):
     path = archive(tmp_path / "m.keras", BOMBS[name])

@@ -75,6 +75,7 @@ def test_simplex_and_orthoplex_in_32_dimensions(count, cosine):
     assert found.bound.exact and found.gap == pytest.approx(0.0, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "energy"),
     [
@@ -97,6 +98,7 @@ def test_thomson_energies(count, energy):
     assert found.converged
 
 
+@pytest.mark.slow
 def test_the_thomson_energy_that_random_starts_miss():
     found = spread(78, 3, power=1)
     assert found.energy == pytest.approx(2662.046474566, abs=1e-8)
@@ -120,6 +122,7 @@ def test_every_third_start_is_left_alone_by_a_turn(count, dim, order):
     assert np.min(met) > 1 - 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "least"), [("variance", 17.9), ("force", 17.9), ("angle", 15.0)])
 def test_the_articles_losses_on_the_circle(loss, least):
     found = spread(20, 2, loss=loss)
@@ -272,6 +275,7 @@ def test_equiangular_lines_and_root_systems_attain_the_bounds_on_lines(count, di
     assert math.cos(bound.angle) == pytest.approx(cosine, abs=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", [3, 4, 9])
 def test_no_bound_rises_with_the_number_of_vectors(dim):
     for lines in (False, True):
@@ -279,6 +283,7 @@ def test_no_bound_rises_with_the_number_of_vectors(dim):
         assert np.all(np.diff(angles) <= 1e-12)
 
 
+@pytest.mark.slow
 def test_a_code_that_attains_the_bound_has_no_gap():
     found = spread(27, 6)
     assert found.converged and abs(found.gap) < 1e-9
