@@ -17,7 +17,9 @@ from pydantic_core import ErrorDetails
 from robustness.errors import RunError, SettingError
 from robustness.files.bounded import MAX_VALUES
 from robustness.files.reading import MOST_JSON
-from robustness.runs.schema import SCHEMA, Manifest, Part, StoredSummary, migrate
+from robustness.runs.schema import SCHEMA, Manifest, StoredSummary
+from robustness.runs.schema_fields import Part
+from robustness.runs.schema_migrations import migrate
 from robustness.text import visible
 
 MOST_DEPTH = 64

@@ -7,114 +7,35 @@ a key that this version does not know is kept, since later versions write more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
     model_validator,
 )
 
-from robustness.configuration.choices import MAX_SLOTS
+from robustness.runs.schema_fields import (
+    Count,
+    Day,
+    Epsilon,
+    Evidence,
+    Hash,
+    Listed,
+    Number,
+    Part,
+    Seconds,
+    Shape,
+    Slots,
+    Whole,
+    WorstCase,
+)
 
 SCHEMA = 2
 """The shape of `run.json` that is written; 1 stored the goal as a phrase."""
-_WHOLE = 1 << 63
-_TARGETED = "targeted at "
-
-
-def _checked_only(value: float, validate: ValidatorFunctionWrapHandler) -> float:
-    """Keep a whole number whole: a seal covers the very text that was written."""
-    validate(value)
-    return value
-
-
-def _expect_count_of_total(value: tuple[float, ...]) -> tuple[float, ...]:
-    _, count, total = value
-    if not (0 <= count <= total and float(count).is_integer() and float(total).is_integer()):
-        raise ValueError("expected an epsilon, a count, and a total that is no less")
-    return value
-
-
-def _lists(value: Any) -> Any:
-    """Turn tuples into lists, as JSON reads them back."""
-    if isinstance(value, Mapping):
-        return {key: _lists(item) for key, item in value.items()}
-    return [_lists(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-_Item = TypeVar("_Item")
-Listed = Annotated[tuple[_Item, ...], Field(strict=False)]
-"""A JSON list, held as a tuple."""
-Number = Annotated[float, Field(allow_inf_nan=False), WrapValidator(_checked_only)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False), WrapValidator(_checked_only)]
-Epsilon = Annotated[
-    float, Field(ge=1e-9, le=1e9, allow_inf_nan=False), WrapValidator(_checked_only)
-]
-Whole = Annotated[int, Field(ge=-_WHOLE, lt=_WHOLE)]
-Count = Annotated[int, Field(ge=0, lt=_WHOLE)]
-Slots = Annotated[int, Field(ge=1, le=MAX_SLOTS)]
-Side = Annotated[int, Field(ge=1, le=65_535)]
-Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Evidence = Annotated[str, Field(pattern=r"^(all|flips|none|[0-9]{1,12})$")]
-Day = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
-Shape = Annotated[tuple[Side, ...], Field(strict=False, min_length=3, max_length=3)]
-WorstCase = Annotated[
-    tuple[Number, ...],
-    Field(strict=False, min_length=3, max_length=3),
-    AfterValidator(_expect_count_of_total),
-]
-"""(epsilon, robust images, images)."""
-
-
-class Part(BaseModel):
-    """A table of the manifest: frozen, strictly typed, with unknown keys kept."""
-
-    model_config = ConfigDict(
-        extra="allow", strict=True, frozen=True, defer_build=True, protected_namespaces=()
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_absent(cls, value: Any) -> Any:
-        """Take null for a missing key where the default is something else."""
-        if not isinstance(value, Mapping):
-            return value
-        return {
-            key: item
-            for key, item in value.items()
-            if item is not None or not cls._has_default(str(key))
-        }
-
-    @classmethod
-    def _has_default(cls, key: str) -> bool:
-        field = cls.model_fields.get(key)
-        if field is None or field.is_required():
-            return False
-        return field.get_default(call_default_factory=True) is not None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the keys that were given, as dicts, lists and numbers."""
-        # Not in JSON mode, which writes 1 as 1.0.
-        plain: dict[str, Any] = _lists(
-            self.model_dump(by_alias=True, exclude_unset=True, warnings=False)
-        )
-        return plain
-
-    def without(self, *keys: str) -> Self:
-        """Return a copy that lacks some keys."""
-        copy = self.model_copy(update={key: type(self).model_fields[key].default for key in keys})
-        copy.model_fields_set.difference_update(keys)
-        return copy
-
-    def with_changes(self, **changes: object) -> Self:
-        """Return a copy with other values under some keys."""
-        return self.model_copy(update=changes)
+TARGETED = "targeted at "
+"""How reports, and `run.json` before schema 2, begin the phrase of a targeted goal."""
 
 
 class Tool(Part):
@@ -158,7 +79,7 @@ class GoalEntry(Part):
         """`untargeted` or `targeted at CLASS`."""
         if self.target is None and self.class_name is None:
             return "untargeted"
-        return f"{_TARGETED}{self.target if self.class_name is None else self.class_name}"
+        return f"{TARGETED}{self.target if self.class_name is None else self.class_name}"
 
 
 class Settings(Part):
@@ -459,51 +380,3 @@ class StoredSummary(Part):
     attacks: Listed[str] | None = None
     worst: Listed[RateEntry] | None = None
     results: Listed[ResultEntry] | None = None
-
-
-def _from_1(plain: dict[str, Any]) -> dict[str, Any]:
-    """Schema 1: `config.goal` is the phrase "untargeted" or "targeted at CLASS"."""
-    config = plain.get("config")
-    phrase = config.get("goal") if isinstance(config, dict) else None
-    if not isinstance(config, dict) or not isinstance(phrase, str):
-        return plain | {"schema": 2}
-    names = plain.get("class_names")
-    name = phrase.removeprefix(_TARGETED)
-    goal: dict[str, Any] | str
-    if phrase == "untargeted":
-        goal = {"target": None, "class_name": None}
-    elif name == phrase:
-        # No phrase of an audit: refused by the validation that follows.
-        goal = phrase
-    else:
-        known = names if isinstance(names, list) else []
-        goal = {"target": known.index(name) if name in known else None, "class_name": name}
-    return plain | {"schema": 2, "config": config | {"goal": goal}}
-
-
-MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
-"""By version of the file: the function that converts it to the next version."""
-
-
-def migrate(plain: dict[str, Any]) -> dict[str, Any] | None:
-    """Convert a manifest of any earlier version to `SCHEMA`.
-
-    Parameters
-    ----------
-    plain : dict
-        The JSON of a `run.json`, not validated.
-
-    Returns
-    -------
-    dict or None
-        The same in the newest shape; None for a version that is not known.
-    """
-    version = plain.get("schema")
-    if isinstance(version, bool) or not isinstance(version, int | float):
-        return None
-    while version != SCHEMA:
-        if version not in MIGRATIONS:
-            return None
-        plain = MIGRATIONS[int(version)](plain)
-        version = plain["schema"]
-    return plain | {"schema": SCHEMA}
