@@ -26,9 +26,9 @@ PRELOADED = [
         "robustness.cli",
         "robustness.attacks",
         "robustness.auditing.audit",
-        "robustness.conformance",
+        "robustness.testing.contract_checks",
     ),
-    *("robustness.conformance.check_attack", "robustness.diagnostics.diagnose"),
+    "robustness.diagnostics.diagnose",
     *("robustness.reports", "robustness.reports.formats.writers", "robustness.verification.verify"),
 ]
 """Modules that define and do not compute: a fork has none of the threads of a TensorFlow that ran."""
