@@ -12,6 +12,11 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Workers share the cores: more threads than cores only wait for one another. TensorFlow reads these once.
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+    os.environ.setdefault(variable, str(max(1, (os.cpu_count() or 1) // WORKERS)))
+
 # No deadline: the first example of a process traces graphs, and machines may be busy.
 settings.register_profile("toolkit", deadline=None)
 settings.load_profile("toolkit")

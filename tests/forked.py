@@ -26,9 +26,9 @@ PRELOADED = [
         "robustness.cli",
         "robustness.attacks",
         "robustness.auditing.audit",
-        "robustness.testing",
+        "robustness.testing.contract_checks",
     ),
-    *("robustness.testing.contract_checks", "robustness.diagnostics.diagnose"),
+    "robustness.diagnostics.diagnose",
     *("robustness.reports", "robustness.reports.formats.writers", "robustness.verification.verify"),
 ]
 """Modules that compute nothing on import: TensorFlow's threads would not survive a fork."""

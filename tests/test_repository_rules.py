@@ -201,7 +201,7 @@ def test_sums_of_gradients_over_chunks_are_not_second_loops(source):
     assert not second_loops(source)
 
 
-def test_an_attack_is_under_sixty_lines_and_cites_its_source():
+def test_an_attack_has_under_sixty_lines_of_code_and_cites_its_source():
     recipes = [
         node
         for path in (ROOT / "attacks").glob("*.py")
@@ -210,7 +210,10 @@ def test_an_attack_is_under_sixty_lines_and_cites_its_source():
     ]
     assert len(recipes) >= 30
     for node in recipes:
-        assert (node.end_lineno or 0) - node.lineno + 1 < 60, node.name
+        documentation = node.body[0]
+        lines = {*range(node.lineno, (node.end_lineno or 0) + 1)}
+        lines -= {*range(documentation.lineno, (documentation.end_lineno or 0) + 1)}
+        assert len(lines) < 60, node.name
         if not node.name.endswith(("Noise", "Bisection")):
             assert re.search(r"\d{4}\.\d{4,5}", ast.unparse(node)), node.name
 

@@ -96,13 +96,6 @@ def from_notebook_weights(
 
 
 def _built() -> Any:
-    import keras  # noqa: PLC0415 (imports TensorFlow)
+    from robustness.model_zoo.dogs_vs_cats.architecture import build  # noqa: PLC0415 (TensorFlow)
 
-    from robustness.model_zoo.dogs_vs_cats.architecture import build  # noqa: PLC0415
-
-    policy = keras.mixed_precision.dtype_policy()
-    keras.mixed_precision.set_dtype_policy("float32")
-    try:
-        return build()
-    finally:
-        keras.mixed_precision.set_dtype_policy(policy)
+    return build(dtype="float32")

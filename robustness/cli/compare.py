@@ -38,15 +38,16 @@ def compare(
     if html is not None:
         disk_errors.expect_place(html)
     comparison = paired(a, b)
+    if as_json:
+        typer.echo(json.dumps(comparison.to_dict()))
+    else:
+        show(comparison)
+    # Last: if the page cannot be written, the comparison is shown all the same.
     if html is not None:
         from robustness.reports.comparison.page import write_comparison
 
         line = f"page: {write_comparison(comparison, html)}"
         stderr().print(line, markup=False, soft_wrap=True)
-    if as_json:
-        typer.echo(json.dumps(comparison.to_dict()))
-    else:
-        show(comparison)
 
 
 def show(comparison: Comparison) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -116,8 +117,10 @@ def _environment() -> dict[str, str | float | bool | None]:
 
 
 def _version(package: str) -> str:
+    # A framework may be installed by a distribution of another name (tensorflow-cpu, say).
+    imported = getattr(sys.modules.get(package), "__version__", None)
     try:
-        return version(package)
+        return str(imported or version(package))
     except PackageNotFoundError:
         return "not installed"
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops, tree
 
@@ -17,7 +16,7 @@ from robustness.engine.outcomes import EpsilonOutcome
 from robustness.engine.replay import Replay, replay_states
 from robustness.engine.search import search
 from robustness.errors import AttackError
-from robustness.models.classifier import Classifier
+from robustness.models.linear_classifier import linear_classifier
 from robustness.threat.goals import Goal, Targeted
 from robustness.threat.norms import Norm
 from robustness.threat.threat import Threat
@@ -57,7 +56,7 @@ class LinearCase:
         # Every image has class 0, with different margins.
         gaps = flat @ (self.weights[:, :1] - self.weights[:, 1:])
         self.bias = np.concatenate([[0.0], gaps.min(0) - LEAST_MARGIN])
-        self.classifier = _linear(self.weights, self.bias)
+        self.classifier = linear_classifier(self.weights, self.bias, SHAPE, name="linear")
         self.threat = Threat((self.budget,), norm, goal)
         self._batches: dict[int, CompiledBatch] = {}
         self._points: dict[Any, dict[int, np.ndarray]] = {}
@@ -185,15 +184,3 @@ class LinearCase:
         """Return the outcome of each image at the budget, by its key."""
         results = search(self.batch(IMAGES), map(self.example, range(IMAGES)))
         return {example.key: outcomes[0] for example, outcomes in results}
-
-
-def _linear(weights: np.ndarray, bias: np.ndarray) -> Classifier:
-    model = keras.Sequential(
-        [
-            keras.layers.Input(SHAPE),
-            keras.layers.Flatten(),
-            keras.layers.Dense(weights.shape[1], dtype="float32"),
-        ]
-    )
-    model.layers[-1].set_weights([weights, np.asarray(bias, "float32")])
-    return Classifier(model, scaling="0..255", head="logits", name="linear")
