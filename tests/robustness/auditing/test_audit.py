@@ -397,7 +397,7 @@ def test_changed_pictures_are_detected_during_the_audit(material, tmp_path):
     [
         ({"attacks": []}, SettingError, "No attack"),
         ({"attacks": ["bimm"]}, SettingError, "Did you mean bim"),
-        ({"attacks": ["bim", "bim"]}, SettingError, "twice"),
+        ({"attacks": ["bim", "bim"]}, SettingError, "Two attacks have the same label"),
         ({"norm": "l2"}, SettingError, "bim has no l2 version"),
         ({"epsilons": [0.1]}, SettingError, "below 1 count"),
         ({"evidence": "some"}, SettingError, "'all', 'flips', 'none'"),
