@@ -17,7 +17,7 @@ from robustness.errors import ModelError, RobustnessError, SettingError
 from robustness.files.disk_errors import expect_named
 from robustness.model_zoo.info import ModelInfo
 from robustness.model_zoo.kaggle.source import FORMS, KaggleSource, fetch
-from robustness.models.suffixes import MODEL_SUFFIXES
+from robustness.models.suffixes import is_model_file_name
 from robustness.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def load(
             )
         return _from_file(fetch(text), trust, class_names, scaling)
     if isinstance(name_or_source, Path) or text not in plugins.names(GROUP):
-        named_as_file = isinstance(name_or_source, Path) or text.lower().endswith(MODEL_SUFFIXES)
+        named_as_file = isinstance(name_or_source, Path) or is_model_file_name(text)
         if named_as_file or Path(text).exists():
             return _from_file(Path(text), trust, class_names, scaling)
         raise SettingError(_unknown(text))

@@ -98,10 +98,10 @@ def load_audited_model(
 def _is_model_file(path: Path) -> bool:
     """Whether a path is a file with a whole model, not one of weights alone, nor a name."""
     from robustness.models import loading
-    from robustness.models.suffixes import MODEL_SUFFIXES
+    from robustness.models.suffixes import is_model_file_name
 
-    ends = path.suffix in MODEL_SUFFIXES
-    return ends and loading.scan(path).format != "weights"
+    named = is_model_file_name(path) or path.is_file()
+    return named and loading.scan(path).format != "weights"
 
 
 def _recorded_scaling(manifest: Manifest) -> Scaling:
