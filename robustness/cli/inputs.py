@@ -36,8 +36,16 @@ def load_model(config: AuditConfig, name: str, scaling: str | None) -> Classifie
     from robustness.model_zoo import load
 
     path = Path(name)
-    if scaling is None and _is_model_file(path):
+    architecture = config.architecture if name == config.model else None
+    if scaling is None and (architecture or _is_model_file(path)):
         return path
+    if architecture:
+        from robustness.models.classifier import Classifier
+
+        names = config.class_names
+        return Classifier.load(
+            path, trust=config.trust, class_names=names, scaling=scaling, architecture=architecture
+        )
     return load(name, trust=config.trust, class_names=config.class_names, scaling=scaling)
 
 
@@ -76,13 +84,15 @@ def load_audited_model(
             "name it with --model FILE."
         )
     path = Path(name)
-    if _is_model_file(path):
+    architecture = options.get("architecture") or _architecture_of_keras(manifest)
+    if architecture or _is_model_file(path):
         return Classifier.load(
             path,
             trust=trust,
             class_names=list(manifest.class_names) or None,
             scaling=_recorded_scaling(manifest),
             head=manifest.model.head,
+            architecture=architecture,
         )
     # The recorded options are about the recorded model; another one of the zoo has its own.
     known = options if given is None or name.startswith("kaggle:") else {}
@@ -93,6 +103,14 @@ def load_audited_model(
         class_names=classes.split(",") if classes else None,
         scaling=known.get("scaling"),
     )
+
+
+def _architecture_of_keras(manifest: Manifest) -> str | None:
+    """The architecture that a run from Python records, if it is one of Keras: no file, no code."""
+    from robustness.models.suffixes import APPLICATIONS
+
+    text = manifest.model.architecture
+    return text if text and text.startswith(APPLICATIONS) else None
 
 
 def _is_model_file(path: Path) -> bool:

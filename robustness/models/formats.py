@@ -65,6 +65,11 @@ def _protobuf(head: bytes) -> bool:
     return len(head) > 3 and head[0] == 8 and 3 <= head[1] <= 20 and head[2] in (0x12, 0x22, 0x3A)
 
 
+def _json_with(head: bytes, *words: bytes) -> bool:
+    return head.lstrip().startswith(b"{") and any(word in head for word in words)
+
+
+_ARCHIVES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"(\xb5/\xfd", b"7z\xbc\xaf", b"Rar!")
 KERAS = Format("keras", "a zip archive", _UNPACK, _begins(b"PK\x03\x04"))
 H5 = Format("h5", "an HDF5 file", _SAVE, _begins(b"\x89HDF\r\n\x1a\n"))
 FORMATS: tuple[Format, ...] = (
@@ -74,14 +79,17 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "lfs",
         "a Git LFS pointer, a few lines in place of the model",
-        "fetch the model with `git lfs pull --include {path}` in its repository (or download the file itself)",
+        "fetch the model with `git lfs pull --include {path}` in its repository (or download the "
+        "file itself)",
         _begins(b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/"),
     ),
     Format(
         "dvc",
         "a DVC file, which names the model but does not hold it",
         "fetch the model with `dvc pull {path}` in its repository, and give the file that it writes",
-        lambda head: bool(re.search(rb"^outs:", head, re.M) and re.search(rb"^\s*-?\s*(md5|hash|path):", head, re.M)),
+        lambda head: all(
+            re.search(part, head, re.M) for part in (rb"^outs:", rb"^\s*-?\s*(md5|hash|path):")
+        ),
     ),
     Format(
         "annex",
@@ -102,12 +110,13 @@ FORMATS: tuple[Format, ...] = (
         _text(r"<\?xml|<error>"),
     ),
     Format("architecture", "the architecture of a Keras model in JSON, without weights", _ARCHITECTURE,
-           lambda head: head.lstrip().startswith(b"{") and b'"class_name"' in head),
+           lambda head: _json_with(head, b'"class_name"')),
     Format("tfjs", "the architecture of a TensorFlow.js model", "audit the Keras model it was made from",
-           lambda head: head.lstrip().startswith(b"{") and (b'"modelTopology"' in head or b"layers-model" in head)),
+           lambda head: _json_with(head, b'"modelTopology"', b"layers-model")),
     Format("architecture", "the architecture of a Keras model in YAML, without weights", _ARCHITECTURE,
            lambda head: re.search(rb"^class_name:", head, re.M) is not None),
-    Format("json", "a JSON text, not a model", f"open it in an editor; if it reports an error, {_AGAIN}", _text(r"[\[{]")),
+    Format("json", "a JSON text, not a model",
+           f"open it in an editor; if it reports an error, {_AGAIN}", _text(r"[\[{]")),
     Format("tflite", "a TFLite file", _TFLITE, lambda head: head[4:8] == b"TFL3"),
     Format("safetensors", "a safetensors file", _REBUILD, lambda head: head[8:10] == b'{"'),
     Format("pickle", "a pickle", _PICKLE,
@@ -115,7 +124,7 @@ FORMATS: tuple[Format, ...] = (
     Format("saved_model", "the saved_model.pb of a SavedModel", _SAVED_MODEL, _begins(b"\x08\x01\x12")),
     Format("onnx", "an ONNX file", _REBUILD, _protobuf),
     Format("archive", "an archive (gzip, bzip2, xz, zstd, 7z, rar or tar)", _UNPACK,
-           lambda head: head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"(\xb5/\xfd", b"7z\xbc\xaf", b"Rar!"))
+           lambda head: head.startswith(_ARCHIVES)
            or head[257:262] == b"ustar"),
     Format("picture", "a picture", _PICTURE, _begins(b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM")),
     Format("array", "a NumPy array", _REBUILD, _begins(b"\x93NUMPY")),
@@ -128,10 +137,9 @@ _BY_SUFFIX = {
     ".tflite": ("a .tflite file", _TFLITE),
     **{s: (f"a {s} file", _REBUILD) for s in (".onnx", ".pt", ".pth", ".safetensors")},
     **{s: (f"a {s} file", _PICKLE) for s in (".pkl", ".pickle", ".joblib")},
-    **{
-        s: ("no HDF5 file", f"it may be cut short or another file renamed; {_AGAIN}")
-        for s in (".h5", ".hdf5")
-    },
+    **dict.fromkeys(
+        (".h5", ".hdf5"), ("no HDF5 file", f"it may be cut short or another file renamed; {_AGAIN}")
+    ),
 }
 """Words for a file whose bytes say nothing: its kind, and what to do."""
 
@@ -146,9 +154,7 @@ def unknown_kind(path: Path, head: bytes) -> str:
     suffix = path.suffix.lower()
     plain = f"a {quote(suffix)[1:-1]} file" if suffix else "a file without an extension"
     words, step = _BY_SUFFIX.get(suffix, (plain, _SAVE))
-    return (
-        f"{quote(path.name)} is {words} (it begins with {head[:4]!r}); expected {ACCEPTED}. Next: {step}."
-    )
+    return f"{quote(path.name)} is {words} (it begins with {head[:4]!r}); expected {ACCEPTED}. Next: {step}."
 
 
 def folder_kind(path: Path) -> str:

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ __all__ = ["ScanReport", "load_model", "load_weights", "opened", "refuse", "scan
 _TRUST = "Load it only if you trust who made it: --trust-model (in Python trust=True)."
 
 
-def load_model(path: str | Path, trust: bool = False) -> Any:
-    """Scan a `.keras` or `.h5` file and load its model with Keras, not compiled.
+def load_model(path: str | Path, trust: bool = False, architecture: str | None = None) -> Any:
+    """Scan a model file and load its model with Keras, not compiled. Its bytes decide what it is.
 
     If the sizes of its layers cannot be computed from its configuration, or are unusually large, the model is
     first loaded and called in a separate process with limits on memory and time.
@@ -37,6 +38,8 @@ def load_model(path: str | Path, trust: bool = False) -> Any:
     ----------
     path : a local file.
     trust : load a file despite findings and without the separate process, and let it run code.
+    architecture : the model to which only the weights of the file are loaded (see `architecture.build`); None
+        for the model in the file.
 
     Raises
     ------
@@ -45,11 +48,16 @@ def load_model(path: str | Path, trust: bool = False) -> Any:
     ModelError
         The file is missing, damaged or of another kind, holds weights only, or Keras cannot load it.
     """
+    if architecture:
+        return _built(architecture, path, trust)
     report = scan(path)
     if report.format == "weights":
         raise ModelError(
-            f"{quote(report.name)} holds weights without an architecture; expected {ACCEPTED}. "
-            "Build the model in Python and load them with loading.load_weights(model, path)."
+            f"{quote(report.name)} holds weights without an architecture; expected {ACCEPTED}. Name "
+            "the model "
+            "that they belong to: --architecture keras.applications:NAME, model.json or "
+            "module:function (in Python "
+            "architecture=)."
         )
     refuse(report, trust)
     if report.unconverted and not trust:
@@ -59,12 +67,24 @@ def load_model(path: str | Path, trust: bool = False) -> Any:
     return opened(path, trust, report)
 
 
+def _built(architecture: str, path: str | Path, trust: bool) -> Any:
+    """The model that `architecture` names, with the weights of a file."""
+    from robustness.models.architecture import build  # noqa: PLC0415 - builds with Keras
+
+    scan(path)  # a file that is no model is refused before the user's code runs
+    model = build(architecture, trust=trust)
+    load_weights(model, path, trust)
+    return model
+
+
 def unconverted(report: ScanReport) -> ModelError:
     """Return the error for a file of Keras 1 or 2 that cannot be converted."""
     source = f"Keras {report.keras_version}" if report.keras_version else "an old Keras"
     return ModelError(
-        f"{quote(report.name)} was saved by {source}, and {report.unconverted}. Load it where it was made and "
-        "save it with Keras 3 (model.save('model.keras')); or build the same model in Keras 3, load the weights "
+        f"{quote(report.name)} was saved by {source}, and {report.unconverted}. Load it where it was "
+        "made and "
+        "save it with Keras 3 (model.save('model.keras')); or build the same model in Keras 3, load "
+        "the weights "
         "of this file into it (--architecture)."
     )
 
@@ -97,10 +117,7 @@ def opened(path: str | Path, trust: bool = False, report: ScanReport | None = No
 
 def _converted(source: Path, report: ScanReport, trust: bool) -> Any:
     """The model of a file of Keras 1 or 2, from its converted configuration and its weights."""
-    import h5py  # noqa: PLC0415
     import keras  # noqa: PLC0415
-
-    from robustness.models.legacy.weights import load_hdf5_weights  # noqa: PLC0415
 
     conversion = report.conversion
     assert conversion is not None  # noqa: S101 - for the type checker
@@ -116,11 +133,7 @@ def _converted(source: Path, report: ScanReport, trust: bool) -> Any:
     if report.format == "keras":
         _load_archived(model, source)
         return model
-    with h5py.File(source, "r") as file:
-        try:
-            load_hdf5_weights(model, file, keras1=conversion.keras1, turned=conversion.turned)
-        except ModelError as error:
-            raise ModelError(f"The weights in {quote(report.name)} do not fit its layers: {error}.") from error
+    _load_ordered(model, source, report)
     return model
 
 
@@ -145,7 +158,8 @@ def _load_archived(model: Any, source: Path) -> None:
 @contextlib.contextmanager
 def _named(path: Path, suffix: str) -> Iterator[Path]:
     """The path of a file under a name with `suffix`: a link in a temporary folder if it has another one."""
-    if path.name.endswith(suffix) and not path.name.endswith(f".weights{suffix}"):
+    weights = path.name.endswith(".weights.h5")
+    if path.name.endswith(suffix) and weights == (suffix == ".weights.h5"):
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -190,16 +204,35 @@ def load_weights(model: Any, path: str | Path, trust: bool = False) -> None:
         The file cannot be read, or does not match the architecture.
     """
     report = scan(path)
-    refuse(report, trust)
-    source = Path(path)
+    # The configuration in the file is not used.
+    refuse(replace(report, findings=report.file_findings), trust)
     with contextlib.ExitStack() as stack:
-        wanted = {"keras3": ".weights.h5", "keras2": ".h5"}.get(report.layout, "")
-        if wanted and source.name.endswith(".weights.h5") != (wanted == ".weights.h5"):
-            # Keras selects the reader by the name of the file, not by its content.
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            source = Path(shutil.copyfile(source, Path(folder) / f"copy{wanted}"))
         stack.enter_context(_explained(report.name, "fit the weights of"))
-        model.load_weights(source)
+        if report.format == "keras":
+            _load_archived(model, stack.enter_context(_named(Path(path), ".keras")))
+        elif report.layout == "keras3":
+            model.load_weights(stack.enter_context(_named(Path(path), ".weights.h5")))
+        else:
+            _load_ordered(model, Path(path), report)
+
+
+def _load_ordered(model: Any, path: Path, report: ScanReport) -> None:
+    """Load the weights of an HDF5 file in the layout of Keras 1 and 2 into a model."""
+    import h5py  # noqa: PLC0415
+
+    from robustness.models.legacy.weights import load_hdf5_weights  # noqa: PLC0415
+
+    conversion = report.conversion
+    keras1 = (report.keras_version or "").startswith("1.") or bool(conversion and conversion.keras1)
+    turned = report.backend == "theano" or bool(conversion and conversion.turned)
+    with h5py.File(path, "r") as file:
+        try:
+            load_hdf5_weights(model, file, keras1=keras1, turned=turned)
+        except ModelError as error:
+            raise ModelError(
+                f"The weights in {quote(report.name)} do not fit the layers: {error}. Check that file and "
+                "architecture belong together."
+            ) from error
 
 
 def refuse(report: ScanReport, trust: bool) -> None:
@@ -222,7 +255,9 @@ def _explained(name: str, action: str) -> Iterator[None]:
         raise
     except Exception as error:
         # Layers may raise any exception; the user gets one sentence instead of a traceback.
-        lines = str(error).strip().splitlines() or [""]
+        # Keras puts the reason after the whole configuration.
+        text = str(error).rpartition("Exception encountered:")[2]
+        lines = text.strip().splitlines() or [""]
         reason = f"{type(error).__name__}: {lines[0][:300]}"
         advice = "Check that file and architecture belong together"
         if "Could not locate" in str(error) or "Unknown layer" in str(error):

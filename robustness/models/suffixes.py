@@ -7,6 +7,9 @@ from pathlib import PurePath
 KERAS_SUFFIX = ".keras"
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 MODEL_SUFFIXES = (KERAS_SUFFIX, *HDF5_SUFFIXES, ".model")
+ARCHITECTURE_SUFFIXES = (".json", ".yaml", ".yml")
+APPLICATIONS = "keras.applications:"
+"""How the name of an architecture of Keras begins."""
 
 
 def is_model_file_name(name: str | PurePath) -> bool:

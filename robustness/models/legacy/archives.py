@@ -20,7 +20,7 @@ def needs_rewriting(file: Any) -> bool:
 
 
 def rewrite(file: Any, model: Any, target: Any) -> None:
-    """Copy all arrays of an open `h5py.File` into `target` under the names that Keras 3 expects for `model`."""
+    """Copy all arrays of an open `h5py.File` into `target`, under the names for `model` in Keras 3."""
     moves = sorted(_moves(model, "", ""), key=lambda pair: -len(pair[0]))
     for path, values in _arrays(file):
         for old, new in moves:

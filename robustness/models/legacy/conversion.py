@@ -32,7 +32,9 @@ class Conversion:
 
 def is_older(version: str | None) -> bool:
     """Return whether a file that states `version` was written before Keras 3."""
-    return version is None or not version.split(".")[0].isdecimal() or int(version.split(".")[0]) < 3
+    return (
+        version is None or not version.split(".")[0].isdecimal() or int(version.split(".")[0]) < 3
+    )
 
 
 def convert(config: Any, version: str | None, backend: str | None = None) -> Conversion:
@@ -53,7 +55,7 @@ def convert(config: Any, version: str | None, backend: str | None = None) -> Con
         raise Unconvertible("has a configuration that is no object")
     keras1 = is_keras1(version, config)
     source = f"Keras {version}" if version else "Keras 1" if keras1 else "Keras 2 or older"
-    converter = Converter(keras1)
+    converter = Converter(keras1, version or "")
     try:
         made = converter.model(config)
     # In an untrusted configuration any value can have any type.
@@ -61,7 +63,8 @@ def convert(config: Any, version: str | None, backend: str | None = None) -> Con
         raise Unconvertible(f"has an unusual configuration ({type(error).__name__})") from error
     except RecursionError:
         raise Unconvertible("nests models too deeply") from None
-    turned, notes = backend == "theano", (f"converted from {source}",)
+    turned = backend == "theano"
+    notes: tuple[str, ...] = (f"converted from {source}",)
     if keras1 and backend is None and _has(made, "data_format", "channels_first"):
         turned = True
         notes += (

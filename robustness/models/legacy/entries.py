@@ -1,4 +1,4 @@
-"""The parts of a converted configuration: references to tensors, layers, and the error of what has no equal."""
+"""The parts of a converted configuration: references, calls, layers; the error of what has no equal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MODELS = ("Functional", "Model", "Sequential")
 
 
 class Unconvertible(Exception):  # noqa: N818 - the caller makes it a ModelError that names the file
-    """The configuration has something without an equal in Keras 3; the message, a part of a sentence, says what."""
+    """Part of a configuration has no equal in Keras 3; the message, a part of a sentence, says what."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,12 @@ def layer(class_name: str, name: str, **config: Any) -> Piece:
 def operation(class_name: str, name: str, module: str = "numpy", **config: Any) -> Piece:
     """Return an operation of Keras 3, defined in the module `keras.src.ops.MODULE`."""
     return Piece(class_name, {"name": name, **config}, f"keras.src.ops.{module}", class_name)
+
+
+def called(piece: Piece, *args: Any) -> Piece:
+    """Return `piece` with the arguments of its call."""
+    piece.call = Call(list(args))
+    return piece
 
 
 def stored(value: Any) -> Any:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
+from robustness.models.legacy.calls import calls_of, key_of, place_of, references_of
 from robustness.models.legacy.entries import (
     MODELS,
     Call,
@@ -33,11 +35,13 @@ class Converter:
     Attributes
     ----------
     keras1 : whether Keras 1 has written it.
+    version : the version of Keras that the file states; "" if it states none.
     names : the new name of each layer of the outermost models, by its old one.
     changes : what has been replaced, by the class of the layer.
     """
 
     keras1: bool = False
+    version: str = ""
     names: dict[str, str] = field(default_factory=dict)
     changes: Counter[str] = field(default_factory=Counter)
 
@@ -91,9 +95,11 @@ class Converter:
         return entry
 
     def _pieces(self, entry: Config) -> list[Piece]:
-        place = _place(entry)
+        place = place_of(entry)
         try:
-            pieces = layer_pieces(self._modern(entry))
+            modern = self._modern(entry)
+            _expect_alike(modern, self.version)
+            pieces = layer_pieces(modern)
         except Unconvertible as problem:
             raise Unconvertible(f"{place} {problem}") from None
         for piece in pieces:
@@ -104,16 +110,21 @@ class Converter:
 
     def _functional(self, inner: Config, name: str) -> Config:
         entries = inner["layers"]
-        calls = {_key(entry): _calls(entry) for entry in entries}
+        calls = {key_of(entry): calls_of(entry) for entry in entries}
         if len(calls) < len(entries):
             raise Unconvertible("has layers that share a name")
-        inputs, outputs = _references(inner["input_layers"]), _references(inner["output_layers"])
-        used = [ref for several in calls.values() for call in several for ref in call.refs()] + outputs
-        shift = _shifts({_key(entry) for entry in entries if _is_model(entry)}, used)
+        inputs, outputs = (
+            references_of(inner["input_layers"]),
+            references_of(inner["output_layers"]),
+        )
+        used = [
+            ref for several in calls.values() for call in several for ref in call.refs()
+        ] + outputs
+        shift = _shifts({key_of(entry) for entry in entries if _is_model(entry)}, used)
         ends: dict[str, str] = {}
         made: list[tuple[Config, list[Call]]] = []
         for entry in entries:
-            key = _key(entry)
+            key = key_of(entry)
             if _is_model(entry):
                 model = self.model(entry)
                 made.append((model, calls[key]))
@@ -121,7 +132,7 @@ class Converter:
                 continue
             pieces = self._called_pieces(entry, calls[key])
             made.append((pieces[0].to_config(), [pieces[0].call] if pieces[0].call else calls[key]))
-            for before, piece in zip(pieces, pieces[1:], strict=False):
+            for before, piece in pairwise(pieces):
                 follow = [Call([Ref(f"\0{before.name}", n)]) for n in range(len(calls[key]))]
                 made.append((piece.to_config(), follow))
             ends[key] = pieces[-1].name
@@ -136,15 +147,23 @@ class Converter:
         layers = [(entry, [_mapped(call, moved) for call in several]) for entry, several in made]
         ins, outs = [moved(ref) for ref in inputs], [moved(ref) for ref in outputs]
         layers = _joined_scalings(layers, outs)
-        counted = {entry["config"]["name"] for entry, _ in layers if entry["class_name"] == "Functional"}
+        counted = {
+            entry["config"]["name"] for entry, _ in layers if entry["class_name"] == "Functional"
+        }
         config = {
             "name": name,
             "layers": [
-                {**entry, "name": entry["config"]["name"], "inbound_nodes": [c.to_config() for c in several]}
+                {
+                    **entry,
+                    "name": entry["config"]["name"],
+                    "inbound_nodes": [c.to_config() for c in several],
+                }
                 for entry, several in layers
             ],
             "input_layers": _listed([[r.layer, r.node, r.place] for r in ins]),
-            "output_layers": _listed([[r.layer, r.node + (r.layer in counted), r.place] for r in outs]),
+            "output_layers": _listed(
+                [[r.layer, r.node + (r.layer in counted), r.place] for r in outs]
+            ),
         }
         names = [one["name"] for one in config["layers"]]
         if len(set(names)) < len(names):
@@ -161,30 +180,34 @@ class Converter:
                         call.args[0] = [call.args[0]]
             return pieces
         if len(calls) != 1:
-            raise Unconvertible(f"{_place(entry)} is called {len(calls)} times")
+            raise Unconvertible(f"{place_of(entry)} is called {len(calls)} times")
         try:
             piece = operation_piece(entry, calls[0])
         except Unconvertible as problem:
-            raise Unconvertible(f"{_place(entry)} {problem}") from None
+            raise Unconvertible(f"{place_of(entry)} {problem}") from None
         piece.config["name"] = _plain(piece.name)
         self.changes[piece.class_name] += 1
         return [piece]
 
 
-def _place(entry: Config) -> str:
-    inner = entry.get("config")
-    name = inner.get("name") if isinstance(inner, dict) else entry.get("name")
-    return f"layer {str(name)[:60]!r} ({str(entry.get('class_name'))[:60]})"
+def _expect_alike(entry: Config, version: str) -> None:
+    """Raise Unconvertible for a layer that has computed something else in that version of Keras 2."""
+    inner = entry["config"]
+    dilated = inner.get("dilation_rate") not in (None, 1, [1], [1, 1])
+    if entry.get("class_name") == "SeparableConv2D" and dilated and version.startswith("2.0."):
+        raise Unconvertible(f"has a dilation_rate, which Keras {version} ignored in some versions")
+    bilinear = (
+        inner.get("interpolation") == "bilinear" and entry.get("class_name") == "UpSampling2D"
+    )
+    if bilinear and version.startswith(("2.2.", "2.3.")) and version != "2.3.0-tf":
+        raise Unconvertible(
+            f"interpolates, and Keras {version} placed the pixels in another way than Keras 3"
+        )
 
 
 def _plain(name: str) -> str:
     """A name that Keras 3 accepts for a layer."""
     return name.replace("/", "_")
-
-
-def _key(entry: Config) -> str:
-    inner = entry.get("config")
-    return text_of(entry.get("name") or (inner.get("name") if isinstance(inner, dict) else None))
 
 
 def _is_model(entry: Config) -> bool:
@@ -194,7 +217,12 @@ def _is_model(entry: Config) -> bool:
 
 
 def _stored_model(module: str, class_name: str, config: Config) -> Config:
-    return {"module": module, "class_name": class_name, "config": config, "registered_name": class_name}
+    return {
+        "module": module,
+        "class_name": class_name,
+        "config": config,
+        "registered_name": class_name,
+    }
 
 
 def _input_of(entry: Config) -> list[Config]:
@@ -214,7 +242,9 @@ def _input_of(entry: Config) -> list[Config]:
         return []
     source = {"name": f"{_plain(str(inner.get('name')))}_input", "batch_input_shape": shape}
     source["dtype"] = inner.get("dtype") if isinstance(inner.get("dtype"), str) else "float32"
-    return [piece.to_config() for piece in layer_pieces({"class_name": "InputLayer", "config": source})]
+    return [
+        piece.to_config() for piece in layer_pieces({"class_name": "InputLayer", "config": source})
+    ]
 
 
 def _first_layer(entry: Config) -> Config | None:
@@ -223,8 +253,8 @@ def _first_layer(entry: Config) -> Config | None:
     if not isinstance(entries, list) or not entries:
         return None
     if isinstance(inner, dict) and "input_layers" in inner:
-        wanted = _references(inner["input_layers"])[0].layer
-        return next((one for one in entries if _key(one) == wanted), None)
+        wanted = references_of(inner["input_layers"])[0].layer
+        return next((one for one in entries if key_of(one) == wanted), None)
     return _first_layer(entries[0]) if _is_model(entries[0]) else entries[0]
 
 
@@ -236,64 +266,6 @@ def _rename_twins(layers: list[Config]) -> None:
         if name in seen:
             entry["config"]["name"] = name = f"{name}_twin_{place}"
         seen.add(name)
-
-
-def _calls(entry: Config) -> list[Call]:
-    nodes = entry.get("inbound_nodes") or []
-    if not isinstance(nodes, list):
-        raise Unconvertible(f"{_place(entry)} has calls that are no list")
-    return [_call(entry, one) for one in nodes]
-
-
-def _is_reference(value: Any) -> bool:
-    return isinstance(value, list) and len(value) in (3, 4) and isinstance(value[0], str) and type(value[1]) is int
-
-
-def _call(entry: Config, node: Any) -> Call:
-    if isinstance(node, dict) and "args" in node:
-        raise Unconvertible(f"{_place(entry)} stores its calls as Keras 3 does")
-    if _is_reference(node):
-        refs = [node]
-    elif isinstance(node, list) and node and all(_is_reference(one) for one in node):
-        refs = node
-    elif isinstance(node, list) and len(node) == 1 and isinstance(node[0], list):
-        return _call(entry, node[0])
-    else:
-        raise Unconvertible(f"{_place(entry)} is called with arguments in an order that is not known")
-    several = len(refs) > 1 or (not _is_reference(node) and entry.get("class_name") in OPERATION_LAYERS
-                                and "concat" in str(entry.get("config", {}).get("function")))  # fmt: skip
-    tensors = [_tensor(one) for one in refs]
-    last = refs[0][3] if len(refs[0]) > 3 else {}
-    kwargs = {str(k): _argument(v) for k, v in (last or {}).items()}
-    if entry.get("class_name") not in OPERATION_LAYERS:
-        kwargs = {k: v for k, v in kwargs.items() if v is not None}
-    return Call([tensors if several else tensors[0]], kwargs)
-
-
-def _tensor(value: list[Any]) -> Any:
-    """A reference to a tensor, or the constant that is written in its place."""
-    if value[0] == "_CONSTANT_VALUE":
-        return value[2]
-    return Ref(value[0], value[1], value[2])
-
-
-def _argument(value: Any) -> Any:
-    """A keyword argument: references to tensors in it are found by their form."""
-    if _is_reference(value) and len(value) in (3, 4) and type(value[2]) is int:
-        return _tensor(value)
-    if isinstance(value, list):
-        return [_argument(one) for one in value]
-    return value
-
-
-def _references(value: Any) -> list[Ref]:
-    if _is_reference(value):
-        value = [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    if not isinstance(value, list) or not all(_is_reference(one) for one in value):
-        raise Unconvertible("states its inputs or outputs in a form that is not known")
-    return [Ref(one[0], one[1], one[2]) for one in value]
 
 
 def _shifts(models: set[str], used: list[Ref]) -> dict[str, int]:
@@ -360,5 +332,3 @@ def _composed(first: Config, second: Config) -> Config | None:
         "scale": scale[0] if alike else scale,
         "offset": offset[0] if len(set(offset)) == 1 else offset,
     }
-
-

@@ -39,7 +39,15 @@ _WITHOUT = {
     "Deconvolution2D", "Highway", "MaxoutDense", "TimeDistributedDense", "LSTM", "GRU", "SimpleRNN",
     "ConvLSTM2D", "Recurrent", "LocallyConnected1D", "LocallyConnected2D", "SReLU", "ParametricSoftplus",
 }  # fmt: skip
-MARKS = {"nb_filter", "output_dim", "border_mode", "dim_ordering", "p", "input_dtype", "W_regularizer"}
+MARKS = {
+    "nb_filter",
+    "output_dim",
+    "border_mode",
+    "dim_ordering",
+    "p",
+    "input_dtype",
+    "W_regularizer",
+}
 """Settings that only Keras 1 has written."""
 
 
@@ -68,12 +76,21 @@ def modernised(entry: Config) -> Config:
             continue
         if key == "dim_ordering":
             made["data_format"] = _ORDERS.get(value, "channels_last")
-        elif key in ("nb_row", "nb_col", "kernel_dim1", "kernel_dim2", "kernel_dim3", "filter_length"):
+        elif key in (
+            "nb_row",
+            "nb_col",
+            "kernel_dim1",
+            "kernel_dim2",
+            "kernel_dim3",
+            "filter_length",
+        ):
             continue
         else:
             made[_COMMON.get(key, key)] = value
     kernel = [config[k] for k in ("nb_row", "nb_col") if k in config]
-    kernel = kernel or [config[k] for k in ("kernel_dim1", "kernel_dim2", "kernel_dim3") if k in config]
+    kernel = kernel or [
+        config[k] for k in ("kernel_dim1", "kernel_dim2", "kernel_dim3") if k in config
+    ]
     kernel = kernel or ([config["filter_length"]] if "filter_length" in config else [])
     if kernel:
         made["kernel_size"] = kernel

@@ -13,12 +13,22 @@ from robustness.models.legacy.entries import Config, Piece, Unconvertible, layer
 
 _TRAINING_ENDS = ("_initializer", "_regularizer", "_constraint")
 _IDLE = {
-    *("batch_input_shape", "input_dtype", "input_shape", "input_dim", "input_length", "batch_size"),
+    *("batch_input_shape", "input_dtype", "input_shape", "input_length", "batch_size"),
     *("time_major", "implementation", "fused", "renorm", "renorm_clipping", "renorm_momentum"),
-    *("virtual_batch_size", "adjustment", "rng_type", "autocast", "ragged", "sparse", "_name", "init_values_dtype"),
+    *(
+        "virtual_batch_size",
+        "adjustment",
+        "rng_type",
+        "autocast",
+        "ragged",
+        "sparse",
+        "_name",
+        "init_values_dtype",
+    ),
     *("experimental_autocast", "experimental_dtype", "weights"),
+    *("query_shape", "key_shape", "value_shape", "softmax_robust_masking"),
 }
-"""Settings that Keras 3 does not take, and that do not change the answers of a model in one of these values."""
+"""Settings that Keras 3 does not take, and that do not change the answers of a model."""
 _MUST_BE_OFF = ("time_major", "ragged", "sparse", "renorm", "fused_activation")
 _RENAMED = {
     "SyncBatchNormalization": "BatchNormalization",
@@ -29,16 +39,27 @@ _RENAMED = {
     "SeparableConvolution2D": "SeparableConv2D",
     "BatchNormalizationV1": "BatchNormalization",
     "BatchNormalizationV2": "BatchNormalization",
-    "DenseFeatures": "",
     "LSTMV2": "LSTM",
     "GRUV2": "GRU",
     "FixedDropout": "Dropout",
-    "efficientnetv2>FixedDropout": "Dropout",
-    "AAConv2D": "",
 }
-_WITHOUT = {"CuDNNLSTM", "CuDNNGRU", "LocallyConnected1D", "LocallyConnected2D", "ConvRNN2D", "Layer"}
+_WITHOUT = {
+    "CuDNNLSTM",
+    "CuDNNGRU",
+    "LocallyConnected1D",
+    "LocallyConnected2D",
+    "ConvRNN2D",
+    "Layer",
+}
 _IDENTICAL = {
-    *("RandomFlip", "RandomRotation", "RandomZoom", "RandomContrast", "RandomBrightness", "RandomHeight"),
+    *(
+        "RandomFlip",
+        "RandomRotation",
+        "RandomZoom",
+        "RandomContrast",
+        "RandomBrightness",
+        "RandomHeight",
+    ),
     *("RandomWidth", "RandomTranslation", "ActivityRegularization", "StochasticDepth"),
 }
 """Layers that return their input unless in training."""
@@ -48,23 +69,75 @@ _APPLIED = {
 }
 """Layers that `keras.applications` defines."""
 _ACTIVATIONS = {
-    **{"softmax_v2": "softmax", "relu_v2": "relu", "relu6_v2": "relu6", "leaky_relu_v2": "leaky_relu"},
+    **{
+        "softmax_v2": "softmax",
+        "relu_v2": "relu",
+        "relu6_v2": "relu6",
+        "leaky_relu_v2": "leaky_relu",
+    },
     **{"swish": "silu", "swish_v1": "silu", "hard_swish": "hard_silu", "gelu_v2": "gelu"},
     **{"log_softmax_v2": "log_softmax", "Swish": "silu", "mish": "mish"},
 }
 _OWN = {
-    *("Activation", "Add", "AlphaDropout", "Attention", "Average", "AveragePooling1D", "AveragePooling2D"),
+    *(
+        "Activation",
+        "Add",
+        "AdditiveAttention",
+        "AlphaDropout",
+        "Attention",
+        "Average",
+        "AveragePooling1D",
+        "AveragePooling2D",
+    ),
     *("AveragePooling3D", "BatchNormalization", "Bidirectional", "CategoryEncoding", "CenterCrop"),
-    *("Concatenate", "Conv1D", "Conv1DTranspose", "Conv2D", "Conv2DTranspose", "Conv3D", "Conv3DTranspose"),
+    *(
+        "Concatenate",
+        "Conv1D",
+        "Conv1DTranspose",
+        "Conv2D",
+        "Conv2DTranspose",
+        "Conv3D",
+        "Conv3DTranspose",
+    ),
     *("ConvLSTM2D", "Cropping1D", "Cropping2D", "Cropping3D", "Dense", "DepthwiseConv1D"),
-    *("DepthwiseConv2D", "Discretization", "Dot", "Dropout", "ELU", "EinsumDense", "Embedding", "Flatten"),
-    *("GRU", "GaussianDropout", "GaussianNoise", "GlobalAveragePooling1D", "GlobalAveragePooling2D"),
+    *(
+        "DepthwiseConv2D",
+        "Discretization",
+        "Dot",
+        "Dropout",
+        "ELU",
+        "EinsumDense",
+        "Embedding",
+        "Flatten",
+    ),
+    *(
+        "GRU",
+        "GaussianDropout",
+        "GaussianNoise",
+        "GlobalAveragePooling1D",
+        "GlobalAveragePooling2D",
+    ),
     *("GlobalAveragePooling3D", "GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D"),
     *("GroupNormalization", "Identity", "InputLayer", "LSTM", "LayerNormalization", "LeakyReLU"),
     *("Masking", "MaxPooling1D", "MaxPooling2D", "MaxPooling3D", "Maximum", "Minimum"),
     *("MultiHeadAttention", "Multiply", "Normalization", "PReLU", "Permute", "RandomCrop", "ReLU"),
-    *("RepeatVector", "Rescaling", "Reshape", "Resizing", "SeparableConv1D", "SeparableConv2D", "SimpleRNN"),
-    *("Softmax", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "Subtract", "TimeDistributed"),
+    *(
+        "RepeatVector",
+        "Rescaling",
+        "Reshape",
+        "Resizing",
+        "SeparableConv1D",
+        "SeparableConv2D",
+        "SimpleRNN",
+    ),
+    *(
+        "Softmax",
+        "SpatialDropout1D",
+        "SpatialDropout2D",
+        "SpatialDropout3D",
+        "Subtract",
+        "TimeDistributed",
+    ),
     *("UnitNormalization", "UpSampling1D", "UpSampling2D", "UpSampling3D", "ZeroPadding1D"),
     *("ZeroPadding2D", "ZeroPadding3D"),
 }
@@ -87,7 +160,9 @@ def layer_pieces(entry: Config) -> list[Piece]:
     if plain in _WITHOUT:
         raise Unconvertible(f"is a {plain} layer, which Keras 3 does not have")
     if plain == "Lambda":
-        raise Unconvertible("is a Lambda layer: it carries bytecode that only the Python that saved it can run")
+        raise Unconvertible(
+            "is a Lambda layer: it carries bytecode that only the Python that saved it can run"
+        )
     name = text_of(config.get("name") or entry.get("name"))
     if plain == "InputLayer":
         return [_entry(config, name)]
@@ -106,10 +181,23 @@ def layer_pieces(entry: Config) -> list[Piece]:
     return [Piece(plain, settings), *after]
 
 
+def without_training(config: Any) -> Any:
+    """Return a configuration without what only training uses, which a conversion leaves out."""
+    if isinstance(config, dict):
+        return {
+            key: without_training(value)
+            for key, value in config.items()
+            if not (isinstance(key, str) and key.endswith(_TRAINING_ENDS))
+        }
+    return [without_training(one) for one in config] if isinstance(config, list) else config
+
+
 def _keras_own(entry: Config) -> bool:
     """Whether the class is that of Keras, not one of the user with the same name."""
     module = entry.get("module")
-    return module is None or str(module).startswith(("keras.", "tf_keras.", "tensorflow.python.keras."))
+    return module is None or str(module).startswith(
+        ("keras.", "tf_keras.", "tensorflow.python.keras.")
+    )
 
 
 def _custom(entry: Config, class_name: str, config: Config) -> Piece:
@@ -119,7 +207,10 @@ def _custom(entry: Config, class_name: str, config: Config) -> Piece:
     own = isinstance(module, str) and module.startswith(("keras.", "tf_keras."))
     build = entry.get("build_config")
     return Piece(
-        class_name.rpartition(">")[2], {"name": entry.get("name"), **config}, None if own else module, registered,
+        class_name.rpartition(">")[2],
+        {"name": entry.get("name"), **config},
+        None if own else module,
+        registered,
         build=build if isinstance(build, dict) else None,
     )  # fmt: skip
 
@@ -154,16 +245,28 @@ def _settings(config: Config, name: str) -> Config:
     _expect_off(config)
     made: Config = {"name": name}
     for key, value in config.items():
-        if key == "name" or key in _IDLE or key.endswith(_TRAINING_ENDS):
+        if (
+            key == "name"
+            or key in _IDLE
+            or (key == "input_dim" and "output_dim" not in config)
+            or key.endswith(_TRAINING_ENDS)
+        ):
             continue
         if key == "dtype":
             if value is not None:
                 made[key] = _dtype(value)
-        elif isinstance(value, dict) and value.get("class_name") == "__tuple__":
-            made[key] = value.get("items")
         else:
-            made[key] = value
+            made[key] = _plain_value(value)
     return made
+
+
+def _plain_value(value: Any) -> Any:
+    """A tuple or an array that a configuration stores as an object, as a list or a number."""
+    if isinstance(value, dict) and value.get("class_name") in ("__tuple__", "TensorShape"):
+        return value.get("items")
+    return (
+        value.get("value") if isinstance(value, dict) and value.get("type") == "ndarray" else value
+    )
 
 
 def _expect_off(config: Config) -> None:
@@ -184,7 +287,7 @@ def _dtype(value: Any) -> str:
 
 
 def _activation(settings: Config, name: str) -> list[Piece]:
-    """Give `settings` the activation of Keras 3; return the layers that follow where it is none of these."""
+    """Give `settings` the activation of Keras 3; return the layers that follow if it is none."""
     value = settings.get("activation")
     recurrent = settings.get("recurrent_activation")
     if recurrent in ("hard_sigmoid", "hard_sigmoid_v2"):
@@ -220,7 +323,7 @@ def _one_axis(settings: Config) -> None:
 
 def _without_groups(settings: Config) -> None:
     if settings.pop("groups", 1) not in (1, None):
-        raise Unconvertible("has groups in a convolution over single channels")
+        raise Unconvertible("has groups, which this layer of Keras 3 does not take")
 
 
 def _slope(settings: Config) -> None:
@@ -230,6 +333,11 @@ def _slope(settings: Config) -> None:
 
 def _no_reset(settings: Config) -> None:
     settings.setdefault("reset_after", False)
+
+
+def _without_rest(settings: Config) -> None:
+    for key in ("noise_shape", "trainable"):
+        settings.pop(key, None)
 
 
 def _plain_numbers(settings: Config) -> None:
@@ -249,12 +357,13 @@ def _wrapped(settings: Config) -> None:
         settings[key] = pieces[0].to_config()
 
 
-def _no_bilinear(settings: Config) -> None:
+def _nearest(settings: Config) -> None:
     settings.setdefault("interpolation", "nearest")
 
 
 _SPECIAL: dict[str, Callable[[Config], None]] = {
     "BatchNormalization": _one_axis,
+    **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), _without_groups),
     "DepthwiseConv1D": _without_groups,
     "DepthwiseConv2D": _without_groups,
     "SeparableConv1D": _without_groups,
@@ -264,5 +373,7 @@ _SPECIAL: dict[str, Callable[[Config], None]] = {
     "Normalization": _plain_numbers,
     "TimeDistributed": _wrapped,
     "Bidirectional": _wrapped,
-    "UpSampling2D": _no_bilinear,
+    "UpSampling2D": _nearest,
+    **dict.fromkeys(("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"), _without_rest),
+    "Discretization": _without_rest,
 }

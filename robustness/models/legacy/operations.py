@@ -1,7 +1,8 @@
 """Converts operations of TensorFlow that a model of Keras 2 calls to layers and operations of Keras 3.
 
-Keras 2 stores ``x / 127.5 - 1`` as layers `TFOpLambda` (`TensorFlowOpLayer` before 2.4), which name a function
-of TensorFlow. The tables here hold the functions that are known; nothing is looked up or evaluated by name.
+Keras 2 stores ``x / 127.5 - 1`` as layers `TFOpLambda` (`TensorFlowOpLayer` before 2.4), which name a
+function of TensorFlow. The tables here hold the functions that are known; nothing is looked up or evaluated
+by name.
 Sums and products with constants become `Rescaling`.
 """
 
@@ -17,10 +18,12 @@ from robustness.models.legacy.entries import (
     Piece,
     Ref,
     Unconvertible,
+    called,
     layer,
     operation,
     text_of,
 )
+from robustness.models.legacy.slices import MASKS, sliced, strided
 
 OPERATION_LAYERS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
 Values = dict[str, Any]
@@ -51,7 +54,9 @@ def operation_piece(entry: Config, call: Call) -> Piece:
         values = _named(function, call)
     maker = _MAKERS.get(function)
     if maker is None:
-        raise Unconvertible(f"calls the TensorFlow function {function[:60]!r}, which is not among those known")
+        raise Unconvertible(
+            f"calls the TensorFlow function {function[:60]!r}, which is not among those known"
+        )
     piece = maker(name, values)
     if piece.call is None:
         piece.call = Call([values["x"]])
@@ -60,10 +65,23 @@ def operation_piece(entry: Config, call: Call) -> Piece:
 
 def _named(function: str, call: Call) -> Values:
     """The arguments by name: `x` the first, `y` the second, others as they are called."""
-    values = {key: value for key, value in call.kwargs.items() if value is not None and key != "name"}
+    values = {
+        key: value for key, value in call.kwargs.items() if value is not None and key != "name"
+    }
     for key, value in zip(("x", "y", "z"), call.args, strict=False):
         values[key] = value
-    for key in ("input_tensor", "input", "images", "features", "value", "values", "tensor", "a", "t", "logits"):
+    for key in (
+        "input_tensor",
+        "input",
+        "images",
+        "features",
+        "value",
+        "values",
+        "tensor",
+        "a",
+        "t",
+        "logits",
+    ):
         if "x" not in values and key in values:
             values["x"] = values.pop(key)
     if "x" not in values:
@@ -105,16 +123,21 @@ def _op_values(node: Config, values: list[Any]) -> Values:
     attributes = attributes if isinstance(attributes, dict) else {}
     named: Values = dict(zip(("x", "y", "z", "w"), values, strict=False))
     if node.get("op") == "Mean":
-        return {"x": values[0], "axis": values[1], "keepdims": bool((attributes.get("keep_dims") or {}).get("b"))}
+        return {
+            "x": values[0],
+            "axis": values[1],
+            "keepdims": bool((attributes.get("keep_dims") or {}).get("b")),
+        }
     if node.get("op") == "StridedSlice":
-        masks = {key: int((attributes.get(key) or {}).get("i", 0)) for key in _MASKS}
+        masks = {key: int((attributes.get(key) or {}).get("i", 0)) for key in MASKS}
         return {"x": values[0], "begin": values[1], "end": values[2], "strides": values[3], **masks}
-    if "data_format" in attributes and (attributes["data_format"] or {}).get("s") not in ("TkhXQw==", "NHWC", None):
+    if "data_format" in attributes and (attributes["data_format"] or {}).get("s") not in (
+        "TkhXQw==",
+        "NHWC",
+        None,
+    ):
         raise Unconvertible("adds a bias to the first axis")
     return named
-
-
-_MASKS = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")
 
 
 def _constant(value: Any) -> float | list[float] | None:
@@ -141,14 +164,16 @@ def _scaled(name: str, x: Any, scale: Any, offset: Any) -> Piece:
 
 
 def _binary(
-    class_name: str, right: Callable[[Any], tuple[Any, Any]] | None, left: Callable[[Any], tuple[Any, Any]] | None
+    class_name: str,
+    right: Callable[[Any], tuple[Any, Any]] | None,
+    left: Callable[[Any], tuple[Any, Any]] | None,
 ) -> Maker:
     """An operation on two tensors, or on one and a constant.
 
     Parameters
     ----------
     class_name : the operation of Keras 3.
-    right, left : scale and offset if the constant is on the right, or on the left; None if that is no scaling.
+    right, left : scale and offset if the constant is on the right, or the left; None if that is no scaling.
     """
 
     def make(name: str, values: Values) -> Piece:
@@ -156,23 +181,22 @@ def _binary(
         if y is None:
             raise Unconvertible(f"calls {class_name} with one argument")
         if isinstance(x, Ref) and isinstance(y, Ref):
-            return _called(operation(class_name, name), x, y)
+            return called(operation(class_name, name), x, y)
         ref, value, rule = (x, y, right) if isinstance(x, Ref) else (y, x, left)
         constant = _constant(value)
         if not isinstance(ref, Ref) or constant is None:
-            raise Unconvertible(f"calls {class_name} with an argument that is neither a tensor nor numbers")
+            raise Unconvertible(
+                f"calls {class_name} with an argument that is neither a tensor nor numbers"
+            )
         if rule is not None:
             return _scaled(name, ref, *rule(constant))
         if isinstance(constant, list):
             raise Unconvertible(f"calls {class_name} with a list of numbers")
-        return _called(operation(class_name, name), *((x, constant) if isinstance(x, Ref) else (constant, y)))
+        return called(
+            operation(class_name, name), *((x, constant) if isinstance(x, Ref) else (constant, y))
+        )
 
     return make
-
-
-def _called(piece: Piece, *args: Any) -> Piece:
-    piece.call = Call(list(args))
-    return piece
 
 
 def _activation(function: str) -> Maker:
@@ -216,12 +240,14 @@ def _concat(name: str, values: Values) -> Piece:
     parts = values["x"]
     if not isinstance(parts, list) or not all(isinstance(one, Ref) for one in parts):
         raise Unconvertible("joins what is not a list of tensors")
-    return _called(layer("Concatenate", name, axis=values.get("axis", values.get("y", -1))), parts)
+    return called(layer("Concatenate", name, axis=values.get("axis", values.get("y", -1))), parts)
 
 
 def _squeezed(name: str, values: Values) -> Piece:
     axis = values.get("axis", values.get("y"))
-    return operation("Squeeze", name, axis=axis if not isinstance(axis, list) or len(axis) != 1 else axis[0])
+    return operation(
+        "Squeeze", name, axis=axis if not isinstance(axis, list) or len(axis) != 1 else axis[0]
+    )
 
 
 def _expanded(name: str, values: Values) -> Piece:
@@ -236,8 +262,8 @@ def _number(value: Any) -> int:
 
 def _reshaped(name: str, values: Values) -> Piece:
     shape = values.get("shape", values.get("y"))
-    plain = isinstance(shape, list) and all(type(n) is int for n in shape) and len(shape) > 1
-    if not plain or shape[0] != -1:
+    shape = shape if isinstance(shape, list) and all(type(n) is int for n in shape) else []
+    if len(shape) < 2 or shape[0] != -1:
         raise Unconvertible("reshapes to a shape that it computes, or together with the batch")
     return layer("Reshape", name, target_shape=shape[1:])
 
@@ -276,7 +302,8 @@ def _resized(name: str, values: Values) -> Piece:
     size, method = values.get("size", values.get("y")), values.get("method", "bilinear")
     if values.get("preserve_aspect_ratio") or values.get("antialias"):
         raise Unconvertible("resizes with antialiasing or a kept aspect")
-    if method not in ("bilinear", "nearest", "bicubic") or _constant(size) is None:
+    known = method in ("bilinear", "nearest", "bicubic")
+    if not known or not isinstance(size, list) or _constant(size) is None or len(size) != 2:
         raise Unconvertible(f"resizes by {str(method)[:20]!r}")
     return layer("Resizing", name, height=size[0], width=size[1], interpolation=method)
 
@@ -289,63 +316,7 @@ def _powered(name: str, values: Values) -> Piece:
     power = _constant(values.get("y"))
     if not isinstance(values["x"], Ref) or not isinstance(power, float):
         raise Unconvertible("raises to a power that is no number")
-    return _called(operation("Power", name), values["x"], power)
-
-
-def _sliced(name: str, values: Values) -> Piece:
-    spec = values.get("slice_spec", values.get("y"))
-    parts = spec if isinstance(spec, list) else [spec]
-    return _cut(name, values["x"], [_part(one) for one in parts])
-
-
-def _part(value: Any) -> Any:
-    """One part of an index: an int, "..." or (start, stop, step)."""
-    if isinstance(value, dict) and value.get("class_name") == "__ellipsis__":
-        return "..."
-    if isinstance(value, dict) and set(value) <= {"start", "stop", "step"}:
-        bounds = tuple(value.get(key) for key in ("start", "stop", "step"))
-        if all(one is None or type(one) is int for one in bounds):
-            return bounds
-    if type(value) is int:
-        return value
-    raise Unconvertible(f"takes a part of a tensor in a way that is not known: {str(value)[:60]!r}")
-
-
-def _cut(name: str, x: Any, parts: list[Any]) -> Piece:
-    """Part of a tensor; the reversal of one axis as `Flip`."""
-    whole = (None, None, None)
-    *rest, last = parts
-    if last == (None, None, -1) and all(one in ("...", whole) for one in rest):
-        axis = -1 if "..." in rest else len(rest)
-        return _called(operation("Flip", name, axis=axis), x)
-    return _called(operation("GetItem", name), x, [_index(one) for one in parts])
-
-
-def _index(part: Any) -> Any:
-    """A part of an index as Keras 3 stores it."""
-    if part == "...":
-        return {"class_name": "__ellipsis__", "config": {}}
-    if isinstance(part, tuple):
-        return {"class_name": "__slice__", "config": dict(zip(("start", "stop", "step"), part, strict=True))}
-    return part
-
-
-def _strided(name: str, values: Values) -> Piece:
-    begin, end, strides = values["begin"], values["end"], values["strides"]
-    if values["new_axis_mask"] or not all(isinstance(one, list) for one in (begin, end, strides)):
-        raise Unconvertible("takes a part of a tensor in a way that is not known")
-    parts: list[Any] = []
-    for place, (start, stop, step) in enumerate(zip(begin, end, strides, strict=True)):
-        bit = 1 << place
-        if values["ellipsis_mask"] & bit:
-            parts.append("...")
-        elif values["shrink_axis_mask"] & bit:
-            parts.append(start)
-        else:
-            low = None if values["begin_mask"] & bit else start
-            high = None if values["end_mask"] & bit else stop
-            parts.append((low, high, None if step == 1 else step))
-    return _cut(name, values["x"], parts)
+    return called(operation("Power", name), values["x"], power)
 
 
 def _inverse(value: float) -> float:
@@ -367,8 +338,10 @@ _MAKERS: dict[str, Maker] = {
     "maximum": _binary("Maximum", None, None),
     "minimum": _binary("Minimum", None, None),
     "pow": _powered,
-    **{name: _activation(name) for name in ("relu", "relu6", "sigmoid", "tanh", "elu", "selu", "softplus")},
-    **{name: _activation(name) for name in ("softsign", "silu", "gelu", "softmax", "log_softmax", "leaky_relu")},
+    **{name: _activation(name) for name in ("relu", "relu6", "sigmoid", "tanh", "elu", "selu")},
+    "softplus": _activation("softplus"),
+    **{name: _activation(name) for name in ("softsign", "silu", "gelu", "leaky_relu")},
+    **{name: _activation(name) for name in ("softmax", "log_softmax")},
     "swish": _activation("silu"),
     "exp": _unary("Exp"),
     "sqrt": _unary("Sqrt"),
@@ -389,7 +362,7 @@ _MAKERS: dict[str, Maker] = {
     "clip_by_value": _clipped,
     "image.resize": _resized,
     "reverse": _flipped,
-    "getitem": _sliced,
-    "strided_slice": _strided,
+    "getitem": sliced,
+    "strided_slice": strided,
     **dict.fromkeys(("stop_gradient", "identity"), lambda name, values: layer("Identity", name)),
 }  # fmt: skip

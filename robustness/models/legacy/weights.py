@@ -59,7 +59,7 @@ def load_hdf5_weights(
     ModelError
         The file and the model do not belong together.
     """
-    group = file["model_weights"] if "model_weights" in file else file
+    group = file.get("model_weights", file)
     saved = {name: _arrays(group[name]) for name in _texts(group, "layer_names")}
     saved = {name: arrays for name, arrays in saved.items() if arrays}
     layers = [layer for layer in model.layers if layer.weights]
@@ -67,7 +67,9 @@ def load_hdf5_weights(
     for layer, arrays in pairs:
         _assign(layer, arrays, keras1, turned)
     if "top_level_model_weights" in group and _arrays(group["top_level_model_weights"]):
-        raise ModelError("the file holds weights outside of the layers, which a custom model only can read")
+        raise ModelError(
+            "the file holds weights outside of the layers, which a custom model only can read"
+        )
 
 
 def _texts(group: Any, key: str) -> list[str]:
@@ -77,7 +79,11 @@ def _texts(group: Any, key: str) -> list[str]:
         if key in group.attrs or f"{key}{len(parts)}" not in group.attrs:
             break
         parts.append(group.attrs[f"{key}{len(parts)}"])
-    return [text.decode("utf-8") if isinstance(text, bytes) else str(text) for part in parts for text in part]
+    return [
+        text.decode("utf-8") if isinstance(text, bytes) else str(text)
+        for part in parts
+        for text in part
+    ]
 
 
 def _arrays(group: Any) -> list[Saved]:
@@ -90,7 +96,8 @@ def _paired(
     """Each layer with its arrays: by name if all names agree, else by order."""
     if len(layers) != len(saved):
         raise ModelError(
-            f"the model has {len(layers)} layers with weights, the file {len(saved)}: they do not belong together"
+            f"the model has {len(layers)} layers with weights, the file {len(saved)}: they do not "
+            "belong together"
         )
     renamed = {names.get(name, name.replace("/", "_")): arrays for name, arrays in saved.items()}
     if len(renamed) == len(saved) and all(layer.name in renamed for layer in layers):
@@ -102,7 +109,8 @@ def _assign(layer: Any, arrays: list[Saved], keras1: bool, turned: bool) -> None
     targets = list(_targets(layer))
     if len(targets) != len(arrays):
         raise ModelError(
-            f"layer {layer.name[:60]!r} has {len(targets)} weights, the file {len(arrays)} for it: they do not "
+            f"layer {layer.name[:60]!r} has {len(targets)} weights, the file {len(arrays)} for it: "
+            "they do not "
             "belong together"
         )
     ordered = _by_names(targets, arrays) or arrays
@@ -110,12 +118,14 @@ def _assign(layer: Any, arrays: list[Saved], keras1: bool, turned: bool) -> None
         wanted, told = _wanted(owner, weight), _leaf(one.name)
         if wanted and told and wanted != told:
             raise ModelError(
-                f"the weight {one.name[:80]!r} of the file stands where layer {owner.name[:60]!r} has its {wanted}"
+                f"the weight {one.name[:80]!r} of the file stands where layer {owner.name[:60]!r} has "
+                f"its {wanted}"
             )
         values = _fitting(owner, wanted, one.values, keras1, turned)
         if tuple(values.shape) != tuple(weight.shape):
             raise ModelError(
-                f"the weight {one.name[:80]!r} has the shape {tuple(values.shape)}, layer {owner.name[:60]!r} "
+                f"the weight {one.name[:80]!r} has the shape {tuple(values.shape)}, layer "
+                f"{owner.name[:60]!r} "
                 f"expects {tuple(weight.shape)}"
             )
         weight.assign(values)
@@ -125,7 +135,7 @@ def _assign(layer: Any, arrays: list[Saved], keras1: bool, turned: bool) -> None
 
 
 def _targets(layer: Any) -> list[tuple[Any, Any]]:
-    """The weights of a layer in the order of Keras 2 (trainable ones first), each with its innermost layer."""
+    """The weights of a layer in the order of Keras 2 (trainable first), each with its innermost layer."""
     owners = {id(weight): owner for owner in _parts(layer) for weight in owner.weights}
     ordered = [*layer.trainable_weights, *layer.non_trainable_weights]
     return [(owners[id(weight)], weight) for weight in ordered]

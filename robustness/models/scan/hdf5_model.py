@@ -24,9 +24,15 @@ def _facts(file: Any, size: int, name: str) -> dict[str, Any]:
     told = h5_facts(file, size)
     findings = tuple(told.findings)
     if not told.words:
-        return {"format": "h5", "findings": findings}
+        return {"format": "h5", "findings": findings, "file_findings": findings}
     version, backend = _word(file, "keras_version"), _word(file, "backend")
-    facts: dict[str, Any] = {"format": "weights", "keras_version": version, "findings": findings}
+    facts: dict[str, Any] = {
+        "format": "weights",
+        "keras_version": version,
+        "findings": findings,
+        "file_findings": findings,
+        "backend": backend,
+    }
     if "model_config" in file.attrs:
         text = file.attrs["model_config"]
         if not isinstance(text, str | bytes):
@@ -72,6 +78,7 @@ def with_hdf5(stream: IO[bytes], name: str, look: Callable[[Any], Any]) -> Any:
         if lengths:
             there, stated = (int(number) for number in lengths.groups())
             raise ModelError(
-                f"{quote(name)} is cut short: {there:,} of {stated:,} bytes are there. Download or copy it again."
+                f"{quote(name)} is cut short: {there:,} of {stated:,} bytes are there. Download or "
+                "copy it again."
             ) from error
         raise damaged(name, error) from error

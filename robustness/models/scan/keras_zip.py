@@ -51,7 +51,11 @@ def scan_zip(stream: IO[bytes], size: int, name: str) -> dict[str, Any]:
             _expect_model({member.filename for member in members[:MAX_MEMBERS]}, name)
             findings = _member_findings(members, size)
             if findings:
-                return {"format": "keras", "findings": tuple(findings)}
+                return {
+                    "format": "keras",
+                    "findings": tuple(findings),
+                    "file_findings": tuple(findings),
+                }
             config = parse_config(_read(archive, "config.json", name), name)
             facts = bounded.parse_json(_read(archive, "metadata.json", name, False) or b"{}")
             weights = _archived_weights(archive, name)
@@ -62,7 +66,8 @@ def scan_zip(stream: IO[bytes], size: int, name: str) -> dict[str, Any]:
         raise
     except zipfile.BadZipFile as error:
         raise ModelError(
-            f"{quote(name)} begins as a zip archive but has no list of members at its end, so it is damaged or "
+            f"{quote(name)} begins as a zip archive but has no list of members at its end, so it is "
+            "damaged or "
             f"cut short ({size:,} bytes are there). Download or copy the file again."
         ) from error
     # For a damaged file zipfile raises zlib.error, struct.error, IndexError, ...
@@ -73,6 +78,7 @@ def scan_zip(stream: IO[bytes], size: int, name: str) -> dict[str, Any]:
     return {
         "format": "keras",
         "findings": (*weights.findings, *judged.findings),
+        "file_findings": tuple(weights.findings),
         "notes": tuple(notes[:20]),
         "keras_version": version,
         "trial": judged.trial,
@@ -89,9 +95,15 @@ def _expect_model(names: set[str], name: str) -> None:
     if any(n.endswith("data.pkl") for n in names):
         kind, step = "a PyTorch file", "rebuild the architecture in Keras and copy the weights"
     elif any(n.endswith("saved_model.pb") for n in names):
-        kind, step = "a zipped SavedModel", "load it where it was made and save it with model.save('model.keras')"
+        kind, step = (
+            "a zipped SavedModel",
+            "load it where it was made and save it with model.save('model.keras')",
+        )
     elif all(n.endswith(".npy") for n in names):
-        kind, step = "a NumPy archive", "build the model in Keras, set its weights from it, and save it"
+        kind, step = (
+            "a NumPy archive",
+            "build the model in Keras, set its weights from it, and save it",
+        )
     elif any(n.endswith("model.json") for n in names):
         kind, step = "a zipped TensorFlow.js model", "audit the Keras model it was made from"
     elif models:
@@ -152,5 +164,3 @@ def _archived_weights(archive: zipfile.ZipFile, name: str) -> H5Facts:
         size = copy.tell()
         copy.seek(0)
         return with_hdf5(copy, name, lambda file: h5_facts(file, size))
-
-

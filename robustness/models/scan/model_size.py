@@ -195,9 +195,15 @@ class Walk:
         if waiting:
             raise Unfollowed("its graph of layers has loose ends")
         # Keras counts the calls of a nested Functional model from 1 among the outputs, elsewhere from 0.
-        counted = {name for name, layer in layers.items() if layer.get("class_name") == "Functional"}
+        counted = {
+            name for name, layer in layers.items() if layer.get("class_name") == "Functional"
+        }
         return [
-            made[name, node - 1 if name in counted and (name, node, place) not in made else node, place]
+            made[
+                name,
+                node - 1 if name in counted and (name, node, place) not in made else node,
+                place,
+            ]
             for name, node, place in references(inner["output_layers"])
         ]
 

@@ -9,7 +9,15 @@ from pathlib import Path
 
 from robustness.errors import ModelError
 from robustness.files.disk_errors import expect_named
-from robustness.models.formats import ACCEPTED, H5, HEAD_BYTES, KERAS, file_kind, folder_kind, unknown_kind
+from robustness.models.formats import (
+    ACCEPTED,
+    H5,
+    HEAD_BYTES,
+    KERAS,
+    file_kind,
+    folder_kind,
+    unknown_kind,
+)
 from robustness.models.legacy.conversion import Conversion
 from robustness.models.scan.config_safety import is_remote, quote
 from robustness.models.scan.hdf5_model import scan_hdf5
@@ -35,6 +43,8 @@ class ScanReport:
     trial : why the model must first be loaded in a process with limits; "" if it need not be.
     layout : of a weights file, `keras3` or `keras2`.
     conversion : the converted configuration of a file that Keras 1 or 2 has written.
+    file_findings : those of the findings that concern the file, not the configuration in it.
+    backend : the backend that the file states.
     unconverted : why such a configuration could not be converted; "" if it was or need not be.
     """
 
@@ -49,6 +59,8 @@ class ScanReport:
     layout: str = field(default="", repr=False)
     conversion: Conversion | None = field(default=None, repr=False, compare=False)
     unconverted: str = ""
+    file_findings: tuple[str, ...] = field(default=(), repr=False)
+    backend: str | None = field(default=None, repr=False)
 
     @property
     def safe(self) -> bool:
