@@ -1,4 +1,4 @@
-"""What a file is, its first bytes say: every kind has its sentence and what to do; suffixes decide nothing."""
+"""What a file is, its first bytes say: each kind has its sentence and next step; suffixes decide nothing."""
 
 from __future__ import annotations
 

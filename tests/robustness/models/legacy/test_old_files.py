@@ -1,7 +1,7 @@
 """Files that old versions of Keras have written give the answers that those versions gave.
 
-`scripts/write_old_models.py` has made the files, in an environment with each version: Keras 1.2.2, 2.0.5, 2.1.6,
-2.2.4, 2.3.1; tf.keras of TensorFlow 1.15, 2.1, 2.4, 2.7, 2.9, 2.11, 2.12, 2.13, 2.15; tf_keras 2.21.
+`scripts/write_old_models.py` has made the files, in an environment with each version: Keras 1.2.2, 2.0.5,
+2.1.6, 2.2.4, 2.3.1; tf.keras of TensorFlow 1.15, 2.1, 2.4, 2.7, 2.9, 2.11, 2.12, 2.13, 2.15; tf_keras 2.21.
 """
 
 from __future__ import annotations
