@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustness import plugins
-from robustness.errors import ModelError, RobustnessError, SettingError
+from robustness.errors import ModelError, RobustnessError, SettingError, UnsafeModelError
 from robustness.files.disk_errors import expect_named
 from robustness.model_zoo.info import ModelInfo
 from robustness.model_zoo.kaggle.source import FORMS, KaggleSource, fetch
@@ -86,7 +86,18 @@ def _from_file(
         return Classifier.load(path, class_names=class_names, scaling=scaling, trust=trust)
     from robustness.model_zoo.dogs_vs_cats import zoo  # noqa: PLC0415
 
-    return zoo.from_notebook_weights(path, trust=trust, class_names=class_names, scaling=scaling)
+    try:
+        return zoo.from_notebook_weights(
+            path, trust=trust, class_names=class_names, scaling=scaling
+        )
+    except UnsafeModelError:
+        raise
+    except ModelError as error:
+        raise ModelError(
+            f"{path.name!r} holds weights without an architecture, and they do not fit the network of the "
+            "Dogs-vs-Cats notebook. Name the model that they belong to: --architecture "
+            "keras.applications:NAME, model.json or module:function (in Python architecture=)."
+        ) from error
 
 
 def _loader(name: str) -> Callable[[], Classifier]:

@@ -11,6 +11,7 @@ import contextlib
 import copy
 import shutil
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -152,7 +153,10 @@ def _load_archived(model: Any, source: Path) -> None:
                     source = Path(folder) / "model.weights.h5"
                     with h5py.File(source, "w") as target:
                         archives.rewrite(file, model, target)
-        model.load_weights(source)
+        with warnings.catch_warnings():
+            # Of containers that only Keras 3 has.
+            warnings.simplefilter("ignore", UserWarning)
+            model.load_weights(source)
 
 
 @contextlib.contextmanager
@@ -211,7 +215,11 @@ def load_weights(model: Any, path: str | Path, trust: bool = False) -> None:
         if report.format == "keras":
             _load_archived(model, stack.enter_context(_named(Path(path), ".keras")))
         elif report.layout == "keras3":
-            model.load_weights(stack.enter_context(_named(Path(path), ".weights.h5")))
+            source = stack.enter_context(_named(Path(path), ".weights.h5"))
+            with warnings.catch_warnings():
+                # Keras warns, then raises an error.
+                warnings.simplefilter("ignore", UserWarning)
+                model.load_weights(source)
         else:
             _load_ordered(model, Path(path), report)
 
