@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustness import plugins
-from robustness.errors import ModelError, RobustnessError, SettingError
+from robustness.errors import ModelError, RobustnessError, SettingError, UnsafeModelError
 from robustness.files.disk_errors import expect_named
 from robustness.model_zoo.info import ModelInfo
 from robustness.model_zoo.kaggle.source import FORMS, MODEL_FILE, KaggleSource, fetch
-from robustness.models.suffixes import MODEL_SUFFIXES
+from robustness.models.suffixes import is_model_file_name
 from robustness.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def load(
             )
         return _from_file(fetch(text), trust, class_names, scaling)
     if isinstance(name_or_source, Path) or text not in plugins.names(GROUP):
-        named_as_file = isinstance(name_or_source, Path) or text.lower().endswith(MODEL_SUFFIXES)
+        named_as_file = isinstance(name_or_source, Path) or is_model_file_name(text)
         if named_as_file or Path(text).exists():
             return _from_file(Path(text), trust, class_names, scaling)
         raise SettingError(_unknown(text))
@@ -102,7 +102,18 @@ def _from_file(
         return Classifier.load(path, class_names=class_names, scaling=scaling, trust=trust)
     from robustness.model_zoo.dogs_vs_cats import zoo  # noqa: PLC0415
 
-    return zoo.from_notebook_weights(path, trust=trust, class_names=class_names, scaling=scaling)
+    try:
+        return zoo.from_notebook_weights(
+            path, trust=trust, class_names=class_names, scaling=scaling
+        )
+    except UnsafeModelError:
+        raise
+    except ModelError as error:
+        raise ModelError(
+            f"{path.name!r} holds weights without an architecture, and they do not fit the network of the "
+            "Dogs-vs-Cats notebook. Name the model that they belong to: --architecture "
+            "keras.applications:NAME, model.json or module:function (in Python architecture=)."
+        ) from error
 
 
 def _loader(name: str) -> Callable[[], Classifier]:

@@ -167,6 +167,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         class_names=config.class_names or source.class_names,
         scaling=config.scaling,
         trust=config.trust,
+        architecture=config.architecture,
     )
     expect_source_classes(source, entries, classifier.class_names)
     surrogate = resolve_surrogate(config.surrogate, classifier, cache, entries, trust=config.trust)

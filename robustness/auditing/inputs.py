@@ -135,7 +135,7 @@ def resolve_model(
         return model
     if isinstance(model, (str, Path)):
         settings["file"] = model
-        model = loading.load_model(model, trust)
+        model = loading.load_model(model, trust, settings.get("architecture"))
     # Labels decide the scaling, so they are checked first, as far as the number of outputs is known.
     shape = getattr(model, "output_shape", None)
     if isinstance(shape, tuple) and shape and isinstance(shape[-1], int):

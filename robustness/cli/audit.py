@@ -305,6 +305,8 @@ def _show(
         console.print(f"not read: {why}.", markup=False, soft_wrap=True)
     for note in summary.config.replaced:
         console.print(f"replaced: {note}.", markup=False, soft_wrap=True)
+    for note in summary.manifest.model.notes:
+        console.print(f"model: {note}.", markup=False, soft_wrap=True)
     for note in summary.manifest.notes:
         console.print(f"note: {note}.", markup=False, soft_wrap=True)
     for one in summary.manifest.diagnostics:

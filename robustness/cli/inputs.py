@@ -42,8 +42,16 @@ def load_model(config: AuditConfig, name: str, scaling: str | None) -> Classifie
     from robustness.model_zoo import load
 
     path = Path(name)
-    if scaling is None and _is_model_file(path):
+    architecture = config.architecture if name == config.model else None
+    if scaling is None and (architecture or _is_model_file(path)):
         return path
+    if architecture:
+        from robustness.models.classifier import Classifier
+
+        names = config.class_names
+        return Classifier.load(
+            path, trust=config.trust, class_names=names, scaling=scaling, architecture=architecture
+        )
     return load(name, trust=config.trust, class_names=config.class_names, scaling=scaling)
 
 
@@ -82,13 +90,15 @@ def load_audited_model(
             "name it with --model FILE."
         )
     path = Path(name)
-    if _is_model_file(path):
+    architecture = options.get("architecture") or _architecture_of_keras(manifest)
+    if architecture or _is_model_file(path):
         return Classifier.load(
             path,
             trust=trust,
             class_names=list(manifest.class_names) or None,
             scaling=_recorded_scaling(manifest),
             head=manifest.model.head,
+            architecture=architecture,
         )
     # The recorded options belong to the recorded model; another model of the zoo has its own.
     known = options if given is None or name.startswith("kaggle:") else {}
@@ -101,13 +111,21 @@ def load_audited_model(
     )
 
 
+def _architecture_of_keras(manifest: Manifest) -> str | None:
+    """The architecture that a run from Python records, if it is one of Keras: no file, no code."""
+    from robustness.models.suffixes import APPLICATIONS
+
+    text = manifest.model.architecture
+    return text if text and text.startswith(APPLICATIONS) else None
+
+
 def _is_model_file(path: Path) -> bool:
     """Whether a path is a file with a whole model: neither weights alone nor a name."""
     from robustness.models import loading
-    from robustness.models.suffixes import MODEL_SUFFIXES
+    from robustness.models.suffixes import is_model_file_name
 
-    ends = path.suffix in MODEL_SUFFIXES
-    return ends and loading.scan(path).format != "weights"
+    named = is_model_file_name(path) or path.is_file()
+    return named and loading.scan(path).format != "weights"
 
 
 def _recorded_scaling(manifest: Manifest) -> Scaling:

@@ -93,6 +93,7 @@ def typed_options(context: typer.Context, arguments: dict[str, object]) -> dict[
 # The annotations are made at run time, so type checkers get the plain types.
 if TYPE_CHECKING:
     RunModel: TypeAlias = str | None
+    RunArchitecture: TypeAlias = str | None
     RunImages: TypeAlias = str | None
     RunSurrogate: TypeAlias = str | None
     RunMask: TypeAlias = str | None
@@ -103,6 +104,7 @@ if TYPE_CHECKING:
     Limit: TypeAlias = int | None
 else:
     RunModel = _of_the_run("model", "model")
+    RunArchitecture = _of_the_run("architecture", "architecture")
     RunImages = _of_the_run("images", "images")
     RunSurrogate = _of_the_run("surrogate", "surrogate")
     RunMask = _of_the_run("mask", "mask")

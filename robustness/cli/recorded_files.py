@@ -22,10 +22,17 @@ from robustness.configuration.audit_config import AuditConfig
 from robustness.configuration.recorded import recorded
 from robustness.errors import RunError, SettingError
 from robustness.files.open_folder import parts_of, within
+from robustness.models.suffixes import APPLICATIONS
 from robustness.runs import recorded_paths, seal
 from robustness.runs.schema import Origin
 
-ROLES = {"model": "--model", "images": "--images", "surrogate": "--surrogate", "mask": "--mask"}
+ROLES = {
+    "model": "--model",
+    "architecture": "--architecture",
+    "images": "--images",
+    "surrogate": "--surrogate",
+    "mask": "--mask",
+}
 """The options of a run that name files, and the option of the command line that replaces each."""
 _WORD = re.compile(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?|[a-z][a-z0-9_-]*|[0-9]+/[0-9]+", re.IGNORECASE)
 MOST_NAMES = 1_000_000
@@ -96,6 +103,8 @@ def comes_with_the_toolkit(role: str, name: str) -> bool:
     """Whether a name means something that is installed: neither a file nor a download."""
     if role == "images":
         return re.fullmatch(r"pets(:\d+)?", name) is not None
+    if role == "architecture":
+        return name.startswith(APPLICATIONS)
     return role in ("model", "surrogate") and name in plugins.names(plugins.MODELS)
 
 

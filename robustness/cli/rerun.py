@@ -11,6 +11,7 @@ import typer
 from robustness.cli.options import (
     HtmlPage,
     Quiet,
+    RunArchitecture,
     RunAttacks,
     RunImages,
     RunMask,
@@ -33,6 +34,7 @@ def rerun(
     ] = None,
     html: HtmlPage = None,
     model: RunModel = None,
+    architecture: RunArchitecture = None,
     images: RunImages = None,
     surrogate: RunSurrogate = None,
     mask: RunMask = None,
@@ -58,7 +60,7 @@ def rerun(
     if html is not None:
         disk_errors.expect_place(html)
     given: dict[str, Any] = {"model": model, "images": images, "surrogate": surrogate, "mask": mask}
-    given |= {"attack": attack}
+    given |= {"attack": attack, "architecture": architecture}
     options = recorded_files.options_of(_manifest(run).origin, run, given, trust=trust_model)
     if not options:
         raise SettingError(

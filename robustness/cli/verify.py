@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from robustness.cli.options import AsJson, RunFolder, RunModel, TrustModel
+from robustness.cli.options import AsJson, RunArchitecture, RunFolder, RunModel, TrustModel
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,6 +23,7 @@ SHOWN, LINES = 20, 6
 def verify(
     run: RunFolder,
     model: RunModel = None,
+    architecture: RunArchitecture = None,
     trust_model: TrustModel = False,
     as_json: AsJson = False,
 ) -> None:
@@ -42,9 +43,10 @@ def verify(
 
     with Run.open(run) as opened:
         manifest = opened.manifest
+        given = {"model": model, "architecture": architecture}
         options = recorded_files.options_of(
-            manifest.origin, run, {"model": model}, trust=trust_model, roles=("model",)
-        )
+            manifest.origin, run, given, trust=trust_model, roles=("model", "architecture")
+        ) or {key: value for key, value in given.items() if value}
         stderr().print("Loading the model ...", markup=False)
         wake_backend()
         from robustness.cli.inputs import load_audited_model

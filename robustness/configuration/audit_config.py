@@ -96,6 +96,14 @@ class AuditConfig(BaseModel):
             table="model", key="path", short="m", active=True, path=True,
         ),
     ] = choices.MODEL  # fmt: skip
+    architecture: Annotated[
+        str | None,
+        Option(
+            "For a file of weights: the model they belong to, as keras.applications:NAME, a .json or .yaml "
+            "file of model.to_json(), or module:function (your code, which needs --trust-model).",
+            table="model", example='"keras.applications:MobileNetV2"',
+        ),
+    ] = None  # fmt: skip
     class_names: Annotated[
         tuple[str, ...] | None,
         BeforeValidator(_names),

@@ -58,6 +58,7 @@ class Classifier:
         head: str | None = None,
         name: str | None = None,
         file: str | Path | None = None,
+        architecture: str | None = None,
     ) -> None:
         """Wrap a built Keras 3 model.
 
@@ -72,6 +73,7 @@ class Classifier:
         head : what the outputs are if the model does not show it, one of `heads.HEADS`.
         name : default: the name of the file without suffix, else that of the model.
         file : the file that the model was loaded from.
+        architecture : what the model was built from if the file gave its weights only.
 
         Raises
         ------
@@ -91,7 +93,9 @@ class Classifier:
             "head": head,
             "name": name,
             "file": file,
+            "architecture": architecture,
         }
+        self.architecture = architecture
         self.whole_inputs = is_whole(entry_dtype(model))
         self.cuts_fractions = takes_whole(model)
         probe = self._probe()
@@ -109,7 +113,7 @@ class Classifier:
 
         Parameters
         ----------
-        path : a local `.keras`, `.h5` or `.hdf5` file with a whole model.
+        path : a local file with a whole model; with weights only if `architecture` is among the settings.
         trust : load the file despite findings, and let it run code.
         settings : as for `Classifier` (class_names, scaling, ...).
 
@@ -120,7 +124,7 @@ class Classifier:
         ModelError
             The file cannot be loaded, or its model cannot be wrapped.
         """
-        model = loading.load_model(path, trust)
+        model = loading.load_model(path, trust, settings.get("architecture"))
         return cls(model, file=path, **settings)
 
     @classmethod
@@ -280,6 +284,8 @@ class Classifier:
             "file": report.name if report else None,
             "file_sha256": report.sha256 if report else None,
             "format": report.format if report else "in memory",
+            "source_keras": report.keras_version if report else None,
+            "architecture": self.architecture,
             "findings": list(report.findings) if report else [],
             "notes": list(report.notes) if report else [],
             "weights_sha256": self.digest,

@@ -148,9 +148,10 @@ def inner_scaling(model: Any) -> Scaling | None:
     for layer in leaves(model):
         kind = type(layer).__name__
         if kind == "Rescaling":
-            # 1/127.5 and 1/255 are for counts; 1 or 2 are for 0..1.
+            # 1/127.5 and 1/255 are for counts, and so are means near 120; 1 or 2 are for 0..1.
             small = float(np.max(np.abs(np.asarray(layer.scale, "float64")))) <= 1 / 32
-            return SCALINGS["0..255"] if small else None
+            means = float(np.max(np.abs(np.asarray(layer.offset, "float64")))) > 32.0
+            return SCALINGS["0..255"] if small or means else None
         if kind == "Normalization":
             wide = float(np.max(np.asarray(ops.convert_to_numpy(layer.variance)))) > 32.0
             return SCALINGS["0..255"] if wide else None

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from robustness.models.suffixes import MODEL_SUFFIXES
+from robustness.models.suffixes import ARCHITECTURE_SUFFIXES, is_model_file_name
 from robustness.runs.schema import Origin
 
 _DRAWN = re.compile(r"pets(:\d+)?|[\w-]+:.*")
@@ -81,8 +81,11 @@ def resolve_options(
 
     made = dict(options)
     for name in ("model", "surrogate"):
-        if isinstance(made.get(name), str) and made[name].endswith(MODEL_SUFFIXES):
+        if isinstance(made.get(name), str) and is_model_file_name(made[name]):
             made[name] = found(made[name])
+    architecture = made.get("architecture")
+    if isinstance(architecture, str) and architecture.lower().endswith(ARCHITECTURE_SUFFIXES):
+        made["architecture"] = found(architecture)
     if isinstance(made.get("images"), str) and not _DRAWN.fullmatch(made["images"]):
         made["images"] = found(made["images"])
     if isinstance(made.get("mask"), str):

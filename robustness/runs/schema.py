@@ -134,6 +134,8 @@ class ModelEntry(Part):
     file: str | None = None
     file_sha256: str | None = None
     format: str | None = None
+    source_keras: str | None = None
+    architecture: str | None = None
     findings: Listed[str] = ()
     notes: Listed[str] = ()
     weights_sha256: str | None = None
@@ -274,6 +276,7 @@ class Options(Part):
     """The command-line options that started the run."""
 
     model: str | None = None
+    architecture: str | None = None
     images: str | None = None
     attack: Listed[str] | None = None
     epsilon: str | None = None

@@ -40,6 +40,8 @@ APPLICATION_LAYERS = {
     ("keras.src.applications.convnext", "LayerScale"),
     ("keras.src.applications.inception_resnet_v2", "CustomScaleLayer"),
 }
+# Keras 2 had one more, and its modules began with `keras.` or `tf_keras.`.
+_APPLIED_BEFORE = APPLICATION_LAYERS | {("keras.src.applications.convnext", "StochasticDepth")}
 # Plain values that Keras serializes as objects.
 _VALUES = {
     *("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__tuple__", "__ellipsis__"),
@@ -154,7 +156,7 @@ def _function_problem(name: object, module: str | None) -> str:
 def _allowed_class(module: str, name: str) -> bool:
     if module in ("keras", "keras.src"):
         return name in _TOP_LEVEL
-    if (module, name) in APPLICATION_LAYERS:
+    if (re.sub(r"^(tf_)?keras\.(src\.)?", "keras.src.", module), name) in _APPLIED_BEFORE:
         return True
     # Class names start with a capital; functions such as keras.models.load_model do not.
     return name[:1].isupper() and _inside(module, _OBJECT_MODULES)
@@ -162,7 +164,7 @@ def _allowed_class(module: str, name: str) -> bool:
 
 def _inside(module: str, allowed: set[str]) -> bool:
     head, _, rest = module.partition(".")
-    if head != "keras":
+    if head not in ("keras", "tf_keras"):
         return False
     rest = rest.removeprefix("src.")
     return any(rest == one or rest.startswith(f"{one}.") for one in allowed)

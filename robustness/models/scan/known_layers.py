@@ -71,6 +71,7 @@ OPERATIONS: dict[str, Rule] = {
         rules.alike,
     ),
     **dict.fromkeys(("Square", "Sqrt", "Log", "Gelu", "HardSigmoid", "HardSilu"), rules.alike),
+    **dict.fromkeys(("Flip", "Cast", "Clip", "Rsqrt"), rules.alike),
 }
 _ACTIVATIONS = {
     *("linear", "relu", "relu6", "softmax", "sigmoid", "tanh", "elu", "selu", "softplus", "silu"),

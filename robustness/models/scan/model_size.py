@@ -194,7 +194,18 @@ class Walk:
                         ready.append(other)
         if waiting:
             raise Unfollowed("its graph of layers has loose ends")
-        return [made[ref[0], ref[1], ref[2]] for ref in references(inner["output_layers"])]
+        # Keras counts the calls of a nested Functional model from 1 among the outputs, elsewhere from 0.
+        counted = {
+            name for name, layer in layers.items() if layer.get("class_name") == "Functional"
+        }
+        return [
+            made[
+                name,
+                node - 1 if name in counted and (name, node, place) not in made else node,
+                place,
+            ]
+            for name, node, place in references(inner["output_layers"])
+        ]
 
     def _call(self, layer: Config, shapes: list[Shape]) -> list[Shape]:
         place = name_of(layer)

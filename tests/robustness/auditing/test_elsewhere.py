@@ -233,9 +233,10 @@ def test_a_run_of_an_older_version_resumes_and_verifies(project, tmp_path):
     # It has no valid seal and counts as untrusted: what it loads must be typed.
     done = inside("audit", "--resume", "runs/old", "-q", cwd=project)
     assert done.returncode == 2
-    assert all(option in done.stderr for option in ROLES.values())
     options = manifest["origin"]["options"]
-    typed = [word for role in ROLES for word in (ROLES[role], options[role])]
+    roles = [role for role in ROLES if options[role]]
+    assert all(ROLES[role] in done.stderr for role in roles)
+    typed = [word for role in roles for word in (ROLES[role], options[role])]
     done = inside("audit", "--resume", "runs/old", "-q", *typed, cwd=project)
     assert done.returncode == 2 and "--attack" in done.stderr
     typed += [word for attack in options["attack"] for word in ("--attack", attack)]
