@@ -7,7 +7,7 @@ that a list of models needs neither weights nor TensorFlow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,13 +43,17 @@ def load(
     trust: bool = False,
     class_names: Sequence[str] | None = None,
     scaling: Any = None,
+    imports: Sequence[str] = (),
+    **reading: Any,
 ) -> Classifier:
     """The model that `name_or_source` means, and no other.
 
     It is a name from the zoo, the path of a `.keras` or `.h5` file, or a model on Kaggle (see
     `kaggle_source`). A weights-only `.h5` is read as weights of the Dogs-vs-Cats notebook's
     network. `class_names` and `scaling` are for a file that does not say them itself, `trust` is
-    for one whose scan found something that could run code: see `Classifier.load`.
+    for one whose scan found something that could run code, `imports` for the modules that define
+    its own layers: see `Classifier.load`. `reading` are the options `head`, `input_size`,
+    `image_input`, `constants` and `output` of an audit, for a file too.
 
     SettingError for a name that is not known, ModelError for a file that is no usable model,
     FetchError if a download fails.
@@ -61,29 +65,43 @@ def load(
             raise SettingError(
                 f"{text!r} is data, not a model; expected {SOURCES}. Data is brought by fetch."
             )
-        return _from_file(fetch(text), trust, class_names, scaling)
+        return _from_file(fetch(text), trust, class_names, scaling, imports, reading)
     if isinstance(name_or_source, Path) or text not in plugins.names(GROUP):
         named_as_file = isinstance(name_or_source, Path) or text.lower().endswith(MODEL_SUFFIXES)
         if named_as_file or Path(text).exists():
-            return _from_file(Path(text), trust, class_names, scaling)
+            return _from_file(Path(text), trust, class_names, scaling, imports, reading)
         raise SettingError(_unknown(text))
-    if class_names is not None or scaling is not None:
+    if class_names is not None or scaling is not None or reading:
         raise SettingError(
-            f"The zoo's {text!r} brings its own class names and scaling; leave them out, or load "
-            f"a file."
+            f"The zoo's {text!r} brings its own class names and scaling, head and inputs; leave them out, or "
+            f"load a file."
         )
     return _made(text)
 
 
 def _from_file(
-    path: Path, trust: bool, class_names: Sequence[str] | None, scaling: Any
+    path: Path,
+    trust: bool,
+    class_names: Sequence[str] | None,
+    scaling: Any,
+    imports: Sequence[str],
+    reading: Mapping[str, Any],
 ) -> Classifier:
     from robustness.models import loading  # noqa: PLC0415
+    from robustness.models.adapter import InputAdapter  # noqa: PLC0415
     from robustness.models.classifier import Classifier  # noqa: PLC0415 (imports TensorFlow)
 
     report = loading.scan(path)
     if report.format != "weights":
-        return Classifier.load(path, class_names=class_names, scaling=scaling, trust=trust)
+        return Classifier.load(
+            path,
+            class_names=class_names,
+            scaling=scaling,
+            trust=trust,
+            imports=imports,
+            head=reading.get("head"),
+            adapter=InputAdapter.of(reading),
+        )
     from robustness.model_zoo.dogs_vs_cats import zoo  # noqa: PLC0415
 
     return zoo.from_notebook_weights(path, trust=trust, class_names=class_names, scaling=scaling)

@@ -35,6 +35,7 @@ from robustness.errors import ImagesError, SettingError, StorageError
 from robustness.files import disk_errors
 from robustness.images import Entry, Source, select
 from robustness.images.cache import PictureCache
+from robustness.models.adapter import InputAdapter
 from robustness.models.classifier import Classifier
 from robustness.runs.manifest import describe, expect_same, now
 from robustness.runs.model_differences import differences
@@ -166,10 +167,15 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         entries,
         class_names=config.class_names or source.class_names,
         scaling=config.scaling,
+        head=config.head,
+        adapter=InputAdapter.of(config.given()),
         trust=config.trust,
+        imports=config.imports,
     )
     expect_source_classes(source, entries, classifier.class_names)
-    surrogate = resolve_surrogate(config.surrogate, classifier, cache, entries, trust=config.trust)
+    surrogate = resolve_surrogate(
+        config.surrogate, classifier, cache, entries, trust=config.trust, imports=config.imports
+    )
     attacked = (surrogate or classifier).in_precision(config.precision)
     goal = parse_goal(config.target, classifier.class_names)
     entries = [e for e in entries if e.label is None or goal.concerns(e.label)]
@@ -218,7 +224,11 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         command=command,
         origin=origin or Origin(),
         surrogate=ModelEntry.model_validate(surrogate.card()) if surrogate else None,
-        notes=(*_fitted_elsewhere(plan, manifest.model), *_smaller(requested, slots)),
+        notes=(
+            *classifier.notes,
+            *_fitted_elsewhere(plan, manifest.model),
+            *_smaller(requested, slots),
+        ),
     )
     if resume:
         store = Run.resume(folder)

@@ -18,7 +18,9 @@ from robustness.images import Entry, Source, from_arrays, open_source, select, t
 from robustness.images.cache import PictureCache
 from robustness.images.labels import expect_classes
 from robustness.models import loading
-from robustness.models.classifier import Classifier, input_shape
+from robustness.models.adapter import adapt
+from robustness.models.classifier import Classifier
+from robustness.models.heads import AmbiguousHeadError
 
 
 def labelled_arrays(
@@ -128,35 +130,68 @@ def resolve_images(
 
 
 def resolve_model(
-    model: Any, cache: PictureCache, entries: list[Entry], *, trust: bool, **settings: Any
+    model: Any,
+    cache: PictureCache,
+    entries: list[Entry],
+    *,
+    trust: bool,
+    imports: Sequence[str] = (),
+    **settings: Any,
 ) -> Classifier:
-    """The model as a Classifier; its scaling given, part of the model, or chosen by accuracy."""
+    """The model as a Classifier; scaling and head given, part of the model, or decided by the images."""
     if isinstance(model, Classifier):
+        _expect_nothing_stated(settings)
         return model
     if isinstance(model, (str, Path)):
         settings["file"] = model
-        model = loading.load_model(model, trust)
+        model = loading.load_model(model, trust, imports)
+    adapted = adapt(model, settings.pop("adapter", None))
     # Labels decide the scaling, so they are checked first; the number of outputs is known already.
-    shape = getattr(model, "output_shape", None)
+    shape = getattr(adapted.model, "output_shape", None)
     if isinstance(shape, tuple) and shape and isinstance(shape[-1], int):
         numbers = [str(number) for number in range(max(2, shape[-1]))]
         expect_source_classes(cache.source, entries, settings["class_names"] or numbers)
     if settings["scaling"] is not None:
-        return Classifier(model, **settings)
-    keys, pixels, labels = cache.sample(entries, input_shape(model))
+        # Labelled images decide an open head.
+        with contextlib.suppress(AmbiguousHeadError):
+            return Classifier(adapted, **settings)
+    keys, pixels, labels = cache.sample(entries, adapted.shape)
     if not keys:
-        expect_readable(cache, entries, input_shape(model))
-    return Classifier.decide(model, pixels, labels, **settings)
+        expect_readable(cache, entries, adapted.shape)
+    return Classifier.decide(adapted, pixels, labels, **settings)
+
+
+def _expect_nothing_stated(settings: dict[str, Any]) -> None:
+    """SettingError if options say how a Classifier is to be read, which it knows itself."""
+    stated = [name for name in ("head", "adapter") if settings.get(name)]
+    if stated:
+        names = {"head": "head", "adapter": "input_size, image_input, constants or output"}
+        raise SettingError(
+            f"{' and '.join(names[name] for name in stated)} came with a model that is a Classifier already; "
+            "leave it out, or make the Classifier with it."
+        )
 
 
 def resolve_surrogate(
-    model: Any, target: Classifier, cache: PictureCache, entries: list[Entry], *, trust: bool
+    model: Any,
+    target: Classifier,
+    cache: PictureCache,
+    entries: list[Entry],
+    *,
+    trust: bool,
+    imports: Sequence[str] = (),
 ) -> Classifier | None:
     """The model that attacks are computed on in place of `target`; ModelError if its input differs."""
     if model is None:
         return None
     surrogate = resolve_model(
-        model, cache, entries, class_names=target.class_names, scaling=None, trust=trust
+        model,
+        cache,
+        entries,
+        class_names=target.class_names,
+        scaling=None,
+        trust=trust,
+        imports=imports,
     )
     shape, classes = surrogate.input_shape, len(surrogate.class_names)
     expected = (target.input_shape, len(target.class_names))

@@ -6,14 +6,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustness.configuration.audit_config import AuditConfig
+from robustness.configuration.audit_config import AuditConfig, audit_options
 from robustness.errors import RunError, SettingError
 
 if TYPE_CHECKING:
     from robustness.images import Entry, Source
+    from robustness.models.adapter import InputAdapter
     from robustness.models.classifier import Classifier
     from robustness.models.scalings import Scaling
     from robustness.runs.schema import Manifest
+
+
+READING = ("head", "input_size", "image_input", "constants", "output")
+"""Options about how the audited model is read, by their names in Python."""
 
 
 def open_images(config: AuditConfig) -> tuple[Source, Callable[[Entry], bool] | None]:
@@ -32,13 +37,25 @@ def open_images(config: AuditConfig) -> tuple[Source, Callable[[Entry], bool] | 
 
 
 def load_model(config: AuditConfig, name: str, scaling: str | None) -> Classifier | Path:
-    """The model called `name`; the path of a file whose scaling is open, which the audit then chooses."""
+    """The model called `name`; the path of a file, which the audit loads, since images may decide on it."""
     from robustness.model_zoo import load
 
     path = Path(name)
-    if scaling is None and _is_model_file(path):
+    if _is_model_file(path):
         return path
-    return load(name, trust=config.trust, class_names=config.class_names, scaling=scaling)
+    return load(
+        name,
+        trust=config.trust,
+        class_names=config.class_names,
+        scaling=scaling,
+        imports=config.imports,
+        **stated_reading(config) if name == config.model else {},
+    )
+
+
+def stated_reading(config: AuditConfig) -> dict[str, Any]:
+    """The options that were given about the head and the inputs of the model, by name."""
+    return {name: value for name in READING if (value := getattr(config, name))}
 
 
 def load_surrogate(config: AuditConfig) -> Classifier | Path | None:
@@ -83,6 +100,8 @@ def load_audited_model(
             class_names=list(manifest.class_names) or None,
             scaling=_recorded_scaling(manifest),
             head=manifest.model.head,
+            adapter=_recorded_adapter(manifest),
+            imports=options.get("imports") or (),
         )
     # The recorded options are about the recorded model; another one of the zoo has its own.
     known = options if given is None or name.startswith("kaggle:") else {}
@@ -92,7 +111,15 @@ def load_audited_model(
         trust=trust,
         class_names=classes.split(",") if classes else None,
         scaling=known.get("scaling"),
+        imports=options.get("imports") or (),
+        **_reading_of(known),
     )
+
+
+def _reading_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The recorded options about the head and the inputs, by their names in Python."""
+    fields = audit_options()
+    return {name: value for name in READING if (value := options.get(fields[name].argument))}
 
 
 def _is_model_file(path: Path) -> bool:
@@ -102,6 +129,18 @@ def _is_model_file(path: Path) -> bool:
 
     ends = path.suffix in MODEL_SUFFIXES
     return ends and loading.scan(path).format != "weights"
+
+
+def _recorded_adapter(manifest: Manifest) -> InputAdapter | None:
+    """How images enter the model, as the run records it; None where the model takes them as they are."""
+    from robustness.models.adapter import InputAdapter
+
+    entry = manifest.model.adapter
+    if entry is None:
+        return None
+    return InputAdapter(
+        entry.size or "", entry.image_input or "", entry.constants, entry.output or ""
+    )
 
 
 def _recorded_scaling(manifest: Manifest) -> Scaling:

@@ -10,6 +10,7 @@ import typer
 
 from robustness.cli.options import (
     HtmlPage,
+    Imports,
     Quiet,
     RunAttacks,
     RunImages,
@@ -37,6 +38,7 @@ def rerun(
     surrogate: RunSurrogate = None,
     mask: RunMask = None,
     attack: RunAttacks = None,
+    imports: Imports = None,
     trust_model: TrustModel = False,
     quiet: Quiet = False,
 ) -> None:
@@ -57,7 +59,7 @@ def rerun(
     if html is not None:
         disk_errors.expect_place(html)
     given: dict[str, Any] = {"model": model, "images": images, "surrogate": surrogate, "mask": mask}
-    given |= {"attack": attack}
+    given |= {"attack": attack, "imports": imports}
     options = recorded_files.options_of(_manifest(run).origin, run, given, trust=trust_model)
     if not options:
         raise SettingError(

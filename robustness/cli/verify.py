@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from robustness.cli.options import AsJson, RunFolder, RunModel, TrustModel
+from robustness.cli.options import AsJson, Imports, RunFolder, RunModel, TrustModel
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,6 +23,7 @@ SHOWN, LINES = 20, 6
 def verify(
     run: RunFolder,
     model: RunModel = None,
+    imports: Imports = None,
     trust_model: TrustModel = False,
     as_json: AsJson = False,
 ) -> None:
@@ -43,7 +44,11 @@ def verify(
     with Run.open(run) as opened:
         manifest = opened.manifest
         options = recorded_files.options_of(
-            manifest.origin, run, {"model": model}, trust=trust_model, roles=("model",)
+            manifest.origin,
+            run,
+            {"model": model, "imports": imports},
+            trust=trust_model,
+            roles=("model",),
         )
         stderr().print("Loading the model ...", markup=False)
         wake_backend()

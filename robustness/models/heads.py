@@ -21,11 +21,11 @@ from keras import ops
 from robustness import backend
 from robustness.backend import _private
 from robustness.backend.types import Tensor
+from robustness.configuration.choices import HEADS
 from robustness.errors import ModelError, SettingError
 from robustness.models.layer_order import pool_before_activation
 from robustness.numerics.batch_invariant import batch_invariant
 
-HEADS = ("softmax", "logits", "sigmoid", "sigmoid-logit")
 _FLOOR = 1e-30
 """log(1e-30) = -69: smaller float32 probabilities are zero or inexact."""
 _PASSING = {"Identity", "Dropout", "ActivityRegularization"}
@@ -33,7 +33,21 @@ _Ending = tuple[str, Callable[[Tensor], Tensor] | None]
 Way = Literal["layer", "operations", "outputs"]
 UNKNOWN: _Ending = ("", None)
 _BARE, _ONE_UNIT = ("logits", "sigmoid-logit"), ("sigmoid", "sigmoid-logit")
+_BOUNDED = ("softmax", "sigmoid", "sigmoid-argmax")
 _NAMES = {"softmax": "softmax", "softmax_v2": "softmax", "sigmoid": "sigmoid"}
+
+
+class AmbiguousHeadError(ModelError):
+    """The outputs can be read in several ways; labelled images may decide.
+
+    Attributes
+    ----------
+    kind : the head that is meant if the images have one class each and the answers agree with their labels.
+    """
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 def _log(probabilities: Tensor) -> Tensor:
@@ -46,10 +60,12 @@ class Head:
 
     Attributes
     ----------
-    kind : `softmax`, `logits`, `sigmoid` (one unit) or `sigmoid-logit` (one unit, no activation).
+    kind : `softmax`, `logits`, `sigmoid` (one unit), `sigmoid-logit` (one unit, no activation) or
+        `sigmoid-argmax` (several sigmoid units, of which the one with the largest input is the class).
     way : the source of the logits: "layer" is the input of the last activation, "operations" the input of the
         last operations, which are no layer of their own, and "outputs" the outputs of the model.
-    outputs : function from inputs as the model takes them to its own outputs, (n, classes) or (n, 1).
+    outputs : function from inputs as the model takes them to its own outputs, (n, classes) or (n, 1); to the
+        inputs of its sigmoids for `sigmoid-argmax`: several sigmoids are exactly 1 in float32.
     raw : function from inputs as the model takes them to the source of the logits, given by `way`.
     classes : number of classes.
     """
@@ -84,7 +100,7 @@ class Head:
         outputs = ops.cast(self.outputs(inputs), "float32")
         if self.kind == "softmax":
             return outputs
-        if self.kind == "logits":
+        if self.kind in ("logits", "sigmoid-argmax"):
             return ops.softmax(outputs, axis=-1)
         if self.kind == "sigmoid-logit":
             # sigmoid(-z), not 1 - sigmoid(z): keeps small probabilities.
@@ -104,7 +120,7 @@ class Head:
         ModelError
             The logits of the copy cannot be found in the same way.
         """
-        raw = _raw(self.way, model, probe, single=self.kind in _ONE_UNIT)
+        raw = _raw(self.way, model, probe, single=self.kind.startswith("sigmoid"))
         if raw is None:
             raise ModelError("The logits of the copied model cannot be found in its operations.")
         return replace(self, raw=raw)
@@ -118,7 +134,7 @@ class Head:
                 "logits are the logarithm of its probabilities, which has no gradient where a "
                 "probability is exactly 0 or 1."
             )
-        if self.followed:
+        if self.followed and self.kind != "sigmoid-argmax":
             return (
                 f"The model ends in a {self.kind} that is no layer of its own: logits are computed from "
                 "what the operations at its end are applied to."
@@ -128,6 +144,8 @@ class Head:
             "logits": "The model gives logits.",
             "sigmoid": "One sigmoid unit: its input z becomes the two logits (0, z).",
             "sigmoid-logit": "One unit without activation: its value z becomes the logits (0, z).",
+            "sigmoid-argmax": "Several sigmoid units: the class is the unit with the largest input (its "
+            "pre-activation), and confidence is the softmax of these inputs.",
         }[self.kind]
 
 
@@ -153,8 +171,10 @@ def find_head(
     ------
     SettingError
         `kind` is not known.
+    AmbiguousHeadError
+        The outputs can be read in several ways.
     ModelError
-        The model does not return one row of classes per image, does not match `kind`, or is ambiguous.
+        The model does not return one row of classes per image, or does not match `kind`.
     """
     if kind is not None and kind not in HEADS:
         raise SettingError(f"Head {kind!r} is not known; expected one of {', '.join(HEADS)}.")
@@ -168,16 +188,18 @@ def find_head(
     units = values.shape[1]
     twin = model if twin is None else twin
     activation, raw = _final_activation(twin)
-    kind = _kind(kind or "", activation, values)
+    kind = _kind(kind or "", activation, values, partial(_ends_in_sigmoids, outputs, probe))
     if (kind in _ONE_UNIT) != (units == 1):
         wanted = "one output" if units > 1 else "two outputs or more"
         raise ModelError(f"The model has {units} output(s), but a {kind} head has {wanted}.")
-    if kind in ("softmax", "sigmoid") and np.isfinite(values).all() and not _between(values):
+    if kind in _BOUNDED and np.isfinite(values).all() and not _between(values):
         raise ModelError(
             f"A {kind} head was given, but the model's outputs are no probabilities (they range "
             f"from {values.min():.3g} to {values.max():.3g}). Leave head out, or say 'logits'."
         )
     head = Head(kind, "outputs", outputs, own_outputs(twin), max(units, 2))
+    if kind == "sigmoid-argmax":
+        return _with_inputs_of_sigmoids(head, model, twin, probe, values)
     # What the user states takes precedence over the graph.
     contradicted = kind in _BARE and activation != "linear"
     if raw is not None and not contradicted and _agrees(kind, raw(probe), values):
@@ -190,24 +212,53 @@ def find_head(
     return head
 
 
+def _with_inputs_of_sigmoids(
+    head: Head, model: keras.Model, twin: keras.Model, probe: Tensor, values: np.ndarray
+) -> Head:
+    """`head` with the inputs of the sigmoids as outputs and logits; ModelError if they are unknown."""
+    ways: tuple[Way, ...] = ("layer", "operations")
+    for way in ways:
+        outputs = _raw(way, model, probe, single=True, reordered=False)
+        raw = _raw(way, twin, probe, single=True)
+        if outputs is not None and raw is not None and _agrees(head.kind, raw(probe), values):
+            return replace(head, way=way, outputs=outputs, raw=raw)
+    raise ModelError(
+        f"The model has {values.shape[1]} sigmoid units, and what they are applied to cannot be found. The "
+        "class is the unit with the largest output, but several outputs are exactly 1 in float32, so that "
+        "it is not determined. Build the model with a linear last layer, and say head='logits'."
+    )
+
+
 def _raw(
-    way: Way, model: keras.Model, probe: Tensor, *, single: bool
+    way: Way, model: keras.Model, probe: Tensor, *, single: bool, reordered: bool = True
 ) -> Callable[[Tensor], Tensor] | None:
     """The function for the source of the logits of `model`, given by `way`; None if there is none."""
     if way == "layer":
-        return _final_activation(model)[1]
+        return _final_activation(model, reordered)[1]
     outputs = own_outputs(model)
     return outputs if way == "outputs" else backend.unsaturated(outputs, probe, single=single)
 
 
-def _kind(given: str, activation: str, values: np.ndarray) -> str:
+def _kind(
+    given: str, activation: str, values: np.ndarray, ends_in_sigmoids: Callable[[], bool]
+) -> str:
     units = values.shape[1]
+    if given == "multi-label":
+        raise ModelError(
+            f"The head multi-label was given, for {units} sigmoid units that decide independently. Flips of "
+            "several labels per image are not audited yet; expected one class per image. If one label is "
+            "the largest, say sigmoid-argmax; for one label alone, audit a model of its unit."
+        )
     if given:
         return given
-    if activation == "sigmoid" and units > 1:
-        raise ModelError(
+    unknown = activation == "" and _between(values) and not _distributions(values)
+    if units > 1 and (activation == "sigmoid" or (unknown and ends_in_sigmoids())):
+        raise AmbiguousHeadError(
             f"The model ends in {units} independent sigmoid units (several labels per image); "
-            "expected one class per image: a softmax, logits, or one sigmoid unit."
+            "expected one class per image: a softmax, logits, or one sigmoid unit. If each image has one "
+            "class, that of the largest output, say head='sigmoid-argmax' (--head sigmoid-argmax), or give "
+            "labelled images.",
+            "sigmoid-argmax",
         )
     if activation == "sigmoid" or (activation == "softmax" and units > 1):
         return activation
@@ -215,11 +266,26 @@ def _kind(given: str, activation: str, values: np.ndarray) -> str:
         # A softmax of one unit is constant; a subclassed model may still end in a sigmoid.
         if activation == "" and _between(values):
             return "sigmoid"
-        raise ModelError(
+        if activation not in ("", "linear"):
+            raise ModelError(
+                f"The model has one output with the activation {activation}; expected one sigmoid unit, or "
+                "one unit without activation that was trained with from_logits=True. Such an output is no "
+                "probability of a class."
+            )
+        raise AmbiguousHeadError(
             "The model has one output and no sigmoid, so it could be a logit or a regression. If "
-            "it was trained with from_logits=True, say head='sigmoid-logit'."
+            "it was trained with from_logits=True, say head='sigmoid-logit' (--head sigmoid-logit), or give "
+            "labelled images, which decide it.",
+            "sigmoid-logit",
         )
     return "softmax" if activation != "linear" and _distributions(values) else "logits"
+
+
+def _ends_in_sigmoids(outputs: Callable[[Tensor], Tensor], probe: Tensor) -> bool:
+    """Whether the operations at the end of a model without a known graph are sigmoids."""
+    raw = backend.unsaturated(outputs, probe, single=True)
+    values = np.asarray(ops.convert_to_numpy(outputs(probe)), "float64")
+    return raw is not None and _agrees("sigmoid-argmax", raw(probe), values)
 
 
 def _distributions(values: np.ndarray) -> bool:
@@ -239,7 +305,7 @@ def _agrees(kind: str, raw: Tensor, values: np.ndarray) -> bool:
             z = np.exp(z - z.max(axis=1, keepdims=True))
             expected = z / z.sum(axis=1, keepdims=True)
         else:
-            expected = 1 / (1 + np.exp(-z)) if kind == "sigmoid" else z
+            expected = 1 / (1 + np.exp(-z)) if kind.startswith("sigmoid") else z
     return bool(np.allclose(expected, values, atol=1e-2, equal_nan=True))
 
 
@@ -257,42 +323,44 @@ def own_outputs(model: keras.Model) -> Callable[[Tensor], Tensor]:
         results = keras.tree.flatten(model(given, training=False))
         if len(results) != 1:
             raise ModelError(
-                f"The model has {len(results)} outputs; expected one. Make a model of the one to "
-                "audit: keras.Model(model.inputs, model.outputs[0])."
+                f"The model has {len(results)} outputs; expected one. Say which is audited: --output 0 (in "
+                "Python output='0')."
             )
         return results[0]
 
     return call
 
 
-def _final_activation(model: keras.Model) -> _Ending:
+def _final_activation(model: keras.Model, reordered: bool = True) -> _Ending:
     """The name of the last activation (`linear` for none), and the function before it."""
     outputs = getattr(model, "outputs", None)
     if not outputs or len(outputs) != 1 or len(model.inputs) != 1:
         return UNKNOWN
-    return _strip(model, outputs[0])
+    return _strip(model, outputs[0], reordered)
 
 
-def _strip(model: keras.Model, tensor: keras.KerasTensor) -> _Ending:
+def _strip(model: keras.Model, tensor: keras.KerasTensor, reordered: bool) -> _Ending:
     source, call = model.inputs[0], _private.call_behind(tensor, model)
     # Several inputs (an average of softmaxes, say): only the values show what the outputs are.
     if call is None or len(call.inputs) != 1 or tensor is source:
         return UNKNOWN
     layer, before = call.operation, call.inputs[0]
     if type(layer).__name__ in _PASSING:
-        return _strip(model, before)
+        return _strip(model, before, reordered)
     if hasattr(layer, "layers") and getattr(layer, "outputs", None):
-        name, after = _final_activation(layer)
+        name, after = _final_activation(layer, reordered)
     else:
         name, after = _peel(layer, before)
-    return name, None if after is None else _chain(_trunk(source, before), after)
+    return name, None if after is None else _chain(_trunk(source, before, reordered), after)
 
 
 def _peel(layer: keras.Operation, before: keras.KerasTensor) -> _Ending:
     """The activation of one layer and, if it can be omitted, the layer without it."""
     kind = type(layer).__name__
     activation = getattr(layer, "activation", None)
-    name = _NAMES.get(getattr(activation, "__name__", ""), "")
+    own = str(getattr(activation, "__module__", "")).startswith("keras.")
+    function = str(getattr(activation, "__name__", ""))
+    name = _NAMES.get(function, function if own and function != "linear" else "")
     product = isinstance(layer, keras.layers.Dense) and not getattr(
         layer, "quantization_mode", None
     )
@@ -301,9 +369,11 @@ def _peel(layer: keras.Operation, before: keras.KerasTensor) -> _Ending:
         return (kind.lower(), _same) if last else UNKNOWN
     if activation is keras.activations.linear and product:
         return "linear", partial(_without_activation, layer)
-    if name and kind == "Activation":
+    if name not in _NAMES.values():
+        return name, None
+    if kind == "Activation":
         return name, _same
-    if name and product:
+    if product:
         return name, partial(_without_activation, layer)
     return name, None
 
@@ -312,10 +382,13 @@ def _same(inputs: Tensor) -> Tensor:
     return inputs
 
 
-def _trunk(source: keras.KerasTensor, tensor: keras.KerasTensor) -> Callable[[Tensor], Tensor]:
+def _trunk(
+    source: keras.KerasTensor, tensor: keras.KerasTensor, reordered: bool
+) -> Callable[[Tensor], Tensor]:
     if tensor is source:
         return lambda inputs: inputs
-    model = pool_before_activation(keras.Model(source, tensor))
+    model = keras.Model(source, tensor)
+    model = pool_before_activation(model) if reordered else model
     return lambda inputs: model(inputs, training=False)
 
 

@@ -12,7 +12,7 @@ import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path, PurePosixPath
@@ -21,6 +21,7 @@ from typing import IO, Any
 from robustness.errors import ModelError, UnsafeModelError
 from robustness.files import bounded
 from robustness.files.disk_errors import expect_named
+from robustness.models import user_code
 from robustness.models.scan import limited_process
 from robustness.models.scan.config_safety import MAX_OBJECTS, config_findings, is_remote, quote
 from robustness.models.scan.hdf5 import MAX_EXPANSION, H5Facts, h5_facts
@@ -113,7 +114,7 @@ def scan(path: str | Path) -> ScanReport:
     return ScanReport(file.name, sha256=sha256, size=size, notes=notes, **facts)
 
 
-def load_model(path: str | Path, trust: bool = False) -> Any:
+def load_model(path: str | Path, trust: bool = False, imports: Sequence[str] = ()) -> Any:
     """Scan a `.keras` or `.h5` file and load its model with Keras, not compiled.
 
     If the sizes of its layers cannot be computed from its configuration, or are unusually large, the model is
@@ -123,6 +124,7 @@ def load_model(path: str | Path, trust: bool = False) -> Any:
     ----------
     path : a local file.
     trust : load a file despite findings and without the separate process, and let it run code.
+    imports : files or modules that define own layers of the model (`user_code`); needs `trust`.
 
     Raises
     ------
@@ -137,17 +139,19 @@ def load_model(path: str | Path, trust: bool = False) -> Any:
             f"{quote(report.name)} holds weights without an architecture; expected {ACCEPTED}. "
             "Build the model in Python and load them with loading.load_weights(model, path)."
         )
+    objects = user_code.custom_objects(imports, trust)
     refuse(report, trust)
     if report.trial and not trust:
         _tried(Path(path), report)
-    return opened(path, trust)
+    return opened(path, trust, objects)
 
 
-def opened(path: str | Path, trust: bool = False) -> Any:
-    """Load the model in a scanned file. Raises ModelError if Keras cannot load it."""
+def opened(path: str | Path, trust: bool = False, objects: Mapping[str, Any] | None = None) -> Any:
+    """Load the model in a scanned file, with own classes by name. ModelError if Keras cannot load it."""
     import keras  # noqa: PLC0415 - scans need no framework
 
-    with _explained(Path(path).name, "load"):
+    scope = keras.saving.custom_object_scope(dict(objects or {}))
+    with _explained(Path(path).name, "load"), scope:
         return keras.saving.load_model(Path(path), compile=False, safe_mode=not trust)
 
 
@@ -202,9 +206,11 @@ def refuse(report: ScanReport, trust: bool) -> None:
         return
     listed = "; ".join(report.findings[:5])
     more = f"; and {len(report.findings) - 5} more" if len(report.findings) > 5 else ""
+    own = any("not a Keras layer or helper" in finding for finding in report.findings)
+    code = " A layer of the author's own also needs its code: --import FILE.py." if own else ""
     raise UnsafeModelError(
         f"{quote(report.name)} could run code, read other files or take all memory when loaded: "
-        f"{listed}{more}. {_TRUST}"
+        f"{listed}{more}. {_TRUST}{code}"
     )
 
 
@@ -220,11 +226,7 @@ def _explained(name: str, action: str) -> Iterator[None]:
         reason = f"{type(error).__name__}: {lines[0][:300]}"
         advice = "Check that file and architecture belong together"
         if "Could not locate" in str(error) or "Unknown layer" in str(error):
-            advice = (
-                "It uses layers or functions that the file only names: build the model in Python "
-                "(own layers registered by keras.saving.register_keras_serializable) and hand it "
-                "to Classifier, or save a .h5 with operations as .keras"
-            )
+            advice = user_code.advice(user_code.missing_names(error))
         raise ModelError(f"Keras could not {action} {quote(name)} ({reason}). {advice}.") from error
 
 
