@@ -225,6 +225,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         origin=origin or Origin(),
         surrogate=ModelEntry.model_validate(surrogate.card()) if surrogate else None,
         notes=(
+            *_imported(config),
             *classifier.notes,
             *_fitted_elsewhere(plan, manifest.model),
             *_smaller(requested, slots),
@@ -332,6 +333,13 @@ def _fitted_elsewhere(plan: Plan, model: ModelEntry) -> list[str]:
         for label, parts in different.items()
         if parts
     ]
+
+
+def _imported(config: AuditConfig) -> list[str]:
+    """A sentence where own layers of the model were imported."""
+    if not config.imports:
+        return []
+    return [f"the model's own layers are those of {', '.join(config.imports)}"]
 
 
 def _requested_rows(config: AuditConfig, before: Settings, classifier: Classifier) -> int:

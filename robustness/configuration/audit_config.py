@@ -333,7 +333,8 @@ class AuditConfig(BaseModel):
         field = audit_options().get(info.field_name or "")
         if field and field.option.path and isinstance(value, str) and not value:
             raise UnexpectedValueError("a path; the current folder is '.'")
-        listed = field.option.choices if field else ()
+        unset = field is not None and field.optional and value is None
+        listed = field.option.choices if field and not unset else ()
         if field and listed and value not in listed and field.option.further:
             listed = (*listed, *field.option.further())
         if listed and value not in listed:

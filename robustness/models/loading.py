@@ -223,7 +223,7 @@ def _explained(name: str, action: str) -> Iterator[None]:
     except Exception as error:
         # Layers may raise any exception; the user gets one sentence instead of a traceback.
         lines = str(error).strip().splitlines() or [""]
-        reason = f"{type(error).__name__}: {lines[0][:300]}"
+        reason = f"{type(error).__name__}: {lines[0].partition('. Make sure')[0][:300]}"
         advice = "Check that file and architecture belong together"
         if "Could not locate" in str(error) or "Unknown layer" in str(error):
             advice = user_code.advice(user_code.missing_names(error))
