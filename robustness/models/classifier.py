@@ -333,7 +333,8 @@ class Classifier:
     def notes(self) -> tuple[str, ...]:
         """What was assumed of the model's inputs and outputs, sentences without a full stop."""
         reason = (self.head_reason.rstrip("."),) if self.head_reason else ()
-        return (*self._adapted.sentences, *reason)
+        read = getattr(self._adapted.original, "reading", "")
+        return (*([read] if read else []), *self._adapted.sentences, *reason)
 
     def _as_input(self, images: Any) -> Any:
         """Images in counts as the model takes them."""

@@ -141,9 +141,26 @@ def load_model(path: str | Path, trust: bool = False, imports: Sequence[str] = (
         )
     objects = user_code.custom_objects(imports, trust)
     refuse(report, trust)
-    if report.trial and not trust:
-        _tried(Path(path), report)
-    return opened(path, trust, objects)
+    try:
+        if report.trial and not trust:
+            _tried(Path(path), report)
+        return opened(path, trust, objects)
+    except UnsafeModelError:
+        raise
+    except ModelError:
+        if objects or not _by_tf_keras(report):
+            raise
+    from robustness.models import old_keras  # noqa: PLC0415 - needs Keras
+
+    return old_keras.opened(path, trust)
+
+
+def _by_tf_keras(report: ScanReport) -> bool:
+    """Whether tf_keras may load what Keras 3 cannot: a file of Keras 1 or 2, where it is installed."""
+    from robustness.models import old_keras  # noqa: PLC0415
+
+    # tf_keras has the version of its TensorFlow.
+    return (report.keras_version or "2").startswith(("1.", "2")) and old_keras.installed()
 
 
 def opened(path: str | Path, trust: bool = False, objects: Mapping[str, Any] | None = None) -> Any:

@@ -18,6 +18,12 @@ _MISSING = re.compile(
 )
 
 
+_OF_KERAS_2 = {
+    *("TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty"),
+}
+"""Layers that Keras 2 has written for operations of TensorFlow."""
+
+
 def custom_objects(modules: Sequence[str], trust: bool) -> dict[str, Any]:
     """Import modules and return the classes and functions that they define, by name.
 
@@ -51,6 +57,11 @@ def missing_names(error: object) -> list[str]:
 
 def advice(missing: Sequence[str]) -> str:
     """Return what to do about classes that a file only names, a sentence without its full stop."""
+    if _OF_KERAS_2 & set(missing):
+        return (
+            "It was saved by Keras 2 with operations of TensorFlow, which Keras 3 does not load. tf_keras "
+            "does, in a process of its own: pip install 'robustness-toolkit[old-keras]', then try again"
+        )
     named = " and ".join(map(repr, missing[:3])) if missing else "layers or functions"
     return (
         f"It uses layers or functions that the file only names: {named}. Give the Python file that defines "
