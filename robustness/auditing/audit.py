@@ -19,10 +19,12 @@ import numpy as np
 from robustness.auditing.auditor import Auditor
 from robustness.auditing.inputs import (
     expect_source_classes,
+    gives_sets,
     make_attacks,
     resolve_images,
     resolve_model,
     resolve_surrogate,
+    without_labels,
 )
 from robustness.configuration.audit_config import AuditConfig, audit_options
 from robustness.configuration.audit_file import config_of
@@ -161,11 +163,13 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         only=only,
     )
     cache = PictureCache(source)
+    several = gives_sets(config.head, model)
+    entries = without_labels(entries) if several else entries
     classifier = resolve_model(
         model,
         cache,
         entries,
-        class_names=config.class_names or source.class_names,
+        class_names=config.class_names or (None if several else source.class_names),
         scaling=config.scaling,
         head=config.head,
         adapter=InputAdapter.of(config.given()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from robustness.images.cache import PictureCache
 from robustness.images.labels import expect_classes
 from robustness.models import loading
 from robustness.models.adapter import adapt
-from robustness.models.classifier import Classifier
-from robustness.models.heads import AmbiguousHeadError
+from robustness.models.classifier import LARGE_BATCH, Classifier
+from robustness.models.head_kinds import AmbiguousHeadError
+from robustness.models.label_sets import LabelSets
 
 
 def labelled_arrays(
@@ -130,6 +132,13 @@ def resolve_images(
 
 
 def resolve_model(
+    model: Any, cache: PictureCache, entries: list[Entry], **settings: Any
+) -> Classifier:
+    """The model as a Classifier; scaling and head given, part of the model, or decided by the images."""
+    return _with_sets(_resolved(model, cache, entries, **settings), cache, entries)
+
+
+def _resolved(
     model: Any,
     cache: PictureCache,
     entries: list[Entry],
@@ -138,7 +147,6 @@ def resolve_model(
     imports: Sequence[str] = (),
     **settings: Any,
 ) -> Classifier:
-    """The model as a Classifier; scaling and head given, part of the model, or decided by the images."""
     if isinstance(model, Classifier):
         _expect_nothing_stated(settings)
         return model
@@ -159,6 +167,41 @@ def resolve_model(
     if not keys:
         expect_readable(cache, entries, adapted.shape)
     return Classifier.decide(adapted, pixels, labels, **settings)
+
+
+MULTI_LABEL = "multi-label"
+
+
+def gives_sets(head: str | None, model: object) -> bool:
+    """Whether the classes of an audit are sets of labels: of a multi-label head."""
+    own = model.head.kind if isinstance(model, Classifier) else None
+    return MULTI_LABEL in (head, own)
+
+
+def without_labels(entries: list[Entry]) -> list[Entry]:
+    """The entries without labels: a set of labels is no class of theirs."""
+    return [replace(entry, label=None) for entry in entries]
+
+
+def _with_sets(classifier: Classifier, cache: PictureCache, entries: list[Entry]) -> Classifier:
+    """A multi-label classifier with the sets of labels that it gives to the images as its classes."""
+    if classifier.head.kind != MULTI_LABEL or classifier.head.sets is not None:
+        return classifier
+    values = []
+    with contextlib.closing(cache.stream(entries, classifier.input_shape)) as pictures:
+        read = (p.pixels for p in pictures if p.pixels is not None)
+        while part := [pixels for _, pixels in zip(range(LARGE_BATCH), read, strict=False)]:
+            values.append(classifier.logits_of(np.stack(part)))
+    if not values:
+        expect_readable(cache, entries, classifier.input_shape)
+        return classifier
+    sets = LabelSets.seen(classifier.class_names, np.concatenate(values))
+    several = classifier.with_label_sets(sets)
+    several.head_reason = (
+        f"Of {len(sets.labels)} labels any that changes is a flip. What must hold are the labels that the "
+        "model gives to the unchanged image; labels of the images themselves are not used."
+    )
+    return several
 
 
 def _expect_nothing_stated(settings: dict[str, Any]) -> None:
@@ -184,6 +227,10 @@ def resolve_surrogate(
     """The model that attacks are computed on in place of `target`; ModelError if its input differs."""
     if model is None:
         return None
+    if target.head.kind == MULTI_LABEL:
+        raise ModelError(
+            "A surrogate came with a multi-label model, whose classes are its sets of labels; expected none."
+        )
     surrogate = resolve_model(
         model,
         cache,

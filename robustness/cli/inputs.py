@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from robustness.images import Entry, Source
     from robustness.models.adapter import InputAdapter
     from robustness.models.classifier import Classifier
+    from robustness.models.label_sets import LabelSets
     from robustness.models.scalings import Scaling
     from robustness.runs.schema import Manifest
 
@@ -97,9 +98,10 @@ def load_audited_model(
         return Classifier.load(
             path,
             trust=trust,
-            class_names=list(manifest.class_names) or None,
+            class_names=list(manifest.model.label_names or manifest.class_names) or None,
             scaling=_recorded_scaling(manifest),
             head=manifest.model.head,
+            label_sets=_recorded_sets(manifest),
             adapter=_recorded_adapter(manifest),
             imports=options.get("imports") or (),
         )
@@ -141,6 +143,14 @@ def _recorded_adapter(manifest: Manifest) -> InputAdapter | None:
     return InputAdapter(
         entry.size or "", entry.image_input or "", entry.constants, entry.output or ""
     )
+
+
+def _recorded_sets(manifest: Manifest) -> LabelSets | None:
+    """The sets of labels that are the classes of the run; None where classes are no sets."""
+    from robustness.models.label_sets import LabelSets
+
+    entry = manifest.model
+    return LabelSets(entry.label_names, entry.label_sets) if entry.label_sets else None
 
 
 def _recorded_scaling(manifest: Manifest) -> Scaling:

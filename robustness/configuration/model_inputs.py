@@ -93,8 +93,8 @@ HeadOption = Annotated[
     Option(
         "What the model's outputs are: softmax, logits, sigmoid (one unit), sigmoid-logit (one unit "
         "without activation), sigmoid-argmax (several sigmoid units, one class per image: the largest "
-        "input of a sigmoid) or multi-label (several sigmoid units, several labels per image; refused "
-        "for now); found in the model, or by its answers to labelled images, if not given.",
+        "input of a sigmoid) or multi-label (several sigmoid units, several labels per image: a flip "
+        "changes any of them); found in the model, or by its answers to labelled images, if not given.",
         table="model", choices=choices.HEADS, example='"sigmoid-argmax"',
     ),
 ]  # fmt: skip

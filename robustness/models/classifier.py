@@ -19,8 +19,10 @@ from robustness.errors import ModelError, SettingError
 from robustness.models import head_decision, loading
 from robustness.models.adapter import InputAdapter, adapt
 from robustness.models.float_input import Twin, float_twin, takes_whole, without_slope
-from robustness.models.heads import AmbiguousHeadError, Head, find_head
+from robustness.models.head_kinds import AmbiguousHeadError
+from robustness.models.heads import Head, find_head
 from robustness.models.identity import answers, identity, probes, undisturbed
+from robustness.models.label_sets import LabelSets
 from robustness.models.layers import entry_dtype, is_whole
 from robustness.models.precision import computing_in, parse_precision
 from robustness.models.scalings import (
@@ -57,7 +59,7 @@ class Classifier:
         class_names: Sequence[str] | None = None,
         scaling: str | Scaling | None = None,
         head: str | None = None,
-        head_reason: str = "",
+        label_sets: LabelSets | None = None,
         adapter: InputAdapter | None = None,
         name: str | None = None,
         file: str | Path | None = None,
@@ -73,7 +75,8 @@ class Classifier:
             model scale counts themselves (Rescaling, Normalization) or its input holds whole numbers;
             otherwise see `Classifier.decide`.
         head : what the outputs are if the model does not show it, one of `heads.HEADS`.
-        head_reason : how `head` was found, for reports.
+        label_sets : the classes of a `multi-label` head, whose labels are `class_names`; without them it has
+            a logit per label.
         adapter : how images enter the model and which output is meant, if its shapes do not show it.
         name : default: the name of the file without suffix, else that of the model.
         file : the file that the model was loaded from.
@@ -91,12 +94,12 @@ class Classifier:
         self.model, self.input_shape = self._adapted.model, self._adapted.shape
         self.name = name or (Path(file).stem if file else str(self._adapted.original.name))
         self.file = Path(file) if file else None
-        self.head_reason = head_reason
+        self.head_reason = ""
         self.scaling = self._chosen(scaling)
         self._said: dict[str, Any] = {
             "class_names": class_names,
             "head": head,
-            "head_reason": head_reason,
+            "label_sets": label_sets,
             "name": name,
             "file": file,
         }
@@ -106,6 +109,8 @@ class Classifier:
         self._twin = float_twin(self.model, probe)
         self.head: Head = find_head(self.model, probe, head, twin=self._twin.model)
         self.class_names = _names(self._adapted.original, class_names, self.head.classes)
+        if label_sets is not None:
+            self.head, self.class_names = self.head.with_sets(label_sets), label_sets.names
         self.precision = "float32"
         self._alike: bool | None = None
         self._predict = backend.compile(self._forward)
@@ -176,13 +181,16 @@ class Classifier:
                 raise undecided(choice.sentence)
             draft = draft.with_scaling(choice.scaling)
         if decided and labels is not None:
-            reason = head_decision.reason(decided, draft.logits_of(images), labels)
-            draft._said["head_reason"] = draft.head_reason = reason
+            draft.head_reason = head_decision.reason(decided, draft.logits_of(images), labels)
         return draft
 
     def with_scaling(self, scaling: str | Scaling) -> Classifier:
         """Return a classifier of the same model with another scaling."""
         return Classifier(self._adapted, scaling=scaling, **self._said)
+
+    def with_label_sets(self, sets: LabelSets) -> Classifier:
+        """Return a classifier of the same multi-label model whose classes are sets of labels."""
+        return Classifier(self._adapted, scaling=self.scaling, **{**self._said, "label_sets": sets})
 
     def choose_scaling(
         self, images: np.ndarray, labels: np.ndarray | None, own: np.ndarray | None = None
@@ -324,6 +332,8 @@ class Classifier:
             "scaling": self.scaling.card(),
             "head": self.head.kind,
             "head_sentence": f"{self.head.sentence} {self.head_reason}".strip(),
+            "label_names": list(self.head.sets.labels) if self.head.sets else [],
+            "label_sets": list(self.head.sets.sets) if self.head.sets else [],
             "logits_rebuilt": self.head.rebuilt,
             "class_names": list(self.class_names),
             "keras": keras.__version__,

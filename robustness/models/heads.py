@@ -23,6 +23,8 @@ from robustness.backend import _private
 from robustness.backend.types import Tensor
 from robustness.configuration.choices import HEADS
 from robustness.errors import ModelError, SettingError
+from robustness.models.head_kinds import between, kind_of
+from robustness.models.label_sets import LabelSets
 from robustness.models.layer_order import pool_before_activation
 from robustness.numerics.batch_invariant import batch_invariant
 
@@ -33,21 +35,9 @@ _Ending = tuple[str, Callable[[Tensor], Tensor] | None]
 Way = Literal["layer", "operations", "outputs"]
 UNKNOWN: _Ending = ("", None)
 _BARE, _ONE_UNIT = ("logits", "sigmoid-logit"), ("sigmoid", "sigmoid-logit")
+_BY_INPUTS = ("sigmoid-argmax", "multi-label")
 _BOUNDED = ("softmax", "sigmoid", "sigmoid-argmax")
 _NAMES = {"softmax": "softmax", "softmax_v2": "softmax", "sigmoid": "sigmoid"}
-
-
-class AmbiguousHeadError(ModelError):
-    """The outputs can be read in several ways; labelled images may decide.
-
-    Attributes
-    ----------
-    kind : the head that is meant if the images have one class each and the answers agree with their labels.
-    """
-
-    def __init__(self, message: str, kind: str) -> None:
-        super().__init__(message)
-        self.kind = kind
 
 
 def _log(probabilities: Tensor) -> Tensor:
@@ -60,14 +50,16 @@ class Head:
 
     Attributes
     ----------
-    kind : `softmax`, `logits`, `sigmoid` (one unit), `sigmoid-logit` (one unit, no activation) or
-        `sigmoid-argmax` (several sigmoid units, of which the one with the largest input is the class).
+    kind : `softmax`, `logits`, `sigmoid` (one unit), `sigmoid-logit` (one unit, no activation),
+        `sigmoid-argmax` (several sigmoid units, of which the one with the largest input is the class) or
+        `multi-label` (several sigmoid units, each of which decides on a label).
     way : the source of the logits: "layer" is the input of the last activation, "operations" the input of the
         last operations, which are no layer of their own, and "outputs" the outputs of the model.
     outputs : function from inputs as the model takes them to its own outputs, (n, classes) or (n, 1); to the
-        inputs of its sigmoids for `sigmoid-argmax`: several sigmoids are exactly 1 in float32.
+        inputs of its sigmoids for `sigmoid-argmax` and `multi-label`: sigmoids are exactly 1 in float32.
     raw : function from inputs as the model takes them to the source of the logits, given by `way`.
     classes : number of classes.
+    sets : the sets of labels that are the classes of `multi-label`; None for one logit per label.
     """
 
     kind: str
@@ -75,6 +67,7 @@ class Head:
     outputs: Callable[[Tensor], Tensor]
     raw: Callable[[Tensor], Tensor]
     classes: int
+    sets: LabelSets | None = None
 
     @property
     def followed(self) -> bool:
@@ -84,7 +77,7 @@ class Head:
     @property
     def rebuilt(self) -> bool:
         """Whether logits are exact; otherwise they are logarithms of probabilities, which saturate."""
-        return self.way != "outputs" or self.kind in _BARE
+        return self.way != "outputs" or self.kind in (*_BARE, "multi-label")
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return logits (n, classes), float32, for inputs as the model takes them."""
@@ -93,14 +86,22 @@ class Head:
             if not self.rebuilt:
                 raw = _log(raw) - _log(1 - raw)
             return ops.concatenate([ops.zeros_like(raw), raw], axis=-1)
+        if self.sets is not None:
+            return self.sets.logits(raw)
         return raw if self.rebuilt else _log(raw)
+
+    def with_sets(self, sets: LabelSets) -> Head:
+        """Return this `multi-label` head with sets of labels as its classes."""
+        return replace(self, sets=sets, classes=len(sets.names))
 
     def probabilities(self, inputs: Tensor) -> Tensor:
         """Return probabilities (n, classes), float32, from the model's own outputs."""
         outputs = ops.cast(self.outputs(inputs), "float32")
         if self.kind == "softmax":
             return outputs
-        if self.kind in ("logits", "sigmoid-argmax"):
+        if self.sets is not None:
+            outputs = self.sets.logits(outputs)
+        if self.kind in ("logits", "sigmoid-argmax", "multi-label"):
             return ops.softmax(outputs, axis=-1)
         if self.kind == "sigmoid-logit":
             # sigmoid(-z), not 1 - sigmoid(z): keeps small probabilities.
@@ -120,7 +121,7 @@ class Head:
         ModelError
             The logits of the copy cannot be found in the same way.
         """
-        raw = _raw(self.way, model, probe, single=self.kind.startswith("sigmoid"))
+        raw = _raw(self.way, model, probe, single=self.kind not in ("softmax", "logits"))
         if raw is None:
             raise ModelError("The logits of the copied model cannot be found in its operations.")
         return replace(self, raw=raw)
@@ -134,7 +135,7 @@ class Head:
                 "logits are the logarithm of its probabilities, which has no gradient where a "
                 "probability is exactly 0 or 1."
             )
-        if self.followed and self.kind != "sigmoid-argmax":
+        if self.followed and self.kind not in _BY_INPUTS:
             return (
                 f"The model ends in a {self.kind} that is no layer of its own: logits are computed from "
                 "what the operations at its end are applied to."
@@ -146,6 +147,9 @@ class Head:
             "sigmoid-logit": "One unit without activation: its value z becomes the logits (0, z).",
             "sigmoid-argmax": "Several sigmoid units: the class is the unit with the largest input (its "
             "pre-activation), and confidence is the softmax of these inputs.",
+            "multi-label": "Several sigmoid units: a label holds where the input of its sigmoid is above 0 "
+            "(a probability above 0.5). The class is the set of these labels; a flip changes one or more. "
+            "Confidence is the softmax over sets of their least sure labels' inputs.",
         }[self.kind]
 
 
@@ -188,17 +192,20 @@ def find_head(
     units = values.shape[1]
     twin = model if twin is None else twin
     activation, raw = _final_activation(twin)
-    kind = _kind(kind or "", activation, values, partial(_ends_in_sigmoids, outputs, probe))
+    kind = kind_of(kind or "", activation, values, partial(_ends_in_sigmoids, outputs, probe))
     if (kind in _ONE_UNIT) != (units == 1):
         wanted = "one output" if units > 1 else "two outputs or more"
         raise ModelError(f"The model has {units} output(s), but a {kind} head has {wanted}.")
-    if kind in _BOUNDED and np.isfinite(values).all() and not _between(values):
+    if kind in _BOUNDED and np.isfinite(values).all() and not between(values):
         raise ModelError(
             f"A {kind} head was given, but the model's outputs are no probabilities (they range "
             f"from {values.min():.3g} to {values.max():.3g}). Leave head out, or say 'logits'."
         )
     head = Head(kind, "outputs", outputs, own_outputs(twin), max(units, 2))
-    if kind == "sigmoid-argmax":
+    if kind == "multi-label" and not between(values):
+        # Units without activation, trained with from_logits=True.
+        return head
+    if kind in _BY_INPUTS:
         return _with_inputs_of_sigmoids(head, model, twin, probe, values)
     # What the user states takes precedence over the graph.
     contradicted = kind in _BARE and activation != "linear"
@@ -220,7 +227,11 @@ def _with_inputs_of_sigmoids(
     for way in ways:
         outputs = _raw(way, model, probe, single=True, reordered=False)
         raw = _raw(way, twin, probe, single=True)
-        if outputs is not None and raw is not None and _agrees(head.kind, raw(probe), values):
+        if (
+            outputs is not None
+            and raw is not None
+            and _agrees("sigmoid-argmax", raw(probe), values)
+        ):
             return replace(head, way=way, outputs=outputs, raw=raw)
     raise ModelError(
         f"The model has {values.shape[1]} sigmoid units, and what they are applied to cannot be found. The "
@@ -239,61 +250,11 @@ def _raw(
     return outputs if way == "outputs" else backend.unsaturated(outputs, probe, single=single)
 
 
-def _kind(
-    given: str, activation: str, values: np.ndarray, ends_in_sigmoids: Callable[[], bool]
-) -> str:
-    units = values.shape[1]
-    if given == "multi-label":
-        raise ModelError(
-            f"The head multi-label was given, for {units} sigmoid units that decide independently. Flips of "
-            "several labels per image are not audited yet; expected one class per image. If one label is "
-            "the largest, say sigmoid-argmax; for one label alone, audit a model of its unit."
-        )
-    if given:
-        return given
-    unknown = activation == "" and _between(values) and not _distributions(values)
-    if units > 1 and (activation == "sigmoid" or (unknown and ends_in_sigmoids())):
-        raise AmbiguousHeadError(
-            f"The model ends in {units} independent sigmoid units (several labels per image); "
-            "expected one class per image: a softmax, logits, or one sigmoid unit. If each image has one "
-            "class, that of the largest output, say head='sigmoid-argmax' (--head sigmoid-argmax), or give "
-            "labelled images.",
-            "sigmoid-argmax",
-        )
-    if activation == "sigmoid" or (activation == "softmax" and units > 1):
-        return activation
-    if units == 1:
-        # A softmax of one unit is constant; a subclassed model may still end in a sigmoid.
-        if activation == "" and _between(values):
-            return "sigmoid"
-        if activation not in ("", "linear"):
-            raise ModelError(
-                f"The model has one output with the activation {activation}; expected one sigmoid unit, or "
-                "one unit without activation that was trained with from_logits=True. Such an output is no "
-                "probability of a class."
-            )
-        raise AmbiguousHeadError(
-            "The model has one output and no sigmoid, so it could be a logit or a regression. If "
-            "it was trained with from_logits=True, say head='sigmoid-logit' (--head sigmoid-logit), or give "
-            "labelled images, which decide it.",
-            "sigmoid-logit",
-        )
-    return "softmax" if activation != "linear" and _distributions(values) else "logits"
-
-
 def _ends_in_sigmoids(outputs: Callable[[Tensor], Tensor], probe: Tensor) -> bool:
     """Whether the operations at the end of a model without a known graph are sigmoids."""
     raw = backend.unsaturated(outputs, probe, single=True)
     values = np.asarray(ops.convert_to_numpy(outputs(probe)), "float64")
     return raw is not None and _agrees("sigmoid-argmax", raw(probe), values)
-
-
-def _distributions(values: np.ndarray) -> bool:
-    return _between(values) and bool(np.allclose(values.sum(axis=1), 1.0, atol=1e-2))
-
-
-def _between(values: np.ndarray) -> bool:
-    return bool(np.all((values >= -1e-6) & (values <= 1 + 1e-6)))
 
 
 def _agrees(kind: str, raw: Tensor, values: np.ndarray) -> bool:

@@ -20,6 +20,7 @@ def differences(before: ModelEntry, now: ModelEntry) -> list[str]:
             ("model weights", "weights_sha256"),
             ("input shape", "input_shape"),
             ("head", "head"),
+            ("sets of labels", "label_sets"),
             ("class names", "class_names"),
         )
         if key in before.model_fields_set & now.model_fields_set

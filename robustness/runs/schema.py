@@ -154,6 +154,8 @@ class ModelEntry(Part):
     scaling: ScalingEntry | None = None
     head: str | None = None
     head_sentence: str | None = None
+    label_names: Listed[str] = ()
+    label_sets: Listed[str] = ()
     logits_rebuilt: bool = True
     class_names: Listed[str] | None = None
     keras: str | None = None

@@ -16,7 +16,7 @@ import numpy as np
 from robustness.backend.types import Tensor
 from robustness.errors import ModelError
 from robustness.models.old_keras.protocol import BrokenMessageError, receive, send
-from robustness.models.scan.limited_process import child_environment
+from robustness.models.scan.limited_process import MAX_SECONDS, child_environment
 
 EXTRA = "pip install 'robustness-toolkit[old-keras]'"
 
@@ -54,8 +54,14 @@ class Worker:
             stderr=subprocess.DEVNULL,
         )
         self._lock = threading.Lock()
+        # A file must not load forever.
+        limit = threading.Timer(MAX_SECONDS, self._process.kill)
+        limit.start()
         self._close = weakref.finalize(self, _end, self._process)
-        self.about, _ = self._received(path.name)
+        try:
+            self.about, _ = self._received(path.name)
+        finally:
+            limit.cancel()
         if error := self.about.get("error"):
             self._close()
             raise ModelError(f"tf_keras could not load {path.name!r} either: {error}.")
@@ -98,7 +104,7 @@ class Worker:
             code = self._process.poll()
             raise ModelError(
                 f"The process that runs {name} with tf_keras has ended (exit code {code}); it may have taken "
-                "more than the memory it was allowed."
+                f"more than the memory or the {MAX_SECONDS:g} s it was allowed."
             ) from error
 
 
