@@ -26,6 +26,7 @@ from robustness.models.label_sets import LabelSets
 from robustness.models.layers import entry_dtype, is_whole
 from robustness.models.precision import computing_in, parse_precision
 from robustness.models.scalings import (
+    SCALINGS,
     Scaling,
     ScalingChoice,
     candidates,
@@ -165,6 +166,11 @@ class Classifier:
         """
         adapted = adapt(model, settings.pop("adapter", None))
         wanted = settings.get("scaling") is None and inner_scaling(adapted.model) is None
+        if wanted and settings.get("head") == "multi-label":
+            raise ModelError(
+                "It is not known which numbers the model expects, and labels of images do not decide it "
+                f"for a multi-label model. Expected a scaling: {', '.join(SCALINGS)} (--scaling)."
+            )
         if wanted:
             settings = {**settings, "scaling": "0..255"}
         decided = ""

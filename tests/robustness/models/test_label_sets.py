@@ -121,6 +121,12 @@ def test_logits_of_sets_decide_as_the_labels_do(seen, asked):
             assert row.max() - max(others.max(), 0) == pytest.approx(np.abs(given_).min(), rel=1e-5)
 
 
+def test_labels_do_not_decide_the_scaling():
+    x = pictures(4)
+    with pytest.raises(ModelError, match=r"multi-label.*--scaling"):
+        robustness.audit(model("sigmoid"), x, labels=np.arange(4) % 2, head="multi-label")
+
+
 def test_too_many_sets_are_refused(monkeypatch):
     z = np.array([[1, 1, 1], [1, 1, -1], [-1, 1, 1], [-1, -1, -1.0]])
     assert len(LabelSets.seen(LABELS, z).sets) == 8
