@@ -7,7 +7,7 @@ models needs neither weights nor TensorFlow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,8 @@ def load(
     trust: bool = False,
     class_names: Sequence[str] | None = None,
     scaling: Any = None,
+    imports: Sequence[str] = (),
+    **reading: Any,
 ) -> Classifier:
     """Load the model that `name_or_source` names, without falling back to another one.
 
@@ -56,6 +58,10 @@ def load(
         Whether to load a file although its scan found something that could run code; see `Classifier.load`.
     class_names, scaling
         For a file that does not state them; see `Classifier.load`.
+    imports
+        Python files or modules that define own layers of the model; see `Classifier.load`.
+    reading
+        The options `head`, `input_size`, `image_input`, `constants` and `output` of an audit, for a file.
 
     Returns
     -------
@@ -77,29 +83,43 @@ def load(
             raise SettingError(
                 f"{text!r} is data, not a model; expected {SOURCES}. Use fetch to download data."
             )
-        return _from_file(fetch(text), trust, class_names, scaling)
+        return _from_file(fetch(text), trust, class_names, scaling, imports, reading)
     if isinstance(name_or_source, Path) or text not in plugins.names(GROUP):
         named_as_file = isinstance(name_or_source, Path) or is_model_file_name(text)
         if named_as_file or Path(text).exists():
-            return _from_file(Path(text), trust, class_names, scaling)
+            return _from_file(Path(text), trust, class_names, scaling, imports, reading)
         raise SettingError(_unknown(text))
-    if class_names is not None or scaling is not None:
+    if class_names is not None or scaling is not None or reading:
         raise SettingError(
-            f"The model {text!r} of the zoo has its own class names and scaling; leave them out, or "
-            f"load a file."
+            f"The model {text!r} of the zoo has its own class names, scaling, head and inputs; leave them "
+            "out, or load a file."
         )
     return _made(text)
 
 
 def _from_file(
-    path: Path, trust: bool, class_names: Sequence[str] | None, scaling: Any
+    path: Path,
+    trust: bool,
+    class_names: Sequence[str] | None,
+    scaling: Any,
+    imports: Sequence[str],
+    reading: Mapping[str, Any],
 ) -> Classifier:
     from robustness.models import loading  # noqa: PLC0415
+    from robustness.models.adapter import InputAdapter  # noqa: PLC0415
     from robustness.models.classifier import Classifier  # noqa: PLC0415 (imports TensorFlow)
 
     report = loading.scan(path)
     if report.format != "weights":
-        return Classifier.load(path, class_names=class_names, scaling=scaling, trust=trust)
+        return Classifier.load(
+            path,
+            class_names=class_names,
+            scaling=scaling,
+            trust=trust,
+            imports=imports,
+            head=reading.get("head"),
+            adapter=InputAdapter.of(reading),
+        )
     from robustness.model_zoo.dogs_vs_cats import zoo  # noqa: PLC0415
 
     try:

@@ -19,10 +19,12 @@ import numpy as np
 from robustness.auditing.auditor import Auditor
 from robustness.auditing.inputs import (
     expect_source_classes,
+    gives_sets,
     make_attacks,
     resolve_images,
     resolve_model,
     resolve_surrogate,
+    without_labels,
 )
 from robustness.configuration.audit_config import AuditConfig, audit_options
 from robustness.configuration.audit_file import config_of
@@ -35,6 +37,7 @@ from robustness.errors import ImagesError, SettingError, StorageError
 from robustness.files import disk_errors
 from robustness.images import Entry, Source, select
 from robustness.images.cache import PictureCache
+from robustness.models.adapter import InputAdapter
 from robustness.models.classifier import Classifier
 from robustness.runs.manifest import describe, expect_same, now
 from robustness.runs.model_differences import differences
@@ -160,17 +163,24 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         only=only,
     )
     cache = PictureCache(source)
+    several = gives_sets(config.head, model)
+    entries = without_labels(entries) if several else entries
     classifier = resolve_model(
         model,
         cache,
         entries,
-        class_names=config.class_names or source.class_names,
+        class_names=config.class_names or (None if several else source.class_names),
         scaling=config.scaling,
+        head=config.head,
+        adapter=InputAdapter.of(config.given()),
         trust=config.trust,
         architecture=config.architecture,
+        imports=config.imports,
     )
     expect_source_classes(source, entries, classifier.class_names)
-    surrogate = resolve_surrogate(config.surrogate, classifier, cache, entries, trust=config.trust)
+    surrogate = resolve_surrogate(
+        config.surrogate, classifier, cache, entries, trust=config.trust, imports=config.imports
+    )
     attacked = (surrogate or classifier).in_precision(config.precision)
     goal = parse_goal(config.target, classifier.class_names)
     entries = [e for e in entries if e.label is None or goal.concerns(e.label)]
@@ -219,7 +229,12 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         command=command,
         origin=origin or Origin(),
         surrogate=ModelEntry.model_validate(surrogate.card()) if surrogate else None,
-        notes=(*_fitted_elsewhere(plan, manifest.model), *_smaller(requested, slots)),
+        notes=(
+            *_imported(config),
+            *classifier.notes,
+            *_fitted_elsewhere(plan, manifest.model),
+            *_smaller(requested, slots),
+        ),
     )
     if resume:
         store = Run.resume(folder)
@@ -323,6 +338,13 @@ def _fitted_elsewhere(plan: Plan, model: ModelEntry) -> list[str]:
         for label, parts in different.items()
         if parts
     ]
+
+
+def _imported(config: AuditConfig) -> list[str]:
+    """A sentence where own layers of the model were imported."""
+    if not config.imports:
+        return []
+    return [f"the model's own layers are those of {', '.join(config.imports)}"]
 
 
 def _requested_rows(config: AuditConfig, before: Settings, classifier: Classifier) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from robustness.images import Entry, Source, from_arrays, open_source, select, t
 from robustness.images.cache import PictureCache
 from robustness.images.labels import expect_classes
 from robustness.models import loading
-from robustness.models.classifier import Classifier, input_shape
+from robustness.models.adapter import adapt
+from robustness.models.classifier import LARGE_BATCH, Classifier
+from robustness.models.head_kinds import AmbiguousHeadError
+from robustness.models.label_sets import LabelSets
 
 
 def labelled_arrays(
@@ -128,35 +132,113 @@ def resolve_images(
 
 
 def resolve_model(
-    model: Any, cache: PictureCache, entries: list[Entry], *, trust: bool, **settings: Any
+    model: Any, cache: PictureCache, entries: list[Entry], **settings: Any
 ) -> Classifier:
-    """Return the model as a Classifier; its scaling is given, part of the model, or chosen by accuracy."""
+    """The model as a Classifier; scaling and head given, part of the model, or decided by the images."""
+    return _with_sets(_resolved(model, cache, entries, **settings), cache, entries)
+
+
+def _resolved(
+    model: Any,
+    cache: PictureCache,
+    entries: list[Entry],
+    *,
+    trust: bool,
+    imports: Sequence[str] = (),
+    **settings: Any,
+) -> Classifier:
     if isinstance(model, Classifier):
+        _expect_nothing_stated(settings)
         return model
     if isinstance(model, (str, Path)):
         settings["file"] = model
-        model = loading.load_model(model, trust, settings.get("architecture"))
+        model = loading.load_model(model, trust, settings.get("architecture"), imports)
+    adapted = adapt(model, settings.pop("adapter", None))
     # Labels decide the scaling, so they are checked first, as far as the number of outputs is known.
-    shape = getattr(model, "output_shape", None)
+    shape = getattr(adapted.model, "output_shape", None)
     if isinstance(shape, tuple) and shape and isinstance(shape[-1], int):
         numbers = [str(number) for number in range(max(2, shape[-1]))]
         expect_source_classes(cache.source, entries, settings["class_names"] or numbers)
     if settings["scaling"] is not None:
-        return Classifier(model, **settings)
-    keys, pixels, labels = cache.sample(entries, input_shape(model))
+        # Labelled images decide an open head.
+        with contextlib.suppress(AmbiguousHeadError):
+            return Classifier(adapted, **settings)
+    keys, pixels, labels = cache.sample(entries, adapted.shape)
     if not keys:
-        expect_readable(cache, entries, input_shape(model))
-    return Classifier.decide(model, pixels, labels, **settings)
+        expect_readable(cache, entries, adapted.shape)
+    return Classifier.decide(adapted, pixels, labels, **settings)
+
+
+MULTI_LABEL = "multi-label"
+
+
+def gives_sets(head: str | None, model: object) -> bool:
+    """Whether the classes of an audit are sets of labels: of a multi-label head."""
+    own = model.head.kind if isinstance(model, Classifier) else None
+    return MULTI_LABEL in (head, own)
+
+
+def without_labels(entries: list[Entry]) -> list[Entry]:
+    """The entries without labels: a set of labels is no class of theirs."""
+    return [replace(entry, label=None) for entry in entries]
+
+
+def _with_sets(classifier: Classifier, cache: PictureCache, entries: list[Entry]) -> Classifier:
+    """A multi-label classifier with the sets of labels that it gives to the images as its classes."""
+    if classifier.head.kind != MULTI_LABEL or classifier.head.sets is not None:
+        return classifier
+    values = []
+    with contextlib.closing(cache.stream(entries, classifier.input_shape)) as pictures:
+        read = (p.pixels for p in pictures if p.pixels is not None)
+        while part := [pixels for _, pixels in zip(range(LARGE_BATCH), read, strict=False)]:
+            values.append(classifier.logits_of(np.stack(part)))
+    if not values:
+        expect_readable(cache, entries, classifier.input_shape)
+        return classifier
+    sets = LabelSets.seen(classifier.class_names, np.concatenate(values))
+    several = classifier.with_label_sets(sets)
+    several.head_reason = (
+        f"Of {len(sets.labels)} labels any that changes is a flip. What must hold are the labels that the "
+        "model gives to the unchanged image; labels of the images themselves are not used."
+    )
+    return several
+
+
+def _expect_nothing_stated(settings: dict[str, Any]) -> None:
+    """SettingError if options say how a Classifier is to be read, which it knows itself."""
+    stated = [name for name in ("head", "adapter") if settings.get(name)]
+    if stated:
+        names = {"head": "head", "adapter": "input_size, image_input, constants or output"}
+        raise SettingError(
+            f"{' and '.join(names[name] for name in stated)} came with a model that is a Classifier already; "
+            "leave it out, or make the Classifier with it."
+        )
 
 
 def resolve_surrogate(
-    model: Any, target: Classifier, cache: PictureCache, entries: list[Entry], *, trust: bool
+    model: Any,
+    target: Classifier,
+    cache: PictureCache,
+    entries: list[Entry],
+    *,
+    trust: bool,
+    imports: Sequence[str] = (),
 ) -> Classifier | None:
     """Return the model that attacks use in place of `target`; ModelError if inputs or classes differ."""
     if model is None:
         return None
+    if target.head.kind == MULTI_LABEL:
+        raise ModelError(
+            "A surrogate came with a multi-label model, whose classes are its sets of labels; expected none."
+        )
     surrogate = resolve_model(
-        model, cache, entries, class_names=target.class_names, scaling=None, trust=trust
+        model,
+        cache,
+        entries,
+        class_names=target.class_names,
+        scaling=None,
+        trust=trust,
+        imports=imports,
     )
     shape, classes = surrogate.input_shape, len(surrogate.class_names)
     expected = (target.input_shape, len(target.class_names))

@@ -16,7 +16,7 @@ from robustness import plugins
 from robustness.cli import options as cli_options
 from robustness.cli import recorded_files
 from robustness.cli import report as reporting
-from robustness.cli.inputs import load_model, load_surrogate, open_images
+from robustness.cli.inputs import READING, load_model, load_surrogate, open_images
 from robustness.cli.options import AsJson, Quiet
 from robustness.configuration.attack_text import parse_attack
 from robustness.configuration.audit_config import FOR_ALL, AuditConfig, audit_options
@@ -115,7 +115,10 @@ def _signature() -> inspect.Signature:
 audit.__signature__ = _signature()  # type: ignore[attr-defined]
 audit.__doc__ = f"{inspect.cleandoc(audit.__doc__ or '')}\n\n{EXAMPLES}"
 
-_WITH_RESUME = {"resume", "as_json", "quiet", "trust_model", "attack", *recorded_files.ROLES}
+_WITH_RESUME = {
+    *("resume", "as_json", "quiet", "trust_model", "attack", "imports"),
+    *recorded_files.ROLES,
+}
 
 
 def _expect_allowed(context: typer.Context) -> None:
@@ -214,6 +217,9 @@ def perform(
     scaling = None if config.scaling is None else str(config.scaling)
     loaded = {"attacks": attacks, **dict.fromkeys(FOR_ALL)}
     model = load_model(config, config.model, scaling)
+    if not isinstance(model, Path):
+        # A Classifier knows how it is read.
+        loaded |= dict.fromkeys((*READING, "scaling")) | {"constants": ()}
     loaded["surrogate"] = load_surrogate(config)
     try:
         with insisting(), Display(console, quiet=output.quiet) as display:

@@ -9,14 +9,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustness.configuration.audit_config import AuditConfig
+from robustness.configuration.audit_config import AuditConfig, audit_options
 from robustness.errors import RunError, SettingError
 
 if TYPE_CHECKING:
     from robustness.images import Entry, Source
+    from robustness.models.adapter import InputAdapter
     from robustness.models.classifier import Classifier
+    from robustness.models.label_sets import LabelSets
     from robustness.models.scalings import Scaling
     from robustness.runs.schema import Manifest
+
+
+READING = ("head", "input_size", "image_input", "constants", "output")
+"""Options about how the audited model is read, by their names in Python."""
 
 
 def open_images(config: AuditConfig) -> tuple[Source, Callable[[Entry], bool] | None]:
@@ -35,24 +41,25 @@ def open_images(config: AuditConfig) -> tuple[Source, Callable[[Entry], bool] | 
 
 
 def load_model(config: AuditConfig, name: str, scaling: str | None) -> Classifier | Path:
-    """Return the model `name`.
-
-    A model file without a given `scaling` is returned as its path: the audit then chooses the scaling.
-    """
+    """Return the model `name`; of a file the path: the audit loads it, since images may decide how."""
     from robustness.model_zoo import load
 
     path = Path(name)
-    architecture = config.architecture if name == config.model else None
-    if scaling is None and (architecture or _is_model_file(path)):
+    if (config.architecture and name == config.model) or _is_model_file(path):
         return path
-    if architecture:
-        from robustness.models.classifier import Classifier
+    return load(
+        name,
+        trust=config.trust,
+        class_names=config.class_names,
+        scaling=scaling,
+        imports=config.imports,
+        **stated_reading(config) if name == config.model else {},
+    )
 
-        names = config.class_names
-        return Classifier.load(
-            path, trust=config.trust, class_names=names, scaling=scaling, architecture=architecture
-        )
-    return load(name, trust=config.trust, class_names=config.class_names, scaling=scaling)
+
+def stated_reading(config: AuditConfig) -> dict[str, Any]:
+    """The options that were given about the head and the inputs of the model, by name."""
+    return {name: value for name in READING if (value := getattr(config, name))}
 
 
 def load_surrogate(config: AuditConfig) -> Classifier | Path | None:
@@ -95,10 +102,13 @@ def load_audited_model(
         return Classifier.load(
             path,
             trust=trust,
-            class_names=list(manifest.class_names) or None,
+            class_names=list(manifest.model.label_names or manifest.class_names) or None,
             scaling=_recorded_scaling(manifest),
             head=manifest.model.head,
             architecture=architecture,
+            label_sets=_recorded_sets(manifest),
+            adapter=_recorded_adapter(manifest),
+            imports=options.get("imports") or (),
         )
     # The recorded options belong to the recorded model; another model of the zoo has its own.
     known = options if given is None or name.startswith("kaggle:") else {}
@@ -108,6 +118,8 @@ def load_audited_model(
         trust=trust,
         class_names=classes.split(",") if classes else None,
         scaling=known.get("scaling"),
+        imports=options.get("imports") or (),
+        **_reading_of(known),
     )
 
 
@@ -119,6 +131,12 @@ def _architecture_of_keras(manifest: Manifest) -> str | None:
     return text if text and text.startswith(APPLICATIONS) else None
 
 
+def _reading_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The recorded options about the head and the inputs, by their names in Python."""
+    fields = audit_options()
+    return {name: value for name in READING if (value := options.get(fields[name].argument))}
+
+
 def _is_model_file(path: Path) -> bool:
     """Whether a path is a file with a whole model: neither weights alone nor a name."""
     from robustness.models import loading
@@ -126,6 +144,26 @@ def _is_model_file(path: Path) -> bool:
 
     named = is_model_file_name(path) or path.is_file()
     return named and loading.scan(path).format != "weights"
+
+
+def _recorded_adapter(manifest: Manifest) -> InputAdapter | None:
+    """How images enter the model, as the run records it; None where the model takes them as they are."""
+    from robustness.models.adapter import InputAdapter
+
+    entry = manifest.model.adapter
+    if entry is None:
+        return None
+    return InputAdapter(
+        entry.size or "", entry.image_input or "", entry.constants, entry.output or ""
+    )
+
+
+def _recorded_sets(manifest: Manifest) -> LabelSets | None:
+    """The sets of labels that are the classes of the run; None where classes are no sets."""
+    from robustness.models.label_sets import LabelSets
+
+    entry = manifest.model
+    return LabelSets(entry.label_names, entry.label_sets) if entry.label_sets else None
 
 
 def _recorded_scaling(manifest: Manifest) -> Scaling:

@@ -47,6 +47,14 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON, and nothing else, to stdout.")
 ]
+Imports = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import",
+        help="A Python file or module with own layers of the model; needs --trust-model. Those that the run "
+        "names if you started it on this machine.",
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder.")]
 HtmlPage = Annotated[
     Path | None, typer.Option("--html", help="Write the comparison as a page to this file.")
@@ -63,7 +71,7 @@ def parameter(field: OptionField) -> inspect.Parameter:
     text, default = field.option.help, _defaults()[field.argument]
     kind: Any = field.kind
     if field.option.repeated:
-        text = f"{text} [default: {','.join(default)}]"
+        text = f"{text} [default: {','.join(default)}]" if default else text
         kind, default = list[str] | None, None
     elif field.optional:
         kind = kind | None

@@ -53,7 +53,7 @@ def options_of(
     ----------
     origin : origin of the run, read from its folder or from a report.
     where : the run's folder, or the report.
-    given : the names on this command line, by role, and `attack`; None for those that are not given.
+    given : the names on this command line, by role, `attack` and `imports`; None for those not given.
     trust : whether the command line has `--trust-model`.
     roles : the roles whose files will be loaded.
 
@@ -81,7 +81,8 @@ def options_of(
     folder = where.parent if where.is_file() else where
     if seal.made_here(origin):
         return recorded_paths.resolve_options(options, origin, folder) | typed
-    options |= typed
+    # A name of a module is code: one that a received run states is not imported.
+    options |= {"imports": []} | typed
     refused: dict[str, str] = {}
     for role in roles:
         name = options.get(role)

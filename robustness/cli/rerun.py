@@ -10,6 +10,7 @@ import typer
 
 from robustness.cli.options import (
     HtmlPage,
+    Imports,
     Quiet,
     RunArchitecture,
     RunAttacks,
@@ -39,6 +40,7 @@ def rerun(
     surrogate: RunSurrogate = None,
     mask: RunMask = None,
     attack: RunAttacks = None,
+    imports: Imports = None,
     trust_model: TrustModel = False,
     quiet: Quiet = False,
 ) -> None:
@@ -60,7 +62,7 @@ def rerun(
     if html is not None:
         disk_errors.expect_place(html)
     given: dict[str, Any] = {"model": model, "images": images, "surrogate": surrogate, "mask": mask}
-    given |= {"attack": attack, "architecture": architecture}
+    given |= {"attack": attack, "architecture": architecture, "imports": imports}
     options = recorded_files.options_of(_manifest(run).origin, run, given, trust=trust_model)
     if not options:
         raise SettingError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from robustness.cli.options import AsJson, RunArchitecture, RunFolder, RunModel, TrustModel
+from robustness.cli.options import AsJson, Imports, RunArchitecture, RunFolder, RunModel, TrustModel
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,6 +24,7 @@ def verify(
     run: RunFolder,
     model: RunModel = None,
     architecture: RunArchitecture = None,
+    imports: Imports = None,
     trust_model: TrustModel = False,
     as_json: AsJson = False,
 ) -> None:
@@ -43,7 +44,7 @@ def verify(
 
     with Run.open(run) as opened:
         manifest = opened.manifest
-        given = {"model": model, "architecture": architecture}
+        given = {"model": model, "architecture": architecture, "imports": imports}
         options = recorded_files.options_of(
             manifest.origin, run, given, trust=trust_model, roles=("model", "architecture")
         ) or {key: value for key, value in given.items() if value}

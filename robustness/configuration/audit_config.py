@@ -26,6 +26,14 @@ from robustness import plugins
 from robustness.configuration import choices
 from robustness.configuration.attack_text import attack_text, parse_attack, without_parameters
 from robustness.configuration.epsilons import parse_epsilons
+from robustness.configuration.model_inputs import (
+    ConstantsOption,
+    HeadOption,
+    ImageInputOption,
+    ImportsOption,
+    InputSizeOption,
+    OutputOption,
+)
 from robustness.configuration.option import Option, OptionField, option_fields
 from robustness.configuration.option_errors import UnexpectedValueError, option_error
 from robustness.errors import SettingError
@@ -124,6 +132,12 @@ class AuditConfig(BaseModel):
             table="model", example='"0..255"',
         ),
     ] = None  # fmt: skip
+    head: HeadOption = None
+    output: OutputOption = None
+    input_size: InputSizeOption = None
+    image_input: ImageInputOption = None
+    constants: ConstantsOption = ()
+    imports: ImportsOption = ()
     trust: Annotated[
         bool,
         Option(
@@ -328,7 +342,8 @@ class AuditConfig(BaseModel):
         field = audit_options().get(info.field_name or "")
         if field and field.option.path and isinstance(value, str) and not value:
             raise UnexpectedValueError("a path; the current folder is '.'")
-        listed = field.option.choices if field else ()
+        unset = field is not None and field.optional and value is None
+        listed = field.option.choices if field and not unset else ()
         if field and listed and value not in listed and field.option.further:
             listed = (*listed, *field.option.further())
         if listed and value not in listed:

@@ -20,6 +20,8 @@ NORMS = ("linf", "l2", "l1", "l0", "free")
 REGISTERED_NORMS: set[str] = set()
 """The norms that `robustness.threat.norms.register` added in this process."""
 
+HEADS = ("softmax", "logits", "sigmoid", "sigmoid-logit", "sigmoid-argmax", "multi-label")
+"""What the outputs of a model can be; see `robustness.models.heads`."""
 PRECISIONS = ("float32", "bfloat16")
 EVIDENCE = ("all", "flips", "none")
 """Which PNG files are kept in the run folder; a number of images is allowed as well."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from keyword import iskeyword
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -62,7 +63,8 @@ class OptionField:
     @property
     def argument(self) -> str:
         """The name of the command's argument, which is also the key in `run.json`."""
-        return self.flag.removeprefix("--").replace("-", "_")
+        argument = self.flag.removeprefix("--").replace("-", "_")
+        return self.name if iskeyword(argument) else argument
 
     @property
     def key(self) -> str:

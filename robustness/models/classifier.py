@@ -16,13 +16,17 @@ from keras import ops
 
 from robustness import backend
 from robustness.errors import ModelError, SettingError
-from robustness.models import loading
+from robustness.models import head_decision, loading
+from robustness.models.adapter import InputAdapter, adapt
 from robustness.models.float_input import Twin, float_twin, takes_whole, without_slope
+from robustness.models.head_kinds import AmbiguousHeadError
 from robustness.models.heads import Head, find_head
 from robustness.models.identity import answers, identity, probes, undisturbed
+from robustness.models.label_sets import LabelSets
 from robustness.models.layers import entry_dtype, is_whole
 from robustness.models.precision import computing_in, parse_precision
 from robustness.models.scalings import (
+    SCALINGS,
     Scaling,
     ScalingChoice,
     candidates,
@@ -49,13 +53,15 @@ class Classifier:
     Classifier.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a user may state about a model
         self,
         model: Any,
         *,
         class_names: Sequence[str] | None = None,
         scaling: str | Scaling | None = None,
         head: str | None = None,
+        label_sets: LabelSets | None = None,
+        adapter: InputAdapter | None = None,
         name: str | None = None,
         file: str | Path | None = None,
         architecture: str | None = None,
@@ -64,13 +70,16 @@ class Classifier:
 
         Parameters
         ----------
-        model : takes images (n, height, width, channels).
+        model : takes images (n, height, width, channels), or what `adapter` makes of them.
         class_names : in the order of the outputs; default: the attribute `class_names` of the model, else
             "class 0", ... .
         scaling : one of `scalings.SCALINGS`, or a Scaling. May be omitted only if the first layers of the
             model scale counts themselves (Rescaling, Normalization) or its input holds whole numbers;
             otherwise see `Classifier.decide`.
         head : what the outputs are if the model does not show it, one of `heads.HEADS`.
+        label_sets : the classes of a `multi-label` head, whose labels are `class_names`; without them it has
+            a logit per label.
+        adapter : how images enter the model and which output is meant, if its shapes do not show it.
         name : default: the name of the file without suffix, else that of the model.
         file : the file that the model was loaded from.
         architecture : what the model was built from if the file gave its weights only.
@@ -79,42 +88,55 @@ class Classifier:
         ------
         ModelError
             The model does not take one image per row, does not return one row of classes per image, or is
-            ambiguous; the class names do not match its outputs; or its scaling is unknown.
+            ambiguous (AmbiguousHeadError if labelled images may decide, see `Classifier.decide`); the class
+            names do not match its outputs; or its scaling is unknown.
         SettingError
             The scaling or the head is not known, or the scaling does not fit the input of the model.
         """
-        self.model = model
-        self.input_shape = input_shape(model)
-        self.name = name or (Path(file).stem if file else str(model.name))
+        self._adapted = adapt(model, adapter)
+        self.model, self.input_shape = self._adapted.model, self._adapted.shape
+        self.name = name or (Path(file).stem if file else str(self._adapted.original.name))
         self.file = Path(file) if file else None
+        self.head_reason = ""
         self.scaling = self._chosen(scaling)
         self._said: dict[str, Any] = {
             "class_names": class_names,
             "head": head,
+            "label_sets": label_sets,
             "name": name,
             "file": file,
             "architecture": architecture,
         }
         self.architecture = architecture
-        self.whole_inputs = is_whole(entry_dtype(model))
-        self.cuts_fractions = takes_whole(model)
+        self.whole_inputs = is_whole(entry_dtype(self.model))
+        self.cuts_fractions = takes_whole(self.model)
         probe = self._probe()
-        self._twin = float_twin(model, probe)
-        self.head: Head = find_head(model, probe, head, twin=self._twin.model)
-        self.class_names = _names(model, class_names, self.head.classes)
+        self._twin = float_twin(self.model, probe)
+        self.head: Head = find_head(self.model, probe, head, twin=self._twin.model)
+        self.class_names = _names(self._adapted.original, class_names, self.head.classes)
+        if label_sets is not None:
+            self.head, self.class_names = self.head.with_sets(label_sets), label_sets.names
         self.precision = "float32"
         self._alike: bool | None = None
         self._predict = backend.compile(self._forward)
         self._see = backend.compile(self.logits)
 
     @classmethod
-    def load(cls, path: str | Path, *, trust: bool = False, **settings: Any) -> Classifier:
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        trust: bool = False,
+        imports: Sequence[str] = (),
+        **settings: Any,
+    ) -> Classifier:
         """Load a model file and wrap its model. The file is scanned first (`loading.scan`).
 
         Parameters
         ----------
         path : a local file with a whole model; with weights only if `architecture` is among the settings.
         trust : load the file despite findings, and let it run code.
+        imports : files or modules that define own layers of the model (`user_code`); needs `trust`.
         settings : as for `Classifier` (class_names, scaling, ...).
 
         Raises
@@ -124,18 +146,18 @@ class Classifier:
         ModelError
             The file cannot be loaded, or its model cannot be wrapped.
         """
-        model = loading.load_model(path, trust, settings.get("architecture"))
+        model = loading.load_model(path, trust, settings.get("architecture"), imports)
         return cls(model, file=path, **settings)
 
     @classmethod
     def decide(
         cls, model: Any, images: np.ndarray, labels: np.ndarray | None, **settings: Any
     ) -> Classifier:
-        """Wrap a model whose scaling is given, found in the model, or chosen by accuracy.
+        """Wrap a model whose scaling and head are given, found in the model, or decided by labelled images.
 
         Parameters
         ----------
-        model : a built Keras 3 model.
+        model : a built Keras 3 model, or an AdaptedModel.
         images : uint8 (n, height, width, channels).
         labels : true class indices (n,), or None.
         settings : as for `Classifier`.
@@ -143,19 +165,42 @@ class Classifier:
         Raises
         ------
         ModelError
-            No scaling is clearly the most accurate; the message states the accuracies.
+            No scaling is clearly the most accurate; the message states the accuracies. Or the head is open,
+            and the answers do not agree with the labels.
         """
-        if settings.get("scaling") is None and inner_scaling(model) is None:
-            draft = cls(model, **{**settings, "scaling": "0..255"})
+        adapted = adapt(model, settings.pop("adapter", None))
+        wanted = settings.get("scaling") is None and inner_scaling(adapted.model) is None
+        if wanted and settings.get("head") == "multi-label":
+            raise ModelError(
+                "It is not known which numbers the model expects, and labels of images do not decide it "
+                f"for a multi-label model. Expected a scaling: {', '.join(SCALINGS)} (--scaling)."
+            )
+        if wanted:
+            settings = {**settings, "scaling": "0..255"}
+        decided = ""
+        try:
+            draft = cls(adapted, **settings)
+        except AmbiguousHeadError as error:
+            if labels is None or len(images) == 0:
+                raise
+            decided = error.kind
+            draft = cls(adapted, **{**settings, "head": decided})
+        if wanted:
             choice = draft.choose_scaling(images, labels)
             if choice.scaling is None:
                 raise undecided(choice.sentence)
-            return draft.with_scaling(choice.scaling)
-        return cls(model, **settings)
+            draft = draft.with_scaling(choice.scaling)
+        if decided and labels is not None:
+            draft.head_reason = head_decision.reason(decided, draft.logits_of(images), labels)
+        return draft
 
     def with_scaling(self, scaling: str | Scaling) -> Classifier:
         """Return a classifier of the same model with another scaling."""
-        return Classifier(self.model, scaling=scaling, **self._said)
+        return Classifier(self._adapted, scaling=scaling, **self._said)
+
+    def with_label_sets(self, sets: LabelSets) -> Classifier:
+        """Return a classifier of the same multi-label model whose classes are sets of labels."""
+        return Classifier(self._adapted, scaling=self.scaling, **{**self._said, "label_sets": sets})
 
     def choose_scaling(
         self, images: np.ndarray, labels: np.ndarray | None, own: np.ndarray | None = None
@@ -169,13 +214,16 @@ class Classifier:
         own : class indices (n,) predicted under the scaling of this classifier, if they are known already.
         """
 
-        def predict(scaling: Scaling, some: np.ndarray) -> np.ndarray:
+        def predict(scaling: Scaling, _: np.ndarray) -> np.ndarray:
             if own is not None and scaling == self.scaling:
                 return own
-            return self._batched(some, lambda x: self._predict(scaling.apply(x))).argmax(axis=1)
+            return self._batched(
+                images, lambda x: self._predict(scaling.apply(self._with_alpha(x)))
+            ).argmax(axis=1)
 
         classes, dtype = len(self.class_names), entry_dtype(self.model)
-        return choose_scaling(predict, images, labels, classes, dtype)
+        # Only scalings that fit the channels of the model are tried.
+        return choose_scaling(predict, self._with_alpha(images), labels, classes, dtype)
 
     def in_precision(self, name: str) -> Classifier:
         """Return this classifier with `logits` from a copy of the model that computes in `name`.
@@ -220,16 +268,16 @@ class Classifier:
         """
         if self._twin.reason and self.cuts_fractions:
             images = ops.round(images)
-        return self.head.logits(self.scaling.apply(images))
+        return self.head.logits(self._as_input(images))
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Return probabilities (n, classes), float32, of the user's own model; images in counts."""
-        return self._batched(images, lambda x: self._predict(self.scaling.apply(x)))
+        return self._batched(images, lambda x: self._predict(self._as_input(x)))
 
     def may_draw(self, images: np.ndarray) -> bool:
         """Return whether outputs for `images` may differ between calls, judged by the model's operations."""
         some = np.resize(images, (SMALL_BATCH, *self.input_shape))
-        return backend.draws_numbers(self._predict, self.scaling.apply(some))
+        return backend.draws_numbers(self._predict, self._as_input(some))
 
     def logits_of(self, images: np.ndarray) -> np.ndarray:
         """Return `logits` for any number of images, computed in batches by a compiled function."""
@@ -256,7 +304,7 @@ class Classifier:
         Names are excluded: Keras renames layers when a model is built twice in one process.
         """
         sha = hashlib.sha256()
-        for weight in self.model.weights:
+        for weight in self._adapted.original.weights:
             values = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
             sha.update(f"{values.shape} {values.dtype}\n".encode())
             sha.update(values.tobytes())
@@ -269,8 +317,8 @@ class Classifier:
         The model is run on a few pictures; the state of its random numbers is restored afterwards.
         """
         pictures = probes(self.input_shape)
-        known = identity(self.model)
-        with undisturbed(self.model) as chancy:
+        known = identity(self._adapted.original)
+        with undisturbed(self._adapted.original) as chancy:
             first = self.probabilities(pictures)
             # Keras' own layers without random numbers give equal outputs: one run suffices.
             again = self.probabilities(pictures) if chancy or known["code"] else first
@@ -290,15 +338,36 @@ class Classifier:
             "notes": list(report.notes) if report else [],
             "weights_sha256": self.digest,
             "identity": self.identity,
-            "parameters": int(self.model.count_params()),
+            "parameters": int(self._adapted.original.count_params()),
             "input_shape": list(self.input_shape),
+            "adapter": self._adapted.card(),
             "scaling": self.scaling.card(),
             "head": self.head.kind,
-            "head_sentence": self.head.sentence,
+            "head_sentence": f"{self.head.sentence} {self.head_reason}".strip(),
+            "label_names": list(self.head.sets.labels) if self.head.sets else [],
+            "label_sets": list(self.head.sets.sets) if self.head.sets else [],
             "logits_rebuilt": self.head.rebuilt,
             "class_names": list(self.class_names),
             "keras": keras.__version__,
         }
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed of the model's inputs and outputs, sentences without a full stop."""
+        reason = (self.head_reason.rstrip("."),) if self.head_reason else ()
+        read = getattr(self._adapted.original, "reading", "")
+        return (*([read] if read else []), *self._adapted.sentences, *reason)
+
+    def _as_input(self, images: Any) -> Any:
+        """Images in counts as the model takes them."""
+        return self.scaling.apply(self._with_alpha(images))
+
+    def _with_alpha(self, images: Any) -> Any:
+        """Images with a fourth channel of 255 counts, where the model takes one that they lack."""
+        if not self._adapted.opaque:
+            return images
+        counts = ops.cast(images, "float32")
+        return ops.concatenate([counts, ops.full_like(counts[..., :1], 255.0)], axis=-1)
 
     def _forward(self, inputs: Any) -> Any:
         return self.head.probabilities(inputs)
@@ -347,14 +416,14 @@ class Classifier:
         chosen = inner_scaling(self.model) if scaling is None else parse_scaling(scaling)
         if chosen is None:
             raise undecided("No Rescaling or Normalization for counts stands at its beginning.")
-        if chosen.per_channel and self.input_shape[-1] != 3:
+        channels = self.input_shape[-1] + self._adapted.opaque
+        if chosen.per_channel and channels != 3:
             raise SettingError(
-                f"Scaling {chosen.name} is for three channels; the model takes "
-                f"{self.input_shape[-1]}."
+                f"Scaling {chosen.name} is for three channels; the model takes {channels}."
             )
         dtype = entry_dtype(self.model)
         if not chosen.fits(dtype):
-            wanted = ", ".join(candidates(self.input_shape[-1], dtype)) or "another input type"
+            wanted = ", ".join(candidates(channels, dtype)) or "another input type"
             raise SettingError(
                 f"The model takes whole numbers ({dtype}), which do not hold what scaling {chosen.name} "
                 f"makes of counts 0..255. Expected {wanted}; or build the model behind a float32 input."
@@ -367,7 +436,7 @@ class Classifier:
         if takes_whole(self.model):
             noise = np.floor(noise)
         flat = np.stack([np.zeros(self.input_shape), np.full(self.input_shape, 255.0)])
-        return self.scaling.apply(np.concatenate([flat, noise]).astype("float32"))
+        return self._as_input(np.concatenate([flat, noise]).astype("float32"))
 
 
 def input_shape(model: Any) -> tuple[int, int, int]:
@@ -376,45 +445,9 @@ def input_shape(model: Any) -> tuple[int, int, int]:
     Raises
     ------
     ModelError
-        It is no built Keras 3 model with one input, images of a fixed size with 1 or 3 channels last.
+        Its inputs are no images, or it is open how images enter it (`adapter.adapt`).
     """
-    if not isinstance(model, keras.Model):
-        raise ModelError(f"A {type(model).__name__} was given; expected a Keras 3 model.")
-    inputs = getattr(model, "inputs", None)
-    if inputs and len(inputs) != 1:
-        raise ModelError(f"The model has {len(inputs)} inputs; expected one, the image.")
-    shape = (
-        tuple(inputs[0].shape) if inputs else (model.get_build_config() or {}).get("input_shape")
-    )
-    if not shape:
-        raise ModelError(
-            "The model does not know its input shape yet; call it once on a batch of images, or "
-            "build it with model.build((None, height, width, channels))."
-        )
-    sizes = tuple(shape)[1:]
-    if len(sizes) != 3:
-        raise ModelError(
-            f"The model takes inputs of shape {tuple(shape)}; expected images "
-            "(n, height, width, channels)."
-        )
-    if sizes[-1] not in (1, 3):
-        advice = ""
-        if sizes[0] in (1, 3):
-            advice = (
-                " The channels seem to come first, which is not supported: put a "
-                "Permute((3, 1, 2)) layer in front of the model."
-            )
-        raise ModelError(
-            f"The model takes inputs of shape {sizes}; expected (height, width, channels) with "
-            f"1 or 3 channels.{advice}"
-        )
-    if None in sizes:
-        raise ModelError(
-            f"The model takes images of any size {sizes}; expected a fixed one. Put it behind "
-            "keras.Input((height, width, channels)): Sequential([Input(...), model])."
-        )
-    height, width, channels = map(int, sizes)
-    return height, width, channels
+    return adapt(model).shape
 
 
 def _names(model: Any, given: Sequence[str] | None, classes: int) -> tuple[str, ...]:

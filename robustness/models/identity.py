@@ -36,6 +36,7 @@ _LIBRARIES = {
     "abc",
     "typing",
     "collections",
+    "robustness",
 }
 PROBES = 8
 SHOWN = 6

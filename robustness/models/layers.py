@@ -9,6 +9,9 @@ import keras
 
 from robustness.backend._private import detached
 
+MAX_NESTING = 8
+"""How deeply containers of layers may be nested; deeper ones, and those that contain themselves, are kept."""
+
 
 def leaves(model: keras.Layer) -> list[keras.Layer]:
     """Return the layers of `model` in its order; nested models are replaced by their own layers."""
@@ -43,7 +46,7 @@ def shared_copy(
     Notes
     -----
     A Sequential or Functional model is rebuilt from copies of its layers. A model with a custom `call` is
-    copied with the layers among its attributes, and in lists, tuples and dictionaries among these; a layer
+    copied with the layers among its attributes, and in containers (of containers) among these; a layer
     that is reached in another way (a closure, say) stays the layer of `model`, unchanged.
     """
     return _Copies(change).of(model)
@@ -94,11 +97,23 @@ class _Copies:
         """`value` with its layers replaced by copies."""
         if isinstance(value, keras.Layer):
             return self.of(value)
-        if isinstance(value, list | tuple) and any(isinstance(x, keras.Layer) for x in value):
-            return [self._within(x) for x in value]
-        if isinstance(value, dict) and any(isinstance(x, keras.Layer) for x in value.values()):
+        if isinstance(value, dict) and _holds_layers(value):
             return {key: self._within(x) for key, x in value.items()}
+        if isinstance(value, list | tuple) and _holds_layers(value):
+            parts = [self._within(x) for x in value]
+            if isinstance(value, tuple):
+                return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+            return parts
         return value
+
+
+def _holds_layers(value: Any, depth: int = MAX_NESTING) -> bool:
+    """Whether a value is a layer, or a container of containers with one in it."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple) and depth:
+        return any(_holds_layers(x, depth - 1) for x in value)
+    return isinstance(value, keras.Layer)
 
 
 def _calls_its_graph(model: keras.Model) -> bool:

@@ -13,12 +13,13 @@ import shutil
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from robustness.errors import ModelError, UnsafeModelError
+from robustness.models import user_code
 from robustness.models.formats import ACCEPTED
 from robustness.models.scan import limited_process
 from robustness.models.scan.config_safety import quote
@@ -29,7 +30,12 @@ __all__ = ["ScanReport", "load_model", "load_weights", "opened", "refuse", "scan
 _TRUST = "Load it only if you trust who made it: --trust-model (in Python trust=True)."
 
 
-def load_model(path: str | Path, trust: bool = False, architecture: str | None = None) -> Any:
+def load_model(
+    path: str | Path,
+    trust: bool = False,
+    architecture: str | None = None,
+    imports: Sequence[str] = (),
+) -> Any:
     """Scan a model file and load its model with Keras, not compiled. Its bytes decide what it is.
 
     If the sizes of its layers cannot be computed from its configuration, or are unusually large, the model is
@@ -41,6 +47,7 @@ def load_model(path: str | Path, trust: bool = False, architecture: str | None =
     trust : load a file despite findings and without the separate process, and let it run code.
     architecture : the model to which only the weights of the file are loaded (see `architecture.build`); None
         for the model in the file.
+    imports : files or modules that define own layers of the model (`user_code`); needs `trust`.
 
     Raises
     ------
@@ -54,18 +61,34 @@ def load_model(path: str | Path, trust: bool = False, architecture: str | None =
     report = scan(path)
     if report.format == "weights":
         raise ModelError(
-            f"{quote(report.name)} holds weights without an architecture; expected {ACCEPTED}. Name "
-            "the model "
-            "that they belong to: --architecture keras.applications:NAME, model.json or "
-            "module:function (in Python "
-            "architecture=)."
+            f"{quote(report.name)} holds weights without an architecture; expected {ACCEPTED}. Name the "
+            "model that they belong to: --architecture keras.applications:NAME, model.json or "
+            "module:function (in Python architecture=)."
         )
+    objects = user_code.custom_objects(imports, trust)
     refuse(report, trust)
-    if report.unconverted and not trust:
-        raise unconverted(report)
-    if report.trial and not trust:
-        _tried(Path(path), report)
-    return opened(path, trust, report)
+    try:
+        if report.unconverted and not trust:
+            raise unconverted(report)
+        if report.trial and not trust:
+            _tried(Path(path), report)
+        return opened(path, trust, report, objects)
+    except UnsafeModelError:
+        raise
+    except ModelError:
+        if objects or not _by_tf_keras(report):
+            raise
+    from robustness.models import old_keras  # noqa: PLC0415 - needs Keras
+
+    return old_keras.opened(path, trust)
+
+
+def _by_tf_keras(report: ScanReport) -> bool:
+    """Whether tf_keras may load what Keras 3 cannot: a file of Keras 1 or 2, where it is installed."""
+    from robustness.models import old_keras  # noqa: PLC0415
+
+    # tf_keras has the version of its TensorFlow.
+    return (report.keras_version or "2").startswith(("1.", "2")) and old_keras.installed()
 
 
 def _built(architecture: str, path: str | Path, trust: bool) -> Any:
@@ -83,14 +106,17 @@ def unconverted(report: ScanReport) -> ModelError:
     source = f"Keras {report.keras_version}" if report.keras_version else "an old Keras"
     return ModelError(
         f"{quote(report.name)} was saved by {source}, and {report.unconverted}. Load it where it was "
-        "made and "
-        "save it with Keras 3 (model.save('model.keras')); or build the same model in Keras 3, load "
-        "the weights "
-        "of this file into it (--architecture)."
+        "made and save it with Keras 3 (model.save('model.keras')); or build the same model in Keras 3 and "
+        "load the weights of this file into it (--architecture)."
     )
 
 
-def opened(path: str | Path, trust: bool = False, report: ScanReport | None = None) -> Any:
+def opened(
+    path: str | Path,
+    trust: bool = False,
+    report: ScanReport | None = None,
+    objects: Mapping[str, Any] | None = None,
+) -> Any:
     """Load the model in a file that was scanned.
 
     Parameters
@@ -98,6 +124,7 @@ def opened(path: str | Path, trust: bool = False, report: ScanReport | None = No
     path : the file.
     trust : let the file run code.
     report : the result of its scan; scanned again if not given.
+    objects : own classes and functions of the model, by name.
 
     Raises
     ------
@@ -109,6 +136,7 @@ def opened(path: str | Path, trust: bool = False, report: ScanReport | None = No
     report = report or scan(path)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_explained(report.name, "load"))
+        stack.enter_context(keras.saving.custom_object_scope(dict(objects or {})))
         # Keras selects the reader by the name of the file, not by its content.
         source = stack.enter_context(_named(Path(path), f".{report.format}"))
         if report.conversion is None:
@@ -249,9 +277,11 @@ def refuse(report: ScanReport, trust: bool) -> None:
         return
     listed = "; ".join(report.findings[:5])
     more = f"; and {len(report.findings) - 5} more" if len(report.findings) > 5 else ""
+    own = any("not a Keras layer or helper" in finding for finding in report.findings)
+    code = " A layer of the author's own also needs its code: --import FILE.py." if own else ""
     raise UnsafeModelError(
         f"{quote(report.name)} could run code, read other files or take all memory when loaded: "
-        f"{listed}{more}. {_TRUST}"
+        f"{listed}{more}. {_TRUST}{code}"
     )
 
 
@@ -266,12 +296,8 @@ def _explained(name: str, action: str) -> Iterator[None]:
         # Keras puts the reason after the whole configuration.
         text = str(error).rpartition("Exception encountered:")[2]
         lines = text.strip().splitlines() or [""]
-        reason = f"{type(error).__name__}: {lines[0][:300]}"
+        reason = f"{type(error).__name__}: {lines[0].partition('. Make sure')[0][:300]}"
         advice = "Check that file and architecture belong together"
         if "Could not locate" in str(error) or "Unknown layer" in str(error):
-            advice = (
-                "It uses layers or functions that the file only names: build the model in Python "
-                "(own layers registered by keras.saving.register_keras_serializable) and hand it "
-                "to Classifier, or save a .h5 with operations as .keras"
-            )
+            advice = user_code.advice(user_code.missing_names(error))
         raise ModelError(f"Keras could not {action} {quote(name)} ({reason}). {advice}.") from error

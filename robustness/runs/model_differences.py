@@ -32,11 +32,14 @@ def differences(before: ModelEntry, now: ModelEntry) -> list[str]:
             ("model weights", "weights_sha256"),
             ("input shape", "input_shape"),
             ("head", "head"),
+            ("sets of labels", "label_sets"),
             ("class names", "class_names"),
         )
         if key in before.model_fields_set & now.model_fields_set
         and getattr(before, key) != getattr(now, key)
     ]
+    if (was := _reading(before)) != (is_now := _reading(now)):
+        differing.append(f"how images enter the model (was {was}, is {is_now})")
     if before.scaling and now.scaling:
         differing += _scaling(before.scaling, now.scaling)
     if before.identity and now.identity:
@@ -45,6 +48,13 @@ def differences(before: ModelEntry, now: ModelEntry) -> list[str]:
         if not differing and (far := _answers(old.answers, new.answers)):
             differing.append(f"outputs for the same pictures ({far})")
     return differing
+
+
+def _reading(model: ModelEntry) -> str:
+    """How images enter a model and which output is meant, in short."""
+    entry = model.adapter
+    parts = (entry.size, entry.image_input, *entry.constants, entry.output) if entry else ()
+    return ", ".join(filter(None, parts)) or "as they are"
 
 
 def _scaling(before: ScalingEntry, now: ScalingEntry) -> list[str]:

@@ -116,6 +116,16 @@ class ScalingEntry(Part):
     sentence: str | None = None
 
 
+class AdapterEntry(Part):
+    """How images enter the model, and which of its outputs is audited."""
+
+    size: str | None = None
+    image_input: str | None = None
+    constants: Listed[str] = ()
+    output: str | None = None
+    sentences: Listed[str] = ()
+
+
 class IdentityEntry(Part):
     """Hashes of the model's layers and code, and its answers to fixed pictures by class."""
 
@@ -142,9 +152,12 @@ class ModelEntry(Part):
     identity: IdentityEntry | None = None
     parameters: Count | None = None
     input_shape: Shape | None = None
+    adapter: AdapterEntry | None = None
     scaling: ScalingEntry | None = None
     head: str | None = None
     head_sentence: str | None = None
+    label_names: Listed[str] = ()
+    label_sets: Listed[str] = ()
     logits_rebuilt: bool = True
     class_names: Listed[str] | None = None
     keras: str | None = None
@@ -296,6 +309,12 @@ class Options(Part):
     seed: Whole | None = None
     classes: str | None = None
     scaling: str | None = None
+    head: str | None = None
+    output: str | None = None
+    input_size: str | None = None
+    image_input: str | None = None
+    constant: Listed[str] | None = None
+    imports: Listed[str] | None = None
     trust_model: bool | None = None
     evidence: str | None = None
     batch_size: Whole | None = None

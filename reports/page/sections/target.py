@@ -30,6 +30,8 @@ def _rows(summary: Summary) -> Iterable[Row]:
         yield Row("File", f"{model.file} ({model.format or 'unknown format'})")
     if model.input_shape:
         yield Row("Input", f"{' × '.join(map(str, model.input_shape))} (height, width, channels)")
+    for sentence in model.adapter.sentences if model.adapter else ():
+        yield Row("Input and output", f"{sentence}.")
     if model.scaling:
         yield Row("Scaling", model.scaling.sentence or model.scaling.name or "unknown")
     if output := model.head_sentence or model.head:

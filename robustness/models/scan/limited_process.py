@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,13 @@ FREE_SHARE = 0.75
 MAX_SECONDS = 300.0
 CPU_SECONDS = 1200
 """Processor time, summed over all cores."""
+OUT_OF_MEMORY = 77
+"""The exit code of a process that finds no memory."""
+MAX_STDERR = 20_000
+"""Characters of the error output that are looked at, from its end."""
+_NO_MEMORY = re.compile(
+    r"MemoryError|bad_alloc|out of memory|cannot allocate memory|resource_?exhausted", re.IGNORECASE
+)
 _SPARE = 1 << 30  # address space that threads reserve without using it
 
 
@@ -47,17 +55,10 @@ def run_limited(module: str, *arguments: str, seconds: float = MAX_SECONDS) -> E
     arguments : its command line arguments.
     seconds : longest wall-clock time.
     """
-    root = str(Path(__file__).resolve().parents[3])
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH")))),
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "MALLOC_ARENA_MAX": "2",
-    }
     command = [sys.executable, "-P", "-m", module, *arguments]
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter and module
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+            command, env=child_environment(), stdin=subprocess.DEVNULL, capture_output=True,
             timeout=seconds, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
@@ -69,7 +70,32 @@ def run_limited(module: str, *arguments: str, seconds: float = MAX_SECONDS) -> E
         return Ended(json.loads(lines[-1]))
     if -done.returncode == getattr(signal, "SIGXCPU", None):
         return Ended(reason=f"it took more than {CPU_SECONDS} s of processor time")
-    return Ended(reason=f"it took more than the {allowance()} of memory it was allowed")
+    return Ended(reason=_bad_end(done.returncode, done.stderr.decode("utf-8", "replace")))
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment of a process with limits: this toolkit on its path, no GPU, few arenas."""
+    root = str(Path(__file__).resolve().parents[3])
+    return dict(os.environ) | {
+        "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH")))),
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "MALLOC_ARENA_MAX": "2",
+    }
+
+
+def _bad_end(code: int, stderr: str) -> str:
+    """Why a process ended without a result, by its exit code and what it wrote last."""
+    # The system kills a process that takes all memory; C++ aborts where it can get none.
+    killed = code == -getattr(signal, "SIGKILL", 9)
+    if code == OUT_OF_MEMORY or killed or _NO_MEMORY.search(stderr[-MAX_STDERR:]):
+        return f"it took more than the {allowance()} of memory it was allowed"
+    lines = [line.strip() for line in stderr[-MAX_STDERR:].splitlines() if line.strip()]
+    last = f": {lines[-1][:300]}" if lines else ""
+    if code < 0:
+        known = {one.value: one.name for one in signal.Signals}
+        return f"it crashed ({known.get(-code, f'signal {-code}')}){last}"
+    return f"it ended with exit code {code}{last}"
 
 
 def allowance() -> str:
@@ -83,8 +109,8 @@ def budget() -> int:
     return MAX_BYTES if free is None else min(MAX_BYTES, int(FREE_SHARE * free))
 
 
-def limit_memory() -> None:
-    """Limit this process to `budget` further bytes of memory and `CPU_SECONDS` of processor time.
+def limit_memory(processor_seconds: int | None = CPU_SECONDS) -> None:
+    """Limit this process to `budget` further bytes of memory, and its processor time in seconds.
 
     Where the system has no such limits, only the timeout of `run_limited` ends the process.
     """
@@ -93,7 +119,8 @@ def limit_memory() -> None:
     except ImportError:
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _lower(resource, resource.RLIMIT_CPU, CPU_SECONDS)
+    if processor_seconds is not None:
+        _lower(resource, resource.RLIMIT_CPU, processor_seconds)
     if (taken := _taken()) is not None:
         _lower(resource, resource.RLIMIT_AS, taken + budget() + _SPARE)
 

@@ -35,6 +35,12 @@ FULL = """
 path = "model.keras"
 classes = ["cat", "dog"]
 scaling = "0..1"
+head = "sigmoid-argmax"
+output = 1
+input_size = [28, 28, 1]
+image_input = "image"
+constants = { age = 0.5, site = 2 }
+import = ["my_layers"]
 trust = true
 accuracy = 0.9
 [images]
@@ -72,6 +78,8 @@ threshold = 0.3
 
 EXPECTED = {
     "model": "model.keras", "class_names": ("cat", "dog"), "scaling": "0..1", "trust": True,
+    "head": "sigmoid-argmax", "output": "1", "input_size": "28x28x1", "image_input": "image",
+    "constants": ("age=0.5", "site=2"), "imports": ("my_layers",),
     "declared_accuracy": 0.9, "images": "data.npz", "label_column": "ClassId",
     "limit": 30, "per_class": 10, "held_out": True,
     "norm": "l2", "epsilons": (100.0, 4.0, 2.5), "target": "dog", "mask": "mask.png",

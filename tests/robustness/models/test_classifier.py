@@ -363,12 +363,12 @@ def test_models_without_a_single_image_input_are_refused():
     two = [keras.Input(SHAPE), keras.Input(SHAPE)]
     with pytest.raises(ModelError, match="2 inputs"):
         input_shape(keras.Model(two, layers.Add()(two)))
-    with pytest.raises(ModelError, match="channels seem to come first"):
-        input_shape(keras.Sequential([keras.Input((3, 32, 40)), layers.Flatten()]))
     with pytest.raises(ModelError, match="any size"):
         input_shape(keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(2, 3)]))
-    with pytest.raises(ModelError, match="expected images"):
+    with pytest.raises(ModelError, match=r"10 numbers per image .*--input-size"):
         input_shape(keras.Sequential([keras.Input((10,)), layers.Dense(2)]))
+    with pytest.raises(ModelError, match="expected images"):
+        input_shape(keras.Sequential([keras.Input((4, 8, 8, 3)), layers.Flatten()]))
     with pytest.raises(ModelError, match="does not know its input shape"):
         input_shape(keras.Sequential([layers.Dense(2)]))
     with pytest.raises(ModelError, match="expected a Keras 3 model"):

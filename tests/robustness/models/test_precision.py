@@ -200,3 +200,37 @@ def test_a_run_resumes_only_in_its_own_precision(classifier, tmp_path):
     audited(classifier, run=tmp_path / "run")
     with pytest.raises(RunError, match="setting precision"):
         audited(classifier, precision="bfloat16", run=tmp_path / "run", resume=True)
+
+
+class Containers(keras.Model):
+    """Layers in a list of tuples and a dictionary of lists."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        super().__init__()
+        self.first, self.last = layers.Conv2D(4, 3), layers.Dense(3)
+        self.blocks = [(layers.Conv2D(4, 3), watcher), (layers.Flatten(), layers.Identity())]
+        self.more = {"a": [layers.Dense(8), layers.ReLU()]}
+
+    def call(self, x):
+        x = self.first(x)
+        for one, other in self.blocks:
+            x = other(one(x))
+        for layer in self.more["a"]:
+            x = layer(x)
+        return self.last(x)
+
+
+def test_layers_in_containers_of_containers_are_copied():
+    keras.utils.set_random_seed(3)
+    watcher = Watcher()
+    model = Containers(watcher)
+    model(np.zeros((1, *SHAPE), "float32"))
+    watcher.seen.clear()
+    exact = Classifier(model, scaling="0..1")
+    rough = exact.in_precision("bfloat16")
+    watcher.seen.clear()
+    rough.logits(IMAGES[:2].astype("float32"))
+    assert set(watcher.seen) == {"bfloat16"}
+    watcher.seen.clear()
+    exact.logits(IMAGES[:2].astype("float32"))
+    assert set(watcher.seen) == {"float32"}

@@ -303,3 +303,15 @@ def test_options_of_a_run_started_from_python(tmp_path):
     with pytest.raises(SettingError, match=r"the model 'm\.keras' and the images 'd'"):
         told = Origin(options=Options(model="m.keras", images="d"))
         recorded_files.options_of(told, tmp_path, {}, trust=False)
+
+
+def test_code_that_a_received_run_names_is_not_imported(tmp_path, monkeypatch):
+    """Trusting its model does not trust a module of its choice; one that is typed is taken."""
+    monkeypatch.setenv("ROBUSTNESS_STATE", str(tmp_path / "mine"))
+    told = Origin(options=Options(model="dogs-vs-cats", images="pets:2", imports=("evil",)))
+    given = {"model": None, "imports": None}
+    assert recorded_files.options_of(told, tmp_path, given, trust=True)["imports"] == []
+    typed = given | {"imports": ["mine"]}
+    assert recorded_files.options_of(told, tmp_path, typed, trust=True)["imports"] == ["mine"]
+    own = seal.sealed(told)
+    assert recorded_files.options_of(own, tmp_path, given, trust=True)["imports"] == ["evil"]

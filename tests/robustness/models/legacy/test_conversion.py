@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ def test_hard_sigmoid_is_that_of_keras_2(tmp_path):
     assert np.allclose(answers(path, x), expected, atol=1e-6)
 
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, tuple[dict[str, Any], Callable[[np.ndarray], np.ndarray]]] = {
     "LeakyReLU": ({"alpha": 0.1}, lambda x: np.where(x > 0, x, 0.1 * x)),
     "ThresholdedReLU": ({"theta": 100.0}, lambda x: np.where(x > 100, x, 0)),
     "ReLU": ({"max_value": 50.0, "negative_slope": 0.0, "threshold": 0.0}, lambda x: np.minimum(x, 50)),
@@ -424,9 +425,10 @@ def test_what_has_no_equal_is_refused_with_the_reason(tmp_path, name):
 
 def test_a_conversion_hides_no_finding(tmp_path):
     """What the file holds is judged too, except what only training uses, which is never made."""
-    evil = {"module": "os", "class_name": "system", "config": {"x": 1}}
+    evil: Any = {"module": "os", "class_name": "system", "config": {"x": 1}}
     for key, safe in (("kernel_regularizer", True), ("name_scope", False)):
-        layer = dense(batch_input_shape=[None, 3], **{key: evil})
+        arguments: dict[str, Any] = {key: evil}
+        layer = dense(batch_input_shape=[None, 3], **arguments)
         path = written(tmp_path / "m.h5", listed(layer))
         assert loading.scan(path).safe is safe
         made = convert(listed(layer), "2.2.4").config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import struct
 import time
 import zipfile
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from robustness.errors import ModelError, UnsafeModelError
 from robustness.models import loading
-from robustness.models.scan import limited_process
+from robustness.models.scan import limited_process, trial_load
 from robustness.models.scan.known_layers import RULES
 from robustness.models.scan.layer_sizes import Unfollowed, numbers
 from robustness.models.scan.model_size import MAX_CALLS, measure
@@ -501,3 +502,51 @@ def test_trust_lifts_the_limits(tmp_path, monkeypatch):
     with pytest.raises(UnsafeModelError, match="take all memory"):
         loading.load_model(tmp_path / "m.keras")
     assert loading.load_model(tmp_path / "m.keras", trust=True).count_params() == 98
+
+
+@pytest.mark.parametrize(
+    ("code", "stderr", "reason"),
+    [
+        (limited_process.OUT_OF_MEMORY, "", "of memory it was allowed"),
+        (-9, "", "of memory it was allowed"),
+        (-6, "terminate called ... std::bad_alloc", "of memory it was allowed"),
+        (1, "Traceback\nMemoryError", "of memory it was allowed"),
+        (1, "Traceback\nImportError: no module", "ended with exit code 1: ImportError: no module"),
+        (-11, "Fatal", r"crashed \(SIGSEGV\): Fatal"),
+        (3, "", "ended with exit code 3"),
+    ],
+)
+def test_only_lack_of_memory_is_called_that(code, stderr, reason):
+    assert re.search(reason, limited_process._bad_end(code, stderr))
+
+
+def test_a_process_that_fails_says_why():
+    ended = limited_process.run_limited("robustness.models.scan.no_such_module")
+    assert ended.told is None and "No module named" in ended.reason
+
+
+@pytest.mark.parametrize("said", ["RandomZoom", "no room", "Boom", "memory_layer has no config"])
+def test_words_that_sound_like_memory_are_none(said, capsys):
+    trial_load._refused(f"The layer {said} fails.", ValueError(said))
+    assert said in json.loads(capsys.readouterr().out)["error"]
+
+
+@pytest.mark.parametrize(
+    "said", ["OOM when allocating tensor", "std::bad_alloc", "RESOURCE_EXHAUSTED"]
+)
+def test_words_of_lack_of_memory(said):
+    with pytest.raises(SystemExit) as stopped:
+        trial_load._refused("It fails.", RuntimeError(said))
+    assert stopped.value.code == limited_process.OUT_OF_MEMORY
+
+
+@pytest.mark.slow
+def test_a_model_of_any_size_or_several_inputs_is_tried(tmp_path):
+    image, other = keras.Input((None, None, 3)), keras.Input((2,))
+    pooled = layers.GlobalAveragePooling2D()(
+        layers.EinsumDense("bhwc,cd->bhwd", (None, None, 4))(image)
+    )
+    joined = layers.Concatenate()([pooled, other])
+    keras.Model([image, other], layers.Dense(2)(joined)).save(tmp_path / "m.keras")
+    assert loading.scan(tmp_path / "m.keras").trial
+    assert len(loading.load_model(tmp_path / "m.keras").inputs) == 2
