@@ -19,6 +19,7 @@ import numpy as np
 from robustness.auditing.auditor import Auditor
 from robustness.auditing.inputs import (
     expect_source_classes,
+    labelled_parts,
     make_attacks,
     resolve_images,
     resolve_model,
@@ -167,6 +168,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         class_names=config.class_names or source.class_names,
         scaling=config.scaling,
         trust=config.trust,
+        command=command,
     )
     expect_source_classes(source, entries, classifier.class_names)
     surrogate = resolve_surrogate(config.surrogate, classifier, cache, entries, trust=config.trust)
@@ -281,7 +283,8 @@ def _examine(
         executor.submit(lambda: classifier.digest)
         keys, pixels, truth = cache.sample(entries, classifier.input_shape)
         probabilities = classifier.probabilities(pixels)
-        findings = preflight.run(classifier, pixels, truth, probabilities) if keys else []
+        more = labelled_parts(cache, entries, classifier.input_shape)
+        findings = preflight.run(classifier, pixels, truth, probabilities, more) if keys else []
     return dict(zip(keys, probabilities, strict=True)), findings
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,14 @@ from robustness.contract.attack import Attack
 from robustness.contract.ensembles import Ensemble, create
 from robustness.errors import ImagesError, ModelError, SettingError
 from robustness.images import Entry, Source, from_arrays, open_source, select, tallied
-from robustness.images.cache import PictureCache
+from robustness.images.cache import SAMPLE, PictureCache
 from robustness.images.labels import expect_classes
 from robustness.models import loading
 from robustness.models.classifier import Classifier, input_shape
+from robustness.models.scaling_choice import Labelled
+
+MOST_DECIDING = 16 * SAMPLE
+"""The largest number of labelled images that are used to decide the scaling or the order of the classes."""
 
 
 def labelled_arrays(
@@ -128,25 +132,52 @@ def resolve_images(
 
 
 def resolve_model(
-    model: Any, cache: PictureCache, entries: list[Entry], *, trust: bool, **settings: Any
+    model: Any,
+    cache: PictureCache,
+    entries: list[Entry],
+    *,
+    trust: bool,
+    command: str = "",
+    **settings: Any,
 ) -> Classifier:
-    """The model as a Classifier; its scaling given, part of the model, or chosen by accuracy."""
+    """The model as a Classifier; its scaling given, part of the model, or chosen by labelled images."""
     if isinstance(model, Classifier):
         return model
     if isinstance(model, (str, Path)):
         settings["file"] = model
         model = loading.load_model(model, trust)
     # Labels decide the scaling, so they are checked first; the number of outputs is known already.
-    shape = getattr(model, "output_shape", None)
-    if isinstance(shape, tuple) and shape and isinstance(shape[-1], int):
-        numbers = [str(number) for number in range(max(2, shape[-1]))]
+    outputs = getattr(model, "output_shape", None)
+    if isinstance(outputs, tuple) and outputs and isinstance(outputs[-1], int):
+        numbers = [str(number) for number in range(max(2, outputs[-1]))]
         expect_source_classes(cache.source, entries, settings["class_names"] or numbers)
     if settings["scaling"] is not None:
         return Classifier(model, **settings)
-    keys, pixels, labels = cache.sample(entries, input_shape(model))
+    shape = input_shape(model)
+    # An image without label decides nothing.
+    keys, pixels, labels = cache.sample(with_label(entries) or entries, shape)
     if not keys:
-        expect_readable(cache, entries, input_shape(model))
-    return Classifier.decide(model, pixels, labels, **settings)
+        expect_readable(cache, entries, shape)
+    more = labelled_parts(cache, entries, shape)
+    return Classifier.decide(model, pixels, labels, more=more, command=command, **settings)
+
+
+def with_label(entries: list[Entry]) -> list[Entry]:
+    """The entries that have a label."""
+    return [entry for entry in entries if entry.label is not None]
+
+
+def labelled_parts(
+    cache: PictureCache, entries: list[Entry], shape: tuple[int, int, int]
+) -> Iterator[Labelled]:
+    """Yield the labelled images after the first `SAMPLE` in growing parts, `MOST_DECIDING` at most."""
+    labelled = with_label(entries)[:MOST_DECIDING]
+    done = SAMPLE
+    while done < len(labelled):
+        keys, pixels, labels = cache.sample(labelled[done : 2 * done], shape, done)
+        done *= 2
+        if keys and labels is not None:
+            yield pixels, labels
 
 
 def resolve_surrogate(

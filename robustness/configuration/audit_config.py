@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -28,6 +29,7 @@ from robustness.configuration.attack_text import attack_text, parse_attack, with
 from robustness.configuration.epsilons import parse_epsilons
 from robustness.configuration.option import Option, OptionField, option_fields
 from robustness.configuration.option_errors import UnexpectedValueError, option_error
+from robustness.configuration.scaling_text import plain_text
 from robustness.errors import SettingError
 from robustness.text import did_you_mean
 
@@ -59,6 +61,13 @@ def _names(value: object) -> object:
     if isinstance(value, str):
         return tuple(value.split(",")) if value else None
     return tuple(value) if isinstance(value, Iterable) else value
+
+
+def _scaling(value: object) -> object:
+    """The name or the numbers of a scaling as text; an object as it is."""
+    if isinstance(value, (str, Path, Mapping)):
+        return plain_text(value)
+    return value
 
 
 def _evidence(value: object) -> str:
@@ -109,11 +118,15 @@ class AuditConfig(BaseModel):
     ] = None  # fmt: skip
     scaling: Annotated[
         object,
-        WithJsonSchema(_TEXT),
+        BeforeValidator(_scaling),
+        WithJsonSchema({"anyOf": [_TEXT, {"type": "object"}]}),
         Option(
-            "The range of the model's inputs: 0..255, 0..1, -1..1, caffe or torch; chosen by accuracy if "
-            "not given.",
-            table="model", example='"0..255"',
+            "The inputs of the model: 0..255, 0..1, -1..1, caffe or torch; numbers such as "
+            "mean=0.485/0.456/0.406,std=0.229/0.224/0.225,of=0..1 (of=0..255: in counts) or "
+            "divide=127.5,offset=-1, with order=BGR where blue comes first; or a .json or .npz file with the "
+            "mean and std of the training images. Chosen by accuracy and confidence if not given.",
+            table="model", example='"0..255"', path=True, tables=True,
+            expected="a scaling",
         ),
     ] = None  # fmt: skip
     trust: Annotated[

@@ -20,6 +20,8 @@ NORMS = ("linf", "l2", "l1", "l0", "free")
 REGISTERED_NORMS: set[str] = set()
 """The norms that `robustness.threat.norms.register` added in this process."""
 
+SCALINGS = ("0..255", "0..1", "-1..1", "caffe", "torch")
+"""The scalings that have a name."""
 PRECISIONS = ("float32", "bfloat16")
 EVIDENCE = ("all", "flips", "none")
 """The words for which PNG files stay in the run folder; a number of images is the fourth way."""

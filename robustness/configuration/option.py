@@ -30,6 +30,7 @@ class Option:
     active : whether `robustness init` writes the key, not a comment with it.
     path : whether a file's value is looked for beside that file first.
     repeated : whether the command line takes the option several times.
+    tables : whether audit.toml takes a table in place of a text.
     """
 
     help: str
@@ -44,6 +45,7 @@ class Option:
     active: bool = False
     path: bool = False
     repeated: bool = False
+    tables: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from robustness.configuration import choices
 from robustness.configuration.audit_config import AuditConfig, audit_options
 from robustness.configuration.option_errors import OptionError
+from robustness.configuration.scaling_text import parse_numbers
 from robustness.errors import SettingError
 
 
@@ -44,6 +46,9 @@ def from_recorded(options: Mapping[str, Any]) -> AuditConfig:
         for name, field in audit_options().items()
         if options.get(field.argument) is not None
     }
+    if isinstance(values.get("scaling"), str) and values["scaling"] not in choices.SCALINGS:
+        # What a run records names no file to read: numbers were recorded in its place.
+        values["scaling"] = parse_numbers(values["scaling"]).text
     return checked(values | {"gate": options.get("gate")})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from textwrap import shorten
@@ -20,17 +20,11 @@ from robustness.models import loading
 from robustness.models.float_input import Twin, float_twin, takes_whole, without_slope
 from robustness.models.heads import Head, find_head
 from robustness.models.identity import answers, identity, probes, undisturbed
+from robustness.models.inner_scaling import inner_scaling
 from robustness.models.layers import entry_dtype, is_whole
 from robustness.models.precision import computing_in, parse_precision
-from robustness.models.scalings import (
-    Scaling,
-    ScalingChoice,
-    candidates,
-    choose_scaling,
-    inner_scaling,
-    parse_scaling,
-    undecided,
-)
+from robustness.models.scaling_choice import Labelled, ScalingChoice, choose_scaling, undecided
+from robustness.models.scalings import SCALINGS, Scaling, candidates, parse_scaling
 
 GROUP = 6
 """Rows that a matrix kernel processes together, with AVX2. In a shorter last group of a batch the order of
@@ -54,7 +48,7 @@ class Classifier:
         model: Any,
         *,
         class_names: Sequence[str] | None = None,
-        scaling: str | Scaling | None = None,
+        scaling: str | Path | Scaling | Mapping[str, Any] | None = None,
         head: str | None = None,
         name: str | None = None,
         file: str | Path | None = None,
@@ -66,9 +60,9 @@ class Classifier:
         model : takes images (n, height, width, channels).
         class_names : in the order of the outputs; default: the attribute `class_names` of the model, else
             "class 0", ... .
-        scaling : one of `scalings.SCALINGS`, or a Scaling. May be omitted only if the first layers of the
-            model scale counts themselves (Rescaling, Normalization) or its input holds whole numbers;
-            otherwise see `Classifier.decide`.
+        scaling : one of `scalings.SCALINGS`, numbers as `scalings.parse_scaling` reads them, or a Scaling.
+            May be omitted only if the first layers of the model scale counts themselves (`inner_scaling`) or
+            its input holds whole numbers; otherwise see `Classifier.decide`.
         head : what the outputs are if the model does not show it, one of `heads.HEADS`.
         name : default: the name of the file without suffix, else that of the model.
         file : the file that the model was loaded from.
@@ -85,6 +79,7 @@ class Classifier:
         self.input_shape = input_shape(model)
         self.name = name or (Path(file).stem if file else str(model.name))
         self.file = Path(file) if file else None
+        self.scaling_reason = "It was given."
         self.scaling = self._chosen(scaling)
         self._said: dict[str, Any] = {
             "class_names": class_names,
@@ -125,53 +120,80 @@ class Classifier:
 
     @classmethod
     def decide(
-        cls, model: Any, images: np.ndarray, labels: np.ndarray | None, **settings: Any
+        cls,
+        model: Any,
+        images: np.ndarray,
+        labels: np.ndarray | None,
+        *,
+        more: Iterable[Labelled] = (),
+        command: str = "",
+        **settings: Any,
     ) -> Classifier:
-        """Wrap a model whose scaling is given, found in the model, or chosen by accuracy.
+        """Wrap a model whose scaling is given, found in the model, or chosen by labelled images.
 
         Parameters
         ----------
         model : a built Keras 3 model.
         images : uint8 (n, height, width, channels).
         labels : true class indices (n,), or None.
+        more : further labelled images, part by part, which are taken if the first do not decide.
+        command : the command that was given, for the message.
         settings : as for `Classifier`.
 
         Raises
         ------
         ModelError
-            No scaling is clearly the most accurate; the message states the accuracies.
+            No scaling is clearly the best; the message states the accuracies and what to do.
         """
-        if settings.get("scaling") is None and inner_scaling(model) is None:
-            draft = cls(model, **{**settings, "scaling": "0..255"})
-            choice = draft.choose_scaling(images, labels)
-            if choice.scaling is None:
-                raise undecided(choice.sentence)
-            return draft.with_scaling(choice.scaling)
-        return cls(model, **settings)
+        if settings.get("scaling") is not None:
+            return cls(model, **settings)
+        inner = inner_scaling(model)
+        draft = cls(model, **{**settings, "scaling": "0..255"})
+        if inner.counts:
+            draft.scaling_reason = inner.sentence
+            return draft
+        choice = draft.choose_scaling(images, labels, more=more)
+        if choice.scaling is None:
+            raise undecided(choice, command, inner.sentence)
+        chosen = draft if choice.scaling == draft.scaling else draft.with_scaling(choice.scaling)
+        chosen.scaling_reason = choice.sentence
+        return chosen
 
     def with_scaling(self, scaling: str | Scaling) -> Classifier:
         """Return a classifier of the same model with another scaling."""
         return Classifier(self.model, scaling=scaling, **self._said)
 
     def choose_scaling(
-        self, images: np.ndarray, labels: np.ndarray | None, own: np.ndarray | None = None
+        self,
+        images: np.ndarray,
+        labels: np.ndarray | None,
+        own: np.ndarray | None = None,
+        *,
+        more: Iterable[Labelled] = (),
     ) -> ScalingChoice:
-        """Measure the accuracy on `images` under each candidate scaling and choose one.
+        """Try each candidate scaling on `images` and choose one.
 
         Parameters
         ----------
         images : uint8 (n, height, width, channels).
         labels : true class indices (n,), or None.
-        own : class indices (n,) predicted under the scaling of this classifier, if they are known already.
+        own : probabilities (n, classes) under the scaling of this classifier, if they are known already.
+        more : further labelled images, part by part, which are taken if the first do not decide.
         """
 
         def predict(scaling: Scaling, some: np.ndarray) -> np.ndarray:
-            if own is not None and scaling == self.scaling:
+            if own is not None and some is images and scaling == self.scaling:
                 return own
-            return self._batched(some, lambda x: self._predict(scaling.apply(x))).argmax(axis=1)
+            return self.outputs_under(scaling, some)
 
         classes, dtype = len(self.class_names), entry_dtype(self.model)
-        return choose_scaling(predict, images, labels, classes, dtype)
+        return choose_scaling(
+            predict, images, labels, classes, dtype, more=more, names=self.class_names
+        )
+
+    def outputs_under(self, scaling: Scaling, images: np.ndarray) -> np.ndarray:
+        """Return probabilities (n, classes), float32, for images in counts under another scaling."""
+        return self._batched(images, lambda x: self._predict(scaling.apply(x)))
 
     def in_precision(self, name: str) -> Classifier:
         """Return this classifier with `logits` from a copy of the model that computes in `name`.
@@ -286,7 +308,7 @@ class Classifier:
             "identity": self.identity,
             "parameters": int(self.model.count_params()),
             "input_shape": list(self.input_shape),
-            "scaling": self.scaling.card(),
+            "scaling": {**self.scaling.card(), "chosen": self.scaling_reason},
             "head": self.head.kind,
             "head_sentence": self.head.sentence,
             "logits_rebuilt": self.head.rebuilt,
@@ -337,10 +359,16 @@ class Classifier:
         self._alike = np.array_equal(few, many[:SMALL_BATCH], equal_nan=True)
         return many if self._alike else few
 
-    def _chosen(self, scaling: str | Scaling | None) -> Scaling:
-        chosen = inner_scaling(self.model) if scaling is None else parse_scaling(scaling)
-        if chosen is None:
-            raise undecided("No Rescaling or Normalization for counts stands at its beginning.")
+    def _chosen(self, scaling: str | Path | Scaling | Mapping[str, Any] | None) -> Scaling:
+        if scaling is None:
+            inner = inner_scaling(self.model)
+            if not inner.counts:
+                what = "Nothing at its beginning scales counts, and no labelled images were asked."
+                raise undecided(ScalingChoice(None, {}, what), found=inner.sentence)
+            self.scaling_reason = inner.sentence
+            chosen = SCALINGS["0..255"]
+        else:
+            chosen = parse_scaling(scaling)
         if chosen.per_channel and self.input_shape[-1] != 3:
             raise SettingError(
                 f"Scaling {chosen.name} is for three channels; the model takes "

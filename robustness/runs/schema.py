@@ -114,6 +114,8 @@ class ScalingEntry(Part):
     offset: Listed[Number] | None = None
     order: str | None = None
     sentence: str | None = None
+    chosen: str | None = None
+    """How it was chosen: given, found inside the model, or by which images, and how surely."""
 
 
 class IdentityEntry(Part):

@@ -15,7 +15,8 @@ from robustness import backend
 from robustness.engine import batch_size
 from robustness.errors import ModelError, SettingError
 from robustness.models.classifier import LARGE_BATCH, SMALL_BATCH, Classifier, input_shape
-from robustness.models.scalings import SCALINGS, Scaling, choose_scaling, parse_scaling
+from robustness.models.scaling_choice import choose_scaling
+from robustness.models.scalings import SCALINGS, Scaling, parse_scaling
 
 # Keras itself still calls NumPy in the old way when it reads a variable.
 SHAPE = (6, 5, 3)
