@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from robustness.auditing.class_order import decide_order
+from robustness.auditing.classes import (
+    LabelledSource,
+    StatedNames,
+    beside_model,
+    class_names_of,
+    labelled_source,
+    order_of,
+    order_undecided,
+)
 from robustness.configuration.audit_config import AuditConfig
 from robustness.contract.attack import Attack
 from robustness.contract.ensembles import Ensemble, create
 from robustness.errors import ImagesError, ModelError, SettingError
 from robustness.images import Entry, Source, from_arrays, open_source, select, tallied
 from robustness.images.cache import SAMPLE, PictureCache
+from robustness.images.class_match import ClassTable
 from robustness.images.labels import expect_classes
 from robustness.models import loading
 from robustness.models.classifier import Classifier, input_shape
+from robustness.models.inner_scaling import inner_scaling
+from robustness.models.layers import entry_dtype
 from robustness.models.scaling_choice import Labelled
+from robustness.models.scalings import Scaling, candidates
+from robustness.runs.schema import ModelEntry
 
 MOST_DECIDING = 16 * SAMPLE
 """The largest number of labelled images that are used to decide the scaling or the order of the classes."""
@@ -51,12 +68,15 @@ def labelled_arrays(
     ImagesError
         No labelled image can be read.
     """
-    entries = [e for e in select(images.entries(), limit=limit, seed=seed) if e.label is not None]
-    cache = PictureCache(images)
-    classifier = resolve_model(
-        model, cache, entries, class_names=images.class_names, scaling=None, trust=False
+    resolved = resolve(
+        model,
+        images,
+        lambda one: with_label(select(one.entries(), limit=limit, seed=seed)),
+        class_names=None,
+        scaling=None,
+        trust=False,
     )
-    expect_source_classes(images, entries, classifier.class_names)
+    classifier, entries, cache = resolved.classifier, resolved.entries, resolved.cache
     pictures = list(cache.stream(entries, classifier.input_shape))
     read = [p for p in pictures if p.pixels is not None]
     reasons = [p.reason for p in pictures]
@@ -131,6 +151,146 @@ def resolve_images(
     return source
 
 
+@dataclass(frozen=True)
+class ResolvedInputs:
+    """The classifier and the images of an audit, with labels by output of the model.
+
+    Attributes
+    ----------
+    classifier : the model.
+    cache : the images.
+    entries : those that are selected.
+    table : which folder has which class; None if images have no labels by name.
+    reason : where the class names come from, a sentence.
+    """
+
+    classifier: Classifier
+    cache: PictureCache
+    entries: list[Entry]
+    table: ClassTable | None
+    reason: str
+
+    @property
+    def source(self) -> Source:
+        """The source of the images."""
+        return self.cache.source
+
+
+def resolve(
+    model: Any,
+    source: Source,
+    select_from: Callable[[Source], list[Entry]],
+    *,
+    class_names: Sequence[str] | None,
+    scaling: Any,
+    trust: bool,
+    command: str = "",
+) -> ResolvedInputs:
+    """Load the model, match the classes of the images with its outputs, and decide its scaling.
+
+    Parameters
+    ----------
+    model : a Classifier, a Keras model, or the path of a file.
+    source : the images.
+    select_from : selects the entries of a source.
+    class_names, scaling : those given; None to find them.
+    trust : load a model file despite findings.
+    command : the command that was given, for messages.
+
+    Raises
+    ------
+    ModelError, ImagesError, SettingError
+        The model cannot be loaded, its classes cannot be matched with the images, or its scaling is open.
+    """
+    file = Path(model) if isinstance(model, (str, Path)) else getattr(model, "file", None)
+    if isinstance(model, (str, Path)):
+        model = loading.load_model(model, trust)
+    outputs = _outputs(model)
+    stated = _stated_names(class_names, model, file, outputs)
+    ways = list(labelled_source(source, outputs, stated))
+    way = ways[0]
+    if len(ways) > 1:
+        way = _decided(ways, model, select_from, scaling)
+    entries, cache = select_from(way.source), PictureCache(way.source)
+    classifier = resolve_model(
+        model,
+        cache,
+        entries,
+        class_names=way.names,
+        scaling=scaling,
+        trust=trust,
+        command=command,
+        file=file,
+    )
+    if way.names is not None and not classifier.named:
+        classifier = classifier.with_class_names(way.names)
+    expect_source_classes(way.source, entries, classifier.class_names)
+    return ResolvedInputs(classifier, cache, entries, way.table, way.reason)
+
+
+def _outputs(model: Any) -> int:
+    """The number of classes that a model tells apart."""
+    if isinstance(model, Classifier):
+        return len(model.class_names)
+    shape = getattr(model, "output_shape", None)
+    if isinstance(shape, tuple) and shape and isinstance(shape[-1], int):
+        return max(2, shape[-1])
+    return len(Classifier(model, scaling="0..255").class_names)
+
+
+def _stated_names(
+    given: Sequence[str] | None, model: Any, file: Path | None, outputs: int
+) -> StatedNames | None:
+    """The class names that were given, that the model states, or that a file beside it names."""
+    if given is not None:
+        return StatedNames(tuple(given), "The class names were given.")
+    if isinstance(model, Classifier) and model.named:
+        return StatedNames(model.class_names, "The class names are those of the model.")
+    return class_names_of(getattr(model, "model", model)) or beside_model(file, outputs)
+
+
+def _decided(
+    ways: Sequence[LabelledSource],
+    model: Any,
+    select_from: Callable[[Source], list[Entry]],
+    scaling: Any,
+) -> LabelledSource:
+    """The way of labelling under which most images are right; ImagesError if that is not clear."""
+    first, cache = ways[0], PictureCache(ways[0].source)
+    entries = select_from(first.source)
+    draft = model
+    if not isinstance(model, Classifier):
+        draft = Classifier(model, scaling=scaling or "0..255", class_names=first.names)
+    options = {draft.scaling.name: draft.scaling}
+    if draft is not model and scaling is None and not inner_scaling(model).counts:
+        options = candidates(draft.input_shape[-1], entry_dtype(model))
+    _, pixels, labels = cache.sample(with_label(entries), draft.input_shape)
+    sample = [] if labels is None or not len(pixels) else [(pixels, labels)]
+    parts = chain(sample, labelled_parts(cache, entries, draft.input_shape))
+    number, said = decide_order(
+        draft, options, parts, {order_of(way): _outputs_by(first, way) for way in ways}
+    )
+    if number is None:
+        raise order_undecided(ways, said)
+    chosen = ways[number]
+    reason = f"{chosen.reason} {said}"
+    table = None if chosen.table is None else replace(chosen.table, reason=reason)
+    return replace(chosen, table=table, reason=reason)
+
+
+def _outputs_by(first: LabelledSource, way: LabelledSource) -> np.ndarray:
+    """The output of each label of the first way under another way; -1 for labels without images."""
+    outputs = np.full(len(first.names or ()), -1)
+    if first.table is None or way.table is None:
+        return outputs
+    index = {row.found: row.index for row in way.table.rows}
+    for row in first.table.rows:
+        found = index.get(row.found)
+        if row.index is not None and found is not None:
+            outputs[row.index] = found
+    return outputs
+
+
 def resolve_model(
     model: Any,
     cache: PictureCache,
@@ -146,11 +306,9 @@ def resolve_model(
     if isinstance(model, (str, Path)):
         settings["file"] = model
         model = loading.load_model(model, trust)
-    # Labels decide the scaling, so they are checked first; the number of outputs is known already.
-    outputs = getattr(model, "output_shape", None)
-    if isinstance(outputs, tuple) and outputs and isinstance(outputs[-1], int):
-        numbers = [str(number) for number in range(max(2, outputs[-1]))]
-        expect_source_classes(cache.source, entries, settings["class_names"] or numbers)
+    # Labels decide the scaling, so they are checked first.
+    numbers = [str(number) for number in range(_outputs(model))]
+    expect_source_classes(cache.source, entries, settings["class_names"] or numbers)
     if settings["scaling"] is not None:
         return Classifier(model, **settings)
     shape = input_shape(model)
@@ -160,6 +318,16 @@ def resolve_model(
         expect_readable(cache, entries, shape)
     more = labelled_parts(cache, entries, shape)
     return Classifier.decide(model, pixels, labels, more=more, command=command, **settings)
+
+
+def recorded_scaling(entry: ModelEntry) -> Scaling | None:
+    """The scaling of the inputs, as a run records it; None if it does not."""
+    found = entry.scaling
+    if found is None or found.multiply is None or found.offset is None:
+        return None
+    return Scaling(
+        str(found.name), found.multiply, found.offset, str(found.order), str(found.sentence)
+    )
 
 
 def with_label(entries: list[Entry]) -> list[Entry]:

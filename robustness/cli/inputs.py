@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustness.configuration.audit_config import AuditConfig
+from robustness.configuration.class_names import from_recorded_names
 from robustness.errors import RunError, SettingError
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def load_audited_model(
     return load(
         name,
         trust=trust,
-        class_names=classes.split(",") if classes else None,
+        class_names=from_recorded_names(classes) if classes else None,
         scaling=known.get("scaling"),
     )
 
@@ -106,14 +107,12 @@ def _is_model_file(path: Path) -> bool:
 
 def _recorded_scaling(manifest: Manifest) -> Scaling:
     """The scaling of the inputs, as the run records it."""
-    from robustness.models.scalings import Scaling
+    from robustness.auditing.inputs import recorded_scaling
 
-    entry = manifest.model.scaling
-    if entry is None or entry.multiply is None or entry.offset is None:
+    scaling = recorded_scaling(manifest.model)
+    if scaling is None:
         raise RunError(
             "run.json does not record how the model's inputs are scaled (model.scaling); expected what the "
             "audit wrote. Restore run.json, or audit again."
         )
-    return Scaling(
-        str(entry.name), entry.multiply, entry.offset, str(entry.order), str(entry.sentence)
-    )
+    return scaling

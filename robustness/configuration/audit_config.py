@@ -26,6 +26,7 @@ from pydantic import (
 from robustness import plugins
 from robustness.configuration import choices
 from robustness.configuration.attack_text import attack_text, parse_attack, without_parameters
+from robustness.configuration.class_names import parse_class_names
 from robustness.configuration.epsilons import parse_epsilons
 from robustness.configuration.option import Option, OptionField, option_fields
 from robustness.configuration.option_errors import UnexpectedValueError, option_error
@@ -54,13 +55,6 @@ def _attack(value: object) -> object:
     if isinstance(value, str):
         parse_attack(value)
     return value
-
-
-def _names(value: object) -> object:
-    """Names from a list, or from one text with commas."""
-    if isinstance(value, str):
-        return tuple(value.split(",")) if value else None
-    return tuple(value) if isinstance(value, Iterable) else value
 
 
 def _scaling(value: object) -> object:
@@ -107,13 +101,15 @@ class AuditConfig(BaseModel):
     ] = choices.MODEL  # fmt: skip
     class_names: Annotated[
         tuple[str, ...] | None,
-        BeforeValidator(_names),
+        BeforeValidator(parse_class_names),
         WithJsonSchema({"anyOf": [_TEXTS, _TEXT]}),
         Option(
-            "Class names in the order of the model's outputs; those that the model or the images state "
-            "if not given.",
-            table="model", key="classes", flag="classes", example='["cat", "dog"]',
-            expected='names such as ["cat", "dog"], without commas',
+            "Class names in the order of the model's outputs: names with commas between them, or a file (one "
+            "name per line, class_indices.json, imagenet_class_index.json, ...). If not given, those that "
+            "the "
+            "model states, a file such as class_names.txt or labels.txt beside it, or the folders of images.",
+            table="model", key="classes", flag="classes", example='["cat", "dog"]', path=True,
+            expected='names such as ["cat", "dog"], or a file of names',
         ),
     ] = None  # fmt: skip
     scaling: Annotated[

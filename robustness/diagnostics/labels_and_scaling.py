@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 
 from robustness.diagnostics.finding import Finding
 from robustness.models.classifier import Classifier
-from robustness.models.scaling_choice import Labelled
+from robustness.models.scaling_choice import Labelled, reordered
 from robustness.models.scalings import Scaling, text_of
 from robustness.numerics.class_order import best_order, held_out_hits
 from robustness.numerics.intervals import beats_chance, clearly_better
 
 BETTER, FAR_BETTER = 0.05, 0.2
 """Gains in accuracy that are reported, and that make an audit inconclusive."""
-MOST_NAMES = 100
-"""The largest number of class names in a command that is suggested."""
 
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> Finding:
@@ -101,18 +99,8 @@ def _order_of(predicted: np.ndarray, labels: np.ndarray, classifier: Classifier)
         "The class names seem to be in another order than the model's outputs: "
         f"{right.mean():.1%} of {len(labels)} images are right as they stand, {other.mean():.1%} if "
         f"reordered (images labelled {moved}). Give the class names in the order of the outputs"
-        f"{_reordered(names, order)}.",
+        f"{reordered(names, order)}.",
     )
-
-
-def _reordered(names: Sequence[str], order: np.ndarray) -> str:
-    """The option with the names in the order that was found; "" where it would be too long."""
-    if len(names) > MOST_NAMES or any("," in name for name in names):
-        return ""
-    outputs = [""] * len(names)
-    for label, output in enumerate(order):
-        outputs[output] = names[label]
-    return f", if this is it: --classes '{','.join(outputs)}'"
 
 
 def _open(predicted: np.ndarray, labels: np.ndarray, classes: int) -> bool:

@@ -93,6 +93,7 @@ class Classifier:
         self._twin = float_twin(model, probe)
         self.head: Head = find_head(model, probe, head, twin=self._twin.model)
         self.class_names = _names(model, class_names, self.head.classes)
+        self.named = class_names is not None or getattr(model, "class_names", None) is not None
         self.precision = "float32"
         self._alike: bool | None = None
         self._predict = backend.compile(self._forward)
@@ -162,6 +163,13 @@ class Classifier:
     def with_scaling(self, scaling: str | Scaling) -> Classifier:
         """Return a classifier of the same model with another scaling."""
         return Classifier(self.model, scaling=scaling, **self._said)
+
+    def with_class_names(self, names: Sequence[str]) -> Classifier:
+        """Return this classifier with other class names, in the order of the outputs."""
+        other = copy.copy(self)
+        other.class_names = _names(self.model, names, self.head.classes)
+        other.named, other._said = True, {**self._said, "class_names": names}
+        return other
 
     def choose_scaling(
         self,

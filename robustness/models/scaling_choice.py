@@ -21,6 +21,8 @@ from robustness.text import plural
 
 FIRST_TEST, LATER_TEST = 2.0, 3.0
 """Standard errors by which one scaling must be better: on the first images, and where more were needed."""
+MOST_NAMES = 100
+"""The largest number of class names in an option that is suggested."""
 _TEMPERATURES = np.geomspace(1 / 8, 8, 25)
 _LEAST = 1e-12
 _SAME = 0.02
@@ -192,8 +194,9 @@ def _judged(
     chance = 1 / classes
     if score.accuracy <= chance + errors * math.sqrt(chance * (1 - chance) / count):
         sentence = f"{said}; none is clearly better than chance ({chance:.0%})."
-        _, order = _other_order(scores, classes, names)
-        return ScalingChoice(None, accuracies, sentence + order, (best, *others))
+        under, order = _other_order(scores, classes, names)
+        likely = sorted((best, *others), key=lambda name: name != under)
+        return ScalingChoice(None, accuracies, sentence + order, tuple(likely))
     rivals = [
         name
         for name in others
@@ -301,7 +304,7 @@ def _other_order(
     order = best_order(score.predicted, score.labels, classes)
     return name, (
         f" But the order of the classes seems to be wrong: under {name}, {hits.mean():.0%} of images are "
-        f"right if {moved_classes(order, score.labels, names)}."
+        f"right if {moved_classes(order, score.labels, names)}{reordered(names, order)}."
     )
 
 
@@ -316,6 +319,16 @@ def moved_classes(
         if label != output and label in present
     ]
     return ", ".join(parts[:most]) + (f" and {len(parts) - most} more" if len(parts) > most else "")
+
+
+def reordered(names: Sequence[str], order: np.ndarray) -> str:
+    """The option that gives the names in the order `order`; "" where it would be too long."""
+    if not 0 < len(names) <= MOST_NAMES or any("," in name for name in names):
+        return ""
+    outputs = [""] * len(names)
+    for label, output in enumerate(order):
+        outputs[output] = names[label]
+    return f"; the option for it is {shlex.join(['--classes', ','.join(outputs)])}"
 
 
 def _named(names: Sequence[str], index: int) -> str:

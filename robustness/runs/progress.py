@@ -11,7 +11,8 @@ class Progress:
     """How far a stage is. `stage` is "clean" or an attack's label.
 
     `flipped`, `robust` (at the largest epsilon), `wrong` (before any attack) and `settled` (flipped by an
-    earlier attack of a cascade) are images. `labelled` says that each has a label.
+    earlier attack of a cascade) are images. `labelled` says that each has a label. `text` is shown once in
+    place of progress: a table of the classes before an audit (stage "classes").
     """
 
     stage: str
@@ -22,6 +23,7 @@ class Progress:
     wrong: int = 0
     settled: int = 0
     labelled: bool = True
+    text: str = ""
 
 
 Listener = Callable[[Progress], None]

@@ -147,7 +147,17 @@ class ModelEntry(Part):
     head_sentence: str | None = None
     logits_rebuilt: bool = True
     class_names: Listed[str] | None = None
+    class_names_from: str | None = None
     keras: str | None = None
+
+
+class ClassEntry(Part):
+    """A folder of images, and the output of the model that its class is; no output: it is left out."""
+
+    found: str | None = None
+    images: Count = 0
+    output: Count | None = None
+    matched_by: str | None = None
 
 
 class Data(Part):
@@ -161,6 +171,7 @@ class Data(Part):
     seed: Whole | None = None
     labelled: bool = True
     declared_accuracy: Number | None = None
+    classes: Listed[ClassEntry] = ()
 
 
 class Check(Part):
