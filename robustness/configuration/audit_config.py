@@ -122,7 +122,7 @@ class AuditConfig(BaseModel):
             "divide=127.5,offset=-1, with order=BGR where blue comes first; or a .json or .npz file with the "
             "mean and std of the training images. Chosen by accuracy and confidence if not given.",
             table="model", example='"0..255"', path=True, tables=True,
-            expected="a scaling",
+            expected="a name, numbers, or a file with mean and std",
         ),
     ] = None  # fmt: skip
     trust: Annotated[

@@ -92,6 +92,7 @@ def _order_of(predicted: np.ndarray, labels: np.ndarray, classifier: Classifier)
         for label, output in enumerate(order)
         if label != output and label in labels
     )
+    option = reordered(names, order)
     by_chance = not beats_chance(float(right.mean()), len(labels), len(names))
     return Finding(
         "P03-label-order",
@@ -99,7 +100,7 @@ def _order_of(predicted: np.ndarray, labels: np.ndarray, classifier: Classifier)
         "The class names seem to be in another order than the model's outputs: "
         f"{right.mean():.1%} of {len(labels)} images are right as they stand, {other.mean():.1%} if "
         f"reordered (images labelled {moved}). Give the class names in the order of the outputs"
-        f"{reordered(names, order)}.",
+        f"{': ' if option else ''}{option}.",
     )
 
 

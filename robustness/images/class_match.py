@@ -170,7 +170,7 @@ def keys(name: str, level: int) -> set[str]:
         without = _PREFIX.sub("", _BRACKETS.sub("", small), count=1)
         made |= {_squeezed(part) for part in re.split(r"[,/;]", without)}
     if level >= 6:
-        made |= {_singular(key) for key in made}
+        made = set().union(*map(_singulars, made))
     return made - {""}
 
 
@@ -180,15 +180,17 @@ def _squeezed(text: str) -> str:
     return str(int(plain)) if plain.isdecimal() and plain.isascii() and len(plain) < 10 else plain
 
 
-def _singular(word: str) -> str:
-    """An English word without the ending of its plural."""
-    if len(word) < 4 or not word.isalpha():
-        return word
+def _singulars(word: str) -> set[str]:
+    """An English word, and what it is without the endings of a plural."""
+    made = {word}
+    if len(word) < 4 or not word.isalpha() or not word.endswith("s") or word.endswith("ss"):
+        return made
+    made.add(word[:-1])
     if word.endswith("ies"):
-        return f"{word[:-3]}y"
+        made.add(f"{word[:-3]}y")
     if word.endswith(("ses", "xes", "zes", "ches", "shes")):
-        return word[:-2]
-    return word[:-1] if word.endswith("s") and not word.endswith("ss") else word
+        made.add(word[:-2])
+    return made
 
 
 def numbers_of(found: Sequence[str]) -> dict[str, int] | None:

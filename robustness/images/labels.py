@@ -69,7 +69,7 @@ def by_path(paths: Sequence[str], known: Sequence[str] | None, *, archive: bool)
     -----
     - One folder per class: the class is the first part of the path. Folders below it do not matter; pictures
       outside the class folders have no label. With `known` classes folders are matched by name
-      (`class_match.match`); those that fit none are left out.
+      (`class_match.match_names`); those that fit none are left out.
     - No folders: Kaggle's names, `cat.17.jpg`. Without `known`, at least two different words are required.
     - A single folder around everything (`train/cat.17.jpg`) is ignored, unless it is itself a known class. If
       neither rule applies inside it, there are no labels.

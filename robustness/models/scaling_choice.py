@@ -95,12 +95,14 @@ class ScalingChoice:
     accuracies : the accuracy under each scaling, on the images it was last tried on.
     sentence : the result in words: how many images, accuracies, how sure.
     likely : the scalings that remain, the best first.
+    reorder : the option that gives the class names in another order, if that order fits far better.
     """
 
     scaling: Scaling | None
     accuracies: Mapping[str, float]
     sentence: str
     likely: tuple[str, ...] = field(default=())
+    reorder: str = ""
 
 
 NO_LABELS = "Without labelled images nothing can tell which scaling the model expects."
@@ -194,9 +196,9 @@ def _judged(
     chance = 1 / classes
     if score.accuracy <= chance + errors * math.sqrt(chance * (1 - chance) / count):
         sentence = f"{said}; none is clearly better than chance ({chance:.0%})."
-        under, order = _other_order(scores, classes, names)
+        under, order, option = _other_order(scores, classes, names)
         likely = sorted((best, *others), key=lambda name: name != under)
-        return ScalingChoice(None, accuracies, sentence + order, tuple(likely))
+        return ScalingChoice(None, accuracies, sentence + order, tuple(likely), option)
     rivals = [
         name
         for name in others
@@ -210,10 +212,10 @@ def _judged(
             None, accuracies, f"{said}; it could be {tied} ({apart}).", (best, *rivals)
         )
     # Under a wrong order of the classes a wrong scaling can be the most accurate one.
-    under, order = _other_order(scores, classes, names)
+    under, order, option = _other_order(scores, classes, names)
     if under not in ("", best):
         sentence = f"{said}; {best} is clearly the best as the classes stand.{order}"
-        return ScalingChoice(None, accuracies, sentence, (best, under))
+        return ScalingChoice(None, accuracies, sentence, (under, best), option)
     sure = ""
     if others:
         sure = f" ({_apart(scores, likelihoods, best, others[0])})"
@@ -289,8 +291,8 @@ def _same_predictions(
 
 def _other_order(
     scores: Mapping[str, Score], classes: int, names: Sequence[str]
-) -> tuple[str, str]:
-    """The scaling under which another order of the classes fits far better, and a sentence; "" if none."""
+) -> tuple[str, str, str]:
+    """The scaling under which another order fits far better, a sentence, and the option; "" if none does."""
     found = {
         name: held_out_hits(score.predicted, score.labels, classes)
         for name, score in scores.items()
@@ -300,12 +302,13 @@ def _other_order(
     plausible = beats_chance(float(hits.mean()), len(hits), classes)
     best = max(scores.values(), key=lambda one: one.accuracy)
     if not plausible or not clearly_better(hits, best.hits):
-        return "", ""
+        return "", "", ""
     order = best_order(score.predicted, score.labels, classes)
-    return name, (
+    said = (
         f" But the order of the classes seems to be wrong: under {name}, {hits.mean():.0%} of images are "
-        f"right if {moved_classes(order, score.labels, names)}{reordered(names, order)}."
+        f"right if {moved_classes(order, score.labels, names)}."
     )
+    return name, said, reordered(names, order)
 
 
 def moved_classes(
@@ -328,7 +331,7 @@ def reordered(names: Sequence[str], order: np.ndarray) -> str:
     outputs = [""] * len(names)
     for label, output in enumerate(order):
         outputs[output] = names[label]
-    return f"; the option for it is {shlex.join(['--classes', ','.join(outputs)])}"
+    return shlex.join(["--classes", ",".join(outputs)])
 
 
 def _named(names: Sequence[str], index: int) -> str:
@@ -345,7 +348,10 @@ def undecided(choice: ScalingChoice, command: str = "", found: str = "") -> Mode
     found : what was found inside the model, a sentence.
     """
     likely = choice.likely[:2] or ("0..1", "0..255")
-    lines = "".join(f"\n  {_repeated(command, name)}" for name in likely)
+    options = [f"--scaling={name}" for name in likely]
+    if choice.reorder:
+        options.insert(0, f"{options[0]} {choice.reorder}")
+    lines = "".join(f"\n  {command} {option}".replace("\n   ", "\n  ") for option in options)
     inner = f" {found}" if found else ""
     others = [name for name in SCALINGS if name not in likely]
     return ModelError(
@@ -353,8 +359,3 @@ def undecided(choice: ScalingChoice, command: str = "", found: str = "") -> Mode
         f'model was trained with (in Python scaling="{likely[0]}"):{lines}\n'
         f"The others are {', '.join(others)}, or numbers (mean=..., std=..., of=...)."
     )
-
-
-def _repeated(command: str, name: str) -> str:
-    words = shlex.split(command) if command else []
-    return shlex.join([*words, f"--scaling={name}"]) if words else f"--scaling={name}"

@@ -309,8 +309,26 @@ def test_a_record_gives_the_same_options_again(tmp_path):
     assert json.dumps(recorded(again)) == json.dumps(plain)
     with pytest.raises(SettingError, match="--limit is 'x'"):
         from_recorded(plain | {"limit": "x"})
-    with pytest.raises(SettingError, match="has a comma"):
-        recorded(AuditConfig(class_names=["a, b", "c"]))
+    for names in (["a, b", "c"], ["[x]", "c"], ["cat"], [" a", "b"]):
+        plain = recorded(AuditConfig(class_names=names))
+        assert from_recorded(plain).class_names == tuple(names)
+
+
+def test_a_record_names_no_file_to_read(tmp_path):
+    (tmp_path / "names.txt").write_text("cat\ndog")
+    (tmp_path / "stats.json").write_text('{"mean": 120, "std": 60}')
+    config = AuditConfig(
+        class_names=str(tmp_path / "names.txt"), scaling=str(tmp_path / "stats.json")
+    )
+    plain = recorded(config)
+    assert plain["classes"] == "cat,dog" and plain["scaling"] == "mean=120,std=60,of=0..255"
+    assert from_recorded(plain).class_names == ("cat", "dog")
+    # A run that was received cannot make the reader open its author's choice of files.
+    received = from_recorded({"classes": str(tmp_path / "names.txt")})
+    assert received.class_names == (str(tmp_path / "names.txt"),)
+    for text in (str(tmp_path / "stats.json"), f"file={tmp_path / 'stats.json'}"):
+        with pytest.raises(SettingError, match=r"is not known|names a file"):
+            from_recorded({"scaling": text})
 
 
 def test_paths_are_looked_for_beside_the_file(tmp_path):
