@@ -21,6 +21,8 @@ from robustness.text import plural
 
 FIRST_TEST, LATER_TEST = 2.0, 3.0
 """Standard errors by which one scaling must be better: on the first images, and where more were needed."""
+PLAIN = ("0..255", "0..1", "-1..1")
+"""Scalings that treat all channels alike."""
 MOST_NAMES = 100
 """The largest number of class names in an option that is suggested."""
 _TEMPERATURES = np.geomspace(1 / 8, 8, 25)
@@ -147,9 +149,9 @@ def choose_scaling(
     }
     first = dict(scores)
     chosen = _judged(scores, classes, FIRST_TEST, first, names)
-    for some, truth in more:
-        if chosen.scaling is not None:
-            break
+    parts = iter(more)
+    while chosen.scaling is None and (part := next(parts, None)):
+        some, truth = part
         scores = {
             name: Score(
                 np.concatenate([scores[name].outputs, predict(options[name], some)]),
@@ -172,10 +174,15 @@ def _judged(
     likelihoods = {name: score.likelihoods() for name, score in scores.items()}
     means = {n: 0.0 if one is None else float(one.mean()) for n, one in likelihoods.items()}
     best, *others = sorted(scores, key=lambda name: (-scores[name].accuracy, -means[name]))
-    if equal := [name for name in (best, *others) if _alike(scores[best], scores[name])]:
-        # Of scalings that are one to the model the first of the list is taken.
-        best = min(equal, key=list(SCALINGS).index)
-    others = [name for name in scores if name not in equal]
+    plain = [name for name in PLAIN if name in scores]
+    by_itself = len(plain) > 2 and all(_alike(scores[plain[0]], scores[name]) for name in plain)
+    if by_itself and not _beats(scores, likelihoods, best, plain[0], errors):
+        best = plain[0]
+    equal = [name for name in scores if _alike(scores[best], scores[name])]
+    # Of scalings that are one to the model the first of the list is taken.
+    best = min(equal, key=list(SCALINGS).index)
+    # A model that standardises its inputs itself was not trained on inputs standardised before.
+    others = [] if by_itself and best in plain else [name for name in scores if name not in equal]
     others.sort(key=lambda name: (-scores[name].accuracy, -means[name]))
     count = len(scores[best].labels)
     accuracies = {name: scores.get(name, one).accuracy for name, one in first.items()}
@@ -199,12 +206,7 @@ def _judged(
         under, order, option = _other_order(scores, classes, names)
         likely = sorted((best, *others), key=lambda name: name != under)
         return ScalingChoice(None, accuracies, sentence + order, tuple(likely), option)
-    rivals = [
-        name
-        for name in others
-        if _by_accuracy(score.hits, scores[name].hits) <= errors
-        and _by_likelihood(likelihoods[best], likelihoods[name]) <= LATER_TEST
-    ]
+    rivals = [name for name in others if not _beats(scores, likelihoods, best, name, errors)]
     if rivals:
         tied = " or ".join([best, *rivals])
         apart = "; ".join(_apart(scores, likelihoods, best, name) for name in rivals)
@@ -222,6 +224,19 @@ def _judged(
     return ScalingChoice(
         SCALINGS[best], accuracies, f"{said}; {best} is clearly the best{sure}.", (best,)
     )
+
+
+def _beats(
+    scores: Mapping[str, Score],
+    likelihoods: Mapping[str, np.ndarray | None],
+    best: str,
+    other: str,
+    errors: float,
+) -> bool:
+    """Whether a candidate is clearly better than one that is no more accurate, by either test."""
+    by_accuracy = _by_accuracy(scores[best].hits, scores[other].hits)
+    by_likelihood = _by_likelihood(likelihoods[best], likelihoods[other])
+    return by_accuracy > errors or (by_accuracy >= 0 and by_likelihood > LATER_TEST)
 
 
 def _by_accuracy(first: np.ndarray, second: np.ndarray) -> float:
@@ -277,7 +292,7 @@ def _same_predictions(
     predict: Predict, images: np.ndarray, options: Mapping[str, Scaling]
 ) -> tuple[Scaling, dict[str, float], str] | None:
     """The first scaling, if the model predicts the same under all that do not mix channels; else None."""
-    plain = [name for name in ("0..255", "0..1", "-1..1") if name in options]
+    plain = [name for name in PLAIN if name in options]
     if len(images) == 0 or len(plain) < 2:
         return None
     outputs = [np.asarray(predict(options[name], images)) for name in plain]
