@@ -69,7 +69,7 @@ class Score:
         """
         if self.outputs.ndim != 2:
             return None
-        logits = np.log(np.maximum(self.outputs.astype("float64"), _LEAST))
+        logits = _logarithms(self.outputs)
         rows = np.arange(len(logits))
         best = np.full(len(logits), -np.inf)
         for temperature in _TEMPERATURES:
@@ -284,8 +284,12 @@ def _alike(first: Score, second: Score) -> bool:
 
 def _far_apart(first: np.ndarray, second: np.ndarray) -> float:
     """The largest difference between the logarithms of probabilities: saturated ones are compared, too."""
-    logs = [np.log(np.maximum(one.astype("float64"), _LEAST)) for one in (first, second)]
-    return float(np.abs(logs[0] - logs[1]).max(initial=0.0))
+    return float(np.abs(_logarithms(first) - _logarithms(second)).max(initial=0.0))
+
+
+def _logarithms(probabilities: np.ndarray) -> np.ndarray:
+    """The logarithms of probabilities; NaN counts as 0, which is nobody's answer."""
+    return np.log(np.maximum(np.nan_to_num(probabilities.astype("float64")), _LEAST))
 
 
 def _same_predictions(

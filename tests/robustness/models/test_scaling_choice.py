@@ -196,3 +196,11 @@ def test_the_choice_is_recorded():
         Classifier(logistic(8.0, 0.275), scaling="0..1").card()["scaling"]["chosen"]
         == "It was given."
     )
+
+
+def test_outputs_that_are_no_numbers_decide_nothing():
+    images, labels = noisy(60)
+    never = np.full((60, 2), np.nan)
+    choice = choose_scaling(lambda scaling, some: never[: len(some)], images, labels, 2)
+    assert choice.scaling is None
+    assert choose_scaling(lambda scaling, some: never, images, None, 2).scaling is None
