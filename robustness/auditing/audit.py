@@ -24,6 +24,7 @@ from robustness.auditing.inputs import (
     resolve,
     resolve_images,
     resolve_surrogate,
+    with_label,
 )
 from robustness.configuration.audit_config import AuditConfig, audit_options
 from robustness.configuration.audit_file import config_of
@@ -293,7 +294,7 @@ def _examine(
     with ThreadPoolExecutor(1, thread_name_prefix="digest") as executor:
         # Hashing weights takes as long as tracing, and holds no lock of Python's.
         executor.submit(lambda: classifier.digest)
-        keys, pixels, truth = cache.sample(entries, classifier.input_shape)
+        keys, pixels, truth = cache.sample(with_label(entries) or entries, classifier.input_shape)
         probabilities = classifier.probabilities(pixels)
         more = labelled_parts(cache, entries, classifier.input_shape)
         findings = preflight.run(classifier, pixels, truth, probabilities, more) if keys else []

@@ -135,9 +135,10 @@ def labelled_source(
     if stated is not None and outputs is not None and len(stated.names) != outputs:
         raise ModelError(_other_number(stated, outputs))
     if table is not None and stated is not None and table.names == stated.names:
-        yield LabelledSource(
-            source, stated.names, replace(table, reason=stated.reason), stated.reason
-        )
+        table = replace(table, reason=stated.reason)
+        words = {row.index: row.found for row in table.rows if row.index is not None}
+        yield LabelledSource(source, stated.names, table, stated.reason)
+        yield from _by_text(source, table, [words.get(n, "") for n in range(len(table.names))])
         return
     if found is None or outputs is None:
         names = None if stated is None else stated.names
@@ -162,6 +163,22 @@ def _by_stated(
     except ImagesError as error:
         raise ImagesError(f"{source.description}: {error} {stated.reason}") from None
     yield _relabelled(source, table, found)
+    yield from _by_text(source, table, found)
+
+
+def _by_text(source: Source, table: ClassTable, words: Sequence[str]) -> Iterator[LabelledSource]:
+    """The way in which folders called by numbers are outputs in the order of text, if that is another one."""
+    if any(row.how != "number" for row in table.rows):
+        return
+    spelled = {row.index: row.found for row in table.rows}
+    every = sorted(spelled.get(n, str(n)) for n in range(len(table.names)))
+    rows = [
+        replace(row, index=(index := every.index(row.found)), name=table.names[index])
+        for row in table.rows
+    ]
+    if rows != list(table.rows):
+        reason = f"{table.reason} The folders are called by numbers{_order_of(every)}."
+        yield _relabelled(source, replace(table, rows=tuple(rows), reason=reason), tuple(words))
 
 
 def _by_folders(
@@ -269,8 +286,10 @@ def _other_number(stated: StatedNames, outputs: int) -> str:
     )
 
 
-def order_of(way: LabelledSource) -> str:
-    """The first class names in the order of the outputs, as far as they tell the orders apart."""
+def order_of(way: LabelledSource, first: LabelledSource) -> str:
+    """The first class names in the order of the outputs, or how two orders of the same names differ."""
+    if way is not first and way.names == first.names:
+        return "those of the folders in the order of text"
     return ", ".join([*(way.names or ())[:3], "..."])
 
 

@@ -268,11 +268,12 @@ def _decided(
     sample = [] if labels is None or not len(pixels) else [(pixels, labels)]
     parts = chain(sample, labelled_parts(cache, entries, draft.input_shape))
     number, said = decide_order(
-        draft, options, parts, {order_of(way): _outputs_by(first, way) for way in ways}
+        draft, options, parts, {order_of(way, first): _outputs_by(first, way) for way in ways}
     )
-    if number is None:
+    if number is None and ways[1].names != first.names:
         raise order_undecided(ways, said)
-    chosen = ways[number]
+    # Where names are stated, a number that is not shown to be otherwise is the place of a name.
+    chosen = ways[number or 0]
     reason = f"{chosen.reason} {said}"
     table = None if chosen.table is None else replace(chosen.table, reason=reason)
     return replace(chosen, table=table, reason=reason)

@@ -35,8 +35,10 @@ def open_images(config: AuditConfig) -> tuple[Source, Callable[[Entry], bool] | 
 def load_model(config: AuditConfig, name: str, scaling: str | None) -> Classifier | Path:
     """The model called `name`; the path of a file whose scaling is open, which the audit then chooses."""
     from robustness.model_zoo import load
+    from robustness.model_zoo.kaggle.source import FORMS, KaggleSource, fetch
 
-    path = Path(name)
+    downloaded = name.partition(":")[0] in FORMS and KaggleSource.parse(name).is_model
+    path = fetch(name) if downloaded and scaling is None else Path(name)
     if scaling is None and _is_model_file(path):
         return path
     return load(name, trust=config.trust, class_names=config.class_names, scaling=scaling)

@@ -109,7 +109,13 @@ def parse_numbers(text: str, *, files: bool = False) -> ScalingNumbers:
 
 def text_of(multiply: Sequence[float], offset: Sequence[float], order: str) -> str:
     """Return the text that `parse_numbers` reads to exactly these numbers."""
-    parts = {"multiply": _joined(multiply), "offset": _joined(offset), "order": order}
+    inverse = [round(1 / m, 6) if m else 0.0 for m in multiply]
+    short = all(i and 1 / i == m for i, m in zip(inverse, multiply, strict=True))
+    parts = {"divide": _joined(inverse)} if short else {"multiply": _joined(multiply)}
+    if tuple(offset) != (0.0,):
+        parts["offset"] = _joined(offset)
+    if order != "RGB":
+        parts["order"] = order
     return ",".join(f"{key}={value}" for key, value in parts.items())
 
 

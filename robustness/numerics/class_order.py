@@ -26,11 +26,14 @@ def best_order(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.nd
     -----
     An assignment problem: the sum of ``counts[label, order[label]]`` is maximal.
     """
-    counts = np.zeros((classes, classes))
-    np.add.at(counts, (labels, predicted), 1)
-    present = np.flatnonzero(counts.sum(axis=1))
-    preference = counts[present] + 1e-6 * np.eye(classes)[present]
-    _, chosen = linear_sum_assignment(-preference)
+    present, rows = np.unique(labels, return_inverse=True)
+    # Only classes that occur: a model may have tens of thousands.
+    columns = np.union1d(present, predicted)
+    counts = np.zeros((len(present), len(columns)))
+    np.add.at(counts, (rows, np.searchsorted(columns, predicted)), 1)
+    counts[np.arange(len(present)), np.searchsorted(columns, present)] += 1e-6
+    _, places = linear_sum_assignment(-counts)
+    chosen = columns[places]
     order = np.full(classes, -1)
     order[present] = chosen
     free = set(range(classes)) - set(chosen.tolist())

@@ -97,6 +97,22 @@ def test_numbers_that_images_do_not_decide_are_refused_with_both_options(photos)
     assert accuracy(given) == 1.0
 
 
+@pytest.mark.parametrize("order", [NUMBERS, TEXT], ids=["numbers", "text"])
+@pytest.mark.parametrize("known", [True, False])
+def test_numbers_beside_stated_names_are_places_or_places_in_text(photos, order, known):
+    names = [f"sign {n}" for n in order]
+    model = levels(MANY, list(map(int, order)))
+    model.class_names = names
+    root = photos(of_names(["2", "3", "10", "12"]), MANY, 12)
+    found = resolved(model, root, names if known else None)
+    assert accuracy(found) == 1.0 and found.classifier.class_names == tuple(names)
+    rows = {row.found: row.name for row in found.table.rows}
+    assert rows == {n: f"sign {n}" for n in ("2", "3", "10", "12")}
+    # Few images do not show it: a number is a place.
+    few = resolved(model, photos(of_names(["2", "10"]), MANY, 1), names)
+    assert {row.found: row.index for row in few.table.rows} == {"2": 2, "10": 10}
+
+
 def test_fewer_folders_than_classes_are_matched_by_name_and_others_left_out(photos):
     names = ["ant", "stop sign", "bee", "cat", "dog"]
     root = photos({"Stop_Sign": 1, "cats": 3, "lizard": 2}, 5)

@@ -105,6 +105,17 @@ def test_numbers_survive_their_text_to_the_bit(multiply, offset, order):
     assert (found.multiply, found.offset, found.order) == (tuple(multiply), tuple(offset), order)
 
 
+def test_known_scalings_have_short_texts():
+    texts = {
+        "0..255": "divide=1", "0..1": "divide=255", "-1..1": "divide=127.5,offset=-1",
+        "caffe": "divide=1,offset=-103.939/-116.779/-123.68,order=BGR",
+    }  # fmt: skip
+    for name, text in texts.items():
+        one = SCALINGS[name]
+        assert text_of(one.multiply, one.offset, one.order) == text
+        assert parse_scaling(text).offset == one.offset
+
+
 def test_statistics_of_a_file(tmp_path):
     def written(content) -> str:
         (tmp_path / "stats.json").write_text(json.dumps(content))

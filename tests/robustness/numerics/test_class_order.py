@@ -37,3 +37,10 @@ def test_an_order_is_found_on_other_images_only():
     guesses = rng.integers(0, 43, 86)
     fitted = np.mean(best_order(guesses, labels, 43)[labels] == guesses)
     assert fitted > 0.4 and held_out_hits(guesses, labels, 43).mean() < 0.1
+
+
+def test_many_classes_take_little_memory():
+    labels = np.arange(60) * 300
+    order = best_order(labels[::-1], labels, 20_000)
+    assert order[labels].tolist() == labels[::-1].tolist()
+    assert np.array_equal(np.sort(order), np.arange(20_000))
