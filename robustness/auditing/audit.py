@@ -18,13 +18,14 @@ import numpy as np
 
 from robustness.auditing.auditor import Auditor
 from robustness.auditing.inputs import (
-    expect_source_classes,
     gives_sets,
+    labelled_parts,
     make_attacks,
+    recorded_scaling,
+    resolve,
     resolve_images,
-    resolve_model,
     resolve_surrogate,
-    without_labels,
+    with_label,
 )
 from robustness.configuration.audit_config import AuditConfig, audit_options
 from robustness.configuration.audit_file import config_of
@@ -37,17 +38,20 @@ from robustness.errors import ImagesError, SettingError, StorageError
 from robustness.files import disk_errors
 from robustness.images import Entry, Source, select
 from robustness.images.cache import PictureCache
+from robustness.images.class_match import ClassTable
 from robustness.models.adapter import InputAdapter
 from robustness.models.classifier import Classifier
+from robustness.models.scalings import Scaling
 from robustness.runs.manifest import describe, expect_same, now
 from robustness.runs.model_differences import differences
 from robustness.runs.plan import Plan
-from robustness.runs.progress import Listener
+from robustness.runs.progress import Listener, Progress
 from robustness.runs.repair import Mended, mend
 from robustness.runs.result import AuditResult
 from robustness.runs.run_json import recorded
 from robustness.runs.schema import (
     Check,
+    ClassEntry,
     DiagnosisEntry,
     GateEntry,
     Manifest,
@@ -153,31 +157,37 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     config = _checked(config, options, only)
     attacks = make_attacks(config)
     norm = norms.parse(config.norm)
-    known = config.class_names or (model.class_names if isinstance(model, Classifier) else None)
-    source = resolve_images(images, labels, known, config.label_column)
-    entries = select(
-        source.entries(),
-        limit=config.limit,
-        per_class=config.per_class,
-        seed=config.seed,
-        only=only,
-    )
-    cache = PictureCache(source)
+    folder = Path(run) if run is not None else _temporary_folder()
+    # A resumed run keeps its class names and its scaling, which are not decided a second time.
+    names, scaling = _decided_before(folder) if resume else (None, None)
+    own = model.class_names if isinstance(model, Classifier) and model.named else None
+    known = config.class_names or own
     several = gives_sets(config.head, model)
-    entries = without_labels(entries) if several else entries
-    classifier = resolve_model(
+    resolved_inputs = resolve(
         model,
-        cache,
-        entries,
-        class_names=config.class_names or (None if several else source.class_names),
-        scaling=config.scaling,
+        resolve_images(images, labels, known, config.label_column),
+        lambda source: select(
+            source.entries(),
+            limit=config.limit,
+            per_class=config.per_class,
+            seed=config.seed,
+            only=only,
+        ),
+        several=several,
+        class_names=config.class_names or (names if own is None and not several else None),
+        scaling=scaling if config.scaling is None else config.scaling,
         head=config.head,
         adapter=InputAdapter.of(config.given()),
         trust=config.trust,
         architecture=config.architecture,
         imports=config.imports,
+        command=command,
     )
-    expect_source_classes(source, entries, classifier.class_names)
+    classifier, cache = resolved_inputs.classifier, resolved_inputs.cache
+    source, entries, table = resolved_inputs.source, resolved_inputs.entries, resolved_inputs.table
+    listener = progress or (lambda _: None)
+    if table is not None and table.doubtful and not resume:
+        listener(Progress("classes", len(table.rows), len(table.rows), text=table.text()))
     surrogate = resolve_surrogate(
         config.surrogate, classifier, cache, entries, trust=config.trust, imports=config.imports
     )
@@ -185,7 +195,6 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     goal = parse_goal(config.target, classifier.class_names)
     entries = [e for e in entries if e.label is None or goal.concerns(e.label)]
     _expect_any(entries, source)
-    folder = Path(run) if run is not None else _temporary_folder()
     before = _settings_before(folder) if resume else Settings()
     requested = _requested_rows(config, before, classifier)
     # A resumed run keeps the recorded batch size; the auditor limits it to the memory.
@@ -232,9 +241,12 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         notes=(
             *_imported(config),
             *classifier.notes,
+            *_left_out(table),
             *_fitted_elsewhere(plan, manifest.model),
             *_smaller(requested, slots),
         ),
+        model=manifest.model.with_changes(class_names_from=resolved_inputs.reason or None),
+        data=manifest.data.with_changes(classes=_class_entries(table)),
     )
     if resume:
         store = Run.resume(folder)
@@ -250,7 +262,6 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         mended = mend(store, plan, cache, entries, classifier.input_shape) if resume else Mended()
         if region is not None:
             store.save_png(region.png(plan.channels))
-        listener = progress or (lambda _: None)
         Auditor(plan, classifier, cache, entries, store, listener, attacked).run(answers)
         diagnostics = diagnose(
             classifier,
@@ -295,9 +306,10 @@ def _examine(
     with ThreadPoolExecutor(1, thread_name_prefix="digest") as executor:
         # Hashing weights takes as long as tracing, and releases Python's global lock.
         executor.submit(lambda: classifier.digest)
-        keys, pixels, truth = cache.sample(entries, classifier.input_shape)
+        keys, pixels, truth = cache.sample(with_label(entries) or entries, classifier.input_shape)
         probabilities = classifier.probabilities(pixels)
-        findings = preflight.run(classifier, pixels, truth, probabilities) if keys else []
+        more = labelled_parts(cache, entries, classifier.input_shape)
+        findings = preflight.run(classifier, pixels, truth, probabilities, more) if keys else []
     return dict(zip(keys, probabilities, strict=True)), findings
 
 
@@ -359,6 +371,26 @@ def _smaller(requested: int, slots: int) -> list[str]:
     if slots == requested:
         return []
     return [f"a batch of {requested:,} rows was requested; {slots:,} fit into the available memory"]
+
+
+def _left_out(table: ClassTable | None) -> list[str]:
+    """A sentence where images of folders that are no class of the model are left out."""
+    return [table.sentence] if table is not None and table.left_out else []
+
+
+def _class_entries(table: ClassTable | None) -> tuple[ClassEntry, ...]:
+    """Which folder has which class, for `run.json`."""
+    rows = () if table is None else table.rows
+    return tuple(
+        ClassEntry(found=row.found, images=row.images, output=row.index, matched_by=row.how)
+        for row in rows
+    )
+
+
+def _decided_before(folder: Path) -> tuple[tuple[str, ...] | None, Scaling | None]:
+    """The class names and the scaling with which a run began; None where it does not record them."""
+    with Run.open(folder) as run:
+        return tuple(run.manifest.class_names) or None, recorded_scaling(run.manifest.model)
 
 
 def _settings_before(folder: Path) -> Settings:

@@ -3,26 +3,46 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from robustness.auditing.class_order import decide_order
+from robustness.auditing.classes import (
+    LabelledSource,
+    StatedNames,
+    beside_model,
+    class_names_of,
+    labelled_source,
+    order_of,
+    order_undecided,
+)
 from robustness.configuration.audit_config import AuditConfig
 from robustness.contract.attack import Attack
 from robustness.contract.ensembles import Ensemble, create
 from robustness.errors import ImagesError, ModelError, SettingError
 from robustness.images import Entry, Source, from_arrays, open_source, select, tallied
-from robustness.images.cache import PictureCache
+from robustness.images.cache import SAMPLE, PictureCache
+from robustness.images.class_match import ClassTable
 from robustness.images.labels import expect_classes
 from robustness.models import loading
-from robustness.models.adapter import adapt
+from robustness.models.adapter import AdaptedModel, InputAdapter, adapt
 from robustness.models.classifier import LARGE_BATCH, Classifier
 from robustness.models.head_kinds import AmbiguousHeadError
+from robustness.models.inner_scaling import inner_scaling
 from robustness.models.label_sets import LabelSets
+from robustness.models.layers import entry_dtype
+from robustness.models.scaling_choice import Labelled
+from robustness.models.scalings import Scaling, candidates
+from robustness.runs.schema import ModelEntry
+
+MOST_DECIDING = 16 * SAMPLE
+"""The largest number of labelled images that are used to decide the scaling or the order of the classes."""
 
 
 def labelled_arrays(
@@ -51,12 +71,12 @@ def labelled_arrays(
     ImagesError
         No labelled image can be read.
     """
-    entries = [e for e in select(images.entries(), limit=limit, seed=seed) if e.label is not None]
-    cache = PictureCache(images)
-    classifier = resolve_model(
-        model, cache, entries, class_names=images.class_names, scaling=None, trust=False
+    resolved = resolve(
+        model,
+        images,
+        lambda one: with_label(select(one.entries(), limit=limit, seed=seed)),
     )
-    expect_source_classes(images, entries, classifier.class_names)
+    classifier, entries, cache = resolved.classifier, resolved.entries, resolved.cache
     pictures = list(cache.stream(entries, classifier.input_shape))
     read = [p for p in pictures if p.pixels is not None]
     reasons = [p.reason for p in pictures]
@@ -131,6 +151,172 @@ def resolve_images(
     return source
 
 
+@dataclass(frozen=True)
+class ResolvedInputs:
+    """The classifier and the images of an audit, with labels by output of the model.
+
+    Attributes
+    ----------
+    classifier : the model.
+    cache : the images.
+    entries : those that are selected.
+    table : which folder has which class; None if images have no labels by name.
+    reason : where the class names come from, a sentence.
+    """
+
+    classifier: Classifier
+    cache: PictureCache
+    entries: list[Entry]
+    table: ClassTable | None
+    reason: str
+
+    @property
+    def source(self) -> Source:
+        """The source of the images."""
+        return self.cache.source
+
+
+def resolve(  # noqa: PLR0913 - what a user may state about a model
+    model: Any,
+    source: Source,
+    select_from: Callable[[Source], list[Entry]],
+    *,
+    class_names: Sequence[str] | None = None,
+    scaling: Any = None,
+    head: str | None = None,
+    adapter: InputAdapter | None = None,
+    several: bool = False,
+    trust: bool = False,
+    architecture: str | None = None,
+    imports: Sequence[str] = (),
+    command: str = "",
+) -> ResolvedInputs:
+    """Load the model, match the classes of the images with its outputs, and decide its scaling and head.
+
+    Parameters
+    ----------
+    model : a Classifier, a Keras model, or the path of a file.
+    source : the images.
+    select_from : selects the entries of a source.
+    class_names, scaling, head : those given; None to find them.
+    adapter : how images enter the model, as far as it is stated.
+    several : whether classes are sets of labels, so that labels of the images are not used (`gives_sets`).
+    trust : load a model file despite findings.
+    architecture, imports : see `robustness.models.loading.load_model`.
+    command : the command that was given, for messages.
+
+    Raises
+    ------
+    ModelError, ImagesError, SettingError
+        The model cannot be loaded, its classes cannot be matched with the images, or its scaling or head is
+        open.
+    """
+    file = Path(model) if isinstance(model, (str, Path)) else getattr(model, "file", None)
+    if isinstance(model, Classifier):
+        _expect_nothing_stated({"head": head, "adapter": adapter})
+    else:
+        if isinstance(model, (str, Path)):
+            model = loading.load_model(model, trust, architecture, imports)
+        model = adapt(model, adapter)
+    outputs = _outputs(model)
+    stated = _stated_names(class_names, model, file, outputs)
+    if several:
+        names = None if stated is None else stated.names
+        way = LabelledSource(source, names, None, "" if stated is None else stated.reason)
+    else:
+        ways = list(labelled_source(source, outputs, stated))
+        way = ways[0] if len(ways) == 1 else _decided(ways, model, select_from, scaling)
+    entries, cache = select_from(way.source), PictureCache(way.source)
+    entries = without_labels(entries) if several else entries
+    classifier = resolve_model(
+        model,
+        cache,
+        entries,
+        class_names=way.names,
+        scaling=scaling,
+        head=head,
+        trust=trust,
+        architecture=architecture,
+        command=command,
+        file=file,
+    )
+    if way.names is not None and not classifier.named:
+        classifier = classifier.with_class_names(way.names)
+    expect_source_classes(way.source, entries, classifier.class_names)
+    return ResolvedInputs(classifier, cache, entries, way.table, way.reason)
+
+
+def _outputs(model: Classifier | AdaptedModel) -> int:
+    """The number of classes that a model tells apart."""
+    if isinstance(model, Classifier):
+        return len(model.class_names)
+    shape = getattr(model.model, "output_shape", None)
+    if isinstance(shape, tuple) and shape and isinstance(shape[-1], int):
+        return max(2, shape[-1])
+    return len(_draft(model, "0..255").class_names)
+
+
+def _draft(model: AdaptedModel, scaling: Any) -> Classifier:
+    """A classifier of the model before its head is decided."""
+    try:
+        return Classifier(model, scaling=scaling)
+    except AmbiguousHeadError as error:
+        return Classifier(model, scaling=scaling, head=error.kind)
+
+
+def _stated_names(
+    given: Sequence[str] | None, model: Any, file: Path | None, outputs: int
+) -> StatedNames | None:
+    """The class names that were given, that the model states, or that a file beside it names."""
+    if given is not None:
+        return StatedNames(tuple(given), "The class names were given.")
+    if isinstance(model, Classifier) and model.named:
+        return StatedNames(model.class_names, "The class names are those of the model.")
+    original = model.original if isinstance(model, AdaptedModel) else model.model
+    return class_names_of(original) or beside_model(file, outputs)
+
+
+def _decided(
+    ways: Sequence[LabelledSource],
+    model: Any,
+    select_from: Callable[[Source], list[Entry]],
+    scaling: Any,
+) -> LabelledSource:
+    """The way of labelling under which most images are right; ImagesError if that is not clear."""
+    first, cache = ways[0], PictureCache(ways[0].source)
+    entries = select_from(first.source)
+    draft = model if isinstance(model, Classifier) else _draft(model, scaling or "0..255")
+    options = {draft.scaling.name: draft.scaling}
+    if draft is not model and scaling is None and not inner_scaling(model.model).counts:
+        options = candidates(draft.input_shape[-1], entry_dtype(model.model))
+    _, pixels, labels = cache.sample(with_label(entries), draft.input_shape)
+    sample = [] if labels is None or not len(pixels) else [(pixels, labels)]
+    parts = chain(sample, labelled_parts(cache, entries, draft.input_shape))
+    number, said = decide_order(
+        draft, options, parts, {order_of(way, first): _outputs_by(first, way) for way in ways}
+    )
+    if number is None and ways[1].names != first.names:
+        raise order_undecided(ways, said)
+    # Where names are stated, a number that is not shown to be otherwise is the place of a name.
+    chosen = ways[number or 0]
+    reason = f"{chosen.reason} {said}"
+    table = None if chosen.table is None else replace(chosen.table, reason=reason)
+    return replace(chosen, table=table, reason=reason)
+
+
+def _outputs_by(first: LabelledSource, way: LabelledSource) -> np.ndarray:
+    """The output of each label of the first way under another way; -1 for labels without images."""
+    outputs = np.full(len(first.names or ()), -1)
+    if first.table is None or way.table is None:
+        return outputs
+    index = {row.found: row.index for row in way.table.rows}
+    for row in first.table.rows:
+        found = index.get(row.found)
+        if row.index is not None and found is not None:
+            outputs[row.index] = found
+    return outputs
+
+
 def resolve_model(
     model: Any, cache: PictureCache, entries: list[Entry], **settings: Any
 ) -> Classifier:
@@ -145,6 +331,7 @@ def _resolved(
     *,
     trust: bool,
     imports: Sequence[str] = (),
+    command: str = "",
     **settings: Any,
 ) -> Classifier:
     if isinstance(model, Classifier):
@@ -154,19 +341,19 @@ def _resolved(
         settings["file"] = model
         model = loading.load_model(model, trust, settings.get("architecture"), imports)
     adapted = adapt(model, settings.pop("adapter", None))
-    # Labels decide the scaling, so they are checked first, as far as the number of outputs is known.
-    shape = getattr(adapted.model, "output_shape", None)
-    if isinstance(shape, tuple) and shape and isinstance(shape[-1], int):
-        numbers = [str(number) for number in range(max(2, shape[-1]))]
-        expect_source_classes(cache.source, entries, settings["class_names"] or numbers)
+    # Labels decide the scaling, so they are checked first.
+    numbers = [str(number) for number in range(_outputs(adapted))]
+    expect_source_classes(cache.source, entries, settings["class_names"] or numbers)
     if settings["scaling"] is not None:
         # Labelled images decide an open head.
         with contextlib.suppress(AmbiguousHeadError):
             return Classifier(adapted, **settings)
-    keys, pixels, labels = cache.sample(entries, adapted.shape)
+    # An image without label decides nothing.
+    keys, pixels, labels = cache.sample(with_label(entries) or entries, adapted.shape)
     if not keys:
         expect_readable(cache, entries, adapted.shape)
-    return Classifier.decide(adapted, pixels, labels, **settings)
+    more = labelled_parts(cache, entries, adapted.shape)
+    return Classifier.decide(adapted, pixels, labels, more=more, command=command, **settings)
 
 
 MULTI_LABEL = "multi-label"
@@ -213,6 +400,34 @@ def _expect_nothing_stated(settings: dict[str, Any]) -> None:
             f"{' and '.join(names[name] for name in stated)} came with a model that is a Classifier already; "
             "leave it out, or make the Classifier with it."
         )
+
+
+def recorded_scaling(entry: ModelEntry) -> Scaling | None:
+    """The scaling of the inputs, as a run records it; None if it does not."""
+    found = entry.scaling
+    if found is None or found.multiply is None or found.offset is None:
+        return None
+    return Scaling(
+        str(found.name), found.multiply, found.offset, str(found.order), str(found.sentence)
+    )
+
+
+def with_label(entries: list[Entry]) -> list[Entry]:
+    """The entries that have a label."""
+    return [entry for entry in entries if entry.label is not None]
+
+
+def labelled_parts(
+    cache: PictureCache, entries: list[Entry], shape: tuple[int, int, int]
+) -> Iterator[Labelled]:
+    """Yield the labelled images after the first `SAMPLE` in growing parts, `MOST_DECIDING` at most."""
+    labelled = with_label(entries)[:MOST_DECIDING]
+    done = SAMPLE
+    while done < len(labelled):
+        keys, pixels, labels = cache.sample(labelled[done : 2 * done], shape, done)
+        done *= 2
+        if keys and labels is not None:
+            yield pixels, labels
 
 
 def resolve_surrogate(

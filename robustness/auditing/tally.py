@@ -24,6 +24,14 @@ class Tally:
 
     def progress(self, total: int, labelled: bool) -> Progress:
         """Return the counts as a `Progress` of `total` images."""
-        names = {"flipped": FLIPPED, "robust": ROBUST, "wrong": MISCLASSIFIED, "settled": SETTLED}
-        counts = {name: self.counts[status] for name, status in names.items()}
-        return Progress(self.stage, self.done, total, **counts, labelled=labelled)
+        counts = self.counts
+        return Progress(
+            self.stage,
+            self.done,
+            total,
+            flipped=counts[FLIPPED],
+            robust=counts[ROBUST],
+            wrong=counts[MISCLASSIFIED],
+            settled=counts[SETTLED],
+            labelled=labelled,
+        )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustness.configuration.audit_config import AuditConfig, audit_options
+from robustness.configuration.class_names import from_recorded_names
 from robustness.errors import RunError, SettingError
 
 if TYPE_CHECKING:
@@ -43,8 +44,10 @@ def open_images(config: AuditConfig) -> tuple[Source, Callable[[Entry], bool] | 
 def load_model(config: AuditConfig, name: str, scaling: str | None) -> Classifier | Path:
     """Return the model `name`; of a file the path: the audit loads it, since images may decide how."""
     from robustness.model_zoo import load
+    from robustness.model_zoo.kaggle.source import FORMS, KaggleSource, fetch
 
-    path = Path(name)
+    downloaded = name.partition(":")[0] in FORMS and KaggleSource.parse(name).is_model
+    path = fetch(name) if downloaded and scaling is None else Path(name)
     if (config.architecture and name == config.model) or _is_model_file(path):
         return path
     return load(
@@ -116,7 +119,7 @@ def load_audited_model(
     return load(
         name,
         trust=trust,
-        class_names=classes.split(",") if classes else None,
+        class_names=from_recorded_names(classes) if classes else None,
         scaling=known.get("scaling"),
         imports=options.get("imports") or (),
         **_reading_of(known),
@@ -168,14 +171,12 @@ def _recorded_sets(manifest: Manifest) -> LabelSets | None:
 
 def _recorded_scaling(manifest: Manifest) -> Scaling:
     """Return the scaling of the inputs that the run records."""
-    from robustness.models.scalings import Scaling
+    from robustness.auditing.inputs import recorded_scaling
 
-    entry = manifest.model.scaling
-    if entry is None or entry.multiply is None or entry.offset is None:
+    scaling = recorded_scaling(manifest.model)
+    if scaling is None:
         raise RunError(
             "run.json does not record how the model's inputs are scaled (model.scaling); expected the "
             "scaling that the audit wrote. Restore run.json, or audit again."
         )
-    return Scaling(
-        str(entry.name), entry.multiply, entry.offset, str(entry.order), str(entry.sentence)
-    )
+    return scaling

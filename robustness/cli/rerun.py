@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from robustness import plugins
 from robustness.cli.options import (
     HtmlPage,
     Imports,
@@ -20,10 +21,14 @@ from robustness.cli.options import (
     RunSurrogate,
     TrustModel,
 )
+from robustness.configuration import choices, scaling_text
+from robustness.configuration.class_names import recorded_names
 from robustness.configuration.recorded import from_recorded
 from robustness.errors import RobustnessError, RunError, RunUsageError, SettingError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from robustness.runs.schema import Manifest
 
 
@@ -63,7 +68,8 @@ def rerun(
         disk_errors.expect_place(html)
     given: dict[str, Any] = {"model": model, "images": images, "surrogate": surrogate, "mask": mask}
     given |= {"attack": attack, "architecture": architecture, "imports": imports}
-    options = recorded_files.options_of(_manifest(run).origin, run, given, trust=trust_model)
+    manifest = _manifest(run)
+    options = recorded_files.options_of(manifest.origin, run, given, trust=trust_model)
     if not options:
         raise SettingError(
             f"{run} was not started from the command line, so it does not record how to load its "
@@ -71,6 +77,8 @@ def rerun(
         )
     folder = out or Path(datetime.now().strftime("rerun-%Y%m%d-%H%M%S"))
     command = f"robustness rerun {run.name}"
+    if model is None:
+        options = options | _decided(manifest, options)
     config = from_recorded(options)
     failed: list[RobustnessError | OSError] = []
     verdict = audit.perform(
@@ -91,6 +99,21 @@ def rerun(
         failed.append(error)
     reporting.fail(failed)
     raise typer.Exit(1 if comparison.differs else verdict.exit_code)
+
+
+def _decided(manifest: Manifest, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The class names and the scaling that the run found for its model file, as options that give them."""
+    decided: dict[str, Any] = {}
+    if options.get("model") in plugins.names(plugins.MODELS):
+        return decided  # a model of the zoo brings its own
+    found = manifest.model.scaling
+    if not options.get("scaling") and found and found.multiply and found.offset:
+        named = str(found.name) in choices.SCALINGS
+        numbers = (found.multiply, found.offset, str(found.order))
+        decided["scaling"] = found.name if named else scaling_text.text_of(*numbers)
+    if not options.get("classes") and manifest.model.class_names_from and manifest.class_names:
+        decided["classes"] = recorded_names(manifest.class_names)
+    return decided
 
 
 def _manifest(path: Path) -> Manifest:

@@ -177,6 +177,9 @@ class Display:
         """Show the progress of a stage."""
         if self._quiet:
             return
+        if report.text:
+            self._console.print(report.text, markup=False, soft_wrap=True)
+            return
         left = self._clock.left(report)
         status = ", ".join(part for part in (sentence(report), left) if part)
         title = "classifying" if report.stage == "clean" else visible(report.stage)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -25,6 +26,7 @@ from pydantic import (
 from robustness import plugins
 from robustness.configuration import choices
 from robustness.configuration.attack_text import attack_text, parse_attack, without_parameters
+from robustness.configuration.class_names import parse_class_names
 from robustness.configuration.epsilons import parse_epsilons
 from robustness.configuration.model_inputs import (
     ConstantsOption,
@@ -36,6 +38,7 @@ from robustness.configuration.model_inputs import (
 )
 from robustness.configuration.option import Option, OptionField, option_fields
 from robustness.configuration.option_errors import UnexpectedValueError, option_error
+from robustness.configuration.scaling_text import plain_text
 from robustness.errors import SettingError
 from robustness.text import did_you_mean
 
@@ -62,11 +65,11 @@ def _attack(value: object) -> object:
     return value
 
 
-def _names(value: object) -> object:
-    """Return names from a list, or from one text separated by commas."""
-    if isinstance(value, str):
-        return tuple(value.split(",")) if value else None
-    return tuple(value) if isinstance(value, Iterable) else value
+def _scaling(value: object) -> object:
+    """The name or the numbers of a scaling as text; an object as it is."""
+    if isinstance(value, (str, Path, Mapping)):
+        return plain_text(value)
+    return value
 
 
 def _evidence(value: object) -> str:
@@ -114,22 +117,28 @@ class AuditConfig(BaseModel):
     ] = None  # fmt: skip
     class_names: Annotated[
         tuple[str, ...] | None,
-        BeforeValidator(_names),
+        BeforeValidator(parse_class_names),
         WithJsonSchema({"anyOf": [_TEXTS, _TEXT]}),
         Option(
-            "Class names in the order of the model's outputs; taken from the model or the images if not "
-            "given.",
-            table="model", key="classes", flag="classes", example='["cat", "dog"]',
-            expected='names such as ["cat", "dog"], without commas',
+            "Class names in the order of the model's outputs: names with commas between them, or a file (one "
+            "name per line, class_indices.json, imagenet_class_index.json, ...). If not given, those "
+            "that the model states, a file such as class_names.txt or labels.txt beside it, or the folders "
+            "of images.",
+            table="model", key="classes", flag="classes", example='["cat", "dog"]', path=True,
+            expected='names such as ["cat", "dog"], or a file of names',
         ),
     ] = None  # fmt: skip
     scaling: Annotated[
         object,
-        WithJsonSchema(_TEXT),
+        BeforeValidator(_scaling),
+        WithJsonSchema({"anyOf": [_TEXT, {"type": "object"}]}),
         Option(
-            "The range of the model's inputs: 0..255, 0..1, -1..1, caffe or torch; chosen by accuracy if "
-            "not given.",
-            table="model", example='"0..255"',
+            "The inputs of the model: 0..255, 0..1, -1..1, caffe or torch; numbers such as "
+            "mean=0.485/0.456/0.406,std=0.229/0.224/0.225,of=0..1 (of=0..255: in counts) or "
+            "divide=127.5,offset=-1, with order=BGR where blue comes first; or a .json or .npz file with the "
+            "mean and std of the training images. Chosen by accuracy and confidence if not given.",
+            table="model", example='"0..255"', path=True, tables=True,
+            expected="a name, numbers, or a file with mean and std",
         ),
     ] = None  # fmt: skip
     head: HeadOption = None

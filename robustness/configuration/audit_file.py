@@ -89,11 +89,20 @@ def _value(table: Section, field: OptionField) -> Any:
     """Return a key's value. A relative path that exists beside the file is returned with its folder."""
     # Options that are objects in Python are texts in a file.
     free = field.field.annotation is object
-    value = table.text(field.key) if free else table.value(field.key)
-    if field.option.path and value and isinstance(value, str):
-        beside = Path(table.file).parent / value
-        return str(beside) if beside.exists() else value
-    return value
+    value = table.value(field.key)
+    if field.option.tables and isinstance(value, Mapping):
+        return {key: _beside(table, one) if key == "file" else one for key, one in value.items()}
+    if free:
+        value = table.text(field.key)
+    return _beside(table, value) if field.option.path else value
+
+
+def _beside(table: Section, value: Any) -> Any:
+    """A path that lies beside the file as the path from here; any other value as it is."""
+    if not value or not isinstance(value, str):
+        return value
+    beside = Path(table.file).parent / value
+    return str(beside) if beside.exists() else value
 
 
 def _close(table: Section, name: str) -> None:

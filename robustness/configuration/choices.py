@@ -22,6 +22,8 @@ REGISTERED_NORMS: set[str] = set()
 
 HEADS = ("softmax", "logits", "sigmoid", "sigmoid-logit", "sigmoid-argmax", "multi-label")
 """What the outputs of a model can be; see `robustness.models.heads`."""
+SCALINGS = ("0..255", "0..1", "-1..1", "caffe", "torch")
+"""The scalings that have a name."""
 PRECISIONS = ("float32", "bfloat16")
 EVIDENCE = ("all", "flips", "none")
 """Which PNG files are kept in the run folder; a number of images is allowed as well."""

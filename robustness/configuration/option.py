@@ -31,6 +31,7 @@ class Option:
     active : whether `robustness init` writes the key itself rather than as a comment.
     path : whether a value in audit.toml is looked for beside that file first.
     repeated : whether the command line takes the option several times.
+    tables : whether audit.toml takes a table in place of a text.
     """
 
     help: str
@@ -45,6 +46,7 @@ class Option:
     active: bool = False
     path: bool = False
     repeated: bool = False
+    tables: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,29 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from robustness.configuration import choices
 from robustness.configuration.audit_config import AuditConfig, audit_options
+from robustness.configuration.class_names import from_recorded_names, recorded_names
 from robustness.configuration.option_errors import OptionError
-from robustness.errors import SettingError
+from robustness.configuration.scaling_text import parse_numbers
 
 
 def recorded(config: AuditConfig) -> dict[str, Any]:
     """Return the options as JSON values, from which `from_recorded` makes the same configuration.
 
-    Raises
-    ------
-    SettingError
-        A class name has a comma, so that the joined names could not be separated again.
+    Class names with commas are recorded as a JSON list.
     """
-    for name in config.class_names or ():
-        if "," in name:
-            raise SettingError(
-                f"The class name {name!r} has a comma; expected names without commas on the command line "
-                "and in audit.toml."
-            )
     plain = {
         field.argument: _plain(getattr(config, name), field.option.repeated)
         for name, field in audit_options().items()
     }
+    if config.class_names is not None:
+        field = audit_options()["class_names"]
+        plain[field.argument] = recorded_names(config.class_names)
     return plain | {"gate": config.gate}
 
 
@@ -44,6 +40,11 @@ def from_recorded(options: Mapping[str, Any]) -> AuditConfig:
         for name, field in audit_options().items()
         if options.get(field.argument) is not None
     }
+    if isinstance(values.get("scaling"), str) and values["scaling"] not in choices.SCALINGS:
+        # What a run records names no file to read: numbers were recorded in its place.
+        values["scaling"] = parse_numbers(values["scaling"]).text
+    if isinstance(values.get("class_names"), str):
+        values["class_names"] = from_recorded_names(values["class_names"])
     return checked(values | {"gate": options.get("gate")})
 
 

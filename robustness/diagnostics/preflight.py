@@ -9,26 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from keras import ops
 
 from robustness import backend
+from robustness.diagnostics.finding import Finding, Severity
+from robustness.diagnostics.labels_and_scaling import accuracy, label_order, scaling
 from robustness.diagnostics.liveness import liveness
 from robustness.diagnostics.randomness import SAME, drawn, shared
 from robustness.engine.votes import DRAWS, MOST
 from robustness.errors import GradientError, ImagesError
 from robustness.models.classifier import SMALL_BATCH, Classifier
-from robustness.numerics.intervals import beats_chance, clearly_better
+from robustness.models.scaling_choice import Labelled
 from robustness.numerics.losses import margin
 
-Severity = Literal["ok", "note", "warning", "error"]
 RANDOM_TOLERANCE = 1e-4
 ROW_TOLERANCE = 1e-4
 LOGIT_TOLERANCE = 1e-3
-BETTER = 0.05
 ZERO_GRADIENTS = 0.05
 # A fused softmax may round a probability of 1 to the number just below it.
 SATURATED = 1 - float(np.finfo("float32").eps)
@@ -41,27 +41,12 @@ RANDOM_IMAGES, SCALING_IMAGES, GRADIENT_IMAGES = SMALL_BATCH, 2 * SMALL_BATCH, 4
 """Numbers of images for checks that run the model several times; a few suffice."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check.
-
-    Attributes
-    ----------
-    id : such as "P01-input".
-    severity : "ok", "note", "warning" or "error".
-    sentence : the result in words, with its numbers.
-    """
-
-    id: str
-    severity: Severity
-    sentence: str
-
-
 def run(
     classifier: Classifier,
     images: np.ndarray,
     labels: np.ndarray | None,
     probabilities: np.ndarray | None = None,
+    more: Iterable[Labelled] = (),
 ) -> list[Finding]:
     """Run every check.
 
@@ -74,6 +59,7 @@ def run(
     images : uint8 (n, height, width, channels); a few dozen to a few hundred are enough.
     labels : true class indices (n,), or None.
     probabilities : the classifier's outputs for `images`, (n, classes), if they are known already.
+    more : further labelled images, for the checks that the first leave open.
 
     Raises
     ------
@@ -95,7 +81,9 @@ def run(
         change = _asked_again(classifier, images, probabilities)
         alone = _rows(classifier, images, probabilities, change)
         again = drawn(classifier, images[:RANDOM_IMAGES])
-        scaled = _scaling(classifier, images, probabilities, labels)
+        few = slice(SCALING_IMAGES)
+        truth = None if labels is None else labels[few]
+        scaled = scaling(classifier, images[few], probabilities[few], truth)
         logits, slopes = followed.result()
     findings = [_input(classifier, images), _head(classifier)]
     broken = _not_finite(probabilities, logits)
@@ -107,8 +95,8 @@ def run(
         noisy = replace(noisy, sentence=f"{noisy.sentence} {SHARED}")
     findings += [noisy, _alive(classifier, images, probabilities, logits)]
     if labels is not None:
-        findings.append(_accuracy(probabilities, labels))
-        findings.append(_label_order(classifier, probabilities, labels))
+        findings.append(accuracy(probabilities, labels))
+        findings.append(label_order(classifier, probabilities, labels, more))
     findings.append(scaled)
     if noisy.severity == "ok":
         findings += [_consistent(logits, probabilities), alone]
@@ -200,107 +188,6 @@ def _alive(
     found = liveness(classifier, images, probabilities, logits)
     severity: dict[str, Severity] = {"alive": "ok", "some": "warning", "dead": "error"}
     return Finding("D28-dead-model", severity[found.state], found.sentence)
-
-
-def _accuracy(probabilities: np.ndarray, labels: np.ndarray) -> Finding:
-    count, classes = probabilities.shape
-    accuracy = float(np.mean(probabilities.argmax(axis=1) == labels))
-    said = f"{accuracy:.1%} of {count} images are classified as labelled"
-    if beats_chance(accuracy, count, classes):
-        return Finding("D21-clean-accuracy", "ok", f"{said}.")
-    if count < 20:
-        return Finding(
-            "D21-clean-accuracy",
-            "note",
-            f"{said}; too few to tell from chance ({1 / classes:.0%}).",
-        )
-    return Finding(
-        "D21-clean-accuracy",
-        "error",
-        f"{said}, no better than chance ({1 / classes:.0%}): labels, class order or preprocessing "
-        "are wrong, or the model is untrained.",
-    )
-
-
-def _label_order(classifier: Classifier, probabilities: np.ndarray, labels: np.ndarray) -> Finding:
-    predicted = probabilities.argmax(axis=1)
-    order = _best_order(predicted, labels, len(classifier.class_names))
-    right = predicted == labels
-    other = order[labels] == predicted
-    gain = float(other.mean() - right.mean())
-    plausible = beats_chance(float(other.mean()), len(labels), probabilities.shape[1])
-    if gain > BETTER and plausible and clearly_better(other, right):
-        names = classifier.class_names
-        moved = ", ".join(
-            f"{names[label]} as {names[output]}"
-            for label, output in enumerate(order)
-            if label != output and label in labels
-        )
-        return Finding(
-            "P03-label-order",
-            "warning",
-            "The class names seem to be in another order than the model's outputs: "
-            f"{right.mean():.1%} are right as they stand, {other.mean():.1%} if reordered (images "
-            f"labelled {moved}). Give the class names in the order of the outputs.",
-        )
-    return Finding("P03-label-order", "ok", "No other order of the class names fits better.")
-
-
-def _best_order(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """For each label the class predicted most often, if that is one to one; else the identity."""
-    counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (labels, predicted), 1)
-    order = counts.argmax(axis=1)
-    absent = counts.sum(axis=1) == 0
-    free = [c for c in range(classes) if c not in order[~absent]]
-    if len(free) != int(absent.sum()):
-        return np.arange(classes)
-    order[absent] = free
-    return order
-
-
-def _scaling(
-    classifier: Classifier,
-    images: np.ndarray,
-    probabilities: np.ndarray,
-    labels: np.ndarray | None,
-) -> Finding:
-    chosen = classifier.scaling
-    if classifier.whole_inputs:
-        said = (
-            "The model takes whole numbers, which hold no fractions: no other scaling can be meant."
-        )
-        return Finding("P02-scaling", "ok", f"Scaling {chosen.name}. {said}")
-    if labels is None:
-        return Finding(
-            "P02-scaling",
-            "note",
-            f"Scaling {chosen.name} is taken as given; without labels nothing can check it.",
-        )
-    images, labels = images[:SCALING_IMAGES], labels[:SCALING_IMAGES]
-    classes = probabilities[:SCALING_IMAGES].argmax(axis=1)
-    own = classes == labels
-    accuracies = dict(classifier.choose_scaling(images, labels, classes).accuracies)
-    accuracies.setdefault(chosen.name, float(own.mean()))
-    table = ", ".join(f"{name} {accuracy:.1%}" for name, accuracy in accuracies.items())
-    best = max(accuracies, key=lambda name: accuracies[name])
-    gain = accuracies[best] - accuracies[chosen.name]
-    if gain > BETTER:
-        theirs = classifier.with_scaling(best).probabilities(images).argmax(axis=1) == labels
-        if clearly_better(theirs, own):
-            return Finding(
-                "P02-scaling",
-                "warning",
-                f"Scaling {best} is more accurate than the chosen {chosen.name} by "
-                f"{100 * gain:.1f} points on {len(images)} images ({table}); the model seems to "
-                "expect it.",
-            )
-    return Finding(
-        "P02-scaling",
-        "ok",
-        f"Scaling {chosen.name}: no other is clearly more accurate on {len(images)} images "
-        f"({table}).",
-    )
 
 
 def _consistent(logits: np.ndarray, probabilities: np.ndarray) -> Finding:

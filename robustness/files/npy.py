@@ -129,6 +129,34 @@ def read_npz(path: str | Path, *names: str) -> dict[str, np.ndarray]:
             raise ValueError(f"it is no sound archive: {error}") from error
 
 
+def read_npz_arrays(path: str | Path, most: int) -> dict[str, np.ndarray]:
+    """Read all arrays of a small `.npz` file; no more than `most` bytes in all.
+
+    Raises
+    ------
+    OSError
+        The file cannot be opened.
+    ValueError
+        It is not a sound archive of plain arrays, or larger than `most` bytes when unpacked.
+    """
+    with open_regular(path) as file:
+        if zip_directory_bytes(file) > MAX_DIRECTORY_BYTES:
+            raise ValueError("it has too many members")
+        try:
+            with zipfile.ZipFile(file) as archive:
+                infos = archive.infolist()
+                if sum(info.file_size for info in infos) > most:
+                    raise ValueError(f"it is larger than {most:,} bytes, the most that is read")
+                return {
+                    info.filename.removesuffix(".npy"): _member(archive, info.filename)
+                    for info in infos
+                }
+        except (ValueError, OSError):
+            raise
+        except Exception as error:
+            raise ValueError(f"it is no sound archive: {error}") from error
+
+
 def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     infos = [info for info in archive.infolist() if info.filename == name]
     if len(infos) != 1:

@@ -60,9 +60,11 @@ class PictureCache:
                 for future in waiting:
                     future.cancel()
 
-    def sample(self, entries: list[Entry], shape: tuple[int, int, int]) -> Sample:
-        """Return the readable images among the first `SAMPLE` entries, for the checks before the attack."""
-        read = [p for p in self.stream(entries[:SAMPLE], shape) if p.pixels is not None]
+    def sample(
+        self, entries: list[Entry], shape: tuple[int, int, int], most: int = SAMPLE
+    ) -> Sample:
+        """Return the readable images among the first `most` entries, for the checks before the attack."""
+        read = [p for p in self.stream(entries[:most], shape) if p.pixels is not None]
         pixels = [p.pixels for p in read if p.pixels is not None]
         labels = [p.entry.label for p in read]
         return Sample(

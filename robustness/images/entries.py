@@ -9,6 +9,8 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from robustness.images.class_match import ClassTable
+
 MAX_ENTRIES = 1_000_000
 
 Shape = tuple[int, int, int]
@@ -116,6 +118,10 @@ class Library(Generic[Where]):
         never loaded.
     load : callable
         `load(location, entry, shape)` returns the pixels and the note, or raises Unreadable.
+    table : ClassTable, optional
+        Which folder has which class, where folders were matched with known classes.
+    empty : sequence of str
+        Folders beside those of the classes that hold no pictures.
     """
 
     def __init__(
@@ -124,8 +130,12 @@ class Library(Generic[Where]):
         class_names: Sequence[str] | None,
         items: Iterable[tuple[Entry, Where, str]],
         load: Callable[[Where, Entry, Shape], tuple[np.ndarray, str]],
+        *,
+        table: ClassTable | None = None,
+        empty: Sequence[str] = (),
     ) -> None:
         self.description = description
+        self.table, self.empty = table, tuple(empty)
         self.class_names = None if class_names is None else tuple(class_names)
         self._places: dict[str, Where] = {}
         self._faults: dict[str, str] = {}

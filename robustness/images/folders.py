@@ -6,6 +6,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from robustness.errors import ImagesError
@@ -90,6 +91,16 @@ def walk(root: Path, others: Counter[str], faults: dict[str, str]) -> Iterator[s
             else:
                 others["other file"] += 1
         waiting += reversed(inner)
+
+
+def names_below(folder: Path, most: int = 10_000) -> set[str]:
+    """Return the names of the folders in a folder, hidden ones left out; none if it cannot be listed."""
+    try:
+        with os.scandir(folder) as found:
+            some = [one.name for one in islice(found, most) if _is_folder(one)]
+    except OSError:
+        return set()
+    return {key_of(name) for name in some if not hidden(name)}
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -6,12 +6,13 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import NoReturn
 
 from robustness.errors import ImagesError
+from robustness.images.class_match import ClassRow, ClassTable, match_names, numbers_of
 from robustness.images.entries import bare
 from robustness.text import plural
 
@@ -23,18 +24,28 @@ _TRUTH = {"true": 1.0, "false": 0.0}
 
 @dataclass(frozen=True)
 class Labelling:
-    """The class index of each picture (None without label), and the class names (None if unknown)."""
+    """The class index of each picture (None without label), and the class names (None if unknown).
+
+    `around` are the folders that hold those of the classes. `table` tells which folder has which of the known
+    classes; pictures in a folder that has none are `left_out`.
+    """
 
     class_names: tuple[str, ...] | None
     labels: list[int | None]
+    around: tuple[str, ...] = ()
+    table: ClassTable | None = None
+    left_out: frozenset[int] = frozenset()
 
     def describe(self, what: str, passed_over: Sequence[str] = ()) -> str:
         """Return one line, such as "folder photos, 2 classes, 300 images (4 without label)"."""
         found = {label for label in self.labels if label is not None}
         missing = self.labels.count(None) if found else 0
         classes = plural(len(found), "class", "classes") if found else "no labels"
-        partly = f" ({missing:,} without label)" if missing else ""
-        return ", ".join([what, classes, plural(len(self.labels), "image") + partly, *passed_over])
+        missing -= len(self.left_out)
+        partly = f" ({missing:,} without label)" if missing > 0 else ""
+        kept = plural(len(self.labels) - len(self.left_out), "image") + partly
+        out = [f"{plural(len(self.left_out), 'image')} left out"] if self.left_out else []
+        return ", ".join([what, classes, kept, *passed_over, *out])
 
 
 def by_path(paths: Sequence[str], known: Sequence[str] | None, *, archive: bool) -> Labelling:
@@ -52,34 +63,101 @@ def by_path(paths: Sequence[str], known: Sequence[str] | None, *, archive: bool)
     Raises
     ------
     ImagesError
-        A folder is none of the `known` classes.
+        No folder is one of the `known` classes.
 
     Notes
     -----
     - One folder per class: the class is the first part of the path. Folders below it do not matter; pictures
-      outside the class folders have no label.
+      outside the class folders have no label. With `known` classes folders are matched by name
+      (`class_match.match_names`); those that fit none are left out.
     - No folders: Kaggle's names, `cat.17.jpg`. Without `known`, at least two different words are required.
     - A single folder around everything (`train/cat.17.jpg`) is ignored, unless it is itself a known class. If
       neither rule applies inside it, there are no labels.
     """
-    index = _index(known)
     around = _shared(paths)
-    if (own := [n for n, part in enumerate(around) if _find(index, part) is not None]) and known:
+    flat = not any("/" in path.split("/", len(around))[-1] for path in paths)
+    fits = match_names(around, known or ())
+    # `dogs/` around folders of breeds is no class `dog`.
+    if own := [n for n, part in enumerate(around) if _is_class(fits[part], flat=flat)]:
         around = around[: own[0]]
     inner = [path.split("/", len(around))[-1] for path in paths]
     folders = sorted({path.split("/", 1)[0] for path in inner if "/" in path})
     if not folders:
         labelling = _by_name(inner, known)
         if around and known and not archive and not any(n is not None for n in labelling.labels):
-            raise _unknown(around[0], known)
+            raise unmatched(around[-1:], known)
         return labelling
+    mine = [path.split("/", 1)[0] if "/" in path else None for path in inner]
+    counts = Counter(folder for folder in mine if folder is not None)
     if known is None:
-        index = {folder: number for number, folder in enumerate(folders)}
-    for folder in folders:
-        if _find(index, folder) is None:
-            raise _unknown(folder, known or ())
-    names = tuple(folders) if known is None else tuple(known)
-    return Labelling(names, [_find(index, p.split("/", 1)[0]) if "/" in p else None for p in inner])
+        index: dict[str, int | None] = {folder: number for number, folder in enumerate(folders)}
+        return Labelling(
+            tuple(folders), [None if one is None else index[one] for one in mine], tuple(around)
+        )
+    table = class_table(counts, known)
+    index = {row.found: row.index for row in table.rows}
+    labels = [None if one is None else index[one] for one in mine]
+    out = frozenset(n for n, one in enumerate(mine) if one is not None and index[one] is None)
+    return Labelling(tuple(known), labels, tuple(around), table, out)
+
+
+def _is_class(fit: tuple[int | None, str], *, flat: bool) -> bool:
+    """Whether a folder around all pictures is a class: by its very name, or where none is inside it."""
+    index, how = fit
+    return index is not None and (flat or how == "name")
+
+
+def class_table(
+    counts: Mapping[str, int], names: Sequence[str], reason: str = "", what: str = "folder"
+) -> ClassTable:
+    """Match folders with class names, and tell which folder has which class.
+
+    Parameters
+    ----------
+    counts : the number of images by folder.
+    names : the class names, in the order of the outputs.
+    reason : where the names come from, a sentence.
+    what : what the folders are called, for errors.
+
+    Raises
+    ------
+    ImagesError
+        No folder is one of the classes; the message lists both.
+
+    Notes
+    -----
+    Folders that are all called by numbers, where the classes have names, have the classes of these numbers.
+    """
+    fits = match_names(sorted(counts), names)
+    if all(index is None for index, _ in fits.values()):
+        numbers = numbers_of(sorted(counts))
+        if not numbers or max(numbers.values()) >= len(names):
+            raise unmatched(sorted(counts), names, what)
+        fits = {one: (number, "number") for one, number in numbers.items()}
+    rows = [
+        ClassRow(one, counts[one], index, "" if index is None else names[index], how)
+        for one, (index, how) in fits.items()
+    ]
+    rows.sort(key=lambda row: (len(names) if row.index is None else row.index, row.found))
+    doubtful = any(row.how not in ("name", "synset") for row in rows)
+    return ClassTable(tuple(rows), tuple(names), reason, doubtful)
+
+
+def unmatched(found: Sequence[str], names: Sequence[str], what: str = "folder") -> ImagesError:
+    """Return the error for folders of which none is a class; it lists the folders and the classes."""
+    numbers = numbers_of(found)
+    hint = ""
+    if numbers and min(numbers.values()) >= 1 and max(numbers.values()) == len(names):
+        hint = " If the numbers count from 1, give the names as numbers from 1, in the order of the outputs."
+    one = f"{what.capitalize()} {brief(found[0])!r} is none of the classes"
+    several = f"None of the {plural(len(found), what)} ({_some(found)}) is one of the classes"
+    return ImagesError(
+        f"{one if len(found) == 1 else several} {_some(names)}. Classes are matched by name, not by "
+        "position. "
+        f"Rename the {what}s, or give the names of the model's {plural(len(names), 'output')} as the {what}s "
+        f"are called, in the order of the outputs: --classes NAME,NAME,... or --classes FILE "
+        f"(class_names= in Python).{hint}"
+    )
 
 
 def by_word(words: Sequence[str], known: Sequence[str] | None) -> Labelling:
@@ -98,6 +176,10 @@ def by_word(words: Sequence[str], known: Sequence[str] | None) -> Labelling:
     index = _index(known)
     if known is not None and found and all(_find(index, word) is not None for word in found):
         return Labelling(tuple(known), [_find(index, w) if w else None for w in words])
+    if known is not None and not any(_number(word) is not None for word in found):
+        fits = match_names([word for word in found if word.casefold() not in _MISSING], known)
+        if fits and all(number is not None for number, _ in fits.values()):
+            return Labelling(tuple(known), [fits[w][0] if w in fits else None for w in words])
     told = [word for word in found if word.casefold() not in _MISSING]
     numbers = {word: n for word in told if (n := _number(word)) is not None}
     if numbers and len(numbers) == len(told):
@@ -205,13 +287,6 @@ def _shared(paths: Sequence[str]) -> list[str]:
     first, last = min(paths).split("/")[:-1], max(paths).split("/")[:-1]
     shared = list(takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
     return [part for part, _ in shared]
-
-
-def _unknown(folder: str, known: Sequence[str]) -> ImagesError:
-    return ImagesError(
-        f"Folder {folder!r} is none of the classes {', '.join(known)}. Expected one folder per "
-        "class; rename it, take it out, or give the classes it belongs to."
-    )
 
 
 def _index(names: Sequence[str] | None) -> dict[str, int]:

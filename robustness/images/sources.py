@@ -6,6 +6,7 @@ import contextlib
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -103,10 +104,25 @@ def _folder(path: Path, known: tuple[str, ...] | None) -> Source:
     )
     items = (
         (Entry(key, bare(key), label), place, faults.get(place, ""))
-        for key, label, place in zip(numbered(paths), labelling.labels, paths, strict=True)
+        for number, (key, label, place) in enumerate(
+            zip(numbered(paths), labelling.labels, paths, strict=True)
+        )
+        if number not in labelling.left_out
     )
     description = labelling.describe(f"folder {key_of(root.name)}", _passed_over(others))
-    return Library(description, labelling.class_names, items, _from_bytes(folders.reader(root)))
+    empty = [] if labelling.class_names is None else _empty_folders(root, labelling)
+    load = _from_bytes(folders.reader(root))
+    return Library(
+        description, labelling.class_names, items, load, table=labelling.table, empty=empty
+    )
+
+
+def _empty_folders(root: Path, labelling: Labelling) -> list[str]:
+    """The folders beside those of the classes that hold no pictures."""
+    found = folders.names_below(root.joinpath(*labelling.around))
+    if labelling.table is not None:
+        return sorted(found - {row.found for row in labelling.table.rows})
+    return sorted(found - set(labelling.class_names or ()))
 
 
 def _archive(path: Path, known: tuple[str, ...] | None) -> Source:
@@ -127,22 +143,26 @@ def _archive(path: Path, known: tuple[str, ...] | None) -> Source:
         stack.pop_all()  # the archive is closed with the last reference to the source
     items = (
         (Entry(key, bare(key), label), info, fault)
-        for key, label, info, fault in zip(
-            numbered(paths), labelling.labels, infos, faults, strict=True
+        for number, (key, label, info, fault) in enumerate(
+            zip(numbered(paths), labelling.labels, infos, faults, strict=True)
         )
+        if number not in labelling.left_out
     )
     description = labelling.describe(f"archive {key_of(path.name)}", _passed_over(others))
     load = _from_bytes(archives.reader(archive))
-    return Library(description, labelling.class_names, items, load)
+    return Library(description, labelling.class_names, items, load, table=labelling.table)
 
 
 def _sane(
     paths: Sequence[str], faults: Sequence[object], label: Callable[[list[str]], Labelling]
 ) -> Labelling:
     """The labels of all paths; paths with a fault have no label and do not define a class."""
-    inside = label([key_of(p) for p, fault in zip(paths, faults, strict=True) if not fault])
-    found = iter(inside.labels)
-    return Labelling(inside.class_names, [None if fault else next(found) for fault in faults])
+    places = [n for n, fault in enumerate(faults) if not fault]
+    inside = label([key_of(paths[n]) for n in places])
+    found = dict(zip(places, inside.labels, strict=True))
+    labels = [found.get(n) for n in range(len(faults))]
+    out = frozenset(places[n] for n in inside.left_out)
+    return replace(inside, labels=labels, left_out=out)
 
 
 def _pictures(archive: zipfile.ZipFile, name: str) -> tuple[list[zipfile.ZipInfo], Counter[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from textwrap import shorten
@@ -22,19 +22,12 @@ from robustness.models.float_input import Twin, float_twin, takes_whole, without
 from robustness.models.head_kinds import AmbiguousHeadError
 from robustness.models.heads import Head, find_head
 from robustness.models.identity import answers, identity, probes, undisturbed
+from robustness.models.inner_scaling import InnerScaling, inner_scaling
 from robustness.models.label_sets import LabelSets
 from robustness.models.layers import entry_dtype, is_whole
 from robustness.models.precision import computing_in, parse_precision
-from robustness.models.scalings import (
-    SCALINGS,
-    Scaling,
-    ScalingChoice,
-    candidates,
-    choose_scaling,
-    inner_scaling,
-    parse_scaling,
-    undecided,
-)
+from robustness.models.scaling_choice import Labelled, ScalingChoice, choose_scaling, undecided
+from robustness.models.scalings import SCALINGS, Scaling, candidates, parse_scaling
 
 GROUP = 6
 """Rows that a matrix kernel processes together, with AVX2. In a shorter last group of a batch the order of
@@ -58,7 +51,7 @@ class Classifier:
         model: Any,
         *,
         class_names: Sequence[str] | None = None,
-        scaling: str | Scaling | None = None,
+        scaling: str | Path | Scaling | Mapping[str, Any] | None = None,
         head: str | None = None,
         label_sets: LabelSets | None = None,
         adapter: InputAdapter | None = None,
@@ -73,9 +66,9 @@ class Classifier:
         model : takes images (n, height, width, channels), or what `adapter` makes of them.
         class_names : in the order of the outputs; default: the attribute `class_names` of the model, else
             "class 0", ... .
-        scaling : one of `scalings.SCALINGS`, or a Scaling. May be omitted only if the first layers of the
-            model scale counts themselves (Rescaling, Normalization) or its input holds whole numbers;
-            otherwise see `Classifier.decide`.
+        scaling : one of `scalings.SCALINGS`, numbers as `scalings.parse_scaling` reads them, or a Scaling.
+            May be omitted only if the first layers of the model scale counts themselves (`inner_scaling`) or
+            its input holds whole numbers; otherwise see `Classifier.decide`.
         head : what the outputs are if the model does not show it, one of `heads.HEADS`.
         label_sets : the classes of a `multi-label` head, whose labels are `class_names`; without them it has
             a logit per label.
@@ -98,6 +91,7 @@ class Classifier:
         self.name = name or (Path(file).stem if file else str(self._adapted.original.name))
         self.file = Path(file) if file else None
         self.head_reason = ""
+        self.scaling_reason = "It was given."
         self.scaling = self._chosen(scaling)
         self._said: dict[str, Any] = {
             "class_names": class_names,
@@ -113,7 +107,9 @@ class Classifier:
         probe = self._probe()
         self._twin = float_twin(self.model, probe)
         self.head: Head = find_head(self.model, probe, head, twin=self._twin.model)
-        self.class_names = _names(self._adapted.original, class_names, self.head.classes)
+        original = self._adapted.original
+        self.class_names = _names(original, class_names, self.head.classes)
+        self.named = class_names is not None or getattr(original, "class_names", None) is not None
         if label_sets is not None:
             self.head, self.class_names = self.head.with_sets(label_sets), label_sets.names
         self.precision = "float32"
@@ -151,7 +147,14 @@ class Classifier:
 
     @classmethod
     def decide(
-        cls, model: Any, images: np.ndarray, labels: np.ndarray | None, **settings: Any
+        cls,
+        model: Any,
+        images: np.ndarray,
+        labels: np.ndarray | None,
+        *,
+        more: Iterable[Labelled] = (),
+        command: str = "",
+        **settings: Any,
     ) -> Classifier:
         """Wrap a model whose scaling and head are given, found in the model, or decided by labelled images.
 
@@ -160,22 +163,25 @@ class Classifier:
         model : a built Keras 3 model, or an AdaptedModel.
         images : uint8 (n, height, width, channels).
         labels : true class indices (n,), or None.
+        more : further labelled images, part by part, which are taken if the first do not decide.
+        command : the command that was given, for the message.
         settings : as for `Classifier`.
 
         Raises
         ------
         ModelError
-            No scaling is clearly the most accurate; the message states the accuracies. Or the head is open,
-            and the answers do not agree with the labels.
+            No scaling is clearly the best; the message states the accuracies and what to do. Or the head is
+            open, and the answers do not agree with the labels.
         """
         adapted = adapt(model, settings.pop("adapter", None))
-        wanted = settings.get("scaling") is None and inner_scaling(adapted.model) is None
-        if wanted and settings.get("head") == "multi-label":
+        stated = settings.get("scaling") is not None
+        inner = inner_scaling(adapted.model)
+        if not stated and not inner.counts and settings.get("head") == "multi-label":
             raise ModelError(
                 "It is not known which numbers the model expects, and labels of images do not decide it "
                 f"for a multi-label model. Expected a scaling: {', '.join(SCALINGS)} (--scaling)."
             )
-        if wanted:
+        if not stated:
             settings = {**settings, "scaling": "0..255"}
         decided = ""
         try:
@@ -185,14 +191,30 @@ class Classifier:
                 raise
             decided = error.kind
             draft = cls(adapted, **{**settings, "head": decided})
-        if wanted:
-            choice = draft.choose_scaling(images, labels)
-            if choice.scaling is None:
-                raise undecided(choice.sentence)
-            draft = draft.with_scaling(choice.scaling)
+        if not stated:
+            draft = draft._with_inner_or_chosen(inner, images, labels, more, command)
         if decided and labels is not None:
             draft.head_reason = head_decision.reason(decided, draft.logits_of(images), labels)
         return draft
+
+    def _with_inner_or_chosen(
+        self,
+        inner: InnerScaling,
+        images: np.ndarray,
+        labels: np.ndarray | None,
+        more: Iterable[Labelled],
+        command: str,
+    ) -> Classifier:
+        """This classifier with the scaling found in the model, or else chosen by labelled images."""
+        if inner.counts:
+            self.scaling_reason = inner.sentence
+            return self
+        choice = self.choose_scaling(images, labels, more=more)
+        if choice.scaling is None:
+            raise undecided(choice, command, inner.sentence)
+        chosen = self if choice.scaling == self.scaling else self.with_scaling(choice.scaling)
+        chosen.scaling_reason = choice.sentence
+        return chosen
 
     def with_scaling(self, scaling: str | Scaling) -> Classifier:
         """Return a classifier of the same model with another scaling."""
@@ -200,30 +222,56 @@ class Classifier:
 
     def with_label_sets(self, sets: LabelSets) -> Classifier:
         """Return a classifier of the same multi-label model whose classes are sets of labels."""
-        return Classifier(self._adapted, scaling=self.scaling, **{**self._said, "label_sets": sets})
+        settings = {**self._said, "label_sets": sets}
+        other = Classifier(self._adapted, scaling=self.scaling, **settings)
+        other.scaling_reason = self.scaling_reason
+        return other
+
+    def with_class_names(self, names: Sequence[str]) -> Classifier:
+        """Return this classifier with other class names, in the order of the outputs."""
+        other = copy.copy(self)
+        other.class_names = _names(self._adapted.original, names, self.head.classes)
+        other.named, other._said = True, {**self._said, "class_names": names}
+        return other
 
     def choose_scaling(
-        self, images: np.ndarray, labels: np.ndarray | None, own: np.ndarray | None = None
+        self,
+        images: np.ndarray,
+        labels: np.ndarray | None,
+        own: np.ndarray | None = None,
+        *,
+        more: Iterable[Labelled] = (),
     ) -> ScalingChoice:
-        """Measure the accuracy on `images` under each candidate scaling and choose one.
+        """Try each candidate scaling on `images` and choose one.
 
         Parameters
         ----------
         images : uint8 (n, height, width, channels).
         labels : true class indices (n,), or None.
-        own : class indices (n,) predicted under the scaling of this classifier, if they are known already.
+        own : probabilities (n, classes) under the scaling of this classifier, if they are known already.
+        more : further labelled images, part by part, which are taken if the first do not decide.
         """
 
-        def predict(scaling: Scaling, _: np.ndarray) -> np.ndarray:
-            if own is not None and scaling == self.scaling:
+        def predict(scaling: Scaling, some: np.ndarray) -> np.ndarray:
+            if own is not None and some is images and scaling == self.scaling:
                 return own
-            return self._batched(
-                images, lambda x: self._predict(scaling.apply(self._with_alpha(x)))
-            ).argmax(axis=1)
+            return self.outputs_under(scaling, some)
 
-        classes, dtype = len(self.class_names), entry_dtype(self.model)
         # Only scalings that fit the channels of the model are tried.
-        return choose_scaling(predict, self._with_alpha(images), labels, classes, dtype)
+        channels = self.input_shape[-1] + self._adapted.opaque
+        return choose_scaling(
+            predict,
+            images,
+            labels,
+            candidates(channels, entry_dtype(self.model)),
+            len(self.class_names),
+            more=more,
+            names=self.class_names,
+        )
+
+    def outputs_under(self, scaling: Scaling, images: np.ndarray) -> np.ndarray:
+        """Return probabilities (n, classes), float32, for images in counts under another scaling."""
+        return self._batched(images, lambda x: self._predict(scaling.apply(self._with_alpha(x))))
 
     def in_precision(self, name: str) -> Classifier:
         """Return this classifier with `logits` from a copy of the model that computes in `name`.
@@ -341,7 +389,7 @@ class Classifier:
             "parameters": int(self._adapted.original.count_params()),
             "input_shape": list(self.input_shape),
             "adapter": self._adapted.card(),
-            "scaling": self.scaling.card(),
+            "scaling": {**self.scaling.card(), "chosen": self.scaling_reason},
             "head": self.head.kind,
             "head_sentence": f"{self.head.sentence} {self.head_reason}".strip(),
             "label_names": list(self.head.sets.labels) if self.head.sets else [],
@@ -412,10 +460,16 @@ class Classifier:
         self._alike = np.array_equal(few, many[:SMALL_BATCH], equal_nan=True)
         return many if self._alike else few
 
-    def _chosen(self, scaling: str | Scaling | None) -> Scaling:
-        chosen = inner_scaling(self.model) if scaling is None else parse_scaling(scaling)
-        if chosen is None:
-            raise undecided("No Rescaling or Normalization for counts stands at its beginning.")
+    def _chosen(self, scaling: str | Path | Scaling | Mapping[str, Any] | None) -> Scaling:
+        if scaling is None:
+            inner = inner_scaling(self.model)
+            if not inner.counts:
+                what = "Nothing at its beginning scales counts, and no labelled images were given."
+                raise undecided(ScalingChoice(None, {}, what), found=inner.sentence)
+            self.scaling_reason = inner.sentence
+            chosen = SCALINGS["0..255"]
+        else:
+            chosen = parse_scaling(scaling)
         channels = self.input_shape[-1] + self._adapted.opaque
         if chosen.per_channel and channels != 3:
             raise SettingError(

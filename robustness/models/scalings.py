@@ -1,24 +1,25 @@
-"""Converts images in counts to the input of a model, and finds out which conversion (scaling) it expects.
+"""Converts images in counts to the input of a model.
 
 Every image in this toolkit is RGB in counts 0..255. A `Scaling` converts counts to the numbers that a model
 was trained on. The wrong one lowers accuracy and invalidates every verdict, so it must not be guessed
-silently: it is given, found in the model, or chosen by accuracy on labelled images.
+silently: it is given, found in the model (`inner_scaling`), or chosen by labelled images (`scaling_choice`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from keras import ops
 
-from robustness.errors import ModelError, SettingError
-from robustness.models.layers import entry_dtype, is_whole, leaves
-from robustness.numerics.intervals import beats_chance, clearly_better
-from robustness.text import did_you_mean
+from robustness.configuration.scaling_text import parse_numbers, plain_text
+from robustness.configuration.scaling_text import text_of as numbers_text
+from robustness.errors import SettingError
+from robustness.models.layers import is_whole
 
 
 @dataclass(frozen=True)
@@ -113,16 +114,33 @@ SCALINGS: dict[str, Scaling] = {
 }
 
 
-def parse_scaling(value: str | Scaling) -> Scaling:
-    """Return the scaling named `value`. Raises SettingError, with the nearest name, for an unknown one."""
+def parse_scaling(value: str | Path | Scaling | Mapping[str, Any]) -> Scaling:
+    """Return the scaling that a name, a text of numbers, a table or a file of statistics means.
+
+    Parameters
+    ----------
+    value : one of `SCALINGS`, a text or table as `robustness.configuration.scaling_text` reads it, a
+        `pathlib.Path` of a .json or .npz file with mean and std, or a Scaling. A text is never a path.
+
+    Raises
+    ------
+    SettingError
+        It is not known, with the nearest name, or its numbers are not usable.
+    """
     if isinstance(value, Scaling):
         return value
-    if value in SCALINGS:
-        return SCALINGS[value]
-    hint = did_you_mean(str(value), SCALINGS, cutoff=0.4)
-    raise SettingError(
-        f"Scaling {str(value)!r} is not known; expected one of {', '.join(SCALINGS)}.{hint}"
-    )
+    text = plain_text(value) if isinstance(value, (Path, Mapping)) else str(value)
+    if text in SCALINGS:
+        return SCALINGS[text]
+    found = parse_numbers(text)
+    return Scaling(found.text, found.multiply, found.offset, found.order, found.sentence)
+
+
+def text_of(scaling: Scaling) -> str:
+    """Return the text that `parse_scaling` reads to the same numbers."""
+    if SCALINGS.get(scaling.name) == scaling:
+        return scaling.name
+    return numbers_text(scaling.multiply, scaling.offset, scaling.order)
 
 
 def candidates(channels: int, dtype: str = "float32") -> dict[str, Scaling]:
@@ -132,90 +150,3 @@ def candidates(channels: int, dtype: str = "float32") -> dict[str, Scaling]:
         for name, scaling in SCALINGS.items()
         if (channels == 3 or not scaling.per_channel) and scaling.fits(dtype)
     }
-
-
-def inner_scaling(model: Any) -> Scaling | None:
-    """Return the scaling that the model's own first layers imply.
-
-    Returns
-    -------
-    `0..255` if a Rescaling or Normalization for counts precedes all layers with weights, or if the input
-    holds whole numbers, which would cut off fractions. None if there is no such layer, or if its numbers are
-    for another range (a Rescaling by 2 and -1 expects 0..1).
-    """
-    if is_whole(entry_dtype(model)):
-        return SCALINGS["0..255"]
-    for layer in leaves(model):
-        kind = type(layer).__name__
-        if kind == "Rescaling":
-            # 1/127.5 and 1/255 are for counts, and so are means near 120; 1 or 2 are for 0..1.
-            small = float(np.max(np.abs(np.asarray(layer.scale, "float64")))) <= 1 / 32
-            means = float(np.max(np.abs(np.asarray(layer.offset, "float64")))) > 32.0
-            return SCALINGS["0..255"] if small or means else None
-        if kind == "Normalization":
-            wide = float(np.max(np.asarray(ops.convert_to_numpy(layer.variance)))) > 32.0
-            return SCALINGS["0..255"] if wide else None
-        if layer.weights:
-            return None
-    return None
-
-
-@dataclass(frozen=True)
-class ScalingChoice:
-    """The scaling with the best accuracy; `scaling` is None if none is clearly the best."""
-
-    scaling: Scaling | None
-    accuracies: Mapping[str, float]
-    sentence: str
-
-
-def choose_scaling(
-    predict: Callable[[Scaling, np.ndarray], np.ndarray],
-    images: np.ndarray,
-    labels: np.ndarray | None,
-    classes: int,
-    dtype: str = "float32",
-) -> ScalingChoice:
-    """Choose the scaling under which most `images` are classified correctly.
-
-    Parameters
-    ----------
-    predict : ``predict(scaling, images)`` returns class indices (n,).
-    images : uint8 (n, height, width, channels).
-    labels : true class indices (n,), or None.
-    classes : number of classes.
-    dtype : dtype of the model's input.
-
-    Notes
-    -----
-    The best candidate must beat chance, and every other candidate by more than two standard errors of the
-    images on which the two differ (a sign test); otherwise no scaling is chosen.
-    """
-    if labels is None or len(images) == 0:
-        return ScalingChoice(
-            None, {}, "Without labelled images nothing can tell which scaling the model expects."
-        )
-    labels = np.asarray(labels)
-    right = {
-        name: np.asarray(predict(scaling, images)) == labels
-        for name, scaling in candidates(images.shape[-1], dtype).items()
-    }
-    accuracies = {name: float(hits.mean()) for name, hits in right.items()}
-    table = ", ".join(f"{name} {accuracy:.0%}" for name, accuracy in accuracies.items())
-    best, *others = sorted(accuracies, key=lambda name: -accuracies[name])
-    said = f"Accuracy on {len(images)} labelled images: {table}"
-    if not beats_chance(accuracies[best], len(images), classes):
-        return ScalingChoice(None, accuracies, f"{said}; none is clearly better than chance.")
-    rivals = [name for name in others if not clearly_better(right[best], right[name])]
-    if rivals:
-        tied = " or ".join([best, *rivals])
-        return ScalingChoice(None, accuracies, f"{said}; it could be {tied}.")
-    return ScalingChoice(SCALINGS[best], accuracies, f"{said}; {best} is clearly the best.")
-
-
-def undecided(sentence: str) -> ModelError:
-    """Return the error for a model whose scaling is unknown; `sentence` says why."""
-    return ModelError(
-        f"It is not known which numbers the model expects. {sentence} Expected a scaling: "
-        f"{', '.join(SCALINGS)} (--scaling), or labelled images to decide it."
-    )

@@ -13,7 +13,7 @@ class Progress:
     Parameters
     ----------
     stage : str
-        "clean", or the label of an attack.
+        "classes", "clean", or the label of an attack.
     done, total : int
         Images finished in the stage, and all its images.
     flipped, robust, wrong, settled : int
@@ -21,6 +21,8 @@ class Progress:
         earlier attack of the cascade.
     labelled : bool
         Whether every image has a label.
+    text : str
+        Shown once in place of progress: the table of the classes (stage "classes").
     """
 
     stage: str
@@ -31,6 +33,7 @@ class Progress:
     wrong: int = 0
     settled: int = 0
     labelled: bool = True
+    text: str = ""
 
 
 Listener = Callable[[Progress], None]

@@ -114,6 +114,8 @@ class ScalingEntry(Part):
     offset: Listed[Number] | None = None
     order: str | None = None
     sentence: str | None = None
+    chosen: str | None = None
+    """How it was chosen: given, found inside the model, or by which images, and how surely."""
 
 
 class AdapterEntry(Part):
@@ -160,7 +162,17 @@ class ModelEntry(Part):
     label_sets: Listed[str] = ()
     logits_rebuilt: bool = True
     class_names: Listed[str] | None = None
+    class_names_from: str | None = None
     keras: str | None = None
+
+
+class ClassEntry(Part):
+    """A folder of images, and the output of the model that its class is; no output: it is left out."""
+
+    found: str | None = None
+    images: Count = 0
+    output: Count | None = None
+    matched_by: str | None = None
 
 
 class Data(Part):
@@ -174,6 +186,7 @@ class Data(Part):
     seed: Whole | None = None
     labelled: bool = True
     declared_accuracy: Number | None = None
+    classes: Listed[ClassEntry] = ()
 
 
 class Check(Part):

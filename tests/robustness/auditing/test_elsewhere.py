@@ -145,7 +145,7 @@ def interrupting(monkeypatch, where: str) -> None:
         raise KeyboardInterrupt
 
     if where == "loading":
-        monkeypatch.setattr(audit, "resolve_model", interrupt)
+        monkeypatch.setattr(audit, "resolve", interrupt)
     elif where == "making":
         monkeypatch.setattr(audit, "describe", interrupt)
     else:

@@ -22,6 +22,7 @@ from tests.reports.hostile import fill
 
 def progress(done: int, *, stage: str = "pgd", **counts: Any) -> Any:
     usual: dict[str, Any] = {"flipped": 0, "robust": 0, "wrong": 0, "settled": 0, "labelled": True}
+    usual["text"] = ""
     return SimpleNamespace(stage=stage, done=done, total=20, **usual | counts)
 
 

@@ -33,6 +33,7 @@ ROOT = Path(__file__).parents[3]
 FULL = """
 [model]
 path = "model.keras"
+architecture = "keras.applications:MobileNetV2"
 classes = ["cat", "dog"]
 scaling = "0..1"
 head = "sigmoid-argmax"
@@ -77,7 +78,8 @@ threshold = 0.3
 
 
 EXPECTED = {
-    "model": "model.keras", "class_names": ("cat", "dog"), "scaling": "0..1", "trust": True,
+    "model": "model.keras", "architecture": "keras.applications:MobileNetV2",
+    "class_names": ("cat", "dog"), "scaling": "0..1", "trust": True,
     "head": "sigmoid-argmax", "output": "1", "input_size": "28x28x1", "image_input": "image",
     "constants": ("age=0.5", "site=2"), "imports": ("my_layers",),
     "declared_accuracy": 0.9, "images": "data.npz", "label_column": "ClassId",
@@ -317,8 +319,26 @@ def test_a_record_restores_the_same_options(tmp_path):
     assert json.dumps(recorded(again)) == json.dumps(plain)
     with pytest.raises(SettingError, match="--limit is 'x'"):
         from_recorded(plain | {"limit": "x"})
-    with pytest.raises(SettingError, match="has a comma"):
-        recorded(AuditConfig(class_names=["a, b", "c"]))
+    for names in (["a, b", "c"], ["[x]", "c"], ["cat"], [" a", "b"]):
+        plain = recorded(AuditConfig(class_names=names))
+        assert from_recorded(plain).class_names == tuple(names)
+
+
+def test_a_record_names_no_file_to_read(tmp_path):
+    (tmp_path / "names.txt").write_text("cat\ndog")
+    (tmp_path / "stats.json").write_text('{"mean": 120, "std": 60}')
+    config = AuditConfig(
+        class_names=str(tmp_path / "names.txt"), scaling=str(tmp_path / "stats.json")
+    )
+    plain = recorded(config)
+    assert plain["classes"] == "cat,dog" and plain["scaling"] == "mean=120,std=60,of=0..255"
+    assert from_recorded(plain).class_names == ("cat", "dog")
+    # A run that was received cannot make the reader open its author's choice of files.
+    received = from_recorded({"classes": str(tmp_path / "names.txt")})
+    assert received.class_names == (str(tmp_path / "names.txt"),)
+    for text in (str(tmp_path / "stats.json"), f"file={tmp_path / 'stats.json'}"):
+        with pytest.raises(SettingError, match=r"is not known|names a file"):
+            from_recorded({"scaling": text})
 
 
 def test_paths_are_relative_to_the_file(tmp_path):
@@ -438,8 +458,8 @@ def test_the_template_is_valid_as_is_and_uncommented(tmp_path):
             assert getattr(full, name) == field.default, name
 
 
-def test_every_suffix_of_a_model_file_is_named_where_a_model_is_expected():
-    from robustness.models.suffixes import MODEL_SUFFIXES
+def test_the_usual_suffixes_of_model_files_are_named_where_a_model_is_expected():
+    usual = (".keras", ".h5", ".hdf5")
 
     readme = (ROOT / "README.md").read_text()
     texts = {
@@ -450,5 +470,5 @@ def test_every_suffix_of_a_model_file_is_named_where_a_model_is_expected():
         "README": "".join(re.findall(r"^\| `--model` .*", readme, re.MULTILINE)),
     }
     for place, text in texts.items():
-        missing = [s for s in MODEL_SUFFIXES if not re.search(rf"{re.escape(s)}\b", text)]
+        missing = [s for s in usual if not re.search(rf"{re.escape(s)}\b", text)]
         assert not missing, (place, missing)

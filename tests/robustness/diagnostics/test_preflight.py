@@ -116,7 +116,7 @@ def test_permuted_labels_are_found():
     names = ["red", "green", "blue"]
     classifier = Classifier(colour_model(), scaling="0..255", class_names=names)
     found = check(classifier, labels=turned)
-    assert found["P03-label-order"].severity == "warning"
+    assert found["P03-label-order"].severity == "error"
     assert "green as red, blue as green" in found["P03-label-order"].sentence
     assert found["D21-clean-accuracy"].severity == "error"
     assert "0.0% of 42" in found["D21-clean-accuracy"].sentence
@@ -128,7 +128,7 @@ def test_two_exchanged_classes_are_found():
 
     keep = LABELS < 2
     found = check(own(two), IMAGES[keep], 1 - LABELS[keep])
-    assert found["P03-label-order"].severity == "warning"
+    assert found["P03-label-order"].severity == "error"
     assert "class 0 as class 1" in found["P03-label-order"].sentence
 
 

@@ -64,17 +64,23 @@ def test_accents_match_in_both_unicode_forms(tmp_path):
     assert set(_labels(open_source(tmp_path, ["h\u00fchner", "cat"])).values()) == {0, 1}
 
 
-def test_an_unknown_folder_is_named_with_the_classes(tmp_path):
+def test_an_unknown_folder_is_left_out_and_told(tmp_path):
     _save(tmp_path / "cat/a.png")
     _save(tmp_path / "birds/b.png")
-    with pytest.raises(ImagesError, match="'birds' is none of the classes cat, dog"):
-        open_source(tmp_path, ["cat", "dog"])
+    source = open_source(tmp_path, ["cat", "dog"])
+    assert _labels(source) == {"cat/a.png": 0}
+    assert source.description.endswith("1 class, 1 image, 1 image left out")
+    table = source.table  # type: ignore[attr-defined]
+    assert "birds (1 image)" in table.sentence and table.doubtful
+    with pytest.raises(ImagesError, match=r"None of the 2 folders \(birds, cat\) is .* fish"):
+        open_source(tmp_path, ["fish", "dog"])
 
 
-def test_a_single_unknown_class_folder_is_an_error(tmp_path):
-    _save(tmp_path / "cats/a.png")
-    with pytest.raises(ImagesError, match="'cats' is none of the classes cat, dog"):
+def test_a_single_unknown_folder_is_no_silent_loss_of_labels(tmp_path):
+    _save(tmp_path / "horses/a.png")
+    with pytest.raises(ImagesError, match="'horses' is none of the classes cat, dog"):
         open_source(tmp_path, ["cat", "dog"])
+    assert _labels(open_source(tmp_path, ["cat", "horse"])) == {"horses/a.png": 1}
 
 
 def test_a_picture_outside_the_class_folders_has_no_label(tmp_path):

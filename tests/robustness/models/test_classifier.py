@@ -15,7 +15,8 @@ from robustness import backend
 from robustness.engine import batch_size
 from robustness.errors import ModelError, SettingError
 from robustness.models.classifier import LARGE_BATCH, SMALL_BATCH, Classifier, input_shape
-from robustness.models.scalings import SCALINGS, Scaling, choose_scaling, parse_scaling
+from robustness.models.scaling_choice import choose_scaling
+from robustness.models.scalings import SCALINGS, Scaling, parse_scaling
 
 # Keras itself still calls NumPy in the old way when it reads a variable.
 SHAPE = (6, 5, 3)
@@ -333,7 +334,7 @@ def test_images_that_cannot_decide_the_scaling_are_reported():
         Classifier.decide(model, GREYS, None)
     with pytest.raises(ModelError, match="none is clearly better than chance"):
         Classifier.decide(model, GREYS, 1 - BRIGHT)
-    tie = choose_scaling(lambda scaling, images: BRIGHT, GREYS, BRIGHT, 2)
+    tie = choose_scaling(lambda scaling, images: BRIGHT, GREYS, BRIGHT, SCALINGS, 2)
     assert tie.scaling is None
     assert "it could be" in tie.sentence
 

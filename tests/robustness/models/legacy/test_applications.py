@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from robustness.models import loading
-from robustness.models.scalings import inner_scaling
+from robustness.models.inner_scaling import inner_scaling
 
 pytestmark = [
     pytest.mark.slow,
@@ -93,4 +93,4 @@ def test_the_answers_are_those_of_tf_keras(folder, name, kind):
     assert np.abs(answers - expected).max() <= 1e-5 * max(1.0, np.abs(expected).max())
     assert np.abs(tape.gradient(loss, images)).max() > 0
     if whole:
-        assert inner_scaling(model).name == "0..255"
+        assert inner_scaling(model).counts
