@@ -111,8 +111,10 @@ def test_a_half_download_says_so(saved, tmp_path, name):
 
 
 def test_names_of_model_files_are_recognised_in_either_case():
-    assert all(map(is_model_file_name, ("a.keras", "b/A.KERAS", Path("x.H5"), "c.hdf5", "d.model")))
-    assert not any(map(is_model_file_name, ("keras", "h5", "a.txt", "dogs-vs-cats", "kaggle:a/b")))
+    for name in ("a.keras", "b/A.KERAS", Path("x.H5"), "c.hdf5", "d.model"):
+        assert is_model_file_name(name)
+    for name in ("keras", "h5", "a.txt", "dogs-vs-cats", "kaggle:a/b"):
+        assert not is_model_file_name(name)
 
 
 @given(st.binary(max_size=600))

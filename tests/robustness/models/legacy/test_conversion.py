@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ def test_hard_sigmoid_is_that_of_keras_2(tmp_path):
     assert np.allclose(answers(path, x), expected, atol=1e-6)
 
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, tuple[dict[str, Any], Any]] = {
     "LeakyReLU": ({"alpha": 0.1}, lambda x: np.where(x > 0, x, 0.1 * x)),
     "ThresholdedReLU": ({"theta": 100.0}, lambda x: np.where(x > 100, x, 0)),
     "ReLU": ({"max_value": 50.0, "negative_slope": 0.0, "threshold": 0.0}, lambda x: np.minimum(x, 50)),
@@ -422,9 +423,30 @@ def test_what_has_no_equal_is_refused_with_the_reason(tmp_path, name):
         loading.load_model(path)
 
 
+def scaled_sum(text: bytes, **arguments: Any) -> dict:
+    code = base64.b64encode(b"\xe3" + text).decode()
+    return entry("Lambda", "block35_1", "in", "in", function=[code, None, None],
+                 function_type="lambda", arguments=arguments)  # fmt: skip
+
+
+def test_the_lambdas_of_inception_resnet_are_known_and_never_run(tmp_path):
+    known = b"inputs scale /lib/keras_applications/inception_resnet_v2.py"
+    x = counts(4, 4, 3)
+    value = computed(tmp_path, functional(image(), scaled_sum(known, scale=0.5)), x)
+    assert np.allclose(value, 1.5 * x)
+    for text, arguments in (
+        (b"inputs scale other.py", {"scale": 0.5}),
+        (known, {"scale": "x"}),
+        (known, {"scale": 0.5, "more": 1}),
+    ):
+        path = written(tmp_path / "o.h5", functional(image(), scaled_sum(text, **arguments)))
+        with pytest.raises(UnsafeModelError, match="Lambda"):
+            loading.load_model(path)
+
+
 def test_a_conversion_hides_no_finding(tmp_path):
     """What the file holds is judged too, except what only training uses, which is never made."""
-    evil = {"module": "os", "class_name": "system", "config": {"x": 1}}
+    evil: Any = {"module": "os", "class_name": "system", "config": {"x": 1}}
     for key, safe in (("kernel_regularizer", True), ("name_scope", False)):
         layer = dense(batch_input_shape=[None, 3], **{key: evil})
         path = written(tmp_path / "m.h5", listed(layer))
