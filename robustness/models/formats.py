@@ -36,7 +36,7 @@ class Format:
     ----------
     name : short name; `keras` and `h5` can be loaded.
     words : the kind, with its article, for messages.
-    next_step : what the user can do; `{path}` stands for the path of the file, quoted for a shell.
+    next_step : what the user can do; `{folder}` and `{name}` stand for those of the file, quoted for a shell.
     matches : the test, of the first `HEAD_BYTES` bytes.
     """
 
@@ -47,7 +47,8 @@ class Format:
 
     def refusal(self, path: Path) -> str:
         """Return the message for a file of this kind at `path`, which cannot be audited."""
-        step = self.next_step.format(path=shlex.quote(str(path)))
+        folder, name = (shlex.quote(str(part)) for part in (path.absolute().parent, path.name))
+        step = self.next_step.format(folder=folder, name=name)
         return f"{quote(path.name)} is {self.words}; expected {ACCEPTED}. Next: {step}."
 
 
@@ -79,14 +80,13 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "lfs",
         "a Git LFS pointer, a few lines in place of the model",
-        "fetch the model with `git lfs pull --include {path}` in its repository (or download the "
-        "file itself)",
+        "fetch the model with `cd {folder} && git lfs pull --include {name}`, or download the file itself",
         _begins(b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/"),
     ),
     Format(
         "dvc",
         "a DVC file, which names the model but does not hold it",
-        "fetch the model with `dvc pull {path}` in its repository, and give the file that it writes",
+        "fetch the model with `cd {folder} && dvc pull {name}`, and give the file that it writes",
         lambda head: all(
             re.search(part, head, re.M) for part in (rb"^outs:", rb"^\s*-?\s*(md5|hash|path):")
         ),
@@ -94,7 +94,7 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "annex",
         "a git-annex pointer, a line in place of the model",
-        "fetch the model with `git annex get {path}` in its repository",
+        "fetch the model with `cd {folder} && git annex get {name}`",
         _begins(b"/annex/objects/"),
     ),
     Format(

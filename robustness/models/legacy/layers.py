@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from robustness.models.legacy.entries import Config, Piece, Unconvertible, layer, text_of
+from robustness.models.legacy.left_out import TRAINING_ENDS, scaled_sum
 
-_TRAINING_ENDS = ("_initializer", "_regularizer", "_constraint")
 _IDLE = {
     *("batch_input_shape", "input_dtype", "input_shape", "input_length", "batch_size"),
     *("time_major", "implementation", "fused", "renorm", "renorm_clipping", "renorm_momentum"),
@@ -159,7 +159,9 @@ def layer_pieces(entry: Config) -> list[Piece]:
     plain = _RENAMED.get(plain, plain)
     if plain in _WITHOUT:
         raise Unconvertible(f"is a {plain} layer, which Keras 3 does not have")
-    if plain == "Lambda":
+    if plain == "Lambda" and (scaled := scaled_sum(entry)):
+        plain, config = scaled["class_name"], scaled["config"]
+    elif plain == "Lambda":
         raise Unconvertible(
             "is a Lambda layer: it carries bytecode that only the Python that saved it can run"
         )
@@ -179,17 +181,6 @@ def layer_pieces(entry: Config) -> list[Piece]:
         _SPECIAL[plain](settings)
     after = _activation(settings, name)
     return [Piece(plain, settings), *after]
-
-
-def without_training(config: Any) -> Any:
-    """Return a configuration without what only training uses, which a conversion leaves out."""
-    if isinstance(config, dict):
-        return {
-            key: without_training(value)
-            for key, value in config.items()
-            if not (isinstance(key, str) and key.endswith(_TRAINING_ENDS))
-        }
-    return [without_training(one) for one in config] if isinstance(config, list) else config
 
 
 def _keras_own(entry: Config) -> bool:
@@ -249,7 +240,7 @@ def _settings(config: Config, name: str) -> Config:
             key == "name"
             or key in _IDLE
             or (key == "input_dim" and "output_dim" not in config)
-            or key.endswith(_TRAINING_ENDS)
+            or key.endswith(TRAINING_ENDS)
         ):
             continue
         if key == "dtype":

@@ -9,7 +9,7 @@ from robustness.errors import ModelError
 from robustness.files import bounded
 from robustness.models.legacy.conversion import Conversion, convert, is_older
 from robustness.models.legacy.entries import Unconvertible
-from robustness.models.legacy.layers import without_training
+from robustness.models.legacy.left_out import judged_parts
 from robustness.models.scan.config_safety import MAX_OBJECTS, config_findings, quote
 from robustness.models.scan.model_size import measure
 
@@ -79,7 +79,7 @@ def judge_config(
         sizes = measure(config, numbers)
         return Judged((*findings, *sizes.findings), sizes.trial, None, str(problem))
     sizes = measure(conversion.config, numbers)
-    held = [*config_findings(without_training(config)), *config_findings(conversion.config)]
+    held = [*config_findings(judged_parts(config)), *config_findings(conversion.config)]
     findings = list(dict.fromkeys(held))
     return Judged((*findings, *sizes.findings), sizes.trial, conversion)
 

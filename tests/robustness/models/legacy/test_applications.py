@@ -59,9 +59,9 @@ for family in families:
     images = numbers.uniform(0, 255, (2, side, side, 3)).astype("float32")
     np.savez(f"{folder}/{name}.npz", images=images, bare=model(images / 255.0, training=False),
              whole=whole(images, training=False))
-    model.save(f"{folder}/{name}.bare.keras", include_optimizer=False)
-    model.save(f"{folder}/{name}.bare.h5", include_optimizer=False)
-    whole.save(f"{folder}/{name}.whole.h5", include_optimizer=False)
+    model.save(f"{folder}/{name}.bare.keras")
+    model.save(f"{folder}/{name}.bare.h5")
+    whole.save(f"{folder}/{name}.whole.h5")
 """
 
 

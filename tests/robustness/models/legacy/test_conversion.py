@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -421,6 +422,27 @@ def test_what_has_no_equal_is_refused_with_the_reason(tmp_path, name):
     error = UnsafeModelError if name == "bytecode" else ModelError
     with pytest.raises(error, match=words):
         loading.load_model(path)
+
+
+def scaled_sum(text: bytes, **arguments: Any) -> dict:
+    code = base64.b64encode(b"\xe3" + text).decode()
+    return entry("Lambda", "block35_1", "in", "in", function=[code, None, None],
+                 function_type="lambda", arguments=arguments)  # fmt: skip
+
+
+def test_the_lambdas_of_inception_resnet_are_known_and_never_run(tmp_path):
+    known = b"inputs scale /lib/keras_applications/inception_resnet_v2.py"
+    x = counts(4, 4, 3)
+    value = computed(tmp_path, functional(image(), scaled_sum(known, scale=0.5)), x)
+    assert np.allclose(value, 1.5 * x)
+    for text, arguments in (
+        (b"inputs scale other.py", {"scale": 0.5}),
+        (known, {"scale": "x"}),
+        (known, {"scale": 0.5, "more": 1}),
+    ):
+        path = written(tmp_path / "o.h5", functional(image(), scaled_sum(text, **arguments)))
+        with pytest.raises(UnsafeModelError, match="Lambda"):
+            loading.load_model(path)
 
 
 def test_a_conversion_hides_no_finding(tmp_path):
