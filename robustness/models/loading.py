@@ -75,12 +75,20 @@ def load_model(
         return opened(path, trust, report, objects)
     except UnsafeModelError:
         raise
-    except ModelError:
+    except ModelError as error:
         if objects or not _by_tf_keras(report):
             raise
+        return _opened_by_tf_keras(path, trust, error)
+
+
+def _opened_by_tf_keras(path: str | Path, trust: bool, first: ModelError) -> Any:
+    """The model as tf_keras loads it in a process of its own; both causes if that fails, too."""
     from robustness.models import old_keras  # noqa: PLC0415 - needs Keras
 
-    return old_keras.opened(path, trust)
+    try:
+        return old_keras.opened(path, trust)
+    except ModelError as second:
+        raise ModelError(f"{first} {second}") from first
 
 
 def _by_tf_keras(report: ScanReport) -> bool:

@@ -179,6 +179,29 @@ def test_messages_that_are_none(arrays):
             protocol.receive(io.BytesIO(cut))
 
 
+@pytest.mark.slow
+def test_a_real_file_that_both_load_answers_alike(tf_keras):
+    path = Path(__file__).resolve().parents[4] / "shared" / "cases" / "models" / "traffic_signs.h5"
+    if not path.exists():
+        pytest.skip("traffic_signs.h5 is not here")
+    ours, theirs = loading.load_model(path), old_keras.opened(path)
+    x = RNG.uniform(0, 1, (6, 30, 30, 3)).astype("float32")
+    np.testing.assert_allclose(ours(x), theirs(x), atol=1e-5)
+    one, other = (Classifier(m, scaling="0..1") for m in (ours, theirs))
+    assert one.digest != "" and one.card()["parameters"] == other.card()["parameters"]
+    counts = (255 * x).astype("uint8")
+    np.testing.assert_allclose(one.logits_of(counts), other.logits_of(counts), rtol=1e-3, atol=1e-3)
+
+
+def test_both_causes_are_said_if_neither_loads_it(monkeypatch, tmp_path):
+    def refuse(path: object, trust: bool) -> None:
+        raise ModelError("tf_keras could not either.")
+
+    monkeypatch.setattr(old_keras, "opened", refuse)
+    with pytest.raises(ModelError, match=r"First\. tf_keras could not either\."):
+        loading._opened_by_tf_keras(tmp_path / "m.h5", False, ModelError("First."))
+
+
 def test_a_file_of_keras_3_is_not_given_to_it(tmp_path):
     report = loading.ScanReport("m.keras", "keras", "", 0, keras_version="3.15.1")
     assert not loading._by_tf_keras(report)
