@@ -1,8 +1,9 @@
-"""`robustness attacks` and `robustness check-attack`."""
+"""The commands `robustness attacks` (lists attacks and parameters) and `check-attack` (tests one)."""
 
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable
 from importlib import import_module
@@ -61,8 +62,7 @@ def attacks(
         console.print(_members(ensemble))
     else:
         cls = find(name)
-        paragraphs = inspect.cleandoc(cls.__doc__ or "").split("\n\n")
-        console.print("\n\n".join(" ".join(p.split()) for p in paragraphs), markup=False)
+        console.print(_described(cls.__doc__ or ""), markup=False)
         line = f"{cls.knowledge}; {', '.join(cls.norms)}; passes of an image: {_cost(cls)}"
         console.print(f"\n{line}\n", markup=False)
         console.print(_parameters(cls))
@@ -80,8 +80,17 @@ def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
     return table
 
 
+def _described(docstring: str) -> str:
+    """Return a numpydoc docstring as text, without its parameters, which `_parameters` lists."""
+    parts = re.split(r"^(\w+)\n-+$", inspect.cleandoc(docstring), flags=re.MULTILINE)
+    sections = dict(zip(["", *parts[1::2]], parts[::2], strict=True))
+    texts = [sections.pop(""), sections.pop("Notes", "")]
+    paragraphs = [" ".join(p.split()) for text in texts for p in text.strip().split("\n\n")]
+    return "\n\n".join(p for p in (*paragraphs, sections.get("References", "").strip()) if p)
+
+
 def _listed() -> tuple[Table, list[Broken]]:
-    """A table with a row per attack, and the plug-ins that cannot be used."""
+    """Return a table with a row per attack, and the plug-ins that cannot be used."""
     from robustness import plugins
     from robustness.contract.registry import find
 
@@ -94,7 +103,7 @@ def _listed() -> tuple[Table, list[Broken]]:
 
 
 def _cost(cls: type[Attack]) -> str:
-    """The passes of an image that never flips: forward, and backward if there are any."""
+    """Return the passes of an image that never flips: forward, and backward if there are any."""
     from robustness.contract.cost import passes
 
     try:
@@ -106,7 +115,7 @@ def _cost(cls: type[Attack]) -> str:
 
 
 def _ensembles() -> tuple[Table, list[Broken]]:
-    """A table with a row per ensemble, and the plug-ins that cannot be used."""
+    """Return a table with a row per ensemble, and the plug-ins that cannot be used."""
     from robustness import plugins
     from robustness.contract.ensembles import find
 
@@ -116,7 +125,7 @@ def _ensembles() -> tuple[Table, list[Broken]]:
 
 
 def _members(ensemble: Ensemble) -> Table:
-    """A table with a row per attack of an ensemble, for many classes and for two."""
+    """Return a table of an ensemble's attacks: those for any number of classes, and those for two."""
     from robustness.contract.registry import make
 
     lists = [("any", ensemble.members), ("two", ensemble.two)]
@@ -129,7 +138,7 @@ def _members(ensemble: Ensemble) -> Table:
 
 
 def _parameters(cls: type[Attack]) -> Table:
-    """A table with a row per parameter."""
+    """Return a table with a row per parameter."""
     from robustness.configuration import attack_parameters
 
     rows = []
@@ -186,12 +195,12 @@ def _attack_class(text: str, wake: Callable[[], None]) -> type[Attack]:
 
 
 def _expect_attack(text: str, value: object) -> type[Attack]:
-    """The value, if it is a subclass of Attack; else SettingError."""
+    """Return the value if it is a subclass of Attack, else raise SettingError."""
     from robustness.contract.attack import Attack
 
     advice = "expected a class that derives from robustness.Attack (docs/adding-an-attack.md)."
     if not isinstance(value, type):
-        raise SettingError(f"{text!r} is a {type(value).__name__}, no class; {advice}")
+        raise SettingError(f"{text!r} is a {type(value).__name__}, not a class; {advice}")
     if not issubclass(value, Attack) or value is Attack:
-        raise SettingError(f"{text!r} is the class {value.__name__}, no attack; {advice}")
+        raise SettingError(f"{text!r} is the class {value.__name__}, not an attack; {advice}")
     return value

@@ -1,4 +1,4 @@
-"""`robustness compare`."""
+"""The command `robustness compare`: compares two runs image by image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def compare(
     html: HtmlPage = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two runs image by image: newly flipped, newly robust, McNemar's test. No TensorFlow.
+    """Compare two runs image by image: newly flipped, newly robust, McNemar's test. Needs no TensorFlow.
 
     \b
     Examples:
@@ -38,15 +38,16 @@ def compare(
     if html is not None:
         disk_errors.expect_place(html)
     comparison = paired(a, b)
+    if as_json:
+        typer.echo(json.dumps(comparison.to_dict()))
+    else:
+        show(comparison)
+    # Last: if the page cannot be written, the comparison is shown all the same.
     if html is not None:
         from robustness.reports.comparison.page import write_comparison
 
         line = f"page: {write_comparison(comparison, html)}"
         stderr().print(line, markup=False, soft_wrap=True)
-    if as_json:
-        typer.echo(json.dumps(comparison.to_dict()))
-    else:
-        show(comparison)
 
 
 def show(comparison: Comparison) -> None:
@@ -88,7 +89,7 @@ def _table(comparison: Comparison) -> Table:
     for row in comparison.pairings:
         shares = [row.before / row.total, row.after / row.total] if row.total else [None, None]
         table.add_row(
-            # In 80 columns.
+            # Shortened to fit 80 columns.
             row.what.replace(" of the images", ","),
             "" if row.epsilon is None else budget(comparison.norm, row.epsilon),
             str(row.total),

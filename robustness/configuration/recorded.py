@@ -1,4 +1,4 @@
-"""Options as `run.json` records them: by the names of the command line, lists of texts joined by commas."""
+"""Converts options to the form in `run.json` and back: command-line names, texts joined by commas."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from robustness.configuration.scaling_text import parse_numbers
 
 
 def recorded(config: AuditConfig) -> dict[str, Any]:
-    """Return the options, JSON-able, from which `from_recorded` makes the same configuration.
+    """Return the options as JSON values, from which `from_recorded` makes the same configuration.
 
     Class names with commas are recorded as a JSON list.
     """

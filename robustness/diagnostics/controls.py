@@ -13,6 +13,7 @@ from robustness.diagnostics import preflight
 from robustness.engine.jobs import Example
 from robustness.engine.search import run_attack
 from robustness.models.classifier import Classifier
+from robustness.models.linear_classifier import linear_classifier
 from robustness.threat.threat import Threat
 
 SHAPE = (8, 8, 3)
@@ -34,14 +35,9 @@ def linear_control() -> tuple[Classifier, np.ndarray, np.ndarray]:
     normal = rng.normal(0, 0.05, size)
     images = rng.integers(100, 156, (4000, *SHAPE)).astype(np.uint8)
     edge = float(np.median(images.reshape(len(images), -1) @ normal))
-    # Zeros at first: for random weights Keras would draw a seed from Python's global `random`.
-    dense = keras.layers.Dense(2, kernel_initializer="zeros")
-    model = keras.Sequential([keras.layers.Input(SHAPE), keras.layers.Flatten(), dense])
     weights = np.stack([np.zeros(size), normal], axis=1)
-    dense.set_weights([weights.astype("float32"), np.array([0, -edge], "float32")])
-    names = ("below", "above")
-    classifier = Classifier(
-        model, scaling="0..255", head="logits", name="control", class_names=names
+    classifier = linear_classifier(
+        weights, np.array([0, -edge]), SHAPE, name="control", class_names=("below", "above")
     )
     return classifier, normal, images
 
@@ -102,7 +98,7 @@ def masked_control_is_flagged() -> bool:
     """Return whether the checks before the attack detect a model without gradients."""
     rng = np.random.default_rng(23)
     images = rng.integers(0, 256, (16, 1, 1, 1)) * np.ones(SHAPE)
-    model = _Masked(name="masked")
+    model = _Masked(name="masked", dtype="float32")
     model(np.zeros((1, *SHAPE), "float32"))
     classifier = Classifier(model, scaling="0..255", head="logits", name="masked")
     found = preflight.run(classifier, images.astype(np.uint8), None)

@@ -29,7 +29,7 @@ def blind(record: StoredRun) -> Diagnosis:
         why = "No image withstood an attack that follows gradients, or the run did not note its steps."
         if not record.survivors:
             return ok("D26", "Every correct image flips.")
-        lost = "Every image flips on which some attack did not break down."
+        lost = "Every image flips on which at least one attack did not fail."
         return skipped("D26", why if record.held else lost)
     rows = watched.assign(lost=watched.blind > MOSTLY * watched.watched)
     first = record.outcomes[record.outcomes.status == FLIPPED].groupby("image").epsilon.min()

@@ -30,7 +30,7 @@ def diagnose_rows(record: StoredRun) -> list[Diagnosis]:
     diagnoses = [check(record) for check in CHECKS]
     if record.held or record.flipped():
         return diagnoses
-    why = "Every attack broke down on every image" if record.attacked else "No image was attacked"
+    why = "Every attack failed on every image" if record.attacked else "No image was attacked"
     return [
         skipped(diagnosis.id, f"{why}, so there is nothing to judge.")
         if diagnosis.status in (OK, SKIPPED) and diagnosis.id in _OF_ATTACKS
@@ -293,7 +293,7 @@ def kinds(record: StoredRun) -> Diagnosis:
     if lost and not left and record.flipped():
         return warn(
             "D24",
-            f"Every image that was judged flips, but on {lost} every attack broke down.",
+            f"Every image that was judged flips, but on {lost} every attack failed.",
             **evidence,
         )
     if not left:
@@ -314,7 +314,7 @@ def kinds(record: StoredRun) -> Diagnosis:
     if few_kinds := _by_few_kinds(record, learners):
         return warn(
             "D24",
-            f"Attacks broke down on {len(few_kinds)} of the {left} images that survive, so that these "
+            f"Attacks failed on {len(few_kinds)} of the {left} images that survive, so that these "
             "survive attacks of one kind only, or only such as need a gradient.",
             **evidence,
             images=record.names(few_kinds),
