@@ -120,10 +120,9 @@ class AuditConfig(BaseModel):
         BeforeValidator(parse_class_names),
         WithJsonSchema({"anyOf": [_TEXTS, _TEXT]}),
         Option(
-            "Class names in the order of the model's outputs: names with commas between them, or a file (one "
-            "name per line, class_indices.json, imagenet_class_index.json, ...). If not given, those "
-            "that the model states, a file such as class_names.txt or labels.txt beside it, or the folders "
-            "of images.",
+            "Class names in the order of the model's outputs: names with commas between them, or a file (a "
+            "name per line, class_indices.json, imagenet_class_index.json, ...). If not given: those that "
+            "the model states, a file class_names.txt or labels.txt beside it, or the folders of images.",
             table="model", key="classes", flag="classes", example='["cat", "dog"]', path=True,
             expected='names such as ["cat", "dog"], or a file of names',
         ),

@@ -22,7 +22,7 @@ class Progress:
     labelled : bool
         Whether every image has a label.
     text : str
-        Shown once in place of progress: the table of the classes (stage "classes").
+        A text that is shown once in place of progress, such as the table of the classes (stage "classes").
     """
 
     stage: str
