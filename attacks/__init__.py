@@ -1,7 +1,7 @@
-"""Everything an attack needs: the built-in recipes, and the parts that recipes are made of.
+"""The public module for attacks: the built-in recipes, and the parts from which recipes are written.
 
-Other modules may move; this one keeps its names. They are loaded when they are used, since TensorFlow takes
-seconds to import. `docs/adding-an-attack.md` explains the parts.
+Its names are stable, whereas other modules may move. Each name is imported on first use, since TensorFlow
+takes seconds to import. `docs/adding-an-attack.md` explains the parts.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ _PARTS = {
     "setting": "configuration.attack_parameters",
     "where_rows": "contract.task",
 }
-"""What a recipe is made of, and where it is defined."""
+"""The parts from which a recipe is written, and their modules."""
 
 __all__ = [
     "APGD",

@@ -1,4 +1,4 @@
-"""Auto-PGD and its targeted version."""
+"""Auto-PGD (APGD) and its targeted version: projected descent with an automatic step size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from robustness.threat.goals import Goal
 
 @dataclass(frozen=True, kw_only=True)
 class _Ascent(Attack):
-    """Steps with momentum that shorten themselves, and return to the best point when they do."""
+    """The common part of APGD and APGD-T: momentum steps of adaptive length.
+
+    Where progress stalls, the step becomes shorter and the row returns to its best point.
+    """
 
     paper: ClassVar[str] = "Croce & Hein 2020, arXiv:2003.01690; l1: 2021, arXiv:2103.01208"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
@@ -29,9 +32,11 @@ class _Ascent(Attack):
 
     steps: int = setting(100, "number of steps", low=2, high=100_000)
     rho: float = setting(
-        0.75, "share of steps that must gain, or the step is halved", low=0, high=1
+        0.75, "share of steps that must lower the loss; otherwise the step is halved", low=0, high=1
     )
-    momentum: float = setting(0.75, "weight of the new direction; the rest is drift", low=0, high=1)
+    momentum: float = setting(
+        0.75, "weight of the new step; the rest repeats the last move", low=0, high=1
+    )
     start: str = setting("random", MEANING, choices=("random", "spread"))
 
     def init(self, task: Task) -> State:
@@ -42,7 +47,7 @@ class _Ascent(Attack):
         return here | best | kept
 
     def _next(self, task: Task, state: State, loss: Any, gradient: Any, steps: int) -> State:
-        """The state after a look at the point; `steps` is how many such looks there will be."""
+        """The state after an evaluation of the point; `steps` is the total number of such evaluations."""
         pace, point, wide = schedule_for(task.norm), state["point"], task.per_row
         better = loss < state["best_loss"]
         best = {
@@ -61,14 +66,35 @@ class _Ascent(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class APGD(_Ascent):
-    """Projected descent without a step size to choose: it halves its own at checkpoints.
+    """Auto-PGD: find a flip in the ball by projected descent with momentum and an automatic step size.
 
-    ``z = P(x - a * d(grad L(x)))``, ``x' = P(x + mu (z - x) + (1 - mu)(x - x_previous))``; a starts at 2
-    epsilon and halves where too few steps lowered the loss.
+    Lowers the loss L, subject to norm and pixel range, by ``z = P(x - a * d(grad L(x)))``,
+    ``x' = P(x + mu (z - x) + (1 - mu)(x - x_previous))``, where d is the steepest direction of the norm and
+    P the projection onto the ball and 0..255. The step a starts at 2 epsilon and is halved at checkpoints
+    where too few steps lowered the loss.
 
-    Croce & Hein 2020, arXiv:2003.01690, alg. 1. In l1 the sparse steps of Croce & Hein 2021,
-    arXiv:2103.01208, alg. 1, with the exact projection onto ball and box; epsilon is constant where theirs
-    decreases from three times the budget.
+    Parameters
+    ----------
+    steps
+        Number of steps, those of an output-diversified start included.
+    rho
+        Share of the steps since the last checkpoint that must lower the loss; otherwise a is halved.
+    momentum
+        The weight mu of the new step.
+    start
+        How restarts begin, a name in `robustness.attacks.STARTS`.
+    restarts
+        Number of starts of each image.
+
+    Notes
+    -----
+    In l1 the steps are sparse, with the exact projection onto ball and pixel range (Croce & Hein 2021, alg.
+    1); epsilon is constant, whereas theirs decreases from three times the budget.
+
+    References
+    ----------
+    Croce & Hein 2020, arXiv:2003.01690, alg. 1.
+    Croce & Hein 2021, arXiv:2103.01208, alg. 1.
     """
 
     name: ClassVar[str] = "apgd"
@@ -93,23 +119,43 @@ class APGD(_Ascent):
 
 @dataclass(frozen=True, kw_only=True)
 class APGDT(_Ascent):
-    """APGD with the targeted DLR loss: each start goes for another class, the likeliest first.
+    """Targeted APGD: find a flip in the ball, with another target class for each start.
 
-    Croce & Hein 2020, arXiv:2003.01690, sec. 4.2, eq. 7. The first step evaluates the image itself, whose
-    logits rank the classes. With fewer than four classes eq. 7 becomes what `losses.toward` says.
+    Runs the steps of `APGD` on the targeted DLR loss (Croce & Hein 2020, eq. 7). The targets are the
+    likeliest classes at the image, in descending order.
+
+    Parameters
+    ----------
+    targets
+        Number of target classes, one for each start; at most all other classes.
+    loss
+        Always the targeted DLR loss.
+    steps, rho, momentum, start
+        As in `APGD`; `start` is "random" or "spread".
+
+    Notes
+    -----
+    The first step evaluates the image itself, since its logits rank the classes. With fewer than four
+    classes eq. 7 is not defined; `losses.toward_says` states what replaces it.
+
+    References
+    ----------
+    Croce & Hein 2020, arXiv:2003.01690, sec. 4.2, eq. 7.
     """
 
     name: ClassVar[str] = "apgd-t"
 
-    targets: int = setting(9, "classes gone for, one a start; at most all others", low=1, high=1000)
-    loss: str = setting("dlr", "loss that is lowered: DLR, targeted", choices=("dlr",))
+    targets: int = setting(
+        9, "target classes, one per start; at most all other classes", low=1, high=1000
+    )
+    loss: str = setting("dlr", "loss that is lowered: the targeted DLR loss", choices=("dlr",))
 
     @property
     def restarts(self) -> int:
         return self.targets
 
     def adapted_to(self, goal: Goal, classes: int) -> tuple[Attack, str]:
-        # A goal with a target of its own leaves no other class to go for.
+        # A targeted goal leaves a single target class.
         fewer = min(self.targets, goal.destinations(classes))
         return replace(self, targets=fewer), losses.toward_says(classes)
 

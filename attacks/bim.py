@@ -1,4 +1,4 @@
-"""Basic iterative method."""
+"""Basic iterative method (BIM): signed gradient steps from the image."""
 
 from __future__ import annotations
 
@@ -17,14 +17,27 @@ from robustness.contract.types import State
 
 @dataclass(frozen=True, kw_only=True)
 class BIM(Stepping, Attack):
-    """Iterative signed gradient, from the image itself.
+    """Basic iterative method: find a flip in the linf ball by signed gradient steps from the image.
 
-    Lowers the loss L in the linf ball by ``x' = P(x - a * sign(grad L(x)))``, `steps` times; P projects
-    onto the ball and 0..255. The step a is in counts.
+    Lowers the loss L by ``x' = P(x - a * sign(grad L(x)))``, `steps` times, where P is the projection onto
+    the ball and 0..255.
 
-    Kurakin et al. 2017, arXiv:1607.02533, eq. 3. They take steps of one count, more for a larger epsilon;
-    here a fixed number of steps, of whole counts so that rounding to a file loses nothing, covers epsilon.
-    The article's four steps of one count at any epsilon are the ensemble `article`.
+    Parameters
+    ----------
+    steps
+        Number of steps.
+    step_size
+        The step a in counts; by default epsilon / steps, rounded up to whole counts.
+
+    Notes
+    -----
+    The paper takes steps of one count, more of them for a larger epsilon. Here a fixed number of steps
+    covers epsilon, in whole counts so that rounding to an 8-bit file loses nothing. The article's four steps
+    of one count at any epsilon are the ensemble `article`.
+
+    References
+    ----------
+    Kurakin et al. 2017, arXiv:1607.02533, eq. 3.
     """
 
     name: ClassVar[str] = "bim"
@@ -40,7 +53,7 @@ class BIM(Stepping, Attack):
     )
 
     def usual(self, epsilon: Any) -> Any:
-        # Less a little: where division is inexact, 21 / 7 must not become 4.
+        # The subtraction keeps an inexact 21 / 7 from being rounded up to 4.
         return ops.ceil(epsilon / self.steps - 1e-4)
 
     def init(self, task: Task) -> State:

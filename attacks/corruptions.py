@@ -1,4 +1,4 @@
-"""Common corruptions: changes that cameras, files and weather make."""
+"""Common corruptions: noise, blur, compression, brightness and contrast, as cameras and files cause them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from robustness.numerics.batch_invariant import batch_invariant
 from robustness.threat.norms import Norm
 
 SIDE = 224
-"""Pictures whose sigma the constants are made for; others are blurred in proportion."""
+"""Side of the images for which the blur widths are defined; for others they are scaled."""
 
 
 def _gaussian(task: Task, x: Any, size: Any) -> Any:
@@ -36,7 +36,7 @@ def _shot(task: Task, x: Any, size: Any) -> Any:
         share = share * rate / (number + 1)
         return number + 1, share, below + share, count
 
-    # Poisson numbers by their distribution function, as far as 60 can go.
+    # Poisson numbers by inverting the distribution function; 128 terms suffice for a rate of 60.
     first = batch_invariant(ops.exp, -rate)
     begin = (ops.zeros(()), first, first, 0 * rate)
     *_, count = ops.while_loop(lambda *_: True, more, begin, maximum_iterations=128)
@@ -64,7 +64,7 @@ def _contrast(task: Task, x: Any, size: Any) -> Any:
 
 
 def _gaussian_table(side: int) -> np.ndarray:
-    """Blurring by each sigma as matrices (5, side, side); edges are repeated."""
+    """Matrices (5, side, side), one per severity, that blur an axis; edge pixels are repeated."""
     tables = []
     for sigma in np.array([1, 2, 3, 4, 6]) * side / SIDE:
         reach = int(4 * sigma + 0.5)
@@ -77,7 +77,7 @@ def _gaussian_table(side: int) -> np.ndarray:
 
 
 def _pixel_table(side: int) -> np.ndarray:
-    """Making pictures smaller and large again as matrices (5, side, side): Pillow's boxes."""
+    """Matrices (5, side, side), one per severity, that pixelate an axis (Pillow's box filter)."""
     tables = []
     for share in (0.6, 0.5, 0.4, 0.3, 0.25):
         unit = Image.fromarray(np.eye(side, dtype="float32"))
@@ -114,15 +114,30 @@ KINDS: dict[str, Kind] = {
     "brightness": ((0.1, 0.2, 0.3, 0.4, 0.5), _brightness),
     "contrast": ((0.4, 0.3, 0.2, 0.1, 0.05), _contrast),
 }
-"""Of each kind the constants of severities 1 to 5 and what they do to pictures of 0..1."""
+"""For each corruption its constants at severities 1 to 5, and its function on images in 0..1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corruptions(Attack):
-    """Noise, blur, compression, brightness and contrast; epsilon is the severity, 1 to 5.
+    """Common corruptions: does noise, blur, compression, brightness or contrast change the class?
 
-    Hendrycks & Dietterich 2019, arXiv:1903.12261, sec. 4, with the constants of ImageNet-C; a blur is as
-    wide in proportion to the side as theirs of 224 pixels. `all` tries every kind in one step.
+    Evaluates each image under the corruptions of ImageNet-C. Epsilon is the severity, 1 to 5.
+
+    Parameters
+    ----------
+    steps
+        How often random noise is drawn.
+    kind
+        The corruption, a key of `KINDS`; "all" evaluates all of them in one step.
+
+    Notes
+    -----
+    The constants are those of ImageNet-C. The width of a blur is scaled from images of 224 pixels to the
+    side of the image.
+
+    References
+    ----------
+    Hendrycks & Dietterich 2019, arXiv:1903.12261, sec. 4.
     """
 
     name: ClassVar[str] = "corruptions"
@@ -131,12 +146,12 @@ class Corruptions(Attack):
     norms: ClassVar[tuple[str, ...]] = ("free",)
     baseline: ClassVar[bool] = True
 
-    steps: int = setting(1, "times that noise is drawn", low=1, high=100_000)
+    steps: int = setting(1, "number of draws of the noise", low=1, high=100_000)
     kind: str = setting("all", "which corruption", choices=("all", *KINDS))
 
     @property
     def kinds(self) -> list[str]:
-        """The names of those that are tried."""
+        """The names of the corruptions that are evaluated."""
         return list(KINDS) if self.kind == "all" else [self.kind]
 
     @property

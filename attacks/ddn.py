@@ -1,4 +1,4 @@
-"""Decoupled direction and norm."""
+"""Decoupled direction and norm (DDN): the smallest l2 change on a sphere of adaptive radius."""
 
 from __future__ import annotations
 
@@ -20,14 +20,25 @@ from robustness.threat.norms import Norm
 
 @dataclass(frozen=True, kw_only=True)
 class DDN(Attack):
-    """Smallest l2 change: a sphere that shrinks where the point flips and grows where it does not.
+    """Decoupled direction and norm: find the smallest l2 change that flips, on a sphere of adaptive radius.
 
-    After a step against the gradient the change is scaled to the radius, ``r' = r (1 -+ gamma)``. Lengths
-    are in counts.
+    Each step moves against the gradient, then scales the change to the radius r, which becomes
+    ``r (1 - gamma)`` if the point flips and ``r (1 + gamma)`` if it does not. Lengths are in counts.
 
-    Rony et al. 2019, arXiv:1811.09600, alg. 1. Theirs starts at radius 1 of pictures in 0..1, which is 255
-    counts, with steps of that length; so does this one, unless the largest epsilon is smaller. The last steps
-    lower the margin: between two near rivals, cross-entropy points at neither.
+    Parameters
+    ----------
+    steps : number of steps. crossing : share of the steps that lower `loss`; the remaining ones lower the
+    margin. gamma : share by which the radius changes in a step.
+
+    Notes
+    -----
+    As in the paper, the first radius and step are 255 counts, but at most the largest epsilon. The last
+    steps lower the margin: between two almost equally likely classes, the cross-entropy's gradient points to
+    neither.
+
+    References
+    ----------
+    Rony et al. 2019, arXiv:1811.09600, alg. 1.
     """
 
     name: ClassVar[str] = "ddn"
@@ -45,7 +56,7 @@ class DDN(Attack):
     gamma: float = setting(0.05, "share by which the radius changes in a step", low=0.001, high=0.5)
 
     def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
-        # The sphere grows with each look but the first; beyond 500 it is larger than any picture.
+        # The radius grows at most once per evaluation but the first; after 500 it exceeds any image.
         return min(epsilon, 255.0) * (1 + self.gamma) ** min(self.steps - 1, 500)
 
     def init(self, task: Task) -> State:

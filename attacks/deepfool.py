@@ -1,4 +1,4 @@
-"""DeepFool."""
+"""DeepFool: the smallest change by repeated linearisation of the decision boundaries."""
 
 from __future__ import annotations
 
@@ -17,14 +17,28 @@ from robustness.contract.types import State
 
 @dataclass(frozen=True, kw_only=True)
 class DeepFool(Attack):
-    """Smallest change: linearise, move onto the nearest decision boundary, until it is crossed.
+    """DeepFool: find the smallest change that flips, by repeated linearisation of the decision boundaries.
 
-    Each step solves min |d|_p subject to ``margin(x) + grad . d <= 0`` and 0..255, over the likeliest
-    classes.
+    Each step solves ``min |d|_p`` subject to ``margin(x) + grad . d <= 0`` and 0..255, for the nearest
+    boundary among those of the likeliest classes, until the point flips.
 
-    Moosavi-Dezfooli et al. 2016, arXiv:1511.04599, alg. 2 and sec. 3.3. As in the authors' code, the whole
-    change is scaled by the overshoot at every step. Theirs is clipped to the box afterwards; here the point
-    on the boundary is the nearest inside the box.
+    Parameters
+    ----------
+    steps
+        Most steps; a row ends at its first flip.
+    candidates
+        Number of likeliest classes, the class of the image included.
+    overshoot
+        Share by which the whole change is lengthened beyond the boundary.
+
+    Notes
+    -----
+    As in the authors' code, the whole change is scaled by the overshoot at every step. The authors clip the
+    point to the pixel range afterwards; here it is the nearest point of the boundary within the range.
+
+    References
+    ----------
+    Moosavi-Dezfooli et al. 2016, arXiv:1511.04599, alg. 2 and sec. 3.3.
     """
 
     name: ClassVar[str] = "deepfool"
@@ -32,10 +46,10 @@ class DeepFool(Attack):
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
     seeks: ClassVar[Literal["any", "closest"]] = "closest"
     refined: ClassVar[bool] = False
-    """Its last step already is the nearest point of the linear model."""
+    """The last step already ends at the nearest point of the linear model."""
 
-    steps: int = setting(50, "most steps; a flipped image takes no more", low=1, high=100_000)
-    candidates: int = setting(10, "likeliest classes, the own among them", low=2, high=1000)
+    steps: int = setting(50, "most steps; an image ends at its first flip", low=1, high=100_000)
+    candidates: int = setting(10, "likeliest classes, the image's own included", low=2, high=1000)
     overshoot: float = setting(0.02, "how far beyond the boundary, as a share", low=0, high=10)
 
     def init(self, task: Task) -> State:

@@ -1,4 +1,4 @@
-"""Elastic-net attack on deep networks."""
+"""Elastic-net attack (EAD): the smallest l1 change by shrinkage-thresholding."""
 
 from __future__ import annotations
 
@@ -14,17 +14,34 @@ from robustness.contract.types import State
 from robustness.numerics.batch_invariant import batch_invariant
 
 TOP = 255.0
-"""Counts by which a component can change at most."""
+"""The largest possible change of a component, in counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EAD(Penalty):
-    """Smallest l1 change: shrinkage-thresholding on ``beta |d|_1 + |d|_2^2 + c * max(margin, -confidence)``.
+    """Elastic-net attack: find the smallest l1 change that flips, by shrinkage-thresholding (FISTA).
 
-    Chen et al. 2018, arXiv:1709.04114, alg. 1 (FISTA), eq. 6-7. The shrinkage is that of the step, rate
-    times beta. `beta` is large in units of the linear model's change, since the l1 distance is the aim and
-    the square only smooths. Where the linear model's change is longer than a component can change, many
-    components share it, and steps shrink with the square root of it.
+    Minimises ``beta |delta|_1 + |delta|_2^2 + c * max(margin, -confidence)`` over changes delta that keep
+    pixels in 0..255, and searches for the smallest c that flips (see `Penalty`, also for the units).
+
+    Parameters
+    ----------
+    beta
+        Weight of the l1 distance. Each step shrinks components by the step's rate times `beta`.
+    learning_rate
+        The first step; it falls to 0 within each search.
+    steps, binary_search_steps, initial_const, confidence, loss
+        As in `Penalty`.
+
+    Notes
+    -----
+    `beta` is large in units of the linear model's change, since the l1 distance is the objective and the
+    square only smooths it. If the linear model's change is longer than 255 counts, many components share it,
+    and the unit of changes shrinks with the square root of that length.
+
+    References
+    ----------
+    Chen et al. 2018, arXiv:1709.04114, alg. 1 and eq. 6-7.
     """
 
     name: ClassVar[str] = "ead"

@@ -1,4 +1,7 @@
-"""The built-in ensembles: AutoAttack as published, the article's attack, and this project's own by cost."""
+"""The built-in ensembles: AutoAttack as published, the article's attack, and this project's own.
+
+This project's ensembles are `quick`, `standard` and `thorough`, in ascending order of cost.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from robustness.contract.ensembles import Ensemble
 
 _SOURCE = "Croce & Hein 2020, arXiv:2003.01690"
 _LEADS = (
-    "with two classes cross-entropy, DLR and the margin give APGD the same steps (each rises with the "
-    "others; DLR alone is constant), and there is one class to go for: "
+    "with two classes cross-entropy and the margin give APGD the same steps (each is a monotone function "
+    "of the other), DLR is constant, and there is only one target class: "
 )
 
 AUTOATTACK = Ensemble(

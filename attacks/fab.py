@@ -1,4 +1,4 @@
-"""Fast adaptive boundary attack and its targeted version."""
+"""Fast adaptive boundary attack (FAB) and its targeted version: the smallest change by projections."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from robustness.threat.goals import Goal
 
 @dataclass(frozen=True, kw_only=True)
 class _Boundary(Attack):
-    """Project onto the nearest plane between two classes, go a little beyond, and step back to the image."""
+    """The common part of FAB and FAB-T: project onto a linearised boundary, step beyond it, and return."""
 
     paper: ClassVar[str] = "Croce & Hein 2020, arXiv:1907.02044"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
     seeks: ClassVar[Literal["any", "closest"]] = "closest"
 
     steps: int = setting(100, "number of steps", low=1, high=100_000)
-    alpha_max: float = setting(0.1, "most that the image's own projection weighs", low=0, high=1)
-    eta: float = setting(1.05, "how far beyond the plane, in projections", low=1, high=10)
+    alpha_max: float = setting(0.1, "largest weight of the image's own projection", low=0, high=1)
+    eta: float = setting(
+        1.05, "how far beyond the boundary, as a multiple of the projection", low=1, high=10
+    )
     beta: float = setting(0.9, "share of the change kept after a flip", low=0.01, high=1)
 
     def _move(
@@ -35,7 +37,7 @@ class _Boundary(Attack):
     ) -> Any:
         normal, gap = nearest(task, output, others)
         apart = ops.sum(normal * (point - task.images), axis=(1, 2, 3))
-        # As rows of one problem: its rounds are paid for once.
+        # Both projections are rows of one problem, so that its iterations run once.
         pairs = (normal, normal), (-gap, apart - gap), (point, task.images)
         both = onto(task, *(ops.concatenate(pair, axis=0) for pair in pairs))
         here, home = ops.split(both, 2, axis=0)
@@ -50,18 +52,41 @@ class _Boundary(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class FAB(_Boundary):
-    """Smallest change: linearise, project onto the nearest decision boundary inside the box, repeat.
+    """Fast adaptive boundary attack: find the smallest change that flips, by projections onto boundaries.
 
-    ``x' = (1 - a)(x + eta d) + a (x0 + eta d0)`` with d and d0 the projections of the point and of the
-    image x0; after a flip the change shrinks by `beta`.
+    Each step linearises the model and projects onto the nearest decision boundary within the pixel range:
+    ``x' = (1 - a)(x + eta d) + a (x0 + eta d0)``, where d and d0 are the changes that project the point x
+    and the image x0. After a flip the change is multiplied by `beta`.
 
-    Croce & Hein 2020, arXiv:1907.02044, alg. 1. Of many classes only the likeliest `rivals` are used, where
-    theirs uses all. The engine makes their final search on the line to the image.
+    Parameters
+    ----------
+    steps
+        Number of steps.
+    rivals
+        Number of likeliest classes whose boundaries are considered; one backward pass for each.
+    restarts
+        Number of starts of each image. The first is the image, the others are random points of half the
+        ball.
+    alpha_max
+        The largest weight a of the image's own projection.
+    eta
+        How far a step goes beyond the boundary, as a multiple of the projection.
+    beta
+        Share of the change that is kept after a flip.
+
+    Notes
+    -----
+    The paper considers all classes, not only the likeliest `rivals`. Its final search on the line to the
+    image is made by the engine.
+
+    References
+    ----------
+    Croce & Hein 2020, arXiv:1907.02044, alg. 1.
     """
 
     name: ClassVar[str] = "fab"
 
-    rivals: int = setting(9, "classes whose boundary is looked at", low=1, high=1000)
+    rivals: int = setting(9, "likeliest classes whose boundaries are considered", low=1, high=1000)
     restarts: int = setting(1, "starts of each image; the first is the image", low=1, high=10_000)
 
     def init(self, task: Task) -> State:
@@ -78,14 +103,28 @@ class FAB(_Boundary):
 
 @dataclass(frozen=True, kw_only=True)
 class FABT(_Boundary):
-    """FAB towards one class per start, the likeliest first: one backward pass per step.
+    """Targeted FAB: find the smallest change that flips, with one target class for each start.
 
-    Croce & Hein 2020, arXiv:2003.01690, sec. 5: the version of AutoAttack for many classes.
+    The steps are those of `FAB`, but onto the boundary of the target class only, so that a step takes one
+    backward pass for it. The targets are the likeliest classes at the image, in descending order.
+
+    Parameters
+    ----------
+    targets
+        Number of target classes, one for each start; at most all other classes.
+    steps, alpha_max, eta, beta
+        As in `FAB`.
+
+    References
+    ----------
+    Croce & Hein 2020, arXiv:2003.01690, sec. 5: the version that AutoAttack uses for many classes.
     """
 
     name: ClassVar[str] = "fab-t"
 
-    targets: int = setting(9, "classes gone for, one a start; at most all others", low=1, high=1000)
+    targets: int = setting(
+        9, "target classes, one per start; at most all other classes", low=1, high=1000
+    )
 
     @property
     def restarts(self) -> int:

@@ -1,4 +1,4 @@
-"""Few-pixel attack by differential evolution."""
+"""Few-pixel attack: a few pixels of any colour, found by differential evolution."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ from robustness.threat.norms import Norm
 
 @dataclass(frozen=True, kw_only=True)
 class FewPixel(Attack):
-    """A few pixels of any colour, by differential evolution of their places and colours.
+    """Few-pixel attack: find a flip by changing a few pixels, with differential evolution.
 
-    Su et al. 2019, arXiv:1710.08864, sec. III-B: a child is one candidate plus half the difference of two
-    others, and replaces its parent where the loss is lower; no crossover; colours start as N(128, 127)
-    counts. A step is a generation. Their population is 400; here it is 100, at a quarter of the queries.
-    Epsilon counts pixels.
+    In each generation, every candidate (positions and colours of pixels) gets a child ``p1 + F (p2 - p3)``
+    of three other candidates, which replaces it if its loss is lower. A step is a generation, and epsilon
+    counts pixels. As in the paper there is no crossover, and the first colours are drawn from N(128, 127)
+    counts. The population is 100 instead of 400, at a quarter of the queries.
+
+    References
+    ----------
+    Su et al. 2019, arXiv:1710.08864, sec. III-B.
     """
 
     name: ClassVar[str] = "few-pixel"
@@ -34,7 +38,7 @@ class FewPixel(Attack):
     norms: ClassVar[tuple[str, ...]] = ("l0",)
 
     steps: int = setting(100, "number of generations", low=1, high=100_000)
-    population: int = setting(100, "candidates, each a query a generation", low=4, high=10_000)
+    population: int = setting(100, "candidates, each one query per generation", low=4, high=10_000)
     pixels: int = setting(5, "most pixels a candidate changes, within epsilon", low=1, high=1000)
     differential: float = setting(0.5, "weight of the difference of two others", low=0, high=2)
     restarts: int = setting(1, "independent starts of each image", low=1, high=10_000)
@@ -55,7 +59,7 @@ class FewPixel(Attack):
         )
         colours = 128 + 127 * prng.normal(task.keys, 3, (*shape, channels))
         born = _inside(ops.concatenate([places, colours], axis=-1), task)
-        # Parents of no merit: the first children are this first generation itself.
+        # The parents' losses are infinite in effect: the first children are the first generation.
         merit = ops.zeros_like(born[:, :, 0, 0]) + 1e30
         return {"point": task.images, "parents": born, "children": born, "losses": merit}
 
@@ -65,7 +69,7 @@ class FewPixel(Attack):
         better = (losses < state["losses"])[:, :, None, None]
         parents = ops.where(better, state["children"], state["parents"])
         losses = ops.minimum(losses, state["losses"])
-        # Three different candidates, none of them the parent: shifts of one random order by 1, 2, 3.
+        # Shifts of one random order by 1, 2 and 3 give three different candidates other than the parent.
         order = ops.argsort(task.uniform((self.population,)), axis=1)
         turned = [ops.roll(order, -shift, axis=1) for shift in (1, 2, 3)]
         first, second, third = (_picked(parents, order, mates) for mates in turned)
@@ -76,21 +80,21 @@ class FewPixel(Attack):
 
 
 def _picked(parents: Any, order: Any, mates: Any) -> Any:
-    """`parents` such that the candidate at ``order[j]`` gets the one at ``mates[j]``."""
+    """The parents arranged so that the candidate at ``order[j]`` gets the one at ``mates[j]``."""
     back = ops.argsort(order, axis=1)
     index = ops.take_along_axis(mates, back, axis=1)
     return ops.take_along_axis(parents, index[:, :, None, None], axis=1)
 
 
 def _inside(pixels: Any, task: Task) -> Any:
-    """`pixels` (rows, k, d, 2 + c), as (down, across, colour), brought onto the picture."""
+    """Clip candidates (rows, k, d, 2 + c) of (down, across, colour) to the image and to 0..255."""
     height, width, channels = task.images.shape[1:]
     most = np.array([height - 0.01, width - 0.01] + [255.0] * channels, "float32")
     return ops.clip(pixels, 0.0, most)
 
 
 def _painted(task: Task, pixels: Any) -> Any:
-    """The images with the first epsilon of candidates' pixels (rows, k, d, 2 + c), (rows, k, h, w, c)."""
+    """The images (rows, k, h, w, c) with the first epsilon pixels of each candidate (rows, k, d, 2 + c)."""
     height, width, _ = task.images.shape[1:]
     pictures = ops.expand_dims(task.images, 1)
     for number in range(pixels.shape[2]):

@@ -1,4 +1,4 @@
-"""Fast gradient sign method."""
+"""Fast gradient sign method (FGSM): a single step of length epsilon."""
 
 from __future__ import annotations
 
@@ -15,14 +15,24 @@ from robustness.threat.norms import Norm
 
 @dataclass(frozen=True, kw_only=True)
 class FGSM(Attack):
-    """One step of length epsilon in the steepest direction.
+    """Fast gradient sign method: find a flip in the ball by one step of length epsilon.
 
-    Lowers the loss linearised at the image: ``x' = P(x - epsilon * d(grad L(x)))`` with d the sign in linf,
-    and the steepest direction of the norm elsewhere; P projects onto the ball and 0..255. Epsilon in the
-    norm's unit.
+    Minimises the loss linearised at the image: ``x' = P(x - epsilon * d(grad L(x)))``, where d is the
+    steepest direction of the norm (the sign in linf) and P the projection onto the ball and 0..255.
 
-    Goodfellow et al. 2015, arXiv:1412.6572, sec. 4; Miyato et al. 2016, arXiv:1605.07725, for l2. In l2 and
-    l1 the saved file is not the rounded point of that publication: see `departure`.
+    Parameters
+    ----------
+    steps
+        Always 1.
+
+    Notes
+    -----
+    In l2 and l1 the saved file is not the rounded point of the publication: see `departure`.
+
+    References
+    ----------
+    Goodfellow et al. 2015, arXiv:1412.6572, sec. 4.
+    Miyato et al. 2016, arXiv:1605.07725, for l2.
     """
 
     name: ClassVar[str] = "fgsm"
@@ -36,8 +46,8 @@ class FGSM(Attack):
         if norm.scale_limit == 1:
             return ""
         return (
-            f"in {norm.name} its step is scaled before it is rounded, so that the saved file uses the "
-            "budget and no more; the published step has the length epsilon, and is not"
+            f"in {norm.name} its step is scaled before it is rounded, so that the saved file uses the whole "
+            "budget and no more; the published step has the length epsilon and is not scaled"
         )
 
     def init(self, task: Task) -> State:

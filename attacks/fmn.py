@@ -1,4 +1,4 @@
-"""Fast minimum-norm attack."""
+"""Fast minimum-norm attack (FMN): the smallest change in a ball of adaptive radius."""
 
 from __future__ import annotations
 
@@ -25,18 +25,21 @@ LONGEST: dict[str, Callable[[Task], Any]] = {
     "l1": lambda task: task.epsilon,
     "l0": lambda task: 255.0 * ops.sqrt(task.epsilon * task.images.shape[-1]),
 }
-"""How long, in l2, a change within the largest budget can be, (rows,)."""
+"""The largest l2 length, in counts, of a change within the largest epsilon, (rows,)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FMN(Attack):
-    """Smallest change: steps along the gradient, and a ball that shrinks and grows around the boundary.
+    """Fast minimum-norm attack: find the smallest change that flips, in a ball of adaptive radius.
 
-    ``x' = P_r(x - a * g / |g|_2)`` with P_r the projection onto the ball of radius r, which changes by a
-    share gamma at each step. Radii in the norm's unit (whole pixels in l0).
+    Each step is ``x' = P_r(x - a * g / |g|_2)`` with the gradient g and the projection P_r onto the ball of
+    radius r. The radius shrinks by a share gamma if the point flips, and grows by it if it does not (in l0
+    by at least one pixel). Both a and gamma decay. In the paper the first step is as long as the range of a
+    pixel in every norm; here it is the longest change within the largest epsilon.
 
-    Pintor et al. 2021, arXiv:2102.12827, alg. 1. Their first step is as long as the range of a pixel in every
-    norm; here as long as the longest change within the largest epsilon.
+    References
+    ----------
+    Pintor et al. 2021, arXiv:2102.12827, alg. 1.
     """
 
     name: ClassVar[str] = "fmn"
@@ -46,13 +49,15 @@ class FMN(Attack):
 
     loss: str = setting("margin", "loss that is lowered", choices=tuple(LOSSES))
     steps: int = setting(100, "number of steps", low=2, high=100_000)
-    alpha: float = setting(1.0, "first step in lengths of the longest change", low=1e-6, high=1000)
+    alpha: float = setting(
+        1.0, "first step, in multiples of the longest change within epsilon", low=1e-6, high=1000
+    )
     gamma: float = setting(0.05, "share by which the radius changes at first", low=1e-4, high=0.5)
 
     def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
         moves = self.steps - 1
         if not norm.convex:
-            return float(moves)  # a pixel more with each, as long as nothing flips
+            return float(moves)  # one more pixel per step until something flips
         fade = sum((1 + math.cos(math.pi * n / self.steps)) / 2 for n in range(moves))
         return self.alpha * fade * epsilon
 
@@ -62,7 +67,7 @@ class FMN(Attack):
 
     def step(self, task: Task, state: State, look: Look) -> State:
         output = look(state["point"])
-        # Of the loss at the pace of logits: how far a cross-entropy is from zero says nothing.
+        # On the scale of logits: the distance of a cross-entropy from zero has no meaning here.
         slope = output.gradient_of(
             lambda logits: task.goal.loss(LEVELS[self.loss], logits, task.aims)
         )
@@ -78,7 +83,7 @@ class FMN(Attack):
         radius = ops.where(output.hit, ops.minimum(shrunk, nearest), missed)
         step = task.per_row(self.alpha * fade * LONGEST[task.norm.name](task))
         ahead = state["point"] - step * NORMS["l2"].steepest(slope)
-        # A ball of no size has no projection.
+        # The projection onto a ball of radius 0 is not defined.
         within = replace(task, epsilon=ops.maximum(radius, 1e-6))
         return {"point": within.project(ahead), "radius": radius, "nearest": nearest}
 
@@ -86,9 +91,9 @@ class FMN(Attack):
 def _lengths(
     task: Task, output: Evaluation, slope: Any, radius: Any, size: Any, gamma: Any
 ) -> tuple[Any, Any, Any]:
-    """The radius after a flip, after a miss, and after a miss where nothing has flipped yet."""
+    """The next radius after a flip, after a miss, and after a miss where nothing has flipped yet."""
     linear = size + ops.abs(output.level) / steepness(task, slope)
-    # A little beyond: float32 may end where nothing is decided, and never leave.
+    # Slightly beyond the boundary: on it, float32 may not decide the class, and the row would stay there.
     linear = 1.001 * linear
     return radius * (1 - gamma), radius * (1 + gamma), ops.minimum(linear, 2 * task.epsilon + size)
 
@@ -96,7 +101,7 @@ def _lengths(
 def _pixels(
     task: Task, output: Evaluation, slope: Any, radius: Any, size: Any, gamma: Any
 ) -> tuple[Any, Any, Any]:
-    """As `_lengths`, in whole pixels: at least one more or less."""
+    """As `_lengths`, in whole pixels: the radius changes by at least one."""
     fewer = ops.minimum(radius - 1, ops.floor(radius * (1 - gamma)))
     return (
         ops.maximum(fewer, 1.0),

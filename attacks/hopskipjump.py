@@ -1,4 +1,4 @@
-"""HopSkipJump."""
+"""HopSkipJump: the smallest change by labels alone, along the decision boundary."""
 
 from __future__ import annotations
 
@@ -20,23 +20,26 @@ from robustness.contract.types import Knowledge, State
 from robustness.threat.norms import Norm
 
 GRIDS = 1, 2, 4, 8
-"""Grid sizes of random pictures; coarse ones first, since a network gives all fine noise the same class."""
+"""Grid sizes of random images; coarse ones first, since a network gives all fine noise the same class."""
 MEMORY = 0.95
 """Weight of earlier probes in the next round; less than one, since the boundary is curved."""
 PATIENCE = 10
-"""Steps spent on finding a picture of another class."""
+"""Most steps to find an image of another class."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HopSkipJump(Attack):
-    """Smallest change by decisions alone: find the boundary, estimate its normal, jump, repeat.
+    """HopSkipJump: find the smallest change that flips, from predicted classes alone.
 
-    Chen et al. 2020, arXiv:1904.02144, alg. 2. A row is in one of four phases: it seeks any picture that
-    flips, narrows down the boundary on the way to the image, probes its normal, jumps. Each phase makes
-    `points` queries per step: narrowing divides the way into that many parts and one more, jumps try that
-    many halvings. Three things differ from the paper: probes are orthogonal to one another, and count in
-    later rounds too; of `starts` in different classes, which share the first half of the steps, the nearest
-    goes on; and no probe is so small that float32 would lose it.
+    A row is in one of four phases: `Seek` any image that flips, `Narrow` down the boundary on the way to the
+    image, `Probe` its normal, `Jump` along that; the last three repeat. Each phase makes `points` queries
+    per step. Three things differ from the paper: probes are orthogonal to each other and count in later
+    rounds too; of `starts` in different classes, which share the first half of the steps, the nearest
+    continues; and no probe is so small that float32 would lose it.
+
+    References
+    ----------
+    Chen et al. 2020, arXiv:1904.02144, alg. 2.
     """
 
     name: ClassVar[str] = "hopskipjump"
@@ -46,17 +49,17 @@ class HopSkipJump(Attack):
     seeks: ClassVar[Literal["any", "closest"]] = "closest"
 
     steps: int = setting(1000, "number of steps", low=1, high=1_000_000)
-    points: int = setting(5, "queries a step", low=2, high=1000)
+    points: int = setting(5, "queries per step", low=2, high=1000)
     starts: int = setting(3, "classes whose boundary is tried", low=1, high=100)
-    initial_probes: int = setting(100, "probes of the first normal", low=2, high=100_000)
-    probe: float = setting(0.02, "least size of a probe, in counts a component", low=1e-3, high=10)
+    initial_probes: int = setting(100, "probes for the first normal", low=2, high=100_000)
+    probe: float = setting(0.02, "least root mean square of a probe, in counts", low=1e-3, high=10)
 
     @property
     def width(self) -> int:
         return self.points
 
     def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
-        # Fewer find a boundary at best, and never come back from it towards the image.
+        # Fewer queries find a boundary at best, without approaching the image again.
         return math.inf if self.steps * self.points >= LEAST_QUERIES else 0.0
 
     def init(self, task: Task) -> State:
@@ -78,7 +81,7 @@ class HopSkipJump(Attack):
         return after if self.starts == 1 else after | _relay(self, task, after)
 
     def grain(self, task: Task, state: State) -> Any:
-        """Size of a probe in root mean squares of counts, (rows,)."""
+        """The root mean square of a probe in counts, (rows,)."""
         size = math.prod(task.images.shape[1:])
         return ops.maximum(task.distance(state["point"]) / size**1.5, self.probe)
 
@@ -87,7 +90,7 @@ SEEK, NARROW, PROBE, JUMP = range(4)
 
 
 def _untried(task: Task) -> State:
-    """A search that has not begun."""
+    """The state of a search that has not begun."""
     zero, image, whole = 0 * task.epsilon, task.images, 0 * task.restart
     search = {"low": zero, "high": zero + 1.0, "length": zero, "asked": zero}
     felt = {"weight": zero, "hits": zero, "hit_sum": 0 * image, "sum": 0 * image}
@@ -96,7 +99,7 @@ def _untried(task: Task) -> State:
 
 
 def _relay(attack: HopSkipJump, task: Task, state: State) -> State:
-    """At the end of a trial: another class's boundary is tried, or the nearest gone on with."""
+    """At the end of a trial: start one for another class, or continue from the nearest boundary found."""
     trial, seeks = state["trial"], state["phase"] == SEEK
     ends = task.step + 1 >= (trial + 1) * max(attack.steps // (2 * attack.starts), 1)
     vain = ops.logical_and(seeks, ops.logical_and(trial > 0, state["sought"] >= PATIENCE))
@@ -121,13 +124,13 @@ def _relay(attack: HopSkipJump, task: Task, state: State) -> State:
 
 
 def _far(task: Task, search: State) -> Any:
-    """The distance of the boundary that was found, (rows,); FAR without one."""
+    """The distance of the boundary found, (rows,); FAR if none was found."""
     far = task.distance(search["point"])
     return ops.where(far > 0, far, FAR)
 
 
 class Phase(ABC):
-    """The queries of a row, and how their outputs change its state."""
+    """One phase of the attack: the queries of a row, and how their outputs change its state."""
 
     @abstractmethod
     def points(self, attack: HopSkipJump, task: Task, state: State, noise: Any) -> Any:
@@ -141,7 +144,7 @@ class Phase(ABC):
 
 
 class Seek(Phase):
-    """Random pictures, from one colour to fine noise, until one is of a class that was not tried."""
+    """Evaluate random images, from one colour to fine noise, until one has a class that was not tried."""
 
     def points(self, attack: HopSkipJump, task: Task, state: State, noise: Any) -> Any:
         pictures = []
@@ -167,7 +170,7 @@ class Seek(Phase):
 
 
 class Narrow(Phase):
-    """On the way from the image to the flip, down to where pictures begin to flip."""
+    """Divide the way from the image to the flip, until the boundary is located to the size of a probe."""
 
     def points(self, attack: HopSkipJump, task: Task, state: State, noise: Any) -> Any:
         parts = ops.arange(1, attack.points + 1, dtype="float32") / (attack.points + 1)
@@ -187,7 +190,7 @@ class Narrow(Phase):
         point = _between(task, state["flip"], high[:, None])[:, 0]
         width = (high - low) * task.distance(state["flip"])
         ready = width <= attack.grain(task, state) * NARROWEST[task.norm.name](task)
-        # Halving ends where numbers do.
+        # The limit of float32.
         ready = ops.logical_or(ready, high - low <= 1e-6)
         return {
             "low": low,
@@ -199,11 +202,11 @@ class Narrow(Phase):
 
 
 class Probe(Phase):
-    """Points around the boundary: their mean, weighted by their class, is its normal.
+    """Estimate the normal of the boundary: the mean of probes around a point of it, weighted by their class.
 
-    The ways are rows of a Hadamard matrix, whose columns get random signs, others whenever all rows were
-    used: orthogonal to one another, they tell in as many probes nearly three times as much as independent
-    ones where a picture has fewer components than there are probes.
+    The probes are rows of a Hadamard matrix whose columns get random signs, new ones once all rows were
+    used. Where an image has fewer components than there are probes, such orthogonal probes carry nearly
+    three times the information of independent ones.
     """
 
     def _length(self, attack: HopSkipJump, task: Task, state: State) -> Any:
@@ -235,7 +238,7 @@ class Probe(Phase):
         asked = state["asked"] + attack.points
         enough = asked >= attack.initial_probes * ops.sqrt(round_number)
         mean = task.per_row(hits / weight)
-        # The mean answer is taken off, which steadies the estimate; where all agree it is all there is.
+        # Subtracting the mean reduces the variance; where all probes agree, only the mean is left.
         normal = ops.where(ops.abs(mean) > 0.999, mean * total, hit_sum - mean * total)
         left = ops.where(enough, MEMORY, 1.0)
         return {
@@ -253,7 +256,7 @@ class Probe(Phase):
 
 
 class Jump(Phase):
-    """Move along the normal, as far as the class stays another; then narrow again."""
+    """Move along the normal as far as the class stays different, then narrow again."""
 
     def points(self, attack: HopSkipJump, task: Task, state: State, noise: Any) -> Any:
         halved = ops.convert_to_tensor(0.5 ** np.arange(attack.points, dtype="float32"))
@@ -265,7 +268,7 @@ class Jump(Phase):
     ) -> State:
         any_hit, flipped = _first(points, output.hit, output)
         tries = state["tries"] + 1
-        # In vain: the normal was wrong, and is felt again, by fresh probes alone.
+        # No jump flips, so the normal was wrong: it is estimated again from new probes only.
         vain = ops.logical_and(ops.logical_not(any_hit), tries >= 3)
         over = ops.cast(ops.logical_or(any_hit, vain), "int32")
         zero = 0 * state["low"]
@@ -288,7 +291,7 @@ PHASES: tuple[Phase, ...] = (Seek(), Narrow(), Probe(), Jump())
 
 
 def _first(points: Any, hit: Any, output: Evaluation) -> tuple[Any, State]:
-    """Whether any of the points (rows, k, h, w, c) is a hit, and the first that is, with its class."""
+    """Whether any of the points (rows, k, h, w, c) is a hit, and the first hit with its class."""
     chosen = ops.argmax(ops.cast(hit, "int32"), axis=1)
     picture = ops.take_along_axis(points, chosen[:, None, None, None, None], axis=1)[:, 0]
     label = ops.take_along_axis(output.label, chosen[:, None], axis=1)[:, 0]
@@ -308,10 +311,10 @@ def _cut(change: Any, share: Any, far: Any) -> Any:
 
 
 WAYS: dict[str, Callable[[Any, Any, Any], Any]] = {"l2": lambda c, s, _: s * c, "linf": _cut}
-"""How a change is made smaller: the line, or no component more than a share of the largest."""
+"""How a change is made smaller: along the line (l2), or by clipping components to a share (linf)."""
 
 NARROWEST: dict[str, Callable[[Task], float]] = {
     "l2": lambda task: 1.0,
     "linf": lambda task: 1 / math.sqrt(math.prod(task.images.shape[1:])),
 }
-"""How near the boundary must be, in sizes of a probe's component along a direction."""
+"""How precisely the boundary is located, in multiples of `HopSkipJump.grain`."""

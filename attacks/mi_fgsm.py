@@ -1,4 +1,4 @@
-"""Momentum iterative fast gradient sign method."""
+"""Momentum iterative FGSM (MI-FGSM): steps along an accumulated gradient."""
 
 from __future__ import annotations
 
@@ -18,13 +18,27 @@ from robustness.numerics.powers_of_two import TINY
 
 @dataclass(frozen=True, kw_only=True)
 class MIFGSM(Stepping, Attack):
-    """Signed steps along an accumulated gradient, each of its parts scaled to mean size one.
+    """Momentum iterative FGSM: find a flip in the ball by steps along an accumulated gradient.
 
-    Momentum ``m' = mu * m + g / mean|g|`` with g the gradient of the loss, then ``x' = P(x - a * d(m'))``.
-    The step a has epsilon's unit.
+    With the gradient g of the loss, ``m' = mu * m + g / mean|g|`` and ``x' = P(x - a * d(m'))``, where d is
+    the steepest direction of the norm and P the projection onto the ball and 0..255.
 
-    Dong et al. 2018, arXiv:1710.06081, alg. 1, eq. 6-7. The paper divides by the l1 norm; the mean gives
-    the same direction without underflow.
+    Parameters
+    ----------
+    steps
+        Number of steps.
+    decay
+        The share mu of the momentum that is kept.
+    step_size
+        The step a in the norm's unit; by default epsilon / steps.
+
+    Notes
+    -----
+    The paper divides g by its l1 norm; the mean gives the same direction without underflow.
+
+    References
+    ----------
+    Dong et al. 2018, arXiv:1710.06081, alg. 1, eq. 6-7.
     """
 
     name: ClassVar[str] = "mi-fgsm"
@@ -34,7 +48,7 @@ class MIFGSM(Stepping, Attack):
     steps: int = setting(10, "number of steps", low=1, high=100_000)
     decay: float = setting(1.0, "share of the momentum kept", low=0, high=1)
     step_size: float | None = setting(
-        None, "length of a step, as epsilon is counted", low=0.001, automatic="epsilon / steps"
+        None, "length of a step, in the unit of epsilon", low=0.001, automatic="epsilon / steps"
     )
 
     def init(self, task: Task) -> State:

@@ -1,4 +1,4 @@
-"""Random noise: the baseline that attacks are compared with."""
+"""Random noise: the baseline with which attacks are compared."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from robustness.contract.types import Knowledge, State
 
 @dataclass(frozen=True, kw_only=True)
 class _Noise(Attack):
-    """A new random point per step, evaluated, and nothing learnt from it."""
+    """The common part of noise: each step evaluates a new random point and learns nothing from it."""
 
     knowledge: ClassVar[Knowledge] = "decision"
     baseline: ClassVar[bool] = True
 
-    steps: int = setting(10, "number of random pictures", low=1, high=1_000_000)
+    steps: int = setting(10, "number of random points", low=1, high=1_000_000)
 
     def init(self, task: Task) -> State:
         return {"point": task.images}
@@ -30,7 +30,13 @@ class _Noise(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class UniformNoise(_Noise):
-    """Points drawn uniformly from the ball; in l0, random pixels of random colours."""
+    """Uniform noise: points drawn uniformly from the ball; in l0, random pixels of random colours.
+
+    Parameters
+    ----------
+    steps
+        Number of random points.
+    """
 
     name: ClassVar[str] = "uniform-noise"
     paper: ClassVar[str] = "none; the baseline"
@@ -38,7 +44,7 @@ class UniformNoise(_Noise):
     any_norm: ClassVar[bool] = True
 
     def step(self, task: Task, state: State, look: Look) -> State:
-        # A key of its own for each step; the sample's streams are the start's.
+        # Each step needs its own key, since `random_start` depends on the key alone.
         fresh = ops.stack([task.keys[:, 0], task.keys[:, 1] + 1 + task.step], axis=1)
         point = replace(task, keys=fresh).random_start()
         look(point)
@@ -50,12 +56,18 @@ SPREADS: dict[str, Callable[[Task, Any], Any]] = {
     "l2": lambda task, noise: task.epsilon / task.norm.size(noise),
     "l1": lambda task, noise: task.epsilon / task.norm.size(noise),
 }
-"""Standard deviation of the noise, (rows,)."""
+"""The factor of standard normal noise, (rows,), by norm."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianNoise(_Noise):
-    """Normal noise: scaled to epsilon in l2 and l1, of standard deviation epsilon / 2 in linf."""
+    """Gaussian noise: scaled to the length epsilon in l2 and l1, of standard deviation epsilon / 2 in linf.
+
+    Parameters
+    ----------
+    steps
+        Number of random points.
+    """
 
     name: ClassVar[str] = "gaussian-noise"
     paper: ClassVar[str] = "none; the baseline"

@@ -1,4 +1,4 @@
-"""Projected gradient descent."""
+"""Projected gradient descent (PGD) from random starts."""
 
 from __future__ import annotations
 
@@ -16,14 +16,28 @@ from robustness.contract.types import State
 
 @dataclass(frozen=True, kw_only=True)
 class PGD(Stepping, Attack):
-    """Steepest descent in the ball, from random starts.
+    """Projected gradient descent: find a flip in the ball by steepest descent from random starts.
 
-    Lowers the loss L by ``x' = P(x - a * d(grad L(x)))``, `steps` times, with d the norm's steepest
-    direction; P projects onto the ball and 0..255. The step a has epsilon's unit.
+    Lowers the loss L by ``x' = P(x - a * d(grad L(x)))``, `steps` times, where d is the steepest direction
+    of the norm and P the projection onto the ball and 0..255.
 
-    Madry et al. 2018, arXiv:1706.06083, sec. 2.1; in l1 the sparse step of Tramer & Boneh 2019,
-    arXiv:1904.13000. The default step is a quarter of epsilon, as theirs (2 of 8). `start` says how restarts
-    begin (`robustness.attacks.STARTS`); the steps of an output-diversified start are the first of `steps`.
+    Parameters
+    ----------
+    steps
+        Number of steps, those of an output-diversified start included.
+    step_size
+        The step a in the norm's unit; by default epsilon / 4, as in the paper (2 of 8).
+    random_start
+        Whether to start at a random point of the ball instead of the image.
+    start
+        How restarts begin, a name in `robustness.attacks.STARTS`.
+    restarts
+        Number of starts of each image.
+
+    References
+    ----------
+    Madry et al. 2018, arXiv:1706.06083, sec. 2.1.
+    Tramer & Boneh 2019, arXiv:1904.13000, for the sparse step in l1.
     """
 
     name: ClassVar[str] = "pgd"
@@ -33,7 +47,7 @@ class PGD(Stepping, Attack):
 
     steps: int = setting(40, "number of steps", low=1, high=100_000)
     step_size: float | None = setting(
-        None, "length of a step, as epsilon is counted", low=0.001, automatic="epsilon / 4"
+        None, "length of a step, in the unit of epsilon", low=0.001, automatic="epsilon / 4"
     )
     random_start: bool = setting(True, "start at a random point of the ball, not at the image")
     start: str = setting("random", MEANING, choices=tuple(STARTS))

@@ -1,4 +1,4 @@
-"""Score-based descent: the gradient is estimated from the losses of probes around the point."""
+"""Score-based descent (NES, regression): the gradient is estimated from the losses of nearby points."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from robustness.optimization.regression.factored import Factored
 
 @dataclass(frozen=True, kw_only=True)
 class _Probing(Stepping, Attack):
-    """Steepest descent along an estimate of the gradient; a step costs `probes` queries.
+    """The common part: steepest descent along an estimated gradient; a step costs `probes` queries.
 
-    Probes are pictures, clipped to 0..255, and candidates like any other point. They differ from the point by
-    `sigma` counts (root mean square).
+    Probes are images, clipped to 0..255, and candidates like any other point. Their root mean square
+    difference from the point is `sigma` counts.
     """
 
     knowledge: ClassVar[Knowledge] = "score"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
 
     steps: int = setting(100, "number of steps, each of `probes` queries", low=1, high=100_000)
-    probes: int = setting(50, "queries a step", low=2, high=10_000)
+    probes: int = setting(50, "queries per step", low=2, high=10_000)
     antithetic: bool = setting(True, "probe in pairs, on both sides of the point")
-    sigma: float = setting(0.5, "how far a probe is, in counts a component", low=0.001, high=255)
-    momentum: float = setting(0.9, "weight of the estimates before", low=0, high=0.999)
+    sigma: float = setting(0.5, "root mean square of a probe, in counts", low=0.001, high=255)
+    momentum: float = setting(0.9, "weight of earlier estimates", low=0, high=0.999)
     step_size: float | None = setting(
-        None, "length of a step, as epsilon is counted", low=0.001, automatic="epsilon / 5"
+        None, "length of a step, in the unit of epsilon", low=0.001, automatic="epsilon / 5"
     )
     frequencies: int | None = setting(
         None, "lowest frequencies of each axis to probe in", low=2, automatic="all pixels"
@@ -64,9 +64,20 @@ class _Probing(Stepping, Attack):
 
     @abstractmethod
     def estimate(self, task: Task, size: int, losses: Callable[[Any], Any]) -> Any:
-        """Slopes (rows, size) of a loss along `size` axes.
+        """Estimate the slopes of a loss along `size` orthonormal axes.
 
-        `losses` takes probes (rows, probes, size) of length one, about, to their losses (rows, probes).
+        Parameters
+        ----------
+        task
+            The rows.
+        size
+            Number of axes.
+        losses
+            A function from probes (rows, probes, size) of length about one to their losses (rows, probes).
+
+        Returns
+        -------
+        (rows, size).
         """
 
     def init(self, task: Task) -> State:
@@ -92,11 +103,38 @@ class _Probing(Stepping, Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class NES(_Probing):
-    """Gaussian probes, weighted by their losses.
+    """Natural evolution strategies: find a flip in the ball by a gradient estimated from Gaussian probes.
 
-    ``g = mean(L(x + sigma u) u) / sigma`` over Gaussian u. Ilyas et al. 2018, arXiv:1804.08598, alg. 1: 50
-    antithetic probes, sigma 0.001 of the range there. Without pairs the mean of the losses is subtracted
-    first: it carries no slope, and would hide it.
+    The estimate is ``g = mean(L(x + sigma u) u) / sigma`` over Gaussian u; a step of steepest descent
+    follows its moving average.
+
+    Parameters
+    ----------
+    steps
+        Number of steps, each of `probes` queries.
+    probes
+        Queries per step.
+    antithetic
+        Whether probes come in pairs u, -u. If not, the mean of the losses is subtracted first, which reduces
+        the variance.
+    sigma
+        Root mean square of a probe, in counts.
+    momentum
+        Weight of the earlier estimates in the moving average.
+    step_size
+        Length of a step in the norm's unit; by default epsilon / 5.
+    frequencies
+        Probe only in the lowest cosine frequencies of each axis, this many; by default in all pixels.
+    loss
+        The loss that is lowered.
+
+    Notes
+    -----
+    The paper uses 50 antithetic probes and a sigma of 0.001 of the pixel range.
+
+    References
+    ----------
+    Ilyas et al. 2018, arXiv:1804.08598, alg. 1.
     """
 
     name: ClassVar[str] = "nes"
@@ -112,13 +150,27 @@ class NES(_Probing):
 
 @dataclass(frozen=True, kw_only=True)
 class Regression(_Probing):
-    """Probes that are spread as far apart as possible, and least squares of their losses.
+    """Regression: find a flip in the ball by a gradient fitted to the losses of evenly spread probes.
 
-    As NES, but the probes are a spherical code (a simplex, or a cross-polytope in pairs), turned at random
-    for each row and step, among the lowest frequencies (Guo et al. 2019, arXiv:1809.08758); the slopes are
-    the linear regression of the losses on the probes (Berahas et al. 2022, arXiv:1905.01332, sec. 2.3),
-    which is factored once, since turning does not change it. By default there are no pairs: they measure
-    curvature, and half as many directions.
+    As `NES`, but the probes form a spherical code (a simplex, or a cross-polytope for pairs), rotated at
+    random for each row and step, among the lowest frequencies. The slopes are the linear least-squares fit
+    of the losses to the probes; it is factored once, since a rotation does not change it.
+
+    Parameters
+    ----------
+    steps, probes, sigma, momentum, step_size, loss
+        As in `NES`.
+    antithetic
+        Whether probes come in pairs u, -u. Not by default: pairs measure curvature, and half as many
+        directions.
+    frequencies
+        As in `NES`; by default 8.
+
+    References
+    ----------
+    Ilyas et al. 2018, arXiv:1804.08598, alg. 1.
+    Guo et al. 2019, arXiv:1809.08758, for low frequencies.
+    Berahas et al. 2022, arXiv:1905.01332, sec. 2.3, for linear regression.
     """
 
     name: ClassVar[str] = "regression"
@@ -139,22 +191,33 @@ class Regression(_Probing):
 
 @lru_cache(maxsize=16)
 def design(probes: int, size: int, antithetic: bool) -> tuple[np.ndarray, Factored]:
-    """Probes (probes, axes) of length one, as many axes as they can tell apart, and their regression.
+    """Probes, and the factored regression of losses on them; its last coefficient is the loss at the point.
 
-    The last parameter of the regression is the loss at the point itself.
+    Parameters
+    ----------
+    probes
+        Number of probes.
+    size
+        Number of components of a probe.
+    antithetic
+        Whether probes come in pairs.
+
+    Returns
+    -------
+    The probes (probes, axes), of length one, with as many axes as they can determine, and the regression.
     """
     count = probes // 2 if antithetic else probes
     axes = min(max(2, count if antithetic else count - 1), size)
     spread = code(count, axes, antithetic) if count > 1 else np.eye(1, axes, dtype="float32")
     probes_at = np.concatenate([spread, -spread]) if antithetic else spread
-    # The penalty only decides what nothing else does: fewer probes than axes.
+    # The small penalty makes the solution unique if there are fewer probes than axes.
     penalty = np.append(np.full(axes, 1e-6), 0.0)
     return probes_at, Factored.of(np.column_stack([probes_at, np.ones(probes)]), penalty)
 
 
 @dataclass(frozen=True)
 class Waves:
-    """Pictures (h, w, c) as sums of the lowest cosines of each axis, orthonormal; or of pixels."""
+    """Images (h, w, c) as sums of the lowest cosines of each axis, which are orthonormal, or of pixels."""
 
     image: tuple[int, ...]
     down: np.ndarray | None
@@ -162,20 +225,20 @@ class Waves:
 
     @classmethod
     def of(cls, image: tuple[int, ...], frequencies: int | None) -> Waves:
-        """The `frequencies` lowest of each axis and channel, as far as there are so many; None: pixels."""
+        """The lowest `frequencies` of each axis, at most all of them; None for pixels."""
         if frequencies is None:
             return cls(image, None, None)
         return cls(image, *(cosines(n, min(frequencies, n)) for n in image[:2]))
 
     @property
     def size(self) -> int:
-        """How many numbers make a picture."""
+        """The number of coefficients of an image."""
         if self.down is None or self.across is None:
             return math.prod(self.image)
         return len(self.down) * len(self.across) * self.image[2]
 
     def pictures(self, values: Any) -> Any:
-        """(rows, k, size) as pictures (rows, k, h, w, c) of the same length."""
+        """Turn coefficients (rows, k, size) into images (rows, k, h, w, c) of the same length."""
         if self.down is None or self.across is None:
             return ops.reshape(values, (-1, values.shape[1], *self.image))
         sides = (len(self.down), len(self.across), self.image[2])

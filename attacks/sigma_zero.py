@@ -1,4 +1,4 @@
-"""Sigma-zero."""
+"""Sigma-zero: the fewest changed pixels by descent on a smooth count."""
 
 from __future__ import annotations
 
@@ -19,12 +19,20 @@ from robustness.numerics.powers_of_two import TINY
 
 @dataclass(frozen=True, kw_only=True)
 class SigmaZero(Attack):
-    """Fewest changed pixels: descend on the margin plus a smooth count, and drop the smallest changes.
+    """Sigma-zero: find the change of fewest pixels that flips, by descent on a smooth count of them.
 
-    Lowers ``max(margin, 0) + mean(s / (s + sigma))`` with s the squared change of a pixel, in units of 0..1.
+    Lowers ``max(margin, 0) + mean(s / (s + sigma))``, where s is the squared change of a pixel in units of
+    0..1, and sets changes below a threshold to zero. The threshold rises while the point flips, and falls
+    while it does not.
 
-    Cina et al. 2025, arXiv:2402.01879, alg. 1 and eq. 6. They count components; here epsilon counts pixels,
-    so that count and threshold are those of a pixel's change in all its channels.
+    Notes
+    -----
+    The paper counts components. Here epsilon counts pixels, so that the count and the threshold refer to the
+    change of a pixel in all its channels.
+
+    References
+    ----------
+    Cina et al. 2025, arXiv:2402.01879, alg. 1 and eq. 6.
     """
 
     name: ClassVar[str] = "sigma-zero"
@@ -32,14 +40,16 @@ class SigmaZero(Attack):
     norms: ClassVar[tuple[str, ...]] = ("l0",)
     seeks: ClassVar[Literal["any", "closest"]] = "closest"
 
-    # Cross-entropy has no zero at the boundary, where nothing more is to be gained.
+    # Cross-entropy is not zero at the boundary, where the descent on the loss must end.
     loss: str = setting("margin", "loss that is lowered", choices=("margin", "dlr"))
     steps: int = setting(300, "number of steps", low=2, high=100_000)
-    sigma: float = setting(1e-3, "how smooth the count is", low=1e-9, high=1)
-    threshold: float = setting(0.3, "change of 0..1 below which a pixel stays", low=0, high=1)
+    sigma: float = setting(1e-3, "smoothness of the count", low=1e-9, high=1)
+    threshold: float = setting(
+        0.3, "least change of a pixel, in units of 0..1; smaller ones are undone", low=0, high=1
+    )
     threshold_step: float = setting(0.01, "change of the threshold in a step", low=0, high=1)
     step_size: float = setting(
-        1.0, "first step of the steepest component, of 0..1", low=1e-3, high=1
+        1.0, "first step of the steepest component, in units of 0..1", low=1e-3, high=1
     )
 
     def init(self, task: Task) -> State:

@@ -1,4 +1,9 @@
-"""Simple black-box attack."""
+"""Simple black-box attack (SimBA): random search along an orthonormal basis.
+
+The basis consists of pixels or, with `frequencies`, of the lowest cosines (sec. 3.2 of the paper), in random
+order. A step is one query: of the negative direction, then, if that does not lower the loss, of the positive
+one. The step of the paper is 51 counts (0.2), and its distance is not limited; here the ball limits it.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +27,13 @@ from robustness.threat.norms import Norm
 
 @dataclass(frozen=True, kw_only=True)
 class SimBA(Stepping, Attack):
-    """One direction of an orthonormal basis after another, kept where the loss falls.
+    """Simple black-box attack: find a flip in the l2 ball by steps along an orthonormal basis.
 
-    Guo et al. 2019, arXiv:1905.07121, alg. 1: pixels, or with `frequencies` the lowest cosines (sec. 3.2),
-    in random order. A step is one query: of the minus side, then, if that gained nothing, of the plus side.
-    Their step is 51 counts (0.2) and their distance has no limit; here the ball limits it.
+    Takes the directions in random order, and keeps a step if the loss falls. A step is one query.
+
+    References
+    ----------
+    Guo et al. 2019, arXiv:1905.07121, alg. 1.
     """
 
     name: ClassVar[str] = "simba"
@@ -47,12 +54,12 @@ class SimBA(Stepping, Attack):
         return ops.minimum(51.0, epsilon / 5)
 
     def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
-        # Directions are at right angles until they come again.
+        # Directions are orthogonal until they repeat.
         rounds = max(1.0, self.steps / _directions(shape, self.frequencies))
         return float(self.length(epsilon)) * math.sqrt(self.steps * rounds)
 
     def init(self, task: Task) -> State:
-        # The order is drawn once; all of a row's directions come before any comes again.
+        # The order is drawn once: each row uses all its directions before it repeats one.
         count = _directions(tuple(task.images.shape[1:]), self.frequencies)
         order = ops.argsort(prng.uniform(task.keys, 2, (count,)), axis=1)
         zero = 0 * task.restart
@@ -64,7 +71,7 @@ class SimBA(Stepping, Attack):
         loss = look(state["point"]).level
         better = loss < state["best_loss"]
         best = ops.where(task.per_row(better), state["point"], state["best"])
-        # The first query is of the image, which is better than nothing.
+        # The first query is of the image; it counts as better, since the best loss starts at 1e30.
         onward = ops.logical_or(better, state["side"] > 0)
         place = state["place"] + ops.cast(onward, "int32")
         side = ops.where(onward, -1, 1)
@@ -81,19 +88,19 @@ class SimBA(Stepping, Attack):
 
 
 def _directions(shape: tuple[int, ...], frequencies: int | None) -> int:
-    """How many there are in images of `shape`."""
+    """The number of directions of images of `shape`."""
     return math.prod(sides(shape, frequencies))
 
 
 def sides(shape: tuple[int, ...], frequencies: int | None) -> tuple[int, int, int]:
-    """How many directions there are down, across, and in channels, of images (height, width, channels)."""
+    """The number of directions down, across and in the channels of images (height, width, channels)."""
     height, width, channels = shape
     most = frequencies or max(height, width)
     return min(most, height), min(most, width), channels
 
 
 def direction(task: Task, order: Any, place: Any, frequencies: int | None) -> Any:
-    """The `place`-th direction of each row in its `order`, (rows, h, w, c), of length one."""
+    """The direction at `place` in each row's `order`, (rows, h, w, c), of length one."""
     down, across, channels = sides(tuple(task.images.shape[1:]), frequencies)
     number = ops.take_along_axis(order, (place % order.shape[1])[:, None], axis=1)[:, 0]
     waves = [
@@ -105,7 +112,7 @@ def direction(task: Task, order: Any, place: Any, frequencies: int | None) -> An
 
 
 def _basis(length: int, count: int, number: Any, frequencies: int | None) -> Any:
-    """Vectors `number` (rows,) of the basis of an axis, (rows, length): cosines, or single pixels."""
+    """Basis vectors `number` (rows,) of an axis, (rows, length): cosines, or single pixels."""
     if frequencies is None:
         return ops.one_hot(number, length)
     return ops.take(ops.convert_to_tensor(cosines(length, count)), number, axis=0)

@@ -1,4 +1,4 @@
-"""Rotations and translations."""
+"""Rotations and translations: a grid search."""
 
 from __future__ import annotations
 
@@ -22,11 +22,28 @@ DEGREES = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class Spatial(Attack):
-    """Every rotation and translation of a grid, the smallest rotations first.
+    """Spatial transformations: does a rotation and translation of a grid change the class?
 
-    Engstrom et al. 2019, arXiv:1712.02779, sec. 3 and 4. Epsilon is in degrees: 30 in the paper, with
-    shifts of a tenth of the side; a smaller epsilon shifts less in proportion. Bilinear, on black. A step
-    is one rotation with all its shifts.
+    Evaluates every rotation of the grid, the smallest first, with every shift. A step is one rotation with
+    all its shifts. Epsilon is the largest rotation in degrees. Interpolation is bilinear, and pixels from
+    outside the image are black.
+
+    Parameters
+    ----------
+    steps
+        Number of rotations.
+    shifts
+        Number of shifts per axis.
+    translation
+        The largest shift at 30 degrees, as a share of the side; in proportion at another epsilon.
+
+    Notes
+    -----
+    The paper rotates by up to 30 degrees and shifts by up to a tenth of the side.
+
+    References
+    ----------
+    Engstrom et al. 2019, arXiv:1712.02779, sec. 3 and 4.
     """
 
     name: ClassVar[str] = "spatial"
@@ -36,9 +53,9 @@ class Spatial(Attack):
     baseline: ClassVar[bool] = True
 
     steps: int = setting(31, "rotations of the grid", low=1, high=10_000)
-    shifts: int = setting(5, "shifts of the grid down, and as many across", low=1, high=100)
+    shifts: int = setting(5, "shifts of the grid per axis", low=1, high=100)
     translation: float = setting(
-        0.1, "farthest shift at 30 degrees, share of a side", low=0, high=1
+        0.1, "largest shift at 30 degrees, as a share of a side", low=0, high=1
     )
 
     @property
@@ -65,16 +82,27 @@ class Spatial(Attack):
 
 
 def moved(images: Any, degrees: Any, shifts: Any) -> Any:
-    """`images` (rows, h, w, c) turned by `degrees` (rows,) and moved by each of `shifts` (rows, k, 2).
+    """Rotate images and translate each by several shifts.
 
-    Shifts are down and across, in pixels; counter-clockwise is positive. (rows, k, h, w, c).
+    Parameters
+    ----------
+    images
+        (rows, h, w, c).
+    degrees
+        (rows,); positive is counter-clockwise.
+    shifts
+        (rows, k, 2), down and across, in pixels.
+
+    Returns
+    -------
+    (rows, k, h, w, c).
     """
     count, (height, width, channels) = shifts.shape[1], images.shape[1:]
     angle = ops.repeat(degrees * math.pi / 180, count)
     down, across = (ops.reshape(shifts[:, :, axis], (-1,)) for axis in (0, 1))
     cos, sin = batch_invariant(ops.cos, angle), batch_invariant(ops.sin, angle)
     middle, centre = (height - 1) / 2, (width - 1) / 2
-    # Where each pixel of the result comes from: back by the shift, then turned back about the middle.
+    # The source of each pixel of the result: shifted back, then rotated back about the middle.
     right = centre - cos * (centre + across) + sin * (middle + down)
     lower = middle - sin * (centre + across) - cos * (middle + down)
     zero = 0 * angle

@@ -1,4 +1,4 @@
-"""Simultaneous perturbation stochastic approximation."""
+"""Simultaneous perturbation stochastic approximation (SPSA): Adam on gradients from random signs."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ from robustness.numerics.losses import LOSSES
 from robustness.threat.norms import Norm
 
 BETAS = 0.9, 0.999
+"""Adam's decay rates of the first and the second moment."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SPSA(Attack):
-    """Adam on slopes that are estimated from pairs of random signs.
+    """SPSA: find a flip in the linf ball by Adam on gradients estimated from pairs of probes.
 
-    ``g = mean((L(x + delta v) - L(x - delta v)) / (2 delta) * v)`` over random signs v; delta in counts.
+    The estimate is ``g = mean((L(x + delta v) - L(x - delta v)) / (2 delta) * v)`` over random signs v. A
+    step costs ``2 * samples`` probes and one query of the point. As in the paper, delta and rate are 0.01 of
+    the pixel range (the rate at most a fifth of epsilon), and the loss is the margin. The paper uses 8192
+    samples per step; 128 pairs are the default of CleverHans.
 
-    Uesato et al. 2018, arXiv:1802.05666, alg. 1 and sec. 5: delta and rate 0.01 of the range, margin loss.
-    A step costs ``2 * samples`` probes and the point itself. They use 8192 samples per step; 128 pairs are
-    CleverHans's. The rate is at most a fifth of epsilon.
+    References
+    ----------
+    Uesato et al. 2018, arXiv:1802.05666, alg. 1 and sec. 5.
     """
 
     name: ClassVar[str] = "spsa"
@@ -35,8 +39,10 @@ class SPSA(Attack):
     knowledge: ClassVar[Knowledge] = "score"
 
     steps: int = setting(100, "number of steps", low=1, high=100_000)
-    samples: int = setting(128, "pairs of probes a step", low=1, high=100_000)
-    delta: float = setting(2.55, "how far a probe is, in counts a component", low=0.001, high=255)
+    samples: int = setting(128, "pairs of probes per step", low=1, high=100_000)
+    delta: float = setting(
+        2.55, "size of a probe in each component, in counts", low=0.001, high=255
+    )
     learning_rate: float | None = setting(
         None, "Adam's step in counts", low=0.001, automatic="2.55, at most epsilon / 5"
     )

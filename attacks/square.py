@@ -1,4 +1,4 @@
-"""Square attack."""
+"""Square attack: random search by squares of the change."""
 
 from __future__ import annotations
 
@@ -19,30 +19,49 @@ from robustness.numerics.losses import LOSSES
 from robustness.threat.norms import Norm
 
 LEAST_QUERIES = 100
-"""Fewer queries (as in `quick`) prove nothing about images that survive (D27)."""
+"""With fewer queries (as in `quick`) nothing follows for images that do not flip (D27)."""
 HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-"""Of ten thousand queries, those after which the share of changed pixels is halved (paper, sec. 4)."""
+"""The queries, out of ten thousand, after which the share of changed pixels is halved (sec. 4)."""
 
 
 def share(step: int, steps: int, p: float) -> float:
-    """The share of pixels changed at a query, `p` halved again and again."""
+    """The share of pixels in the square at a query: `p`, halved after each of `HALVED_AFTER`."""
     done = int(step / steps * 10_000)
     return p / 2 ** sum(done > mark for mark in HALVED_AFTER)
 
 
 def sides(steps: int, p: float, height: int, width: int) -> np.ndarray:
-    """The side of the square at every query, (steps,) int32: at least one pixel, less than the picture."""
+    """The side of the square at every query, (steps,) int32: at least one pixel, less than the image."""
     lengths = [round(math.sqrt(share(n, steps, p) * height * width)) for n in range(steps)]
     return np.clip(lengths, 1, max(min(height, width) - 1, 1)).astype(np.int32)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Square(Attack):
-    """Random search: a square of the change is drawn anew, and kept where the loss falls.
+    """Square attack: find a flip in the ball by random search.
 
-    Andriushchenko et al. 2020, arXiv:1912.00049, alg. 1-3. A step is one query. `p`, the first share of
-    pixels in the square, is AutoAttack's; the paper's are 0.05 (linf) and 0.1 (l2), better for many
-    thousand queries than for few.
+    Each query redraws a square of the change, and keeps it if the loss falls. The squares shrink on a
+    schedule.
+
+    Parameters
+    ----------
+    steps
+        Number of queries.
+    p
+        Share of the pixels in the first squares.
+    restarts
+        Number of starts of each image.
+    loss
+        The loss that is lowered.
+
+    Notes
+    -----
+    The default of `p` is that of AutoAttack. The values of the paper, 0.05 (linf) and 0.1 (l2), suit many
+    thousand queries better than few.
+
+    References
+    ----------
+    Andriushchenko et al. 2020, arXiv:1912.00049, alg. 1-3.
     """
 
     name: ClassVar[str] = "square"
@@ -56,7 +75,7 @@ class Square(Attack):
     loss: str = setting("margin", "loss that is lowered", choices=tuple(LOSSES))
 
     def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
-        # The first queries paint large squares at random: what stands after a few was hardly attacked.
+        # The first queries draw large squares at random; they hardly test an image.
         return math.inf if self.steps >= LEAST_QUERIES else 0.0
 
     def init(self, task: Task) -> State:
@@ -70,14 +89,14 @@ class Square(Attack):
         lowest = ops.where(better, loss, state["best_loss"])
         height, width = task.images.shape[1:3]
         table = ops.convert_to_tensor(sides(self.steps, self.p, height, width))
-        # The first query is of the start; the schedule counts those that draw.
+        # The first query is of the start, so that the schedule counts the queries after it.
         side = ops.take(table, ops.clip(task.step, 0, self.steps - 1), axis=0)
         drawn = BRUSHES[task.norm.name].draw(task, best - task.images, side)
         return {"point": task.project(task.images + drawn), "best": best, "best_loss": lowest}
 
 
 class _Window:
-    """A square of each row at a place (rows, 2) of 0..1, as numbers of the image's shape (rows, h, w, 1)."""
+    """A square of each row: its corner at `place` (rows, 2) in 0..1, its pixels relative to the corner."""
 
     def __init__(self, task: Task, side: Any, place: Any) -> None:
         height, width = task.images.shape[1:3]
@@ -99,7 +118,7 @@ def _signs(drawn: Any) -> Any:
 
 
 class Brush(ABC):
-    """How a norm's changes are begun and drawn anew; changes are (rows, h, w, c) counts."""
+    """The first change of a norm, and how a square of it is redrawn; changes are (rows, h, w, c) counts."""
 
     @abstractmethod
     def begin(self, task: Task) -> Any:
@@ -107,11 +126,11 @@ class Brush(ABC):
 
     @abstractmethod
     def draw(self, task: Task, delta: Any, side: Any) -> Any:
-        """`delta` with a square of `side` (rows,) drawn anew."""
+        """Redraw a square of side `side` (rows,) of `delta`."""
 
 
 class Stripes(Brush):
-    """linf: vertical stripes at first, then squares of one colour, every component at +-epsilon."""
+    """linf: vertical stripes first, then squares of one colour; every component is at +-epsilon."""
 
     def begin(self, task: Task) -> Any:
         _, _, width, channels = task.images.shape
@@ -119,27 +138,27 @@ class Stripes(Brush):
         return task.project(task.images + task.per_row(task.epsilon) * signs)
 
     def draw(self, task: Task, delta: Any, side: Any) -> Any:
-        # All in one draw: on a small network the random numbers are most of a query's work.
+        # A single draw: on a small network random numbers take most of the time of a query.
         channels = delta.shape[-1]
         drawn = task.uniform((3 + channels,))
         inside = _Window(task, side, drawn[:, :2]).inside
         signs = _signs(drawn[:, None, None, 3:])
-        # A square of the colour that is there already would waste the query (the authors' code draws
-        # again): it gets one of the others, each as likely.
+        # A square of the present colour would waste the query (the authors' code draws again): it gets
+        # one of the other colours with equal probability.
         there = ops.logical_or(ops.logical_not(inside), ops.sign(delta) == signs)
         idle = ops.all(there, axis=(1, 2, 3), keepdims=True)
         other = 1 + ops.floor(drawn[:, 2] * (2**channels - 1))
         powers = 2.0 ** ops.arange(channels, dtype="float32")
         turned = ops.floor(other[:, None, None, None] / powers) % 2
         signs = ops.where(idle, signs * (1 - 2 * turned), signs)
-        # The box clips what lies beyond it; a change that is clipped is still one of epsilon.
+        # A component that is clipped to 0..255 still counts as one of epsilon.
         return ops.where(inside, signs * task.per_row(task.epsilon), delta)
 
 
 class Bumps(Brush):
-    """l2: a grid of bumps at first; then the mass of one square is moved into another.
+    """l2: a grid of bumps first; then the squared length of one square moves to another.
 
-    A bump is two pyramids of opposite sign (alg. 3 and sec. 3.3), side by side.
+    A bump is two pyramids of opposite sign side by side (alg. 3 and sec. 3.3).
     """
 
     tiles: ClassVar[int] = 5
@@ -161,7 +180,7 @@ class Bumps(Brush):
         return delta * task.per_row(length / ops.maximum(size, 1e-12))
 
     def draw(self, task: Task, delta: Any, side: Any) -> Any:
-        # Odd, so that a bump has a middle (the authors' code).
+        # Odd, so that a bump has a middle pixel (as in the authors' code).
         side = ops.maximum(side + 1 - side % 2, 3)
         side = ops.minimum(side, min(delta.shape[1:3]))
         channels = delta.shape[-1]
@@ -178,7 +197,7 @@ class Bumps(Brush):
         shape = bump(down, across, edge, max(delta.shape[1:3]))
         fresh = shape * _signs(drawn[:, None, None, 5:]) + old / ops.maximum(length, 1e-12)
         fresh = ops.where(here.inside, fresh, 0.0)
-        # Each channel has what the two squares had in it, and its part of what the whole ball leaves.
+        # Per channel: the squared length of both squares, and a share of what the ball leaves unused.
         moved = ops.sum(ops.where(either, delta * delta, 0.0), axis=flat, keepdims=True)
         spent = ops.sum(delta * delta, axis=(1, 2, 3), keepdims=True)
         spare = ops.maximum(task.per_row(task.epsilon) ** 2 - spent, 0.0)
@@ -189,10 +208,19 @@ class Bumps(Brush):
 
 
 def bump(down: Any, across: Any, side: Any, most: int) -> Any:
-    """Two pyramids over a square of `side` (rows,): heights at pixels `down` and `across` its corner.
+    """Two pyramids of opposite sign over a square, each of length one.
 
-    A pyramid over a rectangle is ``sum_{k > d} 1 / k^2`` at Chebyshev distance d from its middle, so
-    a difference of partial sums; the second has the other sign, and each has length one.
+    A pyramid over a rectangle is ``sum_{k > d} 1 / k^2`` at Chebyshev distance d from its middle, hence a
+    difference of partial sums.
+
+    Parameters
+    ----------
+    down, across
+        Position of each pixel relative to the corner of the square.
+    side
+        (rows,): side of the square in pixels.
+    most
+        The largest side that can occur.
     """
     sums = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, most + 2) ** 2)]).astype("float32")
     table = ops.convert_to_tensor(sums)

@@ -1,7 +1,7 @@
-"""What makes a momentum attack transfer, each a parameter: they combine as one likes.
+"""Momentum attacks that transfer between models: NI-FGSM, DI-FGSM, TI-FGSM and VMI-FGSM.
 
-`ni-fgsm`, `di-fgsm`, `ti-fgsm` and `vmi-fgsm` are one recipe with one of them set;
-`vmi-fgsm:nesterov=true,diversity=0.5,kernel=15` has all four.
+All are one recipe with four options that can be combined: each attack sets one of them by default, and
+`vmi-fgsm:nesterov=true,diversity=0.5,kernel=15` sets all four.
 """
 
 from __future__ import annotations
@@ -19,14 +19,35 @@ from robustness.contract.task import Task
 from robustness.contract.types import State
 from robustness.numerics.powers_of_two import TINY
 
-NESTEROV, DIVERSITY = "take the gradient one step of momentum ahead", "chance of a shrunken input"
-KERNEL = "pixels across the Gaussian that smooths gradients; 0 for none"
-NEIGHBOURS = "points around whose gradients steady the direction; 0 for none"
+NESTEROV, DIVERSITY = (
+    "take the gradient one step of momentum ahead",
+    "probability that an input is shrunk",
+)
+KERNEL = "width in pixels of the Gaussian that smooths gradients; 0 for none"
+NEIGHBOURS = "nearby points whose gradients correct the direction; 0 for none"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Transfer(MIFGSM):
-    """MI-FGSM whose gradients are taken ahead, through smaller inputs, smoothed, or steadied."""
+    """MI-FGSM with options for its gradient: look-ahead, shrunken inputs, smoothing, variance tuning.
+
+    Parameters
+    ----------
+    nesterov
+        Whether the gradient is taken one step of momentum ahead (`NIFGSM`).
+    diversity
+        Probability that an input is shrunk (`DIFGSM`).
+    smallest
+        The least side of a shrunken input, as a share of the image's.
+    kernel
+        Width in pixels of the Gaussian that smooths gradients (`TIFGSM`); 0 for none.
+    neighbours
+        Number of points around the last one whose gradients correct the direction (`VMIFGSM`); 0 for none.
+    reach
+        Size of the neighbourhood in epsilons.
+    steps, decay, step_size, loss
+        As in `MIFGSM`.
+    """
 
     nesterov: bool = setting(False, NESTEROV)
     diversity: float = setting(0.0, DIVERSITY, low=0, high=1)
@@ -58,7 +79,7 @@ class _Transfer(MIFGSM):
         }
 
     def _gradient(self, task: Task, look: Look, points: Any, *, judged: bool) -> Any:
-        """The mean gradient at points (rows, k, h, w, c), of inputs shrunk at random."""
+        """The mean gradient at points (rows, k, h, w, c), with inputs shrunk at random."""
         if not self.diversity:
             return ops.mean(look(points, judged=judged).gradient, axis=1)
         down, across = shrinking(task, self.diversity, self.smallest)
@@ -84,9 +105,18 @@ class _Transfer(MIFGSM):
 
 @dataclass(frozen=True, kw_only=True)
 class NIFGSM(_Transfer):
-    """MI-FGSM with the gradient taken where the momentum leads.
+    """NI-FGSM: MI-FGSM with the gradient taken one step of momentum ahead (Nesterov).
 
-    Lin et al. 2020, arXiv:1908.06281, alg. 1 without scaled copies.
+    Parameters
+    ----------
+    nesterov, diversity, smallest, kernel, neighbours, reach
+        The options of all transfer attacks, see `_Transfer`; only `nesterov` is set by default.
+    steps, decay, step_size, loss
+        As in `MIFGSM`.
+
+    References
+    ----------
+    Lin et al. 2020, arXiv:1908.06281, alg. 1, without the scaled copies.
     """
 
     name: ClassVar[str] = "ni-fgsm"
@@ -97,10 +127,23 @@ class NIFGSM(_Transfer):
 
 @dataclass(frozen=True, kw_only=True)
 class DIFGSM(_Transfer):
-    """MI-FGSM through inputs that are shrunk and placed on black by chance.
+    """DI-FGSM: MI-FGSM with inputs that are shrunk at random and placed on black.
 
-    Xie et al. 2019, arXiv:1803.06978, eq. 5. They enlarge pictures by up to a tenth; here the size of
-    the input is the model's, so pictures shrink instead.
+    Parameters
+    ----------
+    nesterov, diversity, smallest, kernel, neighbours, reach
+        The options of all transfer attacks, see `_Transfer`; only `diversity` is set by default.
+    steps, decay, step_size, loss
+        As in `MIFGSM`.
+
+    Notes
+    -----
+    The paper enlarges images by up to a tenth. Here the model fixes the size of its input, so images are
+    shrunk instead.
+
+    References
+    ----------
+    Xie et al. 2019, arXiv:1803.06978, eq. 5.
     """
 
     name: ClassVar[str] = "di-fgsm"
@@ -111,10 +154,22 @@ class DIFGSM(_Transfer):
 
 @dataclass(frozen=True, kw_only=True)
 class TIFGSM(_Transfer):
-    """MI-FGSM with gradients smoothed, as if taken at shifted pictures.
+    """TI-FGSM: MI-FGSM with smoothed gradients, which approximate gradients at shifted images.
 
-    Dong et al. 2019, arXiv:1904.02884, eq. 7 and sec. 3.3: a Gaussian of 15 pixels, cut at three
-    standard deviations.
+    Parameters
+    ----------
+    nesterov, diversity, smallest, kernel, neighbours, reach
+        The options of all transfer attacks, see `_Transfer`; only `kernel` is set by default.
+    steps, decay, step_size, loss
+        As in `MIFGSM`.
+
+    Notes
+    -----
+    The kernel is a Gaussian of 15 pixels, cut at three standard deviations.
+
+    References
+    ----------
+    Dong et al. 2019, arXiv:1904.02884, eq. 7 and sec. 3.3.
     """
 
     name: ClassVar[str] = "ti-fgsm"
@@ -125,9 +180,22 @@ class TIFGSM(_Transfer):
 
 @dataclass(frozen=True, kw_only=True)
 class VMIFGSM(_Transfer):
-    """MI-FGSM with the gradient corrected by those around the last point.
+    """VMI-FGSM: MI-FGSM with the gradient corrected by those around the last point (variance tuning).
 
-    Wang & He 2021, arXiv:2103.15571, alg. 1, eq. 4-5: 20 neighbours within 1.5 epsilon.
+    Parameters
+    ----------
+    nesterov, diversity, smallest, kernel, neighbours, reach
+        The options of all transfer attacks, see `_Transfer`; only `neighbours` is set by default.
+    steps, decay, step_size, loss
+        As in `MIFGSM`.
+
+    Notes
+    -----
+    As in the paper, 20 neighbours within 1.5 epsilon.
+
+    References
+    ----------
+    Wang & He 2021, arXiv:2103.15571, alg. 1, eq. 4-5.
     """
 
     name: ClassVar[str] = "vmi-fgsm"
@@ -144,7 +212,7 @@ def sandwich(down: Any, pictures: Any, across: Any) -> Any:
 
 
 def smoothing(size: int, kernel: int) -> Any:
-    """A Gaussian of `kernel` pixels as a matrix (size, size); outside the picture is nothing."""
+    """A Gaussian of `kernel` pixels as a matrix (size, size); outside the image the values are zero."""
     radius = kernel // 2
     shape = np.exp(-0.5 * np.linspace(-3, 3, 2 * radius + 1) ** 2) if radius else np.ones(1)
     shape = shape / shape.sum()
@@ -154,7 +222,7 @@ def smoothing(size: int, kernel: int) -> Any:
 
 
 def shrinking(task: Task, chance: float, smallest: float) -> tuple[Any, Any]:
-    """Matrices (rows, h, h) and (rows, w, w) that shrink a picture and place it on black, by chance."""
+    """Matrices (rows, h, h) and (rows, w, w) that shrink an image and place it on black, at random."""
     height, width = task.images.shape[1:3]
     draw = task.uniform((4,), 5)
     least = round(smallest * height)
@@ -164,7 +232,7 @@ def shrinking(task: Task, chance: float, smallest: float) -> tuple[Any, Any]:
 
 
 def _resized(size: int, share: Any, place: Any) -> Any:
-    """Bilinear resizing of `size` pixels to a share of them, at a place of 0..1 in what is left."""
+    """Bilinear resizing of `size` pixels by the factor `share`, placed at 0..1 of the remaining range."""
     new = ops.round(share * size)[:, None, None]
     first = ops.floor(place[:, None, None] * (size - new + 1))
     pixel = ops.arange(size, dtype="float32")

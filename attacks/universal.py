@@ -1,4 +1,4 @@
-"""Universal perturbations and patches: a change that was fitted before, applied to each image."""
+"""Universal perturbations and patches: apply a change that `robustness fit` has fitted to each image."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from robustness.threat.norms import Norm
 
 @dataclass(frozen=True, kw_only=True)
 class _Fitted(Attack):
-    """Evaluate each image as changed by the perturbation or patch in `file`."""
+    """The common part: evaluate each image with the fitted change in `file` applied."""
 
     baseline: ClassVar[bool] = True
 
     file: str | None = setting(
-        None, "what `robustness fit` wrote", automatic="none; it must be given", words="a path"
+        None,
+        "the file that `robustness fit` wrote",
+        automatic="none; it must be given",
+        words="a path",
     )
 
     def expect_norm(self, norm: Norm) -> None:
@@ -33,18 +36,20 @@ class _Fitted(Attack):
     def _fitted(self) -> Fitted:
         if self.file is None:
             raise SettingError(
-                f"{self.name} takes the file of a fitted change; fit one with `robustness fit`, and say "
-                f"{self.name}:file=PATH."
+                f"{self.name} needs the file of a fitted change; fit one with `robustness fit`, and give "
+                f"it as {self.name}:file=PATH."
             )
         fitted = Fitted.load(self.file)
         if (fitted.place is None) != (self.name == "universal"):
             other = "patch" if self.name == "universal" else "universal"
-            raise SettingError(f"{self.file} is for {other}; say {other}:file={self.file}.")
+            raise SettingError(
+                f"{self.file} is for the attack {other}; give it as {other}:file={self.file}."
+            )
         return fitted
 
     @property
     def label(self) -> str:
-        # Where the file lies does not decide anything: a run goes on from another directory.
+        # Without the folder: a run may be resumed from another directory.
         return super(_Fitted, self._bare()).label
 
     @property
@@ -61,7 +66,7 @@ class _Fitted(Attack):
         if self.file is None:
             return 0.0
         fitted = self._fitted()
-        # Of a patch its square; else the budget it was fitted within.
+        # The pixels of a patch, or the budget of the fit.
         return float(fitted.place.side**2 if fitted.place else fitted.epsilon)
 
     def init(self, task: Task) -> State:
@@ -83,9 +88,17 @@ class _Fitted(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class Universal(_Fitted):
-    """One perturbation for all images, projected onto the ball.
+    """Universal perturbation: does one change, added to every image and projected onto the ball, flip it?
 
-    Moosavi-Dezfooli et al. 2017, arXiv:1610.08401; fitted as by Shafahi et al. 2020, arXiv:1811.11304.
+    Parameters
+    ----------
+    file
+        The fitted perturbation, a file that `robustness fit` wrote.
+
+    References
+    ----------
+    Moosavi-Dezfooli et al. 2017, arXiv:1610.08401.
+    Shafahi et al. 2020, arXiv:1811.11304, for the fit.
     """
 
     name: ClassVar[str] = "universal"
@@ -95,9 +108,18 @@ class Universal(_Fitted):
 
 @dataclass(frozen=True, kw_only=True)
 class Patch(_Fitted):
-    """A square that covers a part of every image; epsilon counts its pixels.
+    """Adversarial patch: does one square, placed over a part of every image, flip it?
 
-    Brown et al. 2017, arXiv:1712.09665, at one fixed place.
+    Epsilon is the number of pixels of the patch. Its place is the same in every image.
+
+    Parameters
+    ----------
+    file
+        The fitted patch, a file that `robustness fit` wrote.
+
+    References
+    ----------
+    Brown et al. 2017, arXiv:1712.09665.
     """
 
     name: ClassVar[str] = "patch"

@@ -1,7 +1,7 @@
-"""One change for all images: fitted on some of them first, then applied to others like any attack.
+"""Fitting of universal perturbations and patches: one change that flips as many fitting images as possible.
 
-A universal perturbation is added to a picture; a patch covers a square of it. Both are points that
-`descent` moves: the loss is the mean over the fitting images, taken a piece at a time.
+A universal perturbation is added to an image; a patch replaces a square of it. Both are optimised by
+`optimization.descent`: the loss is the mean over the fitting images, computed in pieces.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from robustness.optimization.descent import minimize, value_and_gradient
 from robustness.threat.threat import Threat
 
 PIECE = 32
-"""Fitting images that the model sees together."""
+"""Number of fitting images in a piece."""
 OPTIMIZERS = {"linf": "adam", "l2": "momentum", "l1": "momentum"}
 """Adam steps along signs, the steepest direction in linf; momentum steps along the gradient."""
 GAIN = 0.1
-"""Flipped images are pushed on until their margin is this share of the mean margin: a change that
-ends at the boundary does not outlive rounding, nor meet new images."""
+"""The loss counts a flipped image until its margin is this share of the mean margin: a change that ends
+at the boundary would not survive rounding, nor generalise to new images."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,13 @@ class PatchRegion:
     side: int
 
     def inside(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Where it is in images of `shape`, (height, width, 1) float32; SettingError if it sticks out."""
+        """The mask of the square in images of `shape`, (height, width, 1) float32.
+
+        Raises
+        ------
+        SettingError
+            The square is not inside the image.
+        """
         height, width = shape[:2]
         fits = self.top + self.side <= height and self.left + self.side <= width
         if self.side < 1 or min(self.top, self.left) < 0 or not fits:
@@ -59,18 +65,15 @@ class PatchRegion:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted change, and what it was fitted on.
+    """A fitted change, and the data of its fit.
 
-    Parameters
+    Attributes
     ----------
-    values : (height, width, channels) float32 counts, added to a picture or, inside `place`, replacing it.
-    norm, epsilon, goal : of the threat.
-    place : of a patch; None for a perturbation.
-    images : how many it was fitted on.
-    flipped : the share of them that flips in float.
-    model : the digest of the model.
-    losses : of every step.
-    card : the model as `Classifier.card`; empty in files of an older version.
+    values : (height, width, channels) float32 counts, added to an image or, inside `place`, replacing it.
+    norm, epsilon, goal : those of the threat. place : the square of a patch; None for a perturbation. images
+    : number of fitting images. flipped : the share of the fitting images that flips, before rounding to 8
+    bits. model : digest of the model. losses : the mean loss at every step. card : the model as
+    `Classifier.card`; empty in files of an older version.
     """
 
     values: np.ndarray
@@ -100,7 +103,13 @@ class Fitted:
 
     @classmethod
     def load(cls, path: str | Path) -> Fitted:
-        """Read a file that `save` wrote; SettingError for any other."""
+        """Read a file that `save` wrote.
+
+        Raises
+        ------
+        SettingError
+            The file is missing or holds no fitted change.
+        """
         expect_named(path, "The path of the fitted change")
         try:
             stored = read_npz(path, "values", "told")
@@ -130,26 +139,42 @@ def fit(
 ) -> Fitted:
     """Fit one change that flips as many images as possible within the threat's largest epsilon.
 
-    The problem is that of Moosavi-Dezfooli et al. 2017, arXiv:1610.08401, the solution that of Shafahi et
-    al. 2020, arXiv:1811.11304: descent on the images' mean loss, clipped where an image has flipped,
-    projected onto the ball. A patch (Brown et al. 2017, arXiv:1712.09665) is free in its square.
+    A perturbation minimises the mean margin loss of the images, clipped where an image has flipped (see
+    `GAIN`), and is projected onto the ball after each step. A patch may take any colours within its square.
 
     Parameters
     ----------
-    images, labels: (n, height, width, channels) counts and (n,); those of other classes than the
-        model's are left out.
-    place: of a patch; None for a change that is added everywhere.
-    each: called with every step and its mean loss.
+    classifier
+        The model.
+    images
+        (n, height, width, channels) counts; misclassified ones are left out.
+    labels
+        (n,) classes.
+    threat
+        Its largest epsilon is the budget.
+    place
+        The square of a patch; None for a perturbation of the whole image.
+    steps
+        Number of steps.
+    each
+        Called with the number and the mean loss of every step.
 
     Raises
     ------
-    SettingError: the patch sticks out, or no image is classified as labelled.
+    SettingError
+        The patch is not inside the image, no image is classified correctly, or the norm has no such change.
+
+    References
+    ----------
+    Moosavi-Dezfooli et al. 2017, arXiv:1610.08401, for the problem.
+    Shafahi et al. 2020, arXiv:1811.11304, for the solution.
+    Brown et al. 2017, arXiv:1712.09665, for patches.
     """
     right = classifier.logits_of(images).argmax(axis=1) == labels
     images, labels = images[right], np.asarray(labels)[right]
     if not len(images):
         raise SettingError(
-            "None of the fitting images is classified as labelled; expected some, to be flipped."
+            "None of the fitting images is classified correctly; expected at least one that can be flipped."
         )
     epsilon, shape = threat.epsilons[-1], images.shape[1:]
     aims = threat.goal.aims(labels)
@@ -219,9 +244,9 @@ def _descent(
     *,
     patch: bool,
 ) -> tuple[str, float]:
-    """An optimizer and its first rate: a first step of a tenth of the budget, or of a patch's range.
+    """An optimizer and its first rate: the first step is a tenth of the budget, or of a patch's range.
 
-    Adam steps along signs, the steepest way in linf; in l2 and l1 it is the gradient's own.
+    Adam steps along signs, the steepest direction in linf; in l2 and l1 the steps follow the gradient.
     """
     if patch:
         return "adam", 25.5

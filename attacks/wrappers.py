@@ -1,5 +1,6 @@
-"""Attacks around another attack, whose parameters are given beside the wrapper's own.
+"""Attacks that run another attack inside: `bisection` over budgets, and `eot` for randomised models.
 
+The parameters of the inner attack are given beside the wrapper's own:
 `-a bisection:of=pgd,steps=20,rounds=8` on the command line, `Bisection(of=PGD(steps=20), rounds=8)` in
 Python.
 """
@@ -25,24 +26,30 @@ from robustness.threat.norms import Norm
 USUAL = "pgd"
 
 CLOSED, DOUBTED = 0.01, 0.05
-"""Shares of the nearest distance: at which a bracket counts as closed, and by which it is reopened."""
+"""Shares of the nearest distance at which a bracket counts as closed, and by which it is reopened."""
 
 
 def usual(**parameters: Any) -> Attack:
-    """The default attack inside, on the margin: it decides what flips."""
+    """The default inner attack, with the margin as its loss: the margin decides what flips."""
     return create(find(USUAL), {"loss": "margin"} | parameters)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wrapper(Attack):
-    """An attack around the attack `of`, with its knowledge, norms and cost."""
+    """An attack that runs the attack `of`, with the knowledge, norms and cost of that attack.
+
+    Parameters
+    ----------
+    of
+        The inner attack; by default PGD on the margin.
+    """
 
     paper: ClassVar[str] = "none"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
 
     of: Attack | None = setting(  # noqa: RUF009 - as every setting
         None,
-        "the attack inside; parameters that are none of these are its own",
+        "the inner attack; all other parameters belong to it",
         automatic="pgd on the margin",
         words="an attack's name",
     )
@@ -60,12 +67,12 @@ class Wrapper(Attack):
             object.__setattr__(self, name, value)
 
     def length(self, inner: Attack) -> int:
-        """The number of steps around `inner`."""
+        """The number of steps of the wrapper around `inner`."""
         return inner.steps
 
     @property
     def inner(self) -> Attack:
-        """The attack inside."""
+        """The inner attack."""
         if self.of is None:
             raise AttributeError("`of` is not set yet; __post_init__ sets it")
         return self.of
@@ -98,7 +105,9 @@ class Wrapper(Attack):
         elif isinstance(inner, str):
             inner = create(find(inner), others)
         elif others:
-            raise SettingError(f"{', '.join(others)} came beside an attack object; set them on it.")
+            raise SettingError(
+                f"{', '.join(others)} cannot be given beside an attack object; set them on that object."
+            )
         return super().from_parameters(own | {"of": inner})
 
     @property
@@ -120,23 +129,25 @@ class Wrapper(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class Bisection(Wrapper):
-    """The smallest epsilon at which an attack of fixed budget flips, by bisection.
+    """Bisection: find the smallest epsilon at which an attack of fixed budget flips.
 
-    The first trial has the largest epsilon of the audit; each further one lies halfway between the largest
-    budget that failed and the nearest point found, and starts at this point, scaled into the smaller ball. A
-    trial ends where it flips, and the steps it saves are spent: where the bracket is closed to `CLOSED`, its
-    lower end is reopened, since a failed attack proves nothing, and smaller budgets are tried again, in turn
-    from other random numbers and from the nearest flip. It ends early where no 8-bit file could be nearer. As
-    a wrapper it holds trials of different length in one batch, around any attack.
+    The first trial has the largest epsilon of the audit. Each further trial lies halfway between the largest
+    budget that failed and the nearest flip, and starts at this flip, scaled into the smaller ball. A trial
+    ends at its first flip; the steps that it saves are used for further trials.
+
+    A failed attack proves nothing. So by default, once the bracket is closed to the share `CLOSED`, its
+    lower end is reopened by the share `DOUBTED`: smaller budgets are tried again, alternately from other
+    random numbers and from the nearest flip. A row ends early if no 8-bit file could be nearer. Trials of
+    different length run in one batch, around any inner attack.
     """
 
     name: ClassVar[str] = "bisection"
     seeks: ClassVar[Literal["any", "closest"]] = "closest"
 
-    rounds: int = setting(10, "trials, if all took all their steps", low=1, high=100)
+    rounds: int = setting(10, "number of trials if each takes all its steps", low=1, high=100)
     tolerance: float | None = setting(
         None,
-        "share of the epsilon that may be left open; it ends there",
+        "share of the epsilon to which the bracket is closed",
         low=0,
         high=1,
         automatic="none: all steps are taken, unless no 8-bit file could be nearer",
@@ -147,12 +158,12 @@ class Bisection(Wrapper):
         super().__post_init__()
         if self.inner.seeks == "closest":
             raise SettingError(
-                f"{self.inner.name} looks for the smallest change by itself; bisection takes an attack "
-                "of fixed budget, such as pgd."
+                f"{self.inner.name} already searches for the smallest change; expected an attack of "
+                "fixed budget, such as pgd."
             )
 
     def length(self, inner: Attack) -> int:
-        # One more step per trial: the attack's last point is evaluated by the next.
+        # One more step per trial, which evaluates the last point of the inner attack.
         return self.rounds * (inner.steps + 1)
 
     def init(self, task: Task) -> State:
@@ -166,7 +177,7 @@ class Bisection(Wrapper):
         trying = replace(task, epsilon=state["radius"], step=last)
         before = {k.removeprefix("of."): v for k, v in state.items() if k.startswith("of.")}
         starts = state["count"] == 0
-        # Costly where it draws random numbers, and rows rarely start together.
+        # Computed only if a row starts: drawing random numbers is expensive.
         fresh = ops.cond(ops.any(starts), lambda: _begun(self, task, trying, state), lambda: before)
         after = self.inner.step(trying, where_rows(starts, fresh, before), look)
         spent = state["count"] >= self.inner.steps
@@ -178,19 +189,19 @@ def _named(inside: State) -> State:
 
 
 def _begun(attack: Bisection, task: Task, trying: Task, state: State) -> State:
-    """The inner state at the start of a trial."""
-    # New random numbers: the old ones would fail again.
+    """The inner attack's state at the start of a trial."""
+    # New random numbers, since the same trial would fail again.
     turned = trying.keys + ops.stack([0 * state["doubts"], 8191 * state["doubts"]], axis=1)
     fresh = attack.inner.init(replace(trying, keys=turned))
     if not attack.warm_start:
         return fresh
     shrunk = ops.minimum(trying.epsilon / ops.maximum(state["high"], 1e-6), 1.0)
     ahead = task.images + task.per_row(shrunk) * (state["near"] - task.images)
-    # Sparse steps from a sparse change end where they started: in l1 new random numbers come first.
+    # Sparse steps from a sparse change change little, so in l1 trials from new random points come first.
     turn = 1 if task.norm.sparse and task.norm.convex else 0
     again = ops.logical_and(state["high"] < FAR, state["doubts"] % 2 == turn)
     point = ops.where(task.per_row(again), trying.project(ahead), fresh["point"])
-    # Copies of the point under other names (the last one, the best one) are replaced too.
+    # The point may be stored under several names (such as the previous or the best point).
     return {name: point if x is fresh["point"] else x for name, x in fresh.items()}
 
 
@@ -206,7 +217,7 @@ def _bracketed(
     low = ops.where(lost, radius, state["low"])
     ends = ops.logical_or(won, lost)
     near = high - low <= (CLOSED if tolerance is None else tolerance) * high
-    # No file is nearer than one count.
+    # The least change of an 8-bit file is one count.
     done, doubted = (high <= 1.0001, near) if tolerance is None else (near, ops.zeros_like(near))
     doubted = ops.logical_and(doubted, ends)
     low = ops.where(doubted, high * (1 - DOUBTED), low)
@@ -224,11 +235,22 @@ def _bracketed(
 
 @dataclass(frozen=True, kw_only=True)
 class EOT(Wrapper):
-    """Expectation over transformations: another attack, on the mean output of a randomised model.
+    """Expectation over transformations: run another attack on the mean output of a randomised model.
 
-    Athalye et al. 2018, arXiv:1707.07397, sec. 2.1, and 1802.00420, sec. 4.2. Every evaluation runs the model
-    `samples` times and averages the logits; for a model without randomness that is the same attack at a
-    higher cost.
+    Every evaluation runs the model `samples` times and averages the logits. For a model without randomness
+    the result is that of the inner attack at a higher cost.
+
+    Parameters
+    ----------
+    of
+        The inner attack; by default PGD on the margin.
+    samples
+        Number of model runs per point.
+
+    References
+    ----------
+    Athalye et al. 2018, arXiv:1707.07397, sec. 2.1.
+    Athalye et al. 2018, arXiv:1802.00420, sec. 4.2.
     """
 
     name: ClassVar[str] = "eot"

@@ -1,20 +1,20 @@
-"""Our attacks and the field's: the same model, images, steps, and one judge of 8-bit pictures.
+"""Compare attacks with those of other libraries: same model, images and steps, one judge of 8-bit pictures.
 
     python benchmarks/against_peers.py --model digits --count 200 --epsilon 20
 
-A process for each library. The model is a ten-class CNN on scikit-learn's digits, plain or adversarially
-trained, trained here, or one of the Dogs-vs-Cats CNNs; torchattacks gets a PyTorch twin of its weights.
-Attacks of a fixed budget are compared by robust accuracy; those that look for the smallest change by
-the median distance. The judge rounds what a library hands in to 8 bits, and where that undoes a flip,
-lengthens the change a little (never beyond a fixed budget), for everybody alike.
+Each library runs in a process of its own. The model is a ten-class CNN on scikit-learn's digits, trained
+here (plain or adversarially), or one of the Dogs-vs-Cats CNNs; torchattacks gets a PyTorch network with the
+same weights. Attacks of a fixed budget are compared by robust accuracy, those that minimise the change by
+the median distance. The judge rounds each result to 8 bits. Where rounding undoes a flip, it lengthens the
+change a little (never beyond a fixed budget), for all libraries alike.
 
-Each is called again and again with the same images: the first call, "cold", traces and warms up what it
-needs, those after it, "warm", find it there: the median of up to nine of them, as many as a second of the
-processor takes, at least one. Models and attacks are made before either. A call ends with what the
-model says of the result: ours with every flip saved, read back and judged, theirs with one pass of
-their own model, without which nobody knows what flipped. Seconds are of the clock and, in parentheses, of the
-processor, which other work on the machine disturbs less. Behind a plus: what our judge takes, of the
-processor, to save, read back and measure what another library handed in, that pass left out.
+Each attack is called several times with the same images. "cold" is the first call, tracing and warm-up
+included; "warm" is the median of the later calls: as many as fit into one second of processor time, at least
+one, at most nine. Models and attacks are built before the first call. A call includes the model's
+predictions for the result: ours saves, reads back and judges every flip; the others make one pass of their
+own model, without which the flips are unknown. Times are wall-clock seconds and, in parentheses, processor
+seconds, which other work on the machine disturbs less. The number after a plus is the processor time that
+our judge needs to save, read back and measure another library's result, without that pass.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ from benchmarks.peers import Run, Setting, times
 
 LIBRARIES = ("foolbox", "art.attacks.evasion", "cleverhans.tf2", "torchattacks")
 CALLS = 9
-"""Later calls that are timed, at most."""
+"""Largest number of timed warm calls."""
 LONGER = (1.0, 1.005, 1.01, 1.02, 1.05, 1.1)
-"""Lengths of a change that the judge tries: one that ends on the boundary would not survive rounding."""
+"""Factors that the judge applies to a change: one that ends on the boundary would not survive rounding."""
 
 
-def far(delta: np.ndarray, norm: str) -> np.ndarray:
+def change_lengths(delta: np.ndarray, norm: str) -> np.ndarray:
     """The length of each row of changes, in counts."""
     flat = np.abs(delta.reshape(len(delta), -1))
     return flat.sum(1) if norm == "l1" else np.sqrt((flat * flat).sum(1))
 
 
-def judged(
+def score_of(
     found: np.ndarray,
     images: np.ndarray,
     labels: np.ndarray,
@@ -66,8 +66,8 @@ def judged(
 ) -> float:
     """Robust accuracy, or the median distance, of 8-bit pictures; `says` gives their classes.
 
-    Within a fixed budget only what flips before it is rounded may be lengthened: of images that hold
-    out ours hands in the originals, and others would get six tries for our one.
+    Within a fixed budget only changes that flip before rounding may be lengthened. Ours returns the original
+    where it finds no flip, so that lengthening every change would give other libraries six tries for our one.
     """
     delta = found - images
     least = np.full(len(images), np.inf)
@@ -77,17 +77,19 @@ def judged(
         grid = np.clip(np.round(images + longer * delta), 0, 255)
         grid = grid if ball is None else np.clip(grid, *ball)
         flipped = (says(grid) != labels) & (may | (longer == 1))
-        least = np.minimum(least, np.where(flipped, far(grid - images, norm or "l2"), np.inf))
+        least = np.minimum(
+            least, np.where(flipped, change_lengths(grid - images, norm or "l2"), np.inf)
+        )
     return float(np.median(least)) if norm else float(np.isinf(least).mean())
 
 
 def ours(
     contest: Contest, classifier: Any, epsilon: float, seed: int
 ) -> tuple[Run, np.ndarray, dict[int, bytes]]:
-    """Our attack, its files judged, as a peer; and where passes, forward and backward, and files are kept.
+    """Our attack as a `Run`, with an array of its forward and backward passes and a dictionary of its files.
 
-    Tracing, verification and PNG are included, but no checks of the model. What was traced is kept. The run
-    hands the images back; `seen` puts the files in their place.
+    Tracing, the judge and PNG encoding are included, checks of the model are not. Compiled batches are reused
+    by later calls. The run returns its input; `with_files` replaces flipped images by their files.
     """
     from robustness.contract.ensembles import create, resolve
     from robustness.engine import batch_size, search
@@ -134,8 +136,8 @@ def ours(
     return run, passes, files
 
 
-def seen(found: np.ndarray, files: dict[int, bytes]) -> np.ndarray:
-    """Pictures in counts, those there is a file of as it is read."""
+def with_files(found: np.ndarray, files: dict[int, bytes]) -> np.ndarray:
+    """Pictures in counts, replaced by the content of their file where there is one."""
     from robustness.images.png import from_png
 
     pictures = np.asarray(found) * 255
@@ -144,10 +146,12 @@ def seen(found: np.ndarray, files: dict[int, bytes]) -> np.ndarray:
     return pictures
 
 
-def filed(found: np.ndarray, images: np.ndarray, labels: np.ndarray, classifier: Any) -> float:
-    """Seconds of the processor that an audit's judge takes over what a library found, all in counts.
+def judge_seconds(
+    found: np.ndarray, images: np.ndarray, labels: np.ndarray, classifier: Any
+) -> float:
+    """Processor seconds that the judge of an audit needs for a library's result (in counts).
 
-    Less the pass in which the model looks at it: a library's own call has ended with one.
+    The prediction pass is subtracted, since the library's own call already includes one.
     """
     from robustness.engine.judge import Candidate, Judge
     from robustness.threat.threat import Threat
@@ -170,14 +174,14 @@ def filed(found: np.ndarray, images: np.ndarray, labels: np.ndarray, classifier:
 
 
 def timed(run: Callable[[], Any]) -> tuple[Any, tuple[float, float]]:
-    """What `run` gives, and its seconds: of the clock, and of the processor."""
+    """The result of `run`, and its wall-clock and processor seconds."""
     clock, processor = time.perf_counter(), time.process_time()
     ran = run()
     return ran, (time.perf_counter() - clock, time.process_time() - processor)
 
 
 def worker(library: str, folder: Path, number: int, epsilon: float, seeds: int) -> dict[str, Any]:
-    """What a library finds with each seed, and how long its first call and later ones like it take."""
+    """Run one contest with one library: a score for each seed, and the times of the cold and warm calls."""
     warnings.simplefilter("ignore")
     import keras
 
@@ -188,7 +192,7 @@ def worker(library: str, folder: Path, number: int, epsilon: float, seeds: int) 
     classifier = Classifier(model, scaling="0..255", head="logits")
     images, labels = data["images"].astype("float32"), data["labels"]
 
-    def made(seed: int) -> tuple[Run, np.ndarray | None, dict[int, bytes]]:
+    def build(seed: int) -> tuple[Run, np.ndarray | None, dict[int, bytes]]:
         if library == "ours":
             return ours(contest, classifier, epsilon, seed)
         wide = keras.Sequential(
@@ -198,7 +202,7 @@ def worker(library: str, folder: Path, number: int, epsilon: float, seeds: int) 
         return contest.theirs[library](setting), None, {}
 
     def score(found: np.ndarray) -> float:
-        return judged(
+        return score_of(
             found,
             images,
             labels,
@@ -210,15 +214,15 @@ def worker(library: str, folder: Path, number: int, epsilon: float, seeds: int) 
     found: dict[int, np.ndarray] = {}
     told: dict[str, Any] = {}
     for seed in range(seeds):
-        run, passes, files = made(seed)
-        # Not between the calls: TensorFlow drops its kernels when it is seeded.
+        run, passes, files = build(seed)
+        # Seeded before the calls, not between them: TensorFlow drops its kernels when it is seeded.
         keras.utils.set_random_seed(seed)
 
         def once(run: Run = run) -> np.ndarray:
             return np.asarray(run(images / 255, labels))
 
         ran, cold = timed(once)
-        found[seed] = seen(ran, files)
+        found[seed] = with_files(ran, files)
         if not seed:
             warm: list[tuple[float, float]] = []
             while len(warm) < CALLS and sum(processor for _, processor in warm) < 1:
@@ -227,14 +231,14 @@ def worker(library: str, folder: Path, number: int, epsilon: float, seeds: int) 
         if passes is not None:
             told.setdefault("passes", (passes / len(images)).tolist())
         elif not seed:
-            told["filed"] = filed(found[0], images, labels, classifier)
+            told["filed"] = judge_seconds(found[0], images, labels, classifier)
     np.save(folder / f"{number}-{library}.npy", np.round(found[0]))
     return told | {"scores": [score(pictures) for pictures in found.values()]}
 
 
 def call(library: str, folder: Path, number: int, epsilon: float, seeds: int) -> dict[str, Any]:
-    """What `worker` tells, from a process of its own; or why it failed."""
-    # Its server has the libraries imported, which none of them is timed for.
+    """The result of `worker`, run in a process of its own, or its error."""
+    # The server imports the libraries in advance, so that imports are not timed.
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["robustness", "keras", "tensorflow", *LIBRARIES])
     with ProcessPoolExecutor(1, mp_context=server, max_tasks_per_child=1) as process:
@@ -245,10 +249,10 @@ def call(library: str, folder: Path, number: int, epsilon: float, seeds: int) ->
 
 
 def agreement(folder: Path, number: int, libraries: list[str]) -> str:
-    """On which share of components the libraries' pictures are ours, to the count."""
+    """The share of components in which each library's pictures equal ours exactly."""
     files = {name: folder / f"{number}-{name}.npy" for name in libraries}
     mine, images = np.load(files["ours"]), np.load(folder / "data.npz")["images"]
-    # Ours are there where they flip; elsewhere the original stands in their place.
+    # Only flipped images: for the others ours returns the original.
     flipped = (mine != images).any(axis=(1, 2, 3))
     shares = [
         f"{name} {(np.load(file)[flipped] == mine[flipped]).mean():.4%}"
@@ -268,18 +272,24 @@ def main() -> None:
         default="digits",
     )
     parser.add_argument(
-        "--images", default="pets:256", help="of the CNNs: Kaggle's archive, a folder, or pets:N"
+        "--images",
+        default="pets:256",
+        help="images for the CNNs: Kaggle's archive, a folder, or pets:N",
     )
-    parser.add_argument("--count", type=int, default=200, help="images, all classified right")
-    parser.add_argument("--epsilon", type=float, default=20.0, help="counts, linf")
+    parser.add_argument(
+        "--count", type=int, default=200, help="number of correctly classified images"
+    )
+    parser.add_argument("--epsilon", type=float, default=20.0, help="budget in counts, linf")
     parser.add_argument(
         "--seeds",
         type=int,
         default=1,
-        help="of each, whose mean and spread are shown; seconds: of one",
+        help="runs of each attack; mean and range are shown, times of the first",
     )
-    parser.add_argument("--only", default="", help="contests whose name begins so, by commas")
-    parser.add_argument("--libraries", default="", help="those that take part, by commas; else all")
+    parser.add_argument("--only", default="", help="prefixes of contest names, comma-separated")
+    parser.add_argument(
+        "--libraries", default="", help="libraries to compare, comma-separated; default: all"
+    )
     given = parser.parse_args()
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
     from benchmarks.subjects import of_logits

@@ -1,4 +1,4 @@
-"""Which attacks are compared with which, and with what parameters on either side."""
+"""The attacks that the benchmarks compare, with their parameters in each library."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.peers import Peer, art, cleverhans, foolbox, torchattacks
 
 @dataclass(frozen=True)
 class Contest:
-    """One attack as each library writes it. `norm` is what a minimiser minimises; None: fixed budget."""
+    """One attack in the notation of each library; `norm` is the one to minimise, None: fixed budget."""
 
     name: str
     ours: str
@@ -162,7 +162,7 @@ CONTESTS = (
         "AutoAttack",
         "autoattack",
         {
-            # Of its own accord it gives APGD, APGD-T and FAB-T ten steps; published are a hundred.
+            # By default it gives APGD, APGD-T and FAB-T ten steps; the papers use a hundred.
             "torchattacks": torchattacks("AutoAttack", each=100, eps="eps*1", n_classes="classes"),
         },
     ),

@@ -1,13 +1,14 @@
-"""How near attacks come to the smallest change that the judge counts for any of them, at equal passes.
+"""Measure how close each attack comes to the best of all attacks, as the judge counts, at equal passes.
 
     python benchmarks/optimality.py [--images 24] [--passes 1000,5000] [--norms linf,l2] [--hardened]
 
-The local optimality of AttackBench (Cina et al. 2024, arXiv:2404.19460): the area under the curve of robust
-accuracy over the size of the change, of an attack and of the lower envelope of all that were run (image by
-image the nearest flip of any). 1 is the envelope, 0 an attack that flips nothing up to the size at which the
-envelope has flipped all. Sizes are those of 8-bit files that flip the model, ours and others' alike.
+Computes the local optimality of AttackBench (Cina et al. 2024, arXiv:2404.19460): the area under the curve of
+robust accuracy over the size of the change, of an attack and of the lower envelope of all attacks in the run
+(for each image the nearest flip that any attack finds). 1 is the envelope; 0 is an attack that
+flips nothing up to the size at which the envelope has flipped all images. Sizes are those of 8-bit files that
+flip the model, for our attacks and those of other libraries alike.
 
-Steps are as many as the passes pay for, forward and backward together.
+Each attack gets the largest number of steps that the budget of forward plus backward passes allows.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from robustness.threat.norms import NORMS, Norm
 from robustness.threat.threat import Threat
 
 TOP = {"linf": 255.0, "l2": 255.0 * 8}
-"""Budgets that reach from one end of a digit's picture to the other."""
+"""Budgets that allow any change of a digit's picture."""
 
 OURS: dict[str, Callable[[int], Attack]] = {
     "bisection:of=apgd": lambda n: find("bisection").from_parameters(
@@ -42,10 +43,10 @@ OURS: dict[str, Callable[[int], Attack]] = {
 
 
 def optimality(sizes: np.ndarray, envelope: np.ndarray) -> float:
-    """Local optimality of an attack; `sizes` and `envelope` (images,), infinite where nothing flipped.
+    """Local optimality of an attack from `sizes` and `envelope`, both (images,), infinite without a flip.
 
-    An area under a curve of robust accuracy is the mean size of its flips, each cut off where the curve
-    of the envelope ends.
+    The area under a curve of robust accuracy is the mean size of the flips, each clipped to the largest size
+    of the envelope.
     """
     end = envelope[np.isfinite(envelope)].max()
     nearest = np.minimum(envelope, end)
@@ -55,7 +56,7 @@ def optimality(sizes: np.ndarray, envelope: np.ndarray) -> float:
 
 
 def fitted(make: Callable[[int], Attack], budget: int, classes: int) -> Attack:
-    """The longest of the attacks ``make(2), make(3), ...`` that `budget` pays for, forward and backward."""
+    """The attack among ``make(2), make(3), ...`` with the most steps that `budget` passes allow."""
 
     def price(count: int) -> int:
         return sum(passes(make(count), classes))
@@ -72,7 +73,7 @@ def fitted(make: Callable[[int], Attack], budget: int, classes: int) -> Attack:
 def sizes_of(
     classifier: Classifier, attack: Attack, norm: Norm, some: list[jobs.Example]
 ) -> tuple[np.ndarray, float]:
-    """The size of each image's nearest flip (images,), and the passes of an image on average."""
+    """The size of each image's nearest flip (images,), and the mean number of passes for an image."""
     threat = Threat((TOP[norm.name],), norm)
     results = run_attack(classifier, attack, threat, some, batch_size=24)
     by_key = {example.key: outcomes[0] for example, outcomes in results}
@@ -82,7 +83,7 @@ def sizes_of(
 
 
 def table(told: dict[str, tuple[np.ndarray, float]], best: np.ndarray) -> list[str]:
-    """One line an attack: passes paid, median size, flipped, optimality."""
+    """One line for each attack: passes used, median size, share flipped, optimality."""
     return [
         f"{name:28} {paid:7.0f} {np.median(far):9.2f} {np.isfinite(far).mean():7.0%} "
         f"{optimality(far, best):9.3f}"
@@ -93,10 +94,12 @@ def table(told: dict[str, tuple[np.ndarray, float]], best: np.ndarray) -> list[s
 def main(arguments: Any = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=int, default=24)
-    parser.add_argument("--passes", default="1000,5000", help="budgets of an image, with commas")
+    parser.add_argument(
+        "--passes", default="1000,5000", help="passes for each image, comma-separated"
+    )
     parser.add_argument("--norms", default="linf,l2")
     parser.add_argument(
-        "--hardened", action="store_true", help="the digits model trained to resist"
+        "--hardened", action="store_true", help="use the adversarially trained digits model"
     )
     given = parser.parse_args(arguments)
     classifier, some = digits(given.images, hardened=given.hardened)
@@ -111,7 +114,7 @@ def main(arguments: Any = None) -> None:
             told[budget] = {
                 k: sizes_of(classifier, attack, norm, some) for k, attack in attacks.items()
             }
-        # One envelope for all budgets, so that what more passes bring is seen.
+        # One envelope for all budgets, so that the effect of more passes is visible.
         best = np.min([far for run in told.values() for far, _ in run.values()], axis=0)
         for budget, run in told.items():
             print(f"\n{name}, {len(some)} digits, at most {budget} passes an image")
@@ -120,7 +123,7 @@ def main(arguments: Any = None) -> None:
 
 
 def find_norms(name: str) -> tuple[str, ...]:
-    """The norms of one of `OURS`."""
+    """The norms of an attack of `OURS`."""
     return OURS[name](2).norms
 
 

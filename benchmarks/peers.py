@@ -1,7 +1,7 @@
 """Attacks of other libraries, each as a function of images and labels.
 
-A peer is made of a `Setting`. Importing this room imports no library; making a peer imports its own.
-A call ends with what the library's model says of the result; Foolbox asks it by itself.
+A peer is built from a `Setting`. Importing this module imports no library; building a peer imports its own.
+A call ends with a prediction of the library's model for the result; Foolbox makes it itself.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Run = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Setting:
-    """What all attack: a Keras model of images of 0..1 that gives logits, and epsilon on that scale."""
+    """The common target: a Keras model from images in 0..1 to logits, and epsilon on that scale."""
 
     model: Any
     epsilon: float
     classes: int
 
-    def told(self, words: dict[str, Any]) -> dict[str, Any]:
-        """Parameters, with "eps*2" and "classes" put in numbers."""
+    def resolved(self, words: dict[str, Any]) -> dict[str, Any]:
+        """Parameters, with texts such as "eps*2" and "classes" replaced by numbers."""
         return {
             name: self.classes if value == "classes" else times(value, self.epsilon)
             for name, value in words.items()
@@ -50,7 +50,7 @@ def foolbox(name: str, **words: Any) -> Peer:
         import foolbox
         import tensorflow as tf
 
-        found = getattr(foolbox.attacks, name)(**setting.told(words))
+        found = getattr(foolbox.attacks, name)(**setting.resolved(words))
         wrapped = foolbox.TensorFlowModel(setting.model, bounds=(0.0, 1.0))
         budget = setting.epsilon if "Linf" in name or name == "LinfPGD" else None
 
@@ -77,7 +77,7 @@ def art(name: str, **words: Any) -> Peer:
             clip_values=(0.0, 1.0),
             loss_object=tf.keras.losses.CategoricalCrossentropy(from_logits=True),
         )
-        attack = getattr(evasion, name)(classifier, **setting.told(words))
+        attack = getattr(evasion, name)(classifier, **setting.resolved(words))
         truth = np.eye(setting.classes, dtype="float32")
 
         def run(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -96,10 +96,10 @@ def cleverhans(name: str, **words: Any) -> Peer:
 
         import tensorflow as tf
 
-        # SPSA's optimizer is one of Keras 2's, of which it takes a rate and three numbers.
+        # SPSA's optimizer derives from Adam of Keras 2 and reads its rate and three other numbers.
         with patch.object(tf.optimizers, "Adam", _Adam):
             attack = getattr(import_module(f"cleverhans.tf2.attacks.{name}"), name)
-        told, model = setting.told(words), setting.model
+        told, model = setting.resolved(words), setting.model
 
         def run(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
             # SPSA takes one picture at a time.
@@ -116,7 +116,7 @@ def cleverhans(name: str, **words: Any) -> Peer:
 
 
 class _Adam:
-    """What CleverHans' SPSA inherits of Keras 2's Adam; the steps are its own."""
+    """The part of Keras 2's Adam that CleverHans' SPSA inherits; it computes its steps itself."""
 
     beta_1, beta_2, epsilon = 0.9, 0.999, 1e-7
 
@@ -125,14 +125,14 @@ class _Adam:
 
 
 def torchattacks(name: str, *, each: int | None = None, **words: Any) -> Peer:
-    """`each`: steps of every attack of an ensemble that cannot be told them."""
+    """An attack of torchattacks; `each`: steps of the members of an ensemble that has no such argument."""
 
     def make(setting: Setting) -> Run:
         import torch
         import torchattacks
 
         model = twin(setting.model)
-        attack = getattr(torchattacks, name)(model, **setting.told(words))
+        attack = getattr(torchattacks, name)(model, **setting.resolved(words))
         for part in attack._autoattack.attacks if each else []:
             if hasattr(part, "steps"):
                 part.steps = each

@@ -1,11 +1,11 @@
-"""Gradients estimated from the losses of probes: how true they are, and how soon they flip.
+"""Compare gradients estimated from losses of probes: their accuracy, and the queries until a flip.
 
     python benchmarks/probes.py digits [--norm linf] [--epsilon 24] [--images 100] [--probes 32] [--steps 40]
 
-Every way has as many queries a step, and nothing else. Cosine: of one estimate to the true gradient
-of the same loss at the image, over all pixels. Queries: up to the first flip that the judge confirms; an
-image that never flips counts as having cost them all. Differences are to antithetic NES, paired by
-image, with a 95 % interval over images.
+All estimators use the same number of queries in each step. Cosine: between one estimate and the true gradient
+of the same loss at the image, over all pixels. Queries: until the first flip that the judge confirms; an
+image that never flips counts with all queries. Differences are to antithetic NES, paired by image, with a
+95 % interval over images.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from robustness.threat.threat import Threat
 
 
 def ways(probes: int, steps: int, low: int) -> dict[str, NES | Regression]:
-    """The estimates that are compared; `low` frequencies of each axis where they are few."""
+    """The estimators to compare; `low` is the number of frequencies of each axis where these are limited."""
     how: dict[str, Any] = {"probes": probes, "steps": steps}
     return {
         "NES in pairs": NES(**how),
@@ -55,7 +55,7 @@ def cosines(
     norm: Norm,
     seed: int,
 ) -> np.ndarray:
-    """Of the first estimate at each image to the true gradient, (images,)."""
+    """Cosine between the first estimate at each image and the true gradient, (images,)."""
     attack = replace(attack, momentum=0.0)
 
     def both(images: Any, labels: Any, keys: Any) -> tuple[Any, Any]:
@@ -101,7 +101,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--frequencies", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--skip", type=int, nargs="*", default=[], help="ways by number, from 0")
+    parser.add_argument(
+        "--skip", type=int, nargs="*", default=[], help="numbers of estimators to skip, from 0"
+    )
     asked = parser.parse_args()
     norm = NORMS[asked.norm]
     classifier, some = SUBJECTS[asked.model](asked.images)

@@ -1,4 +1,4 @@
-"""Time and memory of the solvers against what one would write without them.
+"""Measure time and memory of the solvers, against direct implementations without them.
 
     python benchmarks/solvers.py regression [ROWS FEATURES]
     python benchmarks/solvers.py logistic   [ROWS FEATURES]
@@ -6,8 +6,8 @@
     python benchmarks/solvers.py spreading  [COUNT DIM]
     python benchmarks/solvers.py naive      [COUNT DIM]
 
-One side a process, because the peak of memory is that of a process. The features lie in a file that
-is read slice by slice, so that a solver that works in chunks can stay small.
+Each side runs in a process of its own, because peak memory is measured for a process. The features are in a
+file that is read in slices, so that a solver that works in chunks needs little memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Rows:
-    """A matrix on disk whose slices are read when they are asked for; nothing of it stays in memory."""
+    """A matrix on disk whose slices are read on access and not kept in memory."""
 
     path: Path
     shape: tuple[int, int]
@@ -42,7 +42,7 @@ class Rows:
 
 
 def peak() -> float:
-    """Megabytes that this process has held at most."""
+    """Peak memory of this process in megabytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

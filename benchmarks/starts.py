@@ -1,11 +1,11 @@
-"""Flips found from different starts at equal cost: paired, over several seeds.
+"""Compare starting points of PGD: flips at equal cost, paired by image, over several seeds.
 
     python benchmarks/starts.py digits [--norm linf] [--images 300] [--seeds 5] [--restarts 8] [--steps 10]
 
-Every start gets the same steps and restarts, each step a forward and a backward pass, the steps of
-output-diversified starts among them. The epsilon is the one of a ladder at which plain PGD with one
-start flips nearest to half of the images. Differences are to random starts on the same images and seeds:
-the mean over seeds, then over images, with a 95 % interval over images.
+Every kind of start gets the same steps and restarts. A step is a forward and a backward pass; the steps of
+output-diversified starts count. The epsilon is the one of a ladder at which plain PGD with one start flips
+closest to half of the images. Differences are to random starts on the same images and seeds: the mean over
+seeds, then over images, with a 95 % interval over images.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LADDERS = {
 def outcomes_of(
     classifier: Classifier, attack: Attack, threat: Threat, some: Sequence[Example], seed: int
 ) -> dict[str, list[EpsilonOutcome]]:
-    """The outcomes of each image, by its key."""
+    """The outcomes of each image, by image key."""
     points = 4096 if classifier.input_shape[0] < 32 else 32
     size = min(64, max(1, points // attack.width))
     results = run_attack(classifier, attack, threat, some, batch_size=size, seed=seed)

@@ -1,4 +1,4 @@
-"""Models and images that the benchmarks of attacks share.
+"""Models and images shared by the benchmarks of attacks.
 
 `digits`: scikit-learn's digits (8x8, ten classes) and a CNN trained on half of them in seconds.
 `pets`: the bundled Dogs-vs-Cats CNN on rendered cats and dogs.
@@ -24,7 +24,7 @@ from robustness.models.classifier import Classifier
 
 
 class Moved(keras.utils.PyDataset):
-    """Batches of images in counts that an adversary has moved against the model in training."""
+    """Training batches of images in counts, perturbed by an adversary against the model in training."""
 
     def __init__(self, model: keras.Model, images: np.ndarray, labels: np.ndarray, epsilon: float):
         super().__init__()
@@ -44,8 +44,9 @@ class Moved(keras.utils.PyDataset):
 def digits(
     count: int, seed: int = 0, *, hardened: bool = False
 ) -> tuple[Classifier, list[jobs.Example]]:
-    """A small CNN, and `count` digits it never saw and gets right; `hardened` by an adversary of 40
-    counts.
+    """A small CNN, and `count` held-out digits that it classifies correctly.
+
+    `hardened` trains it adversarially, with a budget of 40 counts.
     """
     from sklearn.datasets import load_digits
 
@@ -77,7 +78,7 @@ def digits(
 
 
 def pets(count: int, seed: int = 0) -> tuple[Classifier, list[jobs.Example]]:
-    """The Dogs-vs-Cats CNN, and `count` renderings it gets right."""
+    """The Dogs-vs-Cats CNN, and `count` renderings that it classifies correctly."""
     classifier = load("dogs-vs-cats")
     pixels, labels = pictures(f"pets:{2 * count}", classifier, 2 * count, seed + 1)
     return classifier, right(classifier, pixels, labels, count)
@@ -103,7 +104,7 @@ def pictures(
 
 
 def of_logits(name: str, count: int, where: str) -> tuple[keras.Model, np.ndarray, np.ndarray]:
-    """A model of counts that gives logits, and images and labels that it gets right.
+    """A model from counts to logits, with correctly classified images and their labels.
 
     Names: digits, digits-hardened, or a Dogs-vs-Cats CNN of the zoo with images from `where`.
     """
@@ -125,7 +126,7 @@ def of_logits(name: str, count: int, where: str) -> tuple[keras.Model, np.ndarra
 def right(
     classifier: Classifier, images: np.ndarray, labels: np.ndarray, count: int
 ) -> list[jobs.Example]:
-    """The first `count` images that the classifier gets right."""
+    """The first `count` images that the classifier classifies correctly."""
     said = np.concatenate(
         [classifier.probabilities(images[i : i + 32]) for i in range(0, len(images), 32)]
     )

@@ -1,14 +1,13 @@
-"""Ours, ART, Foolbox, CleverHans and the floor: the same model, photos, steps, and one judge.
+"""Compare the speed of this toolkit, ART, Foolbox and CleverHans: same model, photos, steps and judge.
 
     python benchmarks/throughput.py --images dogs-vs-cats.zip --count 500 --out throughput.json
 
-Each library runs in a process of its own, the way its documentation shows, in batches of `--batch`.
-The *floor* is the model's bare compiled gradient, that many times. Peers are timed without their
-first batch (tracing, warming up), without checks and without files. Ours is timed from the call of
-`audit` to the last verdict, tracing, checks, clean pass, PNG files and database included; and to the
-end of the audit, with strips and diagnostics, which come after the verdicts. One judge, in yet another
-process, rounds what each library handed in to 8 bits inside the ball and predicts in float32: robust
-accuracy is that of the judge.
+Each library runs in a process of its own, as its documentation shows, in batches of `--batch`. The *floor*
+is the bare compiled gradient of the model, evaluated as often. Other libraries are timed without their first
+batch (tracing, warm-up), without checks and without files. Ours is timed from the call of `audit` to the
+last outcome, tracing, checks, clean pass, PNG files and database included; and to the end of the audit, with
+strips and diagnostics, which follow the outcomes. One judge, in another process, rounds each result to 8
+bits inside the ball and predicts in float32: robust accuracy is that of the judge.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 KERNELS = "TF_ENABLE_ONEDNN_OPTS"
-"""TensorFlow reads it as it is imported; what it takes for default depends on the processor."""
+"""Environment variable that TensorFlow reads on import; its default depends on the processor."""
 
 STEPS = {"bim": 4, "pgd": 40}
 STEP = 1.0
-"""Counts a step, for everybody."""
+"""Step size in counts, for all libraries."""
 
 
 def megabytes() -> float:
@@ -45,7 +44,7 @@ def megabytes() -> float:
 
 
 class Case:
-    """What a worker is given."""
+    """The input of a worker."""
 
     def __init__(self, folder: Path, attack: str, epsilon: float, count: int, batch: int) -> None:
         import keras
@@ -61,7 +60,7 @@ class Case:
     def batches(
         self, run: Callable[[np.ndarray, np.ndarray], np.ndarray]
     ) -> tuple[np.ndarray, float]:
-        """`run` over pictures / 255, in batches; the first one is run once before the clock starts."""
+        """Time `run` over pictures / 255 in batches, after one untimed call on the first batch."""
         inputs = self.images.astype("float32") / 255
         run(inputs[: self.batch], self.labels[: self.batch])
         started, rows = time.perf_counter(), []
@@ -87,7 +86,7 @@ def ours(case: Case, precision: str = "float32") -> tuple[np.ndarray, float]:
     )
     classifier = robustness.Classifier(case.model, scaling="0..1", class_names=["cat", "dog"])
     run_folder = case.folder / f"run-{case.attack}-{case.epsilon:g}"
-    # That of an earlier round.
+    # Left over from an earlier round.
     shutil.rmtree(run_folder, ignore_errors=True)
     started = time.perf_counter()
     said: dict[str, float] = {}
@@ -169,7 +168,7 @@ def cleverhans(case: Case) -> tuple[np.ndarray, float]:
 
 
 def floor(case: Case) -> tuple[np.ndarray, float]:
-    """The bare gradient, and our engine's step of as many rows: in turn, since machines are noisy."""
+    """Time the bare gradient and our engine's step of as many rows, alternating: machines are noisy."""
     import tensorflow as tf
 
     import robustness
@@ -200,7 +199,7 @@ def floor(case: Case) -> tuple[np.ndarray, float]:
         state, _ = rows.step(state)
         times["bare"].append(between - started)
         times["step"].append(time.perf_counter() - between)
-    # The first of each is tracing.
+    # The first call of each traces.
     bare, step = (float(np.median(times[name][1:])) for name in ("bare", "step"))
     case.notes["step_of_floor"] = bare / step
     return case.images.astype("float32"), bare / case.batch * len(case.images) * case.steps
@@ -220,10 +219,9 @@ LIBRARIES: dict[str, Callable[[Case], tuple[np.ndarray, float]]] = {
 
 
 def judge(folder: Path, found: np.ndarray, epsilon: float, some: int) -> dict[str, float]:
-    """Robust accuracy: right before, and right on the rounded picture inside the ball.
+    """Robust accuracy: the share classified correctly both before and as rounded picture in the ball.
 
-    `robust` is over all images that were attacked, `robust_some` over the first `some` of them, which
-    every library attacked.
+    `robust` is over all attacked images, `robust_some` over the first `some`, which every library attacked.
     """
     import keras
 
@@ -248,7 +246,7 @@ def worker(arguments: argparse.Namespace) -> None:
         print(json.dumps(judge(folder, found, arguments.epsilon, arguments.peer_count)))
         return
     if arguments.worker in (*OURS, "floor"):
-        # Before Keras, as its README says: it chooses the kernels.
+        # Imported before Keras, as the README says: importing it chooses the kernels.
         import robustness  # noqa: F401
     case = Case(folder, arguments.attack, arguments.epsilon, arguments.count, arguments.batch)
     found, seconds = LIBRARIES[arguments.worker](case)
@@ -292,7 +290,7 @@ def call(  # noqa: PLR0917 - one row of the measurement
 
 
 def prepare(arguments: argparse.Namespace, folder: Path) -> int:
-    """The model and the photos, written once for everybody; how many photos."""
+    """Write the model and the photos once for all workers; return the number of photos."""
     from benchmarks.subjects import pictures
     from robustness.model_zoo import load
 
@@ -313,7 +311,9 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument(
-        "--peer-count", type=int, help="photos for the peers, scaled up; all if not given"
+        "--peer-count",
+        type=int,
+        help="number of photos for other libraries, times scaled up; default: all",
     )
     parser.add_argument("--epsilons", default="1,2,4,8")
     parser.add_argument("--attacks", default="bim,pgd")
@@ -323,9 +323,11 @@ def main() -> None:
         "--kernels",
         choices=("same", "own"),
         default="same",
-        help="oneDNN's for everybody, or those each library runs with on its own",
+        help="oneDNN kernels for all libraries, or the default kernels of each",
     )
-    parser.add_argument("--rounds", type=int, default=1, help="of all libraries; medians are shown")
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="repetitions for all libraries; medians are shown"
+    )
     parser.add_argument("--out", type=Path)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)

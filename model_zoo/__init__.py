@@ -1,6 +1,6 @@
-"""Models to audit: `load` one by name, file or Kaggle source; `fetch` a file from Kaggle.
+"""Models to audit: `load` returns one by name, file or Kaggle source; `fetch` downloads a file from Kaggle.
 
-A package that brings a model decorates its function with `zoo_model(ModelInfo(...))`.
+A package that offers a model decorates the function that loads it with `zoo_model(ModelInfo(...))`.
 """
 
 from robustness.model_zoo.info import ModelInfo as ModelInfo

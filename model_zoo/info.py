@@ -1,4 +1,4 @@
-"""The description of a model of the zoo, and a loader that carries one."""
+"""The description of a model of the zoo, and its loader."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """The description of a model, known before it is loaded.
+    """The description of a model, known before the model is loaded.
 
     Attributes
     ----------
-    name: what `model_zoo.load` takes.
-    summary: one sentence.
-    input_shape: (height, width, channels); None if not known.
-    classes: names in the order of the outputs.
-    source: where the model comes from.
+    name : the argument of `model_zoo.load`. summary : one sentence. input_shape : (height, width, channels);
+    None if not known. classes : class names in the order of the outputs. source : where the model comes
+    from.
     """
 
     name: str
@@ -32,7 +30,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class ZooModel:
-    """A function that loads a model, with the description of the model."""
+    """A function that loads a model, with the model's description."""
 
     info: ModelInfo
     loader: Callable[[], Classifier]
@@ -43,5 +41,5 @@ class ZooModel:
 
 
 def zoo_model(info: ModelInfo) -> Callable[[Callable[[], Classifier]], ZooModel]:
-    """Return a decorator that attaches `info` to a function without arguments that loads a model."""
+    """Return a decorator that attaches `info` to a function that loads a model and takes no arguments."""
     return lambda loader: ZooModel(info, loader)

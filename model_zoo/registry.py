@@ -1,8 +1,8 @@
-"""Models by name or source: `load` gives a Classifier, `list_models` says which names there are.
+"""Registry of models: `load` returns a Classifier by name or source, `list_models` lists the names.
 
-Every name, the built-in one too, is an entry point of the group `robustness.models`: a callable
-without arguments that returns a Classifier. Made with `zoo_model`, it also describes itself, so
-that a list of models needs neither weights nor TensorFlow.
+Every name, the built-in ones included, is an entry point of the group `robustness.models`: a callable
+without arguments that returns a Classifier. One made with `zoo_model` also describes itself, so that listing
+models needs neither weights nor TensorFlow.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from robustness import plugins
 from robustness.errors import ModelError, RobustnessError, SettingError
 from robustness.files.disk_errors import expect_named
 from robustness.model_zoo.info import ModelInfo
-from robustness.model_zoo.kaggle.source import FORMS, KaggleSource, fetch
+from robustness.model_zoo.kaggle.source import FORMS, MODEL_FILE, KaggleSource, fetch
 from robustness.models.suffixes import MODEL_SUFFIXES
 from robustness.text import did_you_mean
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from robustness.models.classifier import Classifier
 
 GROUP = plugins.MODELS
-SOURCES = (
-    "a name from the zoo, the path of a .keras or .h5 file, kaggle:owner/notebook, or "
-    "kaggle-model:owner/model/framework/variation/version"
-)
+SOURCES = f"a name from the zoo, the path of a {MODEL_FILE}, {FORMS['kaggle']}, or {FORMS['kaggle-model']}"
 
 
 def list_models() -> list[ModelInfo]:
-    """Every model of the zoo, by name. A plug-in that cannot be imported says so in its summary."""
+    """List every model of the zoo by name.
+
+    For a plug-in that cannot be imported, the summary states the reason.
+    """
     known = plugins.names(GROUP)
     passed = [one for name in known for one in plugins.passed_over(GROUP, name)]
     return [_info(name) for name in known] + [ModelInfo(one.name, one.reason) for one in passed]
@@ -44,22 +44,38 @@ def load(
     class_names: Sequence[str] | None = None,
     scaling: Any = None,
 ) -> Classifier:
-    """The model that `name_or_source` means, and no other.
+    """Load the model that `name_or_source` names, without falling back to another one.
 
-    It is a name from the zoo, the path of a `.keras` or `.h5` file, or a model on Kaggle (see
-    `kaggle_source`). A weights-only `.h5` is read as weights of the Dogs-vs-Cats notebook's
-    network. `class_names` and `scaling` are for a file that does not say them itself, `trust` is
-    for one whose scan found something that could run code: see `Classifier.load`.
+    Parameters
+    ----------
+    name_or_source
+        A name from the zoo, the path of a model file (`models.suffixes.MODEL_SUFFIXES`), or a model on
+        Kaggle (see `kaggle.source`). An HDF5 file with weights only is read as weights of the network of the
+        Dogs-vs-Cats notebook.
+    trust
+        Whether to load a file although its scan found something that could run code; see `Classifier.load`.
+    class_names, scaling
+        For a file that does not state them; see `Classifier.load`.
 
-    SettingError for a name that is not known, ModelError for a file that is no usable model,
-    FetchError if a download fails.
+    Returns
+    -------
+    The model.
+
+    Raises
+    ------
+    SettingError
+        The name is unknown, or the source is data.
+    ModelError
+        The file is not a usable model, or the plug-in of the model fails.
+    FetchError
+        The download fails.
     """
     expect_named(name_or_source, "The name or path of the model")
     text = str(name_or_source)
     if isinstance(name_or_source, str) and text.partition(":")[0] in FORMS:
         if not KaggleSource.parse(text).is_model:
             raise SettingError(
-                f"{text!r} is data, not a model; expected {SOURCES}. Data is brought by fetch."
+                f"{text!r} is data, not a model; expected {SOURCES}. Use fetch to download data."
             )
         return _from_file(fetch(text), trust, class_names, scaling)
     if isinstance(name_or_source, Path) or text not in plugins.names(GROUP):
@@ -69,8 +85,8 @@ def load(
         raise SettingError(_unknown(text))
     if class_names is not None or scaling is not None:
         raise SettingError(
-            f"The zoo's {text!r} brings its own class names and scaling; leave them out, or load "
-            f"a file."
+            f"The model {text!r} of the zoo has its own class names and scaling; leave them out, or "
+            f"load a file."
         )
     return _made(text)
 
@@ -103,7 +119,7 @@ def _loader(name: str) -> Callable[[], Classifier]:
 
 
 def _made(name: str) -> Classifier:
-    """Return the model of a plug-in; ModelError if it cannot be made."""
+    """The model of a plug-in; ModelError if the plug-in fails."""
     loader = _loader(name)
     try:
         return loader()
@@ -112,7 +128,7 @@ def _made(name: str) -> Classifier:
     except BaseException as error:  # a plug-in may raise anything
         lines = str(error).strip().splitlines() or ["no reason given"]
         raise ModelError(
-            f"The plug-in of the model {name!r} cannot make it: {type(error).__name__}: {lines[0][:300]}."
+            f"The plug-in of the model {name!r} failed to load it: {type(error).__name__}: {lines[0][:300]}."
         ) from error
 
 
@@ -133,8 +149,8 @@ def _unknown(text: str) -> str:
     names = plugins.names(GROUP)
     if not names:
         return (
-            f"There is no model {text!r}: no models are registered at all, because the toolkit is "
-            f"not installed (`pip install .` in its folder does that)."
+            f"There is no model {text!r}: no models are registered, because the toolkit is not "
+            f"installed. Run `pip install .` in its folder."
         )
     hint = did_you_mean(text, names)
     return f"There is no model {text!r}. The zoo has: {', '.join(names)}. Expected {SOURCES}.{hint}"

@@ -19,7 +19,7 @@ __all__ = ["first_few", "listed", "plural", "shorten", "visible"]
 STATUSES = {
     "flipped": "flipped",
     "robust": "robust",
-    "failed": "undecided (every attack broke down)",
+    "failed": "undecided (every attack failed)",
     "misclassified": "misclassified, not attacked",
     "unreadable": "unreadable",
 }
@@ -146,10 +146,11 @@ def meaning(name: str, norm: str, epsilon: float | None, labelled: bool = True) 
     if epsilon is None or not known.meaning:
         return ""
     share = {
-        "robust accuracy": "Robust accuracy: images that are right and stay right under every attack.",
-        "flip rate": "Flip rate: of the images that were right, those that some attack turns wrong."
+        "robust accuracy": "Robust accuracy: the share of images that are classified correctly before and "
+        "after every attack.",
+        "flip rate": "Flip rate: the share of the correctly classified images that some attack flips."
         if labelled
-        else "Flip rate: of the images, those whose class some attack changes.",
+        else "Flip rate: the share of the images whose class some attack changes.",
     }[name]
     used = f"{known.effective(epsilon):g}"
     return f"{share} Epsilon {budget(norm, epsilon)}: {known.meaning.format(used)}."
@@ -190,7 +191,7 @@ def headline(
         return "No attack was run, so nothing can be said about robustness."
     if rate.total == 0 and broken[0]:
         return (
-            f"Every attack broke down on {'each of ' * (broken[0] > 1)}{plural(broken[0], noun)}, so "
+            f"Every attack failed on {'each of ' * (broken[0] > 1)}{plural(broken[0], noun)}, so "
             "nothing can be said about robustness."
         )
     if rate.total == 0:
@@ -209,11 +210,9 @@ def breakdowns(failed: int, partly: int) -> str:
     parts = []
     if failed:
         verb = "is" if failed == 1 else "are"
-        parts.append(
-            f"{plural(failed, 'more image')} {verb} undecided: every attack broke down there."
-        )
+        parts.append(f"{plural(failed, 'more image')} {verb} undecided: every attack failed there.")
     if partly:
-        parts.append(f"On {partly:,} of those that hold some attack broke down.")
+        parts.append(f"On {partly:,} of those that did not flip, some attack failed.")
     return "".join(f" {part}" for part in parts)
 
 

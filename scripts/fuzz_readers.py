@@ -1,13 +1,13 @@
-"""Feed a reader of strangers' files with bytes that libFuzzer makes up: atheris, by hand, for an hour.
+"""Fuzz a reader of untrusted files with atheris (libFuzzer), started by hand, for example for an hour.
 
     python -m pip install atheris
     python scripts/fuzz_readers.py                        the names of the readers
     python scripts/fuzz_readers.py npz -max_total_time=3600 -rss_limit_mb=4096
     python scripts/fuzz_readers.py npz crash-0123abcd     one input again
 
-What a reader may raise is its RobustnessError, or ValueError or OSError where its caller turns these into
-one; anything else, a hang (-timeout=10) or more memory than -rss_limit_mb is a find. `readers` is also
-what the hypothesis tests use (`tests/robustness/files/test_readers.py`).
+A reader may raise its RobustnessError, or ValueError or OSError where its caller converts these. Any other
+exception, a hang (-timeout=10) or more memory than -rss_limit_mb is a fault. The hypothesis tests use the
+same `readers` (`tests/robustness/files/test_readers.py`).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _WATCHED = ["robustness", "zipfile", "csv", "tomllib", "json", "PIL", "numpy.lib
 
 
 def _watching() -> contextlib.AbstractContextManager[object]:
-    """As a script: what is imported within it is instrumented, so that libFuzzer sees new branches."""
+    """If run as a script, instrument imports in this context, so that libFuzzer sees new branches."""
     if __name__ != "__main__" or len(sys.argv) < 2:
         return contextlib.nullcontext()
-    import atheris  # not a dependency: brought by hand
+    import atheris  # not a dependency: installed by hand
 
     return atheris.instrument_imports(include=_WATCHED)
 
@@ -163,7 +163,7 @@ READERS: dict[str, Reader] = {
 
 
 def read(name: str, data: bytes) -> bool:
-    """Whether the reader called `name` takes `data`; what it may not raise comes through."""
+    """Whether the reader `name` accepts `data`; errors that it must not raise propagate."""
     try:
         READERS[name](data)
     except (RobustnessError, Unreadable, ValueError, OSError):
@@ -172,7 +172,7 @@ def read(name: str, data: bytes) -> bool:
 
 
 def seeds(name: str) -> list[bytes]:
-    """Sound inputs to begin with."""
+    """Valid inputs as the initial corpus."""
 
     def drawn(kind: str) -> bytes:
         buffer = io.BytesIO()
@@ -217,7 +217,7 @@ def seeds(name: str) -> list[bytes]:
 
 
 def main(arguments: list[str]) -> None:
-    """Fuzz the reader that the first argument names; the others are libFuzzer's."""
+    """Fuzz the reader named by the first argument; the other arguments go to libFuzzer."""
     if not arguments or arguments[0] not in READERS:
         print("readers:", ", ".join(READERS))
         return

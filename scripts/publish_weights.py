@@ -1,12 +1,11 @@
-"""Make the published weights and their model card out of a finished training.
+"""Write the published weights and their model card from a finished training.
 
 ::
 
     python scripts/publish_weights.py --model model.keras --photos photos.zip --log log.jsonl
 
-The card's numbers are those of the published file, not of the training: the weights are written as
-float16, read back, and judged on photographs and renderings that were never trained on, through
-the same reader of images that an audit uses.
+The card's numbers describe the published file, not the training: the weights are written as float16, read
+back, and evaluated on held-out photographs and renderings, read as an audit reads images.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ _USE = (
 
 
 def _card(share: Share) -> dict[str, Any]:
-    """An accuracy with its 95 % Wilson interval, JSON-able."""
+    """An accuracy with its 95 % Wilson interval, as JSON values."""
     numbers = [round(x, 4) for x in (share.share, share.low, share.high) if x is not None]
     return {
         "accuracy": numbers[0],
@@ -56,7 +55,7 @@ def _card(share: Share) -> dict[str, Any]:
 
 
 def tally(classifier: Classifier, pictures: Iterator[tuple[np.ndarray, int]]) -> Share:
-    """Judge `pictures`: pairs of uint8 (height, width, channels) and class index."""
+    """The accuracy on `pictures`, pairs of uint8 (height, width, channels) and class index."""
     right = count = 0
     while batch := list(islice(pictures, _BATCH)):
         images, labels = zip(*batch, strict=True)
@@ -70,7 +69,7 @@ def tally(classifier: Classifier, pictures: Iterator[tuple[np.ndarray, int]]) ->
 def held_out_photos(
     source: Source, shape: tuple[int, int, int]
 ) -> Iterator[tuple[np.ndarray, int]]:
-    """The labelled photographs of `source` never trained on, read as an audit reads them."""
+    """The held-out labelled photographs of `source`, read as an audit reads them."""
     for entry in source.entries():
         if entry.label is not None and held_out(entry.name):
             pixels = source.read(entry, shape).pixels
@@ -79,7 +78,7 @@ def held_out_photos(
 
 
 def robust_accuracy(classifier: Classifier, source: Source, count: int) -> dict[str, Any]:
-    """The share of held-out photographs that stay right under PGD, by epsilon in counts."""
+    """Robust accuracy of held-out photographs under PGD, by epsilon in counts."""
     if not count:
         return {}
     result = robustness.audit(
@@ -119,12 +118,31 @@ def publish(
     attacked: int = 300,
     seed: int = 0,
 ) -> Path:
-    """Write the weights and `card.json` into `folder`; returns the card's path.
+    """Write the weights and `card.json` into `folder`; return the path of the card.
 
-    `model` is the trained `.keras` file, `photos` the competition's archive, `log` the training's
-    log, `name` that of the zoo, `rendered` the number of renderings to judge by, `attacked` that of
-    held-out photographs to attack, `seed` the training's. ModelError, ImagesError, SettingError if
-    one of them is not what it should be.
+    Parameters
+    ----------
+    model
+        The trained `.keras` file.
+    photos
+        The archive of the competition.
+    log
+        The log of the training.
+    folder
+        Where to write.
+    name
+        The name in the model zoo.
+    rendered
+        The number of renderings to evaluate on.
+    attacked
+        The number of held-out photographs to attack.
+    seed
+        The seed of the training.
+
+    Raises
+    ------
+    ModelError, ImagesError, SettingError
+        If the model, the photos or the log cannot be used.
     """
     from robustness.images import open_source
 
@@ -192,7 +210,7 @@ def main() -> None:
     parser.add_argument("--name", choices=zoo.PUBLISHED, default=zoo.INFO.name)
     parser.add_argument("--out", type=Path, help="folder to write to; the zoo's if not given")
     parser.add_argument("--attacked", type=int, default=300, help="photographs to attack")
-    parser.add_argument("--rendered", type=int, default=2000, help="renderings to judge by")
+    parser.add_argument("--rendered", type=int, default=2000, help="renderings to evaluate on")
     parser.add_argument("--seed", type=int, default=0, help="the seed of the training")
     given = parser.parse_args()
     card = publish(

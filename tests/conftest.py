@@ -1,4 +1,4 @@
-"""What all tests share: where the photographs are that only some machines have."""
+"""Fixtures and settings of all tests: optional photographs, hypothesis profile, scratch folders."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# No test is timed: the first example of a process traces graphs, and machines are busy.
+# No deadline: the first example of a process traces graphs, and machines may be busy.
 settings.register_profile("toolkit", deadline=None)
 settings.load_profile("toolkit")
 
 
 def _data(name: str) -> Path:
-    """`name` in the data folder beside the repository, or in $ROBUSTNESS_TEST_DATA; else skip."""
+    """The path of `name` in $ROBUSTNESS_TEST_DATA or the data folder; skip the test if it is missing."""
     folder = Path(os.environ.get("ROBUSTNESS_TEST_DATA") or ROOT.parent / "shared" / "data")
     path = folder / name
     if not path.exists():
@@ -40,7 +40,7 @@ def article_photos() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Runs without a folder of their own, and the user's state, go where pytest tidies up."""
+    """Put runs without a given folder, and the user's state, into folders that pytest removes."""
     os.environ["ROBUSTNESS_STATE"] = str(tmp_path_factory.mktemp("state"))
     usual, tempfile.tempdir = tempfile.tempdir, str(tmp_path_factory.mktemp("scratch"))
     yield

@@ -1,7 +1,7 @@
-"""Processes that start with TensorFlow imported, and the command line in one.
+"""Run functions, commands and scripts in forked processes that have TensorFlow imported.
 
-Importing TensorFlow takes longer than most commands. So one process imports it and does nothing else; each
-command runs in a fork of that process, with a folder, an environment and output of its own.
+Importing TensorFlow takes longer than most commands. Therefore one server process imports it, and each
+command runs in a fork of that process, with its own folder, environment and output.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from unittest import mock
 
 ROOT = Path(__file__).parents[1]
 LONGEST = 300
-"""Seconds after which a command is ended."""
+"""Seconds after which a command is killed."""
 PRELOADED = [
     *("tensorflow", "keras", "pandas", "scipy.optimize", "skimage.metrics", "rich.table"),
     *(
         "robustness.cli",
         "robustness.attacks",
         "robustness.auditing.audit",
-        "robustness.conformance",
+        "robustness.testing",
     ),
-    *("robustness.conformance.check_attack", "robustness.diagnostics.diagnose"),
+    *("robustness.testing.contract_checks", "robustness.diagnostics.diagnose"),
     *("robustness.reports", "robustness.reports.formats.writers", "robustness.verification.verify"),
 ]
-"""Modules that define and do not compute: a fork has none of the threads of a TensorFlow that ran."""
+"""Modules that compute nothing on import: TensorFlow's threads would not survive a fork."""
 
 
 def start(target: Callable[..., None], *arguments: object) -> ForkServerProcess:
@@ -39,7 +39,7 @@ def start(target: Callable[..., None], *arguments: object) -> ForkServerProcess:
     context: ForkServerContext = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     process = context.Process(target=target, args=arguments)
-    # The first start needs it: the process that is forked imports from here.
+    # The server process imports from the repository.
     with mock.patch.dict(os.environ, PYTHONPATH=str(ROOT)):
         process.start()
     return process
@@ -48,7 +48,7 @@ def start(target: Callable[..., None], *arguments: object) -> ForkServerProcess:
 def _main(
     program: str, words: Sequence[str], folder: str, environment: dict[str, str], out: str
 ) -> None:
-    """Do in this process what the installed command or the script `program` does."""
+    """Run the installed command, or the script `program`, in this process."""
     for number, name in ((1, "out"), (2, "err")):
         file = os.open(Path(out) / name, os.O_WRONLY | os.O_CREAT, 0o600)
         os.dup2(file, number)

@@ -1,4 +1,4 @@
-"""The benchmarks' own arithmetic: one judge for all, and contests that name attacks that exist."""
+"""Tests of the benchmarks: the judge's arithmetic, the contests, the tables, and optimality."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def grey(*counts: float) -> np.ndarray:
     return np.stack([np.full((4, 4, 1), c, np.float32) for c in counts])
 
 
-def test_the_judge_counts_what_flips_inside_the_ball_on_the_grid():
+def test_the_judge_counts_8_bit_flips_inside_the_ball():
     images, labels = grey(98, 90, 110), np.array([0, 0, 1])
     # The first crosses within 4 counts; the second only if it leaves the ball; the third rounds back.
     found = grey(101.2, 140, 100.6)
-    told = against_peers.judged(found, images, labels, bright, epsilon=4, norm=None)
+    told = against_peers.score_of(found, images, labels, bright, epsilon=4, norm=None)
     assert told == pytest.approx(2 / 3)
 
 
@@ -39,42 +39,42 @@ def test_the_judge_counts_what_flips_inside_the_ball_on_the_grid():
 def test_the_judge_measures_the_shortest_file_that_flips(norm, order):
     images, labels = grey(98, 98, 98), np.zeros(3, int)
     found = images + np.array([3.0, 5.0, 9.0], np.float32).reshape(-1, 1, 1, 1)
-    told = against_peers.judged(found, images, labels, bright, epsilon=4, norm=norm)
+    told = against_peers.score_of(found, images, labels, bright, epsilon=4, norm=norm)
     assert told == pytest.approx(np.linalg.norm(np.full(16, 5.0), order))
 
 
-def test_a_change_that_rounding_undoes_is_lengthened_for_everybody_alike():
+def test_a_change_that_rounding_undoes_is_lengthened():
     images, labels = grey(98), np.zeros(1, int)
     # 2.4 counts round to 2, which is on the edge; 2.4 * 1.05 rounds to 3.
-    told = against_peers.judged(images + 2.4, images, labels, bright, epsilon=4, norm="l2")
+    told = against_peers.score_of(images + 2.4, images, labels, bright, epsilon=4, norm="l2")
     assert told == pytest.approx(3 * 4)
-    missed = against_peers.judged(images + 1.0, images, labels, bright, epsilon=4, norm="l2")
+    missed = against_peers.score_of(images + 1.0, images, labels, bright, epsilon=4, norm="l2")
     assert missed == np.inf
 
 
-def test_within_a_budget_what_does_not_flip_is_not_lengthened_until_it_does():
+def test_changes_that_do_not_flip_before_rounding_are_not_lengthened():
     images, labels = grey(90, 90), np.zeros(2, int)
     # 10 counts end on the edge, a tenth more crosses it; 10.4 cross it, and rounding undoes that.
     found = images + np.array([10.0, 10.4], np.float32).reshape(-1, 1, 1, 1)
-    told = against_peers.judged(found, images, labels, bright, epsilon=20, norm=None)
+    told = against_peers.score_of(found, images, labels, bright, epsilon=20, norm=None)
     assert told == pytest.approx(1 / 2)
 
 
-def test_files_take_the_place_of_images_that_flipped():
+def test_files_replace_images_that_flipped():
     images = np.arange(2 * 4 * 4 * 3).reshape(2, 4, 4, 3).astype("uint8")
     flipped = 255 - images[1]
-    found = against_peers.seen(images / 255, {1: to_png(flipped)})
+    found = against_peers.with_files(images / 255, {1: to_png(flipped)})
     np.testing.assert_allclose(found, np.stack([images[0], flipped]))
 
 
-def test_parameters_are_put_in_numbers():
+def test_parameters_are_replaced_by_numbers():
     setting = Setting(model=None, epsilon=0.5, classes=7)
-    told = setting.told({"eps": "eps*1", "n": "classes", "steps": 3, "loss": "margin"})
+    told = setting.resolved({"eps": "eps*1", "n": "classes", "steps": 3, "loss": "margin"})
     assert told == {"eps": 0.5, "n": 7, "steps": 3, "loss": "margin"}
 
 
 @pytest.mark.parametrize("contest", CONTESTS, ids=lambda c: c.name)
-def test_every_contest_names_an_attack_of_ours_and_its_parameters(contest):
+def test_every_contest_names_an_existing_attack_and_parameters(contest):
     name, _, told = contest.ours.partition(":")
     words = dict(part.split("=") for part in told.split(",") if part)
     made = create(name, {k: str(times(v, 20.0)) for k, v in words.items()})
@@ -82,7 +82,7 @@ def test_every_contest_names_an_attack_of_ours_and_its_parameters(contest):
     assert contest.theirs
 
 
-def test_rows_of_the_tables_have_as_many_cells_as_their_heads():
+def test_table_rows_match_their_headers():
     told = {"scores": [0.4, 0.6], "cold": (1.0, 0.9), "warm": (0.5, 0.4)}
     cells = against_peers.line(CONTESTS[0], "ours", told).count("|")
     assert cells == against_peers.line(CONTESTS[0], "art", {"error": "no"}).count("|") == 7
@@ -112,13 +112,13 @@ def test_help_says_what_is_measured(name):
         ("naive", (9, 3), "one gradient by a double loop"),
     ],
 )
-def test_the_solvers_benchmarks_run(side, sizes, words):
+def test_the_benchmarks_of_solvers_run(side, sizes, words):
     done = forked.script(ROOT / "benchmarks" / "solvers.py", [side, *map(str, sizes)])
     assert done.returncode == 0, done.stderr
     assert words in done.stdout
 
 
-def test_optimality_is_one_minus_the_areas_share_of_what_could_be_lost():
+def test_optimality_matches_areas_computed_by_hand():
     sys.path.insert(0, str(ROOT / "benchmarks"))
     from benchmarks.optimality import optimality
 
@@ -131,7 +131,7 @@ def test_optimality_is_one_minus_the_areas_share_of_what_could_be_lost():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("budget", [100, 1000])
-def test_as_many_steps_are_taken_as_the_passes_pay_for(budget):
+def test_steps_use_the_budget_of_passes(budget):
     sys.path.insert(0, str(ROOT / "benchmarks"))
     from benchmarks.optimality import OURS, fitted
     from robustness.contract.cost import passes

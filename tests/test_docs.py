@@ -1,4 +1,4 @@
-"""Every command in README and docs runs, every example works, as a newcomer would type it."""
+"""Tests of README and docs: every command runs, every example works, names and links exist."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def commands(name: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """A folder as the README's reader has it: a model, photos, and the example plug-in installed."""
+    """A folder as the README assumes it: a model, photos, and the example plug-in installed."""
     import keras
 
     from robustness.images.png import to_png
@@ -89,11 +89,11 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def robustness(words: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """What typing `robustness ...` does, with TensorFlow imported already."""
+    """Run `robustness ...` in a fork with TensorFlow already imported."""
     return forked.robustness(shlex.split(words), folder, environment(folder))
 
 
-def test_the_first_two_commands_are_those_that_continuous_integration_runs():
+def test_the_first_two_commands_match_continuous_integration():
     first, second = commands("README.md")[:2]
     assert "robustness audit" in first
     assert "pytest" in second
@@ -104,7 +104,7 @@ def test_the_first_two_commands_are_those_that_continuous_integration_runs():
 def test_every_other_command_of_the_readme_runs(workplace):
     typed = commands("README.md")[2:]
     assert typed
-    # This one with an interpreter of its own, as it is typed.
+    # This command runs in a new interpreter, as a user would run it.
     words = shlex.split("audit --images pets:4 --attack fgsm --out audit-run")
     done = run([sys.executable, "-m", "robustness", *words], workplace)
     assert done.returncode == 0, done.stderr
@@ -123,7 +123,7 @@ def test_the_python_of_the_readme_runs(workplace):
 
 
 @pytest.mark.slow
-def test_the_example_attack_is_proved_listed_and_run(workplace):
+def test_the_example_attack_is_checked_listed_and_run(workplace):
     outputs = {}
     for line in commands("docs/adding-an-attack.md"):
         done = robustness(line.partition(" ")[2], workplace)
@@ -140,7 +140,7 @@ def test_the_example_attack_is_proved_listed_and_run(workplace):
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_sign_and_fade.py"],
         workplace,
     )
-    # Its declarations, and eight clauses for either goal.
+    # The declarations, and eight clauses for each of two goals.
     assert "17 passed" in tested.stdout, tested.stdout
 
 
@@ -178,7 +178,7 @@ def test_every_threat_of_the_docs_runs(workplace):
         assert done.returncode == 0, (line, done.stdout, done.stderr)
 
 
-def test_the_gate_of_the_docs_can_be_read(tmp_path):
+def test_the_gate_of_the_docs_is_valid(tmp_path):
     from robustness.configuration.toml import Section
     from robustness.reports.gate.gate_file import read_gate
 
@@ -190,7 +190,7 @@ def test_the_gate_of_the_docs_can_be_read(tmp_path):
     assert gate.suppressions[0].rule == "D24"
 
 
-def test_the_workflow_of_the_docs_uses_options_there_are():
+def test_the_workflow_of_the_docs_uses_existing_options():
     import typer.main
 
     from robustness.cli import app
@@ -218,7 +218,7 @@ def test_every_diagnostic_has_its_section():
     text = (ROOT / "docs" / "diagnostics.md").read_text()
     sections = dict(re.findall(r"^### (\w\d\d) (.+)$", text, re.MULTILINE))
     assert sections == TITLES
-    # The page says word for word what the docs say.
+    # The page quotes the docs word for word.
     for name, body in re.findall(
         r"^### (\w\d\d) [^\n]+\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL
     ):
@@ -231,7 +231,7 @@ def test_every_diagnostic_has_its_section():
             assert option.replace("-", "_") in options, option
 
 
-def test_the_picture_of_the_layers_is_that_of_the_contracts():
+def test_the_layers_of_the_docs_match_the_import_contracts():
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
         "contracts"
     ]
@@ -253,7 +253,7 @@ def imported_packages(package: Path) -> set[str]:
     }
 
 
-def test_every_arrow_of_the_map_is_an_import_and_every_package_is_on_it():
+def test_the_package_graph_of_the_docs_matches_the_imports():
     (graph,) = blocks("docs/architecture.md", "mermaid")
     arrows = [
         (source, target)
@@ -271,7 +271,7 @@ def test_every_arrow_of_the_map_is_an_import_and_every_package_is_on_it():
     assert set(table) == set(packages)
 
 
-def test_the_map_is_short_and_its_names_exist():
+def test_the_architecture_page_is_short_and_its_names_exist():
     text = (ROOT / "docs/architecture.md").read_text()
     assert len(text.splitlines()) <= 200
     sources = "\n".join(
@@ -313,7 +313,7 @@ for path, name in calls:
 
 
 @pytest.mark.slow
-def test_the_way_of_one_image_is_the_one_of_the_map(tmp_path):
+def test_an_audit_makes_the_documented_calls_in_order(tmp_path):
     text = (ROOT / "docs/architecture.md").read_text()
     steps = re.findall(r"^\d+\. `([^`]+)` `([^`]+)`", text, re.MULTILINE)
     assert 10 <= len(steps) <= 12
@@ -325,7 +325,7 @@ def test_the_way_of_one_image_is_the_one_of_the_map(tmp_path):
         assert step in calls, f"{step} is not called after the steps before it"
 
 
-def test_the_commands_of_the_benchmarks_use_options_there_are():
+def test_benchmark_commands_use_existing_options():
     text = (ROOT / "benchmarks/README.md").read_text()
     typed = re.findall(r"python (benchmarks/\w+\.py)([^\n`]*)", text)
     assert len(typed) >= 7
@@ -337,7 +337,7 @@ def test_the_commands_of_the_benchmarks_use_options_there_are():
     assert scripts == {Path(script).name for script, _ in typed}
 
 
-def test_the_files_that_contributors_are_sent_to_exist():
+def test_files_named_in_contributing_exist():
     text = (ROOT / "CONTRIBUTING.md").read_text()
     files = re.findall(r"`((?:[\w.]+/)+[\w.]*)`", text)
     files += [word for line in commands("CONTRIBUTING.md") for word in line.split() if "/" in word]
@@ -350,7 +350,7 @@ def test_the_files_that_contributors_are_sent_to_exist():
 
 
 @pytest.mark.parametrize("name", ["architecture", "decisions"])
-def test_the_modules_that_the_docs_name_exist(name):
+def test_modules_named_in_the_docs_exist(name):
     text = (ROOT / "docs" / f"{name}.md").read_text()
     modules = set(re.findall(r"`((?:\w+/)+\w+\.py)`", text))
     assert len(modules) > 10
@@ -360,7 +360,7 @@ def test_the_modules_that_the_docs_name_exist(name):
     assert not missing
 
 
-def test_one_test_runs_as_contributors_are_told():
+def test_the_test_command_of_contributing_runs():
     first, *_ = [line for line in commands("CONTRIBUTING.md") if "pytest" in line]
     words = shlex.split(first)
     assert words[:3] == ["python", "-m", "pytest"]
@@ -368,7 +368,7 @@ def test_one_test_runs_as_contributors_are_told():
     assert done.returncode == 0, done.stdout
 
 
-def test_links_lead_somewhere():
+def test_links_resolve():
     pages = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]
     pages += [str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md")]
     pages += [str(p.relative_to(ROOT)) for p in (ROOT / "benchmarks").glob("*.md")]

@@ -1,4 +1,4 @@
-"""The house rules, held by machine: format, lint, types, arrows, public names, one loop."""
+"""Tests of repository rules: format, lint, types, layers, public names, a single optimisation loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("robustness", "attacks", "model_zoo", "reports")
+TOP_FOLDERS = ("robustness", "attacks", "model_zoo", "reports")
 
 
 def run(*command: str) -> str:
@@ -23,21 +23,21 @@ def tool(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
-def test_the_code_is_formatted_and_lint_free():
+def test_code_is_formatted_and_passes_lint():
     assert not run(tool("ruff"), "format", "--check", "--quiet", ".")
     assert not run(tool("ruff"), "check", "--quiet", ".")
 
 
-def test_the_arrows_between_rooms_point_down():
+def test_imports_respect_the_layers():
     assert not run(tool("lint-imports"), "--no-cache")
 
 
 @pytest.mark.slow
-def test_types_are_right():
+def test_types_check():
     assert not run(tool("mypy"))
 
 
-def test_the_public_names_are_these():
+def test_public_names_are_the_documented_ones():
     import robustness
 
     assert sorted(robustness.__all__) == sorted(
@@ -91,7 +91,7 @@ def arguments(call: ast.Call) -> list[ast.AST]:
 
 
 def assignments(*nodes: ast.AST) -> list[tuple[set[str], ast.AST]]:
-    """The names that are given a value, and the value."""
+    """Each assignment: the assigned names, and the value."""
     found: list[tuple[set[str], ast.AST]] = []
     for n in (n for node in nodes for n in ast.walk(node)):
         if isinstance(n, ast.Assign):
@@ -102,7 +102,7 @@ def assignments(*nodes: ast.AST) -> list[tuple[set[str], ast.AST]]:
 
 
 def differentiating(tree: ast.AST) -> set[str]:
-    """The names of functions that take a gradient, those made of others and those that call others too."""
+    """The names of functions that take a gradient, directly or through functions they wrap or call."""
     known, size = MAKERS | STEPS | LOOKS, 0
     while len(known) != size:
         size, functions = len(known), known - {"gradient"}
@@ -125,7 +125,7 @@ def differentiating(tree: ast.AST) -> set[str]:
 
 
 def feeds_back(loop: ast.For | ast.While, known: set[str]) -> bool:
-    """Whether what a gradient led to goes into the next gradient: chunks of data do not."""
+    """Whether a result of a gradient enters the next gradient; sums over chunks of data do not count."""
     parts = [*loop.body, *([loop.test] if isinstance(loop, ast.While) else [])]
     led, size = set[str](), -1
     while len(led) != size:
@@ -137,7 +137,7 @@ def feeds_back(loop: ast.For | ast.While, known: set[str]) -> bool:
 
 
 def second_loops(source: str) -> list[int]:
-    """The lines where a gradient is followed step by step."""
+    """The lines of loops that follow a gradient step by step."""
     tree = ast.parse(source)
     known, found = differentiating(tree), []
     methods = {f for n in ast.walk(tree) if isinstance(n, ast.ClassDef) for f in n.body}
@@ -156,11 +156,11 @@ def second_loops(source: str) -> list[int]:
     return found
 
 
-def test_there_is_one_loop():
-    """No `for ... in range(steps)` around gradient calls outside the loop of the project."""
+def test_gradients_are_iterated_only_in_optimization_iterate():
+    """No loop around gradient calls outside `robustness/optimization/iterate.py`."""
     found = []
-    for room in ROOMS:
-        for path in (ROOT / room).rglob("*.py"):
+    for top_folder in TOP_FOLDERS:
+        for path in (ROOT / top_folder).rglob("*.py"):
             if path != ROOT / "robustness" / "optimization" / "iterate.py":
                 lines = second_loops(path.read_text())
                 found += [f"{path.relative_to(ROOT)}:{line}" for line in lines]
@@ -185,7 +185,7 @@ MADE = "slope = gradients.compile(gradients.value_and_grad(loss))\n"
         "for _ in turns:\n    (x,), m = optimizer.stateless_apply(m, [g(x)], [x])",
     ],
 )
-def test_a_second_loop_is_found_however_it_is_written(source):
+def test_second_loops_are_detected_in_any_form(source):
     assert second_loops(source)
 
 
@@ -197,11 +197,11 @@ def test_a_second_loop_is_found_however_it_is_written(source):
         "for power in powers:\n    best = min(best, minimize(loss, start, power))",
     ],
 )
-def test_adding_up_gradients_of_pieces_is_no_second_loop(source):
+def test_sums_of_gradients_over_chunks_are_not_second_loops(source):
     assert not second_loops(source)
 
 
-def test_a_recipe_is_under_sixty_lines_and_names_its_source():
+def test_an_attack_is_under_sixty_lines_and_cites_its_source():
     recipes = [
         node
         for path in (ROOT / "attacks").glob("*.py")
@@ -220,9 +220,9 @@ def named(part: ast.AST) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("room", ROOMS)
-def test_the_library_holds_no_assert_and_no_pickle(room):
-    for path in (ROOT / room).rglob("*.py"):
+@pytest.mark.parametrize("top_folder", TOP_FOLDERS)
+def test_packages_contain_no_assert_and_no_pickle(top_folder):
+    for path in (ROOT / top_folder).rglob("*.py"):
         tree = ast.parse(path.read_text())
         assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree)), path
         assert not re.search(
@@ -230,6 +230,6 @@ def test_the_library_holds_no_assert_and_no_pickle(room):
         ), path
 
 
-def test_the_changelog_knows_this_version():
+def test_the_changelog_has_an_entry():
     text = (ROOT / "CHANGELOG.md").read_text()
     assert "## Unreleased" in text or "## 0." in text

@@ -1,4 +1,4 @@
-"""The wheel installs one import name, holds every file it needs, and works next to a user's own files."""
+"""Tests of the wheel: one import name, all needed files, no conflict with a user's files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ USER_MODULES = (*LINKED, "tests", "robustness_plugin")
 
 
 def dependency_folders() -> list[str]:
-    """The import path of this process without the repository."""
+    """The import path of this process, without the repository."""
     return [entry for entry in sys.path if Path(entry).is_dir() and Path(entry).resolve() != ROOT]
 
 
@@ -51,7 +51,7 @@ def pip(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def setuptools_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the build backend that pyproject.toml asks for."""
+    """A folder with the build backend named in pyproject.toml."""
     folder = tmp_path_factory.mktemp("setuptools")
     done = pip("install", "--no-deps", "--target", str(folder), "setuptools>=77")
     if done.returncode:
@@ -61,7 +61,7 @@ def setuptools_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tracked_files() -> list[Path]:
-    """Every file of the repository that git knows and that exists, relative to its root."""
+    """Every existing file tracked by git, relative to the root of the repository."""
     done = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -72,7 +72,7 @@ def tracked_files() -> list[Path]:
 
 
 def build(hook: str, source: Path, target: Path, backend: Path) -> Path:
-    """Call a PEP 517 hook of setuptools in `source`; return the file it made in `target`."""
+    """Call a PEP 517 hook of setuptools in `source`; return the file built in `target`."""
     code = f"from setuptools import build_meta; print(build_meta.{hook}({str(target)!r}))"
     done = run_python(["-c", code], source, [backend])
     assert done.returncode == 0, done.stderr
@@ -81,7 +81,7 @@ def build(hook: str, source: Path, target: Path, backend: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def checkout(tracked_files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the tracked files with their links, so that a build leaves nothing in the repository."""
+    """A copy of the tracked files and links, so that builds do not write to the repository."""
     folder = tmp_path_factory.mktemp("checkout")
     for path in tracked_files:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def test_the_wheel_has_one_top_level_package(wheel):
     assert information.endswith(".dist-info")
 
 
-def test_the_wheel_holds_every_tracked_file_of_its_packages(wheel, tracked_files):
+def test_the_wheel_contains_every_tracked_file_of_its_packages(wheel, tracked_files):
     expected = {
         ("robustness" / path).as_posix() if path.parts[0] in LINKED else path.as_posix()
         for path in tracked_files
@@ -139,12 +139,12 @@ def test_the_wheel_holds_every_tracked_file_of_its_packages(wheel, tracked_files
     }
     packed = {path for path in contents(wheel) if path.startswith("robustness/")}
     assert packed == expected
-    # Each linked folder brings files that are not Python too.
+    # Each linked folder also contains files that are not Python.
     for name in ("model_zoo", "reports"):
         assert any(f"robustness/{name}/" in path and not path.endswith(".py") for path in packed)
 
 
-def test_the_wheel_says_what_it_is(wheel):
+def test_the_wheel_metadata_are_complete(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [n for n in archive.namelist() if n.endswith(".dist-info/METADATA")]
         metadata = Parser().parsestr(archive.read(name).decode())
@@ -215,7 +215,7 @@ def test_an_interactive_session_works_next_to_user_files(installed, user_folder,
     assert "robustness.attacks.pgd robustness.reports" in done.stdout
 
 
-def test_import_names_of_the_user_stay_the_users(installed, tmp_path):
+def test_modules_of_the_user_take_precedence(installed, tmp_path):
     for name in USER_MODULES:
         (tmp_path / f"{name}.py").write_text(f"OWNER = 'user {name}'\n")
     code = "import robustness.attacks, robustness.reports, robustness.model_zoo\n" + "".join(

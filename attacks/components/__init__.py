@@ -1,4 +1,4 @@
-"""Parts that several attacks share: start points, step lengths and step sizes, target classes, penalties.
+"""Parts that several attacks share: start points, step lengths and schedules, target classes, penalties.
 
-For authors of attacks. Must not import an attack.
+They are public for authors of attacks (`robustness.attacks`). Must not import an attack.
 """

@@ -14,12 +14,12 @@ from robustness.numerics.powers_of_two import TINY, binade
 
 
 def steepness(task: Task, slope: Any) -> Any:
-    """The dual norm of a slope: how much a change of norm one can gain along it.
+    """The dual norm of a slope: the largest gain of a change of norm one.
 
     Parameters
     ----------
     task
-        Its norm is the threat's.
+        The rows; the norm is that of their threat.
     slope
         (rows, h, w, c).
 
@@ -27,28 +27,33 @@ def steepness(task: Task, slope: Any) -> Any:
     -------
     (rows,), above zero.
     """
-    # Scaled by a power of two: squares of a gradient may underflow, or overflow.
+    # Scaled by a power of two, since squares of a gradient may underflow or overflow.
     unit = binade(slope)
     size = task.norm.dual_size(slope / task.per_row(unit))
     return ops.maximum(unit * size, TINY)
 
 
 def likeliest(task: Task, seen: Evaluation, most: int) -> list[Any]:
-    """The classes whose boundaries may be crossed, the likeliest first: at most `most` arrays (rows,)."""
+    """The classes whose boundaries may be crossed, in descending order of their logits.
+
+    Returns
+    -------
+    At most `most` arrays (rows,).
+    """
     count = min(most, task.goal.destinations(seen.logits.shape[-1]))
     order = ordered(seen.logits, task.aims)
     return [order[:, k] for k in range(count)]
 
 
 def nearest(task: Task, seen: Evaluation, others: list[Any]) -> tuple[Any, Any]:
-    """The nearest boundary of the linearised model.
+    """The nearest decision boundary of the linearised model.
 
     Parameters
     ----------
     task, seen
-        The rows, and what the model returned at their points.
+        The rows, and the evaluation of the model at their points.
     others
-        Classes (rows,) each, as `likeliest` gives them; one backward pass for each.
+        Classes (rows,) each, as from `likeliest`; each costs one backward pass.
 
     Returns
     -------

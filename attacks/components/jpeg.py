@@ -1,4 +1,4 @@
-"""JPEG compression and decompression in keras.ops: what Pillow's default (4:2:0) does to a picture."""
+"""JPEG compression and decompression in keras.ops, equal to Pillow's default (4:2:0)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ LUMA = np.array(
     ],
     "float32",
 )
-"""Annex K of the standard (ITU T.81), tables K.1 and K.2."""
+"""Quantisation tables K.1 and K.2 of the standard (ITU-T T.81, annex K)."""
 CHROMA = np.full((8, 8), 99, "float32")
 CHROMA[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
 
-# JFIF 1.02.
+# Colour conversion as in JFIF 1.02.
 TO_YCC = np.array(
     [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], "float32"
 )
@@ -32,7 +32,7 @@ TO_RGB = np.array([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]], "fl
 
 
 def compressed(pictures: Any, quality: Any) -> Any:
-    """Compress pictures as JPEG and decompress them.
+    """Compress images as JPEG and decompress them.
 
     Parameters
     ----------
@@ -44,6 +44,10 @@ def compressed(pictures: Any, quality: Any) -> Any:
     Returns
     -------
     (rows, h, w, c), whole counts.
+
+    References
+    ----------
+    ITU-T T.81, annex K; JFIF 1.02.
     """
     height, width, channels = pictures.shape[1:]
     tall, wide = -(-height // 16) * 16, -(-width // 16) * 16
@@ -68,7 +72,7 @@ def compressed(pictures: Any, quality: Any) -> Any:
 
 
 def _coded(plane: Any, table: np.ndarray, quality: Any) -> Any:
-    """A plane (rows, h, w) after the quantised cosine transform of its blocks of eight."""
+    """A plane (rows, h, w) after the quantised cosine transform of its blocks of 8 x 8."""
     scale = ops.floor(5000.0 / quality)[:, None, None]
     steps = ops.clip(ops.floor((ops.convert_to_tensor(table) * scale + 50) / 100), 1.0, 255.0)[
         :, None, :, None, :
@@ -77,7 +81,7 @@ def _coded(plane: Any, table: np.ndarray, quality: Any) -> Any:
     blocks = ops.reshape(plane - 128.0, (-1, tall // 8, 8, wide // 8, 8))
     waves = _cosines()
     there = ops.einsum("ui,naibj,vj->naubv", waves, blocks, waves)
-    # Half a step is rounded away from zero; rounding errors of the cosines must not decide.
+    # Half a step is rounded away from zero; the 1e-5 absorbs rounding errors of the cosines.
     kept = ops.sign(there) * ops.floor(ops.abs(there) / steps + 0.5 + 1e-5) * steps
     back = ops.einsum("ui,naubv,vj->naibj", waves, kept, waves)
     return ops.clip(ops.round(ops.reshape(back, (-1, tall, wide)) + 128.0), 0.0, 255.0)
@@ -90,12 +94,12 @@ def _cosines() -> np.ndarray:
 
 
 def _halving(size: int) -> np.ndarray:
-    """The sum of every two, (size / 2, size)."""
+    """The matrix (size / 2, size) that sums pairs of neighbours."""
     return np.kron(np.eye(size // 2), [[1.0, 1.0]]).astype("float32")
 
 
 def _doubling(size: int) -> np.ndarray:
-    """Three quarters of the nearer and a quarter of the farther neighbour, (size, size / 2)."""
+    """The matrix (size, size / 2) of linear interpolation: 3/4 of the nearer neighbour, 1/4 of the other."""
     half = size // 2
     table = np.zeros((size, half))
     for place in range(size):

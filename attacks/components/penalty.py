@@ -1,4 +1,4 @@
-"""The common part of C&W and EAD: minimise size plus c times the margin, for several c in turn."""
+"""The common part of C&W and EAD: minimise a distance plus c times the margin, for several c in turn."""
 
 from __future__ import annotations
 
@@ -24,11 +24,24 @@ from robustness.numerics.powers_of_two import TINY
 class Penalty(Attack):
     """Lower ``size(change) + c * max(margin, -confidence)`` from the image, then again with another c.
 
-    All searches have the same number of steps. Where one flips, the next c is the mean of this one and of
-    the largest that did not flip; where none has flipped yet, c is ten times larger. Changes are in units of
-    the distance at which the linearised model crosses the boundary (at most epsilon), and margins in units of
-    the image's own, so that a linear model needs c = 1: no constant depends on the scale of logits or pixels,
-    or on the size of the pictures.
+    All searches have the same number of steps. If a search flips, the next c is the mean of this one and the
+    largest that did not flip; as long as none has flipped, c is multiplied by ten. Changes are in units of
+    the distance at which the linearised model crosses the boundary (at most epsilon), and margins in units
+    of the image's own margin, so that a linear model needs c = 1: no constant depends on the scale of logits
+    or pixels, or on the size of the images.
+
+    Parameters
+    ----------
+    loss
+        The loss in place of the margin; one that is zero at the boundary.
+    steps
+        Number of steps of all searches together.
+    binary_search_steps
+        Number of searches, each with its own c.
+    initial_const
+        The first c.
+    confidence
+        The margin beyond the boundary up to which the loss counts.
 
     References
     ----------
@@ -37,24 +50,28 @@ class Penalty(Attack):
 
     seeks: ClassVar[Literal["any", "closest"]] = "closest"
 
-    # Cross-entropy has no zero at the boundary, where nothing more is to be gained.
+    # Cross-entropy is not zero at the boundary, where the penalty must end.
     loss: str = setting("margin", "loss that is lowered", choices=("margin", "dlr"))
     steps: int = setting(900, "number of steps of all searches together", low=2, high=1_000_000)
-    binary_search_steps: int = setting(9, "searches, each with its c", low=1, high=100)
+    binary_search_steps: int = setting(
+        9, "number of searches, each with its own c", low=1, high=100
+    )
     initial_const: float = setting(2.0, "first c; a linear model needs 1", low=1e-6, high=1e6)
-    confidence: float = setting(0.0, "margin beyond which nothing is gained", low=0, high=1000)
+    confidence: float = setting(
+        0.0, "margin beyond the boundary up to which the loss counts", low=0, high=1000
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.steps < 2 * self.binary_search_steps:
             raise SettingError(
-                f"steps={self.steps} are too few for binary_search_steps={self.binary_search_steps}; "
+                f"steps={self.steps} is too small for binary_search_steps={self.binary_search_steps}; "
                 f"expected at least {2 * self.binary_search_steps}, two for each search."
             )
 
     @property
     def share(self) -> int:
-        """The number of steps of a search."""
+        """The number of steps of each search."""
         return self.steps // self.binary_search_steps
 
     @abstractmethod
@@ -65,17 +82,17 @@ class Penalty(Attack):
     def descend(
         self, change: Any, slope: Any, constant: Any, count: Any, rate: Any, memory: State
     ) -> tuple[Any, State]:
-        """One step of the minimisation.
+        """Take one step of the minimisation.
 
         Parameters
         ----------
         change, slope
-            (rows, h, w, c): the change, and the gradient of the margin (0 where nothing is gained), in the
+            (rows, h, w, c): the change, and the gradient of the margin (0 beyond the confidence), in the
             units of the class.
         constant, count, rate
-            (rows, 1, 1, 1): c, the steps done in this search, and the rate, which falls to 0 in a search.
+            (rows, 1, 1, 1): c, the steps done in this search, and the rate, which falls to 0 in each search.
         memory
-            As `memory` made it.
+            As `memory` returns it.
 
         Returns
         -------
@@ -83,7 +100,7 @@ class Penalty(Attack):
         """
 
     def unit(self, linear: Any) -> Any:
-        """The unit of changes, (rows,), where the linearised model flips at the distance `linear` (rows,)."""
+        """The unit of changes, (rows,), if the linearised model flips at the distance `linear` (rows,)."""
         return linear
 
     def pace(self, gradient: Any) -> Any:
@@ -133,7 +150,7 @@ class Penalty(Attack):
         }
 
     def _searched(self, task: Task, count: Any, flipped: Any, state: State, after: State) -> State:
-        """The state after a step; at the end of a search that of the next one, with its own c."""
+        """The state after a step; after the last step of a search, the first state of the next."""
         ends = count == self.share - 1
         low, high, constant = state["low"], state["high"], state["constant"]
         high = ops.where(flipped > 0, ops.minimum(high, constant), high)

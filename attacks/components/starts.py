@@ -1,7 +1,7 @@
 """Start points of the restarts of an attack, by name.
 
-A start has two parts: a first point, and the first steps of the attack, which may lower something other
-than the loss. The engine treats them as all steps: their points are judged and their passes counted. The
+A start has two parts: a first point, and the first steps of the attack, which may lower another function
+than the loss. The engine treats these like all steps: their points are judged and their passes counted. The
 restarts of one image depend on each other: they are spread, not drawn independently.
 """
 
@@ -22,7 +22,7 @@ from robustness.numerics.losses import LOSSES
 from robustness.optimization.spherical_codes.spread import spread
 
 GROUP = 16
-"""Restarts that are spread together. More of them would be hardly farther apart than separate groups."""
+"""Number of restarts that are spread together; a larger group would gain hardly any distance."""
 
 
 @lru_cache(maxsize=64)
@@ -47,7 +47,7 @@ def frame(keys: Any, stream: Any, size: int, count: int) -> Any:
 
 
 class Start:
-    """How a restart begins: here with a point drawn uniformly from the ball, and no steps of its own."""
+    """A uniform random start, and the base class of the others: a first point and no steps of its own."""
 
     steps: ClassVar[int] = 0
     """How many of the attack's steps belong to the start."""
@@ -55,7 +55,7 @@ class Start:
     """Whether the first point may be the image itself instead."""
 
     def point(self, task: Task, restarts: int) -> Any:
-        """The first point of each row, (rows, h, w, c), inside ball and box."""
+        """The first point of each row, (rows, h, w, c), inside the ball and 0..255."""
         return task.random_start()
 
     def weights(self, task: Task, classes: int, restarts: int) -> Any:
@@ -63,7 +63,7 @@ class Start:
         return ops.zeros((1, classes))
 
     def gradient(self, task: Task, seen: Evaluation, loss: str, restarts: int) -> Any:
-        """The gradient of the loss, or of what the start's own steps lower. One backward pass."""
+        """The gradient of the loss or, in steps of the start, of what they lower; one backward pass."""
         if not self.steps:
             return seen.gradient
 
@@ -75,7 +75,7 @@ class Start:
         return seen.gradient_of(lowered)
 
     def opening(self, task: Task) -> Any:
-        """Whether a row's step belongs to the start, (rows,)."""
+        """Whether the current step of each row belongs to the start, (rows,)."""
         return task.step < self.steps
 
     def lengths(self, task: Task, lengths: Any) -> Any:
@@ -92,7 +92,7 @@ class Start:
         """
         if steps <= self.steps:
             raise SettingError(
-                f"steps={steps} leaves nothing after the {self.steps} steps of the start; expected "
+                f"steps={steps} leaves no step after the {self.steps} steps of the start; expected "
                 f"at least {self.steps + 1}."
             )
         if not (random_start or self.drawn):
@@ -103,10 +103,11 @@ class Start:
 
 
 class Spread(Start):
-    """Points that are each uniform in the ball, and as far from each other as that permits.
+    """Points that are each uniform in the ball, and as far apart from each other as possible.
 
     The restarts are corners of a simplex in the space of a few Gaussian images that they share: the
-    correlation of every two is -1 / (count - 1). Each is then made uniform in the ball by `Norm.from_normal`.
+    correlation of every two is -1 / (count - 1). Each is then made uniform in the ball by
+    `Norm.from_normal`.
     """
 
     drawn = False
@@ -125,7 +126,7 @@ class Spread(Start):
 
 
 class OutputDiversified(Start):
-    """Output-diversified: two steps of length epsilon that raise a random mixture of the logits.
+    """Output-diversified start: two steps of length epsilon that raise a random mixture of the logits.
 
     The weights of the mixture are uniform in [-1, 1].
 
@@ -141,7 +142,7 @@ class OutputDiversified(Start):
 
 
 class DiverseSpread(Start):
-    """Output-diversified, with the mixtures spread over the restarts and rotated at random for each image."""
+    """Output-diversified start with mixtures that are spread over the restarts and rotated at random."""
 
     steps = 2
 
@@ -160,4 +161,4 @@ STARTS: dict[str, Start] = {
     "ods-spread": DiverseSpread(),
 }
 
-MEANING = "how restarts begin: random points, spread points, output-diversified steps, spread ones"
+MEANING = "how restarts begin: random or spread points, output-diversified steps, spread such steps"

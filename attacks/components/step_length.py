@@ -1,4 +1,4 @@
-"""Steps of a constant length, given or derived from epsilon, and how far all of them lead together."""
+"""Steps of constant length, given or derived from epsilon."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Stepping:
         return self.usual(epsilon) if self.step_size is None else self.step_size + 0 * epsilon
 
     def guided(self) -> int:
-        """How many steps lower the loss: all but those of the start."""
+        """The number of steps that lower the loss: all but those of the start."""
         return self.steps
 
     def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
-        """The length of all steps in one direction; see `Declarations.farthest`."""
+        """The total length of all steps in one direction; see `Declarations.farthest`."""
         return float(self.guided() * self.length(epsilon))

@@ -29,7 +29,7 @@ def checkpoints(steps: int) -> list[int]:
     """
     shares = [0, 22]
     while shares[-1] < 100:
-        # In hundredths: sums of 0.06 would drift across whole numbers.
+        # In hundredths, since sums of 0.06 would accumulate rounding errors.
         shares.append(shares[-1] + max(shares[-1] - shares[-2] - 3, 6))
     return sorted({math.ceil(p * steps / 100) for p in shares if p <= 100})
 
@@ -42,7 +42,7 @@ def _per_step(values: dict[int, int], steps: int, step: Any) -> Any:
 
 
 class StepSchedule(ABC):
-    """How long a step is and where it starts."""
+    """The step size of APGD, and the point from which a step starts."""
 
     @abstractmethod
     def begin(self, task: Task) -> State:
@@ -59,17 +59,18 @@ class StepSchedule(ABC):
         task
             The rows.
         state
-            With the best point and its loss, this step included, and the `loss` of the step before.
+            The attack's state, with the best point and its loss, this step included, and the `loss` of the
+            step before.
         loss
             (rows,), of this step.
         steps
-            Of the whole attack.
+            Number of steps of the whole attack.
         rho
             The share of steps that must lower the loss.
 
         Returns
         -------
-        The state of the schedule, and which rows (rows,) bool return to their best point.
+        The state of the schedule, and a mask (rows,) of the rows that return to their best point.
         """
 
     @abstractmethod
@@ -78,10 +79,10 @@ class StepSchedule(ABC):
 
 
 class HalvingSteps(StepSchedule):
-    """Halve the step and return to the best point where the steps since a checkpoint gained too little.
+    """Halve the step and return to the best point if the steps since the last checkpoint gained too little.
 
-    That is where fewer than rho of them lowered the loss, or where neither the step nor the best loss has
-    changed. As in the paper, the second rule holds at the first checkpoint too.
+    This is so if fewer than the share rho of them lowered the loss, or if neither the step nor the best loss
+    has changed. As in the paper, the second rule holds at the first checkpoint too.
 
     References
     ----------
@@ -119,10 +120,10 @@ class HalvingSteps(StepSchedule):
 
 
 class SparseSteps(StepSchedule):
-    """Sparse steps: two thirds as many components as the best change has; no momentum.
+    """Sparse steps without momentum: two thirds as many components as the best change has.
 
-    Every 4 % of the steps the schedule decides. Where the change has become sparser by 5 %, it takes the full
-    step from the best point; otherwise the step becomes shorter by 1.5, down to a tenth of epsilon.
+    The schedule decides every 4 % of the steps. If the change has become sparser by 5 %, it takes the full
+    step from the best point; otherwise it divides the step by 1.5, down to a tenth of epsilon.
 
     References
     ----------
@@ -168,7 +169,7 @@ def largest(values: Any, count: Any) -> Any:
 
     Notes
     -----
-    The threshold is found by bisection: sorting so many numbers costs more than a pass of the model.
+    The threshold is found by bisection: sorting all components costs more than a pass of the model.
     """
     size, axes = ops.abs(values), (1, 2, 3)
 

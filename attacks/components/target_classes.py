@@ -1,4 +1,4 @@
-"""The target class of each restart."""
+"""Target classes of targeted attacks: the classes of each row in descending order of their logits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from keras import ops
 
 
 def ordered(logits: Any, aims: Any) -> Any:
-    """The classes of each row in the order of their logits, the largest first and the aim last.
+    """The classes of each row in descending order of their logits, the aim last.
 
     Parameters
     ----------

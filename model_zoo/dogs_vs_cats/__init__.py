@@ -1,4 +1,4 @@
-"""The Dogs-vs-Cats CNN: architecture, weights, training, photographs and rendered pets."""
+"""The Dogs-vs-Cats CNN: architecture, weights, training, photographs and rendered animals."""
 
 CLASS_NAMES = ("cat", "dog")
 INPUT_SHAPE = (128, 128, 3)

@@ -1,4 +1,4 @@
-"""The CNN of the Kaggle notebook `uysimty/keras-cnn-dog-or-cat-classification`, layer for layer."""
+"""The CNN of the Kaggle notebook `uysimty/keras-cnn-dog-or-cat-classification`, layer by layer."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from robustness.model_zoo.dogs_vs_cats import CLASS_NAMES, INPUT_SHAPE
 
 
 def build(side: int = INPUT_SHAPE[0], *, dropout: float = 1.0) -> keras.Sequential:
-    """The notebook's network: pixels / 255 in, softmax over (cat, dog) out.
+    """Build the notebook's network: inputs are pixels / 255, outputs are softmax probabilities (cat, dog).
 
-    Three blocks of 3x3 valid convolution, relu, batch normalisation, 2x2 max pooling and dropout
-    .25 (32, 64, 128 filters), then 512 units with batch normalisation and dropout .5, then two
-    softmax units: 12,942,786 parameters at 128 pixels a side.
+    Three blocks of 3x3 valid convolution, relu, batch normalisation, 2x2 max pooling and dropout of .25 (32,
+    64, 128 filters), then 512 units with batch normalisation and dropout of .5, then two softmax units:
+    12,942,786 parameters at 128 pixels a side.
 
     Parameters
     ----------
-    side: height and width of the input in pixels. The notebook's is 128; training starts smaller.
-    dropout: factor on every dropout rate; 0 switches them off without changing the layers.
+    side
+        Height and width of the input in pixels: 128 in the notebook; the training starts smaller.
+    dropout
+        A factor of every dropout rate; 0 switches dropout off without changing the layers.
     """
     layers: list[keras.layers.Layer] = [keras.layers.Input((side, side, 3))]
     for filters in (32, 64, 128):

@@ -1,4 +1,4 @@
-"""Pictures that need no account: a real cat, and rendered cats and dogs."""
+"""Demo images that need no account: a photograph of a cat, and rendered cats and dogs."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ _SPEC = re.compile(r"pets(?::(\d+))?")
 
 
 class Pets:
-    """Chelsea, the cat of scikit-image, and `count` renderings that no training saw."""
+    """A source of images: Chelsea, the cat of scikit-image, and `count` renderings not used in training."""
 
     class_names = KINDS
 
-    def __init__(self, count: int = COUNT, seed: int = 0) -> None:
-        self._count, self._seed = count, seed
+    def __init__(self, count: int = COUNT, seed: int = 0, first: int = 0) -> None:
+        self._count, self._seed, self._first = count, seed, first
 
     @property
     def description(self) -> str:
-        """One line for the report."""
-        return f"one photograph (Chelsea) and {self._count} rendered cats and dogs"
+        """A line for the report."""
+        rendered = f" and {self._count} rendered cats and dogs" if self._count else ""
+        return f"one photograph (Chelsea){rendered}"
 
     def entries(self) -> list[Entry]:
-        """Chelsea first, then the renderings by number."""
+        """List Chelsea first, then the renderings by number."""
         drawn = [
             Entry(f"rendered/{self._seed}/{n}", f"{KINDS[n % 2]}.rendered.{n:05d}.png", n % 2)
-            for n in range(self._count)
+            for n in range(self._first, self._first + self._count)
         ]
         return [Entry(CHELSEA, CHELSEA, KINDS.index("cat")), *drawn]
 
     def read(self, entry: Entry, shape: tuple[int, int, int]) -> Picture:
-        """The picture at the size of `shape`."""
+        """Return the picture, resized to `shape` if need be; unreadable for grey models."""
         if shape[2] != 3:
             return unreadable(
-                entry, "the rendered pets are in colour; the model takes grey pictures"
+                entry, "the rendered pets are in colour, but the model takes grey pictures"
             )
         pixels = _chelsea() if entry.key == CHELSEA else self._render(entry)
         size = (shape[1], shape[0])
@@ -58,7 +59,7 @@ class Pets:
 
 
 def _chelsea() -> np.ndarray:
-    """The middle square of Chelsea, whose face fills the picture."""
+    """The middle square of Chelsea, with the face."""
     from skimage import data  # noqa: PLC0415 - slow to import, and only for this one picture
 
     photo = data.chelsea()
@@ -68,11 +69,23 @@ def _chelsea() -> np.ndarray:
 
 
 def pets_from(spec: str) -> Pets | None:
-    """The source meant by `pets` or `pets:N`; None if the words mean something else."""
+    """Parse `pets` or `pets:N`.
+
+    Returns
+    -------
+    The source; None if `spec` has another form.
+
+    Raises
+    ------
+    SettingError
+        N is not from 1 to 1000000.
+    """
     match = _SPEC.fullmatch(spec)
     if not match:
         return None
-    count = int(match[1]) if match[1] else COUNT
+    if not match[1]:
+        return Pets()
+    count = int(match[1])
     if not 1 <= count <= 1_000_000:
-        raise SettingError(f"pets:{count} is not a number of pictures; expected 1 to 1000000.")
-    return Pets(count)
+        raise SettingError(f"pets:{count} is not a number of images; expected 1 to 1000000.")
+    return Pets(count - 1, first=1)

@@ -1,7 +1,8 @@
-"""Adversarial training: the network learns from pictures that one signed-gradient step has moved.
+"""Adversarial training: moves each training image by a signed gradient step against the network.
 
-Madry et al. 2018, arXiv:1706.06083, eq. 2.1, with the inner problem solved by a single step from a random
-point of the ball (Wong et al. 2020, arXiv:2001.03994, alg. 3), which costs one gradient a picture more.
+It minimises the robust risk of Madry et al. 2018, arXiv:1706.06083, eq. 2.1. The inner problem is solved by
+a single step from a random point of the ball (Wong et al. 2020, arXiv:2001.03994, alg. 3), which costs one
+more gradient per image.
 """
 
 from __future__ import annotations
@@ -16,19 +17,30 @@ from keras import ops
 from robustness import backend
 
 LENGTH = 1.25
-"""The step in budgets: theirs, a little over one, so that the corners of the ball are reached."""
+"""The step in budgets, as in Wong et al.: more than one, so that corners of the ball are reached."""
 
 Move = Callable[[Any, np.ndarray, np.random.Generator], Any]
 
 
 def adversary(model: keras.Model, epsilon: float) -> Move:
-    """A function that moves images in 0..1 (n, h, w, c) within `epsilon` counts against `model`.
+    """Return a function that moves images within a budget so that the loss of a model rises.
 
-    It takes the images, their labels (n,) and a generator; the model is asked as it is trained,
-    BatchNorm with the statistics of the batch: in inference mode it is another network, and the one
-    that learns is fooled by nothing but the adversary's mistakes. Each image has a budget of its own,
-    drawn between 0 and `epsilon`: under the whole of it everywhere, a network that was not robust at
-    all forgets what it knew and answers one half to everything.
+    The returned function takes images (n, h, w, c) in 0..1, their labels (n,) and a random generator, and
+    returns the moved images.
+
+    Parameters
+    ----------
+    model
+        The network in training.
+    epsilon
+        The largest budget in counts.
+
+    Notes
+    -----
+    The model runs in training mode, with batch normalisation by the statistics of the batch. In inference
+    mode it is another network, and steps against that one hardly affect the network in training. Each image
+    has its own budget, drawn between 0 and `epsilon`: with the whole budget for every image, a network that
+    is not robust yet forgets what it has learnt and outputs one half for everything.
     """
 
     def loss(points: Any, labels: Any) -> tuple[Any, Any]:

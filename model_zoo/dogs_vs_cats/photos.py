@@ -1,4 +1,4 @@
-"""The competition's photographs: which ones are held out, and as arrays to train on."""
+"""The photographs of the competition as arrays, divided into training and held-out ones."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from robustness.model_zoo.dogs_vs_cats import CLASS_NAMES
 
 
 def held_out(name: str) -> bool:
-    """Whether the photo called `name` (`cat.17.jpg`) is in the tenth that is never trained on.
+    """Whether the photo called `name` (`cat.17.jpg`) belongs to the tenth that is never used for training.
 
-    A hash of the bare file name decides, so the split is the same on every machine, for every
-    subset of the photographs, for good.
+    A hash of the bare file name decides, so that the split is the same on every machine and for every subset
+    of the photographs.
     """
     bare = name.rsplit("/", 1)[-1].lower()
     return int.from_bytes(hashlib.sha256(bare.encode()).digest()[:8], "big") % 10 == 0
@@ -24,11 +24,22 @@ def held_out(name: str) -> bool:
 def arrays(
     archive: Path, side: int, *, held: bool, cache: Path | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Photos (n, side, side, 3) uint8 and labels (n,), as the image reader sees them.
+    """Read photos and their labels as the image reader decodes them.
 
-    `archive` is Kaggle's `dogs-vs-cats.zip`, its `train.zip`, or a folder of its photos. Decoding
-    20,000 photographs takes minutes: with `cache`, a folder, the result is kept there and read back
-    the next time.
+    Parameters
+    ----------
+    archive
+        Kaggle's `dogs-vs-cats.zip`, its `train.zip`, or a folder of its photos.
+    side
+        Height and width of the result in pixels.
+    held
+        Whether to read the held-out photos instead of the others.
+    cache
+        A folder in which the result is kept for the next call, since decoding 20,000 photos takes minutes.
+
+    Returns
+    -------
+    Photos (n, side, side, 3) uint8 and labels (n,).
     """
     kept = cache and cache / f"photos-{side}-{'held' if held else 'train'}.npz"
     if kept and kept.exists():

@@ -1,10 +1,10 @@
-"""Drawn cats and dogs: an unlimited, seeded supply of labelled pictures that need no account.
+"""Rendered cats and dogs: an unlimited supply of labelled images by seed, without an account.
 
-An animal is a few dozen lit ellipsoids. Only its anatomy, with the colours of eyes and nose, knows
-the kind: coats, poses, cameras, lights and backgrounds come from the same distributions for both,
-so that neither colour nor background tells a cat from a dog. Pixels are computed with + - * / and
-square roots only, which IEEE 754 rounds the same way everywhere; sines per pixel would differ
-between processors.
+An animal consists of a few dozen lit ellipsoids. Only its anatomy and the colours of its eyes and nose
+depend on the kind. Coats, poses, cameras, lights and backgrounds come from the same distributions for both,
+so that neither the coat's colour nor the background distinguishes a cat from a dog. Pixels are computed with
++ - * / and square roots only, which IEEE 754 rounds the same way everywhere; sines would differ between
+processors.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _GRASS: tuple[Vector, ...] = ((0.38, 0.48, 0.22), (0.50, 0.54, 0.28), (0.60, 0.5
 
 
 def _background(rng: np.random.Generator, avoid: np.ndarray) -> np.ndarray:
-    """A natural setting (SIDE, SIDE, 3) that stands off from the coat's colour `avoid`."""
+    """A background (SIDE, SIDE, 3) that contrasts with the coat's colour `avoid`."""
     choices = [pick(rng, _SCENERY, 0.12) for _ in range(3)]
     wall = max(choices, key=lambda c: float(abs(c - avoid).sum()))
     floor = pick(rng, _SCENERY, 0.12)
@@ -73,9 +73,11 @@ def _background(rng: np.random.Generator, avoid: np.ndarray) -> np.ndarray:
 
 
 def _pose(rng: np.random.Generator) -> tuple[Frame, Frame]:
-    """Where the head and the body are and which way they turn; both share their origin."""
+    """The positions and orientations of head and body, with a common origin."""
     scale = rng.uniform(0.70, 1.02)
-    height = 0.97 - 0.87 * scale + rng.normal(0, 0.05)  # near animals sit low: ears stay in view
+    height = (
+        0.97 - 0.87 * scale + rng.normal(0, 0.05)
+    )  # near animals are placed lower, to keep the ears in view
     place = np.array([rng.normal(0, 0.12), height, 0.0])
     turn = np.clip(rng.normal(0, (0.30, 0.12, 0.13)), -0.6, 0.6)
     body = rotation(rng.normal(0, 0.45), 0, rng.normal(0, 0.05))
@@ -83,7 +85,7 @@ def _pose(rng: np.random.Generator) -> tuple[Frame, Frame]:
 
 
 def _ground_shadow(x: float, y: float, scale: float) -> np.ndarray:
-    """The share of light (SIDE, SIDE) left by an animal that sits at `x`, `y` in -1..1."""
+    """The share of light (SIDE, SIDE) that the shadow of an animal at `x`, `y` in -1..1 leaves."""
     place = positions(0, SIDE, SIDE)
     across = (place[None, :] - np.float32(x)) / scale
     down = (place[:, None] + np.float32(y)) / scale
@@ -91,10 +93,23 @@ def _ground_shadow(x: float, y: float, scale: float) -> np.ndarray:
 
 
 def render(kind: str, seed: int) -> np.ndarray:
-    """The picture of a `kind` that `seed` stands for: (128, 128, 3) uint8, RGB counts 0..255.
+    """Render one animal.
 
-    The same kind and seed give the same picture in every process. ValueError if `kind` is not in
-    `KINDS` or `seed` is negative.
+    Parameters
+    ----------
+    kind
+        One of `KINDS`.
+    seed
+        0 or more; the same kind and seed give the same image in every process.
+
+    Returns
+    -------
+    (128, 128, 3) uint8, RGB counts 0..255.
+
+    Raises
+    ------
+    ValueError
+        `kind` or `seed` is out of range.
     """
     if kind not in KINDS:
         raise ValueError(f"The kind is {kind!r}; it must be one of {', '.join(KINDS)}.")
@@ -106,7 +121,7 @@ def render(kind: str, seed: int) -> np.ndarray:
     canvas = Canvas(rng)
     head, body = _pose(rng)
 
-    # Front to back, more or less, so that little is coloured only to be covered.
+    # Roughly front to back, so that few pixels are coloured and then covered.
     for part in reversed(cat_head(rng) if kind == "cat" else dog_head(rng)):
         canvas.draw(part, head, look)
     for part in body_of(kind, rng):
@@ -127,9 +142,14 @@ def render(kind: str, seed: int) -> np.ndarray:
 
 
 def training_rendering(kind: str, number: int) -> np.ndarray:
-    """Picture `number` (0, 1, ...) of a `kind` kept for training: (128, 128, 3) uint8.
+    """Rendering `number` (0, 1, ...) of a `kind` from the range reserved for training, (128, 128, 3) uint8.
 
-    `renderings` never gives one of these. ValueError as for `render`.
+    `renderings` yields none of these.
+
+    Raises
+    ------
+    ValueError
+        `number` is negative, or `kind` is not in `KINDS`.
     """
     if number < 0:
         raise ValueError(f"The number is {number}; it must be 0 or more.")
@@ -142,10 +162,23 @@ def rendering_name(kind: str, number: int) -> str:
 
 
 def renderings(count: int, seed: int = 0) -> Iterator[tuple[str, int, np.ndarray]]:
-    """(name, class index, picture) of `count` renderings, cats (0) and dogs (1) in turn.
+    """Render cats (class 0) and dogs (class 1) alternately, each when it is requested.
 
-    Pictures are (128, 128, 3) uint8 and drawn as they are asked for. Each `seed` in 0..999 has a
-    million of its own, none in the training range; ValueError at once for more, or another seed.
+    Parameters
+    ----------
+    count
+        Number of images, at most a million.
+    seed
+        0 to 999; each seed has a million images of its own, none of them in the training range.
+
+    Returns
+    -------
+    An iterator of (name, class index, image (128, 128, 3) uint8).
+
+    Raises
+    ------
+    ValueError
+        `count` or `seed` is out of range; raised at the call.
     """
     if not 0 <= count <= _BLOCK:
         raise ValueError(f"The count is {count}; it must be from 0 to {_BLOCK}.")

@@ -1,19 +1,19 @@
 """Train the CNN: `python -m robustness.model_zoo.dogs_vs_cats.training --photos dogs-vs-cats.zip --out DIR`.
 
-Three things make it fit a small machine and a small network:
+Three techniques suit a small machine and a small network:
 
-- *Progressive resizing*: most epochs see 64-pixel pictures, where one costs a sixth of a
-  128-pixel one. The convolutions carry over as they are; the first dense kernel is a picture of
-  weights and is resized like one (bilinear, divided by the gain in area).
-- *Augmentation by one affine map* (turn, scale, stretch, shift, mirror) plus a shift of colour.
-- *Honest moving statistics*: dropout in front of batch normalisation inflates the variance that
-  the moving averages see. The last stage trains without dropout, and at the end the statistics are
-  estimated again, with dropout off, as plain averages.
+- *Progressive resizing*: most epochs use 64-pixel images, which cost a sixth of 128-pixel ones. The
+  convolutions are kept as they are. The first dense kernel is indexed by position, and is resized like an
+  image (bilinear, divided by the gain in area).
+- *Augmentation by one affine map* (rotation, scale, stretch, shift, mirroring) and a change of colour.
+- *Unbiased moving statistics*: dropout before batch normalisation inflates the variance in the moving
+  averages. The last stage trains without dropout, and at the end the statistics are computed again, with
+  dropout off, as plain averages.
 
-With `--harden` it goes on from the bundled weights with adversarial training (`hardening`): that is
+With `--harden` it continues from the bundled weights with adversarial training (`hardening`); the result is
 the zoo's `dogs-vs-cats-robust`.
 
-It is seeded, saves after every quarter epoch, and goes on where it was stopped.
+The training is seeded, saves after every quarter epoch, and resumes where it was interrupted.
 """
 
 from __future__ import annotations
@@ -44,10 +44,15 @@ QUARTERS = 4
 
 @dataclass(frozen=True)
 class Stage:
-    """Some epochs at one resolution. `renderings` is their number in each epoch.
+    """Some epochs at one resolution.
 
-    `zoom` is the range of the share of a picture that is seen; above 1 its edges are mirrored.
-    `epsilon` is the most, in counts, that the adversary moves a picture by first; 0 for no adversary.
+    Attributes
+    ----------
+    name : of the stage's files. side : height and width of the input in pixels. epochs : number of epochs,
+    in quarters. peak, final : the highest learning rate, after the warm-up, and the last one. dropout :
+    factor of every dropout rate. renderings : number of rendered images added to the photos. zoom : range of
+    the share of an image that is visible; above 1 its edges are mirrored. epsilon : largest budget of the
+    adversary in counts; 0 for no adversary.
     """
 
     name: str
@@ -66,7 +71,7 @@ STAGES = (
     Stage("medium", 96, 5, 5e-4, 5e-5, renderings=1000),
     Stage("full", 128, 1, 2.5e-4, 5e-5, renderings=1000),
     Stage("settle", 128, 0.5, 5e-5, 1e-6, dropout=0.0, renderings=1000),
-    # Whole pictures, as they will be judged: closer crops make everything larger than it is.
+    # Whole images, as in the evaluation: closer crops enlarge everything.
     Stage("whole", 128, 0.25, 5e-5, 1e-6, dropout=0.0, renderings=2500, zoom=(0.92, 1.08)),
     # The train accuracy was no higher than the held-out one: little dropout is needed.
     Stage("long", 128, 4, 3e-4, 1e-5, dropout=0.3, renderings=3000, zoom=(0.8, 1.08)),
@@ -78,7 +83,7 @@ HARDENING = (
 
 
 class Batches(keras.utils.PyDataset):
-    """Shuffled, augmented batches; batch b of epoch e depends on the seed, e and b alone."""
+    """Shuffled, augmented batches; batch b of epoch e depends only on the seed, e and b."""
 
     def __init__(
         self,
@@ -100,7 +105,7 @@ class Batches(keras.utils.PyDataset):
         return self.quarter_steps
 
     def on_epoch_end(self) -> None:
-        """Move on to the next quarter."""
+        """Advance to the next quarter."""
         self.quarter += 1
 
     def __getitem__(self, index: int) -> tuple[Any, np.ndarray]:
@@ -119,7 +124,7 @@ def augment(
     rng: np.random.Generator,
     zoom: tuple[float, float] = Stage.zoom,
 ) -> tf.Tensor:
-    """Turn, scale, stretch, shift and mirror each image, shift its colours; float32 in 0..1."""
+    """Rotate, scale, stretch, shift and mirror each image, and change its colours; float32 in 0..1."""
     n, source = len(images), images.shape[1]
     scale = np.exp(rng.uniform(math.log(zoom[0]), math.log(zoom[1]), n)) * source / side
     stretch = np.exp(rng.uniform(-0.12, 0.12, n))
@@ -147,7 +152,7 @@ def augment(
 
 
 def resize_kernel(kernel: np.ndarray, old: int, new: int) -> np.ndarray:
-    """The first dense kernel for a feature map of `new` cells a side instead of `old`."""
+    """Resize the first dense kernel from a feature map of `old` cells a side to one of `new` cells."""
     units = kernel.shape[-1]
     grid = kernel.reshape(old, old, -1)
     wide = tf.image.resize(grid[None], (new, new), antialias=new < old)[0].numpy()
@@ -155,7 +160,7 @@ def resize_kernel(kernel: np.ndarray, old: int, new: int) -> np.ndarray:
 
 
 def grow(small: keras.Model, large: keras.Model) -> None:
-    """Copy the weights of `small` into `large`, the same network for a larger picture."""
+    """Copy the weights of `small` into `large`, the same network for larger images."""
     for source, target in zip(small.weights, large.weights, strict=True):
         value = source.numpy()
         if value.shape != target.shape:
@@ -165,7 +170,7 @@ def grow(small: keras.Model, large: keras.Model) -> None:
 
 
 def settle_statistics(model: keras.Model, batches: Batches, count: int) -> None:
-    """Set each moving mean and variance to the plain average over `count` batches, no dropout."""
+    """Set each moving mean and variance to its plain average over `count` batches, without dropout."""
     norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
     rates = {x: x.rate for x in model.layers if isinstance(x, keras.layers.Dropout)}
     sums = [0.0] * (2 * len(norms))
@@ -188,7 +193,7 @@ def settle_statistics(model: keras.Model, batches: Batches, count: int) -> None:
 
 
 def accuracy(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> float:
-    """Share of `images` (uint8) that `model` gets right."""
+    """The share of `images` (uint8) that `model` classifies correctly."""
     right = 0
     for start in range(0, len(images), 256):
         batch = images[start : start + 256].astype("float32") / 255
@@ -201,7 +206,7 @@ def accuracy(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> floa
 def with_renderings(
     images: np.ndarray, labels: np.ndarray, side: int, *, count: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`images` and `labels` with `count` rendered pets of training seeds put behind them."""
+    """Append `count` rendered animals with training seeds to `images` and `labels`."""
     if not count:
         return images, labels
     pets, classes = [], []
@@ -225,7 +230,7 @@ def schedule(stage: Stage, steps: int) -> keras.optimizers.schedules.LearningRat
 
 
 class Journal(keras.callbacks.Callback):
-    """A line a quarter, and the held-out accuracy at the end of each epoch, to `log.jsonl`."""
+    """Writes a line per quarter to `log.jsonl`, with the held-out accuracy at the end of each epoch."""
 
     def __init__(self, path: Path, stage: Stage, images: np.ndarray, labels: np.ndarray) -> None:
         super().__init__()
@@ -251,7 +256,25 @@ def train(
     stages: Sequence[Stage] = STAGES,
     start: keras.Model | None = None,
 ) -> Path:
-    """Run every stage, from `start`'s weights if given; the path of the network, `out/model.keras`."""
+    """Run every stage that is not finished yet.
+
+    Parameters
+    ----------
+    archive
+        The photos, see `photos.arrays`.
+    out
+        The folder for checkpoints and the result.
+    batch, seed, precision
+        Batch size, seed, and mixed-precision policy of Keras.
+    stages
+        The stages in order.
+    start
+        A model from whose weights the first stage starts; None for random weights.
+
+    Returns
+    -------
+    The path of the trained network, `out/model.keras`.
+    """
     keras.mixed_precision.set_global_policy(precision)
     out.mkdir(parents=True, exist_ok=True)
     previous: Path | None = None
@@ -274,7 +297,7 @@ def train(
 def run_stage(
     stage: Stage, finished: Path, previous: Path | None, archive: Path, *, batch: int, seed: int
 ) -> None:
-    """Train one stage, from `previous`'s weights if given, and save it as `finished`."""
+    """Train one stage, from the weights in `previous` if given, and save it as `finished`."""
     keras.utils.set_random_seed(seed)
     source = round(stage.side * 1.25)
     images, labels = photos.arrays(archive, source, held=False, cache=finished.parent)

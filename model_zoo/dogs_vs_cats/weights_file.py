@@ -1,8 +1,8 @@
-"""Weights in half the space: kernels as float16, all else as float32, in one `.npz`.
+"""Reads and writes weights at half the size: kernels as float16, all others as float32, in one `.npz`.
 
-The names say which layer (by position and kind) and which of its variables, so a file that belongs
-to another network is noticed. Statistics, scales and biases stay float32: a variance may be too
-large or too small for float16, and they are few.
+Names consist of the position and kind of the layer and the name of the variable, so that a file of another
+network is detected. Statistics, scales and biases stay float32: a variance may be out of the range of
+float16, and they are few.
 """
 
 from __future__ import annotations
@@ -23,9 +23,16 @@ CARD = "card.json"
 
 
 def save(model: Any, path: Path) -> str:
-    """Write all weights of the Keras `model` to `path` (`.npz`); returns the file's SHA-256.
+    """Write all weights of a Keras model to `path` (`.npz`); the same weights give the same bytes.
 
-    Same weights, same bytes. ModelError for a weight that is not finite.
+    Returns
+    -------
+    The SHA-256 of the file.
+
+    Raises
+    ------
+    ModelError
+        A weight is not finite.
     """
     arrays = {}
     for name, variable in _named(model):
@@ -41,10 +48,21 @@ def save(model: Any, path: Path) -> str:
 
 
 def load(model: Any, path: Path, *, sha256: str | None = None) -> None:
-    """Fill the Keras `model` with the weights in `path`, as `save` wrote them.
+    """Load the weights in `path`, as written by `save`, into a Keras model.
 
-    The file must have the SHA-256 given, else the one in `card.json` beside it. ModelError if it
-    has not, is missing, or belongs to another network; `model` is then left as it was.
+    Parameters
+    ----------
+    model
+        The built model; unchanged if an error is raised.
+    path
+        The `.npz` file.
+    sha256
+        The expected SHA-256 of the file; by default the one in the `card.json` beside it.
+
+    Raises
+    ------
+    ModelError
+        The file is missing, damaged or another one, or belongs to another network.
     """
     expected = sha256 or recorded_sha256(path)
     try:
@@ -78,7 +96,7 @@ def load(model: Any, path: Path, *, sha256: str | None = None) -> None:
 
 
 def recorded_sha256(path: Path) -> str:
-    """The SHA-256 that the card beside `path` gives for it; ModelError without one."""
+    """The SHA-256 of `path` that the card beside it states; ModelError without one."""
     card = path.with_name(CARD)
     try:
         weights = json.loads(card.read_text("utf-8"))["weights"]
@@ -86,17 +104,19 @@ def recorded_sha256(path: Path) -> str:
             return str(weights["sha256"])
     except FileNotFoundError as error:
         raise ModelError(
-            f"There is no model card {card.name} beside {path.name}, so nobody can say whether "
-            f"the weights are the published ones. Install the toolkit again, or publish the "
-            f"weights (scripts/publish_weights.py)."
+            f"There is no model card {card.name} beside {path.name}, so that the "
+            f"weights cannot be checked. Install the toolkit again, or publish the weights "
+            f"(scripts/publish_weights.py)."
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"The model card {card.name} cannot be read: {error!r}.") from error
-    raise ModelError(f"The model card {card.name} is not about {path.name}.")
+    raise ModelError(
+        f"The model card {card.name} does not describe {path.name}. Install the toolkit again."
+    )
 
 
 def _named(model: Any) -> Iterator[tuple[str, Any]]:
-    """(name, variable) of all weights; Keras' own layer names depend on what was built before."""
+    """(name, variable) of all weights; Keras' own layer names depend on the models built before."""
     with_weights = [layer for layer in model.layers if layer.weights]
     for position, layer in enumerate(with_weights):
         for variable in layer.weights:
@@ -105,7 +125,7 @@ def _named(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _compact(value: np.ndarray) -> np.ndarray:
-    """`value` as float16 if it is a kernel and fits."""
+    """`value` as float16 if it is a kernel and in range."""
     if value.ndim < 2 or np.abs(value).max(initial=0) > np.finfo(np.float16).max:
         return value
     return value.astype(np.float16)

@@ -1,4 +1,4 @@
-"""The zoo's Dogs-vs-Cats models: the notebook's network with the bundled weights."""
+"""The Dogs-vs-Cats models of the zoo: the notebook's network with the bundled weights."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ PUBLISHED = {INFO.name: (INFO, WEIGHTS), ROBUST.name: (ROBUST, ROBUST_WEIGHTS)}
 
 @zoo_model(INFO)
 def load() -> Classifier:
-    """The published model, in float32."""
+    """Load the published model, in float32."""
     return from_weights(WEIGHTS)
 
 
 @zoo_model(ROBUST)
 def load_robust() -> Classifier:
-    """The adversarially trained one, in float32."""
+    """Load the adversarially trained model, in float32."""
     return from_weights(ROBUST_WEIGHTS, ROBUST)
 
 
 def from_weights(path: Path, info: ModelInfo = INFO) -> Classifier:
-    """The network with weights from a compact file; ModelError if it is missing or damaged."""
+    """Load the network with weights from a compact file; ModelError if it is missing or damaged."""
     from robustness.model_zoo.dogs_vs_cats import weights_file  # noqa: PLC0415
 
     if not path.is_file():
@@ -68,10 +68,23 @@ def from_notebook_weights(
     class_names: Sequence[str] | None = None,
     scaling: Any = None,
 ) -> Classifier:
-    """The network with weights as the notebook saves them (HDF5, of Keras 2 or 3).
+    """Load the network with weights as the notebook saves them (HDF5, of Keras 2 or 3).
 
-    Unless told otherwise, class 0 is the cat and class 1 the dog, and counts are divided by 255,
-    as in the notebook. UnsafeModelError, ModelError as `loading.load_weights`.
+    Parameters
+    ----------
+    path
+        The file with the weights.
+    trust
+        Whether to load the file although its scan has findings.
+    class_names
+        By default ("cat", "dog"), as in the notebook.
+    scaling
+        By default counts are divided by 255, as in the notebook.
+
+    Raises
+    ------
+    UnsafeModelError, ModelError
+        As in `loading.load_weights`.
     """
     from robustness.models import loading  # noqa: PLC0415
     from robustness.models.classifier import Classifier  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Downloads and archives: a cache with checksums, and safe extraction.
+"""Downloads and archives: resumable downloads, a cache with checksums, and safe extraction.
 
-For the models of the zoo. Must not import models.
+Must not import models of the zoo.
 """

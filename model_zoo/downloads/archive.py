@@ -1,4 +1,4 @@
-"""Inspect untrusted zip archives before anything in them is used."""
+"""Inspects untrusted zip archives before they are used, and extracts them within limits."""
 
 from __future__ import annotations
 
@@ -13,15 +13,22 @@ from pathlib import Path, PurePosixPath
 
 from robustness.errors import FetchError
 
-_FLOOR = 64 << 20  # a small archive may be as compressible as it likes
+_FLOOR = 64 << 20
+"""Archives that unpack to at most this many bytes may have any ratio."""
 _CHUNK = 1 << 20
-# What the standard library raises for damaged members, and for ways of packing it does not know.
+# What the standard library raises for damaged members and unknown compression methods.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, OSError)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may hold: files, bytes when unpacked, and bytes out per byte in."""
+    """Limits on an archive.
+
+    Attributes
+    ----------
+    files : most members. size : most bytes when unpacked. ratio : most unpacked bytes per packed byte;
+    archives that unpack to at most 64 MiB are exempt.
+    """
 
     files: int = 200_000
     size: int = 8 << 30
@@ -29,12 +36,20 @@ class Limits:
 
 
 def members(path: Path, limits: Limits = Limits()) -> list[zipfile.ZipInfo]:
-    """The regular files of the zip at `path`; FetchError if any member is unsafe."""
+    """The regular files of the zip at `path`.
+
+    Raises
+    ------
+    FetchError
+        The archive is damaged, exceeds a limit, or has an unsafe member.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise FetchError(f"{path.name} is not a sound zip archive ({error}).") from error
+        raise FetchError(
+            f"{path.name} is not a valid zip archive ({error}); download it again."
+        ) from error
     if len(infos) > limits.files:
         raise FetchError(
             f"{path.name} holds {len(infos):,} files; at most {limits.files:,} are accepted."
@@ -53,36 +68,45 @@ def members(path: Path, limits: Limits = Limits()) -> list[zipfile.ZipInfo]:
     if total > max(_FLOOR, limits.ratio * packed):
         raise FetchError(
             f"{path.name} would unpack from {packed:,} to {total:,} bytes, more than "
-            f"{limits.ratio:g} times its size, as only archives made to do harm do."
+            f"{limits.ratio:g} times its size; such archives are refused as harmful."
         )
     return [info for info in infos if not info.is_dir()]
 
 
 def _fault(info: zipfile.ZipInfo, seen: set[str]) -> str:
-    """What is wrong with one member, in words; "" if nothing is."""
+    """What is wrong with a member, for messages; "" if nothing is."""
     name = info.orig_filename  # `filename` is cut at a NUL and has the system's separators
     kind = stat.S_IFMT(info.external_attr >> 16)
     faults = {
         "has a control character in its name": re.search(r"[\x00-\x1f\x7f]", name),
-        "has an absolute name": re.match(r"[/\\]|[A-Za-z]:", name),
-        "leaves the folder it is unpacked to": ".." in re.split(r"[/\\]", name),
+        "has an absolute path": re.match(r"[/\\]|[A-Za-z]:", name),
+        "points outside the folder it is unpacked to": ".." in re.split(r"[/\\]", name),
         "has a backslash in its name": "\\" in name,
         "has no name": not PurePosixPath(name).name,
         "is a link or a device, not a file": kind not in (0, stat.S_IFREG, stat.S_IFDIR),
         "is encrypted": info.flag_bits & 1,
-        "is there twice": info.filename.casefold() in seen,
+        "occurs twice": info.filename.casefold() in seen,
     }
     return next((words for words, wrong in faults.items() if wrong), "")
 
 
 def extract(path: Path, folder: Path, limits: Limits = Limits()) -> list[Path]:
-    """Unpack the zip at `path` into the new `folder`, which appears only once it is complete.
+    """Unpack the zip at `path` into the new `folder`, which appears only when it is complete.
 
-    Returns the files. FetchError as for `members`, or if `folder` exists or a member is damaged.
+    Returns
+    -------
+    The paths of the files.
+
+    Raises
+    ------
+    FetchError
+        As in `members`; or `folder` exists, or a member is damaged.
     """
     infos = members(path, limits)
     if folder.exists():
-        raise FetchError(f"{folder} exists; an archive is unpacked into a new folder only.")
+        raise FetchError(
+            f"{folder} exists; expected a new folder. Remove it or choose another one."
+        )
     draft = folder.with_name(folder.name + ".part")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
@@ -98,12 +122,12 @@ def extract(path: Path, folder: Path, limits: Limits = Limits()) -> list[Path]:
 
 
 def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> None:
-    """Unpack one member; never write more than its announced size."""
+    """Unpack one member; never write more than its stated size."""
     target.parent.mkdir(parents=True, exist_ok=True)
     left = info.file_size
     with archive.open(info) as source, target.open("xb") as out:
         while chunk := source.read(_CHUNK):
             left -= len(chunk)
             if left < 0:
-                raise zipfile.BadZipFile(f"{info.filename!r} is longer than it says")
+                raise zipfile.BadZipFile(f"{info.filename!r} is longer than stated")
             out.write(chunk)

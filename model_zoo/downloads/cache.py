@@ -1,12 +1,11 @@
-"""Cache of downloaded files: one folder per source, with a SHA-256 that is checked on each use.
+"""Cache of downloaded files: one folder per source, with a SHA-256 that is checked at each use.
 
 ::
 
     ROBUSTNESS_CACHE/kaggle-owner-slug-1f2e3d4c5b6a/
-        content/model.h5    the file
-        record.json         its source, size and SHA-256; written last
-        download.part       what has come of an unfinished download
-        download.json       which version of the remote file that is
+        content/model.h5    the file record.json         its source, size and SHA-256; written last
+        download.part       the received bytes of an unfinished download download.json       the version of
+        the remote file to which they belong
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from robustness.errors import FetchError
 
 try:
     import fcntl
-except ImportError:  # Windows has no flock: there, two fetches of one source are not kept apart
+except ImportError:  # Windows has no flock: there, parallel fetches of one source are not prevented
     fcntl = None  # type: ignore[assignment]
 
 
@@ -45,32 +44,38 @@ def sha256(path: Path) -> str:
 
 
 def safe_name(name: str) -> str:
-    """Return the untrusted `name` as a bare file name that is safe on every system."""
+    """Turn the untrusted `name` into a bare file name that is safe on every system."""
     bare = re.split(r"[/\\]", name)[-1]
     return re.sub(r"[^A-Za-z0-9._-]", "_", bare).lstrip(".")[-100:] or "file"
 
 
 @dataclass(frozen=True)
 class Slot:
-    """The place of one source in the cache."""
+    """The folder of one source in the cache."""
 
     source: str
     folder: Path
 
     @classmethod
     def of(cls, source: str) -> Slot:
-        """The slot of `source`, in a folder with a readable name."""
+        """The slot of `source`; its folder has a readable name."""
         readable = re.sub(r"[^A-Za-z0-9]+", "-", source).strip("-")[:60]
         key = hashlib.sha256(source.encode()).hexdigest()[:12]
         return cls(source, root() / f"{readable}-{key}")
 
     @property
     def part(self) -> Path:
-        """Where an unfinished download is kept."""
+        """The path of an unfinished download."""
         return self.folder / "download.part"
 
     def cached(self) -> Path | None:
-        """The file, its SHA-256 checked; None if there is none. FetchError if it was changed."""
+        """The cached file, with its SHA-256 checked; None if there is none.
+
+        Raises
+        ------
+        FetchError
+            The file was changed, or its record cannot be read.
+        """
         try:
             record = json.loads((self.folder / "record.json").read_text("utf-8"))
             name, expected = str(record["file"]), str(record["sha256"])
@@ -79,7 +84,7 @@ class Slot:
         except (ValueError, KeyError, TypeError) as error:
             raise FetchError(
                 f"The cache's record of {self.source} in {self.folder} cannot be read; "
-                f"fetch it again with force."
+                f"fetch the source again with force."
             ) from error
         path = self.folder / "content" / safe_name(name)
         if not path.is_file():
@@ -92,13 +97,13 @@ class Slot:
         return path
 
     def keep(self, finished: Path, name: str) -> Path:
-        """Move `finished` in as the source's file, called `name`, and record its SHA-256."""
+        """Move `finished` into the cache under `name`, record its SHA-256, and return the new path."""
         content = self.folder / "content"
         record = self.folder / "record.json"
         path = content / safe_name(name)
         facts = {"source": self.source, "file": path.name, "bytes": finished.stat().st_size}
         facts["sha256"] = sha256(finished)
-        # Without a record the file counts as absent, so a kill between these lines is harmless.
+        # Without a record the file counts as absent, so an interruption between these lines is harmless.
         record.unlink(missing_ok=True)
         if content.exists():
             shutil.rmtree(content)
@@ -111,7 +116,13 @@ class Slot:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from fetching the same source; FetchError if one is doing so."""
+        """Lock the slot against other processes, as a context manager.
+
+        Raises
+        ------
+        FetchError
+            Another process is fetching the same source.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as file:
             if fcntl is not None:

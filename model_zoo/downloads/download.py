@@ -1,8 +1,8 @@
-"""Download one file over HTTP: bounded in size, resumed after a broken connection.
+"""Downloads one file over HTTP, limited in size, and resumes after a broken connection.
 
-The kaggle client's own `download_file` resumes too, but knows no limit on size, takes its file
-name from the URL, and sends no body when it repeats a POST. Here a part is continued only when the
-server still names the same version of the file (a strong ETag or the date of change).
+The kaggle client's own `download_file` resumes too, but has no limit on the size, takes the file name from
+the URL, and sends no body when it repeats a POST. Here a partial file is continued only if the server still
+offers the same version of the file (by a strong ETag or the date of modification).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ import urllib3
 from robustness.errors import FetchError
 
 ATTEMPTS = 5
-PAUSE = 1.0  # seconds before the second attempt; twice that before the third, and so on
+PAUSE = 1.0
+"""Seconds before the second attempt; doubled before each further one."""
 _CHUNK = 1 << 20
 _CUT = (requests.RequestException, urllib3.exceptions.HTTPError)
 
@@ -46,7 +47,13 @@ class Patient(requests.adapters.HTTPAdapter):
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress of a download: bytes so far, bytes in all (None: unknown), and what happened."""
+    """Progress of a download.
+
+    Attributes
+    ----------
+    done : bytes received so far. total : bytes in all; None if unknown. note : what happened, such as a
+    resumption; "" if nothing did.
+    """
 
     done: int
     total: int | None
@@ -58,7 +65,7 @@ Report = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class _Version:
-    """Which bytes a server is offering: their number, and its name for this state of the file."""
+    """The offered version of a file: its size, and the server's validator (ETag or date)."""
 
     total: int | None
     validator: str | None
@@ -67,10 +74,10 @@ class _Version:
     def of(cls, response: requests.Response) -> _Version:
         headers = response.headers
         if headers.get("Content-Encoding", "identity") != "identity":
-            return cls(None, None)  # lengths and ranges would be of the encoded bytes
+            return cls(None, None)  # sizes and ranges would refer to the encoded bytes
         length = headers.get("Content-Length", "")
         tag = headers.get("ETag", "")
-        # A weak ETag promises a like file, not the same bytes.
+        # A weak ETag does not guarantee the same bytes.
         strong = tag if tag.startswith('"') else headers.get("Last-Modified")
         return cls(int(length) if length.isdecimal() else None, strong)
 
@@ -83,11 +90,25 @@ def download(
     limit: int,
     report: Report | None = None,
 ) -> None:
-    """Download the response of `ask` to `part`, at most `limit` bytes.
+    """Download a file to `part`, or continue a `part` that an earlier call left.
 
-    `ask` sends the request for the whole file anew and gives the streamed response. A `part` left
-    by an earlier call is continued. FetchError if the file is too large or keeps breaking off; in
-    the second case `part` stays.
+    Parameters
+    ----------
+    ask
+        Sends the request for the whole file and returns the streamed response; called again at each attempt.
+    part
+        Path of the file.
+    what
+        The file in words, for messages.
+    limit
+        Most bytes.
+    report
+        Called with a `Progress` after every mebibyte.
+
+    Raises
+    ------
+    FetchError
+        The file is too large, or the connection breaks at every attempt; in the second case `part` is kept.
     """
     job = _Download(ask, part, what, limit, report or (lambda progress: None))
     for attempt in range(ATTEMPTS):
@@ -105,8 +126,8 @@ def download(
         part.with_suffix(".json").unlink(missing_ok=True)
         return
     raise FetchError(
-        f"The download of {what} broke off {ATTEMPTS} times, at {_size(part):,} bytes in the end; "
-        f"what came is kept, and fetching again goes on from there."
+        f"The download of {what} was interrupted {ATTEMPTS} times, the last time at {_size(part):,} bytes; "
+        f"these are kept, and fetching again resumes from there."
     )
 
 
@@ -123,7 +144,7 @@ class _Download:
     report: Report
 
     def receive(self, response: requests.Response) -> None:
-        """Write the body of `response`, or what `part` lacks of it."""
+        """Write the body of `response`, or the missing rest of it."""
         self._check(response)
         version = _Version.of(response)
         have = _size(self.part)
@@ -133,14 +154,14 @@ class _Download:
             rest = _rest(response, have, version)
             if rest is not None:
                 with rest:
-                    self.report(Progress(have, version.total, f"going on at byte {have:,}"))
+                    self.report(Progress(have, version.total, f"resuming at byte {have:,}"))
                     self._write(rest, version, have)
                 return
             response.close()
             with self.ask() as whole:
-                self._anew(whole, "the server cannot go on in the middle; starting anew")
+                self._anew(whole, "the server cannot resume a download; starting again")
         elif have:
-            self._anew(response, "the earlier part may be of another version; starting anew")
+            self._anew(response, "the partial file may be of another version; starting again")
         else:
             self._anew(response, "")
 
@@ -153,7 +174,7 @@ class _Download:
         self._write(response, version, 0)
 
     def _is_of(self, version: _Version) -> bool:
-        """Whether the part on disk belongs to the `version` that is on offer."""
+        """Whether the partial file on disk belongs to the offered `version`."""
         try:
             marker = json.loads(self.part.with_suffix(".json").read_text("utf-8"))
         except (OSError, ValueError):
@@ -161,18 +182,20 @@ class _Download:
         return version.validator is not None and marker == asdict(version)
 
     def _check(self, response: requests.Response) -> None:
-        """FetchError for an answer that is too large, or came over an open line."""
+        """Raise FetchError for a file that is too large, or an unencrypted connection."""
         address = urlsplit(response.url)
         if address.scheme != "https" and address.hostname not in ("localhost", "127.0.0.1", "::1"):
-            raise FetchError(f"{self.what} is offered over an unencrypted connection: refused.")
+            raise FetchError(
+                f"{self.what} is offered over an unencrypted connection; expected https."
+            )
         total = _Version.of(response).total or 0
         if total > self.limit:
             self._too_large(f"is {total:,} bytes")
         free = shutil.disk_usage(self.part.parent).free + _size(self.part)
         if total > free:
             raise FetchError(
-                f"{self.what} is {total:,} bytes, and {self.part.parent} has {free:,} left; "
-                f"make room, or name another folder in ROBUSTNESS_CACHE."
+                f"{self.what} is {total:,} bytes, and {self.part.parent} has {free:,} bytes free; "
+                f"free some space, or set ROBUSTNESS_CACHE to another folder."
             )
 
     def _write(self, response: requests.Response, version: _Version, start: int) -> None:
@@ -185,7 +208,7 @@ class _Download:
                 out.write(chunk)
                 self.report(Progress(done, version.total))
         if done > self.limit:
-            self._too_large("goes on")
+            self._too_large("is too large")
         if version.total is not None and done != version.total:
             raise requests.ConnectionError
 
@@ -193,13 +216,13 @@ class _Download:
         self.part.unlink(missing_ok=True)
         self.part.with_suffix(".json").unlink(missing_ok=True)
         raise FetchError(
-            f"{self.what} {found}, past the limit of {self.limit:,} bytes; if it is what you "
-            f"want, raise the limit."
+            f"{self.what} {found}; the limit is {self.limit:,} bytes. Raise it with --max-mb (in Python "
+            f"max_bytes) if this is the file that you want."
         )
 
 
 def _rest(response: requests.Response, start: int, version: _Version) -> requests.Response | None:
-    """The same request again, for the bytes from `start`; None if the server does not give them."""
+    """The response to the same request for the bytes from `start`; None if the server sends others."""
     response.close()
     request = response.request.copy()
     request.headers["Range"] = f"bytes={start}-"

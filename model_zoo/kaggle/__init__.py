@@ -1,4 +1,4 @@
-"""Data sets of Kaggle: a client of its API, and a source of images.
+"""Files from Kaggle: a client of its API, and the sources of models and data sets.
 
 Must not import models of the zoo or attacks.
 """

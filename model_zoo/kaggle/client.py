@@ -1,8 +1,8 @@
-"""Kaggle's own client with the user's credentials, and its failures as readable errors.
+"""A client of Kaggle's API that signs in with the user's credentials and reports failures as FetchError.
 
-`kagglesdk` is the layer of the `kaggle` package that signs and sends requests. The layer above it
-is left alone: importing `kaggle` signs in at once (over the network, to the production server
-whatever `KAGGLE_API_ENVIRONMENT` says), may print and exit, and makes `~/.kaggle`.
+It uses `kagglesdk`, the layer of the `kaggle` package that signs and sends requests, and not the layer
+above: importing `kaggle` signs in at once (over the network, to the production server whatever
+`KAGGLE_API_ENVIRONMENT` says), may print and exit, and creates `~/.kaggle`.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ HELP = (
 
 @dataclass(frozen=True)
 class Credentials:
-    """A token, or a user name and a key. Neither is ever shown or stored."""
+    """A token, or a user name and a key. Neither is ever displayed or stored."""
 
     token: str | None = field(default=None, repr=False)
     username: str | None = field(default=None, repr=False)
     key: str | None = field(default=None, repr=False)
 
     def hidden_in(self, text: str) -> str:
-        """`text` with every secret in it replaced by three stars."""
+        """Return `text` with every secret in it replaced by three stars."""
         for secret in (self.token, self.key):
             text = text.replace(secret, "***") if secret else text
         return text
@@ -48,7 +48,13 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Subject:
-    """The requested object: in words, its page on kaggle.com, and what a refusal may mean."""
+    """The requested object.
+
+    Attributes
+    ----------
+    words : its description in messages. page : its page on kaggle.com. refusal : what to do if Kaggle
+    refuses access (HTTP 403).
+    """
 
     words: str
     page: str
@@ -56,20 +62,26 @@ class Subject:
 
     @property
     def by_hand(self) -> str:
-        """How to continue without credentials."""
+        """A sentence for messages: how to continue without credentials."""
         return f"Or download the file by hand from {self.page} and give its path instead."
 
 
 @dataclass(frozen=True)
 class Connection:
-    """A signed-in client, for requests about one subject."""
+    """A signed-in client for requests about one subject."""
 
     client: Any  # kagglesdk.KaggleClient
     credentials: Credentials
     subject: Subject
 
     def ask(self, question: Callable[[Any], T]) -> T:
-        """Return the client's answer to `question`; FetchError with a readable message if there is none."""
+        """Return the client's answer to `question`, a function of the client.
+
+        Raises
+        ------
+        FetchError
+            Kaggle cannot be reached, refuses the request, or its answer cannot be read.
+        """
         try:
             with _quiet():
                 return question(self.client)
@@ -77,7 +89,7 @@ class Connection:
             sentence = explained(error.response, self.subject)
         except (ValueError, TypeError, KeyError, AttributeError, SystemExit) as error:
             sentence = (
-                f"Kaggle's answer about {self.subject.words} was not understood "
+                f"Kaggle's answer about {self.subject.words} could not be read "
                 f"({type(error).__name__}); a newer kaggle package may help. "
                 f"{self.subject.by_hand}"
             )
@@ -92,7 +104,13 @@ class Connection:
 
 @contextlib.contextmanager
 def connect(subject: Subject) -> Iterator[Connection]:
-    """Sign in with what the user has set up; FetchError with advice if that is nothing."""
+    """Sign in with the user's credentials, as a context manager.
+
+    Raises
+    ------
+    FetchError
+        The kaggle package cannot be imported, or there are no credentials; the message says how to get them.
+    """
     try:
         from kagglesdk import KaggleClient, KaggleCredentials  # noqa: PLC0415 (slow, rarely used)
     except ImportError as error:
@@ -107,7 +125,7 @@ def connect(subject: Subject) -> Iterator[Connection]:
             token = login.ask(lambda client: _oauth_token(KaggleCredentials, client))
         if token is None:
             raise FetchError(
-                f"To fetch {subject.words} takes a Kaggle account, and no credentials were found. "
+                f"Fetching {subject.words} needs a Kaggle account, and no credentials were found. "
                 f"{HELP} "
                 f"{subject.by_hand}"
             )
@@ -115,7 +133,7 @@ def connect(subject: Subject) -> Iterator[Connection]:
     with KaggleClient(username=found.username, password=found.key, api_token=found.token) as client:
         session = getattr(client.http_client(), "_session", None)
         if session is not None:
-            # The client sets no timeouts, and compressed bodies could not be continued.
+            # The client sets no timeouts, and the download of a compressed body could not be resumed.
             session.headers["Accept-Encoding"] = "identity"
             for scheme in ("https://", "http://"):
                 session.mount(scheme, Patient())
@@ -123,35 +141,37 @@ def connect(subject: Subject) -> Iterator[Connection]:
 
 
 def explained(response: requests.Response | None, subject: Subject) -> str:
-    """What an error response means and what to do about it."""
+    """The cause of an error response and the remedy, for messages."""
     status = response.status_code if response is not None else 0
     said = _said(response)
     if status == 401:
         cause = f"Kaggle does not accept the credentials (HTTP 401). {HELP}"
     elif status == 403:
         cause = (
-            f"Kaggle does not give {subject.words} to this account (HTTP 403): {subject.refusal}"
+            f"Kaggle denies this account access to {subject.words} (HTTP 403): {subject.refusal}"
         )
     elif status == 404:
         cause = (
-            f"Kaggle does not know {subject.words} (HTTP 404): compare the spelling with "
-            f"{subject.page}; what is private to others looks the same."
+            f"Kaggle does not know {subject.words} (HTTP 404): check the spelling against "
+            f"{subject.page}. Private objects of other users are reported in the same way."
         )
     elif status == 429:
         wait = response.headers.get("Retry-After", "") if response is not None else ""
         cause = (
-            f"Kaggle takes no more requests for now (HTTP 429): wait "
+            f"Kaggle limits the number of requests (HTTP 429): wait "
             f"{f'{wait} seconds' if wait.isdecimal() else 'some minutes'}, then try again."
         )
     elif status >= 500:
-        cause = f"Kaggle itself has trouble (HTTP {status}): try again later. {subject.by_hand}"
+        cause = (
+            f"Kaggle reports an internal error (HTTP {status}): try again later. {subject.by_hand}"
+        )
     else:
         cause = f"Kaggle refused the request for {subject.words} (HTTP {status})."
     return f"{cause} Kaggle says: {said!r}." if said else cause
 
 
 def _said(response: requests.Response | None) -> str:
-    """The server's own words, if it has any, as short plain text."""
+    """The server's message as short plain text, "" if there is none."""
     if response is None or "json" not in response.headers.get("Content-Type", ""):
         return ""
     try:
@@ -159,12 +179,12 @@ def _said(response: requests.Response | None) -> str:
     except (ValueError, requests.RequestException):
         return ""
     message = body.get("message") if isinstance(body, dict) else None
-    # Shown with its control characters escaped, by `repr`.
+    # `explained` shows it by `repr`, which escapes control characters.
     return message[:200].strip() if isinstance(message, str) else ""
 
 
 def _credentials() -> Credentials | None:
-    """A token, else a user name and key, from the places where the kaggle package looks."""
+    """A token, or else a user name and key, from the places that the kaggle package reads."""
     from kagglesdk import get_access_token_from_env  # noqa: PLC0415
 
     if token := get_access_token_from_env()[0]:
@@ -183,13 +203,13 @@ def _credentials() -> Credentials | None:
 
 
 def _oauth_token(credentials: Any, client: Any) -> str | None:
-    """The token of an earlier `kaggle auth login`, renewed if need be; None without one."""
+    """The token of an earlier `kaggle auth login`, renewed if it has expired; None without one."""
     login = credentials.load(client)
     return login.get_access_token() if login else None
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """What the client prints goes to stderr: stdout belongs to our own output."""
+    """Redirect what the client prints to stderr, since stdout is for the toolkit's output."""
     with contextlib.redirect_stdout(sys.stderr):
         yield

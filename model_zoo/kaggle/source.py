@@ -1,12 +1,13 @@
-"""Files from Kaggle: a notebook's output, a model, a competition's data; cached once fetched.
+"""Files from Kaggle: a notebook's output, a model, or the data of a competition, cached after the download.
 
 =================================================  ==============================================
-``kaggle:owner/notebook``                          the one `.keras` or `.h5` in a notebook's output
-``kaggle-model:owner/model/keras/variation/1``     the one `.keras` or `.h5` in a model's version
+``kaggle:owner/notebook``                          the only model file in a notebook's output
+``kaggle-model:owner/model/keras/variation/1``     the only model file in a version of a model
 ``kaggle-competition:slug``                        all data of a competition, as one zip
 =================================================  ==============================================
 
-Each takes `#name` at its end to choose one file. Nothing else is ever tried in a source's stead.
+Model files are those with a suffix in `models.suffixes.MODEL_SUFFIXES`. `#name` at the end of a source
+selects one file. There are no fallbacks to other sources.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ from robustness.models.suffixes import KERAS_SUFFIX, MODEL_SUFFIXES
 
 MODEL_BYTES = 200 << 20
 DATA_BYTES = 1 << 30
-_PAGES = 50  # of listed files; a notebook may have very many
+_PAGES = 50
+"""Most pages of listed files that are read."""
+MODEL_FILE = f"{', '.join(MODEL_SUFFIXES[:-1])} or {MODEL_SUFFIXES[-1]} file"
+"""A model file, for messages."""
 FORMS = {
     "kaggle": "kaggle:owner/notebook",
     "kaggle-model": "kaggle-model:owner/model/framework/variation/version",
@@ -40,7 +44,13 @@ FORMS = {
 
 @dataclass(frozen=True)
 class KaggleSource:
-    """A source, taken apart: its scheme, the parts of its path, and the file it names."""
+    """A parsed source.
+
+    Attributes
+    ----------
+    text : the source as given. scheme : a key of `FORMS`. path : the parts of the path between slashes. file
+    : the file selected by `#name`; None without one.
+    """
 
     text: str
     scheme: str
@@ -49,15 +59,21 @@ class KaggleSource:
 
     @classmethod
     def parse(cls, text: str) -> KaggleSource:
-        """Take `text` apart; SettingError, with the form it should have, if it is no source."""
+        """Parse a source.
+
+        Raises
+        ------
+        SettingError
+            `text` has none of the forms in `FORMS`; the message states the expected form.
+        """
         scheme, _, rest = text.partition(":")
         place, _, file = rest.partition("#")
         path = tuple(place.split("/"))
         form = FORMS.get(scheme)
         if form is None:
             raise SettingError(
-                f"{text!r} is not a source to fetch; the forms are {', '.join(FORMS.values())}, "
-                f"each with #file at the end if one file is meant."
+                f"{text!r} is not a source on Kaggle; expected one of the forms {', '.join(FORMS.values())}, "
+                f"each optionally with #file at the end."
             )
         well_named = all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", part) for part in path)
         versioned = scheme != "kaggle-model" or path[-1].isdecimal()
@@ -67,19 +83,21 @@ class KaggleSource:
 
     @property
     def is_model(self) -> bool:
-        """Whether the source gives a model, not data."""
+        """Whether the source is a model, not data."""
         return self.scheme != "kaggle-competition"
 
     @property
     def subject(self) -> Subject:
-        """The source in words, for messages."""
+        """The source as the subject of requests and messages."""
         name = "/".join(self.path)
         if self.scheme == "kaggle":
             page = f"https://www.kaggle.com/code/{name}/output"
             return Subject(f"the notebook {name}", page, f"it may be private; see {page}.")
         if self.scheme == "kaggle-model":
             page = f"https://www.kaggle.com/models/{'/'.join(self.path[:4])}"
-            refusal = f"open {page} signed in, and accept the model's licence if it asks for that."
+            refusal = (
+                f"open {page} signed in, and accept the model's licence if the page asks for it."
+            )
             return Subject(f"the model {name}", page, refusal)
         page = f"https://www.kaggle.com/competitions/{name}"
         refusal = f"open {page}/rules signed in, accept the rules, then fetch again."
@@ -93,15 +111,32 @@ def fetch(
     progress: Report | None = None,
     max_bytes: int | None = None,
 ) -> Path:
-    """The path of the file that `source` (a form from the top of this module) names.
+    """Return the path of a file from Kaggle, downloaded or from the cache.
 
-    It comes from the cache if it is there, unless `force` asks for it anew; its SHA-256 was
-    recorded when it came and is checked on each use. `progress` is called with a `Progress` after
-    every mebibyte. More than `max_bytes` (200 MiB for a model, 1 GiB for data if not given) are
-    refused.
+    The SHA-256 is recorded after the download and checked at each use. An interrupted download is kept, and
+    the next call resumes it.
 
-    SettingError for an ill-formed source; FetchError, saying what to do, for everything that keeps
-    the file away. An unfinished download stays, and the next call goes on from there.
+    Parameters
+    ----------
+    source
+        One of the forms at the top of this module.
+    force
+        Download again even if the file is in the cache.
+    progress
+        Called with a `Progress` after every mebibyte.
+    max_bytes
+        Limit on the size; by default 200 MiB for a model, 1 GiB for data.
+
+    Returns
+    -------
+    The path of the file in the cache.
+
+    Raises
+    ------
+    SettingError
+        The source has no valid form.
+    FetchError
+        The file cannot be obtained; the message says what to do.
     """
     parsed = KaggleSource.parse(source)
     limit = max_bytes or (MODEL_BYTES if parsed.is_model else DATA_BYTES)
@@ -121,7 +156,7 @@ def fetch(
 
 
 def _checked(part: Path, name: str) -> Path:
-    """The finished download: an archive looked through, a file sent in a zip unpacked."""
+    """The finished download, checked: an archive is inspected, a file inside a zip is unpacked."""
     suffix = Path(name).suffix.lower()
     try:
         if suffix == ".zip":
@@ -135,7 +170,7 @@ def _checked(part: Path, name: str) -> Path:
 
 
 def _unwrap(part: Path, name: str) -> None:
-    """Replace a zip of just the file `name` by that file: Kaggle sends large files so."""
+    """Replace a zip that holds only the file `name` by that file, since Kaggle sends large files zipped."""
     members = archive.members(part)
     if [safe_name(member.filename) for member in members] != [safe_name(name)]:
         return
@@ -194,7 +229,7 @@ def _model(connection: Connection, source: KaggleSource) -> tuple[str, Question]
         )
         return [str(file.name) for file in answer.files or []], answer.next_page_token
 
-    # One file of the version, never the whole: Kaggle sends that as a tar, which hides more traps.
+    # One file of the version, never all: Kaggle sends all as a tar, which is harder to check.
     wanted = addressed(ApiDownloadModelInstanceVersionRequest())
     wanted.path = _choose(_listed(page), source)
     return (
@@ -230,7 +265,7 @@ _QUESTIONS = {"kaggle": _notebook, "kaggle-model": _model, "kaggle-competition":
 
 
 def _listed(page: Callable[[str], tuple[list[str], str]]) -> list[str]:
-    """All file names, page after page."""
+    """All file names of all pages."""
     names, token = page("")
     for _ in range(_PAGES - 1):
         if not token:
@@ -241,7 +276,7 @@ def _listed(page: Callable[[str], tuple[list[str], str]]) -> list[str]:
 
 
 def _choose(names: list[str], source: KaggleSource) -> str:
-    """The file that the source names, else its only model; FetchError if that is not one."""
+    """The file that the source selects, or else its only model file; FetchError unless exactly one fits."""
     fitting = [
         name
         for name in names
@@ -249,16 +284,16 @@ def _choose(names: list[str], source: KaggleSource) -> str:
     ]
     if len(fitting) == 1:
         return fitting[0]
-    shown = ", ".join(repr(name) for name in (fitting or names)[:10]) or "none at all"
-    expected = repr(source.file) if source.file else "exactly one .keras or .h5 file"
+    shown = ", ".join(repr(name) for name in (fitting or names)[:10]) or "no files"
+    expected = repr(source.file) if source.file else f"exactly one {MODEL_FILE}"
     raise FetchError(
-        f"{len(fitting)} files of {source.subject.words} fit where {expected} was expected; "
-        f"it has {shown}. Name one with {source.text.partition('#')[0]}#file."
+        f"{len(fitting)} files of {source.subject.words} match; expected {expected}. "
+        f"It has {shown}. Select one with {source.text.partition('#')[0]}#file."
     )
 
 
 def _framework(name: str) -> Any:
-    """The client's word for a framework: `keras`, `tensorFlow2`, …"""
+    """The client's member for a framework such as `keras` or `tensorFlow2`."""
     from kagglesdk.models.types.model_enums import ModelFramework  # noqa: PLC0415
 
     known = {
@@ -268,6 +303,6 @@ def _framework(name: str) -> Any:
     }
     if (found := known.get(name.lower())) is None:
         raise SettingError(
-            f"{name!r} is no framework on Kaggle; known are {', '.join(sorted(known))}."
+            f"{name!r} is not a framework on Kaggle; expected one of {', '.join(sorted(known))}."
         )
     return found

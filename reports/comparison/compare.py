@@ -286,14 +286,14 @@ def _missed(a: Side, b: Side, epsilon: float) -> list[str]:
 
 
 def _undecided(a: Side, b: Side, epsilons: Iterable[float]) -> list[str]:
-    """On how many images of which run every attack broke down: neither flipped nor robust there."""
+    """Sentences on the images of each run on which every attack failed: neither flipped nor robust."""
     counted = [
         (where, epsilon, list(one.status[epsilon].values()).count(FAILED))
         for epsilon in epsilons
         for where, one in (("A", a), ("B", b))
     ]
     return [
-        f"In {where} every attack broke down on {count:,} of the images at epsilon {epsilon:g}: they count "
+        f"In {where} every attack failed on {count:,} of the images at epsilon {epsilon:g}: they count "
         "as not robust, and in no flip rate."
         for where, epsilon, count in counted
         if count

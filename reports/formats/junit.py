@@ -37,7 +37,7 @@ def junit(summary: Summary, verdict: Verdict) -> str:
             f"{share.count} of {share.total}{left} flip, {wording.percent(share.share)}, 95 % interval "
             f"{wording.percent_range(share.low, share.high)}"
         )
-        text += f"; it broke down on {rate.tally.failed} more" if rate.tally.failed else ""
+        text += f"; it failed on {rate.tally.failed} more" if rate.tally.failed else ""
         name = f"{summary.norm} epsilon {wording.budget(summary.norm, rate.epsilon)}"
         text += "; the attack could not use the whole epsilon" if rate.unreached else ""
         _case(suite, f"attack {rate.attack}", name, text, "" if share.total else "skipped")

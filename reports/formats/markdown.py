@@ -78,7 +78,7 @@ def markdown(summary: Summary, verdict: Verdict) -> str:
 
 def _undecided(rate: Rate) -> str:
     parts = [f"{rate.tally.failed} more undecided"] * bool(rate.tally.failed)
-    parts += [f"some attack broke down on {rate.tally.partly_failed} others"] * bool(
+    parts += [f"some attack failed on {rate.tally.partly_failed} others"] * bool(
         rate.tally.partly_failed
     )
     return f" ({'; '.join(parts)})" if parts else ""

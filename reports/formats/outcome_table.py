@@ -100,6 +100,6 @@ def to_parquet(run: ReadableRun) -> bytes:
     except ImportError:
         raise SettingError(
             "Parquet needs pyarrow, which is not installed. Install it with "
-            "`pip install 'robustness-toolkit[parquet]'`, or take --kind csv."
+            "`pip install 'robustness-toolkit[parquet]'`, or use --kind csv."
         ) from None
     return buffer.getvalue()

@@ -85,7 +85,9 @@ def _unless_failed(
 
 
 def _undecided_by_failures(rule: Rule, result: RuleResult, lost: int) -> RuleResult:
-    why = f"attacks broke down on {wording.plural(lost, 'image')}; if these flipped, it would not be met"
+    why = (
+        f"attacks failed on {wording.plural(lost, 'image')}; if these flipped, it would not be met"
+    )
     return replace(_undecided(rule, why), scope=result.scope, epsilon=result.epsilon)
 
 

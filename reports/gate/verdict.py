@@ -129,9 +129,7 @@ def _doubt(summary: Summary, failed: list[RuleResult]) -> str:
     if failed:
         verb = "diagnostic says" if len(failed) == 1 else "diagnostics say"
         also = f" Also {wording.listed([r.name for r in failed[1:]])}." if failed[1:] else ""
-        return (
-            f"{len(failed)} {verb} that the numbers cannot be relied on: {failed[0].sentence}{also}"
-        )
+        return f"{len(failed)} {verb} that the numbers are not reliable: {failed[0].sentence}{also}"
     return "" if summary.finished else "The run is not finished, so there is no verdict yet."
 
 

@@ -55,8 +55,8 @@ def caveats(
         )
     if overall.partly_failed:
         sentences.append(
-            f"Some attack broke down on {wording.plural(overall.partly_failed, 'image')} that the others did "
-            "not flip: these count as robust by fewer attacks than were asked for."
+            f"Some attack failed on {wording.plural(overall.partly_failed, 'image')} that the others did "
+            "not flip: these count as robust under fewer attacks than the run has."
         )
     problems = [check for check in manifest.preflight if check.severity == "error"]
     if problems:

@@ -143,7 +143,7 @@ MEDIAN = ("median", "low", "high", "bracket_low", "bracket_high", "note")
 class SmallestEpsilon:
     """The smallest epsilon over all attacks: `censored` of `total` images flip at no epsilon.
 
-    Images on which every attack broke down at every epsilon are in neither; `note` says how many.
+    Images on which every attack failed at every epsilon are in neither; `note` says how many.
 
     `median`, `low`, `high`, `bracket_low`, `bracket_high` and `note` are as in `MedianEpsilon`.
     """

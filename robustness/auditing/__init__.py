@@ -1,4 +1,4 @@
-"""The audit from its arguments to a run folder: inputs, attacks, diagnostics, result.
+"""Runs an audit from its arguments to a finished run folder: inputs, attacks, diagnostics, result.
 
-The top layer below the command line, which it must not import.
+This is the top layer below the command line, which it must not import.
 """

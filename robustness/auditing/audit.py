@@ -1,4 +1,4 @@
-"""`audit`: which images flip within the budget. Resolves the options and inputs, then runs the plan."""
+"""Provides `audit`, which resolves options and inputs into a plan, runs it, and records the result."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ from robustness.threat.threat import Threat
 def frozen_gc() -> Iterator[None]:
     """Exclude the objects that exist now from garbage collection within the block (`gc.freeze`).
 
-    TensorFlow and a model consist of so many objects that a collection takes as long as thirty gradients.
-    Nothing is changed where objects are frozen already; afterwards nothing is frozen that was not before.
+    TensorFlow and a model have so many objects that one collection takes as long as thirty gradients.
+    If objects are frozen already, the block changes nothing; otherwise they are unfrozen at its end.
     """
     freeze = not gc.get_freeze_count()
     if freeze:
@@ -112,22 +112,22 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     progress: Listener | None = None,
     **options: object,
 ) -> AuditResult:
-    """Attack every correctly classified image, verify each flip from its saved file, and keep the evidence.
+    """Attack every correctly classified image, verify each flip from its saved file, and record the run.
 
     Parameters
     ----------
-    model : a Classifier, a built Keras model, or the path of a `.keras` or `.h5` file.
+    model : a Classifier, a built Keras model, or the path of a `.keras`, `.h5` or `.hdf5` file.
     images : a folder, archive, CSV or `.npz` (see `robustness.images.open_source`), a Source, or an array
         (n, height, width, channels) in counts, 0..255.
     config : the options: an AuditConfig, the path of an audit.toml, or a dict; None for the defaults. The
-        model and the images that it names are not used: `model` and `images` are.
+        arguments `model` and `images` are used in place of the model and images that it names.
     labels : the classes of an array's images: numbers, names or one-hot rows (see
-        `robustness.images.label_arrays.by_array`). Other sources have their labels in them.
-    only : keeps the entries for which it is true, before anything is counted.
+        `robustness.images.label_arrays.by_array`). Other sources contain their labels.
+    only : a filter: only the entries for which it returns True are audited and counted.
     run : the run folder; a temporary one if not given.
-    resume : go on with the run in `run`. A killed audit that is resumed has the same outcomes.
+    resume : continue the run in `run`. A resumed audit has the same outcomes as one that was not interrupted.
     command, origin : how the audit was started, for the report.
-    progress : called with a `robustness.runs.progress.Progress` whenever a step is done.
+    progress : called with a `robustness.runs.progress.Progress` whenever there is progress to show.
     **options : single options, which override those of `config`:
 
     {options}
@@ -177,7 +177,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     folder = Path(run) if run is not None else _temporary_folder()
     before = _settings_before(folder) if resume else Settings()
     requested = _requested_rows(config, before, classifier)
-    # A run that goes on keeps what it was started with; the auditor bounds what it uses.
+    # A resumed run keeps the recorded batch size; the auditor limits it to the memory.
     slots = requested if resume else batch_size.bounded(requested, surrogate or classifier)
     region = (
         None
@@ -258,15 +258,15 @@ def _checked(
     options: dict[str, object],
     only: Callable[[Entry], bool] | None,
 ) -> AuditConfig:
-    """The options of an audit from Python; SettingError for one that is not usable there."""
+    """Return the options of an audit from Python; SettingError for one that is not usable there."""
     names = options.get("class_names")
     if isinstance(names, Iterable) and not isinstance(names, str):
         options = options | {"class_names": [str(name) for name in names]}
     checked = config_of(config, options)
     if checked.held_out and only is None:
         raise SettingError(
-            "held_out is true, but which photographs are held out is known to the model zoo; from Python "
-            "give only=lambda entry: held_out(entry.name), with held_out from "
+            "held_out=True is not usable from Python, since only the model zoo knows which photographs are "
+            "held out. Give only=lambda entry: held_out(entry.name), with held_out from "
             "robustness.model_zoo.dogs_vs_cats.photos."
         )
     return checked
@@ -275,9 +275,9 @@ def _checked(
 def _examine(
     classifier: Classifier, cache: PictureCache, entries: list[Entry]
 ) -> tuple[dict[str, np.ndarray], list[preflight.Finding]]:
-    """Probabilities for a sample of images, by key, and the findings of the checks before the attack."""
+    """Return probabilities for a sample of images, by key, and the findings of the preflight checks."""
     with ThreadPoolExecutor(1, thread_name_prefix="digest") as executor:
-        # Hashing weights takes as long as tracing, and holds no lock of Python's.
+        # Hashing weights takes as long as tracing, and releases Python's global lock.
         executor.submit(lambda: classifier.digest)
         keys, pixels, truth = cache.sample(entries, classifier.input_shape)
         probabilities = classifier.probabilities(pixels)
@@ -286,7 +286,7 @@ def _examine(
 
 
 def _finished(manifest: Manifest, mended: Mended, diagnostics: list[DiagnosisEntry]) -> Manifest:
-    """The manifest of a finished run: with its diagnostics, and the files that were written again."""
+    """Return the manifest of a finished run, with its diagnostics and the repaired files."""
     finished = manifest.with_changes(diagnostics=tuple(diagnostics))
     if not mended:
         return finished
@@ -302,7 +302,7 @@ def _expect_any(entries: list[Entry], source: Source) -> None:
 
 
 def _temporary_folder() -> Path:
-    """A run folder for an audit that names none; StorageError if the disk has no room."""
+    """Return a temporary run folder; StorageError if the disk is full or not writable."""
     try:
         return Path(tempfile.mkdtemp(prefix="robustness-")) / "run"
     except OSError as error:
@@ -310,7 +310,7 @@ def _temporary_folder() -> Path:
 
 
 def _fitted_elsewhere(plan: Plan, model: ModelEntry) -> list[str]:
-    """A sentence for each attack whose change was fitted on another model than the audited one."""
+    """Return a sentence for each attack whose change was fitted on another model than the audited one."""
     fitted = {a.label: getattr(a, "fitted_on", None) for a in plan.attacks}
     different = {
         label: differences(recorded(ModelEntry, other, f"What {label} was fitted on"), model)
@@ -325,27 +325,27 @@ def _fitted_elsewhere(plan: Plan, model: ModelEntry) -> list[str]:
 
 
 def _requested_rows(config: AuditConfig, before: Settings, classifier: Classifier) -> int:
-    """The batch size in the options, else that of the run so far, else the one that suits the model."""
+    """Return the batch size in the options, else the recorded one, else the one that suits the model."""
     if config.batch_size is not None:
         return config.batch_size
     return before.slots or batch_size.batch_size_for(classifier)
 
 
 def _smaller(requested: int, slots: int) -> list[str]:
-    """A sentence where fewer rows advance together than were requested."""
+    """Return a sentence if the batch is smaller than requested."""
     if slots == requested:
         return []
-    return [f"a batch of {requested:,} rows was asked for; {slots:,} fit into the memory there is"]
+    return [f"a batch of {requested:,} rows was requested; {slots:,} fit into the available memory"]
 
 
 def _settings_before(folder: Path) -> Settings:
-    """The settings a run was started with: outcomes depend on the batch size, verdicts on the draws."""
+    """Return the recorded settings of a run: outcomes depend on the batch size, votes on the draws."""
     with Run.open(folder) as run:
         return run.manifest.config
 
 
 def _findings_before(folder: Path) -> list[preflight.Finding]:
-    """The recorded findings of the checks before the attack, which decide the attacks that run."""
+    """Return the recorded findings of the preflight checks, which decide which attacks run."""
     with Run.open(folder) as run:
         checks = run.manifest.preflight
     return [

@@ -1,4 +1,4 @@
-"""A running audit: the clean pass, each attack, the step pictures; every result is stored as it comes."""
+"""Runs the plan of an audit: the clean pass, each attack, the step pictures; stores every result."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ class Auditor:
 
     Parameters
     ----------
-    plan : what runs.
-    classifier : the user's model; it judges every file.
+    plan : attacks, threat and settings of the run.
+    classifier : the user's model, which judges every file.
     cache : decoded pictures.
-    entries : the images.
-    store : the run that every result goes to.
-    progress : called with the progress.
-    surrogate : the model that is attacked in place of `classifier`.
+    entries : images of the run.
+    store : the run that receives every result.
+    progress : called with the progress of each stage.
+    surrogate : model that is attacked in place of `classifier`; None to attack `classifier` itself.
     """
 
     def __init__(  # noqa: PLR0917 - an audit has as many parts
@@ -86,11 +86,18 @@ class Auditor:
         self._labelled = all(entry.label is not None for entry in entries)
 
     def run(self, answers: Mapping[str, np.ndarray]) -> None:
-        """Run the audit, or the rest of it.
+        """Run the audit, or the part of it that has no results yet.
 
         Parameters
         ----------
-        answers : probabilities (classes,) that are known already, by the image's key.
+        answers : probabilities (classes,) that were computed already, by the image's key.
+
+        Raises
+        ------
+        ModelError
+            A single image does not fit into the memory of the device.
+        RunUsageError
+            An image has changed since the run first read it.
         """
         started = time.monotonic()
         try:
@@ -123,7 +130,7 @@ class Auditor:
 
     @contextlib.contextmanager
     def _preparing(self, answers: Mapping[str, np.ndarray]) -> Iterator[None]:
-        """Compile the first attack on another thread, where `answers` tell for how many images."""
+        """Compile the first attack on another thread if `answers` give the number of images."""
         with ThreadPoolExecutor(1, thread_name_prefix="preparing") as executor:
             if answers:
                 executor.submit(self._prepare, answers)
@@ -133,7 +140,7 @@ class Auditor:
         attack, labels = self.plan.attacks[0], {e.key: e.label for e in self.entries}
         right = [labels[key] in (None, int(row.argmax())) for key, row in answers.items()]
         self._attacked_images[attack] = round(np.mean(right) * len(self.entries))
-        # An error here comes again in the attack, which reports it.
+        # The same error occurs again in the attack, which reports it.
         with contextlib.suppress(Exception):
             self._batch(attack).prepare()
 
@@ -158,7 +165,7 @@ class Auditor:
     def _predictions(
         self, pixels: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray]
     ) -> dict[str, Callable[[ImageRow], ImageRow]]:
-        """For each image a function that puts the model's prediction into its row."""
+        """Return a function for each image that puts the model's prediction into its row."""
         if self.plan.draws > 1 and pixels:
             names, pictures = self.classifier.class_names, np.stack(list(pixels.values()))
             counted = votes.clean(self.classifier.probabilities, pictures, len(names))
@@ -185,13 +192,13 @@ class Auditor:
         )
 
     def _everything(self, picture: Picture) -> str | None:
-        """The picture's file, where every picture is kept on disk."""
+        """Save the picture if the run keeps every picture; return the file's name or None."""
         if not self.plan.keeps_all or picture.pixels is None:
             return None
         return self.store.save_png(to_png(picture.pixels))
 
     def _attack(self, attack: Attack) -> None:
-        """Run one attack on every correct image that has no outcome yet."""
+        """Run one attack on every correctly classified image that has no outcome yet."""
         epsilons = self.plan.threat.epsilons
         tally = Tally(attack.label, Counter(self.store.count(attack.label, epsilons[-1])))
 
@@ -215,7 +222,7 @@ class Auditor:
                         tally.add(SETTLED if beyond else _status(outcomes[-1]))
                         report()
             except GradientError as error:
-                # Later attacks may need no gradient: they are for models that hide it.
+                # Go on: later attacks may need no gradient.
                 reason = f"{error} {self.attacked_model.without_gradient}".strip()
                 for row in rows.values():
                     count = standing.get(row.key, len(epsilons))
@@ -228,8 +235,8 @@ class Auditor:
             except backend.OutOfMemory as error:
                 if self.batch_size == 1:
                     raise ModelError(
-                        "A single image does not fit into the memory of the device; use a machine "
-                        "with more, or close what else runs on it."
+                        "A single image does not fit into the memory of the device. Use a device with "
+                        "more memory, or end other programs that use it."
                     ) from error
                 self.batch_size = whole_groups(self.batch_size // 2)
         self.pending.flush()
@@ -253,14 +260,14 @@ class Auditor:
     def _to_attack(
         self, attack: Attack, standing: dict[str, int], tally: Tally
     ) -> dict[str, ImageRow]:
-        """The images that an attack runs on, by key; outcomes are stored for the others."""
+        """Return the images that an attack runs on, by key; store outcomes for the others."""
         epsilons = self.plan.threat.epsilons
         settled = self.store.settled(attack.label, len(epsilons))
         todo: dict[str, ImageRow] = {}
         self._attacked_images[attack] = 0
         for row in self.store.image_rows():
             status = status_before_attack(row) or (SETTLED if standing.get(row.key) == 0 else "")
-            # Those with outcomes too: a resumed run must use the same batch size.
+            # Count images with outcomes too: a resumed run must use the same batch size.
             self._attacked_images[attack] += not status
             if row.key in settled:
                 tally.done += 1
@@ -273,8 +280,8 @@ class Auditor:
         return todo
 
     def _batch(self, attack: Attack) -> CompiledBatch:
-        """The compiled attack at the batch size that fits now; kept, since tracing takes seconds."""
-        # By the number of images: a cascade leaves few to its last attacks.
+        """Return the compiled attack at the batch size that fits now; cached, since tracing takes seconds."""
+        # The batch fits the number of images: a cascade leaves few to its last attacks.
         size = even_batches(self.batch_size // attack.width, self._attacked_images[attack])
         if (attack, size) not in self._compiled:
             threat, seed = self.plan.threat, self.plan.seed
@@ -292,20 +299,23 @@ class Auditor:
                     raise RunUsageError(
                         f"{row.name} has changed since this run first read it"
                         f"{': ' + picture.reason if picture.reason else ''}. Expected the same "
-                        "pictures throughout; put it back, or audit into a new folder."
+                        "file during the whole run; restore it, or audit into a new folder."
                     )
                 if picture.pixels is None or row.clean_class is None:
-                    raise RunUsageError(f"{row.name} cannot be read any more: {picture.reason}")
+                    raise RunUsageError(
+                        f"{row.name} can no longer be read ({picture.reason}). Expected the same file "
+                        "during the whole run; restore it, or audit into a new folder."
+                    )
                 yield Example(row.key, picture.pixels, row.clean_class, standing.get(row.key))
 
     def _outcomes(
         self, row: ImageRow, example: Example, label: str, outcomes: list[EpsilonOutcome]
     ) -> list[Row]:
-        """The rows of one image; its pictures are saved first."""
+        """Save the pictures of one image, and return its rows."""
         written: list[Row] = []
         kept = self.plan.keeps(row.position)
         if kept and row.png is None:
-            # Of a robust image too: the report shows it.
+            # Also of a robust image, which the report shows.
             original = self.store.save_png(to_png(example.pixels))
             written.append(replace(row, png=original))
         for outcome in outcomes:
@@ -356,15 +366,15 @@ class Auditor:
 
 
 def _predicted(row: ImageRow, probabilities: np.ndarray) -> ImageRow:
-    """`row` with the model's prediction; a reason where the model's output is not finite."""
+    """Return `row` with the model's prediction, or with a reason if the output is not finite."""
     if not np.isfinite(probabilities).all():
-        return replace(row, reason="the model answers with numbers that are not finite")
+        return replace(row, reason="the model's output is not finite")
     predicted = int(probabilities.argmax())
     return replace(row, clean_class=predicted, confidence=float(probabilities[predicted]))
 
 
 def _voted(row: ImageRow, vote: Vote, names: Sequence[str]) -> ImageRow:
-    """`row` with the class that most draws predict; a reason where it is not proven to be in the majority."""
+    """Return `row` with the class of most draws, and a reason if its majority is not significant."""
     if not vote.counts.any():
         return _predicted(row, np.full(len(names), np.nan))
     first = vote.first
@@ -375,7 +385,7 @@ def _voted(row: ImageRow, vote: Vote, names: Sequence[str]) -> ImageRow:
 
 
 def _hardest_first(rows: Iterable[ImageRow]) -> list[ImageRow]:
-    """Sorted by descending confidence: images that take many steps start first and end with the others."""
+    """Sort by descending confidence: images that take many steps start first and end with the others."""
     return sorted(rows, key=lambda row: -(row.confidence or 0.0))
 
 

@@ -1,4 +1,4 @@
-"""The inputs of an audit, resolved: images, model, surrogate, attacks."""
+"""Resolves the inputs of an audit: images, model, surrogate, attacks."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def labelled_arrays(
     limit: int | None = None,
     seed: int = 0,
 ) -> tuple[Classifier, np.ndarray, np.ndarray]:
-    """The classifier, and every readable labelled image of a source.
+    """Return the classifier, and every readable labelled image of a source.
 
     Parameters
     ----------
     model : as for `robustness.audit`.
-    images : the source.
-    limit, seed : the random sample, see `robustness.images.select`.
+    images : source of the images.
+    limit, seed : size and seed of the random sample, see `robustness.images.select`.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def labelled_arrays(
     if not read:
         why = f" ({tallied(reasons, len(entries))})" if entries else ""
         raise ImagesError(
-            f"{images.description}: no labelled picture can be read{why}; expected a folder for each class."
+            f"{images.description}: no labelled image can be read{why}; expected a folder for each class."
         )
     return (
         classifier,
@@ -69,17 +69,17 @@ def labelled_arrays(
 
 
 def make_attacks(config: AuditConfig, file: str = "") -> list[Attack | Ensemble]:
-    """The attacks and ensembles of a configuration, by name or as they are.
+    """Return the attacks and ensembles of a configuration, made from their names or as given.
 
     Parameters
     ----------
     config : the options.
-    file : the audit.toml they come from, for errors.
+    file : path of the audit.toml that they come from, for errors; "" for none.
 
     Raises
     ------
     SettingError
-        A parameter is unknown or out of range; the message names the attack's place in the file.
+        A parameter is unknown or out of range; the message names the attack's position in the file.
     """
     made = []
     for number, choice in enumerate(config.attack_choices()):
@@ -98,7 +98,7 @@ def make_attacks(config: AuditConfig, file: str = "") -> list[Attack | Ensemble]
 
 
 def expect_attack(attack: object) -> Attack | Ensemble:
-    """The object, if it is an attack or ensemble; else SettingError."""
+    """Return the object if it is an attack or ensemble, else raise SettingError."""
     if not isinstance(attack, (Attack, Ensemble)):
         raise SettingError(
             f"attacks has {attack!r:.200}; expected the name of an attack, an Attack or an Ensemble."
@@ -121,8 +121,8 @@ def resolve_images(
     source = open_source(images, names, label_column) if path else images
     if labels is not None:
         raise SettingError(
-            "`labels` were given with images that are no array; expected them in the file itself: folders "
-            "named for classes, a CSV's column (`label_column`), or an array of the .npz."
+            "`labels` were given with images that are not an array; expected the labels in the source "
+            "itself: folders named by class, a CSV column (`label_column`), or an array of the .npz."
         )
     return source
 
@@ -130,13 +130,13 @@ def resolve_images(
 def resolve_model(
     model: Any, cache: PictureCache, entries: list[Entry], *, trust: bool, **settings: Any
 ) -> Classifier:
-    """The model as a Classifier; its scaling given, part of the model, or chosen by accuracy."""
+    """Return the model as a Classifier; its scaling is given, part of the model, or chosen by accuracy."""
     if isinstance(model, Classifier):
         return model
     if isinstance(model, (str, Path)):
         settings["file"] = model
         model = loading.load_model(model, trust)
-    # Labels decide the scaling, so they are checked first; the number of outputs is known already.
+    # Labels decide the scaling, so they are checked first, as far as the number of outputs is known.
     shape = getattr(model, "output_shape", None)
     if isinstance(shape, tuple) and shape and isinstance(shape[-1], int):
         numbers = [str(number) for number in range(max(2, shape[-1]))]
@@ -152,7 +152,7 @@ def resolve_model(
 def resolve_surrogate(
     model: Any, target: Classifier, cache: PictureCache, entries: list[Entry], *, trust: bool
 ) -> Classifier | None:
-    """The model that attacks are computed on in place of `target`; ModelError if its input differs."""
+    """Return the model that attacks use in place of `target`; ModelError if inputs or classes differ."""
     if model is None:
         return None
     surrogate = resolve_model(
@@ -169,7 +169,7 @@ def resolve_surrogate(
 
 
 def expect_source_classes(source: Source, entries: list[Entry], names: Sequence[str]) -> None:
-    """ImagesError, naming the source, unless every label is one of the classes `names`."""
+    """Raise ImagesError, which names the source, unless every label is one of the classes `names`."""
     try:
         expect_classes([entry.label for entry in entries], names)
     except ImagesError as error:
@@ -177,7 +177,7 @@ def expect_source_classes(source: Source, entries: list[Entry], names: Sequence[
 
 
 def expect_readable(cache: PictureCache, entries: list[Entry], shape: tuple[int, int, int]) -> None:
-    """ImagesError, with the most frequent reasons, if no picture at all can be read."""
+    """Raise ImagesError, with the most frequent reasons, if no image can be read."""
     reasons = []
     with contextlib.closing(cache.stream(entries, shape)) as pictures:
         for picture in pictures:
@@ -186,6 +186,6 @@ def expect_readable(cache: PictureCache, entries: list[Entry], shape: tuple[int,
             reasons.append(picture.reason)
     if reasons:
         raise ImagesError(
-            f"{cache.source.description}: no picture can be read ({tallied(reasons, len(entries))}); "
-            "expected some to decide the model's scaling on."
+            f"{cache.source.description}: no image can be read ({tallied(reasons, len(entries))}); "
+            "expected readable images, by which the model's scaling is chosen."
         )

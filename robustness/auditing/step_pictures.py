@@ -1,4 +1,4 @@
-"""The pictures of every step of an attack's most striking flips, for the report."""
+"""Saves the pictures of every step of an attack's most confident flips, for the report."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from robustness.runs.records import FLIPPED, StripRow
 from robustness.runs.store import Run
 
 SHOWN_FLIPS = 6
-"""Flips of each attack whose steps are saved."""
+"""The largest number of flips of each attack whose steps are saved."""
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """A flip whose steps are saved: its last picture, which is known, and the steps before it."""
+    """A flip whose steps are saved: its last picture, and the replay that computes the steps before it."""
 
     attack: str
     replay: Replay
@@ -57,11 +57,11 @@ def save_step_pictures(
     store: Run,
     batch: Callable[[Attack], CompiledBatch],
 ) -> None:
-    """Save every step of the most striking flips of a run; the steps between the ends run again.
+    """Save every step of the most confident flips of a run; the steps between first and last run again.
 
     Parameters
     ----------
-    plan, classifier, cache, entries, store : of the audit.
+    plan, classifier, cache, entries, store : the audit's, as for `Auditor`.
     batch : returns the compiled attack.
     """
     outcomes, by_key = store.outcomes(), {e.key: e for e in entries}
@@ -95,7 +95,7 @@ def save_step_pictures(
 
 
 def _striking(outcomes: Any) -> Any:
-    """The flips of one attack to show: the highest confidences before and after, balanced by class."""
+    """Return the flips of one attack with the highest confidences before and after, balanced by class."""
     flips = outcomes[(outcomes.status == FLIPPED) & outcomes.png.notna() & (outcomes.step > 0)]
     # The smallest epsilon of each image; the larger ones have the same picture.
     flips = flips.sort_values(["epsilon", "image"]).drop_duplicates("image")

@@ -1,4 +1,4 @@
-"""The progress of one attack, counted for progress displays."""
+"""Counts the progress of one attack for progress displays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from robustness.runs.records import FLIPPED, MISCLASSIFIED, ROBUST, SETTLED
 
 @dataclass
 class Tally:
-    """The progress of an attack: images done, and how many have each status at the largest epsilon."""
+    """The progress of an attack: images done, and the number with each status at the largest epsilon."""
 
     stage: str
     counts: Counter[str]
@@ -23,7 +23,7 @@ class Tally:
         self.done += 1
 
     def progress(self, total: int, labelled: bool) -> Progress:
-        """The counts as a `Progress` of `total` images."""
+        """Return the counts as a `Progress` of `total` images."""
         names = {"flipped": FLIPPED, "robust": ROBUST, "wrong": MISCLASSIFIED, "settled": SETTLED}
         counts = {name: self.counts[status] for name, status in names.items()}
         return Progress(self.stage, self.done, total, **counts, labelled=labelled)

@@ -1,4 +1,7 @@
-"""The command line. Every command imports what it needs when it runs, so that help is instant."""
+"""The command line interface `robustness`: one application with a command per module.
+
+Each command imports what it needs when it runs, so that `--help` does not import TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,8 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="robustness",
-    help="Audit image classifiers: which images flip under changes that nobody sees, with what "
-    "certainty, and what each flip looks like.",
+    help="Audit image classifiers: which images flip within a budget of changes, with what certainty, "
+    "and what each flip looks like.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -70,7 +73,7 @@ def root(
 
 
 def main() -> None:
-    """Run the command line. An error in what the user gave is one sentence, never a traceback."""
+    """Run the command line. An error in the user's input is printed as one sentence, without traceback."""
     try:
         app()
     except RobustnessError as error:
@@ -83,12 +86,12 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BROKEN)
     except OSError as error:
-        # A disk or a folder: reports, pages, fitted changes, temporary files.
+        # The disk or a folder, when reports, pages, fitted changes or temporary files are written.
         from robustness.files.disk_errors import sentence
 
         stderr().print(f"error: {sentence(error)}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(BROKEN)
     except Exception:
-        # Python's own exit code 1 would mean that a rule of the gate is broken.
+        # Python's exit code for a traceback is 1, which means here that a rule of the gate is broken.
         traceback.print_exc()
         sys.exit(BROKEN)

@@ -1,4 +1,4 @@
-"""`robustness attacks` and `robustness check-attack`."""
+"""The commands `robustness attacks` (lists attacks and parameters) and `check-attack` (tests one)."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
 
 
 def _listed() -> tuple[Table, list[Broken]]:
-    """A table with a row per attack, and the plug-ins that cannot be used."""
+    """Return a table with a row per attack, and the plug-ins that cannot be used."""
     from robustness import plugins
     from robustness.contract.registry import find
 
@@ -94,7 +94,7 @@ def _listed() -> tuple[Table, list[Broken]]:
 
 
 def _cost(cls: type[Attack]) -> str:
-    """The passes of an image that never flips: forward, and backward if there are any."""
+    """Return the passes of an image that never flips: forward, and backward if there are any."""
     from robustness.contract.cost import passes
 
     try:
@@ -106,7 +106,7 @@ def _cost(cls: type[Attack]) -> str:
 
 
 def _ensembles() -> tuple[Table, list[Broken]]:
-    """A table with a row per ensemble, and the plug-ins that cannot be used."""
+    """Return a table with a row per ensemble, and the plug-ins that cannot be used."""
     from robustness import plugins
     from robustness.contract.ensembles import find
 
@@ -116,7 +116,7 @@ def _ensembles() -> tuple[Table, list[Broken]]:
 
 
 def _members(ensemble: Ensemble) -> Table:
-    """A table with a row per attack of an ensemble, for many classes and for two."""
+    """Return a table of an ensemble's attacks: those for any number of classes, and those for two."""
     from robustness.contract.registry import make
 
     lists = [("any", ensemble.members), ("two", ensemble.two)]
@@ -129,7 +129,7 @@ def _members(ensemble: Ensemble) -> Table:
 
 
 def _parameters(cls: type[Attack]) -> Table:
-    """A table with a row per parameter."""
+    """Return a table with a row per parameter."""
     from robustness.configuration import attack_parameters
 
     rows = []
@@ -186,12 +186,12 @@ def _attack_class(text: str, wake: Callable[[], None]) -> type[Attack]:
 
 
 def _expect_attack(text: str, value: object) -> type[Attack]:
-    """The value, if it is a subclass of Attack; else SettingError."""
+    """Return the value if it is a subclass of Attack, else raise SettingError."""
     from robustness.contract.attack import Attack
 
     advice = "expected a class that derives from robustness.Attack (docs/adding-an-attack.md)."
     if not isinstance(value, type):
-        raise SettingError(f"{text!r} is a {type(value).__name__}, no class; {advice}")
+        raise SettingError(f"{text!r} is a {type(value).__name__}, not a class; {advice}")
     if not issubclass(value, Attack) or value is Attack:
-        raise SettingError(f"{text!r} is the class {value.__name__}, no attack; {advice}")
+        raise SettingError(f"{text!r} is the class {value.__name__}, not an attack; {advice}")
     return value

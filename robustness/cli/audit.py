@@ -1,4 +1,4 @@
-"""`robustness audit`."""
+"""The command `robustness audit`: runs or resumes an audit, writes its reports, prints the result."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from robustness.runs.schema import Options, Origin
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from robustness.errors import RobustnessError
     from robustness.reports.gate.verdict import Verdict
     from robustness.runs.result import AuditResult
 
@@ -39,7 +40,7 @@ Examples:
   robustness audit -m model.keras -i photos/ -a pgd -e 1,2,4,8
   robustness audit -i dogs-vs-cats.zip --held-out --limit 300
   robustness audit -a pgd:steps=100,restarts=5 -a mi-fgsm --norm linf
-  robustness audit --attack autoattack               an ensemble: each attack runs on what still stands
+  robustness audit --attack autoattack               an ensemble: each attack runs on images not flipped yet
   robustness audit --config audit.toml               a file that `robustness init` wrote
   robustness audit --resume audit-run-20261123-101500
 """
@@ -47,7 +48,13 @@ Examples:
 
 @dataclass(frozen=True)
 class Output:
-    """What a command prints: the report as JSON in place of a table, and whether it shows progress."""
+    """What a command prints.
+
+    Parameters
+    ----------
+    as_json : whether it prints the report as JSON in place of the table.
+    quiet : whether it hides the progress.
+    """
 
     as_json: bool = False
     quiet: bool = False
@@ -112,7 +119,7 @@ _WITH_RESUME = {"resume", "as_json", "quiet", "trust_model", "attack", *recorded
 
 
 def _expect_allowed(context: typer.Context) -> None:
-    """SettingError for options that a resumed run has of its own."""
+    """Raise SettingError for typed options that a resumed run takes from its record."""
     extra = [
         str(parameter.opts[0])
         for parameter in context.command.params
@@ -120,20 +127,20 @@ def _expect_allowed(context: typer.Context) -> None:
     ]
     if extra:
         raise SettingError(
-            f"--resume uses the settings of its run, and {', '.join(sorted(extra))} came with it. Leave "
-            "them out, or start a new run."
+            f"--resume uses the settings of its run and cannot be combined with {', '.join(sorted(extra))}. "
+            "Leave these options out, or start a new run."
         )
 
 
 def _with_file(file: Path, typed: AuditConfig) -> AuditConfig:
-    """The options in a file, overridden by those that were typed."""
+    """Return the options in a file, overridden by those that were typed."""
     config = read_audit_file(file)
     expect_trust_given(config, file, typed.trust)
     return config.overridden_by(typed.given())
 
 
 def _resumed(folder: Path, typed: dict[str, object]) -> AuditConfig:
-    """The options a run was started with; what is loaded is decided by `recorded_files.options_of`."""
+    """Return the recorded options of a run; `recorded_files.options_of` decides which files may load."""
     from robustness.runs.store import Run
 
     fields = audit_options()
@@ -145,7 +152,7 @@ def _resumed(folder: Path, typed: dict[str, object]) -> AuditConfig:
     run_folder.expect_unused(folder)
     if not options:
         raise RunUsageError(
-            f"{folder} was not started from the command line; go on with it in Python: "
+            f"{folder} was not started from the command line; continue it in Python: "
             "robustness.audit(..., run=folder, resume=True)."
         )
     return from_recorded(options)
@@ -159,6 +166,7 @@ def perform(
     resume: bool = False,
     file: Path | None = None,
     command: str = "",
+    failed: list[RobustnessError | OSError] | None = None,
 ) -> Verdict:
     """Run an audit, write its reports, and print the result.
 
@@ -166,14 +174,23 @@ def perform(
     ----------
     config : the options; model, images and attacks by name.
     folder : the run folder.
-    output : what is printed.
-    resume : whether the run in `folder` goes on.
+    output : what to print.
+    resume : whether the run in `folder` is continued.
     file : the audit.toml that the options come from, for errors and the record.
     command : the command to record; the one of this process if empty.
+    failed : receives the errors of reports that cannot be written; without it they are raised.
 
     Returns
     -------
-    The verdict, which has the exit code.
+    Verdict
+        It holds the exit code.
+
+    Raises
+    ------
+    SettingError
+        An option is not usable, or a rule of the gate needs an epsilon or attack that is not run.
+    typer.Exit
+        The audit was interrupted (code 130).
     """
     from robustness.cli.terminal import Display, insisting, stderr, wake_backend
     from robustness.threat import norms
@@ -182,7 +199,7 @@ def perform(
         run_folder.expect_free(folder)
     norms.parse(config.norm).expect_within(config.epsilons)
     for kind in config.reports:
-        plugins.writer(kind)  # found broken now, not after hours
+        plugins.writer(kind)  # a broken plug-in must fail now, not after hours
     _expect_audited(config)
     options = recorded(config)
     source, only = open_images(config)
@@ -222,38 +239,48 @@ def perform(
         raise typer.Exit(130) from None
     if result.mended:
         console.print(result.mended, markup=False, soft_wrap=True)
-    return _show(result, config.reports, output.as_json)
+    verdict, errors = _show(result, config.reports, output.as_json)
+    if failed is None:
+        reporting.fail(errors)
+    else:
+        failed += errors
+    return verdict
 
 
 def _interrupted(folder: Path, options: dict[str, Any]) -> str:
-    """The message after an interrupted audit: how to continue, if it had begun."""
-    # Another run cannot be there: the folder was free, or is that of --resume.
+    """Return the message after an interrupted audit: how to continue."""
+    # The manifest is that of this run: the folder was free, or is that of --resume.
     if (folder / run_folder.MANIFEST).is_file():
-        return f"Interrupted; nothing is lost. Go on with: {recorded_files.again(folder, options)}"
-    return "Interrupted before anything was done; to begin again, give the same command."
+        return (
+            "Interrupted; finished results are kept. Continue with: "
+            f"{recorded_files.again(folder, options)}"
+        )
+    return "Interrupted before the run was created. To start it, repeat the same command."
 
 
 def _expect_audited(config: AuditConfig) -> None:
-    """SettingError if a rule of the gate is about an epsilon or an attack that is not run."""
+    """Raise SettingError if a rule of the gate needs an epsilon or an attack that is not run."""
     names = [parse_attack(str(text))[0] for text in config.attacks]
     for rule in config.gate["rules"] if config.gate else ():
         if rule["epsilon"] is not None and rule["epsilon"] not in config.epsilons:
             raise SettingError(
-                f"The rule {rule['name']!r} is about epsilon {rule['epsilon']:g}, which is not among "
-                f"those audited ({', '.join(f'{e:g}' for e in config.epsilons)}). Add it to epsilons."
+                f"The rule {rule['name']!r} needs epsilon {rule['epsilon']:g}; the epsilons of this audit "
+                f"are {', '.join(f'{e:g}' for e in config.epsilons)}. Add it to them, or change the rule."
             )
-        # Which attacks an ensemble runs is known only when it is fitted to the model.
+        # The attacks of an ensemble are known only once it is adapted to the model.
         listed = not set(names) & set(plugins.names(plugins.ENSEMBLES))
         about_attack = rule["scope"] == "attack" and rule["of"] and listed
         if about_attack and rule["of"].partition("(")[0] not in names:
             raise SettingError(
-                f"The rule {rule['name']!r} is about the attack {rule['of']!r}; those to be run are "
-                f"{', '.join(names)}."
+                f"The rule {rule['name']!r} needs the attack {rule['of']!r}; the attacks of this audit are "
+                f"{', '.join(names)}. Add it to them, or change the rule."
             )
 
 
-def _show(result: AuditResult, kinds: Iterable[str], as_json: bool) -> Verdict:
-    """Write the reports and print the outcome. Returns the verdict, which has the exit code."""
+def _show(
+    result: AuditResult, kinds: Iterable[str], as_json: bool
+) -> tuple[Verdict, list[RobustnessError | OSError]]:
+    """Write the reports and print the result; return the verdict, and the errors of the reports."""
     from robustness.cli.tables import outcome_table
     from robustness.cli.terminal import stdout
     from robustness.reports import summarise
@@ -269,8 +296,7 @@ def _show(result: AuditResult, kinds: Iterable[str], as_json: bool) -> Verdict:
     verdict = verdict_of(summary)
     if as_json:
         typer.echo(dumps(summary, verdict), nl=False)
-        reporting.fail(failed)
-        return verdict
+        return verdict, failed
     console = stdout()
     console.print(outcome_table(summary))
     console.print(f"\n{summary.sentence}", markup=False, soft_wrap=True)
@@ -288,5 +314,4 @@ def _show(result: AuditResult, kinds: Iterable[str], as_json: bool) -> Verdict:
     console.print(f"verdict: {verdict.label}. {verdict.sentence}", markup=False, soft_wrap=True)
     for page in pages:
         console.print(f"report: {page}", markup=False, soft_wrap=True)
-    reporting.fail(failed)
-    return verdict
+    return verdict, failed

@@ -1,4 +1,4 @@
-"""`robustness compare`."""
+"""The command `robustness compare`: compares two runs image by image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def compare(
     html: HtmlPage = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two runs image by image: newly flipped, newly robust, McNemar's test. No TensorFlow.
+    """Compare two runs image by image: newly flipped, newly robust, McNemar's test. Needs no TensorFlow.
 
     \b
     Examples:
@@ -88,7 +88,7 @@ def _table(comparison: Comparison) -> Table:
     for row in comparison.pairings:
         shares = [row.before / row.total, row.after / row.total] if row.total else [None, None]
         table.add_row(
-            # In 80 columns.
+            # Shortened to fit 80 columns.
             row.what.replace(" of the images", ","),
             "" if row.epsilon is None else budget(comparison.norm, row.epsilon),
             str(row.total),

@@ -1,4 +1,4 @@
-"""`robustness fetch`."""
+"""The command `robustness fetch`: downloads a model or data from Kaggle into the cache."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def fetch(
 
 
 class _Lines:
-    """Prints progress every few seconds, and every note, on standard error."""
+    """Prints every note, and the progress every 3 seconds, to standard error."""
 
     def __init__(self) -> None:
         self._printed = 0.0

@@ -1,4 +1,4 @@
-"""`robustness fit`."""
+"""The command `robustness fit`: fits one change, or one patch, that flips many images."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def fit(
     fitted.save(out)
     kind = "universal" if place is None else "patch"
     stdout().print(
-        f"{out}: flips {100 * fitted.flipped:.1f} % of the {fitted.images} pictures it was fitted on. Audit "
-        f"others: robustness audit -a {kind}:file={out}",
+        f"{out}: flips {100 * fitted.flipped:.1f} % of the {fitted.images} images it was fitted on. Audit "
+        f"other images: robustness audit -a {kind}:file={out}",
         markup=False,
         soft_wrap=True,
     )
@@ -97,6 +97,6 @@ def _numbers(text: str) -> tuple[int, int, int]:
         top, left, side = (int(part) for part in text.split(","))
     except ValueError:
         raise SettingError(
-            f"--patch {text!r} is not a place; expected TOP,LEFT,SIDE in pixels, such as 4,4,24."
+            f"--patch {text!r} is not a square; expected TOP,LEFT,SIDE in pixels, such as 4,4,24."
         ) from None
     return top, left, side

@@ -1,4 +1,4 @@
-"""`robustness init`."""
+"""The command `robustness init`: writes a commented audit.toml, or prints its JSON schema."""
 
 from __future__ import annotations
 

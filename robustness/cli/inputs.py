@@ -1,4 +1,7 @@
-"""What a command loads: images, models, attacks. TensorFlow is imported where a model is loaded."""
+"""Loads the images and models that a command names.
+
+TensorFlow is imported only where a model is loaded.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def open_images(config: AuditConfig) -> tuple[Source, Callable[[Entry], bool] | None]:
-    """The source of images, and a filter on its entries (None for all of them)."""
+    """Return the source of the images, and a filter on its entries (None: all of them)."""
     from robustness.images import open_source
     from robustness.model_zoo.dogs_vs_cats.demo import pets_from
 
@@ -32,7 +35,10 @@ def open_images(config: AuditConfig) -> tuple[Source, Callable[[Entry], bool] | 
 
 
 def load_model(config: AuditConfig, name: str, scaling: str | None) -> Classifier | Path:
-    """The model called `name`; the path of a file whose scaling is open, which the audit then chooses."""
+    """Return the model `name`.
+
+    A model file without a given `scaling` is returned as its path: the audit then chooses the scaling.
+    """
     from robustness.model_zoo import load
 
     path = Path(name)
@@ -42,20 +48,20 @@ def load_model(config: AuditConfig, name: str, scaling: str | None) -> Classifie
 
 
 def load_surrogate(config: AuditConfig) -> Classifier | Path | None:
-    """The surrogate that the options name; None if there is none."""
+    """Return the surrogate that the options name, or None."""
     return load_model(config, str(config.surrogate), None) if config.surrogate else None
 
 
 def load_audited_model(
     manifest: Manifest, options: Mapping[str, Any], given: str | None, trust: bool
 ) -> Classifier:
-    """The model that a run has audited, or the one that is `given`, with the inputs scaled as in the run.
+    """Return the audited model of a run, or the one that is `given`, with inputs scaled as in the run.
 
     Parameters
     ----------
-    manifest : the run's.
-    options : the options of the run, as `recorded_files.options_of` returns them.
-    given : the model that the command line names.
+    manifest : manifest of the run.
+    options : options of the run, as `recorded_files.options_of` returns them.
+    given : the model that the command line names; None if it names none.
     trust : whether the command line trusts a file that may run code.
 
     Raises
@@ -84,7 +90,7 @@ def load_audited_model(
             scaling=_recorded_scaling(manifest),
             head=manifest.model.head,
         )
-    # The recorded options are about the recorded model; another one of the zoo has its own.
+    # The recorded options belong to the recorded model; another model of the zoo has its own.
     known = options if given is None or name.startswith("kaggle:") else {}
     classes = known.get("classes")
     return load(
@@ -96,7 +102,7 @@ def load_audited_model(
 
 
 def _is_model_file(path: Path) -> bool:
-    """Whether a path is a file with a whole model, not one of weights alone, nor a name."""
+    """Whether a path is a file with a whole model: neither weights alone nor a name."""
     from robustness.models import loading
     from robustness.models.suffixes import MODEL_SUFFIXES
 
@@ -105,14 +111,14 @@ def _is_model_file(path: Path) -> bool:
 
 
 def _recorded_scaling(manifest: Manifest) -> Scaling:
-    """The scaling of the inputs, as the run records it."""
+    """Return the scaling of the inputs that the run records."""
     from robustness.models.scalings import Scaling
 
     entry = manifest.model.scaling
     if entry is None or entry.multiply is None or entry.offset is None:
         raise RunError(
-            "run.json does not record how the model's inputs are scaled (model.scaling); expected what the "
-            "audit wrote. Restore run.json, or audit again."
+            "run.json does not record how the model's inputs are scaled (model.scaling); expected the "
+            "scaling that the audit wrote. Restore run.json, or audit again."
         )
     return Scaling(
         str(entry.name), entry.multiply, entry.offset, str(entry.order), str(entry.sentence)

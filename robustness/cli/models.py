@@ -1,4 +1,4 @@
-"""`robustness models`."""
+"""The command `robustness models`: lists the models that can be audited by name."""
 
 from __future__ import annotations
 

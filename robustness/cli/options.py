@@ -1,4 +1,4 @@
-"""Options of commands: those made from the fields of `AuditConfig`, and those that several commands share."""
+"""Makes the options of commands: from the fields of `AuditConfig`, and those that commands share."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _FIELDS = audit_options()
 
 @cache
 def _defaults() -> dict[str, Any]:
-    """The defaults as the command line writes them."""
+    """Return the defaults, as the command line writes them."""
     return recorded(AuditConfig())
 
 
 def _of_the_run(name: str, noun: str, kind: Any = str) -> Any:
-    """An option that names again what a run has recorded, spelled as in `robustness audit`."""
+    """Return an option that replaces a recorded one, with the spelling of `robustness audit`."""
     field = _FIELDS[name]
     more = "; repeat it for several" if field.option.repeated else ""
     text = f"The {noun}, if not the {'ones' if more else 'one'} that the run names{more}."
@@ -31,7 +31,7 @@ def _of_the_run(name: str, noun: str, kind: Any = str) -> Any:
 
 
 def _spellings(field: OptionField) -> list[str]:
-    """`--model` and `-m`; `--cascade/--no-cascade` where None is a third value."""
+    """Return `--model` and `-m`; `--cascade/--no-cascade` where None is a third value."""
     three = field.kind is bool and field.optional
     long = f"{field.flag}/--no-{field.flag.removeprefix('--')}" if three else field.flag
     return [long, *([f"-{field.option.short}"] if field.option.short else [])]
@@ -54,12 +54,12 @@ HtmlPage = Annotated[
 
 
 def parameters() -> list[inspect.Parameter]:
-    """The options of an audit as parameters of a typer command, in the order of the fields."""
+    """Return the options of an audit as parameters of a typer command, in the order of the fields."""
     return [parameter(field) for field in _FIELDS.values()]
 
 
 def parameter(field: OptionField) -> inspect.Parameter:
-    """A field of `AuditConfig` as the parameter of a typer command."""
+    """Return a field of `AuditConfig` as the parameter of a typer command."""
     text, default = field.option.help, _defaults()[field.argument]
     kind: Any = field.kind
     if field.option.repeated:
@@ -82,7 +82,7 @@ def typed(context: typer.Context, name: str) -> bool:
 
 
 def typed_options(context: typer.Context, arguments: dict[str, object]) -> dict[str, object]:
-    """The options of an audit that were given on the command line, by the names of `AuditConfig`."""
+    """Return the options of an audit that were typed, by the names of `AuditConfig`."""
     return {
         name: arguments[field.argument]
         for name, field in _FIELDS.items()
@@ -90,7 +90,7 @@ def typed_options(context: typer.Context, arguments: dict[str, object]) -> dict[
     }
 
 
-# Made at run time, so that type checkers are given the plain types.
+# The annotations are made at run time, so type checkers get the plain types.
 if TYPE_CHECKING:
     RunModel: TypeAlias = str | None
     RunImages: TypeAlias = str | None

@@ -1,4 +1,4 @@
-"""What a command line gives for its paths: never nothing."""
+"""Makes commands refuse an empty text for a path."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typer.core import TyperCommand
 from robustness.files.disk_errors import expect_named
 
 _NAMES = {"model", "images", "surrogate", "mask", "source"}
-"""Parameters that are a path or a name."""
+"""Text parameters that take a path or a name."""
 
 
 def paths_of(function: Any) -> set[str]:
-    """The parameters of a command's function that name a file or a folder."""
-    # Generated options stand in the signature only.
+    """Return the parameters of a command's function that name a file or a folder."""
+    # Generated options are in the signature only.
     hints = {name: p.annotation for name, p in inspect.signature(function).parameters.items()}
     hints |= get_type_hints(function)
     hints = {
@@ -31,10 +31,10 @@ def paths_of(function: Any) -> set[str]:
 
 
 class Command(TyperCommand):
-    """A command that refuses an empty text for a path: as a Path it would be the current folder."""
+    """A command that refuses an empty text for a path, which `Path` takes for the current folder."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As every command, once nothing is empty; SettingError names what is."""
+        """Parse the arguments. Raises SettingError, which names the option, if a path is empty."""
         given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
         paths = paths_of(self.callback)
         for one in (each for each in self.get_params(ctx) if each.name in paths):
@@ -44,7 +44,7 @@ class Command(TyperCommand):
 
 
 def expect_paths(apps: Iterable[typer.Typer]) -> None:
-    """Make every command of these a `Command`."""
+    """Make every command of `apps` a `Command`."""
     for app in apps:
         for one in app.registered_commands:
             one.cls = Command

@@ -1,10 +1,10 @@
-"""The files that a recorded run names, and whether they may be loaded.
+"""Decides which files that a recorded run names may be loaded.
 
-A run that was received names files of its author's choice, and a model file can run code. So a name in a run
-is loaded only if it comes with the toolkit, lies in the run's own folder, or was given on this command line;
+A run from another user can name any file, and a model file can run code. So a file that a run names is
+loaded only if it comes with the toolkit, is in the run's own folder, or was given on this command line;
 otherwise the error lists what would be loaded. A run that this user started on this machine
-(`robustness.runs.seal`) names this user's own files. Whether code in a model may run is never taken from a
-run or a configuration: `--trust-model` must be typed in the very command that loads the model.
+(`robustness.runs.seal`) names this user's own files. Permission to run code in a model is never taken from
+a run or a configuration: `--trust-model` must be typed in the command that loads the model.
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ def options_of(
     trust: bool,
     roles: tuple[str, ...] = tuple(ROLES),
 ) -> dict[str, Any]:
-    """The options that a run was started with; files that they name are found, replaced or refused.
+    """Return the options that a run was started with; the files they name are found, replaced or refused.
 
     Parameters
     ----------
-    origin : the run's, read from a folder or from a report.
+    origin : origin of the run, read from its folder or from a report.
     where : the run's folder, or the report.
-    given : the names given on this command line, by role, and `attack`; None where none was given.
+    given : the names on this command line, by role, and `attack`; None for those that are not given.
     trust : whether the command line has `--trust-model`.
     roles : the roles whose files will be loaded.
 
     Returns
     -------
     dict
-        Options as `robustness.configuration.recorded` has them; empty if the run was not started from the
-        command line.
+        Options in the form of `robustness.configuration.recorded`; empty if the run was not started from
+        the command line.
 
     Raises
     ------
     SettingError
-        The run names a file that was not given on this command line; the message says which options give
-        it.
+        The run names a file that may not be loaded, and this command line gives none; the message names
+        the options to use.
     """
     options_then = origin.options.to_json() if origin.options else {}
     if not options_then:
@@ -93,14 +93,14 @@ def options_of(
 
 
 def comes_with_the_toolkit(role: str, name: str) -> bool:
-    """Whether a name means something that is installed, not a file and not a download."""
+    """Whether a name means something that is installed: neither a file nor a download."""
     if role == "images":
         return re.fullmatch(r"pets(:\d+)?", name) is not None
     return role in ("model", "surrogate") and name in plugins.names(plugins.MODELS)
 
 
 def again(folder: Path, options: Mapping[str, Any]) -> str:
-    """The command that continues a run.
+    """Return the command that continues a run.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def _refusal(where: Path, refused: Mapping[str, str]) -> str:
 
 
 def _inside(folder: Path, name: str) -> str | None:
-    """The path of something that lies in a run's own folder; None if it does not, or holds links."""
+    """Return the path of a file or folder in the run's own folder; None if it is outside or has links."""
     root = folder.resolve()
     if not (root / "run.json").is_file():
         return None
@@ -166,7 +166,7 @@ def _inside(folder: Path, name: str) -> str | None:
 
 
 def _plain_below(folder: Path) -> bool:
-    """Whether a folder holds only files and folders, no link that could lead to the user's own files."""
+    """Whether a folder holds only files and folders: no link that could lead to the user's own files."""
     count = 0
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
@@ -178,7 +178,7 @@ def _plain_below(folder: Path) -> bool:
 
 
 def _expect_plain_attacks(where: Path, attacks: list[str]) -> None:
-    """SettingError for an attack of a received run whose parameter can name a file."""
+    """Raise SettingError if an attack of a received run has a parameter that can name a file."""
     for text in attacks:
         name, _, rest = text.partition(":")
         for part in filter(None, rest.split(",")):

@@ -1,4 +1,4 @@
-"""`robustness report`."""
+"""The command `robustness report`: writes a report of a finished run again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,13 @@ def report(
 def written(
     result: AuditResult, kinds: Iterable[str]
 ) -> tuple[list[Path], list[RobustnessError | OSError]]:
-    """Where the reports of these kinds are, and what kept others from being written: none stops the next."""
+    """Write reports of these kinds; one that fails does not stop the others.
+
+    Returns
+    -------
+    pages : paths of the written reports.
+    failed : errors of the others.
+    """
     pages: list[Path] = []
     failed: list[RobustnessError | OSError] = []
     for kind in kinds:
@@ -51,7 +57,7 @@ def written(
 
 
 def fail(errors: list[RobustnessError | OSError]) -> None:
-    """Raise the last of these errors, if there are any, the others told before it."""
+    """Raise the last of these errors, if there are any; print the others before."""
     from robustness.cli.terminal import stderr
     from robustness.files.disk_errors import sentence
 

@@ -1,4 +1,4 @@
-"""`robustness rerun`."""
+"""The command `robustness rerun`: repeats an audit with its own settings and compares the runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from robustness.cli.options import (
     TrustModel,
 )
 from robustness.configuration.recorded import from_recorded
-from robustness.errors import RunError, RunUsageError, SettingError
+from robustness.errors import RobustnessError, RunError, RunUsageError, SettingError
 
 if TYPE_CHECKING:
     from robustness.runs.schema import Manifest
@@ -43,7 +43,7 @@ def rerun(
     """Repeat an audit with its own settings in a new folder, and compare the two runs.
 
     Files that a run names are loaded only if you started the run on this machine; for a run that you
-    received, name them. Exit code 1 if the outcome of an image differs, else the audit's.
+    received, name them. Exit code: 1 if the outcome of an image differs, else that of the audit.
 
     \b
     Examples:
@@ -52,6 +52,7 @@ def rerun(
       robustness rerun received --model model.keras --images photos/
     """
     from robustness.cli import audit, compare, recorded_files
+    from robustness.cli import report as reporting
     from robustness.files import disk_errors
 
     if html is not None:
@@ -61,27 +62,35 @@ def rerun(
     options = recorded_files.options_of(_manifest(run).origin, run, given, trust=trust_model)
     if not options:
         raise SettingError(
-            f"{run} was not started from the command line, so it does not say how to load its model "
-            "and images. Repeat it in Python: robustness.audit(...)."
+            f"{run} was not started from the command line, so it does not record how to load its "
+            "model and images. Repeat it in Python: robustness.audit(...)."
         )
     folder = out or Path(datetime.now().strftime("rerun-%Y%m%d-%H%M%S"))
     command = f"robustness rerun {run.name}"
     config = from_recorded(options)
-    verdict = audit.perform(config, folder, audit.Output(quiet=quiet), command=command)
+    failed: list[RobustnessError | OSError] = []
+    verdict = audit.perform(
+        config, folder, audit.Output(quiet=quiet), command=command, failed=failed
+    )
     from robustness.reports.comparison.compare import compare as paired
 
-    comparison = paired(run, folder)
-    if html is not None:
-        from robustness.reports.comparison.page import write_comparison
+    # A report that cannot be written does not keep the comparison from being shown.
+    try:
+        comparison = paired(run, folder)
+        compare.show(comparison)
+        typer.echo(f"run: {folder}")
+        if html is not None:
+            from robustness.reports.comparison.page import write_comparison
 
-        write_comparison(comparison, html)
-    compare.show(comparison)
-    typer.echo(f"run: {folder}")
+            write_comparison(comparison, html)
+    except (RobustnessError, OSError) as error:
+        failed.append(error)
+    reporting.fail(failed)
     raise typer.Exit(1 if comparison.differs else verdict.exit_code)
 
 
 def _manifest(path: Path) -> Manifest:
-    """The manifest of a run folder, or the one in a report."""
+    """Return the manifest of a run folder, or the one in a report."""
     if path.is_dir() or not path.exists():
         from robustness.runs.store import Run
 

@@ -1,4 +1,4 @@
-"""`robustness solve`: the shared solvers by themselves."""
+"""The commands `robustness solve`: run the toolkit's solvers (regression, vectors) without an audit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from robustness.optimization.spherical_codes.spread import Spread
 
 app = typer.Typer(
-    help="The shared solvers: fit a line by descent, or spread vectors.",
+    help="Run a solver alone: fit a line by descent, spread vectors, or choose spread vectors.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -25,20 +25,25 @@ app = typer.Typer(
 def regression(
     table: Annotated[Path, typer.Argument(help="A CSV file with a header.")],
     x: Annotated[
-        list[str], typer.Option("--x", help="Feature column; repeat, or separate by commas.")
+        list[str],
+        typer.Option("--x", help="Feature column; repeat it, or separate names by commas."),
     ],
     y: Annotated[str, typer.Option("--y", help="Target column.")],
-    optimizer: Annotated[str, typer.Option(help="Any Keras optimizer by name.")] = "sgd",
+    optimizer: Annotated[str, typer.Option(help="Name of a Keras optimizer.")] = "sgd",
     learning_rate: Annotated[
         float | None, typer.Option(help="Default: 1 / curvature for sgd, 0.1 for the others.")
     ] = None,
     rates: Annotated[
-        str, typer.Option(help="Factors on each parameter's step, by commas, intercept last.")
+        str,
+        typer.Option(help="Factors on each parameter's step, separated by commas, intercept last."),
     ] = "",
     start: Annotated[
-        str, typer.Option(help="First parameters, by commas, intercept last; `exact` is allowed.")
+        str,
+        typer.Option(
+            help="Initial parameters, separated by commas, intercept last: numbers or `exact`."
+        ),
     ] = "",
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the descent.")] = 100,
+    steps: Annotated[int, typer.Option(min=1, help="Number of steps of the descent.")] = 100,
     method: Annotated[str, typer.Option(help="descent or exact.")] = "descent",
     standardize: Annotated[
         bool, typer.Option("--standardize", help="Descend on columns of mean 0 and deviation 1.")
@@ -47,11 +52,11 @@ def regression(
     ridge: Annotated[float, typer.Option(min=0, help="Penalty on squared coefficients.")] = 0.0,
     weights: Annotated[str, typer.Option(help="Column of weights.")] = "",
     compare: Annotated[
-        str, typer.Option(help="Several optimizers, by commas, in one table and plot.")
+        str, typer.Option(help="Optimizers, separated by commas, for one table and plot.")
     ] = "",
     plot: Annotated[Path | None, typer.Option(help="Write a .gif or .png.")] = None,
 ) -> None:
-    """Fit a column of a CSV file by descent, beside the exact solution.
+    """Fit a column of a CSV file by descent, and compare with the exact solution.
 
     \b
     Examples:
@@ -66,10 +71,10 @@ def regression(
     from robustness.errors import SettingError
 
     if method not in ("descent", "exact"):
-        raise SettingError(f"--method {method}; expected descent or exact.")
+        raise SettingError(f"--method {method} is not known; expected descent or exact.")
     features = [name.strip() for part in x for name in part.split(",") if name.strip()]
     if not features:
-        raise SettingError(f"--x {','.join(x)}; expected the names of one column or more.")
+        raise SettingError(f"--x {','.join(x)} names no column; expected one or more column names.")
     wanted = [*features, y, *([weights] if weights else [])]
     data = _columns(table, wanted)
     mass = data[weights].to_numpy() if weights else None
@@ -105,7 +110,7 @@ def regression(
 
 
 def _columns(table: Path, names: list[str]) -> pd.DataFrame:
-    """The named columns as numbers; SettingError for a file, a column or a cell that is not."""
+    """Read the named columns as numbers; SettingError if the file, a column or a cell is unusable."""
     import pandas as pd
 
     from robustness.errors import SettingError
@@ -143,7 +148,7 @@ def _numbers(text: str, option: str) -> list[float] | None:
 
 
 def _start(text: str, exact: Fit) -> list[float] | None:
-    """Numbers; the word `exact` stands for the exact solution's number in that place."""
+    """Parse the initial parameters; `exact` stands for the exact solution's number in that position."""
     from robustness.errors import SettingError
 
     parts = text.split(",") if text else []
@@ -178,7 +183,7 @@ def _show_fits(fits: dict[str, Fit], exact: Fit) -> None:
     }
     columns["standard error"] = [*(f"{error:.3g}" for error in exact.standard_errors), "", "", ""]
     rows = [*names, title, measure, "steps"]
-    # Of many optimizers each gets a row, of few a column, so that the longer side runs down the page.
+    # Many optimizers are rows, few are columns, so that the longer side is vertical.
     down = len(ways) > 3 and len(ways) >= len(names)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("" if down else "parameter", no_wrap=True)
@@ -217,25 +222,31 @@ def _plot_fits(
 
 @app.command()
 def spread(
-    count: Annotated[int, typer.Option(help="How many vectors.")],
-    dim: Annotated[int, typer.Option(help="In how many dimensions.")],
+    count: Annotated[int, typer.Option(help="Number of vectors.")],
+    dim: Annotated[int, typer.Option(help="Number of dimensions.")],
     loss: Annotated[str, typer.Option(help="energy, angle, variance or force.")] = "energy",
     power: Annotated[
         float | None,
         typer.Option(help="Stop at this exponent of the energy: 1 is Thomson's problem."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the random starts.")] = 0,
-    restarts: Annotated[int | None, typer.Option(help="Starts; default by size.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps, or evaluations in a stage.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the random starts.")] = 0,
+    restarts: Annotated[
+        int | None, typer.Option(help="Number of random starts; chosen by size if not given.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Number of steps, or of evaluations in a stage.")
+    ] = None,
     optimizer: Annotated[str, typer.Option(help="For angle, variance, force.")] = "adam",
     learning_rate: Annotated[float | None, typer.Option(help="For angle, variance, force.")] = None,
     antipodal: Annotated[bool, typer.Option("--antipodal", help="Spread lines.")] = False,
     start: Annotated[Path | None, typer.Option(help="Warm start, a .npy file.")] = None,
-    fixed: Annotated[Path | None, typer.Option(help="Vectors that stay, a .npy file.")] = None,
+    fixed: Annotated[
+        Path | None, typer.Option(help="Vectors that do not move, a .npy file.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="Write a .gif or .png.")] = None,
     save: Annotated[Path | None, typer.Option(help="Write the vectors as .npy.")] = None,
 ) -> None:
-    """Unit vectors as far apart as possible, and how far that is from the best known bound.
+    """Spread unit vectors as far apart as possible, and print the gap to the best known bound.
 
     \b
     Examples:
@@ -287,10 +298,10 @@ def spread(
 @app.command()
 def choose(
     rows: Annotated[Path, typer.Argument(help="Vectors, one in each row of a .npy file.")],
-    count: Annotated[int, typer.Option(help="How many of them.")],
+    count: Annotated[int, typer.Option(help="Number of rows to choose.")],
     save: Annotated[Path | None, typer.Option(help="Write the chosen rows as .npy.")] = None,
 ) -> None:
-    """The most spread rows of a given set: their indices, and the smallest angle between them.
+    """Choose the most widely spread rows of a set; print their indices and smallest angle.
 
     \b
     Example:
@@ -329,7 +340,9 @@ def _writable(path: Path) -> None:
     from robustness.errors import SettingError
 
     if path.suffix != ".npy" or not path.parent.is_dir():
-        raise SettingError(f"--save {path}; expected a .npy file in a folder that exists.")
+        raise SettingError(
+            f"--save {path} is not usable; expected a .npy file in a folder that exists."
+        )
 
 
 def _vectors(path: Path | None) -> np.ndarray | None:

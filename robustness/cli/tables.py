@@ -1,4 +1,4 @@
-"""The table that an audit prints at its end."""
+"""Makes the table of outcomes that an audit prints at its end."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def outcome_table(summary: Summary) -> Table:
-    """A row per attack and epsilon: the flips of initially correct images, with their 95 % interval.
+    """Return a table with a row per attack and epsilon: flips of correctly classified images, 95 % interval.
 
-    In a cascade an attack runs on the images that the attacks before it did not flip, and a column counts
-    the images that it does not flip either. Another column counts the images on which an attack broke down,
-    where one did.
+    In a cascade an attack runs on the images that no earlier attack flips; the column "robust" counts
+    those that it does not flip either. The column "failed" counts the images on which the attack failed; it
+    is left out if there are none.
     """
     from robustness.reports.wording import budget, percent, percent_range
 
@@ -27,10 +27,10 @@ def outcome_table(summary: Summary) -> Table:
         table.add_column(title, justify="left" if title == "attack" else "right", overflow="fold")
     cascade = summary.config.cascade
     if cascade:
-        table.add_column("standing", justify="right")
+        table.add_column("robust", justify="right")
     broken = any(rate.tally.failed for rate in summary.rates)
     if broken:
-        table.add_column("broke down", justify="right")
+        table.add_column("failed", justify="right")
     for rate in summary.rates:
         share = rate.tally.flip_rate
         table.add_row(

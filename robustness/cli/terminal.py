@@ -1,4 +1,4 @@
-"""The consoles for results and errors, and the progress display with the time left."""
+"""Provides the consoles for results and errors, and the progress display with the time left."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ class Plain(Console):
     """A console that prints text as it is: no markup, no control sequences, no workflow commands."""
 
     def print(self, *objects: Any, **how: Any) -> None:
-        """Print. Strings are made printable first; tables and texts must be printable already."""
+        """Print the objects. Strings are made printable; tables and texts must be printable already."""
         super().print(*(printable(o) if isinstance(o, str) else o for o in objects), **how)
 
 
 def stdout() -> Console:
-    """The console for results."""
+    """Return the console for results."""
     return Plain(highlight=False, emoji=False, force_terminal=_terminal())
 
 
 def _terminal() -> bool | None:
-    """False in continuous integration: a log shows no colours, and redrawn lines add up."""
+    """Return False in continuous integration: a log shows no colours and keeps every redrawn line."""
     return False if os.environ.get("CI") else None
 
 
 def stderr() -> Console:
-    """The console for progress and errors."""
+    """Return the console for progress and errors."""
     return Plain(stderr=True, highlight=False, emoji=False, force_terminal=_terminal())
 
 
 def wake_backend() -> None:
-    """Import TensorFlow, which takes seconds, without the messages that it always prints."""
+    """Import TensorFlow without the messages that it prints at import. Takes seconds."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -85,7 +85,7 @@ def insisting() -> Iterator[None]:
 
 
 def duration(seconds: float) -> str:
-    """`75` as `1 min 15 s`."""
+    """Return a time in words: 75 as `1 min 15 s`."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
@@ -95,9 +95,9 @@ def duration(seconds: float) -> str:
 
 
 class Clock:
-    """The time left in a stage, estimated from the images since its first result.
+    """Estimates the time left in a stage from the images since its first result.
 
-    The time before the first result is spent on compiling, which is done once.
+    The time before the first result does not count: it is spent on compiling, which is done once.
     """
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class Clock:
         self._first: float | None = None
 
     def left(self, report: Report) -> str:
-        """The time in words; "" while it cannot be estimated."""
+        """Return the time left in words; "" while it cannot be estimated."""
         now = time.monotonic()
         if report.stage != self._stage:
             self._stage, self._from, self._first = report.stage, report.done, None
@@ -118,7 +118,7 @@ class Clock:
 
 
 def sentence(report: Report) -> str:
-    """The flips of a stage and an upper bound of the robust accuracy, for the progress display.
+    """Return the flips of a stage and an upper bound of the robust accuracy, for the progress display.
 
     Robust images take longest, so every image that has not flipped yet counts as robust while a stage runs.
     """
@@ -131,7 +131,7 @@ def sentence(report: Report) -> str:
     share = report.robust / (report.robust + lost)
     if not report.labelled:
         return f"{report.flipped} flipped, at most {100 * share:.0f} % kept their class"
-    # One attack, which may not even use all of epsilon: an upper bound.
+    # An upper bound: it is one attack only, which may not use all of epsilon.
     return f"{report.flipped} flipped, robust at most {100 * share:.0f} %"
 
 

@@ -1,4 +1,4 @@
-"""`robustness verify`."""
+"""The command `robustness verify`: recomputes a run from its pictures and the model."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def verify(
 ) -> None:
     """Recompute every flip, distance, budget and hash of a run from its pictures and the model.
 
-    Exit code 0: everything is as recorded; 1: something is not; 4: no flip kept its picture; 5: there is
-    nothing to verify.
+    Exit code 0: everything is as recorded; 1: something differs; 4: the picture of no flip was kept; 5:
+    there is nothing to verify.
 
     \b
     Examples:
@@ -60,14 +60,14 @@ def verify(
             for part in _listed(list(images.values())[:SHOWN]):
                 console.print(part)
             if len(images) > SHOWN:
-                console.print(f"and {len(images) - SHOWN} images more; --json names all of them.")
+                console.print(f"and {len(images) - SHOWN} more images; --json lists all of them.")
             console.print()
         console.print(result.sentence, markup=False, soft_wrap=True)
     raise typer.Exit(result.exit_code)
 
 
 def by_image(faults: Iterable[Inconsistency]) -> dict[str, list[list[Inconsistency]]]:
-    """The faults of each image, by its key; equal faults of several outcomes are one group.
+    """Return the faults of each image, by its key; equal faults of several outcomes are one group.
 
     An image is often the flip of several attacks and budgets. Listed for each of them, one damaged file
     would fill the screen and hide the others.
@@ -80,7 +80,7 @@ def by_image(faults: Iterable[Inconsistency]) -> dict[str, list[list[Inconsisten
 
 
 def _listed(images: Iterable[list[list[Inconsistency]]]) -> Iterator[Text | Table]:
-    """The faults, image by image: its name, then the kind, the sentence and the outcome of each."""
+    """Yield the faults image by image: the name, then the kind, sentence and outcome of each fault."""
     from rich.table import Table
     from rich.text import Text
 
@@ -96,7 +96,7 @@ def _listed(images: Iterable[list[list[Inconsistency]]]) -> Iterator[Text | Tabl
             table.add_row(Text(f"  {group[0].what}"), Text(f"{sentence}{_where(group)}"))
         yield table
         if len(groups) > LINES:
-            yield Text(f"  and {len(groups) - LINES} more of this image")
+            yield Text(f"  and {len(groups) - LINES} more for this image")
 
 
 def _where(group: list[Inconsistency]) -> str:

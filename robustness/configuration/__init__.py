@@ -1,4 +1,4 @@
-"""Configuration: the options of an audit, the parameters of attacks, budgets, TOML files.
+"""Configuration: the options of an audit, the parameters of attacks, epsilons, TOML files.
 
 Must not import models, engine, runs or reports.
 """

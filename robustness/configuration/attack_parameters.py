@@ -1,4 +1,4 @@
-"""Parameters of attacks: dataclass fields with a meaning and a range, which are checked."""
+"""Declares and checks the parameters of attacks: dataclass fields with a meaning and a range."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Setting:
 
     Parameters
     ----------
-    meaning : what it is, for tables.
-    low, high : the range of a number; None where it is open.
-    choices : the texts that are allowed, if they are a closed list.
-    automatic : what None stands for; empty if None is not allowed.
-    words : the range in words, for a value that is no number and that the attack checks itself.
+    meaning : description of the parameter, for tables.
+    low, high : range of a number, both ends included; None for no limit.
+    choices : the allowed texts, if they can be listed.
+    automatic : what None means; empty if None is not allowed.
+    words : the range in words, for a value that is not a number and that the attack checks itself.
     """
 
     meaning: str
@@ -32,7 +32,7 @@ class Setting:
     words: str = ""
 
     def span(self) -> str:
-        """The range in words."""
+        """Return the allowed values in words."""
         if self.choices or self.words:
             return self.words or " | ".join(self.choices)
         low = "-inf" if self.low is None else f"{self.low:g}"
@@ -41,12 +41,19 @@ class Setting:
 
 
 def setting(default: Any, meaning: str, **limits: Any) -> Any:
-    """A dataclass field with a `Setting`; limits are `low`, `high`, `choices`, `automatic`, `words`."""
+    """Return a dataclass field with a `Setting`.
+
+    Parameters
+    ----------
+    default : default value.
+    meaning : description of the parameter.
+    **limits : `low`, `high`, `choices`, `automatic` and `words` of the `Setting`.
+    """
     return dataclasses.field(default=default, metadata={"setting": Setting(meaning, **limits)})
 
 
 def settings(cls: type) -> dict[str, tuple[dataclasses.Field, Setting]]:
-    """The parameters of a dataclass by name."""
+    """Return the parameters of a dataclass, by name: the field and its `Setting`."""
     return {
         f.name: (f, f.metadata["setting"])
         for f in dataclasses.fields(cls)
@@ -55,7 +62,13 @@ def settings(cls: type) -> dict[str, tuple[dataclasses.Field, Setting]]:
 
 
 def check(instance: Any) -> None:
-    """SettingError unless every parameter of `instance` has the type and range it declares."""
+    """Check every parameter of `instance`; convert numbers to the declared type.
+
+    Raises
+    ------
+    SettingError
+        A value has the wrong type or is out of range; the message names the attack and the parameter.
+    """
     owner = getattr(instance, "name", type(instance).__name__)
     for name, (field, rule) in settings(type(instance)).items():
         try:
@@ -66,7 +79,7 @@ def check(instance: Any) -> None:
 
 
 def _kind(field: dataclasses.Field) -> str:
-    """`int`, `float` or `bool`, whether or not the module postpones its annotations."""
+    """Return `int`, `float` or `bool`, whether or not the module postpones its annotations."""
     kind = field.type
     text = kind.__name__ if isinstance(kind, type) else str(kind)
     return text.partition(" |")[0]
@@ -95,7 +108,23 @@ def _checked(name: str, field: dataclasses.Field, rule: Setting, value: Any) -> 
 
 
 def from_text(cls: type, texts: dict[str, str]) -> dict[str, Any]:
-    """Keyword arguments for `cls` from `name=value` texts; SettingError for an unknown name."""
+    """Parse the parameters of `cls` from texts.
+
+    Parameters
+    ----------
+    cls : the attack's class.
+    texts : values by name; a hyphen in a name stands for an underscore.
+
+    Returns
+    -------
+    dict
+        Keyword arguments for `cls`. A text that cannot be parsed is kept, for `check` to refuse.
+
+    Raises
+    ------
+    SettingError
+        A name is unknown.
+    """
     known = settings(cls)
     values: dict[str, Any] = {}
     for name, text in texts.items():

@@ -1,4 +1,4 @@
-"""Parse attacks from text: `pgd:steps=20,restarts=2`, or a table with a name and parameters."""
+"""Parses attacks from text (`pgd:steps=20,restarts=2`) or from a table with a name and parameters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from robustness.errors import SettingError
 
 
 def parse_attack(text: str) -> tuple[str, dict[str, str]]:
-    """The name and the parameters in `NAME:parameter=value,...`.
+    """Return the name and the parameters in `NAME:parameter=value,...`.
 
     Raises
     ------
@@ -29,12 +29,12 @@ def parse_attack(text: str) -> tuple[str, dict[str, str]]:
 
 
 def attack_text(table: Mapping[str, object]) -> str:
-    """The text of an attack that is given as a table: its `name`, every other key a parameter.
+    """Return the text of an attack that is given as a table: its `name`, every other key a parameter.
 
     Raises
     ------
     UnexpectedValueError
-        The name is missing or not installed, or a value is no number, bool or word.
+        The name is missing or not installed, or a value is not a number, bool or word.
     """
     name = table.get("name", MISSING)
     if name is MISSING:
@@ -59,7 +59,7 @@ def attack_text(table: Mapping[str, object]) -> str:
 
 
 def without_parameters(text: str, names: Iterable[str]) -> str:
-    """An attack's text without the parameters called `names`."""
+    """Return an attack's text without the parameters called `names`."""
     name, colon, rest = text.partition(":")
     kept = [p for p in rest.split(",") if p.partition("=")[0].replace("-", "_") not in set(names)]
     return f"{name}{colon}{','.join(kept)}".removesuffix(":")

@@ -1,4 +1,4 @@
-"""The options of an audit: one field each, for the command line, audit.toml, Python and their documentation.
+"""Declares the options of an audit, for the command line, audit.toml, Python and the documentation.
 
 To add an option, add a field here and use it. `robustness audit --help`, the keys of audit.toml, the text
 of `robustness init`, the JSON schema, the keywords of `robustness.audit` and docs/configuration.md are
@@ -32,21 +32,21 @@ from robustness.errors import SettingError
 from robustness.text import did_you_mean
 
 FOR_ALL = ("steps", "step_size", "restarts")
-"""Parameters that one option sets for every attack that is named."""
+"""Parameters of attacks that a single option sets for every attack given by name."""
 
 _TEXT = {"type": "string"}
 _TEXTS = {"type": "array", "items": _TEXT}
 
 
 def _members(value: object) -> tuple[object, ...]:
-    """The parts of an option that may also be a single one."""
+    """Return the items of an iterable, or a single value as a tuple."""
     if isinstance(value, Iterable) and not isinstance(value, (str, Mapping)):
         return tuple(value)
     return (value,)
 
 
 def _attack(value: object) -> object:
-    """An attack's text, checked; a table as its text; an object as it is."""
+    """Return an attack's text, checked; a table as text; an object unchanged."""
     if isinstance(value, Mapping):
         return attack_text(value)
     if isinstance(value, str):
@@ -55,14 +55,14 @@ def _attack(value: object) -> object:
 
 
 def _names(value: object) -> object:
-    """Names from a list, or from one text with commas."""
+    """Return names from a list, or from one text separated by commas."""
     if isinstance(value, str):
         return tuple(value.split(",")) if value else None
     return tuple(value) if isinstance(value, Iterable) else value
 
 
 def _evidence(value: object) -> str:
-    """One of the words, or a number of images as text."""
+    """Return one of the words, or a number of images as text."""
     number = isinstance(value, int) and not isinstance(value, bool) and value >= 0
     if number or value in choices.EVIDENCE or (isinstance(value, str) and value.isdecimal()):
         return str(value)
@@ -92,7 +92,7 @@ class AuditConfig(BaseModel):
     model: Annotated[
         str,
         Option(
-            "The model: a name (`robustness models`), a .keras or .h5 file, or kaggle:OWNER/NOTEBOOK.",
+            "The model: a name (`robustness models`), a .keras, .h5 or .hdf5 file, or kaggle:OWNER/NOTEBOOK.",
             table="model", key="path", short="m", active=True, path=True,
         ),
     ] = choices.MODEL  # fmt: skip
@@ -101,8 +101,8 @@ class AuditConfig(BaseModel):
         BeforeValidator(_names),
         WithJsonSchema({"anyOf": [_TEXTS, _TEXT]}),
         Option(
-            "Class names in the order of the model's outputs; those that the model or the images state "
-            "if not given.",
+            "Class names in the order of the model's outputs; taken from the model or the images if not "
+            "given.",
             table="model", key="classes", flag="classes", example='["cat", "dog"]',
             expected='names such as ["cat", "dog"], without commas',
         ),
@@ -119,8 +119,8 @@ class AuditConfig(BaseModel):
     trust: Annotated[
         bool,
         Option(
-            "Load a model file that could run code or exhaust the memory. The file audit.toml cannot "
-            "grant this alone: the command line must repeat it.",
+            "Load a model file that could run code or exhaust the memory. In audit.toml it is refused "
+            "unless the command line repeats it.",
             table="model", flag="trust-model",
         ),
     ] = False  # fmt: skip
@@ -128,8 +128,8 @@ class AuditConfig(BaseModel):
         float | None,
         Field(ge=0, le=1),
         Option(
-            "The accuracy that is claimed for the model, 0..1. A measured accuracy far below it makes the "
-            "audit inconclusive.",
+            "The accuracy that is claimed for the model, 0..1. The audit is inconclusive if the 95 % "
+            "interval of the measured accuracy lies below it.",
             table="model", key="accuracy", flag="accuracy", example="0.9",
         ),
     ] = None  # fmt: skip
@@ -137,7 +137,8 @@ class AuditConfig(BaseModel):
     images: Annotated[
         str,
         Option(
-            "A folder, zip, CSV, .npz or image file; or pets, pets:N for N rendered images.",
+            "A folder, zip, CSV, .npz or image file; or pets, pets:N for N images: a photograph of a cat, "
+            "and rendered cats and dogs.",
             table="images", key="path", short="i", active=True, path=True,
         ),
     ] = choices.IMAGES  # fmt: skip
@@ -208,7 +209,7 @@ class AuditConfig(BaseModel):
         object,
         WithJsonSchema(_TEXT),
         Option(
-            "A second model, named like the first. Attacks are computed on it and judged on the first "
+            "A second model, given like --model. The attacks use it, and --model judges their flips "
             "(transfer).",
             table="threat", example='"other.keras"', path=True,
         ),
@@ -229,15 +230,15 @@ class AuditConfig(BaseModel):
             expected="tables, each begun with [[attacks]]",
         ),
     ] = (choices.ATTACK,)  # fmt: skip
-    steps: Annotated[int | None, Option("The number of steps of every attack that is named.")] = (
+    steps: Annotated[int | None, Option("The number of steps of every attack given by name.")] = (
         None
     )
     step_size: Annotated[
         float | None,
-        Option("The step size of every attack that is named, in the unit of epsilon."),
+        Option("The step size of every attack given by name, in the unit of epsilon."),
     ] = None
     restarts: Annotated[
-        int | None, Option("The number of restarts of every attack that is named.")
+        int | None, Option("The number of restarts of every attack given by name.")
     ] = None
 
     seed: Annotated[
@@ -251,8 +252,8 @@ class AuditConfig(BaseModel):
     precision: Annotated[
         str,
         Option(
-            "The precision in which attacks evaluate the model: float32 or bfloat16. Verdicts are always "
-            "float32's.",
+            "The precision in which attacks evaluate the model: float32 or bfloat16. Flips are always "
+            "judged in float32.",
             table="run", choices=choices.PRECISIONS,
         ),
     ] = "float32"  # fmt: skip
@@ -263,14 +264,14 @@ class AuditConfig(BaseModel):
     cascade: Annotated[
         bool | None,
         Option(
-            "Run each attack only on the images that no attack before it has flipped; the default for "
-            "an ensemble of several attacks.",
+            "Run each attack only on the images that no earlier attack flips; the default for an ensemble "
+            "of several attacks.",
             table="run", example="false",
         ),
     ] = None  # fmt: skip
     thorough: Annotated[
         bool,
-        Option("Also run the expensive diagnostics (re-runs attacks).", table="run"),
+        Option("Also run the expensive diagnostics, which run attacks again.", table="run"),
     ] = False
     evidence: Annotated[
         str,
@@ -302,7 +303,7 @@ class AuditConfig(BaseModel):
     ] = (choices.REPORT,)  # fmt: skip
 
     gate: dict[str, Any] | None = None
-    """What the run must show, as `robustness.reports.gate.rules.Gate.to_dict` has it."""
+    """The rules of the gate, in the form of `robustness.reports.gate.rules.Gate.to_dict`."""
 
     def __init__(self, **options: object) -> None:
         try:
@@ -313,7 +314,7 @@ class AuditConfig(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _plain(cls, value: Any, info: ValidationInfo) -> Any:
-        """Take NumPy's numbers for Python's, and expect one of the choices where they are listed."""
+        """Convert NumPy's numbers to Python's; refuse empty paths, and values that are not listed."""
         if type(value).__module__ == "numpy" and value.ndim == 0:
             value = value.item()
         field = audit_options().get(info.field_name or "")
@@ -329,15 +330,24 @@ class AuditConfig(BaseModel):
         return value
 
     def given(self) -> dict[str, object]:
-        """The options that were set, not those that have their default."""
+        """Return the options that were set, without those that have their default."""
         names = [name for name in type(self).model_fields if name in self.model_fields_set]
         return {name: getattr(self, name) for name in names}
 
     def overridden_by(self, options: Mapping[str, object]) -> Self:
-        """This configuration with other options in place of its own.
+        """Return this configuration with `options` in place of its own.
 
-        A parameter for every attack (`steps`, `step_size`, `restarts`) also takes the place of the same
-        parameter of an attack that is named here.
+        A parameter for every attack (`steps`, `step_size`, `restarts`) also replaces the same parameter of
+        an attack that is given here by name.
+
+        Parameters
+        ----------
+        options : options by their names in Python.
+
+        Raises
+        ------
+        SettingError
+            An option is unknown or not usable.
         """
         chosen = self.given() | dict(options)
         replaced = [name for name in FOR_ALL if options.get(name) is not None]
@@ -348,7 +358,7 @@ class AuditConfig(BaseModel):
         return type(self)(**chosen)
 
     def attack_choices(self) -> list[tuple[str, dict[str, object]] | object]:
-        """The attacks as (name, parameters); objects as they are.
+        """Return the attacks as (name, parameters); attack objects unchanged.
 
         Raises
         ------
@@ -363,8 +373,8 @@ class AuditConfig(BaseModel):
                 attacks.append((name, shared | parameters))
             elif shared:
                 raise SettingError(
-                    f"{', '.join(shared)} came with the attack object {attack!r:.100}; expected the names of "
-                    "attacks. Set the parameters of the object itself."
+                    f"{', '.join(shared)} cannot be set for the attack object {attack!r:.100}; expected "
+                    "attacks given by name. Set the parameters of the object itself."
                 )
             else:
                 attacks.append(attack)
@@ -373,5 +383,5 @@ class AuditConfig(BaseModel):
 
 @cache
 def audit_options() -> dict[str, OptionField]:
-    """The options of an audit by their names in Python."""
+    """Return the options of an audit, by their names in Python."""
     return option_fields(AuditConfig)

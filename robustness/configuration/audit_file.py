@@ -1,4 +1,4 @@
-"""audit.toml: the options of an audit in tables, and its gate. Errors name the file and the key."""
+"""Reads audit.toml: the options of an audit in tables, and its gate. Errors name the file and the key."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ TABLES = ("model", "images", "threat", "run")
 def config_of(
     config: AuditConfig | str | Path | Mapping[str, object] | None, options: Mapping[str, object]
 ) -> AuditConfig:
-    """The options of an audit from whichever form they are given in.
+    """Return the options of an audit from any of the forms in which they can be given.
 
     Parameters
     ----------
     config : a configuration, the path of a TOML file, options by name, or None for the defaults.
-    options : single options, which win.
+    options : single options, which override those of `config`.
 
     Raises
     ------
@@ -47,12 +47,12 @@ def config_of(
 
 
 def read_audit_file(path: str | Path) -> AuditConfig:
-    """The options in a TOML file.
+    """Return the options in a TOML file.
 
     Raises
     ------
     SettingError
-        It cannot be read, or a key is unknown or its value not usable; the message names the key.
+        The file cannot be read, a key is unknown, or a value is not usable; the message names the key.
     """
     whole = read(path)
     values: dict[str, object] = {}
@@ -75,7 +75,7 @@ def read_audit_file(path: str | Path) -> AuditConfig:
 def expect_trust_given(config: AuditConfig, file: str | Path, trusted: bool) -> None:
     """Raise SettingError if the file trusts a model and the caller does not.
 
-    In a pull request the file is untrusted.
+    A pull request can change the file, so the file is untrusted.
     """
     if config.trust and not trusted:
         raise SettingError(
@@ -86,8 +86,8 @@ def expect_trust_given(config: AuditConfig, file: str | Path, trusted: bool) -> 
 
 
 def _value(table: Section, field: OptionField) -> Any:
-    """A key's value; a path that lies beside the file as the path from here."""
-    # What Python also takes as an object is a text in a file.
+    """Return a key's value. A relative path that exists beside the file is returned with its folder."""
+    # Options that are objects in Python are texts in a file.
     free = field.field.annotation is object
     value = table.text(field.key) if free else table.value(field.key)
     if field.option.path and value and isinstance(value, str):
@@ -97,7 +97,7 @@ def _value(table: Section, field: OptionField) -> Any:
 
 
 def _close(table: Section, name: str) -> None:
-    """Refuse unknown keys; the options that are not there are known all the same."""
+    """Refuse unknown keys. Options that are missing from the table count as known."""
     for field in audit_options().values():
         if field.option.table == name:
             table.value(field.key, None)

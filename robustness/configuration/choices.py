@@ -1,6 +1,6 @@
-"""The names that options choose from, and the defaults of an audit.
+"""Lists the values that options choose from, and the defaults of an audit.
 
-The command line, a file and Python have the same defaults. No framework is imported here.
+The command line, audit.toml and Python have the same defaults. Imports no framework.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from robustness import plugins
 
 ATTACK = "standard"
-"""The default attack: an ensemble that is fitted to the norm, the goal, the number of classes, and to
-whether the model has gradients. It takes no parameters."""
+"""The default attack: an ensemble that is adapted to the norm, the goal, the number of classes, and whether
+the model has gradients. It takes no parameters."""
 EPSILON = 4
 """The default budget, in counts."""
 MODEL, IMAGES, REPORT = "dogs-vs-cats", "pets", "html"
@@ -22,11 +22,11 @@ REGISTERED_NORMS: set[str] = set()
 
 PRECISIONS = ("float32", "bfloat16")
 EVIDENCE = ("all", "flips", "none")
-"""The words for which PNG files stay in the run folder; a number of images is the fourth way."""
+"""Which PNG files are kept in the run folder; a number of images is allowed as well."""
 MAX_SLOTS, MAX_SEED = 1 << 20, (1 << 63) - 1
 """The largest batch size and seed that `run.json` holds."""
 
 
 def further_norms() -> set[str]:
-    """The names of the norms that are registered in this process or come with an installed package."""
+    """Return the names of the norms registered in this process or by an installed package."""
     return REGISTERED_NORMS | set(plugins.names(plugins.NORMS))

@@ -1,4 +1,4 @@
-"""Parse epsilons from text. Needs no TensorFlow, so that a typing error is reported at once."""
+"""Parses epsilons from text. Needs no TensorFlow, so that a typing error is reported at once."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from robustness.errors import SettingError
 
 
 def parse_epsilon(value: float | str) -> float:
-    """A budget in counts from a number, `"4"` or `"4/255"`.
+    """Return a budget in counts from a number, `"4"` or `"4/255"`.
 
-    SettingError for anything else, and below 1, where no 8-bit image can change.
+    Raises
+    ------
+    SettingError
+        The value is something else, or below 1, where no 8-bit image can change.
     """
     text = str(value).strip()
     number, _, divisor = text.partition("/")
@@ -34,7 +37,7 @@ def parse_epsilon(value: float | str) -> float:
 
 
 def parse_epsilons(values: float | str | Iterable[float | str]) -> tuple[float, ...]:
-    """A ladder of budgets from `4`, `"1,2,4"` or an iterable."""
+    """Return budgets in counts from `4`, `"1,2,4"` or an iterable; SettingError as `parse_epsilon`."""
     parts: Any = values.split(",") if isinstance(values, str) else values
     try:
         several = list(parts)

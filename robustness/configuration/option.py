@@ -1,4 +1,4 @@
-"""How a field of a configuration appears on the command line, in audit.toml and in the documentation."""
+"""Describes how a configuration field appears on the command line, in audit.toml and in the docs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-"""The types of options, and what error messages call them."""
+"""The types of options, and their names in error messages."""
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,14 @@ class Option:
     Parameters
     ----------
     help : one or two sentences, for `--help`, `robustness init` and the reference page.
-    table, key : the table of audit.toml it stands in, and its key; no table: not in the file.
-    flag, short : the option of the command line without its hyphens, and its letter.
-    choices : the texts that are allowed, if they can be listed.
-    further : gives the texts that packages and scripts add to `choices`.
-    expected : the end of an error message about its value, after "expected".
+    table, key : table of audit.toml and key in it; without a table the option is not in the file.
+    flag, short : option of the command line without its hyphens, and its letter.
+    choices : the allowed texts, if they can be listed.
+    further : returns the texts that packages and scripts add to `choices`.
+    expected : what an error message about the value says after "expected".
     example : the TOML value that `robustness init` shows; the default if it is empty.
-    active : whether `robustness init` writes the key, not a comment with it.
-    path : whether a file's value is looked for beside that file first.
+    active : whether `robustness init` writes the key itself rather than as a comment.
+    path : whether a value in audit.toml is looked for beside that file first.
     repeated : whether the command line takes the option several times.
     """
 
@@ -91,7 +91,7 @@ class OptionField:
 
     @property
     def kind(self) -> type:
-        """`bool`, `int`, `float` or `str`: how a single word of the command line is read."""
+        """How the command line parses one value: `bool`, `int`, `float` or `str`."""
         annotation = self.field.annotation
         if get_origin(annotation) in (Union, UnionType):
             first = next(part for part in get_args(annotation) if part is not NoneType)
@@ -101,7 +101,7 @@ class OptionField:
 
     @property
     def limits(self) -> tuple[float | None, float | None]:
-        """The smallest and the largest value; None where there is no limit."""
+        """The smallest and the largest value, None for no limit."""
         limits: dict[str, float] = {}
         for rule in self.field.metadata:
             for side in ("ge", "le"):
@@ -111,7 +111,7 @@ class OptionField:
 
     @property
     def expected(self) -> str:
-        """Which values are allowed, in words."""
+        """The allowed values in words."""
         if self.option.expected:
             return self.option.expected
         if self.option.choices:
@@ -124,7 +124,7 @@ class OptionField:
 
 
 def option_fields(model: type[BaseModel]) -> dict[str, OptionField]:
-    """The fields of `model` that have an `Option`, by name, in the order they are declared."""
+    """Return the fields of `model` that have an `Option`, by name, in order of declaration."""
     fields = {}
     for name, field in model.model_fields.items():
         for part in field.metadata:

@@ -1,4 +1,4 @@
-"""Convert pydantic errors to the toolkit's: one sentence with the value, what was expected, and where."""
+"""Converts pydantic errors to SettingErrors: one sentence with the place, the value, what was expected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options as `run.json` records them: by the names of the command line, lists of texts joined by commas."""
+"""Converts options to the form in `run.json` and back: command-line names, texts joined by commas."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from robustness.errors import SettingError
 
 
 def recorded(config: AuditConfig) -> dict[str, Any]:
-    """Return the options, JSON-able, from which `from_recorded` makes the same configuration.
+    """Return the options as JSON values, from which `from_recorded` makes the same configuration.
 
     Raises
     ------
     SettingError
-        The name of a class has a comma, so that the names could not be told apart again.
+        A class name has a comma, so that the joined names could not be separated again.
     """
     for name in config.class_names or ():
         if "," in name:

@@ -1,4 +1,4 @@
-"""docs/configuration.md, made from the fields of `AuditConfig`."""
+"""Makes the text of docs/configuration.md from the fields of `AuditConfig`."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _TITLES = {
 }
 _ATTACKS = """\
 In the file each attack is a table with a `name`; its other keys are the attack's parameters. In Python
-`attacks` also takes such dicts, `Attack` objects and ensembles. `steps`, `step_size` and `restarts` are for
-all attacks that are named; a file sets them per attack.
+`attacks` also takes such dicts, `Attack` objects and ensembles. `steps`, `step_size` and `restarts` apply to
+all attacks given by name; a file sets them per attack.
 
 ```toml
 [[attacks]]
@@ -54,7 +54,7 @@ The table `[gate]` holds the rules that decide the exit code: [docs/ci.md](ci.md
 
 
 def reference_page() -> str:
-    """The page, in Markdown."""
+    """Return the page as Markdown."""
     parts = [_HEAD]
     for table in (*TABLES[:-1], "attacks", TABLES[-1]):
         fields = [f for f in audit_options().values() if (f.option.table or "attacks") == table]

@@ -1,4 +1,4 @@
-"""The JSON schema of audit.toml, made from the fields of `AuditConfig`: for editors and other tools."""
+"""Makes the JSON schema of audit.toml from the fields of `AuditConfig`, for editors and other tools."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema. The gate's tables are described in docs/ci.md and not restricted here."""
+    """Return the schema. It does not restrict the tables of the gate, which docs/ci.md describes."""
     values = AuditConfig.model_json_schema()["properties"]
     tables = {name: _table({}) for name in TABLES}
     whole: dict[str, Any] = {**tables, "gate": {"type": "object"}}
@@ -33,7 +33,7 @@ def _table(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _value(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a value in a file: TOML has no null."""
+    """Return the schema of a value in a file, without null, which TOML does not have."""
     kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
     kept = {k: v for k, v in schema.items() if k not in ("title", "anyOf")}
     if kept.get("default", 0) is None:

@@ -1,4 +1,4 @@
-"""The text of the audit.toml that `robustness init` writes, made from the fields of `AuditConfig`."""
+"""Makes the audit.toml that `robustness init` writes, from the fields of `AuditConfig`."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ name = "{choices.ATTACK}"
 #step_size = "auto"            # in proportion to epsilon
 """
 _GATE = """\
-# The gate: what the run must show. Exit codes: 0 pass, 1 a rule is broken, 2 usage, 3 the run failed,
-# 4 inconclusive, 5 nothing was evaluated. Without rules a sound run passes.
+# The gate: rules that decide the exit code: 0 pass, 1 a rule is broken, 2 usage error, 3 the run failed,
+# 4 inconclusive, 5 nothing was evaluated. Without rules a run passes unless a diagnostic fails.
 
 #[[gate.rules]]
 #name = "floor"                # for the report, and for suppressions
 #scope = "worst"               # worst (all attacks together), attack, or class
-#attack = "pgd"                # with scope = "attack": which one; each if not given
-#class = "cat"                 # with scope = "class": which one; each if not given
+#attack = "pgd"                # with scope = "attack": one attack; every attack if not given
+#class = "cat"                 # with scope = "class": one class; every class if not given
 #metric = "robust_accuracy"    # robust_accuracy, clean_accuracy (at least), flip_rate (at most)
 #epsilon = 4                   # the largest if not given
 #threshold = 0.3
@@ -44,7 +44,7 @@ _GATE = """\
 #run = "baseline/report.json"  # or its folder
 #max_drop = 0.02
 
-#[[gate.suppress]]             # a rule or a diagnostic that does not count for a while
+#[[gate.suppress]]             # a rule or a diagnostic that does not count until a date
 #rule = "D24"
 #reason = "gradient attacks only until the next release"
 #expires = 2027-01-31
@@ -52,14 +52,14 @@ _GATE = """\
 
 
 def init_text() -> str:
-    """The whole file; every option of an audit stands in it."""
+    """Return the text of the file; it contains every option of an audit."""
     tables = {name: _table(name) for name in TABLES}
     run = tables.pop("run")
     return "\n".join([_HEAD, *tables.values(), _ATTACKS, run, _GATE])
 
 
 def toml_value(field: OptionField) -> str:
-    """The value that is shown for an option: its example, or its default, as TOML."""
+    """Return the value that is shown for an option: its example, or its default, as TOML."""
     if field.option.example:
         return field.option.example
     default = field.default
@@ -72,7 +72,7 @@ def _table(name: str) -> str:
 
 
 def _key(field: OptionField) -> str:
-    """The help of an option as comments, and the key below."""
+    """Return the help of an option as comments, followed by the key."""
     comments = [f"# {line}" for line in wrap(field.option.help, _WIDTH - 2)]
     sign = "" if field.option.active else "#"
     return "\n".join([*comments, f"{sign}{field.key} = {toml_value(field)}"])

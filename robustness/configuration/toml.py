@@ -1,4 +1,4 @@
-"""Tables of a TOML file, read key by key: every error names the key, its value, and what was expected."""
+"""Reads tables of a TOML file key by key; every error names the key, its value, and what was expected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ _MISSING = object()
 class Section:
     """One table. A key that is not read before `close` is unknown.
 
-    `where` is the table's name as the file writes it, "" for the whole file.
+    Each method that reads a key raises SettingError if the value does not fit, or if the key is missing and
+    no default is given.
+
+    Parameters
+    ----------
+    values : the table.
+    where : the table's name as the file writes it; "" for the whole file.
+    file : the path of the file, for messages.
     """
 
     def __init__(self, values: Mapping[str, Any], where: str = "", file: str = "") -> None:
@@ -26,11 +33,11 @@ class Section:
         self._known: set[str] = set()
 
     def key(self, name: str) -> str:
-        """`name` with its table, for messages."""
+        """Return `name` with its table, for messages."""
         return f"{self.where}.{name}" if self.where else name
 
     def wrong(self, name: str, expected: str, hint: str = "") -> SettingError:
-        """The error for the value of `name`; `hint` is the sentence after it."""
+        """Return the error for the value of `name`; `hint` is appended to the message."""
         value = shown(self._values.get(name))
         return SettingError(
             f"{self._prefix}{self.key(name)} is {value}; expected {expected}.{hint}"
@@ -46,7 +53,7 @@ class Section:
             return self._values[name]
         if default is _MISSING:
             raise SettingError(
-                f"{self._prefix}{self.key(name)} is missing; it is needed in "
+                f"{self._prefix}{self.key(name)} is missing; expected it in "
                 f"{f'[{self.where}]' if self.where else 'the file'}."
             )
         return default
@@ -54,7 +61,7 @@ class Section:
     def text(
         self, name: str, default: Any = _MISSING, *, choices: Collection[str] | None = None
     ) -> Any:
-        """A string; one of `choices` if given."""
+        """Return a string; one of `choices` if given."""
         value = self._take(name, default)
         if name not in self._values:
             return value
@@ -72,7 +79,7 @@ class Section:
         low: float | None = None,
         high: float | None = None,
     ) -> Any:
-        """A float, between `low` and `high` if given."""
+        """Return a float, between `low` and `high` if given."""
         value = self._take(name, default)
         if name not in self._values:
             return value
@@ -83,7 +90,7 @@ class Section:
         return float(value)
 
     def whole(self, name: str, default: Any = _MISSING, *, low: int = 0) -> Any:
-        """An int of at least `low`."""
+        """Return an int of at least `low`."""
         value = self._take(name, default)
         if name not in self._values:
             return value
@@ -92,14 +99,14 @@ class Section:
         return value
 
     def flag(self, name: str, default: Any = _MISSING) -> Any:
-        """A bool."""
+        """Return a bool."""
         value = self._take(name, default)
         if name in self._values and not isinstance(value, bool):
             raise self.wrong(name, "true or false")
         return value
 
     def day(self, name: str, default: Any = _MISSING) -> Any:
-        """A date, written plainly (2027-01-31) or as text."""
+        """Return a date, which the file has as a TOML date (2027-01-31) or as text."""
         value = self._take(name, default)
         if name not in self._values:
             return value
@@ -113,25 +120,25 @@ class Section:
             raise self.wrong(name, "a date such as 2027-01-31") from None
 
     def value(self, name: str, default: Any = _MISSING) -> Any:
-        """The value as it is."""
+        """Return the value unchecked."""
         return self._take(name, default)
 
     def section(self, name: str) -> Section:
-        """A table within this one; an empty one if the key is not there."""
+        """Return a table within this one; an empty one if the key is missing."""
         value = self._take(name, {})
         if not isinstance(value, Mapping):
             raise self.wrong(name, f"a table, [{self.key(name)}]")
         return Section(value, self.key(name), self.file)
 
     def sections(self, name: str) -> list[Section]:
-        """The tables of a list of tables; an empty list if the key is not there."""
+        """Return the tables of a list of tables; an empty list if the key is missing."""
         value = self._take(name, [])
         if not isinstance(value, list) or not all(isinstance(v, Mapping) for v in value):
             raise self.wrong(name, f"tables, each begun with [[{self.key(name)}]]")
         return [Section(v, f"{self.key(name)}[{n}]", self.file) for n, v in enumerate(value)]
 
     def rest(self) -> dict[str, Any]:
-        """The keys that were not read before; they count as read."""
+        """Return the keys that were not read before; they count as read afterwards."""
         left = {k: v for k, v in self._values.items() if k not in self._known}
         self._known |= left.keys()
         return left
@@ -140,7 +147,7 @@ class Section:
         return name in self._values
 
     def close(self) -> None:
-        """SettingError, with the nearest known key, if a key was not read."""
+        """Raise SettingError, with the nearest known key, if a key was not read."""
         for name in self._values:
             if name not in self._known:
                 hint = did_you_mean(name, self._known)
@@ -165,4 +172,4 @@ def read(path: str | Path) -> Section:
             f"{file} cannot be read ({error.strerror}); expected a file that `robustness init` writes."
         ) from None
     except ValueError as error:
-        raise SettingError(f"{file} is not TOML that can be read: {error}.") from None
+        raise SettingError(f"{file} is not valid TOML: {error}.") from None

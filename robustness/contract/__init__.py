@@ -1,4 +1,4 @@
-"""What an attack must provide, and what it gets: task, state, model access, and the registry of attacks.
+"""The contract of attacks: what an attack provides and receives, ensembles, and the registry.
 
 Must not import attacks, engine, model_zoo or reports.
 """

@@ -1,6 +1,6 @@
-"""The attack contract: an attack is the body of a loop, as two pure functions of rows.
+"""The base class of attacks: the body of a loop, as two pure functions of rows.
 
-The engine owns the loop, the stopping, the counting and the verdict; see `docs/adding-an-attack.md`.
+The engine runs the loop, stops it, counts passes and judges flips; see `docs/adding-an-attack.md`.
 """
 
 from __future__ import annotations
@@ -25,23 +25,31 @@ class Attack(Declarations, ABC):
     """Base of every attack: its parameters, and how one state becomes the next.
 
     A state is a dict of arrays, each with a leading row axis. One of them is `point`, (rows, height, width,
-    channels) counts: the attack's current result. There is no Python branching on values, no memory outside
-    the state, and nothing that mixes rows: each row is loaded, stepped and removed independently of its
-    neighbours.
+    channels) counts: the attack's current result. An attack must not branch in Python on values, keep
+    anything outside the state, or mix rows: each row is loaded, stepped and removed independently of the
+    others.
 
     Attributes
     ----------
-    name, paper : what the attack is called, and where it was published.
-    knowledge : what it may read of the model: "white-box", "score" (no gradient) or "decision" (labels).
-    norms : the names of the norms that it works in.
-    seeks : "any" point inside the budget: a row leaves at its first verified flip. "closest" point: a row
-        runs its steps, the engine keeps the nearest point that reached the goal, and the outcome at every
-        epsilon follows from its distance; `Task.epsilon` is then the largest of all. A row whose state has
-        `done` (rows,) bool set leaves before its steps are spent.
-    refined : whether the engine searches nearer files around the flips of a white-box attack that seeks the
-        closest point (`engine.refinement`). False where the attack's last step already is the best one for
-        a linear model.
-    baseline : whether it ignores the model's outputs, as noise does. The contract does not require such an
+    name, paper
+        The name of the attack, and its publication.
+    knowledge
+        What the attack may read of the model: "white-box", "score" (no gradient) or "decision" (labels).
+    norms
+        The names of the norms for which the attack is defined.
+    any_norm
+        Whether the attack also works in every other norm with convex balls.
+    seeks
+        "any" point inside the budget: a row ends at its first verified flip. "closest" point: a row runs all
+        its steps, the engine keeps the nearest point that reached the goal, and the outcome at every epsilon
+        follows from its distance; `Task.epsilon` is then the largest of all. A row whose state has `done`
+        (rows,) bool set ends before its steps are spent.
+    refined
+        Whether the engine searches nearer files around the flips of a white-box attack that seeks the closest
+        point (`engine.refinement`). False where the attack's last step is already the best one for a linear
+        model.
+    baseline
+        Whether the attack ignores the model's outputs, as noise does. The contract does not require such an
         attack to flip anything.
     """
 
@@ -51,8 +59,8 @@ class Attack(Declarations, ABC):
     norms: ClassVar[tuple[str, ...]] = ("linf",)
     """The norms for which the attack is defined, by name."""
     any_norm: ClassVar[bool] = False
-    """Whether it works in every other norm with convex balls too: it uses only the norm's own steepest
-    direction, projection and samples."""
+    """Whether the attack also works in every other norm with convex balls, because it uses only the steepest
+    direction, the projection and the samples of the norm."""
 
     seeks: ClassVar[Seeks] = "any"
     refined: ClassVar[bool] = True
@@ -76,26 +84,30 @@ class Attack(Declarations, ABC):
 
     @abstractmethod
     def init(self, task: Task) -> State:
-        """The state before the first step.
+        """Return the state before the first step.
 
         Parameters
         ----------
-        task : the rows.
+        task
+            The rows to attack.
         """
 
     @abstractmethod
     def step(self, task: Task, state: State, look: Look) -> State:
-        """The state after one more step.
+        """Return the state after one more step.
 
         Parameters
         ----------
-        task : the rows; `task.step` is the number of steps done.
-        state : that of the last step, or of `init`.
-        look : the model; evaluate it at points by calling it.
+        task
+            The rows; `task.step` is the number of steps done.
+        state
+            The result of the last step, or of `init`.
+        look
+            Evaluates the model at points when called.
 
         Returns
         -------
-        A state of the same names, shapes and types.
+        A state with the same names, shapes and types.
         """
 
     def expect_norm(self, norm: Norm) -> None:
@@ -108,11 +120,12 @@ class Attack(Declarations, ABC):
 
     @classmethod
     def from_parameters(cls, parameters: dict[str, Any]) -> Attack:
-        """Make the attack from parameters by name.
+        """Make the attack from named parameters.
 
         Parameters
         ----------
-        parameters : values, or strings as they come from a command line; `-` counts as `_`.
+        parameters
+            Values, or strings from a command line, by name; `-` in a name counts as `_`.
 
         Raises
         ------
@@ -127,23 +140,25 @@ class Attack(Declarations, ABC):
         )
 
     def adapted_to(self, goal: Goal, classes: int) -> tuple[Attack, str]:
-        """The attack as it runs towards a goal on a model of some number of classes.
+        """Return the attack adapted to a goal and a number of classes.
 
         Parameters
         ----------
-        goal : of the threat.
-        classes : how many the model has.
+        goal
+            The goal of the threat.
+        classes
+            The number of classes of the model.
 
         Returns
         -------
-        The attack, and a phrase for reports on what was replaced, "" if nothing was.
+        The attack, and a phrase for reports that says what was replaced; "" if nothing was.
         """
         loss, why = stand_in(self.loss, classes)
         return (replace(self, loss=loss), why) if why else (self, "")
 
     @property
     def label(self) -> str:
-        """The name with the parameters that are not at their default; unique among the attacks of a run."""
+        """The name, `steps`, and the parameters that differ from their default; unique in a run."""
         shown = {
             name: getattr(self, name)
             for name, (field, _) in settings.settings(type(self)).items()
@@ -152,12 +167,12 @@ class Attack(Declarations, ABC):
         return f"{self.name}({', '.join(f'{k}={_short(v)}' for k, v in shown.items())})"
 
     def parameters(self) -> dict[str, Any]:
-        """All parameters by name, as JSON values."""
+        """Return all parameters by name, as JSON values."""
         return asdict(self)
 
 
 def works_in(attack: Attack | type[Attack], norm: Norm) -> bool:
-    """Whether there is a version of an attack for `norm`."""
+    """Return whether an attack has a version for `norm`."""
     return norm.name in attack.norms or (attack.any_norm and norm.convex)
 
 

@@ -1,4 +1,4 @@
-"""The cost of an attack in passes, counted in one step on a small picture."""
+"""Counts the passes that an attack costs, in one step on a small image."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ def passes(attack: Attack, classes: int) -> tuple[int, int]:
 
     Parameters
     ----------
-    attack : what runs.
-    classes : how many the model has.
+    attack
+        The attack.
+    classes
+        The number of classes of the model.
 
     Returns
     -------
-    Forward and backward passes.
+    The numbers of forward and backward passes.
 
     Notes
     -----
-    Every step costs the same, since it is compiled once; one is counted, on a linear model.
+    Every step costs the same because it is compiled once. One step on a linear model is counted.
     """
     adapted, _ = attack.adapted_to(Untargeted(), classes)
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""What an attack declares beside its recipe: how far it can go, and how it differs from its paper."""
+"""Declarations of an attack: how far it can go, and how it differs from its publication."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ class Declarations:
     """The declarations with their defaults; a base class of `Attack`."""
 
     def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
-        """The largest distance from an image that the attack can reach by its steps.
+        """Return the largest distance from an image that the attack can reach by its steps.
 
         An audit states no robust accuracy at an epsilon that none of its attacks can reach. A random start
-        does not count: on average it is as far from where the loss is low as the image is.
+        does not count: on average it is as far from points of low loss as the image is.
 
         Parameters
         ----------
-        norm, epsilon : of the threat; epsilon in the norm's unit.
-        shape : (height, width, channels) of the images.
+        norm, epsilon
+            The norm and epsilon of the threat; epsilon in the norm's unit.
+        shape
+            The shape of the images, (height, width, channels).
 
         Returns
         -------
@@ -29,14 +31,15 @@ class Declarations:
         return math.inf
 
     def departure(self, norm: Norm) -> str:
-        """How the attack in a norm differs from the published one, for reports.
+        """Return how the attack in a norm differs from the published one, for reports.
 
         Parameters
         ----------
-        norm : that of the threat.
+        norm
+            The norm of the threat.
 
         Returns
         -------
-        A phrase, "" (the default) if it does not differ.
+        A phrase; "" (the default) if it does not differ.
         """
         return ""

@@ -1,6 +1,6 @@
-"""Ensembles: named lists of attacks that run as a cascade, each on the images that survived the last.
+"""Ensembles: named lists of attacks that run as a cascade, each on the images that no earlier one flips.
 
-An ensemble is data. Where the model's classes or the norm change it, the report says so.
+An ensemble is data. If the model's classes or the norm change its members, the report says so.
 """
 
 from __future__ import annotations
@@ -26,12 +26,18 @@ class Ensemble:
 
     Parameters
     ----------
-    name, source, meaning : what it is called, where it is from, and what it is for.
-    members : names and parameters, in the order they run.
-    two, why : what runs instead on models of two classes, and a phrase that says why; the members if `two`
-        is empty.
-    elsewhere : what runs instead in a norm, by its name.
-    blind : what runs instead on a model without gradients; the members that need none if it is empty.
+    name, source, meaning
+        The name, the origin, and the purpose.
+    members
+        Names and parameters of the attacks, in the order they run.
+    two, why
+        The attacks that replace the members on models of two classes, and a phrase with the reason; if `two`
+        is empty, the members run.
+    elsewhere
+        The attacks that replace the members in a norm, by the norm's name.
+    blind
+        The attacks that replace the members on a model without gradients; if empty, the members that need no
+        gradient run.
     """
 
     name: str
@@ -50,13 +56,16 @@ class Ensemble:
 
         Parameters
         ----------
-        norm : that of the threat.
-        classes : how many the model has.
-        gradients : whether the attacked model has any.
+        norm
+            The norm of the threat.
+        classes
+            The number of classes of the model.
+        gradients
+            Whether the attacked model has gradients.
 
         Returns
         -------
-        The attacks in the order they run, and sentences on how they differ from the members.
+        The attacks in the order they run, and sentences that say how they differ from the members.
 
         Raises
         ------
@@ -78,13 +87,13 @@ class Ensemble:
             )
         if not fitting:
             raise SettingError(self._no_version(norm, attacks))
-        # If all need a gradient, their own error says that it is missing.
+        # If all attacks need a gradient, their own error says that it is missing.
         return usable or fitting, notes
 
     def _chosen(
         self, norm: Norm, classes: int, gradients: bool
     ) -> tuple[tuple[Member, ...], list[str]]:
-        """The members for a norm and a model, and sentences on why they are not the usual ones."""
+        """The members for a norm and a model, and sentences with the reasons for other members."""
         if norm.name in self.elsewhere:
             return self.elsewhere[norm.name], []
         if not gradients and any(works_in(registry.find(name), norm) for name, _ in self.blind):
@@ -96,8 +105,8 @@ class Ensemble:
     def _no_version(self, norm: Norm, attacks: Iterable[Attack]) -> str:
         if not norm.measures:
             return (
-                f"{self.name} needs a norm: without one, epsilon is whatever an attack counts. Name the "
-                "attack that is meant: spatial (degrees) or corruptions (severity 1 to 5)."
+                f"{self.name} needs a norm: without one, each attack has its own unit of epsilon. Choose an "
+                "attack instead: spatial (degrees) or corruptions (severity 1 to 5)."
             )
         known = sorted({name for a in attacks for name in a.norms} | set(self.elsewhere))
         return (
@@ -107,11 +116,19 @@ class Ensemble:
 
 
 def find(name: str) -> Ensemble:
-    """An installed ensemble; SettingError with the nearest name for an unknown one."""
+    """Return an installed ensemble.
+
+    Raises
+    ------
+    SettingError
+        No ensemble has this name (the message suggests the nearest), or its plug-in cannot be imported or is
+        not an ensemble.
+    """
     loaded = plugins.load(plugins.ENSEMBLES, name)
     if not isinstance(loaded, Ensemble):
         raise SettingError(
-            f"The ensemble {name!r} is {loaded!r:.100}; expected a robustness.attacks.Ensemble."
+            f"The ensemble {name!r} is {loaded!r:.100}; expected a robustness.attacks.Ensemble. "
+            "Reinstall or remove the package that brings it."
         )
     return loaded
 
@@ -121,13 +138,15 @@ def create(name: str, parameters: Mapping[str, Any]) -> Attack | Ensemble:
 
     Parameters
     ----------
-    name : of either.
-    parameters : of an attack, as values or strings.
+    name
+        The name of an attack or ensemble.
+    parameters
+        The parameters of an attack, as values or strings.
 
     Raises
     ------
     SettingError
-        The name is unknown, a parameter is wrong, or an ensemble came with parameters.
+        The name is unknown, a parameter is invalid, or an ensemble was given parameters.
     """
     plugins.expect(plugins.ATTACKS, name, plugins.ENSEMBLES)
     if name not in plugins.names(plugins.ENSEMBLES):
@@ -136,20 +155,26 @@ def create(name: str, parameters: Mapping[str, Any]) -> Attack | Ensemble:
     if parameters:
         members = " ".join(f"-a {known}" for known, _ in ensemble.members)
         raise SettingError(
-            f"{name} is an ensemble with parameters of its own, and {', '.join(parameters)} came with "
-            f"it. Leave them out, or give its attacks one by one: {members} --cascade."
+            f"{name} is an ensemble, whose parameters are fixed; got {', '.join(parameters)}. "
+            f"Leave them out, or give its attacks one by one: {members} --cascade."
         )
     return ensemble
 
 
 def parse(attack: str | Attack | Ensemble) -> Attack | Ensemble:
-    """An attack or ensemble by name; SettingError with the nearest name of either for another."""
+    """Return the attack or ensemble of a name, with its default parameters; objects are returned unchanged.
+
+    Raises
+    ------
+    SettingError
+        The name is unknown; the message suggests the nearest one.
+    """
     return create(attack, {}) if isinstance(attack, str) else attack
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """The attacks that run, whether as a cascade, and sentences on what was replaced."""
+    """The attacks that run, whether they run as a cascade, and sentences that say what was replaced."""
 
     attacks: tuple[Attack, ...]
     cascade: bool
@@ -169,17 +194,21 @@ def resolve(
 
     Parameters
     ----------
-    requested : names, attacks and ensembles.
-    norm, goal : of the threat.
-    classes : the model's class names.
-    cascade : whether each attack runs only on images that survived the last; None: if an ensemble of
+    requested
+        Names, attacks and ensembles.
+    norm, goal
+        The norm and goal of the threat.
+    classes
+        The model's class names.
+    cascade
+        Whether each attack runs only on images that no earlier one flips; None: True if an ensemble of
         several attacks was requested.
-    gradients : whether the attacked model has any.
+    gradients
+        Whether the attacked model has gradients.
 
     Returns
     -------
-    The attacks. One that an ensemble names and that was requested before, with the same parameters, runs
-    once.
+    The attacks. An attack of an ensemble that was already requested with the same parameters runs once.
 
     Raises
     ------
@@ -200,7 +229,7 @@ def resolve(
             adapted, why = member.adapted_to(goal, len(classes))
             notes = [why, adapted.departure(norm)]
             replaced += [f"{member.name}: {note}" for note in notes if note]
-            # A request made twice is an error of the plan, unless the two became equal only here.
+            # A repeated request is an error of the plan, unless the two became equal only here.
             if adapted not in attacks or request in parsed[:position]:
                 attacks.append(adapted)
     several = any(isinstance(r, Ensemble) and len(r.members) > 1 for r in parsed)

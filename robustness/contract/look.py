@@ -1,4 +1,4 @@
-"""`Look`: the only way from an attack to the model."""
+"""Evaluates the model for an attack: `Look`, the only access of an attack to the model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from robustness.threat.goals import predicted
 
 
 class Evaluation:
-    """The model's outputs at some points, as far as the attack's knowledge allows.
+    """The model's outputs at some points, restricted to the attack's knowledge.
 
     Each property is computed on first use: an attack that never reads `gradient` costs no backward pass.
     With k points per row every shape below has a second axis k.
@@ -26,7 +26,7 @@ class Evaluation:
     Raises
     ------
     AttackError
-        By a property that the attack's declared knowledge does not include.
+        When a property is read that the attack's declared knowledge does not include.
     """
 
     def __init__(self, look: Look, points: Any, loss: str) -> None:
@@ -54,13 +54,13 @@ class Evaluation:
             logits, pull = backend.linearise(self._look.logits, self._flat)
         else:
             logits, pull = self._look.logits(self._flat), _no_gradient
-        # Weights may be tiny: the network's arithmetic must not underflow.
+        # Weights may be tiny; the arithmetic of the network must not underflow.
         return self._look.record_output(logits), lambda weights: self._look.record_output(
             scaled(pull, weights)
         )
 
     def _recorded(self, slopes: Any) -> Any:
-        """A gradient as the attack gets it, (rows, h, w, c) or (rows, k, h, w, c)."""
+        """The gradient that the attack receives, (rows, h, w, c) or (rows, k, h, w, c)."""
         return self._look.record_gradient(self._look.task.only(self._unflat(slopes)))
 
     @cached_property
@@ -83,12 +83,13 @@ class Evaluation:
         return self._gradient
 
     def gradient_of(self, values: Callable[[Any], Any]) -> Any:
-        """The gradient of a function of the logits; each call is a backward pass.
+        """Return the gradient of a function of the logits; each call is a backward pass.
 
         Parameters
         ----------
-        values : from the logits of all points, (rows, classes) or (rows * k, classes), to one number per
-            point, (rows,) or (rows * k,).
+        values
+            Maps the logits of all points, (rows, classes) or (rows * k, classes), to one number per point,
+            (rows,) or (rows * k,).
 
         Returns
         -------
@@ -101,7 +102,7 @@ class Evaluation:
         return self._recorded(pull(weights))
 
     def pull(self, weights: Any) -> Any:
-        """The gradient of ``sum(weights * logits)``, `weights` shaped like the logits; a backward pass."""
+        """Return the gradient of ``sum(weights * logits)``, a backward pass; `weights` is like the logits."""
         self._allowed("gradient", "white-box")
         logits, pull = self._linear
         self._look.count_passes(backward=max(self._several, 1))
@@ -110,7 +111,7 @@ class Evaluation:
 
     @property
     def loss(self) -> Any:
-        """The loss that the attack lowers, (rows,)."""
+        """The loss that the attack minimises, (rows,)."""
         self._allowed("loss", "white-box", "score")
         return self._unflat(self._losses(self._linear[0]))
 
@@ -118,7 +119,7 @@ class Evaluation:
     def level(self) -> Any:
         """A monotone function of `loss` on the scale of logits, (rows,).
 
-        Compare points, or estimate slopes, by it: a cross-entropy varies by many powers of ten.
+        Use it to compare points or to estimate slopes: a cross-entropy varies by many powers of ten.
         """
         self._allowed("loss", "white-box", "score")
         levels = self._look.task.goal.loss(LEVELS[self._loss], self._linear[0], self._aims)
@@ -137,11 +138,11 @@ class Evaluation:
 
     @cached_property
     def hit(self) -> Any:
-        """Whether each point reaches the goal, (rows,) bool: all that a decision-based attack knows."""
+        """Whether each point reaches the goal, (rows,) bool; open to every attack, like `label`."""
         return self._unflat(self._look.task.goal.reached(predicted(self._linear[0]), self._aims))
 
     def nearest(self) -> tuple[Any, Any, Any]:
-        """For the judge: of each row's points that reach the goal, the one nearest to the image.
+        """Return, for each row, the point nearest to the image among those that reach the goal.
 
         Returns
         -------
@@ -156,30 +157,36 @@ class Evaluation:
         first = ops.argmin(ops.where(self.hit, far, 2 * FAR), axis=1)
         chosen = ops.one_hot(first, self._several, dtype=self.points.dtype)
         wide = ops.reshape(chosen, (-1, self._several, 1, 1, 1))
-        # Not a product: a point that is not finite must not spoil the others of its row.
+        # Not a product: a point that is not finite would make the sum of its row not finite.
         point = ops.sum(ops.where(wide > 0, self.points, 0.0), axis=1)
         return point, ops.sum(chosen * far, axis=1), ops.any(self.hit, axis=1)
 
 
 def _no_gradient(weights: Any) -> Any:
-    raise AttackError("Only a white-box attack sees gradients; declare it in `knowledge`.")
+    raise AttackError("Only a white-box attack reads gradients; declare it in `knowledge`.")
 
 
 class Look:
-    """The only way to the model: evaluates it at points, counts passes, and keeps candidates for the judge.
+    """The only access to the model: evaluates it at points, counts passes, and keeps candidates for the
+    judge.
 
     Call it with points (rows, h, w, c), or with k points per row, (rows, k, h, w, c).
 
     Parameters
     ----------
-    logits : the model, from points (n, h, w, c) to logits (n, classes).
-    task : the rows.
-    loss : the name of the loss that the attack lowers.
-    knowledge : what the attack may read.
+    logits
+        The model, from points (n, h, w, c) to logits (n, classes).
+    task
+        The rows.
+    loss
+        The name of the loss that the attack minimises.
+    knowledge
+        What the attack may read of the model.
 
     Attributes
     ----------
-    forward, backward : passes per row so far.
+    forward, backward
+        Passes per row so far.
     """
 
     def __init__(
@@ -192,9 +199,16 @@ class Look:
         self._slopes: list[Any] = []
 
     def __call__(self, points: Any, *, loss: str | None = None, judged: bool = True) -> Evaluation:
-        """Evaluate the model at `points`; if `judged` is false they are probes, no candidates for a flip.
+        """Evaluate the model at points.
 
-        `loss` names another loss than the attack's.
+        Parameters
+        ----------
+        points
+            (rows, h, w, c), or (rows, k, h, w, c) for k points per row, in counts.
+        loss
+            The name of another loss than the attack's.
+        judged
+            Whether the points are candidates for a flip; False for probes.
         """
         evaluation = Evaluation(self, points, loss or self._loss)
         self.count_passes(forward=points.shape[1] if len(points.shape) == 5 else 1)
@@ -208,18 +222,18 @@ class Look:
         self.backward += backward
 
     def record_output(self, answer: Any) -> Any:
-        """Keep an output, logits or a gradient, for `fingerprint`, and return it."""
+        """Keep an output (logits or a gradient) for `fingerprint`, and return it."""
         self._outputs.append(answer)
         return answer
 
     def record_gradient(self, gradient: Any) -> Any:
-        """Keep the size of a gradient that the attack gets, for `blind`, and return the gradient."""
+        """Keep the size of a gradient that the attack receives, for `blind`, and return the gradient."""
         rows = ops.reshape(gradient, (ops.shape(self.task.aims)[0], -1))
         self._slopes.append(ops.sum(ops.abs(rows), axis=1))
         return gradient
 
     def blind(self) -> Any | None:
-        """Whether the gradients of a row are useless, (rows,) bool: all zero, or one not finite.
+        """Return whether the gradients of each row are useless, (rows,) bool: all zero, or one not finite.
 
         None if the attack took no gradient.
         """
@@ -229,9 +243,9 @@ class Look:
         return ops.logical_not(ops.logical_and(ops.isfinite(size), size > 0))
 
     def fingerprint(self) -> Any:
-        """A checksum (rows,) of the model's outputs that differs where any bit of them does.
+        """Return a checksum (rows,) int32 of the model's outputs, to compare them bit by bit.
 
-        A sum of integers, whose order does not matter; each output has its own odd weight.
+        It is a sum of integers, whose order does not matter; each output has its own odd weight.
         """
         rows, total = ops.shape(self.task.aims)[0], 0 * self.task.aims
         for number, answer in enumerate(self._outputs):
@@ -240,22 +254,24 @@ class Look:
         return total
 
     def with_model(self, logits: Callable[[Any], Any], passes: int) -> Look:
-        """A look at a model built on this one.
+        """Return a look at a model that is built on this one.
 
         Parameters
         ----------
-        logits : the new model, from points (n, h, w, c) to logits (n, classes).
-        passes : how many passes of this look's model one of the new model takes; this look counts them.
+        logits
+            The new model, from points (n, h, w, c) to logits (n, classes).
+        passes
+            The number of passes of this look's model in one pass of the new model; this look counts them.
         """
         return _LookAtModel(self, logits, passes)
 
     def verdict(self) -> tuple[Any, Any, Any]:
-        """The nearest point of each row that was evaluated and reached the goal.
+        """Return the nearest evaluated point of each row that reached the goal.
 
         Returns
         -------
         The point (rows, h, w, c), its distance (rows,) in the norm's unit, and whether there is one
-        (rows,) bool. Without one the other two mean nothing.
+        (rows,) bool. Without one the other two are meaningless.
         """
         task = self.task
         if not self._judged:
@@ -271,7 +287,7 @@ class Look:
 
 
 class _LookAtModel(Look):
-    """A look at a model built on another look's model; points and passes count as that look's."""
+    """A look at a model built on another look's model; that look keeps the points and counts the passes."""
 
     def __init__(self, look: Look, logits: Callable[[Any], Any], passes: int) -> None:
         self._behind, self._passes = look, passes

@@ -1,4 +1,4 @@
-"""Attacks by name, with their parameters."""
+"""Finds attacks by name, and makes them from parameters."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from robustness.contract.attack import Attack
 
 
 def find(name: str) -> type[Attack]:
-    """The class of an installed attack.
+    """Return the class of an installed attack.
 
     Raises
     ------
     SettingError
-        No attack has this name (the message suggests the nearest), or what has it is no attack.
+        No attack has this name (the message suggests the nearest), or its plug-in cannot be imported or is
+        not an attack.
     """
     loaded = plugins.load(plugins.ATTACKS, name)
     return plugins.expect_class(loaded, Attack, name, ("name", "knowledge", "norms"))
@@ -28,5 +29,5 @@ def make(attack: str | Attack, **parameters: Any) -> Attack:
 
 
 def create(cls: type[Attack], parameters: dict[str, Any]) -> Attack:
-    """Make an attack from its class and parameters (values, or strings from a command line)."""
+    """Make an attack from its class and its parameters (values, or strings from a command line)."""
     return cls.from_parameters(parameters)

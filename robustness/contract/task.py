@@ -1,4 +1,4 @@
-"""`Task`: the image, the aim and the budget of each row."""
+"""The task of an attack: the image, the aim and the budget of each row."""
 
 from __future__ import annotations
 
@@ -14,23 +14,31 @@ from robustness.threat.norms import Norm
 from robustness.threat.threat import room
 
 FAR = 1e30
-"""A distance beyond any."""
+"""A distance larger than any."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What each row attacks. Every array has a leading row axis.
+    """The rows that an attack works on; every array has a leading row axis.
 
     Parameters
     ----------
-    images : (rows, height, width, channels) float32 counts, 0..255.
-    aims : (rows,) int32: the class that the loss is taken against.
-    epsilon : (rows,) the budget, in the norm's unit.
-    keys : (rows, 2) int32 for random numbers.
-    restart : (rows,) int32: which of the attack's starts this is.
-    step : (rows,) int32: steps done.
-    norm, goal : of the threat.
-    mask : (height, width, 1), 1 where pixels may change and 0 elsewhere; None if all may change.
+    images
+        (rows, height, width, channels) float32 counts, 0..255.
+    aims
+        (rows,) int32: the class that the loss is taken against.
+    epsilon
+        (rows,) float32: the budget, in the norm's unit.
+    keys
+        (rows, 2) int32: the keys of the random numbers.
+    restart
+        (rows,) int32: the number of the start, from 0 on.
+    step
+        (rows,) int32: the number of steps done.
+    norm, goal
+        The norm and goal of the threat.
+    mask
+        (height, width, 1), 1 where pixels may change and 0 elsewhere; None if all may change.
     """
 
     images: Any
@@ -44,7 +52,7 @@ class Task:
     mask: Any = None
 
     def clip(self, points: Any) -> Any:
-        """The nearest points inside 0..255 and the mask, at any distance from the images."""
+        """Return the nearest points inside 0..255 and the mask, at any distance from the images."""
         inside = ops.clip(points, 0.0, 255.0)
         if self.mask is None:
             return inside
@@ -52,19 +60,19 @@ class Task:
         return ops.where(self.mask > 0, inside, self.images[:, None] if several else self.images)
 
     def room(self, points: Any) -> tuple[Any, Any]:
-        """The least and the largest change of each component of `points` inside 0..255 and the mask."""
+        """Return the least and largest change of each component of `points` inside 0..255 and the mask."""
         return room(points, self.mask)
 
     def only(self, gradient: Any) -> Any:
-        """`gradient`, with 0 where pixels may not change."""
+        """Return `gradient` with 0 where pixels may not change."""
         return gradient if self.mask is None else gradient * self.mask
 
     def distance(self, points: Any) -> Any:
-        """The distance of each point to its image, (rows,), in the threat's norm."""
+        """Return the distance of each point from its image in the threat's norm, (rows,)."""
         return self.norm.size(points - self.images)
 
     def project(self, points: Any) -> Any:
-        """The nearest points inside the ball around the images, 0..255, and the mask."""
+        """Return the nearest points inside the ball around the images, 0..255, and the mask."""
         low, high = self.room(self.images)
         return self.images + self.norm.project(points - self.images, self.epsilon, low, high)
 
@@ -76,23 +84,23 @@ class Task:
         return self.project(points - self.per_row(length) * direction)
 
     def random_start(self) -> Any:
-        """A random point of each row inside the ball, 0..255 and the mask; the same for the same key."""
+        """Return a random point of each row, fixed by its key, inside the ball, 0..255 and the mask."""
         shape = tuple(self.images.shape[1:])
         return self.project(self.images + self.norm.sample(self.keys, self.epsilon, shape))
 
     def uniform(self, shape: tuple[int, ...], stream: int = 0) -> Any:
-        """Uniform numbers in (0, 1), (rows, *shape), fresh at each step.
+        """Return uniform numbers in (0, 1), (rows, *shape), new ones at each step.
 
         Give each use within a step its own `stream`.
         """
         return prng.uniform(self.keys, 16 + stream + 4096 * (1 + self.step), shape)
 
     def normal(self, shape: tuple[int, ...], stream: int = 0) -> Any:
-        """Standard normal numbers, like `uniform`."""
+        """Return standard normal numbers; parameters as for `uniform`."""
         return prng.normal(self.keys, 16 + stream + 4096 * (1 + self.step), shape)
 
     def per_row(self, values: Any) -> Any:
-        """`values` (rows,) shaped (rows, 1, 1, 1), so that they multiply images."""
+        """Return `values` (rows,) as (rows, 1, 1, 1), so that they multiply images."""
         return ops.reshape(values, (-1, 1, 1, 1))
 
 
@@ -101,8 +109,10 @@ def where_rows(condition: Any, chosen: State, other: State) -> State:
 
     Parameters
     ----------
-    condition : (rows,) bool.
-    chosen, other : states; `chosen` has at least the names of `other`.
+    condition
+        (rows,) bool.
+    chosen, other
+        States; `chosen` has at least the names of `other`.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The attempts on each image: their results so far, and their way to the judge."""
+"""Holds the attempts on each image, and passes their candidates to the judge."""
 
 from __future__ import annotations
 
@@ -21,7 +21,25 @@ from robustness.threat.threat import Threat
 
 @dataclass
 class ImageProgress:
-    """The outcomes of one image so far, and its passes since the last outcome."""
+    """The outcomes of one image so far, and its counters since the last outcome.
+
+    Attributes
+    ----------
+    example
+        The image.
+    outcomes
+        Its outcomes so far, from the smallest epsilon on.
+    forward, backward
+        Passes since the last outcome.
+    watched, blind
+        Steps that took a gradient, and those whose gradient was zero or not finite.
+    flips_in_float_only
+        Whether some point flips the model in float while no 8-bit file does.
+    best
+        The attempt with the nearest flip, for attacks that seek the closest point.
+    nearest_in_float
+        The distance of the nearest point that flips in float, in the norm's unit.
+    """
 
     example: Example
     outcomes: list[EpsilonOutcome] = field(default_factory=list)
@@ -34,7 +52,7 @@ class ImageProgress:
     nearest_in_float: float = np.inf
 
     def epsilons_to_settle(self, epsilons: Sequence[float]) -> Sequence[float]:
-        """The epsilons for which this image needs an outcome."""
+        """Return the epsilons for which this image needs an outcome."""
         return epsilons[: self.example.epsilon_count]
 
     def add_outcome(self, epsilon: float, attempt: Attempt) -> None:
@@ -60,7 +78,27 @@ class ImageProgress:
 
 @dataclass
 class Attempt:
-    """One attempt: an image at one epsilon, from one start."""
+    """One attempt: an image at one epsilon, from one start.
+
+    Attributes
+    ----------
+    progress
+        The image and its outcomes.
+    epsilon_index
+        The index of the epsilon.
+    restart
+        The number of the start, from 0 on.
+    steps
+        The number of steps done.
+    judge_passes, gradient_passes
+        Forward passes of the judge, and passes for gradients at files.
+    flip, flip_step
+        The flip so far, and the step at which it was found.
+    blind
+        Steps whose gradient was zero or not finite.
+    failure
+        Why the attempt failed; "" if it did not.
+    """
 
     progress: ImageProgress
     epsilon_index: int
@@ -73,23 +111,23 @@ class Attempt:
     blind: int = 0
     failure: str = ""
     unchecked: list[np.ndarray] = field(default_factory=list)
-    """Points whose files do not flip, not yet evaluated in float."""
+    """Points whose files do not flip, and which are not yet evaluated in float."""
 
     float_flip: np.ndarray | None = None
     """The last point that flips in float while its rounded file does not."""
 
     def distance(self, norm: str) -> float:
-        """The distance of the flip in a norm; infinity without a flip."""
+        """Return the distance of the flip in a norm; infinity without a flip."""
         return self.flip.distances.of(norm) if self.flip else np.inf
 
     def keep_nearer(self, flip: Flip | None, norm: str) -> None:
-        """Replace the flip by `flip` if that is nearer."""
+        """Replace the flip with `flip` if that is nearer."""
         if flip and flip.distances.of(norm) < self.distance(norm):
             self.flip = flip
 
 
 Question = tuple[Any, dict[int, Attempt], Sequence[float]]
-"""Points (slots, h, w, c), the attempts to be judged by slot, and the radius of each."""
+"""Points (slots, h, w, c), the attempts to judge by slot, and the radius of each."""
 
 File = tuple[Attempt, float, np.ndarray]
 """An attempt, a radius, and a picture (h, w, c) uint8 within that radius of the attempt's image."""
@@ -98,23 +136,36 @@ Result = tuple[Example, list[EpsilonOutcome]]
 """An image and its outcomes, one per epsilon, from the smallest on."""
 
 Verdict = tuple[Flip | None, bool]
-"""The flip of a file, if it is one, and whether the point it was made from was finite."""
+"""The flip of a file, or None, and whether the point from which it was made was finite."""
 
 MIN_STEPS_TO_SHRINK = 3
-"""Steps that every row must have survived before the batch shrinks."""
+"""The number of steps that every row must have done before the batch shrinks."""
 
 
 class AttemptPool:
-    """The running attempts by slot, the queue behind them, and their way to the judge.
+    """The running attempts by slot, and the queue of those that wait; calls the judge and counts passes.
 
-    Both programs use it. It counts the passes of every attempt.
+    Both programs use it.
 
     Parameters
     ----------
-    batch : the compiled attack.
-    judge : decides which files flip.
-    epsilons : the threat's, in ascending order.
-    steps : the attack's number of steps.
+    batch
+        The compiled attack.
+    judge
+        Decides which files flip.
+    epsilons
+        The epsilons of the threat, in ascending order.
+    steps
+        The attack's number of steps.
+
+    Attributes
+    ----------
+    judges_attacked_model
+        Whether the judge's model is the attacked one and its outputs are not random.
+    running
+        The running attempts, by slot.
+    queue
+        The attempts that wait for a slot.
     """
 
     def __init__(
@@ -125,7 +176,7 @@ class AttemptPool:
         self.running: dict[int, Attempt] = {}
         self.queue: deque[Attempt] = deque()
         self.results: deque[Result] = deque()
-        """Images with all outcomes, for `search` to hand out."""
+        """Images with all outcomes, for `search` to yield."""
 
     def load(self, state: State | None, slots: Sequence[int], attempts: Sequence[Attempt]) -> State:
         """Load each attempt into its slot; see `CompiledBatch.load`."""
@@ -146,7 +197,7 @@ class AttemptPool:
         return state, ready
 
     def remove(self, slots: Sequence[int], finished: Sequence[bool]) -> None:
-        """Drop the attempts that are finished."""
+        """Remove the attempts that are finished."""
         for slot, done in zip(slots, finished, strict=True):
             if done:
                 del self.running[slot]
@@ -154,14 +205,14 @@ class AttemptPool:
     def shrink(self, state: State, slots: Sequence[int]) -> tuple[State, int] | None:
         """Move the rows of `slots` into a smaller batch if that pays; see `CompiledBatch.shrink`.
 
-        New rows may leave at once: the batch keeps its size until all have taken some steps.
+        New rows may finish early, so the batch keeps its size until all rows have done some steps.
         """
         if min(self.running[slot].steps for slot in slots) < MIN_STEPS_TO_SHRINK:
             return None
         taken = max(self.running[slot].steps for slot in slots)
         left = max(self._steps - self.running[slot].steps for slot in slots)
         if "done" in state["own"]:
-            # Such rows seldom use all steps; expect at most as many again as were taken.
+            # Such rows seldom use all steps: expect at most as many as were done so far.
             left = min(left, taken)
         smaller = self._batch.shrink(state, slots, left)
         if smaller:
@@ -173,7 +224,7 @@ class AttemptPool:
 
         Returns
         -------
-        For each question the verdicts on its points, in order.
+        For each question, the verdicts on its points, in order.
         """
         files: list[File] = []
         finite: list[bool] = []
@@ -200,7 +251,7 @@ class AttemptPool:
     def rounded_pictures(
         self, state: State, points: Any, radii: dict[int, float]
     ) -> Iterable[np.ndarray]:
-        """The points of some slots as pictures (h, w, c) uint8 within a radius each; no model pass."""
+        """Return the points of some slots as pictures (h, w, c) uint8 within a radius each; no model pass."""
         if not radii:
             return ()
         return self._batch.to_uint8(state, points, list(radii), list(radii.values()))[0]
@@ -208,7 +259,7 @@ class AttemptPool:
     def margin_gradients(
         self, files: Sequence[np.ndarray], attempts: Sequence[Attempt]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Gradients of the margin at files; see `engine.margin_gradients`. The passes are counted."""
+        """Return the gradients of the margin at files and count the passes; see `engine.margin_gradients`."""
         for attempt in attempts:
             attempt.gradient_passes += 1
         return margin_gradients(self._batch, files, [a.progress.example for a in attempts])
@@ -216,21 +267,21 @@ class AttemptPool:
     def flips_in_float(
         self, points: Sequence[np.ndarray], attempts: Sequence[Attempt]
     ) -> list[bool]:
-        """Whether each point flips the user's model before it is rounded to a file."""
+        """Return whether each point flips the user's model before it is rounded to a file."""
         if not attempts:
             return []
         labels = [attempt.progress.example.label for attempt in attempts]
         return self._judge.flips_in_float(np.stack(points), labels)
 
     def record_blind_steps(self, state: State, attempts: dict[int, Attempt]) -> None:
-        """Copy from the state how many steps of each row had no gradient to follow."""
+        """Copy from the state the number of steps of each row whose gradient was useless."""
         if self._batch.watched:
             blind = ops.convert_to_numpy(state["blind"])
             for slot, attempt in attempts.items():
                 attempt.blind = int(blind[slot])
 
     def charge(self, attempt: Attempt) -> None:
-        """Add the passes of an attempt to its image, and the steps whose gradients were watched."""
+        """Add the passes of an attempt, and its steps that took a gradient, to the counters of its image."""
         forward, backward = self._batch.passes
         progress, steps = attempt.progress, attempt.steps
         progress.forward += forward * steps + attempt.judge_passes + attempt.gradient_passes
@@ -240,22 +291,22 @@ class AttemptPool:
 
 
 def failure_reason(attempt: Attempt) -> str:
-    """The recorded reason for an attempt whose point is not finite."""
+    """Return the recorded reason of an attempt whose point is not finite."""
     return f"the attack left numbers that are not finite at step {attempt.steps}"
 
 
 def take_rows(points: Any, slots: Iterable[int]) -> Sequence[np.ndarray]:
-    """The rows of `points` at these slots, as arrays."""
+    """Return the rows of `points` at these slots, as arrays."""
     index = np.array(list(slots), np.int32)
     return ops.convert_to_numpy(ops.take(points, index, axis=0)) if len(index) else ()
 
 
 def original_pixels(attempts: Iterable[Attempt]) -> np.ndarray:
-    """The unchanged images of attempts, (n, h, w, c) float32 counts."""
+    """Return the unchanged images of attempts, (n, h, w, c) float32 counts."""
     return np.stack([a.progress.example.pixels for a in attempts]).astype("float32")
 
 
 def room(threat: Threat, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the largest change of each component of `images` (n, h, w, c), in counts."""
+    """Return the least and the largest change of each component of `images` (n, h, w, c), in counts."""
     low, high = threat.room(images)
     return ops.convert_to_numpy(low), ops.convert_to_numpy(high)

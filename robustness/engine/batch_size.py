@@ -1,9 +1,10 @@
-"""How many rows advance together, by the free memory."""
+"""Chooses the batch size, the number of rows that advance together, by the free memory."""
 
 from __future__ import annotations
 
 import math
 import os
+from pathlib import Path
 
 from robustness import backend
 from robustness.models.classifier import GROUP, Classifier
@@ -11,14 +12,25 @@ from robustness.models.layers import leaves
 from robustness.models.scan import limited_process
 
 PROCESSOR_ROWS, ACCELERATOR_ROWS = 48, 252
-"""Batch sizes beyond which speed no longer grows; the auditor halves one that does not fit."""
+"""Batch sizes above which speed no longer increases; the auditor halves a batch that does not fit."""
 SMALL, SMALL_ROWS = 32 << 20, 510
-"""Bytes of a batch below which calling TensorFlow costs a processor more than the rows do: small rows get a
-larger batch, at most of this size."""
+"""Bytes of a batch below which a call of TensorFlow costs a processor more than the rows do; and the largest
+batch size for such small rows."""
 SHARE = 0.25
-"""Share of the free memory that activations may use."""
+"""The share of the free memory that activations may use."""
 CALL = 1.6
-"""Fixed cost of a pass, in rows; measured with the Dogs-vs-Cats CNN."""
+"""The fixed cost of a pass, in rows; measured with the Dogs-vs-Cats CNN."""
+CGROUPS = (
+    ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    (
+        "/sys/fs/cgroup/memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_inactive_file",
+    ),
+)
+"""For cgroup v2 and v1: the folder, the file with the limit, the file with the used memory, and the entry of
+`memory.stat` with the file cache that the kernel can free."""
 
 
 def row_bytes(classifier: Classifier) -> int:
@@ -31,15 +43,43 @@ def row_bytes(classifier: Classifier) -> int:
 
 
 def free_bytes() -> int:
-    """The free memory of this machine in bytes; 2 GiB where it cannot be read."""
+    """Return the free memory in bytes, of this machine or its container; 2 GiB where it cannot be read."""
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
-        return 2 << 30
+        free = 2 << 30
+    return within_container(free)
+
+
+def within_container(free: int) -> int:
+    """Return `free` bytes, or what the memory limit of the container leaves if that is less.
+
+    A limit of cgroup v2 has precedence over one of v1. File cache that the kernel can free counts as free.
+    """
+    for folder, limit, used, cache in CGROUPS:
+        try:
+            left = _number(folder, limit) - _number(folder, used)
+        except (OSError, ValueError):  # no such cgroup, or "max": no limit
+            continue
+        return max(0, min(free, left + _cached(folder, cache)))
+    return free
+
+
+def _number(folder: str, name: str) -> int:
+    return int((Path(folder) / name).read_text("ascii"))
+
+
+def _cached(folder: str, entry: str) -> int:
+    """The bytes of an entry of `memory.stat`; 0 where it cannot be read."""
+    try:
+        text = (Path(folder) / "memory.stat").read_text("ascii")
+        return int(dict(line.split(" ", 1) for line in text.splitlines())[entry])
+    except (OSError, ValueError, KeyError):
+        return 0
 
 
 def batch_size_for(classifier: Classifier) -> int:
-    """The batch size that fits into the memory and is fast."""
+    """Return a batch size that is fast and fits into the free memory."""
     if backend.accelerated():
         return whole_groups(ACCELERATOR_ROWS)
     each = row_bytes(classifier)
@@ -48,26 +88,27 @@ def batch_size_for(classifier: Classifier) -> int:
 
 
 def bounded(requested: int, classifier: Classifier) -> int:
-    """The largest batch size up to `requested` that the memory holds.
+    """Return the largest batch size up to `requested` that fits into the free memory, caches included.
 
-    Never fewer than `batch_size_for` chooses: a received run may name a batch that would take all memory.
+    A run from another source may name a batch that would use all memory. The result is at least what
+    `batch_size_for` chooses, unless `requested` is less.
     """
-    room = max(free_bytes(), limited_process.available() or 0)
+    room = max(free_bytes(), within_container(limited_process.available() or 0))
     if requested * (each := row_bytes(classifier)) <= room:
         return requested
     return min(requested, max(batch_size_for(classifier), whole_groups(room // each)))
 
 
 def whole_groups(rows: int) -> int:
-    """The largest multiple of a kernel's group within `rows`.
+    """Return the largest multiple of a kernel's group up to `rows`; `rows` if it is less than a group.
 
-    A row's last bits then do not depend on its slot.
+    In whole groups the last bits of a row do not depend on its slot.
     """
     return rows - rows % GROUP if rows > GROUP else rows
 
 
 def even_batches(most: int, count: int) -> int:
-    """The batch size, at most `most`, that runs `count` rows in batches with few empty slots.
+    """Return the batch size, at most `most`, that runs `count` rows in batches with few empty slots.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""The compiled half of every program that runs an attack: load rows, advance them, round them to 8 bits."""
+"""Compiles the step of an attack for a batch: loads rows, advances them, and rounds them to 8 bits."""
 
 from __future__ import annotations
 
@@ -21,15 +21,13 @@ from robustness.threat.threat import Threat
 State = dict[str, Any]
 
 TRACING, ACCELERATED = 3 << 29, 256
-"""Bytes of activations that a processor computes while a step is traced for another batch size; and how many
-times as many an accelerator does, which also compiles longer."""
-
+"""Bytes of activations that a processor computes in the time that tracing a step for another batch size
+takes; and the factor for an accelerator, which computes faster and compiles longer."""
 HEAVY = 1 << 20
 """Bytes of activations above which a step of a row costs more than judging its file."""
-
 LONG, STRETCH = 500, 32
-"""Steps of an image, over all restarts, that pay for the longer tracing of several steps per call; and the
-most steps per call, so that an interruption is noticed."""
+"""Steps of an image, over all restarts, from which the longer tracing of several steps per call pays; and the
+largest number of steps per call, so that an interruption takes effect."""
 
 
 class CompiledBatch:
@@ -37,17 +35,23 @@ class CompiledBatch:
 
     Parameters
     ----------
-    classifier : the attacked model: the user's, or a surrogate.
-    attack, threat : what runs, and within which budgets.
-    batch_size : rows that advance together, each in its slot.
-    seed : of the random numbers, which depend on it, the image's key, the attack and the restart.
+    classifier, attack, threat
+        The attacked model (the user's, or a surrogate), the attack, and its threat.
+    batch_size
+        The number of rows that advance together, each in its slot.
+    seed
+        The seed of the random numbers, which also depend on the image's key, the attack and the restart.
 
     Attributes
     ----------
-    passes : (forward, backward) passes of a row in a step; known after the first.
-    watched : whether a step takes a gradient, so that the state's "blind" counts useless ones.
-    heavy : whether a step of a row costs more than judging its file.
-    several : whether a call takes several steps.
+    passes
+        (forward, backward) passes of a row in a step; known after the first step.
+    watched
+        Whether a step takes a gradient; the state's "blind" then counts useless ones.
+    heavy
+        Whether a step of a row costs more than judging its file.
+    several
+        Whether a call may do several steps.
 
     Raises
     ------
@@ -71,19 +75,19 @@ class CompiledBatch:
         self.watched = False
         self._closest = attack.seeks == "closest"
         self._load = backend.compile(self._load_rows)
-        # On a processor copying is quicker than tracing a copy, and copies once for all new rows.
+        # On a processor it is faster to copy than to trace a copy, and one copy serves all new rows.
         self._merge = backend.compile(_merge_rows) if backend.accelerated() else None
-        # With a small network Python's part of a step takes a fifth to a third as long as the step.
+        # With a small network Python takes a fifth to a third of the time of a step.
         most = attack.steps * attack.restarts
         self.several = backend.fast_compiled_loops() and not self.heavy and most >= LONG
         self._step = backend.compile(self._step_rows_until if self.several else self._step_rows)
         self._round = backend.compile(self._round_rows)
-        # Where a smaller batch can never be worth a tracing, a step need not compute a fingerprint.
+        # If a smaller batch can never be worth tracing a step, no fingerprint is needed.
         self._shrinks = self._bytes * batch_size * attack.steps >= self._tracing
         self._same_bits: dict[tuple[int, int], bool] = {}
 
     def task(self, arrays: State) -> Task:
-        """The `Task` made of a state's part "task"."""
+        """Return the `Task` made from the part "task" of a state."""
         threat = self.threat
         # Kept as bytes until here, so that loading copies less.
         images = ops.cast(arrays["images"], "float32")
@@ -102,13 +106,13 @@ class CompiledBatch:
         task = self.task(arrays)
         begun = {"task": arrays, "own": self.attack.init(task), "blind": 0 * aims}
         if not self._closest:
-            # The best point is the one that the last step looked at.
+            # The best point is the one that the last step evaluated.
             return begun
         best = {"point": task.images, "distance": 0 * epsilon + np.inf, "step": 0 * aims}
         return {**begun, "best": best}
 
     def make_look(self, task: Task) -> Look:
-        """The attack's look at the model for these rows."""
+        """Return the attack's look at the model for these rows."""
         return Look(self.classifier.logits, task, self.attack.loss, self.attack.knowledge)
 
     def _step_rows(self, state: State) -> tuple[State, Any, Any]:
@@ -121,7 +125,7 @@ class CompiledBatch:
         look = self.make_look(task)
         own = self.attack.step(task, state["own"], look)
         point, distance, reached = look.verdict()
-        # Ordinary Python at tracing time: every row pays the same.
+        # Counted in Python while tracing: the passes are the same for every row.
         self.passes = (look.forward, look.backward)
         checksum = look.fingerprint() if self._shrinks else task.step
         step, blind = task.step + 1, look.blind()
@@ -129,7 +133,7 @@ class CompiledBatch:
         missed = state["blind"] if blind is None else state["blind"] + ops.cast(blind, "int32")
         after = {"step": step, "own": own, "blind": missed}
         if not self._closest:
-            # The distance is not returned, so that it is never computed.
+            # The distance is not returned, so that it is not computed.
             return {**after, "best": {"point": point}}, reached, checksum
         kept = state["best"]
         nearer = ops.logical_and(reached, distance < kept["distance"])
@@ -144,10 +148,7 @@ class CompiledBatch:
     def _step_rows_until(
         self, state: State, watched: Any, most: Any
     ) -> tuple[State, Any, Any, Any]:
-        """Repeat `_step_rows` until it reports a `watched` (rows,) row, at most `most` times.
-
-        Also returns the number of steps.
-        """
+        """Repeat `_step_rows` until a `watched` (rows,) row reports, at most `most` times; count steps."""
         task, own = state["task"], state["own"]
         best = state.get("best", {"point": ops.cast(task["images"], "float32")})
         begun = {"step": task["step"], "own": own, "blind": state["blind"], "best": best}
@@ -175,7 +176,7 @@ class CompiledBatch:
         return ops.cast(grid, "uint8"), finite
 
     def prepare(self) -> None:
-        """Compile now what the first rows would wait for."""
+        """Compile the functions that the first rows need."""
         black = Example("", np.zeros(self.classifier.input_shape, np.uint8), 0)
         state = self.load(None, [0], [AttackJob(black, self.threat.epsilons[0])])
         backend.precompile(self._step, *self._arguments(state, (), 1))
@@ -188,8 +189,10 @@ class CompiledBatch:
 
         Parameters
         ----------
-        state : of the batch; None before the first load.
-        slots, jobs : of the same length, at least one.
+        state
+            The state of the batch; None before the first load.
+        slots, jobs
+            Slots and jobs, the same number of each, at least one.
 
         Returns
         -------
@@ -222,11 +225,11 @@ class CompiledBatch:
     def _new_rows(
         self, slots: Sequence[int], jobs: Sequence[AttackJob]
     ) -> Iterator[tuple[State, np.ndarray]]:
-        """The first state of the jobs, as many at a time as were traced, and their slots."""
+        """Yield the first state of the jobs and their slots, in chunks of the traced size."""
         for start in range(0, len(jobs), self._chunk):
             part = list(jobs[start : start + self._chunk])
             targets = list(slots[start : start + self._chunk])
-            # Filled up with copies of the first, all for the same slot.
+            # Padded with copies of the first job, all for the same slot.
             targets += [targets[0]] * (self._chunk - len(part))
             part += [part[0]] * (self._chunk - len(part))
             labels = np.array([job.example.label for job in part])
@@ -240,31 +243,33 @@ class CompiledBatch:
             yield rows, np.array(targets, np.int32)
 
     def size(self, state: State) -> int:
-        """The batch size of a state, which may have been shrunk."""
+        """Return the batch size of a state, which may be a smaller batch."""
         return int(state["task"]["step"].shape[0])
 
     def shrink(self, state: State, slots: Sequence[int], steps: int) -> tuple[State, int] | None:
-        """Move rows into a smaller batch, if that pays and changes nothing.
+        """Move rows into a smaller batch, if that saves time and changes no outcome.
 
         Parameters
         ----------
-        state : of the batch.
-        slots : of the rows to keep; they come first in the smaller batch, in this order.
-        steps : how many more these rows may take.
+        state
+            The state of the batch.
+        slots
+            The slots of the rows to keep; these rows are the first of the smaller batch, in this order.
+        steps
+            The number of further steps that these rows may take.
 
         Returns
         -------
-        The smaller state and its batch size. None where the empty slots cost less than tracing a step for
-        another size, and where the model's outputs have other bits at that size: kernels choose by the
-        batch size in which order they add, and a run that was killed and resumed must come to the same
-        outcomes.
+        The smaller state and its batch size. None if the empty slots cost less than tracing a step for
+        another size, or if the model's outputs have other bits at that size: kernels choose the order of
+        their sums by the batch size, and a resumed run must reach the same outcomes.
         """
         size = self.size(state)
         for smaller in dict.fromkeys((-(-len(slots) // GROUP) * GROUP, size // 2 // GROUP * GROUP)):
             if not self._shrinks or not len(slots) <= smaller <= size - GROUP:
                 continue
             known = self._same_bits.get((size, smaller))
-            # An unknown size is traced, and takes a step at either size.
+            # An untested size is traced, and needs a step at both sizes.
             price = 0 if known else self._tracing + (size + smaller) * self._bytes
             if known is False or steps * (size - smaller) * self._bytes < price:
                 continue
@@ -275,7 +280,7 @@ class CompiledBatch:
         return None
 
     def _gives_same_bits(self, state: State, fewer: State, index: np.ndarray) -> bool:
-        """Whether the rows `index` of a state get the same outputs, to the bit, as those of `fewer`."""
+        """Whether the model's outputs for the rows `index` of a state are those for `fewer`, bit by bit."""
         sizes = (self.size(state), len(index))
         if sizes not in self._same_bits:
             before, after = (self._checksum(s) for s in (state, fewer))
@@ -287,13 +292,13 @@ class CompiledBatch:
         return ops.convert_to_numpy(self._advance(state, (), 1)[2])
 
     def _key(self, job: AttackJob) -> np.ndarray:
-        """Two words; all restarts of an image share the first."""
+        """The key of a job, two words; all restarts of an image share the first."""
         first, _ = prng.key_for(self._seed, job.example.key, self.attack.name, 0)
         _, second = prng.key_for(self._seed, job.example.key, self.attack.name, job.restart)
         return np.array([first, second], np.int32)
 
     def step(self, state: State) -> tuple[State, np.ndarray]:
-        """Advance all rows by one step; return the state and the mask of `step_until`."""
+        """Advance all rows by one step; return the state and the mask as `step_until` does."""
         return self.step_until(state, (), 1)[:2]
 
     def step_until(
@@ -303,14 +308,18 @@ class CompiledBatch:
 
         Parameters
         ----------
-        state : of the batch.
-        watched : slots whose report ends the steps.
-        most : steps at most.
+        state
+            The state of the batch.
+        watched
+            The slots whose report ends the steps.
+        most
+            The largest number of steps.
 
         Returns
         -------
-        The new state; a mask (slots,) of rows that report: the latest point reached the goal, or, for
-        attacks that seek the closest point, the row is done; and the number of steps, at least one.
+        The new state; a mask (slots,) of the rows that report, because their latest point reached the goal
+        or, for attacks that seek the closest point, because they are done; and the number of steps, at
+        least one.
         """
         after, ready, _, steps = self._advance(state, watched, most)
         return _changed(state, after), ops.convert_to_numpy(ready), steps
@@ -340,9 +349,12 @@ class CompiledBatch:
 
         Parameters
         ----------
-        state : of the batch; it holds the images.
-        points : (batch size, height, width, channels) counts.
-        slots, radii : of the points to round, and the radius of each in the norm's unit.
+        state
+            The state of the batch; it holds the images.
+        points
+            (batch size, height, width, channels) counts.
+        slots, radii
+            The slots of the points to round, and the radius of each in the norm's unit.
 
         Returns
         -------
@@ -362,7 +374,7 @@ class CompiledBatch:
 
 
 def _changed(state: State, after: State) -> State:
-    """`state` with the parts that a step changed."""
+    """`state` with the parts that a step changes replaced."""
     return {
         "task": {**state["task"], "step": after["step"]},
         "own": after["own"],
@@ -382,9 +394,7 @@ def _merge_rows(state: State, fresh: State, slots: Any) -> State:
 
 
 def _merge_once(state: State, fresh: Sequence[State], slots: Sequence[np.ndarray]) -> State:
-    """`_merge_rows` of several at once, which copies `state` once.
-
-    In the backend's memory: new memory from NumPy takes longer to allocate than to fill.
-    """
+    """`_merge_rows` for several parts at once, which copies `state` only once."""
+    # In the backend's memory: NumPy takes longer to allocate new memory than to fill it.
     together = tree.map_structure(lambda *parts: ops.concatenate(parts, axis=0), *fresh)
     return _merge_rows(state, together, ops.convert_to_tensor(np.concatenate(slots)))

@@ -1,4 +1,4 @@
-"""The program of attacks that seek any point inside the budget."""
+"""Runs attacks that seek any point inside the budget, at one epsilon after another."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from robustness.engine.refinement import rescue
 from robustness.threat.threat import Threat
 
 EARLY = (1, 2)
-"""Steps after which the judge sees a row's point although no model output said that it flips.
+"""The numbers of steps after which a row's point is judged although no model output showed that it flips.
 
 For white-box attacks only. On an undefended model most rows have flipped by then. Their point needs the
-judge's forward pass anyway, and an early one saves the step that would only have noticed the flip; every
-other row pays one more pass for each. With a small network a step costs less than saving and reading a
-file, so nothing is judged early.
+judge's forward pass anyway, and an early pass saves the step that would only detect the flip; every other row
+costs one further pass each time. With a small network a step costs less than saving and reading a file, so
+nothing is judged early.
 """
 
 MAX_UNCHECKED = 8
-"""Points of a row that are collected before the model evaluates all of them."""
+"""The number of points of a row that are collected before the model evaluates all of them."""
 
 
 class CandidateBatch(NamedTuple):
-    """Points (slots, h, w, c) and the attempts whose point is judged; the points are `late` steps old."""
+    """Points (slots, h, w, c), `late` steps old, and the attempts whose point is judged, by slot."""
 
     points: Any
     attempts: dict[int, Attempt]
@@ -43,10 +43,14 @@ class FixedEpsilonProgram:
 
     Parameters
     ----------
-    pool : the running attempts and the judge.
-    batch : the compiled attack.
-    attack, threat : what runs, and within which budgets.
-    all_steps : keep each row until its steps are spent; the flip that counts is that of the last point,
+    pool
+        The running attempts and the judge.
+    batch
+        The compiled attack.
+    attack, threat
+        The attack, and its threat.
+    all_steps
+        Whether each row continues until its steps are spent; the flip that counts is that of the last point,
         or else the first.
     """
 
@@ -70,7 +74,7 @@ class FixedEpsilonProgram:
         self.enter = pool.load
 
     def advance(self, state: State) -> tuple[State, np.ndarray]:
-        """Advance all rows until one has to be judged; return the state and a mask of those rows."""
+        """Advance all rows until one must be judged; return the state and a mask of the rows to judge."""
         running = self._pool.running
         watched = [slot for slot, attempt in running.items() if attempt.flip is None]
         most = min(map(self._steps_left, running.values())) if self._batch.several else 1
@@ -88,7 +92,7 @@ class FixedEpsilonProgram:
         best, own = state["best"]["point"], state["own"]["point"]
         reached = {s: a for s, a in by_slot.items() if self._reached[s] and a.flip is None}
         last = {s: a for s, a in by_slot.items() if s not in reached and self._must_judge(a)}
-        # The model saw the point `best` one step ago.
+        # The model evaluated the point `best` one step ago.
         self._judge(state, CandidateBatch(best, reached, late=1), CandidateBatch(own, last, late=0))
         both = {s: a for s, a in reached.items() if self._must_judge(a)}
         self._judge(state, CandidateBatch(own, both, late=0))
@@ -102,7 +106,7 @@ class FixedEpsilonProgram:
         return attempt.steps >= self._attack.steps
 
     def _is_due(self, attempt: Attempt) -> bool:
-        """Whether the current point is judged even if no model output said that it flips."""
+        """Whether the current point is judged even if no model output showed that it flips."""
         return self._is_spent(attempt) or attempt.steps in self._early
 
     def _steps_left(self, attempt: Attempt) -> int:
@@ -150,10 +154,10 @@ class FixedEpsilonProgram:
         return attempt.flip is None and (leaves or len(attempt.unchecked) >= MAX_UNCHECKED)
 
     def _check_in_float(self, attempts: Sequence[Attempt]) -> None:
-        """Find out which collected points flip the user's model in float.
+        """Evaluate which collected points flip the user's model in float.
 
-        The attack never saw the output for its last point, and a surrogate's flips do not tell whether
-        the user's model flips.
+        The attack does not evaluate its last point, and a flip of a surrogate does not imply one of the
+        user's model.
         """
         pairs = [(point, attempt) for attempt in attempts for point in attempt.unchecked]
         flips = self._pool.flips_in_float([p for p, _ in pairs], [a for _, a in pairs])
@@ -170,7 +174,7 @@ class FixedEpsilonProgram:
         rescue(self._pool, self._threat, standing, gradients=white_box)
 
     def _finish(self, attempt: Attempt) -> bool:
-        """Whether the row is finished; if so, queue the next attempt or hand out the outcomes."""
+        """Whether the row is finished; if so, queue the next attempt or store the outcomes."""
         settled = attempt.failure or (attempt.flip is not None and not self._all_steps)
         if not settled and not self._is_spent(attempt):
             return False

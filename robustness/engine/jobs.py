@@ -13,10 +13,14 @@ class Example:
 
     Parameters
     ----------
-    key : identifies the image; its random numbers depend on it.
-    pixels : (height, width, channels) uint8.
-    label : the class that the model predicts for it.
-    epsilon_count : how many of the epsilons, from the smallest on, need an outcome; None for all.
+    key
+        The identifier of the image, on which its random numbers depend.
+    pixels
+        (height, width, channels) uint8.
+    label
+        The class that the model predicts for it.
+    epsilon_count
+        The number of epsilons, from the smallest on, that need an outcome; None for all.
     """
 
     key: str
@@ -27,7 +31,7 @@ class Example:
 
 @dataclass(frozen=True)
 class AttackJob:
-    """All that a row needs to run: an image, one epsilon in the norm's unit, and which start."""
+    """The input of a row: an image, one epsilon in the norm's unit, and the number of the start."""
 
     example: Example
     epsilon: float

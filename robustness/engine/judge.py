@@ -1,4 +1,4 @@
-"""The judge: a flip counts only when the saved 8-bit file, read back, flips the user's own model."""
+"""Judges candidates: a flip counts only if the saved 8-bit file, read back, flips the user's own model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from robustness.threat.threat import Threat
 class Distances:
     """The distances between two 8-bit pictures, in counts; `l0` in pixels, `components` in their channels.
 
-    `own` is the distance in the threat's norm where that is none of these, 0 without a norm.
+    `own` is the distance in the threat's norm if that is none of these; 0 without a norm.
     """
 
     l0: int
@@ -34,18 +34,18 @@ class Distances:
     own: float = 0.0
 
     def of(self, norm: str) -> float:
-        """The distance in a norm: one that has a field, or else the threat's."""
+        """Return the distance in a norm: in one of the fields, or otherwise in the threat's norm."""
         return float(vars(self).get(norm, self.own))
 
     @property
     def columns(self) -> dict[str, Any]:
-        """What the tables of every run hold."""
+        """The distances by column, as the tables of every run hold them."""
         return {name: value for name, value in asdict(self).items() if name != "own"}
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A picture to be judged: the original (h, w, c) uint8, its class, the budget, and the picture."""
+    """A picture to judge, with its original (h, w, c) uint8, the class of that, and the budget."""
 
     original: np.ndarray
     label: int
@@ -64,7 +64,7 @@ class Flip:
 
 
 def distances(original: np.ndarray, picture: np.ndarray, norm: Norm | None = None) -> Distances:
-    """Exact distances between two uint8 pictures (height, width, channels), that in `norm` among them."""
+    """Return the exact distances between two uint8 pictures (height, width, channels), including `norm`."""
     measured = {name: known.distance(original, picture) for name, known in NORMS.items()}
     own = norm is not None and has_own_column(norm)
     return Distances(
@@ -78,7 +78,7 @@ def distances(original: np.ndarray, picture: np.ndarray, norm: Norm | None = Non
 
 
 SMALL = 1 << 12
-"""Bytes of a picture below which saving and reading takes less time than starting on another thread."""
+"""Bytes of a picture below which saving and reading it takes less time than passing it to a thread."""
 
 
 class Saved(NamedTuple):
@@ -100,9 +100,9 @@ def _stacked(files: Sequence[Saved]) -> np.ndarray:
 
 
 class FileThreads:
-    """The threads that make and read files, shared by all judges.
+    """The threads that write and read files, shared by all judges.
 
-    Starting threads takes longer than the attack on a small network: they stay until nobody uses them.
+    Starting threads takes longer than the attack on a small network, so they are kept while they are in use.
     """
 
     def __init__(self) -> None:
@@ -119,7 +119,7 @@ class FileThreads:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """Keep the threads within the block; the last such block to end closes them."""
+        """Keep the threads during the block; the last such block to end closes them."""
         with self._lock:
             self._users += 1
         try:
@@ -132,7 +132,7 @@ class FileThreads:
                 self.close()
 
     def close(self) -> None:
-        """Finish what was submitted and end the threads; the next `submit` starts new ones."""
+        """Finish the submitted work and end the threads; the next `submit` starts new ones."""
         with self._lock:
             executor, self._executor = self._executor, None
         if executor is not None:
@@ -143,7 +143,7 @@ FILE_THREADS = FileThreads()
 
 
 def _saving(norm: Norm, candidate: Candidate) -> Callable[[], Saved]:
-    """A function that returns `_saved(candidate)`, which may be running on a thread already."""
+    """A function that returns the saved candidate, which a thread may already be writing."""
     if candidate.picture.nbytes < SMALL:
         return partial(_saved, norm, candidate)
     return FILE_THREADS.submit(norm, candidate).result
@@ -154,13 +154,17 @@ class Judge:
 
     Parameters
     ----------
-    classifier : the user's model.
-    threat : the norm, the goal and the mask that a flip must keep to.
-    draws : 1, or more where the model's outputs are random: each file is then decided by vote (`votes`).
+    classifier
+        The user's model.
+    threat
+        The norm, the goal and the mask that a flip must satisfy.
+    draws
+        1; more if the model's outputs are random: each verdict is then a vote (`votes`).
 
     Attributes
     ----------
-    passes : forward passes for each candidate of the last call.
+    passes
+        The number of forward passes for each candidate of the last call.
     """
 
     def __init__(self, classifier: Classifier, threat: Threat, draws: int = 1) -> None:
@@ -168,10 +172,10 @@ class Judge:
         self.passes: list[int] = []
 
     def __call__(self, candidates: Sequence[Candidate]) -> list[Flip | None]:
-        """The flip of each candidate, or None where its file does not flip within the budget.
+        """Return the flip of each candidate, or None if its file does not flip within the budget.
 
-        A PNG is written only for candidates that the model misclassifies. If the file held other pixels
-        than the candidate, the model's output for the file would decide.
+        A PNG is written only for candidates that reach the goal. If the file has other pixels than the
+        candidate, the model's output for the file decides.
         """
         if self._draws > 1:
             return self._voted(candidates)
@@ -181,7 +185,8 @@ class Judge:
             part = candidates[start : start + LARGE_BATCH]
             rows = self._classifier.probabilities(np.stack([c.picture for c in part]))
             for candidate, row in zip(part, rows, strict=True):
-                # Compressing holds no Python lock: files are written while the model runs on the next.
+                # Compression releases the Python lock: files are written while the model runs on
+                # the next part.
                 flips = self._flips(candidate, row)
                 norm = self._threat.norm
                 pending.append((row, _saving(norm, candidate)) if flips else None)
@@ -191,21 +196,23 @@ class Judge:
         ]
 
     def judges(self, classifier: Classifier) -> bool:
-        """Whether `classifier` is this judge's model and its outputs are not random."""
+        """Return whether `classifier` is this judge's model and its outputs are not random."""
         return classifier is self._classifier and self._draws == 1
 
     def flips_in_float(self, points: np.ndarray, labels: Sequence[int]) -> list[bool]:
-        """Whether each float picture reaches the goal without being rounded.
+        """Return whether each float picture reaches the goal without being rounded.
 
         Parameters
         ----------
-        points : (n, height, width, channels) counts.
-        labels : the class of each image, (n,).
+        points
+            (n, height, width, channels) counts.
+        labels
+            The class of each image, (n,).
 
         Returns
         -------
-        One bool per picture. False for whole counts, which are their own file; for a model that takes
-        integers, which has no output for the numbers between; and for a model with random outputs.
+        One bool per picture. False for whole counts, which rounding does not change; for a model that takes
+        integers, which has no output for fractions; and for a model with random outputs.
         """
         if self._classifier.cuts_fractions or self._draws > 1:
             return [False] * len(points)

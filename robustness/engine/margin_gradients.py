@@ -1,4 +1,4 @@
-"""Gradients of the margin at pictures, for the search of nearer files."""
+"""Computes gradients of the margin at pictures, for the search of nearer files."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ from robustness.numerics.losses import LOSSES
 def margin_gradients(
     batch: CompiledBatch, pictures: Sequence[np.ndarray], examples: Sequence[Example]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The gradient of the negative margin at each picture, and that negative margin, in logits.
+    """Return the gradient of the negative margin at each picture, and the negative margin, in logits.
 
-    A forward and a backward pass each, in whole groups, so that no row depends on its neighbours.
+    Each picture takes a forward and a backward pass, in whole groups, so that no row depends on the others.
 
     Parameters
     ----------
-    batch : the compiled attack.
-    pictures : (height, width, channels) uint8 each.
-    examples : the image that each is made from.
+    batch
+        The compiled attack.
+    pictures
+        Pictures (height, width, channels) uint8.
+    examples
+        The image from which each picture is made.
 
     Returns
     -------
@@ -35,7 +38,7 @@ def margin_gradients(
     Raises
     ------
     AttackError
-        The attack knows no gradients.
+        The attack is not a white-box attack.
     """
     groups = [
         _group_gradients(batch, pictures[i : i + GROUP], examples[i : i + GROUP])

@@ -1,4 +1,4 @@
-"""The program of attacks that seek the closest point."""
+"""Runs attacks that seek the closest point, and finds the nearest file that flips."""
 
 from __future__ import annotations
 
@@ -28,15 +28,18 @@ from robustness.threat.threat import Threat
 class MinimumDistanceProgram:
     """Run every image once per restart, then find its nearest file that flips; a program of `iterate`.
 
-    A row takes all its steps, or those until its state says `done`. Then its nearest point is made into
-    files of one radius after another, to find the smallest radius whose file flips: a change that is scaled
-    up to a radius before it is rounded survives rounding, a change of a fraction of a count does not.
+    A row does all its steps, or those until its state is `done`. Then files are made from its nearest point
+    at one radius after another, to find the smallest radius whose file flips: a change that is scaled up to a
+    radius before it is rounded survives rounding; a change of a fraction of a count does not.
 
     Parameters
     ----------
-    pool : the running attempts and the judge.
-    batch : the compiled attack.
-    attack, threat : what runs, and within which budgets.
+    pool
+        The running attempts and the judge.
+    batch
+        The compiled attack.
+    attack, threat
+        The attack, and its threat.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class MinimumDistanceProgram:
         self.enter = pool.load
 
     def advance(self, state: State) -> tuple[State, np.ndarray]:
-        """Advance all rows; return the state and a mask of the rows that look for nothing nearer."""
+        """Advance all rows; return the state and a mask of the rows whose steps are finished."""
         running, steps = self._pool.running, self._attack.steps
         most = steps - max(attempt.steps for attempt in running.values())
         state, done = self._pool.step_until(state, list(running), most)
@@ -95,13 +98,13 @@ class MinimumDistanceProgram:
     def _find_radius(
         self, state: State, attempts: dict[int, Attempt], nearest: dict[int, float]
     ) -> None:
-        """Leave in each attempt the flip of the smallest radius; all rows together.
+        """Store in each attempt the flip of the smallest radius; all rows together.
 
-        First from points that are scaled and rounded; then, where these miss some lengths, from the 8-bit
-        changes between them.
+        The files are first made from points that are scaled and rounded; then, where these miss some lengths,
+        from the 8-bit changes between them.
         """
         norm, largest = self._threat.norm, self._threat.epsilons[-1]
-        # Less than half a count rounds to nothing, and rounding may shorten a change or lengthen it.
+        # Less than half a count rounds to 0, and rounding may make a change shorter or longer.
         least = {slot: max(nearest[slot], 0.5) for slot in attempts}
         deltas = self._deltas(state, attempts)
 
@@ -124,7 +127,7 @@ class MinimumDistanceProgram:
                 del searches[slot]
                 can_repeat = attempt.flip and not search.missed and slot not in repeated
                 if can_repeat and self._distance(attempt) > 1:
-                    # The float distance says little about the file's distance.
+                    # The float distance does not predict the file's distance well.
                     repeated.add(slot)
                     searches[slot] = bracket(slot, self._distance(attempt) / FINE)
         paths = self._lattices(attempts, deltas, self._gaps(state, attempts))
@@ -164,7 +167,7 @@ class MinimumDistanceProgram:
     def _judge_radii(
         self, state: State, attempts: dict[int, Attempt], searches: dict[int, Bracket]
     ) -> dict[int, list[Verdict]]:
-        """The verdicts on the files of all radii that the searches need, in one call of the judge."""
+        """The verdicts, by slot, on the files of all queried radii, from one call of the judge."""
         points, questions = state["best"]["point"], []
         for turn in range(max(len(search.asks) for search in searches.values())):
             radii = {p: s.asks[turn] for p, s in searches.items() if turn < len(s.asks)}
@@ -200,7 +203,7 @@ class MinimumDistanceProgram:
     def _lattices(
         self, attempts: dict[int, Attempt], deltas: np.ndarray, wanted: Sequence[int]
     ) -> dict[int, Lattice]:
-        """The 8-bit changes along the nearest points of the rows `wanted`."""
+        """The 8-bit changes along the change to the nearest point, for the rows `wanted`."""
         if not wanted:
             return {}
         low, high = room(self._threat, original_pixels(attempts.values()))
@@ -212,7 +215,7 @@ class MinimumDistanceProgram:
         return {slot: path for slot, path in paths.items() if path and len(path.places)}
 
     def _finish(self, attempt: Attempt) -> None:
-        """Keep the image's best attempt; queue the next restart, or hand out all outcomes."""
+        """Keep the image's best attempt; queue the next restart, or store all outcomes."""
         progress = attempt.progress
         self._pool.charge(attempt)
         if attempt.flip and (
@@ -227,7 +230,7 @@ class MinimumDistanceProgram:
         for epsilon in progress.epsilons_to_settle(self._threat.epsilons):
             reached = best.flip is not None and self._distance(best) <= epsilon
             progress.flips_in_float_only = progress.nearest_in_float <= epsilon
-            # One search gives the outcome at every epsilon.
+            # One search determines the outcomes at all epsilons.
             progress.watched, progress.blind = gradient_counts
             carried = bool(progress.outcomes and progress.outcomes[-1].flip)
             missed = Attempt(progress, 0, 0, failure=attempt.failure)
@@ -239,11 +242,12 @@ class MinimumDistanceProgram:
 def rounded(delta: np.ndarray) -> np.ndarray:
     """Round changes to whole counts of about the same size along `delta`.
 
-    Rounding removes the components below half a count; the rest is scaled up to make up for them.
+    Rounding removes the components below half a count; the others are scaled up to compensate.
 
     Parameters
     ----------
-    delta : (n, height, width, channels) counts.
+    delta
+        (n, height, width, channels) counts.
 
     Returns
     -------
@@ -251,6 +255,6 @@ def rounded(delta: np.ndarray) -> np.ndarray:
     """
     size = (delta * delta).sum(axis=(1, 2, 3), keepdims=True)
     left = (np.round(delta) * delta).sum(axis=(1, 2, 3), keepdims=True)
-    # Where rounding removes most, this factor does not predict what a larger one would leave.
+    # Where rounding removes most of a change, the factor does not predict the size after scaling.
     factor = np.where(4 * left > size, size / np.maximum(left, 1e-9), 1.0)
     return np.asarray(np.round(delta * factor))

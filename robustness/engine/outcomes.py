@@ -1,4 +1,4 @@
-"""The output of a search."""
+"""The output of a search: the outcome of an attack on an image at each epsilon."""
 
 from __future__ import annotations
 
@@ -13,15 +13,24 @@ class EpsilonOutcome:
 
     Parameters
     ----------
-    epsilon : the budget, in the norm's unit.
-    flip : the flip that was found, None if the image survived.
-    step, restart : when the flip was found; None without one.
-    forward, backward : passes spent at this epsilon, over all restarts.
-    flips_in_float_only : whether some point flips the model in float while no 8-bit file does.
-    reason : why the attack failed, "" if it did not.
-    carried : whether the flip was found at a smaller epsilon, within which it holds here too.
-    watched : steps that took a gradient.
-    blind : those of them whose gradient was zero or not finite.
+    epsilon
+        The budget, in the norm's unit.
+    flip
+        The flip that was found; None if there is none.
+    step, restart
+        The step and start at which the flip was found; None without a flip.
+    forward, backward
+        Passes spent at this epsilon, over all restarts.
+    flips_in_float_only
+        Whether some point flips the model in float while no 8-bit file does.
+    reason
+        Why the attack failed, "" if it did not.
+    carried
+        Whether the outcome was found at a smaller epsilon; a flip there is also a flip here.
+    watched
+        The number of steps that took a gradient.
+    blind
+        The number of these steps whose gradient was zero or not finite.
     """
 
     epsilon: float

@@ -1,4 +1,4 @@
-"""The nearest file that flips, searched among 8-bit changes that a gradient puts in order."""
+"""Searches the nearest file that flips, among 8-bit changes in the order that a gradient gives."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from robustness.optimization.bracketing import Bracket
 from robustness.threat.threat import Threat
 
 FINE = 1.01
-"""The search for the nearest file ends when a radius that flips and one that does not are this near."""
+"""A search for the nearest file ends when a radius that flips is within this factor of one that does not."""
 
 MAX_CALLS = 4
-"""Calls of the judge on the way to a radius that the gradient predicts."""
+"""The largest number of calls of the judge in a search that starts at a radius predicted by the gradient."""
 
 CLOSE = 1.005
-"""File lengths within this factor of each other leave no length between them worth searching."""
+"""Between file lengths within this factor of each other no further length is searched."""
 
 NOTHING = 0.5
-"""A radius whose files are the images themselves."""
+"""A radius at which every file is the unchanged image."""
 
 ROUNDS = 3
-"""Gradients that are taken at most, each at the nearest flip so far."""
+"""The largest number of gradients, each taken at the nearest flip so far."""
 
 Box = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -39,13 +39,16 @@ def seek(
     paths: Mapping[int, Path],
     most: int | None = None,
 ) -> None:
-    """Leave in each attempt the nearest flip that its search finds along its path; all rows together.
+    """Store in each attempt the nearest flip that its search finds along its path; all rows together.
 
     Parameters
     ----------
-    pool, threat : of the program.
-    attempts, searches, paths : by slot; a search is removed when it ends.
-    most : calls of the judge; no limit if None.
+    pool, threat
+        The attempt pool and the threat of the program.
+    attempts, searches, paths
+        Attempts, searches and paths by slot; a search is removed when it ends.
+    most
+        The largest number of calls of the judge; no limit if None.
     """
     name = threat.norm.name
     for call in count(1):
@@ -67,25 +70,25 @@ def seek(
 
 
 def changed(attempt: Attempt, change: np.ndarray) -> np.ndarray:
-    """The attempt's image plus whole counts, (height, width, channels) uint8."""
+    """Return the attempt's image plus a change in whole counts, (height, width, channels) uint8."""
     return np.asarray((attempt.progress.example.pixels + change).astype(np.uint8))
 
 
 class Refining:
-    """Search nearer files around flips, by the gradient at them.
+    """Search nearer files around flips, by the gradient at the flips.
 
     The point of a minimum-distance attack is at best the nearest in float. At the file made from it, the
-    gradient of the margin says how much each count gains for its cost. For a model that is linear there,
-    the shortest change that still flips is known (`steepest`): among all changes, and among those between
-    the image and the file. Where it is shorter than the file, the search for the radius starts there, and
-    the nearest file that the judge finds to flip is kept.
+    gradient of the margin gives the gain of each count relative to its cost. If the model is linear there,
+    the shortest change that still flips is known (`Norm.steepest_path`): among all changes, and among those
+    between the image and the file. Where that change is shorter than the file, the search for the radius
+    starts at its length, and the nearest file that flips according to the judge is kept.
     """
 
     def __init__(self, pool: AttemptPool, threat: Threat) -> None:
         self._pool, self._threat = pool, threat
 
     def __call__(self, attempts: Mapping[int, Attempt]) -> None:
-        """Leave in each attempt the nearest flip around the one it has."""
+        """Store in each attempt the nearest flip found around its present one."""
         name, improving = self._threat.norm.name, dict(attempts)
         for _ in range(ROUNDS):
             if not improving:
@@ -132,13 +135,18 @@ class Refining:
 def rescue(
     pool: AttemptPool, threat: Threat, attempts: Sequence[Attempt], *, gradients: bool
 ) -> None:
-    """Leave in each attempt a flip within its budget, where its scaled and rounded point is none.
+    """Search other files within the budget of attempts whose scaled and rounded point does not flip.
 
     Parameters
     ----------
-    pool, threat : of the program.
-    attempts : those whose point `float_flip` flips in float within the budget of their epsilon.
-    gradients : whether the attack knows gradients; they put the counts in order where the point fails.
+    pool, threat
+        The attempt pool and the threat of the program.
+    attempts
+        The attempts; those without a `float_flip`, a point that flips in float, are skipped. A flip that is
+        found is stored in its attempt.
+    gradients
+        Whether the attack may use gradients; they order the counts where the files along the change to that
+        point do not flip.
     """
     attempts = [attempt for attempt in attempts if attempt.float_flip is not None]
     if not attempts or not threat.norm.has_path_along:

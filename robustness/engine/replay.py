@@ -1,4 +1,4 @@
-"""Run attempts again and yield every step: states for diagnostics, pictures for a report."""
+"""Runs attempts again and yields every step: states for diagnostics, pictures for a report."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ class Replay:
 
     Parameters
     ----------
-    job : what ran.
-    steps : how many steps to run.
-    radius : the budget that its pictures are rounded to, in the norm's unit.
+    job
+        The job of the attempt.
+    steps
+        The number of steps to run.
+    radius
+        The budget within which its pictures are rounded, in the norm's unit.
     """
 
     job: AttackJob
@@ -35,7 +38,7 @@ Numbered = tuple[int, Replay]
 
 @dataclass(frozen=True)
 class _Round:
-    """Some rows of a batch after a step each."""
+    """Some rows of a batch after a step of each."""
 
     state: State
     slots: Sequence[int]
@@ -96,8 +99,10 @@ def replay_states(
 
     Parameters
     ----------
-    batch : the compiled attack.
-    replays : the attempts.
+    batch
+        The compiled attack.
+    replays
+        The attempts.
 
     Yields
     ------
@@ -117,9 +122,12 @@ def replay_pictures(
 
     Parameters
     ----------
-    batch : the compiled attack.
-    classifier : the user's model.
-    replays : the attempts; those of no steps are left out.
+    batch
+        The compiled attack.
+    classifier
+        The user's model.
+    replays
+        The attempts; those with 0 steps are left out.
 
     Yields
     ------

@@ -1,4 +1,4 @@
-"""Run one attack over a stream of images, and verify what it finds.
+"""Runs one attack on a stream of images, and judges its candidates.
 
 An attack that seeks *any* point inside the budget runs at one epsilon after another, from the smallest
 (`fixed_epsilon`). An attack that seeks the *closest* point runs once per restart, and its outcome at every
@@ -24,7 +24,7 @@ from robustness.threat.threat import Threat
 
 
 def starting_epsilon(attack: Attack, threat: Threat, epsilon: float) -> float:
-    """The epsilon of the row whose outcome is recorded at `epsilon`."""
+    """Return the epsilon of the row from which the outcome at `epsilon` follows."""
     return threat.epsilons[-1] if attack.seeks == "closest" else epsilon
 
 
@@ -40,14 +40,19 @@ def search(
 
     Parameters
     ----------
-    batch : the compiled attack: its model, attack, threat, seed and batch size. Outcomes do not depend on
-        the batch size.
-    examples : read lazily, a few ahead of the batch.
-    judged_by : the model that a file must flip, where that is not the attacked one (transfer from a
-        surrogate). A row is judged when it flips the attacked model, and at its last point.
-    draws : more than 1 where the model's outputs are random: each verdict is then a vote (`Judge`).
-    all_steps : keep each row until its steps are spent, not until its first flip; the flip that counts
-        is that of the last point, or else the first. Attacks that seek the closest point always do.
+    batch
+        The compiled attack: its model, attack, threat, seed and batch size. Outcomes do not depend on the
+        batch size.
+    examples
+        Read lazily, a few ahead of the batch.
+    judged_by
+        The model that a file must flip, if that is not the attacked one (transfer from a surrogate). A row is
+        judged when it flips the attacked model, and at its last point.
+    draws
+        1; more if the model's outputs are random: each verdict is then a vote (`Judge`).
+    all_steps
+        Whether each row continues until its steps are spent, not until its first flip; the flip that counts
+        is that of the last point, or else the first. Attacks that seek the closest point always do this.
 
     Yields
     ------
@@ -62,8 +67,8 @@ def search(
 
     Notes
     -----
-    An image that was not yielded has no outcome: an interrupted search loses only those, and a new search
-    of the rest comes to the same outcomes.
+    An image that was not yielded has no outcome: an interrupted search loses only such images, and a new
+    search of these reaches the same outcomes.
     """
     attack, threat = batch.attack, batch.threat
     judge = Judge(judged_by or batch.classifier, threat, draws)
@@ -97,16 +102,22 @@ def run_attack(
     surrogate: Classifier | None = None,
     **options: Any,
 ) -> Generator[Result]:
-    """Compile an attack and search with it once; see `search` for what it yields.
+    """Compile an attack and search with it once; see `search` for the results.
 
     Parameters
     ----------
-    classifier : the user's model: it judges the files.
-    attack, threat, examples : what runs, within which budgets, on which images.
-    batch_size : rows that advance together.
-    seed : of the random numbers, which depend on it, the image's key, the attack and the restart.
-    surrogate : the model that is attacked in place of `classifier`.
-    **options : `draws` and `all_steps` of `search`.
+    classifier
+        The user's model, which judges the files.
+    attack, threat, examples
+        The attack, its threat, and the images.
+    batch_size
+        The number of rows that advance together.
+    seed
+        The seed of the random numbers, which also depend on the image's key, the attack and the restart.
+    surrogate
+        The model that is attacked in place of `classifier`.
+    **options
+        The options `draws` and `all_steps` of `search`.
 
     Raises
     ------

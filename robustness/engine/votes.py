@@ -1,8 +1,8 @@
-"""Verdicts on a model with random outputs: a class counts if more than half of all draws predict it.
+"""Votes on a model with random outputs: a class counts if more than half of all draws predict it.
 
-Each draw is a call of its own, since pictures in one call may share random numbers. A sign test decides
-whether a picture gets another class in more than half of all possible draws, so that the many pictures of an
-attack do not flip by chance; where few draws do not decide, more follow.
+Each draw is a separate call, since pictures in one call may share random numbers. A sign test decides whether
+a picture gets another class in more than half of all possible draws, so that the many pictures of an attack
+do not flip by chance. Where a few draws do not decide, more follow.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from math import comb
 import numpy as np
 
 ROUNDS = (5, 20, 60)
-"""Total draws of a picture after which the test is made."""
+"""The total numbers of draws of a picture after which the test is made."""
 DRAWS, MOST = ROUNDS[1], ROUNDS[2]
-"""The fewest and the most draws behind a verdict."""
+"""The smallest number of draws that proves a class, and the largest number of draws of a verdict."""
 LEVEL = 2e-3
 """The largest chance that a picture which flips in exactly half of all draws counts as flipped."""
 
@@ -26,16 +26,23 @@ Predict = Callable[[np.ndarray], np.ndarray]
 
 @cache
 def surely(hits: int, draws: int) -> bool:
-    """Whether `hits` of `draws` prove a hit rate above one half, by a sign test at `LEVEL`."""
+    """Return whether `hits` of `draws` prove a hit rate above one half, by a sign test at `LEVEL`."""
     # Exact, in whole numbers: 17 of 20, 42 of 60.
     return sum(comb(draws, k) for k in range(hits, draws + 1)) <= LEVEL * 2**draws
 
 
 @dataclass
 class Vote:
-    """The model's outputs for one picture: how often each class was predicted, and the sum of probabilities.
+    """The model's outputs for one picture; an output that is not finite predicts no class.
 
-    `counts` and `total` are (classes,). An output that is not finite predicts no class.
+    Parameters
+    ----------
+    counts
+        (classes,) int: the number of draws that predicted each class.
+    total
+        (classes,) the sum of the probabilities.
+    draws
+        The number of draws.
     """
 
     counts: np.ndarray
@@ -44,7 +51,7 @@ class Vote:
 
     @classmethod
     def none(cls, classes: int) -> Vote:
-        """A vote without draws."""
+        """Return a vote without draws."""
         return cls(np.zeros(classes, int), np.zeros(classes))
 
     def add(self, row: np.ndarray) -> None:
@@ -61,11 +68,11 @@ class Vote:
 
     @property
     def steady(self) -> bool:
-        """Whether that class is proven to come in more than half of all draws."""
+        """Whether the class `first` is proven to be predicted in more than half of all draws."""
         return surely(int(self.counts.max()), self.draws)
 
     def confidence(self, number: int) -> float:
-        """The mean probability of a class."""
+        """Return the mean probability of a class."""
         return float(self.total[number] / max(1, int(self.counts.sum())))
 
 
@@ -79,10 +86,14 @@ def ask(
 
     Parameters
     ----------
-    predict : from pictures to probabilities (n, classes).
-    pictures : (n, height, width, channels) uint8.
-    classes : how many the model has.
-    decided : takes a picture's index and its vote; a picture gets at most `MOST` draws.
+    predict
+        Maps pictures to probabilities (n, classes).
+    pictures
+        (n, height, width, channels) uint8.
+    classes
+        The number of classes of the model.
+    decided
+        Returns whether a picture, given its index and vote, is decided; a picture gets at most `MOST` draws.
 
     Returns
     -------
@@ -98,20 +109,23 @@ def ask(
 
 
 def clean(predict: Predict, pictures: np.ndarray, classes: int) -> list[Vote]:
-    """The votes on unchanged pictures, drawn until one class is proven to lead."""
+    """Return the votes on unchanged pictures, drawn until one class is proven to be in the majority."""
     return ask(predict, pictures, classes, lambda _, vote: vote.draws >= DRAWS and vote.steady)
 
 
 def flips(
     predict: Predict, pictures: np.ndarray, wanted: Sequence[np.ndarray]
 ) -> list[tuple[Vote, bool]]:
-    """The vote on each picture, and whether it is proven to get one of the wanted classes.
+    """Return the vote on each picture, and whether it is proven to get one of the wanted classes.
 
     Parameters
     ----------
-    predict : from pictures to probabilities (n, classes).
-    pictures : (n, height, width, channels) uint8.
-    wanted : for each picture the classes that count, (classes,) bool.
+    predict
+        Maps pictures to probabilities (n, classes).
+    pictures
+        (n, height, width, channels) uint8.
+    wanted
+        For each picture the classes that count, (classes,) bool.
 
     Notes
     -----

@@ -1,7 +1,7 @@
-"""Elementwise functions whose results do not depend, in any bit, on the position of a row in the batch.
+"""Applies elementwise functions so that no bit of a result depends on the position of its row in the batch.
 
 A processor computes `exp` or `cos` of 4, 8 or 16 numbers at once by one formula, and the rest of an array one
-by one by another formula, whose last bit may differ. A resumed run holds its rows at other positions, and
+by one by another formula, whose last bit may differ. The rows of a resumed run are at other positions, and
 must reach the same outcomes.
 """
 
@@ -23,8 +23,10 @@ def batch_invariant(fn: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
 
     Parameters
     ----------
-    fn: an elementwise function of a tensor.
-    values: (rows, ...) float32.
+    fn : callable
+        An elementwise function of a tensor.
+    values : tensor, shape (rows, ...)
+        float32.
 
     Returns
     -------
@@ -32,8 +34,8 @@ def batch_invariant(fn: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
 
     Notes
     -----
-    Each row is padded with its first number to a multiple of `LANES`, so that no number of it is
-    computed by the formula for the rest of an array.
+    Each row is padded with its first number to a multiple of `LANES`, so that none of its numbers is computed
+    by the formula for the rest of an array.
     """
     shape = (-1, *values.shape[1:])
     count = math.prod(shape[1:])

@@ -1,14 +1,14 @@
-"""The shortest change of an image onto a hyperplane, within the pixel range, for each row separately.
+"""Computes the shortest change of an image onto a hyperplane, within the pixel range, for each row.
 
 Every function solves, for each row i,
 
     minimise  ||delta_i||_p   subject to   <normal_i, delta_i> = gain_i,  low_i <= delta_i <= high_i
 
-with ``low <= 0 <= high`` and a gain of either sign. Where the box does not reach the plane, delta goes as
-far as the box permits.
+with ``low <= 0 <= high`` and a gain of either sign. If the box does not reach the plane, delta is the
+point of the box that is farthest in that direction.
 
-Croce & Hein 2020, arXiv:1907.02044, eq. 5-8, solve this by sorting. Here the one unknown of a row is found by
-bisection, which costs less for as many components as a picture has.
+Croce & Hein 2020, arXiv:1907.02044, eq. 5-8, solve this by sorting. Here bisection finds the one unknown of
+a row, which costs less for the number of components of an image.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any
 from keras import ops
 
 ROUNDS = 30
-"""Of bisection."""
+"""The number of bisection steps."""
 
 
 def _oriented(normal: Any, gain: Any, low: Any, high: Any) -> tuple[Any, Any, Any, Any]:
-    """The signs of the change, slopes >= 0, how far each component may go, and the gain >= 0."""
+    """The signs of the change, the slopes >= 0, the largest move of each component, and the gain >= 0."""
     way = ops.sign(normal) * ops.sign(gain)[:, None]
     room = ops.where(way > 0, high, ops.where(way < 0, -low, 0.0))
     return way, ops.abs(normal), room, ops.abs(gain)
@@ -51,7 +51,7 @@ def _least(moves: Callable[[Any], Any], slope: Any, gain: Any, least: Any, most:
 
 
 def linf(normal: Any, gain: Any, low: Any, high: Any) -> Any:
-    """Shortest change in linf: every component moves by the same size, or as far as it may.
+    """Return the shortest change in linf: every component moves by the same size, up to the box.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def linf(normal: Any, gain: Any, low: Any, high: Any) -> Any:
 
 
 def l2(normal: Any, gain: Any, low: Any, high: Any) -> Any:
-    """Shortest change in l2: a multiple of the normal, clipped to the box.
+    """Return the shortest change in l2: a multiple of the normal, clipped to the box.
 
     Parameters
     ----------
@@ -89,10 +89,10 @@ def l2(normal: Any, gain: Any, low: Any, high: Any) -> Any:
     (rows, n) float: the shortest change, or the box's farthest point where it does not reach the plane.
     """
     way, slope, room, gain = _oriented(normal, gain, low, high)
-    # In units of the largest slope: a gradient may have any scale.
+    # In units of the largest slope, since a gradient may have any scale.
     unit = slope / ops.maximum(ops.max(slope, axis=1, keepdims=True), 1e-30)
     # `free` is exact where nothing is clipped, and a lower bound elsewhere. At `most`, components with a
-    # ten-thousandth of the largest slope are as far as they may go.
+    # ten-thousandth of the largest slope are at the box.
     free = gain / ops.maximum(ops.sum(slope * unit, axis=1), 1e-30)
     most = ops.max(room, axis=1) * 1e4
     least = ops.minimum(free, most)
@@ -100,7 +100,7 @@ def l2(normal: Any, gain: Any, low: Any, high: Any) -> Any:
 
 
 def l1(normal: Any, gain: Any, low: Any, high: Any) -> Any:
-    """Shortest change in l1: the components by falling slope, each as far as it may go.
+    """Return the shortest change in l1: components in the order of falling slope, each up to the box.
 
     Parameters
     ----------

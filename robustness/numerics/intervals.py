@@ -1,6 +1,6 @@
 """Wilson's confidence interval of a share, and simple tests of accuracies.
 
-They cover the sampling of images, and no other uncertainty.
+They cover the sampling of images and no other uncertainty.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Z95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Share:
-    """`count` of `total`, with its 95 % Wilson interval; the shares are None where total is 0."""
+    """`count` of `total`, with its 95 % Wilson interval; the shares are None if `total` is 0."""
 
     count: int
     total: int
@@ -52,7 +52,7 @@ def wilson_interval(k: int, n: int, z: float = Z95) -> tuple[float, float]:
     Raises
     ------
     ValueError
-        If `k` of `n` is no share.
+        Unless 0 <= k <= n and n is above 0.
 
     Notes
     -----
@@ -69,7 +69,7 @@ def wilson_interval(k: int, n: int, z: float = Z95) -> tuple[float, float]:
     middle = share + z * z / (2 * n)
     reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    # At the ends the interval touches 0 and 1 exactly; rounding must not leave 1e-17 there.
+    # At k = 0 and k = n the interval ends exactly at 0 and 1; rounding would give 1e-17.
     low = 0.0 if k == 0 else (middle - reach) / scale
     high = 1.0 if k == n else (middle + reach) / scale
     return low, high

@@ -1,11 +1,11 @@
-"""Exact distances to a hyperplane inside the pixel box: the reference for minimising attacks.
+"""Computes exact distances to a hyperplane inside the pixel box, the reference for minimising attacks.
 
 For one image x in 0..255 and a linear score, each function solves
 
     minimise  ||delta||_p   subject to   normal . delta >= margin,  0 <= x + delta <= 255
 
-exactly, in float64. `normal` and `image` are (pixels, channels), `margin` is positive; the distance is
-infinite where no picture crosses the plane.
+exactly, in float64. `normal` and `image` are (pixels, channels), `margin` is positive. The distance is
+infinite if no picture crosses the plane.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy as np
 
 
 def _room(normal: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """How far each component can move the way that raises the score, in counts."""
+    """The largest move of each component in the direction that raises the score, in counts."""
     return np.where(normal > 0, 255.0 - image, image.astype("float64"))
 
 
 def _breakpoint(
     gain: Callable[[float], float], margin: float, high: float, rounds: int = 200
 ) -> float:
-    """The least s with ``gain(s) >= margin``, for a gain that never falls; infinite if there is none."""
+    """The smallest s up to `high` with ``gain(s) >= margin``, for a non-decreasing gain; else infinity."""
     if gain(high) < margin:
         return np.inf
     low = 0.0
@@ -34,13 +34,13 @@ def _breakpoint(
 
 
 def linf(normal: np.ndarray, margin: float, image: np.ndarray) -> float:
-    """Every component moves by the same size, or as far as the box lets it."""
+    """Return the linf distance: every component moves by the same size, up to the box."""
     size, room = np.abs(normal), _room(normal, image)
     return _breakpoint(lambda s: float((size * np.minimum(s, room)).sum()), margin, 255.0)
 
 
 def l2(normal: np.ndarray, margin: float, image: np.ndarray) -> float:
-    """The move is a multiple of the normal, cut off by the box."""
+    """Return the l2 distance: the move is a multiple of the normal, clipped to the box."""
     size, room = np.abs(normal), _room(normal, image)
 
     def move(s: float) -> np.ndarray:
@@ -52,7 +52,7 @@ def l2(normal: np.ndarray, margin: float, image: np.ndarray) -> float:
 
 
 def l1(normal: np.ndarray, margin: float, image: np.ndarray) -> float:
-    """The components of the largest slope first, each as far as the box lets it."""
+    """Return the l1 distance: components in the order of falling slope, each up to the box."""
     size, room = np.abs(normal).ravel(), _room(normal, image).ravel()
     order = np.argsort(-size)
     gains = np.cumsum(size[order] * room[order])
@@ -64,7 +64,7 @@ def l1(normal: np.ndarray, margin: float, image: np.ndarray) -> float:
 
 
 def l0(normal: np.ndarray, margin: float, image: np.ndarray) -> float:
-    """The pixels that can gain most first, in all their channels."""
+    """Return the l0 distance in pixels: those with the largest possible gain first, in all channels."""
     gains = np.sort((np.abs(normal) * _room(normal, image)).sum(axis=-1))[::-1]
     count = int(np.searchsorted(np.cumsum(gains), margin))
     return float(count + 1) if count < len(gains) else np.inf

@@ -1,7 +1,7 @@
-"""Losses of logits against a class: low where the model predicts that class.
+"""Losses of logits against a class, which are low where the model predicts that class.
 
-Each takes `logits` (rows, classes) float and `classes` (rows,) int and returns (rows,). Attacks do not
-choose a sign: the goal (`robustness.threat.goals`) does.
+Each takes `logits` (rows, classes) float and `classes` (rows,) int and returns (rows,). The goal
+(`robustness.threat.goals`) chooses the sign, not the attack.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from keras import ops
 from robustness.numerics.batch_invariant import LANES, batch_invariant
 
 _LOW = -1e30
-"""Stands for a logit that is left out."""
+"""Replaces a logit that is left out."""
 
 SURE = 60.0
 """The lead of a class, in logits, beyond which its cross-entropy is replaced by a logarithm."""
@@ -25,9 +25,9 @@ def _onehot(logits: Any, classes: Any) -> Any:
 
 
 def _behind(logits: Any, classes: Any, gathered: Callable[[Any, Any], Any]) -> Any:
-    """The other logits, combined into one relative to the best of them, minus the class's; in all lanes.
+    """The other logits, combined into one number, minus the logit of the class; repeated in all lanes.
 
-    `gathered` takes the differences of the other logits from the best one, and a mask of the real ones.
+    `gathered` takes the differences of the other logits from the best one, and a mask without the padding.
     """
     onehot = _onehot(logits, classes)
     own = ops.sum(logits * onehot, axis=-1, keepdims=True)
@@ -45,14 +45,14 @@ def _summed(apart: Any, _: Any) -> Any:
 
 
 def _averaged(apart: Any, there: Any) -> Any:
-    # Digits that the logarithm of two or more would not hold, where logits are nearly equal.
+    # The mean excess keeps digits that the logarithm of the sum would lose where logits are nearly equal.
     excess = ops.sum(ops.where(there, ops.expm1(apart), 0.0), axis=-1, keepdims=True)
     count = ops.sum(ops.cast(there, apart.dtype), axis=-1, keepdims=True)
     return ops.log1p(excess / count + ops.zeros_like(apart))
 
 
 def log_odds(logits: Any, classes: Any) -> Any:
-    """Log-odds against the class: ``log mean_{j != c} exp z_j - z_c``.
+    """Return the log-odds against the class: ``log mean_{j != c} exp z_j - z_c``.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def log_odds(logits: Any, classes: Any) -> Any:
 
 
 def cross_entropy(logits: Any, classes: Any) -> Any:
-    """Cross-entropy ``log sum_j exp z_j - z_c``: minus the log-probability of the class.
+    """Return the cross-entropy ``log sum_j exp z_j - z_c``: minus the log-probability of the class.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def cross_entropy(logits: Any, classes: Any) -> Any:
 
 
 def margin(logits: Any, classes: Any) -> Any:
-    """Margin ``max_{j != c} z_j - z_c``: the lead of the best other class.
+    """Return the margin ``max_{j != c} z_j - z_c``: the lead of the best other class.
 
     Parameters
     ----------
@@ -129,7 +129,8 @@ def _per_spread(logits: Any, last: int) -> Any:
 
     The denominator is the best logit minus the mean of those that rank third to `last`: the ratio does not
     change when all logits are scaled or shifted. With fewer classes than `last` the ratio would be constant
-    for a class, and its gradient zero, so that the difference is not divided: a margin cannot saturate.
+    for a class, and its gradient zero; therefore the difference is not divided, since a margin does not
+    saturate.
     """
     if logits.shape[-1] < last:
         return 1.0
@@ -139,7 +140,7 @@ def _per_spread(logits: Any, last: int) -> Any:
 
 
 def dlr(logits: Any, classes: Any) -> Any:
-    """Difference of logits ratio ``(max_{j != c} z_j - z_c) / (z_(1) - z_(3))``; with two classes the margin.
+    """Return the DLR loss ``(max_{j != c} z_j - z_c) / (z_(1) - z_(3))``; with two classes the margin.
 
     Parameters
     ----------
@@ -160,7 +161,9 @@ def dlr(logits: Any, classes: Any) -> Any:
 
 
 def toward(logits: Any, source: Any, destination: Any) -> Any:
-    """Targeted ratio ``(z_s - z_d) / (z_(1) - (z_(3) + z_(4)) / 2)``: low where class d leads class s.
+    """Return the targeted DLR loss ``(z_s - z_d) / (z_(1) - (z_(3) + z_(4)) / 2)``.
+
+    It is low where class d leads class s.
 
     Parameters
     ----------
@@ -193,23 +196,23 @@ LOSSES: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 LEVELS = LOSSES | {"cross_entropy": log_odds}
-"""For each loss a function that rises with it and changes at the rate of the logits: to compare points, or to
+"""For each loss a function that rises with it and changes at the rate of the logits, to compare points and to
 estimate slopes."""
 
 
 def stand_in(name: str, classes: int) -> tuple[str, str]:
-    """The loss that replaces `name` on a model with this number of classes, and the reason.
+    """Return the loss that replaces `name` on a model with this number of classes, and the reason.
 
     Parameters
     ----------
     name
         A key of `LOSSES`.
     classes
-        How many the model has.
+        The number of classes of the model.
 
     Returns
     -------
-    The name of the loss to use, and why it is another; `name` and "" if it is not.
+    The name of the loss to use, and the reason for the replacement; `name` and "" without one.
     """
     if name == "dlr" and classes < 3:
         return "margin", "DLR needs three classes; with two the margin is lowered"
@@ -217,7 +220,7 @@ def stand_in(name: str, classes: int) -> tuple[str, str]:
 
 
 def toward_says(classes: int) -> str:
-    """How `toward` departs from its publication for this number of classes; "" if it does not."""
+    """Return how `toward` differs from its publication for this number of classes; "" if it does not."""
     if classes < 4:
         return (
             f"targeted DLR needs four classes; with {classes} the margin to the target is lowered"

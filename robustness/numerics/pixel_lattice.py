@@ -1,9 +1,10 @@
-"""8-bit changes near a float change, one count of difference from one to the next.
+"""Finds 8-bit changes near a float change, or along a gradient, for every budget.
 
-Rounding a scaled change is all or nothing where many components are equally large: with 0.4 counts
-everywhere, every component rises by a whole count at the same factor. The best 8-bit change raises only
-some of them. `Lattice` gives one for every budget, however few counts that is. `steepest_components` and
-`steepest_pixels` give, for every budget, the 8-bit change along which a linear function rises most.
+If many components of a change are equally large, rounding the scaled change raises either all of them or
+none: with 0.4 counts everywhere, every component rises by a whole count at the same factor. The best 8-bit
+change raises only some of them. `Lattice` gives one for every budget; successive ones differ by one count.
+`steepest_components` and `steepest_pixels` give, for every budget, the 8-bit change along which a linear
+function rises most.
 """
 
 from __future__ import annotations
@@ -16,30 +17,32 @@ from typing import Protocol
 import numpy as np
 
 ROUNDING = 1e-6
-"""By what share budgets that should be the same may differ."""
+"""Relative difference within which two budgets count as equal."""
 
 SPREAD = 1e-3
-"""Share of its size by which a component is preferred for its place, so that equal ones rise all over."""
+"""The largest relative bonus of a component for its place, so that equal ones rise all over the image."""
 
 HALVINGS = 12
-"""Of the bracket around a factor; what then still differs between its ends is sorted."""
+"""The number of halvings of the bracket around a factor; components that then still differ are sorted."""
 
 FILLINGS = 3
-"""Times that what is left of an l2 budget is spent on the best of what it still buys."""
-
+"""The number of times that the rest of an l2 budget is spent on the best components that it still permits."""
 
 LEFT = 1e-3
-"""Share of the squared length that is not worth sorting all components for."""
+"""A rest of this share of the squared length is not worth sorting all components again."""
 
 
 class Path(Protocol):
     """8-bit changes, one for every budget."""
 
     def within(self, radius: float) -> np.ndarray:
-        """The change (height, width, channels) int64 in whole counts, at most `radius` long."""
+        """Return the change (height, width, channels) int64 in whole counts, at most `radius` long."""
 
     def reaching(self, gain: float) -> float:
-        """The budget of the shortest change whose product with what it follows is `gain`; may be infinite."""
+        """Return the budget of the shortest change whose product with the given change or gradient is `gain`.
+
+        Infinite if there is none.
+        """
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,18 @@ class Lattice:
 
     Parameters
     ----------
-    shape: of the picture, (height, width, channels).
-    places: (n,) indices of the components that may change.
-    signs: (n,) -1 or 1, the way each goes.
-    sizes: (n,) float64, how far each goes in float, in counts; more than 0.
-    room: (n,) float64, whole: how far each may go within 0..255 and the mask, in counts.
-    power: 2 where budgets are Euclidean lengths, 1 where they are sums.
+    shape : tuple of int
+        The shape of the picture, (height, width, channels).
+    places : numpy.ndarray, shape (n,)
+        The indices of the components that may change.
+    signs : numpy.ndarray, shape (n,)
+        The direction of each, -1 or 1.
+    sizes : numpy.ndarray, shape (n,)
+        The float change of each in counts, above 0; float64.
+    room : numpy.ndarray, shape (n,)
+        The largest change of each within 0..255 and the mask, in whole counts; float64.
+    power : int
+        2 if budgets are Euclidean lengths, 1 if they are sums.
     """
 
     shape: tuple[int, ...]
@@ -64,12 +73,15 @@ class Lattice:
     power: int
 
     def within(self, radius: float) -> np.ndarray:
-        """The change (height, width, channels) int64 in whole counts, at most `radius` long.
+        """Return the change (height, width, channels) int64 in whole counts, at most `radius` long.
 
-        l2: each further count is the one with the largest share in ``delta`` for what it adds to the
-        squared length. Of a linear model these are the nearest files, if `delta` is its nearest point:
-        its components go like the gradient's. l1: `delta` scaled to the sum, rounded by the largest
-        remainder, since components that stay between their bounds have gradients of the same size.
+        Notes
+        -----
+        l2: each further count goes to the component with the largest float change relative to what the count
+        adds to the squared length. For a linear model these are the nearest files if the float change leads
+        to its nearest point, because its components are then proportional to the gradient. l1: the float
+        change is scaled to the sum and rounded by the largest remainder, because components between their
+        bounds have gradients of the same size.
         """
         whole = math.floor(radius**self.power * (1 + ROUNDING))
         counts = self._dearest(whole) if self.power == 2 else self._remaining(whole)
@@ -78,19 +90,19 @@ class Lattice:
         return change.reshape(self.shape)
 
     def _spent(self, counts: np.ndarray) -> float:
-        """The length of a change, to the power."""
+        """The length of a change, to the power `power`."""
         return float(_product(counts, counts) if self.power == 2 else counts.sum())
 
     def guess(self) -> float:
-        """The budget of the change that goes as far in the direction of the float change as that itself."""
+        """Return the budget of the change that is as long as the float change in the direction of that."""
         if self.power == 1:
             return float(self.sizes.sum())
         return self.reaching(_product(self.sizes, self.sizes))
 
     def reaching(self, gain: float) -> float:
-        """The budget of the scaled change whose product with the float change is `gain`; l2 only.
+        """Return the budget of the scaled change whose product with the float change is `gain`; l2 only.
 
-        Infinite where there is none.
+        Infinite if there is none.
         """
         if _product(self.room, self.sizes) < gain:
             return math.inf
@@ -107,7 +119,7 @@ class Lattice:
     def _around(
         self, total: Callable[[np.ndarray], float], target: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Two neighbours of the scaled and rounded changes: `total` at most `target`, and more (or all)."""
+        """Two adjacent scaled and rounded changes: `total` at most `target`, and above it (or largest)."""
         low, high = 0.0, 1.0
         most = float(np.max((self.room + 1) / self.sizes, initial=1.0))
         above = self._scaled(high)
@@ -125,7 +137,7 @@ class Lattice:
         return below, above
 
     def _order(self, below: np.ndarray, above: np.ndarray) -> np.ndarray:
-        """The components that differ, those first that a smaller factor raises."""
+        """The components that differ, in the order of the factors that raise them."""
         differ = np.flatnonzero(above > below)
         return differ[np.argsort(-self.sizes[differ] / (2 * below[differ] + 1), kind="stable")]
 
@@ -139,7 +151,7 @@ class Lattice:
             fits = order[2 * counts[order] + 1 <= left]
             spent = np.cumsum(2 * counts[fits] + 1)
             counts = _raised(counts, fits[: np.searchsorted(spent, left, side="right")])
-            # What the next one costs may be more than is left, where others cost less.
+            # The next component may cost more than is left, while others cost less.
             order = self._order(counts, self.room)
         return counts
 
@@ -151,7 +163,7 @@ class Lattice:
         return _raised(below, order[rest[order] >= 0])
 
     def _to_sum(self, whole: int) -> np.ndarray:
-        """The sizes times one factor, within the room, whose sum is `whole`; the room if that is less."""
+        """The sizes times one factor, limited to `room`, with the sum `whole`; `room` if its sum is less."""
         if self.room.sum() <= whole:
             return self.room
         scaled, free = self.sizes * 0.0, np.ones(len(self.sizes), bool)
@@ -166,15 +178,20 @@ class Lattice:
 
 @dataclass(frozen=True)
 class Sparse:
-    """The 8-bit changes that take one part after the other, each as far as it may go.
+    """The 8-bit changes that add one part (a component or a pixel) after another, each by its largest change.
 
     Parameters
     ----------
-    change: (height, width, channels) int64, all parts, each as far as it may go.
-    parts: (height, width, channels) int64, the part that each component belongs to, in their order.
-    costs: (parts,) float64, the budget that each part takes: its counts, or 1 for a pixel.
-    gains: (parts,) float64, what each part brings.
-    divisible: whether a part may be taken by the count.
+    change : numpy.ndarray, shape (height, width, channels)
+        The change with all parts, int64.
+    parts : numpy.ndarray, shape (height, width, channels)
+        The number of the part of each component, int64, in the order of the parts.
+    costs : numpy.ndarray, shape (parts,)
+        The budget of each part: its counts, or 1 for a pixel; float64.
+    gains : numpy.ndarray, shape (parts,)
+        The gain of each part, float64.
+    divisible : bool
+        Whether single counts of a part may be added.
     """
 
     change: np.ndarray
@@ -184,7 +201,7 @@ class Sparse:
     divisible: bool
 
     def within(self, radius: float) -> np.ndarray:
-        """The change (height, width, channels) int64 in whole counts, at most `radius` long."""
+        """Return the change (height, width, channels) int64 in whole counts, at most `radius` long."""
         whole = math.floor(radius * (1 + ROUNDING))
         spent = np.cumsum(self.costs)
         taken = int(np.searchsorted(spent, whole, side="right"))
@@ -195,7 +212,7 @@ class Sparse:
         return change
 
     def reaching(self, gain: float) -> float:
-        """The budget of the shortest of them that brings `gain`; infinite where none does."""
+        """Return the budget of the shortest change that gains `gain`; infinite if there is none."""
         gained, spent = np.cumsum(self.gains), np.cumsum(self.costs)
         last = int(np.searchsorted(gained, gain))
         if last >= len(gained):
@@ -206,19 +223,19 @@ class Sparse:
 
 
 def steepest_components(gradient: np.ndarray, low: np.ndarray, high: np.ndarray) -> Path:
-    """For each sum of counts (l1) the 8-bit change along which a linear function rises most.
+    """Return, for each sum of counts (l1), the 8-bit change along which a linear function rises most.
 
     Parameters
     ----------
     gradient
-        (height, width, channels) float, of the function.
+        (height, width, channels) float: the gradient of the function.
     low, high
         Like `gradient`: the least and the largest change of each component, in counts.
 
     Returns
     -------
-    The changes, exactly: components in the order of their slopes, each as far as it may go. One with more
-    room brings no more for a count.
+    The exact solution: components in the order of their slopes, each by its largest change. A larger change
+    gains no more per count.
     """
     slope, change = _oriented(gradient, low, high)
     gains = (slope * change).ravel()
@@ -227,18 +244,18 @@ def steepest_components(gradient: np.ndarray, low: np.ndarray, high: np.ndarray)
 
 
 def steepest_pixels(gradient: np.ndarray, low: np.ndarray, high: np.ndarray) -> Path:
-    """For each number of pixels (l0) the 8-bit change along which a linear function rises most.
+    """Return, for each number of pixels (l0), the 8-bit change along which a linear function rises most.
 
     Parameters
     ----------
     gradient
-        (height, width, channels) float, of the function.
+        (height, width, channels) float: the gradient of the function.
     low, high
         Like `gradient`: the least and the largest change of each component, in counts.
 
     Returns
     -------
-    The changes, exactly: pixels in the order of what all their components together can gain.
+    The exact solution: pixels in the order of the gain of all their components together.
     """
     slope, change = _oriented(gradient, low, high)
     gains = (slope * change).sum(axis=-1).ravel()
@@ -249,7 +266,7 @@ def steepest_pixels(gradient: np.ndarray, low: np.ndarray, high: np.ndarray) -> 
 def _oriented(
     gradient: np.ndarray, low: np.ndarray, high: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The slopes in float64, and the change (int64) of each component as far as it may go upwards."""
+    """The slopes in float64, and the largest change (int64) of each component that raises the function."""
     slope = gradient.astype(np.float64)
     most = np.floor(np.where(slope > 0, high, -low).astype(np.float64))
     return slope, (np.sign(slope) * most).astype(np.int64)
@@ -264,7 +281,7 @@ def _in_order(
     *,
     divisible: bool,
 ) -> Sparse:
-    """The parts that gain anything, by falling `rank`."""
+    """The parts with a positive gain, by falling `rank`."""
     order = np.argsort(-rank, kind="stable")
     order = order[gains[order] > 0]
     number = np.full(gains.size, gains.size)
@@ -274,13 +291,16 @@ def _in_order(
 
 
 def lattice(delta: np.ndarray, low: np.ndarray, high: np.ndarray, power: int) -> Lattice:
-    """The 8-bit changes along `delta`.
+    """Return the 8-bit changes along `delta`.
 
     Parameters
     ----------
-    delta: (height, width, channels) float, in counts.
-    low, high: like `delta`, the least and the largest change of each component in counts.
-    power: 2 for l2, 1 for l1.
+    delta
+        (height, width, channels) float, in counts.
+    low, high
+        Like `delta`: the least and the largest change of each component, in counts.
+    power
+        2 for l2, 1 for l1.
     """
     flat = delta.ravel().astype(np.float64)
     room = np.floor(np.where(flat > 0, high.ravel(), -low.ravel()).astype(np.float64))
@@ -290,7 +310,7 @@ def lattice(delta: np.ndarray, low: np.ndarray, high: np.ndarray, power: int) ->
 
 
 def _product(one: np.ndarray, other: np.ndarray) -> float:
-    """Their inner product. Not a matrix library's, whose threads take longer to wake than this takes."""
+    """The inner product; not by a matrix library, whose threads take longer to start than the sum takes."""
     return float(np.einsum("i,i->", one, other))
 
 
@@ -301,7 +321,7 @@ def _raised(counts: np.ndarray, where: np.ndarray) -> np.ndarray:
 
 
 def _spread(shape: tuple[int, ...]) -> np.ndarray:
-    """Numbers of 0..1, (height, width, channels): any few largest of them lie all over the picture.
+    """Numbers of 0..1, (height, width, channels), the largest of which are spread over the whole picture.
 
     Additive recurrence with the powers of the plastic number (Roberts 2018).
     """

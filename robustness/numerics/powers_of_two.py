@@ -1,7 +1,8 @@
-"""Scaling by powers of two, which is exact in float32.
+"""Scales tensors by powers of two, which is exact in float32.
 
-A gradient may be as small as the logits of its model, and its products with weights along a network smaller
-still. Scaled by a power of two before, and back afterwards, they stay in the range of normal float32 numbers.
+A gradient may be as small as the logits of its model, and its products with the weights of a network even
+smaller. Scaled by a power of two before and back afterwards, they stay in the range of normal float32
+numbers.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def binade(values: Tensor) -> Tensor:
 
     Parameters
     ----------
-    values: (rows, ...) float32.
+    values : tensor, shape (rows, ...)
+        float32.
 
     Returns
     -------
@@ -46,8 +48,10 @@ def scaled(linear: Callable[[Tensor], Tensor], weights: Tensor) -> Tensor:
 
     Parameters
     ----------
-    linear: a linear function from (rows, n) to (rows, ...), each row by itself.
-    weights: (rows, n) float32.
+    linear : callable
+        A linear function from (rows, n) to (rows, ...), separate for each row.
+    weights : tensor, shape (rows, n)
+        float32.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Counter-based random numbers: a pure function of (key, stream, position), the same in any batch and order.
+"""Counter-based random numbers: a pure function of key, stream and position, the same in any batch and order.
 
 Threefry-2x32 with 20 rounds (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), in wrapping
 int32 arithmetic so that every Keras backend computes the same bits. A key is two int32 per row, which
@@ -20,8 +20,8 @@ from robustness.backend.types import Tensor
 from robustness.numerics.batch_invariant import batch_invariant
 
 FUSED_FROM = 4096
-"""Numbers of a row from which on they are drawn in one pass over memory (`backend.fused`); for fewer,
-compiling takes longer than it saves."""
+"""The count of numbers per row from which they are drawn in one pass over memory (`backend.fused`); for
+fewer, compiling takes longer than it saves."""
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 
@@ -46,8 +46,10 @@ def threefry(keys: Tensor, counters: tuple[Tensor, Tensor]) -> tuple[Tensor, Ten
 
     Parameters
     ----------
-    keys: (rows, 2) int32.
-    counters: two int32 tensors that broadcast to (rows, n).
+    keys : tensor, shape (rows, 2)
+        int32.
+    counters : tuple of two tensors
+        int32; they broadcast to (rows, n).
 
     Returns
     -------
@@ -56,7 +58,7 @@ def threefry(keys: Tensor, counters: tuple[Tensor, Tensor]) -> tuple[Tensor, Ten
 
     @cache
     def word(value: int) -> Tensor:
-        # Each constant is a node of the graph; the same few are used again and again.
+        # Each constant is a node of the graph, so the few that are needed are reused.
         return ops.cast(value, "int32")
 
     keys = ops.cast(keys, "int32")
@@ -78,9 +80,12 @@ def uniform(keys: Tensor, stream: Tensor, shape: tuple[int, ...]) -> Tensor:
 
     Parameters
     ----------
-    keys: (rows, 2) int32.
-    stream: an int, or (rows,) int32: the number of one of a key's independent streams (a step, say).
-    shape: that of one row.
+    keys : tensor, shape (rows, 2)
+        int32.
+    stream : int or tensor, shape (rows,)
+        int32: the number of one of the independent streams of a key, such as a step.
+    shape : tuple of int
+        The shape of one row.
 
     Returns
     -------
@@ -97,7 +102,7 @@ def uniform(keys: Tensor, stream: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 @lru_cache(maxsize=256)
 def _top(count: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """The top 23 bits of `count` words a row, (rows, count), of keys (rows, 2) and streams (rows, 1)."""
+    """The top 23 bits of `count` words per row, (rows, count), of keys (rows, 2) and streams (rows, 1)."""
 
     def call(keys: Tensor, streams: Tensor) -> Tensor:
         positions = ops.arange((count + 1) // 2, dtype="int32")[None, :]
@@ -108,7 +113,7 @@ def _top(count: int) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def normal(keys: Tensor, stream: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Draw standard normal numbers by the transform of Box and Muller; parameters as for `uniform`."""
+    """Draw standard normal numbers by the Box-Muller transform; parameters as for `uniform`."""
     count = math.prod(shape)
     pairs = uniform(keys, stream, (2, (count + 1) // 2))
     radius = ops.sqrt(-2.0 * batch_invariant(ops.log, pairs[:, 0]))

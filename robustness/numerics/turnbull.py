@@ -1,9 +1,9 @@
-"""The median of interval-censored numbers: Turnbull's estimate, and a bootstrap interval.
+"""Estimates the median of interval-censored numbers: Turnbull's estimate, and a bootstrap interval.
 
-Each number is known to lie in an interval (low, high], or is known (low = high). Turnbull's estimate
-(1976, doi 10.1111/j.2517-6161.1976.tb01597.x) is the nonparametric maximum of the likelihood: a mass in
-each innermost interval. Where all intervals are those between the rungs of one ladder, it is the share
-of numbers in each.
+Each number is known to lie in an interval (low, high], or is known (low = high). Turnbull's estimate (1976,
+doi 10.1111/j.2517-6161.1976.tb01597.x) is the nonparametric maximum of the likelihood: a mass in each
+innermost interval. If all intervals lie between consecutive values of one sequence, it is the share of
+numbers in each.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 
 REPLICATES, LEAST_REPLICATES = 2000, 100
 _NUMBERS = 1_000_000
-"""Most numbers in one array of all replicates together."""
+"""The largest number of numbers in the array of all replicates."""
 _STEPS = 5000
-"""Most steps of EM."""
+"""The largest number of EM steps."""
 _SETTLED, _HALF = 1e-9, 1e-6
 TAIL = 0.025
 """The probability on each side of a 95 % interval."""
@@ -29,10 +29,13 @@ class Median:
 
     Parameters
     ----------
-    point: the median by the convention of `median`; None where its bracket is open at an end: it begins
+    point : float or None
+        The median by the convention of `median`; None if the bracket is open at an end, because it begins
         at 0 or has no upper end.
-    bracket: the ends of the interval that the sample's median lies in.
-    interval: the ends of the 95 % interval of the population's median; it holds the bracket.
+    bracket : tuple of float
+        The ends of the interval that contains the sample's median.
+    interval : tuple of float
+        The ends of the 95 % interval of the population's median; it contains the bracket.
     """
 
     point: float | None
@@ -43,24 +46,29 @@ class Median:
 def median(low: np.ndarray, high: np.ndarray, seed: int = 0) -> Median:
     """Return the median of interval-censored numbers above 0.
 
-    The bracket is from the median of `low` to that of `high`, between which the sample's median lies
-    whatever the censoring. Within it the point is the estimate's: in the innermost interval in which
-    its distribution passes 1/2 it is taken to rise linearly; where it equals 1/2 over a stretch, the
-    point is the middle of that.
-
-    The interval's ends are percentiles of the ends of brackets over resampled numbers, and never inside
-    the sign test's interval, which censoring cannot make too narrow: the true order statistics lie between
-    those of `low` and those of `high`.
-
     Parameters
     ----------
-    low, high: (n,) each number is in (low, high], or is `low` where both are equal; `high` infinite where
-        nothing is known above.
-    seed: the seed of the resampling.
+    low, high : numpy.ndarray, shape (n,)
+        Each number is in (low, high], or is `low` where both are equal; `high` is infinite where no upper
+        end is known.
+    seed : int
+        The seed of the resampling.
 
     Raises
     ------
-    ValueError: without numbers, or where an interval is empty.
+    ValueError
+        There are no numbers, or `low` is above `high` somewhere.
+
+    Notes
+    -----
+    The bracket is from the median of `low` to that of `high`; the sample's median lies between them for any
+    censoring. Within it the point is that of Turnbull's estimate: in the innermost interval in which its
+    distribution passes 1/2, the distribution is assumed to rise linearly; where it equals 1/2 over an
+    interval, the point is the middle of that.
+
+    The ends of the interval are percentiles of the ends of brackets over resampled numbers, and never inside
+    the interval of the sign test, which censoring cannot make too narrow: the true order statistics lie
+    between those of `low` and those of `high`.
     """
     low, high = np.asarray(low, "float64"), np.asarray(high, "float64")
     if not len(low) or not np.all(low <= high):
@@ -106,7 +114,7 @@ def signed(low: np.ndarray, high: np.ndarray) -> tuple[float, float]:
 
 
 def _placed(draws: np.ndarray, values: np.ndarray, place: int) -> np.ndarray:
-    """The value at a place, from 0, of each replicate in order; `draws` (replicates, values) are counts."""
+    """The order statistic `place` (from 0) of each replicate; `draws` (replicates, values) are counts."""
     order = np.argsort(values, kind="stable")
     reached = np.cumsum(draws[:, order], axis=1)
     return values[order][np.argmax(reached > place, axis=1)]
@@ -131,8 +139,10 @@ def masses(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return Turnbull's estimate: lower and upper ends of the innermost intervals, and their masses.
 
-    Ends are put in order by value, then: where a known number begins, where an interval ends, where an
-    interval begins that is open there. Masses are those of self-consistency (EM).
+    Notes
+    -----
+    Ends are sorted by value; at equal values a known number begins first, then intervals end, then intervals
+    that are open there begin. The masses solve the self-consistency equations (EM).
     """
     values = np.unique(np.concatenate([low, high]))
     begins = 3 * np.searchsorted(values, low) + np.where(low == high, 0, 2)

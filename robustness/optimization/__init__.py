@@ -1,1 +1,4 @@
-"""Shared solvers: one loop, and the algorithms built on it. They must not import images or models."""
+"""Solvers on one iteration loop: descent, L-BFGS, bracketing, regression, spherical codes.
+
+Must not import images or models.
+"""

@@ -1,8 +1,9 @@
-"""Galloping search for the smallest number that has a property, by few queries, from a guess.
+"""Galloping search for the smallest number with a property, from a guess and with few queries.
 
-Bentley & Yao 1976, "An almost optimal algorithm for unbounded searching", in proportions: strides away from
-the guess grow until one number has the property and a smaller one has not, and what lies between is then cut
-in three. Two numbers are asked about at a time, since an answer costs less in company.
+Bentley & Yao 1976, "An almost optimal algorithm for unbounded searching", with ratios in place of
+differences: the steps away from the guess grow until one number has the property and a smaller one does not;
+the interval between the two is then divided into three parts. Two numbers are queried at a time, because
+a query costs less when several are made together.
 """
 
 from __future__ import annotations
@@ -11,19 +12,29 @@ import math
 from collections.abc import Sequence
 
 ROUNDING = 1e-6
-"""By what share numbers that should be the same may differ."""
+"""Relative difference within which two numbers count as equal."""
 
 
 class Bracket:
-    """One galloping search. `asks` holds the numbers to query next, ascending, one or two of them.
+    """One galloping search for the smallest number with a property.
 
     Parameters
     ----------
-    guess: where the property probably begins.
-    low: the property is assumed not to begin here or below.
-    top: the largest number to query.
-    near: the search ends when a number with the property is at most `near` times one without.
-    power: only numbers have a meaning whose power is whole.
+    guess : float
+        A number near which the property probably begins.
+    low : float
+        The largest number that is assumed not to have the property.
+    top : float
+        The largest number to query.
+    near : float
+        The search ends when a number with the property is at most `near` times one without it; above 1.
+    power : int
+        Only numbers whose power of this order is whole are valid.
+
+    Attributes
+    ----------
+    asks : list of float
+        The one or two numbers to query next, in ascending order.
     """
 
     def __init__(self, guess: float, low: float, top: float, *, near: float, power: int) -> None:
@@ -35,10 +46,20 @@ class Bracket:
         self.asks = self._legal((guess, guess * near)) or [self._top]
 
     def hear(self, found: Sequence[float | None], known: float = math.inf) -> bool:
-        """Take the answer to each of `asks`; return whether to go on.
+        """Process the answer to each of `asks`, and choose the next queries.
 
-        None where a number lacks the property; else a number that has it, the same or a smaller one.
-        `known`: found elsewhere; only smaller numbers are of interest.
+        Parameters
+        ----------
+        found : sequence of float or None
+            For each of `asks`: None if the number does not have the property; otherwise a number that has
+            it, which is the same or a smaller one.
+        known : float
+            A number with the property from another source; only smaller ones are searched.
+
+        Returns
+        -------
+        bool
+            Whether the search continues.
         """
         self._high = min([self._high, known, *(x for x in found if x is not None)])
         misses = [
@@ -54,7 +75,7 @@ class Bracket:
 
     @property
     def missed(self) -> bool:
-        """Whether any number asked about lacks the property: else it may begin at `low` or below."""
+        """Whether any queried number does not have the property; if not, it may begin at `low` or below."""
         return self._missed
 
     def _known(self) -> bool:
@@ -63,7 +84,7 @@ class Bracket:
         return self._high <= max(self._near * self._low, self._least()) * (1 + ROUNDING)
 
     def _least(self) -> float:
-        """The smallest that may have the property and was not asked about."""
+        """The smallest number that may have the property and was not queried."""
         return self._root(self._whole(self._low) + 1)
 
     def _whole(self, number: float, up: bool = False) -> int:
@@ -85,12 +106,12 @@ class Bracket:
         return self._high / second, self._high / first
 
     def _legal(self, asks: Sequence[float]) -> list[float]:
-        """Those of `asks` that are of use, as far as numbers have a meaning."""
+        """The valid numbers nearest to `asks` that lie inside the bracket, in ascending order."""
         within = {min(self._nearest(x), self._top) for x in asks}
         return sorted(x for x in within if self._low < x < self._high)
 
     def _nearest(self, ask: float) -> float:
-        """The number with a meaning next to `ask`, on the side of what is known: strides grow no longer."""
+        """The valid number next to `ask`, on the side of the known end, so that steps do not grow."""
         above, below = self._root(self._whole(ask, up=True)), self._root(self._whole(ask))
         if self._high == math.inf:
             return below if below > self._low else above

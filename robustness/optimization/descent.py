@@ -1,7 +1,7 @@
-"""Gradient descent with any Keras optimizer, as a program of the one loop.
+"""Gradient descent with any Keras optimizer, as a program of `iterate`.
 
 Problem: minimise ``sum(loss(point, *data))``. Update: ``point <- project(point + rates * step)``, where
-`step` is what the optimizer adds for the gradient at `point`. It is one job of `iterate`: the point may
+`step` is the optimizer's update for the gradient at `point`. A descent is one job of `iterate`: its point may
 be a vector, a matrix, or many starts stacked along the first axis. Everything is float64, because published
 figures are quoted to more digits than float32 holds.
 
@@ -28,22 +28,22 @@ from robustness.optimization.iterate import iterate
 from robustness.text import did_you_mean
 
 Loss = Callable[..., Any]
-"""``loss(point, *data) -> value``: differentiable, written in `keras.ops`; its sum is lowered."""
+"""``loss(point, *data) -> value``: differentiable, written in `keras.ops`; its sum is minimised."""
 
 Pieces = Callable[[], Iterable[tuple[Any, ...]]]
-"""More data, a piece at a time: the losses and gradients of the pieces are added up, so that memory
-does not grow with the rows. Called at every look."""
+"""Returns further data in pieces. Their losses and gradients are added up, so that memory does not grow with
+the number of rows. Called at every evaluation."""
 
 CONVERGED = "converged"
 SPENT = "steps spent before the tolerance was met"
 DIVERGED = "diverged: the loss grew beyond all bounds; a smaller learning rate may help"
 _BLOWN = 1e3
-"""How many times its first loss a descent may end with before it is said to have diverged."""
+"""Growth of the loss, as a multiple of the first loss, above which a descent counts as diverged."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One scored point: what `each` and `stop` are shown. Step 0 is the start."""
+    """One evaluated point, the argument of `each` and `stop`; step 0 is the start."""
 
     step: int
     point: np.ndarray
@@ -53,7 +53,21 @@ class Step:
 
 @dataclass(frozen=True)
 class Solution:
-    """The last scored point, its loss, the losses of all points (steps + 1,), and how it ended."""
+    """The result of a descent.
+
+    Attributes
+    ----------
+    value : numpy.ndarray
+        The last evaluated point.
+    loss : float
+        The loss at that point.
+    history : numpy.ndarray, shape (steps + 1,)
+        The losses of all evaluated points.
+    steps : int
+        The number of steps taken.
+    status : str
+        How the descent ended: `CONVERGED`, `SPENT` or `DIVERGED`.
+    """
 
     value: np.ndarray
     loss: float
@@ -63,12 +77,12 @@ class Solution:
 
     @property
     def converged(self) -> bool:
-        """Whether the stopping rule was met; False too where none was given."""
+        """Whether the stopping rule was met; False if none was given."""
         return self.status == CONVERGED
 
 
 def gradient_below(tolerance: float) -> Callable[[Step], bool]:
-    """Return a stopping rule: no entry of the gradient is larger than `tolerance` in absolute value."""
+    """Return a stopping rule: no entry of the gradient exceeds `tolerance` in absolute value."""
     return lambda step: bool(np.max(np.abs(step.gradient)) <= tolerance)
 
 
@@ -90,24 +104,38 @@ def minimize(  # noqa: PLR0913 - the public entry; keywords with defaults
 
     Parameters
     ----------
-    loss: see `Loss`. Arrays it needs belong into `data`, so that it is traced once per shape.
-    start: the first point, any shape.
-    optimizer: a name (see `optimizer_names`) or a Keras optimizer, which is copied.
-    learning_rate: a number or a Keras schedule; replaces the optimizer's own.
-    data: arrays passed to `loss`.
-    rates: multiplies each step; broadcasts to the point: a learning rate per parameter.
-    project: maps a point to the nearest allowed one; applied to the start and after every step.
-    stop: returns whether a point is good enough. None runs all steps.
-    each: called with every point that was evaluated, the start included.
-    pieces: see `Pieces`; `loss` takes the arrays of a piece after those of `data`.
+    loss : callable
+        See `Loss`. Pass the arrays that it needs as `data`, so that it is traced once per shape.
+    start : array_like
+        The first point, of any shape; finite.
+    optimizer : str or keras.optimizers.Optimizer
+        A name (see `optimizer_names`) or an optimizer, which is copied.
+    learning_rate : float or keras.optimizers.schedules.LearningRateSchedule, optional
+        Replaces the learning rate of the optimizer.
+    steps : int
+        The largest number of steps, at least 1.
+    data : sequence of array_like
+        Arrays passed to `loss`.
+    rates : array_like
+        Multiplies each step: a learning rate per parameter. Broadcasts to the point.
+    project : callable, optional
+        Maps a point to the nearest allowed one; applied to the start and after every step.
+    stop : callable, optional
+        Returns whether a `Step` is good enough; None runs all steps.
+    each : callable, optional
+        Called with every evaluated point, including the start.
+    pieces : callable, optional
+        See `Pieces`; `loss` takes the arrays of a piece after those of `data`.
 
     Returns
     -------
-    The last point, with its loss and how the descent ended.
+    Solution
+        The last point, its loss, and how the descent ended.
 
     Raises
     ------
-    SettingError: for settings out of range, a start that is not finite, or an optimizer that is not known.
+    SettingError
+        A setting is out of range, the start is not finite, or the optimizer is unknown.
     """
     if steps < 1:
         raise SettingError(f"steps={steps}; expected a whole number of at least 1.")
@@ -131,7 +159,7 @@ def minimize(  # noqa: PLR0913 - the public entry; keywords with defaults
 
 @dataclass
 class _Program:
-    """One job in one place: the descent of one point."""
+    """A program with one job in one slot: the descent of one point."""
 
     look: Callable[[Any], tuple[float, np.ndarray]]
     optimizer: keras.optimizers.Optimizer
@@ -183,7 +211,7 @@ class _Program:
 def _mover(
     optimizer: keras.optimizers.Optimizer, start: np.ndarray
 ) -> tuple[Callable[..., tuple[Any, Any]], Any]:
-    """``(point, gradient, memory) -> (point, memory)`` of the optimizer, and its first memory."""
+    """The optimizer as ``(point, gradient, memory) -> (point, memory)``, and its initial memory."""
     variable = keras.Variable(start, dtype="float64")
     optimizer.build([variable])
 
@@ -220,7 +248,7 @@ def compiled_value_and_gradient(loss: Loss) -> Callable[..., tuple[Any, Any]]:
 def value_and_gradient(
     loss: Loss, data: Sequence[Any], pieces: Pieces | None = None
 ) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Return ``point -> (values, gradient)`` of `loss` with `data`, summed over pieces if there are any."""
+    """Return ``point -> (values, gradient)`` of `loss` with `data`, summed over the pieces if given."""
     evaluate = compiled_value_and_gradient(loss)
     held = [ops.convert_to_tensor(d) for d in data]
 
@@ -271,7 +299,21 @@ def find_optimizer(
     optimizer: str | keras.optimizers.Optimizer,
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | None = None,
 ) -> keras.optimizers.Optimizer:
-    """Return a new optimizer by name, or a copy of one; SettingError suggests the nearest name."""
+    """Return a new optimizer by name, or a copy of an optimizer.
+
+    Parameters
+    ----------
+    optimizer : str or keras.optimizers.Optimizer
+        A name (see `optimizer_names`; case, hyphens and underscores do not matter) or an optimizer.
+    learning_rate : float or keras.optimizers.schedules.LearningRateSchedule, optional
+        Replaces the learning rate of the optimizer.
+
+    Raises
+    ------
+    SettingError
+        The name is unknown (the message suggests the nearest), `optimizer` is something else, or the
+        learning rate is not a finite number above 0.
+    """
     if isinstance(learning_rate, (int, float)) and not 0 < learning_rate < np.inf:
         raise SettingError(f"learning_rate={learning_rate:g}; expected a number above 0.")
     rate = {} if learning_rate is None else {"learning_rate": learning_rate}

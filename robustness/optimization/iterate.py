@@ -1,4 +1,4 @@
-"""The one loop of the project: jobs from a queue run in a fixed number of slots.
+"""The only iteration loop of the project: runs jobs from a queue in a fixed number of slots.
 
 All slots advance together, one compiled step at a time. A job that is finished leaves its slot immediately
 and the next job of the queue takes it, so shapes do not change and no job waits for another. Attacks,
@@ -17,15 +17,18 @@ Job_contra = TypeVar("Job_contra", contravariant=True)
 
 
 class Program(Protocol[Job_contra]):
-    """The interface of what a job does. `state` belongs to the program; the loop only passes it on."""
+    """The interface of a program: what happens to the jobs in the slots.
+
+    `state` belongs to the program; the loop only passes it on.
+    """
 
     def enter(self, state: Any, places: Sequence[int], jobs: Sequence[Job_contra]) -> Any:
         """Return the state with each job loaded into its slot; `state` is None at the first call."""
 
     def advance(self, state: Any) -> tuple[Any, np.ndarray]:
-        """Advance every slot by one step, or several, and return the state and a mask (slots,) bool.
+        """Advance every slot by one or several steps, and return the state and a mask (slots,) bool.
 
-        The mask marks the slots that `leave` must look at. A program that takes several steps at once stops
+        The mask marks the slots that `leave` must evaluate. A program that takes several steps at once stops
         at the first step that marks a slot.
         """
 
@@ -47,12 +50,18 @@ def iterate(
 
     Parameters
     ----------
-    program: what a step does.
-    take: returns the next job, or None if there is none now; called again whenever a slot is free.
-    slots: how many rows advance together.
-    each: called with the state after every `advance` (a progress display, a history).
-    narrow: called when no job is left for some slots, with the state and the slots in use; returns the state
-        with these moved to its first slots, in this order, and its new number of slots; None to keep it.
+    program : Program
+        Defines what a step does.
+    take : callable
+        Returns the next job, or None if there is none at the moment; called again whenever a slot is free.
+    slots : int
+        The number of rows that advance together.
+    each : callable, optional
+        Called with the state after every `advance`, for a progress display or a history.
+    narrow : callable, optional
+        Called with the state and the slots in use when no job is left for some slots. Returns the state
+        with these rows moved to its first slots, in this order, and the new number of slots; or None to keep
+        the state.
     """
     for _ in rounds(program, take, slots=slots, each=each, narrow=narrow):
         pass
@@ -68,11 +77,12 @@ def rounds(
 ) -> Iterator[None]:
     """Run jobs as `iterate` does, and yield after every round, so that a caller can read results.
 
-    A round loads jobs, advances all slots, and hears those that report.
+    A round loads jobs, advances all slots, and evaluates the marked ones.
 
     Parameters
     ----------
-    program, take, slots, each, narrow : see `iterate`.
+    program, take, slots, each, narrow
+        See `iterate`.
     """
     held: list[Job | None] = [None] * slots
     state = None

@@ -1,13 +1,15 @@
-"""L-BFGS on many independent rows, as a program of the one loop.
+"""L-BFGS on many independent rows, as a program of `iterate`.
 
 Problem: minimise ``loss(point, *data)`` of each row. Update: ``point <- point - length * H gradient``; H
 approximates the inverse Hessian from the last pairs of differences (two-loop recursion, Liu and Nocedal 1989,
 "On the limited memory BFGS method", Algorithm 2.1) and `length` comes from backtracking until Armijo's
-condition holds (where rounding hides the decrease: the approximate Wolfe conditions of Hager and Zhang 2005).
+condition holds. Where rounding hides the decrease, the approximate Wolfe conditions of Hager and Zhang 2005
+decide.
 
-One advance evaluates the trial point of every row once: a row whose trial meets the condition moves, the
-others shorten their step. A row that has converged is passed to `renew`, which returns new data for it (the
-next exponent of a continuation, new multipliers) or ends it; then the next start takes its slot.
+One `advance` evaluates the trial point of every row once: a row whose trial meets the condition moves, the
+others shorten their step. A row that has converged, or has spent its steps, ends a *stage* and is passed to
+`renew`. That returns new data for a further stage (the next exponent of a continuation, new multipliers), or
+None to end the row; then the next start takes its slot.
 """
 
 from __future__ import annotations
@@ -22,16 +24,34 @@ from robustness.optimization.descent import CONVERGED, SPENT, Loss, Pieces, valu
 from robustness.optimization.iterate import iterate
 
 _SUFFICIENT = 1e-4
-"""Armijo's constant: how much of the promised decrease a step must keep."""
+"""Armijo's constant: the share of the predicted decrease that a step must achieve."""
 _SHORTEST = 1e-9
-"""Steps below this fraction of the direction are not taken: the direction is given up instead."""
+"""Shortest step length, as a fraction of the direction; below it the direction is discarded."""
 _ROUNDING = 1e-12
-"""Changes below this fraction of the value may be rounding; there the slope decides instead."""
+"""Relative change of the value below which it may be rounding error; there the slope decides."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """The end of a stage of a row: its point, loss and gradient, the number of the stage, how it ended."""
+    """The end of a stage of a row.
+
+    Attributes
+    ----------
+    job : int
+        The number of the job, from 0 on.
+    stage : int
+        The number of the stage, from 0 on.
+    point, gradient : numpy.ndarray
+        The last accepted point, and the gradient there; shaped like the start.
+    loss : float
+        The loss at `point`.
+    data : tuple of numpy.ndarray
+        The row's data in this stage.
+    steps : int
+        Evaluations spent in this stage.
+    status : str
+        `CONVERGED` or `SPENT`.
+    """
 
     job: int
     stage: int
@@ -62,15 +82,25 @@ def minimize_rows(  # noqa: PLR0913 - the constants of L-BFGS; keywords with def
 
     Parameters
     ----------
-    loss: ``loss(points (slots, ...), *data (slots, ...)) -> (slots,)``; rows are independent.
-    jobs: a start and its row of `data` each.
-    slots: how many rows advance together.
-    steps: evaluations a row may spend in one stage; a function of the stage's number, or a number.
-    tolerance: a row has converged when no entry of its gradient is larger in absolute value.
-    memory: how many pairs of differences the curvature is built from.
-    renew: see the module; None ends a row at its first stage.
-    each: called after every advance with the points (slots, ...) and losses (slots,).
-    pieces: more data, the same for all rows, over which the losses are added up; see `Pieces`.
+    loss : callable
+        ``loss(points (slots, ...), *data (slots, ...)) -> (slots,)``; rows are independent.
+    jobs : iterable of tuple
+        For each job the start and its row of `data`.
+    slots : int
+        The number of rows that advance together.
+    steps : int or callable
+        The largest number of evaluations of a row in one stage, or a function from the stage's number to it.
+    tolerance : float
+        A row has converged when no entry of its gradient exceeds this in absolute value.
+    memory : int
+        The number of pairs of differences that approximate the curvature.
+    renew : callable, optional
+        Takes a `Stage` and returns the row's data for the next one, or None to end the row; without it every
+        row ends after its first stage.
+    each : callable, optional
+        Called after every `advance` with the points (slots, ...) and losses (slots,).
+    pieces : callable, optional
+        Further data, the same for all rows, over which the losses are added up; see `Pieces`.
     """
     queue = iter(enumerate(jobs))
     allowed = steps if callable(steps) else lambda stage: steps
@@ -83,7 +113,7 @@ def minimize_rows(  # noqa: PLR0913 - the constants of L-BFGS; keywords with def
 
 @dataclass
 class _Rows:
-    """The arrays of all slots. `pairs` (memory, 2, slots, size) holds differences, newest last."""
+    """The arrays of all slots; `pairs` (memory, 2, slots, size) holds differences, the newest last."""
 
     point: np.ndarray
     trial: np.ndarray
@@ -120,7 +150,7 @@ class _Program:
         return rows
 
     def _empty(self, job: tuple[np.ndarray, tuple[np.ndarray, ...]]) -> _Rows:
-        # Slots that no job reaches hold the first job's arrays, so that nothing is undefined there.
+        # Slots without a job hold the first job's arrays, so that their values are defined.
         start, data = np.asarray(job[0], "float64"), job[1]
         self.shape = start.shape
         point = np.repeat(np.ravel(start)[None], self.slots, axis=0)
@@ -157,8 +187,8 @@ class _Program:
         gradient = slopes.reshape(self.slots, -1)
 
         promised = np.sum(rows.gradient * rows.direction, axis=1) * rows.length
-        # Hager and Zhang's test for where the values say nothing any more: the slope at the trial
-        # has flattened, and has not turned up by as much as it fell.
+        # Hager and Zhang's test, for changes below the rounding error of the values: the slope at the trial
+        # is flatter, and has not become positive by as much as it was negative.
         ahead = np.sum(gradient * rows.direction, axis=1) * rows.length
         with np.errstate(invalid="ignore"):
             lower = value <= rows.value + _SUFFICIENT * promised
@@ -193,7 +223,7 @@ class _Program:
     def _shorten(
         self, rows: _Rows, bad: np.ndarray, value: np.ndarray, promised: np.ndarray
     ) -> None:
-        """The minimum of the parabola through value, slope and trial, kept within 0.1 .. 0.5."""
+        """Shorten steps to the minimum of the parabola through value, slope and trial, times 0.1 to 0.5."""
         with np.errstate(all="ignore"):
             factor = -promised / (2.0 * (value - rows.value - promised))
         factor = np.clip(np.nan_to_num(factor, nan=0.1, posinf=0.5, neginf=0.1), 0.1, 0.5)
@@ -206,7 +236,7 @@ class _Program:
         self._aim(rows, hopeless & ~blank)
 
     def _aim(self, rows: _Rows, which: np.ndarray) -> None:
-        """New directions, by the two-loop recursion; the first of a stage is the gradient, short."""
+        """Set new directions by the two-loop recursion; the first of a stage is a short gradient step."""
         if not np.any(which):
             return
         q, pairs = rows.gradient[which], rows.pairs[:, :, which]

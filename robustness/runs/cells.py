@@ -1,4 +1,4 @@
-"""The cells of a run's tables: of the kind their column declares, and no number beyond what it can mean."""
+"""Checks the cells of a run's tables: the type that the column declares, and bounds on numbers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from robustness.errors import RunError
 from robustness.text import visible
 
 MOST_ROWS = 20_000_000
-"""Rows of a table."""
+"""The most rows of a table."""
 WHOLE = 2**53
-"""Beyond it a float no longer tells whole numbers apart."""
+"""The largest number up to which a float represents every whole number."""
 _LARGEST = {"epsilon": 1e9}
 _SIGNED = {"label", "clean_class", "adversarial_class"}
 _ALLOWED: dict[str, set[type]] = {
@@ -36,22 +36,26 @@ def _needed(row: type) -> frozenset[str]:
 
 
 def expect_cells(row: type, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Hold the rows of a table against the dataclass of one row.
+    """Check the rows of a table against the dataclass of one row.
 
     Parameters
     ----------
-    row: the dataclass; its fields are the columns, in order, and those without a default not empty.
-    rows: what the table holds.
+    row : type
+        The dataclass; its fields are the columns, in order. A column without a default may not be empty.
+    rows : sequence of tuple
+        The rows of the table.
 
     Raises
     ------
-    RunError: a cell is of another kind, empty where it must not be, or a number out of all bounds; it
-        says which, what came, and what was expected.
+    RunError
+        The table has more than `MOST_ROWS` rows; or a cell has the wrong type, is empty though a value is
+        required, or is a number out of bounds: the message names the cell, its value, and what was
+        expected.
     """
     if len(rows) > MOST_ROWS:
         raise RunError(
-            f"The table has more than {MOST_ROWS:,} rows; the toolkit writes none that large. The run may "
-            "be tampered with."
+            f"The table has more than {MOST_ROWS:,} rows; the toolkit never writes that many. The run may "
+            "have been tampered with: get a new copy, or audit again."
         )
     needed = _needed(row)
     for (name, kind), column in zip(_kinds(row).items(), zip(*rows, strict=True), strict=False):
@@ -66,12 +70,12 @@ def expect_cells(row: type, rows: Sequence[tuple[Any, ...]]) -> None:
         place = next(n for n, cell in enumerate(column) if not _fits(name, kind, cell, needed))
         raise RunError(
             f"{name} of row {place + 1} is {_shown(column[place])}; expected {_expected(name, kind)}"
-            ". The run is damaged, or was altered: restore it from a copy, or audit again."
+            ". The run is damaged or was altered: restore it from a copy, or audit again."
         )
 
 
 def _bounded(name: str, kind: str, column: Iterable[Any], *, whole: bool) -> bool:
-    """Whether all numbers of a column are within bounds, quickly: most columns are."""
+    """Whether all numbers of a column are within bounds; compares the least and the largest."""
     known = [cell for cell in column if cell is not None]
     if not known:
         return True
@@ -101,7 +105,7 @@ def _expected(name: str, kind: str) -> str:
 
 
 def _shown(cell: Any) -> str:
-    """A cell for people."""
+    """A cell as an error message shows it, shortened."""
     if cell is None:
         return "empty"
     if isinstance(cell, bytes):
@@ -111,7 +115,7 @@ def _shown(cell: Any) -> str:
 
 
 def filled(row: type, values: Sequence[Any]) -> dict[str, Any]:
-    """The cells of one row by name, what is empty as the dataclass says."""
+    """Return the cells of one row by column name; empty cells get the default of the dataclass."""
     known = {f.name: f.default for f in dataclasses.fields(row)}
     return {
         name: known[name] if cell is None and known[name] is not dataclasses.MISSING else cell

@@ -1,7 +1,7 @@
-"""`run.sqlite` opened as what it is: somebody's data. Real tables, bounded cells, bounded work.
+"""Opens `run.sqlite` as an untrusted file: plain tables only, cells and queries of bounded size.
 
-A database can hold more than data: views over queries that never end, triggers, virtual tables, columns
-that are computed when they are read. None of these is ours, so a database with one is refused.
+A database can contain more than data: views on endless queries, triggers, virtual tables, columns that are
+computed when they are read. The toolkit creates none of these, so a database with one is refused.
 """
 
 from __future__ import annotations
@@ -20,26 +20,43 @@ from robustness.runs import run_folder
 
 NAME = run_folder.DATABASE
 MOST_BYTES = 4 << 30
-"""Bytes of a database, and of what is written ahead of it: some 20 million outcomes."""
+"""The most bytes of a database, and of its write-ahead log: some 20 million outcomes."""
 MOST_CELL = 4 << 20
-"""Bytes of one cell or row: a strip's probabilities of 100,000 classes are 2 MB."""
+"""The most bytes of one cell or row: the probabilities of 100,000 classes in a strip take 2 MB."""
 _BESIDE = ("-wal", "-shm", "-journal")
 _TURN = 100_000
-"""Steps of SQLite's machine between two looks at what a query has cost."""
+"""Steps of SQLite's virtual machine between two checks of the cost of a query."""
 _MANY_TURNS = 500
+"""Checks that any query may use, however small the database is."""
 _MAGIC = bytes.fromhex("d9d505f920a163d7")
-"""What a rollback journal ends with that names another file, which SQLite would look into and delete."""
+"""The last bytes of a rollback journal that names another file, which SQLite would read and delete."""
 
 
 class Database:
-    """A connection whose every query has an end.
+    """A connection to a run's database that limits the work of every query.
 
-    What SQLite raises while it is opened or changed goes to the caller; what it raises while it is read
-    becomes an error about the run.
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    writable : bool
+        Whether rows can be written; a missing database is then created.
+    tables : mapping of str to str
+        The statement that creates each table, by its name; executed if `writable`.
+
+    Raises
+    ------
+    RunError
+        The database, or a file beside it, is not a regular file, is too large, or contains something
+        other than plain tables.
+
+    Notes
+    -----
+    Errors that SQLite raises while the database is opened or changed reach the caller; errors while it is
+    read become errors about the run.
     """
 
     def __init__(self, folder: Path, *, writable: bool, tables: Mapping[str, str]) -> None:
-        """`tables`: how each is created, by name; a new database gets them."""
         self.path, self._turns, self._most = folder / NAME, 0, 0
         self._writable, self._tables = writable, tables
         _expect_files(folder, writable=writable)
@@ -47,7 +64,7 @@ class Database:
         try:
             self._guard()
             if writable:
-                # Write-ahead: a kill at any moment leaves the last committed state.
+                # With a write-ahead log, a kill at any moment leaves the last committed state.
                 self._ask("PRAGMA journal_mode=WAL")
                 self._ask("PRAGMA synchronous=NORMAL")
                 for statement in tables.values():
@@ -61,7 +78,7 @@ class Database:
     def _address(self) -> str:
         how = "mode=rwc"
         if not self._writable:
-            # Without anything written ahead nobody writes to it: then SQLite need not touch the folder.
+            # An empty write-ahead log means that no process writes: SQLite need not touch the folder.
             live = self._size("-wal") > 0
             how = "mode=ro" if live else "mode=ro&immutable=1"
         return f"{self.path.resolve().as_uri()}?{how}"
@@ -83,18 +100,15 @@ class Database:
             self._ask("PRAGMA query_only=ON")
 
     def _turn(self) -> bool:
-        """Whether a query has to end: it has cost more than all of the file, many times over."""
+        """Whether to abort the query: it has cost many times as much as reading the whole file."""
         self._turns += 1
         return self._turns > self._most
 
     def _ask(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """All rows of a query, with a budget of its own."""
+        """All rows of a query; starts a new limit on work."""
         self._turns, self._most = 0, _MANY_TURNS + 20 * (self._size() + self._size("-wal")) // _TURN
-        try:
+        with _unreadable_messages():
             return self._db.execute(query, values).fetchall()
-        except UnicodeDecodeError as error:
-            # What SQLite says of damage can itself be damaged.
-            raise sqlite3.DatabaseError(str(error)) from None
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
@@ -105,20 +119,22 @@ class Database:
             if self._turns <= self._most:
                 raise
             raise RunError(
-                f"{self.path} asks for more work than its size allows; expected the plain tables of a "
-                "run. It may be tampered with: get it anew, or audit again."
+                f"A query on {self.path} takes more work than its size allows; expected the plain "
+                "tables of a run. The file may have been tampered with: get a new copy, or audit again."
             ) from None
 
     def select(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """All rows of a query; RunError where the database is damaged."""
+        """Return all rows of a query. RunError if the database is damaged."""
         with self._reading():
             return self._ask(query, values)
 
     def stream(self, query: str) -> Iterator[tuple[Any, ...]]:
-        """The rows of a query one by one; RunError where the database is damaged."""
+        """Yield the rows of a query one by one. RunError if the database is damaged."""
         with self._reading():
+            # Starts a new limit on work.
             self._ask("PRAGMA query_only")
-            yield from self._db.execute(query)
+            with _unreadable_messages():
+                yield from self._db.execute(query)
 
     def change(self, statements: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
         """Execute statements, each with its values, in one transaction."""
@@ -128,51 +144,65 @@ class Database:
                 self._db.execute(statement, values)
 
     def columns(self, table: str) -> list[str]:
-        """The names of a table's columns; none if there is no such table."""
+        """Return the names of a table's columns; an empty list if there is no such table."""
         return [one[1] for one in self.select(f"PRAGMA table_xinfo({table})")]
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         self._db.close()
 
     def _expect_plain(self) -> None:
-        """RunError unless there are only real tables in it, and no column is computed."""
+        """RunError unless the database contains only plain tables without computed columns."""
         for kind, name, root, sql in self.select(
             "SELECT type, name, rootpage, sql FROM sqlite_master LIMIT 1000"
         ):
             real = kind == "table" and root and re.match(r"CREATE TABLE\b", str(sql), re.IGNORECASE)
             if not (real or (kind == "index" and sql is None)):
                 raise RunError(
-                    f"{self.path} holds a {kind} {name!r} that is no plain table; expected the tables "
-                    f"{', '.join(self._tables)} only. It may be tampered with: get it anew, or audit "
-                    "again."
+                    f"{self.path} contains the {kind} {name!r}, which is not a plain table; expected "
+                    f"only the tables {', '.join(self._tables)}. The file may have been tampered with: "
+                    "get a new copy, or audit again."
                 )
         for table in self._tables:
             hidden = [one[1] for one in self.select(f"PRAGMA table_xinfo({table})") if one[6]]
             if hidden:
                 raise RunError(
-                    f"{self.path}: {table}.{hidden[0]} is computed when it is read; expected a column "
-                    "that is kept. The run may be tampered with."
+                    f"{self.path}: the column {table}.{hidden[0]} is computed when it is read; expected "
+                    "a stored column. The file may have been tampered with: get a new copy, or audit "
+                    "again."
                 )
 
     def expect_ours(self) -> None:
-        """RunError unless the tables are, to the letter, those that this version makes.
+        """Check that the tables are defined exactly as this version defines them.
 
-        Whoever writes into a table runs its checks and defaults, so these must be ours, too.
+        Raises
+        ------
+        RunError
+            The definition of a table differs. Writing into a table evaluates its checks and defaults, so
+            nothing may be written into one that this version did not define.
         """
         made = dict(self.select("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
         for table, statement in self._tables.items():
             ours = statement.replace("IF NOT EXISTS ", "")
             if " ".join(str(made.get(table)).split()) != " ".join(ours.split()):
                 raise RunError(
-                    f"{self.path}: the table {table} was made otherwise than this version makes it, so "
-                    "nothing is written into it. Go on with the version that run.json names, or audit "
-                    "again."
+                    f"{self.path}: the table {table} is defined differently than in this version of the "
+                    "toolkit, so nothing is written into it. Resume with the version that run.json names, "
+                    "or audit again."
                 )
 
 
+@contextlib.contextmanager
+def _unreadable_messages() -> Iterator[None]:
+    """Convert UnicodeDecodeError: in a damaged database, the text of SQLite's error is damaged too."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise sqlite3.DatabaseError(str(error)) from None
+
+
 def _expect_files(folder: Path, *, writable: bool) -> None:
-    """RunError for a database, or a file beside it, that is no regular file or too large."""
+    """RunError if the database, or a file beside it, is not a regular file or is too large."""
     for ending in _BESIDE:
         expect_file(folder, NAME + ending, MOST_BYTES, optional=True)
     expect_file(folder, NAME, MOST_BYTES, optional=writable)
@@ -180,7 +210,7 @@ def _expect_files(folder: Path, *, writable: bool) -> None:
 
 
 def _expect_journal(folder: Path) -> None:
-    """RunError for a rollback journal that names another file: SQLite would delete that one."""
+    """RunError if a rollback journal names another file, since SQLite would delete that file."""
     journal = folder / f"{NAME}-journal"
     if not journal.exists():
         return
@@ -188,6 +218,6 @@ def _expect_journal(folder: Path) -> None:
         file.seek(max(0, journal.stat().st_size - len(_MAGIC)))
         if file.read() == _MAGIC:
             raise RunError(
-                f"{journal} names another file to be removed; the toolkit writes no such journal. The "
-                "run may be tampered with: get it anew, or audit again."
+                f"{journal} names another file, which SQLite would delete; the toolkit writes no such "
+                "journal. The run may have been tampered with: get a new copy, or audit again."
             )

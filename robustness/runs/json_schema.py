@@ -1,4 +1,4 @@
-"""JSON schemas generated from models, and the published schema of `run.json`."""
+"""Generates JSON schemas from pydantic models; contains the published schema of `run.json`."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class _Generator(GenerateJsonSchema):
 
 
 def schema_of(model: type[BaseModel], identifier: str, title: str) -> dict[str, Any]:
-    """Return the JSON schema (draft 2020-12) of what a model is written as.
+    """Return the JSON schema (draft 2020-12) of the JSON that a model is written as.
 
     Parameters
     ----------
     model : type of BaseModel
-        The root.
+        The model of the whole file.
     identifier : str
         Its `$id`.
     title : str
@@ -49,5 +49,5 @@ def schema_of(model: type[BaseModel], identifier: str, title: str) -> dict[str, 
 
 
 def published() -> str:
-    """The text of `PUBLISHED`: the schema of `run.json`."""
+    """Return the schema of `run.json` as the text of the file `PUBLISHED`."""
     return json.dumps(schema_of(Manifest, ID, "Robustness run"), indent=1) + "\n"

@@ -1,4 +1,4 @@
-"""The manifest of a new run, and whether a resumed run is still the same one."""
+"""Creates the manifest of a new run; checks that a resumed run has the same model, images and settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from robustness.runs.schema import AttackEntry, Data, GoalEntry, Manifest, Model
 def describe(
     plan: Plan, classifier: Classifier, source: Source, entries: Sequence[Entry]
 ) -> Manifest:
-    """Return what is known of a run before the first image is read."""
+    """Return the manifest of a run before its first image is read."""
     return Manifest(
         tool=Tool(name="robustness-toolkit", version=_version("robustness-toolkit")),
         created=now(),
@@ -44,7 +44,20 @@ def describe(
 
 
 def expect_same(before: Manifest, now: Manifest) -> None:
-    """Raise RunUsageError, naming what differs, unless the run in the folder is the one to be resumed."""
+    """Check that the run in a folder has the model, images and settings with which it is to be resumed.
+
+    Parameters
+    ----------
+    before : Manifest
+        That of the run in the folder.
+    now : Manifest
+        That of the audit that resumes it.
+
+    Raises
+    ------
+    RunUsageError
+        Something differs; the message names it, with the old and the new value.
+    """
     differing = model_differences.differences(before.model, now.model)
     settings = now.config.model_fields_set
     if before.surrogate and now.surrogate:
@@ -52,7 +65,7 @@ def expect_same(before: Manifest, now: Manifest) -> None:
             f"surrogate: {difference}"
             for difference in model_differences.differences(before.surrogate, now.surrogate)
         ]
-        # The hash of its weights is compared above.
+        # The setting is the hash of the weights, which is compared above.
         settings = settings - {"surrogate"}
     pairs = [
         ("selection of images", before.data.selection_sha256, now.data.selection_sha256),
@@ -67,8 +80,8 @@ def expect_same(before: Manifest, now: Manifest) -> None:
     ]
     if differing:
         raise RunUsageError(
-            f"This run cannot be resumed, since something is different now: {'; '.join(differing)}. "
-            "Resume with what it was started with, or audit into a new folder."
+            f"This run cannot be resumed, since it was started differently: {'; '.join(differing)}. "
+            "Resume with the same model, images and settings, or audit into a new folder."
         )
 
 
@@ -90,13 +103,15 @@ def _selection_digest(entries: Sequence[Entry]) -> str:
 
 
 def _environment() -> dict[str, str | float | bool | None]:
+    framework = keras.backend.backend()
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "device": backend.device(),
-        "backend": keras.backend.backend(),
-        **{name: _version(name) for name in ("keras", "tensorflow", "numpy", "pillow")},
+        "backend": framework,
+        # The distributions of all frameworks are named like Keras's backends.
+        **{name: _version(name) for name in ("keras", "tensorflow", framework, "numpy", "pillow")},
     }
 
 
@@ -108,5 +123,5 @@ def _version(package: str) -> str:
 
 
 def now() -> str:
-    """The time, in UTC."""
+    """Return the current time in UTC, as ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,9 +1,10 @@
-"""The medians that a finished run keeps: nonparametric ones, and a logistic curve where it fits.
+"""Median smallest epsilons of a finished run: nonparametric, and from a logistic curve if it fits.
 
-The figure is `thresholds`': no curve is assumed. Beside it stands the half point of a logistic curve over
-the logarithm of epsilon, but only where a chi-squared test of its fit, over the rungs, lets it stand: two
-humps, ties and an edge of the ladder do not. The rungs of one image are not independent, so its covariance
-is the sandwich whose clusters are the images (Liang & Zeger 1986), and its interval is Fieller's.
+The reported median is that of `smallest_epsilon`, which assumes no curve. `fit` adds the half point of a
+logistic curve over the logarithm of epsilon, but only if a chi-squared test over the epsilons does not reject
+the curve: two modes, ties and a median at an end of the epsilons do not pass. The outcomes of one image at
+several epsilons are not independent, so the covariance is the sandwich estimator clustered by image (Liang &
+Zeger 1986), and the interval is Fieller's.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from robustness.runs.records import FLIPPED, ROBUST
 from robustness.runs.schema import Median, Settings
 
 LEAST_EXPECTED = 5.0
-"""Images expected between two rungs, at least, where the fit is tested; fewer are put together."""
+"""The fewest images expected in a cell of the test of the fit; smaller cells are merged."""
 LEAST_P = 0.05
+"""The smallest p-value with which a curve counts as fitting."""
 
 
 def median_epsilons(
@@ -32,11 +34,19 @@ def median_epsilons(
     labels: Iterable[str],
     unused: Collection[tuple[str | None, float]] = frozenset(),
 ) -> dict[str, Median]:
-    """The median smallest epsilon of each attack as `thresholds.medians` tells it, with `fit`.
+    """Return the median smallest epsilon of each attack, for `run.json`.
 
-    `unused` is as `thresholds.unused` gives it. `fit` is ``{"median", "low", "high", "p_value"}``: a fitted
-    logistic curve's median, its 95 % interval, and the p-value of the test that it passed; None where it
-    passed none, or cannot be tested.
+    Parameters
+    ----------
+    outcomes, config, labels, unused
+        As for `smallest_epsilon.medians`; `labels` are those of the attacks.
+
+    Returns
+    -------
+    dict of str to Median
+        By label, what `smallest_epsilon.medians` returns, with `fit`: the median of a fitted logistic curve,
+        its 95 % interval (`low`, `high`), and the `p_value` of the test that it passed; None if it did not
+        pass, cannot be tested, or has its median outside the nonparametric interval.
     """
     by, _ = smallest_epsilon.medians(outcomes, config, labels, unused)
     return {
@@ -52,7 +62,7 @@ def _of(rows: pd.DataFrame, one: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     epsilons = smallest_epsilon.rows_epsilons(rows)
     kept = rows[rows["status"].isin((FLIPPED, ROBUST))]
-    # (images, epsilons): whether it flips.
+    # (images, epsilons), True for a flip.
     table = kept.assign(flip=kept["status"] == FLIPPED).pivot(
         index="image", columns="epsilon", values="flip"
     )
@@ -65,13 +75,26 @@ def _of(rows: pd.DataFrame, one: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def fitted(flips: np.ndarray, epsilons: Sequence[float]) -> dict[str, Any] | None:
-    """The half point of a logistic curve through images that flip (images, epsilons) bool.
+    """Fit a logistic curve over log epsilon, and return its half point.
 
-    None unless the curve stands a test of its fit and its half point has an interval on the ladder.
+    Parameters
+    ----------
+    flips : np.ndarray
+        (images, epsilons) bool: whether the image flips at the epsilon.
+    epsilons : sequence of float
+        Ascending.
+
+    Returns
+    -------
+    dict or None
+        ``{"median", "low", "high", "p_value"}``, in the unit of epsilon. None if fewer than two shares lie
+        strictly between 0 and 1, the first share equals the last, the test of `fits` rejects the curve or
+        cannot be made, the half point is outside `epsilons`, or an end of its interval has a logarithm
+        beyond 50.
     """
     shares = flips.mean(axis=0) if len(flips) else np.zeros(len(epsilons))
     if np.sum((shares > 0) & (shares < 1)) < 2 or shares[0] == shares[-1]:
-        # A curve through a single share may be as steep as it likes.
+        # A single share between 0 and 1 does not determine the slope.
         return None
     doses = np.log(np.asarray(epsilons, "float64"))
     fit = logistic(doses, shares, weights=np.full(len(doses), float(len(flips))))
@@ -86,18 +109,22 @@ def fitted(flips: np.ndarray, epsilons: Sequence[float]) -> dict[str, Any] | Non
 
 
 def fits(expected: np.ndarray, shares: np.ndarray, count: int) -> float | None:
-    """Pearson's test of a distribution with two fitted parameters; None where too little can be tested.
+    """Test the fit of a distribution with two fitted parameters (Pearson's chi-squared test).
 
     Parameters
     ----------
-    expected, shares: (epsilons,) the fitted and the found share of `count` images that flip at each rung.
+    expected, shares : np.ndarray
+        (epsilons,) the fitted and the observed share of images that flip at each epsilon.
+    count : int
+        The number of images.
 
     Returns
     -------
-    The p-value. Cells are what lies between neighbouring rungs, put together until each is expected to
-    hold five images; at least four must be left, or nothing is left to test.
+    float or None
+        The p-value. The cells of the test are the intervals between neighbouring epsilons, merged until each
+        is expected to contain five images; None if fewer than four cells are left.
     """
-    # Imported here: few audits have rungs enough.
+    # Imported here, since few audits have enough epsilons.
     from scipy.special import chdtrc  # noqa: PLC0415
 
     told = np.diff(np.concatenate([[0.0], shares, [1.0]])) * count
@@ -120,7 +147,7 @@ def fits(expected: np.ndarray, shares: np.ndarray, count: int) -> float | None:
 
 
 def clustered(fit: Fit, doses: np.ndarray, flips: np.ndarray) -> np.ndarray:
-    """The covariance (2, 2) of slope and intercept where rows of `flips` are the independent ones."""
+    """Return the sandwich covariance (2, 2) of slope and intercept, clustered by the rows of `flips`."""
     design = np.column_stack([doses, np.ones(len(doses))])
     expected = fit.predict(doses)
     bread = np.linalg.inv((design * (expected * (1 - expected))[:, None]).T @ design * len(flips))

@@ -1,4 +1,4 @@
-"""What differs between two models, by their entries in `run.json`. No framework is imported."""
+"""Compares two models by their entries in `run.json`. Imports no framework."""
 
 from __future__ import annotations
 
@@ -8,11 +8,23 @@ from robustness.runs.schema import IdentityEntry, ModelEntry, ScalingEntry
 
 
 def differences(before: ModelEntry, now: ModelEntry) -> list[str]:
-    """Return what differs between two models, in words; an empty list if they are one model.
+    """Return the differences between two models.
 
-    Keys that an entry lacks, since an older version wrote it, are not compared. Hashes of configuration and
-    code are compared if the same versions of Keras and Python made them; answers always are, within what
-    another device's rounding can do.
+    Parameters
+    ----------
+    before, now : ModelEntry
+        The entries of the two models.
+
+    Returns
+    -------
+    list of str
+        One phrase per difference; empty if both are the same model.
+
+    Notes
+    -----
+    Keys that an older version did not write are not compared. Hashes of configuration and code are compared
+    only if the same versions of Keras and Python made them. Outputs for the fixed pictures are compared if
+    nothing else differs, with a tolerance for the rounding of another device.
     """
     differing = [
         f"{what} (was {_brief(getattr(before, key))}, is {_brief(getattr(now, key))})"
@@ -31,7 +43,7 @@ def differences(before: ModelEntry, now: ModelEntry) -> list[str]:
         old, new = before.identity, now.identity
         differing += _layers(old, new)
         if not differing and (far := _answers(old.answers, new.answers)):
-            differing.append(f"answers to the same pictures ({far})")
+            differing.append(f"outputs for the same pictures ({far})")
     return differing
 
 
@@ -54,18 +66,18 @@ def _layers(old: IdentityEntry, new: IdentityEntry) -> list[str]:
         elif old.graph != new.graph:
             differing.append("settings of the model, or connections between its layers")
         if old.python == new.python and old.code != new.code:
-            differing.append("code of own layers or functions")
+            differing.append("code of custom layers or functions")
     return differing
 
 
 def _answers(
     before: Sequence[Mapping[str, float]] | None, now: Sequence[Mapping[str, float]] | None
 ) -> str:
-    """Where two tables of answers are further apart than devices are; "" if nowhere."""
+    """The first picture whose outputs differ by more than devices do; "" if there is none."""
     if before is None or now is None or len(before) != len(now):
         return ""
     for number, (old, new) in enumerate(zip(before, now, strict=True)):
-        # Logits of a hundred differ by a tenth between devices.
+        # Logits of about 100 differ by 0.1 between devices.
         slack = 0.02 * (1 + max(map(abs, (*old.values(), *new.values())), default=0.0))
         shared = set(old) & set(new)
         far = max((abs(old[c] - new[c]) for c in shared), default=0.0)
@@ -75,7 +87,7 @@ def _answers(
             or max(new, key=lambda c: new[c]) not in old
         )
         if far > slack or edge:
-            return f"of {len(before)}, number {number + 1} has other probabilities"
+            return f"picture {number + 1} of {len(before)} has other probabilities"
     return ""
 
 

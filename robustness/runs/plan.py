@@ -1,4 +1,4 @@
-"""What is to be run: resolved, checked, and written down."""
+"""The resolved and checked settings of an audit, as `run.json` records them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,42 @@ from robustness.threat.threat import Threat
 
 @dataclass(frozen=True)
 class Plan:
-    """The part of an audit that a resumed run must share. SettingError if it cannot be run.
+    """The settings of an audit that a resumed run must share.
 
-    `evidence` is "flips" (the pictures that flipped stay on disk, and the originals of all that were
-    attacked), "all" (and the originals of those that were wrong before), "none", or a number (those of
-    the first so many images). In a `cascade` each attack sees only what still stands. `replaced` says, a
-    sentence each, what was run in place of what was asked for. `channels` are the images'; `surrogate` is
-    the hash of the weights of the model that the attacks look at, None for the target itself; they look at
-    it in `precision`. Of a model that answers at random every verdict rests on `draws` answers or more.
+    Parameters
+    ----------
+    attacks : tuple of Attack
+        At least one, with different labels.
+    threat : Threat
+        Norm, epsilons, goal and mask.
+    seed : int
+        Of all random numbers.
+    slots : int
+        The batch size.
+    all_steps : bool
+        Whether attacks take all their steps after a flip.
+    evidence : str
+        Which pictures stay on disk: "flips" (the flips, and the originals of all attacked images), "all"
+        (also the originals of misclassified images), "none", or a number n (as "flips", for the first n
+        images).
+    cascade : bool
+        Whether each attack runs only on the images that no earlier one flips.
+    replaced : tuple of str
+        A sentence for each attack that runs in place of another one that was requested.
+    channels : int
+        Of the images.
+    surrogate : str, optional
+        The hash of the weights of the surrogate; None if attacks evaluate the target itself.
+    precision : str
+        In which the model is evaluated by attacks.
+    draws : int
+        The fewest outputs behind each verdict on a model with random outputs; else 1.
+
+    Raises
+    ------
+    SettingError
+        There is no attack, two attacks have one label, an attack does not support the norm, or the batch
+        size, the seed or `evidence` is not usable.
     """
 
     attacks: tuple[Attack, ...]
@@ -43,14 +71,16 @@ class Plan:
     def __post_init__(self) -> None:
         if not self.attacks:
             raise SettingError(
-                "No attack was given; expected at least one, `robustness attacks` lists them."
+                "No attack was given; expected at least one. `robustness attacks` lists them."
             )
         if not 1 <= self.slots <= MAX_SLOTS:
             raise SettingError(
                 f"Batch size {self.slots} is not usable; expected 1 to {MAX_SLOTS:,}."
             )
         if abs(self.seed) > MAX_SEED:
-            raise SettingError(f"Seed {self.seed} is not usable; expected at most {MAX_SEED:,}.")
+            raise SettingError(
+                f"Seed {self.seed} is not usable; expected {-MAX_SEED:,} to {MAX_SEED:,}."
+            )
         if self.evidence not in EVIDENCE and not re.fullmatch("[0-9]{1,12}", self.evidence):
             raise SettingError(
                 f"Evidence {self.evidence!r} is not known; expected {', '.join(EVIDENCE)}, or a "
@@ -58,35 +88,38 @@ class Plan:
             )
         labels = [attack.label for attack in self.attacks]
         if len(set(labels)) < len(labels):
-            raise SettingError(f"The same attack was given twice: {', '.join(labels)}.")
+            raise SettingError(
+                f"Two attacks have the same label: {', '.join(labels)}; expected different ones."
+            )
         for attack in self.attacks:
             attack.expect_norm(self.threat.norm)
 
     def running(self, attacks: Resolved) -> Plan:
-        """This plan with other attacks."""
+        """Return this plan with other attacks."""
         return replace(
             self, attacks=attacks.attacks, cascade=attacks.cascade, replaced=attacks.replaced
         )
 
     def before(self, attack: Attack) -> tuple[str, ...]:
-        """The labels of the attacks that spare `attack` what they flip: those before it in a cascade."""
+        """Return the labels of the attacks before `attack` in a cascade, whose flips it does not see."""
         labels = tuple(a.label for a in self.attacks)
         return labels[: labels.index(attack.label)] if self.cascade else ()
 
     def budgets(self, shape: tuple[int, ...]) -> list[EpsilonBudget]:
-        """What the attacks can use of each epsilon.
+        """Compute how much of each epsilon the attacks can use.
 
         Parameters
         ----------
         shape : tuple of int
-            Of the images, (height, width, channels).
+            (height, width, channels) of the images.
 
         Returns
         -------
         list of EpsilonBudget
-            By epsilon, ascending: `effective_epsilon` is what 8-bit files can use of it; `short` has, by
-            label, the largest distance of those attacks that cannot use all of it; `reached` says whether
-            an attack that learns from the model (any attack, if there is none) can use all of it.
+            One per epsilon, ascending. `effective_epsilon` is the part that 8-bit files can use; `short`
+            maps the label of each attack that cannot use all of it to its largest distance; `reached` is
+            whether any attack that learns from the model can use all of it (any attack, if all are
+            baselines).
         """
         norm = self.threat.norm
         counted = [a for a in self.attacks if not a.baseline] or list(self.attacks)
@@ -105,7 +138,7 @@ class Plan:
         return budgets
 
     def reached(self, shape: tuple[int, ...], label: str) -> tuple[float, ...]:
-        """The epsilons that the attack called `label` can use, ascending."""
+        """Return the epsilons that the attack with this label can use fully, ascending."""
         return tuple(b.epsilon for b in self.budgets(shape) if label not in b.short)
 
     @property
@@ -115,7 +148,7 @@ class Plan:
         return None if mask is None else MaskEntry.model_validate(mask.card(self.channels))
 
     def keeps(self, position: int) -> bool:
-        """Whether the pictures of the image at `position` stay on disk."""
+        """Whether the pictures of the image at `position` (from 0) stay on disk."""
         return keeps_pictures(self.evidence, position)
 
     @property
@@ -124,7 +157,7 @@ class Plan:
         return self.evidence == "all"
 
     def config(self, class_names: Sequence[str]) -> Settings:
-        """Record the plan for `run.json`."""
+        """Return the plan as `run.json` records it."""
         target = self.threat.goal.target
         return Settings(
             attacks=tuple(

@@ -1,4 +1,4 @@
-"""How far an audit is."""
+"""`Progress`: what an audit reports to its listeners while it runs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a stage is. `stage` is "clean" or an attack's label.
+    """The progress of one stage of an audit.
 
-    `flipped`, `robust` (at the largest epsilon), `wrong` (before any attack) and `settled` (flipped by an
-    earlier attack of a cascade) are images. `labelled` says that each has a label.
+    Parameters
+    ----------
+    stage : str
+        "clean", or the label of an attack.
+    done, total : int
+        Images finished in the stage, and all its images.
+    flipped, robust, wrong, settled : int
+        Images flipped, robust at the largest epsilon, misclassified before any attack, and flipped by an
+        earlier attack of the cascade.
+    labelled : bool
+        Whether every image has a label.
     """
 
     stage: str

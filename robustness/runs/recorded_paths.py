@@ -1,8 +1,8 @@
-"""Paths that a run has written down, found again from any directory.
+"""Resolves the relative paths that a run has recorded, from any directory.
 
-A run writes down what was typed, and the directory it was typed in. A relative path is looked for there
-first; then where it lies if run and material were moved together; then in the current directory, as for
-runs that an older version wrote. Nothing is loaded here.
+A run records the paths as they were typed, and the directory in which they were typed. A relative path is
+searched in that directory first; then at the same place relative to the run folder, in case both were moved
+together; then in the current directory, as for runs of older versions. Nothing is loaded here.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from robustness.models.suffixes import MODEL_SUFFIXES
 from robustness.runs.schema import Origin
 
 _DRAWN = re.compile(r"pets(:\d+)?|[\w-]+:.*")
-"""Rendered pictures, and sources such as kaggle:."""
+"""Matches what is not a path: rendered pictures, and sources such as `kaggle:`."""
 
 
 def directory(folder: Path) -> dict[str, str]:
-    """What is written down when a run in `folder` begins: where relative paths are looked for."""
+    """Return what a new run in `folder` records: the current directory and the run folder, both absolute."""
     return {"directory": str(Path.cwd()), "run": str(folder.absolute())}
 
 
 def resolve_recorded(path: str, origin: Origin, folder: Path | None = None) -> str:
-    """Return where a path of a run's options lies now; `path` as it is if it lies nowhere.
+    """Resolve a path of a run's options.
 
     Parameters
     ----------
     path : str
-        As it was typed when the run began.
+        The path as it was typed when the run was started.
     origin : Origin
-        The run's.
+        The origin that the run records.
     folder : Path, optional
-        Where the run is now; None if only its report is there.
+        The run folder as it lies now; None if only its report is available.
 
     Returns
     -------
     str
-        The first of the places where the path may lie that exists.
+        The first candidate that exists; `path` unchanged if none does.
     """
     if not path or Path(path).is_absolute():
         return path
@@ -60,9 +60,20 @@ def resolve_recorded(path: str, origin: Origin, folder: Path | None = None) -> s
 def resolve_options(
     options: Mapping[str, Any], origin: Origin, folder: Path | None = None
 ) -> dict[str, Any]:
-    """The options of a run, with every path in them where it lies now.
+    """Resolve every path in the options of a run.
 
-    Names of models, rendered pictures and sources such as `kaggle:` stay as they are.
+    Parameters
+    ----------
+    options : mapping
+        The options as the run records them.
+    origin, folder
+        As for `resolve_recorded`.
+
+    Returns
+    -------
+    dict
+        The options with resolved paths. Names of models, rendered pictures and sources such as `kaggle:`
+        are unchanged.
     """
 
     def found(path: str) -> str:
@@ -82,7 +93,7 @@ def resolve_options(
 
 
 def _attack(text: Any, found: Any) -> Any:
-    """An attack as it was typed, `universal:file=change.npz`, its file where it lies now."""
+    """The text of an attack, such as `universal:file=change.npz`, with its file resolved."""
     if not isinstance(text, str):
         return text
     name, colon, rest = text.partition(":")

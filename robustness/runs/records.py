@@ -1,4 +1,4 @@
-"""The rows of a run, and the statuses of an outcome."""
+"""The dataclasses of the rows in `run.sqlite`, and the statuses of an outcome."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 FLIPPED, ROBUST, MISCLASSIFIED = "flipped", "robust", "misclassified"
 UNREADABLE, FAILED, SETTLED = "unreadable", "failed", "settled"
 STATUSES = (FLIPPED, ROBUST, MISCLASSIFIED, UNREADABLE, FAILED, SETTLED)
-"""Settled: in a cascade, an earlier attack flips the image within this epsilon, so this one never ran."""
+"""`SETTLED`: an earlier attack of the cascade flips the image within this epsilon; this one did not run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRow:
-    """One image of the run, and what the model says of it unchanged."""
+    """An image of the run, and the model's prediction of it unchanged."""
 
     key: str
     position: int
@@ -30,7 +30,7 @@ class ImageRow:
 
 @dataclass(frozen=True, kw_only=True)
 class OutcomeRow:
-    """One image x attack x epsilon. Distances are of the saved file, in counts."""
+    """The outcome of one image x attack x epsilon. Distances are those of the saved file, in counts."""
 
     image: str
     attack: str
@@ -55,7 +55,7 @@ class OutcomeRow:
 
 @dataclass(frozen=True, kw_only=True)
 class StripRow:
-    """One step on the way to a flip: the picture and the probabilities, as a JSON list."""
+    """One step of an attack towards a flip: its picture, and the probabilities as a JSON list."""
 
     image: str
     attack: str
@@ -67,7 +67,7 @@ class StripRow:
 
 @dataclass(frozen=True, kw_only=True)
 class GradientRow:
-    """Of an outcome that counts as robust: the steps that asked for a gradient, and those that got none."""
+    """For a robust outcome, the steps that requested a gradient (`watched`) and that got none (`blind`)."""
 
     image: str
     attack: str
@@ -91,12 +91,12 @@ Row = ImageRow | OutcomeRow | StripRow | GradientRow | DistanceRow
 
 
 def png_name(digest: str) -> str:
-    """The name within a run of the picture whose bytes have this SHA-256."""
+    """Return the path, within the run folder, of the picture whose bytes have this SHA-256."""
     return f"images/{digest[:2]}/{digest}.png"
 
 
 def data_digest(images: Iterable[ImageRow]) -> str:
-    """Return the SHA-256, in hexadecimal, over keys and pixels of all images of a run, in its order."""
+    """Return the SHA-256 (hexadecimal) of the keys and pixel hashes of all images, in the run's order."""
     sha = hashlib.sha256()
     for row in images:
         sha.update(f"{row.key}\x1f{row.digest}\x1e".encode())
@@ -109,19 +109,19 @@ def keeps_pictures(evidence: str, position: int) -> bool:
     Parameters
     ----------
     evidence : str
-        "all", "flips", "none", or a number: that of the first images whose pictures stay.
+        "all", "flips", "none", or a number n: the pictures of the first n images stay.
     position : int
-        The image's place in the run, from 0.
+        The index of the image in the run, from 0.
     """
     return position < int(evidence) if evidence.isdigit() else evidence in ("flips", "all")
 
 
 def status_before_attack(image: ImageRow) -> str | None:
-    """The status of an image that is not attacked; None for one that is."""
+    """Return the status of an image that is not attacked; None for one that is attacked."""
     if image.clean_class is None:
         return UNREADABLE
-    # Without a label, the model's own answer is taken for true.
+    # Without a label, the model's own class counts as the correct one.
     if image.label not in (None, image.clean_class):
         return MISCLASSIFIED
-    # A class that the model itself does not keep cannot be flipped, nor be robust.
+    # If the model does not give the image a stable class, it can neither flip nor be robust.
     return FAILED if image.reason else None

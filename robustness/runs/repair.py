@@ -1,8 +1,8 @@
-"""What of a run is spoiled when it is gone on with: found, and made again, and only that.
+"""Finds the damaged parts of a run that is resumed, and repairs only these.
 
-A picture is spoiled if it is missing or has other bytes than those it is named for; a row, if it says
-what no audit writes. Outcomes whose picture is spoiled are taken out, so that the attack asks for them
-again; originals are written again from the source of images; steps are walked again in any case.
+A picture is damaged if it is missing or if its bytes do not have the hash in its name; a row, if it contains
+what no audit writes. Outcomes with a damaged picture are deleted, so that the attack computes them again;
+originals are written again from the source of images; steps are recomputed in any case.
 """
 
 from __future__ import annotations
@@ -25,10 +25,16 @@ from robustness.runs.store import Run
 
 @dataclass(frozen=True)
 class Mended:
-    """How much of a run was spoiled, and is made again.
+    """How much of a run was damaged, and is made again.
 
-    `originals`, `flips` and `steps` are pictures, `mask` is 1 if that of the mask is among them, `rows`
-    are rows of the database besides.
+    Parameters
+    ----------
+    originals, flips, steps : int
+        Damaged pictures.
+    mask : int
+        1 if the picture of the mask is damaged.
+    rows : int
+        Damaged rows of the database.
     """
 
     originals: int = 0
@@ -42,7 +48,7 @@ class Mended:
 
     @property
     def sentence(self) -> str:
-        """In words."""
+        """The counts in a sentence."""
         words = {
             "originals": ("original", "originals"),
             "flips": ("flip", "flips"),
@@ -58,7 +64,7 @@ class Mended:
 
 
 class _Intact:
-    """Whether pictures are as their names say, each looked at once."""
+    """Whether the bytes of pictures have the hashes in their names; reads each picture once."""
 
     def __init__(self, store: Run) -> None:
         self._store = store
@@ -79,21 +85,30 @@ def mend(
     entries: Sequence[Entry],
     shape: tuple[int, int, int],
 ) -> Mended:
-    """Make a run ready to be gone on with: originals are there again, what is spoiled else is taken out.
+    """Prepare a damaged run for being resumed: write originals again, and delete damaged outcomes.
 
     Parameters
     ----------
-    store: the run, open for writing.
-    plan, shelf, entries: those of the audit; `entries` in its order.
-    shape: (height, width, channels) of the model's images.
+    store : Run
+        The run, open for writing.
+    plan : Plan
+        The settings of the audit.
+    shelf : PictureCache
+        Decodes the images of the audit.
+    entries : sequence of Entry
+        The images of the audit, in its order.
+    shape : tuple of int
+        (height, width, channels) of the model's images.
 
     Returns
     -------
-    How much was spoiled.
+    Mended
+        How much was damaged.
 
     Raises
     ------
-    RunUsageError: the source no longer has the picture of a spoiled original.
+    RunUsageError
+        The source no longer contains the picture of a damaged original.
     """
     intact = _Intact(store)
     place = {entry.key: n for n, entry in enumerate(entries)}
@@ -113,7 +128,7 @@ def mend(
     again = {(row["image"], row["attack"]) for row in (*odd, *lost)}
     steps = {row["png"] for row in _records(store.strips()) if not intact(row["png"])}
     mask = None if plan.mask is None else png_name(str(plan.mask.sha256))
-    # Unfinished until what is taken out is there again.
+    # The run is unfinished until the deleted rows are computed again.
     if again or odd_images:
         store.write_manifest(store.manifest.with_changes(finished=None))
     store.drop("images", odd_images)
@@ -142,14 +157,14 @@ def _save(
     rows: list[ImageRow],
     shape: tuple[int, int, int],
 ) -> None:
-    """Write originals again from where the pictures come from."""
+    """Write originals again from the source of images."""
     with contextlib.closing(shelf.stream((entries[place[r.key]] for r in rows), shape)) as pictures:
         for row, picture in zip(rows, pictures, strict=True):
             if picture.pixels is None or picture.digest != row.digest:
-                why = picture.reason or "its pixels are others now"
+                why = picture.reason or "its pixels have changed"
                 raise RunUsageError(
                     f"The original of {row.name} is damaged in {store.path} and cannot be made again "
-                    f"({why}). Put the picture back where it was read from, or audit into a new folder."
+                    f"({why}). Restore the picture at its source, or audit into a new folder."
                 )
             store.add([replace(row, png=store.save_png(to_png(picture.pixels)))])
 
@@ -161,20 +176,20 @@ def _kept(plan: Plan, row: ImageRow, attacked: bool) -> bool:
 
 
 def _is_sound(row: dict[str, Any], place: dict[str, int]) -> bool:
-    """Whether a row can be that of an image of this audit."""
+    """Whether a row of images can belong to this audit."""
     answered = row["clean_class"] is not None and row["confidence"] is not None
     return place.get(row["key"]) == row["position"] and (answered or bool(row["reason"]))
 
 
 def _agrees(row: dict[str, Any], *, keeps: bool) -> bool:
-    """Whether an outcome says what an audit can have written."""
+    """Whether an audit can have written an outcome."""
     if row["status"] != FLIPPED:
         return row["status"] in STATUSES and row["png"] is None
     return row["adversarial_class"] is not None and (row["png"] is not None or not keeps)
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as dicts, what is missing as None."""
+    """Rows as dicts, with None for missing values."""
     return [
         {str(key): None if pd.isna(value) else value for key, value in row.items()}
         for row in frame.to_dict("records")

@@ -1,4 +1,4 @@
-"""What an audit returns."""
+"""`AuditResult`, the return value of an audit: rates, tables, cases and reports of a finished run."""
 
 from __future__ import annotations
 
@@ -31,9 +31,14 @@ _COLUMNS = [
 
 
 class AuditResult:
-    """A finished run, to look at: rates, a table, a report. Reads the run folder only.
+    """The results of a finished run, read from its folder only.
 
-    `mended` says what was damaged in the run and made again when it was gone on with; "" if nothing was.
+    Parameters
+    ----------
+    path : str or Path
+        The run folder.
+    mended : str
+        A sentence about what was damaged when the run was resumed, and made again; "" if nothing was.
     """
 
     def __init__(self, path: str | Path, mended: str = "") -> None:
@@ -60,18 +65,18 @@ class AuditResult:
 
     @cached_property
     def outcomes(self) -> pd.DataFrame:
-        """The outcomes as the store has them; see `to_frame` for names instead of numbers."""
+        """The outcomes as they are stored, with classes as numbers; `to_frame` has their names."""
         return self._run.outcomes()
 
     @cached_property
     def flip_rates(self) -> pd.Series:
-        """Flipped share of the initially correct images an attack was shown, by attack and epsilon."""
+        """Share of an attack's correctly classified images that it flips, by attack and epsilon."""
         judged = self._told
         return (judged.status == FLIPPED).groupby([judged.attack, judged.epsilon]).mean()
 
     @cached_property
     def _told(self) -> pd.DataFrame:
-        """The rows that tell whether an image flips; a flip also tells of larger epsilons that broke down."""
+        """The rows of flipped and robust images; failed at an epsilon above a flip counts as flipped."""
         rows = self.outcomes.sort_values("epsilon", kind="stable")
         ever = (rows.status == FLIPPED).groupby([rows.attack, rows.image]).cummax()
         rows = rows.assign(status=rows.status.mask(ever & (rows.status == FAILED), FLIPPED))
@@ -79,7 +84,7 @@ class AuditResult:
 
     @property
     def unreached(self) -> tuple[float, ...]:
-        """The epsilons that no attack of the run could use: nothing is said about robustness there."""
+        """The epsilons that no attack of the run could use fully: they say nothing about robustness."""
         return tuple(b.epsilon for b in self._budgets if not b.reached)
 
     @property
@@ -88,29 +93,29 @@ class AuditResult:
 
     @property
     def flip_rate(self) -> float:
-        """Share of the initially correct images that any attack flips within the largest epsilon.
+        """Share of the correctly classified images that any attack flips within the largest epsilon.
 
-        Images on which every attack broke down there are left out (`undecided` counts them). NaN where no
-        image was judged.
+        Images on which every attack failed there are left out (`undecided` counts them). NaN if no image
+        was flipped or robust.
         """
         flips, held = self._judged
         return len(flips) / len(flips | held) if flips | held else math.nan
 
     @property
     def undecided(self) -> int:
-        """How many images every attack broke down on at the largest epsilon: neither flipped nor robust."""
+        """Number of images neither flipped nor robust: every attack failed on them at the largest epsilon."""
         flips, held = self._judged
         return len(set(self.outcomes[self.outcomes.status == FAILED].image) - flips - held)
 
     @cached_property
     def _judged(self) -> tuple[set[str], set[str]]:
-        """The images that any attack flips, and those that any completed on at the largest epsilon."""
+        """The images that any attack flips, and those robust to any attack at the largest epsilon."""
         rows = self.outcomes
         last = rows[rows.epsilon == rows.epsilon.max()]
         return set(rows[rows.status == FLIPPED].image), set(last[last.status == ROBUST].image)
 
     def to_frame(self) -> pd.DataFrame:
-        """A row per image x attack x epsilon, classes by name, distances in counts."""
+        """Return a row per image x attack x epsilon, with classes by name and distances in counts."""
         names = dict(enumerate(self._names))
         images = self._run.images()[["key", "label", "clean_class"]]
         frame = self.outcomes.merge(images, left_on="image", right_on="key", how="left")
@@ -120,7 +125,20 @@ class AuditResult:
         return frame[[*_COLUMNS, *([norm.column] if has_own_column(norm) else [])]]
 
     def report(self, path: str | Path | None = None, *, kind: str = "html") -> Path:
-        """Write the report; to the run folder unless `path` says otherwise. Returns where it is."""
+        """Write a report.
+
+        Parameters
+        ----------
+        path : str or Path, optional
+            The file to write; in the run folder if None.
+        kind : str
+            The installed kind of report, such as "html" or "json".
+
+        Returns
+        -------
+        Path
+            The file written.
+        """
         return plugins.writer(kind)(self.path, path)
 
     def __repr__(self) -> str:
@@ -132,7 +150,7 @@ class AuditResult:
 
     @cached_property
     def cases(self) -> Cases:
-        """The flips that kept their pictures, one an image, the most confident first."""
+        """The flips with stored pictures, one per image, the most confident first."""
         return Cases(self._run, self.outcomes, self._names)
 
     def _repr_html_(self) -> str:
@@ -146,8 +164,8 @@ class AuditResult:
         of = "of the correctly classified, " if labelled else ""
         nothing = "no image was correct" if labelled else "none was attacked"
         if self.undecided:
-            known += f", {self.undecided} more are undecided: every attack broke down there"
-            nothing = f"every attack broke down on {self.undecided}"
+            known += f", {self.undecided} more are undecided: every attack failed there"
+            nothing = f"every attack failed on {self.undecided}"
         share = of + (known if any(self._judged) else nothing)
         config = self._manifest.config
         labels = [attack.title for attack in config.attacks]
@@ -161,17 +179,19 @@ class AuditResult:
         if self.unreached:
             missed = ", ".join(f"{epsilon:g}" for epsilon in self.unreached)
             sentence += (
-                f" That says nothing about robustness at epsilon {missed}: no attack of the run could "
-                "use all of it."
+                f" The run says nothing about robustness at epsilon {missed}: no attack of it could use "
+                "all of that."
             )
         if (self.outcomes.status == SETTLED).any():
-            sentence += " In a cascade each attack is shown what the earlier ones left; its rate is of these."
+            sentence += (
+                " In a cascade each attack runs on what no earlier one flips; its rate is of these."
+            )
         short = {(label, b.epsilon) for b in self._budgets for label in b.short}
         return result_html.page(sentence, rates, self.cases[:3], short)
 
 
 class Cases(Sequence[Case]):
-    """The flips of a run that kept their pictures; a picture is read when its case is asked for."""
+    """The flips of a run with stored pictures; the pictures are read when a case is indexed."""
 
     def __init__(self, run: Run, outcomes: pd.DataFrame, names: Sequence[str]) -> None:
         self._run, self._names = run, names
@@ -224,6 +244,6 @@ class Cases(Sequence[Case]):
             return from_png(self._run.png(name))
         except (OSError, ValueError, SyntaxError) as error:
             raise RunError(
-                f"{self._run.path / name} cannot be read as a picture ({error}); expected the evidence of "
-                "this run."
+                f"{self._run.path / name} cannot be read as a picture ({error}); expected the PNG that the "
+                "audit wrote. Restore it from a copy, or resume the run, which writes it again."
             ) from None

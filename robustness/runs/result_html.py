@@ -1,6 +1,6 @@
-"""Results that show themselves in a notebook: a case as three pictures, a run as table, curve and cases.
+"""Shows results in notebooks: a case as three pictures, a run as a table, a curve and cases.
 
-Plain HTML without script; names are escaped, pictures are PNG data URIs that we encode ourselves.
+The HTML has no scripts; names are escaped, and pictures are encoded here as PNG data URIs.
 """
 
 from __future__ import annotations
@@ -17,15 +17,27 @@ from robustness.images.png import to_png
 from robustness.text import visible
 
 SIDE = 192
-"""Pixels of a shown picture's longer side, at least; small pictures grow by whole numbers."""
+"""The fewest pixels of a displayed picture's longer side; small pictures are enlarged by a whole number."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One flip: what the image was, what it became, and by which change.
+    """One flip, with the pictures and the classes before and after.
 
-    `original` and `flipped` are uint8 (height, width, channels); `epsilon` the smallest budget, in
-    counts, at which it flipped.
+    Parameters
+    ----------
+    image, name : str
+        The key and the name of the image.
+    before, after : str
+        The names of the classes.
+    confidence_before, confidence_after : float
+        The probabilities of these classes, 0..1.
+    attack : str
+        The label of the attack.
+    epsilon : float
+        The smallest budget at which the image flips, in counts.
+    original, flipped : np.ndarray
+        uint8 (height, width, channels).
     """
 
     image: str
@@ -41,33 +53,33 @@ class Case:
 
     @property
     def change(self) -> np.ndarray:
-        """Signed counts, int16, (height, width, channels)."""
+        """Flip minus original in counts, int16 (height, width, channels)."""
         return self.flipped.astype(np.int16) - self.original.astype(np.int16)
 
     @property
     def amplified(self) -> tuple[np.ndarray, int]:
-        """The change as a picture around grey, and how many times it is drawn too large."""
+        """The change, amplified around grey, as uint8 (height, width, channels); and the factor."""
         most = max(1, int(np.abs(self.change).max(initial=0)))
         factor = max(1, 127 // most)
         return np.clip(128 + factor * self.change, 0, 255).astype(np.uint8), factor
 
     @property
     def caption(self) -> str:
-        """One line."""
+        """The case in one line."""
         return (
             f"{self.name}: {self.before} ({100 * self.confidence_before:.1f} %) becomes {self.after} "
             f"({100 * self.confidence_after:.1f} %) within {self.epsilon:g} by {self.attack}"
         )
 
     def picture(self) -> Image.Image:
-        """Original, flip and amplified change side by side."""
+        """Return original, flip and amplified change side by side."""
         strip = np.concatenate([_grown(p) for p in self._pictures().values()], axis=1)
         return Image.fromarray(strip[..., 0] if strip.shape[-1] == 1 else strip)
 
     def show(self) -> None:
-        """Display it: in a notebook below the cell, elsewhere in a window."""
+        """Display the case: in a notebook below the cell, elsewhere in a window."""
         try:
-            from IPython import get_ipython  # noqa: PLC0415 - there is none outside notebooks
+            from IPython import get_ipython  # noqa: PLC0415 - only notebooks have it
             from IPython.display import display  # noqa: PLC0415
         except ImportError:
             self.picture().show(self.caption)
@@ -92,7 +104,7 @@ class Case:
 
 
 def _grown(pixels: np.ndarray) -> np.ndarray:
-    """Enlarged by a whole number, so that every pixel stays a square."""
+    """Pixels enlarged by a whole number, so that every pixel remains a square."""
     factor = max(1, -(-SIDE // max(pixels.shape[:2])))
     return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
 
@@ -113,10 +125,18 @@ def page(
     cases: Iterable[Case],
     short: Collection[tuple[str, float]] = (),
 ) -> str:
-    """A run: its sentence, a table and a curve of the rates, and some cases.
+    """Return the HTML of a run: its sentence, a table and a curve of the rates, and some cases.
 
-    `rates` by attack: (epsilon, flipped, judged) each. `short` are attacks with epsilons of which they
-    could not use all: the curve leaves them out.
+    Parameters
+    ----------
+    sentence : str
+        The results in words.
+    rates : mapping of str to sequence of tuple
+        By attack, (epsilon, flipped images, judged images) each.
+    cases : iterable of Case
+        The cases to show.
+    short : collection of tuple
+        (attack, epsilon) of which the attack could not use all; the curve leaves these out.
     """
     stated = {
         attack: kept
@@ -135,7 +155,7 @@ def page(
 
 
 def _row(tag: str, first: str, *rest: str) -> str:
-    """A row of cells: the first to the left, numbers to the right."""
+    """A row of cells: the first left-aligned, the others right-aligned."""
     cells = "".join(
         f'<{tag} style="text-align:right;padding-left:16px">{one}</{tag}>' for one in rest
     )
@@ -143,7 +163,7 @@ def _row(tag: str, first: str, *rest: str) -> str:
 
 
 def _text(text: str) -> str:
-    """A name as HTML in which none of it acts and nothing hides."""
+    """A name as HTML: escaped, with hidden characters made visible."""
     return escape(visible(text))
 
 
@@ -155,7 +175,7 @@ _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BELOW, _GAP = 560, 200, 44, 208, 12, 28, 
 
 
 def curve(rates: Mapping[str, Sequence[tuple[float, int, int]]]) -> str:
-    """Share of the attacked images that hold, over epsilon: a line an attack. Empty for one epsilon."""
+    """Return an SVG of the share of attacked images that do not flip, over epsilon; "" for one epsilon."""
     top = max((epsilon for points in rates.values() for epsilon, *_ in points), default=0.0)
     if not any(len(points) > 1 for points in rates.values()):
         return ""
@@ -193,7 +213,7 @@ def curve(rates: Mapping[str, Sequence[tuple[float, int, int]]]) -> str:
 
 
 def _apart(ends: Mapping[str, float]) -> list[tuple[str, float]]:
-    """Each name beside the end of its line, moved up as far as it must so that none touches the next."""
+    """The height of each name beside the end of its line, moved up where names would overlap."""
     placed: list[tuple[str, float]] = []
     for name, y in sorted(ends.items(), key=lambda one: -one[1]):
         placed.append((name, min(y, placed[-1][1] - _GAP) if placed else y))

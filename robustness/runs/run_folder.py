@@ -1,7 +1,7 @@
-"""The folder of a run as a place: whether it is free, who writes to it, and what a kill left there.
+"""Creates, locks and cleans run folders.
 
-A run begins when its `run.json` is there, which is written last. A folder without it holds nothing that
-was worked for, so it is cleared and begun anew; a folder with it is never overwritten.
+A run has begun once its `run.json` exists, which is written last. A folder without it contains no results, so
+it is cleared and used for the new run; a folder with it is never overwritten.
 """
 
 from __future__ import annotations
@@ -19,46 +19,46 @@ from robustness.files import disk_errors
 
 try:
     import fcntl
-except ImportError:  # no such locks on this system
+except ImportError:  # the system has no such locks
     fcntl = None  # type: ignore[assignment]
 
 MANIFEST, DATABASE, PICTURES = "run.json", "run.sqlite", "images"
 _DATABASES = (DATABASE, *(f"{DATABASE}-{end}" for end in ("wal", "shm", "journal")))
 _SMALL = 1 << 20
-"""Bytes of a database that cannot be read and holds nothing: a kill while it was made leaves no more."""
+"""The most bytes of an unreadable database that counts as empty: a kill at its creation leaves no more."""
 
 
 _LARGE = 64 << 20
-"""Bytes of a database that no beginning has; such a one is not opened."""
+"""A database with more bytes is not opened: one without rows is smaller."""
 
 
 class Claim:
-    """The right to write to a run folder: of one process at a time, gone when the process is."""
+    """A lock on a run folder, held by one writer at a time; the end of the process releases it."""
 
     def __init__(self, folder: Path) -> None:
-        """Claim `folder`; RunUsageError if another process (or another audit of this one) has it."""
+        """Lock `folder`. RunUsageError if another process, or another audit of this one, holds the lock."""
         self._release = lambda: None
         if fcntl is None:
             return
         number = os.open(folder, os.O_RDONLY)
         self._release = weakref.finalize(self, os.close, number)
         try:
-            # On the folder itself, so that nothing is left behind, not even by kill -9.
+            # The lock is on the folder itself, so that not even kill -9 leaves a lock file.
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.release()
             raise _in_use(folder) from None
         except OSError:
-            # A file system without such locks, as some of networks: go on without.
+            # The file system has no locks, such as some network file systems: continue without.
             self.release()
 
     def release(self) -> None:
-        """Let others write."""
+        """Release the lock."""
         self._release()
 
 
 def in_use(folder: Path) -> bool:
-    """Whether an audit writes to the folder now."""
+    """Whether an audit is writing to the folder."""
     try:
         Claim(folder).release()
     except RunUsageError:
@@ -69,19 +69,19 @@ def in_use(folder: Path) -> bool:
 
 
 def expect_unused(folder: Path) -> None:
-    """RunUsageError if an audit writes to the folder now: told before a model is loaded."""
+    """Raise RunUsageError if an audit is writing to the folder; called before a model is loaded."""
     if in_use(folder):
         raise _in_use(folder)
 
 
 def expect_free(folder: Path) -> None:
-    """RunUsageError unless a new run can be made in `folder`: missing, empty, or a killed start."""
+    """Raise RunUsageError unless `folder` is missing, empty, or left by an audit killed before it began."""
     with disk_errors.using(folder, begun=False, action="made"):
         if not folder.exists() and not folder.is_symlink():
             return
         if not folder.is_dir():
             raise RunUsageError(
-                f"{folder} is no folder; expected a new or empty one. Choose another."
+                f"{folder} is not a folder; expected a new or empty one. Choose another."
             )
         expect_unused(folder)
         if not any(folder.iterdir()):
@@ -90,13 +90,13 @@ def expect_free(folder: Path) -> None:
             raise _taken(folder)
         if not _is_half_made(folder):
             raise RunUsageError(
-                f"{folder} is not empty, and there is no {MANIFEST} in it; expected a new or empty "
-                "folder. Choose another."
+                f"{folder} is not empty and has no {MANIFEST}; expected a new or empty folder. Choose "
+                "another."
             )
 
 
 def expect_run(folder: Path) -> None:
-    """RunUsageError unless a run is in `folder`."""
+    """Raise RunUsageError unless `folder` contains a run."""
     missing = [name for name in (MANIFEST, DATABASE) if not (folder / name).is_file()]
     if not missing:
         return
@@ -104,24 +104,32 @@ def expect_run(folder: Path) -> None:
     begun = folder.is_dir() and MANIFEST in missing and any(folder.iterdir())
     if begun and _is_half_made(folder):
         raise RunUsageError(
-            f"{said} An audit was stopped there before it had begun, so nothing is lost: start it "
+            f"{said} An audit was stopped there before its first result, so nothing is lost: start it "
             f"again with `robustness audit --out {folder}` and its other options."
         )
     if missing == [DATABASE]:
         raise RunUsageError(
-            f"{said} The rest of a run is there: restore {DATABASE} from a copy, or audit again into a "
-            "new folder."
+            f"{said} Other parts of a run are there: restore {DATABASE} from a copy, or audit again into "
+            "a new folder."
         )
-    raise RunUsageError(f"{said} Expected a folder that `robustness audit --out` has made.")
+    raise RunUsageError(f"{said} Expected a folder that `robustness audit --out` created.")
 
 
 @contextlib.contextmanager
 def made(folder: Path) -> Iterator[Claim]:
-    """A new folder for a run, claimed, `images` in it; if what follows fails, nothing of it stays.
+    """Create and lock a folder for a new run, as a context; if its body fails, the folder is removed again.
+
+    Yields
+    ------
+    Claim
+        The lock. The folder contains an empty folder `images`.
 
     Raises
     ------
-    RunUsageError: the folder holds something. StorageError: it cannot be made.
+    RunUsageError
+        The folder is not empty.
+    StorageError
+        The folder cannot be created.
     """
     expect_free(folder)
     new = [place for place in (folder, *folder.parents) if not place.exists()]
@@ -146,13 +154,13 @@ def made(folder: Path) -> Iterator[Claim]:
 
 
 def expect_begun_by_nobody(folder: Path) -> None:
-    """RunUsageError if a run has begun in `folder` since it was looked at."""
+    """Raise RunUsageError if another process has begun a run in `folder` since `expect_free`."""
     if (folder / MANIFEST).exists():
         raise _taken(folder)
 
 
 def sweep(folder: Path) -> None:
-    """Take away the unfinished files that a kill left in a run folder."""
+    """Delete the unfinished files that a killed audit left in a run folder."""
     pictures = folder / PICTURES
     below = () if pictures.is_symlink() else pictures.glob("*/.*.part")
     for part in (*folder.glob(".*.part"), *below):
@@ -163,9 +171,9 @@ def sweep(folder: Path) -> None:
 
 
 def make_way(target: Path) -> None:
-    """Take away what stands where a file of the run belongs and is no file: a folder, a link.
+    """Remove a folder or a link at the path of a file of the run, or a link or file at that of its folder.
 
-    A folder with something in it is kept beside it, under a name that says so.
+    A folder that is not empty is renamed to ``NAME.replaced-N`` instead.
     """
     for place in (target.parent, target):
         wanted = place.is_dir() if place == target.parent else place.is_file()
@@ -186,7 +194,7 @@ def _aside(place: Path) -> Path:
 
 
 def _is_half_made(folder: Path) -> bool:
-    """Whether nothing is in a folder but what an audit makes before it begins."""
+    """Whether a folder contains only what an audit creates before its first result."""
     for place in folder.iterdir():
         if place.is_symlink() or not _of_a_beginning(place):
             return False
@@ -201,7 +209,7 @@ def _of_a_beginning(place: Path) -> bool:
 
 
 _MOST_STEPS = 100_000
-"""Steps of SQLite's machine that a look at a beginning may take."""
+"""The most steps of SQLite's virtual machine for the query whether a database has rows."""
 
 
 def _has_rows(database: Path) -> bool:
@@ -209,19 +217,19 @@ def _has_rows(database: Path) -> bool:
     if not size:
         return False
     if size > _LARGE:
-        # The list of its tables is read whole, however long it is; a beginning has a short one.
+        # SQLite reads the whole list of tables, however long it is.
         return True
     try:
         with contextlib.closing(
             sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)
         ) as opened:
-            # A stranger's view may have no end; what takes so long is no beginning of ours.
+            # An untrusted file may contain an endless view; an audit creates nothing that takes as long.
             opened.set_progress_handler(lambda: 1, _MOST_STEPS)
             kinds = dict(opened.execute("SELECT name, type FROM sqlite_master"))
             if any(kind not in ("table", "index") for kind in kinds.values()):
                 return True
             ours = [name for name in ("images", "outcomes", "strips") if name in kinds]
-            # The tables' names are our own.
+            # The names are the constants above.
             return any(opened.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone() for name in ours)  # noqa: S608
     except sqlite3.OperationalError as error:
         return "interrupted" in str(error) or size > _SMALL
@@ -230,7 +238,7 @@ def _has_rows(database: Path) -> bool:
 
 
 def _clear(folder: Path) -> None:
-    """Take away what an audit makes before it begins."""
+    """Delete what an audit creates before its first result."""
     for name in _DATABASES:
         (folder / name).unlink(missing_ok=True)
     sweep(folder)
@@ -240,17 +248,17 @@ def _clear(folder: Path) -> None:
 def _taken(folder: Path) -> RunUsageError:
     if not (folder / DATABASE).is_file():
         return RunUsageError(
-            f"{folder} holds a part of a run: its {DATABASE} is missing, so it cannot be gone on with. "
+            f"{folder} contains part of a run: {DATABASE} is missing, so the run cannot be resumed. "
             f"Restore {DATABASE} from a copy, or choose another folder."
         )
     return RunUsageError(
-        f"{folder} holds a run already; expected a new or empty folder. Choose another, or go on with "
-        f"`{disk_errors.resuming(folder)}`."
+        f"{folder} already contains a run; expected a new or empty folder. Choose another, or resume "
+        f"the run with `{disk_errors.resuming(folder)}`."
     )
 
 
 def _in_use(folder: Path) -> RunUsageError:
     return RunUsageError(
-        f"{folder} is in use: another audit writes to it now. Wait until it has ended, or stop it; then "
-        f"go on with `{disk_errors.resuming(folder)}`."
+        f"{folder} is in use: another audit is writing to it. Wait until it ends, or stop it; then resume "
+        f"with `{disk_errors.resuming(folder)}`."
     )

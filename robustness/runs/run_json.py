@@ -1,6 +1,6 @@
-"""`run.json` and `report.json` read as text from a stranger: bounded, typed, and refused in one sentence.
+"""Reads `run.json` and `report.json` as untrusted files, with bounds and types, and writes `run.json`.
 
-The shapes are those of `robustness.runs.schema`. Nothing that a file names is opened or loaded here.
+The models are those of `robustness.runs.schema`. Nothing that a file names is opened or loaded here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from robustness.runs.schema_migrations import migrate
 from robustness.text import visible
 
 MOST_DEPTH = 64
-"""Lists and tables within each other; the toolkit writes eight."""
+"""The most levels of nested lists and tables; the toolkit writes eight."""
 _WHOLE = 2**63
 _TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', re.DOTALL)
 _Kind = TypeVar("_Kind", bound=Part)
@@ -37,27 +37,30 @@ def manifest_of(data: bytes, where: str) -> Manifest:
     data : bytes
         The content of the file.
     where : str
-        How an error names the file.
+        The name of the file in errors.
 
     Returns
     -------
     Manifest
-        In the newest shape; numbers that are not finite are None.
+        In the newest schema; numbers that are not finite are None.
 
     Raises
     ------
     RunError
-        The data is no JSON, is too large or nested too deep, has an unknown schema, or a key has another
-        type than expected: the message says which key, what came, and what was expected.
+        The data is not JSON, has too many values or levels, has an unknown schema, or a key has the wrong
+        type: the message names the key, its value, and what was expected.
     """
     plain = loaded(data, where)
     if not isinstance(plain, dict) or "schema" not in plain:
-        raise RunError(f"{where} is damaged; expected the JSON that the audit wrote.")
+        raise RunError(
+            f"{where} is damaged: it is not a table with the key 'schema'; expected the JSON that the "
+            "audit wrote. Restore it from a copy, or audit again."
+        )
     return _validated(Manifest, _newest(plain, where), where)
 
 
 def summary_of(data: bytes, where: str) -> StoredSummary:
-    """Read the summary in the bytes of a `report.json`, or of an older one that was nothing else.
+    """Read the summary in the bytes of a `report.json`; older ones consist of the summary only.
 
     Raises
     ------
@@ -69,11 +72,11 @@ def summary_of(data: bytes, where: str) -> StoredSummary:
     summary = inner if isinstance(inner, dict) else plain
     manifest = summary.get("manifest") if isinstance(summary, dict) else None
     if not isinstance(manifest, dict):
-        raise RunError(f"{where} holds no manifest; expected a run folder or its report.json.")
+        raise RunError(f"{where} contains no manifest; expected a run folder or its report.json.")
     if "schema" not in manifest:
         raise RunError(
-            f"{where} is damaged: manifest.schema is missing; it is needed. Restore it from a copy, or "
-            "audit again."
+            f"{where} is damaged: manifest.schema is missing; expected a number. Restore it from a copy, "
+            "or audit again."
         )
     return _validated(StoredSummary, summary | {"manifest": _newest(manifest, where)}, where)
 
@@ -86,12 +89,12 @@ def text_of(manifest: Manifest) -> bytes:
 
 
 def new_text_of(manifest: Manifest) -> bytes:
-    """Return the content of `run.json` for a new run, once it is certain that it can be read back.
+    """Return the content of `run.json` for a new run, after reading it back as a check.
 
     Raises
     ------
     SettingError
-        A value is outside what `run.json` can hold.
+        `run.json` cannot store a value.
     """
     try:
         data = text_of(manifest)
@@ -102,22 +105,22 @@ def new_text_of(manifest: Manifest) -> bytes:
         _validated(Manifest, loaded(data, "run.json"), "run.json")
     except (RunError, ValueError) as error:
         raise SettingError(
-            f"The run is not begun, since its run.json could not be read back. {error}"
+            f"The run is not begun, since its run.json could not be read again. {error}"
         ) from None
     return data
 
 
 def recorded(kind: type[_Kind], plain: Mapping[str, Any], what: str) -> _Kind:
-    """Return a part of the manifest from values of the user's.
+    """Return a part of the manifest from values that the user gave.
 
     Parameters
     ----------
     kind : type of Part
-        Which part.
+        The class of the part.
     plain : mapping
         JSON-able values by key.
     what : str
-        What an error says holds the value.
+        The source of the values, as the start of an error message.
 
     Raises
     ------
@@ -131,14 +134,14 @@ def recorded(kind: type[_Kind], plain: Mapping[str, Any], what: str) -> _Kind:
 
 
 def loaded(data: bytes, where: str) -> Any:
-    """Read JSON that is nested at most `MOST_DEPTH` deep.
+    """Parse JSON with at most `MOST_DEPTH` levels.
 
-    Numbers that are not finite become None, halves of surrogate pairs a replacement character.
+    Numbers that are not finite become None, halves of surrogate pairs "?".
 
     Raises
     ------
     RunError
-        The data is no such JSON, or holds more than `MAX_VALUES` values.
+        The data is not JSON, or has more levels or more than `MAX_VALUES` values.
     """
     depth = most = 0
     for token in _TOKENS.finditer(data):
@@ -150,11 +153,14 @@ def loaded(data: bytes, where: str) -> Any:
             depth -= 1
     if most > MOST_DEPTH:
         raise RunError(
-            f"{where} is damaged: it is nested {most:,} deep; expected at most {MOST_DEPTH}, as the audit "
-            "writes it."
+            f"{where} is damaged: it is nested {most:,} levels deep; expected at most {MOST_DEPTH}. Restore "
+            "it from a copy, or audit again."
         )
     if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
-        raise RunError(f"{where} holds more than {MAX_VALUES:,} values; the audit writes fewer.")
+        raise RunError(
+            f"{where} is damaged: it has more than {MAX_VALUES:,} values; an audit writes fewer. Restore it "
+            "from a copy, or audit again."
+        )
     try:
         plain = json.loads(
             data.decode("utf-8"), parse_constant=_not_finite, parse_float=_finite, parse_int=_whole
@@ -162,7 +168,8 @@ def loaded(data: bytes, where: str) -> Any:
     except (ValueError, RecursionError) as error:
         why = "nested too deep" if isinstance(error, RecursionError) else str(error)[:200]
         raise RunError(
-            f"{where} is damaged ({why}); expected the JSON that the audit wrote."
+            f"{where} is damaged ({why}); expected the JSON that the audit wrote. Restore it from a copy, "
+            "or audit again."
         ) from None
     return _whole_characters(plain)
 
@@ -171,7 +178,7 @@ def _newest(plain: dict[str, Any], where: str) -> dict[str, Any]:
     migrated = migrate(plain)
     if migrated is None:
         raise RunError(
-            f"{where} has schema {_shown(plain['schema'])}; this version reads schema 1 to {SCHEMA}. Use "
+            f"{where} has schema {_shown(plain['schema'])}; this version reads schemas 1 to {SCHEMA}. Use "
             "the version of the toolkit that wrote it, or audit again."
         )
     return migrated
@@ -187,7 +194,7 @@ def _validated(kind: type[_Kind], plain: Mapping[str, Any], where: str) -> _Kind
 
 
 def _sentence(problem: ValidationError) -> str:
-    """The first error: which key, what came, and what was expected."""
+    """The first error: the key, its value, and what was expected."""
     first = problem.errors(include_url=False, include_context=False)[0]
     more = problem.error_count() - 1
     also = f" {more} more {'part is' if more == 1 else 'parts are'} wrong." if more else ""
@@ -206,12 +213,12 @@ def _finite(text: str) -> float | None:
 def _whole(text: str) -> int:
     value = int(text)
     if not -_WHOLE <= value < _WHOLE:
-        raise ValueError(f"the number {text[:20]}... is out of all bounds")
+        raise ValueError(f"the number {text[:20]}... is outside the range of 64-bit integers")
     return value
 
 
 def _whole_characters(value: Any) -> Any:
-    """Replace halves of surrogate pairs, which no file can be written with."""
+    """Replace halves of surrogate pairs, since UTF-8 cannot encode them."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, list):
@@ -222,7 +229,7 @@ def _whole_characters(value: Any) -> Any:
 
 
 def _path(parts: tuple[int | str, ...]) -> str:
-    """`config.epsilons[2]`."""
+    """The path of a key, such as `config.epsilons[2]`."""
     path = ""
     for part in parts:
         path += f"[{part}]" if isinstance(part, int) else f".{part}"

@@ -1,8 +1,8 @@
-"""The typed manifest of a run (`run.json`) and the part of a `report.json` that is read back.
+"""Pydantic models of `run.json` (`Manifest`) and of the part of a `report.json` that is read again.
 
-`SCHEMA` counts the shapes of `run.json`. A file of an older shape is converted by one function per version
-(`MIGRATIONS`) and then validated as the newest. A part that an earlier version did not write has its default;
-a key that this version does not know is kept, since later versions write more.
+`SCHEMA` is the version of the schema of `run.json`. A file of an older schema is converted by one function
+per version (`schema_migrations.MIGRATIONS`) and then validated as the newest. A part that an earlier version
+did not write has its default; a key that this version does not know is kept, since later versions write more.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from robustness.runs.schema_fields import (
 )
 
 SCHEMA = 2
-"""The shape of `run.json` that is written; 1 stored the goal as a phrase."""
+"""The schema of `run.json` that this version writes; schema 1 stored the goal as a phrase."""
 TARGETED = "targeted at "
-"""How reports, and `run.json` before schema 2, begin the phrase of a targeted goal."""
+"""The start of the phrase of a targeted goal, in reports and in `run.json` of schema 1."""
 
 
 class Tool(Part):
@@ -57,7 +57,7 @@ class AttackEntry(Part):
 
     @property
     def title(self) -> str:
-        """The label; the name in runs that have none."""
+        """The label, or the name in runs without labels."""
         return str(self.label or self.name)
 
 
@@ -83,7 +83,7 @@ class GoalEntry(Part):
 
 
 class Settings(Part):
-    """What a resumed run must share: attacks, threat, goal, seed, batch size."""
+    """The settings that a resumed run must share: attacks, threat, seed, batch size and more."""
 
     attacks: Listed[AttackEntry] = ()
     norm: str | None = None
@@ -102,12 +102,12 @@ class Settings(Part):
 
     @property
     def aim(self) -> str:
-        """The goal in words; runs that lack it are untargeted."""
+        """The goal in words; runs without a goal are untargeted."""
         return (self.goal or GoalEntry()).sentence
 
 
 class ScalingEntry(Part):
-    """How counts become the model's inputs."""
+    """How counts are converted to the model's inputs."""
 
     name: str | None = None
     multiply: Listed[Number] | None = None
@@ -128,7 +128,7 @@ class IdentityEntry(Part):
 
 
 class ModelEntry(Part):
-    """A model and how it is read."""
+    """A model, and how its inputs and outputs are read."""
 
     name: str | None = None
     file: str | None = None
@@ -162,7 +162,7 @@ class Data(Part):
 
 
 class Check(Part):
-    """What a check before the attack found."""
+    """The result of a check before the attack."""
 
     id: str = ""
     severity: str = "note"
@@ -170,7 +170,7 @@ class Check(Part):
 
 
 class DiagnosisEntry(Part):
-    """What a diagnostic of the finished run found."""
+    """The result of a diagnostic of the finished run."""
 
     id: str = ""
     title: str = ""
@@ -202,7 +202,7 @@ class Median(Part):
 
 
 class EpsilonBudget(Part):
-    """What the attacks can use of an epsilon: `short` has the reach of those that cannot use all of it."""
+    """How much of an epsilon attacks can use; `short` has the largest distance of each that cannot use all."""
 
     epsilon: Number
     effective_epsilon: Number | None = None
@@ -217,7 +217,7 @@ class Timing(Part):
 
 
 class GateRule(Part):
-    """One demand of the gate."""
+    """One rule of the gate."""
 
     model_config = ConfigDict(extra="forbid")
     name: str
@@ -230,7 +230,7 @@ class GateRule(Part):
 
 
 class GateSuppression(Part):
-    """A rule or diagnostic that does not count until a day."""
+    """A rule or diagnostic that does not count until the day `expires`."""
 
     rule: str
     reason: str
@@ -238,7 +238,7 @@ class GateSuppression(Part):
 
 
 class GateBaseline(Part):
-    """An earlier run to be no worse than."""
+    """An earlier run, than which this one may not be worse by more than `max_drop`."""
 
     model_config = ConfigDict(extra="forbid")
     source: str
@@ -251,7 +251,7 @@ class GateBaseline(Part):
 
 
 class GateEntry(Part):
-    """What the run is held against; a table without any key is no gate."""
+    """The gate of the run; a table without keys means that there is none."""
 
     rules: Listed[GateRule] = ()
     suppressions: Listed[GateSuppression] = ()
@@ -271,7 +271,7 @@ class GateEntry(Part):
 
 
 class Options(Part):
-    """The options of the command line that started the run."""
+    """The command-line options that started the run."""
 
     model: str | None = None
     images: str | None = None
@@ -303,7 +303,7 @@ class Options(Part):
 
 
 class Origin(Part):
-    """Where and how the run was started, and the seal on that (`robustness.runs.seal`)."""
+    """How and where the run was started, with a seal (`robustness.runs.seal`)."""
 
     options: Options | None = None
     configuration: str | None = None
@@ -313,7 +313,7 @@ class Origin(Part):
 
 
 class Repair(Part):
-    """What was damaged when the run was resumed, and made again."""
+    """The number of parts that were damaged when the run was resumed, and made again."""
 
     at: str | None = None
     originals: Count = 0
@@ -324,7 +324,7 @@ class Repair(Part):
 
 
 class Manifest(Part):
-    """Everything another person needs to believe a run, or to repeat it."""
+    """Everything that another person needs to check a run or to repeat it."""
 
     schema_: Annotated[int, Field(alias="schema")] = SCHEMA
     tool: Tool = Field(default_factory=Tool)
@@ -356,14 +356,14 @@ class ShareEntry(Part):
 
 
 class RateEntry(Part):
-    """The worst case within one epsilon; no accuracy where none is stated."""
+    """The worst case within one epsilon; without an accuracy if none is stated."""
 
     epsilon: Number
     robust_accuracy: ShareEntry | None = None
 
 
 class ResultEntry(Part):
-    """What happened to one image at the largest epsilon."""
+    """The result of one image at the largest epsilon."""
 
     key: str
     name: str
@@ -374,7 +374,7 @@ class ResultEntry(Part):
 
 
 class StoredSummary(Part):
-    """What is read back of the summary in a `report.json`."""
+    """The part of the summary in a `report.json` that is read again."""
 
     manifest: Manifest
     attacks: Listed[str] | None = None

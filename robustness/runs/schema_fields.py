@@ -1,4 +1,4 @@
-"""The types of values in `run.json`, and the base of its tables."""
+"""Types of the values in `run.json`, and the base class of its tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WHOLE = 1 << 63
 
 
 def _checked_only(value: float, validate: ValidatorFunctionWrapHandler) -> float:
-    """Keep a whole number whole: a seal covers the very text that was written."""
+    """Validate without converting 1 to 1.0: a seal covers the text exactly as it was written."""
     validate(value)
     return value
 
@@ -29,12 +29,12 @@ def _checked_only(value: float, validate: ValidatorFunctionWrapHandler) -> float
 def _expect_count_of_total(value: tuple[float, ...]) -> tuple[float, ...]:
     _, count, total = value
     if not (0 <= count <= total and float(count).is_integer() and float(total).is_integer()):
-        raise ValueError("expected an epsilon, a count, and a total that is no less")
+        raise ValueError("expected an epsilon, a count, and a total that is not smaller")
     return value
 
 
 def _lists(value: Any) -> Any:
-    """Turn tuples into lists, as JSON reads them back."""
+    """Convert tuples to lists, as JSON represents them."""
     if isinstance(value, Mapping):
         return {key: _lists(item) for key, item in value.items()}
     return [_lists(item) for item in value] if isinstance(value, list | tuple) else value
@@ -44,7 +44,7 @@ _Item = TypeVar("_Item")
 
 
 Listed = Annotated[tuple[_Item, ...], Field(strict=False)]
-"""A JSON list, held as a tuple."""
+"""A JSON list, stored as a tuple."""
 
 
 Number = Annotated[float, Field(allow_inf_nan=False), WrapValidator(_checked_only)]
@@ -100,7 +100,7 @@ class Part(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _null_is_absent(cls, value: Any) -> Any:
-        """Take null for a missing key where the default is something else."""
+        """Treat null as a missing key if the default is not None."""
         if not isinstance(value, Mapping):
             return value
         return {
@@ -117,7 +117,7 @@ class Part(BaseModel):
         return field.get_default(call_default_factory=True) is not None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the keys that were given, as dicts, lists and numbers."""
+        """Return the keys that were set, as dicts, lists, texts and numbers."""
         # Not in JSON mode, which writes 1 as 1.0.
         plain: dict[str, Any] = _lists(
             self.model_dump(by_alias=True, exclude_unset=True, warnings=False)
@@ -125,11 +125,11 @@ class Part(BaseModel):
         return plain
 
     def without(self, *keys: str) -> Self:
-        """Return a copy that lacks some keys."""
+        """Return a copy in which some keys are unset."""
         copy = self.model_copy(update={key: type(self).model_fields[key].default for key in keys})
         copy.model_fields_set.difference_update(keys)
         return copy
 
     def with_changes(self, **changes: object) -> Self:
-        """Return a copy with other values under some keys."""
+        """Return a copy with new values for some keys; these are not validated."""
         return self.model_copy(update=changes)

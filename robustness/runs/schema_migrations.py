@@ -1,4 +1,4 @@
-"""Older versions of `run.json` as today's: one function for each version."""
+"""Converts older schemas of `run.json` to the newest: one function per version."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _from_1(plain: dict[str, Any]) -> dict[str, Any]:
     if phrase == "untargeted":
         goal = {"target": None, "class_name": None}
     elif name == phrase:
-        # No phrase of an audit: refused by the validation that follows.
+        # An audit writes no such phrase; the validation that follows rejects it.
         goal = phrase
     else:
         known = names if isinstance(names, list) else []
@@ -29,11 +29,11 @@ def _from_1(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
-"""By version of the file: the function that converts it to the next version."""
+"""By schema version, the function that converts a manifest to the next version."""
 
 
 def migrate(plain: dict[str, Any]) -> dict[str, Any] | None:
-    """Convert a manifest of any earlier version to `SCHEMA`.
+    """Convert a manifest of any earlier schema to the newest.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def migrate(plain: dict[str, Any]) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        The same in the newest shape; None for a version that is not known.
+        The manifest in the newest schema; None for an unknown version.
     """
     version = plain.get("schema")
     if isinstance(version, bool) or not isinstance(version, int | float):

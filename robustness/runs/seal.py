@@ -1,11 +1,12 @@
-"""Whether a run was started here, by this user: a seal that nobody else can make.
+"""Seals a run with an HMAC, which proves that this user started it on this machine.
 
-A run says which files it was made of. Whoever goes on with a run of theirs means those files; in a run that
-came from somebody else the same words are a stranger's, and could name any file of the reader's. The two
-look alike, so a run that is started from the command line is sealed: an HMAC over all it says of its origin
-(what was typed, and the directory it was typed in), with a secret that is kept outside of every run, readable
-by the user only. Where that was altered, or another user or machine reads it, the files are named again.
-Whoever copies a seal copies what this user has typed with it, to the letter: it opens nothing else.
+A run records the files that it was made from. A user who resumes a run of their own means these files; a run
+that was received from somebody else is untrusted, and could name any file of the reader's. To tell the two
+apart, a run that is started from the command line is sealed: with an HMAC over its recorded origin (the
+options as typed, and the directory in which they were typed), whose secret is stored outside of every run and
+readable by the user only. If the origin was altered, or another user or machine reads it, the files must be
+named again. A copied seal is valid only with exactly the options that this user typed, so it gives access to
+no other file.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _NAME = "secret"
 
 
 def state() -> Path:
-    """The folder of the user's state: `ROBUSTNESS_STATE`, else `robustness` in XDG's state folder."""
+    """Return the folder of the secret: `ROBUSTNESS_STATE`, else `robustness` in XDG's state folder."""
     if own := os.environ.get("ROBUSTNESS_STATE"):
         return Path(own).expanduser().absolute()
     base = Path(os.environ.get("XDG_STATE_HOME") or "")
@@ -35,7 +36,7 @@ def state() -> Path:
 
 
 def sealed(origin: Origin) -> Origin:
-    """Return the origin of a run with its seal; without one where no secret can be kept."""
+    """Return the origin of a run with its seal; without a seal if no secret can be stored."""
     secret, bare = _secret(make=True), origin.without("seal")
     return bare.with_changes(seal=_seal(secret, bare)) if secret else bare
 
@@ -46,12 +47,12 @@ def made_here(origin: Origin) -> bool:
     Parameters
     ----------
     origin : Origin
-        That of its `run.json`.
+        The origin in its `run.json`.
 
     Returns
     -------
     bool
-        True if the seal is right; False for any other, and where there is no secret.
+        True if the seal is valid; False if it is not, or if there is no secret.
     """
     secret = _secret(make=False)
     if secret is None or origin.seal is None:
@@ -65,7 +66,7 @@ def _seal(secret: bytes, origin: Origin) -> str:
 
 
 def _secret(*, make: bool) -> bytes | None:
-    """The user's secret; None where there is none and none is made, or others could have read it."""
+    """The user's secret; None if it cannot be read or created, or other users could have read it."""
     try:
         folder = state()
         if make:
@@ -74,12 +75,12 @@ def _secret(*, make: bool) -> bytes | None:
                 _written(folder / _NAME)
         return _read(folder / _NAME)
     except (OSError, RuntimeError):
-        # No home, or none that can be written to: then nothing is sealed.
+        # Without a writable home, runs are not sealed.
         return None
 
 
 def _written(path: Path) -> None:
-    """A new secret, whole from the first moment: it is linked into place."""
+    """Create the secret in one step: a complete file is linked to its path."""
     draft = path.with_name(f".{secrets.token_hex(16)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:

@@ -1,8 +1,8 @@
-"""The smallest epsilon at which each image flips, as far as a run tells, and its median.
+"""Computes intervals for the smallest epsilon at which each image flips, and the median over images.
 
-On a ladder of epsilons an image that flips first at a rung needs more than the rung before and at most
-this one; one that holds at the last rung needs more. An attack that seeks the closest point tells the
-distance itself. The median over images is that of `turnbull`.
+An image that flips first at one of the run's epsilons needs more than the previous epsilon and at most this
+one; an image that is robust at the largest epsilon needs more. An attack that seeks the closest point gives
+the distance itself. The median of these interval-censored values is that of `turnbull`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from robustness.runs.records import FAILED, FLIPPED, ROBUST, SETTLED
 from robustness.runs.schema import Settings
 from robustness.threat import norms
 
-UNUSED = "it could use all of no epsilon of the run"
-SPARED = "earlier attacks of the cascade spared it the images that they flip"
+UNUSED = "it could use no epsilon of the run fully"
+SPARED = "it did not run on the images that earlier attacks of the cascade flip"
 
 
 def medians(
@@ -29,23 +29,30 @@ def medians(
     attacks: Iterable[str],
     unused: Collection[tuple[str | None, float]] = frozenset(),
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """The median smallest epsilon of each attack, and that of all attacks together.
+    """Return the median smallest epsilon of each attack, and that of all attacks together.
 
     Parameters
     ----------
-    outcomes: a row an image x attack x epsilon: `image`, `attack`, `epsilon`, `status`, and distances.
-    config: the run's settings: the norm, and what each attack seeks.
-    attacks: their labels.
-    unused: epsilons that an attack, or all together, could not use, as the function `unused` gives them:
-        they tell nothing.
+    outcomes : pd.DataFrame
+        One row per image x attack x epsilon: `image`, `attack`, `epsilon`, `status`, and distances.
+    config : Settings
+        Gives the norm, and what each attack seeks.
+    attacks : iterable of str
+        The labels of the attacks.
+    unused : collection of tuple
+        Epsilons that an attack, or all together, could not use, as returned by the function `unused`; their
+        outcomes are ignored.
 
     Returns
     -------
-    ``{label: one}`` and one, each ``{"median", "low", "high", "bracket_low", "bracket_high", "images",
-    "note"}`` in the unit of epsilon. The sample's median is above `bracket_low` and at most
-    `bracket_high` (None: beyond the largest epsilon); `low` to `high` is the 95 % interval, open above
-    where `high` is None. `median` is None where the bracket is open: it begins at 0, below the smallest
-    epsilon, or has no end. Everything is None where no image tells.
+    by : dict of str to dict
+        By label, ``{"median", "low", "high", "bracket_low", "bracket_high", "images", "note"}``, in the unit
+        of epsilon. The sample's median is above `bracket_low` and at most `bracket_high` (None: beyond the
+        largest epsilon); `low` to `high` is the 95 % interval, unbounded above if `high` is None. `median` is
+        None if the bracket is open: it begins at 0, below the smallest epsilon, or has no end. All are None
+        if no image has a known interval.
+    together : dict
+        The same for all attacks together.
     """
     names = list(attacks)
     closest = {attack.label for attack in config.attacks if attack.seeks == "closest"}
@@ -62,7 +69,7 @@ def medians(
         else median(found[n])
         for n, rows in some.items()
     }
-    # A weak attack that cannot use an epsilon must not blur what a stronger one tells there.
+    # A weak attack that cannot use an epsilon must not widen the intervals that a stronger one gives.
     reached = outcomes[~outcomes["epsilon"].isin([e for n, e in unused if n is None])]
     every = [
         smallest(reached[reached["attack"] == n], column if n in closest else None) for n in names
@@ -72,11 +79,11 @@ def medians(
 
 
 class EpsilonUse(Protocol):
-    """Whether an epsilon could be used: `EpsilonBudget`, and a report's `Budget`."""
+    """How much of an epsilon could be used; `EpsilonBudget` and a report's `Budget` conform."""
 
     @property
     def epsilon(self) -> float:
-        """The epsilon."""
+        """The epsilon, in the unit of the norm."""
 
     @property
     def reached(self) -> bool:
@@ -84,11 +91,11 @@ class EpsilonUse(Protocol):
 
     @property
     def short(self) -> Mapping[str, float]:
-        """By label, how far the attacks go that could not."""
+        """By label, the largest distance of each attack that could not use all of it."""
 
 
 def unused(budgets: Iterable[EpsilonUse]) -> frozenset[tuple[str | None, float]]:
-    """(attack, epsilon) for each epsilon that an attack could not use, attack None where none could."""
+    """Return (attack, epsilon) for each epsilon that an attack could not use; attack None if none could."""
     pairs: set[tuple[str | None, float]] = set()
     for budget in budgets:
         epsilon = float(budget.epsilon)
@@ -101,16 +108,27 @@ def unused(budgets: Iterable[EpsilonUse]) -> frozenset[tuple[str | None, float]]
 def used(
     outcomes: pd.DataFrame, unused: Collection[tuple[str | None, float]], attack: str
 ) -> pd.DataFrame:
-    """The rows of an attack at the epsilons that it could use, and that any attack that learns could."""
+    """Return the rows of an attack, without the epsilons that `unused` lists for it or for all attacks."""
     rows = outcomes[outcomes["attack"] == attack]
     return rows[~rows["epsilon"].isin([e for label, e in unused if label in (attack, None)])]
 
 
 def smallest(rows: pd.DataFrame, distance: str | None = None) -> pd.DataFrame:
-    """What one attack's rows tell of each image's smallest epsilon: `low` and `high`, by image.
+    """Return the interval of each image's smallest epsilon under one attack.
 
-    It is above `low` and at most `high`, or is both where they are equal. An image on which the attack
-    broke down everywhere may need any; one that a cascade spared it, or that was not attacked, is left out.
+    Parameters
+    ----------
+    rows : pd.DataFrame
+        The outcomes of the attack.
+    distance : str, optional
+        The column of distances, for an attack that seeks the closest point.
+
+    Returns
+    -------
+    pd.DataFrame
+        `low` and `high`, by image: the smallest epsilon is above `low` and at most `high`, or equal to both
+        if they are equal. An image on which the attack failed at every epsilon has 0 and infinity; an image
+        that is not attacked, or that an earlier attack of the cascade flips, has no row.
     """
     told = rows[rows["status"].isin((FLIPPED, ROBUST, FAILED))]
     if told.empty:
@@ -131,12 +149,28 @@ def smallest(rows: pd.DataFrame, distance: str | None = None) -> pd.DataFrame:
 def together(
     found: Iterable[pd.DataFrame], rows: pd.DataFrame, epsilons: Sequence[float]
 ) -> pd.DataFrame:
-    """What several attacks' `smallest` tell of the smallest epsilon of any of them, by image.
+    """Return the interval of each image's smallest epsilon under several attacks together.
 
-    Where one attack tells a distance and another may need less, it is between rungs of the ladder
-    `epsilons` again: how far the distance is below the rung says nothing of the other's. An attack that broke
-    down on an image takes nothing from what the others tell: an image holds at a rung where any of the
-    attacks, whose `rows` these are, completed and none flips it.
+    Parameters
+    ----------
+    found : iterable of pd.DataFrame
+        What `smallest` returns for each attack.
+    rows : pd.DataFrame
+        The outcomes of these attacks.
+    epsilons : sequence of float
+        The epsilons of the run, ascending.
+
+    Returns
+    -------
+    pd.DataFrame
+        As `smallest` returns it.
+
+    Notes
+    -----
+    If one attack gives a distance and another may need less, the interval is bounded by `epsilons` again:
+    how far the distance is below the next epsilon says nothing about the other attack. An attack that failed
+    on an image removes no information: the image is robust at an epsilon where any attack completed and none
+    flips it.
     """
     known = [one for one in found if not one.empty]
     if not known:
@@ -155,16 +189,16 @@ def together(
 
 
 def rows_epsilons(outcomes: pd.DataFrame) -> list[float]:
-    """The ladder of some rows, ascending."""
+    """Return the epsilons of some rows, ascending."""
     return sorted(float(e) for e in outcomes["epsilon"].dropna().unique())
 
 
 def median(found: pd.DataFrame) -> dict[str, Any]:
-    """The median of `smallest` or `together`, as `medians` returns it."""
+    """Return the median of the intervals of `smallest` or `together`, as `medians` describes it."""
     known = found[(found["low"] > 0) | (found["high"] < math.inf)]
     broken = len(found) - len(known)
     images = f"{broken:,} image{'s' if broken > 1 else ''}"
-    note = f"{images} left out, on which attacks broke down" if broken else ""
+    note = f"{images} left out, on which attacks failed" if broken else ""
     if known.empty:
         return none(note or "no image was attacked")
     one = turnbull.median(known["low"].to_numpy(), known["high"].to_numpy())
@@ -180,7 +214,7 @@ def median(found: pd.DataFrame) -> dict[str, Any]:
 
 
 def bracket(low: float | None, high: float | None) -> str:
-    """Where a median lies, in words: `between 4 and 8`, `1 or less`, `beyond 16`, `7`, `not known`."""
+    """Describe a bracket: `between 4 and 8`, `1 or less`, `beyond 16`, `7`, `not known`."""
     if low is None or (not low and high is None):
         return "not known"
     if high is None:
@@ -191,14 +225,14 @@ def bracket(low: float | None, high: float | None) -> str:
 
 
 def reach(low: float | None, high: float | None) -> str:
-    """A 95 % interval in words: `2 to 8`, `up to 1`, `from 8 up`."""
+    """Describe a 95 % interval: `2 to 8`, `up to 1`, `from 8 up`."""
     if high is None:
         return f"from {_figure(low)} up" if low else "without bounds: too few images"
     return f"{_figure(low)} to {_figure(high)}" if low else f"up to {_figure(high)}"
 
 
 def said(one: Mapping[str, Any]) -> str:
-    """One of `medians` in words: `5.04, between 4 and 8, 95 % interval 2 to 8`."""
+    """Describe one of `medians`: `5.04, between 4 and 8, 95 % interval 2 to 8`."""
     ends = bracket(one["bracket_low"], one["bracket_high"])
     parts = [ends if one["median"] is None else _figure(one["median"])]
     if one["median"] is not None and one["bracket_low"] != one["bracket_high"]:
@@ -210,12 +244,12 @@ def said(one: Mapping[str, Any]) -> str:
 
 
 def _figure(value: float) -> str:
-    """Three digits: 4, 2.5, 12,345."""
+    """A number with three digits: 4, 2.5, 12,345."""
     return f"{value:,.0f}" if float(value).is_integer() or value >= 1000 else f"{value:.3g}"
 
 
 def none(note: str) -> dict[str, Any]:
-    """No median, and why."""
+    """Return the entry of `medians` without a median; `note` says why."""
     ends = ("median", "low", "high", "bracket_low", "bracket_high")
     return {**dict.fromkeys(ends), "images": 0, "note": note}
 

@@ -1,8 +1,8 @@
-"""The run folder: `run.json`, `run.sqlite` and `images/`, written so that a kill loses nothing.
+"""Reads and writes a run folder (`run.json`, `run.sqlite`, `images/`), so that a kill loses nothing.
 
-`run.sqlite` is the truth. A row is committed only after its picture is on disk; pictures are named
-by the SHA-256 of their bytes and moved into place in one step, so a file that exists is whole, and
-`evidence_intact` says so again when a run is resumed. Reading needs neither TensorFlow nor Keras.
+`run.sqlite` is authoritative. A row is committed only after its picture is on disk. A picture is named by the
+SHA-256 of its bytes and moved to its path in one step, so a file that exists is complete; `evidence_intact`
+checks that again when a run is resumed. Reading needs neither TensorFlow nor Keras.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _TABLES: dict[str, tuple[type, tuple[str, ...]]] = {
     "distances": (DistanceRow, ("image", "attack", "epsilon", "norm")),
 }
 _LATER = {"gradients", "distances"}
-"""Tables that runs of earlier versions do not have."""
+"""Tables that runs of earlier versions lack."""
 _SQL_TYPES = {"str": "TEXT", "int": "INTEGER", "float": "REAL"}
 
 
@@ -58,9 +58,9 @@ def _create(table: str) -> str:
 
 
 def _writing(table: str) -> tuple[str, attrgetter[Any]]:
-    """How a row is written, and its values, made once: an audit writes as many rows as it has images."""
+    """The statement that writes a row, and the getter of its values."""
     names = [f.name for f in fields(_TABLES[table][0])]
-    # The table's name is one of our own three.
+    # The table's name is a constant of this module.
     statement = f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(names))})"  # noqa: S608
     return statement, attrgetter(*names)
 
@@ -69,7 +69,13 @@ _WRITING = {row: _writing(table) for table, (row, _) in _TABLES.items()}
 
 
 class Run:
-    """A run folder. `Run.create` and `Run.resume` write to it, `Run.open` reads it."""
+    """A run folder: `Run.create` and `Run.resume` open it for writing, `Run.open` for reading.
+
+    Notes
+    -----
+    Methods that read raise RunError if a file of the run is damaged; methods that write raise StorageError
+    if the disk refuses, or if the folder was moved or deleted.
+    """
 
     def __init__(
         self, path: Path, *, writable: bool, claim: run_folder.Claim | None = None
@@ -82,7 +88,7 @@ class Run:
 
     @classmethod
     def create(cls, path: str | Path, manifest: Manifest) -> Run:
-        """Begin a run in an empty or missing folder, or one where an audit was killed before it began.
+        """Begin a run in a missing or empty folder, or one in which an audit was killed before it began.
 
         Parameters
         ----------
@@ -94,11 +100,11 @@ class Run:
         Raises
         ------
         SettingError
-            `run.json` could not be read back with this content.
+            `run.json` could not be read again with this content.
         RunUsageError
-            The folder holds something.
+            The folder is not empty.
         StorageError
-            The folder cannot be made. No file is left.
+            The folder cannot be created. No file is left in it.
         """
         disk_errors.expect_named(path, "The path of the run")
         folder, text = Path(path), new_text_of(manifest)
@@ -113,7 +119,22 @@ class Run:
 
     @classmethod
     def resume(cls, path: str | Path) -> Run:
-        """An existing run, to go on with; RunUsageError if there is none, or another process writes to it."""
+        """Open an existing run for writing.
+
+        Parameters
+        ----------
+        path : str or Path
+            The run folder.
+
+        Raises
+        ------
+        RunUsageError
+            There is no run, or another audit is writing to it.
+        RunError
+            The database is damaged, or its tables are not defined as in this version.
+        StorageError
+            The folder cannot be written to.
+        """
         disk_errors.expect_named(path, "The path of the run")
         folder = Path(path)
         run_folder.expect_run(folder)
@@ -121,7 +142,7 @@ class Run:
             disk_errors.expect_writable(folder)
             claim = run_folder.Claim(folder)
             try:
-                # What is planted in it is found before anything could be written.
+                # Opening for reading checks the untrusted files before anything is written.
                 cls.open(folder).close()
                 run_folder.make_way(folder / run_folder.PICTURES / "any")
                 run_folder.sweep(folder)
@@ -135,7 +156,20 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
-        """An existing run, to read. RunUsageError if it is none."""
+        """Open an existing run for reading.
+
+        Parameters
+        ----------
+        path : str or Path
+            The run folder.
+
+        Raises
+        ------
+        RunUsageError
+            There is no run.
+        RunError
+            The database is damaged, or lacks a table or a column.
+        """
         disk_errors.expect_named(path, "The path of the run")
         folder = Path(path)
         run_folder.expect_run(folder)
@@ -158,7 +192,7 @@ class Run:
             )
 
     def _whole(self) -> Run:
-        """This run, if its database has every table and column; RunError, naming them, if not."""
+        """This run; RunError if its database lacks a table or a column, which the message names."""
         lost = []
         for table, (row, _) in _TABLES.items():
             there = set(self._db.columns(table))
@@ -176,29 +210,40 @@ class Run:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """What the disk refuses is told as a StorageError, and so is a folder that was taken away."""
+        """Convert errors of the disk to StorageError; raise it also if the database was moved or deleted."""
         if not self._writable:
             yield
             return
         with disk_errors.using(self.path):
-            # What goes into a deleted database is gone without an error.
+            # SQLite reports no error when it writes to a deleted file.
             if _identity(self.path / run_folder.DATABASE) != self._place:
                 raise disk_errors.gone(self.path)
             yield
 
     @property
     def manifest(self) -> Manifest:
-        """The content of `run.json`; RunError, naming the key, if it is not what an audit writes."""
+        """The content of `run.json`; RunError, which names the key, if it is damaged."""
         data = read_within(self.path, run_folder.MANIFEST, MOST_JSON)
         return manifest_of(data, str(self.path / run_folder.MANIFEST))
 
     def write_manifest(self, manifest: Manifest) -> None:
-        """Replace `run.json` in one step."""
+        """Replace `run.json` atomically."""
         with self._writing():
             replace_within(self.path, run_folder.MANIFEST, text_of(manifest))
 
     def save_png(self, data: bytes) -> str:
-        """Keep a picture under its hash; its name within the run. What else stands there is replaced."""
+        """Store a picture under the hash of its bytes.
+
+        Parameters
+        ----------
+        data : bytes
+            The PNG.
+
+        Returns
+        -------
+        str
+            Its path within the run folder. Another file at that path is replaced.
+        """
         name = png_name(hashlib.sha256(data).hexdigest())
         with self._writing():
             if not self._holds(name, data):
@@ -208,20 +253,34 @@ class Run:
         return name
 
     def _holds(self, name: str, data: bytes) -> bool:
-        """Whether a file of the run has these very bytes."""
+        """Whether a file of the run has exactly these bytes."""
         try:
             return self.png(name) == data
         except RunError:
             return False
 
     def png(self, name: str) -> bytes:
-        """The bytes of a picture; RunError if the file is gone, no plain file, or none of the run's."""
+        """Return the bytes of a picture.
+
+        Parameters
+        ----------
+        name : str
+            Its path within the run folder.
+
+        Raises
+        ------
+        RunError
+            The file is missing, not a regular file, too large, or outside `images/`.
+        """
         if not name.startswith(f"{run_folder.PICTURES}/"):
-            raise RunError(f"{name!r} is not a picture of this run; the run may be tampered with.")
+            raise RunError(
+                f"{name!r} is not the path of a picture of this run; expected images/.... The run may have "
+                "been tampered with: get a new copy, or audit again."
+            )
         return read_within(self.path, name, MOST_PICTURE)
 
     def evidence_intact(self, name: str | None) -> bool:
-        """Whether a picture is on disk and still has the bytes it is named for."""
+        """Whether a picture is on disk and its bytes have the hash in its name; True for None."""
         if name is None:
             return True
         try:
@@ -231,12 +290,20 @@ class Run:
         return hashlib.sha256(data).hexdigest() == Path(name).stem
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Write rows in one transaction, replacing those of the same key."""
+        """Write rows in one transaction, replacing rows with the same key."""
         with self._writing():
             self._db.change((_WRITING[type(row)][0], _WRITING[type(row)][1](row)) for row in rows)
 
     def drop(self, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Take rows of "images", "outcomes" or "strips" away, named by their keys, in one transaction."""
+        """Delete rows in one transaction.
+
+        Parameters
+        ----------
+        table : str
+            The name of the table.
+        rows : iterable of mapping
+            Mappings that contain the primary key of each row.
+        """
         keys = _TABLES[table][1]
         where = " AND ".join(f"{key} IS ?" for key in keys)
         statement = f"DELETE FROM {table} WHERE {where}"  # noqa: S608
@@ -246,15 +313,16 @@ class Run:
     def _frame(self, table: str, order: str) -> pd.DataFrame:
         row, primary = _TABLES[table]
         columns = [f.name for f in fields(row)]
-        # Names are our own.
+        # The names are constants of this module.
         query = f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order} LIMIT {MOST_ROWS + 1}"  # noqa: S608
         rows = self._db.select(query)
         self._expect_cells(table, rows)
         frame = pd.DataFrame(rows, columns=columns)
         if frame.duplicated(list(primary)).any():
             raise RunError(
-                f"{self.path / run_folder.DATABASE}: {table} holds two rows of the same "
-                f"{', '.join(primary)}; expected one each. The run is damaged, or was altered."
+                f"{self.path / run_folder.DATABASE}: {table} has two rows with the same "
+                f"{', '.join(primary)}; expected one. The run is damaged or was altered: restore it from a "
+                "copy, or audit again."
             )
         return frame
 
@@ -265,15 +333,22 @@ class Run:
             raise RunError(f"{self.path / run_folder.DATABASE}: {table}: {error}") from None
 
     def images(self) -> pd.DataFrame:
-        """The images, in the order of the audit."""
+        """Return the images, in the order of the audit; a column per field of `ImageRow`."""
         return self._frame("images", "position")
 
     def outcomes(self) -> pd.DataFrame:
-        """The outcomes, by attack, epsilon and image; distances in a norm from outside in a last column."""
+        """Return the outcomes, sorted by attack, epsilon and image.
+
+        Returns
+        -------
+        pd.DataFrame
+            A column per field of `OutcomeRow`; in a run with a norm that has no column there, a last column
+            with its distances.
+        """
         return self._with_distances(self._frame("outcomes", "attack, epsilon, image"))
 
     def _with_distances(self, outcomes: pd.DataFrame) -> pd.DataFrame:
-        """`outcomes` with a column for each norm of the table of distances; of flips only."""
+        """`outcomes` with a column for the norm in the table of distances, if any; NaN except for flips."""
         if not self._db.columns("distances"):
             return outcomes
         rows = self._frame("distances", "norm, attack, epsilon, image")
@@ -283,25 +358,26 @@ class Run:
         norm = str(rows["norm"].iloc[0])
         if norm in outcomes.columns or (rows["norm"] != norm).any():
             raise RunError(
-                f"{self.path / run_folder.DATABASE}: the table distances is of {norm[:40]!r}; expected one "
-                "norm that has no column among the outcomes. The run is damaged, or was altered."
+                f"{self.path / run_folder.DATABASE}: the table distances has {norm[:40]!r}; expected one "
+                "norm that has no column in the table outcomes. The run is damaged or was altered: restore "
+                "it from a copy, or audit again."
             )
         measured = rows[[*keys, "distance"]].rename(columns={"distance": norm})
         joined = outcomes.merge(measured, on=keys, how="left")
         return joined.assign(**{norm: joined[norm].where(joined["status"] == FLIPPED)})
 
     def strips(self) -> pd.DataFrame:
-        """The steps of the best cases."""
+        """Return the steps of the best cases; a column per field of `StripRow`."""
         return self._frame("strips", "attack, epsilon, image, step")
 
     def gradients(self) -> pd.DataFrame:
-        """How often attacks had no gradient on what withstood them; empty for runs that did not note it."""
+        """Return how often attacks got no gradient on robust images; empty if the run did not record it."""
         if not self._db.columns("gradients"):
             return pd.DataFrame(columns=[f.name for f in fields(GradientRow)])
         return self._frame("gradients", "attack, epsilon, image")
 
     def image_rows(self) -> Iterator[ImageRow]:
-        """The images one by one, in the order of the audit; memory does not grow with them."""
+        """Yield the images in the order of the audit, with constant memory."""
         columns = [f.name for f in fields(ImageRow)]
         query = f"SELECT {', '.join(columns)} FROM images ORDER BY position"  # noqa: S608
         for values in self._db.stream(query):
@@ -309,7 +385,20 @@ class Run:
             yield ImageRow(**filled(ImageRow, values))
 
     def settled(self, attack: str, expected: int) -> set[str]:
-        """Images whose outcomes under `attack` are complete (`expected` rows) with evidence intact."""
+        """Return the images whose outcomes under an attack are complete, with intact pictures.
+
+        Parameters
+        ----------
+        attack : str
+            The label of the attack.
+        expected : int
+            The number of rows of a complete image.
+
+        Returns
+        -------
+        set of str
+            The keys of the images.
+        """
         done: dict[str, list[str | None]] = {}
         for image, png in self._db.select(
             "SELECT image, png FROM outcomes WHERE attack = ?", (attack,)
@@ -322,7 +411,7 @@ class Run:
         }
 
     def first_flips(self, attacks: Iterable[str]) -> dict[str, float]:
-        """The smallest epsilon at which any of `attacks` flips an image, by the image's key."""
+        """Return, by the key of each image, the smallest epsilon at which any of `attacks` flips it."""
         first: dict[str, float] = {}
         for attack in attacks:
             for image, epsilon in self._db.select(
@@ -333,7 +422,7 @@ class Run:
         return first
 
     def count(self, attack: str | None = None, epsilon: float | None = None) -> dict[str, int]:
-        """How many outcomes have each status; of one attack, at one epsilon, if given."""
+        """Return the number of outcomes by status; only of one attack, or at one epsilon, if given."""
         rows = self._db.select(
             "SELECT status, count(*) FROM outcomes WHERE ? IN (attack, '') AND "
             "(? IS NULL OR epsilon = ?) GROUP BY status",
@@ -342,7 +431,7 @@ class Run:
         return dict(rows)
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database, and release the lock on the folder."""
         self._db.close()
         if self._claim is not None:
             self._claim.release()
@@ -355,7 +444,7 @@ class Run:
 
 
 def _identity(file: Path) -> tuple[int, int] | None:
-    """Which file stands at a path; None if none does."""
+    """The device and inode of the file at a path; None if there is no file."""
     try:
         found = file.stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""Rows on their way into a run: gathered, and made on another thread while the model works on."""
+"""Creates rows on a thread while the model continues, and writes them to a run in large transactions."""
 
 from __future__ import annotations
 
@@ -14,9 +14,18 @@ from robustness.runs.store import Run
 
 
 class Pending:
-    """Rows gathered into a transaction every so often: one commit each would cost more than a step.
+    """A queue of rows that are written together, since a commit per row would cost more than a step.
 
-    Rows come in groups, and are written in the order they came in.
+    Groups of rows are written in the order in which they were added.
+
+    Parameters
+    ----------
+    run : Run
+        The run, open for writing.
+    seconds : float
+        The time after which waiting rows are written.
+    groups : int
+        The number of waiting groups at which all are written.
     """
 
     def __init__(self, run: Run, *, seconds: float = 0.5, groups: int = 256) -> None:
@@ -26,24 +35,24 @@ class Pending:
         self._hand = ThreadPoolExecutor(1, thread_name_prefix="pending")
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Put rows behind; they are written soon."""
+        """Queue a group of rows."""
         ready: Future[Sequence[Row]] = Future()
         ready.set_result(rows)
         self._put(ready)
 
     def make(self, rows: Callable[..., Sequence[Row]], *of: Any) -> None:
-        """Put behind the rows that `rows(*of)` gives, made on another thread.
+        """Queue the group of rows that `rows(*of)` returns when it is called on the thread.
 
-        For rows whose pictures are compressed and saved first: the model works on meanwhile.
+        For rows whose pictures must be compressed and saved first; the model continues meanwhile.
         """
         self._put(self._hand.submit(rows, *of))
 
     def flush(self) -> None:
-        """Write all that waits; raises what making it raised."""
+        """Write all queued rows; raises what a function given to `make` raised."""
         self._write(len(self._waiting))
 
     def close(self) -> None:
-        """Write all that waits, and end the thread."""
+        """Write all queued rows, and end the thread."""
         try:
             self.flush()
         finally:

@@ -1,6 +1,6 @@
 """Checks for authors of attacks: `check_attack`, `checks`, `parametrize_with_checks`.
 
-Names are loaded when they are used, since TensorFlow takes seconds to import.
+Names are imported on first use, since importing TensorFlow takes seconds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The clauses of the attack contract: each returns what is wrong, or ""."""
+"""The clauses of the attack contract: each returns the fault of an attack as a sentence, or ""."""
 
 from __future__ import annotations
 
@@ -16,11 +16,22 @@ from robustness.threat import norms
 from robustness.threat.goals import Targeted
 
 NEAR, SPARSE_NEAR = 1.05, 1.25
-"""How many times the least distance an attack that seeks the closest point may need; in sparse norms."""
+"""The factor of the least distance allowed to attacks that seek the closest point; that in sparse norms."""
 
 
 def declaration_fault(attack: Any) -> str:
-    """What is wrong with the declarations of an attack class or object, or ""."""
+    """Check the declarations of an attack.
+
+    Parameters
+    ----------
+    attack : Any
+        A class or an object.
+
+    Returns
+    -------
+    str
+        The fault as a sentence; "" if there is none.
+    """
     cls = attack if isinstance(attack, type) else type(attack)
     if not issubclass(cls, Attack):
         return f"{cls.__name__} is not an Attack; derive it from robustness.attacks.Attack."
@@ -29,14 +40,14 @@ def declaration_fault(attack: Any) -> str:
         return f"{cls.__name__} lacks {', '.join(missing)}; set them as class variables."
     unknown = [n for n in cls.norms if n not in norms.names()]
     if unknown:
-        return f"unknown norms {', '.join(unknown)}; expected some of {', '.join(norms.names())}."
+        return f"norms {', '.join(unknown)} are not known; expected some of {', '.join(norms.names())}."
     if cls.knowledge not in ("white-box", "score", "decision"):
-        return f"knowledge {cls.knowledge!r}; expected white-box, score or decision."
+        return f"knowledge is {cls.knowledge!r}; expected white-box, score or decision."
     try:
         if isinstance(attack, type):
             attack()
     except (SettingError, TypeError) as error:
-        return f"it cannot be made without parameters: {error}"
+        return f"it cannot be created without arguments ({error}); give every parameter a default."
     return ""
 
 
@@ -45,11 +56,15 @@ def _state(case: LinearCase) -> str:
     job = AttackJob(case.example(0), case.budget)
     state = batch.load(None, range(IMAGES), [job] * IMAGES)["own"]
     if "point" not in state:
-        return f"the state has {', '.join(state)}; it must hold the images under 'point'."
+        return f"the state has the keys {', '.join(state)}; expected the images under 'point'."
     if tuple(state["point"].shape) != (IMAGES, *SHAPE):
         return f"'point' has shape {tuple(state['point'].shape)}; expected {(IMAGES, *SHAPE)}."
     short = [name for name, x in state.items() if not x.shape or x.shape[0] != IMAGES]
-    return f"{', '.join(short)} lack the leading axis of rows." if short else ""
+    return (
+        f"{', '.join(short)} in the state: expected a first axis of length {IMAGES}, the rows."
+        if short
+        else ""
+    )
 
 
 def _finite(case: LinearCase) -> str:
@@ -65,13 +80,13 @@ def _budget(case: LinearCase) -> str:
     for i, points in case.points().items():
         least, most = points.min(), points.max()
         if least < -1e-3 or most > 255 + 1e-3:
-            return f"image {i} leaves 0..255 ({least:.4g}..{most:.4g}); end with task.project."
+            return f"image {i} has values outside 0..255 ({least:.4g}..{most:.4g}); end with task.project."
         change = points - case.images[i].astype("float32")
         size = np.asarray(ops.convert_to_numpy(case.norm.size(change)))
         if bounded and size.max() > case.budget * (1 + 1e-4):
             return (
-                f"image {i} is {size.max():.5g} away after step {int(size.argmax())}; the budget is "
-                f"{case.budget:g}. End with task.project."
+                f"image {i} is {size.max():.5g} from its original after step {int(size.argmax())}; "
+                f"the budget is {case.budget:g}. End with task.project."
             )
     return ""
 
@@ -82,14 +97,14 @@ def _does_something(case: LinearCase) -> str:
         for i, points in case.points().items()
         if not np.abs(points - case.images[i].astype("float32")).max() > 0
     ]
-    return f"{len(unchanged)} of {IMAGES} images come back unchanged." if unchanged else ""
+    return f"{len(unchanged)} of {IMAGES} images are unchanged at every step." if unchanged else ""
 
 
 def _independent_rows(case: LinearCase) -> str:
     together = case.points(stretch=2)
     others = {"in another order": case.points(range(IMAGES - 1, -1, -1), stretch=2)}
-    # Among copies of itself, in a batch of the same shape: the last bits are the same too.
-    others["among others"] = {i: case.points([i] * IMAGES, stretch=2)[i] for i in (0, 1)}
+    # Among copies of itself, in a batch of the same shape, where the last bits are equal as well.
+    others["among copies of itself"] = {i: case.points([i] * IMAGES, stretch=2)[i] for i in (0, 1)}
     if case.attack.seeks == "any":
         others["alone"] = {i: case.points([i], stretch=2)[i] for i in (0, 1)}
     # An attack that circles the boundary amplifies the last bits, which a batch of another shape changes.
@@ -98,8 +113,8 @@ def _independent_rows(case: LinearCase) -> str:
             difference = float(np.abs(points - together[i]).max())
             if difference > 1e-3 * case.budget:
                 return (
-                    f"image {i} comes out {difference:.3g} counts different {company}; a row may not "
-                    "depend on its neighbours. Reduce over axes 1 and up only, and use task.per_row."
+                    f"image {i} differs by {difference:.3g} counts {company}; a row may not depend on its "
+                    "neighbours. Reduce over axes 1 and up only, and use task.per_row."
                 )
     return ""
 
@@ -107,9 +122,7 @@ def _independent_rows(case: LinearCase) -> str:
 def _seeded(case: LinearCase) -> str:
     first, second = case.points(), case.points(again=True)
     if not all(np.array_equal(first[i], second[i]) for i in first):
-        return (
-            "two runs with one seed differ; draw random numbers with task.uniform or task.normal."
-        )
+        return "two runs with the same seed differ; draw random numbers with task.uniform or task.normal."
     return ""
 
 
@@ -119,8 +132,8 @@ def _flips_a_linear_model(case: LinearCase) -> str:
     robust = [key for key, outcome in case.outcomes().items() if outcome.flip is None]
     if robust:
         return (
-            f"{len(robust)} of {IMAGES} images hold at epsilon {case.budget:g}, three times the distance "
-            "to the boundary of a linear model; does it lower the loss?"
+            f"{len(robust)} of {IMAGES} images do not flip at epsilon {case.budget:g}, three times the "
+            "distance to the boundary of a linear model. Check the sign and the size of the steps."
         )
     return ""
 
@@ -133,21 +146,21 @@ def _near_the_least_distance(case: LinearCase) -> str:
         least, nearest = case.least_distance(i), np.inf
         if least is None:
             return ""
-        # An attack with several starts need not succeed with the first.
+        # An attack with several starts may need more than the first.
         for restart in range(case.attack.restarts):
             nearest = min(nearest, case.distances(restart)[i])
             if nearest < least * (1 - 1e-3):
                 return (
-                    f"image {i} counts as flipped at {nearest:.5g}, and nothing nearer than {least:.5g} "
-                    "flips."
+                    f"image {i} counts as flipped at the distance {nearest:.5g}, but no point nearer than "
+                    f"{least:.5g} flips."
                 )
-            # The way to a target may pass another class: then the least distance is only a bound.
+            # If another class lies between the image and the target, the least distance is only a bound.
             if nearest <= factor * least or isinstance(case.goal, Targeted):
                 break
         else:
             return (
-                f"image {i} is flipped at {nearest:.5g}; the least distance is {least:.5g}, and {factor:g} "
-                "times that is allowed."
+                f"image {i} is flipped at the distance {nearest:.5g}; expected at most {factor:g} times the "
+                f"least distance {least:.5g}."
             )
     return ""
 
@@ -164,4 +177,4 @@ CLAUSES: dict[str, Callable[[LinearCase], str]] = {
     "flips a linear model": _flips_a_linear_model,
     "comes near the least distance": _near_the_least_distance,
 }
-"""The clauses in the order they are checked; after a broken one the later ones mean little."""
+"""The clauses in the order in which they are checked; a fault of one may cause faults of later ones."""

@@ -1,8 +1,8 @@
-"""Check an attack against its contract, clause by clause: for the built-in recipes and for plug-ins.
+"""Checks an attack against its contract, clause by clause; for the built-in attacks and for plug-ins.
 
-The truth is a linear classifier: the distance of an image to its boundary is known in closed form (the margin
-over the dual norm of the difference of the weights), so a budget well above it must suffice, and no budget
-below it can.
+The model is a linear classifier: the distance of an image to its decision boundary is known in closed form
+(the margin over the dual norm of the difference of the weights), so a budget well above it must suffice, and
+no smaller budget can.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pytest
 
 Fault = Callable[[], str]
-"""Returns what is wrong with an attack, or ""."""
+"""Returns the fault of an attack as a sentence, or ""."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,12 @@ class Check:
 
     Parameters
     ----------
-    name : the clause, with the norm and the goal it was checked for.
-    holds : whether the attack keeps it.
-    sentence : what is wrong if not.
+    name : str
+        The clause, with the norm and the goal for which it was checked.
+    holds : bool
+        Whether the attack satisfies it.
+    sentence : str
+        The fault; "" if there is none.
     """
 
     name: str
@@ -48,13 +51,16 @@ class Check:
 
 @dataclass(frozen=True)
 class ClauseCheck:
-    """A clause of the contract for one attack; call it to check it.
+    """A clause of the contract for one attack; calling it makes the check.
 
     Parameters
     ----------
-    attack : a class or an object.
-    name : the clause, with the norm and the goal it is checked for.
-    find_fault : returns what is wrong, or "".
+    attack : Attack or its class
+        The attack.
+    name : str
+        The clause, with the norm and the goal for which it is checked.
+    find_fault : callable
+        Returns the fault as a sentence, or "".
     """
 
     attack: type[Attack] | Attack
@@ -71,14 +77,14 @@ class ClauseCheck:
 
 @dataclass(frozen=True)
 class _CaseSource:
-    """Builds the case of one norm and goal when it is first needed."""
+    """Builds the linear case of one norm and goal on first use."""
 
     attack: type[Attack] | Attack
     norm: str
     goal: Goal
     seed: int
 
-    # Only the latest case is kept: each holds compiled functions.
+    # Only the latest case is kept, since each contains compiled functions.
     latest: ClassVar[tuple[_CaseSource, LinearCase] | None] = None
 
     def get(self) -> LinearCase:
@@ -98,24 +104,27 @@ class _CaseSource:
 def check_attack(attack: type[Attack] | Attack, *, seed: int = 0) -> list[Check]:
     """Check an attack against all clauses of its contract.
 
-    For each of its norms, untargeted and targeted: its declarations, the shape of its state, the budget and
-    the range 0..255 at every step, finite numbers, that it changes something, that it flips what provably
-    can be flipped, that rows do not depend on neighbours, order or batch size, and that the seed decides
-    everything.
+    After its declarations, for each of its norms, untargeted and targeted: the shape of its state, finite
+    numbers, the budget and the range 0..255 at every step, that it changes the images, that rows do not
+    depend on neighbours, order or batch size, that the seed determines the result, and that it flips what
+    provably can be flipped, near the least distance if it seeks the closest point.
 
     Parameters
     ----------
-    attack : a class, which is made without parameters, or an object.
-    seed : of the images, the model and the attack.
+    attack : Attack or its class
+        A class is instantiated without arguments.
+    seed : int
+        Of the images, the model and the attack.
 
     Returns
     -------
-    The checks, all of which hold.
+    list of Check
+        The checks, all of which hold.
 
     Raises
     ------
     AttackError
-        Some clause is broken; the message names each, and what is wrong.
+        The attack breaks a clause; the message lists all broken clauses and their faults.
     """
     results: list[Check] = []
     for group in _groups(attack, seed):
@@ -123,7 +132,7 @@ def check_attack(attack: type[Attack] | Attack, *, seed: int = 0) -> list[Check]
             sentence = find_fault()
             results.append(Check(name, not sentence, sentence))
             if sentence:
-                # Later clauses of the same case would only repeat it.
+                # The same fault would break later clauses of this case.
                 break
     broken = [check for check in results if not check.holds]
     if broken:
@@ -133,18 +142,22 @@ def check_attack(attack: type[Attack] | Attack, *, seed: int = 0) -> list[Check]
 
 
 def checks(attack: type[Attack] | Attack, *, seed: int = 0) -> Iterator[tuple[str, ClauseCheck]]:
-    """The clauses of the contract as separate checks.
+    """Yield the clauses of the contract as separate checks.
 
     Parameters
     ----------
-    attack : a class, which is made without parameters, or an object.
-    seed : of the images, the model and the attack.
+    attack : Attack or its class
+        A class is instantiated without arguments.
+    seed : int
+        Of the images, the model and the attack.
 
     Yields
     ------
-    The id of a clause, such as ``stays-within-the-budget-linf-untargeted``, and a `ClauseCheck` to call: it
-    raises AttackError if the attack breaks the clause. Nothing is compiled before a check is called;
-    consecutive checks share what is compiled.
+    id : str
+        The id of a clause, such as ``stays-within-the-budget-linf-untargeted``.
+    check : ClauseCheck
+        Raises AttackError when it is called, if the attack breaks the clause. Nothing is compiled before
+        that; consecutive checks share compiled functions.
     """
     for group in _groups(attack, seed):
         for name, find_fault in group:
@@ -154,16 +167,19 @@ def checks(attack: type[Attack] | Attack, *, seed: int = 0) -> Iterator[tuple[st
 def parametrize_with_checks(
     attacks: Iterable[type[Attack] | Attack], *, seed: int = 0
 ) -> pytest.MarkDecorator:
-    """A pytest decorator that runs a test once for each clause of each attack.
+    """Return a pytest decorator that runs a test once for each clause of each attack.
 
     Parameters
     ----------
-    attacks : classes or objects.
-    seed : of the images, the models and the attacks.
+    attacks : iterable of Attack or its class
+        Classes are instantiated without arguments.
+    seed : int
+        Of the images, the models and the attacks.
 
     Returns
     -------
-    A decorator for a test with one argument, `check`, a function to call.
+    pytest.MarkDecorator
+        For a test with one argument, `check`, which it calls.
 
     Examples
     --------
@@ -182,7 +198,7 @@ def parametrize_with_checks(
 
 
 def _groups(attack: type[Attack] | Attack, seed: int) -> Iterator[list[tuple[str, Fault]]]:
-    """The clauses by case; the first group are the declarations, without which there are no cases."""
+    """The clauses by case; the first group checks the declarations, which the cases need."""
     yield [(DECLARES_ITSELF, lambda: declaration_fault(attack))]
     if declaration_fault(attack):
         return
@@ -196,7 +212,7 @@ def _groups(attack: type[Attack] | Attack, seed: int) -> Iterator[list[tuple[str
 
 
 def _reporting(clause: Callable[[LinearCase], str], source: _CaseSource) -> Fault:
-    """The clause on its case; what the attack raises is a fault too."""
+    """The clause applied to its case; an exception of the attack is a fault as well."""
 
     def find_fault() -> str:
         try:

@@ -1,4 +1,4 @@
-"""A linear classifier with images near its boundary: the case that attacks are checked on."""
+"""A linear classifier with images near its decision boundary, on which attacks are checked."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from robustness.threat.threat import Threat
 SHAPE = (8, 8, 3)
 IMAGES = 6
 FREE = 5.0
-"""The budget without a norm: degrees, or the worst severity."""
+"""The budget of threats without a norm: degrees, or the highest severity."""
 LEAST_MARGIN = 1.0
-"""The least margin of an image, in logits."""
+"""The smallest margin of an image, in logits."""
 
 
 class LinearCase:
@@ -35,21 +35,26 @@ class LinearCase:
 
     Parameters
     ----------
-    attack : what is checked.
-    norm, goal : of the threat.
-    seed : of the images, the weights and the attack.
+    attack : Attack
+        The attack to check.
+    norm : Norm
+        Of the threat.
+    goal : Goal
+        Of the threat.
+    seed : int
+        Of the images, the weights and the attack.
     """
 
     def __init__(self, attack: Attack, norm: Norm, goal: Goal, seed: int) -> None:
         self.attack, self.norm, self.goal, self.seed = attack, norm, goal, seed
         rng = np.random.default_rng(seed)
-        # Alike, and near the boundary: an attack of a few small steps must reach it too.
+        # Similar images near the boundary, so that an attack with a few small steps can reach it.
         base = rng.integers(70, 186, SHAPE)
         self.images = (base + rng.integers(-6, 7, (IMAGES, *SHAPE))).astype(np.uint8)
-        # Logits of a few units: where they are hundreds apart, cross-entropy has no gradient left.
+        # Logits of a few units: if they differ by hundreds, the gradient of cross-entropy vanishes.
         self.weights = rng.normal(0, 0.02, (int(np.prod(SHAPE)), 3)).astype("float32")
         flat = self.images.reshape(IMAGES, -1).astype("float32")
-        # Every image is of class 0, by a margin that differs from image to image.
+        # Every image has class 0, with different margins.
         gaps = flat @ (self.weights[:, :1] - self.weights[:, 1:])
         self.bias = np.concatenate([[0.0], gaps.min(0) - LEAST_MARGIN])
         self.classifier = _linear(self.weights, self.bias)
@@ -59,7 +64,7 @@ class LinearCase:
         self._distances: dict[int, dict[int, float]] = {}
 
     def batch(self, size: int) -> CompiledBatch:
-        """The attack compiled at a batch size; kept, since tracing costs more than running."""
+        """Return the attack compiled for a batch size; cached, since tracing costs more than running."""
         if size not in self._batches:
             self._batches[size] = CompiledBatch(
                 self.classifier, self.attack, self.threat, batch_size=size, seed=self.seed
@@ -67,7 +72,7 @@ class LinearCase:
         return self._batches[size]
 
     def example(self, i: int) -> Example:
-        """Image `i`."""
+        """Return image `i` as an example."""
         return Example(str(i), self.images[i], 0)
 
     @cached_property
@@ -86,7 +91,7 @@ class LinearCase:
 
     @property
     def _rivals(self) -> list[int]:
-        """The classes that count as reached."""
+        """The classes that reach the goal."""
         return [self.goal.target] if isinstance(self.goal, Targeted) else [1, 2]
 
     def points(
@@ -97,18 +102,23 @@ class LinearCase:
         restart: int = 0,
         again: bool = False,
     ) -> dict[int, np.ndarray]:
-        """The attack's points on some images that share a batch.
+        """Run the attack on images that share a batch.
 
         Parameters
         ----------
-        order : the images, by slot.
-        stretch : images of odd number get this many budgets more.
-        restart : which start of the attack.
-        again : run anew what was run before.
+        order : sequence of int
+            The image in each slot.
+        stretch : int
+            Images with odd numbers have a budget 1 + `stretch` times as large.
+        restart : int
+            The start of the attack, from 0.
+        again : bool
+            Whether to run again what is cached.
 
         Returns
         -------
-        For each image its points (steps + 1, height, width, channels).
+        dict of int to np.ndarray
+            By image, its points (steps + 1, height, width, channels).
         """
         key = (tuple(order), stretch, restart)
         if again or key not in self._points:
@@ -116,7 +126,7 @@ class LinearCase:
         return self._points[key]
 
     def distances(self, restart: int = 0) -> dict[int, float]:
-        """The distance at which a start flips each image; for attacks that seek the closest point."""
+        """Return the distance at which a start flips each image, for attacks that seek the closest point."""
         if restart not in self._distances:
             self.points(restart=restart)
         return self._distances[restart]
@@ -139,14 +149,15 @@ class LinearCase:
         for number, step, state, slot in replay_states(self.batch(len(order)), replays):
             if number not in first:
                 continue
-            # What holds for the whole batch is read once a step, not once a row.
+            # The state of the whole batch is converted once per step, not once per row.
             if not latest or latest[0][0] is not state:
                 latest[:] = [(state, ops.convert_to_numpy(state["own"]["point"]))]
                 shape = tree.map_structure(lambda x: (tuple(x.shape), str(x.dtype)), state["own"])
                 expected = expected or shape
                 if shape != expected:
                     raise AttackError(
-                        f"the state changes from {expected} to {shape}; keep names, shapes and types."
+                        f"the state changes from {expected} to {shape}; expected the same keys, shapes "
+                        "and types."
                     )
             image = order[number]
             points[image].append(latest[0][1][slot])
@@ -156,7 +167,7 @@ class LinearCase:
         return {i: np.stack(steps) for i, steps in points.items()}
 
     def least_distance(self, i: int) -> float | None:
-        """The least distance at which image `i` reaches a class that counts; None without a closed form."""
+        """Return the least distance at which image `i` reaches the goal; None without a closed form."""
         logits = self.images[i].reshape(-1).astype("float64") @ self.weights + self.bias
         pixels = self.images[i].reshape(-1, SHAPE[-1])
         distances = [
@@ -171,7 +182,7 @@ class LinearCase:
         return min(known) if len(known) == len(distances) else None
 
     def outcomes(self) -> dict[str, EpsilonOutcome]:
-        """The outcome of each image at the budget."""
+        """Return the outcome of each image at the budget, by its key."""
         results = search(self.batch(IMAGES), map(self.example, range(IMAGES)))
         return {example.key: outcomes[0] for example, outcomes in results}
 

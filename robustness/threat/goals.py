@@ -1,8 +1,8 @@
 """Goals of an attack: untargeted (any other class) or targeted (a given class).
 
-A goal turns labels into *aims* (the class that each row's loss is taken against), gives the loss its sign so
-that attacks always minimise, and decides whether a point has reached it. No other module distinguishes
-targeted from untargeted attacks.
+A goal converts labels to *aims* (the class that each row's loss is taken against), gives the loss its sign so
+that attacks always minimise it, and decides whether a point has reached the goal. No other module
+distinguishes targeted from untargeted attacks.
 """
 
 from __future__ import annotations
@@ -21,18 +21,24 @@ from robustness.errors import SettingError
 class Goal(ABC):
     """A goal: the aims of an attack, the sign of its loss, and the test for success.
 
-    `target` is the class to reach, None for any other class.
+    `target` is the class to reach; None for any other class.
     """
 
     target: int | None
 
     @abstractmethod
     def aims(self, labels: np.ndarray) -> np.ndarray:
-        """The class that each row's loss is taken against, (rows,) int32, from `labels` (rows,) int."""
+        """Return the class that each row's loss is taken against, (rows,) int32.
+
+        Parameters
+        ----------
+        labels
+            (rows,) int: the class of each image.
+        """
 
     @abstractmethod
     def loss(self, loss: Callable[[Any, Any], Any], logits: Any, aims: Any) -> Any:
-        """The quantity that the attack minimises.
+        """Return the quantity that the attack minimises.
 
         Parameters
         ----------
@@ -50,18 +56,18 @@ class Goal(ABC):
 
     @abstractmethod
     def reached(self, predicted: Any, aims: Any) -> Any:
-        """Whether each predicted class is one that the attacker wants, (rows,) bool; arrays or tensors."""
+        """Return whether each predicted class reaches the goal, (rows,) bool, for arrays or tensors."""
 
     @abstractmethod
     def route(self, aims: Any, others: Any) -> tuple[Any, Any]:
-        """The class to leave and the class to reach.
+        """Return the class to leave and the class to reach, for each row.
 
         Parameters
         ----------
         aims
             (rows,) int32.
         others
-            (rows,) int32, classes that differ from the row's aim.
+            (rows,) int32: a class that differs from the row's aim.
 
         Returns
         -------
@@ -70,15 +76,15 @@ class Goal(ABC):
 
     @abstractmethod
     def destinations(self, classes: int) -> int:
-        """The number of classes that an attack may lead an image to, of `classes` in all."""
+        """Return the number of classes that reach the goal, of `classes` in total."""
 
     @abstractmethod
     def concerns(self, label: int) -> bool:
-        """Whether an image of class `label` can be attacked: not if it is of the target class already."""
+        """Return whether an image of class `label` can be attacked: not if that is the target class."""
 
     @abstractmethod
     def describe(self, class_names: Sequence[str]) -> str:
-        """The goal as one phrase, for `run.json` and reports."""
+        """Return the goal as a phrase, for `run.json` and reports."""
 
 
 @dataclass(frozen=True)
@@ -152,17 +158,17 @@ class Targeted(Goal):
 
 
 def predicted(logits: Any) -> Any:
-    """The class of each row of logits, (rows,) int32."""
+    """Return the class of each row of logits, (rows,) int32."""
     return ops.cast(ops.argmax(logits, axis=-1), "int32")
 
 
 def parse(target: str | int | None, class_names: Sequence[str]) -> Goal:
-    """Return the goal that a user names.
+    """Return the goal for a target class.
 
     Parameters
     ----------
     target
-        A class's name or number; None for an untargeted attack.
+        The name or number of a class; None for an untargeted attack.
     class_names
         The class names of the model, in the order of its outputs.
 

@@ -1,4 +1,4 @@
-"""The pixels that an attacker may change, the same in every image."""
+"""The mask: the pixels that an attacker may change, the same in every image."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Mask:
     Parameters
     ----------
     rows
-        Of the picture, from the top, each a tuple of bool: True where a pixel may change.
+        The rows of the mask from the top, each a tuple of bool: True where a pixel may change.
     """
 
     rows: tuple[tuple[bool, ...], ...]
 
     @classmethod
     def of(cls, given: np.ndarray | str | Path, shape: tuple[int, ...]) -> Mask:
-        """Return the mask in an array or in the file of a picture.
+        """Return the mask from an array or from the file of a picture.
 
         Parameters
         ----------
@@ -40,7 +40,7 @@ class Mask:
             An array (height, width), true or above 0 where a pixel may change; or the path of a picture,
             which is scaled to the size of the images, and whose bright pixels (above 127) may change.
         shape
-            Of the images, (height, width, channels).
+            The shape of the images, (height, width, channels).
 
         Raises
         ------
@@ -53,13 +53,13 @@ class Mask:
         free = _bright(Path(str(given)), size) if filed else np.asarray(given) > 0
         if free.shape != size:
             raise SettingError(
-                f"The mask has shape {free.shape}; expected {size}, a number for each pixel of the "
-                "model's input."
+                f"The mask has shape {free.shape}; expected {size}, one number per pixel of the model's "
+                "input."
             )
         if not free.any():
             raise SettingError(
-                "The mask lets no pixel change; expected one that is bright (above 127 in a file, above "
-                "0 in an array) where the attacker may change something."
+                "The mask lets no pixel change; expected a value above 127 in a file, above 0 in an array, "
+                "where a pixel may change."
             )
         return cls(tuple(tuple(row) for row in free.tolist()))
 
@@ -74,12 +74,12 @@ class Mask:
         return float(self.free.mean())
 
     def png(self, channels: int) -> bytes:
-        """The mask as a PNG of `channels`, white where pixels may change."""
+        """Return the mask as a PNG of `channels`, white where pixels may change."""
         white = np.where(self.free, 255, 0).astype(np.uint8)
         return to_png(np.repeat(white[..., None], channels, axis=-1))
 
     def card(self, channels: int) -> dict[str, Any]:
-        """The mask in `run.json`: the SHA-256 of its PNG, and the share of free pixels."""
+        """Return the entry of the mask in `run.json`: the SHA-256 of its PNG and the share of free pixels."""
         digest = hashlib.sha256(self.png(channels)).hexdigest()
         return {"sha256": digest, "share": round(self.share, 6)}
 
@@ -91,7 +91,7 @@ def _bright(path: Path, size: tuple[int, ...]) -> np.ndarray:
             if wrong := oversized(picture.size):
                 raise ValueError(wrong)
             grey = picture.convert("L").resize((size[1], size[0]), Image.Resampling.NEAREST)
-    # Decoders fail in every way there is: OSError, SyntaxError, ValueError, struct.error, ...
+    # Decoders may raise any exception: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
         raise SettingError(
             f"The mask {path} cannot be read ({error}); expected a picture that is bright where pixels "

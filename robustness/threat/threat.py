@@ -1,4 +1,4 @@
-"""The threat: what the attacker may do (norm, epsilons, mask) and wants (goal)."""
+"""The threat: what the attacker may change (norm, epsilons, mask) and must reach (goal)."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from robustness.threat.norms import Linf, Norm
 
 @dataclass(frozen=True)
 class Threat:
-    """A norm, budgets, a goal, and a mask.
+    """A norm, epsilons, a goal, and a mask.
 
     Parameters
     ----------
     epsilons
         Budgets in the unit of the norm, at least 1; they are sorted, and duplicates are removed.
     norm
-        Measures changes.
+        The norm that measures changes.
     goal
-        Any other class, or a given one.
+        Any other class, or a given class.
     mask
         The pixels that may change; None for all.
 
     Raises
     ------
     SettingError
-        There is no epsilon, or one below 1 count or larger than any change.
+        There is no epsilon, or one is below 1 count or larger than any change.
     """
 
     epsilons: tuple[float, ...]
@@ -51,12 +51,12 @@ class Threat:
         Parameters
         ----------
         shape
-            Of the images, (height, width, channels).
+            The shape of the images, (height, width, channels).
 
         Raises
         ------
         SettingError
-            An epsilon larger than any change of the pixels that may change (`Norm.largest`).
+            An epsilon is larger than any change of the pixels that may change (`Norm.largest`).
         """
         height, width, channels = shape
         free = height * width if self.mask is None else int(self.mask.free.sum())
@@ -68,12 +68,12 @@ class Threat:
         return None if self.mask is None else self.mask.free[..., None].astype("float32")
 
     def room(self, images: Any) -> tuple[Any, Any]:
-        """The least and the largest change of each component of `images` (..., h, w, c), in counts."""
+        """Return the least and the largest change of each component of `images` (..., h, w, c), in counts."""
         return room(images, self.weights)
 
 
 def room(images: Any, weights: Any) -> tuple[Any, Any]:
-    """How far each component may change.
+    """Return the least and the largest change of each component, in counts.
 
     Parameters
     ----------
@@ -84,8 +84,8 @@ def room(images: Any, weights: Any) -> tuple[Any, Any]:
 
     Returns
     -------
-    The least (at most 0) and the largest (at least 0) change, like `images`: those that stay within 0..255,
-    and none where `weights` is 0.
+    The least (at most 0) and the largest (at least 0) change that stays within 0..255, shaped like `images`;
+    both are 0 where `weights` is 0.
     """
     if weights is None:
         return -images, 255.0 - images

@@ -1,4 +1,4 @@
-"""The pictures of a run against what its rows say of them: bytes, distances, budgets. No model is asked."""
+"""Checks the pictures of a run against its rows: hashes, distances, budgets and mask. Needs no model."""
 
 from __future__ import annotations
 
@@ -29,16 +29,33 @@ _CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
 
 
 def broken_files(run: Run, most: int | None = None) -> tuple[int, list[Inconsistency]]:
-    """How many flips' pictures were looked at (at most `most`), and what is wrong with them.
+    """Check the pictures of flips without the model: hashes, shapes, distances and budgets.
 
-    The half of verification that needs no model: hashes, shapes, distances and budgets.
+    Parameters
+    ----------
+    run : Run
+        The run, open for reading.
+    most : int, optional
+        The most flips to check; None checks all.
+
+    Returns
+    -------
+    checked : int
+        The number of flips whose pictures were checked.
+    faults : list of Inconsistency
+        The faults of these pictures and of their originals.
+
+    Raises
+    ------
+    RunError
+        The manifest or the database is damaged.
     """
     claims = RunContents.of(run)
     pictures, looked = Pictures(run, claims.shape), 0
     faults: list[Inconsistency] = []
     for image in claims.images.values():
-        kept = claims.pictured(image.key)
-        if kept and (most is None or looked < most):
+        left = None if most is None else max(0, most - looked)
+        if kept := claims.pictured(image.key)[:left]:
             faults += original(image, pictures)
             for row in kept:
                 faults += flip(claims, image, row, pictures)
@@ -48,22 +65,22 @@ def broken_files(run: Run, most: int | None = None) -> tuple[int, list[Inconsist
 
 
 class Pictures:
-    """Pictures of a run by name, read once until `forget`, and what is wrong with each file."""
+    """The decoded pictures of a run, and the faults of their files; each is read once until `forget`."""
 
     def __init__(self, run: Run, shape: tuple[int, ...]) -> None:
         self._run, self._shape = run, shape
         self._kept: dict[str, tuple[np.ndarray | None, str]] = {}
 
     def pixels(self, name: str | None) -> np.ndarray | None:
-        """uint8 (height, width, channels); None if there is none or it cannot be read."""
+        """Return the picture as uint8 (height, width, channels); None if it is missing or unreadable."""
         return None if name is None else self._look(name)[0]
 
     def fault(self, name: str) -> str:
-        """What is wrong with the file; "" if nothing is."""
+        """Return the fault of a file as the end of a sentence; "" if there is none."""
         return self._look(name)[1]
 
     def forget(self) -> None:
-        """Let the pictures go."""
+        """Release the memory of all pictures."""
         self._kept.clear()
 
     def _look(self, name: str) -> tuple[np.ndarray | None, str]:
@@ -77,7 +94,7 @@ class Pictures:
         except RunError:
             return None, "is missing"
         altered = hashlib.sha256(data).hexdigest() != Path(name).stem
-        said = "has other bytes than those it is named for" if altered else ""
+        said = "has bytes whose hash is not the one in its name" if altered else ""
         try:
             return _decoded(data, self._shape), said
         except (OSError, ValueError, SyntaxError) as error:
@@ -85,7 +102,7 @@ class Pictures:
 
 
 def _decoded(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
-    """The pixels, if the header says the right size: a bomb is never unpacked."""
+    """The pixels. Checks the size in the header first, so that a decompression bomb is never unpacked."""
     with open_png(data) as picture:
         found = (picture.height, picture.width, _CHANNELS.get(picture.mode, 0))
         if found != tuple(shape):
@@ -95,18 +112,19 @@ def _decoded(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def measured(before: np.ndarray, after: np.ndarray, norm: Norm | None = None) -> dict[str, float]:
-    """Measure two uint8 pictures (height, width, channels) again, by another computation than the judge's.
+    """Measure the distances of two pictures, with other code than the judge's.
 
     Parameters
     ----------
-    before, after
-        The original and the flip.
-    norm
-        That of the run, where it has a column of its own.
+    before, after : np.ndarray
+        The original and the flip, uint8 (height, width, channels).
+    norm : Norm, optional
+        The norm of the run; measured too if it has a column of its own.
 
     Returns
     -------
-    The distance by column, in the unit of its norm; `components` counts the changed components.
+    dict of str to float
+        The distance by column, in the unit of its norm; `components` is the number of changed components.
     """
     again = {known.column: known.recount(before, after) for known in NORMS.values()}
     again["components"] = float(np.count_nonzero(after.astype(np.float64) - before))
@@ -116,7 +134,7 @@ def measured(before: np.ndarray, after: np.ndarray, norm: Norm | None = None) ->
 
 
 def original(image: ImageRow, pictures: Pictures) -> Iterator[Inconsistency]:
-    """What is wrong with the file of an image unchanged."""
+    """Yield the faults of the original's file: its hash, and the hash of its pixels."""
     if image.png is None:
         return
     if wrong := pictures.fault(image.png):
@@ -125,8 +143,8 @@ def original(image: ImageRow, pictures: Pictures) -> Iterator[Inconsistency]:
     if pixels is not None and hashlib.sha256(pixels.tobytes()).hexdigest() != image.digest:
         yield fault(
             FILE,
-            "The original's picture is not the one that was audited: its pixels have another "
-            "hash than the row says.",
+            "The original's picture is not the one that was audited: the hash of its pixels differs "
+            "from the one in the row.",
             image,
             file=image.png,
         )
@@ -138,14 +156,16 @@ def flip(
     row: Mapping[str, Any],
     pictures: Pictures,
 ) -> Iterator[Inconsistency]:
-    """What is wrong with the file of a flip: bytes, distances, budget."""
+    """Yield the faults of a flip's file: its hash, its distances, and pixels outside budget or mask."""
     name = row["png"]
     if wrong := pictures.fault(name):
         yield fault(FILE, f"The flip's file {wrong}.", image, row, file=name)
     before, after = pictures.pixels(image.png), pictures.pixels(name)
     if before is None or after is None:
         if after is not None:
-            said = "The original's picture is not there, so no distance can be measured."
+            said = (
+                "The original's picture is missing or unreadable, so no distance can be measured."
+            )
             yield fault(DISTANCE, said, image, row, file=name)
         return
     norm = parse(claims.norm)
@@ -168,7 +188,7 @@ def step(
     row: Mapping[str, Any],
     pictures: Pictures,
 ) -> Iterator[Inconsistency]:
-    """What is wrong with the file of a step on the way to a flip."""
+    """Yield the faults of the file of a step: its hash, and pixels outside budget or mask."""
     name = row["png"]
     if wrong := pictures.fault(name):
         yield fault(FILE, f"The file of step {row['step']} {wrong}.", image, row, file=name)
@@ -187,25 +207,27 @@ def outside(
     before: np.ndarray,
     after: np.ndarray,
 ) -> Iterator[Inconsistency]:
-    """Whether pixels changed that the mask holds fast."""
+    """Yield a fault if pixels changed outside the mask."""
     if claims.mask is None:
         return
     mask = pictures.pixels(claims.mask)
     if mask is None or pictures.fault(claims.mask):
-        said = "The mask's picture is not there, so nobody can tell which pixels were free."
+        said = (
+            "The mask's picture is missing or damaged, so the pixels that may change are unknown."
+        )
         yield fault(FILE, said, image, row, file=claims.mask)
         return
     stray = int(((before != after).any(axis=-1) & ~(mask > 0).any(axis=-1)).sum())
     if stray:
-        said = f"{stray} pixels changed that the mask holds fast."
+        said = f"{stray} pixels changed that the mask does not allow to change."
         yield fault(BUDGET, said, image, row, file=row["png"])
 
 
 def over_budget(
     claims: RunContents, image: ImageRow, row: Mapping[str, Any], far: float, name: str
 ) -> Iterator[Inconsistency]:
-    """Whether a picture `far` from its original is outside its budget."""
-    # The little more is the rounding of a square root.
+    """Yield a fault if the distance `far` of a picture from its original exceeds its budget."""
+    # The tolerance is for the rounding of a square root.
     if far > row["epsilon"] * (1 + 1e-9):
         yield fault(
             BUDGET,

@@ -1,7 +1,7 @@
-"""What verification expects of a model that answers at random: nothing that chance alone could break.
+"""Verifies outcomes of a model with random outputs, without objecting to what chance alone explains.
 
-A class is at fault where draws name it surely less often than not; confidences are means of a few draws and
-are not compared.
+A class is a fault if the draws prove (`votes.surely`) that the model predicts it less often than not.
+Confidences are means of a few draws, and are not compared.
 """
 
 from __future__ import annotations
@@ -15,17 +15,27 @@ from robustness.verification.rows import CLASS, Inconsistency, RunContents, faul
 
 
 def clean(claims: RunContents, image: ImageRow, vote: Vote) -> Iterator[Inconsistency]:
-    """An original's class must not be named surely less often than not; one that changes may."""
+    """Yield a fault if the model provably predicts the class of an original in less than half of all draws.
+
+    Parameters
+    ----------
+    claims : RunContents
+        The content of the run.
+    image : ImageRow
+        The row of the original; one without a stable class, which has a reason, is not checked.
+    vote : Vote
+        The model's outputs for the original.
+    """
     said = image.clean_class
     if image.reason and said is not None:
         return
     known = said is not None and 0 <= said < len(vote.counts)
-    times = int(vote.counts[said]) if known else 0
+    times = int(vote.counts[int(said)]) if known and said is not None else 0
     if not known or surely(vote.draws - times, vote.draws):
         yield fault(
             CLASS,
-            f"The model says {claims.class_name(said)} of the original in {times} of {vote.draws} draws; "
-            "the row says that this is its class.",
+            f"The model predicts {claims.class_name(said)} for the original in {times} of {vote.draws} "
+            "draws; the row says that this is its class.",
             image,
             file=image.png or "",
         )
@@ -34,7 +44,19 @@ def clean(claims: RunContents, image: ImageRow, vote: Vote) -> Iterator[Inconsis
 def flip(
     claims: RunContents, image: ImageRow, row: Mapping[str, Any], vote: Vote
 ) -> Iterator[Inconsistency]:
-    """A flip's picture must not flip surely less often than not, and its class must come up."""
+    """Yield a fault if a picture provably flips in less than half of all draws, or never to its class.
+
+    Parameters
+    ----------
+    claims : RunContents
+        The content of the run.
+    image : ImageRow
+        The row of the original.
+    row : mapping
+        The outcome of the flip.
+    vote : Vote
+        The model's outputs for the flip.
+    """
     said, target = row["adversarial_class"], claims.target
     known = said is not None and 0 <= said < len(vote.counts)
     reached = [n for n in range(len(vote.counts)) if n != image.clean_class and target in (None, n)]
@@ -50,7 +72,8 @@ def flip(
     elif not known or vote.counts[int(said)] == 0 or int(said) not in reached:
         yield fault(
             CLASS,
-            f"In none of {vote.draws} draws the model says {claims.class_name(said)}, as the row does.",
+            f"The row says {claims.class_name(said)}; expected a class that is a flip and that the model "
+            f"predicts in at least one of {vote.draws} draws.",
             image,
             row,
             file=row["png"],

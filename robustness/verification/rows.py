@@ -1,4 +1,4 @@
-"""What a run claims, and whether its rows agree with each other and with `run.json`. No picture is read."""
+"""Reads the content of a run, and checks its rows against each other and `run.json`. Reads no picture."""
 
 from __future__ import annotations
 
@@ -34,7 +34,23 @@ ROW, RUN, MODEL = "row", "run", "model"
 
 @dataclass(frozen=True)
 class Inconsistency:
-    """One thing that is not as the run says: `what` kind, where, and how, in a sentence."""
+    """Something in a run that contradicts its rows, its files or the model.
+
+    Parameters
+    ----------
+    what : str
+        The kind: "file", "distance", "budget", "class", "confidence", "row", "run" or "model".
+    sentence : str
+        The fault in a sentence.
+    image, name : str
+        The key and the name of the image; "" if it is about the whole run.
+    attack : str
+        The label of the attack; "" if it is about an original.
+    epsilon : float, optional
+        The budget of the outcome.
+    file : str
+        The path of the picture within the run folder, if it is about one.
+    """
 
     what: str
     sentence: str
@@ -52,7 +68,7 @@ def fault(
     row: Mapping[str, Any] | None = None,
     file: str = "",
 ) -> Inconsistency:
-    """Return an inconsistency of an image or of one of its rows."""
+    """Return an inconsistency of an image, or of one of its outcomes if `row` is given."""
     return Inconsistency(
         what=what,
         sentence=sentence,
@@ -66,7 +82,7 @@ def fault(
 
 @dataclass(frozen=True)
 class RunContents:
-    """What a run says: its manifest and rows, and what follows from them for each picture."""
+    """The content of a run: its manifest and rows, with flips and steps grouped by the key of their image."""
 
     manifest: Manifest
     images: dict[str, ImageRow]
@@ -78,13 +94,13 @@ class RunContents:
     names: tuple[str, ...]
     target: int | None
     mask: str | None = None
-    """The file of the picture that is bright where pixels may change."""
+    """The path of the mask's picture, which is not black where pixels may change."""
     random: bool = False
-    """Whether the model answers at random, so that every verdict is a vote."""
+    """Whether the model has random outputs, so that every verdict is a vote."""
 
     @classmethod
     def of(cls, run: Run) -> RunContents:
-        """Read a run. RunError if its manifest lacks what is needed."""
+        """Read a run. RunError if it is damaged, or its manifest lacks a key that verification needs."""
         manifest = run.manifest
         config, shape = manifest.config, manifest.model.input_shape
         needed = {
@@ -99,12 +115,12 @@ class RunContents:
         lacking = [key for key, there in needed.items() if not there]
         if lacking or shape is None or config.norm is None or config.goal is None:
             raise RunError(
-                f"{run.path / 'run.json'} is damaged: {', '.join(lacking)} is missing, or of no use; "
-                "expected what the audit wrote. Restore it from a copy, or audit again."
+                f"{run.path / 'run.json'} is damaged: {', '.join(lacking)} is missing or not usable; "
+                "expected the content that the audit wrote. Restore it from a copy, or audit again."
             )
         if config.norm not in norms.names():
             raise RunError(
-                f"{run.path / 'run.json'}: the norm {config.norm[:40]!r} is none of "
+                f"{run.path / 'run.json'}: the norm {config.norm[:40]!r} is not known; expected one of "
                 f"{', '.join(norms.names())}. Install the package that has it, or restore the file."
             )
         mask = None if config.mask is None else config.mask.sha256
@@ -125,30 +141,43 @@ class RunContents:
         )
 
     def pictured(self, key: str) -> list[dict[str, Any]]:
-        """The flips of an image that kept their picture."""
+        """Return the flips of an image that have a picture."""
         return [row for row in self.flips.get(key, ()) if row["png"] is not None]
 
     def class_name(self, number: float | None) -> str:
-        """The name of a class, or what stands for one that has none."""
+        """Return the name of a class; "class N" if it has none, "no class" for None."""
         if number is None or not 0 <= number < len(self.names):
             return "no class" if number is None else f"class {int(number)}"
         return self.names[int(number)]
 
 
 def check_rows(claims: RunContents) -> Iterator[Inconsistency]:
-    """Rows against each other and against the manifest."""
+    """Check the rows against each other and against the manifest.
+
+    Parameters
+    ----------
+    claims : RunContents
+        The content of the run.
+
+    Yields
+    ------
+    Inconsistency
+        Missing, unexpected or contradicting rows, and a run that is not finished.
+    """
     config, data = claims.manifest.config, claims.manifest.data
     finished = bool(claims.manifest.finished)
     if not finished:
-        yield Inconsistency(RUN, "The run is not finished; go on with `robustness audit --resume`.")
+        yield Inconsistency(
+            RUN, "The run is not finished; resume it with `robustness audit --resume`."
+        )
     if finished and len(claims.images) != data.selected:
         yield Inconsistency(
-            RUN, f"{len(claims.images)} images are there, {data.selected} were selected."
+            RUN, f"The run has {len(claims.images)} images; {data.selected} were selected."
         )
     if finished and data_digest(claims.images.values()) != data.sha256:
         yield Inconsistency(
-            RUN, "The images' keys and hashes are not those that run.json has a hash of: rows of "
-            "the table of images were changed."
+            RUN, "The images' keys and hashes do not have the hash in run.json: rows of the table of "
+            "images were changed."
         )  # fmt: skip
     labels = [attack.title for attack in config.attacks]
     ladder = config.epsilons
@@ -162,8 +191,8 @@ def check_rows(claims: RunContents) -> Iterator[Inconsistency]:
         if (row["image"], row["attack"], row["epsilon"]) not in wanted:
             yield Inconsistency(
                 ROW,
-                f"An outcome of {row['image']} ({row['attack']}, epsilon {row['epsilon']:g}) was "
-                "never asked for.",
+                f"The outcome of {row['image']} ({row['attack']}, epsilon {row['epsilon']:g}) does not "
+                "belong to the run: no such image, attack or epsilon was requested.",
             )
         else:
             yield from _of_the_row(claims, claims.images[row["image"]], row)
@@ -174,27 +203,29 @@ def check_rows(claims: RunContents) -> Iterator[Inconsistency]:
 def _of_the_row(
     claims: RunContents, image: ImageRow, row: Mapping[str, Any]
 ) -> Iterator[Inconsistency]:
-    """One outcome against its image."""
+    """Check one outcome against its image."""
     status, evidence = row["status"], claims.manifest.config.evidence
     if status not in STATUSES:
-        yield fault(ROW, f"The status is {status!r}, which there is not.", image, row)
+        yield fault(
+            ROW, f"The status is {status!r}; expected one of {', '.join(STATUSES)}.", image, row
+        )
         return
     before = status_before_attack(image)
     if before is not None and status != before:
         yield fault(ROW, f"The image is {before}; the row says {status}.", image, row)
     if before is None and status in (MISCLASSIFIED, UNREADABLE):
-        said = f"The row says {status}; the image was read and is classified as labelled."
+        said = f"The row says {status}; the image was read and is correctly classified."
         yield fault(ROW, said, image, row)
     if status == FLIPPED and row["png"] is None and keeps_pictures(evidence, image.position):
-        said = "The row says flipped, but names no picture, and the run keeps those of flips."
+        said = "The row says flipped, but names no picture, though the run stores those of flips."
         yield fault(ROW, said, image, row)
     if status == FLIPPED and image.png is None and row["png"] is not None:
         yield fault(ROW, "The flip has a picture, but the original has none.", image, row)
     if status != FLIPPED and (row["png"] is not None or row["adversarial_class"] is not None):
-        said = f"The row says {status}, but holds the picture or the class of a flip."
+        said = f"The row says {status}, but has the picture or the class of a flip."
         yield fault(ROW, said, image, row)
     if status == FAILED and not row["reason"]:
-        yield fault(ROW, "The row says failed, but not why.", image, row)
+        yield fault(ROW, "The row says failed, but has no reason.", image, row)
     sure = row["confidence_before"]
     if sure != image.confidence:
         said = (
@@ -204,7 +235,7 @@ def _of_the_row(
 
 
 def _of_the_ladder(claims: RunContents) -> Iterator[Inconsistency]:
-    """A flip within a budget is within every larger one."""
+    """Check that an image that flips within a budget flips within every larger one."""
     lowest: dict[tuple[str, str], float] = {}
     for row in claims.outcomes:
         if row["status"] == FLIPPED:
@@ -222,7 +253,7 @@ def _of_the_ladder(claims: RunContents) -> Iterator[Inconsistency]:
 
 
 def _of_the_cascade(claims: RunContents) -> Iterator[Inconsistency]:
-    """What an attack was spared, another has flipped within the same budget."""
+    """Check that each settled image is flipped by another attack within the same budget."""
     lowest: dict[str, float] = {}
     for row in claims.outcomes:
         if row["status"] == FLIPPED:
@@ -236,7 +267,7 @@ def _of_the_cascade(claims: RunContents) -> Iterator[Inconsistency]:
 
 
 def _records(frame: Any) -> list[dict[str, Any]]:
-    """Rows as dicts, what is missing as None."""
+    """Rows as dicts, with None for missing values."""
     return [
         {key: None if pd.isna(value) else value for key, value in row.items()}
         for row in frame.to_dict("records")
@@ -251,5 +282,5 @@ def _grouped(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 
 def said_of(value: Any) -> str:
-    """Return a stored number as messages show it."""
+    """Return a stored number as text for messages; "nothing" for None."""
     return "nothing" if value is None else f"{value:.10g}"

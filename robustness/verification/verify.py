@@ -1,8 +1,8 @@
-"""Believe nothing of a run: recompute every flip from its PNG with nothing but the model.
+"""Verifies a run without trusting it: recomputes every flip from its PNG, with the model only.
 
-Files are checked against the hashes they are named for and against the rows; distances, budgets,
-classes and confidences are computed again, with code that is neither an attack's nor the judge's; rows
-are checked against each other and against `run.json`.
+Files are checked against the hashes in their names and against the rows; distances, budgets, classes and
+confidences are computed again, with code that neither the attacks nor the judge use; rows are checked against
+each other and against `run.json`.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ from robustness.verification.rows import (
 )
 
 CHUNK = 24
-"""Pictures asked about at once."""
+"""Pictures that the model evaluates at once."""
 CONFIDENCE = 1e-3
-"""How far a confidence may differ: another device rounds otherwise."""
+"""The tolerance of confidences, since another device rounds differently."""
 
 
 class Predicting(Protocol):
-    """What verification needs of a classifier."""
+    """The part of a classifier that verification needs."""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -56,25 +56,35 @@ class Predicting(Protocol):
 
     @property
     def class_names(self) -> Sequence[str]:
-        """In the order of the outputs."""
+        """The names of the classes, in the order of the outputs."""
 
     @property
     def digest(self) -> str:
         """SHA-256 of the weights."""
 
     def card(self) -> Mapping[str, Any]:
-        """What it is and how it is read (`Classifier.card`)."""
+        """Return the description of the model for `run.json` (`Classifier.card`)."""
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """(n, classes) of uint8 images (n, height, width, channels)."""
+        """Return probabilities (n, classes) of uint8 images (n, height, width, channels)."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What came of it. Of `flips` claimed, `checked` had a picture and `held` are without fault.
+    """The result of a verification.
 
-    `originals` and `steps` are the other pictures checked, `strangers` files that no row names:
-    a run that was killed leaves some.
+    Parameters
+    ----------
+    outcomes : int
+        The outcomes of the run.
+    flips, checked, held : int
+        Of the flips of the run, all, those with a picture, and those without a fault.
+    originals, steps : int
+        The other pictures that were checked.
+    strangers : int
+        Files among the pictures that no row names; a run that was killed leaves some.
+    faults : tuple of Inconsistency
+        Everything that contradicts the run.
     """
 
     outcomes: int
@@ -86,11 +96,11 @@ class Verification:
     strangers: int
     faults: tuple[Inconsistency, ...] = ()
     draws: int = 1
-    """How often the model was asked about each picture; more than once where it answers at random."""
+    """Evaluations of each picture; more than one if the model has random outputs."""
 
     @property
     def exit_code(self) -> int:
-        """0 all holds, 1 something does not, 4 no flip has a picture, 5 there is nothing to check."""
+        """0 without faults, 1 with faults, 4 if no flip has a picture, 5 if there is no outcome."""
         if self.faults:
             return 1
         if not self.outcomes:
@@ -99,38 +109,55 @@ class Verification:
 
     @property
     def sentence(self) -> str:
-        """In short."""
+        """The result in words."""
         if not self.outcomes:
-            return "The run holds no outcome, so there is nothing to verify."
+            return "The run has no outcome, so there is nothing to verify."
         if not self.flips:
-            said = "No flip is claimed."
+            said = "The run has no flips."
         elif not self.checked:
-            said = f"None of the {self.flips:,} flips kept its picture, so none can be verified."
+            said = f"None of the {self.flips:,} flips has a picture, so none can be verified."
         else:
             said = f"{self.held:,} of {self.checked:,} flips hold, recomputed from their pictures."
             if self.draws > 1:
-                said += f" The model answers at random, so each was asked about {self.draws} times."
+                said += f" The model has random outputs, so each was evaluated {self.draws} times."
             if left := self.flips - self.checked:
-                said += f" {left:,} more kept no picture."
+                said += f" {left:,} more have no picture."
         if not self.faults:
-            return f"{said} Everything else of the run agrees with it."
+            return f"{said} Everything else in the run is consistent."
         count = len(self.faults)
-        return f"{said} {count:,} {'thing is' if count == 1 else 'things are'} not as the run says."
+        return f"{said} {count:,} {'inconsistency was' if count == 1 else 'inconsistencies were'} found."
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """Return the result as JSON-able values."""
         return asdict(self) | {"exit_code": self.exit_code, "sentence": self.sentence}
 
 
 def verify(run: Run, classifier: Predicting) -> Verification:
-    """Check everything a run claims against its files and the model.
+    """Check everything that a run claims against its files and the model.
 
-    ModelError if the model takes pictures of another size: then nothing can be recomputed.
+    Parameters
+    ----------
+    run : Run
+        The run, open for reading.
+    classifier : Predicting
+        The model that was audited.
+
+    Returns
+    -------
+    Verification
+        The counts, and the faults in the order in which they are shown.
+
+    Raises
+    ------
+    ModelError
+        The model takes images of another shape, so that nothing can be recomputed.
+    RunError
+        The manifest or the database is damaged.
     """
     claims = RunContents.of(run)
     if claims.shape != tuple(classifier.input_shape):
         raise ModelError(
-            f"The model takes images of shape {tuple(classifier.input_shape)}, those of the run are "
+            f"The model takes images of shape {tuple(classifier.input_shape)}, those of the run have shape "
             f"{claims.shape}; expected the model that was audited. Name it with --model."
         )
     faults = [*_of_the_model(claims, classifier), *check_rows(claims)]
@@ -180,12 +207,12 @@ def _order(one: Inconsistency) -> tuple[Any, ...]:
 
 
 Expectation = Callable[[Any], Iterable[Inconsistency]]
-"""Of an answer, probabilities (classes,), or of the `votes.Vote` of a model that answers at random."""
+"""Checks the probabilities (classes,) of a picture, or its `votes.Vote` if the model has random outputs."""
 
 
 @dataclass
 class _Eyes:
-    """Asks the model about some pictures at once, and hands each answer to who expects it."""
+    """Evaluates pictures in batches, and passes each output to the expectations of its picture."""
 
     classifier: Predicting
     random: bool = False
@@ -212,14 +239,14 @@ class _Eyes:
         return list(predict(pictures))
 
     def close(self) -> list[Inconsistency]:
-        """Every fault, the last pictures asked."""
+        """Evaluate the remaining pictures, and return all faults."""
         if self._waiting:
             self._answer()
         return self._faults
 
 
 def expect_clean(claims: RunContents, image: ImageRow) -> Expectation:
-    """The model must say of an original what the row says."""
+    """Return the check that the model gives an original the class and the confidence of its row."""
     if claims.random:
         return partial(random_models.clean, claims, image)
 
@@ -232,7 +259,7 @@ def expect_clean(claims: RunContents, image: ImageRow) -> Expectation:
 
 
 def expect_flip(claims: RunContents, image: ImageRow, row: Mapping[str, Any]) -> Expectation:
-    """The model must give a flip the class of the row, and not that of the image."""
+    """Return the check that a flip has the class and confidence of its row, and reaches the goal."""
     if claims.random:
         return partial(random_models.flip, claims, image, row)
 
@@ -243,7 +270,7 @@ def expect_flip(claims: RunContents, image: ImageRow, row: Mapping[str, Any]) ->
         if predicted == image.clean_class or not np.isfinite(answer).all():
             yield fault(
                 CLASS,
-                f"The picture does not flip: the model still says {claims.class_name(predicted)}.",
+                f"The picture does not flip: the model still predicts {claims.class_name(predicted)}.",
                 image,
                 row,
                 file=row["png"],
@@ -251,7 +278,7 @@ def expect_flip(claims: RunContents, image: ImageRow, row: Mapping[str, Any]) ->
         elif claims.target is not None and predicted != claims.target:
             yield fault(
                 CLASS,
-                f"The model says {claims.class_name(predicted)}; the goal was "
+                f"The model predicts {claims.class_name(predicted)}; the goal was "
                 f"{claims.class_name(claims.target)}.",
                 image,
                 row,
@@ -262,7 +289,7 @@ def expect_flip(claims: RunContents, image: ImageRow, row: Mapping[str, Any]) ->
 
 
 def expect_step(claims: RunContents, image: ImageRow, row: Mapping[str, Any]) -> Expectation:
-    """The model must give a step the probabilities of its row; one that answers at random never does."""
+    """Return the check that a step has the probabilities of its row; none for random outputs."""
     if claims.random:
         return lambda vote: ()
 
@@ -296,8 +323,8 @@ def _same(  # noqa: PLR0917 - the columns of one row
         two = np.sort(answer)[-2:]
         yield fault(
             CLASS,
-            f"The model says {claims.class_name(predicted)} ({answer[predicted]:.1%}, the next class "
-            f"{two[0]:.1%}) of the {what}; the row says {claims.class_name(said)}.",
+            f"The model predicts {claims.class_name(predicted)} ({answer[predicted]:.1%}, the next class "
+            f"{two[0]:.1%}) for the {what}; the row says {claims.class_name(said)}.",
             image,
             row,
             file=file or "",
@@ -321,7 +348,7 @@ def _of_the_model(claims: RunContents, classifier: Predicting) -> Iterator[Incon
             f"The model's weights have the hash {classifier.digest[:16]}…, those of the run "
             f"{said[:16]}…: everything below is recomputed with another model.",
         )
-    # Weights and classes have sentences of their own.
+    # Weights and classes are compared in this function.
     before = claims.manifest.model.without("weights_sha256", "class_names")
     if other := differences(before, ModelEntry.model_validate(classifier.card())):
         yield Inconsistency(

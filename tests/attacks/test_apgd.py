@@ -1,4 +1,4 @@
-"""APGD against its paper: checkpoints, halving, sparsity, and the classes it goes for."""
+"""Tests of APGD against its paper: checkpoints, step halving, sparsity and target classes."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def test_the_contract_is_kept(check):
     check()
 
 
-def test_the_checkpoints_are_the_papers():
+def test_checkpoints_match_the_paper():
     # Croce & Hein 2020, sec. 3.1: p = 0, 0.22, 0.41, 0.57, 0.70, 0.80, 0.87, 0.93, 0.99.
     assert checkpoints(100) == [0, 22, 41, 57, 70, 80, 87, 93, 99]
     assert checkpoints(1000) == [0, 220, 410, 570, 700, 800, 870, 930, 990]
-    # With few steps the shares fall on fractions, and the paper rounds up.
+    # With few steps p * steps is fractional; the paper rounds up.
     assert checkpoints(10) == [0, 3, 5, 6, 7, 8, 9, 10]
 
 
-class Course:
+class Trajectory:
     """The states of an attack on some images, step by step."""
 
     def __init__(self, classifier, attack, threat, images, restart=0):
@@ -58,8 +58,8 @@ class Course:
         return np.stack([state[name] for state in self.states])
 
 
-def lowered(classifier, points, labels):
-    """Minus the margin loss and its gradient, by the framework itself."""
+def loss_and_gradient(classifier, points, labels):
+    """The minimised loss (negative margin loss) and its gradient, computed directly with TensorFlow."""
     import tensorflow as tf
 
     x = tf.constant(points, tf.float32)
@@ -72,20 +72,20 @@ def lowered(classifier, points, labels):
     return loss.numpy().astype("float64"), tape.gradient(loss, x).numpy().astype("float64")
 
 
-def algorithm_1(classifier, images, labels, epsilon, steps, norm, course):
-    """The paper's algorithm for one image after another, in plain Python.
+def algorithm_1(classifier, images, labels, epsilon, steps, norm, trajectory):
+    """Algorithm 1 of the paper in NumPy, one image after another.
 
-    Each look is taken where the attack under test took it, and its loss is believed once it agrees, so
-    that a last bit does not send the two apart; what is compared is the next point and the step.
+    Each step starts from the point of the attack under test and uses its loss, once the two losses agree, so
+    that rounding does not accumulate. The caller compares the next point and the step size.
     """
     marks = checkpoints(steps)
     for i, image in enumerate(images.astype("float64")):
         eta, gains, halved, best_before = 2 * epsilon, 0, False, None
         f_old, x_old, f_best = None, None, np.inf
         for k in range(steps):
-            x = course["point"][k, i].astype("float64")
-            value, g = (v[0] for v in lowered(classifier, x[None], labels[i : i + 1]))
-            f = course["loss"][k + 1, i]
+            x = trajectory["point"][k, i].astype("float64")
+            value, g = (v[0] for v in loss_and_gradient(classifier, x[None], labels[i : i + 1]))
+            f = trajectory["loss"][k + 1, i]
             assert f == pytest.approx(value, rel=1e-4, abs=1e-4)
             gains += f_old is not None and f < f_old
             if f < f_best:
@@ -106,13 +106,13 @@ def algorithm_1(classifier, images, labels, epsilon, steps, norm, course):
 
 def move(image, x, x_old, gradient, eta, epsilon, norm, *, first):
     direction = np.sign(gradient) if norm == "linf" else gradient / np.linalg.norm(gradient)
-    y = onto(image, x - eta * direction, epsilon, norm)
+    y = project(image, x - eta * direction, epsilon, norm)
     if first:
         return y
-    return onto(image, x + 0.75 * (y - x) + 0.25 * (x - x_old), epsilon, norm)
+    return project(image, x + 0.75 * (y - x) + 0.25 * (x - x_old), epsilon, norm)
 
 
-def onto(image, point, epsilon, norm):
+def project(image, point, epsilon, norm):
     low, high, delta = -image, 255 - image, point - image
     if norm == "linf":
         return image + np.clip(delta, np.maximum(low, -epsilon), np.minimum(high, epsilon))
@@ -129,52 +129,58 @@ def onto(image, point, epsilon, norm):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", 6.0), ("l2", 60.0)])
-def test_every_step_is_algorithm_1(norm, epsilon):
+def test_every_step_matches_algorithm_1(norm, epsilon):
     classifier = small_cnn(8)
     images = np.random.default_rng(3).integers(0, 256, (3, *SHAPE)).astype(np.uint8)
     attack = APGD(steps=24, loss="margin")
-    course = Course(classifier, attack, Threat((epsilon,), NORMS[norm]), images)
-    points, lengths = course["point"], course["length"]
-    expected = algorithm_1(classifier, images, course.labels, epsilon, attack.steps, norm, course)
+    trajectory = Trajectory(classifier, attack, Threat((epsilon,), NORMS[norm]), images)
+    points, lengths = trajectory["point"], trajectory["length"]
+    expected = algorithm_1(
+        classifier, images, trajectory.labels, epsilon, attack.steps, norm, trajectory
+    )
     for i, k, eta, x_new in expected:
         assert lengths[k + 1, i] == pytest.approx(eta), (i, k)
-        # A gradient of nothing but rounding has any sign.
+        # The sign of a gradient that is only rounding error is arbitrary.
         assert (np.abs(points[k + 1, i] - x_new) > 2e-2).mean() < 5e-3, (i, k)
-    # The rule was really used: steps were halved, more than once.
+    # Step sizes were halved more than once, so that the test covers the rule.
     assert (lengths[-1] < epsilon).all()
 
 
-def test_the_best_point_is_the_best_that_was_looked_at():
+def test_the_best_point_has_the_lowest_evaluated_loss():
     classifier = small_cnn(8)
     images = np.random.default_rng(4).integers(0, 256, (4, *SHAPE)).astype(np.uint8)
-    course = Course(classifier, APGD(steps=30, loss="margin"), Threat((4,)), images)
-    seen = [lowered(classifier, p, course.labels)[0] for p in course["point"][:-1]]
-    np.testing.assert_allclose(course["best_loss"][-1], np.min(seen, axis=0), rtol=1e-4, atol=1e-4)
+    trajectory = Trajectory(classifier, APGD(steps=30, loss="margin"), Threat((4,)), images)
+    seen = [
+        loss_and_gradient(classifier, p, trajectory.labels)[0] for p in trajectory["point"][:-1]
+    ]
+    np.testing.assert_allclose(
+        trajectory["best_loss"][-1], np.min(seen, axis=0), rtol=1e-4, atol=1e-4
+    )
 
 
-def test_in_l1_steps_are_sparse_and_points_exactly_legal():
+def test_l1_steps_are_sparse_and_points_are_within_ball_and_box():
     classifier = small_cnn(8)
     images = np.random.default_rng(5).integers(0, 256, (3, *SHAPE)).astype(np.uint8)
-    course = Course(classifier, APGD(steps=50), Threat((400.0,), NORMS["l1"]), images)
-    delta = course["point"] - images
+    trajectory = Trajectory(classifier, APGD(steps=50), Threat((400.0,), NORMS["l1"]), images)
+    delta = trajectory["point"] - images
     assert (np.abs(delta).sum(axis=(2, 3, 4)) <= 400 * (1 + 1e-5)).all()
-    assert course["point"].min() >= 0
-    assert course["point"].max() <= 255
+    assert trajectory["point"].min() >= 0
+    assert trajectory["point"].max() <= 255
     size = np.prod(SHAPE)
-    # Arxiv 2103.01208: a fifth of all components at first; then the support of the best point / 1.5,
-    # every 4 % of the steps.
-    np.testing.assert_allclose(course["dense"][1], 0.2 * size)
-    support = (course["best"] != images).sum(axis=(2, 3, 4))
+    # arXiv:2103.01208: a fifth of all components at first; then the support of the best point / 1.5, every
+    # 4 % of the steps.
+    np.testing.assert_allclose(trajectory["dense"][1], 0.2 * size)
+    support = (trajectory["best"] != images).sum(axis=(2, 3, 4))
     for k in range(2, 50, 2):
-        np.testing.assert_allclose(course["dense"][k + 1], np.maximum(support[k + 1] / 1.5, 1))
-    length = course["length"]
+        np.testing.assert_allclose(trajectory["dense"][k + 1], np.maximum(support[k + 1] / 1.5, 1))
+    length = trajectory["length"]
     assert length.max() == pytest.approx(400)
     assert length.min() >= 40 * (1 - 1e-6)
     fell = support[3] < 0.95 * size
     np.testing.assert_allclose(length[3][fell], 400)
 
 
-def test_largest_keeps_as_many_as_it_is_told():
+def test_largest_keeps_the_requested_number():
     values = np.random.default_rng(0).normal(size=(4, 6, 5, 3)).astype("float32")
     counts = np.array([1, 7, 30, 90], "float32")
     kept = ops.convert_to_numpy(largest(values, counts))
@@ -197,25 +203,25 @@ def many_classes(seed=0, classes=5):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("restart", [0, 1, 3, 4])
-def test_apgd_t_goes_for_another_class_at_each_start(restart):
+def test_apgd_t_targets_another_class_at_each_start(restart):
     classifier, images = many_classes()
-    course = Course(classifier, APGDT(steps=6), Threat((2,)), images, restart)
+    trajectory = Trajectory(classifier, APGDT(steps=6), Threat((2,)), images, restart)
     clean = ops.convert_to_numpy(classifier.logits(images.astype("float32")))
     order = np.argsort(-clean, axis=1)
-    # The best class is the true one; beyond the last other class they begin anew.
+    # The best class is the true one; after the last other class the order starts again.
     wanted = order[:, 1 + restart % 4]
-    np.testing.assert_array_equal(course["other"][1], wanted)
-    np.testing.assert_array_equal(course["other"][-1], wanted)
-    # The first step only looks.
-    np.testing.assert_array_equal(course["point"][0], course["point"][1])
-    after = ops.convert_to_numpy(classifier.logits(course["point"][-1]))
+    np.testing.assert_array_equal(trajectory["other"][1], wanted)
+    np.testing.assert_array_equal(trajectory["other"][-1], wanted)
+    # The first step only evaluates the model.
+    np.testing.assert_array_equal(trajectory["point"][0], trajectory["point"][1])
+    after = ops.convert_to_numpy(classifier.logits(trajectory["point"][-1]))
     rows = np.arange(4)
     before_gap = clean[rows, order[:, 0]] - clean[rows, wanted]
     after_gap = after[rows, order[:, 0]] - after[rows, wanted]
     assert (after_gap < before_gap).all()
 
 
-def test_ranks_leave_out_the_aim():
+def test_ranks_exclude_the_goal_class():
     logits = np.array([[3.0, 1.0, 2.0], [0.0, 5.0, -1.0]], "float32")
     aims = np.array([0, 0], np.int32)
     for rank, expected in [(0, [2, 1]), (1, [1, 2]), (2, [2, 1])]:
@@ -233,7 +239,7 @@ def test_ranks_leave_out_the_aim():
         (Targeted(1), 10, 1, ""),
     ],
 )
-def test_apgd_t_takes_as_many_targets_as_there_are(goal, classes, targets, said):
+def test_apgd_t_limits_targets_to_the_other_classes(goal, classes, targets, said):
     adapted, why = APGDT().adapted_to(goal, classes)
     assert adapted.restarts == targets
     assert said in why
@@ -242,24 +248,24 @@ def test_apgd_t_takes_as_many_targets_as_there_are(goal, classes, targets, said)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ["spread", "ods", "ods-spread"])
-def test_other_starts_are_steps_before_the_first_checkpoint(start):
+def test_output_diversified_steps_precede_the_first_checkpoint(start):
     classifier = small_cnn(8)
     images = np.random.default_rng(6).integers(0, 256, (3, *SHAPE)).astype(np.uint8)
     attack = APGD(steps=22, loss="margin", start=start, restarts=3)
-    course = Course(classifier, attack, Threat((4,)), images, restart=1)
+    trajectory = Trajectory(classifier, attack, Threat((4,)), images, restart=1)
     opening = 0 if start == "spread" else 2
-    # Nothing is remembered of the steps that open; the first look after them is the first of all.
-    assert (course["best_loss"][opening] == 1e30).all()
-    first = lowered(classifier, course["point"][opening], course.labels)[0]
-    np.testing.assert_allclose(course["best_loss"][opening + 1], first, rtol=1e-4, atol=1e-4)
-    assert (np.abs(course["point"] - images) <= 4 + 1e-4).all()
-    lengths = course["length"]
+    # Nothing is kept from the diversification steps; the first evaluation after them counts as the first.
+    assert (trajectory["best_loss"][opening] == 1e30).all()
+    first = loss_and_gradient(classifier, trajectory["point"][opening], trajectory.labels)[0]
+    np.testing.assert_allclose(trajectory["best_loss"][opening + 1], first, rtol=1e-4, atol=1e-4)
+    assert (np.abs(trajectory["point"] - images) <= 4 + 1e-4).all()
+    lengths = trajectory["length"]
     marks = [opening + m for m in checkpoints(22 - opening)]
     changed = np.nonzero((lengths[1:] != lengths[:-1]).any(axis=1))[0]
     assert set(changed.tolist()) <= set(marks)
 
 
-def test_dlr_becomes_the_margin_with_two_classes_and_says_so():
+def test_dlr_becomes_the_margin_with_two_classes_and_notes_it():
     adapted, why = APGD(loss="dlr").adapted_to(Untargeted(), 2)
     assert adapted == APGD(loss="margin")
     assert "DLR needs three classes" in why

@@ -1,4 +1,4 @@
-"""The recipes: closed-form linear models, the papers' first steps by hand, the contract."""
+"""Tests of the gradient attacks: linear models in closed form, first steps of the papers, the contract."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def test_the_contract_is_kept(check):
     ],
     ids=lambda value: getattr(value, "label", value),
 )
-def test_a_linear_model_flips_just_above_its_distance_and_never_below(attack, norm):
+def test_a_linear_model_flips_above_its_distance_only(attack, norm):
     rng = np.random.default_rng(5)
     classifier, images, labels, margins = two_sided(rng)
     distance = margins / np.linalg.norm(normal_of(classifier), DUAL[norm])
-    # Half a count a component is what rounding may cost; in l2 the grid is coarse beside so few
-    # components, so the claim above the distance has some air.
+    # Rounding may cost half a count per component. In l2 the grid is coarse for so few components,
+    # hence the tolerance above the distance.
     enough = distance + 1 if norm == "linf" else 1.6 * distance + 8
     ladder = tuple(np.unique(np.ceil(np.geomspace(1, enough.max() + 1, 10))))
     some = subjects(classifier, images, labels)
@@ -75,7 +75,7 @@ def points(classifier, attack, threat, some, steps):
 
 
 def gradient(classifier, images, labels):
-    """Of minus the cross-entropy, by central differences in float64-sized steps."""
+    """The gradient of the negative cross-entropy, by central differences in float64."""
     import tensorflow as tf
 
     x = tf.constant(images, tf.float32)
@@ -86,7 +86,7 @@ def gradient(classifier, images, labels):
     return -tape.gradient(loss, x).numpy()
 
 
-def test_bim_is_the_papers_recursion():
+def test_bim_matches_the_recursion_of_the_paper():
     classifier = small_cnn(3)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (4, 12, 12, 3)).astype(np.uint8)
@@ -117,7 +117,7 @@ def test_mi_fgsm_accumulates_gradients_not_signs():
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-def test_pgd_starts_inside_the_ball_and_restarts_differ(norm):
+def test_pgd_starts_in_the_ball_and_restarts_differ(norm):
     classifier = small_cnn(5)
     images = np.full((2, 12, 12, 3), 128, np.uint8)
     some = subjects(classifier, images)
@@ -150,7 +150,7 @@ def test_restarts_only_add_flips():
     assert all(r.backward == 12 for r in held)
 
 
-def test_targeted_flips_reach_the_target_and_nothing_else_counts():
+def test_only_flips_to_the_target_count():
     classifier = small_cnn(7)
     images = np.random.default_rng(2).integers(0, 256, (24, 12, 12, 3)).astype(np.uint8)
     some = [s for s in subjects(classifier, images) if s.label != 2]
@@ -163,7 +163,7 @@ def test_targeted_flips_reach_the_target_and_nothing_else_counts():
     )
 
 
-def test_attacks_are_found_by_name_and_made_from_texts():
+def test_attacks_are_created_from_names_and_texts():
     assert find("pgd") is PGD
     assert create(PGD, {"steps": "7", "random-start": "false", "step_size": "auto"}) == PGD(
         steps=7, random_start=False
@@ -189,13 +189,13 @@ def test_attacks_are_found_by_name_and_made_from_texts():
         (lambda: FGSM(loss="hinge"), "cross_entropy | margin"),
     ],
 )
-def test_wrong_parameters_say_what_is_expected(call, said):
+def test_invalid_parameters_are_refused_with_the_expected_values(call, said):
     with pytest.raises(SettingError) as caught:
         call()
     assert said in str(caught.value)
 
 
-def test_labels_tell_attacks_of_a_run_apart():
+def test_labels_of_attacks_in_a_run_are_unique():
     assert BIM().label == "bim(steps=4)"
     assert PGD(steps=5, step_size=0.5, random_start=False).label == (
         "pgd(steps=5, step_size=0.5, random_start=False)"

@@ -1,4 +1,4 @@
-"""A row's bits do not depend on its place in the batch: what makes resumed runs end alike."""
+"""Tests that a row's bits do not depend on its slot, so that resumed runs give the same outcomes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.robustness.helpers import subjects
 SHAPE, ROWS, STEPS = (4, 4, 3), 12, 3
 EPSILON = {"linf": 8.0, "l2": 60.0, "l1": 300.0, "l0": 4.0, "free": 5.0}
 FITTED = {"patch", "universal"}
-"""They take a file."""
+"""Attacks that need a fitted file."""
 CASES = [
     (entry.name, norm)
     for entry in sorted(entry_points(group=plugins.ATTACKS), key=lambda e: e.name)
@@ -32,7 +32,7 @@ CASES = [
 
 
 class Sums(keras.layers.Layer):
-    """Logits that are weighted sums of each row: no matrix kernel, whose own bits may hang on places."""
+    """Logits as weighted sums of each row, without a matrix kernel, whose bits may depend on the slot."""
 
     def __init__(self, classes):
         super().__init__()
@@ -53,7 +53,7 @@ def case():
 
 
 @pytest.mark.parametrize(("name", "norm"), CASES)
-def test_a_row_has_the_same_bits_in_any_place(case, name, norm):
+def test_a_row_has_the_same_bits_in_any_slot(case, name, norm):
     classifier, some = case
     attack, _ = find(name)().adapted_to(parse(None, classifier.class_names), 5)
     epsilon = EPSILON[norm]

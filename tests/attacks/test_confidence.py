@@ -1,4 +1,4 @@
-"""Every attack that sees gradients or scores flips the same, however sure the model is."""
+"""Tests that attacks on gradients or scores flip the same images whatever the model's confidence."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHORT = {
     "regression": {"steps": 15, "probes": 10}, "sigma-zero": {"steps": 60}, "simba": {"steps": 100},
     "spsa": {"steps": 10, "samples": 10}, "square": {"steps": 60}, "vmi-fgsm": {"neighbours": 4},
 }  # fmt: skip
-"""Fewer steps than usual: what is asked is only whether confidence makes a difference."""
+"""Few steps: the test only checks whether confidence makes a difference."""
 
 
 def cases():
@@ -53,7 +53,7 @@ def test_flips_do_not_depend_on_the_scale_of_logits(cls, loss):
     weights, bias = classifier.model.layers[-1].get_weights()
     attack = create(cls, SHORT.get(cls.name, {}) | ({"loss": loss} if loss else {}))
     threat = Threat((BUDGETS[attack.norms[0]],), NORMS[attack.norms[0]])
-    # Compiled once: other weights need no other graph.
+    # Compiled once: other weights use the same graph.
     batch = CompiledBatch(classifier, attack, threat, batch_size=12, seed=0)
     expected = flips(batch, images, labels)
     assert expected, "an attack that flips nothing shows nothing"

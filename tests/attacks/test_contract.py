@@ -1,4 +1,4 @@
-"""Every recipe is held to the contract somewhere in this folder."""
+"""Tests that each attack is checked against the contract by some test in this folder."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from robustness.attacks.hopskipjump import HopSkipJump
 from robustness.testing import check_attack
 
 APART = {"Universal", "Patch", "HopSkipJump"}
-"""The first two apply a file that was fitted; the third is below."""
+"""The first two need a fitted file; the third is tested below."""
 
 
-def test_every_recipe_is_held_to_the_contract():
+def test_every_attack_has_a_contract_test():
     held = set()
     for path in Path(__file__).parent.glob("test_*.py"):
         test = getattr(import_module(f"tests.attacks.{path.stem}"), "test_the_contract_is_kept", 0)
@@ -28,5 +28,5 @@ def test_every_recipe_is_held_to_the_contract():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-def test_hopskipjump_is_held_to_all_of_it_within_five_thousand_queries(seed):
+def test_hopskipjump_keeps_the_contract_with_5000_queries(seed):
     assert all(check.holds for check in check_attack(HopSkipJump(steps=500, points=10), seed=seed))

@@ -1,4 +1,4 @@
-"""FAB: one step by hand, the contract, and where its starts go."""
+"""Tests of FAB: single steps computed by hand, the contract, and its starting points."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def steps(classifier, attack, threat, images, count, restart=0):
     return np.array([s.label for s in some]), found, rows
 
 
-def test_the_first_step_in_l2_is_the_papers():
+def test_the_first_l2_step_matches_the_paper():
     classifier, images, weights = planes()
     labels, found, rows = steps(classifier, FAB(), Threat((50,), NORMS["l2"]), images, 1)
     clean = ops.convert_to_numpy(classifier.logits(images.astype("float32"))).astype("float64")
@@ -57,12 +57,12 @@ def test_the_first_step_in_l2_is_the_papers():
         # From the image both projections are the same: x + 1.05 d, which flips, so back by 0.9.
         assert best is not None
         np.testing.assert_allclose(after.ravel(), x + 0.9 * 1.05 * best[1], atol=2e-2)
-    # Two looks a step, a backward pass a rival.
+    # Two evaluations for each step, one backward pass for each other class.
     assert rows.passes == (2, 3)
 
 
-def test_the_image_pulls_by_at_most_a_tenth():
-    """The second step in l2, by alg. 1: alpha, both projections, eta, and beta after a flip."""
+def test_the_second_l2_step_matches_algorithm_1():
+    """Algorithm 1: alpha (at most 0.1), both projections, eta, and beta after a flip."""
     classifier, images, weights = planes(classes=2)
     labels, found, _ = steps(classifier, FAB(), Threat((50,), NORMS["l2"]), images, 2)
     bias = classifier.model.layers[-1].get_weights()[1].astype("float64")
@@ -110,7 +110,7 @@ def test_fab_t_flips_to_the_class_of_its_start(restart):
     assert rows.passes == (2, 1)
 
 
-def test_fab_t_takes_as_many_targets_as_there_are():
+def test_fab_t_limits_targets_to_the_other_classes():
     assert FABT().adapted_to(Untargeted(), 4)[0].restarts == 3
     assert FABT().adapted_to(Untargeted(), 100)[0].restarts == 9
     assert FABT().adapted_to(Targeted(1), 100)[0].restarts == 1

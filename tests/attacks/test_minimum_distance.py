@@ -1,4 +1,4 @@
-"""Attacks that look for the smallest change: the contract, and each algorithm's own arithmetic."""
+"""Tests of attacks that minimise the change: the contract, and the arithmetic of each algorithm."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def planes(seed=0, classes=4):
     return linear(weights, -images.reshape(3, -1).mean(0) @ weights, SHAPE), images, weights
 
 
-def course(classifier, attack, threat, images, count):
+def trajectory(classifier, attack, threat, images, count):
     """The labels, and the state after 0, 1, ... steps."""
     some = subjects(classifier, images)
     rows = compiled_batch.CompiledBatch(classifier, attack, threat, batch_size=len(some), seed=0)
@@ -65,7 +65,7 @@ def course(classifier, attack, threat, images, count):
 
 
 def margins(classifier, points, labels):
-    """By how much the label wins, and the class that comes next."""
+    """The margin of the label, and the class with the next largest logit."""
     z = ops.convert_to_numpy(classifier.logits(points.astype("float32"))).astype("float64")
     rows = np.arange(len(z))
     own = z[rows, labels]
@@ -80,9 +80,9 @@ def found(classifier, attack, threat, images):
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-def test_deepfool_goes_to_the_nearest_plane_and_a_fiftieth_beyond(norm):
+def test_deepfool_overshoots_the_nearest_plane_by_a_fiftieth(norm):
     classifier, images, weights = planes()
-    labels, states, rows = course(classifier, DeepFool(), Threat((90,), NORMS[norm]), images, 2)
+    labels, states, rows = trajectory(classifier, DeepFool(), Threat((90,), NORMS[norm]), images, 2)
     clean = ops.convert_to_numpy(classifier.logits(images.astype("float32"))).astype("float64")
     for image, label, z, after in zip(images, labels, clean, states[1]["point"], strict=True):
         best = None
@@ -98,22 +98,22 @@ def test_deepfool_goes_to_the_nearest_plane_and_a_fiftieth_beyond(norm):
                 best = far, move
         assert best is not None
         np.testing.assert_allclose((after - image).ravel(), 1.02 * best[1], atol=2e-3)
-    # One look and a backward pass for each rival; and there it stays.
+    # One evaluation and one backward pass for each other class; then the point does not move.
     assert rows.passes == (1, 3)
     np.testing.assert_array_equal(states[2]["point"], states[1]["point"])
 
 
-def test_deepfool_leaves_when_it_has_flipped():
+def test_deepfool_ends_after_a_flip():
     classifier, images, _ = planes()
     rungs = found(classifier, DeepFool(), Threat((90,), NORMS["l2"]), images)
     for (rung,) in rungs.values():
         assert rung.flip
-        # Two steps of fifty, three rivals each.
+        # Two of fifty steps, three other classes each.
         assert rung.backward == 6
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-def test_the_nearest_file_is_found_in_few_looks(norm):
+def test_the_nearest_file_is_found_in_few_evaluations(norm):
     rng, shape = np.random.default_rng(0), (48, 48, 3)
     weights = rng.normal(0, 0.01, (int(np.prod(shape)), 2))
     images = rng.integers(108, 149, (4, *shape)).astype(np.uint8)
@@ -127,7 +127,7 @@ def test_the_nearest_file_is_found_in_few_looks(norm):
         assert rung.forward - rung.backward <= 4
 
 
-def test_ead_spreads_a_change_that_no_component_can_make_alone():
+def test_ead_changes_several_components_where_one_is_not_enough():
     rng, shape = np.random.default_rng(2), (32, 32, 3)
     weights = np.zeros((int(np.prod(shape)), 2))
     weights[:, 1] = rng.normal(0, 0.01, len(weights))
@@ -137,7 +137,7 @@ def test_ead_spreads_a_change_that_no_component_can_make_alone():
     rungs = found(
         linear(weights, bias, shape), EAD(), Threat((255.0 * len(weights),), NORMS["l1"]), image
     )
-    # The steepest components first, each as far as the box lets it (a linear program of one constraint).
+    # The steepest components first, each up to the box (a linear program with one constraint).
     slope = np.abs(weights[:, 1])
     room = np.where(weights[:, 1] > 0, 255.0 - image.ravel(), image.ravel())
     order = np.argsort(-slope)
@@ -151,7 +151,7 @@ def test_ead_spreads_a_change_that_no_component_can_make_alone():
 
 
 @pytest.mark.parametrize("scale", [0.6, 1.0, 3.0])
-def test_what_is_rounded_goes_as_far_in_the_direction_of_the_change(scale):
+def test_rounding_keeps_the_distance_along_the_change(scale):
     delta = np.random.default_rng(1).normal(0, scale, (2, 40, 40, 3)).astype("float32")
     whole = rounded(delta)
     assert (whole == np.round(whole)).all()
@@ -165,11 +165,11 @@ def test_what_is_rounded_goes_as_far_in_the_direction_of_the_change(scale):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [CarliniWagner, EAD])
-def test_c_is_raised_tenfold_and_then_halved_between(kind):
+def test_c_is_multiplied_by_ten_and_then_bisected(kind):
     classifier, images, _ = planes()
     attack = kind(steps=6 * 60, binary_search_steps=6, initial_const=0.3)
     norm = kind.norms[0]
-    labels, states, _ = course(
+    labels, states, _ = trajectory(
         classifier, attack, Threat((300 if norm == "l2" else 3000,), NORMS[norm]), images, 360
     )
     for row in range(3):
@@ -189,11 +189,11 @@ def test_c_is_raised_tenfold_and_then_halved_between(kind):
     np.testing.assert_allclose(states[120]["constant"], 1.65, rtol=1e-5)
 
 
-def test_carlini_wagner_is_adam_on_length_and_hinge():
-    """The first search again, in float64: Kingma & Ba 2015, alg. 1, on ||z||^2 + 2 c f."""
+def test_carlini_wagner_matches_adam_on_its_objective():
+    """Recompute the first search in float64: Kingma & Ba 2015, alg. 1, on ||z||^2 + 2 c f."""
     classifier, images, weights = planes(classes=2)
     attack = CarliniWagner(steps=80, binary_search_steps=2, initial_const=3.0)
-    labels, states, _ = course(classifier, attack, Threat((1000,), NORMS["l2"]), images, 12)
+    labels, states, _ = trajectory(classifier, attack, Threat((1000,), NORMS["l2"]), images, 12)
     bias = classifier.model.layers[-1].get_weights()[1].astype("float64")
     for row, label in enumerate(labels):
         normal, offset = weights[:, label] - weights[:, 1 - label], bias[label] - bias[1 - label]
@@ -216,11 +216,11 @@ def test_carlini_wagner_is_adam_on_length_and_hinge():
             z = z - rate * (m / (1 - 0.9 ** (t + 1))) / np.sqrt(v / (1 - 0.999 ** (t + 1)))
 
 
-def test_ead_shrinks_and_carries_on():
-    """The first search again in float64: Chen et al. 2018, alg. 1."""
+def test_ead_matches_algorithm_1():
+    """Recompute the first search in float64: Chen et al. 2018, alg. 1."""
     classifier, images, weights = planes(classes=2)
     attack = EAD(steps=80, binary_search_steps=2, initial_const=3.0)
-    labels, states, _ = course(classifier, attack, Threat((5000,), NORMS["l1"]), images, 12)
+    labels, states, _ = trajectory(classifier, attack, Threat((5000,), NORMS["l1"]), images, 12)
     bias = classifier.model.layers[-1].get_weights()[1].astype("float64")
     for row, label in enumerate(labels):
         normal, offset = weights[:, label] - weights[:, 1 - label], bias[label] - bias[1 - label]
@@ -250,16 +250,16 @@ def test_ead_changes_fewer_components_than_carlini_wagner():
         assert rung.flip.distances.l2 > dense[key][0].flip.distances.l2
 
 
-def test_searches_need_steps():
+def test_too_few_steps_are_refused():
     with pytest.raises(SettingError, match="expected at least 18"):
         CarliniWagner(steps=10)
 
 
-def test_ddn_is_algorithm_1():
-    """Lines 4-10, with the radius and the steps in counts: 255 is the paper's one."""
+def test_ddn_matches_algorithm_1():
+    """Lines 4-10, with radius and steps in counts: 255 counts are 1 in the paper."""
     classifier, images, weights = planes(classes=2)
     count = 40
-    labels, states, rows = course(
+    labels, states, rows = trajectory(
         classifier, DDN(steps=count), Threat((400,), NORMS["l2"]), images, count
     )
     assert rows.passes == (1, 1)
@@ -284,11 +284,11 @@ def test_ddn_is_algorithm_1():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
-def test_fmn_follows_its_radius(norm):
-    """Alg. 1, lines 5-11, from the points and the model alone."""
+def test_fmn_matches_algorithm_1(norm):
+    """Alg. 1, lines 5-11, recomputed from the points and the model."""
     classifier, images, weights = planes(classes=2)
     epsilon = {"linf": 30, "l2": 300, "l1": 3000, "l0": 30}[norm]
-    labels, states, _ = course(classifier, FMN(), Threat((epsilon,), NORMS[norm]), images, 60)
+    labels, states, _ = trajectory(classifier, FMN(), Threat((epsilon,), NORMS[norm]), images, 60)
     normal = weights[:, 1] - weights[:, 0]
     order = {"linf": 1, "l2": 2, "l1": np.inf, "l0": 1}[norm]
     for row in range(3):
@@ -319,10 +319,10 @@ def test_fmn_follows_its_radius(norm):
         assert np.isfinite(nearest)
 
 
-def test_sigma_zero_drops_pixels_below_its_threshold_and_steers_it():
+def test_sigma_zero_drops_pixels_below_its_threshold_and_adapts_it():
     classifier = small_cnn(1)
     images = np.random.default_rng(0).integers(0, 256, (3, 12, 12, 3)).astype(np.uint8)
-    labels, states, _ = course(
+    labels, states, _ = trajectory(
         classifier, SigmaZero(steps=100), Threat((144,), NORMS["l0"]), images, 60
     )
     for k in range(60):
@@ -338,10 +338,10 @@ def test_sigma_zero_drops_pixels_below_its_threshold_and_steers_it():
         np.testing.assert_allclose(after["threshold"][sure], expected[sure], atol=1e-5)
 
 
-def test_sigma_zero_descends_on_the_smooth_count_of_pixels():
-    """Once an image flips, only the count is lowered: its slope by differences (eq. 6)."""
+def test_sigma_zero_descends_on_the_smooth_pixel_count():
+    """After a flip only the pixel count is lowered: its gradient by differences (eq. 6)."""
     classifier, images, _ = planes(classes=2)
-    labels, states, _ = course(
+    labels, states, _ = trajectory(
         classifier, SigmaZero(steps=100, threshold=0.0, threshold_step=0.0),
         Threat((36,), NORMS["l0"]), images, 3,
     )  # fmt: skip

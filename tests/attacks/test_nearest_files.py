@@ -1,4 +1,4 @@
-"""Minimisers on linear models, whose nearest 8-bit files are known: rounding must not cost flips."""
+"""Tests of minimum-distance attacks on linear models, whose nearest 8-bit files are known."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ SHAPE = (12, 12, 3)
 SIZE = int(np.prod(SHAPE))
 
 
-def least(weights, room, gap, power):
-    """The smallest ``sum |z|**power`` of whole z with ``weights @ z > gap``: a bound from below.
+def lower_bound(weights, room, gap, power):
+    """A lower bound of ``sum |z|**power`` over integer z with ``weights @ z > gap``.
 
-    Counts in the order of what each brings for what it costs, the last one in part: nothing whole is
-    better, and with equal weights this is met.
+    Takes counts in the order of gain per cost, the last one in part (the relaxed problem). Tight for equal
+    weights.
     """
     most = int(room.max())
     step = np.arange(most)[None]
@@ -68,8 +68,8 @@ def weighted(kind, rng):
 KINDS = ("equal", "signs", "two sizes", "a few large", "normal")
 
 
-def posed(kind, seed=0, *, dark=False):
-    """A model, images 0.1 to 1.2 counts from its boundary, and the gap of each; `dark`: at 0 and 255."""
+def linear_problem(kind, seed=0, *, dark=False):
+    """A model, images 0.1 to 1.2 counts from its boundary, and their gaps; `dark`: pixels at 0, 255."""
     rng = np.random.default_rng(seed)
     weights = weighted(kind, rng)
     images = rng.integers(120, 136, (5, *SHAPE))
@@ -79,7 +79,7 @@ def posed(kind, seed=0, *, dark=False):
     total = np.abs(weights).sum()
     flat = images.reshape(5, -1)
     scores = flat @ weights
-    # Moved to such distances by pixels in the middle of their range.
+    # Pixels in the middle of their range move the images to these distances.
     free = ((flat > 100) & (flat < 150)).astype(float)
     wanted = total * np.array([0.1, 0.25, 0.4, 0.7, 1.2])
     boundary = scores.mean()
@@ -87,7 +87,7 @@ def posed(kind, seed=0, *, dark=False):
     steps = ((boundary - wanted - scores) / (push @ weights))[:, None]
     steps = np.floor(steps + rng.random(flat.shape))
     images = np.clip(flat + steps * push, 0, 255).astype(np.uint8).reshape(images.shape)
-    # Between two brightnesses: no picture lies on the boundary.
+    # Between two possible scores, so that no picture lies on the boundary.
     bias = -(boundary - boundary % 0.01 + 0.005)
     gaps = -(images.reshape(5, -1) @ weights + bias)
     assert (gaps > 0).all()
@@ -96,17 +96,17 @@ def posed(kind, seed=0, *, dark=False):
 
 @functools.cache
 def compiled(attack, norm, slots):
-    """A linear model, and the attack compiled for it: other weights need no other graph."""
+    """A linear model, and the attack compiled for it; other weights use the same graph."""
     model = linear(np.zeros((SIZE, 2)), np.zeros(2), SHAPE)
     threat = Threat((4000,), NORMS[norm])
     return model, CompiledBatch(model, attack, threat, batch_size=slots, seed=0)
 
 
 def found(planes, attack, threat, images):
-    """The outcomes of each image on the linear model of these weights and biases, by its key."""
+    """The outcomes of each image on the linear model with these weights and biases, by image key."""
     model, batch = compiled(attack, threat.norm.name, len(images))
     model.model.layers[-1].set_weights([x.astype("float32") for x in planes])
-    # The budget of each row is data: another one needs no other graph.
+    # The budget of a row is data: another one uses the same graph.
     batch.threat = threat
     return {example.key: outcomes for example, outcomes in search(batch, subjects(model, images))}
 
@@ -121,9 +121,9 @@ ATTACKS = [
 ]
 
 
-def beyond(attack, norm, kind, *, dark=False):
-    """By what share each image's file lies beyond the bound, in the power in which distances are whole."""
-    *planes, images, weights, gaps = posed(kind, dark=dark)
+def relative_excess(attack, norm, kind, *, dark=False):
+    """The relative excess of each file over the bound, in the power in which distances are integers."""
+    *planes, images, weights, gaps = linear_problem(kind, dark=dark)
     power = NORMS[norm].power
     rungs = found(planes, attack, Threat((4000,), NORMS[norm]), images)
     shares = []
@@ -131,7 +131,7 @@ def beyond(attack, norm, kind, *, dark=False):
         room = np.where(weights > 0, 255 - image.ravel().astype(int), image.ravel())
         (rung,) = rungs[f"row {place}"]
         assert rung.flip, (kind, place)
-        best = least(weights, room, gap, power)
+        best = lower_bound(weights, room, gap, power)
         got = rung.flip.distances.of(norm)
         assert got**power > best - 0.5
         shares.append((got / best ** (1 / power) - 1, got**power - best))
@@ -142,9 +142,9 @@ def beyond(attack, norm, kind, *, dark=False):
 @pytest.mark.parametrize("dark", [False, True], ids=["grey", "dark"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("norm", "attack"), ATTACKS, ids=[f"{n} {a.name}" for n, a in ATTACKS])
-def test_minimisers_come_within_a_hundredth_of_the_nearest_file(norm, attack, kind, dark):
-    for share, counts in beyond(attack, norm, kind, dark=dark):
-        # What the search leaves open, and two counts where there are few.
+def test_minimisers_reach_the_nearest_file_within_one_percent(norm, attack, kind, dark):
+    for share, counts in relative_excess(attack, norm, kind, dark=dark):
+        # The tolerance of the search, plus two counts where distances are small.
         assert share <= 0.0125 or counts <= 2, (share, counts)
 
 
@@ -161,16 +161,16 @@ def test_minimisers_come_within_a_hundredth_of_the_nearest_file(norm, attack, ki
     ],
     ids=["l2 cw", "l1 ead", "l2 bisection", "l1 bisection"],
 )
-def test_those_with_coarser_points_are_refined_to_it(norm, attack, kind, dark):
-    for share, counts in beyond(attack, norm, kind, dark=dark):
+def test_coarser_attacks_are_refined_to_the_nearest_file(norm, attack, kind, dark):
+    for share, counts in relative_excess(attack, norm, kind, dark=dark):
         assert share <= 0.0125 or counts <= 2, (share, counts)
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["grey", "dark"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_pixel_changes_that_need_not(kind, dark):
-    """The fewest pixels of a linear model: those that can bring the most."""
-    *planes, images, weights, gaps = posed(kind, dark=dark)
+def test_l0_attacks_change_the_fewest_pixels(kind, dark):
+    """For a linear model the fewest pixels are those with the largest gain."""
+    *planes, images, weights, gaps = linear_problem(kind, dark=dark)
     rungs = found(planes, SigmaZero(steps=100), Threat((144,), NORMS["l0"]), images)
     for place, (image, gap) in enumerate(zip(images, gaps, strict=True)):
         room = np.where(weights > 0, 255 - image.ravel().astype(int), image.ravel())
@@ -188,13 +188,13 @@ def test_no_pixel_changes_that_need_not(kind, dark):
     [("l2", PGD(steps=20)), ("l2", APGD(steps=20)), ("l1", APGD(steps=20))],
     ids=["l2 pgd", "l2 apgd", "l1 apgd"],
 )
-def test_a_budget_with_a_file_that_flips_is_not_called_robust(attack, norm, kind):
-    """At 1.5 % more than the length of the nearest file, or at two counts more."""
-    *planes, images, weights, gaps = posed(kind)
+def test_a_budget_that_holds_a_flip_is_not_reported_robust(attack, norm, kind):
+    """The budget exceeds the length of the nearest file by 1.5 % or by two counts."""
+    *planes, images, weights, gaps = linear_problem(kind)
     power = NORMS[norm].power
     for place, (image, gap) in enumerate(zip(images, gaps, strict=True)):
         room = np.where(weights > 0, 255 - image.ravel().astype(int), image.ravel())
-        best = least(weights, room, gap, power)
+        best = lower_bound(weights, room, gap, power)
         epsilon = max(1.015 * best ** (1 / power), (best + 2) ** (1 / power))
         rungs = found(planes, attack, Threat((epsilon,), NORMS[norm]), image[None])
         (rung,) = rungs["row 0"]
@@ -206,8 +206,8 @@ def test_a_budget_with_a_file_that_flips_is_not_called_robust(attack, norm, kind
 @given(seed=st.integers(0, 10**6), radius=st.floats(0.5, 60))
 @settings(max_examples=60, deadline=None)
 @pytest.mark.parametrize("norm", ["l2", "l1", "l0"])
-def test_the_steepest_changes_are_the_best_of_all(norm, seed, radius):
-    """No 8-bit change that is not longer goes farther along the slope; the foretold budget is kept."""
+def test_steepest_changes_are_optimal_among_8_bit_changes(norm, seed, radius):
+    """No 8-bit change of the same length goes farther along the gradient; the stated budget is kept."""
     slope, low, high = changes(seed)
     path = NORMS[norm].steepest_path(slope, low, high)
     change = path.within(radius)
@@ -244,7 +244,7 @@ def changes(seed, count=1):
 @pytest.mark.parametrize("norm", ["l2", "l1"])
 @given(seed=st.integers(0, 10**6), radius=st.floats(0.5, 60))
 @settings(max_examples=60, deadline=None)
-def test_a_lattice_gives_legal_changes_that_use_the_budget(norm, seed, radius):
+def test_lattice_changes_are_legal_and_use_the_budget(norm, seed, radius):
     delta, low, high = changes(seed)
     power = NORMS[norm].power
     change = lattice(delta, low, high, power).within(radius)
@@ -254,7 +254,7 @@ def test_a_lattice_gives_legal_changes_that_use_the_budget(norm, seed, radius):
     spent = (np.abs(change) ** power).sum()
     assert spent <= radius**power * (1 + 1e-6)
     room = np.where(delta > 0, high, -low) * (delta != 0)
-    # Another count anywhere would be too much, or there is none: what is left is less than the dearest costs.
+    # No further count fits: the rest of the budget is below the cost of one, or no change is left.
     dearest = 2 * np.abs(change).max() + 1 if power == 2 else 1
     full = (np.abs(change) == room).all()
     assert full or spent > radius**power - dearest - 1
@@ -262,8 +262,8 @@ def test_a_lattice_gives_legal_changes_that_use_the_budget(norm, seed, radius):
 
 @given(seed=st.integers(0, 10**6), radius=st.floats(0.5, 25))
 @settings(max_examples=40, deadline=None)
-def test_a_lattice_goes_as_far_along_a_gradient_as_whole_counts_can(seed, radius):
-    """Of equal lengths it has the largest product with the change, to what its last count brings."""
+def test_lattice_changes_maximise_the_product_with_the_gradient(seed, radius):
+    """The product with the change is the largest at this length, up to the gain of the last count."""
     delta, low, high = changes(seed)
     change = lattice(delta, low, high, 2).within(radius)
     step = np.arange(6)
@@ -280,7 +280,7 @@ def test_a_lattice_goes_as_far_along_a_gradient_as_whole_counts_can(seed, radius
 
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=40, deadline=None)
-def test_equal_components_rise_one_by_one(seed):
+def test_equal_components_are_raised_one_by_one(seed):
     rng = np.random.default_rng(seed)
     size, shape = rng.uniform(0.01, 0.9), (6, 6, 3)
     delta = size * rng.choice([-1.0, 1.0], shape)
@@ -290,14 +290,14 @@ def test_equal_components_rise_one_by_one(seed):
         for count in (1, 2, 17, 107):
             change = path.within(count ** (1 / NORMS[norm].power))
             assert (np.abs(change) == 1).sum() == np.abs(change).sum() == count
-        # All over the picture: each third of it has about a third of them.
+        # Spread over the picture: each third has about a third of them.
         thirds = np.abs(path.within(54 ** (1 / NORMS[norm].power))).reshape(3, -1).sum(1)
         assert thirds.min() >= 14
         guess = path.guess() ** NORMS[norm].power
         assert abs(guess - size * 108) <= 1.2
 
 
-def test_nothing_is_rounded_where_nothing_may_change():
+def test_rounding_changes_nothing_without_room_or_change():
     shut = np.zeros((4, 4, 3))
     assert not lattice(np.ones((4, 4, 3)), shut, shut, 2).within(5.0).any()
     assert not ops.convert_to_numpy(lattice(shut, shut - 9, shut + 9, 1).within(5.0)).any()

@@ -1,4 +1,4 @@
-"""Noise baselines: inside the budget, fresh at every step, and blind."""
+"""Tests of the noise baselines: within the budget, independent at each step and of the model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from robustness.attacks.noise import GaussianNoise, UniformNoise
 from robustness.testing import parametrize_with_checks
 from robustness.threat.norms import NORMS
 from robustness.threat.threat import Threat
-from tests.attacks.test_minimum_distance import course
+from tests.attacks.test_minimum_distance import trajectory
 from tests.robustness.helpers import small_cnn
 
 EPSILON = {"linf": 6.0, "l2": 60.0, "l1": 600.0, "l0": 9.0}
@@ -28,7 +28,7 @@ def test_the_contract_is_kept(check):
 def drawn(attack, norm, count=4):
     classifier = small_cnn(0)
     images = np.full((3, 12, 12, 3), 128, np.uint8)
-    _, states, rows = course(
+    _, states, rows = trajectory(
         classifier, attack, Threat((EPSILON[norm],), NORMS[norm]), images, count
     )
     assert rows.passes == (1, 0)
@@ -37,7 +37,7 @@ def drawn(attack, norm, count=4):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("attack", "norm"), CASES)
-def test_every_step_is_fresh_and_spends_the_budget(attack, norm):
+def test_every_step_draws_new_noise_and_uses_the_budget(attack, norm):
     changes = drawn(attack, norm)
     flat = changes.reshape(-1, *changes.shape[2:]).astype("float32")
     sizes = ops.convert_to_numpy(NORMS[norm].size(flat))
@@ -49,17 +49,17 @@ def test_every_step_is_fresh_and_spends_the_budget(attack, norm):
     assert np.abs(alike).max() < 0.6 if norm == "l0" else np.abs(alike).max() < 0.25
 
 
-def test_gaussian_noise_in_linf_is_half_as_wide_as_the_budget():
+def test_the_deviation_of_linf_gaussian_noise_is_half_the_budget():
     changes = drawn(GaussianNoise(), "linf", 8).ravel()
     inside = np.abs(changes) < EPSILON["linf"]
-    # A normal cut at two standard deviations.
+    # A normal distribution truncated at two standard deviations.
     assert inside.mean() == pytest.approx(0.9545, abs=0.01)
     assert changes[inside].std() == pytest.approx(0.8796 * 3, rel=0.03)
 
 
-def test_noise_learns_nothing():
-    """The same points whatever the model says."""
+def test_noise_does_not_depend_on_the_model():
+    """The points are the same for any model."""
     first = drawn(UniformNoise(), "l2")
     images = np.full((3, 12, 12, 3), 128, np.uint8)
-    _, states, _ = course(small_cnn(7), UniformNoise(), Threat((60.0,), NORMS["l2"]), images, 4)
+    _, states, _ = trajectory(small_cnn(7), UniformNoise(), Threat((60.0,), NORMS["l2"]), images, 4)
     np.testing.assert_array_equal(first, np.stack([s["point"] - 128.0 for s in states[1:]]))

@@ -1,4 +1,4 @@
-"""Attacks by scores: the contract, each algorithm's own arithmetic, and every query counted."""
+"""Tests of query attacks: the contract, the arithmetic of each algorithm, and the count of queries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from robustness.models.classifier import Classifier
 from robustness.testing import parametrize_with_checks
 from robustness.threat.norms import NORMS
 from robustness.threat.threat import Threat
-from tests.attacks.test_minimum_distance import course, margins, planes
+from tests.attacks.test_minimum_distance import margins, planes, trajectory
 from tests.robustness.helpers import small_cnn, subjects
 
 SHAPE = (12, 12, 3)
@@ -38,17 +38,17 @@ def test_the_contract_is_kept(check):
     check()
 
 
-def test_spsa_estimates_the_slope_of_a_linear_model():
-    """The mean over many pairs is the slope; Adam's first step is then its sign."""
+def test_spsa_estimates_the_gradient_of_a_linear_model():
+    """The mean over many pairs is the gradient; the first step of Adam is its sign."""
     classifier, images, weights = planes(classes=2)
     attack = SPSA(samples=4000, learning_rate=1.0)
-    labels, states, rows = course(classifier, attack, Threat((20,)), images, 1)
+    labels, states, rows = trajectory(classifier, attack, Threat((20,)), images, 1)
     # The point itself, and every probe.
     assert rows.passes == (8001, 0)
     for row, label in enumerate(labels):
         normal = (weights[:, label] - weights[:, 1 - label]).reshape(images.shape[1:])
         slope = states[1]["first"][row] / 0.1
-        # Of a linear function each component's estimate has this error (the others' squares).
+        # The standard error of each component for a linear function (from the squares of the others).
         error = np.linalg.norm(normal) / np.sqrt(4000)
         assert np.abs(slope - normal).max() < 5 * error
         moved = states[1]["point"][row] - images[row]
@@ -58,15 +58,15 @@ def test_spsa_estimates_the_slope_of_a_linear_model():
         assert (np.sign(moved) == -np.sign(normal))[sure].all()
 
 
-def test_spsa_is_adam():
+def test_spsa_steps_match_adam():
     classifier, images, _ = planes(classes=3)
     attack = SPSA(samples=20, learning_rate=2.0)
-    _, states, _ = course(classifier, attack, Threat((255,)), images, 6)
+    _, states, _ = trajectory(classifier, attack, Threat((255,)), images, 6)
     adam = keras.optimizers.Adam(2.0, epsilon=1e-12)
     point = keras.Variable(images.astype("float32"))
     before = np.zeros(images.shape)
     for state, after in pairwise(states):
-        # The estimates themselves are random; they follow from the averages.
+        # The estimates are random; they are recovered from the moving averages.
         slope = (after["first"] - 0.9 * state["first"]) / 0.1
         adam.apply([ops.convert_to_tensor(slope.astype("float32"))], [point])
         point.assign(ops.clip(point, 0, 255))
@@ -77,11 +77,11 @@ def test_spsa_is_adam():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("frequencies", [None, 4])
-def test_simba_keeps_a_direction_that_gains_and_else_tries_the_other_side(frequencies):
+def test_simba_keeps_gains_and_else_tries_the_opposite_direction(frequencies):
     classifier = small_cnn(2)
     images = np.random.default_rng(0).integers(60, 196, (3, *SHAPE)).astype(np.uint8)
     attack = SimBA(frequencies=frequencies, step_size=8.0)
-    labels, states, rows = course(classifier, attack, Threat((2000,), NORMS["l2"]), images, 60)
+    labels, states, rows = trajectory(classifier, attack, Threat((2000,), NORMS["l2"]), images, 60)
     assert rows.passes == (1, 0)
     directions: list[list[Any]] = [[], [], []]
     for k in range(60):
@@ -89,7 +89,7 @@ def test_simba_keeps_a_direction_that_gains_and_else_tries_the_other_side(freque
         loss = margins(classifier, before["point"], labels)[0]
         for row in range(3):
             gain = before["best_loss"][row] - loss[row]
-            # Where the two losses are equal but for their last bits, either answer will do.
+            # Where the two losses differ only by rounding, either choice is valid.
             told = after["best_loss"][row] < before["best_loss"][row]
             better = gain > 0 if abs(gain) > 1e-4 else told
             best = before["point"][row] if better else before["best"][row]
@@ -117,10 +117,10 @@ def test_simba_keeps_a_direction_that_gains_and_else_tries_the_other_side(freque
             assert np.abs(waves).max() < 1e-3
 
 
-def test_simba_finds_every_direction_before_any_again():
+def test_simba_repeats_no_direction_before_all_were_used():
     classifier, images, _ = planes()
     attack = SimBA(frequencies=2)
-    _, states, _ = course(classifier, attack, Threat((50,), NORMS["l2"]), images, 1)
+    _, states, _ = trajectory(classifier, attack, Threat((50,), NORMS["l2"]), images, 1)
     assert (np.sort(states[0]["order"], axis=1) == np.arange(12)).all()
     assert len({tuple(order) for order in states[0]["order"]}) == 3
 
@@ -130,11 +130,11 @@ def changed(points, images):
 
 
 @pytest.mark.slow
-def test_few_pixel_evolves_as_the_paper_says():
+def test_few_pixel_matches_the_differential_evolution_of_the_paper():
     classifier = small_cnn(4)
     images = np.random.default_rng(0).integers(60, 196, (3, *SHAPE)).astype(np.uint8)
     attack = FewPixel(population=12, pixels=3)
-    labels, states, rows = course(classifier, attack, Threat((3,), NORMS["l0"]), images, 12)
+    labels, states, rows = trajectory(classifier, attack, Threat((3,), NORMS["l0"]), images, 12)
     assert rows.passes == (12, 0)
     top = np.array([12, 12, 255, 255, 255]) - np.array([0.01, 0.01, 0, 0, 0])
     for k in range(12):
@@ -171,7 +171,7 @@ def test_few_pixel_evolves_as_the_paper_says():
             assert ahead == pytest.approx(best, abs=1e-3)
 
 
-def test_few_pixel_never_paints_more_than_epsilon():
+def test_few_pixel_changes_at_most_epsilon_pixels():
     classifier = small_cnn(4)
     images = np.random.default_rng(1).integers(60, 196, (3, *SHAPE)).astype(np.uint8)
     attack = FewPixel(population=8, pixels=5)
@@ -189,34 +189,34 @@ def test_few_pixel_never_paints_more_than_epsilon():
 
 
 @pytest.mark.slow
-def test_hopskipjump_feels_the_normal_of_a_plane():
-    """What many probes around a point of the boundary add up to is the plane's normal."""
+def test_hopskipjump_estimates_the_normal_of_a_plane():
+    """The sum of many probes around a boundary point approximates the normal of the plane."""
     classifier, images, weights = planes(classes=2)
     attack = HopSkipJump(initial_probes=4000, points=50)
     threat = Threat((2000,), NORMS["l2"])
-    labels, states, _ = course(classifier, attack, threat, images, 120)
+    labels, states, _ = trajectory(classifier, attack, threat, images, 120)
     for row, label in enumerate(labels):
         phases = [int(state["phase"][row]) for state in states]
         jump = phases.index(3)
-        # Sought, narrowed down, probed 4000 / 50 times, in this order.
+        # Phases in this order: initial search, bisection, 4000 / 50 probes.
         assert phases[:jump] == sorted(phases[:jump])
         assert phases[:jump].count(2) == 80
         normal = weights[:, 1 - label] - weights[:, label]
         felt = states[jump]["normal"][row].ravel()
         cosine = felt @ normal / np.linalg.norm(felt) / np.linalg.norm(normal)
-        # Each probe tells one bit; of n independent ones in d dimensions the cosine is about
-        # sqrt(2n / (2n + pi d)), and these are orthogonal to one another.
+        # Each probe gives one bit. For n independent probes in d dimensions the cosine is about
+        # sqrt(2n / (2n + pi d)); these are orthogonal to one another.
         assert cosine > np.sqrt(8000 / (8000 + np.pi * normal.size))
         gap, _ = margins(classifier, states[jump]["point"][row][None], labels[row : row + 1])
         assert abs(gap[0]) < 0.02 * np.linalg.norm(normal) * attack.probe * normal.size
 
 
 @pytest.mark.slow
-def test_hopskipjump_comes_near_a_plane():
-    """Where there is a single boundary; of several it finds the one its start lies behind."""
+def test_hopskipjump_approaches_a_single_boundary():
+    """With several boundaries it would find the one between the image and its start."""
     classifier, images, weights = planes(classes=2)
     attack, threat = HopSkipJump(), Threat((2000,), NORMS["l2"])
-    labels, states, rows = course(classifier, attack, threat, images, attack.steps)
+    labels, states, rows = trajectory(classifier, attack, threat, images, attack.steps)
     assert rows.passes == (5, 0)
     for row, label in enumerate(labels):
         normal = weights[:, 1 - label] - weights[:, label]
@@ -236,8 +236,8 @@ def test_hopskipjump_comes_near_a_plane():
         (HopSkipJump(points=4), "l2", 4),
     ],
 )
-def test_queries_are_those_the_model_answers(attack, norm, a_step):
-    """Pictures the model really saw, by its own count."""
+def test_counted_queries_equal_those_the_model_answers(attack, norm, a_step):
+    """Compare with the number of pictures that the model itself counts."""
     counted = {"pictures": 0}
 
     @keras.saving.register_keras_serializable()

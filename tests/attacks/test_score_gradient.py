@@ -1,4 +1,4 @@
-"""Gradients estimated from probes: exact where they can be, and never more than scores."""
+"""Tests of gradients estimated from probes of scores: accuracy, formulas and query counts."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_contract_is_kept(check):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("probes", "antithetic"), [(109, False), (216, True), (140, False)])
-def test_enough_probes_of_a_linear_model_give_its_gradient(probes, antithetic):
+def test_enough_probes_give_the_exact_gradient_of_a_linear_model(probes, antithetic):
     classifier = linear(WEIGHTS, np.zeros(3), SHAPE)
     attack = Regression(probes=probes, antithetic=antithetic, frequencies=6, sigma=4.0)
     found, truth, _ = estimated(attack, classifier)
@@ -60,7 +60,7 @@ def test_enough_probes_of_a_linear_model_give_its_gradient(probes, antithetic):
 
 
 @pytest.mark.parametrize("antithetic", [False, True])
-def test_fewer_probes_give_what_lies_in_their_span(antithetic):
+def test_fewer_probes_give_the_gradient_within_their_span(antithetic):
     classifier = linear(WEIGHTS, np.zeros(3), SHAPE)
     attack = Regression(probes=20, antithetic=antithetic, frequencies=6, sigma=4.0)
     found, truth, task = estimated(attack, classifier)
@@ -71,7 +71,7 @@ def test_fewer_probes_give_what_lies_in_their_span(antithetic):
     inside = np.einsum("rdm,rem,re->rd", turned, turned, spectrum)
     expected = fft.idctn(inside.reshape(4, *SHAPE), axes=(1, 2), norm="ortho")
     np.testing.assert_allclose(found, expected, atol=3e-3 * np.abs(truth).max())
-    # A random subspace of m of n dimensions holds sqrt(m / n) of a direction.
+    # A direction's cosine with a random m-dimensional subspace of n dimensions is about sqrt(m / n).
     assert cosine(found, truth).mean() == pytest.approx(np.sqrt(axes / 108), abs=0.12)
 
 
@@ -82,12 +82,12 @@ def test_spread_probes_beat_gaussian_ones_on_a_linear_model():
     pairs = NES(probes=60, frequencies=6, sigma=4.0)
     plain = NES(probes=60, frequencies=6, sigma=4.0, antithetic=False)
     means = [cosine(*estimated(a, classifier, images)[:2]).mean() for a in (spread, plain, pairs)]
-    # Gaussian probes: sqrt(m / (n + m + 1)) of n dimensions, where m slopes are measured.
+    # The expected cosine of m measured slopes of Gaussian probes in n dimensions is sqrt(m / (n + m + 1)).
     for mean, expected in zip(means, [(59 / 108), 59 / 168, 30 / 139], strict=True):
         assert mean == pytest.approx(np.sqrt(expected), abs=0.05)
 
 
-def test_nes_is_its_formula():
+def test_nes_matches_its_formula():
     classifier = small_cnn(2, SHAPE)
     attack = NES(probes=10, sigma=2.0)
     found, _, task = estimated(attack, classifier)
@@ -105,7 +105,7 @@ def test_nes_is_its_formula():
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-4 * np.abs(expected).max())
 
 
-def test_low_frequencies_are_the_dcts():
+def test_low_frequencies_match_the_dct():
     np.testing.assert_allclose(
         cosines(7, 4), fft.dct(np.eye(7), axis=0, norm="ortho")[:4], atol=1e-6
     )
@@ -118,7 +118,7 @@ def test_low_frequencies_are_the_dcts():
 
 
 @pytest.mark.slow
-def test_probes_are_as_far_apart_as_they_go():
+def test_spread_probes_have_maximal_angles():
     probes, _ = design(12, 50, False)
     np.testing.assert_allclose(probes @ probes.T, (12 * np.eye(12) - 1) / 11, atol=1e-3)
     pairs, _ = design(12, 50, True)
@@ -129,13 +129,13 @@ def test_probes_are_as_far_apart_as_they_go():
     assert cosine < np.cos(np.radians(40))
 
 
-def test_queries_are_counted_and_nothing_else_is_seen():
+def test_all_queries_are_counted_and_no_gradient_is_used():
     assert passes(NES(probes=6, steps=4), 3) == (24, 0)
     assert passes(Regression(probes=7, steps=4), 3) == (28, 0)
     assert NES.knowledge == Regression.knowledge == "score"
 
 
-def test_pairs_need_an_even_number():
+def test_antithetic_pairs_need_an_even_number():
     with pytest.raises(SettingError, match="probes=5 cannot be paired"):
         NES(probes=5)
     assert NES(probes=5, antithetic=False).width == 5

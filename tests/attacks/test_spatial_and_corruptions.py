@@ -1,4 +1,4 @@
-"""Threats without a norm: rotations and translations, common corruptions."""
+"""Tests of attacks without a norm: rotations, translations and common corruptions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.robustness.helpers import small_cnn, subjects
 
 
 def photo(height, width, seed=0):
-    """Smooth colours with an edge or two, as pictures have; uint8."""
+    """A uint8 image of smooth colours with a few edges."""
     rng = np.random.default_rng(seed)
     coarse = rng.uniform(20, 235, (4, 4, 3))
     smooth = scipy.ndimage.zoom(coarse, (height / 4, width / 4, 1), order=1)
@@ -50,7 +50,7 @@ def turned(image, degrees, shifts):
     return ops.convert_to_numpy(found)[0]
 
 
-def test_quarter_turns_and_whole_shifts_move_pixels():
+def test_quarter_rotations_and_integer_translations_move_pixels_exactly():
     image = photo(9, 9)
     np.testing.assert_allclose(turned(image, 90, [[0, 0]])[0], np.rot90(image), atol=0.05)
     np.testing.assert_allclose(turned(image, -180, [[0, 0]])[0], image[::-1, ::-1], atol=0.05)
@@ -61,18 +61,18 @@ def test_quarter_turns_and_whole_shifts_move_pixels():
     np.testing.assert_allclose(across[:, -3:], 0, atol=1e-3)
 
 
-def test_turns_between_pixels_are_scipys():
+def test_interpolated_rotations_match_scipy():
     image = photo(21, 21)
     ours = turned(image, 17, [[0, 0]])[0]
     theirs = scipy.ndimage.rotate(image.astype(float), 17, order=1, reshape=False)
     np.testing.assert_allclose(ours[4:-4, 4:-4], theirs[4:-4, 4:-4], atol=0.6)
-    # First the turn about the middle, then the shift.
+    # The rotation about the centre comes first, then the translation.
     both = turned(image, 17, [[2, 1]])[0]
     np.testing.assert_allclose(both[6:-6, 6:-6], ours[4:-8, 5:-7], atol=0.05)
 
 
 def looked_at(attack, epsilon, image, steps):
-    """Every picture that the attack asks about."""
+    """Every picture that the attack evaluates."""
     classifier = small_cnn(0, image.shape)
     threat = Threat((max(epsilon, 1.0),), norms.parse("free"))
     rows = compiled_batch.CompiledBatch(classifier, attack, threat, batch_size=1, seed=0)
@@ -93,7 +93,7 @@ def looked_at(attack, epsilon, image, steps):
     return np.concatenate(seen), rows.passes
 
 
-def test_the_grid_is_whole_and_begins_with_small_turns():
+def test_the_grid_is_complete_and_starts_with_small_rotations():
     image = photo(20, 20)
     found, passes = looked_at(Spatial(steps=5, shifts=3), 30.0, image, 5)
     assert passes == (9, 0)
@@ -106,7 +106,7 @@ def test_the_grid_is_whole_and_begins_with_small_turns():
 
 
 @pytest.mark.slow
-def test_a_budget_of_nothing_changes_nothing():
+def test_a_budget_of_zero_changes_nothing():
     image = photo(12, 12)
     for attack in (Spatial(steps=3, shifts=3), Corruptions()):
         found, _ = looked_at(attack, 0.0, image, 1)
@@ -129,7 +129,7 @@ def corrupted(kind, severity, image, rows=1):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("severity", [1, 3, 5])
-def test_blurs_brightness_and_contrast_are_the_libraries(severity):
+def test_blurs_brightness_and_contrast_match_reference_libraries(severity):
     image = photo(56, 40)
     one = image / 255
     index = severity - 1
@@ -150,13 +150,13 @@ def test_blurs_brightness_and_contrast_are_the_libraries(severity):
     box = Image.Resampling.BOX
     small = Image.fromarray(image).resize((int(40 * share), int(56 * share)), box)
     expected = np.asarray(small.resize((40, 56), box)).astype(float)
-    # Pillow rounds twice on the way.
+    # Pillow rounds twice.
     np.testing.assert_allclose(corrupted("pixelate", severity, image)[0], expected, atol=1.6)
 
 
 @pytest.mark.parametrize("quality", [25, 18, 15, 10, 7])
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (37, 21)])
-def test_jpeg_is_pillows(quality, height, width):
+def test_jpeg_matches_pillow(quality, height, width):
     image = photo(height, width)
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=quality)
@@ -165,13 +165,13 @@ def test_jpeg_is_pillows(quality, height, width):
         compressed(image[None].astype("float32"), np.array([quality], "float32"))
     )[0]
     apart = np.abs(ours - theirs)
-    # Their chroma is rounded to whole numbers on the way, in fixed point.
+    # Pillow rounds chroma to integers in fixed-point arithmetic.
     assert apart.mean() < 1.0
     assert np.quantile(apart, 0.99) < 6
     assert np.abs(theirs - image).mean() > 3 * apart.mean()
 
 
-def test_a_grey_jpeg_is_pillows():
+def test_a_grey_jpeg_matches_pillow():
     image = photo(32, 40)[..., :1]
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0], "L").save(buffer, "JPEG", quality=15)
@@ -182,7 +182,7 @@ def test_a_grey_jpeg_is_pillows():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("severity", [1, 5])
-def test_noises_have_their_moments(severity):
+def test_noises_have_the_expected_moments(severity):
     image = np.full((40, 40, 3), 100, np.uint8)
     x, index = 100 / 255, severity - 1
     drawn = corrupted("shot-noise", severity, image, rows=4) / 255
@@ -190,7 +190,7 @@ def test_noises_have_their_moments(severity):
     counts = np.round(drawn * rate)
     inside = drawn < 1 - 1e-6
     np.testing.assert_allclose((drawn * rate)[inside], counts[inside], atol=1e-3)
-    # Poisson numbers: their shares, up to where white cuts them off.
+    # Poisson counts: their frequencies, up to clipping at white.
     from scipy.stats import poisson
 
     for number in range(int(x * rate) + 1):
@@ -214,7 +214,7 @@ def test_noises_have_their_moments(severity):
 
 
 @pytest.mark.slow
-def test_every_kind_grows_with_severity():
+def test_every_corruption_grows_with_severity():
     image = photo(32, 32)
     for kind in KINDS:
         changes = [np.abs(corrupted(kind, s, image)[0] - image).mean() for s in (1, 3, 5)]
@@ -241,7 +241,7 @@ def test_a_threat_without_a_norm_goes_through_audit_report_and_verification(tmp_
         assert not failed
 
 
-def test_attacks_of_a_norm_are_none_of_no_norm():
+def test_attacks_of_a_norm_are_refused_without_a_norm():
     with pytest.raises(SettingError, match="has no free version"):
         PGD().expect_norm(norms.parse("free"))
     with pytest.raises(SettingError, match="works in free"):

@@ -1,4 +1,4 @@
-"""Square against its paper and against the authors' loops, written out."""
+"""Tests of Square against its paper and the authors' reference loops."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_the_contract_is_kept(check):
     check()
 
 
-def test_the_share_of_pixels_is_halved_where_the_paper_halves_it():
+def test_the_share_of_pixels_follows_the_schedule_of_the_paper():
     # Sec. 4: at {10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000} of ten thousand queries.
     assert HALVED_AFTER == (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
     for step, halvings in [
@@ -38,11 +38,11 @@ def test_the_share_of_pixels_is_halved_where_the_paper_halves_it():
         (9999, 9),
     ]:
         assert share(step, 10_000, 0.8) == 0.8 / 2**halvings
-    # Fewer queries, the same course.
+    # With fewer queries the schedule is scaled.
     assert share(500, 5000, 0.8) == share(1000, 10_000, 0.8)
 
 
-def test_sides_are_roots_of_the_share():
+def test_square_sides_are_roots_of_the_share():
     found = sides(10_000, 0.8, 32, 32)
     assert found[0] == round((0.8 * 1024) ** 0.5) == 29
     assert found[11] == round((0.4 * 1024) ** 0.5) == 20
@@ -52,7 +52,7 @@ def test_sides_are_roots_of_the_share():
 
 
 def pyramids(side):
-    """The authors' bump of a square, by their loops: two halves of opposite sign, each of length one."""
+    """The bump of the reference code, with its loops: two halves of opposite sign, each of length one."""
 
     def rectangle(x, y):
         delta = np.zeros((x, y))
@@ -70,7 +70,7 @@ def pyramids(side):
 
 
 @pytest.mark.parametrize("side", [3, 5, 7, 9, 11])
-def test_a_bump_is_the_authors(side):
+def test_an_l2_bump_matches_the_reference_code(side):
     down = np.arange(12, dtype="float32")[None, :, None, None] - 1
     across = np.arange(12, dtype="float32")[None, None, :, None]
     got = ops.convert_to_numpy(bump(down, across, np.array([side], "float32"), 12))[0, :, :, 0]
@@ -79,7 +79,7 @@ def test_a_bump_is_the_authors(side):
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
-def course(norm, epsilon, steps, seed=0, low=0, high=256):
+def trajectory(norm, epsilon, steps, seed=0, low=0, high=256):
     classifier = small_cnn(2)
     images = np.random.default_rng(seed).integers(low, high, (3, *SHAPE)).astype(np.uint8)
     some = subjects(classifier, images)
@@ -104,13 +104,13 @@ def margins(classifier, points, some):
     return mine - z.max(1)
 
 
-def test_linf_draws_squares_of_one_colour_and_keeps_what_lowers_the_loss():
-    classifier, some, images, states = course("linf", 5.0, 60)
+def test_linf_squares_have_one_colour_and_are_kept_if_the_loss_falls():
+    classifier, some, images, states = trajectory("linf", 5.0, 60)
     table = sides(60, 0.8, *SHAPE[:2])
     start = states[0]["point"] - images
     free = (images >= 5) & (images <= 250)
     assert (np.abs(start)[free] == 5).all()
-    # Stripes: a column has one sign a channel.
+    # Stripes: in each channel a column has one sign.
     for row in range(3):
         for column in range(SHAPE[1]):
             for channel in range(3):
@@ -131,21 +131,21 @@ def test_linf_draws_squares_of_one_colour_and_keeps_what_lowers_the_loss():
             assert (np.abs(drawn) == 5).all()
 
 
-def test_linf_spends_no_query_on_a_square_that_has_the_colour_already():
-    # Late squares are a pixel wide, where one draw of eight would be what is there.
-    _, _, _, states = course("linf", 5.0, 120, low=20, high=236)
+def test_linf_uses_no_query_for_a_square_without_change():
+    # Late squares are one pixel wide; one of eight draws would equal the current colour.
+    _, _, _, states = trajectory("linf", 5.0, 120, low=20, high=236)
     colours = set()
     for after in states[1:]:
         turned = after["point"] != after["best"]
         assert turned.any(axis=(1, 2, 3)).all()
         colours |= {tuple(row[row.any(-1)][0]) for row in turned}
-    # Any channels may turn, alone or together.
+    # Any subset of channels may change sign.
     assert len(colours) == 7
 
 
 @pytest.mark.slow
-def test_l2_spends_the_whole_budget_and_moves_mass_from_square_to_square():
-    classifier, some, images, states = course("l2", 40.0, 60)
+def test_l2_uses_the_whole_budget_and_moves_mass_between_squares():
+    classifier, some, images, states = trajectory("l2", 40.0, 60)
     for k, state in enumerate(states):
         delta = state["point"] - images
         assert (np.sqrt((delta**2).sum(axis=(1, 2, 3))) <= 40 * (1 + 1e-5)).all()
@@ -159,13 +159,13 @@ def test_l2_spends_the_whole_budget_and_moves_mass_from_square_to_square():
                 rtol=1e-4,
                 atol=1e-4,
             )
-    # Away from the box nothing is cut off, so the length is the budget's.
-    grey = course_on_grey()
+    # Far from the box nothing is clipped, so the length equals the budget.
+    grey = trajectory_on_grey()
     lengths = [np.sqrt((s**2).sum(axis=(1, 2, 3))) for s in grey]
     np.testing.assert_allclose(lengths, 20.0, rtol=1e-3)
 
 
-def course_on_grey():
+def trajectory_on_grey():
     classifier = small_cnn(2)
     images = np.full((2, *SHAPE), 128, np.uint8)
     some = subjects(classifier, images)

@@ -1,4 +1,4 @@
-"""Starts by name: spread points are uniform and apart, output-diversified steps raise what they should."""
+"""Tests of starting points: random, spread, and output-diversified."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHAPE = (12, 12, 3)
 RADII = {"linf": 8.0, "l2": 60.0, "l1": 300.0}
 
 
-def begun(start, norm="linf", restarts=5, images=2, classes=3):
+def initial_states(start, norm="linf", restarts=5, images=2, classes=3):
     """Classifier, task and state of every restart (outer) of every image, before the first step."""
     classifier = small_cnn(3, SHAPE, classes)
     pixels = np.full((images, *SHAPE), 128, np.uint8)
@@ -49,9 +49,9 @@ def test_the_contract_is_kept(check):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-def test_spread_points_fill_the_ball_and_are_apart(norm):
+def test_spread_points_fill_the_ball_and_are_far_apart(norm):
     restarts = 5
-    _, _, task, state = begun("spread", norm, restarts)
+    _, _, task, state = initial_states("spread", norm, restarts)
     points = ops.convert_to_numpy(state["own"]["point"]).reshape(restarts, 2, -1)
     moves = points - ops.convert_to_numpy(task.images).reshape(restarts, 2, -1)
     size = ops.convert_to_numpy(NORMS[norm].size(state["own"]["point"] - task.images))
@@ -66,21 +66,21 @@ def test_spread_points_fill_the_ball_and_are_apart(norm):
 
 
 def test_each_spread_point_is_uniform_in_the_cube():
-    _, _, task, state = begun("spread", "linf", 3, images=8)
+    _, _, task, state = initial_states("spread", "linf", 3, images=8)
     moves = ops.convert_to_numpy(state["own"]["point"] - task.images)
     assert stats.kstest(moves.ravel() / 8.0, "uniform", (-1, 2)).pvalue > 1e-3
-    # Every restart of its own, not only all of them together.
+    # Each restart by itself, not only all together.
     for restart in moves.reshape(3, -1):
         assert stats.kstest(restart / 8.0, "uniform", (-1, 2)).pvalue > 1e-3
 
 
 def test_a_single_spread_start_is_a_random_one():
-    spread, random = begun("spread", restarts=1), begun("random", restarts=1)
+    spread, random = initial_states("spread", restarts=1), initial_states("random", restarts=1)
     np.testing.assert_array_equal(spread[3]["own"]["point"], random[3]["own"]["point"])
 
 
 def gradient(classifier, points, weights):
-    """Of the weighted logits, by the framework itself."""
+    """The gradient of the weighted logits, computed directly with TensorFlow."""
     import tensorflow as tf
 
     x = tf.convert_to_tensor(points)
@@ -92,8 +92,8 @@ def gradient(classifier, points, weights):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ["ods", "ods-spread"])
-def test_the_first_two_steps_raise_the_mixture_of_logits(start):
-    classifier, rows, task, state = begun(start, restarts=3)
+def test_the_first_two_steps_raise_the_weighted_logits(start):
+    classifier, rows, task, state = initial_states(start, restarts=3)
     weights = ops.convert_to_numpy(STARTS[start].weights(task, 3, 3))
     points = [ops.convert_to_numpy(state["own"]["point"])]
     for _ in range(3):
@@ -109,7 +109,7 @@ def test_the_first_two_steps_raise_the_mixture_of_logits(start):
 
 
 def test_random_mixtures_are_uniform_and_differ():
-    _, _, task, _ = begun("ods", restarts=6, images=20)
+    _, _, task, _ = initial_states("ods", restarts=6, images=20)
     weights = ops.convert_to_numpy(STARTS["ods"].weights(task, 3, 6))
     assert stats.kstest(weights.ravel(), "uniform", (-1, 2)).pvalue > 1e-3
     assert len(np.unique(weights.round(5), axis=0)) == 120
@@ -117,8 +117,8 @@ def test_random_mixtures_are_uniform_and_differ():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("restarts", "classes"), [(3, 10), (6, 3), (5, 2)])
-def test_spread_mixtures_are_the_code_turned(restarts, classes):
-    _, _, task, _ = begun("ods-spread", restarts=restarts, images=2)
+def test_spread_mixtures_are_the_rotated_spherical_code(restarts, classes):
+    _, _, task, _ = initial_states("ods-spread", restarts=restarts, images=2)
     weights = ops.convert_to_numpy(STARTS["ods-spread"].weights(task, classes, restarts))
     vectors = code(restarts, max(2, min(restarts, classes)))
     for image in range(2):
@@ -129,7 +129,7 @@ def test_spread_mixtures_are_the_code_turned(restarts, classes):
     np.testing.assert_array_equal(weights, again)
 
 
-def test_the_code_can_be_asked_for_while_a_function_is_traced():
+def test_the_spherical_code_is_available_during_tracing():
     traced = backend.compile(lambda x: x + code(4, 5).sum())
     np.testing.assert_allclose(
         ops.convert_to_numpy(traced(ops.ones(()))), 1 + code(4, 5).sum(), atol=1e-5
@@ -138,7 +138,7 @@ def test_the_code_can_be_asked_for_while_a_function_is_traced():
     np.testing.assert_allclose(cosines, (4 * np.eye(4) - 1) / 3, atol=1e-4)
 
 
-def test_starting_steps_cost_what_steps_cost():
+def test_diversification_steps_are_counted_as_steps():
     for start in STARTS:
         assert passes(PGD(steps=7, restarts=3, start=start), 4) == (21, 21)
 
@@ -146,12 +146,12 @@ def test_starting_steps_cost_what_steps_cost():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"start": "ods", "steps": 2}, "steps=2 leaves nothing after the 2 steps"),
+        ({"start": "ods", "steps": 2}, "steps=2 leaves no step after the 2 steps"),
         ({"start": "spread", "random_start": False}, "contradicts"),
         ({"start": "odi"}, "random | spread | ods | ods-spread"),
     ],
 )
-def test_what_cannot_be_is_said(settings, said):
+def test_invalid_starts_are_refused(settings, said):
     with pytest.raises(SettingError) as caught:
         PGD(**settings)
     assert said in str(caught.value)

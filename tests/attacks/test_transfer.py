@@ -1,4 +1,4 @@
-"""NI-, DI-, TI- and VMI-FGSM: the papers' recursions by hand, and the pieces against others' code."""
+"""Tests of NI-, DI-, TI- and VMI-FGSM: the papers' recursions by hand, components against other libraries."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def gradient(classifier, x, labels):
 
 
 def ascent(classifier, images, labels, steps, decay, *, ahead=False, smooth=lambda g: g):
-    """The loop all four papers share, raising cross-entropy, in their signs."""
+    """The loop of all four papers, ascending the cross-entropy."""
     x, momentum, alpha = images.astype("float32"), np.zeros((4, *SHAPE)), 8.0 / steps
     for _ in range(steps):
         at = x + alpha * decay * momentum if ahead else x
@@ -84,7 +84,7 @@ def ascent(classifier, images, labels, steps, decay, *, ahead=False, smooth=lamb
     return x
 
 
-def test_ni_takes_the_gradient_one_step_ahead(material):
+def test_ni_evaluates_the_gradient_one_step_ahead(material):
     classifier, images, labels = material
     expected = ascent(classifier, images, labels, 4, 0.7, ahead=True)
     got, rows = walked(classifier, NIFGSM(steps=4, decay=0.7), images, 4)
@@ -107,7 +107,7 @@ def test_ti_smooths_the_gradient(material):
     assert (np.abs(got - expected) > 1e-3).mean() < 3e-3
 
 
-def test_a_gaussian_adds_up_to_one_and_falls_off_at_the_edge():
+def test_gaussian_weights_sum_to_one_and_fall_towards_the_edge():
     matrix = smoothing(40, 15)
     np.testing.assert_allclose(matrix[20].sum(), 1, rtol=1e-6)
     assert np.count_nonzero(matrix[20]) == 15
@@ -132,7 +132,7 @@ def task(rows, shape, step=0):
     )
 
 
-def test_shrunken_inputs_are_bilinear_and_lie_on_black():
+def test_shrunken_inputs_are_bilinear_and_padded_with_black():
     shape = (20, 30, 3)
     pictures = np.random.default_rng(2).uniform(1, 255, (24, *shape)).astype("float32")
     down, across = (ops.convert_to_numpy(m) for m in shrinking(task(24, shape), 1.0, 0.5))
@@ -150,18 +150,18 @@ def test_shrunken_inputs_are_bilinear_and_lie_on_black():
     assert len(heights) > 4
 
 
-def test_the_chance_decides_how_many_are_shrunken():
+def test_the_probability_sets_the_share_of_shrunken_inputs():
     many = task(400, (10, 10, 1))
     down, _ = (ops.convert_to_numpy(m) for m in shrinking(many, 0.3, 0.5))
     whole = (down == np.eye(10)).all(axis=(1, 2))
-    # A shrunken one may draw the full side: one in six.
+    # One in six shrunken inputs draws the full side length.
     assert 0.65 < whole.mean() < 0.85
     down, _ = (ops.convert_to_numpy(m) for m in shrinking(many, 0.0, 0.5))
     assert (down == np.eye(10)).all()
 
 
-def test_di_goes_back_through_the_same_shrinking(material):
-    """The gradient at the picture is that of the loss of the shrunken picture, by the tape."""
+def test_di_differentiates_through_the_same_shrinking(material):
+    """The gradient equals that of the loss of the shrunken picture, computed with a tape."""
     import tensorflow as tf
 
     classifier, images, labels = material
@@ -183,12 +183,12 @@ def test_di_goes_back_through_the_same_shrinking(material):
     expected = np.clip(images + 8.0 * np.sign(g), 0, 255)
     attack = DIFGSM(steps=1, diversity=1.0, smallest=0.6)
     got, _ = walked(classifier, attack, images, 1)
-    # Where black was placed the gradient is nothing, and nothing moves.
+    # The gradient of the black padding is zero, so that nothing moves there.
     assert (np.abs(got - expected) > 1e-3).mean() < 5e-3
 
 
 @pytest.mark.slow
-def test_without_their_helper_all_are_mi_fgsm(material):
+def test_without_their_extension_all_equal_mi_fgsm(material):
     classifier, images, _ = material
     expected, _ = walked(classifier, MIFGSM(steps=5), images, 5)
     for attack in (
@@ -203,7 +203,7 @@ def test_without_their_helper_all_are_mi_fgsm(material):
         assert (np.abs(got - expected) > 1e-3).mean() < 2e-3, attack.label
 
 
-def test_vmi_pays_for_its_neighbours_and_changes_the_way(material):
+def test_vmi_counts_the_passes_of_its_neighbours_and_changes_the_path(material):
     classifier, images, _ = material
     plain, _ = walked(classifier, MIFGSM(steps=5), images, 5)
     got, rows = walked(classifier, VMIFGSM(steps=5, neighbours=4), images, 5)

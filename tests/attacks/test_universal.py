@@ -1,4 +1,4 @@
-"""Universal perturbations and patches: the optimum of a linear model, new images, the whole way."""
+"""Tests of universal perturbations and patches: linear models, new images, the command line."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def halfspace(seed=0, rows=24):
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_for_a_linear_model_it_is_the_steepest_change(norm):
-    """All margins fall by the same, so the best change is the dual norm's; nothing is cut off here."""
+def test_the_perturbation_of_a_linear_model_is_the_steepest_change(norm):
+    """All margins fall equally, so the best change is that of the dual norm; nothing is clipped."""
     _, images, normal, scores = halfspace()
     epsilon = {"linf": 3.0, "l2": 25.0}[norm]
-    # A goal that no image reaches: the loss stays linear.
+    # A goal that no image reaches, so that the loss stays linear.
     labels = np.ones(len(images), int)
     far = linear(np.stack([0 * normal, normal], 1), np.array([0, 50 - scores.min()]), SHAPE)
     found = fit(far, images, labels, Threat((epsilon,), NORMS[norm]), steps=60)
@@ -50,7 +50,7 @@ def test_for_a_linear_model_it_is_the_steepest_change(norm):
     assert found.flipped == 0
 
 
-def test_it_flips_images_that_it_was_not_fitted_on(tmp_path):
+def test_the_perturbation_flips_new_images(tmp_path):
     classifier, images, normal, _ = halfspace()
     epsilon = 8.0
     fitted = fit(classifier, images[:12], np.ones(12, int), Threat((epsilon,)), steps=40)
@@ -61,7 +61,7 @@ def test_it_flips_images_that_it_was_not_fitted_on(tmp_path):
         classifier, images[12:], labels=np.ones(12, int), attacks=[attack], epsilons=[epsilon],
         run=tmp_path / "run", batch_size=4,
     )  # fmt: skip
-    # The change lowers every margin by what it lowers that of the model itself.
+    # The change lowers every margin by the same amount.
     falls = -np.rint(fitted.values).ravel() @ normal
     scores = classifier.logits_of(images[12:])[:, 1] - classifier.logits_of(images[12:])[:, 0]
     assert result.flip_rate == pytest.approx(np.mean(scores < falls), abs=1e-9)
@@ -70,14 +70,14 @@ def test_it_flips_images_that_it_was_not_fitted_on(tmp_path):
     assert "universal" in attack_said
 
 
-def test_a_smaller_budget_cuts_it():
+def test_a_smaller_budget_clips_the_perturbation():
     classifier, images, *_ = halfspace()
     fitted = fit(classifier, images, np.ones(24, int), Threat((8.0,)), steps=5)
     assert np.abs(fitted.values).max() <= 8
 
 
 @pytest.mark.slow
-def test_a_patch_covers_its_square_and_nothing_else(tmp_path):
+def test_a_patch_changes_only_its_square(tmp_path):
     classifier, images, normal, _ = halfspace()
     place = PatchRegion(1, 2, 3)
     fitted = fit(
@@ -94,7 +94,7 @@ def test_a_patch_covers_its_square_and_nothing_else(tmp_path):
     assert len(flips)
     assert (flips.l0 <= 9).all()
     assert fitted.flipped > 0.9
-    # Free in its square: against the normal it is black or white wherever that matters.
+    # Free in its square: opposite to the normal, black or white wherever the weight matters.
     inside = np.zeros(SHAPE, bool)
     inside[1:4, 2:5] = True
     slopes = normal.reshape(SHAPE)
@@ -106,7 +106,7 @@ def test_a_patch_covers_its_square_and_nothing_else(tmp_path):
     )
 
 
-def test_it_is_kept_as_it_is(tmp_path):
+def test_a_saved_perturbation_is_loaded_unchanged(tmp_path):
     classifier = small_cnn(0, SHAPE)
     images = np.random.default_rng(0).integers(0, 256, (6, *SHAPE)).astype(np.uint8)
     labels = classifier.probabilities(images).argmax(1)
@@ -116,13 +116,13 @@ def test_it_is_kept_as_it_is(tmp_path):
         fitted.save(tmp_path / "one.npz")
         again = Fitted.load(tmp_path / "one.npz")
         np.testing.assert_array_equal(again.values, fitted.values)
-        bare: Any = 0  # arrays do not compare to one truth
+        bare: Any = 0  # comparing arrays does not give a single bool
         assert replace(again, values=bare) == replace(fitted, values=bare)
         assert again.model == classifier.digest
         assert again.goal.startswith("targeted")
 
 
-def test_what_cannot_be_fitted_or_applied_says_why(tmp_path):
+def test_invalid_fits_and_files_are_refused(tmp_path):
     classifier, images, *_ = halfspace()
     ones = np.ones(24, int)
     with pytest.raises(SettingError, match="None of the fitting images"):
@@ -138,12 +138,12 @@ def test_what_cannot_be_fitted_or_applied_says_why(tmp_path):
         Universal(file=str(tmp_path / "bad.npz")).expect_norm(NORMS["linf"])
     fitted = fit(classifier, images, ones, Threat((8.0,)), steps=1)
     fitted.save(tmp_path / "all.npz")
-    with pytest.raises(SettingError, match="is for universal"):
+    with pytest.raises(SettingError, match="is for the attack universal"):
         Patch(file=str(tmp_path / "all.npz")).expect_norm(NORMS["l0"])
 
 
 @pytest.mark.slow
-def test_the_command_line_fits(tmp_path):
+def test_the_command_line_fits_a_perturbation(tmp_path):
     from typer.testing import CliRunner
 
     from robustness.cli import app
@@ -153,7 +153,7 @@ def test_the_command_line_fits(tmp_path):
         app, ["fit", str(file), "-i", "pets:6", "-e", "12", "--steps", "2"], catch_exceptions=False
     )
     assert done.exit_code == 0
-    assert "pictures it was fitted on" in done.output
+    assert "images it was fitted on" in done.output
     assert Fitted.load(file).values.shape == (128, 128, 3)
     wrong = CliRunner().invoke(app, ["fit", str(file), "--patch", "1,2"])
     assert "expected TOP,LEFT,SIDE" in str(wrong.exception)

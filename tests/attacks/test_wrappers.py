@@ -1,4 +1,4 @@
-"""Bisection and expectation over transformations."""
+"""Tests of the wrappers: bisection and expectation over transformations."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def test_the_contract_is_kept(check):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", (1, 2, 3))
-def test_other_draws_come_as_near(seed):
+def test_other_seeds_reach_similar_distances(seed):
     assert all(check.holds for check in check_attack(NEAREST, seed=seed))
 
 
 @pytest.mark.parametrize("inner", [FGSM(), MIFGSM(steps=5, decay=0.5)])
-def test_bisection_finds_the_least_distance_of_a_linear_model(inner):
-    """Along signs a linear model flips at |margin| / ||w||_1, less what the box cuts off."""
+def test_bisection_finds_the_distance_of_a_linear_model(inner):
+    """Along signs a linear model flips at |margin| / ||w||_1, apart from clipping to the box."""
     classifier, images, labels, margins = two_sided(np.random.default_rng(0))
     attack = Bisection(of=inner, rounds=14, tolerance=0.002)
     near = nearest(classifier, attack, Threat((20,)), images, labels)
@@ -56,7 +56,7 @@ def test_bisection_finds_the_least_distance_of_a_linear_model(inner):
 
 
 def nearest(classifier, attack, threat, images, labels=None):
-    """The distance of each image's nearest looked-at point that flips."""
+    """The distance of each image's nearest evaluated point that flips."""
     some = subjects(classifier, images, labels)
     rows = compiled_batch.CompiledBatch(classifier, attack, threat, batch_size=len(some), seed=0)
     epsilon = threat.epsilons[-1]
@@ -66,8 +66,8 @@ def nearest(classifier, attack, threat, images, labels=None):
     return ops.convert_to_numpy(state["best"]["distance"])
 
 
-def test_bisection_brackets_what_single_budgets_show():
-    """At the epsilon found the attack alone flips; a little below the last that did not, it does not."""
+def test_bisection_agrees_with_single_budgets():
+    """The inner attack flips at the epsilon found, and not just below the last epsilon that failed."""
     classifier = small_cnn(3)
     images = np.random.default_rng(3).integers(40, 216, (4, 12, 12, 3)).astype(np.uint8)
     inner = BIM(steps=6, step_size=1.5)
@@ -82,7 +82,7 @@ def test_bisection_brackets_what_single_budgets_show():
     assert flipped.any()
 
     def flips(radius):
-        """Which images BIM itself flips in float within these radii."""
+        """Which images BIM alone flips in float within these radii."""
         alone = compiled_batch.CompiledBatch(classifier, inner, Threat((40,)), batch_size=4, seed=0)
         state = alone.load(
             None, range(4), [jobs.AttackJob(s, float(r)) for s, r in zip(some, radius, strict=True)]
@@ -100,7 +100,7 @@ def test_bisection_brackets_what_single_budgets_show():
 
 
 def distances(attack, top, norm, seed=3):
-    """The nearest file of each image of a small network, and the passes each took."""
+    """The distance of each image's nearest file for a small network, and the passes used."""
     classifier = small_cnn(seed)
     images = np.random.default_rng(seed).integers(40, 216, (12, 12, 12, 3)).astype(np.uint8)
     rungs = found(classifier, attack, Threat((top,), NORMS[norm]), images)
@@ -112,8 +112,8 @@ def distances(attack, top, norm, seed=3):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("norm", "top"), [("linf", 60), ("l2", 1500)])
-def test_bisection_spends_what_it_was_given_and_comes_nearer(norm, top, monkeypatch):
-    # The wrapper alone: the engine's refinement takes gradients of its own, of either search.
+def test_bisection_uses_its_steps_and_gets_nearer(norm, top, monkeypatch):
+    # Without the engine's refinement, which takes gradients in either search.
     monkeypatch.setattr(Bisection, "refined", False)
     inner = PGD(steps=8, loss="margin")
     spent = distances(Bisection(of=inner, rounds=20), top, norm)
@@ -123,7 +123,7 @@ def test_bisection_spends_what_it_was_given_and_comes_nearer(norm, top, monkeypa
     for key, (far, _, backward) in spent.items():
         assert backward <= most
         if np.isfinite(far):
-            # All of it, unless no file could be nearer.
+            # All steps, unless no file could be nearer.
             assert backward == most or (norm == "linf" and far == 1)
             gained.append(far / left[key][0])
     assert len(gained) > 6
@@ -133,7 +133,7 @@ def test_bisection_spends_what_it_was_given_and_comes_nearer(norm, top, monkeypa
 
 
 @pytest.mark.slow
-def test_rows_of_bisection_do_not_depend_on_their_neighbours():
+def test_rows_of_bisection_are_independent():
     classifier = small_cnn(3)
     images = np.random.default_rng(3).integers(40, 216, (6, 12, 12, 3)).astype(np.uint8)
     attack = Bisection(of=PGD(steps=4, loss="margin"), rounds=5)
@@ -152,7 +152,7 @@ def test_rows_of_bisection_do_not_depend_on_their_neighbours():
             assert (rung.forward, rung.step) == (alone[key].forward, alone[key].step)
 
 
-def test_a_row_that_cannot_flip_leaves_after_one_try():
+def test_a_row_that_cannot_flip_ends_after_one_trial():
     classifier, images, _, margins = two_sided(np.random.default_rng(1))
     far = images[np.argsort(margins)[-2:]]
     rungs = found(classifier, Bisection(of=BIM(steps=3), rounds=10), Threat((1,)), far)
@@ -161,12 +161,12 @@ def test_a_row_that_cannot_flip_leaves_after_one_try():
             assert rung.backward == 4
 
 
-def test_bisection_takes_attacks_of_fixed_budget():
-    with pytest.raises(SettingError, match="looks for the smallest change by itself"):
+def test_bisection_wraps_only_attacks_of_fixed_budget():
+    with pytest.raises(SettingError, match="already searches for the smallest change"):
         Bisection(of=DDN())
 
 
-def test_wrappers_are_made_from_texts():
+def test_wrappers_are_created_from_texts():
     made = create(find("bisection"), {"of": "bim", "steps": "7", "rounds": "4", "step-size": "0.5"})
     assert made == Bisection(of=BIM(steps=7, step_size=0.5), rounds=4)
     assert made.label == "bisection(bim(steps=7, step_size=0.5), rounds=4)"
@@ -188,11 +188,11 @@ def test_wrappers_are_made_from_texts():
         create(find("bisection"), {"of": "bim", "stepz": "7"})
     with pytest.raises(SettingError, match="Did you mean pgd"):
         create(find("eot"), {"of": "pgdd"})
-    with pytest.raises(SettingError, match="came beside an attack object"):
+    with pytest.raises(SettingError, match="cannot be given beside an attack object"):
         make("eot", of=PGD(), steps=3)
 
 
-def test_wrappers_know_what_is_inside():
+def test_wrappers_inherit_properties_of_the_inner_attack():
     square = Bisection(of=Square(steps=50))
     assert (square.knowledge, square.norms, square.seeks) == ("score", ("linf", "l2"), "closest")
     assert EOT(of=DDN()).seeks == "closest"
@@ -203,7 +203,7 @@ def test_wrappers_know_what_is_inside():
 
 @keras.saving.register_keras_serializable()
 class Shaken(keras.layers.Layer):
-    """Adds the same random picture, times a number of the other sign as often as not."""
+    """Add one fixed random picture times a random number of either sign."""
 
     def __init__(self, direction=None, **kwargs):
         super().__init__(**kwargs)
@@ -216,8 +216,8 @@ class Shaken(keras.layers.Layer):
         return ops.concatenate([x, z * share[:, None]], axis=1)
 
 
-def test_eot_sees_the_slope_that_one_look_does_not():
-    """Logits w x plus chance times v x: the slope of one look is mostly v, the mean's is w."""
+def test_eot_averages_out_the_noise_of_the_gradient():
+    """Logits w x plus noise times v x: a single gradient is mostly v, their mean is w."""
     rng = np.random.default_rng(0)
     shape, size = (6, 6, 3), 108
     w, v = rng.normal(0, 0.01, size), rng.normal(0, 0.1, size)

@@ -1,7 +1,7 @@
-"""Damaged and foreign run folders: whatever is in `run.json` or `run.sqlite`, every reader says so.
+"""Fuzz the readers of run folders with damaged `run.json` and `run.sqlite` files.
 
-Mutates a good run, reads it in every way that needs no model, and lets nothing pass but success and the
-toolkit's own errors. `tests/robustness/runs/test_fuzzed_runs.py` does so for a few hundred runs; by
+Mutates a valid run and reads it in every way that needs no model. Only success or one of the toolkit's own
+errors is allowed. `tests/robustness/runs/test_fuzzed_runs.py` does this for a few hundred runs. Started by
 hand, for an hour::
 
     python tests/fuzz/fuzz_run_folder.py --seconds 3600            # seeds 0, 1, 2, ...
@@ -39,22 +39,22 @@ ODD: list[Any] = [
     *([], {}, [[]], [None], [0], ["x"], [1, 2, 3], [[1, 2]], {"x": 1}, {"": None}, {"name": {}}),
     *([0] * 1000, {str(n): n for n in range(300)}, "2026-13-45", "0001-01-01T00:00:00+23:00"),
 ]
-"""What takes the place of a part of `run.json`."""
+"""Replacements for a part of `run.json`."""
 CELLS: list[Any] = [
     *(None, 0, -1, 1, 2, 2**31, 2**53 + 1, -(2**63), 2**63 - 1, 0.5, 1e308, float("inf")),
     *("", "x", "0", "solid", "flipped", "settled", "failed", "images/../run.json", "/etc/passwd"),
     *(b"", b"\xff", b"x" * 100, "nan", "\0", "[1, 2]", "[]", "[NaN]", "[[", '{"a": 1}', "[1e999]"),
     *("[" * 2000, "a" * 100_000, "9" * 5000, "[" + "9" * 5000 + "]", "\u202e"),
 ]
-"""What takes the place of a cell."""
+"""Replacements for a cell."""
 
 
 MOST_COPIED = 50 << 20
-"""Bytes of a run that is copied to be gone on with."""
+"""Largest size in bytes of a run that is copied and resumed."""
 
 
 def sound(folder: Path) -> Path:
-    """A good run with every part that `run.json` and the tables can have."""
+    """A valid run with every part that `run.json` and the tables can have."""
     import numpy as np
 
     made = Folder(folder)
@@ -76,7 +76,7 @@ def sound(folder: Path) -> Path:
 
 
 def full_manifest() -> dict[str, Any]:
-    """A manifest with every part that a reader looks at."""
+    """A manifest with every part that a reader uses."""
     whole = manifest()
     whole["config"] |= {"mask": {"sha256": "ab" * 32, "share": 0.5}, "surrogate": "cd" * 32}
     whole["config"] |= {"precision": "bfloat16", "cascade": True, "replaced": ["x by y"]}
@@ -120,7 +120,7 @@ def full_manifest() -> dict[str, Any]:
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every place in a JSON value, the whole included."""
+    """The path of every element of a JSON value, the root included."""
     yield path
     if isinstance(value, dict | list):
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
@@ -128,7 +128,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def altered(whole: Any, path: tuple[Any, ...], odd: Any, *, gone: bool = False) -> Any:
-    """`whole` with something else at a place, or nothing."""
+    """A copy of `whole` with the element at a path replaced or removed."""
     if not path:
         return odd
     made = copy.deepcopy(whole)
@@ -143,7 +143,7 @@ def altered(whole: Any, path: tuple[Any, ...], odd: Any, *, gone: bool = False) 
 
 
 def break_manifest(folder: Path, dice: random.Random) -> str:
-    """Put something odd somewhere into `run.json`; what was done, in words."""
+    """Damage `run.json`; return a description."""
     file = folder / "run.json"
     whole = full_manifest()
     said = []
@@ -166,7 +166,7 @@ def break_manifest(folder: Path, dice: random.Random) -> str:
 
 
 def break_database(folder: Path, dice: random.Random) -> str:
-    """Put something odd into the tables; what was done, in words."""
+    """Damage the tables; return a description."""
     tables = {
         "images": "key position name label digest note reason clean_class confidence png",
         "outcomes": OUTCOMES,
@@ -199,8 +199,8 @@ def break_database(folder: Path, dice: random.Random) -> str:
     return "; ".join(said)
 
 
-class Eyes:
-    """A model for verification: it names the first class, of pictures of the run's size."""
+class ConstantClassifier:
+    """A classifier for verification that always predicts the first class, for pictures of the run's size."""
 
     input_shape = (16, 16, 3)
     class_names = ("cat", "dog")
@@ -216,7 +216,7 @@ class Eyes:
 
 
 def readings(folder: Path, good: Path) -> dict[str, Any]:
-    """Every way to read a run that needs no framework, by name."""
+    """All functions that read a run without a framework, by name."""
     from robustness.cli import recorded_files
     from robustness.cli.rerun import _manifest
     from robustness.reports import write_html
@@ -245,7 +245,7 @@ def readings(folder: Path, good: Path) -> dict[str, Any]:
 
     def resumed() -> None:
         Run.open(folder).close()
-        # Going on writes, so it is done in a copy; one of a sparse file would fill the disk.
+        # Resuming writes, so use a copy; copying a sparse file would fill the disk.
         found = [p.lstat() for p in folder.rglob("*")]
         plain = all(stat.S_ISREG(one.st_mode) or stat.S_ISDIR(one.st_mode) for one in found)
         if not plain or sum(one.st_size for one in found) > MOST_COPIED:
@@ -273,16 +273,16 @@ def readings(folder: Path, good: Path) -> dict[str, Any]:
 
 
 def verified(folder: Path) -> None:
-    """Verification, with a model that is no model; it needs Keras."""
+    """Verify the run with a `ConstantClassifier`; needs Keras."""
     from robustness.runs.store import Run
     from robustness.verification.verify import verify
 
     with Run.open(folder) as run:
-        verify(run, Eyes())
+        verify(run, ConstantClassifier())
 
 
 def faults(folder: Path, good: Path, *, verify: bool = False) -> list[str]:
-    """What raised anything but the toolkit's own errors, each with its traceback."""
+    """Tracebacks of all readings that raised anything but the toolkit's own errors."""
     found = []
     every = readings(folder, good)
     every |= {"verify": lambda: verified(folder)} if verify else {}
@@ -298,7 +298,7 @@ def faults(folder: Path, good: Path, *, verify: bool = False) -> list[str]:
 
 
 def one(seed: int | bytes, good: Path, *, verify: bool = False) -> tuple[str, list[str]]:
-    """Break a copy of `good` and read it: what was done, and what went wrong."""
+    """Damage a copy of `good` and read it; return the description of the damage and the faults."""
     dice = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="fuzz-run-") as place:
         folder = Path(place) / "run"
@@ -311,12 +311,16 @@ WAYS = ((break_manifest,), (break_manifest,), (break_database,), (break_manifest
 
 
 def main() -> int:
-    """Until the time is up, or by atheris' arguments."""
+    """Fuzz until the time is over, or with atheris."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--first", type=int, default=0, help="The first seed.")
-    parser.add_argument("--verify", action="store_true", help="Verification too: imports Keras.")
-    parser.add_argument("--atheris", action="store_true", help="Guided by what is executed.")
+    parser.add_argument(
+        "--verify", action="store_true", help="Also verify the runs; imports Keras."
+    )
+    parser.add_argument(
+        "--atheris", action="store_true", help="Coverage-guided fuzzing with atheris."
+    )
     options, rest = parser.parse_known_args()
     with tempfile.TemporaryDirectory(prefix="fuzz-good-") as place:
         good = sound(Path(place) / "good")
@@ -334,7 +338,7 @@ def main() -> int:
 
 
 def guided(good: Path, rest: list[str]) -> int:
-    """Fuzz with atheris; its arguments are libFuzzer's."""
+    """Fuzz with atheris; `rest` are arguments of libFuzzer."""
     import atheris
 
     with atheris.instrument_imports(include=["robustness", "reports"]):

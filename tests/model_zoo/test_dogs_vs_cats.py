@@ -1,4 +1,4 @@
-"""The bundled CNN does what its card and the README say: on renderings, on photos, under attack."""
+"""Tests of the bundled CNN against its card and the README: renderings, photographs, attacks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def card():
     return json.loads((WEIGHTS.parent / "card.json").read_text())
 
 
-def test_the_network_is_the_notebooks(classifier):
+def test_the_network_matches_the_notebook(classifier):
     # Conv 3x3: (27+1)32, (288+1)64, (576+1)128; batch norms 4 each; Dense 25088x512, 512x2.
     convolutions = 28 * 32 + 289 * 64 + 577 * 128 + 4 * (32 + 64 + 128)
     dense = (14 * 14 * 128 + 1) * 512 + 4 * 512 + 513 * 2
@@ -40,14 +40,14 @@ def test_the_network_is_the_notebooks(classifier):
     assert classifier.scaling.name == "0..1"
 
 
-def test_the_weights_are_those_of_the_card(card):
+def test_the_weights_match_the_card(card):
     assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() == card["weights"]["sha256"]
     assert WEIGHTS.stat().st_size <= 30_000_000
     assert card["held_out_photographs"]["of"] > 2000
 
 
 @pytest.mark.slow
-def test_renderings_never_trained_on_are_told_apart_and_flip(classifier, card, tmp_path):
+def test_held_out_renderings_are_classified_and_flip(classifier, card, tmp_path):
     result = robustness.audit(
         classifier, Pets(128, seed=5), attacks=["bim"], epsilons=[4], run=tmp_path / "r"
     )
@@ -84,7 +84,7 @@ def test_the_articles_five_photos_flip_in_both_directions(classifier, article_ph
 
 @pytest.mark.slow
 @pytest.mark.photos
-def test_held_out_photos_are_right_as_often_as_the_card_says(classifier, card, photos_archive):
+def test_accuracy_on_held_out_photos_matches_the_card(classifier, card, photos_archive):
     source = open_source(photos_archive, classifier.class_names)
     some = select(
         source.entries(), limit=400, only=lambda e: e.label is not None and held_out(e.name)
@@ -93,7 +93,7 @@ def test_held_out_photos_are_right_as_often_as_the_card_says(classifier, card, p
     pixels = np.stack([x for x in pictures if x is not None])
     assert len(pixels) == len(some)
     right = classifier.probabilities(pixels).argmax(1) == [e.label for e in some]
-    # Four standard errors below what the card claims.
+    # At least the accuracy of the card minus four standard errors.
     claimed = card["held_out_photographs"]["accuracy"]
     assert right.mean() >= claimed - 4 * np.sqrt(claimed * (1 - claimed) / len(some))
     assert claimed >= 0.92

@@ -1,4 +1,4 @@
-"""Kaggle's real client against a server on this machine that plays Kaggle."""
+"""Tests of the Kaggle source: the real client against a local server that imitates Kaggle."""
 
 import contextlib
 import hashlib
@@ -23,6 +23,7 @@ from robustness.model_zoo import fetch
 from robustness.model_zoo.downloads import archive, download
 from robustness.model_zoo.downloads.cache import Slot
 from robustness.model_zoo.kaggle.source import KaggleSource
+from robustness.models.suffixes import MODEL_SUFFIXES
 
 PORT = 7777  # where the client looks when KAGGLE_API_ENVIRONMENT is TEST
 BODY = bytes(range(256)) * 12_000  # 3 MB: several chunks
@@ -35,15 +36,15 @@ TOKEN = "KGAT_not-a-real-token"
 
 @dataclass
 class Kaggle:
-    """What the pretended Kaggle has, how it misbehaves, and what it was asked."""
+    """The files of the imitated Kaggle, its faults, and the requests it received."""
 
     listed: list = field(default_factory=lambda: ["submission.csv", "model.h5"])
     body: bytes = BODY
     etag: str | None = '"one"'
     ranges: bool = True
-    cuts: int = 0  # how many of the next answers break off half-way
-    piece: int | None = None  # give at most so many bytes of a range
-    length: bool = True  # whether to say how long a body is
+    cuts: int = 0  # number of next answers that break off half-way
+    piece: int | None = None  # largest number of bytes in a range answer
+    length: bool = True  # whether to send the length of a body
     status: int = 200
     message: str = ""
     headers: dict = field(default_factory=dict)
@@ -121,7 +122,7 @@ class Handler(BaseHTTPRequestHandler):
         if kaggle.cuts:
             kaggle.cuts -= 1
             data = data[: len(data) // 2]
-        with contextlib.suppress(OSError):  # the client had enough
+        with contextlib.suppress(OSError):  # the client closed the connection
             self.wfile.write(data)
 
 
@@ -130,7 +131,7 @@ class Server(ThreadingHTTPServer):
     kaggle: Kaggle
 
     def handle_error(self, request, client_address):
-        pass  # a client that hangs up is part of the tests
+        pass  # a client that closes the connection is part of the tests
 
 
 @pytest.fixture(scope="module")
@@ -148,8 +149,8 @@ def server():
 
 
 @pytest.fixture
-def alone(monkeypatch, tmp_path):
-    """An empty home and cache, and no credentials."""
+def clean_home(monkeypatch, tmp_path):
+    """An empty home folder and cache, without credentials."""
     for name in [name for name in os.environ if name.startswith(("KAGGLE_", "XDG_"))]:
         monkeypatch.delenv(name)
     home = tmp_path / "home"
@@ -164,7 +165,7 @@ def alone(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def kaggle(server, alone, monkeypatch):
+def kaggle(server, clean_home, monkeypatch):
     monkeypatch.setenv("KAGGLE_USERNAME", "tester")
     monkeypatch.setenv("KAGGLE_KEY", SECRET)
     server.kaggle = Kaggle()
@@ -186,7 +187,7 @@ def zipped(**members):
 # What is fetched, and from where
 
 
-def test_a_notebooks_model_is_listed_fetched_and_recorded(kaggle, tmp_path, capsys):
+def test_a_model_of_a_notebook_is_listed_fetched_and_recorded(kaggle, tmp_path, capsys):
     seen: list[Any] = []
     path = fetch(NOTEBOOK, progress=seen.append)
     assert path.name == "model.h5"
@@ -258,13 +259,22 @@ def test_all_files_are_listed_page_after_page(kaggle):
     assert kaggle.questions().count("ListKernelSessionOutput") == 3
 
 
-def test_of_several_models_one_must_be_named(kaggle):
+def test_several_models_without_a_name_are_refused(kaggle):
     kaggle.listed = ["a.h5", "b.keras", "c.txt"]
-    with pytest.raises(FetchError, match=r"2 files of .* fit.*'a.h5', 'b.keras'.*#file"):
+    with pytest.raises(FetchError, match=r"2 files of .* match.*'a.h5', 'b.keras'.*#file"):
         fetch(NOTEBOOK)
     assert fetch(NOTEBOOK + "#b.keras").name == "b.keras"
-    with pytest.raises(FetchError, match=r"0 files of .* fit where 'd.h5'"):
+    with pytest.raises(FetchError, match=r"0 files of .* match; expected 'd.h5'"):
         fetch(NOTEBOOK + "#d.h5")
+
+
+def test_the_message_names_every_suffix_of_a_model(kaggle):
+    kaggle.listed = ["c.txt"]
+    with pytest.raises(FetchError) as caught:
+        fetch(NOTEBOOK)
+    assert f"exactly one {', '.join(MODEL_SUFFIXES[:-1])} or {MODEL_SUFFIXES[-1]} file" in str(
+        caught.value
+    )
 
 
 def test_a_listed_name_cannot_leave_the_cache(kaggle, tmp_path):
@@ -293,7 +303,7 @@ def test_one_file_of_a_competition_that_comes_in_a_zip_is_unpacked(kaggle):
 # Broken connections
 
 
-def test_after_a_cut_only_the_rest_is_asked_for(kaggle):
+def test_after_a_broken_connection_only_the_rest_is_requested(kaggle):
     kaggle.cuts = 1
     seen: list[Any] = []
     assert fetch(NOTEBOOK, progress=seen.append).read_bytes() == BODY
@@ -301,13 +311,13 @@ def test_after_a_cut_only_the_rest_is_asked_for(kaggle):
     assert len(rest) == 1
     kept = int(rest[0].removeprefix("bytes=").rstrip("-"))
     assert 0 < kept <= len(BODY) // 2
-    assert [progress.note for progress in seen if progress.note] == [f"going on at byte {kept:,}"]
+    assert [progress.note for progress in seen if progress.note] == [f"resuming at byte {kept:,}"]
 
 
-def test_a_later_call_goes_on_where_an_earlier_one_gave_up(kaggle, monkeypatch):
+def test_a_later_call_resumes_a_partial_download(kaggle, monkeypatch):
     monkeypatch.setattr(download, "ATTEMPTS", 1)
     kaggle.cuts = 1
-    with pytest.raises(FetchError, match="broke off 1 times"):
+    with pytest.raises(FetchError, match="interrupted 1 times"):
         fetch(NOTEBOOK)
     kept = part(NOTEBOOK).stat().st_size
     assert kept > 0
@@ -326,7 +336,7 @@ def test_a_request_that_is_not_redirected_is_repeated_with_its_body_and_key(kagg
     assert body["filePath"] == "model.h5"
 
 
-def test_a_server_may_give_less_than_was_asked_for(kaggle):
+def test_short_range_answers_are_continued(kaggle):
     kaggle.cuts, kaggle.piece = 1, 800_000
     assert fetch(NOTEBOOK).read_bytes() == BODY
 
@@ -337,12 +347,10 @@ def test_a_server_may_give_less_than_was_asked_for(kaggle):
         ({"etag": '"two"', "body": BODY[::-1]}, "another version"),
         ({"etag": None}, "another version"),
         ({"etag": 'W/"one"'}, "another version"),
-        ({"ranges": False}, "cannot go on in the middle"),
+        ({"ranges": False}, "cannot resume"),
     ],
 )
-def test_a_part_that_cannot_be_continued_is_begun_anew_and_that_is_said(
-    kaggle, monkeypatch, change, note
-):
+def test_a_download_that_cannot_resume_restarts_with_a_message(kaggle, monkeypatch, change, note):
     with monkeypatch.context() as once:
         once.setattr(download, "ATTEMPTS", 1)
         kaggle.cuts = 1
@@ -355,15 +363,17 @@ def test_a_part_that_cannot_be_continued_is_begun_anew_and_that_is_said(
     assert note in " ".join(progress.note for progress in seen)
 
 
-def test_a_connection_that_always_breaks_ends_in_a_sentence(kaggle):
+def test_a_connection_that_always_breaks_is_an_error(kaggle):
     kaggle.cuts, kaggle.ranges = 99, False
-    with pytest.raises(FetchError, match=r"broke off 5 times, at [\d,]+ bytes.*goes on from there"):
+    with pytest.raises(
+        FetchError, match=r"interrupted 5 times.* at [\d,]+ bytes.*resumes from there"
+    ):
         fetch(NOTEBOOK)
     assert part(NOTEBOOK).exists()
     assert Slot.of(NOTEBOOK).cached() is None
 
 
-def test_two_processes_do_not_fetch_the_same_source(kaggle):
+def test_a_source_that_another_process_fetches_is_refused(kaggle):
     slot = Slot.of(NOTEBOOK)
     with slot.locked(), pytest.raises(FetchError, match="Another process is fetching"):
         fetch(NOTEBOOK)
@@ -373,16 +383,16 @@ def test_two_processes_do_not_fetch_the_same_source(kaggle):
 # Too large, and hostile
 
 
-def test_a_file_that_says_it_is_too_large_is_not_begun(kaggle):
-    with pytest.raises(FetchError, match=r"is 3,072,000 bytes, past the limit of 1,000,000"):
+def test_a_file_declared_too_large_is_not_downloaded(kaggle):
+    with pytest.raises(FetchError, match=r"is 3,072,000 bytes; the limit is 1,000,000"):
         fetch(NOTEBOOK, max_bytes=1_000_000)
     assert not part(NOTEBOOK).exists()
 
 
-def test_a_file_that_hides_its_length_is_cut_off_at_the_limit(kaggle):
+def test_a_file_of_unknown_length_is_stopped_at_the_limit(kaggle):
     kaggle.length = False
     seen: list[Any] = []
-    with pytest.raises(FetchError, match=r"goes on, past the limit of 1,500,000"):
+    with pytest.raises(FetchError, match=r"is too large; the limit is 1,500,000"):
         fetch(NOTEBOOK, max_bytes=1_500_000, progress=seen.append)
     assert max(progress.done for progress in seen) <= 1_500_000
     assert not part(NOTEBOOK).exists()
@@ -400,15 +410,15 @@ def hostile(name="ok", mode=stat.S_IFREG | 0o644, data=b"x"):
 
 
 HOSTILE = {
-    "leaves the folder": hostile("a/../../up.jpg"),
-    "absolute name": hostile("/etc/up.jpg"),
-    "an absolute name": hostile("C:up.jpg"),
+    "outside the folder": hostile("a/../../up.jpg"),
+    "absolute path": hostile("/etc/up.jpg"),
+    "an absolute path": hostile("C:up.jpg"),
     "backslash": hostile("a\\up.jpg"),
     "control character": hostile("a\nup.jpg"),
     "link or a device": hostile("link", stat.S_IFLNK | 0o777, b"/etc/passwd"),
     "a link or a device": hostile("fifo", stat.S_IFIFO | 0o666),
     "times its size": hostile(data=bytes(70 << 20)),
-    "not a sound zip": b"PK\x03\x04 but no more",
+    "not a valid zip": b"PK\x03\x04 but no more",
 }
 
 
@@ -421,10 +431,10 @@ def test_a_hostile_archive_is_refused_and_not_kept(kaggle, fault):
     assert not part(COMPETITION).exists()
 
 
-def test_an_archive_with_one_name_twice_or_encrypted_is_refused(tmp_path):
+def test_an_archive_with_duplicate_or_encrypted_members_is_refused(tmp_path):
     path = tmp_path / "a.zip"
     path.write_bytes(zipped(**{"a.jpg": "1", "A.jpg": "2"}))
-    with pytest.raises(FetchError, match=r"'A.jpg' is there twice"):
+    with pytest.raises(FetchError, match=r"'A.jpg' occurs twice"):
         archive.members(path)
     data = bytearray(zipped(**{"a.jpg": "1"}))
     data[data.index(b"PK\x01\x02") + 8] |= 1
@@ -440,7 +450,7 @@ def test_an_archive_with_one_name_twice_or_encrypted_is_refused(tmp_path):
         (archive.Limits(size=5), "unpack to 6 bytes; at most 5"),
     ],
 )
-def test_an_archive_past_a_limit_is_refused(tmp_path, limits, message):
+def test_an_archive_beyond_a_limit_is_refused(tmp_path, limits, message):
     path = tmp_path / "a.zip"
     path.write_bytes(zipped(a="123", b="456"))
     with pytest.raises(FetchError, match=message):
@@ -463,7 +473,7 @@ def test_unpacking_is_all_or_nothing(tmp_path):
         "sub/one": "first",
         "two": "second",
     }
-    with pytest.raises(FetchError, match="new folder only"):
+    with pytest.raises(FetchError, match="expected a new folder"):
         archive.extract(path, folder)
 
 
@@ -477,19 +487,19 @@ def test_unpacking_is_all_or_nothing(tmp_path):
         (NOTEBOOK, 403, "may be private"),
         (MODEL, 403, r"kaggle.com/models/owner/pets/keras/small.*licence"),
         (COMPETITION, 403, "competitions/dogs-vs-cats/rules signed in, accept the rules"),
-        (NOTEBOOK, 404, "does not know the notebook.*compare the spelling"),
+        (NOTEBOOK, 404, "does not know the notebook.*check the spelling"),
         (NOTEBOOK, 429, "wait 17 seconds"),
         (NOTEBOOK, 503, "try again later.*by hand"),
         (NOTEBOOK, 418, r"refused.*\(HTTP 418\)"),
     ],
 )
-def test_a_refusal_says_what_to_do(kaggle, source, status, message):
+def test_each_http_error_explains_what_to_do(kaggle, source, status, message):
     kaggle.status, kaggle.message = status, f"because\x1b[31m of {SECRET} of course"
     kaggle.headers = {"Retry-After": "17"}
     with pytest.raises(FetchError, match=message) as caught:
         fetch(source)
     text = str(caught.value)
-    assert "because" in text  # the server's own words, defused
+    assert "because" in text  # the server's message, with control characters escaped
     assert "\x1b" not in text
     assert SECRET not in text
     assert caught.value.__cause__ is None
@@ -498,7 +508,7 @@ def test_a_refusal_says_what_to_do(kaggle, source, status, message):
 @pytest.mark.parametrize(
     ("variable", "value"), [("KAGGLE_KEY", "wrong-key"), ("KAGGLE_API_TOKEN", "wrong-token")]
 )
-def test_wrong_credentials_are_never_repeated(kaggle, monkeypatch, variable, value, capfd):
+def test_wrong_credentials_do_not_appear_in_messages(kaggle, monkeypatch, variable, value, capfd):
     monkeypatch.setenv(variable, value)
     with pytest.raises(FetchError, match="does not accept the credentials") as caught:
         fetch(NOTEBOOK)
@@ -513,31 +523,33 @@ def test_credentials_are_not_stored(kaggle, tmp_path):
     assert not any(SECRET.encode() in data or b"hush" in data for data in kept)
 
 
-def test_a_token_from_the_environment_or_a_file(kaggle, alone, monkeypatch):
+def test_a_token_from_the_environment_or_a_file(kaggle, clean_home, monkeypatch):
     monkeypatch.delenv("KAGGLE_USERNAME")
     monkeypatch.delenv("KAGGLE_KEY")
     monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
     fetch(NOTEBOOK)
     monkeypatch.delenv("KAGGLE_API_TOKEN")
-    (alone / ".kaggle").mkdir()
-    (alone / ".kaggle" / "access_token").write_text(TOKEN)
+    (clean_home / ".kaggle").mkdir()
+    (clean_home / ".kaggle" / "access_token").write_text(TOKEN)
     fetch(NOTEBOOK, force=True)
     sent = [headers["Authorization"] for method, _, headers, _ in kaggle.asked if method == "POST"]
     assert set(sent) == {f"Bearer {TOKEN}"}
 
 
 @pytest.mark.parametrize("folder", [".kaggle", ".config/kaggle", "elsewhere"])
-def test_an_older_kaggle_json(kaggle, alone, monkeypatch, folder):
+def test_an_older_kaggle_json(kaggle, clean_home, monkeypatch, folder):
     monkeypatch.delenv("KAGGLE_USERNAME")
     monkeypatch.delenv("KAGGLE_KEY")
     if folder == "elsewhere":
-        monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(alone / folder))
-    (alone / folder).mkdir(parents=True)
-    (alone / folder / "kaggle.json").write_text(json.dumps({"username": "tester", "key": SECRET}))
+        monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(clean_home / folder))
+    (clean_home / folder).mkdir(parents=True)
+    (clean_home / folder / "kaggle.json").write_text(
+        json.dumps({"username": "tester", "key": SECRET})
+    )
     assert fetch(NOTEBOOK).read_bytes() == BODY
 
 
-def test_without_credentials_the_sentence_says_how_to_get_them(kaggle, monkeypatch):
+def test_missing_credentials_are_explained(kaggle, monkeypatch):
     monkeypatch.delenv("KAGGLE_KEY")
     with pytest.raises(FetchError) as caught:
         fetch(NOTEBOOK)
@@ -546,17 +558,17 @@ def test_without_credentials_the_sentence_says_how_to_get_them(kaggle, monkeypat
     assert kaggle.asked == []
 
 
-def test_a_server_that_is_not_there(alone, monkeypatch):
+def test_an_unreachable_server_is_an_error(clean_home, monkeypatch):
     monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")  # port 80 of this machine
     monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
     with pytest.raises(FetchError, match=r"cannot be reached \(ConnectionError\)"):
         fetch(NOTEBOOK)
 
 
-def test_an_answer_that_is_no_json(kaggle, monkeypatch):
+def test_an_answer_that_is_not_json_is_an_error(kaggle, monkeypatch):
     monkeypatch.setattr(Handler, "answer", lambda self, value: self.give())
     kaggle.body = b"<html>"
-    with pytest.raises(FetchError, match="was not understood"):
+    with pytest.raises(FetchError, match="could not be read"):
         fetch(NOTEBOOK)
 
 
@@ -578,21 +590,21 @@ def test_an_answer_that_is_no_json(kaggle, monkeypatch):
         "https://example.com/model.h5",
     ],
 )
-def test_an_ill_formed_source_shows_the_right_form(text):
+def test_an_invalid_source_is_refused_with_the_expected_form(text):
     with pytest.raises(SettingError, match="form"):
         KaggleSource.parse(text)
 
 
-def test_an_unknown_framework_lists_the_known_ones(kaggle):
-    with pytest.raises(SettingError, match=r"'kears' is no framework.*keras"):
+def test_an_unknown_framework_is_refused_with_the_known_ones(kaggle):
+    with pytest.raises(SettingError, match=r"'kears' is not a framework.*keras"):
         fetch("kaggle-model:owner/pets/kears/small/3")
 
 
-def test_importing_touches_neither_the_client_nor_the_home_folder(alone):
+def test_importing_loads_no_client_and_reads_no_home_folder(clean_home):
     code = "import sys, model_zoo; print({'kaggle', 'kagglesdk', 'tensorflow'} & set(sys.modules))"
     root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "set()"
-    assert list(alone.iterdir()) == []
+    assert list(clean_home.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The drawn cats and dogs: the same everywhere, varied, and told apart by shape alone."""
+"""Tests of the rendered cats and dogs: reproducible, varied, and distinguishable by shape only."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def test_a_rendering_is_the_same_in_another_process() -> None:
     assert there.stdout.split() == here
 
 
-def test_kinds_and_seeds_give_different_pictures() -> None:
+def test_classes_and_seeds_give_different_pictures() -> None:
     pictures = [render(kind, seed).astype(int) for kind in KINDS for seed in (0, 1, 2**40)]
     for one, other in itertools.combinations(pictures, 2):
         assert abs(one - other).mean() > 5
 
 
-def test_training_has_seeds_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_uses_separate_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
     monkeypatch.setattr(module, "render", lambda kind, seed: drawn.append(seed))
     training_rendering("cat", 0)
@@ -66,7 +66,7 @@ def test_training_has_seeds_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_the_supply_alternates_kinds_and_is_drawn_when_asked_for(
+def test_the_source_alternates_classes_and_renders_lazily(
     supply: list[tuple[str, int, np.ndarray]],
 ) -> None:
     names, labels, _ = zip(*supply, strict=True)
@@ -78,11 +78,11 @@ def test_the_supply_alternates_kinds_and_is_drawn_when_asked_for(
     assert np.array_equal(picture, render("cat", 0))
 
 
-def test_names_say_kind_and_number() -> None:
+def test_names_contain_class_and_number() -> None:
     assert rendering_name("cat", 17) == "cat.rendered.00017.png"
 
 
-def test_what_cannot_be_drawn_is_refused() -> None:
+def test_invalid_requests_are_refused() -> None:
     with pytest.raises(ValueError, match="'bird'; it must be one of cat, dog"):
         render("bird", 0)
     with pytest.raises(ValueError, match="seed is -1; it must be 0 or more"):
@@ -96,7 +96,7 @@ def test_what_cannot_be_drawn_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_pictures_of_one_kind_vary(supply: list[tuple[str, int, np.ndarray]]) -> None:
+def test_pictures_of_one_class_vary(supply: list[tuple[str, int, np.ndarray]]) -> None:
     for label in (0, 1):
         small = [picture[4::8, 4::8].astype(float) for _, of, picture in supply if of == label]
         distances = [abs(a - b).mean() for a, b in itertools.combinations(small[:40], 2)]
@@ -104,10 +104,10 @@ def test_pictures_of_one_kind_vary(supply: list[tuple[str, int, np.ndarray]]) ->
         assert np.min(distances) > 8
 
 
-def test_colours_alone_do_not_tell_the_kinds_apart(
+def test_colours_alone_do_not_separate_the_classes(
     supply: list[tuple[str, int, np.ndarray]],
 ) -> None:
-    """Nearest class mean and least squares on colour statistics stay near chance."""
+    """Nearest class mean and least squares on colour statistics stay close to chance."""
     labels = np.array([label for _, label, _ in supply])
     pictures = np.stack([picture for _, _, picture in supply]) / 255.0
     corners = pictures[:, :24, :24]  # background only, nearly always

@@ -1,4 +1,4 @@
-"""The adversarially trained CNN does what its card says, and stands where the plain one falls."""
+"""Tests of the adversarially trained CNN: it matches its card and resists attacks that flip the plain one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def card(weights):
     return json.loads((weights.parent / "card.json").read_text())
 
 
-def test_the_card_is_of_these_weights_and_keeps_what_was_asked():
+def test_the_card_matches_the_weights_and_meets_the_requirements():
     told, plain = card(ROBUST_WEIGHTS), card(WEIGHTS)
     assert hashlib.sha256(ROBUST_WEIGHTS.read_bytes()).hexdigest() == told["weights"]["sha256"]
     assert ROBUST_WEIGHTS.stat().st_size <= 30_000_000
@@ -29,8 +29,8 @@ def test_the_card_is_of_these_weights_and_keeps_what_was_asked():
 
 @pytest.mark.photos
 @pytest.mark.slow
-def test_it_stands_where_the_plain_one_falls(photos_archive):
-    """Held-out photographs, PGD-40 at 2 counts, misclassified ones counted as lost."""
+def test_the_robust_model_resists_better_than_the_plain_one(photos_archive):
+    """Held-out photographs, PGD-40 at 2 counts; misclassified images count as not robust."""
     right = {}
     for name in ("dogs-vs-cats", "dogs-vs-cats-robust"):
         result = robustness.audit(
@@ -38,5 +38,5 @@ def test_it_stands_where_the_plain_one_falls(photos_archive):
             only=lambda e: held_out(e.name), evidence="none",
         )  # fmt: skip
         right[name] = (result.to_frame().status == "robust").mean()
-    # Forty points on the card's 300; here three standard errors of 60 less.
+    # Forty percentage points on the card's 300 images; three standard errors less on 60.
     assert right["dogs-vs-cats-robust"] - right["dogs-vs-cats"] >= 0.40 - 3 * (0.25 / 60) ** 0.5

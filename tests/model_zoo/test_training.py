@@ -1,4 +1,4 @@
-"""The training's parts: resizing weights, augmentation, statistics, resuming."""
+"""Tests of the training: resized weights, augmentation, statistics, resuming."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from robustness.model_zoo.dogs_vs_cats.architecture import build
 from robustness.model_zoo.dogs_vs_cats.hardening import adversary
 
 
-def test_a_resized_kernel_answers_a_flat_map_alike():
-    """On a feature map that is the same everywhere only the sum of a filter counts."""
+def test_a_resized_kernel_keeps_its_response_to_a_constant_map():
+    """On a constant feature map only the sum of a filter matters."""
     rng = np.random.default_rng(0)
     kernel = rng.normal(size=(6 * 6 * 128, 4)).astype("float32")
     kernel = np.repeat(kernel.reshape(36, 128, 4).mean(0, keepdims=True), 36, 0).reshape(-1, 4)
@@ -38,7 +38,7 @@ def test_growing_keeps_every_other_weight():
             np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
-def test_augmented_pictures_stay_pictures_and_follow_the_seed():
+def test_augmented_pictures_are_valid_and_reproducible():
     images = np.random.default_rng(0).integers(0, 256, (6, 40, 40, 3)).astype(np.uint8)
     first = training.augment(images, 32, np.random.default_rng(1)).numpy()
     again = training.augment(images, 32, np.random.default_rng(1)).numpy()
@@ -65,7 +65,7 @@ def test_the_adversary_keeps_its_budget_and_raises_the_loss():
     assert (after < before).mean() > 0.8
 
 
-def test_settled_statistics_are_plain_averages_without_dropout():
+def test_recomputed_statistics_are_averages_without_dropout():
     keras.utils.set_random_seed(0)
     model = build(32)
     images = np.random.default_rng(0).integers(0, 256, (32, 40, 40, 3)).astype(np.uint8)
@@ -85,7 +85,7 @@ def test_settled_statistics_are_plain_averages_without_dropout():
 
 @pytest.fixture
 def archive(tmp_path):
-    """Kaggle's layout with a few dozen tiny photos."""
+    """An archive in Kaggle's layout with a few dozen tiny photos."""
     inner = io.BytesIO()
     rng = np.random.default_rng(0)
     with zipfile.ZipFile(inner, "w") as train:
@@ -113,7 +113,7 @@ def test_photos_are_split_by_name_and_kept(archive, tmp_path):
 
 
 @pytest.mark.slow
-def test_training_runs_its_stages_and_goes_on_where_it_was_stopped(archive, tmp_path, monkeypatch):
+def test_training_runs_all_stages_and_resumes(archive, tmp_path, monkeypatch):
     small = replace(training.STAGES[0], side=32, epochs=1)
     settle = replace(training.STAGES[-1], side=40, epochs=0.5, renderings=2)
     stages = (small, settle)

@@ -1,4 +1,4 @@
-"""Compact weights: what is lost, what is not, and what is refused."""
+"""Tests of compact weight files: precision, reproducibility, refused files."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ def network(seed):
 
 
 def margins(model, images):
-    """Difference of the two logits: unlike a probability, it shows changes of a sure answer."""
+    """The difference of the two logits, which unlike a probability does not saturate."""
     probabilities = model(images).numpy()
     return np.log(probabilities[:, 1]) - np.log(probabilities[:, 0])
 
@@ -57,11 +57,13 @@ def test_a_model_read_back_predicts_nearly_the_same(original, saved):
     other = network(2)
     images = np.random.default_rng(0).uniform(0, 1, (32, SIDE, SIDE, 3)).astype("float32")
     before = margins(original, images)
-    assert np.abs(margins(other, images) - before).max() > 0.5  # the test can tell models apart
+    assert (
+        np.abs(margins(other, images) - before).max() > 0.5
+    )  # another model gives different margins
     weights_file.load(other, saved)
     after = margins(other, images)
     assert np.abs(after - before).max() < 0.02
-    assert not np.array_equal(after, before)  # float16 did round
+    assert not np.array_equal(after, before)  # float16 rounding has an effect
 
 
 def test_statistics_come_back_bit_for_bit_and_kernels_to_half_precision(original, saved):
@@ -120,7 +122,7 @@ def test_the_full_network_takes_less_than_30_megabytes(tmp_path):
     assert path.stat().st_size < 30e6
 
 
-def test_one_flipped_bit_is_noticed_and_the_model_left_alone(saved):
+def test_one_flipped_bit_is_detected_and_the_model_unchanged(saved):
     expected = hashlib.sha256(saved.read_bytes()).hexdigest()
     data = bytearray(saved.read_bytes())
     data[len(data) // 2] ^= 1
@@ -133,7 +135,7 @@ def test_one_flipped_bit_is_noticed_and_the_model_left_alone(saved):
     assert all(np.array_equal(a, b) for a, b in zip(after, before, strict=True))
 
 
-def test_weights_of_another_network_name_what_differs(saved):
+def test_weights_of_another_network_are_refused_with_the_difference(saved):
     other = keras.Sequential([keras.layers.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)])
     with pytest.raises(ModelError, match=r"another network.*00\.Conv2D\.bias, 00\.Conv2D\.kernel"):
         weights_file.load(other, saved)
@@ -148,7 +150,7 @@ def test_pickled_objects_are_refused(tmp_path):
         weights_file.load(model, path)
 
 
-def test_something_else_than_a_zip_is_refused(tmp_path):
+def test_a_file_that_is_not_a_zip_is_refused(tmp_path):
     path = tmp_path / "w.npz"
     path.write_bytes(b"hello")
     card(path)
@@ -163,10 +165,10 @@ def test_something_else_than_a_zip_is_refused(tmp_path):
         (None, "no model card"),
         ("{", "cannot be read"),
         ('{"weights": {}}', "cannot be read"),
-        ('{"weights": {"file": "other.npz", "sha256": "00"}}', "not about small.npz"),
+        ('{"weights": {"file": "other.npz", "sha256": "00"}}', "not describe small.npz"),
     ],
 )
-def test_a_card_that_cannot_vouch_for_the_weights(saved, text, message):
+def test_an_invalid_card_is_refused(saved, text, message):
     if text is None:
         saved.with_name("card.json").unlink()
     else:

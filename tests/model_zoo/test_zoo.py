@@ -1,4 +1,4 @@
-"""Models by name, file and source, each through the door a stranger would use."""
+"""Tests of loading models by name, file and source, through the public functions."""
 
 import io
 import json
@@ -20,23 +20,24 @@ from robustness.errors import ImagesError, ModelError, SettingError, UnsafeModel
 from robustness.model_zoo import info, registry
 from robustness.model_zoo.dogs_vs_cats import architecture, photos, renderings, weights_file, zoo
 from robustness.models.classifier import Classifier
+from robustness.models.suffixes import MODEL_SUFFIXES
 from scripts import publish_weights
 
 # Keras itself warns when it saves a model under TensorFlow and NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 ROOT = Path(__file__).parents[2]
-STRANGERS = '''
+PLUG_IN_MODULE = '''
 from robustness.model_zoo import ModelInfo, zoo_model
 
 def plain():
-    """A model of a stranger.
+    """A model of a plug-in.
 
     More about it.
     """
     return "the plain model"
 
-@zoo_model(ModelInfo("another name", "Described.", (8, 8, 1), ("a", "b"), "a stranger"))
+@zoo_model(ModelInfo("another name", "Described.", (8, 8, 1), ("a", "b"), "a third party"))
 def described():
     return "the described model"
 
@@ -55,15 +56,15 @@ def installed(folder, name, models):
 
 @pytest.fixture
 def zoo_of_all(tmp_path, monkeypatch):
-    """The toolkit as its own pyproject.toml registers it, and a stranger's plug-in."""
+    """The entry points of the toolkit's pyproject.toml, and those of a third-party plug-in."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     folder = tmp_path / "site"
     folder.mkdir()
     installed(folder, project["name"], project["entry-points"][registry.GROUP])
-    (folder / "strangers_models.py").write_text(STRANGERS)
-    named = {name: f"strangers_models:{name}" for name in ("plain", "described")}
-    broken = {"number": "strangers_models:NUMBER", "gone": "no_such_module:load"}
-    installed(folder, "stranger", named | broken)
+    (folder / "plug_in_models.py").write_text(PLUG_IN_MODULE)
+    named = {name: f"plug_in_models:{name}" for name in ("plain", "described")}
+    broken = {"number": "plug_in_models:NUMBER", "gone": "no_such_module:load"}
+    installed(folder, "third_party", named | broken)
     monkeypatch.syspath_prepend(folder)
     return folder
 
@@ -86,9 +87,9 @@ def test_the_list_describes_every_model_even_broken_ones(zoo_of_all):
     models = {info.name: info for info in model_zoo.list_models()}
     assert list(models) == sorted(models)
     assert models["dogs-vs-cats"] == zoo.INFO
-    assert models["plain"].summary == "A model of a stranger."
+    assert models["plain"].summary == "A model of a plug-in."
     assert models["described"] == info.ModelInfo(
-        "described", "Described.", (8, 8, 1), ("a", "b"), "a stranger"
+        "described", "Described.", (8, 8, 1), ("a", "b"), "a third party"
     )
     assert "cannot be imported: ModuleNotFoundError" in models["gone"].summary
     assert "is int; expected a callable" in models["number"].summary
@@ -112,40 +113,40 @@ def test_listing_needs_no_tensorflow(zoo_of_all):
     assert modules == "set()"
 
 
-def test_a_strangers_model_is_loaded_by_name(zoo_of_all):
+def test_a_model_of_a_plug_in_is_loaded_by_name(zoo_of_all):
     assert model_zoo.load("plain") == "the plain model"
     assert model_zoo.load("described") == "the described model"
 
 
-def test_a_wrong_name_suggests_the_nearest(zoo_of_all):
+def test_an_unknown_name_suggests_the_nearest(zoo_of_all):
     with pytest.raises(SettingError, match=r"'dog-vs-cat'\..* Did you mean dogs-vs-cats\?"):
         model_zoo.load("dog-vs-cat")
     with pytest.raises(SettingError, match=r"The zoo has: .*described, dogs-vs-cats.*kaggle:owner"):
         model_zoo.load("xyzzy")
 
 
-def test_an_empty_zoo_says_that_nothing_is_installed(monkeypatch):
+def test_an_empty_zoo_is_reported(monkeypatch):
     monkeypatch.setattr(plugins, "entry_points", lambda **_: [])
     with pytest.raises(SettingError, match="not installed"):
         model_zoo.load("dogs-vs-cats")
 
 
 @pytest.mark.parametrize("name", ["gone", "number"])
-def test_a_broken_plug_in_is_named(zoo_of_all, name):
+def test_a_broken_plug_in_is_named_in_the_error(zoo_of_all, name):
     with pytest.raises(ModelError, match=f"plug-in of the model '{name}'"):
         model_zoo.load(name)
 
 
 @pytest.mark.parametrize("setting", [{"class_names": ("a", "b")}, {"scaling": "0..1"}])
 def test_a_zoo_model_keeps_its_own_names_and_scaling(zoo_of_all, setting):
-    with pytest.raises(SettingError, match="brings its own"):
+    with pytest.raises(SettingError, match="has its own"):
         model_zoo.load("plain", **setting)
 
 
 # Files
 
 
-def test_a_file_is_loaded_as_it_is(tmp_path):
+def test_a_file_is_loaded_unchanged(tmp_path):
     path = tmp_path / "net.keras"
     model = small_model()
     model.save(path)
@@ -167,7 +168,7 @@ def test_trust_is_passed_on(tmp_path):
     assert len(model_zoo.load(path, scaling="0..1", trust=True).class_names) == 2
 
 
-def test_a_file_is_never_taken_for_a_name_nor_a_name_for_a_file(zoo_of_all, tmp_path, monkeypatch):
+def test_files_and_names_are_not_confused(zoo_of_all, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match=r"no model file 'dogs-vs-cats.keras'"):
         model_zoo.load("dogs-vs-cats.keras")
@@ -180,9 +181,10 @@ def test_a_file_is_never_taken_for_a_name_nor_a_name_for_a_file(zoo_of_all, tmp_
         model_zoo.load("net.onnx")
 
 
-def test_data_is_no_model():
-    with pytest.raises(SettingError, match=r"is data, not a model.*fetch"):
+def test_a_data_source_is_refused_as_model():
+    with pytest.raises(SettingError, match=r"is data, not a model.*fetch") as caught:
         model_zoo.load("kaggle-competition:dogs-vs-cats")
+    assert all(suffix in str(caught.value) for suffix in MODEL_SUFFIXES)
 
 
 def test_a_kaggle_source_is_fetched_and_loaded(tmp_path, monkeypatch):
@@ -219,7 +221,7 @@ def keras2_weights(path, model, rng):
     return arrays
 
 
-def test_the_notebooks_weights_of_keras_2(tmp_path):
+def test_keras_2_weights_of_the_notebook_load(tmp_path):
     path = tmp_path / "model.h5"
     arrays = keras2_weights(path, architecture.build(), np.random.default_rng(0))
     loaded = model_zoo.load(path)
@@ -242,8 +244,8 @@ def test_weights_of_another_network_do_not_load(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def vouched(tmp_path_factory):
-    """Random weights with a card, as published ones lie in the package; and the model."""
+def weights_with_card(tmp_path_factory):
+    """Random weights with a card in the layout of the published ones, and the model."""
     folder = tmp_path_factory.mktemp("weights")
     keras.utils.set_random_seed(1)
     model = architecture.build()
@@ -254,8 +256,8 @@ def vouched(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_built_in_model_by_name(zoo_of_all, vouched, monkeypatch):
-    model, path = vouched
+def test_the_built_in_model_is_loaded_by_name(zoo_of_all, weights_with_card, monkeypatch):
+    model, path = weights_with_card
     monkeypatch.setattr(zoo, "WEIGHTS", path)
     before = keras.mixed_precision.dtype_policy()
     keras.mixed_precision.set_dtype_policy("mixed_bfloat16")  # must not reach the model
@@ -273,7 +275,7 @@ def test_the_built_in_model_by_name(zoo_of_all, vouched, monkeypatch):
     np.testing.assert_allclose(loaded.probabilities(pet), expected, atol=2e-3)
 
 
-def test_without_weights_the_sentence_says_what_else_there_is(tmp_path):
+def test_missing_weights_are_reported_with_alternatives(tmp_path):
     with pytest.raises(ModelError, match=r"not in this installation.*kaggle:uysimty"):
         zoo.from_weights(tmp_path / "none.npz")
 
@@ -282,7 +284,7 @@ def test_without_weights_the_sentence_says_what_else_there_is(tmp_path):
 
 
 class Judge:
-    """Says 1 where the first count is above 100."""
+    """A model that predicts class 1 where the first count is above 100."""
 
     def probabilities(self, images):
         above = images[:, 0, 0, 0] > 100
@@ -308,8 +310,8 @@ def test_a_log_without_a_finished_stage_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_publishing_judges_the_published_file_on_what_it_was_not_trained_on(vouched, tmp_path):
-    model, _ = vouched
+def test_publishing_evaluates_the_published_file_on_held_out_images(weights_with_card, tmp_path):
+    model, _ = weights_with_card
     model.save(tmp_path / "model.keras")
     names = [f"{kind}.{number}.jpg" for kind in ("cat", "dog") for number in range(30)]
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:

@@ -1,4 +1,4 @@
-"""A mixed little run with every status, whose right numbers are told in the tests."""
+"""Fixtures of the report tests: run folders with known numbers."""
 
 from __future__ import annotations
 
@@ -49,5 +49,5 @@ def mixed(folder: Folder) -> Path:
 
 @pytest.fixture
 def hostile(folder: Folder) -> Path:
-    """Every name an attack; see `tests.reports.hostile`."""
+    """A run with hostile names; see `tests.reports.hostile`."""
     return fill(folder)

@@ -1,4 +1,4 @@
-"""A run folder by hand, to the contract and without the toolkit: sqlite3, json, Pillow, NumPy."""
+"""Write run folders without the toolkit, from their documented format: sqlite3, json, Pillow, NumPy."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def manifest(**changes: Any) -> dict[str, Any]:
 
 
 class Folder:
-    """Rows gathered, then written as a run folder."""
+    """Collects rows and writes them as a run folder."""
 
     def __init__(self, path: Path, **changes: Any) -> None:
         self.path, self.manifest = path, manifest(**changes)
@@ -115,7 +115,7 @@ class Folder:
         self.rows["strips"].append(defaults | row | values)
 
     def picture(self, pixels: np.ndarray) -> str:
-        """Keep uint8 pixels (height, width, channels) under the hash of their PNG bytes."""
+        """Store uint8 pixels (height, width, channels) under the hash of their PNG bytes."""
         buffer = io.BytesIO()
         Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
         data = buffer.getvalue()
@@ -128,7 +128,7 @@ class Folder:
     def flip(
         self, key: str, *, rng: np.random.Generator, epsilon: int = 4, side: int = 16, **values: Any
     ) -> tuple[np.ndarray, np.ndarray]:
-        """A flipped image with real pictures and real distances; returns original and flip."""
+        """Add a flipped image with pictures and their distances; return original and flip."""
         before = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
         noise = rng.integers(-epsilon, epsilon + 1, before.shape)
         after = np.clip(before.astype(int) + noise, 0, 255).astype(np.uint8)
@@ -144,16 +144,16 @@ class Folder:
         return before, after
 
     def many(self, images: int, *, pictures: bool = False, side: int = 16) -> None:
-        """Two attacks at two epsilons on so many images, a third flipped at each; 4 outcomes an image.
+        """Add two attacks at two epsilons on many images: 4 outcomes for each image, a third of them flips.
 
-        With `pictures` each flip has its own, of `side` x `side` pixels.
+        With `pictures` each flip has a picture of `side` x `side` pixels.
         """
         rng = np.random.default_rng(8)
         attacks = ("bim(steps=4)", "pgd(steps=40)")
         self.manifest["config"]["attacks"] = [
             {"name": a[:3], "label": a, "knowledge": "white-box", "parameters": {}} for a in attacks
         ]
-        # A smooth picture, as photographs are; noise would not compress.
+        # A smooth picture, like a photograph; noise would not compress.
         ramp = np.linspace(40, 200, side)
         smooth = np.stack([ramp[:, None] + 0 * ramp, ramp[None] + 0 * ramp[:, None]], axis=-1)
         for number in range(images):

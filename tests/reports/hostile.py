@@ -1,4 +1,4 @@
-"""A run whose every name is an attack on whoever reads its report."""
+"""A run whose names are injection attacks on readers of its report."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CLASSES = ["<b>cat</b>", '</script><script>alert("dog")</script>']
 
 
 def fill(folder: Folder) -> Path:
-    """Flips, unreadable images and breakdowns under every hostile name."""
+    """Fill a run with flips, unreadable images and failures under every hostile name."""
     rng = np.random.default_rng(2)
     folder.manifest["class_names"] = CLASSES
     folder.manifest["command"] = "robustness audit '<script>alert(1)</script>' \u202e"
@@ -56,7 +56,7 @@ def fill(folder: Folder) -> Path:
     ]
     folder.manifest["median_epsilon"] = {ATTACK: {"median": 1.5, "low": 1.0, "high": 2.5}}
     for number, name in enumerate(HOSTILE):
-        # SQLite cannot hold half a surrogate pair; a reader of files makes a question mark of it.
+        # SQLite cannot store a lone surrogate; readers of files replace it by a question mark.
         safe = name.encode("utf-8", "replace").decode()
         key = f"{number}/{safe}"
         before, after = folder.flip(key, rng=rng, attack=ATTACK, confidence_after=0.6 + number / 50)

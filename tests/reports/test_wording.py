@@ -1,4 +1,4 @@
-"""Text that hides nothing, numbers that claim nothing."""
+"""Tests of wording: hidden characters, shortened texts, percentages and decimals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_hidden_characters_are_shown(text: str, shown: str) -> None:
     assert wording.visible(text) == shown
 
 
-def test_piles_of_marks_are_cut() -> None:
+def test_stacked_combining_marks_are_limited() -> None:
     shown = wording.visible("a" + "\u0301" * 50)
     assert sum(character == "\u0301" for character in shown) == 3
 
@@ -40,7 +40,7 @@ def test_shorten_keeps_both_ends() -> None:
     ("share", "shown"),
     [(0, "0 %"), (1, "100 %"), (0.97, "97.0 %"), (0.9999, "99.9 %"), (1e-6, "0.1 %"), (None, "–")],
 )
-def test_percent_says_all_or_nothing_only_where_exact(share: float | None, shown: str) -> None:
+def test_percent_shows_0_and_100_only_if_exact(share: float | None, shown: str) -> None:
     assert wording.percent(share) == shown
 
 
@@ -55,13 +55,11 @@ def test_percent_says_all_or_nothing_only_where_exact(share: float | None, shown
         ([], []),
     ],
 )
-def test_numbers_of_one_kind_have_one_number_of_decimals(
-    values: list[float], shown: list[str]
-) -> None:
+def test_numbers_of_one_kind_share_their_decimals(values: list[float], shown: list[str]) -> None:
     assert wording.same_decimals(values, 4) == shown
 
 
-def test_an_attacks_settings_in_words() -> None:
+def test_settings_of_an_attack_are_described() -> None:
     told = {"steps": 40, "random_start": True, "step_size": None, "momentum": False}
     assert wording.settings(told) == ["steps 40", "random start yes", "momentum no"]
 
@@ -70,7 +68,7 @@ def test_an_attacks_settings_in_words() -> None:
 def test_every_budget_is_explained_with_its_epsilon(norm: str) -> None:
     said = wording.meaning("robust accuracy", norm, 2.5)
     assert said.startswith("Robust accuracy: ")
-    # Where distances are whole numbers, files use two counts of it.
+    # Where distances are integers, files use two counts of it.
     whole = norm in ("linf", "l1", "l0")
     assert ("Epsilon 2.5 (acts as 2): " if whole else "Epsilon 2.5: ") in said
     assert said.count("2" if whole else "2.5") >= 2

@@ -1,4 +1,4 @@
-"""Small models whose answers are known."""
+"""Small models with known answers, used by several tests."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def two_sided(
     shape: tuple[int, int, int] = (6, 6, 3),
     far: float = 6.0,
 ) -> tuple[Classifier, np.ndarray, np.ndarray, np.ndarray]:
-    """A two-class linear classifier, images, their classes, and |margin| of each.
+    """A two-class linear classifier with images, their classes and their |margin|.
 
-    Margins are such that the linf distance |margin| / ||w||_1 lies below about `far` counts.
+    The linf distance |margin| / ||w||_1 is below about `far` counts.
     """
     size = int(np.prod(shape))
     images = (rng.integers(110, 146, shape) + rng.integers(-50, 51, (rows, *shape))).astype(
@@ -52,7 +52,7 @@ def normal_of(classifier: Classifier) -> np.ndarray:
 
 
 def small_cnn(seed: int, shape: tuple[int, int, int] = (12, 12, 3), classes: int = 3) -> Classifier:
-    """A small network that is not linear, sharp enough that small changes flip it."""
+    """A small nonlinear network that small changes can flip."""
     keras.utils.set_random_seed(seed)
     model = keras.Sequential(
         [
@@ -67,7 +67,7 @@ def small_cnn(seed: int, shape: tuple[int, int, int] = (12, 12, 3), classes: int
 
 
 def subjects(classifier: Classifier, images: np.ndarray, labels: Any = None) -> list[Example]:
-    """Every image with its class, or with the class the model gives it."""
+    """An `Example` for every image with its class, by default the predicted one."""
     if labels is None:
         labels = classifier.probabilities(images).argmax(1)
     return [

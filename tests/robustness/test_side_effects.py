@@ -1,4 +1,4 @@
-"""An audit leaves the user's model and process as they were."""
+"""Tests that an audit leaves the user's model and process unchanged."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ print(json.dumps(changed))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_process_is_as_it_was(precision):
+def test_the_process_is_unchanged(precision):
     program = PROGRAM.format(precision=precision)
     assert answer(program) == {}
 
@@ -111,14 +111,14 @@ def answer(program: str):
 
 
 @pytest.mark.slow
-def test_what_others_have_set_apart_from_the_collector_stays(monkeypatch):
+def test_objects_frozen_for_the_collector_remain_frozen(monkeypatch):
     audited(network("sequential"))
     assert gc.get_freeze_count() == 0
     gc.freeze()
     try:
         count = gc.get_freeze_count()
         audited(network("sequential"))
-        # Objects that are no longer used are freed all the same.
+        # Unused objects are still freed.
         assert count / 2 < gc.get_freeze_count() <= count
     finally:
         gc.unfreeze()
@@ -141,7 +141,7 @@ class Composed(keras.Model):
 
 
 def network(kind: str) -> keras.Model:
-    """A compiled model with frozen layers, one within another, and a pooling after an activation."""
+    """A compiled model with frozen layers, a nested model, and pooling after an activation."""
     keras.utils.set_random_seed(5)
     if kind == "composed":
         model = Composed()
@@ -171,13 +171,13 @@ def network(kind: str) -> keras.Model:
     model.layers[1].trainable = False
     model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", ["accuracy"])
     model.class_names = ["a", "b", "c"]
-    # Keras remembers that a model was called.
+    # Keras records that a model was called.
     model(np.zeros((1, *SHAPE), "uint8" if kind == "whole" else "float32"), training=False)
     return model
 
 
 def state(model: keras.Model) -> dict[str, object]:
-    """All of a model that its user can see, and the attributes of its layers."""
+    """The state of a model that its user can see, and the attributes of its layers."""
     every = model._flatten_layers()
     return {
         "config": json.dumps(model.get_config(), default=str)
@@ -203,7 +203,7 @@ def state(model: keras.Model) -> dict[str, object]:
 
 
 def changes(before: dict, after: dict) -> list[object]:
-    """What differs between two states of a model."""
+    """The differences between two states of a model."""
     found: list[object] = [
         (key, before[key], after[key])
         for key in before
@@ -245,7 +245,7 @@ KINDS = ["sequential", "functional", "nested", "whole", "composed"]
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_model_is_as_it_was_before_during_and_after(kind, precision):
+def test_the_model_is_unchanged_during_and_after_an_audit(kind, precision):
     model = network(kind)
     before, during = state(model), []
     audited(model, precision=precision, progress=lambda _: during.append(state(model)))
@@ -258,7 +258,7 @@ class StopError(Exception):
     pass
 
 
-def test_the_model_is_as_it_was_after_an_exception():
+def test_the_model_is_unchanged_after_an_exception():
     model = network("nested")
     before = state(model)
 
@@ -272,7 +272,7 @@ def test_the_model_is_as_it_was_after_an_exception():
 
 
 @pytest.mark.slow
-def test_the_model_is_as_it_was_after_audits_from_two_threads():
+def test_the_model_is_unchanged_after_audits_from_two_threads():
     model, failures = network("functional"), []
     before, seen, over = state(model), [], threading.Event()
 

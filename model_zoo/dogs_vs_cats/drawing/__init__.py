@@ -1,1 +1,1 @@
-"""Draw the renderings."""
+"""Draws the renderings: anatomy, coats, and a canvas of lit ellipsoids."""

@@ -8,8 +8,8 @@ import numpy as np
 
 from robustness.model_zoo.dogs_vs_cats.drawing.coats import Vector
 
-FLOOR = {"cat": -1.6, "dog": -1.72}  # how far the ground is below the middle of the head
-"""How far the ground is below the middle of the head."""
+FLOOR = {"cat": -1.6, "dog": -1.72}
+"""The height of the ground relative to the middle of the head, in head sizes."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def cat_head(rng: np.random.Generator) -> list[Part]:
 
 
 def _dog_ears(rng: np.random.Generator) -> list[Part]:
-    """Hanging ears, long, short or wide, or half-pricked ones whose tips fold over."""
+    """Hanging ears (long, short or wide), or half-pricked ones with folded tips."""
     size = rng.uniform(0.9, 1.12)
     root = Part("ear", (0.34, 0.39, -0.06), (0.15, 0.14, 0.1), (0, 0, -0.5))
     styles = (

@@ -1,4 +1,4 @@
-"""A picture of lit ellipsoids: what is in front at each pixel, and how it is shaded."""
+"""A canvas of lit ellipsoids: the nearest surface at each pixel, and its shading."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _GLOSS = {"eye": 0.8, "pupil": 0.8, "nose": 0.5, "tongue": 0.3}
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a group of parts sits in the picture, which spans -1..1 both ways."""
+    """The position, size and orientation of a group of parts in the image, which spans -1..1 on both axes."""
 
     rotation: np.ndarray  # (3, 3)
     origin: np.ndarray  # (3,)
@@ -24,9 +24,9 @@ class Frame:
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """The (3, 3) matrix that turns by `roll`, then `pitch`, then `yaw`, in radians."""
+    """The (3, 3) matrix of a rotation by `roll`, then `pitch`, then `yaw`, in radians."""
     angles = [yaw, pitch, roll]
-    # Rounded, since the last bit of a sine depends on the machine.
+    # Rounded, since the last bit of a sine depends on the processor.
     (cy, cp, cr), (sy, sp, sr) = np.cos(angles).round(9), np.sin(angles).round(9)
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
@@ -35,7 +35,7 @@ def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
 
 
 def _enlarged(grid: np.ndarray, side: int) -> np.ndarray:
-    """`grid` (rows, columns) interpolated smoothly to (side, side)."""
+    """Interpolate `grid` (rows, columns) smoothly to (side, side)."""
     for axis in (0, 1):
         position = np.arange(side, dtype=np.float32) * ((grid.shape[axis] - 1) / side)
         below = position.astype(np.intp)
@@ -63,7 +63,7 @@ class Canvas:
         self.soft = noise(rng, 9, 9, FINE) + 0.5 * noise(rng, 20, 20, FINE)
 
     def draw(self, part: Part, frame: Frame, look: Look) -> None:
-        """Draw what of `part` is in front of all that is there."""
+        """Draw the pixels of `part` that are nearer than all drawn before."""
         axes = frame.rotation @ rotation(*part.turn)
         centre = frame.origin + frame.scale * (frame.rotation @ np.asarray(part.centre))
         radii = frame.scale * np.asarray(part.radii)
@@ -104,7 +104,7 @@ class Canvas:
         self.gloss[rows, columns] = _GLOSS.get(part.surface, 0.0)
 
     def shaded(self, light: np.ndarray, tint: np.ndarray, ambient: float) -> np.ndarray:
-        """The lit animal (FINE, FINE, 3) in 0..1, 0 where there is none."""
+        """The lit animal (FINE, FINE, 3) in 0..1, 0 outside it."""
         halfway = light + np.array([0, 0, 1])
         halfway /= np.sqrt((halfway**2).sum())
         facing = _along(self.normal, light)
@@ -123,7 +123,7 @@ class Canvas:
 
 
 def _front(quadric: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far inside the outline of p' Q p = 1 each (x, y) is, 1 to 0, and its front's z."""
+    """The depth inside the outline of p' Q p = 1 at each (x, y), 1 to 0, and the z of its front."""
     q = quadric[2, 2]
     slope_x, slope_y = quadric[0, 2] / q, quadric[1, 2] / q
     round_x = quadric[0, 0] - q * slope_x * slope_x
@@ -140,7 +140,7 @@ def halved(picture: np.ndarray) -> np.ndarray:
 
 
 def positions(start: int, stop: int, side: int = FINE) -> np.ndarray:
-    """Where pixels start..stop-1 of `side` lie, in -1..1."""
+    """The positions in -1..1 of pixels start..stop-1 of `side`."""
     return (np.arange(start, stop, dtype=np.float32) + 0.5) / (side / 2) - 1
 
 
@@ -151,7 +151,7 @@ def _pixel_range(low: float, high: float) -> tuple[int, int]:
 
 
 def _along(vectors: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """Dot product on the last axis, summed in a fixed order as BLAS would not."""
+    """The dot product on the last axis, summed in a fixed order, which BLAS does not guarantee."""
     first, second, third = (np.float32(d) for d in direction)
     return vectors[..., 0] * first + vectors[..., 1] * second + vectors[..., 2] * third
 

@@ -1,4 +1,4 @@
-"""The colours of an animal: coats, their patterns, eyes and noses. Red, green, blue in 0..1."""
+"""The colours of an animal: coat patterns, eyes and noses, as red, green, blue in 0..1."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 
 Vector = tuple[float, float, float]
 
-# Colours are red, green, blue in 0..1.
 _COATS: tuple[Vector, ...] = (
     (0.80, 0.50, 0.22), (0.48, 0.47, 0.48), (0.90, 0.87, 0.82), (0.46, 0.31, 0.20),
     (0.20, 0.19, 0.20), (0.72, 0.60, 0.44), (0.62, 0.40, 0.22), (0.66, 0.66, 0.68),
@@ -39,13 +38,13 @@ class Look:
 
 
 def pick(rng: np.random.Generator, options: tuple[Vector, ...], jitter: float) -> np.ndarray:
-    """One of `options`, a little brighter or darker and off its hue: (3,) float32."""
+    """One of `options` with random brightness and hue: (3,) float32."""
     colour = np.asarray(options[rng.integers(len(options))]) * rng.uniform(1 - jitter, 1 + jitter)
     return np.clip(colour * rng.normal(1, jitter / 6, 3), 0.03, 1).astype(np.float32)
 
 
 def look_of(kind: str, rng: np.random.Generator) -> Look:
-    """A coat and colours for a `kind`; only eyes and nose know which."""
+    """A coat and colours for a `kind`; only eyes and nose depend on the kind."""
     pattern = str(rng.choice(list(_SECOND_COLOUR)))
     first, second = pick(rng, _COATS, 0.12), pick(rng, (_WHITE,), 0.05)
     if pattern == "tuxedo":

@@ -37,7 +37,7 @@ def limits(summary: Summary) -> list[str]:
     sentences = [
         "The robust accuracy is an upper bound, since an attack can be too weak: an image that is robust "
         "here may flip with more steps, more restarts or another attack.",
-        "The intervals tell how well these images represent others drawn in the same way. They say "
+        "The intervals show how well these images represent others drawn in the same way. They say "
         "nothing about the strength of the attacks.",
         _other_threats(summary),
     ]

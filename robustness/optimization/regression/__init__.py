@@ -1,4 +1,4 @@
-"""Least squares and logistic regression with L1 and L2 penalties.
+"""Least squares and logistic regression, with an optional ridge penalty.
 
 For `robustness solve`. Imports the other optimization modules only, no models, attacks or runs.
 """

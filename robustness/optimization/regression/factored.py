@@ -1,6 +1,6 @@
-"""Least squares with one design and any number of targets: factored once, solved row by row.
+"""Least squares with one design and any number of targets: factorises once, then solves row by row.
 
-Both the regression solver and the attack that regresses the loss on probes stand on it.
+Used by the regression solver and by the attack that regresses the loss on probes.
 """
 
 from __future__ import annotations
@@ -15,10 +15,16 @@ from keras import ops
 
 @dataclass(frozen=True)
 class Factored:
-    """``min over b of |design b - target|**2 + sum penalty b**2``: the QR of the design.
+    """The QR factors of ``min over b of |design b - target|**2 + sum penalty b**2``.
 
-    `orthogonal` (rows, parameters) and `triangle` (parameters, parameters): of the design with the
-    penalty's rows below it, of which `orthogonal` keeps those of the design.
+    The design is factorised with the rows of the penalty below it.
+
+    Parameters
+    ----------
+    orthogonal : numpy.ndarray, shape (rows, parameters)
+        The rows of Q that belong to the design.
+    triangle : numpy.ndarray, shape (parameters, parameters)
+        R.
     """
 
     orthogonal: np.ndarray
@@ -26,7 +32,15 @@ class Factored:
 
     @classmethod
     def of(cls, design: Any, penalty: Any = 0.0) -> Factored:
-        """Factorise a design (rows, parameters), float64, and a penalty of each parameter."""
+        """Factorise a design.
+
+        Parameters
+        ----------
+        design : array_like, shape (rows, parameters)
+            Converted to float64.
+        penalty : array_like
+            The penalty of each parameter, at least 0; broadcasts to (parameters,).
+        """
         rows = np.asarray(design, "float64")
         columns = rows.shape[1]
         border = np.diag(np.sqrt(np.broadcast_to(np.asarray(penalty, "float64"), (columns,))))
@@ -35,16 +49,16 @@ class Factored:
 
     @property
     def undetermined(self) -> int | None:
-        """A parameter that the rows do not determine, None if there is none."""
+        """The index of a parameter that the rows do not determine; None if there is none."""
         sizes = np.abs(np.diag(self.triangle))
         return int(np.argmin(sizes)) if np.min(sizes) <= 1e-11 * np.max(sizes) else None
 
     @cached_property
     def inverse(self) -> np.ndarray:
-        """(parameters, rows): what turns a target into its solution."""
+        """The matrix (parameters, rows) that maps a target to its solution."""
         return np.linalg.solve(self.triangle, self.orthogonal.T)
 
     def solve(self, targets: Any) -> Any:
-        """Solutions (..., parameters) for targets (..., rows), in their own precision."""
+        """Return the solutions (..., parameters) for targets (..., rows), in the precision of the targets."""
         targets = ops.convert_to_tensor(targets)
         return ops.matmul(targets, ops.cast(self.inverse.T, targets.dtype))

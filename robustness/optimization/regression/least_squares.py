@@ -1,9 +1,9 @@
-"""Least squares by descent on the one loop; the closed form as its reference.
+"""Fits least squares, in closed form or by descent with `iterate`.
 
-With weights w and a ridge that spares the intercept: ``sum w (x b + a - y)**2 + ridge |b|**2``.
-Losses are quoted per unit of weight, which makes them the mean squared error. Standardising changes
-the way, not the answer: the ridge always means the coefficients in the units of the data. The
-logistic sibling, on the same `Descent` and with the same `Fit`, is in `logistic.py`.
+Minimises ``sum w (x b + a - y)**2 + ridge |b|**2`` with weights w; the ridge does not include the intercept.
+Losses are per unit of weight, so that they are mean squared errors. Standardising changes the path of a
+descent and not its result: the ridge always applies to the coefficients in the units of the data. Logistic
+regression, with the same `Descent` and `Fit`, is in `logistic.py`.
 """
 
 from __future__ import annotations
@@ -28,10 +28,22 @@ EXACT = "exact"
 class Descent:
     """Settings of a descent: any Keras optimizer, and the start.
 
-    `learning_rate` None is 1 / (largest curvature) for SGD, which cannot diverge, and 0.1 for the
-    others. `rates` multiplies each parameter's step, intercept last. `start` is in the units of the
-    data, intercept last; None starts at 0 (standardised: at the mean). `standardize` descends on
-    features and target of mean 0 and deviation 1. `tolerance` 0 never stops early.
+    Parameters
+    ----------
+    optimizer : str or keras.optimizers.Optimizer
+        See `robustness.optimization.descent.minimize`.
+    learning_rate : float, optional
+        None is 1 / (largest curvature) for SGD, which cannot diverge, and 0.1 for the others.
+    rates : array_like
+        Multiplies each parameter's step, intercept last.
+    steps : int
+        The largest number of steps.
+    start : array_like, optional
+        Coefficients in the units of the data, intercept last; None starts at 0 (standardised: at the mean).
+    standardize : bool
+        Whether features and target are scaled to mean 0 and standard deviation 1 for the descent.
+    tolerance : float
+        The descent ends when no entry of the gradient exceeds this; 0 never stops early.
     """
 
     optimizer: Any = "sgd"
@@ -45,11 +57,30 @@ class Descent:
 
 @dataclass(frozen=True)
 class Fit:
-    """Coefficients (features,) and intercept, the quality of the fit, and its history.
+    """A fitted regression.
 
-    `loss` is the mean squared error or the mean log-loss. `covariance` (features + 1, features + 1)
-    and `path` (steps + 1, features + 1) have the intercept last; `history` (steps + 1,) are losses,
-    without the ridge's part. `r2` of a logistic fit is McFadden's.
+    Attributes
+    ----------
+    kind : str
+        "least squares" or "logistic".
+    names : tuple of str
+        The names of the features.
+    coefficients : numpy.ndarray, shape (features,)
+        In the units of the data.
+    intercept : float
+        In the units of the data.
+    loss : float
+        The mean squared error or the mean log-loss.
+    r2 : float
+        The coefficient of determination; for a logistic fit that of McFadden.
+    covariance : numpy.ndarray, shape (features + 1, features + 1)
+        Of the coefficients and the intercept, which is last.
+    status : str
+        How the fit ended.
+    history : numpy.ndarray, shape (steps + 1,)
+        The losses during the fit, without the ridge term.
+    path : numpy.ndarray, shape (steps + 1, features + 1)
+        The coefficients during the fit, the intercept last.
     """
 
     kind: str
@@ -70,11 +101,11 @@ class Fit:
 
     @property
     def standard_errors(self) -> np.ndarray:
-        """Standard errors of the coefficients, then of the intercept, (features + 1,)."""
+        """The standard errors of the coefficients and then of the intercept, (features + 1,)."""
         return np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
 
     def predict(self, x: Any) -> np.ndarray:
-        """Predicted targets, or probabilities of class 1, (rows,)."""
+        """Return the predicted targets, or the probabilities of class 1, (rows,)."""
         array = np.asarray(x, "float64")
         margin = (array[:, None] if array.ndim == 1 else array) @ self.coefficients + self.intercept
         return margin if self.kind == "least squares" else 0.5 * (1.0 + np.tanh(0.5 * margin))
@@ -94,8 +125,30 @@ def least_squares(
 ) -> Fit:
     """Fit ``y = x b + a``, exactly by QR or with a `Descent`.
 
-    The rows are read twice, a chunk at a time, and condensed into a triangle of (features + 2)
-    numbers a side whose loss is the same function; both methods work on that.
+    Parameters
+    ----------
+    x : array_like, shape (rows, features) or (rows,)
+        The features.
+    y : array_like, shape (rows,)
+        The targets.
+    method : str or Descent
+        "exact", or the settings of a descent.
+    weights : array_like, shape (rows,), optional
+        At least 0, not all 0; None weighs all rows equally.
+    ridge : float
+        The penalty of the squared coefficients, at least 0.
+    names : sequence of str, optional
+        The names of the features; by default x1, x2, ...
+
+    Raises
+    ------
+    SettingError
+        The rows, the ridge or the method are invalid, or the rows do not determine the coefficients.
+
+    Notes
+    -----
+    The rows are read twice, a chunk at a time, and condensed into a triangular matrix of features + 2
+    columns that has the same loss; both methods use only this matrix.
     """
     problem = _Squares.of(read_table(x, y, weights, names, ridge=ridge), ridge)
     return by_method(method, problem.exact, problem.descend)
@@ -104,7 +157,7 @@ def least_squares(
 def by_method(
     method: str | Descent, exact: Callable[[], Fit], descend: Callable[[Descent], Fit]
 ) -> Fit:
-    """Return the fit by the given method; SettingError for an unknown one."""
+    """Return the fit by `method`; SettingError if that is neither "exact" nor a `Descent`."""
     if method == EXACT:
         return exact()
     if not isinstance(method, Descent):
@@ -113,7 +166,7 @@ def by_method(
 
 
 def squared_error(point: Any, design: Any, target: Any, penalty: Any, total: Any) -> Any:
-    """The mean squared error of `point` (parameters,), with the ridge's part."""
+    """Return the mean squared error of `point` (parameters,), plus the ridge term."""
     residual = ops.matmul(design, ops.reshape(point, (-1, 1)))[:, 0] - target
     return (ops.sum(residual * residual) + ops.sum(penalty * point * point)) / total
 
@@ -134,24 +187,24 @@ class _Squares:
 
     @property
     def penalty(self) -> np.ndarray:
-        """Of the standardised parameters (features + 1,): b = spread of y / spread of x * beta."""
+        """The penalty of the standardised parameters (features + 1,): b = beta spread(y) / spread(x)."""
         return np.append(self.ridge / self.table.spread[:-1] ** 2, 0.0)
 
     def outward(self, beta: np.ndarray) -> np.ndarray:
-        """Standardised parameters (..., features + 1) in the units of the data."""
+        """Convert standardised parameters (..., features + 1) to the units of the data."""
         centre, spread = self.table.centre, self.table.spread
         slopes = beta[..., :-1] * spread[-1] / spread[:-1]
         level = centre[-1] + beta[..., -1] * spread[-1] - slopes @ centre[:-1]
         return np.concatenate([slopes, level[..., None]], axis=-1)
 
     def inward(self, point: np.ndarray) -> np.ndarray:
-        """The reverse of `outward`."""
+        """Convert parameters in the units of the data to standardised ones, the inverse of `outward`."""
         centre, spread = self.table.centre, self.table.spread
         level = (point[..., -1] + point[..., :-1] @ centre[:-1] - centre[-1]) / spread[-1]
         return np.concatenate([point[..., :-1] * spread[:-1] / spread[-1], level[..., None]], -1)
 
     def loss(self, point: np.ndarray) -> float:
-        """The mean squared error of parameters in the units of the data."""
+        """Return the mean squared error of parameters in the units of the data."""
         residual = self.design @ self.inward(point) - self.target
         return float(residual @ residual) * self.table.spread[-1] ** 2 / self.table.total
 
@@ -171,7 +224,7 @@ class _Squares:
         return self.fit(best, EXACT, np.array([self.loss(best)]), best[None])
 
     def plain(self) -> tuple[np.ndarray, np.ndarray]:
-        """Design and target of the triangle in the units of the data."""
+        """Return the design and the target of the condensed problem in the units of the data."""
         centre, spread = self.table.centre, self.table.spread
         back = np.diag(np.append(spread[:-1], 1.0))
         back[-1, :-1] = centre[:-1]
@@ -236,7 +289,7 @@ def _variance(table: Table) -> float:
 
 
 def given_start(start: Any, width: int) -> np.ndarray:
-    """A start (width,) in the units of the data; SettingError for another length."""
+    """Return a start as (width,) float64; SettingError if it has another length."""
     point = np.asarray(start, "float64").ravel()
     if len(point) != width:
         raise SettingError(
@@ -246,7 +299,7 @@ def given_start(start: Any, width: int) -> np.ndarray:
 
 
 def rate_for(how: Descent, hessian: np.ndarray) -> float | None:
-    """The given rate; for SGD by name without one, 1 / the largest curvature."""
+    """Return the learning rate of a descent; see `Descent`."""
     if how.learning_rate is not None or not isinstance(how.optimizer, str):
         return how.learning_rate
     if how.optimizer.lower() not in ("sgd", "momentum", "nesterov"):

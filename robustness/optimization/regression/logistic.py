@@ -1,8 +1,8 @@
-"""Logistic regression on the one loop: ``P(y = 1) = 1 / (1 + exp(-(x b + a)))``.
+"""Fits logistic regression: ``P(y = 1) = 1 / (1 + exp(-(x b + a)))``.
 
-Lowers ``sum w (log(1 + exp m) - y m) + ridge / 2 |b|**2`` with ``m = x b + a`` and y in 0 .. 1;
-losses are quoted per unit of weight. Standard errors come from Fisher's information. The rows are
-read again at every evaluation, a chunk at a time, so that memory stays flat.
+Minimises ``sum w (log(1 + exp m) - y m) + ridge / 2 |b|**2`` with ``m = x b + a`` and y in 0 .. 1. Losses are
+per unit of weight. Standard errors come from the Fisher information. The rows are read again at every
+evaluation, a chunk at a time, so that memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -41,10 +41,28 @@ def logistic(
     ridge: float = 0.0,
     names: Sequence[str] | None = None,
 ) -> Fit:
-    """Fit ``P(y = 1) = 1 / (1 + exp(-(x b + a)))``; y is 0 or 1, or a fraction of the weight.
+    """Fit ``P(y = 1) = 1 / (1 + exp(-(x b + a)))``.
 
-    "exact" is L-BFGS on standardised features down to a gradient of 1e-10. A `Descent` always works
-    on standardised features (`standardize` is ignored).
+    Parameters
+    ----------
+    x : array_like, shape (rows, features) or (rows,)
+        The features.
+    y : array_like, shape (rows,)
+        The targets: 0 or 1, or the fraction of the row's weight that is 1.
+    method : str or Descent
+        "exact" (L-BFGS on standardised features, to a gradient of 1e-10), or the settings of a descent,
+        which always uses standardised features (`standardize` is ignored).
+    weights : array_like, shape (rows,), optional
+        At least 0, not all 0; None weighs all rows equally.
+    ridge : float
+        The penalty of the squared coefficients, at least 0.
+    names : sequence of str, optional
+        The names of the features; by default x1, x2, ...
+
+    Raises
+    ------
+    SettingError
+        The rows, the ridge or the method are invalid, or all targets are equal to 0 or to 1.
     """
     problem = _Odds(read_table(x, y, weights, names, ridge=ridge, spare=0), ridge)
     problem.check()
@@ -52,9 +70,19 @@ def logistic(
 
 
 def log_loss(points: Any, penalty: Any, z: Any, y: Any, mass: Any) -> Any:
-    """The mean log-loss (slots,) of rows of parameters (slots, features + 1), with the ridge's part.
+    """Return the mean log-loss of parameters, plus the ridge term, (slots,).
 
-    Of a chunk its share: `mass` (rows,) adds up to 1 over all chunks.
+    Parameters
+    ----------
+    points : tensor, shape (slots, features + 1)
+        The parameters, the intercept last.
+    penalty : tensor
+        The penalty of each squared parameter.
+    z : tensor, shape (rows, features + 1)
+        A chunk of standardised features and a column of ones.
+    y, mass : tensor, shape (rows,)
+        The targets and weights of the chunk. The weights of all chunks add up to 1: the result is the part
+        of this chunk.
     """
     margin = ops.matmul(points, ops.transpose(z))
     terms = mass * (ops.softplus(margin) - y * margin)
@@ -82,17 +110,17 @@ class _Odds:
 
     @property
     def share(self) -> float:
-        """The weighted part of the targets that is 1."""
+        """The weighted share of targets that are 1."""
         return float(self.table.weights @ self.table.y) / self.table.total
 
     @cached_property
     def penalty(self) -> np.ndarray:
-        """Of the standardised parameters (features + 1,), per unit of weight."""
+        """The penalty of the standardised parameters (features + 1,), per unit of weight."""
         return np.append(0.5 * self.ridge / self.table.spread[:-1] ** 2, 0.0) / self.table.total
 
     @cached_property
     def back(self) -> np.ndarray:
-        """What turns standardised parameters into those of the data."""
+        """The matrix that converts standardised parameters to the units of the data."""
         back = np.diag(np.append(1.0 / self.table.spread[:-1], 1.0))
         back[-1, :-1] = -self.table.centre[:-1] / self.table.spread[:-1]
         return back
@@ -145,7 +173,7 @@ class _Odds:
         return self.fit(path[-1], solution.status, solution.history, np.stack(path))
 
     def fit(self, beta: np.ndarray, status: str, losses: np.ndarray, path: np.ndarray) -> Fit:
-        """`losses` (steps + 1,) have the ridge's part still in them."""
+        """Make the `Fit`; `losses` (steps + 1,) include the ridge term."""
         information = np.diag(2.0 * self.penalty * self.table.total)
         total, apart = 0.0, True
         for z, y, mass in self.table.standardized():
@@ -172,12 +200,31 @@ class _Odds:
 
 
 def half_point(fit: Fit, z: float = 1.959963984540054) -> tuple[float, float, float]:
-    """Where a logistic fit of one feature crosses 1/2, with Fieller's interval (95 % at z = 1.96).
+    """Return where a logistic fit of one feature crosses 1/2, with Fieller's interval.
 
-    An interval that is not bounded on a side is infinite there: the slope could be 0.
+    Parameters
+    ----------
+    fit : Fit
+        A logistic fit of a single feature.
+    z : float
+        The quantile of the normal distribution; by default that of a 95 % interval.
+
+    Returns
+    -------
+    tuple of float
+        The crossing, and the lower and upper end of its interval; an end is infinite where the interval is
+        not bounded, because the slope may be 0.
+
+    Raises
+    ------
+    SettingError
+        The fit is of another kind, or has several features.
     """
     if fit.kind != "logistic" or len(fit.coefficients) != 1:
-        raise SettingError("half_point takes a logistic fit of a single feature.")
+        raise SettingError(
+            f"half_point got a {fit.kind} fit of {len(fit.coefficients)} features; expected a logistic "
+            "fit of one."
+        )
     a, b = fit.intercept, float(fit.coefficients[0])
     (vb, vab), (_, va) = fit.covariance
     # (a + b x)^2 <= z^2 (va + 2 x vab + x^2 vb), a parabola in x.

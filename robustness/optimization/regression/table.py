@@ -1,4 +1,4 @@
-"""The rows of a regression: checked, measured and condensed in chunks, so that memory stays flat."""
+"""Checks, measures and condenses the rows of a regression in chunks, to limit memory."""
 
 from __future__ import annotations
 
@@ -12,15 +12,23 @@ import numpy as np
 from robustness.errors import SettingError
 
 CHUNK = 8192
-"""Rows that are held in float64 at a time."""
+"""The number of rows that are converted to float64 at a time."""
 
 
 @dataclass(frozen=True)
 class Table:
     """Features (rows, columns), targets (rows,) and weights (rows,), with their weighted moments.
 
-    `x` may be any array with a shape and slices, a memory map for one; it is converted chunk by
-    chunk. `centre` and `spread` (columns + 1,) are the mean and standard deviation, target last.
+    Parameters
+    ----------
+    x : array_like, shape (rows, columns)
+        Anything with a shape and slices, such as a memory map; it is converted chunk by chunk.
+    y, weights : numpy.ndarray, shape (rows,)
+        Targets and weights, float64.
+    names : tuple of str
+        The names of the columns.
+    centre, spread : numpy.ndarray, shape (columns + 1,)
+        The weighted means and standard deviations of the columns and of the target, which is last.
     """
 
     x: Any
@@ -41,13 +49,13 @@ class Table:
         return float(np.sum(self.weights))
 
     def chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Pieces of (x, y, weights), float64."""
+        """Yield (x, y, weights) in chunks, float64."""
         for begin in range(0, self.rows, CHUNK):
             piece = slice(begin, begin + CHUNK)
             yield np.asarray(self.x[piece], "float64"), self.y[piece], self.weights[piece]
 
     def standardized(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Pieces of (z, y, weights): features with mean 0 and deviation 1, and a column of ones."""
+        """Yield (z, y, weights) in chunks; z: features with mean 0 and deviation 1, and a column of ones."""
         for x, y, mass in self.chunks():
             z = np.ones((len(y), len(self.names) + 1))
             features = z[:, :-1]
@@ -66,10 +74,28 @@ def read_table(
     ridge: float = 0.0,
     spare: int = 1,
 ) -> Table:
-    """A `Table`, or a SettingError that says what is wrong with the rows or the ridge.
+    """Check the rows of a regression and measure their moments.
 
-    A single feature may be given flat. `spare`: how many rows more than parameters are needed; with
-    a ridge two rows are enough.
+    Parameters
+    ----------
+    x : array_like, shape (rows, features) or (rows,)
+        The features.
+    y : array_like, shape (rows,)
+        The targets.
+    weights : array_like, shape (rows,), optional
+        At least 0, not all 0; None weighs all rows equally.
+    names : sequence of str, optional
+        The names of the features; by default x1, x2, ...
+    ridge : float
+        At least 0. Above 0, two rows are enough.
+    spare : int
+        The number of rows needed beyond the number of parameters, without a ridge.
+
+    Raises
+    ------
+    SettingError
+        The ridge is out of range, shapes differ, rows are too few, a number is missing, or a feature is
+        constant.
     """
     if not (math.isfinite(ridge) and ridge >= 0):
         raise SettingError(f"ridge={ridge:g}; expected a number of at least 0.")
@@ -77,7 +103,9 @@ def read_table(
     target = np.asarray(y, "float64").ravel()
     rows, columns = x.shape
     if len(target) != rows:
-        raise SettingError(f"{rows} rows of features and {len(target)} targets; expected as many.")
+        raise SettingError(
+            f"{rows} rows of features and {len(target)} targets; expected one target per row."
+        )
     least = columns + 1 + spare if ridge == 0 else 2
     if rows < least:
         raise SettingError(
@@ -86,10 +114,14 @@ def read_table(
         )
     mass = np.ones(rows) if weights is None else np.asarray(weights, "float64").ravel()
     if mass.shape != target.shape or not np.all(mass >= 0) or not 0 < np.sum(mass) < np.inf:
-        raise SettingError("weights must be one finite number of at least 0 per row, not all 0.")
+        raise SettingError(
+            "The weights are invalid; expected one finite number of at least 0 per row, not all 0."
+        )
     labels = tuple(names) if names is not None else tuple(f"x{i + 1}" for i in range(columns))
     if len(labels) != columns:
-        raise SettingError(f"{len(labels)} names for {columns} features; expected as many.")
+        raise SettingError(
+            f"{len(labels)} names for {columns} features; expected one name per feature."
+        )
     empty = Table(x, target, mass, labels, np.zeros(columns + 1), np.ones(columns + 1))
     return _measured(empty)
 
@@ -104,7 +136,7 @@ def _flat(x: Any) -> np.ndarray:
 
 
 def _measured(table: Table) -> Table:
-    """The same table with its moments; refuses missing numbers and columns that never change."""
+    """The same table with its moments; SettingError for missing numbers and constant columns."""
     names = (*table.names, "the target")
     width, begin = len(names), 0
     shift = np.append(np.asarray(table.x[0], "float64"), table.y[0])
@@ -126,7 +158,7 @@ def _measured(table: Table) -> Table:
     constant = [name for name, a, b in zip(table.names, low[:-1], high[:-1], strict=True) if a == b]
     if constant:
         raise SettingError(
-            f"{', '.join(constant)} never changes, so its coefficient cannot be told from the "
+            f"{', '.join(constant)} never changes, so its coefficient cannot be distinguished from the "
             "intercept; drop the column."
         )
     mean = first / table.total
@@ -136,16 +168,20 @@ def _measured(table: Table) -> Table:
 
 
 _STEEP = 1e3
-"""The condition number up to which sums of products are good to nine digits; see `triangle`."""
+"""The condition number up to which sums of products are accurate to nine digits; see `triangle`."""
 
 
 def triangle(table: Table) -> np.ndarray:
-    """The triangular factor (columns + 2, columns + 2) of the standardised rows.
+    """Return the triangular factor (columns + 2, columns + 2) of the standardised rows.
 
-    Columns: the features, the ones, the target: ``|features b - target|`` is the same for the triangle
-    as for all rows. It is Cholesky's factor of the sums of products, which squares the condition
-    number; where that would cost digits (columns that nearly depend on one another, a fit that is
-    nearly perfect, too few rows) the QR of one chunk after another, stacked under the factor so far.
+    Its columns are the features, the ones, and the target: ``|features b - target|`` is the same for the
+    triangle as for all rows.
+
+    Notes
+    -----
+    It is the Cholesky factor of the sums of products, which squares the condition number. Where that would
+    lose digits (nearly dependent columns, a nearly perfect fit, too few rows), it is the QR factor of one
+    chunk after another, each stacked under the factor so far.
     """
     width = len(table.names) + 2
     products = np.zeros((width, width))
@@ -159,7 +195,7 @@ def triangle(table: Table) -> np.ndarray:
 
 
 def _weighted(table: Table) -> Iterator[np.ndarray]:
-    """Chunks of standardised features, ones and target, times the root of the weight."""
+    """Yield standardised features, ones and target in chunks, times the root of the weight."""
     for z, y, mass in table.standardized():
         target = (y - table.centre[-1]) / table.spread[-1]
         yield np.column_stack([z, target]) * np.sqrt(mass)[:, None]

@@ -1,4 +1,4 @@
-"""Known optima and upper bounds of the smallest angle between n unit vectors in d dimensions.
+"""Known optima, and upper bounds, of the smallest angle between n unit vectors in d dimensions.
 
 Angles in radians. Rankin 1955, "The closest packing of spherical caps in n dimensions"; Fejes Toth
 1943 for the sphere in three dimensions; Levenshtein 1979, which the sharp codes attain (Levenshtein
@@ -18,7 +18,17 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 
 @dataclass(frozen=True)
 class Bound:
-    """The largest smallest angle (radians) that is possible, its name, whether it is attained."""
+    """An upper bound of the smallest angle.
+
+    Attributes
+    ----------
+    angle : float
+        In radians.
+    name : str
+        The name of the bound or of the optimal code.
+    exact : bool
+        Whether some code attains the bound.
+    """
 
     angle: float
     name: str
@@ -26,7 +36,7 @@ class Bound:
 
 
 def best_bound(count: int, dim: int, *, antipodal: bool = False) -> Bound:
-    """The tightest bound known here on `count` vectors (or lines, if `antipodal`) in `dim`."""
+    """Return the tightest of these bounds for `count` vectors (lines, if `antipodal`) in `dim` dimensions."""
     bounds = _bounds(2 * count, dim) if antipodal else _bounds(count, dim)
     if antipodal and count > dim:
         cosine = math.sqrt((count - dim) / (dim * (count - 1)))
@@ -62,8 +72,8 @@ def _bounds(count: int, dim: int) -> list[Bound]:
 def _levenshtein(count: int, dim: int) -> float:
     """The angle at which Levenshtein's bound on the number of vectors falls to `count`.
 
-    The bound is made of pieces, one for each degree of a polynomial. A piece begins where a tight
-    spherical design of its degree would have as many vectors as it allows.
+    The bound has one piece for each degree of a polynomial. A piece begins where a tight spherical design
+    of its degree would have exactly the number of vectors that it allows.
     """
     degree = 1
     while _tight(dim, degree + 1) <= count:
@@ -84,7 +94,7 @@ def _levenshtein(count: int, dim: int) -> float:
 
 
 def _tight(dim: int, degree: int) -> int:
-    """How many vectors a spherical design of this strength has at least (Delsarte, Goethals, Seidel)."""
+    """The smallest number of vectors of a spherical design of this strength (Delsarte, Goethals, Seidel)."""
     half = degree // 2
     if degree % 2:
         return 2 * math.comb(dim - 1 + half, dim - 1)
@@ -98,7 +108,7 @@ def _zero(degree: int, a: int, b: int, dim: int) -> float:
 
 
 def _most_vectors(cosine: float, dim: int, degree: int) -> float:
-    """Levenshtein's upper bound on how many vectors can have cosines of at most this, on its piece."""
+    """Levenshtein's upper bound of the number of vectors with cosines of at most `cosine`, on its piece."""
     odd, k = degree % 2, (degree + 1) // 2
     below, at, above = _gegenbauer(k, dim, cosine)
     if odd:
@@ -109,7 +119,7 @@ def _most_vectors(cosine: float, dim: int, degree: int) -> float:
 
 
 def _gegenbauer(k: int, dim: int, t: float) -> tuple[float, float, float]:
-    """Gegenbauer's polynomials of degree k - 1, k and k + 1 at t, each 1 at 1."""
+    """The Gegenbauer polynomials of degree k - 1, k and k + 1 at t, normalised to 1 at 1."""
     below, at = 1.0, t
     for degree in range(1, k):
         above = ((2 * degree + dim - 2) * t * at - degree * below) / (degree + dim - 2)
@@ -120,8 +130,8 @@ def _gegenbauer(k: int, dim: int, t: float) -> tuple[float, float, float]:
 def _rankin(count: int, dim: int) -> float:
     """The first angle at which Rankin's bound on the number of caps falls below `count`.
 
-    Vectors that are far apart are a little apart too, so the bound at every smaller angle counts
-    as well; beyond its lowest value, near 90 degrees, the formula itself says nothing more.
+    Vectors that are an angle apart are also every smaller angle apart, so the bound at smaller angles
+    applies too. Beyond its lowest value, near 90 degrees, the formula gives no further information.
     """
     grid = np.linspace(1e-6, math.pi / 2.0 - 1e-6, 400)
     below = np.flatnonzero([_most_caps(angle, dim) < count for angle in grid])
@@ -138,7 +148,7 @@ def _rankin(count: int, dim: int) -> float:
 
 
 def _most_caps(angle: float, dim: int) -> float:
-    """Rankin's upper bound on how many vectors can be `angle` < 90 degrees apart."""
+    """Rankin's upper bound of the number of vectors that are `angle` (radians, below pi / 2) apart."""
     sine = math.sqrt(2.0) * math.sin(angle / 2.0)
     beta = math.asin(sine)
     theta = 0.5 * beta * (_NODES + 1.0)

@@ -1,4 +1,4 @@
-"""Losses of points on the sphere that are small where the points are far apart.
+"""Losses of unit vectors that are small where the vectors are far apart.
 
 Every loss takes vectors (rows, count, dim) of any length, uses their directions only, and returns (rows,).
 Gradients are finite everywhere: a vector is never compared with itself, and the derivatives of the angle and
@@ -16,9 +16,9 @@ from robustness.backend.types import Tensor
 from robustness.errors import SettingError
 
 SELF = -1e30
-"""The log-weight of a pair that does not count; finite, in float32 too, so that 0 times it is 0."""
+"""The log-weight of an excluded pair; finite, also in float32, so that its product with 0 is 0."""
 _TOUCH = 1e-12
-"""1 - cosine of vectors this close is not told from 0."""
+"""The value of 1 - cosine below which two vectors count as equal."""
 
 
 def unit(points: Tensor) -> Tensor:
@@ -59,9 +59,12 @@ def net_force(points: Tensor) -> Tensor:
     """Compute the sum over vectors of the length of the net force along the sphere, (rows,).
 
     Each vector is repelled by all others with the inverse of their distance; the forces on one vector are
-    added before the length is taken, so that a balanced vector contributes nothing. (The inverse
-    square is so stiff where two vectors are close that no optimizer gets 20 of them around a
-    circle: Adam ends between 5 and 17 degrees, at the inverse it ends at 18.)
+    added before the length is taken, so that a balanced vector contributes nothing.
+
+    Notes
+    -----
+    The inverse square is so stiff where two vectors are close that no optimizer distributes 20 of them over a
+    circle: Adam ends between 5 and 17 degrees; with the inverse it ends at 18.
     """
     x, other = unit(points), _others(points)
     cosines = ops.matmul(x, ops.transpose(x, (0, 2, 1)))
@@ -82,16 +85,21 @@ def inverse_power(points: Tensor, fixed: Tensor, log_weights: Tensor, power: Ten
 
     Parameters
     ----------
-    points, fixed: (rows, count, dim) that move and (rows, others, dim) that do not.
-    log_weights: (rows, count, count + others), or twice as wide: then the negatives of all vectors
-        stand around too (antipodal mode). `SELF` where a pair does not count.
-    power: (rows,).
+    points : tensor, shape (rows, count, dim)
+        The vectors that move.
+    fixed : tensor, shape (rows, others, dim)
+        The vectors that do not move.
+    log_weights : tensor, shape (rows, count, count + others)
+        The logarithms of the weights, `SELF` for excluded pairs; or twice as wide: then the negatives of all
+        vectors repel too (antipodal mode).
+    power : tensor, shape (rows,)
+        The exponent of the distance.
     """
     x = unit(points)
     around = ops.concatenate([x, unit(fixed)], axis=1)
     if log_weights.shape[2] == 2 * around.shape[1]:
         around = ops.concatenate([around, -around], axis=1)
-    # A pair that does not count keeps its logarithm, which is finite, and weighs nothing.
+    # The logarithm of an excluded pair is finite, and its weight is 0.
     squares = 2.0 - ops.matmul(2.0 * x, ops.transpose(around, (0, 2, 1)))
     half = 0.5 * power[:, None, None]
     exponents = log_weights - half * ops.log(ops.maximum(squares, _TOUCH))
@@ -101,9 +109,19 @@ def inverse_power(points: Tensor, fixed: Tensor, log_weights: Tensor, power: Ten
 
 
 def directions(rows: Any, name: str) -> np.ndarray:
-    """Return `rows` as unit vectors (count, dim) float64.
+    """Return `rows` scaled to unit vectors, (count, dim) float64.
 
-    Raises SettingError, which uses `name`, for anything but finite vectors that are not zero.
+    Parameters
+    ----------
+    rows : array_like, shape (count, dim)
+        Finite vectors that are not zero.
+    name : str
+        The name of `rows` in error messages.
+
+    Raises
+    ------
+    SettingError
+        The array is not two-dimensional, is empty or not finite, or contains a zero vector.
     """
     x = np.asarray(rows, "float64")
     if x.ndim != 2 or not len(x) or not np.all(np.isfinite(x)):

@@ -1,9 +1,10 @@
-"""Large codes: the inverse-power energy annealed, and the exponential method of multipliers.
+"""Finds large spherical codes by annealing an inverse-power energy, then by the method of multipliers.
 
-At a fixed large exponent the pairs get weights, multiplied each round by what the pair contributes (Kort
-and Bertsekas 1972); the weights converge to the multipliers of the active contacts, and the vectors to a
-point that satisfies the conditions of a maximum, to about 1e-11. Nothing has to guess the contacts.
-Where stages of a large code end before they settle, the rounds can lead astray: the best stage counts.
+The exponential method of multipliers (Kort and Bertsekas 1972) fixes a large exponent and gives the pairs
+weights, which each round multiplies by the contribution of the pair. The weights converge to the multipliers
+of the active contacts, and the vectors to a point that satisfies the conditions of a maximum to about 1e-11;
+the contacts need not be known in advance. If the stages of a large code end before they converge, later
+rounds can be worse: the result is the best stage.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ from robustness.optimization.spherical_codes.problem import (
 )
 
 _POWERS = (1.0, 8.0, 2.0, 32.0)
-"""Where the annealing of start 0, 1, 2, ... begins: gentle and harsh ones find different codes."""
+"""The exponents at which the annealing of start 0, 1, 2, ... begins; different ones find different codes."""
 _LAST_POWER = 1024.0
 _ROUNDS = 12
-"""Multiplier rounds at most; four or five do where the contacts hold the vectors firmly."""
+"""The largest number of multiplier rounds; four or five suffice where the contacts fix the vectors."""
 _EXACT = 1e-11
-"""The gap between the closest and the weighted mean contact at which a code is polished."""
+"""The gap in cosine between the closest and the weighted mean contact at which a code counts as polished."""
 _MANY = 500_000
-"""Pairs beyond which one start must do, and the polish is left out: no round of it would settle."""
+"""The number of pairs above which there is one start and no polish, since no round would converge."""
 
 
 @dataclass
@@ -56,12 +57,12 @@ class _Schedule:
     kept: dict[int, tuple[float, np.ndarray]] = field(default_factory=dict)
 
     def first(self, job: int) -> float:
-        # From low powers on, nothing of a warm start would be left.
+        # Annealing from a low power would lose the warm start.
         annealed = 0.25 * _LAST_POWER if self.warm and job == 0 else _POWERS[job % len(_POWERS)]
         return self.power or annealed
 
     def renew(self, stage: Stage) -> tuple[np.ndarray, ...] | None:
-        """Return the next exponent or the next multipliers; None if the start is finished or dropped."""
+        """Return the data with the next exponent or multipliers; None if the start is finished or dropped."""
         cosines = self.problem.cosines(unit(stage.point))
         largest = float(np.max(cosines))
         self.angles.setdefault(stage.job, []).append(degrees(largest))
@@ -75,7 +76,7 @@ class _Schedule:
         shares = _shares(cosines, weights, float(power))
         mean = float(np.sum(shares * np.where(shares > 0, cosines, 0.0)))
         if power >= 256.0 and mean > self.best + 1e-6:
-            return None  # even when polished, this start stays behind the best one
+            return None  # even when polished, this start would be worse than the best one
         if largest - mean <= _EXACT or math.acos(max(-1.0, largest)) >= self.bound - 1e-12:
             self.best = min(self.best, largest)
             self.polished[stage.job] = largest <= before + _EXACT
@@ -92,7 +93,7 @@ class _Schedule:
 
 
 def _shares(cosines: np.ndarray, weights: np.ndarray, power: float) -> np.ndarray:
-    """Shares of the pairs in the weighted energy; they sum to 1."""
+    """The shares of the pairs in the weighted energy; they sum to 1."""
     squares = np.maximum(2.0 - 2.0 * cosines, 1e-12)
     exponents = np.where(
         weights < 0.1 * energies.SELF, -np.inf, weights - 0.5 * power * np.log(squares)
@@ -110,7 +111,25 @@ def solve_large(  # noqa: PLR0917 - the data of one problem
     steps: int | None,
     path: bool,
 ) -> Spread:
-    """One energy to the end (`power`), or annealed, and the exponential method of multipliers."""
+    """Find a large code: minimise the energy of one exponent (`power`), or anneal it and polish the result.
+
+    Parameters
+    ----------
+    problem : Problem
+        The vectors to find.
+    power : float, optional
+        The only exponent; None anneals it and adds the multiplier rounds.
+    seed : int
+        The seed of the random starts.
+    restarts : int, optional
+        The number of starts; None chooses by the size of the problem.
+    start : array_like, shape (count, dim), optional
+        The first start.
+    steps : int, optional
+        Evaluations in one stage; 150 by default, 20 times as many with `power`.
+    path : bool
+        Whether to keep the vectors of every step of the best start.
+    """
     bound = best_bound(problem.count + len(problem.fixed), problem.dim, antipodal=problem.antipodal)
     schedule = _Schedule(problem, power, bound.angle, start is not None)
     size, evaluations = problem.pairs.size, steps or 150
@@ -131,7 +150,7 @@ def solve_large(  # noqa: PLR0917 - the data of one problem
     def jobs() -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...]]]:
         for index in range(number):
             if power is None and schedule.best <= math.cos(bound.angle) + 1e-9:
-                return  # nobody can do better
+                return  # the bound is reached
             yield job(index)
 
     def solve(queue: Any, slots: int, schedule: _Schedule, each: Any = None) -> list[Stage]:
@@ -150,11 +169,11 @@ def solve_large(  # noqa: PLR0917 - the data of one problem
     if power is None:
         winner = min(schedule.kept, key=lambda job: schedule.kept[job][0])
         vectors = schedule.kept[winner][1]
-    else:  # of equals one that is known to be at rest
+    else:  # of equal losses a converged one
         final = min(done, key=lambda s: s.loss - 1e-12 * (s.status == CONVERGED))
         winner, vectors = final.job, unit(final.point)
     frames: list[np.ndarray] = []
-    if path:  # walk the winner's way once more, alone, and watch it
+    if path:  # run the best start again, alone, and record its points
         again = replace(schedule, best=np.inf, angles={}, polished={}, kept={})
         shift = [job(winner)]
         solve(

@@ -1,10 +1,11 @@
-"""Separate the closest pairs of a code by successive linear programs.
+"""Separates the closest pairs of a spherical code by successive linear programs.
 
-Minimax by successive linear programs in a trust region (Madsen 1975). To first order a cosine is
-linear in moves along the sphere; so the move that lowers the largest cosine most, no entry of it beyond
-the radius, solves a linear program over the pairs that can come to count. What the program promises
-is also what is missing to a (local) optimum: where it promises nothing, the conditions hold. A vector
-that touches no other, and may stand anywhere (a rattler), does no harm. A program of the one loop.
+Minimax by successive linear programs in a trust region (Madsen 1975). To first order a cosine is linear in
+moves along the sphere. The move that decreases the largest cosine most, with no entry beyond the radius,
+therefore solves a linear program over the pairs that can become the closest. The decrease that this program
+predicts also measures the distance from a (local) optimum: where it is 0, the conditions of an optimum hold.
+Vectors without a contact, whose position is not determined (rattlers), are permitted. Runs as a program of
+`iterate`.
 """
 
 from __future__ import annotations
@@ -19,19 +20,28 @@ from scipy.sparse import csr_matrix
 from robustness.optimization.iterate import iterate
 
 _RADIUS = 0.03
-"""Radians that an entry of the first move may have."""
+"""The largest entry of the first move, in radians."""
 _STEPS = 60
 EXACT = 1e-12
-"""What a linear program may still promise, in cosine, for a code that is taken for optimal."""
+"""The largest predicted decrease, in cosine, at which a code counts as optimal."""
 _FIRM = 1e-7
-"""The radius below which such a small promise proves nothing."""
+"""The radius below which a small predicted decrease does not show that a code is optimal."""
 
 
 @dataclass(frozen=True)
 class PolishedCode:
-    """Unit vectors (count, dim), their largest cosine, whether they are a (local) optimum.
+    """A polished code.
 
-    `moves` (steps + 1, count, dim) are the vectors on their way.
+    Attributes
+    ----------
+    vectors : numpy.ndarray, shape (count, dim)
+        Unit vectors.
+    largest : float
+        Their largest cosine.
+    optimal : bool
+        Whether they are a (local) optimum.
+    moves : numpy.ndarray, shape (steps + 1, count, dim)
+        The vectors at the start and after each accepted step.
     """
 
     vectors: np.ndarray
@@ -51,12 +61,22 @@ def polish_codes(
 
     Parameters
     ----------
-    starts: unit vectors (count, dim) each.
-    cosines: of vectors with themselves and with `fixed` (count, count + others), or twice as wide:
-        then the negatives of all follow. At most -2 where a pair does not count.
-    fixed: unit vectors (others, dim) that stay.
-    enough: once a code's largest cosine is no more than this, the starts after it are left out.
-    promise: a code is optimal where a linear program promises no more than this, in cosine.
+    starts : iterable of numpy.ndarray, shape (count, dim)
+        Unit vectors.
+    cosines : callable
+        Returns the cosines of vectors with themselves and with `fixed`, (count, count + others), or twice as
+        wide: then those with the negatives of all follow. At most -2 for excluded pairs.
+    fixed : numpy.ndarray, shape (others, dim)
+        Unit vectors that do not move.
+    enough : float
+        Once the largest cosine of a code is at most this, later starts are left out.
+    promise : float
+        A code is optimal where a linear program predicts a decrease of at most this, in cosine.
+
+    Returns
+    -------
+    list of PolishedCode
+        One for each start that was not left out.
     """
     queue = iter(enumerate(starts))
     program = _Program(cosines, fixed, promise)
@@ -119,12 +139,12 @@ class _Program:
         return [True]
 
     def _move(self, state: _State) -> tuple[float, np.ndarray]:
-        """What the linear program promises (NaN if it fails), and where it would go."""
+        """The decrease that the linear program predicts (NaN if it fails), and the vectors after its move."""
         x, radius = state.vectors, state.radius
         count, dim = x.shape
         around = np.concatenate([x, self.fixed])
         total, width = len(around), dim - 1
-        # A pair can come closer by the lengths of two moves at most; pairs of moving ones come twice.
+        # Two moves bring a pair closer by at most their lengths; pairs of moving vectors are listed twice.
         near = state.cosines > state.largest - 2.5 * radius * np.sqrt(width)
         first, column = np.nonzero(near)
         second, sign = column % total, np.where(column < total, 1.0, -1.0)
@@ -168,7 +188,7 @@ class _Program:
 
 
 def _tangents(x: np.ndarray) -> np.ndarray:
-    """An orthonormal basis (count, dim, dim - 1) across each unit vector, by Householder."""
+    """An orthonormal basis (count, dim, dim - 1) of the complement of each unit vector, by Householder."""
     mirror = x.copy()
     mirror[:, 0] += np.where(x[:, 0] >= 0, 1.0, -1.0)
     squares = np.sum(mirror * mirror, axis=1)

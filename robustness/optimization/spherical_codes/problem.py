@@ -17,7 +17,7 @@ from robustness.optimization.spherical_codes.energies import directions
 
 SPENT = "stages spent before the conditions of an optimum held"
 BATCH = 400_000
-"""Pairs that a batch of starts may hold together: 3 MB an array, of which a step needs about ten."""
+"""The largest number of pairs in a batch of starts: 3 MB per array; a step needs about ten arrays."""
 
 _ORDERS = (3, 2, 5)
 """Orders of the rotations under which some starts are symmetric."""
@@ -25,12 +25,29 @@ _ORDERS = (3, 2, 5)
 
 @dataclass(frozen=True)
 class Spread:
-    """Vectors (count, dim) and how far apart they are; angles in degrees.
+    """A spherical code and its quality.
 
-    `energy` is ``sum over pairs of distance**-power``. `history` holds the smallest angle, along the
-    steps of the article's losses, or after each stage of the energy and each linear program; the
-    vectors are the best of the stages. `path` (frames, count, dim) holds the positions of the vectors
-    during the search; None unless requested.
+    Attributes
+    ----------
+    vectors : numpy.ndarray, shape (count, dim)
+        The unit vectors: the best of all stages.
+    angle : float
+        The smallest angle between two vectors, in degrees.
+    cosine : float
+        The largest cosine of two vectors.
+    energy : float
+        ``sum over pairs of distance**-power``.
+    power : float
+        The exponent of `energy`.
+    history : numpy.ndarray
+        The smallest angle in degrees: after each step of the article's losses, or after each stage of the
+        energy and each linear program.
+    bound : Bound
+        The known optimum or the best upper bound.
+    status : str
+        How the search ended.
+    path : numpy.ndarray, shape (frames, count, dim), optional
+        The vectors during the search; None unless requested.
     """
 
     vectors: np.ndarray
@@ -45,7 +62,7 @@ class Spread:
 
     @property
     def gap(self) -> float:
-        """Known optimum, or the best bound, minus `angle`; in degrees."""
+        """The known optimum, or the best bound, minus `angle`, in degrees."""
         return math.degrees(self.bound.angle) - self.angle
 
     @property
@@ -58,7 +75,7 @@ class Spread:
 class Problem:
     """A spherical code to find: `count` free unit vectors in `dim` dimensions, beside `fixed` (others, dim).
 
-    With `antipodal`, the negative of every vector counts as a vector too.
+    With `antipodal`, the negative of every vector is a vector of the code too.
     """
 
     count: int
@@ -68,7 +85,7 @@ class Problem:
 
     @property
     def pairs(self) -> np.ndarray:
-        """Log-weights (count, count + others [x 2]) that count every pair twice."""
+        """The log-weights (count, count + others [x 2]), with which every pair counts twice."""
         total = self.count + len(self.fixed)
         weights = np.zeros((self.count, total))
         weights[:, self.count :] = math.log(2.0)
@@ -76,7 +93,7 @@ class Problem:
         return np.concatenate([weights, weights], axis=1) if self.antipodal else weights
 
     def cosines(self, vectors: np.ndarray) -> np.ndarray:
-        """Return the cosines with all others (and their negatives); -2 where a vector would meet itself."""
+        """Return the cosines with all vectors (and their negatives), -2 for a vector with itself."""
         around = np.concatenate([vectors, self.fixed])
         cosines = vectors @ around.T
         if self.antipodal:
@@ -85,12 +102,12 @@ class Problem:
 
 
 def checked_problem(count: int, dim: int, fixed: Any, antipodal: bool) -> Problem:
-    """Return the problem of these arguments.
+    """Check the arguments of a problem and return it.
 
     Raises
     ------
     SettingError
-        `count` is no whole number of at least 1, `dim` none of at least 2, or `fixed` does not have
+        `count` is not a whole number of at least 1, `dim` is not one of at least 2, or `fixed` does not have
         `dim` columns.
     """
     for name, value, low in (("count", count, 1), ("dim", dim, 2)):
@@ -103,7 +120,7 @@ def checked_problem(count: int, dim: int, fixed: Any, antipodal: bool) -> Proble
 
 
 def starts(problem: Problem, seed: int, start: Any, number: int) -> np.ndarray:
-    """Return starts (number, count, dim): `start` first if given, the others drawn from the seed.
+    """Return starts (number, count, dim): `start` first if given, the others random.
 
     Raises
     ------
@@ -121,7 +138,7 @@ def starts(problem: Problem, seed: int, start: Any, number: int) -> np.ndarray:
         raise SettingError(
             f"start of shape {warm.shape}; expected {begin.shape[1:]}: a vector in each row."
         )
-    # Vectors that coincide repel each other in no direction: separate them slightly.
+    # The repulsion of two equal vectors has no direction: separate them slightly.
     touching = np.any(problem.cosines(warm) > 1.0 - 1e-9, axis=1, keepdims=True)
     begin[0] = unit(warm + 1e-3 * touching * noise[0])
     return begin
@@ -132,10 +149,12 @@ def with_symmetric_starts(problem: Problem, begin: np.ndarray) -> np.ndarray:
 
     A symmetric start consists of whole orbits of a rotation.
 
-    Descent hardly leaves a symmetry, and some of the best configurations are symmetric ones that no
-    other start leads to (78 charges on the sphere: none of 256 random starts, most of those that are
-    invariant under a third of a turn). They are perturbed by a thousandth, so that descent does not
-    stay at a symmetric point that is no minimum.
+    Notes
+    -----
+    Descent mostly preserves a symmetry, and some of the best configurations are symmetric ones that no other
+    start leads to (78 charges on the sphere: none of 256 random starts, most of those that are invariant
+    under a third of a turn). The starts are perturbed by a thousandth, so that descent does not stay at a
+    symmetric point that is not a minimum.
     """
     planes = (problem.dim - 1) // 2
     line = problem.dim - 2 * planes == 1
@@ -173,7 +192,7 @@ def result(
     power: float,
     path: np.ndarray | None,
 ) -> Spread:
-    """Return the `Spread` of `vectors` (count, dim): angle, cosine, energy and bound computed here."""
+    """Return the `Spread` of `vectors` (count, dim), with its angle, cosine, energy and bound."""
     cosines = problem.cosines(vectors)
     largest = float(np.clip(np.max(cosines), -1.0, 1.0)) if cosines.size > 1 else -1.0
     weights = np.where(problem.pairs < 0, 0.0, 0.5 * np.exp(np.maximum(problem.pairs, 0.0)))

@@ -1,8 +1,9 @@
-"""Small codes: short sweeps of many starts, linear programs for the best, then perturbations.
+"""Finds small spherical codes by short sweeps of many starts, linear programs, and perturbations.
 
-Some optima are hardly ever met from afar, but lie next to good ones: a vector taken out of a good code and
-put into its widest hole leads there (a search from optimum to optimum, as in basin hopping: Wales and
-Doye 1997).
+A *sweep* lowers the energy of many starts in a few evaluations; linear programs polish the best results.
+Random starts rarely reach some optima, which are close to other good codes: moving a vector of a good code
+into its widest hole leads to them (a search from optimum to optimum, as in basin hopping: Wales and Doye
+1997).
 """
 
 from __future__ import annotations
@@ -33,18 +34,18 @@ from robustness.optimization.spherical_codes.problem import (
 _SWEEP = (4.0, 32.0, 256.0)
 """The exponents of a sweep. Its codes need not converge: only the best are continued."""
 _SWEEP_STEPS = 25
-"""Evaluations in a stage of a sweep."""
+"""The number of evaluations in a stage of a sweep."""
 _PERTURBATIONS, _PATIENCE, _PERTURBED, _KEPT = 24, 7, 64, 8
-"""Most sweeps of perturbed codes, and how many in a row may find nothing better; how many starts each
-has, and of how many codes at most."""
+"""The largest number of sweeps of perturbed codes; the number in a row without improvement that ends them;
+the starts of each; and the largest number of codes that are perturbed."""
 _FAR = (0.015, 0.05, 0.1)
 """The size of a perturbation, as a share of the smallest angle."""
 _HOLES, _TRIED = 8, 1024
-"""How many of the widest holes vectors are put into, and of how many random places they are the widest."""
+"""The number of holes into which vectors are moved: the widest of how many random points."""
 _ROUGH = 1e-6
 """The accuracy, in cosine, to which codes are polished before one is chosen."""
 _SWEEP_PAIRS = 2_500_000
-"""Pairs that all starts of a sweep may hold, so that it takes seconds."""
+"""The largest number of pairs in all starts of a sweep, so that it takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +61,33 @@ class _Code:
 def solve_small(
     problem: Problem, seed: int, restarts: int | None, start: Any, steps: int | None, path: bool
 ) -> Spread:
-    """Sweeps of many starts in haste, each followed by linear programs for the best of them.
+    """Find a small code by sweeps of many starts, each followed by linear programs for the best of them.
 
-    The first sweep is of random starts, the others of the best codes so far, shaken: some optima are
-    hardly ever met from afar, but lie next to good ones.
+    The first sweep uses random starts, the others perturb the best codes so far.
+
+    Parameters
+    ----------
+    problem : Problem
+        The vectors to find.
+    seed : int
+        The seed of the random numbers.
+    restarts : int, optional
+        The number of starts of the first sweep; None chooses by the size of the problem.
+    start : array_like, shape (count, dim), optional
+        The first start.
+    steps : int, optional
+        Evaluations in one stage of a sweep; 25 by default.
+    path : bool
+        Whether to keep the vectors of every step of the best start.
     """
     size, count, swept = problem.pairs.size, problem.count, steps or _SWEEP_STEPS
     bound = best_bound(count + len(problem.fixed), problem.dim, antipodal=problem.antipodal)
-    # Of large codes fewer: a linear program takes time with the square of its numbers.
+    # Fewer for large codes: the time of a linear program grows with the square of its variables.
     most = int(np.clip(200_000 // (count * (problem.dim - 1)) ** 2, 4, 16))
     usual = 8 if bound.exact else int(np.clip(_SWEEP_PAIRS // size, 16, max(16, count**2)))
     number = restarts or usual
     rough = EXACT if bound.exact else _ROUGH
-    # Nobody can do better; where a bound is not known to be attained, this may never be met.
+    # No code is better; a bound that is not known to be attained may never be reached.
     enough = math.cos(bound.angle) + 1e-12
 
     def refine(begin: np.ndarray, powers: tuple[float, ...]) -> list[_Code]:
@@ -87,7 +102,7 @@ def solve_small(
 
     begin = starts(problem, seed, start, number)
     codes: list[_Code] = []
-    if start is not None:  # what was given counts as it is, too
+    if start is not None:  # the given code, polished, is a candidate too
         given = polish_codes(begin[:1], problem.cosines, problem.fixed)[0]
         codes.append(_Code(given, begin[0], (), []))
     codes += refine(begin, _SWEEP)
@@ -108,7 +123,7 @@ def solve_small(
     winner, last = min(zip(finals, exact, strict=False), key=lambda pair: pair[1].largest)
     moves = np.concatenate([winner.code.moves, last.moves[1:]])
     frames: list[np.ndarray] = []
-    if path:  # walk the winner's way once more, alone, and watch it
+    if path:  # run the best start again, alone, and record its points
         if winner.powers:
             _sweep(
                 problem,
@@ -130,7 +145,7 @@ def solve_small(
 
 
 def _agreed(largest: list[float], best: float) -> bool:
-    """Whether nearly all of a sweep's best are one and the same code: then nothing is hidden."""
+    """Whether nearly all of the best codes of a sweep are the same, so that a better one is unlikely."""
     same = np.array(largest) <= best + 2 * _ROUGH
     return len(largest) > 3 and float(np.mean(same)) > 0.85
 
@@ -142,7 +157,7 @@ def _sweep(
     steps: int,
     each: Any = None,
 ) -> tuple[list[np.ndarray], list[list[float]]]:
-    """Where starts (number, count, dim) get to in haste, and their smallest angle at each power."""
+    """Sweep starts (number, count, dim); return their vectors, and their smallest angle at each power."""
     angles: list[list[float]] = [[] for _ in begin]
 
     def renew(stage: Stage) -> tuple[np.ndarray, ...] | None:
@@ -169,9 +184,9 @@ def _sweep(
 def _perturbed(
     problem: Problem, codes: list[_Code], seed: int, turn: int, number: int
 ) -> np.ndarray:
-    """The best codes that differ, one or two vectors of each put into a hole, (number, count, dim).
+    """The best distinct codes with one or two vectors moved into a hole, (number, count, dim).
 
-    All vectors are moved a little besides.
+    All vectors are also moved slightly.
     """
     kept = [code.code for code in _differing(codes)[:_KEPT]]
     which = np.arange(number)
@@ -192,7 +207,7 @@ def _perturbed(
 
 
 def _holes(problem: Problem, vectors: np.ndarray, seed: int, turn: int) -> np.ndarray:
-    """The places (_HOLES, dim) farthest from all vectors, of many tried at random."""
+    """The points (_HOLES, dim) farthest from all vectors, among many random ones."""
     key = prng.key_for(seed, "holes", problem.count, problem.dim)[None]
     tried = unit(np.asarray(prng.normal(key, turn, (_TRIED, problem.dim)), "float64")[0])
     near = tried @ np.concatenate([vectors, problem.fixed]).T
@@ -201,7 +216,7 @@ def _holes(problem: Problem, vectors: np.ndarray, seed: int, turn: int) -> np.nd
 
 
 def _differing(codes: list[_Code]) -> list[_Code]:
-    """Without those as good as another, the best one first."""
+    """The codes without those of the same angle as another one, the best first."""
     kept: list[_Code] = []
     for code in sorted(codes, key=lambda code: code.code.largest):
         if not kept or code.code.largest > kept[-1].code.largest + 2 * _ROUGH:

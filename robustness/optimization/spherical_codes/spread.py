@@ -1,10 +1,10 @@
-"""Unit vectors as far apart as possible: spherical codes, Thomson's problem, and around fixed ones.
+"""Spreads unit vectors as far apart as possible: spherical codes, Thomson's problem, beside fixed vectors.
 
-The best method, `loss="energy"`, is made of programs of the one loop. First the energy
-``sum 1 / distance**p`` is lowered with p annealed upward, from many starts that share a batch. Then
-the max-min problem itself is solved: by `small_codes`, or, where there are many vectors, by `multipliers`.
+The best method, `loss="energy"`, first minimises the energy ``sum 1 / distance**p`` with increasing p, from
+many starts that share a batch. Then it solves the max-min problem itself: in `small`, or, for many vectors,
+in `large`. All parts are programs of `iterate`.
 
-The other losses are the article's, lowered with any Keras optimizer.
+The other losses are those of the article, minimised with any Keras optimizer.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ LOSSES: dict[str, Callable[[Any], Any]] = {
     "variance": energies.angle_and_variance,
     "force": energies.net_force,
 }
-"""The article's three losses by name; "energy" is the fourth, with a method of its own."""
+"""The three losses of the article by name; the fourth, "energy", has its own method."""
 
 _SMALL = 300
-"""Free numbers up to which linear programs are the better polish; they know rattlers too."""
+"""The number of free variables up to which linear programs polish better; they also handle rattlers."""
 
 
 def spread(  # noqa: PLR0913 - the data of one problem
@@ -64,17 +64,39 @@ def spread(  # noqa: PLR0913 - the data of one problem
 
     Parameters
     ----------
-    loss: "energy", or one of the article's: "angle", "variance", "force".
-    power: with "energy": stop at this exponent (1 is Thomson's problem) instead of annealing it.
-    seed: of the random starts; the same seed, the same vectors.
-    restarts: how many starts; None chooses by the size of the problem.
-    start: (count, dim), a warm start: the first of the starts.
-    fixed: (others, dim), vectors that stay; the new ones keep away from them too.
-    antipodal: keep away from the negatives as well (lines instead of vectors).
-    steps: of the article's losses (500), or evaluations in one stage of the energy: 25 in the sweep
-        of a small code, 150 otherwise.
-    optimizer, learning_rate: of the article's losses; see `descent.minimize`.
-    path: keep every step's vectors of the winner.
+    count, dim : int
+        The number of vectors, at least 1, and of dimensions, at least 2.
+    loss : str
+        "energy", or one of the article: "angle", "variance", "force".
+    power : float, optional
+        For "energy": the only exponent (1 is Thomson's problem); None anneals it.
+    seed : int
+        The seed of the random starts; the same seed gives the same vectors.
+    restarts : int, optional
+        The number of starts; None chooses by the size of the problem.
+    start : array_like, shape (count, dim), optional
+        The first of the starts.
+    fixed : array_like, shape (others, dim), optional
+        Vectors that do not move; the new vectors are spread around them.
+    antipodal : bool
+        Whether the negatives of all vectors count as vectors too (lines instead of vectors).
+    steps : int, optional
+        Steps of the losses of the article (500 by default), or evaluations in one stage of the energy (25
+        in the sweep of a small code, 150 otherwise).
+    optimizer, learning_rate
+        For the losses of the article; see `descent.minimize`.
+    path : bool
+        Whether to keep the vectors of every step of the best start.
+
+    Returns
+    -------
+    Spread
+        The vectors, their smallest angle, and its upper bound.
+
+    Raises
+    ------
+    SettingError
+        A setting is out of range, or the loss is unknown or does not support the other settings.
     """
     problem = checked_problem(count, dim, fixed, antipodal)
     if steps is not None and steps < 1:
@@ -91,13 +113,13 @@ def spread(  # noqa: PLR0913 - the data of one problem
         raise SettingError(f"loss={loss!r} is not known; expected one of {known}.")
     if len(problem.fixed) or antipodal or power is not None:
         raise SettingError(
-            f"loss={loss!r} knows neither fixed vectors nor antipodal mode nor a power; "
+            f"loss={loss!r} supports neither fixed vectors nor antipodal mode nor a power; "
             "use loss='energy' for those."
         )
     few = int(np.clip(BATCH // problem.pairs.size, 1, 8))
     begin = starts(problem, seed, start, restarts or few)
     number = steps or 500
-    # These losses have a kink at their best, where a constant rate never comes to rest.
+    # These losses are not smooth at their minimum, where a constant rate does not converge.
     rate = learning_rate or keras.optimizers.schedules.CosineDecay(0.02, number)
     return _by_descent(problem, loss, begin, optimizer, rate, number, path)
 
@@ -127,7 +149,7 @@ def _by_descent(  # noqa: PLR0917 - the data of one problem
     steps: int,
     path: bool,
 ) -> Spread:
-    """Adam (or another) on all starts at once; the best scored point by smallest angle is kept."""
+    """Run an optimizer on all starts at once and keep the evaluated point with the largest smallest angle."""
     history: list[np.ndarray] = []
     frames: list[np.ndarray] = []
     best = {"cosine": np.inf, "row": 0, "vectors": begin[0]}

@@ -1,4 +1,4 @@
-"""The most spread rows of a given set."""
+"""Selects the most spread rows of a given set of vectors."""
 
 from __future__ import annotations
 
@@ -11,10 +11,24 @@ from robustness.optimization.spherical_codes.energies import directions
 
 
 def choose(rows: Any, count: int) -> np.ndarray:
-    """Return the indices (count,) of the rows whose directions are most spread, ascending.
+    """Return the indices of the rows whose directions are most spread, ascending, (count,).
 
-    Farthest-point selection from every row in turn (from 64 of them where there are more), then
-    exchanges of one chosen row against one left out, for as long as one widens the smallest angle.
+    Parameters
+    ----------
+    rows : array_like, shape (rows, dim)
+        Finite vectors that are not zero.
+    count : int
+        The number of rows to select.
+
+    Raises
+    ------
+    SettingError
+        The rows are invalid, or `count` is not between 1 and their number.
+
+    Notes
+    -----
+    Farthest-point selection from every row (from 64 of them if there are more), then exchanges of one
+    selected row for another as long as that widens the smallest angle.
     """
     x = directions(rows, "rows")
     if not 1 <= count <= len(x):
@@ -25,7 +39,7 @@ def choose(rows: Any, count: int) -> np.ndarray:
 
 
 def closest(rows: Any, chosen: np.ndarray) -> float:
-    """Return the largest cosine between two of the chosen rows; -1 for a single one."""
+    """Return the largest cosine between two rows of the selection `chosen`; -1 for a single one."""
     return _closest(directions(rows, "rows")[chosen])
 
 
@@ -46,7 +60,7 @@ def _farthest(x: np.ndarray, first: int, count: int) -> np.ndarray:
 
 
 def _exchange(x: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Swap one of the closest pair for the row that helps most, until none does."""
+    """Replace one row of the closest pair by the row that helps most, until none helps."""
     chosen = chosen.copy()
     while len(chosen) > 1:
         cosines = x[chosen] @ x[chosen].T

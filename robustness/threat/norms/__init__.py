@@ -1,6 +1,6 @@
-"""Norms as objects: how large a change is, how to stay within a budget, which direction is steepest.
+"""Norms as objects: the size of a change, projection onto a budget, the steepest direction.
 
-See `norm.Norm` for what a norm offers, `registry` for how to add one.
+`norm.Norm` is the interface of a norm; `registry` explains how to add one.
 """
 
 from robustness.threat.norms.l0 import L0

@@ -1,7 +1,7 @@
-"""Keras and the arithmetic of rows, imported at first use.
+"""Imports Keras and the arithmetic of rows at first use, for norms.
 
-A report needs the words of a norm and none of its tensors, and opens without TensorFlow. A norm in a file
-of its own package may import `keras.ops` directly; then only reports on that norm load TensorFlow.
+A report needs the texts of a norm and none of its tensors, and must not load TensorFlow. A norm of another
+package may import `keras.ops` directly; then reports on that norm load TensorFlow.
 """
 
 from __future__ import annotations
@@ -28,24 +28,25 @@ _lanes = LazyModule("robustness.numerics.batch_invariant")
 
 
 def batch_invariant(function: Callable[[Any], Any], values: Any) -> Any:
-    """``function(values)`` to the same bits wherever in the batch a row stands."""
+    """Return ``function(values)``, with the same bits at every position of a row in the batch."""
     return _lanes.batch_invariant(function, values)
 
 
 def flat_rows(values: Any) -> Any:
-    """`values` (rows, ...) as (rows, n)."""
+    """Return `values` (rows, ...) as (rows, n)."""
     return ops.reshape(values, (-1, math.prod(values.shape[1:])))
 
 
 def per_row(values: Any, like: Any) -> Any:
-    """`values` (rows,) shaped so that they multiply `like` (rows, ...)."""
+    """Return `values` (rows,) in a shape that multiplies `like` (rows, ...)."""
     return ops.reshape(values, (-1,) + (1,) * (len(like.shape) - 1))
 
 
 def uniform_share(keys: Any, shape: tuple[int, ...]) -> Any:
-    """The radius of a uniform point of the unit ball in ``prod(shape)`` dimensions, (rows,), in (0, 1).
+    """Return the radius of a uniform point of the unit ball in ``prod(shape)`` dimensions, (rows,), in (0,
+    1).
 
-    ``u ** (1 / n)`` of a uniform number u, drawn from stream 1 of `keys` (rows, 2).
+    It is ``u ** (1 / n)`` for a uniform number u, drawn from stream 1 of `keys` (rows, 2).
     """
     root = 1.0 / float(math.prod(shape))
     return batch_invariant(lambda u: u**root, prng.uniform(keys, 1, (1,))[:, 0])

@@ -1,4 +1,4 @@
-"""The number of changed pixels."""
+"""The norm l0: the number of changed pixels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from robustness.threat.norms.norm import Norm
 
 
 class L0(Norm):
-    """How many pixels change, in any channel: no norm in the strict sense, since its balls are not convex."""
+    """The number of pixels that change in any channel; strictly no norm, since its balls are not convex."""
 
     name: ClassVar[str] = "l0"
     label: ClassVar[str] = "L0"
@@ -31,9 +31,9 @@ class L0(Norm):
     in_counts: ClassVar[bool] = False
     has_steepest_path: ClassVar[bool] = True
     _small: ClassVar[float] = 0.01
-    """Share of the pixels up to which changed ones are hard to see."""
+    """The share of pixels up to which changes are hard to see."""
     _counts: ClassVar[float] = 60.0
-    """Counts, over all its components, by which a pixel that raises a function moves at least."""
+    """The smallest change of a pixel that raises a function, in counts, over all its components."""
 
     def distance(self, before: np.ndarray, after: np.ndarray) -> float:
         change = np.maximum(before, after) - np.minimum(before, after)
@@ -56,7 +56,7 @@ class L0(Norm):
         return pixel_lattice.steepest_pixels(gradient, low, high)
 
     def gain(self, slope: np.ndarray) -> float:
-        """How much a linear function rises at least for the best pixel: a cautious figure, no dual norm."""
+        """Return a lower estimate of the rise of a linear function by the best pixel; not a dual norm."""
         return self._counts * float(np.linalg.norm(slope, np.inf))
 
     def plane_distance(self, normal: np.ndarray, margin: float, image: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""The sum norm."""
+"""The norm l1: the sum of the absolute changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from robustness.threat.norms.norm import TOP, Norm
 
 
 class L1(Norm):
-    """The sum of all changes."""
+    """The sum of the absolute changes of all components."""
 
     name: ClassVar[str] = "l1"
     label: ClassVar[str] = "L1"
@@ -35,9 +35,9 @@ class L1(Norm):
     has_path_along: ClassVar[bool] = True
     has_steepest_path: ClassVar[bool] = True
     share: ClassVar[float] = 0.01
-    """Share of components that `steepest` moves. The true steepest direction moves a single one,
-    which takes thousands of steps in an image; the hundredth with the largest gradient is the
-    field's compromise (Tramer & Boneh 2019, arXiv:1904.13000, sec. 5); at least four of them."""
+    """The share of components that `steepest` changes, at least four of them. The true steepest direction
+    changes a single one, which takes thousands of steps in an image; the hundredth with the largest gradient
+    is the usual compromise (Tramer & Boneh 2019, arXiv:1904.13000, sec. 5)."""
 
     def distance(self, before: np.ndarray, after: np.ndarray) -> float:
         change = np.maximum(before, after) - np.minimum(before, after)
@@ -88,8 +88,8 @@ class L1(Norm):
         return ops.reshape(signs / total, ops.shape(gradient))
 
     def sample(self, keys: Any, radius: Any, shape: tuple[int, ...]) -> Any:
-        # Exponentials over their sum are uniform on the simplex; one more of them, left out, makes
-        # it the solid simplex.
+        # Exponential numbers divided by their sum are uniform on the simplex; with one more number that is
+        # left out, they are uniform in the solid simplex.
         count = int(np.prod(shape))
         pieces = -batch_invariant(ops.log, prng.uniform(keys, 0, (count + 1,)))
         signs = ops.sign(prng.uniform(keys, 1, (count,)) - 0.5)
@@ -97,7 +97,8 @@ class L1(Norm):
         return ops.reshape(within * radius[:, None], (-1, *shape))
 
     def from_normal(self, noise: Any, radius: Any, keys: Any) -> Any:
-        # Exponentials over their sum, with one more that is left out, are uniform in the solid simplex.
+        # Exponential numbers divided by their sum, with one more that is left out, are uniform in the
+        # solid simplex.
         most = 1.0 - 1e-7
         sizes = batch_invariant(
             lambda z: -ops.log1p(-ops.minimum(ops.abs(ops.erf(z * 0.5**0.5)), most)), noise

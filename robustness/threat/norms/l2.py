@@ -1,4 +1,4 @@
-"""The Euclidean norm."""
+"""The norm l2: the Euclidean length of the change."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from robustness.threat.norms.arithmetic import (
 from robustness.threat.norms.norm import TOP, Norm
 
 _SMALLEST_NORMAL = 2.0**-126
-"""Of float32: what a divisor that may be zero is kept above."""
+"""The smallest normal float32, a lower bound for divisors that may be zero."""
 
 
 class L2(Norm):
@@ -44,7 +44,7 @@ class L2(Norm):
     has_path_along: ClassVar[bool] = True
     has_steepest_path: ClassVar[bool] = True
     _small: ClassVar[float] = 4.0
-    """Counts of each component, all of them changed alike, up to which a change is hard to see."""
+    """The change in counts, equal in all components, up to which it is hard to see."""
 
     def distance(self, before: np.ndarray, after: np.ndarray) -> float:
         change = np.maximum(before, after) - np.minimum(before, after)
@@ -84,14 +84,14 @@ class L2(Norm):
 
     def size(self, delta: Any) -> Any:
         flat = flat_rows(delta)
-        # TensorFlow would make a division by a square root a product with an inexact inverse.
+        # TensorFlow would replace a division by a square root with a product with an inexact inverse.
         return batch_invariant(ops.sqrt, ops.sum(flat * flat, axis=1))
 
     def _onto(self, z: Any, radius: Any, low: Any, high: Any, channels: int) -> Any:
         return projections.l2(z, radius, low, high)
 
     def steepest(self, gradient: Any) -> Any:
-        # Scaled first: squares of small gradients would underflow.
+        # Scaled first, since squares of small gradients would underflow.
         largest = ops.maximum(ops.max(ops.abs(flat_rows(gradient)), axis=1), _SMALLEST_NORMAL)
         scaled = gradient / per_row(largest, gradient)
         return scaled / per_row(ops.maximum(self.size(scaled), 1e-12), gradient)

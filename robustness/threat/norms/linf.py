@@ -1,4 +1,4 @@
-"""The maximum norm."""
+"""The norm linf: the largest change of a component."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Linf(Norm):
     rounding: ClassVar[float] = 0.499
     scale_limit: ClassVar[float] = 1.0
     _small: ClassVar[float] = 8.0
-    """Counts up to which a change is hard to see."""
+    """The change in counts up to which it is hard to see."""
 
     def distance(self, before: np.ndarray, after: np.ndarray) -> float:
         return float((np.maximum(before, after) - np.minimum(before, after)).max())

@@ -5,8 +5,8 @@ the unit of the norm: counts of the largest component for linf, counts of Euclid
 all counts for l1, *changed pixels* for l0.
 
 A norm is one object, in one file, with one line in the registry (or an entry point in the group
-``robustness.norms``). Words, distances of 8-bit pictures and budgets use NumPy only; everything that attacks
-call uses `keras.ops`, imported at first use (`arithmetic`).
+``robustness.norms``). Texts, distances of 8-bit pictures and budgets use NumPy only; all methods that attacks
+call use `keras.ops`, imported at first use (`arithmetic`).
 """
 
 from __future__ import annotations
@@ -27,47 +27,47 @@ TOP = 255.0
 
 
 class Norm(ABC):
-    """How large a change is, how to stay within a budget, which direction is steepest; and its words."""
+    """A norm: its texts, the size of a change, projection onto a budget, the steepest direction."""
 
     # --- names and words -------------------------------------------------------------------------
 
     name: ClassVar[str]
-    """As on the command line, in `run.json` and in the tables: "linf"."""
+    """The name on the command line, in `run.json` and in the tables: "linf"."""
     label: ClassVar[str]
-    """As people write it: "L∞"."""
+    """The name in text: "L∞"."""
     measure: ClassVar[str]
     """What a distance measures, in lower case: "Euclidean length"."""
     unit: ClassVar[tuple[str, str]] = ("count", "counts")
-    """What epsilon counts, singular and plural."""
+    """The unit of epsilon, singular and plural."""
     axis: ClassVar[str]
     """The label of an axis of epsilons, after "epsilon, ": "counts of Euclidean length"."""
     budget_words: ClassVar[str] = "a distance of {0}"
     """A budget in a sentence; {0} is the amount with its unit: "an L2 distance of 100 counts"."""
     meaning: ClassVar[str]
-    """What a budget permits, for a reader new to it; {0} is epsilon without a unit."""
+    """What a budget permits, for readers who do not know the norm; {0} is epsilon without a unit."""
     changes: ClassVar[str] = "small changes of pixels"
-    """What attacks in this norm try."""
+    """The kind of changes that attacks in this norm make."""
 
     # --- kind ------------------------------------------------------------------------------------
 
     measures: ClassVar[bool] = True
-    """Whether it measures a change at all: not so for threats without a norm (rotations, corruptions)."""
+    """Whether it measures changes; False for threats without a norm (rotations, corruptions)."""
     convex: ClassVar[bool] = True
-    """Whether its balls are convex, so that gradient steps and projections onto the ball work in it."""
+    """Whether its balls are convex, so that gradient steps with projections work in it."""
     sparse: ClassVar[bool] = False
     """Whether the steepest change and the nearest flip change few components or pixels."""
     in_counts: ClassVar[bool] = True
     """Whether epsilon / 255 is meaningful: it counts steps of 1/255."""
     power: ClassVar[int] = 1
-    """To which power the distance of two 8-bit pictures is always a whole number."""
+    """The power to which the distance of two 8-bit pictures is always a whole number."""
     whole: ClassVar[bool] = True
     """Whether distances of 8-bit pictures are whole numbers, so that only the floor of epsilon is usable."""
     grey: ClassVar[float] = math.inf
-    """The epsilon within which every picture can be made plain grey, where that is a fixed number."""
+    """The epsilon within which every picture can be made plain grey, if that is a fixed number."""
 
     @property
     def column(self) -> str:
-        """The column of the tables that has its distances."""
+        """The column of the tables with its distances."""
         return self.name
 
     @property
@@ -76,12 +76,12 @@ class Norm(ABC):
         return f"{self.measure[:1].upper()}{self.measure[1:]} ({self.label})"
 
     def budget(self, amount: str) -> str:
-        """A budget in a sentence.
+        """Return a budget as part of a sentence.
 
         Parameters
         ----------
         amount
-            Epsilon with its unit, in words: "100 counts".
+            Epsilon with its unit: "100 counts".
 
         Returns
         -------
@@ -93,7 +93,7 @@ class Norm(ABC):
 
     @abstractmethod
     def distance(self, before: np.ndarray, after: np.ndarray) -> float:
-        """The distance between two pictures, exactly; the judge counts a flip by it.
+        """Return the exact distance between two pictures, by which the judge accepts a flip.
 
         Parameters
         ----------
@@ -103,30 +103,30 @@ class Norm(ABC):
 
     @abstractmethod
     def recount(self, before: np.ndarray, after: np.ndarray) -> float:
-        """The same distance by another computation, for `robustness verify`.
+        """Return the same distance by another computation, for `robustness verify`.
 
-        It must share no code with `distance`, so that an error of one is not an error of the other.
+        It must share no code with `distance`, so that an error in one is not an error in the other.
         """
 
     @abstractmethod
     def largest(self, pixels: int, channels: int) -> float:
-        """The distance beyond which no two pictures are, where `pixels` of `channels` each may change."""
+        """Return the largest distance of two pictures if `pixels` of `channels` each may change."""
 
     def largest_words(self, pixels: int, channels: int) -> str:
-        """`largest` in words, for an error message."""
+        """Return `largest` as text, for an error message."""
         return f"{self.largest(pixels, channels):.6g}, the largest change ({pixels} pixels)"
 
     bounded_alike: ClassVar[bool] = False
-    """Whether `largest` is the same for pictures of every size, so that it is known without one."""
+    """Whether `largest` is the same for pictures of every size."""
 
     def effective(self, epsilon: float) -> float:
-        """The part of a budget that 8-bit pictures can use.
+        """Return the part of a budget that 8-bit pictures can use.
 
         Returns
         -------
-        The floor of `epsilon` where distances of 8-bit pictures are whole numbers (linf, l1, l0); `epsilon`
-        otherwise: in l2 distances are square roots of whole numbers, close together, and without a norm the
-        attack has its own unit.
+        The floor of `epsilon` if distances of 8-bit pictures are whole numbers (linf, l1, l0); otherwise
+        `epsilon`: in l2 distances are square roots of whole numbers, which are close together, and without a
+        norm the attack has its own unit.
         """
         return float(math.floor(epsilon)) if self.whole else float(epsilon)
 
@@ -140,13 +140,13 @@ class Norm(ABC):
         epsilons
             Budgets in the unit of the norm.
         pixels, channels
-            How many pixels may change, and the number of their components. Where `pixels` is None it is not
+            The number of pixels that may change, and of their components. If `pixels` is None, it is not
             known yet, and only budgets too large for every picture are refused.
 
         Raises
         ------
         SettingError
-            An epsilon within which every picture of that size lies.
+            Every picture of that size lies within an epsilon.
         """
         if pixels is None and not self.bounded_alike:
             return
@@ -156,47 +156,47 @@ class Norm(ABC):
             if epsilon > most * (1 + 1e-9):
                 raise SettingError(
                     f"Epsilon {epsilon:.10g} is more than any change of these pictures in {self.name}; "
-                    f"expected at most {self.largest_words(*size)}. A budget that large leaves nothing of "
-                    "the picture."
+                    f"expected at most {self.largest_words(*size)}. Within such a budget every picture can "
+                    "become any other."
                 )
 
     def is_small(self, epsilon: float, shape: Sequence[float] | None) -> bool:
-        """Whether changes within `epsilon` are hard to see.
+        """Return whether changes within `epsilon` are hard to see.
 
         Parameters
         ----------
         epsilon
             In the unit of the norm.
         shape
-            Of the pictures, (height, width, channels); None where it is not known.
+            The shape of the pictures, (height, width, channels); None if it is not known.
 
         Returns
         -------
-        True where nothing is known against it.
+        True by default.
         """
         return True
 
     rounding: ClassVar[float] = 0.0
-    """By how much the 8-bit file of a change may be longer than the change, without having been scaled up."""
+    """The largest excess of the length of an 8-bit file over that of its change, without scaling."""
 
     def covers(self, distance: float, epsilon: float) -> bool:
-        """Whether an attack that goes as far as `distance` can use all of a budget.
+        """Return whether an attack that reaches `distance` can use a whole budget.
 
         Parameters
         ----------
         distance
-            How far from an image the attack can go, in the unit of the norm.
+            The largest distance from an image that the attack reaches, in the unit of the norm.
         epsilon
             The budget.
 
         Returns
         -------
-        Whether changes of that length, as 8-bit files, come to the effective budget.
+        Whether changes of that length, as 8-bit files, reach the effective budget.
         """
         return distance * (1 + 1e-6) + self.rounding > self.effective(epsilon) * (1 - 1e-6)
 
     def path_along(self, delta: np.ndarray, low: np.ndarray, high: np.ndarray) -> Lattice | None:
-        """The 8-bit changes along `delta`, one for each budget.
+        """Return the 8-bit changes along `delta`, one for each budget.
 
         Parameters
         ----------
@@ -207,7 +207,7 @@ class Norm(ABC):
 
         Returns
         -------
-        None in norms in which rounding the scaled change (`to_grid`) leaves nothing between two files.
+        None in norms in which no 8-bit change lies between two successive results of `to_grid`.
         """
         return None
 
@@ -215,18 +215,18 @@ class Norm(ABC):
     """Whether `path_along` returns paths."""
 
     def steepest_path(self, gradient: np.ndarray, low: np.ndarray, high: np.ndarray) -> Path | None:
-        """For each budget the 8-bit change along which a linear function rises most.
+        """Return, for each budget, the 8-bit change along which a linear function rises most.
 
         Parameters
         ----------
         gradient
-            (height, width, channels) float, of the function.
+            (height, width, channels) float: the gradient of the function.
         low, high
             Like `gradient`: the least and the largest change of each component, in counts.
 
         Returns
         -------
-        None in norms in which components have no price of their own (in linf each may change as far as any).
+        None in norms in which components have no separate cost (in linf all may change by the same size).
         """
         return None
 
@@ -236,10 +236,10 @@ class Norm(ABC):
     # --- linear functions -------------------------------------------------------------------------
 
     dual: ClassVar[str] = ""
-    """The name of the dual norm; "" where there is none among the registered norms."""
+    """The name of the dual norm; "" if it is not a registered norm."""
 
     def gain(self, slope: np.ndarray) -> float:
-        """How much a linear function can rise for each unit of a change, the pixel range disregarded.
+        """Return the largest rise of a linear function per unit of a change, without the pixel range.
 
         Parameters
         ----------
@@ -253,11 +253,11 @@ class Norm(ABC):
         raise self._without("dual norm")
 
     def dual_size(self, slope: Any) -> Any:
-        """`gain` for each row of `slope` (rows, height, width, channels), (rows,)."""
+        """Return `gain` for each row of `slope` (rows, height, width, channels), (rows,)."""
         raise self._without("dual norm")
 
     def onto_plane(self, normal: Any, gain: Any, low: Any, high: Any) -> Any:
-        """The shortest change that moves along `normal` by `gain`, within the pixel range.
+        """Return the shortest change that moves along `normal` by `gain`, within the pixel range.
 
         Solves, for each row, ``minimise ||delta|| subject to <normal, delta> = gain, low <= delta <= high``.
 
@@ -270,23 +270,23 @@ class Norm(ABC):
 
         Returns
         -------
-        (rows, n). Where the box does not reach the plane, the change goes as far as the box permits.
+        (rows, n). If the box does not reach the plane, the change is the farthest that the box permits.
         """
         raise self._without("projection onto planes")
 
     def plane_distance(self, normal: np.ndarray, margin: float, image: np.ndarray) -> float | None:
-        """How far `image` is from a plane, exactly: the reference of `check_attack`.
+        """Return the exact distance of `image` from a plane, the reference of `check_attack`.
 
         Parameters
         ----------
         normal, image
             (pixels, channels).
         margin
-            How far the score must rise; positive.
+            The rise of the score that is needed; positive.
 
         Returns
         -------
-        Infinite where no picture crosses the plane; None where the norm has no closed form.
+        Infinity if no picture crosses the plane; None if the norm has no closed form.
         """
         return None
 
@@ -300,10 +300,10 @@ class Norm(ABC):
 
     @abstractmethod
     def size(self, delta: Any) -> Any:
-        """The norm of each row of `delta` (rows, height, width, channels), (rows,)."""
+        """Return the norm of each row of `delta` (rows, height, width, channels), (rows,)."""
 
     def project(self, delta: Any, radius: Any, low: Any, high: Any) -> Any:
-        """The nearest change inside the ball and the box, for each row.
+        """Return the nearest change inside the ball and the box, for each row.
 
         Solves ``minimise ||x - delta||_2 subject to ||x|| <= radius, low <= x <= high``.
 
@@ -325,7 +325,7 @@ class Norm(ABC):
 
     @abstractmethod
     def steepest(self, gradient: Any) -> Any:
-        """The change of unit norm along which a linear function rises most, for each row.
+        """Return the change of unit norm along which a linear function rises most, for each row.
 
         Parameters
         ----------
@@ -335,15 +335,15 @@ class Norm(ABC):
         Raises
         ------
         SettingError
-            There is no steepest direction, as there is no norm.
+            The threat has no norm, so there is no steepest direction.
         """
 
     def to_grid(self, delta: Any, radius: Any, low: Any, high: Any) -> Any:
-        """An 8-bit change near `delta` that uses the budget well: whole counts, within ball and box.
+        """Return an 8-bit change near `delta` that uses the budget well: whole counts, within ball and box.
 
-        ``round(s delta)`` for the largest factor s of the row (up to `scale_limit`) that the budget permits.
-        A change spread thinly over all components would round to nothing; scaled up, its strongest components
-        survive and the weakest do not.
+        It is ``round(s delta)`` for the largest factor s of the row (up to `scale_limit`) that the budget
+        permits. A change with small values in all components would round to 0; scaled up, its largest
+        components remain and the smallest do not.
 
         Parameters
         ----------
@@ -366,30 +366,30 @@ class Norm(ABC):
         return rounded(within)
 
     scale_limit: ClassVar[float] = 4.0
-    """How far `to_grid` may scale a change up; 1 where it only rounds."""
+    """The largest factor by which `to_grid` scales a change up; 1 if it only rounds."""
 
     def fill_budget(self, delta: Any, radius: Any) -> Any:
-        """`delta`, found nearer than `radius`, scaled up to it where `to_grid` does not do so itself."""
+        """Return `delta`, which is within `radius`, scaled up to it if `to_grid` does not scale."""
         return delta
 
     @abstractmethod
     def sample(self, keys: Any, radius: Any, shape: tuple[int, ...]) -> Any:
-        """A random change within `radius`, uniform in the ball (l0: that many random pixels).
+        """Return a random change within `radius`, uniform in the ball (l0: that many random pixels).
 
         Parameters
         ----------
         keys
-            (rows, 2) int32, of the random numbers.
+            (rows, 2) int32: the keys of the random numbers.
         radius
             (rows,).
         shape
-            Of one change, (height, width, channels).
+            The shape of one change, (height, width, channels).
         """
 
     def from_normal(self, noise: Any, radius: Any, keys: Any) -> Any:
-        """A change uniform in the ball, made from standard normal numbers.
+        """Return a change that is uniform in the ball, made from standard normal numbers.
 
-        Rows whose `noise` is correlated get spread starts (`robustness.attacks.components.starts`).
+        Rows with correlated `noise` get spread starts (`robustness.attacks.components.starts`).
 
         Parameters
         ----------
@@ -398,6 +398,6 @@ class Norm(ABC):
         radius
             (rows,).
         keys
-            (rows, 2) int32, of the further random numbers that are needed.
+            (rows, 2) int32: the keys of the further random numbers.
         """
         raise self._without("spread start points")

@@ -1,4 +1,4 @@
-"""Registry of norms: built-in ones, those registered in this process, those of installed packages.
+"""Registry of norms: built-in ones, those registered in this process, and those of installed packages.
 
 To add a norm, write its class (`norm.Norm`) in one file and register an instance: in `BUILT_IN` here, with
 `register(MyNorm())` in a script, or as an entry point in the group ``robustness.norms`` of a package. The
@@ -7,12 +7,13 @@ entry point names the class or an instance, under the norm's own name.
 
 from __future__ import annotations
 
+import logging
 import re
 
 from robustness import plugins
 from robustness.configuration import choices
 from robustness.errors import SettingError
-from robustness.text import did_you_mean
+from robustness.text import did_you_mean, visible
 from robustness.threat.norms.l0 import L0
 from robustness.threat.norms.l1 import L1
 from robustness.threat.norms.l2 import L2
@@ -24,13 +25,14 @@ NORMS: dict[str, Norm] = {norm.name: norm for norm in (Linf(), L2(), L1(), L0())
 """The norms in which every run measures its flips, by name: their columns are part of the format of runs."""
 
 BUILT_IN: tuple[Norm, ...] = (*NORMS.values(), Free())
-"""All norms of the toolkit; a further one goes here, and its distances go into a table of their own."""
+"""All norms of the toolkit. Add a further one here; its distances go into a separate table."""
 
 KNOWN: dict[str, Norm] = {norm.name: norm for norm in BUILT_IN}
-"""The built-in and registered norms, by name; `names` and `parse` know those of installed packages too."""
+"""The built-in and registered norms, by name; `names` and `parse` include those of installed packages."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _COLUMNS = {*NORMS, "components"}
+_reported: set[str] = set()
 
 
 def register(norm: Norm) -> Norm:
@@ -48,7 +50,7 @@ def register(norm: Norm) -> Norm:
     Raises
     ------
     SettingError
-        It is no `Norm`, its name is not made of lower-case words, digits and hyphens, or another class is
+        It is not a `Norm`, its name is not made of lower-case words, digits and hyphens, or another class is
         registered under the name.
     """
     if not isinstance(norm, Norm):
@@ -73,17 +75,17 @@ def register(norm: Norm) -> Norm:
 
 
 def names() -> tuple[str, ...]:
-    """The names that `parse` knows, the built-in ones first; no package is imported."""
+    """Return the names that `parse` knows, the built-in ones first; no package is imported."""
     return tuple(dict.fromkeys([*KNOWN, *plugins.names(plugins.NORMS)]))
 
 
 def parse(name: str) -> Norm:
-    """The norm called `name`.
+    """Return the norm called `name`.
 
     Raises
     ------
     SettingError
-        No norm has the name; or the package that brings it cannot be imported or brings something else.
+        No norm has the name; or the plug-in of that name cannot be imported, or is not such a norm.
     """
     if name in KNOWN:
         return KNOWN[name]
@@ -96,19 +98,32 @@ def parse(name: str) -> Norm:
     norm = register(found() if isinstance(found, type) and issubclass(found, Norm) else found)
     if norm.name != name:
         raise SettingError(
-            f"The norm that is installed as {name!r} calls itself {norm.name!r}; expected the same name."
+            f"The norm that is installed as {name!r} has the name {norm.name!r}; expected the same name. "
+            "Correct the entry point, or remove the package that brings it."
         )
     return norm
 
 
 def described(name: str) -> Norm:
-    """The norm of a finished run, for a report; `Unregistered` where its package is missing or broken."""
+    """Return the norm of a finished run, for a report.
+
+    Returns
+    -------
+    The norm, or `Unregistered` where its package is not installed or cannot be used. If it is installed and
+    cannot be used, one warning in the log for each name gives the error.
+    """
     try:
         return parse(name)
-    except SettingError:
+    except SettingError as error:
+        if name in names() and name not in _reported:
+            _reported.add(name)
+            logging.getLogger("robustness").warning(
+                "warning: the norm %s is installed but failed, so the report has only its name. %s",
+                *map(visible, (name, str(error))),
+            )
         return Unregistered(name)
 
 
 def has_own_column(norm: Norm) -> bool:
-    """Whether the distances of a norm have no column in the tables of every run, and get one of their own."""
+    """Whether the distances of a norm get a column of their own, since the tables of every run have none."""
     return norm.measures and bool(norm.column) and norm.column not in _COLUMNS

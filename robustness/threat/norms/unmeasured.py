@@ -1,4 +1,4 @@
-"""Threats that no norm measures, and norms whose package is not installed."""
+"""Threats that no norm measures, and norms whose package is not installed or failed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from robustness.threat.norms.norm import Norm
 class Free(Norm):
     """No norm: epsilon is in the attack's own unit, degrees of a rotation or the severity of a corruption.
 
-    A picture that the attack makes is legal as it is: there is nothing to project onto, and no direction is
-    steepest.
+    Every picture that the attack makes is within the threat: there is nothing to project onto, and no
+    steepest direction.
     """
 
     name: ClassVar[str] = "free"
@@ -35,18 +35,18 @@ class Free(Norm):
     whole: ClassVar[bool] = False
 
     def distance(self, before: np.ndarray, after: np.ndarray) -> float:
-        """Zero: nothing is measured against epsilon."""
+        """Return 0: nothing is measured against epsilon."""
         return 0.0
 
     def recount(self, before: np.ndarray, after: np.ndarray) -> float:
-        """Zero, likewise."""
+        """Return 0, as `distance` does."""
         return 0.0
 
     def largest(self, pixels: int, channels: int) -> float:
         return math.inf
 
     def is_small(self, epsilon: float, shape: Sequence[float] | None) -> bool:
-        """False: a turned or corrupted picture is visibly another."""
+        """Return False: a rotated or corrupted picture looks different."""
         return False
 
     def size(self, delta: Any) -> Any:
@@ -59,16 +59,18 @@ class Free(Norm):
         return ops.clip(ops.round(delta), low, high)
 
     def steepest(self, gradient: Any) -> Any:
-        raise SettingError("No direction is steepest without a norm; choose linf, l2, l1 or l0.")
+        raise SettingError(
+            "Without a norm there is no steepest direction; choose linf, l2, l1 or l0."
+        )
 
     def sample(self, keys: Any, radius: Any, shape: tuple[int, ...]) -> Any:
-        raise SettingError("No change is random without a norm; choose linf, l2, l1 or l0.")
+        raise SettingError("Without a norm there are no random changes; choose linf, l2, l1 or l0.")
 
 
 class Unregistered(Free):
-    """A norm of a run whose package is not installed here: its name is known, and no words or distances.
+    """The norm of a run whose package is not installed here, or failed: only its name is known.
 
-    A report on such a run is written without what only the norm can tell; `robustness verify` refuses it.
+    A report on such a run lacks the words and the distances of the norm; `robustness verify` refuses the run.
     """
 
     measure: ClassVar[str] = ""
@@ -85,7 +87,7 @@ class Unregistered(Free):
 
     @property
     def column(self) -> str:
-        """None: a name from a run of someone else's goes into no table."""
+        """Empty: a name from an untrusted run must not become a column of a table."""
         return ""
 
     def is_small(self, epsilon: float, shape: Sequence[float] | None) -> bool:

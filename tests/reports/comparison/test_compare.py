@@ -1,4 +1,4 @@
-"""Comparisons: McNemar against scipy, pairs against a hand count, refusals, hostile names."""
+"""Tests of comparisons: McNemar against SciPy, counted pairs, refusals, hostile names."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def test_mcnemar_is_the_exact_binomial_test(lost: int, gained: int) -> None:
     assert mcnemar(lost, gained) == mcnemar(gained, lost)
 
 
-def test_mcnemar_for_many_images_nears_the_chi_square_with_continuity_correction() -> None:
-    # The classic textbook table: 59 against 6 (Agresti), and a near even one.
+def test_mcnemar_approaches_the_corrected_chi_square_for_many_images() -> None:
+    # The textbook table (Agresti): 59 against 6; and a nearly even one.
     for lost, gained in ((590, 480), (5050, 4950)):
         approximate = chi2.sf((abs(lost - gained) - 1) ** 2 / (lost + gained), 1)
         assert mcnemar(lost, gained) == pytest.approx(approximate, rel=0.02)
@@ -44,7 +44,7 @@ def test_mcnemar_for_many_images_nears_the_chi_square_with_continuity_correction
 
 
 def run_of(path: Path, fates: dict[str, list[str]], **changes: Any) -> Path:
-    """A run whose images have these fates at epsilon 1 and 4."""
+    """A run whose images have these statuses at epsilon 1 and 4."""
     folder = Folder(path, **changes)
     for key, (first, second) in fates.items():
         wrong = first == WRONG
@@ -90,8 +90,8 @@ def test_pairs_are_counted(two: tuple[Path, Path]) -> None:
     assert json.loads(json.dumps(found.to_dict()))["images"] == 65
 
 
-def test_the_sentence_is_about_the_epsilon_where_most_differ(tmp_path: Path) -> None:
-    """At the largest everything flips in both; what differs differs at the smaller one."""
+def test_the_sentence_is_about_the_epsilon_with_most_differences(tmp_path: Path) -> None:
+    """At the largest epsilon everything flips in both runs; they differ at the smaller one."""
     a = {f"i{n}": [ROBUST if n < 9 else FLIPPED, FLIPPED] for n in range(40)}
     b = a | {f"i{n}": [FLIPPED, FLIPPED] for n in range(7)}
     found = compare(run_of(tmp_path / "a", a), run_of(tmp_path / "b", b))
@@ -99,7 +99,7 @@ def test_the_sentence_is_about_the_epsilon_where_most_differ(tmp_path: Path) -> 
     assert "Robust accuracy at epsilon 1: 22.5 % in A, 5.0 % in B" in found.sentence
 
 
-def test_a_run_compared_with_itself(two: tuple[Path, Path]) -> None:
+def test_a_run_compared_with_itself_has_no_difference(two: tuple[Path, Path]) -> None:
     found = compare(two[0], two[0])
     assert not found.differs
     assert "No difference: all 65 images" in found.sentence
@@ -107,7 +107,7 @@ def test_a_run_compared_with_itself(two: tuple[Path, Path]) -> None:
     assert "Both runs audited the same weights." in found.notes
 
 
-def test_a_report_stands_for_its_run(two: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_json_report_can_replace_its_run(two: tuple[Path, Path], tmp_path: Path) -> None:
     with Run.open(two[0]) as run:
         plain = json.dumps(summarise(run).to_dict())
     (tmp_path / "report.json").write_text(plain)
@@ -141,7 +141,7 @@ def test_other_data_is_refused(two, tmp_path: Path, fates, changes, said: str) -
     ("column", "value", "said"),
     [("digest", "other", "have other pixels"), ("label", 1, "have different labels")],
 )
-def test_images_exchanged_under_their_names_are_refused(two, column, value, said) -> None:
+def test_images_exchanged_under_the_same_names_are_refused(two, column, value, said) -> None:
     import sqlite3
 
     database = sqlite3.connect(two[1] / "run.sqlite")
@@ -167,7 +167,7 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
 
-def test_the_page_is_closed_and_escapes_names(tmp_path: Path) -> None:
+def test_the_page_closes_all_tags_and_escapes_names(tmp_path: Path) -> None:
     name = "<img src=x onerror=alert(1)>\u202e<script>.png"
     fates = {name: [ROBUST, ROBUST]} | {f"i{n}": [ROBUST, ROBUST] for n in range(9)}
     a = run_of(tmp_path / "a", fates)
@@ -200,8 +200,8 @@ def test_the_command_needs_no_framework(two, tmp_path: Path) -> None:
     assert page.stat().st_size > 2000
 
 
-def test_statuses_are_those_of_the_rows(tmp_path: Path) -> None:
-    """Random fates, counted again with plain NumPy."""
+def test_statuses_match_the_rows(tmp_path: Path) -> None:
+    """Random statuses, counted with NumPy."""
     rng = np.random.default_rng(3)
     kinds = np.array([ROBUST, FLIPPED])
     pair = rng.integers(0, 2, (2, 80))
@@ -216,5 +216,5 @@ def test_statuses_are_those_of_the_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("value", "said"), [(0.0312, "p = 0.031"), (1e-9, "p < 0.0001")])
-def test_a_p_value_has_one_sign(value: float, said: str) -> None:
+def test_a_p_value_has_one_relation_sign(value: float, said: str) -> None:
     assert p_equation(value) == said

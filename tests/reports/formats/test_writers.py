@@ -1,4 +1,4 @@
-"""Every twin of the page: it parses, it says the run's numbers, and no name acts in it."""
+"""Tests of the report formats: each parses, has the numbers of the run, and neutralises hostile names."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ def gated(folder: Folder, threshold: float, **changes: Any) -> None:
     folder.manifest["gate"] = {"rules": [rule], "suppressions": [], "baseline": None}
 
 
-# --- JSON ------------------------------------------------------------------------------------
+# --- JSON --------------------------------------------------------------------------------------
 
 
-def test_the_schema_is_the_published_one() -> None:
-    """Word for word but for the descriptions, which are docstrings and may be mended."""
+def test_the_schema_matches_the_published_file() -> None:
+    """Equal except for the descriptions, which are docstrings and may change."""
 
     def bare(node: Any) -> Any:
         if isinstance(node, dict):
@@ -83,15 +83,15 @@ def test_report_json_is_valid_and_pure_ascii(name: str, request: pytest.FixtureR
     assert found["version"] == report_json.VERSION
 
 
-def test_the_schema_refuses_what_is_not_said_in_it(mixed: Path) -> None:
+def test_the_schema_refuses_unknown_fields(mixed: Path) -> None:
     found = json.loads(write("json", mixed).read_text())
     found["summary"]["overall"]["flipped"] = "many"
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.Draft202012Validator(report_json.schema()).validate(found)
 
 
-def test_report_json_says_what_the_rows_say(folder: Folder) -> None:
-    """Two attacks, two epsilons, every status: each number counted again in plain Python."""
+def test_report_json_matches_the_rows(folder: Folder) -> None:
+    """Two attacks, two epsilons, every status: each number is recounted in Python."""
     folder.manifest["config"]["attacks"] = [
         {"name": n, "label": n, "knowledge": k, "parameters": {}}
         for n, k in (("pgd", "white-box"), ("square", "score"), ("gaussian-noise", "none"))
@@ -164,7 +164,7 @@ def test_report_json_says_what_the_rows_say(folder: Folder) -> None:
     }
 
 
-def test_a_wrong_image_is_no_flip_in_any_twin(folder: Folder) -> None:
+def test_misclassified_images_are_not_flips_in_any_format(folder: Folder) -> None:
     folder.image("a", label=1)
     folder.outcome("a", "misclassified", adversarial_class=1)
     folder.image("b")
@@ -178,10 +178,10 @@ def test_a_wrong_image_is_no_flip_in_any_twin(folder: Folder) -> None:
     assert "::warning" not in write("github", run).read_text()
 
 
-# --- tables ----------------------------------------------------------------------------------
+# --- tables ------------------------------------------------------------------------------------
 
 
-def test_csv_cells_compute_nothing_and_keep_every_row(hostile: Path) -> None:
+def test_csv_cells_hold_no_formulas_and_keep_every_row(hostile: Path) -> None:
     text = write("csv", hostile).read_bytes().decode("utf-8-sig")
     rows = list(csv.reader(io.StringIO(text, newline="")))
     head, body = rows[0], rows[1:]
@@ -212,11 +212,11 @@ def test_csv_cells_compute_nothing_and_keep_every_row(hostile: Path) -> None:
         ("", ""),
     ],
 )
-def test_formulas_are_defused(text: str, cell: str) -> None:
+def test_formulas_are_escaped(text: str, cell: str) -> None:
     assert outcome_table.defused(text) == cell
 
 
-def test_csv_and_parquet_are_one_table(mixed: Path) -> None:
+def test_csv_and_parquet_hold_the_same_table(mixed: Path) -> None:
     left = pd.read_csv(
         write("csv", mixed), encoding="utf-8-sig", keep_default_na=False, na_values=[""]
     )
@@ -233,8 +233,8 @@ def test_csv_and_parquet_are_one_table(mixed: Path) -> None:
         assert row["l2"] == rows[row["image"]]["l2"] or pd.isna(row["l2"])
 
 
-def test_parquet_cells_compute_nothing_and_keep_every_row(hostile: Path) -> None:
-    """A data frame of it goes into the next spreadsheet, so its text is as harmless as the CSV's."""
+def test_parquet_cells_hold_no_formulas_and_keep_every_row(hostile: Path) -> None:
+    """Data frames are often exported to spreadsheets, so text is escaped as in the CSV file."""
     file = write("parquet", hostile)
     frame = pd.read_parquet(file)
     assert len(frame) == len(rows_of(hostile, "outcomes"))
@@ -245,7 +245,7 @@ def test_parquet_cells_compute_nothing_and_keep_every_row(hostile: Path) -> None
             assert not any(unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") for c in cell), cell
     assert "'=cmd|'/C calc'!A0" in set(frame["name"])
     assert any(name.startswith("x" * 300) for name in frame["name"])
-    # And beside the cells: the file's own description of itself.
+    # Metadata of the file, beside the cells.
     import pyarrow.parquet
 
     described = repr(pyarrow.parquet.read_schema(file).metadata)
@@ -254,7 +254,7 @@ def test_parquet_cells_compute_nothing_and_keep_every_row(hostile: Path) -> None
     assert list(csv_names) == list(frame["name"])
 
 
-def test_parquet_without_pyarrow_says_what_to_install(
+def test_parquet_without_pyarrow_names_the_package_to_install(
     mixed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(*_: Any, **__: Any) -> None:
@@ -265,7 +265,7 @@ def test_parquet_without_pyarrow_says_what_to_install(
         write("parquet", mixed)
 
 
-# --- Markdown --------------------------------------------------------------------------------
+# --- Markdown ----------------------------------------------------------------------------------
 
 
 def test_markdown_is_tables_and_text_only(hostile: Path) -> None:
@@ -286,13 +286,13 @@ def test_markdown_is_tables_and_text_only(hostile: Path) -> None:
     assert not re.search(r"@\w|://|www\.", outside)
     shown = [c.content for t in tokens for c in t.children or () if c.type == "code_inline"]
     assert any("<svg/onload=alert(1)>" in name for name in shown)
-    # Each row of a table has as many cells as its head.
+    # Each row of a table has as many cells as its header.
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         lines = table.strip().split("\n")
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
 
 
-def test_markdown_says_the_verdict_and_the_rates(folder: Folder) -> None:
+def test_markdown_states_the_verdict_and_the_rates(folder: Folder) -> None:
     gated(folder, 0.5)
     for number in range(40):
         folder.image(str(number))
@@ -302,7 +302,7 @@ def test_markdown_says_the_verdict_and_the_rates(folder: Folder) -> None:
     assert "| `bim(steps=4)` | 4 | 30 of 40 | **75.0 %** | 59.8–85.8 % | 25.0 % |" in text
 
 
-# --- JUnit -----------------------------------------------------------------------------------
+# --- JUnit -------------------------------------------------------------------------------------
 
 
 ALLOWED = {
@@ -314,8 +314,10 @@ ALLOWED = {
     "skipped": "type message",
     "system-out": "",
 }
-"""The elements we use and the attributes they may have in Jenkins' schema, junit-10.xsd of its xUnit
-plug-in, which is the strictest reader we know of; there is no official schema."""
+"""Elements and their attributes in Jenkins' schema (junit-10.xsd of the xUnit plug-in), the strictest known.
+
+There is no official schema.
+"""
 
 
 def suite_of(run: Path) -> ElementTree.Element:
@@ -345,7 +347,7 @@ def suite_of(run: Path) -> ElementTree.Element:
     ("flips", "threshold", "failures", "errors"),
     [(1, 0.5, 0, 0), (39, 0.5, 2, 0), (20, 0.5, 2, 0), (-1, 0.5, 1, 1)],
 )
-def test_junit_fails_as_the_verdict_does(
+def test_junit_fails_exactly_if_the_verdict_fails(
     folder: Folder, flips: int, threshold: float, failures: int, errors: int
 ) -> None:
     gated(folder, threshold)
@@ -362,8 +364,8 @@ def test_junit_fails_as_the_verdict_does(
     assert log["invocations"][0]["exitCode"] == verdict["exit_code"]
 
 
-def test_junit_calls_a_case_the_same_whatever_came_of_it(folder: Folder, tmp_path: Path) -> None:
-    """A pipeline tells by its name what fails newly."""
+def test_junit_case_names_do_not_depend_on_the_result(folder: Folder, tmp_path: Path) -> None:
+    """Pipelines identify new failures by the name of the case."""
 
     def names(where: Folder, flips: int, status: str) -> list[tuple[str | None, str | None]]:
         gated(where, 0.5)
@@ -387,7 +389,7 @@ def test_junit_parses_with_hostile_names(hostile: Path) -> None:
     assert any("<svg/onload=alert(1)>" in (c.get("classname") or "") for c in suite)
 
 
-# --- SARIF -----------------------------------------------------------------------------------
+# --- SARIF -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["mixed", "hostile"])
@@ -427,7 +429,7 @@ def test_sarif_is_valid_against_the_official_schema(
         ),
     ],
 )
-def test_a_finding_stands_at_what_the_repository_holds(
+def test_findings_point_to_a_file_of_the_repository(
     folder: Folder, configuration: str | None, file: str | None, uri: str
 ) -> None:
     folder.manifest["origin"] = {"options": {}, "configuration": configuration}
@@ -440,7 +442,7 @@ def test_a_finding_stands_at_what_the_repository_holds(
     assert set(places) == {uri}
 
 
-def test_fingerprints_stay_and_differ(folder: Folder, tmp_path: Path) -> None:
+def test_fingerprints_are_stable_and_distinct(folder: Folder, tmp_path: Path) -> None:
     def prints(place: Folder, flips: int, name: str) -> set[str]:
         place.manifest["model"]["name"] = name
         for number in range(20):
@@ -457,10 +459,10 @@ def test_fingerprints_stay_and_differ(folder: Folder, tmp_path: Path) -> None:
     assert not prints(Folder(tmp_path / "other"), 2, "cars") & first
 
 
-# --- annotations -----------------------------------------------------------------------------
+# --- annotations -------------------------------------------------------------------------------
 
 
-def test_annotations_are_whole_commands_and_few(hostile: Path) -> None:
+def test_annotations_are_complete_commands_and_few(hostile: Path) -> None:
     lines = write("github", hostile).read_text(encoding="utf-8").splitlines()
     kinds: Counter[str] = Counter()
     for line in lines:
@@ -472,7 +474,7 @@ def test_annotations_are_whole_commands_and_few(hostile: Path) -> None:
     assert max(kinds.values()) <= 10
 
 
-def test_annotations_keep_to_ten_of_a_kind(folder: Folder) -> None:
+def test_annotations_are_limited_to_ten_of_a_kind(folder: Folder) -> None:
     folder.manifest["diagnostics"] = [
         {"id": f"D{n:02}", "title": "doubt", "status": "warn", "sentence": "Hm.", "evidence": {}}
         for n in range(25)
@@ -483,10 +485,10 @@ def test_annotations_keep_to_ten_of_a_kind(folder: Folder) -> None:
     assert sum(line.startswith("::warning") for line in lines) == 10
 
 
-# --- all together ----------------------------------------------------------------------------
+# --- all formats -------------------------------------------------------------------------------
 
 
-def test_one_verdict_everywhere(folder: Folder) -> None:
+def test_all_formats_state_the_same_verdict(folder: Folder) -> None:
     gated(folder, 0.9)
     for number in range(30):
         folder.image(str(number))
@@ -507,7 +509,7 @@ def words_of(page: Path) -> str:
 
 
 @pytest.mark.slow
-def test_every_twin_goes_where_it_is_told_and_repeats_itself(mixed: Path, tmp_path: Path) -> None:
+def test_every_format_is_written_to_its_path_reproducibly(mixed: Path, tmp_path: Path) -> None:
     for kind in TEXTS:
         first = write(kind, mixed)
         assert first.parent == mixed
@@ -518,7 +520,7 @@ def test_every_twin_goes_where_it_is_told_and_repeats_itself(mixed: Path, tmp_pa
 
 
 @pytest.mark.slow
-def test_no_twin_imports_a_framework(mixed: Path) -> None:
+def test_no_format_imports_a_framework(mixed: Path) -> None:
     code = (
         "import sys; from robustness import plugins\n"
         f"for kind in {TEXTS!r}: plugins.load(plugins.REPORTS, kind)(sys.argv[1])\n"
@@ -531,8 +533,8 @@ def test_no_twin_imports_a_framework(mixed: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_hostile_names_are_all_there() -> None:
-    """The list of the issue is among the names; a test of nothing would pass quietly."""
+def test_the_hostile_names_cover_the_required_list() -> None:
+    """Without the required names the tests of hostile names would pass without testing."""
     every = " ".join([*HOSTILE, ATTACK])
     for sign in ("<img src=x onerror=alert(1)>.png", "=cmd|'/C calc'!A0", "</script>", "::error"):
         assert sign in every
@@ -540,7 +542,7 @@ def test_hostile_names_are_all_there() -> None:
     assert max(map(len, HOSTILE)) >= 300
 
 
-def test_without_a_chromium_pdf_says_so(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pdf_without_a_chromium_is_an_error(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHROME", "no-such-browser")
     with pytest.raises(SettingError, match="No Chromium was found"):
         write("pdf", mixed)
@@ -568,11 +570,11 @@ def test_ten_thousand_outcomes_in_seconds(folder: Folder) -> None:
     assert statistics.fmean(took.values()) < 3, took
 
 
-# --- any name whatever -----------------------------------------------------------------------
+# --- arbitrary names ---------------------------------------------------------------------------
 
 
 @given(st.text(max_size=60))
-def test_any_name_is_one_code_span(name: str) -> None:
+def test_any_name_becomes_one_code_span(name: str) -> None:
     (paragraph,) = [
         t for t in MarkdownIt().enable("table").parse(markdown.code(name)) if t.children
     ]
@@ -580,7 +582,7 @@ def test_any_name_is_one_code_span(name: str) -> None:
 
 
 @given(st.text(max_size=60))
-def test_any_prose_stays_prose(text: str) -> None:
+def test_any_text_stays_plain_text_in_markdown(text: str) -> None:
     tokens = MarkdownIt("commonmark", {"html": True}).parse(markdown.prose(text))
     inner = {child.type for token in tokens for child in token.children or ()}
     assert inner <= {"text", "text_special"}
@@ -588,7 +590,7 @@ def test_any_prose_stays_prose(text: str) -> None:
 
 
 @given(st.text(max_size=60))
-def test_any_cell_computes_nothing(text: str) -> None:
+def test_any_cell_holds_no_formula(text: str) -> None:
     cell = outcome_table.defused(text)
     assert not re.match(r"\s*[=+\-@|%]", cell)
     assert not {unicodedata.category(c) for c in cell} & {"Cc", "Cf", "Zl", "Zp"}
@@ -596,7 +598,7 @@ def test_any_cell_computes_nothing(text: str) -> None:
 
 
 @given(st.text(max_size=60))
-def test_any_name_fits_into_xml_and_a_note(text: str) -> None:
+def test_any_name_is_valid_in_xml_and_annotations(text: str) -> None:
     element = ElementTree.Element("a", {"b": wording.visible(text)})
     element.text = wording.visible(text)
     again = ElementTree.fromstring(ElementTree.tostring(element))
@@ -606,7 +608,7 @@ def test_any_name_fits_into_xml_and_a_note(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["1. a", "- a", "    a", "# a", "> a", "===", "a &lt; b", "1) a"])
-def test_prose_begins_nothing(text: str) -> None:
+def test_text_starts_no_markdown_block(text: str) -> None:
     (paragraph, inline, _) = MarkdownIt("commonmark", {"html": True}).parse(markdown.prose(text))
     assert paragraph.type == "paragraph_open"
     assert "".join(c.content for c in inline.children or ()) == text.strip()

@@ -1,4 +1,4 @@
-"""The gate: every status and exit code from its cause, thresholds against scipy's interval, files read."""
+"""Tests of the gate: every status and exit code, thresholds against SciPy's intervals, gate files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def summary_of(path: Path) -> Summary:
 
 @pytest.fixture
 def audited(folder: Folder) -> Summary:
-    """Epsilon 1 and 4: of 100 right images 20 and 60 flip; class cat 10 and 40 of 50. 10 are wrong."""
+    """Epsilons 1 and 4: of 100 correct images 20 and 60 flip (cat: 10 and 40 of 50). 10 are misclassified."""
     for number in range(100):
         key = f"{number}.png"
         folder.image(key, label=number % 2, clean_class=number % 2)
@@ -66,7 +66,7 @@ def rule(**values: Any) -> Rule:
     return Rule(**usual | values)
 
 
-def test_the_material_is_what_it_says(audited: Summary) -> None:
+def test_the_example_run_has_the_stated_rates(audited: Summary) -> None:
     assert [w.tally.flipped for w in audited.worst] == [20, 60]
     assert {(c.name, c.epsilon): c.tally.flipped for c in audited.classes} == {
         ("cat", 1.0): 10, ("cat", 4.0): 40, ("dog", 1.0): 10, ("dog", 4.0): 20,
@@ -98,7 +98,9 @@ def test_the_material_is_what_it_says(audited: Summary) -> None:
         (rule(epsilon=2.0), None, None),
     ],
 )
-def test_a_rule(audited: Summary, one: Rule, passed: bool | None, measured: float | None) -> None:
+def test_rules_give_the_expected_status(
+    audited: Summary, one: Rule, passed: bool | None, measured: float | None
+) -> None:
     verdict = decide(audited, Gate((one,)), ())
     (result,) = verdict.rules
     assert result.passed is passed
@@ -110,7 +112,7 @@ def test_a_rule(audited: Summary, one: Rule, passed: bool | None, measured: floa
     assert verdict.gated
 
 
-def test_a_class_rule_without_a_name_speaks_about_each(audited: Summary) -> None:
+def test_a_class_rule_without_a_name_applies_to_each_class(audited: Summary) -> None:
     verdict = decide(audited, Gate((rule(scope="class", threshold=0.5, bound="point"),)), ())
     assert {r.scope: r.passed for r in verdict.rules} == {"class cat": False, "class dog": True}
     assert verdict.status == FAIL
@@ -118,7 +120,7 @@ def test_a_class_rule_without_a_name_speaks_about_each(audited: Summary) -> None
 
 @settings(deadline=None)
 @given(k=st.integers(0, 200), n=st.integers(1, 200), threshold=st.floats(0, 1))
-def test_bounds_are_those_of_wilson(k: int, n: int, threshold: float) -> None:
+def test_bounds_match_wilson_intervals(k: int, n: int, threshold: float) -> None:
     k = min(k, n)
     interval = binomtest(k, n).proportion_ci(method="wilson")
     got = compare(rule(threshold=threshold), "worst", 4.0, Share.of(k, n)).passed
@@ -130,7 +132,7 @@ def test_bounds_are_those_of_wilson(k: int, n: int, threshold: float) -> None:
         assert got is None
 
 
-def test_without_a_gate_a_sound_run_passes_and_says_that_nothing_was_demanded(
+def test_without_a_gate_a_run_passes_and_states_that_no_rule_was_set(
     audited: Summary,
 ) -> None:
     verdict = decide(
@@ -144,14 +146,14 @@ def test_without_a_gate_a_sound_run_passes_and_says_that_nothing_was_demanded(
 FAILED = DiagnosisEntry(id="D08", title="unbounded attack", status="fail", sentence="It held.")
 
 
-def test_a_failed_diagnostic_makes_even_a_broken_rule_inconclusive(audited: Summary) -> None:
+def test_a_failed_diagnostic_makes_a_broken_rule_inconclusive(audited: Summary) -> None:
     verdict = decide(audited, Gate((rule(threshold=0.9),)), [FAILED])
     assert (verdict.status, verdict.exit_code) == (INCONCLUSIVE, 4)
     assert "D08 unbounded attack: It held." in verdict.sentence
     assert decide(audited, None, [FAILED]).exit_code == 4
 
 
-def test_a_suppression_counts_until_its_day_and_then_says_that_it_expired(audited: Summary) -> None:
+def test_a_suppression_holds_until_its_date_and_then_is_reported_expired(audited: Summary) -> None:
     gate = Gate(
         (rule(threshold=0.9),),
         (
@@ -172,11 +174,11 @@ def test_a_suppression_counts_until_its_day_and_then_says_that_it_expired(audite
     doubted = decide(audited, gate, [FAILED], today=date(2027, 1, 1))
     assert doubted.status == INCONCLUSIVE
     assert "expired on 2026-01-01" in doubted.sentence
-    # Without a day it is that of the run, 2026-11-23: a report says the same whenever it is built.
+    # The default date is that of the run, 2026-11-23, so that a report is reproducible.
     assert decide(audited, gate, ()).status == PASS
 
 
-def test_nothing_evaluated(folder: Folder) -> None:
+def test_a_run_without_outcomes_has_status_nothing(folder: Folder) -> None:
     folder.image("a", label=0, clean_class=1)
     folder.outcome("a", "misclassified")
     verdict = decide(summary_of(folder.write()), Gate((rule(),)), [FAILED])
@@ -189,11 +191,11 @@ def test_an_unfinished_run_is_not_judged(audited: Summary) -> None:
     assert decide(begun, Gate((rule(threshold=0.9),)), ()).status == INCONCLUSIVE
 
 
-def test_exit_codes_are_those_of_the_issue() -> None:
+def test_exit_codes_match_the_specification() -> None:
     assert EXIT_CODES == {PASS: 0, FAIL: 1, INCONCLUSIVE: 4, NOTHING: 5}
 
 
-def test_the_gate_survives_run_json(audited: Summary, folder: Folder) -> None:
+def test_the_gate_round_trips_through_run_json(audited: Summary, folder: Folder) -> None:
     base = baseline(folder.path, 0.02)
     gate = Gate((rule(epsilon=1.0),), (Suppression("r", "why", date(2027, 1, 1)),), base)
     kept = GateEntry.model_validate(json.loads(json.dumps(gate.to_dict())))
@@ -210,7 +212,9 @@ def test_the_gate_survives_run_json(audited: Summary, folder: Folder) -> None:
         Gate.of(GateEntry(rules=(), suppressions=(never,)))
 
 
-def test_no_worse_than_a_baseline(audited: Summary, folder: Folder, tmp_path: Path) -> None:
+def test_no_worse_than_compares_with_the_baseline(
+    audited: Summary, folder: Folder, tmp_path: Path
+) -> None:
     same = baseline(folder.path)
     verdict = decide(audited, Gate(baseline=same), ())
     assert verdict.status == PASS
@@ -260,7 +264,7 @@ def gate_from(text: str, file: str = "audit.toml") -> Gate | None:
     return read_gate(Section(tomllib.loads(text), file=file).section("gate"))
 
 
-def test_a_gate_is_read() -> None:
+def test_gate_files_are_read() -> None:
     assert gate_from(TOML) == Gate(
         (
             Rule("floor", "robust_accuracy", 0.3, epsilon=4.0),
@@ -304,12 +308,12 @@ def test_a_gate_is_read() -> None:
         ("[gate.baseline]\nmax_drop = 0.1", "gate.baseline.run is missing"),
     ],
 )
-def test_errors_name_the_key(text: str, said: str) -> None:
+def test_errors_in_gate_files_name_the_key(text: str, said: str) -> None:
     with pytest.raises(SettingError, match=said):
         gate_from(text)
 
 
-def test_a_baseline_is_looked_for_beside_the_file(audited: Summary, folder: Folder) -> None:
+def test_a_baseline_path_is_relative_to_the_gate_file(audited: Summary, folder: Folder) -> None:
     file = folder.path.parent / "audit.toml"
     gate = gate_from("[gate.baseline]\nrun = 'run'\nmax_drop = 0.01", str(file))
     assert gate is not None and gate.baseline == baseline(folder.path, 0.01)

@@ -1,6 +1,6 @@
-"""Drive a headless Chromium over its debugging pipe: JSON messages on two file descriptors.
+"""Control a headless Chromium through its debugging pipe: JSON messages on two file descriptors.
 
-No driver and no web socket: `--remote-debugging-pipe` reads from descriptor 3 and writes to 4.
+Needs no driver and no web socket: `--remote-debugging-pipe` reads from descriptor 3 and writes to 4.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 
 def find() -> str | None:
-    """The path of a Chromium, if there is one."""
+    """The path of an installed Chromium, or None."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 class Browser:
-    """One page in a Chromium of its own. `errors` gathers exceptions, console errors and refusals of
-    the content security policy; `requests` every address asked for that is no data URI.
+    """One page in its own Chromium process.
+
+    `errors` collects exceptions, console errors and violations of the content security policy; `requests`
+    collects every requested address that is not a data URI.
     """
 
     def __init__(self, width: int = 1280, height: int = 1000, dark: bool = False) -> None:
@@ -69,7 +71,7 @@ class Browser:
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
         self.size(width, height)
-        # Nothing is clicked while the page still glides to another place.
+        # Disable smooth scrolling, so that no click happens during it.
         features = [{"name": "prefers-reduced-motion", "value": "reduce"}]
         if dark:
             features.append({"name": "prefers-color-scheme", "value": "dark"})
@@ -96,7 +98,7 @@ class Browser:
         self.call("Emulation.setDeviceMetricsOverride", **metrics)
 
     def call(self, method: str, **parameters: Any) -> Any:
-        """One command; its result. AssertionError with the browser's words if it fails."""
+        """Send a command and return its result; AssertionError with the browser's message if it fails."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -135,7 +137,7 @@ class Browser:
                 self.requests.append(address)
 
     def open(self, page: Path, fragment: str = "") -> None:
-        """Load a file and wait until its script is done."""
+        """Load a file and wait until its script has finished."""
         self.errors.clear()
         self.requests.clear()
         self.call("Page.navigate", url="about:blank")
@@ -144,7 +146,7 @@ class Browser:
         self.until("document.readyState === 'complete'")
 
     def run(self, code: str) -> Any:
-        """The value of an expression in the page; promises are awaited."""
+        """Evaluate an expression in the page; promises are awaited."""
         found = self.call(
             "Runtime.evaluate", expression=code, returnByValue=True, awaitPromise=True
         )
@@ -152,7 +154,7 @@ class Browser:
         return found["result"].get("value")
 
     def until(self, code: str, seconds: float = 30) -> Any:
-        """Wait until an expression holds; its value."""
+        """Wait until an expression is true; return its value."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if value := self.run(code):
@@ -161,13 +163,13 @@ class Browser:
         raise AssertionError(f"never came true: {code}; errors {self.errors}")
 
     def click(self, selector: str, across: float = 0.5, down: float = 0.5) -> None:
-        """A real click at a place of an element, in shares of its box."""
+        """Click at a position in an element, given in fractions of its box."""
         x, y = self.at(selector, across, down)
         for kind in ("mousePressed", "mouseReleased"):
             self.mouse(kind, x, y)
 
     def at(self, selector: str, across: float = 0.5, down: float = 0.5) -> tuple[float, float]:
-        """Where a place of an element is on the screen, after scrolling to it."""
+        """The screen position of a point in an element, after scrolling to it."""
         box = self.run(
             f"(() => {{ const n = document.querySelector({json.dumps(selector)});"
             " n.scrollIntoView({block: 'center', behavior: 'instant'}); const b = n.getBoundingClientRect();"
@@ -176,7 +178,7 @@ class Browser:
         return box[0] + across * box[2], box[1] + down * box[3]
 
     def mouse(self, kind: str, x: float, y: float) -> None:
-        """A bare mouse event."""
+        """Send a mouse event."""
         self.call(
             "Input.dispatchMouseEvent",
             **{"type": kind, "x": x, "y": y, "button": "left", "buttons": 1, "clickCount": 1},
@@ -185,7 +187,7 @@ class Browser:
     def key(
         self, key: str, *, shift: bool = False, kinds: tuple[str, ...] = ("keyDown", "keyUp")
     ) -> None:
-        """A key pressed and let go."""
+        """Press and release a key."""
         text = {"text": key} if len(key) == 1 else {"text": "\r"} if key == "Enter" else {}
         for kind in kinds:
             self.call(
@@ -199,7 +201,7 @@ class Browser:
             )
 
     def choose(self, selector: str, value: str) -> None:
-        """Pick a value of a select."""
+        """Choose a value of a select element."""
         self.run(
             f"(() => {{ const n = document.querySelector({json.dumps(selector)});"
             f" n.value = {json.dumps(value)}; n.dispatchEvent(new Event('change', {{bubbles: true}})); }})()"

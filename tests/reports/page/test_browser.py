@@ -1,4 +1,4 @@
-"""The page in a real browser: filter, sort, compare, magnify; what it says is what the files hold."""
+"""Tests of the page in a browser: filter, sort, compare, magnify; displayed values match the files."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ ROWS = "document.querySelectorAll('#tiles .tile').length"
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Browser]:
-    """One browser for all tests; each opens what it wants."""
+    """One browser for all tests of the module."""
     with Browser() as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 images of 40 x 32: two attacks, two classes, every status, steps for a few."""
+    """A run with 24 images of 40 x 32: two attacks, two classes, every status, steps for a few."""
     folder = Folder(tmp_path_factory.mktemp("cases") / "run")
     rng = np.random.default_rng(11)
     folder.manifest["config"]["attacks"] = [
@@ -77,7 +77,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cases(page: Browser, run: Path) -> Iterator[Browser]:
-    """The page freshly opened; nothing asked for, nothing complained of, before and after."""
+    """The freshly opened page; checks before and after that there were no requests and no errors."""
     page.size(1280, 1000)
     page.open(run / "report.html")
     page.until(f"{READY} && {DONE}")
@@ -87,7 +87,7 @@ def cases(page: Browser, run: Path) -> Iterator[Browser]:
 
 
 def current(page: Browser) -> dict[str, Any]:
-    """The row of the case that is shown, as the page's data has it."""
+    """The row of the displayed case in the page's data."""
     return page.run(
         """(() => { const d = JSON.parse(document.getElementById('case-data').textContent);
         const id = Number(new URLSearchParams(location.hash.slice(1)).get('case') ?? 0);
@@ -121,7 +121,7 @@ def place(page: Browser) -> tuple[int, int, str]:
 
 
 def assert_magnified(page: Browser) -> None:
-    """The three grids are the files' own counts at the place the page names."""
+    """Assert that the three grids equal the files' counts at the displayed position."""
     row = current(page)
     before, after = pixels(row["before"]).astype(int), pixels(row["after"]).astype(int)
     top, left, channel = place(page)
@@ -132,14 +132,14 @@ def assert_magnified(page: Browser) -> None:
     assert np.array_equal(found[2], (after - before)[where])
 
 
-def test_the_first_case_is_shown_whole(cases: Browser) -> None:
+def test_the_first_case_is_shown_completely(cases: Browser) -> None:
     assert cases.run("document.getElementById('cases-count').textContent") == "44 cases"
     assert cases.run("getComputedStyle(document.getElementById('stills')).display") == "none"
     assert cases.run("document.getElementById('case-strip').children.length") == 2
     assert_magnified(cases)
 
 
-def test_filters_count_and_show_what_they_say(cases: Browser) -> None:
+def test_filters_show_and_count_the_selected_cases(cases: Browser) -> None:
     def counted() -> str:
         return cases.run("document.getElementById('cases-count').textContent")
 
@@ -170,7 +170,7 @@ def test_filters_count_and_show_what_they_say(cases: Browser) -> None:
 @pytest.mark.parametrize(
     ("order", "field", "rising"), [("smallest", "l2", True), ("largest", "l2", False)]
 )
-def test_sorting(cases: Browser, order: str, field: str, rising: bool) -> None:
+def test_cases_can_be_sorted(cases: Browser, order: str, field: str, rising: bool) -> None:
     cases.click("#f-status [data-status=flipped]")
     cases.choose("#f-sort", order)
     ids = cases.run(
@@ -188,7 +188,7 @@ TABLE = "document.querySelector('table[data-sorts={}]')"
 
 
 def column(page: Browser, name: str, at: int) -> list[str]:
-    """What a column of a table shows, top to bottom."""
+    """The texts of a table column, top to bottom."""
     rows = f"[...{TABLE.format(name)}.tBodies].flatMap(b => [...b.rows])"
     return page.run(f"{rows}.filter(r => !r.matches('.group')).map(r => r.cells[{at}].innerText)")
 
@@ -198,8 +198,8 @@ def head(name: str, at: int) -> str:
 
 
 @pytest.mark.parametrize("name", ["attacks", "classes", "images", "rates"])
-def test_every_heading_of_a_table_sorts_it(cases: Browser, name: str) -> None:
-    """Down or up by what the cells stand for; then as it was; told to those who hear the page."""
+def test_every_table_header_sorts_the_table(cases: Browser, name: str) -> None:
+    """Descending, ascending, then the original order, by cell values; announced to screen readers."""
     cases.run("document.querySelector('.outcomes').open = true")
     heads = cases.run(f"[...{TABLE.format(name)}.tHead.rows[0].cells].map(c => c.innerText)")
     marked = f"[...{TABLE.format(name)}.querySelectorAll('th[aria-sort]')]"
@@ -228,7 +228,7 @@ def test_every_heading_of_a_table_sorts_it(cases: Browser, name: str) -> None:
         assert column(cases, name, at) == before
 
 
-def test_tables_sort_by_keys_and_the_address_keeps_their_order(cases: Browser, run: Path) -> None:
+def test_tables_sort_by_keyboard_and_the_address_keeps_the_order(cases: Browser, run: Path) -> None:
     cases.run(f"document.querySelector('{head('attacks', 0)}').focus()")
     cases.key("Enter")
     cases.key("Enter")
@@ -242,9 +242,9 @@ def test_tables_sort_by_keys_and_the_address_keeps_their_order(cases: Browser, r
     cases.until(READY)
     assert column(cases, "attacks", 0) == names
     assert cases.run("document.getElementById('f-sort').value") == "smallest"
-    # A link elsewhere leaves the order alone, and the next click goes on from it.
-    # Not with the mouse: the page may still be on its way to the case. Nor does a filter that is about to
-    # be written into the address undo it.
+    # A link to another place keeps the order, and the next click continues from it.
+    # Not with the mouse: the page may still scroll to the case. A filter about to be written into the address
+    # does not undo it either.
     cases.choose("#f-sort", "largest")
     cases.run("document.querySelector(\"nav a[href='#checks']\").click()")
     cases.run("new Promise(done => setTimeout(done, 300))")
@@ -253,7 +253,7 @@ def test_tables_sort_by_keys_and_the_address_keeps_their_order(cases: Browser, r
     cases.click(head("attacks", 0))
     assert [n.split()[0] for n in column(cases, "attacks", 0)] == ["bim", "pgd"]
     assert cases.run(f"{TABLE.format('attacks')}.querySelector('[aria-sort]')") is None
-    # An order alone is no case to go to, and a broken one breaks nothing.
+    # An order alone selects no case, and an invalid one has no effect.
     for broken in (
         "#by-attacks=-1",
         "#by-attacks=99",
@@ -266,7 +266,7 @@ def test_tables_sort_by_keys_and_the_address_keeps_their_order(cases: Browser, r
     cases.requests[:] = seen
 
 
-def test_an_image_of_the_worst_case_leads_to_its_cases(cases: Browser) -> None:
+def test_images_of_the_worst_case_link_to_their_cases(cases: Browser) -> None:
     cases.run("document.querySelector('.outcomes').open = true")
     cases.click(".outcomes tbody tr:first-child a")
     name = cases.run("document.querySelector('.outcomes tbody tr a').textContent")
@@ -295,8 +295,8 @@ def test_the_address_holds_the_state(cases: Browser, run: Path) -> None:
     cases.requests[:] = seen
 
 
-def test_a_finding_leads_to_its_cases(cases: Browser) -> None:
-    """The link of a budget shows just the flips that its count counts, image by image."""
+def test_findings_link_to_their_cases(cases: Browser) -> None:
+    """The link of a budget shows exactly the flips in its count, image by image."""
     rows = cases.run(
         "[...document.querySelectorAll('.rungs tr')].map(r => [r.querySelector('a').getAttribute('href'),"
         " Number(r.cells[1].textContent.split(' ')[0])])"
@@ -315,7 +315,7 @@ def test_a_finding_leads_to_its_cases(cases: Browser) -> None:
         assert current_after(cases)["name"] in names
 
 
-def test_the_measures_beside_the_pictures_are_those_below(cases: Browser) -> None:
+def test_measures_beside_the_pictures_match_those_below(cases: Browser) -> None:
     for _ in range(2):
         cases.until(f"{DONE} && document.querySelector('.b-ssim').textContent !== '…'")
         beside, below = cases.run(
@@ -329,7 +329,7 @@ def test_the_measures_beside_the_pictures_are_those_below(cases: Browser) -> Non
         current_after(cases)
 
 
-def test_a_case_that_held_shows_the_picture_that_was_kept(cases: Browser) -> None:
+def test_a_robust_case_shows_the_stored_picture(cases: Browser) -> None:
     cases.click("#f-status [data-status=robust]")
     said = cases.until("document.getElementById('case-problem').textContent")
     assert "No attack step within epsilon 4 flipped the image" in said and "no picture" not in said
@@ -341,7 +341,7 @@ def test_a_case_that_held_shows_the_picture_that_was_kept(cases: Browser) -> Non
     cases.until("document.getElementById('case-only').hidden")
 
 
-def test_a_broken_address_breaks_nothing(cases: Browser, run: Path) -> None:
+def test_an_invalid_address_has_no_effect(cases: Browser, run: Path) -> None:
     seen = cases.requests.copy()
     for fragment in (
         "#case=999999",
@@ -356,7 +356,7 @@ def test_a_broken_address_breaks_nothing(cases: Browser, run: Path) -> None:
     cases.requests[:] = seen
 
 
-def test_clicking_a_tile_shows_it(cases: Browser) -> None:
+def test_clicking_a_tile_shows_its_case(cases: Browser) -> None:
     cases.click("#tiles .tile[aria-posinset='5']")
     row = current_after(cases)
     label = cases.run("document.querySelector(\"#tiles .tile[aria-selected='true']\").title")
@@ -365,14 +365,14 @@ def test_clicking_a_tile_shows_it(cases: Browser) -> None:
 
 
 def current_after(page: Browser) -> dict[str, Any]:
-    """The row of a case just chosen; the address follows a moment later."""
+    """The row of a case just chosen; the address is updated a moment later."""
     page.run("new Promise(r => setTimeout(r, 250))")
     row = current(page)
     assert page.run("document.getElementById('case-file').textContent") == row["name"]
     return row
 
 
-def test_keys_walk_through_the_tiles(cases: Browser) -> None:
+def test_keys_move_through_the_tiles(cases: Browser) -> None:
     cases.run("document.getElementById('tiles').focus()")
     cases.key("ArrowRight")
     cases.key("ArrowRight")
@@ -385,7 +385,7 @@ def test_keys_walk_through_the_tiles(cases: Browser) -> None:
     )
 
 
-def test_magnify_by_click_drag_and_keys(cases: Browser) -> None:
+def test_the_magnifier_follows_clicks_drags_and_keys(cases: Browser) -> None:
     for selector in ("#c-before", "#c-after", "#c-delta"):
         cases.click(selector, 0.75, 0.25)
         assert place(cases)[:2] == (6, 20)
@@ -420,7 +420,7 @@ def shown(page: Browser, canvas: str) -> np.ndarray:
     return np.array(found["d"], dtype=np.uint8).reshape(found["h"], found["w"], 4)[..., :3]
 
 
-def test_pictures_compare_and_difference(cases: Browser) -> None:
+def test_pictures_can_be_compared_and_subtracted(cases: Browser) -> None:
     row = current(cases)
     before, after = pixels(row["before"]), pixels(row["after"])
     assert np.array_equal(shown(cases, "c-before"), before)
@@ -444,7 +444,7 @@ def test_pictures_compare_and_difference(cases: Browser) -> None:
     assert np.array_equal(shown(cases, "c-after"), half)
 
 
-def test_hold_button(cases: Browser) -> None:
+def test_holding_the_button_shows_the_original(cases: Browser) -> None:
     row = current(cases)
     x, y = cases.at("#hold")
     cases.mouse("mousePressed", x, y)
@@ -453,7 +453,7 @@ def test_hold_button(cases: Browser) -> None:
     assert np.array_equal(shown(cases, "c-after"), pixels(row["after"]))
 
 
-def test_one_channel_is_drawn_in_two_colours(cases: Browser) -> None:
+def test_one_channel_is_drawn_in_warm_and_cool_colours(cases: Browser) -> None:
     row = current(cases)
     delta = pixels(row["after"]).astype(int) - pixels(row["before"])
     cases.click("#channels [data-channel='1']")
@@ -461,7 +461,7 @@ def test_one_channel_is_drawn_in_two_colours(cases: Browser) -> None:
     zero = {tuple(c) for c in drawn[delta[..., 1] == 0]}
     assert len(zero) == 1
     (paper,) = zero
-    # Warm for more, cool for less: red against blue, further from paper the larger the change.
+    # Warm for increases, cool for decreases: the larger the change, the further from the paper colour.
     assert (drawn[delta[..., 1] > 0][:, 2] < paper[2]).all()
     assert (drawn[delta[..., 1] < 0][:, 0] < paper[0]).all()
 
@@ -512,7 +512,7 @@ def test_measures_agree_with_scikit_image(cases: Browser) -> None:
         current_after(cases)
 
 
-def test_the_histogram_counts_every_component(cases: Browser) -> None:
+def test_the_histogram_counts_all_components(cases: Browser) -> None:
     row = current(cases)
     delta = pixels(row["after"]).astype(int) - pixels(row["before"])
     titles = cases.run(
@@ -532,7 +532,7 @@ def test_the_histogram_counts_every_component(cases: Browser) -> None:
     assert found == expected
 
 
-def test_the_verdict_stays_in_sight(cases: Browser) -> None:
+def test_the_verdict_stays_visible(cases: Browser) -> None:
     chip = "document.querySelector('nav .ruled')"
     assert cases.run(f"getComputedStyle({chip}).display") == "none"
     cases.run("document.getElementById('limits').scrollIntoView({behavior: 'instant'})")
@@ -587,8 +587,8 @@ FAINT = """(() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_word_stands_out_from_what_is_behind_it(cases: Browser, scheme: str) -> None:
-    """WCAG 2 AA: a contrast of 4.5, of 3 for large type; with every look that a cell can have."""
+def test_text_has_sufficient_contrast(cases: Browser, scheme: str) -> None:
+    """WCAG 2 AA: a contrast of 4.5, of 3 for large type, in every style of a cell."""
     cases.call(
         "Emulation.setEmulatedMedia",
         features=[{"name": "prefers-color-scheme", "value": scheme}],
@@ -616,7 +616,7 @@ def test_every_number_of_the_magnifier_has_headers(cases: Browser) -> None:
     assert columns == [f"column {n}" for n in range(left, left + 8)]
 
 
-def test_hostile_names_do_nothing(page: Browser, folder: Folder) -> None:
+def test_hostile_names_have_no_effect(page: Browser, folder: Folder) -> None:
     path = write_html(fill(folder))
     page.open(path)
     page.until(READY)
@@ -636,7 +636,7 @@ def test_hostile_names_do_nothing(page: Browser, folder: Folder) -> None:
     assert any(name.startswith("<img src=x onerror=alert(1)>.png") for name in names)
 
 
-def test_altered_evidence_is_said(page: Browser, folder: Folder) -> None:
+def test_altered_evidence_is_reported(page: Browser, folder: Folder) -> None:
     rng = np.random.default_rng(4)
     folder.flip("altered.jpg", rng=rng)
     path = folder.write()
@@ -650,7 +650,7 @@ def test_altered_evidence_is_said(page: Browser, folder: Folder) -> None:
     assert "Do not trust the numbers" in said
 
 
-def test_torn_and_lost_pictures_are_said(page: Browser, folder: Folder) -> None:
+def test_damaged_and_missing_pictures_are_reported(page: Browser, folder: Folder) -> None:
     rng = np.random.default_rng(4)
     folder.flip("torn.jpg", rng=rng, confidence_after=0.9)
     folder.flip("lost.jpg", rng=rng, confidence_after=0.8)
@@ -687,7 +687,7 @@ def test_a_flip_without_pictures_keeps_its_numbers(page: Browser, folder: Folder
     assert page.errors == []
 
 
-def test_grey_pictures(page: Browser, folder: Folder) -> None:
+def test_grey_pictures_are_shown(page: Browser, folder: Folder) -> None:
     rng = np.random.default_rng(6)
     before = rng.integers(5, 250, (20, 24, 1), dtype=np.uint8)
     after = (before.astype(int) + rng.integers(-3, 4, before.shape)).astype(np.uint8)
@@ -709,10 +709,10 @@ def test_grey_pictures(page: Browser, folder: Folder) -> None:
 
 
 @pytest.mark.slow
-def test_a_thousand_cases_with_pictures_beside_the_page(
+def test_a_thousand_cases_load_pictures_beside_the_page(
     page: Browser, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Too large for one file: the pictures come from files beside it, and the page stays quick."""
+    """Too large for one file: pictures are in files beside the page, which stays fast."""
     monkeypatch.setattr(case_browser, "INLINE", 2_000_000)
     monkeypatch.setattr(case_browser, "SHARD", 400_000)
     folder.many(500, pictures=True, side=32)
@@ -726,7 +726,7 @@ def test_a_thousand_cases_with_pictures_beside_the_page(
         page.open(path)
         took.append(int(page.until(READY)))
     assert page.run("document.getElementById('cases-count').textContent") == "1,000 cases"
-    # Of three, since other work on the machine must not fail this.
+    # The best of three, so that other work on the machine does not fail the test.
     assert min(took) < 1000
     page.until(DONE)
     nodes = page.run(ROWS)
@@ -755,7 +755,7 @@ def test_a_thousand_cases_with_pictures_beside_the_page(
 
 
 def test_the_page_fits_every_width(cases: Browser) -> None:
-    """Nothing is to be scrolled sideways, and from a tablet on the three squares stand in a row."""
+    """No horizontal scrolling; from tablet width on the three squares are in a row."""
     cases.until(DONE)
     for width in (320, 390, 721, 820, 1010, 1110, 1600):
         cases.size(width, 900)
@@ -767,7 +767,7 @@ def test_the_page_fits_every_width(cases: Browser) -> None:
 
 
 @pytest.mark.slow
-def test_phone_and_print(page: Browser, run: Path, tmp_path: Path) -> None:
+def test_the_page_works_on_phones_and_in_print(page: Browser, run: Path, tmp_path: Path) -> None:
     page.size(390, 844)
     page.open(run / "report.html")
     page.until(f"{READY} && {DONE}")
@@ -780,10 +780,10 @@ def test_phone_and_print(page: Browser, run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_thumbnails_stop_somewhere(
+def test_the_number_of_thumbnails_is_limited(
     page: Browser, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page of fifty thousand images must still open: the last of them have no thumbnail."""
+    """A page of fifty thousand images still opens: the last images have no thumbnail."""
     monkeypatch.setattr(case_browser, "THUMBS", 4000)
     rng = np.random.default_rng(9)
     for number in range(12):

@@ -1,4 +1,4 @@
-"""The page: one file, no request, no script but ours, and nothing a hostile name can do."""
+"""Tests of the HTML page: a single file, no requests, no foreign scripts, hostile names as text."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ VOID = {"meta", "img", "link", "br", "input", "hr"}
 
 
 class Page(HTMLParser):
-    """Tags with their attributes, the text, and whether every tag is closed in order."""
+    """Parser that collects tags, attributes and text, and checks that tags are closed in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -105,7 +105,7 @@ def assert_harmless(page: Page) -> None:
                 assert re.fullmatch(rf"#[a-z]+|{cases}|#name=[A-Za-z0-9_.~%/-]+", value or "")
 
 
-def test_hostile_names_are_text(hostile: Path) -> None:
+def test_hostile_names_are_shown_as_text(hostile: Path) -> None:
     page = page_of(hostile)
     assert_harmless(page)
     for name in (
@@ -127,7 +127,7 @@ def test_hostile_class_names_are_text_in_alt_texts(hostile: Path) -> None:
     assert any(alt and 'alert("dog")' in alt for alt in alts)
 
 
-def test_nothing_is_requested_and_the_policy_forbids_it(mixed: Path) -> None:
+def test_the_page_requests_nothing_and_its_policy_forbids_requests(mixed: Path) -> None:
     text = write_html(mixed).read_text(encoding="utf-8")
     page = Page(text)
     assert_harmless(page)
@@ -146,7 +146,7 @@ def test_nothing_is_requested_and_the_policy_forbids_it(mixed: Path) -> None:
     for script in scripts:
         assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document.write|eval\(", script)
     assert "frame-src" not in rules
-    # The browser hashes the text between the tags: the rule must be of exactly that.
+    # The browser hashes the text between the tags, so the policy needs exactly this hash.
     (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     assert rules["style-src"] == f"'sha256-{digest}'"
@@ -155,7 +155,7 @@ def test_nothing_is_requested_and_the_policy_forbids_it(mixed: Path) -> None:
     assert set(re.findall(r"https?://[^\"' ]+", text)) <= {"http://www.w3.org/2000/svg"}
 
 
-def test_pictures_are_those_of_the_run(folder: Folder, mixed: Path) -> None:
+def test_pictures_match_the_run(folder: Folder, mixed: Path) -> None:
     page = page_of(mixed)
     shown = set()
     for image in page.all("img"):
@@ -171,7 +171,7 @@ def test_pictures_are_those_of_the_run(folder: Folder, mixed: Path) -> None:
             assert np.asarray(picture).tobytes() in shown
 
 
-def test_numbers_of_the_patch_are_pixels_of_the_files(folder: Folder) -> None:
+def test_patch_numbers_match_the_pixels_of_the_files(folder: Folder) -> None:
     before, after = folder.flip("a.jpg", rng=np.random.default_rng(3), side=8)
     page = page_of(folder.write())
     grids = re.findall(
@@ -189,7 +189,7 @@ def test_numbers_of_the_patch_are_pixels_of_the_files(folder: Folder) -> None:
     assert found[2] == (after.astype(int) - before)[..., channel].ravel().tolist()
 
 
-def test_the_mixed_run_in_words(mixed: Path) -> None:
+def test_the_mixed_run_is_described_in_words(mixed: Path) -> None:
     text = page_of(mixed).text
     for said in (
         "5 of 8 correctly classified images flip within 4 counts.",
@@ -203,7 +203,7 @@ def test_the_mixed_run_in_words(mixed: Path) -> None:
         assert said in text
 
 
-def test_no_outcomes(folder: Folder) -> None:
+def test_a_page_without_outcomes_states_it(folder: Folder) -> None:
     page = page_of(folder.write())
     assert_harmless(page)
     assert "No attack was run" in page.text
@@ -211,7 +211,7 @@ def test_no_outcomes(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize("status", ["misclassified", "unreadable", "failed"])
-def test_nothing_judged(folder: Folder, status: str) -> None:
+def test_a_page_without_judged_images_states_it(folder: Folder, status: str) -> None:
     for number in range(3):
         readable = {} if status != "unreadable" else {"clean_class": None, "reason": "torn"}
         folder.image(str(number), label=int(status == "misclassified"), **readable)
@@ -222,7 +222,7 @@ def test_nothing_judged(folder: Folder, status: str) -> None:
     assert " flip within" not in page.text
 
 
-def test_nothing_flipped(folder: Folder) -> None:
+def test_a_page_without_flips_states_it(folder: Folder) -> None:
     for number in range(20):
         folder.image(str(number))
         folder.outcome(str(number), "robust")
@@ -231,13 +231,13 @@ def test_nothing_flipped(folder: Folder) -> None:
     assert "0–16.1 %" in text
 
 
-def test_a_run_without_columns_or_sections() -> None:
+def test_a_run_without_columns_or_sections_is_shown() -> None:
     page = Page(render(OldRun()))
     assert_harmless(page)
     assert "1 of 2 images" in page.text
 
 
-def test_lost_and_altered_pictures_are_said(folder: Folder) -> None:
+def test_missing_and_altered_pictures_are_reported(folder: Folder) -> None:
     rng = np.random.default_rng(4)
     folder.flip("lost.jpg", rng=rng)
     folder.flip("altered.jpg", rng=rng)
@@ -250,7 +250,7 @@ def test_lost_and_altered_pictures_are_said(folder: Folder) -> None:
     assert "not the file that the audit saved" in text
 
 
-def test_a_torn_picture_is_said(folder: Folder) -> None:
+def test_a_damaged_picture_is_reported(folder: Folder) -> None:
     folder.flip("a.jpg", rng=np.random.default_rng(4))
     path = folder.write()
     target = path / folder.rows["outcomes"][0]["png"]
@@ -259,7 +259,7 @@ def test_a_torn_picture_is_said(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 4])
-def test_grey_and_transparent_pictures(folder: Folder, channels: int) -> None:
+def test_grey_and_transparent_pictures_are_shown(folder: Folder, channels: int) -> None:
     before = np.full((9, 12, channels), 100, np.uint8)
     after = before + np.uint8(3)
     folder.image("a", png=folder.picture(before))
@@ -268,7 +268,7 @@ def test_grey_and_transparent_pictures(folder: Folder, channels: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_strip_that_was_made_smaller_says_so(folder: Folder) -> None:
+def test_a_downsized_strip_is_labelled(folder: Folder) -> None:
     rng = np.random.default_rng(3)
     before, after = folder.flip("large.jpg", rng=rng, side=400)
     for step, pixels in enumerate((before, after)):
@@ -276,11 +276,11 @@ def test_a_strip_that_was_made_smaller_says_so(folder: Folder) -> None:
     assert "one pixel here is the mean of 3 × 3" in page_of(folder.write()).text
 
 
-def test_a_strip_of_small_pictures_says_nothing_of_that(mixed: Path) -> None:
+def test_a_strip_of_small_pictures_is_not_labelled(mixed: Path) -> None:
     assert "the mean of" not in page_of(mixed).text
 
 
-def test_chance_is_told_from_the_diagnostic_where_no_noise_was_run(folder: Folder) -> None:
+def test_flips_by_noise_come_from_the_diagnostic_without_noise_attack(folder: Folder) -> None:
     said = "100 random changes within epsilon 4 flip 0 of 9 images, none of which survives."
     folder.manifest["diagnostics"] = [
         {"id": "D16", "title": "Noise", "status": "ok", "sentence": said, "evidence": {}}
@@ -294,13 +294,13 @@ def test_chance_is_told_from_the_diagnostic_where_no_noise_was_run(folder: Folde
     )
 
 
-def test_the_median_is_one_number_on_the_page_in_the_terminal_and_for_machines(
+def test_the_median_is_the_same_in_all_outputs(
     folder: Folder,
 ) -> None:
-    """44 of 100 images fall at 1 to 2, 56 at 7 to 11: the median is between 4 and 8, whatever a file says."""
+    """44 of 100 images flip at 1 to 2, 56 at 7 to 11: the median is between 4 and 8 in every output."""
     folder.manifest["config"]["epsilons"] = [1.0, 2.0, 4.0, 8.0, 16.0]
     label = "bim(steps=4)"
-    # What an older version wrote.
+    # As an older version wrote it.
     folder.manifest["median_epsilon"] = {
         label: {"median": 3.13, "low": 2.28, "high": 4.1, "note": ""}
     }
@@ -328,7 +328,7 @@ def test_the_median_is_one_number_on_the_page_in_the_terminal_and_for_machines(
     assert f"{point:.3g}, between 4 and 8, 95 % interval" in AuditResult(path)._repr_html_()
 
 
-def test_a_fitted_curve_stands_beside_the_median_and_is_named(folder: Folder) -> None:
+def test_a_fitted_curve_is_named_beside_the_median(folder: Folder) -> None:
     fit = {"median": 2.51, "low": 1.6, "high": 3.4, "p_value": 0.4}
     folder.manifest["median_epsilon"] = {"bim(steps=4)": {"fit": fit}}
     for n, needs in enumerate([1, 2, 2, 4, 4, 4, 4]):
@@ -349,8 +349,8 @@ def test_a_fitted_curve_stands_beside_the_median_and_is_named(folder: Folder) ->
             page_of(path)
 
 
-def test_bars_of_a_channel_are_shares_of_that_channel(folder: Folder) -> None:
-    """They add up to the share of it that changed, which the table beside them says."""
+def test_channel_bars_are_shares_of_the_channel(folder: Folder) -> None:
+    """They sum to the share of changed components in the table beside them."""
     rng = np.random.default_rng(5)
     for number in range(3):
         before, after = rng.integers(0, 200, (2, 20, 20, 3)).astype(np.uint8) // 40 * 40
@@ -365,7 +365,7 @@ def test_bars_of_a_channel_are_shares_of_that_channel(folder: Folder) -> None:
         assert sum(bars) == pytest.approx(float(changed), abs=0.05 * (len(bars) + 1))
 
 
-def test_what_is_quiet_is_folded_and_what_is_not_stands_open(folder: Folder) -> None:
+def test_quiet_sections_are_folded_and_others_open(folder: Folder) -> None:
     folder.manifest["diagnostics"] = [
         {"id": f"D{n:02}", "title": "T", "status": status, "sentence": f"{status} {n}."}
         for n, status in enumerate(("ok", "warn", "fail", "skipped", "ok"), 1)
@@ -392,8 +392,8 @@ def test_what_is_quiet_is_folded_and_what_is_not_stands_open(folder: Folder) -> 
         assert said not in inside
 
 
-def test_each_diagnostic_carries_its_explanation(folder: Folder) -> None:
-    """Rule, evidence and remedy stand in the page itself; the remedy unasked where it is needed."""
+def test_each_diagnostic_has_its_explanation(folder: Folder) -> None:
+    """The page contains rule, evidence and remedy; the remedy is visible where it is needed."""
     folder.manifest["diagnostics"] = [
         {
             "id": "D04",
@@ -438,7 +438,7 @@ def test_the_same_run_gives_the_same_page(mixed: Path, tmp_path: Path) -> None:
     assert write_html(mixed, tmp_path / "new" / "page.html").read_bytes() == first
 
 
-def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not a run"):
         write_html(tmp_path)
 
@@ -457,7 +457,7 @@ def test_no_framework_is_imported(mixed: Path) -> None:
     assert (mixed / "report.html").exists()
 
 
-def test_ten_thousand_outcomes(folder: Folder) -> None:
+def test_ten_thousand_outcomes_make_a_page_in_time(folder: Folder) -> None:
     for number in range(2500):
         folder.image(str(number))
         for attack in ("bim(steps=4)", "pgd(steps=40)"):

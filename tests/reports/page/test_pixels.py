@@ -1,4 +1,4 @@
-"""What is drawn from pixels: exact, and of the right place."""
+"""Tests of pixel drawings: data URIs, amplification, patches and thumbnails."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_amplification_never_clips(largest: int, factor: float) -> None:
     assert pictures.amplification(change) == factor
     shown = pictures.amplified(change, factor).astype(int)
     assert shown[0, 0, 2] == 128
-    # 128 + 128 is 256: the topmost value alone gives way by one count.
+    # 128 + 128 is 256: only the largest value is reduced, by one count.
     assert shown[0, 0, 0] == min(255, 128 + largest * factor)
     assert shown[0, 0, 1] == 128 - largest * factor
 

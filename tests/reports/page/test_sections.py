@@ -1,4 +1,4 @@
-"""Sections of the page: their order and anchors, and sections that plug-ins bring."""
+"""Tests of page sections: order, anchors, and sections of plug-ins."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from robustness.reports.page.sections import SECTIONS
 
 
 def queries(page: PageData) -> Section:
-    """A section as a plug-in would write it, from the summary and the tables of the run."""
+    """A section as a plug-in writes it, from the summary and the tables of the run."""
     outcomes = page.run.outcomes()
     return Section(
         anchor="queries",
@@ -31,7 +31,7 @@ def queries(page: PageData) -> Section:
 
 
 def nothing(page: PageData) -> None:
-    """A section that has nothing to show."""
+    """A section without content."""
 
 
 def broken(page: PageData) -> Section:
@@ -52,7 +52,7 @@ def text(page: PageData) -> str:
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch):
-    """Install functions of this module as sections, by name."""
+    """Install functions of this module as sections, given by name."""
 
     def made(*names: str) -> None:
         points = [EntryPoint(name, f"{__name__}:{name}", plugins.REPORT_SECTIONS) for name in names]
@@ -76,7 +76,7 @@ def page_of(run: Path) -> str:
     return write_html(run).read_text(encoding="utf-8")
 
 
-def test_a_section_from_outside_is_shown_with_its_entry(mixed: Path, install) -> None:
+def test_a_section_of_a_plug_in_is_shown_with_its_entry(mixed: Path, install) -> None:
     install("queries", "nothing")
     page = page_of(mixed)
     assert '<a href="#queries">Queries</a>' in page
@@ -98,7 +98,9 @@ def test_a_section_from_outside_is_shown_with_its_entry(mixed: Path, install) ->
         ("no_such_function", "cannot be imported"),
     ],
 )
-def test_a_broken_section_is_one_sentence(mixed: Path, install, name: str, reason: str) -> None:
+def test_a_broken_section_is_replaced_by_a_message(
+    mixed: Path, install, name: str, reason: str
+) -> None:
     whole = page_of(mixed)
     install(name, "queries")
     page = page_of(mixed)
@@ -106,12 +108,12 @@ def test_a_broken_section_is_one_sentence(mixed: Path, install, name: str, reaso
     body = page[page.index(f'<section id="{anchor}"') :].partition("</section>")[0]
     assert reason in body
     assert '<section id="queries"' in page
-    # All the rest of the page stands as it was.
+    # The rest of the page is unchanged.
     assert page.startswith(whole[: whole.index("</nav>")][:-1])
     assert whole[whole.index("</nav>") : whole.index("</main>")] in page
 
 
-def test_anchors_are_unique_and_every_entry_leads_somewhere(mixed: Path) -> None:
+def test_anchors_are_unique_and_every_entry_has_a_target(mixed: Path) -> None:
     page = page_of(mixed)
     ids = re.findall(r'\sid="([^"]+)"', page)
     assert len(ids) == len(set(ids))

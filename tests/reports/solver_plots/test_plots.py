@@ -1,4 +1,4 @@
-"""Pictures of the solvers: what they show is what was solved."""
+"""Tests of solver plots: drawn points and lines match the solutions."""
 
 import math
 
@@ -49,8 +49,8 @@ def test_fixed_vectors_are_black_and_lines_have_two_ends(tmp_path):
     assert shows(seen, SERIES[0], 100, 232) and shows(seen, INK, 215, 340)
 
 
-def test_the_cross_lies_where_the_surface_is_deepest(tmp_path):
-    """With weights and a ridge the optimum is elsewhere than that of the plain squares."""
+def test_the_cross_marks_the_minimum_of_the_surface(tmp_path):
+    """With weights and a ridge penalty the optimum differs from that of plain least squares."""
     random = np.random.default_rng(3)
     x = random.normal(2.0, 1.0, (60, 1))
     y = 3.0 * x[:, 0] + random.normal(size=60)
@@ -62,12 +62,12 @@ def test_the_cross_lies_where_the_surface_is_deepest(tmp_path):
     target = tmp_path / "fit.png"
     plot_fit(target, x, y, [way], exact, ("x", "y"), weights=weights, ridge=ridge)
     surface = pixels(target)[34:298, 862:1184]
-    # Paths and the cross are drawn over the shades; the terraces around the deepest place are dark grey.
+    # Paths and the cross are drawn over the shades; the levels around the minimum are dark grey.
     grey = np.ptp(surface, axis=2) < 20
     shade = np.where(grey & (surface.min(axis=2) > 100), surface.sum(axis=2), 765)
     deepest = np.argwhere(shade <= np.min(shade) + 6).mean(axis=0)
     blue = np.abs(surface - np.array(SERIES[0])).sum(axis=2) < 30
-    # The way ends in the optimum with a large dot: the place with the most of its colour around.
+    # The path ends at the optimum in a large dot: the position with most of its colour around.
     places = np.argwhere(blue)
     crowd = [np.sum(np.hypot(*(places - place).T) < 4) for place in places]
     dot = places[np.array(crowd) == max(crowd)].mean(axis=0)

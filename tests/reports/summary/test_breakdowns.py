@@ -1,4 +1,4 @@
-"""Attacks that break down: what the others found stands, and what nobody judged is counted apart."""
+"""Tests of failed attacks: the other attacks' results count, images without result are a separate group."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def table(fates: list[list[list[str]]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["image", "attack", "epsilon", "status"])
 
 
-def fate(attacks: list[list[str]], rung: int) -> tuple[str, int]:
-    """The rule in plain Python: the status of an image at a rung, and how many attacks broke down."""
+def expected_status(attacks: list[list[str]], rung: int) -> tuple[str, int]:
+    """The rule in plain Python: the status of an image at a rung, and the number of failed attacks."""
     if any("flipped" in one[: rung + 1] for one in attacks):
         return "flipped", 0
     here = [one[rung] for one in attacks]
@@ -57,10 +57,10 @@ def fate(attacks: list[list[str]], rung: int) -> tuple[str, int]:
 @pytest.mark.slow
 @settings(deadline=None)
 @given(TABLES)
-def test_every_image_has_the_fate_that_the_rule_says(fates: list[list[list[str]]]) -> None:
+def test_every_image_has_the_status_of_the_rule(fates: list[list[list[str]]]) -> None:
     worst = metrics.worst_case(table(fates))
     for rung, epsilon in enumerate(LADDER):
-        truth = [fate(attacks, rung) for attacks in fates]
+        truth = [expected_status(attacks, rung) for attacks in fates]
         rows = worst[worst["epsilon"] == epsilon]
         found = metrics.tally(rows["status"], rows["broke"])
         counts = [sum(status == name for status, _ in truth) for name in ("flipped", "robust")]
@@ -74,14 +74,14 @@ def test_every_image_has_the_fate_that_the_rule_says(fates: list[list[list[str]]
 @pytest.mark.slow
 @settings(deadline=None)
 @given(TABLES)
-def test_the_smallest_epsilon_of_all_lies_where_the_rule_says(
+def test_the_smallest_epsilon_over_attacks_matches_the_rule(
     fates: list[list[list[str]]],
 ) -> None:
     rows = table(fates)
     found = [smallest_epsilon.smallest(rows[rows["attack"] == name]) for name in "abc"]
     told = smallest_epsilon.together(found, rows, LADDER)
     for i, attacks in enumerate(fates):
-        status = [fate(attacks, rung)[0] for rung in range(3)]
+        status = [expected_status(attacks, rung)[0] for rung in range(3)]
         high = LADDER[status.index("flipped")] if "flipped" in status else math.inf
         low = max([0.0, *(e for e, s in zip(LADDER, status, strict=True) if s == "robust")])
         assert (told.low[f"i{i}"], told.high[f"i{i}"]) == (low, high)
@@ -90,13 +90,13 @@ def test_the_smallest_epsilon_of_all_lies_where_the_rule_says(
 @pytest.mark.slow
 @settings(deadline=None)
 @given(TABLES, st.booleans())
-def test_an_attack_that_breaks_down_everywhere_changes_nothing(
+def test_an_attack_that_always_fails_changes_nothing(
     fates: list[list[list[str]]], closest: bool
 ) -> None:
-    """Of the others' medians, nor of the fate of any image; distances included."""
+    """Neither the medians of the others nor the status of any image; with and without distances."""
     rows = table(fates).assign(linf=lambda r: r["epsilon"] - 0.25)
-    broke = rows[rows["attack"] == "a"].assign(attack="z", status="failed", linf=math.nan)
-    both = pd.concat([broke, rows])
+    failed = rows[rows["attack"] == "a"].assign(attack="z", status="failed", linf=math.nan)
+    both = pd.concat([failed, rows])
     seeks = AttackEntry(label="a", seeks="closest" if closest else "any")
     config = Settings(norm="linf", attacks=(seeks,))
     alone = smallest_epsilon.medians(rows, config, ["a", "b", "c"])
@@ -107,11 +107,11 @@ def test_an_attack_that_breaks_down_everywhere_changes_nothing(
     assert metrics.worst_case(both)[kept].equals(metrics.worst_case(rows)[kept])
 
 
-# --- the run of the issue: pgd breaks down on every image, square flips 7 of 12 ------------------
+# --- a run in which pgd fails on every image and square flips 7 of 12 --------------------------
 
 
-def broke(folder: Folder, square: str = "fffffffrrrrr") -> Path:
-    """Epsilons 8 and 13; `square` says what it did to each image at 13: f flip, r robust, x broke down."""
+def write_run_with_failures(folder: Folder, square: str = "fffffffrrrrr") -> Path:
+    """Epsilons 8 and 13; `square` gives its status for each image at 13: f flipped, r robust, x failed."""
     named = {"pgd": "white-box", "square": "score"}
     folder.manifest["config"] |= {
         "attacks": [
@@ -130,16 +130,16 @@ def broke(folder: Folder, square: str = "fffffffrrrrr") -> Path:
     return folder.write()
 
 
-def of(path: Path) -> Summary:
+def summary_of(path: Path) -> Summary:
     with Run.open(path) as run:
         return summarise(run)
 
 
-def test_what_the_other_attack_found_stands(folder: Folder) -> None:
-    path = broke(folder)
-    found = of(path)
+def test_results_of_the_other_attack_count(folder: Folder) -> None:
+    path = write_run_with_failures(folder)
+    found = summary_of(path)
     assert found.headline.startswith("7 of 12 correctly classified images flip")
-    said = "On 5 of those that hold some attack broke down."
+    said = "On 5 of those that did not flip, some attack failed."
     assert said in found.headline and said in found.sentence
     assert (found.overall.robust, found.overall.failed, found.overall.partly_failed) == (5, 0, 5)
     robust = found.worst[-1].robust_accuracy
@@ -155,21 +155,19 @@ def test_what_the_other_attack_found_stands(folder: Folder) -> None:
         markdown(found, verdict),
         workflow_annotations(found, verdict),
     ):
-        assert "some attack broke down" in text
-    assert "0 of 0 flip" in junit(found, verdict) and "broke down on 12 more" in junit(
-        found, verdict
-    )
+        assert "some attack failed" in text
+    assert "0 of 0 flip" in junit(found, verdict) and "failed on 12 more" in junit(found, verdict)
     (flips,) = json.loads(sarif(found, verdict))["runs"][0]["results"]
     assert (flips["properties"]["flipped"], flips["properties"]["of"]) == (7, 12)
     result = AuditResult(path)
     assert result.flip_rate == 7 / 12 and result.undecided == 0
 
 
-def test_images_that_no_attack_judged_are_a_group_of_their_own(folder: Folder) -> None:
-    path = broke(folder, "fffffffrrrxx")
-    found = of(path)
+def test_images_without_any_result_are_a_separate_group(folder: Folder) -> None:
+    path = write_run_with_failures(folder, "fffffffrrrxx")
+    found = summary_of(path)
     assert found.headline.startswith("7 of 10 correctly")
-    assert "2 more images are undecided: every attack broke down there." in found.headline
+    assert "2 more images are undecided: every attack failed there." in found.headline
     robust = found.worst[-1].robust_accuracy
     assert robust is not None and (robust.count, robust.total) == (3, 12)
     assert (found.smallest_epsilon.censored, found.smallest_epsilon.total) == (3, 10)
@@ -180,16 +178,16 @@ def test_images_that_no_attack_judged_are_a_group_of_their_own(folder: Folder) -
     assert "2 undecided" in repr(result) and "2 more are undecided" in result._repr_html_()
 
 
-def test_where_every_attack_broke_down_nobody_says_that_none_was_tried(folder: Folder) -> None:
-    path = broke(folder, "x" * 12)
-    found = of(path)
+def test_a_run_of_failed_attacks_is_not_reported_as_unattacked(folder: Folder) -> None:
+    path = write_run_with_failures(folder, "x" * 12)
+    found = summary_of(path)
     assert found.headline == (
-        "Every attack broke down on each of 12 correctly classified images, so nothing can be said about "
+        "Every attack failed on each of 12 correctly classified images, so nothing can be said about "
         "robustness."
     )
     assert ruled(found).status == NOTHING
     result = AuditResult(path)
-    assert math.isnan(result.flip_rate) and "every attack broke down on 12" in result._repr_html_()
+    assert math.isnan(result.flip_rate) and "every attack failed on 12" in result._repr_html_()
     assert wording.headline(Share.of(0, 0), "linf", 8.0).startswith(
         "No correctly classified image was"
     )
@@ -209,24 +207,24 @@ def test_where_every_attack_broke_down_nobody_says_that_none_was_tried(folder: F
     ],
 )
 @pytest.mark.parametrize("scope", ["worst", "class"])
-def test_no_rule_holds_only_because_attacks_broke_down(
+def test_no_rule_passes_because_attacks_failed(
     folder: Folder, metric: str, threshold: float, status: str, scope: str
 ) -> None:
-    found = of(broke(folder))
+    found = summary_of(write_run_with_failures(folder))
     gate = Gate((Rule("r", metric, threshold, scope, bound="point"),))
     verdict = decide(found, gate, ())
     assert verdict.status == status
-    assert ("broke down on 5 images" in verdict.sentence) == (status == INCONCLUSIVE)
+    assert ("failed on 5 images" in verdict.sentence) == (status == INCONCLUSIVE)
 
 
-def test_a_flip_rate_does_not_pass_without_the_images_nobody_judged(folder: Folder) -> None:
-    found = of(broke(folder, "frrrrrrrrxxx"))
+def test_a_flip_rate_is_inconclusive_if_images_have_no_result(folder: Folder) -> None:
+    found = summary_of(write_run_with_failures(folder, "frrrrrrrrxxx"))
     rule = Rule("r", "flip_rate", 0.2, "attack", of="square", bound="point")
     assert decide(found, Gate((rule,)), ()).status == INCONCLUSIVE
 
 
-def test_no_worse_than_a_baseline_does_not_hold_because_attacks_broke_down(folder: Folder) -> None:
-    found = of(broke(folder))
+def test_no_worse_than_a_baseline_does_not_pass_because_attacks_failed(folder: Folder) -> None:
+    found = summary_of(write_run_with_failures(folder))
 
     def status(robust: int) -> str:
         sha = str(found.manifest.data.sha256)
@@ -237,11 +235,11 @@ def test_no_worse_than_a_baseline_does_not_hold_because_attacks_broke_down(folde
     assert [status(n) for n in (0, 5, 6)] == [PASS, INCONCLUSIVE, FAIL]
 
 
-def test_a_comparison_says_what_was_undecided_also_from_a_report(
+def test_comparisons_report_undecided_images_from_runs_and_reports(
     folder: Folder, tmp_path: Path
 ) -> None:
-    path = broke(folder, "fffffffrrrxx")
-    (tmp_path / "report.json").write_text(json.dumps(of(path).to_dict()))
+    path = write_run_with_failures(folder, "fffffffrrrxx")
+    (tmp_path / "report.json").write_text(json.dumps(summary_of(path).to_dict()))
     one, other = compare(path, path), compare(path, tmp_path / "report.json")
     assert one.pairings == other.pairings
     assert any("on 2 of the images at epsilon 13" in note for note in one.notes)

@@ -1,4 +1,4 @@
-"""A cascade and the same attacks without one: of what an attack was not shown nothing is said."""
+"""Tests of cascades against the same attacks run independently: no statements about images not attacked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ATTACKS = {
     "noise": ("none", 1),
 }
 NEEDS = {
-    # What each image needs of each attack, as it would be asked about all of them.
+    # The smallest epsilon of each image for each attack, if all were attacked.
     "a": {"fgsm": 2.0, "pgd": 1.0, "square": 2.0},
     "b": {"fgsm": 4.0, "pgd": 2.0},
     "c": {"pgd": 4.0, "square": 4.0},
@@ -72,7 +72,7 @@ ORDERS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
-def test_a_cascade_says_only_what_was_asked(tmp_path: Path, order: list[str]) -> None:
+def test_a_cascade_reports_only_attacked_images(tmp_path: Path, order: list[str]) -> None:
     whole, part = (run(tmp_path / str(c), order, cascade=c) for c in (False, True))
     texts = {c: page_of(path).text for c, path in ((False, whole), (True, part))}
     assert "counts the images that no other attack of this run flips" in texts[False]
@@ -91,13 +91,13 @@ def test_a_cascade_says_only_what_was_asked(tmp_path: Path, order: list[str]) ->
         assert row["alone"] == len(truth[row["label"]])
     for row in found[1]["attacked"]:
         assert row["alone"] in (None, len(truth[row["label"]]))
-    # The first attack's flips are shown to nobody else.
+    # Flips of the first attack are not passed to the others.
     assert found[1]["attacked"][0]["alone"] is None
     for one in found[1]["results"]:
         assert set(one["attacks"]) <= set(one["asked"])
     for one in found[0]["results"]:
         assert set(one["asked"]) == set(order)
-    # The worst case, and its median, are those of the same attacks asked about everything.
+    # The worst case and its median equal those of the same attacks on all images.
     for name in ("overall", "smallest_epsilon", "worst"):
         assert found[0][name] == found[1][name]
     # Medians of later attacks are left out.
@@ -108,7 +108,7 @@ def test_a_cascade_says_only_what_was_asked(tmp_path: Path, order: list[str]) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["markdown", "junit", "notebook", "page"])
-def test_rates_of_a_cascade_are_said_to_be_of_what_was_left(tmp_path: Path, kind: str) -> None:
+def test_rates_of_a_cascade_name_their_remaining_images(tmp_path: Path, kind: str) -> None:
     def told(path: Path) -> str:
         if kind == "notebook":
             return AuditResult(path)._repr_html_()
@@ -118,12 +118,12 @@ def test_rates_of_a_cascade_are_said_to_be_of_what_was_left(tmp_path: Path, kind
 
     order = ORDERS[0]
     page = "images that the earlier attacks( of the cascade)? did not flip"
-    said = rf"{page}|left by earlier attacks|earlier ones left"
+    said = rf"{page}|left by earlier attacks|no earlier one flips"
     assert not re.search(said, told(run(tmp_path / "whole", order, cascade=False)))
     assert re.search(said, told(run(tmp_path / "part", order, cascade=True)))
 
 
-def test_findings_of_later_kinds_are_of_what_was_left(tmp_path: Path) -> None:
+def test_findings_of_later_attacks_refer_to_the_remaining_images(tmp_path: Path) -> None:
     from robustness.reports.summary.findings import findings
 
     order = ["pgd", "square"]
@@ -135,8 +135,8 @@ def test_findings_of_later_kinds_are_of_what_was_left(tmp_path: Path) -> None:
         assert mine.rate is not None and mine.rate.total == (3 if cascade else 7)
 
 
-def test_chance_is_not_said_to_beat_attacks_that_were_not_shown_its_flips(tmp_path: Path) -> None:
-    """e and f fall to noise; attacks of the cascade after it never saw them, and flip both if they do."""
+def test_noise_is_not_compared_with_attacks_that_did_not_get_its_flips(tmp_path: Path) -> None:
+    """Noise flips e and f; later attacks of the cascade do not get them, but would flip both."""
     found = {}
     for name, order, cascade in (
         ("whole", ORDERS[1], False), ("first", ORDERS[1], True), ("last", ORDERS[0], True),
@@ -145,22 +145,22 @@ def test_chance_is_not_said_to_beat_attacks_that_were_not_shown_its_flips(tmp_pa
             shown = attacks.random_baseline(summarise(opened))
         assert shown is not None
         found[name] = shown.only, shown.unasked
-    # e falls to fgsm within 1, which it is shown after noise, too, and f to pgd within 4 only.
+    # fgsm flips e within 1, which it gets after noise, too; pgd flips f only within 4.
     assert found == {"whole": (0, 0), "first": (0, 1), "last": (0, 0)}
     text = page_of(tmp_path / "first").text
     assert "The attacks did not run on 1 image that random changes had flipped before" in text
     assert "attacks are too weak" not in text and "The attacks flip every image" not in text
 
 
-def test_diagnostics_compare_attacks_on_what_both_were_shown(tmp_path: Path) -> None:
+def test_diagnostics_compare_attacks_on_shared_images(tmp_path: Path) -> None:
     whole = diagnoses(run(tmp_path / "whole", ORDERS[2], cascade=False))
     part = diagnoses(run(tmp_path / "part", ORDERS[2], cascade=True))
-    # d falls to square alone: known only where pgd is asked about it.
+    # Only square flips d, which is known only where pgd attacked it.
     assert whole["D14"][0] == "warn"
     assert part["D14"][0] == "ok" and "not shown to white-box attacks" in part["D14"][1]
     assert "that both were shown" not in whole["D13"][1]
     assert "images that both were shown" in part["D13"][1]
-    # An attack that is shown nothing that another one is cannot be compared with it.
+    # Attacks without shared images cannot be compared.
     every = {"square": 1.0}
     old = dict(NEEDS)
     try:

@@ -1,4 +1,4 @@
-"""The metrics against plain Python on random tables and against numbers worked out by hand."""
+"""Tests of the metrics against plain Python on random tables and against numbers computed by hand."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_misclassified_never_counts() -> None:
     assert metrics.robust_accuracy(pd.Series(["misclassified"] * 9 + ["robust"])).share == 0.1
 
 
-def test_unreadable_is_in_no_denominator_and_failed_is_not_robust() -> None:
+def test_unreadable_images_are_not_counted_and_failed_ones_are_not_robust() -> None:
     status = pd.Series(["unreadable", "robust", "failed", "misclassified", "flipped"])
     assert metrics.robust_accuracy(status).total == 4
     assert metrics.robust_accuracy(status).count == 1
@@ -81,7 +81,7 @@ def test_a_flip_holds_at_larger_epsilons() -> None:
     }
 
 
-def test_clean_accuracy_leaves_out_what_has_no_label_or_no_answer() -> None:
+def test_clean_accuracy_excludes_images_without_label_or_prediction() -> None:
     images = pd.DataFrame({"label": [0, 1, 1, None, 0], "clean_class": [0, 1, 0, 1, None]})
     found = metrics.clean_accuracy(images)
     assert found is not None
@@ -89,7 +89,7 @@ def test_clean_accuracy_leaves_out_what_has_no_label_or_no_answer() -> None:
     assert metrics.clean_accuracy(images.assign(label=None)) is None
 
 
-def test_smallest_epsilon_keeps_those_that_never_flip() -> None:
+def test_smallest_epsilon_includes_images_that_never_flip() -> None:
     def of(*epsilons: float) -> metrics.SmallestEpsilon:
         rows = [
             (f"i{n}", "a", e, "flipped" if e >= at else "robust")
@@ -115,18 +115,18 @@ def test_smallest_epsilon_keeps_those_that_never_flip() -> None:
     assert (wrong.median, wrong.bracket_low, wrong.total) == (None, None, 0)
 
 
-def test_first_flips_take_the_smallest_epsilon_then_the_surest_attack() -> None:
+def test_first_flips_take_the_smallest_epsilon_then_the_highest_confidence() -> None:
     rows = [("i", "a", 2.0, "flipped"), ("i", "b", 1.0, "flipped"), ("i", "c", 1.0, "flipped")]
     frame = table(rows, confidence_after=[0.99, 0.7, 0.8])
     assert metrics.first_flips(frame)["attack"].tolist() == ["c"]
 
 
-def test_flips_between_classes() -> None:
+def test_flips_are_counted_by_pairs_of_classes() -> None:
     frame = pd.DataFrame({"clean_class": [0, 0, 1, 2], "adversarial_class": [1, 1, 0, None]})
     assert metrics.flips_between(frame).to_numpy().tolist() == [[0, 1, 2], [1, 0, 1]]
 
 
-def test_change_by_hand() -> None:
+def test_change_measures_match_hand_computation() -> None:
     before = np.zeros((2, 2, 3), np.uint8)
     after = before.copy()
     after[0, 0] = (3, 0, 4)
@@ -167,8 +167,8 @@ def test_share_histogram_puts_one_in_the_last_bin() -> None:
     assert (found[0], found[10], found[19], sum(found)) == (2, 1, 2, 5)
 
 
-def test_ssim_against_the_windows_written_out() -> None:
-    """Every 11 x 11 window by hand: weights, means, population covariance; the mean of it all."""
+def test_ssim_matches_explicit_windows() -> None:
+    """Every 11 x 11 window explicitly: weights, means, population covariance; then the mean."""
     before = RNG.integers(0, 256, (14, 13, 3), dtype=np.uint8)
     after = np.clip(before + RNG.integers(-9, 10, before.shape), 0, 255).astype(np.uint8)
     line = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
@@ -190,7 +190,7 @@ def test_ssim_against_the_windows_written_out() -> None:
     assert metrics.ssim(before, before) == pytest.approx(1)
 
 
-def test_colour_difference_of_a_published_pair() -> None:
+def test_colour_difference_matches_a_published_pair() -> None:
     """White against black is 100 by definition of the lightness; equal pictures are 0 apart."""
     black, white = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 255, np.uint8)
     assert metrics.colour_difference(black, white) == pytest.approx(100, abs=0.01)

@@ -1,4 +1,4 @@
-"""The summary's numbers, worked out again from the rows with plain Python."""
+"""Tests of the summary: its numbers recomputed from the rows in plain Python."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def summary_of(path: Path) -> Summary:
         return summarise(run)
 
 
-def test_mixed_run(mixed: Path) -> None:
+def test_the_mixed_run_has_the_expected_counts(mixed: Path) -> None:
     found = summary_of(mixed)
     assert found.sentence == (
         "5 of 8 correctly classified images (62.5 %, 95 % interval 30.6-86.3 %) flip within 4 counts "
-        "(bim, linf). 1 more image is undecided: every attack broke down there."
+        "(bim, linf). 1 more image is undecided: every attack failed there."
     )
     overall = found.overall
     assert (overall.flipped, overall.robust, overall.failed) == (5, 3, 1)
@@ -46,7 +46,7 @@ def test_mixed_run(mixed: Path) -> None:
     assert [(p.before, p.after, p.count) for p in found.pairs] == [("cat", "dog", 5)]
 
 
-def test_medians_and_distances_from_the_rows(folder: Folder, mixed: Path) -> None:
+def test_medians_and_distances_match_the_rows(folder: Folder, mixed: Path) -> None:
     flips = [row for row in folder.rows["outcomes"] if row["status"] == "flipped"]
     found = summary_of(mixed)
     (rate,) = found.rates
@@ -60,7 +60,7 @@ def test_medians_and_distances_from_the_rows(folder: Folder, mixed: Path) -> Non
         assert distance.high == pytest.approx(max(values))
 
 
-def test_the_articles_verdict(folder: Folder) -> None:
+def test_the_verdict_of_the_article_is_reproduced(folder: Folder) -> None:
     for number in range(126):
         folder.image(f"{number}.jpg")
         folder.outcome(f"{number}.jpg", "flipped")
@@ -86,8 +86,8 @@ def test_two_attacks_are_joined_image_by_image(folder: Folder) -> None:
     assert found.sentence.endswith("(pgd, bim, linf).")
 
 
-def test_a_cascade_gives_an_attack_one_rate_and_its_own_flips(folder: Folder) -> None:
-    """The later attack sees at epsilon 4 what the earlier one left there: c and d."""
+def test_attacks_of_a_cascade_have_a_rate_and_their_own_flips(folder: Folder) -> None:
+    """At epsilon 4 the later attack gets the images that the earlier one does not flip: c and d."""
     labels = ("first", "second")
     folder.manifest["config"]["attacks"] = [{"name": n, "label": n} for n in labels]
     fates = {
@@ -108,7 +108,7 @@ def test_a_cascade_gives_an_attack_one_rate_and_its_own_flips(folder: Folder) ->
         "first": (2, 4),
         "second": (1, 2),
     }
-    # b falls to both, to the later attack within the smaller budget. The later one was never asked about a.
+    # Both flip b, the later attack within the smaller budget. The later one did not get a.
     assert {r.label: r.alone for r in found.attacked} == {"first": None, "second": 1}
     assert {r.key: r.asked for r in found.results} == {
         "a": ("first",), "b": labels, "c": labels, "d": labels,
@@ -116,7 +116,7 @@ def test_a_cascade_gives_an_attack_one_rate_and_its_own_flips(folder: Folder) ->
     assert (found.overall.flipped, found.overall.robust) == (3, 1)
 
 
-def test_cases_take_turns_between_kinds_of_flip(folder: Folder) -> None:
+def test_cases_alternate_between_kinds_of_flip(folder: Folder) -> None:
     folder.manifest["class_names"] = ["cat", "dog", "fox"]
     for number in range(5):
         folder.image(f"dog{number}")
@@ -135,7 +135,7 @@ def test_a_case_is_shown_once_at_its_smallest_epsilon(folder: Folder) -> None:
     assert case.epsilon == 2
 
 
-def test_strips_keep_both_ends(folder: Folder) -> None:
+def test_strips_keep_first_and_last_picture(folder: Folder) -> None:
     folder.image("a", png="x")
     folder.outcome("a", "flipped", png="y")
     for step in range(41):
@@ -154,13 +154,13 @@ def test_without_labels_there_is_no_accuracy(folder: Folder) -> None:
     assert any("no labels" in warning for warning in found.warnings)
 
 
-def test_an_unfinished_run_says_so(folder: Folder) -> None:
+def test_an_unfinished_run_is_reported(folder: Folder) -> None:
     folder.manifest["finished"] = None
     folder.image("a")
     assert "not finished" in summary_of(folder.write()).warnings[0]
 
 
-def test_outcomes_that_are_missing_are_counted(folder: Folder) -> None:
+def test_missing_outcomes_are_counted(folder: Folder) -> None:
     folder.image("a")
     folder.image("b")
     folder.outcome("a", "robust")
@@ -175,7 +175,9 @@ def test_outcomes_that_are_missing_are_counted(folder: Folder) -> None:
         ("l0", 1.0, "within 1 pixel (bim, l0)."),
     ],
 )
-def test_budgets_in_words(folder: Folder, norm: str, epsilon: float, said: str) -> None:
+def test_budgets_are_described_in_words(
+    folder: Folder, norm: str, epsilon: float, said: str
+) -> None:
     folder.manifest["config"]["norm"] = norm
     folder.image("a")
     folder.outcome("a", "flipped", epsilon)
@@ -192,10 +194,10 @@ def test_a_target_is_named(folder: Folder) -> None:
 @pytest.mark.parametrize(
     ("steps", "every"), [((1, 1, 1), False), ((4, 4, 4), True), ((1, 2, 4), False), ((4,), False)]
 )
-def test_whatever_the_steps_were_the_summary_is_json(
+def test_the_summary_is_json_for_any_number_of_steps(
     folder: Folder, steps: tuple[int, ...], every: bool
 ) -> None:
-    """An attack of one step, one that took all its steps, and one that came on step by step."""
+    """An attack of one step, one that used all its steps, and one with flips at different steps."""
     for number, step in enumerate(steps):
         folder.image(f"{number}")
         folder.outcome(f"{number}", "flipped", step=step)
@@ -231,14 +233,14 @@ class OldRun:
         raise AssertionError(name)
 
 
-def test_missing_columns_and_sections() -> None:
+def test_missing_columns_and_sections_are_accepted() -> None:
     found = summarise(OldRun())
     assert found.overall.flip_rate.share == 0.5
     assert found.distances == ()
     assert found.cases[0].png is None
 
 
-def test_classes_worked_out_again(folder: Folder, mixed: Path) -> None:
+def test_rates_of_classes_match_the_rows(folder: Folder, mixed: Path) -> None:
     found = {(c.name, c.epsilon): c for c in summary_of(mixed).classes}
     truth = {row["key"]: row["label"] for row in folder.rows["images"]}
     for number, name in enumerate(("cat", "dog")):
@@ -266,13 +268,13 @@ def finding_rules(folder: Folder) -> set[str]:
         ("spatial", "decision", "evasion-spatial"),
         ("universal", "white-box", "evasion-universal"),
         ("patch", "white-box", "evasion-universal"),
-        # A name that only contains a word of chance, and what looks before it leaps.
+        # Names that merely contain the name of a noise attack.
         ("random-search", "decision", "evasion-decision-based"),
         ("contrastive", "white-box", "evasion-white-box"),
         ("noise-aware-noise", "white-box", "evasion-white-box"),
     ],
 )
-def test_the_weakness_that_an_attack_shows(
+def test_each_attack_maps_to_its_weakness(
     folder: Folder, name: str, knowledge: str, rule: str
 ) -> None:
     label = f"{name}(steps=4)"
@@ -284,14 +286,14 @@ def test_the_weakness_that_an_attack_shows(
     assert finding_rules(folder) == {rule}
 
 
-def test_what_was_found_on_a_surrogate_is_transfer(folder: Folder) -> None:
+def test_flips_found_on_a_surrogate_are_transfer(folder: Folder) -> None:
     folder.manifest["surrogate"] = {"name": "other", "weights_sha256": "00"}
     folder.image("a")
     folder.outcome("a", "flipped")
     assert finding_rules(folder) == {"evasion-transfer"}
 
 
-def test_every_finding_maps_to_catalogues_and_says_what_to_do() -> None:
+def test_every_finding_has_catalogue_entries_and_a_remedy() -> None:
     for name, weakness in taxonomy.weaknesses().items():
         assert weakness.maps and weakness.fix, name
         assert {one.scheme for one in weakness.maps} <= set(taxonomy.sources())
@@ -299,7 +301,7 @@ def test_every_finding_maps_to_catalogues_and_says_what_to_do() -> None:
 
 
 def test_checks_are_counted_once(folder: Folder) -> None:
-    """A check before the attack that a diagnostic takes over is the same check."""
+    """A preflight check repeated by a diagnostic counts as the same check."""
     folder.manifest["preflight"] = [
         {"id": "P01-input", "severity": "ok", "sentence": "So."},
         {"id": "D01-random-outputs", "severity": "ok", "sentence": "So."},
@@ -317,8 +319,8 @@ def test_checks_are_counted_once(folder: Folder) -> None:
     assert [check.id for check in preflight_checks(found)] == ["X01-own"]
 
 
-def test_the_squares_legend_counts_each_epsilon(folder: Folder) -> None:
-    """Seven epsilons share five colours; no count may run into another."""
+def test_the_legend_of_the_squares_counts_each_epsilon(folder: Folder) -> None:
+    """Seven epsilons share five colours; counts must not be merged."""
     epsilons = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0]
     for number, first in enumerate(epsilons * 2):
         folder.image(str(number))
@@ -331,7 +333,7 @@ def test_the_squares_legend_counts_each_epsilon(folder: Folder) -> None:
     ]
 
 
-def test_the_limits_do_not_name_what_was_tried(folder: Folder) -> None:
+def test_the_limits_do_not_name_attacks_of_the_run(folder: Folder) -> None:
     folder.manifest["config"] |= {
         "norm": "free",
         "attacks": [{"name": "spatial", "label": "spatial", "knowledge": "decision"}],

@@ -1,4 +1,4 @@
-"""The audit as a whole: what is counted, what is kept, killed and gone on with, refused."""
+"""Tests of `audit()`: counts, stored evidence, resuming after a kill, refused input."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.robustness.helpers import small_cnn
 
 @pytest.fixture(scope="module")
 def material():
-    """A network, pictures and labels of which some are wrong."""
+    """A network and pictures, with labels that make some images misclassified."""
     classifier = small_cnn(9)
     images = np.random.default_rng(4).integers(0, 256, (40, 12, 12, 3)).astype(np.uint8)
     labels = classifier.probabilities(images).argmax(1)
@@ -47,7 +47,7 @@ def comparable(path) -> pd.DataFrame:
         return run.outcomes()
 
 
-def test_those_that_take_the_most_steps_enter_first(material, monkeypatch):
+def test_images_with_the_highest_confidence_enter_first(material, monkeypatch):
     classifier, images, labels = material
     entered: list[int] = []
     search = auditor.search
@@ -70,7 +70,9 @@ def test_those_that_take_the_most_steps_enter_first(material, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_what_is_prepared_meanwhile_decides_nothing(material, monkeypatch, tmp_path, precision):
+def test_concurrent_preparation_does_not_change_outcomes(
+    material, monkeypatch, tmp_path, precision
+):
     classifier, images, labels = material
     prepared = []
 
@@ -89,7 +91,7 @@ def test_what_is_prepared_meanwhile_decides_nothing(material, monkeypatch, tmp_p
     pd.testing.assert_frame_equal(
         audited("usual", CompiledBatch.prepare), audited("broken", broken)
     )
-    # Once a run: a lower precision is that of a copy of the model, so that both can run meanwhile.
+    # Once for each run: a lower precision uses a copy of the model, so that both can run at the same time.
     assert len(prepared) == 1
 
 
@@ -123,7 +125,7 @@ def test_an_audit_counts_flips_of_correct_images_only(material, tmp_path):
     assert ends == dict.fromkeys(("clean", "bim(steps=4)", "pgd(steps=5)"), (40, 40))
 
 
-def test_evidence_is_what_the_rows_say(material, tmp_path):
+def test_evidence_matches_the_rows(material, tmp_path):
     classifier, images, labels = material
     robustness.audit(
         classifier,
@@ -177,9 +179,7 @@ def test_evidence_can_be_limited(material, tmp_path, evidence, kept):
         assert sum(row.png is not None for row in run.image_rows()) <= kept
 
 
-def test_the_original_of_an_image_that_held_is_kept_and_of_one_never_attacked_is_not(
-    material, tmp_path
-):
+def test_originals_of_robust_but_not_of_misclassified_images_are_kept(material, tmp_path):
     classifier, images, labels = material
     robustness.audit(
         classifier, images, labels=labels, epsilons=[1], attacks=["bim"], run=tmp_path / "r"
@@ -197,7 +197,7 @@ def test_the_original_of_an_image_that_held_is_kept_and_of_one_never_attacked_is
         assert not verify(run, classifier).faults
 
 
-def test_all_evidence_holds_every_picture_the_model_saw(material, tmp_path):
+def test_evidence_all_stores_every_picture_of_the_model(material, tmp_path):
     classifier, images, labels = material
     robustness.audit(
         classifier,
@@ -216,14 +216,14 @@ def test_all_evidence_holds_every_picture_the_model_saw(material, tmp_path):
     assert {picture.tobytes() for picture in kept} == {image.tobytes() for image in images}
 
 
-def test_pictures_without_labels_are_attacked_from_what_the_model_says(material):
+def test_pictures_without_labels_are_attacked_from_their_prediction(material):
     classifier, images, _ = material
     frame = robustness.audit(classifier, images, epsilons=[4], attacks=["bim"]).to_frame()
     assert frame.label.isna().all()
     assert set(frame.status) <= {"flipped", "robust"}
 
 
-def test_a_target_leaves_its_own_class_alone(material):
+def test_images_of_the_target_class_are_not_attacked(material):
     classifier, images, labels = material
     frame = robustness.audit(
         classifier, images, labels=labels, epsilons=[16], attacks=[BIM(steps=16)], target="class 1"
@@ -232,7 +232,7 @@ def test_a_target_leaves_its_own_class_alone(material):
     assert set(frame.adversarial_class.dropna()) == {"class 1"}
 
 
-def test_a_bad_picture_is_an_outcome_and_an_odd_name_is_harmless(material, tmp_path):
+def test_an_unreadable_picture_is_an_outcome_and_hostile_names_are_harmless(material, tmp_path):
     classifier, images, _ = material
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -252,7 +252,7 @@ def test_a_bad_picture_is_an_outcome_and_an_odd_name_is_harmless(material, tmp_p
 
 
 @pytest.mark.slow
-def test_where_there_is_no_gradient_the_other_attacks_go_on(material, tmp_path):
+def test_other_attacks_continue_where_the_gradient_is_missing(material, tmp_path):
     classifier, images, labels = material
     inputs = keras.Input(classifier.input_shape)
     hidden = keras.Model(inputs, classifier.model(keras.ops.stop_gradient(inputs)))
@@ -269,11 +269,11 @@ def test_where_there_is_no_gradient_the_other_attacks_go_on(material, tmp_path):
         assert {d["id"]: d["status"] for d in run.manifest.to_json()["diagnostics"]}[
             "D03"
         ] == "fail"
-        # What flips without a gradient is a flip all the same.
+        # A flip found without a gradient counts.
         assert not verify(run, masked).faults
 
 
-def test_nothing_but_bad_pictures_is_an_audit_too(material, tmp_path):
+def test_a_source_of_only_unreadable_pictures_is_audited(material, tmp_path):
     classifier, *_ = material
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(b"x")
@@ -300,7 +300,7 @@ def ended(process: ForkServerProcess) -> int | None:
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_goes_on_to_the_same_outcomes(material, tmp_path):
+def test_a_killed_audit_resumes_to_the_same_outcomes(material, tmp_path):
     classifier, images, labels = material
     classifier.model.save(tmp_path / "model.keras")
     np.savez(tmp_path / "data.npz", images=images, labels=labels)
@@ -310,7 +310,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_outcomes(material, tmp_path
     killed, rng = 0, random.Random(0)
     for _ in range(3):
         process = start(tmp_path, tmp_path / "killed")
-        # Killed while outcomes are coming in, not while TensorFlow is being imported.
+        # Killed while outcomes are written, not while TensorFlow is imported.
         before = rows_in(tmp_path / "killed")
         while process.is_alive() and rows_in(tmp_path / "killed") < before + rng.randrange(8, 40):
             time.sleep(0.01)
@@ -333,9 +333,7 @@ def rows_in(path) -> int:
 
 
 @pytest.mark.slow
-def test_going_on_with_a_finished_run_changes_nothing_and_lost_evidence_comes_back(
-    material, tmp_path
-):
+def test_resuming_a_finished_run_only_restores_missing_evidence(material, tmp_path):
     classifier, images, labels = material
     settings = {
         "labels": labels,
@@ -367,7 +365,7 @@ def test_going_on_with_a_finished_run_changes_nothing_and_lost_evidence_comes_ba
         ({"target": 1}, "setting goal"),
     ],
 )
-def test_resuming_with_anything_else_is_refused_by_name(material, tmp_path, change, said):
+def test_resuming_with_another_setting_is_refused_with_its_name(material, tmp_path, change, said):
     classifier, images, labels = material
     settings = {
         "labels": labels[:12],
@@ -383,7 +381,7 @@ def test_resuming_with_anything_else_is_refused_by_name(material, tmp_path, chan
     pd.testing.assert_frame_equal(comparable(tmp_path / "r"), before)
 
 
-def test_changed_pictures_are_noticed_on_the_way(material, tmp_path):
+def test_changed_pictures_are_detected_during_the_audit(material, tmp_path):
     classifier, images, labels = material
     settings = {"labels": labels[:12], "epsilons": [2], "attacks": ["bim"], "run": tmp_path / "r"}
     robustness.audit(classifier, images[:12], **settings)
@@ -414,7 +412,9 @@ def test_changed_pictures_are_noticed_on_the_way(material, tmp_path):
         ({"model": "model.pkl"}, ModelError, "keras"),
     ],
 )
-def test_wrong_input_is_refused_before_anything_is_written(material, tmp_path, change, error, said):
+def test_invalid_input_is_refused_before_anything_is_written(
+    material, tmp_path, change, error, said
+):
     classifier, images, labels = material
     settings = {
         "model": classifier,
@@ -427,7 +427,7 @@ def test_wrong_input_is_refused_before_anything_is_written(material, tmp_path, c
     assert not (tmp_path / "r").exists()
 
 
-def test_the_manifest_tells_what_another_person_needs(material, tmp_path):
+def test_the_manifest_records_what_reproduction_needs(material, tmp_path):
     classifier, images, labels = material
     robustness.audit(
         classifier,
@@ -442,7 +442,7 @@ def test_the_manifest_tells_what_another_person_needs(material, tmp_path):
     assert manifest["config"]["attacks"][0]["parameters"] == {
         "steps": 4,
         "loss": "cross_entropy",
-        "step_size": None,  # follows epsilon
+        "step_size": None,  # depends on epsilon
     }
     assert manifest["environment"]["device"].startswith(("CPU", "GPU"))
     assert manifest["finished"] and manifest["timing"]["seconds"] > 0
@@ -454,8 +454,8 @@ def test_the_manifest_tells_what_another_person_needs(material, tmp_path):
     assert str(tmp_path) not in json.dumps(manifest["model"])
 
 
-def test_a_batch_of_a_million_rows_takes_what_the_machine_has(material, tmp_path, monkeypatch):
-    """In a run of its own, and in one that goes on with what its run.json says."""
+def test_a_batch_size_of_a_million_is_limited_to_the_memory(material, tmp_path, monkeypatch):
+    """In a new run, and in a resumed one with the value of its run.json."""
     from robustness.engine import batch_size
 
     classifier, images, labels = material
@@ -473,7 +473,7 @@ def test_a_batch_of_a_million_rows_takes_what_the_machine_has(material, tmp_path
     settings: dict[str, Any] = {"attacks": [BIM(steps=2)], "epsilons": [2], "batch_size": 1_000_000}
     found = robustness.audit(classifier, images, labels=labels, run=tmp_path / "a", **settings)
     assert found.manifest["config"]["slots"] == 6
-    assert any("1,000,000 rows was asked for; 6 fit" in n for n in found.manifest["notes"])
+    assert any("1,000,000 rows was requested; 6 fit" in n for n in found.manifest["notes"])
     assert made and max(made) <= 6
     file = tmp_path / "a" / "run.json"
     told = json.loads(file.read_text())

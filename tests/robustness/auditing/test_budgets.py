@@ -1,4 +1,4 @@
-"""Budgets: one default for every door, steps that follow epsilon, nothing said where none can reach it."""
+"""Tests of budgets: one default in every interface, steps that depend on epsilon, unreachable budgets."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ COUNTS = st.integers(1, 255)
 
 
 def asked_by(monkeypatch, *words: str) -> list[str]:
-    """The attacks that a command line asks for."""
+    """The attacks that a command line selects."""
     seen = []
 
     def perform(config, *_, **__):
@@ -88,17 +88,17 @@ def asked_by(monkeypatch, *words: str) -> list[str]:
     return found
 
 
-def test_every_door_has_the_same_default(monkeypatch, tmp_path):
+def test_every_interface_has_the_same_default(monkeypatch, tmp_path):
     (tmp_path / "bare.toml").write_text("[images]\npath = 'pets:4'\n")
     (tmp_path / "init.toml").write_text(init_text())
-    doors = {
+    interfaces = {
         "line": asked_by(monkeypatch, "audit"),
         "file": asked_by(monkeypatch, "audit", "--config", str(tmp_path / "bare.toml")),
         "init": asked_by(monkeypatch, "audit", "--config", str(tmp_path / "init.toml")),
         "python": list(inspect.signature(robustness.audit).parameters["attacks"].default),
         "written": [one["name"] for one in tomllib.loads(init_text())["attacks"]],
     }
-    assert all(found == [choices.ATTACK] for found in doors.values()), doors
+    assert all(found == [choices.ATTACK] for found in interfaces.values()), interfaces
     python = inspect.signature(robustness.audit).parameters["epsilons"].default
     line = inspect.signature(audit.audit).parameters["epsilon"].default
     assert units.parse_epsilons(line) == units.parse_epsilons(python)
@@ -108,7 +108,7 @@ def test_every_door_has_the_same_default(monkeypatch, tmp_path):
 @pytest.mark.parametrize("classes", [2, 3, 10])
 @pytest.mark.parametrize("goal", [Untargeted(), Targeted(1)], ids=["untargeted", "targeted"])
 @pytest.mark.parametrize("norm", NORMS)
-def test_the_default_is_fitted_to_every_threat(norm, goal, classes):
+def test_the_default_attacks_suit_every_threat(norm, goal, classes):
     names = [str(n) for n in range(classes)]
     found = ensembles.resolve([choices.ATTACK], NORMS[norm], goal, names).attacks
     assert found[0].knowledge == "white-box"
@@ -124,23 +124,23 @@ def test_the_default_is_fitted_to_every_threat(norm, goal, classes):
         assert {a.knowledge for a in blind} <= {"score", "decision"}
 
 
-def test_the_default_asks_for_a_name_where_there_is_no_norm():
+def test_the_default_is_refused_without_a_norm():
     with pytest.raises(SettingError, match=r"spatial \(degrees\) or corruptions \(severity"):
         ensembles.resolve([choices.ATTACK], KNOWN["free"], Untargeted(), ["a", "b"])
 
 
-def test_the_articles_attack_has_a_name_and_one_count_a_step():
+def test_the_attack_of_the_article_has_a_name_and_steps_of_one_count():
     found = ensembles.resolve(["article"], NORMS["linf"], Untargeted(), ["cat", "dog"])
     assert found.attacks == (BIM(steps=4, step_size=1.0),)
     assert (found.cascade, found.replaced) == (False, ())
 
 
-# --- steps follow epsilon ----------------------------------------------------------------------
+# --- steps depend on epsilon -------------------------------------------------------------------
 
 
 @given(epsilon=COUNTS, steps=st.integers(1, 300))
 @settings(max_examples=200, deadline=None)
-def test_bims_steps_are_the_fewest_whole_counts_that_lead_through_epsilon(epsilon, steps):
+def test_bim_uses_the_smallest_whole_step_that_reaches_epsilon(epsilon, steps):
     length = float(BIM(steps=steps).length(float(epsilon)))
     assert length == -(-epsilon // steps)
     rows = BIM(steps=steps).length(ops.convert_to_tensor([float(epsilon)]))
@@ -148,7 +148,7 @@ def test_bims_steps_are_the_fewest_whole_counts_that_lead_through_epsilon(epsilo
 
 
 def far_away(shape=SHAPE, classes: int = 2):
-    """A linear model that no change flips, and pictures far from 0 and 255."""
+    """A linear model that no change can flip, and pictures far from 0 and 255."""
     weights = np.zeros((int(np.prod(shape)), classes))
     weights[:, 0] = 1e-4 * (1 + np.arange(len(weights)) / len(weights))
     bias = np.zeros(classes)
@@ -157,14 +157,14 @@ def far_away(shape=SHAPE, classes: int = 2):
 
 
 def walked(attack, norm: str, epsilon: float) -> np.ndarray:
-    """How far each row goes from its image, the farthest of all points that count as its own."""
+    """The largest distance of each row from its image, over all points that count."""
     classifier, images = far_away()
     some = subjects(classifier, images)
     threat = Threat((epsilon,), NORMS[norm])
     rows = compiled_batch.CompiledBatch(classifier, attack, threat, batch_size=len(some), seed=0)
     state = rows.load(None, range(len(some)), [jobs.AttackJob(s, epsilon) for s in some])
     far = np.zeros(len(some))
-    # Of what seeks the closest point only what was looked at counts, not the last point.
+    # For minimum-distance attacks only evaluated points count, not the last point.
     for _ in range(attack.steps - (attack.seeks == "closest")):
         state, _ = rows.step(state)
         change = ops.convert_to_tensor(state["own"]["point"]) - images.astype("float32")
@@ -189,8 +189,8 @@ STRAIGHT = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("attack", "norm"), STRAIGHT, ids=lambda v: getattr(v, "label", v))
-def test_an_attack_comes_as_far_as_it_says_and_no_farther(attack, norm):
-    """On a model with one gradient everywhere nothing turns: what is declared is what is walked."""
+def test_an_attack_reaches_exactly_its_declared_distance(attack, norm):
+    """With a constant gradient no step turns, so the declared distance is reached."""
     epsilon = {"linf": 16.0, "l2": 80.0, "l1": 120.0, "l0": 30.0}[norm]
     told = attack.farthest(NORMS[norm], epsilon, SHAPE)
     far = walked(attack, norm, epsilon)
@@ -211,15 +211,15 @@ def test_an_attack_comes_as_far_as_it_says_and_no_farther(attack, norm):
     ],
     ids=lambda v: getattr(v, "label", v),
 )
-def test_no_attack_comes_farther_than_it_says(attack, norm):
+def test_no_attack_exceeds_its_declared_distance(attack, norm):
     epsilon = 60.0
     told = attack.farthest(NORMS[norm], epsilon, SHAPE)
-    # What seeks the closest point may look beyond epsilon.
+    # Minimum-distance attacks may evaluate points beyond epsilon.
     most = told if attack.seeks == "closest" else min(told, epsilon)
     assert walked(attack, norm, epsilon).max() <= most * (1 + 1e-3) + 1e-3
 
 
-# --- what none can reach is not stated ---------------------------------------------------------
+# --- unreachable budgets are not reported ------------------------------------------------------
 
 
 def audited(attacks, norm, epsilons, folder, **more):
@@ -267,7 +267,9 @@ SHORT = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("attacks", "norm", "epsilon"), SHORT, ids=lambda v: str(v)[:50])
-def test_nothing_is_stated_where_no_attack_can_use_the_budget(attacks, norm, epsilon, tmp_path):
+def test_no_result_is_stated_for_a_budget_that_no_attack_can_reach(
+    attacks, norm, epsilon, tmp_path
+):
     audited(attacks, norm, [epsilon], tmp_path / "r")
     summary = read(tmp_path / "r")
     (d27,) = [d for d in summary.diagnostics if d.id == "D27"]
@@ -288,25 +290,25 @@ def test_nothing_is_stated_where_no_attack_can_use_the_budget(attacks, norm, eps
 
 @pytest.fixture(scope="module")
 def ladder(tmp_path_factory) -> Path:
-    """Four steps of one count at 2, 4 and 16: the last one cannot be reached."""
+    """Four steps of one count at epsilons 2, 4 and 16: the last one cannot be reached."""
     folder = tmp_path_factory.mktemp("ladder") / "r"
     audited([BIM(steps=4, step_size=1.0)], "linf", [2, 4, 16], folder)
     return folder
 
 
-def test_a_ladder_is_stated_as_far_as_it_goes(ladder):
+def test_a_ladder_is_reported_up_to_the_reachable_epsilon(ladder):
     summary = read(ladder)
     said = {r.epsilon: r.robust_accuracy and r.robust_accuracy.share for r in summary.worst}
     assert said == {2: 1.0, 4: 1.0, 16: None}
     assert said == {r.epsilon: r.robust_accuracy and r.robust_accuracy.share for r in summary.rates}
     assert [b.reached for b in summary.budgets] == [True, True, False]
-    assert summary.smallest_epsilon.total == 3  # by the epsilons that were reached
+    assert summary.smallest_epsilon.total == 3  # from the reachable epsilons
     (median,) = summary.median_epsilons
     assert "16" not in median.note
     assert (median.median, median.bracket_low, median.bracket_high) == (None, 4, None)
 
 
-def test_every_form_of_the_report_says_so(ladder):
+def test_every_report_format_states_unreachable_epsilons(ladder):
     plain = read(ladder).to_dict()
     assert plain["worst"][-1]["robust_accuracy"] is None
     assert plain["worst"][-1]["unreached"] is True
@@ -327,16 +329,16 @@ def test_every_form_of_the_report_says_so(ladder):
     assert "robust accuracy at epsilon 16" not in text
 
 
-def test_a_notebook_and_python_say_so(ladder):
+def test_notebook_and_python_results_state_unreachable_epsilons(ladder):
     found = robustness.AuditResult(ladder)
     assert found.unreached == (16.0,)
     assert "epsilon 16 not reached" in repr(found)
     shown = found._repr_html_()
     assert "nothing about robustness at epsilon 16" in shown
-    assert ">epsilon 4</text>" in shown  # where the curve of what holds ends
+    assert ">epsilon 4</text>" in shown  # where the robust accuracy curve ends
 
 
-def test_where_another_attack_can_use_it_the_run_speaks_and_warns(tmp_path):
+def test_a_budget_reachable_by_another_attack_is_reported_with_a_warning(tmp_path):
     audited([BIM(steps=4, step_size=1.0), FGSM()], "linf", [16], tmp_path / "r")
     summary = read(tmp_path / "r")
     (d27,) = [d for d in summary.diagnostics if d.id == "D27"]
@@ -350,7 +352,7 @@ def test_where_another_attack_can_use_it_the_run_speaks_and_warns(tmp_path):
 @pytest.mark.parametrize(
     ("attack", "norm", "epsilon"),
     [
-        (BIM(steps=4, step_size=1.0), "linf", 4.9),  # acts as 4
+        (BIM(steps=4, step_size=1.0), "linf", 4.9),  # effective value 4
         (BIM(steps=9, step_size=0.4), "linf", 4),  # 3.6 counts are 4 in a file
         (BIM(steps=7), "linf", 23),
         (MIFGSM(steps=7), "linf", 23),
@@ -361,11 +363,11 @@ def test_where_another_attack_can_use_it_the_run_speaks_and_warns(tmp_path):
     ],
     ids=lambda v: getattr(v, "label", str(v)),
 )
-def test_what_can_be_used_is_not_doubted(attack, norm, epsilon):
+def test_reachable_budgets_give_no_warning(attack, norm, epsilon):
     assert NORMS[norm].covers(attack.farthest(NORMS[norm], epsilon, SHAPE), epsilon)
 
 
-def test_a_gate_rests_on_no_budget_that_none_can_use(ladder):
+def test_a_gate_is_inconclusive_at_an_unreachable_budget(ladder):
     summary = read(ladder)
     off = Suppression("D27", "we know", date(2100, 1, 1))
     found = summary.diagnostics
@@ -383,7 +385,7 @@ def test_a_gate_rests_on_no_budget_that_none_can_use(ladder):
             assert "4 at most" in opened.sentence
 
 
-def test_runs_that_do_not_say_how_far_they_go_open_as_before(ladder, tmp_path):
+def test_runs_without_declared_distances_are_read(ladder, tmp_path):
     folder = shutil.copytree(ladder, tmp_path / "r")
     manifest = json.loads((folder / "run.json").read_text())
     budgets: list[list[Any] | None] = [None, []]
@@ -399,7 +401,7 @@ def test_runs_that_do_not_say_how_far_they_go_open_as_before(ladder, tmp_path):
     ["x", [None], [{"epsilon": "far"}], [{"epsilon": 16.0, "short": [3], "reached": "no"}]],
     ids=["text", "null", "no number", "no attacks"],
 )
-def test_damaged_budgets_are_a_sentence(told, ladder, tmp_path):
+def test_damaged_budgets_are_refused(told, ladder, tmp_path):
     folder = shutil.copytree(ladder, tmp_path / "r")
     manifest = json.loads((folder / "run.json").read_text()) | {"budgets": told}
     (folder / "run.json").write_text(json.dumps(manifest))
@@ -407,14 +409,14 @@ def test_damaged_budgets_are_a_sentence(told, ladder, tmp_path):
         read(folder)
 
 
-def test_a_resumed_run_says_the_same(ladder, tmp_path):
+def test_a_resumed_run_reports_the_same(ladder, tmp_path):
     folder = tmp_path / "r"
     shutil.copytree(ladder, folder)
     audited([BIM(steps=4, step_size=1.0)], "linf", [2, 4, 16], folder, resume=True)
     assert read(folder).budgets == read(ladder).budgets
 
 
-# --- budgets beyond everything -----------------------------------------------------------------
+# --- budgets beyond every possible change ------------------------------------------------------
 
 
 BEYOND = [
@@ -436,7 +438,7 @@ def test_a_budget_beyond_every_change_is_refused(norm, most, tmp_path):
 
 
 @pytest.mark.parametrize(("norm", "most"), BEYOND)
-def test_a_mask_leaves_less_to_change(norm, most):
+def test_a_mask_lowers_the_largest_budget(norm, most):
     free = np.zeros(SHAPE[:2], bool)
     free[:3, :3] = True  # a quarter
     shrunk = {"linf": 1.0, "l2": 0.5, "l1": 0.25, "l0": 0.25}[norm] * most
@@ -453,7 +455,7 @@ def test_without_a_norm_there_is_no_largest_budget():
 @pytest.mark.parametrize(
     "words", [("-e", "300"), ("-e", "4,255.5"), ("-e", "1e999"), ("-e", "nan")]
 )
-def test_the_command_line_refuses_it_before_anything_is_loaded(words, monkeypatch):
+def test_the_command_line_refuses_too_large_budgets_before_loading(words, monkeypatch):
     done = CliRunner().invoke(app, ["audit", "-q", "-m", "nowhere.keras", *words])
     assert isinstance(done.exception, SettingError)
     assert "Epsilon" in str(done.exception)
@@ -471,23 +473,23 @@ def test_the_command_line_refuses_it_before_anything_is_loaded(words, monkeypatc
     ],
     ids=["text", "mixed list", "NumPy number", "0-d array", "array", "generator"],
 )
-def test_ladders_come_in_any_order_and_kind(given, ladder):
+def test_ladders_are_accepted_in_any_order_and_type(given, ladder):
     assert Threat(units.parse_epsilons(given)).epsilons == ladder
 
 
 @pytest.mark.parametrize(
     "given", [None, "", "1,,2", [float("inf")], [float("nan")], [[1, 2]], True]
 )
-def test_what_is_no_ladder_is_told(given):
+def test_invalid_ladders_are_refused(given):
     with pytest.raises(SettingError):
         units.parse_epsilons(given)
 
 
-# --- budgets that act as less ------------------------------------------------------------------
+# --- budgets with a smaller effective value ----------------------------------------------------
 
 
 @given(epsilon=st.floats(1, 255), norm=st.sampled_from(["linf", "l1", "l0"]))
-def test_files_use_the_whole_part_of_a_budget(epsilon, norm):
+def test_files_use_the_integer_part_of_a_budget(epsilon, norm):
     acts_as = NORMS[norm].effective(epsilon)
     assert acts_as == np.floor(epsilon)
     low, high = ops.full((1, *SHAPE), -255.0), ops.full((1, *SHAPE), 255.0)
@@ -496,7 +498,7 @@ def test_files_use_the_whole_part_of_a_budget(epsilon, norm):
     assert float(NORMS[norm].size(grid)[0]) <= acts_as
 
 
-def test_a_budget_that_acts_as_less_is_said_on_page_terminal_and_json(tmp_path):
+def test_a_smaller_effective_budget_is_stated_in_all_outputs(tmp_path):
     from rich.console import Console
 
     from robustness.cli.tables import outcome_table
@@ -525,7 +527,7 @@ def test_a_budget_that_acts_as_less_is_said_on_page_terminal_and_json(tmp_path):
     assert "76.0" in table
 
 
-def test_fgsm_says_that_its_file_is_scaled_where_it_is():
+def test_fgsm_notes_that_its_file_is_scaled():
     names = ["a", "b"]
     for norm in ("l2", "l1"):
         (said,) = ensembles.resolve(["fgsm"], NORMS[norm], Untargeted(), names).replaced
@@ -533,7 +535,7 @@ def test_fgsm_says_that_its_file_is_scaled_where_it_is():
     assert ensembles.resolve(["fgsm"], NORMS["linf"], Untargeted(), names).replaced == ()
     around = ensembles.resolve([EOT(of=FGSM(), samples=2)], NORMS["l2"], Untargeted(), names)
     assert "scaled before it is rounded" in around.replaced[0]
-    # And it is true: the file is farther than the published point, rounded.
+    # The note is true: the file is farther than the rounded point of the published attack.
     rng = np.random.default_rng(0)
     step = NORMS["l2"].steepest(
         ops.convert_to_tensor(rng.normal(size=(1, 16, 16, 3)).astype("float32"))
@@ -549,17 +551,17 @@ def test_fgsm_says_that_its_file_is_scaled_where_it_is():
 # --- a target without gradients ----------------------------------------------------------------
 
 
-class Whole(keras.layers.Layer):
-    """Whole numbers of its inputs: no gradient leads through them."""
+class Rounding(keras.layers.Layer):
+    """Rounds its inputs to whole numbers, which blocks gradients."""
 
     def call(self, x):
         return ops.cast(ops.cast(x, "int32"), "float32")
 
 
 def without_gradient():
-    """A linear model behind `Whole`, and pictures that eight counts flip."""
+    """A linear model behind `Rounding`, and pictures that eight counts flip."""
     model = keras.Sequential(
-        [keras.layers.Input(SHAPE), Whole(), keras.layers.Flatten(), keras.layers.Dense(2)]
+        [keras.layers.Input(SHAPE), Rounding(), keras.layers.Flatten(), keras.layers.Dense(2)]
     )
     weights = np.stack([np.full(SIZE, 1e-2), np.full(SIZE, -1e-2)], axis=1)
     model.layers[-1].set_weights([weights, np.array([-1.24 * SIZE, 1.24 * SIZE])])
@@ -568,7 +570,7 @@ def without_gradient():
 
 
 @pytest.mark.slow
-def test_a_target_without_gradients_gets_attacks_that_need_none(tmp_path):
+def test_a_target_without_gradients_gets_gradient_free_attacks(tmp_path):
     classifier, images = without_gradient()
     settings = {"labels": np.zeros(4, int), "epsilons": [2, 8], "run": tmp_path / "r"}
     found = robustness.audit(classifier, images, **settings)
@@ -578,12 +580,12 @@ def test_a_target_without_gradients_gets_attacks_that_need_none(tmp_path):
     assert found.flip_rate == 1.0
     assert set(found.to_frame().query("epsilon == 2").status) == {"robust"}
     robustness.audit(classifier, images, resume=True, **settings)
-    # What is named is run as it is, and says itself what is missing.
+    # Attacks given by name run unchanged and report the missing gradient.
     named = robustness.audit(classifier, images, labels=np.zeros(4, int), attacks=["fgsm"])
     assert set(named.to_frame().status) == {"failed"}
 
 
-def test_a_surrogate_has_the_gradient_that_the_target_lacks(tmp_path):
+def test_a_surrogate_provides_the_gradient(tmp_path):
     classifier, images = without_gradient()
     weights = np.stack([np.full(SIZE, 1e-2), np.full(SIZE, -1e-2)], axis=1)
     eyes = linear(weights, np.array([-1.24 * SIZE, 1.24 * SIZE]), SHAPE)
@@ -594,7 +596,7 @@ def test_a_surrogate_has_the_gradient_that_the_target_lacks(tmp_path):
     assert found.flip_rate == 1.0
 
 
-def test_two_runs_are_not_compared_where_one_could_not_reach(ladder, tmp_path):
+def test_runs_are_not_compared_at_an_unreachable_budget(ladder, tmp_path):
     audited([FGSM()], "linf", [4, 16], tmp_path / "strong")
     found = compare(ladder, tmp_path / "strong")
     stated = [p.epsilon for p in found.pairings if p.what == "robust accuracy"]

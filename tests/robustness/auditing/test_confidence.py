@@ -1,4 +1,4 @@
-"""Logits that are multiplied leave the decisions, so the same pictures flip at any confidence."""
+"""Tests that scaling the logits does not change which pictures flip."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TIMES = [1e-6, 1.0, 10.0, 30.0, 100.0, 1e3, 1e6]
 
 
 def pictures(count: int = 12) -> tuple[np.ndarray, np.ndarray]:
-    """Two classes: the left or the right half is brighter by 25 counts."""
+    """Two classes: the left or the right half is 25 counts brighter."""
     rng, labels = np.random.default_rng(3), np.arange(count) % 2
     images = rng.integers(60, 180, (count, *SHAPE))
     for image, label in zip(images, labels, strict=True):
@@ -46,13 +46,13 @@ IMAGES, LABELS = pictures()
 
 
 def flipped_by(epsilon: int) -> np.ndarray:
-    """Which pictures can be flipped: the best change of a linear model, clipped to the box."""
+    """Which pictures can be flipped: the optimal change of the linear model, clipped to the box."""
     away = np.where(LABELS[:, None] == 0, 1, -1) * (weights()[:, 0] - weights()[:, 1])
     best = np.clip(IMAGES.reshape(len(IMAGES), -1) - epsilon * np.sign(away), 0, 255)
     return (best * away).sum(axis=1) < 0
 
 
-class Ending(keras.Model):
+class SubclassedWithHead(keras.Model):
     """A subclassed model: a dense layer, then any function."""
 
     def __init__(self, units, end):
@@ -64,7 +64,7 @@ class Ending(keras.Model):
 
 
 def subclassed(end, units=2):
-    model = Ending(units, end)
+    model = SubclassedWithHead(units, end)
     model(np.zeros((1, *SHAPE), "float32"))
     return model, model.dense
 
@@ -96,7 +96,7 @@ def two_of_one(z):
 
 
 def unknown(z):
-    """Probabilities in arithmetic that nobody follows, of which none is left between 0 and 1."""
+    """A softmax that the toolkit does not recognise, saturated to exactly 0 and 1."""
     t = ops.tanh((z[:, 1:] - z[:, :1]) / 2)
     return ops.concatenate([(1 - t) / 2, (1 + t) / 2], axis=-1)
 
@@ -131,7 +131,7 @@ def audited(model, **settings: Any):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("times", [30.0, 1e6])
-def test_every_head_flips_what_the_closed_form_flips(name, times):
+def test_every_head_flips_as_the_closed_form(name, times):
     build, end, units = HEADS[name]
     result = audited(made(build, end, times, units), attacks=["pgd", "fgsm"])
     frame = result.to_frame()
@@ -143,7 +143,7 @@ def test_every_head_flips_what_the_closed_form_flips(name, times):
 @pytest.mark.slow
 @pytest.mark.parametrize("times", TIMES)
 @pytest.mark.parametrize("setting", ["plain", "bfloat16", "surrogate"])
-def test_every_way_to_look_flips_the_same(times, setting):
+def test_every_kind_of_attack_flips_the_same(times, setting):
     model = made(functional, layers.Softmax(), times)
     kinds: dict[str, dict[str, Any]] = {
         "plain": {"attacks": ["pgd", make("apgd", steps=20)]},
@@ -163,7 +163,7 @@ def test_half_precision_keeps_the_direction(times):
         model, dense = functional(layers.Softmax())
     finally:
         keras.config.set_dtype_policy("float32")
-    # What float16 of the logits themselves can hold.
+    # Scales that float16 logits can represent.
     dense.set_weights([min(times, 1000.0) * weights(), np.zeros(2)])
     assert audited(model).flip_rate == 1
 
@@ -185,7 +185,7 @@ def test_cross_entropy_keeps_its_direction_and_its_order(row, times, which):
     exact[label[0]] = -1
     assert np.isfinite(slope).all() and slope[label[0]] < 0
     np.testing.assert_allclose(slope / -slope[label[0]], exact, rtol=1e-3, atol=1e-6)
-    # A little less of the class is a little more of the loss, by as little as float32 tells apart.
+    # A slightly lower logit gives a slightly higher loss, down to the resolution of float32.
     less = z.copy()
     less[0, label[0]] -= np.float32(times) * 1e-3
     before, after = (float(losses.cross_entropy(x, label)[0]) for x in (z, less))
@@ -218,7 +218,7 @@ def test_the_loss_is_the_logarithm_where_it_would_be_zero():
 
 
 @pytest.mark.slow
-def test_an_attack_without_a_gradient_is_told_from_a_robust_model(tmp_path):
+def test_a_missing_gradient_is_distinguished_from_robustness(tmp_path):
     fine = audited(made(subclassed, unknown, 1.0))
     assert fine.flip_rate == 1 and statuses(fine)["D26"] == "ok"
     result = audited(made(subclassed, unknown, 1e3), run=tmp_path / "run")
@@ -241,7 +241,7 @@ def test_an_attack_without_a_gradient_is_told_from_a_robust_model(tmp_path):
     ],
     ids=lambda attack: attack.name,
 )
-def test_every_kind_of_attack_is_watched_at_every_step(attack, tmp_path):
+def test_missing_gradients_are_recorded_for_every_kind_of_attack(attack, tmp_path):
     audited(made(subclassed, unknown, 1e3), attacks=[attack], run=tmp_path / "run")
     with Run.open(tmp_path / "run") as run:
         seen = run.gradients()
@@ -250,7 +250,7 @@ def test_every_kind_of_attack_is_watched_at_every_step(attack, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_was_noted_survives_a_resumed_run_and_old_runs_open(tmp_path):
+def test_recorded_missing_gradients_survive_resuming_and_old_runs_open(tmp_path):
     folder, model = tmp_path / "run", made(subclassed, unknown, 1e3)
     whole = statuses(audited(model, run=folder))
     _execute(
@@ -274,7 +274,7 @@ def _execute(folder: Path, *statements: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_bundled_network_times_anything_flips_on_the_same_photographs(photos_archive):
+def test_the_scaled_bundled_network_flips_on_the_same_photographs(photos_archive):
     classifier = load("dogs-vs-cats")
     last = [layer for layer in classifier.model.layers if layer.weights][-1]
     before, found = last.get_weights(), {}

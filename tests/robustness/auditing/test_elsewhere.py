@@ -1,4 +1,4 @@
-"""A run goes on, verifies and is repeated from any directory; what is interrupted says what can be done."""
+"""Tests of runs used from another directory, and of the messages after an interruption."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ WORDS += ("-a", "bim", "-a", "universal:file=models/change.npz", "--classes", "x
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """A project with a model, pictures and all that an audit can name by a relative path; audited."""
+    """An audited project with a model, pictures and everything else that an audit takes by relative path."""
     folder = tmp_path_factory.mktemp("project") / "work"
     (folder / "models").mkdir(parents=True)
     classifier = small_cnn(9)
@@ -75,7 +75,7 @@ def tables(run: Path):
 
 
 @pytest.mark.slow
-def test_from_another_directory(project, tmp_path):
+def test_a_run_resumes_verifies_and_reruns_from_another_directory(project, tmp_path):
     before = tables(project / "runs" / "one")
     run = str(project / "runs" / "one")
     done = inside("audit", "--resume", run, "-q", cwd=tmp_path)
@@ -89,12 +89,12 @@ def test_from_another_directory(project, tmp_path):
     again = tables(tmp_path / "again")
     assert again.attack.tolist() == before.attack.tolist()
     assert again.status.tolist() == before.status.tolist()
-    # And that of a run which was itself repeated from elsewhere.
+    # Also for a run that was itself repeated from another directory.
     assert inside("verify", str(tmp_path / "again"), cwd=project).returncode == 0
 
 
 @pytest.mark.slow
-def test_a_run_that_was_moved_and_one_whose_project_was_moved(project, tmp_path):
+def test_a_moved_run_and_a_moved_project_are_found(project, tmp_path):
     shutil.copytree(project / "runs" / "one", tmp_path / "moved")
     assert inside("verify", "moved", cwd=tmp_path).returncode == 0
     shutil.copytree(project, tmp_path / "copy")
@@ -110,7 +110,7 @@ def test_a_run_that_was_moved_and_one_whose_project_was_moved(project, tmp_path)
     assert done.returncode == 0, done.stderr
 
 
-def test_where_a_recorded_path_lies(tmp_path):
+def test_recorded_paths_are_resolved(tmp_path):
     for name in ("old/m.keras", "new/m.keras", "new/only.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
@@ -122,13 +122,13 @@ def test_where_a_recorded_path_lies(tmp_path):
     assert resolve_recorded("only.png", origin) == "only.png"
     assert resolve_recorded("nowhere", origin, folder) == "nowhere"
     assert resolve_recorded("/dev/null", origin, folder) == "/dev/null"
-    # A run of an older version wrote no directory down.
+    # Older versions recorded no directory.
     assert resolve_recorded("m.keras", Origin(), folder) == "m.keras"
     with pytest.raises(RunError, match=r"origin\.directory is 3; expected a string"):
         manifest_of(b'{"schema": 1, "origin": {"directory": 3}}', "run.json")
 
 
-def test_names_are_no_paths(tmp_path):
+def test_names_are_not_treated_as_paths(tmp_path):
     for name in ("dogs-vs-cats", "pets", "pets:4"):
         (tmp_path / name).mkdir()
     origin = Origin(directory=str(tmp_path), run=str(tmp_path / "run"))
@@ -154,7 +154,7 @@ def interrupting(monkeypatch, where: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["loading", "making", "attacking"])
-def test_ctrl_c_offers_only_what_works(project, monkeypatch, where):
+def test_ctrl_c_suggests_only_possible_commands(project, monkeypatch, where):
     out = f"runs/interrupted-{where}"
     with monkeypatch.context() as patched:
         interrupting(patched, where)
@@ -165,20 +165,20 @@ def test_ctrl_c_offers_only_what_works(project, monkeypatch, where):
         done = inside("audit", "--resume", out, "-q", cwd=project)
     else:
         assert "--resume" not in done.stderr
-        assert "before anything was done" in done.stderr
+        assert "before the run was created" in done.stderr
         assert not (project / out).exists()
         done = inside(*WORDS, "-o", out, cwd=project)
     assert done.returncode == 0, done.stderr
 
 
-def test_an_occupied_folder_is_told_before_the_model_is_loaded(project, monkeypatch):
+def test_an_occupied_folder_is_refused_before_the_model_is_loaded(project, monkeypatch):
     interrupting(monkeypatch, "loading")
     done = inside(*WORDS, "-o", "runs/one", cwd=project)
     assert done.returncode == 2
     assert "robustness audit --resume runs/one" in done.stderr
 
 
-def test_what_was_mended_is_said(project):
+def test_repairs_are_reported(project):
     shutil.copytree(project / "runs" / "one", project / "runs" / "hurt")
     next((project / "runs" / "hurt" / "images").rglob("*.png")).write_bytes(b"")
     done = inside("audit", "--resume", "runs/hurt", "-q", cwd=project)
@@ -187,7 +187,7 @@ def test_what_was_mended_is_said(project):
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_one_sentence_and_a_way_on(project, monkeypatch):
+def test_a_full_disk_is_reported_with_the_command_to_resume(project, monkeypatch):
     from robustness.runs import store
 
     replace = store.replace_within
@@ -209,19 +209,19 @@ def test_a_full_disk_is_one_sentence_and_a_way_on(project, monkeypatch):
     assert tables(project / "runs" / "full").equals(expected)
 
 
-def test_the_second_of_two_is_told_before_a_model_is_loaded(project, monkeypatch):
+def test_a_second_audit_is_refused_before_the_model_is_loaded(project, monkeypatch):
     interrupting(monkeypatch, "loading")
     with Run.resume(project / "runs" / "one"):
         for words in (("audit", "--resume", "runs/one", "-q"), (*WORDS, "-o", "runs/one")):
             done = inside(*words, cwd=project)
             assert done.returncode == 2
-            assert "another audit writes to it now" in done.stderr
-        # Who reads is not disturbed.
+            assert "another audit is writing to it" in done.stderr
+        # Readers are not affected.
         assert inside("report", "runs/one", "--kind", "json", cwd=project).returncode == 0
 
 
 @pytest.mark.slow
-def test_a_run_of_an_older_version_goes_on_and_verifies_with_what_it_has(project, tmp_path):
+def test_a_run_of_an_older_version_resumes_and_verifies(project, tmp_path):
     shutil.copytree(project / "runs" / "one", project / "runs" / "old")
     file = project / "runs" / "old" / "run.json"
     manifest = json.loads(file.read_text())
@@ -230,7 +230,7 @@ def test_a_run_of_an_older_version_goes_on_and_verifies_with_what_it_has(project
     for name in ("directory", "run"):
         del manifest["origin"][name]
     file.write_text(json.dumps(manifest))
-    # It carries no seal that fits, so it could be anybody's: what it loads is typed.
+    # It has no valid seal and counts as untrusted: what it loads must be typed.
     done = inside("audit", "--resume", "runs/old", "-q", cwd=project)
     assert done.returncode == 2
     assert all(option in done.stderr for option in ROLES.values())
@@ -244,7 +244,7 @@ def test_a_run_of_an_older_version_goes_on_and_verifies_with_what_it_has(project
 
 
 @pytest.mark.slow
-def test_a_change_fitted_on_another_model_is_said(project):
+def test_a_perturbation_fitted_on_another_model_is_reported(project):
     words = ("fit", "runs/fitted.npz", "-m", "models/other.keras", "-i", "data", "--steps", "2")
     assert inside(*words, cwd=project).returncode == 0
     attack = ("-a", "universal:file=runs/fitted.npz", "-e", "8", "-i", "data", "-q")

@@ -1,4 +1,4 @@
-"""The region of interest: every attack keeps to it, the judge and the verification insist."""
+"""Tests of masks: attacks change only free pixels, judge and verification check it."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ ATTACKS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("attack", "norm"), ATTACKS, ids=lambda x: getattr(x, "label", x))
-def test_attacks_flip_within_the_region_what_can_be_flipped_there(attack, norm):
-    """Held to the closed form of the free pixels alone, with three times the distance."""
+def test_attacks_flip_within_the_mask_as_the_closed_form(attack, norm):
+    """Compared with the closed form for the free pixels, at three times its distance."""
     classifier, images, labels, margins = two_sided(np.random.default_rng(0), far=1.0)
     normal = normal_of(classifier).reshape(36, 3) * FREE.reshape(36, 1)
     least = [
@@ -83,7 +83,7 @@ def test_attacks_flip_within_the_region_what_can_be_flipped_there(attack, norm):
         assert not changed[~FREE].any()
 
 
-def test_noise_stays_in_the_region():
+def test_noise_stays_within_the_mask():
     classifier, images, labels, _ = two_sided(np.random.default_rng(0))
     threat = Threat((9.0,), mask=MASK)
     rows = compiled_batch.CompiledBatch(classifier, UniformNoise(), threat, batch_size=2, seed=0)
@@ -96,7 +96,7 @@ def test_noise_stays_in_the_region():
     assert not changed[:, ~FREE].any()
 
 
-def test_the_judge_refuses_what_changes_elsewhere():
+def test_the_judge_refuses_changes_outside_the_mask():
     classifier = small_cnn(0, (6, 6, 3))
     image = np.random.default_rng(0).integers(0, 256, (6, 6, 3)).astype(np.uint8)
     label = int(classifier.probabilities(image[None]).argmax())
@@ -127,7 +127,7 @@ def audited(tmp_path, **more):
     return classifier, result
 
 
-def test_a_run_keeps_its_mask_and_verifies_against_it(tmp_path):
+def test_a_run_stores_its_mask_and_verifies_against_it(tmp_path):
     picture = np.where(FREE, 255, 0).astype(np.uint8).repeat(4, 0).repeat(4, 1)
     Image.fromarray(picture).save(tmp_path / "mask.png")
     classifier, result = audited(tmp_path, mask=tmp_path / "mask.png")
@@ -143,8 +143,8 @@ def test_a_run_keeps_its_mask_and_verifies_against_it(tmp_path):
     assert "33.3 % of the pixels may change" in result.report().read_text(encoding="utf-8")
 
 
-def test_verification_sees_a_pixel_that_was_not_free(tmp_path):
-    """The mask is swapped for one that frees fewer pixels: flips now stray."""
+def test_verification_finds_changes_outside_the_mask(tmp_path):
+    """The mask is replaced by one with fewer free pixels, so that flips leave it."""
     classifier, _ = audited(tmp_path, mask=FREE)
     small = FREE.copy()
     small[1, 2:] = False
@@ -157,7 +157,7 @@ def test_verification_sees_a_pixel_that_was_not_free(tmp_path):
     with Run.open(tmp_path / "run") as run:
         found = verify(run, classifier)
     assert found.exit_code == 1
-    assert any("the mask holds fast" in fault.sentence for fault in found.faults)
+    assert any("the mask does not allow" in fault.sentence for fault in found.faults)
 
 
 def test_a_run_is_not_resumed_with_another_mask(tmp_path):
@@ -176,12 +176,12 @@ def test_a_run_is_not_resumed_with_another_mask(tmp_path):
         ("missing.png", "cannot be read"),
     ],
 )
-def test_masks_that_cannot_be_used_say_why(given, said):
+def test_invalid_masks_are_refused(given, said):
     with pytest.raises(SettingError, match=said):
         Mask.of(given, (6, 6, 3))
 
 
-def test_a_mask_is_what_its_picture_shows():
+def test_a_mask_matches_its_picture():
     assert (from_png(MASK.png(1))[..., 0] == 255 * FREE).all()
     assert to_png(from_png(MASK.png(3))) == MASK.png(3)
     assert Mask.of(FREE.astype(float), (6, 6, 1)) == MASK

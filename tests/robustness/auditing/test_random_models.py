@@ -1,4 +1,4 @@
-"""Models that answer at random: found however rare or small the noise, and judged by votes."""
+"""Tests of randomised models: noise is detected however rare or small, flips are decided by votes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BIG = make("bim", steps=12, step_size=4)
 
 
 class Noisy(keras.Model):
-    """Brightness over grey as two logits, and then whatever `spoil(logits, seed)` does to them."""
+    """Brightness above grey as two logits, changed by `spoil(logits, seed)`."""
 
     def __init__(self, spoil, seed=1):
         super().__init__()
@@ -56,7 +56,7 @@ def noisy(spoil, seed=1) -> Classifier:
 
 
 def rarely(share, shared=False):
-    """Another answer in `share` of the draws: of each picture, or of all in a call."""
+    """Exchange the classes in `share` of the draws: for each picture, or for all pictures of a call."""
 
     def spoil(logits, seed):
         rows = 1 if shared else ops.shape(logits)[0]
@@ -85,7 +85,7 @@ def d01(classifier: Classifier) -> preflight.Finding:
 @pytest.mark.parametrize(
     "spoil", [noise(1.0), noise(1e-3), rarely(0.5)], ids=["large", "small", "rare"]
 )
-def test_noise_of_any_size_is_found(spoil, shared):
+def test_noise_of_any_size_is_detected(spoil, shared):
     assert d01(noisy(spoil)).severity == "warning"
 
 
@@ -93,7 +93,7 @@ def test_noise_of_any_size_is_found(spoil, shared):
 @pytest.mark.parametrize("share", [0.1, 0.9])
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_noise_in_one_of_ten_answers_is_found(share, shared, seed):
+def test_noise_in_a_tenth_of_the_answers_is_detected(share, shared, seed):
     found = d01(noisy(rarely(share, shared), seed))
     assert found.severity == "warning"
     assert "20 to 60 times" in found.sentence
@@ -101,8 +101,8 @@ def test_noise_in_one_of_ten_answers_is_found(share, shared, seed):
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_noise_that_no_probability_shows_is_found(shared):
-    # Sure of every picture: each probability is exactly 0 or 1.
+def test_noise_hidden_by_saturated_probabilities_is_detected(shared):
+    # Saturated: each probability is exactly 0 or 1.
     sure = noisy(lambda logits, seed: noise(0.3, shared)(100 * logits, seed))
     assert set(np.unique(sure.probabilities(IMAGES))) == {0.0, 1.0}
     assert d01(sure).severity == "warning"
@@ -115,8 +115,8 @@ INSIDE = [
 ]
 
 
-class Always(layers.Layer):
-    """A layer that stays in training."""
+class AlwaysTraining(layers.Layer):
+    """A layer that always runs in training mode."""
 
     def __init__(self, inside):
         super().__init__()
@@ -141,9 +141,9 @@ def around(layer) -> Classifier:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("inside", INSIDE, ids=lambda layer: type(layer).__name__)
-def test_layers_left_in_training_are_random_and_those_that_are_not_are_not(inside):
+def test_only_layers_in_training_mode_are_random(inside):
     made = type(inside).from_config(inside.get_config())
-    left_on, off = around(Always(inside)), around(made)
+    left_on, off = around(AlwaysTraining(inside)), around(made)
     left_on.probabilities(IMAGES)
     off.probabilities(IMAGES)
     assert left_on.may_draw(IMAGES)
@@ -152,7 +152,7 @@ def test_layers_left_in_training_are_random_and_those_that_are_not_are_not(insid
     assert d01(off).severity == "ok"
 
 
-def test_a_model_that_says_the_same_twice_is_asked_no_more(monkeypatch):
+def test_a_deterministic_model_is_not_queried_again(monkeypatch):
     classifier = noisy(quiet)
     assert d01(classifier).severity == "ok"
     monkeypatch.setattr(votes, "ask", None)
@@ -162,7 +162,7 @@ def test_a_model_that_says_the_same_twice_is_asked_no_more(monkeypatch):
 
 
 @given(st.integers(1, 60), st.integers(0, 60))
-def test_the_sign_test_is_exact(draws, hits):
+def test_the_sign_test_matches_the_binomial_distribution(draws, hits):
     hits = min(hits, draws)
     expected = binom.sf(hits - 1, draws, 0.5)
     assert votes.surely(hits, draws) == (expected <= votes.LEVEL)
@@ -171,7 +171,7 @@ def test_the_sign_test_is_exact(draws, hits):
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0, 1))
-def test_votes_are_those_of_independent_draws(seed, share):
+def test_votes_follow_independent_draws(seed, share):
     rng = np.random.default_rng(seed)
 
     def predict(pictures):
@@ -185,14 +185,14 @@ def test_votes_are_those_of_independent_draws(seed, share):
         assert vote.counts.sum() == vote.draws
         assert holds == (vote.draws >= votes.DRAWS and votes.surely(vote.counts[1], vote.draws))
     held = sum(holds for _, holds in told)
-    # One that flips in a third of its draws never passes; one that does in nearly all never fails.
+    # At the lowest shares of flipping draws no candidate passes, at the highest none fails.
     if share < 0.25:
         assert held == 0
     if share > 0.95:
         assert held == 40
 
 
-def test_half_and_half_passes_as_seldom_as_the_level_says():
+def test_equal_shares_pass_at_most_at_the_significance_level():
     rng = np.random.default_rng(0)
 
     def predict(pictures):
@@ -202,12 +202,12 @@ def test_half_and_half_passes_as_seldom_as_the_level_says():
     many = 4000
     wanted = [np.array([False, True])] * many
     told = votes.flips(predict, np.zeros((many, 1, 1, 1), np.uint8), wanted)
-    # Two looks at the level each, and three standard errors.
+    # Two tests at this level, plus three standard errors.
     most = 2 * votes.LEVEL * many
     assert sum(holds for _, holds in told) <= most + 3 * most**0.5
 
 
-def test_answers_that_are_not_finite_are_no_votes():
+def test_answers_that_are_not_finite_are_not_counted():
     vote = votes.Vote.none(2)
     for row in ([np.nan, 1.0], [0.25, 0.75], [0.25, 0.75]):
         vote.add(np.array(row))
@@ -215,8 +215,8 @@ def test_answers_that_are_not_finite_are_no_votes():
 
 
 @pytest.mark.parametrize("share", [0.3, 0.45])
-def test_luck_is_no_flip_however_often_it_is_tried(share):
-    """A picture flips in `share` of the draws by itself; it is brought before the judge again and again."""
+def test_chance_flips_are_rejected_however_often_tried(share):
+    """An unchanged picture flips in `share` of the draws and is judged a hundred times."""
     judge = Judge(noisy(rarely(share)), Threat((4.0,)), draws=votes.DRAWS)
     once = Judge(noisy(rarely(share)), Threat((4.0,)))
     suspects = [Candidate(IMAGES[0], 0, 4.0, IMAGES[0])] * 100
@@ -227,14 +227,14 @@ def test_luck_is_no_flip_however_often_it_is_tried(share):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shared", [False, True])
-def test_flips_are_those_of_most_draws(shared, tmp_path):
+def test_flips_are_decided_by_most_draws(shared, tmp_path):
     classifier = noisy(rarely(0.1, shared))
     found = robustness.audit(
         classifier, IMAGES, labels=LABELS, attacks=[BIG], epsilons=[2, 12], run=tmp_path / "run"
     )
     assert found.manifest["config"]["draws"] == votes.DRAWS
     rows = found.outcomes
-    # Within 2 counts none falls, though one answer in ten says otherwise; within 12 all do.
+    # Within 2 counts none flips, although one answer in ten is wrong; within 12 counts most do.
     assert "flipped" not in set(rows[rows.epsilon == 2].status)
     at = rows[rows.epsilon == 12]
     assert (at.status == "flipped").sum() >= 10
@@ -244,7 +244,7 @@ def test_flips_are_those_of_most_draws(shared, tmp_path):
             verified = verify(run, noisy(rarely(0.1, shared), seed=np.random.randint(1 << 30)))
             assert verified.faults == ()
             assert verified.draws == votes.MOST
-        assert "answers at random" in verified.sentence
+        assert "random outputs" in verified.sentence
         summary = summarise(run)
     assert any("20 times or more" in one for one in summary.warnings)
     assert "20 times or more" in found.report().read_text()
@@ -253,20 +253,20 @@ def test_flips_are_those_of_most_draws(shared, tmp_path):
     assert any("20 times or more" in one for one in told["warnings"])
 
 
-def test_verification_of_votes_still_finds_what_is_no_flip(tmp_path):
+def test_verification_by_votes_finds_false_flips(tmp_path):
     spoil = rarely(0.1)
     found = robustness.audit(
         noisy(spoil), IMAGES, labels=LABELS, attacks=[BIG], epsilons=[12], run=tmp_path / "run"
     )
     with Run.open(found.path) as run:
-        # The other way round: no flip flips, no original has its class.
+        # With exchanged classes no flip is confirmed and no original has its class.
         faults = verify(run, noisy(lambda z, seed: spoil(-z, seed))).faults
     classes = [f for f in faults if f.what == "class"]
     flipped = int((found.outcomes.status == "flipped").sum())
     assert len(classes) == len(IMAGES) + flipped
 
 
-def test_a_class_that_wanders_by_itself_is_neither_flipped_nor_robust(tmp_path):
+def test_an_unstable_class_is_neither_flipped_nor_robust(tmp_path):
     found = robustness.audit(
         noisy(rarely(0.5)), IMAGES, attacks=[BIG], epsilons=[12], run=tmp_path / "run"
     )
@@ -286,7 +286,7 @@ def test_a_class_that_wanders_by_itself_is_neither_flipped_nor_robust(tmp_path):
     assert found.report().read_text().count("changes from draw to draw") > 1
 
 
-def test_a_resumed_run_keeps_its_draws(tmp_path):
+def test_a_resumed_run_keeps_its_number_of_draws(tmp_path):
     def stop(progress):
         if progress.stage != "clean":
             raise InterruptedError
@@ -297,11 +297,11 @@ def test_a_resumed_run_keeps_its_draws(tmp_path):
     found = robustness.audit(noisy(rarely(0.1), seed=2), IMAGES, resume=True, **settings)
     assert found.manifest["config"]["draws"] == votes.DRAWS
     assert (found.outcomes.status == "flipped").sum() >= 9
-    # Each image was voted on: a single look could not have paid so many passes.
+    # Each image was decided by votes: a single prediction would use fewer passes.
     assert (found.outcomes.forward >= votes.DRAWS).all()
 
 
-def test_eot_flips_what_is_random_and_is_judged_by_votes():
+def test_eot_flips_randomised_models_and_is_judged_by_votes():
     found = robustness.audit(
         noisy(noise(3.0)), IMAGES, labels=LABELS, attacks=[make("eot", steps=4, samples=8)],
         epsilons=[16],
@@ -312,7 +312,7 @@ def test_eot_flips_what_is_random_and_is_judged_by_votes():
 
 
 @pytest.mark.slow
-def test_a_thorough_audit_of_a_random_model_blames_nothing_on_chance():
+def test_a_thorough_audit_of_a_random_model_reports_no_false_failures():
     found = robustness.audit(
         noisy(rarely(0.1, shared=True)), IMAGES, labels=LABELS, attacks=[BIG], epsilons=[2, 12],
         thorough=True,

@@ -1,4 +1,4 @@
-"""A model, and a second training of it from another seed, on the same pictures: paired, counted by hand."""
+"""Tests of comparing two trainings of a model on the same pictures, with pairs counted by hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHAPE = (12, 12, 1)
 
 
 def stripes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures with faint lines, lying (class 0) or standing (class 1), under noise."""
+    """Noisy pictures with faint horizontal (class 0) or vertical lines (class 1)."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, count)
     waves = 8 * np.sign(np.sin(np.arange(12) * 1.6 + rng.uniform(0, 6, (count, 1))))
@@ -32,7 +32,7 @@ def stripes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def trained(seed: int) -> Classifier:
-    """A network of its own seed: its weights and the order of its pictures, 250 steps."""
+    """A network trained for 250 steps; the seed sets its weights and the order of pictures."""
     keras.utils.set_random_seed(seed)
     model = keras.Sequential(
         [
@@ -61,19 +61,19 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "1", folder / "2"
 
 
-def fates(path: Path, epsilon: float) -> dict[str, str]:
+def statuses(path: Path, epsilon: float) -> dict[str, str]:
     with Run.open(path) as run:
         rows: pd.DataFrame = run.outcomes()
     rows = rows[rows.epsilon == epsilon]
     return dict(zip(rows.image, rows.status, strict=True))
 
 
-def test_a_second_training_is_paired_image_by_image(two: tuple[Path, Path]) -> None:
+def test_two_trainings_are_paired_by_image(two: tuple[Path, Path]) -> None:
     found = compare(*two)
     assert not any("same weights" in note for note in found.notes)
     told = 0
     for epsilon in (1.0, 2.0, 4.0):
-        a, b = (fates(path, epsilon) for path in two)
+        a, b = (statuses(path, epsilon) for path in two)
         newly = {k for k in a if (a[k], b[k]) == ("robust", "flipped")}
         gone = {k for k in a if (a[k], b[k]) == ("flipped", "robust")}
         assert {m.key for m in found.newly_flipped if m.epsilon == epsilon} == newly
@@ -85,11 +85,11 @@ def test_a_second_training_is_paired_image_by_image(two: tuple[Path, Path]) -> N
         even = binomtest(lost, lost + gained).pvalue if lost + gained else 1.0
         assert one.p_value == pytest.approx(even)
         told += len(newly) + len(gone)
-    # Two trainings do differ, or the test says nothing.
+    # The two trainings must differ, or the test would be void.
     assert told > 3, found.sentence
 
 
-def test_the_command_says_the_same_and_a_run_differs_from_itself_nowhere(
+def test_the_command_gives_the_same_and_a_run_equals_itself(
     two: tuple[Path, Path], tmp_path: Path
 ) -> None:
     done = inside("compare", *map(str, two), "--html", str(tmp_path / "c.html"), cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""Transfer: attacks look at a surrogate, the target alone judges."""
+"""Tests of transfer: attacks evaluate a surrogate, the target judges."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHAPE = (6, 6, 3)
 
 
 def pair(cosine, seed=0):
-    """Two linear models of two classes whose normals have this cosine, and images near both planes."""
+    """Two linear two-class models whose normals have the given cosine, and images near both planes."""
     rng = np.random.default_rng(seed)
     size = int(np.prod(SHAPE))
     one, other = np.linalg.qr(rng.normal(size=(size, 2)))[0].T
@@ -35,7 +35,7 @@ def pair(cosine, seed=0):
     models = []
     for normal in normals:
         scores = images.reshape(8, -1) @ normal
-        # All of class 1, by a few counts of Euclidean length.
+        # All of class 1, a few counts (Euclidean) from the plane.
         weights = np.stack([np.zeros(size), normal], axis=1)
         models.append(linear(weights, np.array([0, 2 - scores.min()]), SHAPE))
     return *models, images
@@ -47,7 +47,7 @@ def flips(target, images, threat, attack, **more):
 
 
 class Retreating(BIM):
-    """A change of 0.4 counts after the first step, of 0.2 ever after."""
+    """Changes by 0.4 counts after the first step, by 0.2 after all later ones."""
 
     name = "retreating"
 
@@ -57,8 +57,8 @@ class Retreating(BIM):
 
 
 @pytest.mark.parametrize("steps", [3, 30])
-def test_a_point_on_the_way_that_flips_the_target_in_float_is_said(steps):
-    """Every point flips the surrogate, the first one alone the target, and none does as a file."""
+def test_intermediate_float_flips_of_the_target_are_reported(steps):
+    """Every point flips the surrogate, only the first one the target in float, none as a file."""
     size = 4 * 4 * 3
     weights = np.stack([np.zeros(size), np.full(size, 1 / size)], axis=1)
     target, surrogate = (linear(weights, np.array([0, -e]), (4, 4, 3)) for e in (100.3, 100.1))
@@ -66,7 +66,7 @@ def test_a_point_on_the_way_that_flips_the_target_in_float_is_said(steps):
     threat = Threat((2.0,))
     found = flips(target, images, threat, Retreating(steps=steps), surrogate=surrogate)
     assert [(rung.flip, rung.flips_in_float_only) for rung in found.values()] == [(None, True)] * 3
-    # Had it been enough that the surrogate flips, all would have been said of this one, too.
+    # If flips of the surrogate counted, all images would be reported here, too.
     farther = linear(weights, np.array([0, -100.45]), (4, 4, 3))
     found = flips(farther, images, threat, Retreating(steps=steps), surrogate=surrogate)
     assert [(rung.flip, rung.flips_in_float_only) for rung in found.values()] == [(None, False)] * 3
@@ -75,8 +75,8 @@ def test_a_point_on_the_way_that_flips_the_target_in_float_is_said(steps):
 @pytest.mark.parametrize(
     "attack", [PGD(steps=40, random_start=False, loss="margin"), DDN(steps=40)]
 )
-def test_what_flips_the_surrogate_in_float_is_no_float_flip_of_the_target(attack):
-    """The two models look at things apart: every image flips one and stays where it was for the other."""
+def test_float_flips_of_the_surrogate_are_not_float_flips_of_the_target(attack):
+    """The models use different features: every image flips one and is unchanged for the other."""
     target, surrogate, images = pair(0.0)
     found = flips(target, images, Threat((40.0,), NORMS["l2"]), attack, surrogate=surrogate)
     held = [rung for rung in found.values() if rung.flip is None]
@@ -85,7 +85,7 @@ def test_what_flips_the_surrogate_in_float_is_no_float_flip_of_the_target(attack
 
 
 @pytest.mark.slow
-def test_it_works_as_far_as_the_models_agree():
+def test_transfer_follows_the_agreement_of_the_models():
     """Along the surrogate's normal the target's margin falls by the cosine of the two."""
     for cosine, epsilon in ((0.9, 40.0), (0.0, 40.0)):
         target, surrogate, images = pair(cosine)
@@ -102,7 +102,7 @@ def test_it_works_as_far_as_the_models_agree():
         assert share == 1 if cosine else share == 0
 
 
-def test_the_target_is_asked_for_no_look():
+def test_the_target_is_not_evaluated_by_attacks():
     target, surrogate, images = pair(0.9)
     threat = Threat((40.0,), NORMS["l2"])
     asked = {"logits": 0}
@@ -119,8 +119,8 @@ def test_the_target_is_asked_for_no_look():
     assert any(outcomes[0].flip for _, outcomes in results)
 
 
-def test_smallest_changes_are_the_targets():
-    """DDN finds the surrogate's boundary; the file that counts is the nearest that flips the target."""
+def test_smallest_changes_are_measured_on_the_target():
+    """DDN finds the surrogate's boundary; the nearest file that flips the target counts."""
     target, surrogate, images = pair(0.8)
     found = flips(target, images, Threat((80.0,), NORMS["l2"]), DDN(), surrogate=surrogate)
     for rung in found.values():
@@ -130,7 +130,7 @@ def test_smallest_changes_are_the_targets():
 
 
 @pytest.mark.slow
-def test_an_audit_names_its_surrogate_and_holds(tmp_path):
+def test_an_audit_records_its_surrogate_and_verifies(tmp_path):
     target, surrogate, images = pair(0.9)
     labels = np.ones(len(images), int)
 
@@ -156,7 +156,7 @@ def test_an_audit_names_its_surrogate_and_holds(tmp_path):
     run(resume=True, surrogate=surrogate)
 
 
-def test_a_surrogate_takes_the_targets_images():
+def test_a_surrogate_must_accept_the_images_of_the_target():
     target, _, images = pair(0.9)
     other = keras.Sequential(
         [keras.layers.Input((5, 5, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]

@@ -1,4 +1,4 @@
-"""Pictures that are not read: the most frequent reason is told, with its count, wherever a run is told of."""
+"""Tests that the most frequent reason for unreadable pictures is reported with its count."""
 
 import keras
 import numpy as np
@@ -31,7 +31,7 @@ def folder(path, good, broken, empty):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("good", [0, 3])
-def test_why_pictures_were_not_read_is_told_with_its_count(tmp_path, good, capsys):
+def test_the_reason_for_unreadable_pictures_is_reported_with_its_count(tmp_path, good, capsys):
     total = 7 + good
     why = f"5 of {total}: it is a link, and there is nothing where it leads; 2: the file is empty"
     result = robustness.audit(
@@ -49,7 +49,7 @@ def test_why_pictures_were_not_read_is_told_with_its_count(tmp_path, good, capsy
     assert f"not read: {why}." in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_model_whose_scaling_is_open_says_why_no_picture_was_read(tmp_path):
+def test_an_undecided_scaling_reports_why_no_picture_was_read(tmp_path):
     layers = [
         keras.Input(SHAPE),
         keras.layers.Flatten(),
@@ -57,18 +57,18 @@ def test_a_model_whose_scaling_is_open_says_why_no_picture_was_read(tmp_path):
     ]
     model = keras.Sequential(layers)
     for good, said in (
-        (0, r"no picture can be read \(5 of 7: it is a link"),
+        (0, r"no image can be read \(5 of 7: it is a link"),
         (3, "labelled images"),
     ):
         with pytest.raises(robustness.RobustnessError, match=said):
             robustness.audit(model, folder(tmp_path / f"{good}", good, 5, 2), attacks=["fgsm"])
 
 
-def test_pictures_to_fit_on_say_why_none_was_read(tmp_path):
+def test_fitting_reports_why_no_picture_was_read(tmp_path):
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.png").touch()
     with pytest.raises(
-        ImagesError, match=r"no labelled picture can be read \(2 of 2: the file is empty\)"
+        ImagesError, match=r"no labelled image can be read \(2 of 2: the file is empty\)"
     ):
         labelled_arrays(small_cnn(6, classes=2), open_source(tmp_path))

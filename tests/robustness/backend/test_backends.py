@@ -1,4 +1,4 @@
-"""The seam: the same answers from every backend that is installed, each in a process of its own."""
+"""Tests of the backends: every installed backend gives the same results, each in its own process."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def answer(backend: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-def test_each_backend_computes_the_truth(backend):
+def test_each_backend_computes_the_expected_values(backend):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     said = answer(backend)
@@ -94,7 +94,7 @@ def test_each_backend_computes_the_truth(backend):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_each_attack_runs_on_each_backend(backend):
-    """And a row's bits do not depend on its place there either."""
+    """The bits of a row do not depend on its slot on any backend."""
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     done = subprocess.run(
@@ -110,8 +110,8 @@ def test_each_attack_runs_on_each_backend(backend):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("setting", ["0", "1"])
-def test_kernels_that_are_off_are_said(setting):
-    """A TensorFlow that was imported first keeps the kernels it chose; so does one that was told."""
+def test_disabled_kernels_are_reported(setting):
+    """TensorFlow keeps the kernels chosen at its import, or set by the environment."""
     words = "from robustness import backend; print(backend.device())"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", words],

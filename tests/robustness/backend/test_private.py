@@ -1,4 +1,4 @@
-"""Private parts of frameworks: they stand in one file, they are there, and each has a fallback that works."""
+"""Tests of private names of frameworks: all are in one file, exist, and have a working fallback."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 PACKAGES = ("robustness", "attacks", "reports", "model_zoo")
 OWN_FILE = ROOT / "robustness" / "backend" / "_private.py"
 SESSION = ("model_zoo/kaggle/client.py", "_session")
-"""Of Kaggle's client, which is no framework; its own test is in tests/model_zoo."""
+"""Private name of Kaggle's client, which is not a framework; tested in tests/model_zoo."""
 DISTRIBUTION = ("robustness/plugins.py", "_normalized_name")
 """The name of a package whose METADATA cannot be read; `name` is the fallback."""
 
@@ -32,7 +32,7 @@ def is_private(name: str) -> bool:
 
 
 def defined(tree: ast.AST) -> set[str]:
-    """The private names that a module gives a meaning: functions, variables, attributes, parameters."""
+    """The private names that a module defines: functions, variables, attributes, parameters."""
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -47,7 +47,7 @@ def defined(tree: ast.AST) -> set[str]:
 
 
 def foreign(tree: ast.AST, own: set[str]) -> set[str]:
-    """The private names that are read off an object, and that no module of the toolkit defines."""
+    """The private attributes that are read from objects and that no module of the toolkit defines."""
     read = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("getattr", "hasattr"):
@@ -59,7 +59,7 @@ def foreign(tree: ast.AST, own: set[str]) -> set[str]:
 
 
 @pytest.mark.slow
-def test_private_parts_of_frameworks_stand_in_one_file():
+def test_private_names_of_frameworks_are_used_in_one_file():
     trees = sources()
     own = set().union(*map(defined, trees.values()))
     used = {
@@ -70,7 +70,7 @@ def test_private_parts_of_frameworks_stand_in_one_file():
     assert used == {SESSION, DISTRIBUTION}
 
 
-def test_the_search_finds_what_it_looks_for():
+def test_the_search_finds_private_names():
     tree = ast.parse("from torch.utils import _pytree\nx = layer._inbound_nodes\ngetattr(y, '_z')")
     assert foreign(tree, {"_own"}) == {"_pytree", "_inbound_nodes", "_z"}
 
@@ -97,14 +97,14 @@ def test_keras_has_its_private_names():
 
 
 class Bare:
-    """An object without the private names: only the given attributes of another."""
+    """An object with only the given attributes of another one."""
 
     def __init__(self, other: object, *names: str) -> None:
         for name in names:
             setattr(self, name, getattr(other, name))
 
 
-def test_calls_are_found_without_the_history_of_a_tensor(monkeypatch):
+def test_calls_are_found_without_the_keras_history(monkeypatch):
     model = network()
     expected = producer(model)
     monkeypatch.delattr(model.outputs[0], "_keras_history")
@@ -197,7 +197,7 @@ def test_a_graph_is_called_the_same_way_without_call_flat():
 
 
 @tensorflow_only
-def test_a_tensorflow_that_does_not_tell_counts_as_fast(monkeypatch):
+def test_tensorflow_without_kernel_information_counts_as_fast(monkeypatch):
     from tensorflow.python import util
 
     monkeypatch.delattr(util, "_pywrap_util_port")

@@ -1,4 +1,4 @@
-"""The command line: instant help, errors in one sentence, exit codes, nothing but results on stdout."""
+"""Tests of the command line: fast help, one-sentence errors, exit codes, only results on stdout."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def robustness(*words: str, cwd: Path, **environment: str) -> subprocess.Complet
 
 
 def inside(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """What the installed command calls, with these words, in this process: TensorFlow is there already."""
+    """Run the entry point of the command in this process, where TensorFlow is already imported."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     said, columns = sys.argv, os.environ.get("COLUMNS")
     sys.argv, os.environ["COLUMNS"] = ["robustness", *map(str, words)], "200"
@@ -100,7 +100,7 @@ def test_every_command_has_examples(tmp_path):
         (["audit", "--images", "nowhere"], 2, "nowhere"),
         (["audit", "--attack", "bim:steps"], 2, "expected name=value"),
         (["audit", "--resume", "nowhere"], 2, "no run.json"),
-        (["audit", "--resume", "nowhere", "--seed", "3"], 2, "--seed came with it"),
+        (["audit", "--resume", "nowhere", "--seed", "3"], 2, "cannot be combined with --seed"),
         (["audit", "--images", "pets:0"], 2, "expected 1 to 1000000"),
         (["audit", "--config", "nowhere.toml"], 2, "robustness init"),
         (["audit", "--report", "htm"], 2, "Did you mean html?"),
@@ -116,7 +116,7 @@ def test_every_command_has_examples(tmp_path):
         (["nonsense"], 2, "No such command"),
     ],
 )
-def test_errors_are_one_sentence_told_at_once(words, code, said, tmp_path):
+def test_errors_are_one_sentence_and_immediate(words, code, said, tmp_path):
     done = inside(*words, cwd=tmp_path)
     assert done.returncode == code, (done.stdout, done.stderr)
     assert said in done.stderr
@@ -126,7 +126,7 @@ def test_errors_are_one_sentence_told_at_once(words, code, said, tmp_path):
 
 
 @pytest.mark.slow
-def test_errors_of_arguments_and_the_list_of_models_cost_no_framework():
+def test_argument_errors_and_the_list_of_models_import_no_framework():
     code = (
         "import sys\n"
         "from robustness.cli import app\n"
@@ -149,7 +149,7 @@ def test_errors_of_arguments_and_the_list_of_models_cost_no_framework():
 
 
 @pytest.mark.slow
-def test_an_audit_prints_a_table_and_the_reports_path(material):
+def test_an_audit_prints_a_table_and_the_path_of_the_report(material):
     done = robustness(
         *("audit", "-m", "model.keras", "-i", "data.npz", "-a", "pgd:steps=5", "-a", "bim"),
         *("-e", "2,8", "--scaling", "0..1", "-o", "first"),
@@ -164,7 +164,7 @@ def test_an_audit_prints_a_table_and_the_reports_path(material):
     assert (material / "first" / "report.html").stat().st_size > 5000
     assert "Traceback" not in done.stderr
     assert "tensorflow" not in done.stderr.lower()
-    # In a log: whole lines, no cursor movements.
+    # In a log: complete lines, no cursor movements.
     assert "\x1b" not in done.stdout + done.stderr
     again = inside("audit", "-m", "model.keras", "-i", "data.npz", "-o", "first", cwd=material)
     assert again.returncode == 2
@@ -172,7 +172,7 @@ def test_an_audit_prints_a_table_and_the_reports_path(material):
 
 
 @pytest.mark.slow
-def test_json_has_standard_output_to_itself(material):
+def test_json_is_the_only_standard_output(material):
     done = robustness(
         *("audit", "-m", "model.keras", "-i", "data.npz", "-e", "4", "--scaling", "0..1"),
         *("-a", "bim", "--json", "-o", "second"),
@@ -188,7 +188,7 @@ def test_json_has_standard_output_to_itself(material):
 
 
 @pytest.mark.slow
-def test_control_c_loses_nothing(material):
+def test_ctrl_c_loses_no_outcome(material):
     words = ["audit", "-m", "model.keras", "-i", "data.npz", "-a", "pgd:steps=4000,step_size=0.01"]
     words += ["-e", "1,2", "--scaling", "0..1", "-o", "third", "--batch-size", "2"]
     process = subprocess.Popen(

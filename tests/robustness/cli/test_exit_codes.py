@@ -1,11 +1,12 @@
-"""Every exit code, reached by a real command: 0 pass, 1 broken, 2 usage, 3 run error, 4, 5.
+"""Tests of every exit code by real commands: 0 pass, 1 fail, 2 usage, 3 run error, 4 inconclusive, 5 nothing.
 
-The first two are processes of their own; the others call what those call, in this one, since each
-process imports TensorFlow anew.
+The first two run in new processes; the others call the same entry point in this process, because each new
+process imports TensorFlow.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -60,12 +61,12 @@ RULE = '[[gate.rules]]\nname = "floor"\nthreshold = {}\n'
 
 @pytest.fixture(scope="module")
 def passed(place):
-    """A gate that holds: 0. What the other commands then work on."""
+    """A run that passes its gate (exit code 0), which the other commands use."""
     name = toml(place / "pass.toml", RULE.format(0.0))
     return robustness("audit", "--config", name, "-o", "sound", cwd=place)
 
 
-def test_0_the_gate_holds(place, passed):
+def test_0_the_gate_passes(place, passed):
     assert passed.returncode == 0, passed.stderr
     assert "verdict: PASS. The rule passed: floor" in passed.stdout
     with Run.open(place / "sound") as run:
@@ -75,7 +76,7 @@ def test_0_the_gate_holds(place, passed):
         }
 
 
-def test_1_the_gate_is_broken_and_json_says_the_same(place, passed):
+def test_1_the_gate_fails_and_json_agrees(place, passed):
     name = toml(place / "fail.toml", RULE.format(1.0))
     done = robustness("audit", "--config", name, "-o", "weak", "--json", cwd=place)
     assert done.returncode == 1, done.stderr
@@ -104,7 +105,7 @@ def test_1_worse_than_the_baseline(place, passed):
     assert "no worse than baseline" in done.stdout
 
 
-def test_2_usage(place):
+def test_2_usage_errors(place):
     name = toml(place / "usage.toml", "[[gate.rules]]\nthreshold = 3\n")
     done = inside("audit", "--config", name, cwd=place)
     assert done.returncode == 2
@@ -112,7 +113,7 @@ def test_2_usage(place):
     name = toml(place / "rung.toml", RULE.format(0.1) + "epsilon = 3\n")
     done = inside("audit", "--config", name, cwd=place)
     assert done.returncode == 2
-    assert "not among those audited" in done.stderr
+    assert "needs epsilon 3; the epsilons of this audit are 2, 8" in done.stderr
     bad = (place / "usage.toml").read_text().partition("[[gate")[0].replace("= 8", "= 0")
     (place / "steps.toml").write_text(bad)
     done = inside("audit", "--config", "steps.toml", cwd=place)
@@ -120,7 +121,7 @@ def test_2_usage(place):
     assert "steps.toml: attacks[0] (bim): steps=0 is out of range" in done.stderr
 
 
-def test_3_a_run_that_cannot_go_on(place, passed):
+def test_3_a_run_that_cannot_resume(place, passed):
     (place / "sound" / "run.json").rename(place / "kept.json")
     (place / "sound" / "run.json").write_text("{")
     for command in (["report", "sound"], ["verify", "sound"], ["compare", "sound", "sound"]):
@@ -130,8 +131,8 @@ def test_3_a_run_that_cannot_go_on(place, passed):
     (place / "kept.json").replace(place / "sound" / "run.json")
 
 
-def test_3_a_crash_is_no_failed_gate(tmp_path):
-    """Python leaves a crash with 1, which here means a broken gate."""
+def test_3_a_crash_is_not_a_failed_gate(tmp_path):
+    """Python ends after a crash with 1, which here would mean a failed gate."""
     import subprocess
     import sys
 
@@ -207,7 +208,7 @@ def test_verify_rerun_and_compare(place, passed):
     assert "weights have the hash" in done.stdout
 
 
-def test_init_writes_once(tmp_path):
+def test_init_does_not_overwrite(tmp_path):
     assert inside("init", cwd=tmp_path).returncode == 0
     assert (tmp_path / "audit.toml").exists()
     done = inside("init", cwd=tmp_path)
@@ -216,7 +217,7 @@ def test_init_writes_once(tmp_path):
     assert inside("init", "--force", cwd=tmp_path).returncode == 0
 
 
-def test_3_a_report_that_fails_and_the_others_are_written(place, tmp_path, monkeypatch):
+def test_3_a_report_fails_and_the_others_are_written(place, tmp_path, monkeypatch):
     from robustness import plugins
     from tests.robustness.files.test_readers import install
 
@@ -232,3 +233,12 @@ def test_3_a_report_that_fails_and_the_others_are_written(place, tmp_path, monke
     assert (place / "odd" / "report.json").is_file() and list((place / "odd").glob("*.csv"))
     done = inside("report", "odd", "--kind", "odd", cwd=place)
     assert done.returncode == 3 and "odd_writer:write" in done.stderr
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "c.html")
+
+    monkeypatch.setattr("robustness.reports.comparison.page.write_comparison", full)
+    done = inside("rerun", "odd", "-o", "odd-again", "-q", "--html", "c.html", cwd=place)
+    assert done.returncode == 3
+    assert "odd_writer:write" in done.stderr and "no space is left" in done.stderr
+    assert "No difference: all 30 images" in done.stdout and "run: odd-again" in done.stdout

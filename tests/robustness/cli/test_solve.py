@@ -1,4 +1,4 @@
-"""`robustness solve` from outside: tables, files, and refusals in a sentence."""
+"""Tests of `robustness solve`: tables, files and refusals."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ def test_the_table_shows_the_fit_beside_the_exact_solution(table):
     assert "exact" in text and "did not" not in text
 
 
-def test_compare_draws_one_animation_and_says_who_is_not_there_yet(table, tmp_path):
+def test_compare_draws_one_animation_and_names_unconverged_optimizers(table, tmp_path):
     target = tmp_path / "fit.gif"
     words = ["--x", "size", "--y", "weight", "--standardize", "--steps", "12", "--plot", target]
     text = solve("regression", table, *words, "--compare", "sgd,adam")
@@ -42,7 +42,7 @@ def test_compare_draws_one_animation_and_says_who_is_not_there_yet(table, tmp_pa
         assert picture.size == (1200, 360) and getattr(picture, "n_frames", 1) == 13
 
 
-def test_many_optimizers_are_a_row_each_and_nothing_is_cut_off(table):
+def test_each_optimizer_has_a_row_and_no_text_is_cut_off(table):
     names = "sgd,momentum,rmsprop,adam,adamw,adagrad,nadam,lion"
     text = solve("regression", table, "--x", "size", "--y", "weight", "--standardize",
                  "--steps", 30, "--compare", names)  # fmt: skip
@@ -54,7 +54,7 @@ def test_many_optimizers_are_a_row_each_and_nothing_is_cut_off(table):
     assert [float(v) for v in rows["sgd"][:2]] == pytest.approx([3.0, 1.0], abs=1e-4)
 
 
-def test_logistic_and_the_still(table, tmp_path):
+def test_logistic_draws_a_still_picture(table, tmp_path):
     target = tmp_path / "fit.png"
     words = ["--logistic", "--ridge", "1", "--plot", target, "--method", "exact"]
     text = solve("regression", table, "--x", "size", "--y", "big", *words)
@@ -69,7 +69,7 @@ def test_logistic_and_the_still(table, tmp_path):
     ["regression table.csv --x size --y weight", "spread --count 3 --dim 2"],
     ids=lambda words: words.split()[0],
 )
-def test_nothing_but_the_result_is_said(table, words):
+def test_solve_prints_only_the_result(table, words):
     code = "from robustness.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, "solve", *words.split()],
@@ -88,7 +88,7 @@ def test_nothing_but_the_result_is_said(table, words):
         (["--x", "size", "--y", "weight", "--plot", "fit.bmp"], ".gif or .png"),
     ],
 )
-def test_regression_refuses_with_a_sentence(table, words, sentence):
+def test_invalid_regressions_are_refused(table, words, sentence):
     with pytest.raises(SettingError, match=sentence):
         solve("regression", table, *words)
 
@@ -119,7 +119,7 @@ def test_choose_finds_the_axes_among_their_sums(tmp_path):
         solve("choose", rows, "--count", 9)
 
 
-def test_spread_refuses_with_a_sentence(tmp_path):
+def test_invalid_spreads_are_refused(tmp_path):
     with pytest.raises(SettingError, match="loss='forse'"):
         solve("spread", "--count", 5, "--dim", 2, "--loss", "forse")
     with pytest.raises(SettingError, match=r"expected a \.npy file"):

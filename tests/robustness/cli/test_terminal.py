@@ -1,4 +1,4 @@
-"""What people see while they wait: plain lines in a log, a live bar on a terminal, true shares."""
+"""Tests of progress output: plain lines in a log, a live bar on a terminal, correct shares."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def test_robust_accuracy_counts_wrong_images_and_those_of_earlier_attacks():
     assert terminal.sentence(progress(10, wrong=3)) == ""
 
 
-def test_while_it_runs_all_that_may_still_hold_out_are_counted():
+def test_during_a_run_undecided_images_count_as_robust():
     said = terminal.sentence(progress(10, flipped=3, robust=1, wrong=2, settled=4))
     assert said == "3 flipped, robust at most 55 %"
 
 
 @pytest.mark.parametrize("forced", ["FORCE_COLOR", "TTY_INTERACTIVE"])
-def test_continuous_integration_gets_plain_lines_whatever_else_is_set(monkeypatch, forced):
+def test_continuous_integration_gets_plain_lines(monkeypatch, forced):
     monkeypatch.setenv("CI", "true")
     monkeypatch.setenv(forced, "1")
     for console in (terminal.stdout(), terminal.stderr()):
@@ -75,18 +75,18 @@ def test_a_bar_fits_into_80_columns_and_loses_no_number(stage):
     assert "19/20 12 flipped, robust at most 25 %, " in last and last.rstrip().endswith(" left")
 
 
-def test_the_time_left_does_not_count_what_comes_before_the_first_result(monkeypatch):
+def test_the_remaining_time_excludes_the_time_before_the_first_result(monkeypatch):
     seconds = iter([0.0, 3.0, 4.0, 9.0, 9.0, 10.0])
     monkeypatch.setattr(terminal.time, "monotonic", lambda: next(seconds))
     clock = terminal.Clock()
-    # Resumed at 10 of 20; compiling takes 3 s, an image one.
+    # Resumed at 10 of 20; compiling takes 3 s, each image 1 s.
     told = [clock.left(progress(done)) for done in (10, 11, 12, 17)]
     assert told == ["", "", "8 s left", "3 s left"]
     assert [clock.left(progress(done, stage="next")) for done in (0, 20)] == ["", ""]
 
 
-def test_no_name_acts_on_the_terminal_or_on_the_log(tmp_path, monkeypatch, capsys):
-    """The end of an audit whose every name is hostile, as a log sees it."""
+def test_hostile_names_have_no_effect_on_terminal_and_log(tmp_path, monkeypatch, capsys):
+    """The final output of an audit with hostile names, written to a log."""
     from robustness.cli import audit, compare
     from robustness.reports import write_html
 
@@ -116,7 +116,7 @@ def test_no_name_acts_on_the_terminal_or_on_the_log(tmp_path, monkeypatch, capsy
         assert not {unicodedata.category(c) for c in line} & {"Cc", "Cf"}, line
 
 
-def test_quiet_says_nothing():
+def test_quiet_prints_nothing():
     out = io.StringIO()
     with terminal.Display(Console(file=out), quiet=True) as display:
         display(progress(20, flipped=20))
@@ -124,7 +124,7 @@ def test_quiet_says_nothing():
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no alarms")
-def test_a_lost_interrupt_comes_again(monkeypatch):
+def test_a_lost_interrupt_is_raised_again(monkeypatch):
     monkeypatch.setattr(terminal, "INSISTENCE", 0.05)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), terminal.insisting():

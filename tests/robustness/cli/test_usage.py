@@ -1,4 +1,4 @@
-"""Whatever cannot be used leaves with 2, in one sentence, without a traceback: every command, every kind."""
+"""Tests that unusable input ends every command with exit code 2 and one sentence, without a traceback."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ audit --config baseline.toml
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Files and folders that are none of what a command wants."""
+    """Files and folders that no command can use."""
     folder = tmp_path_factory.mktemp("usage")
     (folder / "empty").mkdir()
     (folder / "f.txt").write_text("x")
@@ -157,7 +157,7 @@ def place(tmp_path_factory):
 
 
 @pytest.mark.parametrize("command", COMMANDS.strip().splitlines())
-def test_usage_errors_leave_with_2(command, place):
+def test_usage_errors_have_exit_code_2(command, place):
     before = {p.name for p in place.iterdir()} - {"__pycache__"}
     done = inside(*command.split(), cwd=place)
     assert done.returncode == 2, (done.stdout, done.stderr)
@@ -170,7 +170,7 @@ def test_usage_errors_leave_with_2(command, place):
     assert {p.name for p in place.iterdir()} - {"__pycache__"} == before
 
 
-def test_every_error_has_an_exit_code_and_the_documentation_says_the_same():
+def test_every_error_has_the_documented_exit_code():
     root = Path(__file__).parents[3]
     known = {
         name: one.exit_code
@@ -184,8 +184,8 @@ def test_every_error_has_an_exit_code_and_the_documentation_says_the_same():
     assert written == known
 
 
-def test_nobody_else_decides_an_exit_code_of_errors():
-    """One place: `main` leaves with what the error says."""
+def test_only_main_sets_exit_codes_of_errors():
+    """Only `main` exits, with the code of the error."""
     root = Path(__file__).parents[3] / "robustness" / "cli"
     for file in root.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -194,7 +194,7 @@ def test_nobody_else_decides_an_exit_code_of_errors():
 
 
 @pytest.mark.parametrize("name", ["run.json", "run.sqlite", "pipe"])
-def test_no_report_takes_the_place_of_a_runs_own_file(tmp_path, name):
+def test_no_report_overwrites_a_file_of_the_run(tmp_path, name):
     (tmp_path / "run.json").write_text("{}")
     if name == "pipe":
         os.mkfifo(tmp_path / name)
@@ -202,7 +202,7 @@ def test_no_report_takes_the_place_of_a_runs_own_file(tmp_path, name):
         disk_errors.expect_place(tmp_path / name)
 
 
-def test_an_endless_view_in_place_of_a_run_is_told_at_once(tmp_path):
+def test_an_endless_view_in_a_database_is_refused_at_once(tmp_path):
     with contextlib.closing(sqlite3.connect(tmp_path / "run.sqlite")) as database:
         endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c"
         database.execute(f"CREATE VIEW images AS {endless} WHERE x < 0")
@@ -216,7 +216,7 @@ def test_an_endless_view_in_place_of_a_run_is_told_at_once(tmp_path):
     [{"slots": (1 << 20) + 1}, {"seed": 1 << 63}, {"evidence": "9" * 13}, {"evidence": "²"}],
     ids=str,
 )
-def test_a_plan_holds_only_what_its_run_can_be_read_back_with(settings):
+def test_a_plan_accepts_only_values_that_its_manifest_can_hold(settings):
     known = {"seed": 0, "slots": 1, "evidence": "all"} | settings
     threat = Threat((1.0,), NORMS["linf"])
     with pytest.raises(SettingError, match=r"not usable|not known"):
@@ -224,7 +224,7 @@ def test_a_plan_holds_only_what_its_run_can_be_read_back_with(settings):
 
 
 def _commands():
-    """Every command with each of its paths, the words that it needs besides filled in."""
+    """Every command with each of its path options, other required words filled in."""
     from robustness.cli import app, solve
     from robustness.cli.path_arguments import paths_of
 
@@ -236,7 +236,7 @@ def _commands():
 
 
 def _empty(words, function, path):
-    """The command line on which only `path` is empty."""
+    """A command line with only `path` empty."""
     import inspect
 
     line = list(words)
@@ -261,7 +261,7 @@ def test_an_empty_path_is_refused(tmp_path, line):
     assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())
 
 
-def test_every_command_with_a_path_is_asked():
+def test_every_command_with_a_path_is_covered():
     asked = {" ".join(words) for words, _, _ in _commands()}
     assert asked >= {"audit", "report", "verify", "rerun", "compare", "fit", "init", "solve choose"}
     assert {path for words, _, path in _commands() if words == ("audit",)} == {
@@ -310,7 +310,7 @@ def test_an_empty_path_in_a_file_is_refused(tmp_path, table):
 
 
 @pytest.mark.parametrize("kind", ["nope", "broken"])
-def test_a_kind_of_report_is_tried_before_the_audit(tmp_path, monkeypatch, kind):
+def test_report_formats_are_checked_before_the_audit(tmp_path, monkeypatch, kind):
     from robustness import plugins
     from tests.robustness.files.test_readers import install
 

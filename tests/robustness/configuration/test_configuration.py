@@ -1,4 +1,4 @@
-"""audit.toml: every option can be set there, the command line wins, every error names its key."""
+"""Tests of the configuration: audit.toml, command line, Python, and errors that name the option."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def load(path: Path) -> AuditConfig:
     return read_audit_file(path)
 
 
-def test_every_option_comes_through(tmp_path):
+def test_every_option_is_read(tmp_path):
     config = load(written(tmp_path, FULL))
     assert config.gate is not None and config.gate["rules"][0]["threshold"] == 0.3
     given = config.given()
@@ -100,7 +100,7 @@ def test_every_option_comes_through(tmp_path):
 
 
 def test_every_field_is_an_option_with_a_key_and_a_help_text():
-    """Only parameters for every attack have no key: a file sets them per attack."""
+    """Only the parameters for all attacks have no key: a file sets them for each attack."""
     fields = audit_options()
     assert set(AuditConfig.model_fields) == {*fields, "gate"}
     assert {name for name, f in fields.items() if not f.place} == set(audit_config.FOR_ALL)
@@ -109,7 +109,7 @@ def test_every_field_is_an_option_with_a_key_and_a_help_text():
         assert field.option.help.endswith("."), field.name
 
 
-def test_every_door_has_every_option():
+def test_every_interface_has_every_option():
     fields = audit_options()
     line = set(inspect.signature(audit.audit).parameters)
     assert line - {"context", "config", "out", "resume", "as_json", "quiet"} == {
@@ -123,8 +123,8 @@ def test_every_door_has_every_option():
     assert "{options}" not in str(robustness.audit.__doc__)
 
 
-def test_an_option_more_is_one_field(monkeypatch, tmp_path):
-    """The command line, the file, the record, init's text and the schema follow the fields."""
+def test_a_new_option_needs_only_one_field(monkeypatch, tmp_path):
+    """Command line, file, record, template and schema are derived from the fields."""
 
     class More(AuditConfig):
         patience: Annotated[int, Option("Wait so long.", table="run")] = 3
@@ -168,21 +168,21 @@ def test_an_option_more_is_one_field(monkeypatch, tmp_path):
     ]
 
 
-def test_the_command_line_wins(tmp_path):
+def test_the_command_line_overrides_the_file(tmp_path):
     config = load(written(tmp_path, FULL))
     merged = config.overridden_by({"seed": 9, "steps": 7})
     assert (merged.seed, merged.norm) == (9, "l2")
-    # --steps is for all attacks: those of the file no longer set theirs.
+    # --steps applies to all attacks and overrides those of the file.
     assert merged.attacks == ("pgd:random_start=false,step_size=auto", "bim")
     assert merged.attack_choices()[1] == ("bim", {"steps": 7})
     assert config.overridden_by({"attacks": ["fgsm"]}).attacks == ("fgsm",)
-    # What is typed with an attack is closer to it than what is for all.
+    # Parameters typed with an attack override those for all attacks.
     typed = AuditConfig(attacks=["pgd:steps=5"], steps=9, restarts=2)
     assert typed.attack_choices() == [("pgd", {"steps": "5", "restarts": 2})]
 
 
 def performed(monkeypatch, *words: str) -> AuditConfig:
-    """The options that a command line leads to."""
+    """The options that result from a command line."""
     configs = []
 
     def perform(config, *_, **__):
@@ -195,7 +195,7 @@ def performed(monkeypatch, *words: str) -> AuditConfig:
     return configs[0]
 
 
-def test_the_words_of_the_command_line(monkeypatch, tmp_path):
+def test_command_line_words_set_the_expected_options(monkeypatch, tmp_path):
     file = written(tmp_path, FULL.replace("trust = true", ""))
     config = performed(
         monkeypatch,
@@ -227,7 +227,7 @@ def test_errors_name_the_option_of_the_command_line(words, message):
     assert re.match(message.replace("?", r"\?"), str(done.exception)), done.exception
 
 
-def test_a_file_cannot_trust_a_model_alone(tmp_path):
+def test_trust_in_a_file_alone_is_not_enough(tmp_path):
     file = written(tmp_path, FULL)
     with pytest.raises(SettingError, match=r"model\.trust is true, but only the command line"):
         expect_trust_given(load(file), file, False)
@@ -238,7 +238,7 @@ def test_a_file_cannot_trust_a_model_alone(tmp_path):
     assert "Type --trust-model" in str(done.exception)
 
 
-def test_python_takes_a_configuration_in_every_form(tmp_path):
+def test_python_accepts_a_configuration_in_every_form(tmp_path):
     expected = AuditConfig(seed=3, limit=5)
     file = written(tmp_path, "[run]\nseed = 3\n[images]\nlimit = 9")
     for form in (AuditConfig(seed=3), {"seed": 3}, file, str(file)):
@@ -248,7 +248,7 @@ def test_python_takes_a_configuration_in_every_form(tmp_path):
         config_of(3, {})  # type: ignore[arg-type]
 
 
-def test_python_takes_numpys_numbers_and_single_members():
+def test_python_accepts_numpy_numbers_and_single_members():
     config = AuditConfig(limit=np.int64(3), target=np.int32(1), declared_accuracy=np.float32(0.5))
     assert (config.limit, config.target, config.declared_accuracy) == (3, 1, 0.5)
     assert type(config.limit) is int
@@ -292,7 +292,7 @@ def test_errors_name_the_option_of_python(options, message):
 
 
 def test_an_object_keeps_its_own_parameters():
-    with pytest.raises(SettingError, match="steps came with the attack object"):
+    with pytest.raises(SettingError, match="steps cannot be set for the attack object"):
         AuditConfig(attacks=[BIM()], steps=3).attack_choices()
 
 
@@ -301,7 +301,7 @@ def test_a_configuration_is_frozen():
         AuditConfig().limit = 3
 
 
-def test_a_record_gives_the_same_options_again(tmp_path):
+def test_a_record_restores_the_same_options(tmp_path):
     config = load(written(tmp_path, FULL)).overridden_by({"steps": 7})
     plain = json.loads(json.dumps(recorded(config)))
     assert plain["epsilon"] == "100,4,2.5" and plain["classes"] == "cat,dog"
@@ -313,14 +313,14 @@ def test_a_record_gives_the_same_options_again(tmp_path):
         recorded(AuditConfig(class_names=["a, b", "c"]))
 
 
-def test_paths_are_looked_for_beside_the_file(tmp_path):
+def test_paths_are_relative_to_the_file(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "model.keras").write_bytes(b"")
     config = load(written(tmp_path / "deep", '[model]\npath="model.keras"\n[images]\npath="pets"'))
     assert config.given() == {"model": str(tmp_path / "deep" / "model.keras"), "images": "pets"}
 
 
-def test_the_schema_takes_what_the_reader_takes(tmp_path):
+def test_schema_and_reader_accept_the_same(tmp_path):
     schema = json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     check = jsonschema.Draft202012Validator(schema)
@@ -342,7 +342,7 @@ def test_the_schema_takes_what_the_reader_takes(tmp_path):
     assert json.loads(done.output) == schema
 
 
-def test_the_reference_page_is_the_generated_one():
+def test_the_reference_page_is_up_to_date():
     done = subprocess.run(
         [
             sys.executable,
@@ -386,7 +386,7 @@ def test_the_reference_page_is_the_generated_one():
             r"attacks is .*expected tables, each begun with \[\[attacks\]\]",
         ),
         ("model = 3", r"model is 3; expected a table, \[model\]"),
-        ("[model", "is not TOML"),
+        ("[model", "is not valid TOML"),
     ],
 )
 def test_errors_name_the_key_of_the_file(tmp_path, text, message):
@@ -394,23 +394,23 @@ def test_errors_name_the_key_of_the_file(tmp_path, text, message):
         load(written(tmp_path, text))
 
 
-def test_evidence_takes_every_word_an_audit_takes(tmp_path):
+def test_evidence_accepts_the_values_of_audit(tmp_path):
     for word in choices.EVIDENCE:
         assert load(written(tmp_path, f"[run]\nevidence = '{word}'")).evidence == word
 
 
-def test_a_missing_file(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(SettingError, match="robustness init"):
         load(tmp_path / "nowhere.toml")
 
 
-def test_the_template_is_right_as_it_is_and_with_everything_uncommented(tmp_path):
+def test_the_template_is_valid_as_is_and_uncommented(tmp_path):
     plain = load(written(tmp_path, init_text()))
     assert plain.given() == {
         "model": "dogs-vs-cats", "images": "pets", "norm": "linf", "epsilons": (1.0, 2.0, 4.0),
         "seed": 0, "attacks": (choices.ATTACK,),
     }  # fmt: skip
-    # An ensemble has no parameters: those shown are of the attack that may stand in its place.
+    # An ensemble has no parameters: those shown belong to an attack that can replace it.
     named = init_text().replace(f'name = "{choices.ATTACK}"', "#")
     everything = re.sub(r"(?m)^#(?=\[|\w+ = )", "", named)
     keys = tomllib.loads(everything)
@@ -422,9 +422,25 @@ def test_the_template_is_right_as_it_is_and_with_everything_uncommented(tmp_path
     without = re.sub(r"(?s)\[gate.baseline\].*?(?=\[\[gate.suppress)", "", fitting)
     full = load(written(tmp_path, without))
     assert full.gate is not None and full.gate["rules"][0]["name"] == "floor"
-    # Every option is shown, and where it has a default and no example, with its default.
+    # Every option is shown; with its default where there is no example.
     fields = audit_options()
     assert set(full.given()) - {"gate"} == set(fields) - set(audit_config.FOR_ALL)
     for name, field in fields.items():
         if field.place and not field.optional and not field.option.example and name != "attacks":
             assert getattr(full, name) == field.default, name
+
+
+def test_every_suffix_of_a_model_file_is_named_where_a_model_is_expected():
+    from robustness.models.suffixes import MODEL_SUFFIXES
+
+    readme = (ROOT / "README.md").read_text()
+    texts = {
+        "help": audit_options()["model"].option.help,
+        "audit": "".join(
+            re.findall(r"^ +model : .*", robustness.audit.__doc__ or "", re.MULTILINE)
+        ),
+        "README": "".join(re.findall(r"^\| `--model` .*", readme, re.MULTILINE)),
+    }
+    for place, text in texts.items():
+        missing = [s for s in MODEL_SUFFIXES if not re.search(rf"{re.escape(s)}\b", text)]
+        assert not missing, (place, missing)

@@ -1,4 +1,4 @@
-"""Ensembles and cascades: what runs, what is said, and that a cascade loses no flip."""
+"""Tests of ensembles and cascades: members, notes, and that a cascade loses no flip."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def resolved(*asked, norm="linf", goal=None, classes=TEN, **kwargs):
     return ensembles.resolve(asked, NORMS[norm], goal or Untargeted(), classes, **kwargs)
 
 
-def test_autoattack_is_the_published_one_where_it_can_run():
+def test_autoattack_matches_the_publication():
     # Croce & Hein 2020, sec. 6: APGD-CE, APGD-T, FAB-T with 9 targets, 100 steps; Square, 5000 queries.
     found = resolved("autoattack")
     assert found.attacks == (
@@ -41,7 +41,7 @@ def test_autoattack_is_the_published_one_where_it_can_run():
     assert found.replaced == ()
 
 
-def test_the_plus_version_is_the_published_one():
+def test_the_plus_version_matches_the_publication():
     # Their README: five starts of APGD-CE, APGD-DLR and FAB, one of Square; nine targets of one start.
     assert resolved("autoattack-plus").attacks == (
         APGD(steps=100, loss="cross_entropy", restarts=5),
@@ -53,7 +53,7 @@ def test_the_plus_version_is_the_published_one():
     )
 
 
-def test_for_randomised_models_answers_are_averaged():
+def test_the_version_for_randomised_models_averages_answers():
     # Croce & Hein 2020, their version "rand": APGD-CE and APGD-DLR, 20 answers a look, one start.
     assert resolved("autoattack-rand").attacks == (
         EOT(of=APGD(loss="cross_entropy"), samples=20),
@@ -61,14 +61,14 @@ def test_for_randomised_models_answers_are_averaged():
     )
 
 
-def test_with_few_classes_there_are_fewer_targets_and_it_is_said():
+def test_few_classes_reduce_the_targets_with_a_note():
     found = resolved("autoattack", classes=["a", "b", "c"])
     assert [a.restarts for a in found.attacks] == [1, 2, 2, 1]
     assert len(found.replaced) == 1
     assert "apgd-t: targeted DLR needs four classes; with 3 the margin" in found.replaced[0]
 
 
-def test_with_two_classes_it_does_the_right_thing_and_says_what():
+def test_two_classes_replace_targeted_attacks_with_a_note():
     found = resolved("autoattack", classes=TWO)
     assert found.attacks == (
         APGD(loss="margin", restarts=2), FAB(), Square(steps=5000),
@@ -82,7 +82,7 @@ def test_with_two_classes_it_does_the_right_thing_and_says_what():
 @pytest.mark.parametrize("ensemble", [AUTOATTACK, PLUS, RAND, QUICK, STANDARD, THOROUGH])
 @pytest.mark.parametrize("classes", [TEN, ["a", "b", "c"], TWO])
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-def test_every_preset_runs_on_any_model_without_doing_anything_twice(ensemble, classes, norm):
+def test_every_preset_runs_on_any_model_without_duplicates(ensemble, classes, norm):
     found = resolved(ensemble, norm=norm, classes=classes)
     labels = [attack.label for attack in found.attacks]
     assert len(set(labels)) == len(labels) >= 1
@@ -94,7 +94,7 @@ def test_every_preset_runs_on_any_model_without_doing_anything_twice(ensemble, c
         assert not any(a.loss == "dlr" for a in found.attacks)
 
 
-def test_a_goal_of_its_own_leaves_one_target():
+def test_a_targeted_goal_leaves_one_target():
     found = resolved("autoattack", goal=Targeted(3))
     assert [a.restarts for a in found.attacks] == [1, 1, 1, 1]
 
@@ -110,18 +110,18 @@ def test_a_goal_of_its_own_leaves_one_target():
         ),
         (
             lambda: ensembles.create("quick", {"steps": 4}),
-            "quick is an ensemble with parameters of its own",
+            "quick is an ensemble, whose parameters are fixed; got",
         ),
         (lambda: ensembles.create("square", {"stepz": 4}), "Did you mean steps"),
     ],
 )
-def test_what_cannot_be_is_refused(call, said):
+def test_invalid_ensembles_are_refused(call, said):
     with pytest.raises(SettingError) as caught:
         call()
     assert said in str(caught.value)
 
 
-def test_attacks_that_become_the_same_run_once():
+def test_equal_attacks_run_once():
     found = resolved(APGD(loss="dlr"), APGD(loss="margin"), classes=TWO)
     assert found.attacks == (APGD(loss="margin"),)
     assert not found.cascade
@@ -148,7 +148,7 @@ def runs(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_cascade_flips_what_its_attacks_flip_one_by_one(runs):
+def test_a_cascade_flips_the_same_images_as_its_attacks(runs):
     def first(result):
         flips = result.outcomes[result.outcomes.status == "flipped"]
         return flips.groupby("image").epsilon.min().to_dict()
@@ -158,7 +158,7 @@ def test_a_cascade_flips_what_its_attacks_flip_one_by_one(runs):
 
 
 @pytest.mark.slow
-def test_a_cascade_spares_what_is_settled_and_nothing_else(runs):
+def test_a_cascade_skips_only_settled_images(runs):
     outcomes = runs[True].outcomes
     order = [a["label"] for a in runs[True].manifest["config"]["attacks"]]
     assert len(outcomes) == 40 * 3 * 4
@@ -180,7 +180,7 @@ def test_a_cascade_spares_what_is_settled_and_nothing_else(runs):
     assert passes[True] < passes[False]
 
 
-def test_what_stands_after_each_attack_is_its_robust_accuracy(runs):
+def test_robust_accuracy_after_each_attack_counts_remaining_images(runs):
     from robustness.reports.summary.summary import summarise
 
     with Run.open(runs[True].path) as run:
@@ -198,7 +198,7 @@ def test_what_stands_after_each_attack_is_its_robust_accuracy(runs):
         assert rate.robust_accuracy.total == 40
 
 
-def test_a_cascade_is_verified_like_any_run(runs):
+def test_a_cascade_can_be_verified(runs):
     with Run.open(runs[True].path) as run:
         assert list(check_rows(RunContents.of(run))) == []
         claims = RunContents.of(run)

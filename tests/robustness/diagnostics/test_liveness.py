@@ -1,4 +1,4 @@
-"""D28: dead models are told from healthy ones, however sure these are and however few classes they show."""
+"""Tests of D28: dead models fail, healthy ones pass at any confidence and with few predicted classes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PHOTOS = RNG.integers(0, 256, (20, *SHAPE), dtype=np.uint8)
 
 
 class Own(keras.Model):
-    """A subclassed model, whose last activation cannot be taken off."""
+    """A subclassed model, whose last activation cannot be removed."""
 
     def __init__(self, function):
         super().__init__()
@@ -60,8 +60,8 @@ def sequential(*inside, shape=SHAPE) -> Classifier:
     return Classifier(keras.Sequential([keras.Input(shape), *inside]), scaling="0..1")
 
 
-def drowned() -> Classifier:
-    """All that is left of the picture is less than the logits' rounding."""
+def lost_in_rounding() -> Classifier:
+    """The contribution of the picture is below the rounding of the logits."""
     last = layers.Dense(3, bias_initializer=keras.initializers.Constant([1e4, 9e3, 8e3]))
     return sequential(layers.Flatten(), layers.Rescaling(1e-6), last)
 
@@ -97,7 +97,7 @@ DEAD = {
             activation="sigmoid",
         ),
     ),
-    "the bias drowns the picture": drowned,
+    "the bias drowns the picture": lost_in_rounding,
     "a constant, saturated": lambda: own(lambda x: 0 * x[:, 0, 0, :2] + [[1.0, 0.0]]),
     "a constant": lambda: own(lambda x: 0 * x[:, 0, 0, :2] + [[0.7, 0.3]]),
     "whatever beyond 300 counts": lambda: own(
@@ -108,7 +108,7 @@ DEAD = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("build", DEAD.values(), ids=DEAD)
-def test_a_dead_model_fails(build):
+def test_dead_models_fail(build):
     for images in (PHOTOS, PHOTOS[:TELLING], PHOTOS[:1]):
         finding = d28(build(), images)
         assert finding.severity == "error", (len(images), finding.sentence)
@@ -124,7 +124,7 @@ HEALTHY = {
     "a softmax that stays on": lambda: own(lambda x: ops.softmax(ops.mean(x, axis=(1, 2)) / 50)),
     "saturated, and it stays on": lambda: own(lambda x: ops.softmax(ops.mean(x, axis=(1, 2)) * 50)),
     "the same for all that is empty": lambda: sequential(
-        # Both classes see edges: black, grey and white are alike to it.
+        # Both classes depend on edges only: black, grey and white give equal logits.
         layers.Conv2D(4, 3, activation="relu", use_bias=False),
         layers.GlobalAveragePooling2D(),
         layers.Dense(2, activation="softmax"),
@@ -134,7 +134,7 @@ HEALTHY = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("build", HEALTHY.values(), ids=HEALTHY)
-def test_a_healthy_model_does_not(build):
+def test_healthy_models_do_not_fail(build):
     keras.utils.set_random_seed(2)
     classifier = build()
     for images in (PHOTOS, PHOTOS[:2], PHOTOS[:1], of_one_class(classifier)):
@@ -142,12 +142,12 @@ def test_a_healthy_model_does_not(build):
         assert finding.severity == "ok", (len(images), finding.sentence)
 
 
-def test_the_same_picture_again_and_again_is_no_constant_answer():
+def test_identical_pictures_are_not_a_constant_answer():
     assert d28(times(1.0), np.repeat(PHOTOS[:1], 12, axis=0)).severity == "ok"
 
 
-def test_a_few_ties_are_told_with_their_number():
-    # Without a bias black is a tie; no other picture is.
+def test_few_ties_are_reported_with_their_number():
+    # Without a bias only black is a tie.
     keras.utils.set_random_seed(0)
     classifier = sequential(layers.Flatten(), layers.Dense(2, use_bias=False))
     finding = d28(classifier, np.concatenate([PHOTOS, np.zeros((1, *SHAPE), np.uint8)]))
@@ -161,7 +161,7 @@ def test_a_few_ties_are_told_with_their_number():
 @given(
     st.integers(0, 2**32 - 1), st.integers(2, 6), st.floats(-6, 6), st.floats(-100, 100, width=32)
 )
-def test_neither_scale_nor_shift_of_logits_makes_ties_or_constants(seed, classes, power, shift):
+def test_scale_and_shift_of_logits_make_no_ties_or_constants(seed, classes, power, shift):
     rng = np.random.default_rng(seed)
     centred = rng.normal(0, 3, (30, classes))
     centred[:, 0] += np.where(centred.argmax(axis=1) == 0, 1, 0)
@@ -179,7 +179,7 @@ def test_neither_scale_nor_shift_of_logits_makes_ties_or_constants(seed, classes
     assert same.constant
 
 
-def test_blank_pictures_are_as_many_as_the_model_sees_together():
+def test_blank_pictures_fill_one_model_batch():
     shown = blanks(PHOTOS)
     assert shown.dtype == np.uint8
     assert len(shown) == 12

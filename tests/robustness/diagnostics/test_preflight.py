@@ -1,4 +1,4 @@
-"""Each check is quiet on a healthy model and speaks on a model made to break it."""
+"""Tests of the preflight checks: each is silent on a healthy model and reports a model with its fault."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from robustness.models.classifier import Classifier
 # Keras itself still calls NumPy in the old way when it reads a variable.
 SHAPE = (4, 4, 3)
 RNG = np.random.default_rng(0)
-# Class k is bright in channel k; the noise keeps every picture different.
+# Class k is bright in channel k; noise makes every picture different.
 LABELS = np.arange(42) % 3
 IMAGES = RNG.integers(0, 100, (42, *SHAPE), dtype=np.uint8)
 IMAGES[np.arange(42), ..., LABELS] += 120
 
 
 def colour_model(*, before=(), after=(), weight=0.05, activation="softmax") -> keras.Model:
-    """Logit k = weight * mean of channel k, so it is right on every image."""
+    """Logit k = weight * mean of channel k, which classifies every image correctly."""
     dense = layers.Dense(3, activation=activation, use_bias=False)
     model = keras.Sequential(
         [keras.Input(SHAPE), *before, layers.GlobalAveragePooling2D(), dense, *after]
@@ -59,7 +59,7 @@ def speaking(found) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("activation", ["softmax", None])
-def test_a_healthy_model_is_quiet(activation):
+def test_a_healthy_model_has_no_findings(activation):
     found = check(Classifier(colour_model(activation=activation), scaling="0..255"))
     assert speaking(found) == {}
     assert "100.0% of 42 images" in found["D21-clean-accuracy"].sentence
@@ -71,7 +71,7 @@ def test_a_healthy_model_is_quiet(activation):
     }
 
 
-def test_a_healthy_sigmoid_is_quiet():
+def test_a_healthy_sigmoid_has_no_findings():
     labels = np.array([0, 1] * 15)
     images = np.full((30, *SHAPE), 60, np.uint8) + RNG.integers(0, 20, (30, *SHAPE), np.uint8)
     images[labels == 1] += 150
@@ -81,25 +81,25 @@ def test_a_healthy_sigmoid_is_quiet():
     assert speaking(check(Classifier(model, scaling="0..255"), images, labels)) == {}
 
 
-def test_without_labels_the_scaling_stays_unchecked():
+def test_without_labels_the_scaling_is_not_checked():
     found = check(Classifier(colour_model(), scaling="0..255"), labels=None)
     assert speaking(found) == {"P02-scaling": "note"}
     assert "D21-clean-accuracy" not in found
 
 
-def test_no_pictures():
+def test_an_empty_set_of_images_is_refused():
     with pytest.raises(ImagesError):
         preflight.run(Classifier(colour_model(), scaling="0..255"), IMAGES[:0], None)
 
 
-def test_images_that_are_scaled_already():
+def test_already_scaled_images_are_found():
     found = check(Classifier(colour_model(), scaling="0..255"), IMAGES // 255, None)
     assert found["P01-input"].severity == "error"
     assert "from 0 to 0" in found["P01-input"].sentence
 
 
-def test_a_better_scaling_is_named():
-    # Made for BGR: under RGB it takes red for blue and is right on green only.
+def test_a_better_scaling_is_suggested():
+    # Made for BGR: with RGB it confuses red and blue and is correct on green only.
     dense = layers.Dense(3, use_bias=False)
     model = keras.Sequential([keras.Input(SHAPE), layers.GlobalAveragePooling2D(), dense])
     dense.set_weights([0.05 * np.eye(3)[::-1]])
@@ -111,7 +111,7 @@ def test_a_better_scaling_is_named():
     assert speaking(check(Classifier(model, scaling="caffe"))) == {}
 
 
-def test_labels_in_another_order():
+def test_permuted_labels_are_found():
     turned = (LABELS + 1) % 3
     names = ["red", "green", "blue"]
     classifier = Classifier(colour_model(), scaling="0..255", class_names=names)
@@ -122,7 +122,7 @@ def test_labels_in_another_order():
     assert "0.0% of 42" in found["D21-clean-accuracy"].sentence
 
 
-def test_two_classes_flipped():
+def test_two_exchanged_classes_are_found():
     def two(x, means):
         return ops.stack([means[:, 0], means[:, 1]], axis=1) * 0.05
 
@@ -132,7 +132,7 @@ def test_two_classes_flipped():
     assert "class 0 as class 1" in found["P03-label-order"].sentence
 
 
-def test_chance_is_an_error_on_many_images_and_a_note_on_few():
+def test_accuracy_at_chance_is_an_error_only_on_many_images():
     guess = RNG.permutation(LABELS)
     classifier = Classifier(colour_model(), scaling="0..255")
     found = check(classifier, labels=guess)
@@ -154,7 +154,7 @@ def test_not_finite_outputs_stop_the_checks():
     assert "D04-gradient-zero" not in found
 
 
-def test_random_outputs():
+def test_random_outputs_are_found():
     noise = keras.random.SeedGenerator(1)
 
     def noisy(x, means):
@@ -167,7 +167,7 @@ def test_random_outputs():
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-6])
-def test_last_digits_that_depend_on_the_place(size):
+def test_rounding_that_depends_on_the_slot_is_found(size):
     def placed(x, means):
         place = ops.cast(ops.arange(ops.shape(means)[0]), "float32")
         return 0.05 * means * (1 + size * place[:, None])
@@ -177,18 +177,18 @@ def test_last_digits_that_depend_on_the_place(size):
     assert ("place in the batch" in found["P07-rows"].sentence) == (size > 0)
 
 
-def test_dropout_of_training_is_not_random():
+def test_dropout_for_training_is_not_a_finding():
     model = colour_model(before=[layers.Dropout(0.5)])
     assert speaking(check(Classifier(model, scaling="0..255"))) == {}
 
 
 def powers(z):
-    """A softmax in arithmetic that nobody follows."""
+    """A softmax that the toolkit does not recognise."""
     weights = ops.power(2.718281828, z - ops.max(z, axis=-1, keepdims=True))
     return weights / ops.sum(weights, axis=-1, keepdims=True)
 
 
-def test_a_softmax_that_cannot_be_taken_off_is_noted():
+def test_a_softmax_that_cannot_be_removed_is_noted():
     found = check(own(lambda x, means: powers(0.05 * means)))
     assert speaking(found) == {"D02-head": "note"}
 
@@ -197,21 +197,21 @@ def test_saturation_is_harmless_with_logits_and_a_warning_without():
     found = check(Classifier(colour_model(weight=5.0), scaling="0..255"))
     assert speaking(found) == {"P04-saturation": "note"}
     assert "100.0% of the images" in found["P04-saturation"].sentence
-    # One that is no layer is taken off as well.
+    # A softmax that is not a layer is removed, too.
     found = check(own(lambda x, means: ops.softmax(5.0 * means)))
     assert speaking(found) == {"P04-saturation": "note"}
     found = check(own(lambda x, means: powers(5.0 * means)))
     assert found["P04-saturation"].severity == "warning"
-    # Where the float32 softmax stops just below 1 a meaningless gradient of 1e-7 is left.
+    # Where the float32 softmax ends just below 1, a meaningless gradient of 1e-7 remains.
     assert found["D04-gradient-zero"].severity in ("warning", "error")
 
 
-def test_no_gradient_at_all():
+def test_a_missing_gradient_is_found():
     found = check(own(lambda x, means: 0.05 * ops.stop_gradient(means)))
     assert found["D03-gradient-missing"].severity == "error"
 
 
-def test_a_zero_gradient():
+def test_a_zero_gradient_is_found():
     found = check(own(lambda x, means: 0.05 * ops.relu(means - 300) + [[1.0, 0.0, 0.0]]))
     assert found["D04-gradient-zero"].severity == "error"
     assert "zero on 42 and NaN or infinite on 0 of 42" in found["D04-gradient-zero"].sentence
@@ -225,8 +225,8 @@ def test_a_zero_gradient_on_a_few_images_is_a_warning():
     assert "zero on 1" in found["D04-gradient-zero"].sentence
 
 
-def test_a_gradient_that_is_not_a_number():
-    # The root has an infinite slope at zero, and infinity minus infinity is no number.
+def test_a_gradient_of_nan_is_found():
+    # The root has an infinite slope at zero; infinity minus infinity is NaN.
     def rooted(x, means):
         zero = ops.sqrt(means[:, :1] - means[:, :1])
         return 0.05 * means + zero * [[1.0, 2.0, 3.0]]
@@ -236,16 +236,16 @@ def test_a_gradient_that_is_not_a_number():
     assert "NaN or infinite on 42 of 42" in found["D04-gradient-zero"].sentence
 
 
-def test_logits_that_belong_to_another_model():
+def test_logits_of_another_model_are_found():
     classifier = Classifier(colour_model(activation=None), scaling="0..255")
-    # What attacks follow.
+    # The logits that attacks use.
     classifier.logits = lambda images: -Classifier.logits(classifier, images)
     found = check(classifier)
     assert found["P06-logits"].severity == "error"
     assert "42 of 42 images get another class" in found["P06-logits"].sentence
 
 
-def test_a_model_that_mixes_the_images_of_a_batch():
+def test_a_model_that_mixes_images_of_a_batch_is_found():
     found = check(own(lambda x, means: 0.05 * (means - ops.mean(means))))
     assert found["P07-rows"].severity == "ok", "a shift of all logits alike is no mixing"
     norm = layers.BatchNormalization()

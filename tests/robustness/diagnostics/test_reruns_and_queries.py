@@ -1,4 +1,4 @@
-"""Diagnostics that ask the model: each speaks on a model built to trigger it; healthy ones stay quiet."""
+"""Tests of the diagnostics that query the model: each reports a model with its fault and no healthy model."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def two(score):
 
 
 def pictures(rng, means) -> np.ndarray:
-    """A picture for each mean: noise around it."""
+    """A noisy picture for each mean."""
     noise = rng.integers(-20, 21, (len(means), *SHAPE))
     noise -= np.rint(noise.mean(axis=(1, 2, 3), keepdims=True)).astype(int)
     return np.clip(noise + np.reshape(means, (-1, 1, 1, 1)), 0, 255).astype(np.uint8)
@@ -78,7 +78,7 @@ class Bench:
 
 
 def audited(classifier, images, attack, epsilon, folder, labels=None) -> Bench:
-    """An audit, and what the diagnostics see of it."""
+    """Run an audit; return it with the input of the diagnostics."""
     labels = classifier.probabilities(images).argmax(1) if labels is None else labels
     robustness.audit(
         classifier, images, labels=labels, attacks=[attack], epsilons=[epsilon], run=folder
@@ -100,7 +100,7 @@ def status_of(path: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["network", "linear"])
-def test_healthy_models_are_quiet_even_in_a_thorough_audit(kind, tmp_path):
+def test_healthy_models_have_no_findings_in_a_thorough_audit(kind, tmp_path):
     if kind == "network":
         classifier = small_cnn(9)
         images = np.random.default_rng(4).integers(0, 256, (40, 12, 12, 3)).astype(np.uint8)
@@ -119,7 +119,7 @@ def test_healthy_models_are_quiet_even_in_a_thorough_audit(kind, tmp_path):
     found = status_of(tmp_path / "run")
     assert set(found) == set(TITLES)
     speaking = {number: status for number, status in found.items() if status in ("warn", "fail")}
-    # Few images (D23) and one kind of attack (D24) are true of these little audits.
+    # These small audits do have few images (D23) and one kind of attack (D24).
     assert set(speaking) <= {"D23", "D24"}, speaking
     asked = {"D06", "D07", "D08", "D09", "D12", "D13", "D17", "D20", "D22"}
     assert {found[number] for number in asked} == {"ok"}
@@ -127,7 +127,7 @@ def test_healthy_models_are_quiet_even_in_a_thorough_audit(kind, tmp_path):
 
 @pytest.fixture(scope="module")
 def masked(tmp_path_factory) -> Bench:
-    """Right by brightness, but flat: its gradient is zero all over, and some images near the edge."""
+    """Classifies by brightness with a zero gradient everywhere; some images are near the boundary."""
     flat = own(lambda x: two(ops.clip(brightness(x) * 1e4, -1, 1)))
     rng = np.random.default_rng(0)
     images = pictures(rng, np.r_[np.full(12, 90), np.full(12, 170)])
@@ -136,7 +136,7 @@ def masked(tmp_path_factory) -> Bench:
     return audited(flat, images, BIM(steps=4), 8, tmp_path_factory.mktemp("masked") / "run")
 
 
-def test_d04_a_flat_model(masked):
+def test_d04_reports_a_flat_model(masked):
     before = {check.id: check for check in masked.trial.record.manifest.preflight}
     assert model_queries.dead_gradient(before, masked.trial.record).status == "fail"
     black = replace(
@@ -147,14 +147,14 @@ def test_d04_a_flat_model(masked):
     assert status_of(masked.path)["D04"] == "fail"
 
 
-def test_d08_and_d17_a_flat_model_holds_against_any_change(masked):
+def test_d08_and_d17_report_a_flat_model_that_no_attack_flips(masked):
     first, second = reruns.unbounded(masked.trial)
     assert (first.id, first.status) == ("D08", "fail")
     assert (second.id, second.status) == ("D17", "fail")
 
 
-def test_d14_a_black_box_on_what_a_flat_model_kept(masked):
-    """BIM goes nowhere on it, and Square finds the images near the edge."""
+def test_d14_reports_flips_of_a_flat_model_by_a_black_box_attack(masked):
+    """BIM does not move on it; Square finds the images near the boundary."""
     found = reruns.without_gradient(masked.trial)
     assert found.status == "warn", found
     assert found.evidence["only_black_box"]
@@ -163,8 +163,8 @@ def test_d14_a_black_box_on_what_a_flat_model_kept(masked):
 
 
 @pytest.mark.slow
-def test_d14_a_shattered_gradient_is_exposed_by_square(tmp_path):
-    """A ripple on the input, small beside the budget, turns the gradient's sign at random."""
+def test_d14_reports_a_shattered_gradient_by_square(tmp_path):
+    """A ripple on the input, small compared with the budget, randomises the sign of the gradient."""
     plain = small_cnn(9, SHAPE)
     rippled = own(lambda x: plain.logits(x + 6.0 * ops.sin(1.9 * x)), classes=3)
     images = np.random.default_rng(4).integers(0, 256, (40, *SHAPE)).astype(np.uint8)
@@ -182,8 +182,8 @@ def test_d14_a_shattered_gradient_is_exposed_by_square(tmp_path):
     assert "gradient masking" in found["D14"]["sentence"]
 
 
-def test_d14_adds_nothing_to_an_attack_that_works(short):
-    """Images 0.5 to 3 counts from the edge, an attack of 8: nothing is left for a black box."""
+def test_d14_is_ok_if_the_attack_works(short):
+    """Images 0.5 to 3 counts from the boundary, a budget of 8: a black-box attack finds nothing more."""
     images = np.stack([s.pixels for s in short.trial.sample.examples])
     assert len(images) > 20
     record = replace(
@@ -193,8 +193,8 @@ def test_d14_adds_nothing_to_an_attack_that_works(short):
     assert reruns.without_gradient(done).status == "ok"
 
 
-def test_d15_what_was_made_for_another_model_flips_more(masked, tmp_path):
-    """The steep twin of a flat model leads where the flat one's own gradient does not."""
+def test_d15_reports_that_transferred_examples_flip_more(masked, tmp_path):
+    """The steep version of a flat model has the gradient that the flat one lacks."""
     flat = masked.trial.classifier
     steep = own(lambda x: two(brightness(x)))
     bench = masked.trial
@@ -207,12 +207,12 @@ def test_d15_what_was_made_for_another_model_flips_more(masked, tmp_path):
     )
     record = replace(bench.record, outcomes=rows)
     found = reruns.own_gradient(RerunSetup(flat, bench.plan, record, bench.sample, steep))
-    # On itself the attack does what it did in the audit: next to nothing.
+    # On the model itself the attack finds almost nothing, as in the audit.
     own_flips = len(bench.record.flipped())
     assert own_flips < len(away) / 2
     assert (found.status, found.evidence["white_box"]) == ("warn", own_flips), found
     assert found.evidence["transferred"] == len(away)
-    # And the other way about: the steep model attacked through the flat one.
+    # In the other direction: the steep model attacked through the flat one.
     found = reruns.own_gradient(RerunSetup(steep, bench.plan, bench.record, bench.sample, flat))
     assert found.status == "ok"
     assert found.evidence["white_box"] == len(away)
@@ -220,7 +220,7 @@ def test_d15_what_was_made_for_another_model_flips_more(masked, tmp_path):
 
 
 @pytest.mark.slow
-def test_d16_noise_flips_what_the_attack_does_not(masked):
+def test_d16_reports_flips_by_noise_that_the_attack_misses(masked):
     found = model_queries.noise(
         masked.trial.classifier, masked.trial.plan, masked.trial.record, masked.trial.sample,
         thorough=True,
@@ -244,16 +244,16 @@ def test_noise_stays_within_its_budget(masked):
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory) -> Bench:
-    """A linear model, its images 0.5 to 3 counts from the edge, and an attack that moves one."""
+    """A linear model, images 0.5 to 3 counts from the boundary, and an attack that moves by one count."""
     classifier, images, *_ = two_sided(np.random.default_rng(1), rows=200, shape=SHAPE, far=3.0)
     attack = BIM(steps=2, step_size=0.5)
     return audited(classifier, images, attack, 8, tmp_path_factory.mktemp("short") / "run")
 
 
-def test_d07_d09_d13_an_attack_that_ends_too_early(short):
+def test_d07_d09_d13_report_an_attack_that_ends_too_early(short):
     path = convergence.replay(short.trial, short.trial.plan.attacks[0])
     assert len(path.margins) > 5
-    # Straight down a linear model: each of the two steps is half of the way.
+    # On a linear model each of the two steps is half of the distance.
     assert still_falling(path.margins) == pytest.approx(0.5, abs=0.02)
     assert convergence.converged([path]).status == "warn"
     assert convergence.overlooked([path]).status == "ok"
@@ -263,7 +263,7 @@ def test_d07_d09_d13_an_attack_that_ends_too_early(short):
     assert reruns.one_step(short.trial).status == "warn"
 
 
-def test_d06_a_flip_that_was_found_and_lost(tmp_path):
+def test_d06_reports_a_flip_that_was_found_and_lost(tmp_path):
     classifier, images, *_ = two_sided(np.random.default_rng(1), rows=40, shape=SHAPE, far=3.0)
     bench = audited(classifier, images, BIM(steps=8), 8, tmp_path / "run")
     database = sqlite3.connect(tmp_path / "run" / "run.sqlite")
@@ -285,7 +285,7 @@ def test_d06_a_flip_that_was_found_and_lost(tmp_path):
 
 @dataclass(frozen=True, kw_only=True)
 class Fading(Attack):
-    """Its step shrinks with the cube of the number of steps, so that more of them do less."""
+    """An attack whose step shrinks with the cube of the number of steps, so that more steps move less."""
 
     name: ClassVar[str] = "fading"
     paper: ClassVar[str] = "none"
@@ -300,7 +300,7 @@ class Fading(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class Idle(Attack):
-    """Looks, and stays where it is."""
+    """An attack that evaluates the model and does not move."""
 
     name: ClassVar[str] = "idle"
     paper: ClassVar[str] = "none"
@@ -312,7 +312,7 @@ class Idle(Attack):
         return {"point": state["point"] + 0 * look(state["point"]).gradient}
 
 
-def test_d12_more_steps_lose_flips(tmp_path):
+def test_d12_reports_that_more_steps_lose_flips(tmp_path):
     classifier, images, *_ = two_sided(np.random.default_rng(1), rows=60, shape=SHAPE, far=6.0)
     bench = audited(classifier, images, Fading(steps=1), 8, tmp_path / "run")
     found = {d.id: d.status for d in reruns.more_steps(bench.trial)}
@@ -320,7 +320,7 @@ def test_d12_more_steps_lose_flips(tmp_path):
 
 
 @pytest.mark.slow
-def test_d22_controls_break_under_attack_and_not_under_idling(masked):
+def test_d22_controls_flip_under_attack_and_not_without_movement(masked):
     threat = Threat((8.0,))
     assert break_control(BIM(steps=4), threat) == 1.0
     assert break_control(PGD(steps=10), Threat((100.0,), L2())) == 1.0
@@ -337,8 +337,8 @@ def test_d22_controls_break_under_attack_and_not_under_idling(masked):
     assert np.ptp(far) < 1e-3
 
 
-def test_d10_random_starts_that_matter(tmp_path):
-    """Pits all around: where a start lands decides, and the step is too short to leave."""
+def test_d10_reports_random_starts_that_matter(tmp_path):
+    """Many local minima: the start decides, and the step is too short to leave them."""
     pits = own(lambda x: two(1.0 + 2.0 * ops.sin(0.4 * ops.sum(x[:, 0, 0], axis=-1))))
     images = np.random.default_rng(3).integers(20, 230, (60, *SHAPE)).astype(np.uint8)
     bench = audited(pits, images, PGD(steps=1, step_size=0.001), 4, tmp_path / "run")
@@ -349,7 +349,7 @@ def test_d10_random_starts_that_matter(tmp_path):
     assert reruns.one_restart_more(still).status == "skipped"
 
 
-def test_d05_a_rough_loss(tmp_path):
+def test_d05_reports_a_rough_loss(tmp_path):
     rough = own(lambda x: two(1.0 + 0.9 * ops.sin(ops.sum(x, axis=(1, 2, 3)) * 3.0)))
     images = np.random.default_rng(3).integers(0, 256, (12, *SHAPE)).astype(np.uint8)
     bench = audited(rough, images, BIM(), 4, tmp_path / "run")
@@ -358,7 +358,7 @@ def test_d05_a_rough_loss(tmp_path):
     assert found.evidence["change"] > 0.2
 
 
-def test_d18_a_picture_that_was_altered(short, tmp_path):
+def test_d18_reports_an_altered_picture(short, tmp_path):
     import shutil
 
     path = shutil.copytree(short.path, tmp_path / "run")
@@ -374,7 +374,7 @@ def test_d18_a_picture_that_was_altered(short, tmp_path):
 
 
 def of_mean(rng, mean: float) -> np.ndarray:
-    """A noisy picture whose counts have exactly this mean, as far as whole counts allow."""
+    """A noisy picture with this mean, as exactly as whole counts allow."""
     picture = rng.integers(108, 149, SHAPE)
     each, rest = divmod(round(mean * picture.size) - int(picture.sum()), picture.size)
     picture += each
@@ -382,8 +382,8 @@ def of_mean(rng, mean: float) -> np.ndarray:
     return picture.astype(np.uint8)
 
 
-def test_d19_flips_between_two_counts(tmp_path):
-    """The wrong class lives between the file that there is and the next: no 8-bit file reaches it."""
+def test_d19_reports_flips_between_two_counts(tmp_path):
+    """The other class is between two adjacent 8-bit files, so that no file reaches it."""
     narrow = own(lambda x: two(0.2 - ops.abs(brightness(x) - 0.25)))
     images = np.stack([of_mean(np.random.default_rng(n), 127.8) for n in range(24)])
     labels = np.zeros(24, int)
@@ -398,7 +398,7 @@ def test_d19_flips_between_two_counts(tmp_path):
 
 @dataclass(frozen=True, kw_only=True)
 class Brightening(Attack):
-    """A count brighter with every query: who is far from the edge flips late."""
+    """An attack that brightens by one count with every query: images far from the boundary flip late."""
 
     name: ClassVar[str] = "brightening"
     paper: ClassVar[str] = "none"
@@ -414,10 +414,10 @@ class Brightening(Attack):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("steps", "status"), [(20, "warn"), (40, "ok")])
-def test_d25_flips_that_still_come_in_at_the_end(steps, status, tmp_path):
-    """Images are 1 to 30 counts dark, so 20 queries end among the flips and 40 do not.
+def test_d25_reports_flips_near_the_end_of_the_query_budget(steps, status, tmp_path):
+    """Images are 1 to 30 counts below the boundary, so 20 queries end while images still flip and 40 do not.
 
-    Those that start far below hold against both: there is something that the budget could hide.
+    Images that start far below stay robust in both: a larger budget could flip them.
     """
     edge = own(lambda x: two(brightness(x)))
     rng = np.random.default_rng(3)
@@ -429,7 +429,7 @@ def test_d25_flips_that_still_come_in_at_the_end(steps, status, tmp_path):
     assert status_of(bench.path)["D25"] == status
 
 
-def test_d20_a_class_that_changes_by_saving(short):
+def test_d20_reports_a_class_that_changes_by_saving(short):
     classifier, plan, sample = short.trial.classifier, short.trial.plan, short.trial.sample
     assert model_queries.round_trip(classifier, plan, sample, random=False).status == "ok"
     turned = tuple(replace(s, label=1 - s.label) for s in sample.examples)
@@ -449,12 +449,12 @@ def test_d20_a_class_that_changes_by_saving(short):
         ("P07-rows", "error", "P07", "fail"),
     ],
 )
-def test_checks_before_the_attack_are_taken_over(finding, severity, number, status):
+def test_preflight_findings_are_included(finding, severity, number, status):
     (one,) = model_queries.of_preflight([Check(id=finding, severity=severity, sentence="So.")])
     assert (one.id, one.status, one.sentence) == (number, status, "So.")
 
 
-def test_d03_no_gradient(masked):
+def test_d03_reports_a_missing_gradient(masked):
     before = {"D03-gradient-missing": Check(severity="error", sentence="None.")}
     assert model_queries.no_gradient(before, masked.trial.record).status == "fail"
     assert model_queries.no_gradient({}, masked.trial.record).status == "skipped"
@@ -462,7 +462,7 @@ def test_d03_no_gradient(masked):
     assert model_queries.no_gradient(alive, masked.trial.record).status == "ok"
 
 
-def test_a_random_model_is_noticed(tmp_path):
+def test_a_random_model_is_reported(tmp_path):
     noise = keras.random.SeedGenerator(1)
     dice = own(
         lambda x: two(brightness(x) / 50 + 0.1 * keras.random.normal(ops.shape(x)[:1], seed=noise))
@@ -474,8 +474,8 @@ def test_a_random_model_is_noticed(tmp_path):
     assert found["D20"] == "skipped"
 
 
-def test_a_softmax_that_stays_on_is_a_warning(tmp_path):
-    def powers(z):  # a softmax in arithmetic that nobody follows
+def test_a_softmax_that_cannot_be_removed_is_a_warning(tmp_path):
+    def powers(z):  # a softmax that the toolkit does not recognise
         weights = ops.power(2.718281828, z)
         return weights / ops.sum(weights, axis=-1, keepdims=True)
 
@@ -487,7 +487,7 @@ def test_a_softmax_that_stays_on_is_a_warning(tmp_path):
     assert status_of(bench.path)["D02"] == "warn"
 
 
-def test_the_gravest_of_several_counts():
+def test_the_most_severe_of_several_results_is_kept():
     from robustness.diagnostics import fail, ok, warn
 
     some = merged([ok("D06", "a."), fail("D06", "b."), warn("D06", "c."), warn("D13", "d.")])
@@ -497,7 +497,7 @@ def test_the_gravest_of_several_counts():
     assert found["D22"].status == "skipped" and "--thorough" in found["D22"].sentence
 
 
-def test_diagnosing_twice_says_the_same(short):
+def test_diagnosing_twice_gives_the_same(short):
     with Run.open(short.path) as run:
         one, other = (
             diagnose(short.trial.classifier, short.trial.plan, short.shelf, short.entries, run)

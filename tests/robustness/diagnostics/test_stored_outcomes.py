@@ -1,4 +1,4 @@
-"""Each diagnostic of the stored rows speaks on a run made for it, and is quiet on a healthy one."""
+"""Tests of the diagnostics of stored rows: each reports a run with its fault and no healthy run."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def record(
     blind: dict[str, dict[int, int]] | None = None,
     **data: Any,
 ) -> StoredRun:
-    """`n` images, class by number mod 2, `right` of them correct; `flips` by attack and epsilon.
+    """A run of `n` images with class number mod 2, `right` of them correct; `flips` by attack and epsilon.
 
-    `blind` are steps of ten without a gradient, by attack and image; noted of every robust row.
+    `blind` is the number of steps (of ten) without a gradient, by attack and image, stored in robust rows.
     """
     right = n if right is None else right
     images = pd.DataFrame(
@@ -96,7 +96,7 @@ HEALTHY["square"] = {1.0: set(), 4.0: set(range(25))}
 ALL = [PGD, FGSM, SQUARE]
 
 
-def test_a_healthy_run_is_quiet():
+def test_a_healthy_run_has_no_findings():
     quiet = found(record(HEALTHY, ALL, right=96))
     assert {d.status for d in quiet.values()} == {"ok", "skipped"}
     assert {n for n, d in quiet.items() if d.status == "skipped"} == {"D15"}
@@ -104,14 +104,14 @@ def test_a_healthy_run_is_quiet():
     assert all(d.sentence.endswith(".") for d in quiet.values())
 
 
-def test_d06_a_robust_row_with_a_flips_class():
+def test_d06_reports_a_robust_row_with_the_class_of_a_flip():
     odd = record(
         HEALTHY, ALL, columns={"adversarial_class": lambda i, a, e: 1 if i == 99 else None}
     )
     assert statuses(odd)["D06"] == "fail"
 
 
-def test_d10_the_last_restart_still_adds():
+def test_d10_reports_flips_by_the_last_restart():
     late = record(HEALTHY, ALL, columns={"restart": lambda i, a, e: 2 if i < 5 else 0})
     one = found(late)["D10"]
     assert one.status == "warn"
@@ -124,22 +124,22 @@ def test_d10_the_last_restart_still_adds():
     )
 
 
-def test_d11_a_flip_lost_at_a_larger_epsilon():
+def test_d11_reports_a_flip_lost_at_a_larger_epsilon():
     lost = HEALTHY | {"pgd": {1.0: set(range(20)), 4.0: set(range(5, 50))}}
     assert statuses(record(lost, ALL))["D11"] == "warn"
     assert statuses(record({"pgd": {4.0: HALF}}, [PGD]))["D11"] == "skipped"
 
 
-def test_d13_a_single_step_flips_more():
+def test_d13_reports_that_a_single_step_flips_more():
     worse = HEALTHY | {"fgsm": {1.0: set(), 4.0: set(range(60))}}
     one = found(record(worse, ALL))["D13"]
     assert one.status == "warn"
     assert one.evidence["only_by_one_step"] == [f"{i}.png" for i in range(50, 60)]
-    # One image more or less is chance.
+    # A difference of one image is within chance.
     assert statuses(record(HEALTHY | {"fgsm": {4.0: set(range(51))}}, ALL))["D13"] == "ok"
 
 
-def test_d14_a_black_box_finds_what_the_gradient_does_not():
+def test_d14_reports_black_box_flips_that_the_gradient_misses():
     masked = HEALTHY | {"square": {4.0: set(range(60))}}
     one = found(record(masked, ALL))["D14"]
     assert one.status == "warn"
@@ -148,8 +148,8 @@ def test_d14_a_black_box_finds_what_the_gradient_does_not():
     assert statuses(record({"pgd": HEALTHY["pgd"]}, [PGD]))["D14"] == "skipped"
 
 
-def test_in_a_cascade_a_later_attack_is_not_blamed_for_what_it_was_spared():
-    """FGSM goes first and flips 30 of 100; PGD and a black box are tried on the others only."""
+def test_in_a_cascade_attacks_are_compared_on_shared_images():
+    """FGSM runs first and flips 30 of 100; PGD and a black-box attack get only the others."""
     spared = lambda i, a, e: "settled" if a != "fgsm" and i < 30 else None  # noqa: E731
     flips = {"fgsm": {4.0: set(range(30))}, "pgd": {4.0: set(range(30, 70))}}
     flips["square"] = {4.0: set(range(30, 60))}
@@ -169,7 +169,7 @@ def test_in_a_cascade_a_later_attack_is_not_blamed_for_what_it_was_spared():
     assert cascade.tried(["pgd"]) == {str(i) for i in range(30, 100)}
 
 
-def test_d15_a_transferred_picture_flips_more():
+def test_d15_reports_that_transferred_examples_flip_more():
     away = attack("transfer", "transfer")
     flips = HEALTHY | {"transfer": {4.0: set(range(70))}}
     assert statuses(record(flips, [*ALL, away]))["D15"] == "warn"
@@ -177,7 +177,7 @@ def test_d15_a_transferred_picture_flips_more():
     assert statuses(record(fewer, [*ALL, away]))["D15"] == "ok"
 
 
-def test_d19_flips_that_do_not_survive_being_saved():
+def test_d19_reports_flips_that_saving_undoes():
     lost = record(HEALTHY, ALL, columns={"float_flip": lambda i, a, e: int(a == "pgd" and i >= 90)})
     one = found(lost)["D19"]
     assert one.status == "warn"
@@ -193,7 +193,7 @@ def test_d19_flips_that_do_not_survive_being_saved():
         (55, 100, None, "fail"), (8, 16, None, "ok"), (8, 16, 0.99, "fail"),
     ],
 )  # fmt: skip
-def test_d21_accuracy_at_chance_or_below_what_was_declared(right, n, declared, status):
+def test_d21_reports_accuracy_at_chance_or_below_the_declared_one(right, n, declared, status):
     one = record({"pgd": {4.0: {1}}}, [PGD], n=n, right=right, declared_accuracy=declared)
     assert statuses(one)["D21"] == status
     interval = binomtest(right, n).proportion_ci(method="wilson")
@@ -207,7 +207,7 @@ def test_d21_needs_labels():
     assert statuses(record({"pgd": {4.0: {1}}}, [PGD], labels=False))["D21"] == "skipped"
 
 
-def test_d23_few_images_or_a_thin_class():
+def test_d23_reports_few_images_or_a_small_class():
     one = found(record({"pgd": {4.0: {1, 2, 3}}}, [PGD], n=12))["D23"]
     assert one.status == "warn"
     interval = binomtest(3, 12).proportion_ci(method="wilson")
@@ -218,7 +218,7 @@ def test_d23_few_images_or_a_thin_class():
     assert found(thin)["D23"].evidence["thin_classes"] == {"dog": 3}
 
 
-def test_d24_one_kind_of_attack_and_redundant_ones():
+def test_d24_reports_one_kind_of_attack_and_redundant_attacks():
     one = found(record({"pgd": HEALTHY["pgd"], "fgsm": HEALTHY["fgsm"]}, [PGD, FGSM]))["D24"]
     assert one.status == "warn"
     assert one.evidence == {"kinds": ["white-box"], "redundant": ["fgsm"], "survivors": 50}
@@ -226,7 +226,7 @@ def test_d24_one_kind_of_attack_and_redundant_ones():
     assert statuses(record(everything, [PGD]))["D24"] == "ok"
 
 
-def test_d25_a_query_budget_that_ended_too_early():
+def test_d25_reports_a_query_budget_that_ended_too_early():
     late = record(HEALTHY, ALL, columns={"step": lambda i, a, e: 10 if a == "square" else 3})
     assert statuses(late)["D25"] == "warn"
     closest = [PGD, FGSM, SQUARE | {"seeks": "closest"}]
@@ -236,21 +236,21 @@ def test_d25_a_query_budget_that_ended_too_early():
     assert "No image survives all attacks" in broken.sentence
 
 
-def test_noise_and_grids_are_no_attackers_to_d24_and_no_climbers_to_d25():
-    """A grid of rotations goes from small to large, and noise nowhere: late flips are no warning."""
+def test_d24_and_d25_ignore_noise_and_grids():
+    """A grid of rotations goes from small to large, and noise does not search: late flips are no warning."""
     late = {"step": lambda i, a, e: 10 if a in ("spatial", "gaussian-noise") else 3}
     grid, noise = attack("spatial", "decision"), attack("gaussian-noise", "decision")
     flips = HEALTHY | {"spatial": {4.0: HALF}, "gaussian-noise": {4.0: HALF}}
     one = record(flips, [*ALL, grid, noise], columns=late)
     assert statuses(replace(one, chance=frozenset({"spatial"})))["D25"] == "ok"
-    assert statuses(one)["D25"] == "warn"  # unless the run says that it is a grid
+    assert statuses(one)["D25"] == "warn"  # unless the run records that it is a grid
     alone = record({"pgd": HEALTHY["pgd"], "gaussian-noise": {4.0: set()}}, [PGD, noise])
     assert found(alone)["D24"].evidence["kinds"] == ["white-box"]
     only = replace(record({"spatial": {4.0: HALF}}, [grid]), chance=frozenset({"spatial"}))
     assert statuses(only)["D24"] == "skipped"
 
 
-def test_attacks_on_a_surrogate_say_nothing_of_this_models_gradient():
+def test_attacks_on_a_surrogate_do_not_count_for_the_gradient():
     masked = HEALTHY | {"square": {4.0: set(range(60))}}
     one = record(masked, ALL)
     away = replace(one, manifest=one.manifest.with_changes(surrogate=ModelEntry(name="other")))
@@ -259,7 +259,7 @@ def test_attacks_on_a_surrogate_say_nothing_of_this_models_gradient():
     assert "--thorough attacks this model itself" in found(away)["D15"].sentence
 
 
-def test_they_need_no_framework():
+def test_stored_diagnostics_need_no_framework():
     code = (
         "import sys\nimport robustness.diagnostics.stored_outcomes\n"
         "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
@@ -268,12 +268,12 @@ def test_they_need_no_framework():
     assert done.returncode == 0, done.stderr
 
 
-def test_d26_images_that_only_blind_attacks_left_standing():
+def test_d26_reports_images_robust_only_against_attacks_without_gradient():
     everyone = dict.fromkeys(range(100), 10)
     both = found(record(HEALTHY, ALL, blind={"pgd": everyone, "fgsm": everyone}))["D26"]
     assert both.status == "fail"
     assert both.evidence["deciding_share"] == 1 and both.evidence["images"]
-    # Another attack had a gradient on each of them.
+    # Another attack had a gradient on each of these images.
     one = found(record(HEALTHY, ALL, blind={"fgsm": everyone}))["D26"]
     assert one.status == "warn" and set(one.evidence["by_attack"]) == {"fgsm"}
     few = dict.fromkeys(range(50, 52), 10)
@@ -282,7 +282,7 @@ def test_d26_images_that_only_blind_attacks_left_standing():
     assert found(record(HEALTHY, ALL, blind={"pgd": {60: 4}}))["D26"].status == "ok"
 
 
-def test_d26_is_not_asked_where_nothing_was_noted():
+def test_d26_is_skipped_without_recorded_gradients():
     assert statuses(record({"square": {4.0: HALF}}, [SQUARE]))["D26"] == "skipped"
     old = replace(record(HEALTHY, ALL), gradients=pd.DataFrame())
     assert statuses(old)["D26"] == "skipped"
@@ -294,7 +294,7 @@ def test_d26_is_not_asked_where_nothing_was_noted():
     ("rebuilt", "sure", "status"),
     [(False, 1.0, "fail"), (False, 0.98, "ok"), (True, 1.0, "skipped")],
 )
-def test_d26_scores_that_are_saturated_tell_nothing(rebuilt, sure, status):
+def test_d26_reports_saturated_scores(rebuilt, sure, status):
     columns = {"confidence_before": lambda *_: sure}
     run = record({"square": {4.0: HALF}}, [SQUARE], columns=columns)
     run = replace(run, manifest=run.manifest.with_changes(model=ModelEntry(logits_rebuilt=rebuilt)))
@@ -302,7 +302,7 @@ def test_d26_scores_that_are_saturated_tell_nothing(rebuilt, sure, status):
 
 
 @pytest.mark.parametrize("status", ["misclassified", "failed"])
-def test_where_nothing_was_judged_no_diagnostic_of_attacks_is_ok(status):
+def test_without_judged_images_no_diagnostic_of_attacks_is_ok(status):
     one = record(HEALTHY, ALL, columns={"status": lambda i, a, e: status})
     empty = replace(one, gradients=one.gradients.iloc[:0])
     for number in ("D10", "D11", "D13", "D14", "D15", "D19", "D24", "D25", "D26"):
@@ -311,7 +311,7 @@ def test_where_nothing_was_judged_no_diagnostic_of_attacks_is_ok(status):
         assert "nothing to judge" in said.sentence
 
 
-def test_d24_counts_the_kinds_that_came_to_an_end():
+def test_d24_counts_only_kinds_of_attack_with_results():
     broke = {"pgd", "fgsm"}
     one = found(
         record(HEALTHY, ALL, columns={"status": lambda i, a, e: (
@@ -320,7 +320,7 @@ def test_d24_counts_the_kinds_that_came_to_an_end():
     )["D24"]  # fmt: skip
     assert one.status == "warn" and one.evidence["kinds"] == ["score"]
     assert one.evidence["survivors"] == 75 and not set(one.evidence["redundant"]) & broke
-    # On ten images of those that stand only the white boxes came to an end.
+    # On ten of the robust images only the white-box attacks have a result.
     some = found(
         record(HEALTHY, ALL, columns={"status": lambda i, a, e: (
             "failed" if a == "square" and i >= 90 else FLIPPED if i in HEALTHY[a][e] else ROBUST

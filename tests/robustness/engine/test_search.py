@@ -1,4 +1,4 @@
-"""The engine: a plain loop's verdicts, whatever the batch; counts; the ladder; the judge."""
+"""Tests of the search: outcomes do not depend on the batch; passes, ladders, the judge."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def case():
 
 @pytest.fixture(scope="module")
 def reference(case):
-    """Each image alone, one slot."""
+    """The outcomes of each image alone, in one slot."""
     classifier, some = case
     found: dict[str, Any] = {}
     for subject in some:
@@ -76,20 +76,20 @@ def test_batch_size_changes_nothing(case, reference, slots):
 
 
 @pytest.mark.slow
-def test_order_and_company_change_nothing(case, reference):
+def test_order_and_other_images_change_nothing(case, reference):
     classifier, some = case
     found = run(classifier, PGD(steps=2, restarts=3), Threat(LADDER), some[::-2], batch_size=5)
     assert essence(found) == {k: reference[k] for k in found}
 
 
-def test_the_case_is_interesting(reference):
-    """Some flip on the way up, some late, some in the second restart: else the tests prove little."""
+def test_the_example_covers_early_late_and_restarted_flips(reference):
+    """Without early flips, late flips and flips in the second restart the tests would prove little."""
     first = [next((i for i, r in enumerate(rungs) if r[1]), None) for rungs in reference.values()]
     assert len({f for f in first if f is not None}) >= 2
     assert any(r[3] and r[3] > 0 for rungs in reference.values() for r in rungs)
 
 
-def test_a_ladder_is_what_separate_runs_say_and_larger_rungs_are_settled(case, reference):
+def test_a_ladder_matches_separate_runs_and_settles_larger_rungs(case, reference):
     classifier, some = case
     for number, epsilon in enumerate(LADDER):
         alone = run(classifier, PGD(steps=2, restarts=3), Threat((epsilon,)), some)
@@ -102,7 +102,7 @@ def test_a_ladder_is_what_separate_runs_say_and_larger_rungs_are_settled(case, r
 
 
 @pytest.mark.slow
-def test_what_is_left_goes_on_in_fewer_slots_to_the_same_outcomes(case, monkeypatch):
+def test_shrinking_the_batch_keeps_the_outcomes(case, monkeypatch):
     classifier, some = case
     some = some[:14]
     attack, threat = Square(steps=150), Threat((1,))
@@ -115,7 +115,7 @@ def test_what_is_left_goes_on_in_fewer_slots_to_the_same_outcomes(case, monkeypa
 
     monkeypatch.setattr(compiled_batch.CompiledBatch, "step_until", counted)
     monkeypatch.setattr(compiled_batch, "TRACING", 0)
-    # Whatever kernels this machine has: outcomes of so small a network do not hang on last bits.
+    # On any kernels: the outcomes of this small network do not depend on rounding.
     monkeypatch.setattr(
         compiled_batch.CompiledBatch, "_gives_same_bits", lambda self, state, fewer, index: True
     )
@@ -133,9 +133,7 @@ def test_what_is_left_goes_on_in_fewer_slots_to_the_same_outcomes(case, monkeypa
 @pytest.mark.parametrize(
     "attack", [Square(steps=40), PGD(steps=40), Bisection(of=BIM(steps=4), rounds=8)]
 )
-def test_several_steps_a_call_come_to_the_outcomes_of_one_step_a_call(
-    case, monkeypatch, attack, all_steps
-):
+def test_several_steps_in_a_call_give_the_same_outcomes(case, monkeypatch, attack, all_steps):
     classifier, some = case
     found = []
     for long in (1 << 60, 1):
@@ -149,8 +147,10 @@ def test_several_steps_a_call_come_to_the_outcomes_of_one_step_a_call(
 
 
 class Sums(keras.layers.Layer):
-    """Two weighted sums of each row, which no other row has a part in. `crowded`, they move with the size
-    of the batch, as last bits do where a kernel is chosen by it."""
+    """Two weighted sums of each row, independent of other rows.
+
+    With `crowded` they depend on the size of the batch, as rounding does where it selects the kernel.
+    """
 
     def __init__(self, crowded):
         super().__init__()
@@ -168,7 +168,7 @@ MANY_STEPS = Square(steps=2000)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("attack", [PGD(steps=3), FMN(steps=3), MANY_STEPS], ids=lambda a: a.name)
-def test_what_is_prepared_is_not_traced_again(case, monkeypatch, attack):
+def test_prepared_functions_are_not_traced_again(case, monkeypatch, attack):
     classifier, some = case
     made = []
     tracing = _tensorflow._graph
@@ -189,12 +189,12 @@ def test_what_is_prepared_is_not_traced_again(case, monkeypatch, attack):
     assert [name for name in made[3:] if name in made[:3]] == []
 
 
-def test_the_judge_hears_of_all_points_of_a_step_at_once(case, monkeypatch):
+def test_the_judge_gets_all_points_of_a_step_at_once(case, monkeypatch):
     classifier, some = case
     asked: list[int] = []
     hear = Judge.__call__
     monkeypatch.setattr(Judge, "__call__", lambda j, s: asked.append(len(s)) or hear(j, s))
-    # The first step looks at the images; the second sees flips of the first beside others' last points.
+    # The first step evaluates the images; the second has flips of the first and last points of other rows.
     run(classifier, BIM(steps=2), Threat((2.0,)), some, batch_size=21)
     assert [n for n in asked if n] == [21]
 
@@ -202,7 +202,7 @@ def test_the_judge_hears_of_all_points_of_a_step_at_once(case, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("crowded", [False, True])
 @pytest.mark.parametrize("attack", [PGD(steps=20), Square(steps=20)])
-def test_rows_stay_where_they_are_if_fewer_would_get_other_bits(attack, crowded, monkeypatch):
+def test_the_batch_keeps_its_size_if_shrinking_changes_bits(attack, crowded, monkeypatch):
     monkeypatch.setattr(compiled_batch, "TRACING", 0)
     model = keras.Sequential([keras.layers.Input((4, 4, 1)), Sums(crowded)])
     classifier = Classifier(model, scaling="0..1", head="logits")
@@ -214,7 +214,7 @@ def test_rows_stay_where_they_are_if_fewer_would_get_other_bits(attack, crowded,
 
 
 @pytest.mark.parametrize("attack", [DeepFool(steps=40), BIM(steps=40)], ids=lambda a: a.name)
-def test_rows_that_may_be_done_are_not_expected_to_take_all_steps(case, monkeypatch, attack):
+def test_expected_steps_respect_rows_that_may_end_early(case, monkeypatch, attack):
     classifier, some = case
     expected = []
     monkeypatch.setattr(attempts, "MIN_STEPS_TO_SHRINK", 1)
@@ -228,7 +228,7 @@ def test_rows_that_may_be_done_are_not_expected_to_take_all_steps(case, monkeypa
         assert expected and max(expected) > 30
 
 
-def test_a_fingerprint_tells_a_single_bit(case, monkeypatch):
+def test_a_fingerprint_detects_a_single_bit(case, monkeypatch):
     classifier, some = case
     monkeypatch.setattr(compiled_batch, "TRACING", 0)
     attack, places = PGD(steps=2), [jobs.AttackJob(s, 4.0) for s in some[:6]]
@@ -250,29 +250,29 @@ def test_passes_are_counted_by_row(case, monkeypatch):
     found = run(classifier, BIM(steps=3), Threat((1,)), some)
     for (rung,) in found.values():
         if rung.flip is None:
-            # Three looks, and the judge's of each point: the first two are early, the third the last.
+            # Three evaluations, and one of the judge for each point: two early ones and the last.
             assert rung.backward == 3
             assert rung.forward >= 6
         else:
-            # The judge's look finds what the next step would have seen.
+            # The judge finds the flip before the next step would.
             assert rung.backward == rung.step
             assert rung.forward == 2 * rung.step
         assert rung.step is None or 1 <= rung.step <= 3
 
 
-def test_of_a_small_network_only_what_was_seen_to_flip_and_the_last_point_are_judged(case):
+def test_for_a_small_network_only_flips_and_the_last_point_are_judged(case):
     classifier, some = case
     found = run(classifier, BIM(steps=3), Threat((1,)), some)
     steps = {rung.step for (rung,) in found.values()}
     assert {1, None} <= steps
     for (rung,) in found.values():
-        # A point is seen to flip by the step that comes after it; the last one has none.
+        # The next step notices that a point flips; the last point has no next step.
         seen = 3 if rung.step is None else min(rung.step + 1, 3)
         assert rung.backward == seen
         assert rung.forward >= seen + 1
 
 
-def test_every_flip_holds_when_its_bytes_are_judged_again(case):
+def test_every_flip_is_confirmed_from_its_bytes(case):
     classifier, some = case
     images = {s.key: s for s in some}
     found = run(classifier, PGD(steps=10), Threat((2, 6)), some)
@@ -302,7 +302,7 @@ def test_all_steps_reports_the_last_point(case):
     )
 
 
-def test_seeds_matter_to_random_attacks_and_only_to_them(case):
+def test_seeds_affect_only_random_attacks(case):
     classifier, some = case
     threat = Threat((4,))
     assert essence(run(classifier, BIM(), threat, some, seed=1)) == essence(
@@ -319,7 +319,7 @@ def test_a_norm_the_attack_lacks_is_refused(case):
         run(classifier, BIM(), Threat((4,), NORMS["l2"]), some)
 
 
-def test_a_black_box_cannot_peek(case):
+def test_a_black_box_attack_cannot_read_the_gradient(case):
     from dataclasses import dataclass
 
     @dataclass(frozen=True, kw_only=True)
@@ -331,7 +331,7 @@ def test_a_black_box_cannot_peek(case):
         run(classifier, Peek(), Threat((4,)), some[:1])
 
 
-def test_numbers_that_are_not_finite_fail_their_image_alone(case):
+def test_non_finite_numbers_fail_only_their_image(case):
     from dataclasses import dataclass
 
     from keras import ops
@@ -353,7 +353,7 @@ def test_numbers_that_are_not_finite_fail_their_image_alone(case):
         assert all("not finite" in r for r in reasons) if dark else not any(reasons)
 
 
-def test_the_judge_counts_nothing_over_budget_or_unflipped(case):
+def test_the_judge_refuses_points_over_budget_or_without_flip(case):
     classifier, some = case
     judge = Judge(classifier, Threat((2,)))
     found = run(classifier, PGD(steps=10), Threat((8,)), some)
@@ -382,10 +382,10 @@ def test_the_judge_counts_nothing_over_budget_or_unflipped(case):
         (1.0, 101.5, False, False),  # whole counts: the point is its file
     ],
 )
-def test_a_last_point_that_flips_in_float_only_is_said_and_is_no_flip(
+def test_a_float_only_flip_at_the_last_point_is_reported_not_counted(
     step_size, edge, floated, flipped
 ):
-    """No look follows an attack's last step: who reaches the goal there does it unseen."""
+    """No evaluation follows the last step, so that a goal reached there is not noticed."""
     size = 4 * 4 * 3
     weights = np.stack([np.zeros(size), np.full(size, 1 / size)], axis=1)
     classifier = linear(weights, np.array([0.0, -edge]), (4, 4, 3))
@@ -399,7 +399,7 @@ def test_a_last_point_that_flips_in_float_only_is_said_and_is_no_flip(
             assert (rungs[0].flip is not None) == flipped
 
 
-def test_the_judge_in_float_asks_the_model_of_what_is_no_file():
+def test_flips_in_float_evaluates_points_that_are_not_files():
     size = 4 * 4 * 3
     weights = np.stack([np.zeros(size), np.full(size, 1 / size)], axis=1)
     classifier = linear(weights, np.array([0.0, -100.5]), (4, 4, 3))
@@ -410,7 +410,7 @@ def test_the_judge_in_float_asks_the_model_of_what_is_no_file():
     assert judge.flips_in_float(points + np.nan, [0, 0, 0]) == [False, False, False]
 
 
-def test_distances_are_those_of_numpy():
+def test_distances_match_numpy():
     rng = np.random.default_rng(0)
     a, b = (rng.integers(0, 256, (7, 6, 3)).astype(np.uint8) for _ in range(2))
     b[:3] = a[:3]
@@ -424,9 +424,9 @@ def test_distances_are_those_of_numpy():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("slots", "tracing"), [(3, 1 << 60), (12, 0)])
-def test_a_walk_shown_again_ends_at_the_flip(case, monkeypatch, slots, tracing):
+def test_a_replay_ends_at_the_flip(case, monkeypatch, slots, tracing):
     classifier, some = case
-    # The second time the rows go on in fewer slots as soon as they can.
+    # With the second value the batch shrinks as early as possible.
     monkeypatch.setattr(compiled_batch, "TRACING", tracing)
     threat = Threat((6,))
     found = run(classifier, PGD(steps=10), threat, some)
@@ -444,7 +444,7 @@ def test_a_walk_shown_again_ends_at_the_flip(case, monkeypatch, slots, tracing):
         assert subject.label != rung.flip.adversarial_class
 
 
-def test_a_search_that_is_closed_early_has_told_of_what_it_settled(case, reference):
+def test_a_search_closed_early_has_yielded_its_settled_images(case, reference):
     classifier, some = case
     read = []
 
@@ -463,7 +463,7 @@ def test_a_search_that_is_closed_early_has_told_of_what_it_settled(case, referen
     stream.close()
     assert len(found) == 3
     assert found == {key: reference[key] for key in found}
-    # Read lazily: a few ahead of what was told.
+    # Read lazily: only a few ahead of the yielded ones.
     assert read[-1] == "closed"
     assert len(read) - 1 < len(some)
 
@@ -485,7 +485,7 @@ def test_an_error_in_the_examples_loses_nothing_that_was_settled(case, reference
     assert essence(found) == {key: reference[key] for key in found}
 
 
-def test_who_judges_need_not_be_who_is_attacked(case):
+def test_the_judging_model_may_differ_from_the_attacked_one(case):
     classifier, some = case
     batch = CompiledBatch(small_cnn(9), PGD(steps=5), Threat((8,)), batch_size=8, seed=0)
     for example, (outcome,) in search(batch, some, judged_by=classifier):

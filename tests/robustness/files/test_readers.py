@@ -1,4 +1,4 @@
-"""Every reader of strangers' files: damaged and hostile ones are told in a sentence, whatever is in them."""
+"""Tests of all readers of untrusted files: damaged and hostile files give a one-sentence error."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ few = settings(
 
 
 @pytest.mark.parametrize("name", fuzz.READERS)
-def test_sound_files_are_read(name):
-    """The fuzz harness would find nothing if it began with files that no reader takes."""
+def test_valid_files_are_read(name):
+    """The fuzzer would find nothing if it started from files that no reader accepts."""
     assert any(fuzz.read(name, data) for data in fuzz.seeds(name))
 
 
 @pytest.mark.parametrize("name", fuzz.READERS)
 @few
 @given(data=st.data())
-def test_damaged_files_are_refused_in_words(name, data):
+def test_damaged_files_are_refused(name, data):
     seed = bytearray(data.draw(st.sampled_from(fuzz.seeds(name))))
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, max(0, len(seed) - 1)))
@@ -69,13 +69,13 @@ def test_damaged_files_are_refused_in_words(name, data):
             )
         else:
             seed[place:place] = seed[place : place + 30] * 3
-    fuzz.read(name, bytes(seed))  # anything but a reader's own errors comes through
+    fuzz.read(name, bytes(seed))  # other errors than the reader's own propagate
 
 
 @pytest.mark.parametrize("name", fuzz.READERS)
 @few
 @given(noise=st.binary(max_size=300))
-def test_noise_is_refused_in_words(name, noise):
+def test_random_bytes_are_refused(name, noise):
     fuzz.read(name, noise)
 
 
@@ -96,10 +96,10 @@ DEEP = 3000
         "[[" + ".".join(["a"] * DEEP) + "]]",
     ],
 )
-def test_toml_nested_too_deeply_is_a_sentence(tmp_path, text):
+def test_toml_nested_too_deeply_is_refused(tmp_path, text):
     path = tmp_path / "audit.toml"
     path.write_text(text)
-    with pytest.raises(SettingError, match=r"audit\.toml is not TOML .*nested deeper than 100"):
+    with pytest.raises(SettingError, match=r"audit\.toml is not valid TOML: .*nested deeper than 100"):
         toml.read(path)
 
 
@@ -125,13 +125,13 @@ def test_toml_within_the_limit_is_read(tmp_path):
         ("", "Expecting"),
     ],
 )
-def test_json_beyond_a_limit_is_a_sentence(text, word):
+def test_json_beyond_a_limit_is_refused(text, word):
     limit = 4000 if "larger" in word else 1 << 20
     with pytest.raises(ValueError, match=word):
         bounded.parse_json(text, max_bytes=limit, max_values=1000 if "values" in word else 10**6)
 
 
-def test_json_within_the_limits_is_what_json_says():
+def test_json_within_the_limits_matches_the_json_module():
     text = json.dumps({"a": [1, 2.5, None, True, "x"], "b": {"c": []}})
     assert bounded.parse_json(text) == json.loads(text)
     assert bounded.parse_json("[" * 100 + "]" * 100)
@@ -153,7 +153,7 @@ def test_only_regular_files_are_opened(tmp_path):
         bounded.read_text_bounded(tmp_path / "sparse")
 
 
-def test_a_baseline_that_is_no_json_is_a_sentence(tmp_path):
+def test_a_baseline_that_is_not_json_is_refused(tmp_path):
     from robustness.reports.comparison.sides import read_side
     from robustness.reports.gate.gate_file import baseline
 
@@ -213,7 +213,7 @@ CLAIMS = {
 
 @pytest.mark.parametrize("name", CLAIMS)
 @pytest.mark.parametrize("packed", [False, True])
-def test_an_array_that_claims_what_is_not_there_is_a_sentence(tmp_path, name, packed):
+def test_an_array_with_missing_data_is_refused(tmp_path, name, packed):
     path = tmp_path / "data.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if packed else 0) as archive:
         archive.writestr("images.npy", CLAIMS[name])
@@ -223,7 +223,7 @@ def test_an_array_that_claims_what_is_not_there_is_a_sentence(tmp_path, name, pa
 
 @pytest.mark.parametrize("name", sorted(set(CLAIMS) - {"1-d", "a million images"}))
 @pytest.mark.parametrize("which", ["labels", "class_names"])
-def test_labels_and_names_that_are_damaged_are_a_sentence(tmp_path, name, which):
+def test_damaged_labels_and_names_are_refused(tmp_path, name, which):
     images = npy_of((1, 4, 4, 3), data=b"x" * 48)
     path = npz_of(tmp_path / "data.npz", images=images, **{which: CLAIMS[name]})
     with pytest.raises(ImagesError):
@@ -231,7 +231,7 @@ def test_labels_and_names_that_are_damaged_are_a_sentence(tmp_path, name, which)
 
 
 @pytest.mark.parametrize("codes", [b"\xff\xff\x11\x00", b"\x00\xd8\x00\x00"])
-def test_texts_that_are_no_unicode_are_a_sentence(tmp_path, codes):
+def test_texts_that_are_not_unicode_are_refused(tmp_path, codes):
     images = npy_of((1, 4, 4, 3), data=b"x" * 48)
     broken = npy_of((1,), "<U1", data=codes)
     path = npz_of(tmp_path / "data.npz", images=images, class_names=broken)
@@ -239,8 +239,8 @@ def test_texts_that_are_no_unicode_are_a_sentence(tmp_path, codes):
         open_source(path)
 
 
-def test_a_list_of_members_that_lies_about_sizes_is_a_sentence(tmp_path):
-    """A stored member whose entry in the list, zip64 or not, claims more than the file has."""
+def test_a_central_directory_with_wrong_sizes_is_refused(tmp_path):
+    """A stored member whose directory entry, zip64 or not, claims more bytes than the file has."""
     whole = npz_of(tmp_path / "data.npz", images=npy_of((10**6, 100, 100, 3), data=b"x" * 64))
     data = bytearray(whole.read_bytes())
     place = data.index(b"PK\x01\x02")
@@ -250,7 +250,7 @@ def test_a_list_of_members_that_lies_about_sizes_is_a_sentence(tmp_path):
         open_source(whole)
 
 
-def test_several_arrays_of_one_name_are_a_sentence(tmp_path):
+def test_several_arrays_of_one_name_are_refused(tmp_path):
     path = tmp_path / "data.npz"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("images.npy", CLAIMS["short"])
@@ -268,7 +268,7 @@ def test_several_arrays_of_one_name_are_a_sentence(tmp_path):
         np.ones((2, 4, 4, 1), "uint8"),
     ],
 )
-def test_sound_arrays_are_read_as_numpy_reads_them(tmp_path, array):
+def test_valid_arrays_are_read_as_by_numpy(tmp_path, array):
     np.savez(tmp_path / "data.npz", images=array)
     source = open_source(tmp_path / "data.npz")
     picture = source.read(source.entries()[0], array.shape[1:])
@@ -279,8 +279,8 @@ def test_sound_arrays_are_read_as_numpy_reads_them(tmp_path, array):
     np.testing.assert_array_equal(npy.read_npy(tmp_path / "f.npy"), array)
 
 
-def test_an_archive_with_a_list_of_all_memory_is_a_sentence(tmp_path):
-    """What the last record claims is capped before `zipfile` makes an object of each entry."""
+def test_an_archive_with_a_huge_central_directory_is_refused(tmp_path):
+    """The number in the end record is limited before `zipfile` creates an object for each entry."""
     path = tmp_path / "data.zip"
     many = (128 << 20) // 46 + 10
     with path.open("wb") as file:
@@ -292,7 +292,7 @@ def test_an_archive_with_a_list_of_all_memory_is_a_sentence(tmp_path):
         open_source(path)
 
 
-def test_a_member_without_a_name_is_passed_over(tmp_path):
+def test_a_member_without_a_name_is_skipped(tmp_path):
     path = tmp_path / "data.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x", b"")
@@ -322,14 +322,14 @@ def test_a_member_without_a_name_is_passed_over(tmp_path):
         b"",
     ],
 )
-def test_a_list_that_is_none_is_a_sentence(tmp_path, data):
+def test_an_invalid_list_is_refused(tmp_path, data):
     path = tmp_path / "list.csv"
     path.write_bytes(data)
     with pytest.raises(ImagesError, match=r"list\.csv"):
         open_source(path)
 
 
-def test_a_list_of_gigabytes_is_a_sentence(tmp_path):
+def test_a_list_of_gigabytes_is_refused(tmp_path):
     path = tmp_path / "list.csv"
     with path.open("wb") as file:
         file.write(b"path,label\n")
@@ -355,7 +355,7 @@ def png_of(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     "size", [(1, 49_000_000), (49_000_000, 1), (MAX_SIDE + 1, 1), (1, MAX_SIDE + 1), (8000, 8000)]
 )
-def test_a_picture_beyond_the_caps_is_never_decoded(tmp_path, size):
+def test_a_picture_beyond_the_limits_is_not_decoded(tmp_path, size):
     data = png_of(*size)
     with pytest.raises(Unreadable, match="at most"):
         decode(data, "x.png", (8, 8, 3))
@@ -367,28 +367,28 @@ def test_a_picture_beyond_the_caps_is_never_decoded(tmp_path, size):
 
 
 @pytest.mark.parametrize("size", [(1, MAX_SIDE), (MAX_SIDE, 1)])
-def test_a_picture_at_the_cap_is_decoded(size):
+def test_a_picture_at_the_limit_is_decoded(size):
     assert decode(png_of(*size), "x.png", (8, 8, 1))[0].shape == (8, 8, 1)
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"\x89PNG\r\n\x1a\n", b"BM" + b"\xff" * 60])
-def test_a_mask_that_is_no_picture_is_a_sentence(tmp_path, data):
+def test_a_mask_that_is_not_a_picture_is_refused(tmp_path, data):
     (tmp_path / "mask.png").write_bytes(data)
     with pytest.raises(SettingError, match=r"mask\.png cannot be read"):
         Mask.of(tmp_path / "mask.png", (8, 8, 3))
 
 
-def test_a_mask_that_is_a_pipe_is_not_waited_for(tmp_path):
+def test_a_mask_that_is_a_pipe_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "mask.png")
     with pytest.raises(SettingError, match="regular file"):
         Mask.of(tmp_path / "mask.png", (8, 8, 3))
 
 
-# --- a change for all images
+# --- universal perturbations
 
 
 @pytest.mark.parametrize("name", sorted(set(CLAIMS) - {"1-d", "a million images"}))
-def test_a_fitted_change_that_is_damaged_is_a_sentence(tmp_path, name):
+def test_a_damaged_perturbation_is_refused(tmp_path, name):
     from robustness.attacks.universal_fit import Fitted
 
     told = io.BytesIO()
@@ -401,7 +401,7 @@ def test_a_fitted_change_that_is_damaged_is_a_sentence(tmp_path, name):
 # --- plug-ins
 
 
-STRANGERS = """
+PLUG_IN_MODULE = """
 import sys
 from dataclasses import dataclass
 if {how!r} == "raise":
@@ -434,37 +434,37 @@ def install(folder: Path, package: str, group: str, **points: str) -> None:
 
 
 @pytest.fixture
-def strangers(tmp_path, monkeypatch):
-    """Plug-ins that fail in every way, for every group, beside the toolkit's own."""
+def broken_plug_ins(tmp_path, monkeypatch):
+    """Plug-ins that fail in every way, for every group, beside those of the toolkit."""
     for how in WAYS:
-        (tmp_path / f"stranger_{how}.py").write_text(STRANGERS.format(how=how))
-    (tmp_path / "stranger_fine.py").write_text(STRANGERS.format(how=""))
-    values = {f"bad-{how}": f"stranger_{how}:X" for how in WAYS} | {
+        (tmp_path / f"plug_in_{how}.py").write_text(PLUG_IN_MODULE.format(how=how))
+    (tmp_path / "plug_in_fine.py").write_text(PLUG_IN_MODULE.format(how=""))
+    values = {f"bad-{how}": f"plug_in_{how}:X" for how in WAYS} | {
         "bad-module": "no_such_module:X",
-        "bad-attribute": "stranger_fine:Missing",
-        "bad-number": "stranger_fine:NUMBER",
-        "bad-class": "stranger_fine:Plain",
-        "bad-unsaid": "stranger_fine:Unsaid",
+        "bad-attribute": "plug_in_fine:Missing",
+        "bad-number": "plug_in_fine:NUMBER",
+        "bad-class": "plug_in_fine:Plain",
+        "bad-unsaid": "plug_in_fine:Unsaid",
     }
     own = {plugins.ATTACKS: "pgd", plugins.ENSEMBLES: "quick", plugins.MODELS: "dogs-vs-cats"}
     for number, (group, name) in enumerate(own.items()):
-        install(tmp_path, f"pack{number}", group, **values, **{name: "stranger_raise:X"})
-        install(tmp_path, f"pair{number}", group, twice="stranger_fine:Plain")
-        install(tmp_path, f"other{number}", group, twice="stranger_fine:NUMBER")
+        install(tmp_path, f"pack{number}", group, **values, **{name: "plug_in_raise:X"})
+        install(tmp_path, f"pair{number}", group, twice="plug_in_fine:Plain")
+        install(tmp_path, f"other{number}", group, twice="plug_in_fine:NUMBER")
     install(tmp_path, "writers", plugins.REPORTS, **values)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield [*values, "twice"]
-    for name in [name for name in sys.modules if name.startswith("stranger_")]:
+    for name in [name for name in sys.modules if name.startswith("plug_in_")]:
         del sys.modules[name]
 
 
-def test_broken_plug_ins_are_listed_and_take_nothing_down(strangers):
+def test_broken_plug_ins_are_listed_and_affect_nothing_else(broken_plug_ins):
     from robustness.contract import ensembles, registry
 
     for group, find in ((plugins.ATTACKS, registry.find), (plugins.ENSEMBLES, ensembles.find)):
         good, broken = plugins.survey(group, find)
         ours = "pgd" if group == plugins.ATTACKS else "quick"
-        assert {one.name for one in broken} == {*strangers, ours}
+        assert {one.name for one in broken} == {*broken_plug_ins, ours}
         assert ours in {one.name for one in good}
         assert all("\n" not in one.reason and len(one.reason) < 500 for one in broken)
         by_name = {one.name: one.reason for one in broken}
@@ -473,28 +473,28 @@ def test_broken_plug_ins_are_listed_and_take_nothing_down(strangers):
         assert "pair" in by_name["twice"] and "other" in by_name["twice"]
 
 
-def test_a_name_of_ours_stays_ours(strangers):
+def test_a_plug_in_cannot_replace_a_built_in_name(broken_plug_ins):
     from robustness.attacks.pgd import PGD
 
     assert plugins.load(plugins.ATTACKS, "pgd") is PGD
 
 
-def test_broken_models_are_listed(strangers):
+def test_broken_models_are_listed(broken_plug_ins):
     from robustness import model_zoo
 
     found = {info.name: info.summary for info in model_zoo.list_models()[:-1]}
-    assert set(strangers) - {"bad-class", "bad-unsaid"} <= set(found)
+    assert set(broken_plug_ins) - {"bad-class", "bad-unsaid"} <= set(found)
     assert "SystemExit: 7" in found["bad-exit"]
 
 
 @pytest.mark.parametrize("name", [*(f"bad-{how}" for how in WAYS), "bad-number"])
-def test_a_broken_report_is_a_sentence(strangers, name):
+def test_a_broken_report_is_refused(broken_plug_ins, name):
     with pytest.raises(SettingError, match=name):
         plugins.writer(name)
 
 
 @pytest.mark.slow
-def test_robustness_attacks_goes_on_without_the_broken(strangers, capsys):
+def test_robustness_attacks_lists_the_working_attacks(broken_plug_ins, capsys):
     from robustness.cli.attacks import attacks
 
     attacks()
@@ -514,10 +514,10 @@ MALFORMED = {
 
 @pytest.mark.parametrize("about", ["fine", "no utf-8", "pipe"])
 @pytest.mark.parametrize("kind", MALFORMED)
-def test_a_malformed_package_costs_only_itself(tmp_path, monkeypatch, caplog, kind, about):
+def test_a_malformed_package_affects_only_itself(tmp_path, monkeypatch, caplog, kind, about):
     info = tmp_path / "odd_pack-1.0.dist-info"
-    install(tmp_path, "odd_pack", plugins.MODELS, lost="stranger_fine:X")
-    install(tmp_path, "sound", plugins.MODELS, found="stranger_fine:X")
+    install(tmp_path, "odd_pack", plugins.MODELS, lost="plug_in_fine:X")
+    install(tmp_path, "sound", plugins.MODELS, found="plug_in_fine:X")
     file = info / "entry_points.txt"
     file.unlink()
     if kind == "pipe":
@@ -555,27 +555,27 @@ def fine(run, path=None): return run
 
 @pytest.fixture
 def failing(tmp_path, monkeypatch):
-    (tmp_path / "stranger_writers.py").write_text(FAILING)
+    (tmp_path / "plug_in_writers.py").write_text(FAILING)
     names = ("raises", "leaves", "denied", "fine")
-    install(tmp_path, "wr", plugins.REPORTS, **{n: f"stranger_writers:{n}" for n in names})
+    install(tmp_path, "wr", plugins.REPORTS, **{n: f"plug_in_writers:{n}" for n in names})
     monkeypatch.syspath_prepend(str(tmp_path))
     yield
-    sys.modules.pop("stranger_writers", None)
+    sys.modules.pop("plug_in_writers", None)
 
 
 @pytest.mark.parametrize(
     ("kind", "said"),
     [("raises", "ValueError: of its own"), ("leaves", "SystemExit: 7"), ("denied", "Permission")],
 )
-def test_a_report_that_fails_is_a_sentence(failing, tmp_path, kind, said):
+def test_a_failing_report_is_a_one_sentence_error(failing, tmp_path, kind, said):
     with pytest.raises(
-        RunError, match=rf"'{kind}' \(stranger_writers:{kind}\) failed: .*{said}"
+        RunError, match=rf"'{kind}' \(plug_in_writers:{kind}\) failed: .*{said}"
     ) as caught:
         plugins.writer(kind)(tmp_path, None)
     assert "\n" not in str(caught.value) and caught.value.exit_code == 3
 
 
-def test_reports_that_fail_do_not_stop_the_others(failing, tmp_path, capsys):
+def test_failing_reports_do_not_stop_the_others(failing, tmp_path, capsys):
     from robustness.cli import report
 
     class Result:
@@ -593,7 +593,7 @@ def test_reports_that_fail_do_not_stop_the_others(failing, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("part", ["run.json", "run.sqlite", "run.sqlite-wal"])
-def test_no_report_takes_the_place_of_a_part_of_a_run(failing, tmp_path, part):
+def test_no_report_overwrites_a_part_of_a_run(failing, tmp_path, part):
     from robustness.reports.files import report_path
 
     (tmp_path / "run.json").write_text("{}")

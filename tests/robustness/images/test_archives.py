@@ -1,4 +1,4 @@
-"""Zips by strangers: read in place, within limits, never extracted."""
+"""Tests of untrusted zip archives: read in place, within limits, without extraction."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _only(source):
 
 
 @pytest.mark.parametrize("around", ["", "data/", "data/2024/"])
-def test_a_folder_per_class_also_inside_other_folders(open_zip, around):
+def test_class_folders_are_found_inside_other_folders(open_zip, around):
     members = {f"{around}dog/b.png": _png(2), f"{around}cat/a.png": _png(1), f"{around}x.txt": b""}
     source = open_zip({"__MACOSX/cat/._a.png": b"", **members})
     assert source.class_names == ("cat", "dog")
@@ -62,18 +62,18 @@ def test_a_folder_per_class_also_inside_other_folders(open_zip, around):
     assert [int(source.read(e, SHAPE).pixels.max()) for e in source.entries()] == [1, 2]
 
 
-def test_a_folder_around_unlabelled_pictures_is_no_class(open_zip):
+def test_a_folder_around_unlabelled_pictures_is_not_a_class(open_zip):
     source = open_zip({"holiday/1.png": _png(), "holiday/2.png": _png()}, ("cat", "dog"))
     assert set(_labels(source).values()) == {None}
 
 
-def test_an_unknown_folder_is_named(open_zip):
+def test_an_unknown_class_folder_is_named(open_zip):
     with pytest.raises(ImagesError, match="'test' is none of the classes cat, dog"):
         open_zip({"train/cat/1.png": _png(), "test/cat/2.png": _png()}, ("cat", "dog"))
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_kaggles_archive(open_zip, packing):
+def test_the_archive_of_kaggle_is_labelled(open_zip, packing):
     train = _zip({f"train/{w}.{n}.jpg": _png(n) for w in ("cat", "dog") for n in range(5)})
     test = _zip({"test1/1.jpg": _png()})
     outer = _zip({"sampleSubmission.csv": b"id", "test1.zip": test, "train.zip": train}, packing)
@@ -86,7 +86,7 @@ def test_kaggles_archive(open_zip, packing):
         assert (pixels == int(entry.name.split(".")[1])).all()
 
 
-def test_a_very_deep_path_is_only_a_path(open_zip):
+def test_a_very_deep_path_is_accepted(open_zip):
     source = open_zip({"a/" * 30_000 + "x.png": _png()})
     assert _only(source).pixels is not None
 
@@ -104,7 +104,7 @@ def test_a_very_deep_path_is_only_a_path(open_zip):
         ("evil\x1b.png", "control character"),
     ],
 )
-def test_a_name_that_leads_out_is_one_unreadable_picture(open_zip, name, words):
+def test_a_name_outside_the_archive_is_one_unreadable_picture(open_zip, name, words):
     source = open_zip({"cat/a.png": _png(), "dog/b.png": _png(), name: _png()}, ("cat", "dog"))
     pictures = [source.read(entry, SHAPE) for entry in source.entries()]
     reasons = [p.reason for p in pictures if p.pixels is None]
@@ -125,12 +125,12 @@ def test_a_link_is_unreadable(open_zip):
 
 def test_an_encrypted_picture_is_unreadable(open_zip):
     data = bytearray(_zip({"a.png": _png()}))
-    data[6] |= 1  # the flags in the member's own header
-    data[data.rindex(b"PK\x01\x02") + 8] |= 1  # and in the list
+    data[6] |= 1  # the flags in the member's local header
+    data[data.rindex(b"PK\x01\x02") + 8] |= 1  # and in the central directory
     assert _only(open_zip(bytes(data))).reason == "It is encrypted."
 
 
-def test_a_second_file_of_one_name_is_unreadable(open_zip):
+def test_a_duplicate_name_is_unreadable(open_zip):
     with pytest.warns(UserWarning, match="Duplicate name"):
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
@@ -143,18 +143,18 @@ def test_a_second_file_of_one_name_is_unreadable(open_zip):
     assert first.entry.key != second.entry.key
 
 
-def test_a_ratio_no_photograph_has_is_refused(open_zip):
+def test_a_high_compression_ratio_is_unreadable(open_zip):
     bomb = _zip({"a.bmp": b"BM" + bytes(8 << 20)})
     tracemalloc.start()
     picture = _only(open_zip(bomb))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert "more than 100 times" in picture.reason
-    assert peak < 5 << 20  # it is stopped on the way, not afterwards
+    assert peak < 5 << 20  # stopped during decompression, not afterwards
 
 
-def test_a_size_is_counted_and_not_believed(open_zip, monkeypatch):
-    """The list claims 10 bytes; what comes is counted, or the checksum fails. Never 4 MiB."""
+def test_decompressed_bytes_are_counted_whatever_the_header_claims(open_zip, monkeypatch):
+    """The directory claims 10 bytes: reading stops there or the checksum fails, before 4 MiB are read."""
     data = bytearray(_zip({"a.png": np.random.default_rng(0).bytes(4 << 20)}))
     at = data.rindex(b"PK\x01\x02")
     data[at + 24 : at + 28] = (10).to_bytes(4, "little")
@@ -166,7 +166,7 @@ def test_a_size_is_counted_and_not_believed(open_zip, monkeypatch):
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_packings_that_cannot_be_bounded_are_not_read(open_zip, packing):
+def test_compression_methods_without_limits_are_not_read(open_zip, packing):
     reason = _only(open_zip(_zip({"a.png": _png()}, packing))).reason
     assert "packed otherwise than by deflate" in reason
 
@@ -193,17 +193,17 @@ def test_a_nested_archive_that_is_a_bomb_is_refused(open_zip, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04" + b"x" * 100])
-def test_what_is_no_zip_is_refused(open_zip, content):
+def test_a_file_that_is_not_a_zip_is_refused(open_zip, content):
     with pytest.raises(ImagesError, match=r"photos\.zip cannot be read .*expected a sound zip"):
         open_zip(content)
 
 
-def test_a_cut_off_zip_is_refused(open_zip):
+def test_a_truncated_zip_is_refused(open_zip):
     with pytest.raises(ImagesError, match="cannot be read"):
         open_zip(_zip({"a.png": _png()})[:-30])
 
 
-def test_a_nested_archive_that_is_none_is_refused(open_zip):
+def test_a_nested_archive_that_is_not_a_zip_is_refused(open_zip):
     with pytest.raises(ImagesError, match=r"train\.zip in photos\.zip cannot be read"):
         open_zip({"train.zip": b"garbage"})
 
@@ -213,7 +213,7 @@ def test_an_archive_without_pictures_is_refused(open_zip):
         open_zip({"a.txt": b"", "test1.zip": b""})
 
 
-def test_threads_share_the_archive_and_it_lasts(open_zip):
+def test_threads_share_one_open_archive(open_zip):
     source = open_zip({f"{n:03}.png": _png(n) for n in range(100)})
     with ThreadPoolExecutor(4) as pool:
         for _ in range(3):
@@ -222,8 +222,8 @@ def test_threads_share_the_archive_and_it_lasts(open_zip):
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_nothing_is_left_open(open_zip, packing):
-    """Warnings are errors: a handle that is only dropped would fail this test."""
+def test_archives_are_closed(open_zip, packing):
+    """Warnings are errors here: a file handle that is not closed fails this test."""
     train = _zip({"train/cat.1.png": _png()})
     source = open_zip(_zip({"train.zip": train}, packing))
     assert _only(source).pixels is not None
@@ -233,7 +233,7 @@ def test_nothing_is_left_open(open_zip, packing):
     gc.collect()
 
 
-def test_windows_seek_as_files_do():
+def test_windows_of_files_seek_like_files():
     data = bytes(range(100))
     with archives.Window(io.BytesIO(data), 10, 50) as window:
         assert window.read() == data[10:60]
@@ -249,7 +249,7 @@ def test_windows_seek_as_files_do():
 
 @pytest.mark.photos
 def test_photographs_stream_from_kaggles_archive(photos_archive: Path):
-    """Memory does not grow with the number of photos, nor time with the place in the archive."""
+    """Memory does not grow with the number of photos, nor time with the position in the archive."""
     source = open_source(photos_archive, ("cat", "dog"))
     chosen = select(source.entries(), limit=500)
     assert [sum(e.label == n for e in chosen) for n in (0, 1)] == [250, 250]

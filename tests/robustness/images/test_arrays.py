@@ -1,4 +1,4 @@
-"""Arrays in memory and in `.npz`: counts or an error that teaches, one row in memory at a time."""
+"""Tests of arrays in memory and in `.npz` files: accepted values, helpful errors, lazy reading."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def npz(request, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32, np.float64, ">f4"])
-def test_counts_of_any_type_come_out_as_they_are(npz, dtype):
+def test_counts_of_any_type_are_unchanged(npz, dtype):
     images = _images(dtype=dtype)
     for source in (from_arrays(images), npz(images=images)):
         pictures = [source.read(entry, SHAPE) for entry in source.entries()]
@@ -37,7 +37,7 @@ def test_counts_of_any_type_come_out_as_they_are(npz, dtype):
         assert pictures[3].note == ""
 
 
-def test_labels_and_names(npz):
+def test_labels_and_names_are_read(npz):
     images, labels = _images(3), np.array([1, 0, 1])
     source = npz(images=images, labels=labels, class_names=np.array(["cat", "dog"]))
     assert source.class_names == ("cat", "dog")
@@ -52,7 +52,7 @@ def test_labels_and_names(npz):
     assert [(e.label, e.name, e.key) for e in words.entries()][1] == (0, "y", "row 1")
 
 
-def test_numbers_are_numbers_even_where_classes_are_called_so():
+def test_integer_labels_are_indices_even_if_classes_have_numeric_names():
     source = from_arrays(_images(2), [0, 1], class_names=["1", "0"])
     assert [entry.label for entry in source.entries()] == [0, 1]
 
@@ -68,14 +68,14 @@ def test_scaled_images_are_refused_with_the_formula(npz, low):
 
 
 @pytest.mark.parametrize("value", [0.5, -3, 256, np.nan, np.inf])
-def test_what_no_8_bit_file_holds_is_refused(value):
+def test_values_outside_8_bit_counts_are_refused(value):
     images = _images(dtype=np.float64)
     images[2, 0, 0, 0] = value
     with pytest.raises(ImagesError, match=r"row 2 has values .*whole numbers from 0 to 255"):
         from_arrays(images)
 
 
-def test_black_floats_are_counts():
+def test_black_float_images_are_counts():
     assert (
         from_arrays(np.zeros((2, *SHAPE)))
         .read(from_arrays(np.zeros((2, *SHAPE))).entries()[0], SHAPE)
@@ -110,7 +110,7 @@ def test_bad_labels_are_refused(labels, words):
         from_arrays(_images(), labels, ["cat", "dog"])
 
 
-def test_an_image_of_another_size_is_resized_and_said():
+def test_an_image_of_another_size_is_resized_with_a_note():
     source = from_arrays(np.full((1, 8, 10, 1), 9, np.uint8))
     picture = source.read(source.entries()[0], SHAPE)
     assert (picture.pixels == 9).all()
@@ -134,14 +134,14 @@ def test_rows_are_read_one_at_a_time(npz):
     assert peak < 1 << 20
 
 
-def test_pickles_are_never_read(npz):
+def test_pickles_are_refused(npz):
     with pytest.raises(ImagesError, match="pickled"):
         npz(images=np.full((1, *SHAPE), None))
     with pytest.raises(ImagesError, match=r"cannot be read .*expected a sound \.npz"):
         npz(images=_images(), labels=np.array([None] * 6))
 
 
-def test_an_npz_of_other_things_says_what_was_expected(npz, tmp_path):
+def test_an_npz_without_images_is_refused_with_the_expected_content(npz, tmp_path):
     with pytest.raises(ImagesError, match="holds the arrays x_train; expected `images`"):
         npz(x_train=_images())
     with pytest.raises(ImagesError, match="Fortran-ordered"):
@@ -152,7 +152,7 @@ def test_an_npz_of_other_things_says_what_was_expected(npz, tmp_path):
 
 
 def test_a_header_that_claims_too_much_is_refused(tmp_path):
-    """A terabyte is claimed; nothing of it is asked for."""
+    """The header claims a terabyte; no memory is allocated for it."""
     import io
     import zipfile
 

@@ -1,4 +1,4 @@
-"""One file at a time: what is converted is said, what is bad has a reason, nothing is raised."""
+"""Tests of decoding one file: conversions are noted, bad files give a reason, nothing is raised."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _png_chunk(kind: bytes, data: bytes) -> bytes:
 def _png(
     width: int, height: int, bits: int, colour: int, rows: bytes = b"", *, extra: bytes = b""
 ) -> bytes:
-    """A PNG written by hand: what Pillow cannot write, it must still read."""
+    """A PNG built by hand, for variants that Pillow cannot write."""
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     body = _png_chunk(b"IHDR", header) + extra + _png_chunk(b"IDAT", zlib.compress(rows))
     return b"\x89PNG\r\n\x1a\n" + body + _png_chunk(b"IEND", b"")
@@ -52,7 +52,7 @@ def read(tmp_path):
     return read
 
 
-def test_a_sound_picture_comes_as_it_is(read):
+def test_a_valid_picture_is_unchanged(read):
     pixels = _noise()
     picture = read(_bytes(Image.fromarray(pixels)))
     assert picture.pixels.dtype == np.uint8
@@ -75,8 +75,8 @@ def test_a_jpeg_is_read(read):
     assert np.abs(picture.pixels.astype(int) - (200, 10, 30)).max() <= 3
 
 
-def test_resizing_is_bilinear_with_pixels_as_areas(read):
-    """Twice as wide: the new centres lie a quarter and three quarters between the old ones."""
+def test_resizing_is_bilinear_with_half_pixel_centres(read):
+    """Twice as wide: the new centres are at one and three quarters between the old ones."""
     two = np.repeat(np.array([[[0], [200]]], np.uint8), 3, axis=2)
     picture = read(_bytes(Image.fromarray(two)), shape=(1, 4, 3))
     assert picture.pixels[0, :, 0].tolist() == [0, 50, 150, 200]
@@ -84,7 +84,7 @@ def test_resizing_is_bilinear_with_pixels_as_areas(read):
 
 
 def test_resizing_is_antialiased(read):
-    """A checkerboard made eight times smaller is grey, which without antialiasing it is not."""
+    """A checkerboard reduced eightfold is grey; without antialiasing it would not be."""
     board = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
     picture = read(_bytes(Image.fromarray(np.dstack([board] * 3))))
     assert np.abs(picture.pixels.astype(int) - 127).max() <= 2
@@ -121,14 +121,14 @@ def test_16_bit_grey_is_scaled(read):
     assert picture.note == "16 bits a channel cut to 8; grey converted to RGB"
 
 
-def test_16_bit_rgb_is_scaled_the_same_way_and_said(read):
+def test_16_bit_rgb_is_scaled_with_a_note(read):
     values = np.array([[256, 32768, 65535]], ">u2")
     picture = read(_png(1, 1, 16, 2, b"\0" + values.tobytes()), shape=(1, 1, 3))
     assert picture.pixels.ravel().tolist() == [1, 128, 255]
     assert picture.note == "16 bits a channel cut to 8"
 
 
-def test_32_bit_values_have_no_known_range(read):
+def test_32_bit_values_are_refused(read):
     picture = read(_bytes(Image.fromarray(np.ones((8, 8), np.float32)), "TIFF"), "a.tif")
     assert picture.pixels is None
     assert "range is not known" in picture.reason
@@ -150,7 +150,7 @@ def test_a_palette_is_converted(read):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_transparency_goes_onto_white(read, mode):
+def test_transparency_is_blended_onto_white(read, mode):
     if mode == "P":
         image = Image.new("P", (8, 8), 1)
         image.putpalette([0, 0, 0, 10, 20, 30])
@@ -186,7 +186,7 @@ def test_grey_becomes_rgb_and_rgb_grey(read):
 
 
 def _upright() -> np.ndarray:
-    """Six areas of one colour each, which no turn or mirror leaves as they are. (16, 24, 3)."""
+    """Six areas of one colour each, not symmetric under any rotation or reflection, (16, 24, 3)."""
     small = np.array([[0, 50, 100], [150, 200, 250]], np.uint8)
     return np.dstack([small.repeat(8, 0).repeat(8, 1)] * 3)
 
@@ -194,9 +194,9 @@ def _upright() -> np.ndarray:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(read, kind, orientation):
-    """The file holds the picture as the camera saw it; the reader must give it upright."""
+    """The file has the picture in sensor orientation; the reader must return it upright."""
     upright = _upright()
-    seen = {  # EXIF: which side of the picture the first row and the first column are
+    seen = {  # EXIF: the sides of the picture that hold the first row and the first column
         1: upright,
         2: upright[:, ::-1],
         3: upright[::-1, ::-1],
@@ -218,13 +218,13 @@ def test_exif_orientation_is_applied(read, kind, orientation):
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"])
-def test_damaged_exif_does_not_matter(read, exif):
+def test_damaged_exif_is_ignored(read, exif):
     data = _bytes(Image.new("RGB", (8, 8), "white"), "JPEG", exif=exif)
     assert read(data, "a.jpg").pixels.min() > 250
 
 
 @pytest.mark.parametrize("side", [8_000, 12_000, 60_000])
-def test_a_decompression_bomb_costs_nothing(read, side):
+def test_a_decompression_bomb_is_not_decoded(read, side):
     """8,000: over our limit; 12,000: Pillow warns; 60,000: Pillow refuses."""
     tracemalloc.start()
     picture = read(_png(side, side, 8, 2))
@@ -236,7 +236,7 @@ def test_a_decompression_bomb_costs_nothing(read, side):
     assert peak < 5 << 20
 
 
-def test_text_that_unpacks_without_end_is_refused(read):
+def test_text_chunks_that_decompress_to_too_much_are_refused(read):
     bomb = _png_chunk(b"zTXt", b"a\0\0" + zlib.compress(b"x" * (16 << 20)))
     picture = read(_png(8, 8, 8, 0, (b"\0" + b"\x07" * 8) * 8, extra=bomb))
     assert picture.pixels is None
@@ -253,11 +253,13 @@ def test_text_that_unpacks_without_end_is_refused(read):
         (b"\x89PNG\r\n\x1a\n", "damaged"),
     ],
 )
-def test_what_is_no_picture_has_a_reason(read, data, words):
+def test_a_file_that_is_not_a_picture_has_a_reason(read, data, words):
     picture = read(data, "a.jpg")
     assert picture.pixels is None
     assert words in picture.reason
-    assert "0x" not in picture.reason  # no addresses of objects: the same sentence every time
+    assert (
+        "0x" not in picture.reason
+    )  # no addresses of objects, so that the message is reproducible
 
 
 def test_a_format_not_on_the_list_is_not_decoded(read):
@@ -265,14 +267,14 @@ def test_a_format_not_on_the_list_is_not_decoded(read):
     assert "not a picture in a format that is read" in picture.reason
 
 
-def test_a_wrong_suffix_is_read_and_said(read):
+def test_a_wrong_suffix_is_read_with_a_note(read):
     picture = read(_bytes(Image.new("RGB", (8, 8), "red")), "a.jpg")
     assert (picture.pixels == (255, 0, 0)).all()
     assert picture.note == "PNG data in a file named .jpg"
 
 
 def test_any_damage_gives_a_picture_or_a_reason(read):
-    """Whatever byte is flipped, `read` returns."""
+    """`read` returns for every changed byte."""
     random = np.random.default_rng(1)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -285,6 +287,6 @@ def test_any_damage_gives_a_picture_or_a_reason(read):
             assert (picture.pixels is None) == bool(picture.reason)
 
 
-def test_a_model_with_odd_channels_needs_arrays(read):
+def test_a_model_with_unusual_channels_needs_arrays(read):
     with pytest.raises(SettingError, match="5 channels"):
         read(_bytes(Image.new("RGB", (8, 8))), shape=(8, 8, 5))

@@ -1,4 +1,4 @@
-"""Labels of every shape: each is read right, or refused with the columns or values that were seen."""
+"""Tests of labels in every form: read correctly, or refused with the columns or values found."""
 
 import re
 from pathlib import Path
@@ -61,7 +61,7 @@ def read(labels, known=("a", "b", "c")):
         tuple(TRUTH),
     ],
 )
-def test_every_shape_of_labels_is_read_right(labels):
+def test_every_form_of_labels_is_read(labels):
     assert read(labels) == TRUTH
 
 
@@ -77,7 +77,7 @@ def test_every_shape_of_labels_is_read_right(labels):
         np.ma.masked_array(np.array(TRUTH), np.array([0, 1, 0, 0], bool)),
     ],
 )
-def test_missing_labels_are_missing(labels):
+def test_missing_labels_are_none(labels):
     assert read(labels) == [2, None, 1, 1]
 
 
@@ -117,12 +117,12 @@ def test_booleans_are_two_classes():
         (5, "1 labels for 4 images"),
     ],
 )
-def test_other_labels_are_refused_with_the_values_seen(labels, said):
+def test_other_labels_are_refused_with_the_values_found(labels, said):
     with pytest.raises(ImagesError, match=said):
         read(labels)
 
 
-def test_names_win_over_numbers_only_where_all_are_names():
+def test_names_take_precedence_only_if_all_labels_are_names():
     assert read(["1", "2", "3", "1"], ("1", "2", "3")) == [0, 1, 2, 0]
     assert read(["0", "2", "1", "1"], ("1", "2", "3")) == [0, 2, 1, 1]
     with pytest.raises(ImagesError, match="mix numbers and names"):
@@ -130,7 +130,7 @@ def test_names_win_over_numbers_only_where_all_are_names():
 
 
 @given(st.lists(st.integers(-5, 12), min_size=1, max_size=30), st.integers(2, 8))
-def test_labels_pass_where_all_are_classes_and_else_every_wrong_one_is_counted(labels, classes):
+def test_labels_outside_the_classes_are_counted_and_refused(labels, classes):
     wrong = [label for label in labels if not 0 <= label < classes]
     names = [f"name {n}" for n in range(classes)]
     if not wrong:
@@ -167,7 +167,7 @@ def rows(*labels, head="", form="{n}.png,{label}"):
         "ImagePath,category", "Image Name,class_name", "File,Target", "picture,ground_truth",
     ],
 )  # fmt: skip
-def test_columns_are_known_by_their_names_in_any_spelling(tmp_path, head):
+def test_columns_are_recognised_in_any_spelling(tmp_path, head):
     source = open_source(write(tmp_path, rows(*TRUTH, head=head)))
     assert [e.label for e in source.entries()] == TRUTH
     assert all(source.read(e, SHAPE).pixels is not None for e in source.entries())
@@ -190,7 +190,7 @@ def test_columns_are_known_by_their_names_in_any_spelling(tmp_path, head):
         "\ufeff" + rows(*TRUTH, head="path,label") + "\n\n",
     ],
 )
-def test_lists_of_any_make_are_read_right(tmp_path, text):
+def test_lists_in_any_csv_dialect_are_read(tmp_path, text):
     source = open_source(write(tmp_path, text), ["a", "b", "c"])
     assert [e.label for e in source.entries()] == TRUTH
     assert all(source.read(e, SHAPE).pixels is not None for e in source.entries())
@@ -208,7 +208,7 @@ def test_lists_of_any_make_are_read_right(tmp_path, text):
         ("", "{n}.png,{label},5", "columns column 1, column 2, column 3; none is known"),
     ],
 )  # fmt: skip
-def test_columns_that_are_not_known_are_asked_for(tmp_path, head, form, said):
+def test_unrecognised_columns_must_be_named(tmp_path, head, form, said):
     path = write(tmp_path, rows(*TRUTH, head=head, form=form))
     with pytest.raises(ImagesError, match=said):
         open_source(path)
@@ -227,7 +227,7 @@ def test_columns_that_are_not_known_are_asked_for(tmp_path, head, form, said):
         open_source(path, None, "else")
 
 
-def test_arrays_of_a_file_are_known_by_their_names_or_asked_for(tmp_path):
+def test_arrays_are_recognised_by_name_or_must_be_named(tmp_path):
     def source(column=None, **arrays):
         np.savez(tmp_path / "x.npz", images=pixels(), **arrays)
         return [e.label for e in open_source(tmp_path / "x.npz", None, column).entries()]
@@ -244,18 +244,18 @@ def test_arrays_of_a_file_are_known_by_their_names_or_asked_for(tmp_path):
         source("else", kind=np.array(TRUTH))
 
 
-def test_a_label_column_is_for_what_has_columns(tmp_path):
+def test_a_label_column_needs_a_source_with_columns(tmp_path):
     write(tmp_path, "path\n0.png")
     with pytest.raises(ImagesError, match="has no columns"):
         open_source(tmp_path, None, "label")
     with pytest.raises(SettingError, match="given with an array of images"):
         robustness.audit(small_cnn(0), pixels(), label_column="label")
-    with pytest.raises(SettingError, match="`labels` were given with images that are no array"):
+    with pytest.raises(SettingError, match="`labels` were given with images that are not an array"):
         robustness.audit(small_cnn(0), tmp_path, labels=[0])  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(not SIGNS.exists(), reason="needs the shared cases")
-def test_the_traffic_signs_are_read_right():
+def test_the_traffic_signs_are_read():
     table = pd.read_csv(SIGNS / "Test.csv")
     source = open_source(SIGNS / "Test.csv")
     assert [e.label for e in source.entries()] == table.ClassId.tolist()
@@ -266,7 +266,7 @@ def test_the_traffic_signs_are_read_right():
 # --- at the audit's entry ----------------------------------------------------------------------
 
 
-def test_labels_beyond_the_models_classes_are_refused_wherever_they_meet(tmp_path):
+def test_labels_beyond_the_classes_of_the_model_are_refused(tmp_path):
     classifier = small_cnn(6)
     count = len(classifier.class_names)
     high = [count, 0, 1, 1]
@@ -282,8 +282,8 @@ def test_labels_beyond_the_models_classes_are_refused_wherever_they_meet(tmp_pat
 
 
 @pytest.mark.slow
-def test_without_labels_nothing_is_called_correct(tmp_path):
-    """Neither on the page, nor in JSON, Markdown, a terminal or a notebook; with labels it is."""
+def test_without_labels_no_output_says_correct(tmp_path):
+    """Neither the page, nor JSON, Markdown, terminal or notebook says it; with labels they do."""
     told = {}
     for name in ("with", "without"):
         classifier, images = small_cnn(6), pixels(12)
@@ -307,7 +307,7 @@ def test_without_labels_nothing_is_called_correct(tmp_path):
     assert "correctly classified images flip" in told["with"] and "robust accuracy" in told["with"]
 
 
-def test_a_stage_says_accuracy_only_of_labelled_images():
+def test_a_stage_shows_accuracy_only_for_labelled_images():
     done = Progress("pgd", 10, 10, flipped=4, robust=6)
     assert sentence(done) == "4 flipped, robust at most 60 %"
     assert (
@@ -316,13 +316,13 @@ def test_a_stage_says_accuracy_only_of_labelled_images():
     )
 
 
-def test_a_column_that_was_taken_among_several_is_told(tmp_path):
+def test_a_column_chosen_among_several_is_noted(tmp_path):
     text = rows(*("2,c", "0,a", "1,b", "1,b"), head="path,label,class")
     source = open_source(write(tmp_path, text), ["a", "b", "c"])
     assert source.description.endswith("labels of the column label (class says the same)")
     plain = open_source(write(tmp_path, rows(*TRUTH)), ["a", "b", "c"])
     assert "column" not in plain.description
-    # 0 is the first class: a column in which it is dog, and dog comes second, is another one
+    # 0 is the first class: a column where 0 is dog does not fit if dog is the second class
     other = rows(*("0,dog", "1,cat", "0,dog", "1,cat"), head="path,label,class")
     for known in (None, ["cat", "dog"]):
         with pytest.raises(ImagesError, match="do not agree"):
@@ -332,7 +332,7 @@ def test_a_column_that_was_taken_among_several_is_told(tmp_path):
 @pytest.mark.parametrize(
     "label", [1e300, 10**5000, -(10**400), "1e99", "x" * 10_000, b"y" * 10_000], ids=range(6)
 )
-def test_long_labels_are_cut(label):
+def test_long_labels_are_shortened(label):
     from robustness.images.label_arrays import by_array
     from robustness.images.labels import by_word
 

@@ -1,4 +1,4 @@
-"""Pictures as PNG files: what another reader makes of them."""
+"""Tests of the PNG writer and reader against Pillow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from(sorte
 
 
 def by_pillow(data: bytes) -> tuple[str, np.ndarray]:
-    """Mode and pixels (h, w, c) as Pillow reads them, its checks of every checksum included."""
+    """Mode and pixels (h, w, c) as read by Pillow, which checks every checksum."""
     Image.open(io.BytesIO(data)).verify()
     with Image.open(io.BytesIO(data)) as picture:
         assert picture.format == "PNG"
@@ -36,14 +36,14 @@ def test_pillow_reads_the_same_pixels(pixels):
     np.testing.assert_array_equal(from_png(to_png(pixels)), pixels)
 
 
-def test_views_are_written_as_they_look_and_the_same_pixels_give_the_same_bytes():
+def test_views_are_written_correctly_and_bytes_are_reproducible():
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
     for view in (pixels[::-1], pixels[:, ::2], pixels.transpose(1, 0, 2), pixels[..., ::-1]):
         np.testing.assert_array_equal(by_pillow(to_png(view))[1], view)
         assert to_png(view) == to_png(view.copy())
 
 
-def test_photos_are_hardly_larger_than_a_librarys_files():
+def test_files_of_photos_are_hardly_larger_than_those_of_pillow():
     from skimage import data
 
     cat = data.chelsea()[:128, :128]

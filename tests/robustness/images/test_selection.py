@@ -1,4 +1,4 @@
-"""Properties of the sample: a subset, the same for the same seed, balanced, never the first n."""
+"""Tests of the sample of images: a reproducible, balanced subset, not the first n."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIMITS = st.integers(1, 50)
 @pytest.mark.slow
 @given(LABELLED, LIMITS, st.integers(), st.randoms())
 @settings(deadline=None)
-def test_the_order_that_entries_come_in_does_not_matter(entries, limit, seed, random):
+def test_the_order_of_entries_does_not_matter(entries, limit, seed, random):
     shuffled = entries.copy()
     random.shuffle(shuffled)
     chosen = select(entries, limit=limit, seed=seed)
@@ -49,7 +49,7 @@ def test_a_smaller_limit_is_the_beginning_of_a_larger_one(entries, one, two):
 
 @given(LABELLED, st.integers(1, 5))
 @settings(deadline=None)
-def test_per_class_takes_so_many_of_each(entries, per_class):
+def test_per_class_takes_the_given_number_of_each_class(entries, per_class):
     available = Counter(entry.label for entry in entries)
     chosen = Counter(entry.label for entry in select(entries, per_class=per_class))
     assert chosen == {label: min(n, per_class) for label, n in available.items()}
@@ -57,13 +57,13 @@ def test_per_class_takes_so_many_of_each(entries, per_class):
 
 @given(LABELLED)
 @settings(deadline=None)
-def test_only_is_asked_before_anything_is_counted(entries):
+def test_only_filters_before_counting(entries):
     chosen = select(entries, per_class=2, only=lambda entry: entry.label == 1)
     assert {entry.label for entry in chosen} <= {1}
     assert len(chosen) == min(2, sum(entry.label == 1 for entry in entries))
 
 
-def test_without_limits_all_come():
+def test_without_limits_all_images_are_taken():
     entries = [Entry(str(n), str(n), n % 3) for n in range(30)]
     assert sorted(select(entries), key=lambda e: int(e.key)) == entries
 
@@ -73,11 +73,13 @@ def test_the_sample_is_not_the_first_n_and_follows_the_seed():
     chosen = select(entries, limit=100)
     assert select(entries, limit=100, seed=1) != chosen
     mean = sum(int(entry.key) for entry in chosen) / 100
-    assert 500 - 4 * 29 < mean < 500 + 4 * 29  # 29 = 289 / sqrt(100), the deviation of the mean
+    assert (
+        500 - 4 * 29 < mean < 500 + 4 * 29
+    )  # 29 = 289 / sqrt(100), the standard deviation of the mean
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, True, "3"])
 @pytest.mark.parametrize("name", ["limit", "per_class"])
-def test_a_limit_that_is_none_is_refused(name, bad):
+def test_an_invalid_limit_is_refused(name, bad):
     with pytest.raises(SettingError, match=f"`{name}` is .*expected a whole number above 0"):
         select([], **{name: bad})

@@ -1,4 +1,4 @@
-"""Folders, lists and single files: what is found there, how it is labelled, what is not read."""
+"""Tests of folders, lists and single files as sources: found pictures, labels, unreadable entries."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _read(source: Source, key: str):
     return source.read(entry, SHAPE)
 
 
-def test_a_folder_per_class(tmp_path):
+def test_class_folders_give_labels(tmp_path):
     for name in ("dog/b.png", "dog/deep/c.png", "cat/a.png"):
         _save(tmp_path / name)
     (tmp_path / "cat" / "notes.txt").write_text("not a picture")
@@ -50,7 +50,7 @@ def test_a_folder_per_class(tmp_path):
     assert (_read(source, "dog/deep/c.png").pixels == 7).all()
 
 
-def test_given_classes_set_the_order_and_capitals_do_not_matter(tmp_path):
+def test_given_classes_set_the_order_ignoring_case(tmp_path):
     _save(tmp_path / "Cat/a.png")
     _save(tmp_path / "Dog/b.png")
     source = open_source(tmp_path, ["dog", "cat", "bird"])
@@ -58,7 +58,7 @@ def test_given_classes_set_the_order_and_capitals_do_not_matter(tmp_path):
     assert _labels(source) == {"Cat/a.png": 1, "Dog/b.png": 0}
 
 
-def test_an_accent_may_be_packed_in_two_ways(tmp_path):
+def test_accents_match_in_both_unicode_forms(tmp_path):
     _save(tmp_path / "hu\u0308hner/a.png")
     _save(tmp_path / "cat/a.png")
     assert set(_labels(open_source(tmp_path, ["h\u00fchner", "cat"])).values()) == {0, 1}
@@ -71,7 +71,7 @@ def test_an_unknown_folder_is_named_with_the_classes(tmp_path):
         open_source(tmp_path, ["cat", "dog"])
 
 
-def test_a_single_unknown_folder_is_no_silent_loss_of_labels(tmp_path):
+def test_a_single_unknown_class_folder_is_an_error(tmp_path):
     _save(tmp_path / "cats/a.png")
     with pytest.raises(ImagesError, match="'cats' is none of the classes cat, dog"):
         open_source(tmp_path, ["cat", "dog"])
@@ -85,7 +85,7 @@ def test_a_picture_outside_the_class_folders_has_no_label(tmp_path):
     assert "3 images (1 without label)" in source.description
 
 
-def test_kaggles_names(tmp_path):
+def test_file_names_of_kaggle_give_labels(tmp_path):
     for name in ("train/cat.1.jpg", "train/dog.17.jpg"):
         _save(tmp_path / name)
     for folder in (tmp_path, tmp_path / "train"):
@@ -99,7 +99,7 @@ def test_kaggles_names(tmp_path):
 @pytest.mark.parametrize(
     "names", [("img_0.jpg", "img_1.jpg"), ("cat.1.jpg", "cat.2.jpg"), ("a.b.jpg",)]
 )
-def test_other_names_are_no_labels(tmp_path, names):
+def test_other_file_names_give_no_labels(tmp_path, names):
     for name in names:
         _save(tmp_path / name)
     source = open_source(tmp_path)
@@ -108,7 +108,7 @@ def test_other_names_are_no_labels(tmp_path, names):
     assert "no labels" in source.description
 
 
-def test_hidden_files_are_not_there(tmp_path):
+def test_hidden_files_are_ignored(tmp_path):
     for name in ("cat/a.png", "dog/b.png", ".git/c.png", "__MACOSX/cat/d.png", "cat/._a.png"):
         _save(tmp_path / name)
     (tmp_path / "Thumbs.db").write_bytes(b"x")
@@ -117,15 +117,15 @@ def test_hidden_files_are_not_there(tmp_path):
     assert "skipped" not in source.description
 
 
-def test_one_picture(tmp_path):
+def test_one_picture_is_a_source(tmp_path):
     source = open_source(_save(tmp_path / "dog.3.png"), ["cat", "dog"])
     assert source.entries() == [Entry("dog.3.png", "dog.3.png", 1)]
     assert source.description == "file dog.3.png, 1 class, 1 image"
     assert open_source(_save(tmp_path / "x.png")).class_names is None
 
 
-def test_links_are_followed_in_a_folder_that_somebody_names(tmp_path):
-    """As Hugging Face's cache, DVC and splits by links have them; rings and dead ends are outcomes."""
+def test_links_are_followed_in_a_given_folder(tmp_path):
+    """As in Hugging Face's cache, DVC and splits by links; cycles and broken links are outcomes."""
     _save(tmp_path / "blobs/a.png", 7)
     (tmp_path / "blobs/a.png").rename(tmp_path / "blobs/0f3a")
     _save(tmp_path / "elsewhere/deep/b.png", 9)
@@ -165,7 +165,7 @@ def test_links_are_followed_in_a_folder_that_somebody_names(tmp_path):
     assert {e.key for e in open_source(tmp_path / "named").entries()} == set(values)
 
 
-def test_splits_by_links_to_folders_have_their_labels(tmp_path):
+def test_splits_by_links_to_folders_have_labels(tmp_path):
     for name in ("cat", "dog"):
         for n in range(3):
             _save(tmp_path / f"all/{name}/{n}.png")
@@ -179,8 +179,8 @@ def test_splits_by_links_to_folders_have_their_labels(tmp_path):
     }
 
 
-def test_links_to_each_other_end(tmp_path, monkeypatch):
-    """Twenty folders, each with two links to the next, are a million ways: it is said, not walked."""
+def test_folders_linked_to_each_other_are_limited(tmp_path, monkeypatch):
+    """Twenty folders, each with two links to the next, give a million paths: reported, not walked."""
     monkeypatch.setattr("robustness.images.folders.MAX_FOLDERS", 500)
     for n in range(20):
         (tmp_path / f"x{n}").mkdir()
@@ -210,7 +210,7 @@ def test_a_list_that_is_a_link_is_read_beside_its_link(tmp_path):
     st.lists(st.sampled_from(["A.", "The file is empty.", "b", "C!"]), max_size=40),
     st.integers(0, 9),
 )
-def test_reasons_are_told_by_how_often_they_occur(reasons, more):
+def test_reasons_are_listed_by_frequency(reasons, more):
     total = len(reasons) + more
     told = tallied([*reasons, *[""] * more], total)
     assert bool(told) == bool(reasons)
@@ -222,7 +222,7 @@ def test_reasons_are_told_by_how_often_they_occur(reasons, more):
     assert f" of {total:,}: " in told.split("; ")[0]
 
 
-def test_what_is_not_a_file_is_not_waited_for(tmp_path):
+def test_special_files_are_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "folder.png").mkdir()
     source = open_source(tmp_path)
@@ -244,7 +244,7 @@ def test_a_file_too_large_is_not_read(tmp_path):
     assert peak < 70 << 20
 
 
-def test_a_name_that_is_no_text_is_still_a_key(tmp_path):
+def test_a_name_that_is_not_text_is_a_key(tmp_path):
     try:
         (tmp_path / os.fsdecode(b"\xff.png")).write_bytes(_save(tmp_path / "a.png").read_bytes())
     except OSError:
@@ -256,16 +256,16 @@ def test_a_name_that_is_no_text_is_still_a_key(tmp_path):
         assert source.read(entry, SHAPE).pixels is not None
 
 
-def test_a_vanished_picture_and_a_strange_key_have_reasons(tmp_path):
+def test_missing_pictures_and_unknown_keys_have_reasons(tmp_path):
     path = _save(tmp_path / "a.png")
     source = open_source(tmp_path)
     path.unlink()
     assert _read(source, "a.png").reason == "There is no such file."
-    stranger = source.read(Entry("../a.png", "a.png", None), SHAPE)
-    assert stranger.reason == "The source holds no picture of this key."
+    unknown = source.read(Entry("../a.png", "a.png", None), SHAPE)
+    assert unknown.reason == "The source holds no picture of this key."
 
 
-def test_nothing_there_suggests_what_may_be_meant(tmp_path):
+def test_a_missing_path_suggests_similar_ones(tmp_path):
     (tmp_path / "photos").mkdir()
     with pytest.raises(ImagesError, match=r"nothing at .*Did you mean photos"):
         open_source(tmp_path / "photo")
@@ -273,7 +273,7 @@ def test_nothing_there_suggests_what_may_be_meant(tmp_path):
         open_source(tmp_path / ("x" * 5000))
 
 
-def test_an_empty_folder_says_what_was_expected(tmp_path):
+def test_an_empty_folder_is_refused_with_the_expected_content(tmp_path):
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(
         ImagesError, match=r"holds no pictures \(1 other file skipped\); expected PNG"
@@ -282,7 +282,7 @@ def test_an_empty_folder_says_what_was_expected(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.heic", "pictures"])
-def test_an_unknown_kind_of_file_says_what_was_expected(tmp_path, name):
+def test_an_unknown_kind_of_file_is_refused_with_the_expected_kinds(tmp_path, name):
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(
         ImagesError, match=f"{name} is not a source of pictures; expected a picture"
@@ -304,7 +304,7 @@ def _list(folder: Path, *lines: str) -> Path:
 
 
 @pytest.mark.parametrize("labels", [("dog", "cat", ""), ("1", "0", "")])
-def test_a_list(tmp_path, labels):
+def test_a_list_is_read(tmp_path, labels):
     for name in ("a.png", "sub/b.png", "c.png"):
         _save(tmp_path / name)
     names = ("a.png", "sub\\b.png", "c.png")
@@ -316,14 +316,14 @@ def test_a_list(tmp_path, labels):
     assert _labels(open_source(path, ["cat", "dog"])) == _labels(source)
 
 
-def test_a_list_without_labels(tmp_path):
+def test_a_list_without_labels_is_read(tmp_path):
     _save(tmp_path / "a.png")
     source = open_source(_list(tmp_path, "path", "a.png", "a.png"))
     assert _labels(source) == {"a.png": None, "a.png (2)": None}
     assert _read(source, "a.png (2)").pixels is not None
 
 
-def test_a_list_reads_only_below_its_folder(tmp_path):
+def test_a_list_reads_only_files_below_its_folder(tmp_path):
     outside = _save(tmp_path / "outside.png")
     inside = _save(tmp_path / "lists/inside.png")
     rows = ["../outside.png", str(outside), str(inside), "missing.png", "", "nul\0.png", "."]
@@ -347,12 +347,12 @@ def test_a_list_reads_only_below_its_folder(tmp_path):
         (("path,label", "a.png,-1"), None, "-1 is not a class; expected a number from 0"),
     ],
 )
-def test_a_bad_list_says_what_was_expected(tmp_path, lines, known, words):
+def test_an_invalid_list_is_refused_with_the_expected_form(tmp_path, lines, known, words):
     with pytest.raises(ImagesError, match=words):
         open_source(_list(tmp_path, *lines), known)
 
 
-def test_a_list_that_is_no_text_is_refused(tmp_path):
+def test_a_list_that_is_not_text_is_refused(tmp_path):
     (tmp_path / "list.csv").write_bytes(b"path\n\xff\xfe\n")
     with pytest.raises(ImagesError, match="expected CSV in UTF-8"):
         open_source(tmp_path / "list.csv")
@@ -374,14 +374,14 @@ def test_the_reader_needs_no_framework():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_article_photographs(article_photos):
+def test_photographs_of_the_article_are_read(article_photos):
     source = open_source(article_photos)
     pictures = [source.read(entry, (128, 128, 3)) for entry in source.entries()]
     assert len(pictures) == 5
     assert all(p.pixels is not None and np.ptp(p.pixels) > 50 for p in pictures)
 
 
-def test_the_same_path_twice_gives_two_keys_even_against_numbers():
+def test_duplicate_paths_get_distinct_keys():
     assert entries.numbered(["a", "a", "a (2)", "a"]) == ["a", "a (2)", "a (2) (2)", "a (3)"]
 
 
@@ -419,7 +419,7 @@ def test_a_folder_that_cannot_be_listed_is_one_unreadable_entry(
         assert read[f"{name}/a.png"].entry.label == names.index(name)
 
 
-def test_a_source_of_nothing_but_such_folders_is_refused(tmp_path, monkeypatch):
+def test_a_source_of_only_unreadable_folders_is_refused(tmp_path, monkeypatch):
     import os
 
     from robustness.images import folders

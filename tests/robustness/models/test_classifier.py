@@ -1,4 +1,4 @@
-"""Logits, probabilities, scalings, names and digests of models of every build and head."""
+"""Tests of the classifier: logits, probabilities, scalings, names and digests for all kinds of models."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ SOFTMAX_HEADS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("build", [sequential, functional, nested, doubly_nested])
 @pytest.mark.parametrize("head", SOFTMAX_HEADS)
-def test_the_softmax_is_taken_off_wherever_it_stands(build, head):
+def test_the_softmax_is_removed_in_every_kind_of_model(build, head):
     model = build(*SOFTMAX_HEADS[head]())
     classifier = Classifier(model)
     assert classifier.head.kind == "softmax"
@@ -110,7 +110,7 @@ def test_the_softmax_is_taken_off_wherever_it_stands(build, head):
     z = logits(classifier)
     np.testing.assert_allclose(softmax(z), own(model), atol=1e-6)
     np.testing.assert_allclose(classifier.probabilities(IMAGES), own(model), atol=1e-6)
-    # Logarithms of probabilities would sum to one after exp; logits before the softmax do not.
+    # Logarithms of probabilities would sum to one after exp; the logits do not.
     assert np.abs(np.exp(z).sum(axis=1) - 1).max() > 1e-3
 
 
@@ -127,7 +127,7 @@ def test_a_saturated_softmax_keeps_its_logits():
 
 
 @pytest.mark.parametrize("build", [sequential, functional, nested, subclassed])
-def test_logits_are_left_as_they_are(build):
+def test_logits_are_unchanged(build):
     model = build(layers.Dense(4))
     classifier = Classifier(model)
     assert classifier.head.kind == "logits"
@@ -150,7 +150,7 @@ def test_one_sigmoid_unit_becomes_two_logits(build):
     np.testing.assert_allclose(logits(classifier), z, atol=1e-4)
 
 
-def test_one_unit_without_sigmoid_needs_a_word():
+def test_one_unit_without_sigmoid_needs_an_explicit_head():
     model = sequential(layers.Dense(1))
     with pytest.raises(ModelError, match="sigmoid-logit"):
         Classifier(model)
@@ -161,13 +161,13 @@ def test_one_unit_without_sigmoid_needs_a_word():
     np.testing.assert_allclose(classifier.probabilities(IMAGES)[:, 1], p, atol=1e-6)
 
 
-def test_several_sigmoids_are_no_classifier():
+def test_several_sigmoids_are_refused():
     with pytest.raises(ModelError, match="4 independent sigmoid units"):
         Classifier(sequential(layers.Dense(4, activation="sigmoid")))
 
 
 def powers(z):
-    """A softmax in arithmetic that nobody follows: a power with the logits as its exponent."""
+    """A softmax that the toolkit does not recognise: a power with the logits as exponent."""
     weights = ops.power(2.718281828, z - ops.max(z, axis=-1, keepdims=True))
     return weights / ops.sum(weights, axis=-1, keepdims=True)
 
@@ -184,7 +184,7 @@ def test_a_subclassed_softmax_is_followed_to_its_logits():
     assert "operations at its end" in classifier.card()["head_sentence"]
 
 
-def test_an_unknown_softmax_falls_back_to_logarithms_and_says_so():
+def test_an_unknown_softmax_uses_logarithms_with_a_note():
     model = subclassed(layers.Dense(3), layers.Lambda(powers))
     classifier = Classifier(model)
     assert not classifier.head.rebuilt
@@ -192,7 +192,7 @@ def test_an_unknown_softmax_falls_back_to_logarithms_and_says_so():
     assert "logarithm" in classifier.card()["head_sentence"]
 
 
-def test_an_average_of_softmaxes_is_not_taken_for_logits():
+def test_an_average_of_softmaxes_has_no_logits():
     image = keras.Input(SHAPE)
     flat = layers.Flatten()(layers.Rescaling(1 / 255)(image))
     votes = [layers.Dense(3, activation="softmax")(flat) for _ in range(2)]
@@ -203,8 +203,8 @@ def test_an_average_of_softmaxes_is_not_taken_for_logits():
     np.testing.assert_allclose(softmax(logits(classifier)), own(model), atol=1e-6)
 
 
-def test_a_function_that_is_only_called_softmax_is_not_believed():
-    def softmax(x):  # of a temperature
+def test_a_function_merely_named_softmax_is_not_removed():
+    def softmax(x):  # with a temperature
         return ops.softmax(x / 50.0)
 
     dense = layers.Dense(3, activation=softmax, kernel_initializer="random_normal")
@@ -215,7 +215,7 @@ def test_a_function_that_is_only_called_softmax_is_not_believed():
     np.testing.assert_allclose(e / e.sum(axis=1, keepdims=True), own(model), atol=1e-5)
 
 
-def test_mixed_precision_answers_in_float32():
+def test_mixed_precision_models_return_float32():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         classifier = Classifier(sequential(layers.Dense(3, activation="softmax")))
@@ -227,7 +227,7 @@ def test_mixed_precision_answers_in_float32():
     np.testing.assert_allclose(softmax(logits(classifier)), probabilities, atol=1e-2)
 
 
-def test_batches_of_any_size_agree_and_none_is_lost():
+def test_batches_of_any_size_give_the_same_results():
     classifier = Classifier(sequential(layers.Dense(3, activation="softmax")))
     many = RNG.integers(0, 256, (87, *SHAPE), dtype=np.uint8)
     together = classifier.probabilities(many)
@@ -263,14 +263,14 @@ CLOSED_FORMS = {
 
 
 @pytest.mark.parametrize("name", CLOSED_FORMS)
-def test_scalings_against_their_definitions(name):
+def test_scalings_match_their_definitions(name):
     counts = IMAGES.astype("float64")
     found = np.asarray(SCALINGS[name].apply(IMAGES))
     np.testing.assert_allclose(found, CLOSED_FORMS[name](counts), rtol=1e-5, atol=1e-4)
     assert SCALINGS.keys() == CLOSED_FORMS.keys()
 
 
-def test_a_misspelt_scaling_names_the_nearest():
+def test_a_misspelt_scaling_suggests_the_nearest():
     with pytest.raises(SettingError, match=r"Did you mean 0\.\.1"):
         parse_scaling("0-1")
     with pytest.raises(SettingError, match="RGB or BGR"):
@@ -306,7 +306,7 @@ def threshold_model(scale: float) -> keras.Model:
     return model
 
 
-# Above or below 127.5, many of them between that and the thresholds of the other scalings.
+# Above or below 127.5, many between that value and the thresholds of other scalings.
 LEVELS = np.concatenate(
     [np.linspace(*ends, 10) for ends in ((20, 110), (119, 126), (129, 140), (195, 250))]
 )
@@ -321,13 +321,13 @@ def test_accuracy_decides_the_scaling():
     assert classifier.class_names == ("dark", "bright")
     choice = classifier.choose_scaling(GREYS, BRIGHT)
     assert choice.accuracies["0..1"] == 1.0
-    # Every count above 1.5 is "bright" for a model of 0..1, so half are right.
+    # Every count above 1.5 is "bright" for a model of 0..1, so half are correct.
     assert choice.accuracies["0..255"] == 0.5
     given = Classifier.decide(model, GREYS, BRIGHT, scaling="-1..1")
     assert given.scaling.name == "-1..1"
 
 
-def test_images_that_do_not_decide_are_said_not_to():
+def test_images_that_cannot_decide_the_scaling_are_reported():
     model = threshold_model(1.0)
     with pytest.raises(ModelError, match="Without labelled images"):
         Classifier.decide(model, GREYS, None)
@@ -347,7 +347,7 @@ def test_one_channel_has_no_colour_scalings():
     assert set(choice.accuracies) == {"0..255", "0..1", "-1..1"}
 
 
-def test_class_names():
+def test_class_names_are_checked():
     model = sequential(layers.Dense(3))
     assert Classifier(model).class_names == ("class 0", "class 1", "class 2")
     model.class_names = ["a", "b", "c"]
@@ -359,7 +359,7 @@ def test_class_names():
         Classifier(model, class_names=["x", "y", "y"])
 
 
-def test_models_that_take_no_single_picture():
+def test_models_without_a_single_image_input_are_refused():
     two = [keras.Input(SHAPE), keras.Input(SHAPE)]
     with pytest.raises(ModelError, match="2 inputs"):
         input_shape(keras.Model(two, layers.Add()(two)))
@@ -375,7 +375,7 @@ def test_models_that_take_no_single_picture():
         input_shape("model.keras")
 
 
-def test_outputs_that_are_no_rows_of_classes():
+def test_outputs_that_are_not_rows_of_classes_are_refused():
     image = keras.Input(SHAPE)
     both = keras.Model(image, [layers.Flatten()(image), layers.Flatten()(image)])
     with pytest.raises(ModelError, match="2 outputs"):
@@ -404,7 +404,7 @@ def test_dictionary_inputs_are_filled():
     )
 
 
-def test_the_digest_changes_with_any_weight_and_with_nothing_else():
+def test_the_digest_depends_only_on_the_weights():
     model = sequential(layers.Dense(2))
     first = Classifier(model).digest
     assert Classifier(model, class_names=["a", "b"]).digest == first
@@ -418,7 +418,7 @@ def test_the_digest_changes_with_any_weight_and_with_nothing_else():
     assert Classifier(model).digest == first
 
 
-def test_load_and_card(tmp_path):
+def test_loading_gives_a_model_card(tmp_path):
     sequential(layers.Dense(2, activation="softmax")).save(tmp_path / "pets.keras")
     classifier = Classifier.load(tmp_path / "pets.keras", class_names=["cat", "dog"])
     again = Classifier.load(tmp_path / "pets.keras")
@@ -436,7 +436,7 @@ def test_load_and_card(tmp_path):
 
 
 def sizes_seen(monkeypatch, classifier, counts, answer=lambda answer, x: answer(x)) -> list[int]:
-    """How many images the model sees together, asked for so many at a time."""
+    """The batch sizes in which the model gets its images, for each requested batch size."""
     seen, predict = [], classifier._predict
     monkeypatch.setattr(classifier, "_predict", lambda x: seen.append(len(x)) or answer(predict, x))
     for count in counts:
@@ -445,17 +445,17 @@ def sizes_seen(monkeypatch, classifier, counts, answer=lambda answer, x: answer(
     return seen
 
 
-def test_the_model_always_sees_few_or_many_images(monkeypatch):
+def test_the_model_gets_only_two_batch_sizes(monkeypatch):
     classifier = Classifier(sequential(layers.Dense(3, activation="softmax")))
     few, many = SMALL_BATCH, LARGE_BATCH
     counts = (1, few - 1, few, few + 1, 2 * few, 2 * few + 1, many, 2 * many - few)
-    # Before it sees many for the first time, its answers to a few of these are compared.
+    # Before the first large batch, its answers to some of the images are compared.
     expected = [few, few, few, few, few, few, few, few, many, many, many, few, few]
     seen = sizes_seen(monkeypatch, classifier, counts)
     assert seen == expected
 
 
-def test_a_model_whose_last_bit_depends_on_the_batch_never_sees_many(monkeypatch):
+def test_a_model_that_depends_on_the_batch_size_gets_small_batches(monkeypatch):
     classifier = Classifier(sequential(layers.Dense(3, activation="softmax")))
 
     def other(answer, x):
@@ -466,7 +466,7 @@ def test_a_model_whose_last_bit_depends_on_the_batch_never_sees_many(monkeypatch
     assert seen == [SMALL_BATCH, LARGE_BATCH] + [SMALL_BATCH] * 8
 
 
-def test_a_model_of_which_many_do_not_fit_sees_few(monkeypatch):
+def test_a_model_too_large_for_memory_gets_small_batches(monkeypatch):
     classifier = Classifier(sequential(layers.Dense(3, activation="softmax")))
     exhausted = type("Exhausted", (Exception,), {})
     monkeypatch.setattr(backend, "OutOfMemory", (exhausted,))
@@ -483,7 +483,7 @@ def test_a_model_of_which_many_do_not_fit_sees_few(monkeypatch):
 @pytest.mark.parametrize(
     ("share", "rows"), [(1e-9, 1), (1.0, 1), (5.9, 5), (11.9, 6), (13, 12), (1e9, 510)]
 )
-def test_slots_are_whole_groups(monkeypatch, share, rows):
+def test_the_number_of_slots_is_a_multiple_of_the_group_size(monkeypatch, share, rows):
     classifier = Classifier(sequential(layers.Dense(3, activation="softmax")))
     room = batch_size.row_bytes(classifier) / batch_size.SHARE
     monkeypatch.setattr(batch_size, "free_bytes", lambda: share * room)
@@ -492,7 +492,7 @@ def test_slots_are_whole_groups(monkeypatch, share, rows):
 
 
 @pytest.mark.parametrize(("each", "rows"), [(1 << 25, 48), (1 << 18, 126), (1 << 10, 510)])
-def test_small_rows_advance_in_greater_number(monkeypatch, each, rows):
+def test_small_rows_get_more_slots(monkeypatch, each, rows):
     classifier = Classifier(sequential(layers.Dense(3, activation="softmax")))
     monkeypatch.setattr(batch_size, "row_bytes", lambda _: each)
     monkeypatch.setattr(batch_size, "free_bytes", lambda: 1 << 40)
@@ -501,7 +501,7 @@ def test_small_rows_advance_in_greater_number(monkeypatch, each, rows):
 
 
 @given(st.integers(1, 300), st.integers(1, 2000))
-def test_no_other_slots_get_through_the_rows_for_less(most, count):
+def test_the_number_of_slots_minimises_the_cost(most, count):
     def cost(slots):
         return -(-count // slots) * (slots + batch_size.CALL)
 
@@ -510,7 +510,7 @@ def test_no_other_slots_get_through_the_rows_for_less(most, count):
     assert all(cost(slots) <= cost(s) for s in range(6, widest + 1, 6))
 
 
-def test_waves_leave_few_slots_empty():
+def test_even_batches_leave_few_slots_empty():
     assert batch_size.even_batches(36, 60) == 30
     assert batch_size.even_batches(36, 96) == 24
     assert batch_size.even_batches(36, 467) == 36
@@ -521,7 +521,7 @@ def test_waves_leave_few_slots_empty():
     ("requested", "free", "rows"),
     [(1_000_000, 100, 96), (100, 100, 100), (7, 100, 7), (97, 96.5, 96), (50, 0.5, 1), (1, 0.5, 1)],
 )
-def test_a_batch_is_bounded_by_the_memory_there_is(monkeypatch, requested, free, rows):
+def test_a_batch_is_limited_by_the_available_memory(monkeypatch, requested, free, rows):
     classifier = Classifier(sequential(layers.Dense(3, activation="softmax")))
     each = 1 << 30
     monkeypatch.setattr(batch_size, "row_bytes", lambda _: each)

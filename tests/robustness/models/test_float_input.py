@@ -1,4 +1,4 @@
-"""Models that take whole numbers: attacked through a float twin of their layers, or the cause is said."""
+"""Tests of models with integer input: attacked through a float copy of their layers, or refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from robustness.models.scalings import Scaling
 
 SHAPE = (4, 6, 3)
 RNG = np.random.default_rng(3)
-# The weight of class 1 over class 0 on each component: what flips is known in closed form.
+# The weight difference of the two classes for each component: flips are known in closed form.
 NORMAL = RNG.normal(0, 1, SHAPE)
 IMAGES = RNG.integers(60, 190, (16, *SHAPE), dtype=np.uint8)
 CENTRE = float(np.median((IMAGES / 255 * NORMAL).sum(axis=(1, 2, 3))))
@@ -35,7 +35,7 @@ def last() -> layers.Dense:
 
 
 def flips(epsilon: float) -> np.ndarray:
-    """Which images fall: the best change of a linear model, clipped to the box."""
+    """Which images flip: the optimal change of the linear model, clipped to the box."""
     signs = np.where(LABELS == 1, -1, 1)[:, None, None, None] * np.sign(NORMAL)
     best = np.clip(IMAGES + epsilon * signs, 0, 255) / 255
     return ((best * NORMAL).sum(axis=(1, 2, 3)) > CENTRE) != LABELS
@@ -80,7 +80,7 @@ FLOATS = {name: (lambda name=name: sequential(name)) for name in ("float16", "bf
 @pytest.mark.parametrize(
     "build", [*WITH_TWIN.values(), *FLOATS.values()], ids=[*WITH_TWIN, *FLOATS]
 )
-def test_what_falls_is_found_through_the_twin(build):
+def test_flips_are_found_through_the_float_copy(build):
     expected = flips(6)
     assert 4 <= expected.sum() < len(IMAGES)
     found = robustness.audit(
@@ -91,7 +91,7 @@ def test_what_falls_is_found_through_the_twin(build):
 
 
 @pytest.mark.parametrize("build", WITH_TWIN.values(), ids=WITH_TWIN)
-def test_the_twin_shares_the_layers_and_answers_alike(build):
+def test_the_float_copy_shares_layers_and_gives_the_same_answers(build):
     model = build()
     counts = IMAGES.astype("float32")
     twin = float_twin(model, counts)
@@ -105,14 +105,14 @@ def test_the_twin_shares_the_layers_and_answers_alike(build):
     assert not np.allclose(twin.model(between), twin.model(counts), rtol=1e-6)
 
 
-def test_a_model_of_floats_is_its_own_twin():
+def test_a_float_model_is_not_copied():
     model = sequential("float32")
     assert float_twin(model, IMAGES.astype("float32")).model is model
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**32 - 1))
-def test_the_judge_asks_the_models_own_input(seed):
+def test_the_judge_uses_the_original_input(seed):
     images = np.random.default_rng(seed).integers(0, 256, (3, *SHAPE), dtype=np.uint8)
     np.testing.assert_array_equal(JUDGED.probabilities(images), OWN.predict_on_batch(images))
 
@@ -148,7 +148,7 @@ WITHOUT = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("build", "cause"), WITHOUT.values(), ids=WITHOUT)
-def test_where_there_is_no_gradient_the_cause_is_said(build, cause):
+def test_the_cause_of_a_missing_gradient_is_reported(build, cause):
     found = robustness.audit(
         build(), IMAGES, attacks=["fgsm", make("square", steps=30)], epsilons=[30], seed=1
     )
@@ -162,7 +162,7 @@ def test_where_there_is_no_gradient_the_cause_is_said(build, cause):
     assert "flipped" in set(others.status)
 
 
-def test_looks_without_a_twin_are_at_what_a_file_would_hold():
+def test_without_a_float_copy_points_are_rounded_to_files():
     classifier = Classifier(functional(shifts))
     between = IMAGES.astype("float32") + RNG.uniform(-0.45, 0.45, IMAGES.shape).astype("float32")
     np.testing.assert_array_equal(classifier.logits_of(between), classifier.logits_of(IMAGES))
@@ -183,7 +183,7 @@ def test_a_scaling_that_the_input_cannot_hold_is_refused(dtype, scaling, said):
         Classifier(sequential(dtype), scaling=scaling)
 
 
-def test_a_scaling_to_whole_numbers_is_taken():
+def test_a_scaling_to_whole_numbers_is_accepted():
     shifted = Scaling("shifted", (1.0,), (-128.0,))
     model = sequential("int8", layers.Rescaling(1 / 255, offset=128 / 255))
     classifier = Classifier(model, scaling=shifted)
@@ -191,7 +191,7 @@ def test_a_scaling_to_whole_numbers_is_taken():
     np.testing.assert_allclose(classifier.probabilities(IMAGES), expected, atol=1e-5)
 
 
-def test_no_other_scaling_is_tried_on_whole_numbers():
+def test_no_other_scaling_is_tried_on_integer_inputs():
     draft = Classifier.decide(sequential("uint8", layers.Identity()), IMAGES, None)
     assert draft.scaling.name == "0..255"
     assert set(draft.choose_scaling(IMAGES, LABELS).accuracies) == {"0..255"}
@@ -201,7 +201,7 @@ def test_no_other_scaling_is_tried_on_whole_numbers():
 
 
 @pytest.mark.slow
-def test_surrogates_and_other_precisions_look_through_the_twin():
+def test_surrogates_and_other_precisions_use_the_float_copy():
     settings = {"labels": LABELS, "attacks": ["fgsm"], "epsilons": [6]}
     surrogate = robustness.audit(
         sequential("uint8"), IMAGES, surrogate=sequential("int32"), **settings
@@ -219,7 +219,7 @@ def test_surrogates_and_other_precisions_look_through_the_twin():
         assert (found.outcomes.status == "flipped").sum() == expected
 
 
-def test_no_point_between_two_counts_flips_a_model_of_whole_numbers():
+def test_points_between_two_counts_do_not_flip_an_integer_model():
     from robustness.engine.judge import Judge
     from robustness.threat.threat import Threat
 

@@ -1,4 +1,4 @@
-"""A model's identity: whatever decides an answer is told apart, and what does not is not."""
+"""Tests of model identity: everything that affects answers changes it, and nothing else does."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def rng_like(weight):
 
 
 def differences(before, now):
-    """What differs between two cards, as runs keep them."""
+    """The differences between two cards as stored in runs."""
     return model_differences.differences(
         ModelEntry.model_validate(before), ModelEntry.model_validate(now)
     )
@@ -119,12 +119,12 @@ def test_another_architecture_with_the_same_weights_is_another_model(weights, kn
 
 
 @pytest.mark.parametrize("change", [{}, {"momentum": 0.5}, {"seed": 5}])
-def test_the_same_model_built_again_is_the_same(weights, known, change):
-    # Built twice in a process, its layers have other names.
+def test_a_model_built_again_has_the_same_identity(weights, known, change):
+    # Built twice in a process, the layers have different names.
     assert differences(known, card(network(**change), weights)) == []
 
 
-def test_a_model_is_the_same_from_its_file(weights, known, tmp_path):
+def test_a_loaded_model_has_the_same_identity(weights, known, tmp_path):
     model = network()
     model.set_weights(weights)
     for name in ("model.keras", "model.h5"):
@@ -135,11 +135,11 @@ def test_a_model_is_the_same_from_its_file(weights, known, tmp_path):
         assert differences(known, card(loaded)) == []
 
 
-def test_trained_or_frozen_it_is_the_same(weights, known):
+def test_trained_and_frozen_models_have_the_same_identity(weights, known):
     model = network()
     model.trainable = False
     model.set_weights(weights)
-    # Frozen, Keras gives the weights in another order: that of the model is what counts.
+    # For a frozen model Keras lists the weights in another order; the order in the model counts.
     assert "configuration" not in " ".join(differences(known, card(model)))
 
 
@@ -151,7 +151,7 @@ def test_trained_or_frozen_it_is_the_same(weights, known):
         ({"head": "softmax"}, "head"),
     ],
 )
-def test_preprocessing_names_and_head_are_part_of_it(weights, change, said):
+def test_preprocessing_names_and_head_are_part_of_the_identity(weights, change, said):
     usual = {"class_names": ["a", "b", "c"]}
     before = card(network(dense="softmax"), weights, **usual, head=None)
     if "head" in change:
@@ -161,7 +161,7 @@ def test_preprocessing_names_and_head_are_part_of_it(weights, change, said):
 
 
 class Own(keras.Model):
-    """A subclassed model whose `call` decides, as Keras cannot know."""
+    """A subclassed model whose `call` is not in its configuration."""
 
     scale = 1.0
 
@@ -205,24 +205,24 @@ def own(kind=Own, **settings):
     [
         (lambda: own(activation="tanh"), "configuration of layer"),
         (lambda: own(Squared), "configuration|code"),
-        (lambda: own(factor=-1.0), "configuration|answers"),
+        (lambda: own(factor=-1.0), "configuration|outputs"),
     ],
 )
-def test_own_models_are_told_apart(other, said):
+def test_subclassed_models_have_different_identities(other, said):
     found = differences(card(own()), card(other()))
     assert found and any(part in found[0] for part in said.split("|")), found
     assert differences(card(own()), card(own())) == []
 
 
-def test_an_attribute_or_a_function_outside_the_model_shows_in_its_answers(monkeypatch):
+def test_attributes_and_outer_functions_change_the_probe_answers(monkeypatch):
     before = card(own()), card(own(Helped, activation="linear"))
     monkeypatch.setattr(Own, "scale", 1.5)
     monkeypatch.setitem(globals(), "helped", lambda x: ops.maximum(-x, 0.0))
     for was, now in zip(before, (card(own()), card(own(Helped, activation="linear"))), strict=True):
-        assert any("answers to the same pictures" in one for one in differences(was, now))
+        assert any("outputs for the same pictures" in one for one in differences(was, now))
 
 
-def test_the_function_of_a_lambda_counts_and_where_it_stands_does_not():
+def test_a_lambda_is_identified_by_its_code_not_its_location():
     def made(function):
         inputs = keras.Input(SHAPE)
         return keras.Model(inputs, layers.Flatten()(layers.Lambda(function)(inputs))[:, :3])
@@ -236,18 +236,18 @@ def test_the_function_of_a_lambda_counts_and_where_it_stands_does_not():
     assert "code" in found
 
 
-def test_another_version_of_keras_is_judged_by_the_answers(weights, known):
+def test_other_keras_versions_are_compared_by_answers(weights, known):
     foreign = copy.deepcopy(known)
     foreign["identity"] |= {"keras": "3.0.0", "layers": ["Other 00"], "graph": "00"}
     assert differences(foreign, known) == []
-    assert "answers" in differences(foreign, card(network(activation="tanh"), weights))[0]
+    assert "outputs" in differences(foreign, card(network(activation="tanh"), weights))[0]
     foreign["identity"]["answers"] = [
         {k: v * (1 + 2e-3) for k, v in row.items()} for row in foreign["identity"]["answers"]
     ]
     assert differences(foreign, known) == []
 
 
-def test_an_older_card_is_compared_by_what_it_has(known):
+def test_an_older_card_is_compared_by_its_fields(known):
     old = {k: v for k, v in known.items() if k != "identity"}
     assert differences(old, known) == []
     assert differences({**old, "weights_sha256": "0"}, known)
@@ -263,19 +263,19 @@ class Noisy(Own):
         return self.out(noise + self.inner(ops.reshape(inputs, (-1, 192)) / 255.0))
 
 
-def test_a_model_of_chance_is_the_same_from_one_time_to_the_next():
+def test_a_randomised_model_has_a_stable_identity():
     model = own(Noisy)
     classifier = Classifier(model, scaling="0..255", head="logits")
     before = [np.array(v) for v in model.variables]
     told = classifier.card()
     assert told["identity"]["answers"] is None
-    # Asked or not, it draws the same numbers afterwards.
+    # Probing does not change the numbers that it draws afterwards.
     for value, variable in zip(before, model.variables, strict=True):
         np.testing.assert_array_equal(value, variable)
     assert differences(told, card(model)) == []
 
 
-def test_probes_are_the_same_everywhere_and_differ():
+def test_probes_are_reproducible_and_distinct():
     first, again = probes((5, 7, 1)), probes((5, 7, 1))
     np.testing.assert_array_equal(first, again)
     assert len({picture.tobytes() for picture in first}) == len(first)
@@ -284,7 +284,7 @@ def test_probes_are_the_same_everywhere_and_differ():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("surrogate", [False, True])
-def test_resume_and_verify_say_what_differs(weights, tmp_path, surrogate):
+def test_resume_and_verify_name_the_differences(weights, tmp_path, surrogate):
     images = np.random.default_rng(0).integers(0, 256, (12, *SHAPE)).astype(np.uint8)
 
     def classifier(**change):

@@ -1,4 +1,4 @@
-"""A model called in a cheaper order must be the same model."""
+"""Tests that reordering layers for speed does not change the model."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ from robustness.models import layer_order
 
 
 def normalised(factors, filters=8):
-    """Batch normalisation with these signs of its factors."""
+    """Batch normalisation with the given signs of its factors."""
     layer = layers.BatchNormalization()
     layer.build((None, None, None, filters))
     rng = np.random.default_rng(1)
@@ -61,7 +61,7 @@ def images(rng=None):
     ],
 )
 @pytest.mark.parametrize("activation", ["relu", "linear"])
-def test_pooling_first_changes_no_bit(images, between, activation):
+def test_pooling_before_activation_changes_no_bit(images, between, activation):
     keras.utils.set_random_seed(3)
     model = stack(*between(), activation=activation)
     quick = layer_order.pool_before_activation(model)
@@ -79,7 +79,7 @@ def test_pooling_first_changes_no_bit(images, between, activation):
         ),
     ],
 )
-def test_what_may_fall_stays_where_it_is(images, between):
+def test_layers_that_may_decrease_are_not_moved(images, between):
     model = stack(*between())
     quick = layer_order.pool_before_activation(model)
     assert order(quick)[1:4] == order(model)[1:4]
@@ -87,7 +87,7 @@ def test_what_may_fall_stays_where_it_is(images, between):
 
 
 @pytest.mark.parametrize("after", [layers.MaxPooling2D(2), layers.AveragePooling2D(2)])
-def test_a_model_with_nothing_to_gain_is_itself(after):
+def test_a_model_without_gain_is_returned_unchanged(after):
     inputs = keras.Input((11, 11, 3))
     x = layers.Conv2D(8, 3, activation="relu")(inputs)
     x = x if isinstance(after, layers.MaxPooling2D) else normalised([1])(x)
@@ -95,7 +95,7 @@ def test_a_model_with_nothing_to_gain_is_itself(after):
     assert layer_order.pool_before_activation(model) is model
 
 
-def test_a_tensor_with_two_readers_is_read_as_it_was(images):
+def test_a_tensor_with_two_consumers_is_unchanged(images):
     inputs = keras.Input((11, 11, 3))
     x = normalised([1])(layers.Conv2D(8, 3, activation="relu")(inputs))
     both = layers.Concatenate()([layers.MaxPooling2D(2)(x), layers.AveragePooling2D(2)(x)])
@@ -104,7 +104,7 @@ def test_a_tensor_with_two_readers_is_read_as_it_was(images):
     np.testing.assert_array_equal(answers(model, images)[0], answers(quick, images)[0])
 
 
-def test_a_layer_that_is_told_to_train_stays_where_it_is():
+def test_a_layer_called_with_training_is_not_moved():
     inputs = keras.Input((11, 11, 3))
     x = layers.Conv2D(8, 3)(inputs)
     x = normalised([1])(x, training=True)
@@ -112,7 +112,7 @@ def test_a_layer_that_is_told_to_train_stays_where_it_is():
     assert order(layer_order.pool_before_activation(model)) == order(model)
 
 
-def test_the_model_of_the_user_is_left_alone(images):
+def test_the_original_model_is_unchanged(images):
     model = stack(normalised([1]))
     before, config = answers(model, images), model.get_config()
     classifier = robustness.Classifier(model, scaling="0..1", head="logits")

@@ -1,4 +1,4 @@
-"""Hostile model files are named and refused before anything in them runs; honest ones load."""
+"""Tests of loading model files: hostile files are refused before anything in them runs, others load."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def small_model(units: int = 3, operations: bool = False) -> keras.Model:
     image = keras.Input((6, 6, 3))
     x = layers.Rescaling(1 / 255)(image)
     x = layers.Conv2D(4, 3, activation=keras.activations.relu, kernel_regularizer="l2")(x)
-    # The .h5 format cannot bring back operations outside of layers.
+    # The .h5 format cannot restore operations outside layers.
     x = keras.ops.relu(x * 2.0) if operations else x
     x = layers.BatchNormalization()(layers.GlobalAveragePooling2D()(x))
     return keras.Model(image, inner(x))
 
 
 @pytest.fixture(scope="module")
-def honest(tmp_path_factory) -> Path:
+def harmless_files(tmp_path_factory) -> Path:
     """A folder with one small model in every accepted format."""
     folder = tmp_path_factory.mktemp("honest")
     model = small_model()
@@ -46,9 +46,12 @@ def honest(tmp_path_factory) -> Path:
     return folder
 
 
-def with_config(honest: Path, target: Path, change) -> Path:
-    """A copy of the honest .keras whose configuration `change` has edited."""
-    with zipfile.ZipFile(honest / "m.keras") as source, zipfile.ZipFile(target, "w") as copy:
+def with_config(harmless_files: Path, target: Path, change) -> Path:
+    """A copy of the harmless .keras file with its configuration edited by `change`."""
+    with (
+        zipfile.ZipFile(harmless_files / "m.keras") as source,
+        zipfile.ZipFile(target, "w") as copy,
+    ):
         for member in source.infolist():
             data = source.read(member)
             if member.filename == "config.json":
@@ -69,19 +72,19 @@ def refused(path: Path, *words: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["m.keras", "m.h5"])
-def test_an_honest_model_passes_and_loads(honest, name):
-    report = loading.scan(honest / name)
+def test_a_harmless_model_is_accepted_and_loads(harmless_files, name):
+    report = loading.scan(harmless_files / name)
     assert report.findings == ()
     assert report.format == name.rpartition(".")[2]
-    assert report.size == (honest / name).stat().st_size
+    assert report.size == (harmless_files / name).stat().st_size
     assert report.keras_version == keras.__version__
     images = np.random.default_rng(0).uniform(0, 255, (2, 6, 6, 3)).astype("float32")
-    loaded = loading.load_model(honest / name)
+    loaded = loading.load_model(harmless_files / name)
     np.testing.assert_allclose(loaded(images), small_model()(images), atol=1e-6)
     assert not loaded.compiled
 
 
-def test_operations_and_an_own_loss_are_no_reason_to_refuse(tmp_path):
+def test_operations_and_a_custom_loss_are_accepted(tmp_path):
     def my_own_loss(true, predicted):
         return keras.ops.mean(predicted, axis=-1)
 
@@ -92,7 +95,7 @@ def test_operations_and_an_own_loss_are_no_reason_to_refuse(tmp_path):
     assert not loading.load_model(tmp_path / "m.keras").compiled
 
 
-def test_sha256_is_that_of_the_bytes(tmp_path):
+def test_sha256_matches_the_bytes(tmp_path):
     import hashlib
 
     small_model().save(tmp_path / "m.keras")
@@ -100,7 +103,7 @@ def test_sha256_is_that_of_the_bytes(tmp_path):
     assert loading.scan(tmp_path / "m.keras").sha256 == expected
 
 
-def test_scanning_imports_neither_keras_nor_tensorflow(honest):
+def test_scanning_imports_neither_keras_nor_tensorflow(harmless_files):
     code = (
         "import sys\nfrom robustness.models import loading\n"
         "assert loading.scan(sys.argv[1]).safe and loading.scan(sys.argv[2]).safe\n"
@@ -108,7 +111,7 @@ def test_scanning_imports_neither_keras_nor_tensorflow(honest):
     )
     root = str(Path(loading.__file__).parents[2])
     done = subprocess.run(
-        [sys.executable, "-c", code, honest / "m.keras", honest / "m.h5"],
+        [sys.executable, "-c", code, harmless_files / "m.keras", harmless_files / "m.h5"],
         capture_output=True,
         text=True,
         check=True,
@@ -210,18 +213,20 @@ HOSTILE_OBJECTS: dict[str, tuple[dict, str]] = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE_OBJECTS)
-def test_foreign_objects_in_the_configuration_are_refused(honest, tmp_path, monkeypatch, kind):
+def test_foreign_objects_in_the_configuration_are_refused(
+    harmless_files, tmp_path, monkeypatch, kind
+):
     monkeypatch.chdir(tmp_path)
     entry, word = HOSTILE_OBJECTS[kind]
-    refused(with_config(honest, tmp_path / "m.keras", lambda c: insert(c, entry)), word)
-    with h5py.File(honest / "m.h5") as source, h5py.File(tmp_path / "m.h5", "w") as copy:
+    refused(with_config(harmless_files, tmp_path / "m.keras", lambda c: insert(c, entry)), word)
+    with h5py.File(harmless_files / "m.h5") as source, h5py.File(tmp_path / "m.h5", "w") as copy:
         config = insert(json.loads(source.attrs["model_config"]), entry)
         copy.attrs["model_config"] = json.dumps(config)
     refused(tmp_path / "m.h5", word)
     assert not (tmp_path / "ran").exists()
 
 
-def test_hidden_deep_inside_a_layer(honest, tmp_path):
+def test_code_hidden_inside_a_layer_is_refused(harmless_files, tmp_path):
     def change(config):
         config["config"]["layers"][2]["config"]["kernel_initializer"] = {
             "module": "subprocess",
@@ -229,12 +234,16 @@ def test_hidden_deep_inside_a_layer(honest, tmp_path):
             "config": {"args": "id"},
         }
 
-    refused(with_config(honest, tmp_path / "m.keras", change), "subprocess.Popen", "'conv2d")
+    refused(
+        with_config(harmless_files, tmp_path / "m.keras", change), "subprocess.Popen", "'conv2d"
+    )
 
 
-def test_control_characters_of_a_name_do_not_reach_the_terminal(honest, tmp_path):
+def test_control_characters_of_a_name_do_not_reach_the_terminal(harmless_files, tmp_path):
     entry = {"class_name": "Lambda", "config": {"name": "\x1b[2J\u202eevil"}}
-    report = loading.scan(with_config(honest, tmp_path / "m.keras", lambda c: insert(c, entry)))
+    report = loading.scan(
+        with_config(harmless_files, tmp_path / "m.keras", lambda c: insert(c, entry))
+    )
     assert all(text.isprintable() for text in report.findings)
 
 
@@ -294,7 +303,7 @@ H5_TRICKS = {
 
 
 @pytest.mark.parametrize("trick", H5_TRICKS, ids=lambda f: f.__name__)
-def test_hdf5_tricks_are_refused_in_both_formats(honest, tmp_path, trick):
+def test_hdf5_links_and_claims_are_refused_in_both_formats(harmless_files, tmp_path, trick):
     secret(tmp_path)
     word = H5_TRICKS[trick]
     loose = h5_with(tmp_path / "m.h5", trick)
@@ -302,13 +311,13 @@ def test_hdf5_tricks_are_refused_in_both_formats(honest, tmp_path, trick):
     with pytest.raises(UnsafeModelError, match="--trust-model"):
         loading.load_weights(small_model(), loose)
     with zipfile.ZipFile(tmp_path / "m.keras", "w") as copy:
-        with zipfile.ZipFile(honest / "m.keras") as source:
+        with zipfile.ZipFile(harmless_files / "m.keras") as source:
             copy.writestr("config.json", source.read("config.json"))
         copy.write(loose, "model.weights.h5")
     refused(tmp_path / "m.keras", word)
 
 
-def test_a_loop_of_hard_links_ends(tmp_path):
+def test_a_cycle_of_hard_links_ends(tmp_path):
     def loop(file):
         file.create_group("a")["again"] = file["/"]
 
@@ -330,22 +339,22 @@ def test_zip_bombs_are_not_unpacked(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil", "..\\evil", "C:\\evil"])
-def test_members_that_leave_the_archive(honest, tmp_path, name):
-    path = with_config(honest, tmp_path / "m.keras", lambda c: None)
+def test_members_outside_the_archive_are_refused(harmless_files, tmp_path, name):
+    path = with_config(harmless_files, tmp_path / "m.keras", lambda c: None)
     with zipfile.ZipFile(path, "a") as file:
         file.writestr(name, b"x")
     refused(path, "outside the archive")
     assert not (tmp_path.parent / "evil").exists()
 
 
-def test_two_members_of_one_name(honest, tmp_path):
-    path = with_config(honest, tmp_path / "m.keras", lambda c: None)
+def test_two_members_of_one_name_are_refused(harmless_files, tmp_path):
+    path = with_config(harmless_files, tmp_path / "m.keras", lambda c: None)
     with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(path, "a") as file:
         file.writestr("config.json", b"{}")
     refused(path, "several members of one name")
 
 
-def test_nesting_beyond_recursion_is_an_error_not_a_crash(tmp_path):
+def test_too_deep_nesting_is_an_error_not_a_crash(tmp_path):
     members = {"config.json": b'{"a":' * 200_000 + b"1" + b"}" * 200_000}
     with pytest.raises(ModelError, match="damaged"):
         loading.scan(archive(tmp_path / "m.keras", members))
@@ -366,13 +375,13 @@ def test_nesting_beyond_recursion_is_an_error_not_a_crash(tmp_path):
         ("m", b"", "without an extension"),
     ],
 )
-def test_other_files_say_what_is_accepted(tmp_path, name, content, words):
+def test_other_files_are_refused_with_the_accepted_formats(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ModelError, match=words):
         loading.load_model(tmp_path / name)
 
 
-def test_folders_missing_files_and_remote_addresses(tmp_path):
+def test_folders_missing_files_and_urls_are_refused(tmp_path):
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "saved_model.pb").touch()
     with pytest.raises(ModelError, match=r"SavedModel folder.*\.keras"):
@@ -384,24 +393,24 @@ def test_folders_missing_files_and_remote_addresses(tmp_path):
             loading.load_model(address)
 
 
-def test_an_hdf5_file_of_something_else(tmp_path):
+def test_an_hdf5_file_without_a_model_is_refused(tmp_path):
     with pytest.raises(ModelError, match="neither a Keras model nor Keras weights"):
         loading.scan(secret(tmp_path))
 
 
-def test_an_own_layer_is_refused_and_when_trusted_explained(honest, tmp_path):
+def test_a_custom_layer_is_refused_and_explained_if_trusted(harmless_files, tmp_path):
     own = {"module": "my.layers", "class_name": "Mine", "config": {}, "name": "mine"}
     own["inbound_nodes"] = []
-    path = with_config(honest, tmp_path / "m.keras", lambda c: insert(c, own))
+    path = with_config(harmless_files, tmp_path / "m.keras", lambda c: insert(c, own))
     refused(path, "my.layers.Mine")
     with pytest.raises(ModelError, match="register_keras_serializable"):
         loading.load_model(path, trust=True)
 
 
-def test_an_old_keras_is_noted(honest, monkeypatch):
-    assert loading.scan(honest / "m.keras").notes == ()
+def test_an_older_keras_version_is_noted(harmless_files, monkeypatch):
+    assert loading.scan(harmless_files / "m.keras").notes == ()
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "3.9.0")
-    assert "upgrade to 3.15.1" in loading.scan(honest / "m.keras").notes[0]
+    assert "upgrade to 3.15.1" in loading.scan(harmless_files / "m.keras").notes[0]
 
 
 def as_keras2(model: keras.Model, path: Path) -> Path:
@@ -414,7 +423,7 @@ def as_keras2(model: keras.Model, path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["m.weights.h5", "m.h5"])
 @pytest.mark.parametrize("layout", ["keras3", "keras2"])
-def test_weights_of_both_layouts_load_whatever_the_file_is_called(tmp_path, layout, name):
+def test_weights_of_both_layouts_load_with_any_file_name(tmp_path, layout, name):
     model = small_model()
     path = tmp_path / name
     if layout == "keras2":
@@ -433,7 +442,7 @@ def test_weights_of_both_layouts_load_whatever_the_file_is_called(tmp_path, layo
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_weights_of_another_architecture(tmp_path):
+def test_weights_of_another_architecture_are_refused(tmp_path):
     small_model().save_weights(tmp_path / "m.weights.h5")
     with pytest.raises(ModelError, match="belong together"):
         loading.load_weights(small_model(units=5), tmp_path / "m.weights.h5")

@@ -1,4 +1,4 @@
-"""What attacks look at a model with, and that verdicts do not hang on it."""
+"""Tests of the precision of attacks, and that verdicts do not depend on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IMAGES = RNG.integers(0, 256, (24, *SHAPE), dtype=np.uint8)
 
 
 class Watcher(layers.Layer):
-    """Hands its input on, and writes down in which numbers it came."""
+    """A layer that returns its input and records its data type."""
 
     def __init__(self, **settings) -> None:
         super().__init__(**settings)
@@ -53,7 +53,7 @@ def images_of(classifier: Classifier) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_inner_layers_compute_in_it_and_only_they(nested):
+def test_only_inner_layers_use_the_precision(nested):
     model, (first, inner, _) = network(nested=nested)
     classifier = Classifier(model)
     exact = classifier.probabilities(IMAGES)
@@ -62,20 +62,20 @@ def test_inner_layers_compute_in_it_and_only_they(nested):
         watcher.seen.clear()
     logits = rough.logits(IMAGES.astype("float32"))
     assert keras.backend.standardize_dtype(logits.dtype) == "float32"
-    # Pictures a count apart stay apart; what lies between is cheap.
+    # Pictures that differ by one count remain different; only inner layers use the precision.
     assert first.seen == ["float32"]
     assert inner.seen == ["bfloat16"]
     near = np.asarray(ops.convert_to_numpy(logits))
     far = np.asarray(ops.convert_to_numpy(classifier.logits(IMAGES.astype("float32"))))
     assert 0 < np.abs(near - far).max() < 0.05 * np.abs(far).max()
-    # What judges has not changed in a bit, before or after.
+    # The judging model gives the same bits before and after.
     assert np.array_equal(rough.probabilities(IMAGES), exact)
     assert np.array_equal(classifier.probabilities(IMAGES), exact)
     assert {layer.dtype_policy.name for layer in model._flatten_layers()} == {"float32"}
     assert {keras.backend.standardize_dtype(w.dtype) for w in model.weights} == {"float32"}
 
 
-def test_the_copy_shares_the_variables_and_leaves_the_model_alone():
+def test_the_copy_shares_variables_and_keeps_the_model_unchanged():
     model, _ = network(nested=True)
     rough = computing_in(model, "bfloat16")
     assert [id(w) for w in rough.weights] == [id(w) for w in model.weights]
@@ -87,7 +87,7 @@ def test_the_copy_shares_the_variables_and_leaves_the_model_alone():
 
 
 class Composed(keras.Model):
-    """A model with a `call` of its own, whose layers are attributes and members of a list."""
+    """A subclassed model with layers as attributes and in a list."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Composed(keras.Model):
         return self.last(x)
 
 
-def test_a_model_with_a_call_of_its_own_is_copied_too():
+def test_a_subclassed_model_is_copied():
     keras.utils.set_random_seed(3)
     model = Composed()
     model(np.zeros((1, *SHAPE), "float32"))
@@ -118,7 +118,7 @@ def test_a_model_with_a_call_of_its_own_is_copied_too():
     assert model.middle[1].seen == ["bfloat16", "float32"]
 
 
-def test_layers_with_a_precision_of_their_own_keep_it():
+def test_layers_with_an_explicit_precision_keep_it():
     keras.utils.set_random_seed(3)
     own = layers.Dense(8, dtype="mixed_float16")
     model = keras.Sequential(
@@ -130,19 +130,19 @@ def test_layers_with_a_precision_of_their_own_keep_it():
     assert policies == ["float32", "float32", "mixed_float16", "mixed_bfloat16", "float32"]
 
 
-def test_float32_is_the_classifier_itself():
+def test_float32_returns_the_classifier_itself():
     classifier = Classifier(network()[0])
     assert classifier.in_precision("float32") is classifier
 
 
-def test_a_precision_nobody_knows():
+def test_an_unknown_precision_is_refused():
     with pytest.raises(
         SettingError, match="'half' is not known; expected one of float32, bfloat16"
     ):
         Classifier(network()[0]).in_precision("half")
 
 
-def test_a_layer_that_takes_float32_only(tmp_path):
+def test_a_layer_that_accepts_only_float32_is_reported(tmp_path):
     class Stubborn(layers.Layer):
         def call(self, x):
             if keras.backend.standardize_dtype(x.dtype) != "float32":
@@ -155,7 +155,7 @@ def test_a_layer_that_takes_float32_only(tmp_path):
     stubborn, folder = Classifier(model, scaling="0..255"), tmp_path / "run"
     with pytest.raises(ModelError, match=r"does not compute in bfloat16: .*nothing else"):
         audited(stubborn, precision="bfloat16", run=folder)
-    # It is said before anything is begun.
+    # Refused before anything starts.
     assert not folder.exists()
 
 
@@ -172,11 +172,11 @@ def audited(classifier: Classifier, **settings) -> robustness.AuditResult:
 
 
 @pytest.mark.slow
-def test_flips_found_in_bfloat16_hold_in_float32(classifier, tmp_path):
+def test_flips_found_in_bfloat16_are_flips_in_float32(classifier, tmp_path):
     frame = audited(classifier, precision="bfloat16", run=tmp_path / "run").to_frame()
     exact = audited(classifier).to_frame()
     assert (frame.status == "flipped").sum() > 0
-    # A rough gradient costs next to nothing.
+    # An approximate gradient loses almost no flips.
     assert abs((frame.status == "flipped").mean() - (exact.status == "flipped").mean()) <= 0.1
     with Run.open(tmp_path / "run") as run:
         for row in run.outcomes().query("status == 'flipped'").to_dict("records"):
@@ -196,7 +196,7 @@ def test_outcomes_do_not_depend_on_the_batch(classifier):
         assert frame.drop(columns="seconds", errors="ignore").equals(frames[0])
 
 
-def test_a_run_goes_on_in_its_own_precision_only(classifier, tmp_path):
+def test_a_run_resumes_only_in_its_own_precision(classifier, tmp_path):
     audited(classifier, run=tmp_path / "run")
     with pytest.raises(RunError, match="setting precision"):
         audited(classifier, precision="bfloat16", run=tmp_path / "run", resume=True)

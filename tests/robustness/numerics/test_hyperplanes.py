@@ -1,4 +1,7 @@
-"""The nearest point on a plane against the closed-form distances, which linear programming has checked."""
+"""Tests of the nearest point on a plane against closed-form distances.
+
+The distances are themselves tested by linear programming, in `test_linear_distances.py`.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def solved(norm, normal, gain, low, high):
 @given(
     seed=st.integers(0, 10_000), share=st.floats(0.02, 0.95), scale=st.sampled_from([1e-4, 1, 300])
 )
-def test_it_reaches_the_plane_at_the_least_distance(norm, seed, share, scale):
+def test_the_nearest_point_is_on_the_plane_at_the_least_distance(norm, seed, share, scale):
     rng = np.random.default_rng(seed)
     normal = rng.normal(size=(3, 24)) * scale
     image = rng.integers(0, 256, (3, 24)).astype("float64")
@@ -50,7 +53,7 @@ def test_a_plane_out_of_reach_is_approached_to_the_corner(norm):
 
 
 @pytest.mark.parametrize("norm", ORDER)
-def test_where_nothing_is_to_be_gained_nothing_moves(norm):
+def test_components_without_gain_do_not_move(norm):
     box = np.full((2, 3), 100.0)
     normal = np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
     assert not solved(norm, normal, np.array([0.0, 5.0]), -box, box).any()

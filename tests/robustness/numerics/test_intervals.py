@@ -1,4 +1,4 @@
-"""Wilson's interval against SciPy and by hand."""
+"""Tests of Wilson's interval against SciPy and by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from robustness.numerics.intervals import Share, beats_chance, clearly_better, w
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 20, 126, 1000])
-def test_equals_scipy(n: int) -> None:
+def test_wilson_intervals_match_scipy(n: int) -> None:
     for k in sorted({0, 1, n // 3, n // 2, n - 1, n}):
         expected = binomtest(k, n).proportion_ci(confidence_level=0.95, method="wilson")
         found = wilson_interval(k, n)
@@ -27,7 +27,7 @@ def test_known_intervals() -> None:
     assert (round(low, 3), high) == (0.970, 1)
 
 
-def test_nothing_counted_has_no_interval() -> None:
+def test_a_total_of_zero_has_no_interval() -> None:
     with pytest.raises(ValueError, match="is no share"):
         wilson_interval(0, 0)
     assert Share.of(0, 0) == Share(0, 0, None, None, None)
@@ -47,7 +47,7 @@ def test_an_accuracy_beats_chance_by_two_standard_errors() -> None:
     assert beats_chance(0.601, 100, 2)
 
 
-def test_a_sign_test_looks_at_differing_images_only() -> None:
+def test_a_sign_test_uses_only_differing_images() -> None:
     alike = np.ones(1000, bool)
     wins, losses = np.arange(10) < 9, np.arange(10) >= 9
     # 9 to 1: the difference of 8 is above two standard errors, 2 sqrt(10).

@@ -1,4 +1,4 @@
-"""The closed-form distances against independent solvers."""
+"""Tests of closed-form distances to a hyperplane against independent solvers."""
 
 from itertools import combinations
 
@@ -11,7 +11,7 @@ from robustness.threat.norms import NORMS
 
 
 def problem(seed, pixels=4, channels=3):
-    """A hyperplane that some, but not all, changes inside the box cross."""
+    """A hyperplane that some but not all changes inside the box cross."""
     rng = np.random.default_rng(seed)
     normal = rng.normal(size=(pixels, channels))
     image = rng.integers(0, 256, (pixels, channels))
@@ -45,7 +45,7 @@ def test_linf_and_l1_agree_with_linear_programming(seed):
 @pytest.mark.parametrize("seed", range(8))
 def test_l2_agrees_with_a_general_solver(seed):
     normal, margin, image = problem(seed)
-    # In units of 100 counts: the solver wants numbers of about one.
+    # In units of 100 counts: the solver needs numbers of order one.
     found = minimize(
         lambda d: d @ d,
         np.where(normal > 0, 255 - image, -image).ravel() / 101,
@@ -65,7 +65,7 @@ def test_l2_agrees_with_a_general_solver(seed):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_l0_agrees_with_trying_every_set_of_pixels(seed):
+def test_l0_agrees_with_exhaustive_search(seed):
     normal, margin, image = problem(seed, pixels=7)
     gains = (np.abs(normal) * np.where(normal > 0, 255 - image, image)).sum(axis=1)
     least = next(

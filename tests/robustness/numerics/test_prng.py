@@ -1,4 +1,4 @@
-"""Random numbers: published bits, the right distribution, and independence of the batch."""
+"""Tests of random numbers: published bits, distributions, and independence of the batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from robustness.numerics import prng
         ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
     ],
 )
-def test_bits_are_those_published_with_random123(key, counter, expected):
+def test_bits_match_random123(key, counter, expected):
     keys = np.array([key], np.uint32).view(np.int32)
     words = np.array(counter, np.uint32).view(np.int32)
     got = prng.threefry(keys, (words[:1].reshape(1, 1), words[1:].reshape(1, 1)))
@@ -35,7 +35,7 @@ def test_a_row_draws_the_same_in_any_batch_and_order():
     np.testing.assert_array_equal(together[::-1], backwards)
 
 
-def test_streams_keys_and_seeds_are_told_apart():
+def test_streams_keys_and_seeds_give_different_numbers():
     keys = np.stack([prng.key_for(0, "a"), prng.key_for(0, "b"), prng.key_for(1, "a")])
     first = ops.convert_to_numpy(prng.uniform(keys, np.array([0, 0, 0]), (1000,)))
     second = ops.convert_to_numpy(prng.uniform(keys[:1], 1, (1000,)))
@@ -45,7 +45,7 @@ def test_streams_keys_and_seeds_are_told_apart():
     assert prng.key_for(0, "ab", "c").tolist() != prng.key_for(0, "a", "bc").tolist()
 
 
-def test_uniform_and_normal_numbers_are_distributed_as_they_should():
+def test_uniform_and_normal_numbers_have_their_distribution():
     keys = prng.key_for(11, "distribution")[None]
     flat = ops.convert_to_numpy(prng.uniform(keys, 0, (20_001,)))[0]
     bell = ops.convert_to_numpy(prng.normal(keys, 1, (20_001,)))[0]
@@ -56,7 +56,7 @@ def test_uniform_and_normal_numbers_are_distributed_as_they_should():
     assert stats.kstest(bell, "norm").pvalue > 1e-3
 
 
-def test_many_numbers_in_one_pass_are_those_drawn_word_by_word(monkeypatch):
+def test_many_numbers_at_once_match_single_draws(monkeypatch):
     keys = np.stack([prng.key_for(7, f"image {i}") for i in range(3)])
     shape = (prng.FUSED_FROM + 1,)
     fused = ops.convert_to_numpy(prng.uniform(keys, np.array([0, 5, 9]), shape))

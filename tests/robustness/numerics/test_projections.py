@@ -1,4 +1,4 @@
-"""Norms and projections: the defining properties, and optimality against an independent solver."""
+"""Tests of norms and projections: defining properties, and optimality against an independent solver."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def project(name: str, delta, size, images):
 
 
 def size_of(name: str, delta) -> np.ndarray:
-    """The norm by numpy, written down independently."""
+    """The norm, implemented independently with NumPy."""
     if name == "l0":
         return (np.abs(delta) > 0).any(-1).reshape(len(delta), -1).sum(1)
     return np.linalg.norm(delta.reshape(len(delta), -1).astype("float64"), ORDER[name], axis=1)
@@ -47,7 +47,7 @@ def size_of(name: str, delta) -> np.ndarray:
 @pytest.mark.parametrize("name", NORMS)
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=12, deadline=None)
-def test_projection_is_inside_idempotent_and_keeps_what_is_inside(name, seed):
+def test_projections_are_inside_idempotent_and_keep_inner_points(name, seed):
     delta, images = arrays(seed)
     size = radius(name, seed)
     out = project(name, delta, size, images)
@@ -64,7 +64,7 @@ def test_projection_is_inside_idempotent_and_keeps_what_is_inside(name, seed):
 
 @pytest.mark.parametrize("name", ["l2", "l1", "linf"])
 @pytest.mark.parametrize("seed", range(6))
-def test_projection_is_the_nearest_point_an_independent_solver_finds(name, seed):
+def test_projection_matches_an_independent_solver(name, seed):
     delta, images = arrays(seed, rows=1)
     size = radius(name, seed, rows=1)
     out = project(name, delta, size, images)[0].ravel().astype("float64")
@@ -92,7 +92,7 @@ def test_projection_is_the_nearest_point_an_independent_solver_finds(name, seed)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_l0_keeps_the_best_set_of_pixels_of_all(seed):
+def test_l0_keeps_the_best_set_of_pixels(seed):
     from itertools import combinations
 
     delta, images = arrays(seed, rows=1)
@@ -128,7 +128,7 @@ def test_l1_step_moves_only_the_strongest_components_by_unit_norm():
 
 
 @pytest.mark.parametrize("name", NORMS)
-def test_samples_lie_in_the_ball_and_depend_on_the_key_alone(name):
+def test_samples_are_in_the_ball_and_depend_only_on_the_key(name):
     keys = np.stack([prng.key_for(1, i) for i in range(4)])
     size = radius(name, 5)
     out = ops.convert_to_numpy(NORMS[name].sample(keys, size, SHAPE))
@@ -148,7 +148,7 @@ def test_l2_samples_are_uniform_in_the_ball():
 @pytest.mark.parametrize("name", NORMS)
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=8, deadline=None)
-def test_grid_points_are_whole_legal_and_within_the_budget(name, seed):
+def test_grid_points_are_integer_legal_and_within_the_budget(name, seed):
     delta, images = arrays(seed)
     size = radius(name, seed)
     legal = project(name, delta, size, images)
@@ -159,7 +159,7 @@ def test_grid_points_are_whole_legal_and_within_the_budget(name, seed):
 
 
 def test_a_thin_l2_change_survives_rounding():
-    """A change below half a count everywhere would round to nothing; the strongest part must stay."""
+    """A change below half a count everywhere would round to zero; the largest components must remain."""
     rng = np.random.default_rng(0)
     delta = (rng.normal(0, 0.2, (1, 16, 16, 3))).astype("float32")
     images = np.full((1, 16, 16, 3), 100, "float32")
@@ -169,7 +169,7 @@ def test_a_thin_l2_change_survives_rounding():
     assert (np.sign(grid) * delta >= 0).all()
 
 
-def test_unknown_norm_names_those_there_are():
+def test_an_unknown_norm_is_refused_with_the_known_ones():
     with pytest.raises(SettingError, match="linf, l2, l1, l0"):
         parse("l3")
     with pytest.raises(SettingError, match="Did you mean linf"):

@@ -1,4 +1,4 @@
-"""The search for the smallest number with a property."""
+"""Tests of bracketing: the search for the smallest number with a property."""
 
 import math
 
@@ -13,9 +13,9 @@ NEARLY = NEAR * (1 + 1e-6)
 
 
 def searched(least: float, guess: float, top: float, power: int = 1, less: float = 1.0):
-    """The smallest number found where all from `least` on have the property, and the numbers asked about.
+    """Search where all numbers from `least` on have the property; return the result and the numbers tested.
 
-    `less`: what is found is such a share of what was asked about, but still has the property.
+    `less`: the number found is this share of the one tested, but still has the property.
     """
     search = Bracket(guess, guess / 2, top, near=NEAR, power=power)
     found, asked = math.inf, []
@@ -32,7 +32,7 @@ lengths = st.integers(10_000, 100_000)
 
 
 @given(guess=lengths, off=st.floats(0.51, 40), less=st.floats(0.97, 1.0))
-def test_the_smallest_is_met_up_to_a_hundredth(guess, off, less):
+def test_the_smallest_number_is_found_within_one_percent(guess, off, less):
     least = math.ceil(guess * off)
     found, asked = searched(least, guess, 10**10, less=less)
     assert least <= found <= NEARLY * least
@@ -40,7 +40,7 @@ def test_the_smallest_is_met_up_to_a_hundredth(guess, off, less):
 
 
 @given(guess=st.integers(1, 60_000), least=st.integers(1, 60_000), power=st.integers(1, 2))
-def test_of_whole_numbers_the_smallest_is_met_where_they_are_few(guess, least, power):
+def test_among_few_integers_the_smallest_is_found_exactly(guess, least, power):
     guess, least = guess ** (1 / power), least ** (1 / power)
     found, asked = searched(least, guess, 65_536, power)
     numbers = [ask**power for asks in asked for ask in asks]
@@ -58,26 +58,26 @@ def test_of_whole_numbers_the_smallest_is_met_where_they_are_few(guess, least, p
 
 
 @given(guess=lengths, beyond=st.floats(1.001, 100))
-def test_nothing_beyond_the_top_is_asked_about(guess, beyond):
+def test_numbers_beyond_the_limit_are_not_tested(guess, beyond):
     found, asked = searched(guess * beyond, guess, guess)
     assert found == math.inf
     assert asked == [[guess]]
 
 
 @given(guess=lengths, share=st.floats(1e-4, 0.99))
-def test_a_good_guess_takes_one_hearing(guess, share):
+def test_a_good_guess_needs_one_round(guess, share):
     _, asked = searched(math.ceil(guess * (1 + share * (NEAR - 1))), guess, 10**10)
     assert len(asked) == 1
 
 
 @pytest.mark.parametrize("power", [1, 2])
-def test_a_top_below_the_first_number_ends_the_search(power):
+def test_a_limit_below_the_first_number_ends_the_search(power):
     found, asked = searched(1.0, 5.0, 0.3, power)
     assert found == math.inf and len(asked) == 1
 
 
 @given(guess=lengths, share=st.floats(0.01, 0.9))
-def test_what_is_far_below_the_guess_is_found_if_nothing_rules_it_out(guess, share):
+def test_a_number_far_below_the_guess_is_found(guess, share):
     least = math.ceil(share * guess)
     search, found = Bracket(guess, 0.9 * least, 10**10, near=NEAR, power=1), math.inf
     going = True
@@ -88,10 +88,10 @@ def test_what_is_far_below_the_guess_is_found_if_nothing_rules_it_out(guess, sha
     assert least <= found <= NEARLY * least
 
 
-def test_an_answer_that_contradicts_a_smaller_one_does_not_confuse():
+def test_contradicting_answers_are_tolerated():
     search = Bracket(100_000.0, 50_000.0, 1e7, near=NEAR, power=1)
     first, second = search.asks
-    # What was found is nearer than a number that lacks the property.
+    # The number found is below a number without the property.
     assert search.hear([None, 0.9 * first])
     assert all(50_000 < ask < 90_000 for ask in search.asks)
     assert second == pytest.approx(NEAR * first)

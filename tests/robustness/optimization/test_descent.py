@@ -1,4 +1,4 @@
-"""Descent against minima that are known, and against Keras's own optimizers step by step."""
+"""Tests of descent against known minima and, step by step, against the optimizers of Keras."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def test_every_keras_optimizer_lowers_a_bowl(name):
     assert found.steps == 30 and len(found.history) == 31
 
 
-def test_plain_descent_is_the_recurrence_on_paper():
+def test_plain_descent_matches_the_recurrence():
     found = descend(optimizer="sgd", learning_rate=0.04, steps=7)
     # Each coordinate shrinks by 1 - 2 * rate * steepness a step.
     expected = CENTRE * (1.0 - (1.0 - 2.0 * np.float32(0.04) * STEEP) ** 7)
@@ -50,7 +50,7 @@ def test_plain_descent_is_the_recurrence_on_paper():
     np.testing.assert_allclose(found.loss, np.sum(STEEP * (expected - CENTRE) ** 2), rtol=1e-9)
 
 
-def test_an_object_gives_what_keras_gives_and_is_left_alone():
+def test_an_optimizer_object_matches_keras_and_is_unchanged():
     mine = keras.optimizers.Adam(0.3, beta_1=0.5)
     found = descend(optimizer=mine, steps=5)
     theirs = keras.optimizers.Adam(0.3, beta_1=0.5)
@@ -62,7 +62,7 @@ def test_an_object_gives_what_keras_gives_and_is_left_alone():
     np.testing.assert_array_equal(descend(optimizer=mine, steps=5).value, found.value)
 
 
-def test_it_says_whether_it_converged():
+def test_convergence_is_reported():
     rest = descend(optimizer="sgd", learning_rate=0.05, steps=500, stop=gradient_below(1e-8))
     assert rest.status == CONVERGED and rest.converged and rest.steps < 500
     np.testing.assert_allclose(rest.value, CENTRE, atol=1e-8)
@@ -71,7 +71,7 @@ def test_it_says_whether_it_converged():
     ).converged
     gone = descend(optimizer="sgd", learning_rate=1e6, steps=500, stop=gradient_below(1e-8))
     assert gone.status == DIVERGED and gone.steps < 500
-    # Still a number when the steps end, but no step of it was of use.
+    # Still finite at the end, but no step lowered the loss.
     grown = descend(optimizer="sgd", learning_rate=10.0, steps=20)
     assert grown.status == DIVERGED and grown.steps == 20 and np.isfinite(grown.loss)
 
@@ -95,7 +95,7 @@ def test_projection_holds_at_every_scored_point():
     np.testing.assert_allclose(found.value, [1.0, -1.0])
 
 
-def test_pieces_add_up_to_the_whole():
+def test_gradients_of_chunks_sum_to_the_whole():
     rows = np.random.default_rng(0).normal(size=(101, 3))
     scale = np.array([1.0, 2.0, 5.0])
 
@@ -118,7 +118,7 @@ def test_pieces_add_up_to_the_whole():
     np.testing.assert_allclose(end.point, rows.mean(0), atol=1e-9)
 
 
-def test_an_unknown_optimizer_names_the_nearest():
+def test_an_unknown_optimizer_suggests_the_nearest():
     with pytest.raises(SettingError, match=r"'adm'.*Did you mean adam"):
         find_optimizer("adm")
     with pytest.raises(SettingError, match="learning_rate=-1"):
@@ -127,7 +127,7 @@ def test_an_unknown_optimizer_names_the_nearest():
         minimize(bowl, [np.nan], data=(CENTRE, STEEP))
 
 
-def test_lbfgs_rows_find_rosenbrocks_minimum_whatever_their_neighbours():
+def test_lbfgs_rows_find_the_rosenbrock_minimum_independently():
     starts = np.random.default_rng(1).uniform(-2, 2, (7, 2))
     jobs = [(start, (np.array(100.0),)) for start in starts]
     together = minimize_rows(rosenbrock, jobs, slots=3, steps=500)

@@ -1,4 +1,4 @@
-"""The loop: every job is run to its own end, slots are refilled at once, order does not matter."""
+"""Tests of the loop: every job runs to its end, free slots are refilled at once, order does not matter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from robustness.optimization.iterate import iterate, rounds
 
 
 class Countdown:
-    """A job is a number of steps to wait; it leaves when they are over."""
+    """A program whose jobs are numbers of steps to wait."""
 
     def __init__(self, slots: int) -> None:
         self.left = np.zeros(slots, int)
@@ -34,12 +34,12 @@ class Countdown:
 
 
 @given(jobs=st.lists(st.integers(1, 9), max_size=30), slots=st.integers(1, 7))
-def test_every_job_runs_to_its_end_with_no_slot_idle(jobs, slots):
+def test_every_job_ends_and_no_slot_is_idle(jobs, slots):
     queue = deque(jobs)
     program = Countdown(slots)
     iterate(program, lambda: queue.popleft() if queue else None, slots=slots)
     assert sorted(job for job, _ in program.finished) == sorted(jobs)
-    # Greedy refilling: the same makespan as a list schedule simulated independently.
+    # Greedy refilling: the makespan equals that of an independently simulated list schedule.
     ends = [0] * slots
     for job in jobs:
         free = ends.index(min(ends))
@@ -47,7 +47,7 @@ def test_every_job_runs_to_its_end_with_no_slot_idle(jobs, slots):
     assert program.steps == max(ends, default=0)
 
 
-def test_rounds_hand_over_after_every_departure():
+def test_rounds_yield_after_every_finished_job():
     queue = deque([1, 3, 2])
     program = Countdown(2)
     departed = [
@@ -57,7 +57,7 @@ def test_rounds_hand_over_after_every_departure():
     assert departed == [1, 1, 3]
 
 
-def test_jobs_queued_while_leaving_are_run():
+def test_jobs_added_on_leaving_are_run():
     queue = deque([3])
 
     class Chain(Countdown):
@@ -85,7 +85,7 @@ def test_a_job_that_is_not_finished_keeps_its_slot():
     assert program.finished == [(1, 1), (1, 2)]
 
 
-def test_each_hears_of_every_step():
+def test_every_step_calls_each():
     queue, heard = deque([2, 2]), []
     iterate(
         Countdown(1),

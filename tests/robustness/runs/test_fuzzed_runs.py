@@ -1,4 +1,4 @@
-"""Whatever is in a run folder: it is read, or one sentence says what is wrong. Never a traceback."""
+"""Tests that any content of a run folder is read or refused with one sentence, never a traceback."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def test_the_good_run_is_read_in_every_way(good, tmp_path):
     folder = shutil.copytree(good, tmp_path / "run")
     for name, read in fuzz.readings(folder, good).items():
         if name == "rerun":
-            # It names a model and pictures, and nobody here has started it.
+            # It names a model and pictures, and this user has not started it.
             with pytest.raises(ValueError, match="are not loaded"):
                 read()
         elif name == "resume":
-            # Made by hand, its tables are not those that an audit makes.
-            with pytest.raises(RunError, match="made otherwise"):
+            # Its tables are built by hand and differ from those of an audit.
+            with pytest.raises(RunError, match="defined differently"):
                 read()
         else:
             read()
@@ -42,7 +42,7 @@ def test_the_good_run_is_read_in_every_way(good, tmp_path):
 @pytest.mark.slow
 @given(seed=st.integers(0, 2**32))
 @settings(max_examples=25, deadline=None)
-def test_what_is_broken_is_said(good, seed):
+def test_damaged_runs_are_refused(good, seed):
     done, found = fuzz.one(seed, good, verify=True)
     assert not found, (done, found[0])
 
@@ -50,7 +50,7 @@ def test_what_is_broken_is_said(good, seed):
 @pytest.mark.slow
 @given(data=st.data())
 @settings(max_examples=150, deadline=None)
-def test_a_manifest_is_typed_or_refused(data):
+def test_a_manifest_is_valid_or_refused(data):
     whole = fuzz.full_manifest()
     path = data.draw(st.sampled_from(list(fuzz.places(whole))[1:]))
     odd = data.draw(
@@ -67,7 +67,7 @@ def test_a_manifest_is_typed_or_refused(data):
     except RunError as error:
         assert "run.json" in str(error) and "\n" not in str(error)
         return
-    # Writable again, whatever it holds.
+    # A valid manifest can be written again.
     json.dumps(read.to_json(), allow_nan=False, ensure_ascii=False).encode()
 
 
@@ -90,15 +90,15 @@ def test_a_manifest_is_typed_or_refused(data):
         (("config", "mask", "sha256"), "../../x", "config.mask.sha256 is"),
     ],
 )
-def test_what_came_and_what_was_expected(path, odd, said):
+def test_errors_name_value_and_expectation(path, odd, said):
     text = json.dumps(fuzz.altered(fuzz.full_manifest(), path, odd)).encode()
     with pytest.raises(RunError) as told:
         manifest_of(text, "run.json")
     assert said in str(told.value)
 
 
-def test_runs_that_earlier_versions_wrote_are_read():
-    """Any part may be missing, and more may be there than this version knows."""
+def test_runs_of_earlier_versions_are_read():
+    """Any part may be missing, and unknown parts may be present."""
     whole = fuzz.full_manifest()
     assert manifest_of(b'{"schema": 1}', "run.json").to_json() == {"schema": SCHEMA}
     whole.pop("budgets")
@@ -121,7 +121,7 @@ def test_runs_that_earlier_versions_wrote_are_read():
 
 
 @pytest.mark.parametrize("depth", [MOST_DEPTH + 1, 3000, 1_000_000])
-def test_nesting_is_counted_before_it_is_read(depth):
+def test_nesting_is_limited_before_parsing(depth):
     for text in (b"[" * depth, b'{"a":' * depth, b"[" * depth + b"]" * depth):
         with pytest.raises(RunError, match="nested"):
             loaded(text, "run.json")
@@ -130,12 +130,12 @@ def test_nesting_is_counted_before_it_is_read(depth):
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
-def test_what_is_not_finite_is_not_known(text):
+def test_non_finite_numbers_become_none(text):
     assert loaded(f'{{"x": [{text}, 1.5]}}'.encode(), "run.json") == {"x": [None, 1.5]}
 
 
 @pytest.mark.parametrize("text", ["9" * 5000, "9" * 30, "-" + "9" * 400])
-def test_whole_numbers_beyond_all_bounds(text):
+def test_too_large_integers_are_refused(text):
     with pytest.raises(RunError, match="damaged"):
         loaded(f'{{"x": {text}}}'.encode(), "run.json")
 
@@ -151,7 +151,7 @@ def test_whole_numbers_beyond_all_bounds(text):
         ("UPDATE outcomes SET status = NULL", "status of row 1 is empty; expected text"),
         ("UPDATE outcomes SET status = 7", "status of row 1 is 7; expected text"),
         ("UPDATE images SET position = 'x'", "images: position of row 1 is 'x'"),
-        ("UPDATE images SET key = 'same'", "images holds two rows of the same key"),
+        ("UPDATE images SET key = 'same'", "images has two rows with the same key"),
         ("UPDATE images SET label = 1e300", "label of row 1"),
         ("UPDATE strips SET step = x'01'", "strips: step of row 1"),
     ],
@@ -169,8 +169,8 @@ def test_a_cell_of_another_kind_is_named(good, tmp_path, statement, said):
     assert said in str(told.value)
 
 
-def test_the_harness_finds_what_is_no_sentence(good, tmp_path, monkeypatch):
-    """A fuzzer that cannot fail finds nothing."""
+def test_the_fuzzer_detects_foreign_exceptions(good, tmp_path, monkeypatch):
+    """A fuzzer that cannot fail would find nothing."""
     folder = shutil.copytree(good, tmp_path / "run")
 
     def broken(self: Run) -> None:

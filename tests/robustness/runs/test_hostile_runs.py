@@ -1,4 +1,4 @@
-"""A run folder made to harm whoever reads it: links, pipes, endless files, databases that are programs."""
+"""Tests of hostile run folders: links, pipes, endless files, databases that contain code."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def run(tmp_path) -> Path:
 
 @pytest.fixture
 def victim(tmp_path) -> Path:
-    """A file of the reader's."""
+    """A file that belongs to the reader."""
     file = tmp_path / "victim.txt"
     file.write_text("mine")
     return file
 
 
 def endless(file: Path) -> None:
-    """A sparse file of 20 GB; from then on no file of the process may become large, copies of it neither."""
+    """A sparse file of 20 GB; the file size limit of the process prevents large copies."""
     with file.open("wb") as stream:
         stream.truncate(20 << 30)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100 << 20, LIMITS[1]))
@@ -69,8 +69,8 @@ LIMITS = resource.getrlimit(resource.RLIMIT_FSIZE)
 
 
 @pytest.fixture(autouse=True)
-def soon() -> Iterator[None]:
-    """Nothing may wait for ever, nor fill the disk."""
+def time_limit() -> Iterator[None]:
+    """Fail tests that wait forever or fill the disk."""
 
     def late(*_: object) -> None:
         raise AssertionError("it waits")
@@ -84,7 +84,7 @@ def soon() -> Iterator[None]:
 
 
 def every_reading(folder: Path) -> Iterator[tuple[str, BaseException | None]]:
-    """Each way to read the run, and what it raised."""
+    """Read the run in every way; return the exceptions by name."""
     for name, read in fuzz.readings(folder, folder).items():
         try:
             read()
@@ -94,7 +94,7 @@ def every_reading(folder: Path) -> Iterator[tuple[str, BaseException | None]]:
             yield name, None
 
 
-# Writing.
+# Writing
 
 
 @pytest.mark.slow
@@ -111,13 +111,13 @@ def test_a_report_never_writes_through_a_link(run, victim, name, planted):
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_folder_in_the_place_of_a_report_is_said(run, name):
+def test_a_folder_in_place_of_a_report_is_refused(run, name):
     (run / name).mkdir()
     with pytest.raises(RunError, match="is a folder"):
         WRITERS[name](run)
 
 
-def test_pictures_beside_a_page_go_into_a_real_folder(tmp_path):
+def test_pictures_beside_a_page_are_not_written_through_a_link(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "pictures-mine.html").write_text("mine")
     (tmp_path / "page.files").symlink_to(tmp_path / "elsewhere")
@@ -129,7 +129,7 @@ def test_pictures_beside_a_page_go_into_a_real_folder(tmp_path):
 
 
 @pytest.mark.parametrize("planted", ["images", "images/ab"])
-def test_a_resumed_run_saves_no_picture_through_a_link(tmp_path, planted):
+def test_a_resumed_run_writes_no_picture_through_a_link(tmp_path, planted):
     data = next(
         bytes([a, b])
         for a in range(256)
@@ -148,7 +148,7 @@ def test_a_resumed_run_saves_no_picture_through_a_link(tmp_path, planted):
     assert not place.is_symlink()
 
 
-def test_a_sweep_takes_nothing_away_behind_a_link(tmp_path):
+def test_clean_up_deletes_nothing_behind_a_link(tmp_path):
     Run.create(tmp_path / "run", Manifest()).close()
     for name in ("one/ab", "two"):
         (tmp_path / name).mkdir(parents=True)
@@ -168,7 +168,7 @@ def test_a_sweep_takes_nothing_away_behind_a_link(tmp_path):
     )
 )
 @settings(max_examples=200, deadline=None)
-def test_a_name_of_a_run_stays_in_the_run(tmp_path_factory, parts):
+def test_names_in_a_run_do_not_leave_the_run(tmp_path_factory, parts):
     root = tmp_path_factory.mktemp("root")
     (root / "run").mkdir()
     before = sorted(root.rglob("*"))
@@ -178,7 +178,7 @@ def test_a_name_of_a_run_stays_in_the_run(tmp_path_factory, parts):
     assert all(p.is_relative_to(root / "run") for p in new)
 
 
-def test_drafts_have_names_that_nobody_knows(tmp_path, monkeypatch):
+def test_names_of_temporary_files_are_unpredictable(tmp_path, monkeypatch):
     seen = []
     rename = open_folder.Place.rename
     monkeypatch.setattr(
@@ -190,7 +190,7 @@ def test_drafts_have_names_that_nobody_knows(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
 
 
-def test_a_draft_is_never_opened_where_something_stands(tmp_path, victim, monkeypatch):
+def test_a_temporary_file_is_not_opened_over_an_existing_one(tmp_path, victim, monkeypatch):
     monkeypatch.setattr("secrets.token_hex", lambda _: "known")
     (tmp_path / ".known.part").symlink_to(victim)
     with pytest.raises(OSError, match="exists"):
@@ -198,14 +198,14 @@ def test_a_draft_is_never_opened_where_something_stands(tmp_path, victim, monkey
     assert victim.read_text() == "mine"
 
 
-# Links, pipes and endless files.
+# Links, pipes and endless files
 
 PRIVATE = np.random.default_rng(3).integers(0, 256, (16, 16, 3)).astype(np.uint8)
 
 
 @pytest.mark.parametrize("planted", ["images", "images/xy", "picture"])
 def test_no_picture_is_read_through_a_link(run, tmp_path, planted):
-    """Of the reader's own, named as a picture of the run."""
+    """A link to a file of the reader, named like a picture of the run."""
     with Run.open(run) as opened:
         name = opened.outcomes().png.dropna().iloc[0]
     target = run / name
@@ -286,7 +286,7 @@ def test_a_report_that_is_compared_is_a_regular_file(run, tmp_path, what):
         compare(file, run)
 
 
-def test_a_run_behind_a_link_that_the_user_names_is_read(run, tmp_path):
+def test_a_run_behind_a_link_given_by_the_user_is_read(run, tmp_path):
     (tmp_path / "latest").symlink_to(run)
     assert write_html(tmp_path / "latest").exists()
     report = writers.write_json(run)
@@ -294,15 +294,15 @@ def test_a_run_behind_a_link_that_the_user_names_is_read(run, tmp_path):
     assert compare(tmp_path / "report.json", tmp_path / "latest").images == 8
 
 
-def test_reading_needs_no_right_to_write(run):
+def test_reading_needs_no_write_permission(run):
     before = sorted(p.name for p in run.iterdir())
     with Run.open(run) as opened:
         opened.outcomes()
         assert sorted(p.name for p in run.iterdir()) == before
 
 
-def test_what_a_picture_claims_is_bounded(run):
-    """One that says of itself to be huge is not unpacked, and one of another kind is no picture."""
+def test_the_declared_size_of_a_picture_is_limited(run):
+    """A picture with a huge declared size is not decompressed, and other formats are refused."""
     from PIL import Image
 
     from robustness.images.png import from_png
@@ -318,7 +318,7 @@ def test_what_a_picture_claims_is_bounded(run):
             from_png(good[:cut])
 
 
-# Databases that are programs.
+# Databases with views, triggers and other code
 
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT "
 IMAGES = (
@@ -349,7 +349,7 @@ IMAGES = (
         ],
     ],
 )
-def test_a_database_that_is_more_than_tables_is_refused(run, statements):
+def test_a_database_with_more_than_tables_is_refused(run, statements):
     database = sqlite3.connect(run / "run.sqlite")
     try:
         for statement in statements:
@@ -366,7 +366,7 @@ def test_a_database_that_is_more_than_tables_is_refused(run, statements):
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [MOST_CELL + 1, 40 << 20])
 @pytest.mark.parametrize("cell", ["images.name", "outcomes.reason", "strips.probabilities"])
-def test_a_cell_is_bounded(run, size, cell):
+def test_the_size_of_a_cell_is_limited(run, size, cell):
     table, column = cell.split(".")
     database = sqlite3.connect(run / "run.sqlite")
     database.execute(f"UPDATE {table} SET {column} = hex(zeroblob({size // 2 + 1}))")
@@ -376,7 +376,7 @@ def test_a_cell_is_bounded(run, size, cell):
         getattr(opened, table)()
 
 
-def test_a_query_has_an_end(tmp_path):
+def test_a_query_is_limited(tmp_path):
     Run.create(tmp_path / "run", Manifest()).close()
     database = Database(tmp_path / "run", writable=False, tables={})
     with pytest.raises(RunError, match="more work than its size allows"):
@@ -391,6 +391,29 @@ def test_a_query_has_an_end(tmp_path):
     database.close()
 
 
+def test_an_error_message_that_is_not_utf_8_is_an_error_about_the_run(tmp_path, monkeypatch):
+    """SQLite quotes damaged names in its messages; Python fails to decode them."""
+
+    class Cursor:
+        def fetchall(self):
+            return []
+
+        def __iter__(self):
+            yield b"\xff".decode()
+
+    class Connection:
+        def execute(self, query, values=()):
+            return Cursor()
+
+    Run.create(tmp_path / "run", Manifest()).close()
+    database = Database(tmp_path / "run", writable=False, tables={})
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "_db", Connection())
+        with pytest.raises(RunError, match="cannot be read"):
+            list(database.stream("SELECT key FROM images"))
+    database.close()
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -399,7 +422,7 @@ def test_a_query_has_an_end(tmp_path):
         ("status TEXT", "status TEXT COLLATE NOCASE"),
     ],
 )
-def test_nothing_is_written_into_tables_that_are_not_ours(tmp_path, change):
+def test_nothing_is_written_into_foreign_tables(tmp_path, change):
     Run.create(tmp_path / "run", Manifest()).close()
     database = sqlite3.connect(tmp_path / "run" / "run.sqlite")
     made = database.execute("SELECT sql FROM sqlite_master WHERE name = 'outcomes'").fetchone()[0]
@@ -409,12 +432,12 @@ def test_nothing_is_written_into_tables_that_are_not_ours(tmp_path, change):
     database.commit()
     database.close()
     Run.open(tmp_path / "run").close()
-    with pytest.raises(RunError, match="made otherwise"):
+    with pytest.raises(RunError, match="defined differently"):
         Run.resume(tmp_path / "run")
 
 
-def test_a_journal_that_names_another_file_takes_nothing_away(tmp_path, victim):
-    """SQLite would delete the file that a rollback journal names as its master."""
+def test_a_journal_that_names_another_file_deletes_nothing(tmp_path, victim):
+    """SQLite would delete the file that a rollback journal names as its super-journal."""
     Run.create(tmp_path / "run", Manifest()).close()
     name = str(victim).encode()
     check = sum(name) & 0xFFFFFFFF
@@ -428,8 +451,8 @@ def test_a_journal_that_names_another_file_takes_nothing_away(tmp_path, victim):
     assert victim.read_text() == "mine"
 
 
-def test_a_run_that_is_written_now_is_read(tmp_path):
-    """What is committed, though it still stands in the write-ahead file."""
+def test_a_run_in_progress_is_read(tmp_path):
+    """Committed rows are read, even if they are still in the write-ahead log."""
     with Run.create(tmp_path / "run", Manifest()) as writing_now:
         for number in range(50):
             key = f"{number}"
@@ -443,7 +466,7 @@ def test_a_run_that_is_written_now_is_read(tmp_path):
         assert (tmp_path / "run" / "run.sqlite-wal").stat().st_size > 0
 
 
-def test_what_is_read_is_bounded_though_it_grows(tmp_path):
+def test_reading_is_limited_if_a_file_grows(tmp_path):
     file = tmp_path / "x"
     file.write_bytes(b"x" * 11)
     assert reading.read_named(file, 11) == b"x" * 11

@@ -1,4 +1,4 @@
-"""A run that somebody sent: nothing it names is loaded unasked, and no code runs because it says so."""
+"""Tests of received (untrusted) runs: nothing that they name is loaded unasked, and no code runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MARK = "it-ran"
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
-    """A place with a model, a copy of it that runs code, another model, pictures, a mask; a run of each."""
+    """A folder with a model, a copy of it that runs code, another model, pictures, a mask; their runs."""
     folder = tmp_path_factory.mktemp("home")
     classifier = small_cnn(9)
     classifier.model.save(folder / "model.keras")
@@ -56,19 +56,19 @@ def home(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def place(home, tmp_path) -> Path:
-    """A copy of that place, without what the model's code leaves behind."""
+    """A copy of that folder, without the file that the model's code writes."""
     (home / MARK).unlink(missing_ok=True)
     return shutil.copytree(home, tmp_path / "home")
 
 
 @pytest.fixture
-def stranger(monkeypatch, tmp_path) -> None:
-    """Another user than the one who made the runs."""
+def other_user(monkeypatch, tmp_path) -> None:
+    """Act as another user than the one who made the runs."""
     monkeypatch.setenv("ROBUSTNESS_STATE", str(tmp_path / "state-of-another"))
 
 
 def edit(run: Path, **options: object) -> None:
-    """Alter what a run says was typed."""
+    """Edit the recorded command line options of a run."""
     file = run / "run.json"
     manifest = json.loads(file.read_text())
     manifest["origin"]["options"] |= options
@@ -77,14 +77,14 @@ def edit(run: Path, **options: object) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
-def test_ones_own_run_goes_on_as_it_was_started(place, command):
+def test_an_own_run_resumes_with_its_options(place, command):
     done = inside(*command, "run", cwd=place)
     assert done.returncode in (0, 4), done.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
-def test_of_a_received_run_nothing_is_loaded_unasked(place, stranger, command, monkeypatch):
+def test_of_a_received_run_nothing_is_loaded_unasked(place, other_user, command, monkeypatch):
     from robustness.models import loading
 
     def loaded(*_: object) -> None:
@@ -103,7 +103,7 @@ def test_of_a_received_run_nothing_is_loaded_unasked(place, stranger, command, m
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
-def test_what_is_typed_is_loaded(place, stranger, command):
+def test_typed_files_are_loaded(place, other_user, command):
     typed = ["--model", "model.keras"]
     if command != ("verify",):
         typed += ["--images", "data.npz", "--surrogate", "other.keras", "--mask", "mask.png"]
@@ -113,10 +113,10 @@ def test_what_is_typed_is_loaded(place, stranger, command):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("who", ["owner", "stranger"])
-def test_trust_is_typed_in_the_very_command(home, place, request, who, command):
-    if who == "stranger":
-        request.getfixturevalue("stranger")
+@pytest.mark.parametrize("who", ["owner", "other_user"])
+def test_trust_must_be_typed_in_the_same_command(home, place, request, who, command):
+    if who == "other_user":
+        request.getfixturevalue("other_user")
     typed = [] if command == ("verify",) else ["--images", "data.npz"]
     with Run.open(place / "trusted") as run:
         assert run.manifest.to_json()["origin"]["options"]["trust_model"] is True
@@ -131,7 +131,7 @@ def test_trust_is_typed_in_the_very_command(home, place, request, who, command):
     assert (home / MARK).exists()
 
 
-def test_ones_own_trusted_run_asks_for_trust_again_and_says_so(place):
+def test_an_own_trusted_run_asks_for_trust_again(place):
     done = inside("audit", "--resume", "trusted", "-q", cwd=place)
     assert done.returncode == 2 and "--trust-model" in done.stderr
     with Run.open(place / "trusted") as run:
@@ -155,7 +155,7 @@ def test_ones_own_trusted_run_asks_for_trust_again_and_says_so(place):
         ("mask", "~/private.png"),
     ],
 )
-def test_whatever_a_received_run_names_is_said(place, role, name, stranger, monkeypatch):
+def test_everything_named_by_a_received_run_is_listed(place, role, name, other_user, monkeypatch):
     from robustness.model_zoo import registry
 
     def download(*_: object) -> None:
@@ -176,7 +176,7 @@ def test_whatever_a_received_run_names_is_said(place, role, name, stranger, monk
     "attack",
     ["universal:file=/etc/passwd", "universal:file=x", "patch:file=data.npz", "bim:steps=../x"],
 )
-def test_an_attack_of_a_received_run_reads_no_file(place, stranger, attack):
+def test_attacks_of_a_received_run_read_no_file(place, other_user, attack):
     edit(place / "run", model="dogs-vs-cats", images="pets", surrogate=None, mask=None)
     edit(place / "run", attack=[attack])
     done = inside("rerun", "run", cwd=place)
@@ -184,7 +184,7 @@ def test_an_attack_of_a_received_run_reads_no_file(place, stranger, attack):
 
 
 @pytest.mark.parametrize("attack", ["os:path", "os.path:join", "json", "subprocess:Popen", "x y"])
-def test_an_attack_of_a_run_is_an_installed_one(place, attack):
+def test_attacks_of_a_run_must_be_installed(place, attack):
     file = place / "run" / "run.json"
     manifest = json.loads(file.read_text())
     manifest["origin"]["options"]["attack"] = [attack]
@@ -197,7 +197,7 @@ def test_an_attack_of_a_run_is_an_installed_one(place, attack):
 
 
 @pytest.mark.slow
-def test_what_lies_in_the_runs_own_folder_may_be_loaded(place, stranger):
+def test_files_in_the_folder_of_the_run_may_be_loaded(place, other_user):
     run = place / "run"
     for name in ("model.keras", "other.keras", "data.npz", "mask.png"):
         shutil.move(place / name, run / name)
@@ -207,7 +207,7 @@ def test_what_lies_in_the_runs_own_folder_may_be_loaded(place, stranger):
 
 
 @pytest.mark.parametrize("what", ["file", "folder", "inside"])
-def test_a_link_in_the_runs_folder_leads_nowhere(place, stranger, what):
+def test_a_link_in_the_folder_of_the_run_is_not_followed(place, other_user, what):
     run = place / "run"
     shutil.copy(place / "model.keras", run / "model.keras")
     edit(run, surrogate=None, mask=None, images="pictures")
@@ -226,7 +226,7 @@ def test_a_link_in_the_runs_folder_leads_nowhere(place, stranger, what):
     assert done.returncode == 2 and "would load" in done.stderr
 
 
-def test_a_configuration_trusts_nobody(place):
+def test_a_configuration_cannot_set_trust(place):
     text = '[model]\npath = "evil.keras"\nscaling = "0..1"\ntrust = true\n[images]\npath = "data.npz"\n'
     (place / "audit.toml").write_text(text + '[[attacks]]\nname = "bim"\nsteps = 2\n')
     done = inside("audit", "--config", "audit.toml", "-q", "-o", "new", cwd=place)
@@ -235,10 +235,10 @@ def test_a_configuration_trusts_nobody(place):
     assert not (place / "new").exists()
 
 
-# The seal.
+# The seal
 
 
-def test_a_seal_holds_what_was_typed(tmp_path, monkeypatch):
+def test_a_seal_covers_the_typed_options(tmp_path, monkeypatch):
     monkeypatch.setenv("ROBUSTNESS_STATE", str(tmp_path / "mine"))
     told = Origin(options=Options(model="m.keras", step_size=1), directory="/here")
     made = seal.sealed(told)
@@ -261,14 +261,14 @@ def test_a_seal_holds_what_was_typed(tmp_path, monkeypatch):
     assert not seal.made_here(made)
 
 
-def test_the_secret_is_the_users_alone(tmp_path, monkeypatch):
+def test_the_secret_is_private_to_the_user(tmp_path, monkeypatch):
     monkeypatch.setenv("ROBUSTNESS_STATE", str(tmp_path / "state"))
     made = seal.sealed(Origin(run="x"))
     secret = tmp_path / "state" / "secret"
     assert secret.stat().st_mode & 0o777 == 0o600
     assert len(secret.read_bytes()) == 32
     assert [p.name for p in (tmp_path / "state").iterdir()] == ["secret"]
-    # One that others could have read, or a planted one, is none.
+    # A secret that others could read, or that was planted, is not used.
     secret.chmod(0o644)
     assert not seal.made_here(made)
     secret.chmod(0o600)
@@ -279,7 +279,7 @@ def test_the_secret_is_the_users_alone(tmp_path, monkeypatch):
     assert not seal.made_here(made)
 
 
-def test_without_a_place_for_a_secret_nothing_is_sealed_and_audits_go_on(tmp_path, monkeypatch):
+def test_without_a_writable_state_folder_audits_run_unsealed(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ROBUSTNESS_STATE", str(tmp_path / "file" / "below"))
     assert "seal" not in seal.sealed(Origin(run="x")).to_json()
@@ -287,7 +287,7 @@ def test_without_a_place_for_a_secret_nothing_is_sealed_and_audits_go_on(tmp_pat
 
 
 @pytest.mark.slow
-def test_many_audits_that_begin_at_once_share_one_secret(tmp_path):
+def test_audits_started_at_once_share_one_secret(tmp_path):
     code = (
         "import os, sys; os.environ['ROBUSTNESS_STATE'] = sys.argv[1]\n"
         "from robustness.runs.schema import Origin\n"
@@ -298,7 +298,7 @@ def test_many_audits_that_begin_at_once_share_one_secret(tmp_path):
     assert len({one.communicate()[0] for one in running}) == 1
 
 
-def test_options_of_a_run_that_python_started(tmp_path):
+def test_options_of_a_run_started_from_python(tmp_path):
     assert recorded_files.options_of(Origin(), tmp_path, {}, trust=False) == {}
     with pytest.raises(SettingError, match=r"the model 'm\.keras' and the images 'd'"):
         told = Origin(options=Options(model="m.keras", images="d"))

@@ -1,4 +1,4 @@
-"""What is damaged in a run is made again when it is gone on with: only that, and to the same outcomes."""
+"""Tests of repair: resuming a damaged run restores the damaged parts only, with the same outcomes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def audited(material, folder: Path, **more):
 
 @pytest.fixture(scope="module")
 def whole(material, tmp_path_factory):
-    """Finished runs, undamaged: of independent attacks, of a cascade, with all evidence."""
+    """Undamaged finished runs: independent attacks, a cascade, all evidence."""
     folder = tmp_path_factory.mktemp("mending")
     kinds: dict[str, dict[str, Any]] = {
         "plain": {},
@@ -130,7 +130,7 @@ DAMAGES = [
 
 
 def names_of(path: Path, kind: str) -> list[str]:
-    """Pictures of one kind, and of no other."""
+    """Pictures that are of one kind only."""
     images, outcomes, strips = tables(path)
     with Run.open(path) as run:
         region = run.manifest.config.mask
@@ -148,7 +148,7 @@ def names_of(path: Path, kind: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["originals", "flips", "steps", "mask"])
-def test_spoiled_pictures_are_made_again(material, whole, tmp_path, kind):
+def test_damaged_pictures_are_restored(material, whole, tmp_path, kind):
     folder, kinds = whole
     run = tmp_path / "run"
     shutil.copytree(folder / "plain", run)
@@ -166,14 +166,14 @@ def test_spoiled_pictures_are_made_again(material, whole, tmp_path, kind):
     assert f"{told[kind]} {kind if told[kind] > 1 else kind.rstrip('s')}" in result.mended
     with Run.open(run) as opened:
         assert not verify(opened, material[0]).faults
-    # Only what was spoiled: gone on with once more there is nothing to mend.
+    # Only the damaged ones: resuming once more repairs nothing.
     again = audited(material, run, resume=True, **kinds["plain"])
     assert again.mended == ""
     assert again.manifest["mended"] == [told]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_picture_is_written_over_whatever_stands_in_its_place(tmp_path, damage):
+def test_a_picture_replaces_anything_at_its_path(tmp_path, damage):
     data = to_png(np.full(SHAPE, 7, np.uint8))
     with Run.create(tmp_path / "run", Manifest()) as run:
         name = run.save_png(data)
@@ -188,7 +188,7 @@ def test_a_picture_is_written_over_whatever_stands_in_its_place(tmp_path, damage
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain", "cascade", "all"])
-def test_whatever_is_spoiled_at_once_the_outcomes_are_those_of_an_undamaged_run(
+def test_any_combination_of_damage_is_repaired_to_the_same_outcomes(
     material, whole, tmp_path, name
 ):
     folder, kinds = whole
@@ -207,7 +207,7 @@ def test_whatever_is_spoiled_at_once_the_outcomes_are_those_of_an_undamaged_run(
 
 
 @pytest.mark.slow
-def test_only_what_is_spoiled_is_attacked_again(material, whole, tmp_path, monkeypatch):
+def test_only_damaged_images_are_attacked_again(material, whole, tmp_path, monkeypatch):
     from robustness.auditing import auditor
 
     folder, _ = whole
@@ -220,12 +220,12 @@ def test_only_what_is_spoiled_is_attacked_again(material, whole, tmp_path, monke
     asked: list[tuple[str, str]] = []
     search = auditor.search
 
-    def heard(batch, subjects, **settings):
+    def recording_search(batch, subjects, **settings):
         some = list(subjects)
         asked.extend((batch.attack.label, one.key) for one in some)
         return search(batch, some, **settings)
 
-    monkeypatch.setattr(auditor, "search", heard)
+    monkeypatch.setattr(auditor, "search", recording_search)
     audited(material, run, resume=True)
     mine = outcomes[outcomes.png == lost.png]
     assert sorted(asked) == sorted(set(zip(mine.attack, mine.image, strict=True)))
@@ -257,7 +257,7 @@ def sql(run: Path, *statements: str) -> None:
         "UPDATE images SET clean_class = NULL WHERE position = 3",
     ],
 )
-def test_rows_that_no_audit_writes_are_made_again(material, whole, tmp_path, statement):
+def test_invalid_rows_are_restored(material, whole, tmp_path, statement):
     folder, _ = whole
     run = tmp_path / "run"
     shutil.copytree(folder / "plain", run)
@@ -270,7 +270,7 @@ def test_rows_that_no_audit_writes_are_made_again(material, whole, tmp_path, sta
 
 
 @pytest.mark.slow
-def test_a_log_of_the_database_that_is_cut_short_costs_only_its_rows(material, whole, tmp_path):
+def test_a_truncated_write_ahead_log_loses_only_its_rows(material, whole, tmp_path):
     folder, _ = whole
     run, copy = tmp_path / "run", tmp_path / "copy"
     shutil.copytree(folder / "plain", run)
@@ -304,7 +304,7 @@ def half(run: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [pages, header, half])
-def test_a_damaged_database_is_told_before_anything_is_done(material, whole, tmp_path, damage):
+def test_a_damaged_database_is_reported_first(material, whole, tmp_path, damage):
     folder, _ = whole
     run = tmp_path / "run"
     shutil.copytree(folder / "plain", run)
@@ -316,7 +316,7 @@ def test_a_damaged_database_is_told_before_anything_is_done(material, whole, tmp
     assert "\n" not in str(e.value)
 
 
-def test_an_original_whose_source_has_changed_cannot_come_back(material, whole, tmp_path):
+def test_an_original_with_a_changed_source_cannot_be_restored(material, whole, tmp_path):
     folder, _ = whole
     run = tmp_path / "run"
     shutil.copytree(folder / "plain", run)

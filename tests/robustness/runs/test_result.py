@@ -1,4 +1,4 @@
-"""Results that show themselves: cases with their pictures, a page without script, names escaped."""
+"""Tests of results: cases with pictures, HTML without scripts, escaped names."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def result(tmp_path) -> AuditResult:
     return AuditResult(folder.write())
 
 
-def test_cases_are_flips_the_most_confident_first(result):
+def test_cases_are_flips_sorted_by_confidence(result):
     assert len(result.cases) == 5
     assert [c.confidence_after for c in result.cases] == sorted(
         (c.confidence_after for c in result.cases), reverse=True
@@ -45,7 +45,7 @@ def test_cases_are_flips_the_most_confident_first(result):
         result.cases[5]
 
 
-def test_the_change_is_drawn_as_large_as_it_says(result):
+def test_the_change_is_drawn_with_the_stated_amplification(result):
     case = result.cases[0]
     shown, factor = case.amplified
     assert factor == 127 // np.abs(case.change).max()
@@ -77,7 +77,7 @@ def test_a_run_shows_table_curve_and_cases(result):
     assert "&lt;b&gt;cat" in text
 
 
-def test_the_curve_falls_from_all_to_those_that_hold():
+def test_the_curve_falls_from_clean_to_robust_accuracy():
     (points,) = re.findall(r'points="([^"]+)"', curve({"pgd": [(1.0, 0, 10), (4.0, 5, 10)]}))
     places = [tuple(map(float, p.split(","))) for p in points.split()]
     assert [x for x, _ in places] == [44.0, 121.0, 352.0]
@@ -86,7 +86,7 @@ def test_the_curve_falls_from_all_to_those_that_hold():
     assert curve({"pgd": [(4.0, 5, 10)]}) == ""
 
 
-def test_every_line_of_the_curve_is_named_and_no_name_touches_another():
+def test_every_curve_is_labelled_without_overlap():
     rates = {f"attack {n}": [(1.0, 0, 9), (4.0, 9 - n % 2, 9)] for n in range(6)}
     drawn = curve(rates | {"rtl\u202e<b>": [(1.0, 0, 9), (4.0, 9, 9)]})
     names = re.findall(r'<text x="360" y="([\d.]+)">([^<]+)</text>', drawn)

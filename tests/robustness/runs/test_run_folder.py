@@ -1,4 +1,4 @@
-"""The run folder as a place: full disks, folders taken away, two audits at once, killed beginnings."""
+"""Tests of the run folder: full disks, removed folders, concurrent audits, audits killed at the start."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def outcome(image: str) -> OutcomeRow:
     return OutcomeRow(image=image, attack="bim", epsilon=1.0, status=ROBUST)
 
 
-def scraps(folder: Path) -> list[str]:
+def temporary_files(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.rglob("*") if p.name.endswith(".part"))
 
 
-# What a disk refuses.
+# Disk errors
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def scraps(folder: Path) -> list[str]:
     ],
 )
 @pytest.mark.parametrize("write", ["png", "manifest"])
-def test_what_a_disk_refuses_is_one_sentence_and_leaves_no_scraps(
+def test_disk_errors_are_one_sentence_and_leave_no_temporary_files(
     tmp_path, monkeypatch, number, said, advice, write
 ):
     with Run.create(tmp_path / "run", Manifest(command="a")) as run:
@@ -65,14 +65,14 @@ def test_what_a_disk_refuses_is_one_sentence_and_leaves_no_scraps(
         assert f"robustness audit --resume {run.path}" in str(told.value)
         assert "\n" not in str(told.value)
         assert told.value.exit_code == 3
-    assert not scraps(tmp_path)
+    assert not temporary_files(tmp_path)
     with Run.resume(tmp_path / "run") as run:
         assert run.outcomes().image.tolist() == ["a"]
         assert run.manifest.command == "a"
 
 
-def test_a_file_that_may_not_grow_is_told_and_what_was_done_is_kept(tmp_path):
-    """The limit of the process stands for a full disk: files, and the database, take no more."""
+def test_a_file_size_limit_is_reported_and_outcomes_are_kept(tmp_path):
+    """The file size limit of the process simulates a full disk for files and the database."""
     code = f"""
 import resource, sys
 from robustness.errors import StorageError
@@ -97,11 +97,11 @@ for write in (
     assert done.returncode == 0, done.stderr
     assert all("what was done is kept" in line for line in done.stdout.splitlines())
     assert len(done.stdout.splitlines()) == 2
-    assert not scraps(tmp_path)
+    assert not temporary_files(tmp_path)
     with Run.resume(tmp_path / "run") as run:
         keys = [row.key for row in run.image_rows()]
         assert keys[0] == "first"
-        # Committed one by one: those told as written are all there.
+        # Committed one by one: all reported rows are stored.
         assert sorted(map(int, keys[1:])) == list(range(len(keys) - 1))
 
 
@@ -120,7 +120,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def test_a_full_disk_while_a_run_is_written_and_gone_on_with(small_disk):
+def test_a_full_disk_during_a_run_and_its_resumption(small_disk):
     run = Run.create(small_disk / "run", Manifest())
     run.add([outcome("a")])
     with pytest.raises(StorageError, match="no space is left"):
@@ -130,21 +130,21 @@ def test_a_full_disk_while_a_run_is_written_and_gone_on_with(small_disk):
         for number in range(1000):
             run.add([ImageRow(key=str(number), position=number, name="x" * 2000)])
     run.close()
-    assert not scraps(small_disk)
+    assert not temporary_files(small_disk)
     subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
     with Run.resume(small_disk / "run") as again:
         assert again.outcomes().image.tolist() == ["a"]
         again.save_png(os.urandom(100_000))
 
 
-def test_a_disk_too_full_for_a_beginning_keeps_nothing_of_it(small_disk):
+def test_a_disk_too_full_to_start_leaves_nothing(small_disk):
     (small_disk / "filler").write_bytes(bytes(285_000))
     with pytest.raises(StorageError, match="cannot be made: no space is left"):
         Run.create(small_disk / "deep" / "run", Manifest(command="x" * 400_000))
     assert [p.name for p in small_disk.iterdir()] == ["filler"]
 
 
-def test_a_read_only_disk_is_told(small_disk):
+def test_a_read_only_disk_is_reported(small_disk):
     Run.create(small_disk / "run", Manifest()).close()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(StorageError, match="read-only"):
@@ -154,20 +154,20 @@ def test_a_read_only_disk_is_told(small_disk):
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "/".join(["y" * 200] * 30)])
-def test_a_path_too_long_is_told(tmp_path, name):
+def test_a_too_long_path_is_reported(tmp_path, name):
     with pytest.raises(StorageError, match=r"too long\. Choose a shorter one"):
         Run.create(tmp_path / name, Manifest())
     assert not list(tmp_path.iterdir())
 
 
-def test_below_a_file_there_is_no_folder(tmp_path):
+def test_a_folder_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunError, match="file"):
         Run.create(tmp_path / "file" / "run", Manifest())
     assert (tmp_path / "file").read_text() == "x"
 
 
-def test_a_locked_database_is_told(tmp_path, monkeypatch):
+def test_a_locked_database_is_reported(tmp_path, monkeypatch):
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **{**k, "timeout": 0.05}))
     with Run.create(tmp_path / "run", Manifest()) as run:
@@ -183,7 +183,7 @@ def test_a_locked_database_is_told(tmp_path, monkeypatch):
         assert run.outcomes().image.tolist() == ["b"]
 
 
-# A folder that is taken away.
+# A removed folder
 
 
 def removed(folder: Path) -> None:
@@ -206,7 +206,7 @@ def emptied(folder: Path) -> None:
 
 @pytest.mark.parametrize("happens", [removed, moved, replaced, emptied])
 @pytest.mark.parametrize("write", ["rows", "png", "manifest"])
-def test_a_folder_taken_away_is_noticed_at_the_next_word(tmp_path, happens, write):
+def test_a_removed_folder_is_noticed_at_the_next_write(tmp_path, happens, write):
     run = Run.create(tmp_path / "run", Manifest())
     run.add([outcome("a")])
     happens(tmp_path / "run")
@@ -223,14 +223,14 @@ def test_a_folder_taken_away_is_noticed_at_the_next_word(tmp_path, happens, writ
             assert again.outcomes().image.tolist() == ["a"]
 
 
-# Two at once.
+# Two audits of one run
 
 
-def test_the_second_of_two_is_told_and_readers_are_not_disturbed(tmp_path):
+def test_a_second_audit_is_refused_and_readers_are_not_affected(tmp_path):
     folder = tmp_path / "run"
     with Run.create(folder, Manifest()) as run:
         for another in (lambda: Run.resume(folder), lambda: Run.create(folder, Manifest())):
-            with pytest.raises(RunUsageError, match="another audit writes to it now"):
+            with pytest.raises(RunUsageError, match="another audit is writing to it"):
                 another()
         run.add([outcome("a")])
         with Run.open(folder) as reading:
@@ -249,7 +249,7 @@ time.sleep(60)
 """
 
 
-def test_a_kill_lets_go(tmp_path):
+def test_a_killed_audit_releases_its_lock(tmp_path):
     folder = tmp_path / "run"
     Run.create(folder, Manifest()).close()
     command = [sys.executable, "-c", HOLDER, str(folder)]
@@ -263,7 +263,7 @@ def test_a_kill_lets_go(tmp_path):
     assert not [p.name for p in folder.iterdir() if "lock" in p.name]
 
 
-# Beginnings that were killed.
+# Audits killed at the start
 
 
 def no_more_than_a_folder(folder: Path) -> None:
@@ -307,7 +307,7 @@ BEGINNINGS = [
 
 
 @pytest.mark.parametrize("killed", BEGINNINGS)
-def test_a_killed_beginning_is_begun_anew_and_resume_says_so(tmp_path, killed):
+def test_an_audit_killed_at_the_start_restarts_and_resume_says_so(tmp_path, killed):
     folder = tmp_path / "run"
     killed(folder)
     with pytest.raises(RunUsageError) as told:
@@ -318,12 +318,12 @@ def test_a_killed_beginning_is_begun_anew_and_resume_says_so(tmp_path, killed):
     with Run.resume(folder) as run:
         assert run.manifest.command == "new"
         assert run.outcomes().image.tolist() == ["a"]
-    assert not scraps(folder)
+    assert not temporary_files(folder)
 
 
 @pytest.mark.slow
-def test_wherever_a_beginning_is_killed_it_is_begun_anew(tmp_path):
-    """Killed at each of its first system calls that matter, by a stand-in that leaves at once."""
+def test_an_audit_killed_at_any_system_call_of_its_start_restarts(tmp_path):
+    """Killed at each relevant system call at the start, by a replacement that exits at once."""
     code = """
 import os, sys
 from pathlib import Path
@@ -386,7 +386,7 @@ def with_a_link(folder: Path) -> None:
 @pytest.mark.parametrize(
     "there", [with_a_note, with_pictures, with_rows, with_a_big_file_for_a_database, with_a_link]
 )
-def test_what_may_be_worth_something_is_never_cleared_and_no_circle_is_run_in(tmp_path, there):
+def test_folders_with_content_are_never_cleared(tmp_path, there):
     folder = tmp_path / "run"
     there(folder)
     before = {p: p.is_file() and p.read_bytes() for p in folder.rglob("*") if "-shm" not in p.name}
@@ -399,7 +399,7 @@ def test_what_may_be_worth_something_is_never_cleared_and_no_circle_is_run_in(tm
     assert {p: after.get(p) for p in before} == before
 
 
-def test_a_part_of_a_run_sends_nobody_in_circles(tmp_path):
+def test_errors_of_an_incomplete_run_do_not_suggest_each_other(tmp_path):
     folder = tmp_path / "run"
     Run.create(folder, Manifest()).close()
     (folder / "run.sqlite").unlink()
@@ -409,18 +409,18 @@ def test_a_part_of_a_run_sends_nobody_in_circles(tmp_path):
         assert "--resume" not in str(told.value)
 
 
-def test_unfinished_files_of_a_kill_are_swept(tmp_path):
+def test_temporary_files_of_a_killed_audit_are_removed(tmp_path):
     folder = tmp_path / "run"
     with Run.create(folder, Manifest()) as run:
         name = run.save_png(b"picture")
     (folder / Path(name).parent / ".x.png.1-2.part").write_bytes(b"half")
     (folder / ".run.json.1-2.part").write_bytes(b"{")
     Run.resume(folder).close()
-    assert not scraps(folder)
+    assert not temporary_files(folder)
     assert (folder / name).read_bytes() == b"picture"
 
 
-def test_an_interrupted_beginning_leaves_nothing(tmp_path, monkeypatch):
+def test_an_audit_interrupted_at_the_start_leaves_nothing(tmp_path, monkeypatch):
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -430,7 +430,7 @@ def test_an_interrupted_beginning_leaves_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_places_for_files_are_asked_for_before_the_work(tmp_path):
+def test_output_paths_are_checked_before_the_work(tmp_path):
     (tmp_path / "file").write_text("x")
     disk_errors.expect_place(tmp_path / "new" / "deep" / "page.html")
     disk_errors.expect_place(tmp_path / "file")
@@ -441,7 +441,7 @@ def test_places_for_files_are_asked_for_before_the_work(tmp_path):
         disk_errors.expect_place(tmp_path / ("x" * 300))
 
 
-def test_no_room_for_temporary_files_is_told(monkeypatch):
+def test_missing_space_for_temporary_files_is_reported(monkeypatch):
     import tempfile
 
     from robustness.auditing.audit import _temporary_folder

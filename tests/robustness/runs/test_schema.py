@@ -1,4 +1,4 @@
-"""The typed manifest: every shape that was ever written is read, and what is written can be read back."""
+"""Tests of the typed manifest: every older format is read, and written manifests can be read back."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def read(plain: dict[str, Any]) -> Manifest:
 
 
 @pytest.mark.parametrize("shape", OLDER)
-def test_every_older_shape_is_read(shape):
+def test_every_older_format_is_read(shape):
     manifest = read(OLDER[shape])
     assert manifest.schema_ == SCHEMA
     assert manifest.config.goal == GoalEntry(target=1, class_name="dog")
@@ -67,7 +67,7 @@ def test_every_older_shape_is_read(shape):
     assert summary_of(json.dumps(report).encode(), "report.json").manifest == manifest
 
 
-def test_parts_that_the_first_version_lacked_have_their_defaults():
+def test_parts_missing_in_the_first_version_have_defaults():
     manifest = read(FIRST)
     assert manifest.config.draws == 1 and manifest.config.precision == "float32"
     assert manifest.config.evidence == "flips" and not manifest.config.cascade
@@ -112,19 +112,19 @@ def test_another_version_is_refused(version):
         (Manifest.model_validate({"x": float("nan")}), "not JSON compliant"),
     ],
 )
-def test_a_run_that_could_not_be_read_back_does_not_begin(tmp_path, manifest, key):
+def test_a_run_that_could_not_be_read_back_does_not_start(tmp_path, manifest, key):
     with pytest.raises(SettingError, match="is not begun") as refused:
         Run.create(tmp_path / "run", manifest)
     assert key in str(refused.value)
     assert not (tmp_path / "run").exists()
 
 
-def test_options_beyond_what_is_recorded_are_refused():
+def test_options_that_cannot_be_recorded_are_refused():
     with pytest.raises(SettingError, match="limit is 1000"):
         recorded(Options, {"limit": 10**30}, "The command line")
 
 
-def test_numbers_are_written_as_they_were_typed():
+def test_numbers_are_written_unchanged():
     """A seal is over the text: 1 must not become 1.0."""
     origin = Origin(options=Options(step_size=1, accuracy=0.5))
     assert json.dumps(origin.to_json()) == '{"options": {"step_size": 1, "accuracy": 0.5}}'
@@ -137,7 +137,7 @@ def test_a_manifest_is_frozen():
     assert model.without("file").to_json() == {"name": "m"} and model.file == "f"
 
 
-def test_the_schema_is_the_published_one():
+def test_the_schema_matches_the_published_file():
     jsonschema = pytest.importorskip("jsonschema")
     assert json_schema.PUBLISHED.read_text(encoding="utf-8") == json_schema.published(), (
         "The manifest's fields changed: write robustness/runs/schemas anew from "
@@ -152,8 +152,8 @@ def test_the_schema_is_the_published_one():
     assert not validator.is_valid(odd)
 
 
-def test_a_large_database_without_a_manifest_is_no_beginning(tmp_path, monkeypatch):
-    """Its list of tables would be read whole, so its size is looked at first."""
+def test_a_large_database_without_a_manifest_is_not_restarted(tmp_path, monkeypatch):
+    """Its list of tables would be read completely, so the size is checked first."""
     monkeypatch.setattr(run_folder, "_LARGE", 1 << 20)
     folder = tmp_path / "run"
     (folder / "images").mkdir(parents=True)

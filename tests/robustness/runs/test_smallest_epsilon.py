@@ -1,4 +1,4 @@
-"""Medians of interval-censored epsilons against thresholds that are known, and repeated sampling."""
+"""Tests of medians of interval-censored epsilons against known thresholds and by repeated sampling."""
 
 import math
 
@@ -34,7 +34,7 @@ def flips(some):
 
 
 def censored(some, exact=()):
-    """Between which rungs each number lies; itself where `exact`."""
+    """The rungs on both sides of each number; the number itself where `exact`."""
     ends = np.array([0.0, *LADDER, math.inf])
     place = np.searchsorted(LADDER, some)
     low, high = ends[place], ends[place + 1]
@@ -61,8 +61,8 @@ SHAPES = {
 @pytest.mark.parametrize(
     ("count", "known"), [(7, "rungs"), (8, "all"), (60, "rungs"), (60, "all"), (25, "some")]
 )
-def test_the_interval_holds_the_truth_as_often_as_it_says(shape, count, known):
-    """95 % is promised; of 200 samples 93 % at least. The bracket always holds the sample's own median."""
+def test_the_interval_covers_the_median_at_its_level(shape, count, known):
+    """Nominal 95 %; at least 93 % of 200 samples. The bracket always contains the median of the sample."""
     draw, truth = SHAPES[shape]
     held, samples = 0, 60 if known == "some" else 200
     for seed in range(samples):
@@ -81,8 +81,8 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(shape, count, known):
 
 
 @pytest.mark.slow
-def test_the_interval_is_not_wide_for_nothing():
-    """Where distances are known it is within a third more than the asymptotic one, 1.96 / (2 f sqrt n)."""
+def test_the_interval_is_not_too_wide():
+    """For known distances it is at most a third wider than the asymptotic one, 1.96 / (2 f sqrt n)."""
     widths = []
     for seed in range(40):
         some = np.random.default_rng(seed).uniform(0, 10, 400)
@@ -92,7 +92,7 @@ def test_the_interval_is_not_wide_for_nothing():
 
 
 def by_hand(low, high):
-    """Turnbull's masses as the maximum of the likelihood over all points that could carry mass."""
+    """Turnbull's masses, by maximising the likelihood over all possible support points."""
     points = np.unique(np.concatenate([low, high, (np.unique(low)[1:] + np.unique(low)[:-1]) / 2]))
     points = np.unique(np.concatenate([points, points + 1e-6]))
     inside = (points > low[:, None]) & (points <= high[:, None])
@@ -103,8 +103,8 @@ def by_hand(low, high):
     return points, mass
 
 
-def test_overlapping_intervals_are_turnbulls():
-    """Against the same likelihood raised over a fine grid of points, without innermost intervals."""
+def test_overlapping_intervals_match_turnbull():
+    """Against the same likelihood maximised over a fine grid of points, without innermost intervals."""
     rng = np.random.default_rng(4)
     for _ in range(5):
         low = rng.integers(0, 8, 15).astype(float)
@@ -130,7 +130,7 @@ def test_overlapping_intervals_are_turnbulls():
     st.lists(st.floats(0.1, 30), min_size=1, max_size=40),
     st.lists(st.booleans(), min_size=40, max_size=40),
 )
-def test_whatever_is_known_the_bracket_holds_the_point_and_the_interval_both(some, exact):
+def test_the_bracket_and_the_interval_contain_the_point(some, exact):
     some = np.array(some)
     low, high = censored(some, np.array(exact[: len(some)]) & (some <= 8))
     found = turnbull.median(low, high)
@@ -142,7 +142,7 @@ def test_whatever_is_known_the_bracket_holds_the_point_and_the_interval_both(som
         assert found.interval == (0.0, math.inf)
 
 
-def test_the_point_is_where_the_distribution_passes_a_half():
+def test_the_point_is_where_the_distribution_reaches_one_half():
     def point(*some):
         return turnbull.median(*censored(np.array(some))).point
 
@@ -160,7 +160,7 @@ def test_empty_intervals_are_refused():
         turnbull.median(np.array([2.0]), np.array([1.0]))
 
 
-def test_the_fit_is_scipys():
+def test_the_fit_matches_scipy():
     table = flips(logistics(200, 0))
     x = np.log(LADDER)
 
@@ -175,8 +175,8 @@ def test_the_fit_is_scipys():
     assert found["low"] < found["median"] < found["high"]
 
 
-def test_a_curve_stands_only_where_it_fits():
-    """What it fits passes 95 times of 100; two humps and ties on one rung never do."""
+def test_a_curve_is_reported_only_if_it_fits():
+    """Samples of its distribution pass 95 of 100 times; two modes and ties on one rung never pass."""
     good = [fitted(flips(logistics(200, seed)), LADDER) is not None for seed in range(60)]
     assert sum(good) >= 50
     for name in ("two humps", "ties"):
@@ -188,7 +188,7 @@ def test_a_curve_stands_only_where_it_fits():
     assert fitted(np.zeros((0, 4), bool), LADDER) is None
 
 
-def test_the_test_of_a_fit_is_pearsons():
+def test_the_goodness_of_fit_test_matches_pearson():
     expected, shares = np.array([0.1, 0.3, 0.6, 0.8]), np.array([0.15, 0.3, 0.55, 0.85])
     told, hoped = np.array([15, 15, 25, 30, 15]), np.array([10, 20, 30, 20, 20])
     chi2 = np.sum((told - hoped) ** 2 / hoped)
@@ -210,7 +210,7 @@ def test_the_test_of_a_fit_is_pearsons():
         (np.zeros(0), None, None, "not known"),
     ],
 )
-def test_the_bracket_is_always_said(some, low, high, said):
+def test_the_bracket_is_always_reported(some, low, high, said):
     found = dict(median_epsilons(table(some), CONFIG, ["pgd"])["pgd"])
     assert (found["bracket_low"], found["bracket_high"]) == (low, high)
     assert smallest_epsilon.said(found).startswith(said)
@@ -236,15 +236,15 @@ def test_rows_become_medians_by_attack():
         wanted = turnbull.median(*censored(some))
         assert found[label]["median"] == wanted.point
         assert (found[label]["low"], found[label]["high"]) == wanted.interval
-    assert together == found["easy"]  # which needs less on every image
-    # Each the better one on half of the images.
+    assert together == found["easy"]  # which needs a smaller epsilon on every image
+    # Each is better on half of the images.
     first = np.where(np.arange(100) % 2, easy, hard)
     second = np.where(np.arange(100) % 2, hard, easy)
     rows = pd.concat([table(first, "a"), table(second, "b")])
     assert smallest_epsilon.medians(rows, CONFIG, ["a", "b"])[1] == together
 
 
-def test_distances_of_attacks_that_seek_the_closest_are_taken():
+def test_distances_of_minimum_distance_attacks_are_used():
     some = np.random.default_rng(2).uniform(1, 12, 51)
     near = AttackEntry(label="near", seeks="closest")
     config = CONFIG.with_changes(attacks=(near, AttackEntry(label="pgd")))
@@ -260,7 +260,7 @@ def test_distances_of_attacks_that_seek_the_closest_are_taken():
     assert smallest_epsilon.medians(weak, config, ["near", "pgd"])[1] == by["near"]
 
 
-def test_broken_and_wrong_images_are_left_out_and_later_attacks_of_a_cascade_have_no_median():
+def test_medians_exclude_unattacked_images_and_later_cascade_attacks():
     rows = table(logistics(50, 2))
     whole = dict(median_epsilons(rows, CONFIG, ["pgd"])["pgd"])
     more = [("broke", "failed"), ("wrong", "misclassified"), ("blank", "unreadable")]
@@ -276,7 +276,7 @@ def test_broken_and_wrong_images_are_left_out_and_later_attacks_of_a_cascade_hav
 
 
 @pytest.mark.slow
-def test_an_audit_keeps_the_medians_in_its_manifest(tmp_path):
+def test_an_audit_stores_the_medians_in_its_manifest(tmp_path):
     classifier = small_cnn(6)
     images = np.random.default_rng(1).integers(0, 256, (24, 12, 12, 3)).astype(np.uint8)
     labels = classifier.probabilities(images).argmax(1)

@@ -1,4 +1,4 @@
-"""The run folder: nothing is lost, nothing is half there, nothing leads out of it."""
+"""Tests of the run store: rows survive, partial writes do not, and pictures stay in the folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def outcome(image="a", attack="bim", epsilon=1.0, **kwargs):
     return OutcomeRow(image=image, attack=attack, epsilon=epsilon, status=ROBUST, **kwargs)
 
 
-def test_rows_come_back_as_they_went_in(tmp_path):
+def test_rows_are_read_back_unchanged(tmp_path):
     with Run.create(
         tmp_path / "run", Manifest(config=Settings.model_validate({"norm": "l2", "x": 1}))
     ) as run:
@@ -42,7 +42,7 @@ def test_rows_come_back_as_they_went_in(tmp_path):
         assert [row.key for row in run.image_rows()] == ["b", "a"]
 
 
-def test_settled_wants_every_rung_and_whole_evidence(tmp_path):
+def test_settled_requires_every_rung_and_complete_evidence(tmp_path):
     with Run.create(tmp_path / "run", Manifest()) as run:
         png = run.save_png(b"picture")
         run.add([outcome("a", epsilon=e, png=png) for e in (1.0, 2.0)])
@@ -55,7 +55,7 @@ def test_settled_wants_every_rung_and_whole_evidence(tmp_path):
         assert run.settled("bim", 2) == set()
 
 
-def test_a_second_answer_replaces_the_first(tmp_path):
+def test_a_second_outcome_replaces_the_first(tmp_path):
     with Run.create(tmp_path / "run", Manifest()) as run:
         run.add([outcome(forward=1)])
         run.add([outcome(forward=2)])
@@ -76,7 +76,7 @@ def test_pending_rows_are_written_together_and_none_is_lost(tmp_path):
         assert run.outcomes().image.tolist() == ["a", "b", "c", "d", "e"]
 
 
-def test_pending_rows_that_cannot_be_made_are_told_of_and_the_others_kept(tmp_path):
+def test_pending_rows_that_fail_are_reported_and_others_kept(tmp_path):
     def full() -> list[OutcomeRow]:
         raise OSError("No space left on device")
 
@@ -98,7 +98,7 @@ def test_pending_rows_are_written_as_time_passes(tmp_path):
         assert run.outcomes().image.tolist() == ["a"]
 
 
-def test_what_was_committed_survives_a_kill(tmp_path):
+def test_committed_rows_survive_a_kill(tmp_path):
     code = f"""
 import os, signal
 from robustness.runs.schema import Manifest
@@ -123,7 +123,7 @@ def test_a_used_folder_is_not_overwritten(tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_what_is_no_run_says_so(tmp_path):
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path):
     with pytest.raises(RunError, match=r"no run\.json"):
         Run.open(tmp_path)
     Run.create(tmp_path / "run", Manifest()).close()
@@ -135,7 +135,7 @@ def test_what_is_no_run_says_so(tmp_path):
         _ = Run.open(tmp_path / "run").manifest
 
 
-def test_a_damaged_database_says_so(tmp_path):
+def test_a_damaged_database_is_refused(tmp_path):
     Run.create(tmp_path / "run", Manifest()).close()
     (tmp_path / "run" / "run.sqlite").write_bytes(b"not a database" * 100)
     with pytest.raises(RunError, match="cannot be read"):
@@ -150,7 +150,7 @@ def without(folder, table, column):
 
 
 @pytest.mark.parametrize("way", [Run.open, Run.resume])
-def test_a_database_of_another_version_names_what_it_lacks(tmp_path, way):
+def test_a_database_of_another_version_is_refused_with_its_missing_columns(tmp_path, way):
     with Run.create(tmp_path / "run", Manifest()) as run:
         run.add([outcome()])
     without(tmp_path / "run", "outcomes", "components")
@@ -161,7 +161,7 @@ def test_a_database_of_another_version_names_what_it_lacks(tmp_path, way):
         way(tmp_path / "run")
 
 
-def test_a_database_without_a_table_says_which(tmp_path):
+def test_a_database_without_a_table_is_refused_with_its_name(tmp_path):
     Run.create(tmp_path / "run", Manifest()).close()
     database = sqlite3.connect(tmp_path / "run" / "run.sqlite")
     database.execute("DROP TABLE strips")
@@ -171,7 +171,7 @@ def test_a_database_without_a_table_says_which(tmp_path):
         Run.open(tmp_path / "run")
 
 
-def test_damage_beyond_the_first_page_is_said_when_it_is_met(tmp_path):
+def test_damage_beyond_the_first_page_is_reported_on_reading(tmp_path):
     with Run.create(tmp_path / "run", Manifest()) as run:
         run.add([outcome(str(n)) for n in range(3000)])
     file = tmp_path / "run" / "run.sqlite"
@@ -189,7 +189,7 @@ def test_damage_beyond_the_first_page_is_said_when_it_is_met(tmp_path):
 @pytest.mark.parametrize(
     "name", ["../run.json", "images/../../secret", "/etc/hostname", "run.json"]
 )
-def test_pictures_never_lead_out_of_the_run(tmp_path, name):
+def test_picture_names_never_leave_the_run(tmp_path, name):
     (tmp_path / "secret").write_text("secret")
     with Run.create(tmp_path / "run", Manifest()) as run, pytest.raises(RunError):
         run.png(name)
@@ -204,7 +204,7 @@ def test_reading_changes_nothing(tmp_path):
 
 @given(st.text(min_size=1), st.text())
 @settings(max_examples=25, deadline=None)
-def test_hostile_names_are_kept_as_they_are(tmp_path_factory, key, name):
+def test_hostile_names_are_stored_unchanged(tmp_path_factory, key, name):
     folder = tmp_path_factory.mktemp("hostile") / "run"
     try:
         key.encode()
@@ -228,7 +228,7 @@ assert not {{"tensorflow", "keras"}} & set(sys.modules), "a framework was import
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_statuses_are_the_words_of_the_design():
+def test_statuses_are_the_documented_words():
     from robustness.runs import records
 
     assert records.STATUSES == (FLIPPED, ROBUST, "misclassified", "unreadable", "failed", "settled")

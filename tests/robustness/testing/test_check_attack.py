@@ -1,4 +1,4 @@
-"""`check_attack` catches what it should, each fault with its own message."""
+"""Tests of `check_attack`: each fault is detected with its own message."""
 
 from __future__ import annotations
 
@@ -112,17 +112,17 @@ class OddNorm(Base):
     ("attack", "clause", "said"),
     [
         (IgnoresBudget, "stays within the budget", "the budget is"),
-        (LeavesBox, "stays within the budget", "leaves 0..255"),
-        (DoesNothing, "does something", "come back unchanged"),
+        (LeavesBox, "stays within the budget", "outside 0..255"),
+        (DoesNothing, "does something", "are unchanged at every step"),
         (MixesRows, "treats rows independently", "its neighbours"),
         (LeavesNaN, "stays finite", "NaN or infinite numbers after step 3"),
-        (GoesTheWrongWay, "flips a linear model", "does it lower the loss"),
+        (GoesTheWrongWay, "flips a linear model", "do not flip at epsilon"),
         (NoPoint, "keeps a state of rows", "under 'point'"),
-        (Grows, "stays finite", "keep names, shapes and types"),
+        (Grows, "stays finite", "expected the same keys, shapes and types"),
         (Peeks, "stays finite", "read the gradient"),
         (Raises, "stays finite", "ZeroDivisionError: oops"),
         (Nameless, "declares itself", "lacks name"),
-        (OddNorm, "declares itself", "unknown norms l7"),
+        (OddNorm, "declares itself", "norms l7 are not known"),
         (dict, "declares itself", "is not an Attack"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -134,18 +134,18 @@ def test_each_fault_has_its_own_message(attack, clause, said):
     assert said in str(caught.value)
 
 
-def test_a_sound_attack_passes_as_class_and_as_object():
+def test_a_valid_attack_passes_as_class_and_as_object():
     assert check_attack(Base)
     names = {check.name for check in check_attack(BIM(steps=8))}
     assert "flips a linear model (linf, targeted)" in names
 
 
 @pytest.mark.slow
-def test_seeds_of_the_check_change_the_bench_but_not_the_verdict():
+def test_other_seeds_give_the_same_verdict():
     assert check_attack(PGD(steps=6), seed=3)
 
 
-def test_every_clause_is_a_check_of_its_own():
+def test_every_clause_is_a_separate_check():
     found = dict(checks(BIM(steps=8)))
     assert len(found) == 17
     assert list(found)[:2] == ["declares-itself", "keeps-a-state-of-rows-linf-untargeted"]
@@ -153,7 +153,7 @@ def test_every_clause_is_a_check_of_its_own():
         check()
 
 
-def test_a_check_names_the_clause_that_is_broken():
+def test_a_check_names_the_violated_clause():
     found = dict(checks(IgnoresBudget()))
     found["stays-finite-linf-untargeted"]()
     with pytest.raises(
@@ -162,14 +162,14 @@ def test_a_check_names_the_clause_that_is_broken():
         found["stays-within-the-budget-linf-untargeted"]()
 
 
-def test_of_what_is_no_attack_only_the_declarations_are_checked():
+def test_for_an_invalid_attack_only_declarations_are_checked():
     ((name, check),) = checks(dict)  # type: ignore[arg-type]
     assert name == "declares-itself"
     with pytest.raises(AttackError, match="dict is not an Attack"):
         check()
 
 
-def test_checks_become_parameters_with_an_id_each():
+def test_checks_become_pytest_parameters_with_ids():
     mark = parametrize_with_checks([BIM, PGD(steps=6)]).mark
     name, parameters = mark.args
     ids = [parameter.id for parameter in parameters]
@@ -179,7 +179,7 @@ def test_checks_become_parameters_with_an_id_each():
     assert "pgd(steps=6)-stays-finite-l1-untargeted" in ids
 
 
-def test_neither_attacks_nor_checks_import_a_framework_before_they_are_used():
+def test_attacks_and_checks_import_no_framework_before_use():
     code = (
         "import sys, robustness.attacks, robustness.testing\n"
         "assert 'BIM' in dir(robustness.attacks) and 'checks' in dir(robustness.testing)\n"
@@ -189,7 +189,7 @@ def test_neither_attacks_nor_checks_import_a_framework_before_they_are_used():
 
 
 @pytest.mark.parametrize("module", [attacks, testing])
-def test_every_public_name_is_there(module):
+def test_every_public_name_exists(module):
     for name in module.__all__:
         assert getattr(module, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):

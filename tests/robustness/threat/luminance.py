@@ -1,4 +1,4 @@
-"""A norm from outside, in one file as a package would bring it: the Euclidean length in luminance."""
+"""A norm as a plug-in package would define it: the Euclidean length in luminance."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from robustness.threat.norms import TOP, Norm
 from robustness.threat.norms.arithmetic import flat_rows, ops, per_row, prng, uniform_share
 
 WEIGHTS = (0.299, 0.587, 0.114)
-"""Of red, green and blue in the luminance (ITU-R BT.601)."""
+"""Weights of red, green and blue in the luminance (ITU-R BT.601)."""
 
 
 def luminance(delta: Any) -> Any:
-    """Of changes (rows, h, w, 3), (rows, h, w, 1)."""
+    """The luminance (rows, h, w, 1) of changes (rows, h, w, 3)."""
     return ops.sum(delta * ops.convert_to_tensor(WEIGHTS, dtype="float32"), axis=-1, keepdims=True)
 
 
 class LuminanceL2(Norm):
-    """The Euclidean length of the change in luminance, for pictures in red, green and blue."""
+    """The Euclidean length of the change in luminance, for RGB pictures."""
 
     name: ClassVar[str] = "l2-luma"
     label: ClassVar[str] = "L2 of luminance"
@@ -47,7 +47,7 @@ class LuminanceL2(Norm):
         return ops.sqrt(ops.sum(flat_rows(luminance(delta)) ** 2, axis=1))
 
     def project(self, delta: Any, radius: Any, low: Any, high: Any) -> Any:
-        """Inside ball and box, and nearest but for what the box cuts off."""
+        """Project into ball and box; the nearest point apart from clipping to the box."""
         weights = ops.convert_to_tensor(WEIGHTS, dtype="float32")
         factor = ops.minimum(radius / ops.maximum(self.size(delta), 1e-6), 1.0)
         surplus = (1 - per_row(factor, delta)) * luminance(delta)
@@ -59,7 +59,7 @@ class LuminanceL2(Norm):
         raise AssertionError("project does it all")
 
     def steepest(self, gradient: Any) -> Any:
-        """Along grey, so that all of the change is luminance."""
+        """A grey change, so that all of it is luminance."""
         grey = ops.sum(gradient, axis=-1, keepdims=True) * ops.ones_like(gradient)
         scaled = grey / per_row(
             ops.maximum(ops.max(ops.abs(flat_rows(grey)), axis=1), 1e-30), gradient

@@ -1,4 +1,4 @@
-"""Losses against numpy, goals, threats and budgets as people write them."""
+"""Tests of losses against NumPy, of goals, threats and parsed budgets."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def targeted_ratio(z, label, target):
     return -(z[label] - z[target]) / (ordered[0] - (ordered[2] + ordered[3]) / 2)
 
 
-def test_dlr_is_the_papers_and_knows_neither_scale_nor_shift():
+def test_dlr_matches_the_paper_and_ignores_scale_and_shift():
     z = np.random.default_rng(1).normal(size=(20, 6)).astype("float32")
     labels, targets = np.arange(20) % 6, (np.arange(20) + 2) % 6
     expected = [ratio(row.astype("float64"), y) for row, y in zip(z, labels, strict=True)]
     got = ops.convert_to_numpy(losses.dlr(z, labels))
     np.testing.assert_allclose(got, expected, rtol=1e-4)
     np.testing.assert_allclose(losses.dlr(50 * z + 3, labels), got, rtol=1e-3, atol=1e-4)
-    # Lowered here, raised there: the sign is the other one.
+    # Minimised here, maximised in the paper: the sign is opposite.
     expected = [
         -targeted_ratio(row.astype("float64"), y, t)
         for row, y, t in zip(z, labels, targets, strict=True)
@@ -57,7 +57,7 @@ def test_dlr_is_the_papers_and_knows_neither_scale_nor_shift():
     np.testing.assert_allclose(losses.toward(9 * z - 7, labels, targets), got, rtol=1e-3, atol=1e-4)
 
 
-def test_with_fewer_classes_the_ratio_loses_its_divisor():
+def test_with_few_classes_dlr_has_no_divisor():
     z = np.array([[4.0, 1.0, -1.0]], "float32")
     label, target = np.array([0]), np.array([1])
     np.testing.assert_allclose(losses.toward(z, label, target), [3.0])
@@ -72,7 +72,7 @@ def test_with_fewer_classes_the_ratio_loses_its_divisor():
     assert "with 2 the margin" in losses.toward_says(2)
 
 
-def test_goals_say_where_from_and_where_to():
+def test_goals_give_source_and_target_classes():
     aims, others = np.array([0, 1]), np.array([2, 2])
     leave, reach = goals.Untargeted().route(aims, others)
     np.testing.assert_array_equal((leave, reach), (aims, others))
@@ -82,7 +82,7 @@ def test_goals_say_where_from_and_where_to():
     assert goals.Targeted(3).destinations(10) == 1
 
 
-def test_goals_own_sign_and_predicate():
+def test_goals_define_sign_and_predicate():
     away, to = goals.Untargeted(), goals.Targeted(2)
     np.testing.assert_array_equal(away.aims(CLASSES), CLASSES)
     np.testing.assert_array_equal(to.aims(CLASSES), [2, 2, 2])
@@ -105,12 +105,12 @@ def test_goals_own_sign_and_predicate():
         (1, goals.Targeted(1)),
     ],
 )
-def test_targets_are_named_or_numbered(text, goal):
+def test_targets_are_names_or_numbers(text, goal):
     assert goals.parse(text, ("cat", "dog")) == goal
 
 
 @pytest.mark.parametrize("text", ["cow", "2", "-1"])
-def test_unknown_targets_name_the_classes(text):
+def test_unknown_targets_are_refused_with_the_classes(text):
     with pytest.raises(SettingError, match="cat, dog"):
         goals.parse(text, ("cat", "dog"))
 
@@ -118,7 +118,7 @@ def test_unknown_targets_name_the_classes(text):
 @pytest.mark.parametrize(
     ("text", "counts"), [(4, 4.0), ("4", 4.0), ("4/255", 4.0), (" 8 / 255", 8.0), (1.5, 1.5)]
 )
-def test_budgets_are_counts(text, counts):
+def test_budgets_are_parsed_to_counts(text, counts):
     assert parse_epsilon(text) == counts
 
 
@@ -134,12 +134,12 @@ def test_budgets_are_counts(text, counts):
         ("inf", "not a budget"),
     ],
 )
-def test_budgets_that_cannot_be_say_why(text, said):
+def test_invalid_budgets_are_refused(text, said):
     with pytest.raises(SettingError, match=said):
         parse_epsilon(text)
 
 
-def test_a_threat_sorts_its_ladder_and_wants_one():
+def test_a_threat_sorts_its_ladder_and_needs_one():
     assert Threat(parse_epsilons("4, 1,2,4")).epsilons == (1.0, 2.0, 4.0)
     with pytest.raises(SettingError, match="No epsilon"):
         Threat(())

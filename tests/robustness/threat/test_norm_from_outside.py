@@ -1,4 +1,4 @@
-"""A norm that the toolkit does not know: registered, audited, reported, verified."""
+"""Tests of a norm of a plug-in: registration, audit, report, verification."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NORM, CLASSIFIER = LuminanceL2(), small_cnn(9)
 
 @pytest.fixture
 def registered(monkeypatch):
-    """The norm, known for one test."""
+    """The norm, registered for one test."""
     monkeypatch.setattr(norms.registry, "KNOWN", dict(norms.KNOWN))
     return norms.register(NORM)
 
@@ -56,7 +56,7 @@ def run(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_every_flip_has_its_distance_in_the_norm_and_keeps_to_the_budget(registered, run):
+def test_every_flip_has_its_distance_in_the_norm_within_the_budget(registered, run):
     with Run.open(run) as opened:
         outcomes = opened.outcomes()
         names = dict(opened.images().set_index("key")["png"])
@@ -69,7 +69,7 @@ def test_every_flip_has_its_distance_in_the_norm_and_keeps_to_the_budget(registe
             assert row["png"] != names[row["image"]]
 
 
-def test_verify_measures_it_again(registered, run):
+def test_verify_measures_distances_in_the_norm(registered, run):
     with Run.open(run) as opened:
         found = verify(opened, CLASSIFIER)
     assert found.exit_code == 0
@@ -85,7 +85,7 @@ def test_verify_finds_a_distance_that_was_altered(registered, run, tmp_path):
     assert any("l2-luma is " in fault.sentence for fault in faults)
 
 
-def test_reports_use_its_words(registered, run, tmp_path):
+def test_reports_use_the_words_of_the_norm(registered, run, tmp_path):
     with Run.open(run) as opened:
         summary = summarise(opened)
     assert "a luminance distance of 900 counts" in summary.headline
@@ -106,19 +106,49 @@ def test_a_run_is_reported_and_not_verified_where_its_norm_is_not_installed(run,
     page = reports.write_html(run, tmp_path / "report.html").read_text()
     assert "l2-luma" in page
     assert "a distance of 900 counts in l2-luma" in page
-    missing = "the norm 'l2-luma' is none of linf, l2, l1, l0, free"
+    missing = "the norm 'l2-luma' is not known; expected one of linf, l2, l1, l0, free"
     with Run.open(run) as opened, pytest.raises(RunError, match=missing):
         verify(opened, CLASSIFIER)
 
 
-def test_attacks_that_need_only_a_norms_own_steps_work_in_it(registered):
+@pytest.fixture
+def broken(monkeypatch, tmp_path):
+    """The norm as a plug-in that raises on import."""
+    (tmp_path / "norm_that_raises.py").write_text("raise ImportError('no libluma.so')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(norms.registry, "_reported", set())
+    point = EntryPoint("l2-luma", "norm_that_raises:Luma", plugins.NORMS)
+    own = plugins.entry_points
+
+    def entry_points(**asked):
+        if asked.get("group") != plugins.NORMS:
+            return own(**asked)
+        return [point] if asked.get("name", "l2-luma") == "l2-luma" else []
+
+    monkeypatch.setattr(plugins, "entry_points", entry_points)
+
+
+def test_a_report_distinguishes_failed_from_missing_norms(broken, run, tmp_path, caplog):
+    assert norms.described("l3-luma").label == "l3-luma"
+    assert not caplog.records
+    page = reports.write_html(run, tmp_path / "report.html").read_text()
+    assert "a distance of 900 counts in l2-luma" in page
+    (record,) = caplog.records
+    assert "the norm l2-luma is installed but failed" in record.getMessage()
+    assert "cannot be imported: ImportError: no libluma.so." in record.getMessage()
+    failed = "cannot be imported: ImportError: no libluma.so"
+    with Run.open(run) as opened, pytest.raises(SettingError, match=failed):
+        verify(opened, CLASSIFIER)
+
+
+def test_attacks_that_need_only_norm_methods_work(registered):
     for attack in (PGD(), FGSM(), APGD()):
         attack.expect_norm(NORM)
     with pytest.raises(SettingError, match="bim has no l2-luma version"):
         BIM().expect_norm(NORM)
 
 
-def test_what_it_lacks_is_named(registered):
+def test_a_missing_method_is_named(registered):
     with pytest.raises(SettingError, match="l2-luma has no projection onto planes"):
         NORM.onto_plane(None, None, None, None)
 
@@ -129,7 +159,7 @@ def test_a_budget_beyond_black_to_white_is_refused(registered):
     NORM.expect_within([2040.0], 64, 3)
 
 
-def test_its_files_stay_inside_the_ball():
+def test_files_stay_inside_the_ball_of_the_norm():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (4, 6, 5, 3)).astype("float32")
     radius = np.array([1.0, 5.0, 20.0, 400.0], "float32")
@@ -142,7 +172,7 @@ def test_its_files_stay_inside_the_ball():
         assert NORM.recount(before, after) == pytest.approx(NORM.distance(before, after))
 
 
-def test_an_installed_package_brings_a_norm(monkeypatch):
+def test_an_installed_package_registers_a_norm(monkeypatch):
     monkeypatch.setattr(norms.registry, "KNOWN", dict(norms.KNOWN))
     point = EntryPoint("l2-luma", f"{LuminanceL2.__module__}:LuminanceL2", plugins.NORMS)
     monkeypatch.setattr(
@@ -154,7 +184,7 @@ def test_an_installed_package_brings_a_norm(monkeypatch):
     assert isinstance(norms.parse("l2-luma"), LuminanceL2)
     wrong = EntryPoint("l3", f"{LuminanceL2.__module__}:LuminanceL2", plugins.NORMS)
     monkeypatch.setattr(plugins, "entry_points", lambda **_: [wrong])
-    with pytest.raises(SettingError, match="installed as 'l3' calls itself 'l2-luma'"):
+    with pytest.raises(SettingError, match="installed as 'l3' has the name 'l2-luma'"):
         norms.parse("l3")
 
 
@@ -166,12 +196,12 @@ def test_an_installed_package_brings_a_norm(monkeypatch):
         (type("Second", (LuminanceL2,), {"name": "linf"})(), "is registered already, as Linf"),
     ],
 )
-def test_what_is_no_norm_of_its_own_is_refused(norm, sentence):
+def test_invalid_norms_are_refused(norm, sentence):
     with pytest.raises(SettingError, match=sentence):
         norms.register(norm)
 
 
-def test_the_words_of_the_built_in_norms():
+def test_built_in_norms_have_their_words():
     assert wording.size("linf", 4) == "4 counts"
     assert wording.size("l2", 100) == "an L2 distance of 100 counts"
     assert wording.size("l1", 76.5) == "an L1 distance of 76.5 counts (acts as 76)"
@@ -193,5 +223,5 @@ def test_reading_the_words_of_a_norm_loads_no_framework():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_manifest_names_it(run):
+def test_the_manifest_names_the_norm(run):
     assert json.loads((run / "run.json").read_text())["config"]["norm"] == "l2-luma"

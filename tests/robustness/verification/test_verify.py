@@ -1,4 +1,4 @@
-"""Verification: a sound run holds; whatever is altered in it afterwards is named, and how."""
+"""Tests of verification: a valid run passes, every later alteration is reported with its kind."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ import robustness
 from robustness.attacks import BIM
 from robustness.cli.verify import by_image
 from robustness.engine.judge import distances
+from robustness.engine.votes import Vote
 from robustness.errors import ModelError, RunError
 from robustness.images.png import from_png, to_png
+from robustness.runs.records import ImageRow
 from robustness.runs.store import Run
-from robustness.verification.pictures import measured
+from robustness.verification import random_models
+from robustness.verification.pictures import broken_files, measured
+from robustness.verification.rows import RunContents
 from robustness.verification.verify import Verification, verify
 from tests.robustness.helpers import small_cnn
 
@@ -47,7 +51,7 @@ def checked(path: Path, classifier=CLASSIFIER) -> Verification:
 
 
 def flips(path: Path, epsilon: float = 8):
-    """The flips found at one epsilon, no smaller one carrying them."""
+    """The flips at one epsilon that are not carried over from a smaller one."""
     with Run.open(path) as opened:
         rows = opened.outcomes().query("status == 'flipped'")
     first = rows.sort_values("epsilon").drop_duplicates("image")
@@ -70,7 +74,7 @@ def kinds(found: Verification, image: str) -> set[str]:
     return {fault.what for fault in found.faults if fault.image == image}
 
 
-def test_a_sound_run_holds(sound):
+def test_a_valid_run_passes(sound):
     found = checked(sound)
     assert found.faults == ()
     assert found.exit_code == 0
@@ -81,16 +85,16 @@ def test_a_sound_run_holds(sound):
     assert json.loads(json.dumps(found.to_dict()))["exit_code"] == 0
 
 
-def test_four_alterations_are_all_named(run):
+def test_four_alterations_are_all_reported(run):
     rows = flips(run)
     over, swapped, other, torn, edited = rows.head(5).to_dict("records")
-    # One component one count beyond the budget, under the old name.
+    # One component exceeds the budget by one count, under the old name.
     before = from_png((run / original_of(run, over["image"])).read_bytes()).astype(int)
     after = from_png((run / over["png"]).read_bytes()).astype(int)
     place = tuple(np.argwhere(before + 9 <= 255)[0])
     after[place] = before[place] + 9
     (run / over["png"]).write_bytes(to_png(after.astype(np.uint8)))
-    # Another flip's picture.
+    # The picture of another flip.
     (run / swapped["png"]).write_bytes((run / other["png"]).read_bytes())
     (run / torn["png"]).write_bytes((run / torn["png"]).read_bytes()[:200])
     change(
@@ -110,7 +114,7 @@ def test_four_alterations_are_all_named(run):
     named = {f.image for f in found.faults}
     assert named == {r["image"] for r in (over, swapped, torn, edited)}
     assert found.held == found.checked - 4
-    # On the screen too: each image once, whatever number of outcomes its picture stands for.
+    # Also on the terminal: each image once, whatever number of outcomes refer to its picture.
     told = by_image(found.faults)
     assert list(told) == list(dict.fromkeys(f.image for f in found.faults))
     for image, lines in told.items():
@@ -121,7 +125,7 @@ def test_four_alterations_are_all_named(run):
         assert set(said) == {(f.what, f.sentence) for f in mine}
 
 
-def test_a_picture_beyond_the_budget_is_found_even_if_name_and_row_were_made_to_fit(run):
+def test_a_picture_beyond_the_budget_is_found_with_matching_name_and_row(run):
     row = flips(run).iloc[0]
     before = from_png((run / original_of(run, row.image)).read_bytes())
     after = from_png((run / row.png).read_bytes()).astype(int)
@@ -145,15 +149,15 @@ def test_a_picture_beyond_the_budget_is_found_even_if_name_and_row_were_made_to_
         ("adversarial_class = (adversarial_class + 1) % 3", "class", "the row says class"),
         ("confidence_after = confidence_after - 0.01", "confidence", "The confidence in the flip"),
         ("confidence_before = 0.5", "row", "The confidence before is"),
-        ("status = 'robust'", "row", "holds the picture or the class of a flip"),
-        ("status = 'misclassified'", "row", "is classified as labelled"),
-        ("status = 'solid'", "row", "which there is not"),
+        ("status = 'robust'", "row", "has the picture or the class of a flip"),
+        ("status = 'misclassified'", "row", "is correctly classified"),
+        ("status = 'solid'", "row", "expected one of flipped"),
         ("png = NULL", "row", "names no picture"),
         ("png = '../../run.json'", "file", "is missing"),
         ("linf = NULL", "distance", "the row says nothing"),
     ],
 )
-def test_an_edited_outcome(run, statement, kind, said):
+def test_an_edited_outcome_is_reported(run, statement, kind, said):
     row = flips(run).iloc[0]
     change(run, f"UPDATE outcomes SET {statement} WHERE image = ? AND epsilon = 8", row.image)
     found = checked(run)
@@ -163,7 +167,7 @@ def test_an_edited_outcome(run, statement, kind, said):
     assert {image for _, image in named} == {row.image}
 
 
-def test_a_flip_that_is_the_original(run):
+def test_a_flip_equal_to_its_original_is_reported(run):
     row = flips(run).iloc[0]
     name = original_of(run, row.image)
     change(
@@ -175,7 +179,7 @@ def test_a_flip_that_is_the_original(run):
     assert any("does not flip" in f.sentence for f in found.faults)
 
 
-def test_rows_that_were_deleted_added_or_disagree(run):
+def test_deleted_added_and_inconsistent_rows_are_reported(run):
     row = flips(run, 2).iloc[0]
     change(
         run,
@@ -191,10 +195,10 @@ def test_rows_that_were_deleted_added_or_disagree(run):
     said = " ".join(f.sentence for f in found.faults)
     assert "flips at epsilon 2 already" in said
     assert "The outcome is missing" in said
-    assert "was never asked for" in said
+    assert "does not belong to the run" in said
 
 
-def test_an_original_that_was_exchanged(run):
+def test_an_exchanged_original_is_reported(run):
     row = flips(run).iloc[0]
     picture = np.full((12, 12, 3), 7, np.uint8)
     with Run.resume(run) as opened:
@@ -207,14 +211,14 @@ def test_an_original_that_was_exchanged(run):
     assert any(f.what == "run" and "keys and hashes" in f.sentence for f in checked(run).faults)
 
 
-def test_a_bomb_is_not_unpacked(run):
+def test_a_decompression_bomb_is_not_decoded(run):
     row = flips(run).iloc[0]
     (run / row.png).write_bytes(to_png(np.zeros((4000, 4000, 1), np.uint8)))
     found = checked(run)
     assert any("its shape is (4000, 4000, 1)" in f.sentence for f in found.faults)
 
 
-def test_another_model_is_said_to_be_another(sound):
+def test_another_model_is_reported(sound):
     found = checked(sound, small_cnn(10))
     assert found.faults[0].what == "model"
     assert "weights have the hash" in found.faults[0].sentence
@@ -223,7 +227,7 @@ def test_another_model_is_said_to_be_another(sound):
         checked(sound, small_cnn(9, (10, 10, 3)))
 
 
-def test_a_step_that_was_exchanged(run):
+def test_an_exchanged_step_picture_is_reported(run):
     with Run.open(run) as opened:
         strip = opened.strips().iloc[0]
     change(
@@ -233,6 +237,22 @@ def test_a_step_that_was_exchanged(run):
     )
     found = checked(run)
     assert any("The probabilities of step" in f.sentence for f in found.faults)
+
+
+def test_at_most_the_given_number_of_flips_is_checked(sound):
+    with Run.open(sound) as opened:
+        total, faults = broken_files(opened)
+        found = [broken_files(opened, most)[0] for most in (0, 1, 3, total, total + 1)]
+    assert found == [0, 1, 3, total, total] and not faults
+
+
+@pytest.mark.parametrize(("votes", "faults"), [([0, 60, 0], 0), ([60, 0, 0], 1)])
+def test_a_class_of_a_random_model_may_be_stored_as_a_float(sound, votes, faults):
+    with Run.open(sound) as opened:
+        claims = RunContents.of(opened)
+    image = ImageRow(key="k", position=0, name="k", clean_class=np.float64(1.0))  # type: ignore[arg-type]
+    found = list(random_models.clean(claims, image, Vote(np.array(votes), np.zeros(3), 60)))
+    assert len(found) == faults
 
 
 def test_a_run_without_pictures_cannot_be_verified(tmp_path):
@@ -246,7 +266,7 @@ def test_a_run_without_pictures_cannot_be_verified(tmp_path):
     assert "none can be verified" in found.sentence
 
 
-def test_a_manifest_without_what_is_needed(run):
+def test_an_incomplete_manifest_is_refused(run):
     manifest = json.loads((run / "run.json").read_text())
     del manifest["config"]["goal"]
     (run / "run.json").write_text(json.dumps(manifest))
@@ -254,7 +274,7 @@ def test_a_manifest_without_what_is_needed(run):
         checked(run)
 
 
-def test_distances_agree_with_the_judges():
+def test_distances_agree_with_the_judge():
     rng = np.random.default_rng(0)
     for _ in range(20):
         before, after = rng.integers(0, 256, (2, 5, 7, 3)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Sizes that a model's configuration declares: followed as Keras makes them, bounded before it does."""
+"""Tests of the sizes declared by a model configuration: equal to those of Keras, limited before loading."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def tensor(name: str, node: int = 0) -> dict:
 
 
 def graph(inner: dict, calls: list[list[str | tuple[str, int]]], start: dict | None = None) -> dict:
-    """A functional model of one layer `m`, called as often as `calls` say, each on named tensors."""
+    """A functional model with one layer `m`, called once for each item of `calls` on named tensors."""
     nodes = [
         {
             "args": [tensor(*((one, 0) if isinstance(one, str) else one)) for one in call],
@@ -74,7 +74,7 @@ def graph(inner: dict, calls: list[list[str | tuple[str, int]]], start: dict | N
 
 
 def nested(depth: int, times: int) -> dict:
-    """A model in a model in a model, each called several times in a row."""
+    """Nested models, each called several times in sequence."""
     inner = layer("ReLU")
     for _ in range(depth):
         calls: list[Any] = [["in"], *([("m", k)] for k in range(times - 1))]
@@ -94,12 +94,12 @@ def archive(path: Path, config, weights=((3, 3),)) -> Path:
     return path
 
 
-# --- what the rules say is what Keras makes
+# --- rules agree with Keras
 
 
 @st.composite
 def layer_and_input(draw):
-    """A layer, and a shape that it takes."""
+    """A layer, and an input shape that it accepts."""
     rank = draw(st.integers(1, 3))
     at = f"{rank}D"
     data_format = draw(st.sampled_from(["channels_last", "channels_first"]))
@@ -159,7 +159,7 @@ def layer_and_input(draw):
     max_examples=120, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 @given(made=layer_and_input())
-def test_rules_say_what_keras_makes(made):
+def test_rules_match_keras(made):
     build, shape = made
     try:
         one = build()
@@ -186,7 +186,7 @@ def test_rules_say_what_keras_makes(made):
         (layers.MultiHeadAttention(2, 4, value_dim=3), [(None, 5, 6), (None, 7, 6)]),
     ],
 )
-def test_rules_of_several_inputs_say_what_keras_makes(one, shapes):
+def test_rules_of_several_inputs_match_keras(one, shapes):
     inputs = [keras.Input(shape[1:]) for shape in shapes]
     listed = isinstance(one, (layers.Add, layers.Multiply, layers.Concatenate))
     output = one(inputs) if listed else one(*inputs)
@@ -211,12 +211,12 @@ APPLICATIONS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "how"), APPLICATIONS)
-def test_known_networks_are_followed_to_the_last_weight(name, how):
+def test_sizes_of_known_networks_are_exact(name, how):
     model = getattr(keras.applications, name)(weights=None, **how)
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(model)))
     found = measure(config, model.count_params())
     assert not found.findings and not found.trial
-    # Normalization counts places three times and Keras one of the three once.
+    # The rule for Normalization counts positions three times, Keras counts one of the three once.
     assert 0 <= found.parameters - model.count_params() < 20
     outputs = sum(numbers((1, *t.shape[1:])) for one in model.layers for t in _tensors(one.output))
     assert found.results >= 4 * outputs
@@ -228,7 +228,7 @@ def _tensors(value):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
-def test_a_known_network_that_was_saved_is_loaded_without_a_trial(tmp_path, suffix, monkeypatch):
+def test_a_saved_known_network_is_loaded_without_a_trial(tmp_path, suffix, monkeypatch):
     monkeypatch.setattr(limited_process, "run_limited", lambda *_: pytest.fail("a trial"))
     model = keras.applications.MobileNetV2(weights=None, alpha=0.35, input_shape=(96, 96, 3))
     model.save(tmp_path / f"m{suffix}")
@@ -238,7 +238,7 @@ def test_a_known_network_that_was_saved_is_loaded_without_a_trial(tmp_path, suff
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="the shared cases are not here")
-def test_models_of_all_ages_are_followed():
+def test_models_of_all_keras_versions_are_followed():
     for path in CASES.iterdir():
         if path.suffix not in (".keras", ".h5", ".hdf5") or path.name == "lfs_pointer.h5":
             continue
@@ -321,7 +321,7 @@ BOMBS["attention"] = graph(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_small_file_of_absurd_sizes_is_refused_before_anything_is_built(tmp_path, name):
+def test_absurd_sizes_are_refused_before_building(tmp_path, name):
     path = archive(tmp_path / "m.keras", BOMBS[name])
     assert path.stat().st_size < 200_000
     report = loading.scan(path)
@@ -331,15 +331,15 @@ def test_a_small_file_of_absurd_sizes_is_refused_before_anything_is_built(tmp_pa
 
 
 @pytest.mark.parametrize("name", sorted(set(BOMBS) - {"layers"}))
-def test_absurd_sizes_in_h5_are_refused_too(tmp_path, name):
+def test_absurd_sizes_in_h5_are_refused(tmp_path, name):
     path = tmp_path / "m.h5"
     with h5py.File(path, "w") as file:
         file.attrs["model_config"] = json.dumps(BOMBS[name])
     assert loading.scan(path).findings
 
 
-def test_what_lies_below_the_limits_is_no_finding(tmp_path):
-    """The same layers, of sizes that networks have."""
+def test_sizes_below_the_limits_are_accepted(tmp_path):
+    """The same layers with usual sizes."""
     fine = sequential(
         given_input(1024, 1024, 3),
         layer("Conv2D", filters=64, kernel_size=[3, 3], padding="same"),
@@ -362,7 +362,7 @@ def test_what_lies_below_the_limits_is_no_finding(tmp_path):
     ],
     ids=["deep", "values", "bytes"],
 )
-def test_a_configuration_is_capped_before_it_is_parsed(tmp_path, config):
+def test_a_configuration_is_limited_before_parsing(tmp_path, config):
     path = archive(tmp_path / "m.keras", config)
     try:
         assert loading.scan(path).findings
@@ -372,7 +372,7 @@ def test_a_configuration_is_capped_before_it_is_parsed(tmp_path, config):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(st.data())
-def test_odd_values_anywhere_are_never_a_traceback(data):
+def test_unexpected_values_never_cause_a_traceback(data):
     config = json.loads(
         json.dumps(BOMBS["attention"] if data.draw(st.booleans()) else BOMBS["kernel"])
     )
@@ -397,7 +397,7 @@ def test_odd_values_anywhere_are_never_a_traceback(data):
 # --- HDF5
 
 
-def test_arrays_and_attributes_that_claim_too_much(tmp_path):
+def test_arrays_and_attributes_with_excessive_sizes_are_refused(tmp_path):
     with h5py.File(tmp_path / "chunk.h5", "w") as file:
         file.create_dataset("layers/x", (1,), "float32", maxshape=(None,), chunks=(2**28,))
     with h5py.File(tmp_path / "fill.h5", "w") as file:
@@ -410,7 +410,7 @@ def test_arrays_and_attributes_that_claim_too_much(tmp_path):
         assert any("claim" in one for one in loading.scan(path).findings), name
 
 
-def test_an_archive_whose_members_lie_upon_one_another(tmp_path):
+def test_an_archive_with_overlapping_members_is_refused(tmp_path):
     path = archive(tmp_path / "m.keras", sequential(PICTURE))
     data = bytearray(path.read_bytes())
     start = data.index(b"PK\x01\x02")
@@ -428,7 +428,7 @@ def test_an_archive_whose_members_lie_upon_one_another(tmp_path):
 # --- trials
 
 
-def test_time_ends_a_trial():
+def test_a_trial_ends_at_its_time_limit():
     began = time.monotonic()
     ended = limited_process.run_limited("http.server", "0", "--bind", "127.0.0.1", seconds=2)
     assert ended.told is None and "more than 2 s" in ended.reason
@@ -444,7 +444,7 @@ TILE = {
 
 
 @pytest.mark.slow
-def test_what_cannot_be_followed_is_tried_out_where_memory_ends_it(tmp_path):
+def test_unknown_sizes_are_tried_within_a_memory_limit(tmp_path):
     path = archive(tmp_path / "m.keras", graph(TILE, [["in"]], PICTURE))
     assert "only Keras can tell" in loading.scan(path).trial
     with pytest.raises(UnsafeModelError, match=r"process of its own.*memory.*--trust-model"):
@@ -452,7 +452,7 @@ def test_what_cannot_be_followed_is_tried_out_where_memory_ends_it(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_honest_model_that_cannot_be_followed_is_loaded_after_a_trial(tmp_path):
+def test_a_harmless_model_of_unknown_size_is_loaded_after_a_trial(tmp_path):
     model = keras.Sequential(
         [
             keras.Input((8, 8, 3)),
@@ -469,7 +469,7 @@ def test_an_honest_model_that_cannot_be_followed_is_loaded_after_a_trial(tmp_pat
 
 
 @pytest.mark.slow
-def test_a_layer_of_the_callers_own_is_loaded_here(tmp_path):
+def test_a_registered_layer_of_the_caller_is_loaded_in_process(tmp_path):
     @keras.saving.register_keras_serializable("test_modelsizes")
     class Doubled(keras.layers.Layer):
         def call(self, x):
@@ -480,7 +480,7 @@ def test_a_layer_of_the_callers_own_is_loaded_here(tmp_path):
     with zipfile.ZipFile(tmp_path / "m.keras") as packed:
         members = {name: packed.read(name) for name in packed.namelist()}
     config = json.loads(members["config.json"])
-    config["config"]["layers"][1]["module"] = None  # as classes of a script are saved
+    config["config"]["layers"][1]["module"] = None  # as for classes saved from a script
     members["config.json"] = json.dumps(config).encode()
     with zipfile.ZipFile(tmp_path / "m.keras", "w") as packed:
         for name, data in members.items():

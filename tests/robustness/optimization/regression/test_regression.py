@@ -1,4 +1,4 @@
-"""The published figures of the heights, and independent references for everything else."""
+"""Tests of regression: the published heights, and independent references."""
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,7 @@ def test_the_exact_line_of_the_heights(heights):
         ({"optimizer": "rmsprop", "learning_rate": 0.1}, 5.32, -180.74, 130.4),
     ],
 )
-def test_the_articles_25_steps(heights, how, slope, intercept, mse):
+def test_25_steps_match_the_article(heights, how, slope, intercept, mse):
     best = least_squares(*heights)
     start = [best.coefficients[0], -180.0]
     fit = least_squares(*heights, method=Descent(start=start, steps=25, **how))
@@ -61,10 +61,10 @@ def test_standardised_25_plain_steps_are_enough(heights):
         assert fit.coefficients[0] == pytest.approx(best.coefficients[0], abs=1e-3)
         assert fit.intercept == pytest.approx(best.intercept, abs=1e-3)
     assert auto.converged
-    assert abs(slow.intercept - best.intercept) > 100  # the slope swamps the intercept
+    assert abs(slow.intercept - best.intercept) > 100  # the slope dominates the intercept
 
 
-def test_least_squares_and_errors_against_numpy():
+def test_least_squares_and_errors_match_numpy():
     fit = least_squares(X, Y)
     design = np.column_stack([X, np.ones(200)])
     expected, rest, *_ = np.linalg.lstsq(design, Y, rcond=None)
@@ -102,7 +102,7 @@ def test_logistic_agrees_with_scipy(ridge, how):
     assert fit.converged
 
 
-def test_logistic_errors_are_fishers():
+def test_logistic_errors_match_fisher_information():
     fit = logistic(X, LABELS)
     design = np.column_stack([X, np.ones(200)])
     p = fit.predict(X)
@@ -110,7 +110,7 @@ def test_logistic_errors_are_fishers():
     np.testing.assert_allclose(fit.covariance, np.linalg.inv(information), rtol=1e-4)
 
 
-def test_the_half_point_and_its_interval():
+def test_the_half_point_and_its_interval_match_fieller():
     doses = np.repeat([1.0, 2.0, 3.0, 4.0], 50)
     flips = np.concatenate([np.arange(50) < k for k in (5, 20, 30, 45)]).astype(float)
     fit = logistic(doses, flips)
@@ -127,7 +127,7 @@ def test_the_half_point_and_its_interval():
     assert half_point(fractions) == pytest.approx((middle, low, high), rel=1e-6)
 
 
-def test_separated_classes_have_no_optimum_and_it_says_so():
+def test_separated_classes_without_optimum_are_reported():
     x = np.arange(10.0)
     assert logistic(x, x > 4.5).status == SEPARATED
     assert logistic(x, x > 4.5, ridge=0.1).converged
@@ -155,7 +155,7 @@ def test_memory_maps_and_chunks_give_the_same_line(tmp_path):
         ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], {"method": "qr"}, "method='qr'"),
     ],
 )
-def test_it_refuses_with_a_sentence(x, y, options, sentence):
+def test_invalid_regressions_are_refused(x, y, options, sentence):
     with pytest.raises(SettingError, match=sentence):
         least_squares(np.array(x), y, **options)
 

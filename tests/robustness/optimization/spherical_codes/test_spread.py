@@ -1,4 +1,4 @@
-"""Published spherical codes and Thomson energies, and the properties of the losses."""
+"""Tests of spherical codes: published codes, Thomson energies, and properties of the losses."""
 
 import math
 from itertools import combinations
@@ -22,7 +22,7 @@ from robustness.optimization.spherical_codes.subset import choose
 
 
 def check(found, count, dim):
-    """What is claimed of the vectors is true of them."""
+    """Check the stated properties on the vectors."""
     x = found.vectors
     assert x.shape == (count, dim)
     np.testing.assert_allclose(np.linalg.norm(x, axis=1), 1.0, rtol=1e-12)
@@ -48,8 +48,8 @@ def check(found, count, dim):
         (14, 3, math.cos(math.radians(55.6705700))),  # Musin & Tarasov 2015
         (24, 3, math.cos(math.radians(43.6907671))),
         (24, 4, 0.5),
-        (10, 4, 1 / 6),  # Petersen's code; the best there can be (Bachoc & Vallentin 2009)
-        # Sharp codes, each the best there can be (Cohn & Kumar 2007, table 1).
+        (10, 4, 1 / 6),  # Petersen's code; optimal (Bachoc & Vallentin 2009)
+        # Sharp codes, all optimal (Cohn & Kumar 2007, table 1).
         (16, 5, 1 / 5),
         (27, 6, 1 / 4),
         # Sloane, Hardin and Smith, tables of spherical codes: rare optima among many good ones.
@@ -60,7 +60,7 @@ def check(found, count, dim):
         pytest.param(240, 8, 0.5, marks=pytest.mark.slow),
     ],
 )
-def test_published_spherical_codes(count, dim, cosine):
+def test_published_spherical_codes_are_found(count, dim, cosine):
     found = spread(count, dim)
     check(found, count, dim)
     assert found.cosine == pytest.approx(cosine, abs=1e-8)
@@ -91,7 +91,7 @@ def test_simplex_and_orthoplex_in_32_dimensions(count, cosine):
         (72, 2255.001190975),
     ],
 )
-def test_thomson_energies(count, energy):
+def test_thomson_energies_are_reached(count, energy):
     found = spread(count, 3, power=1, restarts=12)
     check(found, count, 3)
     assert found.energy == pytest.approx(energy, abs=1e-9 * energy + 5e-10)
@@ -99,14 +99,14 @@ def test_thomson_energies(count, energy):
 
 
 @pytest.mark.slow
-def test_the_thomson_energy_that_random_starts_miss():
+def test_the_thomson_energy_missed_by_random_starts_is_reached():
     found = spread(78, 3, power=1)
     assert found.energy == pytest.approx(2662.046474566, abs=1e-8)
     assert found.converged
 
 
 @pytest.mark.parametrize(("count", "dim", "order"), [(14, 3, 3), (13, 5, 3), (15, 4, 3)])
-def test_every_third_start_is_left_alone_by_a_turn(count, dim, order):
+def test_every_third_start_is_invariant_under_a_rotation(count, dim, order):
     problem = checked_problem(count, dim, None, False)
     begin = starts(problem, 0, None, 3)
     made = with_symmetric_starts(problem, begin)
@@ -118,13 +118,15 @@ def test_every_third_start_is_left_alone_by_a_turn(count, dim, order):
             [math.cos(angle), -math.sin(angle)],
             [math.sin(angle), math.cos(angle)],
         ]
-    met = np.max(made[2] @ turn @ made[2].T, axis=1)  # each vector is turned into another, or stays
+    met = np.max(
+        made[2] @ turn @ made[2].T, axis=1
+    )  # the rotation maps each vector to another or to itself
     assert np.min(met) > 1 - 1e-4
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("loss", "least"), [("variance", 17.9), ("force", 17.9), ("angle", 15.0)])
-def test_the_articles_losses_on_the_circle(loss, least):
+def test_losses_on_the_circle_match_the_article(loss, least):
     found = spread(20, 2, loss=loss)
     check(found, 20, 2)
     assert least < found.angle <= 18.0 + 1e-9
@@ -133,7 +135,7 @@ def test_the_articles_losses_on_the_circle(loss, least):
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
-def test_gradients_are_finite_even_where_vectors_meet(name):
+def test_gradients_are_finite_for_equal_vectors(name):
     x = np.random.default_rng(0).normal(size=(1, 6, 3))
     x[0, 1], x[0, 2] = x[0, 0], -x[0, 0]
     look = backend.value_and_grad(lambda p: (LOSSES[name](p), ()))
@@ -141,19 +143,19 @@ def test_gradients_are_finite_even_where_vectors_meet(name):
     assert np.all(np.isfinite(np.asarray(values))) and np.all(np.isfinite(np.asarray(slope)))
 
 
-def test_the_losses_are_what_they_say():
+def test_losses_match_their_definitions():
     x = np.array([[[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]]])  # angles 90, 90, 180
     assert float(energies.smallest_angle(x)[0]) == pytest.approx(-math.pi / 2)
     y = np.array([[[1.0, 0.0], [0.0, 1.0], [math.cos(3.5), math.sin(3.5)]]])
     nearest = np.array([math.pi / 2, math.pi / 2, 3.5 - math.pi / 2])
     expected = 0.4 * np.var(nearest) - math.pi / 2
     assert float(energies.angle_and_variance(y)[0]) == pytest.approx(expected)
-    # The middle one is pushed evenly from both sides; each end is pushed by the middle one along
-    # the circle with cos(45 degrees) / sqrt(2), and by its opposite not at all.
+    # The forces on the middle vector cancel; the middle one pushes each end along the circle with
+    # cos(45 degrees) / sqrt(2), and the opposite end exerts no force.
     assert float(energies.net_force(x)[0]) == pytest.approx(1.0, rel=1e-9)
 
 
-def test_fixed_vectors_and_lines():
+def test_fixed_vectors_and_lines_give_known_codes():
     pole = [[0.0, 0.0, 5.0]]
     found = spread(5, 3, fixed=pole)  # an octahedron around the pole
     assert found.cosine == pytest.approx(0.0, abs=1e-8)
@@ -164,26 +166,26 @@ def test_fixed_vectors_and_lines():
     np.testing.assert_allclose(np.abs(inner[~np.eye(6, dtype=bool)]), 1 / math.sqrt(5), atol=1e-6)
 
 
-def test_a_warm_start_and_the_seed():
+def test_warm_starts_and_seeds_are_respected():
     first, again, other = (spread(5, 4, seed=seed, restarts=1) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first.vectors, again.vectors)
     assert np.max(np.abs(first.vectors - other.vectors)) > 0.01
     warm = spread(5, 4, start=first.vectors, restarts=1, path=True)
     np.testing.assert_allclose(warm.vectors, first.vectors, atol=1e-5)
     assert warm.path.shape[1:] == (5, 4)
-    apart = spread(4, 3, start=np.ones((4, 3)), restarts=1)  # all the same: must be parted
+    apart = spread(4, 3, start=np.ones((4, 3)), restarts=1)  # all equal: must be separated
     assert apart.cosine == pytest.approx(-1 / 3, abs=1e-6)
 
 
 def test_the_best_stage_of_a_large_code_is_kept():
-    """Multipliers of points that have not settled lead astray; what was better before counts."""
+    """Multipliers of points that have not converged mislead; the best earlier result is kept."""
     found = spread(60, 12, restarts=1, steps=10, path=True)
     assert found.angle == pytest.approx(found.history.max(), abs=1e-9)
     assert found.path is not None
     np.testing.assert_array_equal(found.path[-1], found.vectors)
 
 
-def test_a_warm_start_is_never_made_worse():
+def test_a_warm_start_never_gets_worse():
     best = spread(9, 3)
     again = spread(9, 3, start=best.vectors, restarts=1)
     assert again.cosine <= best.cosine + 1e-12
@@ -201,7 +203,7 @@ def cosines(vectors):
     return vectors @ vectors.T - 3 * np.eye(len(vectors))
 
 
-def test_parting_comes_back_to_the_icosahedron():
+def test_polishing_returns_to_the_icosahedron():
     shaken = icosahedron() + 0.05 * np.random.default_rng(0).normal(size=(12, 3))
     shaken /= np.linalg.norm(shaken, axis=1, keepdims=True)
     exact, found = polish_codes([icosahedron(), shaken], cosines, np.zeros((0, 3)))
@@ -211,8 +213,8 @@ def test_parting_comes_back_to_the_icosahedron():
     assert largest == sorted(largest, reverse=True) and largest[-1] == found.largest
 
 
-def test_parting_knows_rattlers_and_says_where_it_was_cut_short(monkeypatch):
-    # Eleven of the icosahedron's corners: each is held, and the best of eleven is no better.
+def test_polishing_handles_rattlers_and_reports_an_early_end(monkeypatch):
+    # Eleven vertices of the icosahedron: each is fixed by the others, and no code of eleven is better.
     eleven = icosahedron()[:11]
     loose = eleven.copy()
     loose[3] += 0.02
@@ -228,7 +230,7 @@ def test_parting_knows_rattlers_and_says_where_it_was_cut_short(monkeypatch):
     assert not polish_codes([four], cosines, np.zeros((0, 3)))[0].optimal
 
 
-def test_parting_leaves_the_fixed_ones_alone():
+def test_polishing_keeps_fixed_vectors():
     pole = np.array([[0.0, 0.0, 1.0]])
     begin = np.array([[0.8, 0.1, 0.59], [-0.5, 0.3, 0.8]])
     begin /= np.linalg.norm(begin, axis=1, keepdims=True)
@@ -240,7 +242,7 @@ def test_parting_leaves_the_fixed_ones_alone():
     assert found.optimal and found.largest == pytest.approx(-0.5, abs=1e-11)
 
 
-def test_bounds():
+def test_bounds_match_known_values():
     assert best_bound(4, 3).angle == pytest.approx(math.acos(-1 / 3))
     assert best_bound(6, 3).angle == pytest.approx(math.pi / 2)
     assert best_bound(20, 2).angle == pytest.approx(math.radians(18))
@@ -259,7 +261,7 @@ def test_bounds():
         (196560, 24, 1 / 2),
     ],
 )  # fmt: skip
-def test_sharp_codes_attain_levenshteins_bound(count, dim, cosine):
+def test_sharp_codes_attain_the_levenshtein_bound(count, dim, cosine):
     bound = best_bound(count, dim)
     assert bound.name == "Levenshtein"
     assert math.cos(bound.angle) == pytest.approx(cosine, abs=1e-13)
@@ -289,7 +291,7 @@ def test_a_code_that_attains_the_bound_has_no_gap():
     assert found.converged and abs(found.gap) < 1e-9
 
 
-def test_the_subset_is_the_most_spread_one():
+def test_the_chosen_subset_has_the_largest_separation():
     rows = np.random.default_rng(2).normal(size=(12, 3))
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
@@ -316,6 +318,6 @@ def test_the_subset_is_the_most_spread_one():
         ((3, 3), {"power": -1.0}, "power=-1"),
     ],
 )
-def test_it_refuses_with_a_sentence(arguments, options, sentence):
+def test_invalid_codes_are_refused(arguments, options, sentence):
     with pytest.raises(SettingError, match=sentence):
         spread(*arguments, **options)
