@@ -14,20 +14,18 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from robustness.errors import ModelError, UnsafeModelError
 from robustness.files import bounded
 from robustness.files.disk_errors import expect_named
-from robustness.models.scan import limited_process
+from robustness.models.scan import keras_range, limited_process
 from robustness.models.scan.config_safety import MAX_OBJECTS, config_findings, is_remote, quote
 from robustness.models.scan.hdf5 import MAX_EXPANSION, H5Facts, h5_facts
 from robustness.models.scan.model_size import measure
 from robustness.models.suffixes import HDF5_SUFFIXES, KERAS_SUFFIX, MODEL_SUFFIXES
 
-OLDEST_SAFE_KERAS = (3, 15, 1)
 ACCEPTED = "a .keras file, or a .h5 / .hdf5 file with a whole model"
 MAX_MEMBERS = 10_000
 MAX_DIRECTORY_BYTES = 4 << 20
@@ -109,7 +107,7 @@ def scan(path: str | Path) -> ScanReport:
             )
         else:
             raise ModelError(_unsupported(file))
-    notes = (*facts.pop("notes", ()), *_version_notes())
+    notes = (*facts.pop("notes", ()), *keras_range.notes(keras_range.installed()))
     return ScanReport(file.name, sha256=sha256, size=size, notes=notes, **facts)
 
 
@@ -253,18 +251,6 @@ def _unsupported(file: Path) -> str:
         elif (file / "config.json").is_file():
             kind, advice = "an unpacked Keras folder", "save with model.save('model.keras')"
     return f"{quote(file.name)} is {kind}; expected {ACCEPTED}. To convert: {advice}."
-
-
-def _version_notes() -> tuple[str, ...]:
-    try:
-        version = metadata.version("keras")
-    except metadata.PackageNotFoundError:
-        return ("Keras is not installed, so the file can be scanned but not loaded.",)
-    numbers = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
-    if numbers >= OLDEST_SAFE_KERAS:
-        return ()
-    wanted = ".".join(map(str, OLDEST_SAFE_KERAS))
-    return (f"Keras {version} has known holes in loading models; upgrade to {wanted} or later.",)
 
 
 def _scan_zip(stream: IO[bytes], size: int, name: str) -> dict[str, Any]:
