@@ -111,7 +111,7 @@ def connect(subject: Subject) -> Iterator[Connection]:
     Raises
     ------
     FetchError
-        The kaggle package is missing or broken, or there are no credentials; the message says how to get them.
+        The kaggle package is missing or broken, or there are no credentials; the message says what to do.
     """
     try:
         from kagglesdk import KaggleClient, KaggleCredentials  # noqa: PLC0415 (slow, rarely used)

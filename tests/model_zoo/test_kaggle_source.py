@@ -625,7 +625,7 @@ def test_a_missing_kaggle_package_is_named_with_its_extra(clean_home, monkeypatc
 
 def test_a_broken_kaggle_package_is_not_called_missing(clean_home, monkeypatch):
     monkeypatch.setitem(sys.modules, "kagglesdk", ModuleType("kagglesdk"))
-    with pytest.raises(FetchError, match="installed but cannot be imported.*KaggleClient"):
+    with pytest.raises(FetchError, match=r"installed but cannot be imported.*KaggleClient"):
         fetch(NOTEBOOK)
 
 
