@@ -225,8 +225,9 @@ def _indexed(picture: Image.Image, palette: Image.Image) -> Image.Image:
     found = picture.quantize(palette=palette, dither=Image.Dither.NONE)
     # Pillow looks colours up by their upper bits, which makes paper a little grey.
     paper = np.all(np.asarray(picture) == PAPER, axis=2)
-    found.putdata(np.where(paper, 0, np.asarray(found)).ravel().tolist())
-    return found
+    cleaned = Image.fromarray(np.where(paper, 0, np.asarray(found)).astype(np.uint8))
+    cleaned.putpalette(palette.getpalette() or [])
+    return cleaned
 
 
 def evenly(count: int) -> list[int]:

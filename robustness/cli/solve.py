@@ -79,7 +79,7 @@ def regression(
     if not features:
         raise SettingError(f"--x {','.join(x)} names no column; expected one or more column names.")
     wanted = [*features, y, *([weights] if weights else [])]
-    data = _columns(table, wanted)
+    data = read_columns(table, wanted)
     mass = data[weights].to_numpy() if weights else None
     rows, target = data[features].to_numpy("float64"), data[y].to_numpy("float64")
     factors = _numbers(rates, "--rates") or 1.0
@@ -117,8 +117,8 @@ def regression(
         raise typer.Exit(INCONCLUSIVE)
 
 
-def _columns(table: Path, names: list[str]) -> pd.DataFrame:
-    """Read the named columns as numbers; SettingError if the file, a column or a cell is unusable."""
+def read_columns(table: Path, names: list[str]) -> pd.DataFrame:
+    """Return the named columns as numbers; SettingError if the file, a column or a cell is unusable."""
     import pandas as pd
 
     from robustness.errors import SettingError
