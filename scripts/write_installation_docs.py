@@ -39,7 +39,8 @@ class Package:
 def licence(package: Distribution) -> str:
     """Return the licence that the metadata of a package state, or the one that its licence file names."""
     about = package.metadata
-    stated = str(about.get("License-Expression") or about.get("License") or "").strip()
+    fields = about.get_all("License-Expression") or about.get_all("License") or [""]
+    stated = str(fields[0]).strip()
     if stated and len(stated) <= 60 and "\n" not in stated:
         return stated
     classifiers = [str(text) for text in about.get_all("Classifier") or []]

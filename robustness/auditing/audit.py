@@ -38,6 +38,7 @@ from robustness.images.cache import PictureCache
 from robustness.models.classifier import Classifier
 from robustness.runs.manifest import describe, expect_same, now
 from robustness.runs.model_differences import differences
+from robustness.runs.notebook import default_listener
 from robustness.runs.plan import Plan
 from robustness.runs.progress import Listener
 from robustness.runs.repair import Mended, mend
@@ -127,7 +128,8 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     run : the run folder; a temporary one if not given.
     resume : continue the run in `run`. A resumed audit has the same outcomes as one that was not interrupted.
     command, origin : how the audit was started, for the report.
-    progress : called with a `robustness.runs.progress.Progress` whenever there is progress to show.
+    progress : called with a `robustness.runs.progress.Progress` whenever there is progress to show. By
+        default a notebook shows a progress bar, and other programs nothing.
     **options : single options, which override those of `config`:
 
     {options}
@@ -234,7 +236,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         mended = mend(store, plan, cache, entries, classifier.input_shape) if resume else Mended()
         if region is not None:
             store.save_png(region.png(plan.channels))
-        listener = progress or (lambda _: None)
+        listener = progress or default_listener()
         Auditor(plan, classifier, cache, entries, store, listener, attacked).run(answers)
         diagnostics = diagnose(
             classifier,
