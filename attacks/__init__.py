@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from robustness import environment
+
 if TYPE_CHECKING:
     from robustness.attacks.apgd import APGD, APGDT
     from robustness.attacks.bim import BIM
@@ -188,7 +190,8 @@ def __getattr__(name: str) -> Any:
     home = _RECIPES.get(name) or _PARTS.get(name)
     if home is None:
         raise AttributeError(f"module 'robustness.attacks' has no attribute {name!r}")
-    value = getattr(import_module(f"robustness.{home}"), name)
+    with environment.quiet_import():
+        value = getattr(import_module(f"robustness.{home}"), name)
     globals()[name] = value
     return value
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustness import plugins
+from robustness import environment, plugins
 from robustness.errors import ModelError, RobustnessError, SettingError, UnsafeModelError
 from robustness.files.disk_errors import expect_named
 from robustness.model_zoo.info import ModelInfo
@@ -106,8 +107,10 @@ def _from_file(
     reading: Mapping[str, Any],
 ) -> Classifier:
     from robustness.models import loading  # noqa: PLC0415
-    from robustness.models.adapter import InputAdapter  # noqa: PLC0415
-    from robustness.models.classifier import Classifier  # noqa: PLC0415 (imports TensorFlow)
+
+    with environment.quiet_import():
+        from robustness.models.adapter import InputAdapter  # noqa: PLC0415 (imports TensorFlow)
+        from robustness.models.classifier import Classifier  # noqa: PLC0415
 
     report = loading.scan(path)
     if report.format != "weights":
@@ -151,7 +154,9 @@ def _loader(name: str) -> Callable[[], Classifier]:
 
 def _made(name: str) -> Classifier:
     """The model of a plug-in; ModelError if the plug-in fails."""
-    loader = _loader(name)
+    with environment.quiet_import():
+        loader = _loader(name)
+        import_module("robustness.models.classifier")  # a Classifier is what every loader returns
     try:
         return loader()
     except (KeyboardInterrupt, RobustnessError):

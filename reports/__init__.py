@@ -12,6 +12,7 @@ This package imports neither attacks nor models; the packages below it are:
 - `page`: the HTML page
 - `formats`: JSON, CSV, Parquet, Markdown, JUnit, SARIF, GitHub annotations and PDF
 - `comparison`: two runs, image by image
+- `article`: the page of `robustness article`
 - `solver_plots`: plots of `robustness solve`
 """
 

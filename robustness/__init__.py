@@ -13,6 +13,7 @@ from robustness import environment
 
 # Before TensorFlow is imported, by whomever.
 environment.use_onednn()
+environment.silence_notebook()
 
 if TYPE_CHECKING:
     from robustness.auditing.audit import audit
@@ -50,7 +51,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'robustness' has no attribute {name!r}")
-    value = getattr(import_module(f"robustness.{_HOMES[name]}"), name)
+    with environment.quiet_import():
+        value = getattr(import_module(f"robustness.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -24,6 +24,8 @@ from typing import ClassVar
 
 USAGE, BROKEN = 2, 3
 """Exit codes of errors: the input cannot be used; something failed."""
+INCONCLUSIVE = 4
+"""Exit code of a command that ran, but whose result is not the requested one."""
 
 
 class RobustnessError(Exception):

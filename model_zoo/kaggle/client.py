@@ -23,6 +23,8 @@ from robustness.model_zoo.downloads.download import Patient
 
 T = TypeVar("T")
 
+EXTRA = "robustness-toolkit[kaggle]"
+"""The requirement that installs the kaggle package, which is optional."""
 HELP = (
     "To get credentials: sign in at kaggle.com, open Settings, API, and create a token; put it in "
     "the environment variable KAGGLE_API_TOKEN or the file ~/.kaggle/access_token (an older "
@@ -109,15 +111,19 @@ def connect(subject: Subject) -> Iterator[Connection]:
     Raises
     ------
     FetchError
-        The kaggle package cannot be imported, or there are no credentials; the message says how to get them.
+        The kaggle package is missing or broken, or there are no credentials; the message says what to do.
     """
     try:
         from kagglesdk import KaggleClient, KaggleCredentials  # noqa: PLC0415 (slow, rarely used)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name not in ("kagglesdk", "kaggle"):
+            raise _unusable(error, subject) from error
         raise FetchError(
-            f"The kaggle package cannot be imported ({error}); install it with "
-            f"`pip install kaggle`. {subject.by_hand}"
-        ) from error
+            f"Fetching {subject.words} needs the kaggle package, which is not installed: "
+            f"`pip install '{EXTRA}'`. {subject.by_hand}"
+        ) from None
+    except ImportError as error:
+        raise _unusable(error, subject) from error
     found = _credentials()
     if found is None:
         with KaggleClient() as client:
@@ -138,6 +144,14 @@ def connect(subject: Subject) -> Iterator[Connection]:
             for scheme in ("https://", "http://"):
                 session.mount(scheme, Patient())
         yield Connection(client, found, subject)
+
+
+def _unusable(error: ImportError, subject: Subject) -> FetchError:
+    """The error for a kaggle package that is installed but cannot be imported."""
+    return FetchError(
+        f"The kaggle package is installed but cannot be imported ({error}); repair it with "
+        f"`pip install --force-reinstall '{EXTRA}'`. {subject.by_hand}"
+    )
 
 
 def explained(response: requests.Response | None, subject: Subject) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -21,6 +22,8 @@ SERIES = (
 _SCALE = 2
 _MARGIN = (62, 34, 16, 42)
 _FRAMES = 60
+_FEW = 12
+"""Number of steps below which an animation shows moments between them."""
 
 
 @dataclass(frozen=True)
@@ -222,19 +225,53 @@ def _indexed(picture: Image.Image, palette: Image.Image) -> Image.Image:
     found = picture.quantize(palette=palette, dither=Image.Dither.NONE)
     # Pillow looks colours up by their upper bits, which makes paper a little grey.
     paper = np.all(np.asarray(picture) == PAPER, axis=2)
-    found.putdata(np.where(paper, 0, np.asarray(found)).ravel().tolist())
-    return found
+    cleaned = Image.fromarray(np.where(paper, 0, np.asarray(found)).astype(np.uint8))
+    cleaned.putpalette(palette.getpalette() or [])
+    return cleaned
 
 
-def save(draw: Callable[[int], Image.Image], count: int, path: str | Path) -> None:
-    """Write frames 0 .. count - 1 as a .gif that dwells on the last, or the last as a .png."""
+def evenly(count: int) -> list[int]:
+    """Return at most `_FRAMES` of `count` steps, evenly spaced, with the first and the last."""
+    chosen = np.linspace(0, count - 1, min(count, _FRAMES)).round().astype(int)
+    return np.unique(chosen).tolist()
+
+
+def early(count: int) -> list[float]:
+    """Return the moments of an animation of `count` steps that change most in the beginning.
+
+    Of many steps, the first ones are all kept and later ones become rarer. Few steps are divided, so that the
+    animation shows the movement from each to the next; moments between two steps are fractions.
+    """
+    last = count - 1
+    if last < _FEW:
+        parts = max(1, math.ceil(2 * _FEW / max(last, 1)))
+        return [step / parts for step in range(last * parts + 1)]
+    if count <= _FRAMES:
+        return [float(step) for step in range(count)]
+    start = _FRAMES // 3
+    rare = np.geomspace(start, last, _FRAMES - start).round()
+    return np.unique(np.concatenate([np.arange(start), rare])).astype(float).tolist()
+
+
+Moment = TypeVar("Moment", int, float)
+
+
+def save(
+    draw: Callable[[Moment], Image.Image], moments: Sequence[Moment], path: str | Path
+) -> None:
+    """Write the moments of an animation as a .gif that dwells on both ends, or the last as a .png.
+
+    Raises
+    ------
+    SettingError
+        The name of the file has another suffix, or its folder does not exist.
+    """
     target = writable(path)
     if target.suffix.lower() == ".png":
-        draw(count - 1).save(target)
+        draw(moments[-1]).save(target)
         return
-    chosen = np.unique(np.linspace(0, count - 1, min(count, _FRAMES)).round().astype(int))
-    drawn = [draw(int(i)) for i in chosen]
+    drawn = [draw(moment) for moment in moments]
     palette = _palette(drawn[-1])
     frames = [_indexed(picture, palette) for picture in drawn]
-    times = [80] * (len(frames) - 1) + [2000]
+    times = [600] + [80] * (len(frames) - 2) + [2000] if len(frames) > 1 else [2000]
     frames[0].save(target, save_all=True, append_images=frames[1:], duration=times, loop=0)

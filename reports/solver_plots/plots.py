@@ -1,11 +1,7 @@
-"""Pictures of the two solvers: a fit on its way to the optimum, and vectors moving apart.
-
-Plain numpy in, a .gif or .png out; nothing here computes a gradient.
-"""
+"""Draws a regression on its way to the optimum: NumPy arrays in, a .gif or .png out, without gradients."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,27 +10,46 @@ import numpy as np
 from PIL import Image
 
 from robustness.reports.solver_plots.canvas import (
-    FAINT,
     INK,
     QUIET,
     SERIES,
     Box,
     Canvas,
     Panel,
+    early,
     save,
 )
 
 
 @dataclass(frozen=True)
 class Way:
-    """One optimizer's way: parameters (steps + 1, features + 1), intercept last, and losses."""
+    """The way of one optimizer.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the legend.
+    path : numpy.ndarray, shape (steps + 1, features + 1)
+        The parameters, intercept last.
+    losses : numpy.ndarray, shape (steps + 1,)
+        The losses of these points.
+    ended : str
+        How it ended if not at the optimum, such as "not converged".
+    """
 
     name: str
     path: np.ndarray
     losses: np.ndarray
+    ended: str = ""
 
+    @property
+    def title(self) -> str:
+        """The name, and how the way ended."""
+        return f"{self.name}, {self.ended}" if self.ended else self.name
 
-# --- regression ------------------------------------------------------------------------------
+    def until(self, moment: float) -> np.ndarray:
+        """Return the points of the path up to a moment, the last one between two steps."""
+        return _until(self.path, moment)
 
 
 def plot_fit(  # noqa: PLR0913 - the parts of one drawing
@@ -57,7 +72,7 @@ def plot_fit(  # noqa: PLR0913 - the parts of one drawing
     """
     mass = np.ones(len(y)) if weights is None else weights
     chart = _FitChart(x, y, ways, exact, titles, logistic, mass, ridge)
-    save(chart.draw, max(len(way.path) for way in ways), target)
+    save(chart.draw, early(max(len(way.path) for way in ways)), target)
 
 
 class _FitChart:
@@ -80,6 +95,19 @@ class _FitChart:
         self.best = self._loss(exact[None])[0]
         if self.single:
             self.surface, self.span = self._surface()
+            self.heights = self._heights()
+
+    def _heights(self) -> tuple[float, float]:
+        """The span of the targets, widened for the lines of all steps by at most twice its size each way."""
+        low, high = float(np.min(self.y)), float(np.max(self.y))
+        ends = np.array([[np.min(self.x)], [np.max(self.x)]])
+        lines = np.concatenate([way.path for way in self.ways])
+        margins = (lines[:, :-1] @ ends.T + lines[:, -1:])[np.isfinite(lines[:, 0])]
+        if self.logistic or not margins.size:
+            return low, high
+        room = 2.0 * (high - low)
+        least, most = float(np.min(margins)), float(np.max(margins))
+        return max(min(low, least), low - room), min(max(high, most), high + room)
 
     def _predict(self, points: np.ndarray) -> np.ndarray:
         margin = points[:, :-1] @ self.x.T + points[:, -1:]
@@ -124,17 +152,19 @@ class _FitChart:
     def _upright(self, points: np.ndarray) -> np.ndarray:
         return np.stack([points[:, -1] + points[:, 0] * np.mean(self.x), points[:, 0]], axis=1)
 
-    def draw(self, frame: int) -> Image.Image:
+    def draw(self, moment: float) -> Image.Image:
+        """Return the picture of a moment; a fraction lies between two steps."""
         panels = 3 if self.single else 2
-        across = (400 * panels - 66) // 130
-        words = len(self.ways) + 1
-        canvas = Canvas(400 * panels, 360 + 18 * ((words - 1) // across))
-        self._data(canvas, Box(0, 0, 400, 340), frame)
-        self._losses(canvas, Box(400, 0, 400, 340), frame)
+        names = [*(way.title for way in self.ways), "exact"]
+        slot = 30 + 7 * max(14, *map(len, names))
+        across = max(1, (400 * panels - 66) // slot)
+        canvas = Canvas(400 * panels, 360 + 18 * ((len(names) - 1) // across))
+        self._data(canvas, Box(0, 0, 400, 340), moment)
+        self._losses(canvas, Box(400, 0, 400, 340), moment)
         if self.single:
-            self._paths(canvas, Box(800, 0, 400, 340), frame)
-        for i, name in enumerate([*(way.name for way in self.ways), "exact"]):
-            at, down = 66 + 130 * (i % across), 350 + 18 * (i // across)
+            self._paths(canvas, Box(800, 0, 400, 340), moment)
+        for i, name in enumerate(names):
+            at, down = 66 + slot * (i % across), 350 + 18 * (i // across)
             if i < len(self.ways):
                 canvas.dot(at, down, 4, SERIES[i % len(SERIES)])
             else:
@@ -142,40 +172,39 @@ class _FitChart:
             canvas.text(at + 9, down, name, anchor="lm", size=12)
         return canvas.finish()
 
-    def _data(self, canvas: Canvas, box: Box, frame: int) -> None:
+    def _data(self, canvas: Canvas, box: Box, moment: float) -> None:
         steps = max(len(way.path) for way in self.ways) - 1
-        title = f"step {min(frame, steps)} of {steps}"
+        title = f"step {min(int(moment), steps)} of {steps}"
         pick = np.linspace(0, len(self.y) - 1, min(len(self.y), 600)).astype(int)
         low, high = float(np.min(self.y)), float(np.max(self.y))
         if not self.single:
             names = (title, self.titles[1], "predicted")
             panel = Panel(canvas, box, (low, high, low, high), names).frame()
             for i, way in enumerate(self.ways):
-                predicted = self._predict(way.path[min(frame, len(way.path) - 1)][None])[0]
+                predicted = self._predict(way.until(moment)[-1:])[0]
                 panel.dots(self.y[pick], predicted[pick], SERIES[i % len(SERIES)], 1.8)
             panel.curve([low, high], [low, high], INK, 1.0)
             return
         column = self.x[:, 0]
-        span = (float(np.min(column)), float(np.max(column)), low, high)
+        span = (float(np.min(column)), float(np.max(column)), *self.heights)
         panel = Panel(canvas, box, span, (title, *self.titles)).frame()
         panel.dots(column[pick], self.y[pick], QUIET, 1.8)
         ends = np.linspace(span[0], span[1], 80)
         self._line(panel, ends, self.exact, INK, 1.0)
         for i, way in enumerate(self.ways):
-            point = way.path[min(frame, len(way.path) - 1)]
-            self._line(panel, ends, point, SERIES[i % len(SERIES)], 2.2)
+            self._line(panel, ends, way.until(moment)[-1], SERIES[i % len(SERIES)], 2.2)
 
     def _line(
         self, panel: Panel, ends: np.ndarray, point: np.ndarray, colour: tuple, width: float
     ) -> None:
         margin = point[0] * ends + point[1]
         inside = 0.5 * (1.0 + np.tanh(0.5 * margin)) if self.logistic else margin
-        low, high = float(np.min(self.y)), float(np.max(self.y))
+        low, high = self.heights
         room = 0.04 * (high - low)
         seen = (inside >= low - room) & (inside <= high + room)
         panel.curve(ends[seen], inside[seen], colour, width)
 
-    def _losses(self, canvas: Canvas, box: Box, frame: int) -> None:
+    def _losses(self, canvas: Canvas, box: Box, moment: float) -> None:
         every = np.concatenate([way.losses for way in self.ways])
         every = every[np.isfinite(every)]
         top, low = float(np.max(every)), min(float(np.min(every)), self.best)
@@ -186,11 +215,14 @@ class _FitChart:
         panel = Panel(canvas, box, (0, max(steps, 1), low, top), titles, logarithmic=wide).frame()
         panel.curve([0, max(steps, 1)], [self.best, self.best], INK, 1.0)
         for i, way in enumerate(self.ways):
-            seen = way.losses[: frame + 1]
-            panel.curve(range(len(seen)), seen, SERIES[i % len(SERIES)])
-            panel.dots([len(seen) - 1], [seen[-1]], SERIES[i % len(SERIES)], 3.2)
+            points = way.until(moment)
+            whole = min(int(moment) + 1, len(points))
+            seen = np.concatenate([way.losses[:whole], self._loss(points[whole:])])
+            steps_seen = np.append(np.arange(whole), [moment] * (len(points) - whole))
+            panel.curve(steps_seen, seen, SERIES[i % len(SERIES)])
+            panel.dots(steps_seen[-1:], seen[-1:], SERIES[i % len(SERIES)], 3.2)
 
-    def _paths(self, canvas: Canvas, box: Box, frame: int) -> None:
+    def _paths(self, canvas: Canvas, box: Box, moment: float) -> None:
         titles = ("path over the loss", f"{self.titles[1]} at the mean {self.titles[0]}", "slope")
         panel = Panel(canvas, box, self.span, titles)
         panel.frame()
@@ -201,9 +233,19 @@ class _FitChart:
         canvas.line([(x - 6, y), (x + 6, y)], INK, 1.2)
         canvas.line([(x, y - 6), (x, y + 6)], INK, 1.2)
         for i, way in enumerate(self.ways):
-            seen = self._upright(way.path[: frame + 1])
+            seen = self._upright(way.until(moment))
             panel.curve(seen[:, 0], seen[:, 1], SERIES[i % len(SERIES)])
             panel.dots(seen[-1:, 0], seen[-1:, 1], SERIES[i % len(SERIES)], 3.6)
+
+
+def _until(path: np.ndarray, moment: float) -> np.ndarray:
+    """The rows of a path up to a moment; the last row lies on the line between two steps."""
+    step = min(int(moment), len(path) - 1)
+    part = moment - step
+    if step == len(path) - 1 or part <= 0:
+        return path[: step + 1]
+    between = path[step] + part * (path[step + 1] - path[step])
+    return np.concatenate([path[: step + 1], between[None]])
 
 
 def _tamed(ways: Sequence[Way]) -> list[Way]:
@@ -213,117 +255,7 @@ def _tamed(ways: Sequence[Way]) -> list[Way]:
     tamed = []
     for way in ways:
         wild = ~(way.losses <= most)
-        name = f"{way.name} (diverged)" if wild[-1] else way.name
+        ended = "diverged" if wild[-1] else way.ended
         path = np.where(wild[:, None], np.nan, way.path)
-        tamed.append(Way(name, path, np.where(wild, np.nan, way.losses)))
+        tamed.append(Way(way.name, path, np.where(wild, np.nan, way.losses), ended))
     return tamed
-
-
-# --- spreading -------------------------------------------------------------------------------
-
-
-def plot_spread(
-    target: str | Path,
-    path: np.ndarray,
-    bound: float,
-    title: str,
-    *,
-    fixed: np.ndarray | None = None,
-    antipodal: bool = False,
-) -> None:
-    """Vectors (frames, count, dim) on their way, and their smallest angle in degrees.
-
-    In 2-D arrows, in 3-D a sphere, beyond that the sorted angles to the nearest neighbour; `bound`,
-    in degrees, is what nobody can beat. `fixed` (others, dim) are drawn black; `antipodal` draws both
-    ends of lines.
-    """
-    dim = path.shape[2]
-    kept = np.zeros((0, dim)) if fixed is None else np.asarray(fixed, "float64")
-    kept = kept / np.linalg.norm(kept, axis=1, keepdims=True)
-    nearest = np.stack([_nearest(vectors, kept, antipodal) for vectors in path])
-    smallest = np.min(nearest, axis=1)
-
-    def draw(frame: int) -> Image.Image:
-        canvas = Canvas(860, 420)
-        words = f"{title}, step {frame}: smallest angle {smallest[frame]:.3f}°"
-        canvas.text(20, 22, words, anchor="lm", size=14)
-        ends = np.concatenate([path[frame], kept])
-        inks = [SERIES[0]] * len(path[frame]) + [INK] * len(kept)
-        if antipodal:
-            ends, inks = np.concatenate([ends, -ends]), inks * 2
-        if dim == 2:
-            _arrows(canvas, ends, inks)
-        elif dim == 3:
-            _sphere(canvas, ends, inks)
-        else:
-            _sorted_angles(canvas, nearest, frame, bound)
-        low, high = float(np.min(smallest)), max(float(np.max(smallest)), bound)
-        steps = max(len(path) - 1, 1)
-        box = Box(430, 40, 420, 375)
-        panel = Panel(canvas, box, (0, steps, low, high), ("smallest angle", "step", "degrees"))
-        panel.frame()
-        panel.curve([0, steps], [bound, bound], INK, 1.0)
-        right, line = panel.at(steps, bound)
-        canvas.text(right, line - 5, f"bound {bound:.3f}°", anchor="rs", size=11, colour=QUIET)
-        panel.curve(range(frame + 1), smallest[: frame + 1], SERIES[0])
-        panel.dots([frame], [smallest[frame]], SERIES[0], 3.2)
-        return canvas.finish()
-
-    save(draw, len(path), target)
-
-
-def _nearest(vectors: np.ndarray, fixed: np.ndarray, antipodal: bool) -> np.ndarray:
-    cosines = vectors @ np.concatenate([vectors, fixed]).T
-    cosines = np.abs(cosines) if antipodal else cosines
-    np.fill_diagonal(cosines, -1.0)
-    return np.degrees(np.arccos(np.clip(np.max(cosines, axis=1), -1.0, 1.0)))
-
-
-def _arrows(canvas: Canvas, vectors: np.ndarray, inks: Sequence[tuple]) -> None:
-    middle, radius = (215.0, 232.0), 165.0
-    canvas.ring(*middle, radius, FAINT)
-    for (x, y), ink in zip(vectors, inks, strict=True):
-        tip = np.array([middle[0] + radius * x, middle[1] - radius * y])
-        along = np.array([x, -y])
-        across = np.array([-along[1], along[0]])
-        canvas.line([middle, tuple(tip)], ink, 1.5)
-        for side in (4.0, -4.0):
-            canvas.line([tuple(tip), tuple(tip - 9.0 * along + side * across)], ink, 1.5)
-
-
-def _sphere(canvas: Canvas, vectors: np.ndarray, inks: Sequence[tuple]) -> None:
-    """Seen from a little above: what lies behind is smaller and paler, and is drawn first."""
-    middle, radius = (215.0, 232.0), 165.0
-    turn, tilt = math.radians(30.0), math.radians(20.0)
-    around = np.array(
-        [[math.cos(turn), -math.sin(turn), 0], [math.sin(turn), math.cos(turn), 0], [0, 0, 1]]
-    )
-    down = np.array(
-        [[1, 0, 0], [0, math.cos(tilt), -math.sin(tilt)], [0, math.sin(tilt), math.cos(tilt)]]
-    )
-    view = down @ around
-    canvas.ring(*middle, radius, QUIET)
-    angle = np.linspace(0.0, 2.0 * math.pi, 121)
-    flat = np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
-    for circle in (flat, flat[:, [2, 0, 1]], flat[:, [0, 2, 1]]):
-        seen = circle @ view.T
-        canvas.line(
-            [(middle[0] + radius * p[0], middle[1] - radius * p[2]) for p in seen], FAINT, 1.0
-        )
-    seen = vectors @ view.T
-    paper = np.array([200, 214, 226])
-    for i in np.argsort(-seen[:, 1]):
-        x, depth, z = seen[i]
-        near = 0.5 * (1.0 - depth)
-        colour = tuple(int(c) for c in paper + near * (np.array(inks[i]) - paper))
-        canvas.dot(middle[0] + radius * x, middle[1] - radius * z, 3.5 + 3.5 * near, colour)
-
-
-def _sorted_angles(canvas: Canvas, nearest: np.ndarray, frame: int, bound: float) -> None:
-    span = (1, nearest.shape[1], float(np.min(nearest)), max(float(np.max(nearest)), bound))
-    titles = ("angle to the nearest neighbour", "vector, sorted", "degrees")
-    panel = Panel(canvas, Box(10, 40, 420, 375), span, titles).frame()
-    panel.curve([1, nearest.shape[1]], [bound, bound], INK, 1.0)
-    values = np.sort(nearest[frame])
-    panel.curve(range(1, len(values) + 1), values, SERIES[0])
-    panel.dots(range(1, len(values) + 1), values, SERIES[0], 2.0)

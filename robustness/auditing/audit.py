@@ -44,6 +44,7 @@ from robustness.models.classifier import Classifier
 from robustness.models.scalings import Scaling
 from robustness.runs.manifest import describe, expect_same, now
 from robustness.runs.model_differences import differences
+from robustness.runs.notebook import default_listener
 from robustness.runs.plan import Plan
 from robustness.runs.progress import Listener, Progress
 from robustness.runs.repair import Mended, mend
@@ -134,7 +135,8 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     run : the run folder; a temporary one if not given.
     resume : continue the run in `run`. A resumed audit has the same outcomes as one that was not interrupted.
     command, origin : how the audit was started, for the report.
-    progress : called with a `robustness.runs.progress.Progress` whenever there is progress to show.
+    progress : called with a `robustness.runs.progress.Progress` whenever there is progress to show. By
+        default a notebook shows a progress bar, and other programs nothing.
     **options : single options, which override those of `config`:
 
     {options}
@@ -185,7 +187,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     )
     classifier, cache = resolved_inputs.classifier, resolved_inputs.cache
     source, entries, table = resolved_inputs.source, resolved_inputs.entries, resolved_inputs.table
-    listener = progress or (lambda _: None)
+    listener = progress or default_listener()
     if table is not None and table.doubtful and not resume:
         listener(Progress("classes", len(table.rows), len(table.rows), text=table.text()))
     surrogate = resolve_surrogate(

@@ -12,6 +12,7 @@ import traceback
 import typer
 
 from robustness.cli import (
+    article,
     attacks,
     audit,
     compare,
@@ -51,6 +52,7 @@ app.command("rerun")(rerun.rerun)
 app.command("compare")(compare.compare)
 app.command("fetch")(fetch.fetch)
 app.command("fit")(fit.fit)
+app.command("article")(article.article)
 app.add_typer(solve.app, name="solve")
 path_arguments.expect_paths((app, solve.app))
 

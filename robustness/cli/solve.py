@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from robustness.errors import INCONCLUSIVE
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
     from robustness.optimization.regression.least_squares import Fit
-    from robustness.optimization.spherical_codes.spread import Spread
 
 app = typer.Typer(
     help="Run a solver alone: fit a line by descent, spread vectors, or choose spread vectors.",
@@ -58,6 +59,8 @@ def regression(
 ) -> None:
     """Fit a column of a CSV file by descent, and compare with the exact solution.
 
+    Exit code 4: no descent of the command converged, so that its figures are not those of the optimum.
+
     \b
     Examples:
       robustness solve regression heights.csv --x Height --y Weight --standardize
@@ -76,7 +79,7 @@ def regression(
     if not features:
         raise SettingError(f"--x {','.join(x)} names no column; expected one or more column names.")
     wanted = [*features, y, *([weights] if weights else [])]
-    data = _columns(table, wanted)
+    data = read_columns(table, wanted)
     mass = data[weights].to_numpy() if weights else None
     rows, target = data[features].to_numpy("float64"), data[y].to_numpy("float64")
     factors = _numbers(rates, "--rates") or 1.0
@@ -103,14 +106,19 @@ def regression(
                 standardize=standardize,
             )
             fits[name] = solve(rows, target, method=how, **common)
-    _show_fits(fits, exact)
+    from robustness.cli.solve_results import show_fits
+
+    show_fits(fits, exact)
+    fits = fits or {"exact": exact}
     if plot:
         shown = {"logistic": logistic, "weights": mass, "ridge": ridge}
-        _plot_fits(plot, rows, target, fits or {"exact": exact}, exact, y, **shown)
+        _plot_fits(plot, rows, target, fits, exact, y, **shown)
+    if not any(fit.converged for fit in fits.values()):
+        raise typer.Exit(INCONCLUSIVE)
 
 
-def _columns(table: Path, names: list[str]) -> pd.DataFrame:
-    """Read the named columns as numbers; SettingError if the file, a column or a cell is unusable."""
+def read_columns(table: Path, names: list[str]) -> pd.DataFrame:
+    """Return the named columns as numbers; SettingError if the file, a column or a cell is unusable."""
     import pandas as pd
 
     from robustness.errors import SettingError
@@ -162,45 +170,6 @@ def _start(text: str, exact: Fit) -> list[float] | None:
     return _numbers(",".join(words), "--start")
 
 
-def _show_fits(fits: dict[str, Fit], exact: Fit) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from robustness.cli.terminal import stdout
-
-    ways = fits | {"exact": exact}
-    title = "mean squared error" if exact.kind == "least squares" else "mean log-loss"
-    measure = "R²" if exact.kind == "least squares" else "McFadden's R²"
-    names = [*exact.names, "intercept"]
-    columns = {
-        name: [
-            *(f"{value:.6g}" for value in (*fit.coefficients, fit.intercept)),
-            f"{fit.loss:.6g}",
-            f"{fit.r2:.4f}",
-            str(len(fit.history) - 1) if name in fits else "-",
-        ]
-        for name, fit in ways.items()
-    }
-    columns["standard error"] = [*(f"{error:.3g}" for error in exact.standard_errors), "", "", ""]
-    rows = [*names, title, measure, "steps"]
-    # Many optimizers are rows, few are columns, so that the longer side is vertical.
-    down = len(ways) > 3 and len(ways) >= len(names)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("" if down else "parameter", no_wrap=True)
-    for name in rows if down else columns:
-        table.add_column(Text(name), justify="right", no_wrap=True)
-    across = (
-        columns if down else {row: [c[i] for c in columns.values()] for i, row in enumerate(rows)}
-    )
-    for name, values in across.items():
-        table.add_row(Text(name), *values)
-    console = stdout()
-    console.print(table, width=max(console.width, console.measure(table).minimum))
-    for name, fit in ways.items():
-        if not fit.converged:
-            console.print(f"{name}: {fit.status}", markup=False, soft_wrap=True)
-
-
 def _plot_fits(
     plot: Path,
     rows: np.ndarray,
@@ -214,7 +183,10 @@ def _plot_fits(
 
     from robustness.reports.solver_plots.plots import Way, plot_fit
 
-    ways = [Way(name, fit.path, fit.history) for name, fit in fits.items()]
+    ways = [
+        Way(name, fit.path, fit.history, "" if fit.converged else "not converged")
+        for name, fit in fits.items()
+    ]
     best = np.append(exact.coefficients, exact.intercept)
     plot_fit(plot, rows, target, ways, best, (exact.names[0], title), **how)
     typer.echo(f"wrote {plot}")
@@ -239,6 +211,12 @@ def spread(
     optimizer: Annotated[str, typer.Option(help="For angle, variance, force.")] = "adam",
     learning_rate: Annotated[float | None, typer.Option(help="For angle, variance, force.")] = None,
     antipodal: Annotated[bool, typer.Option("--antipodal", help="Spread lines.")] = False,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare", help="Angle, variance and force from one start, in one table and plot."
+        ),
+    ] = False,
     start: Annotated[Path | None, typer.Option(help="Warm start, a .npy file.")] = None,
     fixed: Annotated[
         Path | None, typer.Option(help="Vectors that do not move, a .npy file.")
@@ -248,9 +226,12 @@ def spread(
 ) -> None:
     """Spread unit vectors as far apart as possible, and print the gap to the best known bound.
 
+    Exit code 4: the energy's solver spent its stages before the conditions of an optimum held.
+
     \b
     Examples:
       robustness solve spread --count 20 --dim 2 --loss force --plot spread.gif
+      robustness solve spread --count 20 --dim 2 --compare --plot losses.gif
       robustness solve spread --count 24 --dim 4 --save cell.npy
       robustness solve spread --count 12 --dim 3 --power 1
     """
@@ -261,24 +242,38 @@ def spread(
     from robustness.cli.terminal import wake_backend
 
     wake_backend()
+    from robustness.cli import solve_results
     from robustness.optimization.spherical_codes import spread as spreading
 
+    common: dict[str, Any] = {
+        "seed": seed,
+        "start": begin,
+        "steps": steps,
+        "optimizer": optimizer,
+        "learning_rate": learning_rate,
+    }
+    if compare:
+        unusable = {
+            "--loss": loss != "energy",
+            "--power": power is not None,
+            "--fixed": kept is not None,
+            "--antipodal": antipodal,
+            "--save": save is not None,
+        }
+        _compare_losses(count, dim, restarts or 1, common, plot, unusable)
+        return
     result = spreading.spread(
         count,
         dim,
         loss=loss,
         power=power,
-        seed=seed,
         restarts=restarts,
-        start=begin,
         fixed=kept,
         antipodal=antipodal,
-        steps=steps,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
         path=plot is not None,
+        **common,
     )
-    _show_spread(result)
+    solve_results.show_spread(result, loss)
     if save is not None:
         import numpy as np
 
@@ -287,11 +282,49 @@ def spread(
     if plot is not None:
         import math
 
-        from robustness.reports.solver_plots.plots import plot_spread
+        from robustness.reports.solver_plots.spread_plots import plot_spread
 
         path = result.path if result.path is not None else result.vectors[None]
         title, most = f"{count} in {dim}-D by {loss}", math.degrees(result.bound.angle)
         plot_spread(plot, path, most, title, fixed=kept, antipodal=antipodal)
+        typer.echo(f"wrote {plot}")
+    if loss not in spreading.LOSSES and not result.converged:
+        raise typer.Exit(INCONCLUSIVE)
+
+
+def _compare_losses(
+    count: int,
+    dim: int,
+    restarts: int,
+    common: dict[str, Any],
+    plot: Path | None,
+    unusable: dict[str, bool],
+) -> None:
+    """Spread vectors with each loss of the article from the same starts; print and draw them together."""
+    import math
+
+    from robustness.cli import solve_results
+    from robustness.errors import SettingError
+    from robustness.optimization.spherical_codes import spread as spreading
+
+    if given := [option for option, typed in unusable.items() if typed]:
+        raise SettingError(
+            f"--compare runs the losses {', '.join(spreading.LOSSES)}; leave out {', '.join(given)}."
+        )
+    found = {
+        loss: spreading.spread(count, dim, loss=loss, restarts=restarts, path=True, **common)
+        for loss in spreading.LOSSES
+    }
+    solve_results.show_spreads(found)
+    if plot is not None:
+        from robustness.reports.solver_plots.spread_plots import plot_spreads
+
+        bound = math.degrees(next(iter(found.values())).bound.angle)
+        paths = {
+            loss: result.vectors[None] if result.path is None else result.path
+            for loss, result in found.items()
+        }
+        plot_spreads(plot, paths, bound, f"{count} in {dim}-D from the same start")
         typer.echo(f"wrote {plot}")
 
 
@@ -355,24 +388,3 @@ def _vectors(path: Path | None) -> np.ndarray | None:
         return read_npy(path)
     except (OSError, ValueError) as error:
         raise SettingError(f"{path} cannot be read as an array in .npy format: {error}.") from error
-
-
-def _show_spread(result: Spread) -> None:
-    import math
-
-    from rich.table import Table
-
-    from robustness.cli.terminal import stdout
-
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    reach = "optimum" if result.bound.exact else "upper bound"
-    table.add_row("smallest angle", f"{result.angle:.7f}°")
-    table.add_row("its cosine", f"{result.cosine:.10f}")
-    table.add_row(f"energy (1 / distance^{result.power:g})", f"{result.energy:.9f}")
-    table.add_row(f"{reach} ({result.bound.name})", f"{math.degrees(result.bound.angle):.7f}°")
-    table.add_row("gap", f"{result.gap:.3g}°")
-    console = stdout()
-    console.print(table)
-    console.print(result.status, markup=False, soft_wrap=True)

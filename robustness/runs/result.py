@@ -15,8 +15,11 @@ from robustness import plugins
 from robustness.errors import RunError
 from robustness.files.disk_errors import expect_named
 from robustness.images.png import from_png
+from robustness.numerics.intervals import Share
 from robustness.runs import result_html, smallest_epsilon
+from robustness.runs.notebook import LinkedPath
 from robustness.runs.records import FAILED, FLIPPED, ROBUST, SETTLED
+from robustness.runs.result_curve import Curve
 from robustness.runs.result_html import Case
 from robustness.runs.schema import EpsilonBudget, Manifest
 from robustness.runs.store import Run
@@ -137,9 +140,40 @@ class AuditResult:
         Returns
         -------
         Path
-            The file written.
+            The file written; a notebook shows it as a link.
         """
-        return plugins.writer(kind)(self.path, path)
+        return LinkedPath(plugins.writer(kind)(self.path, path))
+
+    @property
+    def _rates(self) -> dict[str, list[tuple[float, int, int]]]:
+        """By attack, (epsilon, flipped images, judged images) each."""
+        rates: dict[str, list[tuple[float, int, int]]] = {}
+        for (attack, epsilon), rows in self._told.groupby(["attack", "epsilon"]):
+            flipped = int((rows.status == FLIPPED).sum())
+            rates.setdefault(str(attack), []).append((float(str(epsilon)), flipped, len(rows)))
+        return rates
+
+    @property
+    def _interval(self) -> str:
+        """The interval of the flip rate in words; "" if no image was judged."""
+        flips, held = self._judged
+        share = Share.of(len(flips), len(flips | held))
+        if share.low is None or share.high is None:
+            return ""
+        return f" (95 % interval {100 * share.low:.1f}–{100 * share.high:.1f} %)"
+
+    def curve(self) -> Curve:
+        """Return the share of the attacked images that hold, over epsilon; a notebook draws it.
+
+        Epsilons that an attack could not use fully are left out: they say nothing about robustness.
+        """
+        short = {(label, b.epsilon) for b in self._budgets for label in b.short}
+        return Curve(
+            {
+                attack: [point for point in points if (attack, point[0]) not in short]
+                for attack, points in self._rates.items()
+            }
+        )
 
     def __repr__(self) -> str:
         count = self.outcomes.image.nunique()
@@ -155,12 +189,9 @@ class AuditResult:
 
     def _repr_html_(self) -> str:
         judged = self._told
-        rates: dict[str, list[tuple[float, int, int]]] = {}
-        for (attack, epsilon), rows in judged.groupby(["attack", "epsilon"]):
-            flipped = int((rows.status == FLIPPED).sum())
-            rates.setdefault(str(attack), []).append((float(str(epsilon)), flipped, len(rows)))
+        rates = self._rates
         labelled = self._manifest.data.labelled
-        known = f"{100 * self.flip_rate:.1f} % of them flip"
+        known = f"{100 * self.flip_rate:.1f} % of them flip{self._interval}"
         of = "of the correctly classified, " if labelled else ""
         nothing = "no image was correct" if labelled else "none was attacked"
         if self.undecided:

@@ -14,6 +14,8 @@ import numpy as np
 from PIL import Image
 
 from robustness.images.png import to_png
+from robustness.numerics.intervals import wilson_interval
+from robustness.runs.result_curve import svg
 from robustness.text import visible
 
 SIDE = 192
@@ -144,14 +146,14 @@ def page(
         if (kept := [point for point in points if (attack, point[0]) not in short])
     }
     rows = "".join(
-        _row("td", _text(attack), f"{epsilon:g}", f"{k:,}", f"{n:,}", _share(k, n))
+        _row("td", _text(attack), f"{epsilon:g}", f"{k:,}", f"{n:,}", _share(k, n), _interval(k, n))
         for attack, points in rates.items()
         for epsilon, k, n in points
     )
-    heads = _row("th", "attack", "epsilon", "flipped", "of", "flip rate")
+    heads = _row("th", "attack", "epsilon", "flipped", "of", "flip rate", "95 % interval")
     table = f"<table><thead>{heads}</thead><tbody>{rows}</tbody></table>"
     shown = "".join(case._repr_html_() for case in cases)
-    return f"<div><p>{_text(sentence)}</p>{table}{curve(stated)}{shown}</div>"
+    return f"<div><p>{_text(sentence)}</p>{table}{svg(stated)}{shown}</div>"
 
 
 def _row(tag: str, first: str, *rest: str) -> str:
@@ -171,50 +173,9 @@ def _share(k: int, n: int) -> str:
     return f"{100 * k / n:.1f} %" if n else "-"
 
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BELOW, _GAP = 560, 200, 44, 208, 12, 28, 14
-
-
-def curve(rates: Mapping[str, Sequence[tuple[float, int, int]]]) -> str:
-    """Return an SVG of the share of attacked images that do not flip, over epsilon; "" for one epsilon."""
-    top = max((epsilon for points in rates.values() for epsilon, *_ in points), default=0.0)
-    if not any(len(points) > 1 for points in rates.values()):
-        return ""
-    bottom, end = _HEIGHT - _BELOW, _WIDTH - _RIGHT
-    lines, ends = [], {}
-    for number, (attack, points) in enumerate(rates.items()):
-        shares = [(0.0, 1.0)] + [(e, 1 - k / n) for e, k, n in points if n]
-        places = [
-            (_LEFT + (end - _LEFT) * e / top, _TOP + (bottom - _TOP) * (1 - y)) for e, y in shares
-        ]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        dash = "" if not number else f' stroke-dasharray="{2 * number + 2} 3"'
-        lines.append(
-            f'<polyline points="{path}" fill="none" stroke="currentColor" stroke-width="1.5"{dash}>'
-            f"<title>{_text(attack)}</title></polyline>"
-        )
-        ends[attack] = places[-1][1]
-    names = "".join(
-        f'<text x="{end + 8}" y="{y + 4:.1f}">{_text(attack[:30])}</text>'
-        for attack, y in _apart(ends)
-    )
-    axes = (
-        f'<path d="M{_LEFT} {_TOP}V{bottom}H{end}" fill="none" stroke="currentColor" opacity=".4"/>'
-        f'<text x="{_LEFT - 6}" y="{_TOP + 4}" text-anchor="end">100 %</text>'
-        f'<text x="{_LEFT - 6}" y="{bottom}" text-anchor="end">0 %</text>'
-        f'<text x="{_LEFT}" y="{_HEIGHT - 10}">0</text>'
-        f'<text x="{end}" y="{_HEIGHT - 10}" text-anchor="end">epsilon {top:g}</text>'
-    )
-    return (
-        '<figure style="margin:16px 0"><figcaption>Share of the attacked images that hold, over epsilon'
-        f'</figcaption><svg role="img" aria-label="Share that holds over epsilon" width="{_WIDTH}" '
-        f'height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-size="11" fill="currentColor">'
-        f"{axes}{''.join(lines)}{names}</svg></figure>"
-    )
-
-
-def _apart(ends: Mapping[str, float]) -> list[tuple[str, float]]:
-    """The height of each name beside the end of its line, moved up where names would overlap."""
-    placed: list[tuple[str, float]] = []
-    for name, y in sorted(ends.items(), key=lambda one: -one[1]):
-        placed.append((name, min(y, placed[-1][1] - _GAP) if placed else y))
-    return placed
+def _interval(k: int, n: int) -> str:
+    """Wilson's interval of a rate."""
+    if not n:
+        return "-"
+    low, high = wilson_interval(k, n)
+    return f"{100 * low:.1f}–{100 * high:.1f} %"

@@ -14,6 +14,7 @@ import zipfile
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -608,3 +609,27 @@ def test_importing_loads_no_client_and_reads_no_home_folder(clean_home):
     )
     assert done.stdout.strip() == "set()"
     assert list(clean_home.iterdir()) == []
+
+
+# Without the extra
+
+
+def test_a_missing_kaggle_package_is_named_with_its_extra(clean_home, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kagglesdk", None)
+    with pytest.raises(FetchError) as raised:
+        fetch(NOTEBOOK)
+    text = str(raised.value)
+    assert "pip install 'robustness-toolkit[kaggle]'" in text and "not installed" in text
+    assert "by hand from https://www.kaggle.com/code/uysimty" in text
+
+
+def test_a_broken_kaggle_package_is_not_called_missing(clean_home, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kagglesdk", ModuleType("kagglesdk"))
+    with pytest.raises(FetchError, match=r"installed but cannot be imported.*KaggleClient"):
+        fetch(NOTEBOOK)
+
+
+def test_a_cached_file_needs_no_kaggle_package(kaggle, monkeypatch):
+    path = fetch(NOTEBOOK)
+    monkeypatch.setitem(sys.modules, "kagglesdk", None)
+    assert fetch(NOTEBOOK) == path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 
 from robustness.errors import ModelError
@@ -19,11 +18,11 @@ from robustness.models.formats import (
     unknown_kind,
 )
 from robustness.models.legacy.conversion import Conversion
+from robustness.models.scan import keras_range
 from robustness.models.scan.config_safety import is_remote, quote
 from robustness.models.scan.hdf5_model import scan_hdf5
 from robustness.models.scan.keras_zip import scan_zip
 
-OLDEST_SAFE_KERAS = (3, 15, 1)
 _SCANNERS = {KERAS.name: scan_zip, H5.name: scan_hdf5}
 
 
@@ -93,7 +92,7 @@ def scan(path: str | Path) -> ScanReport:
         facts = _SCANNERS[kind.name](stream, size, file.name)
     conversion = facts.get("conversion")
     converted = conversion.notes if conversion else ()
-    notes = (*converted, *facts.pop("notes", ()), *_version_notes())
+    notes = (*converted, *facts.pop("notes", ()), *keras_range.notes(keras_range.installed()))
     return ScanReport(file.name, sha256=sha256, size=size, notes=notes, **facts)
 
 
@@ -110,15 +109,3 @@ def _local_file(path: str | Path) -> Path:
     if not file.is_file():
         raise ModelError(f"There is no model file {quote(path, 200)}; expected {ACCEPTED}.")
     return file
-
-
-def _version_notes() -> tuple[str, ...]:
-    try:
-        version = metadata.version("keras")
-    except metadata.PackageNotFoundError:
-        return ("Keras is not installed, so the file can be scanned but not loaded.",)
-    numbers = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
-    if numbers >= OLDEST_SAFE_KERAS:
-        return ()
-    wanted = ".".join(map(str, OLDEST_SAFE_KERAS))
-    return (f"Keras {version} has known holes in loading models; upgrade to {wanted} or later.",)

@@ -4,11 +4,14 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from robustness.optimization.regression.least_squares import least_squares
-from robustness.reports.solver_plots.canvas import INK, SERIES, powers
-from robustness.reports.solver_plots.plots import Way, plot_fit, plot_spread
+from robustness.reports.solver_plots.canvas import INK, SERIES, early, evenly, powers
+from robustness.reports.solver_plots.plots import Way, plot_fit
+from robustness.reports.solver_plots.spread_plots import plot_spread
 
 
 @pytest.mark.parametrize(
@@ -25,6 +28,17 @@ def test_logarithmic_axes_have_round_numbers(low, high, words):
     assert [word for _, word in found] == words
     values = [float(word.replace(",", "")) for word in words]
     assert [10.0**place for place, _ in found] == pytest.approx(values)
+
+
+@given(st.integers(1, 3000))
+def test_moments_hold_the_first_and_last_step_and_every_early_one(count):
+    moments = early(count)
+    assert moments == sorted(set(moments)) and len(moments) <= 60
+    assert moments[0] == 0 and moments[-1] == count - 1
+    assert set(range(min(count, 20))) <= set(moments)
+    assert len(moments) > 12 or count == 1
+    steps = evenly(count)
+    assert steps[0] == 0 and steps[-1] == count - 1 and len(steps) <= 60
 
 
 def pixels(path):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -37,9 +38,56 @@ def test_compare_draws_one_animation_and_names_unconverged_optimizers(table, tmp
     target = tmp_path / "fit.gif"
     words = ["--x", "size", "--y", "weight", "--standardize", "--steps", "12", "--plot", target]
     text = solve("regression", table, *words, "--compare", "sgd,adam")
-    assert "adam: steps spent" in text
+    assert "adam did not converge in 12 steps" in text and "sgd did not" not in text
     with Image.open(target) as picture:
         assert picture.size == (1200, 360) and getattr(picture, "n_frames", 1) == 13
+
+
+def code_of(*words):
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    return result.exit_code, result.output
+
+
+def test_a_descent_that_does_not_converge_ends_with_code_4_and_says_where_it_stopped(
+    table, tmp_path
+):
+    words = ["regression", table, "--x", "size", "--y", "weight"]
+    code, text = code_of(*words, "--steps", 3)
+    fitted = {line.split()[0]: line.split() for line in text.splitlines() if line}
+    lost, best = (float(value) for value in fitted["mean"][3:5])
+    (sentence,) = [line for line in text.splitlines() if "did not converge" in line]
+    assert code == 4 and lost > best
+    assert (
+        f"its mean squared error is {fitted['mean'][3]}, the optimum's {fitted['mean'][4]}"
+        in sentence
+    )
+    assert "--steps" in sentence and "--standardize" in sentence
+    assert code_of(*words, "--standardize")[0] == 0
+    assert code_of(*words, "--method", "exact")[0] == 0
+    # Of several optimizers one is enough.
+    assert code_of(*words, "--standardize", "--steps", 2, "--compare", "sgd,adam")[0] == 0
+    assert code_of(*words, "--standardize", "--steps", 2, "--compare", "adam,rmsprop")[0] == 4
+
+
+def test_a_diverging_descent_is_called_that(table):
+    words = ["regression", table, "--x", "size", "--y", "weight", "--learning-rate", 9]
+    code, text = code_of(*words)
+    assert code == 4 and "did not converge in" in text and "diverged" in text
+
+
+def test_a_descent_of_one_step_is_an_animation(table, tmp_path):
+    """Standardised descents on one feature take a step or two; the pictures between them show the way."""
+    target = tmp_path / "fit.gif"
+    words = ["--x", "size", "--y", "weight", "--standardize", "--plot", target]
+    text = solve("regression", table, *words)
+    assert int(text.split("steps")[1].split()[0]) <= 2
+    with Image.open(target) as picture:
+        assert getattr(picture, "n_frames", 1) >= 24
+        frames = [np.asarray(picture.convert("L"))[30:300, 30:370]]
+        for number in (12, 24):
+            picture.seek(number)
+            frames.append(np.asarray(picture.convert("L"))[30:300, 30:370])
+    assert all((a != b).mean() > 0.002 for a, b in pairwise(frames))
 
 
 def test_each_optimizer_has_a_row_and_no_text_is_cut_off(table):
@@ -47,7 +95,8 @@ def test_each_optimizer_has_a_row_and_no_text_is_cut_off(table):
     text = solve("regression", table, "--x", "size", "--y", "weight", "--standardize",
                  "--steps", 30, "--compare", names)  # fmt: skip
     assert "…" not in text
-    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line}
+    lines = [line for line in text.splitlines() if line and "did not converge" not in line]
+    rows = {line.split()[0]: line.split()[1:] for line in lines}
     for name in [*names.split(","), "exact"]:
         slope, level, _, share, _ = rows[name]
         assert (float(slope), float(level), float(share)) == pytest.approx((3, 1, 1), abs=9), name
@@ -66,7 +115,7 @@ def test_logistic_draws_a_still_picture(table, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
-    ["regression table.csv --x size --y weight", "spread --count 3 --dim 2"],
+    ["regression table.csv --x size --y weight --standardize", "spread --count 3 --dim 2"],
     ids=lambda words: words.split()[0],
 )
 def test_solve_prints_only_the_result(table, words):
@@ -107,6 +156,28 @@ def test_spread_saves_vectors_and_draws_them(tmp_path):
         assert picture.size == (860, 420) and getattr(picture, "n_frames", 1) == 60
     more = solve("spread", "--count", 1, "--dim", 2, "--fixed", saved)
     assert "smallest angle" in more
+
+
+@pytest.mark.slow
+def test_compare_spreads_with_three_losses_in_one_animation(tmp_path):
+    drawn = tmp_path / "v.gif"
+    words = ["spread", "--count", 6, "--dim", 3, "--compare", "--steps", 40]
+    code, text = code_of(*words, "--plot", drawn)
+    rows = {line.split()[0]: line.split() for line in text.splitlines() if line}
+    assert code == 0 and "no stopping rule" in text
+    assert len({rows[loss][3] for loss in ("angle", "variance", "force")}) == 1  # the same start
+    assert all(float(rows[loss][1][:-1]) > float(rows[loss][3][:-1]) for loss in ("angle", "force"))
+    with Image.open(drawn) as picture:
+        assert picture.size == (960, 640) and getattr(picture, "n_frames", 1) == 41
+    with pytest.raises(SettingError, match="leave out --loss, --antipodal"):
+        code_of(*words, "--loss", "force", "--antipodal")
+
+
+@pytest.mark.slow
+def test_an_energy_that_does_not_converge_ends_with_code_4():
+    words = ["spread", "--count", 30, "--dim", 3, "--power", 1, "--restarts", 1, "--steps", 2]
+    code, text = code_of(*words)
+    assert code == 4 and "did not converge: stages spent" in text
 
 
 def test_choose_finds_the_axes_among_their_sums(tmp_path):

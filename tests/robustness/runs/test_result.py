@@ -12,7 +12,8 @@ import pytest
 
 from robustness.images.png import from_png
 from robustness.runs.result import AuditResult
-from robustness.runs.result_html import SIDE, curve
+from robustness.runs.result_curve import svg
+from robustness.runs.result_html import SIDE
 from tests.reports.folder import Folder
 
 
@@ -78,17 +79,17 @@ def test_a_run_shows_table_curve_and_cases(result):
 
 
 def test_the_curve_falls_from_clean_to_robust_accuracy():
-    (points,) = re.findall(r'points="([^"]+)"', curve({"pgd": [(1.0, 0, 10), (4.0, 5, 10)]}))
+    (points,) = re.findall(r'points="([^"]+)"', svg({"pgd": [(1.0, 0, 10), (4.0, 5, 10)]}))
     places = [tuple(map(float, p.split(","))) for p in points.split()]
     assert [x for x, _ in places] == [44.0, 121.0, 352.0]
     top, bottom = 12, 172
     assert [y for _, y in places] == [top, top, (top + bottom) / 2]
-    assert curve({"pgd": [(4.0, 5, 10)]}) == ""
+    assert svg({"pgd": [(4.0, 5, 10)]}) == ""
 
 
 def test_every_curve_is_labelled_without_overlap():
     rates = {f"attack {n}": [(1.0, 0, 9), (4.0, 9 - n % 2, 9)] for n in range(6)}
-    drawn = curve(rates | {"rtl\u202e<b>": [(1.0, 0, 9), (4.0, 9, 9)]})
+    drawn = svg(rates | {"rtl\u202e<b>": [(1.0, 0, 9), (4.0, 9, 9)]})
     names = re.findall(r'<text x="360" y="([\d.]+)">([^<]+)</text>', drawn)
     assert {name for _, name in names} == {*rates, "rtl⟨U+202E⟩&lt;b&gt;"}
     heights = sorted(float(y) for y, _ in names)
