@@ -100,11 +100,15 @@ class Range:
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of the run. Passes are per image, not per batch."""
+    """The cost of the run. Passes are per image, not per batch.
+
+    `stages` are the seconds of each stage by name, in order, where the run recorded them.
+    """
 
     seconds: float | None
     forward: int
     backward: int
+    stages: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -385,7 +389,19 @@ def _cost(manifest: Manifest, outcomes: pd.DataFrame) -> Cost:
         seconds=None if took is None else float(took),
         forward=int(outcomes["forward"].sum()),
         backward=int(outcomes["backward"].sum()),
+        stages=_stages(manifest.timing.to_json()),
     )
+
+
+def _stages(timing: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
+    """What `timing` of the manifest says besides the total: seconds by stage, perhaps in a table."""
+    found: list[tuple[str, float]] = []
+    for name, value in timing.items():
+        if isinstance(value, Mapping):
+            found += _stages(value)
+        elif name != "seconds" and isinstance(value, int | float) and not isinstance(value, bool):
+            found.append((str(name), float(value)))
+    return tuple((name, value) for name, value in found if math.isfinite(value) and value >= 0)
 
 
 def finite(value: Any) -> Any:

@@ -33,7 +33,7 @@ def section(page: PageData) -> Section:
         title="Clean accuracy",
         template=read_template("sections/clean.html.j2"),
         data={"clean": clean_results(page.summary)},
-        link="Clean",
+        link="Clean accuracy",
     )
 
 

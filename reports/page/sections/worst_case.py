@@ -47,7 +47,7 @@ def section(page: PageData) -> Section:
     summary = page.summary
     return Section(
         anchor="worst",
-        title="Worst case, image by image",
+        title="Image by image",
         template=read_template("sections/worst_case.html.j2"),
         data={
             "images": image_squares(summary),
@@ -58,7 +58,7 @@ def section(page: PageData) -> Section:
             "by_class": weakest_classes(summary),
             "has_browser": page.has_browser,
         },
-        link="Worst case",
+        link="Image by image",
     )
 
 
