@@ -139,7 +139,7 @@ def read_picture(run: ReadableRun, name: str) -> np.ndarray:
 
 
 def doubt(run: ReadableRun, case: CaseRow, original: np.ndarray, flip: np.ndarray) -> str:
-    """Return what speaks against the evidence, "" if nothing does: a file that does not match its name or the table."""
+    """Return what speaks against the evidence: a file that does not match its name or the table; or ""."""
     for name in (case.original, case.png):
         if name and hashlib.sha256(run.png(name)).hexdigest() != PurePosixPath(name).stem:
             return "A picture of this flip is not the file that the audit saved. Do not trust this flip."

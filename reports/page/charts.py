@@ -177,8 +177,11 @@ def _marked(axes: Axes, marks: Sequence[Mark], end: float, *, from_top: bool) ->
             drawing.text(axes.box[2], y + 15, words, "tick ink", "end")
 
 
-def course(courses: Sequence[Course]) -> Markup:
-    """Draw the share of flipped images over the steps, or passes, of some attacks."""
+def course(courses: Sequence[Course], attacks: Sequence[str]) -> Markup:
+    """Draw the share of flipped images over the steps, or passes, of some of the `attacks`.
+
+    An attack has the same colour in every chart: that of its place among `attacks`.
+    """
     end = max(c.points[-1][0] for c in courses) or 1.0
     unit = courses[0].unit
     description = "; ".join(
@@ -188,7 +191,8 @@ def course(courses: Sequence[Course]) -> Markup:
     axes = _shares_over(unit, end, f"Share of images flipped over {unit}. {description}.", alone)
     drawing = axes.drawing
     labels = []
-    for number, one in enumerate(courses):
+    for one in courses:
+        number = attacks.index(one.attack)
         places = _stairs([(axes.x(0), axes.y(0)), *((axes.x(x), axes.y(v)) for x, v in one.points)])
         places.append((axes.x(end), places[-1][1]))
         look = "worst" if alone else f"{_series(number)} dash{number % 4}"

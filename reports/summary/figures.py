@@ -92,7 +92,7 @@ def _checks_text(summary: Summary) -> str:
     warned = before.count("warning") + after.count("warn")
     skipped = len(summary.diagnostics) - len(after)
     total = wording.plural(len(before) + len(after), "check")
-    rest = f"; {skipped} not asked" if skipped else ""
+    rest = f"; {skipped} skipped" if skipped else ""
     if not failed and not warned:
         return f"all of {total} passed{rest}"
     parts = [f"{failed} failed"] * bool(failed)

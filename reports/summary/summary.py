@@ -17,12 +17,13 @@ from robustness.reports.summary.breakdown import (
     Course,
     Diagnosis,
     GroupRate,
-    ImageResult,
     MedianEpsilon,
 )
 from robustness.reports.summary.budgets import Budget
 from robustness.reports.summary.cases import CaseRow, best_cases
 from robustness.reports.summary.caveats import caveats
+from robustness.reports.summary.cost import Cost, cost_of
+from robustness.reports.summary.image_results import ImageResult, image_results
 from robustness.reports.summary.metrics import FLIPPED, SmallestEpsilon, Tally
 from robustness.reports.summary.tables import ReadableRun, complete
 from robustness.reports.summary.unjudged import Skipped, failed_attacks, unread
@@ -96,19 +97,6 @@ class Range:
     low: float
     median: float
     high: float
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The cost of the run. Passes are per image, not per batch.
-
-    `stages` are the seconds of each stage by name, in order, where the run recorded them.
-    """
-
-    seconds: float | None
-    forward: int
-    backward: int
-    stages: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -258,8 +246,8 @@ def summarise(run: ReadableRun) -> Summary:
         converted=int(images["note"].fillna("").astype(str).ne("").sum()),
         diagnostics=diagnostics,
         reliability=breakdown.reliability(manifest, diagnostics),
-        results=breakdown.image_results(images, outcomes, names),
-        cost=_cost(manifest, outcomes),
+        results=image_results(images, outcomes, names, norm),
+        cost=cost_of(manifest, outcomes),
         manifest=manifest,
     )
 
@@ -381,27 +369,6 @@ def _distances(flips: pd.DataFrame, model: ModelEntry, norm: Norm) -> tuple[Rang
         for name, unit, column in columns
         if not (v := column.dropna()).empty
     )
-
-
-def _cost(manifest: Manifest, outcomes: pd.DataFrame) -> Cost:
-    took = manifest.timing.seconds
-    return Cost(
-        seconds=None if took is None else float(took),
-        forward=int(outcomes["forward"].sum()),
-        backward=int(outcomes["backward"].sum()),
-        stages=_stages(manifest.timing.to_json()),
-    )
-
-
-def _stages(timing: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
-    """What `timing` of the manifest says besides the total: seconds by stage, perhaps in a table."""
-    found: list[tuple[str, float]] = []
-    for name, value in timing.items():
-        if isinstance(value, Mapping):
-            found += _stages(value)
-        elif name != "seconds" and isinstance(value, int | float) and not isinstance(value, bool):
-            found.append((str(name), float(value)))
-    return tuple((name, value) for name, value in found if math.isfinite(value) and value >= 0)
 
 
 def finite(value: Any) -> Any:

@@ -152,12 +152,12 @@ def convergence(summary: Summary) -> list[ConvergenceChart]:
     for unit in ("steps", "passes"):
         courses = [course for course in summary.courses if course.unit == unit]
         drawn = [
-            replace(course, attack=names.get(course.attack, course.attack))
+            replace(course, attack=names[course.attack])
             for course in courses
             if not course.every_step
         ]
         if courses:
-            chart = charts.course(drawn) if drawn else None
+            chart = charts.course(drawn, list(names.values())) if drawn else None
             shown.append(ConvergenceChart(unit, chart, tuple(map(_course_sentence, courses))))
     return shown
 

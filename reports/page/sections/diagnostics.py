@@ -18,19 +18,19 @@ def section(page: PageData) -> Section:
         data={
             "summary": page.summary,
             "checks": preflight_checks(page.summary),
-            "unasked": unasked(page.summary),
+            "skipped_sentence": skipped_sentence(page.summary),
         },
         link="Diagnostics",
     )
 
 
-def unasked(summary: Summary) -> str:
-    """Return what the diagnostics that did not run mean for the reliability, one sentence; "" without."""
+def skipped_sentence(summary: Summary) -> str:
+    """Return what the skipped diagnostics mean for the reliability, one sentence; "" without any."""
     skipped = sum(diagnosis.status == "skipped" for diagnosis in summary.diagnostics)
     if not skipped:
         return ""
-    verb, them = ("was", "it") if skipped == 1 else ("were", "them")
+    verb, they = ("was", "it does") if skipped == 1 else ("were", "they do")
     return (
-        f"{wording.plural(skipped, 'diagnostic')} {verb} not asked, so the reliability at the top says "
-        f"nothing about {them}: it sums up only the checks that ran."
+        f"{wording.plural(skipped, 'diagnostic')} {verb} skipped, because {they} not apply here or must "
+        "be asked for with --thorough; the reliability at the top covers only the checks that ran."
     )
