@@ -90,7 +90,8 @@ def render(run: ReadableRun, write_pictures: WritePictures | None = None, folder
     has_browser, has_files = bool(browser["cases"]), bool(browser["files"])
     panels = tuple(case_panel(run, case, summary.class_names) for case in summary.cases)
     sections = _sections(PageData(run, summary, verdict, panels, has_browser))
-    style, tables, script = map(read_template, ("report.css", "tables.js", "browser.js"))
+    style, tables = read_template("report.css"), read_template("tables.js")
+    export, script = read_template("export.js"), read_template("browser.js")
     worst = worst_cases(
         complete(run.images(), "images"),
         complete(run.outcomes(), "outcomes", summary.norm),
@@ -108,9 +109,10 @@ def render(run: ReadableRun, write_pictures: WritePictures | None = None, folder
         sections=sections,
         style=Markup(style),  # noqa: S704  our own file
         tables_script=Markup(tables),  # noqa: S704  our own file
+        export_script=Markup(export),  # noqa: S704  our own file
         browser_script=Markup(script),  # noqa: S704  our own file
         browser_data=_data(browser | {"folder": folder * has_files}) if has_browser else None,
-        policy=_policy(style, [tables] + [script] * has_browser, beside=has_files),
+        policy=_policy(style, [tables] + [export, script] * has_browser, beside=has_files),
     )
 
 

@@ -14,6 +14,7 @@ import typer
 from robustness.cli import (
     attacks,
     audit,
+    case,
     compare,
     fetch,
     fit,
@@ -46,6 +47,7 @@ app.command("attacks")(attacks.attacks)
 app.command("check-attack")(attacks.check)
 app.command("models")(models.models)
 app.command("report")(report.report)
+app.command("case")(case.case)
 app.command("verify")(verify.verify)
 app.command("rerun")(rerun.rerun)
 app.command("compare")(compare.compare)
