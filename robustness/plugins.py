@@ -26,6 +26,8 @@ REPORT_SECTIONS = "robustness.report_sections"
 NORMS = "robustness.norms"
 TABLES = "robustness.tables"
 """The group of readers of those tables in audit.toml that are not options of the audit, such as [gate]."""
+PICTURES = "robustness.pictures"
+"""The group of what draws a case of a run; `AuditResult.case` uses the entry `case`."""
 OURS = "robustness-toolkit"
 MAX_BYTES = 1 << 20
 """The largest size of a package's metadata file in bytes; the longest lists have a few thousand."""
@@ -35,6 +37,7 @@ _WORDS = {
     ENSEMBLES: "ensemble of attacks",
     MODELS: "model",
     NORMS: "norm",
+    PICTURES: "picture of a case",
     REPORTS: "kind of report",
     REPORT_SECTIONS: "section of the report",
     TABLES: "table of audit.toml",

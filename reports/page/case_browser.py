@@ -23,7 +23,7 @@ from robustness.errors import RunError
 from robustness.images.png import open_png
 from robustness.reports import wording
 from robustness.reports.page.case_panels import class_shares
-from robustness.reports.summary.cases import CaseRow, best_cases, flips_in_order
+from robustness.reports.summary.cases import CaseRow, best_cases, worst_first
 from robustness.reports.summary.metrics import FLIPPED, SETTLED, STATUSES, UNREADABLE
 from robustness.reports.summary.summary import Summary
 from robustness.reports.summary.tables import ReadableRun, complete, distance_columns, whole
@@ -37,6 +37,8 @@ THUMBS = 15_000_000
 """Most characters of thumbnails; cases further down the list have none."""
 THUMB = 80
 """Longer side of a thumbnail, in pixels."""
+TINY = 48
+"""Longest side of a picture, in pixels, whose thumbnail is exact."""
 STRIPS = 200
 """Most cases whose steps the browser shows; the audit keeps a few for each attack."""
 
@@ -79,7 +81,7 @@ def browser_data(
     cases_with_steps = {
         (c.image, c.attack, c.epsilon): c for c in best_cases(images, outcomes, strips, STRIPS)
     }
-    rows = _rows(images, outcomes, strips)
+    rows = _rows(images, outcomes, summary.norm)
     originals = dict(zip(images["key"], images["png"], strict=True))
     thumbs: list[str] = []
     numbers: dict[int, tuple[int, int]] = {}
@@ -119,13 +121,13 @@ def browser_data(
     }
 
 
-def _rows(images: pd.DataFrame, outcomes: pd.DataFrame, strips: pd.DataFrame) -> pd.DataFrame:
-    """One row per case, in the order of the browser: flips (kinds in turn), robust images, the others."""
+def _rows(images: pd.DataFrame, outcomes: pd.DataFrame, norm: str) -> pd.DataFrame:
+    """One row per case, in the order of the browser: flips (worst first), robust images, the others."""
     # An image that an attack did not run on is no case: the attack that flipped it shows it.
     outcomes = outcomes[outcomes["status"] != SETTLED]
     flips = outcomes[outcomes["status"] == FLIPPED].sort_values("epsilon", kind="stable")
     flips = flips.drop_duplicates(["image", "attack"])
-    flips = flips_in_order(images, flips, strips)
+    flips = worst_first(images, flips, norm)
     rest = outcomes.sort_values("epsilon", ascending=False, kind="stable")
     rest = rest.drop_duplicates(["image", "attack"])
     flipped = pd.MultiIndex.from_frame(flips[["image", "attack"]])
@@ -297,9 +299,11 @@ class _Pictures:
                 small = picture.convert("RGB")
         except (RunError, OSError, ValueError, SyntaxError):
             return None
+        tiny = max(small.size) <= TINY
         small.thumbnail((THUMB, THUMB), Image.Resampling.BOX)
         buffer = io.BytesIO()
-        small.save(buffer, "JPEG", quality=82)
+        # A JPEG of few pixels, enlarged, would show its blocks instead of the picture.
+        small.save(buffer, "PNG") if tiny else small.save(buffer, "JPEG", quality=82)
         return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

@@ -99,7 +99,7 @@ def case_panel(run: ReadableRun, case: CaseRow, names: tuple[str, ...]) -> CaseP
     if case.original is None or case.png is None:
         return CasePanel(case, before, after, problem="The run kept no pictures of this flip.")
     try:
-        original, flip = _read(run, case.original), _read(run, case.png)
+        original, flip = read_picture(run, case.original), read_picture(run, case.png)
         delta = metrics.delta(original, flip)
     except (RunError, OSError, ValueError, SyntaxError) as error:
         return CasePanel(case, before, after, problem=f"Its pictures cannot be shown: {error}")
@@ -111,11 +111,11 @@ def case_panel(run: ReadableRun, case: CaseRow, names: tuple[str, ...]) -> CaseP
         before=before,
         after=after,
         shots=(
-            ("Original", _shot(original, f"The original, classified as {before}")),
-            ("Adversarial", _shot(flip, f"The changed picture, classified as {after}")),
+            ("Original", enlarged(original, f"The original, classified as {before}")),
+            ("Adversarial", enlarged(flip, f"The changed picture, classified as {after}")),
             (
                 f"Difference × {printed}",
-                _shot(
+                enlarged(
                     pixels.amplified(delta, factor),
                     f"The change, multiplied by {printed} around middle grey",
                 ),
@@ -126,19 +126,20 @@ def case_panel(run: ReadableRun, case: CaseRow, names: tuple[str, ...]) -> CaseP
         measured=metrics.change(original, flip),
         ssim=metrics.ssim(original, flip),
         colour=metrics.colour_difference(original, flip),
-        doubt=_doubt(run, case, original, flip),
+        doubt=doubt(run, case, original, flip),
         steps=_strip(run, case, names),
         numbers=_numbers(patch, original.shape[-1]),
         change=delta,
     )
 
 
-def _read(run: ReadableRun, name: str) -> np.ndarray:
+def read_picture(run: ReadableRun, name: str) -> np.ndarray:
+    """Return a picture of the run, uint8 (height, width, channels); RunError, OSError, ... if damaged."""
     return from_png(run.png(name))
 
 
-def _doubt(run: ReadableRun, case: CaseRow, original: np.ndarray, flip: np.ndarray) -> str:
-    """What speaks against the evidence: a file that does not match its name or the table."""
+def doubt(run: ReadableRun, case: CaseRow, original: np.ndarray, flip: np.ndarray) -> str:
+    """Return what speaks against the evidence: a file that does not match its name or the table; or ""."""
     for name in (case.original, case.png):
         if name and hashlib.sha256(run.png(name)).hexdigest() != PurePosixPath(name).stem:
             return "A picture of this flip is not the file that the audit saved. Do not trust this flip."
@@ -151,7 +152,8 @@ def _doubt(run: ReadableRun, case: CaseRow, original: np.ndarray, flip: np.ndarr
     return ""
 
 
-def _shot(picture: np.ndarray, alt: str, most: int = _SHOWN) -> Shot:
+def enlarged(picture: np.ndarray, alt: str, most: int = _SHOWN) -> Shot:
+    """Return a picture for the page, enlarged by the whole factor with which it fits into `most`."""
     height, width = picture.shape[:2]
     scale = max(1, most // max(height, width))
     return Shot(pixels.data_uri(picture), width * scale, height * scale, alt)
@@ -161,13 +163,13 @@ def _strip(run: ReadableRun, case: CaseRow, names: tuple[str, ...]) -> tuple[Str
     steps = []
     for step in case.steps:
         try:
-            small, factor = pixels.thumbnail(_read(run, step.png))
+            small, factor = pixels.thumbnail(read_picture(run, step.png))
         except (RunError, OSError, ValueError, SyntaxError):
             continue
         bars = _bars(step, case, names)
         classes = ", ".join(f"{bar.name} {wording.percent(bar.share)}" for bar in bars)
         where = f"After step {step.number}" if step.number else "The original"
-        shot = _shot(small, f"{where}: {classes}", 128)
+        shot = enlarged(small, f"{where}: {classes}", 128)
         steps.append(StripStep(step.number, shot, bars, factor))
     return tuple(steps)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,8 @@ from robustness.runs import smallest_epsilon
 WIDTH, HEIGHT = 460.0, 268.0
 _QUARTERS = [0.0, 0.25, 0.5, 0.75, 1.0]
 CHANNELS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}
-_MOST_LABELS = 8
+_MOST_LABELS = 13
+_MOST_MARKS = 4
 _ROOM = 128
 """Width right of a chart for the names of its lines."""
 
@@ -40,6 +42,16 @@ class Mark:
     high: float | None
 
 
+@dataclass(frozen=True)
+class Label:
+    """The name of a line: where the line ends, the name, and the CSS class that colours both."""
+
+    x: float
+    y: float
+    words: str
+    look: str
+
+
 def curve(
     lines: Sequence[Line],
     worst: Line,
@@ -48,7 +60,9 @@ def curve(
     what: str,
     marks: Sequence[Mark] = (),
 ) -> Markup:
-    """Draw a share over epsilon: each attack, and all together with the 95 % interval.
+    """Draw a share over epsilon: each attack, and all together with 95 % intervals.
+
+    Points are measured. Between two points nothing was: the line keeps the value of the smaller epsilon.
 
     Parameters
     ----------
@@ -61,7 +75,7 @@ def curve(
     what
         The name of the share.
     marks
-        Values on the epsilon axis.
+        Values on the epsilon axis, with their names.
     """
     points = [(e, s) for e, s in worst.points if s.share is not None]
     end = max((e for e, _ in points), default=1.0)
@@ -71,28 +85,44 @@ def curve(
         f"epsilon, {unit}", end, f"{what} over epsilon, all attacks together. {description}.", alone
     )
     drawing = axes.drawing
-    axes.ticks_across([0.0, *(e for e, _ in points)], ["0", *(f"{e:g}" for e, _ in points)])
-    low = [(axes.x(e), axes.y(s.low or 0)) for e, s in points]
-    high = [(axes.x(e), axes.y(1 if s.high is None else s.high)) for e, s in points]
+    for epsilon in {e for e, _ in points}:
+        drawing.line(axes.x(epsilon), axes.box[3], axes.x(epsilon), axes.box[3] + 4, "base")
     begin = (axes.x(0), axes.y(start))
-    drawing.path([begin, *low, *reversed(high)], "band", closed=True)
-    _marked(drawing, axes, [m for m in marks if 0 <= m.at <= end], end)
-    labels = []
-    for number, line in enumerate(lines if not alone else []):
-        kept = [(e, s.share) for e, s in line.points if s.share is not None]
-        places = [begin, *((axes.x(e), axes.y(v)) for e, v in kept)]
-        drawing.path(places, f"line dash{number % 4}")
-        labels.append((places[-1][1], shorten(line.name, 17), "tick"))
     places = [begin, *((axes.x(e), axes.y(s.share or 0)) for e, s in points)]
-    drawing.path(places, "line worst")
+    drawing.path(_stairs(places), "line worst" if alone else "line worst wide")
+    labels = [] if alone else [Label(*places[-1], "all together", "strong")]
+    for number, line in enumerate([] if alone else lines):
+        measured = [(e, s.share) for e, s in line.points if s.share is not None]
+        ends = [begin, *((axes.x(e), axes.y(v)) for e, v in measured)]
+        look = _series(number)
+        drawing.path(_stairs(ends), f"line {look} dash{number % 4}")
+        for (x, y), (e, v) in zip(ends[1:], measured, strict=True):
+            drawing.dot(x, y, 2.4, f"{look} point", f"{line.name}, {e:g}: {percent(v)}")
+        labels.append(Label(*ends[-1], shorten(line.name, 17), look))
+    for (x, _), (_, s) in zip(places[1:], points, strict=True):
+        if s.low is not None and s.high is not None:
+            drawing.line(x, axes.y(s.low), x, axes.y(s.high), "whisker")
     drawing.dot(*begin, 3.5, "worst-dot", f"0: {percent(start)}")
     for (x, y), (e, s) in zip(places[1:], points, strict=True):
-        drawing.dot(
-            x, y, 3.5, "worst-dot", f"{e:g}: {percent(s.share)} ({percent_range(s.low, s.high)})"
-        )
-    if not alone:
-        _name_lines(axes, [*labels, (places[-1][1], "all together", "tick strong")])
+        tip = f"{e:g}: {percent(s.share)} ({percent_range(s.low, s.high)})"
+        drawing.dot(x, y, 3.5, "worst-dot", tip)
+    # A falling curve leaves the upper right free, a rising one the lower right.
+    _marked(axes, [m for m in marks if 0 <= m.at <= end], end, from_top=start > 0)
+    _name_lines(axes, labels)
     return drawing.markup()
+
+
+def _series(number: int) -> str:
+    """The CSS class of a line: its colour."""
+    return f"series{number % 8}"
+
+
+def _stairs(places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The corners of a line that is level from each place to the next, and steps there."""
+    corners = [places[0]]
+    for x, y in places[1:]:
+        corners += [(x, corners[-1][1]), (x, y)]
+    return corners
 
 
 def _shares_over(what: str, end: float, says: str, alone: bool) -> Axes:
@@ -101,30 +131,57 @@ def _shares_over(what: str, end: float, says: str, alone: bool) -> Axes:
     right = WIDTH - (16 if alone else _ROOM)
     axes = Axes(drawing, (44, 14, right, HEIGHT - 44), (0, end), (0, 1))
     axes.ticks_up(_QUARTERS, [f"{100 * q:.0f} %" for q in _QUARTERS])
+    ticks = round_ticks(end)
+    axes.ticks_across(ticks, [f"{v:,g}" for v in ticks])
     drawing.text((44 + right) / 2, HEIGHT - 6, what, "axis", "middle")
     return axes
 
 
-def _name_lines(axes: Axes, labels: list[tuple[float, str, str]]) -> None:
-    """Write names right of the ends of their lines: (height, name, look) each."""
-    for y, words, look in _apart(labels[-_MOST_LABELS:], 15, axes.box[1], axes.box[3]):
-        axes.drawing.text(axes.box[2] + 9, y + 4, words, look)
+def round_ticks(end: float, most: int = 6) -> list[float]:
+    """Return at most `most` + 1 round numbers from 0 to `end`, evenly spaced: 0, 2, 4 ..."""
+    rough = end / most
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))
+    return [round(step * i, 12) for i in range(math.floor(end / step * (1 + 1e-9)) + 1)]
 
 
-def _marked(drawing: Drawing, axes: Axes, marks: Sequence[Mark], end: float) -> None:
-    for number, mark in enumerate(marks):
-        y = axes.box[3] - 7 - 9 * number
+def _name_lines(axes: Axes, labels: list[Label]) -> None:
+    """Write names right of a chart, each joined to the end of its line."""
+    left = axes.box[2] + 12
+    shown = labels[:_MOST_LABELS]
+    for y, label in _apart(shown, 15, axes.box[1], axes.box[3]):
+        axes.drawing.path([(label.x, label.y), (axes.box[2] + 3, label.y), (left - 2, y)], "leader")
+        axes.drawing.text(left, y + 4, label.words, f"tick {label.look}")
+    if len(labels) > len(shown):
+        words = f"and {len(labels) - len(shown)} more"
+        axes.drawing.text(left, axes.box[3] + 18, words, "tick")
+
+
+def _marked(axes: Axes, marks: Sequence[Mark], end: float, *, from_top: bool) -> None:
+    drawing = axes.drawing
+    for number, mark in enumerate(marks[:_MOST_MARKS]):
+        y = axes.box[1] + 8 + 15 * number if from_top else axes.box[3] - 8 - 15 * number
         low, high = min(mark.low or 0.0, end), end if mark.high is None else min(mark.high, end)
+        drawing.line(axes.x(mark.at), y, axes.x(mark.at), axes.box[3], "median-stem")
         drawing.line(axes.x(low), y, axes.x(high), y, "median-line")
         interval = smallest_epsilon.reach(mark.low, mark.high)
-        tooltip = (
-            f"median smallest epsilon of {mark.name}: {mark.at:.3g} (95 % interval {interval})"
-        )
+        tooltip = f"{mark.name}: {mark.at:.3g} (95 % interval {interval})"
         drawing.dot(axes.x(mark.at), y, 4, "median", tooltip)
+        words = f"{mark.name} {mark.at:.3g}"
+        room = axes.box[2] - axes.x(high)
+        if room > 6.3 * len(words):
+            drawing.text(axes.x(high) + 6, y + 4, words, "tick ink")
+        elif axes.x(low) - axes.box[0] > 6.3 * len(words):
+            drawing.text(axes.x(low) - 6, y + 4, words, "tick ink", "end")
+        else:
+            drawing.text(axes.box[2], y + 15, words, "tick ink", "end")
 
 
-def course(courses: Sequence[Course]) -> Markup:
-    """Draw the share of flipped images over the steps, or passes, of some attacks."""
+def course(courses: Sequence[Course], attacks: Sequence[str]) -> Markup:
+    """Draw the share of flipped images over the steps, or passes, of some of the `attacks`.
+
+    An attack has the same colour in every chart: that of its place among `attacks`.
+    """
     end = max(c.points[-1][0] for c in courses) or 1.0
     unit = courses[0].unit
     description = "; ".join(
@@ -133,45 +190,34 @@ def course(courses: Sequence[Course]) -> Markup:
     alone = len(courses) <= 1
     axes = _shares_over(unit, end, f"Share of images flipped over {unit}. {description}.", alone)
     drawing = axes.drawing
-    step = next(s for s in _nice(end / 6) if s >= end / 6)
-    ticks = [step * i for i in range(int(end / step) + 1)]
-    axes.ticks_across(ticks, [f"{v:,.0f}" for v in ticks])
     labels = []
-    for number, one in enumerate(courses):
-        places, last = [(axes.x(0), axes.y(0))], 0.0
-        for x, share in one.points:
-            places += [(axes.x(x), axes.y(last)), (axes.x(x), axes.y(share))]
-            last = share
-        places.append((axes.x(end), axes.y(last)))
-        drawing.path(places, "line worst" if alone else f"line dash{number % 4}")
-        labels.append((places[-1][1], shorten(one.attack, 17), "tick"))
+    for one in courses:
+        number = attacks.index(one.attack)
+        places = _stairs([(axes.x(0), axes.y(0)), *((axes.x(x), axes.y(v)) for x, v in one.points)])
+        places.append((axes.x(end), places[-1][1]))
+        look = "worst" if alone else f"{_series(number)} dash{number % 4}"
+        drawing.path(places, f"line {look}")
+        labels.append(Label(*places[-1], shorten(one.attack, 17), _series(number)))
     if not alone:
         _name_lines(axes, labels)
     return drawing.markup()
 
 
-def _nice(least: float) -> list[float]:
-    """1, 2, 5, 10, 20 ... from 1 to beyond `least`."""
-    numbers: list[float] = []
-    power = 1
-    while not numbers or numbers[-1] < least:
-        numbers += [1.0 * power, 2.0 * power, 5.0 * power]
-        power *= 10
-    return numbers
-
-
 def _apart(
-    labels: list[tuple[float, str, str]], gap: float, top: float, bottom: float
-) -> list[tuple[float, str, str]]:
-    """The labels moved down until none overlaps the next, then up together if they end too low."""
-    placed: list[tuple[float, str, str]] = []
+    labels: Sequence[Label], gap: float, top: float, bottom: float
+) -> list[tuple[float, Label]]:
+    """The labels with heights at which none overlaps another, as near to their lines as possible."""
+    placed: list[tuple[float, Label]] = []
     # The line of all attacks is never below another one, so its label is placed first.
-    for y, words, look in sorted(
-        labels, key=lambda one: (round(one[0], 1), one[2] != "tick strong")
-    ):
-        placed.append((max(y, placed[-1][0] + gap) if placed else max(y, top), words, look))
-    excess = max(0.0, placed[-1][0] - bottom) if placed else 0.0
-    return [(y - excess, words, look) for y, words, look in placed]
+    for label in sorted(labels, key=lambda one: (round(one.y, 1), one.look != "strong")):
+        placed.append((max(label.y, placed[-1][0] + gap) if placed else max(label.y, top), label))
+    # What ended too low moves up, and pushes only the labels that it would overlap.
+    lowest = bottom
+    for place in range(len(placed) - 1, -1, -1):
+        y, label = placed[place]
+        placed[place] = (min(y, lowest), label)
+        lowest = placed[place][0] - gap
+    return placed
 
 
 def deltas(histogram: pd.DataFrame) -> Markup:
@@ -193,7 +239,8 @@ def deltas(histogram: pd.DataFrame) -> Markup:
     axes = Axes(
         drawing, (48, 24, WIDTH - 12, HEIGHT - 44), (-reach - step / 2, reach + step / 2), (0, high)
     )
-    axes.ticks_up([0, top / 2, top], [percent(v) if v else "0" for v in (0, top / 2, top)])
+    marks = round_ticks(top, 4)
+    axes.ticks_up(marks, [f"{100 * v:.4g} %" if v else "0" for v in marks])
     counts = [c for c in range(-reach, reach + 1) if c % step == 0]
     axes.ticks_across([float(c) for c in counts], [signed(c) for c in counts])
     drawing.text((48 + WIDTH - 12) / 2, HEIGHT - 6, "change in counts", "axis", "middle")
@@ -243,8 +290,9 @@ def confidences(
     drawing = Drawing(WIDTH, HEIGHT, description)
     span = (-max(deep, 0.02 * top), max(top, 0.02 * deep))
     axes = Axes(drawing, (44, 24, WIDTH - 20, HEIGHT - 44), (0, 1), span)
-    marks = [-deep, 0, top] if deep > 0.1 * top else [0, top]
-    axes.ticks_up([float(m) for m in marks], [str(abs(m)) for m in marks])
+    step = max(1.0, round_ticks(max(top, deep), 4)[1])
+    marks = [step * i for i in range(-int(deep // step), int(top // step) + 1)]
+    axes.ticks_up(marks, [f"{abs(m):,g}" for m in marks])
     axes.ticks_across(_QUARTERS, [f"{100 * q:.0f} %" for q in _QUARTERS])
     drawing.text((44 + WIDTH - 20) / 2, HEIGHT - 6, "confidence", "axis", "middle")
     width = (axes.box[2] - axes.box[0]) / len(above)
@@ -278,21 +326,6 @@ def meter(share: float, look: str) -> Markup:
     drawing = Drawing(100, 6, percent(share), kind="meter").stretched()
     drawing.rect(0, 0, 100, 6, "track-fill")
     drawing.rect(0, 0, 100 * min(1.0, max(0.0, share)), 6, look)
-    return drawing.markup()
-
-
-def parts(counts: Sequence[tuple[str, int]]) -> Markup:
-    """Draw one bar divided into parts: (CSS class, count) each."""
-    total = sum(count for _, count in counts) or 1
-    description = ", ".join(f"{name} {count}" for name, count in counts if count)
-    drawing = Drawing(1000, 10, description or "nothing", kind="parts").stretched()
-    drawing.rect(0, 0, 1000, 10, "track-fill")
-    x = 0.0
-    for name, count in counts:
-        width = 1000 * count / total
-        gap = 2.0 if width > 6 else 0.0
-        drawing.rect(x, 0, width - gap, 10, f"part-{name}", f"{name}: {count}")
-        x += width
     return drawing.markup()
 
 

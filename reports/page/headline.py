@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from markupsafe import Markup
+from dataclasses import dataclass, replace
 
 from robustness.numerics.intervals import Share
 from robustness.reports import wording
 from robustness.reports.gate.rule_results import RuleResult
 from robustness.reports.gate.verdict import FAIL, INCONCLUSIVE, PASS, Verdict
-from robustness.reports.page import charts
 from robustness.reports.summary import budgets
-from robustness.reports.summary.figures import figures
+from robustness.reports.summary.figures import FLIP_RATE, Figure, figures
 from robustness.reports.summary.metrics import Tally
 from robustness.reports.summary.summary import Rate, Summary
 from robustness.threat.norms import described
@@ -53,23 +50,23 @@ class Headline:
     bad: bool
 
 
-@dataclass(frozen=True)
-class StatusBar:
-    """A bar of all images by status, and its legend: status, words, count."""
-
-    bar: Markup | None
-    legend: tuple[tuple[str, str, int], ...]
-
-
 def top(summary: Summary, verdict: Verdict) -> dict[str, object]:
     """Return the variables of the template of the page's top."""
     shown = headline(summary, verdict)
     return {
         "verdict": shown,
-        "figures": figures(summary, shown.tally),
+        "figures": [_beside(figure, shown) for figure in figures(summary, shown.tally)],
         "basis": basis(summary),
-        "parts": status_bar(shown.tally, reached=shown.reached),
     }
+
+
+def _beside(figure: Figure, shown: Headline) -> Figure:
+    """A figure for the page: the flip rate without the counts, which the headline has, but its interval."""
+    rate = shown.tally.flip_rate
+    if figure.term != FLIP_RATE or not rate.total:
+        return figure
+    interval = f"95 % interval {wording.percent_range(rate.low, rate.high)}"
+    return replace(figure, basis=interval)
 
 
 def headline(summary: Summary, verdict: Verdict) -> Headline:
@@ -151,11 +148,3 @@ def basis(summary: Summary) -> list[str]:
     more = len(summary.attack_names) - len(names)
     attacks = ", ".join(names) + (f" and {wording.plural(more, 'more attack')}" if more > 0 else "")
     return [attacks, described(summary.norm).label, summary.config.aim]
-
-
-def status_bar(tally: Tally, *, reached: bool = True) -> StatusBar:
-    """Return the bar of all images by status; `reached` says whether an attack could use epsilon."""
-    words = wording.STATUSES if reached else wording.STATUSES | {"robust": wording.NOT_REACHED}
-    counts = [(name, int(getattr(tally, name))) for name in wording.STATUSES]
-    legend = tuple((name, words[name], count) for name, count in counts if count)
-    return StatusBar(charts.parts(counts) if legend else None, legend)

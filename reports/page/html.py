@@ -24,8 +24,10 @@ from robustness.reports.page.plugin_sections import plugin_sections
 from robustness.reports.page.section import PageData, Section, render_section
 from robustness.reports.page.sections import SECTIONS
 from robustness.reports.page.templating import csp_hash, page_environment, read_template
+from robustness.reports.page.triptychs import triptychs
+from robustness.reports.summary.cases import worst_cases
 from robustness.reports.summary.summary import summarise
-from robustness.reports.summary.tables import ReadableRun
+from robustness.reports.summary.tables import ReadableRun, complete
 from robustness.runs.store import Run
 
 NAME = "report.html"
@@ -88,19 +90,29 @@ def render(run: ReadableRun, write_pictures: WritePictures | None = None, folder
     has_browser, has_files = bool(browser["cases"]), bool(browser["files"])
     panels = tuple(case_panel(run, case, summary.class_names) for case in summary.cases)
     sections = _sections(PageData(run, summary, verdict, panels, has_browser))
-    style, tables, script = map(read_template, ("report.css", "tables.js", "browser.js"))
+    style, tables = read_template("report.css"), read_template("tables.js")
+    export, script = read_template("export.js"), read_template("browser.js")
+    worst = worst_cases(
+        complete(run.images(), "images"),
+        complete(run.outcomes(), "outcomes", summary.norm),
+        complete(run.strips(), "strips"),
+        summary.norm,
+    )
     template = page_environment().get_template("report.html.j2")
     return template.render(
         **headline.top(summary, verdict),
         summary=summary,
         title=summary.model_name,
+        triptychs=triptychs(run, worst, summary.class_names, summary.norm),
+        has_browser=has_browser,
         created=wording.date_time(summary.manifest.created),
         sections=sections,
         style=Markup(style),  # noqa: S704  our own file
         tables_script=Markup(tables),  # noqa: S704  our own file
+        export_script=Markup(export),  # noqa: S704  our own file
         browser_script=Markup(script),  # noqa: S704  our own file
         browser_data=_data(browser | {"folder": folder * has_files}) if has_browser else None,
-        policy=_policy(style, [tables] + [script] * has_browser, beside=has_files),
+        policy=_policy(style, [tables] + [export, script] * has_browser, beside=has_files),
     )
 
 

@@ -44,6 +44,39 @@ def amplified(change: np.ndarray, factor: float) -> np.ndarray:
     return np.clip(np.round(_MIDDLE + factor * shown), 0, 255).astype(np.uint8)
 
 
+_MOST_COLOURS = 65
+
+
+def difference_scale(reach: int, factor: float, channels: int) -> np.ndarray:
+    """Return the colours of `amplified` for changes from -`reach` to +`reach`, uint8 (rows, columns, 3).
+
+    Each column is a change; each row is what a pixel looks like if only that channel changes: red, green
+    and blue, or a single row for grey pictures.
+    """
+    counts = np.linspace(-reach, reach, min(2 * reach + 1, _MOST_COLOURS))
+    shades = np.clip(np.round(_MIDDLE + factor * counts), 0, 255).astype(np.uint8)
+    if channels < 3:
+        return np.repeat(shades[None, :, None], 3, axis=2)
+    scale = np.full((3, len(counts), 3), _MIDDLE, np.uint8)
+    for channel in range(3):
+        scale[channel, :, channel] = shades
+    return scale
+
+
+def strongest(change: np.ndarray, factor: int) -> np.ndarray:
+    """Return the change with the largest size of each block of `factor` x `factor` pixels, by channel.
+
+    The mean of a block would hide changes whose signs alternate.
+    """
+    if factor <= 1:
+        return change
+    height, width = (side - side % factor for side in change.shape[:2])
+    blocks = change[:height, :width].reshape(height // factor, factor, width // factor, factor, -1)
+    flat = blocks.transpose(0, 2, 4, 1, 3).reshape(height // factor, width // factor, -1, factor**2)
+    place = np.abs(flat).argmax(axis=-1)[..., None]
+    return np.take_along_axis(flat, place, axis=-1)[..., 0]
+
+
 def thumbnail(pixels: np.ndarray, most: int = 192) -> tuple[np.ndarray, int]:
     """Reduce a picture by a whole factor until no side is above `most`; return it and the factor."""
     factor = -(-max(pixels.shape[:2]) // most)

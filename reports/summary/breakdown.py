@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from robustness.numerics.intervals import Share
-from robustness.reports import wording
-from robustness.reports.summary import metrics, tables, taxonomy
+from robustness.reports.summary import metrics, taxonomy
 from robustness.reports.summary.budgets import Budget
 from robustness.reports.summary.metrics import FLIPPED
 from robustness.runs import smallest_epsilon as thresholds
@@ -76,28 +74,6 @@ class Course:
     points: tuple[tuple[float, float], ...]
     by_half: float | None
     every_step: bool
-
-
-@dataclass(frozen=True)
-class ImageResult:
-    """One image over all attacks. `attacks` flipped it; `smallest_epsilon` is None if none did.
-
-    `asked` are the attacks that flipped it or ran on it at every epsilon: in a cascade not those after the
-    first that flips it, and not those that failed on it. `undecided` are the epsilons at which every attack
-    failed on it.
-    """
-
-    key: str
-    name: str
-    label: str | None
-    predicted: str | None
-    confidence: float | None
-    status: str
-    smallest_epsilon: float | None
-    attacks: tuple[str, ...]
-    asked: tuple[str, ...]
-    reason: str = ""
-    undecided: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -251,65 +227,6 @@ def _course(outcomes: pd.DataFrame, label: str) -> Course | None:
 
 
 # --- images ------------------------------------------------------------------------------------
-
-
-def image_results(
-    images: pd.DataFrame, outcomes: pd.DataFrame, names: tuple[str, ...]
-) -> tuple[ImageResult, ...]:
-    """Return every image of the run, in order, over all attacks at the largest epsilon."""
-    worst = metrics.worst_case(outcomes)
-    last = worst[worst["epsilon"] == worst["epsilon"].max()]
-    status = dict(zip(last["image"], last["status"], strict=True))
-    smallest = metrics.smallest_epsilons(outcomes).to_dict()
-    flips = outcomes[outcomes["status"] == FLIPPED]
-    attacks_of: dict[str, dict[str, None]] = {}
-    for image, attack in zip(flips["image"], flips["attack"], strict=True):
-        attacks_of.setdefault(image, {})[attack] = None
-    asked = _asked(outcomes)
-    lost = worst[worst["status"] == metrics.FAILED]
-    undecided = lost.groupby("image")["epsilon"].agg(list).to_dict()
-    return tuple(
-        ImageResult(
-            key=str(row["key"]),
-            name=str(row["name"] or row["key"]),
-            label=_class(names, row["label"]),
-            predicted=_class(names, row["clean_class"]),
-            confidence=tables.known(row["confidence"]),
-            status=str(status.get(row["key"], "not reached")),
-            smallest_epsilon=_finite(smallest.get(row["key"], math.inf)),
-            attacks=tuple(attacks_of.get(row["key"], ())),
-            asked=tuple(asked.get(row["key"], ())),
-            reason=str(row["reason"] or ""),
-            undecided=tuple(undecided.get(row["key"], ())),
-        )
-        for row in images.sort_values("position", kind="stable").to_dict("records")
-    )
-
-
-def _asked(outcomes: pd.DataFrame) -> dict[str, list[str]]:
-    """The attacks that ran on each image to the end, as in `ImageResult.asked`."""
-    tried = outcomes["status"].isin((FLIPPED, metrics.ROBUST))
-    flips = outcomes["status"] == FLIPPED
-    spared = outcomes["status"].isin((metrics.SETTLED, metrics.FAILED))
-    pairs = [outcomes["image"], outcomes["attack"]]
-    runs = pd.DataFrame({"tried": tried, "flips": flips, "spared": spared}).groupby(
-        pairs, sort=False
-    )
-    per_pair = runs.any()
-    attacks_of: dict[str, list[str]] = {}
-    for image, attack in per_pair.index[
-        per_pair["tried"] & (per_pair["flips"] | ~per_pair["spared"])
-    ]:
-        attacks_of.setdefault(image, []).append(attack)
-    return attacks_of
-
-
-def _class(names: tuple[str, ...], number: float) -> str | None:
-    return None if number is None or math.isnan(number) else wording.class_name(names, number)
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def confusion(images: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The flips that the page shows in full: the most confident ones, kinds of flip in turn."""
+"""The flips that the page shows in full: the worst ones, and the most confident ones of each kind."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Any
 import pandas as pd
 
 from robustness.reports.summary import metrics
-from robustness.reports.summary.tables import known, whole
+from robustness.reports.summary.tables import distance_columns, known, whole
+from robustness.threat.norms import described
 
 MOST = 6
 MOST_STEPS = 6
+MOST_WORST = 3
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,46 @@ def best_cases(
     steps_of = dict(list(strips.groupby(["image", "attack", "epsilon"])))
     order = flips_in_order(images, flips, strips, once=True)
     return tuple(_case(row, steps_of) for row in order.head(most).to_dict("records"))
+
+
+def worst_cases(
+    images: pd.DataFrame,
+    outcomes: pd.DataFrame,
+    strips: pd.DataFrame,
+    norm: str,
+    most: int = MOST_WORST,
+) -> tuple[CaseRow, ...]:
+    """Return up to `most` flips with pictures, one per image, in the order of `worst_first`."""
+    flips = outcomes[(outcomes["status"] == metrics.FLIPPED) & outcomes["png"].notna()]
+    kept = images[images["png"].notna()]
+    order = worst_first(kept, flips, norm).drop_duplicates("image").head(most)
+    steps_of = dict(list(strips.groupby(["image", "attack", "epsilon"])))
+    return tuple(_case(row, steps_of) for row in order.to_dict("records"))
+
+
+def worst_first(images: pd.DataFrame, flips: pd.DataFrame, norm: str) -> pd.DataFrame:
+    """Return `flips` with the columns of their images: smallest change first, then highest confidence.
+
+    Parameters
+    ----------
+    images, flips
+        Complete tables; a flip of an image that is not in `images` is left out.
+    norm
+        The norm of the run, in which the change is measured; for threats without a norm the change is
+        the epsilon. Unknown changes are last.
+    """
+    known = images[["key", "name", "label", "clean_class", "png"]]
+    flips = flips.merge(known, left_on="image", right_on="key", suffixes=("", "_original"))
+    column = change_column(norm)
+    order = [column, "confidence_after", "epsilon", "image", "attack"]
+    return flips.sort_values(order, ascending=[True, False, True, True, True], kind="stable")
+
+
+def change_column(norm: str) -> str:
+    """Return the column of outcomes that says how large a change is under `norm`."""
+    measure = described(norm)
+    columns = distance_columns(norm)
+    return measure.column if measure.measures and measure.column in columns else "epsilon"
 
 
 def flips_in_order(

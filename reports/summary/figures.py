@@ -10,6 +10,8 @@ from robustness.reports.summary.checks import preflight_checks
 from robustness.reports.summary.summary import Summary
 from robustness.runs import smallest_epsilon
 
+FLIP_RATE = "flip rate"
+"""The name of the figure that is the flip rate."""
 _RELIABILITY = {
     breakdown.OK: "Reliable",
     breakdown.WARNINGS: "Warnings",
@@ -47,7 +49,7 @@ def figures(summary: Summary, tally: metrics.Tally | None = None) -> list[Figure
         noun = "correctly classified images" if summary.labelled else "images"
         basis = f"{rate.count:,} of {rate.total:,} {noun}"
         basis += f"; {counted.failed:,} more undecided" if counted.failed else ""
-        shown.append(Figure(wording.percent(rate.share), "flip rate", basis))
+        shown.append(Figure(wording.percent(rate.share), FLIP_RATE, basis))
     reliability = _RELIABILITY[summary.reliability]
     shown.append(Figure(reliability, "reliability", _checks_text(summary)))
     smallest = summary.smallest_epsilon

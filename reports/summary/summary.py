@@ -17,12 +17,13 @@ from robustness.reports.summary.breakdown import (
     Course,
     Diagnosis,
     GroupRate,
-    ImageResult,
     MedianEpsilon,
 )
 from robustness.reports.summary.budgets import Budget
 from robustness.reports.summary.cases import CaseRow, best_cases
 from robustness.reports.summary.caveats import caveats
+from robustness.reports.summary.cost import Cost, cost_of
+from robustness.reports.summary.image_results import ImageResult, image_results
 from robustness.reports.summary.metrics import FLIPPED, SmallestEpsilon, Tally
 from robustness.reports.summary.tables import ReadableRun, complete
 from robustness.reports.summary.unjudged import Skipped, failed_attacks, unread
@@ -96,15 +97,6 @@ class Range:
     low: float
     median: float
     high: float
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The cost of the run. Passes are per image, not per batch."""
-
-    seconds: float | None
-    forward: int
-    backward: int
 
 
 @dataclass(frozen=True)
@@ -254,8 +246,8 @@ def summarise(run: ReadableRun) -> Summary:
         converted=int(images["note"].fillna("").astype(str).ne("").sum()),
         diagnostics=diagnostics,
         reliability=breakdown.reliability(manifest, diagnostics),
-        results=breakdown.image_results(images, outcomes, names),
-        cost=_cost(manifest, outcomes),
+        results=image_results(images, outcomes, names, norm),
+        cost=cost_of(manifest, outcomes),
         manifest=manifest,
     )
 
@@ -376,15 +368,6 @@ def _distances(flips: pd.DataFrame, model: ModelEntry, norm: Norm) -> tuple[Rang
         Range(name, unit, float(v.min()), float(v.median()), float(v.max()))
         for name, unit, column in columns
         if not (v := column.dropna()).empty
-    )
-
-
-def _cost(manifest: Manifest, outcomes: pd.DataFrame) -> Cost:
-    took = manifest.timing.seconds
-    return Cost(
-        seconds=None if took is None else float(took),
-        forward=int(outcomes["forward"].sum()),
-        backward=int(outcomes["backward"].sum()),
     )
 
 

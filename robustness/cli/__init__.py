@@ -15,6 +15,7 @@ from robustness.cli import (
     article,
     attacks,
     audit,
+    case,
     compare,
     fetch,
     fit,
@@ -47,6 +48,7 @@ app.command("attacks")(attacks.attacks)
 app.command("check-attack")(attacks.check)
 app.command("models")(models.models)
 app.command("report")(report.report)
+app.command("case")(case.case)
 app.command("verify")(verify.verify)
 app.command("rerun")(rerun.rerun)
 app.command("compare")(compare.compare)

@@ -175,6 +175,46 @@ class AuditResult:
             }
         )
 
+    def case(
+        self,
+        image: str,
+        path: str | Path = "strip.png",
+        *,
+        attack: str | None = None,
+        epsilon: float | None = None,
+        pixels: bool = False,
+    ) -> Path:
+        """Draw one flip, with its classes and confidences.
+
+        Parameters
+        ----------
+        image : str
+            The name of the image, its path in the run, or the end of that path.
+        path : str or Path
+            The file to write. A .png shows original, difference and adversarial picture side by side; a
+            .gif shows original and adversarial picture in turn, in 256 colours.
+        attack : str, optional
+            The attack, with or without its parameters; by default that of the smallest change.
+        epsilon : float, optional
+            The epsilon, in the unit of the norm; by default that of the smallest change.
+        pixels : bool
+            Whether to show the square of pixel values with the largest change, too.
+
+        Returns
+        -------
+        Path
+            The file written.
+
+        Raises
+        ------
+        SettingError
+            If the file cannot be written or has another ending, or there is no such flip.
+        RunError
+            If the pictures of the flip are missing, damaged or altered.
+        """
+        draw = plugins.load(plugins.PICTURES, "case")
+        return Path(draw(self.path, image, path, attack, epsilon, pixels))
+
     def __repr__(self) -> str:
         count = self.outcomes.image.nunique()
         missed = "".join(f", epsilon {epsilon:g} not reached" for epsilon in self.unreached)

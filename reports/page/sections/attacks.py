@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from markupsafe import Markup
 
@@ -94,15 +94,32 @@ def security_curve(summary: Summary) -> CurveChart | None:
     worst = line("all together", summary.worst)
     if not any(share.share is not None for _, share in worst.points):
         return None
-    marks = [
-        charts.Mark(str(m.attack), m.median, m.low, m.high)
-        for m in summary.median_epsilons
-        if m.median is not None
+    lines = [
+        line(short, [r for r in summary.rates if r.attack == name])
+        for name, short in _short_names(summary).items()
     ]
-    lines = [line(name, [r for r in summary.rates if r.attack == name]) for name in summary.attacks]
     what = "Flip rate" if start is None else "Robust accuracy"
     unit = described(summary.norm).axis
-    return CurveChart(what, charts.curve(lines, worst, unit, start or 0.0, what, marks))
+    return CurveChart(what, charts.curve(lines, worst, unit, start or 0.0, what, _marks(summary)))
+
+
+def _short_names(summary: Summary) -> dict[str, str]:
+    """The name of each attack without its parameters, where these names differ."""
+    return dict(zip(summary.attacks, summary.attack_names, strict=True))
+
+
+def _marks(summary: Summary) -> list[charts.Mark]:
+    """The median of all attacks together, and those of the curves fitted to attacks."""
+    median, marks = summary.smallest_epsilon, []
+    if median.median is not None:
+        marks.append(charts.Mark("median", median.median, median.low, median.high))
+    for one in summary.median_epsilons:
+        if one.fit is not None:
+            alone = len(summary.attacks) == 1
+            attack = _short_names(summary).get(str(one.attack), str(one.attack))
+            name = "median of the fitted curve" if alone else f"fitted, {attack}"
+            marks.append(charts.Mark(name, one.fit.median, one.fit.low, one.fit.high))
+    return marks
 
 
 def medians(summary: Summary) -> list[tuple[str, str]]:
@@ -131,12 +148,16 @@ def median_text(median: MedianEpsilon | SmallestEpsilon) -> str:
 
 def convergence(summary: Summary) -> list[ConvergenceChart]:
     """Return a chart for each unit (steps, passes), with a sentence on each attack."""
-    shown = []
+    shown, names = [], _short_names(summary)
     for unit in ("steps", "passes"):
         courses = [course for course in summary.courses if course.unit == unit]
-        drawn = [course for course in courses if not course.every_step]
+        drawn = [
+            replace(course, attack=names[course.attack])
+            for course in courses
+            if not course.every_step
+        ]
         if courses:
-            chart = charts.course(drawn) if drawn else None
+            chart = charts.course(drawn, list(names.values())) if drawn else None
             shown.append(ConvergenceChart(unit, chart, tuple(map(_course_sentence, courses))))
     return shown
 

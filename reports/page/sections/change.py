@@ -40,14 +40,14 @@ def section(page: PageData) -> Section:
     """Distances, changes by channel, and confidence before and after."""
     return Section(
         anchor="change",
-        title="Size of the changes",
+        title="Changes",
         template=read_template("sections/change.html.j2"),
         data={
             "summary": page.summary,
             "changes": changes_by_channel(page.panels),
             "confidence": confidence_chart(page.summary),
         },
-        link="Change",
+        link="Changes",
     )
 
 

@@ -12,7 +12,7 @@ from robustness.reports.page import charts
 from robustness.reports.page.class_matrix import ClassMatrix, class_matrix
 from robustness.reports.page.section import PageData, Section
 from robustness.reports.page.templating import read_template
-from robustness.reports.summary.breakdown import ImageResult
+from robustness.reports.summary.image_results import ImageResult
 from robustness.reports.summary.summary import Summary
 
 
@@ -33,7 +33,7 @@ def section(page: PageData) -> Section:
         title="Clean accuracy",
         template=read_template("sections/clean.html.j2"),
         data={"clean": clean_results(page.summary)},
-        link="Clean",
+        link="Clean accuracy",
     )
 
 

@@ -18,10 +18,12 @@ def section(page: PageData) -> Section:
         title="Device and cost",
         template=read_template("sections/card.html.j2"),
         data={"rows": tuple(_rows(page.summary))},
+        link="Device and cost",
         layout="card",
     )
 
 
+_MOST_STAGES = 20
 _SPELLED = {
     "numpy": "NumPy",
     "tensorflow": "TensorFlow",
@@ -40,6 +42,9 @@ def _rows(summary: Summary) -> Iterable[Row]:
     if tool.name or tool.version:
         yield Row("Tool", f"{tool.name or ''} {tool.version or ''}".strip())
     yield Row("Time", wording.seconds(summary.cost.seconds))
+    for stage, seconds in summary.cost.stages[:_MOST_STAGES]:
+        name = wording.shorten(stage.replace("_", " "), 40)
+        yield Row(f"Time, {name}", wording.seconds(seconds))
     yield Row("Passes", f"{summary.cost.forward:,} forward, {summary.cost.backward:,} backward")
     for term, time in (("Created", manifest.created), ("Finished", manifest.finished)):
         if time:

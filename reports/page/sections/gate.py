@@ -17,4 +17,5 @@ def section(page: PageData) -> Section | None:
         title="Gate",
         template=read_template("sections/gate.html.j2"),
         data={"rules": rules},
+        link="Gate",
     )

@@ -10,9 +10,9 @@ def section(page: PageData) -> Section:
     """The stills, and the frame of the case browser where the page has one."""
     return Section(
         anchor="pictures",
-        title="Flipped images",
+        title="Cases",
         template=read_template("sections/pictures.html.j2"),
         data={"panels": page.panels, "has_browser": page.has_browser},
-        link="Pictures",
+        link="Cases",
         layout="bare",
     )

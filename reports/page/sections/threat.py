@@ -19,7 +19,7 @@ def section(page: PageData) -> Section:
         title="Threat model",
         template=read_template("sections/card.html.j2"),
         data={"rows": tuple(_rows(page.summary))},
-        link="Threat",
+        link="Threat model",
         layout="card",
     )
 

@@ -10,8 +10,9 @@ from robustness.reports import wording
 from robustness.reports.page.class_matrix import class_matrix
 from robustness.reports.page.section import PageData, Section
 from robustness.reports.page.templating import read_template
-from robustness.reports.summary.breakdown import ImageResult
+from robustness.reports.summary.image_results import ImageResult
 from robustness.reports.summary.summary import ClassRate, Summary
+from robustness.threat.norms import described
 
 MOST_ROWS = 200
 """Most images in the table."""
@@ -44,21 +45,22 @@ class ImageSquares:
 
 def section(page: PageData) -> Section:
     """Squares, a table of images, rates by class, and flips from class to class."""
-    summary = page.summary
+    summary, measure = page.summary, described(page.summary.norm)
     return Section(
         anchor="worst",
-        title="Worst case, image by image",
+        title="Image by image",
         template=read_template("sections/worst_case.html.j2"),
         data={
             "images": image_squares(summary),
             "cascade": summary.has_spared,
             "rows": weakest_first(summary),
             "most_rows": MOST_ROWS,
+            "change": measure.title if measure.measures and measure.column else "",
             "matrix": class_matrix(summary.pairs, summary.class_names),
             "by_class": weakest_classes(summary),
             "has_browser": page.has_browser,
         },
-        link="Worst case",
+        link="Image by image",
     )
 
 
@@ -68,10 +70,11 @@ def image_squares(summary: Summary) -> ImageSquares | None:
     if not epsilons or not summary.results:
         return None
     colours = {epsilon: f"fall{min(4, number)}" for number, epsilon in enumerate(epsilons)}
-    outcomes = [_outcome(image, colours) for image in summary.results]
+    results = weakest_first(summary)
+    outcomes = [_outcome(image, colours) for image in results]
     squares = tuple(
         (colour, f"{wording.shorten(image.name, 60)}: {words}")
-        for image, (colour, words) in zip(summary.results, outcomes, strict=True)
+        for image, (colour, words) in zip(results, outcomes, strict=True)
     )
     return ImageSquares(
         squares=squares[:MOST_SQUARES],
@@ -113,11 +116,12 @@ def _flipped_by(summary: Summary) -> tuple[tuple[int, int], ...]:
 
 
 def weakest_first(summary: Summary) -> list[ImageResult]:
-    """Return every image: those with the smallest epsilon and the most attacks first, robust ones last."""
+    """Return every image: the smallest change first, of these the highest confidence, robust ones last."""
 
-    def order(image: ImageResult) -> tuple[float, int, bool]:
-        epsilon = math.inf if image.smallest_epsilon is None else image.smallest_epsilon
-        return (epsilon, -len(image.attacks), image.status != "robust")
+    def order(image: ImageResult) -> tuple[bool, float, float, bool]:
+        change = math.inf if image.change is None else image.change
+        sure = image.confidence_after or 0.0
+        return (image.smallest_epsilon is None, change, -sure, image.status != "robust")
 
     return sorted(summary.results, key=order) if summary.worst else []
 

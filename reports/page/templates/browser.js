@@ -55,10 +55,11 @@
   if (!cases.length) return;
 
   // --- state, and the hash ---------------------------------------------------------------------
-  const START = { case: 0, status: "", attack: "", epsilon: "", class: "", after: "", sort: "surest", name: "", x: "", y: "", channel: "", gain: "", step: "" };
+  const START = { case: 0, status: "", attack: "", epsilon: "", class: "", after: "", sort: "worst", name: "", x: "", y: "", channel: "", gain: "", step: "" };
   const state = { ...START };
   const SORTS = {
-    surest: ["highest confidence first", (a, b) => a.id - b.id],
+    worst: ["worst first", (a, b) => a.id - b.id],
+    surest: ["highest confidence after", (a, b) => (b.status === "flipped") - (a.status === "flipped") || (b.confidence ?? -1) - (a.confidence ?? -1)],
     smallest: ["smallest change", (a, b) => (a.l2 ?? Infinity) - (b.l2 ?? Infinity)],
     largest: ["largest change", (a, b) => (b.l2 ?? -1) - (a.l2 ?? -1)],
     fewest: ["fewest passes", (a, b) => (a.status !== "flipped") - (b.status !== "flipped") || a.passes - b.passes],
@@ -161,6 +162,8 @@
     const end = one.status === "flipped" ? `${className(one.before)} becomes ${className(one.after)}` : STATUS[one.status];
     return `${one.name}: ${end}`;
   };
+  // A picture smaller than it is shown keeps its pixels as squares.
+  const squares = (image, side) => image.addEventListener("load", () => image.classList.toggle("tiny", Math.max(image.naturalWidth, image.naturalHeight) < side));
   const tile = (one) => {
     const node = make("div", `tile ${one.status}`);
     node.id = `tile-${one.id}`;
@@ -170,7 +173,9 @@
     if (one.thumb >= 0) {
       const image = make("img");
       image.alt = "";
-      image.src = `data:image/jpeg;base64,${D.thumbs[one.thumb]}`;
+      squares(image, 80);
+      // The first bytes of a PNG, or else a JPEG.
+      image.src = `data:image/${D.thumbs[one.thumb].startsWith("iVBOR") ? "png" : "jpeg"};base64,${D.thumbs[one.thumb]}`;
       node.append(image);
     } else node.append(make("span", "blank", shorten(one.name, 22)));
     const words = make("span", "tile-word");
@@ -510,6 +515,7 @@
       button.setAttribute("aria-label", `${when ? `After step ${when}` : "The original"}: compare with this picture`);
       const image = make("img");
       image.alt = "";
+      squares(image, 112);
       button.append(image);
       bytes(number_).then((text) => { if (text) image.src = `data:image/png;base64,${text}`; }, () => {});
       button.addEventListener("click", () => { state.step = state.step === String(i) ? "" : String(i); show(one); write(); });
@@ -598,6 +604,26 @@
     const step = chosen === one.flip && state.step === "" ? "Adversarial" : `Step ${D.steps[one.strip][Number(state.step)][0]}`;
     $("after-name").textContent = original === 1 ? "Original" : original > 0 ? `Original | ${step}` : step;
   };
+  // What a pixel looks like for each change that occurs: a row for each channel, or one row.
+  const paintScale = (k, coloured, tones) => {
+    const most = Math.max(1, pair.sizes.linf), across = Math.min(2 * most + 1, 65), rows = coloured ? 3 : 1;
+    const canvas = $("scale");
+    canvas.width = across;
+    canvas.height = rows;
+    const context = canvas.getContext("2d"), bar = context.createImageData(across, rows);
+    for (let row = 0; row < rows; row += 1) for (let i = 0; i < across; i += 1) {
+      const d = -most + (2 * most * i) / (across - 1), p = 4 * (row * across + i);
+      const tone = coloured ? [0, 1, 2].map((c) => (c === row ? 128 + k * d : 128)) : shade((d * k) / 128, tones);
+      for (let c = 0; c < 3; c += 1) bar.data[p + c] = tone[c];
+      bar.data[p + 3] = 255;
+    }
+    context.putImageData(bar, 0, 0);
+    canvas.setAttribute("aria-label", `Colours of the difference from −${number(most)} to +${number(most)} counts${coloured ? ", for red, green and blue" : ""}`);
+    // Beyond the reach of the colours all changes look the same.
+    const reach = 128 / k, cut = most > reach;
+    $("scale-low").textContent = `−${number(most)}`;
+    $("scale-high").textContent = `+${number(most)}${cut ? `, alike beyond ±${number(reach)}` : ""}`;
+  };
   const paintDelta = () => {
     const { before, after, channels } = pair, k = gain(), context = shot("c-delta", `The change, multiplied by ${k}`);
     const out = context.createImageData(before.width, before.height), one = state.channel === "" ? -1 : Number(state.channel), tones = ends();
@@ -611,15 +637,7 @@
       }
     }
     context.putImageData(out, 0, 0);
-    const scale = $("scale").getContext("2d"), bar = scale.createImageData(129, 1);
-    for (let i = 0; i < 129; i += 1) {
-      const tone = one < 0 && channels === 3 ? Array(3).fill(Math.min(255, i * 2)) : shade((i - 64) / 64, tones);
-      for (let c = 0; c < 3; c += 1) bar.data[4 * i + c] = tone[c];
-      bar.data[4 * i + 3] = 255;
-    }
-    scale.putImageData(bar, 0, 0);
-    $("scale-low").textContent = `−${number(reach)}`;
-    $("scale-high").textContent = `+${number(reach)}`;
+    paintScale(k, one < 0 && channels === 3, tones);
     const auto = FACTORS.find((f) => pair.sizes.linf * f <= 128) || 0.5;
     $("gain").replaceChildren(...FACTORS.map((f) => option(f === auto ? "" : String(f), `× ${f}`)));
     $("gain").value = Number(state.gain) === auto ? "" : state.gain;
@@ -699,9 +717,12 @@
     const box = draw("svg", { viewBox: `0 0 ${W} ${H}`, class: "chart", role: "img", "aria-label": `How often each change from −${reach} to +${reach} occurs, by channel.` });
     const text = (x, y, words, look, anchor) => { const node = draw("text", { x, y, class: look, "text-anchor": anchor }); node.textContent = words; box.append(node); };
     const up = (n) => bottom - ((bottom - top) * n) / (1.08 * most);
-    for (const n of [0, most / 2, most]) {
-      box.append(draw("line", { class: "grid", x1: left, x2: W - right, y1: up(n), y2: up(n) }));
-      text(left - 8, up(n) + 4, n ? percent(n / sizes.size) : "0", "tick", "end");
+    // Round shares, at most five.
+    const rough = most / sizes.size / 4, power = 10 ** Math.floor(Math.log10(rough)), tick = [1, 2, 5, 10].map((f) => f * power).find((v) => v >= rough * 0.999999);
+    for (let i = 0; i * tick * sizes.size <= most * 1.000001; i += 1) {
+      const y = up(i * tick * sizes.size);
+      box.append(draw("line", { class: "grid", x1: left, x2: W - right, y1: y, y2: y }));
+      text(left - 8, y + 4, i ? `${Number((100 * i * tick).toPrecision(3))}\u00a0%` : "0", "tick", "end");
     }
     const each = (slot * 0.8) / channels;
     let legend = left;
@@ -796,6 +817,32 @@
       write();
     });
   }
+  // --- export: the case as one picture -----------------------------------------------------------
+  const sheet = () => {
+    const { one, before, after, channels, chosen } = pair, k = FACTORS.find((f) => pair.sizes.linf * f <= 128) || 0.5;
+    const found = one.strip >= 0 ? D.steps[one.strip] : [];
+    const bars = (share, name, number_) => {
+      const known = found.find(([, picture_]) => picture_ === number_);
+      return known ? known[2].map(([n, s, wins]) => [n, s, wins]) : share === null ? [] : [[name, share, true]];
+    };
+    return {
+      title: one.name,
+      note: [D.attacks[one.attack], `flips within ${number(one.epsilon)}`, `largest change ${number(pair.sizes.linf)} of 255`].filter(Boolean).join(" · "),
+      before, after, channels, gain: k, most: pair.sizes.linf,
+      bars: [bars(one.sure, className(one.before), one.original), chosen === one.flip ? bars(one.confidence, className(one.after), one.flip) : bars(null, "", chosen)],
+    };
+  };
+  const save = (blob, ending) => {
+    const link = make("a"), address = URL.createObjectURL(blob);
+    link.download = `${Array.from(pair.one.name.split(/[\\/]/).pop()).slice(0, 60).join("").replace(/[^\p{L}\p{N}._-]/gu, "_").replace(/^[.]+/, "")}-${D.attacks[pair.one.attack]?.split("(")[0].replace(/[^a-z0-9-]/g, "") ?? "case"}.${ending}`;
+    link.href = address;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(address), 10000);
+  };
+  for (const kind of ["png", "gif"]) $(`save-${kind}`).addEventListener("click", async () => {
+    if (pair) save(await CaseExport[kind](sheet()), kind);
+  });
+
   const typing = (node) => ["INPUT", "SELECT", "TEXTAREA"].includes(node?.tagName);
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;

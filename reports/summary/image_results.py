@@ -1,0 +1,115 @@
+"""Each image of a run over all attacks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from robustness.reports import wording
+from robustness.reports.summary import cases, metrics, tables
+from robustness.reports.summary.metrics import FLIPPED
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """One image over all attacks. `attacks` flipped it; `smallest_epsilon` is None if none did.
+
+    `asked` are the attacks that flipped it or ran on it at every epsilon: in a cascade not those after the
+    first that flips it, and not those that failed on it. `undecided` are the epsilons at which every attack
+    failed on it. Its worst flip has the smallest `change` (in the norm of the run), of equal ones the
+    highest `confidence_after`, and the class `adversarial`; all None if no attack flipped it.
+    """
+
+    key: str
+    name: str
+    label: str | None
+    predicted: str | None
+    confidence: float | None
+    status: str
+    smallest_epsilon: float | None
+    attacks: tuple[str, ...]
+    asked: tuple[str, ...]
+    reason: str = ""
+    undecided: tuple[float, ...] = ()
+    change: float | None = None
+    adversarial: str | None = None
+    confidence_after: float | None = None
+
+
+def image_results(
+    images: pd.DataFrame, outcomes: pd.DataFrame, names: tuple[str, ...], norm: str
+) -> tuple[ImageResult, ...]:
+    """Return every image of the run, in order, over all attacks at the largest epsilon."""
+    worst = metrics.worst_case(outcomes)
+    last = worst[worst["epsilon"] == worst["epsilon"].max()]
+    status = dict(zip(last["image"], last["status"], strict=True))
+    smallest = metrics.smallest_epsilons(outcomes).to_dict()
+    flips = outcomes[outcomes["status"] == FLIPPED]
+    attacks_of: dict[str, dict[str, None]] = {}
+    for image, attack in zip(flips["image"], flips["attack"], strict=True):
+        attacks_of.setdefault(image, {})[attack] = None
+    flips = cases.worst_first(images, flips, norm).drop_duplicates("image")
+    worst_flips = {row["image"]: row for row in flips.to_dict("records")}
+    column = cases.change_column(norm)
+    asked = _asked(outcomes)
+    lost = worst[worst["status"] == metrics.FAILED]
+    undecided = lost.groupby("image")["epsilon"].agg(list).to_dict()
+    return tuple(
+        ImageResult(
+            key=str(row["key"]),
+            name=str(row["name"] or row["key"]),
+            label=_class(names, row["label"]),
+            predicted=_class(names, row["clean_class"]),
+            confidence=tables.known(row["confidence"]),
+            status=str(status.get(row["key"], "not reached")),
+            smallest_epsilon=_finite(smallest.get(row["key"], math.inf)),
+            attacks=tuple(attacks_of.get(row["key"], ())),
+            asked=tuple(asked.get(row["key"], ())),
+            reason=str(row["reason"] or ""),
+            undecided=tuple(undecided.get(row["key"], ())),
+            **_worst_flip(worst_flips.get(row["key"]), names, column),
+        )
+        for row in images.sort_values("position", kind="stable").to_dict("records")
+    )
+
+
+def _worst_flip(
+    row: Mapping[Any, Any] | None, names: tuple[str, ...], column: str
+) -> dict[str, Any]:
+    if row is None:
+        return {}
+    return {
+        "change": tables.known(row[column]),
+        "adversarial": _class(names, row["adversarial_class"]),
+        "confidence_after": tables.known(row["confidence_after"]),
+    }
+
+
+def _asked(outcomes: pd.DataFrame) -> dict[str, list[str]]:
+    """The attacks that ran on each image to the end, as in `ImageResult.asked`."""
+    tried = outcomes["status"].isin((FLIPPED, metrics.ROBUST))
+    flips = outcomes["status"] == FLIPPED
+    spared = outcomes["status"].isin((metrics.SETTLED, metrics.FAILED))
+    pairs = [outcomes["image"], outcomes["attack"]]
+    runs = pd.DataFrame({"tried": tried, "flips": flips, "spared": spared}).groupby(
+        pairs, sort=False
+    )
+    per_pair = runs.any()
+    attacks_of: dict[str, list[str]] = {}
+    for image, attack in per_pair.index[
+        per_pair["tried"] & (per_pair["flips"] | ~per_pair["spared"])
+    ]:
+        attacks_of.setdefault(image, []).append(attack)
+    return attacks_of
+
+
+def _class(names: tuple[str, ...], number: float) -> str | None:
+    return None if number is None or math.isnan(number) else wording.class_name(names, number)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
