@@ -90,7 +90,7 @@ class ImageResult:
     key: str
     name: str
     label: str | None
-    predicted: str | None
+    clean_class: str | None
     confidence: float | None
     status: str
     smallest_epsilon: float | None
@@ -273,7 +273,7 @@ def image_results(
             key=str(row["key"]),
             name=str(row["name"] or row["key"]),
             label=_class(names, row["label"]),
-            predicted=_class(names, row["clean_class"]),
+            clean_class=_class(names, row["clean_class"]),
             confidence=tables.known(row["confidence"]),
             status=str(status.get(row["key"], "not reached")),
             smallest_epsilon=_finite(smallest.get(row["key"], math.inf)),

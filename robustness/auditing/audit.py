@@ -105,7 +105,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     *,
     labels: np.ndarray | None = None,
     only: Callable[[Entry], bool] | None = None,
-    run: str | Path | None = None,
+    out: str | Path | None = None,
     resume: bool = False,
     command: str = "",
     origin: Origin | None = None,
@@ -124,8 +124,8 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     labels : the classes of an array's images: numbers, names or one-hot rows (see
         `robustness.images.label_arrays.by_array`). Other sources contain their labels.
     only : a filter: only the entries for which it returns True are audited and counted.
-    run : the run folder; a temporary one if not given.
-    resume : continue the run in `run`. A resumed audit has the same outcomes as one that was not interrupted.
+    out : the run folder; a temporary one if not given.
+    resume : continue the run in `out`. A resumed audit has the same outcomes as one that was not interrupted.
     command, origin : how the audit was started, for the report.
     progress : called with a `robustness.runs.progress.Progress` whenever there is progress to show.
     **options : single options, which override those of `config`:
@@ -146,11 +146,11 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     RunError
         The run folder cannot be used, or the run is damaged.
     """
-    disk_errors.expect_named(run, "The path of the run")
+    disk_errors.expect_named(out, "The path of the run")
     config = _checked(config, options, only)
     attacks = make_attacks(config)
     norm = norms.parse(config.norm)
-    known = config.class_names or (model.class_names if isinstance(model, Classifier) else None)
+    known = config.classes or (model.class_names if isinstance(model, Classifier) else None)
     source = resolve_images(images, labels, known, config.label_column)
     entries = select(
         source.entries(),
@@ -164,17 +164,19 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         model,
         cache,
         entries,
-        class_names=config.class_names or source.class_names,
+        class_names=config.classes or source.class_names,
         scaling=config.scaling,
-        trust=config.trust,
+        trust=config.trust_model,
     )
     expect_source_classes(source, entries, classifier.class_names)
-    surrogate = resolve_surrogate(config.surrogate, classifier, cache, entries, trust=config.trust)
+    surrogate = resolve_surrogate(
+        config.surrogate, classifier, cache, entries, trust=config.trust_model
+    )
     attacked = (surrogate or classifier).in_precision(config.precision)
     goal = parse_goal(config.target, classifier.class_names)
     entries = [e for e in entries if e.label is None or goal.concerns(e.label)]
     _expect_any(entries, source)
-    folder = Path(run) if run is not None else _temporary_folder()
+    folder = Path(out) if out is not None else _temporary_folder()
     before = _settings_before(folder) if resume else Settings()
     requested = _requested_rows(config, before, classifier)
     # A resumed run keeps the recorded batch size; the auditor limits it to the memory.
@@ -226,7 +228,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     else:
         manifest = manifest.with_changes(
             preflight=tuple(Check(**asdict(finding)) for finding in findings),
-            data=manifest.data.with_changes(declared_accuracy=config.declared_accuracy),
+            data=manifest.data.with_changes(declared_accuracy=config.accuracy),
             gate=GateEntry.model_validate(config.gate or {}),
         )
         store = Run.create(folder, manifest)
@@ -259,9 +261,9 @@ def _checked(
     only: Callable[[Entry], bool] | None,
 ) -> AuditConfig:
     """Return the options of an audit from Python; SettingError for one that is not usable there."""
-    names = options.get("class_names")
+    names = options.get("classes")
     if isinstance(names, Iterable) and not isinstance(names, str):
-        options = options | {"class_names": [str(name) for name in names]}
+        options = options | {"classes": [str(name) for name in names]}
     checked = config_of(config, options)
     if checked.held_out and only is None:
         raise SettingError(

@@ -135,7 +135,7 @@ def _expect_allowed(context: typer.Context) -> None:
 def _with_file(file: Path, typed: AuditConfig) -> AuditConfig:
     """Return the options in a file, overridden by those that were typed."""
     config = read_audit_file(file)
-    expect_trust_given(config, file, typed.trust)
+    expect_trust_given(config, file, typed.trust_model)
     return config.overridden_by(typed.given())
 
 
@@ -144,16 +144,16 @@ def _resumed(folder: Path, typed: dict[str, object]) -> AuditConfig:
     from robustness.runs.store import Run
 
     fields = audit_options()
-    given = {fields[name].argument: value for name, value in typed.items() if name != "trust"}
+    given = {fields[name].argument: value for name, value in typed.items() if name != "trust_model"}
     with Run.open(folder) as run:
         options = recorded_files.options_of(
-            run.manifest.origin, folder, given, trust=bool(typed.get("trust"))
+            run.manifest.origin, folder, given, trust=bool(typed.get("trust_model"))
         )
     run_folder.expect_unused(folder)
     if not options:
         raise RunUsageError(
             f"{folder} was not started from the command line; continue it in Python: "
-            "robustness.audit(..., run=folder, resume=True)."
+            "robustness.audit(..., out=folder, resume=True)."
         )
     return from_recorded(options)
 
@@ -222,7 +222,7 @@ def perform(
                 source,
                 config.overridden_by(loaded),
                 only=only,
-                run=folder,
+                out=folder,
                 resume=resume,
                 command=command or shlex.join(["robustness", *sys.argv[1:]]),
                 origin=seal.sealed(

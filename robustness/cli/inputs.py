@@ -25,7 +25,7 @@ def open_images(config: AuditConfig) -> tuple[Source, Callable[[Entry], bool] | 
     from robustness.model_zoo.dogs_vs_cats.demo import pets_from
 
     source = pets_from(config.images) or open_source(
-        config.images, config.class_names, config.label_column
+        config.images, config.classes, config.label_column
     )
     if not config.held_out:
         return source, None
@@ -44,7 +44,7 @@ def load_model(config: AuditConfig, name: str, scaling: str | None) -> Classifie
     path = Path(name)
     if scaling is None and _is_model_file(path):
         return path
-    return load(name, trust=config.trust, class_names=config.class_names, scaling=scaling)
+    return load(name, trust=config.trust_model, class_names=config.classes, scaling=scaling)
 
 
 def load_surrogate(config: AuditConfig) -> Classifier | Path | None:

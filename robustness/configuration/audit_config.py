@@ -96,14 +96,14 @@ class AuditConfig(BaseModel):
             table="model", key="path", short="m", active=True, path=True,
         ),
     ] = choices.MODEL  # fmt: skip
-    class_names: Annotated[
+    classes: Annotated[
         tuple[str, ...] | None,
         BeforeValidator(_names),
         WithJsonSchema({"anyOf": [_TEXTS, _TEXT]}),
         Option(
             "Class names in the order of the model's outputs; taken from the model or the images if not "
             "given.",
-            table="model", key="classes", flag="classes", example='["cat", "dog"]',
+            table="model", example='["cat", "dog"]',
             expected='names such as ["cat", "dog"], without commas',
         ),
     ] = None  # fmt: skip
@@ -116,21 +116,21 @@ class AuditConfig(BaseModel):
             table="model", example='"0..255"',
         ),
     ] = None  # fmt: skip
-    trust: Annotated[
+    trust_model: Annotated[
         bool,
         Option(
             "Load a model file that could run code or exhaust the memory. In audit.toml it is refused "
             "unless the command line repeats it.",
-            table="model", flag="trust-model",
+            table="model",
         ),
     ] = False  # fmt: skip
-    declared_accuracy: Annotated[
+    accuracy: Annotated[
         float | None,
         Field(ge=0, le=1),
         Option(
             "The accuracy that is claimed for the model, 0..1. The audit is inconclusive if the 95 % "
             "interval of the measured accuracy lies below it.",
-            table="model", key="accuracy", flag="accuracy", example="0.9",
+            table="model", example="0.9",
         ),
     ] = None  # fmt: skip
 

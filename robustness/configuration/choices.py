@@ -20,6 +20,14 @@ NORMS = ("linf", "l2", "l1", "l0", "free")
 REGISTERED_NORMS: set[str] = set()
 """The norms that `robustness.threat.norms.register` added in this process."""
 
+FORMER = {
+    "class_names": "classes",
+    "declared_accuracy": "accuracy",
+    "run": "out",
+    "trust": "trust_model",
+}
+"""The names that options of Python and audit.toml had before, and their names now."""
+
 PRECISIONS = ("float32", "bfloat16")
 EVIDENCE = ("all", "flips", "none")
 """Which PNG files are kept in the run folder; a number of images is allowed as well."""

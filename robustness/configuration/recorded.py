@@ -18,7 +18,7 @@ def recorded(config: AuditConfig) -> dict[str, Any]:
     SettingError
         A class name has a comma, so that the joined names could not be separated again.
     """
-    for name in config.class_names or ():
+    for name in config.classes or ():
         if "," in name:
             raise SettingError(
                 f"The class name {name!r} has a comma; expected names without commas on the command line "

@@ -80,8 +80,8 @@ def test_concurrent_preparation_does_not_change_outcomes(
         monkeypatch.setattr(CompiledBatch, "prepare", prepare)
         settings = {"attacks": [PGD(steps=2)], "epsilons": [1, 4], "precision": precision}
         folder = tmp_path / name
-        robustness.audit(classifier, images, labels=labels, run=folder, **settings)
-        robustness.audit(classifier, images, labels=labels, run=folder, resume=True, **settings)
+        robustness.audit(classifier, images, labels=labels, out=folder, **settings)
+        robustness.audit(classifier, images, labels=labels, out=folder, resume=True, **settings)
         return comparable(folder)
 
     def broken(rows):
@@ -101,7 +101,7 @@ def test_an_audit_counts_flips_of_correct_images_only(material, tmp_path):
     heard: list[Progress] = []
     result = robustness.audit(
         classifier, images, labels=labels, attacks=["bim", PGD(steps=5)], epsilons=[1, 4],
-        run=tmp_path / "run", progress=heard.append,
+        out=tmp_path / "run", progress=heard.append,
     )  # fmt: skip
     frame = result.to_frame()
     assert ", ".join(frame.columns) == (
@@ -133,7 +133,7 @@ def test_evidence_matches_the_rows(material, tmp_path):
         labels=labels,
         epsilons=[2, 8],
         attacks=[BIM(steps=8)],
-        run=tmp_path / "r",
+        out=tmp_path / "r",
     )
     with Run.open(tmp_path / "r") as run:
         originals = {row.key: row for row in run.image_rows()}
@@ -169,7 +169,7 @@ def test_evidence_can_be_limited(material, tmp_path, evidence, kept):
         epsilons=[8],
         attacks=["bim"],
         evidence=evidence,
-        run=tmp_path / "r",
+        out=tmp_path / "r",
     )
     with Run.open(tmp_path / "r") as run:
         flips = run.outcomes().query("status == 'flipped'")
@@ -182,7 +182,7 @@ def test_evidence_can_be_limited(material, tmp_path, evidence, kept):
 def test_originals_of_robust_but_not_of_misclassified_images_are_kept(material, tmp_path):
     classifier, images, labels = material
     robustness.audit(
-        classifier, images, labels=labels, epsilons=[1], attacks=["bim"], run=tmp_path / "r"
+        classifier, images, labels=labels, epsilons=[1], attacks=["bim"], out=tmp_path / "r"
     )
     with Run.open(tmp_path / "r") as run:
         status = dict(zip(run.outcomes().image, run.outcomes().status, strict=True))
@@ -206,7 +206,7 @@ def test_evidence_all_stores_every_picture_of_the_model(material, tmp_path):
         epsilons=[1],
         attacks=["bim"],
         evidence="all",
-        run=tmp_path / "r",
+        out=tmp_path / "r",
     )
     with Run.open(tmp_path / "r") as run:
         rows = run.image_rows()
@@ -242,7 +242,7 @@ def test_an_unreadable_picture_is_an_outcome_and_hostile_names_are_harmless(mate
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing")
     (folder / "empty.png").write_bytes(b"")
     frame = robustness.audit(
-        classifier, folder, epsilons=[8], attacks=["bim"], run=tmp_path / "r"
+        classifier, folder, epsilons=[8], attacks=["bim"], out=tmp_path / "r"
     ).to_frame()
     states = frame.set_index("image").status
     assert states["broken.jpg"] == states["empty.png"] == "unreadable"
@@ -285,7 +285,7 @@ def test_a_source_of_only_unreadable_pictures_is_audited(material, tmp_path):
 def work(model: str, data: str, run: str, slots: int) -> None:
     robustness.audit(
         model, data, attacks=[PGD(steps=12, restarts=2)], epsilons=[1, 2, 3, 4], batch_size=slots,
-        run=run, resume=(Path(run) / "run.json").exists(), scaling="0..1",
+        out=run, resume=(Path(run) / "run.json").exists(), scaling="0..1",
     )  # fmt: skip
 
 
@@ -423,7 +423,7 @@ def test_invalid_input_is_refused_before_anything_is_written(
         "attacks": ["bim"],
     } | change
     with pytest.raises(error, match=said):
-        robustness.audit(run=tmp_path / "r", **settings)
+        robustness.audit(out=tmp_path / "r", **settings)
     assert not (tmp_path / "r").exists()
 
 
@@ -434,7 +434,7 @@ def test_the_manifest_records_what_reproduction_needs(material, tmp_path):
         images,
         labels=labels,
         attacks=["bim"],
-        run=tmp_path / "r",
+        out=tmp_path / "r",
         command="robustness audit",
     )
     manifest = json.loads((tmp_path / "r" / "run.json").read_text())
@@ -471,7 +471,7 @@ def test_a_batch_size_of_a_million_is_limited_to_the_memory(material, tmp_path, 
 
     monkeypatch.setattr(CompiledBatch, "__init__", noted)
     settings: dict[str, Any] = {"attacks": [BIM(steps=2)], "epsilons": [2], "batch_size": 1_000_000}
-    found = robustness.audit(classifier, images, labels=labels, run=tmp_path / "a", **settings)
+    found = robustness.audit(classifier, images, labels=labels, out=tmp_path / "a", **settings)
     assert found.manifest["config"]["slots"] == 6
     assert any("1,000,000 rows was requested; 6 fit" in n for n in found.manifest["notes"])
     assert made and max(made) <= 6
@@ -484,7 +484,7 @@ def test_a_batch_size_of_a_million_is_limited_to_the_memory(material, tmp_path, 
         database.commit()
     made.clear()
     settings.pop("batch_size")
-    robustness.audit(classifier, images, labels=labels, run=tmp_path / "a", resume=True, **settings)
+    robustness.audit(classifier, images, labels=labels, out=tmp_path / "a", resume=True, **settings)
     assert made and max(made) <= 6
 
 
@@ -510,7 +510,7 @@ def test_a_configuration_in_every_form_gives_the_same_run(material, tmp_path):
             images[:8],
             form,
             labels=labels[:8],
-            run=tmp_path / name,
+            out=tmp_path / name,
             **(options if form is None else {}),
         )
         with Run.open(result.path) as run:

@@ -38,7 +38,7 @@ def test_the_reason_for_unreadable_pictures_is_reported_with_its_count(tmp_path,
         small_cnn(6),
         folder(tmp_path / "photos", good, 5, 2),
         attacks=["fgsm"],
-        run=tmp_path / "run",
+        out=tmp_path / "run",
     )
     with Run.open(result.path) as run:
         summary = summarise(run)

@@ -99,7 +99,9 @@ DEEP = 3000
 def test_toml_nested_too_deeply_is_refused(tmp_path, text):
     path = tmp_path / "audit.toml"
     path.write_text(text)
-    with pytest.raises(SettingError, match=r"audit\.toml is not valid TOML: .*nested deeper than 100"):
+    with pytest.raises(
+        SettingError, match=r"audit\.toml is not valid TOML: .*nested deeper than 100"
+    ):
         toml.read(path)
 
 
