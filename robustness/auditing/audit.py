@@ -16,6 +16,7 @@ from typing import cast
 import keras
 import numpy as np
 
+from robustness import plugins
 from robustness.auditing.auditor import Auditor
 from robustness.auditing.inputs import (
     expect_source_classes,
@@ -24,6 +25,7 @@ from robustness.auditing.inputs import (
     resolve_model,
     resolve_surrogate,
 )
+from robustness.auditing.named_model import named_model
 from robustness.configuration.audit_config import AuditConfig, audit_options
 from robustness.configuration.audit_file import config_of
 from robustness.contract import ensembles
@@ -116,9 +118,10 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
 
     Parameters
     ----------
-    model : a Classifier, a built Keras model, or the path of a `.keras`, `.h5` or `.hdf5` file.
-    images : a folder, archive, CSV or `.npz` (see `robustness.images.open_source`), a Source, or an array
-        (n, height, width, channels) in counts, 0..255.
+    model : a Classifier, a built Keras model, the path of a `.keras`, `.h5` or `.hdf5` file, a name
+        (`robustness models`), or `kaggle:OWNER/NOTEBOOK`.
+    images : a folder, archive, CSV or `.npz` (see `robustness.images.open_source`), a name such as `pets:8`,
+        a Source, or an array (n, height, width, channels) in counts, 0..255.
     config : the options: an AuditConfig, the path of an audit.toml, or a dict; None for the defaults. The
         arguments `model` and `images` are used in place of the model and images that it names.
     labels : the classes of an array's images: numbers, names or one-hot rows (see
@@ -147,17 +150,20 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         The run folder cannot be used, or the run is damaged.
     """
     disk_errors.expect_named(out, "The path of the run")
-    config = _checked(config, options, only)
+    config = _checked(config, options)
     attacks = make_attacks(config)
     norm = norms.parse(config.norm)
     known = config.classes or (model.class_names if isinstance(model, Classifier) else None)
     source = resolve_images(images, labels, known, config.label_column)
+    model = named_model(
+        model, trust=config.trust_model, class_names=config.classes, scaling=config.scaling
+    )
     entries = select(
         source.entries(),
         limit=config.limit,
         per_class=config.per_class,
         seed=config.seed,
-        only=only,
+        only=_selection(config, only),
     )
     cache = PictureCache(source)
     classifier = resolve_model(
@@ -258,20 +264,22 @@ _document(audit)
 def _checked(
     config: AuditConfig | str | Path | Mapping[str, object] | None,
     options: dict[str, object],
-    only: Callable[[Entry], bool] | None,
 ) -> AuditConfig:
     """Return the options of an audit from Python; SettingError for one that is not usable there."""
     names = options.get("classes")
     if isinstance(names, Iterable) and not isinstance(names, str):
         options = options | {"classes": [str(name) for name in names]}
-    checked = config_of(config, options)
-    if checked.held_out and only is None:
-        raise SettingError(
-            "held_out=True is not usable from Python, since only the model zoo knows which photographs are "
-            "held out. Give only=lambda entry: held_out(entry.name), with held_out from "
-            "robustness.model_zoo.dogs_vs_cats.photos."
-        )
-    return checked
+    return config_of(config, options)
+
+
+def _selection(
+    config: AuditConfig, only: Callable[[Entry], bool] | None
+) -> Callable[[Entry], bool] | None:
+    """Return the filter `only`; with `held_out` also that of the photographs not used for training."""
+    if not config.held_out:
+        return only
+    held_out = plugins.load(plugins.INPUTS, "held-out")
+    return lambda entry: held_out(entry.name) and (only is None or only(entry))
 
 
 def _examine(

@@ -16,7 +16,7 @@ from robustness import plugins
 from robustness.cli import options as cli_options
 from robustness.cli import recorded_files
 from robustness.cli import report as reporting
-from robustness.cli.inputs import load_model, load_surrogate, open_images
+from robustness.cli.inputs import open_images
 from robustness.cli.options import AsJson, Quiet
 from robustness.configuration.attack_text import parse_attack
 from robustness.configuration.audit_config import FOR_ALL, AuditConfig, audit_options
@@ -202,7 +202,7 @@ def perform(
         plugins.writer(kind)  # a broken plug-in must fail now, not after hours
     _expect_audited(config)
     options = recorded(config)
-    source, only = open_images(config)
+    source = open_images(config)
     console = stderr()
     if not output.quiet:
         console.print(f"Loading {config.model} ...", markup=False)
@@ -211,17 +211,13 @@ def perform(
     from robustness.auditing.inputs import make_attacks
 
     attacks = make_attacks(config, str(file or ""))
-    scaling = None if config.scaling is None else str(config.scaling)
-    loaded = {"attacks": attacks, **dict.fromkeys(FOR_ALL)}
-    model = load_model(config, config.model, scaling)
-    loaded["surrogate"] = load_surrogate(config)
+    made = {"attacks": attacks, **dict.fromkeys(FOR_ALL)}
     try:
         with insisting(), Display(console, quiet=output.quiet) as display:
             result = run_audit(
-                model,
+                config.model,
                 source,
-                config.overridden_by(loaded),
-                only=only,
+                config.overridden_by(made),
                 out=folder,
                 resume=resume,
                 command=command or shlex.join(["robustness", *sys.argv[1:]]),

@@ -5,7 +5,7 @@ TensorFlow is imported only where a model is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,43 +13,17 @@ from robustness.configuration.audit_config import AuditConfig
 from robustness.errors import RunError, SettingError
 
 if TYPE_CHECKING:
-    from robustness.images import Entry, Source
+    from robustness.images import Source
     from robustness.models.classifier import Classifier
     from robustness.models.scalings import Scaling
     from robustness.runs.schema import Manifest
 
 
-def open_images(config: AuditConfig) -> tuple[Source, Callable[[Entry], bool] | None]:
-    """Return the source of the images, and a filter on its entries (None: all of them)."""
-    from robustness.images import open_source
-    from robustness.model_zoo.dogs_vs_cats.demo import pets_from
+def open_images(config: AuditConfig) -> Source:
+    """Return the source of the images."""
+    from robustness.images.named import open_named
 
-    source = pets_from(config.images) or open_source(
-        config.images, config.classes, config.label_column
-    )
-    if not config.held_out:
-        return source, None
-    from robustness.model_zoo.dogs_vs_cats.photos import held_out
-
-    return source, lambda entry: held_out(entry.name)
-
-
-def load_model(config: AuditConfig, name: str, scaling: str | None) -> Classifier | Path:
-    """Return the model `name`.
-
-    A model file without a given `scaling` is returned as its path: the audit then chooses the scaling.
-    """
-    from robustness.model_zoo import load
-
-    path = Path(name)
-    if scaling is None and _is_model_file(path):
-        return path
-    return load(name, trust=config.trust_model, class_names=config.classes, scaling=scaling)
-
-
-def load_surrogate(config: AuditConfig) -> Classifier | Path | None:
-    """Return the surrogate that the options name, or None."""
-    return load_model(config, str(config.surrogate), None) if config.surrogate else None
+    return open_named(config.images, config.classes, config.label_column)
 
 
 def load_audited_model(
@@ -71,6 +45,7 @@ def load_audited_model(
     RunError
         The manifest does not record how the inputs are scaled.
     """
+    from robustness.auditing.named_model import is_model_file
     from robustness.model_zoo import load
     from robustness.models.classifier import Classifier
 
@@ -82,7 +57,7 @@ def load_audited_model(
             "name it with --model FILE."
         )
     path = Path(name)
-    if _is_model_file(path):
+    if is_model_file(path):
         return Classifier.load(
             path,
             trust=trust,
@@ -99,15 +74,6 @@ def load_audited_model(
         class_names=classes.split(",") if classes else None,
         scaling=known.get("scaling"),
     )
-
-
-def _is_model_file(path: Path) -> bool:
-    """Whether a path is a file with a whole model: neither weights alone nor a name."""
-    from robustness.models import loading
-    from robustness.models.suffixes import MODEL_SUFFIXES
-
-    ends = path.suffix in MODEL_SUFFIXES
-    return ends and loading.scan(path).format != "weights"
 
 
 def _recorded_scaling(manifest: Manifest) -> Scaling:

@@ -572,7 +572,7 @@ def without_gradient():
 @pytest.mark.slow
 def test_a_target_without_gradients_gets_gradient_free_attacks(tmp_path):
     classifier, images = without_gradient()
-    settings = {"labels": np.zeros(4, int), "epsilons": [2, 8], "run": tmp_path / "r"}
+    settings = {"labels": np.zeros(4, int), "epsilons": [2, 8], "out": tmp_path / "r"}
     found = robustness.audit(classifier, images, **settings)
     config = found.manifest["config"]
     assert [a["knowledge"] for a in config["attacks"]] == ["score", "decision"]

@@ -291,7 +291,7 @@ def test_a_resumed_run_keeps_its_number_of_draws(tmp_path):
         if progress.stage != "clean":
             raise InterruptedError
 
-    settings = {"labels": LABELS, "attacks": [BIG], "epsilons": [12], "run": tmp_path / "run"}
+    settings = {"labels": LABELS, "attacks": [BIG], "epsilons": [12], "out": tmp_path / "run"}
     with pytest.raises(InterruptedError):
         robustness.audit(noisy(rarely(0.1)), IMAGES, progress=stop, **settings)
     found = robustness.audit(noisy(rarely(0.1), seed=2), IMAGES, resume=True, **settings)
