@@ -78,17 +78,35 @@ def load(
                 f"{text!r} is data, not a model; expected {SOURCES}. Use fetch to download data."
             )
         return _from_file(fetch(text), trust, class_names, scaling)
+    expect_known(name_or_source)
     if isinstance(name_or_source, Path) or text not in plugins.names(GROUP):
-        named_as_file = isinstance(name_or_source, Path) or text.lower().endswith(MODEL_SUFFIXES)
-        if named_as_file or Path(text).exists():
-            return _from_file(Path(text), trust, class_names, scaling)
-        raise SettingError(_unknown(text))
+        return _from_file(Path(text), trust, class_names, scaling)
     if class_names is not None or scaling is not None:
         raise SettingError(
             f"The model {text!r} of the zoo has its own class names and scaling; leave them out, or "
             f"load a file."
         )
     return _made(text)
+
+
+def expect_known(name_or_source: str | Path) -> None:
+    """Raise SettingError unless this is a name of the zoo, a Kaggle source, or the path of a file.
+
+    Imports no framework. A path that ends like a model file counts, although the file may be missing.
+    """
+    text = str(name_or_source)
+    if isinstance(name_or_source, Path) or text.lower().endswith(MODEL_SUFFIXES):
+        return
+    if text.partition(":")[0] in FORMS or text in plugins.names(GROUP) or Path(text).exists():
+        return
+    raise SettingError(_unknown(text))
+
+
+def classes_of(name: object) -> tuple[str, ...] | None:
+    """Return the class names of a model of the zoo without loading it; None if they are not known."""
+    if not isinstance(name, str) or name not in plugins.names(GROUP):
+        return None
+    return _info(name).classes or None
 
 
 def _from_file(

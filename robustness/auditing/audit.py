@@ -26,6 +26,7 @@ from robustness.auditing.inputs import (
     resolve_surrogate,
 )
 from robustness.auditing.named_model import named_model
+from robustness.auditing.option_checks import expect_usable
 from robustness.configuration.audit_config import AuditConfig, audit_options
 from robustness.configuration.audit_file import config_of
 from robustness.contract import ensembles
@@ -33,7 +34,7 @@ from robustness.diagnostics import preflight
 from robustness.diagnostics.diagnose import diagnose
 from robustness.engine import batch_size, votes
 from robustness.engine.judge import FILE_THREADS
-from robustness.errors import ImagesError, SettingError, StorageError
+from robustness.errors import ImagesError, StorageError
 from robustness.files import disk_errors
 from robustness.images import Entry, Source, select
 from robustness.images.cache import PictureCache
@@ -153,6 +154,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     config = _checked(config, options)
     attacks = make_attacks(config)
     norm = norms.parse(config.norm)
+    expect_usable(config, model, attacks, norm)
     known = config.classes or (model.class_names if isinstance(model, Classifier) else None)
     source = resolve_images(images, labels, known, config.label_column)
     model = named_model(

@@ -16,7 +16,7 @@ from robustness import plugins
 from robustness.cli import options as cli_options
 from robustness.cli import recorded_files
 from robustness.cli import report as reporting
-from robustness.cli.inputs import open_images
+from robustness.cli.inputs import expect_models, open_images
 from robustness.cli.options import AsJson, Quiet
 from robustness.configuration.attack_text import parse_attack
 from robustness.configuration.audit_config import FOR_ALL, AuditConfig, audit_options
@@ -37,6 +37,7 @@ EXAMPLES = """\b
 Examples:
   robustness audit                                   the bundled CNN on rendered pets and a real cat
   robustness audit --attack article --all-steps      the article: four steps of one count each
+  robustness audit model.keras photos/               your own model, and a folder with a folder for each class
   robustness audit -m model.keras -i photos/ -a pgd -e 1,2,4,8
   robustness audit -i dogs-vs-cats.zip --held-out --limit 300
   robustness audit -a pgd:steps=100,restarts=5 -a mi-fgsm --norm linf
@@ -62,6 +63,12 @@ class Output:
 
 def audit(
     context: typer.Context,
+    model_first: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="The same as --model.")
+    ] = None,
+    images_second: Annotated[
+        str | None, typer.Argument(metavar="IMAGES", help="The same as --images.")
+    ] = None,
     *,
     config: Annotated[
         Path | None,
@@ -92,6 +99,7 @@ def audit(
     error; 3: the run failed; 4: the result is inconclusive; 5: no image was evaluated.
     """
     options = cli_options.typed_options(context, arguments)
+    options |= cli_options.plain_arguments(options, model=model_first, images=images_second)
     if resume is not None:
         _expect_allowed(context)
         chosen = _resumed(resume, options)
@@ -108,14 +116,19 @@ def audit(
 
 def _signature() -> inspect.Signature:
     """The parameters of `audit`, with an option for each field of `AuditConfig` in place of `arguments`."""
-    context, *own, _ = inspect.signature(audit, eval_str=True).parameters.values()
-    return inspect.Signature([context, *cli_options.parameters(), *own])
+    parameters = list(inspect.signature(audit, eval_str=True).parameters.values())[:-1]
+    plain = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    own = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    return inspect.Signature([*plain, *cli_options.parameters(), *own])
 
 
 audit.__signature__ = _signature()  # type: ignore[attr-defined]
 audit.__doc__ = f"{inspect.cleandoc(audit.__doc__ or '')}\n\n{EXAMPLES}"
 
-_WITH_RESUME = {"resume", "as_json", "quiet", "trust_model", "attack", *recorded_files.ROLES}
+_WITH_RESUME = {
+    *("resume", "as_json", "quiet", "trust_model", "attack", "model_first", "images_second"),
+    *recorded_files.ROLES,
+}
 
 
 def _expect_allowed(context: typer.Context) -> None:
@@ -202,6 +215,7 @@ def perform(
         plugins.writer(kind)  # a broken plug-in must fail now, not after hours
     _expect_audited(config)
     options = recorded(config)
+    expect_models(config)
     source = open_images(config)
     console = stderr()
     if not output.quiet:

@@ -26,6 +26,15 @@ def open_images(config: AuditConfig) -> Source:
     return open_named(config.images, config.classes, config.label_column)
 
 
+def expect_models(config: AuditConfig) -> None:
+    """Raise SettingError unless the options name models that exist. Imports no framework."""
+    from robustness.model_zoo.registry import expect_known
+
+    for name in (config.model, config.surrogate):
+        if name is not None:
+            expect_known(str(name))
+
+
 def load_audited_model(
     manifest: Manifest, options: Mapping[str, Any], given: str | None, trust: bool
 ) -> Classifier:

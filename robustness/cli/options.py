@@ -12,6 +12,7 @@ import typer
 from robustness.configuration.audit_config import AuditConfig, audit_options
 from robustness.configuration.option import OptionField
 from robustness.configuration.recorded import recorded
+from robustness.errors import SettingError
 
 _FIELDS = audit_options()
 
@@ -88,6 +89,30 @@ def typed_options(context: typer.Context, arguments: dict[str, object]) -> dict[
         for name, field in _FIELDS.items()
         if typed(context, field.argument)
     }
+
+
+def plain_arguments(options: dict[str, object], **given: str | None) -> dict[str, object]:
+    """Return the arguments that were typed without an option, by the option that they stand for.
+
+    Raises
+    ------
+    SettingError
+        An option was typed as well, or the model is a folder of images.
+    """
+    plain: dict[str, object] = {name: text for name, text in given.items() if text is not None}
+    model = Path(given.get("model") or "")
+    if plain and model.is_dir() and not (model / "saved_model.pb").exists():
+        raise SettingError(
+            f"{str(model)!r} is a folder, and the first argument is the model. Expected MODEL, or MODEL "
+            f"IMAGES; for the images alone write --images {model}."
+        )
+    for name, text in plain.items():
+        if name in options:
+            raise SettingError(
+                f"{name.upper()} is given twice: {text!r}, and {_FIELDS[name].flag} {options[name]!r}; "
+                "expected one of them."
+            )
+    return plain
 
 
 # The annotations are made at run time, so type checkers get the plain types.

@@ -79,8 +79,8 @@ def expect_trust_given(config: AuditConfig, file: str | Path, trusted: bool) -> 
     """
     if config.trust_model and not trusted:
         raise SettingError(
-            f"{file}: model.trust_model is true, but only the command line can trust a model file, which may run "
-            "code. Type --trust-model (in Python: trust_model=True) if you trust who made it, or leave "
+            f"{file}: model.trust_model is true, but only the command line can trust a model file, which may "
+            "run code. Type --trust-model (in Python: trust_model=True) if you trust who made it, or leave "
             "model.trust_model out."
         )
 
