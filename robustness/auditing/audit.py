@@ -39,10 +39,11 @@ from robustness.files import disk_errors
 from robustness.images import Entry, Source, select
 from robustness.images.cache import PictureCache
 from robustness.models.classifier import Classifier
+from robustness.runs import stage_times
 from robustness.runs.manifest import describe, expect_same, now
 from robustness.runs.model_differences import differences
 from robustness.runs.plan import Plan
-from robustness.runs.progress import Listener
+from robustness.runs.progress import Listener, Progress
 from robustness.runs.repair import Mended, mend
 from robustness.runs.result import AuditResult
 from robustness.runs.run_json import recorded
@@ -56,8 +57,11 @@ from robustness.runs.schema import (
     Repair,
     Settings,
 )
+from robustness.runs.stage_times import StageTimes
 from robustness.runs.store import Run
+from robustness.text import plural
 from robustness.threat import norms
+from robustness.threat.goals import Goal
 from robustness.threat.goals import parse as parse_goal
 from robustness.threat.mask import Mask
 from robustness.threat.threat import Threat
@@ -113,6 +117,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     command: str = "",
     origin: Origin | None = None,
     progress: Listener | None = None,
+    stages: StageTimes | None = None,
     **options: object,
 ) -> AuditResult:
     """Attack every correctly classified image, verify each flip from its saved file, and record the run.
@@ -132,6 +137,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     resume : continue the run in `out`. A resumed audit has the same outcomes as one that was not interrupted.
     command, origin : how the audit was started, for the report.
     progress : called with a `robustness.runs.progress.Progress` whenever there is progress to show.
+    stages : a clock that runs already, for `run.json`: the time before the call is that of its first stage.
     **options : single options, which override those of `config`:
 
     {options}
@@ -151,9 +157,10 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         The run folder cannot be used, or the run is damaged.
     """
     disk_errors.expect_named(out, "The path of the run")
+    stages = (stages or StageTimes()).start(stage_times.LOADING)
+    listener = progress or (lambda _: None)
     config = _checked(config, options)
-    attacks = make_attacks(config)
-    norm = norms.parse(config.norm)
+    attacks, norm = make_attacks(config), norms.parse(config.norm)
     expect_usable(config, model, attacks, norm)
     known = config.classes or (model.class_names if isinstance(model, Classifier) else None)
     source = resolve_images(images, labels, known, config.label_column)
@@ -182,20 +189,14 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     )
     attacked = (surrogate or classifier).in_precision(config.precision)
     goal = parse_goal(config.target, classifier.class_names)
-    entries = [e for e in entries if e.label is None or goal.concerns(e.label)]
+    entries, spared = _concerned(entries, goal)
     _expect_any(entries, source)
     folder = Path(out) if out is not None else _temporary_folder()
     before = _settings_before(folder) if resume else Settings()
     requested = _requested_rows(config, before, classifier)
     # A resumed run keeps the recorded batch size; the auditor limits it to the memory.
     slots = requested if resume else batch_size.bounded(requested, surrogate or classifier)
-    region = (
-        None
-        if config.mask is None
-        else Mask.of(cast("np.ndarray | str | Path", config.mask), classifier.input_shape)
-    )
-    threat = Threat(config.epsilons, norm, goal, region)
-    threat.expect_possible(classifier.input_shape)
+    threat = _threat(config, norm, goal, classifier.input_shape)
 
     resolved = partial(
         ensembles.resolve, attacks, norm, goal, classifier.class_names, cascade=config.cascade
@@ -215,8 +216,9 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         precision=attacked.precision,
         draws=before.draws,
     )
+    stages.start(stage_times.CHECKS)
     answers, findings = (
-        ({}, _findings_before(folder)) if resume else _examine(classifier, cache, entries)
+        ({}, _findings_before(folder)) if resume else _examine(classifier, cache, entries, listener)
     )
     if surrogate is None and not preflight.has_gradients(findings):
         plan = plan.running(resolved(gradients=False))
@@ -228,7 +230,11 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         command=command,
         origin=origin or Origin(),
         surrogate=ModelEntry.model_validate(surrogate.card()) if surrogate else None,
-        notes=(*_fitted_elsewhere(plan, manifest.model), *_smaller(requested, slots)),
+        notes=(
+            *spared,
+            *_fitted_elsewhere(plan, manifest.model),
+            *_smaller(requested, slots),
+        ),
     )
     if resume:
         store = Run.resume(folder)
@@ -242,10 +248,13 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         store = Run.create(folder, manifest)
     with store:
         mended = mend(store, plan, cache, entries, classifier.input_shape) if resume else Mended()
-        if region is not None:
-            store.save_png(region.png(plan.channels))
-        listener = progress or (lambda _: None)
-        Auditor(plan, classifier, cache, entries, store, listener, attacked).run(answers)
+        if threat.mask is not None:
+            store.save_png(threat.mask.png(plan.channels))
+        with _interrupted_times(store, stages):
+            Auditor(plan, classifier, cache, entries, store, listener, attacked, stages=stages).run(
+                answers
+            )
+        stages.start(stage_times.DIAGNOSTICS)
         diagnostics = diagnose(
             classifier,
             plan,
@@ -256,7 +265,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
             progress=listener,
             surrogate=surrogate,
         )
-        store.write_manifest(_finished(store.manifest, mended, diagnostics))
+        store.write_manifest(_finished(store.manifest, mended, diagnostics, stages))
     return AuditResult(folder, mended.sentence if mended else "")
 
 
@@ -274,6 +283,16 @@ def _checked(
     return config_of(config, options)
 
 
+def _threat(config: AuditConfig, norm: norms.Norm, goal: Goal, shape: tuple[int, ...]) -> Threat:
+    """Return the threat of the options; SettingError if images of `shape` cannot be changed so."""
+    mask = None
+    if config.mask is not None:
+        mask = Mask.of(cast("np.ndarray | str | Path", config.mask), shape)
+    threat = Threat(config.epsilons, norm, goal, mask)
+    threat.expect_possible(shape)
+    return threat
+
+
 def _selection(
     config: AuditConfig, only: Callable[[Entry], bool] | None
 ) -> Callable[[Entry], bool] | None:
@@ -285,24 +304,50 @@ def _selection(
 
 
 def _examine(
-    classifier: Classifier, cache: PictureCache, entries: list[Entry]
+    classifier: Classifier, cache: PictureCache, entries: list[Entry], listener: Listener
 ) -> tuple[dict[str, np.ndarray], list[preflight.Finding]]:
     """Return probabilities for a sample of images, by key, and the findings of the preflight checks."""
+    listener(Progress("checks", 0, 1))
     with ThreadPoolExecutor(1, thread_name_prefix="digest") as executor:
         # Hashing weights takes as long as tracing, and releases Python's global lock.
         executor.submit(lambda: classifier.digest)
         keys, pixels, truth = cache.sample(entries, classifier.input_shape)
         probabilities = classifier.probabilities(pixels)
         findings = preflight.run(classifier, pixels, truth, probabilities) if keys else []
+    listener(Progress("checks", 1, 1))
     return dict(zip(keys, probabilities, strict=True)), findings
 
 
-def _finished(manifest: Manifest, mended: Mended, diagnostics: list[DiagnosisEntry]) -> Manifest:
-    """Return the manifest of a finished run, with its diagnostics and the repaired files."""
-    finished = manifest.with_changes(diagnostics=tuple(diagnostics))
+@contextlib.contextmanager
+def _interrupted_times(store: Run, stages: StageTimes) -> Iterator[None]:
+    """Record the times so far if the block is interrupted: the resumed run adds its own."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        manifest = store.manifest
+        store.write_manifest(manifest.with_changes(timing=stages.timing(manifest.timing)))
+        raise
+
+
+def _finished(
+    manifest: Manifest, mended: Mended, diagnostics: list[DiagnosisEntry], stages: StageTimes
+) -> Manifest:
+    """Return the manifest of a finished run, with its diagnostics, times and the repaired files."""
+    stages.stop()
+    finished = manifest.with_changes(
+        diagnostics=tuple(diagnostics), timing=stages.timing(manifest.timing)
+    )
     if not mended:
         return finished
     return finished.with_changes(mended=(*finished.mended, Repair(at=now(), **asdict(mended))))
+
+
+def _concerned(entries: list[Entry], goal: Goal) -> tuple[list[Entry], list[str]]:
+    """Return the images that a goal concerns, and a sentence if others are left out."""
+    concerned = [e for e in entries if e.label is None or goal.concerns(e.label)]
+    left = len(entries) - len(concerned)
+    sentence = f"{plural(left, 'image')} of the target class left out, which cannot be moved to it"
+    return concerned, [sentence] if left else []
 
 
 def _expect_any(entries: list[Entry], source: Source) -> None:

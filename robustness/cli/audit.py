@@ -18,6 +18,7 @@ from robustness.cli import recorded_files
 from robustness.cli import report as reporting
 from robustness.cli.inputs import expect_models, open_images
 from robustness.cli.options import AsJson, Quiet
+from robustness.cli.result import show
 from robustness.configuration.attack_text import parse_attack
 from robustness.configuration.audit_config import FOR_ALL, AuditConfig, audit_options
 from robustness.configuration.audit_file import expect_trust_given, read_audit_file
@@ -27,11 +28,8 @@ from robustness.runs import recorded_paths, run_folder, run_json, seal
 from robustness.runs.schema import Options, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from robustness.errors import RobustnessError
     from robustness.reports.gate.verdict import Verdict
-    from robustness.runs.result import AuditResult
 
 EXAMPLES = """\b
 Examples:
@@ -206,7 +204,10 @@ def perform(
         The audit was interrupted (code 130).
     """
     from robustness.cli.terminal import Display, insisting, stderr, wake_backend
+    from robustness.runs import stage_times
     from robustness.threat import norms
+
+    stages = stage_times.StageTimes().start(stage_times.LOADING)
 
     if not resume:
         run_folder.expect_free(folder)
@@ -243,13 +244,18 @@ def perform(
                     )
                 ),
                 progress=display,
+                stages=stages,
             )
+            stages.start(stage_times.REPORTS)
+            pages, errors = reporting.written(result, config.reports, display)
+            stages.stop()
     except KeyboardInterrupt:
         console.print(_interrupted(folder, options), markup=False, soft_wrap=True)
         raise typer.Exit(130) from None
     if result.mended:
         console.print(result.mended, markup=False, soft_wrap=True)
-    verdict, errors = _show(result, config.reports, output.as_json)
+    stage_times.record_reports(result.path, stages.seconds[stage_times.REPORTS])
+    verdict = show(result.path, pages, as_json=output.as_json)
     if failed is None:
         reporting.fail(errors)
     else:
@@ -285,43 +291,3 @@ def _expect_audited(config: AuditConfig) -> None:
                 f"The rule {rule['name']!r} needs the attack {rule['of']!r}; the attacks of this audit are "
                 f"{', '.join(names)}. Add it to them, or change the rule."
             )
-
-
-def _show(
-    result: AuditResult, kinds: Iterable[str], as_json: bool
-) -> tuple[Verdict, list[RobustnessError | OSError]]:
-    """Write the reports and print the result; return the verdict, and the errors of the reports."""
-    from robustness.cli.tables import outcome_table
-    from robustness.cli.terminal import stdout
-    from robustness.reports import summarise
-    from robustness.reports.formats.report_json import dumps
-    from robustness.reports.gate.verdict import verdict_of
-    from robustness.reports.page.headline import figures_sentence
-    from robustness.reports.summary.unjudged import reasons
-    from robustness.runs.store import Run
-
-    pages, failed = reporting.written(result, kinds)
-    with Run.open(result.path) as run:
-        summary = summarise(run)
-    verdict = verdict_of(summary)
-    if as_json:
-        typer.echo(dumps(summary, verdict), nl=False)
-        return verdict, failed
-    console = stdout()
-    console.print(outcome_table(summary))
-    console.print(f"\n{summary.sentence}", markup=False, soft_wrap=True)
-    console.print(figures_sentence(summary, verdict), markup=False, soft_wrap=True)
-    if why := reasons(summary.skipped, summary.images.selected):
-        console.print(f"not read: {why}.", markup=False, soft_wrap=True)
-    for note in summary.config.replaced:
-        console.print(f"replaced: {note}.", markup=False, soft_wrap=True)
-    for note in summary.manifest.notes:
-        console.print(f"note: {note}.", markup=False, soft_wrap=True)
-    for one in summary.manifest.diagnostics:
-        if one.status in ("warn", "fail"):
-            line = f"{one.status} {one.id} {one.title}? {one.sentence}"
-            console.print(line, markup=False, soft_wrap=True)
-    console.print(f"verdict: {verdict.label}. {verdict.sentence}", markup=False, soft_wrap=True)
-    for page in pages:
-        console.print(f"report: {page}", markup=False, soft_wrap=True)
-    return verdict, failed

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from robustness import plugins
 from robustness.configuration.audit_config import AuditConfig, audit_options
 from robustness.configuration.option import OptionField
 from robustness.configuration.recorded import recorded
@@ -54,6 +56,28 @@ HtmlPage = Annotated[
 ]
 
 
+_NAMED = {
+    "model": (plugins.MODELS,),
+    "surrogate": (plugins.MODELS,),
+    "attacks": (plugins.ATTACKS, plugins.ENSEMBLES),
+    "reports": (plugins.REPORTS,),
+}
+"""Options whose values are names of installed plug-ins, with the groups of these."""
+
+
+def _completion(field: OptionField) -> Callable[[str], list[str]] | None:
+    """Return the function that completes a value in a shell; None if no names are known."""
+    groups = _NAMED.get(field.name, ())
+    if not groups and not field.option.choices:
+        return None
+
+    def complete(incomplete: str) -> list[str]:
+        names = {*field.option.choices, *(name for g in groups for name in plugins.names(g))}
+        return sorted(name for name in names if name.startswith(incomplete))
+
+    return complete
+
+
 def parameters() -> list[inspect.Parameter]:
     """Return the options of an audit as parameters of a typer command, in the order of the fields."""
     return [parameter(field) for field in _FIELDS.values()]
@@ -72,7 +96,10 @@ def parameter(field: OptionField) -> inspect.Parameter:
         field.argument,
         inspect.Parameter.KEYWORD_ONLY,
         default=default,
-        annotation=Annotated[kind, typer.Option(*_spellings(field), help=text)],
+        annotation=Annotated[
+            kind,
+            typer.Option(*_spellings(field), help=text, autocompletion=_completion(field)),
+        ],
     )
 
 

@@ -13,7 +13,7 @@ class Progress:
     Parameters
     ----------
     stage : str
-        "clean", or the label of an attack.
+        "checks", "clean", the label of an attack, "step pictures", "diagnostics" or "reports".
     done, total : int
         Images finished in the stage, and all its images.
     flipped, robust, wrong, settled : int
@@ -21,6 +21,12 @@ class Progress:
         earlier attack of the cascade.
     labelled : bool
         Whether every image has a label.
+    place, places : int
+        The attack is number `place` of `places`; 0 for other stages.
+    epsilon : float, optional
+        The epsilon, in counts, at which `flipped` and `robust` are counted: the largest.
+    part : str
+        What the stage does now, such as the name of a diagnostic.
     """
 
     stage: str
@@ -31,6 +37,10 @@ class Progress:
     wrong: int = 0
     settled: int = 0
     labelled: bool = True
+    place: int = 0
+    places: int = 0
+    epsilon: float | None = None
+    part: str = ""
 
 
 Listener = Callable[[Progress], None]
