@@ -202,7 +202,7 @@ class Median(Part):
 
 
 class EpsilonBudget(Part):
-    """How much of an epsilon attacks can use; `short` has the largest distance of each that cannot use all."""
+    """How much of an epsilon attacks use; `short` has the largest distance of each that cannot use all."""
 
     epsilon: Number
     effective_epsilon: Number | None = None
