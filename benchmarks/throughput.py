@@ -92,7 +92,7 @@ def ours(case: Case, precision: str = "float32") -> tuple[np.ndarray, float]:
     said: dict[str, float] = {}
     result = robustness.audit(
         classifier, case.images, labels=case.labels, attacks=[attack], epsilons=[case.epsilon],
-        batch_size=case.batch, run=run_folder, precision=precision,
+        batch_size=case.batch, out=run_folder, precision=precision,
         progress=lambda told: said.update({told.stage: time.perf_counter() - started}),
     )  # fmt: skip
     case.notes["whole"] = time.perf_counter() - started

@@ -85,17 +85,43 @@ def load(
                 f"{text!r} is data, not a model; expected {SOURCES}. Use fetch to download data."
             )
         return _from_file(fetch(text), trust, class_names, scaling, imports, reading)
+    expect_known(name_or_source)
     if isinstance(name_or_source, Path) or text not in plugins.names(GROUP):
-        named_as_file = isinstance(name_or_source, Path) or is_model_file_name(text)
-        if named_as_file or Path(text).exists():
-            return _from_file(Path(text), trust, class_names, scaling, imports, reading)
-        raise SettingError(_unknown(text))
+        return _from_file(Path(text), trust, class_names, scaling, imports, reading)
     if class_names is not None or scaling is not None or reading:
         raise SettingError(
             f"The model {text!r} of the zoo has its own class names, scaling, head and inputs; leave them "
             "out, or load a file."
         )
     return _made(text)
+
+
+def expect_known(name_or_source: str | Path) -> None:
+    """Raise SettingError unless this is a name of the zoo, a Kaggle source, or the path of a file.
+
+    Imports no framework. A path that ends like a model file counts, although the file may be missing.
+    """
+    text = str(name_or_source)
+    if isinstance(name_or_source, Path) or is_model_file_name(text):
+        return
+    if text.partition(":")[0] in FORMS or text in plugins.names(GROUP) or Path(text).exists():
+        return
+    raise SettingError(_unknown(text))
+
+
+def downloaded(name: object) -> Path | None:
+    """Return the path of a model on Kaggle, after its download; None if `name` names none."""
+    text = str(name)
+    if text.partition(":")[0] not in FORMS or not KaggleSource.parse(text).is_model:
+        return None
+    return fetch(text)
+
+
+def classes_of(name: object) -> tuple[str, ...] | None:
+    """Return the class names of a model of the zoo without loading it; None if they are not known."""
+    if not isinstance(name, str) or name not in plugins.names(GROUP):
+        return None
+    return _info(name).classes or None
 
 
 def _from_file(

@@ -24,6 +24,8 @@ ATTACKS, MODELS, REPORTS = "robustness.attacks", "robustness.models", "robustnes
 ENSEMBLES = "robustness.ensembles"
 REPORT_SECTIONS = "robustness.report_sections"
 NORMS = "robustness.norms"
+INPUTS = "robustness.inputs"
+"""The group of functions that load what a text names: a model, its classes, images, held-out images."""
 TABLES = "robustness.tables"
 """The group of readers of those tables in audit.toml that are not options of the audit, such as [gate]."""
 PICTURES = "robustness.pictures"
@@ -35,6 +37,7 @@ _LISTS, _ABOUT = "entry_points.txt", ("METADATA", "PKG-INFO")
 _WORDS = {
     ATTACKS: "attack",
     ENSEMBLES: "ensemble of attacks",
+    INPUTS: "loader of inputs",
     MODELS: "model",
     NORMS: "norm",
     PICTURES: "picture of a case",

@@ -304,7 +304,7 @@ model = keras.Sequential([keras.layers.Input((8, 8, 3)), *layers])
 images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype("float32")
 threading.setprofile(note)
 sys.setprofile(note)
-result = robustness.audit(model, images, attacks=[FGSM(), BIM()], epsilons=[64], run="traced-run")
+result = robustness.audit(model, images, attacks=[FGSM(), BIM()], epsilons=[64], out="traced-run")
 result.report()
 sys.setprofile(None)
 for path, name in calls:

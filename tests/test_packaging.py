@@ -175,7 +175,7 @@ import robustness
 layers = [keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), keras.layers.Dense(2)]
 model = keras.Sequential([keras.layers.Input((8, 8, 3)), *layers])
 images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype("float32")
-result = robustness.audit(model, images, attacks=["fgsm"], epsilons=[64], run="audit-run")
+result = robustness.audit(model, images, attacks=["fgsm"], epsilons=[64], out="audit-run")
 result.report()
 print("from", robustness.__file__)
 """

@@ -42,7 +42,7 @@ def table(run: ReadableRun) -> pd.DataFrame:
         "image": frame["image"],
         "name": frame["file"],
         "label": named(frame["label"]),
-        "predicted": named(frame["clean_class"]),
+        "clean_class": named(frame["clean_class"]),
         "attack": frame["attack"],
         "epsilon": frame["epsilon"],
         "effective_epsilon": frame["epsilon"].map(described(norm).effective),
@@ -52,7 +52,7 @@ def table(run: ReadableRun) -> pd.DataFrame:
             dtype=bool,
         ),
         "status": frame["status"],
-        "adversarial": named(frame["adversarial_class"]),
+        "adversarial_class": named(frame["adversarial_class"]),
         "confidence_before": frame["confidence_before"],
         "confidence_after": frame["confidence_after"],
         **{name: frame[name].astype("Int64") for name in ("l0", "components")},
@@ -68,10 +68,10 @@ def table(run: ReadableRun) -> pd.DataFrame:
         "image",
         "name",
         "label",
-        "predicted",
+        "clean_class",
         "attack",
         "status",
-        "adversarial",
+        "adversarial_class",
         "reason",
         "png",
     )
@@ -87,9 +87,8 @@ def defused(text: str) -> str:
 
 
 def to_csv(run: ReadableRun) -> bytes:
-    """Return `table` as CSV in UTF-8 with a byte-order mark, which spreadsheets need."""
-    text = table(run).to_csv(index=False, lineterminator="\r\n")
-    return b"\xef\xbb\xbf" + text.encode("utf-8")
+    """Return `table` as CSV in UTF-8, without a byte-order mark, which most readers take for text."""
+    return table(run).to_csv(index=False, lineterminator="\r\n").encode("utf-8")
 
 
 def to_parquet(run: ReadableRun) -> bytes:

@@ -1,6 +1,6 @@
 """`report.json`: the verdict, the findings and the whole summary, under a published schema.
 
-The schema is generated from the models and published as `schemas/report-2.schema.json`, so that a field that
+The schema is generated from the models and published as `schemas/report-3.schema.json`, so that a field that
 changes shows, and the version with it.
 """
 
@@ -20,7 +20,7 @@ from robustness.reports.summary.summary import Summary, finite
 from robustness.reports.summary.taxonomy import Severity, Weakness
 from robustness.runs.json_schema import schema_of
 
-VERSION = 2
+VERSION = 3
 ID = f"urn:robustness-toolkit:report:{VERSION}"
 PUBLISHED = Path(__file__).parent / "schemas" / f"report-{VERSION}.schema.json"
 
@@ -66,8 +66,8 @@ class FindingEntry(_Entry):
 class Report(_Entry):
     """What an audit of an image classifier found. Shares are 0..1, distances counts."""
 
-    schema_: Literal["urn:robustness-toolkit:report:2"] = Field(alias="$schema")
-    version: Literal[2]
+    schema_: Literal["urn:robustness-toolkit:report:3"] = Field(alias="$schema")
+    version: Literal[3]
     verdict: VerdictEntry
     findings: tuple[FindingEntry, ...]
     summary: Summary

@@ -21,13 +21,13 @@ class ImageResult:
     `asked` are the attacks that flipped it or ran on it at every epsilon: in a cascade not those after the
     first that flips it, and not those that failed on it. `undecided` are the epsilons at which every attack
     failed on it. Its worst flip has the smallest `change` (in the norm of the run), of equal ones the
-    highest `confidence_after`, and the class `adversarial`; all None if no attack flipped it.
+    highest `confidence_after`, and the class `adversarial_class`; all None if no attack flipped it.
     """
 
     key: str
     name: str
     label: str | None
-    predicted: str | None
+    clean_class: str | None
     confidence: float | None
     status: str
     smallest_epsilon: float | None
@@ -36,7 +36,7 @@ class ImageResult:
     reason: str = ""
     undecided: tuple[float, ...] = ()
     change: float | None = None
-    adversarial: str | None = None
+    adversarial_class: str | None = None
     confidence_after: float | None = None
 
 
@@ -63,7 +63,7 @@ def image_results(
             key=str(row["key"]),
             name=str(row["name"] or row["key"]),
             label=_class(names, row["label"]),
-            predicted=_class(names, row["clean_class"]),
+            clean_class=_class(names, row["clean_class"]),
             confidence=tables.known(row["confidence"]),
             status=str(status.get(row["key"], "not reached")),
             smallest_epsilon=_finite(smallest.get(row["key"], math.inf)),

@@ -16,8 +16,10 @@ from typing import cast
 import keras
 import numpy as np
 
+from robustness import plugins
 from robustness.auditing.auditor import Auditor
 from robustness.auditing.inputs import (
+    ResolvedInputs,
     gives_sets,
     labelled_parts,
     make_attacks,
@@ -27,6 +29,8 @@ from robustness.auditing.inputs import (
     resolve_surrogate,
     with_label,
 )
+from robustness.auditing.named_model import KNOWN_TO_CLASSIFIERS, named_model, stated_reading
+from robustness.auditing.option_checks import expect_usable
 from robustness.configuration.audit_config import AuditConfig, audit_options
 from robustness.configuration.audit_file import config_of
 from robustness.contract import ensembles
@@ -34,7 +38,7 @@ from robustness.diagnostics import preflight
 from robustness.diagnostics.diagnose import diagnose
 from robustness.engine import batch_size, votes
 from robustness.engine.judge import FILE_THREADS
-from robustness.errors import ImagesError, SettingError, StorageError
+from robustness.errors import ImagesError, StorageError
 from robustness.files import disk_errors
 from robustness.images import Entry, Source, select
 from robustness.images.cache import PictureCache
@@ -42,6 +46,7 @@ from robustness.images.class_match import ClassTable
 from robustness.models.adapter import InputAdapter
 from robustness.models.classifier import Classifier
 from robustness.models.scalings import Scaling
+from robustness.runs import stage_times
 from robustness.runs.manifest import describe, expect_same, now
 from robustness.runs.model_differences import differences
 from robustness.runs.notebook import default_listener
@@ -61,8 +66,11 @@ from robustness.runs.schema import (
     Repair,
     Settings,
 )
+from robustness.runs.stage_times import StageTimes
 from robustness.runs.store import Run
+from robustness.text import plural
 from robustness.threat import norms
+from robustness.threat.goals import Goal
 from robustness.threat.goals import parse as parse_goal
 from robustness.threat.mask import Mask
 from robustness.threat.threat import Threat
@@ -113,30 +121,33 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     *,
     labels: np.ndarray | None = None,
     only: Callable[[Entry], bool] | None = None,
-    run: str | Path | None = None,
+    out: str | Path | None = None,
     resume: bool = False,
     command: str = "",
     origin: Origin | None = None,
     progress: Listener | None = None,
+    stages: StageTimes | None = None,
     **options: object,
 ) -> AuditResult:
     """Attack every correctly classified image, verify each flip from its saved file, and record the run.
 
     Parameters
     ----------
-    model : a Classifier, a built Keras model, or the path of a `.keras`, `.h5` or `.hdf5` file.
-    images : a folder, archive, CSV or `.npz` (see `robustness.images.open_source`), a Source, or an array
-        (n, height, width, channels) in counts, 0..255.
+    model : a Classifier, a built Keras model, the path of a `.keras`, `.h5` or `.hdf5` file, a name
+        (`robustness models`), or `kaggle:OWNER/NOTEBOOK`.
+    images : a folder, archive, CSV or `.npz` (see `robustness.images.open_source`), a name such as `pets:8`,
+        a Source, or an array (n, height, width, channels) in counts, 0..255.
     config : the options: an AuditConfig, the path of an audit.toml, or a dict; None for the defaults. The
         arguments `model` and `images` are used in place of the model and images that it names.
     labels : the classes of an array's images: numbers, names or one-hot rows (see
         `robustness.images.label_arrays.by_array`). Other sources contain their labels.
     only : a filter: only the entries for which it returns True are audited and counted.
-    run : the run folder; a temporary one if not given.
-    resume : continue the run in `run`. A resumed audit has the same outcomes as one that was not interrupted.
+    out : the run folder; a temporary one if not given.
+    resume : continue the run in `out`. A resumed audit has the same outcomes as one that was not interrupted.
     command, origin : how the audit was started, for the report.
     progress : called with a `robustness.runs.progress.Progress` whenever there is progress to show. By
         default a notebook shows a progress bar, and other programs nothing.
+    stages : a clock that runs already, for `run.json`: the time before the call is that of its first stage.
     **options : single options, which override those of `config`:
 
     {options}
@@ -155,59 +166,43 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     RunError
         The run folder cannot be used, or the run is damaged.
     """
-    disk_errors.expect_named(run, "The path of the run")
-    config = _checked(config, options, only)
-    attacks = make_attacks(config)
-    norm = norms.parse(config.norm)
-    folder = Path(run) if run is not None else _temporary_folder()
-    # A resumed run keeps its class names and its scaling, which are not decided a second time.
-    names, scaling = _decided_before(folder) if resume else (None, None)
-    own = model.class_names if isinstance(model, Classifier) and model.named else None
-    known = config.class_names or own
-    several = gives_sets(config.head, model)
-    resolved_inputs = resolve(
+    disk_errors.expect_named(out, "The path of the run")
+    stages = (stages or StageTimes()).start(stage_times.LOADING)
+    listener = progress or default_listener()
+    config = _checked(config, options)
+    attacks, norm = make_attacks(config), norms.parse(config.norm)
+    expect_usable(config, model, attacks, norm)
+    folder = Path(out) if out is not None else _temporary_folder()
+    resolved_inputs = _inputs(
         model,
-        resolve_images(images, labels, known, config.label_column),
-        lambda source: select(
-            source.entries(),
-            limit=config.limit,
-            per_class=config.per_class,
-            seed=config.seed,
-            only=only,
-        ),
-        several=several,
-        class_names=config.class_names or (names if own is None and not several else None),
-        scaling=scaling if config.scaling is None else config.scaling,
-        head=config.head,
-        adapter=InputAdapter.of(config.given()),
-        trust=config.trust,
-        architecture=config.architecture,
-        imports=config.imports,
+        images,
+        labels,
+        config,
+        only=only,
+        before=_decided_before(folder) if resume else (None, None),
         command=command,
     )
     classifier, cache = resolved_inputs.classifier, resolved_inputs.cache
     source, entries, table = resolved_inputs.source, resolved_inputs.entries, resolved_inputs.table
-    listener = progress or default_listener()
     if table is not None and table.doubtful and not resume:
         listener(Progress("classes", len(table.rows), len(table.rows), text=table.text()))
     surrogate = resolve_surrogate(
-        config.surrogate, classifier, cache, entries, trust=config.trust, imports=config.imports
+        config.surrogate,
+        classifier,
+        cache,
+        entries,
+        trust=config.trust_model,
+        imports=config.imports,
     )
     attacked = (surrogate or classifier).in_precision(config.precision)
     goal = parse_goal(config.target, classifier.class_names)
-    entries = [e for e in entries if e.label is None or goal.concerns(e.label)]
+    entries, spared = _concerned(entries, goal)
     _expect_any(entries, source)
     before = _settings_before(folder) if resume else Settings()
     requested = _requested_rows(config, before, classifier)
     # A resumed run keeps the recorded batch size; the auditor limits it to the memory.
     slots = requested if resume else batch_size.bounded(requested, surrogate or classifier)
-    region = (
-        None
-        if config.mask is None
-        else Mask.of(cast("np.ndarray | str | Path", config.mask), classifier.input_shape)
-    )
-    threat = Threat(config.epsilons, norm, goal, region)
-    threat.expect_possible(classifier.input_shape)
+    threat = _threat(config, norm, goal, classifier.input_shape)
 
     resolved = partial(
         ensembles.resolve, attacks, norm, goal, classifier.class_names, cascade=config.cascade
@@ -227,8 +222,9 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         precision=attacked.precision,
         draws=before.draws,
     )
+    stages.start(stage_times.CHECKS)
     answers, findings = (
-        ({}, _findings_before(folder)) if resume else _examine(classifier, cache, entries)
+        ({}, _findings_before(folder)) if resume else _examine(classifier, cache, entries, listener)
     )
     if surrogate is None and not preflight.has_gradients(findings):
         plan = plan.running(resolved(gradients=False))
@@ -244,6 +240,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
             *_imported(config),
             *classifier.notes,
             *_left_out(table),
+            *spared,
             *_fitted_elsewhere(plan, manifest.model),
             *_smaller(requested, slots),
         ),
@@ -256,15 +253,19 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     else:
         manifest = manifest.with_changes(
             preflight=tuple(Check(**asdict(finding)) for finding in findings),
-            data=manifest.data.with_changes(declared_accuracy=config.declared_accuracy),
+            data=manifest.data.with_changes(declared_accuracy=config.accuracy),
             gate=GateEntry.model_validate(config.gate or {}),
         )
         store = Run.create(folder, manifest)
     with store:
         mended = mend(store, plan, cache, entries, classifier.input_shape) if resume else Mended()
-        if region is not None:
-            store.save_png(region.png(plan.channels))
-        Auditor(plan, classifier, cache, entries, store, listener, attacked).run(answers)
+        if threat.mask is not None:
+            store.save_png(threat.mask.png(plan.channels))
+        with _interrupted_times(store, stages):
+            Auditor(plan, classifier, cache, entries, store, listener, attacked, stages=stages).run(
+                answers
+            )
+        stages.start(stage_times.DIAGNOSTICS)
         diagnostics = diagnose(
             classifier,
             plan,
@@ -275,36 +276,102 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
             progress=listener,
             surrogate=surrogate,
         )
-        store.write_manifest(_finished(store.manifest, mended, diagnostics))
+        store.write_manifest(_finished(store.manifest, mended, diagnostics, stages))
     return AuditResult(folder, mended.sentence if mended else "")
 
 
 _document(audit)
 
 
+def _inputs(
+    model: Classifier | keras.Model | str | Path,
+    images: Source | str | Path | np.ndarray,
+    labels: np.ndarray | None,
+    config: AuditConfig,
+    *,
+    only: Callable[[Entry], bool] | None,
+    before: tuple[tuple[str, ...] | None, Scaling | None],
+    command: str,
+) -> ResolvedInputs:
+    """Load what `model` and `images` name, and decide class names, scaling and head.
+
+    `before` are the class names and the scaling of a resumed run, which are not decided a second time.
+    """
+    names, scaling = before
+    own = model.class_names if isinstance(model, Classifier) and model.named else None
+    source = resolve_images(images, labels, config.classes or own, config.label_column)
+    named = named_model(
+        model,
+        trust=config.trust_model,
+        class_names=config.classes,
+        scaling=config.scaling,
+        architecture=config.architecture,
+        imports=config.imports,
+        reading=stated_reading(config),
+    )
+    if named is not model and isinstance(named, Classifier):
+        # It was loaded as the options say, and knows its scaling and head.
+        config = config.overridden_by(KNOWN_TO_CLASSIFIERS)
+        own = named.class_names if named.named else None
+    several = gives_sets(config.head, named)
+    return resolve(
+        named,
+        source,
+        lambda one: select(
+            one.entries(),
+            limit=config.limit,
+            per_class=config.per_class,
+            seed=config.seed,
+            only=_selection(config, only),
+        ),
+        several=several,
+        class_names=config.classes or (names if own is None and not several else None),
+        scaling=scaling if config.scaling is None else config.scaling,
+        head=config.head,
+        adapter=InputAdapter.of(config.given()),
+        trust=config.trust_model,
+        architecture=config.architecture,
+        imports=config.imports,
+        command=command,
+    )
+
+
 def _checked(
     config: AuditConfig | str | Path | Mapping[str, object] | None,
     options: dict[str, object],
-    only: Callable[[Entry], bool] | None,
 ) -> AuditConfig:
     """Return the options of an audit from Python; SettingError for one that is not usable there."""
-    names = options.get("class_names")
+    names = options.get("classes")
     if isinstance(names, Iterable) and not isinstance(names, str):
-        options = options | {"class_names": [str(name) for name in names]}
-    checked = config_of(config, options)
-    if checked.held_out and only is None:
-        raise SettingError(
-            "held_out=True is not usable from Python, since only the model zoo knows which photographs are "
-            "held out. Give only=lambda entry: held_out(entry.name), with held_out from "
-            "robustness.model_zoo.dogs_vs_cats.photos."
-        )
-    return checked
+        options = options | {"classes": [str(name) for name in names]}
+    return config_of(config, options)
+
+
+def _threat(config: AuditConfig, norm: norms.Norm, goal: Goal, shape: tuple[int, ...]) -> Threat:
+    """Return the threat of the options; SettingError if images of `shape` cannot be changed so."""
+    mask = None
+    if config.mask is not None:
+        mask = Mask.of(cast("np.ndarray | str | Path", config.mask), shape)
+    threat = Threat(config.epsilons, norm, goal, mask)
+    threat.expect_possible(shape)
+    return threat
+
+
+def _selection(
+    config: AuditConfig, only: Callable[[Entry], bool] | None
+) -> Callable[[Entry], bool] | None:
+    """Return the filter `only`; with `held_out` also that of the photographs not used for training."""
+    if not config.held_out:
+        return only
+    held_out = plugins.load(plugins.INPUTS, "held-out")
+    return lambda entry: held_out(entry.name) and (only is None or only(entry))
 
 
 def _examine(
-    classifier: Classifier, cache: PictureCache, entries: list[Entry]
+    classifier: Classifier, cache: PictureCache, entries: list[Entry], listener: Listener
 ) -> tuple[dict[str, np.ndarray], list[preflight.Finding]]:
     """Return probabilities for a sample of images, by key, and the findings of the preflight checks."""
+    listener(Progress("checks", 0, 1))
     with ThreadPoolExecutor(1, thread_name_prefix="digest") as executor:
         # Hashing weights takes as long as tracing, and releases Python's global lock.
         executor.submit(lambda: classifier.digest)
@@ -312,15 +379,40 @@ def _examine(
         probabilities = classifier.probabilities(pixels)
         more = labelled_parts(cache, entries, classifier.input_shape)
         findings = preflight.run(classifier, pixels, truth, probabilities, more) if keys else []
+    listener(Progress("checks", 1, 1))
     return dict(zip(keys, probabilities, strict=True)), findings
 
 
-def _finished(manifest: Manifest, mended: Mended, diagnostics: list[DiagnosisEntry]) -> Manifest:
-    """Return the manifest of a finished run, with its diagnostics and the repaired files."""
-    finished = manifest.with_changes(diagnostics=tuple(diagnostics))
+@contextlib.contextmanager
+def _interrupted_times(store: Run, stages: StageTimes) -> Iterator[None]:
+    """Record the times so far if the block is interrupted: the resumed run adds its own."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        manifest = store.manifest
+        store.write_manifest(manifest.with_changes(timing=stages.timing(manifest.timing)))
+        raise
+
+
+def _finished(
+    manifest: Manifest, mended: Mended, diagnostics: list[DiagnosisEntry], stages: StageTimes
+) -> Manifest:
+    """Return the manifest of a finished run, with its diagnostics, times and the repaired files."""
+    stages.stop()
+    finished = manifest.with_changes(
+        diagnostics=tuple(diagnostics), timing=stages.timing(manifest.timing)
+    )
     if not mended:
         return finished
     return finished.with_changes(mended=(*finished.mended, Repair(at=now(), **asdict(mended))))
+
+
+def _concerned(entries: list[Entry], goal: Goal) -> tuple[list[Entry], list[str]]:
+    """Return the images that a goal concerns, and a sentence if others are left out."""
+    concerned = [e for e in entries if e.label is None or goal.concerns(e.label)]
+    left = len(entries) - len(concerned)
+    sentence = f"{plural(left, 'image')} of the target class left out, which cannot be moved to it"
+    return concerned, [sentence] if left else []
 
 
 def _expect_any(entries: list[Entry], source: Source) -> None:

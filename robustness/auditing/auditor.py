@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +28,7 @@ from robustness.images import Entry, Picture
 from robustness.images.cache import PictureCache
 from robustness.images.png import to_png
 from robustness.models.classifier import LARGE_BATCH, Classifier
-from robustness.runs import smallest_epsilon
+from robustness.runs import smallest_epsilon, stage_times
 from robustness.runs.manifest import now
 from robustness.runs.median_epsilon import median_epsilons
 from robustness.runs.plan import Plan
@@ -47,6 +46,7 @@ from robustness.runs.records import (
     data_digest,
     status_before_attack,
 )
+from robustness.runs.stage_times import StageTimes
 from robustness.runs.store import Run
 from robustness.runs.writer import Pending
 from robustness.threat.norms import has_own_column
@@ -64,6 +64,7 @@ class Auditor:
     store : the run that receives every result.
     progress : called with the progress of each stage.
     surrogate : model that is attacked in place of `classifier`; None to attack `classifier` itself.
+    stages : the clock of the audit's stages.
     """
 
     def __init__(  # noqa: PLR0917 - an audit has as many parts
@@ -75,10 +76,13 @@ class Auditor:
         store: Run,
         progress: Listener,
         surrogate: Classifier | None = None,
+        *,
+        stages: StageTimes | None = None,
     ) -> None:
         self.plan, self.classifier, self.cache = plan, classifier, cache
         self.entries, self.store, self.progress = entries, store, progress
         self.attacked_model = surrogate or classifier
+        self.stages = stages or StageTimes()
         self.pending = Pending(store)
         self.batch_size = bounded(plan.slots, self.attacked_model)
         self._compiled: dict[tuple[Attack, int], CompiledBatch] = {}
@@ -99,19 +103,26 @@ class Auditor:
         RunUsageError
             An image has changed since the run first read it.
         """
-        started = time.monotonic()
         try:
+            self.stages.start(stage_times.CLEAN)
             with self._preparing(answers):
                 self._clean(answers)
             for attack in self.plan.attacks:
+                self.stages.start(stage_times.attack_stage(attack.label))
                 self._attack(attack)
+            self.stages.start(stage_times.STEPS)
             step_pictures.save_step_pictures(
-                self.plan, self.classifier, self.cache, self.entries, self.store, self._batch
+                self.plan,
+                self.classifier,
+                self.cache,
+                self.entries,
+                self.store,
+                batch=self._batch,
+                progress=self.progress,
             )
         finally:
             self.pending.close()
         manifest = self.store.manifest
-        seconds = (manifest.timing.seconds or 0.0) + time.monotonic() - started
         medians = median_epsilons(
             self.store.outcomes(),
             manifest.config,
@@ -123,7 +134,6 @@ class Auditor:
             manifest.with_changes(
                 median_epsilon=medians,
                 finished=now(),
-                timing=manifest.timing.with_changes(seconds=round(seconds, 3)),
                 data=manifest.data.with_changes(sha256=digest),
             )
         )
@@ -200,7 +210,13 @@ class Auditor:
     def _attack(self, attack: Attack) -> None:
         """Run one attack on every correctly classified image that has no outcome yet."""
         epsilons = self.plan.threat.epsilons
-        tally = Tally(attack.label, Counter(self.store.count(attack.label, epsilons[-1])))
+        tally = Tally(
+            attack.label,
+            Counter(self.store.count(attack.label, epsilons[-1])),
+            place=self.plan.attacks.index(attack) + 1,
+            places=len(self.plan.attacks),
+            epsilon=epsilons[-1] if self.plan.threat.norm.measures else None,
+        )
 
         def report() -> None:
             self.progress(tally.progress(len(self.entries), self._labelled))

@@ -22,14 +22,16 @@ from robustness.auditing.classes import (
     order_of,
     order_undecided,
 )
+from robustness.auditing.named_model import named_model
 from robustness.configuration.audit_config import AuditConfig
 from robustness.contract.attack import Attack
 from robustness.contract.ensembles import Ensemble, create
 from robustness.errors import ImagesError, ModelError, SettingError
-from robustness.images import Entry, Source, from_arrays, open_source, select, tallied
+from robustness.images import Entry, Source, from_arrays, select, tallied
 from robustness.images.cache import SAMPLE, PictureCache
 from robustness.images.class_match import ClassTable
 from robustness.images.labels import expect_classes
+from robustness.images.named import open_named
 from robustness.models import loading
 from robustness.models.adapter import AdaptedModel, InputAdapter, adapt
 from robustness.models.classifier import LARGE_BATCH, Classifier
@@ -133,7 +135,7 @@ def expect_attack(attack: object) -> Attack | Ensemble:
 def resolve_images(
     images: Any, labels: Any, names: Sequence[str] | None, label_column: str | None
 ) -> Source:
-    """Return the source of a path, of arrays or of a Source; ImagesError if it cannot be used."""
+    """Return the source of a name, a path, arrays or a Source; ImagesError if it cannot be used."""
     if isinstance(images, np.ndarray):
         if label_column is not None:
             raise SettingError(
@@ -141,8 +143,8 @@ def resolve_images(
                 "or .npz."
             )
         return from_arrays(images, labels, names)
-    path = isinstance(images, (str, Path))
-    source = open_source(images, names, label_column) if path else images
+    named = isinstance(images, (str, Path))
+    source = open_named(images, names, label_column) if named else images
     if labels is not None:
         raise SettingError(
             "`labels` were given with images that are not an array; expected the labels in the source "
@@ -446,6 +448,7 @@ def resolve_surrogate(
         raise ModelError(
             "A surrogate came with a multi-label model, whose classes are its sets of labels; expected none."
         )
+    model = named_model(model, trust=trust, class_names=None, imports=imports)
     surrogate = resolve_model(
         model,
         cache,

@@ -18,6 +18,7 @@ from robustness.images.cache import PictureCache
 from robustness.images.png import from_png, to_png
 from robustness.models.classifier import Classifier
 from robustness.runs.plan import Plan
+from robustness.runs.progress import Listener, Progress
 from robustness.runs.records import FLIPPED, StripRow
 from robustness.runs.store import Run
 
@@ -55,7 +56,9 @@ def save_step_pictures(
     cache: PictureCache,
     entries: Iterable[Entry],
     store: Run,
+    *,
     batch: Callable[[Attack], CompiledBatch],
+    progress: Listener = lambda _: None,
 ) -> None:
     """Save every step of the most confident flips of a run; the steps between first and last run again.
 
@@ -63,6 +66,7 @@ def save_step_pictures(
     ----------
     plan, classifier, cache, entries, store : the audit's, as for `Auditor`.
     batch : returns the compiled attack.
+    progress : called with the number of attacks whose steps are saved.
     """
     outcomes, by_key = store.outcomes(), {e.key: e for e in entries}
     classes = {row.key: row.clean_class for row in store.image_rows()}
@@ -71,7 +75,8 @@ def save_step_pictures(
         pixels, label = cache.read(by_key[key], classifier.input_shape).pixels, classes[key]
         return None if pixels is None or label is None else Example(key, pixels, label)
 
-    for attack in plan.attacks:
+    for place, attack in enumerate(plan.attacks):
+        progress(Progress("step pictures", place, len(plan.attacks), part=attack.label))
         shown = []
         for flip in _striking(outcomes[outcomes.attack == attack.label]).itertuples():
             if (example := example_of(flip.image)) is None:
@@ -92,6 +97,7 @@ def save_step_pictures(
         for number, step, picture, answer in steps:
             rows.append(shown[number].row(store, step, picture, answer))
         store.add(rows)
+    progress(Progress("step pictures", len(plan.attacks), len(plan.attacks)))
 
 
 def _striking(outcomes: Any) -> Any:

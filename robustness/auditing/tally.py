@@ -11,11 +11,17 @@ from robustness.runs.records import FLIPPED, MISCLASSIFIED, ROBUST, SETTLED
 
 @dataclass
 class Tally:
-    """The progress of an attack: images done, and the number with each status at the largest epsilon."""
+    """The progress of an attack: images done, and the number with each status at the largest epsilon.
+
+    The attack is number `place` of `places`; `epsilon` is the largest epsilon, None without a norm.
+    """
 
     stage: str
     counts: Counter[str]
     done: int = 0
+    place: int = 0
+    places: int = 0
+    epsilon: float | None = None
 
     def add(self, status: str) -> None:
         """Count one more image."""
@@ -24,14 +30,16 @@ class Tally:
 
     def progress(self, total: int, labelled: bool) -> Progress:
         """Return the counts as a `Progress` of `total` images."""
-        counts = self.counts
         return Progress(
             self.stage,
             self.done,
             total,
-            flipped=counts[FLIPPED],
-            robust=counts[ROBUST],
-            wrong=counts[MISCLASSIFIED],
-            settled=counts[SETTLED],
+            flipped=self.counts[FLIPPED],
+            robust=self.counts[ROBUST],
+            wrong=self.counts[MISCLASSIFIED],
+            settled=self.counts[SETTLED],
             labelled=labelled,
+            place=self.place,
+            places=self.places,
+            epsilon=self.epsilon,
         )

@@ -37,7 +37,6 @@ app = typer.Typer(
     help="Audit image classifiers: which images flip within a budget of changes, with what certainty, "
     "and what each flip looks like.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -41,6 +41,7 @@ def attacks(
 
     if name is not None:
         plugins.expect(plugins.ATTACKS, name, plugins.ENSEMBLES)
+    from robustness.cli.tables import print_table
     from robustness.cli.terminal import stdout, wake_backend
 
     wake_backend()
@@ -51,21 +52,21 @@ def attacks(
     if name is None:
         attack_rows, broken = _listed()
         ensemble_rows, others = _ensembles()
-        console.print(attack_rows)
+        print_table(console, attack_rows)
         console.print()
-        console.print(ensemble_rows)
+        print_table(console, ensemble_rows)
         for plugin in (*broken, *others):
             console.print(f"\nbroken: {plugin.name}: {plugin.reason}", markup=False, soft_wrap=True)
     elif name in plugins.names(plugins.ENSEMBLES):
         ensemble = ensembles.find(name)
         console.print(f"{ensemble.meaning} ({ensemble.source})\n", markup=False)
-        console.print(_members(ensemble))
+        print_table(console, _members(ensemble))
     else:
         cls = find(name)
         console.print(_described(cls.__doc__ or ""), markup=False)
         line = f"{cls.knowledge}; {', '.join(cls.norms)}; passes of an image: {_cost(cls)}"
         console.print(f"\n{line}\n", markup=False)
-        console.print(_parameters(cls))
+        print_table(console, _parameters(cls))
 
 
 def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:

@@ -16,8 +16,9 @@ from robustness import plugins
 from robustness.cli import options as cli_options
 from robustness.cli import recorded_files
 from robustness.cli import report as reporting
-from robustness.cli.inputs import READING, load_model, load_surrogate, open_images
+from robustness.cli.inputs import expect_models, open_images
 from robustness.cli.options import AsJson, Quiet
+from robustness.cli.result import show
 from robustness.configuration.attack_text import parse_attack
 from robustness.configuration.audit_config import FOR_ALL, AuditConfig, audit_options
 from robustness.configuration.audit_file import expect_trust_given, read_audit_file
@@ -27,16 +28,14 @@ from robustness.runs import recorded_paths, run_folder, run_json, seal
 from robustness.runs.schema import Options, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from robustness.errors import RobustnessError
     from robustness.reports.gate.verdict import Verdict
-    from robustness.runs.result import AuditResult
 
 EXAMPLES = """\b
 Examples:
   robustness audit                                   the bundled CNN on rendered pets and a real cat
   robustness audit --attack article --all-steps      the article: four steps of one count each
+  robustness audit model.keras photos/               your own model, and a folder with a folder for each class
   robustness audit -m model.keras -i photos/ -a pgd -e 1,2,4,8
   robustness audit -i dogs-vs-cats.zip --held-out --limit 300
   robustness audit -a pgd:steps=100,restarts=5 -a mi-fgsm --norm linf
@@ -62,6 +61,12 @@ class Output:
 
 def audit(
     context: typer.Context,
+    model_first: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="The same as --model.")
+    ] = None,
+    images_second: Annotated[
+        str | None, typer.Argument(metavar="IMAGES", help="The same as --images.")
+    ] = None,
     *,
     config: Annotated[
         Path | None,
@@ -92,6 +97,7 @@ def audit(
     error; 3: the run failed; 4: the result is inconclusive; 5: no image was evaluated.
     """
     options = cli_options.typed_options(context, arguments)
+    options |= cli_options.plain_arguments(options, model=model_first, images=images_second)
     if resume is not None:
         _expect_allowed(context)
         chosen = _resumed(resume, options)
@@ -108,8 +114,10 @@ def audit(
 
 def _signature() -> inspect.Signature:
     """The parameters of `audit`, with an option for each field of `AuditConfig` in place of `arguments`."""
-    context, *own, _ = inspect.signature(audit, eval_str=True).parameters.values()
-    return inspect.Signature([context, *cli_options.parameters(), *own])
+    parameters = list(inspect.signature(audit, eval_str=True).parameters.values())[:-1]
+    plain = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    own = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    return inspect.Signature([*plain, *cli_options.parameters(), *own])
 
 
 audit.__signature__ = _signature()  # type: ignore[attr-defined]
@@ -117,6 +125,7 @@ audit.__doc__ = f"{inspect.cleandoc(audit.__doc__ or '')}\n\n{EXAMPLES}"
 
 _WITH_RESUME = {
     *("resume", "as_json", "quiet", "trust_model", "attack", "imports"),
+    *("model_first", "images_second"),
     *recorded_files.ROLES,
 }
 
@@ -138,7 +147,7 @@ def _expect_allowed(context: typer.Context) -> None:
 def _with_file(file: Path, typed: AuditConfig) -> AuditConfig:
     """Return the options in a file, overridden by those that were typed."""
     config = read_audit_file(file)
-    expect_trust_given(config, file, typed.trust)
+    expect_trust_given(config, file, typed.trust_model)
     return config.overridden_by(typed.given())
 
 
@@ -147,16 +156,16 @@ def _resumed(folder: Path, typed: dict[str, object]) -> AuditConfig:
     from robustness.runs.store import Run
 
     fields = audit_options()
-    given = {fields[name].argument: value for name, value in typed.items() if name != "trust"}
+    given = {fields[name].argument: value for name, value in typed.items() if name != "trust_model"}
     with Run.open(folder) as run:
         options = recorded_files.options_of(
-            run.manifest.origin, folder, given, trust=bool(typed.get("trust"))
+            run.manifest.origin, folder, given, trust=bool(typed.get("trust_model"))
         )
     run_folder.expect_unused(folder)
     if not options:
         raise RunUsageError(
             f"{folder} was not started from the command line; continue it in Python: "
-            "robustness.audit(..., run=folder, resume=True)."
+            "robustness.audit(..., out=folder, resume=True)."
         )
     return from_recorded(options)
 
@@ -196,7 +205,10 @@ def perform(
         The audit was interrupted (code 130).
     """
     from robustness.cli.terminal import Display, insisting, stderr, wake_backend
+    from robustness.runs import stage_times
     from robustness.threat import norms
+
+    stages = stage_times.StageTimes().start(stage_times.LOADING)
 
     if not resume:
         run_folder.expect_free(folder)
@@ -205,7 +217,8 @@ def perform(
         plugins.writer(kind)  # a broken plug-in must fail now, not after hours
     _expect_audited(config)
     options = recorded(config)
-    source, only = open_images(config)
+    expect_models(config)
+    source = open_images(config)
     console = stderr()
     if not output.quiet:
         console.print(f"Loading {config.model} ...", markup=False)
@@ -214,21 +227,14 @@ def perform(
     from robustness.auditing.inputs import make_attacks
 
     attacks = make_attacks(config, str(file or ""))
-    scaling = None if config.scaling is None else str(config.scaling)
-    loaded = {"attacks": attacks, **dict.fromkeys(FOR_ALL)}
-    model = load_model(config, config.model, scaling)
-    if not isinstance(model, Path):
-        # A Classifier knows how it is read.
-        loaded |= dict.fromkeys((*READING, "scaling")) | {"constants": ()}
-    loaded["surrogate"] = load_surrogate(config)
+    made = {"attacks": attacks, **dict.fromkeys(FOR_ALL)}
     try:
         with insisting(), Display(console, quiet=output.quiet) as display:
             result = run_audit(
-                model,
+                config.model,
                 source,
-                config.overridden_by(loaded),
-                only=only,
-                run=folder,
+                config.overridden_by(made),
+                out=folder,
                 resume=resume,
                 command=command or shlex.join(["robustness", *sys.argv[1:]]),
                 origin=seal.sealed(
@@ -239,13 +245,18 @@ def perform(
                     )
                 ),
                 progress=display,
+                stages=stages,
             )
+            stages.start(stage_times.REPORTS)
+            pages, errors = reporting.written(result, config.reports, display)
+            stages.stop()
     except KeyboardInterrupt:
         console.print(_interrupted(folder, options), markup=False, soft_wrap=True)
         raise typer.Exit(130) from None
     if result.mended:
         console.print(result.mended, markup=False, soft_wrap=True)
-    verdict, errors = _show(result, config.reports, output.as_json)
+    stage_times.record_reports(result.path, stages.seconds[stage_times.REPORTS])
+    verdict = show(result.path, pages, as_json=output.as_json)
     if failed is None:
         reporting.fail(errors)
     else:
@@ -281,45 +292,3 @@ def _expect_audited(config: AuditConfig) -> None:
                 f"The rule {rule['name']!r} needs the attack {rule['of']!r}; the attacks of this audit are "
                 f"{', '.join(names)}. Add it to them, or change the rule."
             )
-
-
-def _show(
-    result: AuditResult, kinds: Iterable[str], as_json: bool
-) -> tuple[Verdict, list[RobustnessError | OSError]]:
-    """Write the reports and print the result; return the verdict, and the errors of the reports."""
-    from robustness.cli.tables import outcome_table
-    from robustness.cli.terminal import stdout
-    from robustness.reports import summarise
-    from robustness.reports.formats.report_json import dumps
-    from robustness.reports.gate.verdict import verdict_of
-    from robustness.reports.page.headline import figures_sentence
-    from robustness.reports.summary.unjudged import reasons
-    from robustness.runs.store import Run
-
-    pages, failed = reporting.written(result, kinds)
-    with Run.open(result.path) as run:
-        summary = summarise(run)
-    verdict = verdict_of(summary)
-    if as_json:
-        typer.echo(dumps(summary, verdict), nl=False)
-        return verdict, failed
-    console = stdout()
-    console.print(outcome_table(summary))
-    console.print(f"\n{summary.sentence}", markup=False, soft_wrap=True)
-    console.print(figures_sentence(summary, verdict), markup=False, soft_wrap=True)
-    if why := reasons(summary.skipped, summary.images.selected):
-        console.print(f"not read: {why}.", markup=False, soft_wrap=True)
-    for note in summary.config.replaced:
-        console.print(f"replaced: {note}.", markup=False, soft_wrap=True)
-    for note in summary.manifest.model.notes:
-        console.print(f"model: {note}.", markup=False, soft_wrap=True)
-    for note in summary.manifest.notes:
-        console.print(f"note: {note}.", markup=False, soft_wrap=True)
-    for one in summary.manifest.diagnostics:
-        if one.status in ("warn", "fail"):
-            line = f"{one.status} {one.id} {one.title}? {one.sentence}"
-            console.print(line, markup=False, soft_wrap=True)
-    console.print(f"verdict: {verdict.label}. {verdict.sentence}", markup=False, soft_wrap=True)
-    for page in pages:
-        console.print(f"report: {page}", markup=False, soft_wrap=True)
-    return verdict, failed

@@ -52,13 +52,14 @@ def compare(
 
 def show(comparison: Comparison) -> None:
     """Print a comparison."""
+    from robustness.cli.tables import print_table
     from robustness.cli.terminal import stdout
     from robustness.reports.comparison.compare import by_image
     from robustness.text import shorten
 
     console = stdout()
     console.print(f"A  {comparison.a}\nB  {comparison.b}\n", markup=False, soft_wrap=True)
-    console.print(_table(comparison))
+    print_table(console, _table(comparison))
     console.print()
     for title, moved in (
         ("newly flipped", comparison.newly_flipped),

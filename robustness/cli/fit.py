@@ -49,7 +49,7 @@ def fit(
       robustness fit patch.npz -i pets:64 --patch 4,4,24
       robustness audit -i pets:32 -a patch:file=patch.npz --norm l0 -e 576
     """
-    from robustness.cli.inputs import load_model, open_images
+    from robustness.cli.inputs import open_images
     from robustness.cli.terminal import stderr, stdout, wake_backend
     from robustness.configuration import epsilons
     from robustness.files import disk_errors
@@ -60,14 +60,15 @@ def fit(
     ladder = epsilons.parse_epsilons(epsilon)
     norms.parse(norm).expect_within(ladder)
     config = checked({"model": model, "images": images, "label_column": label_column})
-    source, _ = open_images(config)
+    source = open_images(config)
     wake_backend()
     from robustness.attacks import universal_fit
     from robustness.auditing.inputs import labelled_arrays
+    from robustness.auditing.named_model import named_model
     from robustness.threat import goals
     from robustness.threat.threat import Threat
 
-    loaded = load_model(config, model, None)
+    loaded = named_model(model, trust=False, class_names=None)
     classifier, pixels, labels = labelled_arrays(loaded, source, limit=limit, seed=seed)
     threat = Threat(ladder, norms.parse(norm), goals.parse(target, classifier.class_names))
     threat.expect_possible(classifier.input_shape)

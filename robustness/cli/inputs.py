@@ -5,7 +5,7 @@ TensorFlow is imported only where a model is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from robustness.configuration.class_names import from_recorded_names
 from robustness.errors import RunError, SettingError
 
 if TYPE_CHECKING:
-    from robustness.images import Entry, Source
+    from robustness.images import Source
     from robustness.models.adapter import InputAdapter
     from robustness.models.classifier import Classifier
     from robustness.models.label_sets import LabelSets
@@ -22,52 +22,20 @@ if TYPE_CHECKING:
     from robustness.runs.schema import Manifest
 
 
-READING = ("head", "input_size", "image_input", "constants", "output")
-"""Options about how the audited model is read, by their names in Python."""
+def open_images(config: AuditConfig) -> Source:
+    """Return the source of the images."""
+    from robustness.images.named import open_named
+
+    return open_named(config.images, config.classes, config.label_column)
 
 
-def open_images(config: AuditConfig) -> tuple[Source, Callable[[Entry], bool] | None]:
-    """Return the source of the images, and a filter on its entries (None: all of them)."""
-    from robustness.images import open_source
-    from robustness.model_zoo.dogs_vs_cats.demo import pets_from
+def expect_models(config: AuditConfig) -> None:
+    """Raise SettingError unless the options name models that exist. Imports no framework."""
+    from robustness.model_zoo.registry import expect_known
 
-    source = pets_from(config.images) or open_source(
-        config.images, config.class_names, config.label_column
-    )
-    if not config.held_out:
-        return source, None
-    from robustness.model_zoo.dogs_vs_cats.photos import held_out
-
-    return source, lambda entry: held_out(entry.name)
-
-
-def load_model(config: AuditConfig, name: str, scaling: str | None) -> Classifier | Path:
-    """Return the model `name`; of a file the path: the audit loads it, since images may decide how."""
-    from robustness.model_zoo import load
-    from robustness.model_zoo.kaggle.source import FORMS, KaggleSource, fetch
-
-    downloaded = name.partition(":")[0] in FORMS and KaggleSource.parse(name).is_model
-    path = fetch(name) if downloaded and scaling is None else Path(name)
-    if (config.architecture and name == config.model) or _is_model_file(path):
-        return path
-    return load(
-        name,
-        trust=config.trust,
-        class_names=config.class_names,
-        scaling=scaling,
-        imports=config.imports,
-        **stated_reading(config) if name == config.model else {},
-    )
-
-
-def stated_reading(config: AuditConfig) -> dict[str, Any]:
-    """The options that were given about the head and the inputs of the model, by name."""
-    return {name: value for name in READING if (value := getattr(config, name))}
-
-
-def load_surrogate(config: AuditConfig) -> Classifier | Path | None:
-    """Return the surrogate that the options name, or None."""
-    return load_model(config, str(config.surrogate), None) if config.surrogate else None
+    for name in (config.model, config.surrogate):
+        if name is not None:
+            expect_known(str(name))
 
 
 def load_audited_model(
@@ -89,6 +57,7 @@ def load_audited_model(
     RunError
         The manifest does not record how the inputs are scaled.
     """
+    from robustness.auditing.named_model import is_model_file
     from robustness.model_zoo import load
     from robustness.models.classifier import Classifier
 
@@ -101,7 +70,7 @@ def load_audited_model(
         )
     path = Path(name)
     architecture = options.get("architecture") or _architecture_of_keras(manifest)
-    if architecture or _is_model_file(path):
+    if architecture or is_model_file(path):
         return Classifier.load(
             path,
             trust=trust,
@@ -136,17 +105,10 @@ def _architecture_of_keras(manifest: Manifest) -> str | None:
 
 def _reading_of(options: Mapping[str, Any]) -> dict[str, Any]:
     """The recorded options about the head and the inputs, by their names in Python."""
+    from robustness.auditing.named_model import READING
+
     fields = audit_options()
     return {name: value for name in READING if (value := options.get(fields[name].argument))}
-
-
-def _is_model_file(path: Path) -> bool:
-    """Whether a path is a file with a whole model: neither weights alone nor a name."""
-    from robustness.models import loading
-    from robustness.models.suffixes import is_model_file_name
-
-    named = is_model_file_name(path) or path.is_file()
-    return named and loading.scan(path).format != "weights"
 
 
 def _recorded_adapter(manifest: Manifest) -> InputAdapter | None:

@@ -14,6 +14,7 @@ def models() -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from robustness.cli.tables import print_table
     from robustness.cli.terminal import stdout
     from robustness.model_zoo import list_models
 
@@ -23,4 +24,4 @@ def models() -> None:
     for info in list_models():
         shape = "x".join(map(str, info.input_shape)) if info.input_shape else ""
         table.add_row(*map(Text, (info.name, shape, ", ".join(info.classes), info.summary)))
-    stdout().print(table)
+    print_table(stdout(), table)

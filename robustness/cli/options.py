@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from robustness import plugins
 from robustness.configuration.audit_config import AuditConfig, audit_options
 from robustness.configuration.option import OptionField
 from robustness.configuration.recorded import recorded
+from robustness.errors import SettingError
 
 _FIELDS = audit_options()
 
@@ -61,6 +64,28 @@ HtmlPage = Annotated[
 ]
 
 
+_NAMED = {
+    "model": (plugins.MODELS,),
+    "surrogate": (plugins.MODELS,),
+    "attacks": (plugins.ATTACKS, plugins.ENSEMBLES),
+    "reports": (plugins.REPORTS,),
+}
+"""Options whose values are names of installed plug-ins, with the groups of these."""
+
+
+def _completion(field: OptionField) -> Callable[[str], list[str]] | None:
+    """Return the function that completes a value in a shell; None if no names are known."""
+    groups = _NAMED.get(field.name, ())
+    if not groups and not field.option.choices:
+        return None
+
+    def complete(incomplete: str) -> list[str]:
+        names = {*field.option.choices, *(name for g in groups for name in plugins.names(g))}
+        return sorted(name for name in names if name.startswith(incomplete))
+
+    return complete
+
+
 def parameters() -> list[inspect.Parameter]:
     """Return the options of an audit as parameters of a typer command, in the order of the fields."""
     return [parameter(field) for field in _FIELDS.values()]
@@ -79,7 +104,10 @@ def parameter(field: OptionField) -> inspect.Parameter:
         field.argument,
         inspect.Parameter.KEYWORD_ONLY,
         default=default,
-        annotation=Annotated[kind, typer.Option(*_spellings(field), help=text)],
+        annotation=Annotated[
+            kind,
+            typer.Option(*_spellings(field), help=text, autocompletion=_completion(field)),
+        ],
     )
 
 
@@ -96,6 +124,30 @@ def typed_options(context: typer.Context, arguments: dict[str, object]) -> dict[
         for name, field in _FIELDS.items()
         if typed(context, field.argument)
     }
+
+
+def plain_arguments(options: dict[str, object], **given: str | None) -> dict[str, object]:
+    """Return the arguments that were typed without an option, by the option that they stand for.
+
+    Raises
+    ------
+    SettingError
+        An option was typed as well, or the model is a folder of images.
+    """
+    plain: dict[str, object] = {name: text for name, text in given.items() if text is not None}
+    model = Path(given.get("model") or "")
+    if plain and model.is_dir() and not (model / "saved_model.pb").exists():
+        raise SettingError(
+            f"{str(model)!r} is a folder, and the first argument is the model. Expected MODEL, or MODEL "
+            f"IMAGES; for the images alone write --images {model}."
+        )
+    for name, text in plain.items():
+        if name in options:
+            raise SettingError(
+                f"{name.upper()} is given twice: {text!r}, and {_FIELDS[name].flag} {options[name]!r}; "
+                "expected one of them."
+            )
+    return plain
 
 
 # The annotations are made at run time, so type checkers get the plain types.

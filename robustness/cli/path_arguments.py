@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 
 from robustness.files.disk_errors import expect_named
 
-_NAMES = {"model", "images", "surrogate", "mask", "source"}
+_NAMES = {"model", "images", "surrogate", "mask", "source", "model_first", "images_second"}
 """Text parameters that take a path or a name."""
 
 
@@ -38,7 +38,9 @@ class Command(TyperCommand):
         given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
         paths = paths_of(self.callback)
         for one in (each for each in self.get_params(ctx) if each.name in paths):
-            name = one.opts[0] if one.opts[0].startswith("-") else str(one.name).upper()
+            name = (
+                one.opts[0] if one.opts[0].startswith("-") else one.metavar or str(one.name).upper()
+            )
             expect_named(given.get(str(one.name)), name)
         return super().parse_args(ctx, args)
 

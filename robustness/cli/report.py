@@ -9,9 +9,10 @@ import typer
 
 from robustness.cli.options import RunFolder
 from robustness.errors import RobustnessError
+from robustness.runs.progress import Listener, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from robustness.runs.result import AuditResult
 
@@ -37,9 +38,15 @@ def report(
 
 
 def written(
-    result: AuditResult, kinds: Iterable[str]
+    result: AuditResult, kinds: Sequence[str], progress: Listener = lambda _: None
 ) -> tuple[list[Path], list[RobustnessError | OSError]]:
     """Write reports of these kinds; one that fails does not stop the others.
+
+    Parameters
+    ----------
+    result : the finished run.
+    kinds : the kinds of reports.
+    progress : called with the number of reports that were written.
 
     Returns
     -------
@@ -48,11 +55,13 @@ def written(
     """
     pages: list[Path] = []
     failed: list[RobustnessError | OSError] = []
-    for kind in kinds:
+    for place, kind in enumerate(kinds):
+        progress(Progress("reports", place, len(kinds), part=kind))
         try:
             pages.append(result.report(kind=kind))
         except (RobustnessError, OSError) as error:
             failed.append(error)
+    progress(Progress("reports", len(kinds), len(kinds)))
     return pages, failed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from importlib import import_module
@@ -12,7 +13,14 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+)
 from rich.table import Column
 
 from robustness.text import printable, visible
@@ -20,7 +28,10 @@ from robustness.text import printable, visible
 if TYPE_CHECKING:
     from robustness.runs.progress import Progress as Report
 
-PLAIN_SECONDS = 10.0
+PLAIN_SECONDS, QUIET_SECONDS = 10.0, 60.0
+"""In a log: the time between two lines of a stage, and the longest silence."""
+WIDE = 100
+"""The columns of a terminal from which on the progress has a bar."""
 
 
 class Plain(Console):
@@ -117,6 +128,16 @@ class Clock:
         return f"{duration((now - self._first) / gained * (report.total - report.done))} left"
 
 
+TITLES = {"clean": "clean pass", "checks": "checks before the attack"}
+"""The titles of stages whose names are not shown as they are."""
+
+
+def title(report: Report) -> str:
+    """Return what is running: a stage, or an attack with its place among the attacks."""
+    name = TITLES.get(report.stage) or visible(report.stage)
+    return f"{report.place} of {report.places} {name}" if report.places > 1 else name
+
+
 def sentence(report: Report) -> str:
     """Return the flips of a stage and an upper bound of the robust accuracy, for the progress display.
 
@@ -125,18 +146,36 @@ def sentence(report: Report) -> str:
     if not report.flipped + report.robust:
         return ""
     lost = report.flipped + report.settled + report.wrong
+    flips = flips_of(report)
     if report.done < report.total:
         running = (report.total - lost) / report.total
-        return f"{report.flipped} flipped, robust at most {100 * running:.0f} %"
+        return f"{flips}, robust at most {100 * running:.0f} %"
     share = report.robust / (report.robust + lost)
     if not report.labelled:
-        return f"{report.flipped} flipped, at most {100 * share:.0f} % kept their class"
+        return f"{flips}, at most {100 * share:.0f} % kept their class"
     # An upper bound: it is one attack only, which may not use all of epsilon.
-    return f"{report.flipped} flipped, robust at most {100 * share:.0f} %"
+    return f"{flips}, robust at most {100 * share:.0f} %"
+
+
+def flips_of(report: Report) -> str:
+    """Return the number of flips, and the epsilon at which they are counted."""
+    within = "" if report.epsilon is None else f" at epsilon {report.epsilon:g}"
+    return f"{report.flipped} flipped{within}"
+
+
+def status(report: Report, left: str, *, short: bool = False) -> str:
+    """Return what is known of a stage; `short` leaves out the robust images while the stage runs."""
+    counts = sentence(report)
+    if short and counts and report.done < report.total:
+        counts = flips_of(report)
+    return ", ".join(part for part in (visible(report.part), counts, left) if part)
 
 
 class Display:
-    """One live bar per stage on a terminal; in a log, one line every few seconds."""
+    """One live bar per stage on a terminal; in a log, one line every few seconds.
+
+    In a log a stage that reports nothing for `QUIET_SECONDS` gets a line with the time since its start.
+    """
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
         self._console, self._quiet = console, quiet
@@ -144,34 +183,53 @@ class Display:
         self._tasks: dict[str, TaskID] = {}
         self._printed = 0.0
         self._last: tuple[str, int] = ("", -1)
+        self._running, self._since = "", time.monotonic()
+        self._lock, self._over = threading.Lock(), threading.Event()
+        self._narrow = console.width < WIDE
+        self._most = 24 if self._narrow else 44
         self._live: Progress | None = None
         if console.is_terminal and console.is_interactive and not quiet:
-            self._live = Progress(
-                # In 80 columns the description is cut before the counts.
-                TextColumn(
-                    "{task.description}",
-                    markup=False,
-                    table_column=Column(no_wrap=True, overflow="ellipsis", max_width=24),
-                ),
-                SpinnerColumn("line", style="none", finished_text=" "),
-                BarColumn(bar_width=10),
-                TextColumn("{task.completed}/{task.total}", table_column=Column(no_wrap=True)),
-                TextColumn(
-                    "{task.fields[status]}",
-                    markup=False,
-                    table_column=Column(no_wrap=True, ratio=1),
-                ),
-                console=console,
-            )
+            self._live = Progress(*self._columns(), console=console)
+
+    def _columns(self) -> list[ProgressColumn]:
+        """The columns of the live display. In narrow terminals the bar is left out, and the title is cut."""
+        whole = Column(no_wrap=True)
+        described = Column(no_wrap=True, overflow="ellipsis", max_width=self._most)
+        return [
+            TextColumn("{task.description}", markup=False, table_column=described),
+            SpinnerColumn("line", style="none", finished_text=" "),
+            *([] if self._narrow else [BarColumn(bar_width=10)]),
+            TextColumn("{task.completed}/{task.total}", table_column=whole),
+            TextColumn(
+                "{task.fields[status]}",
+                markup=False,
+                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+            ),
+        ]
 
     def __enter__(self) -> Display:
         if self._live:
             self._live.start()
+        elif not self._quiet:
+            threading.Thread(target=self._tell, name="progress", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over.set()
         if self._live:
             self._live.stop()
+
+    def _tell(self) -> None:
+        """Print a line whenever a log was silent for `QUIET_SECONDS`."""
+        while not self._over.wait(min(1.0, QUIET_SECONDS / 4)):
+            with self._lock:
+                now = time.monotonic()
+                if self._running and now - self._printed > QUIET_SECONDS:
+                    self._print(f"{self._running}: running for {duration(now - self._since)}")
+
+    def _print(self, line: str) -> None:
+        self._printed = time.monotonic()
+        self._console.print(line, markup=False, soft_wrap=True)
 
     def __call__(self, report: Report) -> None:
         """Show the progress of a stage."""
@@ -181,18 +239,30 @@ class Display:
             self._console.print(report.text, markup=False, soft_wrap=True)
             return
         left = self._clock.left(report)
-        status = ", ".join(part for part in (sentence(report), left) if part)
-        title = "classifying" if report.stage == "clean" else visible(report.stage)
         if self._live:
+            text = status(report, left, short=self._narrow)
             if report.stage not in self._tasks:
-                self._tasks[report.stage] = self._live.add_task(
-                    title, total=report.total, status=""
-                )
-            self._live.update(self._tasks[report.stage], completed=report.done, status=status)
+                name = title(report)
+                if len(name) > self._most:
+                    # The bar cuts it; a line above the bars has the whole name.
+                    self._live.console.print(f"{name} ...", markup=False, soft_wrap=True)
+                self._tasks[report.stage] = self._live.add_task(name, total=report.total, status="")
+            self._live.update(self._tasks[report.stage], completed=report.done, status=text)
             return
-        over = report.done >= report.total
+        with self._lock:
+            self._log(report, status(report, left))
+
+    def _log(self, report: Report, text: str) -> None:
+        """Print a line where a stage starts or ends, or if one is due."""
+        name, over = title(report), report.done >= report.total
+        part = f" ({visible(report.part)})" if report.part else ""
+        self._running = "" if over else f"{name}{part}"
+        if self._last[0] != report.stage:
+            self._since = time.monotonic()
+            if not over:
+                self._print(f"{name} ...")
         due = time.monotonic() - self._printed > PLAIN_SECONDS
-        if (over or due) and self._last != (report.stage, report.done):
-            self._printed, self._last = time.monotonic(), (report.stage, report.done)
-            line = f"{title}: {report.done}/{report.total}{', ' if status else ''}{status}"
-            self._console.print(line, markup=False, soft_wrap=True)
+        if (over or due) and report.total > 1 and self._last != (report.stage, report.done):
+            counts = f"{report.done}/{report.total}"
+            self._print(f"{name}: {', '.join(filter(None, (counts, text)))}")
+        self._last = (report.stage, report.done)

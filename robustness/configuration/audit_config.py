@@ -115,7 +115,7 @@ class AuditConfig(BaseModel):
             table="model", example='"keras.applications:MobileNetV2"',
         ),
     ] = None  # fmt: skip
-    class_names: Annotated[
+    classes: Annotated[
         tuple[str, ...] | None,
         BeforeValidator(parse_class_names),
         WithJsonSchema({"anyOf": [_TEXTS, _TEXT]}),
@@ -123,7 +123,7 @@ class AuditConfig(BaseModel):
             "Class names in the order of the model's outputs: names with commas between them, or a file (a "
             "name per line, class_indices.json, imagenet_class_index.json, ...). If not given: those that "
             "the model states, a file class_names.txt or labels.txt beside it, or the folders of images.",
-            table="model", key="classes", flag="classes", example='["cat", "dog"]', path=True,
+            table="model", example='["cat", "dog"]', path=True,
             expected='names such as ["cat", "dog"], or a file of names',
         ),
     ] = None  # fmt: skip
@@ -146,21 +146,21 @@ class AuditConfig(BaseModel):
     image_input: ImageInputOption = None
     constants: ConstantsOption = ()
     imports: ImportsOption = ()
-    trust: Annotated[
+    trust_model: Annotated[
         bool,
         Option(
             "Load a model file that could run code or exhaust the memory. In audit.toml it is refused "
             "unless the command line repeats it.",
-            table="model", flag="trust-model",
+            table="model",
         ),
     ] = False  # fmt: skip
-    declared_accuracy: Annotated[
+    accuracy: Annotated[
         float | None,
         Field(ge=0, le=1),
         Option(
             "The accuracy that is claimed for the model, 0..1. The audit is inconclusive if the 95 % "
             "interval of the measured accuracy lies below it.",
-            table="model", key="accuracy", flag="accuracy", example="0.9",
+            table="model", example="0.9",
         ),
     ] = None  # fmt: skip
 

@@ -34,7 +34,7 @@ def config_of(
     """
     if isinstance(config, (str, Path)):
         from_file = read_audit_file(config)
-        expect_trust_given(from_file, config, bool(options.get("trust")))
+        expect_trust_given(from_file, config, bool(options.get("trust_model")))
         return from_file.overridden_by(options)
     if isinstance(config, AuditConfig):
         return config.overridden_by(options) if options else config
@@ -77,11 +77,11 @@ def expect_trust_given(config: AuditConfig, file: str | Path, trusted: bool) -> 
 
     A pull request can change the file, so the file is untrusted.
     """
-    if config.trust and not trusted:
+    if config.trust_model and not trusted:
         raise SettingError(
-            f"{file}: model.trust is true, but only the command line can trust a model file, which may run "
-            "code. Type --trust-model (in Python: trust=True) if you trust who made it, or leave "
-            "model.trust out."
+            f"{file}: model.trust_model is true, but only the command line can trust a model file, which may "
+            "run code. Type --trust-model (in Python: trust_model=True) if you trust who made it, or leave "
+            "model.trust_model out."
         )
 
 

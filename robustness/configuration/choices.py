@@ -24,6 +24,14 @@ HEADS = ("softmax", "logits", "sigmoid", "sigmoid-logit", "sigmoid-argmax", "mul
 """What the outputs of a model can be; see `robustness.models.heads`."""
 SCALINGS = ("0..255", "0..1", "-1..1", "caffe", "torch")
 """The scalings that have a name."""
+FORMER = {
+    "class_names": "classes",
+    "declared_accuracy": "accuracy",
+    "run": "out",
+    "trust": "trust_model",
+}
+"""The names that options of Python and audit.toml had before, and their names now."""
+
 PRECISIONS = ("float32", "bfloat16")
 EVIDENCE = ("all", "flips", "none")
 """Which PNG files are kept in the run folder; a number of images is allowed as well."""

@@ -151,7 +151,7 @@ ImportsOption = Annotated[
         "A Python file, or the name of a module in the current folder or installed, that defines own "
         "layers of the model; it is run, which needs --trust-model in the same command. Repeat it for "
         "several.",
-        table="model", key="import", flag="import", repeated=True, example='["my_layers"]',
+        table="model", flag="import", repeated=True, example='["my_layers"]',
         expected='files or modules such as ["my_layers"]',
     ),
 ]  # fmt: skip

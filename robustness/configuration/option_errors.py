@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from pydantic import ValidationError
 
+from robustness.configuration import choices
 from robustness.configuration.option import OptionField
 from robustness.errors import SettingError
 from robustness.text import did_you_mean, shown
@@ -64,6 +65,19 @@ class OptionError(SettingError):
         return SettingError(f"{file}: {self._about(place, why)}")
 
 
+def renamed(name: str, known: Container[str]) -> str:
+    """Return what an option is called now, if `name` is what it was called before; else ""."""
+    now = choices.FORMER.get(name, "")
+    return now if now in known else ""
+
+
+def _unknown(name: str, fields: Mapping[str, OptionField]) -> SettingError:
+    if now := renamed(name, (*fields, "out")):
+        return SettingError(f"The option {name} is now called {now}; write {now}=...")
+    hint = did_you_mean(name, fields) or f" An audit has {', '.join(fields)}."
+    return SettingError(f"Unknown option {name!r}.{hint}")
+
+
 def option_error(
     error: ValidationError, fields: Mapping[str, OptionField], values: Mapping[str, object]
 ) -> SettingError:
@@ -78,10 +92,7 @@ def option_error(
     first = error.errors(include_url=False)[0]
     name, *inner = first["loc"]
     if first["type"] == "extra_forbidden":
-        return SettingError(
-            f"Unknown option {name!r}; an audit has {', '.join(fields)}."
-            f"{did_you_mean(str(name), fields)}"
-        )
+        return _unknown(str(name), fields)
     field = fields[str(name)]
     cause = (first.get("ctx") or {}).get("error")
     value, part = values.get(field.name), "".join(f"[{n}]" for n in inner if isinstance(n, int))

@@ -21,9 +21,9 @@ def recorded(config: AuditConfig) -> dict[str, Any]:
         field.argument: _plain(getattr(config, name), field.option.repeated)
         for name, field in audit_options().items()
     }
-    if config.class_names is not None:
+    if config.classes is not None:
         field = audit_options()["class_names"]
-        plain[field.argument] = recorded_names(config.class_names)
+        plain[field.argument] = recorded_names(config.classes)
     return plain | {"gate": config.gate}
 
 

@@ -7,6 +7,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+from robustness.configuration.option_errors import renamed
 from robustness.errors import SettingError
 from robustness.files.bounded import MAX_TOML_BYTES, parse_toml, read_text_bounded
 from robustness.text import did_you_mean, shown
@@ -149,13 +150,17 @@ class Section:
     def close(self) -> None:
         """Raise SettingError, with the nearest known key, if a key was not read."""
         for name in self._values:
-            if name not in self._known:
-                hint = did_you_mean(name, self._known)
+            if name in self._known:
+                continue
+            if now := renamed(name, self._known):
                 raise SettingError(
-                    f"{self._prefix}unknown key {self.key(name)}; "
-                    f"{f'[{self.where}]' if self.where else 'the file'} knows "
-                    f"{', '.join(sorted(self._known))}.{hint}"
+                    f"{self._prefix}{self.key(name)} is now called {self.key(now)}; rename it."
                 )
+            place = f"[{self.where}]" if self.where else "the file"
+            hint = did_you_mean(name, self._known) or (
+                f" Expected {', '.join(sorted(self._known))} in {place}."
+            )
+            raise SettingError(f"{self._prefix}unknown key {self.key(name)}.{hint}")
 
 
 def _one_of(choices: Collection[str]) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import count
 
 from robustness.diagnostics import FAIL, OK, SKIPPED, TITLES, WARN, Diagnosis, skipped
-from robustness.diagnostics.model_queries import Sample, diagnose_looks
+from robustness.diagnostics.model_queries import PARTS, Sample, diagnose_looks
 from robustness.diagnostics.rerun_setup import RerunSetup
 from robustness.diagnostics.reruns import RERUNS, diagnose_reruns
 from robustness.diagnostics.stored_outcomes import diagnose_rows
@@ -50,17 +51,20 @@ def diagnose(
     record = StoredRun.of(run, (a.label for a in plan.attacks if a.baseline))
     sample = sample_of(record, shelf, entries, classifier)
     diagnoses: list[Diagnosis] = []
-    total = 1
+    total = (len(RERUNS) if thorough else 0) + 1 + len(PARTS)
+    done = count()
+
+    def report(part: str) -> None:
+        progress(Progress("diagnostics", next(done), total, part=part))
+
     if thorough:
         setup = RerunSetup(classifier, plan, record, sample, surrogate)
-        total += len(RERUNS)
-        diagnoses += diagnose_reruns(
-            setup, lambda n, _: progress(Progress("diagnostics", n, total))
-        )
-    else:
-        progress(Progress("diagnostics", 0, total))
+        diagnoses += diagnose_reruns(setup, report)
+    report("stored outcomes")
     diagnoses += diagnose_rows(record)
-    diagnoses += diagnose_looks(classifier, plan, record, sample, run, thorough=thorough)
+    diagnoses += diagnose_looks(
+        classifier, plan, record, sample, run, thorough=thorough, progress=report
+    )
     progress(Progress("diagnostics", total, total))
     return [DiagnosisEntry(**diagnosis.to_dict()) for diagnosis in merged(diagnoses)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,10 @@ class Sample:
         return self.examples[: self.survivors]
 
 
+PARTS = ("the same images again", "random noise", "saved pictures", "pictures read back")
+"""The parts of `diagnose_looks` that take time, for the progress."""
+
+
 def diagnose_looks(
     classifier: Classifier,
     plan: Plan,
@@ -71,6 +75,7 @@ def diagnose_looks(
     run: Run,
     *,
     thorough: bool,
+    progress: Callable[[str], None] = lambda part: None,
 ) -> list[Diagnosis]:
     """Make all diagnoses of this module.
 
@@ -82,18 +87,23 @@ def diagnose_looks(
     sample : correctly classified images to run the model on.
     run : the run, whose pictures are measured again.
     thorough : use more random draws, and measure all pictures.
+    progress : called with the name of each part of `PARTS` before it starts.
     """
     before = {check.id: check for check in record.manifest.preflight}
     random = "D01-random-outputs" in before and before["D01-random-outputs"].severity != "ok"
     found = [*of_preflight(before.values())]
     found += [no_gradient(before, record), dead_gradient(before, record)]
     found += unsteady_classes(record)
+    progress(PARTS[0])
     found.append(unsteady(classifier, sample, MANY_DRAWS // 10 if thorough else 10))
+    progress(PARTS[1])
     if random:
         found.append(skipped("D16", AT_RANDOM))
     else:
         found.append(noise(classifier, plan, record, sample, thorough=thorough))
+    progress(PARTS[2])
     found.append(files(run, None if thorough else 64))
+    progress(PARTS[3])
     found.append(round_trip(classifier, plan, sample, random=random))
     return found
 

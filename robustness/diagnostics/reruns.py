@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 
 import numpy as np
 
@@ -30,20 +31,19 @@ CONTROL = 0.99
 
 
 def diagnose_reruns(
-    setup: RerunSetup, progress: Callable[[int, int], None] = lambda done, total: None
+    setup: RerunSetup, progress: Callable[[str], None] = lambda part: None
 ) -> list[Diagnosis]:
     """Make the diagnoses that run attacks again: D06 to D10, D12 to D15, D17, D20 and D22.
 
     Parameters
     ----------
     setup : the run, and images to run on.
-    progress : called with the number of reruns done and their total.
+    progress : called with the name of each rerun before it starts.
     """
     diagnoses: list[Diagnosis] = []
-    for done, rerun in enumerate(RERUNS):
-        progress(done, len(RERUNS))
+    for rerun in RERUNS:
+        progress(rerun.__name__.replace("_", " "))
         diagnoses += rerun(setup)
-    progress(len(RERUNS), len(RERUNS))
     return diagnoses
 
 
@@ -319,7 +319,11 @@ def controls(setup: RerunSetup) -> Diagnosis:
 
 
 def _single(ask: Callable[[RerunSetup], Diagnosis]) -> Callable[[RerunSetup], list[Diagnosis]]:
-    return lambda setup: [ask(setup)]
+    @wraps(ask)
+    def asked(setup: RerunSetup) -> list[Diagnosis]:
+        return [ask(setup)]
+
+    return asked
 
 
 RERUNS: tuple[Callable[[RerunSetup], list[Diagnosis]], ...] = (

@@ -13,7 +13,7 @@ class Progress:
     Parameters
     ----------
     stage : str
-        "classes", "clean", or the label of an attack.
+        "checks", "classes", "clean", the label of an attack, "step pictures", "diagnostics" or "reports".
     done, total : int
         Images finished in the stage, and all its images.
     flipped, robust, wrong, settled : int
@@ -23,6 +23,12 @@ class Progress:
         Whether every image has a label.
     text : str
         A text that is shown once in place of progress, such as the table of the classes (stage "classes").
+    place, places : int
+        The attack is number `place` of `places`; 0 for other stages.
+    epsilon : float, optional
+        The epsilon, in counts, at which `flipped` and `robust` are counted: the largest.
+    part : str
+        What the stage does now, such as the name of a diagnostic.
     """
 
     stage: str
@@ -34,6 +40,10 @@ class Progress:
     settled: int = 0
     labelled: bool = True
     text: str = ""
+    place: int = 0
+    places: int = 0
+    epsilon: float | None = None
+    part: str = ""
 
 
 Listener = Callable[[Progress], None]

@@ -239,9 +239,10 @@ class EpsilonBudget(Part):
 
 
 class Timing(Part):
-    """How long the stages of the audit took, in seconds."""
+    """How long the audit took up to its reports, in seconds of wall-clock time, and each of its stages."""
 
     seconds: Seconds | None = None
+    stages: dict[str, Seconds] = Field(default_factory=dict)
 
 
 class GateRule(Part):

@@ -228,7 +228,7 @@ def test_a_threat_without_a_norm_goes_through_audit_report_and_verification(tmp_
     result = robustness.audit(
         classifier, images, labels=classifier.probabilities(images).argmax(1),
         attacks=[Spatial(steps=7, shifts=3), Corruptions()], norm="free", epsilons=[1, 5],
-        run=tmp_path / "run", batch_size=4, thorough=True,
+        out=tmp_path / "run", batch_size=4, thorough=True,
     )  # fmt: skip
     frame = result.to_frame()
     assert (frame.status == "flipped").any()

@@ -59,7 +59,7 @@ def test_the_perturbation_flips_new_images(tmp_path):
     attack = Universal(file=str(tmp_path / "change.npz"))
     result = robustness.audit(
         classifier, images[12:], labels=np.ones(12, int), attacks=[attack], epsilons=[epsilon],
-        run=tmp_path / "run", batch_size=4,
+        out=tmp_path / "run", batch_size=4,
     )  # fmt: skip
     # The change lowers every margin by the same amount.
     falls = -np.rint(fitted.values).ravel() @ normal
@@ -87,7 +87,7 @@ def test_a_patch_changes_only_its_square(tmp_path):
     result = robustness.audit(
         classifier, images, labels=np.ones(24, int),
         attacks=[Patch(file=str(tmp_path / "patch.npz"))], norm="l0", epsilons=[4, 9],
-        run=tmp_path / "run", batch_size=4,
+        out=tmp_path / "run", batch_size=4,
     )  # fmt: skip
     frame = result.to_frame()
     flips = frame[frame.status == "flipped"]

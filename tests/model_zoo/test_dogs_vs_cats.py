@@ -49,7 +49,7 @@ def test_the_weights_match_the_card(card):
 @pytest.mark.slow
 def test_held_out_renderings_are_classified_and_flip(classifier, card, tmp_path):
     result = robustness.audit(
-        classifier, Pets(128, seed=5), attacks=["bim"], epsilons=[4], run=tmp_path / "r"
+        classifier, Pets(128, seed=5), attacks=["bim"], epsilons=[4], out=tmp_path / "r"
     )
     frame = result.to_frame()
     assert card["renderings"]["of"] >= 1000
@@ -64,7 +64,7 @@ def test_held_out_renderings_are_classified_and_flip(classifier, card, tmp_path)
 def test_the_articles_five_photos_flip_in_both_directions(classifier, article_photos, tmp_path):
     result = robustness.audit(
         classifier, article_photos, attacks=[BIM(steps=4, step_size=1.0)], epsilons=[4],
-        all_steps=True, run=tmp_path / "r",
+        all_steps=True, out=tmp_path / "r",
     )  # fmt: skip
     frame = result.to_frame().set_index("image")
     with Run.open(tmp_path / "r") as run:

@@ -49,7 +49,7 @@ def clean_results(summary: Summary) -> CleanResults | None:
         misclassified=tuple(
             image
             for image in summary.results
-            if None not in (image.label, image.predicted) and image.label != image.predicted
+            if None not in (image.label, image.clean_class) and image.label != image.clean_class
         ),
     )
 

@@ -29,6 +29,7 @@ from robustness import plugins
 from robustness.errors import RunError, SettingError
 from robustness.reports import wording
 from robustness.reports.formats import github, markdown, outcome_table, pdf, report_json
+from robustness.runs.result import AuditResult
 from tests.reports.folder import Folder
 from tests.reports.hostile import ATTACK, HOSTILE
 from tests.reports.page import browser
@@ -182,12 +183,14 @@ def test_misclassified_images_are_not_flips_in_any_format(folder: Folder) -> Non
 
 
 def test_csv_cells_hold_no_formulas_and_keep_every_row(hostile: Path) -> None:
-    text = write("csv", hostile).read_bytes().decode("utf-8-sig")
+    text = write("csv", hostile).read_bytes().decode("utf-8")
     rows = list(csv.reader(io.StringIO(text, newline="")))
     head, body = rows[0], rows[1:]
     assert len(body) == len(rows_of(hostile, "outcomes"))
     assert {len(row) for row in body} == {len(head)}
-    texts = [head.index(n) for n in ("image", "name", "attack", "label", "reason", "adversarial")]
+    texts = [
+        head.index(n) for n in ("image", "name", "attack", "label", "reason", "adversarial_class")
+    ]
     for row in body:
         for place in texts:
             assert not re.match(r"\s*[=+\-@|%]", row[place]), row[place]
@@ -217,9 +220,7 @@ def test_formulas_are_escaped(text: str, cell: str) -> None:
 
 
 def test_csv_and_parquet_hold_the_same_table(mixed: Path) -> None:
-    left = pd.read_csv(
-        write("csv", mixed), encoding="utf-8-sig", keep_default_na=False, na_values=[""]
-    )
+    left = pd.read_csv(write("csv", mixed), encoding="utf-8", keep_default_na=False, na_values=[""])
     right = pd.read_parquet(write("parquet", mixed))
     assert list(left.columns) == list(right.columns)
     assert len(left) == len(right) == 12
@@ -238,7 +239,7 @@ def test_parquet_cells_hold_no_formulas_and_keep_every_row(hostile: Path) -> Non
     file = write("parquet", hostile)
     frame = pd.read_parquet(file)
     assert len(frame) == len(rows_of(hostile, "outcomes"))
-    text = ["image", "name", "attack", "label", "predicted", "reason", "adversarial", "png"]
+    text = ["image", "name", "attack", "label", "clean_class", "reason", "adversarial_class", "png"]
     for name in text:
         for cell in frame[name].dropna():
             assert not re.match(r"\s*[=+\-@|%]", cell), cell
@@ -250,7 +251,7 @@ def test_parquet_cells_hold_no_formulas_and_keep_every_row(hostile: Path) -> Non
 
     described = repr(pyarrow.parquet.read_schema(file).metadata)
     assert "alert(1)" not in described and "calc" not in described
-    csv_names = pd.read_csv(write("csv", hostile), encoding="utf-8-sig")["name"]
+    csv_names = pd.read_csv(write("csv", hostile), encoding="utf-8")["name"]
     assert list(csv_names) == list(frame["name"])
 
 
@@ -612,3 +613,8 @@ def test_text_starts_no_markdown_block(text: str) -> None:
     (paragraph, inline, _) = MarkdownIt("commonmark", {"html": True}).parse(markdown.prose(text))
     assert paragraph.type == "paragraph_open"
     assert "".join(c.content for c in inline.children or ()) == text.strip()
+
+
+def test_columns_of_reports_and_of_data_frames_have_the_same_names(mixed: Path) -> None:
+    columns = set(pd.read_csv(write("csv", mixed)).columns)
+    assert set(AuditResult(mixed).to_frame().columns) <= columns

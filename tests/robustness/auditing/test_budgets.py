@@ -226,7 +226,7 @@ def audited(attacks, norm, epsilons, folder, **more):
     classifier, images = far_away()
     return robustness.audit(
         classifier, images, labels=np.zeros(3, int), attacks=attacks, norm=norm, epsilons=epsilons,
-        run=folder, **more,
+        out=folder, **more,
     )  # fmt: skip
 
 
@@ -315,7 +315,7 @@ def test_every_report_format_states_unreachable_epsilons(ladder):
     assert "reaches 4 at most" in plain["budgets"][-1]["reason"]
     json.dumps(plain, allow_nan=False)
     with Run.open(ladder) as run:
-        page, table = render(run), to_csv(run).decode("utf-8-sig")
+        page, table = render(run), to_csv(run).decode("utf-8")
     assert "not reached" in page
     assert not re.search(r"robust accuracy at epsilon 16", page)
     assert "&gt; 4" in page and "&gt; 16" not in page  # the median smallest epsilon
@@ -572,7 +572,7 @@ def without_gradient():
 @pytest.mark.slow
 def test_a_target_without_gradients_gets_gradient_free_attacks(tmp_path):
     classifier, images = without_gradient()
-    settings = {"labels": np.zeros(4, int), "epsilons": [2, 8], "run": tmp_path / "r"}
+    settings = {"labels": np.zeros(4, int), "epsilons": [2, 8], "out": tmp_path / "r"}
     found = robustness.audit(classifier, images, **settings)
     config = found.manifest["config"]
     assert [a["knowledge"] for a in config["attacks"]] == ["score", "decision"]

@@ -163,7 +163,7 @@ def test_synsets_ask_for_the_file_that_names_them(photos, tmp_path):
         '{"0": ["n01440764", "tench"], "1": ["n01443537", "goldfish"], "2": ["n1", "x"], "3": ["n2", "y"]}'
         .replace('"n1"', '"n01484850"').replace('"n2"', '"n01491361"')
     )  # fmt: skip
-    names = robustness.AuditConfig(class_names=str(tmp_path / "index.json")).class_names
+    names = robustness.AuditConfig(classes=str(tmp_path / "index.json")).classes
     found = resolved(levels(4), root, names)
     assert accuracy(found) == 1.0 and found.classifier.class_names[1] == "goldfish (n01443537)"
     assert not found.table.doubtful
@@ -229,7 +229,7 @@ def test_what_was_found_is_shown_recorded_and_used_again(photos, tmp_path):
     with Run.open(tmp_path / "run") as opened:
         decided = _decided(opened.manifest, {"model": str(place / "m.keras")})
     assert decided == {"scaling": "0..1", "classes": "dog,cat,cow,horse,pig"}
-    assert from_recorded(decided).class_names == ("dog", "cat", "cow", "horse", "pig")
+    assert from_recorded(decided).classes == ("dog", "cat", "cow", "horse", "pig")
 
 
 @pytest.mark.skipif(not (CASES / "traffic_signs.h5").exists(), reason="needs the shared cases")

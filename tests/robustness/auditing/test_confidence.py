@@ -221,7 +221,7 @@ def test_the_loss_is_the_logarithm_where_it_would_be_zero():
 def test_a_missing_gradient_is_distinguished_from_robustness(tmp_path):
     fine = audited(made(subclassed, unknown, 1.0))
     assert fine.flip_rate == 1 and statuses(fine)["D26"] == "ok"
-    result = audited(made(subclassed, unknown, 1e3), run=tmp_path / "run")
+    result = audited(made(subclassed, unknown, 1e3), out=tmp_path / "run")
     assert result.flip_rate == 0
     found = {d["id"]: d for d in result.manifest["diagnostics"]}["D26"]
     assert found["status"] == "fail"
@@ -242,7 +242,7 @@ def test_a_missing_gradient_is_distinguished_from_robustness(tmp_path):
     ids=lambda attack: attack.name,
 )
 def test_missing_gradients_are_recorded_for_every_kind_of_attack(attack, tmp_path):
-    audited(made(subclassed, unknown, 1e3), attacks=[attack], run=tmp_path / "run")
+    audited(made(subclassed, unknown, 1e3), attacks=[attack], out=tmp_path / "run")
     with Run.open(tmp_path / "run") as run:
         seen = run.gradients()
     assert len(seen) == len(IMAGES)
@@ -252,18 +252,18 @@ def test_missing_gradients_are_recorded_for_every_kind_of_attack(attack, tmp_pat
 @pytest.mark.slow
 def test_recorded_missing_gradients_survive_resuming_and_old_runs_open(tmp_path):
     folder, model = tmp_path / "run", made(subclassed, unknown, 1e3)
-    whole = statuses(audited(model, run=folder))
+    whole = statuses(audited(model, out=folder))
     _execute(
         folder, "DELETE FROM outcomes WHERE rowid % 2", "DELETE FROM gradients WHERE rowid % 2"
     )
-    resumed = audited(model, run=folder, resume=True)
+    resumed = audited(model, out=folder, resume=True)
     assert statuses(resumed)["D26"] == whole["D26"] == "fail"
     with Run.open(folder) as run:
         assert len(run.gradients()) == len(IMAGES)
     _execute(folder, "DROP TABLE gradients")
     with Run.open(folder) as run:
         assert run.gradients().empty and len(run.outcomes()) == len(IMAGES)
-    assert statuses(audited(model, run=folder, resume=True))["D26"] == "skipped"
+    assert statuses(audited(model, out=folder, resume=True))["D26"] == "skipped"
 
 
 def _execute(folder: Path, *statements: str) -> None:

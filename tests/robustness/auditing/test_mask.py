@@ -122,7 +122,7 @@ def audited(tmp_path, **more):
     classifier, images, labels, _ = two_sided(np.random.default_rng(0), far=1.0)
     result = robustness.audit(
         classifier, images, labels=labels, attacks=[PGD(steps=10)], epsilons=[16],
-        run=tmp_path / "run", batch_size=4, **more,
+        out=tmp_path / "run", batch_size=4, **more,
     )  # fmt: skip
     return classifier, result
 

@@ -230,7 +230,7 @@ def test_chance_flips_are_rejected_however_often_tried(share):
 def test_flips_are_decided_by_most_draws(shared, tmp_path):
     classifier = noisy(rarely(0.1, shared))
     found = robustness.audit(
-        classifier, IMAGES, labels=LABELS, attacks=[BIG], epsilons=[2, 12], run=tmp_path / "run"
+        classifier, IMAGES, labels=LABELS, attacks=[BIG], epsilons=[2, 12], out=tmp_path / "run"
     )
     assert found.manifest["config"]["draws"] == votes.DRAWS
     rows = found.outcomes
@@ -256,7 +256,7 @@ def test_flips_are_decided_by_most_draws(shared, tmp_path):
 def test_verification_by_votes_finds_false_flips(tmp_path):
     spoil = rarely(0.1)
     found = robustness.audit(
-        noisy(spoil), IMAGES, labels=LABELS, attacks=[BIG], epsilons=[12], run=tmp_path / "run"
+        noisy(spoil), IMAGES, labels=LABELS, attacks=[BIG], epsilons=[12], out=tmp_path / "run"
     )
     with Run.open(found.path) as run:
         # With exchanged classes no flip is confirmed and no original has its class.
@@ -268,7 +268,7 @@ def test_verification_by_votes_finds_false_flips(tmp_path):
 
 def test_an_unstable_class_is_neither_flipped_nor_robust(tmp_path):
     found = robustness.audit(
-        noisy(rarely(0.5)), IMAGES, attacks=[BIG], epsilons=[12], run=tmp_path / "run"
+        noisy(rarely(0.5)), IMAGES, attacks=[BIG], epsilons=[12], out=tmp_path / "run"
     )
     assert set(found.outcomes.status) == {"failed"}
     assert all("changes from draw to draw" in reason for reason in found.outcomes.reason)
@@ -291,7 +291,7 @@ def test_a_resumed_run_keeps_its_number_of_draws(tmp_path):
         if progress.stage != "clean":
             raise InterruptedError
 
-    settings = {"labels": LABELS, "attacks": [BIG], "epsilons": [12], "run": tmp_path / "run"}
+    settings = {"labels": LABELS, "attacks": [BIG], "epsilons": [12], "out": tmp_path / "run"}
     with pytest.raises(InterruptedError):
         robustness.audit(noisy(rarely(0.1)), IMAGES, progress=stop, **settings)
     found = robustness.audit(noisy(rarely(0.1), seed=2), IMAGES, resume=True, **settings)

@@ -56,7 +56,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for seed in (1, 2):
         robustness.audit(
             trained(seed), images, labels=labels, attacks=["bim"], epsilons=[1, 2, 4],
-            run=folder / str(seed),
+            out=folder / str(seed),
         )  # fmt: skip
     return folder / "1", folder / "2"
 

@@ -137,7 +137,7 @@ def test_an_audit_records_its_surrogate_and_verifies(tmp_path):
     def run(**more):
         return robustness.audit(
             target, images, labels=labels, attacks=[PGD(steps=20)], norm="l2", epsilons=[40],
-            run=tmp_path / "run", batch_size=4, **more,
+            out=tmp_path / "run", batch_size=4, **more,
         )  # fmt: skip
 
     result = run(surrogate=surrogate, thorough=True)

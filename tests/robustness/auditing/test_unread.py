@@ -7,7 +7,7 @@ from PIL import Image
 
 import robustness
 from robustness.auditing.inputs import labelled_arrays
-from robustness.cli.audit import _show
+from robustness.cli.result import show
 from robustness.errors import ImagesError
 from robustness.images import open_source
 from robustness.reports import summarise
@@ -38,14 +38,14 @@ def test_the_reason_for_unreadable_pictures_is_reported_with_its_count(tmp_path,
         small_cnn(6),
         folder(tmp_path / "photos", good, 5, 2),
         attacks=["fgsm"],
-        run=tmp_path / "run",
+        out=tmp_path / "run",
     )
     with Run.open(result.path) as run:
         summary = summarise(run)
     assert any(f"could not be read and have no outcome ({why})" in one for one in summary.warnings)
     verdict = verdict_of(summary)
     assert (verdict.exit_code == 5) == (why in verdict.sentence) == (not good)
-    _show(result, [], False)
+    show(result.path, [], as_json=False)
     assert f"not read: {why}." in " ".join(capsys.readouterr().out.split())
 
 

@@ -9,21 +9,21 @@ import re
 import signal
 import time
 import unicodedata
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from robustness.cli import terminal
+from robustness.cli.tables import print_table
+from robustness.runs.progress import Progress
 from tests.reports.folder import Folder
 from tests.reports.hostile import fill
 
 
 def progress(done: int, *, stage: str = "pgd", **counts: Any) -> Any:
-    usual: dict[str, Any] = {"flipped": 0, "robust": 0, "wrong": 0, "settled": 0, "labelled": True}
-    usual["text"] = ""
-    return SimpleNamespace(stage=stage, done=done, total=20, **usual | counts)
+    return Progress(stage, done, 20, **counts)
 
 
 def test_robust_accuracy_counts_wrong_images_and_those_of_earlier_attacks():
@@ -65,15 +65,16 @@ def test_a_terminal_gets_a_bar():
 def test_a_bar_fits_into_80_columns_and_loses_no_number(stage):
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, force_interactive=True, width=80)
-    said = {"flipped": 12, "robust": 4, "wrong": 3}
+    said = {"flipped": 12, "robust": 4, "wrong": 3, "epsilon": 4.0, "place": 2, "places": 5}
     with terminal.Display(console) as display:
         for done in (0, 2):
-            display(progress(done, stage=stage))
+            display(progress(done, stage=stage, place=2, places=5))
         display(progress(19, stage=stage, **said))
     frames = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue()).replace("\r", "\n").split("\n")
     last = [frame for frame in frames if frame.strip()][-1]
     assert len(last) <= 80
-    assert "19/20 12 flipped, robust at most 25 %, " in last and last.rstrip().endswith(" left")
+    assert last.startswith("2 of 5 ")
+    assert "19/20 12 flipped at epsilon 4, " in last and last.rstrip().endswith(" left")
 
 
 def test_the_remaining_time_excludes_the_time_before_the_first_result(monkeypatch):
@@ -88,7 +89,7 @@ def test_the_remaining_time_excludes_the_time_before_the_first_result(monkeypatc
 
 def test_hostile_names_have_no_effect_on_terminal_and_log(tmp_path, monkeypatch, capsys):
     """The final output of an audit with hostile names, written to a log."""
-    from robustness.cli import audit, compare
+    from robustness.cli import compare, result
     from robustness.reports import write_html
 
     run = fill(Folder(tmp_path / "run"))
@@ -104,8 +105,7 @@ def test_hostile_names_have_no_effect_on_terminal_and_log(tmp_path, monkeypatch,
     }
     (run / "run.json").write_text(json.dumps(manifest))
     monkeypatch.setenv("CI", "1")
-    result: Any = SimpleNamespace(path=run, report=lambda kind: write_html(run))
-    audit._show(result, ["html"], False)
+    result.show(run, [write_html(run)], as_json=False)
     compare.compare(run, run)
     terminal.stderr().print(f"error: {bad}", markup=False)
     with terminal.Display(terminal.stderr()) as display:
@@ -134,3 +134,85 @@ def test_a_lost_interrupt_is_raised_again(monkeypatch):
         time.sleep(5)
     assert signal.getsignal(signal.SIGINT) is before
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def plain(reports: list[Any]) -> list[str]:
+    """The lines of a log for these reports."""
+    out = io.StringIO()
+    with terminal.Display(Console(file=out, width=80)) as display:
+        for report in reports:
+            display(report)
+    return out.getvalue().splitlines()
+
+
+def test_a_log_names_the_place_of_an_attack_its_whole_name_and_its_epsilon():
+    name = "apgd-t(steps=100,restarts=5,loss=dlr,target=runner-up)"
+    counts: dict[str, Any] = {"stage": name, "place": 2, "places": 5, "epsilon": 8.0}
+    lines = plain([progress(0, **counts), progress(20, flipped=5, robust=15, **counts)])
+    assert lines == [
+        f"2 of 5 {name} ...",
+        f"2 of 5 {name}: 20/20, 5 flipped at epsilon 8, robust at most 75 %",
+    ]
+
+
+def test_a_single_attack_and_other_stages_have_no_place():
+    assert terminal.title(progress(0, place=1, places=1)) == "pgd"
+    assert terminal.title(progress(0, stage="clean")) == "clean pass"
+    assert terminal.title(progress(0, stage="diagnostics")) == "diagnostics"
+
+
+def test_every_stage_says_in_a_log_when_it_starts():
+    stages = ("checks", "clean", "pgd", "step pictures", "diagnostics", "reports")
+    lines = plain([progress(done, stage=stage) for stage in stages for done in (0, 20)])
+    assert [line for line in lines if line.endswith(" ...")] == [
+        f"{terminal.TITLES.get(stage, stage)} ..." for stage in stages
+    ]
+
+
+def test_a_stage_that_is_silent_for_long_gets_lines(monkeypatch):
+    monkeypatch.setattr(terminal, "QUIET_SECONDS", 0.05)
+    out = io.StringIO()
+    with terminal.Display(Console(file=out)) as display:
+        display(progress(3, stage="diagnostics", part="one step"))
+        time.sleep(0.5)
+    assert out.getvalue().count("diagnostics (one step): running for 0 s") >= 2
+    before = out.getvalue()
+    time.sleep(0.2)
+    assert out.getvalue() == before, "a line after the end"
+
+
+def test_no_color_gives_no_colours(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    out = io.StringIO()
+    console = terminal.Plain(file=out, force_terminal=True, force_interactive=True)
+    with terminal.Display(console) as display:
+        display(progress(20, flipped=5, robust=15))
+    coloured = re.findall(r"\x1b\[[0-9;]*m", out.getvalue())
+    assert not [code for code in coloured if re.search(r"\b(3[0-9]|9[0-7]|4[0-9])\b", code)]
+
+
+LONG = "apgd-t(steps=100,restarts=5,loss=dlr)"
+
+
+def outcomes() -> Table:
+    table = Table(box=None, pad_edge=False)
+    for title in ("attack", "epsilon", "flipped", "of", "flip rate", "95 % interval", "steps"):
+        table.add_column(title, overflow="fold")
+    for epsilon in (1, 2):
+        table.add_row(LONG, str(epsilon), "123", "1234", "12.5 %", "10.1 % to 15.2 %", "17")
+    return table
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("tty", [False, True])
+def test_names_in_tables_are_whole_at_any_width(width, tty):
+    out = io.StringIO()
+    print_table(Console(file=out, width=width, force_terminal=tty), outcomes(), grouped=True)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).splitlines()
+    wide = width == 120 or not tty
+    assert sum(LONG in line for line in lines) == (2 if wide else 1)
+    rows = [line for line in lines if "12.5 %" in line]
+    assert [row.split()[1 if wide else 0] for row in rows] == ["1", "2"]
+    assert all("10.1 % to 15.2 %" in row and row.split()[-1] == "17" for row in rows)
+    assert not tty or all(len(line) <= max(width, 62) for line in lines)

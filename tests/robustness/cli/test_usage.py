@@ -284,7 +284,7 @@ def test_an_empty_path_is_refused_in_python(tmp_path):
     images = np.zeros((1, 4, 4, 3), np.uint8)
     for call in (
         lambda: open_source(""),
-        lambda: robustness.audit("model.keras", images, run=""),
+        lambda: robustness.audit("model.keras", images, out=""),
         lambda: robustness.audit("", images),
         lambda: loading.scan(""),
         lambda: model_zoo.load(""),

@@ -41,8 +41,8 @@ output = 1
 input_size = [28, 28, 1]
 image_input = "image"
 constants = { age = 0.5, site = 2 }
-import = ["my_layers"]
-trust = true
+imports = ["my_layers"]
+trust_model = true
 accuracy = 0.9
 [images]
 path = "data.npz"
@@ -79,10 +79,10 @@ threshold = 0.3
 
 EXPECTED = {
     "model": "model.keras", "architecture": "keras.applications:MobileNetV2",
-    "class_names": ("cat", "dog"), "scaling": "0..1", "trust": True,
+    "classes": ("cat", "dog"), "scaling": "0..1", "trust_model": True,
     "head": "sigmoid-argmax", "output": "1", "input_size": "28x28x1", "image_input": "image",
     "constants": ("age=0.5", "site=2"), "imports": ("my_layers",),
-    "declared_accuracy": 0.9, "images": "data.npz", "label_column": "ClassId",
+    "accuracy": 0.9, "images": "data.npz", "label_column": "ClassId",
     "limit": 30, "per_class": 10, "held_out": True,
     "norm": "l2", "epsilons": (100.0, 4.0, 2.5), "target": "dog", "mask": "mask.png",
     "surrogate": "dogs-vs-cats", "seed": 3, "precision": "bfloat16", "all_steps": True,
@@ -122,7 +122,8 @@ def test_every_field_is_an_option_with_a_key_and_a_help_text():
 def test_every_interface_has_every_option():
     fields = audit_options()
     line = set(inspect.signature(audit.audit).parameters)
-    assert line - {"context", "config", "out", "resume", "as_json", "quiet"} == {
+    plain = {"model_first", "images_second"}
+    assert line - plain - {"context", "config", "out", "resume", "as_json", "quiet"} == {
         f.argument for f in fields.values()
     }
     python = inspect.signature(robustness.audit).parameters
@@ -206,15 +207,15 @@ def performed(monkeypatch, *words: str) -> AuditConfig:
 
 
 def test_command_line_words_set_the_expected_options(monkeypatch, tmp_path):
-    file = written(tmp_path, FULL.replace("trust = true", ""))
+    file = written(tmp_path, FULL.replace("trust_model = true", ""))
     config = performed(
         monkeypatch,
         *("-c", str(file), "--classes", "a,b", "-e", "1,4/255", "--evidence", "7", "--trust-model"),
         *("--no-cascade", "--report", "json", "--report", "pdf", "--accuracy", "0.5"),
     )
-    assert (config.class_names, config.epsilons, config.evidence) == (("a", "b"), (1.0, 4.0), "7")
-    assert (config.trust, config.cascade, config.reports) == (True, False, ("json", "pdf"))
-    assert (config.declared_accuracy, config.seed) == (0.5, 3)
+    assert (config.classes, config.epsilons, config.evidence) == (("a", "b"), (1.0, 4.0), "7")
+    assert (config.trust_model, config.cascade, config.reports) == (True, False, ("json", "pdf"))
+    assert (config.accuracy, config.seed) == (0.5, 3)
     assert performed(monkeypatch) == AuditConfig()
 
 
@@ -239,11 +240,13 @@ def test_errors_name_the_option_of_the_command_line(words, message):
 
 def test_trust_in_a_file_alone_is_not_enough(tmp_path):
     file = written(tmp_path, FULL)
-    with pytest.raises(SettingError, match=r"model\.trust is true, but only the command line"):
+    with pytest.raises(
+        SettingError, match=r"model\.trust_model is true, but only the command line"
+    ):
         expect_trust_given(load(file), file, False)
-    with pytest.raises(SettingError, match="in Python: trust=True"):
+    with pytest.raises(SettingError, match="in Python: trust_model=True"):
         config_of(file, {"limit": 3})
-    assert config_of(file, {"trust": True}).trust
+    assert config_of(file, {"trust_model": True}).trust_model
     done = CliRunner().invoke(app, ["audit", "--config", str(file)])
     assert "Type --trust-model" in str(done.exception)
 
@@ -259,8 +262,8 @@ def test_python_accepts_a_configuration_in_every_form(tmp_path):
 
 
 def test_python_accepts_numpy_numbers_and_single_members():
-    config = AuditConfig(limit=np.int64(3), target=np.int32(1), declared_accuracy=np.float32(0.5))
-    assert (config.limit, config.target, config.declared_accuracy) == (3, 1, 0.5)
+    config = AuditConfig(limit=np.int64(3), target=np.int32(1), accuracy=np.float32(0.5))
+    assert (config.limit, config.target, config.accuracy) == (3, 1, 0.5)
     assert type(config.limit) is int
     assert AuditConfig(attacks="pgd", reports="json").attacks == ("pgd",)
     attack = BIM()
@@ -274,7 +277,7 @@ def test_python_accepts_numpy_numbers_and_single_members():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lmit": 3}, "Unknown option 'lmit'; .* Did you mean limit?"),
+        ({"lmit": 3}, "Unknown option 'lmit'. Did you mean limit?"),
         ({"limit": True}, "limit is True; expected a whole number of at least 1."),
         (
             {"seed": 1 << 63},
@@ -320,22 +323,20 @@ def test_a_record_restores_the_same_options(tmp_path):
     with pytest.raises(SettingError, match="--limit is 'x'"):
         from_recorded(plain | {"limit": "x"})
     for names in (["a, b", "c"], ["[x]", "c"], ["cat"], [" a", "b"]):
-        plain = recorded(AuditConfig(class_names=names))
-        assert from_recorded(plain).class_names == tuple(names)
+        plain = recorded(AuditConfig(classes=names))
+        assert from_recorded(plain).classes == tuple(names)
 
 
 def test_a_record_names_no_file_to_read(tmp_path):
     (tmp_path / "names.txt").write_text("cat\ndog")
     (tmp_path / "stats.json").write_text('{"mean": 120, "std": 60}')
-    config = AuditConfig(
-        class_names=str(tmp_path / "names.txt"), scaling=str(tmp_path / "stats.json")
-    )
+    config = AuditConfig(classes=str(tmp_path / "names.txt"), scaling=str(tmp_path / "stats.json"))
     plain = recorded(config)
     assert plain["classes"] == "cat,dog" and plain["scaling"] == "mean=120,std=60,of=0..255"
-    assert from_recorded(plain).class_names == ("cat", "dog")
+    assert from_recorded(plain).classes == ("cat", "dog")
     # A run that was received cannot make the reader open its author's choice of files.
     received = from_recorded({"classes": str(tmp_path / "names.txt")})
-    assert received.class_names == (str(tmp_path / "names.txt"),)
+    assert received.classes == (str(tmp_path / "names.txt"),)
     for text in (str(tmp_path / "stats.json"), f"file={tmp_path / 'stats.json'}"):
         with pytest.raises(SettingError, match=r"is not known|names a file"):
             from_recorded({"scaling": text})
@@ -393,10 +394,10 @@ def test_the_reference_page_is_up_to_date():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seed = 3", r"unknown key seed; the file knows attacks, gate, images"),
+        ("seed = 3", r"unknown key seed\. Expected attacks, gate, images"),
         ("[model]\npth = 'x'", r"unknown key model.pth.* Did you mean path\?"),
         ("[model]\npath = 3", "model.path is 3; expected a text"),
-        ("[model]\ntrust = 'yes'", "model.trust is 'yes'; expected true or false"),
+        ("[model]\ntrust_model = 'yes'", "model.trust_model is 'yes'; expected true or false"),
         ("[model]\naccuracy = 91", "model.accuracy is 91; expected a number from 0 to 1"),
         ("[model]\nclasses = [1, 2]", r"model.classes is \[1, 2\]; expected names"),
         ("[images]\nlimit = 0", "images.limit is 0; expected a whole number of at least 1"),
@@ -472,3 +473,21 @@ def test_the_usual_suffixes_of_model_files_are_named_where_a_model_is_expected()
     for place, text in texts.items():
         missing = [s for s in usual if not re.search(rf"{re.escape(s)}\b", text)]
         assert not missing, (place, missing)
+
+
+@pytest.mark.parametrize(("before", "now"), choices.FORMER.items())
+def test_a_former_name_of_an_option_says_the_name_of_today(before, now):
+    with pytest.raises(SettingError, match=f"^The option {before} is now called {now}; "):
+        config_of(None, {before: True})
+
+
+def test_a_former_key_of_the_file_says_the_key_of_today(tmp_path):
+    with pytest.raises(SettingError, match=r"model\.trust is now called model\.trust_model"):
+        load(written(tmp_path, "[model]\ntrust = true\n"))
+
+
+def test_an_option_has_one_name_in_python_the_file_and_on_the_command_line():
+    """Except for plurals, which are singular on the command line, and the main key of a table."""
+    for name, field in audit_options().items():
+        assert field.argument in (name, name.removesuffix("s"))
+        assert field.key in (name, "path")

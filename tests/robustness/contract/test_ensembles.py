@@ -142,7 +142,7 @@ def runs(tmp_path_factory):
     for cascade in (False, True):
         found[cascade] = robustness.audit(
             classifier, images, labels=labels, attacks=[FGSM(), FAB(steps=10), PGD(steps=8)],
-            epsilons=[1, 2, 3, 4], run=folder / str(cascade), cascade=cascade,
+            epsilons=[1, 2, 3, 4], out=folder / str(cascade), cascade=cascade,
         )  # fmt: skip
     return found
 

@@ -81,7 +81,7 @@ def audited(classifier, images, attack, epsilon, folder, labels=None) -> Bench:
     """Run an audit; return it with the input of the diagnostics."""
     labels = classifier.probabilities(images).argmax(1) if labels is None else labels
     robustness.audit(
-        classifier, images, labels=labels, attacks=[attack], epsilons=[epsilon], run=folder
+        classifier, images, labels=labels, attacks=[attack], epsilons=[epsilon], out=folder
     )
     source = from_arrays(images, labels, classifier.class_names)
     shelf, entries = PictureCache(source), source.entries()
@@ -113,7 +113,7 @@ def test_healthy_models_have_no_findings_in_a_thorough_audit(kind, tmp_path):
         labels=labels,
         attacks=[PGD(steps=20)],
         epsilons=[2, 8],
-        run=tmp_path / "run",
+        out=tmp_path / "run",
         thorough=True,
     )
     found = status_of(tmp_path / "run")
@@ -171,7 +171,7 @@ def test_d14_reports_a_shattered_gradient_by_square(tmp_path):
     labels = rippled.probabilities(images).argmax(1)
     attacks = [PGD(steps=20), Square(steps=1000)]
     robustness.audit(
-        rippled, images, labels=labels, attacks=attacks, epsilons=[4], run=tmp_path / "run"
+        rippled, images, labels=labels, attacks=attacks, epsilons=[4], out=tmp_path / "run"
     )
     with Run.open(tmp_path / "run") as run:
         outcomes = run.outcomes()

@@ -291,7 +291,7 @@ def test_without_labels_no_output_says_correct(tmp_path):
         heard: list[str] = []
         result = robustness.audit(
             classifier, images, labels=truth, attacks=["fgsm"], epsilons=[1, 8],
-            run=tmp_path / name, progress=lambda p, heard=heard: heard.append(sentence(p)),  # type: ignore[misc]
+            out=tmp_path / name, progress=lambda p, heard=heard: heard.append(sentence(p)),  # type: ignore[misc]
         )  # fmt: skip
         page = re.sub(r"<(style|script)[^>]*>.*?</\1>", "", result.report().read_text(), flags=re.S)
         told[name] = " ".join([

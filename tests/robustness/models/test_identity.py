@@ -298,7 +298,7 @@ def test_resume_and_verify_name_the_differences(weights, tmp_path, surrogate):
             images,
             attacks=[PGD(steps=3)],
             epsilons=[8],
-            run=tmp_path / "r",
+            out=tmp_path / "r",
             surrogate=eyes,
             **more,
         )

@@ -154,7 +154,7 @@ def test_a_layer_that_accepts_only_float32_is_reported(tmp_path):
     )
     stubborn, folder = Classifier(model, scaling="0..255"), tmp_path / "run"
     with pytest.raises(ModelError, match=r"does not compute in bfloat16: .*nothing else"):
-        audited(stubborn, precision="bfloat16", run=folder)
+        audited(stubborn, precision="bfloat16", out=folder)
     # Refused before anything starts.
     assert not folder.exists()
 
@@ -173,7 +173,7 @@ def audited(classifier: Classifier, **settings) -> robustness.AuditResult:
 
 @pytest.mark.slow
 def test_flips_found_in_bfloat16_are_flips_in_float32(classifier, tmp_path):
-    frame = audited(classifier, precision="bfloat16", run=tmp_path / "run").to_frame()
+    frame = audited(classifier, precision="bfloat16", out=tmp_path / "run").to_frame()
     exact = audited(classifier).to_frame()
     assert (frame.status == "flipped").sum() > 0
     # An approximate gradient loses almost no flips.
@@ -197,9 +197,9 @@ def test_outcomes_do_not_depend_on_the_batch(classifier):
 
 
 def test_a_run_resumes_only_in_its_own_precision(classifier, tmp_path):
-    audited(classifier, run=tmp_path / "run")
+    audited(classifier, out=tmp_path / "run")
     with pytest.raises(RunError, match="setting precision"):
-        audited(classifier, precision="bfloat16", run=tmp_path / "run", resume=True)
+        audited(classifier, precision="bfloat16", out=tmp_path / "run", resume=True)
 
 
 class Containers(keras.Model):

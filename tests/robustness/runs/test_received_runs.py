@@ -227,7 +227,7 @@ def test_a_link_in_the_folder_of_the_run_is_not_followed(place, other_user, what
 
 
 def test_a_configuration_cannot_set_trust(place):
-    text = '[model]\npath = "evil.keras"\nscaling = "0..1"\ntrust = true\n[images]\npath = "data.npz"\n'
+    text = '[model]\npath = "evil.keras"\nscaling = "0..1"\ntrust_model = true\n[images]\npath = "data.npz"\n'
     (place / "audit.toml").write_text(text + '[[attacks]]\nname = "bim"\nsteps = 2\n')
     done = inside("audit", "--config", "audit.toml", "-q", "-o", "new", cwd=place)
     assert done.returncode == 2

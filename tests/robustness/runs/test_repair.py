@@ -45,7 +45,7 @@ def audited(material, folder: Path, **more):
         attacks=[PGD(steps=6), Square(steps=60)],
         epsilons=[2, 8],
         mask=MASK,
-        run=folder,
+        out=folder,
         **more,
     )
 

@@ -288,7 +288,7 @@ def test_an_audit_stores_the_medians_in_its_manifest(tmp_path):
         attacks=attacks,
         epsilons=ladder,
         norm="l2",
-        run=tmp_path / "run",
+        out=tmp_path / "run",
     )
     with Run.open(result.path) as run:
         manifest, outcomes = run.manifest, run.outcomes()

@@ -49,7 +49,7 @@ def run(tmp_path_factory):
     rng = np.random.default_rng(3)
     images = rng.integers(60, 200, (6, 12, 12, 3)).astype(np.uint8)
     robustness.audit(
-        CLASSIFIER, images, run=folder, attacks=[PGD(steps=10)], epsilons=[30, 900], norm="l2-luma"
+        CLASSIFIER, images, out=folder, attacks=[PGD(steps=10)], epsilons=[30, 900], norm="l2-luma"
     )
     patch.undo()
     return folder
@@ -96,7 +96,7 @@ def test_reports_use_the_words_of_the_norm(registered, run, tmp_path):
     assert "epsilon, counts of luminance" in page
     assert "L2 of luminance, length of the change in luminance: 30, 900 counts of 0–255" in page
     assert "Length of the change in luminance" in page
-    table = plugins.writer("csv")(run, tmp_path / "run.csv").read_text(encoding="utf-8-sig")
+    table = plugins.writer("csv")(run, tmp_path / "run.csv").read_text(encoding="utf-8")
     assert "l0,components,l1,l2,linf,l2-luma,step" in table.splitlines()[0]
     frame = robustness.AuditResult(run).to_frame()
     assert frame["l2-luma"].notna().any()

@@ -35,7 +35,7 @@ def sound(tmp_path_factory) -> Path:
     labels = CLASSIFIER.probabilities(images).argmax(1)
     labels[::8] = (labels[::8] + 1) % 3
     robustness.audit(
-        CLASSIFIER, images, labels=labels, attacks=[BIM(steps=8)], epsilons=[2, 8], run=folder
+        CLASSIFIER, images, labels=labels, attacks=[BIM(steps=8)], epsilons=[2, 8], out=folder
     )
     return folder
 
@@ -258,7 +258,7 @@ def test_a_class_of_a_random_model_may_be_stored_as_a_float(sound, votes, faults
 def test_a_run_without_pictures_cannot_be_verified(tmp_path):
     images = np.random.default_rng(4).integers(0, 256, (12, 12, 12, 3)).astype(np.uint8)
     robustness.audit(
-        CLASSIFIER, images, attacks=["bim"], epsilons=[8], evidence="none", run=tmp_path / "r"
+        CLASSIFIER, images, attacks=["bim"], epsilons=[8], evidence="none", out=tmp_path / "r"
     )
     found = checked(tmp_path / "r")
     assert (found.exit_code, found.checked, found.faults) == (4, 0, ())

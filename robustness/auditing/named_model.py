@@ -1,0 +1,70 @@
+"""Loads the models that a text names: a model of the zoo, one on Kaggle, or a file of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from robustness import plugins
+from robustness.configuration.audit_config import AuditConfig
+from robustness.models import loading
+from robustness.models.suffixes import is_model_file_name
+
+READING = ("head", "input_size", "image_input", "constants", "output")
+"""Options about how the audited model is read."""
+KNOWN_TO_CLASSIFIERS = {**dict.fromkeys((*READING, "scaling")), "constants": ()}
+"""The options that a Classifier decides itself, at their defaults."""
+
+
+def stated_reading(config: AuditConfig) -> dict[str, Any]:
+    """Return the options in `READING` that are given, by name."""
+    return {name: value for name in READING if (value := getattr(config, name))}
+
+
+def named_model(
+    model: Any,
+    *,
+    trust: bool,
+    class_names: Sequence[str] | None,
+    scaling: Any = None,
+    architecture: str | None = None,
+    imports: Sequence[str] = (),
+    reading: Mapping[str, Any] | None = None,
+) -> Any:
+    """Return the Classifier that a text names; the path of a file that the audit loads; or the object given.
+
+    Parameters
+    ----------
+    model : a name (`robustness models`), `kaggle:OWNER/NOTEBOOK`, the path of a file, or a model.
+    trust, class_names, scaling, imports : as for `robustness.model_zoo.load`.
+    architecture : what the weights of a file belong to.
+    reading : options in `READING`, by name.
+
+    Raises
+    ------
+    SettingError, ModelError, FetchError
+        As for `robustness.model_zoo.load`.
+    """
+    if not isinstance(model, (str, Path)) or architecture or is_model_file(Path(model)):
+        return model
+    # Images decide the scaling of a downloaded model, as that of a file.
+    if scaling is None:
+        path = plugins.load(plugins.INPUTS, "download")(model)
+        if path is not None and is_model_file(path):
+            return path
+    load = plugins.load(plugins.INPUTS, "model")
+    return load(
+        model,
+        trust=trust,
+        class_names=class_names,
+        scaling=scaling,
+        imports=imports,
+        **(reading or {}),
+    )
+
+
+def is_model_file(path: Path) -> bool:
+    """Whether a path is a file with a whole model: neither weights alone nor a name."""
+    named = is_model_file_name(path) or path.is_file()
+    return named and loading.scan(path).format != "weights"
