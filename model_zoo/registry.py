@@ -40,7 +40,7 @@ def list_models() -> list[ModelInfo]:
 def load(
     name_or_source: str | Path,
     *,
-    trust: bool = False,
+    trust_model: bool = False,
     class_names: Sequence[str] | None = None,
     scaling: Any = None,
 ) -> Classifier:
@@ -52,7 +52,7 @@ def load(
         A name from the zoo, the path of a model file (`models.suffixes.MODEL_SUFFIXES`), or a model on
         Kaggle (see `kaggle.source`). An HDF5 file with weights only is read as weights of the network of the
         Dogs-vs-Cats notebook.
-    trust
+    trust_model
         Whether to load a file although its scan found something that could run code; see `Classifier.load`.
     class_names, scaling
         For a file that does not state them; see `Classifier.load`.
@@ -77,10 +77,10 @@ def load(
             raise SettingError(
                 f"{text!r} is data, not a model; expected {SOURCES}. Use fetch to download data."
             )
-        return _from_file(fetch(text), trust, class_names, scaling)
+        return _from_file(fetch(text), trust_model, class_names, scaling)
     expect_known(name_or_source)
     if isinstance(name_or_source, Path) or text not in plugins.names(GROUP):
-        return _from_file(Path(text), trust, class_names, scaling)
+        return _from_file(Path(text), trust_model, class_names, scaling)
     if class_names is not None or scaling is not None:
         raise SettingError(
             f"The model {text!r} of the zoo has its own class names and scaling; leave them out, or "
@@ -117,7 +117,7 @@ def _from_file(
 
     report = loading.scan(path)
     if report.format != "weights":
-        return Classifier.load(path, class_names=class_names, scaling=scaling, trust=trust)
+        return Classifier.load(path, class_names=class_names, scaling=scaling, trust_model=trust)
     from robustness.model_zoo.dogs_vs_cats import zoo  # noqa: PLC0415
 
     return zoo.from_notebook_weights(path, trust=trust, class_names=class_names, scaling=scaling)

@@ -29,7 +29,7 @@ def named_model(
     if not isinstance(model, (str, Path)) or is_model_file(Path(model)):
         return model
     load = plugins.load(plugins.INPUTS, "model")
-    return load(model, trust=trust, class_names=class_names, scaling=scaling)
+    return load(model, trust_model=trust, class_names=class_names, scaling=scaling)
 
 
 def is_model_file(path: Path) -> bool:

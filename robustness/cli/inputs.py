@@ -69,7 +69,7 @@ def load_audited_model(
     if is_model_file(path):
         return Classifier.load(
             path,
-            trust=trust,
+            trust_model=trust,
             class_names=list(manifest.class_names) or None,
             scaling=_recorded_scaling(manifest),
             head=manifest.model.head,
@@ -79,7 +79,7 @@ def load_audited_model(
     classes = known.get("classes")
     return load(
         name,
-        trust=trust,
+        trust_model=trust,
         class_names=classes.split(",") if classes else None,
         scaling=known.get("scaling"),
     )

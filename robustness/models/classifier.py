@@ -104,23 +104,23 @@ class Classifier:
         self._see = backend.compile(self.logits)
 
     @classmethod
-    def load(cls, path: str | Path, *, trust: bool = False, **settings: Any) -> Classifier:
+    def load(cls, path: str | Path, *, trust_model: bool = False, **settings: Any) -> Classifier:
         """Load a model file and wrap its model. The file is scanned first (`loading.scan`).
 
         Parameters
         ----------
         path : a local `.keras`, `.h5` or `.hdf5` file with a whole model.
-        trust : load the file despite findings, and let it run code.
+        trust_model : load the file despite findings, and let it run code.
         settings : as for `Classifier` (class_names, scaling, ...).
 
         Raises
         ------
         UnsafeModelError
-            The scan has findings and `trust` is False.
+            The scan has findings and `trust_model` is False.
         ModelError
             The file cannot be loaded, or its model cannot be wrapped.
         """
-        model = loading.load_model(path, trust)
+        model = loading.load_model(path, trust_model)
         return cls(model, file=path, **settings)
 
     @classmethod

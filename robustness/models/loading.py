@@ -37,7 +37,7 @@ MAX_CONFIG_DEPTH = 200
 MAX_CONFIG_VALUES = 10 * MAX_OBJECTS
 """Most commas and brackets, counted before parsing, those within strings included."""
 MAX_MEMBER_BYTES = 16 << 30
-_TRUST = "Load it only if you trust who made it: --trust-model (in Python trust=True)."
+_TRUST = "Load it only if you trust who made it: --trust-model (in Python trust_model=True)."
 _REBUILD = "rebuild the architecture in Keras and copy the weights"
 _PICKLE = "a pickle runs code when it is opened; save the model with model.save('model.keras')"
 _CONVERSIONS = {
