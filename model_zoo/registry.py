@@ -41,7 +41,7 @@ def list_models() -> list[ModelInfo]:
 def load(
     name_or_source: str | Path,
     *,
-    trust: bool = False,
+    trust_model: bool = False,
     class_names: Sequence[str] | None = None,
     scaling: Any = None,
     imports: Sequence[str] = (),
@@ -55,7 +55,7 @@ def load(
         A name from the zoo, the path of a model file (`models.suffixes.MODEL_SUFFIXES`), or a model on
         Kaggle (see `kaggle.source`). An HDF5 file with weights only is read as weights of the network of the
         Dogs-vs-Cats notebook.
-    trust
+    trust_model
         Whether to load a file although its scan found something that could run code; see `Classifier.load`.
     class_names, scaling
         For a file that does not state them; see `Classifier.load`.
@@ -84,10 +84,10 @@ def load(
             raise SettingError(
                 f"{text!r} is data, not a model; expected {SOURCES}. Use fetch to download data."
             )
-        return _from_file(fetch(text), trust, class_names, scaling, imports, reading)
+        return _from_file(fetch(text), trust_model, class_names, scaling, imports, reading)
     expect_known(name_or_source)
     if isinstance(name_or_source, Path) or text not in plugins.names(GROUP):
-        return _from_file(Path(text), trust, class_names, scaling, imports, reading)
+        return _from_file(Path(text), trust_model, class_names, scaling, imports, reading)
     if class_names is not None or scaling is not None or reading:
         raise SettingError(
             f"The model {text!r} of the zoo has its own class names, scaling, head and inputs; leave them "
@@ -144,7 +144,7 @@ def _from_file(
             path,
             class_names=class_names,
             scaling=scaling,
-            trust=trust,
+            trust_model=trust,
             imports=imports,
             head=reading.get("head"),
             adapter=InputAdapter.of(reading),

@@ -56,7 +56,7 @@ def named_model(
     load = plugins.load(plugins.INPUTS, "model")
     return load(
         model,
-        trust=trust,
+        trust_model=trust,
         class_names=class_names,
         scaling=scaling,
         imports=imports,

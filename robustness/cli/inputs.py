@@ -73,7 +73,7 @@ def load_audited_model(
     if architecture or is_model_file(path):
         return Classifier.load(
             path,
-            trust=trust,
+            trust_model=trust,
             class_names=list(manifest.model.label_names or manifest.class_names) or None,
             scaling=_recorded_scaling(manifest),
             head=manifest.model.head,
@@ -87,7 +87,7 @@ def load_audited_model(
     classes = known.get("classes")
     return load(
         name,
-        trust=trust,
+        trust_model=trust,
         class_names=from_recorded_names(classes) if classes else None,
         scaling=known.get("scaling"),
         imports=options.get("imports") or (),

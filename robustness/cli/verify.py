@@ -57,11 +57,18 @@ def verify(
     if as_json:
         typer.echo(json.dumps(result.to_dict()))
     else:
+        from rich.text import Text
+
+        from robustness.cli.tables import print_table
+
         console = stdout()
         if result.faults:
             images = by_image(result.faults)
             for part in _listed(list(images.values())[:SHOWN]):
-                console.print(part)
+                if isinstance(part, Text):
+                    console.print(part, soft_wrap=True)
+                else:
+                    print_table(console, part)
             if len(images) > SHOWN:
                 console.print(f"and {len(images) - SHOWN} more images; --json lists all of them.")
             console.print()

@@ -33,7 +33,7 @@ EXPECTED = (
     ".yaml file of "
     "model.to_json(), or module:function"
 )
-_TRUST = "Load it only if you trust who made it: --trust-model (in Python trust=True)."
+_TRUST = "Load it only if you trust who made it: --trust-model (in Python trust_model=True)."
 _NUMBERS = {"classes": int, "size": int, "alpha": float, "channels": int, "depth_multiplier": int}
 
 

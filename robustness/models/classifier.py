@@ -122,7 +122,7 @@ class Classifier:
         cls,
         path: str | Path,
         *,
-        trust: bool = False,
+        trust_model: bool = False,
         imports: Sequence[str] = (),
         **settings: Any,
     ) -> Classifier:
@@ -131,18 +131,18 @@ class Classifier:
         Parameters
         ----------
         path : a local file with a whole model; with weights only if `architecture` is among the settings.
-        trust : load the file despite findings, and let it run code.
-        imports : files or modules that define own layers of the model (`user_code`); needs `trust`.
+        trust_model : load the file despite findings, and let it run code.
+        imports : files or modules that define own layers of the model (`user_code`); needs `trust_model`.
         settings : as for `Classifier` (class_names, scaling, ...).
 
         Raises
         ------
         UnsafeModelError
-            The scan has findings and `trust` is False.
+            The scan has findings and `trust_model` is False.
         ModelError
             The file cannot be loaded, or its model cannot be wrapped.
         """
-        model = loading.load_model(path, trust, settings.get("architecture"), imports)
+        model = loading.load_model(path, trust_model, settings.get("architecture"), imports)
         return cls(model, file=path, **settings)
 
     @classmethod

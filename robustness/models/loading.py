@@ -27,7 +27,7 @@ from robustness.models.scan.report import ScanReport, scan
 
 __all__ = ["ScanReport", "load_model", "load_weights", "opened", "refuse", "scan"]
 
-_TRUST = "Load it only if you trust who made it: --trust-model (in Python trust=True)."
+_TRUST = "Load it only if you trust who made it: --trust-model (in Python trust_model=True)."
 
 
 def load_model(

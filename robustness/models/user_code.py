@@ -42,7 +42,7 @@ def custom_objects(modules: Sequence[str], trust: bool) -> dict[str, Any]:
     if modules and not trust:
         raise SettingError(
             f"--import {modules[0]} runs that code, which only the command line can trust. Type "
-            "--trust-model (in Python trust=True) if you trust who made it."
+            "--trust-model (in Python trust_model=True) if you trust who made it."
         )
     objects: dict[str, Any] = {}
     for name in modules:
@@ -66,7 +66,7 @@ def advice(missing: Sequence[str]) -> str:
     return (
         f"It uses layers or functions that the file only names: {named}. Give the Python file that defines "
         "them: --import FILE.py --trust-model, which runs that file (in Python imports=['FILE.py'], "
-        "trust=True); or build the model in Python, own layers registered by "
+        "trust_model=True); or build the model in Python, own layers registered by "
         "keras.saving.register_keras_serializable, and hand it to Classifier"
     )
 

@@ -165,7 +165,7 @@ def test_trust_is_passed_on(tmp_path):
     keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(outputs)).save(path)
     with pytest.raises(UnsafeModelError, match="Lambda"):
         model_zoo.load(path, scaling="0..1")
-    assert len(model_zoo.load(path, scaling="0..1", trust=True).class_names) == 2
+    assert len(model_zoo.load(path, scaling="0..1", trust_model=True).class_names) == 2
 
 
 def test_files_and_names_are_not_confused(zoo_of_all, tmp_path, monkeypatch):

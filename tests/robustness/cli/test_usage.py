@@ -265,7 +265,8 @@ def test_every_command_with_a_path_is_covered():
     asked = {" ".join(words) for words, _, _ in _commands()}
     assert asked >= {"audit", "report", "verify", "rerun", "compare", "fit", "init", "solve choose"}
     assert {path for words, _, path in _commands() if words == ("audit",)} == {
-        *("model", "images", "surrogate", "mask", "config", "out", "resume")
+        *("model", "images", "surrogate", "mask", "config", "out", "resume"),
+        *("model_first", "images_second"),
     }
 
 

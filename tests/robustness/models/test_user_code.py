@@ -125,5 +125,5 @@ def test_a_subclassed_model_of_others(place):
     with pytest.raises(ModelError, match=r"'CIFAR10Model'.*--import FILE\.py --trust-model"):
         loading.load_model(path)
     (place[0] / "own_cifar.py").write_text(OWN)
-    classifier = Classifier.load(path, trust=True, imports=["own_cifar"], scaling="0..1")
+    classifier = Classifier.load(path, trust_model=True, imports=["own_cifar"], scaling="0..1")
     assert classifier.input_shape == (32, 32, 3) and len(classifier.class_names) == 10
