@@ -34,7 +34,7 @@ def decide_order(
     """
     labels = np.zeros(0, int)
     predicted = {name: np.zeros(0, int) for name in scalings}
-    said = "There are no labelled images to decide it."
+    said = "No labelled image could be read."
     for images, some in parts:
         labels = np.concatenate([labels, some])
         for name, scaling in scalings.items():
