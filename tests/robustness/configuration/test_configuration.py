@@ -33,6 +33,7 @@ ROOT = Path(__file__).parents[3]
 FULL = """
 [model]
 path = "model.keras"
+architecture = "model.json"
 classes = ["cat", "dog"]
 scaling = "0..1"
 trust = true
@@ -71,7 +72,8 @@ threshold = 0.3
 
 
 EXPECTED = {
-    "model": "model.keras", "class_names": ("cat", "dog"), "scaling": "0..1", "trust": True,
+    "model": "model.keras", "architecture": "model.json",
+    "class_names": ("cat", "dog"), "scaling": "0..1", "trust": True,
     "declared_accuracy": 0.9, "images": "data.npz", "label_column": "ClassId",
     "limit": 30, "per_class": 10, "held_out": True,
     "norm": "l2", "epsilons": (100.0, 4.0, 2.5), "target": "dog", "mask": "mask.png",
