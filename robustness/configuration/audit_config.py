@@ -112,7 +112,7 @@ class AuditConfig(BaseModel):
         Option(
             "For a file of weights: the model they belong to, as keras.applications:NAME, a .json or .yaml "
             "file of model.to_json(), or module:function (your code, which needs --trust-model).",
-            table="model", example='"keras.applications:MobileNetV2"',
+            table="model", example='"keras.applications:MobileNetV2"', path=True,
         ),
     ] = None  # fmt: skip
     classes: Annotated[

@@ -1,6 +1,7 @@
 """Models of `keras.applications` that tf_keras has built and saved answer here as they did there.
 
-One small member of each family, with `preprocess_input` inside. `pip install tf_keras` runs them.
+With `preprocess_input` inside and outside. `pip install tf_keras` runs the smallest ones;
+ROBUSTNESS_ALL_FAMILIES=1 runs a member of every family, which takes some ten minutes.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not importlib.util.find_spec("tf_keras"), reason="needs tf_keras"),
 ]
-FAMILIES = {
+SMALL = {
     "MobileNet": "mobilenet",
     "MobileNetV2": "mobilenet_v2",
     "MobileNetV3Small": "mobilenet_v3",
     "EfficientNetB0": "efficientnet",
+    "RegNetX002": "regnet",
+}
+LARGE = {
     "EfficientNetV2B0": "efficientnet_v2",
     "ConvNeXtTiny": "convnext",
     "DenseNet121": "densenet",
@@ -33,10 +37,10 @@ FAMILIES = {
     "ResNet50": "resnet50",
     "ResNet50V2": "resnet_v2",
     "ResNetRS50": "resnet_rs",
-    "RegNetX002": "regnet",
     "VGG16": "vgg16",
     "Xception": "xception",
 }
+FAMILIES = SMALL | (LARGE if os.environ.get("ROBUSTNESS_ALL_FAMILIES") else {})
 PROGRAM = """
 import sys, numpy as np, tf_keras
 folder, *families = sys.argv[1:]
@@ -65,20 +69,20 @@ for family in families:
 """
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    made = tmp_path_factory.mktemp("applications")
-    words = [f"{name}:{module}" for name, module in FAMILIES.items()]
+@pytest.fixture(scope="module", params=FAMILIES)
+def saved(request, tmp_path_factory):
+    """The name of a model, and the folder with its files."""
+    folder = tmp_path_factory.mktemp("applications")
     subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(made), *words],
+        [sys.executable, "-c", PROGRAM, str(folder), f"{request.param}:{FAMILIES[request.param]}"],
         env=os.environ | {"TF_USE_LEGACY_KERAS": "1"}, check=True, capture_output=True,
     )  # fmt: skip
-    return made
+    return request.param, folder
 
 
 @pytest.mark.parametrize("kind", ["bare.h5", "bare.keras", "whole.h5"])
-@pytest.mark.parametrize("name", FAMILIES)
-def test_the_answers_are_those_of_tf_keras(folder, name, kind):
+def test_the_answers_are_those_of_tf_keras(saved, kind):
+    name, folder = saved
     stored = np.load(folder / f"{name}.npz")
     whole = kind.startswith("whole")
     images = tf.constant(stored["images"] / (1.0 if whole else 255.0))
