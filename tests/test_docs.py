@@ -178,6 +178,19 @@ def test_every_threat_of_the_docs_runs(workplace):
         assert done.returncode == 0, (line, done.stdout, done.stderr)
 
 
+@pytest.mark.slow
+def test_every_solver_of_the_docs_runs(workplace):
+    rng = np.random.default_rng(0)
+    rows = "".join(f"{x},{6 * x - 230 + rng.normal()}\n" for x in rng.normal(69, 2, 30))
+    (workplace / "heights.csv").write_text(f"Height,Weight\n{rows}")
+    *solvers, article = commands("docs/solvers.md")
+    assert len(solvers) == 4 and article.startswith("robustness article ")  # has a test of its own
+    for line in solvers:
+        done = robustness(line.partition(" ")[2], workplace)
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+    assert {p.name for p in workplace.glob("*.gif")} == {"fit.gif", "compare.gif", "losses.gif"}
+
+
 def test_the_gate_of_the_docs_is_valid(tmp_path):
     from robustness.configuration.toml import Section
     from robustness.reports.gate.gate_file import read_gate

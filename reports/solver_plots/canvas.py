@@ -82,7 +82,7 @@ class Canvas:
 
     def finish(self) -> Image.Image:
         """The picture at its own size."""
-        return self.image.resize(self.size, Image.Resampling.LANCZOS)
+        return self.image.reduce(_SCALE)
 
 
 class Panel:
@@ -224,7 +224,7 @@ def _palette(picture: Image.Image) -> Image.Image:
 def _indexed(picture: Image.Image, palette: Image.Image) -> Image.Image:
     found = picture.quantize(palette=palette, dither=Image.Dither.NONE)
     # Pillow looks colours up by their upper bits, which makes paper a little grey.
-    paper = np.all(np.asarray(picture) == PAPER, axis=2)
+    paper = np.asarray(picture.convert("L")) == 255
     cleaned = Image.fromarray(np.where(paper, 0, np.asarray(found)).astype(np.uint8))
     cleaned.putpalette(palette.getpalette() or [])
     return cleaned
