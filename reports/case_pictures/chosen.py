@@ -69,9 +69,7 @@ def _image(images: pd.DataFrame, image: str) -> pd.Series:
     if fitting.empty:
         hint = did_you_mean(image, [*names, *keys])
         some = first_few(names.where(names != "", keys))
-        raise SettingError(
-            f"The run has no image {asked!r}; it has {len(images):,}: {some}.{hint}"
-        )
+        raise SettingError(f"The run has no image {asked!r}; it has {len(images):,}: {some}.{hint}")
     if len(fitting) > 1:
         raise SettingError(
             f"{len(fitting):,} images of the run are called {asked!r}: {first_few(fitting['key'])}. Name "

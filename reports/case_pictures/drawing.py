@@ -55,7 +55,9 @@ class _Paper:
             corners = (x - grow, y - grow, x + width - 1 + grow, y + height - 1 + grow)
             self._draw.rectangle(corners, outline=colour)
 
-    def paste(self, picture: np.ndarray, x: int, y: int, size: tuple[int, int] | None = None) -> None:
+    def paste(
+        self, picture: np.ndarray, x: int, y: int, size: tuple[int, int] | None = None
+    ) -> None:
         image = Image.fromarray(np.ascontiguousarray(picture))
         self.image.paste(image.resize(size, Image.Resampling.NEAREST) if size else image, (x, y))
 
@@ -158,7 +160,7 @@ def _reduced(colours: np.ndarray, most: int) -> np.ndarray:
     if len(colours) <= most:
         return colours
     quantized = Image.fromarray(colours[None]).quantize(most, Image.Quantize.MEDIANCUT)
-    return np.array(quantized.getpalette()[: 3 * most], np.uint8).reshape(-1, 3)
+    return np.array((quantized.getpalette() or [])[: 3 * most], np.uint8).reshape(-1, 3)
 
 
 def _nearest(colours: np.ndarray, table: np.ndarray) -> np.ndarray:

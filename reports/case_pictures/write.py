@@ -16,7 +16,7 @@ from robustness.runs.store import Run
 _MILLISECONDS = 1000
 
 
-def write_case(  # noqa: PLR0917 - the options of the command
+def write_case(
     run: str | Path,
     image: str,
     path: str | Path = "strip.png",

@@ -22,10 +22,13 @@ def case(
     ] = None,
     epsilon: Annotated[
         float | None,
-        typer.Option("--epsilon", "-e", help="The epsilon; by default that of the smallest change."),
+        typer.Option(
+            "--epsilon", "-e", help="The epsilon; by default that of the smallest change."
+        ),
     ] = None,
     pixels: Annotated[
-        bool, typer.Option("--pixels", help="Show the square of pixel values that changes most, too.")
+        bool,
+        typer.Option("--pixels", help="Show the square of pixel values that changes most, too."),
     ] = False,
 ) -> None:
     """Draw one flip of a run: original, difference and adversarial picture, with confidences.
