@@ -17,6 +17,7 @@ ACCENT, CALM, COOL = (181, 64, 14), (85, 83, 77), (63, 100, 128)
 EDGE, GAP, HEAD, BAR, LEAST = 24, 24, 26, 36, 176
 _CELL = (31, 24)
 _COLOURS, _OWN = 256, 200
+_FIXED = np.array([PAPER, INK, SOFT, RULE, ACCENT, CALM], np.uint8)
 
 
 class _Paper:
@@ -107,8 +108,8 @@ def frames(sheet: Sheet, *, values: bool = False) -> list[Image.Image]:
     exact = len(own) <= _OWN
     drawn = [np.asarray(_frame(sheet, place, values=values, exact=exact)) for place in (0, 1)]
     every = _colours(drawn)
-    rest = every[~np.isin(_keys(every), _keys(own))]
-    kept = own if exact else _reduced(own, _OWN)
+    kept = np.concatenate([_FIXED, own if exact else _reduced(own, _OWN)])
+    rest = every[~np.isin(_keys(every), _keys(np.concatenate([kept, own])))]
     table = np.concatenate([kept, _reduced(rest, _COLOURS - len(kept))])
     palette = np.zeros((_COLOURS, 3), np.uint8)
     palette[: len(table)] = table

@@ -138,7 +138,7 @@ def _shares_over(what: str, end: float, says: str, alone: bool) -> Axes:
 
 
 def round_ticks(end: float, most: int = 6) -> list[float]:
-    """Return at most `most` + 1 round numbers from 0 to `end`, evenly spaced: 0, 2, 4 ..."""
+    """Return 2 to `most` + 1 (`most` from 3 on) round numbers from 0 to `end`: 0, 2, 4 ..."""
     rough = end / most
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))

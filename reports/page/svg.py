@@ -97,7 +97,7 @@ class Axes:
         free = float("-inf")
         for value, word in zip(values, words, strict=True):
             place = self.x(value)
-            half = 3.6 * len(word)
+            half = 4.2 * len(word)
             if place - half < free:
                 continue
             free = place + half + 6

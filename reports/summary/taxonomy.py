@@ -34,6 +34,15 @@ class Fix:
 
 
 @dataclass(frozen=True)
+class Remedy:
+    """How a remedy is done: its id and name in MITRE ATLAS, and instructions."""
+
+    id: str
+    name: str
+    how: str
+
+
+@dataclass(frozen=True)
 class Weakness:
     """A kind of finding: a stable `rule`, what it means, what it maps to, what to do."""
 
@@ -74,6 +83,15 @@ def weaknesses() -> dict[str, Weakness]:
             fix=tuple(Fix(f["id"], f["says"]) for f in entry["fix"]),
         )
         for name, entry in _data()["weaknesses"].items()
+    }
+
+
+@cache
+def remedies() -> dict[str, Remedy]:
+    """Return how each remedy is done, by its id."""
+    return {
+        name: Remedy(name, entry["name"], entry["how"])
+        for name, entry in _data()["remedies"].items()
     }
 
 

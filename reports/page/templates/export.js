@@ -157,8 +157,13 @@ const CaseExport = (() => {
     // The colours of the pictures first: exact if they are few. The rest is for text and bars.
     const own = colours([sheet.before.data, sheet.after.data]), frames = [0, 1].map((which) => draw(which, own.size <= OWN));
     const found = [], place = new Map();
+    for (const hex of [PAPER, INK, SOFT, RULE, ACCENT, CALM]) {
+      const one = parseInt(hex.slice(1), 16);
+      place.set(one, found.length);
+      found.push([one >> 16, (one >> 8) & 255, one & 255]);
+    }
     reduce(own, OWN, found, place);
-    reduce(colours(frames, own), 256 - found.length, found, place);
+    reduce(colours(frames, place), 256 - found.length, found, place);
     const word = (n) => [n & 255, n >> 8], bytes = [...new TextEncoder().encode("GIF89a"), ...word(width), ...word(height), 0xf7, 0, 0];
     for (let i = 0; i < 256; i += 1) bytes.push(...(found[i] ?? [0, 0, 0]));
     bytes.push(0x21, 0xff, 11, ...new TextEncoder().encode("NETSCAPE2.0"), 3, 1, 0, 0, 0);

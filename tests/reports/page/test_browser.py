@@ -135,7 +135,6 @@ def assert_magnified(page: Browser) -> None:
 def test_the_first_case_is_shown_completely(cases: Browser) -> None:
     assert cases.run("document.getElementById('cases-count').textContent") == "44 cases"
     assert cases.run("getComputedStyle(document.getElementById('stills')).display") == "none"
-    assert cases.run("document.getElementById('case-strip').children.length") == 2
     assert_magnified(cases)
 
 
@@ -444,6 +443,180 @@ def test_pictures_can_be_compared_and_subtracted(cases: Browser) -> None:
     assert np.array_equal(shown(cases, "c-after"), half)
 
 
+def saved(page: Browser, kind: str) -> tuple[str, Image.Image]:
+    """The file that a click on a button downloads: its name, and the picture."""
+    import base64
+    import io
+
+    page.run(
+        "(() => { window.kept = null; const made = URL.createObjectURL; let last = null;"
+        " URL.createObjectURL = (blob) => { last = blob; return made(blob); };"
+        " HTMLAnchorElement.prototype.click = function () { window.kept = [this.download, last];"
+        " URL.createObjectURL = made; }; })()"
+    )
+    page.click(f"#save-{kind}")
+    page.until("window.kept !== null")
+    name, data = page.run(
+        "new Promise((done) => { const reader = new FileReader(); reader.onload = () =>"
+        " done([window.kept[0], reader.result.split(',')[1]]); reader.readAsDataURL(window.kept[1]); })"
+    )
+    picture = Image.open(io.BytesIO(base64.b64decode(data)))
+    picture.load()
+    return name, picture
+
+
+def test_a_case_is_saved_as_png(cases: Browser) -> None:
+    """The strip has every pixel of both files, and their amplified difference."""
+    row = current(cases)
+    before, after = pixels(row["before"]).astype(int), pixels(row["after"]).astype(int)
+    name, picture = saved(cases, "png")
+    assert picture.format == "PNG"
+    assert name.startswith(row["name"]) and name.endswith(".png")
+    # 40 x 32 pixels, enlarged 6 times; 24 from the edge, 48 from the top.
+    shown = np.asarray(picture.convert("RGB")).astype(int)
+    size, across = (240, 192), 192 + 24
+    delta = np.clip(128 + 32 * (after - before), 0, 255) if abs(after - before).max() > 2 else None
+    delta = np.clip(128 + 64 * (after - before), 0, 255) if delta is None else delta
+    for place, wanted in enumerate((before, delta, after)):
+        part = shown[48 : 48 + size[0], 24 + place * across :][:, : size[1]]
+        assert np.array_equal(part[3::6, 3::6], wanted)
+
+
+def test_a_case_is_saved_as_gif(page: Browser, folder: Folder) -> None:
+    """Both frames have the exact pixels where these have few colours."""
+    rng = np.random.default_rng(6)
+    before = rng.integers(5, 90, (16, 20, 1), dtype=np.uint8)
+    after = (before.astype(int) + rng.integers(-3, 4, before.shape)).astype(np.uint8)
+    folder.image("a/../<b>.jpg", png=folder.picture(before))
+    folder.outcome("a/../<b>.jpg", "flipped", png=folder.picture(after), linf=3.0)
+    page.open(write_html(folder.write()))
+    page.until(f"{READY} && {DONE}")
+    name, gif = saved(page, "gif")
+    assert re.fullmatch(r"[\w.-]+\.gif", name)
+    assert not name.startswith(".")
+    assert (gif.format, getattr(gif, "n_frames", 1), gif.info["loop"]) == ("GIF", 2, 0)
+    for place, picture in enumerate((before, after)):
+        gif.seek(place)
+        shown = np.asarray(gif.convert("RGB"))[48 : 48 + 12 * 16, 24 : 24 + 12 * 20]
+        assert np.array_equal(shown[6::12, 6::12], picture.repeat(3, -1))
+    assert page.errors == []
+
+
+def test_a_photograph_is_saved_as_gif_with_its_colours(page: Browser, folder: Folder) -> None:
+    """More colours than a GIF holds: every pixel is near its own."""
+    ramp = np.linspace(0, 250, 64).astype(int)
+    before = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], 90), -1).astype(np.uint8)
+    folder.image("a", png=folder.picture(before))
+    folder.outcome("a", "flipped", png=folder.picture(before + np.uint8(4)), linf=4.0)
+    page.open(write_html(folder.write()))
+    page.until(f"{READY} && {DONE}")
+    _, gif = saved(page, "gif")
+    for place in (0, 1):
+        gif.seek(place)
+        shown = np.asarray(gif.convert("RGB")).astype(int)[48 : 48 + 256, 24 : 24 + 256]
+        assert np.abs(shown[2::4, 2::4] - before - 4 * place).max() < 24
+    assert page.errors == []
+
+
+def test_the_worst_case_is_first(cases: Browser) -> None:
+    """Smallest change first, of equal ones the highest confidence; the top of the page agrees."""
+    assert cases.run("document.getElementById('f-sort').value") == "worst"
+    rows = cases.run("JSON.parse(document.getElementById('case-data').textContent)")
+    at = {name: i for i, name in enumerate(rows["fields"])}
+    flips = [c for c in rows["cases"] if rows["statuses"][c[at["status"]]] == "flipped"]
+    keys = [(c[at["linf"]], -c[at["confidence"]]) for c in flips]
+    assert keys == sorted(keys)
+    names = list(dict.fromkeys(rows["images"][c[at["image"]]][0] for c in flips))
+    top = cases.run("[...document.querySelectorAll('.triptych a')].map(a => a.textContent)")
+    assert top == names[:3]
+    shown = cases.run(
+        "[...document.querySelectorAll('.outcomes tbody th')].map(a => a.textContent)"
+    )
+    assert shown[:20] == names
+    cases.click(".triptych:nth-of-type(2) a")
+    cases.until(f"document.getElementById('case-file').textContent === {json.dumps(names[1])}")
+
+
+def test_the_first_screen_shows_pictures_and_each_number_once(cases: Browser) -> None:
+    bottoms = cases.run(
+        "[...document.querySelectorAll('.triptych img')].map(i => i.getBoundingClientRect().bottom)"
+    )
+    assert len(bottoms) == 12
+    assert max(bottoms) < 1000
+    text = cases.run("document.getElementById('top').innerText").replace("\u00a0", " ")
+    figure, rate = cases.run(
+        "['.amount', '.figures div:nth-child(2) .value'].map(s => document.querySelector(s).innerText)"
+    )
+    for number in (figure, rate, "20 of 20"):
+        assert len(re.findall(rf"(?<![\d.–]){re.escape(number.replace(chr(160), ' '))}", text)) == 1
+
+
+def test_headings_and_navigation_agree(cases: Browser) -> None:
+    links = cases.run(
+        "[...document.querySelectorAll('nav a:not(.ruled)')].map(a => [a.hash, a.textContent])"
+    )
+    assert len(links) > 10
+    for address, words in links:
+        heads = cases.run(
+            f"[...document.querySelectorAll('{address} h2')].filter(h => h.checkVisibility())"
+            ".map(h => h.textContent)"
+        )
+        assert heads == [words]
+
+
+def test_the_scale_shows_the_colours_of_the_difference(cases: Browser) -> None:
+    row = current(cases)
+    delta = pixels(row["after"]).astype(int) - pixels(row["before"])
+    most = int(abs(delta).max())
+    scale = shown(cases, "scale")
+    factor = next(k for k in (64, 32, 16, 8, 4, 2, 1) if most * k <= 128)
+    assert scale.shape == (3, 2 * most + 1, 3)
+    for channel in range(3):
+        wanted = np.full((2 * most + 1, 3), 128)
+        wanted[:, channel] = np.clip(128 + factor * np.arange(-most, most + 1), 0, 255)
+        assert np.array_equal(scale[channel], wanted)
+    ends = cases.run("['scale-low', 'scale-high'].map(i => document.getElementById(i).textContent)")
+    assert ends == [f"−{most}", f"+{most}"]
+    cases.choose("#gain", "64" if factor != 64 else "32")
+    cases.choose("#gain", "64")
+    if most > 2:
+        said = cases.run("document.getElementById('scale-high').textContent")
+        assert said == f"+{most}, alike beyond ±2"
+
+
+def test_thumbnails_of_tiny_pictures_keep_their_pixels(page: Browser, folder: Folder) -> None:
+    before, _ = folder.flip("tiny.png", rng=np.random.default_rng(5), side=8)
+    page.open(write_html(folder.write()))
+    page.until(f"{READY} && document.querySelector('.tile .tiny') !== null")
+    look = "getComputedStyle(document.querySelector('.tile img')).imageRendering"
+    assert page.run(look) == "pixelated"
+    source = page.run("document.querySelector('.tile img').src")
+    assert np.array_equal(pixels(source.partition(",")[2]), before)
+
+
+def test_no_column_is_lost_on_a_phone(cases: Browser) -> None:
+    cases.size(390, 844)
+    lost = cases.run(
+        "[...document.querySelectorAll('main table:not(#stills table) :is(th, td)')].filter(c =>"
+        " getComputedStyle(c).display === 'none').map(c => c.outerHTML)"
+    )
+    assert lost == []
+    # What is wider than the screen scrolls in its own box.
+    wide = cases.run(
+        "[...document.querySelectorAll('main table')].filter(t => t.checkVisibility() &&"
+        " t.getBoundingClientRect().right > 391 && !t.closest('.scroll, .tall')).map(t => t.className)"
+    )
+    assert wide == []
+    assert cases.run("document.documentElement.scrollWidth") == 390
+
+
+def test_remedies_lead_to_how(cases: Browser) -> None:
+    links = cases.run("[...document.querySelectorAll('.ids a')].map(a => a.getAttribute('href'))")
+    assert links
+    for address in links:
+        assert cases.run(f"document.querySelector('{address} dd').textContent.length") > 60
+
+
 def test_holding_the_button_shows_the_original(cases: Browser) -> None:
     row = current(cases)
     x, y = cases.at("#hold")
@@ -467,7 +640,13 @@ def test_one_channel_is_drawn_in_warm_and_cool_colours(cases: Browser) -> None:
 
 
 def test_steps_can_be_compared(cases: Browser) -> None:
-    row = current(cases)
+    cases.run(
+        "(() => { const n = document.getElementById('f-name'); n.value = 'pet.02';"
+        " n.dispatchEvent(new Event('input')); })()"
+    )
+    cases.choose("#f-attack", "1")
+    row = current_after(cases)
+    assert cases.run("document.getElementById('case-strip').children.length") == 2
     cases.click("#case-strip li:first-child button")
     cases.until("document.getElementById('after-name').textContent === 'Step 0'")
     assert np.array_equal(shown(cases, "c-after"), pixels(row["before"]))
@@ -628,7 +807,7 @@ def test_hostile_names_have_no_effect(page: Browser, folder: Folder) -> None:
         page.key("j")
         page.run("new Promise(r => setTimeout(r, 60))")
     assert page.run("window.hit") == 0
-    assert page.run("document.querySelectorAll('script').length") == 3
+    assert page.run("document.querySelectorAll('script').length") == 4
     assert page.run("document.querySelectorAll('img[src=x], svg[onload], b b').length") == 0
     assert page.errors == []
     assert page.requests == [path.resolve().as_uri()]

@@ -31,11 +31,11 @@ from robustness.runs.store import Run
 from tests.reports.folder import Folder
 from tests.reports.summary.test_summary import OldRun
 
-TABLES, SCRIPT = (
+TABLES, EXPORT, SCRIPT = (
     importlib.resources.files("robustness.reports.page")
     .joinpath(f"templates/{name}")
     .read_text(encoding="utf-8")
-    for name in ("tables.js", "browser.js")
+    for name in ("tables.js", "export.js", "browser.js")
 )
 VOID = {"meta", "img", "link", "br", "input", "hr"}
 
@@ -87,10 +87,10 @@ def assert_harmless(page: Page) -> None:
     known = {"iframe", "object", "embed", "link", "base", "form", "foreignobject"}
     assert not {tag for tag, _ in page.tags} & known
     scripts = page.all("script")
-    assert scripts in ([{}], [{}, {"type": "application/json", "id": "case-data"}, {}])
+    assert scripts in ([{}], [{}, {"type": "application/json", "id": "case-data"}, {}, {}])
     assert page.scripts[0] == TABLES
     if len(scripts) > 1:
-        assert page.scripts[2] == SCRIPT
+        assert page.scripts[2:] == [EXPORT, SCRIPT]
         json.loads(page.scripts[1])
     for tag, attributes in page.tags:
         for name, value in attributes.items():
@@ -102,7 +102,7 @@ def assert_harmless(page: Page) -> None:
                 assert re.fullmatch(r"data:image/png;base64,[A-Za-z0-9+/]+=*", value)
             if name == "href":
                 cases = r"#status=flipped&epsilon=[0-9.]+(&attack=[0-9]+)?"
-                assert re.fullmatch(rf"#[a-z]+|{cases}|#name=[A-Za-z0-9_.~%/-]+", value or "")
+                assert re.fullmatch(rf"#[a-z0-9-]+|{cases}|#name=[A-Za-z0-9_.~%/-]+", value or "")
 
 
 def test_hostile_names_are_shown_as_text(hostile: Path) -> None:
@@ -141,7 +141,7 @@ def test_the_page_requests_nothing_and_its_policy_forbids_requests(mixed: Path) 
     assert rules["img-src"] == "data:"
     scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     digests = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
-    assert len(digests) == 2
+    assert len(digests) == 3
     assert rules["script-src"].split() == [f"'sha256-{digest}'" for digest in digests]
     for script in scripts:
         assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document.write|eval\(", script)

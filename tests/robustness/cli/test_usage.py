@@ -27,6 +27,10 @@ report nope
 report f.txt
 report empty
 report nope --kind json
+case nope a.jpg
+case f.txt a.jpg
+case empty a.jpg
+case nope a.jpg --out a.jpg
 verify nope
 verify f.txt
 rerun nope
