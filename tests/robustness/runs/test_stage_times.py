@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import robustness
 from robustness.cli.result import times
 from robustness.runs import stage_times
+from robustness.runs.progress import Progress
 from robustness.runs.schema import Manifest, Timing
 from robustness.runs.stage_times import StageTimes
 from robustness.runs.store import Run
@@ -89,3 +90,24 @@ def test_a_run_records_every_stage_and_the_reports_when_they_are_written(tmp_pat
         assert run.manifest.timing.stages["reports"] == 1.5
         assert run.manifest.timing.seconds == timing.seconds
         assert run.manifest.with_changes(timing=timing) == before
+
+
+def test_an_interrupted_run_records_its_times_and_the_resumed_one_adds_to_them(tmp_path):
+    images = np.random.default_rng(1).integers(0, 256, (4, 12, 12, 3)).astype(np.uint8)
+    model, folder = small_cnn(4), tmp_path / "run"
+
+    def interrupt(progress: Progress) -> None:
+        if progress.stage.startswith("fgsm"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        robustness.audit(model, images, attacks=["fgsm"], out=folder, progress=interrupt)
+    with Run.open(folder) as run:
+        before = run.manifest.timing
+    assert list(before.stages)[-1] == "attack fgsm(steps=1)"
+    result = robustness.audit(model, images, attacks=["fgsm"], out=folder, resume=True)
+    after = result._manifest.timing
+    assert after.stages["loading"] > before.stages["loading"]
+    assert after.seconds is not None and before.seconds is not None
+    assert after.seconds > before.seconds
+    assert after.seconds == pytest.approx(sum(after.stages.values()), abs=0.02)
