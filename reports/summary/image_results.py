@@ -84,7 +84,7 @@ def _worst_flip(
         return {}
     return {
         "change": tables.known(row[column]),
-        "adversarial": _class(names, row["adversarial_class"]),
+        "adversarial_class": _class(names, row["adversarial_class"]),
         "confidence_after": tables.known(row["confidence_after"]),
     }
 
