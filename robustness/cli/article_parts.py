@@ -181,7 +181,7 @@ def flipping(model: Classifier, source: Source, out: Path, progress: Listener) -
         attacks=["article"],
         epsilons=[4],
         all_steps=True,
-        run=out / "run",
+        out=out / "run",
         progress=progress,
     )
     page = result.report()

@@ -22,7 +22,7 @@ def recorded(config: AuditConfig) -> dict[str, Any]:
         for name, field in audit_options().items()
     }
     if config.classes is not None:
-        field = audit_options()["class_names"]
+        field = audit_options()["classes"]
         plain[field.argument] = recorded_names(config.classes)
     return plain | {"gate": config.gate}
 

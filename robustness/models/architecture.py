@@ -163,7 +163,7 @@ def _json_of_yaml(data: bytes) -> str:
         import yaml  # type: ignore[import-untyped]  # noqa: PLC0415 - optional, without types
     except ImportError:
         raise ValueError(
-            "PyYAML is not installed; `pip install pyyaml`, or save it as JSON"
+            "PyYAML is not installed; `pip install 'robustness-toolkit[old-keras]'`, or save it as JSON"
         ) from None
 
     class Loader(yaml.SafeLoader):

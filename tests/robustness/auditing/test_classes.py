@@ -204,7 +204,7 @@ def test_what_was_found_is_shown_recorded_and_used_again(photos, tmp_path):
     heard: list[Progress] = []
     options: Any = {"attacks": ["fgsm"], "epsilons": [1]}
     run = robustness.audit(
-        place / "m.keras", root, run=tmp_path / "run", progress=heard.append, **options
+        place / "m.keras", root, out=tmp_path / "run", progress=heard.append, **options
     )
     (table,) = [one.text for one in heard if one.text]
     assert heard[0].stage == "classes" and "left out" in table and "plural" in table
@@ -222,7 +222,7 @@ def test_what_was_found_is_shown_recorded_and_used_again(photos, tmp_path):
     assert manifest["data"]["selected"] == 30
     # What decided is gone; the run knows.
     (place / "labels.txt").unlink()
-    again = robustness.audit(place / "m.keras", root, run=tmp_path / "run", resume=True, **options)
+    again = robustness.audit(place / "m.keras", root, out=tmp_path / "run", resume=True, **options)
     assert again.manifest["class_names"] == ["dog", "cat", "cow", "horse", "pig"]
     from robustness.runs.store import Run
 

@@ -138,7 +138,7 @@ def test_weights_of_another_model_are_refused(folder):
 @pytest.mark.slow
 def test_an_audit_records_the_architecture_and_the_source(folder, tmp_path):
     labels = np.load(folder / "answers.npy").argmax(1)
-    options = {"scaling": "0..255", "attacks": "fgsm", "epsilons": 2, "run": tmp_path / "run"}
+    options = {"scaling": "0..255", "attacks": "fgsm", "epsilons": 2, "out": tmp_path / "run"}
     named = str(folder / "m.json")
     robustness.audit(folder / "m.weights.h5", IMAGES, labels=labels, architecture=named, **options)
     model = json.loads((tmp_path / "run" / "run.json").read_text())["model"]

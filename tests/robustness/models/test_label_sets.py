@@ -59,8 +59,8 @@ def test_any_label_that_changes_is_a_flip(activation, tmp_path):
         epsilons=[2, 4],
         scaling="0..255",
         head="multi-label",
-        class_names=LABELS,
-        run=tmp_path / "run",
+        classes=LABELS,
+        out=tmp_path / "run",
     )
     frame = result.to_frame()
     before = x[:, 0, ::2, 0] > 128

@@ -99,7 +99,7 @@ def test_an_audit_of_such_a_file(tf_keras, tmp_path):
     x = RNG.integers(0, 256, (12, *SHAPE), dtype=np.uint8)
     labels = own(x / np.float32(255), training=False).numpy().argmax(axis=1)
     result = robustness.audit(
-        path, x, labels=labels, attacks=["pgd"], epsilons=[16], scaling="0..1", class_names="a,b,c"
+        path, x, labels=labels, attacks=["pgd"], epsilons=[16], scaling="0..1", classes="a,b,c"
     )
     frame = result.to_frame()
     assert len(frame) == 12 and (frame.status == "flipped").any()
