@@ -610,6 +610,17 @@ def test_no_column_is_lost_on_a_phone(cases: Browser) -> None:
     assert cases.run("document.documentElement.scrollWidth") == 390
 
 
+def test_long_names_and_undecided_images_fit_a_phone(
+    page: Browser, mixed: Path, tmp_path: Path
+) -> None:
+    for run in (mixed, fill(Folder(tmp_path / "hostile"))):
+        page.size(390, 844)
+        page.open(write_html(run))
+        page.until(READY)
+        assert page.run("document.documentElement.scrollWidth") == 390
+    page.size(1280, 1000)
+
+
 def test_remedies_lead_to_how(cases: Browser) -> None:
     links = cases.run("[...document.querySelectorAll('.ids a')].map(a => a.getAttribute('href'))")
     assert links
