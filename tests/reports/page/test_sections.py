@@ -12,6 +12,7 @@ from robustness import plugins
 from robustness.errors import SettingError
 from robustness.reports import PageData, Section, write_html
 from robustness.reports.page.sections import SECTIONS
+from tests.reports.folder import Folder
 
 
 def queries(page: PageData) -> Section:
@@ -127,6 +128,42 @@ def test_anchors_are_unique_and_every_entry_has_a_target(mixed: Path) -> None:
 def test_an_anchor_is_a_plain_word(anchor: str) -> None:
     with pytest.raises(SettingError, match="lower-case letters"):
         Section(anchor, "Title", "")
+
+
+@pytest.mark.parametrize(
+    "timing",
+    [
+        {"seconds": 90.0, "load model": 30.0, "attack_pgd": 45.5},
+        {"seconds": 90.0, "stages": {"load model": 30.0, "attack_pgd": 45.5}},
+    ],
+)
+def test_recorded_stages_of_the_time_are_listed(folder: Folder, timing) -> None:
+    folder.manifest["timing"] = timing
+    folder.image("a")
+    folder.outcome("a", "robust")
+    page = page_of(folder.write())
+    body = page[page.index('id="device"') :].partition("</section>")[0]
+    for term, value in (
+        ("Time", "1 min 30 s"),
+        ("Time, load model", "30 s"),
+        ("Time, attack pgd", "45.5 s"),
+    ):
+        assert f"<dt>{term}</dt><dd><bdi>{value}</bdi></dd>" in body
+
+
+def test_the_page_says_what_skipped_diagnostics_mean(folder: Folder) -> None:
+    folder.image("a")
+    folder.outcome("a", "robust")
+    folder.manifest["diagnostics"] = [
+        {"id": f"D{n:02}", "title": "T", "status": "skipped", "sentence": "S."} for n in (7, 8)
+    ]
+    page = page_of(folder.write())
+    assert "2 diagnostics were skipped" in page
+    assert "covers only the checks that ran" in page
+    quiet = Folder(folder.path.parent / "quiet")
+    quiet.image("a")
+    quiet.outcome("a", "robust")
+    assert "covers only the checks that ran" not in page_of(quiet.write())
 
 
 def test_an_unknown_layout_is_refused() -> None:
