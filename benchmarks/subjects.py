@@ -92,7 +92,7 @@ def pictures(
     Renderings of `pets:N`, or photos that the Dogs-vs-Cats CNNs were not trained on.
     """
     drawn = re.fullmatch(r"pets:(\d+)", where)
-    source = Pets(int(drawn[1]), seed) if drawn else open_source(where, classifier.class_names)
+    source = Pets(int(drawn[1]) - 1, seed) if drawn else open_source(where, classifier.class_names)
     chosen = select(
         source.entries(),
         limit=count,

@@ -85,7 +85,8 @@ def pets_from(spec: str) -> Pets | None:
         return None
     if not match[1]:
         return Pets()
-    count = int(match[1])
+    # Python refuses to convert thousands of digits.
+    count = int(match[1]) if len(match[1]) < 10 else 0
     if not 1 <= count <= 1_000_000:
-        raise SettingError(f"pets:{count} is not a number of images; expected 1 to 1000000.")
+        raise SettingError(f"pets:{match[1]:.20} is not a number of images; expected 1 to 1000000.")
     return Pets(count - 1, first=1)

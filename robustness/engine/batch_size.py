@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
 
 from robustness import backend
 from robustness.models.classifier import GROUP, Classifier
 from robustness.models.layers import leaves
-from robustness.models.scan import limited_process
+from robustness.models.scan import memory
 
 PROCESSOR_ROWS, ACCELERATOR_ROWS = 48, 252
 """Batch sizes above which speed no longer increases; the auditor halves a batch that does not fit."""
@@ -20,17 +19,6 @@ SHARE = 0.25
 """The share of the free memory that activations may use."""
 CALL = 1.6
 """The fixed cost of a pass, in rows; measured with the Dogs-vs-Cats CNN."""
-CGROUPS = (
-    ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-    (
-        "/sys/fs/cgroup/memory",
-        "memory.limit_in_bytes",
-        "memory.usage_in_bytes",
-        "total_inactive_file",
-    ),
-)
-"""For cgroup v2 and v1: the folder, the file with the limit, the file with the used memory, and the entry of
-`memory.stat` with the file cache that the kernel can free."""
 
 
 def row_bytes(classifier: Classifier) -> int:
@@ -48,34 +36,7 @@ def free_bytes() -> int:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         free = 2 << 30
-    return within_container(free)
-
-
-def within_container(free: int) -> int:
-    """Return `free` bytes, or what the memory limit of the container leaves if that is less.
-
-    A limit of cgroup v2 has precedence over one of v1. File cache that the kernel can free counts as free.
-    """
-    for folder, limit, used, cache in CGROUPS:
-        try:
-            left = _number(folder, limit) - _number(folder, used)
-        except (OSError, ValueError):  # no such cgroup, or "max": no limit
-            continue
-        return max(0, min(free, left + _cached(folder, cache)))
-    return free
-
-
-def _number(folder: str, name: str) -> int:
-    return int((Path(folder) / name).read_text("ascii"))
-
-
-def _cached(folder: str, entry: str) -> int:
-    """The bytes of an entry of `memory.stat`; 0 where it cannot be read."""
-    try:
-        text = (Path(folder) / "memory.stat").read_text("ascii")
-        return int(dict(line.split(" ", 1) for line in text.splitlines())[entry])
-    except (OSError, ValueError, KeyError):
-        return 0
+    return memory.within_container(free)
 
 
 def batch_size_for(classifier: Classifier) -> int:
@@ -93,7 +54,7 @@ def bounded(requested: int, classifier: Classifier) -> int:
     A run from another source may name a batch that would use all memory. The result is at least what
     `batch_size_for` chooses, unless `requested` is less.
     """
-    room = max(free_bytes(), within_container(limited_process.available() or 0))
+    room = max(free_bytes(), memory.available() or 0)
     if requested * (each := row_bytes(classifier)) <= room:
         return requested
     return min(requested, max(batch_size_for(classifier), whole_groups(room // each)))

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from robustness.models.scan import memory
+
 MAX_BYTES = 8 << 30
 """Largest memory of a trial in bytes, in addition to that of its libraries."""
 FREE_SHARE = 0.75
@@ -105,7 +107,7 @@ def allowance() -> str:
 
 def budget() -> int:
     """Return the memory limit of a trial that starts now, in bytes."""
-    free = available()
+    free = memory.available()
     return MAX_BYTES if free is None else min(MAX_BYTES, int(FREE_SHARE * free))
 
 
@@ -134,16 +136,6 @@ def _lower(resource: Any, which: int, most: int) -> None:
     hard = resource.getrlimit(which)[1]
     most = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(which, (most, hard))
-
-
-def available() -> int | None:
-    """Return the available memory in bytes, caches included; None if not known."""
-    try:
-        text = Path("/proc/meminfo").read_text("ascii")
-    except (OSError, ValueError):
-        return None
-    lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    return int(lines["MemAvailable"].split()[0]) << 10 if "MemAvailable" in lines else None
 
 
 def _taken() -> int | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+from typing import Any
 
 from robustness import plugins
 from robustness.configuration import choices
@@ -95,13 +96,24 @@ def parse(name: str) -> Norm:
             f"Unknown norm {name!r}; expected one of {', '.join(known)}.{did_you_mean(name, known)}"
         )
     found = plugins.load(plugins.NORMS, name)
-    norm = register(found() if isinstance(found, type) and issubclass(found, Norm) else found)
+    norm = register(_made(found, name) if isinstance(found, type) else found)
     if norm.name != name:
         raise SettingError(
             f"The norm that is installed as {name!r} has the name {norm.name!r}; expected the same name. "
             "Correct the entry point, or remove the package that brings it."
         )
     return norm
+
+
+def _made(kind: type, name: str) -> Any:
+    """An object of a plug-in's class; SettingError if its constructor fails."""
+    try:
+        return kind()
+    except Exception as error:
+        raise SettingError(
+            f"The plug-in of the norm {name!r} cannot be made: {type(error).__name__}: {error}. Reinstall or "
+            "remove the package that brings it."
+        ) from error
 
 
 def described(name: str) -> Norm:

@@ -462,7 +462,7 @@ def test_a_batch_size_of_a_million_is_limited_to_the_memory(material, tmp_path, 
     classifier, images, labels = material
     room = int(8.5 * batch_size.row_bytes(classifier))
     monkeypatch.setattr(batch_size, "free_bytes", lambda: room)
-    monkeypatch.setattr(batch_size.limited_process, "available", lambda: None)
+    monkeypatch.setattr(batch_size.memory, "available", lambda: None)
     made: list[int] = []
     start = CompiledBatch.__init__
 

@@ -527,6 +527,6 @@ def test_a_batch_is_limited_by_the_available_memory(monkeypatch, requested, free
     each = 1 << 30
     monkeypatch.setattr(batch_size, "row_bytes", lambda _: each)
     monkeypatch.setattr(batch_size, "free_bytes", lambda: free * each)
-    monkeypatch.setattr(batch_size.limited_process, "available", lambda: None)
+    monkeypatch.setattr(batch_size.memory, "available", lambda: None)
     monkeypatch.setattr(batch_size.backend, "accelerated", lambda: False)
     assert batch_size.bounded(requested, classifier) == rows

@@ -225,3 +225,19 @@ def test_reading_the_words_of_a_norm_loads_no_framework():
 
 def test_the_manifest_names_the_norm(run):
     assert json.loads((run / "run.json").read_text())["config"]["norm"] == "l2-luma"
+
+
+class Unmakeable:
+    """A norm whose constructor fails."""
+
+    name = "l2-unmakeable"
+
+    def __init__(self) -> None:
+        raise OSError("no table of weights")
+
+
+def test_a_norm_whose_constructor_fails_is_named_with_its_error(monkeypatch):
+    monkeypatch.setattr(norms.registry, "names", lambda: ("l2-unmakeable",))
+    monkeypatch.setattr(plugins, "load", lambda group, name: Unmakeable)
+    with pytest.raises(SettingError, match="cannot be made: OSError: no table of weights"):
+        norms.parse("l2-unmakeable")
