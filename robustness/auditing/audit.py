@@ -20,17 +20,19 @@ from robustness import plugins
 from robustness.auditing.auditor import Auditor
 from robustness.auditing.inputs import (
     ResolvedInputs,
-    gives_sets,
-    labelled_parts,
     make_attacks,
-    recorded_scaling,
     resolve,
     resolve_images,
     resolve_surrogate,
-    with_label,
 )
 from robustness.auditing.named_model import KNOWN_TO_CLASSIFIERS, named_model, stated_reading
 from robustness.auditing.option_checks import expect_usable
+from robustness.auditing.wrapped_model import (
+    gives_sets,
+    labelled_parts,
+    recorded_scaling,
+    with_label,
+)
 from robustness.configuration.audit_config import AuditConfig, audit_options
 from robustness.configuration.audit_file import config_of
 from robustness.contract import ensembles

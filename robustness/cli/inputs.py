@@ -133,7 +133,7 @@ def _recorded_sets(manifest: Manifest) -> LabelSets | None:
 
 def _recorded_scaling(manifest: Manifest) -> Scaling:
     """Return the scaling of the inputs that the run records."""
-    from robustness.auditing.inputs import recorded_scaling
+    from robustness.auditing.wrapped_model import recorded_scaling
 
     scaling = recorded_scaling(manifest.model)
     if scaling is None:
