@@ -355,7 +355,12 @@ def _resolved(
     if not keys:
         expect_readable(cache, entries, adapted.shape)
     more = labelled_parts(cache, entries, adapted.shape)
-    return Classifier.decide(adapted, pixels, labels, more=more, command=command, **settings)
+    try:
+        return Classifier.decide(adapted, pixels, labels, more=more, command=command, **settings)
+    except ModelError as error:
+        if labels is not None or isinstance(error, AmbiguousHeadError):
+            raise
+        raise ModelError(f"{error}\nThe images: {cache.source.description}.") from error
 
 
 MULTI_LABEL = "multi-label"
