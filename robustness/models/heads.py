@@ -275,7 +275,9 @@ def _answers(outputs: Callable[[Tensor], Tensor], probe: np.ndarray) -> np.ndarr
     """The outputs for the probe; ModelError if the model's own code fails on it."""
     try:
         return np.asarray(ops.convert_to_numpy(outputs(probe)), "float64")
-    except (RobustnessError, MemoryError, *backend.OutOfMemory):
+    except (RobustnessError, MemoryError):
+        raise
+    except backend.OutOfMemory:
         raise
     # The `call` of a layer or subclass of others may raise anything.
     except Exception as error:

@@ -6,6 +6,7 @@ import re
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -14,6 +15,7 @@ from robustness.errors import SettingError
 from robustness.reports import PageData, Section, write_html
 from robustness.reports.page.sections import SECTIONS
 from robustness.reports.page.sections.worst_case import weakest_first
+from robustness.reports.summary import Summary
 from robustness.reports.summary.image_results import ImageResult
 from tests.reports.folder import Folder
 
@@ -193,5 +195,5 @@ def test_images_alike_in_change_and_confidence_have_one_order():
         )
 
     shuffled = (image("c", 1.0), image("d", 0.9), image("a", 1.0), image("b", 1.0))
-    ordered = weakest_first(SimpleNamespace(results=shuffled, worst=(1,)))
+    ordered = weakest_first(cast("Summary", SimpleNamespace(results=shuffled, worst=(1,))))
     assert [one.key for one in ordered] == ["a", "b", "c", "d"]
