@@ -22,6 +22,7 @@ OPTIONAL = {
     "jax": {"robustness/backend/_jax.py"},
     "torch": {"robustness/backend/_torch.py"},
     "pytest": {"robustness/testing/contract_checks.py"},
+    "tf_keras": {"robustness/models/old_keras/worker.py"},
     "yaml": {"robustness/models/architecture.py"},
 }
 """Modules that an installation may lack, and the only files that may import them."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from robustness.errors import ImagesError, SettingError
-from robustness.images import Entry, Source, tallied
+from robustness.errors import ImagesError, ModelError, SettingError
+from robustness.images import Entry, Source, select, tallied
 from robustness.images.cache import SAMPLE, PictureCache
 from robustness.images.labels import expect_classes
 from robustness.models import loading
@@ -80,8 +80,13 @@ def _resolved(
     keys, pixels, labels = cache.sample(with_label(entries) or entries, adapted.shape)
     if not keys:
         expect_readable(cache, entries, adapted.shape)
-    more = labelled_parts(cache, entries, adapted.shape)
-    return Classifier.decide(adapted, pixels, labels, more=more, command=command, **settings)
+    more = _further_parts(cache, entries, adapted.shape)
+    try:
+        return Classifier.decide(adapted, pixels, labels, more=more, command=command, **settings)
+    except ModelError as error:
+        if labels is not None or isinstance(error, AmbiguousHeadError):
+            raise
+        raise ModelError(f"{error}\nThe images: {cache.source.description}.") from error
 
 
 MULTI_LABEL = "multi-label"
@@ -145,12 +150,27 @@ def with_label(entries: list[Entry]) -> list[Entry]:
     return [entry for entry in entries if entry.label is not None]
 
 
-def labelled_parts(
+def _further_parts(
     cache: PictureCache, entries: list[Entry], shape: tuple[int, int, int]
 ) -> Iterator[Labelled]:
-    """Yield the labelled images after the first `SAMPLE` in growing parts, `MOST_DECIDING` at most."""
+    """Yield labelled images as `labelled_parts`, and after those of the audit the others of the source.
+
+    A limit is one of what is attacked: what the model expects is decided by all images that have a label.
+    """
+    labelled = with_label(entries)
+    used = {entry.key for entry in labelled}
+    if labelled:
+        others = select(
+            with_label(list(cache.source.entries())), only=lambda one: one.key not in used
+        )
+        yield from labelled_parts(cache, labelled + others, shape, min(SAMPLE, len(labelled)))
+
+
+def labelled_parts(
+    cache: PictureCache, entries: list[Entry], shape: tuple[int, int, int], done: int = SAMPLE
+) -> Iterator[Labelled]:
+    """Yield the labelled images after the first `done` in growing parts, `MOST_DECIDING` at most."""
     labelled = with_label(entries)[:MOST_DECIDING]
-    done = SAMPLE
     while done < len(labelled):
         keys, pixels, labels = cache.sample(labelled[done : 2 * done], shape, done)
         done *= 2

@@ -93,6 +93,17 @@ def every_layer(model: keras.Layer) -> list[keras.Layer]:
     return found
 
 
+def inner_layers(layer: keras.Layer) -> list[keras.Layer]:
+    """Return the layers directly within `layer`, in the order of Keras.
+
+    Without `Layer._flatten_layers` these are its `layers`, and a composite layer that is no model has none.
+    """
+    flatten = getattr(layer, "_flatten_layers", None)
+    if flatten is None:
+        return list(getattr(layer, "layers", ()))
+    return list(flatten(include_self=False, recursive=False))
+
+
 def without_binding(graph: Callable[..., Any]) -> Callable[[Sequence[Tensor]], Any]:
     """Return ``tensors -> graph(*tensors)`` for a concrete function of TensorFlow, without binding arguments.
 

@@ -43,8 +43,8 @@ def from_recorded(options: Mapping[str, Any]) -> AuditConfig:
     if isinstance(values.get("scaling"), str) and values["scaling"] not in choices.SCALINGS:
         # What a run records names no file to read: numbers were recorded in its place.
         values["scaling"] = parse_numbers(values["scaling"]).text
-    if isinstance(values.get("class_names"), str):
-        values["class_names"] = from_recorded_names(values["class_names"])
+    if isinstance(values.get("classes"), str):
+        values["classes"] = from_recorded_names(values["classes"])
     return checked(values | {"gate": options.get("gate")})
 
 

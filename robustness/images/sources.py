@@ -109,12 +109,21 @@ def _folder(path: Path, known: tuple[str, ...] | None) -> Source:
         )
         if number not in labelling.left_out
     )
-    description = labelling.describe(f"folder {key_of(root.name)}", _passed_over(others))
+    lists = [] if any(label is not None for label in labelling.labels) else _lists(root)
+    description = labelling.describe(f"folder {key_of(root.name)}", [*_passed_over(others), *lists])
     empty = [] if labelling.class_names is None else _empty_folders(root, labelling)
     load = _from_bytes(folders.reader(root))
     return Library(
         description, labelling.class_names, items, load, table=labelling.table, empty=empty
     )
+
+
+def _lists(root: Path) -> list[str]:
+    """What to do about lists in a folder without labels, which may have the labels."""
+    names = sorted(name for one in root.iterdir() if (name := key_of(one.name)).endswith(".csv"))
+    if not names or not (root / names[0]).is_file():
+        return []
+    return [f"{names[0]} in it may list labels: give that file as the images"]
 
 
 def _empty_folders(root: Path, labelling: Labelling) -> list[str]:

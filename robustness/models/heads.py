@@ -9,6 +9,7 @@ find it, the logits are the logarithms of the probabilities, which saturate.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +23,7 @@ from robustness import backend
 from robustness.backend import _private
 from robustness.backend.types import Tensor
 from robustness.configuration.choices import HEADS
-from robustness.errors import ModelError, SettingError
+from robustness.errors import ModelError, RobustnessError, SettingError
 from robustness.models.head_kinds import between, kind_of
 from robustness.models.label_sets import LabelSets
 from robustness.models.layer_order import pool_before_activation
@@ -183,7 +184,7 @@ def find_head(
     if kind is not None and kind not in HEADS:
         raise SettingError(f"Head {kind!r} is not known; expected one of {', '.join(HEADS)}.")
     outputs = own_outputs(model)
-    values = np.asarray(ops.convert_to_numpy(outputs(probe)), "float64")
+    values = _answers(outputs, probe)
     if values.ndim != 2 or len(values) != len(probe):
         raise ModelError(
             f"The model turns {len(probe)} images into an output of shape {values.shape}; expected "
@@ -268,6 +269,26 @@ def _agrees(kind: str, raw: Tensor, values: np.ndarray) -> bool:
         else:
             expected = 1 / (1 + np.exp(-z)) if kind.startswith("sigmoid") else z
     return bool(np.allclose(expected, values, atol=1e-2, equal_nan=True))
+
+
+def _answers(outputs: Callable[[Tensor], Tensor], probe: np.ndarray) -> np.ndarray:
+    """The outputs for the probe; ModelError if the model's own code fails on it."""
+    try:
+        return np.asarray(ops.convert_to_numpy(outputs(probe)), "float64")
+    except (RobustnessError, MemoryError):
+        raise
+    except backend.OutOfMemory:
+        raise
+    # The `call` of a layer or subclass of others may raise anything.
+    except Exception as error:
+        said = [line for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines() if line]
+        cause = next((line for line in said if not line.startswith("Exception encountered")), "")
+        raise ModelError(
+            f"The model cannot be called on images of shape {probe.shape[1:]} "
+            f"({type(error).__name__}: {cause:.300}). Expected a model that answers model(images); if its "
+            "layers or `call` are your own code, mend that, or give the file that it was trained with by "
+            "--import."
+        ) from error
 
 
 def own_outputs(model: keras.Model) -> Callable[[Tensor], Tensor]:

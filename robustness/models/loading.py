@@ -21,6 +21,7 @@ from typing import Any
 from robustness.errors import ModelError, UnsafeModelError
 from robustness.models import user_code
 from robustness.models.formats import ACCEPTED
+from robustness.models.legacy.conversion import Conversion
 from robustness.models.scan import limited_process
 from robustness.models.scan.config_safety import quote
 from robustness.models.scan.report import ScanReport, scan
@@ -149,15 +150,13 @@ def opened(
         source = stack.enter_context(_named(Path(path), f".{report.format}"))
         if report.conversion is None:
             return keras.saving.load_model(source, compile=False, safe_mode=not trust)
-        return _converted(source, report, trust)
+        return _converted(source, report, report.conversion, trust)
 
 
-def _converted(source: Path, report: ScanReport, trust: bool) -> Any:
+def _converted(source: Path, report: ScanReport, conversion: Conversion, trust: bool) -> Any:
     """The model of a file of Keras 1 or 2, from its converted configuration and its weights."""
     import keras  # noqa: PLC0415
 
-    conversion = report.conversion
-    assert conversion is not None  # noqa: S101 - for the type checker
     # Older versions store the name of a custom class without its package.
     registered = {
         name.rpartition(">")[2]: kind for name, kind in keras.saving.get_custom_objects().items()

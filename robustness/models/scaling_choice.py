@@ -108,6 +108,8 @@ class ScalingChoice:
 
 
 NO_LABELS = "Without labelled images nothing can tell which scaling the model expects."
+UNLIKE = " Perhaps the images are of other classes, or of another kind, than those the model was trained on."
+MORE = "More labelled images may decide it."
 
 
 def choose_scaling(
@@ -204,13 +206,14 @@ def _judged(
         sentence = f"{said}; none is clearly better than chance ({chance:.0%})."
         under, order, option = _other_order(scores, classes, names)
         likely = sorted((best, *others), key=lambda name: name != under)
-        return ScalingChoice(None, accuracies, sentence + order, tuple(likely), option)
+        unlike = "" if order else UNLIKE
+        return ScalingChoice(None, accuracies, sentence + order + unlike, tuple(likely), option)
     rivals = [name for name in others if not _beats(scores, likelihoods, best, name, errors)]
     if rivals:
         tied = " or ".join([best, *rivals])
         apart = "; ".join(_apart(scores, likelihoods, best, name) for name in rivals)
         return ScalingChoice(
-            None, accuracies, f"{said}; it could be {tied} ({apart}).", (best, *rivals)
+            None, accuracies, f"{said}; it could be {tied} ({apart}). {MORE}", (best, *rivals)
         )
     # Under a wrong order of the classes a wrong scaling can be the most accurate one.
     under, order, option = _other_order(scores, classes, names)

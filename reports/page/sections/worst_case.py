@@ -116,12 +116,15 @@ def _flipped_by(summary: Summary) -> tuple[tuple[int, int], ...]:
 
 
 def weakest_first(summary: Summary) -> list[ImageResult]:
-    """Return every image: the smallest change first, of these the highest confidence, robust ones last."""
+    """Return every image: the smallest change first, of these the highest confidence, robust ones last.
 
-    def order(image: ImageResult) -> tuple[bool, float, float, bool]:
+    Images alike in both are in the order of their keys, as in the case browser (`cases.worst_first`).
+    """
+
+    def order(image: ImageResult) -> tuple[bool, float, float, bool, str]:
         change = math.inf if image.change is None else image.change
         sure = image.confidence_after or 0.0
-        return (image.smallest_epsilon is None, change, -sure, image.status != "robust")
+        return (image.smallest_epsilon is None, change, -sure, image.status != "robust", image.key)
 
     return sorted(summary.results, key=order) if summary.worst else []
 

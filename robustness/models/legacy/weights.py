@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from robustness.backend import _private
 from robustness.errors import ModelError
 
 _SUFFIX = re.compile(r"(_\d+)?(:\d+)?$")
@@ -144,7 +145,7 @@ def _targets(layer: Any) -> list[tuple[Any, Any]]:
 def _parts(layer: Any) -> Iterator[Any]:
     """A layer and those within it, the outer before the inner."""
     yield layer
-    for inner in layer._flatten_layers(include_self=False, recursive=False):
+    for inner in _private.inner_layers(layer):
         yield from _parts(inner)
 
 

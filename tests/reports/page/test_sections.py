@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -12,6 +14,9 @@ from robustness import plugins
 from robustness.errors import SettingError
 from robustness.reports import PageData, Section, write_html
 from robustness.reports.page.sections import SECTIONS
+from robustness.reports.page.sections.worst_case import weakest_first
+from robustness.reports.summary import Summary
+from robustness.reports.summary.image_results import ImageResult
 from tests.reports.folder import Folder
 
 
@@ -169,3 +174,26 @@ def test_the_page_says_what_skipped_diagnostics_mean(folder: Folder) -> None:
 def test_an_unknown_layout_is_refused() -> None:
     with pytest.raises(SettingError, match="'wide'"):
         Section("a", "Title", "", layout="wide")  # type: ignore[arg-type]
+
+
+def test_images_alike_in_change_and_confidence_have_one_order():
+    """Saturated confidences tie: the table must not show another order than the case browser."""
+
+    def image(key: str, sure: float) -> ImageResult:
+        return ImageResult(
+            key,
+            key,
+            "a",
+            "a",
+            1.0,
+            "flipped",
+            4.0,
+            ("x",),
+            ("x",),
+            change=4.0,
+            confidence_after=sure,
+        )
+
+    shuffled = (image("c", 1.0), image("d", 0.9), image("a", 1.0), image("b", 1.0))
+    ordered = weakest_first(cast("Summary", SimpleNamespace(results=shuffled, worst=(1,))))
+    assert [one.key for one in ordered] == ["a", "b", "c", "d"]

@@ -114,6 +114,16 @@ def test_other_file_names_give_no_labels(tmp_path, names):
     assert "no labels" in source.description
 
 
+def test_a_list_in_a_folder_without_labels_is_named(tmp_path):
+    for name in ("Test/1.png", "Test/2.png"):
+        _save(tmp_path / name)
+    (tmp_path / "Test.csv").write_text("Path,ClassId\nTest/1.png,0\nTest/2.png,1\n")
+    assert "Test.csv in it may list labels" in open_source(tmp_path).description
+    assert list(_labels(open_source(tmp_path / "Test.csv")).values()) == [0, 1]
+    _save(tmp_path / "Train" / "3.png")
+    assert "may list labels" not in open_source(tmp_path).description
+
+
 def test_hidden_files_are_ignored(tmp_path):
     for name in ("cat/a.png", "dog/b.png", ".git/c.png", "__MACOSX/cat/d.png", "cat/._a.png"):
         _save(tmp_path / name)

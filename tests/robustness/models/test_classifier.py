@@ -337,6 +337,19 @@ def test_images_that_cannot_decide_the_scaling_are_reported():
     tie = choose_scaling(lambda scaling, images: BRIGHT, GREYS, BRIGHT, SCALINGS, 2)
     assert tie.scaling is None
     assert "it could be" in tie.sentence
+    assert tie.sentence.endswith("More labelled images may decide it.")
+
+
+def test_images_of_another_kind_are_named_as_a_cause_of_chance():
+    labels = np.arange(40) % 2
+    noise = np.random.default_rng(3).permutation(labels)
+    images = np.zeros((40, 2, 2, 1), "uint8")
+    choice = choose_scaling(lambda scaling, some: noise, images, labels, SCALINGS, 2)
+    assert choice.scaling is None
+    assert (
+        "none is clearly better than chance (50%). Perhaps the images are of other"
+        in choice.sentence
+    )
 
 
 def test_one_channel_has_no_colour_scalings():

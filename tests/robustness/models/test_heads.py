@@ -13,6 +13,7 @@ import robustness
 from robustness.errors import ModelError
 from robustness.models.classifier import Classifier
 from robustness.models.head_kinds import AmbiguousHeadError
+from robustness.models.heads import find_head
 
 SIDE, CLASSES = 8, 3
 CASES = Path(__file__).resolve().parents[4] / "shared" / "cases" / "models"
@@ -223,3 +224,22 @@ def test_the_files_of_others():
     grey = RNG.integers(0, 256, (5, 28, 28, 1), dtype=np.uint8)
     own = np.asarray(flat._adapted.original((grey / np.float32(255)).reshape(5, 784)))
     np.testing.assert_allclose(flat.probabilities(grey), own, atol=1e-6)
+
+
+class WithoutCall(keras.Model):
+    """A subclass whose own `call` is missing."""
+
+
+class WithBrokenCall(keras.Model):
+    """A subclass whose `call` raises what its author did not expect."""
+
+    def call(self, images):
+        raise KeyError("conv1")
+
+
+@pytest.mark.parametrize(
+    ("made", "cause"), [(WithoutCall, "does not have a `call"), (WithBrokenCall, "KeyError.*conv1")]
+)
+def test_a_model_whose_own_code_fails_is_refused_with_the_cause(made, cause):
+    with pytest.raises(ModelError, match=f"(?s)cannot be called on images of shape.*{cause}"):
+        find_head(made(), np.zeros((2, 4, 4, 1), "float32"), "softmax")

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers, ops
 
+from robustness.auditing.inputs import resolve
 from robustness.errors import ModelError
+from robustness.images import from_arrays, select
 from robustness.models.classifier import Classifier
 from robustness.models.scaling_choice import Score, choose_scaling
 from robustness.models.scalings import SCALINGS
@@ -53,6 +55,19 @@ def test_more_images_decide_what_few_do_not():
     assert re.search(
         r"0\.\.1 against .*: p = .* by accuracy, .* by log-likelihood", chosen.scaling_reason
     )
+
+
+def test_images_beyond_the_limit_decide_too():
+    source = from_arrays(*noisy(300, seed=5))
+    few = select(source.entries(), limit=12)
+    model = logistic(8.0, 0.275)
+    found = resolve(model, source, lambda one: select(one.entries(), limit=12))
+    assert found.classifier.scaling.name == "0..1"
+    assert [entry.key for entry in found.entries] == [entry.key for entry in few]
+    pixels = np.array([source.read(entry, SHAPE).pixels for entry in few])
+    alone = from_arrays(pixels, np.array([entry.label for entry in few]))
+    with pytest.raises(ModelError, match="12 labelled images"):
+        resolve(model, alone, lambda one: select(one.entries()))
 
 
 def test_images_that_are_not_needed_are_not_read():
