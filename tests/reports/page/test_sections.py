@@ -15,8 +15,8 @@ from robustness.errors import SettingError
 from robustness.reports import PageData, Section, write_html
 from robustness.reports.page.sections import SECTIONS
 from robustness.reports.page.sections.worst_case import weakest_first
-from robustness.reports.summary import Summary
 from robustness.reports.summary.image_results import ImageResult
+from robustness.reports.summary.summary import Summary
 from tests.reports.folder import Folder
 
 
