@@ -53,5 +53,5 @@ def test_labels_that_speak_against_the_maker_leave_it_open():
     """Under 0..1 the mean of an image is above 0.5 for class 1; under -1..1 that is wrong for many."""
     model = made(TEACHABLE)
     model.layers[-1].layers[0].set_weights([np.eye(3), np.full(3, -0.5)])
-    with pytest.raises(ModelError, match="it could be 0..1 or caffe"):
+    with pytest.raises(ModelError, match=r"it could be 0\.\.1 or caffe"):
         Classifier.decide(model, *greys(60))
