@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from robustness.reports import Summary
     from robustness.reports.gate.verdict import Verdict
-    from robustness.runs.schema import Timing
+    from robustness.runs.schema import Data, Timing
 
 SHOWN_SECONDS = 0.5
 """Stages that took less are not listed."""
@@ -59,7 +59,7 @@ def lines(summary: Summary, verdict: Verdict, images: pd.DataFrame) -> Iterator[
     yield summary.sentence
     yield figures_sentence(summary, verdict)
     if summary.manifest.data.description:
-        yield f"images: {summary.manifest.data.description}."
+        yield f"images: {summary.manifest.data.description}{selected(summary.manifest.data)}."
     if why := reasons(summary.skipped, summary.images.selected):
         yield f"not read: {why}."
     if made := conversions(images["note"].fillna("").astype(str)):
@@ -74,6 +74,13 @@ def lines(summary: Summary, verdict: Verdict, images: pd.DataFrame) -> Iterator[
         if one.status in ("warn", "fail"):
             yield f"{one.status} {one.id} {one.title}? {one.sentence}"
     yield f"verdict: {verdict.label}. {verdict.sentence}"
+
+
+def selected(data: Data) -> str:
+    """How many images of the source were selected, in words; "" for all of them."""
+    if data.selected is None or data.available is None or data.selected >= data.available:
+        return ""
+    return f"; {data.selected:,} of {data.available:,} selected"
 
 
 def conversions(notes: Iterable[str]) -> str:

@@ -109,7 +109,7 @@ def _folder(path: Path, known: tuple[str, ...] | None) -> Source:
         )
         if number not in labelling.left_out
     )
-    lists = [] if any(label is not None for label in labelling.labels) else _lists(root)
+    lists = [] if any(label is not None for label in labelling.labels) else _lists(root, paths)
     description = labelling.describe(f"folder {key_of(root.name)}", [*_passed_over(others), *lists])
     empty = [] if labelling.class_names is None else _empty_folders(root, labelling)
     load = _from_bytes(folders.reader(root))
@@ -118,12 +118,14 @@ def _folder(path: Path, known: tuple[str, ...] | None) -> Source:
     )
 
 
-def _lists(root: Path) -> list[str]:
-    """What to do about lists in a folder without labels, which may have the labels."""
-    names = sorted(name for one in root.iterdir() if (name := key_of(one.name)).endswith(".csv"))
-    if not names or not (root / names[0]).is_file():
-        return []
-    return [f"{names[0]} in it may list labels: give that file as the images"]
+def _lists(root: Path, paths: Sequence[str]) -> list[str]:
+    """What to do about a list in a folder without labels that gives labels to its pictures."""
+    for one in sorted(root.glob("*.csv")):
+        with contextlib.suppress(ImagesError, OSError):
+            place, label = next(iter(csv_columns.read(one, None, None, [])), ("", ""))
+            if label and place in set(paths):
+                return [f"{key_of(one.name)} in it lists labels: give that file as the images"]
+    return []
 
 
 def _empty_folders(root: Path, labelling: Labelling) -> list[str]:

@@ -23,6 +23,7 @@ from robustness.models.head_kinds import AmbiguousHeadError
 from robustness.models.heads import Head, find_head
 from robustness.models.identity import answers, identity, probes, undisturbed
 from robustness.models.inner_scaling import InnerScaling, inner_scaling
+from robustness.models.known_makers import by_maker
 from robustness.models.label_sets import LabelSets
 from robustness.models.layers import entry_dtype, is_whole
 from robustness.models.precision import computing_in, parse_precision
@@ -210,6 +211,8 @@ class Classifier:
             self.scaling_reason = inner.sentence
             return self
         choice = self.choose_scaling(images, labels, more=more)
+        if choice.scaling is None:
+            choice = by_maker(self.model, choice)
         if choice.scaling is None:
             raise undecided(choice, command, inner.sentence)
         chosen = self if choice.scaling == self.scaling else self.with_scaling(choice.scaling)

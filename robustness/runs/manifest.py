@@ -33,6 +33,7 @@ def describe(
         data=Data(
             description=source.description,
             selected=len(entries),
+            available=len(source.entries()),
             selection_sha256=_selection_digest(entries),
             seed=plan.seed,
             labelled=all(e.label is not None for e in entries),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from robustness.cli.result import absent_classes, conversions
+from robustness.cli.result import absent_classes, conversions, selected
+from robustness.runs.schema import Data
 
 
 def test_conversions_are_counted_by_kind_whatever_the_size():
@@ -26,3 +27,9 @@ def test_classes_without_images_are_named_with_their_number():
     )
     assert absent_classes(["cat", "dog"], pd.Series([0, 1])) == ""
     assert absent_classes(["cat", "dog"], pd.Series([None, None], dtype=float)) == ""
+
+
+def test_a_limit_is_told_with_both_counts():
+    assert selected(Data(selected=20, available=1200)) == "; 20 of 1,200 selected"
+    for whole in (Data(selected=20, available=20), Data(selected=20), Data()):
+        assert selected(whole) == ""

@@ -118,10 +118,11 @@ def test_a_list_in_a_folder_without_labels_is_named(tmp_path):
     for name in ("Test/1.png", "Test/2.png"):
         _save(tmp_path / name)
     (tmp_path / "Test.csv").write_text("Path,ClassId\nTest/1.png,0\nTest/2.png,1\n")
-    assert "Test.csv in it may list labels" in open_source(tmp_path).description
+    assert "Test.csv in it lists labels" in open_source(tmp_path).description
     assert list(_labels(open_source(tmp_path / "Test.csv")).values()) == [0, 1]
-    _save(tmp_path / "Train" / "3.png")
-    assert "may list labels" not in open_source(tmp_path).description
+    for other in ("Height,Weight\n60,140\n", "Path\nTest/1.png\n", "Path,ClassId\n", "", "\0"):
+        (tmp_path / "Test.csv").write_text(other)
+        assert "lists labels" not in open_source(tmp_path).description
 
 
 def test_hidden_files_are_ignored(tmp_path):
