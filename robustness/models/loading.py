@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import shutil
 import tempfile
 import warnings
@@ -148,9 +149,37 @@ def opened(
         stack.enter_context(keras.saving.custom_object_scope(dict(objects or {})))
         # Keras selects the reader by the name of the file, not by its content.
         source = stack.enter_context(_named(Path(path), f".{report.format}"))
-        if report.conversion is None:
-            return keras.saving.load_model(source, compile=False, safe_mode=not trust)
-        return _converted(source, report, report.conversion, trust)
+        if report.conversion is not None:
+            return _converted(source, report, report.conversion, trust)
+        model = keras.saving.load_model(source, compile=False, safe_mode=not trust)
+        if objects and report.format == "keras":
+            _expect_all_weights(model, source)
+        return model
+
+
+def _expect_all_weights(model: Any, source: Path) -> None:
+    """Raise ModelError if an archive has more numbers than the model took: a class with too few layers.
+
+    Keras leaves out silently what no layer asks for.
+    """
+    import h5py  # noqa: PLC0415
+
+    sizes: list[int] = []
+    with zipfile.ZipFile(source) as archive, tempfile.TemporaryFile() as copied:
+        with archive.open("model.weights.h5") as member:
+            shutil.copyfileobj(member, copied, 1 << 20)
+        with h5py.File(copied, "r") as file:
+            for name in (name for name in file if name != "optimizer"):
+                file[name].visititems(
+                    lambda _, one: sizes.append(int(getattr(one, "size", 0) or 0))
+                )
+    taken = sum(math.prod(variable.shape) for variable in model.variables)
+    if sum(sizes) > taken:
+        raise ModelError(
+            f"The file holds {sum(sizes):,} numbers in its weights, and the model takes {taken:,} of them: "
+            "the imported class has fewer or smaller layers than the one that was saved. Give the code that the "
+            "model was saved with."
+        )
 
 
 def _converted(source: Path, report: ScanReport, conversion: Conversion, trust: bool) -> Any:

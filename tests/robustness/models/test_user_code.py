@@ -49,6 +49,37 @@ def saved(folder: Path, name: str, layer: str) -> tuple[Path, keras.Model]:
     return folder / "m.keras", model
 
 
+SMALLER = """
+import keras
+
+@keras.saving.register_keras_serializable("own")
+class Two(keras.Model):
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.flat = keras.layers.Flatten()
+        self.last = keras.layers.Dense(2, activation="softmax")
+{extra}
+    def call(self, x):
+        return self.last({inner}self.flat(x){end})
+"""
+
+
+def test_a_class_with_fewer_layers_than_the_file_is_refused(tmp_path, monkeypatch):
+    """Keras loads it, and leaves the weights of the missing layer out."""
+    monkeypatch.chdir(tmp_path)
+    first = "        self.first = keras.layers.Dense(48)"
+    (tmp_path / "whole.py").write_text(SMALLER.format(extra=first, inner="self.first(", end=")"))
+    (tmp_path / "lesser.py").write_text(SMALLER.format(extra="", inner="", end=""))
+    kind = user_code.custom_objects(["whole.py"], True)["Two"]
+    model = kind()
+    model(np.zeros((1, 4, 4, 3), "float32"))
+    model.save(tmp_path / "m.keras")
+    loaded = loading.load_model(tmp_path / "m.keras", True, imports=["whole.py"])
+    assert len(loaded.weights) == 4
+    with pytest.raises(ModelError, match="fewer or smaller layers"):
+        loading.load_model(tmp_path / "m.keras", True, imports=["lesser.py"])
+
+
 @pytest.mark.parametrize("as_file", [False, True])
 def test_a_model_with_own_layers_loads_with_its_code(place, as_file):
     folder, name, layer = place
