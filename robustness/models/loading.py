@@ -176,9 +176,9 @@ def _expect_all_weights(model: Any, source: Path) -> None:
     taken = sum(math.prod(variable.shape) for variable in model.variables)
     if sum(sizes) > taken:
         raise ModelError(
-            f"The file holds {sum(sizes):,} numbers in its weights, and the model takes {taken:,} of them: "
-            "the imported class has fewer or smaller layers than the one that was saved. Give the code that the "
-            "model was saved with."
+            f"The file holds {sum(sizes):,} numbers in its weights, and the model takes {taken:,} of "
+            "them: the imported class has fewer or smaller layers than the one that was saved. Give the "
+            "code that the model was saved with."
         )
 
 
