@@ -9,6 +9,7 @@ import stat
 import struct
 import tempfile
 import threading
+import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -54,6 +55,8 @@ class Window(io.RawIOBase):
 
     def __init__(self, file: IO[bytes], start: int, size: int) -> None:
         self._file, self._start, self._size, self._at = file, start, size, 0
+        # A collection of a reference cycle may finalize the file before the window.
+        weakref.finalize(self, file.close)
 
     def readable(self) -> bool:
         """Return True."""

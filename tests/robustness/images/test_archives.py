@@ -266,3 +266,14 @@ def test_photographs_stream_from_kaggles_archive(photos_archive: Path):
     tracemalloc.stop()
     assert peaks[1] < peaks[0] + (1 << 20)
     assert max(peaks) < 4 << 20
+
+
+def test_a_member_in_a_reference_cycle_is_closed_without_a_warning(tmp_path, recwarn):
+    path = tmp_path / "data.npz"
+    np.savez(path, images=np.zeros((1, 2, 2, 3), np.uint8))
+    cycle: list[object] = []
+    with zipfile.ZipFile(path) as archive:
+        cycle += [archives.member(path, archive, archive.infolist()[0]), cycle]
+    del cycle
+    gc.collect()
+    assert not [one for one in recwarn if one.category is ResourceWarning]

@@ -129,4 +129,6 @@ def test_an_audit_in_a_notebook_shows_bars_and_no_log_lines(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stderr == ""
     count, _, html = done.stdout.splitlines()[-1].partition(" ")
-    assert int(count) >= 3 and html.count("<progress") == 3
+    stages = ("checks", "classifying", "fgsm(steps=1)", "step pictures", "diagnostics")
+    assert int(count) >= 5 and html.count("<progress") == 5
+    assert all(f">{stage}</td>" in html for stage in stages), html
