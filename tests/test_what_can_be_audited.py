@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import ast
+import re
 import runpy
 from functools import cache
 from pathlib import Path
 
 import pytest
+import typer.main
 
+from robustness.cli import app
 from robustness.configuration import choices
-from robustness.models.formats import FORMATS
+from robustness.models.formats import file_kind
+from robustness.models.suffixes import MODEL_SUFFIXES
 from tests.robustness.models.legacy.test_old_files import FILES
+from tests.robustness.models.test_formats import KINDS
 
 ROOT = Path(__file__).parents[1]
 script = runpy.run_path(str(ROOT / "scripts" / "write_what_can_be_audited.py"))
@@ -50,6 +55,21 @@ def test_every_old_file_and_every_head_is_claimed():
     assert all(f"`{head}`" in outputs for head in choices.HEADS)
 
 
-def test_every_kind_of_file_is_read_or_refused_on_the_page():
-    text = script["page"]()
-    assert all(one.words in text for one in FORMATS if one not in (script["KERAS"], script["H5"]))
+def test_every_suffix_is_claimed():
+    what = " ".join(claim.what for claim in script["FILES"])
+    assert all(f"`{suffix}`" in what for suffix in MODEL_SUFFIXES)
+
+
+def test_every_kind_that_the_page_refuses_has_a_file_in_the_tests():
+    tested = {kind.words for content, _ in KINDS.values() if (kind := file_kind(content))}
+    assert tested == {one.words for one in script["REFUSED"]}
+
+
+def test_what_needs_an_option_names_one_that_exists():
+    params = typer.main.get_group(app).commands["audit"].params
+    known = {option for param in params for option in param.opts}
+    for claim in CLAIMS:
+        options = set(re.findall(r"--[a-z-]+", claim.how))
+        assert options <= known, claim.what
+        if claim.status == "with an option":
+            assert options or "extra" in claim.how, claim.what

@@ -113,6 +113,18 @@ def test_an_audit_of_such_a_file(tf_keras, tmp_path):
     assert len(digests) == 2
 
 
+@pytest.mark.slow
+def test_tf_keras_reads_files_of_keras_2_and_not_of_keras_1(tf_keras):
+    files = Path(__file__).parent / "legacy" / "files"
+    path = files / "keras_2.0.5_graph.h5"
+    classifier = Classifier(old_keras.opened(path, False), scaling="0..255")
+    with np.load(f"{path}.npz") as stored:
+        images, expected = stored["images"], stored["answers"]
+    assert np.abs(classifier.probabilities(images) - expected).max() < 1e-5
+    with pytest.raises(ModelError, match="tf_keras could not load"):
+        old_keras.opened(files / "keras_1.2.2_graph.h5", False)
+
+
 def test_operations_that_are_no_arithmetic_are_refused(tf_keras, tmp_path):
     path = saved(with_operation(tf_keras), tmp_path / "m.h5")
     assert worker.unsafe_operations(str(path)) == []

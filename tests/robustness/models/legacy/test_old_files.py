@@ -14,6 +14,7 @@ import pytest
 
 from robustness.errors import ModelError
 from robustness.models import loading
+from robustness.models.classifier import Classifier
 
 FILES = sorted(
     path for path in (Path(__file__).parent / "files").iterdir() if path.suffix != ".npz"
@@ -34,6 +35,28 @@ def test_an_old_file_answers_as_its_own_keras_did(path):
     answers = loading.load_model(path)(images.astype("float32"), training=False).numpy()
     assert np.abs(answers - expected).max() < 1e-5
     assert expected.std() > 0.01, "answers that are all alike show nothing"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_an_old_file_is_read_by_the_logits_before_its_softmax(path):
+    classifier = Classifier.load(path, scaling="0..255")
+    assert classifier.head.kind == "softmax" and classifier.head.rebuilt
+    with np.load(f"{path}.npz") as stored:
+        images, expected = stored["images"], stored["answers"]
+    z = classifier.logits_of(images)
+    powers = np.exp(z - z.max(axis=1, keepdims=True))
+    assert np.abs(powers / powers.sum(axis=1, keepdims=True) - expected).max() < 1e-5
+    # These are the logits, not the logarithms of the probabilities.
+    assert np.abs(np.exp(z).sum(axis=1) - 1).max() > 1e-3
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_the_weights_of_an_old_file_go_into_its_architecture(path, tmp_path):
+    (tmp_path / "m.json").write_text(loading.load_model(path).to_json(), "utf-8")
+    model = loading.load_model(path, False, str(tmp_path / "m.json"))
+    with np.load(f"{path}.npz") as stored:
+        images, expected = stored["images"], stored["answers"]
+    assert np.abs(model(images.astype("float32"), training=False).numpy() - expected).max() < 1e-5
 
 
 def test_there_is_a_file_of_every_version():
@@ -76,7 +99,5 @@ def test_each_public_model_loads_or_says_why_not(name):
 @pytest.mark.slow
 @pytest.mark.skipif(not CASES.is_dir(), reason="needs the models of shared/cases")
 def test_a_model_without_an_image_input_is_refused():
-    from robustness.models.classifier import Classifier
-
     with pytest.raises(ModelError, match="1000"):
         Classifier.load(CASES / "dense_on_1000_features.h5", scaling="0..1")
