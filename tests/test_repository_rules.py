@@ -236,3 +236,18 @@ def test_packages_contain_no_assert_and_no_pickle(top_folder):
 def test_the_changelog_has_an_entry():
     text = (ROOT / "CHANGELOG.md").read_text()
     assert "## Unreleased" in text or "## 0." in text
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a clone")
+def test_only_published_weights_are_large():
+    """Nothing that a download left behind is committed."""
+    done = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    names = [name for name in done.stdout.split("\0") if name and not name.endswith(".whl")]
+    assert names == [name for name in done.stdout.split("\0") if name], "a wheel is committed"
+    large = {
+        name for name in names if (ROOT / name).is_file() and (ROOT / name).stat().st_size > 1 << 20
+    }
+    weights = "model_zoo/dogs_vs_cats/weights"
+    assert large == {f"{weights}/dogs-vs-cats.npz", f"{weights}/robust/dogs-vs-cats-robust.npz"}
