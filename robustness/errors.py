@@ -6,6 +6,7 @@
     ├── SettingError        a parameter, option or configuration value
     ├── ModelError          a model file or a model that cannot be audited
     │   └── UnsafeModelError    a model file that could run code
+    ├── PipelineError       preprocessing that cannot be used, or fails on a picture
     ├── ImagesError         a source of pictures as a whole (one bad picture is an outcome)
     ├── RunError            a run that is damaged or failed
     │   ├── RunUsageError       a run folder that cannot be used: no run in it, in use, another run
@@ -48,6 +49,12 @@ class ModelError(RobustnessError):
 
 class UnsafeModelError(ModelError):
     """A model file contains something that could run code or read other files."""
+
+
+class PipelineError(RobustnessError):
+    """Preprocessing that cannot be used with the model, or that fails on a picture."""
+
+    exit_code = USAGE
 
 
 class ImagesError(RobustnessError):
