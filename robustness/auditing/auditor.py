@@ -27,7 +27,8 @@ from robustness.errors import GradientError, ModelError, RunUsageError
 from robustness.images import Entry, Picture
 from robustness.images.cache import PictureCache
 from robustness.images.png import to_png
-from robustness.models.classifier import LARGE_BATCH, Classifier
+from robustness.models.classifier import Classifier
+from robustness.models.fixed_size_calls import LARGE_BATCH
 from robustness.runs import smallest_epsilon, stage_times
 from robustness.runs.manifest import now
 from robustness.runs.median_epsilon import median_epsilons

@@ -16,7 +16,8 @@ from robustness.images.cache import SAMPLE, PictureCache
 from robustness.images.labels import expect_classes
 from robustness.models import loading
 from robustness.models.adapter import AdaptedModel, adapt
-from robustness.models.classifier import LARGE_BATCH, Classifier
+from robustness.models.classifier import Classifier
+from robustness.models.fixed_size_calls import LARGE_BATCH
 from robustness.models.head_kinds import AmbiguousHeadError
 from robustness.models.label_sets import LabelSets
 from robustness.models.scaling_choice import Labelled

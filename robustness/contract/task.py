@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from keras import ops
 
+from robustness import backend
 from robustness.contract.types import State
 from robustness.numerics import prng
 from robustness.threat.goals import Goal
@@ -38,7 +40,8 @@ class Task:
     norm, goal
         The norm and goal of the threat.
     mask
-        (height, width, 1), 1 where pixels may change and 0 elsewhere; None if all may change.
+        1 where pixels may change and 0 elsewhere, (height, width, 1), or (rows, height, width, 1) where it differs
+        by row; None if all may change.
     """
 
     images: Any
@@ -57,15 +60,21 @@ class Task:
         if self.mask is None:
             return inside
         several = len(points.shape) == 5
-        return ops.where(self.mask > 0, inside, self.images[:, None] if several else self.images)
+        images = self.images[:, None] if several else self.images
+        return ops.where(self._mask_of(points) > 0, inside, images)
+
+    def _mask_of(self, points: Any) -> Any:
+        """The mask in a shape that multiplies `points`, (rows, h, w, c) or (rows, k, h, w, c)."""
+        by_row = self.mask is not None and len(self.mask.shape) == 4
+        return self.mask[:, None] if by_row and len(points.shape) == 5 else self.mask
 
     def room(self, points: Any) -> tuple[Any, Any]:
         """Return the least and largest change of each component of `points` inside 0..255 and the mask."""
-        return room(points, self.mask)
+        return room(points, self._mask_of(points))
 
     def only(self, gradient: Any) -> Any:
         """Return `gradient` with 0 where pixels may not change."""
-        return gradient if self.mask is None else gradient * self.mask
+        return gradient if self.mask is None else gradient * self._mask_of(gradient)
 
     def distance(self, points: Any) -> Any:
         """Return the distance of each point from its image in the threat's norm, (rows,)."""
@@ -73,6 +82,9 @@ class Task:
 
     def project(self, points: Any) -> Any:
         """Return the nearest points inside the ball around the images, 0..255, and the mask."""
+        return self._in_one_pass(lambda task, there: task._projected(there), points)
+
+    def _projected(self, points: Any) -> Any:
         low, high = self.room(self.images)
         return self.images + self.norm.project(points - self.images, self.epsilon, low, high)
 
@@ -81,7 +93,22 @@ class Task:
 
         `points` and `direction` are (rows, height, width, channels).
         """
-        return self.project(points - self.per_row(length) * direction)
+        return self._in_one_pass(
+            lambda task, there, way, far: task._projected(there - task.per_row(far) * way),
+            points,
+            direction,
+            length + 0 * self.epsilon,
+        )
+
+    def _in_one_pass(self, move: Callable[..., Any], *arrays: Any) -> Any:
+        """Return ``move(task, *arrays)``; in one pass over memory where pictures are large."""
+        if self.mask is None or len(self.mask.shape) == 3 or not self.norm.separable:
+            return move(self, *arrays)
+
+        def alone(images: Any, mask: Any, epsilon: Any, *others: Any) -> Any:
+            return move(replace(self, images=images, mask=mask, epsilon=epsilon), *others)
+
+        return backend.fused(alone)(self.images, self.mask, self.epsilon, *arrays)
 
     def random_start(self) -> Any:
         """Return a random point of each row, fixed by its key, inside the ball, 0..255 and the mask."""

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from robustness.models.classifier import SMALL_BATCH, Classifier
+from robustness.models.classifier import Classifier
+from robustness.models.fixed_size_calls import SMALL_BATCH
 
 EPS = float(np.finfo("float32").eps)
 ULPS = 1

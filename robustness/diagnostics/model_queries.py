@@ -15,7 +15,8 @@ from robustness.diagnostics.stored_outcomes import noise_rows
 from robustness.diagnostics.stored_run import WHITE, StoredRun, is_noise
 from robustness.engine.jobs import Example
 from robustness.images.png import from_png, to_png
-from robustness.models.classifier import SMALL_BATCH, Classifier
+from robustness.models.classifier import Classifier
+from robustness.models.fixed_size_calls import SMALL_BATCH
 from robustness.numerics import prng
 from robustness.runs.plan import Plan
 from robustness.runs.schema import Check

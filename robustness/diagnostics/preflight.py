@@ -22,7 +22,8 @@ from robustness.diagnostics.liveness import liveness
 from robustness.diagnostics.randomness import SAME, drawn, shared
 from robustness.engine.votes import DRAWS, MOST
 from robustness.errors import GradientError, ImagesError
-from robustness.models.classifier import SMALL_BATCH, Classifier
+from robustness.models.classifier import Classifier
+from robustness.models.fixed_size_calls import SMALL_BATCH
 from robustness.models.scaling_choice import Labelled
 from robustness.numerics.losses import margin
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from robustness.models.classifier import SMALL_BATCH, Classifier
+from robustness.models.classifier import Classifier
+from robustness.models.fixed_size_calls import SMALL_BATCH
 
 SAME, REPEATS = 1e-6, 48
 """Largest difference of outputs for the same batch by rounding, as a share of the largest logit; and the

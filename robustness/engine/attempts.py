@@ -239,10 +239,7 @@ class AttemptPool:
     def judge_files(self, files: Sequence[File]) -> list[Flip | None]:
         """Judge pictures in one call of the judge, and count the passes."""
         flips = self._judge(
-            [
-                Candidate(a.progress.example.pixels, a.progress.example.label, radius, picture)
-                for a, radius, picture in files
-            ]
+            [_candidate(a.progress.example, radius, picture) for a, radius, picture in files]
         )
         for (attempt, *_), passes in zip(files, self._judge.passes, strict=True):
             attempt.judge_passes += passes
@@ -290,6 +287,12 @@ class AttemptPool:
         progress.blind += attempt.blind
 
 
+def _candidate(example: Example, radius: float, picture: np.ndarray) -> Candidate:
+    return Candidate(
+        example.cropped(example.pixels), example.label, radius, example.cropped(picture)
+    )
+
+
 def failure_reason(attempt: Attempt) -> str:
     """Return the recorded reason of an attempt whose point is not finite."""
     return f"the attack left numbers that are not finite at step {attempt.steps}"
@@ -306,7 +309,11 @@ def original_pixels(attempts: Iterable[Attempt]) -> np.ndarray:
     return np.stack([a.progress.example.pixels for a in attempts]).astype("float32")
 
 
-def room(threat: Threat, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the least and the largest change of each component of `images` (n, h, w, c), in counts."""
-    low, high = threat.room(images)
-    return ops.convert_to_numpy(low), ops.convert_to_numpy(high)
+def room(threat: Threat, attempts: Iterable[Attempt]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least and the largest change of each component of the images, (n, h, w, c), in counts."""
+    attempts = list(attempts)
+    low, high = threat.room(original_pixels(attempts))
+    low, high = ops.convert_to_numpy(low), ops.convert_to_numpy(high)
+    inside = [attempt.progress.example.inside for attempt in attempts]
+    on_canvas = [part for part in inside if part is not None]
+    return (low * on_canvas, high * on_canvas) if on_canvas else (low, high)

@@ -6,7 +6,8 @@ import math
 import os
 
 from robustness import backend
-from robustness.models.classifier import GROUP, Classifier
+from robustness.models.classifier import Classifier
+from robustness.models.fixed_size_calls import GROUP
 from robustness.models.layers import leaves
 from robustness.models.scan import memory
 
@@ -21,9 +22,15 @@ CALL = 1.6
 """The fixed cost of a pass, in rows; measured with the Dogs-vs-Cats CNN."""
 
 
-def row_bytes(classifier: Classifier) -> int:
-    """Estimate the memory of one row in bytes: activations, their gradients, and a few images."""
-    numbers = 12 * math.prod(classifier.input_shape)
+def row_bytes(classifier: Classifier, shape: tuple[int, int, int] | None = None) -> int:
+    """Estimate the memory of one row in bytes: activations, their gradients, and a few images.
+
+    Parameters
+    ----------
+    classifier : the attacked model.
+    shape : of the points; that of the model's images if None.
+    """
+    numbers = 12 * math.prod(shape or classifier.model_shape)
     for layer in leaves(classifier.model):
         shape = getattr(getattr(layer, "output", None), "shape", None)
         numbers += 3 * math.prod(n or 1 for n in shape[1:]) if shape else 0

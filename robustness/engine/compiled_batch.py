@@ -14,9 +14,11 @@ from robustness.contract.look import Look
 from robustness.contract.task import Task
 from robustness.engine.batch_size import row_bytes
 from robustness.engine.jobs import AttackJob, Example
-from robustness.models.classifier import GROUP, SMALL_BATCH, Classifier
+from robustness.engine.model_input import Shape, model_input
+from robustness.models.classifier import Classifier
+from robustness.models.fixed_size_calls import GROUP, SMALL_BATCH
 from robustness.numerics import prng
-from robustness.threat.threat import Threat
+from robustness.threat.threat import Threat, room
 
 State = dict[str, Any]
 
@@ -41,8 +43,13 @@ class CompiledBatch:
         The number of rows that advance together, each in its slot.
     seed
         The seed of the random numbers, which also depend on the image's key, the attack and the restart.
+    canvas
+        The shape (height, width, channels) of the pictures' canvas; for deployed models only.
 
     Attributes
+    ----------
+    input
+        How points enter the model.
     ----------
     passes
         (forward, backward) passes of a row in a step; known after the first step.
@@ -60,12 +67,20 @@ class CompiledBatch:
     """
 
     def __init__(
-        self, classifier: Classifier, attack: Attack, threat: Threat, *, batch_size: int, seed: int
+        self,
+        classifier: Classifier,
+        attack: Attack,
+        threat: Threat,
+        *,
+        batch_size: int,
+        seed: int,
+        canvas: Shape | None = None,
     ) -> None:
         attack.expect_norm(threat.norm)
+        self.input = model_input(classifier, threat, canvas)
         self.classifier, self.attack, self.threat = classifier, attack, threat
         self._seed, self.batch_size = seed, batch_size
-        self._bytes = row_bytes(classifier)
+        self._bytes = row_bytes(classifier, self.input.shape)
         self.heavy = self._bytes > HEAVY
         # Rows that are loaded or rounded at a time: all at once if they are small.
         part = min(batch_size, max(SMALL_BATCH, batch_size // 4))
@@ -92,10 +107,14 @@ class CompiledBatch:
         # Kept as bytes until here, so that loading copies less.
         images = ops.cast(arrays["images"], "float32")
         arrays = {**arrays, "images": images}
-        return Task(norm=threat.norm, goal=threat.goal, mask=threat.weights, **arrays)
+        mask = self.input.mask(arrays.pop("input"))
+        return Task(norm=threat.norm, goal=threat.goal, mask=mask, **arrays)
 
-    def _load_rows(self, images: Any, aims: Any, epsilon: Any, keys: Any, restart: Any) -> State:
+    def _load_rows(  # noqa: PLR0917 - positions of a compiled function
+        self, images: Any, aims: Any, epsilon: Any, keys: Any, restart: Any, entering: Any
+    ) -> State:
         arrays = {
+            "input": entering,
             "images": images,
             "aims": aims,
             "epsilon": epsilon,
@@ -111,9 +130,10 @@ class CompiledBatch:
         best = {"point": task.images, "distance": 0 * epsilon + np.inf, "step": 0 * aims}
         return {**begun, "best": best}
 
-    def make_look(self, task: Task) -> Look:
-        """Return the attack's look at the model for these rows."""
-        return Look(self.classifier.logits, task, self.attack.loss, self.attack.knowledge)
+    def make_look(self, task: Task, entering: State) -> Look:
+        """Return the attack's look at the model for these rows; `entering` are the arrays of `input`."""
+        logits = self.input.logits(task, entering)
+        return Look(logits, task, self.attack.loss, self.attack.knowledge)
 
     def _step_rows(self, state: State) -> tuple[State, Any, Any]:
         """Advance every row by one step.
@@ -122,7 +142,7 @@ class CompiledBatch:
         that seek the closest point: of rows that are done), and a checksum of the model's outputs.
         """
         task = self.task(state["task"])
-        look = self.make_look(task)
+        look = self.make_look(task, state["task"]["input"])
         own = self.attack.step(task, state["own"], look)
         point, distance, reached = look.verdict()
         # Counted in Python while tracing: the passes are the same for every row.
@@ -164,25 +184,27 @@ class CompiledBatch:
         start = (begun, none_ready, 0 * task["aims"], ops.zeros((), "int32"))
         return ops.while_loop(more, once, start)
 
-    def _round_rows(self, images: Any, points: Any, radius: Any, index: Any) -> tuple[Any, Any]:
-        images = ops.cast(ops.take(images, index, axis=0), "float32")
+    def _round_rows(self, rows: State, points: Any, radius: Any, index: Any) -> tuple[Any, Any]:
+        images = ops.cast(ops.take(rows["images"], index, axis=0), "float32")
         delta = ops.take(points, index, axis=0) - images
         finite = ops.all(ops.isfinite(delta), axis=(1, 2, 3))
         delta = ops.where(ops.isfinite(delta), delta, 0.0)
         if self._closest:
             delta = self.threat.norm.fill_budget(delta, radius)
-        low, high = self.threat.room(images)
+        mask = self.input.mask(
+            tree.map_structure(lambda x: ops.take(x, index, axis=0), rows["input"])
+        )
+        low, high = room(images, mask)
         grid = images + self.threat.norm.to_grid(delta, radius, low, high)
         return ops.cast(grid, "uint8"), finite
 
     def prepare(self) -> None:
         """Compile the functions that the first rows need."""
-        black = Example("", np.zeros(self.classifier.input_shape, np.uint8), 0)
+        black = Example("", np.zeros(self.input.shape, np.uint8), 0)
         state = self.load(None, [0], [AttackJob(black, self.threat.epsilons[0])])
         backend.precompile(self._step, *self._arguments(state, (), 1))
         index, radii = np.zeros(self._chunk, np.int32), np.zeros(self._chunk, np.float32)
-        images = state["task"]["images"]
-        backend.precompile(self._round, images, state["own"]["point"], radii, index)
+        backend.precompile(self._round, _pictures(state), state["own"]["point"], radii, index)
 
     def load(self, state: State | None, slots: Sequence[int], jobs: Sequence[AttackJob]) -> State:
         """Load each job into its slot.
@@ -239,6 +261,7 @@ class CompiledBatch:
                 np.array([job.epsilon for job in part], np.float32),
                 np.stack([self._key(job) for job in part]),
                 np.array([job.restart for job in part], np.int32),
+                self.input.arrays([job.example for job in part]),
             )
             yield rows, np.array(targets, np.int32)
 
@@ -367,10 +390,15 @@ class CompiledBatch:
             filled = [*radii[start : start + self._chunk], *[radii[start]] * fill]
             radius = np.array(filled, np.float32)
             index = np.array(part + [part[0]] * fill, np.int32)
-            grid, fine = self._round(state["task"]["images"], points, radius, index)
+            grid, fine = self._round(_pictures(state), points, radius, index)
             pictures.append(ops.convert_to_numpy(grid)[: len(part)])
             finite.append(ops.convert_to_numpy(fine)[: len(part)])
         return np.concatenate(pictures), np.concatenate(finite)
+
+
+def _pictures(state: State) -> State:
+    """The parts of a state that rounding reads."""
+    return {name: state["task"][name] for name in ("images", "input")}
 
 
 def _changed(state: State, after: State) -> State:

@@ -14,7 +14,8 @@ import numpy as np
 
 from robustness.engine.votes import flips as vote_on_flips
 from robustness.images.png import from_png, to_png
-from robustness.models.classifier import LARGE_BATCH, Classifier
+from robustness.models.classifier import Classifier
+from robustness.models.fixed_size_calls import LARGE_BATCH
 from robustness.threat.norms import NORMS, Norm, has_own_column
 from robustness.threat.threat import Threat
 
@@ -183,7 +184,7 @@ class Judge:
         pending: list[tuple[np.ndarray, Callable[[], Saved]] | None] = []
         for start in range(0, len(candidates), LARGE_BATCH):
             part = candidates[start : start + LARGE_BATCH]
-            rows = self._classifier.probabilities(np.stack([c.picture for c in part]))
+            rows = self._classifier.probabilities([c.picture for c in part])
             for candidate, row in zip(part, rows, strict=True):
                 # Compression releases the Python lock: files are written while the model runs on
                 # the next part.
@@ -212,9 +213,11 @@ class Judge:
         Returns
         -------
         One bool per picture. False for whole counts, which rounding does not change; for a model that takes
-        integers, which has no output for fractions; and for a model with random outputs.
+        integers and for an input pipeline, which have no output for fractions; and for a model with random
+        outputs.
         """
-        if self._classifier.cuts_fractions or self._draws > 1:
+        whole = self._classifier.cuts_fractions or self._classifier.deployment is not None
+        if whole or self._draws > 1:
             return [False] * len(points)
         aims = self._threat.goal.aims(np.asarray(labels))
         between = (points != np.round(points)).any(axis=(1, 2, 3))
@@ -268,7 +271,7 @@ class Judge:
         """The flip of a candidate's file; None if it is outside the budget or the mask."""
         file = saved()
         if not np.array_equal(file.picture, candidate.picture):
-            row = self._classifier.probabilities(file.picture[None])[0]
+            row = self._classifier.probabilities([file.picture])[0]
             if not self._flips(candidate, row):
                 return None
         if not self._within(candidate, file):

@@ -10,7 +10,7 @@ from keras import ops
 
 from robustness.engine.compiled_batch import CompiledBatch
 from robustness.engine.jobs import Example
-from robustness.models.classifier import GROUP
+from robustness.models.fixed_size_calls import GROUP
 from robustness.numerics.losses import LOSSES
 
 
@@ -58,7 +58,8 @@ def _group_gradients(
     arrays = {"images": np.stack([e.pixels for e in filled]), "aims": aims, "restart": zeros}
     arrays |= {"epsilon": ops.cast(zeros, "float32"), "step": zeros}
     arrays["keys"] = np.zeros((GROUP, 2), np.int32)
-    output = batch.make_look(batch.task(arrays))(ops.convert_to_tensor(points))
+    arrays["input"] = batch.input.arrays(filled)
+    output = batch.make_look(batch.task(arrays), arrays["input"])(ops.convert_to_tensor(points))
 
     def margin(logits: Any) -> Any:
         return batch.threat.goal.loss(LOSSES["margin"], logits, aims)

@@ -206,7 +206,7 @@ class MinimumDistanceProgram:
         """The 8-bit changes along the change to the nearest point, for the rows `wanted`."""
         if not wanted:
             return {}
-        low, high = room(self._threat, original_pixels(attempts.values()))
+        low, high = room(self._threat, attempts.values())
         paths = {
             slot: self._threat.norm.path_along(delta, least, most)
             for slot, delta, least, most in zip(attempts, deltas, low, high, strict=True)

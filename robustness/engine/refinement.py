@@ -8,6 +8,7 @@ from itertools import count, islice
 import numpy as np
 
 from robustness.engine.attempts import Attempt, AttemptPool, original_pixels, room
+from robustness.engine.model_input import on_canvas
 from robustness.images.png import from_png
 from robustness.numerics.pixel_lattice import Path
 from robustness.optimization.bracketing import Bracket
@@ -69,6 +70,15 @@ def seek(
                 del searches[slot]
 
 
+def _flipped_picture(attempt: Attempt) -> np.ndarray:
+    """The picture of an attempt's flip, shaped like the pixels of its example."""
+    example = attempt.progress.example
+    if attempt.flip is None:
+        return example.pixels
+    picture = from_png(attempt.flip.png)
+    return on_canvas(picture, example.pixels.shape) if example.size else picture
+
+
 def changed(attempt: Attempt, change: np.ndarray) -> np.ndarray:
     """Return the attempt's image plus a change in whole counts, (height, width, channels) uint8."""
     return np.asarray((attempt.progress.example.pixels + change).astype(np.uint8))
@@ -98,10 +108,10 @@ class Refining:
             improving = {s: a for s, a in improving.items() if a.distance(name) * FINE < before[s]}
 
     def _round(self, attempts: Mapping[int, Attempt]) -> None:
-        files = [from_png(attempt.flip.png) for attempt in attempts.values() if attempt.flip]
+        files = [_flipped_picture(attempt) for attempt in attempts.values()]
         gradients, leads = self._pool.margin_gradients(files, list(attempts.values()))
         images = original_pixels(attempts.values())
-        low, high = room(self._threat, images)
+        low, high = room(self._threat, attempts.values())
         changes = np.stack(files) - images
         for box in (_all, _between):
             paths, guesses = {}, {}
@@ -154,7 +164,7 @@ def rescue(
     images = original_pixels(attempts)
     points = np.stack([a.float_flip for a in attempts if a.float_flip is not None])
     changes = np.nan_to_num(points - images)
-    low, high = room(threat, images)
+    low, high = room(threat, attempts)
     paths = [threat.norm.path_along(*x) for x in zip(changes, low, high, strict=True)]
     files = _judge_paths(pool, threat, attempts, [path for path in paths if path is not None])
     usable = gradients and pool.judges_attacked_model

@@ -141,7 +141,11 @@ def replay_pictures(
         radii = [replay.radius for _, replay in finished.replays]
         state = finished.state
         pictures, _ = batch.to_uint8(state, state["own"]["point"], finished.slots, radii)
-        probabilities = classifier.probabilities(pictures)
-        rows = zip(finished.replays, finished.steps, pictures, probabilities, strict=True)
+        shown = [
+            replay.job.example.cropped(picture)
+            for (_, replay), picture in zip(finished.replays, pictures, strict=True)
+        ]
+        probabilities = classifier.probabilities(shown)
+        rows = zip(finished.replays, finished.steps, shown, probabilities, strict=True)
         for (number, _), step, picture, row in rows:
             yield number, step, picture, row

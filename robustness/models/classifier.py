@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -18,6 +18,7 @@ from robustness import backend
 from robustness.errors import ModelError, SettingError
 from robustness.models import head_decision, loading
 from robustness.models.adapter import InputAdapter, adapt
+from robustness.models.fixed_size_calls import SMALL_BATCH, FixedSizeCalls
 from robustness.models.float_input import Twin, float_twin, takes_whole, without_slope
 from robustness.models.head_kinds import AmbiguousHeadError
 from robustness.models.heads import Head, find_head
@@ -30,13 +31,18 @@ from robustness.models.precision import computing_in, parse_precision
 from robustness.models.scaling_choice import Labelled, ScalingChoice, choose_scaling, undecided
 from robustness.models.scalings import SCALINGS, Scaling, candidates, parse_scaling
 
-GROUP = 6
-"""Rows that a matrix kernel processes together, with AVX2. In a shorter last group of a batch the order of
-summation differs, so that the last bits of a row depend on its place."""
-SMALL_BATCH, LARGE_BATCH = 2 * GROUP, 6 * GROUP
-"""Images per call of the model: one of these two sizes, filled up if there are fewer images. The large size
-is not used if it does not fit into memory, or changes the outputs for the same images even in the last bit:
-outputs for an image must not depend on the size of the batch, nor on the place in it."""
+Pictures = np.ndarray | Sequence[np.ndarray]
+"""Images (n, height, width, channels) in counts; pictures (height, width, channels) of several sizes."""
+
+
+class Deployment(Protocol):
+    """What happens to an uploaded picture until it is the model's image (`robustness.pipeline.deployment`)."""
+
+    def images(self, pictures: Pictures) -> np.ndarray:
+        """Return the model's images (n, height, width, channels) of pictures, each uint8."""
+
+    def images_of_files(self, files: Sequence[bytes]) -> np.ndarray:
+        """Return the model's images of encoded pictures."""
 
 
 class Classifier:
@@ -88,7 +94,8 @@ class Classifier:
             The scaling or the head is not known, or the scaling does not fit the input of the model.
         """
         self._adapted = adapt(model, adapter)
-        self.model, self.input_shape = self._adapted.model, self._adapted.shape
+        self.model, self.model_shape = self._adapted.model, self._adapted.shape
+        self.input_shape: tuple[int | None, int | None, int] = self.model_shape
         self.name = name or (Path(file).stem if file else str(self._adapted.original.name))
         self.file = Path(file) if file else None
         self.head_reason = ""
@@ -114,7 +121,8 @@ class Classifier:
         if label_sets is not None:
             self.head, self.class_names = self.head.with_sets(label_sets), label_sets.names
         self.precision = "float32"
-        self._alike: bool | None = None
+        self._calls = FixedSizeCalls()
+        self.deployment: Deployment | None = None
         self._predict = backend.compile(self._forward)
         self._see = backend.compile(self.logits)
 
@@ -261,7 +269,7 @@ class Classifier:
             return self.outputs_under(scaling, some)
 
         # Only scalings that fit the channels of the model are tried.
-        channels = self.input_shape[-1] + self._adapted.opaque
+        channels = self.model_shape[-1] + self._adapted.opaque
         return choose_scaling(
             predict,
             images,
@@ -274,7 +282,7 @@ class Classifier:
 
     def outputs_under(self, scaling: Scaling, images: np.ndarray) -> np.ndarray:
         """Return probabilities (n, classes), float32, for images in counts under another scaling."""
-        return self._batched(images, lambda x: self._predict(scaling.apply(self._with_alpha(x))))
+        return self._in_calls(images, lambda x: self._predict(scaling.apply(self._with_alpha(x))))
 
     def in_precision(self, name: str) -> Classifier:
         """Return this classifier with `logits` from a copy of the model that computes in `name`.
@@ -300,7 +308,8 @@ class Classifier:
             other._twin = Twin(twin, self._twin.reason)
             other.head = self.head.computed_by(twin, self._probe())
             other.precision, other._see = name, backend.compile(other.logits)
-            other.logits(np.zeros((1, *self.input_shape), "float32"))
+            other._calls = FixedSizeCalls()
+            other.logits(np.zeros((1, *self.model_shape), "float32"))
         except Exception as error:
             # The message of the layer itself comes last.
             reason = shorten(str(error).rpartition("Error encountered:")[2], 200)
@@ -321,18 +330,57 @@ class Classifier:
             images = ops.round(images)
         return self.head.logits(self._as_input(images))
 
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Return probabilities (n, classes), float32, of the user's own model; images in counts."""
-        return self._batched(images, lambda x: self._predict(self._as_input(x)))
+    def probabilities(self, images: Pictures) -> np.ndarray:
+        """Return probabilities (n, classes), float32, of the user's own model.
+
+        Parameters
+        ----------
+        images : (n, height, width, channels) in counts; of a deployed model, pictures (height, width, channels)
+            uint8 of any sizes, which reach the model as they are deployed.
+        """
+        if self.deployment is not None:
+            images = self.deployment.images(images)
+        return self._in_calls(images, lambda x: self._predict(self._as_input(x)))
+
+    def probabilities_of_files(self, files: Sequence[bytes]) -> np.ndarray:
+        """Return probabilities (n, classes) for encoded pictures, decoded as they are deployed.
+
+        Raises
+        ------
+        ModelError
+            The classifier has no deployment, so pictures of other sizes than its input are not defined.
+        """
+        if self.deployment is None:
+            raise ModelError(f"{self.name} has no input pipeline; expected decoded images.")
+        images = self.deployment.images_of_files(files)
+        return self._in_calls(images, lambda x: self._predict(self._as_input(x)))
 
     def may_draw(self, images: np.ndarray) -> bool:
         """Return whether outputs for `images` may differ between calls, judged by the model's operations."""
-        some = np.resize(images, (SMALL_BATCH, *self.input_shape))
+        some = np.resize(images, (SMALL_BATCH, *self.model_shape))
         return backend.draws_numbers(self._predict, self._as_input(some))
 
-    def logits_of(self, images: np.ndarray) -> np.ndarray:
+    def logits_of(self, images: Pictures) -> np.ndarray:
         """Return `logits` for any number of images, computed in batches by a compiled function."""
-        return self._batched(images, self._see)
+        if self.deployment is not None:
+            images = self.deployment.images(images)
+        return self._in_calls(images, self._see)
+
+    def deployed(self, deployment: Deployment) -> Classifier:
+        """Return this classifier behind an input pipeline; it takes pictures (height, width, channels) of any
+        size.
+
+        `logits` and `model_shape` remain those of the model's own images.
+        """
+        other = copy.copy(self)
+        other.deployment, other.input_shape = deployment, (None, None, self.model_shape[-1])
+        return other
+
+    def at_model_size(self) -> Classifier:
+        """Return this classifier without its input pipeline."""
+        other = copy.copy(self)
+        other.deployment, other.input_shape = None, self.model_shape
+        return other
 
     @property
     def without_gradient(self) -> str:
@@ -367,12 +415,13 @@ class Classifier:
 
         The model is run on a few pictures; the state of its random numbers is restored afterwards.
         """
-        pictures = probes(self.input_shape)
+        pictures = probes(self.model_shape)
         known = identity(self._adapted.original)
         with undisturbed(self._adapted.original) as chancy:
-            first = self.probabilities(pictures)
+            plain = self.at_model_size()
+            first = plain.probabilities(pictures)
             # Keras' own layers without random numbers give equal outputs: one run suffices.
-            again = self.probabilities(pictures) if chancy or known["code"] else first
+            again = plain.probabilities(pictures) if chancy or known["code"] else first
         return {**known, "answers": answers(first, again)}
 
     def card(self) -> dict[str, Any]:
@@ -390,7 +439,7 @@ class Classifier:
             "weights_sha256": self.digest,
             "identity": self.identity,
             "parameters": int(self._adapted.original.count_params()),
-            "input_shape": list(self.input_shape),
+            "input_shape": list(self.model_shape),
             "adapter": self._adapted.card(),
             "scaling": {**self.scaling.card(), "chosen": self.scaling_reason},
             "head": self.head.kind,
@@ -423,45 +472,14 @@ class Classifier:
     def _forward(self, inputs: Any) -> Any:
         return self.head.probabilities(inputs)
 
-    def _batched(self, images: np.ndarray, see: Callable[[np.ndarray], Any]) -> np.ndarray:
-        images = np.asarray(images)
-        if images.shape[1:] != self.input_shape:
+    def _in_calls(self, images: Pictures, see: Callable[[np.ndarray], Any]) -> np.ndarray:
+        images = np.asarray(images) if len(images) else np.zeros((0, *self.model_shape), "float32")
+        if images.shape[1:] != self.model_shape:
             raise ModelError(
                 f"Images of shape {images.shape} were given; {self.name} takes "
-                f"(n, {', '.join(map(str, self.input_shape))})."
+                f"(n, {', '.join(map(str, self.model_shape))})."
             )
-        parts, done = [np.zeros((0, len(self.class_names)), "float32")], 0
-        while done < len(images):
-            parts.append(self._next(images[done:], see))
-            done += len(parts[-1])
-        return np.concatenate(parts)
-
-    def _answers(self, some: np.ndarray, see: Callable[[np.ndarray], Any], size: int) -> np.ndarray:
-        """The outputs of `see` for at most `size` images; the batch is filled up to `size`."""
-        spare = size - len(some)
-        filled = np.concatenate([some, np.repeat(some[:1], spare, axis=0)]) if spare else some
-        rows = keras.ops.convert_to_numpy(see(filled))
-        return np.asarray(rows, "float32")[: len(some)]
-
-    def _next(self, images: np.ndarray, see: Callable[[np.ndarray], Any]) -> np.ndarray:
-        """The outputs of `see` for the first of `images`, as many as fit into one call."""
-        # One large batch, filled up, takes less time than several small ones.
-        if self._alike is False or len(images) <= LARGE_BATCH - SMALL_BATCH:
-            return self._answers(images[:SMALL_BATCH], see, SMALL_BATCH)
-        if self._alike:
-            return self._answers(images[:LARGE_BATCH], see, LARGE_BATCH)
-        return self._compared(images, see)
-
-    def _compared(self, images: np.ndarray, see: Callable[[np.ndarray], Any]) -> np.ndarray:
-        """The first call of `_next`: determines whether the large batch fits and gives equal outputs."""
-        few = self._answers(images[:SMALL_BATCH], see, SMALL_BATCH)
-        try:
-            many = self._answers(images[:LARGE_BATCH], see, LARGE_BATCH)
-        except backend.OutOfMemory:
-            self._alike = False
-            return few
-        self._alike = np.array_equal(few, many[:SMALL_BATCH], equal_nan=True)
-        return many if self._alike else few
+        return self._calls(images, see, len(self.class_names))
 
     def _chosen(self, scaling: str | Path | Scaling | Mapping[str, Any] | None) -> Scaling:
         if scaling is None:
@@ -473,7 +491,7 @@ class Classifier:
             chosen = SCALINGS["0..255"]
         else:
             chosen = parse_scaling(scaling)
-        channels = self.input_shape[-1] + self._adapted.opaque
+        channels = self.model_shape[-1] + self._adapted.opaque
         if chosen.per_channel and channels != 3:
             raise SettingError(
                 f"Scaling {chosen.name} is for three channels; the model takes {channels}."
@@ -489,10 +507,10 @@ class Classifier:
 
     def _probe(self) -> Any:
         """Four inputs that an image classifier should distinguish: black, white and two of noise."""
-        noise = np.random.default_rng(0).uniform(0, 255, (2, *self.input_shape))
+        noise = np.random.default_rng(0).uniform(0, 255, (2, *self.model_shape))
         if takes_whole(self.model):
             noise = np.floor(noise)
-        flat = np.stack([np.zeros(self.input_shape), np.full(self.input_shape, 255.0)])
+        flat = np.stack([np.zeros(self.model_shape), np.full(self.model_shape, 255.0)])
         return self._as_input(np.concatenate([flat, noise]).astype("float32"))
 
 

@@ -28,7 +28,7 @@ def main(path: str) -> None:
     import numpy as np  # noqa: PLC0415
 
     from robustness.models import loading  # noqa: PLC0415
-    from robustness.models.classifier import SMALL_BATCH  # noqa: PLC0415
+    from robustness.models.fixed_size_calls import SMALL_BATCH  # noqa: PLC0415
     from robustness.models.ports import input_ports  # noqa: PLC0415
 
     keras.ops.matmul(np.ones((64, 64), "float32"), np.ones((64, 64), "float32"))

@@ -32,6 +32,7 @@ class Linf(Norm):
 
     dual: ClassVar[str] = "l1"
     bounded_alike: ClassVar[bool] = True
+    separable: ClassVar[bool] = True
     grey: ClassVar[float] = 128.0
     rounding: ClassVar[float] = 0.499
     scale_limit: ClassVar[float] = 1.0

@@ -56,6 +56,8 @@ class Norm(ABC):
     """Whether its balls are convex, so that gradient steps with projections work in it."""
     sparse: ClassVar[bool] = False
     """Whether the steepest change and the nearest flip change few components or pixels."""
+    separable: ClassVar[bool] = False
+    """Whether each component is projected independently of the others."""
     in_counts: ClassVar[bool] = True
     """Whether epsilon / 255 is meaningful: it counts steps of 1/255."""
     power: ClassVar[int] = 1

@@ -14,7 +14,8 @@ from keras import layers, ops
 from robustness import backend
 from robustness.engine import batch_size
 from robustness.errors import ModelError, SettingError
-from robustness.models.classifier import LARGE_BATCH, SMALL_BATCH, Classifier, input_shape
+from robustness.models.classifier import Classifier, input_shape
+from robustness.models.fixed_size_calls import LARGE_BATCH, SMALL_BATCH
 from robustness.models.scaling_choice import choose_scaling
 from robustness.models.scalings import SCALINGS, Scaling, parse_scaling
 

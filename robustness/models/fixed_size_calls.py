@@ -1,0 +1,63 @@
+"""Calls a function of images in batches of fixed sizes, so that outputs do not depend on the number of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from robustness import backend
+
+GROUP = 6
+"""Rows that a matrix kernel processes together, with AVX2. In a shorter last group of a batch the order of
+summation differs, so that the last bits of a row depend on its place."""
+SMALL_BATCH, LARGE_BATCH = 2 * GROUP, 6 * GROUP
+"""Images per call of the model: one of these two sizes, filled up if there are fewer images. The large size
+is not used if it does not fit into memory, or changes the outputs for the same images even in the last bit:
+outputs for an image must not depend on the size of the batch, nor on the place in it."""
+
+See = Callable[[np.ndarray], Any]
+
+
+class FixedSizeCalls:
+    """Calls a function of images (n, height, width, channels) with one of two batch sizes."""
+
+    def __init__(self) -> None:
+        self._alike: bool | None = None
+
+    def __call__(self, images: np.ndarray, see: See, outputs: int) -> np.ndarray:
+        """Return the outputs of `see`, (n, outputs) float32, for any number of images."""
+        parts, done = [np.zeros((0, outputs), "float32")], 0
+        while done < len(images):
+            parts.append(self._next(images[done:], see))
+            done += len(parts[-1])
+        return np.concatenate(parts)
+
+    def _next(self, images: np.ndarray, see: See) -> np.ndarray:
+        """The outputs of `see` for the first of `images`, as many as fit into one call."""
+        # One large batch, filled up, takes less time than several small ones.
+        if self._alike is False or len(images) <= LARGE_BATCH - SMALL_BATCH:
+            return _outputs(images[:SMALL_BATCH], see, SMALL_BATCH)
+        if self._alike:
+            return _outputs(images[:LARGE_BATCH], see, LARGE_BATCH)
+        return self._compared(images, see)
+
+    def _compared(self, images: np.ndarray, see: See) -> np.ndarray:
+        """The first call of `_next`: determines whether the large batch fits and gives equal outputs."""
+        few = _outputs(images[:SMALL_BATCH], see, SMALL_BATCH)
+        try:
+            many = _outputs(images[:LARGE_BATCH], see, LARGE_BATCH)
+        except backend.OutOfMemory:
+            self._alike = False
+            return few
+        self._alike = np.array_equal(few, many[:SMALL_BATCH], equal_nan=True)
+        return many if self._alike else few
+
+
+def _outputs(some: np.ndarray, see: See, size: int) -> np.ndarray:
+    """The outputs of `see` for at most `size` images; the batch is filled up to `size`."""
+    spare = size - len(some)
+    filled = np.concatenate([some, np.repeat(some[:1], spare, axis=0)]) if spare else some
+    return np.asarray(ops.convert_to_numpy(see(filled)), "float32")[: len(some)]
