@@ -160,7 +160,7 @@ class Auditor:
         known = {row.key for row in self.store.image_rows()}
         todo = [(n, e) for n, e in enumerate(self.entries) if e.key not in known]
         done, total = len(self.entries) - len(todo), len(self.entries)
-        pictures = self.cache.stream((e for _, e in todo), self.classifier.input_shape)
+        pictures = self.cache.stream((e for _, e in todo), self.classifier.picture_shape)
         numbered = zip((n for n, _ in todo), pictures, strict=False)
         with contextlib.closing(pictures):
             while chunk := [pair for _, pair in zip(range(LARGE_BATCH), numbered, strict=False)]:
@@ -178,14 +178,14 @@ class Auditor:
     ) -> dict[str, Callable[[ImageRow], ImageRow]]:
         """Return a function for each image that puts the model's prediction into its row."""
         if self.plan.draws > 1 and pixels:
-            names, pictures = self.classifier.class_names, np.stack(list(pixels.values()))
+            names, pictures = self.classifier.class_names, list(pixels.values())
             counted = votes.clean(self.classifier.probabilities, pictures, len(names))
             return {
                 k: partial(_voted, vote=v, names=names)
                 for k, v in zip(pixels, counted, strict=True)
             }
         new = [key for key in pixels if key not in known]
-        fresh = self.classifier.probabilities(np.stack([pixels[k] for k in new])) if new else ()
+        fresh = self.classifier.probabilities([pixels[k] for k in new]) if new else ()
         probabilities = {**known, **dict(zip(new, fresh, strict=True))}
         return {key: partial(_predicted, probabilities=probabilities[key]) for key in pixels}
 
@@ -309,7 +309,7 @@ class Auditor:
 
     def _examples(self, rows: list[ImageRow], standing: dict[str, int]) -> Generator[Example]:
         entries = {e.key: e for e in self.entries}
-        pictures = self.cache.stream((entries[r.key] for r in rows), self.classifier.input_shape)
+        pictures = self.cache.stream((entries[r.key] for r in rows), self.classifier.picture_shape)
         with contextlib.closing(pictures):
             for row, picture in zip(rows, pictures, strict=True):
                 if picture.digest != row.digest:

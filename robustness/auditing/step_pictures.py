@@ -72,7 +72,7 @@ def save_step_pictures(
     classes = {row.key: row.clean_class for row in store.image_rows()}
 
     def example_of(key: str) -> Example | None:
-        pixels, label = cache.read(by_key[key], classifier.input_shape).pixels, classes[key]
+        pixels, label = cache.read(by_key[key], classifier.picture_shape).pixels, classes[key]
         return None if pixels is None or label is None else Example(key, pixels, label)
 
     for place, attack in enumerate(plan.attacks):

@@ -40,8 +40,8 @@ class Task:
     norm, goal
         The norm and goal of the threat.
     mask
-        1 where pixels may change and 0 elsewhere, (height, width, 1), or (rows, height, width, 1) where it differs
-        by row; None if all may change.
+        1 where pixels may change and 0 elsewhere, (height, width, 1), or (rows, height, width, 1) where it
+        differs by row; None if all may change.
     """
 
     images: Any

@@ -79,7 +79,7 @@ def sample_of(
     ordered = sorted(attacked, key=lambda e: e.key not in standing)[:SAMPLE]
     examples, survivors = [], 0
     for entry in ordered:
-        picture = shelf.read(entry, classifier.input_shape)
+        picture = shelf.read(entry, classifier.picture_shape)
         if picture.pixels is not None:
             label = int(classes[entry.key])
             examples.append(Example(entry.key, picture.pixels, label))

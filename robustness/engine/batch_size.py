@@ -30,7 +30,7 @@ def row_bytes(classifier: Classifier, shape: tuple[int, int, int] | None = None)
     classifier : the attacked model.
     shape : of the points; that of the model's images if None.
     """
-    numbers = 12 * math.prod(shape or classifier.model_shape)
+    numbers = 12 * math.prod(shape or classifier.input_shape)
     for layer in leaves(classifier.model):
         shape = getattr(getattr(layer, "output", None), "shape", None)
         numbers += 3 * math.prod(n or 1 for n in shape[1:]) if shape else 0

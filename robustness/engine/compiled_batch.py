@@ -110,7 +110,7 @@ class CompiledBatch:
         mask = self.input.mask(arrays.pop("input"))
         return Task(norm=threat.norm, goal=threat.goal, mask=mask, **arrays)
 
-    def _load_rows(  # noqa: PLR0917 - positions of a compiled function
+    def _load_rows(
         self, images: Any, aims: Any, epsilon: Any, keys: Any, restart: Any, entering: Any
     ) -> State:
         arrays = {

@@ -54,7 +54,7 @@ class ImageInput:
     """The points are images of the model."""
 
     def __init__(self, classifier: Classifier, threat: Threat) -> None:
-        self._classifier, self._threat, self.shape = classifier, threat, classifier.model_shape
+        self._classifier, self._threat, self.shape = classifier, threat, classifier.input_shape
 
     def arrays(self, examples: Sequence[Example]) -> Arrays:
         """Return nothing."""

@@ -285,6 +285,8 @@ def _scaled(what: str, low: float) -> ImagesError:
 
 def _fit(pixels: np.ndarray, wanted: Shape) -> tuple[np.ndarray, str]:
     """Convert `pixels`, uint8 (h, w, c), to the model's input shape; return them and a note."""
+    if wanted[0] is None and pixels.shape[-1] == wanted[-1]:
+        return pixels, ""
     if pixels.shape == tuple(wanted):
         return pixels, ""
     channels = pixels.shape[-1]

@@ -47,8 +47,8 @@ def decode(data: bytes, name: str, shape: Shape) -> tuple[np.ndarray, str]:
         The content of the file.
     name : str
         Its name, whose suffix is compared with the format of the data.
-    shape : tuple of int
-        The wanted (height, width, channels).
+    shape : tuple
+        The wanted (height, width, channels); (None, None, channels) to keep the size.
 
     Returns
     -------
@@ -98,6 +98,8 @@ def mode_for(shape: Shape) -> str:
 def fit(image: Image.Image, shape: Shape, notes: list[str]) -> np.ndarray:
     """Resize `image` to `shape` (bilinear, antialiased, aspect ratio not kept) and return uint8 pixels."""
     height, width, channels = shape
+    if height is None or width is None:
+        return np.array(image, np.uint8).reshape(image.height, image.width, channels)
     if image.size != (width, height):
         squashed = "" if image.width * height == image.height * width else ", aspect not kept"
         notes.append(f"resized from {image.width}x{image.height}{squashed}")

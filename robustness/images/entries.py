@@ -13,7 +13,8 @@ from robustness.images.class_match import ClassTable
 
 MAX_ENTRIES = 1_000_000
 
-Shape = tuple[int, int, int]
+Shape = tuple[int | None, int | None, int]
+"""A wanted shape (height, width, channels); height and width are None for a picture as large as it is."""
 Where = TypeVar("Where")
 
 
@@ -80,7 +81,13 @@ class Source(Protocol):
         """Return all entries, always in the same order."""
 
     def read(self, entry: Entry, shape: Shape) -> Picture:
-        """Decode one picture to `shape` (height, width, channels); a bad one has a reason and no pixels."""
+        """Decode one picture to `shape`; a bad one has a reason and no pixels.
+
+        Parameters
+        ----------
+        entry : the picture.
+        shape : (height, width, channels); (None, None, channels) for a picture that is not resized.
+        """
 
 
 def readable(entry: Entry, pixels: np.ndarray, note: str = "") -> Picture:

@@ -36,7 +36,7 @@ Pictures = np.ndarray | Sequence[np.ndarray]
 
 
 class Deployment(Protocol):
-    """What happens to an uploaded picture until it is the model's image (`robustness.pipeline.deployment`)."""
+    """What happens to an uploaded picture until it is the model's image; see `robustness.pipeline`."""
 
     def images(self, pictures: Pictures) -> np.ndarray:
         """Return the model's images (n, height, width, channels) of pictures, each uint8."""
@@ -94,8 +94,8 @@ class Classifier:
             The scaling or the head is not known, or the scaling does not fit the input of the model.
         """
         self._adapted = adapt(model, adapter)
-        self.model, self.model_shape = self._adapted.model, self._adapted.shape
-        self.input_shape: tuple[int | None, int | None, int] = self.model_shape
+        self.model, self.input_shape = self._adapted.model, self._adapted.shape
+        self.picture_shape: tuple[int | None, int | None, int] = self.input_shape
         self.name = name or (Path(file).stem if file else str(self._adapted.original.name))
         self.file = Path(file) if file else None
         self.head_reason = ""
@@ -269,7 +269,7 @@ class Classifier:
             return self.outputs_under(scaling, some)
 
         # Only scalings that fit the channels of the model are tried.
-        channels = self.model_shape[-1] + self._adapted.opaque
+        channels = self.input_shape[-1] + self._adapted.opaque
         return choose_scaling(
             predict,
             images,
@@ -309,7 +309,7 @@ class Classifier:
             other.head = self.head.computed_by(twin, self._probe())
             other.precision, other._see = name, backend.compile(other.logits)
             other._calls = FixedSizeCalls()
-            other.logits(np.zeros((1, *self.model_shape), "float32"))
+            other.logits(np.zeros((1, *self.input_shape), "float32"))
         except Exception as error:
             # The message of the layer itself comes last.
             reason = shorten(str(error).rpartition("Error encountered:")[2], 200)
@@ -335,8 +335,8 @@ class Classifier:
 
         Parameters
         ----------
-        images : (n, height, width, channels) in counts; of a deployed model, pictures (height, width, channels)
-            uint8 of any sizes, which reach the model as they are deployed.
+        images : (n, height, width, channels) in counts; of a deployed model, pictures (height, width,
+            channels) uint8 of any sizes.
         """
         if self.deployment is not None:
             images = self.deployment.images(images)
@@ -357,7 +357,7 @@ class Classifier:
 
     def may_draw(self, images: np.ndarray) -> bool:
         """Return whether outputs for `images` may differ between calls, judged by the model's operations."""
-        some = np.resize(images, (SMALL_BATCH, *self.model_shape))
+        some = np.resize(images, (SMALL_BATCH, *self.input_shape))
         return backend.draws_numbers(self._predict, self._as_input(some))
 
     def logits_of(self, images: Pictures) -> np.ndarray:
@@ -370,16 +370,16 @@ class Classifier:
         """Return this classifier behind an input pipeline; it takes pictures (height, width, channels) of any
         size.
 
-        `logits` and `model_shape` remain those of the model's own images.
+        `logits` and `input_shape` remain those of the model's own images.
         """
         other = copy.copy(self)
-        other.deployment, other.input_shape = deployment, (None, None, self.model_shape[-1])
+        other.deployment, other.picture_shape = deployment, (None, None, self.input_shape[-1])
         return other
 
     def at_model_size(self) -> Classifier:
         """Return this classifier without its input pipeline."""
         other = copy.copy(self)
-        other.deployment, other.input_shape = None, self.model_shape
+        other.deployment, other.picture_shape = None, self.input_shape
         return other
 
     @property
@@ -415,7 +415,7 @@ class Classifier:
 
         The model is run on a few pictures; the state of its random numbers is restored afterwards.
         """
-        pictures = probes(self.model_shape)
+        pictures = probes(self.input_shape)
         known = identity(self._adapted.original)
         with undisturbed(self._adapted.original) as chancy:
             plain = self.at_model_size()
@@ -439,7 +439,7 @@ class Classifier:
             "weights_sha256": self.digest,
             "identity": self.identity,
             "parameters": int(self._adapted.original.count_params()),
-            "input_shape": list(self.model_shape),
+            "input_shape": list(self.input_shape),
             "adapter": self._adapted.card(),
             "scaling": {**self.scaling.card(), "chosen": self.scaling_reason},
             "head": self.head.kind,
@@ -473,11 +473,11 @@ class Classifier:
         return self.head.probabilities(inputs)
 
     def _in_calls(self, images: Pictures, see: Callable[[np.ndarray], Any]) -> np.ndarray:
-        images = np.asarray(images) if len(images) else np.zeros((0, *self.model_shape), "float32")
-        if images.shape[1:] != self.model_shape:
+        images = np.asarray(images) if len(images) else np.zeros((0, *self.input_shape), "float32")
+        if images.shape[1:] != self.input_shape:
             raise ModelError(
                 f"Images of shape {images.shape} were given; {self.name} takes "
-                f"(n, {', '.join(map(str, self.model_shape))})."
+                f"(n, {', '.join(map(str, self.input_shape))})."
             )
         return self._calls(images, see, len(self.class_names))
 
@@ -491,7 +491,7 @@ class Classifier:
             chosen = SCALINGS["0..255"]
         else:
             chosen = parse_scaling(scaling)
-        channels = self.model_shape[-1] + self._adapted.opaque
+        channels = self.input_shape[-1] + self._adapted.opaque
         if chosen.per_channel and channels != 3:
             raise SettingError(
                 f"Scaling {chosen.name} is for three channels; the model takes {channels}."
@@ -507,10 +507,10 @@ class Classifier:
 
     def _probe(self) -> Any:
         """Four inputs that an image classifier should distinguish: black, white and two of noise."""
-        noise = np.random.default_rng(0).uniform(0, 255, (2, *self.model_shape))
+        noise = np.random.default_rng(0).uniform(0, 255, (2, *self.input_shape))
         if takes_whole(self.model):
             noise = np.floor(noise)
-        flat = np.stack([np.zeros(self.model_shape), np.full(self.model_shape, 255.0)])
+        flat = np.stack([np.zeros(self.input_shape), np.full(self.input_shape, 255.0)])
         return self._as_input(np.concatenate([flat, noise]).astype("float32"))
 
 

@@ -65,7 +65,7 @@ class Deployment:
         """Return the linear part for pictures of `size` (height, width), for attacks."""
         return _geometry(self.twin, size, self.shape)
 
-    def differentiable(  # noqa: PLR0917 - the rows of a batch
+    def differentiable(
         self, rows: Tensor, columns: Tensor, sizes: Tensor, keys: Tensor, step: Tensor
     ) -> Callable[[Tensor], Tensor]:
         """Return a differentiable function from points on a canvas to the model's images.

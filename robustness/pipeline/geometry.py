@@ -9,10 +9,10 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """How a picture (height, width, channels) becomes the model's image, apart from rounding.
+    """How a picture becomes the model's image, apart from rounding.
 
-    ``image = rows @ picture @ columns.T`` for each channel. Where the convention pads, rows or columns are 0, and
-    the pipeline's fill colour is added.
+    ``image = rows @ picture @ columns.T`` for each channel. Where the convention pads, rows or columns are 0,
+    and the pipeline's fill colour is added.
 
     Attributes
     ----------
