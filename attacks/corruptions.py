@@ -141,6 +141,7 @@ class Corruptions(Attack):
     """
 
     name: ClassVar[str] = "corruptions"
+    padded: ClassVar[bool] = False
     paper: ClassVar[str] = "Hendrycks & Dietterich 2019, arXiv:1903.12261"
     knowledge: ClassVar[Knowledge] = "decision"
     norms: ClassVar[tuple[str, ...]] = ("free",)

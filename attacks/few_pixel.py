@@ -33,6 +33,7 @@ class FewPixel(Attack):
     """
 
     name: ClassVar[str] = "few-pixel"
+    padded: ClassVar[bool] = False
     paper: ClassVar[str] = "Su et al. 2019, arXiv:1710.08864"
     knowledge: ClassVar[Knowledge] = "score"
     norms: ClassVar[tuple[str, ...]] = ("l0",)

@@ -43,6 +43,7 @@ class HopSkipJump(Attack):
     """
 
     name: ClassVar[str] = "hopskipjump"
+    padded: ClassVar[bool] = False
     paper: ClassVar[str] = "Chen et al. 2020, arXiv:1904.02144"
     knowledge: ClassVar[Knowledge] = "decision"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")

@@ -33,6 +33,7 @@ class _Probing(Stepping, Attack):
     """
 
     knowledge: ClassVar[Knowledge] = "score"
+    padded: ClassVar[bool] = False
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
 
     steps: int = setting(100, "number of steps, each of `probes` queries", low=1, high=100_000)

@@ -37,6 +37,7 @@ class SimBA(Stepping, Attack):
     """
 
     name: ClassVar[str] = "simba"
+    padded: ClassVar[bool] = False
     paper: ClassVar[str] = "Guo et al. 2019, arXiv:1905.07121"
     knowledge: ClassVar[Knowledge] = "score"
     norms: ClassVar[tuple[str, ...]] = ("l2",)

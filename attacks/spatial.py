@@ -47,6 +47,7 @@ class Spatial(Attack):
     """
 
     name: ClassVar[str] = "spatial"
+    padded: ClassVar[bool] = False
     paper: ClassVar[str] = "Engstrom et al. 2019, arXiv:1712.02779"
     knowledge: ClassVar[Knowledge] = "decision"
     norms: ClassVar[tuple[str, ...]] = ("free",)

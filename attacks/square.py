@@ -65,6 +65,7 @@ class Square(Attack):
     """
 
     name: ClassVar[str] = "square"
+    padded: ClassVar[bool] = False
     paper: ClassVar[str] = "Andriushchenko et al. 2020, arXiv:1912.00049"
     knowledge: ClassVar[Knowledge] = "score"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")

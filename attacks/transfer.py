@@ -147,6 +147,7 @@ class DIFGSM(_Transfer):
     """
 
     name: ClassVar[str] = "di-fgsm"
+    padded: ClassVar[bool] = False
     paper: ClassVar[str] = "Xie et al. 2019, arXiv:1803.06978"
 
     diversity: float = setting(0.5, DIVERSITY, low=0, high=1)

@@ -21,6 +21,7 @@ class _Fitted(Attack):
     """The common part: evaluate each image with the fitted change in `file` applied."""
 
     baseline: ClassVar[bool] = True
+    padded: ClassVar[bool] = False
 
     file: str | None = setting(
         None,

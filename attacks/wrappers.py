@@ -62,7 +62,7 @@ class Wrapper(Attack):
         seeks = inner.seeks if type(self).seeks == "any" else type(self).seeks
         follow: dict[str, Any] = {"of": inner, "steps": self.length(inner), "loss": inner.loss}
         follow |= {"knowledge": inner.knowledge, "norms": inner.norms, "seeks": seeks}
-        follow |= {"baseline": inner.baseline, "any_norm": inner.any_norm}
+        follow |= {"baseline": inner.baseline, "any_norm": inner.any_norm, "padded": inner.padded}
         for name, value in follow.items():
             object.__setattr__(self, name, value)
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from robustness.errors import SettingError
 from robustness.images import Entry, Picture
-from robustness.images.entries import readable, unreadable
+from robustness.images.entries import Shape, readable, unreadable
 from robustness.model_zoo.dogs_vs_cats.renderings import KINDS, render
 
 CHELSEA = "chelsea.png"
@@ -39,17 +39,17 @@ class Pets:
         ]
         return [Entry(CHELSEA, CHELSEA, KINDS.index("cat")), *drawn]
 
-    def read(self, entry: Entry, shape: tuple[int, int, int]) -> Picture:
+    def read(self, entry: Entry, shape: Shape) -> Picture:
         """Return the picture, resized to `shape` if need be; unreadable for grey models."""
         if shape[2] != 3:
             return unreadable(
                 entry, "the rendered pets are in colour, but the model takes grey pictures"
             )
         pixels = _chelsea() if entry.key == CHELSEA else self._render(entry)
-        size = (shape[1], shape[0])
-        if pixels.shape[:2] == shape[:2]:
+        height, width, _ = shape
+        if height is None or width is None or pixels.shape[:2] == (height, width):
             return readable(entry, pixels)
-        resized = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
+        resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
         note = f"resized from {pixels.shape[1]}x{pixels.shape[0]}"
         return readable(entry, np.asarray(resized, np.uint8), note)
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from robustness import plugins
 from robustness.auditing.auditor import Auditor
+from robustness.auditing.deployed_model import StatedPipeline, stated_pipeline
 from robustness.auditing.inputs import (
     ResolvedInputs,
     make_attacks,
@@ -174,6 +175,9 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     config = _checked(config, options)
     attacks, norm = make_attacks(config), norms.parse(config.norm)
     expect_usable(config, model, attacks, norm)
+    pipeline = stated_pipeline(config)
+    if pipeline is not None and pipeline.scaling is not None:
+        config = config.overridden_by({"scaling": pipeline.scaling})
     folder = Path(out) if out is not None else _temporary_folder()
     resolved_inputs = _inputs(
         model,
@@ -183,6 +187,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         only=only,
         before=_decided_before(folder) if resume else (None, None),
         command=command,
+        pipeline=pipeline,
     )
     classifier, cache = resolved_inputs.classifier, resolved_inputs.cache
     source, entries, table = resolved_inputs.source, resolved_inputs.entries, resolved_inputs.table
@@ -196,6 +201,10 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         trust=config.trust_model,
         imports=config.imports,
     )
+    plain = classifier
+    if pipeline is not None:
+        classifier = pipeline.before(classifier)
+        surrogate = None if surrogate is None else pipeline.before(surrogate)
     attacked = (surrogate or classifier).in_precision(config.precision)
     goal = parse_goal(config.target, classifier.class_names)
     entries, spared = _concerned(entries, goal)
@@ -223,11 +232,15 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         surrogate=surrogate.digest if surrogate else None,
         precision=attacked.precision,
         draws=before.draws,
+        deployment=None if pipeline is None else pipeline.entry(),
     )
     stages.start(stage_times.CHECKS)
     answers, findings = (
-        ({}, _findings_before(folder)) if resume else _examine(classifier, cache, entries, listener)
+        ({}, _findings_before(folder)) if resume else _examine(plain, cache, entries, listener)
     )
+    if classifier.deployment is not None:
+        # These are answers to images made of the pictures, not to the pictures as they are uploaded.
+        answers = {}
     if surrogate is None and not preflight.has_gradients(findings):
         plan = plan.running(resolved(gradients=False))
     if not resume and preflight.is_random(findings):
@@ -260,7 +273,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         )
         store = Run.create(folder, manifest)
     with store:
-        mended = mend(store, plan, cache, entries, classifier.input_shape) if resume else Mended()
+        mended = mend(store, plan, cache, entries, classifier.picture_shape) if resume else Mended()
         if threat.mask is not None:
             store.save_png(threat.mask.png(plan.channels))
         with _interrupted_times(store, stages):
@@ -294,6 +307,7 @@ def _inputs(
     only: Callable[[Entry], bool] | None,
     before: tuple[tuple[str, ...] | None, Scaling | None],
     command: str,
+    pipeline: StatedPipeline | None,
 ) -> ResolvedInputs:
     """Load what `model` and `images` name, and decide class names, scaling and head.
 
@@ -335,6 +349,7 @@ def _inputs(
         architecture=config.architecture,
         imports=config.imports,
         command=command,
+        prepare=None if pipeline is None else pipeline.preparation,
     )
 
 

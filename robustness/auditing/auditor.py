@@ -17,9 +17,11 @@ from robustness.auditing.tally import Tally
 from robustness.contract.attack import Attack
 from robustness.engine import votes
 from robustness.engine.attempts import Result
-from robustness.engine.batch_size import bounded, even_batches, whole_groups
+from robustness.engine.batch_size import bounded, even_batches, rows_on_canvas, whole_groups
 from robustness.engine.compiled_batch import CompiledBatch
 from robustness.engine.jobs import Example
+from robustness.engine.judge import UploadedFile
+from robustness.engine.model_input import Shape, canvas_of, example_on
 from robustness.engine.outcomes import EpsilonOutcome
 from robustness.engine.search import search
 from robustness.engine.votes import Vote
@@ -29,6 +31,7 @@ from robustness.images.cache import PictureCache
 from robustness.images.png import to_png
 from robustness.models.classifier import Classifier
 from robustness.models.fixed_size_calls import LARGE_BATCH
+from robustness.pipeline.deployment import Deployment
 from robustness.runs import smallest_epsilon, stage_times
 from robustness.runs.manifest import now
 from robustness.runs.median_epsilon import median_epsilons
@@ -44,6 +47,8 @@ from robustness.runs.records import (
     ImageRow,
     OutcomeRow,
     Row,
+    SizeRow,
+    UploadRow,
     data_digest,
     status_before_attack,
 )
@@ -86,8 +91,9 @@ class Auditor:
         self.stages = stages or StageTimes()
         self.pending = Pending(store)
         self.batch_size = bounded(plan.slots, self.attacked_model)
-        self._compiled: dict[tuple[Attack, int], CompiledBatch] = {}
-        self._attacked_images: dict[Attack, int] = {}
+        self._compiled: dict[tuple[Attack, int, Shape | None], CompiledBatch] = {}
+        self._attacked_images: Counter[tuple[Attack, Shape | None]] = Counter()
+        self._sizes: dict[str, tuple[int, int]] = {}
         self._labelled = all(entry.label is not None for entry in entries)
 
     def run(self, answers: Mapping[str, np.ndarray]) -> None:
@@ -119,6 +125,7 @@ class Auditor:
                 self.entries,
                 self.store,
                 batch=self._batch,
+                canvas=self._canvas,
                 progress=self.progress,
             )
         finally:
@@ -150,14 +157,15 @@ class Auditor:
     def _prepare(self, answers: Mapping[str, np.ndarray]) -> None:
         attack, labels = self.plan.attacks[0], {e.key: e.label for e in self.entries}
         right = [labels[key] in (None, int(row.argmax())) for key, row in answers.items()]
-        self._attacked_images[attack] = round(np.mean(right) * len(self.entries))
+        self._attacked_images[attack, None] = round(np.mean(right) * len(self.entries))
         # The same error occurs again in the attack, which reports it.
         with contextlib.suppress(Exception):
-            self._batch(attack).prepare()
+            self._batch(attack, None).prepare()
 
     def _clean(self, answers: Mapping[str, np.ndarray]) -> None:
         """Store the model's prediction for each unchanged image."""
         known = {row.key for row in self.store.image_rows()}
+        self._sizes = self.store.sizes()
         todo = [(n, e) for n, e in enumerate(self.entries) if e.key not in known]
         done, total = len(self.entries) - len(todo), len(self.entries)
         pictures = self.cache.stream((e for _, e in todo), self.classifier.picture_shape)
@@ -168,10 +176,18 @@ class Auditor:
                 predictions = self._predictions(pixels, answers)
                 rows = [self._image_row(n, picture) for n, picture in chunk]
                 rows = [predictions[r.key](r) if r.key in predictions else r for r in rows]
-                self.pending.add(rows)
+                self.pending.add([*rows, *self._size_rows(pixels)])
                 done += len(chunk)
                 self.progress(Progress("clean", done, total))
         self.pending.flush()
+
+    def _size_rows(self, pixels: Mapping[str, np.ndarray]) -> list[SizeRow]:
+        """Keep the sizes of pictures that are attacked at their own size, and return their rows."""
+        if self.classifier.deployment is None:
+            return []
+        sizes = {key: picture.shape[:2] for key, picture in pixels.items()}
+        self._sizes |= sizes
+        return [SizeRow(image=key, height=h, width=w) for key, (h, w) in sizes.items()]
 
     def _predictions(
         self, pixels: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray]
@@ -261,11 +277,31 @@ class Auditor:
     def _search(
         self, attack: Attack, rows: Mapping[str, ImageRow], standing: dict[str, int]
     ) -> Generator[Result]:
-        """Attack the images of `rows`; yield each with its outcomes."""
-        examples = self._examples(_hardest_first(rows.values()), standing)
+        """Attack the images of `rows`, those of one canvas together; yield each with its outcomes."""
+        groups: dict[Shape | None, list[ImageRow]] = {}
+        for row in _hardest_first(rows.values()):
+            groups.setdefault(self._canvas(attack, row.key), []).append(row)
+        for canvas, some in groups.items():
+            yield from self._search_on(canvas, attack, some, standing)
+
+    def _canvas(self, attack: Attack, key: str) -> Shape | None:
+        """The canvas of an image whose picture is attacked at its own size, else None."""
+        if self.classifier.deployment is None:
+            return None
+        channels = self.classifier.input_shape[-1]
+        return canvas_of(self._sizes[key], channels, exact=not attack.padded)
+
+    def _search_on(
+        self,
+        canvas: Shape | None,
+        attack: Attack,
+        rows: list[ImageRow],
+        standing: dict[str, int],
+    ) -> Generator[Result]:
+        examples = self._examples(rows, standing, canvas)
         with contextlib.closing(examples):
             results = search(
-                self._batch(attack),
+                self._batch(attack, canvas),
                 examples,
                 judged_by=self.classifier,
                 draws=self.plan.draws,
@@ -281,11 +317,13 @@ class Auditor:
         epsilons = self.plan.threat.epsilons
         settled = self.store.settled(attack.label, len(epsilons))
         todo: dict[str, ImageRow] = {}
-        self._attacked_images[attack] = 0
+        for known in [pair for pair in self._attacked_images if pair[0] == attack]:
+            del self._attacked_images[known]
         for row in self.store.image_rows():
             status = status_before_attack(row) or (SETTLED if standing.get(row.key) == 0 else "")
             # Count images with outcomes too: a resumed run must use the same batch size.
-            self._attacked_images[attack] += not status
+            if not status:
+                self._attacked_images[attack, self._canvas(attack, row.key)] += 1
             if row.key in settled:
                 tally.done += 1
             elif status:
@@ -296,18 +334,23 @@ class Auditor:
         self.pending.flush()
         return todo
 
-    def _batch(self, attack: Attack) -> CompiledBatch:
+    def _batch(self, attack: Attack, canvas: Shape | None) -> CompiledBatch:
         """Return the compiled attack at the batch size that fits now; cached, since tracing takes seconds."""
+        most = self.batch_size
+        if canvas is not None:
+            most = min(most, rows_on_canvas(self.attacked_model, canvas))
         # The batch fits the number of images: a cascade leaves few to its last attacks.
-        size = even_batches(self.batch_size // attack.width, self._attacked_images[attack])
-        if (attack, size) not in self._compiled:
+        size = even_batches(most // attack.width, self._attacked_images[attack, canvas])
+        if (attack, size, canvas) not in self._compiled:
             threat, seed = self.plan.threat, self.plan.seed
-            self._compiled[attack, size] = CompiledBatch(
-                self.attacked_model, attack, threat, batch_size=size, seed=seed
+            self._compiled[attack, size, canvas] = CompiledBatch(
+                self.attacked_model, attack, threat, batch_size=size, seed=seed, canvas=canvas
             )
-        return self._compiled[attack, size]
+        return self._compiled[attack, size, canvas]
 
-    def _examples(self, rows: list[ImageRow], standing: dict[str, int]) -> Generator[Example]:
+    def _examples(
+        self, rows: list[ImageRow], standing: dict[str, int], canvas: Shape | None
+    ) -> Generator[Example]:
         entries = {e.key: e for e in self.entries}
         pictures = self.cache.stream((entries[r.key] for r in rows), self.classifier.picture_shape)
         with contextlib.closing(pictures):
@@ -323,7 +366,18 @@ class Auditor:
                         f"{row.name} can no longer be read ({picture.reason}). Expected the same file "
                         "during the whole run; restore it, or audit into a new folder."
                     )
-                yield Example(row.key, picture.pixels, row.clean_class, standing.get(row.key))
+                yield example_on(
+                    canvas, row.key, picture.pixels, row.clean_class, standing.get(row.key)
+                )
+
+    def _upload_rows(self, stored: OutcomeRow, outcome: EpsilonOutcome) -> list[UploadRow]:
+        """Save the uploaded file of a flip in a lossy format, if its pictures are kept."""
+        deployment = self.classifier.deployment
+        if outcome.flip is None or outcome.flip.upload is None or stored.png is None:
+            return []
+        suffix = deployment.upload.suffix if isinstance(deployment, Deployment) else ""
+        upload = outcome.flip.upload
+        return [_upload_row(stored, upload, self.store.save_png(upload.data, suffix))]
 
     def _outcomes(
         self, row: ImageRow, example: Example, label: str, outcomes: list[EpsilonOutcome]
@@ -333,7 +387,7 @@ class Auditor:
         kept = self.plan.keeps(row.position)
         if kept and row.png is None:
             # Also of a robust image, which the report shows.
-            original = self.store.save_png(to_png(example.pixels))
+            original = self.store.save_png(to_png(example.cropped(example.pixels)))
             written.append(replace(row, png=original))
         for outcome in outcomes:
             stored = OutcomeRow(
@@ -358,6 +412,7 @@ class Auditor:
                     png=self.store.save_png(outcome.flip.png) if kept else None,
                 )
             written.append(stored)
+            written += self._upload_rows(stored, outcome)
             norm = self.plan.threat.norm
             if outcome.flip and has_own_column(norm):
                 written.append(
@@ -380,6 +435,18 @@ class Auditor:
                     )
                 )
         return written
+
+
+def _upload_row(stored: OutcomeRow, upload: UploadedFile, file: str) -> UploadRow:
+    """The row of the uploaded file of a flip."""
+    return UploadRow(
+        image=stored.image,
+        attack=stored.attack,
+        epsilon=stored.epsilon,
+        file=file,
+        linf=upload.distances.linf,
+        l2=upload.distances.l2,
+    )
 
 
 def _predicted(row: ImageRow, probabilities: np.ndarray) -> ImageRow:

@@ -16,6 +16,7 @@ from robustness.configuration.class_names import BESIDE, read_class_names
 from robustness.errors import ImagesError, ModelError, SettingError
 from robustness.images import Entry, Picture, Source
 from robustness.images.class_match import ClassRow, ClassTable, number_orders, numbers_of
+from robustness.images.entries import Shape
 from robustness.images.labels import class_table
 from robustness.text import plural, shorten
 
@@ -69,7 +70,7 @@ class Relabelled:
             if entry.label is None or self._labels[entry.label] is not None
         ]
 
-    def read(self, entry: Entry, shape: tuple[int, int, int]) -> Picture:
+    def read(self, entry: Entry, shape: Shape) -> Picture:
         """Decode one picture."""
         return replace(self._source.read(entry, shape), entry=entry)
 

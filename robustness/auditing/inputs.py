@@ -38,7 +38,7 @@ from robustness.contract.attack import Attack
 from robustness.contract.ensembles import Ensemble, create
 from robustness.errors import ImagesError, ModelError, SettingError
 from robustness.images import Entry, Source, from_arrays, select, tallied
-from robustness.images.cache import PictureCache
+from robustness.images.cache import PictureCache, Prepare
 from robustness.images.class_match import ClassTable
 from robustness.images.named import open_named
 from robustness.models import loading
@@ -194,6 +194,7 @@ def resolve(  # noqa: PLR0913 - what a user may state about a model
     architecture: str | None = None,
     imports: Sequence[str] = (),
     command: str = "",
+    prepare: Prepare | None = None,
 ) -> ResolvedInputs:
     """Load the model, match the classes of the images with its outputs, and decide its scaling and head.
 
@@ -208,6 +209,7 @@ def resolve(  # noqa: PLR0913 - what a user may state about a model
     trust : load a model file despite findings.
     architecture, imports : see `robustness.models.loading.load_model`.
     command : the command that was given, for messages.
+    prepare : applied to every picture that is read; None to resize it to the model's input.
 
     Raises
     ------
@@ -229,8 +231,8 @@ def resolve(  # noqa: PLR0913 - what a user may state about a model
         way = LabelledSource(source, names, None, "" if stated is None else stated.reason)
     else:
         ways = list(labelled_source(source, outputs, stated))
-        way = ways[0] if len(ways) == 1 else _decided(ways, model, select_from, scaling)
-    entries, cache = select_from(way.source), PictureCache(way.source)
+        way = ways[0] if len(ways) == 1 else _decided(ways, model, select_from, scaling, prepare)
+    entries, cache = select_from(way.source), PictureCache(way.source, prepare)
     entries = without_labels(entries) if several else entries
     classifier = resolve_model(
         model,
@@ -267,9 +269,10 @@ def _decided(
     model: Any,
     select_from: Callable[[Source], list[Entry]],
     scaling: Any,
+    prepare: Prepare | None,
 ) -> LabelledSource:
     """The way of labelling under which most images are right; ImagesError if that is not clear."""
-    first, cache = ways[0], PictureCache(ways[0].source)
+    first, cache = ways[0], PictureCache(ways[0].source, prepare)
     entries = select_from(first.source)
     draft = model if isinstance(model, Classifier) else draft_classifier(model, scaling or "0..255")
     options = {draft.scaling.name: draft.scaling}

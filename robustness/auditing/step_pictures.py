@@ -11,6 +11,7 @@ import numpy as np
 from robustness.contract.attack import Attack
 from robustness.engine.compiled_batch import CompiledBatch
 from robustness.engine.jobs import AttackJob, Example
+from robustness.engine.model_input import Shape, example_on
 from robustness.engine.replay import Replay, replay_pictures
 from robustness.engine.search import starting_epsilon
 from robustness.images import Entry
@@ -37,7 +38,8 @@ class _Shown:
     @property
     def original(self) -> np.ndarray:
         """The unchanged picture, (h, w, c) uint8."""
-        return self.replay.job.example.pixels
+        example = self.replay.job.example
+        return example.cropped(example.pixels)
 
     def row(self, store: Run, step: int, picture: np.ndarray, answer: np.ndarray) -> StripRow:
         return StripRow(
@@ -57,7 +59,8 @@ def save_step_pictures(
     entries: Iterable[Entry],
     store: Run,
     *,
-    batch: Callable[[Attack], CompiledBatch],
+    batch: Callable[[Attack, Shape | None], CompiledBatch],
+    canvas: Callable[[Attack, str], Shape | None] = lambda attack, key: None,
     progress: Listener = lambda _: None,
 ) -> None:
     """Save every step of the most confident flips of a run; the steps between first and last run again.
@@ -65,21 +68,24 @@ def save_step_pictures(
     Parameters
     ----------
     plan, classifier, cache, entries, store : the audit's, as for `Auditor`.
-    batch : returns the compiled attack.
+    batch : returns the compiled attack for pictures of a canvas.
+    canvas : returns the canvas of an image, by its key.
     progress : called with the number of attacks whose steps are saved.
     """
     outcomes, by_key = store.outcomes(), {e.key: e for e in entries}
     classes = {row.key: row.clean_class for row in store.image_rows()}
 
-    def example_of(key: str) -> Example | None:
+    def example_of(attack: Attack, key: str) -> Example | None:
         pixels, label = cache.read(by_key[key], classifier.picture_shape).pixels, classes[key]
-        return None if pixels is None or label is None else Example(key, pixels, label)
+        if pixels is None or label is None:
+            return None
+        return example_on(canvas(attack, key), key, pixels, label)
 
     for place, attack in enumerate(plan.attacks):
         progress(Progress("step pictures", place, len(plan.attacks), part=attack.label))
         shown = []
         for flip in _striking(outcomes[outcomes.attack == attack.label]).itertuples():
-            if (example := example_of(flip.image)) is None:
+            if (example := example_of(attack, flip.image)) is None:
                 continue
             epsilon = starting_epsilon(attack, plan.threat, flip.epsilon)
             job = AttackJob(example, epsilon, int(flip.restart))
@@ -88,14 +94,20 @@ def save_step_pictures(
         if not shown:
             continue
         ends = [picture for s in shown for picture in (s.original, s.last)]
-        answers = iter(classifier.probabilities(np.stack(ends)))
+        answers = iter(classifier.probabilities(ends))
         rows: list[StripRow] = []
         for end in shown:
             rows.append(end.row(store, 0, end.original, next(answers)))
             rows.append(end.row(store, end.replay.steps + 1, end.last, next(answers)))
-        steps = replay_pictures(batch(attack), classifier, [s.replay for s in shown])
-        for number, step, picture, answer in steps:
-            rows.append(shown[number].row(store, step, picture, answer))
+        groups: dict[Shape | None, list[_Shown]] = {}
+        for end in shown:
+            groups.setdefault(canvas(attack, end.replay.job.example.key), []).append(end)
+        for place_of_rows, some in groups.items():
+            steps = replay_pictures(
+                batch(attack, place_of_rows), classifier, [s.replay for s in some]
+            )
+            for number, step, picture, answer in steps:
+                rows.append(some[number].row(store, step, picture, answer))
         store.add(rows)
     progress(Progress("step pictures", len(plan.attacks), len(plan.attacks)))
 

@@ -38,6 +38,13 @@ from robustness.configuration.model_inputs import (
 )
 from robustness.configuration.option import Option, OptionField, option_fields
 from robustness.configuration.option_errors import UnexpectedValueError, option_error
+from robustness.configuration.pipeline_options import (
+    AtOption,
+    MaxSideOption,
+    PipelineOption,
+    PreprocessOption,
+    UploadOption,
+)
 from robustness.configuration.scaling_text import plain_text
 from robustness.errors import SettingError
 from robustness.text import did_you_mean
@@ -200,6 +207,12 @@ class AuditConfig(BaseModel):
             table="images",
         ),
     ] = False
+
+    pipeline: PipelineOption = None
+    preprocess: PreprocessOption = None
+    at: AtOption = None
+    upload: UploadOption = choices.UPLOAD
+    max_side: MaxSideOption = choices.MAX_SIDE
 
     norm: Annotated[
         str,

@@ -42,3 +42,10 @@ MAX_SLOTS, MAX_SEED = 1 << 20, (1 << 63) - 1
 def further_norms() -> set[str]:
     """Return the names of the norms registered in this process or by an installed package."""
     return REGISTERED_NORMS | set(plugins.names(plugins.NORMS))
+
+
+FULL, MODEL_SIZE = "full", "model"
+PLACES = (FULL, MODEL_SIZE)
+"""What is attacked: the picture at its own size, or the image that the model takes."""
+UPLOAD = "png"
+MAX_SIDE = 2048

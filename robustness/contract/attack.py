@@ -48,6 +48,9 @@ class Attack(Declarations, ABC):
         Whether the engine searches nearer files around the flips of a white-box attack that seeks the closest
         point (`engine.refinement`). False where the attack's last step is already the best one for a linear
         model.
+    padded
+        Whether the attack may run on pictures with an empty margin, so that pictures of several sizes share a
+        batch. False where its steps depend on the borders of the image: windows, rotations, blurs.
     baseline
         Whether the attack ignores the model's outputs, as noise does. The contract does not require such an
         attack to flip anything.
@@ -64,6 +67,7 @@ class Attack(Declarations, ABC):
 
     seeks: ClassVar[Seeks] = "any"
     refined: ClassVar[bool] = True
+    padded: ClassVar[bool] = True
     baseline: ClassVar[bool] = False
 
     steps: int = settings.setting(1, "number of steps", low=1, high=100_000)

@@ -14,6 +14,7 @@ from robustness.diagnostics.model_queries import AT_RANDOM, margin
 from robustness.diagnostics.rerun_setup import RerunSetup
 from robustness.engine.compiled_batch import CompiledBatch
 from robustness.engine.jobs import AttackJob, Example
+from robustness.engine.model_input import by_canvas
 from robustness.engine.replay import Replay, replay_pictures, replay_states
 from robustness.engine.search import starting_epsilon
 from robustness.threat.threat import Threat
@@ -52,7 +53,11 @@ class Path:
 def replay(setup: RerunSetup, attack: Attack) -> Path:
     """Run an attack again on at most `REPLAYED` images that survived it, and check every step."""
     stood = setup.record.stood(attack.label)
-    examples = [e for e in setup.sample.examples if e.key in stood][:REPLAYED]
+    surviving = [e for e in setup.sample.examples if e.key in stood][:REPLAYED]
+    # Pictures of several sizes: those of the most frequent canvas.
+    canvas, examples = (
+        by_canvas(setup.attacked_model, attack, surviving)[0] if surviving else (None, [])
+    )
     margins = np.full((len(examples), attack.steps + 1), np.nan, np.float32)
     if not examples:
         return Path(attack, margins, (), ())
@@ -64,11 +69,13 @@ def replay(setup: RerunSetup, attack: Attack) -> Path:
     # The judge gets every point that flips in float, and always the last one.
     judged = np.zeros(margins.shape, bool)
     judged[:, -1] = True
-    batch = CompiledBatch(setup.attacked_model, attack, threat, batch_size=size, seed=seed)
+    batch = CompiledBatch(
+        setup.attacked_model, attack, threat, batch_size=size, seed=seed, canvas=canvas
+    )
     for number, step, state, slot in replay_states(batch, replays):
         point = np.asarray(ops.convert_to_numpy(state["own"]["point"][slot]))
-        logits = setup.attacked_model.logits_of(point[None])
         example, aim = examples[number], aims[number]
+        logits = setup.attacked_model.logits_of(example.cropped(point)[None])
         margins[number, step] = margin(logits, example.label)[0]
         judged[number, step] |= _reached(threat, int(logits[0].argmax()), example, aim)
     flips: set[str] = set()

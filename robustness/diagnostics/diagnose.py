@@ -20,6 +20,8 @@ from robustness.runs.progress import Listener, Progress
 from robustness.runs.schema import DiagnosisEntry
 from robustness.runs.store import Run
 
+SAMPLE_BYTES = 128 << 20
+"""The size of all sample pictures in bytes, after which no further one is added."""
 _SEVERITY = (FAIL, WARN, OK, SKIPPED)
 
 
@@ -78,12 +80,16 @@ def sample_of(
     attacked = [e for e in entries if e.key in record.attacked]
     ordered = sorted(attacked, key=lambda e: e.key not in standing)[:SAMPLE]
     examples, survivors = [], 0
+    left = SAMPLE_BYTES
     for entry in ordered:
+        if left < 0:
+            break
         picture = shelf.read(entry, classifier.picture_shape)
         if picture.pixels is not None:
             label = int(classes[entry.key])
             examples.append(Example(entry.key, picture.pixels, label))
             survivors += entry.key in standing
+            left -= picture.pixels.nbytes
     return Sample(tuple(examples), survivors)
 
 

@@ -27,6 +27,10 @@ UNSTEADY = 0.1
 RADIUS = 4.0
 """Half the width of the noise in counts; Indicators of Attack Failure use the width 8/255."""
 DRAWS, MANY_DRAWS = 100, 1000
+MOST_BYTES = 256 << 20
+"""The memory of changed copies of a picture, in bytes: fewer are drawn of large pictures."""
+_FLOATS = 16
+"""The bytes of a changed component while it is drawn."""
 WANDERING = 0.05
 """D01 fails above this share of images with a class that changes from draw to draw."""
 AT_RANDOM = "The model answers at random (D01), so nothing can be told."
@@ -178,7 +182,8 @@ def unsteady(classifier: Classifier, sample: Sample, count: int) -> Diagnosis:
     changes, sizes = [], []
     for example in some:
         clean = example.pixels.astype(np.float32)
-        noise = rng.uniform(-RADIUS, RADIUS, (count, *clean.shape)).astype(np.float32)
+        draws = min(count, _fitting(example))
+        noise = rng.uniform(-RADIUS, RADIUS, (draws, *clean.shape)).astype(np.float32)
         around = np.clip(clean + noise, 0, 255)
         points = np.concatenate([clean[None], around])
         margins = margin(classifier.logits_of(points), example.label)
@@ -198,6 +203,11 @@ def unsteady(classifier: Classifier, sample: Sample, count: int) -> Diagnosis:
             **numbers,
         )
     return ok("D05", f"{said}.", **numbers)
+
+
+def _fitting(example: Example) -> int:
+    """The number of changed copies of a picture that fit into `MOST_BYTES`, at least 2."""
+    return max(2, MOST_BYTES // (_FLOATS * example.pixels.size))
 
 
 def margin(logits: np.ndarray, label: int) -> np.ndarray:
@@ -222,7 +232,7 @@ def noise(
         return skipped("D16", "Without a norm no random change is of the same size.")
     flipped = []
     for example in some:
-        pictures = noisy(plan, example, count)
+        pictures = noisy(plan, example, min(count, _fitting(example)))
         predicted = classifier.probabilities(pictures).argmax(axis=1)
         aim = plan.threat.goal.aims(np.array([example.label]))
         if np.any((predicted != example.label) & plan.threat.goal.reached(predicted, aim)):
@@ -257,16 +267,18 @@ def noisy(plan: Plan, example: Example, count: int) -> np.ndarray:
     norm, epsilon = plan.threat.norm, plan.threat.epsilons[-1]
     shape = example.pixels.shape
 
+    rows = min(SMALL_BATCH, _fitting(example))
+
     def draw(keys: Any, image: Any) -> Any:
-        radius = ops.full((SMALL_BATCH,), epsilon, "float32")
-        low, high = plan.threat.room(ops.broadcast_to(image, (SMALL_BATCH, *shape)))
+        radius = ops.full((rows,), epsilon, "float32")
+        low, high = plan.threat.room(ops.broadcast_to(image, (rows, *shape)))
         delta = norm.sample(keys, radius, shape)
         return ops.round(image + norm.to_grid(ops.clip(delta, low, high), radius, low, high))
 
     # The batch size with which attacks start, for which random draws are compiled already.
     call, grids = backend.compile(draw), []
-    for start in range(0, count, SMALL_BATCH):
-        some = range(start, start + SMALL_BATCH)
+    for start in range(0, count, rows):
+        some = range(start, start + rows)
         keys = np.stack([prng.key_for(plan.seed, example.key, "noise", n) for n in some])
         grids.append(ops.convert_to_numpy(call(keys, example.pixels.astype(np.float32))))
     return np.concatenate(grids)[:count].astype(np.uint8)
@@ -298,7 +310,8 @@ def round_trip(classifier: Classifier, plan: Plan, sample: Sample, *, random: bo
     changed = [s.key for s, p in zip(some, read, strict=True) if not np.array_equal(s.pixels, p)]
     # Equal pixels have the same class; the model is nevertheless run on a few of them.
     asked = [i for i, s in enumerate(some) if i < SMALL_BATCH or s.key in changed]
-    rows = classifier.probabilities(np.stack([read[i] for i in asked]))
+    tried = [read[i] for i in asked]
+    rows = classifier.probabilities(tried if classifier.deployment else np.stack(tried))
     classes = dict(zip(asked, rows.argmax(axis=1).tolist(), strict=True))
     flips = [some[i].key for i, found in classes.items() if found != some[i].label]
     if changed or flips:

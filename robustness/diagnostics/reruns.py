@@ -22,6 +22,7 @@ from robustness.diagnostics.stored_outcomes import MASKING
 from robustness.diagnostics.stored_run import DECISION, SCORE
 from robustness.engine.compiled_batch import CompiledBatch
 from robustness.engine.jobs import AttackJob, Example
+from robustness.engine.model_input import by_canvas
 from robustness.engine.replay import Replay, replay_pictures
 from robustness.errors import SettingError
 from robustness.numerics.intervals import wilson_interval
@@ -70,8 +71,8 @@ def unbounded(setup: RerunSetup) -> list[Diagnosis]:
     if setup.surrogate is not None or setup.plan.threat.mask is not None:
         why = "With a surrogate or a mask nobody says that everything can be flipped."
         return [skipped("D08", why), skipped("D17", why)]
-    height, width, channels = setup.classifier.input_shape
-    whole = norm.largest(height * width, channels)
+    largest = max((example.pixels.shape for example in some), key=math.prod)
+    whole = norm.largest(largest[0] * largest[1], largest[2])
 
     def left(epsilon: float) -> list[Example]:
         standing = list(some)
@@ -274,12 +275,14 @@ def no_budget(setup: RerunSetup) -> Diagnosis:
     for attack in setup.plan.attacks:
         moved: set[int] = set()
         steps = min(attack.steps, 10)
-        replays = [Replay(AttackJob(s, 0.0), steps, 0.0) for s in some]
         model, threat = setup.attacked_model, setup.plan.threat
-        batch = CompiledBatch(model, attack, threat, batch_size=8, seed=0)
+        canvas, placed = by_canvas(model, attack, some)[0]
+        replays = [Replay(AttackJob(s, 0.0), steps, 0.0) for s in placed]
+        batch = CompiledBatch(model, attack, threat, batch_size=8, seed=0, canvas=canvas)
         for number, _, picture, row in replay_pictures(batch, setup.classifier, replays):
-            same = np.array_equal(picture, some[number].pixels)
-            if not same or int(row.argmax()) != some[number].label:
+            original = placed[number].cropped(placed[number].pixels)
+            same = np.array_equal(picture, original)
+            if not same or int(row.argmax()) != placed[number].label:
                 moved.add(number)
         changed[attack.label] = len(moved)
     worst = max(changed, key=lambda k: changed[k])

@@ -16,6 +16,8 @@ PROCESSOR_ROWS, ACCELERATOR_ROWS = 48, 252
 SMALL, SMALL_ROWS = 32 << 20, 510
 """Bytes of a batch below which a call of TensorFlow costs a processor more than the rows do; and the largest
 batch size for such small rows."""
+CANVAS_BYTES = 1 << 30
+"""The memory of a batch of pictures at their own size, in bytes: speed no longer increases above it."""
 SHARE = 0.25
 """The share of the free memory that activations may use."""
 CALL = 1.6
@@ -65,6 +67,11 @@ def bounded(requested: int, classifier: Classifier) -> int:
     if requested * (each := row_bytes(classifier)) <= room:
         return requested
     return min(requested, max(batch_size_for(classifier), whole_groups(room // each)))
+
+
+def rows_on_canvas(classifier: Classifier, canvas: tuple[int, int, int]) -> int:
+    """Return the number of rows whose pictures on a canvas take `CANVAS_BYTES`, at least 1."""
+    return whole_groups(max(1, CANVAS_BYTES // row_bytes(classifier, canvas)))
 
 
 def whole_groups(rows: int) -> int:

@@ -16,6 +16,8 @@ from robustness.engine.votes import flips as vote_on_flips
 from robustness.images.png import from_png, to_png
 from robustness.models.classifier import Classifier
 from robustness.models.fixed_size_calls import LARGE_BATCH
+from robustness.pipeline.deployment import Deployment
+from robustness.pipeline.upload import PNG, Upload
 from robustness.threat.norms import NORMS, Norm, has_own_column
 from robustness.threat.threat import Threat
 
@@ -55,13 +57,25 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class UploadedFile:
+    """The file of a flip in a lossy format: its bytes, and its decoded picture's distances to the original."""
+
+    data: bytes
+    distances: Distances
+
+
+@dataclass(frozen=True)
 class Flip:
-    """A verified flip: the file's bytes, its class and confidence, and its distances to the original."""
+    """A verified flip: the picture as PNG, its class and confidence, and its distances to the original.
+
+    With a lossy upload the class is that of `upload`; the budget limits the picture before it is encoded.
+    """
 
     png: bytes
     adversarial_class: int
     confidence: float
     distances: Distances
+    upload: UploadedFile | None = None
 
 
 def distances(original: np.ndarray, picture: np.ndarray, norm: Norm | None = None) -> Distances:
@@ -83,11 +97,12 @@ SMALL = 1 << 12
 
 
 class Saved(NamedTuple):
-    """The file of a picture, the picture read from it, and its distances to the original."""
+    """The file of a picture, the picture read from it, its distances to the original, and its upload."""
 
     data: bytes
     picture: np.ndarray
     far: Distances
+    upload: UploadedFile | None = None
 
 
 def _saved(norm: Norm, candidate: Candidate) -> Saved:
@@ -96,8 +111,17 @@ def _saved(norm: Norm, candidate: Candidate) -> Saved:
     return Saved(data, picture, distances(candidate.original, picture, norm))
 
 
-def _stacked(files: Sequence[Saved]) -> np.ndarray:
-    return np.stack([file.picture for file in files]) if files else np.zeros(0, np.uint8)
+def _uploaded(norm: Norm, upload: Upload, candidate: Candidate) -> Saved:
+    """`_saved`, with the file in the lossy format of the upload."""
+    data = upload.encode(candidate.picture)
+    file = UploadedFile(data, distances(candidate.original, upload.decode(data), norm))
+    return _saved(norm, candidate)._replace(upload=file)
+
+
+def _together(pictures: Sequence[np.ndarray]) -> np.ndarray | Sequence[np.ndarray]:
+    """Pictures of one shape as one array, others as they are."""
+    alike = len({picture.shape for picture in pictures}) == 1
+    return np.stack(pictures) if alike else pictures
 
 
 class FileThreads:
@@ -171,6 +195,9 @@ class Judge:
     def __init__(self, classifier: Classifier, threat: Threat, draws: int = 1) -> None:
         self._classifier, self._threat, self._draws = classifier, threat, draws
         self.passes: list[int] = []
+        deployed = classifier.deployment
+        upload = deployed.upload if isinstance(deployed, Deployment) else PNG
+        self._upload = None if upload.lossless else upload
 
     def __call__(self, candidates: Sequence[Candidate]) -> list[Flip | None]:
         """Return the flip of each candidate, or None if its file does not flip within the budget.
@@ -181,10 +208,12 @@ class Judge:
         if self._draws > 1:
             return self._voted(candidates)
         self.passes = [1] * len(candidates)
+        if self._upload is not None:
+            return self._of_uploads(candidates)
         pending: list[tuple[np.ndarray, Callable[[], Saved]] | None] = []
         for start in range(0, len(candidates), LARGE_BATCH):
             part = candidates[start : start + LARGE_BATCH]
-            rows = self._classifier.probabilities([c.picture for c in part])
+            rows = self._classifier.probabilities(_together([c.picture for c in part]))
             for candidate, row in zip(part, rows, strict=True):
                 # Compression releases the Python lock: files are written while the model runs on
                 # the next part.
@@ -195,6 +224,28 @@ class Judge:
             self._flip(candidate, *flip) if flip else None
             for candidate, flip in zip(candidates, pending, strict=True)
         ]
+
+    def _of_uploads(self, candidates: Sequence[Candidate]) -> list[Flip | None]:
+        """The flip of each candidate whose encoded file, decoded as deployed, reaches the goal."""
+        verdicts: list[Flip | None] = []
+        for start in range(0, len(candidates), LARGE_BATCH):
+            part = candidates[start : start + LARGE_BATCH]
+            files = [self._encoded(candidate) for candidate in part]
+            rows = self._classifier.probabilities_of_files(
+                [file.upload.data for file in files if file.upload]
+            )
+            for candidate, file, row in zip(part, files, rows, strict=True):
+                flips = self._flips(candidate, row) and self._within(candidate, file)
+                predicted = int(row.argmax())
+                flip = Flip(file.data, predicted, float(row[predicted]), file.far, file.upload)
+                verdicts.append(flip if flips else None)
+        return verdicts
+
+    def _encoded(self, candidate: Candidate) -> Saved:
+        """The files of a candidate, in the formats that the judge needs."""
+        if self._upload is None:
+            return _saved(self._threat.norm, candidate)
+        return _uploaded(self._threat.norm, self._upload, candidate)
 
     def judges(self, classifier: Classifier) -> bool:
         """Return whether `classifier` is this judge's model and its outputs are not random."""
@@ -240,20 +291,23 @@ class Judge:
 
     def _voted(self, candidates: Sequence[Candidate]) -> list[Flip | None]:
         """The flip of each candidate whose file, read back, flips in more than half of all draws."""
-        saved = [_saved(self._threat.norm, candidate) for candidate in candidates]
+        saved = [self._encoded(candidate) for candidate in candidates]
         numbers = np.arange(len(self._classifier.class_names))
         wanted = [
             (numbers != s.label) & self._threat.goal.reached(numbers, self._aim(s))
             for s in candidates
         ]
-        results = vote_on_flips(self._classifier.probabilities, _stacked(saved), wanted)
+        results = vote_on_flips(
+            self._classifier.probabilities, _together([file.picture for file in saved]), wanted
+        )
         self.passes = [vote.draws for vote, _ in results]
         verdicts: list[Flip | None] = []
         for candidate, file, classes, (vote, holds) in zip(
             candidates, saved, wanted, results, strict=True
         ):
             predicted = int(np.where(classes, vote.counts, -1).argmax())
-            flip = Flip(file.data, predicted, vote.confidence(predicted), file.far)
+            sure = vote.confidence(predicted)
+            flip = Flip(file.data, predicted, sure, file.far, file.upload)
             verdicts.append(flip if holds and self._within(candidate, file) else None)
         return verdicts
 
@@ -271,7 +325,7 @@ class Judge:
         """The flip of a candidate's file; None if it is outside the budget or the mask."""
         file = saved()
         if not np.array_equal(file.picture, candidate.picture):
-            row = self._classifier.probabilities([file.picture])[0]
+            row = self._classifier.probabilities(_together([file.picture]))[0]
             if not self._flips(candidate, row):
                 return None
         if not self._within(candidate, file):

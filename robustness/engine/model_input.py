@@ -6,12 +6,13 @@ of a picture depends on its own size alone, so its outcomes do not depend on the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from keras import ops
 
+from robustness.contract.attack import Attack
 from robustness.contract.task import Task
 from robustness.engine.jobs import Example
 from robustness.models.classifier import Classifier
@@ -153,6 +154,30 @@ def example_on(
         return Example(key, pixels, label, count)
     height, width = pixels.shape[:2]
     return Example(key, on_canvas(pixels, canvas), label, count, size=(height, width))
+
+
+def by_canvas(
+    classifier: Classifier, attack: Attack, examples: Iterable[Example]
+) -> list[tuple[Shape | None, list[Example]]]:
+    """Return the examples of each canvas that the attack needs, the most frequent canvas first.
+
+    Models without an input pipeline need no canvas: all examples are one group with None.
+    """
+    if classifier.deployment is None:
+        return [(None, list(examples))]
+    groups: dict[Shape | None, list[Example]] = {}
+    for example in examples:
+        height, width, channels = example.cropped(example.pixels).shape
+        canvas = canvas_of((height, width), channels, exact=not attack.padded)
+        placed = example_on(
+            canvas,
+            example.key,
+            example.cropped(example.pixels),
+            example.label,
+            example.epsilon_count,
+        )
+        groups.setdefault(canvas, []).append(placed)
+    return sorted(groups.items(), key=lambda group: -len(group[1]))
 
 
 def _padded(matrix: np.ndarray, length: int) -> np.ndarray:

@@ -13,11 +13,13 @@ from typing import Any
 
 from robustness.contract.attack import Attack
 from robustness.engine.attempts import Attempt, AttemptPool, ImageProgress, Result
+from robustness.engine.batch_size import rows_on_canvas
 from robustness.engine.compiled_batch import CompiledBatch
 from robustness.engine.fixed_epsilon import FixedEpsilonProgram
 from robustness.engine.jobs import Example
 from robustness.engine.judge import Judge
 from robustness.engine.minimum_distance import MinimumDistanceProgram
+from robustness.engine.model_input import by_canvas
 from robustness.models.classifier import Classifier
 from robustness.optimization.iterate import rounds
 from robustness.threat.threat import Threat
@@ -124,5 +126,12 @@ def run_attack(
     SettingError
         The attack has no version for the threat's norm.
     """
-    batch = CompiledBatch(surrogate or classifier, attack, threat, batch_size=batch_size, seed=seed)
-    return search(batch, examples, judged_by=classifier, **options)
+    attacked = surrogate or classifier
+    if attacked.deployment is None:
+        batch = CompiledBatch(attacked, attack, threat, batch_size=batch_size, seed=seed)
+        yield from search(batch, examples, judged_by=classifier, **options)
+        return
+    for canvas, some in by_canvas(attacked, attack, examples):
+        rows = batch_size if canvas is None else min(batch_size, rows_on_canvas(attacked, canvas))
+        batch = CompiledBatch(attacked, attack, threat, batch_size=rows, seed=seed, canvas=canvas)
+        yield from search(batch, some, judged_by=classifier, **options)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import comb
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,8 @@ DRAWS, MOST = ROUNDS[1], ROUNDS[2]
 LEVEL = 2e-3
 """The largest chance that a picture which flips in exactly half of all draws counts as flipped."""
 
-Predict = Callable[[np.ndarray], np.ndarray]
+Pictures = Sequence[Any] | np.ndarray
+Predict = Callable[[Pictures], np.ndarray]
 
 
 @cache
@@ -78,7 +80,7 @@ class Vote:
 
 def ask(
     predict: Predict,
-    pictures: np.ndarray,
+    pictures: Pictures,
     classes: int,
     decided: Callable[[int, Vote], bool] = lambda place, vote: False,
 ) -> list[Vote]:
@@ -103,18 +105,25 @@ def ask(
     for draws in ROUNDS:
         left = [n for n, vote in enumerate(votes) if not (vote.draws and decided(n, vote))]
         while left and votes[left[0]].draws < draws:
-            for place, row in zip(left, predict(pictures[left]), strict=True):
+            for place, row in zip(left, predict(_some(pictures, left)), strict=True):
                 votes[place].add(row)
     return votes
 
 
-def clean(predict: Predict, pictures: np.ndarray, classes: int) -> list[Vote]:
+def _some(pictures: Pictures, places: Sequence[int]) -> Pictures:
+    """The pictures at `places`; an array if they are one."""
+    if isinstance(pictures, np.ndarray):
+        return pictures[list(places)]
+    return [pictures[place] for place in places]
+
+
+def clean(predict: Predict, pictures: Pictures, classes: int) -> list[Vote]:
     """Return the votes on unchanged pictures, drawn until one class is proven to be in the majority."""
     return ask(predict, pictures, classes, lambda _, vote: vote.draws >= DRAWS and vote.steady)
 
 
 def flips(
-    predict: Predict, pictures: np.ndarray, wanted: Sequence[np.ndarray]
+    predict: Predict, pictures: Pictures, wanted: Sequence[np.ndarray]
 ) -> list[tuple[Vote, bool]]:
     """Return the vote on each picture, and whether it is proven to get one of the wanted classes.
 

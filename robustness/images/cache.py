@@ -93,4 +93,3 @@ class PictureCache:
             np.stack(pixels) if pixels else np.zeros((0, *shape), np.uint8),
             None if None in labels else np.array(labels, int),
         )
-

@@ -38,13 +38,17 @@ class Deployment:
         return self.convention or self.preprocessing  # type: ignore[return-value]
 
     def image(self, picture: np.ndarray) -> np.ndarray:
-        """Return the model's image of a picture (height, width, channels) uint8 that is uploaded.
+        """Return the model's image of a picture (height, width, channels) that is uploaded.
+
+        Other types than uint8 are rounded to whole counts.
 
         Raises
         ------
         PipelineError
             The preprocessing cannot process the picture, or gives an image of another shape.
         """
+        if picture.dtype != np.uint8:
+            picture = np.clip(np.round(picture), 0, 255).astype(np.uint8)
         if self.upload.lossless:
             return self._expected(self.preprocessing.image(picture, self.shape))
         return self.image_of_file(self.upload.encode(picture))

@@ -5,13 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from robustness.configuration.choices import EVIDENCE, MAX_SEED, MAX_SLOTS
 from robustness.contract.attack import Attack
 from robustness.contract.ensembles import Resolved
 from robustness.errors import SettingError
 from robustness.runs.records import keeps_pictures
-from robustness.runs.schema import AttackEntry, EpsilonBudget, GoalEntry, MaskEntry, Settings
+from robustness.runs.schema import (
+    AttackEntry,
+    DeploymentEntry,
+    EpsilonBudget,
+    GoalEntry,
+    MaskEntry,
+    Settings,
+)
 from robustness.threat.threat import Threat
 
 
@@ -47,6 +55,8 @@ class Plan:
         In which the model is evaluated by attacks.
     draws : int
         The fewest outputs behind each verdict on a model with random outputs; else 1.
+    deployment : DeploymentEntry, optional
+        The input pipeline, if one is stated.
 
     Raises
     ------
@@ -67,6 +77,7 @@ class Plan:
     surrogate: str | None = None
     precision: str = "float32"
     draws: int = 1
+    deployment: DeploymentEntry | None = None
 
     def __post_init__(self) -> None:
         if not self.attacks:
@@ -185,5 +196,10 @@ class Plan:
             evidence=self.evidence,
             cascade=self.cascade,
             replaced=self.replaced,
-            **({"draws": self.draws} if self.draws > 1 else {}),
+            **self._stated(),
         )
+
+    def _stated(self) -> dict[str, Any]:
+        """Settings that most runs do not have, which a resumed run of an earlier version must not miss."""
+        stated: dict[str, Any] = {"draws": self.draws} if self.draws > 1 else {}
+        return stated | ({"deployment": self.deployment} if self.deployment else {})

@@ -87,12 +87,37 @@ class DistanceRow:
     distance: float
 
 
-Row = ImageRow | OutcomeRow | StripRow | GradientRow | DistanceRow
+@dataclass(frozen=True, kw_only=True)
+class SizeRow:
+    """The height and width in pixels of a picture that is attacked at its own size."""
+
+    image: str
+    height: int
+    width: int
 
 
-def png_name(digest: str) -> str:
+@dataclass(frozen=True, kw_only=True)
+class UploadRow:
+    """The uploaded file of a flip, in a lossy format: its path, and its distances from the original.
+
+    The distances are those of the decoded file, in counts. `OutcomeRow` has those of the picture before it was
+    encoded, which the budget limits.
+    """
+
+    image: str
+    attack: str
+    epsilon: float
+    file: str
+    linf: float
+    l2: float
+
+
+Row = ImageRow | OutcomeRow | StripRow | GradientRow | DistanceRow | SizeRow | UploadRow
+
+
+def png_name(digest: str, suffix: str = ".png") -> str:
     """Return the path, within the run folder, of the picture whose bytes have this SHA-256."""
-    return f"images/{digest[:2]}/{digest}.png"
+    return f"images/{digest[:2]}/{digest}{suffix}"
 
 
 def data_digest(images: Iterable[ImageRow]) -> str:

@@ -17,6 +17,7 @@ import pandas as pd
 from robustness.errors import RunUsageError
 from robustness.images import Entry
 from robustness.images.cache import PictureCache
+from robustness.images.entries import Shape
 from robustness.images.png import to_png
 from robustness.runs.plan import Plan
 from robustness.runs.records import FLIPPED, ROBUST, STATUSES, ImageRow, png_name
@@ -83,7 +84,7 @@ def mend(
     plan: Plan,
     shelf: PictureCache,
     entries: Sequence[Entry],
-    shape: tuple[int, int, int],
+    shape: Shape,
 ) -> Mended:
     """Prepare a damaged run for being resumed: write originals again, and delete damaged outcomes.
 
@@ -98,7 +99,7 @@ def mend(
     entries : sequence of Entry
         The images of the audit, in its order.
     shape : tuple of int
-        (height, width, channels) of the model's images.
+        (height, width, channels) of the model's images; see `Source.read`.
 
     Returns
     -------
@@ -155,7 +156,7 @@ def _save(
     entries: Sequence[Entry],
     place: dict[str, int],
     rows: list[ImageRow],
-    shape: tuple[int, int, int],
+    shape: Shape,
 ) -> None:
     """Write originals again from the source of images."""
     with contextlib.closing(shelf.stream((entries[place[r.key]] for r in rows), shape)) as pictures:

@@ -82,6 +82,32 @@ class GoalEntry(Part):
         return f"{TARGETED}{self.target if self.class_name is None else self.class_name}"
 
 
+class FunctionEntry(Part):
+    """The user's own preprocessing: its name, what it takes, and hashes of its code."""
+
+    name: str | None = None
+    takes: str | None = None
+    source_sha256: str | None = None
+    file_sha256: str | None = None
+    agreement: str | None = None
+    """Through which named convention attacks see it, and how near that is."""
+
+
+class DeploymentEntry(Part):
+    """How an uploaded picture reaches the model, and whether it is attacked at its own size."""
+
+    at: str = "model"
+    pipeline: str | None = None
+    function: FunctionEntry | None = None
+    upload: str = "png"
+    max_side: Count | None = None
+
+    @property
+    def at_full_size(self) -> bool:
+        """Whether pictures are attacked at their own size."""
+        return self.at == "full"
+
+
 class Settings(Part):
     """The settings that a resumed run must share: attacks, threat, seed, batch size and more."""
 
@@ -99,6 +125,7 @@ class Settings(Part):
     cascade: bool = False
     replaced: Listed[str] = ()
     draws: Slots = 1
+    deployment: DeploymentEntry | None = None
 
     @property
     def aim(self) -> str:
@@ -329,6 +356,11 @@ class Options(Part):
     image_input: str | None = None
     constant: Listed[str] | None = None
     imports: Listed[str] | None = None
+    pipeline: str | None = None
+    preprocess: str | None = None
+    at: str | None = None
+    upload: str | None = None
+    max_side: Whole | None = None
     trust_model: bool | None = None
     evidence: str | None = None
     batch_size: Whole | None = None

@@ -32,7 +32,9 @@ from robustness.runs.records import (
     ImageRow,
     OutcomeRow,
     Row,
+    SizeRow,
     StripRow,
+    UploadRow,
     png_name,
 )
 from robustness.runs.run_json import manifest_of, new_text_of, text_of
@@ -44,8 +46,10 @@ _TABLES: dict[str, tuple[type, tuple[str, ...]]] = {
     "strips": (StripRow, ("image", "attack", "epsilon", "step")),
     "gradients": (GradientRow, ("image", "attack", "epsilon")),
     "distances": (DistanceRow, ("image", "attack", "epsilon", "norm")),
+    "sizes": (SizeRow, ("image",)),
+    "uploads": (UploadRow, ("image", "attack", "epsilon")),
 }
-_LATER = {"gradients", "distances"}
+_LATER = {"gradients", "distances", "sizes", "uploads"}
 """Tables that runs of earlier versions lack."""
 _SQL_TYPES = {"str": "TEXT", "int": "INTEGER", "float": "REAL"}
 
@@ -231,20 +235,22 @@ class Run:
         with self._writing():
             replace_within(self.path, run_folder.MANIFEST, text_of(manifest))
 
-    def save_png(self, data: bytes) -> str:
+    def save_png(self, data: bytes, suffix: str = ".png") -> str:
         """Store a picture under the hash of its bytes.
 
         Parameters
         ----------
         data : bytes
-            The PNG.
+            The PNG, or an encoded picture of another format.
+        suffix : str
+            The suffix of the file.
 
         Returns
         -------
         str
             Its path within the run folder. Another file at that path is replaced.
         """
-        name = png_name(hashlib.sha256(data).hexdigest())
+        name = png_name(hashlib.sha256(data).hexdigest(), suffix)
         with self._writing():
             if not self._holds(name, data):
                 run_folder.make_way(self.path / run_folder.PICTURES / "any")
@@ -375,6 +381,20 @@ class Run:
         if not self._db.columns("gradients"):
             return pd.DataFrame(columns=[f.name for f in fields(GradientRow)])
         return self._frame("gradients", "attack, epsilon, image")
+
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Return height and width of each picture that is attacked at its own size, by the image's key."""
+        if not self._db.columns("sizes"):
+            return {}
+        rows = self._db.select("SELECT image, height, width FROM sizes")
+        self._expect_cells("sizes", rows)
+        return {image: (height, width) for image, height, width in rows}
+
+    def uploads(self) -> pd.DataFrame:
+        """Return the uploaded files of flips in a lossy format; a column per field of `UploadRow`."""
+        if not self._db.columns("uploads"):
+            return pd.DataFrame(columns=[f.name for f in fields(UploadRow)])
+        return self._frame("uploads", "attack, epsilon, image")
 
     def image_rows(self) -> Iterator[ImageRow]:
         """Yield the images in the order of the audit, with constant memory."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from robustness.errors import RunError
+from robustness.images.entries import Shape
 from robustness.images.png import open_png
 from robustness.runs.records import ImageRow
 from robustness.runs.store import Run
@@ -51,7 +52,7 @@ def broken_files(run: Run, most: int | None = None) -> tuple[int, list[Inconsist
         The manifest or the database is damaged.
     """
     claims = RunContents.of(run)
-    pictures, looked = Pictures(run, claims.shape), 0
+    pictures, looked = Pictures(run, claims.picture_shape), 0
     faults: list[Inconsistency] = []
     for image in claims.images.values():
         left = None if most is None else max(0, most - looked)
@@ -67,7 +68,7 @@ def broken_files(run: Run, most: int | None = None) -> tuple[int, list[Inconsist
 class Pictures:
     """The decoded pictures of a run, and the faults of their files; each is read once until `forget`."""
 
-    def __init__(self, run: Run, shape: tuple[int, ...]) -> None:
+    def __init__(self, run: Run, shape: Shape) -> None:
         self._run, self._shape = run, shape
         self._kept: dict[str, tuple[np.ndarray | None, str]] = {}
 
@@ -101,14 +102,17 @@ class Pictures:
             return None, f"{said + ', and ' if said else ''}cannot be read as a picture ({error})"
 
 
-def _decoded(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
+def _decoded(data: bytes, shape: Shape) -> np.ndarray:
     """The pixels. Checks the size in the header first, so that a decompression bomb is never unpacked."""
     with open_png(data) as picture:
         found = (picture.height, picture.width, _CHANNELS.get(picture.mode, 0))
-        if found != tuple(shape):
-            raise ValueError(f"its shape is {found}, expected {tuple(shape)}")
+        wanted = tuple(
+            there if side is None else side for side, there in zip(shape, found, strict=True)
+        )
+        if found != wanted:
+            raise ValueError(f"its shape is {found}, expected {wanted}")
         pixels = np.asarray(picture)
-    return pixels.reshape(shape)
+    return pixels.reshape(found)
 
 
 def measured(before: np.ndarray, after: np.ndarray, norm: Norm | None = None) -> dict[str, float]:
@@ -168,6 +172,10 @@ def flip(
             )
             yield fault(DISTANCE, said, image, row, file=name)
         return
+    if before.shape != after.shape:
+        said = f"The flip's picture has the shape {after.shape}, its original {before.shape}."
+        yield fault(DISTANCE, said, image, row, file=name)
+        return
     norm = parse(claims.norm)
     far = measured(before, after, norm)
     differing = [
@@ -193,7 +201,7 @@ def step(
     if wrong := pictures.fault(name):
         yield fault(FILE, f"The file of step {row['step']} {wrong}.", image, row, file=name)
     before, after = pictures.pixels(image.png), pictures.pixels(name)
-    if before is not None and after is not None:
+    if before is not None and after is not None and before.shape == after.shape:
         far = parse(claims.norm).recount(before, after)
         yield from over_budget(claims, image, row, far, name)
         yield from outside(claims, image, row, pictures, before, after)

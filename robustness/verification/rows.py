@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -97,6 +97,8 @@ class RunContents:
     """The path of the mask's picture, which is not black where pixels may change."""
     random: bool = False
     """Whether the model has random outputs, so that every verdict is a vote."""
+    uploads: Mapping[tuple[str, str, float], Mapping[str, Any]] = field(default_factory=dict)
+    """The rows of uploaded files of a lossy format, by image, attack and epsilon."""
 
     @classmethod
     def of(cls, run: Run) -> RunContents:
@@ -138,7 +140,29 @@ class RunContents:
             target=config.goal.target,
             mask=None if mask is None else png_name(mask),
             random=config.draws != 1,
+            uploads={
+                (row["image"], row["attack"], row["epsilon"]): row
+                for row in _records(run.uploads())
+            },
         )
+
+    @property
+    def picture_shape(self) -> tuple[int | None, int | None, int]:
+        """The shape of the pictures; height and width are None where each has its own size."""
+        deployment = self.manifest.config.deployment
+        if deployment is not None and deployment.at_full_size:
+            return (None, None, self.shape[-1])
+        return (self.shape[0], self.shape[1], self.shape[2])
+
+    @property
+    def upload(self) -> str:
+        """The format of uploaded files, as text."""
+        deployment = self.manifest.config.deployment
+        return "png" if deployment is None else deployment.upload
+
+    def upload_of(self, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return the row of the uploaded file of a flip; None if it has none."""
+        return self.uploads.get((row["image"], row["attack"], row["epsilon"]))
 
     def pictured(self, key: str) -> list[dict[str, Any]]:
         """Return the flips of an image that have a picture."""

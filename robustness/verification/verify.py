@@ -17,13 +17,17 @@ import numpy as np
 
 from robustness.engine import votes
 from robustness.engine.votes import MOST
-from robustness.errors import ModelError
+from robustness.errors import ModelError, RunUsageError
+from robustness.models.classifier import Classifier
+from robustness.pipeline.deployment import Deployment
+from robustness.pipeline.text import parse_pipeline
+from robustness.pipeline.upload import parse_upload
 from robustness.runs.model_differences import differences
 from robustness.runs.records import ImageRow
 from robustness.runs.schema import ModelEntry
 from robustness.runs.store import Run
 from robustness.verification import pictures as evidence
-from robustness.verification import random_models
+from robustness.verification import random_models, uploads
 from robustness.verification.pictures import Pictures
 from robustness.verification.rows import (
     BUDGET,
@@ -65,8 +69,11 @@ class Predicting(Protocol):
     def card(self) -> Mapping[str, Any]:
         """Return the description of the model for `run.json` (`Classifier.card`)."""
 
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Return probabilities (n, classes) of uint8 images (n, height, width, channels)."""
+    def probabilities(self, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+        """Return probabilities (n, classes) of uint8 images (n, height, width, channels), or of pictures."""
+
+    def probabilities_of_files(self, files: Sequence[bytes]) -> np.ndarray:
+        """Return probabilities (n, classes) of uploaded files."""
 
 
 @dataclass(frozen=True)
@@ -160,8 +167,9 @@ def verify(run: Run, classifier: Predicting) -> Verification:
             f"The model takes images of shape {tuple(classifier.input_shape)}, those of the run have shape "
             f"{claims.shape}; expected the model that was audited. Name it with --model."
         )
+    classifier, upload = _as_deployed(claims, classifier), parse_upload(claims.upload)
     faults = [*_of_the_model(claims, classifier), *check_rows(claims)]
-    eyes, pictures = _Eyes(classifier, claims.random), Pictures(run, claims.shape)
+    eyes, pictures = _Eyes(classifier, claims.random), Pictures(run, claims.picture_shape)
     for image in claims.images.values():
         asked: dict[str, list[Expectation]] = {}
         faults += evidence.original(image, pictures)
@@ -169,7 +177,14 @@ def verify(run: Run, classifier: Predicting) -> Verification:
             asked[image.png] = [expect_clean(claims, image)]
         for row in claims.pictured(image.key):
             faults += evidence.flip(claims, image, row, pictures)
-            asked.setdefault(row["png"], []).append(expect_flip(claims, image, row))
+            expected = expect_flip(claims, image, row)
+            if upload.lossless:
+                asked.setdefault(row["png"], []).append(expected)
+                continue
+            data = uploads.file_of(run, claims, row)
+            faults += uploads.uploaded(claims, image, row, pictures, upload, data)
+            if data is not None:
+                eyes.ask(data, [expected])
         for row in claims.strips.get(image.key, ()):
             faults += evidence.step(claims, image, row, pictures)
             asked.setdefault(row["png"], []).append(expect_step(claims, image, row))
@@ -200,6 +215,27 @@ def verify(run: Run, classifier: Predicting) -> Verification:
     )
 
 
+def _as_deployed(claims: RunContents, classifier: Predicting) -> Predicting:
+    """The classifier behind the input pipeline of the run, where pictures were attacked at their own size."""
+    entry = claims.manifest.config.deployment
+    if entry is None or not entry.at_full_size or not isinstance(classifier, Classifier):
+        return classifier
+    if classifier.deployment is not None:
+        return classifier
+    if entry.function is not None or entry.pipeline is None:
+        raise RunUsageError(
+            f"The run was made with the preprocessing {entry.function.name if entry.function else None}, which is "
+            "code; expected it in this command: --preprocess module:function, the same as then."
+        )
+    return classifier.deployed(
+        Deployment(
+            parse_pipeline(entry.pipeline).convention,
+            classifier.input_shape,
+            upload=parse_upload(entry.upload),
+        )
+    )
+
+
 def _order(one: Inconsistency) -> tuple[Any, ...]:
     places = (MODEL, RUN, ROW, FILE, BUDGET, DISTANCE, CLASS, CONFIDENT)
     of_the_whole = one.what in (MODEL, RUN)
@@ -216,27 +252,45 @@ class _Eyes:
 
     classifier: Predicting
     random: bool = False
-    _waiting: list[tuple[np.ndarray, list[Expectation]]] = field(default_factory=list)
+    _waiting: list[tuple[np.ndarray | bytes, list[Expectation]]] = field(default_factory=list)
     _faults: list[Inconsistency] = field(default_factory=list)
 
-    def ask(self, picture: np.ndarray, expectations: list[Expectation]) -> None:
+    def ask(self, picture: np.ndarray | bytes, expectations: list[Expectation]) -> None:
+        """Evaluate a picture, or the bytes of an uploaded file."""
         self._waiting.append((picture, expectations))
         if len(self._waiting) == CHUNK:
             self._answer()
 
     def _answer(self) -> None:
-        pictures = [picture for picture, _ in self._waiting]
-        rows = self._asked(np.stack(pictures))
+        rows = self._asked([picture for picture, _ in self._waiting])
         for (_, expectations), row in zip(self._waiting, rows, strict=True):
             for expect in expectations:
                 self._faults += expect(row)
         self._waiting = []
 
-    def _asked(self, pictures: np.ndarray) -> Sequence[Any]:
-        predict = self.classifier.probabilities
+    def _asked(self, some: Sequence[np.ndarray | bytes]) -> Sequence[Any]:
+        """The answers to pictures and files, in order."""
         if self.random:
-            return votes.ask(predict, pictures, len(self.classifier.class_names))
-        return list(predict(pictures))
+            return votes.ask(self._predict, some, len(self.classifier.class_names))
+        return list(self._predict(some))
+
+    def _predict(self, some: Any) -> np.ndarray:
+        places = [n for n, one in enumerate(some) if isinstance(one, bytes)]
+        if not places:
+            alike = len({picture.shape for picture in some}) == 1
+            return self.classifier.probabilities(np.stack(some) if alike else some)
+        answers: dict[int, np.ndarray] = dict(
+            zip(
+                places,
+                self.classifier.probabilities_of_files([some[n] for n in places]),
+                strict=True,
+            )
+        )
+        others = [n for n in range(len(some)) if n not in answers]
+        if others:
+            rows = self.classifier.probabilities([some[n] for n in others])
+            answers |= dict(zip(others, rows, strict=True))
+        return np.stack([answers[n] for n in range(len(some))])
 
     def close(self) -> list[Inconsistency]:
         """Evaluate the remaining pictures, and return all faults."""
