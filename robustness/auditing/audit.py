@@ -18,7 +18,7 @@ import numpy as np
 
 from robustness import plugins
 from robustness.auditing.auditor import Auditor
-from robustness.auditing.deployed_model import StatedPipeline, stated_pipeline
+from robustness.auditing.deployed_model import StatedPipeline, deployed, stated_pipeline
 from robustness.auditing.inputs import (
     ResolvedInputs,
     make_attacks,
@@ -28,10 +28,22 @@ from robustness.auditing.inputs import (
 )
 from robustness.auditing.named_model import KNOWN_TO_CLASSIFIERS, named_model, stated_reading
 from robustness.auditing.option_checks import expect_usable
+from robustness.auditing.run_records import (
+    class_entries,
+    decided_before,
+    findings_before,
+    finished_manifest,
+    fitted_elsewhere,
+    folders_left_out,
+    imported_layers,
+    interrupted_times,
+    requested_rows,
+    settings_before,
+    smaller_batch,
+)
 from robustness.auditing.wrapped_model import (
     gives_sets,
     labelled_parts,
-    recorded_scaling,
     with_label,
 )
 from robustness.configuration.audit_config import AuditConfig, audit_options
@@ -45,28 +57,21 @@ from robustness.errors import ImagesError, StorageError
 from robustness.files import disk_errors
 from robustness.images import Entry, Source, select
 from robustness.images.cache import PictureCache
-from robustness.images.class_match import ClassTable
 from robustness.models.adapter import InputAdapter
 from robustness.models.classifier import Classifier
 from robustness.models.scalings import Scaling
 from robustness.runs import stage_times
-from robustness.runs.manifest import describe, expect_same, now
-from robustness.runs.model_differences import differences
+from robustness.runs.manifest import describe, expect_same
 from robustness.runs.notebook import default_listener
 from robustness.runs.plan import Plan
 from robustness.runs.progress import Listener, Progress
 from robustness.runs.repair import Mended, mend
 from robustness.runs.result import AuditResult
-from robustness.runs.run_json import recorded
 from robustness.runs.schema import (
     Check,
-    ClassEntry,
-    DiagnosisEntry,
     GateEntry,
-    Manifest,
     ModelEntry,
     Origin,
-    Repair,
     Settings,
 )
 from robustness.runs.stage_times import StageTimes
@@ -175,9 +180,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     config = _checked(config, options)
     attacks, norm = make_attacks(config), norms.parse(config.norm)
     expect_usable(config, model, attacks, norm)
-    pipeline = stated_pipeline(config)
-    if pipeline is not None and pipeline.scaling is not None:
-        config = config.overridden_by({"scaling": pipeline.scaling})
+    pipeline, config = stated_pipeline(config)
     folder = Path(out) if out is not None else _temporary_folder()
     resolved_inputs = _inputs(
         model,
@@ -185,7 +188,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         labels,
         config,
         only=only,
-        before=_decided_before(folder) if resume else (None, None),
+        before=decided_before(folder) if resume else (None, None),
         command=command,
         pipeline=pipeline,
     )
@@ -201,16 +204,13 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         trust=config.trust_model,
         imports=config.imports,
     )
-    plain = classifier
-    if pipeline is not None:
-        classifier = pipeline.before(classifier)
-        surrogate = None if surrogate is None else pipeline.before(surrogate)
+    plain, (classifier, surrogate) = classifier, deployed(pipeline, classifier, surrogate)
     attacked = (surrogate or classifier).in_precision(config.precision)
     goal = parse_goal(config.target, classifier.class_names)
     entries, spared = _concerned(entries, goal)
     _expect_any(entries, source)
-    before = _settings_before(folder) if resume else Settings()
-    requested = _requested_rows(config, before, classifier)
+    before = settings_before(folder) if resume else Settings()
+    requested = requested_rows(config, before, classifier)
     # A resumed run keeps the recorded batch size; the auditor limits it to the memory.
     slots = requested if resume else batch_size.bounded(requested, surrogate or classifier)
     threat = _threat(config, norm, goal, classifier.input_shape)
@@ -236,11 +236,10 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     )
     stages.start(stage_times.CHECKS)
     answers, findings = (
-        ({}, _findings_before(folder)) if resume else _examine(plain, cache, entries, listener)
+        ({}, findings_before(folder))
+        if resume
+        else _examine(plain, cache, entries, listener, answers=classifier.deployment is None)
     )
-    if classifier.deployment is not None:
-        # These are answers to images made of the pictures, not to the pictures as they are uploaded.
-        answers = {}
     if surrogate is None and not preflight.has_gradients(findings):
         plan = plan.running(resolved(gradients=False))
     if not resume and preflight.is_random(findings):
@@ -252,15 +251,15 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         origin=origin or Origin(),
         surrogate=ModelEntry.model_validate(surrogate.card()) if surrogate else None,
         notes=(
-            *_imported(config),
+            *imported_layers(config),
             *classifier.notes,
-            *_left_out(table),
+            *folders_left_out(table),
             *spared,
-            *_fitted_elsewhere(plan, manifest.model),
-            *_smaller(requested, slots),
+            *fitted_elsewhere(plan, manifest.model),
+            *smaller_batch(requested, slots),
         ),
         model=manifest.model.with_changes(class_names_from=resolved_inputs.reason or None),
-        data=manifest.data.with_changes(classes=_class_entries(table)),
+        data=manifest.data.with_changes(classes=class_entries(table)),
     )
     if resume:
         store = Run.resume(folder)
@@ -276,7 +275,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         mended = mend(store, plan, cache, entries, classifier.picture_shape) if resume else Mended()
         if threat.mask is not None:
             store.save_png(threat.mask.png(plan.channels))
-        with _interrupted_times(store, stages):
+        with interrupted_times(store, stages):
             Auditor(plan, classifier, cache, entries, store, listener, attacked, stages=stages).run(
                 answers
             )
@@ -291,7 +290,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
             progress=listener,
             surrogate=surrogate,
         )
-        store.write_manifest(_finished(store.manifest, mended, diagnostics, stages))
+        store.write_manifest(finished_manifest(store.manifest, mended, diagnostics, stages))
     return AuditResult(folder, mended.sentence if mended else "")
 
 
@@ -385,7 +384,12 @@ def _selection(
 
 
 def _examine(
-    classifier: Classifier, cache: PictureCache, entries: list[Entry], listener: Listener
+    classifier: Classifier,
+    cache: PictureCache,
+    entries: list[Entry],
+    listener: Listener,
+    *,
+    answers: bool,
 ) -> tuple[dict[str, np.ndarray], list[preflight.Finding]]:
     """Return probabilities for a sample of images, by key, and the findings of the preflight checks."""
     listener(Progress("checks", 0, 1))
@@ -397,31 +401,8 @@ def _examine(
         more = labelled_parts(cache, entries, classifier.input_shape)
         findings = preflight.run(classifier, pixels, truth, probabilities, more) if keys else []
     listener(Progress("checks", 1, 1))
-    return dict(zip(keys, probabilities, strict=True)), findings
-
-
-@contextlib.contextmanager
-def _interrupted_times(store: Run, stages: StageTimes) -> Iterator[None]:
-    """Record the times so far if the block is interrupted: the resumed run adds its own."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        manifest = store.manifest
-        store.write_manifest(manifest.with_changes(timing=stages.timing(manifest.timing)))
-        raise
-
-
-def _finished(
-    manifest: Manifest, mended: Mended, diagnostics: list[DiagnosisEntry], stages: StageTimes
-) -> Manifest:
-    """Return the manifest of a finished run, with its diagnostics, times and the repaired files."""
-    stages.stop()
-    finished = manifest.with_changes(
-        diagnostics=tuple(diagnostics), timing=stages.timing(manifest.timing)
-    )
-    if not mended:
-        return finished
-    return finished.with_changes(mended=(*finished.mended, Repair(at=now(), **asdict(mended))))
+    # Answers to rounded images are none to uploaded pictures.
+    return dict(zip(keys, probabilities, strict=True)) if answers else {}, findings
 
 
 def _concerned(entries: list[Entry], goal: Goal) -> tuple[list[Entry], list[str]]:
@@ -446,75 +427,3 @@ def _temporary_folder() -> Path:
         return Path(tempfile.mkdtemp(prefix="robustness-")) / "run"
     except OSError as error:
         raise StorageError(disk_errors.sentence(error)) from error
-
-
-def _fitted_elsewhere(plan: Plan, model: ModelEntry) -> list[str]:
-    """Return a sentence for each attack whose change was fitted on another model than the audited one."""
-    fitted = {a.label: getattr(a, "fitted_on", None) for a in plan.attacks}
-    different = {
-        label: differences(recorded(ModelEntry, other, f"What {label} was fitted on"), model)
-        for label, other in fitted.items()
-        if other
-    }
-    return [
-        f"{label} was fitted on another model: {'; '.join(parts)}"
-        for label, parts in different.items()
-        if parts
-    ]
-
-
-def _imported(config: AuditConfig) -> list[str]:
-    """A sentence where own layers of the model were imported."""
-    if not config.imports:
-        return []
-    return [f"the model's own layers are those of {', '.join(config.imports)}"]
-
-
-def _requested_rows(config: AuditConfig, before: Settings, classifier: Classifier) -> int:
-    """Return the batch size in the options, else the recorded one, else the one that suits the model."""
-    if config.batch_size is not None:
-        return config.batch_size
-    return before.slots or batch_size.batch_size_for(classifier)
-
-
-def _smaller(requested: int, slots: int) -> list[str]:
-    """Return a sentence if the batch is smaller than requested."""
-    if slots == requested:
-        return []
-    return [f"a batch of {requested:,} rows was requested; {slots:,} fit into the available memory"]
-
-
-def _left_out(table: ClassTable | None) -> list[str]:
-    """A sentence where images of folders that are no class of the model are left out."""
-    return [table.sentence] if table is not None and table.left_out else []
-
-
-def _class_entries(table: ClassTable | None) -> tuple[ClassEntry, ...]:
-    """Which folder has which class, for `run.json`."""
-    rows = () if table is None else table.rows
-    return tuple(
-        ClassEntry(found=row.found, images=row.images, output=row.index, matched_by=row.how)
-        for row in rows
-    )
-
-
-def _decided_before(folder: Path) -> tuple[tuple[str, ...] | None, Scaling | None]:
-    """The class names and the scaling with which a run began; None where it does not record them."""
-    with Run.open(folder) as run:
-        return tuple(run.manifest.class_names) or None, recorded_scaling(run.manifest.model)
-
-
-def _settings_before(folder: Path) -> Settings:
-    """Return the recorded settings of a run: outcomes depend on the batch size, votes on the draws."""
-    with Run.open(folder) as run:
-        return run.manifest.config
-
-
-def _findings_before(folder: Path) -> list[preflight.Finding]:
-    """Return the recorded findings of the preflight checks, which decide which attacks run."""
-    with Run.open(folder) as run:
-        checks = run.manifest.preflight
-    return [
-        preflight.Finding(check.id, cast("preflight.Severity", check.severity), check.sentence)
-        for check in checks
-    ]

@@ -24,7 +24,6 @@ class StatedPipeline:
     ----------
     text : the canonical text of the convention.
     convention : the named code that makes images of pictures.
-    scaling : the scaling that was stated with it, as text; None if none was.
     upload : the format of uploaded files.
     at : whether the picture ("full") or the model's image ("model") is attacked.
     max_side : the longest side of an attacked picture, in pixels.
@@ -32,7 +31,6 @@ class StatedPipeline:
 
     text: str
     convention: LinearConvention
-    scaling: str | None
     upload: Upload
     at: str
     max_side: int
@@ -64,8 +62,19 @@ class StatedPipeline:
         return classifier.deployed(deployment)
 
 
-def stated_pipeline(config: AuditConfig) -> StatedPipeline | None:
-    """Return the pipeline that the options state; None if images are made as ever, and attacked.
+def deployed(
+    pipeline: StatedPipeline | None, classifier: Classifier, surrogate: Classifier | None
+) -> tuple[Classifier, Classifier | None]:
+    """Return the judge and the surrogate behind the pipeline; both unchanged where there is none."""
+    if pipeline is None:
+        return classifier, surrogate
+    return pipeline.before(classifier), None if surrogate is None else pipeline.before(surrogate)
+
+
+def stated_pipeline(config: AuditConfig) -> tuple[StatedPipeline | None, AuditConfig]:
+    """Return the pipeline that the options state, and the options with the scaling stated in it.
+
+    The pipeline is None if images are made as ever, and attacked.
 
     Raises
     ------
@@ -78,7 +87,7 @@ def stated_pipeline(config: AuditConfig) -> StatedPipeline | None:
         None if config.upload == UPLOAD else config.upload,
     )
     if not any(stated) and config.at in (None, MODEL_SIZE):
-        return None
+        return None, config
     at = config.at or FULL
     upload = parse_upload(config.upload)
     if at == MODEL_SIZE and upload != PNG:
@@ -96,6 +105,7 @@ def stated_pipeline(config: AuditConfig) -> StatedPipeline | None:
         raise SettingError(
             f"Two scalings were given: {parsed.scaling} in the pipeline, and {config.scaling}. Leave one out."
         )
-    return StatedPipeline(
-        parsed.convention.text, parsed.convention, parsed.scaling, upload, at, config.max_side
-    )
+    if parsed.scaling is not None:
+        config = config.overridden_by({"scaling": parsed.scaling})
+    convention = parsed.convention
+    return StatedPipeline(convention.text, convention, upload, at, config.max_side), config

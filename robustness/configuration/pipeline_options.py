@@ -1,4 +1,4 @@
-"""Options of an audit about the deployed input pipeline: preprocessing, upload, and where pictures are attacked."""
+"""Options of an audit about the deployed input pipeline: preprocessing, upload, size of the pictures."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ PipelineOption = Annotated[
 PreprocessOption = Annotated[
     str | None,
     Option(
-        "Your own preprocessing as module:function or file.py:function: from the file's bytes, a PIL image or a "
-        "uint8 array to the model's input. It is run, and it judges every flip. In audit.toml it needs "
+        "Your own preprocessing as module:function or file.py:function: from the file's bytes, a PIL image "
+        "or a uint8 array to the model's input. It is run, and it judges every flip. In audit.toml it needs "
         "--preprocess or --trust-model on the command line.",
         table="pipeline", key="function", example='"my_code.py:prepare"', path=True,
     ),
@@ -35,8 +35,8 @@ PreprocessOption = Annotated[
 AtOption = Annotated[
     str | None,
     Option(
-        "What is attacked: full, the picture at its own size, or model, the image that the model takes. full if "
-        "a pipeline, a preprocessing or an upload is given, otherwise model.",
+        "What is attacked: full, the picture at its own size, or model, the image that the model takes. full "
+        "if a pipeline, a preprocessing or an upload is given, otherwise model.",
         table="pipeline", choices=choices.PLACES, example='"full"',
     ),
 ]  # fmt: skip
@@ -44,8 +44,9 @@ AtOption = Annotated[
 UploadOption = Annotated[
     str,
     Option(
-        "The file that is uploaded, which is judged: png, jpeg:90, jpeg:90,subsampling=4:4:4, webp:90. Attacks "
-        "look through JPEG at this quality; at several with jpeg:90,seen=85-95, at none with seen=none.",
+        "The file that is uploaded, which is judged: png, jpeg:90, jpeg:90,subsampling=4:4:4, webp:90. "
+        "Attacks look through JPEG at this quality; at several with jpeg:90,seen=85-95, at none with "
+        "seen=none.",
         table="pipeline", example='"jpeg:90"',
     ),
 ]  # fmt: skip
@@ -54,7 +55,8 @@ MaxSideOption = Annotated[
     int,
     Field(ge=32, le=MOST_SIDE),
     Option(
-        "The longest side of an attacked picture in pixels; larger pictures are reduced first, which is noted.",
+        "The longest side of an attacked picture in pixels; larger pictures are reduced first, and their "
+        "note says so.",
         table="pipeline", example="2048",
     ),
 ]  # fmt: skip

@@ -37,7 +37,7 @@ class Example:
 
     @property
     def inside(self) -> np.ndarray | None:
-        """1 inside the picture and 0 on the canvas around it, (height, width, 1) uint8; None without canvas."""
+        """1 inside the picture, 0 on the canvas around it, (height, width, 1) uint8; None without canvas."""
         if self.size is None:
             return None
         inside = np.zeros((*self.pixels.shape[:2], 1), np.uint8)

@@ -58,7 +58,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class UploadedFile:
-    """The file of a flip in a lossy format: its bytes, and its decoded picture's distances to the original."""
+    """The file of a flip in a lossy format, and the distances of its decoded picture to the original."""
 
     data: bytes
     distances: Distances

@@ -1,7 +1,7 @@
-"""How the points of a batch's rows enter the attacked model: as its images, or as pictures through a pipeline.
+"""How the points of a batch enter the attacked model: as its images, or as pictures through a pipeline.
 
-Pictures of different sizes share a canvas: each lies at its top left, and nothing changes around it. The canvas
-of a picture depends on its own size alone, so its outcomes do not depend on the other pictures.
+Pictures of different sizes share a canvas: each lies at its top left, and nothing changes around it. The
+canvas of a picture depends on its own size alone, so its outcomes do not depend on the other pictures.
 """
 
 from __future__ import annotations

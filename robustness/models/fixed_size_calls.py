@@ -1,4 +1,4 @@
-"""Calls a function of images in batches of fixed sizes, so that outputs do not depend on the number of images."""
+"""Calls a function of images in batches of two sizes: outputs do not depend on the number of images."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -67,7 +66,7 @@ class Deployment:
 
     def geometry(self, size: tuple[int, int]) -> Geometry:
         """Return the linear part for pictures of `size` (height, width), for attacks."""
-        return _geometry(self.twin, size, self.shape)
+        return self.twin.geometry(size, self.shape)
 
     def differentiable(
         self, rows: Tensor, columns: Tensor, sizes: Tensor, keys: Tensor, step: Tensor
@@ -98,8 +97,3 @@ class Deployment:
 
     def _stacked(self, images: list[np.ndarray]) -> np.ndarray:
         return np.stack(images) if images else np.zeros((0, *self.shape), np.float32)
-
-
-@lru_cache(maxsize=512)
-def _geometry(convention: LinearConvention, size: tuple[int, int], shape: ImageShape) -> Geometry:
-    return convention.geometry(size, shape)

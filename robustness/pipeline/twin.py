@@ -15,15 +15,15 @@ def images_of(
 
     Parameters
     ----------
-    points : (m, height, width, channels) counts; m is the number n of pictures, or k times that: k points of the
-        first picture, then k of the second, ...
+    points : (m, height, width, channels) counts; m is the number n of pictures, or k times that: k points of
+        the first picture, then k of the second, ...
     rows, columns : (n, image height, height) and (n, image width, width), see `Geometry`; 0 beyond a picture.
     convention : what was resized by which code.
 
     Returns
     -------
-    (m, image height, image width, channels) counts. Rounding, and the limits of 0..255, count for the values and
-    not for the gradient.
+    (m, image height, image width, channels) counts. Rounding, and the limits of 0..255, count for the values
+    and not for the gradient.
     """
     several = points.shape[0] // rows.shape[0]
     if several > 1:

@@ -100,8 +100,8 @@ class SizeRow:
 class UploadRow:
     """The uploaded file of a flip, in a lossy format: its path, and its distances from the original.
 
-    The distances are those of the decoded file, in counts. `OutcomeRow` has those of the picture before it was
-    encoded, which the budget limits.
+    The distances are those of the decoded file, in counts. `OutcomeRow` has those of the picture before it
+    was encoded, which the budget limits.
     """
 
     image: str

@@ -80,7 +80,8 @@ def room(images: Any, weights: Any) -> tuple[Any, Any]:
     images
         (..., height, width, channels) in counts of 0..255.
     weights
-        1 where a pixel may change and 0 elsewhere, (height, width, 1) or one such array per image; None for all.
+        1 where a pixel may change and 0 elsewhere, (height, width, 1) or one such array per image; None for
+        all.
 
     Returns
     -------

@@ -62,17 +62,20 @@ def uploaded(
         yield fault(FILE, f"The uploaded file cannot be decoded: {error}", image, row, file=name)
         return
     if before is None or picture is None or before.shape != decoded.shape:
-        said = "The uploaded file cannot be compared with the original: a picture is missing or of another size."
+        said = "The uploaded file cannot be compared: a picture is missing or of another size."
         yield fault(DISTANCE, said, image, row, file=name)
         return
     if upload.encode(picture) != data:
         said = (
-            f"The picture of the flip, encoded as {upload.text}, is not the uploaded file. Another version of "
-            "Pillow or of its libraries encodes differently; the versions of the run are in run.json."
+            f"The picture of the flip, encoded as {upload.text}, is not the uploaded file. Another version "
+            "of Pillow or of its libraries encodes differently; run.json has the versions of the run."
         )
         yield fault(FILE, said, image, row, file=name)
     for column in ("linf", "l2"):
         far = NORMS[column].recount(before, decoded)
         if not math.isclose(far, known[column], rel_tol=1e-9):
-            said = f"Measured again, {column} of the uploaded file is {far:.10g}; its row says {known[column]:.10g}."
+            said = (
+                f"Measured again, {column} of the uploaded file is {far:.10g}; its row says "
+                f"{known[column]:.10g}."
+            )
             yield fault(DISTANCE, said, image, row, file=name)

@@ -224,8 +224,8 @@ def _as_deployed(claims: RunContents, classifier: Predicting) -> Predicting:
         return classifier
     if entry.function is not None or entry.pipeline is None:
         raise RunUsageError(
-            f"The run was made with the preprocessing {entry.function.name if entry.function else None}, which is "
-            "code; expected it in this command: --preprocess module:function, the same as then."
+            f"The run was made with the preprocessing {entry.function.name if entry.function else None}, "
+            "which is code; expected it in this command: --preprocess module:function, the same as then."
         )
     return classifier.deployed(
         Deployment(

@@ -214,6 +214,9 @@ class ConstantClassifier:
 
         return np.tile(np.array([0.75, 0.25], np.float32), (len(images), 1))
 
+    def probabilities_of_files(self, files: Any) -> Any:
+        return self.probabilities(files)
+
 
 def readings(folder: Path, good: Path) -> dict[str, Any]:
     """All functions that read a run without a framework, by name."""
