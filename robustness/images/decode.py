@@ -62,10 +62,27 @@ def decode(data: bytes, name: str, shape: Shape) -> tuple[np.ndarray, str]:
     SettingError
         Picture files cannot have as many channels as `shape`.
     """
-    mode = mode_for(shape)
+    notes: list[str] = []
+    image = decoded_image(data, name, mode_for(shape), notes)
+    return fit(image, shape, notes), "; ".join(notes)
+
+
+def decoded_image(data: bytes, name: str, mode: str, notes: list[str]) -> Image.Image:
+    """Decode a picture file at its own size, as `decode` does.
+
+    Parameters
+    ----------
+    data, name : as in `decode`.
+    mode : the mode of the result: L, RGB or RGBA.
+    notes : what was converted is added.
+
+    Raises
+    ------
+    Unreadable
+        The file is not a sound picture; the message is the reason.
+    """
     if not data:
         raise Unreadable("The file is empty.")
-    notes: list[str] = []
     image = _open(data)
     with image:
         try:
@@ -82,7 +99,7 @@ def decode(data: bytes, name: str, shape: Shape) -> tuple[np.ndarray, str]:
             image = image.transpose(turn)
         if turn is not None or early in _TURNS:
             notes.append("turned as its EXIF orientation says")
-        return fit(_to_mode(image, bits, mode, notes), shape, notes), "; ".join(notes)
+        return _to_mode(image, bits, mode, notes)
 
 
 def mode_for(shape: Shape) -> str:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from robustness.pipeline.preprocessing import LinearConvention
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,10 +22,13 @@ class Geometry:
     ----------
     rows : (image height, height) float32: the weights of the picture's rows.
     columns : (image width, width) float32: the weights of the picture's columns.
+    rows_first : whether the code resizes rows before columns. It matters only where values are limited between
+        the two passes (`LinearConvention.clips_between`).
     """
 
     rows: np.ndarray
     columns: np.ndarray
+    rows_first: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -35,3 +42,39 @@ class Geometry:
         )
         covered = np.outer(self.rows.sum(axis=1), self.columns.sum(axis=1))[..., None]
         return image + np.float32(fill) * (1 - covered).astype(np.float32)
+
+
+def twin_image(
+    geometry: Geometry, convention: LinearConvention, picture: np.ndarray
+) -> np.ndarray:
+    """Return the image before the final rounding, as attacks see it.
+
+    Parameters
+    ----------
+    geometry : of the convention, for pictures of this size.
+    convention : says where values are limited and what is padded.
+    picture : (height, width, channels) in counts.
+
+    Returns
+    -------
+    (image height, image width, channels) float32.
+    """
+    image = (
+        _limited_between(geometry, convention.fill, picture)
+        if convention.clips_between
+        else geometry.apply(picture, convention.fill)
+    )
+    return image.clip(0, 255) if convention.clips else image
+
+
+def _limited_between(geometry: Geometry, fill: float, picture: np.ndarray) -> np.ndarray:
+    """The image of code that rounds and limits values between its two passes."""
+    if geometry.rows_first:
+        turned = Geometry(geometry.columns, geometry.rows)
+        return _limited_between(turned, fill, picture.swapaxes(0, 1)).swapaxes(0, 1)
+    between = np.einsum("HWc,wW->Hwc", picture.astype(np.float32), geometry.columns, optimize=True)
+    # The code has whole counts here; attacks pass this rounding straight through.
+    whole = np.floor(between + 0.5).clip(0, 255)
+    image = np.einsum("hH,Hwc->hwc", geometry.rows, whole, optimize=True)
+    covered = np.outer(geometry.rows.sum(axis=1), geometry.columns.sum(axis=1))[..., None]
+    return image + np.float32(fill) * (1 - covered).astype(np.float32)
