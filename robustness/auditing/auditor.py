@@ -25,7 +25,7 @@ from robustness.engine.model_input import Shape, canvas_of, example_on
 from robustness.engine.outcomes import EpsilonOutcome
 from robustness.engine.search import search
 from robustness.engine.votes import Vote
-from robustness.errors import GradientError, ModelError, RunUsageError
+from robustness.errors import GradientError, ModelError, PipelineError, RunUsageError
 from robustness.images import Entry, Picture
 from robustness.images.cache import PictureCache
 from robustness.images.png import to_png
@@ -193,17 +193,34 @@ class Auditor:
         self, pixels: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray]
     ) -> dict[str, Callable[[ImageRow], ImageRow]]:
         """Return a function for each image that puts the model's prediction into its row."""
+        refused = self._refused(pixels)
+        pixels = {key: picture for key, picture in pixels.items() if key not in refused}
         if self.plan.draws > 1 and pixels:
             names, pictures = self.classifier.class_names, list(pixels.values())
             counted = votes.clean(self.classifier.probabilities, pictures, len(names))
-            return {
+            return refused | {
                 k: partial(_voted, vote=v, names=names)
                 for k, v in zip(pixels, counted, strict=True)
             }
         new = [key for key in pixels if key not in known]
         fresh = self.classifier.probabilities([pixels[k] for k in new]) if new else ()
         probabilities = {**known, **dict(zip(new, fresh, strict=True))}
-        return {key: partial(_predicted, probabilities=probabilities[key]) for key in pixels}
+        return refused | {
+            key: partial(_predicted, probabilities=probabilities[key]) for key in pixels
+        }
+
+    def _refused(
+        self, pixels: Mapping[str, np.ndarray]
+    ) -> dict[str, Callable[[ImageRow], ImageRow]]:
+        """Return a function for each picture that the input pipeline cannot process: it states the reason."""
+        deployment = self.classifier.deployment
+        reasons: dict[str, Callable[[ImageRow], ImageRow]] = {}
+        for key, picture in pixels.items() if isinstance(deployment, Deployment) else ():
+            try:
+                deployment.image(picture)
+            except PipelineError as error:
+                reasons[key] = partial(replace, reason=str(error))
+        return reasons
 
     def _image_row(self, position: int, picture: Picture) -> ImageRow:
         entry = picture.entry

@@ -1,0 +1,210 @@
+"""Audits of pictures at their own size: evidence, resuming, verification, wrong use."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import robustness
+from robustness.errors import SettingError
+from robustness.models.classifier import Classifier
+from robustness.pipeline.named import parse_pipeline
+from robustness.pipeline.upload import parse_upload
+from robustness.runs.result import AuditResult
+from robustness.runs.store import Run
+from robustness.verification.verify import verify
+from tests.robustness.helpers import small_cnn
+
+SHAPE = (12, 12, 3)
+SIZES = [(40, 30), (25, 61), (12, 12), (40, 30), (18, 50), (64, 33)]
+OUTCOME = ["image", "attack", "epsilon", "status", "adversarial_class", "linf", "l2", "step", "png"]
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory) -> Path:
+    """A folder of pictures of several sizes, without labels."""
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(11)
+    for number, size in enumerate(SIZES):
+        rough = rng.integers(60, 196, (6, 5, 3)).astype(np.uint8)
+        smooth = Image.fromarray(rough).resize(size[::-1], Image.Resampling.BICUBIC)
+        smooth.save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    return small_cnn(8, SHAPE)
+
+
+def audited(classifier: Classifier, images: Path, out: Path, **options: object) -> AuditResult:
+    given = {"pipeline": "keras.load_img", "attacks": ["pgd:steps=8"], "epsilons": [4, 40]}
+    return robustness.audit(classifier, images, out=out, **(given | options))
+
+
+@pytest.fixture(scope="module")
+def run(classifier, photographs, tmp_path_factory) -> Path:
+    return audited(classifier, photographs, tmp_path_factory.mktemp("runs") / "png").path
+
+
+@pytest.fixture(scope="module")
+def jpeg_run(classifier, photographs, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "jpeg"
+    return audited(classifier, photographs, out, upload="jpeg:90").path
+
+
+def rows(path: Path) -> pd.DataFrame:
+    with Run.open(path) as opened:
+        return opened.outcomes()[OUTCOME].sort_values(OUTCOME[:3]).reset_index(drop=True)
+
+
+def test_evidence_has_the_size_of_the_photograph(run, photographs):
+    with Run.open(run) as opened:
+        sizes, images = opened.sizes(), {row.key: row for row in opened.image_rows()}
+        flips = opened.outcomes().dropna(subset=["png"])
+        assert len(flips) >= 4
+        for flip in flips.itertuples():
+            original = np.asarray(Image.open(photographs / images[flip.image].name)).astype(int)
+            file = np.asarray(Image.open(io.BytesIO(opened.png(flip.png)))).astype(int)
+            assert file.shape == original.shape
+            assert sizes[flip.image] == original.shape[:2]
+            assert np.abs(file - original).max() == flip.linf <= flip.epsilon
+
+
+def test_the_class_of_a_file_is_that_of_the_named_code(run, classifier):
+    convention = parse_pipeline("keras.load_img").convention
+    with Run.open(run) as opened:
+        for flip in opened.outcomes().dropna(subset=["png"]).itertuples():
+            image = convention.image_of_file(opened.png(flip.png), SHAPE)
+            assert classifier.probabilities(image[None]).argmax() == flip.adversarial_class
+
+
+def test_the_run_records_its_pipeline(run):
+    with Run.open(run) as opened:
+        entry = opened.manifest.config.deployment
+    assert entry is not None
+    assert (entry.at, entry.upload, entry.max_side) == ("full", "png", 2048)
+    assert parse_pipeline(str(entry.pipeline)).convention == parse_pipeline("keras.load_img").convention
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_rows_do_not_depend_on_the_batch(run, classifier, photographs, batch_size, tmp_path):
+    again = audited(classifier, photographs, tmp_path / "run", batch_size=batch_size)
+    pd.testing.assert_frame_equal(rows(again.path), rows(run))
+
+
+@pytest.mark.parametrize("which", ["run", "jpeg_run"])
+def test_a_resumed_run_has_the_same_rows(which, request, classifier, photographs, tmp_path):
+    done = request.getfixturevalue(which)
+    upload = "png" if which == "run" else "jpeg:90"
+    out = tmp_path / "run"
+
+    class Killed(BaseException):
+        pass
+
+    def until(progress: object) -> None:
+        if getattr(progress, "stage", "").startswith("pgd") and getattr(progress, "done", 0) >= 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        audited(classifier, photographs, out, upload=upload, progress=until)
+    resumed = audited(classifier, photographs, out, upload=upload, resume=True)
+    pd.testing.assert_frame_equal(rows(resumed.path), rows(done))
+
+
+def test_the_evidence_is_verified_from_the_files(run, classifier):
+    with Run.open(run) as opened:
+        result = verify(opened, classifier)
+    assert result.faults == ()
+    assert result.held == result.checked > 0
+
+
+def test_uploaded_files_flip_and_are_verified(jpeg_run, classifier):
+    upload = parse_upload("jpeg:90")
+    convention = parse_pipeline("keras.load_img").convention
+    with Run.open(jpeg_run) as opened:
+        uploads = opened.uploads()
+        flips = opened.outcomes().dropna(subset=["png"])
+        assert len(uploads) == len(flips) > 0
+        joined = flips.merge(uploads, on=["image", "attack", "epsilon"], suffixes=("", "_file"))
+        for row in joined.itertuples():
+            data, picture = opened.png(row.file), np.asarray(Image.open(io.BytesIO(opened.png(row.png))))
+            assert row.file.endswith(".jpg")
+            assert data == upload.encode(picture)
+            assert row.linf <= row.epsilon
+            image = convention.image_of_file(data, SHAPE)
+            assert classifier.probabilities(image[None]).argmax() == row.adversarial_class
+        result = verify(opened, classifier)
+    assert result.faults == ()
+    assert result.held == len(flips)
+
+
+def test_a_changed_byte_of_an_uploaded_file_is_named(jpeg_run, classifier, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(jpeg_run, copy)
+    file = sorted(copy.rglob("*.jpg"))[0]
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with Run.open(copy) as opened:
+        result = verify(opened, classifier)
+    assert result.exit_code == 1
+    relative = file.relative_to(copy).as_posix()
+    assert relative in {fault.file for fault in result.faults}
+
+
+def test_large_photographs_are_reduced_first(classifier, photographs, tmp_path):
+    result = audited(classifier, photographs, tmp_path / "run", max_side=32)
+    with Run.open(result.path) as opened:
+        assert max(max(size) for size in opened.sizes().values()) == 32
+        notes = [row.note for row in opened.image_rows()]
+    assert sum("reduced from" in note for note in notes) == 5
+
+
+def test_at_model_size_the_pipeline_makes_the_image(classifier, photographs, tmp_path):
+    result = audited(classifier, photographs, tmp_path / "run", at="model")
+    convention = parse_pipeline("keras.load_img").convention
+    with Run.open(result.path) as opened:
+        for row in opened.image_rows():
+            pixels = np.asarray(Image.open(photographs / row.name))
+            file = np.asarray(Image.open(io.BytesIO(opened.png(str(row.png)))))
+            np.testing.assert_array_equal(file, convention.image(pixels, SHAPE))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"upload": "jpeg:0"}, "0"),
+        ({"upload": "jpeg:90", "at": "model"}, "never uploaded"),
+        ({"pipeline": "keras.lod_img"}, "keras.load_img"),
+        ({"mask": "mask.png"}, "at model"),
+    ],
+)
+def test_wrong_use_is_refused_before_the_model_runs(options, said, classifier, photographs, tmp_path):
+    Image.new("L", (12, 12), 255).save(tmp_path / "mask.png")
+    if "mask" in options:
+        options = {"mask": str(tmp_path / "mask.png")}
+    with pytest.raises(SettingError, match=said):
+        audited(classifier, photographs, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_photograph_smaller_than_the_crop_is_an_outcome(classifier, photographs, tmp_path):
+    result = audited(classifier, photographs, tmp_path / "run", pipeline="pillow:crop=12")
+    assert not (result.outcomes.status == "unreadable").any()
+    narrow = tmp_path / "narrow"
+    narrow.mkdir()
+    for path in photographs.iterdir():
+        (narrow / path.name).write_bytes(path.read_bytes())
+    Image.new("RGB", (40, 5)).save(narrow / "thin.png")
+    result = audited(classifier, narrow, tmp_path / "thin", pipeline="pillow:crop=12")
+    with Run.open(result.path) as opened:
+        reasons = {row.name: row.reason for row in opened.image_rows() if row.reason}
+    assert list(reasons) == ["thin.png"]
+    assert "40 x 5" in reasons["thin.png"]
