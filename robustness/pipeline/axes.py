@@ -26,6 +26,11 @@ class RowResizer(Protocol):
 
         `box` is the part of the length that is resized; None for all of it.
         """
+        raise NotImplementedError
+
+    def as_stored(self, weights: np.ndarray, largest: float) -> np.ndarray:
+        """Return the weights as the library's 8-bit code stores them; `largest` is the largest of all rows."""
+        return weights
 
 
 @dataclass(frozen=True)
@@ -119,9 +124,12 @@ def library_weights(
         return np.ones((high - low, length), np.float32)
     weights = np.empty((high - low, length), np.float32)
     width = max(1, _BLOCK // max(length, resized))
+    largest = 0.0
     for first in range(0, length, width):
         block = np.eye(length, min(width, length - first), -first, np.float32)
         part = resizer.resize_rows(block, resized, box)
         weights[:, first : first + block.shape[1]] = part[low:high]
+        largest = max(largest, float(part.max()))
+    weights = resizer.as_stored(weights, largest)
     weights.setflags(write=False)
     return weights

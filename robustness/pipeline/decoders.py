@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -109,8 +110,9 @@ def pixels_of(image: Image.Image) -> np.ndarray:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, at most 200 characters."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    """Return the first line of an error's message, at most 200 characters, without TensorFlow's node name."""
+    lines = re.sub(r"^\{\{.*?\}\}", "", str(error).strip()).strip().splitlines()
+    return (lines or [type(error).__name__])[0][:200]
 
 
 DECODERS: dict[str, Callable[[bytes, int], np.ndarray]] = {

@@ -70,9 +70,10 @@ def _limited_between(geometry: Geometry, fill: float, picture: np.ndarray) -> np
     if geometry.rows_first:
         turned = Geometry(geometry.columns, geometry.rows)
         return _limited_between(turned, fill, picture.swapaxes(0, 1)).swapaxes(0, 1)
-    between = np.einsum("HWc,wW->Hwc", picture.astype(np.float32), geometry.columns, optimize=True)
+    rows, columns = geometry.rows.astype(np.float64), geometry.columns.astype(np.float64)
+    between = np.einsum("HWc,wW->Hwc", picture.astype(np.float64), columns, optimize=True)
     # The code has whole counts here; attacks pass this rounding straight through.
     whole = np.floor(between + 0.5).clip(0, 255)
-    image = np.einsum("hH,Hwc->hwc", geometry.rows, whole, optimize=True)
-    covered = np.outer(geometry.rows.sum(axis=1), geometry.columns.sum(axis=1))[..., None]
-    return image + np.float32(fill) * (1 - covered).astype(np.float32)
+    image = np.einsum("hH,Hwc->hwc", rows, whole, optimize=True)
+    covered = np.outer(rows.sum(axis=1), columns.sum(axis=1))[..., None]
+    return (image + fill * (1 - covered)).astype(np.float32)

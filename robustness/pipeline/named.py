@@ -28,6 +28,7 @@ from robustness.text import did_you_mean, shown
 
 SCALING_KEYS = tuple(key for key in _SCALING_KEYS if key != "file")
 _SYNONYMS = ("method", "filter", "resample")  # of interpolation, as libraries name it
+_NOT_CROPPED = ("gaussian", "mitchellcubic")
 Values = Mapping[str, Any]
 
 
@@ -132,6 +133,16 @@ def _expect_agreement(name: str, values: Values) -> None:
     if values.get("crop_to_aspect_ratio") and values.get("pad_to_aspect_ratio"):
         raise SettingError(
             f"The pipeline {name} states crop_to_aspect_ratio and pad_to_aspect_ratio; expected one of them."
+        )
+    if name == "keras_hub" and values["pad_to_aspect_ratio"] and values["dtype"] == "uint8":
+        raise SettingError(
+            "The pipeline keras_hub states pad_to_aspect_ratio, which fails in Keras for pixels of uint8; add "
+            "dtype=float32 if the pictures enter as that."
+        )
+    if values.get("crop_to_aspect_ratio") and values["interpolation"] in _NOT_CROPPED:
+        raise SettingError(
+            f"The pipeline {name} states crop_to_aspect_ratio, which Keras does not do with "
+            f"{values['interpolation']}; expected another interpolation."
         )
     if values.get("pad") is not None and (values["resize"] or values["crop"]):
         raise SettingError(

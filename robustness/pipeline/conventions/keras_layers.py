@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 
 from robustness.errors import PipelineError
-from robustness.pipeline.axes import Axis, linear_part
+from robustness.pipeline.axes import Axis, RowResizer, linear_part
 from robustness.pipeline.conventions.sides import Side, expect_shape
 from robustness.pipeline.conventions.tensorflow_image import cropped_axes, padded_axes
 from robustness.pipeline.decoders import DECODERS, first_line
 from robustness.pipeline.geometry import Geometry
 from robustness.pipeline.preprocessing import ImageShape
 
-INTERPOLATIONS = ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5")
+INTERPOLATIONS = ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5", "area")
 
 
 @dataclass(frozen=True)
-class ResizingRows:
+class ResizingRows(RowResizer):
     """Resizes rows with the layer."""
 
     interpolation: str
@@ -100,7 +100,7 @@ class ResizingConvention:
         return linear_part(resizer, axes, size, shape)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=64, typed=True)  # a fill of 0.0 fails for uint8 where 0 does not
 def _layer(size: Side, **options: Any) -> Any:
     import keras  # noqa: PLC0415 - slow to import
 

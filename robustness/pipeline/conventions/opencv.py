@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from robustness.errors import PipelineError
-from robustness.pipeline.axes import Axis, linear_part
+from robustness.pipeline.axes import Axis, RowResizer, linear_part
 from robustness.pipeline.conventions.sides import (
     Side,
     centre,
@@ -31,7 +31,7 @@ FLAGS = {
 
 
 @dataclass(frozen=True)
-class OpenCvRows:
+class OpenCvRows(RowResizer):
     """Resizes rows with `cv2.resize` in floating point.
 
     Attributes

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from robustness.errors import PipelineError
-from robustness.pipeline.axes import Axis, linear_part
+from robustness.pipeline.axes import Axis, RowResizer, linear_part
 from robustness.pipeline.conventions.sides import (
     Side,
     expect_crop_inside,
@@ -37,9 +37,13 @@ def overshoots(interpolation: str) -> bool:
     return interpolation not in _NOT_NEGATIVE
 
 
+_FIXED = 1 << 22
+"""Pillow's 8-bit code has weights that are whole numbers of 2**-22."""
+
+
 @dataclass(frozen=True)
-class PillowRows:
-    """Resizes rows with Pillow in 32-bit floating point: the weights of its 8-bit code before rounding."""
+class PillowRows(RowResizer):
+    """Resizes the identity with Pillow as whole numbers, whose rounding is that of its 8-bit code's weights."""
 
     interpolation: str
 
@@ -49,10 +53,10 @@ class PillowRows:
         """Return float32 (resized, n)."""
         width = values.shape[1]
         low, high = box or (0, values.shape[0])
-        image = Image.fromarray(values).resize(
+        image = Image.fromarray((values * _FIXED).astype(np.int32)).resize(
             (width, resized), self.filter, box=(0, low, width, high)
         )
-        return np.asarray(image, np.float32)
+        return (np.asarray(image) / _FIXED).astype(np.float32)
 
     @property
     def filter(self) -> Image.Resampling:

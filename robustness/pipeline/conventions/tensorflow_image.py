@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from robustness.errors import PipelineError
-from robustness.pipeline.axes import Axis, linear_part
+from robustness.pipeline.axes import Axis, RowResizer, linear_part
 from robustness.pipeline.conventions.sides import Side, expect_shape
 from robustness.pipeline.decoders import DECODERS, first_line
 from robustness.pipeline.geometry import Geometry
@@ -32,7 +32,7 @@ METHODS = (
 
 
 @dataclass(frozen=True)
-class TensorFlowRows:
+class TensorFlowRows(RowResizer):
     """Resizes rows with `tf.image.resize`."""
 
     method: str

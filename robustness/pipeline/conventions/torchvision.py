@@ -111,24 +111,34 @@ class PilConvention:
 
 
 @dataclass(frozen=True)
-class TensorRows:
+class TensorRows(RowResizer):
     """Resizes rows with torchvision in floating point."""
 
     interpolation: str
     antialias: bool
+    fixed_point: bool
 
     def resize_rows(
         self, values: np.ndarray, resized: int, box: tuple[float, float] | None
     ) -> np.ndarray:
-        """Return float32 (resized, n): the columns are channels of a picture one pixel wide."""
+        """Return float32 (resized, n): a picture whose width stays."""
         import torch  # noqa: PLC0415 - an optional library
         from torchvision.transforms.v2 import functional  # noqa: PLC0415 - an optional library
 
-        channels = torch.from_numpy(np.ascontiguousarray(values.T))[:, :, None]
-        image = functional.resize(
-            channels, [resized, 1], _mode(self.interpolation), antialias=self.antialias
-        )
-        return np.ascontiguousarray(image.numpy()[:, :, 0].T)
+        picture = torch.from_numpy(np.ascontiguousarray(values))[None]
+        size = [resized, values.shape[1]]
+        mode = _mode(self.interpolation)
+        return functional.resize(picture, size, mode, antialias=self.antialias).numpy()[0]
+
+    def as_stored(self, weights: np.ndarray, largest: float) -> np.ndarray:
+        """Return the weights; PyTorch's 8-bit code has whole numbers of 16 bits, as large as these allow."""
+        if not self.fixed_point:
+            return weights
+        bits = 0
+        while bits < 22 and int(0.5 + largest * 2.0 ** (bits + 1)) < 1 << 15:
+            bits += 1
+        whole = np.trunc(weights * 2.0**bits + np.copysign(0.5, weights))
+        return (whole / 2.0**bits).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -149,8 +159,12 @@ class TensorConvention:
     oriented: bool = False
     whole: bool = True
     clips: bool = True
-    clips_between: bool = False
     fill: float = 0.0
+
+    @property
+    def clips_between(self) -> bool:
+        """Whether values are rounded and limited between the passes: by the second version's 8-bit code."""
+        return not self.first_version and self.interpolation in ("bilinear", "bicubic")
 
     def image(self, pixels: np.ndarray, shape: ImageShape) -> np.ndarray:
         """Return the image of decoded pixels; see `Preprocessing.image`."""
@@ -178,7 +192,7 @@ class TensorConvention:
 
     def geometry(self, size: Side, shape: ImageShape) -> Geometry:
         """Return the linear part for pictures of `size`; see `LinearConvention.geometry`."""
-        rows: RowResizer = TensorRows(self.interpolation, self.antialias)
+        rows = TensorRows(self.interpolation, self.antialias, fixed_point=self.clips_between)
         return linear_part(rows, self.sides.axes(size, shape), size, shape)
 
     def _of_tensor(self, picture: Any, shape: ImageShape) -> np.ndarray:
