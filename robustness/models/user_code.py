@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import re
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
 from robustness.errors import ModelError, SettingError
+from robustness.models.user_modules import import_module
 
 _MISSING = re.compile(
     r"(?:Could not locate|Unknown) (?:class|function|layer|object)[^'\"]{0,20}['\"]([^'\"]{1,100})['\"]"
@@ -72,50 +69,13 @@ def advice(missing: Sequence[str]) -> str:
 
 
 def _imported(name: str) -> ModuleType:
-    path = Path(name)
-    if path.suffix == ".py" or len(path.parts) > 1:
-        if not path.is_file():
-            raise SettingError(
-                f"There is no file {name!r} to import; expected a Python file such as my_layers.py."
-            )
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        if spec is None or spec.loader is None:
-            raise SettingError(f"{name!r} is no Python file; expected one such as my_layers.py.")
-        module = importlib.util.module_from_spec(spec)
-        # A model file names the classes by this module.
-        sys.modules.setdefault(path.stem, module)
-        return _run(name, lambda: _executed(spec.loader, module), path.parent)
-    if not all(part.isidentifier() for part in name.split(".")):
-        raise SettingError(
-            f"{name!r} is no name of a module; expected one such as my_layers, or a file my_layers.py."
-        )
-    return _run(name, lambda: importlib.import_module(name), Path())
-
-
-def _executed(loader: Any, module: ModuleType) -> ModuleType:
-    loader.exec_module(module)
-    return module
-
-
-def _run(name: str, load: Any, folder: Path) -> ModuleType:
-    """Import with `folder` on the path for as long as that takes."""
-    place = str(folder.resolve())
-    sys.path.insert(0, place)
-    try:
-        module: ModuleType = load()
-    except KeyboardInterrupt:
-        raise
-    # Code of the user may raise anything, SystemExit too.
-    except BaseException as error:
-        lines = str(error).strip().splitlines() or ["no reason given"]
-        raise ModelError(
-            f"--import {name} failed: {type(error).__name__}: {lines[0][:300]}. Expected a Python file, or a "
-            "module in the current folder or installed, that defines the model's own layers and runs "
-            "without arguments."
-        ) from error
-    finally:
-        sys.path.remove(place)
-    return module
+    return import_module(
+        name,
+        lambda reason: ModelError(
+            f"--import {name} failed: {reason}. Expected a Python file, or a module in the current folder or "
+            "installed, that defines the model's own layers and runs without arguments."
+        ),
+    )
 
 
 def _defined(module: ModuleType) -> dict[str, Any]:
