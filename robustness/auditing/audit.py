@@ -18,7 +18,7 @@ import numpy as np
 
 from robustness import plugins
 from robustness.auditing.auditor import Auditor
-from robustness.auditing.deployed_model import StatedPipeline, deployed, stated_pipeline
+from robustness.auditing.deployed_model import StatedPipeline, deployed_models, stated_pipeline
 from robustness.auditing.inputs import (
     ResolvedInputs,
     make_attacks,
@@ -182,7 +182,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     expect_usable(config, model, attacks, norm)
     pipeline, config = stated_pipeline(config)
     folder = Path(out) if out is not None else _temporary_folder()
-    resolved_inputs = _inputs(
+    inputs = _inputs(
         model,
         images,
         labels,
@@ -192,8 +192,8 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         command=command,
         pipeline=pipeline,
     )
-    classifier, cache = resolved_inputs.classifier, resolved_inputs.cache
-    source, entries, table = resolved_inputs.source, resolved_inputs.entries, resolved_inputs.table
+    classifier, cache, source = inputs.classifier, inputs.cache, inputs.source
+    entries, table = inputs.entries, inputs.table
     if table is not None and table.doubtful and not resume:
         listener(Progress("classes", len(table.rows), len(table.rows), text=table.text()))
     surrogate = resolve_surrogate(
@@ -204,16 +204,16 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         trust=config.trust_model,
         imports=config.imports,
     )
-    plain, (classifier, surrogate) = classifier, deployed(pipeline, classifier, surrogate)
-    attacked = (surrogate or classifier).in_precision(config.precision)
+    models = deployed_models(pipeline, classifier, surrogate, cache, entries)
+    classifier, pipeline = models.judge, models.pipeline
+    attacked = (models.attacked or classifier).in_precision(config.precision)
     goal = parse_goal(config.target, classifier.class_names)
-    entries, spared = _concerned(entries, goal)
-    _expect_any(entries, source)
+    entries, spared = _concerned(entries, goal, source)
     before = settings_before(folder) if resume else Settings()
     requested = requested_rows(config, before, classifier)
     # A resumed run keeps the recorded batch size; the auditor limits it to the memory.
     slots = requested if resume else batch_size.bounded(requested, surrogate or classifier)
-    threat = _threat(config, norm, goal, classifier.input_shape)
+    threat = _threat(config, norm, goal, models.largest)
 
     resolved = partial(
         ensembles.resolve, attacks, norm, goal, classifier.class_names, cascade=config.cascade
@@ -238,7 +238,9 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     answers, findings = (
         ({}, findings_before(folder))
         if resume
-        else _examine(plain, cache, entries, listener, answers=classifier.deployment is None)
+        else _examine(
+            models.images, cache, entries, listener, answers=classifier.deployment is None
+        )
     )
     if surrogate is None and not preflight.has_gradients(findings):
         plan = plan.running(resolved(gradients=False))
@@ -257,8 +259,9 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
             *spared,
             *fitted_elsewhere(plan, manifest.model),
             *smaller_batch(requested, slots),
+            *_through(pipeline),
         ),
-        model=manifest.model.with_changes(class_names_from=resolved_inputs.reason or None),
+        model=manifest.model.with_changes(class_names_from=inputs.reason or None),
         data=manifest.data.with_changes(classes=class_entries(table)),
     )
     if resume:
@@ -288,7 +291,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
             store,
             thorough=config.thorough,
             progress=listener,
-            surrogate=surrogate,
+            surrogate=models.attacked,
         )
         store.write_manifest(finished_manifest(store.manifest, mended, diagnostics, stages))
     return AuditResult(folder, mended.sentence if mended else "")
@@ -373,6 +376,12 @@ def _threat(config: AuditConfig, norm: norms.Norm, goal: Goal, shape: tuple[int,
     return threat
 
 
+def _through(pipeline: StatedPipeline | None) -> list[str]:
+    """A sentence where attacks look through a named convention in place of the user's function."""
+    nearest = None if pipeline is None else pipeline.nearest
+    return [nearest.sentence.rstrip(".")] if nearest else []
+
+
 def _selection(
     config: AuditConfig, only: Callable[[Entry], bool] | None
 ) -> Callable[[Entry], bool] | None:
@@ -405,9 +414,10 @@ def _examine(
     return dict(zip(keys, probabilities, strict=True)) if answers else {}, findings
 
 
-def _concerned(entries: list[Entry], goal: Goal) -> tuple[list[Entry], list[str]]:
+def _concerned(entries: list[Entry], goal: Goal, source: Source) -> tuple[list[Entry], list[str]]:
     """Return the images that a goal concerns, and a sentence if others are left out."""
     concerned = [e for e in entries if e.label is None or goal.concerns(e.label)]
+    _expect_any(concerned, source)
     left = len(entries) - len(concerned)
     sentence = f"{plural(left, 'image')} of the target class left out, which cannot be moved to it"
     return concerned, [sentence] if left else []

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from robustness.configuration.audit_config import AuditConfig
 from robustness.configuration.choices import FULL, MODEL_SIZE, UPLOAD
-from robustness.errors import SettingError
+from robustness.errors import PipelineError, SettingError
+from robustness.images import Entry
+from robustness.images.cache import PictureCache
 from robustness.models.classifier import Classifier
 from robustness.pipeline.deployment import Deployment
 from robustness.pipeline.named import parse_pipeline
+from robustness.pipeline.nearest_convention import NearestConvention, nearest_convention
 from robustness.pipeline.preparation import Preparation
 from robustness.pipeline.preprocessing import LinearConvention
 from robustness.pipeline.upload import PNG, Upload, parse_upload
-from robustness.runs.schema import DeploymentEntry
+from robustness.pipeline.user_function import UserFunction, checked_images, load_function
+from robustness.runs.schema import DeploymentEntry, FunctionEntry
 
 DEFAULT = "pillow:bilinear"
 """How pictures are resized where no pipeline is stated."""
+COMPARED = 24
+"""The number of pictures on which a user's function is compared with named conventions."""
+COMPARED_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -25,23 +34,22 @@ class StatedPipeline:
 
     Attributes
     ----------
-    text : the canonical text of the convention.
-    convention : the named code that makes images of pictures.
+    convention : the named code that makes images of pictures; with a function, what attacks look through.
     upload : the format of uploaded files.
     at : whether the picture ("full") or the model's image ("model") is attacked.
     max_side : the longest side of an attacked picture, in pixels.
+    function : the user's own preprocessing, which judges.
+    nearest : how near `convention` is to it, once that is known.
+    named : whether the options name the convention.
     """
 
-    text: str
     convention: LinearConvention
     upload: Upload
     at: str
     max_side: int
-
-    @property
-    def at_full_size(self) -> bool:
-        """Whether pictures are attacked at their own size."""
-        return self.at == FULL
+    function: UserFunction | None = None
+    nearest: NearestConvention | None = None
+    named: bool = True
 
     @property
     def preparation(self) -> Preparation:
@@ -50,39 +58,152 @@ class StatedPipeline:
 
     def entry(self) -> DeploymentEntry:
         """Return the pipeline as `run.json` records it."""
+        function = self.function
         return DeploymentEntry(
             at=self.at,
-            pipeline=self.text,
+            pipeline=self.convention.text,
+            function=None
+            if function is None
+            else FunctionEntry(
+                name=function.text,
+                takes=function.takes,
+                source_sha256=function.source_sha256,
+                file_sha256=function.file_sha256,
+                agreement=None if self.nearest is None else self.nearest.sentence,
+            ),
             upload=self.upload.text,
             max_side=self.max_side,
         )
 
-    def before(self, classifier: Classifier) -> Classifier:
+    def judge(self, classifier: Classifier) -> Classifier:
         """Return the classifier of uploaded pictures; `classifier` itself if its images are attacked."""
-        if not self.at_full_size:
+        if self.at == MODEL_SIZE:
             return classifier
-        deployment = Deployment(self.convention, classifier.input_shape, upload=self.upload)
-        return classifier.deployed(deployment)
+        preprocessing = self.function or self.convention
+        return classifier.deployed(Deployment(preprocessing, classifier.input_shape, self.upload))
+
+    def attacked(self, classifier: Classifier) -> Classifier:
+        """Return the classifier that attacks look at, behind the named convention."""
+        if self.at == MODEL_SIZE:
+            return classifier
+        return classifier.deployed(Deployment(self.convention, classifier.input_shape, self.upload))
 
 
-def deployed(
-    pipeline: StatedPipeline | None, classifier: Classifier, surrogate: Classifier | None
-) -> tuple[Classifier, Classifier | None]:
-    """Return the judge and the surrogate behind the pipeline; both unchanged where there is none."""
+@dataclass(frozen=True)
+class DeployedModels:
+    """The models of an audit behind the input pipeline.
+
+    Attributes
+    ----------
+    judge : decides which uploaded pictures flip.
+    attacked : what attacks evaluate if it is not the judge; None if it is.
+    images : the classifier of images of the model's size, for the checks before the attack.
+    pipeline : the pipeline, with the convention that is nearest to a user's function.
+    """
+
+    judge: Classifier
+    attacked: Classifier | None
+    images: Classifier
+    pipeline: StatedPipeline | None
+
+    @property
+    def largest(self) -> tuple[int, int, int]:
+        """The largest shape (height, width, channels) of what is attacked."""
+        shape = self.images.input_shape
+        if self.judge.deployment is None or self.pipeline is None:
+            return shape
+        return (self.pipeline.max_side, self.pipeline.max_side, shape[-1])
+
+
+def deployed_models(
+    pipeline: StatedPipeline | None,
+    classifier: Classifier,
+    surrogate: Classifier | None,
+    cache: PictureCache,
+    entries: list[Entry],
+) -> DeployedModels:
+    """Put the pipeline before the models.
+
+    Parameters
+    ----------
+    pipeline : as stated; None where images are made as ever.
+    classifier, surrogate : of images of the model's size; the surrogate is None if attacks use the model.
+    cache, entries : the pictures, on some of which a user's function is tried. The cache gets the
+        convention by which it is attacked.
+
+    Raises
+    ------
+    PipelineError
+        The function fails on the first pictures, gives another result each time, or one that is no input of
+        the model.
+    """
     if pipeline is None:
-        return classifier, surrogate
-    return pipeline.before(classifier), None if surrogate is None else pipeline.before(surrogate)
+        return DeployedModels(classifier, surrogate, classifier, None)
+    if pipeline.function is None:
+        behind = None if surrogate is None else pipeline.attacked(surrogate)
+        return DeployedModels(pipeline.judge(classifier), behind, classifier, pipeline)
+    pipeline = _with_nearest(pipeline, pipeline.function, classifier, cache, entries)
+    cache.prepare(pipeline.preparation)
+    images = (
+        classifier
+        if pipeline.nearest is None
+        else classifier.with_scaling(pipeline.nearest.scaling)
+    )
+    behind = pipeline.attacked(images if surrogate is None else surrogate)
+    return DeployedModels(pipeline.judge(classifier), behind, images, pipeline)
+
+
+def _with_nearest(
+    pipeline: StatedPipeline,
+    function: UserFunction,
+    classifier: Classifier,
+    cache: PictureCache,
+    entries: list[Entry],
+) -> StatedPipeline:
+    """The pipeline with the convention that is nearest to its function on some of the pictures."""
+    shape = classifier.input_shape
+    pictures, names, left = [], [], COMPARED_BYTES
+    for entry in entries[:COMPARED]:
+        pixels = cache.read(entry, (None, None, shape[-1])).pixels
+        if pixels is not None and left > 0:
+            pictures.append(pixels)
+            names.append(entry.name)
+            left -= pixels.nbytes
+    usable: list[np.ndarray] = []
+    kept: list[int] = []
+    problem: PipelineError | None = None
+    for number, picture in enumerate(pictures):
+        try:
+            usable += checked_images(function, [picture], shape, [names[number]])
+            kept.append(number)
+        except PipelineError as error:
+            # One picture may be bad; a function that fails on all of them is.
+            problem = error
+            if "another number each time" in str(error):
+                raise
+    if not usable:
+        raise problem or PipelineError(f"No picture can be read to try {function.text} on.")
+    nearest = nearest_convention(
+        function,
+        [pictures[number] for number in kept],
+        shape,
+        inputs=usable,
+        conventions=[pipeline.convention] if pipeline.named else None,
+    )
+    return replace(pipeline, convention=nearest.convention, nearest=nearest)
 
 
 def stated_pipeline(config: AuditConfig) -> tuple[StatedPipeline | None, AuditConfig]:
     """Return the pipeline that the options state, and the options with the scaling stated in it.
 
-    The pipeline is None if images are made as ever, and attacked.
+    The pipeline is None if images are made as ever, and attacked. A user's function is imported.
 
     Raises
     ------
     SettingError
         An option is not known, or does not fit the others.
+    PipelineError
+        The module of the function cannot be imported.
     """
     stated = (
         config.pipeline,
@@ -91,24 +212,35 @@ def stated_pipeline(config: AuditConfig) -> tuple[StatedPipeline | None, AuditCo
     )
     if not any(stated) and config.at in (None, MODEL_SIZE):
         return None, config
-    at = config.at or FULL
-    upload = parse_upload(config.upload)
-    if at == MODEL_SIZE and upload != PNG:
+    at, upload = config.at or FULL, parse_upload(config.upload)
+    _expect_consistent(config, at, upload)
+    parsed = parse_pipeline(config.pipeline or DEFAULT)
+    scaling, function = parsed.scaling, None
+    if config.preprocess is not None:
+        function, scaling = load_function(config.preprocess), "0..255"
+    if scaling is not None:
+        if config.scaling is not None:
+            raise SettingError(
+                f"Two scalings were given: {config.scaling}, and that of the "
+                f"{'preprocessing, which makes the input of the model' if function else 'pipeline'}. Leave "
+                "one out."
+            )
+        config = config.overridden_by({"scaling": scaling})
+    named = config.pipeline is not None
+    convention = parsed.convention
+    return StatedPipeline(convention, upload, at, config.max_side, function, named=named), config
+
+
+def _expect_consistent(config: AuditConfig, at: str, upload: Upload) -> None:
+    """SettingError if the size that is attacked does not go with another option."""
+    if at == MODEL_SIZE and (upload != PNG or config.preprocess is not None):
+        what = f"upload is {config.upload}" if upload != PNG else "a preprocessing is given"
         raise SettingError(
-            f"upload is {config.upload} and at is {MODEL_SIZE}: the image that the model takes is never "
-            f"uploaded. Leave one of them out, or use --at {FULL}."
+            f"{what}, and at is {MODEL_SIZE}: the image that the model takes is never uploaded. Leave one of "
+            f"them out, or use --at {FULL}."
         )
     if at == FULL and config.mask is not None:
         raise SettingError(
             f"A mask came with --at {FULL}: its picture has one size, and photographs have several. Use "
             f"--at {MODEL_SIZE}, or leave the mask out."
         )
-    parsed = parse_pipeline(config.pipeline or DEFAULT)
-    if parsed.scaling is not None and config.scaling is not None:
-        raise SettingError(
-            f"Two scalings were given: {parsed.scaling} in the pipeline, and {config.scaling}. Leave one out."
-        )
-    if parsed.scaling is not None:
-        config = config.overridden_by({"scaling": parsed.scaling})
-    convention = parsed.convention
-    return StatedPipeline(convention.text, convention, upload, at, config.max_side), config

@@ -124,7 +124,7 @@ audit.__signature__ = _signature()  # type: ignore[attr-defined]
 audit.__doc__ = f"{inspect.cleandoc(audit.__doc__ or '')}\n\n{EXAMPLES}"
 
 _WITH_RESUME = {
-    *("resume", "as_json", "quiet", "trust_model", "attack", "imports"),
+    *("resume", "as_json", "quiet", "trust_model", "attack", "imports", "preprocess"),
     *("model_first", "images_second"),
     *recorded_files.ROLES,
 }
@@ -147,7 +147,7 @@ def _expect_allowed(context: typer.Context) -> None:
 def _with_file(file: Path, typed: AuditConfig) -> AuditConfig:
     """Return the options in a file, overridden by those that were typed."""
     config = read_audit_file(file)
-    expect_trust_given(config, file, typed.trust_model)
+    expect_trust_given(config, file, typed.given())
     return config.overridden_by(typed.given())
 
 

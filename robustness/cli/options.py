@@ -58,6 +58,13 @@ Imports = Annotated[
         "names if you started it on this machine.",
     ),
 ]
+Preprocess = Annotated[
+    str | None,
+    typer.Option(
+        help="The preprocessing function of the run, as module:function or file.py:function; it is run. "
+        "Needed for runs that were made with one.",
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder.")]
 HtmlPage = Annotated[
     Path | None, typer.Option("--html", help="Write the comparison as a page to this file.")

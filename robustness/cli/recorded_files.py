@@ -19,6 +19,7 @@ from typing import Any
 
 from robustness import plugins
 from robustness.configuration.audit_config import AuditConfig
+from robustness.configuration.audit_file import expect_typed
 from robustness.configuration.recorded import recorded
 from robustness.errors import RunError, SettingError
 from robustness.files.open_folder import parts_of, within
@@ -53,7 +54,8 @@ def options_of(
     ----------
     origin : origin of the run, read from its folder or from a report.
     where : the run's folder, or the report.
-    given : the names on this command line, by role, `attack` and `imports`; None for those not given.
+    given : the names on this command line, by role, `attack`, `imports` and `preprocess`; None for those
+        not given.
     trust : whether the command line has `--trust-model`.
     roles : the roles whose files will be loaded.
 
@@ -78,6 +80,8 @@ def options_of(
     options = defaults | {k: v for k, v in options_then.items() if v is not None}
     options |= {"trust_model": trust}
     typed = {role: name for role, name in given.items() if name}
+    if options.get("preprocess"):
+        expect_typed(options["preprocess"], trust or "preprocess" in typed, str(where))
     folder = where.parent if where.is_file() else where
     if seal.made_here(origin):
         return recorded_paths.resolve_options(options, origin, folder) | typed

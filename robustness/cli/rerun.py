@@ -12,6 +12,7 @@ from robustness import plugins
 from robustness.cli.options import (
     HtmlPage,
     Imports,
+    Preprocess,
     Quiet,
     RunArchitecture,
     RunAttacks,
@@ -46,6 +47,7 @@ def rerun(
     mask: RunMask = None,
     attack: RunAttacks = None,
     imports: Imports = None,
+    preprocess: Preprocess = None,
     trust_model: TrustModel = False,
     quiet: Quiet = False,
 ) -> None:
@@ -68,6 +70,7 @@ def rerun(
         disk_errors.expect_place(html)
     given: dict[str, Any] = {"model": model, "images": images, "surrogate": surrogate, "mask": mask}
     given |= {"attack": attack, "architecture": architecture, "imports": imports}
+    given |= {"preprocess": preprocess}
     manifest = _manifest(run)
     options = recorded_files.options_of(manifest.origin, run, given, trust=trust_model)
     if not options:
@@ -107,6 +110,11 @@ def _decided(manifest: Manifest, options: Mapping[str, Any]) -> dict[str, Any]:
     if options.get("model") in plugins.names(plugins.MODELS):
         return decided  # a model of the zoo brings its own
     found = manifest.model.scaling
+    from robustness.pipeline.named import parse_pipeline
+
+    pipeline = options.get("pipeline")
+    if options.get("preprocess") or (pipeline and parse_pipeline(pipeline).scaling):
+        found = None  # the preprocessing, or the pipeline, brings its own
     if not options.get("scaling") and found and found.multiply and found.offset:
         named = str(found.name) in choices.SCALINGS
         numbers = (found.multiply, found.offset, str(found.order))

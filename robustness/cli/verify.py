@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from robustness.cli.options import AsJson, Imports, RunArchitecture, RunFolder, RunModel, TrustModel
+from robustness.cli.options import (
+    AsJson,
+    Imports,
+    Preprocess,
+    RunArchitecture,
+    RunFolder,
+    RunModel,
+    TrustModel,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,6 +33,7 @@ def verify(
     model: RunModel = None,
     architecture: RunArchitecture = None,
     imports: Imports = None,
+    preprocess: Preprocess = None,
     trust_model: TrustModel = False,
     as_json: AsJson = False,
 ) -> None:
@@ -45,6 +54,7 @@ def verify(
     with Run.open(run) as opened:
         manifest = opened.manifest
         given = {"model": model, "architecture": architecture, "imports": imports}
+        given |= {"preprocess": preprocess}
         options = recorded_files.options_of(
             manifest.origin, run, given, trust=trust_model, roles=("model", "architecture")
         ) or {key: value for key, value in given.items() if value}
@@ -53,7 +63,11 @@ def verify(
         from robustness.cli.inputs import load_audited_model
         from robustness.verification.verify import verify as recompute
 
-        result = recompute(opened, load_audited_model(manifest, options, model, trust_model))
+        result = recompute(
+            opened,
+            load_audited_model(manifest, options, model, trust_model),
+            preprocess=options.get("preprocess"),
+        )
     if as_json:
         typer.echo(json.dumps(result.to_dict()))
     else:

@@ -12,6 +12,7 @@ from robustness.configuration.option import OptionField
 from robustness.configuration.option_errors import OptionError
 from robustness.configuration.toml import Section, read
 from robustness.errors import SettingError
+from robustness.text import shown
 
 TABLES = ("model", "images", "threat", "run")
 """The tables whose keys are options. Besides them there are [[attacks]] and [gate]."""
@@ -34,7 +35,7 @@ def config_of(
     """
     if isinstance(config, (str, Path)):
         from_file = read_audit_file(config)
-        expect_trust_given(from_file, config, bool(options.get("trust_model")))
+        expect_trust_given(from_file, config, options)
         return from_file.overridden_by(options)
     if isinstance(config, AuditConfig):
         return config.overridden_by(options) if options else config
@@ -72,11 +73,14 @@ def read_audit_file(path: str | Path) -> AuditConfig:
     return config.overridden_by({"gate": gate.to_dict()}) if gate else config
 
 
-def expect_trust_given(config: AuditConfig, file: str | Path, trusted: bool) -> None:
-    """Raise SettingError if the file trusts a model and the caller does not.
+def expect_trust_given(config: AuditConfig, file: str | Path, typed: Mapping[str, object]) -> None:
+    """Raise SettingError if the file trusts a model or names code, and the typed options do not.
 
     A pull request can change the file, so the file is untrusted.
     """
+    trusted = bool(typed.get("trust_model"))
+    if config.preprocess is not None:
+        expect_typed(config.preprocess, trusted or typed.get("preprocess") is not None, str(file))
     if config.trust_model and not trusted:
         raise SettingError(
             f"{file}: model.trust_model is true, but only the command line can trust a model file, which may "
@@ -118,3 +122,25 @@ def _checked(values: Mapping[str, object], file: str) -> AuditConfig:
         return AuditConfig(**values)
     except OptionError as error:
         raise error.at(audit_options()[error.name].place, file) from None
+
+
+def expect_typed(text: str, typed: bool, source: str = "audit.toml") -> None:
+    """Refuse a preprocessing function that is named elsewhere than in this very command.
+
+    Parameters
+    ----------
+    text : the function as `source` names it.
+    typed : whether the user trusts it in this command, by --preprocess or --trust-model.
+    source : what names the function: a configuration, or a recorded run.
+
+    Raises
+    ------
+    SettingError
+        `typed` is False.
+    """
+    if not typed:
+        raise SettingError(
+            f"{source} names the preprocessing {shown(text)}, which is code that would run. Read it, then "
+            "type --preprocess with its name, or --trust-model, in this command (in Python preprocess=... "
+            "or trust_model=True)."
+        )

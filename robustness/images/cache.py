@@ -48,6 +48,11 @@ class PictureCache:
         self._kept: dict[tuple[str, Shape], Picture] = {}
         self._left = SHELF_BYTES
 
+    def prepare(self, prepare: Prepare) -> None:
+        """Prepare pictures in another way from now on."""
+        self._prepare, self._left = prepare, SHELF_BYTES
+        self._kept.clear()
+
     def read(self, entry: Entry, shape: Shape) -> Picture:
         """Return a picture from the cache, or decode it; `shape` as for `Source.read`."""
         picture = self._kept.get((entry.key, shape))

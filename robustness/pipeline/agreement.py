@@ -48,8 +48,9 @@ class Agreement:
     def sentence(self) -> str:
         """The figures, the end of a sentence."""
         said = (
-            f"on average within {self.mean:.2g} counts (median {self.median:.2g}, at most {self.largest:.3g}, "
-            f"{_percent(self.explained)} of the variance; {plural(self.pictures, 'picture')})"
+            f"on average within {self.mean:.2g} counts (median {self.median:.2g}, at most "
+            f"{self.largest:.3g}, {_percent(self.explained)} of the variance; "
+            f"{plural(self.pictures, 'picture')})"
         )
         if self.changes is None:
             return said

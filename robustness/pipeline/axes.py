@@ -29,7 +29,7 @@ class RowResizer(Protocol):
         raise NotImplementedError
 
     def as_stored(self, weights: np.ndarray, largest: float) -> np.ndarray:
-        """Return the weights as the library's 8-bit code stores them; `largest` is the largest of all rows."""
+        """Return the weights as the library's 8-bit code stores them; `largest` is that of all rows."""
         return weights
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -21,20 +22,28 @@ class Deployment:
     Attributes
     ----------
     preprocessing : from a picture, or its file, to the model's image; what the judge uses.
-    convention : the named convention through which attacks see the model; None if the preprocessing is one.
     shape : the model's images, (height, width, channels).
     upload : the format of the uploaded file.
     """
 
     preprocessing: Preprocessing
     shape: ImageShape
-    convention: LinearConvention | None = None
     upload: Upload = PNG
 
     @property
-    def twin(self) -> LinearConvention:
-        """The convention through which attacks see the model."""
-        return self.convention or self.preprocessing  # type: ignore[return-value]
+    def convention(self) -> LinearConvention:
+        """The preprocessing as a named convention, through which attacks see the model.
+
+        Raises
+        ------
+        PipelineError
+            It is a function, which has no gradient.
+        """
+        if not hasattr(self.preprocessing, "geometry"):
+            raise PipelineError(
+                f"{self.preprocessing.text} is a function without a gradient; expected a named convention."
+            )
+        return cast("LinearConvention", self.preprocessing)
 
     def image(self, picture: np.ndarray) -> np.ndarray:
         """Return the model's image of a picture (height, width, channels) that is uploaded.
@@ -66,7 +75,7 @@ class Deployment:
 
     def geometry(self, size: tuple[int, int]) -> Geometry:
         """Return the linear part for pictures of `size` (height, width), for attacks."""
-        return self.twin.geometry(size, self.shape)
+        return self.convention.geometry(size, self.shape)
 
     def differentiable(
         self, rows: Tensor, columns: Tensor, sizes: Tensor, keys: Tensor, step: Tensor
@@ -80,10 +89,11 @@ class Deployment:
         keys, step : (n, 2) and (n,) int32, for the random qualities of an upload.
         """
         # keras.ops is needed by attacks only.
-        from robustness.pipeline.twin import images_of  # noqa: PLC0415
+        from robustness.pipeline.twin import after_upload, images_of  # noqa: PLC0415
 
         def see(points: Tensor) -> Tensor:
-            return images_of(points, rows, columns, self.twin)
+            received = after_upload(points, self.upload, sizes, keys, step)
+            return images_of(received, rows, columns, self.convention)
 
         return see
 

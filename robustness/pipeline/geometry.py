@@ -22,8 +22,8 @@ class Geometry:
     ----------
     rows : (image height, height) float32: the weights of the picture's rows.
     columns : (image width, width) float32: the weights of the picture's columns.
-    rows_first : whether the code resizes rows before columns. It matters only where values are limited between
-        the two passes (`LinearConvention.clips_between`).
+    rows_first : whether the code resizes rows before columns. It matters only where values are limited
+        between the two passes (`LinearConvention.clips_between`).
     """
 
     rows: np.ndarray

@@ -136,8 +136,8 @@ def _expect_agreement(name: str, values: Values) -> None:
         )
     if name == "keras_hub" and values["pad_to_aspect_ratio"] and values["dtype"] == "uint8":
         raise SettingError(
-            "The pipeline keras_hub states pad_to_aspect_ratio, which fails in Keras for pixels of uint8; add "
-            "dtype=float32 if the pictures enter as that."
+            "The pipeline keras_hub states pad_to_aspect_ratio, which fails in Keras for pixels of uint8; "
+            "add dtype=float32 if the pictures enter as that."
         )
     if values.get("crop_to_aspect_ratio") and values["interpolation"] in _NOT_CROPPED:
         raise SettingError(

@@ -56,10 +56,10 @@ class NearestConvention:
                 f"{self.agreement.sentence}."
             )
         return (
-            f"No named convention is near the function {self.function}: it is not linear, or resizes in a way "
-            f"of its own. Attacks by gradient look through the nearest, {pair}, which agrees "
-            f"{self.agreement.sentence}. They miss flips that exist; use attacks by score and decision as well "
-            "(square, hopskipjump), which ask the function itself."
+            f"No named convention is near the function {self.function}: it is not linear, or resizes in a "
+            f"way of its own. Attacks look through the nearest, {pair}, which agrees "
+            f"{self.agreement.sentence}. They may miss flips that exist; every flip found is judged by the "
+            "function itself."
         )
 
 
@@ -201,7 +201,9 @@ def _best(
     for convention in conventions:
         images = [_image(convention, one, shape) for one in pictures]
         if all(image is not None for image in images):
-            scores.append((_explained_by_line(wanted, np.stack(images).astype(np.float64)), convention))  # type: ignore[arg-type]
+            scores.append(
+                (_explained_by_line(wanted, np.stack(images).astype(np.float64)), convention)
+            )  # type: ignore[arg-type]
     # Sorting is stable: of those that are equal but for rounding the first of the list comes first.
     return [one for _, one in sorted(scores, key=lambda pair: -round(pair[0], 7))]
 
@@ -253,7 +255,9 @@ def _changes(
     for pixels in pictures[:_CHANGED_PICTURES]:
         signs = rng.integers(0, 2, pixels.shape, np.int16) * 2 * _CHANGE - _CHANGE
         changed = np.clip(pixels + signs, 0, 255).astype(np.uint8)
-        first, second = (counts_of(scaling, function.image(one, shape)) for one in (pixels, changed))
+        first, second = (
+            counts_of(scaling, function.image(one, shape)) for one in (pixels, changed)
+        )
         before, after = (_image(convention, one, shape) for one in (pixels, changed))
         if before is None or after is None:
             continue

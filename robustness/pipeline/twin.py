@@ -5,7 +5,13 @@ from __future__ import annotations
 from keras import ops
 
 from robustness.backend.types import Tensor
+from robustness.numerics import prng
+from robustness.pipeline.jpeg import jpeg
 from robustness.pipeline.preprocessing import LinearConvention
+from robustness.pipeline.upload import DEFAULT_SUBSAMPLING, Upload
+
+QUALITY_STREAM = 15
+"""The stream of the random qualities; those of attacks begin at 16 (`Task.uniform`)."""
 
 
 def images_of(
@@ -33,6 +39,29 @@ def images_of(
         covered = ops.sum(rows, axis=2)[:, :, None] * ops.sum(columns, axis=2)[:, None, :]
         image = image + convention.fill * (1.0 - covered[..., None])
     return _limited(image, clips=convention.clips, whole=convention.whole)
+
+
+def after_upload(
+    points: Tensor, upload: Upload, sizes: Tensor, keys: Tensor, step: Tensor
+) -> Tensor:
+    """Return the pictures that the deployment decodes, as far as attacks look through the encoding.
+
+    Parameters
+    ----------
+    points : as for `images_of`.
+    upload : the format; attacks look through JPEG of the qualities `upload.seen`.
+    sizes : (n, 2) int32: height and width of each picture.
+    keys, step : (n, 2) and (n,) int32: each step of each picture has its own quality.
+    """
+    if upload.seen is None:
+        return points
+    low, high = upload.seen
+    share = prng.uniform(keys, QUALITY_STREAM + 4096 * (1 + step), (1,))[:, 0]
+    quality = low + ops.floor(share * float(high - low + 1))
+    several = points.shape[0] // sizes.shape[0]
+    if several > 1:
+        quality, sizes = (ops.repeat(x, several, axis=0) for x in (quality, sizes))
+    return jpeg(points, quality, sizes, upload.subsampling or DEFAULT_SUBSAMPLING)
 
 
 def _rows_first(points: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -222,28 +222,6 @@ def load_function(text: str, *, takes: str | None = None) -> UserFunction:
     )
 
 
-def expect_typed(text: str, typed: bool, source: str = "audit.toml") -> None:
-    """Refuse a preprocessing function that is named elsewhere than in this very command.
-
-    Parameters
-    ----------
-    text : the function as `source` names it.
-    typed : whether the user trusts it in this command, by --preprocess or --trust-model.
-    source : what names the function: a configuration, or a recorded run.
-
-    Raises
-    ------
-    SettingError
-        `typed` is False.
-    """
-    if not typed:
-        raise SettingError(
-            f"{source} names the preprocessing {shown(text)}, which is code that would run. Read it, then "
-            "type --preprocess with its name, or --trust-model, in this command (in Python preprocess=... or "
-            "trust_model=True)."
-        )
-
-
 def checked_images(
     function: UserFunction,
     pictures: Sequence[np.ndarray],

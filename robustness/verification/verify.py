@@ -21,7 +21,9 @@ from robustness.errors import ModelError, RunUsageError
 from robustness.models.classifier import Classifier
 from robustness.pipeline.deployment import Deployment
 from robustness.pipeline.named import parse_pipeline
+from robustness.pipeline.preprocessing import Preprocessing
 from robustness.pipeline.upload import parse_upload
+from robustness.pipeline.user_function import UserFunction, load_function
 from robustness.runs.model_differences import differences
 from robustness.runs.records import ImageRow
 from robustness.runs.schema import ModelEntry
@@ -139,7 +141,9 @@ class Verification:
         return asdict(self) | {"exit_code": self.exit_code, "sentence": self.sentence}
 
 
-def verify(run: Run, classifier: Predicting) -> Verification:
+def verify(
+    run: Run, classifier: Predicting, *, preprocess: str | UserFunction | None = None
+) -> Verification:
     """Check everything that a run claims against its files and the model.
 
     Parameters
@@ -148,6 +152,9 @@ def verify(run: Run, classifier: Predicting) -> Verification:
         The run, open for reading.
     classifier : Predicting
         The model that was audited.
+    preprocess : str or UserFunction, optional
+        The user's own preprocessing with which the run was made, as ``module:function``; it is imported and
+        run.
 
     Returns
     -------
@@ -167,8 +174,11 @@ def verify(run: Run, classifier: Predicting) -> Verification:
             f"The model takes images of shape {tuple(classifier.input_shape)}, those of the run have shape "
             f"{claims.shape}; expected the model that was audited. Name it with --model."
         )
-    classifier, upload = _as_deployed(claims, classifier), parse_upload(claims.upload)
-    faults = [*_of_the_model(claims, classifier), *check_rows(claims)]
+    function = load_function(preprocess) if isinstance(preprocess, str) else preprocess
+    classifier = _as_deployed(claims, classifier, function)
+    upload = parse_upload(claims.upload)
+    faults = [*_of_the_model(claims, classifier), *_of_the_function(claims, function)]
+    faults += check_rows(claims)
     eyes, pictures = _Eyes(classifier, claims.random), Pictures(run, claims.picture_shape)
     for image in claims.images.values():
         asked: dict[str, list[Expectation]] = {}
@@ -215,21 +225,35 @@ def verify(run: Run, classifier: Predicting) -> Verification:
     )
 
 
-def _as_deployed(claims: RunContents, classifier: Predicting) -> Predicting:
+def _of_the_function(claims: RunContents, function: UserFunction | None) -> Iterator[Inconsistency]:
+    """Yield an inconsistency if the preprocessing is not the one of the run."""
+    entry = claims.manifest.config.deployment
+    if entry is None or entry.function is None or function is None:
+        return
+    if said := function.source_differs(entry.function):
+        yield Inconsistency(MODEL, f"{said} Everything below is recomputed with it.")
+
+
+def _as_deployed(
+    claims: RunContents, classifier: Predicting, function: UserFunction | None
+) -> Predicting:
     """The classifier behind the input pipeline of the run, where pictures were attacked at their own size."""
     entry = claims.manifest.config.deployment
     if entry is None or not entry.at_full_size or not isinstance(classifier, Classifier):
         return classifier
     if classifier.deployment is not None:
         return classifier
-    if entry.function is not None or entry.pipeline is None:
+    preprocessing: Preprocessing | None = function
+    if entry.function is None and entry.pipeline is not None:
+        preprocessing = parse_pipeline(entry.pipeline).convention
+    if preprocessing is None:
         raise RunUsageError(
             f"The run was made with the preprocessing {entry.function.name if entry.function else None}, "
             "which is code; expected it in this command: --preprocess module:function, the same as then."
         )
     return classifier.deployed(
         Deployment(
-            parse_pipeline(entry.pipeline).convention,
+            preprocessing,
             classifier.input_shape,
             upload=parse_upload(entry.upload),
         )

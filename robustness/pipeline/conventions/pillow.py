@@ -43,7 +43,7 @@ _FIXED = 1 << 22
 
 @dataclass(frozen=True)
 class PillowRows(RowResizer):
-    """Resizes the identity with Pillow as whole numbers, whose rounding is that of its 8-bit code's weights."""
+    """Resizes the identity with Pillow as whole numbers, rounded as the weights of its 8-bit code."""
 
     interpolation: str
 

@@ -138,7 +138,7 @@ def _code(aspect: str, method: str, antialias: bool, size: Side) -> Callable[[An
         from keras.src.backend import tensorflow as backend  # noqa: PLC0415 - slow to import
         from keras.src.utils.image_utils import smart_resize  # noqa: PLC0415 - slow to import
 
-        # The public smart_resize takes no backend; a dataset of Keras runs it on TensorFlow, whichever is set.
+        # The public smart_resize takes no backend; a dataset of Keras always runs it on TensorFlow.
         return lambda pixels: smart_resize(
             pixels, size, interpolation=method, backend_module=backend
         )

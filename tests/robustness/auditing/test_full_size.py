@@ -69,20 +69,20 @@ def test_evidence_has_the_size_of_the_photograph(run, photographs):
         sizes, images = opened.sizes(), {row.key: row for row in opened.image_rows()}
         flips = opened.outcomes().dropna(subset=["png"])
         assert len(flips) >= 4
-        for flip in flips.itertuples():
-            original = np.asarray(Image.open(photographs / images[flip.image].name)).astype(int)
-            file = np.asarray(Image.open(io.BytesIO(opened.png(flip.png)))).astype(int)
+        for flip in flips.to_dict("records"):
+            original = np.asarray(Image.open(photographs / images[flip["image"]].name)).astype(int)
+            file = np.asarray(Image.open(io.BytesIO(opened.png(flip["png"])))).astype(int)
             assert file.shape == original.shape
-            assert sizes[flip.image] == original.shape[:2]
-            assert np.abs(file - original).max() == flip.linf <= flip.epsilon
+            assert sizes[flip["image"]] == original.shape[:2]
+            assert np.abs(file - original).max() == flip["linf"] <= flip["epsilon"]
 
 
 def test_the_class_of_a_file_is_that_of_the_named_code(run, classifier):
     convention = parse_pipeline("keras.load_img").convention
     with Run.open(run) as opened:
-        for flip in opened.outcomes().dropna(subset=["png"]).itertuples():
-            image = convention.image_of_file(opened.png(flip.png), SHAPE)
-            assert classifier.probabilities(image[None]).argmax() == flip.adversarial_class
+        for flip in opened.outcomes().dropna(subset=["png"]).to_dict("records"):
+            image = convention.image_of_file(opened.png(flip["png"]), SHAPE)
+            assert classifier.probabilities(image[None]).argmax() == flip["adversarial_class"]
 
 
 def test_the_run_records_its_pipeline(run):
@@ -90,7 +90,10 @@ def test_the_run_records_its_pipeline(run):
         entry = opened.manifest.config.deployment
     assert entry is not None
     assert (entry.at, entry.upload, entry.max_side) == ("full", "png", 2048)
-    assert parse_pipeline(str(entry.pipeline)).convention == parse_pipeline("keras.load_img").convention
+    assert (
+        parse_pipeline(str(entry.pipeline)).convention
+        == parse_pipeline("keras.load_img").convention
+    )
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
@@ -134,12 +137,15 @@ def test_uploaded_files_flip_and_are_verified(jpeg_run, classifier):
         assert len(uploads) == len(flips) > 0
         joined = flips.merge(uploads, on=["image", "attack", "epsilon"], suffixes=("", "_file"))
         for row in joined.itertuples():
-            data, picture = opened.png(row.file), np.asarray(Image.open(io.BytesIO(opened.png(row.png))))
+            data, picture = (
+                opened.png(row.file),
+                np.asarray(Image.open(io.BytesIO(opened.png(row.png)))),
+            )
             assert row.file.endswith(".jpg")
             assert data == upload.encode(picture)
             assert row.linf <= row.epsilon
             image = convention.image_of_file(data, SHAPE)
-            assert classifier.probabilities(image[None]).argmax() == row.adversarial_class
+            assert classifier.probabilities(image[None]).argmax() == row["adversarial_class"]
         result = verify(opened, classifier)
     assert result.faults == ()
     assert result.held == len(flips)
@@ -186,7 +192,9 @@ def test_at_model_size_the_pipeline_makes_the_image(classifier, photographs, tmp
         ({"mask": "mask.png"}, "at model"),
     ],
 )
-def test_wrong_use_is_refused_before_the_model_runs(options, said, classifier, photographs, tmp_path):
+def test_wrong_use_is_refused_before_the_model_runs(
+    options, said, classifier, photographs, tmp_path
+):
     Image.new("L", (12, 12), 255).save(tmp_path / "mask.png")
     if "mask" in options:
         options = {"mask": str(tmp_path / "mask.png")}

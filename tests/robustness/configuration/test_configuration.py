@@ -243,7 +243,7 @@ def test_trust_in_a_file_alone_is_not_enough(tmp_path):
     with pytest.raises(
         SettingError, match=r"model\.trust_model is true, but only the command line"
     ):
-        expect_trust_given(load(file), file, False)
+        expect_trust_given(load(file), file, {})
     with pytest.raises(SettingError, match="in Python: trust_model=True"):
         config_of(file, {"limit": 3})
     assert config_of(file, {"trust_model": True}).trust_model

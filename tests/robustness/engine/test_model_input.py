@@ -122,7 +122,9 @@ def test_a_picture_flips_exactly_beyond_its_distance(two_classes):
                 assert (found[0].flip is not None) is flips
 
 
-@pytest.mark.parametrize("text", ["pillow:lanczos", "keras.load_img", "tf.image.resize:antialias=true"])
+@pytest.mark.parametrize(
+    "text", ["pillow:lanczos", "keras.load_img", "tf.image.resize:antialias=true"]
+)
 def test_a_flip_flips_the_named_code(text):
     classifier = deployed(small_cnn(4, SHAPE), text)
     some = examples(classifier, pictures(3))
