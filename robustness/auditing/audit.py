@@ -180,7 +180,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     config = _checked(config, options)
     attacks, norm = make_attacks(config), norms.parse(config.norm)
     expect_usable(config, model, attacks, norm)
-    pipeline, config = stated_pipeline(config)
+    pipeline, config = stated_pipeline(config, model)
     folder = Path(out) if out is not None else _temporary_folder()
     inputs = _inputs(
         model,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
+from robustness.auditing.named_model import is_model_file
 from robustness.configuration.audit_config import AuditConfig
 from robustness.configuration.choices import FULL, MODEL_SIZE, UPLOAD
 from robustness.errors import PipelineError, SettingError
@@ -18,7 +20,13 @@ from robustness.pipeline.nearest_convention import NearestConvention, nearest_co
 from robustness.pipeline.preparation import Preparation
 from robustness.pipeline.preprocessing import LinearConvention
 from robustness.pipeline.upload import PNG, Upload, parse_upload
-from robustness.pipeline.user_function import UserFunction, checked_images, load_function
+from robustness.pipeline.user_function import (
+    AS_IT_IS,
+    UserFunction,
+    checked_images,
+    load_function,
+    taking_inputs,
+)
 from robustness.runs.schema import DeploymentEntry, FunctionEntry
 
 DEFAULT = "pillow:bilinear"
@@ -79,8 +87,10 @@ class StatedPipeline:
         """Return the classifier of uploaded pictures; `classifier` itself if its images are attacked."""
         if self.at == MODEL_SIZE:
             return classifier
-        preprocessing = self.function or self.convention
-        return classifier.deployed(Deployment(preprocessing, classifier.input_shape, self.upload))
+        if self.function is None:
+            return self.attacked(classifier)
+        judge = taking_inputs(classifier)
+        return judge.deployed(Deployment(self.function, judge.input_shape, self.upload))
 
     def attacked(self, classifier: Classifier) -> Classifier:
         """Return the classifier that attacks look at, behind the named convention."""
@@ -193,7 +203,16 @@ def _with_nearest(
     return replace(pipeline, convention=nearest.convention, nearest=nearest)
 
 
-def stated_pipeline(config: AuditConfig) -> tuple[StatedPipeline | None, AuditConfig]:
+def _needs_scaling(model: object) -> bool:
+    """Whether an audit decides how a model's inputs are scaled: one of the zoo has its own."""
+    if isinstance(model, (str, Path)):
+        return is_model_file(Path(model)) or str(model).startswith("kaggle:")
+    return not isinstance(model, Classifier)
+
+
+def stated_pipeline(
+    config: AuditConfig, model: object
+) -> tuple[StatedPipeline | None, AuditConfig]:
     """Return the pipeline that the options state, and the options with the scaling stated in it.
 
     The pipeline is None if images are made as ever, and attacked. A user's function is imported.
@@ -217,14 +236,14 @@ def stated_pipeline(config: AuditConfig) -> tuple[StatedPipeline | None, AuditCo
     parsed = parse_pipeline(config.pipeline or DEFAULT)
     scaling, function = parsed.scaling, None
     if config.preprocess is not None:
-        function, scaling = load_function(config.preprocess), "0..255"
-    if scaling is not None:
-        if config.scaling is not None:
-            raise SettingError(
-                f"Two scalings were given: {config.scaling}, and that of the "
-                f"{'preprocessing, which makes the input of the model' if function else 'pipeline'}. Leave "
-                "one out."
-            )
+        function, scaling = load_function(config.preprocess), AS_IT_IS
+    if scaling is not None and config.scaling is not None:
+        raise SettingError(
+            f"Two scalings were given: {config.scaling}, and that of the "
+            f"{'preprocessing, which makes the input of the model' if function else 'pipeline'}. Leave one "
+            "out."
+        )
+    if scaling is not None and (function is None or _needs_scaling(model)):
         config = config.overridden_by({"scaling": scaling})
     named = config.pipeline is not None
     convention = parsed.convention

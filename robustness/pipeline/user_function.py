@@ -20,6 +20,7 @@ from PIL import Image
 
 from robustness.errors import PipelineError, RobustnessError, SettingError
 from robustness.images.png import FORMATS, to_png
+from robustness.models.classifier import Classifier
 from robustness.models.user_modules import import_module, importable
 from robustness.pipeline.decoders import (
     by_toolkit,
@@ -36,6 +37,8 @@ FORM = "module:function or file.py:function"
 _TEXT = re.compile(
     r"(?P<place>.+):(?P<name>[^:,]*)(?:,\s*takes\s*=\s*(?P<takes>[^,]*))?", re.DOTALL
 )
+AS_IT_IS = "0..255"
+"""The scaling that changes nothing."""
 _REPEATS = 8
 """Further calls on one picture: a flip by chance is missed once in 256 times, or less."""
 _ORIENTATION, _QUARTER_TURN = 0x0112, 6
@@ -220,6 +223,12 @@ def load_function(text: str, *, takes: str | None = None) -> UserFunction:
         _sha256(_source(function)),
         _sha256(_content(module)),
     )
+
+
+def taking_inputs(classifier: Classifier) -> Classifier:
+    """Return a classifier that takes what a function makes, the model's input, as it is."""
+    same = classifier.scaling.name == AS_IT_IS
+    return classifier if same else classifier.with_scaling(AS_IT_IS)
 
 
 def checked_images(

@@ -23,7 +23,7 @@ from robustness.pipeline.deployment import Deployment
 from robustness.pipeline.named import parse_pipeline
 from robustness.pipeline.preprocessing import Preprocessing
 from robustness.pipeline.upload import parse_upload
-from robustness.pipeline.user_function import UserFunction, load_function
+from robustness.pipeline.user_function import UserFunction, load_function, taking_inputs
 from robustness.runs.model_differences import differences
 from robustness.runs.records import ImageRow
 from robustness.runs.schema import ModelEntry
@@ -246,6 +246,8 @@ def _as_deployed(
     preprocessing: Preprocessing | None = function
     if entry.function is None and entry.pipeline is not None:
         preprocessing = parse_pipeline(entry.pipeline).convention
+    if function is not None and entry.function is not None:
+        classifier = taking_inputs(classifier)
     if preprocessing is None:
         raise RunUsageError(
             f"The run was made with the preprocessing {entry.function.name if entry.function else None}, "

@@ -136,14 +136,12 @@ def test_uploaded_files_flip_and_are_verified(jpeg_run, classifier):
         flips = opened.outcomes().dropna(subset=["png"])
         assert len(uploads) == len(flips) > 0
         joined = flips.merge(uploads, on=["image", "attack", "epsilon"], suffixes=("", "_file"))
-        for row in joined.itertuples():
-            data, picture = (
-                opened.png(row.file),
-                np.asarray(Image.open(io.BytesIO(opened.png(row.png)))),
-            )
-            assert row.file.endswith(".jpg")
+        for row in joined.to_dict("records"):
+            data = opened.png(row["file"])
+            picture = np.asarray(Image.open(io.BytesIO(opened.png(row["png"]))))
+            assert row["file"].endswith(".jpg")
             assert data == upload.encode(picture)
-            assert row.linf <= row.epsilon
+            assert row["linf"] <= row["epsilon"]
             image = convention.image_of_file(data, SHAPE)
             assert classifier.probabilities(image[None]).argmax() == row["adversarial_class"]
         result = verify(opened, classifier)
