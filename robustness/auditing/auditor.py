@@ -215,7 +215,9 @@ class Auditor:
         """Return a function for each picture that the input pipeline cannot process: it states the reason."""
         deployment = self.classifier.deployment
         reasons: dict[str, Callable[[ImageRow], ImageRow]] = {}
-        for key, picture in pixels.items() if isinstance(deployment, Deployment) else ():
+        if not isinstance(deployment, Deployment):
+            return reasons
+        for key, picture in pixels.items():
             try:
                 deployment.image(picture)
             except PipelineError as error:

@@ -18,7 +18,7 @@ PipelineOption = Annotated[
         "keras.image_dataset_from_directory, tf.image.resize, keras.layers.Resizing, keras_hub, torchvision, "
         "opencv or pillow, with its arguments: keras.load_img:interpolation=bilinear, "
         "torchvision:resize=256,crop=224. docs/pipeline.md lists them.",
-        table="pipeline", key="convention", example='"keras.load_img"',
+        table="pipeline", key="name", example='"keras.load_img"',
     ),
 ]  # fmt: skip
 
@@ -28,7 +28,7 @@ PreprocessOption = Annotated[
         "Your own preprocessing as module:function or file.py:function: from the file's bytes, a PIL image "
         "or a uint8 array to the model's input. It is run, and it judges every flip. In audit.toml it needs "
         "--preprocess or --trust-model on the command line.",
-        table="pipeline", key="function", example='"my_code.py:prepare"', path=True,
+        table="pipeline", example='"my_code.py:prepare"', path=True,
     ),
 ]  # fmt: skip
 

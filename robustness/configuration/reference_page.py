@@ -31,6 +31,7 @@ option or the key.
 _TITLES = {
     "model": "The model",
     "images": "The images",
+    "pipeline": "The input pipeline",
     "threat": "The threat",
     "attacks": "The attacks",
     "run": "The run",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,8 +44,12 @@ def classifier() -> Classifier:
     return small_cnn(8, SHAPE)
 
 
-def audited(classifier: Classifier, images: Path, out: Path, **options: object) -> AuditResult:
-    given = {"pipeline": "keras.load_img", "attacks": ["pgd:steps=8"], "epsilons": [4, 40]}
+def audited(classifier: Classifier, images: Path, out: Path, **options: Any) -> AuditResult:
+    given: dict[str, Any] = {
+        "pipeline": "keras.load_img",
+        "attacks": ["pgd:steps=8"],
+        "epsilons": [4, 40],
+    }
     return robustness.audit(classifier, images, out=out, **(given | options))
 
 
