@@ -79,14 +79,14 @@ def expect_trust_given(config: AuditConfig, file: str | Path, typed: Mapping[str
     A pull request can change the file, so the file is untrusted.
     """
     trusted = bool(typed.get("trust_model"))
-    if config.preprocess is not None:
-        expect_typed(config.preprocess, trusted or typed.get("preprocess") is not None, str(file))
     if config.trust_model and not trusted:
         raise SettingError(
             f"{file}: model.trust_model is true, but only the command line can trust a model file, which may "
             "run code. Type --trust-model (in Python: trust_model=True) if you trust who made it, or leave "
             "model.trust_model out."
         )
+    if config.preprocess is not None:
+        expect_typed(config.preprocess, trusted or typed.get("preprocess") is not None, str(file))
 
 
 def _value(table: Section, field: OptionField) -> Any:

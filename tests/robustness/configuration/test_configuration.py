@@ -50,6 +50,12 @@ limit = 30
 per_class = 10
 label_column = "ClassId"
 held_out = true
+[pipeline]
+name = "keras.load_img"
+preprocess = "own.py:prepare"
+at = "full"
+upload = "jpeg:90"
+max_side = 512
 [threat]
 norm = "l2"
 epsilons = [100, "4/255", 2.5]
@@ -84,6 +90,8 @@ EXPECTED = {
     "constants": ("age=0.5", "site=2"), "imports": ("my_layers",),
     "accuracy": 0.9, "images": "data.npz", "label_column": "ClassId",
     "limit": 30, "per_class": 10, "held_out": True,
+    "pipeline": "keras.load_img", "preprocess": "own.py:prepare", "at": "full",
+    "upload": "jpeg:90", "max_side": 512,
     "norm": "l2", "epsilons": (100.0, 4.0, 2.5), "target": "dog", "mask": "mask.png",
     "surrogate": "dogs-vs-cats", "seed": 3, "precision": "bfloat16", "all_steps": True,
     "cascade": True, "thorough": True, "evidence": "5", "batch_size": 16, "reports": ("html",),
