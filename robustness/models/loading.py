@@ -151,6 +151,9 @@ def opened(
         source = stack.enter_context(_named(Path(path), f".{report.format}"))
         if report.conversion is not None:
             return _converted(source, report, report.conversion, trust)
+        stack.enter_context(warnings.catch_warnings())
+        # Of own layers without a method `build`. Weights that such a layer then lacks are an error.
+        warnings.filterwarnings("ignore", r"`build\(\)` was called on layer", UserWarning)
         model = keras.saving.load_model(source, compile=False, safe_mode=not trust)
         if objects and report.format == "keras":
             _expect_all_weights(model, source)

@@ -229,7 +229,7 @@ def test_command_line_words_set_the_expected_options(monkeypatch, tmp_path):
             ["--evidence", "some"],
             "--evidence is 'some'; expected 'all', 'flips', 'none', or a number",
         ),
-        (["--attack", "bimm"], "Unknown attack 'bimm'; .* Did you mean bim?"),
+        (["--attack", "bimm"], "Unknown attack 'bimm'. Did you mean bim? .* lists the .*"),
     ],
 )
 def test_errors_name_the_option_of_the_command_line(words, message):
