@@ -97,6 +97,18 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
+def test_own_layers_are_looked_for_beside_the_file(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "my_layers.py").write_text("")
+    (tmp_path / "keras").mkdir()
+    text = '[model]\nimports = ["my_layers", "my_layers.py", "keras", "elsewhere.py"]\n'
+    beside = str(tmp_path / "my_layers.py")
+    found = load(written(tmp_path, text)).imports
+    # A folder is no file of code, and a module that is not there may be installed.
+    assert found == (beside, beside, "keras", "elsewhere.py")
+
+
 def load(path: Path) -> AuditConfig:
     return read_audit_file(path)
 
