@@ -58,7 +58,8 @@ def load(
     trust_model
         Whether to load a file although its scan found something that could run code; see `Classifier.load`.
     class_names, scaling
-        For a file that does not state them; see `Classifier.load`.
+        For a file that does not state them; see `Classifier.load`. A model of the zoo has its own scaling,
+        and takes other names for its classes, in the order of its outputs.
     imports
         Python files or modules that define own layers of the model; see `Classifier.load`.
     reading
@@ -88,12 +89,12 @@ def load(
     expect_known(name_or_source)
     if isinstance(name_or_source, Path) or text not in plugins.names(GROUP):
         return _from_file(Path(text), trust_model, class_names, scaling, imports, reading)
-    if class_names is not None or scaling is not None or reading:
+    if scaling is not None or reading:
         raise SettingError(
-            f"The model {text!r} of the zoo has its own class names, scaling, head and inputs; leave them "
-            "out, or load a file."
+            f"The model {text!r} of the zoo has its own scaling, head and inputs; leave them out, or load a "
+            "file."
         )
-    return _made(text)
+    return _made(text) if class_names is None else _made(text).with_class_names(class_names)
 
 
 def expect_known(name_or_source: str | Path) -> None:

@@ -1,6 +1,6 @@
 """Sets what must be set before TensorFlow is imported, and restores it afterwards.
 
-This is the variable of oneDNN, and in a notebook the level of TensorFlow's log.
+This is the variable of oneDNN, and the level of TensorFlow's log where the toolkit imports TensorFlow first.
 """
 
 from __future__ import annotations
@@ -33,10 +33,15 @@ def silence_notebook() -> None:
 
 def restore() -> None:
     """Remove the variables that this module set and that are unchanged; TensorFlow has read them by then."""
-    for name, value in _set_here.items():
-        if os.environ.get(name) == value:
-            del os.environ[name]
-    _set_here.clear()
+    for name in list(_set_here):
+        _remove(name)
+
+
+def _remove(name: str) -> None:
+    """Remove a variable that this module set, unless it was changed since."""
+    value = _set_here.pop(name, None)
+    if value is not None and os.environ.get(name) == value:
+        del os.environ[name]
 
 
 def _set(name: str, value: str) -> None:
@@ -53,18 +58,44 @@ def in_notebook() -> bool:
 
 @contextlib.contextmanager
 def quiet_import() -> Iterator[None]:
-    """In a notebook, hide what TensorFlow writes to the process' standard error while it is first imported.
+    """Hide the log of TensorFlow, if it is first imported in the block, lines before it reads its level too.
 
-    The first lines come before TensorFlow reads its log level. Python's own warnings are not hidden.
+    Nothing is hidden if the user has set `TF_CPP_MIN_LOG_LEVEL` or has imported TensorFlow already. What
+    Python writes to `sys.stderr` in the block is not hidden.
     """
-    if not in_notebook() or "tensorflow" in sys.modules or os.environ.get(LOG_LEVEL) != FATAL_ONLY:
+    ours = LOG_LEVEL not in os.environ or LOG_LEVEL in _set_here
+    if "tensorflow" in sys.modules or not ours:
         yield
         return
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    _set(LOG_LEVEL, FATAL_ONLY)
     try:
-        yield
+        with _hidden_stderr():
+            yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        # In a notebook the level holds until TensorFlow is imported, by whatever.
+        if not in_notebook():
+            _remove(LOG_LEVEL)
+
+
+@contextlib.contextmanager
+def _hidden_stderr() -> Iterator[None]:
+    """Hide what C code writes to the process' standard error; Python's `sys.stderr` goes where it went."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # a process without standard error
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, kept)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        stack.callback(os.close, nowhere)
+        python = sys.stderr
+        if python is sys.__stderr__ and python is not None:
+            python.flush()
+            again = stack.enter_context(
+                os.fdopen(os.dup(kept), "w", encoding=python.encoding, errors="backslashreplace")
+            )
+            stack.enter_context(contextlib.redirect_stderr(again))
+        os.dup2(nowhere, 2)
+        stack.callback(os.dup2, kept, 2)
+        yield

@@ -46,6 +46,9 @@ _WORDS = {
     TABLES: "table of audit.toml",
 }
 
+_COMMANDS = {ATTACKS: "robustness attacks"}
+"""The commands that list the names of a group, where they are too many for a message."""
+
 
 @dataclass(frozen=True)
 class Broken:
@@ -132,10 +135,11 @@ def expect(group: str, name: str, *others: str) -> None:
     known = sorted({name for each in (group, *others) for name in names(each)})
     if name in known:
         return
-    hint = did_you_mean(name, known)
-    raise SettingError(
-        f"Unknown {_WORDS[group]} {name!r}; installed: {', '.join(known) or 'none'}.{hint}"
-    )
+    near = did_you_mean(name, known)
+    listed = f"Installed: {', '.join(known) or 'none'}."
+    if group in _COMMANDS:
+        listed = f"`{_COMMANDS[group]}` lists the {len(known)} that are installed."
+    raise SettingError(f"Unknown {_WORDS[group]} {name!r}.{near} {listed}")
 
 
 def point(group: str, name: str) -> EntryPoint:

@@ -22,6 +22,7 @@ from robustness.reports.comparison.sides import (
     expect_same_threat,
     read_side,
     resized,
+    respelled,
 )
 from robustness.reports.summary import budgets
 from robustness.reports.summary.metrics import FAILED, FLIPPED, MISCLASSIFIED, ROBUST, UNREADABLE
@@ -345,6 +346,9 @@ def _notes(a: Side, b: Side) -> list[str]:
     seeds = before.config.seed, after.config.seed
     if seeds[0] != seeds[1]:
         notes.append(f"The seeds differ ({seeds[0]} in A, {seeds[1]} in B).")
+    other_names = respelled(before.class_names, after.class_names)
+    if renamed := [f"{old} and {new}" for new, old in other_names.items() if new != old]:
+        notes.append(f"Class names in A and B are spelled differently: {first_few(renamed)}.")
     if resized(a, b):
         notes.append(
             "The input sizes of the models differ, so images are matched by name, not by pixels."

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from robustness.errors import RunError, RunUsageError, SettingError
 from robustness.files.reading import MOST_JSON, read_named
+from robustness.images import Entry
+from robustness.images.class_match import match_names
 from robustness.reports import wording
 from robustness.reports.summary import metrics
 from robustness.reports.summary.metrics import FAILED, FLIPPED, ROBUST
 from robustness.runs.run_json import summary_of
 from robustness.runs.schema import Manifest, ResultEntry
 from robustness.runs.store import Run
-from robustness.text import first_few
+from robustness.text import first_few, shorten
 
 
 @dataclass(frozen=True)
@@ -136,12 +139,7 @@ def expect_same_images(a: Side, b: Side) -> None:
             f"The runs audited different images: {', '.join(sides)}. Expected the same ones; audit "
             "both models on the same images, with the same seed and limit."
         )
-    unlike = sorted(key for key in a.names if a.labels[key] != b.labels[key])
-    if unlike:
-        raise SettingError(
-            f"The runs audited different images: {len(unlike):,} have different labels "
-            f"({first_few(unlike)}). Expected the same images with the same labels."
-        )
+    _expect_same_labels(a, b)
     if resized(a, b):
         return
     other = _other_pixels(a, b)
@@ -150,6 +148,64 @@ def expect_same_images(a: Side, b: Side) -> None:
             f"The runs audited different images: {other}. Expected the same pictures under the "
             "same names."
         )
+
+
+def _expect_same_labels(a: Side, b: Side) -> None:
+    """SettingError unless the images of both runs have the same labels, spelled alike or not."""
+    spelled = respelled(a.manifest.class_names, b.manifest.class_names)
+    there = {key: label and spelled.get(label, label) for key, label in b.labels.items()}
+    unlike = sorted(key for key in a.names if key in there and a.labels[key] != there[key])
+    if unlike:
+        first, *_ = unlike
+        example = f"{a.labels[first] or 'none'} in A, {b.labels[first] or 'none'} in B"
+        raise SettingError(
+            f"The runs audited different images: {len(unlike):,} have different labels "
+            f"({first_few(unlike)}): {shorten(example, 100)}. Expected the same images with the same labels. "
+            "If these are the same classes, name them alike, in class_names.txt beside the model."
+        )
+
+
+def respelled(names_a: Sequence[str], names_b: Sequence[str]) -> dict[str, str]:
+    """Return the class of A that each class of B is, where only the spelling of the names differs.
+
+    Names that fit several classes, and several names that fit one, are left out.
+    """
+    fits = {
+        name: names_a[index]
+        for name, (index, how) in match_names(names_b, names_a).items()
+        if index is not None and how in ("name", "spelling")
+    }
+    times = Counter(fits.values())
+    return {name: same for name, same in fits.items() if times[same] == 1}
+
+
+def expect_comparable(a: Side, manifest: Manifest, entries: Sequence[Entry]) -> None:
+    """Check, before a second run is made, that its images will have the labels that they have in A.
+
+    Parameters
+    ----------
+    a : the first run.
+    manifest : that of the second run.
+    entries : its images.
+
+    Raises
+    ------
+    SettingError
+        Images have other labels, so that the runs could not be compared afterwards.
+    """
+    names = manifest.class_names
+    labels = {
+        entry.key: None if entry.label is None else wording.class_name(names, entry.label)
+        for entry in entries
+    }
+    named = {entry.key: entry.name for entry in entries}
+    try:
+        _expect_same_labels(a, Side("", manifest, (), named, labels, None, {}))
+    except SettingError as error:
+        raise SettingError(
+            f"The new run (B) could not be compared with {a.source} (A), so it is not made. {error} To "
+            "audit the model by itself: robustness audit."
+        ) from None
 
 
 def resized(a: Side, b: Side) -> bool:

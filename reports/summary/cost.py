@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from robustness.runs.schema import Manifest
+from robustness.runs.stage_times import REPORTS
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,14 @@ class Cost:
     forward: int
     backward: int
     stages: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def time(self) -> tuple[str, float | None]:
+        """What is known of the wall-clock time in seconds, and its name: reports are timed after their end."""
+        reports = dict(self.stages).get(REPORTS)
+        if self.seconds is None or reports is None:
+            return "time without the reports", self.seconds
+        return "time", self.seconds + reports
 
 
 def cost_of(manifest: Manifest, outcomes: pd.DataFrame) -> Cost:

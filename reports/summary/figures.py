@@ -56,9 +56,10 @@ def figures(summary: Summary, tally: metrics.Tally | None = None) -> list[Figure
     if smallest.total:
         median = Figure(_median_value(smallest), "median smallest epsilon", _median_basis(smallest))
         shown.append(median)
-    if summary.cost.seconds:
+    name, seconds = summary.cost.time
+    if seconds:
         passes = summary.cost.forward + summary.cost.backward
-        shown.append(Figure(wording.seconds(summary.cost.seconds), "time", f"{passes:,} passes"))
+        shown.append(Figure(wording.seconds(seconds), name, f"{passes:,} passes"))
     return shown
 
 

@@ -6,7 +6,7 @@ import contextlib
 import gc
 import inspect
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
@@ -135,6 +135,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     origin: Origin | None = None,
     progress: Listener | None = None,
     stages: StageTimes | None = None,
+    expect: Callable[[Manifest, Sequence[Entry]], None] | None = None,
     **options: object,
 ) -> AuditResult:
     """Attack every correctly classified image, verify each flip from its saved file, and record the run.
@@ -156,6 +157,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     progress : called with a `robustness.runs.progress.Progress` whenever there is progress to show. By
         default a notebook shows a progress bar, and other programs nothing.
     stages : a clock that runs already, for `run.json`: the time before the call is that of its first stage.
+    expect : called with the manifest and the images before the first attack; what it raises ends the audit.
     **options : single options, which override those of `config`:
 
     {options}
@@ -264,6 +266,8 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         model=manifest.model.with_changes(class_names_from=inputs.reason or None),
         data=manifest.data.with_changes(classes=class_entries(table)),
     )
+    if expect is not None:
+        expect(manifest, entries)
     if resume:
         store = Run.resume(folder)
         expect_same(store.manifest, manifest)

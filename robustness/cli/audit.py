@@ -28,8 +28,12 @@ from robustness.runs import recorded_paths, run_folder, run_json, seal
 from robustness.runs.schema import Options, Origin
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from robustness.errors import RobustnessError
+    from robustness.images import Entry
     from robustness.reports.gate.verdict import Verdict
+    from robustness.runs.schema import Manifest
 
 EXAMPLES = """\b
 Examples:
@@ -179,6 +183,7 @@ def perform(
     file: Path | None = None,
     command: str = "",
     failed: list[RobustnessError | OSError] | None = None,
+    expect: Callable[[Manifest, Sequence[Entry]], None] | None = None,
 ) -> Verdict:
     """Run an audit, write its reports, and print the result.
 
@@ -191,6 +196,7 @@ def perform(
     file : the audit.toml that the options come from, for errors and the record.
     command : the command to record; the one of this process if empty.
     failed : receives the errors of reports that cannot be written; without it they are raised.
+    expect : called with the manifest and the images before the first attack; may raise.
 
     Returns
     -------
@@ -246,6 +252,7 @@ def perform(
                 ),
                 progress=display,
                 stages=stages,
+                expect=expect,
             )
             stages.start(stage_times.REPORTS)
             pages, errors = reporting.written(result, config.reports, display)

@@ -84,10 +84,18 @@ def rerun(
         options = options | _decided(manifest, options)
     config = from_recorded(options)
     failed: list[RobustnessError | OSError] = []
-    verdict = audit.perform(
-        config, folder, audit.Output(quiet=quiet), command=command, failed=failed
-    )
     from robustness.reports.comparison.compare import compare as paired
+    from robustness.reports.comparison.sides import expect_comparable, read_side
+
+    first = read_side(run)
+    verdict = audit.perform(
+        config,
+        folder,
+        audit.Output(quiet=quiet),
+        command=command,
+        failed=failed,
+        expect=lambda manifest, entries: expect_comparable(first, manifest, entries),
+    )
 
     # A report that cannot be written does not keep the comparison from being shown.
     try:

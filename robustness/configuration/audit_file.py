@@ -95,17 +95,24 @@ def _value(table: Section, field: OptionField) -> Any:
     free = field.field.annotation is object
     value = table.value(field.key)
     if field.option.tables and isinstance(value, Mapping):
-        return {key: _beside(table, one) if key == "file" else one for key, one in value.items()}
+        return {
+            key: _beside(table, one, field) if key == "file" else one for key, one in value.items()
+        }
     if free:
         value = table.text(field.key)
-    return _beside(table, value) if field.option.path else value
+    if field.option.path and isinstance(value, list):
+        return [_beside(table, one, field) for one in value]
+    return _beside(table, value, field) if field.option.path else value
 
 
-def _beside(table: Section, value: Any) -> Any:
+def _beside(table: Section, value: Any, field: OptionField) -> Any:
     """A path that lies beside the file as the path from here; any other value as it is."""
     if not value or not isinstance(value, str):
         return value
     beside = Path(table.file).parent / value
+    if suffix := field.option.suffix:
+        named = [one for one in (beside, beside.with_name(beside.name + suffix)) if one.is_file()]
+        return str(named[0]) if named else value
     return str(beside) if beside.exists() else value
 
 

@@ -148,10 +148,10 @@ ImportsOption = Annotated[
     tuple[str, ...],
     BeforeValidator(_listed),
     Option(
-        "A Python file, or the name of a module in the current folder or installed, that defines own "
-        "layers of the model; it is run, which needs --trust-model in the same command. Repeat it for "
-        "several.",
-        table="model", flag="import", repeated=True, example='["my_layers"]',
+        "A Python file, or the name of a module in the current folder (in audit.toml: beside that file) "
+        "or installed, that defines own layers of the model; it is run, which needs --trust-model in the "
+        "same command. Repeat it for several.",
+        table="model", flag="import", repeated=True, example='["my_layers"]', path=True, suffix=".py",
         expected='files or modules such as ["my_layers"]',
     ),
 ]  # fmt: skip

@@ -30,6 +30,7 @@ class Option:
     example : the TOML value that `robustness init` shows; the default if it is empty.
     active : whether `robustness init` writes the key itself rather than as a comment.
     path : whether a value in audit.toml is looked for beside that file first.
+    suffix : that of the files, where a value may be their name without it.
     repeated : whether the command line takes the option several times.
     tables : whether audit.toml takes a table in place of a text.
     """
@@ -45,6 +46,7 @@ class Option:
     example: str = ""
     active: bool = False
     path: bool = False
+    suffix: str = ""
     repeated: bool = False
     tables: bool = False
 

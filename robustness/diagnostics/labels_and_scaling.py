@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from robustness.diagnostics.finding import Finding
+from robustness.diagnostics.finding import NO_CLASSES, Finding
 from robustness.models.classifier import Classifier
 from robustness.models.scaling_choice import Labelled, reordered
 from robustness.models.scalings import Scaling, text_of
@@ -18,13 +18,14 @@ BETTER, FAR_BETTER = 0.05, 0.2
 """Gains in accuracy that are reported, and that make an audit inconclusive."""
 
 
-def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> Finding:
+def accuracy(probabilities: np.ndarray, labels: np.ndarray, head: str = "") -> Finding:
     """Make D21: the model is better than chance.
 
     Parameters
     ----------
     probabilities : (n, classes).
     labels : true class indices (n,).
+    head : the kind of the model's head.
     """
     count, classes = probabilities.shape
     right = float(np.mean(probabilities.argmax(axis=1) == labels))
@@ -41,7 +42,7 @@ def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> Finding:
         "D21-clean-accuracy",
         "error",
         f"{said}, no better than chance ({1 / classes:.0%}): labels, class order or preprocessing "
-        "are wrong, or the model is untrained.",
+        f"are wrong, or the model is untrained{NO_CLASSES.get(head, '')}.",
     )
 
 

@@ -86,7 +86,7 @@ def run(
         truth = None if labels is None else labels[few]
         scaled = scaling(classifier, images[few], probabilities[few], truth)
         logits, slopes = followed.result()
-    findings = [_input(classifier, images), _head(classifier)]
+    findings = [_input(classifier, images), _head(classifier, labelled=labels is not None)]
     broken = _not_finite(probabilities, logits)
     findings.append(broken)
     if broken.severity != "ok":
@@ -96,7 +96,7 @@ def run(
         noisy = replace(noisy, sentence=f"{noisy.sentence} {SHARED}")
     findings += [noisy, _alive(classifier, images, probabilities, logits)]
     if labels is not None:
-        findings.append(accuracy(probabilities, labels))
+        findings.append(accuracy(probabilities, labels, classifier.head.kind))
         findings.append(label_order(classifier, probabilities, labels, more))
     findings.append(scaled)
     if noisy.severity == "ok":
@@ -132,7 +132,16 @@ def _input(classifier: Classifier, images: np.ndarray) -> Finding:
     return Finding("P01-input", "ok", f"{said} The images hold counts from {low} to {high}.")
 
 
-def _head(classifier: Classifier) -> Finding:
+def _head(classifier: Classifier, *, labelled: bool) -> Finding:
+    if classifier.head.kind == "logits" and not (labelled or classifier.head_stated):
+        units = len(classifier.class_names)
+        return Finding(
+            "D02-head",
+            "warning",
+            f"The {units} outputs without activation are taken to be the logits of {units} classes; without "
+            "labels nothing shows that. If they are other numbers (a box, an angle), the result means "
+            "nothing. Give labelled images, or say head='logits' (--head logits).",
+        )
     severity: Severity = "ok" if classifier.head.rebuilt else "note"
     return Finding("D02-head", severity, classifier.head.sentence)
 

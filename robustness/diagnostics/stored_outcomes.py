@@ -8,6 +8,7 @@ import pandas as pd
 
 from robustness.diagnostics import OK, SKIPPED, Diagnosis, fail, few, ok, skipped, warn
 from robustness.diagnostics.epsilon_use import reachable
+from robustness.diagnostics.finding import NO_CLASSES
 from robustness.diagnostics.lost_gradients import blind
 from robustness.diagnostics.stored_run import DECISION, SCORE, WHITE, StoredRun, is_noise
 from robustness.numerics.intervals import wilson_interval
@@ -235,7 +236,8 @@ def accuracy(record: StoredRun) -> Diagnosis:
         return fail(
             "D21",
             f"{said}, not clearly better than chance ({chance:.0%}): labels, class order or "
-            "preprocessing are wrong, or the model is untrained.",
+            "preprocessing are wrong, or the model is untrained"
+            f"{NO_CLASSES.get(record.manifest.model.head or '', '')}.",
             **evidence,
         )
     return ok("D21", f"{said}.", **evidence)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
@@ -13,6 +13,7 @@ from robustness.errors import ImagesError
 from robustness.images.decode import SUFFIXES
 from robustness.images.entries import MAX_ENTRIES, Unreadable, key_of
 from robustness.images.png import MAX_BYTES
+from robustness.text import first_few
 
 _JUNK = {"__MACOSX", "Thumbs.db"}
 MAX_FOLDERS = 100_000
@@ -101,6 +102,38 @@ def names_below(folder: Path, most: int = 10_000) -> set[str]:
     except OSError:
         return set()
     return {key_of(name) for name in some if not hidden(name)}
+
+
+def one_of_several(root: Path, paths: Iterable[str], most: int = 1_000) -> list[str]:
+    """Return what to do about a folder of a single class: a sentence, or nothing.
+
+    It is taken to be one if its pictures are all in it directly, and a folder beside it holds some as well.
+
+    Parameters
+    ----------
+    root : the folder, without links.
+    paths : its pictures.
+    most : the largest number of names that are read beside it, and in each folder there.
+    """
+    if root.parent == root or any("/" in path for path in paths):
+        return []
+    beside = names_below(root.parent, most) - {key_of(root.name)}
+    others = [name for name in sorted(beside)[:20] if _has_picture(root.parent / name, most)]
+    if not others:
+        return []
+    return [
+        f"the folder around it ({key_of(root.parent.name)}) also holds pictures in "
+        f"{first_few(others)}: if these are classes, give that folder as the images, for labels"
+    ]
+
+
+def _has_picture(folder: Path, most: int) -> bool:
+    try:
+        with os.scandir(folder) as found:
+            names = [one.name for one in islice(found, most)]
+    except OSError:
+        return False
+    return any(PurePosixPath(n).suffix.lower() in SUFFIXES for n in names if not hidden(n))
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -109,7 +109,8 @@ def _folder(path: Path, known: tuple[str, ...] | None) -> Source:
         )
         if number not in labelling.left_out
     )
-    lists = [] if any(label is not None for label in labelling.labels) else _lists(root, paths)
+    unlabelled = all(label is None for label in labelling.labels)
+    lists = (_lists(root, paths) or folders.one_of_several(root, paths)) if unlabelled else []
     description = labelling.describe(f"folder {key_of(root.name)}", [*_passed_over(others), *lists])
     empty = [] if labelling.class_names is None else _empty_folders(root, labelling)
     load = _from_bytes(folders.reader(root))

@@ -203,7 +203,9 @@ class Classifier:
         if not stated:
             draft = draft._with_inner_or_chosen(inner, images, labels, more, command)
         if decided and labels is not None:
-            draft.head_reason = head_decision.reason(decided, draft.logits_of(images), labels)
+            logits = draft.logits_of(images)
+            names = settings.get("class_names") or ()
+            draft.head_reason = head_decision.reason(decided, logits, labels, names)
         return draft
 
     def _with_inner_or_chosen(
@@ -457,6 +459,11 @@ class Classifier:
         reason = (self.head_reason.rstrip("."),) if self.head_reason else ()
         read = getattr(self._adapted.original, "reading", "")
         return (*([read] if read else []), *self._adapted.sentences, *reason)
+
+    @property
+    def head_stated(self) -> bool:
+        """Whether the user says what the outputs are."""
+        return self._said["head"] is not None
 
     def _as_input(self, images: Any) -> Any:
         """Images in counts as the model takes them."""

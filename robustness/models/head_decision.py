@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from robustness.errors import ModelError
 from robustness.numerics.intervals import beats_chance, clearly_better
+from robustness.text import shorten
 
 
-def reason(kind: str, logits: np.ndarray, labels: np.ndarray) -> str:
+def reason(
+    kind: str, logits: np.ndarray, labels: np.ndarray, names: Sequence[str] = ()
+) -> str:
     """Return why the outputs are of a kind, a sentence.
 
     Parameters
@@ -16,6 +21,7 @@ def reason(kind: str, logits: np.ndarray, labels: np.ndarray) -> str:
     kind : `sigmoid-logit` or `sigmoid-argmax`.
     logits : (n, classes) of labelled images.
     labels : true class indices (n,).
+    names : the class names, for the message.
 
     Raises
     ------
@@ -24,7 +30,7 @@ def reason(kind: str, logits: np.ndarray, labels: np.ndarray) -> str:
     """
     labels = np.asarray(labels)
     if kind == "sigmoid-logit":
-        return _unit(np.asarray(logits)[:, 1], labels)
+        return _unit(np.asarray(logits)[:, 1], labels, names)
     accuracy = float(np.mean(np.asarray(logits).argmax(axis=1) == labels))
     return (
         f"The {logits.shape[1]} sigmoid units are read as one class per image, that of the largest input, "
@@ -33,7 +39,7 @@ def reason(kind: str, logits: np.ndarray, labels: np.ndarray) -> str:
     )
 
 
-def _unit(values: np.ndarray, labels: np.ndarray) -> str:
+def _unit(values: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> str:
     """Why one unit without activation is a logit; ModelError if it is not."""
     count = len(values)
     logit, half = (values > 0) == labels, (values > 0.5) == labels
@@ -56,10 +62,12 @@ def _unit(values: np.ndarray, labels: np.ndarray) -> str:
         )
     right = float(logit.mean())
     if not beats_chance(max(right, 1 - right), count, 2):
+        classes = f" ({', '.join(map(shorten, names[:2]))})" if names else ""
         raise ModelError(
-            f"The model has one output without activation, which is no class: {spread}; the classes' means "
-            f"are {means[0]:.3g} and {means[1]:.3g}. It seems to be a regression (an age, an angle), "
-            "or the labels are others than it was trained on. Only classifiers are audited; if it was "
+            "The model has one output without activation, and it does not tell the classes of these images "
+            f"apart: {spread}; the classes' means are {means[0]:.3g} and {means[1]:.3g}. Perhaps the images "
+            f"are of other classes{classes} than those the model was trained on, or its scaling is another; "
+            "or it is no classifier but a regression (an age, an angle), which is not audited. If it was "
             "trained with from_logits=True, say head='sigmoid-logit' (--head sigmoid-logit)."
         )
     return f"That the unit is a logit was decided by the labels: {spread}."

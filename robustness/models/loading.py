@@ -94,11 +94,13 @@ def _opened_by_tf_keras(path: str | Path, trust: bool, first: ModelError) -> Any
 
 
 def _by_tf_keras(report: ScanReport) -> bool:
-    """Whether tf_keras may load what Keras 3 cannot: a file of Keras 1 or 2, where it is installed."""
+    """Whether tf_keras may load what Keras 3 cannot: a file of Keras 2, where it is installed."""
     from robustness.models import old_keras  # noqa: PLC0415
 
+    keras1 = report.conversion is not None and report.conversion.keras1
     # tf_keras has the version of its TensorFlow.
-    return (report.keras_version or "2").startswith(("1.", "2")) and old_keras.installed()
+    version = report.keras_version or ("1." if keras1 else "2")
+    return version.startswith("2") and old_keras.installed()
 
 
 def _built(architecture: str, path: str | Path, trust: bool) -> Any:
@@ -151,6 +153,9 @@ def opened(
         source = stack.enter_context(_named(Path(path), f".{report.format}"))
         if report.conversion is not None:
             return _converted(source, report, report.conversion, trust)
+        stack.enter_context(warnings.catch_warnings())
+        # Of own layers without a method `build`. Weights that such a layer then lacks are an error.
+        warnings.filterwarnings("ignore", r"`build\(\)` was called on layer", UserWarning)
         model = keras.saving.load_model(source, compile=False, safe_mode=not trust)
         if objects and report.format == "keras":
             _expect_all_weights(model, source)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +90,20 @@ def resolve_options(
         made["images"] = found(made["images"])
     if isinstance(made.get("mask"), str):
         made["mask"] = found(made["mask"])
+    if isinstance(made.get("imports"), list):
+        made["imports"] = [_module(text, found) for text in made["imports"]]
     if isinstance(made.get("attack"), list):
         made["attack"] = [_attack(text, found) for text in made["attack"]]
     return made
+
+
+def _module(text: Any, found: Callable[[str], str]) -> Any:
+    """A file of Python code, or the name of a module in the directory of then, as the path of its file."""
+    if not isinstance(text, str):
+        return text
+    file = text if text.endswith(".py") else f"{text}.py"
+    place = found(file)
+    return text if place == file else place
 
 
 def _attack(text: Any, found: Any) -> Any:

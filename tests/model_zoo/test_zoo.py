@@ -137,8 +137,8 @@ def test_a_broken_plug_in_is_named_in_the_error(zoo_of_all, name):
         model_zoo.load(name)
 
 
-@pytest.mark.parametrize("setting", [{"class_names": ("a", "b")}, {"scaling": "0..1"}])
-def test_a_zoo_model_keeps_its_own_names_and_scaling(zoo_of_all, setting):
+@pytest.mark.parametrize("setting", [{"head": "logits"}, {"scaling": "0..1"}])
+def test_a_zoo_model_keeps_its_own_head_and_scaling(zoo_of_all, setting):
     with pytest.raises(SettingError, match="has its own"):
         model_zoo.load("plain", **setting)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -100,6 +101,41 @@ print(json.dumps([between, after, backend.device()]))
     assert between == {"TF_ENABLE_ONEDNN_OPTS": "1"}
     assert "TF_ENABLE_ONEDNN_OPTS" not in after
     assert "oneDNN's kernels are off" not in device
+
+
+@pytest.mark.slow
+def test_tensorflow_imported_by_the_toolkit_logs_nothing_and_python_still_warns(tmp_path):
+    (tmp_path / "talk.py").write_text("import warnings; warnings.warn('heard')\n")
+    code = """
+import os
+import robustness
+from robustness import environment
+before = os.environ.get("TF_CPP_MIN_LOG_LEVEL")
+with environment.quiet_import():
+    import talk
+assert os.environ.get("TF_CPP_MIN_LOG_LEVEL") == before
+robustness.audit
+import tensorflow as tf
+assert float(tf.reduce_sum(tf.ones((64, 64)) @ tf.ones((64, 64)))) == 64.0 ** 3
+assert os.environ.get("TF_CPP_MIN_LOG_LEVEL") == before
+assert "TF_ENABLE_ONEDNN_OPTS" not in os.environ
+os.write(2, b"last")
+"""
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
+
+    def said(**given: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-W", "default", "-c", code], capture_output=True, text=True, check=False,
+            env=plain | {"PYTHONPATH": str(tmp_path)} | given,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        return [line for line in done.stderr.splitlines() if "Deprecat" not in line]
+
+    shown = said()
+    assert any("heard" in line for line in shown) and shown[-1].endswith("last"), shown
+    assert not [line for line in shown if line.startswith(("I0", "W0", "E0", "WARNING: All"))]
+    # Whoever sets the level sees the log.
+    assert any("oneDNN" in line for line in said(TF_CPP_MIN_LOG_LEVEL="0"))
 
 
 def answer(program: str):

@@ -41,10 +41,11 @@ def _rows(summary: Summary) -> Iterable[Row]:
     manifest, tool = summary.manifest, summary.manifest.tool
     if tool.name or tool.version:
         yield Row("Tool", f"{tool.name or ''} {tool.version or ''}".strip())
-    yield Row("Time", wording.seconds(summary.cost.seconds))
-    for stage, seconds in summary.cost.stages[:_MOST_STAGES]:
+    name, seconds = summary.cost.time
+    yield Row(name.capitalize(), wording.seconds(seconds))
+    for stage, lasted in summary.cost.stages[:_MOST_STAGES]:
         name = wording.shorten(stage.replace("_", " "), 40)
-        yield Row(f"Time, {name}", wording.seconds(seconds))
+        yield Row(f"Time, {name}", wording.seconds(lasted))
     yield Row("Passes", f"{summary.cost.forward:,} forward, {summary.cost.backward:,} backward")
     for term, time in (("Created", manifest.created), ("Finished", manifest.finished)):
         if time:

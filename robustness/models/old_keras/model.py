@@ -189,7 +189,7 @@ def opened(path: str | Path, trust: bool = False) -> OldKerasModel:
 
     Parameters
     ----------
-    path : a `.keras` or HDF5 file of Keras 1 or 2, with a whole model of one input and one output.
+    path : a `.keras` or HDF5 file of Keras 2, with a whole model of one input and one output.
     trust : let the file run code.
 
     Raises

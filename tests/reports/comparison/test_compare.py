@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, chi2
 
 from robustness.errors import RunError, SettingError
+from robustness.images import Entry
 from robustness.reports import summarise
 from robustness.reports.comparison.compare import by_image, compare, mcnemar, p_equation
 from robustness.reports.comparison.page import render_comparison, write_comparison
+from robustness.reports.comparison.sides import expect_comparable, read_side
 from robustness.runs.store import Run
 from tests.reports.folder import Folder, manifest
 
@@ -150,6 +152,41 @@ def test_images_exchanged_under_the_same_names_are_refused(two, column, value, s
     database.close()
     with pytest.raises(SettingError, match=rf"different images: 1 {said} \(i007\)"):
         compare(*two)
+
+
+def named(folder: Path, *names: str, **changes: Any) -> Path:
+    return run_of(folder, FATES_A, class_names=list(names), **changes)
+
+
+@pytest.mark.parametrize("names", [("Cat", "DOG"), ("0 cat", "1 dog"), ("cat", "dog")])
+def test_class_names_in_another_spelling_are_the_same_classes(two, tmp_path: Path, names) -> None:
+    found = compare(two[0], named(tmp_path / "c", *names))
+    assert not found.differs
+    said = [note for note in found.notes if "spelled differently" in note]
+    assert len(said) == (names != ("cat", "dog"))
+    assert all(f"cat and {names[0]}" in note for note in said)
+
+
+def test_other_class_names_are_told_with_an_example(two, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="cat in A, pear in B.*name them alike"):
+        compare(two[0], named(tmp_path / "c", "pear", "plum"))
+    # A name that fits two classes fits none.
+    with pytest.raises(SettingError, match="have different labels"):
+        compare(named(tmp_path / "d", "cat", "CAT"), named(tmp_path / "e", "Cat", "dog"))
+
+
+def test_labels_are_compared_before_the_second_run_is_made(two) -> None:
+    side = read_side(two[0])
+    index = {name: number for number, name in enumerate(side.manifest.class_names)}
+    entries = [
+        Entry(key, key, None if label is None else index[label])
+        for key, label in side.labels.items()
+    ]
+    for names in (("cat", "dog"), ("Cat", "Dog")):
+        expect_comparable(side, side.manifest.with_changes(class_names=names), entries)
+    with pytest.raises(SettingError, match="could not be compared with a .*cat in A, pear in B"):
+        other = side.manifest.with_changes(class_names=("pear", "plum"))
+        expect_comparable(side, other, entries)
 
 
 def test_a_model_of_another_size_is_matched_by_name(two, tmp_path: Path) -> None:

@@ -149,11 +149,21 @@ def test_recorded_stages_of_the_time_are_listed(folder: Folder, timing) -> None:
     page = page_of(folder.write())
     body = page[page.index('id="device"') :].partition("</section>")[0]
     for term, value in (
-        ("Time", "1 min 30 s"),
+        ("Time without the reports", "1 min 30 s"),
         ("Time, load model", "30 s"),
         ("Time, attack pgd", "45.5 s"),
     ):
         assert f"<dt>{term}</dt><dd><bdi>{value}</bdi></dd>" in body
+
+
+def test_the_time_is_that_of_everything_once_the_reports_are_timed(folder: Folder) -> None:
+    folder.manifest["timing"] = {"seconds": 90.0, "stages": {"loading": 30.0, "reports": 12.0}}
+    folder.image("a")
+    folder.outcome("a", "robust")
+    page = page_of(folder.write())
+    body = page[page.index('id="device"') :].partition("</section>")[0]
+    assert "<dt>Time</dt><dd><bdi>1 min 42 s</bdi></dd>" in body
+    assert "without the reports" not in page
 
 
 def test_the_page_says_what_skipped_diagnostics_mean(folder: Folder) -> None:

@@ -122,6 +122,9 @@ def test_recorded_paths_are_resolved(tmp_path):
     assert resolve_recorded("only.png", origin) == "only.png"
     assert resolve_recorded("nowhere", origin, folder) == "nowhere"
     assert resolve_recorded("/dev/null", origin, folder) == "/dev/null"
+    (tmp_path / "old" / "own.py").write_text("")
+    options = resolve_options({"imports": ["own", "own.py", "keras"]}, origin, folder)
+    assert options["imports"] == [f"{old}/own.py", f"{old}/own.py", "keras"]
     # Older versions recorded no directory.
     assert resolve_recorded("m.keras", Origin(), folder) == "m.keras"
     with pytest.raises(RunError, match=r"origin\.directory is 3; expected a string"):

@@ -8,8 +8,9 @@ import pytest
 
 import robustness
 from robustness.auditing import named_model
-from robustness.errors import ImagesError, SettingError
+from robustness.errors import ImagesError, ModelError, SettingError
 from robustness.images.named import open_named
+from robustness.images.png import to_png
 from robustness.model_zoo import registry
 from robustness.models.classifier import Classifier
 
@@ -50,6 +51,23 @@ def test_names_of_models_images_and_attacks_are_those_of_the_command_line(zoo, t
     )
     assert manifest["config"]["attacks"][0]["parameters"]["steps"] == 3
     assert manifest["config"]["attacks"][0]["parameters"]["restarts"] == 2
+
+
+def test_other_class_names_may_be_given_for_a_model_of_the_zoo(zoo, tmp_path):
+    """The message about folders that fit no class suggests it."""
+    grey = np.full((128, 128, 3), 90, np.uint8)
+    for name in ("Katze", "Hund"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "photos" / name / "1.png").write_bytes(to_png(grey))
+    model, photos = "dogs-vs-cats", str(tmp_path / "photos")
+    with pytest.raises(ImagesError, match="names of the model's 2 outputs.*--classes"):
+        robustness.audit(model, photos, attacks="fgsm")
+    settings = {"attacks": "fgsm", "classes": ["Katze", "Hund"], "out": tmp_path / "run"}
+    manifest = robustness.audit(model, photos, **settings).manifest
+    assert manifest["class_names"] == ["Katze", "Hund"]
+    assert manifest["model"]["scaling"]["name"] == "0..1"
+    with pytest.raises(ModelError, match="3 class names"):
+        robustness.audit(model, photos, attacks="fgsm", classes=["Katze", "Hund", "Maus"])
 
 
 def test_a_surrogate_may_be_a_name(zoo, tmp_path):

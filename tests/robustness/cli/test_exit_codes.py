@@ -208,6 +208,25 @@ def test_verify_rerun_and_compare(place, passed):
     assert "weights have the hash" in done.stdout
 
 
+def test_a_rerun_of_a_model_whose_class_names_are_spelled_differently(place, passed):
+    (place / "renamed").mkdir()
+    shutil.copy(place / "model.keras", place / "renamed" / "model.keras")
+    (place / "renamed" / "class_names.txt").write_text("X\nY\nZ\n")
+    words = ("rerun", "sound", "--model", "renamed/model.keras", "-q")
+    done = inside(*words, "-o", "respelled", cwd=place)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert "No difference: all 30 images have the same outcome" in done.stdout
+    assert "x and X, y and Y, z and Z" in done.stdout
+    # Labels by number: nothing but the names differs.
+    data = dict(np.load(place / "data.npz"))
+    np.savez(place / "bare.npz", images=data["images"], labels=data["labels"])
+    (place / "renamed" / "class_names.txt").write_text("p\nq\nr\n")
+    done = inside(*words, "--images", "bare.npz", "-o", "foreign", cwd=place)
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert "could not be compared with sound (A), so it is not made" in done.stderr
+    assert not (place / "foreign").exists()
+
+
 def test_init_does_not_overwrite(tmp_path):
     assert inside("init", cwd=tmp_path).returncode == 0
     assert (tmp_path / "audit.toml").exists()

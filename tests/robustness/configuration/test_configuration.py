@@ -105,6 +105,18 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
+def test_own_layers_are_looked_for_beside_the_file(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "my_layers.py").write_text("")
+    (tmp_path / "keras").mkdir()
+    text = '[model]\nimports = ["my_layers", "my_layers.py", "keras", "elsewhere.py"]\n'
+    beside = str(tmp_path / "my_layers.py")
+    found = load(written(tmp_path, text)).imports
+    # A folder is no file of code, and a module that is not there may be installed.
+    assert found == (beside, beside, "keras", "elsewhere.py")
+
+
 def load(path: Path) -> AuditConfig:
     return read_audit_file(path)
 
@@ -237,7 +249,7 @@ def test_command_line_words_set_the_expected_options(monkeypatch, tmp_path):
             ["--evidence", "some"],
             "--evidence is 'some'; expected 'all', 'flips', 'none', or a number",
         ),
-        (["--attack", "bimm"], "Unknown attack 'bimm'; .* Did you mean bim?"),
+        (["--attack", "bimm"], "Unknown attack 'bimm'. Did you mean bim? .* lists the .*"),
     ],
 )
 def test_errors_name_the_option_of_the_command_line(words, message):

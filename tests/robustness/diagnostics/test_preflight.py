@@ -87,6 +87,21 @@ def test_without_labels_the_scaling_is_not_checked():
     assert "D21-clean-accuracy" not in found
 
 
+def test_linear_outputs_that_may_be_no_classes_are_told():
+    boxes = Classifier(colour_model(activation=None), scaling="0..255")
+    found = check(boxes, labels=None)
+    assert speaking(found) == {"P02-scaling": "note", "D02-head": "warning"}
+    assert "without labels nothing shows that" in found["D02-head"].sentence
+    stated = Classifier(colour_model(activation=None), scaling="0..255", head="logits")
+    assert "D02-head" not in speaking(check(stated, labels=None))
+    # Labels that the outputs do not follow: the audit is inconclusive, and the cause is named.
+    found = check(boxes, labels=RNG.permutation(LABELS))
+    assert found["D21-clean-accuracy"].severity == "error"
+    assert "no classes but other numbers (a box" in found["D21-clean-accuracy"].sentence
+    softmax = check(Classifier(colour_model(), scaling="0..255"), labels=RNG.permutation(LABELS))
+    assert "box" not in softmax["D21-clean-accuracy"].sentence
+
+
 def test_an_empty_set_of_images_is_refused():
     with pytest.raises(ImagesError):
         preflight.run(Classifier(colour_model(), scaling="0..255"), IMAGES[:0], None)

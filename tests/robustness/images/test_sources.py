@@ -36,6 +36,23 @@ def _read(source: Source, key: str):
     return source.read(entry, SHAPE)
 
 
+def test_the_folder_of_one_class_names_the_folder_around_it(tmp_path):
+    for name in ("photos/cat/a.png", "photos/dog/b.png", "alone/c.png", "alone/notes.txt"):
+        _save(tmp_path / name) if name.endswith("png") else (tmp_path / name).write_text("x")
+    (tmp_path / "empty").mkdir()
+    said = open_source(tmp_path / "photos" / "cat").description
+    assert said.startswith("folder cat, no labels, 1 image, the folder around it (photos)")
+    assert "pictures in dog: if these are classes, give that folder" in said
+    assert open_source(tmp_path / "photos").description == "folder photos, 2 classes, 2 images"
+    # `photos` holds none directly, `empty` none at all.
+    alone = open_source(tmp_path / "alone").description
+    assert alone == "folder alone, no labels, 1 image, 1 other file skipped"
+    # Labels by the names of the files.
+    for name in ("kaggle/cat.1.jpg", "kaggle/dog.1.jpg"):
+        _save(tmp_path / "photos" / name)
+    assert "around" not in open_source(tmp_path / "photos" / "kaggle").description
+
+
 def test_class_folders_give_labels(tmp_path):
     for name in ("dog/b.png", "dog/deep/c.png", "cat/a.png"):
         _save(tmp_path / name)

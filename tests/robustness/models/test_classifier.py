@@ -351,6 +351,13 @@ def test_images_of_another_kind_are_named_as_a_cause_of_chance():
         "none is clearly better than chance (50%). Perhaps the images are of other"
         in choice.sentence
     )
+    unlike = np.tile([0, 1], len(GREYS))[: len(GREYS)]
+    with pytest.raises(ModelError, match=r"(?s)Perhaps.*classes.*--scaling") as told:
+        Classifier.decide(threshold_model(1.0), GREYS, unlike)
+    # Labels the other way round are another cause, which is named instead.
+    with pytest.raises(ModelError, match="order of the classes") as other:
+        Classifier.decide(threshold_model(1.0), GREYS, 1 - BRIGHT)
+    assert "order of the classes" not in str(told.value) and "Perhaps" not in str(other.value)
 
 
 def test_one_channel_has_no_colour_scalings():

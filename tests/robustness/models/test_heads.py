@@ -174,12 +174,17 @@ def test_a_unit_with_another_threshold_is_a_regression():
         decide(unit(1 / 80, 0.5), x, labels)
 
 
-def test_a_unit_that_does_not_follow_the_labels_is_a_regression():
+def test_a_unit_that_does_not_follow_the_labels_is_refused():
     x, labels = bright()
-    with pytest.raises(ModelError, match=r"no class.*ranges? from"):
+    with pytest.raises(ModelError, match=r"does not tell.*ranges? from.*or it is no classifier but"):
         decide(unit(0.5, 5000.0), x, labels)
-    with pytest.raises(ModelError, match="no class"):
-        decide(unit(0.5, 0.0), x, RNG.permutation(np.repeat([0, 1], 30)))
+    # That the pictures are others is the likelier cause of a logit without any relation to them.
+    cause = r"not tell the classes.*images are of other classes \(cat, dog\).*scaling.*regression"
+    with pytest.raises(ModelError, match=cause):
+        Classifier.decide(
+            unit(0.5, 0.0), x, RNG.permutation(np.repeat([0, 1], 30)), scaling="0..255",
+            class_names=["cat", "dog"],
+        )  # fmt: skip
     with pytest.raises(ModelError, match="one class"):
         decide(unit(0.5, 0.0), x, np.zeros(len(x), int))
     with pytest.raises(AmbiguousHeadError, match="--head sigmoid-logit"):

@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import robustness
 from robustness.errors import ModelError, UnsafeModelError
 from robustness.models import loading, old_keras, user_code
 from robustness.models.classifier import Classifier
+from robustness.models.legacy.conversion import Conversion
 from robustness.models.old_keras import protocol, worker
 
 SHAPE = (10, 8, 3)
@@ -214,6 +216,14 @@ def test_both_causes_are_said_if_neither_loads_it(monkeypatch, tmp_path):
         loading._opened_by_tf_keras(tmp_path / "m.h5", False, ModelError("First."))
 
 
-def test_a_file_of_keras_3_is_not_given_to_it(tmp_path):
-    report = loading.ScanReport("m.keras", "keras", "", 0, keras_version="3.15.1")
-    assert not loading._by_tf_keras(report)
+def test_only_files_of_keras_2_are_given_to_it(monkeypatch):
+    monkeypatch.setattr(old_keras, "installed", lambda: True)
+
+    def given(version: str | None, **settings: object) -> bool:
+        report = loading.ScanReport("m.h5", "h5", "", 0, keras_version=version)
+        return loading._by_tf_keras(replace(report, **settings))
+
+    assert given("2.2.4-tf") and given("2.15.0") and given(None)
+    assert not given("3.15.1") and not given("1.2.2") and not given("0.3.0")
+    conversion = Conversion({}, "Keras 1", keras1=True, turned=False, notes=())
+    assert not given(None, conversion=conversion)

@@ -64,6 +64,32 @@ class Two(keras.Model):
 """
 
 
+BLOCK = """
+import keras
+
+class Block{n}(keras.layers.Layer):
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.inner = keras.layers.Dense(2, activation="softmax")
+
+    def call(self, x):
+        return self.inner(x)
+"""
+
+
+def test_an_own_layer_without_build_loads_without_a_warning(place):
+    folder, name, _ = place
+    (folder / f"{name}.py").write_text(BLOCK.format(n=1))
+    block = user_code.custom_objects([name], True)["Block1"]
+    entry = keras.Input((4, 4, 3))
+    model = keras.Model(entry, block()(keras.layers.Flatten()(entry)))
+    model.save(folder / "m.keras")
+    del sys.modules[name]
+    images = np.random.default_rng(0).random((3, 4, 4, 3)).astype("float32")
+    loaded = loading.load_model(folder / "m.keras", True, imports=[name])
+    np.testing.assert_array_equal(loaded(images), model(images))
+
+
 def test_a_class_with_fewer_layers_than_the_file_is_refused(tmp_path, monkeypatch):
     """Keras loads it, and leaves the weights of the missing layer out."""
     monkeypatch.chdir(tmp_path)
