@@ -45,7 +45,7 @@ _FACTORS = {"4:4:4": (1, 1), "4:2:2": (1, 2), "4:2:0": (2, 2)}
 """How many lines and columns share one value of chroma."""
 
 _TIES_AWAY = np.float32(1 - 2e-6)
-"""Divisor that makes halves round away from zero, as in libjpeg; whole sums are exact halves often."""
+"""Divisor that makes halves round away from zero, as in libjpeg."""
 
 _LEAST_SLOPE = 0.05
 """Without it, flat pictures and those that come from a JPEG of the same quality had no gradient."""
@@ -58,6 +58,8 @@ _COSINES = np.cos(np.pi / 8 * np.outer(np.arange(8), np.arange(8) + 0.5))
 _COSINES /= np.linalg.norm(_COSINES, axis=1, keepdims=True)
 _TRANSFORM = np.kron(_COSINES, _COSINES).T.astype("float32")
 """(64, 64): a flat block of 8 x 8 pixels times this is its cosine transform; the transpose is the inverse."""
+_EIGHTHS = 8 * _TRANSFORM
+"""libjpeg's transform has whole results in units of 1/8, so that ties of rounding are frequent."""
 
 
 def jpeg(
@@ -95,8 +97,8 @@ def jpeg(
     -----
     As in libjpeg, pictures are extended by their last column and row, chroma is averaged with an alternating
     bias and enlarged by the triangle filter, and every intermediate result is rounded. Two things differ:
-    libjpeg's cosine transform has 13 bits, so that coefficients beside a tie may be rounded the other way;
-    and chroma at the right and bottom edge of a picture in a larger row.
+    libjpeg also rounds between the two passes of its cosine transform, so that a coefficient beside a tie may
+    be rounded the other way; and chroma at the right and bottom edge of a picture in a larger row.
 
     A coefficient :math:`z` in units of its step is rounded to :math:`r`. The derivative of this rounding is
     taken as :math:`3 (z - r)^2 + 0.05`; that of all other roundings and limits is 1. Pixels that libjpeg
@@ -137,9 +139,10 @@ def steps_of(table: np.ndarray, quality: Tensor) -> Tensor:
     tensor, shape (rows, 1, 64)
         float32, whole numbers of 1 to 255.
     """
-    scale = ops.where(quality < 50, ops.floor(5000.0 / quality), 200.0 - 2.0 * quality)
+    scale = ops.where(quality < 50, ops.floor(5000.0 / quality + 0.001), 200.0 - 2.0 * quality)
     flat = ops.convert_to_tensor(table.reshape(1, 1, 64))
-    return ops.clip(ops.floor((flat * scale[:, None, None] + 50.0) / 100.0), 1.0, 255.0)
+    # 0.001 keeps exact quotients whole where a compiler multiplies by 1 / 100.
+    return ops.clip(ops.floor((flat * scale[:, None, None] + 50.0) / 100.0 + 0.001), 1.0, 255.0)
 
 
 @dataclass(frozen=True)
@@ -269,20 +272,20 @@ def _quantised(planes: Tensor, table: np.ndarray, quality: Tensor) -> tuple[Tens
     blocks = (-1, height * width * count // 64, 64)
     joined = (-1, height // 8, width // 8, count, 8, 8)
 
-    def forth(x: Tensor) -> Tensor:
+    def forth(x: Tensor, transform: np.ndarray) -> Tensor:
         parts = ops.transpose(ops.reshape(x, cut), (0, 1, 3, 5, 2, 4))
-        return ops.matmul(ops.reshape(parts, blocks), _TRANSFORM)
+        return ops.matmul(ops.reshape(parts, blocks), transform)
 
     def back(coefficients: Tensor) -> Tensor:
         parts = ops.reshape(ops.matmul(coefficients, _TRANSFORM.T), joined)
         return ops.reshape(ops.transpose(parts, (0, 1, 4, 2, 5, 3)), (-1, height, width, count))
 
     steps = steps_of(table, quality)
-    exact = forth(planes - 128.0) / (steps * _TIES_AWAY)
+    exact = ops.round(forth(planes - 128.0, _EIGHTHS)) / (steps * (8 * _TIES_AWAY))
     whole = ops.round(exact)
 
     def pull(g: Tensor) -> Tensor:
-        return back(forth(g) * _slope(exact, whole))
+        return back(forth(g, _TRANSFORM) * _slope(exact, whole))
 
     return ops.clip(ops.round(back(whole * steps) + 128.0), 0.0, 255.0), pull
 

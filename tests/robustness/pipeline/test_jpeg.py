@@ -72,13 +72,11 @@ def test_values_are_those_of_libjpeg(quality, subsampling):
         np.abs(row[: len(picture), : picture.shape[1]] - upload.decode(upload.encode(picture)))
         for row, picture in zip(out, pictures, strict=True)
     ]
-    # libjpeg's cosine transform has 13 bits: a coefficient beside a tie may be rounded the other way, most
-    # often in noise, as here.
+    # libjpeg rounds within its cosine transform: a coefficient beside a tie may go the other way.
     for place in range(6):
         several = np.concatenate([d.ravel() for d in differences[place::6]])
-        assert several.mean() < 0.8
-        assert np.mean(several == 0) > 0.55
-    assert np.concatenate([d.ravel() for d in differences]).mean() < 0.5
+        assert several.mean() < 0.5
+        assert np.mean(several == 0) > 0.75
 
 
 @pytest.mark.parametrize("subsampling", list(SUBSAMPLINGS))
@@ -93,8 +91,8 @@ def test_photographs_are_those_of_libjpeg(subsampling, article_photos):
             np.abs(row[:232, :296] - upload.decode(upload.encode(picture)))
             for row, picture in zip(out, pictures, strict=True)
         ]
-        assert np.mean(differences) < 0.25
-        assert np.mean(np.equal(differences, 0)) > 0.85
+        assert np.mean(differences) < 0.12
+        assert np.mean(np.equal(differences, 0)) > 0.91
 
 
 def test_each_row_has_its_own_quality():
@@ -103,7 +101,7 @@ def test_each_row_has_its_own_quality():
     out = array(jpeg(np.repeat(picture[None].astype("float32"), 5, 0), qualities))
     for row, quality in zip(out, qualities, strict=True):
         upload = parse_upload(f"jpeg:{quality}")
-        assert np.abs(row - upload.decode(upload.encode(picture))).mean() < 0.6
+        assert np.abs(row - upload.decode(upload.encode(picture))).mean() < 0.5
 
 
 def test_grey_pictures():
@@ -113,7 +111,7 @@ def test_grey_pictures():
     assert np.abs(out - upload.decode(upload.encode(picture))).mean() < 0.1
 
 
-@pytest.mark.parametrize("quality", [1, 10, 49, 50, 51, 75, 90, 99, 100])
+@pytest.mark.parametrize("quality", range(1, 101))
 def test_steps_are_those_in_files(quality):
     buffer = io.BytesIO()
     Image.fromarray(photograph(16, 16)).save(buffer, "JPEG", quality=quality)
@@ -143,28 +141,40 @@ def test_the_gradient_predicts_the_mean_change(subsampling):
     assert np.corrcoef(changes, slopes)[0, 1] > 0.4
 
 
-@pytest.mark.parametrize("subsampling", list(SUBSAMPLINGS))
-@pytest.mark.parametrize("size", [(32, 48), (29, 37)])
-def test_without_rounding_of_coefficients_the_gradient_is_the_transposed_codec(
-    monkeypatch, subsampling, size
+def triangle(size: int, factor: int) -> np.ndarray:
+    """(size, size / factor): 3/4 of the nearer and 1/4 of the other sample, as libjpeg enlarges chroma."""
+    if factor == 1:
+        return np.eye(size)
+    table = np.zeros((size, size // 2))
+    for place in range(size):
+        other = place // 2 + (1 if place % 2 else -1)
+        table[place, place // 2] += 0.75
+        table[place, np.clip(other, 0, size // 2 - 1)] += 0.25
+    return table
+
+
+@pytest.mark.parametrize(
+    ("subsampling", "tall", "wide"), [("4:4:4", 1, 1), ("4:2:2", 1, 2), ("4:2:0", 2, 2)]
+)
+def test_with_a_slope_of_1_the_gradient_is_that_of_the_linear_codec(
+    monkeypatch, subsampling, tall, wide
 ):
-    """With a slope of 1 everywhere, J(x + d) - J(x) without any rounding is linear: <g, J d> = <J'g, d>."""
     monkeypatch.setattr(
         "robustness.pipeline.jpeg._slope", lambda exact, whole: ops.ones_like(exact)
     )
-    rng = np.random.default_rng(2)
-    x = np.full((1, *size, 3), 128, "float32")
-    weights = np.zeros_like(x)
-    weights[:, :16, :16] = rng.normal(0, 1, (1, 16, 16, 3))
-    change = np.zeros_like(x)
-    change[:, :16, :16] = rng.normal(0, 20, (1, 16, 16, 3))
-    pulled = gradient_of(x, weights, 100, subsampling=subsampling)
-    monkeypatch.undo()
-    forth = array(jpeg(x + change, np.array([100]), None, subsampling)) - x
-    expected, measured = float((pulled * change).sum()), float((weights * forth).sum())
-    # What is left is the rounding of each value to whole counts.
-    assert abs(expected - measured) < 6 * np.linalg.norm(weights)
-    assert abs(expected) > 20 * np.linalg.norm(weights) or abs(measured - expected) < 60
+    height, width = 32, 48
+    weights = np.random.default_rng(2).normal(0, 1, (1, height, width, 3)).astype("float32")
+    found = gradient_of(np.full_like(weights, 100), weights, 80, subsampling=subsampling)
+    forth = np.array(
+        [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
+    )
+    smooth = [
+        triangle(size, factor) @ np.kron(np.eye(size // factor), np.ones((1, factor)) / factor)
+        for size, factor in ((height, tall), (width, wide))
+    ]
+    of_planes = weights[0] @ np.linalg.inv(forth)
+    of_planes[..., 1:] = np.einsum("iy,ijc,jx->yxc", smooth[0], of_planes[..., 1:], smooth[1])
+    np.testing.assert_allclose(found[0], of_planes @ forth, atol=2e-3)
 
 
 def test_a_flat_picture_has_a_gradient():
