@@ -9,11 +9,14 @@ from robustness.configuration.choices import FULL, MODEL_SIZE, UPLOAD
 from robustness.errors import SettingError
 from robustness.models.classifier import Classifier
 from robustness.pipeline.deployment import Deployment
+from robustness.pipeline.named import parse_pipeline
 from robustness.pipeline.preparation import Preparation
 from robustness.pipeline.preprocessing import LinearConvention
-from robustness.pipeline.text import DEFAULT, parse_pipeline
 from robustness.pipeline.upload import PNG, Upload, parse_upload
 from robustness.runs.schema import DeploymentEntry
+
+DEFAULT = "pillow:bilinear"
+"""How pictures are resized where no pipeline is stated."""
 
 
 @dataclass(frozen=True)

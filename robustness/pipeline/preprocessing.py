@@ -12,18 +12,19 @@ ImageShape = tuple[int, int, int]
 
 
 class Preprocessing(Protocol):
-    """From an uploaded picture to the model's image, exactly as deployed; the judge uses it.
+    """From an uploaded picture to the model's image, exactly as deployed; the judge uses it."""
 
-    Attributes
-    ----------
-    text : the canonical text, which `parse_pipeline` reads again; recorded in the run.
-    oriented : whether the deployment turns a photograph as its EXIF orientation says.
-    whole : whether images have whole counts.
-    """
+    @property
+    def text(self) -> str:
+        """The canonical text, which `parse_pipeline` reads again; recorded in the run."""
 
-    text: str
-    oriented: bool
-    whole: bool
+    @property
+    def oriented(self) -> bool:
+        """Whether the deployment turns a photograph as its EXIF orientation says."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether images have whole counts."""
 
     def image(self, pixels: np.ndarray, shape: ImageShape) -> np.ndarray:
         """Return the image that the deployed code makes of decoded pixels.
@@ -48,19 +49,22 @@ class Preprocessing(Protocol):
 
 
 class LinearConvention(Preprocessing, Protocol):
-    """A named convention, whose resizing, cropping and padding are linear.
+    """A named convention, whose resizing, cropping and padding are linear."""
 
-    Attributes
-    ----------
-    fill : the counts of padded areas.
-    clips_between : whether the code limits values to 0..255 between the passes along columns and rows
-        (Pillow with kernels that overshoot); then columns are resized first.
-    clips : whether the result is limited to 0..255.
-    """
+    @property
+    def fill(self) -> float:
+        """The counts of padded areas."""
 
-    fill: float
-    clips_between: bool
-    clips: bool
+    @property
+    def clips_between(self) -> bool:
+        """Whether the code limits values to 0..255 between the passes along columns and rows.
+
+        Pillow does with kernels that overshoot; columns are then resized first.
+        """
+
+    @property
+    def clips(self) -> bool:
+        """Whether the result is limited to 0..255."""
 
     def geometry(self, size: tuple[int, int], shape: ImageShape) -> Geometry:
         """Return the linear part for pictures of `size` (height, width) and images of `shape`."""

@@ -20,7 +20,7 @@ from robustness.engine.votes import MOST
 from robustness.errors import ModelError, RunUsageError
 from robustness.models.classifier import Classifier
 from robustness.pipeline.deployment import Deployment
-from robustness.pipeline.text import parse_pipeline
+from robustness.pipeline.named import parse_pipeline
 from robustness.pipeline.upload import parse_upload
 from robustness.runs.model_differences import differences
 from robustness.runs.records import ImageRow

@@ -135,8 +135,8 @@ def _code(aspect: str, method: str, antialias: bool, size: Side) -> Callable[[An
             pixels, *size, method=method, antialias=antialias
         )
     if aspect == "crop":
-        from keras.src.utils.image_utils import smart_resize  # noqa: PLC0415 - slow to import
         from keras.src.backend import tensorflow as backend  # noqa: PLC0415 - slow to import
+        from keras.src.utils.image_utils import smart_resize  # noqa: PLC0415 - slow to import
 
         # The public smart_resize takes no backend; a dataset of Keras runs it on TensorFlow, whichever is set.
         return lambda pixels: smart_resize(
