@@ -9,6 +9,7 @@ import pandas as pd
 from robustness.diagnostics import OK, SKIPPED, Diagnosis, fail, few, ok, skipped, warn
 from robustness.diagnostics.epsilon_use import reachable
 from robustness.diagnostics.lost_gradients import blind
+from robustness.diagnostics.pixels_read import reads_whole_picture
 from robustness.diagnostics.stored_run import DECISION, SCORE, WHITE, StoredRun, is_noise
 from robustness.numerics.intervals import wilson_interval
 from robustness.runs.records import FAILED, FLIPPED, ROBUST
@@ -383,6 +384,7 @@ CHECKS: tuple[Callable[[StoredRun], Diagnosis], ...] = (
     queries,
     blind,
     reachable,
+    reads_whole_picture,
 )
 
 

@@ -1,7 +1,7 @@
 """Which pixels of a picture an input pipeline reads at all, and how much each of them counts.
 
-A resize that only interpolates (nearest, or bilinear without antialiasing) reads few pixels of a large picture:
-whoever changes these alone decides what the model sees.
+A resize that only interpolates (nearest, or bilinear without antialiasing) reads few pixels of a large
+picture: whoever changes these alone decides what the model sees.
 
 References
 ----------
@@ -43,7 +43,9 @@ class PixelsRead:
     @cached_property
     def share(self) -> float:
         """The share of the picture's pixels with any weight in any pixel of the image, 0..1."""
-        return _read(self.rows).size * _read(self.columns).size / (self.rows.size * self.columns.size)
+        return (
+            _read(self.rows).size * _read(self.columns).size / (self.rows.size * self.columns.size)
+        )
 
     @cached_property
     def share_of_window(self) -> float:
