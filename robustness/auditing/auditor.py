@@ -13,6 +13,7 @@ import numpy as np
 
 from robustness import backend
 from robustness.auditing import step_pictures
+from robustness.auditing.pixels_read import pixels_read
 from robustness.auditing.tally import Tally
 from robustness.contract.attack import Attack
 from robustness.engine import votes
@@ -143,6 +144,7 @@ class Auditor:
                 median_epsilon=medians,
                 finished=now(),
                 data=manifest.data.with_changes(sha256=digest),
+                pixels_read=pixels_read(self.classifier, self._sizes.values()),
             )
         )
 

@@ -1,4 +1,4 @@
-"""Checks whether the numbers of an audit are reliable: D01 to D28, each a rule with evidence.
+"""Checks whether the numbers of an audit are reliable: D01 to D29, each a rule with evidence.
 
 `stored_outcomes` uses the stored outcomes of a run, `model_queries` runs the model on a few pictures, and
 `reruns` runs attacks again, for `thorough` audits. `diagnose.diagnose` runs them all. See
@@ -51,6 +51,7 @@ TITLES = {
     "D26": "Attacks had gradients to follow",
     "D27": "Attacks can use the whole budget",
     "D28": "The answers depend on the picture",
+    "D29": "The resize reads the whole picture",
 }
 """What each diagnostic states if it is ok."""
 

@@ -10,6 +10,7 @@ from robustness.diagnostics import OK, SKIPPED, Diagnosis, fail, few, ok, skippe
 from robustness.diagnostics.epsilon_use import reachable
 from robustness.diagnostics.finding import NO_CLASSES
 from robustness.diagnostics.lost_gradients import blind
+from robustness.diagnostics.pixels_read import reads_whole_picture
 from robustness.diagnostics.stored_run import DECISION, SCORE, WHITE, StoredRun, is_noise
 from robustness.numerics.intervals import wilson_interval
 from robustness.runs.records import FAILED, FLIPPED, ROBUST
@@ -385,6 +386,7 @@ CHECKS: tuple[Callable[[StoredRun], Diagnosis], ...] = (
     queries,
     blind,
     reachable,
+    reads_whole_picture,
 )
 
 

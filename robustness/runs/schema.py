@@ -27,6 +27,7 @@ from robustness.runs.schema_fields import (
     Part,
     Seconds,
     Shape,
+    Side,
     Slots,
     Whole,
     WorstCase,
@@ -391,6 +392,30 @@ class Repair(Part):
     rows: Count = 0
 
 
+class PixelsReadEntry(Part):
+    """Which pixels of a picture the input pipeline reads, for the most frequent size of the run's pictures.
+
+    `rows` and `columns` have the sum of the absolute weights of each row and column in the model's image, 0
+    for those that are never read; `share` is that of the pixels read, `share_of_window` that within the crop.
+    `median` is the size (height, width) of the median picture by area, with its own shares.
+    """
+
+    height: Side
+    width: Side
+    pictures: Count = 0
+    total: Count = 0
+    share: Number
+    share_of_window: Number
+    rows: Listed[Number] = ()
+    columns: Listed[Number] = ()
+    median: Listed[Side] = ()
+    median_share: Number
+    median_share_of_window: Number
+    convention: str | None = None
+    stands_in: bool = False
+    """Whether the convention only stands in for the user's own function."""
+
+
 class Manifest(Part):
     """Everything that another person needs to check a run or to repeat it."""
 
@@ -414,6 +439,7 @@ class Manifest(Part):
     mended: Listed[Repair] = ()
     gate: GateEntry = Field(default_factory=GateEntry)
     timing: Timing = Field(default_factory=Timing)
+    pixels_read: PixelsReadEntry | None = None
 
 
 class ShareEntry(Part):
