@@ -70,6 +70,7 @@ from robustness.runs.result import AuditResult
 from robustness.runs.schema import (
     Check,
     GateEntry,
+    Manifest,
     ModelEntry,
     Origin,
     Settings,

@@ -144,7 +144,12 @@ class Auditor:
                 median_epsilon=medians,
                 finished=now(),
                 data=manifest.data.with_changes(sha256=digest),
-                pixels_read=pixels_read(self.classifier, self._sizes.values()),
+                pixels_read=pixels_read(
+                    self.attacked_model,
+                    self._sizes.values(),
+                    stands_in=self.plan.deployment is not None
+                    and self.plan.deployment.function is not None,
+                ),
             )
         )
 

@@ -13,17 +13,29 @@ from robustness.pipeline.deployment import Deployment
 from robustness.pipeline.read_share import PixelsRead
 from robustness.runs.schema import PixelsReadEntry
 
+
+class Deployed(Protocol):
+    """A model behind an input pipeline."""
+
+    @property
+    def deployment(self) -> object:
+        """The pipeline; None if there is none."""
+
+
 _DIGITS = 3
 """The significant digits of a row's influence: it colours a heat map."""
 
 
-def pixels_read(classifier: Classifier, sizes: Iterable[tuple[int, int]]) -> PixelsReadEntry | None:
+def pixels_read(
+    classifier: Deployed, sizes: Iterable[tuple[int, int]], *, stands_in: bool = False
+) -> PixelsReadEntry | None:
     """Return which pixels the pipeline reads of the most frequent, and of the median size.
 
     Parameters
     ----------
-    classifier : the user's model behind its pipeline.
+    classifier : the model behind the named convention through which attacks see it.
     sizes : height and width of each picture of the run.
+    stands_in : whether the convention stands in for the user's own function.
 
     Returns
     -------
@@ -52,8 +64,8 @@ def pixels_read(classifier: Classifier, sizes: Iterable[tuple[int, int]]) -> Pix
         median=middle,
         median_share=median.share,
         median_share_of_window=median.share_of_window,
-        convention=deployment.twin.text,
-        stands_in=deployment.convention is not None,
+        convention=deployment.convention.text,
+        stands_in=stands_in,
     )
 
 

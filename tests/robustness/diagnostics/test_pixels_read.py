@@ -24,9 +24,9 @@ class Behind:
 
 
 def entry(text: str, sizes, stand_in: str | None = None, side: int = 128):
-    named = parse_pipeline(text).convention
-    other = None if stand_in is None else parse_pipeline(stand_in).convention
-    return pixels_read(Behind(Deployment(named, (side, side, 3), other)), sizes)
+    named = parse_pipeline(stand_in or text).convention
+    deployment = Deployment(named, (side, side, 3))
+    return pixels_read(Behind(deployment), sizes, stands_in=stand_in is not None)
 
 
 def diagnosis(read, at: str = "full") -> Diagnosis:

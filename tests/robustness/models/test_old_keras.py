@@ -219,7 +219,7 @@ def test_both_causes_are_said_if_neither_loads_it(monkeypatch, tmp_path):
 def test_only_files_of_keras_2_are_given_to_it(monkeypatch):
     monkeypatch.setattr(old_keras, "installed", lambda: True)
 
-    def given(version: str | None, **settings: object) -> bool:
+    def given(version: str | None, **settings: Any) -> bool:
         report = loading.ScanReport("m.h5", "h5", "", 0, keras_version=version)
         return loading._by_tf_keras(replace(report, **settings))
 
