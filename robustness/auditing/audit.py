@@ -269,17 +269,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     )
     if expect is not None:
         expect(manifest, entries)
-    if resume:
-        store = Run.resume(folder)
-        expect_same(store.manifest, manifest)
-    else:
-        manifest = manifest.with_changes(
-            preflight=tuple(Check(**asdict(finding)) for finding in findings),
-            data=manifest.data.with_changes(declared_accuracy=config.accuracy),
-            gate=GateEntry.model_validate(config.gate or {}),
-        )
-        store = Run.create(folder, manifest)
-    with store:
+    with _store(folder, manifest, config, findings, resume=resume) as store:
         mended = mend(store, plan, cache, entries, classifier.picture_shape) if resume else Mended()
         if threat.mask is not None:
             store.save_png(threat.mask.png(plan.channels))
@@ -385,6 +375,29 @@ def _through(pipeline: StatedPipeline | None) -> list[str]:
     """A sentence where attacks look through a named convention in place of the user's function."""
     nearest = None if pipeline is None else pipeline.nearest
     return [nearest.sentence.rstrip(".")] if nearest else []
+
+
+def _store(
+    folder: Path,
+    manifest: Manifest,
+    config: AuditConfig,
+    findings: Sequence[preflight.Finding],
+    *,
+    resume: bool,
+) -> Run:
+    """Open the run to be resumed, which must have this manifest; or create it."""
+    if resume:
+        store = Run.resume(folder)
+        expect_same(store.manifest, manifest)
+        return store
+    return Run.create(
+        folder,
+        manifest.with_changes(
+            preflight=tuple(Check(**asdict(finding)) for finding in findings),
+            data=manifest.data.with_changes(declared_accuracy=config.accuracy),
+            gate=GateEntry.model_validate(config.gate or {}),
+        ),
+    )
 
 
 def _selection(
