@@ -74,7 +74,10 @@ class Task:
 
     def only(self, gradient: Any) -> Any:
         """Return `gradient` with 0 where pixels may not change."""
-        return gradient if self.mask is None else gradient * self._mask_of(gradient)
+        if self.mask is None or len(self.mask.shape) == 4:
+            # A mask of each row is that of a canvas, which the model does not see: its gradient is 0.
+            return gradient
+        return gradient * self.mask
 
     def distance(self, points: Any) -> Any:
         """Return the distance of each point from its image in the threat's norm, (rows,)."""
