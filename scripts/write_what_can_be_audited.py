@@ -123,7 +123,7 @@ OUTPUTS = (
           (f"{MODELS}/test_adapter.py::test_one_of_several_outputs",)),
     Claim("a regression", "", "refused", "says its cause, with the ranges",
           (f"{MODELS}/test_heads.py::test_a_unit_with_another_threshold_is_a_regression",
-           f"{MODELS}/test_heads.py::test_a_unit_that_does_not_follow_the_labels_is_a_regression")),
+           f"{MODELS}/test_heads.py::test_a_unit_that_does_not_follow_the_labels_is_refused")),
 )  # fmt: skip
 
 INPUTS = (
