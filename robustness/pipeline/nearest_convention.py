@@ -22,7 +22,7 @@ from robustness.pipeline.preprocessing import ImageShape, LinearConvention, Prep
 _FIRST, _KEPT, _MOST = 2, 6, 24
 """All conventions are tried on the first pictures, so many of them on more, the best on at most so many."""
 _CHANGE = 8
-"""Counts by which pixels change to compare slopes; as large as the budget of an attack."""
+"""Counts by which pixels change to compare slopes: the budget of a usual attack."""
 _CHANGED_PICTURES = 6
 _NUMBERS = 1 << 20
 """The largest number of image values that a scaling is fitted to."""
@@ -58,8 +58,8 @@ class NearestConvention:
         return (
             f"No named convention is near the function {self.function}: it is not linear, or resizes in a way "
             f"of its own. Attacks by gradient look through the nearest, {pair}, which agrees "
-            f"{self.agreement.sentence}. They miss flips that exist; use attacks by score and decision as well "
-            "(square, hopskipjump), which ask the function itself."
+            f"with it {self.agreement.sentence}. They may miss flips that exist: use attacks by score and "
+            "decision as well (square, hopskipjump), which ask the function itself."
         )
 
 
@@ -201,7 +201,9 @@ def _best(
     for convention in conventions:
         images = [_image(convention, one, shape) for one in pictures]
         if all(image is not None for image in images):
-            scores.append((_explained_by_line(wanted, np.stack(images).astype(np.float64)), convention))  # type: ignore[arg-type]
+            scores.append(
+                (_explained_by_line(wanted, np.stack(images).astype(np.float64)), convention)
+            )  # type: ignore[arg-type]
     # Sorting is stable: of those that are equal but for rounding the first of the list comes first.
     return [one for _, one in sorted(scores, key=lambda pair: -round(pair[0], 7))]
 
@@ -247,13 +249,17 @@ def _changes(
     pictures: Sequence[np.ndarray],
     shape: ImageShape,
 ) -> float | None:
-    """The squared cosine between the changes of both images under random changes of the pixels."""
+    """The squared cosine between the changes of both images, under changes as attacks make them."""
     rng = np.random.default_rng(0)
     both = of_function = of_convention = 0.0
     for pixels in pictures[:_CHANGED_PICTURES]:
-        signs = rng.integers(0, 2, pixels.shape, np.int16) * 2 * _CHANGE - _CHANGE
-        changed = np.clip(pixels + signs, 0, 255).astype(np.uint8)
-        first, second = (counts_of(scaling, function.image(one, shape)) for one in (pixels, changed))
+        geometry = convention.geometry(pixels.shape[:2], shape)
+        slopes = rng.standard_normal(shape)  # of some loss by the image
+        back = np.einsum("hH,hwc,wW->HWc", geometry.rows, slopes, geometry.columns, optimize=True)
+        changed = np.clip(pixels + _CHANGE * np.sign(back), 0, 255).astype(np.uint8)
+        first, second = (
+            counts_of(scaling, function.image(one, shape)) for one in (pixels, changed)
+        )
         before, after = (_image(convention, one, shape) for one in (pixels, changed))
         if before is None or after is None:
             continue
