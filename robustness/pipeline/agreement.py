@@ -11,8 +11,8 @@ from robustness.text import plural
 
 _NEAR, _CHANGES_NEAR = 0.999, 0.95
 """Shares of variance from which a convention is called near: of images, and of their changes."""
-_SLIGHTLY = 1.0
-"""The mean difference in counts up to which images are called equal but for rounding."""
+_SLIGHTLY, _NOWHERE = 1.0, 4.0
+"""The mean and the largest difference in counts up to which images are called equal but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Agreement:
     def near(self) -> bool:
         """Whether attacks that look through the convention see the function nearly as it is."""
         slopes = self.changes is None or self.changes >= _CHANGES_NEAR
-        return self.explained >= _NEAR and self.mean <= _SLIGHTLY and slopes
+        close = self.mean <= _SLIGHTLY and self.largest <= _NOWHERE
+        return self.explained >= _NEAR and close and slopes
 
     @property
     def sentence(self) -> str:
@@ -59,6 +60,8 @@ class Agreement:
 
 
 def _counts(number: float) -> str:
+    if number >= 10:
+        return f"{number:.0f}"
     return f"{number:.2g}" if number >= 0.01 else "0.01"
 
 

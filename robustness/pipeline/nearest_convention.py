@@ -56,8 +56,8 @@ class NearestConvention:
                 f"{self.agreement.sentence}."
             )
         return (
-            f"No named convention is near the function {self.function}: it is not linear, or resizes in a way "
-            f"of its own. Attacks by gradient look through the nearest, {pair}, which agrees "
+            f"No named convention is near the function {self.function}: it is not linear, or resizes in a "
+            f"way of its own. Attacks by gradient look through the nearest, {pair}, which agrees "
             f"with it {self.agreement.sentence}. They may miss flips that exist: use attacks by score and "
             "decision as well (square, hopskipjump), which ask the function itself."
         )

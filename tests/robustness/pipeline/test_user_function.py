@@ -107,7 +107,9 @@ def test_postponed_annotations(tmp_path, monkeypatch, future):
 @pytest.mark.parametrize("annotation", ["", ": str", ": 'Path'", ": bytes | np.ndarray", ": list"])
 def test_what_no_annotation_says_must_be_stated(own, annotation):
     code = f"def prepare(x{annotation}): return x"
-    with pytest.raises(SettingError, match=r"Annotate its first parameter: .*takes=bytes\|pil\|array"):
+    with pytest.raises(
+        SettingError, match=r"Annotate its first parameter: .*takes=bytes\|pil\|array"
+    ):
         own(code)
     stated = own(code, suffix=",takes=array")
     assert stated.takes == "array"
@@ -169,7 +171,9 @@ def test_modules_by_name_and_methods_of_objects(own, tmp_path):
     ("code", "error"), [("raise SystemExit(3)", "SystemExit: 3"), ("1 +", "SyntaxError")]
 )
 def test_a_module_that_cannot_be_imported(own, code, error):
-    with pytest.raises(PipelineError, match=f"--preprocess own_code.py:prepare cannot be .*{error}"):
+    with pytest.raises(
+        PipelineError, match=f"--preprocess own_code.py:prepare cannot be .*{error}"
+    ):
         own(code)
 
 
@@ -203,7 +207,9 @@ def test_a_module_beside_it_may_be_imported_when_it_is_called(own, tmp_path):
 )
 def test_results_that_are_no_input_of_the_model(own, result, message):
     function = own(f"def prepare(x: np.ndarray):\n    x = x[:8, :6]\n    return {result}")
-    with pytest.raises(PipelineError, match=f"(?s)for a picture of 30 x 20 pixels, {message}|{message}"):
+    with pytest.raises(
+        PipelineError, match=f"(?s)for a picture of 30 x 20 pixels, {message}|{message}"
+    ):
         function.image(picture(), SHAPE)
 
 
@@ -308,7 +314,9 @@ def test_changes_in_place_reach_nothing_of_ours(own, takes):
 
 def test_random_results_are_refused_and_the_difference_named(own):
     noisy = own("def prepare(x: np.ndarray): return x[:8, :6] / 255 + np.random.rand() * 0.5")
-    with pytest.raises(PipelineError, match=r"gives another number each time.*30 x 20.*by up to 0\.\d"):
+    with pytest.raises(
+        PipelineError, match=r"gives another number each time.*30 x 20.*by up to 0\.\d"
+    ):
         checked_images(noisy, [picture()], SHAPE)
 
 
