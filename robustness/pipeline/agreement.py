@@ -9,10 +9,10 @@ import numpy as np
 from robustness.models.scalings import Scaling
 from robustness.text import plural
 
-_NEAR, _CHANGES_NEAR = 0.999, 0.8
+_NEAR, _CHANGES_NEAR = 0.999, 0.95
 """Shares of variance from which a convention is called near: of images, and of their changes."""
-_SLIGHTLY = 1.0
-"""The mean difference in counts up to which images are called equal but for rounding."""
+_SLIGHTLY, _NOWHERE = 1.0, 4.0
+"""The mean and the largest difference in counts up to which images are called equal but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,9 @@ class Agreement:
     explained : share of the variance of the function's images (R squared); at most 1, below 0 where the
         convention is worse than a constant.
     mean, median, largest : absolute differences of single numbers.
-    changes : the squared cosine, 0..1, between the changes of both images when the pictures' pixels change at
-        random by 8 counts: how far attacks see the right slopes. None if it was not measured.
+    changes : the squared cosine, 0..1, between the changes of both images when pictures change as attacks
+        through the convention change them: whether their slopes are those of the function. None if it was
+        not measured.
     pictures : the number of pictures.
     """
 
@@ -42,26 +43,33 @@ class Agreement:
     def near(self) -> bool:
         """Whether attacks that look through the convention see the function nearly as it is."""
         slopes = self.changes is None or self.changes >= _CHANGES_NEAR
-        return self.explained >= _NEAR and self.mean <= _SLIGHTLY and slopes
+        close = self.mean <= _SLIGHTLY and self.largest <= _NOWHERE
+        return self.explained >= _NEAR and close and slopes
 
     @property
     def sentence(self) -> str:
         """The figures, the end of a sentence."""
         said = (
-            f"on average within {self.mean:.2g} counts (median {self.median:.2g}, at most "
-            f"{self.largest:.3g}, {_percent(self.explained)} of the variance; "
+            f"on average within {_counts(self.mean)} counts (median {_counts(self.median)}, at most "
+            f"{_counts(self.largest)}, {_percent(self.explained)} of the variance; "
             f"{plural(self.pictures, 'picture')})"
         )
         if self.changes is None:
             return said
-        return f"{said}; of random changes of the pixels it predicts {_percent(self.changes)}"
+        return f"{said} and predicts {_percent(self.changes)} of its changes under attack"
+
+
+def _counts(number: float) -> str:
+    if number >= 10:
+        return f"{number:.0f}"
+    return f"{number:.2g}" if number >= 0.01 else "0.01"
 
 
 def _percent(share: float) -> str:
     if share <= 0:
         return "0 %"
-    # Rounded down: 100 % means all.
-    return f"{np.floor(share * 1e4) / 100:g} %"
+    # Rounded down, but for what the precision of numbers takes away: 100 % means all.
+    return f"{np.floor(min(share + 1e-6, 1.0) * 1e4) / 100:g} %"
 
 
 def scaled(scaling: Scaling, images: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from robustness.pipeline.preprocessing import ImageShape, LinearConvention, Prep
 _FIRST, _KEPT, _MOST = 2, 6, 24
 """All conventions are tried on the first pictures, so many of them on more, the best on at most so many."""
 _CHANGE = 8
-"""Counts by which pixels change to compare slopes; as large as the budget of an attack."""
+"""Counts by which pixels change to compare slopes: the budget of a usual attack."""
 _CHANGED_PICTURES = 6
 _NUMBERS = 1 << 20
 """The largest number of image values that a scaling is fitted to."""
@@ -57,9 +57,8 @@ class NearestConvention:
             )
         return (
             f"No named convention is near the function {self.function}: it is not linear, or resizes in a "
-            f"way of its own. Attacks look through the nearest, {pair}, which agrees "
-            f"{self.agreement.sentence}. They may miss flips that exist; every flip found is judged by the "
-            "function itself."
+            f"way of its own. Attacks look through the nearest, {pair}, which agrees with it "
+            f"{self.agreement.sentence}. They may miss flips that exist; the function judges every flip."
         )
 
 
@@ -249,12 +248,14 @@ def _changes(
     pictures: Sequence[np.ndarray],
     shape: ImageShape,
 ) -> float | None:
-    """The squared cosine between the changes of both images under random changes of the pixels."""
+    """The squared cosine between the changes of both images, under changes as attacks make them."""
     rng = np.random.default_rng(0)
     both = of_function = of_convention = 0.0
     for pixels in pictures[:_CHANGED_PICTURES]:
-        signs = rng.integers(0, 2, pixels.shape, np.int16) * 2 * _CHANGE - _CHANGE
-        changed = np.clip(pixels + signs, 0, 255).astype(np.uint8)
+        geometry = convention.geometry(pixels.shape[:2], shape)
+        slopes = rng.standard_normal(shape)  # of some loss by the image
+        back = np.einsum("hH,hwc,wW->HWc", geometry.rows, slopes, geometry.columns, optimize=True)
+        changed = np.clip(pixels + _CHANGE * np.sign(back), 0, 255).astype(np.uint8)
         first, second = (
             counts_of(scaling, function.image(one, shape)) for one in (pixels, changed)
         )
