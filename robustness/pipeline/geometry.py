@@ -44,9 +44,7 @@ class Geometry:
         return image + np.float32(fill) * (1 - covered).astype(np.float32)
 
 
-def twin_image(
-    geometry: Geometry, convention: LinearConvention, picture: np.ndarray
-) -> np.ndarray:
+def twin_image(geometry: Geometry, convention: LinearConvention, picture: np.ndarray) -> np.ndarray:
     """Return the image before the final rounding, as attacks see it.
 
     Parameters

@@ -30,9 +30,7 @@ class ResizingRows(RowResizer):
         self, values: np.ndarray, resized: int, box: tuple[float, float] | None
     ) -> np.ndarray:
         """Return float32 (resized, n): the columns are channels of a picture one pixel wide."""
-        layer = _layer(
-            (resized, 1), interpolation=self.interpolation, antialias=self.antialias
-        )
+        layer = _layer((resized, 1), interpolation=self.interpolation, antialias=self.antialias)
         return _run(layer, values[:, None, :])[:, 0, :]
 
 

@@ -92,9 +92,7 @@ class OpenCvConvention:
             picture: Any = pixels
             if self.crop == "aspect":
                 top, left, height, width = _largest(size, shape)
-                picture = np.ascontiguousarray(
-                    picture[top : top + height, left : left + width]
-                )
+                picture = np.ascontiguousarray(picture[top : top + height, left : left + width])
             resized = self._resized(size, shape)
             picture = cv2.resize(picture, resized[::-1], interpolation=flag)
             if self.crop is not None and not isinstance(self.crop, str):

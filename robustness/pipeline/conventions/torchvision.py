@@ -105,7 +105,9 @@ class PilConvention:
 
     @property
     def _rows(self) -> PillowRows:
-        return PillowRows("nearest" if self.interpolation == "nearest-exact" else self.interpolation)
+        return PillowRows(
+            "nearest" if self.interpolation == "nearest-exact" else self.interpolation
+        )
 
 
 @dataclass(frozen=True)
