@@ -136,8 +136,8 @@ def _expect_agreement(name: str, values: Values) -> None:
         )
     if name == "keras_hub" and values["pad_to_aspect_ratio"] and values["dtype"] == "uint8":
         raise SettingError(
-            "The pipeline keras_hub states pad_to_aspect_ratio, which fails in Keras for pixels of uint8; "
-            "add dtype=float32 if the pictures enter as that."
+            "The pipeline keras_hub states pad_to_aspect_ratio and dtype=uint8, which fails in Keras; "
+            "expected one of them."
         )
     if values.get("crop_to_aspect_ratio") and values["interpolation"] in _NOT_CROPPED:
         raise SettingError(
@@ -210,9 +210,7 @@ def _with_orientation(
 def _dataset(text: str, values: Values) -> LinearConvention:
     aspect = "crop" if values["crop_to_aspect_ratio"] else "squash"
     aspect = "pad" if values["pad_to_aspect_ratio"] else aspect
-    return tensorflow_image.TensorFlowConvention(
-        text, values["interpolation"], aspect=aspect, dataset=True
-    )
+    return tensorflow_image.TensorFlowConvention(text, values["interpolation"], aspect=aspect)
 
 
 def _torchvision(text: str, values: Values) -> LinearConvention:
@@ -300,7 +298,7 @@ CONVENTIONS: dict[str, Named] = {
             "crop_to_aspect_ratio": Key(Flag(), True),
             "pad_to_aspect_ratio": Key(Flag(), False),
             "antialias": Key(Flag(), False),
-            "dtype": Key(Choice(("float32", "uint8")), "uint8"),
+            "dtype": Key(Choice(("float32", "uint8")), "float32"),
             "decoder": Key(_DECODER, "pillow"),
         },
         _resizing,

@@ -1,6 +1,8 @@
 """TensorFlow's `tf.image.resize`, `tf.image.resize_with_pad`, and `image_dataset_from_directory` of Keras.
 
-All run on the CPU, as input pipelines do; kernels of a GPU may differ in the last bit.
+All run on the CPU, as input pipelines do; kernels of a GPU may differ in the last bit. All run eagerly, which
+gives what `tf.data` gives. A `tf.function` does not always: its optimiser multiplies by reciprocals, and
+`resize_with_pad` then makes pictures of some sizes a row or a column smaller.
 """
 
 from __future__ import annotations
@@ -58,7 +60,6 @@ class TensorFlowConvention:
     Attributes
     ----------
     aspect : "squash"; "pad" for `tf.image.resize_with_pad`; "crop" for Keras' `smart_resize`.
-    dataset : whether the code runs in a graph with pictures of unknown size, as in a dataset.
     decoder : name of the decoder of files.
     """
 
@@ -66,7 +67,6 @@ class TensorFlowConvention:
     interpolation: str
     antialias: bool = False
     aspect: str = "squash"
-    dataset: bool = False
     decoder: str = "tensorflow"
     oriented: bool = False
     clips_between: bool = False
@@ -111,7 +111,7 @@ class TensorFlowConvention:
     def _padded_axes(self, size: Side, shape: ImageShape) -> tuple[Axis, Axis]:
         """The sides as the code pads them: where a white picture ends.
 
-        `resize_with_pad` counts in float32, and a graph may do so in another order.
+        `resize_with_pad` counts in float32, rounded down, so that the order of operations matters.
         """
         white = np.full((*size, 1), 255, np.uint8)
         covered = self.image(white, (*shape[:2], 1))[..., 0] > 100
@@ -122,8 +122,7 @@ class TensorFlowConvention:
         )
 
     def _code(self, shape: ImageShape) -> Callable[[Any], Any]:
-        code = _code(self.aspect, self.interpolation, self.antialias, shape[:2])
-        return _in_graph(code) if self.dataset else code
+        return _code(self.aspect, self.interpolation, self.antialias, shape[:2])
 
 
 @lru_cache(maxsize=32)
@@ -143,15 +142,6 @@ def _code(aspect: str, method: str, antialias: bool, size: Side) -> Callable[[An
             pixels, size, interpolation=method, backend_module=backend
         )
     return lambda pixels: tf.image.resize(pixels, size, method=method, antialias=antialias)
-
-
-@lru_cache(maxsize=32)
-def _in_graph(code: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The code as a dataset runs it: a graph, whose pictures have any size."""
-    import tensorflow as tf  # noqa: PLC0415 - slow to import
-
-    signature = [tf.TensorSpec((None, None, None), tf.uint8)]
-    return tf.function(code, input_signature=signature)
 
 
 def cropped_axes(size: Side, shape: ImageShape) -> tuple[Axis, Axis]:

@@ -1,4 +1,4 @@
-"""A user's own preprocessing runs as it is: what it gets, what it may return, and how its faults are named."""
+"""A user's own preprocessing runs as it is: what it gets and returns, and how its faults are named."""
 
 from __future__ import annotations
 
