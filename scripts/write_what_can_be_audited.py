@@ -15,6 +15,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "what-can-be-audited.md"
 MODELS = "tests/robustness/models"
 OLD = f"{MODELS}/legacy/test_old_files.py::test_an_old_file_answers_as_its_own_keras_did"
 APPLICATIONS = f"{MODELS}/legacy/test_applications.py::test_the_answers_are_those_of_tf_keras"
+SCALINGS = "tests/robustness/configuration/test_scaling_text.py"
 CLASSES = "tests/robustness/auditing/test_classes.py"
 Status = Literal["audited", "with an option", "refused"]
 
@@ -76,6 +77,12 @@ FILES = (
            f"{MODELS}/test_old_keras.py::test_tf_keras_reads_files_of_keras_2_and_not_of_keras_1")),
     Claim("files that cannot be converted", "1", "refused", "tf_keras does not read them either",
           (f"{MODELS}/test_old_keras.py::test_tf_keras_reads_files_of_keras_2_and_not_of_keras_1",)),
+    Claim("`keras_model.h5` of Google's Teachable Machine", "2", "audited",
+          "converted; takes -1..1 where labels leave the range open",
+          (f"{MODELS}/test_known_makers.py::test_a_teachable_machine_takes_minus_one_to_one",
+           f"{MODELS}/test_known_makers.py::test_labels_that_speak_against_the_maker_leave_it_open")),
+    Claim("more layers in a row than Python's limit of recursion", "", "audited", "as others",
+          (f"{MODELS}/test_deep_graphs.py::test_a_model_deeper_than_the_limit_of_recursion_is_loaded",)),
     Claim("weights only", "1, 2, 3", "with an option", "`--architecture`",
           (f"{MODELS}/test_architecture.py::test_weights_of_every_layout_go_into_what_is_named",
            f"{MODELS}/test_architecture.py::test_a_file_of_keras_2_and_yaml",
@@ -119,6 +126,12 @@ OUTPUTS = (
            f"{MODELS}/test_heads.py::test_saturated_sigmoids_hide_no_flip")),
     Claim("`multi-label`", "", "with an option", "`--head multi-label`",
           (f"{MODELS}/test_label_sets.py::test_any_label_that_changes_is_a_flip",)),
+    Claim("`multi-label`, more than 512 sets of labels", "", "refused", "says how many there are",
+          (f"{MODELS}/test_label_sets.py::test_too_many_sets_are_refused",)),
+    Claim("several linear units without labels", "", "audited",
+          "as logits; a warning says that nothing shows it",
+          ("tests/robustness/diagnostics/test_preflight.py::"
+           "test_linear_outputs_that_may_be_no_classes_are_told",)),
     Claim("one of several outputs", "", "with an option", "`--output`",
           (f"{MODELS}/test_adapter.py::test_one_of_several_outputs",)),
     Claim("a regression", "", "refused", "says its cause, with the ranges",
@@ -148,6 +161,16 @@ INPUTS = (
           (f"{MODELS}/test_inner_scaling.py::test_counts_are_recognised",)),
     Claim("an unknown range", "", "audited", "decided by labelled images, or `--scaling`",
           (f"{MODELS}/test_scaling_choice.py::test_more_images_decide_what_few_do_not",)),
+    Claim("`0..255`, `0..1`, `-1..1`, `caffe`, `torch`", "", "with an option", "`--scaling`, by name",
+          (f"{SCALINGS}::test_names_are_those_of_the_models",
+           f"{SCALINGS}::test_known_scalings_have_short_texts")),
+    Claim("other numbers: mean, std, of, order", "", "with an option", "`--scaling`, as text or a table",
+          (f"{SCALINGS}::test_numbers_against_their_closed_form",
+           f"{SCALINGS}::test_a_table_and_a_text_are_one")),
+    Claim("mean and std of a training set", "", "with an option", "`--scaling FILE`",
+          (f"{SCALINGS}::test_statistics_of_a_file",)),
+    Claim("`--scaling` that can be misread", "", "refused", "says what is expected",
+          (f"{SCALINGS}::test_what_can_be_misread_is_refused",)),
 )  # fmt: skip
 
 LABELS = (

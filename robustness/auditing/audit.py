@@ -26,7 +26,7 @@ from robustness.auditing.inputs import (
     resolve_images,
     resolve_surrogate,
 )
-from robustness.auditing.named_model import KNOWN_TO_CLASSIFIERS, named_model, stated_reading
+from robustness.auditing.named_model import load_named
 from robustness.auditing.option_checks import expect_usable
 from robustness.auditing.run_records import (
     class_entries,
@@ -313,18 +313,8 @@ def _inputs(
     names, scaling = before
     own = model.class_names if isinstance(model, Classifier) and model.named else None
     source = resolve_images(images, labels, config.classes or own, config.label_column)
-    named = named_model(
-        model,
-        trust=config.trust_model,
-        class_names=config.classes,
-        scaling=config.scaling,
-        architecture=config.architecture,
-        imports=config.imports,
-        reading=stated_reading(config),
-    )
+    named, config = load_named(model, config)
     if named is not model and isinstance(named, Classifier):
-        # It was loaded as the options say, and knows its scaling and head.
-        config = config.overridden_by(KNOWN_TO_CLASSIFIERS)
         own = named.class_names if named.named else None
     several = gives_sets(config.head, named)
     return resolve(

@@ -36,7 +36,7 @@ from robustness.auditing.wrapped_model import (
 from robustness.configuration.audit_config import AuditConfig
 from robustness.contract.attack import Attack
 from robustness.contract.ensembles import Ensemble, create
-from robustness.errors import ImagesError, ModelError, SettingError
+from robustness.errors import ImagesError, ModelError, SettingError, UnsafeModelError
 from robustness.images import Entry, Source, from_arrays, select, tallied
 from robustness.images.cache import PictureCache, Prepare
 from robustness.images.class_match import ClassTable
@@ -55,6 +55,7 @@ def labelled_arrays(
     *,
     limit: int | None = None,
     seed: int = 0,
+    **settings: Any,
 ) -> tuple[Classifier, np.ndarray, np.ndarray]:
     """Return the classifier, and every readable labelled image of a source.
 
@@ -63,6 +64,7 @@ def labelled_arrays(
     model : as for `robustness.audit`.
     images : source of the images.
     limit, seed : size and seed of the random sample, see `robustness.images.select`.
+    settings : how the model is read, as for `resolve`.
 
     Returns
     -------
@@ -79,6 +81,7 @@ def labelled_arrays(
         model,
         images,
         lambda one: with_label(select(one.entries(), limit=limit, seed=seed)),
+        **settings,
     )
     classifier, entries, cache = resolved.classifier, resolved.entries, resolved.cache
     pictures = list(cache.stream(entries, classifier.input_shape))
@@ -322,16 +325,25 @@ def resolve_surrogate(
         raise ModelError(
             "A surrogate came with a multi-label model, whose classes are its sets of labels; expected none."
         )
-    model = named_model(model, trust=trust, class_names=None, imports=imports)
-    surrogate = resolve_model(
-        model,
-        cache,
-        entries,
-        class_names=target.class_names,
-        scaling=None,
-        trust=trust,
-        imports=imports,
-    )
+    try:
+        model = named_model(model, trust=trust, class_names=None, imports=imports)
+        surrogate = resolve_model(
+            model,
+            cache,
+            entries,
+            class_names=target.class_names,
+            scaling=None,
+            trust=trust,
+            imports=imports,
+        )
+    except UnsafeModelError:
+        raise
+    except ModelError as error:
+        raise ModelError(
+            f"The surrogate cannot be used. {error}\nOptions such as --scaling, --head, --input-size and "
+            "--output are those of the audited model. A surrogate that needs its own is given in Python: "
+            "robustness.audit(..., surrogate=Classifier(model, scaling=..., head=...))."
+        ) from error
     shape, classes = surrogate.input_shape, len(surrogate.class_names)
     expected = (target.input_shape, len(target.class_names))
     if (shape, classes) != expected:

@@ -9,6 +9,7 @@ from typing import Any
 from robustness import plugins
 from robustness.configuration.audit_config import AuditConfig
 from robustness.models import loading
+from robustness.models.classifier import Classifier
 from robustness.models.suffixes import is_model_file_name
 
 READING = ("head", "input_size", "image_input", "constants", "output")
@@ -62,6 +63,25 @@ def named_model(
         imports=imports,
         **(reading or {}),
     )
+
+
+def load_named(model: Any, config: AuditConfig) -> tuple[Any, AuditConfig]:
+    """Return `named_model` of a model, and the options that remain to be applied to it.
+
+    A Classifier that was loaded here was loaded as the options say, and knows its scaling and head.
+    """
+    named = named_model(
+        model,
+        trust=config.trust_model,
+        class_names=config.classes,
+        scaling=config.scaling,
+        architecture=config.architecture,
+        imports=config.imports,
+        reading=stated_reading(config),
+    )
+    if named is not model and isinstance(named, Classifier):
+        return named, config.overridden_by(KNOWN_TO_CLASSIFIERS)
+    return named, config
 
 
 def is_model_file(path: Path) -> bool:

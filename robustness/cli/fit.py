@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from robustness.cli import options as cli_options
 from robustness.cli.options import LabelColumn, Limit, Model, Target
 from robustness.configuration import choices
+from robustness.configuration.audit_config import audit_options
 from robustness.configuration.recorded import checked
 from robustness.errors import SettingError
 
 EPSILON = "8"
+READING = (
+    *("classes", "scaling", "head", "output", "input_size", "image_input", "constants"),
+    *("architecture", "imports", "trust_model"),
+)
+"""The options of an audit that say how a model is loaded and read."""
+MULTI_LABEL = "multi-label"
 
 
 def fit(
+    context: typer.Context,
     out: Annotated[Path, typer.Argument(help="The .npz file to write.")],
     model: Model = choices.MODEL,
     images: Annotated[
@@ -39,6 +51,7 @@ def fit(
     limit: Limit = None,
     steps: Annotated[int, typer.Option(help="The number of passes over all images.", min=1)] = 50,
     seed: Annotated[int, typer.Option(help="The seed of the random sample of images.")] = 0,
+    **arguments: object,
 ) -> None:
     """Fit one change that flips many images, for the attacks `universal` and `patch`.
 
@@ -59,17 +72,37 @@ def fit(
     disk_errors.expect_place(out)
     ladder = epsilons.parse_epsilons(epsilon)
     norms.parse(norm).expect_within(ladder)
-    config = checked({"model": model, "images": images, "label_column": label_column})
+    reading = cli_options.typed_options(context, arguments, READING)
+    config = checked({"model": model, "images": images, "label_column": label_column, **reading})
+    if config.head == MULTI_LABEL:
+        raise SettingError(
+            "--head multi-label came with `robustness fit`, which fits a change to images of one class each; "
+            "expected another head. Attack the model image by image: robustness audit."
+        )
     source = open_images(config)
     wake_backend()
     from robustness.attacks import universal_fit
     from robustness.auditing.inputs import labelled_arrays
-    from robustness.auditing.named_model import named_model
+    from robustness.auditing.named_model import load_named
+    from robustness.models.adapter import InputAdapter
     from robustness.threat import goals
     from robustness.threat.threat import Threat
 
-    loaded = named_model(model, trust=False, class_names=None)
-    classifier, pixels, labels = labelled_arrays(loaded, source, limit=limit, seed=seed)
+    loaded, config = load_named(model, config)
+    classifier, pixels, labels = labelled_arrays(
+        loaded,
+        source,
+        limit=limit,
+        seed=seed,
+        class_names=config.classes,
+        scaling=config.scaling,
+        head=config.head,
+        adapter=InputAdapter.of(config.given()),
+        trust=config.trust_model,
+        architecture=config.architecture,
+        imports=config.imports,
+        command=shlex.join(["robustness", *sys.argv[1:]]),
+    )
     threat = Threat(ladder, norms.parse(norm), goals.parse(target, classifier.class_names))
     threat.expect_possible(classifier.input_shape)
     console = stderr()
@@ -91,6 +124,16 @@ def fit(
         markup=False,
         soft_wrap=True,
     )
+
+
+def _signature() -> inspect.Signature:
+    """The parameters of `fit`, with the options in `READING` in place of `arguments`."""
+    own = list(inspect.signature(fit, eval_str=True).parameters.values())[:-1]
+    fields = audit_options()
+    return inspect.Signature([*own, *(cli_options.parameter(fields[name]) for name in READING)])
+
+
+fit.__signature__ = _signature()  # type: ignore[attr-defined]
 
 
 def _numbers(text: str) -> tuple[int, int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -124,12 +124,14 @@ def typed(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def typed_options(context: typer.Context, arguments: dict[str, object]) -> dict[str, object]:
-    """Return the options of an audit that were typed, by the names of `AuditConfig`."""
+def typed_options(
+    context: typer.Context, arguments: dict[str, object], names: Iterable[str] = tuple(_FIELDS)
+) -> dict[str, object]:
+    """Return those options `names` of an audit that were typed, by the names of `AuditConfig`."""
     return {
-        name: arguments[field.argument]
-        for name, field in _FIELDS.items()
-        if typed(context, field.argument)
+        name: arguments[_FIELDS[name].argument]
+        for name in names
+        if typed(context, _FIELDS[name].argument)
     }
 
 

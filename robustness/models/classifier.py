@@ -18,6 +18,7 @@ from robustness import backend
 from robustness.errors import ModelError, SettingError
 from robustness.models import head_decision, loading
 from robustness.models.adapter import InputAdapter, adapt
+from robustness.models.deep_graphs import deep_graphs
 from robustness.models.fixed_size_calls import SMALL_BATCH, FixedSizeCalls
 from robustness.models.float_input import Twin, float_twin, takes_whole, without_slope
 from robustness.models.head_kinds import AmbiguousHeadError
@@ -53,6 +54,7 @@ class Classifier:
     Classifier.
     """
 
+    @deep_graphs()
     def __init__(  # noqa: PLR0913 - what a user may state about a model
         self,
         model: Any,
@@ -286,6 +288,7 @@ class Classifier:
         """Return probabilities (n, classes), float32, for images in counts under another scaling."""
         return self._in_calls(images, lambda x: self._predict(scaling.apply(self._with_alpha(x))))
 
+    @deep_graphs()
     def in_precision(self, name: str) -> Classifier:
         """Return this classifier with `logits` from a copy of the model that computes in `name`.
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from robustness.errors import ModelError, UnsafeModelError
 from robustness.models import user_code
+from robustness.models.deep_graphs import deep_graphs
 from robustness.models.formats import ACCEPTED
 from robustness.models.legacy.conversion import Conversion
 from robustness.models.scan import limited_process
@@ -123,6 +124,7 @@ def unconverted(report: ScanReport) -> ModelError:
     )
 
 
+@deep_graphs()
 def opened(
     path: str | Path,
     trust: bool = False,

@@ -116,3 +116,25 @@ def test_what_cannot_be_meant(place, tmp_path, words, said):
     done = inside("audit", *model, *ATTACK, *given, *words, cwd=tmp_path)
     assert done.returncode == 2 and said.lower() in done.stderr.lower(), done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_fit_takes_what_says_how_a_model_is_read(place, tmp_path):
+    words = ["fit", "change.npz", "-i", str(place / "data.npz"), "-e", "8", "--steps", "1"]
+    several = [*words, "-m", str(place / "several.keras"), "--scaling", "0..255"]
+    done = inside(*several, cwd=tmp_path)
+    assert done.returncode == 2 and "--constant age=0" in done.stderr
+    done = inside(*several, "--output", "kind", "--constant", "age=0", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "flips" in done.stdout and (tmp_path / "change.npz").is_file()
+    done = inside(*words, "-m", str(place / "flat.keras"), "--head", "multi-label", cwd=tmp_path)
+    assert done.returncode == 2 and "one class each" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_surrogate_that_cannot_be_used_says_where_its_options_go(place, tmp_path):
+    model = ["-m", str(place / "flat.keras"), "-i", str(place / "data.npz"), *ATTACK]
+    done = inside("audit", *model, "--surrogate", str(place / "several.keras"), cwd=tmp_path)
+    assert done.returncode != 0
+    assert "The surrogate cannot be used." in done.stderr
+    assert "surrogate=Classifier(model" in done.stderr
