@@ -16,7 +16,7 @@ PROCESSOR_ROWS, ACCELERATOR_ROWS = 48, 252
 SMALL, SMALL_ROWS = 32 << 20, 510
 """Bytes of a batch below which a call of TensorFlow costs a processor more than the rows do; and the largest
 batch size for such small rows."""
-CANVAS_BYTES = 1 << 30
+CANVAS_BYTES = 512 << 20
 """The memory of a batch of pictures at their own size, in bytes: speed no longer increases above it."""
 SHARE = 0.25
 """The share of the free memory that activations may use."""

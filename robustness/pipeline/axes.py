@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
@@ -63,7 +64,9 @@ class Axis:
         rows = _within(self.first, out, self.resized)
         columns = _within(-self.start, size, self.length)
         kept = (rows.start, rows.stop)
-        weights = library_weights(resizer, self.length, self.resized, self.box, kept)
+        weights = library_weights(
+            cast("Hashable", resizer), self.length, self.resized, self.box, kept
+        )
         matrix = np.zeros((out, size), np.float32)
         matrix[
             rows.start - self.first : rows.stop - self.first,

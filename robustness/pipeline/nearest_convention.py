@@ -136,7 +136,7 @@ def nearest_convention(
     convention = remaining[0]
     made = [_image(convention, one, shape) for one in pictures]
     usable = [index for index, image in enumerate(made) if image is not None]
-    counts = np.stack([made[index] for index in usable]).astype(np.float64)  # type: ignore[arg-type]
+    counts = np.stack([image for image in made if image is not None]).astype(np.float64)
     scaling = _scaling(wanted[usable], counts, options)
     agreement = agreement_of(
         wanted[usable],
@@ -198,11 +198,11 @@ def _best(
     """The conventions that process all pictures, that first which explains most, whatever the scaling."""
     scores: list[tuple[float, LinearConvention]] = []
     for convention in conventions:
-        images = [_image(convention, one, shape) for one in pictures]
-        if all(image is not None for image in images):
-            scores.append(
-                (_explained_by_line(wanted, np.stack(images).astype(np.float64)), convention)
-            )  # type: ignore[arg-type]
+        made = [_image(convention, one, shape) for one in pictures]
+        images = [image for image in made if image is not None]
+        if len(images) == len(pictures):
+            share = _explained_by_line(wanted, np.stack(images).astype(np.float64))
+            scores.append((share, convention))
     # Sorting is stable: of those that are equal but for rounding the first of the list comes first.
     return [one for _, one in sorted(scores, key=lambda pair: -round(pair[0], 7))]
 

@@ -125,8 +125,8 @@ class UserFunction:
         pixels[:192], pixels[:, :200, 1] = 200, 120
         exif = Image.Exif()
         exif[_ORIENTATION] = _QUARTER_TURN
-        results = [self._tried(_jpeg(pixels, tag)) for tag in (Image.Exif(), exif)]
-        return any(one is None for one in results) or not np.array_equal(*results)
+        plain, tagged = (self._tried(_jpeg(pixels, tag)) for tag in (Image.Exif(), exif))
+        return plain is None or tagged is None or not np.array_equal(plain, tagged)
 
     def source_differs(self, recorded: RecordedFunction) -> str:
         """Return how the function differs from the one that a run records, a sentence; "" if it does not."""

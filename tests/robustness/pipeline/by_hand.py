@@ -135,10 +135,11 @@ def opencv(paths: list[Path], shape: Shape, keys: dict[str, Any]) -> list[np.nda
     flag = getattr(cv2, f"INTER_{keys['interpolation'].upper()}")
 
     def one(path: Path) -> np.ndarray:
+        image: Any
         if channels == 1:
             image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         else:
-            image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+            image = cv2.cvtColor(np.asarray(cv2.imread(str(path))), cv2.COLOR_BGR2RGB)
         height, width = image.shape[:2]
         if keys.get("pad") is not None:
             scale = min(rows / height, columns / width)

@@ -52,7 +52,7 @@ SOFT = ("gaussian", "mitchellcubic")
 def variants(name: str) -> Iterator[dict[str, Any]]:
     """Every interpolation with every option that changes the result."""
     interpolations = CONVENTIONS[name].keys["interpolation"].kind.names  # type: ignore[attr-defined]
-    options: list[dict[str, Any]] = {
+    options: Any = {
         "pillow": CROPS,
         "opencv": CROPS,
         "keras.load_img": [{}, {"keep_aspect_ratio": True}],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib import util
+from typing import Any
 
 import pytest
 
@@ -53,7 +54,8 @@ def test_texts_are_read_and_written_again(text, canonical, scaling):
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_every_value_that_is_not_the_default_is_written(name):
     keys = CONVENTIONS[name].keys
-    for interpolation in keys["interpolation"].kind.names:
+    kind: Any = keys["interpolation"].kind
+    for interpolation in kind.names:
         text = f"{name}:{interpolation}"
         assert parse_pipeline(text).convention.text == text
 

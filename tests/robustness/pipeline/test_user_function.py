@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from robustness.configuration.audit_file import expect_typed
 from robustness.errors import PipelineError, SettingError
 from robustness.images.png import to_png
 from robustness.pipeline.user_function import (
     UserFunction,
     checked_images,
-    expect_typed,
     load_function,
 )
 
