@@ -207,7 +207,7 @@ def test_what_cannot_be_compared_is_refused():
             [PICTURES[0][:, :9]],
             SHAPE,
             inputs=[PICTURES[0][:24, :24]],
-            conventions=[TopLeft()],
+            conventions=list[Any]([TopLeft()]),
         )
 
 
