@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 Severity = Literal["ok", "note", "warning", "error"]
-NO_CLASSES = {"logits": ", or its linear outputs are no classes but other numbers (a box, an angle)"}
+NO_CLASSES = {
+    "logits": ", or its linear outputs are no classes but other numbers (a box, an angle)"
+}
 """A further cause of an accuracy by chance, by the kind of the head."""
 
 

@@ -18,8 +18,8 @@ from keras import ops
 from robustness.backend.types import Tensor
 from robustness.configuration.model_inputs import parse_constants
 from robustness.errors import ModelError
-from robustness.models.deep_graphs import deep_graphs
 from robustness.models.channels_first import running_on_this_device
+from robustness.models.deep_graphs import deep_graphs
 from robustness.models.graphs import is_graph, rebuilt
 from robustness.models.layouts import Layout, Shape, layout_of
 from robustness.models.ports import Port, chosen, input_ports, listed, output_ports

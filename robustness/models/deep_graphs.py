@@ -1,7 +1,7 @@
 """Lets Keras build graphs of more operations in a row than Python's limit of recursion allows.
 
-Keras follows a graph by one call per operation, so that models of some thousand layers in a row (ResNet-RS-270
-and deeper) cannot be built within Python's usual limit of 1,000 nested calls.
+Keras follows a graph by one call per operation, so that models of some thousand layers in a row
+(ResNet-RS-270 and deeper) cannot be built within Python's usual limit of 1,000 nested calls.
 """
 
 from __future__ import annotations

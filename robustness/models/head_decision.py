@@ -11,9 +11,7 @@ from robustness.numerics.intervals import beats_chance, clearly_better
 from robustness.text import shorten
 
 
-def reason(
-    kind: str, logits: np.ndarray, labels: np.ndarray, names: Sequence[str] = ()
-) -> str:
+def reason(kind: str, logits: np.ndarray, labels: np.ndarray, names: Sequence[str] = ()) -> str:
     """Return why the outputs are of a kind, a sentence.
 
     Parameters

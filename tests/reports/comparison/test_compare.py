@@ -168,7 +168,7 @@ def test_class_names_in_another_spelling_are_the_same_classes(two, tmp_path: Pat
 
 
 def test_other_class_names_are_told_with_an_example(two, tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="cat in A, pear in B.*name them alike"):
+    with pytest.raises(SettingError, match=r"cat in A, pear in B.*name them alike"):
         compare(two[0], named(tmp_path / "c", "pear", "plum"))
     # A name that fits two classes fits none.
     with pytest.raises(SettingError, match="have different labels"):
@@ -184,7 +184,7 @@ def test_labels_are_compared_before_the_second_run_is_made(two) -> None:
     ]
     for names in (("cat", "dog"), ("Cat", "Dog")):
         expect_comparable(side, side.manifest.with_changes(class_names=names), entries)
-    with pytest.raises(SettingError, match="could not be compared with a .*cat in A, pear in B"):
+    with pytest.raises(SettingError, match=r"could not be compared with a .*cat in A, pear in B"):
         other = side.manifest.with_changes(class_names=("pear", "plum"))
         expect_comparable(side, other, entries)
 

@@ -60,7 +60,7 @@ def test_other_class_names_may_be_given_for_a_model_of_the_zoo(zoo, tmp_path):
         (tmp_path / "photos" / name).mkdir(parents=True)
         (tmp_path / "photos" / name / "1.png").write_bytes(to_png(grey))
     model, photos = "dogs-vs-cats", str(tmp_path / "photos")
-    with pytest.raises(ImagesError, match="names of the model's 2 outputs.*--classes"):
+    with pytest.raises(ImagesError, match=r"names of the model's 2 outputs.*--classes"):
         robustness.audit(model, photos, attacks="fgsm")
     settings = {"attacks": "fgsm", "classes": ["Katze", "Hund"], "out": tmp_path / "run"}
     manifest = robustness.audit(model, photos, **settings).manifest

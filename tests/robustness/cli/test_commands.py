@@ -109,7 +109,11 @@ def test_every_command_has_examples(tmp_path):
         (["compare", "nowhere", "elsewhere"], 2, "no run.json"),
         (["report", "nowhere"], 2, "no run.json"),
         (["report", "nowhere", "--kind", "htm"], 2, "Did you mean html?"),
-        (["attacks", "pdg"], 2, "Unknown attack 'pdg'. Did you mean pgd? `robustness attacks` lists"),
+        (
+            ["attacks", "pdg"],
+            2,
+            "Unknown attack 'pdg'. Did you mean pgd? `robustness attacks` lists",
+        ),
         (["attacks", "zzzz"], 2, "Unknown attack 'zzzz'. `robustness attacks` lists the"),
         (["check-attack", "no_such_module:Attack"], 2, "no_such_module"),
         (["fetch", "kaggle:oops"], 2, "kaggle:"),

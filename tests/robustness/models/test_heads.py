@@ -176,7 +176,9 @@ def test_a_unit_with_another_threshold_is_a_regression():
 
 def test_a_unit_that_does_not_follow_the_labels_is_refused():
     x, labels = bright()
-    with pytest.raises(ModelError, match=r"does not tell.*ranges? from.*or it is no classifier but"):
+    with pytest.raises(
+        ModelError, match=r"does not tell.*ranges? from.*or it is no classifier but"
+    ):
         decide(unit(0.5, 5000.0), x, labels)
     # That the pictures are others is the likelier cause of a logit without any relation to them.
     cause = r"not tell the classes.*images are of other classes \(cat, dog\).*scaling.*regression"
