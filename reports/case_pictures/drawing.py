@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from robustness.reports.case_pictures.letters import plain
 from robustness.reports.case_pictures.sheet import Bar, Sheet
 from robustness.reports.page import pixels
 from robustness.reports.page.charts import CHANNELS
-from robustness.reports.wording import percent, signed, visible
+from robustness.reports.wording import percent, signed
 
 INK, SOFT, RULE, PAPER = (28, 27, 25), (103, 101, 95), (229, 227, 221), (255, 255, 255)
 ACCENT, CALM, COOL = (181, 64, 14), (85, 83, 77), (63, 100, 128)
@@ -38,8 +39,7 @@ class _Paper:
         room: float | None = None,
     ) -> None:
         font = ImageFont.load_default(size)
-        # The font of Pillow has no minus sign and no ellipsis of one character.
-        words = visible(words).replace("−", "-").replace("…", "...")
+        words = plain(words)
         shown, length = words, len(words)
         while room is not None and length > 1 and font.getlength(shown) > room:
             length -= 1

@@ -8,6 +8,7 @@ import numpy as np
 
 from robustness.errors import RunError
 from robustness.reports import wording
+from robustness.reports.case_pictures.letters import class_names
 from robustness.reports.page import pixels
 from robustness.reports.page.case_panels import class_shares, doubt, read_picture
 from robustness.reports.summary import metrics
@@ -74,7 +75,7 @@ def sheet(run: ReadableRun, case: CaseRow) -> Sheet:
     RunError
         If a picture is missing, damaged, or not the one that the audit saved.
     """
-    names = run.manifest.class_names
+    names = class_names(run.manifest.class_names)
     original, flip = _checked(run, case)
     change = metrics.delta(original, flip)
     gain = pixels.amplification(change)
@@ -87,6 +88,10 @@ def sheet(run: ReadableRun, case: CaseRow) -> Sheet:
         f"flips within {wording.budget(run.manifest.config.norm or '', case.epsilon)}",
         f"largest change {reach if change.any() else 0} of 255",
     ]
+    bars = _bars(case, names)
+    replaced = set(names) - set(run.manifest.class_names)
+    if any(bar.name in replaced and bar.name.startswith("class ") for bar in sum(bars, ())):
+        words.append("class names in letters that cannot be drawn are numbers, from 0")
     if reduced > 1:
         words.append(f"reduced: 1 pixel is {reduced} x {reduced}, of the difference the largest")
     return Sheet(
@@ -97,7 +102,7 @@ def sheet(run: ReadableRun, case: CaseRow) -> Sheet:
         gain=gain,
         reach=reach,
         colours=pixels.difference_scale(reach, gain, original.shape[-1]),
-        bars=_bars(case, names),
+        bars=bars,
         patch=pixels.patch(original, flip),
         channels=original.shape[-1],
         title=wording.shorten(case.name, 80),

@@ -27,7 +27,7 @@ class Cost:
 
     @property
     def time(self) -> tuple[str, float | None]:
-        """What is known of the wall-clock time, in seconds, and its name: reports are timed at their end."""
+        """The wall-clock time in seconds and its name, which says if the reports are not part of it."""
         reports = dict(self.stages).get(REPORTS)
         if self.seconds is None or reports is None:
             return "time without the reports", self.seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
+from PIL import Image, ImageFont
 from typer.testing import CliRunner
 
 from robustness.cli import app
 from robustness.errors import RunError, SettingError
-from robustness.reports.case_pictures import drawing, write_case
+from robustness.reports.case_pictures import drawing, letters, write_case
 from robustness.reports.case_pictures.chosen import chosen
 from robustness.reports.case_pictures.drawing import ACCENT, EDGE, GAP, HEAD, LEAST
 from robustness.reports.case_pictures.sheet import sheet
@@ -175,6 +176,38 @@ def test_pictures_of_any_shape_are_drawn(
         with Image.open(write_case(folder.path, "a", tmp_path / name, pixels=values)) as picture:
             picture.load()
             assert max(picture.size) < 3000
+
+
+@pytest.mark.parametrize(
+    ("names", "expected", "numbered"),
+    [
+        (["chat", "chien"], ["chat", "chien"], False),
+        (["bébé", "Straße"], ["bébé", "Straße"], False),
+        (["猫", "犬"], ["class 0", "class 1"], True),
+        (["cat", "собака"], ["cat", "class 1"], True),
+        (["e", "é"], ["e", "class 1"], True),
+    ],
+)
+def test_names_that_the_font_has_not_are_given_by_number(
+    folder: Folder, flips, names, expected, numbered
+) -> None:
+    file = folder.path / "run.json"
+    file.write_text(json.dumps(folder.manifest | {"class_names": names}), encoding="utf-8")
+    with Run.open(folder.path) as opened:
+        drawn = sheet(opened, chosen(opened, "b.jpg"))
+    shown = {bar.name for bars in drawn.bars for bar in bars}
+    assert shown and shown <= set(expected)
+    assert ("numbers, from 0" in drawn.note) is numbered
+
+
+def test_only_letters_of_the_font_are_drawn() -> None:
+    assert letters.plain("bébé Straße × 3 − 1… Łódź") == "bebe Strasse x 3 - 1... Lodz"
+    assert letters.plain("猫 ok \u202e") == "? ok <U+202E>"
+    for size in (12, 14):
+        font = ImageFont.load_default(size)
+        missing = bytes(font.getmask("\U0010ffff"))
+        assert not [c for c in map(chr, range(33, 127)) if bytes(font.getmask(c)) == missing]
+        assert bytes(font.getmask("猫")) == missing
 
 
 def test_hostile_names_are_drawn_as_codes(folder: Folder, tmp_path: Path) -> None:

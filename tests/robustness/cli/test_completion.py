@@ -52,3 +52,21 @@ def test_installed_completion_completes_commands_options_and_names(tmp_path):
         "l0 l1 l2 linf",
         "json",
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("fish") is None, reason="this system has no fish")
+def test_installed_completion_completes_in_fish(tmp_path):
+    script = (
+        "robustness --install-completion >/dev/null; "
+        "for words in 'ver' 'audit -a apg' 'audit --norm l'; complete -C \"robustness $words\"; end"
+    )
+    environment = os.environ | {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / ".config")}
+    environment["PATH"] = f"{ROBUSTNESS.parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [str(shutil.which("fish")), "-c", script], env=environment, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = [line.split("\t")[0] for line in done.stdout.splitlines()]
+    assert found == ["verify", "apgd", "apgd-t", "l0", "l1", "l2", "linf"]

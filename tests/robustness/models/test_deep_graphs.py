@@ -1,4 +1,4 @@
-"""Models of more layers in a row than Python's limit of recursion are loaded; the limit is restored."""
+"""Tests of models of more layers in a row than Python's limit of recursion."""
 
 from __future__ import annotations
 

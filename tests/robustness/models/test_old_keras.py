@@ -219,9 +219,9 @@ def test_both_causes_are_said_if_neither_loads_it(monkeypatch, tmp_path):
 def test_only_files_of_keras_2_are_given_to_it(monkeypatch):
     monkeypatch.setattr(old_keras, "installed", lambda: True)
 
-    def given(version: str | None, **settings: Any) -> bool:
+    def given(version: str | None, conversion: Conversion | None = None) -> bool:
         report = loading.ScanReport("m.h5", "h5", "", 0, keras_version=version)
-        return loading._by_tf_keras(replace(report, **settings))
+        return loading._by_tf_keras(replace(report, conversion=conversion))
 
     assert given("2.2.4-tf") and given("2.15.0") and given(None)
     assert not given("3.15.1") and not given("1.2.2") and not given("0.3.0")
