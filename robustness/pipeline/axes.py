@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -16,7 +17,7 @@ _BLOCK = 1 << 22
 """Numbers of the identity matrix that are resized at once: 16 MiB."""
 
 
-class RowResizer(Protocol):
+class RowResizer(Hashable, Protocol):
     """Resizes rows of numbers with a library's own code; hashable, so that weights are computed once."""
 
     def resize_rows(

@@ -52,7 +52,7 @@ SOFT = ("gaussian", "mitchellcubic")
 def variants(name: str) -> Iterator[dict[str, Any]]:
     """Every interpolation with every option that changes the result."""
     interpolations = CONVENTIONS[name].keys["interpolation"].kind.names  # type: ignore[attr-defined]
-    options: list[dict[str, Any]] = {
+    every: dict[str, list[dict[str, Any]]] = {
         "pillow": CROPS,
         "opencv": CROPS,
         "keras.load_img": [{}, {"keep_aspect_ratio": True}],
@@ -72,8 +72,8 @@ def variants(name: str) -> Iterator[dict[str, Any]]:
             {"crop_to_aspect_ratio": False, "pad_to_aspect_ratio": True, "antialias": True},
         ],
         "torchvision": [{}, {"resize": 70, "crop": "48x64"}],
-    }[name]
-    for interpolation, more in itertools.product(interpolations, options):
+    }
+    for interpolation, more in itertools.product(interpolations, every[name]):
         if not (interpolation in SOFT and "crop_to_aspect_ratio" in more):
             yield {"interpolation": interpolation, **more}
 

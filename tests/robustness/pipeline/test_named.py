@@ -10,6 +10,7 @@ import pytest
 
 from robustness.errors import SettingError
 from robustness.pipeline import named
+from robustness.pipeline.keys import Choice
 from robustness.pipeline.named import CONVENTIONS, parse_pipeline
 
 
@@ -51,9 +52,10 @@ def test_texts_are_read_and_written_again(text, canonical, scaling):
 
 
 @pytest.mark.parametrize("name", CONVENTIONS)
-def test_every_value_that_is_not_the_default_is_written(name):
-    keys = CONVENTIONS[name].keys
-    for interpolation in keys["interpolation"].kind.names:
+def test_every_interpolation_is_read_and_written_again(name):
+    interpolations = CONVENTIONS[name].keys["interpolation"].kind
+    assert isinstance(interpolations, Choice)
+    for interpolation in interpolations.names:
         text = f"{name}:{interpolation}"
         assert parse_pipeline(text).convention.text == text
 
