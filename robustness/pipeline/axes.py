@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 
@@ -17,9 +16,10 @@ _BLOCK = 1 << 22
 """Numbers of the identity matrix that are resized at once: 16 MiB."""
 
 
-class RowResizer(Hashable, Protocol):
+class RowResizer(ABC):
     """Resizes rows of numbers with a library's own code; hashable, so that weights are computed once."""
 
+    @abstractmethod
     def resize_rows(
         self, values: np.ndarray, resized: int, box: tuple[float, float] | None
     ) -> np.ndarray:
@@ -27,7 +27,6 @@ class RowResizer(Hashable, Protocol):
 
         `box` is the part of the length that is resized; None for all of it.
         """
-        raise NotImplementedError
 
     def as_stored(self, weights: np.ndarray, largest: float) -> np.ndarray:
         """Return the weights as the library's 8-bit code stores them; `largest` is that of all rows."""

@@ -135,6 +135,7 @@ def opencv(paths: list[Path], shape: Shape, keys: dict[str, Any]) -> list[np.nda
     flag = getattr(cv2, f"INTER_{keys['interpolation'].upper()}")
 
     def one(path: Path) -> np.ndarray:
+        image: Any
         if channels == 1:
             image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         else:
