@@ -108,6 +108,13 @@ def test_a_missing_library_is_named(text, message, monkeypatch):
     assert parse_pipeline("torchvision").convention.text == "torchvision:bilinear"
 
 
+def test_torchvision_is_refused_after_tensorflow_where_that_would_crash(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", sys)
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    with pytest.raises(SettingError, match="after TensorFlow was imported"):
+        parse_pipeline("torchvision:kind=tensor")
+
+
 def test_no_framework_is_imported_to_read_a_text():
     code = (
         "import sys; from robustness.pipeline.named import CONVENTIONS, parse_pipeline\n"
