@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol, cast
 
 import numpy as np
 
@@ -17,9 +16,10 @@ _BLOCK = 1 << 22
 """Numbers of the identity matrix that are resized at once: 16 MiB."""
 
 
-class RowResizer(Protocol):
+class RowResizer(ABC):
     """Resizes rows of numbers with a library's own code; hashable, so that weights are computed once."""
 
+    @abstractmethod
     def resize_rows(
         self, values: np.ndarray, resized: int, box: tuple[float, float] | None
     ) -> np.ndarray:
@@ -27,7 +27,6 @@ class RowResizer(Protocol):
 
         `box` is the part of the length that is resized; None for all of it.
         """
-        raise NotImplementedError
 
     def as_stored(self, weights: np.ndarray, largest: float) -> np.ndarray:
         """Return the weights as the library's 8-bit code stores them; `largest` is that of all rows."""
@@ -64,9 +63,7 @@ class Axis:
         rows = _within(self.first, out, self.resized)
         columns = _within(-self.start, size, self.length)
         kept = (rows.start, rows.stop)
-        weights = library_weights(
-            cast("Hashable", resizer), self.length, self.resized, self.box, kept
-        )
+        weights = library_weights(resizer, self.length, self.resized, self.box, kept)
         matrix = np.zeros((out, size), np.float32)
         matrix[
             rows.start - self.first : rows.stop - self.first,

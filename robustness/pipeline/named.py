@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -176,11 +178,26 @@ def _expect_installed(name: str, named: Named, values: Values) -> None:
             "The pipeline torchvision states antialias=false, which Pillow images do not have; expected "
             "kind=tensor beside it."
         )
+    if values.get("kind", "pil") != "pil" and find_spec(module) is not None:
+        _import_before_tensorflow(module)
     if module and find_spec(module) is None:
         raise SettingError(
             f"The pipeline {name} runs {named.code}, and {module} is not installed. Install it: "
             f"pip install {install}"
         )
+
+
+def _import_before_tensorflow(module: str) -> None:
+    """Import torchvision now: PyTorch's CUDA build crashes if TensorFlow is imported first."""
+    if module in sys.modules:
+        return
+    if "tensorflow" in sys.modules and find_spec("triton") is not None:
+        raise SettingError(
+            f"The pipeline {module} with tensors came after TensorFlow was imported, where the installed "
+            f"build of PyTorch crashes. Write `import {module}` before everything else, or install PyTorch's "
+            "CPU build."
+        )
+    import_module(module)
 
 
 def _interpolation(names: tuple[str, ...], default: str) -> Key:

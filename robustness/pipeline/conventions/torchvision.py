@@ -16,8 +16,6 @@ from robustness.pipeline.conventions.pillow import PillowRows, overshoots, pillo
 from robustness.pipeline.conventions.sides import Side, expect_shape, short_side
 from robustness.pipeline.decoders import (
     by_pillow,
-    expect_channels,
-    expect_sound_header,
     first_line,
     image_of,
     pixels_of,
@@ -169,42 +167,17 @@ class TensorConvention:
     def image(self, pixels: np.ndarray, shape: ImageShape) -> np.ndarray:
         """Return the image of decoded pixels; see `Preprocessing.image`."""
         import torch  # noqa: PLC0415 - an optional library
-
-        picture = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, 2, 0)))
-        return self._of_tensor(picture, shape)
-
-    def image_of_file(self, data: bytes, shape: ImageShape) -> np.ndarray:
-        """Return the image of a picture file; see `Preprocessing.image_of_file`."""
-        import torch  # noqa: PLC0415 - an optional library
-        from torchvision.io import ImageReadMode, decode_image  # noqa: PLC0415 - an optional library
-
-        expect_sound_header(data)
-        mode = {"L": "GRAY", "RGB": "RGB", "RGBA": "RGB_ALPHA"}[expect_channels(shape[2])]
-        try:
-            picture = decode_image(
-                torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode[mode]
-            )
-        except RuntimeError as error:
-            raise PipelineError(
-                f"torchvision cannot decode the picture: {first_line(error)}"
-            ) from error
-        return self._of_tensor(picture, shape)
-
-    def geometry(self, size: Side, shape: ImageShape) -> Geometry:
-        """Return the linear part for pictures of `size`; see `LinearConvention.geometry`."""
-        rows = TensorRows(self.interpolation, self.antialias, fixed_point=self.clips_between)
-        return linear_part(rows, self.sides.axes(size, shape), size, shape)
-
-    def _of_tensor(self, picture: Any, shape: ImageShape) -> np.ndarray:
         from torchvision.transforms import functional as first  # noqa: PLC0415 - optional
         from torchvision.transforms.v2 import functional as second  # noqa: PLC0415 - optional
 
         functional = first if self.first_version else second
+        picture = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, 2, 0)))
         resize = self.sides.resize
         if resize is None and self.sides.crop is None:
             resize = (shape[0], shape[1])
         try:
             if resize is not None:
+                self.sides.resized((pixels.shape[0], pixels.shape[1]), shape)  # within limits
                 lengths = [resize] if isinstance(resize, int) else list(resize)
                 mode = _mode(self.interpolation)
                 picture = functional.resize(picture, lengths, mode, antialias=self.antialias)
@@ -215,6 +188,15 @@ class TensorConvention:
                 f"torchvision cannot resize the picture: {first_line(error)}"
             ) from error
         return expect_shape(np.moveaxis(picture.numpy(), 0, 2), shape, self.text)
+
+    def image_of_file(self, data: bytes, shape: ImageShape) -> np.ndarray:
+        """Return the image of a picture file; see `Preprocessing.image_of_file`."""
+        return self.image(by_pillow(data, shape[2]), shape)
+
+    def geometry(self, size: Side, shape: ImageShape) -> Geometry:
+        """Return the linear part for pictures of `size`; see `LinearConvention.geometry`."""
+        rows = TensorRows(self.interpolation, self.antialias, fixed_point=self.clips_between)
+        return linear_part(rows, self.sides.axes(size, shape), size, shape)
 
 
 def _mode(interpolation: str) -> Any:

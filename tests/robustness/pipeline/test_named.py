@@ -5,12 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib import util
-from typing import Any
 
 import pytest
 
 from robustness.errors import SettingError
 from robustness.pipeline import named
+from robustness.pipeline.keys import Choice
 from robustness.pipeline.named import CONVENTIONS, parse_pipeline
 
 
@@ -52,10 +52,10 @@ def test_texts_are_read_and_written_again(text, canonical, scaling):
 
 
 @pytest.mark.parametrize("name", CONVENTIONS)
-def test_every_value_that_is_not_the_default_is_written(name):
-    keys = CONVENTIONS[name].keys
-    kind: Any = keys["interpolation"].kind
-    for interpolation in kind.names:
+def test_every_interpolation_is_read_and_written_again(name):
+    interpolations = CONVENTIONS[name].keys["interpolation"].kind
+    assert isinstance(interpolations, Choice)
+    for interpolation in interpolations.names:
         text = f"{name}:{interpolation}"
         assert parse_pipeline(text).convention.text == text
 
@@ -106,6 +106,13 @@ def test_a_missing_library_is_named(text, message, monkeypatch):
     with pytest.raises(SettingError, match=message):
         parse_pipeline(text)
     assert parse_pipeline("torchvision").convention.text == "torchvision:bilinear"
+
+
+def test_torchvision_is_refused_after_tensorflow_where_that_would_crash(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", sys)
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    with pytest.raises(SettingError, match="after TensorFlow was imported"):
+        parse_pipeline("torchvision:kind=tensor")
 
 
 def test_no_framework_is_imported_to_read_a_text():
