@@ -313,6 +313,8 @@ def _inputs(
     names, scaling = before
     own = model.class_names if isinstance(model, Classifier) and model.named else None
     source = resolve_images(images, labels, config.classes or own, config.label_column)
+    if pipeline is not None:
+        source = pipeline.read_by(source)
     named, config = load_named(model, config)
     if named is not model and isinstance(named, Classifier):
         own = named.class_names if named.named else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -11,14 +12,14 @@ from robustness.auditing.named_model import is_model_file
 from robustness.configuration.audit_config import AuditConfig
 from robustness.configuration.choices import FULL, MODEL_SIZE, UPLOAD
 from robustness.errors import PipelineError, SettingError
-from robustness.images import Entry
+from robustness.images import Entry, Source
 from robustness.images.cache import PictureCache
 from robustness.models.classifier import Classifier
 from robustness.pipeline.deployment import Deployment
 from robustness.pipeline.named import parse_pipeline
 from robustness.pipeline.nearest_convention import NearestConvention, nearest_convention
 from robustness.pipeline.preparation import Preparation
-from robustness.pipeline.preprocessing import LinearConvention
+from robustness.pipeline.preprocessing import LinearConvention, Preprocessing
 from robustness.pipeline.upload import PNG, Upload, parse_upload
 from robustness.pipeline.user_function import (
     AS_IT_IS,
@@ -63,6 +64,12 @@ class StatedPipeline:
     def preparation(self) -> Preparation:
         """How pictures are read."""
         return Preparation(self.convention, self.max_side)
+
+    def read_by(self, source: Source) -> Source:
+        """Return the source with pictures turned by their EXIF orientation only if the pipeline does that."""
+        preprocessing: Preprocessing = self.function or self.convention
+        unturned = None if preprocessing.oriented else getattr(source, "unturned", None)
+        return source if unturned is None else cast("Source", unturned())
 
     def entry(self) -> DeploymentEntry:
         """Return the pipeline as `run.json` records it."""

@@ -38,7 +38,7 @@ _TURNS = {
 """Transposition by EXIF orientation. ImageOps.exif_transpose fails if other parts of the EXIF are bad."""
 
 
-def decode(data: bytes, name: str, shape: Shape) -> tuple[np.ndarray, str]:
+def decode(data: bytes, name: str, shape: Shape, *, turned: bool = True) -> tuple[np.ndarray, str]:
     """Decode a picture file.
 
     Parameters
@@ -49,6 +49,8 @@ def decode(data: bytes, name: str, shape: Shape) -> tuple[np.ndarray, str]:
         Its name, whose suffix is compared with the format of the data.
     shape : tuple
         The wanted (height, width, channels); (None, None, channels) to keep the size.
+    turned : bool
+        Whether the picture is turned as its EXIF orientation says; a TIFF always is.
 
     Returns
     -------
@@ -63,16 +65,18 @@ def decode(data: bytes, name: str, shape: Shape) -> tuple[np.ndarray, str]:
         Picture files cannot have as many channels as `shape`.
     """
     notes: list[str] = []
-    image = decoded_image(data, name, mode_for(shape), notes)
+    image = decoded_image(data, name, mode_for(shape), notes, turned=turned)
     return fit(image, shape, notes), "; ".join(notes)
 
 
-def decoded_image(data: bytes, name: str, mode: str, notes: list[str]) -> Image.Image:
+def decoded_image(
+    data: bytes, name: str, mode: str, notes: list[str], *, turned: bool = True
+) -> Image.Image:
     """Decode a picture file at its own size, as `decode` does.
 
     Parameters
     ----------
-    data, name : as in `decode`.
+    data, name, turned : as in `decode`.
     mode : the mode of the result: L, RGB or RGBA.
     notes : what was converted is added.
 
@@ -95,6 +99,9 @@ def decoded_image(data: bytes, name: str, mode: str, notes: list[str]) -> Image.
         except Exception as error:
             raise Unreadable(_damage(image, error)) from error
         turn = _TURNS.get(_orientation(image) or 1)
+        if turn is not None and not turned:
+            notes.append("not turned as its EXIF orientation says, as the pipeline does")
+            turn = None
         if turn is not None:
             image = image.transpose(turn)
         if turn is not None or early in _TURNS:

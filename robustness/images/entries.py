@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -157,6 +158,13 @@ class Library(Generic[Where]):
     def entries(self) -> list[Entry]:
         """Return all entries, always in the same order."""
         return list(self._entries)
+
+    def unturned(self) -> Library[Where]:
+        """Return this source with pictures as they are stored, not turned as their EXIF orientation says."""
+        other = copy.copy(self)
+        if hasattr(self._load, "unturned"):
+            other._load = self._load.unturned()
+        return other
 
     def read(self, entry: Entry, shape: Shape) -> Picture:
         """Decode one picture to `shape`; a bad one has a reason and no pixels."""

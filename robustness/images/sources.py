@@ -6,9 +6,10 @@ import contextlib
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Generic
 
 import numpy as np
 
@@ -223,10 +224,22 @@ def _list(path: Path, known: tuple[str, ...] | None, label_column: str | None) -
     return Library(description, labelling.class_names, items, load)
 
 
-def _from_bytes(
-    read: Callable[[Where], bytes],
-) -> Callable[[Where, Entry, Shape], tuple[np.ndarray, str]]:
-    return lambda where, entry, shape: decode(read(where), entry.name, shape)
+@dataclass(frozen=True)
+class _Decoding(Generic[Where]):
+    """Loads a picture from the bytes of its file, turned as its EXIF orientation says or not."""
+
+    read: Callable[[Where], bytes]
+    turned: bool = True
+
+    def __call__(self, where: Where, entry: Entry, shape: Shape) -> tuple[np.ndarray, str]:
+        return decode(self.read(where), entry.name, shape, turned=self.turned)
+
+    def unturned(self) -> _Decoding[Where]:
+        return _Decoding(self.read, turned=False)
+
+
+def _from_bytes(read: Callable[[Where], bytes]) -> _Decoding[Where]:
+    return _Decoding(read)
 
 
 def _passed_over(others: Counter[str]) -> list[str]:

@@ -219,3 +219,19 @@ def test_a_photograph_smaller_than_the_crop_is_an_outcome(classifier, photograph
         reasons = {row.name: row.reason for row in opened.image_rows() if row.reason}
     assert list(reasons) == ["thin.png"]
     assert "40 x 5" in reasons["thin.png"]
+
+
+@pytest.mark.parametrize(("pipeline", "turned"), [("keras.load_img", False), ("pillow", True)])
+def test_a_photograph_is_turned_only_where_the_pipeline_turns_it(
+    pipeline, turned, classifier, tmp_path
+):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    Image.new("RGB", (40, 20), (120, 90, 60)).save(folder / "one.jpg", exif=exif)
+    result = audited(classifier, folder, tmp_path / "run", pipeline=pipeline)
+    with Run.open(result.path) as opened:
+        assert list(opened.sizes().values()) == [(40, 20) if turned else (20, 40)]
+        (row,) = opened.image_rows()
+    assert ("not turned" in row.note) is not turned
