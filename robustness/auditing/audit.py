@@ -18,7 +18,13 @@ import numpy as np
 
 from robustness import plugins
 from robustness.auditing.auditor import Auditor
-from robustness.auditing.deployed_model import StatedPipeline, deployed_models, stated_pipeline
+from robustness.auditing.deployed_model import (
+    DeployedModels,
+    StatedPipeline,
+    compared_pipelines,
+    deployed_models,
+    stated_pipeline,
+)
 from robustness.auditing.inputs import (
     ResolvedInputs,
     make_attacks,
@@ -239,11 +245,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     )
     stages.start(stage_times.CHECKS)
     answers, findings = (
-        ({}, findings_before(folder))
-        if resume
-        else _examine(
-            models.images, cache, entries, listener, answers=classifier.deployment is None
-        )
+        ({}, findings_before(folder)) if resume else _examine(models, cache, entries, listener)
     )
     if surrogate is None and not preflight.has_gradients(findings):
         plan = plan.running(resolved(gradients=False))
@@ -403,15 +405,11 @@ def _selection(
 
 
 def _examine(
-    classifier: Classifier,
-    cache: PictureCache,
-    entries: list[Entry],
-    listener: Listener,
-    *,
-    answers: bool,
+    models: DeployedModels, cache: PictureCache, entries: list[Entry], listener: Listener
 ) -> tuple[dict[str, np.ndarray], list[preflight.Finding]]:
     """Return probabilities for a sample of images, by key, and the findings of the preflight checks."""
     listener(Progress("checks", 0, 1))
+    classifier = models.images
     with ThreadPoolExecutor(1, thread_name_prefix="digest") as executor:
         # Hashing weights takes as long as tracing, and releases Python's global lock.
         executor.submit(lambda: classifier.digest)
@@ -419,9 +417,12 @@ def _examine(
         probabilities = classifier.probabilities(pixels)
         more = labelled_parts(cache, entries, classifier.input_shape)
         findings = preflight.run(classifier, pixels, truth, probabilities, more) if keys else []
+        if keys and not preflight.is_random(findings):
+            findings += compared_pipelines(models, cache, entries)
     listener(Progress("checks", 1, 1))
     # Answers to rounded images are none to uploaded pictures.
-    return dict(zip(keys, probabilities, strict=True)) if answers else {}, findings
+    direct = models.judge.deployment is None
+    return dict(zip(keys, probabilities, strict=True)) if direct else {}, findings
 
 
 def _concerned(entries: list[Entry], goal: Goal, source: Source) -> tuple[list[Entry], list[str]]:

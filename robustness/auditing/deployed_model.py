@@ -11,6 +11,8 @@ import numpy as np
 from robustness.auditing.named_model import is_model_file
 from robustness.configuration.audit_config import AuditConfig
 from robustness.configuration.choices import FULL, MODEL_SIZE, UPLOAD
+from robustness.diagnostics import pipelines
+from robustness.diagnostics.finding import Finding
 from robustness.errors import PipelineError, SettingError
 from robustness.images import Entry, Source
 from robustness.images.cache import PictureCache
@@ -35,6 +37,8 @@ DEFAULT = "pillow:bilinear"
 COMPARED = 24
 """The number of pictures on which a user's function is compared with named conventions."""
 COMPARED_BYTES = 64 << 20
+LABELLED = 60
+"""The number of labelled pictures by which pipelines are compared."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,32 @@ def deployed_models(
     )
     behind = pipeline.attacked(images if surrogate is None else surrogate)
     return DeployedModels(pipeline.judge(classifier), behind, images, pipeline)
+
+
+def compared_pipelines(
+    models: DeployedModels, cache: PictureCache, entries: list[Entry]
+) -> list[Finding]:
+    """Return the finding that another named pipeline is, or is not, clearly more accurate.
+
+    Empty for a user's own function, without enough labelled pictures, and where nothing is resized.
+    """
+    stated, classifier = models.pipeline, models.images
+    if stated is not None and stated.function is not None:
+        return []
+    pictures, labels, left = [], [], COMPARED_BYTES
+    for entry in [one for one in entries if one.label is not None][:LABELLED]:
+        try:
+            pixels = cache.read(entry, (None, None, classifier.input_shape[-1])).pixels
+        except (TypeError, ValueError):
+            # A source of the user may know no pictures of their own size.
+            return []
+        if pixels is not None and left > 0:
+            pictures.append(pixels)
+            labels.append(entry.label)
+            left -= pixels.nbytes
+    chosen = parse_pipeline(DEFAULT).convention if stated is None else stated.convention
+    found = pipelines.pipeline(classifier, pictures, np.array(labels, int), chosen)
+    return [] if found is None else [found]
 
 
 def _with_nearest(

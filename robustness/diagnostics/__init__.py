@@ -23,6 +23,7 @@ TITLES = {
     "P05": "Finite outputs",
     "P06": "Logits belong to the model",
     "P07": "Images do not mix",
+    "P08": "The pipeline of the deployment",
     "D01": "The model answers alike twice",
     "D02": "Logits to attack",
     "D03": "A gradient from output to picture",
