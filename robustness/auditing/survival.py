@@ -71,8 +71,8 @@ def with_survival(
 
     Returns
     -------
-    The same manifest if images of the model's size were attacked, no flip at the largest epsilon has a picture,
-    the model has random outputs, or its images have channels that JPEG lacks.
+    The same manifest if images of the model's size were attacked, no flip at the largest epsilon has a
+    picture, the model has random outputs, or its images have channels that JPEG lacks.
     """
     deployment = judge.deployment
     possible = plan.draws == 1 and judge.input_shape[-1] in _CHANNELS

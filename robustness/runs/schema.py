@@ -390,6 +390,7 @@ class Repair(Part):
     steps: Count = 0
     mask: Count = 0
     rows: Count = 0
+    views: Count = 0
 
 
 class PixelsReadEntry(Part):
