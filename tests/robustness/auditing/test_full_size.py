@@ -229,7 +229,8 @@ def test_a_changed_picture_of_what_the_model_sees_is_named(way, jpeg_run, classi
         (copy / name).write_bytes(data)
     else:
         with Run.resume(copy) as opened:
-            row = ViewRow(**opened.views().iloc[0].to_dict())
+            first = opened.views().to_dict("records")[0]
+            row = ViewRow(**{str(column): value for column, value in first.items()})
             other = opened.save_png(to_png(255 - np.asarray(Image.open(copy / name))))
             opened.add([replace(row, after=other)])
             name = other
