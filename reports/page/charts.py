@@ -43,6 +43,15 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class Surviving:
+    """The flips, and the unchanged originals, that reach the goal in a JPEG file of a quality."""
+
+    quality: int
+    flips: Share
+    originals: Share | None
+
+
+@dataclass(frozen=True)
 class Label:
     """The name of a line: where the line ends, the name, and the CSS class that colours both."""
 
@@ -200,6 +209,47 @@ def course(courses: Sequence[Course], attacks: Sequence[str]) -> Markup:
         labels.append(Label(*places[-1], shorten(one.attack, 17), _series(number)))
     if not alone:
         _name_lines(axes, labels)
+    return drawing.markup()
+
+
+def survival(points: Sequence[Surviving], uploaded: int | None) -> Markup:
+    """Draw which share of flips survives as a JPEG file of each quality, with 95 % intervals.
+
+    Parameters
+    ----------
+    points : by quality, each with at least one flip.
+    uploaded : the quality of the run's files; None if they are not JPEG.
+    """
+    ordered = sorted(points, key=lambda point: point.quality)
+    description = "; ".join(f"{p.quality}: {percent(p.flips.share)}" for p in ordered)
+    drawing = Drawing(
+        WIDTH, HEIGHT, f"Share of flips that survive, by JPEG quality. {description}."
+    )
+    ends = (ordered[0].quality - 2, ordered[-1].quality + 2)
+    axes = Axes(drawing, (44, 24, WIDTH - 16, HEIGHT - 44), ends, (0, 1))
+    axes.ticks_up(_QUARTERS, [f"{100 * q:.0f} %" for q in _QUARTERS])
+    axes.ticks_across([p.quality for p in ordered], [str(p.quality) for p in ordered])
+    middle = (axes.box[0] + axes.box[2]) / 2
+    drawing.text(middle, HEIGHT - 6, "JPEG quality", "axis", "middle")
+    if uploaded is not None and ends[0] <= uploaded <= ends[1]:
+        x = axes.x(uploaded)
+        drawing.line(x, axes.box[1], x, axes.box[3], "median-stem")
+        drawing.text(axes.box[2], 10, f"uploaded at {uploaded}", "tick ink", "end")
+    clean = [(p, p.originals) for p in ordered if p.originals and p.originals.share is not None]
+    places = [(axes.x(p.quality), axes.y(share.share or 0)) for p, share in clean]
+    if places:
+        drawing.path(places, "line dash2")
+    for (x, y), (p, share) in zip(places, clean, strict=True):
+        drawing.dot(x, y, 2.4, "part-robust", f"originals, {p.quality}: {percent(share.share)}")
+    places = [(axes.x(p.quality), axes.y(p.flips.share or 0)) for p in ordered]
+    drawing.path(places, "line worst")
+    for (x, y), p in zip(places, ordered, strict=True):
+        if p.flips.low is not None and p.flips.high is not None:
+            drawing.line(x, axes.y(p.flips.low), x, axes.y(p.flips.high), "whisker")
+        tip = f"{p.quality}: {percent(p.flips.share)} ({percent_range(p.flips.low, p.flips.high)})"
+        drawing.dot(x, y, 3.5, "worst-dot", tip)
+    names = [("flips", "part-flipped"), *([("originals", "part-robust")] if clean else [])]
+    _legend(drawing, axes.box[0], names)
     return drawing.markup()
 
 

@@ -48,6 +48,15 @@ class ReadableRun(Protocol):
     def strips(self) -> pd.DataFrame:
         """One row per step of the flips whose steps were kept."""
 
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Height and width of each picture that is attacked at its own size, by the image's key."""
+
+    def uploads(self) -> pd.DataFrame:
+        """One row per uploaded file in a lossy format."""
+
+    def views(self) -> pd.DataFrame:
+        """One row per flip whose model images were kept."""
+
     def png(self, name: str) -> bytes:
         """The bytes of a picture of the run."""
 

@@ -47,6 +47,7 @@ from robustness.auditing.run_records import (
     settings_before,
     smaller_batch,
 )
+from robustness.auditing.survival import with_survival
 from robustness.auditing.wrapped_model import (
     gives_sets,
     labelled_parts,
@@ -290,7 +291,8 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
             progress=listener,
             surrogate=models.attacked,
         )
-        store.write_manifest(finished_manifest(store.manifest, mended, diagnostics, stages))
+        survived = with_survival(store.manifest, classifier, models.images, plan, store, listener)
+        store.write_manifest(finished_manifest(survived, mended, diagnostics, stages))
     return AuditResult(folder, mended.sentence if mended else "")
 
 

@@ -127,6 +127,7 @@ class Auditor:
                 self.store,
                 batch=self._batch,
                 canvas=self._canvas,
+                scaling=self.attacked_model.scaling if self.plan.surrogate is None else None,
                 progress=self.progress,
             )
         finally:

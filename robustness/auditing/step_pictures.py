@@ -14,13 +14,17 @@ from robustness.engine.jobs import AttackJob, Example
 from robustness.engine.model_input import Shape, example_on
 from robustness.engine.replay import Replay, replay_pictures
 from robustness.engine.search import starting_epsilon
+from robustness.errors import PipelineError
 from robustness.images import Entry
 from robustness.images.cache import PictureCache
 from robustness.images.png import from_png, to_png
 from robustness.models.classifier import Classifier
+from robustness.models.scalings import Scaling
+from robustness.pipeline.deployment import Deployment
+from robustness.pipeline.views import view
 from robustness.runs.plan import Plan
 from robustness.runs.progress import Listener, Progress
-from robustness.runs.records import FLIPPED, StripRow
+from robustness.runs.records import FLIPPED, StripRow, ViewRow
 from robustness.runs.store import Run
 
 SHOWN_FLIPS = 6
@@ -51,8 +55,25 @@ class _Shown:
             probabilities="[" + ", ".join(f"{p:.6f}" for p in answer.tolist()) + "]",
         )
 
+    def views(self, store: Run, deployment: Deployment, scaling: Scaling | None) -> list[ViewRow]:
+        """The row of what the model sees of both pictures; none if the pipeline refuses one."""
+        try:
+            images = [view(deployment, one, scaling) for one in (self.original, self.last)]
+        except PipelineError:
+            return []
+        before, after = (store.save_png(to_png(image)) for image in images)
+        return [
+            ViewRow(
+                image=self.replay.job.example.key,
+                attack=self.attack,
+                epsilon=self.replay.radius,
+                before=before,
+                after=after,
+            )
+        ]
 
-def save_step_pictures(
+
+def save_step_pictures(  # noqa: PLR0913 - the parts of an audit
     plan: Plan,
     classifier: Classifier,
     cache: PictureCache,
@@ -61,6 +82,7 @@ def save_step_pictures(
     *,
     batch: Callable[[Attack, Shape | None], CompiledBatch],
     canvas: Callable[[Attack, str], Shape | None] = lambda attack, key: None,
+    scaling: Scaling | None = None,
     progress: Listener = lambda _: None,
 ) -> None:
     """Save every step of the most confident flips of a run; the steps between first and last run again.
@@ -70,6 +92,8 @@ def save_step_pictures(
     plan, classifier, cache, entries, store : the audit's, as for `Auditor`.
     batch : returns the compiled attack for pictures of a canvas.
     canvas : returns the canvas of an image, by its key.
+    scaling : from counts to the model's inputs, where the user's own function makes these; None if it is
+        not known.
     progress : called with the number of attacks whose steps are saved.
     """
     outcomes, by_key = store.outcomes(), {e.key: e for e in entries}
@@ -95,7 +119,10 @@ def save_step_pictures(
             continue
         ends = [picture for s in shown for picture in (s.original, s.last)]
         answers = iter(classifier.probabilities(ends))
-        rows: list[StripRow] = []
+        rows: list[StripRow | ViewRow] = []
+        deployment = classifier.deployment
+        if isinstance(deployment, Deployment):
+            rows += [row for one in shown for row in one.views(store, deployment, scaling)]
         for end in shown:
             rows.append(end.row(store, 0, end.original, next(answers)))
             rows.append(end.row(store, end.replay.steps + 1, end.last, next(answers)))

@@ -25,9 +25,10 @@ MOST_FLIPS = 100
 _PIXELS_AT_ONCE = 2_000_000
 """Pictures are predicted in groups of at most this many pixels, or one by one."""
 
-Predict = Callable[[Sequence[np.ndarray]], np.ndarray]
-"""The classes (n,) of pictures (height, width, channels) uint8, whose sizes may differ."""
-Treatment = Callable[[np.ndarray], np.ndarray]
+Predict = Callable[[Sequence[np.ndarray], Upload], np.ndarray]
+"""The classes (n,) of pictures (height, width, channels) uint8, whose sizes may differ, in their files."""
+Treatment = tuple[str, int | None, Upload, Predict]
+"""Name, JPEG quality, the format of the files, and what predicts them."""
 Group = list[tuple[int, np.ndarray]]
 
 
@@ -61,7 +62,7 @@ class Survival:
     points: tuple[SurvivalPoint, ...]
 
 
-def survival(
+def survival(  # noqa: PLR0913 - what is measured, and how it is shown
     pictures: Sequence[np.ndarray],
     aims: np.ndarray,
     goal: Goal,
@@ -70,6 +71,8 @@ def survival(
     upload: Upload = PNG,
     pipelines: Mapping[str, Predict] | None = None,
     originals: Sequence[np.ndarray] | None = None,
+    most: int = MOST_FLIPS,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Survival:
     """Return the shares of verified flips that survive JPEG at several qualities, and other pipelines.
 
@@ -83,18 +86,23 @@ def survival(
     goal : Goal
         Decides whether a class is a flip.
     predict : callable
-        From pictures to their classes through the audited pipeline.
+        From pictures, and the format in which they are uploaded, to their classes through the audited
+        pipeline.
     upload : Upload
         How pictures are uploaded. Pipelines receive its files; JPEG has its subsampling.
     pipelines : mapping of str to callable, optional
         Other pipelines by name, each like `predict`.
     originals : sequence of ndarray, optional
         The unchanged pictures, in the order of `pictures`.
+    most : int
+        The most flips to examine, at least 2.
+    progress : callable
+        Called with the number of examined pictures, and of all of them.
 
     Returns
     -------
     Survival
-        At most `MOST_FLIPS` flips are examined: all, or such as are evenly spread over their order.
+        At most `most` flips are examined: all, or such as are evenly spread over their order.
 
     Raises
     ------
@@ -108,10 +116,20 @@ def survival(
             + (f" and {len(originals)} originals" if originals is not None else "")
             + "; expected as many of each."
         )
-    chosen = evenly_spread(found, MOST_FLIPS)
+    chosen = evenly_spread(found, most)
     treatments = _treatments(predict, upload, pipelines or {})
-    changed = _reached(pictures, chosen, aims, goal, treatments)
-    clean = None if originals is None else _reached(originals, chosen, aims, goal, treatments)
+    total = len(chosen) * (1 if originals is None else 2)
+    changed = _reached(pictures, chosen, aims, goal, treatments, lambda n: progress(n, total))
+    clean = None
+    if originals is not None:
+        clean = _reached(
+            originals,
+            chosen,
+            aims,
+            goal,
+            treatments,
+            lambda n: progress(len(chosen) + n, total),
+        )
     points = []
     for place, (name, quality, _, _) in enumerate(treatments):
         usable = changed[place] >= 0
@@ -139,20 +157,13 @@ def evenly_spread(count: int, most: int) -> list[int]:
 
 def _treatments(
     predict: Predict, upload: Upload, pipelines: Mapping[str, Predict]
-) -> list[tuple[str, int | None, Treatment, Predict]]:
-    """Name, JPEG quality, what is done to a picture, and what predicts it then."""
+) -> list[Treatment]:
     subsampling = upload.subsampling or DEFAULT_SUBSAMPLING
     files = [
         parse_upload(f"jpeg:{quality},subsampling={subsampling},seen=none") for quality in QUALITIES
     ]
-    curve = [(f"jpeg:{file.quality}", file.quality, _transmission(file), predict) for file in files]
-    sent = _transmission(upload)
-    return [*curve, *((name, None, sent, other) for name, other in pipelines.items())]
-
-
-def _transmission(upload: Upload) -> Treatment:
-    """Encode and decode."""
-    return lambda pixels: upload.decode(upload.encode(pixels), pixels.shape[-1])
+    curve = [(f"jpeg:{file.quality}", file.quality, file, predict) for file in files]
+    return [*curve, *((name, None, upload, other) for name, other in pipelines.items())]
 
 
 def _reached(
@@ -160,30 +171,31 @@ def _reached(
     chosen: Sequence[int],
     aims: np.ndarray,
     goal: Goal,
-    treatments: Sequence[tuple[str, int | None, Treatment, Predict]],
+    treatments: Sequence[Treatment],
+    progress: Callable[[int], None],
 ) -> np.ndarray:
     """Return 1 where a treated picture reaches the goal, 0 where not, -1 where it is refused."""
     marks = np.empty((len(treatments), len(chosen)), np.int8)
     done = 0
     for group in _groups(pictures, chosen):
         here = slice(done, done + len(group))
-        for place, (_, _, treat, predict) in enumerate(treatments):
-            treated = [treat(pixels) for _, pixels in group]
-            classes = _classes(predict, treated)
+        for place, (_, _, upload, predict) in enumerate(treatments):
+            classes = _classes(predict, [pixels for _, pixels in group], upload)
             reached = np.asarray(goal.reached(classes, np.asarray(aims)[[at for at, _ in group]]))
             marks[place, here] = np.where(classes < 0, -1, reached)
         done += len(group)
+        progress(done)
     return marks
 
 
-def _classes(predict: Predict, pictures: list[np.ndarray]) -> np.ndarray:
+def _classes(predict: Predict, pictures: list[np.ndarray], upload: Upload) -> np.ndarray:
     """Predict pictures together, or one by one if a pipeline refuses one of them, whose class is -1."""
     try:
-        return np.asarray(predict(pictures))
+        return np.asarray(predict(pictures, upload))
     except PipelineError:
         if len(pictures) == 1:
             return np.array([-1])
-    return np.concatenate([_classes(predict, [one]) for one in pictures])
+    return np.concatenate([_classes(predict, [one], upload) for one in pictures])
 
 
 def _groups(pictures: Sequence[np.ndarray], chosen: Sequence[int]) -> Iterator[Group]:

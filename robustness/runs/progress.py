@@ -13,7 +13,8 @@ class Progress:
     Parameters
     ----------
     stage : str
-        "checks", "classes", "clean", the label of an attack, "step pictures", "diagnostics" or "reports".
+        "checks", "classes", "clean", the label of an attack, "step pictures", "diagnostics", "survival" or
+        "reports".
     done, total : int
         Images finished in the stage, and all its images.
     flipped, robust, wrong, settled : int

@@ -112,7 +112,21 @@ class UploadRow:
     l2: float
 
 
-Row = ImageRow | OutcomeRow | StripRow | GradientRow | DistanceRow | SizeRow | UploadRow
+@dataclass(frozen=True, kw_only=True)
+class ViewRow:
+    """What the model sees of a flip's original (`before`) and of its uploaded file (`after`).
+
+    Both are pictures of the model's images, rounded to whole counts, for the report.
+    """
+
+    image: str
+    attack: str
+    epsilon: float
+    before: str
+    after: str
+
+
+Row = ImageRow | OutcomeRow | StripRow | GradientRow | DistanceRow | SizeRow | UploadRow | ViewRow
 
 
 def png_name(digest: str, suffix: str = ".png") -> str:

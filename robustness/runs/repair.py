@@ -36,6 +36,8 @@ class Mended:
         1 if the picture of the mask is damaged.
     rows : int
         Damaged rows of the database.
+    views : int
+        Damaged pictures of what the model sees.
     """
 
     originals: int = 0
@@ -43,6 +45,7 @@ class Mended:
     steps: int = 0
     mask: int = 0
     rows: int = 0
+    views: int = 0
 
     def __bool__(self) -> bool:
         return any(asdict(self).values())
@@ -56,6 +59,7 @@ class Mended:
             "steps": ("step", "steps"),
             "mask": ("mask", "masks"),
             "rows": ("row of the database", "rows of the database"),
+            "views": ("picture of what the model sees", "pictures of what the model sees"),
         }
         parts = [
             f"{count:,} {words[name][count != 1]}" for name, count in asdict(self).items() if count
@@ -125,9 +129,11 @@ def mend(
         or row["attack"] not in labels
         or not _agrees(row, keeps=plan.keeps(place[row["image"]]))
     ]
-    lost = [row for row in outcomes if not intact(row["png"])]
+    sent = {_place(row): row["file"] for row in _records(store.uploads())}
+    lost = [row for row in outcomes if not intact(row["png"]) or not intact(sent.get(_place(row)))]
     again = {(row["image"], row["attack"]) for row in (*odd, *lost)}
     steps = {row["png"] for row in _records(store.strips()) if not intact(row["png"])}
+    views = {row[one] for row in _records(store.views()) for one in ("before", "after")}
     mask = None if plan.mask is None else png_name(str(plan.mask.sha256))
     # The run is unfinished until the deleted rows are computed again.
     if again or odd_images:
@@ -147,6 +153,7 @@ def mend(
         steps=len(steps - {row["png"] for row in lost} - {row.png for row in originals}),
         mask=int(mask is not None and not intact(mask)),
         rows=len(odd) + len(odd_images),
+        views=sum(not intact(name) for name in views),
     )
 
 
@@ -187,6 +194,11 @@ def _agrees(row: dict[str, Any], *, keeps: bool) -> bool:
     if row["status"] != FLIPPED:
         return row["status"] in STATUSES and row["png"] is None
     return row["adversarial_class"] is not None and (row["png"] is not None or not keeps)
+
+
+def _place(row: dict[str, Any]) -> tuple[Any, ...]:
+    """The key of an outcome."""
+    return row["image"], row["attack"], row["epsilon"]
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -390,6 +390,7 @@ class Repair(Part):
     steps: Count = 0
     mask: Count = 0
     rows: Count = 0
+    views: Count = 0
 
 
 class PixelsReadEntry(Part):
@@ -416,6 +417,38 @@ class PixelsReadEntry(Part):
     """Whether the convention only stands in for the user's own function."""
 
 
+class ShareEntry(Part):
+    """`count` of `total` images."""
+
+    count: Count
+    total: Count
+
+
+class SurvivalPointEntry(Part):
+    """How many flips, and how many unchanged originals, reach the goal after one treatment.
+
+    `quality` is that of a JPEG file; None for another pipeline. `refused` pictures are in no total.
+    """
+
+    name: str
+    quality: Count | None = None
+    flips: ShareEntry
+    originals: ShareEntry | None = None
+    refused: Count = 0
+
+
+class SurvivalEntry(Part):
+    """Whether the flips at the largest epsilon survive other JPEG qualities, and other input pipelines.
+
+    `examined` of `found` flips were judged again, evenly spread over all of them.
+    """
+
+    epsilon: Number
+    examined: Count
+    found: Count
+    points: Listed[SurvivalPointEntry] = ()
+
+
 class Manifest(Part):
     """Everything that another person needs to check a run or to repeat it."""
 
@@ -440,13 +473,7 @@ class Manifest(Part):
     gate: GateEntry = Field(default_factory=GateEntry)
     timing: Timing = Field(default_factory=Timing)
     pixels_read: PixelsReadEntry | None = None
-
-
-class ShareEntry(Part):
-    """`count` of `total` images."""
-
-    count: Count
-    total: Count
+    survival: SurvivalEntry | None = None
 
 
 class RateEntry(Part):

@@ -35,6 +35,7 @@ from robustness.runs.records import (
     SizeRow,
     StripRow,
     UploadRow,
+    ViewRow,
     png_name,
 )
 from robustness.runs.run_json import manifest_of, new_text_of, text_of
@@ -48,8 +49,9 @@ _TABLES: dict[str, tuple[type, tuple[str, ...]]] = {
     "distances": (DistanceRow, ("image", "attack", "epsilon", "norm")),
     "sizes": (SizeRow, ("image",)),
     "uploads": (UploadRow, ("image", "attack", "epsilon")),
+    "views": (ViewRow, ("image", "attack", "epsilon")),
 }
-_LATER = {"gradients", "distances", "sizes", "uploads"}
+_LATER = {"gradients", "distances", "sizes", "uploads", "views"}
 """Tables that runs of earlier versions lack."""
 _SQL_TYPES = {"str": "TEXT", "int": "INTEGER", "float": "REAL"}
 
@@ -395,6 +397,12 @@ class Run:
         if not self._db.columns("uploads"):
             return pd.DataFrame(columns=[f.name for f in fields(UploadRow)])
         return self._frame("uploads", "attack, epsilon, image")
+
+    def views(self) -> pd.DataFrame:
+        """Return what the model sees of the flips whose steps are kept; a column per field of `ViewRow`."""
+        if not self._db.columns("views"):
+            return pd.DataFrame(columns=[f.name for f in fields(ViewRow)])
+        return self._frame("views", "attack, epsilon, image")
 
     def image_rows(self) -> Iterator[ImageRow]:
         """Yield the images in the order of the audit, with constant memory."""

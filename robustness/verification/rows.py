@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,6 +99,8 @@ class RunContents:
     """Whether the model has random outputs, so that every verdict is a vote."""
     uploads: Mapping[tuple[str, str, float], Mapping[str, Any]] = field(default_factory=dict)
     """The rows of uploaded files of a lossy format, by image, attack and epsilon."""
+    views: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """The rows of what the model sees, by the key of their image."""
 
     @classmethod
     def of(cls, run: Run) -> RunContents:
@@ -144,6 +146,7 @@ class RunContents:
                 (row["image"], row["attack"], row["epsilon"]): row
                 for row in _records(run.uploads())
             },
+            views=_grouped(_records(run.views())),
         )
 
     @property

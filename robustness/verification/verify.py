@@ -29,7 +29,7 @@ from robustness.runs.records import ImageRow
 from robustness.runs.schema import ModelEntry
 from robustness.runs.store import Run
 from robustness.verification import pictures as evidence
-from robustness.verification import random_models, uploads
+from robustness.verification import random_models, uploads, views
 from robustness.verification.pictures import Pictures
 from robustness.verification.rows import (
     BUDGET,
@@ -176,7 +176,7 @@ def verify(
         )
     function = load_function(preprocess) if isinstance(preprocess, str) else preprocess
     classifier = _as_deployed(claims, classifier, function)
-    upload = parse_upload(claims.upload)
+    upload, deployment = parse_upload(claims.upload), getattr(classifier, "deployment", None)
     faults = [*_of_the_model(claims, classifier), *_of_the_function(claims, function)]
     faults += check_rows(claims)
     eyes, pictures = _Eyes(classifier, claims.random), Pictures(run, claims.picture_shape)
@@ -198,6 +198,8 @@ def verify(
         for row in claims.strips.get(image.key, ()):
             faults += evidence.step(claims, image, row, pictures)
             asked.setdefault(row["png"], []).append(expect_step(claims, image, row))
+        for seen in claims.views.get(image.key, ()):
+            faults += views.viewed(run, claims, image, seen, pictures, deployment)
         for name, expectations in asked.items():
             pixels = pictures.pixels(name)
             if pixels is not None:
@@ -449,7 +451,15 @@ def _strangers(run: Run, claims: RunContents) -> int:
     named.add(claims.mask)
     named |= {row["png"] for rows in claims.flips.values() for row in rows}
     named |= {row["png"] for rows in claims.strips.values() for row in rows}
-    files = (p.relative_to(run.path).as_posix() for p in (run.path / "images").rglob("*.png"))
+    named |= {str(row["file"]) for row in claims.uploads.values()}
+    named |= {
+        str(row[one]) for rows in claims.views.values() for row in rows for one in views.SIDES
+    }
+    files = (
+        path.relative_to(run.path).as_posix()
+        for path in (run.path / "images").rglob("*")
+        if path.suffix in (".png", ".jpg", ".webp")
+    )
     return sum(1 for file in files if file not in named)
 
 

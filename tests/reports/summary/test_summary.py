@@ -229,6 +229,15 @@ class OldRun:
     def strips(self) -> pd.DataFrame:
         return pd.DataFrame()
 
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        return {}
+
+    def uploads(self) -> pd.DataFrame:
+        return pd.DataFrame()
+
+    def views(self) -> pd.DataFrame:
+        return pd.DataFrame()
+
     def png(self, name: str) -> bytes:
         raise AssertionError(name)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from PIL import Image
 
 import robustness
 from robustness.errors import SettingError
+from robustness.images.png import to_png
 from robustness.models.classifier import Classifier
 from robustness.pipeline.named import parse_pipeline
 from robustness.pipeline.upload import parse_upload
+from robustness.runs.records import ViewRow
 from robustness.runs.result import AuditResult
 from robustness.runs.store import Run
 from robustness.verification.verify import verify
@@ -166,6 +169,90 @@ def test_a_changed_byte_of_an_uploaded_file_is_named(jpeg_run, classifier, tmp_p
     assert result.exit_code == 1
     relative = file.relative_to(copy).as_posix()
     assert relative in {fault.file for fault in result.faults}
+
+
+@pytest.mark.parametrize("which", ["run", "jpeg_run"])
+def test_survival_counts_are_those_of_files_that_pillow_writes(which, request, classifier):
+    convention = parse_pipeline("keras.load_img").convention
+    with Run.open(request.getfixturevalue(which)) as opened:
+        survival = opened.manifest.survival
+        flips = opened.outcomes().query("epsilon == 40").dropna(subset=["png"])
+        images = {row.key: row for row in opened.image_rows()}
+        assert survival is not None
+        assert (survival.epsilon, survival.examined) == (40, len(flips))
+        points = {point.name: point for point in survival.points}
+        for quality in (50, 90):
+            counts = {"png": 0, "png_of_image": 0}
+            for row in flips.to_dict("records"):
+                image = images[row["image"]]
+                for column, name in (("png", row["png"]), ("png_of_image", image.png)):
+                    data = io.BytesIO()
+                    picture = Image.open(io.BytesIO(opened.png(str(name))))
+                    picture.save(data, "JPEG", quality=quality, subsampling=2)
+                    seen = convention.image_of_file(data.getvalue(), SHAPE)
+                    after = classifier.probabilities(seen[None]).argmax()
+                    counts[column] += int(after != image.clean_class)
+            point = points[f"jpeg:{quality}"]
+            assert point.flips.count == counts["png"]
+            assert point.originals is not None
+            assert point.originals.count == counts["png_of_image"]
+    if which == "jpeg_run":
+        # A flip counts at the quality that was asked for.
+        assert points["jpeg:90"].flips.count == points["jpeg:90"].flips.total
+    assert "pillow:bilinear" in points
+    assert "keras.load_img:nearest" not in points
+
+
+def test_what_the_model_sees_is_what_the_named_code_makes_of_the_file(jpeg_run):
+    convention = parse_pipeline("keras.load_img").convention
+    with Run.open(jpeg_run) as opened:
+        views, uploads = opened.views(), opened.uploads()
+        joined = views.merge(uploads, on=["image", "attack", "epsilon"])
+        assert len(joined) == len(views) > 0
+        for row in joined.to_dict("records"):
+            seen = np.asarray(Image.open(io.BytesIO(opened.png(row["after"]))))
+            np.testing.assert_array_equal(
+                seen, convention.image_of_file(opened.png(row["file"]), SHAPE)
+            )
+
+
+@pytest.mark.parametrize("way", ["bytes", "another picture", "missing"])
+def test_a_changed_picture_of_what_the_model_sees_is_named(way, jpeg_run, classifier, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(jpeg_run, copy)
+    with Run.open(copy) as opened:
+        name = opened.views()["after"].iloc[0]
+    if way == "missing":
+        (copy / name).unlink()
+    elif way == "bytes":
+        data = to_png(255 - np.asarray(Image.open(copy / name)))
+        (copy / name).write_bytes(data)
+    else:
+        with Run.resume(copy) as opened:
+            first = opened.views().to_dict("records")[0]
+            row = ViewRow(**{str(column): value for column, value in first.items()})
+            other = opened.save_png(to_png(255 - np.asarray(Image.open(copy / name))))
+            opened.add([replace(row, after=other)])
+            name = other
+    with Run.open(copy) as opened:
+        result = verify(opened, classifier)
+    assert {fault.file for fault in result.faults} == {name}
+    # Only "another picture" leaves a file that no row names.
+    assert result.strangers == (way == "another picture")
+
+
+def test_damaged_uploads_and_views_are_made_again(jpeg_run, classifier, photographs, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(jpeg_run, copy)
+    with Run.open(copy) as opened:
+        upload, seen = opened.uploads()["file"].iloc[0], opened.views()["before"].iloc[0]
+    (copy / upload).write_bytes(b"damaged")
+    (copy / seen).unlink()
+    resumed = audited(classifier, photographs, copy, upload="jpeg:90", resume=True)
+    pd.testing.assert_frame_equal(rows(resumed.path), rows(jpeg_run))
+    with Run.open(copy) as opened:
+        assert opened.manifest.mended[-1].views == 1
+        assert verify(opened, classifier).faults == ()
 
 
 def test_large_photographs_are_reduced_first(classifier, photographs, tmp_path):

@@ -12,7 +12,7 @@ from PIL import Image
 from robustness.errors import PipelineError
 from robustness.numerics.intervals import wilson_interval
 from robustness.pipeline.survival import MOST_FLIPS, QUALITIES, evenly_spread, survival
-from robustness.pipeline.upload import parse_upload
+from robustness.pipeline.upload import Upload, parse_upload
 from robustness.threat.goals import Targeted, Untargeted
 
 RNG = np.random.default_rng(0)
@@ -28,9 +28,15 @@ def through_pillow(pixels: np.ndarray, quality: int, subsampling: int = 2) -> np
     return np.asarray(Image.open(io.BytesIO(buffer.getvalue())))
 
 
-def is_bright(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Class 1 if the first pixel's red exceeds 127."""
-    return np.array([int(picture[0, 0, 0] > 127) for picture in pictures])
+def is_bright(pictures: Sequence[np.ndarray], upload: Upload) -> np.ndarray:
+    """Class 1 if the first pixel's red exceeds 127 in the file."""
+    decoded = [upload.decode(upload.encode(picture)) for picture in pictures]
+    return np.array([int(picture[0, 0, 0] > 127) for picture in decoded])
+
+
+def received(pictures: list[np.ndarray]) -> int:
+    """How many pictures are bright as they are."""
+    return sum(int(picture[0, 0, 0] > 127) for picture in pictures)
 
 
 @pytest.mark.parametrize(("text", "subsampling"), [("png", 2), ("jpeg:90,subsampling=4:4:4", 0)])
@@ -42,7 +48,7 @@ def test_counts_are_those_of_files_that_pillow_writes(text, subsampling):
         Untargeted(),
         is_bright,
         upload=parse_upload(text),
-        pipelines={"never": lambda some: np.zeros(len(some), int), "same": is_bright},
+        pipelines={"never": lambda some, upload: np.zeros(len(some), int), "same": is_bright},
     )
     assert (result.examined, result.found) == (len(pictures), len(pictures))
     assert [p.quality for p in result.points] == [*QUALITIES, None, None]
@@ -50,7 +56,7 @@ def test_counts_are_those_of_files_that_pillow_writes(text, subsampling):
     for point, quality in zip(result.points, QUALITIES, strict=False):
         files = [through_pillow(p, quality, subsampling) for p in pictures]
         assert point.name == f"jpeg:{quality}"
-        assert point.flips.count == is_bright(files).sum()
+        assert point.flips.count == received(files)
         assert (point.flips.low, point.flips.high) == wilson_interval(
             point.flips.count, len(pictures)
         )
@@ -58,15 +64,15 @@ def test_counts_are_those_of_files_that_pillow_writes(text, subsampling):
     assert counts[0] < counts[-1] <= len(pictures)
     never, same = result.points[-2:]
     assert (never.name, never.flips.count) == ("never", 0)
-    received = pictures if text == "png" else [through_pillow(p, 90, 0) for p in pictures]
-    assert same.flips.count == is_bright(received).sum()
+    sent = pictures if text == "png" else [through_pillow(p, 90, 0) for p in pictures]
+    assert same.flips.count == received(sent)
 
 
 def test_a_target_is_judged_by_its_own_predicate():
     pictures = noisy(12)
     aims = np.full(12, 2)
-    two = survival(pictures, aims, Targeted(2), lambda some: np.full(len(some), 2))
-    one = survival(pictures, aims, Targeted(2), lambda some: np.full(len(some), 1))
+    two = survival(pictures, aims, Targeted(2), lambda some, upload: np.full(len(some), 2))
+    one = survival(pictures, aims, Targeted(2), lambda some, upload: np.full(len(some), 1))
     assert {p.flips.share for p in two.points} == {1.0}
     assert {p.flips.share for p in one.points} == {0.0}
 
@@ -77,7 +83,7 @@ def test_what_compression_alone_causes_is_told():
         pictures,
         np.zeros(10, int),
         Untargeted(),
-        lambda some: np.ones(len(some), int),
+        lambda some, upload: np.ones(len(some), int),
         originals=pictures[::-1],
     )
     assert all(p.originals is not None and p.originals.count == 10 for p in result.points)
@@ -89,7 +95,7 @@ def test_what_compression_alone_causes_is_told():
 def test_refused_pictures_are_in_no_total():
     pictures = [*noisy(5), *noisy(3, side=8)]
 
-    def cropping(some: Sequence[np.ndarray]) -> np.ndarray:
+    def cropping(some: Sequence[np.ndarray], upload: Upload) -> np.ndarray:
         if any(len(picture) < 16 for picture in some):
             raise PipelineError("The picture is smaller than the crop.")
         return np.ones(len(some), int)
@@ -115,6 +121,21 @@ def test_each_picture_is_read_once_and_at_most_a_hundred():
     assert (result.examined, result.found) == (MOST_FLIPS, 250)
     assert reads == evenly_spread(250, MOST_FLIPS)
     assert result.points[0].flips.total == MOST_FLIPS
+
+
+def test_progress_counts_flips_and_originals():
+    shown = []
+    pictures = noisy(5)
+    survival(
+        pictures,
+        np.zeros(5, int),
+        Untargeted(),
+        is_bright,
+        originals=pictures,
+        most=3,
+        progress=lambda done, total: shown.append((done, total)),
+    )
+    assert shown == [(3, 6), (6, 6)]
 
 
 def test_places_are_spread_evenly():
