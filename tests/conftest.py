@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
+
+from tests import forked
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,6 +45,19 @@ def photos_archive() -> Path:
 def article_photos() -> Path:
     """A folder of a few photographs without labels."""
     return _data("article")
+
+
+@pytest.fixture
+def forked_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load models of unknown sizes for a trial in forks of a process that has TensorFlow imported."""
+    from robustness.models.scan import limited_process
+
+    forks = SimpleNamespace(
+        run=forked.limited,
+        DEVNULL=subprocess.DEVNULL,
+        TimeoutExpired=subprocess.TimeoutExpired,
+    )
+    monkeypatch.setattr(limited_process, "subprocess", forks)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -48,7 +48,7 @@ def start(target: Callable[..., None], *arguments: object) -> ForkServerProcess:
 def _main(
     program: str, words: Sequence[str], folder: str, environment: dict[str, str], out: str
 ) -> None:
-    """Run the installed command, or the script `program`, in this process."""
+    """Run the installed command, the script `program` or the module of that name in this process."""
     for number, name in ((1, "out"), (2, "err")):
         file = os.open(Path(out) / name, os.O_WRONLY | os.O_CREAT, 0o600)
         os.dup2(file, number)
@@ -59,6 +59,9 @@ def _main(
     paths = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = [path for path in paths if path not in sys.path]
     sys.argv = [program, *words]
+    if program.startswith("robustness."):
+        runpy.run_module(program, run_name="__main__")
+        return
     if program != "robustness":
         sys.path.insert(0, str(Path(program).parent))
         runpy.run_path(program, run_name="__main__")
@@ -78,6 +81,17 @@ def robustness(
 def script(path: Path, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run `python PATH WORDS` at the top of the repository, and wait for its end."""
     return run(str(path), words, ROOT, dict(os.environ))
+
+
+def limited(
+    command: Sequence[str], *, env: dict[str, str], **_: object
+) -> subprocess.CompletedProcess[bytes]:
+    """Run ``python -P -m MODULE WORDS``, in place of `subprocess.run` in `limited_process`."""
+    _, safe, by_name, module, *words = command
+    assert (safe, by_name) == ("-P", "-m")
+    done = run(module, words, ROOT, env)
+    out, err = done.stdout.encode(), done.stderr.encode()
+    return subprocess.CompletedProcess(done.args, done.returncode, out, err)
 
 
 def run(

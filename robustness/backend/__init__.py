@@ -13,6 +13,7 @@ is looked up once, here. The module of each framework defines the same names:
   framework can do so.
 - `run_eagerly(fn)`: ``fn()``, run immediately even while a function is being traced.
 - `fused(fn)`: elementwise integer arithmetic `fn`, in one pass over memory if the framework can do so.
+- `traced_once(fn)`: `fn` of tensors, whose graph is shared by all compiled functions that call it.
 - `draws_numbers(compiled, *args)`: whether a compiled function may draw random numbers or change a variable
   when called with such arguments.
 - `fast_compiled_loops()`: whether a compiled step takes no longer inside a compiled loop than outside it.
@@ -43,6 +44,7 @@ fused = _backend.fused
 linearise = _backend.linearise
 precompile = _backend.precompile
 run_eagerly = _backend.run_eagerly
+traced_once = _backend.traced_once
 unsaturated = _backend.unsaturated
 value_and_grad = _backend.value_and_grad
 OutOfMemory: tuple[type[BaseException], ...] = _backend.OutOfMemory
@@ -58,6 +60,7 @@ __all__ = [
     "linearise",
     "precompile",
     "run_eagerly",
+    "traced_once",
     "unsaturated",
     "value_and_grad",
 ]

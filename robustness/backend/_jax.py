@@ -56,6 +56,11 @@ def fused(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return jax.jit(fn)
 
 
+def traced_once(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return `fn` unchanged."""
+    return fn
+
+
 def run_eagerly(fn: Callable[[], Any]) -> Any:
     """Return ``fn()``, run immediately even while a function is being traced."""
     with jax.ensure_compile_time_eval():

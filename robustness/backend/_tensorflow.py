@@ -33,6 +33,7 @@ __all__ = [
     "linearise",
     "precompile",
     "run_eagerly",
+    "traced_once",
     "unsaturated",
     "value_and_grad",
 ]
@@ -161,6 +162,11 @@ def fused(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return fn(*args) if accelerated() or sys.platform != "linux" else with_xla(*args)
 
     return call
+
+
+def traced_once(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return `fn` of tensors, traced once per shape; TensorFlow inlines it where a graph calls it."""
+    return _private.without_tracing_warnings(tf.function(fn, jit_compile=False, autograph=False))
 
 
 def run_eagerly(fn: Callable[[], Any]) -> Any:

@@ -89,6 +89,11 @@ def fused(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return fn
 
 
+def traced_once(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return `fn` unchanged."""
+    return fn
+
+
 def run_eagerly(fn: Callable[[], Any]) -> Any:
     """Return ``fn()``: PyTorch runs everything immediately."""
     return fn()

@@ -41,5 +41,6 @@ def batch_invariant(fn: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
     count = math.prod(shape[1:])
     rows = ops.reshape(values, (-1, count))
     if spare := -count % LANES:
-        rows = ops.concatenate([rows, ops.repeat(rows[:, :1], spare, axis=1)], axis=1)
+        first = ops.broadcast_to(rows[:, :1], (ops.shape(rows)[0], spare))
+        rows = ops.concatenate([rows, first], axis=1)
     return ops.reshape(fn(rows)[:, :count], shape)

@@ -121,7 +121,8 @@ def _independent_rows(case: LinearCase) -> str:
 
 def _seeded(case: LinearCase) -> str:
     first, second = case.points(), case.points(again=True)
-    if not all(np.array_equal(first[i], second[i]) for i in first):
+    # The second run may take fewer steps.
+    if not all(np.array_equal(first[i][: len(second[i])], second[i]) for i in first):
         return "two runs with the same seed differ; draw random numbers with task.uniform or task.normal."
     return ""
 

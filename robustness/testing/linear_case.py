@@ -25,6 +25,8 @@ SHAPE = (8, 8, 3)
 IMAGES = 6
 FREE = 5.0
 """The budget of threats without a norm: degrees, or the highest severity."""
+COMPARED_STEPS = 200
+"""The largest number of steps of a run that is only compared with another run."""
 LEAST_MARGIN = 1.0
 """The smallest margin of an image, in logits."""
 
@@ -108,11 +110,12 @@ class LinearCase:
         order : sequence of int
             The image in each slot.
         stretch : int
-            Images with odd numbers have a budget 1 + `stretch` times as large.
+            Images with odd numbers have a budget 1 + `stretch` times as large. Such a run, which is only
+            compared with others, takes at most `COMPARED_STEPS` steps.
         restart : int
             The start of the attack, from 0.
         again : bool
-            Whether to run again what is cached.
+            Whether to run again what is cached, with at most `COMPARED_STEPS` steps.
 
         Returns
         -------
@@ -120,8 +123,10 @@ class LinearCase:
             By image, its points (steps + 1, height, width, channels).
         """
         key = (tuple(order), stretch, restart)
-        if again or key not in self._points:
-            self._points[key] = self._run(list(order), stretch, restart)
+        if again:
+            return self._run(list(order), stretch, restart, compared=True)
+        if key not in self._points:
+            self._points[key] = self._run(list(order), stretch, restart, compared=stretch > 0)
         return self._points[key]
 
     def distances(self, restart: int = 0) -> dict[int, float]:
@@ -130,9 +135,13 @@ class LinearCase:
             self.points(restart=restart)
         return self._distances[restart]
 
-    def _run(self, order: list[int], stretch: int, restart: int) -> dict[int, np.ndarray]:
+    def _run(
+        self, order: list[int], stretch: int, restart: int, *, compared: bool
+    ) -> dict[int, np.ndarray]:
         closest = self.attack.seeks == "closest"
         steps = self.attack.steps if closest else min(self.attack.steps, 25)
+        if compared:
+            steps = min(steps, COMPARED_STEPS)
         replays = [
             Replay(
                 AttackJob(self.example(i), self.budget * (1 + stretch * (i % 2)), restart),
@@ -160,7 +169,7 @@ class LinearCase:
                     )
             image = order[number]
             points[image].append(latest[0][1][slot])
-            if step == steps and not stretch and closest:
+            if step == steps and not compared and closest:
                 distance = float(state["best"]["distance"][slot])
                 self._distances.setdefault(restart, {})[image] = distance
         return {i: np.stack(steps) for i, steps in points.items()}

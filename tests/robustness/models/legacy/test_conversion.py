@@ -226,6 +226,7 @@ OPERATIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("forked_trials")
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_each_tensorflow_operation_computes_what_it_says(tmp_path, name):
     entries, expected = OPERATIONS[name]
@@ -390,6 +391,7 @@ def test_a_registered_layer_is_found_by_its_plain_name_too(tmp_path, name):
     assert np.array_equal(np.asarray(loading.opened(path)(x)), 3 * x)
 
 
+@pytest.mark.usefixtures("forked_trials")
 def test_the_name_of_a_missing_layer_is_said(tmp_path):
     path = written(tmp_path / "m.h5", functional(image(), entry("Mystery", "t", "in")))
     with pytest.raises(ModelError, match="Mystery"):

@@ -81,6 +81,7 @@ OUTCOMES = {
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_trials")
 @pytest.mark.skipif(not CASES.is_dir(), reason="needs the models of shared/cases")
 @pytest.mark.parametrize("name", OUTCOMES)
 def test_each_public_model_loads_or_says_why_not(name):
