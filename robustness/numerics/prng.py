@@ -109,7 +109,8 @@ def _top(count: int) -> Callable[[Tensor, Tensor], Tensor]:
         bits = ops.concatenate(threefry(keys, (positions, streams)), axis=1)[:, :count]
         return ops.bitwise_and(ops.bitwise_right_shift(bits, ops.cast(9, "int32")), (1 << 23) - 1)
 
-    return backend.fused(call) if count >= FUSED_FROM else call
+    # Compiled here, the hundreds of operations are traced once and not again for each function that draws.
+    return backend.fused(call) if count >= FUSED_FROM else backend.compile(call)
 
 
 def normal(keys: Tensor, stream: Tensor, shape: tuple[int, ...]) -> Tensor:
