@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -10,12 +11,17 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import forked
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # Workers share the cores: more threads than cores only wait for one another. TensorFlow reads these once.
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ.setdefault(variable, str(max(1, (os.cpu_count() or 1) // WORKERS)))
+
+# A full collection visits every object of TensorFlow, and hardly any object of a test lives that long.
+gc.set_threshold(2000, 20, 50)
 
 # No deadline: the first example of a process traces graphs, and machines may be busy.
 settings.register_profile("toolkit", deadline=None)
@@ -50,3 +56,9 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     usual, tempfile.tempdir = tempfile.tempdir, str(tmp_path_factory.mktemp("scratch"))
     yield
     tempfile.tempdir = usual
+
+
+@pytest.fixture
+def forked_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load models of unknown size for trial in forks: still in processes of their own, with their limits."""
+    monkeypatch.setattr("robustness.models.scan.limited_process.subprocess", forked.Processes)

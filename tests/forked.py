@@ -48,7 +48,7 @@ def start(target: Callable[..., None], *arguments: object) -> ForkServerProcess:
 def _main(
     program: str, words: Sequence[str], folder: str, environment: dict[str, str], out: str
 ) -> None:
-    """Run the installed command, or the script `program`, in this process."""
+    """Run the installed command, the script `program`, or the module after ``-m``, in this process."""
     for number, name in ((1, "out"), (2, "err")):
         file = os.open(Path(out) / name, os.O_WRONLY | os.O_CREAT, 0o600)
         os.dup2(file, number)
@@ -59,6 +59,10 @@ def _main(
     paths = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = [path for path in paths if path not in sys.path]
     sys.argv = [program, *words]
+    if program == "-m":
+        sys.argv = words = list(words)
+        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+        return
     if program != "robustness":
         sys.path.insert(0, str(Path(program).parent))
         runpy.run_path(program, run_name="__main__")
@@ -94,3 +98,19 @@ def run(
         code, texts = process.exitcode, [(Path(out) / name).read_text() for name in ("out", "err")]
         process.close()
     return subprocess.CompletedProcess(list(words), code, *texts)
+
+
+class Processes:
+    """Takes the place of `subprocess` in `limited_process`, and runs ``python -P -m MODULE`` in a fork."""
+
+    DEVNULL, TimeoutExpired = subprocess.DEVNULL, subprocess.TimeoutExpired
+
+    @staticmethod
+    def run(
+        command: Sequence[str], env: dict[str, str], **_: object
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run the module of `command`, and wait for its end."""
+        assert list(command[:3]) == [sys.executable, "-P", "-m"]
+        done = run("-m", command[3:], Path.cwd(), env)
+        out, err = done.stdout.encode(), done.stderr.encode()
+        return subprocess.CompletedProcess(command, done.returncode, out, err)

@@ -14,6 +14,8 @@ from keras import layers
 from tests.robustness.cli.test_commands import inside
 
 SIDE = 8
+# Tests of `limited_process` start new processes.
+pytestmark = pytest.mark.usefixtures("forked_trials")
 ATTACK = ["-a", "pgd:steps=10", "-e", "6", "-q", "--scaling", "0..255"]
 
 

@@ -22,6 +22,8 @@ from robustness.models.legacy.conversion import convert
 from robustness.models.legacy.entries import Unconvertible
 from robustness.models.scan.config_safety import config_findings
 
+# Tests of `limited_process` start new processes.
+pytestmark = pytest.mark.usefixtures("forked_trials")
 RNG = np.random.default_rng(0)
 Weights = dict[str, dict[str, np.ndarray]]
 

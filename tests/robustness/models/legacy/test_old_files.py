@@ -16,6 +16,8 @@ from robustness.errors import ModelError
 from robustness.models import loading
 from robustness.models.classifier import Classifier
 
+# Tests of `limited_process` start new processes.
+pytestmark = pytest.mark.usefixtures("forked_trials")
 FILES = sorted(
     path for path in (Path(__file__).parent / "files").iterdir() if path.suffix != ".npz"
 )
