@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import tempfile
@@ -20,6 +21,9 @@ ROOT = Path(__file__).resolve().parents[1]
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ.setdefault(variable, str(max(1, (os.cpu_count() or 1) // WORKERS)))
+
+# A full collection visits every object of TensorFlow, and hardly any object of a test lives that long.
+gc.set_threshold(2000, 20, 50)
 
 # No deadline: the first example of a process traces graphs, and machines may be busy.
 settings.register_profile("toolkit", deadline=None)

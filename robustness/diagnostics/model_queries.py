@@ -231,9 +231,9 @@ def noise(
         return skipped("D16", "No image was attacked.")
     if not plan.threat.norm.measures:
         return skipped("D16", "Without a norm no random change is of the same size.")
-    flipped = []
+    flipped, draw = [], compiled_noise(plan)
     for example in some:
-        pictures = noisy(plan, example, min(count, _fitting(example)))
+        pictures = noisy(plan, example, min(count, _fitting(example)), draw)
         predicted = classifier.probabilities(pictures).argmax(axis=1)
         aim = plan.threat.goal.aims(np.array([example.label]))
         if np.any((predicted != example.label) & plan.threat.goal.reached(predicted, aim)):
@@ -263,25 +263,34 @@ def noise(
     return ok("D16", f"{said}{known}.", **numbers)
 
 
-def noisy(plan: Plan, example: Example, count: int) -> np.ndarray:
-    """Return random pictures within the largest epsilon around an image: uint8 (count, h, w, c)."""
-    norm, epsilon = plan.threat.norm, plan.threat.epsilons[-1]
-    shape = example.pixels.shape
+def compiled_noise(plan: Plan) -> Callable[..., Any]:
+    """Return a function of keys (rows, 2) and an image: a random picture within the largest epsilon per row.
 
-    rows = min(SMALL_BATCH, _fitting(example))
+    It is compiled once for each shape of images and number of rows.
+    """
+    norm, epsilon = plan.threat.norm, plan.threat.epsilons[-1]
 
     def draw(keys: Any, image: Any) -> Any:
+        rows, shape = keys.shape[0], tuple(image.shape)
         radius = ops.full((rows,), epsilon, "float32")
         low, high = plan.threat.room(ops.broadcast_to(image, (rows, *shape)))
         delta = norm.sample(keys, radius, shape)
         return ops.round(image + norm.to_grid(ops.clip(delta, low, high), radius, low, high))
 
+    return backend.compile(draw)
+
+
+def noisy(plan: Plan, example: Example, count: int, draw: Callable[..., Any]) -> np.ndarray:
+    """Return random pictures within the largest epsilon around an image: uint8 (count, h, w, c).
+
+    `draw` is the result of `compiled_noise`.
+    """
     # The batch size with which attacks start, for which random draws are compiled already.
-    call, grids = backend.compile(draw), []
+    rows, grids = min(SMALL_BATCH, _fitting(example)), []
     for start in range(0, count, rows):
         some = range(start, start + rows)
         keys = np.stack([prng.key_for(plan.seed, example.key, "noise", n) for n in some])
-        grids.append(ops.convert_to_numpy(call(keys, example.pixels.astype(np.float32))))
+        grids.append(ops.convert_to_numpy(draw(keys, example.pixels.astype(np.float32))))
     return np.concatenate(grids)[:count].astype(np.uint8)
 
 

@@ -104,7 +104,8 @@ def _independent_rows(case: LinearCase) -> str:
     together = case.points(stretch=2)
     others = {"in another order": case.points(range(IMAGES - 1, -1, -1), stretch=2)}
     # Among copies of itself, in a batch of the same shape, where the last bits are equal as well.
-    others["among copies of itself"] = {i: case.points([i] * IMAGES, stretch=2)[i] for i in (0, 1)}
+    copies = [0] * (IMAGES // 2) + [1] * (IMAGES - IMAGES // 2)
+    others["among copies of itself"] = case.points(copies, stretch=2)
     if case.attack.seeks == "any":
         others["alone"] = {i: case.points([i], stretch=2)[i] for i in (0, 1)}
     # An attack that circles the boundary amplifies the last bits, which a batch of another shape changes.

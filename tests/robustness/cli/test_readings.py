@@ -15,7 +15,6 @@ from tests.robustness.cli.test_commands import inside
 
 # Trials in processes of their own are tested in models/scan.
 pytestmark = pytest.mark.usefixtures("forked_trials")
-
 SIDE = 8
 ATTACK = ["-a", "pgd:steps=10", "-e", "6", "-q", "--scaling", "0..255"]
 

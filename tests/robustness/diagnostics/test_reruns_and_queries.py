@@ -232,12 +232,13 @@ def test_d16_reports_flips_by_noise_that_the_attack_misses(masked):
 
 def test_noise_stays_within_its_budget(masked):
     subject = masked.trial.sample.examples[0]
-    drawn = model_queries.noisy(masked.trial.plan, subject, 60).astype(int)
+    plan = masked.trial.plan
+    drawn = model_queries.noisy(plan, subject, 60, model_queries.compiled_noise(plan)).astype(int)
     assert drawn.shape == (60, *SHAPE)
     assert np.abs(drawn - subject.pixels).max() == 8
     assert len(np.unique(drawn.reshape(60, -1), axis=0)) == 60
-    wide = replace(masked.trial.plan, attacks=(PGD(),), threat=Threat((40.0,), L2()))
-    drawn = model_queries.noisy(wide, subject, 60).astype(float)
+    wide = replace(plan, attacks=(PGD(),), threat=Threat((40.0,), L2()))
+    drawn = model_queries.noisy(wide, subject, 60, model_queries.compiled_noise(wide)).astype(float)
     sizes = np.linalg.norm((drawn - subject.pixels).reshape(60, -1), axis=1)
     assert sizes.max() <= 40 * (1 + 1e-6) and sizes.min() > 20
 

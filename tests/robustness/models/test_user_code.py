@@ -14,6 +14,8 @@ from robustness.errors import ModelError, SettingError
 from robustness.models import loading, user_code
 from robustness.models.classifier import Classifier
 
+# Tests of `limited_process` start new processes.
+pytestmark = pytest.mark.usefixtures("forked_trials")
 CASES = Path(__file__).resolve().parents[4] / "shared" / "cases" / "models"
 CODE = """
 import keras

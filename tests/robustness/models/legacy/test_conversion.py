@@ -22,6 +22,8 @@ from robustness.models.legacy.conversion import convert
 from robustness.models.legacy.entries import Unconvertible
 from robustness.models.scan.config_safety import config_findings
 
+# Tests of `limited_process` start new processes.
+pytestmark = pytest.mark.usefixtures("forked_trials")
 RNG = np.random.default_rng(0)
 Weights = dict[str, dict[str, np.ndarray]]
 
@@ -226,7 +228,6 @@ OPERATIONS = {
 }  # fmt: skip
 
 
-@pytest.mark.usefixtures("forked_trials")
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_each_tensorflow_operation_computes_what_it_says(tmp_path, name):
     entries, expected = OPERATIONS[name]
@@ -391,7 +392,6 @@ def test_a_registered_layer_is_found_by_its_plain_name_too(tmp_path, name):
     assert np.array_equal(np.asarray(loading.opened(path)(x)), 3 * x)
 
 
-@pytest.mark.usefixtures("forked_trials")
 def test_the_name_of_a_missing_layer_is_said(tmp_path):
     path = written(tmp_path / "m.h5", functional(image(), entry("Mystery", "t", "in")))
     with pytest.raises(ModelError, match="Mystery"):

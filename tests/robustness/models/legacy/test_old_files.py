@@ -16,6 +16,8 @@ from robustness.errors import ModelError
 from robustness.models import loading
 from robustness.models.classifier import Classifier
 
+# Tests of `limited_process` start new processes.
+pytestmark = pytest.mark.usefixtures("forked_trials")
 FILES = sorted(
     path for path in (Path(__file__).parent / "files").iterdir() if path.suffix != ".npz"
 )
@@ -81,7 +83,6 @@ OUTCOMES = {
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("forked_trials")
 @pytest.mark.skipif(not CASES.is_dir(), reason="needs the models of shared/cases")
 @pytest.mark.parametrize("name", OUTCOMES)
 def test_each_public_model_loads_or_says_why_not(name):

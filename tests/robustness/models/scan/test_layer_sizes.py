@@ -471,6 +471,7 @@ def test_a_harmless_model_of_unknown_size_is_loaded_after_a_trial(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_trials")
 def test_a_registered_layer_of_the_caller_is_loaded_in_process(tmp_path):
     @keras.saving.register_keras_serializable("test_modelsizes")
     class Doubled(keras.layers.Layer):
@@ -541,6 +542,7 @@ def test_words_of_lack_of_memory(said):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_trials")
 def test_a_model_of_any_size_or_several_inputs_is_tried(tmp_path):
     image, other = keras.Input((None, None, 3)), keras.Input((2,))
     pooled = layers.GlobalAveragePooling2D()(
