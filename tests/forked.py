@@ -87,7 +87,7 @@ def limited(
     command: Sequence[str], *, env: dict[str, str], **_: object
 ) -> subprocess.CompletedProcess[bytes]:
     """Run ``python -P -m MODULE WORDS``, in place of `subprocess.run` in `limited_process`."""
-    _, safe, by_name, module, *words = command
+    _python, safe, by_name, module, *words = command
     assert (safe, by_name) == ("-P", "-m")
     done = run(module, words, ROOT, env)
     out, err = done.stdout.encode(), done.stderr.encode()

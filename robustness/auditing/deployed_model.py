@@ -216,25 +216,21 @@ def _with_nearest(
             pictures.append(pixels)
             names.append(entry.name)
             left -= pixels.nbytes
-    usable: list[np.ndarray] = []
-    kept: list[int] = []
-    problem: PipelineError | None = None
-    for number, picture in enumerate(pictures):
+    usable, problem = [], None
+    for picture, name in zip(pictures, names, strict=True):
         try:
-            usable += checked_images(function, [picture], shape, [names[number]])
-            kept.append(number)
+            function.image(picture, shape)
+            usable.append(picture)
         except PipelineError as error:
             # One picture may be bad; a function that fails on all of them is.
-            problem = error
-            if "another number each time" in str(error):
-                raise
+            problem = problem or PipelineError(f"{name}: {error}")
     if not usable:
         raise problem or PipelineError(f"No picture can be read to try {function.text} on.")
     nearest = nearest_convention(
         function,
-        [pictures[number] for number in kept],
+        usable,
         shape,
-        inputs=usable,
+        inputs=checked_images(function, usable, shape),
         conventions=[pipeline.convention] if pipeline.named else None,
     )
     return replace(pipeline, convention=nearest.convention, nearest=nearest)
