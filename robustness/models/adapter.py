@@ -23,6 +23,7 @@ from robustness.models.deep_graphs import deep_graphs
 from robustness.models.graphs import is_graph, rebuilt
 from robustness.models.layouts import Layout, Shape, layout_of
 from robustness.models.ports import Port, chosen, input_ports, listed, output_ports
+from robustness.models.resizing_layers import resizing_inside
 
 
 @dataclass(frozen=True)
@@ -117,10 +118,16 @@ def adapt(model: Any, adapter: InputAdapter | None = None) -> AdaptedModel:
     image = _image_port(inputs, stated)
     constants = _constants(inputs, image, stated)
     output = _output_port(outputs, stated)
+    inside = resizing_inside(model) if image.any_size else None
+    if inside is not None and not stated.size:
+        raise ModelError(
+            f"The model takes images of any size {image.sizes}; expected a fixed one. {inside.advice}"
+        )
     layout = layout_of(image.sizes, stated.size)
     # A model without channels in front, further inputs or outputs is used as it is.
     plain = layout.target is None and len(inputs) == 1 and output is None
     sentences = [*layout.sentences, *_said(image, inputs, constants, output)]
+    sentences += [inside.sentence] if inside is not None else []
     if plain and not layout.first and None not in image.sizes:
         found = InputAdapter(layout.stated)
         return AdaptedModel(model, model, layout.shape, layout.opaque, found, tuple(sentences))
