@@ -104,6 +104,38 @@ def inner_layers(layer: keras.Layer) -> list[keras.Layer]:
     return list(flatten(include_self=False, recursive=False))
 
 
+def operations() -> dict[str, type]:
+    """Return what HDF5 files call by the name of an operation of Keras, by this name.
+
+    Keras 3 writes operations there without their module, and then does not find them itself. Some have the
+    name of a layer (`Subtract`), whose configuration states more than a name.
+    """
+    try:
+        from keras.src.ops import numpy as functions  # noqa: PLC0415
+    except ImportError:
+        return {}
+    kinds = {
+        name: kind
+        for name, kind in vars(functions).items()
+        if isinstance(kind, type) and issubclass(kind, keras.Operation)
+    }
+    return {name: _either(kind, getattr(keras.layers, name, None)) for name, kind in kinds.items()}
+
+
+def _either(operation: type, layer: type | None) -> type:
+    """A class whose `from_config` makes the operation, or the layer of the same name."""
+    if layer is None:
+        return operation
+
+    class Either:
+        @classmethod
+        def from_config(cls, config: dict[str, Any]) -> Any:
+            kind: Any = operation if set(config) <= {"name"} else layer
+            return kind.from_config(config)
+
+    return Either
+
+
 def without_binding(graph: Callable[..., Any]) -> Callable[[Sequence[Tensor]], Any]:
     """Return ``tensors -> graph(*tensors)`` for a concrete function of TensorFlow, without binding arguments.
 

@@ -150,7 +150,9 @@ def opened(
     report = report or scan(path)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_explained(report.name, "load"))
-        stack.enter_context(keras.saving.custom_object_scope(dict(objects or {})))
+        stack.enter_context(
+            keras.saving.custom_object_scope({**_named_only(report), **(objects or {})})
+        )
         # Keras selects the reader by the name of the file, not by its content.
         source = stack.enter_context(_named(Path(path), f".{report.format}"))
         if report.conversion is not None:
@@ -162,6 +164,18 @@ def opened(
         if objects and report.format == "keras":
             _expect_all_weights(model, source)
         return model
+
+
+def _named_only(report: ScanReport) -> dict[str, Any]:
+    """The operations of Keras that its HDF5 files state by name only, unless the user has such a name."""
+    if report.format != "h5" or report.conversion is not None:
+        return {}
+    import keras  # noqa: PLC0415
+
+    from robustness.backend import _private  # noqa: PLC0415
+
+    own = {name.rpartition(">")[2] for name in keras.saving.get_custom_objects()}
+    return {name: kind for name, kind in _private.operations().items() if name not in own}
 
 
 def _expect_all_weights(model: Any, source: Path) -> None:

@@ -104,10 +104,17 @@ def test_the_run_records_its_pipeline(run):
     )
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 64])
-def test_rows_do_not_depend_on_the_batch(run, classifier, photographs, batch_size, tmp_path):
-    again = audited(classifier, photographs, tmp_path / "run", batch_size=batch_size)
-    pd.testing.assert_frame_equal(rows(again.path), rows(run))
+@pytest.mark.parametrize(
+    ("which", "batch_size"),
+    [("run", 1), ("run", 7), ("run", 64), ("jpeg_run", 1), ("jpeg_run", 64)],
+)
+def test_rows_do_not_depend_on_the_batch(
+    which, batch_size, request, classifier, photographs, tmp_path
+):
+    upload = "png" if which == "run" else "jpeg:90"
+    out = tmp_path / "run"
+    again = audited(classifier, photographs, out, upload=upload, batch_size=batch_size)
+    pd.testing.assert_frame_equal(rows(again.path), rows(request.getfixturevalue(which)))
 
 
 @pytest.mark.parametrize("which", ["run", "jpeg_run"])

@@ -98,6 +98,7 @@ def test_keras_has_its_private_names():
     assert len(model.layers[-1]._inbound_nodes) == 1
     assert model.layers[0]._outbound_nodes
     assert [*model._flatten_layers()] == [model, *model.layers]
+    assert {"TrueDivide", "Subtract"} <= set(_private.operations())
 
 
 class Bare:

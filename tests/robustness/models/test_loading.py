@@ -445,3 +445,19 @@ def test_weights_of_another_architecture_are_refused(tmp_path):
     small_model().save_weights(tmp_path / "m.weights.h5")
     with pytest.raises(ModelError, match="belong together"):
         loading.load_weights(small_model(units=5), tmp_path / "m.weights.h5")
+
+
+@pytest.mark.slow
+def test_operations_that_keras_writes_by_name_only_are_found(tmp_path):
+    """Keras 3 cannot load its own HDF5 file of a model with arithmetic: it does not state the modules."""
+    image = keras.Input((8, 8, 3))
+    scaled = keras.applications.mobilenet.preprocess_input(image)
+    body = keras.layers.Flatten()(keras.layers.Conv2D(2, 3)(scaled))
+    both = keras.layers.Subtract()([keras.layers.Dense(3)(body), keras.layers.Dense(3)(body)])
+    model = keras.Model(image, keras.layers.Softmax()(both))
+    model.save(tmp_path / "m.h5")
+    with pytest.raises((ValueError, TypeError)):
+        keras.saving.load_model(tmp_path / "m.h5")
+    loaded = loading.load_model(tmp_path / "m.h5")
+    counts = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3)).astype("float32")
+    np.testing.assert_array_equal(np.asarray(loaded(counts)), np.asarray(model(counts)))
