@@ -115,7 +115,8 @@ def _uploaded(norm: Norm, upload: Upload, candidate: Candidate) -> Saved:
     """`_saved`, with the file in the lossy format of the upload."""
     data = upload.encode(candidate.picture)
     file = UploadedFile(data, distances(candidate.original, upload.decode(data), norm))
-    return _saved(norm, candidate)._replace(upload=file)
+    saved = _saved(norm, candidate)
+    return Saved(saved.data, saved.picture, saved.far, file)
 
 
 def _together(pictures: Sequence[np.ndarray]) -> np.ndarray | Sequence[np.ndarray]:
