@@ -20,7 +20,9 @@ def table(run: ReadableRun) -> pd.DataFrame:
     """Return a row for each image x attack x epsilon: class names, distances in counts, shares 0..1.
 
     `reached` says whether the attack could use all of `effective_epsilon`; if not, "robust" means only
-    that the image did not flip. Text is made visible, and `defused` so that it is no formula.
+    that the image did not flip. A run that attacks pictures at their own size has their `height` and `width`,
+    and the uploaded files of flips in a lossy format with the distances of the decoded files. Text is made
+    visible, and `defused` so that it is no formula.
     """
     manifest = run.manifest
     names = manifest.class_names
@@ -64,6 +66,7 @@ def table(run: ReadableRun) -> pd.DataFrame:
         "reason": frame["reason"],
         "png": frame["png"],
     }
+    columns |= _deployed(run, frame)
     text = (
         "image",
         "name",
@@ -74,10 +77,30 @@ def table(run: ReadableRun) -> pd.DataFrame:
         "adversarial_class",
         "reason",
         "png",
+        "upload",
     )
-    for name in text:
+    for name in (name for name in text if name in columns):
         columns[name] = columns[name].map(lambda t: None if pd.isna(t) else defused(str(t)))
     return pd.DataFrame(columns)
+
+
+def _deployed(run: ReadableRun, frame: pd.DataFrame) -> dict[str, pd.Series]:
+    """The columns of pictures that are attacked at their own size; none in other runs."""
+    sizes = run.sizes()
+    if not sizes:
+        return {}
+    uploads = complete(run.uploads(), "uploads")
+    keys = ["image", "attack", "epsilon"]
+    names = {"file": "upload", "linf": "upload_linf", "l2": "upload_l2"}
+    files = frame[keys].merge(uploads.rename(columns=names), on=keys, how="left")
+    height, width = (
+        frame["image"]
+        .map(lambda key, side=side: sizes.get(key, (None, None))[side])
+        .astype("Int64")
+        for side in (0, 1)
+    )
+    lossy = {} if uploads.empty else {name: files[name] for name in names.values()}
+    return {"height": height, "width": width, **lossy}
 
 
 def defused(text: str) -> str:

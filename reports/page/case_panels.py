@@ -20,6 +20,8 @@ from robustness.reports.summary.tables import ReadableRun
 
 _SHOWN = 256
 """Side on the page, in CSS pixels, to which small pictures are enlarged by a whole factor."""
+_LARGEST = 384
+"""Longest side of a picture in the page, in pixels; larger ones are reduced by a whole factor."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class Numbers:
 class CasePanel:
     """One flip as the page shows it. Where its pictures cannot be shown, `problem` says why.
 
-    `doubt` says what speaks against the evidence. `ssim` is None for pictures smaller than its window.
+    `doubt` says what speaks against the evidence. `ssim` is None for pictures smaller than its window. One
+    pixel of a large picture stands for `reduced` x `reduced` pixels.
     """
 
     case: CaseRow
@@ -91,6 +94,7 @@ class CasePanel:
     steps: tuple[StripStep, ...] = ()
     numbers: Numbers | None = None
     change: np.ndarray | None = None
+    reduced: int = 1
 
 
 def case_panel(run: ReadableRun, case: CaseRow, names: tuple[str, ...]) -> CasePanel:
@@ -106,17 +110,24 @@ def case_panel(run: ReadableRun, case: CaseRow, names: tuple[str, ...]) -> CaseP
     factor = pixels.amplification(delta)
     printed = f"{factor:g}"
     patch = pixels.patch(original, flip)
+    small, reduced = pixels.thumbnail(original, _LARGEST)
     return CasePanel(
         case=case,
         before=before,
         after=after,
         shots=(
-            ("Original", enlarged(original, f"The original, classified as {before}")),
-            ("Adversarial", enlarged(flip, f"The changed picture, classified as {after}")),
+            ("Original", enlarged(small, f"The original, classified as {before}")),
+            (
+                "Adversarial",
+                enlarged(
+                    pixels.thumbnail(flip, _LARGEST)[0],
+                    f"The changed picture, classified as {after}",
+                ),
+            ),
             (
                 f"Difference × {printed}",
                 enlarged(
-                    pixels.amplified(delta, factor),
+                    pixels.amplified(pixels.strongest(delta, reduced), factor),
                     f"The change, multiplied by {printed} around middle grey",
                 ),
             ),
@@ -130,6 +141,7 @@ def case_panel(run: ReadableRun, case: CaseRow, names: tuple[str, ...]) -> CaseP
         steps=_strip(run, case, names),
         numbers=_numbers(patch, original.shape[-1]),
         change=delta,
+        reduced=reduced,
     )
 
 

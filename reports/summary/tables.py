@@ -18,6 +18,7 @@ _TEXT = {
     "images": ("key", "name", "note", "reason", "png", "digest"),
     "outcomes": ("image", "attack", "status", "reason", "png"),
     "strips": ("image", "attack", "png", "probabilities"),
+    "uploads": ("image", "attack", "file"),
 }
 _NUMBERS = {
     "images": ("position", "label", "clean_class", "confidence"),
@@ -27,6 +28,7 @@ _NUMBERS = {
         *("step", "restart", "forward", "backward", "float_flip"),
     ),
     "strips": ("epsilon", "step"),
+    "uploads": ("epsilon", "linf", "l2"),
 }
 
 

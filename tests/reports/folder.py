@@ -18,7 +18,13 @@ OUTCOMES = (
     "l1 l2 linf step restart forward backward float_flip reason png"
 )
 STRIPS = "image attack epsilon step png probabilities"
-TABLES = {"images": IMAGES, "outcomes": OUTCOMES, "strips": STRIPS}
+DEPLOYED = {
+    "sizes": "image height width",
+    "uploads": "image attack epsilon file linf l2",
+    "views": "image attack epsilon before after",
+}
+"""Tables of runs that attack pictures at their own size."""
+TABLES = {"images": IMAGES, "outcomes": OUTCOMES, "strips": STRIPS, **DEPLOYED}
 
 
 def manifest(**changes: Any) -> dict[str, Any]:
@@ -118,9 +124,12 @@ class Folder:
         """Store uint8 pixels (height, width, channels) under the hash of their PNG bytes."""
         buffer = io.BytesIO()
         Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
-        data = buffer.getvalue()
+        return self.file(buffer.getvalue())
+
+    def file(self, data: bytes, suffix: str = ".png") -> str:
+        """Store a file under the hash of its bytes."""
         digest = hashlib.sha256(data).hexdigest()
-        target = self.path / "images" / digest[:2] / f"{digest}.png"
+        target = self.path / "images" / digest[:2] / f"{digest}{suffix}"
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(data)
         return target.relative_to(self.path).as_posix()
@@ -191,6 +200,8 @@ class Folder:
         (self.path / "run.json").write_text(json.dumps(self.manifest), encoding="utf-8")
         database = sqlite3.connect(self.path / "run.sqlite")
         for table, columns in TABLES.items():
+            if table in DEPLOYED and not self.rows[table]:
+                continue
             names = columns.split()
             database.execute(f"CREATE TABLE {table} ({', '.join(names)})")
             marks = ", ".join("?" * len(names))
