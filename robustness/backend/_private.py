@@ -108,15 +108,16 @@ def operations() -> dict[str, type]:
     """Return what HDF5 files call by the name of an operation of Keras, by this name.
 
     Keras 3 writes operations there without their module, and then does not find them itself. Some have the
-    name of a layer (`Subtract`), whose configuration states more than a name.
+    name of a layer (`Subtract`), whose configuration states more.
     """
     try:
-        from keras.src.ops import numpy as functions  # noqa: PLC0415
+        from keras.src.ops import math, nn, numpy  # noqa: PLC0415
     except ImportError:
         return {}
     kinds = {
         name: kind
-        for name, kind in vars(functions).items()
+        for module in (math, nn, numpy)
+        for name, kind in vars(module).items()
         if isinstance(kind, type) and issubclass(kind, keras.Operation)
     }
     return {name: _either(kind, getattr(keras.layers, name, None)) for name, kind in kinds.items()}
@@ -130,7 +131,8 @@ def _either(operation: type, layer: type | None) -> type:
     class Either:
         @classmethod
         def from_config(cls, config: dict[str, Any]) -> Any:
-            kind: Any = operation if set(config) <= {"name"} else layer
+            # Every layer states whether it is trained; an operation never does.
+            kind: Any = layer if "trainable" in config else operation
             return kind.from_config(config)
 
     return Either

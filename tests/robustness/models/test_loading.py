@@ -454,6 +454,7 @@ def test_operations_that_keras_writes_by_name_only_are_found(tmp_path):
     scaled = keras.applications.mobilenet.preprocess_input(image)
     body = keras.layers.Flatten()(keras.layers.Conv2D(2, 3)(scaled))
     both = keras.layers.Subtract()([keras.layers.Dense(3)(body), keras.layers.Dense(3)(body)])
+    both = keras.ops.relu(both + 3.0) - keras.ops.softmax(both, axis=1)
     model = keras.Model(image, keras.layers.Softmax()(both))
     model.save(tmp_path / "m.h5")
     with pytest.raises((ValueError, TypeError)):
