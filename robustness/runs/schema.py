@@ -27,6 +27,7 @@ from robustness.runs.schema_fields import (
     Part,
     Seconds,
     Shape,
+    ShardText,
     Side,
     Slots,
     Whole,
@@ -127,6 +128,7 @@ class Settings(Part):
     replaced: Listed[str] = ()
     draws: Slots = 1
     deployment: DeploymentEntry | None = None
+    shard: ShardText | None = None
 
     @property
     def aim(self) -> str:
@@ -208,6 +210,8 @@ class Data(Part):
 
     description: str | None = None
     selected: Count | None = None
+    undivided: Count | None = None
+    """The images of all shards, of which this run has one."""
     available: Count | None = None
     sha256: str | None = None
     selection_sha256: str | None = None

@@ -76,6 +76,10 @@ Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Evidence = Annotated[str, Field(pattern=r"^(all|flips|none|[0-9]{1,12})$")]
 
 
+ShardText = Annotated[str, Field(pattern=r"^[0-9]{1,9}/[0-9]{1,9}$")]
+"""Number (from 0) and count of shards."""
+
+
 Day = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
 
 
