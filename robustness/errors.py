@@ -12,6 +12,7 @@
     │   ├── RunUsageError       a run folder that cannot be used: no run in it, in use, another run
     │   └── StorageError        a disk or folder that cannot be written to, while a run is written
     ├── FetchError          something to be downloaded
+    ├── ClusterError        workers that cannot be started or reached
     ├── GradientError       the loss does not depend on the image
     └── AttackError         an attack that violates its contract
 
@@ -87,3 +88,7 @@ class GradientError(RobustnessError):
 
 class AttackError(RobustnessError):
     """An attack violates its contract."""
+
+
+class ClusterError(RobustnessError):
+    """The workers of an audit cannot be started or reached."""

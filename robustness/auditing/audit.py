@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from robustness.auditing.auditor import Auditor
+from robustness.auditing.cluster.start import expect_sendable, workers
 from robustness.auditing.decisions import Decisions
 from robustness.auditing.deployed_model import compared_pipelines
 from robustness.auditing.run_records import finished_manifest, interrupted_times
@@ -137,12 +138,13 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     disk_errors.expect_named(out, "The path of the run")
     stages = (stages or StageTimes()).start(stage_times.LOADING)
     listener = progress or default_listener()
-    config = _checked(config, options)
+    asked = _checked(config, options)
+    expect_sendable(asked, model, images)
     setup = set_up(
         model,
         images,
         labels,
-        config,
+        asked,
         only=only,
         decided=Decisions.of_run(Path(out or "")) if resume else None,
         command=command,
@@ -165,8 +167,9 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         )
         if plan.threat.mask is not None:
             store.save_png(plan.threat.mask.png(plan.channels))
-        with interrupted_times(store, stages):
-            Auditor(setup, plan, store, listener, stages=stages).run(answers)
+        spread = workers(asked, model, images, labels, store)
+        with interrupted_times(store, stages), spread as work_of:
+            Auditor(setup, plan, store, listener, work_of, stages=stages).run(answers)
         stages.start(stage_times.DIAGNOSTICS)
         diagnostics = diagnose(
             classifier,

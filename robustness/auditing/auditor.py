@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -46,7 +46,7 @@ class Auditor:
     plan : attacks, threat and settings of the run.
     store : the run that receives every result.
     progress : called with the progress of each stage.
-    work : does the work on images; None for this process.
+    work_of : returns what does the work on images, given what does it in this process.
     stages : the clock of the audit's stages.
     """
 
@@ -56,7 +56,7 @@ class Auditor:
         plan: Plan,
         store: Run,
         progress: Listener,
-        work: Work | None = None,
+        work_of: Callable[[LocalWork], Work] = lambda local: local,
         *,
         stages: StageTimes | None = None,
     ) -> None:
@@ -74,7 +74,7 @@ class Auditor:
             save=store.save_png,
             canvases=self.canvases,
         )
-        self.work: Work = work or self.local
+        self.work = work_of(self.local)
         self._labelled = all(entry.label is not None for entry in self.entries)
 
     def run(self, answers: Mapping[str, np.ndarray]) -> None:
@@ -163,7 +163,7 @@ class Auditor:
                 sizes = [row for row in rows if isinstance(row, SizeRow)]
                 self.canvases.sizes |= {row.image: (row.height, row.width) for row in sizes}
                 done += sum(isinstance(row, ImageRow) for row in rows)
-                self.progress(Progress("clean", done, total))
+                self.progress(Progress("clean", done, total, workers=self.work.workers))
         self.pending.flush()
 
     def _attack(self, attack: Attack) -> None:
@@ -178,7 +178,8 @@ class Auditor:
         )
 
         def report() -> None:
-            self.progress(tally.progress(len(self.entries), self._labelled))
+            progress = tally.progress(len(self.entries), self._labelled)
+            self.progress(replace(progress, workers=self.work.workers))
 
         first = self.store.first_flips(self.plan.before(attack))
         # The number of epsilons below the smallest flip by an earlier attack.

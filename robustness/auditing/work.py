@@ -53,6 +53,10 @@ class AttackedImage:
 class Work(Protocol):
     """Does the work of an audit on images, here or elsewhere."""
 
+    @property
+    def workers(self) -> int:
+        """The number of workers at the moment; 0 if this process does the work itself."""
+
     def clean(
         self, numbered: Iterable[tuple[int, Entry]], known: Mapping[str, np.ndarray]
     ) -> Generator[Sequence[Row]]:
@@ -129,6 +133,12 @@ class LocalWork:
         self.batch_size = bounded(plan.slots, attacked)
         self._compiled: dict[tuple[Attack, int, Shape | None], CompiledBatch] = {}
         self._counts: dict[Attack, Mapping[Shape | None, int]] = {}
+
+    workers = 0
+
+    def counts(self, attack: Attack) -> Mapping[Shape | None, int]:
+        """Return what `expect` set for an attack."""
+        return self._counts.get(attack, {})
 
     def expect(self, attack: Attack, counts: Mapping[Shape | None, int]) -> None:
         """Set the number of images that an attack runs on, by canvas, from which batch sizes follow."""
@@ -219,7 +229,7 @@ class LocalWork:
         if canvas is not None:
             most = min(most, rows_on_canvas(self.attacked_model, canvas))
         # The batch fits the number of images: a cascade leaves few to its last attacks.
-        size = even_batches(most // attack.width, self._counts.get(attack, {}).get(canvas, 0))
+        size = even_batches(most // attack.width, self.counts(attack).get(canvas, 0))
         if (attack, size, canvas) not in self._compiled:
             threat, seed = self.plan.threat, self.plan.seed
             self._compiled[attack, size, canvas] = CompiledBatch(

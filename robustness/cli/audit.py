@@ -238,7 +238,7 @@ def perform(
         with insisting(), Display(console, quiet=output.quiet) as display:
             result = run_audit(
                 config.model,
-                source,
+                config.images if config.cluster else source,
                 config.overridden_by(made),
                 out=folder,
                 resume=resume,

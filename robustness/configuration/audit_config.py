@@ -27,6 +27,7 @@ from robustness import plugins
 from robustness.configuration import choices
 from robustness.configuration.attack_text import attack_text, parse_attack, without_parameters
 from robustness.configuration.class_names import parse_class_names
+from robustness.configuration.cluster_option import ClusterOption
 from robustness.configuration.epsilons import parse_epsilons
 from robustness.configuration.model_inputs import (
     ConstantsOption,
@@ -351,6 +352,7 @@ class AuditConfig(BaseModel):
             table="run", example="32",
         ),
     ] = None  # fmt: skip
+    cluster: ClusterOption = None
     reports: Annotated[
         tuple[Annotated[str, BeforeValidator(_report)], ...],
         BeforeValidator(_members),

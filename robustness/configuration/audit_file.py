@@ -14,7 +14,7 @@ from robustness.configuration.toml import Section, read
 from robustness.errors import SettingError
 from robustness.text import shown
 
-TABLES = ("model", "images", "pipeline", "threat", "run")
+TABLES = ("model", "images", "pipeline", "threat", "run", "cluster")
 """The tables whose keys are options. Besides them there are [[attacks]] and [gate]."""
 
 

@@ -32,6 +32,7 @@ _TITLES = {
     "model": "The model",
     "images": "The images",
     "pipeline": "The input pipeline",
+    "cluster": "The cluster",
     "threat": "The threat",
     "attacks": "The attacks",
     "run": "The run",

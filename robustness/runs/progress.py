@@ -30,6 +30,8 @@ class Progress:
         The epsilon, in counts, at which `flipped` and `robust` are counted: the largest.
     part : str
         What the stage does now, such as the name of a diagnostic.
+    workers : int
+        The number of workers of a cluster at the moment; 0 without one.
     """
 
     stage: str
@@ -45,6 +47,7 @@ class Progress:
     places: int = 0
     epsilon: float | None = None
     part: str = ""
+    workers: int = 0
 
 
 Listener = Callable[[Progress], None]

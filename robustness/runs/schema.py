@@ -453,6 +453,26 @@ class SurvivalEntry(Part):
     points: Listed[SurvivalPointEntry] = ()
 
 
+class WorkerEntry(Part):
+    """A worker of the audit: where it ran, what it did, and whether its bits are those of the driver."""
+
+    host: str = ""
+    device: str = ""
+    kind: Hash | None = None
+    """The SHA-256 of its answers to fixed pictures, and of their gradients."""
+    like: bool = True
+    images: Count = 0
+    processor_seconds: Seconds = 0.0
+    lost: bool = False
+
+
+class ClusterEntry(Part):
+    """The workers that took part in the audit."""
+
+    address: str = ""
+    workers: Listed[WorkerEntry] = ()
+
+
 class Manifest(Part):
     """Everything that another person needs to check a run or to repeat it."""
 
@@ -478,6 +498,7 @@ class Manifest(Part):
     timing: Timing = Field(default_factory=Timing)
     pixels_read: PixelsReadEntry | None = None
     survival: SurvivalEntry | None = None
+    cluster: ClusterEntry | None = None
 
 
 class RateEntry(Part):

@@ -79,6 +79,8 @@ evidence = 5
 batch_size = 16
 shard = "1/4"
 reports = ["html"]
+[cluster]
+address = "local:2"
 [[gate.rules]]
 threshold = 0.3
 """
@@ -95,7 +97,8 @@ EXPECTED = {
     "upload": "jpeg:90", "max_side": 512,
     "norm": "l2", "epsilons": (100.0, 4.0, 2.5), "target": "dog", "mask": "mask.png",
     "surrogate": "dogs-vs-cats", "seed": 3, "precision": "bfloat16", "all_steps": True,
-    "cascade": True, "thorough": True, "evidence": "5", "batch_size": 16, "shard": "1/4", "reports": ("html",),
+    "cascade": True, "thorough": True, "evidence": "5", "batch_size": 16,
+    "shard": "1/4", "cluster": "local:2", "reports": ("html",),
     "attacks": ("pgd:steps=20,random_start=false,step_size=auto", "bim"),
 }  # fmt: skip
 

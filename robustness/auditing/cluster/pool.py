@@ -1,0 +1,263 @@
+"""Keeps the workers of an audit: Ray actors, one for each share of a machine, replaced when they die."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal
+
+from robustness.auditing.cluster.messages import Assignment, Hello
+from robustness.auditing.cluster.worker import Worker
+from robustness.configuration.cluster_option import Cluster
+from robustness.errors import ClusterError
+
+LOOK_SECONDS = 2.0
+"""How often the pool looks for room for more workers."""
+MOST_CPUS = 2
+"""Processor cores of a worker where nothing is stated: two workers of two cores do more than one of four."""
+LOST_IN_A_ROW = 5
+"""A worker's place is given up after so many workers that died there before they had begun."""
+WAITING_ITEMS = 16
+"""Results of a worker that may wait for the driver."""
+
+Kind = Literal["joined", "item", "end", "lost"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to a worker.
+
+    Attributes
+    ----------
+    kind : "joined" (`value` is its Hello), "item" (a result of its stream), "end" (of its stream), or "lost".
+    worker : the number of the worker.
+    value : see `kind`; for "lost" the reason.
+    """
+
+    kind: Kind
+    worker: int
+    value: Any = None
+
+
+class Pool:
+    """The workers of an audit.
+
+    Parameters
+    ----------
+    cluster : where they run.
+    assignment : what each of them needs to begin.
+
+    Raises
+    ------
+    ClusterError
+        Ray is not installed, or its cluster cannot be reached.
+    """
+
+    def __init__(self, cluster: Cluster, assignment: Assignment) -> None:
+        self._cluster = cluster
+        self._ray = _imported()
+        self._owned = self._connect()
+        self._assignment = self._ray.put(assignment)
+        self._numbers = iter(range(1 << 62))
+        self._actors: dict[int, Any] = {}
+        self._beginning: dict[Any, int] = {}
+        self._streams: dict[Any, int] = {}
+        self._looked = 0.0
+        self._failures = 0
+
+    def _connect(self) -> bool:
+        """Connect to the cluster; return whether this process started it."""
+        ray, address = self._ray, self._cluster.address
+        if ray.is_initialized():
+            return False
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        options["include_dashboard"] = False if not address else None
+        try:
+            if not address:
+                count = self._cluster.workers or 1
+                ray.init(num_cpus=count * self._cpus, **options)
+            else:
+                ray.init(address=address, **{k: v for k, v in options.items() if v is not None})
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise ClusterError(
+                f"There is no Ray cluster at {address or 'this machine'} ({_line(error)}); expected a "
+                "running one: `ray start --head` on the first machine, `ray start --address HOST:PORT` on "
+                "the others."
+            ) from error
+        return True
+
+    @property
+    def _cpus(self) -> int:
+        """The processor cores that a worker takes."""
+        if self._cluster.cpus is not None:
+            return self._cluster.cpus
+        if not self._cluster.address:
+            return 1
+        sizes = [int(n["Resources"].get("CPU", 0)) for n in self._ray.nodes() if n["Alive"]]
+        return max(1, min([MOST_CPUS, *[size for size in sizes if size]]))
+
+    @property
+    def _threads(self) -> int:
+        """The threads of a worker: its cores; on this machine its share of them."""
+        if self._cluster.address or self._cluster.cpus is not None:
+            return self._cpus
+        return max(1, (os.cpu_count() or 1) // (self._cluster.workers or 1))
+
+    @property
+    def workers(self) -> list[int]:
+        """The workers that have begun."""
+        return [n for n in self._actors if n not in self._beginning.values()]
+
+    def stream(self, worker: int, method: str, *arguments: Any) -> None:
+        """Call a method of a worker that yields results; they come as events."""
+        call = getattr(self._actors[worker], method)
+        options = {"num_returns": "streaming"}
+        call = call.options(**options, _generator_backpressure_num_objects=WAITING_ITEMS)
+        self._streams[call.remote(*arguments)] = worker
+
+    def tell(self, worker: int, method: str, *arguments: Any, **named: Any) -> None:
+        """Call a method of a worker whose result does not matter; the stream tells if the worker is lost."""
+        getattr(self._actors[worker], method).remote(*arguments, **named)
+
+    def ask(self, worker: int, method: str, *arguments: Any, seconds: float = 10.0) -> Any:
+        """Return the result of a method of a worker; None if it is lost or does not answer in time."""
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(
+                getattr(self._actors[worker], method).remote(*arguments), timeout=seconds
+            )
+        except (errors.RayActorError, errors.GetTimeoutError, errors.WorkerCrashedError):
+            return None
+
+    def wait(self, seconds: float) -> list[Event]:
+        """Return what has happened; wait up to `seconds` for the first event.
+
+        Raises
+        ------
+        RobustnessError
+            What a worker raised.
+        """
+        self._look()
+        waiting = [*self._beginning, *self._streams]
+        if not waiting:
+            time.sleep(min(seconds, LOOK_SECONDS))
+            return []
+        ready, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0, fetch_local=False)
+        if not ready:
+            ready, _ = self._ray.wait(waiting, num_returns=1, timeout=seconds, fetch_local=False)
+        return [event for one in ready for event in self._events(one)]
+
+    def _events(self, ready: Any) -> Iterator[Event]:
+        """The events of a call that has a result."""
+        errors = self._ray.exceptions
+        beginning = ready in self._beginning
+        worker = self._beginning[ready] if beginning else self._streams[ready]
+        try:
+            if beginning:
+                hello: Hello = self._ray.get(ready)
+                del self._beginning[ready]
+                self._failures = 0
+                yield Event("joined", worker, hello)
+            else:
+                yield Event("item", worker, self._ray.get(next(ready)))
+        except StopIteration:
+            del self._streams[ready]
+            yield Event("end", worker)
+        except (errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError) as error:
+            self._beginning.pop(ready, None)
+            self._streams.pop(ready, None)
+            self._forget(worker, begun=not beginning, reason=error)
+            yield Event("lost", worker, _line(error))
+        except errors.RayTaskError as error:
+            raise error.cause if isinstance(error.cause, Exception) else error from None
+
+    def _forget(self, worker: int, *, begun: bool, reason: Exception) -> None:
+        """Remove a worker that is lost."""
+        actor = self._actors.pop(worker, None)
+        if actor is not None:
+            with contextlib.suppress(Exception):
+                self._ray.kill(actor)
+        self._failures += not begun
+        if self._failures >= LOST_IN_A_ROW:
+            raise ClusterError(
+                f"{self._failures} workers in a row ended before they had begun ({_line(reason)}). A worker "
+                "needs about 1 GB of memory and the model's; start fewer, and resume."
+            )
+
+    def _look(self) -> None:
+        """Start workers where there is room for them."""
+        if time.monotonic() - self._looked < LOOK_SECONDS and self._looked:
+            return
+        self._looked = time.monotonic()
+        for _ in range(len(self._actors), self._room()):
+            number = next(self._numbers)
+            actor = self._start()
+            self._actors[number] = actor
+            self._beginning[actor.begin.remote(self._assignment)] = number
+
+    def _room(self) -> int:
+        """How many workers the cluster has room for."""
+        if not self._cluster.address:
+            return self._cluster.workers or 1
+        nodes = [n["Resources"] for n in self._ray.nodes() if n["Alive"]]
+        room = sum(self._room_on(resources) for resources in nodes)
+        return min(room, self._cluster.workers or room)
+
+    def _room_on(self, resources: dict[str, float]) -> int:
+        gpus = self._gpus
+        if gpus:
+            return int(resources.get("GPU", 0) // gpus)
+        return int(resources.get("CPU", 0) // self._cpus)
+
+    @property
+    def _gpus(self) -> float:
+        """The accelerators of a worker: what is stated, else one where the cluster has some."""
+        if self._cluster.gpus is not None:
+            return self._cluster.gpus
+        return 1.0 if self._ray.cluster_resources().get("GPU") else 0.0
+
+    def _start(self) -> Any:
+        threads = str(self._threads)
+        names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+        variables = {**dict.fromkeys(names, threads), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        if "KERAS_BACKEND" in os.environ:
+            variables["KERAS_BACKEND"] = os.environ["KERAS_BACKEND"]
+        actor = self._ray.remote(Worker).options(
+            num_cpus=0 if self._gpus else self._cpus,
+            num_gpus=self._gpus,
+            max_restarts=0,
+            max_concurrency=4,
+            scheduling_strategy="SPREAD",
+            runtime_env={"env_vars": variables},
+        )
+        return actor.remote()
+
+    def close(self) -> None:
+        """End the workers, and the cluster if this process started it."""
+        for actor in self._actors.values():
+            with contextlib.suppress(Exception):
+                self._ray.kill(actor)
+        self._actors.clear()
+        if self._owned:
+            self._ray.shutdown()
+
+
+def _imported() -> Any:
+    """Ray; ClusterError if it is not installed."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        return import_module("ray")
+    except ImportError as error:
+        raise ClusterError(
+            "A cluster needs Ray, which is not installed: pip install 'robustness-toolkit[cluster]'."
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error, shortened."""
+    text = str(error).strip().splitlines() or [type(error).__name__]
+    return text[0][:200]

@@ -1,0 +1,116 @@
+"""Starts the workers of an audit, and records them when it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustness.auditing.cluster.driver import ClusterWork, WorkerRecord
+from robustness.auditing.cluster.messages import Assignment
+from robustness.auditing.cluster.pool import Pool
+from robustness.auditing.cluster.probe import kind_of
+from robustness.auditing.work import LocalWork, Work
+from robustness.configuration.audit_config import AuditConfig
+from robustness.configuration.cluster_option import Cluster
+from robustness.errors import SettingError
+from robustness.runs.run_json import text_of
+from robustness.runs.schema import ClusterEntry, WorkerEntry
+from robustness.runs.store import Run
+
+MOST_MODEL = 2 << 30
+"""The largest model file in bytes that is sent to the workers."""
+
+WorkOf = Callable[[LocalWork], Work]
+
+
+def expect_sendable(config: AuditConfig, model: object, images: object) -> None:
+    """Raise SettingError if workers cannot load the model or the images by themselves."""
+    if config.cluster is None:
+        return
+    if not isinstance(model, (str, Path)):
+        raise SettingError(
+            f"cluster was given with a model that is a {type(model).__name__}; expected a name or the path "
+            "of a file, which every worker loads. Save the model as .keras, and give its path."
+        )
+    if not isinstance(images, (str, Path, np.ndarray)):
+        raise SettingError(
+            f"cluster was given with images that are a {type(images).__name__}; expected a path, a name or "
+            "an array, which every worker can read."
+        )
+    if config.shard is not None:
+        raise SettingError(
+            "cluster and shard were given together; expected one of them. A cluster spreads the images "
+            "itself."
+        )
+
+
+@contextlib.contextmanager
+def workers(
+    config: AuditConfig, model: object, images: object, labels: Any, store: Run
+) -> Iterator[WorkOf]:
+    """Start the workers that the options state, within the block, and record them at its end.
+
+    Parameters
+    ----------
+    config, model, images, labels : as they were given to the audit.
+    store : the run, whose manifest holds what the workers must not decide again.
+
+    Yields
+    ------
+    A function that returns what does the work on images, given what does it in this process.
+    """
+    if config.cluster is None:
+        yield lambda local: local
+        return
+    pool = Pool(Cluster.parse(config.cluster), _assignment(config, model, images, labels, store))
+    records: dict[int, WorkerRecord] = {}
+
+    def work_of(local: LocalWork) -> Work:
+        kind = kind_of(local.classifier, local.attacked_model, draws=local.plan.draws)
+        return ClusterWork(pool, local, kind, store.save_png, records)
+
+    try:
+        yield work_of
+    finally:
+        pool.close()
+        manifest = store.manifest
+        before = () if manifest.cluster is None else manifest.cluster.workers
+        entry = ClusterEntry(
+            address=config.cluster, workers=(*before, *map(_entry, records.values()))
+        )
+        store.write_manifest(manifest.with_changes(cluster=entry))
+
+
+def _assignment(
+    config: AuditConfig, model: object, images: object, labels: Any, store: Run
+) -> Assignment:
+    file = Path(str(model))
+    content = None
+    if file.is_file() and file.stat().st_size <= MOST_MODEL:
+        content = (file.name, file.read_bytes())
+    return Assignment(
+        config.overridden_by({"model": str(model)}),
+        images if isinstance(images, np.ndarray) else str(images),
+        labels,
+        text_of(store.manifest),
+        str(Path.cwd()),
+        tuple(str(Path(p).absolute()) for p in sys.path),
+        content,
+    )
+
+
+def _entry(record: WorkerRecord) -> WorkerEntry:
+    return WorkerEntry(
+        host=record.hello.host,
+        device=record.hello.device,
+        kind=record.hello.kind,
+        like=record.like,
+        images=record.images,
+        processor_seconds=record.processor_seconds,
+        lost=record.lost,
+    )

@@ -1,0 +1,238 @@
+"""A worker: one process with the model, which predicts and attacks the images that the driver sends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from robustness import backend
+from robustness.auditing.cluster.inbox import Inbox
+from robustness.auditing.cluster.messages import (
+    Answers,
+    Assignment,
+    Clean,
+    Done,
+    Failed,
+    Fed,
+    Hello,
+    Packet,
+    Pictures,
+)
+from robustness.auditing.cluster.probe import kind_of
+from robustness.auditing.decisions import Decisions
+from robustness.auditing.setup import set_up
+from robustness.auditing.work import AttackedImage, Canvases, LocalWork
+from robustness.errors import GradientError
+from robustness.images import Entry
+from robustness.runs.manifest import expect_same
+from robustness.runs.records import ImageRow, png_name
+from robustness.runs.run_json import manifest_of
+
+PACKET_SECONDS = 0.1
+"""Finished images are sent together if less time than this lies between them."""
+PACKET_IMAGES = 256
+
+
+class Collected:
+    """Pictures that are to be sent: `save` keeps one, `take` returns those kept since the last time."""
+
+    def __init__(self) -> None:
+        self._kept: Pictures = {}
+
+    def save(self, data: bytes, suffix: str = ".png") -> str:
+        """Keep a picture; return the path that it will have within the run folder."""
+        name = png_name(sha256(data).hexdigest(), suffix)
+        self._kept[name] = (data, suffix)
+        return name
+
+    def take(self) -> Pictures:
+        """Return the pictures that were saved, and forget them."""
+        kept, self._kept = self._kept, {}
+        return kept
+
+
+@dataclass
+class _Loaded:
+    """What a worker has after it began."""
+
+    work: LocalWork
+    attacks: Mapping[str, Any]
+    entries: Mapping[str, Entry]
+    pictures: Collected
+
+
+class Worker:
+    """Does the work of an audit on the images that it is given. Several threads call its methods."""
+
+    def __init__(self) -> None:
+        self._inbox = Inbox()
+        self._loaded: _Loaded | None = None
+
+    def begin(self, assignment: Assignment) -> Hello:
+        """Load the model and list the images, as the driver did.
+
+        Raises
+        ------
+        RunUsageError
+            The model, the images or a setting differs from those of the driver.
+        RobustnessError
+            The model or the images cannot be used on this machine.
+        """
+        started = time.monotonic()
+        with contextlib.suppress(OSError):
+            os.chdir(assignment.directory)
+        sys.path += [p for p in assignment.import_path if p not in sys.path and Path(p).exists()]
+        manifest = manifest_of(assignment.manifest, "the manifest of the driver")
+        config = assignment.config
+        setup = set_up(
+            _model(assignment),
+            assignment.images,
+            assignment.labels,
+            config,
+            decided=Decisions.of(manifest),
+        )
+        plan = setup.planned(setup.decided.findings, resumed=True)
+        expect_same(manifest, setup.manifest(plan))
+        pictures, entries = Collected(), {entry.key: entry for entry in setup.entries}
+        work = LocalWork(
+            plan,
+            setup.classifier,
+            setup.attacked,
+            setup.cache,
+            entries=entries,
+            save=pictures.save,
+            canvases=Canvases(setup.classifier),
+        )
+        attacks = {attack.label: attack for attack in plan.attacks}
+        self._loaded = _Loaded(work, attacks, entries, pictures)
+        return Hello(
+            socket.gethostname(),
+            backend.device(),
+            kind_of(setup.classifier, setup.attacked, draws=plan.draws),
+            time.monotonic() - started,
+        )
+
+    @property
+    def _ready(self) -> _Loaded:
+        if self._loaded is None:
+            raise RuntimeError("the worker has not begun")
+        return self._loaded
+
+    def clean(self, numbered: Sequence[tuple[int, str]], known: Answers) -> Iterator[Clean]:
+        """Yield the rows of unchanged images, by position and key."""
+        mine = self._ready
+        entries = ((position, mine.entries[key]) for position, key in numbered)
+        with contextlib.closing(mine.work.clean(entries, known)) as results:
+            for rows in results:
+                yield Clean(rows, mine.pictures.take())
+
+    def feed(self, images: Sequence[Fed], *, last: bool = False) -> None:
+        """Add images to those that the running attack takes."""
+        self._inbox.feed(images, last=last)
+
+    def release(self, most: int) -> list[str]:
+        """Give back up to `most` images that have not begun; return their keys."""
+        return self._inbox.release(most)
+
+    def close(self) -> None:
+        """Say that the running attack gets no more images."""
+        self._inbox.close()
+
+    def attack(
+        self,
+        label: str,
+        counts: Mapping[Any, int],
+        images: Sequence[Fed],
+    ) -> Iterator[Packet | Failed]:
+        """Attack images until `close`, and yield them as they are finished.
+
+        Parameters
+        ----------
+        label : of the attack.
+        counts : the number of images of the whole run by canvas, from which the batch size follows.
+        images : the first ones; `feed` adds others.
+        """
+        mine = self._ready
+        attack, self._inbox = mine.attacks[label], Inbox()
+        inbox = self._inbox
+        mine.work.expect(attack, counts)
+        inbox.feed(images)
+        # An empty packet says that the inbox is there to be fed.
+        yield Packet((), time.process_time())
+        try:
+            while inbox.wait():
+                standing: dict[str, int] = {}
+                rows = _rows(inbox, standing, mine.work.canvases.sizes)
+                yield from _packets(self._attacked(attack, rows, standing), mine.pictures)
+        except GradientError as error:
+            yield Failed(str(error))
+
+    def _attacked(
+        self, attack: Any, rows: Iterator[ImageRow], standing: dict[str, int]
+    ) -> Iterator[AttackedImage]:
+        """Attack images; those of one canvas together as long as they follow each other."""
+        work = self._ready.work
+        held: list[ImageRow] = []
+
+        def of_canvas(canvas: Any) -> Iterator[ImageRow]:
+            while held:
+                if work.canvases(attack, held[0].key) != canvas:
+                    return
+                yield held.pop()
+                held.extend([row for _, row in zip(range(1), rows, strict=False)])
+
+        held.extend([row for _, row in zip(range(1), rows, strict=False)])
+        while held:
+            canvas = work.canvases(attack, held[0].key)
+            yield from work.attack_on(canvas, attack, of_canvas(canvas), standing)
+
+
+def _rows(
+    inbox: Inbox, standing: dict[str, int], sizes: dict[str, tuple[int, int]]
+) -> Iterator[ImageRow]:
+    """The rows of the images in the inbox; what else is known of them goes into `standing` and `sizes`."""
+    for image in inbox.images():
+        if image.size is not None:
+            sizes[image.row.key] = image.size
+        if image.standing is not None:
+            standing[image.row.key] = image.standing
+        yield image.row
+
+
+def _packets(attacked: Iterator[AttackedImage], pictures: Collected) -> Iterator[Packet]:
+    """Make the rows on a thread while the model continues, and send those of several images together."""
+    waiting: list[Future[Done]] = []
+    last = time.monotonic()
+
+    def done(image: AttackedImage) -> Done:
+        rows = image.rows()
+        return Done(image.key, image.count, image.status, rows, pictures.take())
+
+    with ThreadPoolExecutor(1, thread_name_prefix="rows") as executor:
+        for image in attacked:
+            waiting.append(executor.submit(done, image))
+            if time.monotonic() - last > PACKET_SECONDS or len(waiting) >= PACKET_IMAGES:
+                yield Packet([one.result() for one in waiting], time.process_time())
+                waiting, last = [], time.monotonic()
+        yield Packet([one.result() for one in waiting], time.process_time())
+
+
+def _model(assignment: Assignment) -> str:
+    """The name or the path of the model; the file that was sent if there is none of this path here."""
+    named = assignment.config.model
+    if assignment.model is None or Path(named).exists():
+        return named
+    name, content = assignment.model
+    folder = Path(tempfile.mkdtemp(prefix="robustness-model-"))
+    (folder / Path(name).name).write_bytes(content)
+    return str(folder / Path(name).name)
