@@ -23,7 +23,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from robustness.text import printable, visible
+from robustness.text import plural, printable, visible
 
 if TYPE_CHECKING:
     from robustness.runs.progress import Progress as Report
@@ -168,7 +168,8 @@ def status(report: Report, left: str, *, short: bool = False) -> str:
     counts = sentence(report)
     if short and counts and report.done < report.total:
         counts = flips_of(report)
-    return ", ".join(part for part in (visible(report.part), counts, left) if part)
+    workers = plural(report.workers, "worker") if report.workers else ""
+    return ", ".join(part for part in (visible(report.part), counts, workers, left) if part)
 
 
 class Display:

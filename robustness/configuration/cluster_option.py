@@ -42,9 +42,9 @@ class Cluster:
         """
         where, *rest = (part.strip() for part in text.split(","))
         local = re.fullmatch(r"local:([0-9]{1,4})", where)
-        remote = where == "auto" or re.fullmatch(
-            r"(ray://)?[A-Za-z0-9._\-\[\]:]{1,255}:[0-9]{1,5}", where
-        )
+        host = re.fullmatch(r"(?:ray://)?([A-Za-z0-9._\-\[\]:]{1,255}):([0-9]{1,5})", where)
+        known = host is not None and host[1] != "local" and 0 < int(host[2]) < 1 << 16
+        remote = where == "auto" or known
         numbers: dict[str, float] = {}
         for part in rest:
             found = re.fullmatch(r"(workers|cpus|gpus)=([0-9]{1,4}(?:\.[0-9]{1,3})?)", part)

@@ -132,21 +132,28 @@ class ClusterWork:
     ) -> Generator[Sequence[Row]]:
         """Yield the rows of unchanged images, which only hardware of the driver's kind predicts."""
         waiting = iter(numbered)
-        again: deque[tuple[int, str]] = deque()
-        held: dict[int, dict[str, int]] = {}
+        again: deque[tuple[int, Entry]] = deque()
+        held: dict[int, dict[str, tuple[int, Entry]]] = {}
         finished = False
+
+        def chunk() -> list[tuple[int, Entry]]:
+            some = [again.popleft() for _ in range(min(CHUNK, len(again)))]
+            return some + list(islice(waiting, CHUNK - len(some)))
+
         while True:
-            for worker in self.like_workers():
-                if worker in held:
-                    continue
-                chunk = [again.popleft() for _ in range(min(CHUNK, len(again)))]
-                chunk += [(n, entry.key) for n, entry in islice(waiting, CHUNK - len(chunk))]
-                if not chunk:
+            free = [worker for worker in self.like_workers() if worker not in held]
+            for worker in free:
+                if not (some := chunk()):
                     finished = True
                     break
-                held[worker] = {key: n for n, key in chunk}
-                answers = {key: known[key] for _, key in chunk if key in known}
-                self.pool.stream(worker, "clean", chunk, answers)
+                held[worker] = {entry.key: (n, entry) for n, entry in some}
+                answers = {entry.key: known[entry.key] for _, entry in some if entry.key in known}
+                keys = [(n, entry.key) for n, entry in some]
+                self.pool.stream(worker, "clean", keys, answers)
+            if self.pool.workers and not self.like_workers():
+                some = chunk()
+                finished = not some
+                yield from self.local.clean(some, known)
             if finished and not held and not again:
                 return
             for event in self.events():
@@ -159,7 +166,7 @@ class ClusterWork:
                     yield rows
                 elif event.kind in ("end", "lost"):
                     left = held.pop(event.worker, {})
-                    again.extend((n, key) for key, n in left.items())
+                    again.extend(left.values())
                     finished = finished and not left
 
     def attack(

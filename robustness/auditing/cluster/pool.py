@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ MOST_CPUS = 2
 """Processor cores of a worker where nothing is stated: two workers of two cores do more than one of four."""
 LOST_IN_A_ROW = 5
 """A worker's place is given up after so many workers that died there before they had begun."""
+CONNECT_SECONDS = 10.0
 WAITING_ITEMS = 16
 """Results of a worker that may wait for the driver."""
 
@@ -77,6 +79,7 @@ class Pool:
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         options["include_dashboard"] = False if not address else None
         try:
+            _expect_answer(address)
             if not address:
                 count = self._cluster.workers or 1
                 ray.init(num_cpus=count * self._cpus, **options)
@@ -244,6 +247,13 @@ class Pool:
         self._actors.clear()
         if self._owned:
             self._ray.shutdown()
+
+
+def _expect_answer(address: str) -> None:
+    """Raise OSError if nothing listens at HOST:PORT; Ray itself tries for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
 
 
 def _imported() -> Any:

@@ -1,0 +1,273 @@
+"""The driver hands out images and takes rows, whatever becomes of the workers; without Ray."""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+import time
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import robustness
+from robustness.auditing.cluster import start
+from robustness.auditing.cluster.messages import Done, Packet
+from robustness.auditing.cluster.pool import Event
+from robustness.auditing.cluster.worker import Worker
+from robustness.errors import ClusterError, SettingError
+from robustness.runs.store import Run
+
+TABLES = ("images", "outcomes", "strips", "gradients", "sizes", "uploads", "views")
+
+
+class ThreadWorkers:
+    """A pool whose workers are objects of this process, with a thread for each call that yields results.
+
+    Parameters
+    ----------
+    assignment : what they need to begin.
+    joins : the number of calls of `wait` before each worker joins.
+    dies : by worker, the number of its images after which it is lost.
+    kinds : by worker, the kind that it says it has.
+    """
+
+    def __init__(self, assignment, joins=(0, 0), dies=None, kinds=None):
+        self._assignment, self._dies = assignment, dict(dies or {})
+        self._kinds = dict(kinds or {})
+        self._joins = list(joins)
+        self._events: queue.Queue[Event] = queue.Queue()
+        self._objects: dict[int, Worker] = {}
+        self._seen = 0
+        self._count = dict.fromkeys(self._dies, 0)
+        self.asked: list[str] = []
+        self.shares: dict[int, set[str]] = {}
+        self.closed = False
+
+    @property
+    def workers(self):
+        return list(self._objects)
+
+    def _join(self):
+        for number, after in enumerate(self._joins):
+            if after is not None and self._seen >= after:
+                worker = Worker()
+                hello = worker.begin(self._assignment)
+                kind = self._kinds.get(number, hello.kind)
+                self._objects[number] = worker
+                self._joins[number] = None
+                self._events.put(Event("joined", number, hello.__class__("h", "d", kind, 0.0)))
+
+    def stream(self, worker, method, *arguments):
+        object_ = self._objects[worker]
+
+        def run():
+            for item in getattr(object_, method)(*arguments):
+                if not self._put(worker, object_, item):
+                    return
+            if self._objects.get(worker) is object_:
+                self._events.put(Event("end", worker))
+
+        threading.Thread(target=run, daemon=True).start()
+
+    def _put(self, worker, object_, item) -> bool:
+        if self._objects.get(worker) is not object_:
+            return False
+        if isinstance(item, Packet):
+            self.shares.setdefault(worker, set()).update(done.key for done in item.done)
+            if worker in self._dies:
+                self._count[worker] += len(item.done)
+                if self._count[worker] >= self._dies[worker]:
+                    # What it has finished, and did not send, is lost with it.
+                    del self._objects[worker], self._dies[worker]
+                    object_.close()
+                    self._events.put(Event("lost", worker, "killed"))
+                    return False
+        self._events.put(Event("item", worker, item))
+        return True
+
+    def tell(self, worker, method, *arguments, **named):
+        if worker in self._objects:
+            getattr(self._objects[worker], method)(*arguments, **named)
+
+    def ask(self, worker, method, *arguments, seconds=10.0):
+        self.asked.append(method)
+        return (
+            getattr(self._objects[worker], method)(*arguments) if worker in self._objects else None
+        )
+
+    def wait(self, seconds):
+        self._seen += 1
+        self._join()
+        found = []
+        try:
+            found.append(self._events.get(timeout=min(seconds, 0.05)))
+            while True:
+                found.append(self._events.get_nowait())
+        except queue.Empty:
+            pass
+        return found
+
+    def close(self):
+        self.closed = True
+        for worker in self._objects.values():
+            worker.close()
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    """A small network in a file, and 90 images of three classes."""
+    keras.utils.set_random_seed(5)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            layers.Input((8, 8, 3)),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(6, 3, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+    file = tmp_path_factory.mktemp("model") / "model.keras"
+    model.save(file)
+    images = np.random.default_rng(1).integers(0, 256, (90, 8, 8, 3)).astype("uint8")
+    labels = model.predict(images.astype("float32"), verbose=0).argmax(1)
+    labels[::9] = (labels[::9] + 1) % 3
+    return file, images, labels
+
+
+OPTIONS: dict[str, Any] = {
+    "attacks": ["pgd:steps=5", "square:steps=20"],
+    "epsilons": [1, 8],
+    "cascade": True,
+    "batch_size": 6,
+}
+
+
+def content(path):
+    with sqlite3.connect(path / "run.sqlite") as database:
+        return {
+            table: sorted(map(repr, database.execute(f"SELECT * FROM {table}"))) for table in TABLES
+        }
+
+
+@pytest.fixture(scope="module")
+def undivided(material, tmp_path_factory):
+    file, images, labels = material
+    out = tmp_path_factory.mktemp("one") / "run"
+    robustness.audit(str(file), images, labels=labels, out=out, **OPTIONS)
+    return content(out)
+
+
+@pytest.fixture
+def spread(material, tmp_path, monkeypatch):
+    """Audit by workers in threads; returns the content of the run, its workers, and the pool."""
+
+    def run(out=tmp_path / "run", resume=False, **how):
+        file, images, labels = material
+        made = []
+
+        def pool(cluster, assignment):
+            made.append(ThreadWorkers(assignment, **how))
+            return made[0]
+
+        monkeypatch.setattr(start, "Pool", pool)
+        robustness.audit(
+            str(file), images, labels=labels, out=out, resume=resume, cluster="local:2", **OPTIONS
+        )
+        with Run.open(out) as stored:
+            entry = stored.manifest.cluster
+        return content(out), entry, made[0]
+
+    return run
+
+
+def test_two_workers_make_the_rows_of_one_process(spread, undivided):
+    found, entry, pool = spread()
+    assert found == undivided
+    assert pool.closed and len(entry.workers) == 2
+    assert all(worker.like and worker.images for worker in entry.workers)
+
+
+def test_a_lost_worker_loses_nothing(spread, undivided):
+    found, entry, _ = spread(dies={0: 1})
+    assert found == undivided
+    assert [worker.lost for worker in entry.workers] == [True, False]
+
+
+def test_both_workers_are_lost_and_others_join(spread, undivided):
+    found, entry, _ = spread(joins=(0, 0, 30, 40), dies={0: 1, 1: 2})
+    assert found == undivided
+    assert sum(worker.lost for worker in entry.workers) == 2
+
+
+def test_a_worker_that_joins_late_gets_images(spread, undivided):
+    found, _, pool = spread(joins=(0, 9))
+    assert found == undivided
+    assert pool.shares[1]
+
+
+def test_flips_of_other_hardware_are_judged_again(spread, undivided):
+    found, entry, _ = spread(kinds={1: "0" * 64})
+    # It computes the same bits in truth, so every flip is confirmed.
+    assert found == undivided
+    assert [worker.like for worker in entry.workers] == [True, False]
+    assert entry.workers[1].images
+
+
+def test_without_any_like_hardware_the_driver_predicts_and_judges(spread, undivided, monkeypatch):
+    monkeypatch.setattr(
+        "robustness.auditing.cluster.driver.ClusterWork.judged_here", lambda self, image: None
+    )
+    found, entry, _ = spread(kinds={0: "0" * 64, 1: "1" * 64})
+    assert found == undivided
+    assert not any(worker.like for worker in entry.workers)
+    assert not any(worker.images for worker in entry.workers)
+
+
+def test_a_picture_with_other_bytes_than_its_name_ends_the_audit(spread, monkeypatch):
+    original = Done.__init__
+
+    def altered(self, key, count, status, rows, pictures):
+        pictures = {name: (data[:-1] + b"x", suffix) for name, (data, suffix) in pictures.items()}
+        original(self, key, count, status, rows, pictures)
+
+    monkeypatch.setattr(Done, "__init__", altered)
+    with pytest.raises(ClusterError, match="hash in its name"):
+        spread()
+
+
+def test_a_run_goes_on_with_other_workers_or_without(spread, undivided, material, tmp_path):
+    file, images, labels = material
+    out = tmp_path / "run"
+
+    class StopError(Exception):
+        pass
+
+    def stop(progress):
+        if progress.stage.startswith("pgd") and progress.done > 30:
+            raise StopError
+
+    with pytest.raises(StopError):
+        robustness.audit(str(file), images, labels=labels, out=out, progress=stop, **OPTIONS)
+    found, _, _ = spread(out=out, resume=True)
+    assert found == undivided
+
+
+def test_no_worker_at_all_is_an_error_in_time(spread, monkeypatch):
+    monkeypatch.setattr("robustness.auditing.cluster.driver.ALONE_SECONDS", 0.3)
+    started = time.monotonic()
+    with pytest.raises(ClusterError, match="resume the run"):
+        spread(joins=(10**9,))
+    assert time.monotonic() - started < 60
+
+
+def test_what_workers_cannot_load_is_refused(material):
+    file, images, labels = material
+    model = keras.models.load_model(file)
+    with pytest.raises(SettingError, match="Save the model"):
+        robustness.audit(model, images, labels=labels, cluster="local:2")
+    with pytest.raises(SettingError, match="cluster and shard"):
+        robustness.audit(str(file), images, labels=labels, cluster="local:2", shard="0/2")

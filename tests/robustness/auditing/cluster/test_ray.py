@@ -1,0 +1,73 @@
+"""Real workers: Ray actors on this machine, one of which is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+import robustness
+from robustness.errors import ClusterError
+from robustness.runs.store import Run
+from tests.robustness.auditing.cluster.test_driver import OPTIONS, content, material, undivided
+
+pytest.importorskip("ray")
+__all__ = ["material", "undivided"]
+
+
+def worker_processes() -> set[int]:
+    """The processes of Ray's workers, by their title."""
+    listed = subprocess.run(
+        ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    return {int(line.split()[0]) for line in listed.splitlines() if "ray::Worker" in line}
+
+
+@pytest.mark.slow
+def test_a_killed_worker_changes_no_row_and_no_process_is_left(material, undivided, tmp_path):
+    file, images, labels = material
+    before, killed = worker_processes(), []
+
+    def kill() -> None:
+        end = time.monotonic() + 120
+        while time.monotonic() < end and not killed:
+            if mine := worker_processes() - before:
+                # It may be loading the model, predicting or attacking.
+                killed.append(mine.pop())
+                os.kill(killed[0], signal.SIGKILL)
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    robustness.audit(
+        str(file), images, labels=labels, out=tmp_path / "run", cluster="local:2", **OPTIONS
+    )
+    thread.join()
+    assert killed
+    assert content(tmp_path / "run") == undivided
+    with Run.open(tmp_path / "run") as run:
+        entry = run.manifest.cluster
+    assert entry is not None and entry.address == "local:2"
+    assert all(worker.like for worker in entry.workers)
+    assert sum(worker.images for worker in entry.workers) > 0
+    end = time.monotonic() + 30
+    while worker_processes() - before and time.monotonic() < end:
+        time.sleep(0.2)
+    assert not worker_processes() - before
+
+
+def test_a_cluster_that_is_not_there_is_named(material, tmp_path):
+    file, images, labels = material
+    with pytest.raises(ClusterError, match="ray start --head"):
+        robustness.audit(
+            str(file),
+            images,
+            labels=labels,
+            out=tmp_path / "run",
+            cluster="127.0.0.1:1",
+            **OPTIONS,
+        )
