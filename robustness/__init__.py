@@ -17,6 +17,7 @@ environment.silence_notebook()
 
 if TYPE_CHECKING:
     from robustness.auditing.audit import audit
+    from robustness.auditing.merge import merge
     from robustness.configuration.audit_config import AuditConfig
     from robustness.contract.attack import Attack
     from robustness.errors import RobustnessError
@@ -34,6 +35,7 @@ _HOMES = {
     "Threat": "threat.threat",
     "audit": "auditing.audit",
     "check_attack": "testing.contract_checks",
+    "merge": "auditing.merge",
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "Threat",
     "audit",
     "check_attack",
+    "merge",
 ]
 
 

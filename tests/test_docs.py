@@ -6,14 +6,17 @@ import inspect
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml  # type: ignore[import-untyped]
 from PIL import Image
 
 from tests import forked
@@ -176,6 +179,56 @@ def test_every_threat_of_the_docs_runs(workplace):
     for line in typed:
         done = robustness(line.partition(" ")[2], workplace)
         assert done.returncode == 0, (line, done.stdout, done.stderr)
+
+
+@pytest.mark.slow
+def test_the_shards_of_the_docs_are_run_and_merged(workplace):
+    """The commands run; the scripts of batch systems give the commands that they should."""
+    typed = commands("docs/many-machines.md")
+    assert [line.split()[1] for line in typed] == ["audit", "audit", "merge", "verify"]
+    for line in typed:
+        done = robustness(line.partition(" ")[2], workplace)
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+    script, slurm, submitted, kubernetes, sky = blocks("docs/many-machines.md", "bash")
+    (workplace / "shard.sh").write_text(script)
+    (workplace / "bin").mkdir()
+    for name in ("robustness", "sbatch"):
+        (workplace / "bin" / name).write_text(
+            f'#!/bin/bash\nprintf "%s\\n" {name} "$@" > words; echo 17; exit ${{CODE:-0}}\n'
+        )
+        (workplace / "bin" / name).chmod(0o755)
+
+    def words_of(text: str, code: int = 0, **variables: Any) -> tuple[list[str], int]:
+        """The command that a script ends with, and the exit code of the script if that exits with `code`."""
+        paths = f"{workplace / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        place = {**variables, "PATH": paths, "CODE": str(code)}
+        done = subprocess.run(["bash", "-c", text], cwd=workplace, env=place, check=False)
+        return (workplace / "words").read_text().splitlines(), done.returncode
+
+    begun = typed[0].replace("0/2", "3/16").replace("shards/0", "shards/3") + " --quiet"
+    array = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "16"}
+    assert words_of(slurm, **array) == (shlex.split(begun), 0)
+    assert words_of("bash shard.sh 3 16", 4)[1] == 0
+    assert words_of("bash shard.sh 3 16", 3)[1] == 1
+    resumed, _ = words_of("bash shard.sh 1 2")
+    assert resumed[:4] == ["robustness", "audit", "--resume", "shards/1"]
+    assert robustness(shlex.join(resumed[1:]), workplace).returncode == 0
+    merging, _ = words_of(submitted.splitlines()[-1].replace("$job", "17"))
+    assert merging[1:] == [
+        "--dependency=afterany:17",
+        "--wrap=robustness merge shards/* --out merged",
+    ]
+    assert kubernetes == sky
+    shutil.rmtree(workplace / "merged")
+    merged, _ = words_of(kubernetes)
+    assert merged[:4] == ["robustness", "merge", "shards/0", "shards/1"]
+    assert robustness(shlex.join(merged[1:]), workplace).returncode == 0
+    job, task = map(yaml.safe_load, blocks("docs/many-machines.md", "yaml"))
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    number = {"JOB_COMPLETION_INDEX": "3"}
+    assert words_of(container["command"][-1], **number) == (shlex.split(begun), 0)
+    rank = {"SKYPILOT_NODE_RANK": "3", "SKYPILOT_NUM_NODES": "16"}
+    assert words_of(task["run"].splitlines()[0], **rank) == (shlex.split(begun), 0)
 
 
 @pytest.mark.slow

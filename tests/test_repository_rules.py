@@ -50,6 +50,7 @@ def test_public_names_are_the_documented_ones():
             "Threat",
             "audit",
             "check_attack",
+            "merge",
         ]
     )
     for name in robustness.__all__:

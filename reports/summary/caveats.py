@@ -28,6 +28,11 @@ def caveats(
     """
     config = manifest.config
     sentences = [f"{note}." for note in config.replaced]
+    if config.shard is not None:
+        sentences.append(
+            f"This run is shard {config.shard} of an audit of {manifest.data.undivided or 0:,} images: the "
+            "numbers cover only its part of them. `robustness merge` makes one run of all shards."
+        )
     if not manifest.finished:
         sentences.append("This run is not finished: the numbers cover only the outcomes so far.")
     elif stored < expected:

@@ -20,6 +20,7 @@ from robustness.cli import (
     fetch,
     fit,
     init,
+    merge,
     models,
     path_arguments,
     report,
@@ -49,6 +50,7 @@ app.command("models")(models.models)
 app.command("report")(report.report)
 app.command("case")(case.case)
 app.command("verify")(verify.verify)
+app.command("merge")(merge.merge)
 app.command("rerun")(rerun.rerun)
 app.command("compare")(compare.compare)
 app.command("fetch")(fetch.fetch)

@@ -59,7 +59,9 @@ def lines(summary: Summary, verdict: Verdict, images: pd.DataFrame) -> Iterator[
     yield summary.sentence
     yield figures_sentence(summary, verdict)
     if summary.manifest.data.description:
-        yield f"images: {summary.manifest.data.description}{selected(summary.manifest.data)}."
+        part = f"; shard {summary.config.shard}" if summary.config.shard else ""
+        chosen = selected(summary.manifest.data)
+        yield f"images: {summary.manifest.data.description}{part}{chosen}."
     if why := reasons(summary.skipped, summary.images.selected):
         yield f"not read: {why}."
     if made := conversions(images["note"].fillna("").astype(str)):

@@ -143,6 +143,15 @@ class Database:
                 self._turns = 0
                 self._db.execute(statement, values)
 
+    def changed(self, statements: Iterable[tuple[str, tuple[Any, ...]]]) -> list[bool]:
+        """Execute statements in one transaction; return whether each changed a row."""
+        changed = []
+        with self._db:
+            for statement, values in statements:
+                self._turns = 0
+                changed.append(self._db.execute(statement, values).rowcount > 0)
+        return changed
+
     def columns(self, table: str) -> list[str]:
         """Return the names of a table's columns; an empty list if there is no such table."""
         return [one[1] for one in self.select(f"PRAGMA table_xinfo({table})")]

@@ -16,9 +16,9 @@ from robustness.configuration.shard import WHOLE, Shard
 from robustness.errors import RunUsageError
 from robustness.images import Entry, Source
 from robustness.models.classifier import Classifier
-from robustness.runs import model_differences
+from robustness.runs.audit_differences import audit_differences
 from robustness.runs.plan import Plan
-from robustness.runs.schema import AttackEntry, Data, GoalEntry, Manifest, ModelEntry, Timing, Tool
+from robustness.runs.schema import Data, Manifest, ModelEntry, Timing, Tool
 
 
 def describe(
@@ -75,41 +75,13 @@ def expect_same(before: Manifest, now: Manifest) -> None:
     RunUsageError
         Something differs; the message names it, with the old and the new value.
     """
-    differing = model_differences.differences(before.model, now.model)
-    settings = now.config.model_fields_set
-    if before.surrogate and now.surrogate:
-        differing += [
-            f"surrogate: {difference}"
-            for difference in model_differences.differences(before.surrogate, now.surrogate)
-        ]
-        # The setting is the hash of the weights, which is compared above.
-        settings = settings - {"surrogate"}
-    pairs = [
-        ("selection of images", before.data.selection_sha256, now.data.selection_sha256),
-        *(
-            (f"setting {name}", getattr(before.config, name), getattr(now.config, name))
-            for name in type(now.config).model_fields
-            if name in settings
-        ),
-    ]
-    differing += [
-        f"{what} (was {_brief(old)}, is {_brief(new)})" for what, old, new in pairs if old != new
-    ]
+    # A run of an earlier version lacks settings that are the default.
+    differing = audit_differences(before, now, {*now.config.model_fields_set, "shard"})
     if differing:
         raise RunUsageError(
             f"This run cannot be resumed, since it was started differently: {'; '.join(differing)}. "
             "Resume with the same model, images and settings, or audit into a new folder."
         )
-
-
-def _brief(value: object) -> str:
-    if isinstance(value, GoalEntry):
-        text = value.sentence
-    elif isinstance(value, tuple) and all(isinstance(item, AttackEntry) for item in value):
-        text = ", ".join(item.title for item in value)
-    else:
-        text = str(value)
-    return text if len(text) < 60 else text[:28] + "..." + text[-28:]
 
 
 def _selection_digest(entries: Sequence[Entry]) -> str:

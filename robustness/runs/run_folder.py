@@ -159,6 +159,22 @@ def expect_begun_by_nobody(folder: Path) -> None:
         raise _taken(folder)
 
 
+def discard(folder: Path) -> None:
+    """Delete the run in a folder, and the folder if nothing else is in it; its manifest goes first."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    _clear(folder)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def move(folder: Path, target: Path) -> None:
+    """Move a run to a path that is free, see `expect_free`."""
+    if target.exists():
+        _clear(target)
+        target.rmdir()
+    folder.rename(target)
+
+
 def sweep(folder: Path) -> None:
     """Delete the unfinished files that a killed audit left in a run folder."""
     pictures = folder / PICTURES

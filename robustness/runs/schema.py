@@ -385,6 +385,16 @@ class Origin(Part):
     seal: str | None = None
 
 
+class ShardEntry(Part):
+    """A run of a part of the images that this run was merged from."""
+
+    shard: ShardText
+    created: str | None = None
+    finished: str | None = None
+    seconds: Seconds | None = None
+    environment: dict[str, str | Number | bool | None] = Field(default_factory=dict)
+
+
 class Repair(Part):
     """The number of parts that were damaged when the run was resumed, and made again."""
 
@@ -494,6 +504,7 @@ class Manifest(Part):
     budgets: Listed[EpsilonBudget] = ()
     notes: Listed[str] = ()
     mended: Listed[Repair] = ()
+    merged: Listed[ShardEntry] = ()
     gate: GateEntry = Field(default_factory=GateEntry)
     timing: Timing = Field(default_factory=Timing)
     pixels_read: PixelsReadEntry | None = None

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -72,6 +72,9 @@ def _writing(table: str) -> tuple[str, attrgetter[Any]]:
 
 
 _WRITING = {row: _writing(table) for table, (row, _) in _TABLES.items()}
+_TABLE_OF = {row: table for table, (row, _) in _TABLES.items()}
+
+AnyRow = TypeVar("AnyRow", bound=Row)
 
 
 class Run:
@@ -302,6 +305,39 @@ class Run:
         with self._writing():
             self._db.change((_WRITING[type(row)][0], _WRITING[type(row)][1](row)) for row in rows)
 
+    def add_new(self, rows: Sequence[Row]) -> list[tuple[Row, Row]]:
+        """Write the rows whose keys have no row yet, in one transaction.
+
+        Parameters
+        ----------
+        rows : sequence of Row
+            Of one table.
+
+        Returns
+        -------
+        list of (Row, Row)
+            Rows that were not written since their keys have other content: the given and the stored one.
+        """
+        if not rows:
+            return []
+        kind = type(rows[0])
+        table, getter = _TABLE_OF[kind], _WRITING[kind][1]
+        insert = _WRITING[kind][0].replace("OR REPLACE", "OR IGNORE")
+        keys = _TABLES[table][1]
+        where = " AND ".join(f"{key} = ?" for key in keys)
+        columns = ", ".join(f.name for f in fields(kind))
+        with self._writing():
+            written = self._db.changed((insert, getter(row)) for row in rows)
+        clashes: list[tuple[Row, Row]] = []
+        for row in (row for row, new in zip(rows, written, strict=True) if not new):
+            of_row = tuple(getattr(row, key) for key in keys)
+            query = f"SELECT {columns} FROM {table} WHERE {where}"  # noqa: S608
+            for values in self._db.select(query, of_row):
+                stored = kind(**filled(kind, values))
+                if stored != row:
+                    clashes.append((row, stored))
+        return clashes
+
     def drop(self, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Delete rows in one transaction.
 
@@ -406,11 +442,47 @@ class Run:
 
     def image_rows(self) -> Iterator[ImageRow]:
         """Yield the images in the order of the audit, with constant memory."""
-        columns = [f.name for f in fields(ImageRow)]
-        query = f"SELECT {', '.join(columns)} FROM images ORDER BY position"  # noqa: S608
+        yield from self._stream(ImageRow, "position")
+
+    def rows(self, kind: type[AnyRow]) -> Iterator[AnyRow]:
+        """Yield the rows of a table in the order in which they were written, with constant memory.
+
+        Parameters
+        ----------
+        kind : type of Row
+            The class of the rows.
+        """
+        if self._db.columns(_TABLE_OF[kind]):
+            yield from self._stream(kind, "rowid")
+
+    def _stream(self, kind: type[AnyRow], order: str) -> Iterator[AnyRow]:
+        table, columns = _TABLE_OF[kind], [f.name for f in fields(kind)]
+        query = f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order}"  # noqa: S608
         for values in self._db.stream(query):
-            self._expect_cells("images", [values])
-            yield ImageRow(**filled(ImageRow, values))
+            self._expect_cells(table, [values])
+            yield kind(**filled(kind, values))
+
+    def strays(self) -> list[str]:
+        """Return the tables with a row of an image that is not in the table of images."""
+        tables = [table for table, (_, keys) in _TABLES.items() if keys[0] == "image"]
+        # The names are constants of this module.
+        query = "SELECT 1 FROM {0} WHERE NOT EXISTS (SELECT 1 FROM images WHERE key = {0}.image) LIMIT 1"
+        return [
+            table
+            for table in tables
+            if self._db.columns(table) and self._db.select(query.format(table))
+        ]
+
+    def extent(self) -> tuple[int, int, int | None, int | None]:
+        """Return the number of images, that of their positions, and the least and largest position."""
+        query = (
+            "SELECT count(*), count(DISTINCT position), min(position), max(position) FROM images"
+        )
+        return self._db.select(query)[0]
+
+    def searches(self) -> set[tuple[str, float]]:
+        """Return the attacks and epsilons that the table of outcomes has."""
+        return set(self._db.select("SELECT DISTINCT attack, epsilon FROM outcomes LIMIT 100000"))
 
     def settled(self, attack: str, expected: int) -> set[str]:
         """Return the images whose outcomes under an attack are complete, with intact pictures.

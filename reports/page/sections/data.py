@@ -30,6 +30,8 @@ def _rows(summary: Summary) -> Iterable[Row]:
         yield Row("Source", data.description)
     available = "" if data.available is None else f" of {data.available:,}"
     yield Row("Selected", f"{images.selected:,}{available}")
+    if summary.config.shard is not None:
+        yield Row("Shard", f"{summary.config.shard} of {data.undivided or 0:,} images")
     unread = images.selected - images.readable
     yield Row("Readable", f"{images.readable:,}" + (f", {unread:,} not" if unread else ""))
     if images.labelled:
