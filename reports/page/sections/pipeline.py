@@ -22,6 +22,13 @@ from robustness.reports.summary.metrics import FLIPPED
 from robustness.reports.summary.tables import ReadableRun
 from robustness.runs.schema import DeploymentEntry, Manifest, ShareEntry, SurvivalEntry
 
+_TAKES = {
+    "bytes": "the bytes of the file",
+    "pil": "a PIL image",
+    "array": "a uint8 array (height, width, channels)",
+}
+"""What the user's own function takes, in words."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -89,7 +96,7 @@ def section(page: PageData) -> Section | None:
             "heat": heat_map(manifest.pixels_read),
             "read_sentence": _pixels_sentence(manifest),
             "distances": file_distances(page.run),
-            "views": model_views(page.run, page.panels),
+            "views": model_views(page.run, page.panels, _upload(deployment)),
         },
         link="Pipeline",
     )
@@ -151,17 +158,17 @@ def _rows(deployment: DeploymentEntry, sizes: list[tuple[int, int]]) -> Iterable
     else:
         yield Row("Own function", function.name or "not recorded", code=True)
         if function.takes:
-            yield Row("It takes", function.takes)
+            yield Row("It takes", _TAKES.get(function.takes, function.takes))
         said = function.agreement or f"Attacks look through {deployment.pipeline}."
-        yield Row("Attacked through", said)
+        yield Row("Attacks look through", said)
         if function.source_sha256:
             yield Row("SHA-256 of its source", function.source_sha256, code=True)
     upload = _upload(deployment)
     yield Row("Uploaded as", _format(deployment))
     if upload is not None and not upload.lossless:
         low, high = upload.seen or (None, None)
-        through = f"JPEG {low}" + ("" if low == high else f"–{high}")
-        yield Row("Seen by attacks", through if low else "the pixels, not the encoded file")
+        through = f"a differentiable JPEG of quality {low}" + ("" if low == high else f"–{high}")
+        yield Row("Attacks see", through if low else "the picture before it is encoded")
     if deployment.max_side:
         limit = f"{deployment.max_side:,} pixels; larger pictures are reduced before the attack"
         yield Row("Longest side", limit)

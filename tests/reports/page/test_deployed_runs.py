@@ -13,6 +13,8 @@ from PIL import Image
 
 from robustness.reports import write_html
 from robustness.reports.formats.writers import write_csv
+from robustness.reports.page.pipeline_pictures import heat_map
+from robustness.runs.schema import PixelsReadEntry
 from tests.reports.folder import Folder
 
 SIDES = (30, 44, 1100)
@@ -62,8 +64,67 @@ def test_the_section_shows_stages_sizes_views_and_survival(deployed):
         *("30 × 30 to 1,100 × 1,100", "15 of 20 at quality 75", "20 flips of 31", "4 of 18"),
     ):
         assert words in html, words
-    assert "pillow:&lt;b&gt;" in html and "<i>" not in html
+    assert "pillow:<wbr>&lt;b&gt;" in html and "<i>" not in html
     assert html.count("What the model sees of the uploaded file") >= len(SIDES)
+
+
+def test_the_uploaded_file_is_shown_as_it_is_decoded(deployed):
+    html = write_html(deployed).read_text(encoding="utf-8")
+    section = html[html.index('<section id="pipeline"') :]
+    for number, side in enumerate(SIDES[:2]):
+        alt = f"&lt;i&gt;{number}.jpg: adversarial, the uploaded file"
+        (shown,) = re.findall(rf'base64,([^"]+)"[^>]*alt="{re.escape(alt)}"', section)
+        paths = (deployed / "images").rglob("*.jpg")
+        files = [np.asarray(Image.open(io.BytesIO(path.read_bytes()))) for path in paths]
+        (file,) = [one for one in files if one.shape == (side, side, 3)]
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(shown)))), file)
+
+
+def pixels_read(rows: np.ndarray, columns: np.ndarray) -> PixelsReadEntry:
+    share = float((rows > 0).mean() * (columns > 0).mean())
+    sizes = {"height": rows.size, "width": columns.size, "pictures": 1, "total": 1}
+    shares = {"share": share, "share_of_window": share}
+    shares |= {f"median_{name}": value for name, value in shares.items()}
+    return PixelsReadEntry.model_validate(
+        sizes | shares | {"rows": rows.tolist(), "columns": columns.tolist()}
+    )
+
+
+def nearest(size: int, side: int = 128) -> np.ndarray:
+    read = np.zeros(size)
+    read[((np.arange(side) + 0.5) * size / side).astype(int)] = 1
+    return read
+
+
+def shown(shot) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(shot.uri.partition(",")[2]))))
+
+
+def test_a_reduced_heat_map_has_no_pattern_of_its_own():
+    heat = heat_map(pixels_read(nearest(375), nearest(500)))
+    assert heat is not None and heat.detail is not None and heat.reduced
+    whole = shown(heat.whole).astype(int)
+    assert np.ptp(whole.reshape(-1, 3), axis=0).max() <= 24
+    dots = shown(heat.detail)
+    read = (nearest(375)[167:207, None] * nearest(500)[None, 230:270]).astype(bool)
+    assert np.array_equal((dots == dots[read][0]).all(axis=-1), read)
+
+
+def test_pixels_beside_a_crop_are_dark_and_an_even_middle_is_not_enlarged():
+    columns = np.zeros(500)
+    columns[100:400] = 0.5
+    heat = heat_map(pixels_read(np.full(300, 0.5), columns))
+    assert heat is not None and heat.detail is None
+    whole = shown(heat.whole)
+    assert (whole[:, :50] == whole[0, 0]).all() and (whole[:, 200:] == whole[0, 0]).all()
+    assert (whole[:, 50:200] == (255, 226, 178)).all() and tuple(whole[0, 0]) == (23, 26, 34)
+
+
+def test_a_small_heat_map_shows_every_pixel():
+    heat = heat_map(pixels_read(nearest(30, 10), nearest(20, 10)))
+    assert heat is not None and heat.detail is None and not heat.reduced
+    read = (nearest(30, 10)[:, None] * nearest(20, 10)).astype(bool)
+    assert np.array_equal(shown(heat.whole)[..., 0] == 255, read)
 
 
 def test_large_pictures_are_reduced_in_the_page(deployed):
