@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from robustness.reports import write_html
-from robustness.reports.formats.writers import write_csv
+from robustness.cli.result import lines
+from robustness.reports import summarise, write_html
+from robustness.reports.formats.markdown import prose
+from robustness.reports.formats.writers import (
+    write_csv,
+    write_json,
+    write_junit,
+    write_markdown,
+    write_sarif,
+)
+from robustness.reports.gate.verdict import verdict_of
 from robustness.reports.page.pipeline_pictures import heat_map
-from robustness.runs.schema import PixelsReadEntry
+from robustness.reports.summary.deployed import deployed as pipeline_of
+from robustness.runs.schema import Manifest, PixelsReadEntry
+from robustness.runs.store import Run
 from tests.reports.folder import Folder
 
 SIDES = (30, 44, 1100)
@@ -51,6 +64,7 @@ def deployed(folder: Folder) -> Path:
         folder.rows["sizes"].append({"image": key, "height": side, "width": side})
     folder.manifest["config"]["deployment"] = FULL
     folder.manifest["survival"] = SURVIVAL
+    folder.manifest["pixels_read"] = pixels_read(nearest(375), nearest(500)).to_json()
     return folder.write()
 
 
@@ -125,6 +139,60 @@ def test_a_small_heat_map_shows_every_pixel():
     assert heat is not None and heat.detail is None and not heat.reduced
     read = (nearest(30, 10)[:, None] * nearest(20, 10)).astype(bool)
     assert np.array_equal(shown(heat.whole)[..., 0] == 255, read)
+
+
+def test_every_summary_states_the_pipeline_and_what_survives(deployed):
+    with Run.open(deployed) as run:
+        summary, images = summarise(run), run.images()
+    stated = summary.deployed
+    assert stated is not None and stated.survival is not None and stated.pixels_read is not None
+    assert "15 of 20 survive as JPEG 75; 20 of 20 survive as JPEG 90" in stated.survival.sentence
+    assert "4 of 18 survive behind pillow:<b>" in stated.survival.sentence
+    assert "20 of 31 were judged again" in stated.survival.sentence
+    assert stated.pixels_read.sentence == "The resize ignores 91.3 % of the picture (500 x 375)."
+    assert stated.sentence.startswith("keras.load_img:nearest;")
+    assert stated.sentence.endswith("uploaded as JPEG, quality 90, 4:2:0.")
+    said = list(stated.properties().values())
+    assert len(said) == 3
+    terminal = "\n".join(lines(summary, verdict_of(summary), images))
+    markdown = write_markdown(deployed).read_text(encoding="utf-8")
+    for one in said:
+        assert one[1:] in terminal and prose(one) in markdown
+    suite = ElementTree.fromstring(write_junit(deployed).read_bytes())[0]
+    found = {one.get("name"): one.get("value") for one in suite.findall("properties/property")}
+    assert found == stated.properties()
+    assert int(suite.get("tests", "")) == len(suite.findall("testcase"))
+    log = json.loads(write_sarif(deployed).read_text(encoding="utf-8"))
+    assert stated.properties().items() <= log["runs"][0]["properties"].items()
+    told = json.loads(write_json(deployed).read_text(encoding="utf-8"))["summary"]["deployed"]
+    assert told["survival"]["files"][0]["flips"]["count"] == 15
+    assert told["pixels_read"]["ignored"] == pytest.approx(0.9126, abs=1e-4)
+
+
+def test_changes_without_an_attack_are_stated_beside_the_flips_that_survive():
+    points = [
+        {"name": "jpeg:75", "quality": 75, "flips": {"count": 3, "total": 4}},
+        {"name": "opencv:area", "flips": {"count": 1, "total": 1}},
+    ]
+    points[0]["originals"] = {"count": 2, "total": 4}
+    entry = {"epsilon": 2.5, "examined": 4, "found": 4, "points": points}
+    manifest = Manifest.model_validate({"config": {"deployment": FULL}, "survival": entry})
+    stated = pipeline_of(manifest)
+    assert stated is not None and stated.survival is not None
+    assert stated.survival.sentence == (
+        "Flips at epsilon 2.5: 3 of 4 survive as JPEG 75 (2 unchanged originals get another class "
+        "there too); 1 of 1 survives behind opencv:area."
+    )
+
+
+def test_without_a_pipeline_nothing_is_stated_and_an_early_resize_is():
+    assert pipeline_of(Manifest()) is None
+    entry = {"at": "model", "function": {"name": "prep:prepare"}}
+    stated = pipeline_of(Manifest.model_validate({"config": {"deployment": entry}}))
+    assert stated is not None and stated.sentences == (
+        "Deployed pipeline: the own function prep:prepare; images of the model's size were attacked, "
+        "after the resize.",
+    )
 
 
 def test_large_pictures_are_reduced_in_the_page(deployed):
