@@ -24,6 +24,7 @@ from robustness.reports.formats.writers import (
     write_sarif,
 )
 from robustness.reports.gate.verdict import verdict_of
+from robustness.reports.page.case_panels import Shot
 from robustness.reports.page.pipeline_pictures import heat_map
 from robustness.reports.summary.deployed import deployed as pipeline_of
 from robustness.runs.schema import Manifest, PixelsReadEntry
@@ -110,7 +111,7 @@ def nearest(size: int, side: int = 128) -> np.ndarray:
     return read
 
 
-def shown(shot) -> np.ndarray:
+def shown(shot: Shot) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(shot.uri.partition(",")[2]))))
 
 
@@ -170,11 +171,11 @@ def test_every_summary_states_the_pipeline_and_what_survives(deployed):
 
 
 def test_changes_without_an_attack_are_stated_beside_the_flips_that_survive():
+    shares = {"flips": {"count": 3, "total": 4}, "originals": {"count": 2, "total": 4}}
     points = [
-        {"name": "jpeg:75", "quality": 75, "flips": {"count": 3, "total": 4}},
+        {"name": "jpeg:75", "quality": 75, **shares},
         {"name": "opencv:area", "flips": {"count": 1, "total": 1}},
     ]
-    points[0]["originals"] = {"count": 2, "total": 4}
     entry = {"epsilon": 2.5, "examined": 4, "found": 4, "points": points}
     manifest = Manifest.model_validate({"config": {"deployment": FULL}, "survival": entry})
     stated = pipeline_of(manifest)
