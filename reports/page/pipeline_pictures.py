@@ -11,7 +11,14 @@ import pandas as pd
 from robustness.errors import RunError
 from robustness.pipeline.upload import Upload
 from robustness.reports.page import pixels
-from robustness.reports.page.case_panels import CasePanel, Shot, enlarged, read_picture
+from robustness.reports.page.case_panels import (
+    ALTERED,
+    CasePanel,
+    Shot,
+    altered,
+    enlarged,
+    read_picture,
+)
 from robustness.reports.summary.tables import ReadableRun
 from robustness.runs.schema import PixelsReadEntry
 
@@ -67,13 +74,15 @@ class View:
     Attributes
     ----------
     name, before, after : the image, and its class before and after the attack.
-    shots : the two uploaded files, and what the model sees of them.
+    shots : the two uploaded files, and what the model sees of them; none if a file cannot be read.
+    doubt : what speaks against these pictures; "" if nothing does.
     """
 
     name: str
     before: str
     after: str
-    shots: tuple[ViewShot, ...]
+    shots: tuple[ViewShot, ...] = ()
+    doubt: str = ""
 
 
 def heat_map(read: PixelsReadEntry | None) -> HeatMap | None:
@@ -187,15 +196,17 @@ def _view(
         else:
             sent = upload.decode(run.png(file[0]), original.shape[-1])
         images = [read_picture(run, name) for name in seen]
-    except (RunError, OSError, ValueError, SyntaxError):
-        return None
+        wrong = altered(run, (case.original, case.png, *(file or ()), *seen))
+    except (RunError, OSError, ValueError, SyntaxError) as error:
+        doubt = f"What was uploaded, or what the model sees, cannot be shown: {error}"
+        return View(case.name, panel.before, panel.after, doubt=doubt)
     shots = (
         _shot("Original", original, case.name),
         _shot("Adversarial, the uploaded file", sent, case.name),
         _shot("What the model sees of the original", images[0], case.name, panel.before),
         _shot("What the model sees of the uploaded file", images[1], case.name, panel.after),
     )
-    return View(case.name, panel.before, panel.after, shots)
+    return View(case.name, panel.before, panel.after, shots, ALTERED if wrong else "")
 
 
 def _shot(caption: str, picture: np.ndarray, name: str, predicted: str = "") -> ViewShot:

@@ -504,8 +504,8 @@ class SurvivalEntry(Part):
     def _of_the_examined(
         cls, value: tuple[SurvivalPointEntry, ...], info: ValidationInfo
     ) -> tuple[SurvivalPointEntry, ...]:
-        examined = info.data.get("examined")
-        for point in value if examined is not None else ():
+        examined = int(info.data.get("examined", 0))
+        for point in value if "examined" in info.data else ():
             totals = [one.total for one in (point.flips, point.originals) if one is not None]
             if any(total + point.refused > examined for total in totals):
                 said = f"{shorten(point.name, 40)} has more pictures than the {examined} examined"

@@ -24,7 +24,7 @@ from robustness.reports.formats.writers import (
     write_sarif,
 )
 from robustness.reports.gate.verdict import verdict_of
-from robustness.reports.page.case_panels import Shot
+from robustness.reports.page.case_panels import ALTERED, Shot
 from robustness.reports.page.pipeline_pictures import heat_map
 from robustness.reports.summary.deployed import deployed as pipeline_of
 from robustness.runs.schema import Manifest, PixelsReadEntry
@@ -93,6 +93,35 @@ def test_the_uploaded_file_is_shown_as_it_is_decoded(deployed):
         files = [np.asarray(Image.open(io.BytesIO(path.read_bytes()))) for path in paths]
         (file,) = [one for one in files if one.shape == (side, side, 3)]
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(shown)))), file)
+
+
+def the_section(run: Path) -> str:
+    html = write_html(run).read_text(encoding="utf-8")
+    return html[html.index('<section id="pipeline"') : html.index("Which flips survive</h3>")]
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("views", "before"), ("views", "after"), ("uploads", "file")]
+)
+def test_an_altered_picture_of_the_section_is_named(deployed, folder, table, column):
+    assert ALTERED not in the_section(deployed)
+    path = deployed / folder.rows[table][1][column]
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(path.read_bytes())) as picture:
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(buffer, picture.format)
+    path.write_bytes(buffer.getvalue())
+    section = the_section(deployed)
+    assert section.count(ALTERED) == 1
+    name = section.index("<bdi>&lt;i&gt;1.jpg</bdi>")
+    assert name < section.index(ALTERED) < section.index("adversarial, the uploaded file", name)
+
+
+def test_a_picture_of_the_section_that_cannot_be_read_is_named(deployed, folder):
+    (deployed / folder.rows["views"][0]["after"]).write_bytes(b"no picture")
+    (deployed / folder.rows["uploads"][1]["file"]).unlink()
+    section = the_section(deployed)
+    assert section.count("or what the model sees, cannot be shown: ") == 2
+    assert section.count("What the model sees of the uploaded file") == 1
 
 
 def pixels_read(rows: np.ndarray, columns: np.ndarray) -> PixelsReadEntry:
