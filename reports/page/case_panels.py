@@ -14,7 +14,7 @@ from robustness.errors import RunError
 from robustness.images.png import from_png
 from robustness.reports import wording
 from robustness.reports.page import charts, pixels
-from robustness.reports.summary import metrics
+from robustness.reports.summary import metrics, perception
 from robustness.reports.summary.cases import CaseRow, Step
 from robustness.reports.summary.tables import ReadableRun
 
@@ -137,8 +137,8 @@ def case_panel(run: ReadableRun, case: CaseRow, names: tuple[str, ...]) -> CaseP
         factor=printed,
         frame=charts.frame(original.shape[:2], patch.top, patch.left, patch.before.shape),
         measured=metrics.change(original, flip),
-        ssim=metrics.ssim(original, flip),
-        colour=metrics.colour_difference(original, flip),
+        ssim=perception.ssim(original, flip),
+        colour=perception.colour_difference(original, flip),
         doubt=doubt(run, case, original, flip),
         steps=_strip(run, case, names),
         numbers=_numbers(patch, original.shape[-1]),
