@@ -20,7 +20,7 @@ from robustness.reports.page.case_panels import (
     read_picture,
 )
 from robustness.reports.summary.tables import ReadableRun
-from robustness.runs.schema import PixelsReadEntry
+from robustness.runs.deployed_schema import PixelsReadEntry
 
 _MOST_CASES = 3
 _SIDE = 320

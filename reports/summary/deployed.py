@@ -8,7 +8,8 @@ from robustness.errors import SettingError
 from robustness.numerics.intervals import Share
 from robustness.pipeline.upload import Upload, parse_upload
 from robustness.reports import wording
-from robustness.runs.schema import Manifest, PixelsReadEntry, ShareEntry, SurvivalEntry
+from robustness.runs.deployed_schema import PixelsReadEntry, ShareEntry, SurvivalEntry
+from robustness.runs.schema import Manifest
 
 _NAMED = (50, 75, 90)
 """The qualities of JPEG that sentences name, beside that of the upload."""

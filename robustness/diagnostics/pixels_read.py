@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from robustness.diagnostics import Diagnosis, ok, skipped, warn
 from robustness.diagnostics.stored_run import StoredRun
-from robustness.runs.schema import PixelsReadEntry
+from robustness.runs.deployed_schema import PixelsReadEntry
 
 LEAST = 0.5
 """The smallest share of the pixels that a resize may read of the median picture."""

@@ -27,7 +27,8 @@ from robustness.reports.gate.verdict import verdict_of
 from robustness.reports.page.case_panels import ALTERED, Shot
 from robustness.reports.page.pipeline_pictures import heat_map
 from robustness.reports.summary.deployed import deployed as pipeline_of
-from robustness.runs.schema import Manifest, PixelsReadEntry
+from robustness.runs.deployed_schema import PixelsReadEntry
+from robustness.runs.schema import Manifest
 from robustness.runs.store import Run
 from tests.reports.folder import Folder
 
