@@ -116,7 +116,8 @@ def stored(count: int, workers: int) -> tuple[float, float]:
 class Canvas:
     """Every image is attacked at the size of the model."""
 
-    sizes: dict[str, tuple[int, int]] = {}
+    def __init__(self) -> None:
+        self.sizes: dict[str, tuple[int, int]] = {}
 
     def __call__(self, attack: object, key: str) -> None:
         return None

@@ -62,6 +62,8 @@ def lines(summary: Summary, verdict: Verdict, images: pd.DataFrame) -> Iterator[
         part = f"; shard {summary.config.shard}" if summary.config.shard else ""
         chosen = selected(summary.manifest.data)
         yield f"images: {summary.manifest.data.description}{part}{chosen}."
+    for said in summary.deployed.sentences if summary.deployed else ():
+        yield f"{said[0].lower()}{said[1:]}"
     if why := reasons(summary.skipped, summary.images.selected):
         yield f"not read: {why}."
     if made := conversions(images["note"].fillna("").astype(str)):
