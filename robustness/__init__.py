@@ -18,6 +18,7 @@ environment.silence_notebook()
 if TYPE_CHECKING:
     from robustness.auditing.audit import audit
     from robustness.auditing.merge import merge
+    from robustness.auditing.plan import plan
     from robustness.configuration.audit_config import AuditConfig
     from robustness.contract.attack import Attack
     from robustness.errors import RobustnessError
@@ -36,6 +37,7 @@ _HOMES = {
     "audit": "auditing.audit",
     "check_attack": "testing.contract_checks",
     "merge": "auditing.merge",
+    "plan": "auditing.plan",
 }
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "audit",
     "check_attack",
     "merge",
+    "plan",
 ]
 
 

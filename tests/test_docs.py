@@ -12,7 +12,6 @@ import sys
 import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -198,7 +197,7 @@ def test_the_shards_of_the_docs_are_run_and_merged(workplace):
         )
         (workplace / "bin" / name).chmod(0o755)
 
-    def words_of(text: str, code: int = 0, **variables: Any) -> tuple[list[str], int]:
+    def words_of(text: str, *, code: int = 0, **variables: str) -> tuple[list[str], int]:
         """The command that a script ends with, and the exit code of the script if that exits with `code`."""
         paths = f"{workplace / 'bin'}{os.pathsep}{os.environ['PATH']}"
         place = {**variables, "PATH": paths, "CODE": str(code)}
@@ -207,9 +206,9 @@ def test_the_shards_of_the_docs_are_run_and_merged(workplace):
 
     begun = typed[0].replace("0/2", "3/16").replace("shards/0", "shards/3") + " --quiet"
     array = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "16"}
-    assert words_of(slurm, **array) == (shlex.split(begun), 0)
-    assert words_of("bash shard.sh 3 16", 4)[1] == 0
-    assert words_of("bash shard.sh 3 16", 3)[1] == 1
+    assert words_of(slurm, code=0, **array) == (shlex.split(begun), 0)
+    assert words_of("bash shard.sh 3 16", code=4)[1] == 0
+    assert words_of("bash shard.sh 3 16", code=3)[1] == 1
     resumed, _ = words_of("bash shard.sh 1 2")
     assert resumed[:4] == ["robustness", "audit", "--resume", "shards/1"]
     assert robustness(shlex.join(resumed[1:]), workplace).returncode == 0
@@ -226,9 +225,9 @@ def test_the_shards_of_the_docs_are_run_and_merged(workplace):
     job, task = map(yaml.safe_load, blocks("docs/many-machines.md", "yaml"))
     (container,) = job["spec"]["template"]["spec"]["containers"]
     number = {"JOB_COMPLETION_INDEX": "3"}
-    assert words_of(container["command"][-1], **number) == (shlex.split(begun), 0)
+    assert words_of(container["command"][-1], code=0, **number) == (shlex.split(begun), 0)
     rank = {"SKYPILOT_NODE_RANK": "3", "SKYPILOT_NUM_NODES": "16"}
-    assert words_of(task["run"].splitlines()[0], **rank) == (shlex.split(begun), 0)
+    assert words_of(task["run"].splitlines()[0], code=0, **rank) == (shlex.split(begun), 0)
 
 
 @pytest.mark.slow

@@ -51,6 +51,7 @@ def test_public_names_are_the_documented_ones():
             "audit",
             "check_attack",
             "merge",
+            "plan",
         ]
     )
     for name in robustness.__all__:

@@ -154,7 +154,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     config, classifier, cache = setup.config, setup.classifier, setup.cache
     entries = setup.part
     stages.start(stage_times.CHECKS)
-    answers, findings = ({}, list(setup.decided.findings)) if resume else _examine(setup, listener)
+    answers, findings = ({}, list(setup.decided.findings)) if resume else examine(setup, listener)
     plan = setup.planned(findings, resumed=resume)
     manifest = setup.manifest(plan, command=command, origin=origin)
     if expect is not None:
@@ -230,7 +230,7 @@ def _store(
     )
 
 
-def _examine(
+def examine(
     setup: AuditSetup, listener: Listener
 ) -> tuple[dict[str, np.ndarray], list[preflight.Finding]]:
     """Return probabilities for a sample of images, by key, and the findings of the preflight checks."""

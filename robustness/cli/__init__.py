@@ -23,6 +23,7 @@ from robustness.cli import (
     merge,
     models,
     path_arguments,
+    plan,
     report,
     rerun,
     solve,
@@ -47,6 +48,7 @@ app.command("init")(init.init)
 app.command("attacks")(attacks.attacks)
 app.command("check-attack")(attacks.check)
 app.command("models")(models.models)
+app.command("plan")(plan.plan)
 app.command("report")(report.report)
 app.command("case")(case.case)
 app.command("verify")(verify.verify)

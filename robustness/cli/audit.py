@@ -108,7 +108,7 @@ def audit(
     else:
         chosen = checked(options)
         if config is not None:
-            chosen = _with_file(config, chosen)
+            chosen = with_file(config, chosen)
     folder = resume or out or Path(datetime.now().strftime("audit-run-%Y%m%d-%H%M%S"))
     verdict = perform(
         chosen, folder, Output(as_json, quiet), resume=resume is not None, file=config
@@ -148,7 +148,7 @@ def _expect_allowed(context: typer.Context) -> None:
         )
 
 
-def _with_file(file: Path, typed: AuditConfig) -> AuditConfig:
+def with_file(file: Path, typed: AuditConfig) -> AuditConfig:
     """Return the options in a file, overridden by those that were typed."""
     config = read_audit_file(file)
     expect_trust_given(config, file, typed.given())
