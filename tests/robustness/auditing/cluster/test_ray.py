@@ -30,7 +30,8 @@ def worker_processes() -> set[int]:
 @pytest.mark.slow
 def test_a_killed_worker_changes_no_row_and_no_process_is_left(material, undivided, tmp_path):
     file, images, labels = material
-    before, killed = worker_processes(), []
+    before = worker_processes()
+    killed: list[int] = []
 
     def kill() -> None:
         end = time.monotonic() + 120
