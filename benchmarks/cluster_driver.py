@@ -100,16 +100,18 @@ def stored(count: int, workers: int) -> tuple[float, float]:
     local = SimpleNamespace(
         workers=0, batch_size=252, counts=lambda attack: {}, canvases=Canvas(), classifier=None
     )
-    with tempfile.TemporaryDirectory() as folder:
-        with Run.create(Path(folder) / "run", Manifest()) as store:
-            work = ClusterWork(pool, cast("Any", local), KIND, store.save_png)
-            pending = Pending(store)
-            clock, processor = time.perf_counter(), time.process_time()
-            for image in work.attack(cast("Any", SimpleNamespace(label=LABEL, width=1)), rows, {}):
-                pending.make(image.rows)
-            pending.close()
-            clock, processor = time.perf_counter() - clock, time.process_time() - processor
-            assert store.count(LABEL) == {FLIPPED: count}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Run.create(Path(folder) / "run", Manifest()) as store,
+    ):
+        work = ClusterWork(pool, cast("Any", local), KIND, store.save_png)
+        pending = Pending(store)
+        clock, processor = time.perf_counter(), time.process_time()
+        for image in work.attack(cast("Any", SimpleNamespace(label=LABEL, width=1)), rows, {}):
+            pending.make(image.rows)
+        pending.close()
+        clock, processor = time.perf_counter() - clock, time.process_time() - processor
+        assert store.count(LABEL) == {FLIPPED: count}
     return clock, processor
 
 
