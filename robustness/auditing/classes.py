@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from robustness.configuration.class_names import BESIDE, read_class_names
 from robustness.errors import ImagesError, ModelError, SettingError
@@ -52,6 +52,8 @@ class LabelledSource:
 
 class Relabelled:
     """A source whose entries have the labels of a table; entries of folders left out are not there."""
+
+    access: ClassVar[str] = "random"
 
     def __init__(self, source: Source, table: ClassTable, words: Sequence[str]) -> None:
         self._source, self.table = source, table

@@ -37,10 +37,11 @@ from robustness.configuration.audit_config import AuditConfig
 from robustness.contract.attack import Attack
 from robustness.contract.ensembles import Ensemble, create
 from robustness.errors import ImagesError, ModelError, SettingError, UnsafeModelError
-from robustness.images import Entry, Source, from_arrays, select, tallied
+from robustness.images import Entry, Source, SourceOptions, from_arrays, select, tallied
 from robustness.images.cache import PictureCache, Prepare
 from robustness.images.class_match import ClassTable
 from robustness.images.named import open_named
+from robustness.images.sources import open_object
 from robustness.models import loading
 from robustness.models.adapter import AdaptedModel, InputAdapter, adapt
 from robustness.models.classifier import Classifier
@@ -149,7 +150,8 @@ def resolve_images(
             )
         return from_arrays(images, labels, names)
     named = isinstance(images, (str, Path))
-    source = open_named(images, names, label_column) if named else images
+    options = SourceOptions(None if names is None else tuple(names), label_column)
+    source = open_named(images, names, label_column) if named else open_object(images, options)
     if labels is not None:
         raise SettingError(
             "`labels` were given with images that are not an array; expected the labels in the source "

@@ -6,7 +6,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -68,7 +68,14 @@ class Picture:
 
 
 class Source(Protocol):
-    """A collection of pictures that can be listed, and read one at a time from any thread."""
+    """A collection of pictures that can be listed, and read one at a time from any thread, in any order.
+
+    What only gives one picture after the other is a `robustness.images.streams.Stream`, which is copied to
+    the disk first.
+    """
+
+    access: ClassVar[str] = "random"
+    """How pictures are read: "random" for any order, "stream" for a `Stream`."""
 
     @property
     def description(self) -> str:
@@ -131,6 +138,8 @@ class Library(Generic[Where]):
     empty : sequence of str
         Folders beside those of the classes that hold no pictures.
     """
+
+    access: ClassVar[str] = "random"
 
     def __init__(
         self,

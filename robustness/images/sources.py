@@ -1,4 +1,4 @@
-"""Opens the source of pictures at a path: a picture, a folder, a zip archive, a CSV or a `.npz`."""
+"""Opens the source of pictures at a path; and pictures, folders, zip archives and CSV lists themselves."""
 
 from __future__ import annotations
 
@@ -9,23 +9,38 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Generic
+from typing import Generic, cast
 
 import numpy as np
 
 from robustness.errors import ImagesError
 from robustness.files.disk_errors import expect_named
-from robustness.images import archives, arrays, csv_columns, folders
+from robustness.files.places import local_place
+from robustness.images import archives, csv_columns, folders
 from robustness.images.decode import SUFFIXES, decode
 from robustness.images.entries import Entry, Library, Shape, Source, Where, bare, key_of, numbered
 from robustness.images.labels import Labelling, by_path, by_word
+from robustness.images.source_kinds import (
+    CACHE_BYTES,
+    SourceOptions,
+    further_forms,
+    kind_of,
+    opened,
+)
+from robustness.images.streams import Stream, spooled
 from robustness.text import did_you_mean, plural
 
-_KINDS = "a picture (PNG, JPEG, BMP, WebP, GIF, TIFF), a folder, .zip, .csv or .npz"
+_KINDS = (
+    "a picture (PNG, JPEG, BMP, WebP, GIF, TIFF), a folder, .zip, .csv, .npz, .tar shards, .parquet or "
+    ".tfrecord; or a URL of these (s3, gs, az, hf, https)"
+)
 
 
 def open_source(
-    spec: str | Path, class_names: Sequence[str] | None = None, label_column: str | None = None
+    spec: str | Path,
+    class_names: Sequence[str] | None = None,
+    label_column: str | None = None,
+    cache_bytes: int = CACHE_BYTES,
 ) -> Source:
     """Open the source of pictures at a path.
 
@@ -40,10 +55,15 @@ def open_source(
           columns; a label is a name or number and may be missing; the paths lie below the CSV's folder.
         - a `.npz` with `images` (n, height, width, channels) in counts, and `labels`, `class_names`.
         - one picture.
+        - what another kind of the group `robustness.sources` opens (docs/adding-a-source.md lists those of
+          the toolkit).
     class_names : sequence of str, optional
         The class names; by default those found in the source.
     label_column : str, optional
-        The column of a CSV or the array of a `.npz` that holds the labels; "none" for no labels.
+        What holds the labels: the column of a CSV or Parquet file, the array of a `.npz`, the feature of a
+        TFRecord, the suffix or JSON key of a tar shard; "none" for no labels.
+    cache_bytes : int
+        The most bytes on the disk that copies of remote files take.
 
     Raises
     ------
@@ -51,38 +71,55 @@ def open_source(
         The path does not exist or holds no pictures that can be read, or a label is not a class.
     """
     expect_named(spec, "The path of the pictures")
+    options = SourceOptions(
+        None if class_names is None else tuple(class_names), label_column, cache_bytes
+    )
     path = Path(spec).expanduser()
-    if label_column is not None and path.suffix.lower() not in (".csv", ".npz"):
+    place = local_place(path)
+    given: object = str(spec) if place is None else place
+    kind = kind_of(given)
+    if kind is not None:
+        return opened(kind, given, options)
+    if place is None:
+        raise ImagesError(_missing(path))
+    raise ImagesError(
+        f"{path.name} is not a source of pictures; expected {_KINDS}{further_forms()}."
+    )
+
+
+def open_object(given: object, options: SourceOptions) -> Source:
+    """Open a Python object, such as a `tf.data.Dataset`; a `Source` is returned as it is.
+
+    Raises
+    ------
+    ImagesError
+        No kind opens it, or it cannot be used as a whole.
+    """
+    if isinstance(given, Stream):
+        return spooled(given, options.class_names, options.cache_bytes)
+    if hasattr(given, "entries") and hasattr(given, "read"):
+        return cast("Source", given)
+    kind = kind_of(given)
+    if kind is None:
         raise ImagesError(
-            f"{path.name} has no columns, and a label column ({label_column!r}) was given; expected a CSV or "
-            ".npz. Leave it out."
+            f"The images are the object {type(given).__name__}; expected a path, an array, a "
+            f"tf.data.Dataset, a keras.utils.PyDataset, a PyTorch Dataset or DataLoader, or a "
+            f"Source{further_forms()}."
         )
-    known = None if class_names is None else tuple(class_names)
-    try:
-        path.stat()
-    except (OSError, ValueError) as error:
-        raise ImagesError(_missing(path)) from error
-    if path.is_dir():
-        return _folder(path, known)
-    suffix = path.suffix.lower() if path.is_file() else ""  # reading a pipe would block
-    if suffix in SUFFIXES:
-        return _single(path, known)
-    if suffix == ".csv":
-        return _list(path, known, label_column)
-    if suffix == ".npz":
-        return arrays.open_npz(path, known, label_column)
-    if suffix != ".zip":
-        raise ImagesError(f"{path.name} is not a source of pictures; expected {_KINDS}.")
-    return _archive(path, known)
+    return opened(kind, given, options)
 
 
 def _missing(path: Path) -> str:
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     hint = did_you_mean(path.name, siblings)
-    return f"There is nothing at {str(path)!r}; expected {_KINDS}.{hint or ' Check the path.'}"
+    return (
+        f"There is nothing at {str(path)!r}; expected {_KINDS}{further_forms()}."
+        f"{hint or ' Check the path.'}"
+    )
 
 
-def _single(path: Path, known: tuple[str, ...] | None) -> Source:
+def open_picture(path: Path, known: tuple[str, ...] | None) -> Source:
+    """Open one picture."""
     name = key_of(path.name)
     labelling = by_path([name], known, archive=False)
     entry = Entry(name, name, labelling.labels[0])
@@ -92,7 +129,8 @@ def _single(path: Path, known: tuple[str, ...] | None) -> Source:
     return Library(description, labelling.class_names, [(entry, where, "")], load)
 
 
-def _folder(path: Path, known: tuple[str, ...] | None) -> Source:
+def open_folder(path: Path, known: tuple[str, ...] | None) -> Source:
+    """Open a folder of pictures; ImagesError if it holds none."""
     root = path.resolve()
     others: Counter[str] = Counter()
     faults: dict[str, str] = {}
@@ -138,7 +176,8 @@ def _empty_folders(root: Path, labelling: Labelling) -> list[str]:
     return sorted(found - set(labelling.class_names or ()))
 
 
-def _archive(path: Path, known: tuple[str, ...] | None) -> Source:
+def open_archive(path: Path, known: tuple[str, ...] | None) -> Source:
+    """Open a zip archive of pictures; ImagesError if it holds none or cannot be read."""
     with contextlib.ExitStack() as stack:
         archive = stack.enter_context(archives.opened(path))
         infos, others = _pictures(archive, path.name)
@@ -196,13 +235,14 @@ def _faults(infos: Sequence[zipfile.ZipInfo]) -> list[str]:
     seen: set[str] = set()
     faults = []
     for info in infos:
-        twice = "The archive holds another file of this name." if info.filename in seen else ""
+        twice = archives.TWICE if info.filename in seen else ""
         faults.append(archives.fault(info) or twice)
         seen.add(info.filename)
     return faults
 
 
-def _list(path: Path, known: tuple[str, ...] | None, label_column: str | None) -> Source:
+def open_list(path: Path, known: tuple[str, ...] | None, label_column: str | None) -> Source:
+    """Open a CSV list of pictures; ImagesError if its columns are not clear or it cannot be read."""
     said: list[str] = []
     rows = list(csv_columns.read(path, label_column, known, said))
     if not rows:

@@ -1,0 +1,76 @@
+"""The toolkit's own kinds of images: entry points of the group `robustness.sources` name these objects."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import cast
+
+from robustness.files.places import Place
+from robustness.images import arrays, shards, sources
+from robustness.images.decode import SUFFIXES
+from robustness.images.entries import Source, key_of
+from robustness.images.source_kinds import SourceKind, SourceOptions
+from robustness.images.tar_shards import open_shards
+
+
+def _file(given: object, *suffixes: str) -> bool:
+    """Whether this is one file with one of the suffixes."""
+    if not isinstance(given, Place) or not given.is_file:
+        return False
+    return PurePosixPath(given.name).suffix.lower() in suffixes
+
+
+def _path(given: object) -> Path:
+    return cast("Place", given).path()
+
+
+def _open_picture(given: object, options: SourceOptions) -> Source:
+    return sources.open_picture(_path(given), options.class_names)
+
+
+def _open_folder(given: object, options: SourceOptions) -> Source:
+    return sources.open_folder(_path(given), options.class_names)
+
+
+def _open_zip(given: object, options: SourceOptions) -> Source:
+    return sources.open_archive(_path(given), options.class_names)
+
+
+def _open_csv(given: object, options: SourceOptions) -> Source:
+    return sources.open_list(_path(given), options.class_names, options.label_column)
+
+
+def _open_npz(given: object, options: SourceOptions) -> Source:
+    return arrays.open_npz(_path(given), options.class_names, options.label_column)
+
+
+PICTURE = SourceKind(
+    "a picture (PNG, JPEG, BMP, WebP, GIF, TIFF)",
+    lambda given: _file(given, *SUFFIXES),
+    _open_picture,
+)
+FOLDER = SourceKind(
+    "a folder of pictures",
+    lambda given: isinstance(given, Place) and given.is_folder,
+    _open_folder,
+    general=True,
+)
+ZIP = SourceKind("a .zip", lambda given: _file(given, ".zip"), _open_zip)
+CSV = SourceKind("a .csv", lambda given: _file(given, ".csv"), _open_csv, columns=True)
+NPZ = SourceKind("a .npz", lambda given: _file(given, ".npz"), _open_npz, columns=True)
+_IS_TAR = shards.has_suffix(".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+
+
+def _open_tar(given: object, options: SourceOptions) -> Source:
+    place = cast("Place", given)
+    files = shards.shards(place, _IS_TAR)
+    what = f"tar {'file' if len(files) == 1 else 'shards'} {key_of(place.name)}"
+    return open_shards(files, what, options.class_names, options.label_column)
+
+
+TAR = SourceKind(
+    "a .tar, a folder of them, or a range such as data-{000..255}.tar",
+    lambda given: shards.holds(given, _IS_TAR),
+    _open_tar,
+    columns=True,
+)
