@@ -32,7 +32,7 @@ from robustness.auditing.inputs import (
     resolve_images,
     resolve_surrogate,
 )
-from robustness.auditing.named_model import load_named
+from robustness.auditing.named_model import fetched_models, load_named
 from robustness.auditing.option_checks import expect_usable
 from robustness.auditing.run_records import (
     class_entries,
@@ -188,6 +188,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     stages = (stages or StageTimes()).start(stage_times.LOADING)
     listener = progress or default_listener()
     config = _checked(config, options)
+    model, config = fetched_models(model, config)
     attacks, norm = make_attacks(config), norms.parse(config.norm)
     expect_usable(config, model, attacks, norm)
     pipeline, config = stated_pipeline(config, model)
@@ -316,7 +317,9 @@ def _inputs(
     """
     names, scaling = before
     own = model.class_names if isinstance(model, Classifier) and model.named else None
-    source = resolve_images(images, labels, config.classes or own, config.label_column)
+    source = resolve_images(
+        images, labels, config.classes or own, config.label_column, config.cache_bytes
+    )
     if pipeline is not None:
         source = pipeline.read_by(source)
     named, config = load_named(model, config)

@@ -58,6 +58,7 @@ class Relabelled:
     def __init__(self, source: Source, table: ClassTable, words: Sequence[str]) -> None:
         self._source, self.table = source, table
         self.class_names: tuple[str, ...] | None = table.names
+        self.threads = getattr(source, "threads", None)
         out = sum(row.images for row in table.left_out)
         left = f", {plural(out, 'image')} left out" if out else ""
         self.description = f"{source.description}{left}"

@@ -137,6 +137,8 @@ class Library(Generic[Where]):
         Which folder has which class, where folders were matched with known classes.
     empty : sequence of str
         Folders beside those of the classes that hold no pictures.
+    threads : int
+        How many pictures are best read at the same time.
     """
 
     access: ClassVar[str] = "random"
@@ -150,8 +152,9 @@ class Library(Generic[Where]):
         *,
         table: ClassTable | None = None,
         empty: Sequence[str] = (),
+        threads: int = 2,
     ) -> None:
-        self.description = description
+        self.description, self.threads = description, threads
         self.table, self.empty = table, tuple(empty)
         self.class_names = None if class_names is None else tuple(class_names)
         self._places: dict[str, Where] = {}

@@ -6,7 +6,9 @@ from pathlib import Path, PurePosixPath
 from typing import cast
 
 from robustness.files.places import Place
-from robustness.images import arrays, shards, sources
+from robustness.files.remote import RemotePlace
+from robustness.files.remote.places import THREADS
+from robustness.images import arrays, remote_folder, shards, sources
 from robustness.images.decode import SUFFIXES
 from robustness.images.entries import Source, key_of
 from robustness.images.source_kinds import SourceKind, SourceOptions
@@ -29,6 +31,8 @@ def _open_picture(given: object, options: SourceOptions) -> Source:
 
 
 def _open_folder(given: object, options: SourceOptions) -> Source:
+    if isinstance(given, RemotePlace):
+        return remote_folder.open_remote_folder(given, options.class_names)
     return sources.open_folder(_path(given), options.class_names)
 
 
@@ -37,7 +41,9 @@ def _open_zip(given: object, options: SourceOptions) -> Source:
 
 
 def _open_csv(given: object, options: SourceOptions) -> Source:
-    return sources.open_list(_path(given), options.class_names, options.label_column)
+    read = remote_folder.reader_beside(given) if isinstance(given, RemotePlace) else None
+    threads = 2 if read is None else THREADS
+    return sources.open_list(_path(given), options.class_names, options.label_column, read, threads)
 
 
 def _open_npz(given: object, options: SourceOptions) -> Source:

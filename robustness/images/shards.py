@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import PurePosixPath
 
 from robustness.errors import ImagesError
@@ -55,3 +57,23 @@ def shards(place: Place, match: Match) -> list[ByteFile]:
         ) from error
     except (OSError, ValueError) as error:
         raise ImagesError(f"{place.name} cannot be opened ({error}).") from error
+
+
+def in_turn(files: Sequence[ByteFile], ahead: int = 4) -> Iterator[ByteFile]:
+    """Yield the files in order; remote ones are fetched ahead of use, `ahead` at a time."""
+    remote = [file for file in files if hasattr(file, "warm")]
+    if not remote:
+        yield from files
+        return
+    waiting: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(ahead, thread_name_prefix="shards") as pool:
+        try:
+            for number, file in enumerate(files):
+                for later in remote[number + len(waiting) : number + ahead]:
+                    waiting.append(pool.submit(later.warm))
+                if waiting:
+                    waiting.popleft().result()
+                yield file
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -12,10 +12,11 @@ from functools import cache
 
 from robustness import plugins
 from robustness.errors import ImagesError, RobustnessError, SettingError
+from robustness.files.remote import BYTES
 from robustness.images.entries import Source
 from robustness.images.streams import Stream, spooled
 
-CACHE_BYTES = 10 << 30
+CACHE_BYTES = BYTES
 """The most bytes on the disk that copies of remote files, and of streams, take by default."""
 
 

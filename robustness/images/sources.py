@@ -15,7 +15,8 @@ import numpy as np
 
 from robustness.errors import ImagesError
 from robustness.files.disk_errors import expect_named
-from robustness.files.places import local_place
+from robustness.files.places import Place, local_place
+from robustness.files.remote import is_remote, remote_place
 from robustness.images import archives, csv_columns, folders
 from robustness.images.decode import SUFFIXES, decode
 from robustness.images.entries import Entry, Library, Shape, Source, Where, bare, key_of, numbered
@@ -75,7 +76,9 @@ def open_source(
         None if class_names is None else tuple(class_names), label_column, cache_bytes
     )
     path = Path(spec).expanduser()
-    place = local_place(path)
+    place: Place | None = (
+        remote_place(str(spec), cache_bytes) if is_remote(spec) else local_place(path)
+    )
     given: object = str(spec) if place is None else place
     kind = kind_of(given)
     if kind is not None:
@@ -83,7 +86,7 @@ def open_source(
     if place is None:
         raise ImagesError(_missing(path))
     raise ImagesError(
-        f"{path.name} is not a source of pictures; expected {_KINDS}{further_forms()}."
+        f"{place.name} is not a source of pictures; expected {_KINDS}{further_forms()}."
     )
 
 
@@ -123,7 +126,7 @@ def open_picture(path: Path, known: tuple[str, ...] | None) -> Source:
     name = key_of(path.name)
     labelling = by_path([name], known, archive=False)
     entry = Entry(name, name, labelling.labels[0])
-    load = _from_bytes(folders.reader(path.resolve().parent))
+    load = from_bytes(folders.reader(path.resolve().parent))
     where = str(path.resolve())
     description = labelling.describe(f"file {name}")
     return Library(description, labelling.class_names, [(entry, where, "")], load)
@@ -137,8 +140,8 @@ def open_folder(path: Path, known: tuple[str, ...] | None) -> Source:
     paths = list(folders.walk(root, others, faults))
     if len(paths) == len(faults):
         others["folder that cannot be listed"] += len(faults)
-        raise ImagesError(_empty(f"Folder {root.name}", others))
-    labelling = _sane(
+        raise ImagesError(nothing_in(f"Folder {root.name}", others))
+    labelling = sane(
         paths, [place in faults for place in paths], partial(by_path, known=known, archive=False)
     )
     items = (
@@ -150,9 +153,9 @@ def open_folder(path: Path, known: tuple[str, ...] | None) -> Source:
     )
     unlabelled = all(label is None for label in labelling.labels)
     lists = (_lists(root, paths) or folders.one_of_several(root, paths)) if unlabelled else []
-    description = labelling.describe(f"folder {key_of(root.name)}", [*_passed_over(others), *lists])
+    description = labelling.describe(f"folder {key_of(root.name)}", [*passed_over(others), *lists])
     empty = [] if labelling.class_names is None else _empty_folders(root, labelling)
-    load = _from_bytes(folders.reader(root))
+    load = from_bytes(folders.reader(root))
     return Library(
         description, labelling.class_names, items, load, table=labelling.table, empty=empty
     )
@@ -188,10 +191,10 @@ def open_archive(path: Path, known: tuple[str, ...] | None) -> Source:
                 archive = stack.enter_context(zipfile.ZipFile(window))
             infos, others = _pictures(archive, path.name)
         if not infos:
-            raise ImagesError(_empty(path.name, others))
+            raise ImagesError(nothing_in(path.name, others))
         paths = [archives.posix(info) for info in infos]
         faults = _faults(infos)
-        labelling = _sane(paths, faults, partial(by_path, known=known, archive=True))
+        labelling = sane(paths, faults, partial(by_path, known=known, archive=True))
         stack.pop_all()  # the archive is closed with the last reference to the source
     items = (
         (Entry(key, bare(key), label), info, fault)
@@ -200,12 +203,12 @@ def open_archive(path: Path, known: tuple[str, ...] | None) -> Source:
         )
         if number not in labelling.left_out
     )
-    description = labelling.describe(f"archive {key_of(path.name)}", _passed_over(others))
-    load = _from_bytes(archives.reader(archive))
+    description = labelling.describe(f"archive {key_of(path.name)}", passed_over(others))
+    load = from_bytes(archives.reader(archive))
     return Library(description, labelling.class_names, items, load, table=labelling.table)
 
 
-def _sane(
+def sane(
     paths: Sequence[str], faults: Sequence[object], label: Callable[[list[str]], Labelling]
 ) -> Labelling:
     """The labels of all paths; paths with a fault have no label and do not define a class."""
@@ -241,7 +244,13 @@ def _faults(infos: Sequence[zipfile.ZipInfo]) -> list[str]:
     return faults
 
 
-def open_list(path: Path, known: tuple[str, ...] | None, label_column: str | None) -> Source:
+def open_list(
+    path: Path,
+    known: tuple[str, ...] | None,
+    label_column: str | None,
+    read: Callable[[str], bytes] | None = None,
+    threads: int = 2,
+) -> Source:
     """Open a CSV list of pictures; ImagesError if its columns are not clear or it cannot be read."""
     said: list[str] = []
     rows = list(csv_columns.read(path, label_column, known, said))
@@ -259,33 +268,38 @@ def open_list(path: Path, known: tuple[str, ...] | None, label_column: str | Non
             numbered(place for place, _ in rows), labelling.labels, rows, strict=True
         )
     )
-    load = _from_bytes(folders.reader(path.absolute().parent))
+    load = from_bytes(read or folders.reader(path.absolute().parent))
     description = labelling.describe(f"list {key_of(path.name)}", [key_of(one) for one in said])
-    return Library(description, labelling.class_names, items, load)
+    return Library(description, labelling.class_names, items, load, threads=threads)
 
 
 @dataclass(frozen=True)
-class _Decoding(Generic[Where]):
+class Decoding(Generic[Where]):
     """Loads a picture from the bytes of its file, turned as its EXIF orientation says or not."""
 
     read: Callable[[Where], bytes]
     turned: bool = True
 
     def __call__(self, where: Where, entry: Entry, shape: Shape) -> tuple[np.ndarray, str]:
+        """Return the pixels and the note of a picture."""
         return decode(self.read(where), entry.name, shape, turned=self.turned)
 
-    def unturned(self) -> _Decoding[Where]:
-        return _Decoding(self.read, turned=False)
+    def unturned(self) -> Decoding[Where]:
+        """Return the decoding that turns no picture."""
+        return Decoding(self.read, turned=False)
 
 
-def _from_bytes(read: Callable[[Where], bytes]) -> _Decoding[Where]:
-    return _Decoding(read)
+def from_bytes(read: Callable[[Where], bytes]) -> Decoding[Where]:
+    """Return what loads a picture from the bytes that `read` returns."""
+    return Decoding(read)
 
 
-def _passed_over(others: Counter[str]) -> list[str]:
+def passed_over(others: Counter[str]) -> list[str]:
+    """Return which other files were skipped, as phrases."""
     return [f"{plural(number, what)} skipped" for what, number in others.items() if number]
 
 
-def _empty(what: str, others: Counter[str]) -> str:
-    there = f" ({', '.join(_passed_over(others))})" if any(others.values()) else ""
+def nothing_in(what: str, others: Counter[str]) -> str:
+    """Return the message about a source without pictures."""
+    there = f" ({', '.join(passed_over(others))})" if any(others.values()) else ""
     return f"{what} holds no pictures{there}; expected PNG, JPEG, BMP, WebP, GIF or TIFF files."

@@ -35,6 +35,7 @@ from robustness.images.decode import SUFFIXES
 from robustness.images.entries import key_of
 from robustness.images.labels import Labelling, by_path, by_word
 from robustness.images.png import MAX_BYTES
+from robustness.images.shards import in_turn
 from robustness.images.tar_index import MAX_MEMBERS, Blocks, Member, members
 from robustness.text import plural
 
@@ -81,7 +82,7 @@ def open_shards(
         A file cannot be read as a whole, there are no pictures or too many, or a label is not a class.
     """
     scan, total = _Scan(label_column), 0
-    for number, file in enumerate(files):
+    for number, file in enumerate(in_turn(files)):
         blocks = Blocks(file)
         for member in members(file, blocks):
             total += 1
