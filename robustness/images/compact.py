@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from robustness.errors import ImagesError
 from robustness.files.places import ByteFile
 from robustness.images.class_match import ClassTable
 from robustness.images.decode import decode
@@ -22,6 +23,7 @@ from robustness.images.entries import (
     readable,
     unreadable,
 )
+from robustness.images.labels import by_word
 from robustness.images.png import MAX_BYTES
 from robustness.text import plural
 
@@ -143,8 +145,8 @@ class CompactSource:
     labels : ndarray of int, shape (pictures,), -1 for no label.
     files : the files that the index numbers.
     extract : returns the picture file in the bytes at an offset; None if they are the picture file.
+    stored : returns the picture file in a file (its number) at an offset, where these are no bytes of files.
     table : which folder has which class, where folders were matched with known classes.
-    shown : the names for display; None for the last parts of the keys.
     """
 
     access: ClassVar[str] = "random"
@@ -159,12 +161,13 @@ class CompactSource:
         files: Sequence[ByteFile],
         *,
         extract: Extract | None = None,
+        stored: Callable[[int, int], bytes] | None = None,
         table: ClassTable | None = None,
     ) -> None:
         self.description, self.table = description, table
         self.class_names = None if class_names is None else tuple(class_names)
         self._index, self._labels, self._files = index, labels.astype(np.int32), list(files)
-        self._extract, self._turned = extract, True
+        self._extract, self._stored, self._turned = extract, stored, True
         self._sentences = index.faults.texts()
         count = len(index)
         hashes = np.fromiter((hash(key_of(name)) for name in index.names()), np.int64, count)
@@ -201,6 +204,8 @@ class CompactSource:
 
     def _bytes(self, number: int) -> bytes:
         index = self._index
+        if self._stored is not None:
+            return self._stored(index.file[number], index.offset[number])
         size, file = index.size[number], self._files[index.file[number]]
         try:
             data = file.read_at(index.offset[number], size)
@@ -234,6 +239,33 @@ def described(what: str, labels: np.ndarray, notes: Sequence[str], left_out: int
     partly = f" ({missing:,} without label)" if missing else ""
     out = [f"{plural(left_out, 'image')} left out"] if left_out else []
     return ", ".join([what, named, plural(len(labels), "image") + partly, *notes, *out])
+
+
+def labels_of_words(
+    texts: Sequence[str], words: np.ndarray, known: Sequence[str] | None, what: str
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Return the labels of pictures whose labels are texts, and the class names.
+
+    Parameters
+    ----------
+    texts : the distinct texts.
+    words : ndarray of int, shape (pictures,), the number of the text of each picture; -1 for none.
+    known : the class names; None if they are not known.
+    what : the source, for the message.
+
+    Raises
+    ------
+    ImagesError
+        A text is not a class; see `labels.by_word`.
+    """
+    used = np.unique(words[words >= 0]).tolist()
+    try:
+        labelling = by_word([texts[number] for number in used], known)
+    except ImagesError as error:
+        raise ImagesError(f"{what}: {error}") from error
+    label_of = np.full(len(texts) + 1, -1)
+    label_of[used] = [-1 if label is None else label for label in labelling.labels]
+    return label_of[words], labelling.class_names
 
 
 def unique_names(index: Index, files: Sequence[ByteFile], again: str) -> None:

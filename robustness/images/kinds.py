@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath
-from typing import cast
+from typing import Any, cast
 
 from robustness.files.places import Place
 from robustness.files.remote import RemotePlace
 from robustness.files.remote.places import THREADS
-from robustness.images import arrays, remote_folder, shards, sources
+from robustness.images import arrays, datasets, remote_folder, shards, sources
 from robustness.images.decode import SUFFIXES
 from robustness.images.entries import Source, key_of
+from robustness.images.parquet import open_parquet
 from robustness.images.source_kinds import SourceKind, SourceOptions
+from robustness.images.streams import Stream
 from robustness.images.tar_shards import open_shards
+from robustness.images.tfrecords import open_records
 
 
 def _file(given: object, *suffixes: str) -> bool:
@@ -80,3 +84,59 @@ TAR = SourceKind(
     _open_tar,
     columns=True,
 )
+
+_IS_PARQUET = shards.has_suffix(".parquet")
+_RECORDS = re.compile(
+    r".*(\.tfrecords?|\.tfrec|\.tfrecords?\.gz|\.tfrecords?-\d+-of-\d+|[^.]*-\d{5}-of-\d{5})"
+)
+
+
+def _is_records(name: str) -> bool:
+    return _RECORDS.fullmatch(name.lower()) is not None
+
+
+def _open_parquet(given: object, options: SourceOptions) -> Source:
+    place = cast("Place", given)
+    return open_parquet(
+        shards.shards(place, _IS_PARQUET),
+        f"Parquet {key_of(place.name)}",
+        options.class_names,
+        options.label_column,
+        options.cache_bytes,
+    )
+
+
+def _open_records(given: object, options: SourceOptions) -> Source:
+    place = cast("Place", given)
+    files = shards.shards(place, _is_records)
+    what = f"TFRecord {key_of(place.name)}"
+    return open_records(files, what, options.class_names, options.label_column)
+
+
+def _open_tf_data(given: Any, _: SourceOptions) -> Stream:
+    return datasets.stream_of_tf_data(given)
+
+
+def _open_py_dataset(given: Any, _: SourceOptions) -> Stream:
+    return datasets.stream_of_py_dataset(given)
+
+
+def _open_pytorch(given: Any, _: SourceOptions) -> Stream:
+    return datasets.stream_of_torch(given)
+
+
+PARQUET = SourceKind(
+    "a .parquet with a column of pictures, or a folder of them",
+    lambda given: shards.holds(given, _IS_PARQUET),
+    _open_parquet,
+    columns=True,
+)
+TFRECORD = SourceKind(
+    "a .tfrecord, or a folder of them",
+    lambda given: shards.holds(given, _is_records),
+    _open_records,
+    columns=True,
+)
+TF_DATA = SourceKind("a tf.data.Dataset", datasets.is_tf_data, _open_tf_data)
+PY_DATASET = SourceKind("a keras.utils.PyDataset", datasets.is_py_dataset, _open_py_dataset)
+PYTORCH = SourceKind("a PyTorch Dataset or DataLoader", datasets.is_torch, _open_pytorch)

@@ -8,9 +8,6 @@ a stream that shuffles or changes them is refused.
 from __future__ import annotations
 
 import hashlib
-import tempfile
-import threading
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -18,14 +15,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from robustness.errors import ImagesError, StorageError
-from robustness.files import disk_errors
+from robustness.errors import ImagesError
 from robustness.images import label_arrays
 from robustness.images.arrays import fitted
 from robustness.images.decode import decode
 from robustness.images.entries import MAX_ENTRIES, Entry, Library, Shape, Source, Unreadable
 from robustness.images.labels import Labelling
 from robustness.images.png import MAX_BYTES, MAX_PIXELS
+from robustness.images.spool import Spool
 from robustness.images.value_range import ValueRange, to_counts
 
 TWICE = 256
@@ -82,50 +79,6 @@ class _Slot:
     size: int
     shape: tuple[int, ...] | None = None
     dtype: np.dtype | None = None
-
-
-class Spool:
-    """An unnamed temporary file of copies, of at most `most` bytes; thread-safe."""
-
-    def __init__(self, what: str, most: int) -> None:
-        self._what, self._most, self._end = what, most, 0
-        self._lock = threading.Lock()
-        try:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the source
-        except OSError as error:
-            raise StorageError(disk_errors.sentence(error)) from error
-        weakref.finalize(self, self._file.close)
-
-    def put(self, data: bytes) -> int:
-        """Append data and return its offset.
-
-        Raises
-        ------
-        ImagesError
-            The copies would be larger than the bound.
-        StorageError
-            The disk is full.
-        """
-        with self._lock:
-            start = self._end
-            if start + len(data) > self._most:
-                raise ImagesError(
-                    f"{self._what} gives more than {self._most:,} bytes of images, the most that is "
-                    "copied to the disk. Raise --cache-bytes (cache_bytes= in Python), or give fewer images."
-                )
-            try:
-                self._file.seek(start)
-                self._file.write(data)
-            except OSError as error:
-                raise StorageError(disk_errors.sentence(error)) from error
-            self._end = start + len(data)
-            return start
-
-    def get(self, start: int, size: int) -> bytes:
-        """Return the copy at an offset."""
-        with self._lock:
-            self._file.seek(start)
-            return self._file.read(size)
 
 
 def spooled(stream: Stream, class_names: Sequence[str] | None, most: int) -> Source:

@@ -29,11 +29,12 @@ from robustness.images.compact import (
     Index,
     Words,
     described,
+    labels_of_words,
     unique_names,
 )
 from robustness.images.decode import SUFFIXES
 from robustness.images.entries import key_of
-from robustness.images.labels import Labelling, by_path, by_word
+from robustness.images.labels import Labelling, by_path
 from robustness.images.png import MAX_BYTES
 from robustness.images.shards import in_turn
 from robustness.images.tar_index import MAX_MEMBERS, Blocks, Member, members
@@ -183,7 +184,7 @@ def _source(
             notes.append(f"{plural(dropped, 'other picture')} of the same samples skipped")
     unique_names(scan.index, files, archives.TWICE)
     if kind:
-        labels, names = _by_words(scan, words, known, what)
+        labels, names = labels_of_words(scan.words.texts(), words, known, what)
     elif scan.asked is not None:
         if scan.asked.casefold() != csv_columns.NONE:
             raise ImagesError(
@@ -251,20 +252,6 @@ def _one_each(scan: _Scan, samples: np.ndarray, labelled: np.ndarray) -> np.ndar
     for number in np.flatnonzero(several & ~clear).tolist():
         scan.index.blame(number, _SEVERAL)
     return keep
-
-
-def _by_words(
-    scan: _Scan, words: np.ndarray, known: Sequence[str] | None, what: str
-) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    texts = scan.words.texts()
-    used = np.unique(words[words >= 0]).tolist()
-    try:
-        labelling = by_word([texts[number] for number in used], known)
-    except ImagesError as error:
-        raise ImagesError(f"{what}: {error}") from error
-    label_of = np.full(len(texts) + 1, -1)
-    label_of[used] = [-1 if label is None else label for label in labelling.labels]
-    return label_of[words], labelling.class_names
 
 
 def _by_folders(index: Index, known: Sequence[str] | None) -> Labelling:
