@@ -68,6 +68,7 @@ from robustness.models.adapter import InputAdapter
 from robustness.models.classifier import Classifier
 from robustness.models.scalings import Scaling
 from robustness.runs import stage_times
+from robustness.runs.evidence_upload import evidence_upload
 from robustness.runs.manifest import describe, expect_same
 from robustness.runs.notebook import default_listener
 from robustness.runs.plan import Plan
@@ -273,7 +274,10 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     )
     if expect is not None:
         expect(manifest, entries)
-    with _store(folder, manifest, config, findings, resume=resume) as store:
+    with (
+        _store(folder, manifest, config, findings, resume=resume) as store,
+        evidence_upload(folder, config.evidence_to),
+    ):
         mended = mend(store, plan, cache, entries, classifier.picture_shape) if resume else Mended()
         if threat.mask is not None:
             store.save_png(threat.mask.png(plan.channels))

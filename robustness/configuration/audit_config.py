@@ -287,6 +287,14 @@ class AuditConfig(BaseModel):
         int | None, Option("The number of restarts of every attack given by name.")
     ] = None
 
+    evidence_to: Annotated[
+        str | None,
+        Option(
+            "Where the PNG files are copied as well: s3://BUCKET/FOLDER, gs://, az:// or hf://. The run "
+            "folder stays on this machine. In audit.toml it is refused unless the command line repeats it.",
+            table="run", example='"s3://bucket/audits/1"',
+        ),
+    ] = None  # fmt: skip
     cache_bytes: Annotated[
         int,
         Field(ge=1, le=choices.MAX_SEED),
