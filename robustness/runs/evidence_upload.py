@@ -99,8 +99,8 @@ class EvidenceUpload:
         failed = self._upload()
         if failed:
             raise StorageError(
-                f"{len(failed):,} pictures could not be uploaded to {shown(self._url)} ({failed[0]}). The run "
-                f"in {self._folder} is complete; send the rest with "
+                f"{len(failed):,} pictures could not be uploaded to {shown(self._url)} ({failed[0]}). The "
+                f"run in {self._folder} is complete; send the rest with "
                 f"`{disk_errors.resuming(self._folder)}`."
             )
 

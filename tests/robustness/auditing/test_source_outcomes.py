@@ -36,7 +36,7 @@ def _outcomes(
         images,
         attacks=["fgsm"],
         epsilons=[1, 2],
-        evidence="none",
+        evidence="flips" if "evidence_to" in options else "none",
         batch_size=64,
         out=folder,
         **options,
@@ -113,6 +113,7 @@ def test_every_kind_gives_the_same_outcomes(tmp_path, monkeypatch):
             "scaling": "0..255",
             "head": "logits",
             "classes": source_files.CLASSES,
+            "evidence_to": "s3://bucket/evidence",
         }
         for kind in ("folder", "tar", "parquet"):
             place = places[kind]
@@ -121,4 +122,12 @@ def test_every_kind_gives_the_same_outcomes(tmp_path, monkeypatch):
             remote = kind == "folder"
             model = "s3://bucket/model.keras" if remote else classifier
             assert _outcomes(model, url, run, **(reading if remote else {})) == expected, kind
+        folder = tmp_path / "run-s3-folder"
+        saved = {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in (folder / "images").rglob("*.png")
+        }
+        before = "bucket/evidence/"
+        sent = {k.removeprefix(before): v for k, v in server.objects.items() if "/images/" in k}
+        assert saved and sent == saved
         store_of.cache_clear()
