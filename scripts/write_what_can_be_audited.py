@@ -15,6 +15,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "what-can-be-audited.md"
 MODELS = "tests/robustness/models"
 OLD = f"{MODELS}/legacy/test_old_files.py::test_an_old_file_answers_as_its_own_keras_did"
 APPLICATIONS = f"{MODELS}/legacy/test_applications.py::test_the_answers_are_those_of_tf_keras"
+KERAS3 = f"{MODELS}/legacy/test_keras3_hdf5.py"
 SCALINGS = "tests/robustness/configuration/test_scaling_text.py"
 CLASSES = "tests/robustness/auditing/test_classes.py"
 Status = Literal["audited", "with an option", "refused"]
@@ -69,6 +70,20 @@ FILES = (
                "keras_2.15.0_operations.keras", "keras_2.21.0_nested.keras")),
     Claim("families of `keras.applications`, `.h5` and `.keras`", "2.21 (tf_keras)", "audited", "converted",
           (APPLICATIONS,)),
+    Claim("HDF5, operations and `preprocess_input` inside, which Keras 3 cannot read itself", "3", "audited",
+          "modules are added; the scaling is recognised",
+          (f"{KERAS3}::test_answers_are_those_of_the_saved_model",
+           f"{KERAS3}::test_the_preprocessing_of_caffe_is_recognised")),
+    Claim("HDF5, `LayerScale` of ConvNeXt, `CustomScaleLayer` of InceptionResNetV2", "3", "audited",
+          "where settings and weights are those of `keras.applications`, and no class of that name is "
+          "imported; a note says so",
+          (f"{KERAS3}::test_answers_are_those_of_the_saved_model",
+           f"{KERAS3}::test_a_run_says_which_layers_it_took_for_those_of_keras",
+           f"{KERAS3}::test_a_class_of_the_user_comes_first")),
+    Claim("HDF5, another layer of one of these names", "3", "with an option",
+          "`--import FILE.py --trust-model`",
+          (f"{KERAS3}::test_a_layer_of_the_same_name_needs_its_code",
+           f"{KERAS3}::test_other_weights_need_the_code_of_the_layer")),
     Claim("`preprocess_input` inside the model", "2", "audited", "converted; the scaling is recognised",
           (f"{MODELS}/legacy/test_conversion.py::test_preprocess_input_is_computed_and_recognised",)),
     Claim("files that cannot be converted", "2", "with an option", "by tf_keras (extra `old-keras`)",

@@ -15,7 +15,7 @@ from robustness.reports import wording
 from robustness.reports.summary import metrics
 from robustness.reports.summary.metrics import FAILED, FLIPPED, ROBUST
 from robustness.runs.run_json import summary_of
-from robustness.runs.schema import Manifest, ResultEntry
+from robustness.runs.schema import GoalEntry, Manifest, ResultEntry
 from robustness.runs.store import Run
 from robustness.text import first_few, shorten
 
@@ -223,7 +223,7 @@ def _other_pixels(a: Side, b: Side) -> str:
 
 
 def expect_same_threat(a: Side, b: Side) -> None:
-    """Check that both runs have the same norm and goal.
+    """Check that both runs have the same norm and goal; the target class may be spelled otherwise.
 
     Raises
     ------
@@ -231,15 +231,23 @@ def expect_same_threat(a: Side, b: Side) -> None:
         If one of them differs.
     """
     before, after = a.manifest.config, b.manifest.config
-    for name, first, second in (
-        ("norm", before.norm, after.norm),
-        ("goal", before.aim, after.aim),
+    for name, first, second, alike in (
+        ("norm", before.norm, after.norm, after.norm == before.norm),
+        ("goal", before.aim, after.aim, before.aim in (after.aim, _respelled_aim(a, b))),
     ):
-        if first != second:
+        if not alike:
             raise SettingError(
                 f"The runs differ in their {name} ({first} in A, {second} in B), so their epsilons cannot "
                 "be compared. Expected the same norm and goal."
             )
+
+
+def _respelled_aim(a: Side, b: Side) -> str:
+    """The goal of B in words, its target class named as in A."""
+    goal = b.manifest.config.goal or GoalEntry()
+    spelled = respelled(a.manifest.class_names, b.manifest.class_names)
+    name = spelled.get(goal.class_name or "", goal.class_name)
+    return goal.model_copy(update={"class_name": name}).sentence
 
 
 def epsilon_list(side: Side) -> str:

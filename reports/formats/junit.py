@@ -11,7 +11,7 @@ from robustness.reports.summary.summary import Summary
 
 
 def junit(summary: Summary, verdict: Verdict) -> str:
-    """Return one test suite as XML.
+    """Return one test suite as XML; the deployed pipeline is in its properties.
 
     A case fails exactly if it counts against the run in the verdict. The text of its element says
     everything, since some readers show nothing else. The name of a case does not depend on its result,
@@ -41,10 +41,18 @@ def junit(summary: Summary, verdict: Verdict) -> str:
         name = f"{summary.norm} epsilon {wording.budget(summary.norm, rate.epsilon)}"
         text += "; the attack could not use the whole epsilon" if rate.unreached else ""
         _case(suite, f"attack {rate.attack}", name, text, "" if share.total else "skipped")
+    cases = len(suite)
     for kind, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         suite.set(kind, str(len(suite.findall(f"testcase/{tag}"))))
-    suite.set("tests", str(len(suite)))
+    suite.set("tests", str(cases))
     suite.set("time", f"{summary.cost.seconds or 0:.3f}")
+    if summary.deployed:
+        properties = ElementTree.Element("properties")
+        for name, said in summary.deployed.properties().items():
+            ElementTree.SubElement(
+                properties, "property", {"name": name, "value": _text(said, 1000)}
+            )
+        suite.insert(0, properties)
     # The schema of Jenkins has no count of skipped cases here.
     counts = {name: suite.get(name, "0") for name in ("tests", "failures", "errors")}
     root = ElementTree.Element("testsuites", counts)

@@ -57,6 +57,9 @@ def markdown(summary: Summary, verdict: Verdict) -> str:
                 "earlier ones.",
             ]
     lines += _findings(summary)
+    if summary.deployed:
+        lines += ["", "### Deployed pipeline", ""]
+        lines += [f"- {prose(said)}" for said in summary.deployed.sentences]
     failed = [d for d in summary.diagnostics if d.status in ("fail", "warn")]
     rules = [r for r in verdict.rules if r.scope != DIAGNOSTIC and r.passed is not True]
     if failed or summary.warnings or rules:

@@ -43,10 +43,20 @@ def sarif(summary: Summary, verdict: Verdict) -> str:
         ],
         "results": [_result(summary, finding, rules) for finding in every],
         "columnKind": "unicodeCodePoints",
-        "properties": {"verdict": verdict.status, "reliability": summary.reliability},
+        "properties": {
+            "verdict": verdict.status,
+            "reliability": summary.reliability,
+            **_pipeline(summary),
+        },
     }
     log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
     return json.dumps(log, indent=1, allow_nan=False) + "\n"
+
+
+def _pipeline(summary: Summary) -> dict[str, str]:
+    """The deployed pipeline, as properties of the run."""
+    said = summary.deployed.properties() if summary.deployed else {}
+    return {name: wording.visible(text) for name, text in said.items()}
 
 
 def _rule(rule: str, every: tuple[Finding, ...]) -> dict[str, Any]:

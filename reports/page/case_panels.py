@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -14,7 +14,7 @@ from robustness.errors import RunError
 from robustness.images.png import from_png
 from robustness.reports import wording
 from robustness.reports.page import charts, pixels
-from robustness.reports.summary import metrics
+from robustness.reports.summary import metrics, perception
 from robustness.reports.summary.cases import CaseRow, Step
 from robustness.reports.summary.tables import ReadableRun
 
@@ -22,6 +22,8 @@ _SHOWN = 256
 """Side on the page, in CSS pixels, to which small pictures are enlarged by a whole factor."""
 _LARGEST = 384
 """Longest side of a picture in the page, in pixels; larger ones are reduced by a whole factor."""
+
+ALTERED = "A picture of this flip is not the file that the audit saved. Do not trust this flip."
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,8 @@ def case_panel(run: ReadableRun, case: CaseRow, names: tuple[str, ...]) -> CaseP
         factor=printed,
         frame=charts.frame(original.shape[:2], patch.top, patch.left, patch.before.shape),
         measured=metrics.change(original, flip),
-        ssim=metrics.ssim(original, flip),
-        colour=metrics.colour_difference(original, flip),
+        ssim=perception.ssim(original, flip),
+        colour=perception.colour_difference(original, flip),
         doubt=doubt(run, case, original, flip),
         steps=_strip(run, case, names),
         numbers=_numbers(patch, original.shape[-1]),
@@ -150,11 +152,19 @@ def read_picture(run: ReadableRun, name: str) -> np.ndarray:
     return from_png(run.png(name))
 
 
+def altered(run: ReadableRun, names: Iterable[str | None]) -> bool:
+    """Whether the bytes of a file have another hash than the one in its name; RunError if it is missing."""
+    return any(
+        hashlib.sha256(run.png(name)).hexdigest() != PurePosixPath(name).stem
+        for name in names
+        if name
+    )
+
+
 def doubt(run: ReadableRun, case: CaseRow, original: np.ndarray, flip: np.ndarray) -> str:
     """Return what speaks against the evidence: a file that does not match its name or the table; or ""."""
-    for name in (case.original, case.png):
-        if name and hashlib.sha256(run.png(name)).hexdigest() != PurePosixPath(name).stem:
-            return "A picture of this flip is not the file that the audit saved. Do not trust this flip."
+    if altered(run, (case.original, case.png)):
+        return ALTERED
     largest = metrics.change(original, flip).linf
     if case.linf is not None and abs(case.linf - largest) > 1e-6:
         return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -52,6 +53,7 @@ def page_environment() -> Environment:
         visible=wording.visible,
         status=lambda status: wording.SHORT_STATUSES.get(status, status),
         coded=_coded,
+        breakable=_breakable,
     )
 
 
@@ -62,6 +64,12 @@ def _coded(text: str) -> Markup:
         Markup("<code>{}</code>") if place % 2 else Markup("{}") for place in range(len(parts))
     ]
     return Markup("").join(mark.format(part) for mark, part in zip(marks, parts, strict=True))
+
+
+def _breakable(name: str) -> Markup:
+    """The name of a pipeline or a function, which may be broken after its separators."""
+    parts = re.split(r"(?<=[._:,=/])", wording.visible(name))
+    return Markup("<wbr>").join(part for part in parts if part)
 
 
 def _shown(value: object) -> object:

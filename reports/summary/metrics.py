@@ -231,46 +231,6 @@ def change(before: np.ndarray, after: np.ndarray) -> Change:
     )
 
 
-_WINDOW = 11
-
-
-def ssim(before: np.ndarray, after: np.ndarray) -> float | None:
-    """Return the structural similarity of two uint8 pictures (height, width, channels).
-
-    Returns
-    -------
-    float or None
-        None for pictures smaller than the window.
-
-    Notes
-    -----
-    A Gaussian of 1.5 over 11 x 11 pixels, K1 0.01, K2 0.03, population covariance, range 255; the
-    mean over channels.
-
-    References
-    ----------
-    Wang et al. 2004, doi 10.1109/TIP.2003.819861.
-    """
-    # Imported here: it takes longer than the rest of a report.
-    from skimage.metrics import structural_similarity  # noqa: PLC0415
-
-    if min(before.shape[:2]) < _WINDOW:
-        return None
-    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    return float(structural_similarity(before, after, data_range=255, channel_axis=-1, **options))
-
-
-def colour_difference(before: np.ndarray, after: np.ndarray) -> float:
-    """Return the mean CIEDE2000 over the pixels of two uint8 pictures, interpreted as sRGB or grey."""
-    from skimage.color import deltaE_ciede2000, rgb2lab  # noqa: PLC0415
-
-    def lab(pixels: np.ndarray) -> np.ndarray:
-        colours = pixels[..., :3] if pixels.shape[-1] >= 3 else np.repeat(pixels[..., :1], 3, -1)
-        return rgb2lab(colours)
-
-    return float(deltaE_ciede2000(lab(before), lab(after)).mean())
-
-
 def psnr(l2: float, components: int) -> float | None:
     """Return the peak signal-to-noise ratio in dB from an L2 distance in counts; None for no change."""
     if l2 == 0 or components == 0:

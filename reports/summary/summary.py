@@ -23,6 +23,7 @@ from robustness.reports.summary.budgets import Budget
 from robustness.reports.summary.cases import CaseRow, best_cases
 from robustness.reports.summary.caveats import caveats
 from robustness.reports.summary.cost import Cost, cost_of
+from robustness.reports.summary.deployed import Deployed, deployed
 from robustness.reports.summary.image_results import ImageResult, image_results
 from robustness.reports.summary.metrics import FLIPPED, SmallestEpsilon, Tally
 from robustness.reports.summary.tables import ReadableRun, complete
@@ -141,6 +142,7 @@ class Summary:
     reliability: str
     results: tuple[ImageResult, ...]
     cost: Cost
+    deployed: Deployed | None
     manifest: Manifest
 
     @property
@@ -248,6 +250,7 @@ def summarise(run: ReadableRun) -> Summary:
         reliability=breakdown.reliability(manifest, diagnostics),
         results=image_results(images, outcomes, names, norm),
         cost=cost_of(manifest, outcomes),
+        deployed=deployed(manifest),
         manifest=manifest,
     )
 

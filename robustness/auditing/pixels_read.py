@@ -11,7 +11,7 @@ import numpy as np
 from robustness.errors import PipelineError
 from robustness.pipeline.deployment import Deployment
 from robustness.pipeline.read_share import PixelsRead
-from robustness.runs.schema import PixelsReadEntry
+from robustness.runs.deployed_schema import PixelsReadEntry
 
 
 class Deployed(Protocol):

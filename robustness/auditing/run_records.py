@@ -1,20 +1,15 @@
-"""What a run records beside its results, and what a resumed audit takes from the record."""
+"""What a run records beside its results."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
-from typing import cast
 
-from robustness.auditing.wrapped_model import recorded_scaling
 from robustness.configuration.audit_config import AuditConfig
-from robustness.diagnostics import preflight
 from robustness.engine import batch_size
 from robustness.images.class_match import ClassTable
 from robustness.models.classifier import Classifier
-from robustness.models.scalings import Scaling
 from robustness.runs.manifest import now
 from robustness.runs.model_differences import differences
 from robustness.runs.plan import Plan
@@ -104,25 +99,3 @@ def class_entries(table: ClassTable | None) -> tuple[ClassEntry, ...]:
         ClassEntry(found=row.found, images=row.images, output=row.index, matched_by=row.how)
         for row in rows
     )
-
-
-def decided_before(folder: Path) -> tuple[tuple[str, ...] | None, Scaling | None]:
-    """The class names and the scaling with which a run began; None where it does not record them."""
-    with Run.open(folder) as run:
-        return tuple(run.manifest.class_names) or None, recorded_scaling(run.manifest.model)
-
-
-def settings_before(folder: Path) -> Settings:
-    """Return the recorded settings of a run: outcomes depend on the batch size, votes on the draws."""
-    with Run.open(folder) as run:
-        return run.manifest.config
-
-
-def findings_before(folder: Path) -> list[preflight.Finding]:
-    """Return the recorded findings of the preflight checks, which decide which attacks run."""
-    with Run.open(folder) as run:
-        checks = run.manifest.preflight
-    return [
-        preflight.Finding(check.id, cast("preflight.Severity", check.severity), check.sentence)
-        for check in checks
-    ]

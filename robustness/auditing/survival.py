@@ -17,10 +17,11 @@ from robustness.pipeline.deployment import Deployment
 from robustness.pipeline.named import parse_pipeline
 from robustness.pipeline.survival import MOST_FLIPS, Predict, SurvivalPoint, survival
 from robustness.pipeline.upload import Upload
+from robustness.runs.deployed_schema import ShareEntry, SurvivalEntry, SurvivalPointEntry
 from robustness.runs.plan import Plan
 from robustness.runs.progress import Listener, Progress
 from robustness.runs.records import FLIPPED
-from robustness.runs.schema import Manifest, ShareEntry, SurvivalEntry, SurvivalPointEntry
+from robustness.runs.schema import Manifest
 from robustness.runs.store import Run
 
 OTHERS = (

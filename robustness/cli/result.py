@@ -60,6 +60,8 @@ def lines(summary: Summary, verdict: Verdict, images: pd.DataFrame) -> Iterator[
     yield figures_sentence(summary, verdict)
     if summary.manifest.data.description:
         yield f"images: {summary.manifest.data.description}{selected(summary.manifest.data)}."
+    for said in summary.deployed.sentences if summary.deployed else ():
+        yield f"{said[0].lower()}{said[1:]}"
     if why := reasons(summary.skipped, summary.images.selected):
         yield f"not read: {why}."
     if made := conversions(images["note"].fillna("").astype(str)):

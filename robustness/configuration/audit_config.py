@@ -46,6 +46,7 @@ from robustness.configuration.pipeline_options import (
     UploadOption,
 )
 from robustness.configuration.scaling_text import plain_text
+from robustness.configuration.shard import Shard
 from robustness.errors import SettingError
 from robustness.text import did_you_mean
 
@@ -85,6 +86,11 @@ def _evidence(value: object) -> str:
     if number or value in choices.EVIDENCE or (isinstance(value, str) and value.isdecimal()):
         return str(value)
     raise UnexpectedValueError("'all', 'flips', 'none', or a number of images")
+
+
+def _shard(value: object) -> object:
+    """Return the text of a shard in its shortest form."""
+    return str(Shard.parse(value)) if isinstance(value, str) else value
 
 
 def _report(value: object) -> object:
@@ -210,6 +216,16 @@ class AuditConfig(BaseModel):
             table="images",
         ),
     ] = False
+
+    shard: Annotated[
+        str | None,
+        BeforeValidator(_shard),
+        Option(
+            "Audit part NUMBER/COUNT of the images, such as 3/16 (numbers from 0): for array jobs. "
+            "`robustness merge` makes one run of the parts.",
+            table="run", example='"0/16"', expected="NUMBER/COUNT, such as 3/16",
+        ),
+    ] = None  # fmt: skip
 
     pipeline: PipelineOption = None
     preprocess: PreprocessOption = None

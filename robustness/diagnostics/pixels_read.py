@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from robustness.diagnostics import Diagnosis, ok, skipped, warn
 from robustness.diagnostics.stored_run import StoredRun
-from robustness.runs.schema import PixelsReadEntry
+from robustness.runs.deployed_schema import PixelsReadEntry
 
 LEAST = 0.5
 """The smallest share of the pixels that a resize may read of the median picture."""
@@ -27,7 +27,7 @@ def reads_whole_picture(record: StoredRun) -> Diagnosis:
         "pictures": f"{read.pictures} of {read.total}",
         "share": read.share,
         "share_within_crop": read.share_of_window,
-        "median_size": _size(*read.median),
+        "median_size": _size(*_median(read)),
         "median_share": read.median_share,
         "median_share_within_crop": read.median_share_of_window,
         "pipeline": read.convention,
@@ -50,7 +50,12 @@ def _reading(read: PixelsReadEntry) -> str:
     name = read.convention or "The pipeline"
     if read.stands_in:
         name = f"{name}, which stands in for the own function,"
-    return f"{name} reads {_percent(read.median_share)} of the pixels of a {_size(*read.median)} picture"
+    return f"{name} reads {_percent(read.median_share)} of the pixels of a {_size(*_median(read))} picture"
+
+
+def _median(read: PixelsReadEntry) -> tuple[int, ...]:
+    """Height and width of the median picture; runs without it have the most frequent size."""
+    return read.median or (read.height, read.width)
 
 
 def _size(height: int, width: int) -> str:

@@ -155,11 +155,11 @@ def opened(
         )
         # Keras selects the reader by the name of the file, not by its content.
         source = stack.enter_context(_named(Path(path), f".{report.format}"))
-        if report.conversion is not None:
-            return _converted(source, report, report.conversion, trust)
         stack.enter_context(warnings.catch_warnings())
         # Of own layers without a method `build`. Weights that such a layer then lacks are an error.
         warnings.filterwarnings("ignore", r"`build\(\)` was called on layer", UserWarning)
+        if report.conversion is not None:
+            return _converted(source, report, report.conversion, trust)
         model = keras.saving.load_model(source, compile=False, safe_mode=not trust)
         if objects and report.format == "keras":
             _expect_all_weights(model, source)
@@ -168,7 +168,8 @@ def opened(
 
 def _named_only(report: ScanReport) -> dict[str, Any]:
     """The operations of Keras that its HDF5 files state by name only, unless the user has such a name."""
-    if report.format != "h5" or report.conversion is not None:
+    converted = report.conversion is not None and not report.conversion.completed
+    if report.format != "h5" or converted:
         return {}
     import keras  # noqa: PLC0415
 
@@ -204,7 +205,7 @@ def _expect_all_weights(model: Any, source: Path) -> None:
 
 
 def _converted(source: Path, report: ScanReport, conversion: Conversion, trust: bool) -> Any:
-    """The model of a file of Keras 1 or 2, from its converted configuration and its weights."""
+    """The model of a file, from its converted or completed configuration and its weights."""
     import keras  # noqa: PLC0415
 
     # Older versions store the name of a custom class without its package.
@@ -220,7 +221,24 @@ def _converted(source: Path, report: ScanReport, conversion: Conversion, trust: 
         _load_archived(model, source)
         return model
     _load_ordered(model, source, report)
+    if conversion.completed and (supposed := _supposed(model)):
+        model.reading = supposed
     return model
+
+
+def _supposed(model: Any) -> str:
+    """Which layers of a file that states no modules were taken as those of `keras.applications`."""
+    from robustness.backend import _private  # noqa: PLC0415
+
+    kinds = {type(layer) for layer in _private.every_layer(model)}
+    named = sorted(
+        (kind.__name__, kind.__module__.rpartition(".")[2])
+        for kind in kinds
+        if kind.__module__.startswith("keras.src.applications.")
+    )
+    return "; ".join(
+        f"layer {name} read as that of keras.applications.{module}" for name, module in named
+    )
 
 
 def _load_archived(model: Any, source: Path) -> None:

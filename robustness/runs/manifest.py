@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 import keras
 
 from robustness import backend
+from robustness.configuration.shard import WHOLE, Shard
 from robustness.errors import RunUsageError
 from robustness.images import Entry, Source
 from robustness.models.classifier import Classifier
@@ -21,23 +22,37 @@ from robustness.runs.schema import AttackEntry, Data, GoalEntry, Manifest, Model
 
 
 def describe(
-    plan: Plan, classifier: Classifier, source: Source, entries: Sequence[Entry]
+    plan: Plan,
+    classifier: Classifier,
+    source: Source,
+    entries: Sequence[Entry],
+    *,
+    shard: Shard = WHOLE,
 ) -> Manifest:
-    """Return the manifest of a run before its first image is read."""
+    """Return the manifest of a run before its first image is read.
+
+    Parameters
+    ----------
+    plan, classifier, source : those of the audit.
+    entries : the images of all shards.
+    shard : the part of them that the run has.
+    """
+    part = shard.of(entries)
+    data = Data(
+        description=source.description,
+        selected=len(part),
+        available=len(source.entries()),
+        selection_sha256=_selection_digest(entries),
+        seed=plan.seed,
+        labelled=all(e.label is not None for e in part),
+    )
     return Manifest(
         tool=Tool(name="robustness-toolkit", version=_version("robustness-toolkit")),
         created=now(),
         finished=None,
         config=plan.config(classifier.class_names),
         model=ModelEntry.model_validate(classifier.card()),
-        data=Data(
-            description=source.description,
-            selected=len(entries),
-            available=len(source.entries()),
-            selection_sha256=_selection_digest(entries),
-            seed=plan.seed,
-            labelled=all(e.label is not None for e in entries),
-        ),
+        data=data if shard == WHOLE else data.with_changes(undivided=len(entries)),
         class_names=tuple(classifier.class_names),
         environment=_environment(),
         preflight=(),

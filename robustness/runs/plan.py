@@ -57,6 +57,8 @@ class Plan:
         The fewest outputs behind each verdict on a model with random outputs; else 1.
     deployment : DeploymentEntry, optional
         The input pipeline, if one is stated.
+    shard : str, optional
+        The part of the images that this run attacks, such as "3/16"; None for all.
 
     Raises
     ------
@@ -78,6 +80,7 @@ class Plan:
     precision: str = "float32"
     draws: int = 1
     deployment: DeploymentEntry | None = None
+    shard: str | None = None
 
     def __post_init__(self) -> None:
         if not self.attacks:
@@ -202,4 +205,5 @@ class Plan:
     def _stated(self) -> dict[str, Any]:
         """Settings that most runs do not have, which a resumed run of an earlier version must not miss."""
         stated: dict[str, Any] = {"draws": self.draws} if self.draws > 1 else {}
+        stated |= {"shard": self.shard} if self.shard else {}
         return stated | ({"deployment": self.deployment} if self.deployment else {})

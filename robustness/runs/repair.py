@@ -89,6 +89,8 @@ def mend(
     shelf: PictureCache,
     entries: Sequence[Entry],
     shape: Shape,
+    *,
+    first: int = 0,
 ) -> Mended:
     """Prepare a damaged run for being resumed: write originals again, and delete damaged outcomes.
 
@@ -104,6 +106,8 @@ def mend(
         The images of the audit, in its order.
     shape : tuple of int
         (height, width, channels) of the model's images; see `Source.read`.
+    first : int
+        The position of the first of `entries` in the order of all shards.
 
     Returns
     -------
@@ -116,7 +120,7 @@ def mend(
         The source no longer contains the picture of a damaged original.
     """
     intact = _Intact(store)
-    place = {entry.key: n for n, entry in enumerate(entries)}
+    place = {entry.key: first + n for n, entry in enumerate(entries)}
     images, outcomes = _records(store.images()), _records(store.outcomes())
     odd_images = [row for row in images if not _is_sound(row, place)]
     known = {row["key"] for row in images} - {row["key"] for row in odd_images}
@@ -146,7 +150,8 @@ def mend(
         for row in store.image_rows()
         if not intact(row.png) or (row.png is None and _kept(plan, row, row.key in attacked))
     ]
-    _save(store, shelf, entries, place, originals, shape)
+    by_key = {entry.key: entry for entry in entries}
+    _save(store, shelf, by_key, originals, shape)
     return Mended(
         originals=len(originals),
         flips=len({row["png"] for row in lost}),
@@ -160,13 +165,12 @@ def mend(
 def _save(
     store: Run,
     shelf: PictureCache,
-    entries: Sequence[Entry],
-    place: dict[str, int],
+    entries: dict[str, Entry],
     rows: list[ImageRow],
     shape: Shape,
 ) -> None:
     """Write originals again from the source of images."""
-    with contextlib.closing(shelf.stream((entries[place[r.key]] for r in rows), shape)) as pictures:
+    with contextlib.closing(shelf.stream((entries[r.key] for r in rows), shape)) as pictures:
         for row, picture in zip(rows, pictures, strict=True):
             if picture.pixels is None or picture.digest != row.digest:
                 why = picture.reason or "its pixels have changed"

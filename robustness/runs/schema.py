@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from robustness.runs.deployed_schema import PixelsReadEntry, ShareEntry, SurvivalEntry
 from robustness.runs.schema_fields import (
     Count,
     Day,
@@ -27,7 +28,7 @@ from robustness.runs.schema_fields import (
     Part,
     Seconds,
     Shape,
-    Side,
+    ShardText,
     Slots,
     Whole,
     WorstCase,
@@ -127,6 +128,7 @@ class Settings(Part):
     replaced: Listed[str] = ()
     draws: Slots = 1
     deployment: DeploymentEntry | None = None
+    shard: ShardText | None = None
 
     @property
     def aim(self) -> str:
@@ -208,6 +210,8 @@ class Data(Part):
 
     description: str | None = None
     selected: Count | None = None
+    undivided: Count | None = None
+    """The images of all shards, of which this run has one."""
     available: Count | None = None
     sha256: str | None = None
     selection_sha256: str | None = None
@@ -391,62 +395,6 @@ class Repair(Part):
     mask: Count = 0
     rows: Count = 0
     views: Count = 0
-
-
-class PixelsReadEntry(Part):
-    """Which pixels of a picture the input pipeline reads, for the most frequent size of the run's pictures.
-
-    `rows` and `columns` have the sum of the absolute weights of each row and column in the model's image, 0
-    for those that are never read; `share` is that of the pixels read, `share_of_window` that within the crop.
-    `median` is the size (height, width) of the median picture by area, with its own shares.
-    """
-
-    height: Side
-    width: Side
-    pictures: Count = 0
-    total: Count = 0
-    share: Number
-    share_of_window: Number
-    rows: Listed[Number] = ()
-    columns: Listed[Number] = ()
-    median: Listed[Side] = ()
-    median_share: Number
-    median_share_of_window: Number
-    convention: str | None = None
-    stands_in: bool = False
-    """Whether the convention only stands in for the user's own function."""
-
-
-class ShareEntry(Part):
-    """`count` of `total` images."""
-
-    count: Count
-    total: Count
-
-
-class SurvivalPointEntry(Part):
-    """How many flips, and how many unchanged originals, reach the goal after one treatment.
-
-    `quality` is that of a JPEG file; None for another pipeline. `refused` pictures are in no total.
-    """
-
-    name: str
-    quality: Count | None = None
-    flips: ShareEntry
-    originals: ShareEntry | None = None
-    refused: Count = 0
-
-
-class SurvivalEntry(Part):
-    """Whether the flips at the largest epsilon survive other JPEG qualities, and other input pipelines.
-
-    `examined` of `found` flips were judged again, evenly spread over all of them.
-    """
-
-    epsilon: Number
-    examined: Count
-    found: Count
-    points: Listed[SurvivalPointEntry] = ()
 
 
 class Manifest(Part):

@@ -53,6 +53,14 @@ Number = Annotated[float, Field(allow_inf_nan=False), WrapValidator(_checked_onl
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False), WrapValidator(_checked_only)]
 
 
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), WrapValidator(_checked_only)]
+"""A share, 0..1."""
+
+
+Weight = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False), WrapValidator(_checked_only)]
+"""The sum of absolute weights of a row or a column."""
+
+
 Epsilon = Annotated[
     float, Field(ge=1e-9, le=1e9, allow_inf_nan=False), WrapValidator(_checked_only)
 ]
@@ -76,7 +84,15 @@ Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Evidence = Annotated[str, Field(pattern=r"^(all|flips|none|[0-9]{1,12})$")]
 
 
+ShardText = Annotated[str, Field(pattern=r"^[0-9]{1,9}/[0-9]{1,9}$")]
+"""Number (from 0) and count of shards."""
+
+
 Day = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
+
+
+Quality = Annotated[int, Field(ge=1, le=100)]
+"""The quality of a JPEG file."""
 
 
 Shape = Annotated[tuple[Side, ...], Field(strict=False, min_length=3, max_length=3)]

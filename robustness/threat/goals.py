@@ -168,7 +168,8 @@ def parse(target: str | int | None, class_names: Sequence[str]) -> Goal:
     Parameters
     ----------
     target
-        The name or number of a class; None for an untargeted attack.
+        The name or number of a class; None for an untargeted attack. A name may differ from that of the
+        class in capital letters if only one class fits.
     class_names
         The class names of the model, in the order of its outputs.
 
@@ -183,6 +184,10 @@ def parse(target: str | int | None, class_names: Sequence[str]) -> Goal:
         return Targeted(list(class_names).index(target))
     if str(target).isdigit() and int(target) < len(class_names):
         return Targeted(int(target))
+    small = str(target).casefold()
+    alike = [n for n, name in enumerate(class_names) if name.casefold() == small]
+    if len(alike) == 1:
+        return Targeted(alike[0])
     raise SettingError(
         f"Unknown target class {target!r}; expected one of {', '.join(class_names)}, "
         f"or its number, 0 to {len(class_names) - 1}."

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL
 
-from robustness.errors import PipelineError, RunError
+from robustness.errors import RunError
 from robustness.pipeline.upload import Upload
 from robustness.runs.records import ImageRow
 from robustness.runs.store import Run
@@ -28,6 +29,16 @@ def file_of(run: Run, claims: RunContents, row: Mapping[str, Any]) -> bytes | No
         return run.png(str(known["file"]))
     except RunError:
         return None
+
+
+def judgeable(upload: Upload, data: bytes, picture: np.ndarray | None) -> bool:
+    """Whether a file can be judged: it can be decoded, and has the size of the picture that was encoded."""
+    if picture is None:
+        return False
+    try:
+        return upload.decode(data, picture.shape[-1]).shape == picture.shape
+    except ValueError:
+        return False
 
 
 def uploaded(
@@ -59,9 +70,9 @@ def uploaded(
         return
     before, picture = pictures.pixels(image.png), pictures.pixels(row["png"])
     try:
-        decoded = upload.decode(data)
-    except PipelineError as error:
-        yield fault(FILE, f"The uploaded file cannot be decoded: {error}", image, row, file=name)
+        decoded = upload.decode(data, None if picture is None else picture.shape[-1])
+    except ValueError as error:
+        yield fault(FILE, f"The uploaded file cannot be decoded: {error}.", image, row, file=name)
         return
     if before is None or picture is None or before.shape != decoded.shape:
         said = "The uploaded file cannot be compared: a picture is missing or of another size."

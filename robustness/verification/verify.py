@@ -193,7 +193,8 @@ def verify(
                 continue
             data = uploads.file_of(run, claims, row)
             faults += uploads.uploaded(claims, image, row, pictures, upload, data)
-            if data is not None:
+            picture = pictures.pixels(row["png"])
+            if data is not None and uploads.judgeable(upload, data, picture):
                 eyes.ask(data, [expected])
         for row in claims.strips.get(image.key, ()):
             faults += evidence.step(claims, image, row, pictures)

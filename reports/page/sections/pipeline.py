@@ -9,18 +9,23 @@ from statistics import median
 
 from markupsafe import Markup
 
-from robustness.errors import SettingError
-from robustness.numerics.intervals import Share
-from robustness.pipeline.upload import Upload, parse_upload
 from robustness.reports import wording
 from robustness.reports.page import charts
 from robustness.reports.page.card_rows import Row
 from robustness.reports.page.pipeline_pictures import heat_map, model_views
 from robustness.reports.page.section import PageData, Section
 from robustness.reports.page.templating import read_template
+from robustness.reports.summary.deployed import Survival, Treated, format_words, upload_of
 from robustness.reports.summary.metrics import FLIPPED
 from robustness.reports.summary.tables import ReadableRun
-from robustness.runs.schema import DeploymentEntry, Manifest, ShareEntry, SurvivalEntry
+from robustness.runs.schema import DeploymentEntry, Manifest
+
+_TAKES = {
+    "bytes": "the bytes of the file",
+    "pil": "a PIL image",
+    "array": "a uint8 array (height, width, channels)",
+}
+"""What the user's own function takes, in words."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +35,6 @@ class Stage:
     name: str
     value: str
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Other:
-    """How many flips survive another pipeline, and how many unchanged originals it flips by itself."""
-
-    name: str
-    flips: Share
-    originals: Share | None
-    refused: int
 
 
 @dataclass(frozen=True)
@@ -55,7 +50,7 @@ class Surviving:
     """
 
     chart: Markup | None
-    others: tuple[Other, ...]
+    others: tuple[Treated, ...]
     epsilon: float
     examined: int
     found: int
@@ -73,7 +68,7 @@ class FileDistance:
 
 def section(page: PageData) -> Section | None:
     """The section; None unless pictures were attacked at their own size."""
-    manifest = page.summary.manifest
+    manifest, stated = page.summary.manifest, page.summary.deployed
     deployment = manifest.config.deployment
     if deployment is None or not deployment.at_full_size:
         return None
@@ -85,31 +80,14 @@ def section(page: PageData) -> Section | None:
         data={
             "stages": tuple(_stages(manifest, deployment, sizes)),
             "rows": tuple(_rows(deployment, sizes)),
-            "survival": surviving(manifest.survival, deployment),
+            "survival": surviving(stated.survival if stated else None, deployment),
             "heat": heat_map(manifest.pixels_read),
             "read_sentence": _pixels_sentence(manifest),
             "distances": file_distances(page.run),
-            "views": model_views(page.run, page.panels),
+            "views": model_views(page.run, page.panels, upload_of(deployment.upload)),
         },
         link="Pipeline",
     )
-
-
-def _upload(deployment: DeploymentEntry) -> Upload | None:
-    try:
-        return parse_upload(deployment.upload)
-    except SettingError:
-        return None
-
-
-def _format(deployment: DeploymentEntry) -> str:
-    """`JPEG, quality 90, 4:2:0`."""
-    upload = _upload(deployment)
-    if upload is None:
-        return deployment.upload
-    name = {"WEBP": "WebP"}.get(upload.format, upload.format)
-    parts = [name, "lossless" if upload.lossless else f"quality {upload.quality}"]
-    return ", ".join([*parts, *([upload.subsampling] if upload.subsampling else [])])
 
 
 def _size(size: tuple[int, int]) -> str:
@@ -122,7 +100,7 @@ def _stages(
     shape = manifest.model.input_shape or ()
     channels = f" × {shape[2]}" if len(shape) == 3 else ""
     size = _size(_most_frequent(sizes)) if sizes else "its own size"
-    yield Stage("Uploaded file", _format(deployment), size)
+    yield Stage("Uploaded file", format_words(deployment.upload), size)
     yield Stage("Decoded", f"{size}{channels}", "counts 0–255")
     function = deployment.function
     if function is None:
@@ -151,17 +129,17 @@ def _rows(deployment: DeploymentEntry, sizes: list[tuple[int, int]]) -> Iterable
     else:
         yield Row("Own function", function.name or "not recorded", code=True)
         if function.takes:
-            yield Row("It takes", function.takes)
+            yield Row("It takes", _TAKES.get(function.takes, function.takes))
         said = function.agreement or f"Attacks look through {deployment.pipeline}."
-        yield Row("Attacked through", said)
+        yield Row("Attacks look through", said)
         if function.source_sha256:
             yield Row("SHA-256 of its source", function.source_sha256, code=True)
-    upload = _upload(deployment)
-    yield Row("Uploaded as", _format(deployment))
+    upload = upload_of(deployment.upload)
+    yield Row("Uploaded as", format_words(deployment.upload))
     if upload is not None and not upload.lossless:
         low, high = upload.seen or (None, None)
-        through = f"JPEG {low}" + ("" if low == high else f"–{high}")
-        yield Row("Seen by attacks", through if low else "the pixels, not the encoded file")
+        through = f"a differentiable JPEG of quality {low}" + ("" if low == high else f"–{high}")
+        yield Row("Attacks see", through if low else "the picture before it is encoded")
     if deployment.max_side:
         limit = f"{deployment.max_side:,} pixels; larger pictures are reduced before the attack"
         yield Row("Longest side", limit)
@@ -178,16 +156,16 @@ def _pixels_sentence(manifest: Manifest) -> str:
     return found[0].sentence if found else ""
 
 
-def surviving(entry: SurvivalEntry | None, deployment: DeploymentEntry) -> Surviving | None:
+def surviving(survival: Survival | None, deployment: DeploymentEntry) -> Surviving | None:
     """Return which flips survive; None if it was not measured."""
-    if entry is None or not entry.points:
+    if survival is None:
         return None
     curve = [
-        charts.Surviving(point.quality, _share(point.flips), _maybe(point.originals))
-        for point in entry.points
-        if point.quality is not None and point.flips.total
+        charts.Surviving(one.quality, one.flips, one.originals)
+        for one in survival.files
+        if one.quality is not None
     ]
-    upload = _upload(deployment)
+    upload = upload_of(deployment.upload)
     quality = upload.quality if upload is not None and upload.format == "JPEG" else None
     said = [
         f"{one.flips.count} of {one.flips.total} at quality {one.quality}"
@@ -196,24 +174,12 @@ def surviving(entry: SurvivalEntry | None, deployment: DeploymentEntry) -> Survi
     ]
     return Surviving(
         chart=charts.survival(curve, quality) if curve else None,
-        others=tuple(
-            Other(point.name, _share(point.flips), _maybe(point.originals), point.refused)
-            for point in entry.points
-            if point.quality is None
-        ),
-        epsilon=entry.epsilon,
-        examined=entry.examined,
-        found=entry.found,
+        others=survival.pipelines,
+        epsilon=survival.epsilon,
+        examined=survival.examined,
+        found=survival.found,
         sentence=", ".join(said),
     )
-
-
-def _share(entry: ShareEntry) -> Share:
-    return Share.of(min(entry.count, entry.total), entry.total)
-
-
-def _maybe(entry: ShareEntry | None) -> Share | None:
-    return None if entry is None else _share(entry)
 
 
 def file_distances(run: ReadableRun) -> tuple[FileDistance, ...]:

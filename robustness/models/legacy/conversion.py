@@ -21,6 +21,7 @@ class Conversion:
     keras1 : whether that was Keras 1.
     turned : whether Theano has computed with the kernels of convolutions: they are turned by 180 degrees.
     notes : what was done, each a sentence.
+    completed : whether Keras 3 has written the file, and only modules were added (`keras3_hdf5`).
     """
 
     config: Config = field(repr=False)
@@ -28,6 +29,7 @@ class Conversion:
     keras1: bool
     turned: bool
     notes: tuple[str, ...]
+    completed: bool = False
 
 
 def is_older(version: str | None) -> bool:

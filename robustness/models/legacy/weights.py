@@ -18,10 +18,11 @@ from robustness.backend import _private
 from robustness.errors import ModelError
 
 _SUFFIX = re.compile(r"(_\d+)?(:\d+)?$")
+# Keras 3 calls the kernel of DepthwiseConv2D "kernel", older versions "depthwise_kernel".
 _LEAVES = {
     "W": "kernel", "b": "bias", "gamma": "gamma", "beta": "beta", "running_mean": "moving_mean",
     "running_std": "moving_variance", "moving_mean": "moving_mean", "moving_variance": "moving_variance",
-    "kernel": "kernel", "bias": "bias", "depthwise_kernel": "depthwise_kernel",
+    "kernel": "kernel", "bias": "bias", "depthwise_kernel": "kernel",
     "pointwise_kernel": "pointwise_kernel", "alpha": "alpha", "alphas": "alpha", "alpha1": "alpha",
     "recurrent_kernel": "recurrent_kernel", "mean": "mean", "variance": "variance", "count": "count",
 }  # fmt: skip
@@ -116,7 +117,7 @@ def _assign(layer: Any, arrays: list[Saved], keras1: bool, turned: bool) -> None
         )
     ordered = _by_names(targets, arrays) or arrays
     for (owner, weight), one in zip(targets, ordered, strict=True):
-        wanted, told = _wanted(owner, weight), _leaf(one.name)
+        wanted, told = _leaf(weight.name), _leaf(one.name)
         if wanted and told and wanted != told:
             raise ModelError(
                 f"the weight {one.name[:80]!r} of the file stands where layer {owner.name[:60]!r} has "
@@ -151,7 +152,7 @@ def _parts(layer: Any) -> Iterator[Any]:
 
 def _by_names(targets: list[tuple[Any, Any]], arrays: list[Saved]) -> list[Saved] | None:
     """The arrays in the order of `targets`, matched by layer and weight; None if names do not suffice."""
-    keys = [(owner.name, _wanted(owner, weight)) for owner, weight in targets]
+    keys = [(owner.name, _leaf(weight.name)) for owner, weight in targets]
     known: dict[tuple[str, str], Saved] = {}
     for one in arrays:
         owner, _, leaf = one.name.rpartition("/")
@@ -165,13 +166,6 @@ def _by_names(targets: list[tuple[Any, Any]], arrays: list[Saved]) -> list[Saved
         return None
     picked = [one for one in chosen if one is not None]
     return picked if len({id(one) for one in picked}) == len(arrays) else None
-
-
-def _wanted(owner: Any, weight: Any) -> str:
-    """What a weight is, by the names of Keras 2."""
-    leaf = _leaf(weight.name)
-    depthwise = type(owner).__name__.startswith("Depthwise") and leaf == "kernel"
-    return "depthwise_kernel" if depthwise else leaf
 
 
 def _leaf(name: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from robustness.errors import ModelError
 from robustness.files import bounded
 from robustness.models.legacy.conversion import Conversion, convert, is_older
 from robustness.models.legacy.entries import Unconvertible
+from robustness.models.legacy.keras3_hdf5 import Weights, completed
 from robustness.models.legacy.left_out import judged_parts
 from robustness.models.scan.config_safety import MAX_OBJECTS, config_findings, quote
 from robustness.models.scan.model_size import measure
@@ -28,7 +29,7 @@ class Judged:
     ----------
     findings : reasons not to load it.
     trial : why the model must first be loaded in a process with limits; "" if it need not be.
-    conversion : the configuration converted, if Keras 1 or 2 has written it.
+    conversion : the configuration converted, if Keras 1 or 2 has written it, or completed (`keras3_hdf5`).
     unconverted : why it could not be; "" if it was or need not be.
     """
 
@@ -82,6 +83,28 @@ def judge_config(
     held = [*config_findings(judged_parts(config)), *config_findings(conversion.config)]
     findings = list(dict.fromkeys(held))
     return Judged((*findings, *sizes.findings), sizes.trial, conversion)
+
+
+def judge_hdf5(
+    config: dict[str, Any],
+    version: str | None,
+    numbers: int,
+    backend: str | None,
+    weights: Weights,
+) -> Judged:
+    """Return the same for the configuration in an HDF5 file, completed if Keras 3 has written it.
+
+    Parameters
+    ----------
+    config, version, numbers, backend : as for `judge_config`.
+    weights : the weights in the file.
+    """
+    full = None if is_older(version) else completed(config, str(version), weights)
+    if full is None:
+        return judge_config(config, version, numbers, backend)
+    judged = judge_config(full.config, version, numbers, backend)
+    findings = (*config_findings(config), *judged.findings)
+    return replace(judged, findings=tuple(dict.fromkeys(findings)), conversion=full)
 
 
 def damaged(name: str, error: Exception) -> ModelError:

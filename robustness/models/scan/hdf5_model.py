@@ -8,8 +8,9 @@ from typing import IO, Any
 
 from robustness.errors import ModelError
 from robustness.models.formats import ACCEPTED
+from robustness.models.legacy.keras3_hdf5 import weights_of
 from robustness.models.scan.config_safety import quote
-from robustness.models.scan.configuration import damaged, judge_config, parse_config
+from robustness.models.scan.configuration import damaged, judge_hdf5, parse_config
 from robustness.models.scan.hdf5 import h5_facts
 
 _TRUNCATED = re.compile(r"truncated file: eof = (\d+).*?stored_eof = (\d+)")
@@ -37,7 +38,8 @@ def _facts(file: Any, size: int, name: str) -> dict[str, Any]:
         text = file.attrs["model_config"]
         if not isinstance(text, str | bytes):
             raise ModelError(f"The configuration in {quote(name)} is not text; save it again.")
-        judged = judge_config(parse_config(text, name), version, told.numbers, backend)
+        weights = {} if findings else weights_of(file)
+        judged = judge_hdf5(parse_config(text, name), version, told.numbers, backend, weights)
         return facts | {
             "format": "h5",
             "findings": (*judged.findings, *findings),

@@ -41,7 +41,8 @@ class ScanReport:
     keras_version : the version of Keras that wrote the file, if stated.
     trial : why the model must first be loaded in a process with limits; "" if it need not be.
     layout : of a weights file, `keras3` or `keras2`.
-    conversion : the converted configuration of a file that Keras 1 or 2 has written.
+    conversion : the converted configuration of a file that Keras 1 or 2 has written, or the completed one of
+        an HDF5 file of Keras 3.
     file_findings : those of the findings that concern the file, not the configuration in it.
     backend : the backend that the file states.
     unconverted : why such a configuration could not be converted; "" if it was or need not be.

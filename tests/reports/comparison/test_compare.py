@@ -167,6 +167,17 @@ def test_class_names_in_another_spelling_are_the_same_classes(two, tmp_path: Pat
     assert all(f"cat and {names[0]}" in note for note in said)
 
 
+def test_a_target_class_in_another_spelling_is_the_same_goal(tmp_path: Path) -> None:
+    def aimed(place: str, target: str, *names: str) -> Path:
+        config = manifest()["config"] | {"goal": f"targeted at {target}"}
+        return named(tmp_path / place, *names, config=config)
+
+    first = aimed("a", "dog", "cat", "dog")
+    assert not compare(first, aimed("b", "Dog", "Cat", "Dog")).differs
+    with pytest.raises(SettingError, match=r"goal \(targeted at dog in A, targeted at Cat in B\)"):
+        compare(first, aimed("c", "Cat", "Cat", "Dog"))
+
+
 def test_other_class_names_are_told_with_an_example(two, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"cat in A, pear in B.*name them alike"):
         compare(two[0], named(tmp_path / "c", "pear", "plum"))

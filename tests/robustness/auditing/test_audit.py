@@ -20,7 +20,7 @@ from PIL import Image
 
 import robustness
 from robustness.attacks import BIM, PGD, Square
-from robustness.auditing import auditor
+from robustness.auditing import work as auditing_work
 from robustness.engine.compiled_batch import CompiledBatch
 from robustness.engine.judge import distances
 from robustness.errors import ImagesError, ModelError, RunError, SettingError
@@ -50,7 +50,7 @@ def comparable(path) -> pd.DataFrame:
 def test_images_with_the_highest_confidence_enter_first(material, monkeypatch):
     classifier, images, labels = material
     entered: list[int] = []
-    search = auditor.search
+    search = auditing_work.search
 
     def heard(batch, subjects, **settings):
         def noted():
@@ -60,7 +60,7 @@ def test_images_with_the_highest_confidence_enter_first(material, monkeypatch):
 
         return search(batch, noted(), **settings)
 
-    monkeypatch.setattr(auditor, "search", heard)
+    monkeypatch.setattr(auditing_work, "search", heard)
     robustness.audit(classifier, images, labels=labels, attacks=[PGD(steps=2)], epsilons=[1])
     confidences = classifier.probabilities(images).max(axis=1)
     right = [i for i in range(len(images)) if i % 8]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from robustness.attacks.universal_fit import Fitted
-from robustness.auditing import audit
+from robustness.auditing import setup
 from robustness.auditing.auditor import Auditor
 from robustness.cli.recorded_files import ROLES
 from robustness.errors import RunError
@@ -148,9 +148,9 @@ def interrupting(monkeypatch, where: str) -> None:
         raise KeyboardInterrupt
 
     if where == "loading":
-        monkeypatch.setattr(audit, "resolve", interrupt)
+        monkeypatch.setattr(setup, "resolve", interrupt)
     elif where == "making":
-        monkeypatch.setattr(audit, "describe", interrupt)
+        monkeypatch.setattr(setup, "describe", interrupt)
     else:
         monkeypatch.setattr(Auditor, "_attack", interrupt)
 

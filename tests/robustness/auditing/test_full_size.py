@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import shutil
 from dataclasses import replace
@@ -19,7 +20,7 @@ from robustness.images.png import to_png
 from robustness.models.classifier import Classifier
 from robustness.pipeline.named import parse_pipeline
 from robustness.pipeline.upload import parse_upload
-from robustness.runs.records import ViewRow
+from robustness.runs.records import UploadRow, ViewRow
 from robustness.runs.result import AuditResult
 from robustness.runs.store import Run
 from robustness.verification.verify import verify
@@ -176,6 +177,26 @@ def test_a_changed_byte_of_an_uploaded_file_is_named(jpeg_run, classifier, tmp_p
     assert result.exit_code == 1
     relative = file.relative_to(copy).as_posix()
     assert relative in {fault.file for fault in result.faults}
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_an_uploaded_file_that_cannot_be_decoded_is_named(renamed, jpeg_run, classifier, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(jpeg_run, copy)
+    with Run.resume(copy) as opened:
+        first = opened.uploads().to_dict("records")[0]
+        row = UploadRow(**{str(column): value for column, value in first.items()})
+        data = (copy / row.file).read_bytes()[:300]
+        if renamed:
+            digest = hashlib.sha256(data).hexdigest()
+            row = replace(row, file=f"images/{digest[:2]}/{digest}.jpg")
+            opened.add([row])
+        (copy / row.file).parent.mkdir(exist_ok=True)
+        (copy / row.file).write_bytes(data)
+    with Run.open(copy) as opened:
+        result = verify(opened, classifier)
+    assert {fault.file for fault in result.faults} == {row.file}
+    assert result.held == result.checked - len(result.faults) < result.checked
 
 
 @pytest.mark.parametrize("which", ["run", "jpeg_run"])

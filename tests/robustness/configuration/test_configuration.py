@@ -79,6 +79,7 @@ evidence = 5
 batch_size = 16
 evidence_to = "s3://bucket/runs"
 cache_bytes = 5_000
+shard = "1/4"
 reports = ["html"]
 [[gate.rules]]
 threshold = 0.3
@@ -97,7 +98,7 @@ EXPECTED = {
     "norm": "l2", "epsilons": (100.0, 4.0, 2.5), "target": "dog", "mask": "mask.png",
     "surrogate": "dogs-vs-cats", "seed": 3, "precision": "bfloat16", "all_steps": True,
     "cascade": True, "thorough": True, "evidence": "5", "batch_size": 16, "reports": ("html",),
-    "evidence_to": "s3://bucket/runs", "cache_bytes": 5000,
+    "shard": "1/4", "evidence_to": "s3://bucket/runs", "cache_bytes": 5000,
     "attacks": ("pgd:steps=20,random_start=false,step_size=auto", "bim"),
 }  # fmt: skip
 

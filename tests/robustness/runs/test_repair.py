@@ -208,7 +208,7 @@ def test_any_combination_of_damage_is_repaired_to_the_same_outcomes(
 
 @pytest.mark.slow
 def test_only_damaged_images_are_attacked_again(material, whole, tmp_path, monkeypatch):
-    from robustness.auditing import auditor
+    from robustness.auditing import work
 
     folder, _ = whole
     run = tmp_path / "run"
@@ -218,14 +218,14 @@ def test_only_damaged_images_are_attacked_again(material, whole, tmp_path, monke
     lost = outcomes[(outcomes.attack == label) & outcomes.png.notna()].iloc[0]
     deleted(run / lost.png)
     asked: list[tuple[str, str]] = []
-    search = auditor.search
+    search = work.search
 
     def recording_search(batch, subjects, **settings):
         some = list(subjects)
         asked.extend((batch.attack.label, one.key) for one in some)
         return search(batch, some, **settings)
 
-    monkeypatch.setattr(auditor, "search", recording_search)
+    monkeypatch.setattr(work, "search", recording_search)
     audited(material, run, resume=True)
     mine = outcomes[outcomes.png == lost.png]
     assert sorted(asked) == sorted(set(zip(mine.attack, mine.image, strict=True)))

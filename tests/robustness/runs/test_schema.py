@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sqlite3
 from typing import Any
@@ -122,6 +123,74 @@ def test_a_run_that_could_not_be_read_back_does_not_start(tmp_path, manifest, ke
 def test_options_that_cannot_be_recorded_are_refused():
     with pytest.raises(SettingError, match="limit is 1000"):
         recorded(Options, {"limit": 10**30}, "The command line")
+
+
+PIXELS_READ = {
+    **{"height": 3, "width": 4, "pictures": 2, "total": 5, "median": [3, 4]},
+    **{"share": 0.5, "share_of_window": 1.0, "median_share": 0.5, "median_share_of_window": 0.5},
+    **{"rows": [0.0, 1.5, 0.0], "columns": [1.0, 0.0, 0.0, 1]},
+}
+SURVIVAL = {
+    **{"epsilon": 4.0, "examined": 20, "found": 31},
+    "points": [
+        {"name": "jpeg:75", "quality": 75, "flips": {"count": 15, "total": 20}},
+        {"name": "pillow:box", "flips": {"count": 0, "total": 18}, "refused": 2},
+    ],
+}
+
+
+def test_possible_shares_and_counts_are_read_unchanged():
+    manifest = read(FIRST | {"pixels_read": PIXELS_READ, "survival": SURVIVAL})
+    plain = manifest.to_json()
+    assert plain["pixels_read"] == PIXELS_READ and plain["survival"] == SURVIVAL
+
+
+@pytest.mark.parametrize(
+    ("part", "path", "value"),
+    [
+        ("pixels_read", "share", 1.01),
+        ("pixels_read", "share", -0.1),
+        ("pixels_read", "share_of_window", 0.4),
+        ("pixels_read", "share_of_window", 2),
+        ("pixels_read", "median_share", 7.0),
+        ("pixels_read", "median_share_of_window", 0.25),
+        ("pixels_read", "rows", [1.0, 1.0]),
+        ("pixels_read", "rows", [-1.0, 1.0, 1.0]),
+        ("pixels_read", "columns", [1.0] * 5),
+        ("pixels_read", "columns", [1e300] * 4),
+        ("pixels_read", "median", [3]),
+        ("pixels_read", "median", [3, 0]),
+        ("pixels_read", "height", 0),
+        ("pixels_read", "total", 1),
+        ("survival", "epsilon", 0.0),
+        ("survival", "epsilon", -4.0),
+        ("survival", "found", 19),
+        ("survival", "examined", 19),
+        ("survival", "examined", -1),
+        ("survival", "points.0.flips.total", 14),
+        ("survival", "points.0.flips.total", 21),
+        ("survival", "points.0.flips.count", -1),
+        ("survival", "points.0.originals", {"count": 2, "total": 1}),
+        ("survival", "points.0.originals", {"count": 2, "total": 99}),
+        ("survival", "points.0.quality", 0),
+        ("survival", "points.0.quality", 101),
+        ("survival", "points.1.refused", 3),
+        ("survival", "points.1.name", None),
+    ],
+)
+def test_impossible_shares_and_counts_are_refused_by_name(part, path, value):
+    plain = copy.deepcopy(FIRST | {"pixels_read": PIXELS_READ, "survival": SURVIVAL})
+    *parents, key = path.split(".")
+    table = plain[part]
+    for name in parents:
+        table = table[int(name) if name.isdigit() else name]
+    table[key] = value
+    with pytest.raises(RunError) as refusal:
+        read(plain)
+    assert part in str(refusal.value) and "run.json" in str(refusal.value)
+    # A sum that is too large is named by the list that it is in.
+    named = (key, parents[0] if parents else key)
+    assert any(name in str(refusal.value) for name in named)
 
 
 def test_numbers_are_written_unchanged():

@@ -109,6 +109,13 @@ def test_targets_are_names_or_numbers(text, goal):
     assert goals.parse(text, ("cat", "dog")) == goal
 
 
+def test_capital_letters_do_not_matter_where_one_class_fits():
+    assert goals.parse("Dog", ("cat", "dog")) == goals.Targeted(1)
+    assert goals.parse("Dog", ("dog", "Dog")) == goals.Targeted(1)
+    with pytest.raises(SettingError, match="dog, Dog"):
+        goals.parse("DOG", ("dog", "Dog"))
+
+
 @pytest.mark.parametrize("text", ["cow", "2", "-1"])
 def test_unknown_targets_are_refused_with_the_classes(text):
     with pytest.raises(SettingError, match="cat, dog"):
