@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from robustness import environment, plugins
 from robustness.errors import ModelError, RobustnessError, SettingError, UnsafeModelError
 from robustness.files.disk_errors import expect_named
+from robustness.files.remote import fetched, is_remote
 from robustness.model_zoo.info import ModelInfo
 from robustness.model_zoo.kaggle.source import FORMS, MODEL_FILE, KaggleSource, fetch
 from robustness.models.suffixes import is_model_file_name
@@ -52,7 +53,7 @@ def load(
     Parameters
     ----------
     name_or_source
-        A name from the zoo, the path of a model file (`models.suffixes.MODEL_SUFFIXES`), or a model on
+        A name from the zoo, the path or URL of a model file (`models.suffixes.MODEL_SUFFIXES`), or a model on
         Kaggle (see `kaggle.source`). An HDF5 file with weights only is read as weights of the network of the
         Dogs-vs-Cats notebook.
     trust_model
@@ -87,6 +88,8 @@ def load(
             )
         return _from_file(fetch(text), trust_model, class_names, scaling, imports, reading)
     expect_known(name_or_source)
+    if is_remote(name_or_source):
+        return _from_file(fetched(text), trust_model, class_names, scaling, imports, reading)
     if isinstance(name_or_source, Path) or text not in plugins.names(GROUP):
         return _from_file(Path(text), trust_model, class_names, scaling, imports, reading)
     if scaling is not None or reading:
@@ -103,7 +106,7 @@ def expect_known(name_or_source: str | Path) -> None:
     Imports no framework. A path that ends like a model file counts, although the file may be missing.
     """
     text = str(name_or_source)
-    if isinstance(name_or_source, Path) or is_model_file_name(text):
+    if isinstance(name_or_source, Path) or is_model_file_name(text) or is_remote(text):
         return
     if text.partition(":")[0] in FORMS or text in plugins.names(GROUP) or Path(text).exists():
         return

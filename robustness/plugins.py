@@ -28,6 +28,8 @@ INPUTS = "robustness.inputs"
 """The group of functions that load what a text names: a model, its classes, images, held-out images."""
 TABLES = "robustness.tables"
 """The group of readers of those tables in audit.toml that are not options of the audit, such as [gate]."""
+SOURCES = "robustness.sources"
+"""The group of kinds of images: each entry is a `robustness.images.SourceKind`."""
 PICTURES = "robustness.pictures"
 """The group of what draws a case of a run; `AuditResult.case` uses the entry `case`."""
 OURS = "robustness-toolkit"
@@ -43,6 +45,7 @@ _WORDS = {
     PICTURES: "picture of a case",
     REPORTS: "kind of report",
     REPORT_SECTIONS: "section of the report",
+    SOURCES: "kind of images",
     TABLES: "table of audit.toml",
 }
 
@@ -300,6 +303,11 @@ def passed_over(group: str, name: str) -> list[Broken]:
         for one in found
         if _package(one) != OURS
     ]
+
+
+def is_own(group: str, name: str) -> bool:
+    """Return whether the toolkit itself brings the plug-in of this name."""
+    return any(_package(one) == OURS for one in _points(group, name))
 
 
 def _points(group: str, name: str) -> list[EntryPoint]:

@@ -121,7 +121,11 @@ FILES = (
           (f"{MODELS}/test_formats.py::test_a_half_download_says_so",)),
     Claim("zip archives of something else", "", "refused", "says what they hold",
           (f"{MODELS}/test_formats.py::test_each_zip_archive_of_something_else_is_named",)),
-    Claim("SavedModel folders and remote addresses", "", "refused", "says what to do",
+    Claim("a URL of such a file: `s3`, `gs`, `az`, `hf`, `https`", "", "audited",
+          "copied, scanned, then read",
+          ("tests/robustness/cli/test_remote_runs.py::"
+           "test_a_run_of_urls_is_resumed_verified_and_repeated_by_its_owner_alone",)),
+    Claim("SavedModel folders, and addresses of other kinds", "", "refused", "says what to do",
           (f"{MODELS}/test_loading.py::test_folders_missing_files_and_urls_are_refused",)),
 )  # fmt: skip
 

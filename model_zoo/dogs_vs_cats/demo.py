@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -20,6 +21,7 @@ _SPEC = re.compile(r"pets(?::(\d+))?")
 class Pets:
     """A source of images: Chelsea, the cat of scikit-image, and `count` renderings not used in training."""
 
+    access: ClassVar[str] = "random"
     class_names = KINDS
 
     def __init__(self, count: int = COUNT, seed: int = 0, first: int = 0) -> None:

@@ -33,6 +33,7 @@ from robustness.images import Entry, Source
 from robustness.images.class_match import ClassTable
 from robustness.models.classifier import Classifier
 from robustness.runs import stage_times
+from robustness.runs.evidence_upload import evidence_upload
 from robustness.runs.manifest import expect_same
 from robustness.runs.notebook import default_listener
 from robustness.runs.progress import Listener, Progress
@@ -159,7 +160,10 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     manifest = setup.manifest(plan, command=command, origin=origin)
     if expect is not None:
         expect(manifest, entries)
-    with _store(folder, manifest, config, findings, resume=resume) as store:
+    with (
+        _store(folder, manifest, config, findings, resume=resume) as store,
+        evidence_upload(folder, config.evidence_to),
+    ):
         mended = (
             mend(store, plan, cache, entries, classifier.picture_shape, first=setup.first)
             if resume

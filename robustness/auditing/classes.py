@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from robustness.configuration.class_names import BESIDE, read_class_names
 from robustness.errors import ImagesError, ModelError, SettingError
@@ -53,9 +53,12 @@ class LabelledSource:
 class Relabelled:
     """A source whose entries have the labels of a table; entries of folders left out are not there."""
 
+    access: ClassVar[str] = "random"
+
     def __init__(self, source: Source, table: ClassTable, words: Sequence[str]) -> None:
         self._source, self.table = source, table
         self.class_names: tuple[str, ...] | None = table.names
+        self.threads = getattr(source, "threads", None)
         out = sum(row.images for row in table.left_out)
         left = f", {plural(out, 'image')} left out" if out else ""
         self.description = f"{source.description}{left}"

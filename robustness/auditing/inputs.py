@@ -37,10 +37,12 @@ from robustness.configuration.audit_config import AuditConfig
 from robustness.contract.attack import Attack
 from robustness.contract.ensembles import Ensemble, create
 from robustness.errors import ImagesError, ModelError, SettingError, UnsafeModelError
-from robustness.images import Entry, Source, from_arrays, select, tallied
+from robustness.images import Entry, Source, SourceOptions, from_arrays, select, tallied
 from robustness.images.cache import PictureCache, Prepare
 from robustness.images.class_match import ClassTable
 from robustness.images.named import open_named
+from robustness.images.source_kinds import CACHE_BYTES
+from robustness.images.sources import open_object
 from robustness.models import loading
 from robustness.models.adapter import AdaptedModel, InputAdapter, adapt
 from robustness.models.classifier import Classifier
@@ -138,9 +140,21 @@ def expect_attack(attack: object) -> Attack | Ensemble:
 
 
 def resolve_images(
-    images: Any, labels: Any, names: Sequence[str] | None, label_column: str | None
+    images: Any,
+    labels: Any,
+    names: Sequence[str] | None,
+    label_column: str | None,
+    cache_bytes: int = CACHE_BYTES,
 ) -> Source:
-    """Return the source of a name, a path, arrays or a Source; ImagesError if it cannot be used."""
+    """Return the source of a name, path or URL, of an array, data set or Source.
+
+    Raises
+    ------
+    ImagesError
+        It cannot be used as a whole.
+    SettingError
+        Labels, or a label column, came with images that take none.
+    """
     if isinstance(images, np.ndarray):
         if label_column is not None:
             raise SettingError(
@@ -149,7 +163,12 @@ def resolve_images(
             )
         return from_arrays(images, labels, names)
     named = isinstance(images, (str, Path))
-    source = open_named(images, names, label_column) if named else images
+    options = SourceOptions(None if names is None else tuple(names), label_column, cache_bytes)
+    source = (
+        open_named(images, names, label_column, cache_bytes)
+        if named
+        else open_object(images, options)
+    )
     if labels is not None:
         raise SettingError(
             "`labels` were given with images that are not an array; expected the labels in the source "

@@ -8,6 +8,7 @@ from typing import Any
 
 from robustness import plugins
 from robustness.configuration.audit_config import AuditConfig
+from robustness.files.remote import fetched, is_remote
 from robustness.models import loading
 from robustness.models.classifier import Classifier
 from robustness.models.suffixes import is_model_file_name
@@ -82,6 +83,24 @@ def load_named(model: Any, config: AuditConfig) -> tuple[Any, AuditConfig]:
     if named is not model and isinstance(named, Classifier):
         return named, config.overridden_by(KNOWN_TO_CLASSIFIERS)
     return named, config
+
+
+def fetched_models(model: Any, config: AuditConfig) -> tuple[Any, AuditConfig]:
+    """Return the model and the options with paths of copies in place of URLs of models.
+
+    Only what the user names is fetched: the model and the surrogate of this call.
+
+    Raises
+    ------
+    SettingError, FetchError
+        As for `robustness.files.remote.fetched`.
+    """
+    if is_remote(model):
+        model = fetched(str(model), config.cache_bytes)
+    if is_remote(config.surrogate):
+        path = fetched(str(config.surrogate), config.cache_bytes)
+        config = config.overridden_by({"surrogate": str(path)})
+    return model, config
 
 
 def is_model_file(path: Path) -> bool:

@@ -26,7 +26,7 @@ from robustness.auditing.inputs import (
     resolve_images,
     resolve_surrogate,
 )
-from robustness.auditing.named_model import load_named
+from robustness.auditing.named_model import fetched_models, load_named
 from robustness.auditing.option_checks import expect_usable
 from robustness.auditing.run_records import (
     class_entries,
@@ -171,6 +171,7 @@ def set_up(
     SettingError, ModelError, ImagesError
         The model, the images or an option cannot be used.
     """
+    model, config = fetched_models(model, config)
     attacks, norm = make_attacks(config), norms.parse(config.norm)
     expect_usable(config, model, attacks, norm)
     before = decided or Decisions()
@@ -264,7 +265,9 @@ def _inputs(
     """
     names, scaling = before.class_names, before.scaling
     own = model.class_names if isinstance(model, Classifier) and model.named else None
-    source = resolve_images(images, labels, config.classes or own, config.label_column)
+    source = resolve_images(
+        images, labels, config.classes or own, config.label_column, config.cache_bytes
+    )
     if pipeline is not None:
         source = pipeline.read_by(source)
     named, config = load_named(model, config)

@@ -129,7 +129,7 @@ audit.__doc__ = f"{inspect.cleandoc(audit.__doc__ or '')}\n\n{EXAMPLES}"
 
 _WITH_RESUME = {
     *("resume", "as_json", "quiet", "trust_model", "attack", "imports", "preprocess"),
-    *("model_first", "images_second"),
+    *("model_first", "images_second", "evidence_to", "cache_bytes"),
     *recorded_files.ROLES,
 }
 

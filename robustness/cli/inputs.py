@@ -26,7 +26,7 @@ def open_images(config: AuditConfig) -> Source:
     """Return the source of the images."""
     from robustness.images.named import open_named
 
-    return open_named(config.images, config.classes, config.label_column)
+    return open_named(config.images, config.classes, config.label_column, config.cache_bytes)
 
 
 def expect_models(config: AuditConfig) -> None:
@@ -58,6 +58,7 @@ def load_audited_model(
         The manifest does not record how the inputs are scaled.
     """
     from robustness.auditing.named_model import is_model_file
+    from robustness.files.remote import BYTES, fetched, is_remote
     from robustness.model_zoo import load
     from robustness.models.classifier import Classifier
 
@@ -68,7 +69,7 @@ def load_audited_model(
             f"The run was started from Python, so it does not record the path of its model ({recorded}); "
             "name it with --model FILE."
         )
-    path = Path(name)
+    path = fetched(name, options.get("cache_bytes") or BYTES) if is_remote(name) else Path(name)
     architecture = options.get("architecture") or _architecture_of_keras(manifest)
     if architecture or is_model_file(path):
         return Classifier.load(

@@ -117,7 +117,8 @@ class AuditConfig(BaseModel):
     model: Annotated[
         str,
         Option(
-            "The model: a name (`robustness models`), a .keras, .h5 or .hdf5 file, or kaggle:OWNER/NOTEBOOK.",
+            "The model: a name (`robustness models`), a .keras, .h5 or .hdf5 file or its URL, or "
+            "kaggle:OWNER/NOTEBOOK.",
             table="model", key="path", short="m", active=True, path=True,
         ),
     ] = choices.MODEL  # fmt: skip
@@ -181,16 +182,18 @@ class AuditConfig(BaseModel):
     images: Annotated[
         str,
         Option(
-            "A folder, zip, CSV, .npz or image file; or pets, pets:N for N images: a photograph of a cat, "
-            "and rendered cats and dogs.",
+            "A folder, zip, CSV, .npz, image file, .tar shards, .parquet or .tfrecord, or a URL of one (s3, "
+            "gs, az, hf, https); or pets, pets:N for N images: a photograph of a cat, and rendered cats and "
+            "dogs.",
             table="images", key="path", short="i", active=True, path=True,
         ),
     ] = choices.IMAGES  # fmt: skip
     label_column: Annotated[
         str | None,
         Option(
-            "The column of a CSV, or the array of a .npz, that holds the labels; none for no labels; "
-            "recognised by its name if not given.",
+            "What holds the labels: the column of a CSV or Parquet file, the array of a .npz, the feature of "
+            "a TFRecord, the suffix or JSON key in a .tar; none for no labels; recognised by its name if not "
+            "given.",
             table="images", example='"ClassId"',
         ),
     ] = None  # fmt: skip
@@ -301,6 +304,23 @@ class AuditConfig(BaseModel):
         int | None, Option("The number of restarts of every attack given by name.")
     ] = None
 
+    evidence_to: Annotated[
+        str | None,
+        Option(
+            "Where the PNG files are copied as well: s3://BUCKET/FOLDER, gs://, az:// or hf://. The run "
+            "folder stays on this machine. In audit.toml it is refused unless the command line repeats it.",
+            table="run", example='"s3://bucket/audits/1"',
+        ),
+    ] = None  # fmt: skip
+    cache_bytes: Annotated[
+        int,
+        Field(ge=1, le=choices.MAX_SEED),
+        Option(
+            "The most bytes on this disk for copies of remote images and models, and of images that only "
+            "come in order. The folder is that of the environment variable ROBUSTNESS_CACHE.",
+            table="run", example="50_000_000_000",
+        ),
+    ] = choices.CACHE_BYTES  # fmt: skip
     seed: Annotated[
         int,
         Field(ge=-choices.MAX_SEED, le=choices.MAX_SEED),

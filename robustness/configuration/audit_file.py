@@ -74,7 +74,7 @@ def read_audit_file(path: str | Path) -> AuditConfig:
 
 
 def expect_trust_given(config: AuditConfig, file: str | Path, typed: Mapping[str, object]) -> None:
-    """Raise SettingError if the file trusts a model or names code, and the typed options do not.
+    """Raise SettingError if the file trusts a model, names code or sends pictures, and the typed do not.
 
     A pull request can change the file, so the file is untrusted.
     """
@@ -84,6 +84,11 @@ def expect_trust_given(config: AuditConfig, file: str | Path, typed: Mapping[str
             f"{file}: model.trust_model is true, but only the command line can trust a model file, which may "
             "run code. Type --trust-model (in Python: trust_model=True) if you trust who made it, or leave "
             "model.trust_model out."
+        )
+    if config.evidence_to is not None and not typed.get("evidence_to"):
+        raise SettingError(
+            f"{file}: run.evidence_to is {config.evidence_to[:300]!r}, but only the command line can send "
+            "pictures elsewhere. Type --evidence-to with it (in Python: evidence_to=...), or leave it out."
         )
     if config.preprocess is not None:
         expect_typed(config.preprocess, trusted or typed.get("preprocess") is not None, str(file))

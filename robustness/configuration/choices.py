@@ -6,6 +6,7 @@ The command line, audit.toml and Python have the same defaults. Imports no frame
 from __future__ import annotations
 
 from robustness import plugins
+from robustness.files.remote import BYTES
 
 ATTACK = "standard"
 """The default attack: an ensemble that is adapted to the norm, the goal, the number of classes, and whether
@@ -43,6 +44,9 @@ def further_norms() -> set[str]:
     """Return the names of the norms registered in this process or by an installed package."""
     return REGISTERED_NORMS | set(plugins.names(plugins.NORMS))
 
+
+CACHE_BYTES = BYTES
+"""The most bytes of copies of remote files on this machine, as in `robustness.files.remote`."""
 
 FULL, MODEL_SIZE = "full", "model"
 PLACES = (FULL, MODEL_SIZE)

@@ -8,7 +8,21 @@ source that cannot be used as a whole raises `ImagesError`.
 from robustness.images.arrays import from_arrays
 from robustness.images.entries import Entry, Picture, Source
 from robustness.images.selection import select
+from robustness.images.source_kinds import SourceKind, SourceOptions
 from robustness.images.sources import open_source
+from robustness.images.streams import Sample, Stream
 from robustness.images.unread_reasons import tallied
 
-__all__ = ["Entry", "Picture", "Source", "from_arrays", "open_source", "select", "tallied"]
+__all__ = [
+    "Entry",
+    "Picture",
+    "Sample",
+    "Source",
+    "SourceKind",
+    "SourceOptions",
+    "Stream",
+    "from_arrays",
+    "open_source",
+    "select",
+    "tallied",
+]

@@ -29,6 +29,8 @@ MAX_DIRECTORY = 128 << 20
 MAX_SPOOL = 16 << 30
 SPOOL_FLOOR = 256 << 20
 _CHUNK = 1 << 18
+NO_FILE = "It is a link or a device in the archive, not a file."
+TWICE = "The archive holds another file of this name."
 _BROKEN = (
     zipfile.BadZipFile,
     NotImplementedError,
@@ -190,14 +192,22 @@ def posix(info: zipfile.ZipInfo) -> str:
 
 def fault(info: zipfile.ZipInfo) -> str:
     """Return why a member is not read, as one sentence; "" if its header is acceptable."""
-    name = info.orig_filename.replace("\\", "/")  # `filename` is cut at a NUL
     kind = stat.S_IFMT(info.external_attr >> 16)
+    faults = {
+        NO_FILE: kind not in (0, stat.S_IFREG),
+        "It is encrypted.": info.flag_bits & 1,
+    }
+    named = name_fault(info.orig_filename)  # `filename` is cut at a NUL
+    return named or next((sentence for sentence, wrong in faults.items() if wrong), "")
+
+
+def name_fault(name: str) -> str:
+    """Return why a member of this name is not read, as one sentence; "" for an acceptable name."""
+    name = name.replace("\\", "/")
     faults = {
         "Its name in the archive has a control character.": re.search(r"[\x00-\x1f\x7f]", name),
         "Its name in the archive is an absolute path.": re.match(r"/|[A-Za-z]:", name),
         "Its name in the archive leads out of the archive.": ".." in name.split("/"),
-        "It is a link or a device in the archive, not a file.": kind not in (0, stat.S_IFREG),
-        "It is encrypted.": info.flag_bits & 1,
     }
     return next((sentence for sentence, wrong in faults.items() if wrong), "")
 

@@ -231,7 +231,7 @@ def _source(
     )
 
     def load(number: int, _: Entry, wanted: Shape) -> tuple[np.ndarray, str]:
-        return _fit(rows(number).astype(np.uint8), wanted)
+        return fitted(rows(number).astype(np.uint8), wanted)
 
     return Library(labelling.describe(what), labelling.class_names, items, load)
 
@@ -283,7 +283,7 @@ def _scaled(what: str, low: float) -> ImagesError:
     )
 
 
-def _fit(pixels: np.ndarray, wanted: Shape) -> tuple[np.ndarray, str]:
+def fitted(pixels: np.ndarray, wanted: Shape) -> tuple[np.ndarray, str]:
     """Convert `pixels`, uint8 (h, w, c), to the model's input shape; return them and a note."""
     if wanted[0] is None and pixels.shape[-1] == wanted[-1]:
         return pixels, ""

@@ -67,11 +67,15 @@ class PictureCache:
         return picture
 
     def stream(self, entries: Iterable[Entry], shape: Shape) -> Generator[Picture]:
-        """Yield the pictures in order; up to `AHEAD` of them are decoded ahead on two threads."""
+        """Yield the pictures in order; up to `AHEAD` of them are decoded ahead.
+
+        Two threads decode; more where a source is remote (`threads`).
+        """
         waiting: deque[Future[Picture]] = deque()
         # The first picture says how many may be decoded ahead.
         ahead = AHEAD if shape[0] is not None else 1
-        with ThreadPoolExecutor(2, thread_name_prefix="pictures") as pool:
+        threads = getattr(self.source, "threads", None) or 2
+        with ThreadPoolExecutor(threads, thread_name_prefix="pictures") as pool:
             try:
                 for entry in entries:
                     waiting.append(pool.submit(self.read, entry, shape))

@@ -6,7 +6,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -68,7 +68,14 @@ class Picture:
 
 
 class Source(Protocol):
-    """A collection of pictures that can be listed, and read one at a time from any thread."""
+    """A collection of pictures that can be listed, and read one at a time from any thread, in any order.
+
+    What only gives one picture after the other is a `robustness.images.streams.Stream`, which is copied to
+    the disk first.
+    """
+
+    access: ClassVar[str] = "random"
+    """How pictures are read: "random" for any order, "stream" for a `Stream`."""
 
     @property
     def description(self) -> str:
@@ -130,7 +137,11 @@ class Library(Generic[Where]):
         Which folder has which class, where folders were matched with known classes.
     empty : sequence of str
         Folders beside those of the classes that hold no pictures.
+    threads : int
+        How many pictures are best read at the same time.
     """
+
+    access: ClassVar[str] = "random"
 
     def __init__(
         self,
@@ -141,8 +152,9 @@ class Library(Generic[Where]):
         *,
         table: ClassTable | None = None,
         empty: Sequence[str] = (),
+        threads: int = 2,
     ) -> None:
-        self.description = description
+        self.description, self.threads = description, threads
         self.table, self.empty = table, tuple(empty)
         self.class_names = None if class_names is None else tuple(class_names)
         self._places: dict[str, Where] = {}

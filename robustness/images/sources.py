@@ -1,4 +1,4 @@
-"""Opens the source of pictures at a path: a picture, a folder, a zip archive, a CSV or a `.npz`."""
+"""Opens the source of pictures at a path; and pictures, folders, zip archives and CSV lists themselves."""
 
 from __future__ import annotations
 
@@ -9,23 +9,39 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Generic
+from typing import Generic, cast
 
 import numpy as np
 
 from robustness.errors import ImagesError
 from robustness.files.disk_errors import expect_named
-from robustness.images import archives, arrays, csv_columns, folders
+from robustness.files.places import Place, local_place
+from robustness.files.remote import is_remote, remote_place
+from robustness.images import archives, csv_columns, folders
 from robustness.images.decode import SUFFIXES, decode
 from robustness.images.entries import Entry, Library, Shape, Source, Where, bare, key_of, numbered
 from robustness.images.labels import Labelling, by_path, by_word
+from robustness.images.source_kinds import (
+    CACHE_BYTES,
+    SourceOptions,
+    further_forms,
+    kind_of,
+    opened,
+)
+from robustness.images.streams import Stream, spooled
 from robustness.text import did_you_mean, plural
 
-_KINDS = "a picture (PNG, JPEG, BMP, WebP, GIF, TIFF), a folder, .zip, .csv or .npz"
+_KINDS = (
+    "a picture (PNG, JPEG, BMP, WebP, GIF, TIFF), a folder, .zip, .csv, .npz, .tar shards, .parquet or "
+    ".tfrecord; or a URL of these (s3, gs, az, hf, https)"
+)
 
 
 def open_source(
-    spec: str | Path, class_names: Sequence[str] | None = None, label_column: str | None = None
+    spec: str | Path,
+    class_names: Sequence[str] | None = None,
+    label_column: str | None = None,
+    cache_bytes: int = CACHE_BYTES,
 ) -> Source:
     """Open the source of pictures at a path.
 
@@ -40,10 +56,15 @@ def open_source(
           columns; a label is a name or number and may be missing; the paths lie below the CSV's folder.
         - a `.npz` with `images` (n, height, width, channels) in counts, and `labels`, `class_names`.
         - one picture.
+        - what another kind of the group `robustness.sources` opens (docs/adding-a-source.md lists those of
+          the toolkit).
     class_names : sequence of str, optional
         The class names; by default those found in the source.
     label_column : str, optional
-        The column of a CSV or the array of a `.npz` that holds the labels; "none" for no labels.
+        What holds the labels: the column of a CSV or Parquet file, the array of a `.npz`, the feature of a
+        TFRecord, the suffix or JSON key of a tar shard; "none" for no labels.
+    cache_bytes : int
+        The most bytes on the disk that copies of remote files take.
 
     Raises
     ------
@@ -51,56 +72,76 @@ def open_source(
         The path does not exist or holds no pictures that can be read, or a label is not a class.
     """
     expect_named(spec, "The path of the pictures")
+    options = SourceOptions(
+        None if class_names is None else tuple(class_names), label_column, cache_bytes
+    )
     path = Path(spec).expanduser()
-    if label_column is not None and path.suffix.lower() not in (".csv", ".npz"):
+    place: Place | None = (
+        remote_place(str(spec), cache_bytes) if is_remote(spec) else local_place(path)
+    )
+    given: object = str(spec) if place is None else place
+    kind = kind_of(given)
+    if kind is not None:
+        return opened(kind, given, options)
+    if place is None:
+        raise ImagesError(_missing(path))
+    raise ImagesError(
+        f"{place.name} is not a source of pictures; expected {_KINDS}{further_forms()}."
+    )
+
+
+def open_object(given: object, options: SourceOptions) -> Source:
+    """Open a Python object, such as a `tf.data.Dataset`; a `Source` is returned as it is.
+
+    Raises
+    ------
+    ImagesError
+        No kind opens it, or it cannot be used as a whole.
+    """
+    if isinstance(given, Stream):
+        return spooled(given, options.class_names, options.cache_bytes)
+    if hasattr(given, "entries") and hasattr(given, "read"):
+        return cast("Source", given)
+    kind = kind_of(given)
+    if kind is None:
         raise ImagesError(
-            f"{path.name} has no columns, and a label column ({label_column!r}) was given; expected a CSV or "
-            ".npz. Leave it out."
+            f"The images are the object {type(given).__name__}; expected a path, an array, a "
+            f"tf.data.Dataset, a keras.utils.PyDataset, a PyTorch Dataset or DataLoader, or a "
+            f"Source{further_forms()}."
         )
-    known = None if class_names is None else tuple(class_names)
-    try:
-        path.stat()
-    except (OSError, ValueError) as error:
-        raise ImagesError(_missing(path)) from error
-    if path.is_dir():
-        return _folder(path, known)
-    suffix = path.suffix.lower() if path.is_file() else ""  # reading a pipe would block
-    if suffix in SUFFIXES:
-        return _single(path, known)
-    if suffix == ".csv":
-        return _list(path, known, label_column)
-    if suffix == ".npz":
-        return arrays.open_npz(path, known, label_column)
-    if suffix != ".zip":
-        raise ImagesError(f"{path.name} is not a source of pictures; expected {_KINDS}.")
-    return _archive(path, known)
+    return opened(kind, given, options)
 
 
 def _missing(path: Path) -> str:
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     hint = did_you_mean(path.name, siblings)
-    return f"There is nothing at {str(path)!r}; expected {_KINDS}.{hint or ' Check the path.'}"
+    return (
+        f"There is nothing at {str(path)!r}; expected {_KINDS}{further_forms()}."
+        f"{hint or ' Check the path.'}"
+    )
 
 
-def _single(path: Path, known: tuple[str, ...] | None) -> Source:
+def open_picture(path: Path, known: tuple[str, ...] | None) -> Source:
+    """Open one picture."""
     name = key_of(path.name)
     labelling = by_path([name], known, archive=False)
     entry = Entry(name, name, labelling.labels[0])
-    load = _from_bytes(folders.reader(path.resolve().parent))
+    load = from_bytes(folders.reader(path.resolve().parent))
     where = str(path.resolve())
     description = labelling.describe(f"file {name}")
     return Library(description, labelling.class_names, [(entry, where, "")], load)
 
 
-def _folder(path: Path, known: tuple[str, ...] | None) -> Source:
+def open_folder(path: Path, known: tuple[str, ...] | None) -> Source:
+    """Open a folder of pictures; ImagesError if it holds none."""
     root = path.resolve()
     others: Counter[str] = Counter()
     faults: dict[str, str] = {}
     paths = list(folders.walk(root, others, faults))
     if len(paths) == len(faults):
         others["folder that cannot be listed"] += len(faults)
-        raise ImagesError(_empty(f"Folder {root.name}", others))
-    labelling = _sane(
+        raise ImagesError(nothing_in(f"Folder {root.name}", others))
+    labelling = sane(
         paths, [place in faults for place in paths], partial(by_path, known=known, archive=False)
     )
     items = (
@@ -112,9 +153,9 @@ def _folder(path: Path, known: tuple[str, ...] | None) -> Source:
     )
     unlabelled = all(label is None for label in labelling.labels)
     lists = (_lists(root, paths) or folders.one_of_several(root, paths)) if unlabelled else []
-    description = labelling.describe(f"folder {key_of(root.name)}", [*_passed_over(others), *lists])
+    description = labelling.describe(f"folder {key_of(root.name)}", [*passed_over(others), *lists])
     empty = [] if labelling.class_names is None else _empty_folders(root, labelling)
-    load = _from_bytes(folders.reader(root))
+    load = from_bytes(folders.reader(root))
     return Library(
         description, labelling.class_names, items, load, table=labelling.table, empty=empty
     )
@@ -138,7 +179,8 @@ def _empty_folders(root: Path, labelling: Labelling) -> list[str]:
     return sorted(found - set(labelling.class_names or ()))
 
 
-def _archive(path: Path, known: tuple[str, ...] | None) -> Source:
+def open_archive(path: Path, known: tuple[str, ...] | None) -> Source:
+    """Open a zip archive of pictures; ImagesError if it holds none or cannot be read."""
     with contextlib.ExitStack() as stack:
         archive = stack.enter_context(archives.opened(path))
         infos, others = _pictures(archive, path.name)
@@ -149,10 +191,10 @@ def _archive(path: Path, known: tuple[str, ...] | None) -> Source:
                 archive = stack.enter_context(zipfile.ZipFile(window))
             infos, others = _pictures(archive, path.name)
         if not infos:
-            raise ImagesError(_empty(path.name, others))
+            raise ImagesError(nothing_in(path.name, others))
         paths = [archives.posix(info) for info in infos]
         faults = _faults(infos)
-        labelling = _sane(paths, faults, partial(by_path, known=known, archive=True))
+        labelling = sane(paths, faults, partial(by_path, known=known, archive=True))
         stack.pop_all()  # the archive is closed with the last reference to the source
     items = (
         (Entry(key, bare(key), label), info, fault)
@@ -161,12 +203,12 @@ def _archive(path: Path, known: tuple[str, ...] | None) -> Source:
         )
         if number not in labelling.left_out
     )
-    description = labelling.describe(f"archive {key_of(path.name)}", _passed_over(others))
-    load = _from_bytes(archives.reader(archive))
+    description = labelling.describe(f"archive {key_of(path.name)}", passed_over(others))
+    load = from_bytes(archives.reader(archive))
     return Library(description, labelling.class_names, items, load, table=labelling.table)
 
 
-def _sane(
+def sane(
     paths: Sequence[str], faults: Sequence[object], label: Callable[[list[str]], Labelling]
 ) -> Labelling:
     """The labels of all paths; paths with a fault have no label and do not define a class."""
@@ -196,13 +238,20 @@ def _faults(infos: Sequence[zipfile.ZipInfo]) -> list[str]:
     seen: set[str] = set()
     faults = []
     for info in infos:
-        twice = "The archive holds another file of this name." if info.filename in seen else ""
+        twice = archives.TWICE if info.filename in seen else ""
         faults.append(archives.fault(info) or twice)
         seen.add(info.filename)
     return faults
 
 
-def _list(path: Path, known: tuple[str, ...] | None, label_column: str | None) -> Source:
+def open_list(
+    path: Path,
+    known: tuple[str, ...] | None,
+    label_column: str | None,
+    read: Callable[[str], bytes] | None = None,
+    threads: int = 2,
+) -> Source:
+    """Open a CSV list of pictures; ImagesError if its columns are not clear or it cannot be read."""
     said: list[str] = []
     rows = list(csv_columns.read(path, label_column, known, said))
     if not rows:
@@ -219,33 +268,38 @@ def _list(path: Path, known: tuple[str, ...] | None, label_column: str | None) -
             numbered(place for place, _ in rows), labelling.labels, rows, strict=True
         )
     )
-    load = _from_bytes(folders.reader(path.absolute().parent))
+    load = from_bytes(read or folders.reader(path.absolute().parent))
     description = labelling.describe(f"list {key_of(path.name)}", [key_of(one) for one in said])
-    return Library(description, labelling.class_names, items, load)
+    return Library(description, labelling.class_names, items, load, threads=threads)
 
 
 @dataclass(frozen=True)
-class _Decoding(Generic[Where]):
+class Decoding(Generic[Where]):
     """Loads a picture from the bytes of its file, turned as its EXIF orientation says or not."""
 
     read: Callable[[Where], bytes]
     turned: bool = True
 
     def __call__(self, where: Where, entry: Entry, shape: Shape) -> tuple[np.ndarray, str]:
+        """Return the pixels and the note of a picture."""
         return decode(self.read(where), entry.name, shape, turned=self.turned)
 
-    def unturned(self) -> _Decoding[Where]:
-        return _Decoding(self.read, turned=False)
+    def unturned(self) -> Decoding[Where]:
+        """Return the decoding that turns no picture."""
+        return Decoding(self.read, turned=False)
 
 
-def _from_bytes(read: Callable[[Where], bytes]) -> _Decoding[Where]:
-    return _Decoding(read)
+def from_bytes(read: Callable[[Where], bytes]) -> Decoding[Where]:
+    """Return what loads a picture from the bytes that `read` returns."""
+    return Decoding(read)
 
 
-def _passed_over(others: Counter[str]) -> list[str]:
+def passed_over(others: Counter[str]) -> list[str]:
+    """Return which other files were skipped, as phrases."""
     return [f"{plural(number, what)} skipped" for what, number in others.items() if number]
 
 
-def _empty(what: str, others: Counter[str]) -> str:
-    there = f" ({', '.join(_passed_over(others))})" if any(others.values()) else ""
+def nothing_in(what: str, others: Counter[str]) -> str:
+    """Return the message about a source without pictures."""
+    there = f" ({', '.join(passed_over(others))})" if any(others.values()) else ""
     return f"{what} holds no pictures{there}; expected PNG, JPEG, BMP, WebP, GIF or TIFF files."

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from robustness.files.remote.urls import is_remote
 from robustness.models.suffixes import ARCHITECTURE_SUFFIXES, is_model_file_name
 from robustness.runs.schema import Origin
 
@@ -42,7 +43,7 @@ def resolve_recorded(path: str, origin: Origin, folder: Path | None = None) -> s
     str
         The first candidate that exists; `path` unchanged if none does.
     """
-    if not path or Path(path).is_absolute():
+    if not path or Path(path).is_absolute() or is_remote(path):
         return path
     before, was = origin.directory, origin.run
     places: list[Path] = []

@@ -77,6 +77,8 @@ cascade = true
 thorough = true
 evidence = 5
 batch_size = 16
+evidence_to = "s3://bucket/runs"
+cache_bytes = 5_000
 shard = "1/4"
 reports = ["html"]
 [cluster]
@@ -98,7 +100,8 @@ EXPECTED = {
     "norm": "l2", "epsilons": (100.0, 4.0, 2.5), "target": "dog", "mask": "mask.png",
     "surrogate": "dogs-vs-cats", "seed": 3, "precision": "bfloat16", "all_steps": True,
     "cascade": True, "thorough": True, "evidence": "5", "batch_size": 16,
-    "shard": "1/4", "cluster": "local:2", "reports": ("html",),
+    "shard": "1/4", "cluster": "local:2", "evidence_to": "s3://bucket/runs", "cache_bytes": 5000,
+    "reports": ("html",),
     "attacks": ("pgd:steps=20,random_start=false,step_size=auto", "bim"),
 }  # fmt: skip
 
@@ -232,14 +235,16 @@ def performed(monkeypatch, *words: str) -> AuditConfig:
 
 def test_command_line_words_set_the_expected_options(monkeypatch, tmp_path):
     file = written(tmp_path, FULL.replace("trust_model = true", ""))
+    to = ("--evidence-to", "gs://other/place")
     config = performed(
         monkeypatch,
         *("-c", str(file), "--classes", "a,b", "-e", "1,4/255", "--evidence", "7", "--trust-model"),
+        *to,
         *("--no-cascade", "--report", "json", "--report", "pdf", "--accuracy", "0.5"),
     )
     assert (config.classes, config.epsilons, config.evidence) == (("a", "b"), (1.0, 4.0), "7")
     assert (config.trust_model, config.cascade, config.reports) == (True, False, ("json", "pdf"))
-    assert (config.accuracy, config.seed) == (0.5, 3)
+    assert (config.accuracy, config.seed, config.evidence_to) == (0.5, 3, to[1])
     assert performed(monkeypatch) == AuditConfig()
 
 
@@ -270,7 +275,9 @@ def test_trust_in_a_file_alone_is_not_enough(tmp_path):
         expect_trust_given(load(file), file, {})
     with pytest.raises(SettingError, match="in Python: trust_model=True"):
         config_of(file, {"limit": 3})
-    assert config_of(file, {"trust_model": True}).trust_model
+    with pytest.raises(SettingError, match="Type --evidence-to"):
+        config_of(file, {"trust_model": True})
+    assert config_of(file, {"trust_model": True, "evidence_to": "s3://b/e"}).trust_model
     done = CliRunner().invoke(app, ["audit", "--config", str(file)])
     assert "Type --trust-model" in str(done.exception)
 

@@ -1,0 +1,256 @@
+"""Lists and reads remote files: those of https by requests, others by fsspec (the extra `remote`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import cache
+from typing import IO, Any, Protocol
+
+from robustness.errors import FetchError, SettingError
+from robustness.files.places import ChangedFileError
+from robustness.files.remote.errors import retried
+from robustness.files.remote.urls import is_loopback, scheme_of, shown
+
+PACKAGES = {
+    **dict.fromkeys(("gs", "gcs"), "gcsfs"),
+    **dict.fromkeys(("az", "abfs", "abfss"), "adlfs"),
+    "hf": "huggingface_hub",
+}
+"""The packages of schemes that the extra `remote` does not bring."""
+_OPTIONS: dict[str, dict[str, Any]] = {
+    # `retried` is the only one that tries again; three that do so within each other wait for minutes.
+    "s3": {"config_kwargs": {"retries": {"total_max_attempts": 1, "mode": "standard"}}},
+}
+TIMEOUT = (10, 60)
+"""Seconds to connect, and to wait for the next bytes."""
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Info:
+    """What is at a URL: a folder, or a file with its size and version (ETag, checksum or time)."""
+
+    url: str
+    size: int = 0
+    version: str = ""
+    is_folder: bool = False
+
+
+class Store(Protocol):
+    """Reads what lies behind URLs of one scheme."""
+
+    def stat(self, url: str) -> Info:
+        """Return what is at a URL; FileNotFoundError if nothing is."""
+
+    def children(self, url: str, *, deep: bool) -> list[Info]:
+        """Return what is directly in a folder, or all files below it."""
+
+    def read(self, info: Info, start: int, end: int) -> bytes:
+        """Return the bytes of a file from `start` to `end`; ChangedFileError if it is another one now."""
+
+    def download(self, info: Info, target: IO[bytes]) -> None:
+        """Write a whole file into `target`; ChangedFileError if it is another one now."""
+
+    def upload(self, url: str, data: bytes) -> None:
+        """Write a file."""
+
+
+@cache
+def store_of(scheme: str) -> Store:
+    """Return the store of a scheme; SettingError if a package that it needs is not installed."""
+    return HttpStore() if scheme in ("http", "https") else FsspecStore(scheme)
+
+
+class FsspecStore:
+    """Files of a scheme that fsspec knows."""
+
+    def __init__(self, scheme: str) -> None:
+        package = PACKAGES.get(scheme)
+        install = (
+            f"pip install {package}" if package else "pip install 'robustness-toolkit[remote]'"
+        )
+        try:
+            import fsspec  # noqa: PLC0415 - an extra
+
+            self._system = fsspec.filesystem(
+                scheme,
+                use_listings_cache=False,
+                skip_instance_cache=True,
+                **_OPTIONS.get(scheme, {}),
+            )
+            if scheme == "s3":
+                self._system.retries = 1
+        except (ImportError, ValueError) as error:
+            raise SettingError(
+                f"{scheme}:// needs a package that is not installed ({str(error)[:200]}). Install it: "
+                f"{install}"
+            ) from error
+
+    def stat(self, url: str) -> Info:
+        """Return what is at a URL; FileNotFoundError if nothing is."""
+        return _info(url, retried(lambda: self._system.info(url), url))
+
+    def children(self, url: str, *, deep: bool) -> list[Info]:
+        """Return what is directly in a folder, or all files below it."""
+        root = self._system._strip_protocol(url).rstrip("/")
+
+        def listed() -> list[Mapping[str, Any]]:
+            if deep:
+                return list(self._system.find(url, detail=True).values())
+            return list(self._system.ls(url, detail=True))
+
+        found = []
+        for details in retried(listed, url):
+            name = str(details["name"]).rstrip("/")
+            # A store must not lead out of the folder that was given.
+            if name.startswith(f"{root}/"):
+                found.append(_info(f"{url}/{name[len(root) + 1 :]}", details))
+        return found
+
+    def read(self, info: Info, start: int, end: int) -> bytes:
+        """Return the bytes of a file from `start` to `end`."""
+        data = retried(lambda: self._system.cat_file(info.url, start=start, end=end), info.url)
+        return bytes(data)
+
+    def download(self, info: Info, target: IO[bytes]) -> None:
+        """Write a whole file into `target`."""
+
+        def copied() -> None:
+            target.seek(0)
+            target.truncate()
+            for start in range(0, info.size, 16 * _CHUNK):
+                end = min(info.size, start + 16 * _CHUNK)
+                data = self._system.cat_file(info.url, start=start, end=end)
+                if len(data) != end - start:
+                    raise ChangedFileError("it is shorter than when it was listed")
+                target.write(data)
+
+        retried(copied, info.url)
+        if info.version and self.stat(info.url).version != info.version:
+            raise ChangedFileError("it has changed since it was listed")
+
+    def upload(self, url: str, data: bytes) -> None:
+        """Write a file."""
+        retried(lambda: self._system.pipe_file(url, data), url)
+
+
+def _info(url: str, details: Mapping[str, Any]) -> Info:
+    if details.get("type") == "directory":
+        return Info(url, is_folder=True)
+    names = (
+        "ETag",
+        "etag",
+        "md5Hash",
+        "content_md5",
+        "sha256",
+        "blob_id",
+        "generation",
+        "checksum",
+    )
+    version = next((str(details[name]) for name in names if details.get(name)), "")
+    if not version:
+        times = ("LastModified", "last_modified", "updated", "mtime", "created")
+        version = next((str(details[name]) for name in times if details.get(name)), "")
+    return Info(url, int(details.get("size") or 0), version)
+
+
+class HttpStore:
+    """Files behind https; http on this machine. It lists nothing: there are no folders."""
+
+    def __init__(self) -> None:
+        import requests  # noqa: PLC0415 - takes half a second
+
+        self._session = requests.Session()
+        self._session.max_redirects = 5
+        self._session.headers["Accept-Encoding"] = "identity"
+
+    def stat(self, url: str) -> Info:
+        """Return what is at a URL; FileNotFoundError if nothing is."""
+        response = self._asked(url, "HEAD")
+        size = response.headers.get("Content-Length", "")
+        if not size.isdigit():
+            raise FetchError(
+                f"{shown(url)} does not state its size, as a page does and a file rarely; expected a file. "
+                "Fetch it yourself, and give its path."
+            )
+        time = response.headers.get("Last-Modified", "")
+        try:
+            time = parsedate_to_datetime(time).isoformat() if time else ""
+        except ValueError:
+            time = ""
+        return Info(url, int(size), response.headers.get("ETag", "").removeprefix("W/") or time)
+
+    def children(self, url: str, *, deep: bool) -> list[Info]:
+        """Return nothing: a web server has no folders."""
+        return []
+
+    def read(self, info: Info, start: int, end: int) -> bytes:
+        """Return the bytes of a file from `start` to `end`."""
+        end = min(end, info.size)
+        if start >= end:
+            return b""
+        response = self._asked(info.url, "GET", {"Range": f"bytes={start}-{end - 1}"})
+        with response:
+            if response.status_code == 200 and start:
+                raise FetchError(
+                    f"{shown(info.url)} cannot be read in parts: its server knows no ranges. Raise "
+                    "--cache-bytes (cache_bytes= in Python), so that it is fetched as a whole."
+                )
+            self._expect_same(info, response)
+            return retried(lambda: response.raw.read(end - start), info.url)
+
+    def download(self, info: Info, target: IO[bytes]) -> None:
+        """Write a whole file into `target`."""
+
+        def copied() -> None:
+            target.seek(0)
+            target.truncate()
+            with self._asked(info.url, "GET", once=True) as response:
+                self._expect_same(info, response)
+                for data in response.iter_content(_CHUNK):
+                    target.write(data)
+                    if target.tell() > info.size:
+                        break
+            if target.tell() != info.size:
+                raise ConnectionError(f"{target.tell():,} of {info.size:,} bytes came")
+
+        retried(copied, info.url)
+
+    def upload(self, url: str, data: bytes) -> None:
+        """Refuse: web servers take no files."""
+        raise SettingError(
+            f"{shown(url)} cannot be written; expected s3://, gs://, az:// or hf://."
+        )
+
+    def _expect_same(self, info: Info, response: Any) -> None:
+        tag = response.headers.get("ETag", "").removeprefix("W/")
+        if tag and info.version.startswith('"') and tag != info.version:
+            raise ChangedFileError("it has changed since it was listed")
+
+    def _asked(
+        self, url: str, method: str, headers: Mapping[str, str] | None = None, *, once: bool = False
+    ) -> Any:
+        def asked() -> Any:
+            response = self._session.request(
+                method, url, headers=headers, stream=True, timeout=TIMEOUT, allow_redirects=True
+            )
+            for hop in (*response.history, response):
+                if not (hop.url.startswith("https://") or is_loopback(hop.url)):
+                    response.close()
+                    raise FetchError(
+                        f"{shown(url)} leads to {shown(hop.url)}, which is not https; it is not read."
+                    )
+            if response.status_code in (404, 410):
+                response.close()
+                raise FileNotFoundError(shown(url))
+            response.raise_for_status()
+            return response
+
+        return asked() if once else retried(asked, url)
+
+
+def store_for(url: str) -> Store:
+    """Return the store of a URL's scheme."""
+    return store_of(scheme_of(url))

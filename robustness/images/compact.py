@@ -1,0 +1,296 @@
+"""A source of millions of pictures in a few arrays: keys, and at which offset of which file each lies."""
+
+from __future__ import annotations
+
+import copy
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from robustness.errors import ImagesError
+from robustness.files.places import ByteFile
+from robustness.images.class_match import ClassTable
+from robustness.images.decode import decode
+from robustness.images.entries import (
+    Entry,
+    Picture,
+    Shape,
+    Unreadable,
+    bare,
+    key_of,
+    readable,
+    unreadable,
+)
+from robustness.images.labels import by_word
+from robustness.images.png import MAX_BYTES
+from robustness.text import plural
+
+MAX_INDEXED = 16_000_000
+"""The largest number of pictures in an index."""
+TOO_LARGE = f"It is larger than {MAX_BYTES >> 20} MiB, the most that is read."
+_PART = "The file ends before this picture does."
+
+Extract = Callable[[bytes], bytes]
+"""Returns the bytes of the picture file in a record; raises Unreadable."""
+
+
+class Words:
+    """Distinct texts by number, such as labels or sentences."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def number(self, word: str) -> int:
+        """Return the number of a text, a new one for a new text."""
+        return self._numbers.setdefault(word, len(self._numbers))
+
+    def texts(self) -> list[str]:
+        """Return the texts in the order of their numbers."""
+        return list(self._numbers)
+
+
+class Index:
+    """Where pictures lie: a name, a file, an offset and a size each, 25 bytes beside the name.
+
+    Attributes
+    ----------
+    faults : the sentences about pictures that are not read.
+    """
+
+    def __init__(self) -> None:
+        self._names, self._ends = bytearray(), array("Q")
+        self.file, self.offset, self.size = array("I"), array("Q"), array("Q")
+        self.fault = array("B")
+        self.faults = Words()
+        self.faults.number("")
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def add(self, name: str, file: int, offset: int, size: int, fault: str = "") -> None:
+        """Append a picture; `name` is a path or "" for a picture without name."""
+        self._names += name.encode("utf-8", "surrogateescape")
+        self._ends.append(len(self._names))
+        self.file.append(file)
+        self.offset.append(offset)
+        self.size.append(size)
+        self.fault.append(self.faults.number(fault))
+
+    def name(self, number: int) -> str:
+        """Return the name of a picture."""
+        start = self._ends[number - 1] if number else 0
+        return self._names[start : self._ends[number]].decode("utf-8", "surrogateescape")
+
+    def names(self) -> Iterator[str]:
+        """Return the names of all pictures, in order."""
+        return map(self.name, range(len(self)))
+
+    def blame(self, number: int, fault: str) -> None:
+        """Note why a picture is not read, unless there is a reason already."""
+        if not self.fault[number]:
+            self.fault[number] = self.faults.number(fault)
+
+    def kept(self, keep: np.ndarray) -> Index:
+        """Return an index of the pictures for which the mask `keep` is true."""
+        if keep.all():
+            return self
+        made = Index()
+        texts = self.faults.texts()
+        for number in np.flatnonzero(keep).tolist():
+            made.add(
+                self.name(number),
+                self.file[number],
+                self.offset[number],
+                self.size[number],
+                texts[self.fault[number]],
+            )
+        return made
+
+    def renamed(self, name: Callable[[int], str]) -> None:
+        """Give every picture the name that `name` returns for its number."""
+        names, ends = bytearray(), array("Q")
+        for number in range(len(self)):
+            names += name(number).encode("utf-8", "surrogateescape")
+            ends.append(len(names))
+        self._names, self._ends = names, ends
+
+    def repeated(self) -> list[int]:
+        """Return the numbers of the pictures whose name an earlier one has."""
+        if not len(self):
+            return []
+        hashes = np.fromiter((hash(name) for name in self.names()), np.int64, len(self))
+        order = np.argsort(hashes, kind="stable")
+        same = np.flatnonzero(np.diff(hashes[order]) == 0)
+        suspects = sorted({*order[same].tolist(), *order[same + 1].tolist()})
+        seen: set[str] = set()
+        found = []
+        for number in suspects:
+            name = self.name(number)
+            if name in seen:
+                found.append(number)
+            seen.add(name)
+        return found
+
+
+class CompactSource:
+    """Pictures of an index.
+
+    Parameters
+    ----------
+    description : one line for the report.
+    class_names : the class names by label; None if unknown.
+    index : where the pictures lie; its names are the keys, each once.
+    labels : ndarray of int, shape (pictures,), -1 for no label.
+    files : the files that the index numbers.
+    extract : returns the picture file in the bytes at an offset; None if they are the picture file.
+    stored : returns the picture file in a file (its number) at an offset, where these are no bytes of files.
+    table : which folder has which class, where folders were matched with known classes.
+    """
+
+    access: ClassVar[str] = "random"
+    empty: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        description: str,
+        class_names: Sequence[str] | None,
+        index: Index,
+        labels: np.ndarray,
+        files: Sequence[ByteFile],
+        *,
+        extract: Extract | None = None,
+        stored: Callable[[int, int], bytes] | None = None,
+        table: ClassTable | None = None,
+    ) -> None:
+        self.description, self.table = description, table
+        self.class_names = None if class_names is None else tuple(class_names)
+        self._index, self._labels, self._files = index, labels.astype(np.int32), list(files)
+        self._extract, self._stored, self._turned = extract, stored, True
+        self._sentences = index.faults.texts()
+        count = len(index)
+        hashes = np.fromiter((hash(key_of(name)) for name in index.names()), np.int64, count)
+        self._order = np.argsort(hashes, kind="stable").astype(np.uint32)
+        self._hashes = hashes[self._order]
+        self.threads = max((getattr(file, "threads", 0) for file in self._files), default=0) or None
+
+    def entries(self) -> list[Entry]:
+        """Return all entries, always in the same order."""
+        made = []
+        for number, name in enumerate(self._index.names()):
+            key, label = key_of(name), int(self._labels[number])
+            made.append(Entry(key, bare(key), None if label < 0 else label))
+        return made
+
+    def unturned(self) -> CompactSource:
+        """Return this source with pictures as they are stored, not turned as their EXIF orientation says."""
+        other = copy.copy(self)
+        other._turned = False
+        return other
+
+    def read(self, entry: Entry, shape: Shape) -> Picture:
+        """Decode one picture to `shape`; a bad one has a reason and no pixels."""
+        number = self._number(entry.key)
+        if number is None:
+            return unreadable(entry, "The source holds no picture of this key.")
+        if fault := self._sentences[self._index.fault[number]]:
+            return unreadable(entry, fault)
+        try:
+            data = self._bytes(number)
+            return readable(entry, *decode(data, entry.name, shape, turned=self._turned))
+        except Unreadable as problem:
+            return unreadable(entry, str(problem))
+
+    def _bytes(self, number: int) -> bytes:
+        index = self._index
+        if self._stored is not None:
+            return self._stored(index.file[number], index.offset[number])
+        size, file = index.size[number], self._files[index.file[number]]
+        try:
+            data = file.read_at(index.offset[number], size)
+        except OSError as error:
+            raise Unreadable(f"{key_of(file.name)} cannot be read: {_words(error)}.") from error
+        if len(data) < size:
+            raise Unreadable(_PART)
+        return data if self._extract is None else self._extract(data)
+
+    def _number(self, key: str) -> int | None:
+        wanted = hash(key)
+        place = int(np.searchsorted(self._hashes, wanted))
+        while place < len(self._hashes) and self._hashes[place] == wanted:
+            number = int(self._order[place])
+            if key_of(self._index.name(number)) == key:
+                return number
+            place += 1
+        return None
+
+
+def _words(error: OSError) -> str:
+    text = error.strerror or str(error) or type(error).__name__
+    return text.rstrip(".")
+
+
+def described(what: str, labels: np.ndarray, notes: Sequence[str], left_out: int = 0) -> str:
+    """Return one line such as "tar shards data, 2 classes, 300 images (4 without label)"."""
+    classes = len(np.unique(labels[labels >= 0]))
+    missing = int((labels < 0).sum()) if classes else 0
+    named = plural(classes, "class", "classes") if classes else "no labels"
+    partly = f" ({missing:,} without label)" if missing else ""
+    out = [f"{plural(left_out, 'image')} left out"] if left_out else []
+    return ", ".join([what, named, plural(len(labels), "image") + partly, *notes, *out])
+
+
+def labels_of_words(
+    texts: Sequence[str], words: np.ndarray, known: Sequence[str] | None, what: str
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Return the labels of pictures whose labels are texts, and the class names.
+
+    Parameters
+    ----------
+    texts : the distinct texts.
+    words : ndarray of int, shape (pictures,), the number of the text of each picture; -1 for none.
+    known : the class names; None if they are not known.
+    what : the source, for the message.
+
+    Raises
+    ------
+    ImagesError
+        A text is not a class; see `labels.by_word`.
+    """
+    used = np.unique(words[words >= 0]).tolist()
+    try:
+        labelling = by_word([texts[number] for number in used], known)
+    except ImagesError as error:
+        raise ImagesError(f"{what}: {error}") from error
+    label_of = np.full(len(texts) + 1, -1)
+    label_of[used] = [-1 if label is None else label for label in labelling.labels]
+    return label_of[words], labelling.class_names
+
+
+def unique_names(index: Index, files: Sequence[ByteFile], again: str) -> None:
+    """Make the names of an index keys: unique, and the same whatever other files there are, if possible.
+
+    Where files repeat each other's names, every name begins with that of its file. Where one file repeats a
+    name, the later picture is not read, for the reason `again`.
+    """
+    repeated = index.repeated()
+    if not repeated:
+        return
+    if len(files) > 1:
+        index.renamed(lambda number: f"{files[index.file[number]].name}/{index.name(number)}")
+        repeated = index.repeated()
+    for number in repeated:
+        index.blame(number, again)
+    times: dict[str, int] = {}
+    new: dict[int, str] = {}
+    for number in repeated:
+        name = index.name(number)
+        times[name] = times.get(name, 1) + 1
+        new[number] = f"{name} ({times[name]})"
+    index.renamed(lambda number: new.get(number) or index.name(number))
+    for number in index.repeated():  # a picture is itself called "a.png (2)"
+        index.blame(number, again)
+        position = f"{index.name(number)} at {index.offset[number]}"
+        new = {number: position}
+        index.renamed(lambda n, new=new: new.get(n) or index.name(n))  # type: ignore[misc]

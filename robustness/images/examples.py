@@ -1,0 +1,102 @@
+"""Reads `tf.train.Example` without TensorFlow: features by name, with their bytes or whole numbers.
+
+References
+----------
+TensorFlow, core/example/example.proto and feature.proto. Protocol Buffers, "Encoding".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+MAX_FEATURES = 1000
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+Value = bytes | int | None
+"""The first value of a feature: bytes, a whole number, or None for floats and for none."""
+
+
+def first_values(data: bytes) -> dict[str, Value]:
+    """Return the first value of each feature of a serialized Example.
+
+    Raises
+    ------
+    ValueError
+        It is no sound Example, has too many features, or one of them twice.
+    """
+    view = memoryview(data)
+    values: dict[str, Value] = {}
+    for number, part in _fields(view):
+        if number != 1 or not isinstance(part, memoryview):
+            continue
+        for inner, entry in _fields(part):
+            if inner != 1 or not isinstance(entry, memoryview):
+                continue
+            name, value = _entry(entry)
+            if name in values:
+                raise ValueError(f"it holds the feature {name[:80]!r} twice")
+            values[name] = value
+            if len(values) > MAX_FEATURES:
+                raise ValueError(f"it holds more than {MAX_FEATURES:,} features")
+    return values
+
+
+def _entry(entry: memoryview) -> tuple[str, Value]:
+    """The name and the first value of an entry of the map of features."""
+    name, value = "", None
+    for number, part in _fields(entry):
+        if number == 1 and isinstance(part, memoryview):
+            name = bytes(part).decode("utf-8")
+        elif number == 2 and isinstance(part, memoryview):
+            value = _feature(part)
+    return name, value
+
+
+def _feature(feature: memoryview) -> Value:
+    for kind, values in _fields(feature):
+        if not isinstance(values, memoryview):
+            continue
+        for number, part in _fields(values):
+            if number != 1:
+                continue
+            if kind == 1 and isinstance(part, memoryview):
+                return bytes(part)
+            if kind == 3:
+                value = _varint(part, 0)[0] if isinstance(part, memoryview) else part
+                return value - (1 << 64) if value >= 1 << 63 else value
+    return None
+
+
+def _fields(view: memoryview) -> Iterator[tuple[int, memoryview | int]]:
+    """The numbers and values of the fields of a message."""
+    at = 0
+    while at < len(view):
+        tag, at = _varint(view, at)
+        number, kind = tag >> 3, tag & 7
+        if kind == _VARINT:
+            value, at = _varint(view, at)
+            yield number, value
+            continue
+        if kind == _BYTES:
+            size, at = _varint(view, at)
+        elif kind in (_FIXED64, _FIXED32):
+            size = 8 if kind == _FIXED64 else 4
+        else:
+            raise ValueError("it holds a field of an unknown kind")
+        if at + size > len(view):
+            raise ValueError("it ends within a field")
+        yield number, view[at : at + size]
+        at += size
+
+
+def _varint(view: memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(view):
+            raise ValueError("it ends within a number")
+        byte = view[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & ((1 << 64) - 1), at
+    raise ValueError("it holds a number of more than ten bytes")

@@ -1,0 +1,212 @@
+"""Opens TFRecord files of pictures where they lie: one, a folder of shards, or a range, without TensorFlow.
+
+One pass over the records makes an index of offsets, names and labels. The checksum of a length is checked in
+that pass, that of a record when its picture is read.
+
+References
+----------
+TensorFlow, core/lib/io/record_writer.h: length, masked CRC-32C of it, data, masked CRC-32C of that.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from robustness.errors import ImagesError
+from robustness.files.places import ByteFile
+from robustness.images import csv_columns
+from robustness.images.compact import (
+    MAX_INDEXED,
+    CompactSource,
+    Index,
+    Words,
+    described,
+    labels_of_words,
+    unique_names,
+)
+from robustness.images.crc32c import masked
+from robustness.images.entries import Unreadable, key_of
+from robustness.images.examples import Value, first_values
+from robustness.images.png import MAX_BYTES
+from robustness.images.shards import in_turn
+from robustness.images.tar_index import Blocks
+from robustness.text import plural
+
+IMAGES = ("image/encoded", "image", "encoded", "image_raw", "jpeg", "png")
+LABELS = ("image/class/label", "label", "class", "target")
+TEXTS = ("image/class/text", "label_text", "class_name")
+NAMES = ("image/filename", "filename", "file_name")
+MAX_RECORD = MAX_BYTES + (1 << 20)
+_NONE = -(1 << 62)
+"""Stands for no label among whole numbers."""
+
+
+@dataclass
+class _Scan:
+    asked: str | None
+    index: Index = field(default_factory=Index)
+    numbers: array[int] = field(default_factory=lambda: array("q"))
+    """The label of each picture as a number."""
+    texts: array[int] = field(default_factory=lambda: array("q"))
+    """The number of its label as a text; -1 for none."""
+    words: Words = field(default_factory=Words)
+    seen: set[str] = field(default_factory=set)
+    named: bool = True
+
+
+def open_records(
+    files: Sequence[ByteFile], what: str, known: Sequence[str] | None, label_column: str | None
+) -> CompactSource:
+    """Open TFRecord files as one source.
+
+    Parameters
+    ----------
+    files : the files, in the order of their names.
+    what : what they are, for the report.
+    known : the class names; None if they are not known.
+    label_column : the feature with the labels; "none" for no labels; None to find it.
+
+    Raises
+    ------
+    ImagesError
+        A file is compressed, damaged or cut short, there are too many records, or a label is not a class.
+    """
+    scan = _Scan(label_column)
+    for number, file in enumerate(in_turn(files)):
+        _index(scan, number, file)
+        if len(scan.index) > MAX_INDEXED:
+            raise ImagesError(f"{what} holds more than {MAX_INDEXED:,} pictures.")
+    if not len(scan.index):
+        raise ImagesError(f"{what} holds no records; expected tf.train.Example with image/encoded.")
+    if not scan.seen & set(IMAGES):
+        features = ", ".join(sorted(key_of(one) for one in scan.seen)[:20]) or "no features"
+        raise ImagesError(
+            f"{what} holds records with {features}; expected a picture file in {IMAGES[0]} or image."
+        )
+    if not scan.named:
+        scan.index.renamed(lambda number: f"row {number}")
+    unique_names(scan.index, files, "An earlier record has the same file name.")
+    labels, names, told = _labels(scan, known, what)
+    notes = [plural(len(files), "file")] * (len(files) > 1) + (
+        [f"labels of {told}"] if told else []
+    )
+    return CompactSource(
+        described(what, labels, notes), names, scan.index, labels, files, extract=picture_in
+    )
+
+
+def picture_in(data: bytes) -> bytes:
+    """Return the picture file in a record and its checksum; Unreadable if they are damaged."""
+    record, (stated,) = data[:-4], struct.unpack("<I", data[-4:])
+    if masked(record) != stated:
+        raise Unreadable("The record is damaged: its checksum is wrong.")
+    try:
+        values = first_values(record)
+    except ValueError as error:
+        raise Unreadable(f"The record is no tf.train.Example: {error}.") from error
+    picture = next((values[name] for name in IMAGES if isinstance(values.get(name), bytes)), None)
+    if not isinstance(picture, bytes):
+        raise Unreadable(f"The record holds no picture in {IMAGES[0]} or image.")
+    if len(picture) > MAX_BYTES:
+        raise Unreadable(f"It is larger than {MAX_BYTES >> 20} MiB, the most that is read.")
+    return picture
+
+
+def _index(scan: _Scan, number: int, file: ByteFile) -> None:
+    blocks, offset = Blocks(file), 0
+    if blocks.get(0, 2, file.chunk)[:2] == b"\x1f\x8b":
+        raise ImagesError(
+            f"{file.name} is packed by gzip as a whole, so its records cannot be read at their places; "
+            "expected plain TFRecords. Unpack it once (gunzip)."
+        )
+    while offset < file.size:
+        header = blocks.get(offset, 12, file.chunk)
+        size = int.from_bytes(header[:8], "little")
+        if len(header) < 12 or masked(header[:8]) != int.from_bytes(header[8:], "little"):
+            raise _broken(file, offset, "the length of a record is damaged")
+        if offset + 16 + size > file.size:
+            raise _broken(file, offset, "it ends within a record, as half a download does")
+        if size > MAX_RECORD:
+            _add(scan, number, (offset + 12, size), {}, "The record is larger than any picture.")
+        else:
+            values, fault = _values(blocks.get(offset + 12, size, file.chunk))
+            _add(scan, number, (offset + 12, size), values, fault)
+        offset += 16 + size
+
+
+def _values(data: bytes) -> tuple[dict[str, Value], str]:
+    """The features of a record, and why there are none."""
+    try:
+        return first_values(data), ""
+    except ValueError:
+        return {}, "The record is no tf.train.Example."
+
+
+def _add(
+    scan: _Scan, number: int, place: tuple[int, int], values: dict[str, Value], fault: str
+) -> None:
+    if len(scan.seen) < 1000:
+        scan.seen |= values.keys()
+    name = _text(next((values[one] for one in NAMES if one in values), None))
+    scan.named = scan.named and (bool(name) or bool(fault))
+    scan.index.add(name or f"row {len(scan.index)}", number, place[0], place[1] + 4, fault)
+    asked = scan.asked
+    value, text = None, ""
+    if asked is None:
+        value = next((values[one] for one in LABELS if one in values), None)
+        text = _text(next((values[one] for one in TEXTS if one in values), None))
+    elif asked.casefold() != csv_columns.NONE:
+        value = values.get(asked)
+    if isinstance(value, bytes):
+        value, text = None, _text(value)
+    scan.numbers.append(value if isinstance(value, int) and abs(value) < -_NONE else _NONE)
+    scan.texts.append(scan.words.number(text) if text else -1)
+
+
+def _text(value: Value) -> str:
+    return value.decode("utf-8", "replace").strip()[:1000] if isinstance(value, bytes) else ""
+
+
+def _labels(
+    scan: _Scan, known: Sequence[str] | None, what: str
+) -> tuple[np.ndarray, tuple[str, ...] | None, str]:
+    """The labels, the class names, and where the labels are.
+
+    Texts beside numbers are the names of the classes, in the order of the numbers.
+    """
+    numbers = np.frombuffer(scan.numbers, np.int64)
+    texts = np.frombuffer(scan.texts, np.int64)
+    has_number, has_text = numbers != _NONE, texts >= 0
+    if scan.asked is not None and scan.asked not in {*scan.seen, csv_columns.NONE}:
+        features = ", ".join(sorted(key_of(one) for one in scan.seen)[:20])
+        raise ImagesError(
+            f"{what} holds records with {features}; expected the labels {scan.asked!r} to be one of them."
+        )
+    words = scan.words.texts()
+    told = scan.asked or next((one for one in LABELS if one in scan.seen), "")
+    if has_text.any() and (has_text | ~has_number).all():
+        pairs = np.unique(np.stack([numbers[has_text], texts[has_text]]), axis=1).T.tolist()
+        one_to_one = len({n for n, _ in pairs}) == len({t for _, t in pairs}) == len(pairs)
+        told = scan.asked or next((one for one in TEXTS if one in scan.seen), told)
+        ordered = [words[text] for _, text in pairs] if one_to_one and has_number.any() else None
+        labels, names = labels_of_words(words, texts, known or ordered, what)
+        return labels, names, told
+    if not has_number.any():
+        return np.full(len(numbers), -1), None if known is None else tuple(known), ""
+    distinct, places = np.unique(np.where(has_number, numbers, 0), return_inverse=True)
+    labels, names = labels_of_words(
+        [str(one) for one in distinct.tolist()], np.where(has_number, places, -1), known, what
+    )
+    return labels, names, told
+
+
+def _broken(file: ByteFile, offset: int, why: str) -> ImagesError:
+    return ImagesError(
+        f"{file.name} cannot be read ({why}, at byte {offset:,}); expected sound TFRecords. Make it or fetch "
+        "it again."
+    )

@@ -1,0 +1,150 @@
+"""Tests of Parquet files with a column of pictures, as Hugging Face writes them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from robustness.errors import ImagesError
+from robustness.images import open_source, parquet
+from robustness.images.cache import PictureCache
+from tests.robustness.images.source_files import CLASSES, members, write_parquet
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+SHAPE = (4, 4, 3)
+IMAGES = np.random.default_rng(0).integers(0, 256, (13, *SHAPE)).astype(np.uint8)
+FILES = members(IMAGES, np.arange(13) % 2)
+
+
+def _labels(source):
+    return {entry.key: entry.label for entry in source.entries()}
+
+
+def _write(tmp_path, columns, **options):
+    pq.write_table(pa.table(columns), tmp_path / "data.parquet", **options)
+    return tmp_path / "data.parquet"
+
+
+def test_the_keys_labels_and_pixels_are_those_of_the_files(tmp_path):
+    source = open_source(write_parquet(FILES, tmp_path / "data.parquet"))
+    assert _labels(source) == {name: int(name.startswith("dog")) for name in FILES}
+    assert source.class_names == CLASSES
+    order = np.random.default_rng(1).permutation(13)
+    entries = [source.entries()[n] for n in order]
+    for number, picture in zip(order, PictureCache(source).stream(entries, SHAPE), strict=True):
+        assert (picture.pixels == IMAGES[number]).all()
+    assert next(iter(_labels(open_source(tmp_path / "data.parquet", ["dog", "cat"])).values())) == 1
+    with pytest.raises(ImagesError, match="'cat' is not a class; expected dog, bird"):
+        open_source(tmp_path / "data.parquet", ["dog", "bird"])
+
+
+def test_a_row_group_is_decoded_once_where_there_is_room_and_each_time_where_not(
+    tmp_path, monkeypatch
+):
+    path = write_parquet(FILES, tmp_path / "data.parquet", rows=4)
+    decoded: list[int] = []
+    rows = parquet._Pictures._rows
+    monkeypatch.setattr(
+        parquet._Pictures, "_rows", lambda self, group: decoded.append(group) or rows(self, group)
+    )
+    for most, times in ((1 << 20, 1), (10, 2)):
+        source = open_source(path, cache_bytes=most)
+        decoded.clear()
+        for _ in range(2):
+            pictures = [source.read(entry, SHAPE) for entry in source.entries()]
+            assert all((p.pixels == image).all() for p, image in zip(pictures, IMAGES, strict=True))
+        assert (len(decoded) == 4) if times == 1 else (len(decoded) > 26)
+
+
+def test_a_folder_of_one_split_is_read_and_of_two_refused(tmp_path):
+    names = list(FILES)
+    for n in range(2):
+        part = {k: FILES[k] for k in names[n::2]}
+        write_parquet(part, tmp_path / f"train-{n:05}-of-00002.parquet")
+    assert sorted(_labels(open_source(tmp_path))) == sorted(FILES)
+    write_parquet(FILES, tmp_path / "test-00000-of-00001.parquet")
+    with pytest.raises(ImagesError, match=r"several splits \(test, train\).* test-\*"):
+        open_source(tmp_path)
+    assert len(_labels(open_source(tmp_path / "train-*.parquet"))) == 13
+    assert len(_labels(open_source(tmp_path / "test-*.parquet"))) == 13
+
+
+def test_plain_columns_and_rows_without_names(tmp_path):
+    data = list(FILES.values())[:3]
+    path = _write(tmp_path, {"img": data, "label": ["b", "a", None]})
+    source = open_source(path)
+    assert _labels(source) == {"row 0": 1, "row 1": 0, "row 2": None}
+    assert source.class_names == ("a", "b")
+    assert set(_labels(open_source(path, label_column="none")).values()) == {None}
+    assert set(_labels(open_source(_write(tmp_path, {"img": data}))).values()) == {None}
+    with pytest.raises(ImagesError, match="expected the label column 'kind'"):
+        open_source(path, label_column="kind")
+    both = _write(
+        tmp_path, {"img": data, "fine_label": [0, 1, 2], "class": [0, 0, 1], "target": [1, 1, 1]}
+    )
+    with pytest.raises(ImagesError, match=r"class, target may each be the label.*--label-column"):
+        open_source(both)
+    assert list(_labels(open_source(both, label_column="fine_label")).values()) == [0, 1, 2]
+
+
+def test_bad_rows_are_outcomes(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "MAX_BYTES", 1000)
+    good = next(iter(FILES.values()))
+    source = open_source(_write(tmp_path, {"image": [good, None, b"x", bytes(2000), good]}))
+    reasons = [source.read(entry, SHAPE).reason for entry in source.entries()]
+    assert reasons[0] == reasons[4] == ""
+    assert "holds no picture" in reasons[1] and "not a picture" in reasons[2]
+    assert "larger than" in reasons[3]
+
+
+def test_a_damaged_row_group_is_an_outcome_for_its_rows(tmp_path):
+    path = write_parquet(FILES, tmp_path / "data.parquet", rows=5)
+    where = pq.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset
+    data = bytearray(path.read_bytes())
+    data[where : where + 30] = b"\xff" * 30
+    path.write_bytes(data)
+    source = open_source(path)
+    reasons = [source.read(entry, SHAPE).reason for entry in source.entries()]
+    assert reasons[:5] == [""] * 5 and reasons[10:] == [""] * 3
+    assert all("row group is damaged" in reason for reason in reasons[5:10])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda data: data[:-10], "does not end like a Parquet file"),
+        (lambda data: b"", "does not end like a Parquet file"),
+        (lambda data: data[:-8] + b"\xff\xff\xff\xffPAR1", "does not end like a Parquet file"),
+        (lambda data: bytes(len(data) - 8) + data[-8:], "cannot be read"),
+    ],
+)
+def test_files_that_cannot_be_read_are_refused(tmp_path, change, words):
+    path = write_parquet(FILES, tmp_path / "data.parquet")
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(ImagesError, match=words):
+        open_source(path)
+
+
+def test_labels_beyond_the_schema_are_refused_and_minus_one_is_none(tmp_path):
+    path = write_parquet(FILES, tmp_path / "data.parquet")
+    table = pq.read_table(path)
+    for value, words in (
+        (-1, None),
+        (2, "label '2' is not a class; expected a number from 0 to 1"),
+    ):
+        labels = [*table["label"].to_pylist()[:-1], value]
+        pq.write_table(table.set_column(1, table.schema.field(1), [labels]), path)
+        if words:
+            with pytest.raises(ImagesError, match=words):
+                open_source(path)
+        else:
+            assert list(_labels(open_source(path)).values())[-1] is None
+
+
+def test_a_file_without_pictures_is_refused(tmp_path):
+    with pytest.raises(
+        ImagesError, match="has the columns a, and none of them may hold the pictures"
+    ):
+        open_source(_write(tmp_path, {"a": [1, 2]}))
