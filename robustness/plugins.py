@@ -60,6 +60,8 @@ class Broken:
 
 
 _told: set[str] = set()
+_names: dict[str, str] = {}
+"""By folder, the name of the package."""
 _read: dict[str, tuple[tuple[int, ...], tuple[EntryPoint, ...]]] = {}
 """By folder: the list of entry points last read there, and the state of its file then."""
 
@@ -78,7 +80,7 @@ def entry_points(**asked: Any) -> EntryPoints:
     found: list[EntryPoint] = []
     for package in distributions():
         try:
-            known = str(getattr(package, "_normalized_name", None) or package.name)
+            known = _known_name(package)
             if known in seen:
                 continue
             seen.add(known)
@@ -86,6 +88,18 @@ def entry_points(**asked: Any) -> EntryPoints:
         except Exception as error:  # an untrusted file can make the parser raise anything
             _pass_over(package, error)
     return EntryPoints(found).select(**asked)
+
+
+def _known_name(package: Distribution) -> str:
+    """The name of a package in lower case; computed once for a folder that states it."""
+    folder = str(getattr(package, "_path", ""))
+    found = _names.get(folder)
+    if found is None:
+        found = str(getattr(package, "_normalized_name", None) or package.name)
+        # Otherwise the name is in a file, which may change.
+        if folder.endswith((".dist-info", ".egg-info")) and "-" in Path(folder).name[:-10]:
+            _names[folder] = found
+    return found
 
 
 def _listed(package: Distribution) -> tuple[EntryPoint, ...]:
