@@ -111,6 +111,7 @@ def two_classes() -> tuple[Classifier, list[Example]]:
     return classifier, examples(classifier, some)
 
 
+@pytest.mark.slow
 def test_a_picture_flips_exactly_beyond_its_distance(two_classes):
     classifier, some = two_classes
     for example, far in zip(some, exact_distances(classifier, some), strict=True):
