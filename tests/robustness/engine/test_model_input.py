@@ -158,7 +158,8 @@ def test_outcomes_do_not_depend_on_batch_or_order(attack, norm):
     threat = Threat((80.0 if norm == "linf" else 300.0,), norms.parse(norm))
     reference = attacked(classifier, attack, threat, some)
     assert any(found[-1].flip for found in reference.values())
-    for size, order in ((1, some), (7, some[::-1]), (16, some[2:] + some[:2])):
+    # The reference ran in a batch with empty slots.
+    for size, order in ((1, some[2:] + some[:2]), (7, some[::-1])):
         again = attacked(classifier, attack, threat, order, size)
         assert {k: again[k] for k in reference} == reference
 
