@@ -171,7 +171,7 @@ def test_two_hundred_random_pictures_are_equal_to_the_bit(name, tmp_path):
         pytest.importorskip("cv2")
     rng = np.random.default_rng(0)
     every = list(variants(name))
-    sides = (1 + rng.uniform(0, 1, (200, 2)) ** 5 * (1499, 1099)).astype(int)
+    sides = (1 + rng.uniform(0, 1, (200, 2)) ** 2.5 * (799, 599)).astype(int)
     sizes = [(int(a), int(b)) for a, b in [(1, 1), (1500, 1100), *sides[2:]]]
     for number, keys in enumerate(every):
         folder = tmp_path / str(number)
