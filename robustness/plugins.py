@@ -8,6 +8,7 @@ affect other plug-ins.
 from __future__ import annotations
 
 import logging
+import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
@@ -62,6 +63,10 @@ class Broken:
 
 
 _told: set[str] = set()
+_names: dict[str, str] = {}
+"""By folder, the name of the package."""
+_read: dict[str, tuple[tuple[int, ...], tuple[EntryPoint, ...]]] = {}
+"""By folder: the list of entry points last read there, and the state of its file then."""
 
 
 def entry_points(**asked: Any) -> EntryPoints:
@@ -78,30 +83,61 @@ def entry_points(**asked: Any) -> EntryPoints:
     found: list[EntryPoint] = []
     for package in distributions():
         try:
-            known = str(getattr(package, "_normalized_name", None) or package.name)
+            known = _known_name(package)
             if known in seen:
                 continue
             seen.add(known)
-            _expect_plain(package, _LISTS)
-            found += package.entry_points
+            found += _listed(package)
         except Exception as error:  # an untrusted file can make the parser raise anything
             _pass_over(package, error)
     return EntryPoints(found).select(**asked)
 
 
-def _expect_plain(package: Distribution, name: str) -> None:
-    """ValueError for a metadata file that is not regular or too large; packages in a zip are not checked."""
+def _known_name(package: Distribution) -> str:
+    """The name of a package in lower case; computed once for a folder that states it."""
+    folder = str(getattr(package, "_path", ""))
+    found = _names.get(folder)
+    if found is None:
+        found = str(getattr(package, "_normalized_name", None) or package.name)
+        # Otherwise the name is in a file, which may change.
+        if folder.endswith((".dist-info", ".egg-info")) and "-" in Path(folder).name[:-10]:
+            _names[folder] = found
+    return found
+
+
+def _listed(package: Distribution) -> tuple[EntryPoint, ...]:
+    """The entry points of a package; its file is read again only if it has changed."""
+    status = _expect_plain(package, _LISTS)
+    folder = getattr(package, "_path", None)
+    if status is None:
+        return () if isinstance(folder, Path) else tuple(package.entry_points)
+    state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    kept = _read.get(str(folder))
+    if kept is None or kept[0] != state:
+        kept = _read[str(folder)] = (state, tuple(package.entry_points))
+    return kept[1]
+
+
+def _expect_plain(package: Distribution, name: str) -> os.stat_result | None:
+    """The status of a metadata file; None for one that is missing or in a zip.
+
+    Raises
+    ------
+    ValueError
+        The file is not regular or too large.
+    """
     folder = getattr(package, "_path", None)
     if not isinstance(folder, Path):
-        return
+        return None
     try:
-        status = (folder / name).stat()
+        status = os.stat(f"{folder}/{name}")  # noqa: PTH116 - joining paths takes longer
     except (FileNotFoundError, NotADirectoryError):
-        return
+        return None
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("it is not a regular file")
     if status.st_size > MAX_BYTES:
         raise ValueError(f"it is larger than {MAX_BYTES:,} bytes, the most that is read")
+    return status
 
 
 def _pass_over(package: Distribution, error: Exception) -> None:
@@ -153,8 +189,9 @@ def point(group: str, name: str) -> EntryPoint:
     SettingError
         Nothing is installed under the name, or several packages provide it and none of them is the toolkit.
     """
-    expect(group, name)
     found = _points(group, name)
+    if not found:
+        expect(group, name)
     ours = [one for one in found if _package(one) == OURS]
     if not ours and len(found) > 1:
         brought = ", ".join(sorted(f"{_package(one)} ({one.value})" for one in found))

@@ -54,6 +54,7 @@ def foreign_imports() -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_every_imported_package_is_declared():
     """Nothing relies on a package that only an extra, such as kaggle, would bring."""
     names = packages_distributions()

@@ -255,6 +255,7 @@ def test_too_few_steps_are_refused():
         CarliniWagner(steps=10)
 
 
+@pytest.mark.slow
 def test_ddn_matches_algorithm_1():
     """Lines 4-10, with radius and steps in counts: 255 counts are 1 in the paper."""
     classifier, images, weights = planes(classes=2)

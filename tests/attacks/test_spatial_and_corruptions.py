@@ -114,13 +114,19 @@ def test_a_budget_of_zero_changes_nothing():
 
 
 def corrupted(kind, severity, image, rows=1):
+    return corrupted_by(kind, [severity] * rows, image)
+
+
+def corrupted_by(kind, severities, image):
+    """The image after the corruption at each severity, in one batch."""
     classifier = small_cnn(0, image.shape)
     attack = Corruptions(kind=kind)
-    threat = Threat((severity,), norms.parse("free"))
+    threat, rows = Threat((max(severities),), norms.parse("free")), len(severities)
     compiled = compiled_batch.CompiledBatch(classifier, attack, threat, batch_size=rows, seed=0)
     label = int(classifier.probabilities(image[None]).argmax())
     places = [
-        jobs.AttackJob(jobs.Example(str(i), image, label), float(severity)) for i in range(rows)
+        jobs.AttackJob(jobs.Example(str(i), image, label), float(severity))
+        for i, severity in enumerate(severities)
     ]
     state = compiled.load(None, range(rows), places)
     state, _ = compiled.step(state)
@@ -217,7 +223,7 @@ def test_noises_have_the_expected_moments(severity):
 def test_every_corruption_grows_with_severity():
     image = photo(32, 32)
     for kind in KINDS:
-        changes = [np.abs(corrupted(kind, s, image)[0] - image).mean() for s in (1, 3, 5)]
+        changes = [np.abs(one - image).mean() for one in corrupted_by(kind, (1, 3, 5), image)]
         assert 0 < changes[0] < changes[1] < changes[2], kind
 
 

@@ -70,6 +70,7 @@ def deployed(folder: Folder) -> Path:
     return folder.write()
 
 
+@pytest.mark.slow
 def test_the_section_shows_stages_sizes_views_and_survival(deployed):
     page = write_html(deployed).read_text(encoding="utf-8")
     found = re.search(r'<section id="pipeline".*?</section>', page, re.DOTALL)
@@ -226,6 +227,7 @@ def test_without_a_pipeline_nothing_is_stated_and_an_early_resize_is():
     )
 
 
+@pytest.mark.slow
 def test_large_pictures_are_reduced_in_the_page(deployed):
     text = write_html(deployed).read_text(encoding="utf-8")
     outside = re.sub(r'<script type="application/json".*?</script>', "", text, flags=re.DOTALL)

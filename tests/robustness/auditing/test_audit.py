@@ -455,6 +455,7 @@ def test_the_manifest_records_what_reproduction_needs(material, tmp_path):
     assert str(tmp_path) not in json.dumps(manifest["model"])
 
 
+@pytest.mark.slow
 def test_a_batch_size_of_a_million_is_limited_to_the_memory(material, tmp_path, monkeypatch):
     """In a new run, and in a resumed one with the value of its run.json."""
     from robustness.engine import batch_size

@@ -279,7 +279,7 @@ def test_the_scaled_bundled_network_flips_on_the_same_photographs(photos_archive
     last = [layer for layer in classifier.model.layers if layer.weights][-1]
     before, found = last.get_weights(), {}
     try:
-        for times in (1.0, 10.0, 1e3, 1e6):
+        for times in (1.0, 1e3, 1e6):
             last.set_weights([np.float32(times) * w for w in before])
             same = classifier.with_scaling(classifier.scaling)
             result = robustness.audit(same, photos_archive, attacks=["pgd"], epsilons=[2], limit=15)

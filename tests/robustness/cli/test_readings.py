@@ -88,6 +88,7 @@ def test_a_run_records_how_its_model_is_read(place, tmp_path, name, words, note)
         assert again.returncode == 0 and "No difference" in again.stdout, again.stderr
 
 
+@pytest.mark.slow
 def test_the_file_states_it_too(place, tmp_path):
     shutil.copy(place / "several.keras", tmp_path / "several.keras")
     (tmp_path / "audit.toml").write_text(
@@ -101,6 +102,7 @@ def test_the_file_states_it_too(place, tmp_path):
     assert card["constants"] == ["age=10.0"] and card["output"] == "kind"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -111,6 +111,7 @@ def two_classes() -> tuple[Classifier, list[Example]]:
     return classifier, examples(classifier, some)
 
 
+@pytest.mark.slow
 def test_a_picture_flips_exactly_beyond_its_distance(two_classes):
     classifier, some = two_classes
     for example, far in zip(some, exact_distances(classifier, some), strict=True):
@@ -122,6 +123,7 @@ def test_a_picture_flips_exactly_beyond_its_distance(two_classes):
                 assert (found[0].flip is not None) is flips
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["pillow:lanczos", "keras.load_img", "tf.image.resize:antialias=true"]
 )
@@ -144,6 +146,7 @@ def test_a_flip_flips_the_named_code(text):
         assert flip.adversarial_class != example.label
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attack", "norm"),
     [(PGD(steps=6, random_start=True), "linf"), (DDN(steps=8), "l2"), (Square(steps=20), "linf")],
@@ -155,7 +158,8 @@ def test_outcomes_do_not_depend_on_batch_or_order(attack, norm):
     threat = Threat((80.0 if norm == "linf" else 300.0,), norms.parse(norm))
     reference = attacked(classifier, attack, threat, some)
     assert any(found[-1].flip for found in reference.values())
-    for size, order in ((1, some), (7, some[::-1]), (64, some[2:] + some[:2])):
+    # The reference ran in a batch with empty slots.
+    for size, order in ((1, some[2:] + some[:2]), (7, some[::-1])):
         again = attacked(classifier, attack, threat, order, size)
         assert {k: again[k] for k in reference} == reference
 

@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import os
+import shutil
 import struct
 import sys
 import zipfile
@@ -544,6 +545,23 @@ def test_a_malformed_package_affects_only_itself(tmp_path, monkeypatch, caplog, 
     assert plugins.point(plugins.ATTACKS, "pgd").value == "robustness.attacks.pgd:PGD"
     (told,) = [one.getMessage() for one in caplog.records if "odd_pack" in one.getMessage()]
     assert "\n" not in told and told.startswith("warning: the package odd_pack")
+
+
+def test_changes_of_installed_packages_are_noticed(tmp_path, monkeypatch):
+    install(tmp_path, "first", plugins.MODELS, one="plug_in_fine:X")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "one" in plugins.names(plugins.MODELS)
+    os.utime(tmp_path, (0, 0))  # the search for packages notices a folder's changes by its time
+    install(tmp_path, "second", plugins.MODELS, two="plug_in_fine:X")
+    assert {"one", "two"} <= set(plugins.names(plugins.MODELS))
+    for text, known in (("one2 = plug_in_fine:X", {"one2", "two"}), ("bad", {"two"})):
+        (tmp_path / "first-1.0.dist-info" / "entry_points.txt").write_text(
+            f"[{plugins.MODELS}]\n{text}\n"
+        )
+        assert {"one", "one2", "two"} & set(plugins.names(plugins.MODELS)) == known
+    shutil.rmtree(tmp_path / "second-1.0.dist-info")
+    os.utime(tmp_path, (1, 1))
+    assert not {"one", "one2", "two"} & set(plugins.names(plugins.MODELS))
 
 
 FAILING = """

@@ -223,6 +223,7 @@ def test_threads_share_one_open_archive(open_zip):
             assert [int(p.pixels[0, 0, 0]) for p in pictures] == list(range(100))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_archives_are_closed(open_zip, packing):
     """Warnings are errors here: a file handle that is not closed fails this test."""

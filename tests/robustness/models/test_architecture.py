@@ -128,6 +128,7 @@ def test_what_names_no_model_says_what_would(folder, named, error, words):
         loading.load_model(folder / "m.weights.h5", True, str(path))
 
 
+@pytest.mark.slow
 def test_weights_of_another_model_are_refused(folder):
     named = "keras.applications:MobileNetV2:classes=2,size=32,alpha=0.35"
     for weights in ("m.weights.h5", "m.h5", "m.keras"):

@@ -199,6 +199,7 @@ def test_outside_of_pictures_nothing_counts():
         assert gradient[row, :height, :width].all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subsampling", list(SUBSAMPLINGS))
 def test_a_picture_is_the_same_in_any_batch(subsampling):
     pictures = [photograph(40 - n, 44 + n, seed=n) for n in range(7)]

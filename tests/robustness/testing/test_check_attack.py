@@ -134,6 +134,7 @@ def test_each_fault_has_its_own_message(attack, clause, said):
     assert said in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_valid_attack_passes_as_class_and_as_object():
     assert check_attack(Base)
     names = {check.name for check in check_attack(BIM(steps=8))}
