@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from robustness.errors import PipelineError
 from robustness.pipeline.geometry import Geometry
 from robustness.pipeline.preprocessing import ImageShape, LinearConvention, Preprocessing
 from robustness.pipeline.upload import PNG, Upload
+
+if TYPE_CHECKING:
+    from robustness.models.classifier import Classifier
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,14 @@ class Deployment:
     preprocessing : from a picture, or its file, to the model's image; what the judge uses.
     shape : the model's images, (height, width, channels).
     upload : the format of the uploaded file.
+    queried : what attacks without gradients evaluate in place of the classifier that has this deployment:
+        one behind a function, where `preprocessing` is only the convention nearest to it.
     """
 
     preprocessing: Preprocessing
     shape: ImageShape
     upload: Upload = PNG
+    queried: Classifier | None = None
 
     @property
     def convention(self) -> LinearConvention:
