@@ -179,7 +179,8 @@ def deployed_models(
     if pipeline.function is None:
         behind = None if surrogate is None else pipeline.attacked(surrogate)
         return DeployedModels(pipeline.judge(classifier), behind, classifier, pipeline)
-    pipeline = _with_nearest(pipeline, pipeline.function, classifier, cache, entries)
+    pipeline = replace(pipeline, function=pipeline.function.before(classifier))
+    pipeline = _with_nearest(pipeline, classifier, cache, entries)
     # What the function makes is an input of the model, and maybe none of a surrogate.
     pipeline = replace(pipeline, queried=surrogate is None)
     cache.prepare(pipeline.preparation)
@@ -220,13 +221,14 @@ def compared_pipelines(
 
 def _with_nearest(
     pipeline: StatedPipeline,
-    function: UserFunction,
     classifier: Classifier,
     cache: PictureCache,
     entries: list[Entry],
 ) -> StatedPipeline:
     """The pipeline with the convention that is nearest to its function on some of the pictures."""
-    shape = classifier.input_shape
+    function, shape = pipeline.function, classifier.input_shape
+    if function is None:
+        return pipeline
     pictures, names, left = [], [], COMPARED_BYTES
     for entry in entries[:COMPARED]:
         pixels = cache.read(entry, (None, None, shape[-1])).pixels

@@ -9,7 +9,7 @@ import re
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -80,6 +80,10 @@ class UserFunction:
     file_sha256: str = ""
     channels_first: bool = False
     whole: bool = False
+
+    def before(self, classifier: Classifier) -> UserFunction:
+        """Return the function as it stands before a model, whose axes its result has."""
+        return replace(self, channels_first=classifier.channels_first)
 
     def image(self, pixels: np.ndarray, shape: ImageShape) -> np.ndarray:
         """Return the model's input of decoded pixels.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -164,3 +166,52 @@ def test_rows_do_not_depend_on_the_batch(folder, classifier, tmp_path):
 def test_the_error_of_a_function_during_an_attack_is_its_own(folder, classifier, tmp_path):
     with pytest.raises(PipelineError, match="ValueError: no more pictures"):
         audited(classifier, folder, "failing", tmp_path / "run", attacks=["square:steps=100"])
+
+
+def test_a_function_for_a_model_with_channels_first_returns_them_first(tmp_path):
+    (tmp_path / "first.py").write_text(
+        "import numpy as np\n"
+        "from PIL import Image\n"
+        "def prepare(pixels: np.ndarray):\n"
+        "    picture = Image.fromarray(pixels).resize((8, 6))\n"
+        "    return np.asarray(picture, 'float32').transpose(2, 0, 1) / 255\n"
+        "def last(pixels: np.ndarray):\n"
+        "    return prepare(pixels).transpose(1, 2, 0)\n"
+    )
+    (tmp_path / "pictures").mkdir()
+    rng = np.random.default_rng(2)
+    for number in range(3):
+        pixels = rng.integers(90, 160, (20, 30 + number, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{number}.png")
+    # The class is that of the larger of two weighted sums over the first channel, first in memory.
+    model = keras.Sequential(
+        [keras.layers.Input((3, 6, 8)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    weights = np.zeros((144, 2), np.float32)
+    weights[:48, 1] = rng.normal(0, 1, 48)
+    model.layers[-1].set_weights([weights, np.zeros(2, np.float32)])
+    text = f"{tmp_path / 'first.py'}:prepare"
+    options: dict[str, Any] = {"attacks": ["pgd:steps=8"], "epsilons": [30], "head": "logits"}
+    path = robustness.audit(
+        model, tmp_path / "pictures", out=tmp_path / "run", preprocess=text, **options
+    ).path
+    function = load_function(text)
+    with Run.open(path) as opened:
+        flips = opened.outcomes().dropna(subset=["png"])
+        assert len(flips)
+        for flip in flips.to_dict("records"):
+            pixels = np.asarray(Image.open(io.BytesIO(opened.png(flip["png"]))))
+            assert (
+                np.argmax(function.function(pixels).ravel() @ weights) == flip["adversarial_class"]
+            )
+        judge = Classifier(model, scaling="0..255", head="logits")
+        checked = verify(opened, judge, preprocess=text)
+    assert checked.faults == () and checked.held == checked.checked == len(flips)
+    with pytest.raises(PipelineError, match="channels are last"):
+        robustness.audit(
+            model,
+            tmp_path / "pictures",
+            out=tmp_path / "other",
+            preprocess=text.replace("prepare", "last"),
+            **options,
+        )
