@@ -16,6 +16,7 @@ from robustness import backend
 from robustness.contract.attack import Attack
 from robustness.contract.task import Task
 from robustness.engine.jobs import Example
+from robustness.errors import PipelineError
 from robustness.models.classifier import Classifier
 from robustness.pipeline.deployment import Deployment
 from robustness.threat.threat import Threat
@@ -95,18 +96,31 @@ class PictureInput:
 
     def __init__(self, classifier: Classifier, deployment: Deployment, canvas: Shape) -> None:
         self._classifier, self._deployment, self.shape = classifier, deployment, canvas
+        self._ordered = deployment.convention.clips_between and self._may_begin_with_rows()
+
+    def _may_begin_with_rows(self) -> bool:
+        """Whether a picture on the canvas may be resized along its rows first; both orders take longer."""
+        height, width = self.shape[:2]
+        narrow = width
+        while narrow > 1 and _side(narrow - 1) == _side(width):
+            narrow -= 1
+        try:
+            return self._deployment.geometry((height, narrow)).rows_first
+        except PipelineError:  # no picture of this size, but maybe others
+            return True
 
     def arrays(self, examples: Sequence[Example]) -> Arrays:
         """Return the matrices of each picture, its place on the canvas, and its size."""
         height, width = self.shape[:2]
-        found = []
-        for example in examples:
-            size = example.size or example.pixels.shape[:2]
-            geometry = self._deployment.geometry((int(size[0]), int(size[1])))
-            found.append((_padded(geometry.rows, height), _padded(geometry.columns, width)))
+        sizes = [example.size or example.pixels.shape[:2] for example in examples]
+        found = [self._deployment.geometry((int(h), int(w))) for h, w in sizes]
+        order = {}
+        if self._ordered:
+            order["rows_first"] = np.array([one.rows_first for one in found])
         return {
-            "rows": np.stack([rows for rows, _ in found]),
-            "columns": np.stack([columns for _, columns in found]),
+            "rows": np.stack([_padded(one.rows, height) for one in found]),
+            "columns": np.stack([_padded(one.columns, width) for one in found]),
+            **order,
             **_places(examples),
         }
 
@@ -120,7 +134,12 @@ class PictureInput:
     def logits(self, task: Task, arrays: Arrays) -> Callable[[Any], Any]:
         """Return the logits of the model behind the differentiable part of its pipeline."""
         see = self._deployment.differentiable(
-            arrays["rows"], arrays["columns"], arrays["sizes"], task.keys, task.step
+            arrays["rows"],
+            arrays["columns"],
+            arrays["sizes"],
+            task.keys,
+            task.step,
+            arrays.get("rows_first"),
         )
         return lambda points: self._classifier.logits(see(points))
 

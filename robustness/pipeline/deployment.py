@@ -84,7 +84,13 @@ class Deployment:
         return self.convention.geometry(size, self.shape)
 
     def differentiable(
-        self, rows: Tensor, columns: Tensor, sizes: Tensor, keys: Tensor, step: Tensor
+        self,
+        rows: Tensor,
+        columns: Tensor,
+        sizes: Tensor,
+        keys: Tensor,
+        step: Tensor,
+        rows_first: Tensor | None = None,
     ) -> Callable[[Tensor], Tensor]:
         """Return a differentiable function from points on a canvas to the model's images.
 
@@ -93,13 +99,14 @@ class Deployment:
         rows, columns : matrices of each picture (`twin.images_of`).
         sizes : (n, 2) int32: height and width of each picture.
         keys, step : (n, 2) and (n,) int32, for the random qualities of an upload.
+        rows_first : (n,) bool, see `twin.images_of`.
         """
         # keras.ops is needed by attacks only.
         from robustness.pipeline.twin import after_upload, images_of  # noqa: PLC0415
 
         def see(points: Tensor) -> Tensor:
             received = after_upload(points, self.upload, sizes, keys, step)
-            return images_of(received, rows, columns, self.convention)
+            return images_of(received, rows, columns, self.convention, rows_first)
 
         return see
 
