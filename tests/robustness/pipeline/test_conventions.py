@@ -129,7 +129,7 @@ def expect_exact(
     for picture, image in zip(pictures, images, strict=True):
         assert image.shape == shape
         twin = twin_image(convention.geometry(picture.shape[:2], shape), convention, picture)
-        allowed = 2.0 if keys.get("kind") == "tensor" else 1.001 if convention.whole else 0.01
+        allowed = 1.001 if convention.whole else 0.01
         assert abs(twin - image.astype(np.float64)).max() <= allowed, (keys, picture.shape)
         assert not convention.whole or np.array_equal(image, np.rint(image))
     if find_spec(FILES.get(name, "numpy")) is not None and not _crashes(name):
