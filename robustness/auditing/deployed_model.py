@@ -91,6 +91,7 @@ class StatedPipeline:
                 takes=function.takes,
                 source_sha256=function.source_sha256,
                 file_sha256=function.file_sha256,
+                imports_sha256=function.imports_sha256 or None,
                 agreement=self.sentence or None,
             ),
             upload=self.upload.text,
