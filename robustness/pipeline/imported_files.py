@@ -1,4 +1,4 @@
-"""Finds and hashes the files that a Python file imports from its own folder or package, without running it."""
+"""Finds and hashes what a Python file imports from its own folder or package, without running it."""
 
 from __future__ import annotations
 
