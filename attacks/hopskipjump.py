@@ -13,7 +13,7 @@ from keras import ops
 
 from robustness.attacks.square import LEAST_QUERIES
 from robustness.configuration.attack_parameters import setting
-from robustness.contract.attack import Attack
+from robustness.contract.attack import LEAST_PROBE, Attack
 from robustness.contract.look import Evaluation, Look
 from robustness.contract.task import FAR, Task, where_rows
 from robustness.contract.types import Knowledge, State
@@ -58,6 +58,9 @@ class HopSkipJump(Attack):
     @property
     def width(self) -> int:
         return self.points
+
+    def on_files(self) -> Attack:
+        return replace(self, probe=max(self.probe, LEAST_PROBE))
 
     def farthest(self, norm: Norm, epsilon: float, shape: tuple[int, ...]) -> float:
         # Fewer queries find a boundary at best, without approaching the image again.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from keras import ops
 from robustness.attacks.components.starts import code, frame
 from robustness.attacks.components.step_length import Stepping
 from robustness.configuration.attack_parameters import setting
-from robustness.contract.attack import Attack
+from robustness.contract.attack import LEAST_PROBE, Attack
 from robustness.contract.look import Look
 from robustness.contract.task import Task
 from robustness.contract.types import Knowledge, State
@@ -59,6 +59,9 @@ class _Probing(Stepping, Attack):
     @property
     def width(self) -> int:
         return self.probes
+
+    def on_files(self) -> Attack:
+        return replace(self, sigma=max(self.sigma, LEAST_PROBE))
 
     def usual(self, epsilon: Any) -> Any:
         return epsilon / 5

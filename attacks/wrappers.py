@@ -91,6 +91,9 @@ class Wrapper(Attack):
     def width(self) -> int:
         return self.inner.width
 
+    def on_files(self) -> Attack:
+        return replace(self, of=self.inner.on_files())
+
     def adapted_to(self, goal: Goal, classes: int) -> tuple[Attack, str]:
         inner, why = self.inner.adapted_to(goal, classes)
         return replace(self, of=inner), why

@@ -37,6 +37,7 @@ DEFAULT = "pillow:bilinear"
 COMPARED = 24
 """The number of pictures on which a user's function is compared with named conventions."""
 COMPARED_BYTES = 64 << 20
+QUERIED = "Attacks by score or decision look through the function itself, at rounded pictures."
 LABELLED = 60
 """The number of labelled pictures by which pipelines are compared."""
 
@@ -54,6 +55,7 @@ class StatedPipeline:
     function : the user's own preprocessing, which judges.
     nearest : how near `convention` is to it, once that is known.
     named : whether the options name the convention.
+    queried : whether attacks without gradients look through the function itself.
     """
 
     convention: LinearConvention
@@ -63,6 +65,7 @@ class StatedPipeline:
     function: UserFunction | None = None
     nearest: NearestConvention | None = None
     named: bool = True
+    queried: bool = False
 
     @property
     def preparation(self) -> Preparation:
@@ -88,7 +91,8 @@ class StatedPipeline:
                 takes=function.takes,
                 source_sha256=function.source_sha256,
                 file_sha256=function.file_sha256,
-                agreement=None if self.nearest is None else self.nearest.sentence,
+                imports_sha256=function.imports_sha256 or None,
+                agreement=self.sentence or None,
             ),
             upload=self.upload.text,
             max_side=self.max_side,
@@ -104,10 +108,23 @@ class StatedPipeline:
         return judge.deployed(Deployment(self.function, judge.input_shape, self.upload))
 
     def attacked(self, classifier: Classifier) -> Classifier:
-        """Return the classifier that attacks look at, behind the named convention."""
+        """Return the classifier that attacks look at, behind the named convention.
+
+        With `queried`, attacks without gradients evaluate `classifier` behind the function.
+        """
         if self.at == MODEL_SIZE:
             return classifier
-        return classifier.deployed(Deployment(self.convention, classifier.input_shape, self.upload))
+        queried = self.judge(classifier) if self.queried else None
+        return classifier.deployed(
+            Deployment(self.convention, classifier.input_shape, self.upload, queried)
+        )
+
+    @property
+    def sentence(self) -> str:
+        """Through what attacks see the user's function, and how near that is; "" without a function."""
+        if self.nearest is None:
+            return ""
+        return f"{self.nearest.sentence} {QUERIED}" if self.queried else self.nearest.sentence
 
 
 @dataclass(frozen=True)
@@ -163,7 +180,10 @@ def deployed_models(
     if pipeline.function is None:
         behind = None if surrogate is None else pipeline.attacked(surrogate)
         return DeployedModels(pipeline.judge(classifier), behind, classifier, pipeline)
-    pipeline = _with_nearest(pipeline, pipeline.function, classifier, cache, entries)
+    pipeline = replace(pipeline, function=pipeline.function.before(classifier))
+    pipeline = _with_nearest(pipeline, classifier, cache, entries)
+    # What the function makes is an input of the model, and maybe none of a surrogate.
+    pipeline = replace(pipeline, queried=surrogate is None)
     cache.prepare(pipeline.preparation)
     images = (
         classifier
@@ -202,13 +222,14 @@ def compared_pipelines(
 
 def _with_nearest(
     pipeline: StatedPipeline,
-    function: UserFunction,
     classifier: Classifier,
     cache: PictureCache,
     entries: list[Entry],
 ) -> StatedPipeline:
     """The pipeline with the convention that is nearest to its function on some of the pictures."""
-    shape = classifier.input_shape
+    function, shape = pipeline.function, classifier.input_shape
+    if function is None:
+        return pipeline
     pictures, names, left = [], [], COMPARED_BYTES
     for entry in entries[:COMPARED]:
         pixels = cache.read(entry, (None, None, shape[-1])).pixels

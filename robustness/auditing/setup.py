@@ -309,8 +309,8 @@ def _threat(config: AuditConfig, norm: norms.Norm, goal: Goal, shape: tuple[int,
 
 def _through(pipeline: StatedPipeline | None) -> list[str]:
     """A sentence where attacks look through a named convention in place of the user's function."""
-    nearest = None if pipeline is None else pipeline.nearest
-    return [nearest.sentence.rstrip(".")] if nearest else []
+    sentence = "" if pipeline is None else pipeline.sentence
+    return [sentence.rstrip(".")] if sentence else []
 
 
 def _selection(

@@ -16,6 +16,8 @@ is looked up once, here. The module of each framework defines the same names:
 - `traced_once(fn)`: `fn` of tensors, whose graph is shared by all compiled functions that call it.
 - `draws_numbers(compiled, *args)`: whether a compiled function may draw random numbers or change a variable
   when called with such arguments.
+- `host_call(fn, shape, *args)`: float32 `fn` of NumPy arrays, of that shape, called while a compiled function
+  runs; it has no gradient and must not raise.
 - `fast_compiled_loops()`: whether a compiled step takes no longer inside a compiled loop than outside it.
 - `unsaturated(fn, sample, single=...)`: for ``fn(inputs)`` that returns probabilities (n, classes), or (n, 1)
   if `single`, a function that returns their logits, computed from the input of the operation that saturates;
@@ -41,6 +43,7 @@ device = _backend.device
 draws_numbers = _backend.draws_numbers
 fast_compiled_loops = _backend.fast_compiled_loops
 fused = _backend.fused
+host_call = _backend.host_call
 linearise = _backend.linearise
 precompile = _backend.precompile
 run_eagerly = _backend.run_eagerly
@@ -57,6 +60,7 @@ __all__ = [
     "draws_numbers",
     "fast_compiled_loops",
     "fused",
+    "host_call",
     "linearise",
     "precompile",
     "run_eagerly",

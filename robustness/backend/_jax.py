@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from robustness.backend.types import Tensor, TensorTree
 
@@ -54,6 +55,15 @@ def precompile(compiled: Callable[..., Any], *args: TensorTree) -> None:
 def fused(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Return `fn` of arrays, computed in one pass over memory."""
     return jax.jit(fn)
+
+
+def host_call(fn: Callable[..., np.ndarray], shape: tuple[int, ...], *args: Tensor) -> Tensor:
+    """Return float32 `fn` of NumPy arrays, of `shape`."""
+
+    def call(*given: Tensor) -> np.ndarray:
+        return fn(*(np.asarray(one) for one in given))
+
+    return jax.pure_callback(call, jax.ShapeDtypeStruct(shape, jnp.float32), *args)
 
 
 def traced_once(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:

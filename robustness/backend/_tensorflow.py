@@ -30,6 +30,7 @@ __all__ = [
     "draws_numbers",
     "fast_compiled_loops",
     "fused",
+    "host_call",
     "linearise",
     "precompile",
     "run_eagerly",
@@ -162,6 +163,12 @@ def fused(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return fn(*args) if accelerated() or sys.platform != "linux" else with_xla(*args)
 
     return call
+
+
+def host_call(fn: Callable[..., np.ndarray], shape: tuple[int, ...], *args: Tensor) -> Tensor:
+    """Return float32 `fn` of NumPy arrays, of `shape`."""
+    result = tf.numpy_function(fn, args, tf.float32)
+    return tf.ensure_shape(result, shape)
 
 
 def traced_once(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -89,6 +89,12 @@ def fused(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return fn
 
 
+def host_call(fn: Callable[..., np.ndarray], shape: tuple[int, ...], *args: Tensor) -> Tensor:
+    """Return float32 `fn` of NumPy arrays, of `shape`."""
+    given = (_tensor(one).detach().cpu().numpy() for one in args)
+    return convert_to_tensor(fn(*given).reshape(shape))
+
+
 def traced_once(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Return `fn` unchanged."""
     return fn

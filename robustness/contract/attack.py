@@ -19,6 +19,9 @@ from robustness.numerics.losses import LOSSES, stand_in
 from robustness.threat.goals import Goal
 from robustness.threat.norms import Norm
 
+LEAST_PROBE = 1.0
+"""The least root mean square of a probe, in counts, of which enough is left when its file is written."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(Declarations, ABC):
@@ -85,6 +88,10 @@ class Attack(Declarations, ABC):
     def width(self) -> int:
         """The number of points that a row evaluates in a step; the batch size is divided by it."""
         return 1
+
+    def on_files(self) -> Attack:
+        """Return the attack for points that are rounded to 8-bit files before the model sees them."""
+        return self
 
     @abstractmethod
     def init(self, task: Task) -> State:

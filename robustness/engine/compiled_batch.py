@@ -77,7 +77,10 @@ class CompiledBatch:
         canvas: Shape | None = None,
     ) -> None:
         attack.expect_norm(threat.norm)
-        self.input = model_input(classifier, threat, canvas)
+        gradients = attack.knowledge == "white-box"
+        self.input = model_input(classifier, threat, canvas, gradients=gradients)
+        if self.input.exact:
+            attack = attack.on_files()
         self.classifier, self.attack, self.threat = classifier, attack, threat
         self._seed, self.batch_size = seed, batch_size
         self._bytes = row_bytes(classifier, self.input.shape)
@@ -345,7 +348,9 @@ class CompiledBatch:
         least one.
         """
         after, ready, _, steps = self._advance(state, watched, most)
-        return _changed(state, after), ops.convert_to_numpy(ready), steps
+        reported = ops.convert_to_numpy(ready)
+        self.input.expect_success()
+        return _changed(state, after), reported, steps
 
     def _advance(
         self, state: State, watched: Sequence[int], most: int

@@ -12,9 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 from keras import ops
 
+from robustness import backend
 from robustness.contract.attack import Attack
 from robustness.contract.task import Task
 from robustness.engine.jobs import Example
+from robustness.errors import PipelineError
 from robustness.models.classifier import Classifier
 from robustness.pipeline.deployment import Deployment
 from robustness.threat.threat import Threat
@@ -34,15 +36,20 @@ class ModelInput(Protocol):
     Attributes
     ----------
     shape : of a point.
+    exact : whether points are rounded to 8-bit files, as the judge's are.
     """
 
     shape: Shape
+    exact: bool
 
     def arrays(self, examples: Sequence[Example]) -> Arrays:
         """Return what rows need beside their pixels, each array with a leading row axis."""
 
     def mask(self, arrays: Arrays) -> Any:
         """Return the mask of a task, see `Task.mask`."""
+
+    def expect_success(self) -> None:
+        """Raise the error of an earlier call of `logits`, if there was one."""
 
     def logits(self, task: Task, arrays: Arrays) -> Callable[[Any], Any]:
         """Return a function from points (n, height, width, channels) to logits (n, classes).
@@ -54,6 +61,8 @@ class ModelInput(Protocol):
 class ImageInput:
     """The points are images of the model."""
 
+    exact = False
+
     def __init__(self, classifier: Classifier, threat: Threat) -> None:
         self._classifier, self._threat, self.shape = classifier, threat, classifier.input_shape
 
@@ -64,6 +73,9 @@ class ImageInput:
     def mask(self, arrays: Arrays) -> Any:
         """Return the mask of the threat."""
         return self._threat.weights
+
+    def expect_success(self) -> None:
+        """Do nothing: errors arise at once."""
 
     def logits(self, task: Task, arrays: Arrays) -> Callable[[Any], Any]:
         """Return the model's logits."""
@@ -80,42 +92,137 @@ class PictureInput:
     canvas : (height, width, channels) of the canvas.
     """
 
+    exact = False
+
     def __init__(self, classifier: Classifier, deployment: Deployment, canvas: Shape) -> None:
         self._classifier, self._deployment, self.shape = classifier, deployment, canvas
+        self._ordered = deployment.convention.clips_between and self._may_begin_with_rows()
+
+    def _may_begin_with_rows(self) -> bool:
+        """Whether a picture on the canvas may be resized along its rows first; both orders take longer."""
+        height, width = self.shape[:2]
+        narrow = width
+        while narrow > 1 and _side(narrow - 1) == _side(width):
+            narrow -= 1
+        try:
+            return self._deployment.geometry((height, narrow)).rows_first
+        except PipelineError:  # no picture of this size, but maybe others
+            return True
 
     def arrays(self, examples: Sequence[Example]) -> Arrays:
         """Return the matrices of each picture, its place on the canvas, and its size."""
         height, width = self.shape[:2]
-        found = []
-        for example in examples:
-            size = example.size or example.pixels.shape[:2]
-            geometry = self._deployment.geometry((int(size[0]), int(size[1])))
-            found.append((_padded(geometry.rows, height), _padded(geometry.columns, width)))
+        sizes = [example.size or example.pixels.shape[:2] for example in examples]
+        found = [self._deployment.geometry((int(h), int(w))) for h, w in sizes]
+        order = {}
+        if self._ordered:
+            order["rows_first"] = np.array([one.rows_first for one in found])
         return {
-            "rows": np.stack([rows for rows, _ in found]),
-            "columns": np.stack([columns for _, columns in found]),
-            "inside": np.stack([_inside(example) for example in examples]),
-            "sizes": np.array([e.size or e.pixels.shape[:2] for e in examples], np.int32),
+            "rows": np.stack([_padded(one.rows, height) for one in found]),
+            "columns": np.stack([_padded(one.columns, width) for one in found]),
+            **order,
+            **_places(examples),
         }
 
     def mask(self, arrays: Arrays) -> Any:
         """Return 1 inside the picture of each row."""
         return ops.cast(arrays["inside"], "float32")
 
+    def expect_success(self) -> None:
+        """Do nothing: errors arise at once."""
+
     def logits(self, task: Task, arrays: Arrays) -> Callable[[Any], Any]:
         """Return the logits of the model behind the differentiable part of its pipeline."""
         see = self._deployment.differentiable(
-            arrays["rows"], arrays["columns"], arrays["sizes"], task.keys, task.step
+            arrays["rows"],
+            arrays["columns"],
+            arrays["sizes"],
+            task.keys,
+            task.step,
+            arrays.get("rows_first"),
         )
         return lambda points: self._classifier.logits(see(points))
 
 
-def model_input(classifier: Classifier, threat: Threat, canvas: Shape | None) -> ModelInput:
-    """Return how points enter `classifier`: as pictures on `canvas` if it is deployed, else as images."""
-    if isinstance(classifier.deployment, Deployment):
+class QueriedInput:
+    """The points are pictures on a canvas, which reach the model through the user's own function.
+
+    Each is rounded and uploaded as the judge does it, so its logits are those of its file.
+
+    Parameters
+    ----------
+    classifier : a classifier that is deployed behind the function.
+    canvas : (height, width, channels) of the canvas.
+    """
+
+    exact = True
+
+    def __init__(self, classifier: Classifier, canvas: Shape) -> None:
+        self._classifier, self.shape = classifier, canvas
+        self._failures: list[Exception] = []
+
+    def arrays(self, examples: Sequence[Example]) -> Arrays:
+        """Return the place of each picture on the canvas, and its size."""
+        return _places(examples)
+
+    def mask(self, arrays: Arrays) -> Any:
+        """Return 1 inside the picture of each row."""
+        return ops.cast(arrays["inside"], "float32")
+
+    def expect_success(self) -> None:
+        """Raise the error of the function in an earlier call of `logits`, if there was one."""
+        if self._failures:
+            raise self._failures.pop()
+
+    def logits(self, task: Task, arrays: Arrays) -> Callable[[Any], Any]:
+        """Return the logits of the model behind the function; NaN for a point that is not finite."""
+
+        def see(points: Any) -> Any:
+            shape = (points.shape[0], *self._classifier.input_shape)
+            images = backend.host_call(self._images, shape, points, arrays["sizes"])
+            return self._classifier.logits(images)
+
+        return see
+
+    def _images(self, points: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """The model's images, float32, of points (rows * k, height, width, channels)."""
+        finite = np.isfinite(points).all(axis=(1, 2, 3))
+        whole = np.where(finite[:, None, None, None], points, 0).round().clip(0, 255)
+        places = np.repeat(sizes, len(points) // len(sizes), axis=0)
+        images = np.full((len(points), *self._classifier.input_shape), np.nan, np.float32)
+        # A row that waits for others may ask for the same picture again.
+        known: dict[tuple[int, int, bytes], int] = {}
+        try:
+            for number in np.flatnonzero(finite).tolist():
+                height, width = map(int, places[number])
+                picture = np.ascontiguousarray(whole[number, :height, :width], np.uint8)
+                first = known.setdefault((height, width, picture.tobytes()), number)
+                images[number] = images[first] if first < number else self._image(picture)
+        except Exception as error:  # raised by `expect_success`: frameworks would wrap it
+            self._failures.append(error)
+        return images
+
+    def _image(self, picture: np.ndarray) -> np.ndarray:
+        deployment = self._classifier.deployment
+        if not isinstance(deployment, Deployment):
+            raise TypeError("The classifier of queries has no deployment.")
+        return deployment.image(picture)
+
+
+def model_input(
+    classifier: Classifier, threat: Threat, canvas: Shape | None, *, gradients: bool = True
+) -> ModelInput:
+    """Return how points enter `classifier`: as pictures on `canvas` if it is deployed, else as images.
+
+    Without `gradients` they enter the classifier that its deployment names for queries, if it names one.
+    """
+    deployment = classifier.deployment
+    if isinstance(deployment, Deployment):
         if canvas is None:
             raise ValueError("A deployed model came without a canvas.")
-        return PictureInput(classifier, classifier.deployment, canvas)
+        if deployment.queried is not None and not gradients:
+            return QueriedInput(deployment.queried, canvas)
+        return PictureInput(classifier, deployment, canvas)
     return ImageInput(classifier, threat)
 
 
@@ -183,6 +290,14 @@ def by_canvas(
 def _padded(matrix: np.ndarray, length: int) -> np.ndarray:
     """A matrix (image side, picture side) with columns of zeros up to `length`."""
     return np.pad(matrix, ((0, 0), (0, length - matrix.shape[1]))).astype(np.float32)
+
+
+def _places(examples: Sequence[Example]) -> Arrays:
+    """1 where the canvas of each row holds its picture, and the picture's size."""
+    return {
+        "inside": np.stack([_inside(example) for example in examples]),
+        "sizes": np.array([e.size or e.pixels.shape[:2] for e in examples], np.int32),
+    }
 
 
 def _inside(example: Example) -> np.ndarray:

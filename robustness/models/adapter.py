@@ -70,6 +70,7 @@ class AdaptedModel:
     opaque : whether `model` takes a fourth channel that images lack: alpha, which is 255 counts everywhere.
     adapter : what was stated or found, so that the same model is built again.
     sentences : what was adapted, for reports.
+    channels_first : whether `original` takes (channels, height, width).
     """
 
     original: keras.Model
@@ -78,6 +79,7 @@ class AdaptedModel:
     opaque: bool = False
     adapter: InputAdapter = field(default_factory=InputAdapter)
     sentences: tuple[str, ...] = ()
+    channels_first: bool = False
 
     def card(self) -> dict[str, Any] | None:
         """Return the adapter as JSON values; None if the model is used as it is."""
@@ -138,7 +140,8 @@ def adapt(model: Any, adapter: InputAdapter | None = None) -> AdaptedModel:
         tuple(f"{name}={number!r}" for name, number in constants.items()),
         output.name if output else "",
     )
-    return AdaptedModel(model, around, layout.shape, layout.opaque, found, (*sentences, *notes))
+    said = (*sentences, *notes)
+    return AdaptedModel(model, around, layout.shape, layout.opaque, found, said, layout.first)
 
 
 class Constant(keras.layers.Layer):

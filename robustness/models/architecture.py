@@ -7,11 +7,8 @@ the user's own code, called without arguments; it needs `--trust-model`.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from robustness.models.scan.configuration import (
 )
 from robustness.models.scan.model_size import MAX_PARAMETERS
 from robustness.models.suffixes import APPLICATIONS, ARCHITECTURE_SUFFIXES
+from robustness.models.user_modules import import_module
 from robustness.text import did_you_mean
 
 EXPECTED = (
@@ -199,27 +197,17 @@ def _expect_few(value: Any) -> None:
 
 
 def _from_code(module: str, function: str) -> Any:
+    def failed(reason: str) -> ModelError:
+        return ModelError(
+            f"The architecture {module}:{function} gives no model ({reason}); expected a function without "
+            "required arguments that returns a built Keras model."
+        )
+
+    loaded = import_module(module, failed)
     try:
-        if module.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(module).stem, module)
-            if spec is None or spec.loader is None:
-                raise ImportError(f"no module in {module!r}")
-            loaded = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(loaded)
-        else:
-            here = str(Path.cwd())
-            sys.path.insert(0, here)
-            try:
-                loaded = importlib.import_module(module)
-            finally:
-                sys.path.remove(here)
         model = getattr(loaded, function)()
     except Exception as error:  # the user's code may raise anything
-        raise ModelError(
-            f"The architecture {module}:{function} gives no model ({type(error).__name__}: "
-            f"{str(error)[:300]}); "
-            "expected a function without required arguments that returns a built Keras model."
-        ) from error
+        raise failed(f"{type(error).__name__}: {str(error)[:300]}") from error
     if not getattr(model, "built", False) or not hasattr(model, "layers"):
         raise ModelError(
             f"The architecture {module}:{function} returns {type(model).__name__}; expected a built "

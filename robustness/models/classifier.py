@@ -464,6 +464,11 @@ class Classifier:
         return (*([read] if read else []), *self._adapted.sentences, *reason)
 
     @property
+    def channels_first(self) -> bool:
+        """Whether the user's model takes (channels, height, width); `logits` never does."""
+        return self._adapted.channels_first
+
+    @property
     def head_stated(self) -> bool:
         """Whether the user says what the outputs are."""
         return self._said["head"] is not None

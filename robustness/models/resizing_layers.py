@@ -64,8 +64,11 @@ def resizing_inside(model: keras.Model) -> ResizingInside | None:
         if isinstance(layer, keras.layers.Resizing):
             return _of_resizing(layer, rescaled)
         if isinstance(layer, keras.layers.CenterCrop):
+            usual = layer.data_format == "channels_last" and layer.input.dtype == "float32"
             return ResizingInside(
-                f"CenterCrop {layer.name}", f"{int(layer.height)}x{int(layer.width)}"
+                f"CenterCrop {layer.name}",
+                f"{int(layer.height)}x{int(layer.width)}",
+                "keras.layers.CenterCrop:bilinear" if usual else "",
             )
         if not isinstance(layer, _POINTWISE):
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from robustness.errors import PipelineError
 from robustness.pipeline.geometry import Geometry
 from robustness.pipeline.preprocessing import ImageShape, LinearConvention, Preprocessing
 from robustness.pipeline.upload import PNG, Upload
+
+if TYPE_CHECKING:
+    from robustness.models.classifier import Classifier
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,14 @@ class Deployment:
     preprocessing : from a picture, or its file, to the model's image; what the judge uses.
     shape : the model's images, (height, width, channels).
     upload : the format of the uploaded file.
+    queried : what attacks without gradients evaluate in place of the classifier that has this deployment:
+        one behind a function, where `preprocessing` is only the convention nearest to it.
     """
 
     preprocessing: Preprocessing
     shape: ImageShape
     upload: Upload = PNG
+    queried: Classifier | None = None
 
     @property
     def convention(self) -> LinearConvention:
@@ -78,7 +84,13 @@ class Deployment:
         return self.convention.geometry(size, self.shape)
 
     def differentiable(
-        self, rows: Tensor, columns: Tensor, sizes: Tensor, keys: Tensor, step: Tensor
+        self,
+        rows: Tensor,
+        columns: Tensor,
+        sizes: Tensor,
+        keys: Tensor,
+        step: Tensor,
+        rows_first: Tensor | None = None,
     ) -> Callable[[Tensor], Tensor]:
         """Return a differentiable function from points on a canvas to the model's images.
 
@@ -87,13 +99,14 @@ class Deployment:
         rows, columns : matrices of each picture (`twin.images_of`).
         sizes : (n, 2) int32: height and width of each picture.
         keys, step : (n, 2) and (n,) int32, for the random qualities of an upload.
+        rows_first : (n,) bool, see `twin.images_of`.
         """
         # keras.ops is needed by attacks only.
         from robustness.pipeline.twin import after_upload, images_of  # noqa: PLC0415
 
         def see(points: Tensor) -> Tensor:
             received = after_upload(points, self.upload, sizes, keys, step)
-            return images_of(received, rows, columns, self.convention)
+            return images_of(received, rows, columns, self.convention, rows_first)
 
         return see
 

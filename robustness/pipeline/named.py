@@ -308,6 +308,14 @@ CONVENTIONS: dict[str, Named] = {
         },
         _resizing,
     ),
+    "keras.layers.CenterCrop": Named(
+        "keras.layers.CenterCrop",
+        {
+            "interpolation": _interpolation(("bilinear",), "bilinear"),
+            "decoder": Key(_DECODER, "tensorflow"),
+        },
+        lambda text, values: keras_layers.CenterCropConvention(text=text, **values),
+    ),
     "keras_hub": Named(
         "keras_hub.layers.ImageConverter",
         {
@@ -349,6 +357,7 @@ _ALIASES = {
     "image_dataset_from_directory": "keras.image_dataset_from_directory",
     "keras.resizing": "keras.layers.Resizing",
     "keras.layers.resizing": "keras.layers.Resizing",
+    "keras.layers.centercrop": "keras.layers.CenterCrop",
     "keras-hub": "keras_hub",
     "cv2": "opencv",
     "cv2.resize": "opencv",

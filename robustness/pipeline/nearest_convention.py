@@ -57,7 +57,7 @@ class NearestConvention:
             )
         return (
             f"No named convention is near the function {self.function}: it is not linear, or resizes in a "
-            f"way of its own. Attacks look through the nearest, {pair}, which agrees with it "
+            f"way of its own. Attacks by gradient look through the nearest, {pair}, which agrees with it "
             f"{self.agreement.sentence}. They may miss flips that exist; the function judges every flip."
         )
 

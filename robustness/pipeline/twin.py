@@ -15,7 +15,11 @@ QUALITY_STREAM = 15
 
 
 def images_of(
-    points: Tensor, rows: Tensor, columns: Tensor, convention: LinearConvention
+    points: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    convention: LinearConvention,
+    rows_first: Tensor | None = None,
 ) -> Tensor:
     """Return the images of the model.
 
@@ -25,6 +29,8 @@ def images_of(
         the first picture, then k of the second, ...
     rows, columns : (n, image height, height) and (n, image width, width), see `Geometry`; 0 beyond a picture.
     convention : what was resized by which code.
+    rows_first : (n,) bool: whether rows are resized before columns; it matters only where values are limited
+        between (`Geometry.rows_first`). None for columns first.
 
     Returns
     -------
@@ -34,7 +40,17 @@ def images_of(
     several = points.shape[0] // rows.shape[0]
     if several > 1:
         rows, columns = (ops.repeat(x, several, axis=0) for x in (rows, columns))
-    image = (_columns_first if convention.clips_between else _rows_first)(points, rows, columns)
+        rows_first = None if rows_first is None else ops.repeat(rows_first, several, axis=0)
+    if not convention.clips_between:
+        image = _rows_first(points, rows, columns)
+    elif rows_first is None:
+        image = _columns_first(points, rows, columns)
+    else:
+        image = ops.where(
+            rows_first[:, None, None, None],
+            _limited_rows_first(points, rows, columns),
+            _columns_first(points, rows, columns),
+        )
     if convention.fill:
         covered = ops.sum(rows, axis=2)[:, :, None] * ops.sum(columns, axis=2)[:, None, :]
         image = image + convention.fill * (1.0 - covered[..., None])
@@ -80,6 +96,11 @@ def _columns_first(points: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     between = _limited(narrow, clips=True, whole=True)
     lower = ops.matmul(rows, ops.reshape(between, (count, height, -1)))
     return _unturned(lower, rows.shape[1], channels)
+
+
+def _limited_rows_first(points: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    turned = _columns_first(ops.transpose(points, (0, 2, 1, 3)), columns, rows)
+    return ops.transpose(turned, (0, 2, 1, 3))
 
 
 def _unturned(values: Tensor, height: int, channels: int) -> Tensor:

@@ -8,8 +8,8 @@ import io
 import re
 import threading
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +30,7 @@ from robustness.pipeline.decoders import (
 )
 from robustness.pipeline.function_parameter import ARRAY, BYTES, TAKES, takes_of
 from robustness.pipeline.function_results import model_input
+from robustness.pipeline.imported_files import digest_of, imported_files
 from robustness.pipeline.preprocessing import ImageShape
 from robustness.text import did_you_mean, shorten, shown
 
@@ -53,6 +54,7 @@ class RecordedFunction(Protocol):
     takes: str | None
     source_sha256: str | None
     file_sha256: str | None
+    imports_sha256: str | None
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class UserFunction:
     function : the function.
     file : path of its module; "" if it has none.
     source_sha256, file_sha256 : hashes of its source and of its module's file; "" where there is none.
+    imports : the files of the user that its module imports, with their hashes (`imported_files`).
     channels_first : whether the model takes, and the function returns, (channels, height, width).
     whole : whether images have whole counts.
     """
@@ -78,8 +81,13 @@ class UserFunction:
     file: str = ""
     source_sha256: str = ""
     file_sha256: str = ""
+    imports: Mapping[str, str] = field(default_factory=dict, hash=False)
     channels_first: bool = False
     whole: bool = False
+
+    def before(self, classifier: Classifier) -> UserFunction:
+        """Return the function as it stands before a model, whose axes its result has."""
+        return replace(self, channels_first=classifier.channels_first)
 
     def image(self, pixels: np.ndarray, shape: ImageShape) -> np.ndarray:
         """Return the model's input of decoded pixels.
@@ -128,6 +136,11 @@ class UserFunction:
         plain, tagged = (self._tried(_jpeg(pixels, tag)) for tag in (Image.Exif(), exif))
         return plain is None or tagged is None or not np.array_equal(plain, tagged)
 
+    @property
+    def imports_sha256(self) -> str:
+        """The hash of all files in `imports`; "" if there are none."""
+        return digest_of(dict(self.imports))
+
     def source_differs(self, recorded: RecordedFunction) -> str:
         """Return how the function differs from the one that a run records, a sentence; "" if it does not."""
         before = f"the run was made with {recorded.name}"
@@ -139,6 +152,12 @@ class UserFunction:
             return (
                 f"The file of the preprocessing {self.text} is another one now than when {before}; the "
                 "function's own source is the same, what it calls may differ."
+            )
+        if recorded.imports_sha256 and recorded.imports_sha256 != self.imports_sha256:
+            files = shorten(", ".join(self.imports) or "none now", 200)
+            return (
+                f"A file that the preprocessing {self.text} imports ({files}) is another one now than when "
+                f"{before}."
             )
         return ""
 
@@ -222,6 +241,7 @@ def load_function(text: str, *, takes: str | None = None) -> UserFunction:
         getattr(module, "__file__", None) or "",
         _sha256(_source(function)),
         _sha256(_content(module)),
+        imported_files(getattr(module, "__file__", None) or "", module.__name__),
     )
 
 

@@ -91,6 +91,7 @@ class FunctionEntry(Part):
     takes: str | None = None
     source_sha256: str | None = None
     file_sha256: str | None = None
+    imports_sha256: str | None = None
     agreement: str | None = None
     """Through which named convention attacks see it, and how near that is."""
 

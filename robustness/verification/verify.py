@@ -246,7 +246,7 @@ def _as_deployed(
         return classifier
     if classifier.deployment is not None:
         return classifier
-    preprocessing: Preprocessing | None = function
+    preprocessing: Preprocessing | None = function and function.before(classifier)
     if entry.function is None and entry.pipeline is not None:
         preprocessing = parse_pipeline(entry.pipeline).convention
     if function is not None and entry.function is not None:

@@ -1,4 +1,4 @@
-"""The layer `keras.layers.Resizing`, also as the `ImageConverter` of keras-hub uses it."""
+"""The layers `keras.layers.Resizing`, also as the `ImageConverter` of keras-hub uses it, and `CenterCrop`."""
 
 from __future__ import annotations
 
@@ -98,6 +98,53 @@ class ResizingConvention:
             axes = Axis(size[0], shape[0]), Axis(size[1], shape[1])
         resizer = ResizingRows(self.interpolation, self.antialias)
         return linear_part(resizer, axes, size, shape)
+
+
+@dataclass(frozen=True)
+class CenterCropConvention:
+    """`keras.layers.CenterCrop`; see `Preprocessing`.
+
+    Of a picture with a side that is smaller than the crop, the largest centre of the crop's aspect ratio is
+    resized.
+
+    Attributes
+    ----------
+    interpolation : of such a picture.
+    decoder : name of the decoder of files.
+    """
+
+    text: str
+    interpolation: str = "bilinear"
+    decoder: str = "tensorflow"
+    oriented: bool = False
+    whole: bool = False
+    clips_between: bool = False
+    clips: bool = False
+    fill: float = 0.0
+
+    def image(self, pixels: np.ndarray, shape: ImageShape) -> np.ndarray:
+        """Return the image of decoded pixels; see `Preprocessing.image`."""
+        image = _run(_cropping_layer((shape[0], shape[1])), pixels.astype(np.float32))
+        return expect_shape(image, shape, self.text)
+
+    def image_of_file(self, data: bytes, shape: ImageShape) -> np.ndarray:
+        """Return the image of a picture file; see `Preprocessing.image_of_file`."""
+        return self.image(DECODERS[self.decoder](data, shape[2]), shape)
+
+    def geometry(self, size: Side, shape: ImageShape) -> Geometry:
+        """Return the linear part for pictures of `size`; see `LinearConvention.geometry`."""
+        spare = size[0] - shape[0], size[1] - shape[1]
+        axes = Axis.kept(size[0], spare[0] // 2), Axis.kept(size[1], spare[1] // 2)
+        if min(spare) < 0:
+            axes = cropped_axes(size, shape)
+        return linear_part(ResizingRows(self.interpolation, False), axes, size, shape)
+
+
+@lru_cache(maxsize=16)
+def _cropping_layer(size: Side) -> Any:
+    import keras  # noqa: PLC0415 - slow to import
+
+    return keras.layers.CenterCrop(*size, data_format="channels_last")
 
 
 @lru_cache(maxsize=64, typed=True)  # a fill of 0.0 fails for uint8 where 0 does not

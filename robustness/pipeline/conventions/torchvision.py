@@ -124,9 +124,12 @@ class TensorRows(RowResizer):
         from torchvision.transforms.v2 import functional  # noqa: PLC0415 - an optional library
 
         picture = torch.from_numpy(np.ascontiguousarray(values))[None]
+        if self.fixed_point:  # whose weights PyTorch computes in float64
+            picture = picture.double()
         size = [resized, values.shape[1]]
         mode = _mode(self.interpolation)
-        return functional.resize(picture, size, mode, antialias=self.antialias).numpy()[0]
+        resized_rows = functional.resize(picture, size, mode, antialias=self.antialias)
+        return resized_rows.numpy()[0].astype(np.float32)
 
     def as_stored(self, weights: np.ndarray, largest: float) -> np.ndarray:
         """Return the weights; PyTorch's 8-bit code has whole numbers of 16 bits, as large as these allow."""

@@ -13,12 +13,19 @@ from PIL import Image
 from robustness.attacks import DDN, PGD, Square
 from robustness.contract.attack import Attack
 from robustness.engine.jobs import Example
-from robustness.engine.model_input import by_canvas, canvas_of, example_on, on_canvas
+from robustness.engine.model_input import (
+    by_canvas,
+    canvas_of,
+    example_on,
+    model_input,
+    on_canvas,
+)
 from robustness.engine.outcomes import EpsilonOutcome
 from robustness.engine.search import run_attack
 from robustness.models.classifier import Classifier
 from robustness.pipeline.deployment import Deployment
 from robustness.pipeline.named import parse_pipeline
+from robustness.pipeline.twin import images_of
 from robustness.threat import norms
 from robustness.threat.threat import Threat
 from tests.robustness.helpers import linear, normal_of, small_cnn
@@ -174,3 +181,31 @@ def test_the_nearest_file_has_the_size_of_the_picture(two_classes):
         file = np.asarray(Image.open(io.BytesIO(flip.png))).astype(float)
         assert file.shape == example.pixels.shape
         assert np.isclose(np.linalg.norm(file - example.pixels), flip.distances.l2)
+
+
+def test_attacks_resize_rows_first_where_pillow_does():
+    classifier = small_cnn(0, (10, 9, 3))
+    convention = parse_pipeline("pillow:lanczos").convention
+    sizes = [(40, 14), (38, 16), (33, 22)]
+    orders = [convention.geometry(size, (10, 9, 3)).rows_first for size in sizes]
+    if not any(orders):
+        pytest.skip("this Pillow always begins with the columns")
+    assert not all(orders)
+    rng = np.random.default_rng(5)
+    some = [(rng.random((*size, 3)) < 0.5).astype(np.uint8) * np.uint8(255) for size in sizes]
+    canvas = (40, 32, 3)
+    entering = model_input(deployed(classifier, "pillow:lanczos"), Threat((8.0,)), canvas)
+    arrays = entering.arrays([example_on(canvas, str(n), x, 0) for n, x in enumerate(some)])
+    points = np.stack([on_canvas(x, canvas) for x in some]).astype(np.float32)
+    seen = images_of(points, arrays["rows"], arrays["columns"], convention, arrays["rows_first"])
+    judged = np.stack([convention.image(x, (10, 9, 3)) for x in some]).astype(float)
+    # The last rounding of the one may be up where that of the other is down.
+    assert np.abs(np.asarray(seen) - judged).max() <= 1
+    other = images_of(points, arrays["rows"], arrays["columns"], convention)
+    assert np.abs(np.asarray(other) - judged).max() > 5
+
+
+def test_both_orders_are_computed_only_where_a_picture_may_need_them():
+    classifier = deployed(small_cnn(0, SHAPE), "pillow:lanczos")
+    wide = model_input(classifier, Threat((8.0,)), (40, 160, 3))
+    assert "rows_first" not in wide.arrays([example_on((40, 160, 3), "0", pictures(0)[0], 0)])

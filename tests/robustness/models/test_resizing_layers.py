@@ -42,7 +42,12 @@ def model_of(*first: keras.Layer, shape: tuple[int | None, ...] = ANY, **options
         ),
         # The fill has the unit of rescaled inputs, which a pipeline of counts does not know.
         ([layers.Rescaling(1 / 255), layers.Resizing(8, 8, pad_to_aspect_ratio=True)], "8x8", ""),
-        ([layers.CenterCrop(8, 7)], "8x7", ""),
+        ([layers.CenterCrop(8, 7)], "8x7", "keras.layers.CenterCrop:bilinear"),
+        (
+            [layers.Resizing(9, 9), layers.CenterCrop(8, 7)],
+            "9x9",
+            "keras.layers.Resizing:bilinear",
+        ),
     ],
 )
 def test_a_resizing_layer_at_the_start_is_found(first, size, pipeline):
@@ -71,11 +76,19 @@ def test_no_pipeline_is_named_for_whole_numbers_which_keras_resizes_in_two_ways(
         adapt(model)
 
 
-def test_the_named_pipeline_before_the_model_is_the_model_on_pictures():
+@pytest.mark.parametrize(
+    ("first", "name"),
+    [
+        ([layers.Resizing(8, 10, crop_to_aspect_ratio=True)], "Resizing"),
+        ([layers.CenterCrop(8, 10)], "CenterCrop"),
+        ([layers.Resizing(8, 10), layers.CenterCrop(6, 5)], "Resizing"),
+    ],
+)
+def test_the_named_pipeline_before_the_model_is_the_model_on_pictures(first, name):
     keras.utils.set_random_seed(0)
-    model = model_of(layers.Resizing(8, 10, crop_to_aspect_ratio=True), layers.Rescaling(1 / 255))
+    model = model_of(*first, layers.Rescaling(1 / 255))
     with pytest.raises(
-        ModelError, match=r"--input-size 8x10 --pipeline keras\.layers\.Resizing:bil"
+        ModelError, match=rf"--input-size 8x10 --pipeline keras\.layers\.{name}:bil"
     ):
         adapt(model)
     found = resizing_inside(model)

@@ -108,6 +108,17 @@ def keras_hub(paths: list[Path], shape: Shape, keys: dict[str, Any]) -> list[np.
     return [np.asarray(converter(one.astype(dtype))) for one in pixels]
 
 
+def center_crop(paths: list[Path], shape: Shape, keys: dict[str, Any]) -> list[np.ndarray]:
+    import keras
+    import tensorflow as tf
+
+    layer = keras.layers.CenterCrop(*shape[:2])
+    pixels = [
+        tf.io.decode_image(path.read_bytes(), shape[2], expand_animations=False) for path in paths
+    ]
+    return [np.asarray(layer(tf.cast(one, "float32"))) for one in pixels]
+
+
 def torchvision(paths: list[Path], shape: Shape, keys: dict[str, Any]) -> list[np.ndarray]:
     import torch
     from torchvision import transforms
@@ -178,5 +189,6 @@ BY_HAND: dict[str, ByHand] = {
     "keras.layers.Resizing": resizing,
     "keras_hub": keras_hub,
     "torchvision": torchvision,
+    "keras.layers.CenterCrop": center_crop,
     "opencv": opencv,
 }

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from robustness.configuration.audit_file import expect_typed
 from robustness.errors import PipelineError, SettingError
 from robustness.images.png import to_png
+from robustness.pipeline.imported_files import digest_of, imported_files
 from robustness.pipeline.user_function import (
     UserFunction,
     checked_images,
@@ -410,6 +411,7 @@ def entry(function: UserFunction, **changes) -> SimpleNamespace:
             "takes": function.takes,
             "source_sha256": function.source_sha256,
             "file_sha256": function.file_sha256,
+            "imports_sha256": function.imports_sha256 or None,
         }
         | changes
     )
@@ -427,6 +429,52 @@ def test_changed_code_is_noticed(own, tmp_path):
     assert "The file" in beside and "what it calls may differ" in beside
     assert "takes" in own(BY_BYTES).source_differs(recorded)
     assert function.source_differs(entry(function, source_sha256=None, file_sha256=None)) == ""
+
+
+def test_a_change_of_an_imported_file_is_noticed(own, tmp_path):
+    (tmp_path / "own_steps").mkdir()
+    (tmp_path / "own_steps" / "__init__.py").write_text("")
+    (tmp_path / "own_steps" / "sizes.py").write_text("from .deeper import SIDE\n")
+    (tmp_path / "own_steps" / "deeper.py").write_text("SIDE = 6\n")
+    (tmp_path / "own_late.py").write_text("FACTOR = 255\n")
+    (tmp_path / "own_stranger.py").write_text("")
+    code = """
+from own_steps.sizes import SIDE
+def prepare(picture: Image.Image):
+    from own_late import FACTOR
+    return np.asarray(picture.convert("RGB").resize((SIDE, 8))) / FACTOR
+"""
+    function = own(code)
+    names = ["own_late.py", "own_steps/__init__.py", "own_steps/deeper.py", "own_steps/sizes.py"]
+    assert list(function.imports) == names
+    recorded = entry(function)
+    assert own(code).source_differs(recorded) == ""
+    (tmp_path / "own_stranger.py").write_text("SIDE = 7\n")
+    assert own(code).source_differs(recorded) == ""
+    (tmp_path / "own_steps" / "deeper.py").write_text("SIDE = 3 + 3\n")
+    said = own(code).source_differs(recorded)
+    assert "imports" in said and "own_steps/deeper.py" in said
+    assert own(code).source_differs(entry(function, imports_sha256=None)) == ""
+
+
+def test_files_of_an_installed_package_are_its_own_only(tmp_path):
+    place = tmp_path / "site-packages"
+    for name in ("theirs", "other"):
+        (place / name).mkdir(parents=True)
+        (place / name / "__init__.py").write_text("")
+    (place / "theirs" / "code.py").write_text("import other\nfrom . import more\nimport os.path\n")
+    (place / "theirs" / "more.py").write_text("import theirs.code\n")
+    found = imported_files(str(place / "theirs" / "code.py"), "theirs.code")
+    assert set(found) == {"theirs/__init__.py", "theirs/more.py"}
+    (place / "theirs" / "__init__.py").write_text("from . import code\n")
+    found = imported_files(str(place / "theirs" / "__init__.py"), "theirs")
+    assert set(found) == {"theirs/code.py", "theirs/more.py"}
+    assert imported_files("", "anything") == {} and digest_of({}) == ""
+
+
+def test_a_file_that_is_no_python_imports_nothing(tmp_path):
+    (tmp_path / "odd.py").write_bytes(b"import \0 this")
+    assert imported_files(str(tmp_path / "odd.py"), "odd") == {}
 
 
 def test_code_that_a_configuration_names_is_not_run_untyped():
