@@ -4,9 +4,10 @@
     KERAS_BACKEND=torch python benchmarks/large_models.py
 
 Models of keras.applications with random weights, 1,000 classes, 224 x 224, on random pictures. Both sides
-take batches of the same size in one process and alternate, as the speed of a machine drifts. Compilation is not
-timed. Medians of wall-clock and of processor seconds per step of one picture. "checks" are the checks of the
-model before an attack, of `--pictures` pictures. The bare gradient is that of the cross-entropy to the input.
+take batches of the same size in one process and alternate, as the speed of a machine drifts. Compilation is
+not timed. Medians of wall-clock and of processor seconds per step of one picture. "checks" are the checks of
+the model before an attack, of `--pictures` pictures. The bare gradient is that of the cross-entropy to the
+input.
 """
 
 from __future__ import annotations
