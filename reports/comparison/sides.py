@@ -95,6 +95,11 @@ def _from_json(path: Path) -> Side:
             f"{path} cannot be compared, since it lacks results, worst or attacks; expected a run folder "
             "or its report.json."
         )
+    if not results and summary.manifest.data.selected:
+        raise RunUsageError(
+            f"{path} cannot be compared, since it does not list its {summary.manifest.data.selected:,} "
+            "images one by one; give the run folder."
+        )
     epsilons = [float(rate.epsilon) for rate in summary.worst]
     return Side(
         source=path.name,

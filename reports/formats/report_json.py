@@ -7,6 +7,7 @@ changes shows, and the version with it.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,8 +74,18 @@ class Report(_Entry):
     summary: Summary
 
 
+MOST_RESULTS = 100_000
+"""Most images that are listed one by one; a longer file could not be read again (`MOST_JSON`)."""
+
+
 def document(summary: Summary, verdict: Verdict) -> dict[str, Any]:
-    """Everything a report says, JSON-able."""
+    """Everything a report says, JSON-able; without `results` if there are more than `MOST_RESULTS` images."""
+    if len(summary.results) > MOST_RESULTS:
+        left_out = (
+            f"The {len(summary.results):,} images are not listed one by one here, since there are more than "
+            f"{MOST_RESULTS:,}; outcomes.csv and outcomes.parquet list them."
+        )
+        summary = replace(summary, results=(), warnings=(*summary.warnings, left_out))
     report = Report.model_validate(
         {
             "$schema": ID,

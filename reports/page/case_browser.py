@@ -39,6 +39,8 @@ THUMB = 80
 """Longer side of a thumbnail, in pixels."""
 TINY = 48
 """Longest side of a picture, in pixels, whose thumbnail is exact."""
+MOST_CASES = 50_000
+"""Most cases in the page: some 10 MB of text, which a browser filters at once."""
 STRIPS = 200
 """Most cases whose steps the browser shows; the audit keeps a few for each attack."""
 
@@ -70,18 +72,21 @@ def browser_data(
     dict
         `images`: name, label, predicted class, confidence, number of the original picture, number of
         the thumbnail. `cases`: the values that `fields` names. -1 or None stands for a missing value.
-        `pictures` in the page, or `files` beside it, and `shards`: the file of each picture.
+        `pictures` in the page, or `files` beside it, and `shards`: the file of each picture. `left_out`:
+        how many cases beyond `MOST_CASES` are not in the page; the worst of each outcome are.
     """
     images = complete(run.images(), "images").sort_values("position", kind="stable")
     outcomes = complete(run.outcomes(), "outcomes", summary.norm)
     strips = complete(run.strips(), "strips")
     names = summary.class_names
-    place = {key: number for number, key in enumerate(images["key"])}
     pictures = _Pictures(run, write_pictures)
     cases_with_steps = {
         (c.image, c.attack, c.epsilon): c for c in best_cases(images, outcomes, strips, STRIPS)
     }
-    rows = _rows(images, outcomes, summary.norm)
+    every = _rows(images, outcomes, summary.norm)
+    rows = _shown(every, images)
+    images = images[images["key"].isin(set(rows["image"]))] if len(rows) < len(every) else images
+    place = {key: number for number, key in enumerate(images["key"])}
     originals = dict(zip(images["key"], images["png"], strict=True))
     thumbs: list[str] = []
     numbers: dict[int, tuple[int, int]] = {}
@@ -117,6 +122,7 @@ def browser_data(
         "cases": cases,
         "steps": steps,
         "thumbs": thumbs,
+        "left_out": len(every) - len(rows),
         **pictures.finish(),
     }
 
@@ -145,6 +151,17 @@ def _rows(images: pd.DataFrame, outcomes: pd.DataFrame, norm: str) -> pd.DataFra
     kept = list(outcomes.columns)
     parts = [part[kept] for part in (flips, others) if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else outcomes
+
+
+def _shown(rows: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """At most `MOST_CASES` of the cases, in order: of every outcome a part, those with pictures first."""
+    if len(rows) <= MOST_CASES:
+        return rows
+    pictured = rows["png"].notna() | rows["image"].isin(images["key"][images["png"].notna()])
+    first = rows.assign(bare=~pictured).sort_values("bare", kind="stable")
+    place = first.groupby("status", sort=False).cumcount()
+    # The outcomes take turns, so that one with few cases is whole.
+    return rows.loc[place.sort_values(kind="stable").index[:MOST_CASES].sort_values()]
 
 
 def _norms(name: str) -> list[Norm]:

@@ -63,7 +63,8 @@ def class_matrix(
     """
     if not pairs:
         return None
-    names = tuple(n for n in class_names if any(n in (p.before, p.after) for p in pairs))
+    there = {name for pair in pairs for name in (pair.before, pair.after)}
+    names = tuple(name for name in class_names if name in there)
     counts = {(pair.before, pair.after): pair.count for pair in pairs}
     fits = len(names) <= _MOST_CLASSES and len(set(names)) == len(names)
     shown = [pair for pair in pairs if not diagonal or pair.before != pair.after]
@@ -71,7 +72,7 @@ def class_matrix(
     largest = max((pair.count for pair in shown), default=1)
     rows = tuple(
         (before, tuple((counts.get((before, after), 0), before == after) for after in names))
-        for before in names
+        for before in names * fits
     )
     return ClassMatrix(
         names=names,

@@ -27,7 +27,7 @@ from robustness.reports.page.templating import csp_hash, page_environment, read_
 from robustness.reports.page.triptychs import triptychs
 from robustness.reports.summary.cases import worst_cases
 from robustness.reports.summary.summary import summarise
-from robustness.reports.summary.tables import ReadableRun, complete
+from robustness.reports.summary.tables import ReadableRun, ReadOnce, complete
 from robustness.runs.store import Run
 
 NAME = "report.html"
@@ -84,12 +84,14 @@ def render(run: ReadableRun, write_pictures: WritePictures | None = None, folder
     folder
         Name of the folder beside the page that `write_pictures` writes to.
     """
+    run = ReadOnce(run)
     summary = summarise(run)
     verdict = verdict_of(summary)
     browser = browser_data(run, summary, write_pictures)
     has_browser, has_files = bool(browser["cases"]), bool(browser["files"])
     panels = tuple(case_panel(run, case, summary.class_names) for case in summary.cases)
-    sections = _sections(PageData(run, summary, verdict, panels, has_browser))
+    left_out = browser.pop("left_out")
+    sections = _sections(PageData(run, summary, verdict, panels, has_browser, left_out))
     style, tables = read_template("report.css"), read_template("tables.js")
     export, script = read_template("export.js"), read_template("browser.js")
     worst = worst_cases(

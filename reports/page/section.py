@@ -40,6 +40,8 @@ class PageData:
         The flips that the page shows in full, with their pictures.
     has_browser
         Whether the page has a case browser, so that links to cases lead somewhere.
+    cases_left_out
+        How many cases are beyond what the case browser holds.
     """
 
     run: ReadableRun
@@ -47,6 +49,7 @@ class PageData:
     verdict: Verdict
     panels: tuple[CasePanel, ...] = ()
     has_browser: bool = False
+    cases_left_out: int = 0
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,39 +53,50 @@ def image_results(
     for image, attack in zip(flips["image"], flips["attack"], strict=True):
         attacks_of.setdefault(image, {})[attack] = None
     flips = cases.worst_first(images, flips, norm).drop_duplicates("image")
-    worst_flips = {row["image"]: row for row in flips.to_dict("records")}
     column = cases.change_column(norm)
+    ends = zip(
+        flips["image"],
+        flips[column],
+        flips["adversarial_class"],
+        flips["confidence_after"],
+        strict=True,
+    )
+    worst_flips = {image: end for image, *end in ends}
     asked = _asked(outcomes)
     lost = worst[worst["status"] == metrics.FAILED]
     undecided = lost.groupby("image")["epsilon"].agg(list).to_dict()
+    ordered = images.sort_values("position", kind="stable")
+    columns = ("key", "name", "label", "clean_class", "confidence", "reason")
     return tuple(
         ImageResult(
-            key=str(row["key"]),
-            name=str(row["name"] or row["key"]),
-            label=_class(names, row["label"]),
-            clean_class=_class(names, row["clean_class"]),
-            confidence=tables.known(row["confidence"]),
-            status=str(status.get(row["key"], "not reached")),
-            smallest_epsilon=_finite(smallest.get(row["key"], math.inf)),
-            attacks=tuple(attacks_of.get(row["key"], ())),
-            asked=tuple(asked.get(row["key"], ())),
-            reason=str(row["reason"] or ""),
-            undecided=tuple(undecided.get(row["key"], ())),
-            **_worst_flip(worst_flips.get(row["key"]), names, column),
+            key=str(key),
+            name=str(name or key),
+            label=_class(names, label),
+            clean_class=_class(names, clean_class),
+            confidence=tables.known(confidence),
+            status=str(status.get(key, "not reached")),
+            smallest_epsilon=_finite(smallest.get(key, math.inf)),
+            attacks=tuple(attacks_of.get(key, ())),
+            asked=tuple(asked.get(key, ())),
+            reason=str(reason or ""),
+            undecided=tuple(undecided.get(key, ())),
+            **_worst_flip(worst_flips.get(key), names),
         )
-        for row in images.sort_values("position", kind="stable").to_dict("records")
+        for key, name, label, clean_class, confidence, reason in zip(
+            *(ordered[column] for column in columns), strict=True
+        )
     )
 
 
-def _worst_flip(
-    row: Mapping[Any, Any] | None, names: tuple[str, ...], column: str
-) -> dict[str, Any]:
-    if row is None:
+def _worst_flip(end: Sequence[Any] | None, names: tuple[str, ...]) -> dict[str, Any]:
+    """The change, the class and the confidence of an image's worst flip."""
+    if end is None:
         return {}
+    change, after, confidence = end
     return {
-        "change": tables.known(row[column]),
-        "adversarial_class": _class(names, row["adversarial_class"]),
-        "confidence_after": tables.known(row["confidence_after"]),
+        "change": tables.known(change),
+        "adversarial_class": _class(names, after),
+        "confidence_after": tables.known(confidence),
     }
 
 

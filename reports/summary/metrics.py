@@ -48,7 +48,13 @@ class Tally:
 
 def tally(status: pd.Series, broke: pd.Series | None = None) -> Tally:
     """Count the statuses of images, one per image; `broke`: how many attacks failed, as in `worst_case`."""
-    counts = {name: int((status == name).sum()) for name in STATUSES}
+    partly = 0 if broke is None else int(((status == ROBUST) & (broke > 0)).sum())
+    return tally_of(status.value_counts(), partly)
+
+
+def tally_of(counted: Mapping[Any, Any] | pd.Series, partly_failed: int = 0) -> Tally:
+    """Return the tally of images from how many there are of each status."""
+    counts = {name: int(counted.get(name, 0)) for name in STATUSES}
     flipped, robust, failed = counts[FLIPPED], counts[ROBUST], counts[FAILED]
     attacked = flipped + robust + failed
     return Tally(
@@ -56,8 +62,35 @@ def tally(status: pd.Series, broke: pd.Series | None = None) -> Tally:
         flip_rate=Share.of(flipped, flipped + robust),
         lowest=flipped / attacked if attacked else None,
         highest=(flipped + failed) / attacked if attacked else None,
-        partly_failed=0 if broke is None else int(((status == ROBUST) & (broke > 0)).sum()),
+        partly_failed=partly_failed,
     )
+
+
+def tallies(worst: pd.DataFrame, groups: pd.Series) -> dict[tuple[Any, float], Tally]:
+    """Tally a worst case by groups of images.
+
+    Parameters
+    ----------
+    worst
+        As `worst_case` returns it.
+    groups
+        The group of each row of `worst`; rows without one are left out.
+
+    Returns
+    -------
+    dict
+        By group and epsilon, ascending. One pass over all rows, since there may be thousands of groups.
+    """
+    by = [groups, worst["epsilon"]]
+    counts = worst.groupby([*by, worst["status"]], sort=True).size()
+    counted: dict[tuple[Any, float], dict[str, int]] = {}
+    for (group, epsilon, status), count in zip(counts.index.tolist(), counts, strict=True):
+        counted.setdefault((group, float(epsilon)), {})[status] = int(count)
+    partly = ((worst["status"] == ROBUST) & (worst["broke"] > 0)).groupby(by).sum()
+    return {
+        at: tally_of(statuses, int(partly.get(at, 0)))
+        for at, statuses in sorted(counted.items(), key=lambda item: item[0])
+    }
 
 
 def carried(outcomes: pd.DataFrame, *, spared: bool = True) -> pd.DataFrame:
@@ -78,6 +111,8 @@ def carried(outcomes: pd.DataFrame, *, spared: bool = True) -> pd.DataFrame:
         Sorted by attack, image and epsilon; only `status` changes.
     """
     frame = outcomes.sort_values(["attack", "image", "epsilon"], kind="stable")
+    if outcomes["epsilon"].nunique() < 2:
+        return frame
     flipped = frame["status"].eq(FLIPPED)
     ever = flipped.groupby([frame["attack"], frame["image"]], sort=False).cummax()
     kept = ~ever if spared else ~ever | frame["status"].eq(SETTLED)
@@ -128,6 +163,12 @@ def robust_accuracy(status: pd.Series) -> Share:
     """
     readable = status[status != UNREADABLE]
     return Share.of(int((readable == ROBUST).sum()), len(readable))
+
+
+def robust_share(tally: Tally) -> Share:
+    """Return the robust accuracy, as `robust_accuracy` does, of the images of a tally."""
+    read = tally.flipped + tally.robust + tally.failed + tally.misclassified + tally.settled
+    return Share.of(tally.robust, read)
 
 
 def median(column: pd.Series) -> float | None:

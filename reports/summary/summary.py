@@ -300,7 +300,8 @@ def _accuracy(rows: pd.DataFrame, labelled: Labelled) -> Share | None:
     """The robust accuracy of the labelled images; None without any."""
     if not labelled:
         return None
-    return metrics.robust_accuracy(rows["status"][rows["image"].isin(labelled)])
+    known = rows["image"].map(labelled.__contains__).astype(bool)
+    return metrics.robust_accuracy(rows["status"][known])
 
 
 def _worst(status: pd.DataFrame, labelled: Labelled) -> tuple[Rate, ...]:
@@ -318,15 +319,15 @@ def _classes(
 ) -> tuple[ClassRate, ...]:
     """By true class; without labels by predicted class, and then without accuracy."""
     truth = images.set_index("key")["label" if labelled else "clean_class"].dropna()
-    rates = []
-    for number in sorted(set(truth)):
-        mine = status[status["image"].isin(truth.index[truth == number])]
-        for epsilon in sorted(set(mine["epsilon"])):
-            rows = mine[mine["epsilon"] == epsilon]
-            accuracy, name = _accuracy(rows, labelled), wording.class_name(names, number)
-            tally = metrics.tally(rows["status"], rows["broke"])
-            rates.append(ClassRate(name, epsilon, tally, accuracy))
-    return tuple(rates)
+    return tuple(
+        ClassRate(
+            wording.class_name(names, number),
+            epsilon,
+            tally,
+            metrics.robust_share(tally) if labelled else None,
+        )
+        for (number, epsilon), tally in metrics.tallies(status, status["image"].map(truth)).items()
+    )
 
 
 def _image_counts(images: pd.DataFrame) -> ImageCounts:

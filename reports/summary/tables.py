@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -61,6 +62,64 @@ class ReadableRun(Protocol):
 
     def png(self, name: str) -> bytes:
         """The bytes of a picture of the run."""
+
+
+class ReadOnce:
+    """A run of which each table is read once: reading and checking takes longer than most uses of it.
+
+    Parameters
+    ----------
+    run
+        The opened run.
+    """
+
+    def __init__(self, run: ReadableRun) -> None:
+        self._run, self.path = run, run.path
+
+    @property
+    def manifest(self) -> Manifest:
+        """The content of `run.json`."""
+        return self._run.manifest
+
+    @cached_property
+    def _images(self) -> pd.DataFrame:
+        return self._run.images()
+
+    @cached_property
+    def _outcomes(self) -> pd.DataFrame:
+        return self._run.outcomes()
+
+    @cached_property
+    def _strips(self) -> pd.DataFrame:
+        return self._run.strips()
+
+    def images(self) -> pd.DataFrame:
+        """One row per image."""
+        return self._images
+
+    def outcomes(self) -> pd.DataFrame:
+        """One row per image x attack x epsilon."""
+        return self._outcomes
+
+    def strips(self) -> pd.DataFrame:
+        """One row per step of the flips whose steps were kept."""
+        return self._strips
+
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Height and width of each picture that is attacked at its own size, by the image's key."""
+        return self._run.sizes()
+
+    def uploads(self) -> pd.DataFrame:
+        """One row per uploaded file in a lossy format."""
+        return self._run.uploads()
+
+    def views(self) -> pd.DataFrame:
+        """One row per flip whose model images were kept."""
+        return self._run.views()
+
+    def png(self, name: str) -> bytes:
+        """The bytes of a picture of the run."""
+        return self._run.png(name)
 
 
 def known(value: float | None) -> float | None:

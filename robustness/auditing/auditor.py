@@ -152,7 +152,7 @@ class Auditor:
 
     def _clean(self, answers: Mapping[str, np.ndarray]) -> None:
         """Store the model's prediction for each unchanged image."""
-        known = {row.key for row in self.store.image_rows()}
+        known = set(self.store.columns_of("images", "key")["key"])
         self.canvases.sizes |= self.store.sizes()
         first = self.setup.first
         todo = [(first + n, e) for n, e in enumerate(self.entries) if e.key not in known]

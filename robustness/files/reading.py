@@ -62,7 +62,7 @@ def read_within(folder: Path, name: str, most: int) -> bytes:
     *folders, last = parts_of(name)
     try:
         with within(folder, folders) as place:
-            return _read(place, last, most)
+            return read_in(place, last, most)
     except OSError as problem:
         raise RunError(
             f"{folder / name} is missing or cannot be read ({reason(problem)}); expected a file of this "
@@ -99,7 +99,8 @@ def expect_file(folder: Path, name: str, most: int, *, optional: bool = False) -
     return found.st_size
 
 
-def _read(place: Place, name: str, most: int) -> bytes:
+def read_in(place: Place, name: str, most: int) -> bytes:
+    """Read a file of an open folder of a run; RunError unless it is regular and has at most `most` bytes."""
     path = place.path / name
     before = place.status(name)
     if before is not None:

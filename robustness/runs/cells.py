@@ -31,11 +31,25 @@ def _kinds(row: type) -> dict[str, str]:
 
 
 @cache
+def _defaults(row: type) -> dict[str, Any]:
+    return {
+        f.name: None if f.default is dataclasses.MISSING else f.default
+        for f in dataclasses.fields(row)
+    }
+
+
+@cache
 def _needed(row: type) -> frozenset[str]:
     return frozenset(f.name for f in dataclasses.fields(row) if f.default is dataclasses.MISSING)
 
 
-def expect_cells(row: type, rows: Sequence[tuple[Any, ...]]) -> None:
+def expect_cells(
+    row: type,
+    rows: Sequence[tuple[Any, ...]],
+    columns: Sequence[str] = (),
+    *,
+    before: int = 0,
+) -> None:
     """Check the rows of a table against the dataclass of one row.
 
     Parameters
@@ -43,7 +57,11 @@ def expect_cells(row: type, rows: Sequence[tuple[Any, ...]]) -> None:
     row : type
         The dataclass; its fields are the columns, in order. A column without a default may not be empty.
     rows : sequence of tuple
-        The rows of the table.
+        The rows of the table, or the next ones of it.
+    columns : sequence of str
+        The names of the columns in `rows`; all of them if not given.
+    before : int
+        How many rows of the table were checked already.
 
     Raises
     ------
@@ -52,13 +70,15 @@ def expect_cells(row: type, rows: Sequence[tuple[Any, ...]]) -> None:
         required, or is a number out of bounds: the message names the cell, its value, and what was
         expected.
     """
-    if len(rows) > MOST_ROWS:
+    if before + len(rows) > MOST_ROWS:
         raise RunError(
             f"The table has more than {MOST_ROWS:,} rows; the toolkit never writes that many. The run may "
             "have been tampered with: get a new copy, or audit again."
         )
     needed = _needed(row)
-    for (name, kind), column in zip(_kinds(row).items(), zip(*rows, strict=True), strict=False):
+    kinds = _kinds(row)
+    wanted = [(name, kinds[name]) for name in columns or kinds]
+    for (name, kind), column in zip(wanted, zip(*rows, strict=True), strict=False):
         types = set(map(type, column))
         whole = types <= {int, type(None)}
         if (
@@ -69,7 +89,7 @@ def expect_cells(row: type, rows: Sequence[tuple[Any, ...]]) -> None:
             continue
         place = next(n for n, cell in enumerate(column) if not _fits(name, kind, cell, needed))
         raise RunError(
-            f"{name} of row {place + 1} is {_shown(column[place])}; expected {_expected(name, kind)}"
+            f"{name} of row {before + place + 1} is {_shown(column[place])}; expected {_expected(name, kind)}"
             ". The run is damaged or was altered: restore it from a copy, or audit again."
         )
 
@@ -116,8 +136,8 @@ def _shown(cell: Any) -> str:
 
 def filled(row: type, values: Sequence[Any]) -> dict[str, Any]:
     """Return the cells of one row by column name; empty cells get the default of the dataclass."""
-    known = {f.name: f.default for f in dataclasses.fields(row)}
-    return {
-        name: known[name] if cell is None and known[name] is not dataclasses.MISSING else cell
-        for name, cell in zip(known, values, strict=True)
-    }
+    known = _defaults(row)
+    cells = dict(zip(known, values, strict=True))
+    if None in values:
+        cells |= {name: known[name] for name, cell in cells.items() if cell is None}
+    return cells

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ class Database:
         with self._reading():
             return self._ask(query, values)
 
-    def stream(self, query: str) -> Iterator[tuple[Any, ...]]:
+    def stream(self, query: str) -> Generator[tuple[Any, ...]]:
         """Yield the rows of a query one by one. RunError if the database is damaged."""
         with self._reading():
             # Starts a new limit on work.

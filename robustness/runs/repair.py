@@ -68,21 +68,6 @@ class Mended:
         return f"Damaged or missing in the run, and made again: {listed}."
 
 
-class _Intact:
-    """Whether the bytes of pictures have the hashes in their names; reads each picture once."""
-
-    def __init__(self, store: Run) -> None:
-        self._store = store
-        self._known: dict[str, bool] = {}
-
-    def __call__(self, name: Any) -> bool:
-        if not isinstance(name, str):
-            return name is None
-        if name not in self._known:
-            self._known[name] = self._store.evidence_intact(name)
-        return self._known[name]
-
-
 def mend(
     store: Run,
     plan: Plan,
@@ -119,47 +104,100 @@ def mend(
     RunUsageError
         The source no longer contains the picture of a damaged original.
     """
-    intact = _Intact(store)
     place = {entry.key: first + n for n, entry in enumerate(entries)}
-    images, outcomes = _records(store.images()), _records(store.outcomes())
-    odd_images = [row for row in images if not _is_sound(row, place)]
-    known = {row["key"] for row in images} - {row["key"] for row in odd_images}
-    ladder, labels = set(plan.threat.epsilons), {attack.label for attack in plan.attacks}
-    odd = [
-        row
-        for row in outcomes
-        if row["image"] not in known
-        or row["epsilon"] not in ladder
-        or row["attack"] not in labels
-        or not _agrees(row, keeps=plan.keeps(place[row["image"]]))
-    ]
-    sent = {_place(row): row["file"] for row in _records(store.uploads())}
-    lost = [row for row in outcomes if not intact(row["png"]) or not intact(sent.get(_place(row)))]
-    again = {(row["image"], row["attack"]) for row in (*odd, *lost)}
-    steps = {row["png"] for row in _records(store.strips()) if not intact(row["png"])}
-    views = {row[one] for row in _records(store.views()) for one in ("before", "after")}
-    mask = None if plan.mask is None else png_name(str(plan.mask.sha256))
+    # Some columns only, as tables: a run may have millions of outcomes.
+    images, outcomes = store.columns_of("images", *_OF_IMAGES), _outcomes(store)
+    sound = _sound_images(images, place)
+    odd = _odd_outcomes(outcomes, images[sound], plan)
+    strips, views = store.strips()["png"], store.views()
+    seen = pd.concat([views["before"], views["after"]])
+    masks = [] if plan.mask is None else [png_name(str(plan.mask.sha256))]
+    flips = outcomes["png"], outcomes["file"]
+    bad = store.damaged(_names(*flips, images["png"], strips, seen, pd.Series(masks, dtype=object)))
+    store.pictures_checked = True
+    lost = outcomes["png"].isin(bad) | outcomes["file"].isin(bad)
+    again = _pairs(outcomes).isin(_pairs(outcomes[odd | lost]))
     # The run is unfinished until the deleted rows are computed again.
-    if again or odd_images:
+    if again.any() or not sound.all():
         store.write_manifest(store.manifest.with_changes(finished=None))
-    store.drop("images", odd_images)
-    store.drop("outcomes", (r for r in outcomes if (r["image"], r["attack"]) in again))
-    attacked = {row["image"] for row in outcomes if row["status"] in (FLIPPED, ROBUST)}
-    originals = [
-        row
-        for row in store.image_rows()
-        if not intact(row.png) or (row.png is None and _kept(plan, row, row.key in attacked))
-    ]
+    store.drop("images", _records(images.loc[~sound, ["key"]]))
+    store.drop("outcomes", _records(outcomes.loc[again, list(_KEY)]))
+    attacked = set(outcomes["image"][outcomes["status"].isin((FLIPPED, ROBUST))])
+    originals = _originals(store, plan, images[sound], bad, attacked)
     by_key = {entry.key: entry for entry in entries}
     _save(store, shelf, by_key, originals, shape)
+    flipped = set(_names(outcomes["png"][lost]))
     return Mended(
         originals=len(originals),
-        flips=len({row["png"] for row in lost}),
-        steps=len(steps - {row["png"] for row in lost} - {row.png for row in originals}),
-        mask=int(mask is not None and not intact(mask)),
-        rows=len(odd) + len(odd_images),
-        views=sum(not intact(name) for name in views),
+        flips=len(flipped),
+        steps=len((set(_names(strips)) & bad) - flipped - {row.png for row in originals}),
+        mask=sum(name in bad for name in masks),
+        rows=int(odd.sum()) + int((~sound).sum()),
+        views=len(set(_names(seen)) & bad),
     )
+
+
+_OF_IMAGES = ("key", "position", "clean_class", "confidence", "reason", "png")
+_KEY = ("image", "attack", "epsilon")
+
+
+def _outcomes(store: Run) -> pd.DataFrame:
+    """The columns of outcomes that repair needs, and the uploaded file of each."""
+    outcomes = store.columns_of("outcomes", *_KEY, "status", "adversarial_class", "png")
+    files = store.uploads()
+    if files.empty:
+        return outcomes.assign(file=None)
+    return outcomes.merge(files[[*_KEY, "file"]], on=list(_KEY), how="left")
+
+
+def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    names = [str(name) for name in rows.columns]
+    return [dict(zip(names, row, strict=True)) for row in rows.itertuples(index=False, name=None)]
+
+
+def _sound_images(images: pd.DataFrame, place: dict[str, int]) -> pd.Series:
+    """Whether each row of images can belong to this audit."""
+    answered = images["clean_class"].notna() & images["confidence"].notna()
+    known = images["key"].map(place)
+    return (known == images["position"]) & (answered | images["reason"].fillna("").ne(""))
+
+
+def _odd_outcomes(outcomes: pd.DataFrame, images: pd.DataFrame, plan: Plan) -> pd.Series:
+    """Whether no audit with this plan and these images writes such a row, for each outcome."""
+    keeps = {
+        key: plan.keeps(int(position))
+        for key, position in zip(images["key"], images["position"], strict=True)
+    }
+    kept = outcomes["image"].map(keeps)
+    asked = outcomes["epsilon"].isin(set(plan.threat.epsilons)) & outcomes["attack"].isin(
+        {attack.label for attack in plan.attacks}
+    )
+    pictured = outcomes["png"].notna()
+    flip = outcomes["adversarial_class"].notna() & (pictured | kept.eq(False))
+    other = outcomes["status"].isin(STATUSES) & ~pictured
+    sound = flip.where(outcomes["status"] == FLIPPED, other)
+    return ~(kept.notna() & asked & sound)
+
+
+def _pairs(outcomes: pd.DataFrame) -> pd.MultiIndex:
+    return pd.MultiIndex.from_frame(outcomes[["image", "attack"]])
+
+
+def _names(*columns: pd.Series) -> set[str]:
+    return {name for column in columns for name in column.dropna().unique()}
+
+
+def _originals(
+    store: Run, plan: Plan, images: pd.DataFrame, bad: set[str], attacked: set[str]
+) -> list[ImageRow]:
+    """The images whose original is to be written again, in their order."""
+    known = images["clean_class"].notna() & images["reason"].fillna("").eq("")
+    wanted = images["png"].isin(bad)
+    # The pictures of the first images are kept, or those of all.
+    kept = images["position"].map(plan.keeps).astype(bool) & images["key"].isin(attacked)
+    wanted |= images["png"].isna() & known & (kept | plan.keeps_all)
+    keys = set(images["key"][wanted])
+    return [row for row in store.image_rows() if row.key in keys] if keys else []
 
 
 def _save(
@@ -179,35 +217,3 @@ def _save(
                     f"({why}). Restore the picture at its source, or audit into a new folder."
                 )
             store.add([replace(row, png=store.save_png(to_png(picture.pixels)))])
-
-
-def _kept(plan: Plan, row: ImageRow, attacked: bool) -> bool:
-    """Whether the run should hold the original of an image."""
-    readable = row.clean_class is not None and not row.reason
-    return readable and ((attacked and plan.keeps(row.position)) or plan.keeps_all)
-
-
-def _is_sound(row: dict[str, Any], place: dict[str, int]) -> bool:
-    """Whether a row of images can belong to this audit."""
-    answered = row["clean_class"] is not None and row["confidence"] is not None
-    return place.get(row["key"]) == row["position"] and (answered or bool(row["reason"]))
-
-
-def _agrees(row: dict[str, Any], *, keeps: bool) -> bool:
-    """Whether an audit can have written an outcome."""
-    if row["status"] != FLIPPED:
-        return row["status"] in STATUSES and row["png"] is None
-    return row["adversarial_class"] is not None and (row["png"] is not None or not keeps)
-
-
-def _place(row: dict[str, Any]) -> tuple[Any, ...]:
-    """The key of an outcome."""
-    return row["image"], row["attack"], row["epsilon"]
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as dicts, with None for missing values."""
-    return [
-        {str(key): None if pd.isna(value) else value for key, value in row.items()}
-        for row in frame.to_dict("records")
-    ]

@@ -12,6 +12,7 @@ import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ from robustness.files.reading import MOST_JSON, MOST_PICTURE, expect_file, read_
 from robustness.files.writing import own_folder, replace_within
 from robustness.runs import run_folder
 from robustness.runs.cells import MOST_ROWS, expect_cells, filled
+from robustness.runs.damage import damaged_pictures
 from robustness.runs.database import Database
 from robustness.runs.records import (
     FLIPPED,
@@ -51,6 +53,8 @@ _TABLES: dict[str, tuple[type, tuple[str, ...]]] = {
     "uploads": (UploadRow, ("image", "attack", "epsilon")),
     "views": (ViewRow, ("image", "attack", "epsilon")),
 }
+PART = 50_000
+"""Rows that are read at once."""
 _LATER = {"gradients", "distances", "sizes", "uploads", "views"}
 """Tables that runs of earlier versions lack."""
 _SQL_TYPES = {"str": "TEXT", "int": "INTEGER", "float": "REAL"}
@@ -94,6 +98,8 @@ class Run:
         made = {table: _create(table) for table in _TABLES}
         self._db = Database(path, writable=writable, tables=made)
         self._place = _identity(path / run_folder.DATABASE)
+        self.pictures_checked = False
+        """Whether all pictures were checked since the run was opened, so that `settled` reads none."""
 
     @classmethod
     def create(cls, path: str | Path, manifest: Manifest) -> Run:
@@ -300,6 +306,22 @@ class Run:
             return False
         return hashlib.sha256(data).hexdigest() == Path(name).stem
 
+    def damaged(self, names: Iterable[str]) -> set[str]:
+        """Return which of these pictures are missing or damaged.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Paths within the run folder.
+
+        Returns
+        -------
+        set of str
+            Those without a regular file of at least one byte, and, of the `MOST_HASHED` newest files, those
+            whose bytes do not have the hash in the name. `robustness verify` hashes all.
+        """
+        return damaged_pictures(self.path, names)
+
     def add(self, rows: Iterable[Row]) -> None:
         """Write rows in one transaction, replacing rows with the same key."""
         with self._writing():
@@ -357,11 +379,7 @@ class Run:
     def _frame(self, table: str, order: str) -> pd.DataFrame:
         row, primary = _TABLES[table]
         columns = [f.name for f in fields(row)]
-        # The names are constants of this module.
-        query = f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order} LIMIT {MOST_ROWS + 1}"  # noqa: S608
-        rows = self._db.select(query)
-        self._expect_cells(table, rows)
-        frame = pd.DataFrame(rows, columns=columns)
+        frame = self._table(table, columns, order)
         if frame.duplicated(list(primary)).any():
             raise RunError(
                 f"{self.path / run_folder.DATABASE}: {table} has two rows with the same "
@@ -370,9 +388,50 @@ class Run:
             )
         return frame
 
-    def _expect_cells(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    def _table(self, table: str, columns: Sequence[str], order: str = "rowid") -> pd.DataFrame:
+        """Columns of a table. Read in parts, since Python's numbers and texts take many times the memory."""
+        names = list(columns)
+        parts = [pd.DataFrame(rows, columns=names) for rows in self._parts(table, names, order)]
+        if len(parts) < 2:
+            return parts[0] if parts else pd.DataFrame({name: [] for name in names}, dtype=object)
+        # A part may lack any value of a column, or any fraction.
+        return pd.concat(parts, ignore_index=True).infer_objects()
+
+    def _parts(
+        self, table: str, columns: Sequence[str], order: str
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield the rows of a table in lists of `PART`, checked."""
+        # The names are constants of this module.
+        query = f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order} LIMIT {MOST_ROWS + 1}"  # noqa: S608
+        before, rows = 0, self._db.stream(query)
+        with contextlib.closing(rows):
+            while part := list(islice(rows, PART)):
+                self._expect_cells(table, part, columns, before=before)
+                before += len(part)
+                yield part
+
+    def columns_of(self, table: str, *columns: str) -> pd.DataFrame:
+        """Return some columns of a table, in any order of its rows: a fraction of the time of all.
+
+        Parameters
+        ----------
+        table : str
+            The name of the table.
+        *columns : str
+            Names of its columns.
+        """
+        return self._table(table, columns)
+
+    def _expect_cells(
+        self,
+        table: str,
+        rows: Sequence[tuple[Any, ...]],
+        columns: Sequence[str] = (),
+        *,
+        before: int = 0,
+    ) -> None:
         try:
-            expect_cells(_TABLES[table][0], rows)
+            expect_cells(_TABLES[table][0], rows, columns, before=before)
         except RunError as error:
             raise RunError(f"{self.path / run_folder.DATABASE}: {table}: {error}") from None
 
@@ -456,11 +515,10 @@ class Run:
             yield from self._stream(kind, "rowid")
 
     def _stream(self, kind: type[AnyRow], order: str) -> Iterator[AnyRow]:
-        table, columns = _TABLE_OF[kind], [f.name for f in fields(kind)]
-        query = f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order}"  # noqa: S608
-        for values in self._db.stream(query):
-            self._expect_cells(table, [values])
-            yield kind(**filled(kind, values))
+        columns = [f.name for f in fields(kind)]
+        for rows in self._parts(_TABLE_OF[kind], columns, order):
+            for values in rows:
+                yield kind(**filled(kind, values))
 
     def strays(self) -> list[str]:
         """Return the tables with a row of an image that is not in the table of images."""
@@ -499,16 +557,18 @@ class Run:
         set of str
             The keys of the images.
         """
-        done: dict[str, list[str | None]] = {}
-        for image, png in self._db.select(
-            "SELECT image, png FROM outcomes WHERE attack = ?", (attack,)
-        ):
-            done.setdefault(image, []).append(png)
-        return {
-            image
-            for image, pngs in done.items()
-            if len(pngs) == expected and all(self.evidence_intact(p) for p in set(pngs))
-        }
+        done = self._db.select(
+            "SELECT image FROM outcomes WHERE attack = ? GROUP BY image HAVING count(*) = ?",
+            (attack, expected),
+        )
+        settled = {image for (image,) in done}
+        if self.pictures_checked:
+            return settled
+        named = self._db.select(
+            "SELECT image, png FROM outcomes WHERE attack = ? AND png NOT NULL", (attack,)
+        )
+        damaged = self.damaged({png for _, png in named})
+        return settled - {image for image, png in named if png in damaged}
 
     def first_flips(self, attacks: Iterable[str]) -> dict[str, float]:
         """Return, by the key of each image, the smallest epsilon at which any of `attacks` flips it."""

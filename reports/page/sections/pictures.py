@@ -12,7 +12,11 @@ def section(page: PageData) -> Section:
         anchor="pictures",
         title="Cases",
         template=read_template("sections/pictures.html.j2"),
-        data={"panels": page.panels, "has_browser": page.has_browser},
+        data={
+            "panels": page.panels,
+            "has_browser": page.has_browser,
+            "cases_left_out": page.cases_left_out,
+        },
         link="Cases",
         layout="bare",
     )

@@ -26,8 +26,9 @@ from markdown_it import MarkdownIt
 from scipy.stats import binomtest
 
 from robustness import plugins
-from robustness.errors import RunError, SettingError
+from robustness.errors import RunError, RunUsageError, SettingError
 from robustness.reports import wording
+from robustness.reports.comparison.compare import compare
 from robustness.reports.formats import github, markdown, outcome_table, pdf, report_json
 from robustness.runs.result import AuditResult
 from tests.reports.folder import Folder
@@ -618,3 +619,16 @@ def test_text_starts_no_markdown_block(text: str) -> None:
 def test_columns_of_reports_and_of_data_frames_have_the_same_names(mixed: Path) -> None:
     columns = set(pd.read_csv(write("csv", mixed)).columns)
     assert set(AuditResult(mixed).to_frame().columns) <= columns
+
+
+def test_a_long_report_json_lists_no_images_and_says_so(mixed: Path, monkeypatch) -> None:
+    whole = json.loads(write("json", mixed).read_text())["summary"]
+    monkeypatch.setattr(report_json, "MOST_RESULTS", len(whole["results"]) - 1)
+    page = write("json", mixed)
+    short = json.loads(page.read_text())["summary"]
+    assert short["results"] == []
+    assert short["worst"] == whole["worst"]
+    assert short["warnings"][:-1] == whole["warnings"]
+    assert f"The {len(whole['results'])} images are not listed" in short["warnings"][-1]
+    with pytest.raises(RunUsageError, match="give the run folder"):
+        compare(page, mixed)

@@ -12,8 +12,10 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,8 @@ from PIL import Image
 from robustness.errors import RunError
 from robustness.reports import summarise, write_html
 from robustness.reports.gate.verdict import verdict_of
+from robustness.reports.page import case_browser
+from robustness.reports.page.case_browser import browser_data
 from robustness.reports.page.explanations import explained
 from robustness.reports.page.headline import figures_sentence
 from robustness.reports.page.html import render
@@ -470,3 +474,27 @@ def test_ten_thousand_outcomes_make_a_page_in_time(folder: Folder) -> None:
     start = time.process_time()
     write_html(path)
     assert time.process_time() - start < 5
+
+
+def test_the_browser_of_many_cases_has_the_worst_of_each_outcome(
+    mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Run.open(mixed) as run:
+        summary = summarise(run)
+        whole = browser_data(run, summary)
+        counts = Counter(case[2] for case in whole["cases"])
+        monkeypatch.setattr(case_browser, "MOST_CASES", 2 * len(counts))
+        few = browser_data(run, summary)
+    assert whole["left_out"] == 0
+    assert few["left_out"] == len(whole["cases"]) - 2 * len(counts) > 0
+    assert {case[2] for case in few["cases"]} == set(counts)
+
+    def texts(data: dict[str, Any]) -> list[tuple[str, list[Any]]]:
+        return [(data["images"][case[0]][0], case[1:12]) for case in data["cases"]]
+
+    # The same order, with the same images, and no image without a case.
+    kept = iter(texts(whole))
+    assert all(case in kept for case in texts(few))
+    assert {case[0] for case in few["cases"]} == set(range(len(few["images"])))
+    page = write_html(mixed).read_text()
+    assert f"{few['left_out']} others are in" in page or "1 other is in" in page

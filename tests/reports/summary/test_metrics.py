@@ -198,3 +198,15 @@ def test_colour_difference_matches_a_published_pair() -> None:
     assert perception.colour_difference(black[..., :1], white[..., :1]) == pytest.approx(
         100, abs=0.01
     )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_tallies_of_groups_equal_the_tally_of_each(seed: int) -> None:
+    worst = metrics.worst_case(table(random_rows(seed)))
+    groups = worst["image"].map(lambda key: None if key == "i7" else int(key[1:]) % 5)
+    found = metrics.tallies(worst, groups)
+    assert list(found) == sorted((group, e) for group in range(5) for e in (1.0, 2.0, 4.0))
+    for (group, epsilon), tally in found.items():
+        rows = worst[(groups == group) & (worst["epsilon"] == epsilon)]
+        assert tally == metrics.tally(rows["status"], rows["broke"])
+        assert metrics.robust_share(tally) == metrics.robust_accuracy(rows["status"])

@@ -61,7 +61,7 @@ def test_a_batch_is_bounded_by_the_limit_of_the_container(monkeypatch, cgroups):
     monkeypatch.setattr(batch_size.backend, "accelerated", lambda: False)
     classifier = small_cnn(9)
     assert batch_size.free_bytes() == 3 * GIB
-    assert batch_size.batch_size_for(classifier) == 6
+    assert batch_size.batch_size_for(classifier) == 18
     assert batch_size.bounded(100, classifier) == 24
     assert batch_size.bounded(7, classifier) == 7
     # A trial load of a model stays within the container, too.

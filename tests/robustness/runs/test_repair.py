@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -15,6 +16,7 @@ import robustness
 from robustness.attacks import PGD, Square
 from robustness.errors import RunError, RunUsageError
 from robustness.images.png import to_png
+from robustness.runs import damage as finding
 from robustness.runs.schema import Manifest
 from robustness.runs.store import Run
 from robustness.verification.verify import verify
@@ -324,3 +326,18 @@ def test_an_original_with_a_changed_source_cannot_be_restored(material, whole, t
     classifier, images, labels = material
     with pytest.raises(RunUsageError, match="cannot be made again"):
         audited((classifier, 255 - images, labels), run, resume=True)
+
+
+def test_every_picture_is_looked_for_and_the_newest_are_hashed(tmp_path, monkeypatch):
+    monkeypatch.setattr(finding, "MOST_HASHED", 2)
+    with Run.create(tmp_path / "run", Manifest()) as run:
+        names = [run.save_png(bytes([n]) * 9) for n in range(6)]
+        for age, name in enumerate(names):
+            (run.path / name).write_bytes(b"altered" if age in (1, 4) else bytes([age]) * 9)
+            os.utime(run.path / name, (age, age))
+        deleted(run.path / names[0])
+        emptied(run.path / names[2])
+        outside = "run.json"
+        bad = run.damaged([*names, outside, "../run.json"])
+    # 4 and 5 are the newest; 1 is altered, but older.
+    assert bad == {names[0], names[2], names[4], outside, "../run.json"}

@@ -7,11 +7,13 @@ import sqlite3
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustness.errors import RunError
+from robustness.runs import store
 from robustness.runs.records import FLIPPED, ROBUST, ImageRow, OutcomeRow, StripRow
 from robustness.runs.schema import Manifest, Settings
 from robustness.runs.store import Run
@@ -232,3 +234,26 @@ def test_statuses_are_the_documented_words():
     from robustness.runs import records
 
     assert records.STATUSES == (FLIPPED, ROBUST, "misclassified", "unreadable", "failed", "settled")
+
+
+@pytest.mark.parametrize("part", [1, 2, 3])
+def test_a_table_read_in_parts_is_the_same(tmp_path, monkeypatch, part):
+    with Run.create(tmp_path / "run", Manifest()) as run:
+        run.add([ImageRow(key=key, position=n, name=key) for n, key in enumerate("abc")])
+        run.add([outcome("a"), outcome("b", png="images/x.png", linf=2.0, l0=3), outcome("c")])
+        whole = run.images(), run.outcomes(), list(run.image_rows())
+        monkeypatch.setattr(store, "PART", part)
+        pd.testing.assert_frame_equal(run.images(), whole[0])
+        pd.testing.assert_frame_equal(run.outcomes(), whole[1])
+        assert list(run.image_rows()) == whole[2]
+        some = run.columns_of("outcomes", "image", "linf").sort_values("image")
+        pd.testing.assert_frame_equal(some, whole[1][["image", "linf"]])
+
+
+def test_an_odd_cell_of_a_later_part_is_named_by_its_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "PART", 2)
+    with Run.create(tmp_path / "run", Manifest()) as run:
+        run.add([ImageRow(key=key, position=n, name=key) for n, key in enumerate("abcd")])
+        run.add([ImageRow(key="e", position=4, name="e", confidence=float("inf"))])
+        with pytest.raises(RunError, match="confidence of row 5 is inf"):
+            run.images()
