@@ -231,9 +231,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    numbers = (("images", 50_000), ("classes", 1_000), ("attacks", 3), ("pictures", 24))
-    for name, default in (*numbers, ("seed", 0)):
-        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--images", type=int, default=50_000)
+    parser.add_argument("--classes", type=int, default=1_000)
+    parser.add_argument("--attacks", type=int, default=3)
+    parser.add_argument("--pictures", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epsilons", default="1,2,4")
     parser.add_argument(
         "--what", default=",".join(MEASURED), help="what is measured, of %(default)s"

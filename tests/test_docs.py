@@ -184,7 +184,7 @@ def test_every_threat_of_the_docs_runs(workplace):
 def test_the_shards_of_the_docs_are_run_and_merged(workplace):
     """The commands run; the scripts of batch systems give the commands that they should."""
     typed = commands("docs/many-machines.md")
-    parts = ["audit", "audit", "merge", "verify"]
+    parts = ["plan", "audit", "audit", "merge", "verify"]
     assert [line.split()[1] for line in typed] == [*parts, "audit", "verify"]
     for line in typed:
         done = robustness(line.partition(" ")[2], workplace)
@@ -205,7 +205,7 @@ def test_the_shards_of_the_docs_are_run_and_merged(workplace):
         done = subprocess.run(["bash", "-c", text], cwd=workplace, env=place, check=False)
         return (workplace / "words").read_text().splitlines(), done.returncode
 
-    begun = typed[0].replace("0/2", "3/16").replace("shards/0", "shards/3") + " --quiet"
+    begun = typed[1].replace("0/2", "3/16").replace("shards/0", "shards/3") + " --quiet"
     array = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "16"}
     assert words_of(slurm, code=0, **array) == (shlex.split(begun), 0)
     assert words_of("bash shard.sh 3 16", code=4)[1] == 0

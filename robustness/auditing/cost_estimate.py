@@ -25,11 +25,14 @@ class Range:
     def __add__(self, other: Range) -> Range:
         return Range(self.low + other.low, self.expected + other.expected, self.high + other.high)
 
+    def or_more(self, other: Range) -> Range:
+        """Return the larger of both figures, bound by bound."""
+        return Range(
+            max(self.low, other.low), max(self.expected, other.expected), max(self.high, other.high)
+        )
+
     def __mul__(self, factor: float) -> Range:
         return Range(self.low * factor, self.expected * factor, self.high * factor)
-
-
-NOTHING = Range(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,10 @@ class AttackCost:
     most_forward, most_backward : passes of all steps of an image that never flips, without the judge's.
     forward, backward : passes in all, without the judge's of images that the probe did not finish.
     steps : steps of rows in all.
-    fixed : seconds of compiling, in every process.
-    per_image : seconds of all images, in one process.
-    processor_fixed, processor_per_image : the same in seconds of processors.
+    longest : steps of the image that takes most, which follow each other: many machines do not shorten them.
+    compiling : seconds, in every process.
+    step, call : seconds of a row's step in a full batch, and of a step of a batch that is almost empty.
+    beside : seconds of all images beside steps: the judge, files.
     memory : bytes of one process.
     sampled, unfinished : images of the sample that it ran on, and those that took longer than the probe.
     reason : why it cannot run; "" if it can.
@@ -62,10 +66,11 @@ class AttackCost:
     forward: float
     backward: float
     steps: Range
-    fixed: float
-    per_image: Range
-    processor_fixed: float
-    processor_per_image: Range
+    longest: Range
+    compiling: Seconds
+    step: Seconds
+    call: Seconds
+    beside: tuple[Range, Range]
     memory: int
     sampled: int
     unfinished: int
@@ -104,10 +109,15 @@ class AttackCost:
             forward=scale * (sum(one.passes[0] for one in measured) + rest * forward),
             backward=scale * (sum(one.passes[1] for one in measured) + rest * backward),
             steps=steps,
-            fixed=probe.compiling.wall,
-            per_image=steps * probe.step.wall + attacked * probe.per_image.wall,
-            processor_fixed=probe.compiling.processor,
-            processor_per_image=steps * probe.step.processor + attacked * probe.per_image.processor,
+            longest=Range(
+                max([*flipped, least] if low else flipped, default=0.0),
+                max([*flipped, *(one.steps for one in held if one.finished), *late], default=0.0),
+                float(probe.most_steps),
+            ),
+            compiling=probe.compiling,
+            step=probe.step,
+            call=probe.call,
+            beside=(attacked * probe.per_image.wall, attacked * probe.per_image.processor),
             memory=probe.memory,
             sampled=len(measured),
             unfinished=len(late),
@@ -115,18 +125,26 @@ class AttackCost:
         )
 
     def seconds(self, workers: int) -> Range:
-        """Return the wall-clock seconds on `workers` machines like this one.
-
-        An attack that no image of the sample reaches is compiled if an image reaches it at all.
-        """
-        fixed = Range(0.0, self.fixed if self.sampled else 0.0, self.fixed)
-        return fixed + self.per_image * (1 / workers)
+        """Return the wall-clock seconds on `workers` machines like this one."""
+        shared = self.steps * (self.step.wall / workers)
+        # The last images run almost alone in their batch.
+        alone = self.longest * self.call.wall
+        return (
+            self._fixed(self.compiling.wall)
+            + shared.or_more(alone)
+            + self.beside[0] * (1 / workers)
+        )
 
     def processor_seconds(self, workers: int) -> Range:
         """Return the seconds of all processors of `workers` machines together."""
-        fixed = self.processor_fixed
-        once = Range(0.0, fixed if self.sampled else 0.0, fixed)
-        return once * workers + self.processor_per_image
+        shared, alone = self.steps * self.step.processor, self.longest * self.call.processor
+        return (
+            self._fixed(self.compiling.processor) * workers + shared.or_more(alone) + self.beside[1]
+        )
+
+    def _fixed(self, seconds: float) -> Range:
+        """The seconds of compiling; an attack that no image of the sample reaches is perhaps not compiled."""
+        return Range(0.0, seconds if self.sampled else 0.0, seconds)
 
 
 def _ceiling(steps: float, probe: AttackProbe) -> float:

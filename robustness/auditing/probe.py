@@ -122,7 +122,8 @@ class AttackProbe:
     most_steps : steps of an image that never flips.
     each_steps : those of them at one epsilon.
     compiling : once per attack and process.
-    step : of one row.
+    step : of one row in a full batch.
+    call : of one step of the batch as it was in the sample, where the last images ran almost alone.
     per_image : what an image takes beside its steps: the judge, its files.
     images : by the image's key.
     memory : the most bytes of the process.
@@ -136,6 +137,7 @@ class AttackProbe:
     passes: tuple[int, int] = (0, 0)
     compiling: Seconds = field(default_factory=Seconds)
     step: Seconds = field(default_factory=Seconds)
+    call: Seconds = field(default_factory=Seconds)
     per_image: Seconds = field(default_factory=Seconds)
     images: dict[str, ImageSteps] = field(default_factory=dict)
     memory: int = 0
@@ -195,19 +197,21 @@ class Prober:
         except GradientError as error:
             return replace(unmeasured, reason=str(error))
         images: dict[str, ImageSteps] = {}
-        beside = Seconds()
+        beside, stepping, calls = Seconds(), Seconds(), 0
         for canvas, some in groups if examples else ():
             fits = batch.input.shape == canvas or canvas is None
             used = batch if fits and len(some) * 2 >= size else None
-            found, extra = self._search(attack, some, canvas, used)
+            found, timed, extra = self._search(attack, some, canvas, used)
             images |= found
             beside += extra
+            stepping, calls = stepping + timed.stepping.seconds, calls + timed.steps
         finished = max(1, sum(image.finished for image in images.values()))
         return replace(
             unmeasured,
             passes=batch.passes,
             compiling=compiling,
             step=step,
+            call=stepping * (1 / calls) if calls else step * even_batches(size, 1),
             per_image=beside * (1 / finished),
             images=images,
             memory=peak_bytes(),
@@ -239,8 +243,8 @@ class Prober:
 
     def _search(
         self, attack: Attack, examples: Sequence[Example], canvas: Any, batch: CompiledBatch | None
-    ) -> tuple[dict[str, ImageSteps], Seconds]:
-        """Attack images until the seconds are spent; return their steps, and the seconds beside steps."""
+    ) -> tuple[dict[str, ImageSteps], TimedBatch, Seconds]:
+        """Attack images until the seconds are spent; return their steps, the batch, and the other seconds."""
         if batch is None:
             batch = self._batch(
                 attack, even_batches(self.slots // attack.width, len(examples)), canvas
@@ -262,7 +266,7 @@ class Prober:
             if example.key not in images:
                 count = example.epsilon_count or len(self.threat.epsilons)
                 images[example.key] = ImageSteps(timed.steps, count, flipped=False, finished=False)
-        return images, whole.seconds - timed.stepping.seconds - timed.shrinking.seconds
+        return images, timed, whole.seconds - timed.stepping.seconds - timed.shrinking.seconds
 
 
 def _steps_of(outcomes: Sequence[Any], batch: CompiledBatch) -> ImageSteps:

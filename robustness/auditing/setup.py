@@ -202,8 +202,10 @@ def set_up(
     goal = parse_goal(config.target, classifier.class_names)
     entries, spared = _concerned(entries, goal, inputs.source)
     requested = requested_rows(config, before.settings, models.judge)
-    # A resumed run keeps the recorded batch size; the auditor limits it to the memory.
-    slots = requested if decided else batch_size.bounded(requested, surrogate or models.judge)
+    # A resumed run keeps the recorded batch size, which may have been limited to the memory.
+    slots = batch_size.bounded(requested, surrogate or models.judge)
+    if decided:
+        slots = min(requested, before.settings.slots or requested)
     resolved = partial(
         ensembles.resolve,
         attacks,

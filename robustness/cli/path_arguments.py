@@ -41,7 +41,9 @@ class Command(TyperCommand):
             name = (
                 one.opts[0] if one.opts[0].startswith("-") else one.metavar or str(one.name).upper()
             )
-            expect_named(given.get(str(one.name)), name)
+            value = given.get(str(one.name))
+            for text in value if isinstance(value, list | tuple) else [value]:
+                expect_named(text, name)
         return super().parse_args(ctx, args)
 
 

@@ -101,16 +101,34 @@ def test_a_cascade_gives_each_attack_the_images_that_are_left(material, estimate
     assert most == sorted(most)
 
 
+def probe_of(images: dict[str, ImageSteps]) -> AttackProbe:
+    return AttackProbe(
+        ATTACK, 4, most_steps=40, each_steps=20, passes=(2, 1), compiling=Seconds(3, 5),
+        step=Seconds(0.1, 0.2), call=Seconds(0.25, 0.5), per_image=Seconds(0.3, 0.4), images=images,
+    )  # fmt: skip
+
+
+def test_machines_divide_what_images_take_and_repeat_the_rest():
+    images = {"a": ImageSteps(10, 0, flipped=True), "b": ImageSteps(40, 2, flipped=False)}
+    many = AttackCost.of(probe_of(images), 3000, 3)
+    assert many.steps.expected == 50_000
+    # Compiling, steps at 0.1 s, and 0.3 s of each of 2000 images.
+    assert many.seconds(1).expected == pytest.approx(3 + 5000 + 600)
+    assert many.seconds(4).expected == pytest.approx(3 + (5000 + 600) / 4)
+    assert many.processor_seconds(4).expected == pytest.approx(4 * 5 + 10_000 + 800)
+    # The image that takes most is on one machine, in a batch that is almost empty: 40 steps at 0.25 s.
+    few = AttackCost.of(probe_of(images), 3, 3)
+    assert few.seconds(1).expected == pytest.approx(3 + 40 * 0.25 + 0.6)
+    assert few.seconds(4).expected == pytest.approx(3 + 40 * 0.25 + 0.6 / 4)
+
+
 @pytest.mark.slow
-def test_machines_divide_what_images_take_and_repeat_the_rest(estimate):
+def test_an_estimate_adds_what_comes_before_the_attacks(estimate):
     (cost,) = estimate.audit.attacks
-    one, four = estimate.seconds(workers=1), estimate.seconds(workers=4)
-    divided = estimate.clean.wall + cost.per_image.expected
-    assert one.expected - four.expected == pytest.approx(divided * 3 / 4)
-    assert four.expected > estimate.loading.wall + estimate.checks.wall + cost.fixed
-    one, four = estimate.processor_seconds(workers=1), estimate.processor_seconds(workers=4)
-    fixed = estimate.loading.processor + estimate.checks.processor + cost.processor_fixed
-    assert four.expected - one.expected == pytest.approx(3 * fixed)
+    before = estimate.loading.wall + estimate.checks.wall
+    for workers in (1, 4):
+        expected = before + estimate.clean.wall / workers + cost.seconds(workers).expected
+        assert estimate.seconds(workers=workers).expected == pytest.approx(expected)
     assert cost.memory > 100 << 20  # that of the process, with TensorFlow
     plain = json.loads(json.dumps(estimate.to_dict()))
     assert plain["audit"]["seconds"]["expected"] == estimate.seconds().expected
@@ -178,13 +196,9 @@ steps_of_an_image = st.builds(
 @given(st.lists(steps_of_an_image, max_size=30), st.integers(0, 20), st.integers(1, 1000))
 def test_the_expected_cost_lies_in_its_interval(images, others, scale):
     sample = max(1, len(images) + others)
-    probe = AttackProbe(
-        ATTACK, 4, most_steps=40, each_steps=20, passes=(2, 1), compiling=Seconds(3, 5),
-        step=Seconds(0.1, 0.2), per_image=Seconds(0.3, 0.4),
-        images={str(n): image for n, image in enumerate(images)},
-    )  # fmt: skip
+    probe = probe_of({str(n): image for n, image in enumerate(images)})
     cost = AttackCost.of(probe, sample * scale, sample)
-    for figure in (cost.images, cost.never_flip, cost.steps, cost.per_image, cost.seconds(3)):
+    for figure in (cost.images, cost.never_flip, cost.steps, cost.longest, cost.seconds(3)):
         assert -1e-6 <= figure.low <= figure.expected + 1e-6
         assert figure.expected <= figure.high + 1e-6
     assert cost.images.expected == pytest.approx(len(images) * scale)

@@ -425,7 +425,7 @@ def test_the_reference_page_is_up_to_date():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seed = 3", r"unknown key seed\. Expected attacks, gate, images"),
+        ("seed = 3", r"unknown key seed\. Expected attacks, cluster, gate, images"),
         ("[model]\npth = 'x'", r"unknown key model.pth.* Did you mean path\?"),
         ("[model]\npath = 3", "model.path is 3; expected a text"),
         ("[model]\ntrust_model = 'yes'", "model.trust_model is 'yes'; expected true or false"),
