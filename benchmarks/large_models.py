@@ -125,8 +125,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--models", default=",".join(MODELS))
-    for name, default in (("pictures", 16), ("steps", 20), ("batch", 0), ("checks", 0)):
-        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--pictures", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=0)
+    parser.add_argument("--checks", type=int, default=0)
     parser.add_argument("--precision", default="float32")
     options = parser.parse_args()
     for number, name in enumerate(options.models.split(",")):

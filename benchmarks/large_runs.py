@@ -256,7 +256,8 @@ def main() -> None:
         home = options.folder or Path(temporary)
         run, other, out = home / "run", home / "other", home / "reports"
         out.mkdir(parents=True, exist_ok=True)
-        given = [a for name, _ in numbers for a in (f"--{name}", str(getattr(options, name)))]
+        numbers = ("images", "classes", "attacks", "pictures")
+        given = [a for name in numbers for a in (f"--{name}", str(getattr(options, name)))]
         given += ["--epsilons", options.epsilons]
 
         def worker(what: str, folder: Path, seed: int) -> list[str]:

@@ -521,4 +521,4 @@ def test_an_option_has_one_name_in_python_the_file_and_on_the_command_line():
     """Except for plurals, which are singular on the command line, and the main key of a table."""
     for name, field in audit_options().items():
         assert field.argument in (name, name.removesuffix("s"))
-        assert field.key in (name, "path", "name")
+        assert field.key in (name, "path", "name", "address")
