@@ -26,6 +26,10 @@ OPTIONAL = {
     "pytest": {"robustness/testing/contract_checks.py"},
     "tf_keras": {"robustness/models/old_keras/worker.py"},
     "yaml": {"robustness/models/architecture.py"},
+    "ray": {"robustness/auditing/cluster/pool.py"},
+    "pyarrow": {"reports/formats/parquet.py", "robustness/images/parquet.py"},
+    "fsspec": {"robustness/files/remote/stores.py"},
+    "s3fs": {"robustness/files/remote/stores.py"},
 }
 """Modules that an installation may lack, and the only files that may import them."""
 BROUGHT = {"markupsafe": "jinja2", "pydantic_core": "pydantic"}

@@ -26,10 +26,10 @@ def first_values(data: bytes) -> dict[str, Value]:
     """
     view = memoryview(data)
     values: dict[str, Value] = {}
-    for number, part in _fields(view):
+    for number, part in _numbered_parts(view):
         if number != 1 or not isinstance(part, memoryview):
             continue
-        for inner, entry in _fields(part):
+        for inner, entry in _numbered_parts(part):
             if inner != 1 or not isinstance(entry, memoryview):
                 continue
             name, value = _entry(entry)
@@ -44,7 +44,7 @@ def first_values(data: bytes) -> dict[str, Value]:
 def _entry(entry: memoryview) -> tuple[str, Value]:
     """The name and the first value of an entry of the map of features."""
     name, value = "", None
-    for number, part in _fields(entry):
+    for number, part in _numbered_parts(entry):
         if number == 1 and isinstance(part, memoryview):
             name = bytes(part).decode("utf-8")
         elif number == 2 and isinstance(part, memoryview):
@@ -53,10 +53,10 @@ def _entry(entry: memoryview) -> tuple[str, Value]:
 
 
 def _feature(feature: memoryview) -> Value:
-    for kind, values in _fields(feature):
+    for kind, values in _numbered_parts(feature):
         if not isinstance(values, memoryview):
             continue
-        for number, part in _fields(values):
+        for number, part in _numbered_parts(values):
             if number != 1:
                 continue
             if kind == 1 and isinstance(part, memoryview):
@@ -67,7 +67,7 @@ def _feature(feature: memoryview) -> Value:
     return None
 
 
-def _fields(view: memoryview) -> Iterator[tuple[int, memoryview | int]]:
+def _numbered_parts(view: memoryview) -> Iterator[tuple[int, memoryview | int]]:
     """The numbers and values of the fields of a message."""
     at = 0
     while at < len(view):

@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import sqlite3
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +45,7 @@ class Claim:
         self._release = weakref.finalize(self, os.close, number)
         try:
             # The lock is on the folder itself, so that not even kill -9 leaves a lock file.
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(number)
         except BlockingIOError:
             self.release()
             raise _in_use(folder) from None
@@ -55,6 +56,26 @@ class Claim:
     def release(self) -> None:
         """Release the lock."""
         self._release()
+
+
+_TRIES, _PAUSE = 10, 0.02
+
+
+def _lock(number: int) -> None:
+    """Lock an open folder; BlockingIOError if another holds the lock for longer than a moment.
+
+    A process that this one starts on another thread holds a lock that was released already, until it runs its
+    program.
+    """
+    for last in (False,) * (_TRIES - 1) + (True,):
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if last:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return
 
 
 def in_use(folder: Path) -> bool:

@@ -82,7 +82,8 @@ class Pool:
             _expect_answer(address)
             if not address:
                 count = self._cluster.workers or 1
-                ray.init(num_cpus=count * self._cpus, **options)
+                # "local": not one that `ray start` left on this machine.
+                ray.init(address="local", num_cpus=count * self._cpus, **options)
             else:
                 ray.init(address=address, **{k: v for k, v in options.items() if v is not None})
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:

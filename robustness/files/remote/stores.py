@@ -94,7 +94,7 @@ class FsspecStore:
 
     def children(self, url: str, *, deep: bool) -> list[Info]:
         """Return what is directly in a folder, or all files below it."""
-        root = self._system._strip_protocol(url).rstrip("/")
+        root = url.partition("://")[2].strip("/")
 
         def listed() -> list[Mapping[str, Any]]:
             if deep:
@@ -103,7 +103,7 @@ class FsspecStore:
 
         found = []
         for details in retried(listed, url):
-            name = str(details["name"]).rstrip("/")
+            name = str(details["name"]).strip("/")
             # A store must not lead out of the folder that was given.
             if name.startswith(f"{root}/"):
                 found.append(_info(f"{url}/{name[len(root) + 1 :]}", details))
@@ -162,9 +162,9 @@ class HttpStore:
     def __init__(self) -> None:
         import requests  # noqa: PLC0415 - takes half a second
 
-        self._session = requests.Session()
-        self._session.max_redirects = 5
-        self._session.headers["Accept-Encoding"] = "identity"
+        self._http = requests.Session()
+        self._http.max_redirects = 5
+        self._http.headers["Accept-Encoding"] = "identity"
 
     def stat(self, url: str) -> Info:
         """Return what is at a URL; FileNotFoundError if nothing is."""
@@ -233,7 +233,7 @@ class HttpStore:
         self, url: str, method: str, headers: Mapping[str, str] | None = None, *, once: bool = False
     ) -> Any:
         def asked() -> Any:
-            response = self._session.request(
+            response = self._http.request(
                 method, url, headers=headers, stream=True, timeout=TIMEOUT, allow_redirects=True
             )
             for hop in (*response.history, response):
