@@ -43,6 +43,10 @@ class Imitated:
         self._events = [Event("joined", n, Hello("host", "cpu", KIND, 0.0)) for n in self.workers]
         self._given: list[tuple[int, bytes]] = []
 
+    @property
+    def beginning(self) -> bool:
+        return False
+
     def stream(self, worker: int, method: str, *arguments: Any) -> None:
         self._events.append(Event("item", worker, Packet((), 0.0)))
         self._finish(worker, arguments[-1])

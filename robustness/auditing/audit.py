@@ -140,7 +140,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     stages = (stages or StageTimes()).start(stage_times.LOADING)
     listener = progress or default_listener()
     asked = _checked(config, options)
-    expect_sendable(asked, model, images)
+    expect_sendable(asked, model, images, only)
     setup = set_up(
         model,
         images,

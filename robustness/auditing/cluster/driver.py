@@ -30,7 +30,7 @@ from robustness.auditing.image_rows import SavePicture
 from robustness.auditing.work import AttackedImage, LocalWork
 from robustness.contract.attack import Attack
 from robustness.engine.model_input import Shape
-from robustness.errors import ClusterError, GradientError
+from robustness.errors import ClusterError, GradientError, PipelineError
 from robustness.images import Entry
 from robustness.images.cache import AHEAD
 from robustness.images.png import from_png
@@ -42,8 +42,9 @@ CHUNK = 4 * LARGE_BATCH
 WAIT_SECONDS = 0.5
 TAKE_BACK_SECONDS = 0.5
 """The least time between two requests to give images back."""
-ALONE_SECONDS = 300.0
-"""How long the driver waits for a worker when it has none."""
+ALONE_SECONDS, BEGIN_SECONDS = 300.0, 3600.0
+"""How long the driver waits for a worker when it has none: where none has room to begin, and while some load
+the model and list the images."""
 
 
 class Workers(Protocol):
@@ -52,6 +53,10 @@ class Workers(Protocol):
     @property
     def workers(self) -> list[int]:
         """The workers that have begun."""
+
+    @property
+    def beginning(self) -> bool:
+        """Whether a worker is alive that has not begun."""
 
     def stream(self, worker: int, method: str, *arguments: object) -> None:
         """Call a method that yields results."""
@@ -120,7 +125,7 @@ class ClusterWork:
     ) -> None:
         self.pool, self.local, self._kind, self._save = pool, local, kind, save
         self.records = {} if records is None else records
-        self._alone_since = time.monotonic()
+        self._alone, self._looked = 0.0, time.monotonic()
 
     @property
     def workers(self) -> int:
@@ -203,11 +208,15 @@ class ClusterWork:
             elif event.kind == "lost" and event.worker in self.records:
                 self.records[event.worker].lost = True
             yield event
+        # Time that this process spent otherwise does not count.
+        now = time.monotonic()
+        self._alone += min(now - self._looked, 2 * WAIT_SECONDS)
+        self._looked = now
         if self.pool.workers:
-            self._alone_since = time.monotonic()
-        elif time.monotonic() - self._alone_since > ALONE_SECONDS:
+            self._alone = 0.0
+        elif self._alone > (BEGIN_SECONDS if self.pool.beginning else ALONE_SECONDS):
             raise ClusterError(
-                f"There was no worker for {ALONE_SECONDS / 60:g} minutes; expected at least one. Finished "
+                f"There was no worker for {self._alone / 60:.0f} minutes; expected at least one. Finished "
                 "results are kept: resume the run when there are workers, or without a cluster."
             )
 
@@ -223,6 +232,8 @@ class ClusterWork:
     def judged_here(self, image: Done) -> Done | None:
         """Judge the flips of a worker of another kind again; None if one is no flip on this hardware."""
         judge = self.local.classifier
+        if self.local.plan.draws > 1:
+            return None
         files = {(r.attack, r.epsilon): r.file for r in image.rows if isinstance(r, UploadRow)}
         rows: list[Row] = []
         for row in image.rows:
@@ -236,7 +247,10 @@ class ClusterWork:
             if judge.deployment is None:
                 answer = judge.probabilities(from_png(data)[None])[0]
             else:
-                answer = judge.probabilities_of_files([data])[0]
+                try:
+                    answer = judge.probabilities_of_files([data])[0]
+                except PipelineError:
+                    return None
             if int(answer.argmax()) != row.adversarial_class:
                 return None
             rows.append(replace(row, confidence_after=float(answer.max())))
@@ -256,6 +270,7 @@ class _Attacking:
         self._work, self._pool, self._attack = work, work.pool, attack
         self.waiting, self.here = deque(images), deque[Fed]()
         self._left = {image.row.key for image in images}
+        self._only_like: set[str] = set()
         self._sessions: dict[int, _Session] = {}
         batch = max(1, work.local.batch_size // attack.width)
         self._full = 2 * (batch + AHEAD)
@@ -269,24 +284,42 @@ class _Attacking:
         GradientError
             The attack needs a gradient and the model has none.
         """
-        complete = False
-        try:
-            while self._left:
-                self._hand_out()
-                for event in self._work.events():
-                    yield from self._after(event)
-                yield from self._alone()
-            complete = True
-        finally:
-            for worker in self._sessions:
-                self._pool.tell(worker, "close")
-        while complete and self._sessions:
+        failure: GradientError | None = None
+        while self._left and failure is None:
+            self._hand_out()
+            # Every event is taken: one that is dropped would be missed by the next attack.
             for event in self._work.events():
-                yield from self._after(event)
+                try:
+                    yield from self._after(event)
+                except GradientError as error:
+                    failure = failure or error
+            if failure is None:
+                yield from self._alone()
+        self._end()
+        if failure is not None:
+            raise failure
+
+    def _end(self) -> None:
+        """Wait until no worker attacks, so that the next attack begins with free workers."""
+        told: set[int] = set()
+        while self._sessions:
+            for worker, session in self._sessions.items():
+                # Before its first packet a worker has no inbox to close.
+                if session.open and worker not in told:
+                    told.add(worker)
+                    self._pool.tell(worker, "close")
+            for event in self._work.events():
+                session_of = self._sessions.get(event.worker)
+                if session_of is not None and event.kind == "item":
+                    session_of.open = True
+                elif event.kind in ("end", "lost"):
+                    self._sessions.pop(event.worker, None)
 
     def _hand_out(self) -> None:
         """Give every worker as many images as it needs; take back some if nothing else is left."""
         workers = [n for n in self._pool.workers if n in self._work.records]
+        # Idle ones first: what was taken back is for them.
+        workers.sort(key=lambda n: len(self._sessions[n].held) if n in self._sessions else 0)
         share = -(-(len(self.waiting) + len(self.here)) // max(1, len(workers)))
         for worker in workers:
             session = self._sessions.get(worker)
@@ -328,19 +361,31 @@ class _Attacking:
 
     def _take_back(self, workers: Sequence[int]) -> None:
         """Let the worker with the most images give back half of those that have not begun to an idle one."""
-        idle = [n for n in workers if n not in self._sessions or not self._sessions[n].held]
-        held = {n: s for n, s in self._sessions.items() if s.open and len(s.held) > 1}
+        idle = [
+            n
+            for n in workers
+            if (n not in self._sessions or not self._sessions[n].held)
+            and (self._work.records[n].like or not self._only_like)
+        ]
+        now = time.monotonic()
+        held = {
+            n: s
+            for n, s in self._sessions.items()
+            if s.open and len(s.held) > 1 and now - s.asked > TAKE_BACK_SECONDS
+        }
         if not idle or not held:
             return
         busiest = max(held, key=lambda n: len(held[n].held))
         session = held[busiest]
-        if time.monotonic() - session.asked < TAKE_BACK_SECONDS:
-            return
-        session.asked = time.monotonic()
+        session.asked = now
         keys = self._pool.ask(busiest, "release", len(session.held) // 2)
         for key in cast("list[str]", keys or []):
             if key in session.held:
-                self.waiting.append(session.held.pop(key))
+                self._return(session.held.pop(key))
+
+    def _return(self, image: Fed) -> None:
+        """Let an image wait again."""
+        (self.here if image.row.key in self._only_like else self.waiting).appendleft(image)
 
     def _after(self, event: Event) -> Iterator[AttackedImage]:
         """The images that an event finishes."""
@@ -357,7 +402,8 @@ class _Attacking:
                 yield from self._finished(image, session, record)
         elif event.kind in ("end", "lost"):
             self._sessions.pop(event.worker)
-            self.waiting.extendleft(reversed(session.held.values()))
+            for given in reversed(session.held.values()):
+                self._return(given)
 
     def _finished(
         self, image: Done, session: _Session, record: WorkerRecord
@@ -367,7 +413,8 @@ class _Attacking:
             return
         judged = image if record.like else self._work.judged_here(image)
         if judged is None:
-            self.here.append(given)
+            self._only_like.add(image.key)
+            self._return(given)
             return
         self._left.discard(image.key)
         record.images += 1
@@ -383,7 +430,8 @@ class _Attacking:
         """Attack in this process what only hardware of its kind may attack, if no worker has such."""
         if not self.here or self._work.like_workers():
             return
-        images = [self.here.popleft() for _ in range(len(self.here))]
+        most = max(GROUP, self._work.local.batch_size)
+        images = [self.here.popleft() for _ in range(min(most, len(self.here)))]
         standing = {i.row.key: i.standing for i in images if i.standing is not None}
         rows = [image.row for image in images]
         for result in self._work.local.attack(self._attack, rows, standing):

@@ -6,7 +6,6 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
@@ -63,13 +62,18 @@ class Pool:
         self._cluster = cluster
         self._ray = _imported()
         self._owned = self._connect()
-        self._assignment = self._ray.put(assignment)
+        try:
+            self._assignment = self._ray.put(assignment)
+        except BaseException:
+            if self._owned:
+                self._ray.shutdown()
+            raise
         self._numbers = iter(range(1 << 62))
         self._actors: dict[int, Any] = {}
         self._beginning: dict[Any, int] = {}
         self._streams: dict[Any, int] = {}
         self._looked = 0.0
-        self._failures = 0
+        self._failures = self._given_up = 0
 
     def _connect(self) -> bool:
         """Connect to the cluster; return whether this process started it."""
@@ -83,7 +87,12 @@ class Pool:
             if not address:
                 count = self._cluster.workers or 1
                 # "local": not one that `ray start` left on this machine.
-                ray.init(address="local", num_cpus=count * self._cpus, **options)
+                ray.init(
+                    address="local",
+                    num_cpus=count * self._cpus,
+                    _node_ip_address="127.0.0.1",
+                    **options,
+                )
             else:
                 ray.init(address=address, **{k: v for k, v in options.items() if v is not None})
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -116,6 +125,15 @@ class Pool:
         """The workers that have begun."""
         return [n for n in self._actors if n not in self._beginning.values()]
 
+    @property
+    def beginning(self) -> bool:
+        """Whether a worker may be loading the model."""
+        return bool(self._beginning) and self._place() > 0
+
+    def _place(self) -> int:
+        """How many workers there is room for."""
+        return self._room() - self._given_up
+
     def stream(self, worker: int, method: str, *arguments: Any) -> None:
         """Call a method of a worker that yields results; they come as events."""
         call = getattr(self._actors[worker], method)
@@ -125,16 +143,22 @@ class Pool:
 
     def tell(self, worker: int, method: str, *arguments: Any, **named: Any) -> None:
         """Call a method of a worker whose result does not matter; the stream tells if the worker is lost."""
-        getattr(self._actors[worker], method).remote(*arguments, **named)
+        if (actor := self._actors.get(worker)) is not None:
+            getattr(actor, method).remote(*arguments, **named)
 
-    def ask(self, worker: int, method: str, *arguments: Any, seconds: float = 10.0) -> Any:
-        """Return the result of a method of a worker; None if it is lost or does not answer in time."""
-        errors = self._ray.exceptions
+    def ask(self, worker: int, method: str, *arguments: Any, seconds: float = 30.0) -> Any:
+        """Return the result of a method; None if the worker is lost.
+
+        A worker that does not answer in time is ended: what it did is not known.
+        """
+        actor = self._actors.get(worker)
+        if actor is None:
+            return None
         try:
-            return self._ray.get(
-                getattr(self._actors[worker], method).remote(*arguments), timeout=seconds
-            )
-        except (errors.RayActorError, errors.GetTimeoutError, errors.WorkerCrashedError):
+            return self._ray.get(getattr(actor, method).remote(*arguments), timeout=seconds)
+        except self._ray.exceptions.RayError:
+            with contextlib.suppress(Exception):
+                self._ray.kill(actor)
             return None
 
     def wait(self, seconds: float) -> list[Event]:
@@ -153,51 +177,55 @@ class Pool:
         ready, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0, fetch_local=False)
         if not ready:
             ready, _ = self._ray.wait(waiting, num_returns=1, timeout=seconds, fetch_local=False)
-        return [event for one in ready for event in self._events(one)]
+        return [self._event(one) for one in ready]
 
-    def _events(self, ready: Any) -> Iterator[Event]:
-        """The events of a call that has a result."""
+    def _event(self, ready: Any) -> Event:
+        """What a call that has a result tells."""
         errors = self._ray.exceptions
         beginning = ready in self._beginning
         worker = self._beginning[ready] if beginning else self._streams[ready]
         try:
-            if beginning:
-                hello: Hello = self._ray.get(ready)
-                del self._beginning[ready]
-                self._failures = 0
-                yield Event("joined", worker, hello)
-            else:
-                yield Event("item", worker, self._ray.get(next(ready)))
+            if not beginning:
+                return Event("item", worker, self._ray.get(next(ready)))
+            hello: Hello = self._ray.get(ready)
         except StopIteration:
             del self._streams[ready]
-            yield Event("end", worker)
-        except (errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError) as error:
-            self._beginning.pop(ready, None)
-            self._streams.pop(ready, None)
-            self._forget(worker, begun=not beginning, reason=error)
-            yield Event("lost", worker, _line(error))
+            return Event("end", worker)
         except errors.RayTaskError as error:
+            # A machine on which the audit cannot begin must not end it for the others.
+            if beginning and self.workers:
+                return self._lost(ready, worker, error)
             raise error.cause if isinstance(error.cause, Exception) else error from None
+        except errors.RayError as error:
+            return self._lost(ready, worker, error)
+        del self._beginning[ready]
+        self._failures = 0
+        return Event("joined", worker, hello)
 
-    def _forget(self, worker: int, *, begun: bool, reason: Exception) -> None:
-        """Remove a worker that is lost."""
+    def _lost(self, ready: Any, worker: int, reason: Exception) -> Event:
+        """Remove a worker that is lost; its place is given up if several could not begin in a row."""
+        begun = self._beginning.pop(ready, None) is None
+        self._streams.pop(ready, None)
         actor = self._actors.pop(worker, None)
         if actor is not None:
             with contextlib.suppress(Exception):
                 self._ray.kill(actor)
         self._failures += not begun
         if self._failures >= LOST_IN_A_ROW:
-            raise ClusterError(
-                f"{self._failures} workers in a row ended before they had begun ({_line(reason)}). A worker "
-                "needs about 1 GB of memory and the model's; start fewer, and resume."
-            )
+            if not self.workers:
+                raise ClusterError(
+                    f"{self._failures} workers in a row ended before they had begun ({_line(reason)}). A "
+                    "worker needs about 1 GB of memory and the model's; start fewer, and resume."
+                )
+            self._given_up, self._failures = self._given_up + 1, 0
+        return Event("lost", worker, _line(reason))
 
     def _look(self) -> None:
         """Start workers where there is room for them."""
         if time.monotonic() - self._looked < LOOK_SECONDS and self._looked:
             return
         self._looked = time.monotonic()
-        for _ in range(len(self._actors), self._room()):
+        for _ in range(len(self._actors), self._place()):
             number = next(self._numbers)
             actor = self._start()
             self._actors[number] = actor
@@ -222,12 +250,17 @@ class Pool:
         """The accelerators of a worker: what is stated, else one where the cluster has some."""
         if self._cluster.gpus is not None:
             return self._cluster.gpus
-        return 1.0 if self._ray.cluster_resources().get("GPU") else 0.0
+        found = self._ray.cluster_resources().get("GPU", 0.0)
+        if not self._cluster.address:
+            return min(1.0, found / (self._cluster.workers or 1))
+        return 1.0 if found else 0.0
 
     def _start(self) -> Any:
         threads = str(self._threads)
         names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
         variables = {**dict.fromkeys(names, threads), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        # The driver, and other workers, may use the same accelerator.
+        variables |= {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         if "KERAS_BACKEND" in os.environ:
             variables["KERAS_BACKEND"] = os.environ["KERAS_BACKEND"]
         actor = self._ray.remote(Worker).options(
@@ -260,6 +293,7 @@ def _expect_answer(address: str) -> None:
 def _imported() -> Any:
     """Ray; ClusterError if it is not installed."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         return import_module("ray")
     except ImportError as error:

@@ -28,7 +28,7 @@ MOST_MODEL = 2 << 30
 WorkOf = Callable[[LocalWork], Work]
 
 
-def expect_sendable(config: AuditConfig, model: object, images: object) -> None:
+def expect_sendable(config: AuditConfig, model: object, images: object, only: object) -> None:
     """Raise SettingError if workers cannot load the model or the images by themselves."""
     if config.cluster is None:
         return
@@ -41,6 +41,11 @@ def expect_sendable(config: AuditConfig, model: object, images: object) -> None:
         raise SettingError(
             f"cluster was given with images that are a {type(images).__name__}; expected a path, a name or "
             "an array, which every worker can read."
+        )
+    if only is not None:
+        raise SettingError(
+            "cluster was given with `only`, a function that workers do not have; expected a source of the "
+            "images that are to be audited."
         )
     if config.shard is not None:
         raise SettingError(
@@ -77,13 +82,15 @@ def workers(
     try:
         yield work_of
     finally:
-        pool.close()
-        manifest = store.manifest
-        before = () if manifest.cluster is None else manifest.cluster.workers
-        entry = ClusterEntry(
-            address=config.cluster, workers=(*before, *map(_entry, records.values()))
-        )
-        store.write_manifest(manifest.with_changes(cluster=entry))
+        try:
+            manifest = store.manifest
+            before = () if manifest.cluster is None else manifest.cluster.workers
+            entry = ClusterEntry(
+                address=config.cluster, workers=(*before, *map(_entry, records.values()))
+            )
+            store.write_manifest(manifest.with_changes(cluster=entry))
+        finally:
+            pool.close()
 
 
 def _assignment(

@@ -17,7 +17,8 @@ from robustness.auditing.cluster import start
 from robustness.auditing.cluster.messages import Done, Packet
 from robustness.auditing.cluster.pool import Event
 from robustness.auditing.cluster.worker import Worker
-from robustness.errors import ClusterError, SettingError
+from robustness.auditing.work import LocalWork
+from robustness.errors import ClusterError, GradientError, SettingError
 from robustness.runs.store import Run
 
 TABLES = ("images", "outcomes", "strips", "gradients", "sizes", "uploads", "views")
@@ -49,6 +50,10 @@ class ThreadWorkers:
     @property
     def workers(self):
         return list(self._objects)
+
+    @property
+    def beginning(self):
+        return False
 
     def _join(self):
         for number, after in enumerate(self._joins):
@@ -271,3 +276,28 @@ def test_what_workers_cannot_load_is_refused(material):
         robustness.audit(model, images, labels=labels, cluster="local:2")
     with pytest.raises(SettingError, match="cluster and shard"):
         robustness.audit(str(file), images, labels=labels, cluster="local:2", shard="0/2")
+
+
+def test_an_attack_without_gradient_fails_alone(material, tmp_path, spread, monkeypatch):
+    """Every worker says so; none of it reaches the next attack."""
+    attacked = LocalWork.attack_on
+
+    def without_gradient(self, canvas, attack, rows, standing):
+        if attack.label.startswith("pgd"):
+            raise GradientError("The loss does not depend on the images.")
+        yield from attacked(self, canvas, attack, rows, standing)
+
+    monkeypatch.setattr(LocalWork, "attack_on", without_gradient)
+    file, images, labels = material
+    robustness.audit(str(file), images, labels=labels, out=tmp_path / "one", **OPTIONS)
+    found, _, _ = spread()
+    assert found == content(tmp_path / "one")
+    statuses = {row.split(", ")[1] + row.split(", ")[3] for row in found["outcomes"]}
+    assert any("square" in s and "failed" not in s for s in statuses)
+    assert any("pgd" in s and "failed" in s for s in statuses)
+
+
+def test_a_filter_is_refused(material):
+    file, images, labels = material
+    with pytest.raises(SettingError, match="only"):
+        robustness.audit(str(file), images, labels=labels, cluster="local:2", only=lambda _: True)
