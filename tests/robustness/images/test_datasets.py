@@ -68,8 +68,15 @@ def test_tf_data_that_shuffles_changes_or_has_no_end_is_refused(tf):
     whole = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS))
     with pytest.raises(ImagesError, match=r"it shuffles.*without \.shuffle"):
         _open(whole.shuffle(10, seed=1))
-    noise = tf.random.uniform
-    noisy = whole.map(lambda x, y: (tf.minimum(tf.cast(x, "float32") + noise(SHAPE), 255.0), y))
+    # Not a random operation of TensorFlow, which repeats itself after another test has set its seed.
+    rng = np.random.default_rng()
+
+    def disturbed(image, label):
+        noise = tf.numpy_function(lambda: rng.random(SHAPE, "float32"), [], tf.float32)
+        image = tf.cast(image, "float32") + tf.ensure_shape(noise, SHAPE)
+        return tf.minimum(image, 255.0), label
+
+    noisy = whole.map(disturbed)
     with pytest.raises(ImagesError, match="changes them at random"):
         _open(noisy)
     with pytest.raises(ImagesError, match=r"no end.*take\(100\)"):
