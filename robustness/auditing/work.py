@@ -114,6 +114,7 @@ class LocalWork:
     entries : the images, by key.
     save : saves a picture.
     canvases : the canvases of the images.
+    shrinks : whether batches may become smaller at their end.
     """
 
     def __init__(
@@ -126,7 +127,9 @@ class LocalWork:
         entries: Mapping[str, Entry],
         save: SavePicture,
         canvases: Canvases,
+        shrinks: bool = True,
     ) -> None:
+        self.shrinks = shrinks
         self.plan, self.classifier, self.attacked_model = plan, classifier, attacked
         self.cache, self.entries, self.canvases = cache, entries, canvases
         self.make = RowMaker(plan, classifier, save)
@@ -233,7 +236,13 @@ class LocalWork:
         if (attack, size, canvas) not in self._compiled:
             threat, seed = self.plan.threat, self.plan.seed
             self._compiled[attack, size, canvas] = CompiledBatch(
-                self.attacked_model, attack, threat, batch_size=size, seed=seed, canvas=canvas
+                self.attacked_model,
+                attack,
+                threat,
+                batch_size=size,
+                seed=seed,
+                canvas=canvas,
+                shrinks=self.shrinks,
             )
         return self._compiled[attack, size, canvas]
 
