@@ -101,6 +101,15 @@ class Canvases:
         channels = self.classifier.input_shape[-1]
         return canvas_of(self.sizes[key], channels, exact=not attack.padded)
 
+    def groups(
+        self, attack: Attack, rows: Iterable[ImageRow]
+    ) -> dict[Shape | None, list[ImageRow]]:
+        """Return the images of each canvas, in the order in which the first of each came."""
+        found: dict[Shape | None, list[ImageRow]] = {}
+        for row in rows:
+            found.setdefault(self(attack, row.key), []).append(row)
+        return found
+
 
 class LocalWork:
     """Does the work in this process.
@@ -169,10 +178,7 @@ class LocalWork:
         self, attack: Attack, rows: Sequence[ImageRow], standing: Mapping[str, int]
     ) -> Generator[AttackedImage]:
         """Attack images, those of one canvas together; see `Work`."""
-        groups: dict[Shape | None, list[ImageRow]] = {}
-        for row in rows:
-            groups.setdefault(self.canvases(attack, row.key), []).append(row)
-        for canvas, some in groups.items():
+        for canvas, some in self.canvases.groups(attack, rows).items():
             yield from self.attack_on(canvas, attack, some, standing)
 
     def attack_on(

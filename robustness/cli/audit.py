@@ -116,20 +116,12 @@ def audit(
     raise typer.Exit(verdict.exit_code)
 
 
-def _signature() -> inspect.Signature:
-    """The parameters of `audit`, with an option for each field of `AuditConfig` in place of `arguments`."""
-    parameters = list(inspect.signature(audit, eval_str=True).parameters.values())[:-1]
-    plain = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    own = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
-    return inspect.Signature([*plain, *cli_options.parameters(), *own])
-
-
-audit.__signature__ = _signature()  # type: ignore[attr-defined]
+audit.__signature__ = cli_options.signature(audit)  # type: ignore[attr-defined]
 audit.__doc__ = f"{inspect.cleandoc(audit.__doc__ or '')}\n\n{EXAMPLES}"
 
 _WITH_RESUME = {
     *("resume", "as_json", "quiet", "trust_model", "attack", "imports", "preprocess"),
-    *("model_first", "images_second", "evidence_to", "cache_bytes"),
+    *("model_first", "images_second", "evidence_to", "cache_bytes", "cluster"),
     *recorded_files.ROLES,
 }
 

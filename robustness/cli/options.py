@@ -98,6 +98,14 @@ def parameters() -> list[inspect.Parameter]:
     return [parameter(field) for field in _FIELDS.values()]
 
 
+def signature(command: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature of a command, with an option for each field of `AuditConfig` as `**arguments`."""
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[:-1]
+    plain = [p for p in own if p.kind is p.POSITIONAL_OR_KEYWORD]
+    named = [p for p in own if p.kind is p.KEYWORD_ONLY]
+    return inspect.Signature([*plain, *parameters(), *named])
+
+
 def parameter(field: OptionField) -> inspect.Parameter:
     """Return a field of `AuditConfig` as the parameter of a typer command."""
     text, default = field.option.help, _defaults()[field.argument]

@@ -102,15 +102,7 @@ def plan(
     show(estimate)
 
 
-def _signature() -> inspect.Signature:
-    """The parameters of `plan`, with an option for each field of `AuditConfig` in place of `arguments`."""
-    parameters = list(inspect.signature(plan, eval_str=True).parameters.values())[:-1]
-    plain = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    own = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
-    return inspect.Signature([*plain, *cli_options.parameters(), *own])
-
-
-plan.__signature__ = _signature()  # type: ignore[attr-defined]
+plan.__signature__ = cli_options.signature(plan)  # type: ignore[attr-defined]
 plan.__doc__ = f"{inspect.cleandoc(plan.__doc__ or '')}\n\n{EXAMPLES}"
 
 

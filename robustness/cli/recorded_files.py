@@ -86,8 +86,8 @@ def options_of(
     if seal.made_here(origin):
         return recorded_paths.resolve_options(options, origin, folder) | typed
     # A name of a module is code: one that a received run states is not imported.
-    # And pictures are not sent to where it states.
-    options |= {"imports": [], "evidence_to": None} | typed
+    # And pictures are not sent to where it states, nor is a cluster of its choice asked for results.
+    options |= {"imports": [], "evidence_to": None, "cluster": None} | typed
     refused: dict[str, str] = {}
     for role in roles:
         name = options.get(role)

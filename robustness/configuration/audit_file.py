@@ -8,6 +8,7 @@ from typing import Any
 
 from robustness import plugins
 from robustness.configuration.audit_config import AuditConfig, audit_options
+from robustness.configuration.cluster_option import Cluster
 from robustness.configuration.option import OptionField
 from robustness.configuration.option_errors import OptionError
 from robustness.configuration.toml import Section, read
@@ -74,7 +75,7 @@ def read_audit_file(path: str | Path) -> AuditConfig:
 
 
 def expect_trust_given(config: AuditConfig, file: str | Path, typed: Mapping[str, object]) -> None:
-    """Raise SettingError if the file trusts a model, names code or sends pictures, and the typed do not.
+    """Raise SettingError if the file trusts a model, names code, a cluster or a bucket, and the typed do not.
 
     A pull request can change the file, so the file is untrusted.
     """
@@ -89,6 +90,13 @@ def expect_trust_given(config: AuditConfig, file: str | Path, typed: Mapping[str
         raise SettingError(
             f"{file}: run.evidence_to is {config.evidence_to[:300]!r}, but only the command line can send "
             "pictures elsewhere. Type --evidence-to with it (in Python: evidence_to=...), or leave it out."
+        )
+    workers = None if config.cluster is None else Cluster.parse(config.cluster)
+    if workers is not None and workers.elsewhere and "cluster" not in typed:
+        raise SettingError(
+            f"{file}: cluster.address is {config.cluster!r:.100}, but only the command line can name a Ray "
+            "cluster, whose machines get the model and send results that are unpickled here. Type --cluster "
+            "with it (in Python: cluster=...), or leave it out."
         )
     if config.preprocess is not None:
         expect_typed(config.preprocess, trusted or typed.get("preprocess") is not None, str(file))

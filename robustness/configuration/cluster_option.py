@@ -12,6 +12,8 @@ from robustness.configuration.option import Option
 from robustness.errors import SettingError
 
 MOST_WORKERS = 4096
+NONE = "none"
+"""No workers: for a run that was begun with some."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ class Cluster:
             numbers.get("gpus"),
         )
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the workers belong to a Ray cluster, which runs code on this machine and this one on it."""
+        return bool(self.address)
+
 
 def _unusable(text: str) -> SettingError:
     return SettingError(
@@ -74,7 +81,9 @@ def _unusable(text: str) -> SettingError:
 
 
 def _checked(value: object) -> object:
-    """Return a text that states usable workers."""
+    """Return a text that states usable workers; None for "none"."""
+    if value == NONE:
+        return None
     if isinstance(value, str):
         Cluster.parse(value)
     return value
@@ -85,8 +94,9 @@ ClusterOption = Annotated[
     BeforeValidator(_checked),
     Option(
         "Spread the images over workers: local:N for N processes on this machine, auto or HOST:PORT for a "
-        "Ray cluster; with ,cpus=2 or ,gpus=1 for a worker and ,workers=8 for the most of them. The rows "
-        "are those of one machine.",
+        "Ray cluster; with ,cpus=2 or ,gpus=1 for a worker and ,workers=8 for the most of them; none for "
+        "this process. The rows are those of one machine. In audit.toml a Ray cluster is refused unless the "
+        "command line repeats it.",
         table="cluster", key="address", example='"local:2"',
         expected="local:N, auto or HOST:PORT",
     ),

@@ -94,13 +94,14 @@ class Worker:
         sys.path += [p for p in assignment.import_path if p not in sys.path and Path(p).exists()]
         manifest = manifest_of(assignment.manifest, "the manifest of the driver")
         config = assignment.config
-        setup = set_up(
-            _model(assignment),
-            assignment.images,
-            assignment.labels,
-            config,
-            decided=Decisions.of(manifest),
-        )
+        with _model(assignment) as model:
+            setup = set_up(
+                model,
+                assignment.images,
+                assignment.labels,
+                config,
+                decided=Decisions.of(manifest),
+            )
         plan = setup.planned(setup.decided.findings, resumed=True)
         expect_same(manifest, setup.manifest(plan))
         pictures, entries = Collected(), {entry.key: entry for entry in setup.entries}
@@ -230,12 +231,15 @@ def _packets(attacked: Iterator[AttackedImage], pictures: Collected) -> Iterator
         yield Packet([one.result() for one in waiting], time.process_time())
 
 
-def _model(assignment: Assignment) -> str:
+@contextlib.contextmanager
+def _model(assignment: Assignment) -> Iterator[str]:
     """The name or the path of the model; the file that was sent if there is none of this path here."""
     named = assignment.config.model
     if assignment.model is None or Path(named).exists():
-        return named
+        yield named
+        return
     name, content = assignment.model
-    folder = Path(tempfile.mkdtemp(prefix="robustness-model-"))
-    (folder / Path(name).name).write_bytes(content)
-    return str(folder / Path(name).name)
+    with tempfile.TemporaryDirectory(prefix="robustness-model-") as folder:
+        file = Path(folder) / Path(name).name
+        file.write_bytes(content)
+        yield str(file)
