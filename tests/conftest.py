@@ -17,9 +17,13 @@ from tests import forked
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Workers share the cores: more threads than cores only wait for one another. TensorFlow reads these once.
+# Workers share the cores: more threads than cores only wait for one another, and those of OpenBLAS keep a
+# core busy while they wait. TensorFlow, NumPy and PyTorch read these once, when they are imported.
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+for variable in (
+    *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
+    *("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"),
+):
     os.environ.setdefault(variable, str(max(1, (os.cpu_count() or 1) // WORKERS)))
 
 # A full collection visits every object of TensorFlow, and hardly any object of a test lives that long.
