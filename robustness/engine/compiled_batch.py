@@ -11,7 +11,7 @@ from keras import ops, tree
 from robustness import backend
 from robustness.contract.attack import Attack
 from robustness.contract.look import Look
-from robustness.contract.task import Task
+from robustness.contract.task import Task, where_rows
 from robustness.engine.batch_size import row_bytes
 from robustness.engine.jobs import AttackJob, Example
 from robustness.engine.model_input import Shape, model_input
@@ -164,7 +164,7 @@ class CompiledBatch:
         kept = state["best"]
         nearer = ops.logical_and(reached, distance < kept["distance"])
         best = {
-            "point": ops.where(task.per_row(nearer), point, kept["point"]),
+            "point": where_rows(nearer, point, kept["point"]),
             "distance": ops.where(nearer, distance, kept["distance"]),
             "step": ops.where(nearer, task.step, kept["step"]),
         }
