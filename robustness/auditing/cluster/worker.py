@@ -6,7 +6,6 @@ import contextlib
 import os
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +28,7 @@ from robustness.auditing.cluster.messages import (
     Pictures,
 )
 from robustness.auditing.cluster.probe import kind_of
+from robustness.auditing.cluster.sent_model import model_here
 from robustness.auditing.decisions import Decisions
 from robustness.auditing.setup import set_up
 from robustness.auditing.work import AttackedImage, Canvases, LocalWork
@@ -94,7 +94,7 @@ class Worker:
         sys.path += [p for p in assignment.import_path if p not in sys.path and Path(p).exists()]
         manifest = manifest_of(assignment.manifest, "the manifest of the driver")
         config = assignment.config
-        with _model(assignment) as model:
+        with model_here(config.model, assignment.model) as model:
             setup = set_up(
                 model,
                 assignment.images,
@@ -102,8 +102,9 @@ class Worker:
                 config,
                 decided=Decisions.of(manifest),
             )
-        plan = setup.planned(setup.decided.findings, resumed=True)
-        expect_same(manifest, setup.manifest(plan))
+            plan = setup.planned(setup.decided.findings, resumed=True)
+            # This reads the file again.
+            expect_same(manifest, setup.manifest(plan))
         pictures, entries = Collected(), {entry.key: entry for entry in setup.entries}
         work = LocalWork(
             plan,
@@ -229,17 +230,3 @@ def _packets(attacked: Iterator[AttackedImage], pictures: Collected) -> Iterator
                 yield Packet([one.result() for one in waiting], time.process_time())
                 waiting, last = [], time.monotonic()
         yield Packet([one.result() for one in waiting], time.process_time())
-
-
-@contextlib.contextmanager
-def _model(assignment: Assignment) -> Iterator[str]:
-    """The name or the path of the model; the file that was sent if there is none of this path here."""
-    named = assignment.config.model
-    if assignment.model is None or Path(named).exists():
-        yield named
-        return
-    name, content = assignment.model
-    with tempfile.TemporaryDirectory(prefix="robustness-model-") as folder:
-        file = Path(folder) / Path(name).name
-        file.write_bytes(content)
-        yield str(file)
