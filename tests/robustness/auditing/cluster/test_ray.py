@@ -29,7 +29,11 @@ def worker_processes() -> set[int]:
     listed = subprocess.run(
         ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     ).stdout
-    return {int(line.split()[0]) for line in listed.splitlines() if re.search("ray::(Evaluation)?Worker", line)}
+    return {
+        int(line.split()[0])
+        for line in listed.splitlines()
+        if re.search("ray::(Evaluation)?Worker", line)
+    }
 
 
 @pytest.mark.slow
