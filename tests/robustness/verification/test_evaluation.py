@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -53,7 +56,7 @@ def test_chunks_may_be_read_ahead(ahead):
 
 def test_what_other_hardware_objects_to_is_evaluated_again():
     """A wrong worker of another kind adds no fault; each of its objections costs one picture here."""
-    again = []
+    again: list[int] = []
 
     def asked_again(chunk):
         again.extend(int(p[0, 0, 0]) for p in chunk)
@@ -92,18 +95,18 @@ def test_a_chunk_of_large_pictures_is_short(monkeypatch):
 
 @pytest.mark.parametrize("alike", [True, False])
 def test_pictures_and_files_keep_their_places(alike):
-    class Model:
-        def probabilities(self, images):
-            assert isinstance(images, np.ndarray) == (alike and files == 0)
-            return np.array([[len(one), 0.0] for one in images])
+    def of_images(images):
+        assert isinstance(images, np.ndarray) == (alike and files == 0)
+        return np.array([[len(one), 0.0] for one in images])
 
-        def probabilities_of_files(self, files):
-            return np.array([[len(one), 1.0] for one in files])
+    def of_files(files):
+        return np.array([[len(one), 1.0] for one in files])
 
+    model: Any = SimpleNamespace(probabilities=of_images, probabilities_of_files=of_files)
     pictures = [np.zeros((3 if alike else n + 1, 2, 1), np.uint8) for n in range(4)]
     for files in (0, 3):
-        chunk = [*pictures[:2], *[b"x" * n for n in range(files)], *pictures[2:]]
-        rows = evaluation.answers(Model(), chunk, random=False)
+        chunk: list[Any] = [*pictures[:2], *[b"x" * n for n in range(files)], *pictures[2:]]
+        rows = evaluation.answers(model, chunk, random=False)
         assert [list(row) for row in rows] == [
             [len(one), float(isinstance(one, bytes))] for one in chunk
         ]
