@@ -11,16 +11,18 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import cast
 
-from robustness.auditing.cluster.driver import WorkerRecord, Workers
+from robustness.auditing.cluster.driver import Workers
 from robustness.auditing.cluster.evaluation_worker import (
     Evaluated,
     EvaluationAssignment,
     EvaluationWorker,
 )
+from robustness.auditing.cluster.messages import Hello
 from robustness.auditing.cluster.pool import Event, Pool
 from robustness.auditing.cluster.probe import kind_of_answers
 from robustness.auditing.cluster.sent_model import sent_model
@@ -52,6 +54,17 @@ WAIT_SECONDS, ALONE_SECONDS = 0.5, 30.0
 """How long the driver waits for an event, and for a worker when it has none, before it evaluates itself."""
 
 
+@dataclass
+class _Evaluator:
+    """A worker, and what it has evaluated."""
+
+    hello: Hello
+    like: bool
+    pictures: int = 0
+    processor_seconds: float = 0.0
+    lost: bool = False
+
+
 class SpreadEvaluation:
     """Evaluates chunks by workers; see `robustness.verification.evaluation.Evaluate`.
 
@@ -70,7 +83,7 @@ class SpreadEvaluation:
 
     def __init__(self, pool: Workers, kind: str) -> None:
         self._pool, self._kind = pool, kind
-        self.records: dict[int, WorkerRecord] = {}
+        self.records: dict[int, _Evaluator] = {}
         self.here = 0
         self._chunks: dict[int, Chunk] = {}
         self._bytes = 0
@@ -132,7 +145,7 @@ class SpreadEvaluation:
         """Keep what an event tells."""
         if event.kind == "joined":
             like = event.value.kind == self._kind
-            self.records[event.worker] = WorkerRecord(event.value, like)
+            self.records[event.worker] = _Evaluator(event.value, like)
         elif event.kind == "item":
             self._keep(event.worker, event.value)
         elif event.kind == "lost":
@@ -153,7 +166,7 @@ class SpreadEvaluation:
             self._losses[number] = MOST_LOSSES
             self._waiting.appendleft(number)
             return
-        record.images += len(evaluated.rows)
+        record.pictures += len(evaluated.rows)
         self._answers[number] = Answers(evaluated.rows, record.like)
 
     def _evaluate_here(self, here: Here) -> None:
@@ -183,7 +196,7 @@ class SpreadEvaluation:
             Share(
                 record.hello.host,
                 record.hello.device,
-                record.images,
+                record.pictures,
                 round(record.processor_seconds, 3),
                 like=record.like,
                 lost=record.lost,

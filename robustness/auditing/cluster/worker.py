@@ -29,11 +29,15 @@ from robustness.auditing.cluster.messages import (
 )
 from robustness.auditing.cluster.probe import kind_of
 from robustness.auditing.cluster.sent_model import model_here
+from robustness.auditing.cluster.spread_reruns import Rerun, RerunMaterial
 from robustness.auditing.decisions import Decisions
 from robustness.auditing.setup import set_up
 from robustness.auditing.work import AttackedImage, Canvases, LocalWork
+from robustness.diagnostics.rerun_setup import RerunSetup
+from robustness.diagnostics.reruns import RERUNS
 from robustness.errors import GradientError
 from robustness.images import Entry
+from robustness.models.classifier import Classifier
 from robustness.runs.manifest import expect_same
 from robustness.runs.records import ImageRow, png_name
 from robustness.runs.run_json import manifest_of
@@ -69,6 +73,8 @@ class _Loaded:
     attacks: Mapping[str, Any]
     entries: Mapping[str, Entry]
     pictures: Collected
+    surrogate: Classifier | None
+    material: RerunMaterial | None = None
 
 
 class Worker:
@@ -119,7 +125,7 @@ class Worker:
             shrinks=False,
         )
         attacks = {attack.label: attack for attack in plan.attacks}
-        self._loaded = _Loaded(work, attacks, entries, pictures)
+        self._loaded = _Loaded(work, attacks, entries, pictures, setup.models.attacked)
         return Hello(
             socket.gethostname(),
             backend.device(),
@@ -140,6 +146,16 @@ class Worker:
         with contextlib.closing(mine.work.clean(entries, known)) as results:
             for rows in results:
                 yield Clean(rows, mine.pictures.take())
+
+    def rerun(self, number: int, material: RerunMaterial | None) -> Iterator[Rerun]:
+        """Yield the diagnoses of one rerun, by its place in `RERUNS`; `material` comes with the first."""
+        mine = self._ready
+        mine.material = given = material or mine.material
+        if given is None:
+            raise RuntimeError("the worker has no images to run attacks on again")
+        work = mine.work
+        setup = RerunSetup(work.classifier, work.plan, given.record, given.sample, mine.surrogate)
+        yield Rerun(number, RERUNS[number](setup), time.process_time())
 
     def feed(self, images: Sequence[Fed], *, last: bool = False) -> None:
         """Add images to those that the running attack takes."""
