@@ -18,6 +18,9 @@ import numpy as np
 from robustness import backend
 from robustness.auditing.image_rows import RowMaker, SavePicture, status_of
 from robustness.contract.attack import Attack
+from robustness.diagnostics import Diagnosis
+from robustness.diagnostics.rerun_setup import RerunSetup
+from robustness.diagnostics.reruns import diagnose_reruns
 from robustness.engine.batch_size import bounded, even_batches, rows_on_canvas, whole_groups
 from robustness.engine.compiled_batch import CompiledBatch
 from robustness.engine.jobs import Example
@@ -85,6 +88,9 @@ class Work(Protocol):
             The attack needs a gradient and the model has none.
         """
 
+    def reruns(self, setup: RerunSetup, progress: Callable[[str], None], /) -> list[Diagnosis]:
+        """Make the diagnoses that run attacks again; see `robustness.diagnostics.reruns`."""
+
 
 @dataclass
 class Canvases:
@@ -147,6 +153,7 @@ class LocalWork:
         self._counts: dict[Attack, Mapping[Shape | None, int]] = {}
 
     workers = 0
+    reruns = staticmethod(diagnose_reruns)
 
     def counts(self, attack: Attack) -> Mapping[Shape | None, int]:
         """Return what `expect` set for an attack."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
@@ -23,9 +23,12 @@ from robustness.auditing.cluster.messages import (
     Pictures,
 )
 from robustness.auditing.cluster.pool import Event
+from robustness.auditing.cluster.spread_reruns import spread_reruns
 from robustness.auditing.image_rows import SavePicture
 from robustness.auditing.work import AttackedImage, LocalWork
 from robustness.contract.attack import Attack
+from robustness.diagnostics import Diagnosis
+from robustness.diagnostics.rerun_setup import RerunSetup
 from robustness.errors import ClusterError, PipelineError
 from robustness.images import Entry
 from robustness.images.png import from_png
@@ -166,6 +169,10 @@ class ClusterWork:
             for row in some
         ]
         yield from Attacking(self, attack, images).results()
+
+    def reruns(self, setup: RerunSetup, progress: Callable[[str], None], /) -> list[Diagnosis]:
+        """Make the diagnoses that run attacks again by workers; see `Work`."""
+        return spread_reruns(self, setup, progress)
 
     def like_workers(self) -> list[int]:
         """Return the workers that have begun and compute the same bits as the driver."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
-from robustness.auditing.cluster.messages import Assignment, Hello
+from robustness.auditing.cluster.messages import Hello
 from robustness.auditing.cluster.worker import Worker
 from robustness.configuration.cluster_option import Cluster
 from robustness.errors import ClusterError
@@ -51,6 +51,7 @@ class Pool:
     ----------
     cluster : where they run.
     assignment : what each of them needs to begin.
+    worker : the class of the workers.
 
     Raises
     ------
@@ -58,8 +59,8 @@ class Pool:
         Ray is not installed, or its cluster cannot be reached.
     """
 
-    def __init__(self, cluster: Cluster, assignment: Assignment) -> None:
-        self._cluster = cluster
+    def __init__(self, cluster: Cluster, assignment: object, worker: type = Worker) -> None:
+        self._cluster, self._worker = cluster, worker
         self._ray = _imported()
         self._owned = self._connect()
         try:
@@ -263,7 +264,7 @@ class Pool:
         variables |= {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         if "KERAS_BACKEND" in os.environ:
             variables["KERAS_BACKEND"] = os.environ["KERAS_BACKEND"]
-        actor = self._ray.remote(Worker).options(
+        actor = self._ray.remote(self._worker).options(
             num_cpus=0 if self._gpus else self._cpus,
             num_gpus=self._gpus,
             max_restarts=0,

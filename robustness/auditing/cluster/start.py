@@ -14,6 +14,7 @@ from robustness.auditing.cluster.driver import ClusterWork, WorkerRecord
 from robustness.auditing.cluster.messages import Assignment
 from robustness.auditing.cluster.pool import Pool
 from robustness.auditing.cluster.probe import kind_of
+from robustness.auditing.cluster.sent_model import sent_model
 from robustness.auditing.work import LocalWork, Work
 from robustness.configuration.audit_config import AuditConfig
 from robustness.configuration.cluster_option import Cluster
@@ -21,9 +22,6 @@ from robustness.errors import SettingError
 from robustness.runs.run_json import text_of
 from robustness.runs.schema import ClusterEntry, WorkerEntry
 from robustness.runs.store import Run
-
-MOST_MODEL = 2 << 30
-"""The largest model file in bytes that is sent to the workers."""
 
 WorkOf = Callable[[LocalWork], Work]
 
@@ -96,10 +94,6 @@ def workers(
 def _assignment(
     config: AuditConfig, model: object, images: object, labels: Any, store: Run
 ) -> Assignment:
-    file = Path(str(model))
-    content = None
-    if file.is_file() and file.stat().st_size <= MOST_MODEL:
-        content = (file.name, file.read_bytes())
     return Assignment(
         config.overridden_by({"model": str(model)}),
         images if isinstance(images, np.ndarray) else str(images),
@@ -107,7 +101,7 @@ def _assignment(
         text_of(store.manifest),
         str(Path.cwd()),
         tuple(str(Path(p).absolute()) for p in sys.path),
-        content,
+        sent_model(str(model)),
     )
 
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,11 +28,16 @@ from robustness.auditing.cluster.messages import (
     Pictures,
 )
 from robustness.auditing.cluster.probe import kind_of
+from robustness.auditing.cluster.sent_model import model_here
+from robustness.auditing.cluster.spread_reruns import Rerun, RerunMaterial
 from robustness.auditing.decisions import Decisions
 from robustness.auditing.setup import set_up
 from robustness.auditing.work import AttackedImage, Canvases, LocalWork
+from robustness.diagnostics.rerun_setup import RerunSetup
+from robustness.diagnostics.reruns import RERUNS
 from robustness.errors import GradientError
 from robustness.images import Entry
+from robustness.models.classifier import Classifier
 from robustness.runs.manifest import expect_same
 from robustness.runs.records import ImageRow, png_name
 from robustness.runs.run_json import manifest_of
@@ -69,6 +73,8 @@ class _Loaded:
     attacks: Mapping[str, Any]
     entries: Mapping[str, Entry]
     pictures: Collected
+    surrogate: Classifier | None
+    material: RerunMaterial | None = None
 
 
 class Worker:
@@ -94,7 +100,7 @@ class Worker:
         sys.path += [p for p in assignment.import_path if p not in sys.path and Path(p).exists()]
         manifest = manifest_of(assignment.manifest, "the manifest of the driver")
         config = assignment.config
-        with _model(assignment) as model:
+        with model_here(config.model, assignment.model) as model:
             setup = set_up(
                 model,
                 assignment.images,
@@ -102,8 +108,9 @@ class Worker:
                 config,
                 decided=Decisions.of(manifest),
             )
-        plan = setup.planned(setup.decided.findings, resumed=True)
-        expect_same(manifest, setup.manifest(plan))
+            plan = setup.planned(setup.decided.findings, resumed=True)
+            # This reads the file again.
+            expect_same(manifest, setup.manifest(plan))
         pictures, entries = Collected(), {entry.key: entry for entry in setup.entries}
         work = LocalWork(
             plan,
@@ -118,7 +125,7 @@ class Worker:
             shrinks=False,
         )
         attacks = {attack.label: attack for attack in plan.attacks}
-        self._loaded = _Loaded(work, attacks, entries, pictures)
+        self._loaded = _Loaded(work, attacks, entries, pictures, setup.models.attacked)
         return Hello(
             socket.gethostname(),
             backend.device(),
@@ -139,6 +146,16 @@ class Worker:
         with contextlib.closing(mine.work.clean(entries, known)) as results:
             for rows in results:
                 yield Clean(rows, mine.pictures.take())
+
+    def rerun(self, number: int, material: RerunMaterial | None) -> Iterator[Rerun]:
+        """Yield the diagnoses of one rerun, by its place in `RERUNS`; `material` comes with the first."""
+        mine = self._ready
+        mine.material = given = material or mine.material
+        if given is None:
+            raise RuntimeError("the worker has no images to run attacks on again")
+        work = mine.work
+        setup = RerunSetup(work.classifier, work.plan, given.record, given.sample, mine.surrogate)
+        yield Rerun(number, RERUNS[number](setup), time.process_time())
 
     def feed(self, images: Sequence[Fed], *, last: bool = False) -> None:
         """Add images to those that the running attack takes."""
@@ -229,17 +246,3 @@ def _packets(attacked: Iterator[AttackedImage], pictures: Collected) -> Iterator
                 yield Packet([one.result() for one in waiting], time.process_time())
                 waiting, last = [], time.monotonic()
         yield Packet([one.result() for one in waiting], time.process_time())
-
-
-@contextlib.contextmanager
-def _model(assignment: Assignment) -> Iterator[str]:
-    """The name or the path of the model; the file that was sent if there is none of this path here."""
-    named = assignment.config.model
-    if assignment.model is None or Path(named).exists():
-        yield named
-        return
-    name, content = assignment.model
-    with tempfile.TemporaryDirectory(prefix="robustness-model-") as folder:
-        file = Path(folder) / Path(name).name
-        file.write_bytes(content)
-        yield str(file)

@@ -145,7 +145,7 @@ def material(tmp_path_factory):
 
 OPTIONS: dict[str, Any] = {
     "attacks": ["pgd:steps=5", "square:steps=20"],
-    "epsilons": [1, 8],
+    "epsilons": [8, 64],
     "cascade": True,
     "batch_size": 6,
 }

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 import robustness
+from robustness.auditing.cluster.spread_evaluation import SpreadEvaluation
 from robustness.errors import ClusterError
 from robustness.runs.store import Run
+from robustness.verification import evaluation
 from tests.robustness.auditing.cluster.test_driver import OPTIONS, content, material, undivided
 
 pytest.importorskip("ray")
@@ -24,7 +29,11 @@ def worker_processes() -> set[int]:
     listed = subprocess.run(
         ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     ).stdout
-    return {int(line.split()[0]) for line in listed.splitlines() if "ray::Worker" in line}
+    return {
+        int(line.split()[0])
+        for line in listed.splitlines()
+        if re.search("ray::(Evaluation)?Worker", line)
+    }
 
 
 @pytest.mark.slow
@@ -72,3 +81,36 @@ def test_a_cluster_that_is_not_there_is_named(material, tmp_path):
             cluster="127.0.0.1:1",
             **OPTIONS,
         )
+
+
+@pytest.mark.slow
+def test_a_verification_by_workers_of_which_one_is_killed_is_that_of_one_process(
+    material, tmp_path, monkeypatch
+):
+    file, images, labels = material
+    robustness.audit(str(file), images, labels=labels, out=tmp_path / "run", **OPTIONS)
+    with sqlite3.connect(tmp_path / "run" / "run.sqlite") as database:
+        database.execute("UPDATE outcomes SET confidence_after = 0.1 WHERE rowid % 5 = 0")
+    database.close()
+    alone = robustness.verify(tmp_path / "run", str(file))
+    assert alone.faults
+    # Many small chunks, so that there is something left when the worker dies.
+    monkeypatch.setattr(evaluation, "CHUNK", 2)
+    before = worker_processes()
+    killed: list[int] = []
+    keep = SpreadEvaluation._keep
+
+    def kill_after_first(self, worker, evaluated):
+        if not killed:
+            killed.append((worker_processes() - before).pop())
+            os.kill(killed[0], signal.SIGKILL)
+        keep(self, worker, evaluated)
+
+    monkeypatch.setattr(SpreadEvaluation, "_keep", kill_after_first)
+    found = robustness.verify(tmp_path / "run", str(file), cluster="local:2")
+    assert replace(found, shares=()) == alone
+    *workers, driver = found.shares
+    assert sum(share.pictures for share in workers) > 0 and driver.pictures == 0
+    assert all(share.like for share in workers)
+    assert killed and sum(share.lost for share in workers) <= 1
+    assert not worker_processes() - before
