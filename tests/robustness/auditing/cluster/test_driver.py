@@ -202,18 +202,21 @@ def test_a_lost_worker_loses_nothing(spread, undivided):
     assert [worker.lost for worker in entry.workers] == [True, False]
 
 
+@pytest.mark.slow
 def test_both_workers_are_lost_and_others_join(spread, undivided):
     found, entry, _ = spread(joins=(0, 0, 30, 40), dies={0: 1, 1: 2})
     assert found == undivided
     assert sum(worker.lost for worker in entry.workers) == 2
 
 
+@pytest.mark.slow
 def test_a_worker_that_joins_late_gets_images(spread, undivided):
     found, _, pool = spread(joins=(0, 9))
     assert found == undivided
     assert pool.shares[1]
 
 
+@pytest.mark.slow
 def test_flips_of_other_hardware_are_judged_again(spread, undivided):
     found, entry, _ = spread(kinds={1: "0" * 64})
     # It computes the same bits in truth, so every flip is confirmed.
@@ -222,6 +225,7 @@ def test_flips_of_other_hardware_are_judged_again(spread, undivided):
     assert entry.workers[1].images
 
 
+@pytest.mark.slow
 def test_without_any_like_hardware_the_driver_predicts_and_judges(spread, undivided, monkeypatch):
     monkeypatch.setattr(
         "robustness.auditing.cluster.driver.ClusterWork.judged_here", lambda self, image: None
@@ -244,6 +248,7 @@ def test_a_picture_with_other_bytes_than_its_name_ends_the_audit(spread, monkeyp
         spread()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_other_workers_or_without(spread, undivided, material, tmp_path):
     file, images, labels = material
     out = tmp_path / "run"
@@ -278,6 +283,7 @@ def test_what_workers_cannot_load_is_refused(material):
         robustness.audit(str(file), images, labels=labels, cluster="local:2", shard="0/2")
 
 
+@pytest.mark.slow
 def test_an_attack_without_gradient_fails_alone(material, tmp_path, spread, monkeypatch):
     """Every worker says so; none of it reaches the next attack."""
     attacked = LocalWork.attack_on
