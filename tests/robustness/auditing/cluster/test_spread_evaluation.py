@@ -7,12 +7,14 @@ import shutil
 import sqlite3
 from collections import deque
 from dataclasses import replace
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 import robustness
 from robustness.auditing.cluster import spread_evaluation
@@ -215,6 +217,52 @@ def test_the_file_of_the_model_is_sent(material, here, tmp_path, monkeypatch):
     monkeypatch.setattr(EvaluationWorker, "begin", elsewhere)
     found = robustness.verify(run, moved, cluster="local:2")
     assert replace(found, shares=()) == robustness.verify(run, file)
+
+
+PREPARE = """
+import numpy as np
+from PIL import Image
+
+
+def prepare(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture.resize((8, 8), Image.Resampling.BOX), "float32")
+"""
+
+
+def test_workers_run_the_preprocessing_and_read_the_uploaded_files(
+    material, here, tmp_path, monkeypatch
+):
+    _, file = material
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "steps.py").write_text(PREPARE)
+    images = np.random.default_rng(2).integers(0, 256, (12, 10, 12, 3)).astype("uint8")
+    small = [np.asarray(Image.fromarray(p).resize((8, 8), Image.Resampling.BOX)) for p in images]
+    answers = keras.models.load_model(file).predict(np.stack(small).astype("float32"), verbose=0)
+    labels = answers.argmax(1)
+    options: dict[str, Any] = {
+        "attacks": ["bim:steps=4"],
+        "epsilons": [64],
+        "preprocess": "steps.py:prepare",
+    }
+    robustness.audit(file, images, labels=labels, out="run", at="full", upload="jpeg:95", **options)
+    with sqlite3.connect("run/run.sqlite") as database:
+        database.execute("UPDATE images SET confidence = 0.2 WHERE rowid % 3 = 0")
+    database.close()
+    alone = robustness.verify("run", file, preprocess="steps.py:prepare")
+    assert alone.flips and any(fault.what == "confidence" for fault in alone.faults)
+    found = robustness.verify("run", file, preprocess="steps.py:prepare", cluster="local:2")
+    assert replace(found, shares=()) == alone
+    with pytest.raises(RunUsageError, match="expected it in this command"):
+        robustness.verify("run", file, cluster="local:2")
+    begin = EvaluationWorker.begin
+
+    def elsewhere(self, assignment):
+        (tmp_path / "steps.py").write_text(PREPARE.replace("BOX", "NEAREST"))
+        return begin(self, assignment)
+
+    monkeypatch.setattr(EvaluationWorker, "begin", elsewhere)
+    with pytest.raises(RunUsageError, match="preprocessing"):
+        robustness.verify("run", file, preprocess="steps.py:prepare", cluster="local:2")
 
 
 def test_a_worker_with_another_model_is_refused(material, here, tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import robustness
@@ -14,7 +16,12 @@ from robustness.runs.store import Run
 from tests.robustness.auditing.cluster.test_driver import ThreadWorkers, material
 
 __all__ = ["material"]
-OPTIONS = {"attacks": ["pgd:steps=3"], "epsilons": [8, 64], "thorough": True, "batch_size": 6}
+OPTIONS: dict[str, Any] = {
+    "attacks": ["pgd:steps=3"],
+    "epsilons": [8, 64],
+    "thorough": True,
+    "batch_size": 6,
+}
 
 
 def diagnoses(path):
