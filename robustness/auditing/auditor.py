@@ -9,15 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from robustness.auditing import step_pictures
 from robustness.auditing.image_rows import spared_rows
 from robustness.auditing.pixels_read import pixels_read
+from robustness.auditing.remaining import remaining
 from robustness.auditing.setup import AuditSetup
 from robustness.auditing.tally import Tally
 from robustness.auditing.work import AttackedImage, Canvases, LocalWork, Work
 from robustness.contract.attack import Attack
-from robustness.engine.model_input import Shape
 from robustness.errors import GradientError
 from robustness.runs import smallest_epsilon, stage_times
 from robustness.runs.manifest import now
@@ -29,12 +30,11 @@ from robustness.runs.records import (
     SETTLED,
     ImageRow,
     SizeRow,
-    data_digest,
-    status_before_attack,
 )
 from robustness.runs.stage_times import StageTimes
 from robustness.runs.store import Run
 from robustness.runs.writer import Pending
+from robustness.threat.norms import has_own_column
 
 
 class Auditor:
@@ -114,17 +114,16 @@ class Auditor:
             self.pending.close()
         manifest = self.store.manifest
         medians = median_epsilons(
-            self.store.outcomes(),
+            self._outcomes(),
             manifest.config,
             [attack.label for attack in self.plan.attacks],
             smallest_epsilon.unused(self.plan.budgets(self.setup.classifier.input_shape)),
         )
-        digest = data_digest(self.store.image_rows())
         self.store.write_manifest(
             manifest.with_changes(
                 median_epsilon=medians,
                 finished=now(),
-                data=manifest.data.with_changes(sha256=digest),
+                data=manifest.data.with_changes(sha256=self.store.data_digest()),
                 pixels_read=pixels_read(
                     self.setup.attacked,
                     self.canvases.sizes.values(),
@@ -132,6 +131,16 @@ class Auditor:
                     and self.plan.deployment.function is not None,
                 ),
             )
+        )
+
+    def _outcomes(self) -> pd.DataFrame:
+        """The columns of outcomes from which medians follow."""
+        norm = self.plan.threat.norm
+        if has_own_column(norm):
+            return self.store.outcomes()
+        distance = [norm.column] if norm.measures and norm.column else []
+        return self.store.columns_of(
+            "outcomes", *("image", "attack", "epsilon", "status"), *distance
         )
 
     @contextlib.contextmanager
@@ -223,22 +232,17 @@ class Auditor:
     ) -> dict[str, ImageRow]:
         """Return the images that an attack runs on, by key; store outcomes for the others."""
         epsilons = self.plan.threat.epsilons
-        settled = self.store.settled(attack.label, len(epsilons))
+        left = remaining(self.store, attack.label, len(epsilons), standing)
+        tally.done += left.done
         todo: dict[str, ImageRow] = {}
-        counts: Counter[Shape | None] = Counter()
-        for row in self.store.image_rows():
-            status = status_before_attack(row) or (SETTLED if standing.get(row.key) == 0 else "")
-            # Count images with outcomes too: a resumed run must use the same batch size.
-            if not status:
-                counts[self.canvases(attack, row.key)] += 1
-            if row.key in settled:
-                tally.done += 1
-            elif status:
+        for row, status in left.rows():
+            if status:
                 self.pending.add(spared_rows(row, attack.label, epsilons, status))
                 tally.add(status)
             else:
                 todo[row.key] = row
-        self.local.expect(attack, counts)
+        # Images with outcomes too: a resumed run must use the same batch size.
+        self.local.expect(attack, self.canvases.counts(attack, left.attacked))
         self.pending.flush()
         return todo
 

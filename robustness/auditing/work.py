@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -106,6 +106,12 @@ class Canvases:
             return None
         channels = self.classifier.input_shape[-1]
         return canvas_of(self.sizes[key], channels, exact=not attack.padded)
+
+    def counts(self, attack: Attack, keys: Collection[str]) -> dict[Shape | None, int]:
+        """Return how many of the images have each canvas."""
+        if self.classifier.deployment is None:
+            return {None: len(keys)}
+        return Counter(self(attack, key) for key in keys)
 
     def groups(
         self, attack: Attack, rows: Iterable[ImageRow]
