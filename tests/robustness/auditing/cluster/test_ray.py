@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -59,6 +60,37 @@ def test_a_killed_worker_changes_no_row_and_no_process_is_left(material, undivid
     while worker_processes() - before and time.monotonic() < end:
         time.sleep(0.2)
     assert not worker_processes() - before
+
+
+@pytest.mark.slow
+def test_a_stopped_process_holds_up_no_attack(material, undivided, tmp_path):
+    """One worker is halted while it attacks; the audit ends without it, and ends it."""
+    file, images, labels = material
+    before = worker_processes()
+    halted: list[int] = []
+
+    def halt(progress) -> None:
+        if progress.stage.startswith("pgd") and progress.done > 20 and not halted:
+            halted.append(min(worker_processes() - before))
+            os.kill(halted[0], signal.SIGSTOP)
+
+    started = time.monotonic()
+    try:
+        robustness.audit(
+            str(file),
+            images,
+            labels=labels,
+            out=tmp_path / "run",
+            cluster="local:2",
+            progress=halt,
+            **OPTIONS,
+        )
+    finally:
+        for process in halted:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+    assert halted and time.monotonic() - started < 100
+    assert content(tmp_path / "run") == undivided
 
 
 def test_a_cluster_that_is_not_there_is_named(material, tmp_path):
