@@ -15,9 +15,10 @@ import robustness
 from robustness.errors import ClusterError
 from robustness.runs.store import Run
 from tests.robustness.auditing.cluster.test_driver import OPTIONS, content, material, undivided
+from tests.robustness.runs.test_evidence_upload import URL, server
 
 pytest.importorskip("ray")
-__all__ = ["material", "undivided"]
+__all__ = ["material", "server", "undivided"]
 
 
 def worker_processes() -> set[int]:
@@ -63,8 +64,8 @@ def test_a_killed_worker_changes_no_row_and_no_process_is_left(material, undivid
 
 
 @pytest.mark.slow
-def test_a_stopped_process_holds_up_no_attack(material, undivided, tmp_path):
-    """One worker is halted while it attacks; the audit ends without it, and ends it."""
+def test_a_stopped_process_holds_up_no_attack(material, undivided, tmp_path, server):
+    """One worker is halted while it attacks; the audit ends without it. The pictures go to a bucket."""
     file, images, labels = material
     before = worker_processes()
     halted: list[int] = []
@@ -83,13 +84,20 @@ def test_a_stopped_process_holds_up_no_attack(material, undivided, tmp_path):
             out=tmp_path / "run",
             cluster="local:2",
             progress=halt,
+            evidence_to=URL,
             **OPTIONS,
         )
     finally:
         for process in halted:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-    assert halted and time.monotonic() - started < 100
+    # Starting Ray and loading the model are most of it; a worker is given up after 300 s.
+    assert halted and time.monotonic() - started < 250
+    pictures = (tmp_path / "run" / "images").rglob("*.png")
+    saved = {path.relative_to(tmp_path / "run").as_posix(): path.read_bytes() for path in pictures}
+    place = f"{URL.removeprefix('s3://')}/"
+    sent = {k.removeprefix(place): v for k, v in server.objects.items() if "/images/" in k}
+    assert saved and sent == saved
     assert content(tmp_path / "run") == undivided
 
 
