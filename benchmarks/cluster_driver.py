@@ -126,8 +126,8 @@ class Canvas:
     def __init__(self) -> None:
         self.sizes: dict[str, tuple[int, int]] = {}
 
-    def __call__(self, attack: object, key: str) -> None:
-        return None
+    def groups(self, attack: object, rows: list[ImageRow]) -> dict[None, list[ImageRow]]:
+        return {None: rows}
 
 
 def main() -> None:
