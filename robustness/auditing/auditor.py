@@ -24,7 +24,7 @@ from robustness.runs import smallest_epsilon, stage_times
 from robustness.runs.manifest import now
 from robustness.runs.median_epsilon import median_epsilons
 from robustness.runs.plan import Plan
-from robustness.runs.progress import Listener, Progress
+from robustness.runs.progress import Listener, Pace, Progress
 from robustness.runs.records import (
     FAILED,
     SETTLED,
@@ -166,13 +166,16 @@ class Auditor:
         first = self.setup.first
         todo = [(first + n, e) for n, e in enumerate(self.entries) if e.key not in known]
         done, total = len(self.entries) - len(todo), len(self.entries)
+        pace = Pace(done)
         with contextlib.closing(self.work.clean(todo, answers)) as results:
             for rows in results:
                 self.pending.add(rows)
                 sizes = [row for row in rows if isinstance(row, SizeRow)]
                 self.canvases.sizes |= {row.image: (row.height, row.width) for row in sizes}
                 done += sum(isinstance(row, ImageRow) for row in rows)
-                self.progress(Progress("clean", done, total, workers=self.work.workers))
+                self.progress(
+                    Progress("clean", done, total, workers=self.work.workers, rate=pace.rate(done))
+                )
         self.pending.flush()
 
     def _attack(self, attack: Attack) -> None:
@@ -188,13 +191,14 @@ class Auditor:
 
         def report() -> None:
             progress = tally.progress(len(self.entries), self._labelled)
-            self.progress(replace(progress, workers=self.work.workers))
+            rate = pace.rate(tally.done)
+            self.progress(replace(progress, workers=self.work.workers, rate=rate))
 
         first = self.store.first_flips(self.plan.before(attack))
         # The number of epsilons below the smallest flip by an earlier attack.
         standing = {key: sum(e < flip for e in epsilons) for key, flip in first.items()}
         rows = self._to_attack(attack, standing, tally)
-
+        pace = Pace(tally.done)
         report()
         try:
             for image in self._attacked(attack, rows, standing):

@@ -92,6 +92,26 @@ class Work(Protocol):
         """Make the diagnoses that run attacks again; see `robustness.diagnostics.reruns`."""
 
 
+class Wanted(Protocol):
+    """Which images of an attack are still wanted, while others already run."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether none is."""
+
+    def begins(self, row: ImageRow) -> bool:
+        """Return whether an image that has its place in the batch is still wanted; it then begins."""
+
+
+class _All:
+    """Every image is wanted."""
+
+    stopped = False
+
+    def begins(self, row: ImageRow) -> bool:
+        return True
+
+
 @dataclass
 class Canvases:
     """The canvas of each image whose picture is attacked at its own size."""
@@ -200,8 +220,11 @@ class LocalWork:
         attack: Attack,
         rows: Iterable[ImageRow],
         standing: Mapping[str, int],
+        wanted: Wanted | None = None,
     ) -> Generator[AttackedImage]:
         """Attack images of one canvas; `rows` are read lazily, a few ahead of the batch.
+
+        Images that are no longer `wanted` when there is room for them do not begin.
 
         Raises
         ------
@@ -212,6 +235,15 @@ class LocalWork:
         """
         fresh, taken = iter(rows), dict[str, ImageRow]()
         again: list[ImageRow] = []
+        asked = wanted or _All()
+
+        def begins(row: ImageRow) -> bool:
+            if asked.begins(row):
+                return True
+            # It may have been given back and have come again since.
+            if taken.get(row.key) is row:
+                del taken[row.key]
+            return False
 
         def supply() -> Iterator[ImageRow]:
             for row in fresh:
@@ -219,13 +251,14 @@ class LocalWork:
                 yield row
 
         while True:
-            examples = self._examples(chain(again, supply()), standing, canvas)
+            examples = self._examples(chain(again, supply()), standing, canvas, begins)
             results = search(
                 self.batch(attack, canvas),
                 examples,
                 judged_by=self.classifier,
                 draws=self.plan.draws,
                 all_steps=self.plan.all_steps,
+                stopped=lambda: asked.stopped,
             )
             try:
                 with contextlib.closing(examples), contextlib.closing(results):
@@ -266,7 +299,11 @@ class LocalWork:
         return self._compiled[attack, size, canvas]
 
     def _examples(
-        self, rows: Iterable[ImageRow], standing: Mapping[str, int], canvas: Shape | None
+        self,
+        rows: Iterable[ImageRow],
+        standing: Mapping[str, int],
+        canvas: Shape | None,
+        begins: Callable[[ImageRow], bool],
     ) -> Generator[Example]:
         waiting: deque[ImageRow] = deque()
 
@@ -279,6 +316,8 @@ class LocalWork:
         with contextlib.closing(pictures):
             for picture in pictures:
                 row = waiting.popleft()
+                if not begins(row):
+                    continue
                 if picture.digest != row.digest:
                     raise RunUsageError(
                         f"{row.name} has changed since this run first read it"

@@ -76,12 +76,12 @@ def spread_reruns(
         return number
 
     while len(found) < len(RERUNS):
-        for worker in work.like_workers():
-            if worker not in held and waiting:
+        for worker in work.free(()):
+            if work.records[worker].like and waiting:
                 held[worker] = begin()
                 given = None if worker in equipped else material
                 equipped.add(worker)
-                work.pool.stream(worker, "rerun", held[worker], given)
+                work.start(worker, "rerun", held[worker], given)
         if waiting and not work.like_workers():
             number = begin()
             found[number] = RERUNS[number](setup)

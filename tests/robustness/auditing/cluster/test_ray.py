@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -19,9 +20,10 @@ from robustness.errors import ClusterError
 from robustness.runs.store import Run
 from robustness.verification import evaluation
 from tests.robustness.auditing.cluster.test_driver import OPTIONS, content, material, undivided
+from tests.robustness.runs.test_evidence_upload import URL, server
 
 pytest.importorskip("ray")
-__all__ = ["material", "undivided"]
+__all__ = ["material", "server", "undivided"]
 
 
 def worker_processes() -> set[int]:
@@ -68,6 +70,44 @@ def test_a_killed_worker_changes_no_row_and_no_process_is_left(material, undivid
     while worker_processes() - before and time.monotonic() < end:
         time.sleep(0.2)
     assert not worker_processes() - before
+
+
+@pytest.mark.slow
+def test_a_stopped_process_holds_up_no_attack(material, undivided, tmp_path, server):
+    """One worker is halted while it attacks; the audit ends without it. The pictures go to a bucket."""
+    file, images, labels = material
+    before = worker_processes()
+    halted: list[int] = []
+
+    def halt(progress) -> None:
+        if progress.stage.startswith("pgd") and progress.done > 20 and not halted:
+            halted.append(min(worker_processes() - before))
+            os.kill(halted[0], signal.SIGSTOP)
+
+    started = time.monotonic()
+    try:
+        robustness.audit(
+            str(file),
+            images,
+            labels=labels,
+            out=tmp_path / "run",
+            cluster="local:2",
+            progress=halt,
+            evidence_to=URL,
+            **OPTIONS,
+        )
+    finally:
+        for process in halted:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+    # Starting Ray and loading the model are most of it; a worker is given up after 300 s.
+    assert halted and time.monotonic() - started < 250
+    pictures = (tmp_path / "run" / "images").rglob("*.png")
+    saved = {path.relative_to(tmp_path / "run").as_posix(): path.read_bytes() for path in pictures}
+    place = f"{URL.removeprefix('s3://')}/"
+    sent = {k.removeprefix(place): v for k, v in server.objects.items() if "/images/" in k}
+    assert saved and sent == saved
+    assert content(tmp_path / "run") == undivided
 
 
 def test_a_cluster_that_is_not_there_is_named(material, tmp_path):

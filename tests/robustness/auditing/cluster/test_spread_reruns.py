@@ -55,7 +55,7 @@ def test_workers_find_what_one_process_finds(
     makers: set[int] = set()
     rerun = Worker.rerun
 
-    def noted(self, number, given):
+    def noted(self, call, number, given):
         if number in lost and number not in reruns:
             reruns.append(number)
             (mine,) = [n for n, one in made[0]._objects.items() if one is self]
@@ -64,7 +64,7 @@ def test_workers_find_what_one_process_finds(
             # A third worker takes its place.
             made[0]._joins.append(0)
             return
-        for item in rerun(self, number, given):
+        for item in rerun(self, call, number, given):
             reruns.append(number)
             makers.update(n for n, one in made[0]._objects.items() if one is self)
             yield item
