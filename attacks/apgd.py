@@ -48,17 +48,17 @@ class _Ascent(Attack):
 
     def _next(self, task: Task, state: State, loss: Any, gradient: Any, steps: int) -> State:
         """The state after an evaluation of the point; `steps` is the total number of such evaluations."""
-        pace, point, wide = schedule_for(task.norm), state["point"], task.per_row
+        pace, point = schedule_for(task.norm), state["point"]
         better = loss < state["best_loss"]
         best = {
-            "best": ops.where(wide(better), point, state["best"]),
-            "best_gradient": ops.where(wide(better), gradient, state["best_gradient"]),
+            "best": where_rows(better, point, state["best"]),
+            "best_gradient": where_rows(better, gradient, state["best_gradient"]),
             "best_loss": ops.where(better, loss, state["best_loss"]),
         }
         kept, back = pace.turn(task, state | best, loss, steps, self.rho)
         here = {
-            "point": ops.where(wide(back), best["best"], point),
-            "gradient": ops.where(wide(back), best["best_gradient"], gradient),
+            "point": where_rows(back, best["best"], point),
+            "gradient": where_rows(back, best["best_gradient"], gradient),
         }
         moved = pace.move(task, state | best | here, kept, self.momentum)
         return {"point": moved, "previous": here["point"], "loss": loss} | best | kept
@@ -164,8 +164,7 @@ class APGDT(_Ascent):
 
     def step(self, task: Task, state: State, look: Look) -> State:
         first = task.step == 0
-        wide = task.per_row(first)
-        output = look(ops.where(wide, task.images, state["point"]))
+        output = look(where_rows(first, task.images, state["point"]))
         other = ops.where(first, ranked(output.logits, task.aims, task.restart), state["other"])
 
         def lowered(logits: Any) -> Any:

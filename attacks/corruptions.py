@@ -15,7 +15,7 @@ from robustness.attacks.transfer import sandwich
 from robustness.configuration.attack_parameters import setting
 from robustness.contract.attack import Attack
 from robustness.contract.look import Look
-from robustness.contract.task import Task
+from robustness.contract.task import Task, where_rows
 from robustness.contract.types import Knowledge, State
 from robustness.numerics.batch_invariant import batch_invariant
 from robustness.threat.norms import Norm
@@ -173,7 +173,7 @@ class Corruptions(Attack):
             sizes = ops.convert_to_tensor(np.array(constants, "float32"))
             size = task.per_row(ops.take(sizes, ops.maximum(level - 1, 0), axis=0))
             changed = 255.0 * change(task, task.images / 255.0, size)
-            variants.append(ops.where(task.per_row(level) > 0, changed, task.images))
+            variants.append(where_rows(level > 0, changed, task.images))
         points = task.clip(ops.stack(variants, axis=1))
         look(points)
         return {"point": points[:, 0]}

@@ -11,7 +11,7 @@ from robustness.attacks.components.boundary import likeliest, nearest, onto
 from robustness.configuration.attack_parameters import setting
 from robustness.contract.attack import Attack
 from robustness.contract.look import Look
-from robustness.contract.task import Task
+from robustness.contract.task import Task, where_rows
 from robustness.contract.types import State
 
 
@@ -64,9 +64,8 @@ class DeepFool(Attack):
         normal, gap = nearest(task, output, likeliest(task, output, self.candidates - 1))
         change = state["change"] + onto(task, normal, -gap, state["point"])
         ahead = task.clip(task.images + (1 + self.overshoot) * change)
-        flipped = task.per_row(output.hit)
         return {
-            "point": ops.where(flipped, state["point"], ahead),
-            "change": ops.where(flipped, state["change"], change),
+            "point": where_rows(output.hit, state["point"], ahead),
+            "change": where_rows(output.hit, state["change"], change),
             "done": output.hit,
         }

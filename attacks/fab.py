@@ -12,7 +12,7 @@ from robustness.attacks.components.target_classes import ranked
 from robustness.configuration.attack_parameters import setting
 from robustness.contract.attack import Attack
 from robustness.contract.look import Evaluation, Look
-from robustness.contract.task import Task
+from robustness.contract.task import Task, where_rows
 from robustness.contract.types import State
 from robustness.threat.goals import Goal
 
@@ -47,7 +47,7 @@ class _Boundary(Attack):
         ahead = (1 - alpha) * (point + self.eta * here) + alpha * (task.images + self.eta * home)
         ahead = task.clip(ahead)
         back = task.images + self.beta * (ahead - task.images)
-        return ops.where(task.per_row(look(ahead).hit), back, ahead)
+        return where_rows(look(ahead).hit, back, ahead)
 
 
 @dataclass(frozen=True, kw_only=True)

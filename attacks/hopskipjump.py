@@ -75,8 +75,8 @@ class HopSkipJump(Attack):
         noise = task.uniform((self.points, *task.images.shape[1:]))
         points = task.images[:, None]
         for number, phase in enumerate(PHASES):
-            now = ops.reshape(state["phase"] == number, (-1, 1, 1, 1, 1))
-            points = ops.where(now, phase.points(self, task, state, noise), points)
+            now = state["phase"] == number
+            points = where_rows(now, phase.points(self, task, state, noise), points)
         points = task.clip(points)
         output, after = look(points), state
         for number, phase in enumerate(PHASES):
@@ -199,7 +199,7 @@ class Narrow(Phase):
         return {
             "low": low,
             "high": high,
-            "point": ops.where(task.per_row(ready), point, state["point"]),
+            "point": where_rows(ready, point, state["point"]),
             "phase": ops.where(ready, PROBE, NARROW),
             "asked": 0 * state["asked"],
         }

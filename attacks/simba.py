@@ -18,7 +18,7 @@ from robustness.attacks.score_gradient import cosines
 from robustness.configuration.attack_parameters import setting
 from robustness.contract.attack import Attack
 from robustness.contract.look import Look
-from robustness.contract.task import Task
+from robustness.contract.task import Task, where_rows
 from robustness.contract.types import Knowledge, State
 from robustness.numerics import prng
 from robustness.numerics.losses import LOSSES
@@ -71,7 +71,7 @@ class SimBA(Stepping, Attack):
     def step(self, task: Task, state: State, look: Look) -> State:
         loss = look(state["point"]).level
         better = loss < state["best_loss"]
-        best = ops.where(task.per_row(better), state["point"], state["best"])
+        best = where_rows(better, state["point"], state["best"])
         # The first query is of the image; it counts as better, since the best loss starts at 1e30.
         onward = ops.logical_or(better, state["side"] > 0)
         place = state["place"] + ops.cast(onward, "int32")

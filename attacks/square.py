@@ -13,7 +13,7 @@ from keras import ops
 from robustness.configuration.attack_parameters import setting
 from robustness.contract.attack import Attack
 from robustness.contract.look import Look
-from robustness.contract.task import Task
+from robustness.contract.task import Task, where_rows
 from robustness.contract.types import Knowledge, State
 from robustness.numerics.losses import LOSSES
 from robustness.threat.norms import Norm
@@ -86,7 +86,7 @@ class Square(Attack):
     def step(self, task: Task, state: State, look: Look) -> State:
         loss = look(state["point"]).level
         better = loss < state["best_loss"]
-        best = ops.where(task.per_row(better), state["point"], state["best"])
+        best = where_rows(better, state["point"], state["best"])
         lowest = ops.where(better, loss, state["best_loss"])
         height, width = task.images.shape[1:3]
         table = ops.convert_to_tensor(sides(self.steps, self.p, height, width))

@@ -203,7 +203,7 @@ def _begun(attack: Bisection, task: Task, trying: Task, state: State) -> State:
     # Sparse steps from a sparse change change little, so in l1 trials from new random points come first.
     turn = 1 if task.norm.sparse and task.norm.convex else 0
     again = ops.logical_and(state["high"] < FAR, state["doubts"] % 2 == turn)
-    point = ops.where(task.per_row(again), trying.project(ahead), fresh["point"])
+    point = where_rows(again, trying.project(ahead), fresh["point"])
     # The point may be stored under several names (such as the previous or the best point).
     return {name: point if x is fresh["point"] else x for name, x in fresh.items()}
 
@@ -229,7 +229,7 @@ def _bracketed(
         "radius": ops.where(ends, middle, radius),
         "low": low,
         "high": high,
-        "near": ops.where(task.per_row(nearer), point, state["near"]),
+        "near": where_rows(nearer, point, state["near"]),
         "doubts": state["doubts"] + ops.cast(doubted, "int32"),
         "count": ops.where(ends, 0, state["count"] + 1),
         "done": ops.logical_or(done, ops.logical_and(lost, low >= task.epsilon)),

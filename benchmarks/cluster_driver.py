@@ -49,16 +49,17 @@ class Imitated:
 
     def stream(self, worker: int, method: str, *arguments: Any) -> None:
         self._events.append(Event("item", worker, Packet((), 0.0)))
+        # Before the images come the number of the call, the attack and its counts.
         self._finish(worker, arguments[-1])
 
     def tell(self, worker: int, method: str, *arguments: Any, **_: Any) -> None:
-        if method == "feed" and arguments[0]:
-            self._finish(worker, arguments[0])
-        if method == "close":
+        if method == "feed":
+            self._finish(worker, arguments[1])
+        if method == "stop":
             self._events.append(Event("end", worker))
 
-    def ask(self, worker: int, method: str, *arguments: Any) -> Any:
-        return []
+    def end(self, worker: int) -> None:
+        self.workers.remove(worker)
 
     def wait(self, seconds: float) -> list[Event]:
         events, self._events = self._events, []
@@ -125,8 +126,8 @@ class Canvas:
     def __init__(self) -> None:
         self.sizes: dict[str, tuple[int, int]] = {}
 
-    def __call__(self, attack: object, key: str) -> None:
-        return None
+    def groups(self, attack: object, rows: list[ImageRow]) -> dict[None, list[ImageRow]]:
+        return {None: rows}
 
 
 def main() -> None:

@@ -6,8 +6,8 @@
 Models of keras.applications with random weights, 1,000 classes, 224 x 224, on random pictures. Both sides
 take batches of the same size in one process and alternate, as the speed of a machine drifts. Compilation is
 not timed. Medians of wall-clock and of processor seconds per step of one picture. "checks" are the checks of
-the model before an attack, of `--pictures` pictures. The bare gradient is that of the cross-entropy to the
-input.
+the model before an attack, of `--pictures` pictures, or of as many as a batch has rows if these are more. The
+bare gradient is that of the cross-entropy to the input.
 """
 
 from __future__ import annotations
@@ -64,9 +64,11 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, float]:
     scaling = "0..1" if name in ("ResNet50", "MobileNetV2") else "0..255"
     classifier = robustness.Classifier(model, scaling=scaling)
     random = np.random.default_rng(0)
-    pictures = random.integers(0, 256, (options.pictures, SIDE, SIDE, 3)).astype(np.uint8)
     chosen = options.batch or batch_size_for(classifier)
     size = even_batches(chosen, options.pictures)
+    # As many as there are rows at least: the bare gradient takes as many.
+    count = max(size, options.pictures)
+    pictures = random.integers(0, 256, (count, SIDE, SIDE, 3)).astype(np.uint8)
     if options.checks:
         told, _ = timed(
             lambda: preflight.run(classifier, pictures, None, classifier.probabilities(pictures))

@@ -57,7 +57,6 @@ def settings(options: argparse.Namespace) -> tuple[Plan, list[Entry]]:
 def fill(folder: Path, options: argparse.Namespace) -> None:
     """Write a finished run of synthetic rows."""
     from robustness.runs.manifest import now
-    from robustness.runs.records import data_digest
     from robustness.runs.schema import Data, Manifest, ModelEntry, Timing
     from robustness.runs.store import Run
 
@@ -74,7 +73,7 @@ def fill(folder: Path, options: argparse.Namespace) -> None:
         rows = synthetic_rows(run, plan, entries, options)
         for chunk in rows:
             run.add(chunk)
-        digest = data_digest(run.image_rows())
+        digest = run.data_digest()
         run.write_manifest(
             manifest.with_changes(finished=now(), data=manifest.data.with_changes(sha256=digest))
         )
@@ -171,9 +170,11 @@ def checked(folder: Path) -> str:
 
 def resumed(folder: Path, options: argparse.Namespace) -> str:
     """Repair the run and find what is left to do; processor seconds without imports and entries."""
+    from robustness.auditing.remaining import remaining
     from robustness.images.arrays import from_arrays
     from robustness.images.cache import PictureCache
     from robustness.runs.repair import mend
+    from robustness.runs.smallest_epsilon import medians
     from robustness.runs.store import Run
 
     plan, entries = settings(options)
@@ -183,16 +184,23 @@ def resumed(folder: Path, options: argparse.Namespace) -> str:
         opened = time.process_time()
         mended = mend(run, plan, cache, entries, SHAPE)
         repaired = time.process_time()
-        known = {row.key for row in run.image_rows()}
-        left = len(entries) - len(known)
+        known = set(run.columns_of("images", "key")["key"])
+        left = sum(entry.key not in known for entry in entries)
         for attack in plan.attacks:
             run.first_flips(plan.before(attack))
-            settled = run.settled(attack.label, len(plan.threat.epsilons))
-            left += sum(row.key not in settled for row in run.image_rows())
-    ended = time.process_time()
+            found = remaining(run, attack.label, len(plan.threat.epsilons), {})
+            left += len(list(found.rows()))
+        ended = time.process_time()
+        names = ("image", "attack", "epsilon", "status", plan.threat.norm.column)
+        medians(
+            run.columns_of("outcomes", *names), run.manifest.config, [a.label for a in plan.attacks]
+        )
+        run.data_digest()
+    closed = time.process_time()
     return (
         f"open {opened - began:.1f} s, repair {repaired - opened:.1f} s, what is left "
-        f"{ended - repaired:.1f} s; damaged: {bool(mended)}; left: {left}"
+        f"{ended - repaired:.1f} s, medians and digest {closed - ended:.1f} s; damaged: {bool(mended)}; "
+        f"left: {left}"
     )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from robustness.auditing.audit import audit
     from robustness.auditing.merge import merge
     from robustness.auditing.plan import plan
+    from robustness.auditing.verify import verify
     from robustness.configuration.audit_config import AuditConfig
     from robustness.contract.attack import Attack
     from robustness.errors import RobustnessError
@@ -38,6 +39,7 @@ _HOMES = {
     "check_attack": "testing.contract_checks",
     "merge": "auditing.merge",
     "plan": "auditing.plan",
+    "verify": "auditing.verify",
 }
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "check_attack",
     "merge",
     "plan",
+    "verify",
 ]
 
 

@@ -52,6 +52,7 @@ def test_public_names_are_the_documented_ones():
             "check_attack",
             "merge",
             "plan",
+            "verify",
         ]
     )
     for name in robustness.__all__:

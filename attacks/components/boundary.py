@@ -9,7 +9,7 @@ from keras import ops
 
 from robustness.attacks.components.target_classes import ordered
 from robustness.contract.look import Evaluation
-from robustness.contract.task import Task
+from robustness.contract.task import Task, where_rows
 from robustness.numerics.powers_of_two import TINY, binade
 
 
@@ -74,7 +74,7 @@ def nearest(task: Task, seen: Evaluation, others: list[Any]) -> tuple[Any, Any]:
             normal, gap, least = slope, ahead, far
         else:
             nearer = far < least
-            normal = ops.where(task.per_row(nearer), slope, normal)
+            normal = where_rows(nearer, slope, normal)
             gap, least = ops.where(nearer, ahead, gap), ops.minimum(far, least)
     return normal, gap
 

@@ -13,7 +13,7 @@ from robustness.attacks.components.boundary import steepness
 from robustness.configuration.attack_parameters import setting
 from robustness.contract.attack import Attack
 from robustness.contract.look import Look
-from robustness.contract.task import Task
+from robustness.contract.task import Task, where_rows
 from robustness.contract.types import State
 from robustness.errors import SettingError
 from robustness.numerics.batch_invariant import batch_invariant
@@ -157,7 +157,7 @@ class Penalty(Attack):
         low = ops.where(flipped > 0, low, ops.maximum(low, constant))
         nearer = ops.where(high < 1e29, (low + high) / 2, 10 * constant)
         fresh = {"point": task.images} | self.memory(task)
-        return {k: ops.where(task.per_row(ends), fresh[k], x) for k, x in after.items()} | {
+        return where_rows(ends, fresh, after) | {
             "low": ops.where(ends, low, state["low"]),
             "high": ops.where(ends, high, state["high"]),
             "constant": ops.where(ends, nearer, constant),

@@ -80,8 +80,10 @@ def browser_data(
     strips = complete(run.strips(), "strips")
     names = summary.class_names
     pictures = _Pictures(run, write_pictures)
+    # A flip with neither picture nor steps is behind all others, and has no steps to show.
+    some = outcomes[outcomes["png"].notna() | outcomes["image"].isin(strips["image"])]
     cases_with_steps = {
-        (c.image, c.attack, c.epsilon): c for c in best_cases(images, outcomes, strips, STRIPS)
+        (c.image, c.attack, c.epsilon): c for c in best_cases(images, some, strips, STRIPS)
     }
     every = _rows(images, outcomes, summary.norm)
     rows = _shown(every, images)

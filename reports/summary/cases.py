@@ -58,7 +58,12 @@ def best_cases(
     Flips with pictures come before those without, flips with steps before those without. Then the
     kinds of flip (from class, to class) take turns, the most confident first.
     """
-    flips = outcomes[outcomes["status"] == metrics.FLIPPED].sort_values(
+    flips = outcomes[outcomes["status"] == metrics.FLIPPED]
+    # Flips with pictures come first, so that of a million flips only these are sorted.
+    originals = images["key"][images["png"].notna()]
+    pictured = flips[flips["png"].notna()]
+    pictured = pictured[pictured["image"].isin(originals)]
+    flips = (pictured if pictured["image"].nunique() >= most else flips).sort_values(
         ["epsilon", "confidence_after", "image", "attack"], ascending=[True, False, True, True]
     )
     steps_of = dict(list(strips.groupby(["image", "attack", "epsilon"])))

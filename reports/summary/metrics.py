@@ -139,7 +139,7 @@ def worst_case(outcomes: pd.DataFrame) -> pd.DataFrame:
             f"An outcome of the run has the status {visible(str(unknown.iloc[0])[:60])!r}; expected one of "
             f"{', '.join(_RANK)}. The run is damaged or was altered; `robustness verify` says where."
         )
-    frame = carried(outcomes)
+    frame = carried(outcomes[["image", "attack", "epsilon", "status"]])
     rank = frame["status"].map(_RANK).astype("int64")
     told = pd.DataFrame({"rank": rank, "broke": frame["status"].eq(FAILED).astype("int64")})
     by = told.groupby([frame["image"], frame["epsilon"]])

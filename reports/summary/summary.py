@@ -248,7 +248,7 @@ def summarise(run: ReadableRun) -> Summary:
         converted=int(images["note"].fillna("").astype(str).ne("").sum()),
         diagnostics=diagnostics,
         reliability=breakdown.reliability(manifest, diagnostics),
-        results=image_results(images, outcomes, names, norm),
+        results=image_results(images, outcomes, names, norm, worst_status),
         cost=cost_of(manifest, outcomes),
         deployed=deployed(manifest),
         manifest=manifest,

@@ -39,7 +39,8 @@ def unread(images: pd.DataFrame) -> tuple[Skipped, ...]:
 def failed_attacks(outcomes: pd.DataFrame, images: pd.DataFrame) -> tuple[Skipped, ...]:
     """Return one entry for each image and reason, since an attack fails at every epsilon alike."""
     failed = outcomes[outcomes["status"] == FAILED].drop_duplicates(["image", "attack", "reason"])
-    known = dict(zip(images["key"], images["name"], strict=True))
+    some = images[images["key"].isin(failed["image"])] if len(failed) else images.head(0)
+    known = dict(zip(some["key"], some["name"], strict=True))
     return tuple(
         Skipped(
             str(row["image"]),

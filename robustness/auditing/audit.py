@@ -171,20 +171,24 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
         )
         if plan.threat.mask is not None:
             store.save_png(plan.threat.mask.png(plan.channels))
-        spread = workers(asked, model, images, labels, store)
-        with interrupted_times(store, stages), spread as work_of:
-            Auditor(setup, plan, store, listener, work_of, stages=stages).run(answers)
-        stages.start(stage_times.DIAGNOSTICS)
-        diagnostics = diagnose(
-            classifier,
-            plan,
-            cache,
-            entries,
-            store,
-            thorough=config.thorough,
-            progress=listener,
-            surrogate=setup.models.attacked,
-        )
+        with workers(asked, model, images, labels, store) as work_of:
+            auditor = Auditor(setup, plan, store, listener, work_of, stages=stages)
+            with interrupted_times(store, stages):
+                auditor.run(answers)
+            reruns = auditor.work.reruns
+            # Its compiled steps take memory.
+            del auditor
+            stages.start(stage_times.DIAGNOSTICS)
+            diagnostics = diagnose(
+                classifier,
+                plan,
+                cache,
+                entries,
+                store,
+                progress=listener,
+                surrogate=setup.models.attacked,
+                reruns=reruns if config.thorough else None,
+            )
         survived = with_survival(
             store.manifest, classifier, setup.models.images, plan, store, listener
         )

@@ -9,32 +9,32 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from robustness.auditing import step_pictures
 from robustness.auditing.image_rows import spared_rows
 from robustness.auditing.pixels_read import pixels_read
+from robustness.auditing.remaining import remaining
 from robustness.auditing.setup import AuditSetup
 from robustness.auditing.tally import Tally
 from robustness.auditing.work import AttackedImage, Canvases, LocalWork, Work
 from robustness.contract.attack import Attack
-from robustness.engine.model_input import Shape
 from robustness.errors import GradientError
 from robustness.runs import smallest_epsilon, stage_times
 from robustness.runs.manifest import now
 from robustness.runs.median_epsilon import median_epsilons
 from robustness.runs.plan import Plan
-from robustness.runs.progress import Listener, Progress
+from robustness.runs.progress import Listener, Pace, Progress
 from robustness.runs.records import (
     FAILED,
     SETTLED,
     ImageRow,
     SizeRow,
-    data_digest,
-    status_before_attack,
 )
 from robustness.runs.stage_times import StageTimes
 from robustness.runs.store import Run
 from robustness.runs.writer import Pending
+from robustness.threat.norms import has_own_column
 
 
 class Auditor:
@@ -114,17 +114,16 @@ class Auditor:
             self.pending.close()
         manifest = self.store.manifest
         medians = median_epsilons(
-            self.store.outcomes(),
+            self._outcomes(),
             manifest.config,
             [attack.label for attack in self.plan.attacks],
             smallest_epsilon.unused(self.plan.budgets(self.setup.classifier.input_shape)),
         )
-        digest = data_digest(self.store.image_rows())
         self.store.write_manifest(
             manifest.with_changes(
                 median_epsilon=medians,
                 finished=now(),
-                data=manifest.data.with_changes(sha256=digest),
+                data=manifest.data.with_changes(sha256=self.store.data_digest()),
                 pixels_read=pixels_read(
                     self.setup.attacked,
                     self.canvases.sizes.values(),
@@ -132,6 +131,16 @@ class Auditor:
                     and self.plan.deployment.function is not None,
                 ),
             )
+        )
+
+    def _outcomes(self) -> pd.DataFrame:
+        """The columns of outcomes from which medians follow."""
+        norm = self.plan.threat.norm
+        if has_own_column(norm):
+            return self.store.outcomes()
+        distance = [norm.column] if norm.measures and norm.column else []
+        return self.store.columns_of(
+            "outcomes", *("image", "attack", "epsilon", "status"), *distance
         )
 
     @contextlib.contextmanager
@@ -157,13 +166,16 @@ class Auditor:
         first = self.setup.first
         todo = [(first + n, e) for n, e in enumerate(self.entries) if e.key not in known]
         done, total = len(self.entries) - len(todo), len(self.entries)
+        pace = Pace(done)
         with contextlib.closing(self.work.clean(todo, answers)) as results:
             for rows in results:
                 self.pending.add(rows)
                 sizes = [row for row in rows if isinstance(row, SizeRow)]
                 self.canvases.sizes |= {row.image: (row.height, row.width) for row in sizes}
                 done += sum(isinstance(row, ImageRow) for row in rows)
-                self.progress(Progress("clean", done, total, workers=self.work.workers))
+                self.progress(
+                    Progress("clean", done, total, workers=self.work.workers, rate=pace.rate(done))
+                )
         self.pending.flush()
 
     def _attack(self, attack: Attack) -> None:
@@ -179,13 +191,14 @@ class Auditor:
 
         def report() -> None:
             progress = tally.progress(len(self.entries), self._labelled)
-            self.progress(replace(progress, workers=self.work.workers))
+            rate = pace.rate(tally.done)
+            self.progress(replace(progress, workers=self.work.workers, rate=rate))
 
         first = self.store.first_flips(self.plan.before(attack))
         # The number of epsilons below the smallest flip by an earlier attack.
         standing = {key: sum(e < flip for e in epsilons) for key, flip in first.items()}
         rows = self._to_attack(attack, standing, tally)
-
+        pace = Pace(tally.done)
         report()
         try:
             for image in self._attacked(attack, rows, standing):
@@ -223,22 +236,17 @@ class Auditor:
     ) -> dict[str, ImageRow]:
         """Return the images that an attack runs on, by key; store outcomes for the others."""
         epsilons = self.plan.threat.epsilons
-        settled = self.store.settled(attack.label, len(epsilons))
+        left = remaining(self.store, attack.label, len(epsilons), standing)
+        tally.done += left.done
         todo: dict[str, ImageRow] = {}
-        counts: Counter[Shape | None] = Counter()
-        for row in self.store.image_rows():
-            status = status_before_attack(row) or (SETTLED if standing.get(row.key) == 0 else "")
-            # Count images with outcomes too: a resumed run must use the same batch size.
-            if not status:
-                counts[self.canvases(attack, row.key)] += 1
-            if row.key in settled:
-                tally.done += 1
-            elif status:
+        for row, status in left.rows():
+            if status:
                 self.pending.add(spared_rows(row, attack.label, epsilons, status))
                 tally.add(status)
             else:
                 todo[row.key] = row
-        self.local.expect(attack, counts)
+        # Images with outcomes too: a resumed run must use the same batch size.
+        self.local.expect(attack, self.canvases.counts(attack, left.attacked))
         self.pending.flush()
         return todo
 

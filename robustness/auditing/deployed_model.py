@@ -84,16 +84,7 @@ class StatedPipeline:
         return DeploymentEntry(
             at=self.at,
             pipeline=self.convention.text,
-            function=None
-            if function is None
-            else FunctionEntry(
-                name=function.text,
-                takes=function.takes,
-                source_sha256=function.source_sha256,
-                file_sha256=function.file_sha256,
-                imports_sha256=function.imports_sha256 or None,
-                agreement=self.sentence or None,
-            ),
+            function=None if function is None else function_entry(function, self.sentence),
             upload=self.upload.text,
             max_side=self.max_side,
         )
@@ -255,6 +246,18 @@ def _with_nearest(
         conventions=[pipeline.convention] if pipeline.named else None,
     )
     return replace(pipeline, convention=nearest.convention, nearest=nearest)
+
+
+def function_entry(function: UserFunction, agreement: str = "") -> FunctionEntry:
+    """Return a user's function as `run.json` records it; `agreement` says how attacks see it."""
+    return FunctionEntry(
+        name=function.text,
+        takes=function.takes,
+        source_sha256=function.source_sha256,
+        file_sha256=function.file_sha256,
+        imports_sha256=function.imports_sha256 or None,
+        agreement=agreement or None,
+    )
 
 
 def _needs_scaling(model: object) -> bool:

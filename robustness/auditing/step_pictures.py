@@ -24,7 +24,7 @@ from robustness.pipeline.deployment import Deployment
 from robustness.pipeline.views import view
 from robustness.runs.plan import Plan
 from robustness.runs.progress import Listener, Progress
-from robustness.runs.records import FLIPPED, StripRow, ViewRow
+from robustness.runs.records import StripRow, ViewRow
 from robustness.runs.store import Run
 
 SHOWN_FLIPS = 6
@@ -96,8 +96,10 @@ def save_step_pictures(  # noqa: PLR0913 - the parts of an audit
         not known.
     progress : called with the number of attacks whose steps are saved.
     """
-    outcomes, by_key = store.outcomes(), {e.key: e for e in entries}
-    classes = {row.key: row.clean_class for row in store.image_rows()}
+    flips, by_key = store.pictured_flips(), {e.key: e for e in entries}
+    striking = {a: _striking(flips[flips.attack == a.label]) for a in plan.attacks}
+    keys = {key for some in striking.values() for key in some.image}
+    classes = {row.key: row.clean_class for row in store.image_rows(keys)}
 
     def example_of(attack: Attack, key: str) -> Example | None:
         pixels, label = cache.read(by_key[key], classifier.picture_shape).pixels, classes[key]
@@ -108,7 +110,7 @@ def save_step_pictures(  # noqa: PLR0913 - the parts of an audit
     for place, attack in enumerate(plan.attacks):
         progress(Progress("step pictures", place, len(plan.attacks), part=attack.label))
         shown = []
-        for flip in _striking(outcomes[outcomes.attack == attack.label]).itertuples():
+        for flip in striking[attack].itertuples():
             if (example := example_of(attack, flip.image)) is None:
                 continue
             epsilon = starting_epsilon(attack, plan.threat, flip.epsilon)
@@ -139,9 +141,9 @@ def save_step_pictures(  # noqa: PLR0913 - the parts of an audit
     progress(Progress("step pictures", len(plan.attacks), len(plan.attacks)))
 
 
-def _striking(outcomes: Any) -> Any:
+def _striking(flips: Any) -> Any:
     """Return the flips of one attack with the highest confidences before and after, balanced by class."""
-    flips = outcomes[(outcomes.status == FLIPPED) & outcomes.png.notna() & (outcomes.step > 0)]
+    flips = flips[flips.step > 0]
     # The smallest epsilon of each image; the larger ones have the same picture.
     flips = flips.sort_values(["epsilon", "image"]).drop_duplicates("image")
     flips = flips.assign(sure=flips.confidence_before * flips.confidence_after)

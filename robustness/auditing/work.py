@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -18,6 +18,9 @@ import numpy as np
 from robustness import backend
 from robustness.auditing.image_rows import RowMaker, SavePicture, status_of
 from robustness.contract.attack import Attack
+from robustness.diagnostics import Diagnosis
+from robustness.diagnostics.rerun_setup import RerunSetup
+from robustness.diagnostics.reruns import diagnose_reruns
 from robustness.engine.batch_size import bounded, even_batches, rows_on_canvas, whole_groups
 from robustness.engine.compiled_batch import CompiledBatch
 from robustness.engine.jobs import Example
@@ -85,6 +88,29 @@ class Work(Protocol):
             The attack needs a gradient and the model has none.
         """
 
+    def reruns(self, setup: RerunSetup, progress: Callable[[str], None], /) -> list[Diagnosis]:
+        """Make the diagnoses that run attacks again; see `robustness.diagnostics.reruns`."""
+
+
+class Wanted(Protocol):
+    """Which images of an attack are still wanted, while others already run."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether none is."""
+
+    def begins(self, row: ImageRow) -> bool:
+        """Return whether an image that has its place in the batch is still wanted; it then begins."""
+
+
+class _All:
+    """Every image is wanted."""
+
+    stopped = False
+
+    def begins(self, row: ImageRow) -> bool:
+        return True
+
 
 @dataclass
 class Canvases:
@@ -100,6 +126,12 @@ class Canvases:
             return None
         channels = self.classifier.input_shape[-1]
         return canvas_of(self.sizes[key], channels, exact=not attack.padded)
+
+    def counts(self, attack: Attack, keys: Collection[str]) -> dict[Shape | None, int]:
+        """Return how many of the images have each canvas."""
+        if self.classifier.deployment is None:
+            return {None: len(keys)}
+        return Counter(self(attack, key) for key in keys)
 
     def groups(
         self, attack: Attack, rows: Iterable[ImageRow]
@@ -147,6 +179,7 @@ class LocalWork:
         self._counts: dict[Attack, Mapping[Shape | None, int]] = {}
 
     workers = 0
+    reruns = staticmethod(diagnose_reruns)
 
     def counts(self, attack: Attack) -> Mapping[Shape | None, int]:
         """Return what `expect` set for an attack."""
@@ -187,8 +220,11 @@ class LocalWork:
         attack: Attack,
         rows: Iterable[ImageRow],
         standing: Mapping[str, int],
+        wanted: Wanted | None = None,
     ) -> Generator[AttackedImage]:
         """Attack images of one canvas; `rows` are read lazily, a few ahead of the batch.
+
+        Images that are no longer `wanted` when there is room for them do not begin.
 
         Raises
         ------
@@ -199,6 +235,15 @@ class LocalWork:
         """
         fresh, taken = iter(rows), dict[str, ImageRow]()
         again: list[ImageRow] = []
+        asked = wanted or _All()
+
+        def begins(row: ImageRow) -> bool:
+            if asked.begins(row):
+                return True
+            # It may have been given back and have come again since.
+            if taken.get(row.key) is row:
+                del taken[row.key]
+            return False
 
         def supply() -> Iterator[ImageRow]:
             for row in fresh:
@@ -206,13 +251,14 @@ class LocalWork:
                 yield row
 
         while True:
-            examples = self._examples(chain(again, supply()), standing, canvas)
+            examples = self._examples(chain(again, supply()), standing, canvas, begins)
             results = search(
                 self.batch(attack, canvas),
                 examples,
                 judged_by=self.classifier,
                 draws=self.plan.draws,
                 all_steps=self.plan.all_steps,
+                stopped=lambda: asked.stopped,
             )
             try:
                 with contextlib.closing(examples), contextlib.closing(results):
@@ -253,7 +299,11 @@ class LocalWork:
         return self._compiled[attack, size, canvas]
 
     def _examples(
-        self, rows: Iterable[ImageRow], standing: Mapping[str, int], canvas: Shape | None
+        self,
+        rows: Iterable[ImageRow],
+        standing: Mapping[str, int],
+        canvas: Shape | None,
+        begins: Callable[[ImageRow], bool],
     ) -> Generator[Example]:
         waiting: deque[ImageRow] = deque()
 
@@ -266,6 +316,8 @@ class LocalWork:
         with contextlib.closing(pictures):
             for picture in pictures:
                 row = waiting.popleft()
+                if not begins(row):
+                    continue
                 if picture.digest != row.digest:
                     raise RunUsageError(
                         f"{row.name} has changed since this run first read it"

@@ -12,6 +12,8 @@ is looked up once, here. The module of each framework defines the same names:
 - `precompile(compiled, *args)`: traces a compiled function for such arguments without running it, if the
   framework can do so.
 - `run_eagerly(fn)`: ``fn()``, run immediately even while a function is being traced.
+- `select_rows(condition, chosen, other)`: the rows of `chosen` where `condition` (rows,) is true, those of
+  `other` elsewhere; both have the same shape.
 - `fused(fn)`: elementwise integer arithmetic `fn`, in one pass over memory if the framework can do so.
 - `traced_once(fn)`: `fn` of tensors, whose graph is shared by all compiled functions that call it.
 - `draws_numbers(compiled, *args)`: whether a compiled function may draw random numbers or change a variable
@@ -47,6 +49,7 @@ host_call = _backend.host_call
 linearise = _backend.linearise
 precompile = _backend.precompile
 run_eagerly = _backend.run_eagerly
+select_rows = _backend.select_rows
 traced_once = _backend.traced_once
 unsaturated = _backend.unsaturated
 value_and_grad = _backend.value_and_grad
@@ -64,6 +67,7 @@ __all__ = [
     "linearise",
     "precompile",
     "run_eagerly",
+    "select_rows",
     "traced_once",
     "unsaturated",
     "value_and_grad",

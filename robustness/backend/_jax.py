@@ -57,6 +57,11 @@ def fused(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return jax.jit(fn)
 
 
+def select_rows(condition: Tensor, chosen: Tensor, other: Tensor) -> Tensor:
+    """Return the rows of `chosen` where `condition` (rows,) is true, those of `other` elsewhere."""
+    return jnp.where(condition.reshape(-1, *[1] * (chosen.ndim - 1)), chosen, other)
+
+
 def host_call(fn: Callable[..., np.ndarray], shape: tuple[int, ...], *args: Tensor) -> Tensor:
     """Return float32 `fn` of NumPy arrays, of `shape`."""
 

@@ -34,6 +34,7 @@ __all__ = [
     "linearise",
     "precompile",
     "run_eagerly",
+    "select_rows",
     "traced_once",
     "unsaturated",
     "value_and_grad",
@@ -163,6 +164,14 @@ def fused(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return fn(*args) if accelerated() or sys.platform != "linux" else with_xla(*args)
 
     return call
+
+
+def select_rows(condition: Tensor, chosen: Tensor, other: Tensor) -> Tensor:
+    """Return the rows of `chosen` where `condition` (rows,) is true, those of `other` elsewhere.
+
+    `tf.where` broadcasts the condition, which takes ten times as long as copying rows.
+    """
+    return tf.raw_ops.Select(condition=condition, x=chosen, y=other)
 
 
 def host_call(fn: Callable[..., np.ndarray], shape: tuple[int, ...], *args: Tensor) -> Tensor:

@@ -89,6 +89,11 @@ def fused(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return fn
 
 
+def select_rows(condition: Tensor, chosen: Tensor, other: Tensor) -> Tensor:
+    """Return the rows of `chosen` where `condition` (rows,) is true, those of `other` elsewhere."""
+    return torch.where(condition.reshape(-1, *[1] * (chosen.ndim - 1)), chosen, other)
+
+
 def host_call(fn: Callable[..., np.ndarray], shape: tuple[int, ...], *args: Tensor) -> Tensor:
     """Return float32 `fn` of NumPy arrays, of `shape`."""
     given = (_tensor(one).detach().cpu().numpy() for one in args)

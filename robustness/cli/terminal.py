@@ -23,6 +23,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from robustness.runs import progress
 from robustness.text import plural, printable, visible
 
 if TYPE_CHECKING:
@@ -169,7 +170,9 @@ def status(report: Report, left: str, *, short: bool = False) -> str:
     if short and counts and report.done < report.total:
         counts = flips_of(report)
     workers = plural(report.workers, "worker") if report.workers else ""
-    return ", ".join(part for part in (visible(report.part), counts, workers, left) if part)
+    # A narrow terminal has room for the time left only.
+    rate = "" if short else progress.in_words(report.rate)
+    return ", ".join(part for part in (visible(report.part), counts, workers, rate, left) if part)
 
 
 class Display:

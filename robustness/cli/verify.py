@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -35,6 +35,14 @@ def verify(
     imports: Imports = None,
     preprocess: Preprocess = None,
     trust_model: TrustModel = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Let workers evaluate the pictures, with the same result: local:N for N processes on this "
+            "machine, auto or HOST:PORT for a Ray cluster; with ,cpus=2 or ,gpus=1 for a worker and "
+            ",workers=8 for the most of them. That of the run is not used.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Recompute every flip, distance, budget and hash of a run from its pictures and the model.
@@ -46,12 +54,15 @@ def verify(
     Examples:
       robustness verify audit-run-20261123-101500
       robustness verify audit-run --model model.keras
+      robustness verify audit-run --cluster local:4
     """
     from robustness.cli import recorded_files
-    from robustness.cli.terminal import stderr, stdout, wake_backend
+    from robustness.cli.terminal import insisting, stderr, stdout, wake_backend
+    from robustness.configuration.cluster_option import Cluster
     from robustness.runs.store import Run
 
-    with Run.open(run) as opened:
+    place = Cluster.of(cluster)
+    with insisting(), Run.open(run) as opened:
         manifest = opened.manifest
         given = {"model": model, "architecture": architecture, "imports": imports}
         given |= {"preprocess": preprocess}
@@ -60,13 +71,14 @@ def verify(
         ) or {key: value for key, value in given.items() if value}
         stderr().print("Loading the model ...", markup=False)
         wake_backend()
-        from robustness.cli.inputs import load_audited_model
-        from robustness.verification.verify import verify as recompute
+        from robustness.auditing.recorded_model import RecordedModel
+        from robustness.auditing.verify import verified
 
-        result = recompute(
+        result = verified(
             opened,
-            load_audited_model(manifest, options, model, trust_model),
+            RecordedModel(options, model, trust_model),
             preprocess=options.get("preprocess"),
+            cluster=place,
         )
     if as_json:
         typer.echo(json.dumps(result.to_dict()))
@@ -87,6 +99,8 @@ def verify(
                 console.print(f"and {len(images) - SHOWN} more images; --json lists all of them.")
             console.print()
         console.print(result.sentence, markup=False, soft_wrap=True)
+        if result.evaluated:
+            console.print(result.evaluated, markup=False, soft_wrap=True)
     raise typer.Exit(result.exit_code)
 
 

@@ -66,6 +66,11 @@ class Cluster:
             numbers.get("gpus"),
         )
 
+    @classmethod
+    def of(cls, text: str | None) -> Cluster | None:
+        """Return the workers of an option; None for no text and for "none"; see `parse`."""
+        return None if text is None or text == NONE else cls.parse(text)
+
     @property
     def elsewhere(self) -> bool:
         """Whether the workers belong to a Ray cluster, which runs code on this machine and this one on it."""

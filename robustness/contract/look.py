@@ -9,7 +9,7 @@ from typing import Any
 from keras import ops
 
 from robustness import backend
-from robustness.contract.task import FAR, Task
+from robustness.contract.task import FAR, Task, where_rows
 from robustness.contract.types import Knowledge
 from robustness.errors import AttackError
 from robustness.numerics.losses import LEVELS, LOSSES
@@ -280,7 +280,7 @@ class Look:
         for evaluation in self._judged[1:]:
             fresh, distance, hit = evaluation.nearest()
             news = ops.logical_and(hit, ops.logical_or(distance < far, ops.logical_not(reached)))
-            point = ops.where(task.per_row(news), fresh, point)
+            point = where_rows(news, fresh, point)
             far = ops.where(news, distance, far)
             reached = ops.logical_or(reached, hit)
         return point, far, reached

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, overload
 
 from keras import ops
 
@@ -134,21 +134,28 @@ class Task:
         return ops.reshape(values, (-1, 1, 1, 1))
 
 
-def where_rows(condition: Any, chosen: State, other: State) -> State:
-    """Take some rows of a state from one state and the rest from another.
+@overload
+def where_rows(condition: Any, chosen: State, other: State) -> State: ...
+@overload
+def where_rows(condition: Any, chosen: Any, other: Any) -> Any: ...
+def where_rows(condition: Any, chosen: Any, other: Any) -> Any:
+    """Take some rows from one array or state, and the rest from another.
 
     Parameters
     ----------
     condition
         (rows,) bool.
     chosen, other
-        States; `chosen` has at least the names of `other`.
+        Arrays (rows, ...), or states; `chosen` has at least the names of `other`.
 
     Returns
     -------
-    The rows of `chosen` where `condition` is true, those of `other` elsewhere, under the names of `other`.
+    The rows of `chosen` where `condition` is true, those of `other` elsewhere; of states under the names of
+    `other`. It is faster than ``ops.where(task.per_row(condition), chosen, other)``.
     """
-    return {
-        name: ops.where(ops.reshape(condition, (-1,) + (1,) * (len(x.shape) - 1)), chosen[name], x)
-        for name, x in other.items()
-    }
+    if isinstance(other, Mapping):
+        return {name: where_rows(condition, chosen[name], value) for name, value in other.items()}
+    if tuple(chosen.shape) == tuple(other.shape) and len(other.shape) > 1:
+        return backend.select_rows(condition, chosen, other)
+    wide = max(len(chosen.shape), len(other.shape)) - 1
+    return ops.where(ops.reshape(condition, (-1, *[1] * wide)), chosen, other)

@@ -8,7 +8,7 @@ from itertools import count
 from robustness.diagnostics import FAIL, OK, SKIPPED, TITLES, WARN, Diagnosis, skipped
 from robustness.diagnostics.model_queries import PARTS, Sample, diagnose_looks
 from robustness.diagnostics.rerun_setup import RerunSetup
-from robustness.diagnostics.reruns import RERUNS, diagnose_reruns
+from robustness.diagnostics.reruns import RERUNS, Reruns
 from robustness.diagnostics.stored_outcomes import diagnose_rows
 from robustness.diagnostics.stored_run import StoredRun
 from robustness.engine.jobs import Example
@@ -32,9 +32,9 @@ def diagnose(
     entries: Iterable[Entry],
     run: Run,
     *,
-    thorough: bool = False,
     progress: Listener = lambda _: None,
     surrogate: Classifier | None = None,
+    reruns: Reruns | None = None,
 ) -> list[DiagnosisEntry]:
     """Run all diagnostics of a finished run.
 
@@ -42,9 +42,9 @@ def diagnose(
     ----------
     classifier : the user's model.
     plan, shelf, entries, run : those of the audit; `shelf` holds decoded pictures.
-    thorough : also run the expensive diagnostics, which run attacks again.
     progress : called with the progress.
     surrogate : the model that attacks use, if it is not the user's.
+    reruns : makes the diagnoses that run attacks again, for a thorough audit; None leaves them out.
 
     Returns
     -------
@@ -53,19 +53,19 @@ def diagnose(
     record = StoredRun.of(run, (a.label for a in plan.attacks if a.baseline))
     sample = sample_of(record, shelf, entries, classifier)
     diagnoses: list[Diagnosis] = []
-    total = (len(RERUNS) if thorough else 0) + 1 + len(PARTS)
+    total = (len(RERUNS) if reruns else 0) + 1 + len(PARTS)
     done = count()
 
     def report(part: str) -> None:
         progress(Progress("diagnostics", next(done), total, part=part))
 
-    if thorough:
+    if reruns is not None:
         setup = RerunSetup(classifier, plan, record, sample, surrogate)
-        diagnoses += diagnose_reruns(setup, report)
+        diagnoses += reruns(setup, report)
     report("stored outcomes")
     diagnoses += diagnose_rows(record)
     diagnoses += diagnose_looks(
-        classifier, plan, record, sample, run, thorough=thorough, progress=report
+        classifier, plan, record, sample, run, thorough=reruns is not None, progress=report
     )
     progress(Progress("diagnostics", total, total))
     return [DiagnosisEntry(**diagnosis.to_dict()) for diagnosis in merged(diagnoses)]

@@ -31,6 +31,15 @@ MAX_IMAGES, UNBOUNDED = 64, 16
 CONTROL = 0.99
 
 
+Reruns = Callable[[RerunSetup, Callable[[str], None]], list[Diagnosis]]
+"""Makes the diagnoses that run attacks again, and calls the function with the name of each rerun."""
+
+
+def title(rerun: Callable[[RerunSetup], list[Diagnosis]]) -> str:
+    """Return the name of a rerun for the progress."""
+    return rerun.__name__.replace("_", " ")
+
+
 def diagnose_reruns(
     setup: RerunSetup, progress: Callable[[str], None] = lambda part: None
 ) -> list[Diagnosis]:
@@ -43,7 +52,7 @@ def diagnose_reruns(
     """
     diagnoses: list[Diagnosis] = []
     for rerun in RERUNS:
-        progress(rerun.__name__.replace("_", " "))
+        progress(title(rerun))
         diagnoses += rerun(setup)
     return diagnoses
 

@@ -8,7 +8,7 @@ afresh, so the outcomes are those of a plain loop over one image at a time.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 from robustness.contract.attack import Attack
@@ -37,6 +37,7 @@ def search(
     judged_by: Classifier | None = None,
     draws: int = 1,
     all_steps: bool = False,
+    stopped: Callable[[], bool] | None = None,
 ) -> Generator[Result]:
     """Attack every example, and yield each as soon as all its outcomes are known.
 
@@ -55,6 +56,8 @@ def search(
     all_steps
         Whether each row continues until its steps are spent, not until its first flip; the flip that counts
         is that of the last point, or else the first. Attacks that seek the closest point always do this.
+    stopped
+        Called after each round; once it returns True, the search ends without the images that still run.
 
     Yields
     ------
@@ -91,6 +94,8 @@ def search(
     for _ in rounds(program, take, slots=batch.batch_size, narrow=pool.shrink):
         while pool.results:
             yield pool.results.popleft()
+        if stopped is not None and stopped():
+            return
 
 
 def run_attack(

@@ -75,7 +75,7 @@ def median(low: np.ndarray, high: np.ndarray, seed: int = 0) -> Median:
         raise ValueError(
             "The median of interval-censored numbers needs n >= 1 intervals, low <= high."
         )
-    pairs, counts = np.unique(np.column_stack([low, high]), axis=0, return_counts=True)
+    pairs, counts = _distinct(low, high)
     n, middle = len(low), (len(low) - 1) // 2
     first, last = float(np.sort(low)[middle]), float(np.sort(high)[n // 2])
     replicates = int(np.clip(_NUMBERS // len(pairs), LEAST_REPLICATES, REPLICATES))
@@ -94,6 +94,15 @@ def median(low: np.ndarray, high: np.ndarray, seed: int = 0) -> Median:
             float(max(last, above, np.quantile(lasts, 1 - TAIL, method="higher"))),
         ),
     )
+
+
+def _distinct(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct intervals (m, 2) in ascending order, and how many numbers each has."""
+    # Many times as fast as the distinct rows of a table, for a million numbers.
+    lows, of_low = np.unique(low, return_inverse=True)
+    highs, of_high = np.unique(high, return_inverse=True)
+    places, counts = np.unique(of_low * len(highs) + of_high, return_counts=True)
+    return np.column_stack([lows[places // len(highs)], highs[places % len(highs)]]), counts
 
 
 def signed(low: np.ndarray, high: np.ndarray) -> tuple[float, float]:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
+import pandas as pd
+
 from robustness.errors import RunError
 from robustness.text import visible
 
@@ -92,6 +94,44 @@ def expect_cells(
             f"{name} of row {before + place + 1} is {_shown(column[place])}; expected {_expected(name, kind)}"
             ". The run is damaged or was altered: restore it from a copy, or audit again."
         )
+
+
+def fit(row: type, table: pd.DataFrame) -> bool:
+    """Return whether the cells of a table fit for sure, by the types that pandas found in its columns.
+
+    Parameters
+    ----------
+    row : type
+        The dataclass of one row.
+    table : pd.DataFrame
+        Columns of the table as SQLite returned them.
+
+    Returns
+    -------
+    bool
+        False also for cells that may fit; `expect_cells` decides. It takes many times as long.
+    """
+    kinds, needed = _kinds(row), _needed(row)
+    return all(_column_fits(str(name), kinds, needed, table[name]) for name in table)
+
+
+def _column_fits(
+    name: str, kinds: dict[str, str], needed: frozenset[str], column: pd.Series
+) -> bool:
+    kind, missing = kinds[name], column.isna()
+    if name in needed and missing.any():
+        return False
+    if missing.all():
+        return True
+    if kind == "str":
+        return isinstance(column.dtype, pd.StringDtype)
+    if column.dtype.kind not in "if":
+        return False
+    low, high = column.min(), column.max()
+    # A float may stand for a whole number that is a little too large.
+    if not (low >= (-WHOLE + 1 if name in _SIGNED else 0) and high < _LARGEST.get(name, WHOLE)):
+        return False
+    return kind == "float" or column.dtype.kind == "i" or bool((column.dropna() % 1 == 0).all())
 
 
 def _bounded(name: str, kind: str, column: Iterable[Any], *, whole: bool) -> bool:

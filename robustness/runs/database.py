@@ -128,13 +128,15 @@ class Database:
         with self._reading():
             return self._ask(query, values)
 
-    def stream(self, query: str) -> Generator[tuple[Any, ...]]:
-        """Yield the rows of a query one by one. RunError if the database is damaged."""
+    def parts(self, query: str, size: int) -> Generator[list[tuple[Any, ...]]]:
+        """Yield the rows of a query in lists of `size`. RunError if the database is damaged."""
         with self._reading():
             # Starts a new limit on work.
             self._ask("PRAGMA query_only")
             with _unreadable_messages():
-                yield from self._db.execute(query)
+                cursor = self._db.execute(query)
+                while rows := cursor.fetchmany(size):
+                    yield rows
 
     def change(self, statements: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
         """Execute statements, each with its values, in one transaction."""

@@ -37,7 +37,6 @@ from robustness.runs.records import (
     Row,
     SizeRow,
     UploadRow,
-    data_digest,
     png_name,
 )
 from robustness.runs.schema import Manifest
@@ -271,7 +270,7 @@ def _expect_sound(run: ShardRun, source: Run) -> None:
             f"it has {count:,} images and {sum(statuses.values()):,} outcomes; expected {len(places):,} and "
             f"{expected:,}",
         )
-    if data_digest(source.image_rows()) != run.manifest.data.sha256:
+    if source.data_digest() != run.manifest.data.sha256:
         raise _damaged(run, "its images do not have the hash in run.json")
 
 

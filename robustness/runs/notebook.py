@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from robustness import environment
-from robustness.runs.progress import Listener, Progress
-from robustness.text import visible
+from robustness.runs.progress import Listener, Progress, in_words
+from robustness.text import plural, visible
 
 PERIOD = 0.2
 """The least number of seconds between two updates within a stage."""
@@ -82,12 +82,15 @@ class ProgressBar:
 
 
 def _line(stage: _Stage) -> list[str]:
-    """The name of a stage, its counts, its flips and its time, as words."""
+    """The name of a stage, its counts, flips, workers, rate and time, as words."""
     one = stage.progress
     name = "classifying" if one.stage == "clean" else visible(one.stage)
     judged = one.flipped + one.robust
     flips = f"{one.flipped:,} flipped" if judged else ""
-    return [name, f"{one.done:,} of {one.total:,}", flips, f"{stage.ended - stage.began:.0f} s"]
+    workers = plural(one.workers, "worker") if one.workers else ""
+    time_taken = f"{stage.ended - stage.began:.0f} s"
+    counts = f"{one.done:,} of {one.total:,}"
+    return [name, counts, flips, workers, in_words(one.rate), time_taken]
 
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,6 +33,8 @@ class Progress:
         What the stage does now, such as the name of a diagnostic.
     workers : int
         The number of workers of a cluster at the moment; 0 without one.
+    rate : float
+        Images per second since the stage began in this process, without those of before; 0 while unknown.
     """
 
     stage: str
@@ -48,6 +51,38 @@ class Progress:
     epsilon: float | None = None
     part: str = ""
     workers: int = 0
+    rate: float = 0.0
+
+
+class Pace:
+    """Measures the images per second of a stage.
+
+    Parameters
+    ----------
+    done : int
+        The images that need no work in this process: they are not counted.
+    """
+
+    def __init__(self, done: int) -> None:
+        self._from, self._since = done, time.monotonic()
+
+    def rate(self, done: int) -> float:
+        """Return the images per second since the stage began, once a second has passed; before that 0."""
+        passed = time.monotonic() - self._since
+        return (done - self._from) / passed if passed >= 1 else 0.0
+
+
+def in_words(rate: float) -> str:
+    """Return images per second in words; "" for 0.
+
+    >>> [in_words(rate) for rate in (1234.5, 12.34, 0.5, 0.02, 0)]
+    ['1,234 images/s', '12.3 images/s', '0.5 images/s', '50 s per image', '']
+    """
+    if not rate:
+        return ""
+    if rate < 0.1:
+        return f"{1 / rate:,.0f} s per image"
+    return f"{rate:,.0f} images/s" if rate >= 100 else f"{rate:.3g} images/s"
 
 
 Listener = Callable[[Progress], None]

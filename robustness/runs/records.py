@@ -134,11 +134,11 @@ def png_name(digest: str, suffix: str = ".png") -> str:
     return f"images/{digest[:2]}/{digest}{suffix}"
 
 
-def data_digest(images: Iterable[ImageRow]) -> str:
-    """Return the SHA-256 (hexadecimal) of the keys and pixel hashes of all images, in the run's order."""
+def data_digest(images: Iterable[tuple[str, str]]) -> str:
+    """Return the SHA-256 (hexadecimal) of all images: (key, pixel hash) of each, in the run's order."""
     sha = hashlib.sha256()
-    for row in images:
-        sha.update(f"{row.key}\x1f{row.digest}\x1e".encode())
+    for key, digest in images:
+        sha.update(f"{key}\x1f{digest}\x1e".encode())
     return sha.hexdigest()
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from robustness.errors import RunUsageError
@@ -108,7 +109,12 @@ def mend(
     # Some columns only, as tables: a run may have millions of outcomes.
     images, outcomes = store.columns_of("images", *_OF_IMAGES), _outcomes(store)
     sound = _sound_images(images, place)
-    odd = _odd_outcomes(outcomes, images[sound], plan)
+    kept = np.array([plan.keeps(first + n) for n in range(len(entries))], bool)
+    # The index of each outcome's image in `entries`; that of none for an image that is not sound.
+    known = _indices(images["key"][sound], place) - first
+    at = _indices(outcomes["image"], place) - first
+    at[~np.isin(at, known)] = -1
+    odd = _odd_outcomes(outcomes, at, kept, plan)
     strips, views = store.strips()["png"], store.views()
     seen = pd.concat([views["before"], views["after"]])
     masks = [] if plan.mask is None else [png_name(str(plan.mask.sha256))]
@@ -116,14 +122,16 @@ def mend(
     bad = store.damaged(_names(*flips, images["png"], strips, seen, pd.Series(masks, dtype=object)))
     store.pictures_checked = True
     lost = outcomes["png"].isin(bad) | outcomes["file"].isin(bad)
-    again = _pairs(outcomes).isin(_pairs(outcomes[odd | lost]))
+    again = np.zeros(len(outcomes), bool)
+    if (odd | lost).any():
+        again = _pairs(outcomes).isin(_pairs(outcomes[odd | lost]))
     # The run is unfinished until the deleted rows are computed again.
     if again.any() or not sound.all():
         store.write_manifest(store.manifest.with_changes(finished=None))
     store.drop("images", _records(images.loc[~sound, ["key"]]))
     store.drop("outcomes", _records(outcomes.loc[again, list(_KEY)]))
-    attacked = set(outcomes["image"][outcomes["status"].isin((FLIPPED, ROBUST))])
-    originals = _originals(store, plan, images[sound], bad, attacked)
+    needed = kept & np.isin(np.arange(len(entries)), at[outcomes["status"].isin((FLIPPED, ROBUST))])
+    originals = _originals(store, plan, images[sound], bad, needed[known])
     by_key = {entry.key: entry for entry in entries}
     _save(store, shelf, by_key, originals, shape)
     flipped = set(_names(outcomes["png"][lost]))
@@ -155,28 +163,36 @@ def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in rows.itertuples(index=False, name=None)]
 
 
+def _indices(keys: pd.Series, place: dict[str, int]) -> np.ndarray:
+    """The position of each key, by `place`; -1 for one that is not there."""
+    return np.fromiter((place.get(key, -1) for key in keys.tolist()), np.int64, len(keys))
+
+
 def _sound_images(images: pd.DataFrame, place: dict[str, int]) -> pd.Series:
     """Whether each row of images can belong to this audit."""
     answered = images["clean_class"].notna() & images["confidence"].notna()
-    known = images["key"].map(place)
-    return (known == images["position"]) & (answered | images["reason"].fillna("").ne(""))
+    here = images["position"] == _indices(images["key"], place)
+    return here & (answered | images["reason"].fillna("").ne(""))
 
 
-def _odd_outcomes(outcomes: pd.DataFrame, images: pd.DataFrame, plan: Plan) -> pd.Series:
-    """Whether no audit with this plan and these images writes such a row, for each outcome."""
-    keeps = {
-        key: plan.keeps(int(position))
-        for key, position in zip(images["key"], images["position"], strict=True)
-    }
-    kept = outcomes["image"].map(keeps)
+def _odd_outcomes(
+    outcomes: pd.DataFrame, at: np.ndarray, kept: np.ndarray, plan: Plan
+) -> pd.Series:
+    """Whether no audit with this plan writes such a row, for each outcome.
+
+    `at` is the index of its image in `kept`, which says whether the pictures of an image are kept.
+    """
+    known = at >= 0
+    pictures = np.zeros(len(at), bool)
+    pictures[known] = kept[at[known]]
     asked = outcomes["epsilon"].isin(set(plan.threat.epsilons)) & outcomes["attack"].isin(
         {attack.label for attack in plan.attacks}
     )
     pictured = outcomes["png"].notna()
-    flip = outcomes["adversarial_class"].notna() & (pictured | kept.eq(False))
+    flip = outcomes["adversarial_class"].notna() & (pictured | ~pictures)
     other = outcomes["status"].isin(STATUSES) & ~pictured
     sound = flip.where(outcomes["status"] == FLIPPED, other)
-    return ~(kept.notna() & asked & sound)
+    return ~(sound & asked & known)
 
 
 def _pairs(outcomes: pd.DataFrame) -> pd.MultiIndex:
@@ -188,16 +204,14 @@ def _names(*columns: pd.Series) -> set[str]:
 
 
 def _originals(
-    store: Run, plan: Plan, images: pd.DataFrame, bad: set[str], attacked: set[str]
+    store: Run, plan: Plan, images: pd.DataFrame, bad: set[str], needed: np.ndarray
 ) -> list[ImageRow]:
-    """The images whose original is to be written again, in their order."""
+    """The images whose original is to be written again, in their order; `needed` for kept pictures."""
     known = images["clean_class"].notna() & images["reason"].fillna("").eq("")
     wanted = images["png"].isin(bad)
     # The pictures of the first images are kept, or those of all.
-    kept = images["position"].map(plan.keeps).astype(bool) & images["key"].isin(attacked)
-    wanted |= images["png"].isna() & known & (kept | plan.keeps_all)
-    keys = set(images["key"][wanted])
-    return [row for row in store.image_rows() if row.key in keys] if keys else []
+    wanted |= images["png"].isna() & known & (needed | plan.keeps_all)
+    return list(store.image_rows(set(images["key"][wanted])))
 
 
 def _save(

@@ -10,9 +10,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +23,7 @@ from robustness.files import disk_errors
 from robustness.files.reading import MOST_JSON, MOST_PICTURE, expect_file, read_within
 from robustness.files.writing import own_folder, replace_within
 from robustness.runs import run_folder
-from robustness.runs.cells import MOST_ROWS, expect_cells, filled
+from robustness.runs.cells import MOST_ROWS, expect_cells, filled, fit
 from robustness.runs.damage import damaged_pictures
 from robustness.runs.database import Database
 from robustness.runs.records import (
@@ -38,6 +37,7 @@ from robustness.runs.records import (
     StripRow,
     UploadRow,
     ViewRow,
+    data_digest,
     png_name,
 )
 from robustness.runs.run_json import manifest_of, new_text_of, text_of
@@ -380,7 +380,8 @@ class Run:
         row, primary = _TABLES[table]
         columns = [f.name for f in fields(row)]
         frame = self._table(table, columns, order)
-        if frame.duplicated(list(primary)).any():
+        # In a database that may be written, the tables are our own, with their primary keys.
+        if not self._writable and frame.duplicated(list(primary)).any():
             raise RunError(
                 f"{self.path / run_folder.DATABASE}: {table} has two rows with the same "
                 f"{', '.join(primary)}; expected one. The run is damaged or was altered: restore it from a "
@@ -390,8 +391,13 @@ class Run:
 
     def _table(self, table: str, columns: Sequence[str], order: str = "rowid") -> pd.DataFrame:
         """Columns of a table. Read in parts, since Python's numbers and texts take many times the memory."""
-        names = list(columns)
-        parts = [pd.DataFrame(rows, columns=names) for rows in self._parts(table, names, order)]
+        names, parts, before = list(columns), [], 0
+        for rows in self._parts(table, names, order):
+            part = pd.DataFrame(rows, columns=names)
+            if not fit(_TABLES[table][0], part) or before + len(rows) > MOST_ROWS:
+                self._expect_cells(table, rows, names, before=before)
+            before += len(rows)
+            parts.append(part)
         if len(parts) < 2:
             return parts[0] if parts else pd.DataFrame({name: [] for name in names}, dtype=object)
         # A part may lack any value of a column, or any fraction.
@@ -400,15 +406,11 @@ class Run:
     def _parts(
         self, table: str, columns: Sequence[str], order: str
     ) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield the rows of a table in lists of `PART`, checked."""
+        """Yield the rows of a table in lists of `PART`, not yet checked."""
         # The names are constants of this module.
         query = f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order} LIMIT {MOST_ROWS + 1}"  # noqa: S608
-        before, rows = 0, self._db.stream(query)
-        with contextlib.closing(rows):
-            while part := list(islice(rows, PART)):
-                self._expect_cells(table, part, columns, before=before)
-                before += len(part)
-                yield part
+        with contextlib.closing(self._db.parts(query, PART)) as parts:
+            yield from parts
 
     def columns_of(self, table: str, *columns: str) -> pd.DataFrame:
         """Return some columns of a table, in any order of its rows: a fraction of the time of all.
@@ -499,9 +501,35 @@ class Run:
             return pd.DataFrame(columns=[f.name for f in fields(ViewRow)])
         return self._frame("views", "attack, epsilon, image")
 
-    def image_rows(self) -> Iterator[ImageRow]:
-        """Yield the images in the order of the audit, with constant memory."""
-        yield from self._stream(ImageRow, "position")
+    def image_rows(self, keys: Collection[str] | None = None) -> Iterator[ImageRow]:
+        """Yield the images in the order of the audit, with constant memory.
+
+        Parameters
+        ----------
+        keys : collection of str, optional
+            The keys of the images to yield; all if not given.
+        """
+        if keys is None or keys:
+            yield from self._stream(ImageRow, "position", keys)
+
+    def data_digest(self) -> str:
+        """Return the SHA-256 (hexadecimal) of the keys and pixel hashes of all images, in their order."""
+        columns = ("key", "digest")
+        parts = self._checked("images", columns, "position")
+        return data_digest((key, digest or "") for rows in parts for key, digest in rows)
+
+    def pictured_flips(self) -> pd.DataFrame:
+        """Return the flips whose pictures are kept, sorted by attack, epsilon and image.
+
+        Returns
+        -------
+        pd.DataFrame
+            A column per field of `OutcomeRow`.
+        """
+        columns = [f.name for f in fields(OutcomeRow)]
+        chosen = f"outcomes WHERE status = '{FLIPPED}' AND png NOT NULL"
+        parts = self._checked("outcomes", columns, "attack, epsilon, image", chosen)
+        return pd.DataFrame([row for rows in parts for row in rows], columns=columns)
 
     def rows(self, kind: type[AnyRow]) -> Iterator[AnyRow]:
         """Yield the rows of a table in the order in which they were written, with constant memory.
@@ -514,11 +542,25 @@ class Run:
         if self._db.columns(_TABLE_OF[kind]):
             yield from self._stream(kind, "rowid")
 
-    def _stream(self, kind: type[AnyRow], order: str) -> Iterator[AnyRow]:
+    def _stream(
+        self, kind: type[AnyRow], order: str, keys: Collection[str] | None = None
+    ) -> Iterator[AnyRow]:
+        """Rows of a table; only those with one of `keys` in their first column, if given."""
         columns = [f.name for f in fields(kind)]
-        for rows in self._parts(_TABLE_OF[kind], columns, order):
+        for rows in self._checked(_TABLE_OF[kind], columns, order):
             for values in rows:
-                yield kind(**filled(kind, values))
+                if keys is None or values[0] in keys:
+                    yield kind(**filled(kind, values))
+
+    def _checked(
+        self, table: str, columns: Sequence[str], order: str, chosen: str = ""
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield the rows of a table in lists of `PART`, checked; `chosen` is the table with a condition."""
+        before = 0
+        for rows in self._parts(chosen or table, columns, order):
+            self._expect_cells(table, rows, columns, before=before)
+            before += len(rows)
+            yield rows
 
     def strays(self) -> list[str]:
         """Return the tables with a row of an image that is not in the table of images."""

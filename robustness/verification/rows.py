@@ -201,7 +201,10 @@ def check_rows(claims: RunContents) -> Iterator[Inconsistency]:
         yield Inconsistency(
             RUN, f"The run has {len(claims.images)} images; {data.selected} were selected."
         )
-    if finished and data_digest(claims.images.values()) != data.sha256:
+    if (
+        finished
+        and data_digest((row.key, row.digest) for row in claims.images.values()) != data.sha256
+    ):
         yield Inconsistency(
             RUN, "The images' keys and hashes do not have the hash in run.json: rows of the table of "
             "images were changed."

@@ -8,28 +8,37 @@ each other and against `run.json`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from robustness.engine import votes
 from robustness.engine.votes import MOST
-from robustness.errors import ModelError, RunUsageError
-from robustness.models.classifier import Classifier
-from robustness.pipeline.deployment import Deployment
-from robustness.pipeline.named import parse_pipeline
-from robustness.pipeline.preprocessing import Preprocessing
+from robustness.errors import ModelError
 from robustness.pipeline.upload import parse_upload
-from robustness.pipeline.user_function import UserFunction, load_function, taking_inputs
+from robustness.pipeline.user_function import UserFunction, load_function
 from robustness.runs.model_differences import differences
 from robustness.runs.records import ImageRow
 from robustness.runs.schema import ModelEntry
 from robustness.runs.store import Run
+from robustness.text import plural
 from robustness.verification import pictures as evidence
 from robustness.verification import random_models, uploads, views
+from robustness.verification.evaluation import (
+    Answers,
+    Chunk,
+    Evaluate,
+    Expectation,
+    Predicting,
+    Question,
+    Share,
+    answers,
+    as_deployed,
+    faults_of,
+    one_by_one,
+)
 from robustness.verification.pictures import Pictures
 from robustness.verification.rows import (
     BUDGET,
@@ -47,35 +56,8 @@ from robustness.verification.rows import (
     said_of,
 )
 
-CHUNK = 24
-"""Pictures that the model evaluates at once."""
 CONFIDENCE = 1e-3
 """The tolerance of confidences, since another device rounds differently."""
-
-
-class Predicting(Protocol):
-    """The part of a classifier that verification needs."""
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels)."""
-
-    @property
-    def class_names(self) -> Sequence[str]:
-        """The names of the classes, in the order of the outputs."""
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the weights."""
-
-    def card(self) -> Mapping[str, Any]:
-        """Return the description of the model for `run.json` (`Classifier.card`)."""
-
-    def probabilities(self, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
-        """Return probabilities (n, classes) of uint8 images (n, height, width, channels), or of pictures."""
-
-    def probabilities_of_files(self, files: Sequence[bytes]) -> np.ndarray:
-        """Return probabilities (n, classes) of uploaded files."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +88,8 @@ class Verification:
     faults: tuple[Inconsistency, ...] = ()
     draws: int = 1
     """Evaluations of each picture; more than one if the model has random outputs."""
+    shares: tuple[Share, ...] = ()
+    """Which processes evaluated the pictures; empty if only the one that verified."""
 
     @property
     def exit_code(self) -> int:
@@ -136,13 +120,36 @@ class Verification:
         count = len(self.faults)
         return f"{said} {count:,} {'inconsistency was' if count == 1 else 'inconsistencies were'} found."
 
+    @property
+    def evaluated(self) -> str:
+        """Which workers evaluated the pictures, sentences; "" without workers."""
+        workers = [share for share in self.shares if not share.driver]
+        if not self.shares:
+            return ""
+        count = sum(share.pictures for share in workers)
+        said = f"{plural(len(workers), 'worker')} evaluated {plural(count, 'picture')}"
+        if own := sum(share.pictures for share in self.shares if share.driver):
+            said += f", this process {own:,}"
+        if lost := sum(share.lost for share in workers):
+            said += f"; {plural(lost, 'worker')} ended early"
+        if unlike := sum(not share.like for share in workers):
+            said += (
+                f". {plural(unlike, 'worker')} had other hardware: what they objected to was evaluated "
+                "again here"
+            )
+        return f"{said}."
+
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
         return asdict(self) | {"exit_code": self.exit_code, "sentence": self.sentence}
 
 
 def verify(
-    run: Run, classifier: Predicting, *, preprocess: str | UserFunction | None = None
+    run: Run,
+    classifier: Predicting,
+    *,
+    preprocess: str | UserFunction | None = None,
+    spread: Callable[[Predicting], Evaluate] | None = None,
 ) -> Verification:
     """Check everything that a run claims against its files and the model.
 
@@ -155,6 +162,8 @@ def verify(
     preprocess : str or UserFunction, optional
         The user's own preprocessing with which the run was made, as ``module:function``; it is imported and
         run.
+    spread : callable, optional
+        Returns what evaluates pictures with the model that it gets; by default this process does.
 
     Returns
     -------
@@ -175,38 +184,17 @@ def verify(
             f"{claims.shape}; expected the model that was audited. Name it with --model."
         )
     function = load_function(preprocess) if isinstance(preprocess, str) else preprocess
-    classifier = _as_deployed(claims, classifier, function)
-    upload, deployment = parse_upload(claims.upload), getattr(classifier, "deployment", None)
+    classifier = as_deployed(claims.manifest.config.deployment, classifier, function)
     faults = [*_of_the_model(claims, classifier), *_of_the_function(claims, function)]
     faults += check_rows(claims)
-    eyes, pictures = _Eyes(classifier, claims.random), Pictures(run, claims.picture_shape)
-    for image in claims.images.values():
-        asked: dict[str, list[Expectation]] = {}
-        faults += evidence.original(image, pictures)
-        if image.png is not None:
-            asked[image.png] = [expect_clean(claims, image)]
-        for row in claims.pictured(image.key):
-            faults += evidence.flip(claims, image, row, pictures)
-            expected = expect_flip(claims, image, row)
-            if upload.lossless:
-                asked.setdefault(row["png"], []).append(expected)
-                continue
-            data = uploads.file_of(run, claims, row)
-            faults += uploads.uploaded(claims, image, row, pictures, upload, data)
-            picture = pictures.pixels(row["png"])
-            if data is not None and uploads.judgeable(upload, data, picture):
-                eyes.ask(data, [expected])
-        for row in claims.strips.get(image.key, ()):
-            faults += evidence.step(claims, image, row, pictures)
-            asked.setdefault(row["png"], []).append(expect_step(claims, image, row))
-        for seen in claims.views.get(image.key, ()):
-            faults += views.viewed(run, claims, image, seen, pictures, deployment)
-        for name, expectations in asked.items():
-            pixels = pictures.pixels(name)
-            if pixels is not None:
-                eyes.ask(pixels, expectations)
-        pictures.forget()
-    faults += eyes.close()
+    evaluate = one_by_one if spread is None else spread(classifier)
+
+    def here(chunk: Chunk) -> Answers:
+        return Answers(answers(classifier, chunk, random=claims.random))
+
+    # The files are checked while the questions are made, so their faults come first.
+    answered = list(faults_of(_questions(run, claims, classifier, faults), here, evaluate))
+    faults += answered
     bad = {(f.image, f.attack, f.epsilon) for f in faults}
     lost = {f.image for f in faults if not f.attack}
     flips = [row for key in claims.images for row in claims.pictured(key)]
@@ -228,6 +216,40 @@ def verify(
     )
 
 
+def _questions(
+    run: Run, claims: RunContents, classifier: Predicting, faults: list[Inconsistency]
+) -> Iterator[Question]:
+    """Yield the pictures for the model, image by image; add the faults of their files to `faults`."""
+    upload, deployment = parse_upload(claims.upload), getattr(classifier, "deployment", None)
+    pictures = Pictures(run, claims.picture_shape)
+    for image in claims.images.values():
+        asked: dict[str, list[Expectation]] = {}
+        faults += evidence.original(image, pictures)
+        if image.png is not None:
+            asked[image.png] = [expect_clean(claims, image)]
+        for row in claims.pictured(image.key):
+            faults += evidence.flip(claims, image, row, pictures)
+            expected = expect_flip(claims, image, row)
+            if upload.lossless:
+                asked.setdefault(row["png"], []).append(expected)
+                continue
+            data = uploads.file_of(run, claims, row)
+            faults += uploads.uploaded(claims, image, row, pictures, upload, data)
+            picture = pictures.pixels(row["png"])
+            if data is not None and uploads.judgeable(upload, data, picture):
+                yield Question(data, [expected])
+        for row in claims.strips.get(image.key, ()):
+            faults += evidence.step(claims, image, row, pictures)
+            asked.setdefault(row["png"], []).append(expect_step(claims, image, row))
+        for seen in claims.views.get(image.key, ()):
+            faults += views.viewed(run, claims, image, seen, pictures, deployment)
+        for name, expectations in asked.items():
+            pixels = pictures.pixels(name)
+            if pixels is not None:
+                yield Question(pixels, expectations)
+        pictures.forget()
+
+
 def _of_the_function(claims: RunContents, function: UserFunction | None) -> Iterator[Inconsistency]:
     """Yield an inconsistency if the preprocessing is not the one of the run."""
     entry = claims.manifest.config.deployment
@@ -237,95 +259,10 @@ def _of_the_function(claims: RunContents, function: UserFunction | None) -> Iter
         yield Inconsistency(MODEL, f"{said} Everything below is recomputed with it.")
 
 
-def _as_deployed(
-    claims: RunContents, classifier: Predicting, function: UserFunction | None
-) -> Predicting:
-    """The classifier behind the input pipeline of the run, where pictures were attacked at their own size."""
-    entry = claims.manifest.config.deployment
-    if entry is None or not entry.at_full_size or not isinstance(classifier, Classifier):
-        return classifier
-    if classifier.deployment is not None:
-        return classifier
-    preprocessing: Preprocessing | None = function and function.before(classifier)
-    if entry.function is None and entry.pipeline is not None:
-        preprocessing = parse_pipeline(entry.pipeline).convention
-    if function is not None and entry.function is not None:
-        classifier = taking_inputs(classifier)
-    if preprocessing is None:
-        raise RunUsageError(
-            f"The run was made with the preprocessing {entry.function.name if entry.function else None}, "
-            "which is code; expected it in this command: --preprocess module:function, the same as then."
-        )
-    return classifier.deployed(
-        Deployment(
-            preprocessing,
-            classifier.input_shape,
-            upload=parse_upload(entry.upload),
-        )
-    )
-
-
 def _order(one: Inconsistency) -> tuple[Any, ...]:
     places = (MODEL, RUN, ROW, FILE, BUDGET, DISTANCE, CLASS, CONFIDENT)
     of_the_whole = one.what in (MODEL, RUN)
     return (not of_the_whole, one.name, one.attack, one.epsilon or 0, places.index(one.what))
-
-
-Expectation = Callable[[Any], Iterable[Inconsistency]]
-"""Checks the probabilities (classes,) of a picture, or its `votes.Vote` if the model has random outputs."""
-
-
-@dataclass
-class _Eyes:
-    """Evaluates pictures in batches, and passes each output to the expectations of its picture."""
-
-    classifier: Predicting
-    random: bool = False
-    _waiting: list[tuple[np.ndarray | bytes, list[Expectation]]] = field(default_factory=list)
-    _faults: list[Inconsistency] = field(default_factory=list)
-
-    def ask(self, picture: np.ndarray | bytes, expectations: list[Expectation]) -> None:
-        """Evaluate a picture, or the bytes of an uploaded file."""
-        self._waiting.append((picture, expectations))
-        if len(self._waiting) == CHUNK:
-            self._answer()
-
-    def _answer(self) -> None:
-        rows = self._asked([picture for picture, _ in self._waiting])
-        for (_, expectations), row in zip(self._waiting, rows, strict=True):
-            for expect in expectations:
-                self._faults += expect(row)
-        self._waiting = []
-
-    def _asked(self, some: Sequence[np.ndarray | bytes]) -> Sequence[Any]:
-        """The answers to pictures and files, in order."""
-        if self.random:
-            return votes.ask(self._predict, some, len(self.classifier.class_names))
-        return list(self._predict(some))
-
-    def _predict(self, some: Any) -> np.ndarray:
-        places = [n for n, one in enumerate(some) if isinstance(one, bytes)]
-        if not places:
-            alike = len({picture.shape for picture in some}) == 1
-            return self.classifier.probabilities(np.stack(some) if alike else some)
-        answers: dict[int, np.ndarray] = dict(
-            zip(
-                places,
-                self.classifier.probabilities_of_files([some[n] for n in places]),
-                strict=True,
-            )
-        )
-        others = [n for n in range(len(some)) if n not in answers]
-        if others:
-            rows = self.classifier.probabilities([some[n] for n in others])
-            answers |= dict(zip(others, rows, strict=True))
-        return np.stack([answers[n] for n in range(len(some))])
-
-    def close(self) -> list[Inconsistency]:
-        """Evaluate the remaining pictures, and return all faults."""
-        if self._waiting:
-            self._answer()
-        return self._faults
 
 
 def expect_clean(claims: RunContents, image: ImageRow) -> Expectation:

@@ -46,14 +46,15 @@ class ImageSquares:
 def section(page: PageData) -> Section:
     """Squares, a table of images, rates by class, and flips from class to class."""
     summary, measure = page.summary, described(page.summary.norm)
+    results = weakest_first(summary)
     return Section(
         anchor="worst",
         title="Image by image",
         template=read_template("sections/worst_case.html.j2"),
         data={
-            "images": image_squares(summary),
+            "images": image_squares(summary, results),
             "cascade": summary.has_spared,
-            "rows": weakest_first(summary),
+            "rows": results,
             "most_rows": MOST_ROWS,
             "change": measure.title if measure.measures and measure.column else "",
             "matrix": class_matrix(summary.pairs, summary.class_names),
@@ -64,22 +65,29 @@ def section(page: PageData) -> Section:
     )
 
 
-def image_squares(summary: Summary) -> ImageSquares | None:
-    """Return a square for each image, and how many flip at which epsilon; None without an attack."""
+def image_squares(
+    summary: Summary, results: list[ImageResult] | None = None
+) -> ImageSquares | None:
+    """Return a square for each image, and how many flip at which epsilon; None without an attack.
+
+    `results` is what `weakest_first` returns, if it was called already.
+    """
     epsilons = sorted({rate.epsilon for rate in summary.worst})
     if not epsilons or not summary.results:
         return None
     colours = {epsilon: f"fall{min(4, number)}" for number, epsilon in enumerate(epsilons)}
-    results = weakest_first(summary)
+    results = weakest_first(summary) if results is None else results
     outcomes = [_outcome(image, colours) for image in results]
     squares = tuple(
         (colour, f"{wording.shorten(image.name, 60)}: {words}")
-        for image, (colour, words) in zip(results, outcomes, strict=True)
+        for image, (colour, words) in zip(
+            results[:MOST_SQUARES], outcomes[:MOST_SQUARES], strict=True
+        )
     )
     return ImageSquares(
-        squares=squares[:MOST_SQUARES],
+        squares=squares,
         legend=_legend(outcomes, colours),
-        left_out=max(0, len(squares) - MOST_SQUARES),
+        left_out=max(0, len(results) - MOST_SQUARES),
         flipped_by=_flipped_by(summary),
     )
 

@@ -1,17 +1,18 @@
 """Spreads the images of one attack over the workers.
 
-A worker holds few images more than it attacks at a time, so that little is lost with it, and images that have
-not begun can be given to another one when nothing is left.
+A worker holds few images more than it attacks at a time, so that little is lost with it. When nothing is left
+to hand out, idle workers get images that others have not begun, and then copies of those that others run: the
+first result counts. So the end of an attack waits for no slow worker.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from robustness.auditing.cluster.messages import Done, Failed, Fed, Packet
 from robustness.auditing.cluster.pool import Event
@@ -27,18 +28,24 @@ if TYPE_CHECKING:
 
 TAKE_BACK_SECONDS = 0.5
 """The least time between two requests to give images back."""
+COPY_SECONDS = 2.0
+"""How long a worker is idle before it gets copies of images that others run."""
 
 
 @dataclass
 class _Session:
     """The images that a worker has and has not finished."""
 
+    number: int
     held: dict[str, Fed] = field(default_factory=dict)
     open: bool = False
     """Whether the worker has opened its inbox, so that it can be fed."""
 
     asked: float = 0.0
     """When it was last asked to give images back."""
+
+    answers: bool = True
+    """Whether it has answered that."""
 
 
 class Attacking:
@@ -56,8 +63,9 @@ class Attacking:
         self._left = {image.row.key for image in images}
         self._only_like: set[str] = set()
         self._sessions: dict[int, _Session] = {}
-        batch = max(1, work.local.batch_size // attack.width)
-        self._full = 2 * (batch + AHEAD)
+        self._idle_since: dict[int, float] = {}
+        self._batch = max(1, work.local.batch_size // attack.width)
+        self._full = 2 * (self._batch + AHEAD)
         self._drained = False
 
     def results(self) -> Generator[AttackedImage]:
@@ -68,62 +76,53 @@ class Attacking:
         GradientError
             The attack needs a gradient and the model has none.
         """
-        failure: GradientError | None = None
-        while self._left and failure is None:
-            self._hand_out()
-            # Every event is taken: one that is dropped would be missed by the next attack.
-            for event in self._work.events():
-                try:
+        try:
+            while self._left:
+                self._hand_out()
+                for event in self._work.events():
                     yield from self._after(event)
-                except GradientError as error:
-                    failure = failure or error
-            if failure is None:
                 yield from self._alone()
-        self._end()
-        if failure is not None:
-            raise failure
-
-    def _end(self) -> None:
-        """Wait until no worker attacks, so that the next attack begins with free workers."""
-        told: set[int] = set()
-        while self._sessions:
-            for worker, session in self._sessions.items():
-                # Before its first packet a worker has no inbox to close.
-                if session.open and worker not in told:
-                    told.add(worker)
-                    self._pool.tell(worker, "close")
-            for event in self._work.events():
-                session_of = self._sessions.get(event.worker)
-                if session_of is not None and event.kind == "item":
-                    session_of.open = True
-                elif event.kind in ("end", "lost"):
-                    self._sessions.pop(event.worker, None)
+        finally:
+            # Those that still run lose nothing: every image has its result, or there is none to be had.
+            for worker in self._sessions:
+                self._work.stop(worker)
 
     def _hand_out(self) -> None:
-        """Give every worker as many images as it needs; take back some if nothing else is left."""
-        workers = [n for n in self._pool.workers if n in self._work.records]
+        """Give every worker as many images as it needs; take back or copy some if nothing else is left."""
+        workers = self._work.free(self._sessions)
+        self._notice_idle(workers)
         # Idle ones first: what was taken back is for them.
-        workers.sort(key=lambda n: len(self._sessions[n].held) if n in self._sessions else 0)
+        workers.sort(key=lambda n: len(self._held(n)))
         share = -(-(len(self.waiting) + len(self.here)) // max(1, len(workers)))
         for worker in workers:
             session = self._sessions.get(worker)
             if session is not None and not session.open:
                 continue
-            room = self._full - (len(session.held) if session else 0)
+            room = self._full - len(self._held(worker))
             # Not one image at a time.
             if session is not None and room < self._full // 4:
                 continue
-            images = self._next(worker, min(room, max(GROUP, share)))
-            if images:
-                self._give(worker, images)
+            self._give(worker, self._next(worker, min(room, max(GROUP, share))))
         drained = not self.waiting and not self.here
         if drained and not self._drained:
             for worker, session in self._sessions.items():
                 if session.open:
-                    self._pool.tell(worker, "feed", [], last=True)
+                    self._pool.tell(worker, "feed", session.number, [], last=True)
         self._drained = drained
         if drained:
-            self._take_back(workers)
+            idle = [n for n in workers if n in self._idle_since and not self._held(n)]
+            self._take_back(idle)
+            self._copy(idle)
+
+    def _held(self, worker: int) -> dict[str, Fed]:
+        """The images that a worker has."""
+        session = self._sessions.get(worker)
+        return session.held if session else {}
+
+    def _notice_idle(self, workers: Sequence[int]) -> None:
+        """Note since when workers have no image."""
+        now = time.monotonic()
+        self._idle_since = {n: self._idle_since.get(n, now) for n in workers if not self._held(n)}
 
     def _next(self, worker: int, most: int) -> list[Fed]:
         """Take up to `most` images for a worker out of those that wait."""
@@ -133,43 +132,71 @@ class Attacking:
             self.waiting.popleft() for _ in range(min(most - len(mine), len(self.waiting)))
         ]
 
-    def _give(self, worker: int, images: list[Fed]) -> None:
+    def _give(self, worker: int, images: Sequence[Fed]) -> None:
+        if not images:
+            return
         session = self._sessions.get(worker)
         if session is None:
             counts = self._work.local.counts(self._attack)
-            self._pool.stream(worker, "attack", self._attack.label, counts, images)
-            session = self._sessions[worker] = _Session()
+            number = self._work.start(worker, "attack", self._attack.label, counts, images)
+            session = self._sessions[worker] = _Session(number)
         else:
-            self._pool.tell(worker, "feed", images)
+            self._pool.tell(worker, "feed", session.number, images)
         session.held |= {image.row.key: image for image in images}
 
-    def _take_back(self, workers: Sequence[int]) -> None:
-        """Let the worker with the most images give back half of those that have not begun to an idle one."""
-        idle = [
-            n
-            for n in workers
-            if (n not in self._sessions or not self._sessions[n].held)
-            and (self._work.records[n].like or not self._only_like)
-        ]
+    def _take_back(self, idle: Sequence[int]) -> None:
+        """Ask the worker with the most images to give back half of them, as far as they have not begun."""
         now = time.monotonic()
         held = {
             n: s
             for n, s in self._sessions.items()
-            if s.open and len(s.held) > 1 and now - s.asked > TAKE_BACK_SECONDS
+            if s.open and s.answers and len(s.held) > 1 and now - s.asked > TAKE_BACK_SECONDS
         }
-        if not idle or not held:
+        useful = any(self._work.records[n].like or not self._only_like for n in idle)
+        if not useful or not held:
             return
         busiest = max(held, key=lambda n: len(held[n].held))
         session = held[busiest]
-        session.asked = now
-        keys = self._pool.ask(busiest, "release", len(session.held) // 2)
-        for key in cast("list[str]", keys or []):
-            if key in session.held:
-                self._return(session.held.pop(key))
+        session.asked, session.answers = now, False
+        self._pool.tell(busiest, "release", session.number, len(session.held) // 2)
+
+    def _copy(self, idle: Sequence[int]) -> None:
+        """Give workers that have long been idle copies of images that one other worker runs.
+
+        A copy has the same rows, since it runs on hardware of the same kind. Hardware of another kind gets no
+        copy of what hardware of the driver's kind runs: its flips would be judged again.
+        """
+        now = time.monotonic()
+        idle = [n for n in idle if now - self._idle_since[n] > COPY_SECONDS]
+        if not idle:
+            return
+        sessions, records = self._sessions.items(), self._work.records
+        holders = Counter(key for _, session in sessions for key in session.held)
+        # The images that were given last end last.
+        running = [
+            (image, records[n].like or key in self._only_like)
+            for n, session in sessions
+            for key, image in reversed(session.held.items())
+            if key in self._left and holders[key] == 1
+        ]
+        for place, worker in enumerate(idle):
+            like = records[worker].like
+            share = max(GROUP, -(-len(running) // (len(idle) - place)))
+            some = [one for one in running if like or not one[1]][: min(share, self._batch)]
+            running = [one for one in running if one not in some]
+            self._give(worker, [image for image, _ in some])
+
+    def _holders(self, key: str) -> list[int]:
+        """The workers that have an image."""
+        return [n for n, session in self._sessions.items() if key in session.held]
 
     def _return(self, image: Fed) -> None:
-        """Let an image wait again."""
-        (self.here if image.row.key in self._only_like else self.waiting).appendleft(image)
+        """Let an image wait again, unless its result is known or another worker has it."""
+        key = image.row.key
+        only_like = key in self._only_like
+        holders = [n for n in self._holders(key) if self._work.records[n].like or not only_like]
+        if key in self._left and not holders:
+            (self.here if only_like else self.waiting).appendleft(image)
 
     def _after(self, event: Event) -> Iterator[AttackedImage]:
         """The images that an event finishes."""
@@ -181,18 +208,24 @@ class Attacking:
         if event.kind == "item" and isinstance(event.value, Packet):
             session.open = True
             record = self._work.records[event.worker]
-            record.processor_seconds = event.value.processor_seconds
             for image in event.value.done:
                 yield from self._finished(image, session, record)
+            if event.value.released is not None:
+                session.answers = True
+                given = [session.held.pop(key, None) for key in event.value.released]
+                for image_given in given:
+                    if image_given is not None:
+                        self._return(image_given)
         elif event.kind in ("end", "lost"):
             self._sessions.pop(event.worker)
-            for given in reversed(session.held.values()):
-                self._return(given)
+            for image_given in reversed(session.held.values()):
+                self._return(image_given)
 
     def _finished(
         self, image: Done, session: _Session, record: WorkerRecord
     ) -> Iterator[AttackedImage]:
         given = session.held.pop(image.key, None)
+        # The result of a copy may be known.
         if given is None or image.key not in self._left:
             return
         judged = image if record.like else self._work.judged_here(image)
@@ -201,7 +234,7 @@ class Attacking:
             self._return(given)
             return
         self._left.discard(image.key)
-        record.images += 1
+        record.finished(given.row.position)
         make = partial(self._rows, judged)
         yield AttackedImage(judged.key, judged.count, judged.status, make)
 

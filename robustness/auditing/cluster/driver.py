@@ -6,38 +6,34 @@ The driver alone writes to the run folder. `attacking.py` spreads the images of 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Protocol
 
 import numpy as np
 
 from robustness.auditing.cluster.attacking import Attacking
-from robustness.auditing.cluster.messages import (
-    Clean,
-    Done,
-    Fed,
-    Hello,
-    Pictures,
-)
+from robustness.auditing.cluster.chunks import Chunks
+from robustness.auditing.cluster.messages import Clean, Done, Fed, Hello, Packet, Pictures
 from robustness.auditing.cluster.pool import Event
+from robustness.auditing.cluster.spread_reruns import spread_reruns
 from robustness.auditing.image_rows import SavePicture
 from robustness.auditing.work import AttackedImage, LocalWork
 from robustness.contract.attack import Attack
+from robustness.diagnostics import Diagnosis
+from robustness.diagnostics.rerun_setup import RerunSetup
 from robustness.errors import ClusterError, PipelineError
 from robustness.images import Entry
 from robustness.images.png import from_png
-from robustness.models.fixed_size_calls import LARGE_BATCH
 from robustness.runs.records import FLIPPED, ImageRow, OutcomeRow, Row, UploadRow
 
-CHUNK = 4 * LARGE_BATCH
-"""Unchanged images that a worker is given at a time."""
 WAIT_SECONDS = 0.5
 ALONE_SECONDS, BEGIN_SECONDS = 300.0, 3600.0
 """How long the driver waits for a worker when it has none: where none has room to begin, and while some load
 the model and list the images."""
+STOP_SECONDS = 300.0
+"""How long a worker may take to end what nobody waits for, before another process takes its place."""
 
 
 class Workers(Protocol):
@@ -57,8 +53,8 @@ class Workers(Protocol):
     def tell(self, worker: int, method: str, *arguments: object, **named: object) -> None:
         """Call a method whose result does not matter."""
 
-    def ask(self, worker: int, method: str, *arguments: object) -> object:
-        """Return the result of a method; None if the worker is lost."""
+    def end(self, worker: int) -> None:
+        """End a worker, which is then lost; another one may take its place."""
 
     def wait(self, seconds: float) -> list[Event]:
         """Return what has happened."""
@@ -72,16 +68,27 @@ class WorkerRecord:
     ----------
     hello : what it said of itself.
     like : whether it computes the same bits as the driver.
-    images : the number of images whose outcomes came from it.
+    seen : the positions of the images whose outcomes came from it, one bit each.
     processor_seconds : the processor time that it has used.
     lost : whether it ended before the audit.
     """
 
     hello: Hello
     like: bool
-    images: int = 0
+    seen: bytearray = field(default_factory=bytearray)
     processor_seconds: float = 0.0
     lost: bool = False
+
+    def finished(self, position: int) -> None:
+        """Note that the outcomes of an image, under one more attack, came from this worker."""
+        place, bit = divmod(position, 8)
+        self.seen.extend(bytes(max(0, place + 1 - len(self.seen))))
+        self.seen[place] |= 1 << bit
+
+    @property
+    def images(self) -> int:
+        """The number of images whose outcomes, under one attack at least, came from this worker."""
+        return int.from_bytes(self.seen).bit_count()
 
 
 class ClusterWork:
@@ -94,6 +101,7 @@ class ClusterWork:
     kind : what the driver's hardware computes.
     save : saves a picture in the run folder.
     records : receives what is known of each worker.
+    changed : called after `records` may have changed; with True when a worker joined or was lost.
     """
 
     def __init__(
@@ -103,9 +111,16 @@ class ClusterWork:
         kind: str,
         save: SavePicture,
         records: dict[int, WorkerRecord] | None = None,
+        changed: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self.pool, self.local, self._kind, self._save = pool, local, kind, save
         self.records = {} if records is None else records
+        self._changed = changed
+        self._numbers = count(1)
+        self._running: dict[int, int] = {}
+        """The number of the call that each worker runs."""
+        self._stopping: dict[int, float] = {}
+        """Since when a worker has been asked to end its call."""
         self._alone, self._looked = 0.0, time.monotonic()
 
     @property
@@ -117,43 +132,23 @@ class ClusterWork:
         self, numbered: Iterable[tuple[int, Entry]], known: Mapping[str, np.ndarray]
     ) -> Generator[Sequence[Row]]:
         """Yield the rows of unchanged images, which only hardware of the driver's kind predicts."""
-        waiting = iter(numbered)
-        again: deque[tuple[int, Entry]] = deque()
-        held: dict[int, dict[str, tuple[int, Entry]]] = {}
-        finished = False
-
-        def chunk() -> list[tuple[int, Entry]]:
-            some = [again.popleft() for _ in range(min(CHUNK, len(again)))]
-            return some + list(islice(waiting, CHUNK - len(some)))
-
-        while True:
-            free = [worker for worker in self.like_workers() if worker not in held]
-            for worker in free:
-                if not (some := chunk()):
-                    finished = True
-                    break
-                held[worker] = {entry.key: (n, entry) for n, entry in some}
-                answers = {entry.key: known[entry.key] for _, entry in some if entry.key in known}
-                keys = [(n, entry.key) for n, entry in some]
-                self.pool.stream(worker, "clean", keys, answers)
-            if self.pool.workers and not self.like_workers():
-                some = chunk()
-                finished = not some
-                yield from self.local.clean(some, known)
-            if finished and not held and not again:
-                return
+        chunks = Chunks(numbered)
+        while not chunks.finished:
+            for worker in self.free(()):
+                if self.records[worker].like and (some := chunks.next(worker)):
+                    answers = {e.key: known[e.key] for _, e in some if e.key in known}
+                    self.start(worker, "clean", [(n, e.key) for n, e in some], answers)
+            if self.pool.workers and not self.like_workers() and (some := chunks.next(None)):
+                for rows in self.local.clean(some, known):
+                    yield chunks.new(None, rows)
             for event in self.events():
                 if event.kind == "item" and isinstance(event.value, Clean):
                     self.save_all(event.value.pictures)
-                    rows = event.value.rows
-                    for row in rows:
-                        if isinstance(row, ImageRow):
-                            held.get(event.worker, {}).pop(row.key, None)
-                    yield rows
+                    yield chunks.new(event.worker, event.value.rows)
                 elif event.kind in ("end", "lost"):
-                    left = held.pop(event.worker, {})
-                    again.extend(left.values())
-                    finished = finished and not left
+                    chunks.ended(event.worker)
+        for worker in list(self._running):
+            self.stop(worker)
 
     def attack(
         self, attack: Attack, rows: Sequence[ImageRow], standing: Mapping[str, int]
@@ -167,25 +162,47 @@ class ClusterWork:
         ]
         yield from Attacking(self, attack, images).results()
 
+    def reruns(self, setup: RerunSetup, progress: Callable[[str], None], /) -> list[Diagnosis]:
+        """Make the diagnoses that run attacks again by workers; see `Work`."""
+        return spread_reruns(self, setup, progress)
+
     def like_workers(self) -> list[int]:
         """Return the workers that have begun and compute the same bits as the driver."""
         return [n for n in self.pool.workers if n in self.records and self.records[n].like]
 
-    def events(self) -> Iterator[Event]:
-        """Yield what happens next, and keep the records of the workers.
+    def free(self, mine: Collection[int]) -> list[int]:
+        """Return the workers that have begun, and that run nothing but what the caller started (`mine`)."""
+        begun = [n for n in self.pool.workers if n in self.records]
+        return [n for n in begun if n in mine or n not in self._running]
+
+    def start(self, worker: int, method: str, *arguments: object) -> int:
+        """Call a method of a free worker that yields results; return the number of the call."""
+        number = self._running[worker] = next(self._numbers)
+        self.pool.stream(worker, method, number, *arguments)
+        return number
+
+    def stop(self, worker: int) -> None:
+        """Tell a worker that nobody waits for the results of what it runs; it is free when it has ended."""
+        if worker in self._running and worker not in self._stopping:
+            self._stopping[worker] = time.monotonic()
+            self.pool.tell(worker, "stop", self._running[worker])
+
+    def events(self) -> list[Event]:
+        """Return what happens next; keeps the records of the workers, and notes which are free.
 
         Raises
         ------
         ClusterError
             There was no worker for `ALONE_SECONDS`.
         """
-        for event in self.pool.wait(WAIT_SECONDS):
-            if event.kind == "joined":
-                like = event.value.kind == self._kind
-                self.records[event.worker] = WorkerRecord(event.value, like)
-            elif event.kind == "lost" and event.worker in self.records:
-                self.records[event.worker].lost = True
-            yield event
+        events = self.pool.wait(WAIT_SECONDS)
+        for event in events:
+            self._note(event)
+        self._changed(any(event.kind in ("joined", "lost") for event in events))
+        for worker, since in list(self._stopping.items()):
+            if time.monotonic() - since > STOP_SECONDS:
+                self._stopping[worker] = time.monotonic()
+                self.pool.end(worker)
         # Time that this process spent otherwise does not count.
         now = time.monotonic()
         self._alone += min(now - self._looked, 2 * WAIT_SECONDS)
@@ -197,6 +214,20 @@ class ClusterWork:
                 f"There was no worker for {self._alone / 60:.0f} minutes; expected at least one. Finished "
                 "results are kept: resume the run when there are workers, or without a cluster."
             )
+        return events
+
+    def _note(self, event: Event) -> None:
+        """Keep in mind what an event says of a worker."""
+        if event.kind == "joined":
+            like = event.value.kind == self._kind
+            self.records[event.worker] = WorkerRecord(event.value, like)
+        elif event.kind == "item" and isinstance(event.value, Packet):
+            self.records[event.worker].processor_seconds = event.value.processor_seconds
+        elif event.kind in ("end", "lost"):
+            self._running.pop(event.worker, None)
+            self._stopping.pop(event.worker, None)
+            if event.kind == "lost" and event.worker in self.records:
+                self.records[event.worker].lost = True
 
     def save_all(self, pictures: Pictures) -> None:
         """Save pictures that a worker sent; ClusterError if one has not the hash in its name."""

@@ -77,10 +77,18 @@ class Done:
 
 @dataclass(frozen=True)
 class Packet:
-    """Images that a worker has finished, and the processor time that it has used since it began."""
+    """What a worker sends while it attacks.
+
+    Attributes
+    ----------
+    done : images that it has finished.
+    processor_seconds : the processor time that it has used since it began.
+    released : the keys of images that it gives back; None unless the driver asked for some.
+    """
 
     done: Sequence[Done]
     processor_seconds: float
+    released: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)

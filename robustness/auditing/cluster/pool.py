@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
-from robustness.auditing.cluster.messages import Assignment, Hello
+from robustness.auditing.cluster.messages import Hello
 from robustness.auditing.cluster.worker import Worker
 from robustness.configuration.cluster_option import Cluster
 from robustness.errors import ClusterError
@@ -22,6 +22,9 @@ MOST_CPUS = 2
 LOST_IN_A_ROW = 5
 """A worker's place is given up after so many workers that died there before they had begun."""
 CONNECT_SECONDS = 10.0
+STAY_SECONDS, SILENT_SECONDS = 10.0, 300.0
+"""How long a call takes by which the pool notices that a worker died, and how late its answer may be. Workers
+answer while they compute; one that does not is stuck, or its machine is."""
 WAITING_ITEMS = 16
 """Results of a worker that may wait for the driver."""
 
@@ -51,6 +54,7 @@ class Pool:
     ----------
     cluster : where they run.
     assignment : what each of them needs to begin.
+    worker : the class of the workers.
 
     Raises
     ------
@@ -58,8 +62,8 @@ class Pool:
         Ray is not installed, or its cluster cannot be reached.
     """
 
-    def __init__(self, cluster: Cluster, assignment: Assignment) -> None:
-        self._cluster = cluster
+    def __init__(self, cluster: Cluster, assignment: object, worker: type = Worker) -> None:
+        self._cluster, self._worker = cluster, worker
         self._ray = _imported()
         self._owned = self._connect()
         try:
@@ -72,7 +76,10 @@ class Pool:
         self._actors: dict[int, Any] = {}
         self._beginning: dict[Any, int] = {}
         self._streams: dict[Any, int] = {}
-        self._looked = 0.0
+        self._staying: dict[Any, int] = {}
+        self._silent: dict[int, float] = {}
+        """The seconds that the pool has waited since a worker last answered."""
+        self._looked = self._waited = 0.0
         self._failures = self._given_up = 0
 
     def _connect(self) -> bool:
@@ -146,20 +153,11 @@ class Pool:
         if (actor := self._actors.get(worker)) is not None:
             getattr(actor, method).remote(*arguments, **named)
 
-    def ask(self, worker: int, method: str, *arguments: Any, seconds: float = 30.0) -> Any:
-        """Return the result of a method; None if the worker is lost.
-
-        A worker that does not answer in time is ended: what it did is not known.
-        """
-        actor = self._actors.get(worker)
-        if actor is None:
-            return None
-        try:
-            return self._ray.get(getattr(actor, method).remote(*arguments), timeout=seconds)
-        except self._ray.exceptions.RayError:
+    def end(self, worker: int) -> None:
+        """End a worker, which is then lost; another one may take its place."""
+        if (actor := self._actors.get(worker)) is not None:
             with contextlib.suppress(Exception):
                 self._ray.kill(actor)
-            return None
 
     def wait(self, seconds: float) -> list[Event]:
         """Return what has happened; wait up to `seconds` for the first event.
@@ -170,27 +168,47 @@ class Pool:
             What a worker raised.
         """
         self._look()
-        waiting = [*self._beginning, *self._streams]
+        waiting = [*self._beginning, *self._streams, *self._staying]
         if not waiting:
             time.sleep(min(seconds, LOOK_SECONDS))
             return []
         ready, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0, fetch_local=False)
         if not ready:
             ready, _ = self._ray.wait(waiting, num_returns=1, timeout=seconds, fetch_local=False)
-        return [self._event(one) for one in ready]
+        events = [self._event(one) for one in ready]
+        self._end_silent()
+        return [event for event in events if event is not None]
 
-    def _event(self, ready: Any) -> Event:
+    def _end_silent(self) -> None:
+        """End the workers that have not answered for long."""
+        now = time.monotonic()
+        # Time in which this process did not wait does not count: it did not look for answers.
+        waited, self._waited = min(now - self._waited, LOOK_SECONDS), now
+        for worker in self._staying.values():
+            self._silent[worker] = self._silent.get(worker, 0.0) + waited
+            if self._silent[worker] > STAY_SECONDS + SILENT_SECONDS:
+                self._silent[worker] = 0.0
+                self.end(worker)
+
+    def _stay(self, worker: int) -> None:
+        """Let a call run on a worker that fails when its process ends."""
+        self._silent[worker] = 0.0
+        self._staying[self._actors[worker].stay.remote(STAY_SECONDS)] = worker
+
+    def _event(self, ready: Any) -> Event | None:
         """What a call that has a result tells."""
         errors = self._ray.exceptions
-        beginning = ready in self._beginning
-        worker = self._beginning[ready] if beginning else self._streams[ready]
+        beginning, staying = ready in self._beginning, self._staying.pop(ready, None)
+        worker = self._beginning.get(ready, self._streams.get(ready, staying))
+        if worker not in self._actors:
+            # Another call has told that the worker is lost.
+            self._beginning.pop(ready, None)
+            self._streams.pop(ready, None)
+            return None
         try:
-            if not beginning:
-                return Event("item", worker, self._ray.get(next(ready)))
-            hello: Hello = self._ray.get(ready)
-        except StopIteration:
-            del self._streams[ready]
-            return Event("end", worker)
+            if not beginning and staying is None:
+                return self._next(ready, worker)
+            hello: Hello | None = self._ray.get(ready)
         except errors.RayTaskError as error:
             # A machine on which the audit cannot begin must not end it for the others.
             if beginning and self.workers:
@@ -198,9 +216,20 @@ class Pool:
             raise error.cause if isinstance(error.cause, Exception) else error from None
         except errors.RayError as error:
             return self._lost(ready, worker, error)
+        self._stay(worker)
+        if not beginning:
+            return None
         del self._beginning[ready]
         self._failures = 0
         return Event("joined", worker, hello)
+
+    def _next(self, stream: Any, worker: int) -> Event:
+        """What a stream has next."""
+        try:
+            return Event("item", worker, self._ray.get(next(stream)))
+        except StopIteration:
+            del self._streams[stream]
+            return Event("end", worker)
 
     def _lost(self, ready: Any, worker: int, reason: Exception) -> Event:
         """Remove a worker that is lost; its place is given up if several could not begin in a row."""
@@ -263,11 +292,12 @@ class Pool:
         variables |= {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         if "KERAS_BACKEND" in os.environ:
             variables["KERAS_BACKEND"] = os.environ["KERAS_BACKEND"]
-        actor = self._ray.remote(Worker).options(
+        actor = self._ray.remote(self._worker).options(
             num_cpus=0 if self._gpus else self._cpus,
             num_gpus=self._gpus,
             max_restarts=0,
-            max_concurrency=4,
+            # An attack, `stay`, and three calls that return at once.
+            max_concurrency=5,
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": variables},
         )

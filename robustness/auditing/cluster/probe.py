@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from robustness import backend
-from robustness.errors import GradientError
+from robustness.errors import GradientError, PipelineError
 from robustness.models.classifier import Classifier
 from robustness.models.fixed_size_calls import SMALL_BATCH
 from robustness.models.identity import probes
@@ -25,7 +25,7 @@ def kind_of(judge: Classifier, attacked: Classifier, *, draws: int = 1) -> str:
     draws : more than 1 for a model with random outputs: its device and backend are hashed in their place.
     """
     if draws > 1:
-        return hashlib.sha256(f"{keras.backend.backend()} {backend.device()}".encode()).hexdigest()
+        return _device()
     pictures = np.resize(probes(attacked.input_shape), (SMALL_BATCH, *attacked.input_shape))
     sha = hashlib.sha256()
     sha.update(np.ascontiguousarray(judge.at_model_size().probabilities(pictures)).tobytes())
@@ -39,6 +39,32 @@ def kind_of(judge: Classifier, attacked: Classifier, *, draws: int = 1) -> str:
     except GradientError:
         sha.update(b"no gradient")
     return sha.hexdigest()
+
+
+def kind_of_answers(judge: Classifier, *, random: bool = False) -> str:
+    """Return the SHA-256 of the bits of a model's answers in this process, without gradients.
+
+    Parameters
+    ----------
+    judge : the user's model; with an input pipeline, what that makes of larger pictures is hashed too.
+    random : whether its outputs are random: its device and backend are hashed in their place.
+    """
+    if random:
+        return _device()
+    pictures = np.resize(probes(judge.input_shape), (SMALL_BATCH, *judge.input_shape))
+    sha = hashlib.sha256(judge.at_model_size().probabilities(pictures).tobytes())
+    if judge.deployment is not None:
+        height, width, channels = judge.input_shape
+        for picture in probes((height + height // 2 + 1, width + width // 3 + 1, channels)):
+            try:
+                sha.update(np.ascontiguousarray(judge.deployment.images([picture])).tobytes())
+            except PipelineError:
+                sha.update(b"no image")
+    return sha.hexdigest()
+
+
+def _device() -> str:
+    return hashlib.sha256(f"{keras.backend.backend()} {backend.device()}".encode()).hexdigest()
 
 
 def _squares(classifier: Classifier, images: object) -> tuple[object, object]:

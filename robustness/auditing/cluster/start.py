@@ -1,9 +1,10 @@
-"""Starts the workers of an audit, and records them when it ends."""
+"""Starts the workers of an audit, and records them in its manifest."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from robustness.auditing.cluster.driver import ClusterWork, WorkerRecord
 from robustness.auditing.cluster.messages import Assignment
 from robustness.auditing.cluster.pool import Pool
 from robustness.auditing.cluster.probe import kind_of
+from robustness.auditing.cluster.sent_model import sent_model
 from robustness.auditing.work import LocalWork, Work
 from robustness.configuration.audit_config import AuditConfig
 from robustness.configuration.cluster_option import Cluster
@@ -22,8 +24,9 @@ from robustness.runs.run_json import text_of
 from robustness.runs.schema import ClusterEntry, WorkerEntry
 from robustness.runs.store import Run
 
-MOST_MODEL = 2 << 30
-"""The largest model file in bytes that is sent to the workers."""
+RECORD_SECONDS, COUNT_SECONDS = 1.0, 60.0
+"""The least time between two records of the workers in `run.json`: when workers joined or were lost, and when
+only their counts have changed."""
 
 WorkOf = Callable[[LocalWork], Work]
 
@@ -58,7 +61,7 @@ def expect_sendable(config: AuditConfig, model: object, images: object, only: ob
 def workers(
     config: AuditConfig, model: object, images: object, labels: Any, store: Run
 ) -> Iterator[WorkOf]:
-    """Start the workers that the options state, within the block, and record them at its end.
+    """Start the workers that the options state, within the block, and record them in the manifest.
 
     Parameters
     ----------
@@ -73,33 +76,56 @@ def workers(
         yield lambda local: local
         return
     pool = Pool(Cluster.parse(config.cluster), _assignment(config, model, images, labels, store))
-    records: dict[int, WorkerRecord] = {}
+    recorder = _Recorder(store, config.cluster)
 
     def work_of(local: LocalWork) -> Work:
         kind = kind_of(local.classifier, local.attacked_model, draws=local.plan.draws)
-        return ClusterWork(pool, local, kind, store.save_png, records)
+        return ClusterWork(pool, local, kind, store.save_png, recorder.records, recorder.changed)
 
     try:
         yield work_of
     finally:
         try:
-            manifest = store.manifest
-            before = () if manifest.cluster is None else manifest.cluster.workers
-            entry = ClusterEntry(
-                address=config.cluster, workers=(*before, *map(_entry, records.values()))
-            )
-            store.write_manifest(manifest.with_changes(cluster=entry))
+            recorder.write()
         finally:
             pool.close()
+
+
+class _Recorder:
+    """Keeps what is known of the workers, and writes it to the manifest now and then.
+
+    Parameters
+    ----------
+    store : the run, whose manifest may hold workers of before it was interrupted; these are kept.
+    address : the cluster.
+    """
+
+    def __init__(self, store: Run, address: str) -> None:
+        self._store, self._address = store, address
+        before = store.manifest.cluster
+        self._before = () if before is None else before.workers
+        self.records: dict[int, WorkerRecord] = {}
+        self._written, self._due = 0.0, False
+
+    def changed(self, workers: bool) -> None:
+        """Write soon if workers joined or were lost; otherwise when the counts are old."""
+        self._due = self._due or workers
+        passed = time.monotonic() - self._written
+        if self.records and passed > (RECORD_SECONDS if self._due else COUNT_SECONDS):
+            self.write()
+
+    def write(self) -> None:
+        """Write what is known of the workers."""
+        self._written, self._due = time.monotonic(), False
+        entry = ClusterEntry(
+            address=self._address, workers=(*self._before, *map(_entry, self.records.values()))
+        )
+        self._store.write_manifest(self._store.manifest.with_changes(cluster=entry))
 
 
 def _assignment(
     config: AuditConfig, model: object, images: object, labels: Any, store: Run
 ) -> Assignment:
-    file = Path(str(model))
-    content = None
-    if file.is_file() and file.stat().st_size <= MOST_MODEL:
-        content = (file.name, file.read_bytes())
     return Assignment(
         config.overridden_by({"model": str(model)}),
         images if isinstance(images, np.ndarray) else str(images),
@@ -107,7 +133,7 @@ def _assignment(
         text_of(store.manifest),
         str(Path.cwd()),
         tuple(str(Path(p).absolute()) for p in sys.path),
-        content,
+        sent_model(str(model)),
     )
 
 

@@ -6,10 +6,9 @@ import contextlib
 import os
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -28,19 +27,21 @@ from robustness.auditing.cluster.messages import (
     Packet,
     Pictures,
 )
+from robustness.auditing.cluster.outbox import Outbox
 from robustness.auditing.cluster.probe import kind_of
+from robustness.auditing.cluster.sent_model import model_here
+from robustness.auditing.cluster.spread_reruns import Rerun, RerunMaterial
 from robustness.auditing.decisions import Decisions
 from robustness.auditing.setup import set_up
 from robustness.auditing.work import AttackedImage, Canvases, LocalWork
+from robustness.diagnostics.rerun_setup import RerunSetup
+from robustness.diagnostics.reruns import RERUNS
 from robustness.errors import GradientError
 from robustness.images import Entry
+from robustness.models.classifier import Classifier
 from robustness.runs.manifest import expect_same
 from robustness.runs.records import ImageRow, png_name
 from robustness.runs.run_json import manifest_of
-
-PACKET_SECONDS = 0.1
-"""Finished images are sent together if less time than this lies between them."""
-PACKET_IMAGES = 256
 
 
 class Collected:
@@ -69,13 +70,16 @@ class _Loaded:
     attacks: Mapping[str, Any]
     entries: Mapping[str, Entry]
     pictures: Collected
+    surrogate: Classifier | None
+    material: RerunMaterial | None = None
 
 
 class Worker:
     """Does the work of an audit on the images that it is given. Several threads call its methods."""
 
     def __init__(self) -> None:
-        self._inbox = Inbox()
+        self._inbox, self._outbox = Inbox(), Outbox()
+        self._stopped = 0
         self._loaded: _Loaded | None = None
 
     def begin(self, assignment: Assignment) -> Hello:
@@ -94,7 +98,7 @@ class Worker:
         sys.path += [p for p in assignment.import_path if p not in sys.path and Path(p).exists()]
         manifest = manifest_of(assignment.manifest, "the manifest of the driver")
         config = assignment.config
-        with _model(assignment) as model:
+        with model_here(config.model, assignment.model) as model:
             setup = set_up(
                 model,
                 assignment.images,
@@ -102,8 +106,9 @@ class Worker:
                 config,
                 decided=Decisions.of(manifest),
             )
-        plan = setup.planned(setup.decided.findings, resumed=True)
-        expect_same(manifest, setup.manifest(plan))
+            plan = setup.planned(setup.decided.findings, resumed=True)
+            # This reads the file again.
+            expect_same(manifest, setup.manifest(plan))
         pictures, entries = Collected(), {entry.key: entry for entry in setup.entries}
         work = LocalWork(
             plan,
@@ -118,7 +123,7 @@ class Worker:
             shrinks=False,
         )
         attacks = {attack.label: attack for attack in plan.attacks}
-        self._loaded = _Loaded(work, attacks, entries, pictures)
+        self._loaded = _Loaded(work, attacks, entries, pictures, setup.models.attacked)
         return Hello(
             socket.gethostname(),
             backend.device(),
@@ -132,57 +137,110 @@ class Worker:
             raise RuntimeError("the worker has not begun")
         return self._loaded
 
-    def clean(self, numbered: Sequence[tuple[int, str]], known: Answers) -> Iterator[Clean]:
-        """Yield the rows of unchanged images, by position and key."""
+    def stay(self, seconds: float) -> None:
+        """Return after some time: whoever waits for it notices the end of this process."""
+        time.sleep(seconds)
+
+    def clean(
+        self, number: int, numbered: Sequence[tuple[int, str]], known: Answers
+    ) -> Iterator[Clean]:
+        """Yield the rows of unchanged images, by position and key, until `stop`; `number` as for `attack`."""
         mine = self._ready
         entries = ((position, mine.entries[key]) for position, key in numbered)
         with contextlib.closing(mine.work.clean(entries, known)) as results:
             for rows in results:
+                if number <= self._stopped:
+                    return
                 yield Clean(rows, mine.pictures.take())
 
-    def feed(self, images: Sequence[Fed], *, last: bool = False) -> None:
-        """Add images to those that the running attack takes."""
-        self._inbox.feed(images, last=last)
+    def rerun(self, call: int, number: int, material: RerunMaterial | None) -> Iterator[Rerun]:
+        """Yield the diagnoses of one rerun.
 
-    def release(self, most: int) -> list[str]:
-        """Give back up to `most` images that have not begun; return their keys."""
-        return self._inbox.release(most)
+        Parameters
+        ----------
+        call : the number of this call.
+        number : the place of the rerun in `RERUNS`.
+        material : comes with the first.
+        """
+        mine = self._ready
+        mine.material = given = material or mine.material
+        if given is None:
+            raise RuntimeError("the worker has no images to run attacks on again")
+        work = mine.work
+        setup = RerunSetup(work.classifier, work.plan, given.record, given.sample, mine.surrogate)
+        yield Rerun(number, RERUNS[number](setup), time.process_time())
 
-    def close(self) -> None:
-        """Say that the running attack gets no more images."""
-        self._inbox.close()
+    def feed(self, number: int, images: Sequence[Fed], *, last: bool = False) -> None:
+        """Add images to those that the attack with this number takes, if it runs."""
+        if self._inbox.number == number:
+            self._inbox.feed(images, last=last)
+
+    def release(self, number: int, most: int) -> None:
+        """Give back up to `most` images that have not begun; their keys are sent with the next packet."""
+        if self._inbox.number == number:
+            self._outbox.give_back(self._inbox.release(most))
+
+    def stop(self, number: int) -> None:
+        """End the attack, or the predictions, with this number, also if it has not begun."""
+        self._stopped = max(self._stopped, number)
+        if self._inbox.number <= number:
+            self._inbox.stop()
 
     def attack(
         self,
+        number: int,
         label: str,
         counts: Mapping[Any, int],
         images: Sequence[Fed],
     ) -> Iterator[Packet | Failed]:
-        """Attack images until `close`, and yield them as they are finished.
+        """Attack images until `stop`, and yield them as they are finished.
 
         Parameters
         ----------
+        number : of this call; later calls have larger ones.
         label : of the attack.
         counts : the number of images of the whole run by canvas, from which the batch size follows.
         images : the first ones; `feed` adds others.
         """
         mine = self._ready
-        attack, self._inbox = mine.attacks[label], Inbox()
-        inbox = self._inbox
+        attack, inbox, outbox = mine.attacks[label], Inbox(number), Outbox()
+        self._outbox, self._inbox = outbox, inbox
+        if number <= self._stopped:
+            inbox.stop()
         mine.work.expect(attack, counts)
         inbox.feed(images)
         # An empty packet says that the inbox is there to be fed.
         yield Packet((), time.process_time())
+        with ThreadPoolExecutor(1, thread_name_prefix="attack") as executor:
+            running = executor.submit(self._run, attack, inbox, outbox)
+            try:
+                yield from outbox.packets()
+                running.result()
+            except GradientError as error:
+                yield Failed(str(error))
+            finally:
+                inbox.stop()
+
+    def _run(self, attack: Any, inbox: Inbox, outbox: Outbox) -> None:
+        """Attack the images of the inbox, and make their rows on a thread while the model continues."""
+        mine = self._ready
+
+        def done(image: AttackedImage) -> Done:
+            rows = image.rows()
+            return Done(image.key, image.count, image.status, rows, mine.pictures.take())
+
         try:
-            while inbox.wait():
-                standing: dict[str, int] = {}
-                rows = _rows(inbox, standing, mine.work.canvases.sizes)
-                yield from _packets(self._attacked(attack, rows, standing), mine.pictures)
-        except GradientError as error:
-            yield Failed(str(error))
+            with ThreadPoolExecutor(1, thread_name_prefix="rows") as executor:
+                while inbox.wait():
+                    standing: dict[str, int] = {}
+                    rows = _rows(inbox, standing, mine.work.canvases.sizes)
+                    for image in self._attacked(attack, rows, standing, inbox):
+                        outbox.put(executor.submit(done, image))
+        finally:
+            outbox.close()
 
     def _attacked(
-        self, attack: Any, rows: Iterator[ImageRow], standing: dict[str, int]
+        self, attack: Any, rows: Iterator[ImageRow], standing: dict[str, int], inbox: Inbox
     ) -> Iterator[AttackedImage]:
         """Attack images; those of one canvas together as long as they follow each other."""
         work = self._ready.work
@@ -198,7 +256,7 @@ class Worker:
         held.extend([row for _, row in zip(range(1), rows, strict=False)])
         while held:
             canvas = work.canvases(attack, held[0].key)
-            yield from work.attack_on(canvas, attack, of_canvas(canvas), standing)
+            yield from work.attack_on(canvas, attack, of_canvas(canvas), standing, inbox)
 
 
 def _rows(
@@ -211,35 +269,3 @@ def _rows(
         if image.standing is not None:
             standing[image.row.key] = image.standing
         yield image.row
-
-
-def _packets(attacked: Iterator[AttackedImage], pictures: Collected) -> Iterator[Packet]:
-    """Make the rows on a thread while the model continues, and send those of several images together."""
-    waiting: list[Future[Done]] = []
-    last = time.monotonic()
-
-    def done(image: AttackedImage) -> Done:
-        rows = image.rows()
-        return Done(image.key, image.count, image.status, rows, pictures.take())
-
-    with ThreadPoolExecutor(1, thread_name_prefix="rows") as executor:
-        for image in attacked:
-            waiting.append(executor.submit(done, image))
-            if time.monotonic() - last > PACKET_SECONDS or len(waiting) >= PACKET_IMAGES:
-                yield Packet([one.result() for one in waiting], time.process_time())
-                waiting, last = [], time.monotonic()
-        yield Packet([one.result() for one in waiting], time.process_time())
-
-
-@contextlib.contextmanager
-def _model(assignment: Assignment) -> Iterator[str]:
-    """The name or the path of the model; the file that was sent if there is none of this path here."""
-    named = assignment.config.model
-    if assignment.model is None or Path(named).exists():
-        yield named
-        return
-    name, content = assignment.model
-    with tempfile.TemporaryDirectory(prefix="robustness-model-") as folder:
-        file = Path(folder) / Path(name).name
-        file.write_bytes(content)
-        yield str(file)

@@ -73,6 +73,7 @@ def rows(path: Path) -> pd.DataFrame:
         return opened.outcomes()[OUTCOME].sort_values(OUTCOME[:3]).reset_index(drop=True)
 
 
+@pytest.mark.slow
 def test_evidence_has_the_size_of_the_photograph(run, photographs):
     with Run.open(run) as opened:
         sizes, images = opened.sizes(), {row.key: row for row in opened.image_rows()}
@@ -86,6 +87,7 @@ def test_evidence_has_the_size_of_the_photograph(run, photographs):
             assert np.abs(file - original).max() == flip["linf"] <= flip["epsilon"]
 
 
+@pytest.mark.slow
 def test_the_class_of_a_file_is_that_of_the_named_code(run, classifier):
     convention = parse_pipeline("keras.load_img").convention
     with Run.open(run) as opened:
@@ -94,6 +96,7 @@ def test_the_class_of_a_file_is_that_of_the_named_code(run, classifier):
             assert classifier.probabilities(image[None]).argmax() == flip["adversarial_class"]
 
 
+@pytest.mark.slow
 def test_the_run_records_its_pipeline(run):
     with Run.open(run) as opened:
         entry = opened.manifest.config.deployment
@@ -105,6 +108,7 @@ def test_the_run_records_its_pipeline(run):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("which", "batch_size"),
     [("run", 1), ("run", 7), ("run", 64), ("jpeg_run", 1), ("jpeg_run", 64)],
@@ -118,6 +122,7 @@ def test_rows_do_not_depend_on_the_batch(
     pd.testing.assert_frame_equal(rows(again.path), rows(request.getfixturevalue(which)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["run", "jpeg_run"])
 def test_a_resumed_run_has_the_same_rows(which, request, classifier, photographs, tmp_path):
     done = request.getfixturevalue(which)
@@ -137,6 +142,7 @@ def test_a_resumed_run_has_the_same_rows(which, request, classifier, photographs
     pd.testing.assert_frame_equal(rows(resumed.path), rows(done))
 
 
+@pytest.mark.slow
 def test_the_evidence_is_verified_from_the_files(run, classifier):
     with Run.open(run) as opened:
         result = verify(opened, classifier)
@@ -144,6 +150,7 @@ def test_the_evidence_is_verified_from_the_files(run, classifier):
     assert result.held == result.checked > 0
 
 
+@pytest.mark.slow
 def test_uploaded_files_flip_and_are_verified(jpeg_run, classifier):
     upload = parse_upload("jpeg:90")
     convention = parse_pipeline("keras.load_img").convention
@@ -165,6 +172,7 @@ def test_uploaded_files_flip_and_are_verified(jpeg_run, classifier):
     assert result.held == len(flips)
 
 
+@pytest.mark.slow
 def test_a_changed_byte_of_an_uploaded_file_is_named(jpeg_run, classifier, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(jpeg_run, copy)
@@ -179,6 +187,7 @@ def test_a_changed_byte_of_an_uploaded_file_is_named(jpeg_run, classifier, tmp_p
     assert relative in {fault.file for fault in result.faults}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("renamed", [False, True])
 def test_an_uploaded_file_that_cannot_be_decoded_is_named(renamed, jpeg_run, classifier, tmp_path):
     copy = tmp_path / "run"
@@ -199,6 +208,7 @@ def test_an_uploaded_file_that_cannot_be_decoded_is_named(renamed, jpeg_run, cla
     assert result.held == result.checked - len(result.faults) < result.checked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["run", "jpeg_run"])
 def test_survival_counts_are_those_of_files_that_pillow_writes(which, request, classifier):
     convention = parse_pipeline("keras.load_img").convention
@@ -231,6 +241,7 @@ def test_survival_counts_are_those_of_files_that_pillow_writes(which, request, c
     assert "keras.load_img:nearest" not in points
 
 
+@pytest.mark.slow
 def test_what_the_model_sees_is_what_the_named_code_makes_of_the_file(jpeg_run):
     convention = parse_pipeline("keras.load_img").convention
     with Run.open(jpeg_run) as opened:
@@ -244,6 +255,7 @@ def test_what_the_model_sees_is_what_the_named_code_makes_of_the_file(jpeg_run):
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["bytes", "another picture", "missing"])
 def test_a_changed_picture_of_what_the_model_sees_is_named(way, jpeg_run, classifier, tmp_path):
     copy = tmp_path / "run"
@@ -269,6 +281,7 @@ def test_a_changed_picture_of_what_the_model_sees_is_named(way, jpeg_run, classi
     assert result.strangers == (way == "another picture")
 
 
+@pytest.mark.slow
 def test_damaged_uploads_and_views_are_made_again(jpeg_run, classifier, photographs, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(jpeg_run, copy)
@@ -283,6 +296,7 @@ def test_damaged_uploads_and_views_are_made_again(jpeg_run, classifier, photogra
         assert verify(opened, classifier).faults == ()
 
 
+@pytest.mark.slow
 def test_large_photographs_are_reduced_first(classifier, photographs, tmp_path):
     result = audited(classifier, photographs, tmp_path / "run", max_side=32)
     with Run.open(result.path) as opened:
@@ -321,6 +335,7 @@ def test_wrong_use_is_refused_before_the_model_runs(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_photograph_smaller_than_the_crop_is_an_outcome(classifier, photographs, tmp_path):
     result = audited(classifier, photographs, tmp_path / "run", pipeline="pillow:crop=12")
     assert not (result.outcomes.status == "unreadable").any()

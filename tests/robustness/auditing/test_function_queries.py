@@ -163,6 +163,7 @@ def test_rows_do_not_depend_on_the_batch(folder, classifier, tmp_path):
     pd.testing.assert_frame_equal(rows(1), rows(16))
 
 
+@pytest.mark.slow
 def test_the_error_of_a_function_during_an_attack_is_its_own(folder, classifier, tmp_path):
     with pytest.raises(PipelineError, match="ValueError: no more pictures"):
         audited(classifier, folder, "failing", tmp_path / "run", attacks=["square:steps=100"])

@@ -57,6 +57,15 @@ try:
 except GradientError:
     pass
 
+# Whole rows are taken, also of numbers that are not finite, within a compiled function as outside it.
+which = np.array([True, False, True, False, True])
+odd = np.where(images > 200, np.nan, images)
+for take in (gradients.select_rows, gradients.compile(gradients.select_rows)):
+    taken = take(*(ops.convert_to_tensor(x) for x in (which, images, odd)))
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(taken), np.where(which[:, None, None, None], images, odd)
+    )
+
 # The same random bits everywhere, and the whole engine.
 bits = draws.threefry(np.array([[0, 0]], "int32"), (np.zeros((1, 1), "int32"), np.zeros((1, 1), "int32")))
 words = [int(np.asarray(ops.convert_to_numpy(b)).astype("int64")[0, 0]) & 0xFFFFFFFF for b in bits]

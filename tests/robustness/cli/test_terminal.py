@@ -17,7 +17,8 @@ from rich.table import Table
 
 from robustness.cli import terminal
 from robustness.cli.tables import print_table
-from robustness.runs.progress import Progress
+from robustness.runs import progress as runs_progress
+from robustness.runs.progress import Pace, Progress, in_words
 from tests.reports.folder import Folder
 from tests.reports.hostile import fill
 
@@ -115,6 +116,25 @@ def test_hostile_names_have_no_effect_on_terminal_and_log(tmp_path, monkeypatch,
     for line in said.split("\n"):
         assert not line.lstrip().startswith("::"), line
         assert not {unicodedata.category(c) for c in line} & {"Cc", "Cf"}, line
+
+
+def test_the_rate_is_of_this_process_and_the_whole_stage(monkeypatch):
+    seconds = iter([10.0, 10.5, 14.0, 110.0])
+    monkeypatch.setattr(runs_progress.time, "monotonic", lambda: next(seconds))
+    pace = Pace(400)
+    assert pace.rate(402) == 0
+    assert pace.rate(410) == 2.5
+    assert pace.rate(500) == 1
+    assert terminal.status(progress(5, rate=2.5, workers=2), "3 s left") == (
+        "2 workers, 2.5 images/s, 3 s left"
+    )
+    assert [in_words(rate) for rate in (1234.5, 12.34, 0.5, 0.02, 0)] == [
+        "1,234 images/s",
+        "12.3 images/s",
+        "0.5 images/s",
+        "50 s per image",
+        "",
+    ]
 
 
 def test_quiet_prints_nothing():

@@ -33,6 +33,7 @@ case empty a.jpg
 case nope a.jpg --out a.jpg
 verify nope
 verify f.txt
+verify nope --cluster nowhere
 rerun nope
 rerun f.txt
 rerun notjson.json

@@ -120,7 +120,7 @@ def test_shrinking_the_batch_keeps_the_outcomes(case, monkeypatch):
     monkeypatch.setattr(compiled_batch, "TRACING", 0)
     # On any kernels: the outcomes of this small network do not depend on rounding.
     monkeypatch.setattr(
-        compiled_batch.CompiledBatch, "_gives_same_bits", lambda self, state, fewer, index: True
+        compiled_batch.CompiledBatch, "_gives_same_bits", lambda self, state, smaller, slots: True
     )
     found = run(classifier, attack, threat, some, batch_size=12)
     assert counts[0] == 12
@@ -152,18 +152,20 @@ def test_several_steps_in_a_call_give_the_same_outcomes(case, monkeypatch, attac
 class Sums(keras.layers.Layer):
     """Two weighted sums of each row, independent of other rows.
 
-    With `crowded` they depend on the size of the batch, as rounding does where it selects the kernel.
+    With `crowded` they depend on the size of the batch, as rounding does where it selects the kernel;
+    `spared` rows do not, those whose first component is below this value.
     """
 
-    def __init__(self, crowded):
+    def __init__(self, crowded, spared=-1.0):
         super().__init__()
-        self.crowded = crowded
+        self.crowded, self.spared = crowded, spared
 
     def call(self, inputs):
         weights = np.cos(np.arange(32, dtype="float32")).reshape(2, 4, 4, 1)
         sums = ops.sum(inputs[:, None] * ops.convert_to_tensor(weights), axis=(2, 3, 4))
         size = ops.cast(ops.shape(inputs)[0], "float32")
-        return sums * (1 + 1e-6 * size) if self.crowded else sums
+        more = ops.where(inputs[:, 0, 0] < self.spared, 0.0, 1e-6 * size)
+        return sums * (1 + more) if self.crowded else sums
 
 
 MANY_STEPS = Square(steps=2000)
@@ -214,6 +216,24 @@ def test_the_batch_keeps_its_size_if_shrinking_changes_bits(attack, crowded, mon
     places = [jobs.AttackJob(s, 4.0) for s in subjects(classifier, pixels)]
     state = together.load(None, range(12), places)
     assert (together.shrink(state, [3, 7], 20) is None) == crowded
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_a_few_rows_do_not_prove_that_a_smaller_batch_has_the_same_bits(alike, monkeypatch):
+    monkeypatch.setattr(compiled_batch, "TRACING", 0)
+    model = keras.Sequential([keras.layers.Input((4, 4, 1)), Sums(not alike, spared=0.4)])
+    classifier = Classifier(model, scaling="0..1", head="logits")
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 1)).astype(np.uint8)
+    if alike:
+        pixels[:] = pixels[:1]
+    # The rows that are left have the same bits, and the others have not, or are no others.
+    pixels[:, 0, 0] = 200
+    pixels[[3, 7], 0, 0] = 40
+    attack = BIM(steps=20)
+    together = CompiledBatch(classifier, attack, Threat((4,)), batch_size=12, seed=0)
+    places = [jobs.AttackJob(s, 4.0) for s in subjects(classifier, pixels)]
+    state = together.load(None, range(12), places)
+    assert together.shrink(state, [3, 7], 20) is None
 
 
 @pytest.mark.parametrize("attack", [DeepFool(steps=40), BIM(steps=40)], ids=lambda a: a.name)

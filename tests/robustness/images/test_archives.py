@@ -269,6 +269,7 @@ def test_photographs_stream_from_kaggles_archive(photos_archive: Path):
     assert max(peaks) < 4 << 20
 
 
+@pytest.mark.slow
 def test_a_member_in_a_reference_cycle_is_closed_without_a_warning(tmp_path, recwarn):
     path = tmp_path / "data.npz"
     np.savez(path, images=np.zeros((1, 2, 2, 3), np.uint8))

@@ -86,6 +86,7 @@ def test_a_second_pass_fetches_nothing(s3, written):
         assert s3.count() == fetched + listing
 
 
+@pytest.mark.slow
 def test_shards_larger_than_the_cache_are_read_in_parts(s3, written, tmp_path):
     data, _ = written
     _uploaded(s3, data)

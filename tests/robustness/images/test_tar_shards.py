@@ -319,6 +319,7 @@ def test_random_bytes_raise_nothing_else(open_tar):
         _read(source)
 
 
+@pytest.mark.slow
 def test_memory_per_picture_is_a_few_bytes_beside_its_name(tmp_path):
     """The index of 20,000 pictures with labels takes less than 100 bytes each; objects would take 500."""
     count, picture = 20_000, _png()

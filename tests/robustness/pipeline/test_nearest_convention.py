@@ -250,6 +250,7 @@ def test_the_documented_function_with_the_steps_of_torchvision(tmp_path):
     assert nearest.scaling is SCALINGS["torch"] and nearest.agreement.largest < 0.01
 
 
+@pytest.mark.slow
 def test_the_documented_function_with_a_median_filter(tmp_path):
     prepare = example(tmp_path, 2)
     assert prepare.takes == "array"

@@ -382,7 +382,7 @@ def test_a_query_is_limited(tmp_path):
     with pytest.raises(RunError, match="more work than its size allows"):
         database.select(f"{ENDLESS}count(*) FROM n")
     with pytest.raises(RunError, match="more work than its size allows"):
-        list(database.stream(f"{ENDLESS}count(*) FROM n"))
+        list(database.parts(f"{ENDLESS}count(*) FROM n", 10))
     assert database.select("SELECT 1") == [(1,)]
     with pytest.raises(sqlite3.DatabaseError):
         database.change([("CREATE TABLE x (y)", ())])
@@ -398,8 +398,8 @@ def test_an_error_message_that_is_not_utf_8_is_an_error_about_the_run(tmp_path, 
         def fetchall(self):
             return []
 
-        def __iter__(self):
-            yield b"\xff".decode()
+        def fetchmany(self, size):
+            return [b"\xff".decode()]
 
     class Connection:
         def execute(self, query, values=()):
@@ -410,7 +410,7 @@ def test_an_error_message_that_is_not_utf_8_is_an_error_about_the_run(tmp_path, 
     with monkeypatch.context() as patched:
         patched.setattr(database, "_db", Connection())
         with pytest.raises(RunError, match="cannot be read"):
-            list(database.stream("SELECT key FROM images"))
+            list(database.parts("SELECT key FROM images", 10))
     database.close()
 
 

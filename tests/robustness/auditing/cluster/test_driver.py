@@ -14,7 +14,9 @@ import pytest
 
 import robustness
 from robustness.auditing.cluster import start
-from robustness.auditing.cluster.messages import Done, Packet
+from robustness.auditing.cluster.attacking import Attacking
+from robustness.auditing.cluster.driver import WorkerRecord
+from robustness.auditing.cluster.messages import Done, Hello, Packet
 from robustness.auditing.cluster.pool import Event
 from robustness.auditing.cluster.worker import Worker
 from robustness.auditing.work import LocalWork
@@ -33,17 +35,20 @@ class ThreadWorkers:
     joins : the number of calls of `wait` before each worker joins.
     dies : by worker, the number of its images after which it is lost.
     kinds : by worker, the kind that it says it has.
+    stuck : by worker, the number of its images after which it does and answers nothing more.
     """
 
-    def __init__(self, assignment, joins=(0, 0), dies=None, kinds=None):
+    def __init__(self, assignment, joins=(0, 0), dies=None, kinds=None, stuck=None):
         self._assignment, self._dies = assignment, dict(dies or {})
+        self._stuck, self.over = dict(stuck or {}), threading.Event()
         self._kinds = dict(kinds or {})
         self._joins = list(joins)
-        self._events: queue.Queue[Event] = queue.Queue()
+        self._events: queue.Queue[Any] = queue.Queue()
         self._objects: dict[int, Worker] = {}
         self._seen = 0
-        self._count = dict.fromkeys(self._dies, 0)
-        self.asked: list[str] = []
+        self._count = dict.fromkeys([*self._dies, *self._stuck], 0)
+        self.told: list[tuple[int, str]] = []
+        self.streams: dict[int, list[str]] = {}
         self.shares: dict[int, set[str]] = {}
         self.closed = False
 
@@ -67,11 +72,15 @@ class ThreadWorkers:
 
     def stream(self, worker, method, *arguments):
         object_ = self._objects[worker]
+        self.streams.setdefault(worker, []).append(method)
 
         def run():
-            for item in getattr(object_, method)(*arguments):
-                if not self._put(worker, object_, item):
-                    return
+            try:
+                for item in getattr(object_, method)(*arguments):
+                    if not self._put(worker, object_, item):
+                        return
+            except Exception as error:
+                self._events.put(error)
             if self._objects.get(worker) is object_:
                 self._events.put(Event("end", worker))
 
@@ -82,26 +91,32 @@ class ThreadWorkers:
             return False
         if isinstance(item, Packet):
             self.shares.setdefault(worker, set()).update(done.key for done in item.done)
-            if worker in self._dies:
+            if worker in self._count:
                 self._count[worker] += len(item.done)
-                if self._count[worker] >= self._dies[worker]:
-                    # What it has finished, and did not send, is lost with it.
-                    del self._objects[worker], self._dies[worker]
-                    object_.close()
-                    self._events.put(Event("lost", worker, "killed"))
-                    return False
+            if self._is_stuck(worker):
+                self.over.wait(60)
+                return False
+            if worker in self._dies and self._count[worker] >= self._dies[worker]:
+                # What it has finished, and did not send, is lost with it.
+                del self._objects[worker], self._dies[worker]
+                object_.stop(10**9)
+                self._events.put(Event("lost", worker, "killed"))
+                return False
         self._events.put(Event("item", worker, item))
         return True
 
+    def _is_stuck(self, worker):
+        return worker in self._stuck and self._count[worker] >= self._stuck[worker]
+
     def tell(self, worker, method, *arguments, **named):
-        if worker in self._objects:
+        self.told.append((worker, method))
+        if worker in self._objects and not self._is_stuck(worker):
             getattr(self._objects[worker], method)(*arguments, **named)
 
-    def ask(self, worker, method, *arguments, seconds=10.0):
-        self.asked.append(method)
-        return (
-            getattr(self._objects[worker], method)(*arguments) if worker in self._objects else None
-        )
+    def end(self, worker):
+        self.told.append((worker, "end"))
+        if self._objects.pop(worker, None) is not None:
+            self._events.put(Event("lost", worker, "ended"))
 
     def wait(self, seconds):
         self._seen += 1
@@ -113,12 +128,16 @@ class ThreadWorkers:
                 found.append(self._events.get_nowait())
         except queue.Empty:
             pass
+        for event in found:
+            if isinstance(event, Exception):
+                raise event
         return found
 
     def close(self):
         self.closed = True
+        self.over.set()
         for worker in self._objects.values():
-            worker.close()
+            worker.stop(10**9)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +164,7 @@ def material(tmp_path_factory):
 
 OPTIONS: dict[str, Any] = {
     "attacks": ["pgd:steps=5", "square:steps=20"],
-    "epsilons": [1, 8],
+    "epsilons": [8, 64],
     "cascade": True,
     "batch_size": 6,
 }
@@ -196,24 +215,57 @@ def test_two_workers_make_the_rows_of_one_process(spread, undivided):
     assert all(worker.like and worker.images for worker in entry.workers)
 
 
+def test_the_workers_are_recorded_before_the_audit_ends(spread, undivided, tmp_path, monkeypatch):
+    """A driver that is killed leaves a record, which a resumed run keeps."""
+    out = tmp_path / "run"
+    seen: list[int] = []
+
+    def rows(self, image, before=Attacking._rows):
+        if out.exists() and not seen:
+            with Run.open(out) as stored:
+                seen.append(len(stored.manifest.cluster.workers))
+            raise KeyboardInterrupt
+        return before(self, image)
+
+    monkeypatch.setattr(Attacking, "_rows", rows)
+    with pytest.raises(KeyboardInterrupt):
+        spread(out=out)
+    assert seen == [2]
+    found, entry, _ = spread(out=out, resume=True)
+    assert found == undivided
+    assert len(entry.workers) == 4
+    # Images are counted once, however many attacks they are under.
+    assert all(0 < worker.images <= 90 for worker in entry.workers[2:])
+
+
+def test_a_worker_counts_different_images():
+    record = WorkerRecord(Hello("h", "d", "0" * 64, 0.0), like=True)
+    for position in (0, 9, 1_000_000, 9, 0):
+        record.finished(position)
+    assert record.images == 3
+
+
 def test_a_lost_worker_loses_nothing(spread, undivided):
     found, entry, _ = spread(dies={0: 1})
     assert found == undivided
     assert [worker.lost for worker in entry.workers] == [True, False]
 
 
+@pytest.mark.slow
 def test_both_workers_are_lost_and_others_join(spread, undivided):
     found, entry, _ = spread(joins=(0, 0, 30, 40), dies={0: 1, 1: 2})
     assert found == undivided
     assert sum(worker.lost for worker in entry.workers) == 2
 
 
+@pytest.mark.slow
 def test_a_worker_that_joins_late_gets_images(spread, undivided):
     found, _, pool = spread(joins=(0, 9))
     assert found == undivided
     assert pool.shares[1]
 
 
+@pytest.mark.slow
 def test_flips_of_other_hardware_are_judged_again(spread, undivided):
     found, entry, _ = spread(kinds={1: "0" * 64})
     # It computes the same bits in truth, so every flip is confirmed.
@@ -222,6 +274,7 @@ def test_flips_of_other_hardware_are_judged_again(spread, undivided):
     assert entry.workers[1].images
 
 
+@pytest.mark.slow
 def test_without_any_like_hardware_the_driver_predicts_and_judges(spread, undivided, monkeypatch):
     monkeypatch.setattr(
         "robustness.auditing.cluster.driver.ClusterWork.judged_here", lambda self, image: None
@@ -242,6 +295,30 @@ def test_a_picture_with_other_bytes_than_its_name_ends_the_audit(spread, monkeyp
     monkeypatch.setattr(Done, "__init__", altered)
     with pytest.raises(ClusterError, match="hash in its name"):
         spread()
+
+
+@pytest.mark.slow
+def test_a_worker_that_never_answers_holds_up_nothing(spread, undivided, monkeypatch):
+    """Its images are attacked again by the other one, and every row is there once."""
+    monkeypatch.setattr("robustness.auditing.cluster.attacking.COPY_SECONDS", 0.1)
+    started = time.monotonic()
+    found, entry, pool = spread(stuck={0: 1})
+    assert found == undivided
+    assert time.monotonic() - started < 50
+    # It was told to stop, did not, and got nothing of the second attack.
+    assert (0, "stop") in pool.told
+    assert pool.streams[0] == ["clean", "attack"]
+    assert not any(worker.lost for worker in entry.workers)
+
+
+@pytest.mark.slow
+def test_a_worker_that_does_not_stop_is_replaced(spread, undivided, monkeypatch):
+    monkeypatch.setattr("robustness.auditing.cluster.attacking.COPY_SECONDS", 0.1)
+    monkeypatch.setattr("robustness.auditing.cluster.driver.STOP_SECONDS", 0.3)
+    found, entry, pool = spread(stuck={0: 1})
+    assert found == undivided
+    assert (0, "end") in pool.told
+    assert [worker.lost for worker in entry.workers] == [True, False]
 
 
 def test_a_run_goes_on_with_other_workers_or_without(spread, undivided, material, tmp_path):
@@ -278,14 +355,15 @@ def test_what_workers_cannot_load_is_refused(material):
         robustness.audit(str(file), images, labels=labels, cluster="local:2", shard="0/2")
 
 
+@pytest.mark.slow
 def test_an_attack_without_gradient_fails_alone(material, tmp_path, spread, monkeypatch):
     """Every worker says so; none of it reaches the next attack."""
     attacked = LocalWork.attack_on
 
-    def without_gradient(self, canvas, attack, rows, standing):
+    def without_gradient(self, canvas, attack, rows, standing, wanted=None):
         if attack.label.startswith("pgd"):
             raise GradientError("The loss does not depend on the images.")
-        yield from attacked(self, canvas, attack, rows, standing)
+        yield from attacked(self, canvas, attack, rows, standing, wanted)
 
     monkeypatch.setattr(LocalWork, "attack_on", without_gradient)
     file, images, labels = material

@@ -430,6 +430,7 @@ def test_an_archive_with_overlapping_members_is_refused(tmp_path):
 # --- trials
 
 
+@pytest.mark.slow
 def test_a_trial_ends_at_its_time_limit():
     began = time.monotonic()
     ended = limited_process.run_limited("http.server", "0", "--bind", "127.0.0.1", seconds=2)
