@@ -159,6 +159,7 @@ def second_loops(source: str) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_gradients_are_iterated_only_in_optimization_iterate():
     """No loop around gradient calls outside `robustness/optimization/iterate.py`."""
     found = []

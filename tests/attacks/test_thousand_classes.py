@@ -73,6 +73,7 @@ def indices(rows: pd.DataFrame) -> list[int]:
     return [int(key.removeprefix("row ")) for key in rows["image"]]
 
 
+@pytest.mark.slow
 def test_apgd_t_flips_what_its_nine_targets_reach_and_nothing_else(linear_model, tmp_path) -> None:
     classifier, images, labels, distances, scores = linear_model
     began = time.process_time()

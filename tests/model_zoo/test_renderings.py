@@ -104,6 +104,7 @@ def test_pictures_of_one_class_vary(supply: list[tuple[str, int, np.ndarray]]) -
         assert np.min(distances) > 8
 
 
+@pytest.mark.slow
 def test_colours_alone_do_not_separate_the_classes(
     supply: list[tuple[str, int, np.ndarray]],
 ) -> None:

@@ -114,6 +114,7 @@ def test_the_same_weights_give_the_same_file_whatever_was_built_before(original,
     assert weights_file.save(network(1), again) == hashlib.sha256(saved.read_bytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_the_full_network_takes_less_than_30_megabytes(tmp_path):
     path = tmp_path / "full.npz"
     model = build()

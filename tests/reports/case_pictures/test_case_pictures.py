@@ -160,6 +160,7 @@ def test_the_bar_is_as_long_as_the_probability(folder: Folder, flips, tmp_path: 
     assert int((line == ACCENT).all(-1).sum()) == round(0.8 * SHOWN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", [False, True])
 @pytest.mark.parametrize(("height", "width", "channels"), [(3, 5, 1), (9, 700, 3), (1600, 40, 4)])
 def test_pictures_of_any_shape_are_drawn(

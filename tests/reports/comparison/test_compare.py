@@ -234,6 +234,7 @@ def test_the_page_closes_all_tags_and_escapes_names(tmp_path: Path) -> None:
     assert write_comparison(compare(a, b), tmp_path / "deep" / "x.html").read_text() == text
 
 
+@pytest.mark.slow
 def test_the_command_needs_no_framework(two, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     code = (

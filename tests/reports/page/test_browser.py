@@ -166,6 +166,7 @@ def test_filters_show_and_count_the_selected_cases(cases: Browser) -> None:
     cases.until("document.getElementById('case-file').textContent === 'pet.07.jpg'")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("order", "field", "rising"), [("smallest", "l2", True), ("largest", "l2", False)]
 )
@@ -196,6 +197,7 @@ def head(name: str, at: int) -> str:
     return f"table[data-sorts={name}] thead th:nth-child({at + 1}) .sort"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["attacks", "classes", "images", "rates"])
 def test_every_table_header_sorts_the_table(cases: Browser, name: str) -> None:
     """Descending, ascending, then the original order, by cell values; announced to screen readers."""
@@ -227,6 +229,7 @@ def test_every_table_header_sorts_the_table(cases: Browser, name: str) -> None:
         assert column(cases, name, at) == before
 
 
+@pytest.mark.slow
 def test_tables_sort_by_keyboard_and_the_address_keeps_the_order(cases: Browser, run: Path) -> None:
     cases.run(f"document.querySelector('{head('attacks', 0)}').focus()")
     cases.key("Enter")
@@ -265,6 +268,7 @@ def test_tables_sort_by_keyboard_and_the_address_keeps_the_order(cases: Browser,
     cases.requests[:] = seen
 
 
+@pytest.mark.slow
 def test_images_of_the_worst_case_link_to_their_cases(cases: Browser) -> None:
     cases.run("document.querySelector('.outcomes').open = true")
     cases.click(".outcomes tbody tr:first-child a")
@@ -274,6 +278,7 @@ def test_images_of_the_worst_case_link_to_their_cases(cases: Browser) -> None:
     cases.until(f"document.getElementById('case-file').textContent === {json.dumps(name)}")
 
 
+@pytest.mark.slow
 def test_the_address_holds_the_state(cases: Browser, run: Path) -> None:
     cases.click("#f-status [data-status=flipped]")
     cases.choose("#f-sort", "smallest")
@@ -294,6 +299,7 @@ def test_the_address_holds_the_state(cases: Browser, run: Path) -> None:
     cases.requests[:] = seen
 
 
+@pytest.mark.slow
 def test_findings_link_to_their_cases(cases: Browser) -> None:
     """The link of a budget shows exactly the flips in its count, image by image."""
     rows = cases.run(
@@ -314,6 +320,7 @@ def test_findings_link_to_their_cases(cases: Browser) -> None:
         assert current_after(cases)["name"] in names
 
 
+@pytest.mark.slow
 def test_measures_beside_the_pictures_match_those_below(cases: Browser) -> None:
     for _ in range(2):
         cases.until(f"{DONE} && document.querySelector('.b-ssim').textContent !== '…'")
@@ -328,6 +335,7 @@ def test_measures_beside_the_pictures_match_those_below(cases: Browser) -> None:
         current_after(cases)
 
 
+@pytest.mark.slow
 def test_a_robust_case_shows_the_stored_picture(cases: Browser) -> None:
     cases.click("#f-status [data-status=robust]")
     said = cases.until("document.getElementById('case-problem').textContent")
@@ -340,6 +348,7 @@ def test_a_robust_case_shows_the_stored_picture(cases: Browser) -> None:
     cases.until("document.getElementById('case-only').hidden")
 
 
+@pytest.mark.slow
 def test_an_invalid_address_has_no_effect(cases: Browser, run: Path) -> None:
     seen = cases.requests.copy()
     for fragment in (
@@ -355,6 +364,7 @@ def test_an_invalid_address_has_no_effect(cases: Browser, run: Path) -> None:
     cases.requests[:] = seen
 
 
+@pytest.mark.slow
 def test_clicking_a_tile_shows_its_case(cases: Browser) -> None:
     cases.click("#tiles .tile[aria-posinset='5']")
     row = current_after(cases)
@@ -371,6 +381,7 @@ def current_after(page: Browser) -> dict[str, Any]:
     return row
 
 
+@pytest.mark.slow
 def test_keys_move_through_the_tiles(cases: Browser) -> None:
     cases.run("document.getElementById('tiles').focus()")
     cases.key("ArrowRight")
@@ -384,6 +395,7 @@ def test_keys_move_through_the_tiles(cases: Browser) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_magnifier_follows_clicks_drags_and_keys(cases: Browser) -> None:
     for selector in ("#c-before", "#c-after", "#c-delta"):
         cases.click(selector, 0.75, 0.25)
@@ -419,6 +431,7 @@ def shown(page: Browser, canvas: str) -> np.ndarray:
     return np.array(found["d"], dtype=np.uint8).reshape(found["h"], found["w"], 4)[..., :3]
 
 
+@pytest.mark.slow
 def test_pictures_can_be_compared_and_subtracted(cases: Browser) -> None:
     row = current(cases)
     before, after = pixels(row["before"]), pixels(row["after"])
@@ -465,6 +478,7 @@ def saved(page: Browser, kind: str) -> tuple[str, Image.Image]:
     return name, picture
 
 
+@pytest.mark.slow
 def test_a_case_is_saved_as_png(cases: Browser) -> None:
     """The strip has every pixel of both files, and their amplified difference."""
     row = current(cases)
@@ -482,6 +496,7 @@ def test_a_case_is_saved_as_png(cases: Browser) -> None:
         assert np.array_equal(part[3::6, 3::6], wanted)
 
 
+@pytest.mark.slow
 def test_a_case_is_saved_as_gif(page: Browser, folder: Folder) -> None:
     """Both frames have the exact pixels where these have few colours."""
     rng = np.random.default_rng(6)
@@ -502,6 +517,7 @@ def test_a_case_is_saved_as_gif(page: Browser, folder: Folder) -> None:
     assert page.errors == []
 
 
+@pytest.mark.slow
 def test_a_photograph_is_saved_as_gif_with_its_colours(page: Browser, folder: Folder) -> None:
     """More colours than a GIF holds: every pixel is near its own."""
     ramp = np.linspace(0, 250, 64).astype(int)
@@ -537,6 +553,7 @@ def test_the_worst_case_is_first(cases: Browser) -> None:
     cases.until(f"document.getElementById('case-file').textContent === {json.dumps(names[1])}")
 
 
+@pytest.mark.slow
 def test_the_first_screen_shows_pictures_and_each_number_once(cases: Browser) -> None:
     bottoms = cases.run(
         "[...document.querySelectorAll('.triptych img')].map(i => i.getBoundingClientRect().bottom)"
@@ -551,6 +568,7 @@ def test_the_first_screen_shows_pictures_and_each_number_once(cases: Browser) ->
         assert len(re.findall(rf"(?<![\d.–]){re.escape(number.replace(chr(160), ' '))}", text)) == 1
 
 
+@pytest.mark.slow
 def test_headings_and_navigation_agree(cases: Browser) -> None:
     links = cases.run(
         "[...document.querySelectorAll('nav a:not(.ruled)')].map(a => [a.hash, a.textContent])"
@@ -564,6 +582,7 @@ def test_headings_and_navigation_agree(cases: Browser) -> None:
         assert heads == [words]
 
 
+@pytest.mark.slow
 def test_the_scale_shows_the_colours_of_the_difference(cases: Browser) -> None:
     row = current(cases)
     delta = pixels(row["after"]).astype(int) - pixels(row["before"])
@@ -584,6 +603,7 @@ def test_the_scale_shows_the_colours_of_the_difference(cases: Browser) -> None:
         assert said == f"+{most}, alike beyond ±2"
 
 
+@pytest.mark.slow
 def test_thumbnails_of_tiny_pictures_keep_their_pixels(page: Browser, folder: Folder) -> None:
     before, _ = folder.flip("tiny.png", rng=np.random.default_rng(5), side=8)
     page.open(write_html(folder.write()))
@@ -594,6 +614,7 @@ def test_thumbnails_of_tiny_pictures_keep_their_pixels(page: Browser, folder: Fo
     assert np.array_equal(pixels(source.partition(",")[2]), before)
 
 
+@pytest.mark.slow
 def test_no_column_is_lost_on_a_phone(cases: Browser) -> None:
     cases.size(390, 844)
     lost = cases.run(
@@ -610,6 +631,7 @@ def test_no_column_is_lost_on_a_phone(cases: Browser) -> None:
     assert cases.run("document.documentElement.scrollWidth") == 390
 
 
+@pytest.mark.slow
 def test_long_names_and_undecided_images_fit_a_phone(
     page: Browser, mixed: Path, tmp_path: Path
 ) -> None:
@@ -621,6 +643,7 @@ def test_long_names_and_undecided_images_fit_a_phone(
     page.size(1280, 1000)
 
 
+@pytest.mark.slow
 def test_remedies_lead_to_how(cases: Browser) -> None:
     links = cases.run("[...document.querySelectorAll('.ids a')].map(a => a.getAttribute('href'))")
     assert links
@@ -628,6 +651,7 @@ def test_remedies_lead_to_how(cases: Browser) -> None:
         assert cases.run(f"document.querySelector('{address} dd').textContent.length") > 60
 
 
+@pytest.mark.slow
 def test_holding_the_button_shows_the_original(cases: Browser) -> None:
     row = current(cases)
     x, y = cases.at("#hold")
@@ -637,6 +661,7 @@ def test_holding_the_button_shows_the_original(cases: Browser) -> None:
     assert np.array_equal(shown(cases, "c-after"), pixels(row["after"]))
 
 
+@pytest.mark.slow
 def test_one_channel_is_drawn_in_warm_and_cool_colours(cases: Browser) -> None:
     row = current(cases)
     delta = pixels(row["after"]).astype(int) - pixels(row["before"])
@@ -650,6 +675,7 @@ def test_one_channel_is_drawn_in_warm_and_cool_colours(cases: Browser) -> None:
     assert (drawn[delta[..., 1] < 0][:, 0] < paper[0]).all()
 
 
+@pytest.mark.slow
 def test_steps_can_be_compared(cases: Browser) -> None:
     cases.run(
         "(() => { const n = document.getElementById('f-name'); n.value = 'pet.02';"
@@ -665,6 +691,7 @@ def test_steps_can_be_compared(cases: Browser) -> None:
     cases.until("document.getElementById('after-name').textContent === 'Adversarial'")
 
 
+@pytest.mark.slow
 def test_measures_agree_with_scikit_image(cases: Browser) -> None:
     for _ in range(3):
         row = current(cases)
@@ -702,6 +729,7 @@ def test_measures_agree_with_scikit_image(cases: Browser) -> None:
         current_after(cases)
 
 
+@pytest.mark.slow
 def test_the_histogram_counts_all_components(cases: Browser) -> None:
     row = current(cases)
     delta = pixels(row["after"]).astype(int) - pixels(row["before"])
@@ -722,6 +750,7 @@ def test_the_histogram_counts_all_components(cases: Browser) -> None:
     assert found == expected
 
 
+@pytest.mark.slow
 def test_the_verdict_stays_visible(cases: Browser) -> None:
     chip = "document.querySelector('nav .ruled')"
     assert cases.run(f"getComputedStyle({chip}).display") == "none"
@@ -776,6 +805,7 @@ FAINT = """(() => {
 })()"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_sufficient_contrast(cases: Browser, scheme: str) -> None:
     """WCAG 2 AA: a contrast of 4.5, of 3 for large type, in every style of a cell."""
@@ -796,6 +826,7 @@ def test_text_has_sufficient_contrast(cases: Browser, scheme: str) -> None:
     cases.call("Emulation.setEmulatedMedia", features=[])
 
 
+@pytest.mark.slow
 def test_every_number_of_the_magnifier_has_headers(cases: Browser) -> None:
     top, left, _ = place(cases)
     rows, columns = cases.run(
@@ -840,6 +871,7 @@ def test_altered_evidence_is_reported(page: Browser, folder: Folder) -> None:
     assert "Do not trust the numbers" in said
 
 
+@pytest.mark.slow
 def test_damaged_and_missing_pictures_are_reported(page: Browser, folder: Folder) -> None:
     rng = np.random.default_rng(4)
     folder.flip("torn.jpg", rng=rng, confidence_after=0.9)
@@ -857,6 +889,7 @@ def test_damaged_and_missing_pictures_are_reported(page: Browser, folder: Folder
     assert page.errors == []
 
 
+@pytest.mark.slow
 def test_a_flip_without_pictures_keeps_its_numbers(page: Browser, folder: Folder) -> None:
     folder.image("a.jpg", label=0)
     measured = {"l0": 7, "l1": 21.0, "l2": 12.25, "linf": 3.0, "step": 2}
@@ -877,6 +910,7 @@ def test_a_flip_without_pictures_keeps_its_numbers(page: Browser, folder: Folder
     assert page.errors == []
 
 
+@pytest.mark.slow
 def test_grey_pictures_are_shown(page: Browser, folder: Folder) -> None:
     rng = np.random.default_rng(6)
     before = rng.integers(5, 250, (20, 24, 1), dtype=np.uint8)
@@ -944,6 +978,7 @@ def test_a_thousand_cases_load_pictures_beside_the_page(
     assert sorted(beside.iterdir()) == files
 
 
+@pytest.mark.slow
 def test_the_page_fits_every_width(cases: Browser) -> None:
     """No horizontal scrolling; from tablet width on the three squares are in a row."""
     cases.until(DONE)

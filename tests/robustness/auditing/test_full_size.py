@@ -351,6 +351,7 @@ def test_a_photograph_smaller_than_the_crop_is_an_outcome(classifier, photograph
     assert "40 x 5" in reasons["thin.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pipeline", "turned"), [("keras.load_img", False), ("pillow", True)])
 def test_a_photograph_is_turned_only_where_the_pipeline_turns_it(
     pipeline, turned, classifier, tmp_path

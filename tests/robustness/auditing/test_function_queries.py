@@ -169,6 +169,7 @@ def test_the_error_of_a_function_during_an_attack_is_its_own(folder, classifier,
         audited(classifier, folder, "failing", tmp_path / "run", attacks=["square:steps=100"])
 
 
+@pytest.mark.slow
 def test_a_function_for_a_model_with_channels_first_returns_them_first(tmp_path):
     (tmp_path / "first.py").write_text(
         "import numpy as np\n"

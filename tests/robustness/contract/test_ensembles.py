@@ -180,6 +180,7 @@ def test_a_cascade_skips_only_settled_images(runs):
     assert passes[True] < passes[False]
 
 
+@pytest.mark.slow
 def test_robust_accuracy_after_each_attack_counts_remaining_images(runs):
     from robustness.reports.summary.summary import summarise
 
@@ -198,6 +199,7 @@ def test_robust_accuracy_after_each_attack_counts_remaining_images(runs):
         assert rate.robust_accuracy.total == 40
 
 
+@pytest.mark.slow
 def test_a_cascade_can_be_verified(runs):
     with Run.open(runs[True].path) as run:
         assert list(check_rows(RunContents.of(run))) == []

@@ -313,6 +313,7 @@ class Idle(Attack):
         return {"point": state["point"] + 0 * look(state["point"]).gradient}
 
 
+@pytest.mark.slow
 def test_d12_reports_that_more_steps_lose_flips(tmp_path):
     classifier, images, *_ = two_sided(np.random.default_rng(1), rows=60, shape=SHAPE, far=6.0)
     bench = audited(classifier, images, Fading(steps=1), 8, tmp_path / "run")

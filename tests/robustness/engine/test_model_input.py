@@ -171,6 +171,7 @@ def test_outcomes_do_not_depend_on_batch_or_order(attack, norm):
         assert {k: again[k] for k in reference} == reference
 
 
+@pytest.mark.slow
 def test_the_nearest_file_has_the_size_of_the_picture(two_classes):
     classifier, some = two_classes
     found = attacked(classifier, DDN(steps=40), Threat((400.0,), norms.parse("l2")), some)

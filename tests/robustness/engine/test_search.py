@@ -467,6 +467,7 @@ def test_a_replay_ends_at_the_flip(case, monkeypatch, slots, tracing):
         assert subject.label != rung.flip.adversarial_class
 
 
+@pytest.mark.slow
 def test_a_search_closed_early_has_yielded_its_settled_images(case, reference):
     classifier, some = case
     read = []

@@ -74,6 +74,7 @@ def test_every_kind_is_read_alike_behind_a_url(s3, written):
         assert _contents(open_source(url, source_files.CLASSES)) == local
 
 
+@pytest.mark.slow
 def test_a_second_pass_fetches_nothing(s3, written):
     data, _ = written
     _uploaded(s3, data)
@@ -109,6 +110,7 @@ def test_a_list_reads_only_what_lies_below_its_own_url(s3):
     assert not any("secret" in path or "/other" in path for _, path in s3.requests)
 
 
+@pytest.mark.slow
 def test_a_picture_that_vanishes_is_an_outcome_and_a_network_that_fails_is_none(s3):
     s3.objects |= {f"bucket/f/{n}.png": data for n, data in enumerate(FILES.values())}
     source = open_source("s3://bucket/f")

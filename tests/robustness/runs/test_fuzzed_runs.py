@@ -23,6 +23,7 @@ def good(tmp_path_factory) -> Path:
     return fuzz.sound(tmp_path_factory.mktemp("good") / "run")
 
 
+@pytest.mark.slow
 def test_the_good_run_is_read_in_every_way(good, tmp_path):
     folder = shutil.copytree(good, tmp_path / "run")
     for name, read in fuzz.readings(folder, good).items():
@@ -120,6 +121,7 @@ def test_runs_of_earlier_versions_are_read():
     assert read == json.loads(json.dumps(whole)) | {"schema": SCHEMA}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [MOST_DEPTH + 1, 3000, 1_000_000])
 def test_nesting_is_limited_before_parsing(depth):
     for text in (b"[" * depth, b'{"a":' * depth, b"[" * depth + b"]" * depth):

@@ -376,6 +376,7 @@ def test_the_size_of_a_cell_is_limited(run, size, cell):
         getattr(opened, table)()
 
 
+@pytest.mark.slow
 def test_a_query_is_limited(tmp_path):
     Run.create(tmp_path / "run", Manifest()).close()
     database = Database(tmp_path / "run", writable=False, tables={})

@@ -131,6 +131,7 @@ def test_trust_must_be_typed_in_the_same_command(home, place, request, who, comm
     assert (home / MARK).exists()
 
 
+@pytest.mark.slow
 def test_an_own_trusted_run_asks_for_trust_again(place):
     done = inside("audit", "--resume", "trusted", "-q", cwd=place)
     assert done.returncode == 2 and "--trust-model" in done.stderr

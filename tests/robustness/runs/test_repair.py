@@ -305,6 +305,7 @@ def half(run: Path) -> None:
     (run / "run.sqlite").write_bytes(data[: len(data) // 2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [pages, header, half])
 def test_a_damaged_database_is_reported_first(material, whole, tmp_path, damage):
     folder, _ = whole
@@ -318,6 +319,7 @@ def test_a_damaged_database_is_reported_first(material, whole, tmp_path, damage)
     assert "\n" not in str(e.value)
 
 
+@pytest.mark.slow
 def test_an_original_with_a_changed_source_cannot_be_restored(material, whole, tmp_path):
     folder, _ = whole
     run = tmp_path / "run"

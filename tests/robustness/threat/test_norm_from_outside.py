@@ -69,6 +69,7 @@ def test_every_flip_has_its_distance_in_the_norm_within_the_budget(registered, r
             assert row["png"] != names[row["image"]]
 
 
+@pytest.mark.slow
 def test_verify_measures_distances_in_the_norm(registered, run):
     with Run.open(run) as opened:
         found = verify(opened, CLASSIFIER)

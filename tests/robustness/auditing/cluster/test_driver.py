@@ -215,6 +215,7 @@ def test_two_workers_make_the_rows_of_one_process(spread, undivided):
     assert all(worker.like and worker.images for worker in entry.workers)
 
 
+@pytest.mark.slow
 def test_the_workers_are_recorded_before_the_audit_ends(spread, undivided, tmp_path, monkeypatch):
     """A driver that is killed leaves a record, which a resumed run keeps."""
     out = tmp_path / "run"
@@ -245,6 +246,7 @@ def test_a_worker_counts_different_images():
     assert record.images == 3
 
 
+@pytest.mark.slow
 def test_a_lost_worker_loses_nothing(spread, undivided):
     found, entry, _ = spread(dies={0: 1})
     assert found == undivided
@@ -285,6 +287,7 @@ def test_without_any_like_hardware_the_driver_predicts_and_judges(spread, undivi
     assert not any(worker.images for worker in entry.workers)
 
 
+@pytest.mark.slow
 def test_a_picture_with_other_bytes_than_its_name_ends_the_audit(spread, monkeypatch):
     original = Done.__init__
 
@@ -321,6 +324,7 @@ def test_a_worker_that_does_not_stop_is_replaced(spread, undivided, monkeypatch)
     assert [worker.lost for worker in entry.workers] == [True, False]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_other_workers_or_without(spread, undivided, material, tmp_path):
     file, images, labels = material
     out = tmp_path / "run"

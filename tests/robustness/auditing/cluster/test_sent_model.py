@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 import robustness
 from robustness.auditing.cluster import sent_model, start
 from robustness.auditing.cluster.sent_model import model_here
@@ -41,6 +43,7 @@ def test_a_file_that_exists_is_used_and_another_one_lies_in_no_chosen_place(tmp_
     assert not Path(path).exists()
 
 
+@pytest.mark.slow
 def test_an_audit_by_workers_without_the_file_is_that_of_one_process(
     material, undivided, tmp_path, monkeypatch
 ):

@@ -229,6 +229,7 @@ def prepare(picture: Image.Image) -> np.ndarray:
 """
 
 
+@pytest.mark.slow
 def test_workers_run_the_preprocessing_and_read_the_uploaded_files(
     material, here, tmp_path, monkeypatch
 ):

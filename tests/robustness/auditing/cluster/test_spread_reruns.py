@@ -37,6 +37,7 @@ def alone(material, tmp_path_factory):
     return diagnoses(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kinds", "lost", "by_workers"),
     [

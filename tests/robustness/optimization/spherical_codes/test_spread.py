@@ -187,6 +187,7 @@ def test_the_best_stage_of_a_large_code_is_kept():
     np.testing.assert_array_equal(found.path[-1], found.vectors)
 
 
+@pytest.mark.slow
 def test_a_warm_start_never_gets_worse():
     best = spread(9, 3)
     again = spread(9, 3, start=best.vectors, restarts=1)
