@@ -164,9 +164,7 @@ def fixed_order_of_sums() -> Iterator[None]:
         from tensorflow.python.eager.context import context as current  # noqa: PLC0415
 
         usual = current().function_call_options
-        options = _without_memory_optimizer(
-            type(usual), usual.config_proto_serialized, usual.executor_type
-        )
+        options = _without_memory_optimizer(usual.config_proto_serialized, usual.executor_type)
     except (AttributeError, ImportError, TypeError):
         yield
         return
@@ -178,14 +176,15 @@ def fixed_order_of_sums() -> Iterator[None]:
 
 
 @functools.lru_cache(maxsize=8)
-def _without_memory_optimizer(kind: type, serialized: bytes, executor: Any) -> Any:
+def _without_memory_optimizer(serialized: bytes, executor: str | None) -> Any:
     """TensorFlow's options of a call of a function, with the memory optimizer off."""
     from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2  # noqa: PLC0415
+    from tensorflow.python.eager.context import FunctionCallOptions  # noqa: PLC0415
 
     config = config_pb2.ConfigProto.FromString(serialized)
     off = rewriter_config_pb2.RewriterConfig.NO_MEM_OPT
     config.graph_options.rewrite_options.memory_optimization = off
-    return kind(config_proto=config, executor_type=executor)
+    return FunctionCallOptions(executor, config)
 
 
 def without_tracing_warnings(function: Any) -> Any:

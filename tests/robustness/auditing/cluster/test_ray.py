@@ -34,17 +34,15 @@ def worker_processes() -> set[int]:
     listed = subprocess.run(
         ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     ).stdout
-    rows = [line.split(maxsplit=2) for line in listed.splitlines()]
-    parents = {int(pid): int(parent) for pid, parent, *_ in rows}
+    rows = [(*line.split(maxsplit=2), "")[:3] for line in listed.splitlines()]
+    parents = {int(pid): int(parent) for pid, parent, _ in rows}
 
     def is_mine(pid: int) -> bool:
         while pid and pid != os.getpid():
             pid = parents.get(pid, 0)
         return bool(pid)
 
-    named = [
-        int(pid) for pid, _, *title in rows if re.match("ray::(Evaluation)?Worker", *title or [""])
-    ]
+    named = [int(pid) for pid, _, title in rows if re.match("ray::(Evaluation)?Worker", title)]
     return set(filter(is_mine, named))
 
 
