@@ -7,7 +7,9 @@ works without that name too, with the limitation that its docstring states;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -148,6 +150,41 @@ def without_binding(graph: Callable[..., Any]) -> Callable[[Sequence[Tensor]], A
     if call_flat is None:
         return lambda tensors: graph(*tensors)
     return lambda tensors: call_flat(tensors, graph.captured_inputs)  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def fixed_order_of_sums() -> Iterator[None]:
+    """Let TensorFlow's optimizer of graphs not reorder sums, in calls on this thread within the block.
+
+    Of large arrays it turns ``a + b + c`` into additions to a temporary variable, in another order. Whether
+    it does so depends on the batch size and the number of threads, and so would the last bits of a row.
+    Without `context.function_call_options` it is left as it is.
+    """
+    try:
+        from tensorflow.python.eager.context import context as current  # noqa: PLC0415
+
+        usual = current().function_call_options
+        options = _without_memory_optimizer(usual.config_proto_serialized, usual.executor_type)
+    except (AttributeError, ImportError, TypeError):
+        yield
+        return
+    current().function_call_options = options
+    try:
+        yield
+    finally:
+        current().function_call_options = usual
+
+
+@functools.lru_cache(maxsize=8)
+def _without_memory_optimizer(serialized: bytes, executor: str | None) -> Any:
+    """TensorFlow's options of a call of a function, with the memory optimizer off."""
+    from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2  # noqa: PLC0415
+    from tensorflow.python.eager.context import FunctionCallOptions  # noqa: PLC0415
+
+    config = config_pb2.ConfigProto.FromString(serialized)
+    off = rewriter_config_pb2.RewriterConfig.NO_MEM_OPT
+    config.graph_options.rewrite_options.memory_optimization = off
+    return FunctionCallOptions(executor, config)
 
 
 def without_tracing_warnings(function: Any) -> Any:

@@ -110,7 +110,8 @@ def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
 
     def call(*args: TensorTree) -> Any:
         graph, given = graph_of(args)
-        return graph(given)
+        with _private.fixed_order_of_sums():
+            return graph(given)
 
     call.graph_of = graph_of  # type: ignore[attr-defined]
     return call

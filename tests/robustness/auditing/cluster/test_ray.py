@@ -27,15 +27,23 @@ __all__ = ["material", "server", "undivided"]
 
 
 def worker_processes() -> set[int]:
-    """The processes of Ray's workers, by their title."""
+    """The processes of Ray's workers that descend from this one, by their title.
+
+    Another test may run workers at the same time.
+    """
     listed = subprocess.run(
         ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     ).stdout
-    return {
-        int(line.split()[0])
-        for line in listed.splitlines()
-        if re.search("ray::(Evaluation)?Worker", line)
-    }
+    rows = [(*line.split(maxsplit=2), "")[:3] for line in listed.splitlines()]
+    parents = {int(pid): int(parent) for pid, parent, _ in rows}
+
+    def is_mine(pid: int) -> bool:
+        while pid and pid != os.getpid():
+            pid = parents.get(pid, 0)
+        return bool(pid)
+
+    named = [int(pid) for pid, _, title in rows if re.match("ray::(Evaluation)?Worker", title)]
+    return set(filter(is_mine, named))
 
 
 @pytest.mark.slow
