@@ -290,8 +290,8 @@ class CompiledBatch:
         Returns
         -------
         The smaller state and its batch size. None if the empty slots cost less than tracing a step for
-        another size, or if the model's outputs have other bits at that size: kernels choose the order of
-        their sums by the batch size, and a resumed run must reach the same outcomes.
+        another size, or if a step has other bits at that size: kernels choose the order of their sums by the
+        batch size, and a resumed run must reach the same outcomes.
         """
         size = self.size(state)
         for smaller in dict.fromkeys((-(-len(slots) // GROUP) * GROUP, size // 2 // GROUP * GROUP)):
@@ -307,23 +307,28 @@ class CompiledBatch:
         return None
 
     def _gives_same_bits(self, state: State, smaller: int, slots: Sequence[int]) -> bool:
-        """Whether the model's outputs for rows of a state have the same bits in a smaller batch.
+        """Whether a step of rows of a state has the same bits in a smaller batch.
 
-        Few rows are no proof: where the order of sums differs, one row in a hundred still has the same bits.
-        So the rows of empty slots are compared too, and at least a group must be different from each other.
+        The model's outputs and the attack's state after it are compared. Few rows are no proof: where the order
+        of sums differs, one row in a hundred still has the same bits. So the rows of empty slots are compared
+        too, and at least a group must be different from each other.
         """
         size = self.size(state)
         if (size, smaller) not in self._same_bits:
             others = [slot for slot in range(size) if slot not in slots]
             index = [*slots, *others][:smaller]
-            before, after = self._checksum(state)[index], self._checksum(_rows_of(state, index))
-            enough = len(np.unique(before)) >= min(smaller, GROUP)
-            self._same_bits[size, smaller] = enough and bool((before == after).all())
+            before = [array[index] for array in self._after_a_step(state)]
+            after = self._after_a_step(_rows_of(state, index))
+            enough = len(np.unique(before[0])) >= min(smaller, GROUP)
+            # As bytes: numbers that are not finite count as equal to themselves.
+            same = all(x.tobytes() == y.tobytes() for x, y in zip(before, after, strict=True))
+            self._same_bits[size, smaller] = enough and same
         return self._same_bits[size, smaller]
 
-    def _checksum(self, state: State) -> np.ndarray:
-        """The fingerprint of the model's outputs in the next step."""
-        return ops.convert_to_numpy(self._advance(state, (), 1)[2])
+    def _after_a_step(self, state: State) -> list[np.ndarray]:
+        """The fingerprint of the model's outputs in the next step, and the attack's state after it."""
+        after, _, checksum, _ = self._advance(state, (), 1)
+        return [ops.convert_to_numpy(x) for x in (checksum, *tree.flatten(after["own"]))]
 
     def _key(self, job: AttackJob) -> np.ndarray:
         """The key of a job, two words; all restarts of an image share the first."""

@@ -239,6 +239,26 @@ def test_a_few_rows_do_not_prove_that_a_smaller_batch_has_the_same_bits(alike, m
     assert together.shrink(state, [3, 7], 20) is None
 
 
+class Crowded(BIM):
+    """An attack whose own arithmetic depends on the size of the batch."""
+
+    def step(self, task, state, look):
+        after = super().step(task, state, look)
+        return {**after, "point": after["point"] + 1e-3 * ops.shape(after["point"])[0]}
+
+
+@pytest.mark.parametrize("attack", [BIM(steps=20), Crowded(steps=20)], ids=["alone", "crowded"])
+def test_the_batch_keeps_its_size_if_the_attack_depends_on_it(attack, monkeypatch):
+    monkeypatch.setattr(compiled_batch, "TRACING", 0)
+    model = keras.Sequential([keras.layers.Input((4, 4, 1)), Sums(crowded=False)])
+    classifier = Classifier(model, scaling="0..1", head="logits")
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 1)).astype(np.uint8)
+    together = CompiledBatch(classifier, attack, Threat((4,)), batch_size=12, seed=0)
+    places = [jobs.AttackJob(s, 4.0) for s in subjects(classifier, pixels)]
+    state = together.load(None, range(12), places)
+    assert (together.shrink(state, [3, 7], 20) is None) == isinstance(attack, Crowded)
+
+
 TWO_SIZES = """
 import numpy as np
 from keras import ops
@@ -299,13 +319,13 @@ def test_a_fingerprint_detects_a_single_bit(case, monkeypatch):
     attack, places = PGD(steps=2), [jobs.AttackJob(s, 4.0) for s in some[:6]]
     together = CompiledBatch(classifier, attack, Threat((4,)), batch_size=6, seed=0)
     state = together.load(None, range(6), places)
-    first, again = (ops.convert_to_numpy(together._checksum(state)) for _ in range(2))
+    first, again = (together._after_a_step(state)[0] for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert first.shape == (6,)
     point = ops.convert_to_numpy(state["own"]["point"]).copy()
     point[4, 0, 0, 0] = np.nextafter(point[4, 0, 0, 0], np.float32(999)) + 0.01
     state["own"]["point"] = ops.convert_to_tensor(point)
-    moved = ops.convert_to_numpy(together._checksum(state))
+    moved = together._after_a_step(state)[0]
     assert (moved != first).tolist() == [False] * 4 + [True, False]
 
 
