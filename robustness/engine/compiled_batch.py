@@ -309,9 +309,9 @@ class CompiledBatch:
     def _gives_same_bits(self, state: State, smaller: int, slots: Sequence[int]) -> bool:
         """Whether a step of rows of a state has the same bits in a smaller batch.
 
-        The model's outputs and the attack's state after it are compared. Few rows are no proof: where the order
-        of sums differs, one row in a hundred still has the same bits. So the rows of empty slots are compared
-        too, and at least a group must be different from each other.
+        The model's outputs and the attack's state after it are compared. Few rows are no proof: where sums
+        have another order, one row in a hundred still has the same bits. So the rows of empty slots are
+        compared too, and at least a group must be different from each other.
         """
         size = self.size(state)
         if (size, smaller) not in self._same_bits:
