@@ -51,7 +51,7 @@ def describe(
         created=now(),
         finished=None,
         config=plan.config(classifier.class_names),
-        model=ModelEntry.model_validate(classifier.card()),
+        model=ModelEntry.model_validate(classifier.card()).with_outputs(random=plan.draws > 1),
         data=data if shard == WHOLE else data.with_changes(undivided=len(entries)),
         class_names=tuple(classifier.class_names),
         environment=_environment(),

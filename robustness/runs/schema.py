@@ -8,7 +8,7 @@ did not write has its default; a key that this version does not know is kept, si
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     ConfigDict,
@@ -195,6 +195,12 @@ class ModelEntry(Part):
     class_names: Listed[str] | None = None
     class_names_from: str | None = None
     keras: str | None = None
+
+    def with_outputs(self, *, random: bool) -> Self:
+        """Return a copy without answers if the outputs are random: two draws that agree are no constant."""
+        if not random or self.identity is None:
+            return self
+        return self.with_changes(identity=self.identity.with_changes(answers=None))
 
 
 class ClassEntry(Part):

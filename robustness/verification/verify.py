@@ -370,6 +370,7 @@ def _of_the_model(claims: RunContents, classifier: Predicting) -> Iterator[Incon
         )
     # Weights and classes are compared in this function.
     before = claims.manifest.model.without("weights_sha256", "class_names")
+    before = before.with_outputs(random=claims.random)
     if other := differences(before, ModelEntry.model_validate(classifier.card())):
         yield Inconsistency(
             MODEL,

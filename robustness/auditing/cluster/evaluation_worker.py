@@ -102,9 +102,8 @@ class EvaluationWorker:
             judge = cast("Classifier", as_deployed(manifest.config.deployment, model, function))
             # This reads the file again.
             card = judge.card()
-        unlike = differences(
-            ModelEntry.model_validate(assignment.card), ModelEntry.model_validate(card)
-        )
+        drivers = ModelEntry.model_validate(assignment.card).with_outputs(random=assignment.random)
+        unlike = differences(drivers, ModelEntry.model_validate(card))
         if function is not None and assignment.function is not None:
             unlike += filter(None, [function.source_differs(assignment.function)])
         if unlike:

@@ -233,6 +233,8 @@ def test_flips_are_decided_by_most_draws(shared, tmp_path):
         classifier, IMAGES, labels=LABELS, attacks=[BIG], epsilons=[2, 12], out=tmp_path / "run"
     )
     assert found.manifest["config"]["draws"] == votes.DRAWS
+    # Two draws agree most of the time, which says nothing of the next.
+    assert found.manifest["model"]["identity"].get("answers") is None
     rows = found.outcomes
     # Within 2 counts none flips, although one answer in ten is wrong; within 12 counts most do.
     assert "flipped" not in set(rows[rows.epsilon == 2].status)
