@@ -155,7 +155,6 @@ class LocalWork:
     entries : the images, by key.
     save : saves a picture.
     canvases : the canvases of the images.
-    shrinks : whether batches may become smaller at their end.
     """
 
     def __init__(
@@ -168,9 +167,7 @@ class LocalWork:
         entries: Mapping[str, Entry],
         save: SavePicture,
         canvases: Canvases,
-        shrinks: bool = True,
     ) -> None:
-        self.shrinks = shrinks
         self.plan, self.classifier, self.attacked_model = plan, classifier, attacked
         self.cache, self.entries, self.canvases = cache, entries, canvases
         self.make = RowMaker(plan, classifier, save)
@@ -294,7 +291,6 @@ class LocalWork:
                 batch_size=size,
                 seed=seed,
                 canvas=canvas,
-                shrinks=self.shrinks,
             )
         return self._compiled[attack, size, canvas]
 

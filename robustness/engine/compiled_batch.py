@@ -45,14 +45,11 @@ class CompiledBatch:
         The seed of the random numbers, which also depend on the image's key, the attack and the restart.
     canvas
         The shape (height, width, channels) of the pictures' canvas; for deployed models only.
-    shrinks
-        Whether the batch may become smaller when no rows are left for some slots.
 
     Attributes
     ----------
     input
         How points enter the model.
-    ----------
     passes
         (forward, backward) passes of a row in a step; known after the first step.
     watched
@@ -77,7 +74,6 @@ class CompiledBatch:
         batch_size: int,
         seed: int,
         canvas: Shape | None = None,
-        shrinks: bool = True,
     ) -> None:
         attack.expect_norm(threat.norm)
         gradients = attack.knowledge == "white-box"
@@ -104,7 +100,7 @@ class CompiledBatch:
         self._step = backend.compile(self._step_rows_until if self.several else self._step_rows)
         self._round = backend.compile(self._round_rows)
         # If a smaller batch can never be worth tracing a step, no fingerprint is needed.
-        self._shrinks = shrinks and self._bytes * batch_size * attack.steps >= self._tracing
+        self._shrinks = self._bytes * batch_size * attack.steps >= self._tracing
         self._same_bits: dict[tuple[int, int], bool] = {}
 
     def task(self, arrays: State) -> Task:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from robustness.files.bounded import open_regular
 
 MAX_FILES = 100_000
 """The largest number of files of one range, pattern or folder of shards."""
+FRESH_NS = 2_000_000_000
+"""The age in nanoseconds below which a file may have been written twice at the same time of its clock."""
 _RANGE = re.compile(r"\{(\d{1,12})\.\.(\d{1,12})\}")
 _OF = re.compile(r"(.*?)(\d{4,6})-of-(\d{4,6})(.*)")
 
@@ -37,6 +40,10 @@ class ByteFile(Protocol):
     @property
     def size(self) -> int:
         """The number of bytes."""
+
+    @property
+    def version(self) -> str:
+        """A text that is another one for any other content and any other place; "" if there is none."""
 
     @property
     def chunk(self) -> int:
@@ -116,6 +123,13 @@ class LocalFile:
     def name(self) -> str:
         """The name of the file without folders."""
         return self.path.name
+
+    @property
+    def version(self) -> str:
+        """The path, and when the file was written; "" for one that is too new to tell two contents apart."""
+        inode, _, written = self.identity
+        fresh = abs(time.time_ns() - written) < FRESH_NS
+        return "" if fresh else f"{self.path.resolve()} {inode} {written}"
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return `size` bytes from `offset`, fewer only at the end of the file."""

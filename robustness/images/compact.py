@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -65,6 +66,61 @@ class Index:
         self.fault = array("B")
         self.faults = Words()
         self.faults.number("")
+
+    COLUMNS: ClassVar[Mapping[str, str]] = {
+        "names": "B",
+        "ends": "Q",
+        "files": "I",
+        "offsets": "Q",
+        "sizes": "Q",
+        "faults": "B",
+    }
+    """The arrays of an index, and the type of each as in `array`."""
+
+    @classmethod
+    def of_columns(
+        cls, columns: Mapping[str, np.ndarray], faults: Sequence[str], sizes: Sequence[int]
+    ) -> Index:
+        """Return the index with these `columns`, made by `columns()`.
+
+        Parameters
+        ----------
+        columns : the arrays, by name.
+        faults : the sentences about pictures that are not read, by number.
+        sizes : the sizes of the files in bytes.
+
+        Raises
+        ------
+        ValueError
+            The arrays do not fit each other or the files.
+        """
+        for name, kind in cls.COLUMNS.items():
+            if columns[name].dtype != np.dtype(kind) or columns[name].ndim != 1:
+                raise ValueError(f"{name} is no column of an index")
+        names, ends, file, offset, size, fault = (columns[name] for name in cls.COLUMNS)
+        if any(len(one) != len(ends) for one in (file, offset, size, fault)) or not len(ends):
+            raise ValueError("the columns have different lengths")
+        if ends[-1] != len(names) or (np.diff(ends.astype(np.int64)) < 0).any():
+            raise ValueError("the names end elsewhere")
+        if file.max() >= len(sizes) or fault.max() >= len(faults):
+            raise ValueError("a number is out of range")
+        room = np.array(sizes, np.uint64)[file]
+        if (size > room).any() or (offset > room - np.minimum(size, room)).any():
+            raise ValueError("a picture lies outside its file")
+        made = cls()
+        made._names = bytearray(names.tobytes())
+        arrays = (made._ends, made.file, made.offset, made.size, made.fault)
+        for array_, column in zip(arrays, (ends, file, offset, size, fault), strict=True):
+            array_.frombytes(column.tobytes())
+        for sentence in faults:
+            made.faults.number(sentence)
+        return made
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return the arrays, by name; `faults` is not among them."""
+        arrays = (self._names, self._ends, self.file, self.offset, self.size, self.fault)
+        columns = zip(self.COLUMNS.items(), arrays, strict=True)
+        return {name: np.frombuffer(memoryview(one), kind) for (name, kind), one in columns}
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -134,8 +190,9 @@ class Index:
         return found
 
 
-class CompactSource:
-    """Pictures of an index.
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """What one pass over the files of a source has found.
 
     Parameters
     ----------
@@ -143,10 +200,25 @@ class CompactSource:
     class_names : the class names by label; None if unknown.
     index : where the pictures lie; its names are the keys, each once.
     labels : ndarray of int, shape (pictures,), -1 for no label.
-    files : the files that the index numbers.
+    table : which folder has which class, where folders were matched with known classes.
+    """
+
+    description: str
+    class_names: Sequence[str] | None
+    index: Index
+    labels: np.ndarray
+    table: ClassTable | None = None
+
+
+class CompactSource:
+    """Pictures of a listing.
+
+    Parameters
+    ----------
+    listing : the pictures.
+    files : the files that its index numbers.
     extract : returns the picture file in the bytes at an offset; None if they are the picture file.
     stored : returns the picture file in a file (its number) at an offset, where these are no bytes of files.
-    table : which folder has which class, where folders were matched with known classes.
     """
 
     access: ClassVar[str] = "random"
@@ -154,19 +226,16 @@ class CompactSource:
 
     def __init__(
         self,
-        description: str,
-        class_names: Sequence[str] | None,
-        index: Index,
-        labels: np.ndarray,
+        listing: Listing,
         files: Sequence[ByteFile],
         *,
         extract: Extract | None = None,
         stored: Callable[[int, int], bytes] | None = None,
-        table: ClassTable | None = None,
     ) -> None:
-        self.description, self.table = description, table
-        self.class_names = None if class_names is None else tuple(class_names)
-        self._index, self._labels, self._files = index, labels.astype(np.int32), list(files)
+        self.listing, index, names = listing, listing.index, listing.class_names
+        self.description, self.table = listing.description, listing.table
+        self.class_names = None if names is None else tuple(names)
+        self._index, self._labels, self._files = index, listing.labels.astype(np.int32), list(files)
         self._extract, self._stored, self._turned = extract, stored, True
         self._sentences = index.faults.texts()
         count = len(index)

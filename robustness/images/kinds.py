@@ -12,11 +12,12 @@ from robustness.files.remote.places import THREADS
 from robustness.images import arrays, datasets, remote_folder, shards, sources
 from robustness.images.decode import SUFFIXES
 from robustness.images.entries import Source, key_of
+from robustness.images.kept_listings import kept
 from robustness.images.parquet import open_parquet
 from robustness.images.source_kinds import SourceKind, SourceOptions
 from robustness.images.streams import Stream
 from robustness.images.tar_shards import open_shards
-from robustness.images.tfrecords import open_records
+from robustness.images.tfrecords import open_records, picture_in
 
 
 def _file(given: object, *suffixes: str) -> bool:
@@ -75,7 +76,13 @@ def _open_tar(given: object, options: SourceOptions) -> Source:
     place = cast("Place", given)
     files = shards.shards(place, _IS_TAR)
     what = f"tar {'file' if len(files) == 1 else 'shards'} {key_of(place.name)}"
-    return open_shards(files, what, options.class_names, options.label_column)
+    return kept(
+        "tar",
+        what,
+        files,
+        options,
+        lambda: open_shards(files, what, options.class_names, options.label_column),
+    )
 
 
 TAR = SourceKind(
@@ -110,7 +117,14 @@ def _open_records(given: object, options: SourceOptions) -> Source:
     place = cast("Place", given)
     files = shards.shards(place, _is_records)
     what = f"TFRecord {key_of(place.name)}"
-    return open_records(files, what, options.class_names, options.label_column)
+    return kept(
+        "TFRecord",
+        what,
+        files,
+        options,
+        lambda: open_records(files, what, options.class_names, options.label_column),
+        picture_in,
+    )
 
 
 def _open_tf_data(given: Any, _: SourceOptions) -> Stream:

@@ -25,6 +25,7 @@ from robustness.images.compact import (
     TOO_LARGE,
     CompactSource,
     Index,
+    Listing,
     Words,
     described,
     labels_of_words,
@@ -206,9 +207,8 @@ def open_parquet(
     def stored(file: int, row: int) -> bytes:
         return pictures[file].read(row)
 
-    return CompactSource(
-        described(what, labels, notes), names, scan.index, labels, files, stored=stored
-    )
+    listing = Listing(described(what, labels, notes), names, scan.index, labels)
+    return CompactSource(listing, files, stored=stored)
 
 
 def _opened(file: ByteFile) -> Any:

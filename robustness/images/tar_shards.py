@@ -27,6 +27,7 @@ from robustness.images.compact import (
     TOO_LARGE,
     CompactSource,
     Index,
+    Listing,
     Words,
     described,
     labels_of_words,
@@ -201,14 +202,8 @@ def _source(
     if scan.others:
         notes.append(f"{plural(scan.others, 'other file')} skipped")
     labels = labels[keep]
-    return CompactSource(
-        described(what, labels, notes, left_out),
-        names,
-        scan.index.kept(keep),
-        labels,
-        files,
-        table=table,
-    )
+    told = described(what, labels, notes, left_out)
+    return CompactSource(Listing(told, names, scan.index.kept(keep), labels, table), files)
 
 
 def _joined(scan: _Scan, samples: np.ndarray) -> tuple[np.ndarray, str]:

@@ -24,6 +24,7 @@ from robustness.images.compact import (
     MAX_INDEXED,
     CompactSource,
     Index,
+    Listing,
     Words,
     described,
     labels_of_words,
@@ -95,9 +96,8 @@ def open_records(
     notes = [plural(len(files), "file")] * (len(files) > 1) + (
         [f"labels of {told}"] if told else []
     )
-    return CompactSource(
-        described(what, labels, notes), names, scan.index, labels, files, extract=picture_in
-    )
+    listing = Listing(described(what, labels, notes), names, scan.index, labels)
+    return CompactSource(listing, files, extract=picture_in)
 
 
 def picture_in(data: bytes) -> bytes:

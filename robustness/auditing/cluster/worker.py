@@ -118,9 +118,6 @@ class Worker:
             entries=entries,
             save=pictures.save,
             canvases=Canvases(setup.classifier),
-            # A worker has no images for a moment more often than one process, and in rare cases the last bits
-            # of a row depend on the size of the batch.
-            shrinks=False,
         )
         attacks = {attack.label: attack for attack in plan.attacks}
         self._loaded = _Loaded(work, attacks, entries, pictures, setup.models.attacked)

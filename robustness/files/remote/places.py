@@ -46,6 +46,11 @@ class RemoteFile:
         return self.info.size
 
     @property
+    def version(self) -> str:
+        """The URL and what the store calls its content; "" if the store states nothing."""
+        return f"{self.info.url} {self.info.version}" if self.info.version else ""
+
+    @property
     def chunk(self) -> int:
         """The number of bytes that are best read at a time."""
         return 1 << 16 if self.whole else 8 << 20

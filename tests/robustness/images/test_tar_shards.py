@@ -296,7 +296,7 @@ def test_headers_are_read_as_tarfile_reads_them(members):
 
 
 class _Memory:
-    name, chunk = "memory.tar", 1 << 12
+    name, chunk, version = "memory.tar", 1 << 12, ""
 
     def __init__(self, data: bytes) -> None:
         self._data, self.size = data, len(data)
