@@ -6,7 +6,7 @@ import copy
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -118,9 +118,12 @@ class Index:
 
     def columns(self) -> dict[str, np.ndarray]:
         """Return the arrays, by name; `faults` is not among them."""
-        arrays = (self._names, self._ends, self.file, self.offset, self.size, self.fault)
+        arrays: tuple[Any, ...] = (
+            *(self._names, self._ends),
+            *(self.file, self.offset, self.size, self.fault),
+        )
         columns = zip(self.COLUMNS.items(), arrays, strict=True)
-        return {name: np.frombuffer(memoryview(one), kind) for (name, kind), one in columns}
+        return {name: np.frombuffer(one, kind) for (name, kind), one in columns}
 
     def __len__(self) -> int:
         return len(self._ends)
