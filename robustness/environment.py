@@ -1,11 +1,13 @@
-"""Sets what must be set before TensorFlow is imported, and restores it afterwards.
+"""Changes settings of the process for a while, and restores them afterwards.
 
-This is the variable of oneDNN, and the level of TensorFlow's log where the toolkit imports TensorFlow first.
+These are the variable of oneDNN and the level of TensorFlow's log, which TensorFlow reads while it is imported,
+and Python's search for cyclic garbage.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -99,3 +101,18 @@ def _hidden_stderr() -> Iterator[None]:
         os.dup2(nowhere, 2)
         stack.callback(os.dup2, kept, 2)
         yield
+
+
+@contextlib.contextmanager
+def without_garbage_search() -> Iterator[None]:
+    """Pause Python's search for cyclic garbage while many objects are made that are all kept.
+
+    Each search visits all of them: listing a million images took a third longer. Also usable as a decorator.
+    """
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()

@@ -12,7 +12,7 @@ STATUSES = (FLIPPED, ROBUST, MISCLASSIFIED, UNREADABLE, FAILED, SETTLED)
 """`SETTLED`: an earlier attack of the cascade flips the image within this epsilon; this one did not run."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ImageRow:
     """An image of the run, and the model's prediction of it unchanged."""
 
@@ -28,7 +28,7 @@ class ImageRow:
     png: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class OutcomeRow:
     """The outcome of one image x attack x epsilon. Distances are those of the saved file, in counts."""
 
@@ -53,7 +53,7 @@ class OutcomeRow:
     png: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StripRow:
     """One step of an attack towards a flip: its picture, and the probabilities as a JSON list."""
 
@@ -65,7 +65,7 @@ class StripRow:
     probabilities: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GradientRow:
     """For a robust outcome, the steps that requested a gradient (`watched`) and that got none (`blind`)."""
 
@@ -76,7 +76,7 @@ class GradientRow:
     blind: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DistanceRow:
     """The distance of a flip's saved file in a norm that has no column in the outcomes."""
 
@@ -87,7 +87,7 @@ class DistanceRow:
     distance: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SizeRow:
     """The height and width in pixels of a picture that is attacked at its own size."""
 
@@ -96,7 +96,7 @@ class SizeRow:
     width: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class UploadRow:
     """The uploaded file of a flip, in a lossy format: its path, and its distances from the original.
 
@@ -112,7 +112,7 @@ class UploadRow:
     l2: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ViewRow:
     """What the model sees of a flip's original (`before`) and of its uploaded file (`after`).
 

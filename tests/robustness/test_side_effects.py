@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import json
@@ -16,6 +17,7 @@ import pytest
 from keras import layers
 
 import robustness
+from robustness import environment
 from robustness.attacks import PGD
 
 SHAPE = (8, 8, 3)
@@ -66,6 +68,7 @@ def state():
 
 before, found = state(), {}
 import robustness
+from robustness import environment
 from robustness.attacks import PGD
 for precision in ("float32", "bfloat16"):
     result = robustness.audit(
@@ -91,6 +94,7 @@ def test_the_environment_is_restored_once_tensorflow_has_read_it():
 import os, json
 before = dict(os.environ)
 import robustness
+from robustness import environment
 between = {k: v for k, v in os.environ.items() if k not in before}
 from robustness import backend
 import keras
@@ -109,6 +113,7 @@ def test_tensorflow_imported_by_the_toolkit_logs_nothing_and_python_still_warns(
     code = """
 import os
 import robustness
+from robustness import environment
 from robustness import environment
 before = os.environ.get("TF_CPP_MIN_LOG_LEVEL")
 with environment.quiet_import():
@@ -335,3 +340,22 @@ def test_the_model_is_unchanged_after_audits_from_two_threads():
     assert seen and all(one == {"float32"} for one in seen)
     assert changes(before, state(model)) == []
     assert gc.get_freeze_count() == 0
+
+
+def test_the_search_for_garbage_is_paused_and_continues():
+    """Also after an error, within another pause, and not where the user has turned it off."""
+    assert gc.isenabled()
+    with contextlib.suppress(ValueError), environment.without_garbage_search():
+        assert not gc.isenabled()
+        with environment.without_garbage_search():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+        raise ValueError
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with environment.without_garbage_search():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
