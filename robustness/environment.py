@@ -1,7 +1,7 @@
 """Changes settings of the process for a while, and restores them afterwards.
 
-These are the variable of oneDNN and the level of TensorFlow's log, which TensorFlow reads while it is imported,
-and Python's search for cyclic garbage.
+These are the variable of oneDNN and the level of TensorFlow's log, which TensorFlow reads while it is
+imported, and Python's search for cyclic garbage.
 """
 
 from __future__ import annotations
