@@ -110,7 +110,7 @@ def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
 
     def call(*args: TensorTree) -> Any:
         graph, given = graph_of(args)
-        with _private.fixed_order_of_sums():
+        with _private.options_of_graphs():
             return graph(given)
 
     call.graph_of = graph_of  # type: ignore[attr-defined]

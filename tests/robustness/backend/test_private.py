@@ -202,26 +202,27 @@ def test_a_graph_is_called_the_same_way_without_call_flat():
 
 
 @tensorflow_only
-def test_sums_keep_their_order_only_within_the_block():
+def test_graphs_have_our_options_only_within_the_block():
     """When this fails, TensorFlow has changed: rows may depend on the size of the batch."""
     from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
     from tensorflow.python.eager.context import context
 
-    def optimizer() -> int:
+    def optimizer() -> tuple[int, int]:
         config = context().function_call_options.config_proto_serialized
-        read = config_pb2.ConfigProto.FromString(config)
-        return read.graph_options.rewrite_options.memory_optimization
+        read = config_pb2.ConfigProto.FromString(config).graph_options.rewrite_options
+        return read.memory_optimization, read.meta_optimizer_iterations
 
+    ours = rewriter_config_pb2.RewriterConfig.NO_MEM_OPT, rewriter_config_pb2.RewriterConfig.ONE
     before, usual = context().function_call_options, optimizer()
-    with _private.fixed_order_of_sums():
-        assert optimizer() == rewriter_config_pb2.RewriterConfig.NO_MEM_OPT != usual
+    with _private.options_of_graphs():
+        assert optimizer() == ours != usual
     assert context().function_call_options is before
 
 
 @tensorflow_only
-def test_without_options_of_calls_the_order_is_left(monkeypatch):
+def test_without_options_of_calls_graphs_are_left_alone(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "tensorflow.python.eager.context", None)
-    with _private.fixed_order_of_sums():
+    with _private.options_of_graphs():
         pass
 
 
