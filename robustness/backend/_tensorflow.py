@@ -103,7 +103,7 @@ def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
         if not tf.executing_eagerly() or not all(isinstance(x, _ARRAYS) for x in leaves):
             return lambda given: usual(*given), args
         tensors = [x if isinstance(x, tf.Tensor) else tf.convert_to_tensor(x) for x in leaves]
-        signature = (structure, *((x.dtype, *x.shape) for x in tensors))
+        signature = (structure, *((x.dtype, _private.shape_of(x)) for x in tensors))
         if signature not in graphs:
             graphs[signature] = _graph(fn, structure, tensors)
         return graphs[signature], tensors
