@@ -268,11 +268,17 @@ def labels_of_words(
     return label_of[words], labelling.class_names
 
 
-def unique_names(index: Index, files: Sequence[ByteFile], again: str) -> None:
+def unique_names(index: Index, files: Sequence[ByteFile], again: str = "") -> None:
     """Make the names of an index keys: unique, and the same whatever other files there are, if possible.
 
-    Where files repeat each other's names, every name begins with that of its file. Where one file repeats a
-    name, the later picture is not read, for the reason `again`.
+    Where files repeat each other's names, every name begins with that of its file.
+
+    Parameters
+    ----------
+    index : the pictures.
+    files : the files that the index numbers.
+    again : why a later picture of a name that one file repeats is not read. If "" it is read, and the keys
+        of all pictures are their positions, "row 17".
     """
     repeated = index.repeated()
     if not repeated:
@@ -280,17 +286,21 @@ def unique_names(index: Index, files: Sequence[ByteFile], again: str) -> None:
     if len(files) > 1:
         index.renamed(lambda number: f"{files[index.file[number]].name}/{index.name(number)}")
         repeated = index.repeated()
-    for number in repeated:
-        index.blame(number, again)
+    if repeated and not again:
+        index.renamed(lambda number: f"row {number}")
+        return
     times: dict[str, int] = {}
     new: dict[int, str] = {}
     for number in repeated:
+        index.blame(number, again)
         name = index.name(number)
         times[name] = times.get(name, 1) + 1
         new[number] = f"{name} ({times[name]})"
     index.renamed(lambda number: new.get(number) or index.name(number))
-    for number in index.repeated():  # a picture is itself called "a.png (2)"
+    # A picture may itself be called "a.png (2)".
+    for number in index.repeated():
         index.blame(number, again)
-        position = f"{index.name(number)} at {index.offset[number]}"
-        new = {number: position}
-        index.renamed(lambda n, new=new: new.get(n) or index.name(n))  # type: ignore[misc]
+        new[number] = (
+            f"{index.name(number)} at {index.offset[number]} of {files[index.file[number]].name}"
+        )
+    index.renamed(lambda number: new.get(number) or index.name(number))

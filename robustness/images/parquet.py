@@ -192,7 +192,7 @@ def open_parquet(
         raise ImagesError(f"{what} holds no rows; expected a picture in each.")
     if not scan.named:
         scan.index.renamed(lambda number: f"row {number}")
-    unique_names(scan.index, files, "An earlier row has the same path.")
+    unique_names(scan.index, files)
     texts, words = scan.words.texts(), np.frombuffer(scan.labels, np.int64)
     if not first.label:
         labels, names = np.full(len(words), -1), known or first.class_names

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,35 @@ def test_a_folder_of_one_split_is_read_and_of_two_refused(tmp_path):
         open_source(tmp_path)
     assert len(_labels(open_source(tmp_path / "train-*.parquet"))) == 13
     assert len(_labels(open_source(tmp_path / "test-*.parquet"))) == 13
+
+
+def test_paths_that_repeat_are_no_keys_and_all_pictures_are_read(tmp_path):
+    # Hugging Face's data sets of folders keep the last part of the path alone.
+    data = list(FILES.values())[:4]
+    columns = {
+        "image": [{"bytes": one, "path": f"{n % 2}.png"} for n, one in enumerate(data)],
+        "label": [0, 1, 0, 1],
+    }
+    source = open_source(_write(tmp_path, columns, row_group_size=3))
+    assert _labels(source) == {"row 0": 0, "row 1": 1, "row 2": 0, "row 3": 1}
+    for number, entry in enumerate(source.entries()):
+        assert (source.read(entry, SHAPE).pixels == IMAGES[number]).all()
+    for part, first in (("a", 0), ("b", 2)):
+        part_columns = {name: some[first : first + 2] for name, some in columns.items()}
+        pq.write_table(pa.table(part_columns), tmp_path / f"part-{part}.parquet")
+    assert list(_labels(open_source(tmp_path / "part-*.parquet"))) == [
+        "part-a.parquet/0.png", "part-a.parquet/1.png", "part-b.parquet/0.png", "part-b.parquet/1.png",
+    ]  # fmt: skip
+
+
+def test_hostile_names_take_no_quadratic_time(tmp_path):
+    paths = [f"{n}.png" for n in range(3000) for _ in range(2)] + [
+        f"{n}.png (2)" for n in range(3000)
+    ]
+    columns = {"image": [{"bytes": b"x", "path": path} for path in paths]}
+    begun = time.process_time()
+    assert len(_labels(open_source(_write(tmp_path, columns)))) == 9000
+    assert time.process_time() - begun < 5
 
 
 def test_plain_columns_and_rows_without_names(tmp_path):
