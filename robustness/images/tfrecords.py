@@ -205,7 +205,7 @@ def _add(
 
 
 def _shown(value: Value) -> str:
-    return value.value if isinstance(value, Several) else f"{value:g}"
+    return value.value if isinstance(value, Several) else repr(value)
 
 
 def _text(value: Value) -> str:
@@ -274,9 +274,9 @@ def _named_numbers(
         or any(known.index(text) != place for text, place in once.items() if text in known)
     ):
         raise ImagesError(
-            f"{what}: some of {len(named):,} labels have the same name, so they do not tell which label is which of "
-            f"{len(known):,} classes. Name the feature of the numbers with --label-column (label_column= in "
-            "Python)."
+            f"{what}: some of {len(named):,} labels have the same name, so they do not tell which label is "
+            f"which of {len(known):,} classes. Name the feature of the numbers with --label-column "
+            "(label_column= in Python)."
         )
     labels = np.where(numbers == _NONE, -1, np.searchsorted(distinct, numbers))
     unique = [
