@@ -32,7 +32,7 @@ from robustness.images.entries import Unreadable
 from robustness.images.parquet_columns import MAX_FOOTER, Columns, class_labels, find_columns
 from robustness.images.parquet_pages import expect_small_pages
 from robustness.images.png import MAX_BYTES
-from robustness.images.shards import in_turn
+from robustness.images.shards import expect_no_page, in_turn
 from robustness.images.spool import Spool
 from robustness.text import plural
 
@@ -234,6 +234,8 @@ def _opened(file: ByteFile, texts: Sequence[str]) -> Any:
         ) from error
     tail = file.read_at(max(0, file.size - 8), 8)
     footer = struct.unpack("<I", tail[:4])[0] if len(tail) == 8 else 0
+    if tail[4:] != b"PAR1":
+        expect_no_page(file, file.read_at(0, 64))
     if tail[4:] != b"PAR1" or not 0 < footer <= min(MAX_FOOTER, file.size):
         raise ImagesError(
             f"{file.name} does not end like a Parquet file, as half a download does not; fetch it again."

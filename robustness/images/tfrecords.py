@@ -33,7 +33,7 @@ from robustness.images.crc32c import masked
 from robustness.images.entries import Unreadable, key_of
 from robustness.images.examples import Several, Value, single_values
 from robustness.images.png import MAX_BYTES
-from robustness.images.shards import in_turn
+from robustness.images.shards import expect_no_page, in_turn
 from robustness.images.tar_index import Blocks
 from robustness.text import plural
 
@@ -131,6 +131,7 @@ def _is_sound(data: bytes) -> bool:
 
 def _index(scan: _Scan, number: int, file: ByteFile) -> None:
     blocks, offset = Blocks(file), 0
+    expect_no_page(file, blocks.get(0, 64, file.chunk))
     if blocks.get(0, 2, file.chunk)[:2] == b"\x1f\x8b":
         raise ImagesError(
             f"{file.name} is packed by gzip as a whole, so its records cannot be read at their places; "

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from robustness.errors import FetchError, RobustnessError
+from robustness.files.places import ChangedFileError
 from robustness.files.remote.urls import scheme_of, shown
 
 Result = TypeVar("Result")
@@ -23,6 +24,12 @@ _CREDENTIALS = {
     "az": "AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or _SAS_TOKEN",
     "hf": "HF_TOKEN, or `hf auth login`",
 }
+_HALF = {
+    "aiohttp.ClientPayloadError",
+    "requests.ChunkedEncodingError",
+    "botocore.ResponseStreamingError",
+}
+"""Errors of answers that end before they are complete."""
 _ALIASES = {"gcs": "gs", "abfs": "az", "abfss": "az"}
 
 
@@ -33,6 +40,8 @@ def retried(action: Callable[[], Result], url: str) -> Result:
     ------
     FileNotFoundError
         There is nothing at the URL.
+    ChangedFileError
+        The file is another one than when it was listed.
     FetchError
         Access is denied, there are no credentials, or every try has failed.
     """
@@ -40,7 +49,7 @@ def retried(action: Callable[[], Result], url: str) -> Result:
     for attempt in range(1, TRIES + 1):
         try:
             return action()
-        except (FileNotFoundError, KeyboardInterrupt, RobustnessError):
+        except (FileNotFoundError, ChangedFileError, KeyboardInterrupt, RobustnessError):
             raise
         except Exception as error:
             if attempt == TRIES or not _may_pass(error):
@@ -84,6 +93,8 @@ def _lacks_credentials(error: BaseException) -> bool:
 def _may_pass(error: BaseException) -> bool:
     if isinstance(error, PermissionError) or _lacks_credentials(error):
         return False
+    if _names(error) & _HALF:  # aiohttp gives it the status 400
+        return True
     status = status_of(error)
     if status is not None:
         return status in _PASSING

@@ -193,6 +193,13 @@ def test_pages_that_unpack_to_far_more_than_they_are_are_refused(tmp_path, monke
     assert "unpack to far more bytes" in source.read(source.entries()[0], SHAPE).reason
 
 
+def test_a_web_page_in_place_of_a_file_is_said(tmp_path):
+    for name in ("a.parquet", "a.tar", "a.tfrecord"):
+        (tmp_path / name).write_bytes(b"\n<!DOCTYPE html><html>log in</html>")
+        with pytest.raises(ImagesError, match=f"{name} is a web page"):
+            open_source(tmp_path / name)
+
+
 def test_more_rows_than_bytes_are_refused(tmp_path):
     path = _write(tmp_path, {"image": pa.nulls(1_000_000, pa.binary())})
     with pytest.raises(ImagesError, match="states 1,000,000 rows"):
