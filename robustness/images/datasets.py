@@ -209,7 +209,8 @@ def _expect_images(what: str, images: Any, labels: Any) -> None:
     if images.ndim == 3 and images.shape[-1] > 4 and count > 1 and len(images) == len(labels):
         raise ImagesError(
             f"{what} gives images of the shape {images.shape} with {len(images)} labels, which may be a "
-            "batch of grey images; expected (n, height, width, channels). Map it, such as with image[..., None]."
+            "batch of grey images; expected (n, height, width, channels). Map it, such as with "
+            "image[..., None]."
         )
 
 
