@@ -33,7 +33,7 @@ _HALF = {
 _ALIASES = {"gcs": "gs", "abfs": "az", "abfss": "az"}
 
 
-def retried(action: Callable[[], Result], url: str) -> Result:
+def retried(action: Callable[[], Result], url: str, doing: str = "read") -> Result:
     """Call `action`, again after a pause where its error may pass.
 
     Raises
@@ -53,7 +53,7 @@ def retried(action: Callable[[], Result], url: str) -> Result:
             raise
         except Exception as error:
             if attempt == TRIES or not _may_pass(error):
-                raise _explained(error, url, attempt) from error
+                raise _explained(error, url, attempt, doing) from error
         time.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 - spreads retries
         pause = min(8.0, 2 * pause)
     raise AssertionError("unreachable")
@@ -115,20 +115,20 @@ def _may_pass(error: BaseException) -> bool:
     return bool(_names(error) & set(passing))
 
 
-def _explained(error: BaseException, url: str, attempts: int) -> FetchError:
+def _explained(error: BaseException, url: str, attempts: int, doing: str) -> FetchError:
     scheme = _ALIASES.get(scheme_of(url), scheme_of(url))
     ways = _CREDENTIALS.get(scheme)
     advice = f" Set credentials in the environment: {ways}." if ways else ""
     if _lacks_credentials(error):
-        return FetchError(f"{shown(url)} cannot be read: no credentials were found.{advice}")
+        return FetchError(f"{shown(url)} cannot be {doing}: no credentials were found.{advice}")
     if isinstance(error, PermissionError) or status_of(error) in (401, 403):
         return FetchError(
-            f"{shown(url)} cannot be read: access is denied ({_first_line(error)}). Check the URL, and "
-            f"whether your credentials may read it.{advice}"
+            f"{shown(url)} cannot be {doing}: access is denied ({_first_line(error)}). Check the URL, and "
+            f"whether your credentials allow that.{advice}"
         )
     tries = f" after {attempts} tries" if attempts > 1 else ""
     return FetchError(
-        f"{shown(url)} cannot be read{tries} ({_first_line(error)}). Check the network, then go on with "
+        f"{shown(url)} cannot be {doing}{tries} ({_first_line(error)}). Check the network, then go on with "
         "--resume where a run has begun."
     )
 

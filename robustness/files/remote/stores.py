@@ -167,7 +167,7 @@ class FsspecStore:
 
     def upload(self, url: str, data: bytes) -> None:
         """Write a file."""
-        retried(lambda: self._system.pipe_file(url, data), url)
+        retried(lambda: self._system.pipe_file(url, data), url, "written")
 
 
 def _part_of_object(system: Any, info: Info, start: int, end: int) -> bytes:
