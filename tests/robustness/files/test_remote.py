@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from robustness.errors import FetchError, SettingError
+from robustness.errors import FetchError, SettingError, StorageError
 from robustness.files.places import ChangedFileError
 from robustness.files.remote import errors, fetched, is_remote, remote_place, urls
 from robustness.files.remote.cache import Cache
@@ -191,6 +191,28 @@ def test_the_least_recently_used_copies_are_removed(tmp_path):
     assert other.has(infos[3])
     other.path(infos[4], _download(bytes(300)))
     assert sum(len(data) for data in _kept(tmp_path).values()) <= 1000
+
+
+@pytest.mark.parametrize("folder", ["/proc/nope", "file"])
+def test_a_folder_of_copies_that_cannot_be_made_is_not_a_missing_file(folder, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    cache, info = Cache(tmp_path / folder, 1000), Info("s3://b/a.bin", 300, "v")
+    with pytest.raises(StorageError, match=r"cannot be copied\..*ROBUSTNESS_CACHE names another"):
+        cache.path(info, _download(bytes(300)))
+
+
+def test_a_full_disk_is_no_error_of_the_network(server, tmp_path):
+    server.objects["b/a.bin"] = bytes(1 << 20)
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    try:
+        with pytest.raises(StorageError, match="file is larger than the system allows"):
+            fetched(f"{server.url}/b/a.bin")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert server.count("GET") == 1
+    assert not _kept(tmp_path)
 
 
 def test_half_a_copy_is_never_used(tmp_path):
