@@ -137,7 +137,14 @@ def _from_iterator(given: Any) -> Iterator[Sample]:
 
 def _each(given: Any) -> Iterator[Sample]:
     """The images of a data set with numbers; one that raises is an image that cannot be read."""
-    for number in range(len(given)):
+    try:
+        count = len(given)
+    except Exception as error:  # code of others may raise anything
+        raise ImagesError(
+            f"The {type(given).__name__} states no number of images ({type(error).__name__}: "
+            f"{_line(error)}); expected one with `__len__`, or a DataLoader."
+        ) from error
+    for number in range(count):
         try:
             element = given[number]
         except Exception as error:  # code of others may raise anything

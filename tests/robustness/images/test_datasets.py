@@ -216,6 +216,16 @@ def test_what_is_no_image_and_label_is_refused(element, words):
         _open(_Dataset(lambda _: element))
 
 
+def test_a_data_set_whose_length_raises_is_refused():
+    class Endless(_Dataset):
+        def __len__(self):
+            raise TypeError("no length")
+
+    Endless.__module__ = "torch.utils.data.dataset"
+    with pytest.raises(ImagesError, match=r"states no number of images \(TypeError: no length\)"):
+        _open(Endless(lambda n: (IMAGES[n], 0)))
+
+
 def test_images_of_two_axes_are_grey():
     source = _open(_Dataset(lambda n: (IMAGES[n, ..., 0], int(LABELS[n]))))
     for entry, image in zip(source.entries(), IMAGES, strict=True):

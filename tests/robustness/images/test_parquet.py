@@ -245,6 +245,7 @@ def test_plain_columns_and_rows_without_names(tmp_path):
     source = open_source(path)
     assert _labels(source) == {"row 0": 1, "row 1": 0, "row 2": None}
     assert source.class_names == ("a", "b")
+    assert source.read(source.entries()[0], SHAPE).note == ""  # nothing was converted
     assert set(_labels(open_source(path, label_column="none")).values()) == {None}
     assert set(_labels(open_source(_write(tmp_path, {"img": data}))).values()) == {None}
     with pytest.raises(ImagesError, match="expected the label column 'kind'"):
