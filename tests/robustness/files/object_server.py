@@ -86,6 +86,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._list(name.rstrip("/"), query)
             return
         data = self.server.objects.get(name)
+        if self.command == "HEAD" and "/" not in name.strip("/"):  # a bucket
+            there = any(key.startswith(f"{name.strip('/')}/") for key in self.server.objects)
+            self._xml(200 if there else 404, "")
+            return
         if data is None:
             self._xml(404, "<Error><Code>NoSuchKey</Code><Message>none</Message></Error>")
             return

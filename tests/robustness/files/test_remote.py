@@ -274,6 +274,13 @@ def test_a_file_without_tag_has_changed_if_its_time_or_size_has(server, whole):
             store.download(info, io.BytesIO()) if whole else store.read(info, 100, 300)
 
 
+def test_the_scheme_may_be_written_in_capitals(s3):
+    s3.objects["b/a.bin"] = b"content"
+    path = fetched("S3://b/a.bin")
+    assert path.read_bytes() == b"content" and fetched("s3://b/a.bin") == path
+    assert remote_place("S3://b/").names() == (["a.bin"], [])
+
+
 def test_a_part_of_an_object_that_has_changed_is_not_used(s3):
     s3.objects["b/a.tar"] = bytes(range(256)) * 40
     store = store_of("s3")
