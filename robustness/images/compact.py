@@ -29,6 +29,10 @@ from robustness.text import plural
 
 MAX_INDEXED = 16_000_000
 """The largest number of pictures in an index."""
+MAX_WORDS = 1_000_000
+"""The largest number of different labels."""
+MAX_NAMES = 2 << 30
+"""The most bytes of the names of all pictures."""
 TOO_LARGE = f"It is larger than {MAX_BYTES >> 20} MiB, the most that is read."
 _PART = "The file ends before this picture does."
 
@@ -43,7 +47,12 @@ class Words:
         self._numbers: dict[str, int] = {}
 
     def number(self, word: str) -> int:
-        """Return the number of a text, a new one for a new text."""
+        """Return the number of a text, a new one for a new text; ImagesError if there are too many."""
+        if len(self._numbers) >= MAX_WORDS and word not in self._numbers:
+            raise ImagesError(
+                f"The images have more than {MAX_WORDS:,} different labels, the most that are read. Is the "
+                "label a text about each image? Name another with --label-column (label_column= in Python)."
+            )
         return self._numbers.setdefault(word, len(self._numbers))
 
     def texts(self) -> list[str]:
@@ -70,7 +79,18 @@ class Index:
         return len(self._ends)
 
     def add(self, name: str, file: int, offset: int, size: int, fault: str = "") -> None:
-        """Append a picture; `name` is a path or "" for a picture without name."""
+        """Append a picture; `name` is a path or "" for a picture without name.
+
+        Raises
+        ------
+        ImagesError
+            The names of all pictures together are too long.
+        """
+        if len(self._names) > MAX_NAMES:
+            raise ImagesError(
+                f"The names of the pictures have more than {MAX_NAMES >> 20:,} MiB together, the most that "
+                "is read. Give fewer pictures."
+            )
         self._names += name.encode("utf-8", "surrogateescape")
         self._ends.append(len(self._names))
         self.file.append(file)

@@ -87,9 +87,13 @@ def open_records(
     if not len(scan.index):
         raise ImagesError(f"{what} holds no records; expected tf.train.Example with image/encoded.")
     if not scan.seen & set(IMAGES):
-        features = ", ".join(sorted(key_of(one) for one in scan.seen)[:20]) or "no features"
+        features = ", ".join(sorted(key_of(one) for one in scan.seen)[:20])
+        held = (
+            f"with {features}" if features else "that are no tf.train.Example, or have no features"
+        )
         raise ImagesError(
-            f"{what} holds records with {features}; expected a picture file in {IMAGES[0]} or image."
+            f"{what} holds records {held}; expected tf.train.Example with a picture file in {IMAGES[0]} "
+            "or image."
         )
     if not scan.named:
         scan.index.renamed(lambda number: f"row {number}")

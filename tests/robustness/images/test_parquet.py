@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from robustness.errors import ImagesError
-from robustness.images import open_source, parquet, parquet_pages
+from robustness.images import compact, open_source, parquet, parquet_pages
 from robustness.images.cache import PictureCache
 from tests.robustness.images.source_files import CLASSES, members, write_parquet
 
@@ -191,6 +191,19 @@ def test_pages_that_unpack_to_far_more_than_they_are_are_refused(tmp_path, monke
     path = _write(tmp_path, {"image": big, "label": [0]}, compression="zstd")
     source = open_source(path)
     assert "unpack to far more bytes" in source.read(source.entries()[0], SHAPE).reason
+
+
+def test_names_and_labels_are_bounded(tmp_path, monkeypatch):
+    data = [next(iter(FILES.values()))] * 8
+    columns = {"image": [{"bytes": one, "path": f"{n}.png"} for n, one in enumerate(data)]}
+    path = _write(tmp_path, columns | {"label": [f"a caption {n}" for n in range(8)]})
+    assert len(open_source(path).entries()) == 8
+    monkeypatch.setattr(compact, "MAX_WORDS", 5)
+    with pytest.raises(ImagesError, match=r"more than 5 different labels.*--label-column"):
+        open_source(path)
+    monkeypatch.setattr(compact, "MAX_NAMES", 20)
+    with pytest.raises(ImagesError, match="names of the pictures have more than"):
+        open_source(path, label_column="none")
 
 
 def test_a_web_page_in_place_of_a_file_is_said(tmp_path):

@@ -207,7 +207,14 @@ def test_damaged_records_are_outcomes(tmp_path):
         (lambda data: data + b"x" * 20, "length of a record is damaged"),
         (lambda data: b"", "holds no records"),
         (gzip.compress, "packed by gzip"),
-        (lambda data: framed(example({"x": 1})), "holds records with x; expected a picture file"),
+        (
+            lambda data: framed(example({"x": 1})),
+            "holds records with x; expected tf.train.Example with",
+        ),
+        (
+            lambda data: framed(b"hello"),
+            "records that are no tf.train.Example, or have no features; expected",
+        ),
     ],
 )
 def test_files_that_cannot_be_read_are_refused(tmp_path, change, words):
