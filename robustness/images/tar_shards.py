@@ -164,7 +164,7 @@ def _word(scan: _Scan, data: bytes, kind: str) -> str:
     """The label in a member; "" if it holds none. ValueError if it cannot be read."""
     text = data.decode("utf-8-sig")
     if kind != "json":
-        return text.strip()
+        return _one_label(text.strip())
     table = parse_json(text, max_bytes=MAX_LABEL)
     if not isinstance(table, dict):
         return ""
@@ -180,7 +180,17 @@ def _word(scan: _Scan, data: bytes, kind: str) -> str:
         return ""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ValueError("no number and no name")  # noqa: TRY004 - a member that cannot be read
-    return str(value).strip()
+    return _one_label(str(value).strip())
+
+
+def _one_label(text: str) -> str:
+    """A label; ValueError for binary data, several lines and several numbers."""
+    parts = text.split()
+    if any(ord(letter) < 32 for letter in text) or (
+        len(parts) > 1 and all(part.isdecimal() for part in parts)
+    ):
+        raise ValueError("no single label")
+    return text
 
 
 def _source(

@@ -106,10 +106,12 @@ def test_labels_that_are_not_read_are_said(open_tar):
         "a.png": _png(), "a.cls": b"\xef\xbb\xbf1\r\n", "b.png": _png(), "b.cls": b"\x80\x04K\x01.",
         "c.png": _png(), "c.json": b'{"label": [0, 1]}', "d.png": _png(), "d.json": b"{",
         "e.png": _png(), "e.cls": b"", "f.png": _png(), "f.json": b'{"label": null}',
+        "g.png": _png(), "g.cls": b"1\n0\n", "h.png": _png(), "h.cls": b"1 0",
+        "i.png": _png(), "i.cls": (1).to_bytes(4, "little"),
     }  # fmt: skip
     source = open_tar(members)
-    assert list(_labels(source).values()) == [1, None, None, None, None, None]
-    assert "3 labels could not be read" in source.description
+    assert list(_labels(source).values()) == [1, *[None] * 8]
+    assert "6 labels could not be read" in source.description
     assert "could not be read" not in open_tar({"a.png": _png(), "a.cls": b"1"}).description
 
 
