@@ -33,7 +33,7 @@ from robustness.images import Entry, Source
 from robustness.images.class_match import ClassTable
 from robustness.models.classifier import Classifier
 from robustness.runs import stage_times
-from robustness.runs.evidence_upload import evidence_upload
+from robustness.runs.evidence_upload import evidence_upload, expect_apart
 from robustness.runs.manifest import expect_same
 from robustness.runs.notebook import default_listener
 from robustness.runs.progress import Listener, Progress
@@ -141,6 +141,7 @@ def audit(  # noqa: PLR0913 - the public call; its options are the fields of Aud
     listener = progress or default_listener()
     asked = _checked(config, options)
     expect_sendable(asked, model, images, only)
+    expect_apart(asked.evidence_to, images if isinstance(images, str) else asked.images)
     setup = set_up(
         model,
         images,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -77,42 +77,57 @@ class AttackCost:
     reason: str = ""
 
     @classmethod
-    def of(cls, probe: AttackProbe, images: int, sample: int) -> AttackCost:
-        """Return the cost for `images` images, of which `sample` were looked at."""
+    def of(
+        cls, probe: AttackProbe, images: int, sample: int, doubtful: Container[str] = ()
+    ) -> AttackCost:
+        """Return the cost for `images` images, of which `sample` were looked at.
+
+        It is not known whether the images with the keys `doubtful` reach the attack, since the probe did not
+        finish an earlier one on them: the lower ends of ranges leave them out.
+        """
         scale = images / sample
         measured = list(probe.images.values())
+        sure = [one for key, one in probe.images.items() if key not in doubtful]
+        sure_held = [one for one in sure if not one.flipped]
         flipped = [one.steps for one in measured if one.flipped]
         held = [one for one in measured if not one.flipped]
-        low, high = wilson_interval(len(held), sample)
+        low, high = (
+            wilson_interval(len(sure_held), sample)[0],
+            wilson_interval(len(held), sample)[1],
+        )
+        # Whether an image that the probe did not finish will flip is not known either.
+        robust = wilson_interval(sum(one.finished for one in sure_held), sample)[0]
         # An image that the probe did not finish takes at least the rest of the epsilon that it had reached.
         late = [_ceiling(one.steps, probe) for one in held if not one.finished]
         spent = sum(one.steps for one in held if one.finished) + sum(late)
-        least = min((one.steps for one in held), default=0.0)
+        least = min((one.steps for one in sure_held), default=0.0)
         spread = Z95 * _deviation(flipped, sample) / math.sqrt(sample)
         mean = sum(flipped) / sample
+        sure_flipped = [one.steps for one in sure if one.flipped]
         steps = Range(
-            images * (max(0.0, mean - spread) + low * least),
+            images * (max(0.0, sum(sure_flipped) / sample - spread) + low * least),
             images * (mean + spent / sample),
             images * (mean + spread + high * probe.most_steps),
         )
-        reached = wilson_interval(len(measured), sample)
+        reached = wilson_interval(len(sure), sample)[0], wilson_interval(len(measured), sample)[1]
         attacked = Range(images * reached[0], len(measured) * scale, images * reached[1])
+        longest = max([*flipped, *(one.steps for one in held if one.finished), *late], default=0.0)
         forward, backward = probe.passes
         rest = sum(late)
         return cls(
             attack=probe.attack.label,
             batch_size=probe.batch_size,
             images=attacked,
-            never_flip=Range(images * low, len(held) * scale, images * high),
+            never_flip=Range(images * robust, len(held) * scale, images * high),
             most_forward=forward * probe.most_steps,
             most_backward=backward * probe.most_steps,
             forward=scale * (sum(one.passes[0] for one in measured) + rest * forward),
             backward=scale * (sum(one.passes[1] for one in measured) + rest * backward),
             steps=steps,
             longest=Range(
-                max([*flipped, least] if low else flipped, default=0.0),
-                max([*flipped, *(one.steps for one in held if one.finished), *late], default=0.0),
-                float(probe.most_steps),
+                max([*sure_flipped, least] if low else sure_flipped, default=0.0),
+                longest,
+                max(float(probe.most_steps), longest),
             ),
             compiling=probe.compiling,
             step=probe.step,
@@ -206,6 +221,7 @@ class CostEstimate:
     audit : the attacks of the audit.
     presets : `quick`, `standard` and `thorough`.
     probing : seconds that the measurement took.
+    notes : sentences about what the estimate leaves out.
     """
 
     images: int
@@ -220,6 +236,7 @@ class CostEstimate:
     audit: ListCost
     presets: tuple[ListCost, ...]
     probing: float
+    notes: tuple[str, ...] = ()
 
     def seconds(self, cost: ListCost | None = None, workers: int | None = None) -> Range:
         """Return the wall-clock seconds of a list of attacks (the audit's) on `workers` machines."""

@@ -10,10 +10,12 @@ from robustness.configuration.audit_config import AuditConfig
 from robustness.contract.attack import Attack
 from robustness.contract.ensembles import Ensemble
 from robustness.errors import SettingError
+from robustness.files.remote.urls import shown
 from robustness.models import loading
 from robustness.models.classifier import Classifier
 from robustness.models.scalings import parse_scaling
 from robustness.models.suffixes import is_model_file_name
+from robustness.runs.evidence_upload import expect_evidence_url
 from robustness.threat import goals
 from robustness.threat.norms import Norm
 
@@ -39,6 +41,13 @@ def expect_usable(
     for attack in attacks:
         if isinstance(attack, Attack):
             attack.expect_norm(norm)
+    if config.evidence_to is not None:
+        expect_evidence_url(config.evidence_to)
+        if config.evidence == "none":
+            raise SettingError(
+                f"There is nothing to send to {shown(config.evidence_to)}, since no pictures are kept "
+                "(evidence = none); expected evidence all, flips or a number, or no place to send it to."
+            )
     for given in (model, config.surrogate):
         _expect_file(given)
     if isinstance(config.scaling, (str, Path, Mapping)):

@@ -17,6 +17,7 @@ from robustness.auditing.probe import AttackProbe, Prober, Seconds, Stopwatch
 from robustness.auditing.setup import AuditSetup, set_up
 from robustness.configuration.audit_config import AuditConfig
 from robustness.configuration.audit_file import config_of
+from robustness.configuration.cluster_option import Cluster
 from robustness.contract import ensembles
 from robustness.contract.attack import Attack
 from robustness.diagnostics import preflight
@@ -100,6 +101,17 @@ def plan(  # noqa: PLR0913 - the public call
         loading=loading.seconds,
         checks=checks.seconds,
         probing=whole.seconds.wall,
+        notes=_notes(chosen, workers),
+    )
+
+
+def _notes(config: AuditConfig, workers: int) -> tuple[str, ...]:
+    if Cluster.of(config.cluster) is None:
+        return ()
+    counted = "one process of this machine" if workers == 1 else f"{workers:,} machines"
+    return (
+        f"The workers of the cluster {config.cluster} are not measured: the figures are those of {counted}. "
+        "Give the number of machines like this one as --workers (workers= in Python).",
     )
 
 
@@ -248,11 +260,13 @@ class _Measured:
     def cost(self, name: str, attacks: Sequence[Attack], *, cascade: bool) -> ListCost:
         """Measure attacks one after another, each on the images that a cascade leaves to it."""
         left, costs, pictures = list(self.examples), [], 0
+        doubtful: set[str] = set()
         for attack in attacks:
             probe = self._probe(attack, left)
-            costs.append(AttackCost.of(probe, self.total, self.sample))
+            costs.append(AttackCost.of(probe, self.total, self.sample, doubtful))
             pictures += sum(one.picture for one in probe.images.values())
             if cascade and probe.images:
+                doubtful |= {key for key, one in probe.images.items() if not one.finished}
                 standing = {key: one.epsilons for key, one in probe.images.items()}
                 left = [
                     replace(one, epsilon_count=standing[one.key])

@@ -317,13 +317,13 @@ class LocalWork:
                 if picture.digest != row.digest:
                     raise RunUsageError(
                         f"{row.name} has changed since this run first read it"
-                        f"{': ' + picture.reason if picture.reason else ''}. Expected the same "
+                        f"{': ' + picture.reason.rstrip('.') if picture.reason else ''}. Expected the same "
                         "file during the whole run; restore it, or audit into a new folder."
                     )
                 if picture.pixels is None or row.clean_class is None:
                     raise RunUsageError(
-                        f"{row.name} can no longer be read ({picture.reason}). Expected the same file "
-                        "during the whole run; restore it, or audit into a new folder."
+                        f"{row.name} can no longer be read ({picture.reason.rstrip('.')}). Expected the "
+                        "same file during the whole run; restore it, or audit into a new folder."
                     )
                 yield example_on(
                     canvas, row.key, picture.pixels, row.clean_class, standing.get(row.key)

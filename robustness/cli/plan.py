@@ -128,6 +128,7 @@ def show(estimate: CostEstimate) -> None:
         "Times end with the last outcome: step pictures, diagnostics and reports follow, which look at a "
         "bounded number of images.",
     ]
+    lines += estimate.notes
     lines += [f"{one.attack}: {one.reason}" for one in estimate.audit.attacks if one.reason]
     lines += [f"{one.name}: {one.reason}" for one in estimate.presets if one.reason]
     for line in lines:

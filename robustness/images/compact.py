@@ -30,6 +30,10 @@ from robustness.text import plural
 
 MAX_INDEXED = 16_000_000
 """The largest number of pictures in an index."""
+MAX_WORDS = 1_000_000
+"""The largest number of different labels."""
+MAX_NAMES = 2 << 30
+"""The most bytes of the names of all pictures."""
 TOO_LARGE = f"It is larger than {MAX_BYTES >> 20} MiB, the most that is read."
 _PART = "The file ends before this picture does."
 
@@ -44,7 +48,12 @@ class Words:
         self._numbers: dict[str, int] = {}
 
     def number(self, word: str) -> int:
-        """Return the number of a text, a new one for a new text."""
+        """Return the number of a text, a new one for a new text; ImagesError if there are too many."""
+        if len(self._numbers) >= MAX_WORDS and word not in self._numbers:
+            raise ImagesError(
+                f"The images have more than {MAX_WORDS:,} different labels, the most that are read. Is the "
+                "label a text about each image? Name another with --label-column (label_column= in Python)."
+            )
         return self._numbers.setdefault(word, len(self._numbers))
 
     def texts(self) -> list[str]:
@@ -129,7 +138,18 @@ class Index:
         return len(self._ends)
 
     def add(self, name: str, file: int, offset: int, size: int, fault: str = "") -> None:
-        """Append a picture; `name` is a path or "" for a picture without name."""
+        """Append a picture; `name` is a path or "" for a picture without name.
+
+        Raises
+        ------
+        ImagesError
+            The names of all pictures together are too long.
+        """
+        if len(self._names) > MAX_NAMES:
+            raise ImagesError(
+                f"The names of the pictures have more than {MAX_NAMES >> 20:,} MiB together, the most that "
+                "is read. Give fewer pictures."
+            )
         self._names += name.encode("utf-8", "surrogateescape")
         self._ends.append(len(self._names))
         self.file.append(file)
@@ -340,11 +360,17 @@ def labels_of_words(
     return label_of[words], labelling.class_names
 
 
-def unique_names(index: Index, files: Sequence[ByteFile], again: str) -> None:
+def unique_names(index: Index, files: Sequence[ByteFile], again: str = "") -> None:
     """Make the names of an index keys: unique, and the same whatever other files there are, if possible.
 
-    Where files repeat each other's names, every name begins with that of its file. Where one file repeats a
-    name, the later picture is not read, for the reason `again`.
+    Where files repeat each other's names, every name begins with that of its file.
+
+    Parameters
+    ----------
+    index : the pictures.
+    files : the files that the index numbers.
+    again : why a later picture of a name that one file repeats is not read. If "" it is read, and the keys
+        of all pictures are their positions, "row 17".
     """
     repeated = index.repeated()
     if not repeated:
@@ -352,17 +378,21 @@ def unique_names(index: Index, files: Sequence[ByteFile], again: str) -> None:
     if len(files) > 1:
         index.renamed(lambda number: f"{files[index.file[number]].name}/{index.name(number)}")
         repeated = index.repeated()
-    for number in repeated:
-        index.blame(number, again)
+    if repeated and not again:
+        index.renamed(lambda number: f"row {number}")
+        return
     times: dict[str, int] = {}
     new: dict[int, str] = {}
     for number in repeated:
+        index.blame(number, again)
         name = index.name(number)
         times[name] = times.get(name, 1) + 1
         new[number] = f"{name} ({times[name]})"
     index.renamed(lambda number: new.get(number) or index.name(number))
-    for number in index.repeated():  # a picture is itself called "a.png (2)"
+    # A picture may itself be called "a.png (2)".
+    for number in index.repeated():
         index.blame(number, again)
-        position = f"{index.name(number)} at {index.offset[number]}"
-        new = {number: position}
-        index.renamed(lambda n, new=new: new.get(n) or index.name(n))  # type: ignore[misc]
+        new[number] = (
+            f"{index.name(number)} at {index.offset[number]} of {files[index.file[number]].name}"
+        )
+    index.renamed(lambda number: new.get(number) or index.name(number))

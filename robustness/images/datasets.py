@@ -52,6 +52,12 @@ def stream_of_tf_data(given: Any) -> Stream:
         raise ImagesError(
             "The tf.data.Dataset has no end; expected one that ends, such as dataset.take(100)."
         )
+    if _shuffles_anew(given):
+        raise ImagesError(
+            "The tf.data.Dataset shuffles without a seed, so the next process gives another order. Images "
+            "are known by their position, so a resumed or repeated audit would mix them up. Give it without "
+            ".shuffle(...), or with a seed and reshuffle_each_iteration=False."
+        )
     return Stream(
         "tf.data.Dataset",
         lambda: _samples("The tf.data.Dataset", given.as_numpy_iterator(), _last),
@@ -59,6 +65,22 @@ def stream_of_tf_data(given: Any) -> Stream:
         "Give it without .shuffle(...) and without random changes (shuffle=False where it is made from a "
         "folder).",
     )
+
+
+def _shuffles_anew(given: Any) -> bool:
+    """Whether a step of a `tf.data.Dataset` shuffles once in each process, which two passes do not show.
+
+    TensorFlow says so nowhere but in attributes that are not public; without them nothing is known.
+    """
+    for _ in range(1000):
+        seeds = [int(getattr(given, name, 1)) for name in ("_seed", "_seed2")]
+        if "Shuffle" in type(given).__name__ and not any(seeds):
+            return getattr(given, "_reshuffle_each_iteration", None) is False
+        inputs: list[Any] = getattr(given, "_inputs", list)()
+        if len(inputs) != 1:
+            return any(map(_shuffles_anew, inputs))
+        given = inputs[0]
+    return False
 
 
 def stream_of_py_dataset(given: Any) -> Stream:
@@ -69,7 +91,13 @@ def stream_of_py_dataset(given: Any) -> Stream:
             "The PyDataset shuffles (its attribute `shuffle` is True). Images are known by their position, "
             f"so a resumed or repeated audit would mix them up. {advice}"
         )
-    count = getattr(given, "num_batches", None)
+    try:
+        count = given.num_batches
+    except Exception as error:  # code of others may raise anything
+        raise ImagesError(
+            f"The PyDataset states no number of batches ({type(error).__name__}: {_line(error)}); expected "
+            "one with `__len__`."
+        ) from error
     if count is None:
         raise ImagesError(
             "The PyDataset states no number of batches (`__len__`); expected one that ends."
@@ -109,7 +137,14 @@ def _from_iterator(given: Any) -> Iterator[Sample]:
 
 def _each(given: Any) -> Iterator[Sample]:
     """The images of a data set with numbers; one that raises is an image that cannot be read."""
-    for number in range(len(given)):
+    try:
+        count = len(given)
+    except Exception as error:  # code of others may raise anything
+        raise ImagesError(
+            f"The {type(given).__name__} states no number of images ({type(error).__name__}: "
+            f"{_line(error)}); expected one with `__len__`, or a DataLoader."
+        ) from error
+    for number in range(count):
         try:
             element = given[number]
         except Exception as error:  # code of others may raise anything
@@ -130,12 +165,17 @@ def _samples(what: str, elements: Iterator[Any], order: Any) -> Iterator[Sample]
             raise
         except Exception as error:  # code of others may raise anything
             raise ImagesError(
-                f"{what} failed after {number:,} images: {type(error).__name__}: {str(error)[:300]}. Leave "
-                "out what it cannot read."
+                f"{what} failed after {number:,} images: {type(error).__name__}: {_line(error)}. Leave out "
+                "what it cannot read."
             ) from error
         for sample in _of_element(what, element, order):
             number += 1
             yield sample
+
+
+def _line(error: Exception) -> str:
+    """The first line of what an error says."""
+    return (str(error).strip().splitlines() or [""])[0][:300].rstrip(".")
 
 
 def _of_element(what: str, element: Any, order: Any) -> Iterator[Sample]:
@@ -143,6 +183,7 @@ def _of_element(what: str, element: Any, order: Any) -> Iterator[Sample]:
     if hasattr(images, "getbands"):  # a picture of Pillow has its channels last
         order = _as_it_is
     images = _array(images)
+    _expect_images(what, images, labels)
     if isinstance(images, bytes):
         yield Sample(images, _label(labels))
     elif images.ndim == 1 and images.dtype.kind in "OS":
@@ -150,12 +191,34 @@ def _of_element(what: str, element: Any, order: Any) -> Iterator[Sample]:
             yield Sample(bytes(data), None if labels is None else _array(labels)[number])
     elif images.ndim == 4:
         rows = None if labels is None else _array(labels)
-        if rows is not None and len(rows) != len(images):
-            raise ImagesError(f"{what} gives {len(rows)} labels for {len(images)} images.")
+        if rows is not None and (np.ndim(rows) < 1 or len(rows) != len(images)):
+            given = len(rows) if np.ndim(rows) else "one label and not"
+            raise ImagesError(f"{what} gives {given} labels for {len(images)} images.")
         for number, image in enumerate(images):
             yield Sample(order(what, image), None if rows is None else rows[number])
     else:
-        yield Sample(order(what, images) if images.ndim == 3 else images, _label(labels))
+        image = images[..., None] if images.ndim == 2 else images  # grey
+        yield Sample(order(what, image) if image.ndim == 3 else image, _label(labels))
+
+
+def _expect_images(what: str, images: Any, labels: Any) -> None:
+    """ImagesError for what is no image and no batch of images."""
+    if isinstance(images, bytes):
+        return
+    if images.dtype.kind in "OS":
+        if images.ndim != 1 or not all(isinstance(one, bytes) for one in images.tolist()):
+            raise ImagesError(
+                f"{what} gives images that are no array and no file of a picture; expected one image in each "
+                "element. Map it to (image, label)."
+            )
+        return
+    count = 0 if labels is None else np.size(labels)
+    if images.ndim == 3 and images.shape[-1] > 4 and count > 1 and len(images) == len(labels):
+        raise ImagesError(
+            f"{what} gives images of the shape {images.shape} with {len(images)} labels, which may be a "
+            "batch of grey images; expected (n, height, width, channels). Map it, such as with "
+            "image[..., None]."
+        )
 
 
 def _label(label: Any) -> Any:

@@ -171,8 +171,8 @@ def _open(data: bytes) -> Image.Image:
 def _say_format(image: Image.Image, name: str, notes: list[str]) -> None:
     kind = "JPEG" if image.format == "MPO" else str(image.format)  # MPO: several JPEGs in one file
     suffix = PurePosixPath(name).suffix.lower()
-    if SUFFIXES.get(suffix) != kind:
-        notes.append(f"{kind} data in a file named {suffix or 'without suffix'}")
+    if suffix and SUFFIXES.get(suffix) != kind:  # a row of a table has no name
+        notes.append(f"{kind} data in a file named {suffix}")
     if getattr(image, "is_animated", False):
         notes.append("the first of several frames")
 

@@ -1,4 +1,4 @@
-"""Reads `tf.train.Example` without TensorFlow: features by name, with their bytes or whole numbers.
+"""Reads `tf.train.Example` without TensorFlow: features by name, with their single value.
 
 References
 ----------
@@ -7,17 +7,26 @@ TensorFlow, core/example/example.proto and feature.proto. Protocol Buffers, "Enc
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
+from enum import Enum
 
 MAX_FEATURES = 1000
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
-Value = bytes | int | None
-"""The first value of a feature: bytes, a whole number, or None for floats and for none."""
+
+class Several(Enum):
+    """Stands for the values of a feature that has more than one."""
+
+    VALUES = "several values"
 
 
-def first_values(data: bytes) -> dict[str, Value]:
-    """Return the first value of each feature of a serialized Example.
+Value = bytes | int | float | Several | None
+"""The value of a feature; None for none, `Several.VALUES` for more than one."""
+
+
+def single_values(data: bytes) -> dict[str, Value]:
+    """Return the value of each feature of a serialized Example.
 
     Raises
     ------
@@ -53,18 +62,30 @@ def _entry(entry: memoryview) -> tuple[str, Value]:
 
 
 def _feature(feature: memoryview) -> Value:
+    found: Value = None
     for kind, values in _numbered_parts(feature):
         if not isinstance(values, memoryview):
             continue
         for number, part in _numbered_parts(values):
-            if number != 1:
-                continue
-            if kind == 1 and isinstance(part, memoryview):
-                return bytes(part)
-            if kind == 3:
-                value = _varint(part, 0)[0] if isinstance(part, memoryview) else part
-                return value - (1 << 64) if value >= 1 << 63 else value
-    return None
+            value = _value(kind, part) if number == 1 else None
+            if value is not None and found is not None:
+                return Several.VALUES
+            found = found if value is None else value
+    return found
+
+
+def _value(kind: int, part: memoryview | int) -> Value:
+    """The value in a part of a list of bytes (1), floats (2) or whole numbers (3)."""
+    if kind == 1 and isinstance(part, memoryview):
+        return bytes(part)
+    if kind == 2 and isinstance(part, memoryview) and len(part) >= 4:
+        return float(struct.unpack("<f", part[:4])[0]) if len(part) == 4 else Several.VALUES
+    if kind != 3 or (isinstance(part, memoryview) and not part):
+        return None
+    value, end = _varint(part, 0) if isinstance(part, memoryview) else (part, 0)
+    if isinstance(part, memoryview) and end < len(part):
+        return Several.VALUES
+    return value - (1 << 64) if value >= 1 << 63 else value
 
 
 def _numbered_parts(view: memoryview) -> Iterator[tuple[int, memoryview | int]]:

@@ -18,6 +18,7 @@ from robustness.text import plural
 
 _KAGGLE = re.compile(r"([^.]+)\.\d+\.[^.]+")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,9}(\.[0-9]{0,9})?(e[+-]?[0-9]{1,2})?", re.IGNORECASE)
+_DIGITS = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 _MISSING = {"", "nan", "na", "n/a", "<na>", "none", "null", "-"}
 _TRUTH = {"true": 1.0, "false": 0.0}
 
@@ -191,6 +192,11 @@ def by_word(words: Sequence[str], known: Sequence[str] | None) -> Labelling:
         return by_number([whole.get(word) for word in words], known)
     if known is not None and found:
         _refuse(next(w for w in found if _find(index, w) is None), known, found)
+    if numbers and all(word in numbers or _DIGITS.fullmatch(word) for word in told):
+        wrong = next(word for word in told if word not in numbers)
+        raise ImagesError(
+            f"Label {brief(wrong)} is not a class; expected numbers from 0, one for each class."
+        )
     if numbers:
         raise ImagesError(
             f"The labels mix numbers and names ({_some(found)}); expected class names, or numbers from 0."

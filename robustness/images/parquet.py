@@ -16,10 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from robustness.errors import ImagesError, SettingError
-from robustness.files.bounded import parse_json
-from robustness.files.places import ByteFile
-from robustness.images import csv_columns
+from robustness.errors import ImagesError, RobustnessError, SettingError
+from robustness.files.places import ByteFile, ChangedFileError
 from robustness.images.compact import (
     MAX_INDEXED,
     TOO_LARGE,
@@ -32,25 +30,15 @@ from robustness.images.compact import (
     unique_names,
 )
 from robustness.images.entries import Unreadable
+from robustness.images.parquet_columns import MAX_FOOTER, Columns, class_labels, find_columns
+from robustness.images.parquet_pages import expect_small_pages
 from robustness.images.png import MAX_BYTES
-from robustness.images.shards import in_turn
+from robustness.images.shards import expect_no_page, in_turn
 from robustness.images.spool import Spool
 from robustness.text import plural
 
-MAX_FOOTER = 256 << 20
-"""The largest description of a file's columns and row groups in bytes."""
-_ROWS, _NAMES = 16, 4096
-_NO_LABEL = {"", "-1"}
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """Which columns hold pictures, names and labels, and the class names that the file states."""
-
-    image: str
-    path: str
-    label: str
-    class_names: tuple[str, ...] | None
+_ROWS, _NAMES, _LONGEST = 16, 4096, 1000
+_SHORT = "The row group ends before this row does."
 
 
 class _Raw(io.RawIOBase):
@@ -58,6 +46,8 @@ class _Raw(io.RawIOBase):
 
     def __init__(self, file: ByteFile) -> None:
         self._file, self._at = file, 0
+        self.chunks = False
+        """Whether what is read are column chunks, as it is when the footer was read."""
 
     def readable(self) -> bool:
         return True
@@ -78,14 +68,16 @@ class _Raw(io.RawIOBase):
         left = max(0, self._file.size - self._at)
         data = self._file.read_at(self._at, left if size is None or size < 0 else min(size, left))
         self._at += len(data)
+        if self.chunks:
+            expect_small_pages(data, self._file.name)
         return data
 
 
 class _Pictures:
     """The pictures of one file by row. A row group is decoded once, and kept as far as the spool has room."""
 
-    def __init__(self, file: Any, column: str, spool: Spool) -> None:
-        self._file, self._column, self._spool = file, column, spool
+    def __init__(self, file: Any, columns: Columns, spool: Spool) -> None:
+        self._file, self._columns, self._spool = file, columns, spool
         self._lock = threading.Lock()
         counts = [file.metadata.row_group(n).num_rows for n in range(file.metadata.num_row_groups)]
         self._starts = np.concatenate([[0], np.cumsum(counts)])
@@ -99,47 +91,61 @@ class _Pictures:
             if group not in self._places and (found := self._decode(group, inside)) is not None:
                 return found
         offsets, sizes = self._places[group]
-        if sizes[inside] < 0:
-            raise Unreadable("The row holds no picture.")
-        if sizes[inside] > MAX_BYTES:
-            raise Unreadable(TOO_LARGE)
+        if inside >= len(sizes):
+            raise Unreadable(_SHORT)
+        _expect_picture(sizes[inside])
         return self._spool.get(offsets[inside], sizes[inside])
 
     def _decode(self, group: int, wanted: int) -> bytes | None:
         """Copy the pictures of a row group; or return only the one in a row, where there is no more room."""
         offsets, sizes = array("q"), array("q")
-        for data in self._rows(group):
-            size = -1 if data is None else len(data)
-            kept = b"" if data is None or size > MAX_BYTES else data
-            if not self._spool.has_room(len(kept)):
+        for size, data in self._rows(group):
+            if not self._spool.has_room(len(data)):
                 return self._one(group, wanted)
-            offsets.append(self._spool.put(kept))
+            offsets.append(self._spool.put(data))
             sizes.append(size)
         self._places[group] = offsets, sizes
         return None
 
     def _one(self, group: int, wanted: int) -> bytes:
-        for number, data in enumerate(self._rows(group)):
+        for number, (size, data) in enumerate(self._rows(group)):
             if number == wanted:
-                if data is None:
-                    raise Unreadable("The row holds no picture.")
-                if len(data) > MAX_BYTES:
-                    raise Unreadable(TOO_LARGE)
+                _expect_picture(size)
                 return data
-        raise Unreadable("The row group ends before this row does.")
+        raise Unreadable(_SHORT)
 
-    def _rows(self, group: int) -> Iterator[bytes | None]:
+    def _rows(self, group: int) -> Iterator[tuple[int, bytes]]:
+        """The size of each picture file, -1 for none, and its bytes, b"" if it is too large."""
         try:
             for batch in self._file.iter_batches(
-                batch_size=_ROWS, row_groups=[group], columns=[self._column], use_threads=False
+                batch_size=_ROWS,
+                row_groups=[group],
+                columns=[self._columns.leaf],
+                use_threads=False,
             ):
-                values = batch.column(0)
-                if self._column.endswith(".bytes"):
-                    values = values.field(0)
+                values = batch.column(batch.schema.names.index(self._columns.image))
+                if self._columns.nested:
+                    values = values.field("bytes")
                 for value in values:
-                    yield value.as_py()
-        except (OSError, ValueError, MemoryError) as error:  # also the errors of pyarrow
+                    scalar = value.value if hasattr(value, "dictionary") else value
+                    data = scalar.as_buffer() if scalar.is_valid else None
+                    size = -1 if data is None else data.size
+                    yield size, b"" if data is None or size > MAX_BYTES else data.to_pybytes()
+        except ImagesError as error:
+            raise Unreadable("Its pages unpack to far more bytes than they have.") from error
+        except RobustnessError:
+            raise
+        except (ChangedFileError, FileNotFoundError) as error:
+            raise Unreadable(f"The file cannot be read: {error}.") from error
+        except Exception as error:  # pyarrow raises many types
             raise Unreadable(f"The row group is damaged ({str(error)[:100]}).") from error
+
+
+def _expect_picture(size: int) -> None:
+    if size < 0:
+        raise Unreadable("The row holds no picture.")
+    if size > MAX_BYTES:
+        raise Unreadable(TOO_LARGE)
 
 
 @dataclass
@@ -175,30 +181,36 @@ def open_parquet(
         pyarrow is not installed.
     """
     scan, spool, pictures = _Scan(), Spool(what, cache_bytes), []
-    first: _Columns | None = None
+    first: Columns | None = None
     for number, file in enumerate(in_turn(files)):
-        table = _opened(file)
-        columns = _columns(file.name, table, label_column)
+        table = _opened(file, ())
+        columns = find_columns(file.name, table, label_column)
+        table = _opened(file, _texts(table, columns))
         if first is not None and columns != first:
             raise ImagesError(
                 f"{file.name} has other columns or classes than {files[0].name}; expected files of one data "
                 "set."
             )
         first = columns
+        if table.metadata.num_rows > file.size:
+            raise ImagesError(
+                f"{file.name} states {table.metadata.num_rows:,} rows and has {file.size:,} bytes; "
+                "expected a picture in each row."
+            )
         if len(scan.index) + table.metadata.num_rows > MAX_INDEXED:
             raise ImagesError(f"{what} holds more than {MAX_INDEXED:,} pictures.")
         _index(scan, number, file, table, columns)
-        pictures.append(_Pictures(table, columns.image, spool))
+        pictures.append(_Pictures(table, columns, spool))
     if first is None or not len(scan.index):
         raise ImagesError(f"{what} holds no rows; expected a picture in each.")
     if not scan.named:
         scan.index.renamed(lambda number: f"row {number}")
-    unique_names(scan.index, files, "An earlier row has the same path.")
+    unique_names(scan.index, files)
     texts, words = scan.words.texts(), np.frombuffer(scan.labels, np.int64)
     if not first.label:
         labels, names = np.full(len(words), -1), known or first.class_names
     elif first.class_names is not None:
-        labels, names = _class_labels(what, texts, words, first.class_names, known)
+        labels, names = class_labels(what, texts, words, first.class_names, known)
     else:
         labels, names = labels_of_words(texts, words, known, what)
     notes = [plural(len(files), "file")] * (len(files) > 1)
@@ -211,7 +223,8 @@ def open_parquet(
     return CompactSource(listing, files, stored=stored)
 
 
-def _opened(file: ByteFile) -> Any:
+def _opened(file: ByteFile, texts: Sequence[str]) -> Any:
+    """The file; what repeats in the columns `texts` is held once, as in the file."""
     try:
         import pyarrow.parquet as pq  # noqa: PLC0415 - an extra
     except ImportError as error:
@@ -221,155 +234,100 @@ def _opened(file: ByteFile) -> Any:
         ) from error
     tail = file.read_at(max(0, file.size - 8), 8)
     footer = struct.unpack("<I", tail[:4])[0] if len(tail) == 8 else 0
+    if tail[4:] != b"PAR1":
+        expect_no_page(file, file.read_at(0, 64))
     if tail[4:] != b"PAR1" or not 0 < footer <= min(MAX_FOOTER, file.size):
         raise ImagesError(
             f"{file.name} does not end like a Parquet file, as half a download does not; fetch it again."
         )
+    raw = _Raw(file)
     try:
-        return pq.ParquetFile(
-            _Raw(file),
+        table = pq.ParquetFile(
+            raw,
             pre_buffer=False,
+            read_dictionary=list(texts),
             thrift_string_size_limit=MAX_FOOTER,
             thrift_container_size_limit=10_000_000,
         )
-    except (OSError, ValueError) as error:  # also the errors of pyarrow
+    except RobustnessError:
+        raise
+    except Exception as error:  # pyarrow raises many types
         raise _damaged(file, error) from error
+    raw.chunks = True
+    return table
 
 
-def _damaged(file: ByteFile, error: Exception) -> ImagesError:
+def _texts(table: Any, columns: Columns) -> list[str]:
+    """The columns that are read whose values are bytes or text."""
+    schema = table.metadata.schema
+    wanted = {columns.leaf, columns.label} | ({f"{columns.image}.path"} if columns.path else set())
+    found = (schema.column(number) for number in range(len(schema)))
+    return [one.path for one in found if one.path in wanted and one.physical_type == "BYTE_ARRAY"]
+
+
+def _damaged(file: ByteFile, error: Exception | str) -> ImagesError:
+    why = str(error)[:200] or type(error).__name__
     return ImagesError(
-        f"{file.name} cannot be read ({str(error)[:200]}); expected a sound Parquet file. Fetch it again."
+        f"{file.name} cannot be read ({why}); expected a sound Parquet file. Fetch it again."
     )
 
 
-def _columns(name: str, table: Any, asked: str | None) -> _Columns:
-    """Find the columns, by Hugging Face's description in the schema, by their types, and by their names."""
-    schema = table.schema_arrow
-    features = _features(schema)
-    typed = [f.name for f in schema if _holds_pictures(f.type)]
-    marked = [n for n in typed if features.get(n, {}).get("_type") == "Image"]
-    known = [n for n in typed if csv_columns.is_one(n, csv_columns.PATHS)]
-    images = next((some for some in (marked, typed, known) if len(some) == 1), [])
-    held = f"{name} has the columns {', '.join(schema.names[:20])}"
-    if not images:
-        number = "several" if len(typed) > 1 else "none"
-        raise ImagesError(
-            f"{held}, and {number} of them may hold the pictures; expected one of bytes, or of bytes and "
-            "path, such as `image`."
-        )
-    image = images[0]
-    kind = schema.field(image).type
-    inner = {kind.field(n).name for n in range(kind.num_fields)}
-    label = _label(held, schema, features, asked, image)
-    stated = features.get(label, {})
-    names = stated.get("names") if stated.get("_type") == "ClassLabel" else None
-    classes = tuple(map(str, names)) if isinstance(names, list) and names else None
-    return _Columns(
-        f"{image}.bytes" if inner else image,
-        f"{image}.path" if "path" in inner else "",
-        label,
-        classes,
-    )
+def _index(scan: _Scan, number: int, file: ByteFile, table: Any, columns: Columns) -> None:
+    wanted = [f"{columns.image}.path"] * columns.path + [columns.label] * bool(columns.label)
+    metadata, row = table.metadata, 0
+    for group in range(metadata.num_row_groups):
+        count, first = metadata.row_group(group).num_rows, row
+        for path, label in _names(file, table, group, wanted, columns) if wanted else ():
+            _add(scan, number, row, path, label)
+            row += 1
+        if not wanted:
+            for row in range(first, first + count):
+                _add(scan, number, row, None, None)
+            row = first + count
+        if row - first != count:
+            raise _damaged(file, f"a group of {count:,} rows has {row - first:,}")
 
 
-def _features(schema: Any) -> dict[str, dict[str, Any]]:
-    """What Hugging Face's description in the schema says about each column."""
-    text = (schema.metadata or {}).get(b"huggingface", b"{}")
+def _names(
+    file: ByteFile, table: Any, group: int, wanted: list[str], columns: Columns
+) -> Iterator[tuple[Any, Any]]:
+    """The path and the label of each row of a group."""
     try:
-        found = parse_json(text, max_bytes=MAX_FOOTER).get("info", {}).get("features", {})
-        return {str(k): v for k, v in found.items() if isinstance(v, dict)}
-    except (ValueError, AttributeError):
-        return {}
-
-
-def _holds_pictures(kind: Any) -> bool:
-    import pyarrow.types as types  # noqa: PLC0415, PLR0402 - an extra
-
-    def binary(one: Any) -> bool:
-        return bool(types.is_binary(one) or types.is_large_binary(one))
-
-    if not types.is_struct(kind):
-        return binary(kind)
-    inner = {kind.field(n).name: kind.field(n).type for n in range(kind.num_fields)}
-    return "bytes" in inner and binary(inner["bytes"])
-
-
-def _label(
-    held: str, schema: Any, features: dict[str, dict[str, Any]], asked: str | None, image: str
-) -> str:
-    """The column of labels; "" for none. ImagesError if it is not clear."""
-    others = [name for name in schema.names if name != image]
-    if asked is not None:
-        if asked.casefold() == csv_columns.NONE:
-            return ""
-        if asked not in others:
-            raise ImagesError(f"{held}; expected the label column {asked!r} to be one of them.")
-        return asked
-    marked = [name for name in others if features.get(name, {}).get("_type") == "ClassLabel"]
-    known = [name for name in others if csv_columns.is_one(name, csv_columns.LABELS)]
-    for some in (["label"] if "label" in others else [], marked, known):
-        if len(some) == 1:
-            return some[0]
-    if len(marked) > 1 or len(known) > 1:
-        raise ImagesError(
-            f"{held}; {', '.join(marked or known)} may each be the label. Say which: --label-column NAME on "
-            "the command line, label_column=NAME in Python."
-        )
-    return ""
-
-
-def _index(scan: _Scan, number: int, file: ByteFile, table: Any, columns: _Columns) -> None:
-    wanted = [name for name in (columns.path, columns.label) if name]
-    row = 0
-    if not wanted:
-        for row in range(table.metadata.num_rows):
-            _add(scan, number, row, None, None)
-        return
-    try:
-        for batch in table.iter_batches(batch_size=_NAMES, columns=wanted, use_threads=False):
-            count = batch.num_rows
-            paths, labels = [None] * count, [None] * count
+        for batch in table.iter_batches(
+            batch_size=_NAMES, row_groups=[group], columns=wanted, use_threads=False
+        ):
+            found: dict[str, list[Any]] = {}
             for name, values in zip(batch.schema.names, batch.columns, strict=True):
-                if columns.path and name == columns.path.removesuffix(".path"):
-                    paths = values.field(0).to_pylist()
+                if name == columns.image and columns.path:
+                    found["path"] = _values(values.field("path"))
                 elif name == columns.label:
-                    labels = values.to_pylist()
-            for path, label in zip(paths, labels, strict=True):
-                _add(scan, number, row, path, label)
-                row += 1
-    except (OSError, ValueError) as error:  # also the errors of pyarrow
+                    found["label"] = _values(values)
+            gaps: list[Any] = [None] * batch.num_rows
+            yield from zip(found.get("path", gaps), found.get("label", gaps), strict=True)
+    except RobustnessError:
+        raise
+    except Exception as error:  # pyarrow raises many types
         raise _damaged(file, error) from error
+
+
+def _values(values: Any) -> list[Any]:
+    """The values of an array; those of texts that repeat are made once, and none is longer than a name."""
+    if not hasattr(values, "dictionary"):
+        return list(map(_cut, values))
+    words = [_cut(word) for word in values.dictionary]
+    return [None if place is None else words[place] for place in values.indices.to_pylist()]
+
+
+def _cut(scalar: Any) -> Any:
+    value = scalar.as_py()
+    return value[:_LONGEST] if isinstance(value, (str, bytes)) else value
 
 
 def _add(scan: _Scan, number: int, row: int, path: Any, label: Any) -> None:
-    name = path[:1000] if isinstance(path, str) else ""
+    name = path if isinstance(path, str) else ""
     scan.named = scan.named and bool(name)
     scan.index.add(name or f"row {len(scan.index)}", number, row, 0)
     if isinstance(label, bytes):
-        label = label.decode("utf-8", "replace")
+        label = label.decode("utf-8", "backslashreplace")
     text = "" if label is None else str(int(label) if isinstance(label, bool) else label).strip()
-    scan.labels.append(scan.words.number(text[:1000]) if text else -1)
-
-
-def _class_labels(
-    what: str,
-    texts: list[str],
-    words: np.ndarray,
-    names: tuple[str, ...],
-    known: Sequence[str] | None,
-) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """Labels of numbers whose names the schema states; -1 is no label, as in Hugging Face's test splits."""
-    numbers = [int(text) if text.lstrip("-").isdigit() else None for text in texts]
-    wrong = [
-        t for t, n in zip(texts, numbers, strict=True) if n is None or not -1 <= n < len(names)
-    ]
-    if wrong:
-        raise ImagesError(
-            f"{what}: label {wrong[0][:60]!r} is not a class; expected a number from 0 to {len(names) - 1}, "
-            "as the schema states."
-        )
-    of_text = np.array([-1 if n is None or n < 0 else n for n in numbers] + [-1])
-    labels = of_text[words]
-    if known is None or tuple(known) == names:
-        return labels, names
-    return labels_of_words(names, labels, known, what)
+    scan.labels.append(scan.words.number(text) if text else -1)

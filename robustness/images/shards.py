@@ -59,6 +59,15 @@ def shards(place: Place, match: Match) -> list[ByteFile]:
         raise ImagesError(f"{place.name} cannot be opened ({error}).") from error
 
 
+def expect_no_page(file: ByteFile, start: bytes) -> None:
+    """Raise ImagesError for a web page, given in place of a file; `start` are its first bytes."""
+    if start.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
+        raise ImagesError(
+            f"{file.name} is a web page, as servers give for a login or an error; expected a file of "
+            "pictures. Check the URL where it came from, and whether it needs an account."
+        )
+
+
 def in_turn(files: Sequence[ByteFile], ahead: int = 4) -> Iterator[ByteFile]:
     """Yield the files in order; remote ones are fetched ahead of use, `ahead` at a time."""
     remote = [file for file in files if hasattr(file, "warm")]

@@ -37,12 +37,14 @@ from robustness.images.decode import SUFFIXES
 from robustness.images.entries import key_of
 from robustness.images.labels import Labelling, by_path
 from robustness.images.png import MAX_BYTES
-from robustness.images.shards import in_turn
+from robustness.images.shards import expect_no_page, in_turn
 from robustness.images.tar_index import MAX_MEMBERS, Blocks, Member, members
 from robustness.text import plural
 
 MAX_LABEL = 1 << 16
 """The largest member with a label in bytes."""
+_LONGEST = 1000
+"""The most characters of a label that are kept."""
 _SEVERAL = "Its sample holds several pictures, and which of them is the image is not clear."
 _ASK = "say which with --label-column NAME (label_column= in Python); none for no labels"
 
@@ -63,6 +65,10 @@ class _Scan:
     keys: Counter[str] = field(default_factory=Counter)
     """The JSON keys that may be the label."""
     others: int = 0
+    unread: int = 0
+    """Members with labels that could not be read."""
+    dotted: str = ""
+    """A member such as `a.1.cls`, which is no label of `a.1.jpg`: names of samples end at the first dot."""
 
 
 def open_shards(
@@ -86,6 +92,7 @@ def open_shards(
     scan, total = _Scan(label_column), 0
     for number, file in enumerate(in_turn(files)):
         blocks = Blocks(file)
+        expect_no_page(file, blocks.get(0, 64, file.chunk))
         for member in members(file, blocks):
             total += 1
             if total > MAX_MEMBERS or len(scan.index) > MAX_INDEXED:
@@ -117,14 +124,21 @@ def _see(scan: _Scan, number: int, member: Member, blocks: Blocks) -> None:
         scan.samples.append(sample)
         scan.plain.append("." not in suffix)
     elif dot and member.regular and not member.sparse and (kind := _label_kind(scan, suffix)):
-        if member.size <= MAX_LABEL:
+        try:
+            if member.size > MAX_LABEL:
+                raise ValueError("too large")
             word = _word(scan, blocks.get(member.offset, member.size), kind)
-            if word is not None:
-                hashes, numbers = scan.labelled.setdefault(kind, (array("q"), array("q")))
-                hashes.append(sample)
-                numbers.append(scan.words.number(word))
+        except ValueError:
+            scan.unread += 1
+            return
+        if word:
+            hashes, numbers = scan.labelled.setdefault(kind, (array("q"), array("q")))
+            hashes.append(sample)
+            numbers.append(scan.words.number(word[:_LONGEST]))
     else:
         scan.others += 1
+        if suffix.lower().endswith(".cls"):
+            scan.dotted = scan.dotted or key_of(base[:100])
 
 
 def _fault(member: Member, path: str) -> str:
@@ -147,16 +161,14 @@ def _label_kind(scan: _Scan, suffix: str) -> str:
     return suffix if suffix in ("json", scan.asked.lower().lstrip(".")) else ""
 
 
-def _word(scan: _Scan, data: bytes, kind: str) -> str | None:
-    """The label in a member; None if it holds none."""
-    try:
-        if kind != "json":
-            return data.decode("utf-8").strip() or None
-        table = parse_json(data, max_bytes=MAX_LABEL)
-    except ValueError:
-        return None
+def _word(scan: _Scan, data: bytes, kind: str) -> str:
+    """The label in a member; "" if it holds none. ValueError if it cannot be read."""
+    text = data.decode("utf-8-sig")
+    if kind != "json":
+        return _one_label(text.strip())
+    table = parse_json(text, max_bytes=MAX_LABEL)
     if not isinstance(table, dict):
-        return None
+        return ""
     if scan.asked is not None:
         value = table.get(scan.asked)
     else:
@@ -165,9 +177,21 @@ def _word(scan: _Scan, data: bytes, kind: str) -> str | None:
             if len(scan.keys) < 64:
                 scan.keys[str(key)[:80]] += 1
         value = table.get("label", table[keys[0]] if keys else None)
+    if value is None:
+        return ""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    return str(value).strip() or None
+        raise ValueError("no number and no name")  # noqa: TRY004 - a member that cannot be read
+    return _one_label(str(value).strip())
+
+
+def _one_label(text: str) -> str:
+    """A label; ValueError for binary data, several lines and several numbers."""
+    parts = text.split()
+    if any(ord(letter) < 32 for letter in text) or (
+        len(parts) > 1 and all(part.isdecimal() for part in parts)
+    ):
+        raise ValueError("no single label")
+    return text
 
 
 def _source(
@@ -199,6 +223,12 @@ def _source(
         names, table = labelling.class_names, labelling.table
         keep[list(labelling.left_out)] = False
         left_out = len(labelling.left_out)
+    if scan.unread:
+        notes.append(f"{plural(scan.unread, 'label')} could not be read")
+    if scan.dotted:
+        notes.append(
+            f"files such as {scan.dotted} hold no label, as a sample's name ends at its first dot"
+        )
     if scan.others:
         notes.append(f"{plural(scan.others, 'other file')} skipped")
     labels = labels[keep]

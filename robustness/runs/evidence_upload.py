@@ -17,7 +17,7 @@ from robustness.errors import RobustnessError, SettingError, StorageError
 from robustness.files import disk_errors
 from robustness.files.reading import MOST_PICTURE, read_within
 from robustness.files.remote.stores import store_for
-from robustness.files.remote.urls import expect_plain, is_remote, shown
+from robustness.files.remote.urls import expect_plain, is_remote, scheme_of, shown
 from robustness.runs import run_folder
 
 SECONDS = 5.0
@@ -57,6 +57,27 @@ def evidence_upload(folder: Path, url: str | None) -> Iterator[None]:
     upload.finish()
 
 
+def expect_evidence_url(url: str) -> str:
+    """Return the URL without slashes at its end; SettingError if no pictures can be written there."""
+    if not is_remote(url) or scheme_of(url) in ("http", "https"):
+        raise SettingError(
+            f"Evidence cannot go to {shown(url) or 'an empty URL'}; expected a URL as s3://BUCKET/FOLDER, "
+            "gs://, az:// or hf://."
+        )
+    return expect_plain(url)
+
+
+def expect_apart(url: str | None, images: object) -> None:
+    """Raise SettingError if evidence goes where the images lie: the next audit would take it for images."""
+    if url is None or not isinstance(images, str) or not is_remote(images):
+        return
+    if f"{expect_evidence_url(url)}/".startswith(f"{images.rstrip('/')}/"):
+        raise SettingError(
+            f"The evidence would go to {shown(url)}, where the images lie ({shown(images)}), and the next "
+            "audit would take it for images; expected another folder."
+        )
+
+
 class EvidenceUpload:
     """The upload of one run.
 
@@ -67,12 +88,7 @@ class EvidenceUpload:
     """
 
     def __init__(self, folder: Path, url: str) -> None:
-        if not is_remote(url) or url.startswith("http"):
-            raise SettingError(
-                f"Evidence cannot go to {shown(url)}; expected a URL as s3://BUCKET/FOLDER, gs://, az:// or "
-                "hf://."
-            )
-        self._folder, self._url = folder, expect_plain(url)
+        self._folder, self._url = folder, expect_evidence_url(url)
         self._store = store_for(self._url)
         self._there: set[str] = set()
         self._end = threading.Event()

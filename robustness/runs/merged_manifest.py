@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robustness.configuration.shard import Shard
-from robustness.errors import RunUsageError
+from robustness.errors import RunError, RunUsageError, SettingError
 from robustness.runs import recorded_paths, seal
 from robustness.runs.audit_differences import audit_differences
 from robustness.runs.schema import Manifest, Origin, Settings, ShardEntry, Timing
@@ -49,14 +49,20 @@ class ShardRun:
 
     @classmethod
     def of(cls, path: Path, manifest: Manifest) -> ShardRun:
-        """Return the run of a shard; RunUsageError if the run is none."""
+        """Return the run of a shard; RunUsageError if the run is none, RunError if it is damaged."""
         text, total = manifest.config.shard, manifest.data.undivided
         if text is None or total is None:
             raise RunUsageError(
                 f"{path} is a run of all images, not of a shard; expected runs that were made with "
                 "`--shard NUMBER/COUNT`. There is nothing to merge it with."
             )
-        return cls(path, manifest, Shard.parse(text), total)
+        try:
+            shard = Shard.parse(text)
+        except SettingError as error:
+            raise RunError(
+                f"{path} is damaged: {error} Restore its run.json from a copy."
+            ) from error
+        return cls(path, manifest, shard, total)
 
     @property
     def finished(self) -> bool:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import re
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from robustness.errors import FetchError, StorageError
 from robustness.files import disk_errors
@@ -42,6 +43,34 @@ def cache_folder() -> Path:
 def shared_cache(folder: Path, most: int) -> Cache:
     """Return the one cache of this process in a folder."""
     return Cache(folder, most)
+
+
+@contextlib.contextmanager
+def _of_this_machine(folder: Path) -> Iterator[None]:
+    """Turn errors of the folder of copies into StorageError: they say nothing about the remote file."""
+    try:
+        yield
+    except OSError as error:
+        said = disk_errors.sentence(error, error.filename or folder)
+        raise StorageError(
+            f"A remote file cannot be copied. {said} {ENVIRONMENT} names another folder."
+        ) from error
+
+
+class _Draft(io.FileIO):
+    """A new file, whose errors are those of this machine."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "x+")
+        self._folder = path.parent
+
+    def write(self, data: Any, /) -> int:
+        view = memoryview(data).cast("B")
+        size, at = len(view), 0
+        with _of_this_machine(self._folder):
+            while at < size:
+                at += super().write(view[at:]) or 0
+        return size
 
 
 class Cache:
@@ -117,19 +146,18 @@ class Cache:
             )
         draft = self.folder / f"{secrets.token_hex(12)}{_PART}"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._make_room(info.size)
-            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with draft.open("xb") as file:
+            with _of_this_machine(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._make_room(info.size)
+                place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                file = _Draft(draft)
+            with file:
                 download(info, file)
                 size = file.tell()
             if size != info.size:
                 raise ChangedFileError("it has another size than when it was listed")
-            draft.replace(place)
-        except (FileNotFoundError, ChangedFileError):
-            raise
-        except OSError as error:
-            raise StorageError(disk_errors.sentence(error)) from error
+            with _of_this_machine(self.folder):
+                draft.replace(place)
         finally:
             with contextlib.suppress(OSError):
                 draft.unlink()

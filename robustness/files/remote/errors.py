@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from robustness.errors import FetchError, RobustnessError
+from robustness.files.places import ChangedFileError
 from robustness.files.remote.urls import scheme_of, shown
 
 Result = TypeVar("Result")
@@ -23,16 +24,24 @@ _CREDENTIALS = {
     "az": "AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or _SAS_TOKEN",
     "hf": "HF_TOKEN, or `hf auth login`",
 }
+_HALF = {
+    "aiohttp.ClientPayloadError",
+    "requests.ChunkedEncodingError",
+    "botocore.ResponseStreamingError",
+}
+"""Errors of answers that end before they are complete."""
 _ALIASES = {"gcs": "gs", "abfs": "az", "abfss": "az"}
 
 
-def retried(action: Callable[[], Result], url: str) -> Result:
+def retried(action: Callable[[], Result], url: str, doing: str = "read") -> Result:
     """Call `action`, again after a pause where its error may pass.
 
     Raises
     ------
     FileNotFoundError
         There is nothing at the URL.
+    ChangedFileError
+        The file is another one than when it was listed.
     FetchError
         Access is denied, there are no credentials, or every try has failed.
     """
@@ -40,11 +49,11 @@ def retried(action: Callable[[], Result], url: str) -> Result:
     for attempt in range(1, TRIES + 1):
         try:
             return action()
-        except (FileNotFoundError, KeyboardInterrupt, RobustnessError):
+        except (FileNotFoundError, ChangedFileError, KeyboardInterrupt, RobustnessError):
             raise
         except Exception as error:
             if attempt == TRIES or not _may_pass(error):
-                raise _explained(error, url, attempt) from error
+                raise _explained(error, url, attempt, doing) from error
         time.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 - spreads retries
         pause = min(8.0, 2 * pause)
     raise AssertionError("unreachable")
@@ -84,6 +93,8 @@ def _lacks_credentials(error: BaseException) -> bool:
 def _may_pass(error: BaseException) -> bool:
     if isinstance(error, PermissionError) or _lacks_credentials(error):
         return False
+    if _names(error) & _HALF:  # aiohttp gives it the status 400
+        return True
     status = status_of(error)
     if status is not None:
         return status in _PASSING
@@ -104,20 +115,20 @@ def _may_pass(error: BaseException) -> bool:
     return bool(_names(error) & set(passing))
 
 
-def _explained(error: BaseException, url: str, attempts: int) -> FetchError:
+def _explained(error: BaseException, url: str, attempts: int, doing: str) -> FetchError:
     scheme = _ALIASES.get(scheme_of(url), scheme_of(url))
     ways = _CREDENTIALS.get(scheme)
     advice = f" Set credentials in the environment: {ways}." if ways else ""
     if _lacks_credentials(error):
-        return FetchError(f"{shown(url)} cannot be read: no credentials were found.{advice}")
+        return FetchError(f"{shown(url)} cannot be {doing}: no credentials were found.{advice}")
     if isinstance(error, PermissionError) or status_of(error) in (401, 403):
         return FetchError(
-            f"{shown(url)} cannot be read: access is denied ({_first_line(error)}). Check the URL, and "
-            f"whether your credentials may read it.{advice}"
+            f"{shown(url)} cannot be {doing}: access is denied ({_first_line(error)}). Check the URL, and "
+            f"whether your credentials allow that.{advice}"
         )
     tries = f" after {attempts} tries" if attempts > 1 else ""
     return FetchError(
-        f"{shown(url)} cannot be read{tries} ({_first_line(error)}). Check the network, then go on with "
+        f"{shown(url)} cannot be {doing}{tries} ({_first_line(error)}). Check the network, then go on with "
         "--resume where a run has begun."
     )
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import IO, Any, Protocol
+from urllib.parse import urljoin
 
 from robustness.errors import FetchError, SettingError
 from robustness.files.places import ChangedFileError
-from robustness.files.remote.errors import retried
+from robustness.files.remote.errors import retried, status_of
 from robustness.files.remote.urls import is_loopback, scheme_of, shown
 
 PACKAGES = {
@@ -26,6 +30,11 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 TIMEOUT = (10, 60)
 """Seconds to connect, and to wait for the next bytes."""
 _CHUNK = 1 << 20
+_REDIRECTIONS = 5
+_SEEN_SECONDS = 5.0
+_CHANGED = "it has changed since it was listed"
+_NO_HEAD = {403, 405, 501}
+"""The statuses of servers that answer no HEAD; they are asked by GET."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,9 @@ class FsspecStore:
     """Files of a scheme that fsspec knows."""
 
     def __init__(self, scheme: str) -> None:
+        self._scheme = scheme
+        self._seen: dict[str, float] = {}
+        """When the version of each file that is read in parts was looked at last."""
         package = PACKAGES.get(scheme)
         install = (
             f"pip install {package}" if package else "pip install 'robustness-toolkit[remote]'"
@@ -111,8 +123,31 @@ class FsspecStore:
 
     def read(self, info: Info, start: int, end: int) -> bytes:
         """Return the bytes of a file from `start` to `end`."""
-        data = retried(lambda: self._system.cat_file(info.url, start=start, end=end), info.url)
-        return bytes(data)
+        if start >= (end := min(end, info.size)):
+            return b""
+
+        def part() -> bytes:
+            data = self._part(info, start, end)
+            if len(data) < end - start:
+                raise ConnectionError(f"{len(data):,} of {end - start:,} bytes came")
+            return data
+
+        return retried(part, info.url)
+
+    def _part(self, info: Info, start: int, end: int) -> bytes:
+        """The bytes of a file from `start` to `end`; ChangedFileError if it is seen to be another."""
+        if self._scheme == "s3" and info.version.startswith('"'):
+            return _part_of_object(self._system, info, start, end)
+        data = bytes(self._system.cat_file(info.url, start=start, end=end))
+        # Other stores give a part of what is there now; asking for each part would double the requests.
+        if time.monotonic() - self._seen.get(info.url, -math.inf) > _SEEN_SECONDS:
+            self._expect_same(info)
+            self._seen[info.url] = time.monotonic()
+        return data
+
+    def _expect_same(self, info: Info) -> None:
+        if info.version and self.stat(info.url).version != info.version:
+            raise ChangedFileError(_CHANGED)
 
     def download(self, info: Info, target: IO[bytes]) -> None:
         """Write a whole file into `target`."""
@@ -128,12 +163,37 @@ class FsspecStore:
                 target.write(data)
 
         retried(copied, info.url)
-        if info.version and self.stat(info.url).version != info.version:
-            raise ChangedFileError("it has changed since it was listed")
+        self._expect_same(info)
 
     def upload(self, url: str, data: bytes) -> None:
         """Write a file."""
-        retried(lambda: self._system.pipe_file(url, data), url)
+        retried(lambda: self._system.pipe_file(url, data), url, "written")
+
+
+def _part_of_object(system: Any, info: Info, start: int, end: int) -> bytes:
+    """A part of an S3 object, if it still has the tag that it had when it was listed."""
+    from fsspec.asyn import sync  # noqa: PLC0415 - an extra
+
+    bucket, _, key = info.url.partition("://")[2].partition("/")
+
+    async def got() -> bytes:
+        answer = await system._call_s3(
+            "get_object",
+            Bucket=bucket,
+            Key=key,
+            Range=f"bytes={start}-{end - 1}",
+            IfMatch=info.version,
+            **system.req_kw,
+        )
+        async with answer["Body"] as body:
+            return bytes(await body.read())
+
+    try:
+        return bytes(sync(system.loop, got))
+    except OSError as error:
+        if status_of(error) in (412, 416):
+            raise ChangedFileError(_CHANGED) from error
+        raise
 
 
 def _info(url: str, details: Mapping[str, Any]) -> Info:
@@ -163,24 +223,18 @@ class HttpStore:
         import requests  # noqa: PLC0415 - takes half a second
 
         self._http = requests.Session()
-        self._http.max_redirects = 5
         self._http.headers["Accept-Encoding"] = "identity"
 
     def stat(self, url: str) -> Info:
         """Return what is at a URL; FileNotFoundError if nothing is."""
-        response = self._asked(url, "HEAD")
-        size = response.headers.get("Content-Length", "")
+        with self._asked(url, "HEAD") as response:
+            size = response.headers.get("Content-Length", "")
         if not size.isdigit():
             raise FetchError(
                 f"{shown(url)} does not state its size, as a page does and a file rarely; expected a file. "
                 "Fetch it yourself, and give its path."
             )
-        time = response.headers.get("Last-Modified", "")
-        try:
-            time = parsedate_to_datetime(time).isoformat() if time else ""
-        except ValueError:
-            time = ""
-        return Info(url, int(size), response.headers.get("ETag", "").removeprefix("W/") or time)
+        return Info(url, int(size), _version(response))
 
     def children(self, url: str, *, deep: bool) -> list[Info]:
         """Return nothing: a web server has no folders."""
@@ -191,15 +245,24 @@ class HttpStore:
         end = min(end, info.size)
         if start >= end:
             return b""
-        response = self._asked(info.url, "GET", {"Range": f"bytes={start}-{end - 1}"})
-        with response:
-            if response.status_code == 200 and start:
-                raise FetchError(
-                    f"{shown(info.url)} cannot be read in parts: its server knows no ranges. Raise "
-                    "--cache-bytes (cache_bytes= in Python), so that it is fetched as a whole."
-                )
-            self._expect_same(info, response)
-            return retried(lambda: response.raw.read(end - start), info.url)
+
+        def part() -> bytes:
+            headers = {"Range": f"bytes={start}-{end - 1}"}
+            with self._asked(info.url, "GET", headers, once=True) as response:
+                if response.status_code == 200 and start:
+                    raise FetchError(
+                        f"{shown(info.url)} cannot be read in parts: its server knows no ranges. Raise "
+                        "--cache-bytes (cache_bytes= in Python), so that it is fetched as a whole."
+                    )
+                self._expect_same(info, response)
+                if response.status_code == 206:
+                    _expect_range(info, response, start)
+                data = bytes(response.raw.read(end - start))
+            if len(data) < end - start:
+                raise ConnectionError(f"{len(data):,} of {end - start:,} bytes came")
+            return data
+
+        return retried(part, info.url)
 
     def download(self, info: Info, target: IO[bytes]) -> None:
         """Write a whole file into `target`."""
@@ -225,30 +288,78 @@ class HttpStore:
         )
 
     def _expect_same(self, info: Info, response: Any) -> None:
-        tag = response.headers.get("ETag", "").removeprefix("W/")
-        if tag and info.version.startswith('"') and tag != info.version:
-            raise ChangedFileError("it has changed since it was listed")
+        now = _version(response)
+        comparable = now and info.version and now.startswith('"') == info.version.startswith('"')
+        if response.status_code == 416 or (comparable and now != info.version):
+            raise ChangedFileError(_CHANGED)
 
     def _asked(
         self, url: str, method: str, headers: Mapping[str, str] | None = None, *, once: bool = False
     ) -> Any:
         def asked() -> Any:
-            response = self._http.request(
-                method, url, headers=headers, stream=True, timeout=TIMEOUT, allow_redirects=True
-            )
-            for hop in (*response.history, response):
-                if not (hop.url.startswith("https://") or is_loopback(hop.url)):
-                    response.close()
-                    raise FetchError(
-                        f"{shown(url)} leads to {shown(hop.url)}, which is not https; it is not read."
-                    )
+            response = self._followed(url, method, headers)
+            if method == "HEAD" and response.status_code in _NO_HEAD:
+                response.close()
+                response = self._followed(url, "GET", headers)  # closed before its body is read
             if response.status_code in (404, 410):
                 response.close()
                 raise FileNotFoundError(shown(url))
-            response.raise_for_status()
+            if response.status_code != 416:  # beyond the end of a file that is shorter now
+                response.raise_for_status()
+            if (packed := response.headers.get("Content-Encoding", "identity")) != "identity":
+                response.close()
+                raise FetchError(
+                    f"{shown(url)} is sent packed ({packed[:40]}), which was not asked for, so its bytes and "
+                    "size are not those of the file. Fetch it yourself, and give its path."
+                )
             return response
 
         return asked() if once else retried(asked, url)
+
+    def _followed(self, url: str, method: str, headers: Mapping[str, str] | None) -> Any:
+        """The response at the end of redirections; FetchError if one leads away from https."""
+        at = url
+        for _ in range(_REDIRECTIONS + 1):
+            response = self._http.request(
+                method, at, headers=headers, stream=True, timeout=TIMEOUT, allow_redirects=False
+            )
+            if not response.is_redirect:
+                return response
+            at = urljoin(at, response.headers["Location"])
+            response.close()
+            here = is_loopback(url) and is_loopback(at) and scheme_of(at) == "http"
+            if scheme_of(at) != "https" and not here:
+                raise FetchError(
+                    f"{shown(url)} leads to {shown(at)}, which is not https; it is not read."
+                )
+        raise FetchError(
+            f"{shown(url)} leads from one address to another more than {_REDIRECTIONS} times; it is not "
+            "read. Check the URL."
+        )
+
+
+def _version(response: Any) -> str:
+    """The ETag, else the time of the last change; "" for neither."""
+    time = response.headers.get("Last-Modified", "")
+    try:
+        time = parsedate_to_datetime(time).isoformat() if time else ""
+    except ValueError:
+        time = ""
+    return str(response.headers.get("ETag", "").removeprefix("W/") or time)
+
+
+def _expect_range(info: Info, response: Any, start: int) -> None:
+    """Check that a part of a file is the one that was asked for, of a file that is as large as it was."""
+    stated = response.headers.get("Content-Range", "")
+    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", stated.strip())
+    if found is None or int(found[1]) != start:
+        raise FetchError(
+            f"{shown(info.url)} cannot be read in parts: its server gives other bytes than it is asked for "
+            f"({stated[:60]!r}). Raise --cache-bytes (cache_bytes= in Python), so that it is fetched as a "
+            "whole."
+        )
+    if found[2] not in ("*", str(info.size)):
+        raise ChangedFileError(_CHANGED)
 
 
 def store_for(url: str) -> Store:

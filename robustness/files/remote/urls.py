@@ -26,7 +26,7 @@ def scheme_of(text: str) -> str:
 
 
 def expect_plain(url: str) -> str:
-    """Return the URL, without slashes at its end.
+    """Return the URL with its scheme in lower case, without slashes at its end.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def expect_plain(url: str) -> str:
         )
     if not parts.netloc:
         raise SettingError(f"{shown(url)} names nothing; expected SCHEME://PLACE/PATH.")
-    return url.rstrip("/")
+    return f"{scheme_of(url)}://{url.partition('://')[2]}".rstrip("/")
 
 
 def is_loopback(url: str) -> bool:

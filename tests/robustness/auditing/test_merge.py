@@ -35,6 +35,15 @@ SETTINGS: dict[str, Any] = {"attacks": [PGD(steps=3), "fgsm"], "epsilons": [1, 3
 TABLES = ("images", "outcomes", "strips", "gradients", "distances", "sizes", "uploads", "views")
 
 
+def test_a_shard_that_cannot_be_names_the_run_that_states_it(folder, tmp_path):
+    shutil.copytree(folder / "1", tmp_path / "bad")
+    manifest = json.loads((tmp_path / "bad" / "run.json").read_text())
+    manifest["config"]["shard"] = "9/3"
+    (tmp_path / "bad" / "run.json").write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match=r"bad is damaged: Shard 9/3 is not usable"):
+        merge_rows([folder / "0", tmp_path / "bad", folder / "2"], tmp_path / "out")
+
+
 def model_and_images():
     classifier = small_cnn(9)
     images = np.random.default_rng(4).integers(0, 256, (23, 12, 12, 3)).astype(np.uint8)

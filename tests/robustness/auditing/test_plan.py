@@ -182,7 +182,7 @@ def test_settings_that_are_not_usable_are_refused(options, reason):
 
 steps_of_an_image = st.builds(
     ImageSteps,
-    steps=st.integers(0, 40),
+    steps=st.integers(0, 42),  # some attacks begin with steps of their own
     epsilons=st.integers(0, 2),
     flipped=st.booleans(),
     finished=st.booleans(),
@@ -192,12 +192,39 @@ steps_of_an_image = st.builds(
 )
 
 
+def test_what_the_probe_did_not_finish_is_not_called_robust():
+    late = {str(n): ImageSteps(3, 2, flipped=False, finished=False) for n in range(40)}
+    cost = AttackCost.of(probe_of(late), 4000, 40)
+    assert cost.never_flip.low == 0 and cost.never_flip.high == 4000
+    assert cost.images.low > 3600
+    # An attack after it may have no image at all.
+    robust = {str(n): ImageSteps(40, 2, flipped=False) for n in range(40)}
+    later = AttackCost.of(probe_of(robust), 4000, 40, late.keys())
+    assert (later.images.low, later.images.expected, later.never_flip.low) == (0, 4000, 0)
+    assert later.seconds(1).low == 0
+
+
+@pytest.mark.slow
+def test_the_workers_of_a_cluster_are_said_not_to_be_counted(material):
+    classifier, images, labels = material
+    estimate = robustness.plan(
+        classifier, images, labels=labels, attacks=["fgsm"], epsilons=[1], presets=(), sample=6,
+        cluster="local:2",
+    )  # fmt: skip
+    assert "cluster local:2 are not measured" in estimate.notes[0]
+
+
 @settings(max_examples=200, deadline=None)
-@given(st.lists(steps_of_an_image, max_size=30), st.integers(0, 20), st.integers(1, 1000))
-def test_the_expected_cost_lies_in_its_interval(images, others, scale):
+@given(
+    st.lists(steps_of_an_image, max_size=30),
+    st.integers(0, 20),
+    st.integers(1, 1000),
+    st.integers(0, 30),
+)
+def test_the_expected_cost_lies_in_its_interval(images, others, scale, doubtful):
     sample = max(1, len(images) + others)
     probe = probe_of({str(n): image for n, image in enumerate(images)})
-    cost = AttackCost.of(probe, sample * scale, sample)
+    cost = AttackCost.of(probe, sample * scale, sample, set(map(str, range(doubtful))))
     for figure in (cost.images, cost.never_flip, cost.steps, cost.longest, cost.seconds(3)):
         assert -1e-6 <= figure.low <= figure.expected + 1e-6
         assert figure.expected <= figure.high + 1e-6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,11 @@ class ObjectServer(ThreadingHTTPServer):
     cut : whether bodies end too early.
     ranges : whether parts of files are served.
     redirect : where every request is sent instead; "" for nowhere.
+    tagged : whether answers state a version (ETag).
+    time : when every object was changed last.
+    refuse_head : the status of requests by HEAD; 0 for their answer.
+    shift : by how many bytes parts begin too early.
+    packed : whether bodies are stated to be packed by gzip.
     """
 
     daemon_threads = True
@@ -31,7 +37,14 @@ class ObjectServer(ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.requests: list[tuple[str, str]] = []
         self.broken, self.status, self.cut, self.ranges, self.redirect = 0, 503, 0, True, ""
+        self.tagged, self.time = True, "Sun, 29 Nov 2026 00:00:00 GMT"
+        self.refuse_head, self.shift, self.packed = 0, 0, False
         self.lock = threading.Lock()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of clients that close before they have read everything."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
     @property
     def url(self) -> str:
@@ -73,19 +86,30 @@ class _Handler(BaseHTTPRequestHandler):
             self._list(name.rstrip("/"), query)
             return
         data = self.server.objects.get(name)
+        if self.command == "HEAD" and "/" not in name.strip("/"):  # a bucket
+            there = any(key.startswith(f"{name.strip('/')}/") for key in self.server.objects)
+            self._xml(200 if there else 404, "")
+            return
         if data is None:
             self._xml(404, "<Error><Code>NoSuchKey</Code><Message>none</Message></Error>")
+            return
+        if self.headers.get("If-Match", _tag(data)) != _tag(data):
+            self._xml(
+                412, "<Error><Code>PreconditionFailed</Code><Message>changed</Message></Error>"
+            )
             return
         status, extra, body = 200, {}, data
         match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if match and self.server.ranges:
-            start, end = int(match[1]), int(match[2] or len(data) - 1)
+            start, end = int(match[1]) - self.server.shift, int(match[2] or len(data) - 1)
             body, status = data[start : end + 1], 206
             extra = {"Content-Range": f"bytes {start}-{start + len(body) - 1}/{len(data)}"}
         self.send_response(status)
-        for key, value in {**extra, "ETag": _tag(data), "Content-Length": str(len(body))}.items():
+        extra |= {"ETag": _tag(data)} if self.server.tagged else {}
+        extra |= {"Content-Encoding": "gzip"} if self.server.packed else {}
+        for key, value in {**extra, "Content-Length": str(len(body))}.items():
             self.send_header(key, value)
-        self.send_header("Last-Modified", "Sun, 29 Nov 2026 00:00:00 GMT")
+        self.send_header("Last-Modified", self.server.time)
         self.end_headers()
         if self.command == "GET":
             with self.server.lock:
@@ -116,6 +140,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.requests.append((self.command, self.path))
             fails = self.server.broken > 0
             self.server.broken -= fails
+        if self.command == "HEAD" and self.server.refuse_head:
+            self._xml(self.server.refuse_head, "<Error/>")
+            return True
         if fails:
             self._xml(self.server.status, "<Error><Code>SlowDown</Code></Error>")
             return True

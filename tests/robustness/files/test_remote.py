@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from pathlib import Path
 
 import pytest
 
-from robustness.errors import FetchError, SettingError
+from robustness.errors import FetchError, SettingError, StorageError
 from robustness.files.places import ChangedFileError
 from robustness.files.remote import errors, fetched, is_remote, remote_place, urls
 from robustness.files.remote.cache import Cache
@@ -113,7 +114,24 @@ def test_denied_access_is_said_at_once(server, status, words):
     server.broken, server.status = 99, status
     with pytest.raises(FetchError, match=words):
         fetched(f"{server.url}/b/d.zip")
-    assert len(server.requests) == 1
+    # Some servers deny HEAD alone.
+    assert [method for method, _ in server.requests] == ["HEAD", "GET"][: 2 if status == 403 else 1]
+
+
+@pytest.mark.parametrize("status", [403, 405, 501])
+def test_servers_that_answer_no_head_are_asked_by_get(server, status):
+    server.objects["b/a.zip"] = bytes(1000)
+    server.refuse_head = status
+    assert fetched(f"{server.url}/b/a.zip").stat().st_size == 1000
+    with pytest.raises(FetchError, match="nothing at"):
+        fetched(f"{server.url}/b/x.zip")
+
+
+def test_bytes_that_were_packed_on_the_way_are_refused(server):
+    server.objects["b/a.zip"] = bytes(1000)
+    server.packed = True
+    with pytest.raises(FetchError, match=r"is sent packed \(gzip\)"):
+        fetched(f"{server.url}/b/a.zip")
 
 
 def test_nothing_there_is_said(server):
@@ -124,7 +142,14 @@ def test_nothing_there_is_said(server):
 def test_a_redirect_to_an_unprotected_address_is_not_followed(server, monkeypatch):
     server.objects["b/a.zip"] = b"x"
     server.redirect = f"http://localhost.localdomain:{server.server_address[1]}/b/a.zip"
-    with pytest.raises(FetchError, match=r"not https|Check the network"):
+    with pytest.raises(FetchError, match=r"leads to http://localhost.localdomain.*not https"):
+        fetched(f"{server.url}/b/a.zip")
+    server.redirect = "file:///etc/passwd"
+    with pytest.raises(FetchError, match="leads to file:///etc/passwd, which is not https"):
+        fetched(f"{server.url}/b/a.zip")
+    assert len(server.requests) == 2  # nothing was asked at the other addresses, nor again
+    server.redirect = "/b/a.zip"
+    with pytest.raises(FetchError, match="more than 5 times"):
         fetched(f"{server.url}/b/a.zip")
 
 
@@ -168,6 +193,28 @@ def test_the_least_recently_used_copies_are_removed(tmp_path):
     assert sum(len(data) for data in _kept(tmp_path).values()) <= 1000
 
 
+@pytest.mark.parametrize("folder", ["/proc/nope", "file"])
+def test_a_folder_of_copies_that_cannot_be_made_is_not_a_missing_file(folder, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    cache, info = Cache(tmp_path / folder, 1000), Info("s3://b/a.bin", 300, "v")
+    with pytest.raises(StorageError, match=r"cannot be copied\..*ROBUSTNESS_CACHE names another"):
+        cache.path(info, _download(bytes(300)))
+
+
+def test_a_full_disk_is_no_error_of_the_network(server, tmp_path):
+    server.objects["b/a.bin"] = bytes(1 << 20)
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    try:
+        with pytest.raises(StorageError, match="file is larger than the system allows"):
+            fetched(f"{server.url}/b/a.bin")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert server.count("GET") == 1
+    assert not _kept(tmp_path)
+
+
 def test_half_a_copy_is_never_used(tmp_path):
     cache, info = Cache(tmp_path, 1000), Info("s3://b/a.bin", 300, "v")
     with pytest.raises(ChangedFileError, match="another size"):
@@ -187,6 +234,71 @@ def test_a_file_without_version_is_not_taken_from_an_earlier_process(tmp_path, m
     Cache(tmp_path).path(info, _download(b"one"))
     monkeypatch.setattr("robustness.files.remote.cache._PROCESS", "another")
     assert Cache(tmp_path).path(info, _download(b"two")).read_bytes() == b"two"
+
+
+def test_a_part_that_is_cut_is_asked_again(server):
+    data = bytes(range(256)) * 40
+    server.objects["b/a.tar"] = data
+    store = HttpStore()
+    info = store.stat(f"{server.url}/b/a.tar")
+    server.cut = 2
+    assert store.read(info, 100, 300) == data[100:300]
+    server.cut = 99
+    with pytest.raises(FetchError, match="after 5 tries"):
+        store.read(info, 100, 300)
+
+
+def test_parts_other_than_those_asked_for_are_refused(server):
+    server.objects["b/a.tar"] = bytes(range(256)) * 40
+    store = HttpStore()
+    info = store.stat(f"{server.url}/b/a.tar")
+    server.shift = 10
+    with pytest.raises(FetchError, match="gives other bytes than it is asked for"):
+        store.read(info, 100, 300)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_file_without_tag_has_changed_if_its_time_or_size_has(server, whole):
+    store = HttpStore()
+    server.tagged = False
+    for change in ("time", "size"):
+        server.objects["b/a.tar"] = bytes(1000)
+        info = store.stat(f"{server.url}/b/a.tar")
+        if change == "time":
+            server.time = "Mon, 30 Nov 2026 00:00:00 GMT"
+        else:
+            server.objects["b/a.tar"] = bytes(500)
+        with pytest.raises(
+            (ChangedFileError, FetchError), match=r"changed since|500 of 1,000 bytes"
+        ):
+            store.download(info, io.BytesIO()) if whole else store.read(info, 100, 300)
+
+
+def test_the_scheme_may_be_written_in_capitals(s3):
+    s3.objects["b/a.bin"] = b"content"
+    path = fetched("S3://b/a.bin")
+    assert path.read_bytes() == b"content" and fetched("s3://b/a.bin") == path
+    assert remote_place("S3://b/").names() == (["a.bin"], [])
+
+
+def test_a_part_of_an_object_that_has_changed_is_not_used(s3):
+    s3.objects["b/a.tar"] = bytes(range(256)) * 40
+    store = store_of("s3")
+    info = store.stat("s3://b/a.tar")
+    assert store.read(info, 100, 300) == s3.objects["b/a.tar"][100:300]
+    assert store.read(info, 10_000, 99_999) == s3.objects["b/a.tar"][10_000:]
+    s3.cut = 1
+    assert store.read(info, 100, 300) == s3.objects["b/a.tar"][100:300]
+    s3.cut = 1
+    store.download(info, whole := io.BytesIO())
+    assert whole.getvalue() == s3.objects["b/a.tar"]
+    s3.objects["b/a.tar"] = bytes(range(256))[::-1] * 40
+    for action in (lambda: store.read(info, 100, 300), lambda: store.download(info, io.BytesIO())):
+        with pytest.raises(ChangedFileError, match="changed since"):
+            action()
+    del s3.objects["b/a.tar"]
+    with pytest.raises(FileNotFoundError):
+        store.read(info, 100, 300)
 
 
 def test_parts_are_read_where_the_files_are_larger_than_the_cache(server):

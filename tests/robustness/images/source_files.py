@@ -8,6 +8,7 @@ import struct
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -94,15 +95,17 @@ def _part(number: int, data: bytes) -> bytes:
     return varint(number << 3 | 2) + varint(len(data)) + data
 
 
-def example(features: dict[str, bytes | int]) -> bytes:
-    """A serialized `tf.train.Example`."""
+def example(features: dict[str, Any]) -> bytes:
+    """A serialized `tf.train.Example` of bytes, whole numbers, floats, or lists of one of these."""
     entries = b""
     for name, value in features.items():
-        kind = (
-            _part(1, _part(1, value))
-            if isinstance(value, bytes)
-            else _part(3, _part(1, varint(value)))
-        )
+        values = value if isinstance(value, list) else [value]
+        if isinstance(values[0], bytes):
+            kind = _part(1, b"".join(_part(1, one) for one in values))
+        elif isinstance(values[0], float):
+            kind = _part(2, _part(1, struct.pack(f"<{len(values)}f", *values)))
+        else:
+            kind = _part(3, _part(1, b"".join(map(varint, values))))
         entries += _part(1, _part(1, name.encode()) + _part(2, kind))
     return _part(1, entries)
 

@@ -68,6 +68,8 @@ def test_tf_data_that_shuffles_changes_or_has_no_end_is_refused(tf):
     whole = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS))
     with pytest.raises(ImagesError, match=r"it shuffles.*without \.shuffle"):
         _open(whole.shuffle(10, seed=1))
+    with pytest.raises(ImagesError, match="shuffles without a seed"):
+        _open(whole.shuffle(10, reshuffle_each_iteration=False).batch(2).prefetch(1))
     # Not a random operation of TensorFlow, which repeats itself after another test has set its seed.
     rng = np.random.default_rng()
 
@@ -107,6 +109,13 @@ def test_py_datasets_are_read_by_their_numbers(tf):
             return IMAGES[part].astype("float32"), np.eye(2)[LABELS[part]]
 
     _expect_all(_open(Batches()))
+
+    class Endless(keras.utils.PyDataset):
+        def __getitem__(self, number):
+            return IMAGES, LABELS
+
+    with pytest.raises(ImagesError, match=r"states no number of batches \(NotImplementedError"):
+        _open(Endless())
     generator = keras.src.legacy.preprocessing.image.ImageDataGenerator()
     _expect_all(_open(generator.flow(IMAGES, LABELS, batch_size=3, shuffle=False)))
     with pytest.raises(ImagesError, match="`shuffle` is True"):
@@ -197,11 +206,30 @@ def test_an_item_that_raises_is_an_outcome():
         ({"pixels": 1}, "dictionaries with pixels; expected one of image"),
         ((1, 2, 3, 4), "tuples of 4 parts"),
         ((IMAGES, LABELS[:3]), "3 labels for 10 images"),
+        ((IMAGES, 1), "one label and not labels for 10 images"),
+        (({"input": IMAGES}, 1), "no array and no file of a picture"),
+        ((IMAGES[..., 0], LABELS), r"\(10, 6, 6\) with 10 labels, which may be a batch of grey"),
     ],
 )
 def test_what_is_no_image_and_label_is_refused(element, words):
     with pytest.raises(ImagesError, match=words):
         _open(_Dataset(lambda _: element))
+
+
+def test_a_data_set_whose_length_raises_is_refused():
+    class Endless(_Dataset):
+        def __len__(self):
+            raise TypeError("no length")
+
+    Endless.__module__ = "torch.utils.data.dataset"
+    with pytest.raises(ImagesError, match=r"states no number of images \(TypeError: no length\)"):
+        _open(Endless(lambda n: (IMAGES[n], 0)))
+
+
+def test_images_of_two_axes_are_grey():
+    source = _open(_Dataset(lambda n: (IMAGES[n, ..., 0], int(LABELS[n]))))
+    for entry, image in zip(source.entries(), IMAGES, strict=True):
+        assert (source.read(entry, (6, 6, 1)).pixels == image[..., :1]).all()
 
 
 def test_other_objects_are_refused_with_what_is_expected():

@@ -16,7 +16,7 @@ from robustness.auditing.inputs import labelled_arrays
 from robustness.cli.terminal import sentence
 from robustness.errors import ImagesError, SettingError
 from robustness.images import from_arrays, open_source
-from robustness.images.labels import expect_classes
+from robustness.images.labels import by_word, expect_classes
 from robustness.runs.progress import Progress
 from tests.robustness.helpers import small_cnn
 
@@ -345,3 +345,10 @@ def test_long_labels_are_shortened(label):
                     np.array([label, 0 if not isinstance(label, bytes) else b"a"], object), 2, known
                 )
         assert len(str(caught.value)) < 500
+
+
+def test_numbers_that_are_too_large_are_not_called_names():
+    with pytest.raises(ImagesError, match="Label 4611686018427387904 is not a class"):
+        by_word(["1", "2", "4611686018427387904"], None)
+    with pytest.raises(ImagesError, match="mix numbers and names"):
+        by_word(["1", "2", "cat"], None)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import time
+import tracemalloc
+from typing import Any
+
 import numpy as np
 import pytest
 
 from robustness.errors import ImagesError
-from robustness.images import open_source, parquet
+from robustness.images import compact, open_source, parquet, parquet_pages
 from robustness.images.cache import PictureCache
 from tests.robustness.images.source_files import CLASSES, members, write_parquet
 
@@ -71,12 +76,189 @@ def test_a_folder_of_one_split_is_read_and_of_two_refused(tmp_path):
     assert len(_labels(open_source(tmp_path / "test-*.parquet"))) == 13
 
 
+def test_paths_that_repeat_are_no_keys_and_all_pictures_are_read(tmp_path):
+    # Hugging Face's data sets of folders keep the last part of the path alone.
+    data = list(FILES.values())[:4]
+    columns: dict[str, list[Any]] = {
+        "image": [{"bytes": one, "path": f"{n % 2}.png"} for n, one in enumerate(data)],
+        "label": [0, 1, 0, 1],
+    }
+    source = open_source(_write(tmp_path, columns, row_group_size=3))
+    assert _labels(source) == {"row 0": 0, "row 1": 1, "row 2": 0, "row 3": 1}
+    for number, entry in enumerate(source.entries()):
+        assert (source.read(entry, SHAPE).pixels == IMAGES[number]).all()
+    for part, first in (("a", 0), ("b", 2)):
+        part_columns = {name: some[first : first + 2] for name, some in columns.items()}
+        pq.write_table(pa.table(part_columns), tmp_path / f"part-{part}.parquet")
+    assert list(_labels(open_source(tmp_path / "part-*.parquet"))) == [
+        "part-a.parquet/0.png", "part-a.parquet/1.png", "part-b.parquet/0.png", "part-b.parquet/1.png",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.binary(), pa.large_binary(), pa.binary_view(), pa.dictionary(pa.int32(), pa.binary())],
+    ids=str,
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_every_type_of_bytes_holds_pictures(tmp_path, kind, nested):
+    data = [FILES[name] for name in list(FILES)[:3]] + [None]
+    column = pa.array(data, pa.binary()).cast(kind)
+    if nested:
+        column = pa.StructArray.from_arrays(
+            [column, pa.array(["a", "b", "c", "d"])], ["bytes", "path"]
+        )
+    source = open_source(_write(tmp_path, {"image": column, "label": [0, 1, 0, 1]}))
+    assert list(_labels(source)) == (
+        ["a", "b", "c", "d"] if nested else [f"row {n}" for n in range(4)]
+    )
+    *pictures, none = [source.read(entry, SHAPE) for entry in source.entries()]
+    assert all((p.pixels == image).all() for p, image in zip(pictures, IMAGES[:3], strict=True))
+    assert none.reason == "The row holds no picture."
+
+
+def test_a_column_may_be_called_like_a_part_of_one(tmp_path):
+    data = list(FILES.values())[:2]
+    path = _write(tmp_path, {"image.bytes": data, "image.path": ["a", "b"], "label": [1, 0]})
+    source = open_source(path)
+    assert _labels(source) == {"row 0": 1, "row 1": 0}
+    assert (source.read(source.entries()[1], SHAPE).pixels == IMAGES[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([[0, 1], [1, 0]], "label holds list<"),
+        ([{"a": 1}, {"a": 2}], "label holds struct<"),
+        (pa.array([1, 2], pa.timestamp("s")), "label holds timestamp"),
+    ],
+)
+def test_labels_that_are_no_single_number_or_name_are_refused(tmp_path, labels, words):
+    path = _write(tmp_path, {"image": list(FILES.values())[:2], "label": labels})
+    with pytest.raises(ImagesError, match=f"{words}.*--label-column"):
+        open_source(path)
+    assert set(_labels(open_source(path, label_column="none")).values()) == {None}
+
+
+def test_columns_of_one_name_are_refused(tmp_path):
+    columns = [pa.array(list(FILES.values())[:2]), pa.array([0, 1]), pa.array([1, 0])]
+    table = pa.Table.from_arrays(columns, names=["image", "label", "label"])
+    pq.write_table(table, tmp_path / "data.parquet")
+    with pytest.raises(ImagesError, match="expected a single column called label"):
+        open_source(tmp_path / "data.parquet")
+
+
+@pytest.mark.parametrize("labels", [["dog", "cat", None], [1.0, 0.0, None], [1, 0, -1]])
+@pytest.mark.parametrize("names", [["cat", "dog"], {"1": "dog", "0": "cat"}])
+def test_classes_of_the_schema_are_given_by_number_or_name(tmp_path, labels, names):
+    table = pa.table({"image": list(FILES.values())[:3], "label": labels})
+    features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": names}}
+    stated = {"huggingface": json.dumps({"info": {"features": features}})}
+    pq.write_table(table.replace_schema_metadata(stated), tmp_path / "data.parquet")
+    source = open_source(tmp_path / "data.parquet")
+    assert source.class_names == ("cat", "dog")
+    assert list(_labels(source).values()) == [1, 0, None]
+
+
+def test_texts_that_repeat_take_memory_once(tmp_path):
+    """A file of 10 KB whose labels and paths are 300 times the same megabytes."""
+    long = pa.array([b"x" * (2 << 20)]).dictionary_encode().take(pa.array([0] * 300))
+    parts = [
+        pa.array([next(iter(FILES.values()))] * 300),
+        long.dictionary_decode().cast(pa.string()),
+    ]
+    columns = {"image": pa.StructArray.from_arrays(parts, ["bytes", "path"]), "label": long}
+    path = _write(tmp_path, columns, compression="zstd")
+    del long, parts, columns
+    assert path.stat().st_size < 100_000
+    pool, before = pa.default_memory_pool(), pa.total_allocated_bytes()
+    peak = pool.max_memory()
+    tracemalloc.start()
+    source = open_source(path)
+    assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    tracemalloc.stop()
+    assert pool.max_memory() == peak or pool.max_memory() - before < 100 << 20
+    assert len(source.entries()) == 300 and list(map(len, source.class_names or ())) == [1000]
+
+
+def test_pages_that_unpack_to_far_more_than_they_are_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet_pages, "MOST", 1 << 20)
+    big = pa.array([b"\0" * (3 << 20)])
+    columns = {"image": pa.array([next(iter(FILES.values()))]), "label": big}
+    path = _write(tmp_path, columns, compression="zstd", use_dictionary=False)
+    with pytest.raises(ImagesError, match="of it unpack to 3,145,"):
+        open_source(path)
+    path = _write(tmp_path, {"image": big, "label": [0]}, compression="zstd")
+    source = open_source(path)
+    assert "unpack to far more bytes" in source.read(source.entries()[0], SHAPE).reason
+
+
+def test_names_and_labels_are_bounded(tmp_path, monkeypatch):
+    data = [next(iter(FILES.values()))] * 8
+    columns = {"image": [{"bytes": one, "path": f"{n}.png"} for n, one in enumerate(data)]}
+    path = _write(tmp_path, columns | {"label": [f"a caption {n}" for n in range(8)]})
+    assert len(open_source(path).entries()) == 8
+    monkeypatch.setattr(compact, "MAX_WORDS", 5)
+    with pytest.raises(ImagesError, match=r"more than 5 different labels.*--label-column"):
+        open_source(path)
+    monkeypatch.setattr(compact, "MAX_NAMES", 20)
+    with pytest.raises(ImagesError, match="names of the pictures have more than"):
+        open_source(path, label_column="none")
+
+
+def test_a_web_page_in_place_of_a_file_is_said(tmp_path):
+    for name in ("a.parquet", "a.tar", "a.tfrecord"):
+        (tmp_path / name).write_bytes(b"\n<!DOCTYPE html><html>log in</html>")
+        with pytest.raises(ImagesError, match=f"{name} is a web page"):
+            open_source(tmp_path / name)
+
+
+def test_more_rows_than_bytes_are_refused(tmp_path):
+    path = _write(tmp_path, {"image": pa.nulls(1_000_000, pa.binary())})
+    with pytest.raises(ImagesError, match="states 1,000,000 rows"):
+        open_source(path)
+
+
+def test_changed_bytes_are_refused_or_outcomes(tmp_path):
+    columns = {
+        "image": [{"bytes": b, "path": n} for n, b in FILES.items()],
+        "label": [0, 1] * 6 + [2],
+    }
+    path = _write(tmp_path, columns, row_group_size=5)
+    sound, rng = path.read_bytes(), np.random.default_rng(0)
+    end = len(sound) - 8
+    footer = end - int.from_bytes(sound[-8:-4], "little")
+    refused = 0
+    for number in range(150):
+        data = bytearray(sound)
+        data[rng.integers(footer if number % 2 else 4, end)] = rng.integers(256)
+        path.write_bytes(data)
+        try:
+            source = open_source(path)
+            pictures = [source.read(entry, SHAPE) for entry in source.entries()]
+            assert all(p.reason or p.pixels is not None for p in pictures)
+        except ImagesError:
+            refused += 1
+    assert 0 < refused < 150
+
+
+def test_hostile_names_take_no_quadratic_time(tmp_path):
+    paths = [f"{n}.png" for n in range(3000) for _ in range(2)] + [
+        f"{n}.png (2)" for n in range(3000)
+    ]
+    columns = {"image": [{"bytes": b"x", "path": path} for path in paths]}
+    begun = time.process_time()
+    assert len(_labels(open_source(_write(tmp_path, columns)))) == 9000
+    assert time.process_time() - begun < 5
+
+
 def test_plain_columns_and_rows_without_names(tmp_path):
     data = list(FILES.values())[:3]
     path = _write(tmp_path, {"img": data, "label": ["b", "a", None]})
     source = open_source(path)
     assert _labels(source) == {"row 0": 1, "row 1": 0, "row 2": None}
     assert source.class_names == ("a", "b")
+    assert source.read(source.entries()[0], SHAPE).note == ""  # nothing was converted
     assert set(_labels(open_source(path, label_column="none")).values()) == {None}
     assert set(_labels(open_source(_write(tmp_path, {"img": data}))).values()) == {None}
     with pytest.raises(ImagesError, match="expected the label column 'kind'"):

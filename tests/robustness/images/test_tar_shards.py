@@ -101,6 +101,26 @@ def test_names_and_json_are_labels(open_tar):
         open_tar({"a.jpg": _png(), "a.cls": b"bird"}, ("cat", "dog"))
 
 
+def test_labels_that_are_not_read_are_said(open_tar):
+    members = {
+        "a.png": _png(), "a.cls": b"\xef\xbb\xbf1\r\n", "b.png": _png(), "b.cls": b"\x80\x04K\x01.",
+        "c.png": _png(), "c.json": b'{"label": [0, 1]}', "d.png": _png(), "d.json": b"{",
+        "e.png": _png(), "e.cls": b"", "f.png": _png(), "f.json": b'{"label": null}',
+        "g.png": _png(), "g.cls": b"1\n0\n", "h.png": _png(), "h.cls": b"1 0",
+        "i.png": _png(), "i.cls": (1).to_bytes(4, "little"),
+    }  # fmt: skip
+    source = open_tar(members)
+    assert list(_labels(source).values()) == [1, *[None] * 8]
+    assert "6 labels could not be read" in source.description
+    assert "could not be read" not in open_tar({"a.png": _png(), "a.cls": b"1"}).description
+
+
+def test_labels_of_names_with_dots_are_said_not_to_be_used(open_tar):
+    source = open_tar({"a.1.png": _png(), "a.1.cls": b"0", "a.2.png": _png(), "a.2.cls": b"1"})
+    assert list(_labels(source).values()) == [None, None]
+    assert "files such as a.1.cls hold no label" in source.description
+
+
 def test_one_picture_of_a_sample_is_the_image(open_tar):
     source = open_tar(
         {"a.png": _png(1), "a.seg.png": _png(9), "a.cls": b"0",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from robustness.errors import ImagesError
 from robustness.images import open_source
 from robustness.images.crc32c import crc32c, masked
-from robustness.images.examples import first_values
+from robustness.images.examples import Several, single_values
 from tests.robustness.images.source_files import example, framed, members, write_records
 
 SHAPE = (4, 4, 3)
@@ -72,14 +72,16 @@ def test_records_that_tensorflow_writes_are_read(tmp_path):
     png = next(iter(FILES.values()))
     feature = {
         "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[png, b"second"])),
-        "image/class/label": tf.train.Feature(int64_list=tf.train.Int64List(value=[5, 6])),
+        "image/class/label": tf.train.Feature(int64_list=tf.train.Int64List(value=[5])),
         "size": tf.train.Feature(float_list=tf.train.FloatList(value=[1.5])),
+        "sizes": tf.train.Feature(int64_list=tf.train.Int64List(value=[0, 1])),
         "none": tf.train.Feature(),
         "minus": tf.train.Feature(int64_list=tf.train.Int64List(value=[-3])),
     }
     record = tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
-    assert first_values(record) == {
-        "image/encoded": png, "image/class/label": 5, "size": None, "none": None, "minus": -3,
+    assert single_values(record) == {
+        "image/encoded": Several.VALUES, "image/class/label": 5, "sizes": Several.VALUES, "size": 1.5,
+        "none": None, "minus": -3,
     }  # fmt: skip
     with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
         writer.write(record)
@@ -87,7 +89,7 @@ def test_records_that_tensorflow_writes_are_read(tmp_path):
     assert (tmp_path / "a.tfrecord").read_bytes() == 2 * framed(record)
     source = open_source(tmp_path / "a.tfrecord")
     assert _labels(source) == {"row 0": 5, "row 1": 5}
-    assert source.read(source.entries()[1], SHAPE).pixels is not None
+    assert "several pictures" in source.read(source.entries()[1], SHAPE).reason
 
 
 def test_labels_are_numbers_texts_or_those_that_are_named(tmp_path):
@@ -108,6 +110,66 @@ def test_labels_are_numbers_texts_or_those_that_are_named(tmp_path):
     source = _open(tmp_path, *one)
     assert source.class_names == ("zebra", "ant")
     assert list(_labels(source).values()) == [1, 0]
+
+
+def test_a_label_is_one_whole_number(tmp_path):
+    png = next(iter(FILES.values()))
+    floats = [framed(example({"image": png, "label": value})) for value in (2.0, float("nan"))]
+    assert list(_labels(_open(tmp_path, *floats)).values()) == [2, None]
+    for value, words in (
+        ([0, 1], "several values"),
+        ([0.0, 1.0], "several values"),
+        (0.5, "0.5"),
+        ([b"a", b"b"], "several values"),
+    ):
+        with pytest.raises(ImagesError, match=f"{words} as its label.*--label-column"):
+            _open(tmp_path, framed(example({"image": png, "label": value})))
+        assert _open(tmp_path, framed(example({"image": png, "label": value})), column="None")
+
+
+def test_names_of_classes_that_do_not_tell_numbers_apart(tmp_path):
+    png = next(iter(FILES.values()))
+
+    def labelled(*pairs):
+        return [
+            framed(example({"image": png, "image/class/label": n, "image/class/text": text}))
+            for n, text in pairs
+        ]
+
+    cranes = labelled((517, b"crane"), (3, b"dog"), (134, b"crane"))
+    source = _open(tmp_path, *cranes)
+    assert source.class_names == ("dog", "crane (134)", "crane (517)")
+    assert list(_labels(source).values()) == [2, 0, 1]
+    known = _open(tmp_path, *cranes, known=["dog", "bird", "machine"])
+    assert list(_labels(known).values()) == [2, 0, 1]
+    for classes in (["dog", "crane"], ["bird", "dog", "machine"]):
+        with pytest.raises(ImagesError, match="have the same name"):
+            _open(tmp_path, *cranes, known=classes)
+    with pytest.raises(ImagesError, match="label 1 is called 'cat', 'dog'"):
+        _open(tmp_path, *labelled((1, b"cat"), (1, b"dog")))
+
+
+def test_a_damaged_record_makes_no_class(tmp_path):
+    png = next(iter(FILES.values()))
+    good = [framed(example({"image": png, "label": n})) for n in (0, 1)]
+    bad = bytearray(framed(example({"image": png, "label": 77})))
+    bad[-1] ^= 1
+    for known in (None, ["a", "b"]):
+        source = _open(tmp_path, *good, bytes(bad), known=known)
+        assert list(_labels(source).values()) == [0, 1, None]
+        assert "checksum is wrong" in source.read(source.entries()[2], SHAPE).reason
+
+
+def test_names_that_repeat_are_no_keys_and_all_pictures_are_read(tmp_path):
+    pictures = list(FILES.values())[:3]
+    records = [
+        framed(example({"image": one, "label": n, "image/filename": b"0001.png"}))
+        for n, one in enumerate(pictures)
+    ]
+    source = _open(tmp_path, *records)
+    assert _labels(source) == {"row 0": 0, "row 1": 1, "row 2": 2}
+    for number, entry in enumerate(source.entries()):
+        assert (source.read(entry, SHAPE).pixels == IMAGES[number]).all()
 
 
 def test_shards_are_one_source(tmp_path):
@@ -145,7 +207,14 @@ def test_damaged_records_are_outcomes(tmp_path):
         (lambda data: data + b"x" * 20, "length of a record is damaged"),
         (lambda data: b"", "holds no records"),
         (gzip.compress, "packed by gzip"),
-        (lambda data: framed(example({"x": 1})), "holds records with x; expected a picture file"),
+        (
+            lambda data: framed(example({"x": 1})),
+            "holds records with x; expected tf.train.Example with",
+        ),
+        (
+            lambda data: framed(b"hello"),
+            "records that are no tf.train.Example, or have no features; expected",
+        ),
     ],
 )
 def test_files_that_cannot_be_read_are_refused(tmp_path, change, words):
@@ -163,14 +232,14 @@ def test_a_length_that_claims_gigabytes_allocates_nothing(tmp_path):
 @given(st.binary(max_size=200))
 def test_random_bytes_are_refused_or_read(data):
     try:
-        first_values(data)
+        single_values(data)
     except ValueError:
         return
 
 
 def test_features_are_read_once():
     with pytest.raises(ValueError, match="twice"):
-        first_values(example({"a": 1}) + example({"a": 2}))
+        single_values(example({"a": 1}) + example({"a": 2}))
 
 
 def test_no_framework_is_imported():

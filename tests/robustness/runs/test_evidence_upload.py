@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import robustness
 from robustness.configuration.audit_config import AuditConfig
 from robustness.configuration.audit_file import expect_trust_given
 from robustness.errors import FetchError, SettingError, StorageError
@@ -124,3 +126,35 @@ def test_a_configuration_cannot_send_pictures_elsewhere():
     with pytest.raises(SettingError, match="Type --evidence-to"):
         expect_trust_given(config, "audit.toml", {})
     expect_trust_given(config, "audit.toml", {"evidence_to": URL})
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"evidence_to": ""}, "cannot go to an empty URL"),
+        ({"evidence_to": "folder"}, "cannot go to folder"),
+        ({"evidence_to": "s3://b/x?token=y"}, "no plain URL"),
+        ({"evidence_to": URL, "evidence": "none"}, "nothing to send"),
+        ({"evidence_to": "s3://b/photos/e", "images": "s3://b/photos/"}, "where the images lie"),
+    ],
+)
+def test_a_place_that_is_not_usable_is_refused_before_a_run_begins(options, words, tmp_path):
+    images = options.pop("images", np.zeros((1, 4, 4, 3), np.uint8))
+    with pytest.raises(SettingError, match=words):
+        robustness.audit("no-such-model.keras", images, out=tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_evidence_beside_the_images_is_allowed():
+    evidence_upload.expect_apart("s3://b/photos-e", "s3://b/photos")
+    evidence_upload.expect_apart(URL, "photos")
+    evidence_upload.expect_apart(None, "s3://b/photos")
+
+
+def test_a_place_that_denies_access_is_said_not_to_be_writable(server, tmp_path):
+    server.broken, server.status = 10_000, 403
+    with (
+        pytest.raises(FetchError, match=r"evidence\.txt cannot be written: access is denied"),
+        evidence_upload.evidence_upload(tmp_path, URL),
+    ):
+        pytest.fail("the audit must not begin")
