@@ -258,9 +258,9 @@ class ClusterWork:
                 names = self.names_held(worker)
                 its = f" The last one attacked {first_few(names)}." if names else ""
                 raise ClusterError(
-                    f"{self._in_vain} workers in a row ended at work, and none sent a result ({result}).{its} "
-                    "Something in the work ends the process; most often the memory of a machine is too small "
-                    "for its workers. Finished results are kept: resume the run with fewer workers, or "
+                    f"{self._in_vain} workers in a row ended at work, and none sent a result ({result})."
+                    f"{its} Something in the work ends the process; most often the memory of a machine is "
+                    "too small for its workers. Finished results are kept: resume the run with fewer workers, or "
                     "without a cluster."
                 )
 

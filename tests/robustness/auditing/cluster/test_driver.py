@@ -360,7 +360,7 @@ def test_work_that_ends_every_worker_is_an_error(spread):
 
 @pytest.mark.slow
 def test_many_workers_lost_at_once_are_replaced(spread, undivided):
-    """Machines that a cloud takes away end all their workers; none of them had joined after another's loss."""
+    """Machines that a cloud takes away end all their workers; none had joined after another's loss."""
     found, entry, _ = spread(joins=(0,) * 7 + (40,), dies=dict.fromkeys(range(7), 0))
     assert found == undivided
     assert sum(worker.lost for worker in entry.workers) == 7
