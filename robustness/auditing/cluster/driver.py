@@ -260,8 +260,8 @@ class ClusterWork:
                 raise ClusterError(
                     f"{self._in_vain} workers in a row ended at work, and none sent a result ({result})."
                     f"{its} Something in the work ends the process; most often the memory of a machine is "
-                    "too small for its workers. Finished results are kept: resume the run with fewer workers, or "
-                    "without a cluster."
+                    "too small for its workers. Finished results are kept: resume the run with fewer "
+                    "workers, or without a cluster."
                 )
 
     def save_all(self, pictures: Pictures) -> None:
