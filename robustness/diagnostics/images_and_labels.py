@@ -59,7 +59,7 @@ def _one_answer(record: StoredRun, known: pd.DataFrame) -> Diagnosis | None:
         return None
     answer = int(known.clean_class.iloc[0])
     others = int((known.label.notna() & (known.label != answer)).sum())
-    said = f"The model names the class {record.class_name(answer)} for all {len(known)} images"
+    said = f"The model gives all {len(known)} images the same class ({record.class_name(answer)})"
     if others >= FEW_OF_A_CLASS:
         return fail(
             "D21",
