@@ -344,6 +344,28 @@ def test_d26_reports_images_robust_only_against_attacks_without_gradient():
     assert found(record(HEALTHY, ALL, blind={"pgd": {60: 4}}))["D26"].status == "ok"
 
 
+@pytest.mark.parametrize(
+    ("confidence", "classes", "attacks", "status"),
+    [
+        (0.2501, 4, [attack("pgd", loss="cross_entropy")], "warn"),
+        (0.5, 4, [attack("pgd", loss="cross_entropy")], "ok"),
+        (0.01, 1000, [attack("pgd", loss="cross_entropy")], "ok"),
+        (0.0011, 1000, [attack("pgd", loss="cross_entropy")], "warn"),
+        # There is only one other class to go to.
+        (0.5001, 2, [attack("pgd", loss="cross_entropy")], "ok"),
+        (0.2501, 4, [attack("pgd", loss="margin")], "ok"),
+        (0.2501, 4, [attack("pgd", loss="cross_entropy"), attack("apgd-t", loss="dlr")], "ok"),
+        (0.2501, 4, [attack("fab", loss="cross_entropy") | {"seeks": "closest"}], "ok"),
+    ],
+)
+def test_d26_reports_the_cross_entropy_of_even_probabilities(confidence, classes, attacks, status):
+    one = record({a["label"]: {4.0: {1}} for a in attacks}, attacks)
+    one.images["confidence"] = confidence
+    names = tuple(map(str, range(classes)))
+    one = replace(one, manifest=one.manifest.with_changes(class_names=names))
+    assert found(one)["D26"].status == status
+
+
 def test_d26_is_skipped_without_recorded_gradients():
     assert statuses(record({"square": {4.0: HALF}}, [SQUARE]))["D26"] == "skipped"
     old = replace(record(HEALTHY, ALL), gradients=pd.DataFrame())
