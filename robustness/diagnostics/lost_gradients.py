@@ -91,8 +91,8 @@ def _even(record: StoredRun) -> Diagnosis | None:
         "D26",
         f"The {record.classes} classes are nearly equally probable (the best one has {best:.3g} in the "
         "median): the cross-entropy, the only loss that attacks followed, then leads to the mean of the "
-        "others and not to the nearest class, so that flips are missed. Attack the margin too (pgd:loss=margin, or "
-        "--attack standard).",
+        "others and not to the nearest class, so that flips are missed. Attack the margin too "
+        "(pgd:loss=margin, or --attack standard).",
         best=best,
     )
 
